@@ -1,0 +1,340 @@
+"""What a job file may say: every key, its default and its meaning.
+
+The texts under the fields are the reference that `jobs/README.md` and `batchgen schema` print. A `Job` is
+what was *asked*: "auto" stays "auto" here, and nothing ever writes into it; what was resolved is in `Plan`.
+Knows nothing of YAML, line numbers or `${...}`: that is `load.py`.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+Text = Annotated[str, Field(min_length=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Auto = Literal["auto"]
+
+
+def _frozen(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+AsTuple = BeforeValidator(_frozen)
+"""YAML makes lists; a job holds tuples, so that nothing can change it."""
+Texts = Annotated[tuple[Text, ...], AsTuple]
+
+OVERRIDABLE = (
+    "max_new_tokens",
+    "min_new_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+)
+"""Decoding settings that `decoding.columns` may take from a column of the input."""
+
+
+class Section(BaseModel):
+    """A mapping of the job file: unknown keys are refused, values are never changed afterwards."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+    )
+
+
+class CsvOptions(Section):
+    """How CSV text is read. Every column is read as text: `001` stays `001`, `NA` stays `NA`."""
+
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | Auto = "auto"
+    """One character. auto: found among comma, semicolon, tab and bar."""
+    encoding: Text = "auto"
+    """auto: utf-8 (with or without BOM), utf-16 with BOM, then gb18030. Or the name of a codec, such as `latin-1`."""
+    quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
+    """The character around values that hold delimiters or line breaks."""
+    null_values: Annotated[tuple[str, ...], AsTuple] = ()
+    """Texts that mean "no value". An empty field without quotes always does."""
+
+
+class Columns(Section):
+    """Columns of the input that mean something to batchgen."""
+
+    id: Text | None = None
+    """Key of a row: unique, never null. Left out: a column called `id` if there is one, else the row number from 0."""
+    prompt: Text | None = None
+    """Column with finished prompt text, instead of `prompt.user`."""
+    messages: Text | None = None
+    """Column with chat messages: a list of {role, content}, or JSON text of one."""
+
+
+class Input(Section):
+    """Where the rows come from."""
+
+    path: Text | Annotated[Texts, Field(min_length=1)]
+    """File, folder, glob, or a list of them; relative to the job file. Hive folders (`lang=zh/`) become columns."""
+    format: Literal["auto", "parquet", "csv", "jsonl"] = "auto"
+    """auto: from the file names. Each may end in `.gz` or `.zst` as well."""
+    columns: Columns = Columns()
+    filter: Text | None = None
+    """SQL condition over the input columns, such as `lang = 'zh' AND length(question) > 5`. Columns of CSV are text."""
+    limit: PositiveInt | None = None
+    """Only the first rows, after `filter` and `sample`."""
+    sample: PositiveInt | None = None
+    """That many rows at random (by `run.seed`), in input order."""
+    on_empty_prompt: Literal["error", "skip"] = "error"
+    """What becomes of a row whose prompt is empty or only white space: a failed row, or a skipped one."""
+    csv: CsvOptions = CsvOptions()
+
+
+class PromptMessage(Section):
+    """One turn of `prompt.messages`."""
+
+    role: Literal["system", "user", "assistant"]
+    """system, user or assistant."""
+    content: Text
+    """Jinja template of the text."""
+
+
+class PromptSpec(Section):
+    """What is sent to the model. Exactly one of user, messages, file, or a prompt or messages column."""
+
+    system: Text | None = None
+    """Jinja template of the system message."""
+    user: Text | None = None
+    """Jinja template of the user message; every input column is a variable: `{{ question }}`."""
+    messages: Annotated[tuple[PromptMessage, ...], AsTuple, Field(min_length=1)] | None = None
+    """Several turns, each a Jinja template: few-shot examples go here."""
+    file: Text | None = None
+    """File with the template of the user message, relative to the job file."""
+    prefill: Text | None = None
+    """Jinja template of the text that the answer starts with. It is not repeated in the response."""
+    chat_template: Text = "auto"
+    """auto: the model's own. none: plain text completion, for base models. Or the path of a .jinja file."""
+    chat_template_kwargs: dict[str, Any] = {}
+    """Variables for the chat template, such as `{enable_thinking: false}`."""
+    max_input_tokens: PositiveInt | None = None
+    """Longest prompt, in tokens. Left out: the model's context less `max_new_tokens`."""
+    on_overflow: Literal["error", "skip", "truncate_left", "truncate_right"] = "error"
+    """What becomes of a longer prompt. Truncation cuts the row's text, at its start or end, never the template."""
+    truncate: Text | None = None
+    """The column to cut. Left out: of the columns in the user message, the one that is longest in that row."""
+
+
+class ModelSpec(Section):
+    """Which model answers. A plain text instead of this section is its `path`."""
+
+    path: Text | None = None
+    """Folder, `demo:smollm2-135m`, or a model id of the hub. Only `engine: echo` can do without."""
+    engine: Literal["transformers", "echo"] = "transformers"
+    """echo answers without a model by repeating the prompt: for trying out a job."""
+    revision: Text | None = None
+    """Commit, tag or branch of a hub model."""
+    tokenizer: Text | None = None
+    """Folder or model id of another tokenizer."""
+    gguf_file: Text | None = None
+    """Name of a GGUF file in the model's folder (needs `batchgen-llm[demo]`)."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """auto: the checkpoint's on a GPU; float32 on a CPU, where half precision is slower."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$")] = "auto"
+    """auto: cuda if there is one, else cpu. Or cpu, cuda, cuda:1, mps."""
+    attn_implementation: Literal["sdpa", "eager"] | None = None
+    """Left out: what transformers chooses for the model."""
+    max_model_len: PositiveInt | None = None
+    """Longest prompt and answer together, in tokens. Left out: what the model's config says."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Only for models you have read."""
+
+
+class Decoding(Section):
+    """How the answer is chosen. Greedy unless asked; names are those of `GenerationConfig`."""
+
+    preset: Literal["greedy", "model"] = "greedy"
+    """Where values that are not given come from. model: the model's generation_config.json, and greedy for the rest."""
+    max_new_tokens: PositiveInt = 256
+    """Longest answer, in tokens. Also `max_tokens`, `max_completion_tokens`."""
+    min_new_tokens: Annotated[int, Field(ge=0)] | None = None
+    """No end token before that many tokens."""
+    temperature: Annotated[float, Field(ge=0, le=10)] | None = None
+    """Above 0 answers are drawn at random, by `run.seed`. 0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Draw from the most likely tokens that together reach this probability."""
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    """Draw from the k most likely tokens."""
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Draw from tokens at least this likely, relative to the most likely one."""
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    """Above 1, tokens of the prompt and the answer become less likely (Keskar et al. 2019)."""
+    no_repeat_ngram_size: Annotated[int, Field(ge=0)] | None = None
+    """No sequence of that many tokens occurs twice."""
+    num_beams: Annotated[int, Field(ge=1, le=64)] = 1
+    """Above 1: beam search, through plain `generate`."""
+    length_penalty: Annotated[float, Field(ge=-10, le=10)] | None = None
+    """Beam search: above 0 favours longer answers."""
+    stop_strings: Texts = ()
+    """The answer ends before the first of these in the new text. Also `stop`."""
+    num_return_sequences: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Answers per row; each is a row of the output. Also `n`."""
+    logprobs: bool = False
+    """Also write `logprob_mean`."""
+    columns: dict[str, Text] = {}
+    """Settings that come from a column of the input where it is not null: `{temperature: temp_col}`."""
+    generation_kwargs: dict[str, Any] = {}
+    """Any other `GenerationConfig` field; the job then goes through plain `generate`."""
+
+    @field_validator("stop_strings", mode="before")
+    @classmethod
+    def _one_stop_string(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else _frozen(value)
+
+    @field_validator("columns")
+    @classmethod
+    def _only_overridable(cls, value: dict[str, str]) -> dict[str, str]:
+        if unknown := sorted(set(value) - set(OVERRIDABLE)):
+            raise ValueError(
+                f"{', '.join(unknown)} cannot come from a column; these can: {', '.join(OVERRIDABLE)}"
+            )
+        return value
+
+    @property
+    def may_sample(self) -> bool:
+        """Whether some row may be drawn at random."""
+        return bool(self.temperature) or self.preset == "model" or "temperature" in self.columns
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> Self:
+        beams = self.num_beams > 1
+        if not self.may_sample:
+            for name in ("top_p", "top_k", "min_p"):
+                if getattr(self, name) is not None or name in self.columns:
+                    raise ValueError(
+                        f"{name} has no effect: decoding is greedy; set a temperature above 0"
+                    )
+            if self.num_return_sequences > self.num_beams:
+                raise ValueError(
+                    f"num_return_sequences: {self.num_return_sequences} with "
+                    f"{f'num_beams: {self.num_beams}' if beams else 'greedy decoding'} would write the same "
+                    "text several times; set a temperature above 0"
+                )
+        if beams and (self.temperature or "temperature" in self.columns):
+            raise ValueError("num_beams above 1 does not go with a temperature: beam search is greedy")
+        if beams and self.num_return_sequences > self.num_beams:
+            raise ValueError(
+                f"num_return_sequences: {self.num_return_sequences} is more than num_beams: {self.num_beams}"
+            )
+        if self.length_penalty is not None and not beams:
+            raise ValueError("length_penalty has no effect without num_beams above 1")
+        if self.min_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(
+                f"min_new_tokens: {self.min_new_tokens} is more than max_new_tokens: {self.max_new_tokens}"
+            )
+        return self
+
+
+class Batching(Section):
+    """How rows are put together. None of this changes an answer."""
+
+    max_rows: PositiveInt | Auto = "auto"
+    """Most rows in a batch. auto: as many as memory holds and the machine uses well."""
+    max_tokens: PositiveInt | Auto = "auto"
+    """Most tokens in a batch: rows x (longest prompt + max_new_tokens). auto: from free memory."""
+    sort: Literal["length", "none"] = "length"
+    """length: within a part, longest prompts first, so that little is padded."""
+    part_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 2048
+    """Rows that are sorted, saved and resumed together. Fixed when a run starts."""
+    memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """How much of the free memory may be planned for."""
+
+
+class Output(Section):
+    """Where the answers go, and with which columns."""
+
+    path: Text
+    """Folder of the run, relative to the job file."""
+    layout: Literal["file", "parts"] = "file"
+    """file: responses.parquet. parts: responses/part-00000.parquet and so on."""
+    keep_columns: Literal["all", "none"] | Texts = "all"
+    """Input columns that are written beside the answer."""
+    store_prompt: bool = True
+    """Write the column `messages`: what was asked."""
+    reasoning: Literal["column", "drop", "inline"] = "column"
+    """What becomes of text between think marks: the column `reasoning`, nothing, or part of the response."""
+    compression: Literal["zstd", "snappy", "gzip", "none"] = "zstd"
+    """Compression of the Parquet files."""
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""
+    """Put before the name of every column that batchgen adds, should one clash with yours."""
+    file_mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = "0600"
+    """Permissions of the files that are published, in octal."""
+
+
+class Run(Section):
+    """How the run behaves."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Every random choice follows from this number, the row's id and the sample."""
+    max_errors: Annotated[float, Field(ge=0)] = 0.01
+    """Rows that may fail: below 1 a share, from 1 on a count. More, and the run ends with exit code 3."""
+
+
+class Job(Section):
+    """A batchgen job."""
+
+    version: Literal[1]
+    """Version of this format."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    """Name of the job: letters, digits, dot, dash, underscore."""
+    description: str | None = None
+    """For people."""
+    input: Input
+    prompt: PromptSpec = PromptSpec()
+    model: ModelSpec
+    decoding: Decoding = Decoding()
+    batching: Batching = Batching()
+    output: Output
+    run: Run = Run()
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _path_alone(cls, value: object) -> object:
+        return {"path": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> Self:
+        prompt, columns = self.prompt, self.input.columns
+        given = {
+            "prompt.user": prompt.user,
+            "prompt.messages": prompt.messages,
+            "prompt.file": prompt.file,
+            "input.columns.prompt": columns.prompt,
+            "input.columns.messages": columns.messages,
+        }
+        named = [key for key, value in given.items() if value is not None]
+        if not named:
+            raise ValueError(f"nothing says what to ask the model: give one of {', '.join(given)}")
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} both say what to ask the model: keep one")
+        if prompt.system is not None and named[0] in ("prompt.messages", "input.columns.messages"):
+            raise ValueError(f"prompt.system has no effect beside {named[0]}: put it there as the first message")
+        if prompt.truncate is not None and not prompt.on_overflow.startswith("truncate"):
+            raise ValueError("prompt.truncate has no effect without on_overflow: truncate_left or truncate_right")
+        if prompt.chat_template == "none":
+            self._plain_completion(named[0])
+        if self.model.path is None and self.model.engine != "echo":
+            raise ValueError("model.path is required: a folder, demo:smollm2-135m or a model id")
+        return self
+
+    def _plain_completion(self, source: str) -> None:
+        if self.prompt.system is not None or source in ("prompt.messages", "input.columns.messages"):
+            raise ValueError("chat_template: none sends plain text: it knows no system text and no messages")
+        if self.prompt.chat_template_kwargs:
+            raise ValueError("chat_template_kwargs have no effect with chat_template: none")

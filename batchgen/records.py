@@ -1,0 +1,163 @@
+"""The types a row passes through on its way from the input file to the output file.
+
+    Row ──render──> Prompt ──tokenize──> Request ──generate──> Completion ──keep──> Response
+
+Each step may end in a `Failure` instead: the row then keeps its place in the output and says why.
+Everything is frozen and plain. Knows nothing of files, tensors, models or jobs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "stop_string", "error", "skipped"]
+"""Why an answer ended: an end token, max_new_tokens, a stop string; or why there is none."""
+
+FailureCode = Literal[
+    "prompt_null",
+    "prompt_empty",
+    "prompt_too_long",
+    "invalid_unicode",
+    "invalid_messages",
+    "invalid_override",
+    "template_error",
+    "control_tokens",
+    "nonfinite_logits",
+    "out_of_memory",
+]
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a row has no answer. `message` never repeats text of the row: it reaches logs and terminals."""
+
+    code: FailureCode
+    message: str
+    finish_reason: Literal["error", "skipped"] = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One selected input row.
+
+    Attributes:
+        index: position among the selected rows (after filter, sample and limit), from 0.
+        id: the user's key for the row, as text.
+        fields: the columns that prompts and overrides read, by name; values as Python objects.
+    """
+
+    index: int
+    id: str
+    fields: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a row asks, before the model's chat template. `prefill` is text the answer starts with, often empty."""
+
+    index: int
+    id: str
+    messages: tuple[Message, ...]
+    prefill: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedDecoding:
+    """Decoding settings of one request, with nothing left open. Neutral values switch a setting off.
+
+    Attributes:
+        temperature: 0 is greedy: the most likely token.
+        top_k: 0 keeps every token.
+        num_beams: 1 is no beam search.
+        end_token_ids: any of these ends the answer and is not part of its text.
+        generation_kwargs: further `GenerationConfig` fields, sorted by name; only plain `generate` knows them.
+    """
+
+    max_new_tokens: int = 256
+    min_new_tokens: int = 0
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    stop_strings: tuple[str, ...] = ()
+    logprobs: bool = False
+    end_token_ids: frozenset[int] = frozenset()
+    generation_kwargs: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most likely token is taken, so that seeds do not matter."""
+        return self.temperature == 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One answer to be generated. (index, sample) is its key; an engine may finish requests in any order.
+
+    Attributes:
+        index: the row's index.
+        sample: which of the row's answers, from 0.
+        token_ids: the whole prompt, at least one token, chat template and prefill included.
+        seed: 63-bit; every random number of this answer is drawn from (seed, step) alone.
+    """
+
+    index: int
+    sample: int
+    token_ids: Sequence[int]
+    decoding: ResolvedDecoding
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What an engine made of a request.
+
+    Attributes:
+        token_ids: the new tokens, with the end token if there was one; empty if the row failed.
+        text: the new text, cut before a stop string, without special tokens.
+        logprob_mean: mean log-probability (natural) of `token_ids` under the model's unmodified distribution;
+            None unless `decoding.logprobs`.
+        failure: set exactly when `finish_reason` is "error".
+    """
+
+    index: int
+    sample: int
+    token_ids: Sequence[int]
+    text: str
+    finish_reason: FinishReason
+    logprob_mean: float | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One row of the output, less the input's own columns. See `data/schema.py` for the columns it becomes."""
+
+    index: int
+    id: str
+    sample: int
+    messages: tuple[Message, ...]
+    response: str | None
+    reasoning: str | None
+    finish_reason: FinishReason
+    failure: Failure | None
+    input_tokens: int | None
+    output_tokens: int | None
+    seed: int
+    logprob_mean: float | None
+    prompt_hash: str
+    row_fingerprint: str
