@@ -1,0 +1,105 @@
+"""Requests put in order and cut into batches that fit a budget.
+
+    order   longest prompt first, so that neighbours are alike and the fullest memory comes first
+    cut     rows x (longest prompt + largest max_new_tokens) <= limits.tokens, and at most limits.rows rows
+
+Plain Python: what fits is policy. Knows nothing of tensors, models or how large a token is.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from batchgen.records import Request
+
+STEP_TOKENS = 32
+"""What one more decode step costs, in tokens of prefill, however few rows take part in it.
+
+Measured on two AVX2 cores with a model of 135 million parameters: a step of one row takes about 80 ms (weights
+stream from memory), prefill runs at about 450 tokens a second. Larger on a GPU, where 32 splits more than it should.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """What a batch may hold.
+
+    Attributes:
+        rows: most rows.
+        tokens: most tokens, rows x (longest prompt + largest max_new_tokens).
+        sort: whether requests come sorted. With "length" a batch also ends where padding would cost more
+            than another batch does.
+    """
+
+    rows: int
+    tokens: int
+    sort: Literal["length", "none"] = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """A batch as rectangle: what the limits are about."""
+
+    rows: int = 0
+    longest: int = 0
+    new: int = 0
+    prompt_tokens: int = 0
+
+    def joined(self, prompt: int, new: int) -> "_Shape":
+        return _Shape(
+            self.rows + 1,
+            max(self.longest, prompt),
+            max(self.new, new),
+            self.prompt_tokens + prompt,
+        )
+
+    @property
+    def padding(self) -> int:
+        return self.rows * self.longest - self.prompt_tokens
+
+    def fits(self, limits: BatchLimits) -> bool:
+        if self.rows == 1:
+            return True
+        if self.rows > limits.rows or self.rows * (self.longest + self.new) > limits.tokens:
+            return False
+        # Another batch costs another `new` steps; padding costs prefill. Whichever is cheaper.
+        return limits.sort == "none" or self.padding <= STEP_TOKENS * self.new
+
+
+def by_length(requests: Iterable[Request]) -> list[Request]:
+    """Longest prompt first; requests of one length stay in their order."""
+    return sorted(requests, key=lambda request: -len(request.token_ids))
+
+
+def cut(requests: Iterable[Request], limits: BatchLimits) -> Iterator[list[Request]]:
+    """Consecutive requests as batches within the limits.
+
+    Lazy: at most one request is pulled that is not in the batch just yielded, and none once a batch is full.
+    A request that is too large by itself makes a batch of one.
+    """
+    batch: list[Request] = []
+    shape = _Shape()
+    for request in requests:
+        joined = shape.joined(len(request.token_ids), request.decoding.max_new_tokens)
+        if not joined.fits(limits):
+            yield batch
+            batch, joined = (
+                [],
+                _Shape().joined(len(request.token_ids), request.decoding.max_new_tokens),
+            )
+        batch.append(request)
+        shape = joined
+        if shape.rows >= limits.rows:
+            yield batch
+            batch, shape = [], _Shape()
+    if batch:
+        yield batch
+
+
+def padding_share(batches: Iterable[Sequence[int]]) -> float:
+    """Share of prompt tokens that are padding, from the prompt lengths of each batch: 0 to below 1."""
+    cells = tokens = 0
+    for lengths in batches:
+        cells += len(lengths) * max(lengths, default=0)
+        tokens += sum(lengths)
+    return 1 - tokens / cells if cells else 0.0
