@@ -30,7 +30,7 @@ class Range:
     whole: bool
     words: str
 
-    def accept(self, value: object) -> Any:
+    def accept(self, value: object) -> object:
         """The value in the setting's own type (1 becomes 1.0 for a temperature), or None if it is none.
 
         Text is never a number, and neither are true and false.
@@ -42,7 +42,7 @@ class Range:
         except ValidationError:
             return None
 
-    def read(self, cell: object) -> Any:
+    def read(self, cell: object) -> object:
         """The number that a cell of the input holds or spells, if it is one of these; else None.
 
         Text such as "0.7" counts, and so does 3.0 for a whole number.

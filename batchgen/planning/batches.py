@@ -6,11 +6,13 @@
 Plain Python: what fits is policy. Knows nothing of tensors, models or how large a token is.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 from batchgen.records import Request
+
+T = TypeVar("T")
 
 STEP_TOKENS = 32
 """What one more decode step costs, in tokens of prefill, however few rows take part in it.
@@ -27,8 +29,10 @@ class BatchLimits:
     Attributes:
         rows: most rows.
         tokens: most tokens, rows x (longest prompt + largest max_new_tokens).
-        sort: whether requests come sorted. With "length" a batch also ends where padding would cost more
-            than another batch does.
+        sort: "length" also ends a batch where padding would cost more than one batch more: a batch runs
+            up to max_new_tokens steps, each worth STEP_TOKENS of prefill, and every padded token is prefilled.
+            So one long prompt does not pad 63 short ones, and a long prompt that follows short ones (the next
+            part's first) starts anew unless the difference is small. "none" minds rows and tokens only.
     """
 
     rows: int
@@ -37,33 +41,38 @@ class BatchLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class _Size:
+    prompt: int
+    new: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Shape:
-    """A batch as rectangle: what the limits are about."""
+    """A batch as the limits see it: a rectangle of `rows` rows, `longest` + `new` tokens wide."""
 
     rows: int = 0
     longest: int = 0
     new: int = 0
     prompt_tokens: int = 0
 
-    def joined(self, prompt: int, new: int) -> "_Shape":
+    def joined(self, size: _Size) -> "_Shape":
         return _Shape(
             self.rows + 1,
-            max(self.longest, prompt),
-            max(self.new, new),
-            self.prompt_tokens + prompt,
+            max(self.longest, size.prompt),
+            max(self.new, size.new),
+            self.prompt_tokens + size.prompt,
         )
-
-    @property
-    def padding(self) -> int:
-        return self.rows * self.longest - self.prompt_tokens
 
     def fits(self, limits: BatchLimits) -> bool:
         if self.rows == 1:
             return True
         if self.rows > limits.rows or self.rows * (self.longest + self.new) > limits.tokens:
             return False
-        # Another batch costs another `new` steps; padding costs prefill. Whichever is cheaper.
-        return limits.sort == "none" or self.padding <= STEP_TOKENS * self.new
+        padding = self.rows * self.longest - self.prompt_tokens
+        return limits.sort == "none" or padding <= STEP_TOKENS * self.new
+
+
+_EMPTY = _Shape()
 
 
 def by_length(requests: Iterable[Request]) -> list[Request]:
@@ -74,26 +83,70 @@ def by_length(requests: Iterable[Request]) -> list[Request]:
 def cut(requests: Iterable[Request], limits: BatchLimits) -> Iterator[list[Request]]:
     """Consecutive requests as batches within the limits.
 
-    Lazy: at most one request is pulled that is not in the batch just yielded, and none once a batch is full.
-    A request that is too large by itself makes a batch of one.
+    Lazy: at most one request is pulled that is not in the batch just yielded, and none once a batch has all
+    its rows. A request that is too large by itself makes a batch of one.
     """
-    batch: list[Request] = []
-    shape = _Shape()
-    for request in requests:
-        joined = shape.joined(len(request.token_ids), request.decoding.max_new_tokens)
+    return _cut(requests, limits, _size_of_request)
+
+
+def _size_of_request(request: Request) -> _Size:
+    return _Size(len(request.token_ids), request.decoding.max_new_tokens)
+
+
+def _cut(items: Iterable[T], limits: BatchLimits, size: Callable[[T], _Size]) -> Iterator[list[T]]:
+    batch: list[T] = []
+    shape = _EMPTY
+    for item in items:
+        joined = shape.joined(size(item))
         if not joined.fits(limits):
             yield batch
-            batch, joined = (
-                [],
-                _Shape().joined(len(request.token_ids), request.decoding.max_new_tokens),
-            )
-        batch.append(request)
+            batch, joined = [], _EMPTY.joined(size(item))
+        batch.append(item)
         shape = joined
-        if shape.rows >= limits.rows:
+        if shape.rows == limits.rows:
             yield batch
-            batch, shape = [], _Shape()
+            batch, shape = [], _EMPTY
     if batch:
         yield batch
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """How a job would be cut, from prompt lengths alone.
+
+    Attributes:
+        rows: of each batch, in the order in which they would run.
+        padding: share of prompt tokens that are padding, as the limits say.
+        padding_unsorted: the same for the rows in input order.
+    """
+
+    rows: tuple[int, ...]
+    padding: float
+    padding_unsorted: float
+
+
+def estimate(
+    lengths: Sequence[int], max_new_tokens: int, limits: BatchLimits, *, part_rows: int
+) -> Estimate:
+    """What `cut` would make of prompts of these lengths.
+
+    Args:
+        lengths: prompt tokens of each request, in input order.
+        max_new_tokens: of every request.
+        limits: as for `cut`; with sort "length" each part is sorted first.
+        part_rows: requests that are sorted together.
+    """
+
+    def batches(ordered: Iterable[int], limits: BatchLimits) -> list[list[int]]:
+        return list(_cut(ordered, limits, lambda length: _Size(length, max_new_tokens)))
+
+    unsorted = batches(lengths, replace(limits, sort="none"))
+    planned = unsorted
+    if limits.sort == "length":
+        parts = (lengths[at : at + part_rows] for at in range(0, len(lengths), part_rows))
+        planned = batches((n for part in parts for n in sorted(part, reverse=True)), limits)
+    rows = tuple(len(batch) for batch in planned)
+    return Estimate(rows, padding_share(planned), padding_share(unsorted))
 
 
 def padding_share(batches: Iterable[Sequence[int]]) -> float:
