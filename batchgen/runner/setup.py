@@ -6,6 +6,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from batchgen.prompts.bytes import ByteTokenizer
 from batchgen.prompts.prepare import Preparer
 from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
 from batchgen.runner.asking import Asking
+from batchgen.runner.identity import Identity, input_record, new_run_id
 from batchgen.runner.reading import Reading, read_input
 
 UNBOUNDED = sys.maxsize
@@ -139,3 +141,16 @@ def _settings(
 
 _MODEL_SETTINGS = {"engine", "dtype", "attn_implementation", "gguf_file"}
 _OUTPUT_SETTINGS = {"keep_columns", "store_prompt", "reasoning", "prefix"}
+
+
+def identity_of(setup: Setup) -> Identity:
+    """The identity that a run started now would have."""
+    return Identity(
+        run_id=new_run_id(),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        date=setup.loaded.date.isoformat(),
+        settings=setup.settings,
+        input=input_record(setup.survey.files),
+        rows=setup.survey.rows,
+        part_rows=setup.job.batching.part_rows,
+    )
