@@ -7,7 +7,17 @@ from pydantic import ValidationError
 
 from batchgen.errors import Problem
 from batchgen.job.hints import scalar_text, unknown_key_hint, wrong_value_hint
-from batchgen.job.tree import COMMAND_LINE, Node, Path, child, dotted, find, nearest, parsed
+from batchgen.job.tree import (
+    COMMAND_LINE,
+    PROFILE,
+    Node,
+    Path,
+    child,
+    dotted,
+    find,
+    nearest,
+    parsed,
+)
 from batchgen.job.types import expected_at
 
 _ENOUGH = 200
@@ -45,7 +55,7 @@ def explain(error: ValidationError, tree: Node) -> list[Finding]:
         elif kind == "missing":
             findings[path] = Finding(path, "is required", _REQUIRED.get(dotted(path), ""))
         elif kind == "value_error":
-            findings[path] = _of_validator(path, one["msg"].removeprefix("Value error, "), tree)
+            findings[path] = _of_validator(path, one["msg"].removeprefix("Value error, "))
         elif path not in findings:
             findings[path] = _of_value(path, tree, kind)
         if len(findings) > _ENOUGH:
@@ -60,8 +70,8 @@ def placed(tree: Node, path: Path, message: str, hint: str = "") -> Problem:
     key = dotted(path)
     if node.origin == COMMAND_LINE:
         message += " (given by --set)"
-    if node.origin.startswith("profile "):
-        key = f"profiles.{node.origin.removeprefix('profile ')}.{key}"
+    if node.origin.startswith(PROFILE):
+        key = f"profiles.{node.origin.removeprefix(PROFILE)}.{key}"
     place = node.place
     return Problem(key, message, hint, place.line, place.column, place.file)
 
@@ -95,13 +105,13 @@ def _of_value(path: Path, tree: Node, kind: str) -> Finding:
     return Finding(path, f"expected {expected}; found {_found(node)}", hint)
 
 
-def _of_validator(path: Path, message: str, tree: Node) -> Finding:
+def _of_validator(path: Path, message: str) -> Finding:
     """A message of our own validators. It starts with the key that it is about, which is then pointed at."""
     expected = expected_at(path)
     whole = expected is not None and expected.section is not None
     named = parsed(message.split(" ", 1)[0].rstrip(":"))
     for candidate in ((*path, *named), named):
-        if named and find(tree, candidate) is not None:
+        if named and expected_at(candidate) is not None:
             return Finding(candidate, message, "", whole)
     return Finding(path, message, "", whole)
 

@@ -1,5 +1,6 @@
 """The way out of a mistake in a job file: which key, or which value, was probably meant."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -82,15 +83,23 @@ def unknown_key_hint(path: Path) -> str:
 
 def wrong_value_hint(expected: Expected, value: object) -> str:
     """How to write what was probably meant."""
-    kinds = [member.kind for member in expected.members]
+    if expected.section is not None:
+        return f"write its keys on lines beneath: {', '.join(fields(expected.section))}"
     if value == "":
         return "leave the key out"
     if isinstance(value, str):
         return _wrong_text_hint(expected, value)
-    text_meant = expected.takes_text or bool(expected.words)
-    if isinstance(value, bool | int | float) and text_meant and int not in kinds:
+    return _wrong_number_hint(expected, value) if isinstance(value, int | float) else ""
+
+
+def _wrong_number_hint(expected: Expected, value: float) -> str:
+    """A number, true or false, where text was expected; or 4.0 where 4 was."""
+    kinds = [member.kind for member in expected.members]
+    if not math.isfinite(value):
+        return ""
+    if int not in kinds and (expected.takes_text or expected.words):
         return f"quote it: '{scalar_text(value)}'"
-    if isinstance(value, float) and int in kinds and value.is_integer():
+    if int in kinds and value == int(value):
         return f"write {int(value)}"
     return ""
 
@@ -101,10 +110,9 @@ def scalar_text(value: Scalar) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    return f".{value}".replace(".-", "-.") if value in _NON_FINITE or value != value else str(value)
-
-
-_NON_FINITE = (float("inf"), float("-inf"))
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else f"{'-' if value < 0 else ''}.inf"
+    return str(value)
 
 
 def _known_beside(path: Path) -> list[str]:
@@ -152,6 +160,8 @@ def _wrong_text_hint(expected: Expected, text: str) -> str:
     hint = ""
     if bool in kinds and text.lower() in _YES + _NO:
         hint = "write true" if text.lower() in _YES else "write false"
+    elif _OTHER_WORDS.get(text.lower()) in expected.words:
+        hint = f"did you mean {_OTHER_WORDS[text.lower()]}?"
     elif near := get_close_matches(text[:60], expected.words, 1):
         hint = f"did you mean {near[0]}?"
     elif {int, float} & set(kinds) and re.fullmatch(r"[-+0-9_,.]{1,20}", text):
@@ -159,10 +169,9 @@ def _wrong_text_hint(expected: Expected, text: str) -> str:
         hint = f"write {digits}, without quotes, separators or leading zeros"
     elif tuple in kinds and len(text) <= 40:
         hint = f"write a list: [{text}]"
-    elif expected.section is not None:
-        hint = f"write its keys on lines beneath: {', '.join(fields(expected.section))}"
     return hint
 
 
+_OTHER_WORDS = {"fp32": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
 _YES = ("yes", "y", "on", "true")
 _NO = ("no", "n", "off", "false")

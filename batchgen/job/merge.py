@@ -5,9 +5,10 @@ that any spelling overrides any other.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from batchgen.errors import Problem
-from batchgen.job.tree import COMMAND_LINE, Node, Place, children, dotted, parsed
+from batchgen.job.tree import COMMAND_LINE, PROFILE, Node, Place, children, dotted, parsed
 from batchgen.job.types import expected_at
 from batchgen.job.yaml_reader import read_yaml
 
@@ -21,13 +22,17 @@ SYNONYMS: Mapping[str, str] = {
 
 
 def merge(below: Node, above: Node) -> Node:
-    """What `above` says, and what `below` says where `above` is silent."""
+    """What `above` says, and what `below` says where `above` is silent.
+
+    A section that a profile or `--set` adds to stays where the file has it: that is where a missing key is missed.
+    """
     if not (isinstance(below.value, Mapping) and isinstance(above.value, Mapping)):
         return above
     entries = dict(below.value)
     for key, node in above.value.items():
         entries[key] = merge(entries[key], node) if key in entries else node
-    return Node(entries, above.place, above.origin)
+    added = above.origin == COMMAND_LINE or above.origin.startswith(PROFILE)
+    return replace(below if added else above, value=entries)
 
 
 def relabelled(node: Node, origin: str) -> Node:

@@ -12,7 +12,7 @@ from batchgen.job.check import check, problem_at
 from batchgen.job.explain import placed
 from batchgen.job.layers import Layers
 from batchgen.job.merge import merge, relabelled
-from batchgen.job.tree import Node, Place, children, dotted, find
+from batchgen.job.tree import PROFILE, Node, Place, children, dotted, find
 
 MAX_PROFILES = 100
 _NOT_INSIDE = ("extends", "profiles", "$schema")
@@ -36,7 +36,7 @@ def profiles_of(merged: Node, problems: list[Problem]) -> dict[str, Node]:
     for name, node in section.value.items():
         key = dotted(("profiles", name))
         if isinstance(node.value, Mapping):
-            found[name] = relabelled(_usable(node, key, problems), f"profile {name}")
+            found[name] = relabelled(_usable(node, key, problems), PROFILE + name)
         elif node.value is not None:
             message = "expected a mapping of settings"
             problems.append(problem_at(node, key, message, "such as {input: {limit: 8}}"))
@@ -49,7 +49,7 @@ def chosen(
     name: str | None, profiles: Mapping[str, Node], file: str, problems: list[Problem]
 ) -> Node:
     """The layer of the chosen profile; an empty one if none is chosen."""
-    nothing = Node({}, Place(file), "")
+    nothing = Node({}, Place(file), PROFILE)
     if name is None or name in profiles:
         return nothing if name is None else profiles[name]
     near = get_close_matches(name, profiles, 1)

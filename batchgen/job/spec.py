@@ -51,7 +51,7 @@ FreeMapping = Annotated[dict[str, Any], AfterValidator(_finite)]
 
 def _exactly_one(value: object) -> object:
     if isinstance(value, bool | float):  # both equal 1 in Python
-        raise ValueError("expected 1")  # noqa: TRY004 - pydantic turns only ValueError into a finding
+        raise ValueError(f"expected 1, found {str(value).lower()}; write version: 1")  # noqa: TRY004 - pydantic turns only ValueError into a finding
     return value
 
 
@@ -214,7 +214,8 @@ class Decoding(Section):
     logprobs: bool = False
     """Also write `logprob_mean`."""
     columns: dict[str, Text] = {}
-    """Settings that come from a column of the input where it is not null: `{temperature: temp_col}`."""
+    """Settings that come from a column of the input where it is not null: `{temperature: temp_col}`. Possible for
+    max_new_tokens, min_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, no_repeat_ngram_size."""
     generation_kwargs: FreeMapping = {}
     """Any other `GenerationConfig` field; the job then goes through plain `generate`."""
 
@@ -316,7 +317,7 @@ class Output(Section):
     compression: Literal["zstd", "snappy", "gzip", "none"] = "zstd"
     """Compression of the Parquet files."""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""
-    """Put before the name of every column that batchgen adds, should one clash with yours."""
+    """Put before the name of every column that batchgen adds, should one clash: letters, digits, dot, dash, underscore."""
     file_mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = "0600"
     """Permissions of the files that are published, in octal."""
 
@@ -387,7 +388,9 @@ class Job(Section):
             "input.columns.messages",
         ):
             raise ValueError(
-                "chat_template: none sends plain text: it knows no system text and no messages"
+                "prompt.chat_template: none sends plain text: it knows no system text and no messages"
             )
         if self.prompt.chat_template_kwargs:
-            raise ValueError("chat_template_kwargs have no effect with chat_template: none")
+            raise ValueError(
+                "prompt.chat_template_kwargs have no effect with prompt.chat_template: none"
+            )

@@ -61,7 +61,8 @@ def syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem
     mark = (error.context_mark if opened else None) or error.problem_mark or error.context_mark
     if mark is None:
         return Problem("", f"not valid YAML: {error.problem}", file=file)
-    template = _BARE_TEMPLATE.match(_line(text, mark.line))
+    line = _line(text, mark.line)
+    template = _BARE_TEMPLATE.match(line)
     if template:
         column = template.start("template") + 1
         key = template["key"] or ""
@@ -71,6 +72,8 @@ def syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem
         if re.search(pattern, found):
             message, hint = words, way_out
             break
+    if "${" in line and "bracket" in message:
+        hint = "inside { } and [ ], text such as ${name} needs quotes"
     return Problem("", f"not valid YAML: {message}", hint, mark.line + 1, mark.column + 1, file)
 
 

@@ -15,6 +15,8 @@ Path = tuple[str | int, ...]
 
 COMMAND_LINE = "--set"
 """Origin of what the command line gave."""
+PROFILE = "profile "
+"""Start of the origin of what a profile gave; its name follows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ class Member:
         if below is not None:
             return f" from {least} to 2^63 - 1" if below == 2**63 else f" below {below}"
         if least is not None and most is not None:
-            return f" from {least} to {most}"
+            return f" from {least:,} to {most:,}"
         parts = [
             f"{words} {limit}"
             for words, limit in (("of at least", least), ("above", above), ("at most", most))

@@ -60,7 +60,9 @@ def read_yaml(text: str, *, file: str, origin: str) -> Reading:
     try:
         top = composer.document()
     except Unreadable as stop:
-        return Reading(None, (*composer.problems, stop.problem))
+        # What was noted on the same line is the same mistake.
+        before = [p for p in composer.problems if p.line != stop.problem.line]
+        return Reading(None, (*before, stop.problem))
     return Reading(top, tuple(composer.problems))
 
 
@@ -104,7 +106,7 @@ class _Composer:
         if len(path) > MAX_DEPTH:
             message = f"nested more than {MAX_DEPTH} levels deep"
             raise Unreadable(Problem("", message, "", place.line, place.column, self._file))
-        self._refuse_tag_and_anchor(event, path)
+        self._refuse_tag_and_anchor(event, path, place)
         if isinstance(event, yaml.MappingStartEvent):
             return Node(self._mapping(path, place), place, self._origin)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -142,7 +144,7 @@ class _Composer:
 
     def _key(self, event: yaml.Event, path: Path, entries: Mapping[str, Node]) -> str | None:
         """The name of the next entry; None, with a problem noted, where it cannot be one."""
-        self._refuse_tag_and_anchor(event, path)
+        self._refuse_tag_and_anchor(event, path, self._place(event))
         if not isinstance(event, yaml.ScalarEvent):
             if not isinstance(event, yaml.AliasEvent):
                 self._note(event, path, "a key must be text, found a list or a mapping")
@@ -174,13 +176,13 @@ class _Composer:
             return None
         return resolve(text)
 
-    def _refuse_tag_and_anchor(self, event: yaml.Event, path: Path) -> None:
+    def _refuse_tag_and_anchor(self, event: yaml.Event, path: Path, place: Place) -> None:
         if getattr(event, "tag", None):
             hint = "remove the word that starts with !, or quote text that starts so"
-            self._note(event, path, "YAML tags are not allowed", hint)
+            self._note(place, path, "YAML tags are not allowed", hint)
         if getattr(event, "anchor", None):
             hint = "write the value out, share it through vars or extends; quote text that starts with * or &"
-            self._note(event, path, "YAML anchors and aliases (& and *) are not allowed", hint)
+            self._note(place, path, "YAML anchors and aliases (& and *) are not allowed", hint)
 
     def _skip(self, event: yaml.Event) -> None:
         depth = 0
