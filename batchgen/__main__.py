@@ -19,25 +19,27 @@ def main() -> None:
 def call(arguments: Sequence[str]) -> int:
     """Run a command and return what the process should end with."""
     try:
-        code = cli.main(list(arguments), prog_name="batchgen", standalone_mode=False)
-    except BatchgenError as error:
-        return _failed(str(error), error.exit_code, arguments)
-    except click.ClickException as error:
-        error.show()
-        return _as_json(error.format_message(), error.exit_code, arguments)
+        return int(cli.main(list(arguments), prog_name="batchgen", standalone_mode=False) or 0)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped before anything was begun", err=True)
+        click.echo("stopped", err=True)
         return 128 + 2
     except BrokenPipeError:
         # Nobody reads any more (`| head`). Python would complain once more while it closes stdout.
         sys.stdout = None
         return int(ExitCode.DONE)
-    except Exception:  # noqa: BLE001  # the outermost edge: what nobody foresaw is shown as a bug, never hidden
-        traceback.print_exc()
-        return _failed(
-            "this is a bug in batchgen: please report the lines above", ExitCode.BUG, arguments
-        )
-    return int(code or ExitCode.DONE)
+    except Exception as error:  # noqa: BLE001  # the outermost edge: what nobody foresaw is shown as a bug
+        return _explained(error, arguments)
+
+
+def _explained(error: Exception, arguments: Sequence[str]) -> int:
+    if isinstance(error, BatchgenError):
+        return _failed(str(error), error.exit_code, arguments)
+    if isinstance(error, click.ClickException):
+        error.show()
+        return _as_json(error.format_message(), error.exit_code, arguments)
+    traceback.print_exception(error)
+    text = "this is a bug in batchgen: please report the lines above"
+    return _failed(text, ExitCode.BUG, arguments)
 
 
 def _failed(text: str, code: int, arguments: Sequence[str]) -> int:

@@ -20,7 +20,7 @@ from batchgen.cli.options import JobOptions, job_options, json_option
     help="Show the first N prompts exactly as the model gets them.",
 )
 @json_option
-def plan(prompts: int, as_json: bool, **options: Any) -> None:
+def plan(prompts: int, as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the shared options, made into JobOptions
     """Show what `run` would do: settings, tokens, batches, memory, prompts. Loads no weights."""
     from batchgen.cli.loading import load
     from batchgen.cli.planned import lines, summary

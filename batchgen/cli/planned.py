@@ -38,7 +38,11 @@ def _input(plan: Plan) -> list[str]:
     id_column = f"id {source.id_column}" if source.id_column else "id row number"
     chosen = [
         f"{name} {value}"
-        for name, value in (("filter", asked.filter), ("sample", asked.sample), ("limit", asked.limit))
+        for name, value in (
+            ("filter", asked.filter),
+            ("sample", asked.sample),
+            ("limit", asked.limit),
+        )
         if value is not None
     ]
     lines = [path, f"{plural(setup.survey.rows, 'row')} · {source.describe()} · {id_column}"]
@@ -75,7 +79,7 @@ def _prompt(plan: Plan) -> list[str]:
     template = {"auto": "the model's chat template", "none": "no chat template: plain text"}
     text = template.get(prompt.chat_template, f"chat template {prompt.chat_template}")
     variables = ", ".join(f"{k}={v}" for k, v in prompt.chat_template_kwargs.items())
-    longest = plan.setup.asking.preparer.max_input_tokens
+    longest = plan.setup.asking.max_input_tokens
     bound = f" · longest {longest:,} tokens, else {prompt.on_overflow}" if longest < 1 << 40 else ""
     return [text + (f", {variables}" if variables else "") + bound]
 

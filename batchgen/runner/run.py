@@ -255,7 +255,7 @@ class _Runner:
             "versions": versions(),
         }
         schema = setup.reading.layout.schema(setup.survey.schema)
-        files = publish(self.folder, sealed, schema, output, origin)
+        files = publish(self.folder, sealed, schema, output=output, facts=origin)
         manifest = {
             "format": FORMAT,
             "run_id": self.identity.run_id,

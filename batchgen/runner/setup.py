@@ -80,13 +80,14 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None]) -> Setup:
     context = _context_length(job, model)
     room = max(1, context - resolution.decoding.max_new_tokens)
     longest = min(room, job.prompt.max_input_tokens or room)
-    settings = _settings(job, model, tokenizer, resolution, longest)
+    settings = _settings(job, model, tokenizer, resolution=resolution, longest=longest)
     asking = Asking(
         job=job,
         preparer=Preparer(job, tokenizer, longest),
         columns=reading.columns,
         decoding=resolution.decoding,
         context_length=context,
+        max_input_tokens=longest,
         row_settings=fingerprint({k: v for k, v in settings.items() if k != "input"}),
         reasoning_opened=tokenizer.opens_reasoning,
     )
@@ -115,6 +116,7 @@ def _settings(
     job: Job,
     model: LocalModel | None,
     tokenizer: Tokenizer,
+    *,
     resolution: Resolution,
     longest: int,
 ) -> dict[str, Any]:
