@@ -112,6 +112,8 @@ class Template:
             _refuse_other_files(tree)
             _count_loops(tree)
             self._template = self._environment.from_string(tree)
+            # A text without columns is the same for every row, limits included.
+            self._constant = None if self.columns else self._rendered({})
         except TemplateSyntaxError as error:
             raise InvalidTemplateError(error.message or "not a template", error.lineno) from error
         except RecursionError as error:
@@ -123,6 +125,9 @@ class Template:
         Args:
             fields: at least `columns`; None is a null column.
         """
+        return self._constant if self._constant is not None else self._rendered(fields)
+
+    def _rendered(self, fields: Mapping[str, object]) -> str | Failure:
         values = {c: NullColumn(c) if fields[c] is None else fields[c] for c in self.columns}
         self._environment.steps = 0
         try:
