@@ -16,7 +16,7 @@ from batchgen.job.syntax import TEMPLATE_HINT, TEMPLATE_MESSAGE, Unreadable, syn
 from batchgen.job.tree import Node, Path, Place, Scalar, dotted
 
 MAX_DEPTH = 20
-MAX_VALUES = 20_000
+MAX_VALUES = 10_000
 """Keys and values in one text. No job needs more, and PyYAML takes a second or two for them."""
 
 INTEGER = re.compile(r"^([-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0o[0-7]+)$")
@@ -103,9 +103,7 @@ class _Composer:
         return top
 
     def _value(self, event: yaml.Event, path: Path, place: Place) -> Node:
-        if len(path) > MAX_DEPTH:
-            message = f"nested more than {MAX_DEPTH} levels deep"
-            raise Unreadable(Problem("", message, "", place.line, place.column, self._file))
+        self._refuse_depth(len(path), place)
         self._refuse_tag_and_anchor(event, path, place)
         if isinstance(event, yaml.MappingStartEvent):
             return Node(self._mapping(path, place), place, self._origin)
@@ -176,6 +174,11 @@ class _Composer:
             return None
         return resolve(text)
 
+    def _refuse_depth(self, depth: int, place: Place) -> None:
+        if depth > MAX_DEPTH:
+            message = f"nested more than {MAX_DEPTH} levels deep"
+            raise Unreadable(Problem("", message, "", place.line, place.column, self._file))
+
     def _refuse_tag_and_anchor(self, event: yaml.Event, path: Path, place: Place) -> None:
         if getattr(event, "tag", None):
             hint = "remove the word that starts with !, or quote text that starts so"
@@ -191,6 +194,7 @@ class _Composer:
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth <= 0:
                 return
+            self._refuse_depth(depth, self._place(event))
             event = self._next()
 
     def _next(self) -> yaml.Event:
