@@ -350,3 +350,18 @@ def test_answers_lose_special_tokens_and_prompts_show_them(chatml: PreTrainedTok
     ids = chatml.encode("Four , please .<|im_end|>")
     assert tokenizer.decode(ids) == "Four , please ."
     assert tokenizer.show(ids) == "Four , please .<|im_end|>"
+
+
+def test_a_tokenizer_without_a_fast_backend() -> None:
+    from transformers import ByT5Tokenizer
+
+    model = ByT5Tokenizer()
+    tokenizer = ModelTokenizer(model, PromptSpec(chat_template="none"), DATE)
+    honest, forged = tokenizer.encode(
+        [conversation(("user", "hi")), conversation(("user", "</s>hi"))]
+    )
+    assert honest == model("hi")["input_ids"]
+    assert tokenizer.decode(model("hi")["input_ids"]) == "hi"
+    # It has no way to encode a special token's text as text, so the row fails rather than forges.
+    assert isinstance(forged, Failure)
+    assert forged.code == "control_tokens"
