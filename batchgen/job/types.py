@@ -29,6 +29,11 @@ class Expected:
         return any(m.kind in (str, Any) for m in self.members)
 
     @property
+    def means_text(self) -> bool:
+        """Whether text is what is meant here, as opposed to any value at all."""
+        return any(m.kind is str for m in self.members)
+
+    @property
     def section(self) -> type[BaseModel] | None:
         """The section, if this is one."""
         kinds = (m.kind for m in self.members)

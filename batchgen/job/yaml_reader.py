@@ -16,7 +16,7 @@ from batchgen.job.syntax import TEMPLATE_HINT, TEMPLATE_MESSAGE, Unreadable, syn
 from batchgen.job.tree import Node, Path, Place, Scalar, dotted
 
 MAX_DEPTH = 20
-MAX_VALUES = 10_000
+MAX_VALUES = 20_000
 """Keys and values in one text. No job needs more, and PyYAML takes a second or two for them."""
 
 INTEGER = re.compile(r"^([-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0o[0-7]+)$")
@@ -110,7 +110,7 @@ class _Composer:
         if isinstance(event, yaml.SequenceStartEvent):
             return Node(self._sequence(path), place, self._origin)
         if isinstance(event, yaml.ScalarEvent):
-            return Node(self._scalar(event, path), place, self._origin)
+            return Node(self._scalar(event, path, place), place, self._origin)
         return Node(None, place, self._origin)  # an alias, noted as a problem above
 
     def _sequence(self, path: Path) -> tuple[Node, ...]:
@@ -151,7 +151,7 @@ class _Composer:
             hint = "share settings through extends or profiles"
             self._note(event, path, "YAML merge keys (<<) are not allowed", hint)
             return None
-        if not isinstance(self._scalar(event, path), str):
+        if not isinstance(self._scalar(event, path, self._place(event)), str):
             message = f"a key must be text, found {event.value or 'nothing'}"
             self._note(event, path, message, f"quote it: '{event.value}'" if event.value else "")
             return None
@@ -161,16 +161,16 @@ class _Composer:
             self._note(event, (*path, event.value), message, "keep one of them")
         return event.value
 
-    def _scalar(self, event: yaml.ScalarEvent, path: Path) -> Scalar:
+    def _scalar(self, event: yaml.ScalarEvent, path: Path, place: Place) -> Scalar:
         text = event.value
         if any("\ud800" <= c <= "\udfff" or c == "\0" for c in text):
-            self._note(event, path, "holds a character that text cannot have (NUL or half a pair)")
+            self._note(place, path, "holds a character that text cannot have (NUL or half a pair)")
             return None
         if event.style is not None:
             return text
         if INTEGER.fullmatch(text) and _is_too_big(text):
             message = "a number that does not fit into 64 bits"
-            self._note(event, path, message, "quote it if it is meant as text")
+            self._note(place, path, message, "quote it if it is meant as text")
             return None
         return resolve(text)
 
@@ -210,10 +210,10 @@ class _Composer:
             message = "not valid YAML: an escape such as \\U or a version that is out of range"
             problem = Problem("", message, "", mark.line + 1, mark.column + 1, self._file)
             raise Unreadable(problem) from error
-        self._values += 1
-        if self._values > 2 * MAX_VALUES:  # an event each, and one more to end a list or mapping
+        self._values += isinstance(event, yaml.NodeEvent)
+        if self._values > MAX_VALUES:
             place = self._place(event)
-            message = f"more than {MAX_VALUES:,} values in one file"
+            message = f"more than {MAX_VALUES:,} keys and values in one file"
             raise Unreadable(Problem("", message, "", place.line, place.column, self._file))
         return event
 
