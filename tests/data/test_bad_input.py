@@ -199,6 +199,7 @@ FILES: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
     "a folder of another format": ({"a.csv": SECRET_CSV}, {"path": ".", "format": "jsonl"}, ["no input files", "a.csv", ".jsonl"]),
     "hidden files alone": ({".a.csv": SECRET_CSV, "_b.csv": SECRET_CSV}, {"path": "."}, ["no input files"]),
     "a glob of nothing": ({"a.csv": SECRET_CSV}, {"path": "b*.csv"}, ["b*.csv", "no input files"]),
+    "not a glob": ({"a.csv": SECRET_CSV}, {"path": "**a/*.csv"}, ["**a/*.csv", "not a pattern"]),
     "a missing file": ({"rows.csv": SECRET_CSV}, {"path": "row.csv"}, ["row.csv", "no such file", "Did you mean rows.csv"]),
     "a name with NUL": ({"a.csv": SECRET_CSV}, {"path": "a\0.csv"}, ["null"]),
     "a file twice": ({"a.csv": SECRET_CSV}, {"path": ["a.csv", "a.csv"]}, ["a.csv", "named twice"]),
@@ -266,7 +267,8 @@ def test_refused(
     with pytest.raises(DataError) as caught:
         open_source(spec, seed=0).survey()
     error = caught.value
-    assert error.exit_code == ExitCode.ENVIRONMENT == 5
+    assert error.exit_code is ExitCode.ENVIRONMENT
+    assert int(error.exit_code) == 5
     for part in expected:
         assert part in str(error)
     assert error.hint
