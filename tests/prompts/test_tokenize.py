@@ -357,11 +357,9 @@ def test_a_tokenizer_without_a_fast_backend() -> None:
 
     model = ByT5Tokenizer()
     tokenizer = ModelTokenizer(model, PromptSpec(chat_template="none"), DATE)
-    honest, forged = tokenizer.encode(
-        [conversation(("user", "hi")), conversation(("user", "</s>hi"))]
+    honest, forged = ids_of(
+        tokenizer, conversation(("user", "hi")), conversation(("user", "</s>hi"))
     )
     assert honest == model("hi")["input_ids"]
-    assert tokenizer.decode(model("hi")["input_ids"]) == "hi"
-    # It has no way to encode a special token's text as text, so the row fails rather than forges.
-    assert isinstance(forged, Failure)
-    assert forged.code == "control_tokens"
+    assert control_ids(model, forged) == control_ids(model, honest)
+    assert tokenizer.decode(forged) == "</s>hi"
