@@ -13,7 +13,7 @@ from batchgen.errors import ModelError
 from batchgen.job.spec import ModelSpec
 from batchgen.models.card import UNLIMITED, ModelCard, read_card
 from batchgen.models.hub import Hub
-from batchgen.models.layout import check_model_folder
+from batchgen.models.layout import check_model_folder, check_tokenizer_folder
 from batchgen.models.progress import Say, silent
 from batchgen.models.resolve import ResolvedModel, resolve_model
 from batchgen.models.starter import STARTERS, cache_folder, intact
@@ -128,6 +128,7 @@ def _cached(hub: Hub, model_id: str) -> KnownModel:
         return KnownModel(model_id, "cache", "incomplete", None, 0, "no files")
     try:
         check_model_folder(folder)
+        check_tokenizer_folder(folder)
     except ModelError as error:
         missing = error.message.removeprefix(f"{folder}: ")
         return KnownModel(model_id, "cache", "incomplete", folder, _bytes(folder), missing)

@@ -119,21 +119,23 @@ def run_conversion(starter: Starter, gguf: Path, folder: Path, progress: Progres
     ]  # fmt: skip
     log = folder.parent / "convert.log"
     title = f"converting {starter.name} to safetensors, once"
-    with log.open("wb") as errors, progress.meter(title, len(conversion.STEPS), "step") as meter:
-        process = subprocess.Popen(
+    with (
+        log.open("wb") as errors,
+        progress.meter(title, len(conversion.STEPS), "step") as meter,
+        subprocess.Popen(
             command,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-        )
+        ) as process,
+    ):
         try:
             for done, line in enumerate(process.stdout or ()):
                 meter.reached(done, line.decode().strip())
             process.wait()
         finally:
             process.kill()
-            process.wait()
     if process.returncode != 0:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise ModelError(
