@@ -14,9 +14,10 @@ from batchgen.job.spec import ModelSpec
 from batchgen.models.card import UNLIMITED, ModelCard, read_card
 from batchgen.models.hub import Hub
 from batchgen.models.layout import check_model_folder, check_tokenizer_folder
+from batchgen.models.marker import intact
 from batchgen.models.progress import Say, silent
 from batchgen.models.resolve import ResolvedModel, resolve_model
-from batchgen.models.starter import STARTERS, cache_folder, intact
+from batchgen.models.starter import STARTERS, cache_folder
 from batchgen.models.tokenizer import load_tokenizer
 
 State = Literal["ready", "to be fetched", "incomplete"]

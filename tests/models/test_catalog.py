@@ -7,7 +7,8 @@ import pytest
 
 from batchgen.models.catalog import KnownModel, check_model, get_model, list_models
 from batchgen.models.hub import Hub
-from batchgen.models.starter import CONVERSION, MARKER, STARTERS
+from batchgen.models.marker import CONVERSION, MARKER
+from batchgen.models.starter import STARTERS
 
 Write = Callable[..., Path]
 DEMO = STARTERS["demo:smollm2-135m"]

@@ -15,16 +15,15 @@ import pytest
 from batchgen.errors import ModelError, ResourceError
 from batchgen.job.spec import ModelSpec
 from batchgen.models.card import read_card
+from batchgen.models.marker import MARKER, intact
 from batchgen.models.progress import Progress
 from batchgen.models.resolve import ResolvedModel
 from batchgen.models.starter import (
-    MARKER,
     STARTERS,
     Starter,
     Tools,
     cache_folder,
     find,
-    intact,
     prepare,
 )
 from batchgen.models.tokenizer import load_tokenizer
