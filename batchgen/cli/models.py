@@ -1,14 +1,13 @@
 """`batchgen models`: which models are here, fetching one ahead of time, and a look at what a run would need."""
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from batchgen.cli.options import json_option
+from batchgen.cli.options import json_option, terminal
 
 
 @click.group()
@@ -47,7 +46,7 @@ def get(model: str, revision: str | None, as_json: bool) -> None:
         model,
         revision=revision,
         say=lambda text: click.echo(text, err=True),
-        terminal=sys.stderr if sys.stderr.isatty() else None,
+        terminal=terminal(),
     )
     if as_json:
         _print({"ok": True, **_plain(asdict(found))})

@@ -1,10 +1,11 @@
 """The options that several commands share, and the one value they are handed on in."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -98,6 +99,11 @@ class JobOptions:
             UsageError: it is no date.
         """
         return parse_date(self.day)
+
+
+def terminal() -> TextIO | None:
+    """Where bars may be drawn: stderr if it is a terminal."""
+    return sys.stderr if sys.stderr.isatty() else None
 
 
 def parse_date(text: str | None) -> date | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from batchgen.cli.options import JobOptions, job_options, json_option
+from batchgen.cli.options import JobOptions, job_options, json_option, terminal
 
 
 @click.command()
@@ -27,7 +27,10 @@ def plan(prompts: int, as_json: bool, **options: Any) -> None:  # noqa: ANN401  
     from batchgen.runner.plan import plan as make_plan
 
     made = make_plan(
-        load(JobOptions(**options)), prompts=prompts, say=lambda text: click.echo(text, err=True)
+        load(JobOptions(**options)),
+        prompts=prompts,
+        say=lambda text: click.echo(text, err=True),
+        terminal=terminal(),
     )
     if as_json:
         click.echo(json.dumps(summary(made), ensure_ascii=False))

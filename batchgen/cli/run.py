@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from batchgen.cli.options import JobOptions, job_options, json_option
+from batchgen.cli.options import JobOptions, job_options, json_option, terminal
 
 
 @click.command()
@@ -49,6 +49,7 @@ def run(
             start="fresh" if fresh else "resume",
             progress=_progress(quiet),
             say=_say(quiet),
+            terminal=None if quiet else terminal(),
             stop=stop,
         )
         if not quiet:

@@ -108,8 +108,6 @@ class ModelSpec(Section):
     """Commit, tag or branch of a hub model."""
     tokenizer: Text | None = None
     """Folder or model id of another tokenizer."""
-    gguf_file: Text | None = None
-    """Name of a GGUF file in the model's folder (needs `batchgen-llm[demo]`)."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """auto: the checkpoint's on a GPU; float32 on a CPU, where half precision is slower."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$")] = "auto"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from batchgen.data.folder import RunFolder
 from batchgen.engines.base import Estimate
@@ -85,7 +85,11 @@ class Plan:
 
 
 def plan(
-    loaded: LoadedJob, *, prompts: int = 2, say: Callable[[str], None] = lambda _: None
+    loaded: LoadedJob,
+    *,
+    prompts: int = 2,
+    say: Callable[[str], None] = lambda _: None,
+    terminal: TextIO | None = None,
 ) -> Plan:
     """Find out what a run would do.
 
@@ -93,11 +97,12 @@ def plan(
         loaded: the job.
         prompts: how many rendered prompts to show.
         say: told, in a sentence, what is being waited for.
+        terminal: where bars may be drawn while a model is fetched.
 
     Raises:
         BatchgenError: the run could not start.
     """
-    setup = set_up(loaded, say)
+    setup = set_up(loaded, say, terminal)
     asked = list(islice(_asked(setup), ROWS_COUNTED))
     requests = [r for a in asked for r in _requests(setup, a)]
     estimate = estimate_engine(

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import polars as pl
 
@@ -96,6 +96,7 @@ def run(
     start: Start = "resume",
     progress: ShowProgress = silent,
     say: Callable[[str], None] = lambda _: None,
+    terminal: TextIO | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> RunResult:
     """Run a job, or go on with it where it was stopped.
@@ -105,6 +106,7 @@ def run(
         start: whether to go on from what the output folder holds.
         progress: how to show the work.
         say: told, in a sentence, what is being waited for.
+        terminal: where bars may be drawn while a model is fetched.
         stop: asked between steps; once true, the run stops and can be gone on with later.
 
     Raises:
@@ -116,7 +118,7 @@ def run(
         folder.clear_scratch()
         if start == "fresh" and (aside := folder.set_aside()):
             say(f"the old run is now {aside}")
-        setup = set_up(loaded, say)
+        setup = set_up(loaded, say, terminal)
         identity = _identity(folder, setup)
         if folder.manifest.exists():
             return _already_complete(folder, setup)

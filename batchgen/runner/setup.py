@@ -3,21 +3,22 @@
 `plan` shows it, `run` works with it. Knows nothing of engines or of the output folder.
 """
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from batchgen.data.sources import Survey
 from batchgen.decoding.resolve import Resolution, end_tokens, resolve_decoding
 from batchgen.job.fingerprint import fingerprint
 from batchgen.job.load import LoadedJob
 from batchgen.job.spec import Job
-from batchgen.models.card import ModelCard, read_card
+from batchgen.models.card import ModelCard, read_card, tokenizer_identity
 from batchgen.models.resolve import ResolvedModel, resolve_model
-from batchgen.models.tokenizer import load_tokenizer
+from batchgen.models.tokenizer import load_tokenizer, tokenizer_folder
 from batchgen.prompts.bytes import ByteTokenizer
 from batchgen.prompts.prepare import Preparer
 from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
@@ -61,15 +62,20 @@ class Setup:
         return self.loaded.job
 
 
-def set_up(loaded: LoadedJob, say: Callable[[str], None]) -> Setup:
+def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | None = None) -> Setup:
     """Read the input once, find the model, and resolve everything but what needs its weights.
+
+    Args:
+        loaded: the job.
+        say: told, in a sentence, what is being waited for.
+        terminal: where bars may be drawn while a model is fetched.
 
     Raises:
         BatchgenError: input, job or model stand in the way.
     """
     job = loaded.job
     reading = read_input(loaded)
-    model = _find_model(job, say)
+    model = _find_model(job, say, terminal)
     survey = reading.source.survey()
     resolution = resolve_decoding(
         job.decoding,
@@ -94,10 +100,12 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None]) -> Setup:
     return Setup(loaded, reading, survey, model, tokenizer, resolution, asking, settings)
 
 
-def _find_model(job: Job, say: Callable[[str], None]) -> LocalModel | None:
+def _find_model(job: Job, say: Callable[[str], None], terminal: TextIO | None) -> LocalModel | None:
     if job.model.path is None:
         return None
-    resolved = resolve_model(job.model.path, revision=job.model.revision, say=say)
+    resolved = resolve_model(
+        job.model.path, revision=job.model.revision, say=say, terminal=terminal
+    )
     return LocalModel(resolved, read_card(resolved))
 
 
@@ -124,24 +132,34 @@ def _settings(
     decoding["end_token_ids"] = sorted(resolution.decoding.end_token_ids)
     decoding["columns"] = dict(job.decoding.columns)
     decoding["num_return_sequences"] = job.decoding.num_return_sequences
-    prompt = job.prompt.model_dump(mode="json", exclude={"file", "max_input_tokens"})
+    # Files by what they say, not by where they lie: `tokenizer.facts` holds the chat template's hash.
+    prompt = job.prompt.model_dump(exclude={"file", "chat_template", "max_input_tokens"})
     if job.prompt.file is not None:
         prompt["file"] = Path(job.prompt.file).read_text("utf-8")
-    return {
-        "input": job.input.model_dump(mode="json", exclude={"path", "format"}),
+    settings = {
+        "input": job.input.model_dump(exclude={"path", "format"}),
         "prompt": {**prompt, "max_input_tokens": longest},
         "model": {
             **(model.card.identity if model else {}),
-            **job.model.model_dump(mode="json", include=_MODEL_SETTINGS),
+            **job.model.model_dump(include=_MODEL_SETTINGS),
         },
-        "tokenizer": dict(tokenizer.facts),
+        "tokenizer": {**tokenizer.facts, **_other_tokenizer(job, model)},
         "decoding": decoding,
-        "output": job.output.model_dump(mode="json", include=_OUTPUT_SETTINGS),
+        "output": job.output.model_dump(include=_OUTPUT_SETTINGS),
         "run": {"seed": job.run.seed},
     }
+    # As run.json gives them back: tuples are lists there.
+    plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+    return plain
 
 
-_MODEL_SETTINGS = {"engine", "dtype", "attn_implementation", "gguf_file"}
+def _other_tokenizer(job: Job, model: LocalModel | None) -> dict[str, str]:
+    if model is None or job.model.tokenizer is None:
+        return {}
+    return {"files": tokenizer_identity(tokenizer_folder(model.resolved, job.model))}
+
+
+_MODEL_SETTINGS = {"engine", "dtype", "attn_implementation"}
 _OUTPUT_SETTINGS = {"keep_columns", "store_prompt", "reasoning", "prefix"}
 
 

@@ -90,9 +90,7 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
     }
     if spec.attn_implementation is not None:
         options["attn_implementation"] = spec.attn_implementation
-    if spec.gguf_file is not None:
-        options["gguf_file"] = spec.gguf_file
-    with quiet(), _translated(folder, spec):
+    with quiet(), _translated(folder):
         model, report = cast(Any, loader).from_pretrained(folder, **options)
         model = model.to(device).eval()
     _refuse_incomplete(folder, report)
@@ -117,10 +115,9 @@ def read_config(folder: Path, spec: ModelSpec) -> PreTrainedConfig:
             f"no such model folder: {folder}", hint="give the folder that holds config.json"
         )
     _refuse_foreign_code(folder / "config.json")
-    options = {"gguf_file": spec.gguf_file} if spec.gguf_file else {}
-    with quiet(), _translated(folder, spec):
+    with quiet(), _translated(folder):
         config: PreTrainedConfig = AutoConfig.from_pretrained(
-            folder, trust_remote_code=spec.trust_remote_code, local_files_only=True, **options
+            folder, trust_remote_code=spec.trust_remote_code, local_files_only=True
         )
     return config
 
@@ -176,7 +173,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _translated(folder: Path, spec: ModelSpec) -> Iterator[None]:
+def _translated(folder: Path) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -187,7 +184,7 @@ def _translated(folder: Path, spec: ModelSpec) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         raise ModelError(
             f"{folder}: the model cannot be loaded: {_first_line(error)}",
-            hint=_way_out(folder, spec, error),
+            hint=_way_out(folder, error),
         ) from error
 
 
@@ -196,11 +193,7 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
 
 
-def _way_out(folder: Path, spec: ModelSpec, error: BaseException) -> str:
-    if spec.gguf_file is not None:
-        return (
-            "reading GGUF needs the extra: pip install 'batchgen-llm[demo]'; check model.gguf_file"
-        )
+def _way_out(folder: Path, error: BaseException) -> str:
     if "trust_remote_code" in str(error):
         return "this model brings its own Python code; `model.trust_remote_code: true` runs it, so read it first"
     return _about_files(sorted(path.name for path in folder.iterdir()), error)
