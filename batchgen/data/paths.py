@@ -84,13 +84,13 @@ def _walk(folder: Path) -> list[Path]:
             if not path.is_dir():
                 files.append(path)
                 continue
-            identity = identity(path)
-            if identity in above:
+            folder_id = identity(path)
+            if folder_id in above:
                 raise DataError(
                     f"{path}: is a link to a folder above it, so that it never ends",
                     hint="Remove the link, or name the files by a glob.",
                 )
-            waiting.append((path, above | {identity}))
+            waiting.append((path, above | {folder_id}))
     return sorted(files)
 
 

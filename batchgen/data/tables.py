@@ -66,7 +66,6 @@ def _is_binary_like(type_: pa.DataType) -> bool:
 
 _SCALARS: tuple[tuple[Callable[[pa.DataType], bool], pa.DataType | None], ...] = (
     (_is_string_like, pa.string()),
-    (pa.types.is_decimal, None),
     (_is_binary_like, pa.binary()),
     (pa.types.is_float16, pa.float32()),
     (pa.types.is_date64, pa.date32()),

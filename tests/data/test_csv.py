@@ -243,7 +243,7 @@ def test_what_the_standard_library_writes_is_read(
     assert found == [list(row) for row in rows]
 
 
-@settings(max_examples=150, deadline=2000)
+@settings(max_examples=150, deadline=20_000)
 @given(
     content=st.one_of(
         st.binary(max_size=300),
