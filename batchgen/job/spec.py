@@ -110,8 +110,8 @@ class ModelSpec(Section):
     """Folder or model id of another tokenizer."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """auto: the checkpoint's on a GPU; float32 on a CPU, where half precision is slower."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$")] = "auto"
-    """auto: cuda if there is one, else cpu. Or cpu, cuda, cuda:1, mps."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$")] = "auto"
+    """auto: cuda if there is one, else cpu. Or cpu, cuda, cuda:1."""
     attn_implementation: Literal["sdpa", "eager"] | None = None
     """Left out: what transformers chooses for the model."""
     max_model_len: PositiveInt | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from batchgen.data.schema import Layout, lay_out, misfits
 from batchgen.data.sources import Source, open_source
+from batchgen.decoding.generate_only import check_generation_kwargs
 from batchgen.errors import Problem
 from batchgen.job.load import LoadedJob
 from batchgen.prompts.render import PromptRenderer, check_prompts
@@ -31,6 +32,7 @@ def read_input(loaded: LoadedJob) -> Reading:
     job = loaded.job
     source = open_source(job.input, seed=job.run.seed)
     problems = check_prompts(job, source.columns)
+    problems += check_generation_kwargs(job.decoding)
     problems += [
         Problem(m.key, m.message, m.hint)
         for m in misfits(source.columns, job.input, job.output, source.id_column)
