@@ -11,7 +11,7 @@ from batchgen.job.interpolate import Placeholders
 from batchgen.job.layers import Layers
 from batchgen.job.paths import absolute_paths
 from batchgen.job.spec import Job
-from batchgen.job.tree import Node, Path, children, plain, walk, without_nulls
+from batchgen.job.tree import Node, Path, children, plain, problem_at, walk, without_nulls
 from batchgen.job.types import expected_at
 from batchgen.job.yaml_reader import resolve
 
@@ -74,12 +74,6 @@ def origins(tree: Node) -> dict[str, str]:
         if key and node.origin not in found.setdefault(key, []):
             found[key].append(node.origin)
     return {key: ", ".join(names) for key, names in found.items()}
-
-
-def problem_at(node: Node, key: str, message: str, hint: str = "") -> Problem:
-    """A problem at the place of a node."""
-    place = node.place
-    return Problem(key, message, hint, place.line, place.column, place.file)
 
 
 def _spot(problem: Problem) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ from batchgen.job.tree import (
     find,
     nearest,
     parsed,
+    problem_at,
 )
 from batchgen.job.types import expected_at
 
@@ -72,8 +73,7 @@ def placed(tree: Node, path: Path, message: str, hint: str = "") -> Problem:
         message += " (given by --set)"
     if node.origin.startswith(PROFILE):
         key = f"profiles.{node.origin.removeprefix(PROFILE)}.{key}"
-    place = node.place
-    return Problem(key, message, hint, place.line, place.column, place.file)
+    return problem_at(node, key, message, hint)
 
 
 def located(tree: Node, problems: Sequence[Problem]) -> list[Problem]:

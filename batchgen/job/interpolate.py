@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from batchgen.errors import Problem
-from batchgen.job.tree import Node, Scalar, children, dotted
+from batchgen.job.tree import Node, Scalar, children, dotted, problem_at
 from batchgen.job.tree import Path as Keys
 
 MAX_TEXT = 4 * 2**20
@@ -148,9 +148,7 @@ class Placeholders:
         return re.sub("%(.?)", part, form, flags=re.DOTALL)
 
     def _note(self, node: Node, path: Keys, message: str, hint: str = "") -> None:
-        place = node.place
-        key = dotted(path)
-        self.problems.append(Problem(key, message, hint, place.line, place.column, place.file))
+        self.problems.append(problem_at(node, dotted(path), message, hint))
 
 
 def escaped(text: str) -> str:

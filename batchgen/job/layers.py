@@ -12,7 +12,7 @@ from pathlib import Path
 from batchgen.errors import JobFileError, Problem
 from batchgen.job.interpolate import Placeholders
 from batchgen.job.merge import canonical, merge
-from batchgen.job.tree import Node, children, find
+from batchgen.job.tree import Node, children, find, problem_at
 from batchgen.job.yaml_reader import read_yaml
 
 MAX_BYTES = 2**20
@@ -73,8 +73,9 @@ def read_layers(file: Path, layers: Layers) -> Node:
 
 def _read(file: Path, origin: str, chain: tuple[Path, ...], layers: Layers) -> Node:
     name = str(file)
-    layers.folders[name] = _folder(file)
-    text = layers.texts[name] = _text(file)
+    text = _text(file)
+    layers.texts[name] = text
+    layers.folders[name] = file.parent.resolve()
     reading = read_yaml(text, file=name, origin=origin)
     layers.problems += reading.problems
     top = reading.top
@@ -124,9 +125,7 @@ def _bases(top: Node, here: _File, layers: Layers) -> Iterator[Node]:
 
 
 def _refused(layers: Layers, node: Node, message: str, hint: str = "") -> JobFileError:
-    place = node.place
-    problem = Problem("extends", message, hint, place.line, place.column, place.file)
-    return layers.error([*layers.problems, problem])
+    return layers.error([*layers.problems, problem_at(node, "extends", message, hint)])
 
 
 def _base_path(file: Path, written: str) -> Path | None:
@@ -202,9 +201,7 @@ def _no_mapping(top: Node | None, name: str) -> Problem:
         return Problem("", "is empty", f"a minimal job is:\n         {minimal}", 1, 1, name)
     found = "a list" if isinstance(top.value, tuple) else "a single value"
     hint = "start with version: 1 and name: my-job"
-    place = top.place
-    message = f"expected a mapping at the top, found {found}"
-    return Problem("", message, hint, place.line, place.column, name)
+    return problem_at(top, "", f"expected a mapping at the top, found {found}", hint)
 
 
 def _refuse_newer(top: Node, layers: Layers) -> None:
@@ -212,17 +209,11 @@ def _refuse_newer(top: Node, layers: Layers) -> None:
     if version is None or isinstance(version.value, bool) or not isinstance(version.value, int):
         return
     if version.value > NEWEST_VERSION:
-        place = version.place
         message = (
             f"version {version.value} needs a newer batchgen; this one reads up to {NEWEST_VERSION}"
         )
         hint = "pip install -U batchgen-llm"
-        problem = Problem("version", message, hint, place.line, place.column, place.file)
-        raise layers.error([problem])
-
-
-def _folder(file: Path) -> Path:
-    return file.parent.resolve()
+        raise layers.error([problem_at(version, "version", message, hint)])
 
 
 def _identity(file: Path) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from batchgen.errors import Problem
 from batchgen.job.spec import Job
-from batchgen.job.tree import Node, dotted, find, replaced
+from batchgen.job.tree import Node, dotted, find, problem_at, replaced
 from batchgen.job.tree import Path as Keys
 
 _FILES: tuple[Keys, ...] = (
@@ -71,11 +71,7 @@ def _absolute(node: Node, keys: Keys, folders: Mapping[str, Path], problems: lis
     try:
         return replace(node, value=str(_joined(folder, _followed(text, keys))))
     except _NoPathError as error:
-        place = node.place
-        problem = Problem(
-            dotted(keys), str(error), error.hint, place.line, place.column, place.file
-        )
-        problems.append(problem)
+        problems.append(problem_at(node, dotted(keys), str(error), error.hint))
         return node
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from batchgen.errors import Problem
-from batchgen.job.check import check, problem_at
+from batchgen.job.check import check
 from batchgen.job.explain import placed
 from batchgen.job.layers import Layers
-from batchgen.job.merge import merge, relabelled
-from batchgen.job.tree import PROFILE, Node, Place, children, dotted, find
+from batchgen.job.merge import merge
+from batchgen.job.tree import PROFILE, Node, Place, children, dotted, find, problem_at, rebuilt
 
 MAX_PROFILES = 100
 _NOT_INSIDE = ("extends", "profiles", "$schema")
@@ -36,7 +36,7 @@ def profiles_of(merged: Node, problems: list[Problem]) -> dict[str, Node]:
     for name, node in section.value.items():
         key = dotted(("profiles", name))
         if isinstance(node.value, Mapping):
-            found[name] = relabelled(_usable(node, key, problems), PROFILE + name)
+            found[name] = _labelled(_usable(node, key, problems), PROFILE + name)
         elif node.value is not None:
             message = "expected a mapping of settings"
             problems.append(problem_at(node, key, message, "such as {input: {limit: 8}}"))
@@ -75,6 +75,10 @@ def problems_of_unchosen(profile: Node, merged: Node, layers: Layers) -> list[Pr
         if not finding.whole and find(checked.tree, finding.path) is not None
     ]
     return [p for p in found if (p.file, p.line, p.column) not in skipped]
+
+
+def _labelled(profile: Node, origin: str) -> Node:
+    return rebuilt(profile, lambda node: replace(node, origin=origin))
 
 
 def _usable(node: Node, key: str, problems: list[Problem]) -> Node:

@@ -6,8 +6,10 @@ Knows nothing of YAML syntax or of what a job may say.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from batchgen.errors import Problem
 
 Scalar = None | bool | int | float | str
 Path = tuple[str | int, ...]
@@ -106,12 +108,28 @@ def walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
         yield path, node
 
 
+def rebuilt(node: Node, change: Callable[[Node], Node]) -> Node:
+    """The same tree with every node changed, the inner ones first."""
+    value = node.value
+    if isinstance(value, Mapping):
+        value = {key: rebuilt(inner, change) for key, inner in value.items()}
+    elif isinstance(value, tuple):
+        value = tuple(rebuilt(inner, change) for inner in value)
+    return change(replace(node, value=value))
+
+
 def without_nulls(node: Node) -> Node:
     """The same without keys that are null: null unsets. What lists hold is left alone."""
     if not isinstance(node.value, Mapping):
         return node
     kept = {k: without_nulls(v) for k, v in node.value.items() if v.value is not None}
     return Node(kept, node.place, node.origin)
+
+
+def problem_at(node: Node, key: str, message: str, hint: str = "") -> Problem:
+    """A problem at the place of a node."""
+    place = node.place
+    return Problem(key, message, hint, place.line, place.column, place.file)
 
 
 def dotted(path: Path) -> str:

@@ -432,6 +432,11 @@ def test_a_file_that_is_not_there(write: Write, tmp_path: Path) -> None:
         f"did you mean {tmp_path / 'nightly.yaml'}?",
     )
     assert only(tmp_path).message == "is a folder; expected a file"
+    assert only(Path("a\0b")).message == "cannot be read: embedded null byte"
+    assert only(Path("x" * 5000)).message == "cannot be read: File name too long"
+    circle = tmp_path / "circle.yaml"
+    circle.symlink_to(circle)
+    assert only(circle).message.startswith("cannot be read: ")
 
 
 def test_everything_wrong_is_said_at_once_in_the_order_of_the_lines(write: Write) -> None:

@@ -1,0 +1,71 @@
+"""`--set KEY=VALUE`: the uppermost layer of a job.
+
+VALUE is YAML, as in the file; but where nothing except text can be meant it needs no quotes, since a shell has
+already taken one pair away.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from batchgen.errors import Problem
+from batchgen.job.merge import SYNONYMS, canonical, merge
+from batchgen.job.tree import COMMAND_LINE, Node, Place, parsed, rebuilt
+from batchgen.job.types import expected_at
+from batchgen.job.yaml_reader import MAX_DEPTH, read_yaml
+
+
+def command_line(sets: Sequence[str], file: str, problems: list[Problem]) -> Node:
+    """The layer that all `--set` make together; later ones win. `file` is the job's name in messages."""
+    layer = Node({}, Place(file), COMMAND_LINE)
+    for given in sets:
+        key, _, value = given.partition("=")
+        path = [step for step in parsed(key.strip()) if isinstance(step, str)]
+        problem = _unusable(given, path)
+        if problem is not None:
+            problems.append(problem)
+            continue
+        node = _given(value, path, file, problems)
+        for step in reversed(path):
+            node = Node({step: node}, Place(file), COMMAND_LINE)
+        layer = merge(layer, canonical(node, problems))
+    return layer
+
+
+def _unusable(given: str, path: Sequence[str]) -> Problem | None:
+    """Why this cannot be set, if it cannot."""
+    key, equals, value = given.partition("=")
+    if not equals or not path or ".".join(path) != key.strip() or len(path) > MAX_DEPTH:
+        message = f"--set {given[:80]}: not KEY=VALUE with a key such as decoding.temperature"
+        return Problem("", message, "lists are set as a whole: KEY=[a, b]")
+    if path[0] in ("extends", "profiles"):
+        return Problem(path[0], "cannot be given by --set", "write it into the job file")
+    if any("\ud800" <= c <= "\udfff" or c == "\0" for c in value):
+        return Problem(key, "not UTF-8 text (given by --set)", "set it in the job file")
+    return None
+
+
+def _given(text: str, path: Sequence[str], file: str, problems: list[Problem]) -> Node:
+    """VALUE as a node, without a place in any file."""
+    expected = expected_at(_canonical(path))
+    text_meant = expected is not None and expected.means_text
+    only_text = expected is not None and text_meant and expected.item is None and path != ["model"]
+    reading = read_yaml(text, file=file, origin=COMMAND_LINE)
+    top = reading.top or Node(None, Place(file), COMMAND_LINE)
+    quoted = isinstance(top.value, str) and text.lstrip()[:1] in ("'", '"')
+    unset = top.value is None and not reading.problems
+    if (only_text and not quoted and not unset) or (text_meant and reading.problems):
+        top = replace(top, value=text)
+    elif reading.problems:
+        problem = reading.problems[0]
+        message = f"{problem.message} (given by --set)"
+        problems.append(Problem(".".join(path), message, problem.hint))
+    return rebuilt(top, lambda node: replace(node, place=Place(file)))
+
+
+def _canonical(path: Sequence[str]) -> tuple[str, ...]:
+    """The path of the schema: `model` alone is its path, and synonyms have another name."""
+    if list(path) == ["model"]:
+        return ("model", "path")
+    if len(path) > 1 and path[0] == "decoding":
+        return (path[0], SYNONYMS.get(path[1], path[1]), *path[2:])
+    return tuple(path)

@@ -1,0 +1,206 @@
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from batchgen.job.reference import job_schema
+from batchgen.job.spec import Job
+from batchgen.job.types import every_key, expected_at
+
+ASSERTIONS = {
+    *("type", "enum", "const", "anyOf", "not", "if", "then", "$ref", "required", "properties"),
+    *("additionalProperties", "items", "minItems", "minLength", "maxLength", "pattern", "minimum"),
+    *("maximum", "exclusiveMinimum", "exclusiveMaximum"),
+}
+NOTES = {"$schema", "$id", "title", "description", "default", "definitions"}
+TYPES: Mapping[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "boolean": (bool,),
+    "null": (type(None),),
+    "integer": (int,),
+    "number": (int, float),
+}
+SCHEMA = job_schema()
+MINIMAL: dict[str, Any] = {
+    "version": 1,
+    "name": "demo",
+    "input": {"path": "data.csv"},
+    "prompt": {"user": "{{ question }}"},
+    "model": "demo:smollm2-135m",
+    "output": {"path": "out"},
+}
+
+
+def fits(value: Any, schema: Any) -> bool:
+    """Draft-07 for exactly the keywords of `ASSERTIONS`: enough to test this schema without a further package."""
+    if isinstance(schema, bool):
+        return schema
+    if "$ref" in schema:  # draft-07: what stands beside $ref is ignored
+        return fits(value, SCHEMA["definitions"][schema["$ref"].removeprefix("#/definitions/")])
+    checks = (_general, _numbers, _texts, _arrays, _objects)
+    return all(check(value, schema) for check in checks)
+
+
+def _general(value: Any, schema: dict[str, Any]) -> bool:
+    kinds = schema.get("type", list(TYPES))
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    by_type = any(
+        isinstance(value, TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
+        for kind in kinds
+    )
+    return (
+        by_type
+        and value in schema.get("enum", [value])
+        and bool(value == schema.get("const", value))
+        and any(fits(value, one) for one in schema.get("anyOf", [True]))
+        and not ("not" in schema and fits(value, schema["not"]))
+        and (not fits(value, schema.get("if", False)) or fits(value, schema.get("then", True)))
+    )
+
+
+def _numbers(value: Any, schema: dict[str, Any]) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return True
+    inside = schema.get("minimum", value) <= value <= schema.get("maximum", value)
+    above = schema.get("exclusiveMinimum", value - 1) < value
+    return bool(inside and above and value < schema.get("exclusiveMaximum", value + 1))
+
+
+def _texts(value: Any, schema: dict[str, Any]) -> bool:
+    if not isinstance(value, str):
+        return True
+    longest = schema.get("maxLength", len(value))
+    return (
+        schema.get("minLength", 0) <= len(value) <= longest
+        and re.search(schema.get("pattern", ""), value) is not None
+    )
+
+
+def _arrays(value: Any, schema: dict[str, Any]) -> bool:
+    if not isinstance(value, list):
+        return True
+    return len(value) >= schema.get("minItems", 0) and all(
+        fits(item, schema.get("items", True)) for item in value
+    )
+
+
+def _objects(value: Any, schema: dict[str, Any]) -> bool:
+    if not isinstance(value, dict):
+        return True
+    known = schema.get("properties", {})
+    others = schema.get("additionalProperties", True)
+    return all(name in value for name in schema.get("required", [])) and all(
+        fits(inner, known.get(name, others)) for name, inner in value.items()
+    )
+
+
+def schemas(part: Any) -> list[dict[str, Any]]:
+    """Every schema inside a schema, itself included."""
+    if not isinstance(part, dict):
+        return []
+    inner: list[Any] = [part.get(k) for k in ("not", "if", "then", "items", "additionalProperties")]
+    for keyword in ("properties", "definitions"):
+        inner += part.get(keyword, {}).values()
+    inner += part.get("anyOf", [])
+    return [part, *(found for one in inner for found in schemas(one))]
+
+
+def test_the_schema_is_draft_07_and_uses_known_keywords_only() -> None:
+    assert SCHEMA["$schema"] == "http://json-schema.org/draft-07/schema#"
+    assert {keyword for one in schemas(SCHEMA) for keyword in one} <= ASSERTIONS | NOTES
+    references = {one["$ref"] for one in schemas(SCHEMA) if "$ref" in one}
+    assert references == {f"#/definitions/{name}" for name in SCHEMA["definitions"]}
+    assert json.loads(json.dumps(SCHEMA)) == SCHEMA
+
+
+def followed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The section that a schema refers to, if it does."""
+    names = [one["$ref"].removeprefix("#/definitions/") for one in schema["anyOf"] if "$ref" in one]
+    section: dict[str, Any] = SCHEMA["definitions"][names[0]] if names else {}
+    return section
+
+
+def test_every_key_is_there_with_its_explanation() -> None:
+    for path in every_key():
+        section = SCHEMA
+        for step in path[:-1]:
+            section = followed(section["properties"][step])
+        expected = expected_at(path)
+        assert expected is not None
+        key = section["properties"][path[-1]]
+        if expected.section is None:
+            assert key["description"] == expected.description
+        else:
+            assert followed(key)["description"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"$schema": "job.schema.json", "description": None, "decoding": None},
+        {"model": {"path": "x", "dtype": "float32", "device": "cuda:1", "revision": None}},
+        {"decoding": {"max_tokens": 3, "n": 2, "stop": "x", "temperature": 1}},
+        {"decoding": {"max_completion_tokens": 3, "stop": ["x"], "columns": {"top_k": "k"}}},
+        {"decoding": {"stop_strings": "x", "generation_kwargs": {"a": [1, {"b": None}]}}},
+        {"run": {"seed": "${vars.seed}"}, "vars": {"seed": 3, "x": "y", "z": True}},
+        {"input": {"path": ["a", "b"], "limit": 3, "csv": {"delimiter": ";"}}},
+        {"prompt": {"messages": [{"role": "user", "content": "x"}]}},
+        {"batching": {"max_rows": "auto", "max_tokens": 12}},
+        {"output": {"path": "x", "keep_columns": ["a"]}},
+        {"profiles": {"a": {"input": {"limit": 3}, "vars": {"x": 1}}, "b": None, "c": {}}},
+        {"extends": ["a.yaml"], "input": {"limit": 3}, "model": {"dtype": "auto"}, "name": None},
+    ],
+)
+def test_jobs_fit(change: dict[str, Any]) -> None:
+    assert fits(MINIMAL | change, SCHEMA)
+
+
+def test_with_a_base_file_nothing_is_required() -> None:
+    assert fits({"extends": "base.yaml"}, SCHEMA)
+    assert not fits({}, SCHEMA)
+    for name in ("version", "name", "input", "model", "output"):
+        assert not fits({k: v for k, v in MINIMAL.items() if k != name}, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 2},
+        {"name": "a b"},
+        {"inputs": {}},
+        {"input": {}},
+        {"input": {"path": 3}},
+        {"input": "data.csv"},
+        {"output": {"path": ""}},
+        {"model": ""},
+        {"model": {"device": "gpu"}},
+        {"decoding": {"temperatur": 1}},
+        {"decoding": {"temperature": "hot"}},
+        {"decoding": {"temperature": 11}},
+        {"decoding": {"top_p": 0}},
+        {"decoding": {"logprobs": "yes"}},
+        {"decoding": {"n": 0}},
+        {"decoding": {"stop": [1]}},
+        {"prompt": {"messages": [{"role": "user"}]}},
+        {"prompt": {"max_input_tokens": "${vars.n}"}},
+        {"batching": {"max_rows": "some"}},
+        {"vars": {"x": []}},
+        {"profiles": {"a": {"decoding": {"temperatur": 1}}}},
+        {"profiles": {"a": {"profiles": {}}}},
+        {"extends": 3},
+    ],
+)
+def test_what_the_loader_refuses_does_not_fit(change: dict[str, Any]) -> None:
+    assert not fits(MINIMAL | change, SCHEMA)
+
+
+def test_making_the_schema_leaves_the_model_alone() -> None:
+    before = Job.model_json_schema()
+    job_schema()
+    assert Job.model_json_schema() == before
+    assert job_schema() == SCHEMA

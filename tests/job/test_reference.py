@@ -1,0 +1,79 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from batchgen.job.load import load_job
+from batchgen.job.merge import SYNONYMS
+from batchgen.job.reference import job_reference
+from batchgen.job.tree import dotted
+from batchgen.job.types import every_key, expected_at
+
+Write = Callable[..., Path]
+PAGE = job_reference()
+
+
+def rows() -> dict[str, list[str]]:
+    """The cells of every row of the tables of keys, by the whole key."""
+    found: dict[str, list[str]] = {}
+    section = ""
+    for line in PAGE.partition("## Keys")[2].splitlines():
+        if heading := re.fullmatch(r"#{3,} (?:Each item of )?(\S+)", line):
+            section = heading[1] + "."
+        elif line.startswith("| `"):
+            key, *cells = (cell.strip() for cell in line.strip("|").split(" | "))
+            found[section + key.strip("| `")] = [cell.strip("|").strip() for cell in cells]
+    return found
+
+
+def test_every_key_has_a_row_that_says_what_the_schema_says() -> None:
+    table = rows()
+    for path in every_key():
+        expected = expected_at(path)
+        assert expected is not None
+        if expected.section is None:
+            value, _, meaning = table.pop(dotted(path))
+            assert (value, meaning) == (str(expected), " ".join(expected.description.split()))
+            assert meaning
+    assert set(table) == {
+        *("extends", "vars", "profiles", "$schema"),
+        *("prompt.messages.role", "prompt.messages.content"),
+    }
+
+
+def test_defaults_are_shown_as_yaml_writes_them() -> None:
+    shown = {key: cells[1] for key, cells in rows().items()}
+    for key, default in (
+        ("name", "required"),
+        ("input.path", "required"),
+        ("description", ""),
+        ("decoding.max_new_tokens", "`256`"),
+        ("decoding.logprobs", "`false`"),
+        ("decoding.stop_strings", "`[]`"),
+        ("decoding.columns", "`{}`"),
+        ("batching.memory_fraction", "`0.9`"),
+        ("output.prefix", '`""`'),
+        ("output.file_mode", "`0600`"),
+        ("input.csv.delimiter", "`auto`"),
+    ):
+        assert shown[key] == default, key
+
+
+def test_the_first_example_is_a_whole_job(write: Write) -> None:
+    example = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    assert example is not None
+    assert load_job(write(text=example[1])).job.name == "my-job"
+
+
+def test_every_synonym_is_named() -> None:
+    for synonym, name in SYNONYMS.items():
+        assert f"`{synonym}` for `{name}`" in PAGE
+
+
+def test_the_page_is_plain_markdown() -> None:
+    assert PAGE.startswith("# Job files\n")
+    assert PAGE.endswith("|\n")
+    assert "\n\n\n" not in PAGE
+    tables = re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE)
+    for table in tables:
+        cells = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(cells) == 1, table

@@ -1,0 +1,44 @@
+import pytest
+
+from batchgen.job.tree import parsed
+from batchgen.job.types import every_key, expected_at
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("description", "text"),
+        ("version", "1"),
+        ("input", "a mapping"),
+        ("input.path", "text, or a list of one or more texts"),
+        ("input.path[0]", "text"),
+        ("input.csv.quote", "one character"),
+        ("input.csv.delimiter", "one character, or auto"),
+        ("input.limit", "a whole number of at least 1"),
+        ("prompt.messages", "a list of one or more mappings"),
+        ("prompt.messages[3].role", "system, user or assistant"),
+        ("prompt.chat_template_kwargs", "a mapping"),
+        ("prompt.chat_template_kwargs.a.b[0]", "any value"),
+        ("decoding.columns.top_k", "text"),
+        ("decoding.top_p", "a number above 0 and at most 1"),
+        ("decoding.temperature", "a number from 0 to 10"),
+        ("decoding.logprobs", "true or false"),
+        ("batching.max_rows", "a whole number of at least 1, or auto"),
+        ("run.seed", "a whole number from 0 to 2^63 - 1"),
+        ("output.keep_columns", "all or none, or a list of texts"),
+    ],
+)
+def test_what_is_expected_is_said_in_words(key: str, words: str) -> None:
+    assert str(expected_at(parsed(key))) == words
+
+
+@pytest.mark.parametrize("key", ["nothing", "input.nothing", "name.x", "name[0]", "prompt.user[0]"])
+def test_a_key_that_does_not_exist_expects_nothing(key: str) -> None:
+    assert expected_at(parsed(key)) is None
+
+
+def test_every_key_is_explained() -> None:
+    for path in every_key():
+        expected = expected_at(path)
+        assert expected is not None
+        assert expected.description or expected.section is not None, path
