@@ -3,7 +3,8 @@
 Knows nothing of requests, tiers or beams.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import torch
@@ -17,6 +18,7 @@ from transformers import (
 )
 
 from batchgen.engines.torch.model import LoadedModel, quiet
+from batchgen.errors import ModelError
 
 Item = TypeVar("Item")
 
@@ -49,6 +51,9 @@ def generate(
 
     Returns:
         New tokens, int64 [rows, longest answer]; what stands behind a row's end means nothing.
+
+    Raises:
+        ModelError: the model or transformers does not take these settings.
     """
     longest = max(map(len, prompts))
     gaps = [longest - len(prompt) for prompt in prompts]
@@ -60,7 +65,7 @@ def generate(
     else:
         ids = [[*f, *p] for p, f in zip(prompts, fill, strict=True)]
         mask = [[0] * gap + [1] * (longest - gap) for gap in gaps]
-    with quiet():
+    with quiet(), _translated(loaded):
         made: Tensor = cast(Any, loaded.model).generate(
             input_ids=torch.tensor(ids, device=loaded.device),
             attention_mask=torch.tensor(mask, device=loaded.device),
@@ -69,3 +74,15 @@ def generate(
             stopping_criteria=StoppingCriteriaList([criterion]),
         )
     return made[:, 1 if loaded.encoder_decoder else longest :]
+
+
+@contextmanager
+def _translated(loaded: LoadedModel) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, NotImplementedError, AttributeError) as error:
+        lines = str(error).splitlines() or ["no message"]
+        raise ModelError(
+            f"{type(loaded.model).__name__}: generate does not take these settings: {lines[0][:300]}",
+            hint="check decoding.generation_kwargs and decoding.num_beams: not every model takes every setting",
+        ) from error

@@ -17,7 +17,7 @@ import torch
 from batchgen.engines.torch.answers import NONFINITE, Answer, failed
 from batchgen.engines.torch.choice import Choice
 from batchgen.engines.torch.model import LoadedModel
-from batchgen.engines.torch.steps import CausalForward, Cohort
+from batchgen.engines.torch.steps import CausalForward, Cohort, neighbours
 from batchgen.engines.torch.tier import Setting
 from batchgen.records import Completion, Request
 
@@ -30,7 +30,7 @@ class CohortRunner:
     def __init__(
         self, model: LoadedModel, setting: Setting, *, forward_cost: int | None = None
     ) -> None:
-        """Take a decoder model. `forward_cost`: see `prefill_groups`; left out, that of the device."""
+        """Take a decoder model. `forward_cost`: what another prefill costs, in tokens; left out, that of the device."""
         self._forward = CausalForward(model, forward_cost)
         self._setting = setting
 
@@ -42,6 +42,17 @@ class CohortRunner:
     def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Answer one batch; rows come out as they finish. See `BatchRunner`."""
         order = sorted(requests, key=lambda request: -len(request.token_ids))
+        for first, last in self._cohorts(order):
+            yield from self._run(order[first:last])
+            if self._setting.should_stop():
+                return
+
+    def _cohorts(self, order: Sequence[Request]) -> list[tuple[int, int]]:
+        """Which rows go through decode together."""
+        lengths = [len(request.token_ids) for request in order]
+        return neighbours(lengths, self._setting.padding_tokens, len(order) * lengths[0])
+
+    def _run(self, order: Sequence[Request]) -> Iterator[Completion]:
         answers = [Answer(request, self._setting.decode) for request in order]
         chooser = self._setting.make_chooser(order, self._forward.device)
         cohort = Cohort(

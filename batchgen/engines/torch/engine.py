@@ -1,8 +1,8 @@
 """The engine for local models: sends each request to the tier that can answer it.
 
-    beams                                  ->  beam search, through generate
-    fields that only `generate` knows      ->  generate
-    everything else                        ->  the tier that the probe found right
+    beams                                                  ->  beam search, through generate
+    fields that only `generate` knows, a rotary switch     ->  generate
+    everything else                                        ->  the tier that the probe found right
 
 Knows nothing of how a tier works.
 """
@@ -25,6 +25,7 @@ from batchgen.engines.torch.memory import (
     loaded_memory,
     planned_memory,
     release_memory,
+    weight_bytes,
 )
 from batchgen.engines.torch.model import (
     LoadedModel,
@@ -64,10 +65,11 @@ class TorchEngine:
             ResourceError: not one row fits.
         """
         self._loaded = loaded
-        self._setting = Setting(decode, should_stop)
         verdict = probe(loaded)
         self._tier_facts = {"tier": verdict.name, "tier_reason": verdict.reason}
         self._memory = loaded_memory(loaded.model)
+        per_token = max(1, self._memory.kv_bytes_per_token)
+        self._setting = Setting(decode, should_stop, weight_bytes(loaded.model) // per_token)
         self._free_bytes = free(loaded.device)
         fits = _fits(self._memory, loaded.device, self._free_bytes, batching)
         self._limits = limits(batching, fits)
@@ -121,7 +123,8 @@ class TorchEngine:
 
     def _tier(self, request: Request) -> Tier:
         beams = request.decoding.num_beams
-        if beams == 1 and not request.decoding.generation_kwargs:
+        special = request.decoding.generation_kwargs or self._loaded.may_switch(request)
+        if beams == 1 and not special:
             return self._main
         if beams not in self._others:
             self._others[beams] = self._through_generate(beams)

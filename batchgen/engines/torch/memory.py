@@ -63,6 +63,11 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and _CPU_REFUSAL in str(error)
 
 
+def weight_bytes(model: PreTrainedModel) -> int:
+    """Bytes of the weights, tied ones counted once."""
+    return sum(weight.nbytes for weight in model.parameters())
+
+
 def loaded_memory(model: PreTrainedModel) -> ModelMemory:
     """What a loaded model takes besides its weights."""
     return _memory(model, model.config, model.dtype, weight_bytes=0)

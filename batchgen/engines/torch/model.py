@@ -26,6 +26,7 @@ from transformers.utils import logging
 
 from batchgen.errors import ModelError, ResourceError
 from batchgen.job.spec import ModelSpec
+from batchgen.records import Request
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _CODE_KEYS = ("attn_implementation", "experts_implementation")
@@ -39,6 +40,8 @@ class LoadedModel:
     Attributes:
         encoder_decoder: whether prompts go to an encoder, as with T5.
         vocab_size: token ids from here on have no embedding.
+        rope_switch: once a row is longer than this, the rotary embedding of its whole batch changes (LongRoPE,
+            dynamic NTK), and some models compute their cache anew; None where nothing of the kind happens.
     """
 
     model: PreTrainedModel
@@ -46,6 +49,12 @@ class LoadedModel:
     dtype: torch.dtype
     encoder_decoder: bool
     vocab_size: int
+    rope_switch: int | None = None
+
+    def may_switch(self, request: Request) -> bool:
+        """Whether this row may change its batch's rotary embedding; only rows of its length may be with it."""
+        longest = len(request.token_ids) + request.decoding.max_new_tokens
+        return self.rope_switch is not None and longest > self.rope_switch
 
     def before_answer(self, prompt: Sequence[int]) -> Sequence[int]:
         """What the decoder reads before the answer: the prompt, or the start token of an encoder-decoder."""
@@ -101,6 +110,7 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
         dtype=model.dtype,
         encoder_decoder=bool(config.is_encoder_decoder),
         vocab_size=model.get_input_embeddings().weight.shape[0],
+        rope_switch=rope_switch(config),
     )
 
 
@@ -260,6 +270,20 @@ def _repositories(value: object) -> list[str]:
         if str(key).lstrip("_").startswith(_CODE_KEYS) and isinstance(one, str) and "/" in one
     ]
     return own + [name for one in value.values() for name in _repositories(one)]
+
+
+def rope_switch(config: PreTrainedConfig) -> int | None:
+    """The length from which on a config changes the rotary embedding of a whole batch; None if it never does."""
+    text = config.get_text_config(decoder=True)
+    rope = getattr(text, "rope_parameters", None) or {}
+    # Models with several layer types have one set of parameters for each of them.
+    several = [one for one in rope.values() if isinstance(one, dict)] or [rope]
+    lengths = [
+        int(one.get("original_max_position_embeddings") or text.max_position_embeddings)
+        for one in several
+        if one.get("rope_type") in ("longrope", "dynamic")
+    ]
+    return min(lengths, default=None)
 
 
 def _structural(given: GenerationConfig | None) -> GenerationConfig:

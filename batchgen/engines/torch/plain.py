@@ -44,7 +44,7 @@ class PlainRunner:
         """Requests of one key share a call: their config is the same, and their prompts may stand together."""
         decoding = request.decoding
         together: Hashable = {
-            "padded": None,
+            "padded": len(request.token_ids) if self._model.may_switch(request) else None,
             "same length": len(request.token_ids),
             "single": (request.index, request.sample),
         }[self._grouping]

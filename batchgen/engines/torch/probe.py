@@ -22,7 +22,7 @@ from batchgen.engines.torch.memory import out_of_memory
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.plain import Grouping, PlainRunner
 from batchgen.engines.torch.tier import BatchRunner, MakeChooser, Setting
-from batchgen.errors import ModelError
+from batchgen.errors import ModelError, ResourceError
 from batchgen.records import Request, ResolvedDecoding
 
 LENGTHS = (9, 7, 3, 3)
@@ -63,6 +63,7 @@ def probe(loaded: LoadedModel) -> Verdict:
 
     Raises:
         ModelError: not even one row alone can be generated.
+        ResourceError: a few short prompts do not fit in memory.
     """
     return _first_right(loaded, _candidates(loaded))
 
@@ -77,6 +78,8 @@ def _first_right(loaded: LoadedModel, candidates: Sequence[_Candidate]) -> Verdi
     alone = _Record()
     try:
         _run(partial(PlainRunner, grouping="single"), loaded, requests, alone.chooser)
+    except ResourceError:
+        raise
     except Exception as error:
         raise _unusable(loaded, error) from error
     refused: list[str] = []
@@ -121,9 +124,17 @@ def _requests(loaded: LoadedModel) -> list[Request]:
 def _run(
     make: MakeRunner, loaded: LoadedModel, requests: Sequence[Request], chooser: MakeChooser
 ) -> None:
-    setting = Setting(decode=lambda _: "", should_stop=lambda: False, make_chooser=chooser)
-    for _ in make(loaded, setting).run(requests):
-        pass
+    setting = Setting(lambda _: "", lambda: False, sum(LENGTHS), make_chooser=chooser)
+    try:
+        for _ in make(loaded, setting).run(requests):
+            pass
+    except (RuntimeError, MemoryError) as error:
+        if out_of_memory(error):
+            raise ResourceError(
+                f"the model is loaded, but {len(requests)} short prompts do not fit beside it on {loaded.device}",
+                hint="free memory, or choose a smaller model or dtype",
+            ) from error
+        raise
 
 
 def _difference(
@@ -133,10 +144,9 @@ def _difference(
     again = _Record(alone.tokens)
     try:
         _run(candidate.make_for_probe, loaded, requests, again.chooser)
-    except Exception as error:
-        # A model's own code may fail in any way: then this tier is not for it.
-        if out_of_memory(error):
-            raise
+    except ResourceError:
+        raise
+    except Exception as error:  # noqa: BLE001  a model's own code may fail in any way: this tier is not for it
         return type(error).__name__
     return max(_distance(again.logits[place], alone.logits[place]) for place in alone.logits)
 

@@ -92,8 +92,10 @@ class Cohort:
     def prefill(self) -> Tensor:
         """Run the prompts; logits [rows, vocab]."""
         caches, logits = [], []
-        for first, last in self._groups():
-            cache = self._forward.cache(self._room)
+        groups = self._groups()
+        for first, last in groups:
+            # Parts of a join are copied at once: only the whole needs room for the answers.
+            cache = self._forward.cache(self._room if len(groups) == 1 else 0)
             logits.append(self._prefill(self._prompts[first:last], cache))
             caches.append(cache)
         self._cache = join(caches, self._forward.cache(self._room))
@@ -120,7 +122,7 @@ class Cohort:
         lengths = [len(prompt) for prompt in self._prompts]
         if not self._forward.joinable:
             return [(0, len(lengths))]
-        return prefill_groups(lengths, self._forward.cost)
+        return neighbours(lengths, self._forward.cost, _PREFILL_TOKENS)
 
     def _prefill(self, prompts: Sequence[Sequence[int]], cache: Cache) -> Tensor:
         longest = len(prompts[0])
@@ -136,23 +138,22 @@ class Cohort:
         return self._forward(ids, mask, positions, cache)
 
 
-def prefill_groups(lengths: Sequence[int], forward_cost: int) -> list[tuple[int, int]]:
-    """Neighbours that share a prefill, as (first, last + 1).
-
-    A group ends where the padding of one more row would cost more than another forward, or at 4,096 tokens.
+def neighbours(lengths: Sequence[int], padding: int, tokens: int) -> list[tuple[int, int]]:
+    """Rows that are padded to one length together, as (first, last + 1).
 
     Args:
         lengths: of the prompts, longest first.
-        forward_cost: of another forward, in tokens.
+        padding: most padding of a group, in tokens.
+        tokens: most tokens of a group of several rows, padding included.
     """
     groups: list[tuple[int, int]] = []
-    first = padding = 0
+    first = padded = 0
     for row, length in enumerate(lengths):
-        padding += lengths[first] - length
-        if padding > forward_cost or (row - first + 1) * lengths[first] > _PREFILL_TOKENS:
-            if row > first:
-                groups.append((first, row))
-            first, padding = row, 0
+        padded += lengths[first] - length
+        full = (row - first + 1) * lengths[first] > tokens
+        if row > first and (full or padded > padding):
+            groups.append((first, row))
+            first, padded = row, 0
     groups.append((first, len(lengths)))
     return groups
 

@@ -27,11 +27,14 @@ class Setting:
     Attributes:
         decode: token ids to text.
         should_stop: asked between steps; when true, a tier returns and rows that run are not answered.
+        padding_tokens: most padding that rows may carry through decode together. Each step reads it again;
+            where that costs more than reading the weights for another batch, batches are the better choice.
         make_chooser: who chooses the tokens of a batch; the probe puts another one here.
     """
 
     decode: Decode
     should_stop: Callable[[], bool]
+    padding_tokens: int
     make_chooser: MakeChooser = Chooser
 
 

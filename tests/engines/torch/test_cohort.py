@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from batchgen.engines.torch.cohort import CohortRunner, compacted
-from batchgen.engines.torch.steps import prefill_groups
+from batchgen.engines.torch.steps import neighbours
 from batchgen.records import Request, ResolvedDecoding
 from tests.engines.torch.tiny import (
     alone,
@@ -183,7 +183,7 @@ def test_holes_are_filled_by_the_last_rows(running: list[int], order: list[int])
 
 
 @pytest.mark.parametrize(
-    ("lengths", "cost", "groups"),
+    ("lengths", "padding", "groups"),
     [
         ([9], 8, [(0, 1)]),
         ([9, 9, 9], 0, [(0, 3)]),
@@ -194,6 +194,6 @@ def test_holes_are_filled_by_the_last_rows(running: list[int], order: list[int])
     ],
 )
 def test_prompts_share_a_prefill_while_padding_is_cheaper_than_another_one(
-    lengths: list[int], cost: int, groups: list[tuple[int, int]]
+    lengths: list[int], padding: int, groups: list[tuple[int, int]]
 ) -> None:
-    assert prefill_groups(lengths, cost) == groups
+    assert neighbours(lengths, padding, 4096) == groups

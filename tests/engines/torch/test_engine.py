@@ -52,6 +52,17 @@ def test_each_request_goes_to_the_tier_that_can_answer_it() -> None:
     json.dumps(facts)
 
 
+def test_rows_that_switch_their_rotary_embedding_do_not_take_others_along() -> None:
+    model = tiny_model("phi3")
+    answers = engine(model, max_rows=6)
+    asked = requests([*prompts(), prompts(1)[0][::-1], [7, 8, 9]])
+    found = by_row(answers.generate(asked))
+    for request in asked:
+        assert [list(found[request.index].token_ids)] == alone(model, request.token_ids)
+    assert answers.facts()["batches"]
+    assert answers.facts()["through_generate"]
+
+
 def test_tokens_that_the_model_does_not_have_are_an_error() -> None:
     with pytest.raises(ModelError, match=r"token 97 in the prompt.*tokenizer and model"):
         list(engine(tiny_model("llama")).generate(requests([[5, 97]])))

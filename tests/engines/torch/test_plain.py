@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from batchgen.engines.torch.plain import Grouping, PlainRunner
+from batchgen.errors import ModelError
 from batchgen.records import ResolvedDecoding
 from tests.engines.torch.tiny import (
     alone,
@@ -35,7 +36,12 @@ def llama() -> PreTrainedModel:
 
 @pytest.mark.parametrize(
     ("family", "grouping"),
-    [("t5", "padded"), ("bloom", "same length"), ("recurrent_gemma", "same length")],
+    [
+        ("t5", "padded"),
+        ("phi3", "padded"),
+        ("bloom", "same length"),
+        ("recurrent_gemma", "same length"),
+    ],
 )
 def test_models_that_the_cohort_cannot_run_answer_as_each_row_alone(
     family: str, grouping: Grouping
@@ -145,6 +151,12 @@ def test_logprob_mean_is_that_of_teacher_forcing(
     for answer in plain(llama, rows=3).generate(asked):
         expected = teacher_forced(llama, asked[answer.index].token_ids, answer.token_ids)
         assert answer.logprob_mean == pytest.approx(expected, abs=1e-4)
+
+
+def test_settings_that_generate_does_not_take_are_an_error(llama: PreTrainedModel) -> None:
+    decoding = ResolvedDecoding(generation_kwargs=(("sequence_bias", 3),))
+    with pytest.raises(ModelError, match="does not take these settings"):
+        list(plain(llama, rows=1).generate(requests(prompts(1), decoding)))
 
 
 def test_a_stop_request_keeps_only_rows_that_were_done(llama: PreTrainedModel) -> None:

@@ -15,7 +15,7 @@ from transformers import (
 from batchgen.engines.torch import TorchEngine
 from batchgen.engines.torch.batched import BatchedTier
 from batchgen.engines.torch.cohort import CohortRunner
-from batchgen.engines.torch.model import LoadedModel
+from batchgen.engines.torch.model import LoadedModel, rope_switch
 from batchgen.engines.torch.plain import Grouping, PlainRunner
 from batchgen.engines.torch.tier import Setting
 from batchgen.job.spec import Batching
@@ -61,6 +61,16 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "bamba": {**_STATES, "attn_layer_indices": [1]},
     "falcon_h1": {**_STATES, "head_dim": 8, "mamba_d_ssm": 64},
     "bloom": {"n_layer": 3, "n_head": 4},
+    "phi3": {
+        "original_max_position_embeddings": 16,
+        "rope_parameters": {
+            "rope_type": "longrope",
+            "rope_theta": 10_000.0,
+            "short_factor": [1.0] * 4,
+            "long_factor": [1.0, 3.0, 9.0, 27.0],
+            "original_max_position_embeddings": 16,
+        },
+    },
     "recurrent_gemma": {"head_dim": 8},
     "t5": {
         "d_model": 32,
@@ -91,7 +101,8 @@ def tiny_model(family: str, dtype: torch.dtype = torch.float64) -> PreTrainedMod
 
 def loaded(model: PreTrainedModel) -> LoadedModel:
     encoder_decoder = bool(model.config.is_encoder_decoder)
-    return LoadedModel(model, CPU, model.dtype, encoder_decoder, VOCABULARY)
+    switch = rope_switch(model.config)
+    return LoadedModel(model, CPU, model.dtype, encoder_decoder, VOCABULARY, switch)
 
 
 def spell(token_ids: Sequence[int]) -> str:
@@ -106,7 +117,7 @@ def engine(model: PreTrainedModel, **batching: Any) -> TorchEngine:
 
 
 def setting(should_stop: Callable[[], bool] = lambda: False) -> Setting:
-    return Setting(spell, should_stop)
+    return Setting(spell, should_stop, padding_tokens=10_000)
 
 
 def cohort(model: PreTrainedModel, *, rows: int, forward_cost: int = 8) -> BatchedTier:
