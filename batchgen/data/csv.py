@@ -79,6 +79,7 @@ class CsvFile:
                     null_values=[""],
                     strings_can_be_null=True,
                     quoted_strings_can_be_null=False,
+                    check_utf8=False,
                 ),
             )
         except pa.ArrowInvalid as error:

@@ -17,6 +17,7 @@ _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", r
 _CLOCK = re.compile(
     r"\b(now|current_date|current_time|current_timestamp|localtime\w*)\b", re.IGNORECASE
 )
+_POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 _CAST = "Columns of CSV are text: compare numbers by TRY_CAST(score AS DOUBLE) > 5."
 
 
@@ -31,16 +32,28 @@ class RowFilter:
         """
         self._condition = condition
         self._expression = self._parsed(schema.names)
-        empty = _frame(schema.empty_table().select(self._columns))
-        kind = self._evaluated(empty).dtype
+        try:
+            kind = self._evaluated(schema.empty_table()).dtype
+        except _POLARS_ERRORS as error:
+            raise self._error(str(error).splitlines()[0], _CAST) from error
         if kind != pl.Boolean:
             raise self._error(f"gives {kind}; expected true or false", "Such as lang = 'zh'.")
 
     def mask(self, table: pa.Table) -> npt.NDArray[np.bool_]:
-        """Whether each row meets the condition; a null does not."""
-        return (
-            self._evaluated(_frame(table.select(self._columns))).fill_null(value=False).to_numpy()
-        )
+        """Whether each row meets the condition; a null does not.
+
+        Raises:
+            DataError: a value that the condition cannot convert.
+        """
+        try:
+            met = self._evaluated(table)
+        except _POLARS_ERRORS as error:
+            # Here the text of the error repeats cells.
+            raise self._error(
+                "cannot be evaluated: a value is not what it converts or compares",
+                "TRY_CAST gives null where CAST fails.",
+            ) from error
+        return met.fill_null(value=False).to_numpy()
 
     def _parsed(self, names: Sequence[str]) -> pl.Expr:
         if found := _CLOCK.search(_QUOTED.sub(" ", self._condition)):
@@ -53,7 +66,7 @@ class RowFilter:
             roots = list(dict.fromkeys(expression.meta.root_names()))
             several = expression.meta.has_multiple_outputs()
             by_row = _is_by_row(expression)
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        except _POLARS_ERRORS as error:
             reason = str(error).splitlines()[0] if str(error) else "cannot be parsed"
             raise self._error(reason, "Expected a condition, such as lang = 'zh'.") from error
         if unknown := [name for name in roots if name not in names]:
@@ -69,16 +82,11 @@ class RowFilter:
         self._columns = roots
         return expression
 
-    def _evaluated(self, frame: pl.DataFrame) -> pl.Series:
-        try:
-            return frame.select(self._expression.alias("kept")).to_series()
-        except pl.exceptions.InvalidOperationError as error:
-            # The text of this error repeats cells.
-            raise self._error(
-                "a value cannot be converted as it asks", "TRY_CAST gives null there."
-            ) from error
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            raise self._error(str(error).splitlines()[0], _CAST) from error
+    def _evaluated(self, table: pa.Table) -> pl.Series:
+        frame = pl.from_arrow(table.select(self._columns))
+        if not isinstance(frame, pl.DataFrame):
+            raise TypeError(f"a table became {type(frame).__name__}")
+        return frame.select(self._expression.alias("met")).to_series()
 
     def _error(self, problem: str, hint: str) -> DataError:
         return DataError(f"input.filter: {self._condition!r}: {problem}", hint=hint)
@@ -139,10 +147,3 @@ class LeastKeys:
     def greatest(self) -> int | None:
         """The greatest of the least keys; None when there were fewer keys than `size`."""
         return int(self._kept.max()) if len(self._kept) == self._size else None
-
-
-def _frame(table: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
-    if not isinstance(frame, pl.DataFrame):
-        raise TypeError(f"a table became {type(frame).__name__}")
-    return frame

@@ -77,15 +77,14 @@ def text_blocks(file: InputFile, encoding: str) -> Iterator[str]:
         DataError: bytes that are not of this encoding, with the line they are in.
     """
     decoder = codecs.getincrementaldecoder(encoding)("strict")
-    done, lines = 0, 1
+    done = 0
     start = True
     for block in _with_end(byte_blocks(file)):
         try:
+            done += len(block)
             text = decoder.decode(block, final=not block)
         except UnicodeError as error:
-            raise _undecodable(file, encoding, error, lines) from error
-        done += len(block)
-        lines += text.count("\n")
+            raise _undecodable(file, encoding, error, done) from error
         if start and text:
             text, start = text.removeprefix("\ufeff"), False
         if text:
@@ -130,14 +129,24 @@ def _damaged(file: InputFile, done: int) -> DataError:
     )
 
 
-def _undecodable(file: InputFile, encoding: str, error: UnicodeError, lines: int) -> DataError:
-    found = ""
+def _undecodable(file: InputFile, encoding: str, error: UnicodeError, done: int) -> DataError:
+    """The error for a byte among the last of the `done` ones that were read."""
+    line, found = 1, ""
     if isinstance(error, UnicodeDecodeError):
-        lines += error.object[: error.start].count(b"\n")
-        found = (
-            f" (byte 0x{error.object[error.start]:02x})" if error.start < len(error.object) else ""
-        )
+        before = _first(file, done - len(error.object) + error.start)
+        texts = codecs.iterdecode(before, encoding, "replace")
+        line += sum(text.count("\n") for text in texts)
+        found = f" (byte 0x{error.object[error.start]:02x})" if error.object[error.start :] else ""
     hint = "Name the encoding in input.csv.encoding, such as gb18030 or latin-1."
     if file.format == "jsonl":
         hint = "JSONL is UTF-8 text: convert the file."
-    return DataError(f"{file.path}:{lines}: is not {encoding} text{found}", hint=hint)
+    return DataError(f"{file.path}:{line}: is not {encoding} text{found}", hint=hint)
+
+
+def _first(file: InputFile, size: int) -> Iterator[bytes]:
+    """The blocks that make up the first `size` bytes of the content."""
+    for block in byte_blocks(file):
+        if size <= 0:
+            return
+        yield block[:size]
+        size -= len(block)

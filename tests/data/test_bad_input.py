@@ -99,6 +99,8 @@ CSV: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
         {"x.csv": "a\n天\n".encode("gb18030")}, {"csv": {"encoding": "utf-8"}}, ["x.csv:2", "not utf-8", "0xcc", "input.csv.encoding"]),
     "another encoding far down": (
         {"x.csv": b"a\n" + b"SECRET\n" * 200_000 + b"\xcc\xec\n"}, {}, ["x.csv:200002", "not utf-8", "gb18030"]),
+    "a byte too few in utf-16": (
+        {"x.csv": ("a\n" + "上上\n" * 3).encode("utf-16") + b"x"}, {}, ["x.csv:5", "not utf-16"]),
     "no encoding that is known": ({"x.csv": b"a\nSECRET\xff\xff\n"}, {}, ["x.csv", "neither UTF-8 nor GB18030"]),
     "utf-16 without mark": ({"x.csv": "a,b\nSECRET,天\n".encode("utf-16-le")}, {}, ["x.csv", "utf-16-le"]),
     "cut off within a character": ({"x.csv": "a\n天".encode()[:-1]}, {"csv": {"encoding": "utf-8"}}, ["x.csv:2", "not utf-8"]),
