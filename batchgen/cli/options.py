@@ -84,11 +84,13 @@ class JobOptions:
     @property
     def overrides(self) -> tuple[str, ...]:
         """All settings of the command line; paths there are relative to where one stands."""
+        from batchgen.job.command_line import literal
+
         extra = []
         if self.limit is not None:
             extra.append(f"input.limit={self.limit}")
         if self.output is not None:
-            extra.append(f"output.path={_quoted(str(self.output.absolute()))}")
+            extra.append(literal("output.path", str(self.output.absolute())))
         return (*self.sets, *extra)
 
     @property
@@ -120,7 +122,3 @@ def parse_date(text: str | None) -> date | None:
         raise UsageError(
             f"--date {text}: expected a day such as 2026-11-23", hint="Write YYYY-MM-DD."
         ) from error
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -69,3 +69,8 @@ def _canonical(path: Sequence[str]) -> tuple[str, ...]:
     if len(path) > 1 and path[0] == "decoding":
         return (path[0], SYNONYMS.get(path[1], path[1]), *path[2:])
     return tuple(path)
+
+
+def literal(key: str, text: str) -> str:
+    """A setting whose value is exactly this text, whatever it holds: quotes, `${`, blanks."""
+    return f"{key}='{text.replace('${', '$${').replace(chr(39), chr(39) * 2)}'"

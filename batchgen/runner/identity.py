@@ -108,6 +108,6 @@ def must_match(folder: RunFolder, known: Identity, now: Identity) -> None:
 
 
 def _listed(changed: Sequence[Difference]) -> str:
-    shown = [f"{d.key} was {d.old}, is {d.new}" for d in changed[:_SHOWN]]
+    shown = [str(difference) for difference in changed[:_SHOWN]]
     more = len(changed) - len(shown)
     return "; ".join(shown) + (f"; and {more} more" if more else "")

@@ -5,6 +5,7 @@ from datetime import date
 from pathlib import Path
 
 from batchgen.data.folder import RunFolder, read_json
+from batchgen.job.command_line import literal
 from batchgen.job.load import LoadedJob, load_job
 
 
@@ -44,5 +45,5 @@ def load_limited(
         StateError: the folder's run.json is damaged.
     """
     full = load_job(file, sets=sets, profile=profile, date=day)
-    beside = f"{full.job.output.path}-limit-{limit}".replace("'", "''")
-    return load_for_run(file, sets=(*sets, f"output.path='{beside}'"), profile=profile, day=day)
+    beside = literal("output.path", f"{full.job.output.path}-limit-{limit}")
+    return load_for_run(file, sets=(*sets, beside), profile=profile, day=day)

@@ -125,8 +125,9 @@ def silent(_name: str, _total: int, _already: int) -> Iterator[Progress]:
 
 
 @contextmanager
-def shown(name: str, total: int, already: int, stream: TextIO = sys.stderr) -> Iterator[Progress]:
-    """A bar if the stream is a terminal, lines otherwise."""
+def shown(name: str, total: int, already: int, stream: TextIO | None = None) -> Iterator[Progress]:
+    """A bar if the stream (stderr, if none is given) is a terminal, lines otherwise."""
+    stream = stream or sys.stderr
     if not stream.isatty():
         yield Lines(name, total, already, stream=stream)
         return

@@ -123,6 +123,14 @@ def test_limit_writes_beside_the_full_run(
     capsys.readouterr()
 
 
+@pytest.mark.parametrize("name", ["it's", "a ${b}", "${date}", "space d", '"q"'])
+def test_output_folders_may_have_any_name(make_job: MakeJob, name: str) -> None:
+    job = make_job([{"q": "a"}, {"q": "b"}])
+    folder = job.parent / name
+    assert call(["run", str(job), "-o", str(folder), "-q"]) == 0
+    assert (folder / "responses.parquet").exists()
+
+
 def test_a_run_keeps_the_date_it_began_with(make_job: MakeJob) -> None:
     job = make_job(vars={"day": "x"}, description="of ${date}")
     assert call(["run", str(job), "-q", "--date", "2026-01-31"]) == 0
