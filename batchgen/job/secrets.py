@@ -5,9 +5,11 @@ import re
 _SECRET = re.compile(
     r"(^|[_-])(api_?key|access_?key|token|password|passwd|secret|credential)s?$", re.IGNORECASE
 )
-_TOKEN_OF_A_VOCABULARY = re.compile(r"^(bos|eos|pad|unk|sep|cls|mask)_token$", re.IGNORECASE)
+_TOKEN_OF_A_VOCABULARY = re.compile(
+    r"^(bos|eos|pad|unk|sep|cls|mask)_token$|^(max|min)_(\w+_)?tokens$", re.IGNORECASE
+)
 
 
 def looks_secret(key: str) -> bool:
-    """Whether a key names a secret: `api_key`, `hub_token`, `password`; but not `eos_token`."""
+    """Whether a key names a secret: `api_key`, `hub_token`, `password`; but not `eos_token`, `max_new_tokens`."""
     return bool(_SECRET.search(key)) and not _TOKEN_OF_A_VOCABULARY.match(key)

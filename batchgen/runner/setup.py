@@ -86,7 +86,7 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
     context = _context_length(job, model)
     room = max(1, context - resolution.decoding.max_new_tokens)
     longest = min(room, job.prompt.max_input_tokens or room)
-    settings = _settings(job, model, tokenizer, resolution=resolution, longest=longest)
+    settings = _settings(job, model, tokenizer, resolution=resolution, context=context)
     asking = Asking(
         job=job,
         preparer=Preparer(job, tokenizer, longest),
@@ -126,21 +126,22 @@ def _settings(
     tokenizer: Tokenizer,
     *,
     resolution: Resolution,
-    longest: int,
+    context: int,
 ) -> dict[str, Any]:
     decoding = asdict(resolution.decoding)
     decoding["end_token_ids"] = sorted(resolution.decoding.end_token_ids)
     decoding["columns"] = dict(job.decoding.columns)
     decoding["num_return_sequences"] = job.decoding.num_return_sequences
     # Files by what they say, not by where they lie: `tokenizer.facts` holds the chat template's hash.
-    prompt = job.prompt.model_dump(exclude={"file", "chat_template", "max_input_tokens"})
+    prompt = job.prompt.model_dump(exclude={"file", "chat_template"})
     if job.prompt.file is not None:
         prompt["file"] = Path(job.prompt.file).read_text("utf-8")
     settings = {
         "input": job.input.model_dump(exclude={"path", "format"}),
-        "prompt": {**prompt, "max_input_tokens": longest},
+        "prompt": prompt,
         "model": {
             **(model.card.identity if model else {}),
+            "context_length": context,
             **job.model.model_dump(include=_MODEL_SETTINGS),
         },
         "tokenizer": {**tokenizer.facts, **_other_tokenizer(job, model)},

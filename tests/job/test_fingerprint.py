@@ -54,6 +54,8 @@ def test_differences_name_nested_keys_and_what_is_missing() -> None:
         (Difference("a", "语", True), 'a was "语", is true'),
         (Difference("a", "x" * 99, 1), f'a was "{"x" * 58}…, is 1'),
         (Difference("k.api_key", "old secret", "new secret"), "k.api_key was another"),
+        (Difference("d.max_new_tokens", 256, 7), "d.max_new_tokens was 256, is 7"),
+        (Difference("p.max_input_tokens", 9, 7), "p.max_input_tokens was 9, is 7"),
     ],
 )
 def test_a_difference_in_words(difference: Difference, words: str) -> None:
