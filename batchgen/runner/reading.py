@@ -3,7 +3,8 @@
 Knows nothing of models.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from batchgen.data.schema import Layout, lay_out, misfits
 from batchgen.data.sources import Source, open_source
@@ -33,13 +34,28 @@ def read_input(loaded: LoadedJob) -> Reading:
     source = open_source(job.input, seed=job.run.seed)
     problems = check_prompts(job, source.columns)
     problems += check_generation_kwargs(job.decoding)
-    problems += [
-        Problem(m.key, m.message, m.hint)
-        for m in misfits(source.columns, job.input, job.output, source.id_column)
-    ]
+    problems += _misfits(loaded, source, source.columns)
     if problems:
         raise loaded.error(problems)
     renderer = PromptRenderer(job)
     columns = dict.fromkeys([*renderer.columns, *job.decoding.columns.values()])
     layout = lay_out(source.columns, job.input, job.output, source.id_column)
     return Reading(source, layout, tuple(columns))
+
+
+def with_all_columns(loaded: LoadedJob, reading: Reading, columns: Sequence[str]) -> Reading:
+    """The reading with the columns that the survey found: JSONL may bring new ones in its last line.
+
+    Raises:
+        JobFileError: a column that came late has a name that batchgen writes.
+    """
+    source, job = reading.source, loaded.job
+    if problems := _misfits(loaded, source, columns):
+        raise loaded.error(problems)
+    return replace(reading, layout=lay_out(columns, job.input, job.output, source.id_column))
+
+
+def _misfits(loaded: LoadedJob, source: Source, columns: Sequence[str]) -> list[Problem]:
+    job = loaded.job
+    found = misfits(columns, job.input, job.output, source.id_column)
+    return [Problem(m.key, m.message, m.hint) for m in found]

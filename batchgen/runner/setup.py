@@ -24,7 +24,7 @@ from batchgen.prompts.prepare import Preparer
 from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
 from batchgen.runner.asking import Asking
 from batchgen.runner.identity import Identity, input_record, new_run_id
-from batchgen.runner.reading import Reading, read_input
+from batchgen.runner.reading import Reading, read_input, with_all_columns
 
 UNBOUNDED = sys.maxsize
 """Context length of `engine: echo` without a model."""
@@ -77,6 +77,7 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
     reading = read_input(loaded)
     model = _find_model(job, say, terminal)
     survey = reading.source.survey()
+    reading = with_all_columns(loaded, reading, survey.schema.names)
     resolution = resolve_decoding(
         job.decoding,
         generation_config=model.card.generation_config if model else {},

@@ -35,7 +35,7 @@ def write_rows(path: Path, rows: int) -> None:
     with pq.ParquetWriter(path, pa.schema([("n", pa.int64()), ("text", pa.string())])) as writer:
         for first in range(0, rows, 10_000):
             texts = [
-                " ".join(chance.choices(WORDS, k=chance.randint(40, 80))) for _ in range(10_000)
+                " ".join(chance.choices(WORDS, k=chance.randint(60, 104))) for _ in range(10_000)
             ]
             numbers = range(first, first + 10_000)
             writer.write_table(pa.table({"n": pa.array(numbers, pa.int64()), "text": texts}))

@@ -256,6 +256,17 @@ def test_a_prefix_keeps_names_apart(make_job: MakeJob) -> None:
     assert frame["bg_response"].null_count() == 0
 
 
+def test_a_column_that_only_late_lines_have_is_kept(make_job: MakeJob) -> None:
+    late = [*({"q": "x" * 500} for _ in range(2000)), {"q": "last", "note": "late"}]
+    frame = run(load_job(make_job(late))).frame()
+    assert frame["note"].to_list()[-2:] == [None, "late"]
+    clash = [*late, {"q": "x", "response": "mine"}]
+    with pytest.raises(
+        BatchgenError, match="input columns response have names that batchgen writes too"
+    ):
+        run(load_job(make_job(clash, output={"path": "other"})))
+
+
 def test_only_one_run_at_a_time(make_job: MakeJob) -> None:
     loaded = load_job(make_job(rows(3)))
     folder = RunFolder(Path(loaded.job.output.path))

@@ -27,7 +27,7 @@ from batchgen.records import Request, ResolvedDecoding
 
 LENGTHS = (9, 7, 3, 3)
 """Of the prompts: padding inside a prefill, a join of two prefills, and two prompts of one length."""
-STEPS = 4
+STEPS = 3
 _JOINED = 2
 """What the cohort pads here at most: the first two prompts share a prefill, the last two another."""
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.2}

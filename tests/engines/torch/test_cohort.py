@@ -163,6 +163,15 @@ def test_a_stop_request_ends_the_run_at_a_step_without_half_answers(
     assert all(len(one.token_ids) == 3 for one in found.values())
 
 
+def test_a_cohort_carries_only_so_much_padding(llama: PreTrainedModel) -> None:
+    # Sorted: 23, 17, 11, 5, 3 tokens. 23 and 17 pad 6, 11 with 5 another 6, and 3 would add 8.
+    runner = CohortRunner(loaded(llama), replace(setting(), padding_tokens=6))
+    asked = requests(prompts())
+    found = list(runner.run(asked))
+    assert [c.index for c in found] == [1, 4, 2, 0, 3]
+    assert by_row(found) == by_row(cohort(llama, rows=5).generate(asked))
+
+
 def test_rows_come_out_as_they_finish(llama: PreTrainedModel) -> None:
     asked = requests(prompts(4), *[ResolvedDecoding(max_new_tokens=n) for n in (7, 2, 9, 1)])
     assert [c.index for c in cohort(llama, rows=4).generate(asked)] == [3, 1, 0, 2]
