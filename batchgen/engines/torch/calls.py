@@ -17,7 +17,8 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from batchgen.engines.torch.model import LoadedModel, quiet
+from batchgen.engines.torch.model import LoadedModel
+from batchgen.engines.torch.quiet import quiet
 from batchgen.errors import ModelError
 
 Item = TypeVar("Item")

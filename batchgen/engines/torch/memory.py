@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from batchgen.engines.torch.model import quiet
+from batchgen.engines.torch.quiet import quiet
 from batchgen.planning.budget import ModelMemory, activation_bytes, free_host_memory
 
 FreeMemory = Callable[[torch.device], int]

@@ -1,7 +1,7 @@
 """A model in memory: weights from a folder, on a device, in a number format, ready to answer.
 
 Safetensors only, nothing from the network, no code from the folder unless the job says so. A tensor that is missing
-or has another shape stops here: transformers alone would fill it with random numbers. Knows nothing of requests.
+or has another shape stops here: transformers alone would fill it with random numbers. Knows nothing of batches.
 """
 
 import json
@@ -22,8 +22,9 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import logging
 
+from batchgen.engines.torch.memory import out_of_memory
+from batchgen.engines.torch.quiet import quiet
 from batchgen.errors import ModelError, ResourceError
 from batchgen.job.spec import ModelSpec
 from batchgen.records import Request
@@ -169,29 +170,23 @@ def planned_dtype(spec: ModelSpec, config: PreTrainedConfig, device: torch.devic
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Hold back transformers' own messages and bars: what matters comes as an error or in the manifest."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-@contextmanager
 def _translated(folder: Path) -> Iterator[None]:
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise ResourceError(
-            f"{folder}: the weights do not fit in memory: {_first_line(error)}",
-            hint="a smaller model, model.dtype: bfloat16, or another device",
-        ) from error
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        ImportError,
+        MemoryError,
+        SafetensorError,
+    ) as error:
+        if out_of_memory(error):
+            raise ResourceError(
+                f"{folder}: the weights do not fit in memory: {_first_line(error)}",
+                hint="a smaller model, model.dtype: bfloat16, or another device",
+            ) from error
         raise ModelError(
             f"{folder}: the model cannot be loaded: {_first_line(error)}",
             hint=_way_out(folder, error),
