@@ -4,6 +4,7 @@
     ├── JobFileError            2   the job file: every problem at once, with file, line and column
     ├── UsageError              2   the command line
     ├── DataError               5   input that cannot be read, or says something impossible
+    │   └── JobKeyError         5   a key of the job that does not go with it; becomes a JobFileError
     ├── ModelError              5   a model or tokenizer that cannot be found or loaded
     ├── ResourceError           5   memory, disk, device
     ├── StateError              6   saved state that belongs to another job, or is damaged
@@ -55,6 +56,17 @@ class DataError(BatchgenError):
     """Input that cannot be read, or says something impossible."""
 
     exit_code = ExitCode.ENVIRONMENT
+
+
+class JobKeyError(DataError):
+    """A key of the job that does not go with the input; whoever knows the job file adds the line.
+
+    Until then it counts as a failure of the input.
+    """
+
+    def __init__(self, key: str, message: str, *, hint: str = "") -> None:
+        super().__init__(f"{key}: {message}", hint=hint)
+        self.problem = Problem(key, message, hint)
 
 
 class ModelError(BatchgenError):

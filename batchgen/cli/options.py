@@ -42,7 +42,7 @@ def job_options(command: Command) -> Command:
                 "--limit",
                 type=click.IntRange(1),
                 metavar="ROWS",
-                help="Only the first rows, written beside the full run (OUTPUT-limit-ROWS).",
+                help="Only the first rows, written beside the full run (OUTPUT-limit-ROWS) unless --output is given.",
             ),
             click.option(
                 "-o",

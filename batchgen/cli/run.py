@@ -52,7 +52,7 @@ def run(
             terminal=None if quiet else terminal(),
             stop=stop,
         )
-        if not quiet:
+        if not quiet or result.exit_code != 0:
             tell(result)
         if as_json:
             click.echo(json.dumps(summary(result), ensure_ascii=False))

@@ -47,9 +47,20 @@ def find_encoding(asked: str, head: bytes, path: Path) -> str:
             return "gb18030"
     guess = "utf-16-le" if odd > even else "utf-16-be" if even else "latin-1"
     raise DataError(
-        f"{path}: its encoding is not known: neither UTF-8 nor GB18030 text, and no byte order mark",
-        hint=f"Name it in input.csv.encoding, such as {guess}, or save the file as UTF-8.",
+        f"{path}{_first_broken(head)}: its encoding is not known: neither UTF-8 nor GB18030 text, and no byte "
+        "order mark",
+        hint=f"Mend that line if the rest is UTF-8; else name the encoding in input.csv.encoding, such as {guess}.",
     )
+
+
+def _first_broken(head: bytes) -> str:
+    """The line that keeps a text from being UTF-8, as `:12`."""
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = head.count(b"\n", 0, error.start) + 1
+        return f":{line}"
+    return ""
 
 
 def _by_name(asked: str) -> str:

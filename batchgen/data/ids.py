@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchgen.errors import DataError
+from batchgen.errors import DataError, JobKeyError
 
 _SHOWN = 3
 
@@ -52,8 +52,8 @@ def check_known(key: str, name: str, columns: Sequence[str]) -> None:
     if len(columns) == 1:
         hint += "If this is several columns, is input.csv.delimiter right? "
     listed = ", ".join(columns[:20]) + (", …" if len(columns) > 20 else "")
-    raise DataError(
-        f"{key}: column {name!r} is not in the input", hint=f"{hint}The input has: {listed}."
+    raise JobKeyError(
+        key, f"column {name!r} is not in the input", hint=f"{hint}The input has: {listed}."
     )
 
 

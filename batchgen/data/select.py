@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from batchgen.errors import DataError
+from batchgen.errors import DataError, JobKeyError
 
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _CLOCK = re.compile(
@@ -89,7 +89,7 @@ class RowFilter:
         return frame.select(self._expression.alias("met")).to_series()
 
     def _error(self, problem: str, hint: str) -> DataError:
-        return DataError(f"input.filter: {self._condition!r}: {problem}", hint=hint)
+        return JobKeyError("input.filter", f"{self._condition!r}: {problem}", hint=hint)
 
 
 def _is_by_row(expression: pl.Expr) -> bool:

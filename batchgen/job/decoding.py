@@ -106,9 +106,12 @@ class Decoding(Section):
                     f"{name} has no effect: decoding is greedy; set a temperature above 0"
                 )
         if self.num_return_sequences > self.num_beams:
-            way = f"num_beams: {self.num_beams}" if self.num_beams > 1 else "greedy decoding"
+            if self.num_beams > 1:
+                raise ValueError(
+                    f"num_return_sequences: {self.num_return_sequences} is more than num_beams: {self.num_beams}"
+                )
             raise ValueError(
-                f"num_return_sequences: {self.num_return_sequences} with {way} would write the same "
+                f"num_return_sequences: {self.num_return_sequences} with greedy decoding would write the same "
                 "text several times; set a temperature above 0"
             )
 

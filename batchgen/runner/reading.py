@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from batchgen.data.schema import Layout, lay_out, misfits
 from batchgen.data.sources import Source, open_source
 from batchgen.decoding.generate_only import check_generation_kwargs
-from batchgen.errors import Problem
+from batchgen.errors import JobKeyError, Problem
 from batchgen.job.load import LoadedJob
 from batchgen.prompts.render import PromptRenderer, check_prompts
 
@@ -31,7 +31,10 @@ def read_input(loaded: LoadedJob) -> Reading:
         JobFileError: the job names columns that are not there; all at once.
     """
     job = loaded.job
-    source = open_source(job.input, seed=job.run.seed)
+    try:
+        source = open_source(job.input, seed=job.run.seed)
+    except JobKeyError as error:
+        raise loaded.error([error.problem]) from error
     problems = check_prompts(job, source.columns)
     problems += check_generation_kwargs(job.decoding)
     problems += _misfits(loaded, source, source.columns)

@@ -241,7 +241,7 @@ CASES = [
         "decoding: {num_beams: 2, n: 3, temperature: 0}\n",
         "7:26",
         "decoding.num_return_sequences",
-        "num_return_sequences: 3 with num_beams: 2 would write the same text several times; set a temperature above 0",
+        "num_return_sequences: 3 is more than num_beams: 2",
     ),
     Case(
         "a second place for a setting",
