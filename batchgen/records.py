@@ -8,6 +8,7 @@ Everything is frozen and plain. Knows nothing of files, tensors, models or jobs.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 FinishReason = Literal["stop", "length", "stop_string", "error", "skipped"]
@@ -22,6 +23,7 @@ FailureCode = Literal[
     "invalid_override",
     "template_error",
     "control_tokens",
+    "invalid_override",
     "nonfinite_logits",
     "out_of_memory",
 ]
@@ -161,3 +163,4 @@ class Response:
     logprob_mean: float | None
     prompt_hash: str
     row_fingerprint: str
+    created_at: datetime

@@ -1,0 +1,1 @@
+"""What goes into a batch and how large one may be: plain arithmetic, no tensors."""

@@ -1,0 +1,38 @@
+"""Offline batch text generation: a table of prompts in, a table of answers out.
+
+    import batchgen
+    job = batchgen.load_job("job.yaml")
+    print(batchgen.plan(job).tokens)
+    frame = batchgen.run(job).frame()
+
+The names below are the public face; each is imported when it is first used, so that `import batchgen` costs nothing.
+Their types are in `__init__.pyi`.
+"""
+
+import importlib
+
+_HOMES = {
+    "load_job": "batchgen.job.load",
+    "plan": "batchgen.runner.plan",
+    "run": "batchgen.runner.run",
+    "open_engine": "batchgen.engines.open",
+    "Job": "batchgen.job.spec",
+    "LoadedJob": "batchgen.job.load",
+    "Plan": "batchgen.runner.plan",
+    "RunResult": "batchgen.runner.run",
+    "Row": "batchgen.records",
+    "Prompt": "batchgen.records",
+    "Request": "batchgen.records",
+    "Completion": "batchgen.records",
+    "Response": "batchgen.records",
+    "Failure": "batchgen.records",
+    "BatchgenError": "batchgen.errors",
+}
+
+__all__ = tuple(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'batchgen' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

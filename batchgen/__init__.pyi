@@ -1,0 +1,15 @@
+from batchgen.engines.open import open_engine as open_engine
+from batchgen.errors import BatchgenError as BatchgenError
+from batchgen.job.load import LoadedJob as LoadedJob
+from batchgen.job.load import load_job as load_job
+from batchgen.job.spec import Job as Job
+from batchgen.records import Completion as Completion
+from batchgen.records import Failure as Failure
+from batchgen.records import Prompt as Prompt
+from batchgen.records import Request as Request
+from batchgen.records import Response as Response
+from batchgen.records import Row as Row
+from batchgen.runner.plan import Plan as Plan
+from batchgen.runner.plan import plan as plan
+from batchgen.runner.run import RunResult as RunResult
+from batchgen.runner.run import run as run

@@ -1,0 +1,113 @@
+"""What `run` says when it ends, and how answers are shown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+import polars as pl
+
+from batchgen.cli.text import plural, printable, shortened
+from batchgen.data.folder import RunFolder
+from batchgen.errors import ExitCode
+from batchgen.runner.inspect import Answer, answers
+from batchgen.runner.run import RunResult, allowed_failures
+
+SHOWN_ANSWERS = 2
+SHOWN_CHARACTERS = 600
+
+
+def tell(result: RunResult) -> None:
+    """Sum a run up, on stderr."""
+    click.echo("\n".join(_lines(result)), err=True)
+
+
+def _lines(result: RunResult) -> list[str]:
+    counts, path = result.counts, result.folder.path
+    if result.outcome == "stopped":
+        return [
+            f"stopped  {counts.rows:,} of {result.expected_rows:,} rows are saved in {path}",
+            "         the same command goes on from there",
+        ]
+    ok = counts.rows - counts.failed - counts.skipped
+    parts = [f"{ok:,} ok", *_counted(counts.failed, "failed"), *_counted(counts.skipped, "skipped")]
+    parts += _counted(counts.cut_by_length, "reached max_new_tokens")
+    if result.outcome == "already complete":
+        lines = [f"already complete  {plural(counts.rows, 'row')} · {' · '.join(parts)}"]
+    else:
+        lines = [f"done   {plural(counts.rows, 'row')}{_pace(result)} · {' · '.join(parts)}"]
+    if result.exit_code == ExitCode.TOO_MANY_FAILED_ROWS:
+        allowed = allowed_failures(result.max_errors, counts.rows)
+        lines.append(
+            f"failed {plural(counts.failed, 'row')} failed, run.max_errors allows {allowed:,}: exit code 3"
+        )
+    lines.append(f"wrote  {path}")
+    if counts.failed:
+        lines.append(f"look   batchgen status {path}")
+    return lines
+
+
+def _counted(count: int, what: str) -> list[str]:
+    return [f"{count:,} {what}"] if count else []
+
+
+def _pace(result: RunResult) -> str:
+    if not result.seconds:
+        return ""
+    new = result.counts.rows - result.resumed_rows
+    if result.resumed_rows:
+        return f" ({new:,} in {result.seconds:.1f} s, the others before)"
+    rate = result.counts.output_tokens / result.seconds
+    return f" in {result.seconds:.1f} s · {rate:,.0f} tok/s"
+
+
+def summary(result: RunResult) -> Mapping[str, Any]:
+    """The object that `run --json` prints."""
+    counts = result.counts
+    return {
+        "ok": result.exit_code == ExitCode.DONE,
+        "exit_code": int(result.exit_code),
+        "outcome": result.outcome,
+        "run_id": result.run_id,
+        "output": str(result.folder.path),
+        "rows": {
+            "total": result.expected_rows,
+            "ok": counts.rows - counts.failed - counts.skipped,
+            "failed": counts.failed,
+            "skipped": counts.skipped,
+            "resumed": result.resumed_rows,
+        },
+        "tokens": {"input": counts.input_tokens, "output": counts.output_tokens},
+        "seconds": round(result.seconds, 3),
+        "load_seconds": round(result.load_seconds, 3),
+        "engine": dict(result.engine),
+    }
+
+
+def show_answers(folder: RunFolder) -> None:
+    """Print the first answers, on stdout."""
+    for answer in answers(folder, pl.lit(value=True), SHOWN_ANSWERS):
+        click.echo()
+        show_answer(answer, SHOWN_CHARACTERS)
+    click.echo(f"\nMore: batchgen show {folder.path}")
+
+
+def show_answer(answer: Answer, characters: int) -> None:
+    """Print one answer: what was asked, what came back, how it ended."""
+    rule = f"── id {answer.id}" + (f" · sample {answer.sample}" if answer.sample else "")
+    click.echo(printable(f"{rule} {'─' * max(4, 60 - len(rule))}"))
+    for message in answer.messages:
+        text = shortened(printable(message.content.strip()), characters)
+        click.echo(f"{message.role + ':':<11}{_indented(text)}")
+    if answer.reasoning:
+        text = shortened(printable(answer.reasoning.strip()), characters)
+        click.echo(f"{'reasoning:':<11}{_indented(text)}")
+    if answer.response is None:
+        click.echo(f"{'no answer:':<11}{answer.error_code}: {printable(answer.error)}")
+    else:
+        text = shortened(printable(answer.response.strip()), characters)
+        click.echo(f"{'answer:':<11}{_indented(text)}")
+        click.echo(f"{'':<11}({answer.finish_reason}, {plural(answer.output_tokens, 'token')})")
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n" + " " * 11)

@@ -1,0 +1,31 @@
+"""`batchgen schema`: the job file's keys, for editors and for people."""
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["json", "markdown"]),
+    default="json",
+    show_default=True,
+    help="JSON Schema (draft 7) for editors, or the reference page.",
+)
+@click.option("-o", "--to", type=click.Path(path_type=Path), help="Write there instead of stdout.")
+def schema(kind: str, to: Path | None) -> None:
+    """Print the schema of job files."""
+    from batchgen.job.reference import job_reference, job_schema
+
+    if kind == "json":
+        text = json.dumps(job_schema(), indent=2, ensure_ascii=False) + "\n"
+    else:
+        text = job_reference()
+    if to is None:
+        click.echo(text, nl=False)
+        return
+    to.write_text(text, "utf-8")
+    click.echo(f"wrote {to}", err=True)

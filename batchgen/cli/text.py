@@ -1,0 +1,43 @@
+"""Text for a terminal: what models and rows say must not move cursors, set titles or turn reading order around."""
+
+import unicodedata
+
+_KEPT = {"\n", "\t"}
+_BIDI = {chr(c) for c in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C)}
+
+
+def printable(text: str) -> str:
+    r"""The text with control and direction characters spelled out: ESC becomes \x1b."""
+    if text.isprintable():
+        return text
+    return "".join(c if _harmless(c) else _spelled(c) for c in text)
+
+
+def _harmless(character: str) -> bool:
+    if character in _KEPT:
+        return True
+    return character not in _BIDI and unicodedata.category(character) not in ("Cc", "Cs", "Cn")
+
+
+def _spelled(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def shortened(text: str, length: int) -> str:
+    """At most `length` characters, with an ellipsis where something was cut."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 row`, `2,048 rows`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def size(count: float) -> str:
+    """Bytes in the unit a person would choose, powers of 1,000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit in ("B", "kB") else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

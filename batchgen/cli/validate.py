@@ -1,0 +1,40 @@
+"""`batchgen validate`: is this job file right? Under a second, nothing loaded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batchgen.cli.options import JobOptions, job_options, json_option
+
+
+@click.command()
+@job_options
+@click.option(
+    "--show",
+    is_flag=True,
+    help="Print the job as it would run, each value with where it came from.",
+)
+@json_option
+def validate(show: bool, as_json: bool, **options: Any) -> None:
+    """Check a job file, its input's columns and its templates, without loading a model."""
+    from batchgen.cli.loading import load
+    from batchgen.runner.reading import read_input
+
+    loaded = load(JobOptions(**options))
+    reading = read_input(loaded)
+    if show:
+        click.echo(loaded.dump())
+    if as_json:
+        content = {"ok": True, "exit_code": 0, "job": loaded.job.name, "file": str(loaded.file)}
+        click.echo(json.dumps(content, ensure_ascii=False))
+        return
+    click.echo(f"ok  {_short(loaded.file)}  {loaded.job.name}: {reading.source.describe()}")
+
+
+def _short(file: Path) -> str:
+    try:
+        return str(file.relative_to(Path.cwd()))
+    except ValueError:
+        return str(file)

@@ -1,0 +1,157 @@
+"""Where things lie in a run's folder, and how its small JSON files are read.
+
+    out/my-job/
+      responses.parquet  or  responses/part-00000.parquet …
+      manifest.json          written last: it marks the run complete
+      job.yaml               the job as resolved
+      .batchgen/             private, 0700: lock, run.json, parts/, tmp/
+
+Knows nothing of Parquet, engines or jobs.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchgen.data.durable import disk_errors, sync_folder, write_durably
+from batchgen.errors import StateError
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The layout of one output folder; `path` is absolute."""
+
+    path: Path
+
+    @property
+    def responses(self) -> Path:
+        """The answers, when published as one file."""
+        return self.path / "responses.parquet"
+
+    @property
+    def response_parts(self) -> Path:
+        """The folder of the answers, when published as parts."""
+        return self.path / "responses"
+
+    @property
+    def manifest(self) -> Path:
+        """Its presence means that the run is complete."""
+        return self.path / "manifest.json"
+
+    @property
+    def job(self) -> Path:
+        """The job as resolved."""
+        return self.path / "job.yaml"
+
+    @property
+    def private(self) -> Path:
+        """State that nobody but batchgen reads."""
+        return self.path / ".batchgen"
+
+    @property
+    def run(self) -> Path:
+        """Identity of the run: fingerprints, input, date."""
+        return self.private / "run.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held for the life of a run."""
+        return self.private / "lock"
+
+    @property
+    def parts(self) -> Path:
+        """Sealed parts."""
+        return self.private / "parts"
+
+    @property
+    def scratch(self) -> Path:
+        """Files in the making; emptied at every start."""
+        return self.private / "tmp"
+
+    def create(self) -> None:
+        """Make the folders that a run needs.
+
+        Raises:
+            ResourceError: the place cannot be written to.
+        """
+        with disk_errors("cannot create the output folder", self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.private.mkdir(mode=0o700, exist_ok=True)
+            self.parts.mkdir(mode=0o700, exist_ok=True)
+            self.scratch.mkdir(mode=0o700, exist_ok=True)
+
+    def clear_scratch(self) -> None:
+        """Remove what an interrupted run left half done. Only under the lock."""
+        with disk_errors("cannot empty", self.scratch):
+            for entry in self.scratch.iterdir():
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+
+    def write_json(self, target: Path, content: object, *, mode: int = 0o600) -> None:
+        """Write a JSON file in one step.
+
+        Raises:
+            ResourceError: the disk refused.
+        """
+        text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        self.write_text(target, text, mode=mode)
+
+    def write_text(self, target: Path, text: str, *, mode: int = 0o600) -> None:
+        """Write a text file in one step.
+
+        Raises:
+            ResourceError: the disk refused.
+        """
+        with disk_errors("cannot write", target):
+            write_durably(target, text.encode(), scratch=self.scratch, mode=mode)
+
+    def set_aside(self) -> Path | None:
+        """Move what the folder holds to a sibling `NAME.old-1`, `.old-2` …; None if there was nothing.
+
+        The private folder goes along, but for the lock, which this process holds.
+
+        Raises:
+            ResourceError: the disk refused.
+        """
+        held = [p for p in self.path.iterdir() if p != self.private]
+        private = [p for p in self.private.iterdir() if p != self.lock]
+        if not held and not self.run.exists():
+            return None
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
+            number += 1
+        with disk_errors("cannot move the old run to", aside):
+            (aside / self.private.name).mkdir(parents=True, mode=0o700)
+            for entry in private:
+                entry.rename(aside / self.private.name / entry.name)
+            for entry in held:
+                entry.rename(aside / entry.name)
+            sync_folder(aside)
+            sync_folder(self.path)
+        self.create()
+        return aside
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one of batchgen's own JSON files.
+
+    Raises:
+        StateError: it is damaged.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise StateError(
+            f"{path} is damaged: {type(error).__name__}",
+            hint="Start over with --fresh: the old run is moved aside, not deleted.",
+        ) from error
+    if not isinstance(content, dict):
+        raise StateError(
+            f"{path} is damaged: expected an object, found {type(content).__name__}",
+            hint="Start over with --fresh: the old run is moved aside, not deleted.",
+        )
+    return content

@@ -1,0 +1,192 @@
+"""Sealed parts: a part is written whole, checked, and then given its name; from then on it counts.
+
+    tmp/<random>.tmp   written with page checksums, fsync, re-opened and counted
+        │ link()       ← the commit point; never overwrites
+    parts/00012.bgpart
+    parts/00012.json   derived: rows, counts, sha256; rebuilt if it is missing
+
+A part holds the output rows of consecutive input rows, in input order. Knows nothing of engines or of what is
+still to be done.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batchgen.data.durable import (
+    commit_new,
+    disk_errors,
+    sha256,
+    sync_file,
+    temporary_name,
+)
+from batchgen.data.folder import RunFolder, read_json
+from batchgen.errors import StateError
+
+METADATA_KEY = "batchgen"
+"""Parquet metadata key under which JSON says where the answers came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a part, or a run, holds; rows are output rows, one per (input row, sample)."""
+
+    rows: int = 0
+    failed: int = 0
+    skipped: int = 0
+    cut_by_length: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(a + b for a, b in zip(_values(self), _values(other), strict=True)))
+
+
+def _values(counts: Counts) -> tuple[int, ...]:
+    return tuple(asdict(counts).values())
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPart:
+    """A part that is safe on the disk."""
+
+    number: int
+    path: Path
+    sha256: str
+    counts: Counts
+
+
+def parquet_options(compression: str) -> dict[str, object]:
+    """How every Parquet file is written: checksums on each page, and an index for readers that skip."""
+    return {
+        "compression": None if compression == "none" else compression,
+        "write_page_checksum": True,
+        "write_page_index": True,
+    }
+
+
+def count(table: pa.Table, prefix: str) -> Counts:
+    """Sum up a table of output rows."""
+    reasons = table.column(f"{prefix}finish_reason")
+
+    def of(reason: str) -> int:
+        return int(pc.sum(pc.equal(reasons, reason)).as_py() or 0)
+
+    def total(name: str) -> int:
+        return int(pc.sum(table.column(prefix + name)).as_py() or 0)
+
+    return Counts(
+        rows=table.num_rows,
+        failed=of("error"),
+        skipped=of("skipped"),
+        cut_by_length=of("length"),
+        input_tokens=total("input_tokens"),
+        output_tokens=total("output_tokens"),
+    )
+
+
+class PartStore:
+    """The sealed parts of one run."""
+
+    def __init__(self, folder: RunFolder, *, compression: str, prefix: str) -> None:
+        self._folder = folder
+        self._options = parquet_options(compression)
+        self._prefix = prefix
+
+    def seal(self, number: int, table: pa.Table) -> SealedPart:
+        """Write a part, check it and commit it.
+
+        Raises:
+            ResourceError: the disk refused; nothing of the part is left.
+            StateError: what was written reads back differently.
+        """
+        target = self._path(number)
+        temporary = temporary_name(self._folder.scratch)
+        with disk_errors("cannot save a part of the answers to", target):
+            try:
+                pq.write_table(table, temporary, **self._options)
+                sync_file(temporary)
+                _check_rows(temporary, table.num_rows)
+                commit_new(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
+        return self._record(number, count(table, self._prefix))
+
+    def sealed(self) -> dict[int, SealedPart]:
+        """The parts that count, by number; each is checked against its sha256.
+
+        Raises:
+            StateError: a part is damaged.
+        """
+        found = sorted(self._folder.parts.glob("*.bgpart"))
+        return {part.number: part for part in map(self._read, found)}
+
+    def _path(self, number: int) -> Path:
+        return self._folder.parts / f"{number:05d}.bgpart"
+
+    def _record(self, number: int, counts: Counts) -> SealedPart:
+        path = self._path(number)
+        part = SealedPart(number, path, sha256(path), counts)
+        self._folder.write_json(
+            path.with_suffix(".json"), {"sha256": part.sha256, "counts": asdict(counts)}
+        )
+        return part
+
+    def _read(self, path: Path) -> SealedPart:
+        number = int(path.stem)
+        record = path.with_suffix(".json")
+        if not record.exists():  # killed between the commit and its record
+            return self._record(number, count(read_part(path), self._prefix))
+        known = read_json(record)
+        if sha256(path) != known["sha256"]:
+            raise damaged(path, "its sha256 is not the one recorded when it was sealed")
+        return SealedPart(number, path, known["sha256"], Counts(**known["counts"]))
+
+
+def read_part(path: Path) -> pa.Table:
+    """Read a part, checking every page.
+
+    Raises:
+        StateError: it is damaged.
+    """
+    try:
+        return pq.read_table(path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise damaged(path, str(error).splitlines()[0]) from error
+
+
+def stream_parts(parts: Mapping[int, SealedPart]) -> Iterator[pa.Table]:
+    """The parts' tables in input order, each verified on the way.
+
+    Raises:
+        StateError: a part is damaged, or has changed since it was sealed.
+    """
+    for number in sorted(parts):
+        part = parts[number]
+        if sha256(part.path) != part.sha256:
+            raise damaged(part.path, "it changed after it was sealed")
+        yield read_part(part.path)
+
+
+def damaged(path: Path, found: str) -> StateError:
+    """The error for a part that must not be published."""
+    return StateError(
+        f"the saved part {path} is damaged: {found}",
+        hint="Delete that file to have its rows generated again, or start over with --fresh.",
+    )
+
+
+def file_metadata(content: Mapping[str, object]) -> dict[str, str]:
+    """The Parquet key-value metadata that every file of a run carries."""
+    return {METADATA_KEY: json.dumps(content, ensure_ascii=False, sort_keys=True)}
+
+
+def _check_rows(path: Path, expected: int) -> None:
+    found = pq.read_metadata(path).num_rows
+    if found != expected:
+        raise StateError(f"{path} reads back with {found} rows, {expected} were written")

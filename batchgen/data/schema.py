@@ -1,0 +1,154 @@
+"""The columns of the output: what each is called, its Arrow type, and how responses become a table.
+
+One explicit schema from the first row on. Were types inferred, a part without a single failure would get a
+null-typed `error` column, and neither pyarrow nor Polars could read it together with its neighbours.
+Knows nothing of files.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from batchgen.job.spec import Input, Output
+from batchgen.records import Response
+
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+ANSWER_COLUMNS: Mapping[str, pa.DataType] = {
+    "id": pa.string(),
+    "sample": pa.int32(),
+    "messages": MESSAGES,
+    "response": pa.string(),
+    "reasoning": pa.string(),
+    "finish_reason": pa.string(),
+    "error_code": pa.string(),
+    "error": pa.string(),
+    "input_tokens": pa.int32(),
+    "output_tokens": pa.int32(),
+    "seed": pa.int64(),
+    "logprob_mean": pa.float32(),
+    "prompt_hash": pa.string(),
+    "row_fingerprint": pa.string(),
+    "run_id": pa.string(),
+    "created_at": pa.timestamp("us", tz="UTC"),
+}
+"""The columns that batchgen adds, in order, before `output.prefix`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which columns the output has: the input columns that are kept, then the answer columns."""
+
+    kept: tuple[str, ...]
+    prefix: str
+
+    def schema(self, input_schema: pa.Schema) -> pa.Schema:
+        """The Arrow schema of the output."""
+        kept = [input_schema.field(name) for name in self.kept]
+        added = [pa.field(self.prefix + n, t) for n, t in ANSWER_COLUMNS.items()]
+        return pa.schema([*kept, *added])
+
+    def table(
+        self, rows: pa.Table, responses: Sequence[Response], *, first: int, run_id: str
+    ) -> pa.Table:
+        """Put input columns and answers side by side.
+
+        Args:
+            rows: the part's input rows, all columns.
+            responses: one per (row, sample), in output order.
+            first: index of the part's first row.
+            run_id: the run that made them.
+        """
+        positions = pa.array([r.index - first for r in responses], pa.int64())
+        kept = rows.select(list(self.kept)).take(positions)
+        answers = _answers(responses, run_id)
+        columns = [*kept.columns, *(answers[name] for name in ANSWER_COLUMNS)]
+        return pa.Table.from_arrays(columns, schema=self.schema(rows.schema))
+
+
+def _answers(responses: Sequence[Response], run_id: str) -> dict[str, pa.Array]:
+    count = len(responses)
+    values: dict[str, list[object]] = {
+        "id": [r.id for r in responses],
+        "sample": [r.sample for r in responses],
+        "messages": [_messages(r) for r in responses],
+        "response": [r.response for r in responses],
+        "reasoning": [r.reasoning for r in responses],
+        "finish_reason": [r.finish_reason for r in responses],
+        "error_code": [r.failure.code if r.failure else None for r in responses],
+        "error": [r.failure.message if r.failure else None for r in responses],
+        "input_tokens": [r.input_tokens for r in responses],
+        "output_tokens": [r.output_tokens for r in responses],
+        "seed": [r.seed for r in responses],
+        "logprob_mean": [r.logprob_mean for r in responses],
+        "prompt_hash": [r.prompt_hash for r in responses],
+        "row_fingerprint": [r.row_fingerprint for r in responses],
+        "run_id": [run_id] * count,
+        "created_at": [r.created_at for r in responses],
+    }
+    return {name: pa.array(values[name], kind) for name, kind in ANSWER_COLUMNS.items()}
+
+
+def _messages(response: Response) -> list[dict[str, str]] | None:
+    if not response.messages:
+        return None
+    return [{"role": m.role, "content": m.content} for m in response.messages]
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """An input column that cannot be kept as asked."""
+
+    key: str
+    message: str
+    hint: str
+
+
+def lay_out(columns: Sequence[str], asked: Input, output: Output, id_column: str | None) -> Layout:
+    """Decide the output's columns. Call `misfits` first: this takes for granted that there are none."""
+    consumed = _consumed(asked, id_column)
+    kept = [c for c in _wanted(columns, output) if not (c in consumed and c in _added(output))]
+    return Layout(tuple(kept), output.prefix)
+
+
+def misfits(
+    columns: Sequence[str], asked: Input, output: Output, id_column: str | None
+) -> list[Misfit]:
+    """Kept columns that are not there, or whose names the answer columns take."""
+    found = [
+        Misfit(
+            "output.keep_columns",
+            f"column {name!r} is not in the input",
+            f"The input has: {', '.join(columns)}",
+        )
+        for name in _wanted(columns, output)
+        if name not in columns
+    ]
+    consumed = _consumed(asked, id_column)
+    clashes = [c for c in _wanted(columns, output) if c in _added(output) and c not in consumed]
+    if clashes:
+        found.append(
+            Misfit(
+                "output.prefix",
+                f"the input columns {', '.join(clashes)} have names that batchgen writes too",
+                "Set output.prefix, such as `prefix: bg_`, or leave them out with output.keep_columns.",
+            )
+        )
+    return found
+
+
+def _wanted(columns: Sequence[str], output: Output) -> Sequence[str]:
+    if output.keep_columns == "all":
+        return columns
+    return () if output.keep_columns == "none" else output.keep_columns
+
+
+def _added(output: Output) -> Collection[str]:
+    return {output.prefix + name for name in ANSWER_COLUMNS}
+
+
+def _consumed(asked: Input, id_column: str | None) -> Collection[str]:
+    """Columns whose content comes back in an answer column: they are replaced, not lost."""
+    named = (id_column, asked.columns.prompt, asked.columns.messages)
+    return {name for name in named if name is not None}

@@ -1,0 +1,85 @@
+"""Which values each decoding setting takes, read off the job's schema, and what they are in words.
+
+One source: `Decoding` in `job/spec.py`. A value from a column or from generation_config.json is held to the
+same range as one in the job file.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from batchgen.job.spec import Decoding
+
+LARGEST = 2**31 - 1
+"""Largest whole number of any setting: counts of tokens stay inside what tensors hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The values of one setting.
+
+    Attributes:
+        whole: whether only whole numbers count.
+        words: for messages, such as "a number from 0 to 10".
+    """
+
+    adapter: TypeAdapter[Any]
+    whole: bool
+    words: str
+
+    def accept(self, value: object) -> object:
+        """The value in the setting's own type (1 becomes 1.0 for a temperature), or None if it is none.
+
+        Text is never a number, and neither are true and false.
+        """
+        if isinstance(value, int) and abs(value) > LARGEST:
+            return None
+        try:
+            return self.adapter.validate_python(value, strict=True)
+        except ValidationError:
+            return None
+
+    def read(self, cell: object) -> object:
+        """The number that a cell of the input holds or spells, if it is one of these; else None.
+
+        Text such as "0.7" counts, and so does 3.0 for a whole number.
+        """
+        number = _spelled(cell) if isinstance(cell, str) else cell
+        if isinstance(number, Decimal):
+            number = float(number)
+        if self.whole and isinstance(number, float) and number.is_integer():
+            number = int(number)
+        return self.accept(number)
+
+
+def _spelled(text: str) -> float | None:
+    if "_" in text:
+        return None  # float() would take 1_000, which no table means
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+@cache
+def range_of(setting: str) -> Range:
+    """The range of a field of `Decoding`."""
+    adapter: TypeAdapter[Any] = TypeAdapter(Decoding.model_fields[setting].rebuild_annotation())
+    schema = adapter.json_schema()
+    schema = schema.get("anyOf", [schema])[0]
+    return Range(adapter, schema["type"] == "integer", _words(schema))
+
+
+_NOUNS = {"integer": "a whole number", "number": "a number", "boolean": "true or false"}
+
+
+def _words(schema: dict[str, Any]) -> str:
+    noun = _NOUNS.get(schema["type"], "a list of texts")
+    if "exclusiveMinimum" in schema:
+        return f"{noun} above {schema['exclusiveMinimum']:g}, up to {schema['maximum']:g}"
+    if "maximum" in schema:
+        return f"{noun} from {schema['minimum']:g} to {schema['maximum']:g}"
+    return f"{noun} from {schema['minimum']:g} on" if "minimum" in schema else noun

@@ -1,0 +1,276 @@
+"""From what a job asks of decoding to settings with nothing left open, for the job and for single rows.
+
+    job file  >  generation_config.json (only with preset: model)  >  greedy defaults
+
+Knows nothing of tensors, models or input files.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from batchgen.decoding.generate_only import (
+    BEAMS,
+    REFUSED,
+    SAMPLING,
+    TAKEN,
+    check_generation_kwargs,
+    switched_off,
+)
+from batchgen.decoding.ranges import range_of
+from batchgen.errors import ModelError, UsageError
+from batchgen.job.spec import Decoding
+from batchgen.records import Failure, ResolvedDecoding
+
+Origin = Literal["job", "generation_config", "default"]
+
+_FILE = "generation_config.json"
+_WARPERS = ("top_p", "top_k", "min_p")
+_SETTINGS = tuple(
+    f.name
+    for f in fields(ResolvedDecoding)
+    if f.name not in ("end_token_ids", "generation_kwargs", "logprobs")
+)
+_DEFAULTS = ResolvedDecoding()
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Settings with nothing left open, and who said so.
+
+    Attributes:
+        origins: for each field of `decoding` but `end_token_ids`; fields of `generation_kwargs` as
+            `generation_kwargs.<name>`.
+    """
+
+    decoding: ResolvedDecoding
+    origins: Mapping[str, Origin]
+
+
+@dataclass(slots=True)
+class _Draft:
+    """Values and origins while they are being collected."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)
+    kwargs: dict[str, object] = field(default_factory=dict)
+
+    def put(self, name: str, value: object, origin: Origin) -> None:
+        self.values[name], self.origins[name] = value, origin
+
+    def neutral(self, name: str) -> None:
+        self.put(name, getattr(_DEFAULTS, name), "default")
+
+    def add_kwarg(self, name: str, value: object, origin: Origin) -> None:
+        self.kwargs[name] = value
+        self.origins[f"generation_kwargs.{name}"] = origin
+
+
+def resolve_decoding(
+    spec: Decoding,
+    *,
+    generation_config: Mapping[str, object],
+    end_token_ids: frozenset[int],
+) -> Resolution:
+    """Decide every decoding setting.
+
+    With `preset: model`, a setting that the job does not give comes from generation_config.json. What that
+    file leaves out is greedy's: not the values that `generate` would put there (such as top_k 50), for nothing
+    that nobody wrote decides a text. `do_sample: true` without a temperature is temperature 1; without
+    `do_sample: true` the file's temperature, top_p, top_k and min_p do not count, unless the job gives a
+    temperature. Its max_length and num_return_sequences never count.
+
+    Args:
+        spec: what the job asks.
+        generation_config: content of the model's generation_config.json, or nothing.
+        end_token_ids: see `end_tokens`.
+
+    Raises:
+        UsageError: settings that contradict each other, or would have no effect.
+        ModelError: generation_config.json holds a value of the wrong type or size, or something that
+            cannot be applied.
+    """
+    if problems := check_generation_kwargs(spec):
+        raise UsageError("\n".join(f"{p.key} {p.message}; {p.hint}" for p in problems))
+    draft = _Draft()
+    for name in _SETTINGS:
+        draft.neutral(name)
+    if spec.preset == "model":
+        _from_model(draft, generation_config)
+    _from_job(draft, spec)
+    _without_effect(draft, spec)
+    decoding = ResolvedDecoding(
+        **draft.values,
+        logprobs=spec.logprobs,
+        end_token_ids=end_token_ids,
+        generation_kwargs=tuple(sorted(draft.kwargs.items())),
+    )
+    draft.origins["logprobs"] = "job" if "logprobs" in spec.model_fields_set else "default"
+    _refuse_contradictions(decoding, spec)
+    return Resolution(decoding, draft.origins)
+
+
+def end_tokens(*sources: object) -> frozenset[int]:
+    """The union of end tokens from tokenizer, config and generation_config: ints, lists of ints, or None."""
+    found: set[int] = set()
+    for source in sources:
+        several = source if isinstance(source, Iterable) else (source,)
+        found.update(one for one in several if isinstance(one, int) and not isinstance(one, bool))
+    return frozenset(found)
+
+
+def override(
+    decoding: ResolvedDecoding, columns: Mapping[str, str], fields: Mapping[str, object]
+) -> ResolvedDecoding | Failure:
+    """The settings of one row.
+
+    Args:
+        decoding: the job's settings.
+        columns: setting to input column, as in `decoding.columns`.
+        fields: the row's values by column. Null keeps the job's setting; text counts as the number it spells.
+
+    Returns:
+        `decoding` itself if the row changes nothing. `Failure` with code invalid_override names the column
+        and the setting; the row's value is never repeated.
+    """
+    changes: dict[str, Any] = {}
+    for setting, column in columns.items():
+        value = fields[column]
+        if value is None:
+            continue
+        number = range_of(setting).read(value)
+        if number is None:
+            return Failure(
+                "invalid_override",
+                f"column {column!r} does not hold a value for decoding.{setting}: "
+                f"expected {range_of(setting).words}, or null for the job's own",
+            )
+        changes[setting] = number
+    changed = replace(decoding, **changes) if changes else decoding
+    if changed.min_new_tokens > changed.max_new_tokens:
+        named = ", ".join(f"{columns[s]!r} ({s})" for s in changes if s.endswith("_new_tokens"))
+        return Failure(
+            "invalid_override",
+            f"column {named}: min_new_tokens would be more than max_new_tokens in this row",
+        )
+    # A greedy row is the same greedy row whatever its filters say.
+    return _greedy(changed) if changed.greedy and "temperature" in columns else changed
+
+
+def _greedy(decoding: ResolvedDecoding) -> ResolvedDecoding:
+    neutral = {name: getattr(_DEFAULTS, name) for name in _WARPERS}
+    if all(getattr(decoding, name) == value for name, value in neutral.items()):
+        return decoding
+    return replace(decoding, **neutral)
+
+
+def _from_model(draft: _Draft, config: Mapping[str, object]) -> None:
+    samples = config.get("do_sample")
+    if not isinstance(samples, bool | None):
+        raise _misfit("do_sample", samples, "true or false")
+    given = {name: config[name] for name in _SETTINGS if config.get(name) is not None}
+    if not samples:
+        given.pop("temperature", None)
+    elif "temperature" not in given:
+        given["temperature"] = 1.0
+    for name, value in given.items():
+        value = [value] if name == "stop_strings" and isinstance(value, str) else value
+        accepted = range_of(name).accept(value)
+        if accepted is None:
+            raise _misfit(name, value, range_of(name).words)
+        draft.put(name, accepted, "generation_config")
+    for name in sorted(TAKEN & set(config)):
+        if not switched_off(name, config[name]):
+            draft.add_kwarg(name, config[name], "generation_config")
+    _refuse_unfaithful(config)
+
+
+def _refuse_unfaithful(config: Mapping[str, object]) -> None:
+    blocked = [name for name in _UNFAITHFUL if not switched_off(name, config.get(name))]
+    if blocked:
+        reason = REFUSED.get(blocked[0], "batchgen counts new tokens only, as min_new_tokens")
+        raise ModelError(
+            f"{_FILE}: {blocked[0]} cannot be applied with preset: model: {reason}",
+            hint="take out preset: model and write the settings you want under decoding",
+        )
+
+
+_UNFAITHFUL = (
+    "constraints",
+    "diversity_penalty",
+    "dola_layers",
+    "force_words_ids",
+    "forced_eos_token_id",
+    "min_length",
+    "num_beam_groups",
+    "penalty_alpha",
+    "token_healing",
+)
+"""Fields that would change the text and that no engine here applies: leaving them out would be a silent change."""
+
+
+def _misfit(name: str, value: object, expected: str) -> ModelError:
+    return ModelError(
+        f"{_FILE}: {name}: found {value!r:.60}, expected {expected}",
+        hint="correct the file, or take out preset: model and write the settings you want under decoding",
+    )
+
+
+def _from_job(draft: _Draft, spec: Decoding) -> None:
+    for name in _SETTINGS:
+        value = getattr(spec, name)
+        if name in spec.model_fields_set and value is not None:
+            if range_of(name).accept(value) is None:
+                raise UsageError(f"decoding.{name}: {value} is too large")
+            draft.put(name, value, "job")
+    for name, value in spec.generation_kwargs.items():
+        draft.add_kwarg(name, value, "job")
+
+
+def _without_effect(draft: _Draft, spec: Decoding) -> None:
+    """Take out what the model's file says but greedy or single-beam decoding does not look at.
+
+    Raises:
+        UsageError: the job itself gives such a setting. Possible only with preset: model; else the job's
+            schema has refused it already.
+    """
+    idle: list[str] = []
+    if draft.values["temperature"] == 0 and "temperature" not in spec.columns:
+        idle += [*_WARPERS, *(f"generation_kwargs.{name}" for name in SAMPLING)]
+        idle += [f"columns.{name}" for name in _WARPERS if name in spec.columns]
+    if draft.values["num_beams"] == 1:
+        idle += ["length_penalty", *(f"generation_kwargs.{name}" for name in BEAMS)]
+    for name in idle:
+        if draft.origins.get(name) == "job" or name.startswith("columns."):
+            raise UsageError(
+                f"decoding.{name} has no effect: with this model's {_FILE}, preset: model is greedy "
+                "without beams",
+                hint="set decoding.temperature above 0, or leave it out",
+            )
+        if name.startswith("generation_kwargs."):
+            draft.kwargs.pop(name.removeprefix("generation_kwargs."), None)
+            draft.origins.pop(name, None)
+        else:
+            draft.neutral(name)
+
+
+def _refuse_contradictions(decoding: ResolvedDecoding, spec: Decoding) -> None:
+    many = spec.num_return_sequences
+    may_sample = not decoding.greedy or "temperature" in spec.columns
+    if may_sample and decoding.num_beams > 1:
+        raise UsageError(
+            f"num_beams: {decoding.num_beams} does not go with a temperature: beam search is greedy",
+            hint="set decoding.num_beams: 1 or decoding.temperature: 0",
+        )
+    if not may_sample and many > decoding.num_beams:
+        raise UsageError(
+            f"decoding.num_return_sequences: {many} would write the same text several times: with this "
+            f"model's {_FILE}, preset: model is greedy with num_beams: {decoding.num_beams}",
+            hint="set a decoding.temperature above 0",
+        )
+    if decoding.min_new_tokens > decoding.max_new_tokens:
+        raise UsageError(
+            f"min_new_tokens: {decoding.min_new_tokens} is more than max_new_tokens: "
+            f"{decoding.max_new_tokens}",
+            hint="give both under decoding",
+        )

@@ -1,0 +1,84 @@
+"""When an answer is finished, and what its text is: end tokens, length, stop strings.
+
+Knows nothing of logits, batches or tokenizers beyond one function that turns token ids into text.
+"""
+
+from collections.abc import Callable, Sequence
+
+from batchgen.records import FinishReason, ResolvedDecoding
+
+_PENDING = "\N{REPLACEMENT CHARACTER}"
+_WINDOW = 24
+_OVERLAP = 6
+
+
+class Stopper:
+    """Follows one answer token by token.
+
+    Stop strings are looked for in the new text only. The text of the last few tokens is decoded at each step,
+    never the whole answer; a character that is not complete yet (decoders show U+FFFD) is held back until it is.
+    A match in that window is checked against the whole answer decoded once, so what `finish` returns is always
+    a prefix of `decode(all tokens)`.
+    """
+
+    def __init__(self, decoding: ResolvedDecoding, decode: Callable[[Sequence[int]], str]) -> None:
+        self._decoding = decoding
+        self._decode = decode
+        self._tokens: list[int] = []
+        self._text: str | None = None
+        self._longest = max(map(len, decoding.stop_strings), default=0)
+        self._start = 0
+        self._before = ""
+        self._searched = 0
+
+    def push(self, token_id: int) -> FinishReason | None:
+        """Take the next token; the reason why the answer ends with it, or None to go on."""
+        if token_id in self._decoding.end_token_ids:
+            return self._end("stop")
+        self._tokens.append(token_id)
+        if len(self._tokens) >= self._decoding.max_new_tokens:
+            return self._end("length")
+        if self._longest and self._found():
+            return "stop_string"
+        return None
+
+    def finish(self) -> str:
+        """The text of the answer, without end token, cut before the first stop string."""
+        return self._decode(self._tokens) if self._text is None else self._text
+
+    def _end(self, reason: FinishReason) -> FinishReason:
+        text = self._decode(self._tokens)
+        cut = self._cut(text)
+        self._text = text[:cut]
+        return reason if cut == len(text) else "stop_string"
+
+    def _cut(self, text: str) -> int:
+        places = [text.find(stop) for stop in self._decoding.stop_strings]
+        return min((place for place in places if place >= 0), default=len(text))
+
+    def _found(self) -> bool:
+        window = self._decode(self._tokens[self._start :]).rstrip(_PENDING)
+        text = self._before + window
+        # Everything up to `searched` has been looked at: a new match ends behind it.
+        fresh = text[max(0, self._searched - self._longest + 1) :]
+        self._searched = len(text)
+        if any(stop in fresh for stop in self._decoding.stop_strings):
+            whole = self._decode(self._tokens).rstrip(_PENDING)
+            cut = self._cut(whole)
+            if cut < len(whole):
+                self._text = whole[:cut]
+                return True
+        if len(self._tokens) - self._start >= _WINDOW:
+            self._move(text)
+        return False
+
+    def _move(self, text: str) -> None:
+        """Begin the window later, where its text joins on to what came before without a seam."""
+        for start in range(len(self._tokens) - _OVERLAP, len(self._tokens) - 1):
+            window = self._decode(self._tokens[start:])
+            if window and text.endswith(window):
+                before = text[: len(text) - len(window)]
+                self._before = before[max(0, len(before) - self._longest) :]
+                self._searched = len(self._before) + len(window)
+                self._start = start
+                return

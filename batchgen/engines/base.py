@@ -1,0 +1,35 @@
+"""What every engine is: requests are pulled in, completions come out in whatever order they finish.
+
+An engine takes a request when it has room for it. Static batches, continuous batching and an engine without a
+model are then the same verb, and the next part's rows flow in while the long rows of this one finish. An engine
+knows nothing of rows, files or jobs.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from batchgen.records import Completion, Request
+
+Decode = Callable[[Sequence[int]], str]
+"""Token ids to text, special tokens left out."""
+
+
+class Engine(Protocol):
+    """Answers requests. Every request ends in exactly one completion; a request that fails takes no other down."""
+
+    @property
+    def name(self) -> str:
+        """The engine's name in the job file."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Answer all requests.
+
+        The iterable is pulled only when there is room. Closing the iterator stops the engine at a step
+        boundary; rows that were running are then simply not answered.
+        """
+
+    def facts(self) -> Mapping[str, object]:
+        """What decided the text or the speed: tier, dtype, device, budget, counts. Plain values, for the manifest."""
+
+    def close(self) -> None:
+        """Give memory back."""

@@ -1,0 +1,56 @@
+"""Answers without a model: the prompt's own tokens come back, first to last.
+
+Deterministic, instant, and honest about limits, stop strings and counts, so tests and dry runs need no patches.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from batchgen.decoding.stopping import Stopper
+from batchgen.engines.base import Decode
+from batchgen.records import Completion, FinishReason, Request
+
+
+class EchoEngine:
+    """Repeats each prompt until a limit, a stop string or its own end."""
+
+    name = "echo"
+
+    def __init__(self, decode: Decode) -> None:
+        self._decode = decode
+        self._rows = 0
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Answer requests one by one, in the order they come."""
+        for request in requests:
+            self._rows += 1
+            yield self._answer(request)
+
+    def facts(self) -> Mapping[str, object]:
+        """How many requests were answered."""
+        return {"engine": self.name, "requests": self._rows}
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _answer(self, request: Request) -> Completion:
+        logprob = 0.0 if request.decoding.logprobs else None
+        if not request.decoding.stop_strings:
+            # The common case, and what the pipeline benchmark measures: no token-by-token work.
+            tokens = request.token_ids[: request.decoding.max_new_tokens]
+            whole = len(tokens) == len(request.token_ids)
+            reason: FinishReason = "stop" if whole else "length"
+            return Completion(
+                request.index, request.sample, tokens, self._decode(tokens), reason, logprob
+            )
+        return self._until_stopped(request, logprob)
+
+    def _until_stopped(self, request: Request, logprob: float | None) -> Completion:
+        stopper = Stopper(request.decoding, self._decode)
+        for count, token in enumerate(request.token_ids, start=1):
+            reason = stopper.push(token)
+            if reason is not None:
+                tokens = request.token_ids[:count]
+                break
+        else:
+            tokens, reason = request.token_ids, "stop"
+        return Completion(request.index, request.sample, tokens, stopper.finish(), reason, logprob)

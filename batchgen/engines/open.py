@@ -1,0 +1,42 @@
+"""From the job's `model` section to an engine: the only place that knows them all.
+
+Each engine is imported here, inside the function, so that nobody pays for one that is not used.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from batchgen.engines.base import Decode, Engine
+from batchgen.job.spec import Batching, ModelSpec
+
+
+def open_engine(
+    model: ModelSpec,
+    *,
+    folder: Path | None,
+    batching: Batching,
+    decode: Decode,
+    should_stop: Callable[[], bool],
+) -> Engine:
+    """Open the engine that the job asks for; a model's weights are loaded here.
+
+    Args:
+        model: the job's section.
+        folder: where the model lies; None only for echo without a model.
+        batching: how much may be put together.
+        decode: token ids to text.
+        should_stop: asked between steps.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        ResourceError: no such device, or not enough memory.
+    """
+    if model.engine == "echo" or folder is None:
+        from batchgen.engines.echo import EchoEngine
+
+        return EchoEngine(decode)
+    from batchgen.engines.torch import open_torch_engine
+
+    return open_torch_engine(
+        folder, model, batching=batching, decode=decode, should_stop=should_stop
+    )

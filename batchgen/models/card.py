@@ -1,0 +1,298 @@
+"""What a model says about itself: read from its JSON files and the headers of its weights, in milliseconds.
+
+No weights are read and nothing is imported that could run a model. Knows nothing of devices or of memory.
+"""
+
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchgen.errors import ModelError
+from batchgen.models.headers import Header, read_header, sampled_digest
+from batchgen.models.layout import (
+    CONFIG_FILE,
+    GENERATION_CONFIG_FILE,
+    INDEX_FILE,
+    TOKENIZER_CONFIG_FILE,
+    VOCABULARY_FILES,
+    check_config,
+    read_json,
+    weight_files,
+)
+from batchgen.models.resolve import ResolvedModel
+
+UNLIMITED = sys.maxsize
+"""Context length of a model that states none, such as a state-space model."""
+CONTEXT_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "n_ctx",
+    "max_seq_len",
+    "max_sequence_length",
+    "seq_length",
+    "max_seq_length",
+    "model_max_length",
+)
+"""Names that configs use for the longest sequence, the usual one first."""
+TEXT_SECTIONS = ("text_config", "llm_config", "language_config", "thinker_config")
+"""Where a config of several parts keeps that of its language model."""
+SANE_LENGTH = 10**9
+"""Above this, a tokenizer's model_max_length (often 10**30) means "nobody wrote one down"."""
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "embeddings.weight")
+"""How the tensor with a row per token is called, where the config leaves out vocab_size."""
+TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
+TOKENIZER_FILES = (
+    *VOCABULARY_FILES,
+    TOKENIZER_CONFIG_FILE,
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    *TEMPLATE_FILES,
+)
+DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A model's facts.
+
+    Attributes:
+        model_type: the family, as config.json names it, such as llama.
+        parameters: numbers in the weight files; tied ones count once. For weights packed by a quantiser, fewer than
+            the model has.
+        weight_bytes: their bytes on disk.
+        dtype: what config.json says, else what most of the weights are, such as bfloat16.
+        context_length: tokens of prompt and answer together; `UNLIMITED` if neither config nor tokenizer says.
+        vocab_size: rows of the output; every token id is below it.
+        generation_config: generation_config.json; empty if there is none.
+        end_token_sources: ids of end tokens by who says so: config, generation_config, tokenizer.
+        chat_template: who brings one ("chat_template.jinja", …); None if nobody does, as with base models.
+        remote_code: whether config or tokenizer name Python code of the model's own.
+        files: names of the weight files.
+        identity: what tells this model from another: file kind to digest. Goes into the generation fingerprint.
+    """
+
+    model_type: str
+    architectures: tuple[str, ...]
+    parameters: int
+    weight_bytes: int
+    dtype: str
+    context_length: int
+    vocab_size: int
+    is_encoder_decoder: bool
+    generation_config: Mapping[str, object]
+    end_token_sources: Mapping[str, int | tuple[int, ...]]
+    chat_template: str | None
+    remote_code: bool
+    files: tuple[str, ...]
+    config_sha256: str
+    identity: Mapping[str, str]
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the model knows how a conversation is written."""
+        return self.chat_template is not None
+
+
+def read_card(resolved: ResolvedModel) -> ModelCard:
+    """Read a model's card from its folder.
+
+    Raises:
+        ModelError: a file is missing, damaged or says nonsense; named.
+    """
+    folder = resolved.folder
+    check_config(folder)
+    config = read_json(folder / CONFIG_FILE)
+    generation = _optional(folder / GENERATION_CONFIG_FILE)
+    tokenizer = _optional(folder / TOKENIZER_CONFIG_FILE)
+    text = _text_section(config)
+    headers = [read_header(file) for file in weight_files(folder)]
+    _require_every_tensor(folder, headers)
+    return ModelCard(
+        model_type=str(config.get("model_type", "")),
+        architectures=tuple(str(name) for name in _list(config.get("architectures"))),
+        parameters=sum(tensor.elements for header in headers for tensor in header.tensors),
+        weight_bytes=sum(t.end - t.begin for header in headers for t in header.tensors),
+        dtype=_dtype(config, text, headers),
+        context_length=_context_length(config, text, tokenizer),
+        vocab_size=vocabulary_size(folder),
+        is_encoder_decoder=config.get("is_encoder_decoder") is True,
+        generation_config=generation,
+        end_token_sources=_end_tokens(folder, (config, text), generation, tokenizer),
+        chat_template=_chat_template(folder, tokenizer),
+        remote_code="auto_map" in config or "auto_map" in tokenizer,
+        files=tuple(header.file.name for header in headers),
+        config_sha256=_sha256(folder / CONFIG_FILE),
+        identity=_identity(folder, headers),
+    )
+
+
+def vocabulary_size(folder: Path) -> int:
+    """Rows of the model's output, as in `ModelCard.vocab_size`, without the rest of the card.
+
+    Raises:
+        ModelError: neither config nor weights say.
+    """
+    text = _text_section(read_json(folder / CONFIG_FILE))
+    if size := _whole(text.get("vocab_size")):
+        return size
+    for file in weight_files(folder):
+        for tensor in read_header(file).tensors:
+            if tensor.name.endswith(EMBEDDINGS) and len(tensor.shape) == 2:
+                return tensor.shape[0]
+    raise ModelError(f"{folder / CONFIG_FILE}: no vocab_size, so this is no language model")
+
+
+def tokenizer_identity(folder: Path) -> str:
+    """A SHA-256 over every file that decides what a tokenizer does, chat template included; cheap."""
+    digest = hashlib.sha256()
+    extra = sorted(
+        f"additional_chat_templates/{f.name}" for f in folder.glob("additional_chat_templates/*")
+    )
+    for name in (*TOKENIZER_FILES, *extra):
+        if (folder / name).is_file():
+            digest.update(f"{name} {_sha256(folder / name)}\n".encode())
+    return digest.hexdigest()
+
+
+def token_id(folder: Path, token: str) -> int | None:
+    """The id of a token by its text, from the tokenizer's files; None if they do not say."""
+    listed = _optional(folder / TOKENIZER_CONFIG_FILE).get("added_tokens_decoder")
+    if isinstance(listed, dict):
+        for number, entry in listed.items():
+            if isinstance(entry, dict) and entry.get("content") == token and number.isdecimal():
+                return int(number)
+    whole = _optional(folder / "tokenizer.json")
+    for entry in _list(whole.get("added_tokens")):
+        if isinstance(entry, dict) and entry.get("content") == token:
+            return _whole(entry.get("id"))
+    for vocabulary in (
+        _optional(folder / "vocab.json"),
+        _section(_section(whole, "model"), "vocab"),
+    ):
+        if token in vocabulary:
+            return _whole(vocabulary[token])
+    return None
+
+
+def _optional(file: Path) -> Mapping[str, object]:
+    return read_json(file) if file.exists() else {}
+
+
+def _section(mapping: Mapping[str, object], key: str) -> Mapping[str, object]:
+    value = mapping.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else ()
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _text_section(config: Mapping[str, object]) -> Mapping[str, object]:
+    for name in TEXT_SECTIONS:
+        if section := _section(config, name):
+            return _text_section(section) if name == "thinker_config" else section
+    return config
+
+
+def _require_every_tensor(folder: Path, headers: Sequence[Header]) -> None:
+    if not (folder / INDEX_FILE).is_file() or len(headers) == 0:
+        return
+    named = _section(read_json(folder / INDEX_FILE), "weight_map")
+    held = {header.file.name: {t.name for t in header.tensors} for header in headers}
+    for tensor, file in named.items():
+        if str(file) in held and tensor not in held[str(file)]:
+            raise ModelError(
+                f"{folder / str(file)}: tensor {tensor} is not in it, though {INDEX_FILE} says so",
+                hint="the files belong to different versions of the model: fetch it again",
+            )
+
+
+def _dtype(
+    config: Mapping[str, object], text: Mapping[str, object], headers: Sequence[Header]
+) -> str:
+    for section in (config, text):
+        for key in ("dtype", "torch_dtype"):
+            if isinstance(stated := section.get(key), str):
+                return stated.removeprefix("torch.")
+    sizes: Counter[str] = Counter()
+    for header in headers:
+        for tensor in header.tensors:
+            sizes[tensor.dtype] += tensor.end - tensor.begin
+    most = sizes.most_common(1)[0][0] if sizes else "F32"
+    return DTYPES.get(most, most.lower())
+
+
+def _context_length(
+    config: Mapping[str, object], text: Mapping[str, object], tokenizer: Mapping[str, object]
+) -> int:
+    for section in (text, config):
+        for key in CONTEXT_KEYS:
+            if length := _whole(section.get(key)):
+                return length
+    stated = tokenizer.get("model_max_length")
+    if isinstance(stated, int | float) and 0 < stated < SANE_LENGTH:
+        return int(stated)
+    return UNLIMITED
+
+
+def _end_tokens(
+    folder: Path,
+    configs: tuple[Mapping[str, object], Mapping[str, object]],
+    generation: Mapping[str, object],
+    tokenizer: Mapping[str, object],
+) -> dict[str, int | tuple[int, ...]]:
+    whole, text = configs
+    token = tokenizer.get("eos_token")
+    if isinstance(token, dict):
+        token = token.get("content")
+    stated: dict[str, object] = {
+        "config": text.get("eos_token_id", whole.get("eos_token_id")),
+        "generation_config": generation.get("eos_token_id"),
+        "tokenizer": token_id(folder, token) if isinstance(token, str) else None,
+    }
+    found: dict[str, int | tuple[int, ...]] = {}
+    for source, value in stated.items():
+        one = _whole(value)
+        several = tuple(n for n in map(_whole, _list(value)) if n is not None)
+        if one is not None:
+            found[source] = one
+        elif several:
+            found[source] = several
+    return found
+
+
+def _chat_template(folder: Path, tokenizer: Mapping[str, object]) -> str | None:
+    for name in TEMPLATE_FILES:
+        if (folder / name).is_file():
+            return name
+    return TOKENIZER_CONFIG_FILE if tokenizer.get("chat_template") else None
+
+
+def _identity(folder: Path, headers: Sequence[Header]) -> dict[str, str]:
+    weights = hashlib.sha256()
+    for header in headers:
+        weights.update(sampled_digest(header).encode())
+    identity = {
+        "config_sha256": _sha256(folder / CONFIG_FILE),
+        "tokenizer_sha256": tokenizer_identity(folder),
+        "weights_sampled_sha256": weights.hexdigest(),
+    }
+    if (folder / GENERATION_CONFIG_FILE).is_file():
+        identity["generation_config_sha256"] = _sha256(folder / GENERATION_CONFIG_FILE)
+    return identity
+
+
+def _sha256(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{file}: {error.strerror or error}") from error

@@ -1,0 +1,209 @@
+"""What `batchgen models` shows: the models at hand, and what a look at one finds, without loading its weights.
+
+Knows nothing of how it is printed.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from batchgen.errors import ModelError
+from batchgen.job.spec import ModelSpec
+from batchgen.models.card import UNLIMITED, ModelCard, read_card
+from batchgen.models.hub import Hub
+from batchgen.models.layout import check_model_folder
+from batchgen.models.progress import Say, silent
+from batchgen.models.resolve import ResolvedModel, resolve_model
+from batchgen.models.starter import STARTERS, cache_folder, intact
+from batchgen.models.tokenizer import load_tokenizer
+
+State = Literal["ready", "to be fetched", "incomplete"]
+Verdict = Literal["ok", "note", "problem"]
+ROUND_TRIP = "Hello, wörld! 12  34\n你好，世界。 🙂"
+"""Blanks, digits, an umlaut, Chinese and a character outside the basic plane."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownModel:
+    """A model that a job can name.
+
+    Attributes:
+        name: what to write into `model.path`.
+        source: a starter, or the hub's cache.
+        folder: where it is; None if it has to be fetched first.
+        bytes: on disk; of a model to be fetched, those of the download.
+        note: licence of a starter, commit of a hub model, or what is missing.
+    """
+
+    name: str
+    source: Literal["demo", "cache"]
+    state: State
+    folder: Path | None
+    bytes: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a check looked at. "note" is worth knowing, "problem" keeps a job from running."""
+
+    topic: str
+    verdict: Verdict
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was found about a model; the weights themselves were not read."""
+
+    resolved: ResolvedModel
+    card: ModelCard
+    findings: tuple[Finding, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether nothing stands in the way of a run."""
+        return all(finding.verdict != "problem" for finding in self.findings)
+
+
+def list_models(*, cache: Path | None = None, hub: Hub | None = None) -> tuple[KnownModel, ...]:
+    """The starters, fetched or not, and every model in the hub's cache. Touches no network."""
+    hub = hub or Hub.from_environment(os.environ)
+    starters = _starters(cache or cache_folder())
+    return (*starters, *(_cached(hub, model_id) for model_id in hub.models()))
+
+
+def get_model(
+    name: str,
+    *,
+    revision: str | None = None,
+    cache: Path | None = None,
+    say: Say = silent,
+    terminal: TextIO | None = None,
+) -> ResolvedModel:
+    """Fetch a model now, so that a run tonight finds it. What is here already is left alone.
+
+    Raises:
+        ModelError: as `resolve.resolve_model`.
+        ResourceError: no room to fetch it.
+    """
+    return resolve_model(name, revision=revision, cache=cache, say=say, terminal=terminal)
+
+
+def check_model(
+    name: str,
+    *,
+    revision: str | None = None,
+    cache: Path | None = None,
+    say: Say = silent,
+) -> Check:
+    """Look at a model's files and its tokenizer: what a run would need, and whether it is there.
+
+    Raises:
+        ModelError: it cannot be found, or files are missing or damaged.
+    """
+    resolved = resolve_model(name, revision=revision, cache=cache, say=say)
+    card = read_card(resolved)
+    return Check(resolved, card, tuple(_findings(resolved, card)))
+
+
+def _starters(cache: Path) -> Iterator[KnownModel]:
+    for starter in STARTERS.values():
+        folder = starter.folder(cache)
+        if intact(folder):
+            yield KnownModel(starter.name, "demo", "ready", folder, _bytes(folder), starter.licence)
+        else:
+            yield KnownModel(
+                starter.name, "demo", "to be fetched", None, starter.wheel.size, starter.licence
+            )
+
+
+def _cached(hub: Hub, model_id: str) -> KnownModel:
+    folder = hub.snapshot(model_id, None)
+    if folder is None:
+        folder = max((hub.repository(model_id) / "snapshots").iterdir(), default=None)
+    if folder is None:
+        return KnownModel(model_id, "cache", "incomplete", None, 0, "no files")
+    try:
+        check_model_folder(folder)
+    except ModelError as error:
+        missing = error.message.removeprefix(f"{folder}: ")
+        return KnownModel(model_id, "cache", "incomplete", folder, _bytes(folder), missing)
+    return KnownModel(model_id, "cache", "ready", folder, _bytes(folder), folder.name)
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _findings(resolved: ResolvedModel, card: ModelCard) -> Iterator[Finding]:
+    yield Finding(
+        "weights",
+        "ok",
+        f"{card.parameters:,} parameters, {card.weight_bytes / 1e6:,.0f} MB as {card.dtype} "
+        f"in {len(card.files)} safetensors files; headers checked, numbers not read",
+    )
+    yield _context(card)
+    yield _end_tokens(card)
+    yield _template(card)
+    if card.remote_code:
+        yield Finding(
+            "code", "note", "brings Python code of its own; run only with model.trust_remote_code"
+        )
+    yield from _tokenizer(resolved)
+
+
+def _context(card: ModelCard) -> Finding:
+    if card.context_length == UNLIMITED:
+        return Finding("context", "note", "no length stated; model.max_model_len sets one")
+    return Finding("context", "ok", f"{card.context_length:,} tokens")
+
+
+def _end_tokens(card: ModelCard) -> Finding:
+    if not card.end_token_sources:
+        return Finding("end tokens", "note", "none stated: every answer runs to max_new_tokens")
+    said = "; ".join(f"{source}: {ids}" for source, ids in card.end_token_sources.items())
+    return Finding("end tokens", "ok", said)
+
+
+def _template(card: ModelCard) -> Finding:
+    if card.chat_template is None:
+        return Finding(
+            "chat template", "note", "none, as with base models: set prompt.chat_template: none"
+        )
+    return Finding("chat template", "ok", card.chat_template)
+
+
+def _tokenizer(resolved: ResolvedModel) -> Iterator[Finding]:
+    try:
+        tokenizer = load_tokenizer(resolved, ModelSpec(path=resolved.name))
+    except ModelError as error:
+        yield Finding("tokenizer", "problem", str(error))
+        return
+    kind = "fast" if tokenizer.is_fast else "slow"
+    yield Finding("tokenizer", "ok", f"{len(tokenizer):,} tokens, {kind}, pads on the left")
+    yield _padding(tokenizer)
+    yield _round_trip(tokenizer)
+
+
+def _padding(tokenizer: Any) -> Finding:  # noqa: ANN401  (as tokenizer.load_tokenizer)
+    if tokenizer.pad_token is None:
+        return Finding("pad token", "note", "none; masked positions get id 0")
+    same = tokenizer.pad_token == tokenizer.eos_token
+    text = f"{tokenizer.pad_token} ({tokenizer.pad_token_id})"
+    return Finding("pad token", "ok", f"{text}, the end token" if same else text)
+
+
+def _round_trip(tokenizer: Any) -> Finding:  # noqa: ANN401  (as tokenizer.load_tokenizer)
+    ids = tokenizer.encode(ROUND_TRIP, add_special_tokens=False)
+    if tokenizer.decode(ids) == ROUND_TRIP:
+        return Finding(
+            "round trip", "ok", f"{len(ROUND_TRIP)} characters, {len(ids)} tokens, equal"
+        )
+    return Finding(
+        "round trip",
+        "note",
+        "text does not come back unchanged from tokens: some characters are lost",
+    )

@@ -1,0 +1,71 @@
+"""Downloads one model of the hub into the hub's own cache: a process of its own, the only one that may connect.
+
+`python -m batchgen.models.download ID REVISION CACHE ENDPOINT` prints one JSON object: {"folder"} or {"problem"}.
+A process, because huggingface_hub reads HF_HUB_OFFLINE once, when it is imported, and the run that follows has to
+stay offline. Knows nothing of what makes a folder a model.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+PATTERNS = (
+    "*.safetensors", "*.json", "*.jinja", "*.py", "*.model", "*.tiktoken",
+    "merges.txt", "vocab.txt", "*/merges.txt", "*/vocab.txt",
+)  # fmt: skip
+"""Weights as safetensors, and text. Python files are run only with `model.trust_remote_code`."""
+DUPLICATES = (
+    "consolidated*",
+    "original/*",
+    "onnx/*",
+    "openvino/*",
+    "coreml/*",
+    "*.fp16.safetensors",
+)
+"""The same weights once more, for other programs."""
+
+
+def download(model_id: str, revision: str, *, cache: Path, endpoint: str) -> Path:
+    """The folder of the snapshot, complete. What is there already is not fetched again.
+
+    Raises:
+        OSError, ValueError: what huggingface_hub raises.
+    """
+    from huggingface_hub import snapshot_download
+
+    folder = snapshot_download(
+        model_id,
+        revision=revision,
+        cache_dir=cache,
+        endpoint=endpoint,
+        allow_patterns=list(PATTERNS),
+        ignore_patterns=list(DUPLICATES),
+    )
+    return Path(folder)
+
+
+def problem(error: Exception, model_id: str, revision: str) -> str:
+    """An error of huggingface_hub in one line, without its page of advice."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return f"{model_id} is gated: ask for access on its page, then set HF_TOKEN"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"there is no model {model_id}, or it is private and HF_TOKEN is not set"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{model_id} has no revision {revision}"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{type(error).__name__}: {lines[0][:300]}"
+
+
+def main(model_id: str, revision: str, cache: str, endpoint: str) -> None:
+    """Download, and say on standard output how it went."""
+    try:
+        result = {"folder": str(download(model_id, revision, cache=Path(cache), endpoint=endpoint))}
+    except (OSError, ValueError, RuntimeError) as error:
+        result = {"problem": problem(error, model_id, revision)}
+    sys.stdout.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:5])

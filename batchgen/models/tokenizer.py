@@ -1,0 +1,105 @@
+"""Loads a model's tokenizer from disk, and says in plain words why one cannot be loaded.
+
+Nothing is asked of the hub, and code of the model's own runs only if the job allows it. Knows nothing of prompts.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from batchgen.errors import ModelError
+from batchgen.job.spec import ModelSpec
+from batchgen.models.card import vocabulary_size
+from batchgen.models.hub import Hub, go_offline
+from batchgen.models.layout import CONFIG_FILE, TOKENIZER_CONFIG_FILE, read_json
+from batchgen.models.progress import Progress, Say, silent
+from batchgen.models.resolve import ResolvedModel, Resolver
+
+
+def load_tokenizer(resolved: ResolvedModel, spec: ModelSpec, *, say: Say = silent) -> Any:  # noqa: ANN401  (a PreTrainedTokenizerBase: its module is imported only when one is loaded)
+    """The tokenizer of a model, or the one that `model.tokenizer` names; a transformers `PreTrainedTokenizerBase`.
+
+    It pads on the left, and has a padding token wherever it has an end token. Fast tokenizers are preferred; a model
+    that has only a slow one gets that.
+
+    Raises:
+        ModelError: it needs files, packages or code that are not there or not allowed; or it knows tokens that the
+            model has no numbers for.
+    """
+    folder = tokenizer_folder(resolved, spec, say=say)
+    tokenizer = _load(folder, trust_remote_code=spec.trust_remote_code)
+    if tokenizer.pad_token is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    _require_room(tokenizer, folder, resolved)
+    return tokenizer
+
+
+def tokenizer_folder(resolved: ResolvedModel, spec: ModelSpec, *, say: Say = silent) -> Path:
+    """Where the tokenizer is: the model's folder, or that of `model.tokenizer`, fetched if need be.
+
+    Raises:
+        ModelError: it cannot be found.
+    """
+    if spec.tokenizer is None:
+        return resolved.folder
+    resolver = Resolver(
+        hub=Hub.from_environment(os.environ), progress=Progress(say), wanted="tokenizer"
+    )
+    return resolver.resolve(spec.tokenizer).folder
+
+
+def _load(folder: Path, *, trust_remote_code: bool) -> Any:  # noqa: ANN401  (as load_tokenizer)
+    go_offline()
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(
+            folder,
+            # None would ask on standard input, and wait.
+            trust_remote_code=trust_remote_code,
+            local_files_only=True,
+            padding_side="left",
+        )
+    except Exception as error:  # noqa: BLE001  (the tokenizers library raises bare Exception)
+        raise _translated(error, folder, trust_remote_code=trust_remote_code) from error
+
+
+def _translated(error: Exception, folder: Path, *, trust_remote_code: bool) -> ModelError:
+    if not trust_remote_code and _own_code(folder):
+        return ModelError(
+            f"{folder}: the tokenizer is Python code of the model's own, which is not run unasked",
+            hint="read its *.py files; if you trust them, set model.trust_remote_code: true",
+        )
+    if isinstance(error, ImportError):
+        return ModelError(
+            f"{folder}: the tokenizer needs a package that is not installed: {_first_line(error)}",
+            hint="install it, or give a folder that has a tokenizer.json",
+        )
+    return ModelError(
+        f"{folder}: the tokenizer cannot be loaded: {_first_line(error)}",
+        hint="fetch the model's tokenizer files again, or name another in model.tokenizer",
+    )
+
+
+def _own_code(folder: Path) -> bool:
+    files = [folder / name for name in (TOKENIZER_CONFIG_FILE, CONFIG_FILE)]
+    return any("auto_map" in read_json(file) for file in files if file.exists())
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or ["no reason given"]
+    return f"{type(error).__name__}: {lines[0][:300]}"
+
+
+def _require_room(tokenizer: Any, folder: Path, resolved: ResolvedModel) -> None:  # noqa: ANN401  (as load_tokenizer)
+    rows = vocabulary_size(resolved.folder)
+    beyond = sorted(
+        (number, token) for token, number in tokenizer.get_vocab().items() if number >= rows
+    )
+    if beyond:
+        number, token = beyond[0]
+        raise ModelError(
+            f"{folder}: the tokenizer has {len(beyond)} tokens that {resolved.name} has no numbers for: "
+            f"{token!r} has id {number}, and ids end at {rows - 1}",
+            hint="the tokenizer belongs to another model; model.tokenizer names the right one",
+        )

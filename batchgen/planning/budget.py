@@ -1,0 +1,207 @@
+"""From free memory and the size of a model to how many rows and tokens a batch may hold.
+
+    bytes(rows, tokens) = tokens x (KV + activations) + rows x (state + logits)
+    budget              = the largest tokens, at a useful number of rows, whose bytes fit
+
+All sizes are bytes. Numbers about a GPU are passed in; about this machine `free_host_memory` asks the kernel.
+Knows nothing of tensors or of how the numbers of a model were found.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from batchgen.errors import ResourceError
+from batchgen.job.spec import Batching
+from batchgen.planning.batches import BatchLimits
+
+Device = Literal["cpu", "cuda", "mps"]
+
+USEFUL_ROWS: dict[Device, int] = {"cpu": 64, "mps": 64, "cuda": 256}
+"""Rows beyond which a decode step gains little.
+
+A step streams all weights once and does the arithmetic of each row, so its cost per row falls until the arithmetic
+takes as long as the streaming: B* = P s F / (W f_d), which is F/W in half precision and 2 F/W in float32 whatever
+the model (F flop/s, W bytes/s). Two AVX2 cores: 140 GFLOP/s over 20 GB/s, B* = 14; at 64 rows the weights are a
+sixth of a step, and more rows only make a batch wait longer for its longest answer. An H100: B* = 300.
+"""
+
+_HOST_SHARE = 0.75
+"""Of host memory, what is planned with: the reader, the writer and the page cache live in the rest."""
+
+_FEWEST_TOKENS = 256
+"""Below this nothing sensible runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMemory:
+    """What a model takes.
+
+    Attributes:
+        weight_bytes: weights that are still to be loaded; 0 once they are.
+        kv_bytes_per_token: sum over layers of cached key and value widths x item size, better measured than guessed.
+        activation_bytes_per_token: at the peak of a prefill; see `activation_bytes`.
+        vocab_size: width of the logits.
+        state_bytes_per_row: what a row holds whatever its length: recurrent and convolution states.
+    """
+
+    weight_bytes: int
+    kv_bytes_per_token: int
+    activation_bytes_per_token: int
+    vocab_size: int
+    state_bytes_per_row: int = 0
+
+    def batch_bytes(self, rows: int, tokens: int) -> int:
+        """What a batch of `rows` rows takes with `tokens` tokens in all, prompts and answers, weights left out.
+
+        Logits are counted four times in float32: raw, scaled or penalised, exponentials, and one to spare.
+        """
+        per_row = self.state_bytes_per_row + 4 * 4 * self.vocab_size
+        return rows * per_row + tokens * self._per_token
+
+    @property
+    def _per_token(self) -> int:
+        return max(1, self.kv_bytes_per_token + self.activation_bytes_per_token)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a batch may hold: rows, and rows x (longest prompt + max_new_tokens)."""
+
+    rows: int
+    tokens: int
+
+
+def activation_bytes(*, hidden: int, intermediate: int, attention: int, item: int) -> int:
+    """Activations of one token at the peak of a prefill: item x (6 H + 3 I + A).
+
+    Residual stream, norm and their casts (6 H), gate, up and their product (3 I), queries, keys and values (A).
+    An estimate for decoders with gated feed-forward layers; others take less.
+
+    Args:
+        hidden: H, width of the residual stream.
+        intermediate: I, width of the feed-forward layer.
+        attention: A = (query heads + 2 x key heads) x head width.
+        item: bytes of one number.
+    """
+    return item * (6 * hidden + 3 * intermediate + attention)
+
+
+def budget(memory: ModelMemory, *, free_bytes: int, fraction: float, device: Device) -> Budget:
+    """The largest batch that fits, at as many rows as are useful on the device, fewer if memory is short.
+
+    Args:
+        memory: what the model takes.
+        free_bytes: memory that is free on the device now.
+        fraction: `batching.memory_fraction`.
+        device: on "cpu" and "mps" three quarters of the fraction are used.
+
+    Raises:
+        ResourceError: weights and one short row do not fit.
+    """
+    share = fraction if device == "cuda" else fraction * _HOST_SHARE
+    room = int(free_bytes * share) - memory.weight_bytes
+    rows = USEFUL_ROWS[device]
+    while rows > 1 and memory.batch_bytes(rows, rows * _FEWEST_TOKENS) > room:
+        rows //= 2
+    tokens = (room - memory.batch_bytes(rows, 0)) // memory.batch_bytes(0, 1)
+    if tokens < _FEWEST_TOKENS:
+        needed = memory.weight_bytes + memory.batch_bytes(1, _FEWEST_TOKENS)
+        raise ResourceError(
+            f"not enough memory on {device}: {_mb(free_bytes)} free, of which {_mb(int(free_bytes * share))} "
+            f"may be planned for; the model and one short row take {_mb(needed)}",
+            hint="free memory, choose a smaller model or dtype, or raise batching.memory_fraction",
+        )
+    return Budget(rows, tokens)
+
+
+def limits(batching: Batching, automatic: Budget) -> BatchLimits:
+    """The job's own numbers where it gives them, else the automatic ones."""
+    return BatchLimits(
+        automatic.rows if batching.max_rows == "auto" else batching.max_rows,
+        automatic.tokens if batching.max_tokens == "auto" else batching.max_tokens,
+        batching.sort,
+    )
+
+
+def free_host_memory(root: Path = Path("/")) -> int:
+    """Bytes that this process could still take: what the machine has and what its control groups allow.
+
+    Reads MemAvailable of /proc/meminfo and the memory limits of cgroup v1 and v2, of this process's group and
+    of every group above it. Page cache that the kernel would give back counts as free. Where there is no
+    /proc, all physical memory is taken as free.
+
+    Args:
+        root: where /proc and /sys are, for tests.
+    """
+    available = _keyed(root / "proc/meminfo").get("MemAvailable:")
+    free = _physical() if available is None else available * 1024
+    return max(0, min([free, *_group_room(root)]))
+
+
+def _physical() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@dataclass(frozen=True, slots=True)
+class _GroupFiles:
+    """Names of the files of one cgroup version."""
+
+    mount: str
+    limit: str
+    used: str
+    reclaimable: str
+
+
+_V1 = _GroupFiles(
+    "sys/fs/cgroup/memory",
+    "memory.limit_in_bytes",
+    "memory.usage_in_bytes",
+    "total_inactive_file",
+)
+_V2 = _GroupFiles("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file")
+
+
+def _group_room(root: Path) -> Iterator[int]:
+    # Lines are "4:memory:/path" in version 1 and "0::/path" in version 2; a machine may have both.
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            files = _V2
+        elif "memory" in controllers.split(","):
+            files = _V1
+        else:
+            continue
+        mount = root / files.mount
+        group = mount / path.strip("/")
+        # Inside a container the path is often that of the host and absent here; the mount itself is then the group.
+        for folder in [group, *group.parents]:
+            if folder.is_relative_to(mount):
+                yield from _room(folder, files)
+
+
+def _room(folder: Path, files: _GroupFiles) -> Iterator[int]:
+    limit, used = _read(folder / files.limit).strip(), _read(folder / files.used).strip()
+    if limit.isdigit() and used.isdigit():
+        reclaimable = _keyed(folder / "memory.stat").get(files.reclaimable, 0)
+        yield int(limit) - int(used) + reclaimable
+
+
+def _keyed(file: Path) -> dict[str, int]:
+    """Lines of "name number ..." as a mapping."""
+    words = (line.split() for line in _read(file).splitlines())
+    return {w[0]: int(w[1]) for w in words if len(w) > 1 and w[1].isdigit()}
+
+
+def _read(file: Path) -> str:
+    # A group without a limit has no such file, a container may hide it, other systems have neither.
+    try:
+        return file.read_text("utf-8")
+    except OSError:
+        return ""
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"

@@ -1,0 +1,192 @@
+"""Looking into a run's folder without running anything: how far it is, what failed, single answers."""
+
+import json
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from batchgen.data.folder import RunFolder, read_json
+from batchgen.data.parts import Counts
+from batchgen.errors import StateError, UsageError
+from batchgen.records import Message
+from batchgen.runner.identity import read_identity
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRows:
+    """Rows that failed, or were skipped, for one reason; `examples` are ids."""
+
+    code: str
+    finish_reason: str
+    count: int
+    examples: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a run is.
+
+    Attributes:
+        state: "running" means that the process which holds the folder is alive on this machine.
+        counts: of the rows that are saved.
+    """
+
+    folder: RunFolder
+    state: Literal["complete", "running", "stopped"]
+    job: str
+    run_id: str
+    started_at: str
+    expected_rows: int
+    counts: Counts
+    failed: Sequence[FailedRows]
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One output row, as `show` prints it."""
+
+    id: str
+    sample: int
+    messages: Sequence[Message]
+    response: str | None
+    reasoning: str | None
+    finish_reason: str
+    error_code: str
+    error: str
+    output_tokens: int
+
+
+def open_folder(path: Path) -> RunFolder:
+    """The run folder at `path`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    folder = RunFolder(path.absolute())
+    if not folder.run.exists() and not folder.manifest.exists():
+        raise UsageError(
+            f"{path} is not the output folder of a run: it has no manifest.json",
+            hint="Give the folder that output.path names, such as out/my-job.",
+        )
+    return folder
+
+
+def status(path: Path) -> Status:
+    """How far the run in a folder is.
+
+    Raises:
+        UsageError: there is no run.
+        StateError: its state is damaged.
+    """
+    folder = open_folder(path)
+    prefix = _prefix(folder)
+    if folder.manifest.exists():
+        manifest = read_json(folder.manifest)
+        counts = Counts(**manifest["counts"])
+        return Status(
+            folder=folder,
+            state="complete",
+            job=manifest["job"],
+            run_id=manifest["run_id"],
+            started_at=manifest["started_at"],
+            expected_rows=counts.rows,
+            counts=counts,
+            failed=_failures(_published(folder), prefix),
+            facts=manifest,
+        )
+    identity = read_identity(folder)
+    if identity is None:
+        raise StateError(f"{folder.run} is missing", hint="Start over with --fresh.")
+    records = [read_json(p) for p in sorted(folder.parts.glob("*.json"))]
+    parts = sorted(folder.parts.glob("*.bgpart"))
+    return Status(
+        folder=folder,
+        state="running" if _held(folder) else "stopped",
+        job=folder.path.name,
+        run_id=identity.run_id,
+        started_at=identity.started_at,
+        expected_rows=identity.rows * identity.settings["decoding"]["num_return_sequences"],
+        counts=sum((Counts(**record["counts"]) for record in records), Counts()),
+        failed=_failures(parts, prefix),
+        facts={},
+    )
+
+
+def answers(folder: RunFolder, where: pl.Expr, most: int) -> list[Answer]:
+    """The first answers of a complete run that fulfil a condition on the answer columns (without prefix).
+
+    Raises:
+        UsageError: the run is not complete yet.
+    """
+    if not folder.manifest.exists():
+        raise UsageError(
+            f"{folder.path} is not complete yet",
+            hint="Run the job again; `batchgen status` says how far it is.",
+        )
+    prefix = _prefix(folder)
+    frame = pl.scan_parquet(_published(folder)).select(
+        pl.col(prefix + name).alias(name) for name in Answer.__dataclass_fields__
+    )
+    rows = frame.filter(where).head(most).collect().to_dicts()
+    return [_answer(row) for row in rows]
+
+
+def _answer(row: Mapping[str, Any]) -> Answer:
+    messages = [Message(m["role"], m["content"]) for m in row["messages"] or ()]
+    return Answer(
+        **{
+            **row,
+            "messages": messages,
+            "error_code": row["error_code"] or "",
+            "error": row["error"] or "",
+            "output_tokens": row["output_tokens"] or 0,
+        }
+    )
+
+
+def _published(folder: RunFolder) -> list[Path]:
+    if folder.responses.exists():
+        return [folder.responses]
+    return sorted(folder.response_parts.glob("*.parquet"))
+
+
+def _prefix(folder: RunFolder) -> str:
+    identity = read_identity(folder)
+    return identity.settings["output"]["prefix"] if identity else ""
+
+
+def _failures(files: Sequence[Path], prefix: str) -> list[FailedRows]:
+    if not files:
+        return []
+    names = {prefix + n: n for n in ("id", "finish_reason", "error_code")}
+    frame = (
+        pl.scan_parquet([f.open("rb") for f in files])
+        .select(pl.col(old).alias(new) for old, new in names.items())
+        .filter(pl.col("error_code").is_not_null())
+        .group_by("error_code", "finish_reason", maintain_order=True)
+        .agg(pl.len().alias("count"), pl.col("id").head(3).alias("examples"))
+        .sort("count", descending=True)
+        .collect()
+    )
+    return [
+        FailedRows(r["error_code"], r["finish_reason"], r["count"], r["examples"])
+        for r in frame.to_dicts()
+    ]
+
+
+def _held(folder: RunFolder) -> bool:
+    """Whether the process that last took the lock is alive. Only `flock` knows for sure; this never disturbs it."""
+    try:
+        owner = json.loads(folder.lock.read_text())
+        if owner["host"] != socket.gethostname():
+            return False
+        os.kill(owner["pid"], 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True

@@ -1,0 +1,48 @@
+"""Where a run writes, and on which date it began: questions asked of the output folder before anything runs."""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from batchgen.data.folder import RunFolder, read_json
+from batchgen.job.load import LoadedJob, load_job
+
+
+def load_for_run(
+    file: Path, *, sets: Sequence[str], profile: str | None, day: date | None
+) -> LoadedJob:
+    """Load a job as the run in its output folder began: `${date}` is fixed when a run first starts.
+
+    Args:
+        file: the job file.
+        sets: `KEY=VALUE` overrides.
+        profile: a block of the job's profiles.
+        day: another night, named by the user: wins over what the folder says.
+
+    Raises:
+        JobFileError: the job is wrong.
+        StateError: the folder's run.json is damaged.
+    """
+    loaded = load_job(file, sets=sets, profile=profile, date=day)
+    known = RunFolder(Path(loaded.job.output.path)).run
+    if day is not None or not known.exists():
+        return loaded
+    began = date.fromisoformat(read_json(known)["date"])
+    if began == loaded.date:
+        return loaded
+    again = load_job(file, sets=sets, profile=profile, date=began)
+    return again if again.job.output.path == loaded.job.output.path else loaded
+
+
+def load_limited(
+    file: Path, *, limit: int, sets: Sequence[str], profile: str | None, day: date | None
+) -> LoadedJob:
+    """Load a job for a run of its first rows only, which writes beside the full run.
+
+    Raises:
+        JobFileError: the job is wrong.
+        StateError: the folder's run.json is damaged.
+    """
+    full = load_job(file, sets=sets, profile=profile, date=day)
+    beside = f"{full.job.output.path}-limit-{limit}".replace("'", "''")
+    return load_for_run(file, sets=(*sets, f"output.path='{beside}'"), profile=profile, day=day)

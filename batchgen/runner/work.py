@@ -1,0 +1,78 @@
+"""READ FIRST: the whole way of a row, on one page.
+
+    read        Chunk of rows                 data/sources.py     ┐
+    render      Row -> Prompt                 prompts/render.py   │ pulled by the engine
+    tokenize    Prompt -> Request             prompts/tokenize.py │ when it has room
+    order       longest first                 planning/           ┘
+    generate    Request -> Completion         engines/
+    keep        Completion -> Response        runner/ledger.py
+    seal        a complete part, on the disk  data/parts.py
+
+The engine pulls: the next part's rows flow in while the long rows of this one finish. What comes before (settings,
+model, lock) is in `run.py`, what comes after (publishing, the manifest) too.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from batchgen.data.parts import PartStore, SealedPart
+from batchgen.data.schema import Layout
+from batchgen.data.sources import Chunk
+from batchgen.engines.base import Engine
+from batchgen.records import Request
+from batchgen.runner.asking import Asking
+from batchgen.runner.ledger import OpenPart
+from batchgen.runner.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What the work of a run is done with."""
+
+    asking: Asking
+    engine: Engine
+    store: PartStore
+    layout: Layout
+    run_id: str
+    part_rows: int
+    progress: Progress
+    stop: Callable[[], bool]
+
+
+def work(way: Way, chunks: Iterator[Chunk]) -> dict[int, SealedPart]:
+    """Answer the rows of all chunks and seal their parts; return these by number.
+
+    Ends early, with the parts sealed so far, when `way.stop()` says so. Rows in flight are then given up: they
+    are answered again by the next run.
+    """
+    open_parts: dict[int, OpenPart] = {}
+    sealed: dict[int, SealedPart] = {}
+
+    def seal_if_complete(part: OpenPart) -> None:
+        if part.complete:
+            del open_parts[part.number]
+            sealed[part.number] = _seal(way, part)
+
+    def requests() -> Iterator[Request]:
+        for chunk in chunks:
+            part = open_parts[chunk.number] = OpenPart(chunk, way.asking)
+            asked = part.requests()
+            way.progress.rows(part.refused, new_tokens=0, failed=part.refused)
+            seal_if_complete(part)
+            yield from asked
+
+    for completion in way.engine.generate(requests()):
+        part = open_parts[completion.index // way.part_rows]
+        part.keep(completion)
+        way.progress.rows(
+            1, new_tokens=len(completion.token_ids), failed=int(completion.failure is not None)
+        )
+        seal_if_complete(part)
+        if way.stop():
+            break
+    return sealed
+
+
+def _seal(way: Way, part: OpenPart) -> SealedPart:
+    table = way.layout.table(part.rows, part.responses(), first=part.first, run_id=way.run_id)
+    return way.store.seal(part.number, table)

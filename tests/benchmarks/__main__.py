@@ -1,0 +1,21 @@
+"""All figures, printed one after another: `python tests/benchmarks`, or only some: `python tests/benchmarks startup`.
+
+Each figure is a process of its own, so that none inherits another's memory.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+FIGURES = ("startup", "pipeline", "padding", "throughput")
+
+
+def main() -> None:
+    for figure in sys.argv[1:] or FIGURES:
+        print(f"\n== {figure}", flush=True)
+        subprocess.run([sys.executable, str(HERE / f"bench_{figure}.py")], check=True)
+
+
+if __name__ == "__main__":
+    main()

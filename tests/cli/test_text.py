@@ -1,0 +1,38 @@
+"""Text for a terminal cannot take the terminal over, and stays readable."""
+
+import pytest
+
+from batchgen.cli.text import plural, printable, shortened, size
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("中文，全角。", "中文，全角。"),
+        ("emoji 👍🏽", "emoji 👍🏽"),
+        ("two\nlines\tand a tab", "two\nlines\tand a tab"),
+        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("a\rb", "a\\x0db"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("nul\x00", "nul\\x00"),
+        ("\x9b31m", "\\x9b31m"),
+    ],
+)
+def test_printable(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_shortened_and_counted() -> None:
+    assert shortened("abcdef", 6) == "abcdef"
+    assert shortened("abcdefg", 6) == "abcde…"
+    assert plural(1, "row") == "1 row"
+    assert plural(2048, "row") == "2,048 rows"
+    assert [size(n) for n in (999, 12_000, 93_000_000, 1.2e9, 3.4e12)] == [
+        "999 B",
+        "12 kB",
+        "93.0 MB",
+        "1.2 GB",
+        "3.4 TB",
+    ]

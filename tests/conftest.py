@@ -1,0 +1,61 @@
+"""The fixtures that the whole suite shares."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+# Set before any test imports a library that reads it: the suite never asks a hub for anything.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+MakeJob = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def starter_folder() -> Path:
+    """The starter model, converted; fetched once per machine."""
+    from batchgen.models.starter import fetch
+
+    return fetch("smollm2-135m")
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> MakeJob:
+    """Write rows to `rows.jsonl` and a job that asks `{{ q }}` of the echo engine; keywords override sections."""
+
+    def make(rows: Sequence[Mapping[str, Any]] = ({"q": "hello"},), **sections: Any) -> Path:
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (tmp_path / "rows.jsonl").write_text(lines, "utf-8")
+        job: dict[str, Any] = {
+            "version": 1,
+            "name": "test",
+            "input": {"path": "rows.jsonl"},
+            "prompt": {"user": "{{ q }}"},
+            "model": {"engine": "echo"},
+            "output": {"path": "out"},
+        }
+        for key, value in sections.items():
+            old = job.get(key)
+            both = isinstance(old, dict) and isinstance(value, dict)
+            job[key] = {**old, **value} if both else value
+        path = tmp_path / "job.yaml"
+        path.write_text(yaml.safe_dump(job, allow_unicode=True), "utf-8")
+        return path
+
+    return make
+
+
+@pytest.fixture
+def shared_data() -> Iterator[Path]:
+    """The folder of public prompts beside the checkout; skips where there is none."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/data")
+    yield folder

@@ -1,0 +1,157 @@
+"""A part is there whole or not at all, and a damaged one is never published."""
+
+import os
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batchgen.data.folder import RunFolder
+from batchgen.data.parts import Counts, PartStore, stream_parts
+from batchgen.data.publish import publish
+from batchgen.data.schema import Layout
+from batchgen.errors import ExitCode, StateError
+from batchgen.job.spec import Output
+from batchgen.records import Failure, FinishReason, Message, Response
+
+INPUT = pa.schema([("q", pa.string()), ("n", pa.int64())])
+LAYOUT = Layout(("q", "n"), "")
+
+
+def response(index: int, sample: int = 0, reason: FinishReason = "stop") -> Response:
+    failed = reason == "error"
+    return Response(
+        index=index,
+        id=str(index),
+        sample=sample,
+        messages=(Message("user", f"问题 {index}"),),
+        response=None if failed else f"answer {index}/{sample}",
+        reasoning=None,
+        finish_reason=reason,
+        failure=Failure("prompt_empty", "the prompt is empty") if failed else None,
+        input_tokens=3,
+        output_tokens=None if failed else 5,
+        seed=index,
+        logprob_mean=None,
+        prompt_hash="p",
+        row_fingerprint="r",
+        created_at=datetime(2026, 1, 2, tzinfo=UTC),
+    )
+
+
+def part_table(first: int, rows: int, *, failed: frozenset[int] = frozenset()) -> pa.Table:
+    source = pa.table(
+        {"q": [f"q{i}" for i in range(first, first + rows)], "n": list(range(rows))}, schema=INPUT
+    )
+    responses = [
+        response(i, reason="error" if i in failed else "stop") for i in range(first, first + rows)
+    ]
+    return LAYOUT.table(source, responses, first=first, run_id="run")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    made = RunFolder(tmp_path / "out")
+    made.create()
+    return made
+
+
+@pytest.fixture
+def store(folder: RunFolder) -> PartStore:
+    return PartStore(folder, compression="zstd", prefix="")
+
+
+def test_sealed_parts_are_found_again_with_their_counts(
+    store: PartStore, folder: RunFolder
+) -> None:
+    store.seal(1, part_table(3, 2))
+    store.seal(0, part_table(0, 3, failed=frozenset({1})))
+    found = PartStore(folder, compression="zstd", prefix="").sealed()
+    assert sorted(found) == [0, 1]
+    assert found[0].counts == Counts(rows=3, failed=1, input_tokens=9, output_tokens=10)
+    assert list(folder.scratch.iterdir()) == []
+
+
+def test_a_part_without_its_record_is_adopted(store: PartStore, folder: RunFolder) -> None:
+    sealed = store.seal(0, part_table(0, 3))
+    sealed.path.with_suffix(".json").unlink()
+    assert store.sealed() == {0: sealed}
+    assert sealed.path.with_suffix(".json").exists()
+
+
+def test_a_sealed_part_is_never_overwritten(store: PartStore) -> None:
+    before = store.seal(0, part_table(0, 3)).path.read_bytes()
+    with pytest.raises(Exception, match="file exists|File exists"):
+        store.seal(0, part_table(0, 2))
+    assert store.sealed()[0].path.read_bytes() == before
+
+
+@pytest.mark.parametrize("offset", [10, 100, -10])
+def test_a_flipped_byte_is_found_before_anything_is_published(
+    store: PartStore, folder: RunFolder, offset: int
+) -> None:
+    sealed = store.seal(0, part_table(0, 300))
+    content = bytearray(sealed.path.read_bytes())
+    content[offset] ^= 0x10
+    sealed.path.write_bytes(content)
+    with pytest.raises(StateError, match="00000.bgpart is damaged") as caught:
+        store.sealed()
+    assert caught.value.exit_code == ExitCode.STATE
+    with pytest.raises(StateError, match="changed after it was sealed"):
+        list(stream_parts({0: sealed}))
+    with pytest.raises(StateError):
+        publish(folder, {0: sealed}, LAYOUT.schema(INPUT), Output(path="out"), {})
+    assert not folder.responses.exists()
+
+
+def test_published_rows_are_the_parts_in_order(store: PartStore, folder: RunFolder) -> None:
+    parts = {n: store.seal(n, part_table(first, 3)) for n, first in ((1, 3), (0, 0), (2, 6))}
+    files = publish(folder, parts, LAYOUT.schema(INPUT), Output(path="out"), {"job": "x"})
+    frame = pl.read_parquet(folder.responses)
+    assert frame["id"].to_list() == [str(i) for i in range(9)]
+    assert frame["q"].to_list() == [f"q{i}" for i in range(9)]
+    assert frame["messages"][4].to_list() == [{"role": "user", "content": "问题 4"}]
+    assert [(f.name, f.rows, f.bytes) for f in files] == [
+        ("responses.parquet", 9, folder.responses.stat().st_size)
+    ]
+    assert pq.read_metadata(folder.responses).metadata[b"batchgen"] == b'{"job": "x"}'
+    assert pl.read_parquet_metadata(folder.responses)["batchgen"] == '{"job": "x"}'
+
+
+def test_the_layout_parts_has_only_parts_in_its_folder(store: PartStore, folder: RunFolder) -> None:
+    parts = {n: store.seal(n, part_table(3 * n, 3)) for n in range(3)}
+    output = Output(path="out", layout="parts", file_mode="0640")
+    files = publish(folder, parts, LAYOUT.schema(INPUT), output, {})
+    assert sorted(os.listdir(folder.response_parts)) == [f"part-0000{n}.parquet" for n in range(3)]
+    assert [f.rows for f in files] == [3, 3, 3]
+    assert pl.read_parquet(folder.response_parts / "*.parquet")["id"].to_list() == [
+        str(i) for i in range(9)
+    ]
+    assert stat.S_IMODE((folder.response_parts / "part-00000.parquet").stat().st_mode) == 0o640
+    assert stat.S_IMODE(folder.response_parts.stat().st_mode) == 0o750
+
+
+@pytest.mark.parametrize("mode", ["0600", "0644"])
+def test_published_files_have_the_asked_permissions(
+    store: PartStore, folder: RunFolder, mode: str
+) -> None:
+    parts = {0: store.seal(0, part_table(0, 1))}
+    publish(folder, parts, LAYOUT.schema(INPUT), Output(path="out", file_mode=mode), {})
+    assert stat.S_IMODE(folder.responses.stat().st_mode) == int(mode, 8)
+    assert stat.S_IMODE(folder.private.stat().st_mode) == 0o700
+
+
+def test_every_page_has_a_checksum(store: PartStore, folder: RunFolder) -> None:
+    """Without page checksums most flipped bits come back as other data, silently."""
+    parts = {0: store.seal(0, part_table(0, 2000))}
+    publish(folder, parts, LAYOUT.schema(INPUT), Output(path="out", compression="none"), {})
+    content = bytearray(folder.responses.read_bytes())
+    at = content.index(b"answer 777/0")
+    content[at] ^= 1
+    folder.responses.write_bytes(content)
+    with pytest.raises(OSError, match="checksum|CRC"):
+        pq.read_table(folder.responses, page_checksum_verification=True)

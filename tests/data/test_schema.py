@@ -1,0 +1,83 @@
+"""Which columns the output has, and that their types do not depend on what a part holds."""
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from batchgen.data.schema import ANSWER_COLUMNS, Layout, lay_out, misfits
+from batchgen.job.spec import Columns, Input, Output
+
+
+def asked(**columns: str) -> Input:
+    return Input(path="x", columns=Columns(**columns))
+
+
+@pytest.mark.parametrize(
+    ("columns", "named", "output", "id_column", "kept"),
+    [
+        pytest.param(("q", "n"), {}, {}, None, ("q", "n"), id="everything is kept"),
+        pytest.param(("id", "q"), {}, {}, "id", ("q",), id="id is consumed"),
+        pytest.param(
+            ("key", "q"),
+            {"id": "key"},
+            {},
+            "key",
+            ("key", "q"),
+            id="a named id without a clash stays",
+        ),
+        pytest.param(
+            ("messages", "q"),
+            {"messages": "messages"},
+            {},
+            None,
+            ("q",),
+            id="messages are consumed",
+        ),
+        pytest.param(("q", "n"), {}, {"keep_columns": ("n",)}, None, ("n",), id="some"),
+        pytest.param(("q", "n"), {}, {"keep_columns": "none"}, None, (), id="none"),
+        pytest.param(
+            ("id", "response"),
+            {},
+            {"prefix": "bg_"},
+            "id",
+            ("id", "response"),
+            id="a prefix ends clashes",
+        ),
+    ],
+)
+def test_kept_columns(
+    columns: tuple[str, ...],
+    named: dict[str, str],
+    output: dict[str, object],
+    id_column: str | None,
+    kept: tuple[str, ...],
+) -> None:
+    spec = Output(path="o", **output)  # type: ignore[arg-type]  # rows of the table above
+    assert misfits(columns, asked(**named), spec, id_column) == []
+    assert lay_out(columns, asked(**named), spec, id_column).kept == kept
+
+
+@pytest.mark.parametrize(
+    ("columns", "output", "key", "says"),
+    [
+        pytest.param(("q", "response"), {}, "output.prefix", "response", id="clash"),
+        pytest.param(("q", "seed", "error"), {}, "output.prefix", "seed, error", id="two clashes"),
+        pytest.param(("q",), {"keep_columns": ("z",)}, "output.keep_columns", "'z'", id="unknown"),
+    ],
+)
+def test_misfits_name_the_columns(
+    columns: tuple[str, ...], output: dict[str, object], key: str, says: str
+) -> None:
+    found = misfits(columns, asked(), Output(path="o", **output), None)  # type: ignore[arg-type]  # as above
+    assert [m.key for m in found] == [key]
+    assert says in found[0].message
+    assert found[0].hint
+
+
+def test_an_empty_part_has_the_same_types_as_a_full_one() -> None:
+    layout = Layout(("q",), "x_")
+    schema = pa.schema([("q", pa.string())])
+    table = layout.table(schema.empty_table(), [], first=0, run_id="r")
+    assert table.schema == layout.schema(schema)
+    assert table.schema.names == ["q", *(f"x_{name}" for name in ANSWER_COLUMNS)]
+    assert pl.from_arrow(table).width == len(ANSWER_COLUMNS) + 1  # type: ignore[union-attr]  # a table gives a frame

@@ -1,0 +1,65 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchgen.decoding.reasoning import Answer, split_reasoning
+
+PLAIN = [
+    pytest.param("<think>2 and 2</think>\n\nFour.", "Four.", "2 and 2", id="thought-then-answer"),
+    pytest.param("<thinking>hm</thinking>Yes", "Yes", "hm", id="the-other-mark"),
+    pytest.param("\n <think>\na\nb\n</think>\nc", "c", "a\nb", id="white-space-around"),
+    pytest.param("<think>\n\n</think>\n\nFour.", "Four.", None, id="empty-thought-is-none"),
+    pytest.param("<think>a</think><think>b</think>c", "c", "a\n\nb", id="two-blocks-in-front"),
+    pytest.param("x <think>a</think> y", "x  y", "a", id="block-in-the-middle"),
+    pytest.param("<think>a</think>x<think>b</think>y", "xy", "a\n\nb", id="interleaved"),
+    pytest.param("<think>a <think> b</think> c", "c", "a <think> b", id="first-closing-mark-ends"),
+    pytest.param(
+        "<think>a</thinking>b</think>c", "c", "a</thinking>b", id="closed-by-its-own-name-only"
+    ),
+    pytest.param("<think>cut by the limit", "", "cut by the limit", id="unclosed-at-the-start"),
+    pytest.param("<think>a</think> <think>b", "", "a\n\nb", id="unclosed-after-thoughts-only"),
+    pytest.param("<think>", "", None, id="nothing-but-a-mark"),
+    pytest.param("<think>思考</think>四。", "四。", "思考", id="chinese"),
+]
+
+UNCHANGED = [
+    pytest.param("Four.", id="no-marks"),
+    pytest.param("  Four.\n\n", id="white-space-is-kept"),
+    pytest.param("", id="empty"),
+    pytest.param("The tag <think> opens a thought.", id="a-mark-as-a-word"),
+    pytest.param("a</think>b", id="closing-mark-alone"),
+    pytest.param("<THINK>a</THINK>b", id="other-spelling"),
+]
+
+OPENED = [
+    pytest.param("2 and 2</think>\n\nFour.", "Four.", "2 and 2", id="closed-later"),
+    pytest.param("2 and", "", "2 and", id="never-closed"),
+    pytest.param("</think>Four.", "Four.", None, id="closed-at-once"),
+    pytest.param("<think>\na</think>b", "b", "a", id="mark-repeated"),
+    pytest.param("a</think>b<think>c</think>d", "bd", "a\n\nc", id="another-block-later"),
+    pytest.param("a</think>b <think> c", "b <think> c", "a", id="a-mark-as-a-word-later"),
+    pytest.param("", "", None, id="empty"),
+]
+
+
+@pytest.mark.parametrize(("text", "response", "reasoning"), PLAIN)
+def test_text_between_marks_is_reasoning(text: str, response: str, reasoning: str | None) -> None:
+    assert split_reasoning(text) == Answer(response, reasoning)
+
+
+@pytest.mark.parametrize("text", UNCHANGED)
+def test_an_answer_without_a_block_is_untouched(text: str) -> None:
+    assert split_reasoning(text) == Answer(text, None)
+
+
+@pytest.mark.parametrize(("text", "response", "reasoning"), OPENED)
+def test_a_prompt_may_have_opened_the_mark(text: str, response: str, reasoning: str | None) -> None:
+    assert split_reasoning(text, opened=True) == Answer(response, reasoning)
+
+
+@given(st.lists(st.sampled_from(["<think>", "</think>", "<thinking>", "</thinking>", "a", " "])))
+def test_no_word_is_lost_or_invented(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    for opened in (True, False):
+        answer = split_reasoning(text, opened=opened)
+        assert (answer.response + (answer.reasoning or "")).count("a") == text.count("a")

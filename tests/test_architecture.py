@@ -1,0 +1,91 @@
+"""The architecture, held by tests: floors, light imports, the public face, and how long a file may be."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+import batchgen
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "batchgen"
+HEAVY = ("torch", "transformers")
+LONGEST_FILE = 320
+
+
+def modules_after(code: str) -> set[str]:
+    """Top-level names of the modules that a fresh interpreter has after running `code`."""
+    script = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_imports_keep_to_the_floors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        pytest.param("import batchgen", (*HEAVY, "polars", "pyarrow", "pydantic"), id="package"),
+        pytest.param(
+            "from click.testing import CliRunner; from batchgen.cli import cli; "
+            "assert CliRunner().invoke(cli, ['--help']).exit_code == 0",
+            (*HEAVY, "polars", "pyarrow", "pydantic"),
+            id="help",
+        ),
+        pytest.param(
+            "from click.testing import CliRunner; from batchgen.cli import cli; "
+            "done = CliRunner().invoke(cli, ['validate', 'jobs/quickstart.yaml'], standalone_mode=False); "
+            "assert 'ok' in done.output, done.output",
+            HEAVY,
+            id="validate",
+        ),
+        pytest.param(
+            "from click.testing import CliRunner; from batchgen.cli import cli; "
+            "assert 'draft-07' in CliRunner().invoke(cli, ['schema']).output",
+            (*HEAVY, "polars", "pyarrow"),
+            id="schema",
+        ),
+        pytest.param("import batchgen.planning.batches", HEAVY, id="planning"),
+    ],
+)
+def test_light_things_stay_light(code: str, absent: tuple[str, ...]) -> None:
+    assert modules_after(code).isdisjoint(absent)
+
+
+def test_the_public_face_is_what_it_says() -> None:
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
+    typed = {
+        (alias.asname, node.module)
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    homes = {name: getattr(batchgen, name) for name in batchgen.__all__}
+    assert {name for name, _ in typed} == set(homes)
+    for name, value in homes.items():
+        assert value.__name__ == name
+        assert (name, value.__module__) in typed
+
+
+def test_no_file_outgrows_its_idea() -> None:
+    lengths = {p.relative_to(ROOT): p.read_text().count("\n") for p in PACKAGE.rglob("*.py")}
+    assert {p: n for p, n in lengths.items() if n > LONGEST_FILE} == {}
+
+
+def test_only_known_entries_at_the_top() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    tops = {line.partition("/")[0] for line in listed.stdout.splitlines()}
+    plain = {top for top in tops if not top.startswith(".")}
+    assert plain <= {"batchgen", "jobs", "tests", "pyproject.toml", "README.md"}
