@@ -48,7 +48,8 @@ class LayerPages:
         """The first tokens of a row, copied: keys and values [1, kv heads, tokens, width]."""
         keys = self.keys[pages].permute(1, 0, 3, 2).flatten(1, 2)
         values = self.values[pages].transpose(0, 1).flatten(1, 2)
-        return keys[None, :, :tokens], values[None, :, :tokens]
+        # Of a single page this is a view with keys still transposed, which fused attention misreads.
+        return keys.contiguous()[None, :, :tokens], values[None, :, :tokens]
 
 
 @dataclass(slots=True)
