@@ -3,6 +3,7 @@
 import json
 import sys
 import traceback
+from collections.abc import Sequence
 
 import click
 
@@ -11,35 +12,44 @@ from batchgen.errors import BatchgenError, ExitCode
 
 
 def main() -> None:
-    """Run the command line and end the process."""
-    sys.exit(_exit_code())
+    """Run the command line of this process, and end it."""
+    sys.exit(call(sys.argv[1:]))
 
 
-def _exit_code() -> int:
+def call(arguments: Sequence[str]) -> int:
+    """Run a command and return what the process should end with."""
     try:
-        code = cli.main(prog_name="batchgen", standalone_mode=False)
-    except BatchgenError as error:
-        return _failed(str(error), error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        return _failed("", error.exit_code, message=error.format_message())
+        return int(cli.main(list(arguments), prog_name="batchgen", standalone_mode=False) or 0)
     except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
         return 128 + 2
     except BrokenPipeError:
-        # Nobody reads any more (`| head`). Python would complain again while closing stdout.
-        sys.stdout = None  # type: ignore[assignment]  # the documented way to keep the interpreter from flushing it
-        return ExitCode.DONE
-    except Exception:  # noqa: BLE001  # the outermost edge: whatever nobody foresaw is reported as a bug, never hidden
-        traceback.print_exc()
-        return _failed("This is a bug in batchgen: please report the lines above.", ExitCode.BUG)
-    return int(code or ExitCode.DONE)
+        # Nobody reads any more (`| head`). Python would complain once more while it closes stdout.
+        sys.stdout = None
+        return int(ExitCode.DONE)
+    except Exception as error:  # noqa: BLE001  # the outermost edge: what nobody foresaw is shown as a bug
+        return _explained(error, arguments)
 
 
-def _failed(text: str, code: int, *, message: str = "") -> int:
-    if text:
-        click.echo(f"Error: {text}", err=True)
-    if "--json" in sys.argv[1:]:
-        answer = {"ok": False, "exit_code": int(code), "error": message or text}
+def _explained(error: Exception, arguments: Sequence[str]) -> int:
+    if isinstance(error, BatchgenError):
+        return _failed(str(error), error.exit_code, arguments)
+    if isinstance(error, click.ClickException):
+        error.show()
+        return _as_json(error.format_message(), error.exit_code, arguments)
+    traceback.print_exception(error)
+    text = "this is a bug in batchgen: please report the lines above"
+    return _failed(text, ExitCode.BUG, arguments)
+
+
+def _failed(text: str, code: int, arguments: Sequence[str]) -> int:
+    click.echo(f"Error: {text}", err=True)
+    return _as_json(text, code, arguments)
+
+
+def _as_json(text: str, code: int, arguments: Sequence[str]) -> int:
+    if "--json" in arguments:
+        answer = {"ok": False, "exit_code": int(code), "error": text}
         click.echo(json.dumps(answer, ensure_ascii=False))
     return int(code)
 

@@ -12,9 +12,10 @@
 A row that fails is not here: it is data (`records.Failure`). Knows nothing of jobs, files or models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from types import MappingProxyType
 
 
 class ExitCode(IntEnum):
@@ -85,6 +86,7 @@ class Problem:
     """One thing that is wrong in a job file.
 
     `line` and `column` count from 1; they are 0 where the problem has no place in the file, as with `--set`.
+    `file` is the base file that holds it; empty for the job file itself.
     """
 
     key: str
@@ -92,18 +94,33 @@ class Problem:
     hint: str = ""
     line: int = 0
     column: int = 0
+    file: str = ""
 
 
 class JobFileError(BatchgenError):
-    """Everything that is wrong with a job file, in the order of its lines."""
+    """Everything that is wrong with a job file, in the order of its lines; then its base files.
+
+    `texts` holds the text of each base file by its name, to show the lines in question.
+    """
 
     exit_code = ExitCode.USAGE
 
-    def __init__(self, problems: Sequence[Problem], *, file: str, text: str = "") -> None:
-        self.problems = tuple(sorted(problems, key=lambda p: (p.line, p.column)))
+    def __init__(
+        self,
+        problems: Sequence[Problem],
+        *,
+        file: str,
+        text: str = "",
+        texts: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.problems = tuple(
+            sorted(problems, key=lambda p: (p.file not in ("", file), p.file, p.line, p.column))
+        )
         self.file = file
-        lines = text.splitlines()
-        super().__init__("\n".join(_shown(p, file, lines) for p in self.problems))
+        lines = {name: known.splitlines() for name, known in {**texts, file: text}.items()}
+        names = [p.file or file for p in self.problems]
+        shown = [_shown(p, n, lines.get(n, [])) for p, n in zip(self.problems, names, strict=True)]
+        super().__init__("\n".join(shown))
 
 
 def _shown(problem: Problem, file: str, lines: list[str]) -> str:

@@ -55,7 +55,7 @@ def status(run_folder: Path, as_json: bool) -> None:
 @click.option("--n", "most", type=click.IntRange(1), default=3, show_default=True, help="How many.")
 @click.option("--failed", is_flag=True, help="Only rows without an answer.")
 @json_option
-def show(run_folder: Path, row_id: str | None, most: int, failed: bool, as_json: bool) -> None:
+def show(run_folder: Path, *, row_id: str | None, most: int, failed: bool, as_json: bool) -> None:
     """Print answers of the run in folder RUN."""
     import polars as pl
 

@@ -19,7 +19,14 @@ from batchgen.cli.options import JobOptions, job_options, json_option
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr; shows no answers.")
 @click.pass_context
 def run(
-    ctx: click.Context, dry_run: bool, fresh: bool, as_json: bool, quiet: bool, **options: Any
+    ctx: click.Context,
+    /,
+    *,
+    dry_run: bool,
+    fresh: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,  # noqa: ANN401  # the shared options, made into JobOptions
 ) -> int:
     """Run a job, or go on with it where it was stopped.
 

@@ -17,7 +17,7 @@ from batchgen.cli.options import JobOptions, job_options, json_option
     help="Print the job as it would run, each value with where it came from.",
 )
 @json_option
-def validate(show: bool, as_json: bool, **options: Any) -> None:
+def validate(show: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the shared options, made into JobOptions
     """Check a job file, its input's columns and its templates, without loading a model."""
     from batchgen.cli.loading import load
     from batchgen.runner.reading import read_input

@@ -4,7 +4,6 @@ Nothing in progress is visible: until a file is whole it lies in the private fol
 takes for Parquet. Knows nothing of how the answers were made.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +41,7 @@ def publish(
     folder: RunFolder,
     parts: Mapping[int, SealedPart],
     schema: pa.Schema,
+    *,
     output: Output,
     facts: Mapping[str, object],
 ) -> list[PublishedFile]:
@@ -87,7 +87,7 @@ def _publish_parts(
         sync_folder(staging)
         # A folder is readable to those who may read its files.
         staging.chmod(mode | (mode & 0o444) >> 2 | 0o700)
-        os.replace(staging, folder.response_parts)
+        staging.replace(folder.response_parts)
         sync_folder(folder.path)
     written = sorted(folder.response_parts.iterdir())
     return [_described(folder, path, n) for path, n in zip(written, rows, strict=True)]

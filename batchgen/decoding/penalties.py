@@ -6,7 +6,6 @@ RepetitionPenalty, NoRepeatNGram, MinNewTokensLength. Knows nothing of models or
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Self
 
 import torch
@@ -25,38 +24,68 @@ class History:
     and a scatter over the whole width needs no mask.
     """
 
-    def __init__(self, tokens: Tensor, lengths: Tensor, new: Tensor, highest: int) -> None:
+    def __init__(self, tokens: Tensor, lengths: Tensor, new: Tensor, prompts: "_Prompts") -> None:
         self.tokens = tokens
         """int64 [rows, width]."""
         self.lengths = lengths
         """int64 [rows]: prompt and new tokens."""
         self.new = new
         """int64 [rows]: new tokens."""
-        self.highest = highest
-        """No token id is above this one."""
+        self._prompts = prompts
+        self._steps = 0
 
     @classmethod
     def of(cls, prompts: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> Self:
         """Rows that have only their prompts so far, each at least one token."""
-        width = max(len(prompt) for prompt in prompts) + 64
+        facts = _Prompts(max(map(len, prompts)), max(max(prompt) for prompt in prompts))
+        width = facts.longest + 64
         tokens = torch.tensor([[*p, *[p[0]] * (width - len(p))] for p in prompts], device=device)
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        return cls(tokens, lengths, torch.zeros_like(lengths), max(chain.from_iterable(prompts)))
+        return cls(tokens, lengths, torch.zeros_like(lengths), facts)
+
+    @property
+    def longest(self) -> int:
+        """No row is longer. Kept on the host: asking a GPU would wait for it."""
+        return self._prompts.longest + self._steps
+
+    @property
+    def highest(self) -> int:
+        """No token of a prompt has a higher id; new tokens are below the width of the logits anyway."""
+        return self._prompts.highest
 
     def append(self, tokens: Tensor) -> None:
         """Add one new token to each row: int64 [rows]."""
-        used = int(self.lengths.max())
-        if used == self.tokens.shape[1]:
-            more = self.tokens[:, :1].expand(-1, used // 2 + 1)
+        if self.longest == self.tokens.shape[1]:
+            more = self.tokens[:, :1].expand(-1, self.longest // 2 + 1)
             self.tokens = torch.cat([self.tokens, more], dim=1)
         self.tokens.scatter_(1, self.lengths[:, None], tokens[:, None])
         self.lengths = self.lengths + 1
         self.new = self.new + 1
-        self.highest = max(self.highest, int(tokens.max()))
+        self._steps += 1
 
     def select(self, rows: Tensor) -> Self:
         """The history of those rows (int64 indices), in that order."""
-        return type(self)(self.tokens[rows], self.lengths[rows], self.new[rows], self.highest)
+        part = type(self)(self.tokens[rows], self.lengths[rows], self.new[rows], self._prompts)
+        part._steps = self._steps
+        return part
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompts:
+    """What the host knows of the prompts: the most tokens, and the highest id."""
+
+    longest: int
+    highest: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Kinds:
+    """Which penalties any row has, known on the host."""
+
+    repetition: bool
+    ngram_sizes: tuple[int, ...]
+    min_new: bool
+    highest_end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,30 +96,39 @@ class Penalties:
         repetition: float64 [rows], 1 is none.
         ngram: int64 [rows], 0 is none.
         min_new: int64 [rows], 0 is none.
-        end_tokens: int64 [rows, most end tokens]; short rows repeat their first one; no columns if any
-            row has no end token but min_new is 0 there.
+        end_tokens: int64 [rows, most end tokens]; a row with fewer repeats its first.
     """
 
     repetition: Tensor
     ngram: Tensor
     min_new: Tensor
     end_tokens: Tensor
-    active: bool
+    kinds: _Kinds
+
+    @property
+    def active(self) -> bool:
+        """Whether any row has a penalty. If not, no history need be kept."""
+        return self.kinds.repetition or bool(self.kinds.ngram_sizes) or self.kinds.min_new
 
     @classmethod
     def of(cls, settings: Sequence[ResolvedDecoding], device: torch.device | str = "cpu") -> Self:
         """The penalties of a batch, one setting a row."""
-        most = max((len(s.end_token_ids) for s in settings), default=0)
-        ends = [sorted(s.end_token_ids) or [0] for s in settings]
-        min_new = [s.min_new_tokens if s.end_token_ids else 0 for s in settings]
         repetition = [s.repetition_penalty for s in settings]
         ngram = [s.no_repeat_ngram_size for s in settings]
+        min_new = [s.min_new_tokens if s.end_token_ids else 0 for s in settings]
+        ends = [sorted(s.end_token_ids) or [0] for s in settings]
+        most = max(map(len, ends), default=0)
         return cls(
             torch.tensor(repetition, dtype=torch.float64, device=device),
             torch.tensor(ngram, device=device),
             torch.tensor(min_new, device=device),
             torch.tensor([[*e, *[e[0]] * (most - len(e))] for e in ends], device=device),
-            any(r != 1.0 for r in repetition) or any(ngram) or any(min_new),
+            _Kinds(
+                repetition=any(one != 1.0 for one in repetition),
+                ngram_sizes=tuple(sorted({size for size in ngram if size})),
+                min_new=any(min_new),
+                highest_end=max(map(max, ends), default=0),
+            ),
         )
 
     def select(self, rows: Tensor) -> Self:
@@ -100,7 +138,7 @@ class Penalties:
             self.ngram[rows],
             self.min_new[rows],
             self.end_tokens[rows],
-            self.active,
+            self.kinds,
         )
 
     def apply(self, logits: Tensor, history: History) -> Tensor:
@@ -117,43 +155,40 @@ class Penalties:
             return logits
         vocab = logits.shape[1]
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32), copy=True)
-        if history.highest >= vocab:
-            # Tokens of an embedding wider than the head: a spare column takes what is theirs.
-            wide = torch.nn.functional.pad(wide, (0, history.highest + 1 - vocab))
-        self._repetition(wide, history)
-        self._ngrams(wide, history)
-        self._early_end(wide, history)
+        spare = max(history.highest, self.kinds.highest_end) + 1 - vocab
+        if spare > 0:
+            # An embedding wider than the head: what befalls tokens without logits happens in columns cut off below.
+            wide = torch.nn.functional.pad(wide, (0, spare))
+        if self.kinds.repetition:
+            self._repetition(wide, history)
+        for size in self.kinds.ngram_sizes:
+            self._ngrams(wide, history, size)
+        if self.kinds.min_new:
+            self._early_end(wide, history)
         return wide[:, :vocab].contiguous()
 
     def _repetition(self, logits: Tensor, history: History) -> None:
-        rows = (self.repetition != 1.0).nonzero()[:, 0]
+        # Rows without a penalty divide by 1, which changes nothing; a token that occurs twice is written twice.
+        tokens = history.tokens[:, : history.longest]
+        penalty = self.repetition[:, None].to(logits.dtype)
+        score = logits.gather(1, tokens)
+        logits.scatter_(1, tokens, torch.where(score < 0, score * penalty, score / penalty))
+
+    def _ngrams(self, logits: Tensor, history: History, size: int) -> None:
+        rows = ((self.ngram == size) & (history.lengths >= size)).nonzero()[:, 0]
         if len(rows) == 0:
             return
-        tokens = history.tokens[rows, : int(history.lengths[rows].max())]
-        penalty = self.repetition[rows, None].to(logits.dtype)
-        part = logits[rows]
-        score = part.gather(1, tokens)
-        score = torch.where(score < 0, score * penalty, score / penalty)
-        logits[rows] = part.scatter(1, tokens, score)
-
-    def _ngrams(self, logits: Tensor, history: History) -> None:
-        for size in sorted(set(self.ngram.tolist())):
-            if size == 0:
-                continue
-            rows = ((self.ngram == size) & (history.lengths >= size)).nonzero()[:, 0]
-            if len(rows) == 0:
-                continue
-            lengths = history.lengths[rows]
-            tokens = history.tokens[rows, : int(lengths.max())]
-            # A row's last size-1 tokens, wherever the row ends.
-            places = lengths[:, None] + torch.arange(1 - size, 0, device=lengths.device)
-            suffix = tokens.gather(1, places)
-            windows = tokens.unfold(1, size, 1)
-            same = (windows[..., :-1] == suffix[:, None]).all(-1)
-            ends = torch.arange(size, tokens.shape[1] + 1, device=lengths.device)
-            same &= ends[None] <= lengths[:, None]
-            row, window = same.nonzero(as_tuple=True)
-            logits[rows[row], windows[row, window, -1]] = -torch.inf
+        lengths = history.lengths[rows]
+        tokens = history.tokens[rows, : history.longest]
+        # What the next token would complete: a row's last size-1 tokens, wherever the row ends.
+        places = lengths[:, None] + torch.arange(1 - size, 0, device=lengths.device)
+        suffix = tokens.gather(1, places)
+        windows = tokens.unfold(1, size, 1)
+        same = (windows[..., :-1] == suffix[:, None]).all(-1)
+        ends = torch.arange(size, tokens.shape[1] + 1, device=lengths.device)
+        same &= ends[None] <= lengths[:, None]
+        row, window = same.nonzero(as_tuple=True)
+        logits[rows[row], windows[row, window, -1]] = -torch.inf
 
     def _early_end(self, logits: Tensor, history: History) -> None:
         rows = (history.new < self.min_new).nonzero()[:, 0]

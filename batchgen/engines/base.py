@@ -6,8 +6,10 @@ knows nothing of rows, files or jobs.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+from batchgen.planning.batches import BatchLimits
 from batchgen.records import Completion, Request
 
 Decode = Callable[[Sequence[int]], str]
@@ -33,3 +35,20 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give memory back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an engine would take, found without loading a weight. Sizes are bytes; all 0 without a model.
+
+    Attributes:
+        limits: what a batch may hold.
+        free_bytes: free on the device now.
+    """
+
+    device: str
+    dtype: str
+    weight_bytes: int
+    kv_bytes_per_token: int
+    free_bytes: int
+    limits: BatchLimits

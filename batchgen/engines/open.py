@@ -6,8 +6,12 @@ Each engine is imported here, inside the function, so that nobody pays for one t
 from collections.abc import Callable
 from pathlib import Path
 
-from batchgen.engines.base import Decode, Engine
+from batchgen.engines.base import Decode, Engine, Estimate
 from batchgen.job.spec import Batching, ModelSpec
+from batchgen.planning.budget import Budget, limits
+
+_ECHO_BUDGET = Budget(rows=64, tokens=65_536)
+"""What echo plans with, so that `plan` has batches to show."""
 
 
 def open_engine(
@@ -40,3 +44,17 @@ def open_engine(
     return open_torch_engine(
         folder, model, batching=batching, decode=decode, should_stop=should_stop
     )
+
+
+def estimate_engine(model: ModelSpec, *, folder: Path | None, batching: Batching) -> Estimate:
+    """What the engine would take, without loading a weight.
+
+    Raises:
+        ModelError: the model's config cannot be read.
+        ResourceError: no such device, or not enough memory.
+    """
+    if model.engine == "echo" or folder is None:
+        return Estimate("none", "none", 0, 0, 0, limits(batching, _ECHO_BUDGET))
+    from batchgen.engines.torch import estimate_torch_engine
+
+    return estimate_torch_engine(folder, model, batching=batching)

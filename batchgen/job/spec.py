@@ -5,9 +5,11 @@ what was *asked*: "auto" stays "auto" here, and nothing ever writes into it; wha
 Knows nothing of YAML, line numbers or `${...}`: that is `load.py`.
 """
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,6 +30,30 @@ def _frozen(value: object) -> object:
 AsTuple = BeforeValidator(_frozen)
 """YAML makes lists; a job holds tuples, so that nothing can change it."""
 Texts = Annotated[tuple[Text, ...], AsTuple]
+
+
+def _finite(value: dict[str, Any]) -> dict[str, Any]:
+    _refuse_infinite(value)
+    return value
+
+
+def _refuse_infinite(value: object) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("holds a number that is infinite or .nan; expected a finite one")
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _refuse_infinite(inner)
+
+
+FreeMapping = Annotated[dict[str, Any], AfterValidator(_finite)]
+"""Keys and values that are passed on as they are."""
+
+
+def _exactly_one(value: object) -> object:
+    if isinstance(value, bool | float):  # both equal 1 in Python
+        raise ValueError(f"expected 1, found {str(value).lower()}; write version: 1")  # noqa: TRY004 - pydantic turns only ValueError into a finding
+    return value
+
 
 OVERRIDABLE = (
     "max_new_tokens",
@@ -121,7 +147,7 @@ class PromptSpec(Section):
     """Jinja template of the text that the answer starts with. It is not repeated in the response."""
     chat_template: Text = "auto"
     """auto: the model's own. none: plain text completion, for base models. Or the path of a .jinja file."""
-    chat_template_kwargs: dict[str, Any] = {}
+    chat_template_kwargs: FreeMapping = {}
     """Variables for the chat template, such as `{enable_thinking: false}`."""
     max_input_tokens: PositiveInt | None = None
     """Longest prompt, in tokens. Left out: the model's context less `max_new_tokens`."""
@@ -182,14 +208,15 @@ class Decoding(Section):
     length_penalty: Annotated[float, Field(ge=-10, le=10)] | None = None
     """Beam search: above 0 favours longer answers."""
     stop_strings: Texts = ()
-    """The answer ends before the first of these in the new text. Also `stop`."""
+    """The answer ends before the first of these in the new text. One may stand alone. Also `stop`."""
     num_return_sequences: Annotated[int, Field(ge=1, le=1024)] = 1
     """Answers per row; each is a row of the output. Also `n`."""
     logprobs: bool = False
     """Also write `logprob_mean`."""
     columns: dict[str, Text] = {}
-    """Settings that come from a column of the input where it is not null: `{temperature: temp_col}`."""
-    generation_kwargs: dict[str, Any] = {}
+    """Settings that come from a column of the input where it is not null: `{temperature: temp_col}`. Possible for
+    max_new_tokens, min_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, no_repeat_ngram_size."""
+    generation_kwargs: FreeMapping = {}
     """Any other `GenerationConfig` field; the job then goes through plain `generate`."""
 
     @field_validator("stop_strings", mode="before")
@@ -211,34 +238,52 @@ class Decoding(Section):
         """Whether some row may be drawn at random."""
         return bool(self.temperature) or self.preset == "model" or "temperature" in self.columns
 
+    @field_validator("generation_kwargs")
+    @classmethod
+    def _no_second_place(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if name in cls.model_fields:
+                raise ValueError(f"{name} has a key of its own: decoding.{name}")
+            if name == "do_sample":
+                raise ValueError("do_sample follows from decoding.temperature: leave it out")
+        return value
+
     @model_validator(mode="after")
     def _nothing_without_effect(self) -> Self:
-        beams = self.num_beams > 1
         if not self.may_sample:
-            for name in ("top_p", "top_k", "min_p"):
-                if getattr(self, name) is not None or name in self.columns:
-                    raise ValueError(
-                        f"{name} has no effect: decoding is greedy; set a temperature above 0"
-                    )
-            if self.num_return_sequences > self.num_beams:
-                raise ValueError(
-                    f"num_return_sequences: {self.num_return_sequences} with "
-                    f"{f'num_beams: {self.num_beams}' if beams else 'greedy decoding'} would write the same "
-                    "text several times; set a temperature above 0"
-                )
-        if beams and (self.temperature or "temperature" in self.columns):
-            raise ValueError("num_beams above 1 does not go with a temperature: beam search is greedy")
-        if beams and self.num_return_sequences > self.num_beams:
-            raise ValueError(
-                f"num_return_sequences: {self.num_return_sequences} is more than num_beams: {self.num_beams}"
-            )
-        if self.length_penalty is not None and not beams:
+            self._greedy()
+        if self.num_beams > 1:
+            self._beams()
+        elif self.length_penalty is not None:
             raise ValueError("length_penalty has no effect without num_beams above 1")
         if self.min_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
             raise ValueError(
                 f"min_new_tokens: {self.min_new_tokens} is more than max_new_tokens: {self.max_new_tokens}"
             )
         return self
+
+    def _greedy(self) -> None:
+        for name in ("top_p", "top_k", "min_p"):
+            if getattr(self, name) is not None or name in self.columns:
+                raise ValueError(
+                    f"{name} has no effect: decoding is greedy; set a temperature above 0"
+                )
+        if self.num_return_sequences > self.num_beams:
+            way = f"num_beams: {self.num_beams}" if self.num_beams > 1 else "greedy decoding"
+            raise ValueError(
+                f"num_return_sequences: {self.num_return_sequences} with {way} would write the same "
+                "text several times; set a temperature above 0"
+            )
+
+    def _beams(self) -> None:
+        if self.temperature or "temperature" in self.columns:
+            raise ValueError(
+                "num_beams above 1 does not go with a temperature: beam search is greedy"
+            )
+        if self.num_return_sequences > self.num_beams:
+            raise ValueError(
+                f"num_return_sequences: {self.num_return_sequences} is more than num_beams: {self.num_beams}"
+            )
 
 
 class Batching(Section):
@@ -272,7 +317,7 @@ class Output(Section):
     compression: Literal["zstd", "snappy", "gzip", "none"] = "zstd"
     """Compression of the Parquet files."""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""
-    """Put before the name of every column that batchgen adds, should one clash with yours."""
+    """Put before the name of every column that batchgen adds, should one clash: letters, digits, dot, dash, underscore."""
     file_mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = "0600"
     """Permissions of the files that are published, in octal."""
 
@@ -289,7 +334,7 @@ class Run(Section):
 class Job(Section):
     """A batchgen job."""
 
-    version: Literal[1]
+    version: Annotated[Literal[1], BeforeValidator(_exactly_one)]
     """Version of this format."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     """Name of the job: letters, digits, dot, dash, underscore."""
@@ -324,9 +369,13 @@ class Job(Section):
         if len(named) > 1:
             raise ValueError(f"{' and '.join(named)} both say what to ask the model: keep one")
         if prompt.system is not None and named[0] in ("prompt.messages", "input.columns.messages"):
-            raise ValueError(f"prompt.system has no effect beside {named[0]}: put it there as the first message")
+            raise ValueError(
+                f"prompt.system has no effect beside {named[0]}: put it there as the first message"
+            )
         if prompt.truncate is not None and not prompt.on_overflow.startswith("truncate"):
-            raise ValueError("prompt.truncate has no effect without on_overflow: truncate_left or truncate_right")
+            raise ValueError(
+                "prompt.truncate has no effect without on_overflow: truncate_left or truncate_right"
+            )
         if prompt.chat_template == "none":
             self._plain_completion(named[0])
         if self.model.path is None and self.model.engine != "echo":
@@ -334,7 +383,14 @@ class Job(Section):
         return self
 
     def _plain_completion(self, source: str) -> None:
-        if self.prompt.system is not None or source in ("prompt.messages", "input.columns.messages"):
-            raise ValueError("chat_template: none sends plain text: it knows no system text and no messages")
+        if self.prompt.system is not None or source in (
+            "prompt.messages",
+            "input.columns.messages",
+        ):
+            raise ValueError(
+                "prompt.chat_template: none sends plain text: it knows no system text and no messages"
+            )
         if self.prompt.chat_template_kwargs:
-            raise ValueError("chat_template_kwargs have no effect with chat_template: none")
+            raise ValueError(
+                "prompt.chat_template_kwargs have no effect with prompt.chat_template: none"
+            )

@@ -143,7 +143,8 @@ def _findings(resolved: ResolvedModel, card: ModelCard) -> Iterator[Finding]:
         "weights",
         "ok",
         f"{card.parameters:,} parameters, {card.weight_bytes / 1e6:,.0f} MB as {card.dtype} "
-        f"in {len(card.files)} safetensors files; headers checked, numbers not read",
+        f"in {', '.join(card.files[:1])}{f' and {more} more' if (more := len(card.files) - 1) else ''}; "
+        "headers checked, numbers not read",
     )
     yield _context(card)
     yield _end_tokens(card)

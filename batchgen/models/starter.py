@@ -161,7 +161,7 @@ def fetch(
     """Folder of a starter model, made first if it is not there yet (a download of 93 MB, then half a minute).
 
     Args:
-        name: a key of `STARTERS`.
+        name: a key of `STARTERS`; its `demo:` may be left out.
         cache: in place of `cache_folder()`.
         say: takes lines for the user: what is fetched, under which licence.
         terminal: where to draw progress bars; without it `say` gets plain lines.
@@ -174,12 +174,12 @@ def fetch(
 
 
 def find(name: str) -> Starter:
-    """The starter of that name.
+    """The starter of that name, with or without `demo:`.
 
     Raises:
         ModelError: there is none; the message lists those that exist.
     """
-    starter = STARTERS.get(name)
+    starter = STARTERS.get(f"demo:{name.removeprefix('demo:')}")
     if starter is None:
         raise ModelError(f"there is no model {name}; there is {', '.join(STARTERS)}")
     return starter

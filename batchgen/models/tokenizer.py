@@ -60,7 +60,7 @@ def _load(folder: Path, *, trust_remote_code: bool) -> Any:  # noqa: ANN401  (as
             local_files_only=True,
             padding_side="left",
         )
-    except Exception as error:  # noqa: BLE001  (the tokenizers library raises bare Exception)
+    except Exception as error:  # the tokenizers library raises nothing more special
         raise _translated(error, folder, trust_remote_code=trust_remote_code) from error
 
 

@@ -37,6 +37,7 @@ class Asking:
     Attributes:
         columns: the input columns that prompts and overrides read.
         context_length: most tokens of a prompt and its answer together.
+        max_input_tokens: most tokens of a prompt.
         row_settings: fingerprint of everything that decides a row's answer but the row itself.
         reasoning_opened: whether the chat template leaves a think mark open before the answer.
     """
@@ -46,6 +47,7 @@ class Asking:
     columns: tuple[str, ...]
     decoding: ResolvedDecoding
     context_length: int
+    max_input_tokens: int
     row_settings: str
     reasoning_opened: bool
 

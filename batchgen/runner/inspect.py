@@ -166,7 +166,7 @@ def _failures(files: Sequence[Path], prefix: str) -> list[FailedRows]:
         return []
     names = {prefix + n: n for n in ("id", "finish_reason", "error_code")}
     frame = (
-        pl.scan_parquet([f.open("rb") for f in files])
+        pl.scan_parquet(list(files))
         .select(pl.col(old).alias(new) for old, new in names.items())
         .filter(pl.col("error_code").is_not_null())
         .group_by("error_code", "finish_reason", maintain_order=True)

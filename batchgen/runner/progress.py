@@ -85,6 +85,7 @@ class Lines:
         name: str,
         total: int,
         already: int,
+        *,
         stream: TextIO,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -127,7 +128,7 @@ def silent(_name: str, _total: int, _already: int) -> Iterator[Progress]:
 def shown(name: str, total: int, already: int, stream: TextIO = sys.stderr) -> Iterator[Progress]:
     """A bar if the stream is a terminal, lines otherwise."""
     if not stream.isatty():
-        yield Lines(name, total, already, stream)
+        yield Lines(name, total, already, stream=stream)
         return
     bar = Bar(name, total, already, stream)
     try:

@@ -25,17 +25,10 @@ from batchgen.engines.base import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import ExitCode, StateError
 from batchgen.job.load import LoadedJob
-from batchgen.runner.identity import (
-    FORMAT,
-    Identity,
-    input_record,
-    must_match,
-    new_run_id,
-    read_identity,
-)
+from batchgen.runner.identity import FORMAT, Identity, must_match, read_identity
 from batchgen.runner.lock import held
 from batchgen.runner.progress import Progress, silent
-from batchgen.runner.setup import Setup, set_up
+from batchgen.runner.setup import Setup, identity_of, set_up
 from batchgen.runner.work import Way, work
 
 Start = Literal["resume", "fresh"]
@@ -132,15 +125,7 @@ def run(
 
 def _identity(folder: RunFolder, setup: Setup) -> Identity:
     """The identity of the run in the folder, or a new one."""
-    now = Identity(
-        run_id=new_run_id(),
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        date=setup.loaded.date.isoformat(),
-        settings=setup.settings,
-        input=input_record(setup.survey.files),
-        rows=setup.survey.rows,
-        part_rows=setup.job.batching.part_rows,
-    )
+    now = identity_of(setup)
     known = read_identity(folder)
     if known is not None:
         must_match(folder, known, now)
@@ -270,7 +255,7 @@ class _Runner:
             "versions": versions(),
         }
         schema = setup.reading.layout.schema(setup.survey.schema)
-        files = publish(self.folder, sealed, schema, output, origin)
+        files = publish(self.folder, sealed, schema, output=output, facts=origin)
         manifest = {
             "format": FORMAT,
             "run_id": self.identity.run_id,

@@ -6,6 +6,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from batchgen.prompts.bytes import ByteTokenizer
 from batchgen.prompts.prepare import Preparer
 from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
 from batchgen.runner.asking import Asking
+from batchgen.runner.identity import Identity, input_record, new_run_id
 from batchgen.runner.reading import Reading, read_input
 
 UNBOUNDED = sys.maxsize
@@ -78,13 +80,14 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None]) -> Setup:
     context = _context_length(job, model)
     room = max(1, context - resolution.decoding.max_new_tokens)
     longest = min(room, job.prompt.max_input_tokens or room)
-    settings = _settings(job, model, tokenizer, resolution, longest)
+    settings = _settings(job, model, tokenizer, resolution=resolution, longest=longest)
     asking = Asking(
         job=job,
         preparer=Preparer(job, tokenizer, longest),
         columns=reading.columns,
         decoding=resolution.decoding,
         context_length=context,
+        max_input_tokens=longest,
         row_settings=fingerprint({k: v for k, v in settings.items() if k != "input"}),
         reasoning_opened=tokenizer.opens_reasoning,
     )
@@ -113,6 +116,7 @@ def _settings(
     job: Job,
     model: LocalModel | None,
     tokenizer: Tokenizer,
+    *,
     resolution: Resolution,
     longest: int,
 ) -> dict[str, Any]:
@@ -139,3 +143,16 @@ def _settings(
 
 _MODEL_SETTINGS = {"engine", "dtype", "attn_implementation", "gguf_file"}
 _OUTPUT_SETTINGS = {"keep_columns", "store_prompt", "reasoning", "prefix"}
+
+
+def identity_of(setup: Setup) -> Identity:
+    """The identity that a run started now would have."""
+    return Identity(
+        run_id=new_run_id(),
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        date=setup.loaded.date.isoformat(),
+        settings=setup.settings,
+        input=input_record(setup.survey.files),
+        rows=setup.survey.rows,
+        part_rows=setup.job.batching.part_rows,
+    )

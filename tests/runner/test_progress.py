@@ -16,7 +16,7 @@ class Clock:
 
 def test_lines_come_once_a_minute() -> None:
     stream, clock = io.StringIO(), Clock()
-    lines = Lines("nightly", 1000, 100, stream, clock)
+    lines = Lines("nightly", 1000, 100, stream=stream, clock=clock)
     for _ in range(130):
         clock.now += 1
         lines.rows(2, new_tokens=20, failed=0)
@@ -29,7 +29,7 @@ def test_lines_come_once_a_minute() -> None:
 
 def test_failures_are_counted() -> None:
     stream, clock = io.StringIO(), Clock()
-    lines = Lines("nightly", 10, 0, stream, clock)
+    lines = Lines("nightly", 10, 0, stream=stream, clock=clock)
     clock.now += 61
     lines.rows(3, new_tokens=0, failed=3)
     assert "3 failed" in stream.getvalue()

@@ -1,0 +1,182 @@
+"""A plan as lines for a terminal and as an object for programs."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from batchgen.cli.text import plural, size
+from batchgen.runner.plan import Plan
+
+_WIDTH = 10
+
+
+def lines(plan: Plan) -> list[str]:
+    """The plan, a labelled line for each thing that was decided."""
+    labelled = [
+        ("Job", [f"{plan.setup.job.name} · {plan.setup.loaded.file}"]),
+        ("Input", _input(plan)),
+        ("Model", _model(plan)),
+        ("Prompt", _prompt(plan)),
+        ("Decoding", _decoding(plan)),
+        ("Tokens", _tokens(plan)),
+        ("Batches", _batches(plan)),
+        ("Memory", _memory(plan)),
+        ("Output", _output(plan)),
+    ]
+    shown = []
+    for label, texts in labelled:
+        for number, text in enumerate(texts):
+            shown.append(f"{label if not number else '':<{_WIDTH}}{text}")
+    return shown
+
+
+def _input(plan: Plan) -> list[str]:
+    setup, source = plan.setup, plan.setup.reading.source
+    asked = setup.job.input
+    path = asked.path if isinstance(asked.path, str) else ", ".join(asked.path)
+    id_column = f"id {source.id_column}" if source.id_column else "id row number"
+    chosen = [
+        f"{name} {value}"
+        for name, value in (
+            ("filter", asked.filter),
+            ("sample", asked.sample),
+            ("limit", asked.limit),
+        )
+        if value is not None
+    ]
+    lines = [path, f"{plural(setup.survey.rows, 'row')} · {source.describe()} · {id_column}"]
+    if chosen:
+        lines.append(" · ".join(chosen))
+    unused = [c for c in source.columns if c not in setup.asking.columns and c != source.id_column]
+    if unused:
+        lines.append(f"not asked about: {', '.join(unused)}")
+    if plan.failures:
+        counted = " · ".join(f"{count:,} {code}" for code, count in sorted(plan.failures.items()))
+        lines.append(f"rows that will have no answer: {counted}")
+    return lines
+
+
+def _model(plan: Plan) -> list[str]:
+    setup, engine = plan.setup, plan.engine
+    if setup.model is None:
+        return ["none: engine echo answers with the prompt's own words"]
+    card, resolved = setup.model.card, setup.model.resolved
+    name = resolved.name + (f" @ {resolved.revision[:12]}" if resolved.revision else "")
+    where = {"folder": "your folder", "demo": "starter", "cache": "cached", "hub": "downloaded"}
+    if setup.job.model.engine == "echo":
+        return [name, "engine echo: only its tokenizer is used"]
+    return [
+        f"{name} ({where[resolved.source]}, {card.parameters / 1e6:,.0f}M parameters)",
+        f"transformers · {engine.dtype}{_origin(plan, 'model.dtype')} · "
+        f"{engine.device}{_origin(plan, 'model.device')} · context {setup.asking.context_length:,} tokens · "
+        "tier decided at load",
+    ]
+
+
+def _prompt(plan: Plan) -> list[str]:
+    prompt = plan.setup.job.prompt
+    template = {"auto": "the model's chat template", "none": "no chat template: plain text"}
+    text = template.get(prompt.chat_template, f"chat template {prompt.chat_template}")
+    variables = ", ".join(f"{k}={v}" for k, v in prompt.chat_template_kwargs.items())
+    longest = plan.setup.asking.max_input_tokens
+    bound = f" · longest {longest:,} tokens, else {prompt.on_overflow}" if longest < 1 << 40 else ""
+    return [text + (f", {variables}" if variables else "") + bound]
+
+
+def _decoding(plan: Plan) -> list[str]:
+    resolution = plan.setup.resolution
+    decoding = asdict(resolution.decoding)
+    shown = []
+    for name, origin in resolution.origins.items():
+        if origin == "default" and name not in ("max_new_tokens", "temperature"):
+            continue
+        value = dict(resolution.decoding.generation_kwargs).get(
+            name.removeprefix("generation_kwargs."), decoding.get(name)
+        )
+        where = _origin(plan, f"decoding.{name}") if origin == "job" else f" ({origin})"
+        shown.append(f"{name} {_value(value)}{where}")
+    job = plan.setup.job.decoding
+    head = "greedy" if resolution.decoding.greedy else f"sampled, seed {plan.setup.job.run.seed}"
+    if resolution.decoding.num_beams > 1:
+        head = "beam search"
+    lines = [" · ".join([f"{head} (preset {job.preset})", *shown])]
+    if job.columns:
+        lines.append("by row: " + ", ".join(f"{k} from {v}" for k, v in job.columns.items()))
+    if job.num_return_sequences > 1:
+        lines.append(f"{job.num_return_sequences} answers per row")
+    ends = sorted(resolution.decoding.end_token_ids)
+    if ends:
+        lines.append(f"ends at token {', '.join(map(str, ends))}")
+    return lines
+
+
+def _value(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(repr(v) for v in value)
+    return str(value)
+
+
+def _origin(plan: Plan, key: str) -> str:
+    return f" ({plan.setup.loaded.origin(key)})"
+
+
+def _tokens(plan: Plan) -> list[str]:
+    tokens, samples = plan.tokens, plan.setup.asking.samples
+    first = (
+        f" (first {plural(plan.rows_counted, 'row')})"
+        if plan.rows_counted < plan.setup.survey.rows
+        else ""
+    )
+    total = f"{tokens.total:,} in all" + (f" for {samples} answers each" if samples > 1 else "")
+    return [
+        f"in {tokens.least:,} / {tokens.median:,} / {tokens.most:,} (least / median / most), {total} · "
+        f"out at most {tokens.most_new:,}{first}"
+    ]
+
+
+def _batches(plan: Plan) -> list[str]:
+    batches, limits = plan.batches, plan.engine.limits
+    return [
+        f"{batches.count:,} of up to {plural(batches.most_rows, 'row')} · padding {batches.padding:.0%} "
+        f"(unsorted: {batches.padding_unsorted:.0%}) · parts of {plural(plan.setup.job.batching.part_rows, 'row')}",
+        f"limits: {plural(limits.rows, 'row')}{_origin(plan, 'batching.max_rows')}, "
+        f"{limits.tokens:,} tokens{_origin(plan, 'batching.max_tokens')}",
+    ]
+
+
+def _memory(plan: Plan) -> list[str]:
+    engine = plan.engine
+    if not engine.weight_bytes:
+        return ["no model is loaded"]
+    cache = engine.kv_bytes_per_token * plan.batches.most_tokens
+    return [
+        f"{size(engine.weight_bytes)} weights + {size(cache)} KV cache at most "
+        f"({size(engine.kv_bytes_per_token)} a token) of {size(engine.free_bytes)} free"
+    ]
+
+
+def _output(plan: Plan) -> list[str]:
+    found, path = plan.output, plan.setup.job.output.path
+    if found.refusal:
+        return [f"{path}: run will refuse", *found.refusal.splitlines()]
+    sealed = f", {plural(found.sealed_parts, 'part')} saved" if found.sealed_parts else ""
+    return [f"{path}, {found.state}{sealed}"]
+
+
+def summary(plan: Plan) -> Mapping[str, Any]:
+    """The object that `plan --json` prints."""
+    setup = plan.setup
+    return {
+        "ok": not plan.output.refusal,
+        "exit_code": 0,
+        "job": setup.job.name,
+        "rows": setup.survey.rows,
+        "rows_counted": plan.rows_counted,
+        "tokens": asdict(plan.tokens),
+        "batches": asdict(plan.batches),
+        "engine": asdict(plan.engine),
+        "failures": dict(plan.failures),
+        "decoding": setup.settings["decoding"],
+        "output": {"path": str(Path(setup.job.output.path)), **asdict(plan.output)},
+    }

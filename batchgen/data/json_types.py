@@ -1,0 +1,158 @@
+"""Column types of JSON values, found over many lines; and which two lines do not agree.
+
+Knows nothing of files beyond their names in messages.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+import pyarrow as pa
+
+from batchgen.data.jsonl_lines import Lines
+from batchgen.data.tables import plain_type, unified_type
+from batchgen.errors import DataError
+
+COLUMN_LIMIT = 2_000
+"""Most different keys, also within objects. Beyond it the keys are data, and the schema would grow with the file."""
+
+_CONVERSION_ERRORS = (
+    pa.ArrowInvalid,
+    pa.ArrowTypeError,
+    pa.ArrowNotImplementedError,
+    OverflowError,
+)
+_EXACT = 2**53
+
+
+class TypesDisagreeError(Exception):
+    """Values of a column fit no single type. `key` is its name."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def widen(types: dict[str, pa.DataType], lines: Lines) -> None:
+    """Widen the types of columns, in place, until they hold some more lines.
+
+    Raises:
+        TypesDisagreeError: no type holds all values of a column.
+        DataError: too many keys.
+    """
+    for key in dict.fromkeys(key for found in lines.objects for key in found):
+        try:
+            new = pa.array(lines.column(key)).type
+        except _CONVERSION_ERRORS as error:
+            raise TypesDisagreeError(key) from error
+        old = types.get(key)
+        both = new if old is None else unified_type(old, new)
+        if both is None:
+            raise TypesDisagreeError(key)
+        types[key] = both
+        if len(types) > COLUMN_LIMIT or _width(both) > COLUMN_LIMIT:
+            raise DataError(
+                f"{lines.path}:{lines.numbers[-1]}: more than {COLUMN_LIMIT:,} different keys so far",
+                hint="Expected the same keys in every line. Put data into values, or keep it as JSON text.",
+            )
+
+
+def column_type(type_: pa.DataType) -> pa.DataType:
+    """The type of a column, from that of its values: JSON text where Parquet has no type for it."""
+    return pa.string() if _holds_empty_object(type_) else plain_type(type_)
+
+
+def column(key: str, values: Sequence[object], type_: pa.DataType) -> pa.Array:
+    """Values as a column of the type that `column_type` gave.
+
+    Raises:
+        TypesDisagreeError: a whole number that a column of fractions cannot hold exactly.
+    """
+    try:
+        return pa.array(values, type_)
+    except _CONVERSION_ERRORS as error:
+        if not pa.types.is_string(type_):
+            raise TypesDisagreeError(key) from error
+    texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+    return pa.array(texts, type_)
+
+
+def disagreement(key: str, lines: Iterable[Lines]) -> DataError:
+    """Which two values of a column do not fit together, and where they are."""
+    seen: dict[str, dict[str, str]] = {}
+    place = ""
+    for place, value in _places(key, lines):
+        for name, inner in _values(key, value):
+            kinds = seen.setdefault(name, {})
+            kinds.setdefault(_kind(inner), place)
+            if problem := _problem(name, kinds):
+                return problem
+    return DataError(
+        f"{place}: the values of column {key!r} up to here fit no column type",
+        hint="Write them as text.",
+    )
+
+
+def _places(key: str, lines: Iterable[Lines]) -> Iterator[tuple[str, object]]:
+    """The values of a key, each with its file and line."""
+    for block in lines:
+        for number, value in zip(block.numbers, block.column(key), strict=True):
+            yield f"{block.path}:{number}", value
+
+
+def _problem(name: str, kinds: dict[str, str]) -> DataError | None:
+    if place := kinds.get("a whole number of more than 64 bits"):
+        return DataError(
+            f"{place}: column {name!r} holds a whole number of more than 64 bits",
+            hint="Write it as text, in quotes, in every line.",
+        )
+    if set(kinds) <= {"a whole number", "a number"} or len(kinds) == 1:
+        return None
+    if set(kinds) == {"a whole number", "a large whole number"}:
+        return None
+    (one, first), (other, second) = list(kinds.items())[:2]
+    if {one, other} == {"a whole number", "a number"}:
+        other, second = list(kinds.items())[2]
+    return DataError(
+        f"{second}: column {name!r} holds {other}, but {one} in {first}; expected one kind in all lines",
+        hint="Write it as text, in quotes, in every line.",
+    )
+
+
+def _values(name: str, value: object) -> Iterator[tuple[str, object]]:
+    """A value and those within it, by name, such as `messages[].role`. Nulls say nothing about a type."""
+    if value is None:
+        return
+    yield name, value
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield from _values(f"{name}.{key}", child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from _values(f"{name}[]", child)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            return "a whole number of more than 64 bits"
+        return "a whole number" if abs(value) <= _EXACT else "a large whole number"
+    kinds = {float: "a number", str: "text", list: "a list"}
+    return kinds.get(type(value), "an object")
+
+
+def _children(type_: pa.DataType) -> list[pa.DataType]:
+    if pa.types.is_struct(type_):
+        return [type_.field(i).type for i in range(type_.num_fields)]
+    return [type_.value_type] if pa.types.is_list(type_) else []
+
+
+def _holds_empty_object(type_: pa.DataType) -> bool:
+    if pa.types.is_struct(type_) and type_.num_fields == 0:
+        return True
+    return any(map(_holds_empty_object, _children(type_)))
+
+
+def _width(type_: pa.DataType) -> int:
+    return 1 + sum(map(_width, _children(type_)))

@@ -1,0 +1,249 @@
+"""Parquet files as batches in plain types.
+
+Sizes in a footer are hints at best: rows are read some at a time, as few as the cells are long, with page checksums
+verified where the file has them, and without holding a row group. Knows nothing of what the columns mean.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batchgen.data.cells import checked, cut_texts
+from batchgen.data.files import InputFile
+from batchgen.data.streams import CELL_LIMIT
+from batchgen.data.tables import (
+    Batch,
+    UnusableTypeError,
+    plain_type,
+    unified_type,
+    with_schema,
+)
+from batchgen.errors import DataError
+
+BATCH_ROWS = 1024
+BATCH_BYTES = 1 << 25
+"""Most memory that the cells of a batch are planned to take."""
+
+_CUT_BYTES = 4 * (CELL_LIMIT + 1)
+"""No text of CELL_LIMIT characters has as many bytes."""
+_MAGIC = b"PAR1"
+_ENCRYPTED = b"PARE"
+_AGAIN = "Is it still being written? Otherwise fetch or make it again."
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetFile:
+    """One Parquet file whose footer has been read. `schema` has plain types, or null where there are only nulls."""
+
+    file: InputFile
+    schema: pa.Schema
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(self.schema.names)
+
+    def batches(self, schema: pa.Schema) -> Iterator[Batch]:
+        """All rows, as columns of a schema that `unify` found.
+
+        Raises:
+            DataError: a page that is damaged or cannot be decoded; a number that does not fit the common type.
+        """
+        done = 0
+        for table in self._tables():
+            try:
+                plain = with_schema(table, schema)
+            except pa.ArrowInvalid as error:
+                raise self._misfit(table, schema, done) from error
+            yield checked(plain, {})
+            done += table.num_rows
+
+    def _tables(self) -> Iterator[pa.Table]:
+        done = 0
+        try:
+            with _opened(self.file) as parquet:
+                for table in _bounded_tables(self.file, parquet):
+                    yield table
+                    done += table.num_rows
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(
+                f"{self.file.path}: cannot be read after row {done:,}: a page is damaged",
+                hint="Fetch or make the file again.",
+            ) from error
+
+    def _misfit(self, table: pa.Table, schema: pa.Schema, done: int) -> DataError:
+        for field in schema:
+            try:
+                with_schema(table, pa.schema([field]))
+            except pa.ArrowInvalid:
+                return DataError(
+                    f"{self.file.path}: rows {done:,} to {done + table.num_rows - 1:,}: column {field.name!r} "
+                    f"holds a value that {field.type}, the type that all files share, cannot hold",
+                    hint="Write the column with one type in all files.",
+                )
+        return DataError(f"{self.file.path}: its values do not fit the types of its columns")
+
+
+def open_parquet(file: InputFile) -> ParquetFile:
+    """Read the footer of a file.
+
+    Raises:
+        DataError: not a complete Parquet file; two columns of one name; a column type that cannot be used.
+    """
+    _check_ends(file)
+    try:
+        with _opened(file) as parquet:
+            found = parquet.schema_arrow
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file.path}: its Parquet footer cannot be read", hint=_AGAIN) from error
+    for name in found.names:
+        if found.names.count(name) > 1:
+            raise DataError(
+                f"{file.path}: has two columns called {name!r}", hint="Rename one of them."
+            )
+    return ParquetFile(file, pa.schema([_plain_field(file, field) for field in found]))
+
+
+def unify(files: Sequence[ParquetFile]) -> pa.Schema:
+    """The columns of files that all have the same, in the order of the first, with types that hold all values.
+
+    Raises:
+        DataError: types that do not go together.
+    """
+    first, *others = files
+    types = {field.name: field.type for field in first.schema}
+    for file in others:
+        for field in file.schema:
+            both = unified_type(types[field.name], field.type)
+            if both is None:
+                raise DataError(
+                    f"{file.file.path}: column {field.name!r} is {field.type}, but {types[field.name]} "
+                    f"in {first.file.path}",
+                    hint="Write the column with one type in all files.",
+                )
+            types[field.name] = both
+    return pa.schema([(name, plain_type(type_)) for name, type_ in types.items()])
+
+
+def _opened(file: InputFile, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        file.path,
+        page_checksum_verification=True,
+        # Pages are read as they are needed; otherwise a row group would be held whole.
+        pre_buffer=False,
+        buffer_size=1 << 18,
+        read_dictionary=list(dictionaries),
+    )
+
+
+def _check_ends(file: InputFile) -> None:
+    try:
+        with file.path.open("rb") as stream:
+            start = stream.read(4)
+            stream.seek(max(0, file.size - 4))
+            end = stream.read(4)
+    except OSError as error:
+        raise DataError(f"{file.path}: cannot be read: {error.strerror}") from error
+    if not start:
+        raise DataError(
+            f"{file.path}: is empty (0 bytes), not a complete Parquet file", hint=_AGAIN
+        )
+    if _ENCRYPTED in {start, end}:
+        raise DataError(
+            f"{file.path}: is encrypted Parquet", hint="Write it anew without encryption."
+        )
+    if start != _MAGIC:
+        raise DataError(
+            f"{file.path}: is not a Parquet file: it begins with {start!r}, not {_MAGIC!r}",
+            hint="Set input.format if it is another format.",
+        )
+    if end != _MAGIC or file.size < 12:
+        raise DataError(
+            f"{file.path}: is not a complete Parquet file ({file.size:,} bytes, the footer is missing)",
+            hint=_AGAIN,
+        )
+
+
+def _plain_field(file: InputFile, field: pa.Field) -> pa.Field:
+    if pa.types.is_null(field.type):
+        return pa.field(field.name, field.type)
+    try:
+        return pa.field(field.name, plain_type(field.type))
+    except UnusableTypeError as error:
+        raise DataError(
+            f"{file.path}: column {field.name!r} has a type that cannot be used: {error}",
+            hint="Write the column as text or JSON text.",
+        ) from error
+
+
+def _bounded_tables(file: InputFile, parquet: pq.ParquetFile) -> Iterator[pa.Table]:
+    """All rows, so many at a time that they stay near BATCH_BYTES.
+
+    A page may say one long text in a dictionary and repeat it a million times in a few bytes: 6 KB of file become
+    gigabytes. So the dictionaries are looked at first; where they hold texts without end, these are cut there.
+    """
+    for number in range(parquet.num_row_groups):
+        group = parquet.metadata.row_group(number)
+        packed = _packed_columns(group)
+        longest = _longest_entry(file, number, packed) if packed else 0
+        row_bytes = 1 + group.total_byte_size // max(1, group.num_rows)
+        if longest > _CUT_BYTES:
+            yield from _cut_tables(file, number, packed, max(1, BATCH_BYTES // row_bytes))
+            continue
+        rows = max(1, min(BATCH_ROWS, BATCH_BYTES // (row_bytes + longest)))
+        for batch in parquet.iter_batches(rows, row_groups=[number], use_threads=False):
+            yield pa.Table.from_batches([batch])
+
+
+def _packed_columns(group: pq.RowGroupMetaData) -> list[str]:
+    """Columns of a row group whose texts are in a dictionary, at least at first."""
+    columns = [group.column(i) for i in range(group.num_columns)]
+    return [
+        c.path_in_schema
+        for c in columns
+        if c.has_dictionary_page and c.physical_type == "BYTE_ARRAY"
+    ]
+
+
+def _cut_tables(
+    file: InputFile, number: int, packed: Sequence[str], rows: int
+) -> Iterator[pa.Table]:
+    """A row group, with the texts in its dictionaries cut before they are spread over the rows."""
+    few = max(1, BATCH_BYTES // (_CUT_BYTES * len(packed)))
+    with _opened(file, packed) as parquet:
+        for batch in parquet.iter_batches(
+            min(BATCH_ROWS, rows), row_groups=[number], use_threads=False
+        ):
+            table = pa.Table.from_arrays([_cut(c) for c in batch.columns], batch.schema.names)
+            yield from (table.slice(start, few) for start in range(0, table.num_rows, few))
+
+
+def _longest_entry(file: InputFile, number: int, columns: Sequence[str]) -> int:
+    """Bytes of the longest texts in the dictionaries of some columns, taken together."""
+    with _opened(file, columns) as parquet:
+        rows = parquet.iter_batches(
+            1, row_groups=[number], columns=list(columns), use_threads=False
+        )
+        return sum(_longest(column) for row in itertools.islice(rows, 1) for column in row.columns)
+
+
+def _longest(array: pa.Array) -> int:
+    if pa.types.is_dictionary(array.type):
+        return pc.max(pc.binary_length(array.dictionary)).as_py() or 0
+    if pa.types.is_struct(array.type):
+        return sum(map(_longest, array.flatten()))
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        return _longest(array.values)
+    return 0
+
+
+def _cut(array: pa.Array) -> pa.Array:
+    """Cut the texts in a dictionary, so far beyond CELL_LIMIT that they are still seen to be too long."""
+    if not pa.types.is_dictionary(array.type):
+        return array
+    entries = cut_texts(array.dictionary.cast(pa.string()), CELL_LIMIT + 1)
+    return pa.DictionaryArray.from_arrays(array.indices, entries)

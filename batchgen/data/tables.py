@@ -1,0 +1,126 @@
+"""Tables of the input in plain Arrow types: what is read, before rows are chosen.
+
+Types are brought to the few that Parquet, Polars and pyarrow all write and read back alike: every string-like type is
+`string`, every list-like one `list`, a map a list of {key, value}, a column of nulls a `string` of nulls.
+Knows nothing of files.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from batchgen.records import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some consecutive rows of one file. `failures` are by position in `table`."""
+
+    table: pa.Table
+    failures: Mapping[int, Failure] = field(default_factory=dict)
+
+
+class UnusableTypeError(TypeError):
+    """A column type that cannot be written to Parquet and read back everywhere."""
+
+
+def plain_type(type_: pa.DataType) -> pa.DataType:
+    """The plain type that holds the values of another one.
+
+    Raises:
+        UnusableTypeError: there is none: a union, an interval, a list view, a struct with two fields of one name.
+    """
+    if isinstance(type_, pa.BaseExtensionType):
+        return plain_type(type_.storage_type)
+    if pa.types.is_dictionary(type_):
+        return plain_type(type_.value_type)
+    if pa.types.is_nested(type_):
+        return _plain_nested(type_)
+    for is_kind, plain in _SCALARS:
+        if is_kind(type_):
+            return type_ if plain is None else plain
+    if pa.types.is_decimal(type_):
+        fits = type_.precision <= 38
+        return pa.decimal128(type_.precision, type_.scale) if fits else pa.string()
+    raise UnusableTypeError(f"type {type_}")
+
+
+def _is_string_like(type_: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(type_)
+        or pa.types.is_large_string(type_)
+        or pa.types.is_string_view(type_)
+        or pa.types.is_null(type_)
+    )
+
+
+def _is_binary_like(type_: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(type_)
+        or pa.types.is_large_binary(type_)
+        or pa.types.is_binary_view(type_)
+        or pa.types.is_fixed_size_binary(type_)
+    )
+
+
+_SCALARS: tuple[tuple[Callable[[pa.DataType], bool], pa.DataType | None], ...] = (
+    (_is_string_like, pa.string()),
+    (pa.types.is_decimal, None),
+    (_is_binary_like, pa.binary()),
+    (pa.types.is_float16, pa.float32()),
+    (pa.types.is_date64, pa.date32()),
+    (pa.types.is_boolean, None),
+    (pa.types.is_integer, None),
+    (pa.types.is_floating, None),
+    (pa.types.is_date32, None),
+    (pa.types.is_time, None),
+    (pa.types.is_timestamp, None),
+    (pa.types.is_duration, None),
+)
+"""Kind of scalar, and its plain type; None where the type is plain already."""
+
+
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+
+
+def _plain_nested(type_: pa.DataType) -> pa.DataType:
+    if pa.types.is_map(type_):
+        pair = [("key", plain_type(type_.key_type)), ("value", plain_type(type_.item_type))]
+        return pa.list_(pa.struct(pair))
+    if pa.types.is_struct(type_):
+        names = [type_.field(i).name for i in range(type_.num_fields)]
+        if not names or len(set(names)) != len(names):
+            raise UnusableTypeError(f"type {type_}: its fields need different names, at least one")
+        return pa.struct([(name, plain_type(type_.field(name).type)) for name in names])
+    if any(is_list(type_) for is_list in _LISTS):
+        return pa.list_(plain_type(type_.value_type))
+    raise UnusableTypeError(f"type {type_}")
+
+
+def unified_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """The type that holds values of two types, each plain or of nulls; or None: numbers and text do not mix."""
+    if pa.types.is_null(one) or pa.types.is_null(other):
+        return other if pa.types.is_null(one) else one
+    if _is_binary_like(one) != _is_binary_like(other):
+        return None
+    fields = [pa.schema([("x", type_)]) for type_ in (one, other)]
+    try:
+        unified = pa.unify_schemas(fields, promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return None
+    return unified.field(0).type
+
+
+def with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of a schema, in its order and types; the table has each of them.
+
+    Raises:
+        pyarrow.ArrowInvalid: a value does not fit its type. The text holds the value: never show it.
+    """
+    columns = [table.column(field.name) for field in schema]
+    cast = [
+        column if column.type == field.type else column.cast(field.type)
+        for column, field in zip(columns, schema, strict=True)
+    ]
+    return pa.table(cast, schema=schema)

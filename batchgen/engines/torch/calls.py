@@ -1,0 +1,71 @@
+"""One call of `model.generate`: prompts of several rows as tensors, and nothing in the config that was not asked for.
+
+Knows nothing of requests, tiers or beams.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+
+from batchgen.engines.torch.model import LoadedModel, quiet
+
+Item = TypeVar("Item")
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
+    """Items of one key together; groups in the order of their first item."""
+    groups: dict[Hashable, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())
+
+
+@torch.inference_mode()
+def generate(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    config: Mapping[str, Any],
+    *,
+    processor: LogitsProcessor,
+    criterion: StoppingCriteria,
+) -> Tensor:
+    """Generate for several prompts at once.
+
+    Args:
+        loaded: the model.
+        prompts: token ids; padded on the left, for an encoder on the right.
+        config: fields of `GenerationConfig`.
+        processor: called last, after the processors that `config` asks for.
+        criterion: says which rows are done.
+
+    Returns:
+        New tokens, int64 [rows, longest answer]; what stands behind a row's end means nothing.
+    """
+    longest = max(map(len, prompts))
+    gaps = [longest - len(prompt) for prompt in prompts]
+    # The padding is the row's own first token: whatever it is, it cannot bring in a broken embedding.
+    fill = [[prompt[0]] * gap for prompt, gap in zip(prompts, gaps, strict=True)]
+    if loaded.encoder_decoder:
+        ids = [[*p, *f] for p, f in zip(prompts, fill, strict=True)]
+        mask = [[1] * (longest - gap) + [0] * gap for gap in gaps]
+    else:
+        ids = [[*f, *p] for p, f in zip(prompts, fill, strict=True)]
+        mask = [[0] * gap + [1] * (longest - gap) for gap in gaps]
+    with quiet():
+        made: Tensor = cast(Any, loaded.model).generate(
+            input_ids=torch.tensor(ids, device=loaded.device),
+            attention_mask=torch.tensor(mask, device=loaded.device),
+            generation_config=GenerationConfig(**{"pad_token_id": 0, **config}),
+            logits_processor=LogitsProcessorList([processor]),
+            stopping_criteria=StoppingCriteriaList([criterion]),
+        )
+    return made[:, 1 if loaded.encoder_decoder else longest :]

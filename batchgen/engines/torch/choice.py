@@ -1,0 +1,100 @@
+"""The next token of every row of a batch: penalties, then the sampler, then one trip to the host.
+
+Knows nothing of models or caches: logits come in, tokens go out, in every tier the same way.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from batchgen.decoding.noise import uniforms
+from batchgen.decoding.penalties import History, Penalties
+from batchgen.decoding.sampling import Sampler, logprob
+from batchgen.records import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The tokens of one step.
+
+    Attributes:
+        tokens: int64 [rows], on the model's device.
+        token_ids: the same on the host.
+        finite: False where a row's logits were not finite: its token means nothing.
+        logprobs: natural log-probability of each token under the raw logits; zeros if nobody asked.
+    """
+
+    tokens: Tensor
+    token_ids: list[int]
+    finite: list[bool]
+    logprobs: list[float]
+
+
+Warp = Callable[[Tensor], Tensor]
+"""Scores to scores, [rows, vocab]: between penalties and sampler."""
+
+
+class TokenChooser(Protocol):
+    """Chooses for the rows of one batch, step after step. All rows are at the same step."""
+
+    def choose(self, logits: Tensor, warp: Warp | None = None) -> Choice:
+        """Choose one token a row from raw logits [rows, vocab], which are never changed."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep those rows, in that order."""
+
+
+class Chooser:
+    """The chooser that reads the requests' settings."""
+
+    def __init__(self, requests: Sequence[Request], device: torch.device) -> None:
+        """Read the settings of a batch: one request a row, logits on `device`.
+
+        Penalties count each request's `token_ids` as seen before the answer.
+        """
+        settings = [request.decoding for request in requests]
+        self._device = device
+        self._sampler = Sampler.of(settings, device)
+        self._penalties = Penalties.of(settings, device)
+        self._history: History | None = None
+        if self._penalties.active:
+            self._history = History.of([request.token_ids for request in requests], device)
+        self._seeds = np.array([request.seed for request in requests], dtype=np.uint64)
+        self._logprobs = any(one.logprobs for one in settings)
+        self._step = 0
+
+    def choose(self, logits: Tensor, warp: Warp | None = None) -> Choice:
+        """Choose one token a row from raw logits [rows, vocab], which are never changed."""
+        scores = logits
+        if self._history is not None:
+            scores = self._penalties.apply(logits, self._history)
+        if warp is not None:
+            scores = warp(scores)
+        draw = self._sampler.draw(scores, self._uniforms())
+        if self._history is not None:
+            self._history.append(draw.tokens)
+        self._step += 1
+        token_ids, finite = torch.stack([draw.tokens, draw.finite.long()]).tolist()
+        logprobs = [0.0] * len(token_ids)
+        if self._logprobs:
+            logprobs = logprob(logits, draw.tokens).tolist()
+        return Choice(draw.tokens, token_ids, list(map(bool, finite)), logprobs)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep those rows, in that order."""
+        index = torch.tensor(rows, device=self._device)
+        self._sampler = self._sampler.select(index)
+        self._penalties = self._penalties.select(index)
+        if self._history is not None:
+            self._history = self._history.select(index)
+        self._seeds = self._seeds[list(rows)]
+
+    def _uniforms(self) -> Tensor:
+        if self._sampler.greedy:
+            return torch.empty(0)
+        drawn = uniforms(self._seeds, np.full(len(self._seeds), self._step, dtype=np.int64))
+        return torch.from_numpy(drawn).to(self._device)

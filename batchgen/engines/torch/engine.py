@@ -1,0 +1,182 @@
+"""The engine for local models: sends each request to the tier that can answer it.
+
+    beams                                  ->  beam search, through generate
+    fields that only `generate` knows      ->  generate
+    everything else                        ->  the tier that the probe found right
+
+Knows nothing of how a tier works.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+import torch
+
+from batchgen.engines.base import Decode, Estimate
+from batchgen.engines.torch.batched import BatchedTier
+from batchgen.engines.torch.beams import BeamRunner
+from batchgen.engines.torch.cohort import CohortRunner
+from batchgen.engines.torch.memory import (
+    FreeMemory,
+    free_memory,
+    loaded_memory,
+    planned_memory,
+    release_memory,
+)
+from batchgen.engines.torch.model import (
+    LoadedModel,
+    load_model,
+    pick_device,
+    planned_dtype,
+    read_config,
+)
+from batchgen.engines.torch.probe import probe, probe_generate
+from batchgen.engines.torch.tier import BatchRunner, Setting, Tier
+from batchgen.errors import ModelError
+from batchgen.job.spec import Batching, ModelSpec
+from batchgen.planning.budget import Budget, Device, ModelMemory, budget, limits
+from batchgen.records import Completion, Request
+
+_DEVICES: Mapping[str, Device] = {"cpu": "cpu", "cuda": "cuda", "mps": "mps"}
+
+
+class TorchEngine:
+    """Answers requests with a model in this process."""
+
+    name = "transformers"
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        batching: Batching,
+        decode: Decode,
+        should_stop: Callable[[], bool],
+        free: FreeMemory = free_memory,
+    ) -> None:
+        """Take a loaded model, find its tier and its budget.
+
+        Raises:
+            ModelError: the model cannot generate.
+            ResourceError: not one row fits.
+        """
+        self._loaded = loaded
+        self._setting = Setting(decode, should_stop)
+        verdict = probe(loaded)
+        self._tier_facts = {"tier": verdict.name, "tier_reason": verdict.reason}
+        self._memory = loaded_memory(loaded.model)
+        self._free_bytes = free(loaded.device)
+        fits = _fits(self._memory, loaded.device, self._free_bytes, batching)
+        self._limits = limits(batching, fits)
+        runner = verdict.make(loaded, self._setting)
+        joins = isinstance(runner, CohortRunner) and runner.joins
+        # Prompts whose caches are joined are hardly padded in prefill, so length is no reason to end a batch.
+        limit = replace(self._limits, sort="none") if joins else self._limits
+        self._main: Tier = BatchedTier(runner, limit, loaded.device, self._setting)
+        self._others: dict[int, Tier] = {}
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Answer all requests; see `Engine`.
+
+        Raises:
+            ModelError: a prompt holds a token that the model does not have.
+        """
+        for tier, run in groupby(map(self._checked, requests), self._tier):
+            yield from tier.generate(run)
+            if self._setting.should_stop():
+                return
+
+    def facts(self) -> Mapping[str, object]:
+        """Tier and why, device, formats, budget and counts."""
+        counts = [dict(tier.facts()) for tier in self._others.values()]
+        return {
+            "engine": self.name,
+            **self._tier_facts,
+            **self._loaded.facts(),
+            "kv_bytes_per_token": self._memory.kv_bytes_per_token,
+            "state_bytes_per_row": self._memory.state_bytes_per_row,
+            "free_bytes": self._free_bytes,
+            **self._main.facts(),
+            "through_generate": counts,
+        }
+
+    def close(self) -> None:
+        """Give the model's memory back. The engine answers nothing afterwards."""
+        self._loaded.model.to(device="meta")  # type: ignore[call-arg]
+        release_memory(self._loaded.device)
+
+    def _checked(self, request: Request) -> Request:
+        highest = max(request.token_ids)
+        if highest >= self._loaded.vocab_size:
+            raise ModelError(
+                f"row {request.index}: token {highest} in the prompt, but the model knows tokens below "
+                f"{self._loaded.vocab_size}: tokenizer and model do not belong together",
+                hint="check model.tokenizer, or whether the folder mixes files of two models",
+            )
+        return request
+
+    def _tier(self, request: Request) -> Tier:
+        beams = request.decoding.num_beams
+        if beams == 1 and not request.decoding.generation_kwargs:
+            return self._main
+        if beams not in self._others:
+            self._others[beams] = self._through_generate(beams)
+        return self._others[beams]
+
+    def _through_generate(self, beams: int) -> Tier:
+        limit = replace(
+            self._limits,
+            rows=max(1, self._limits.rows // beams),
+            tokens=max(1, self._limits.tokens // beams),
+        )
+        runner: BatchRunner = BeamRunner(self._loaded, self._setting)
+        if beams == 1:
+            runner = probe_generate(self._loaded).make(self._loaded, self._setting)
+        return BatchedTier(runner, limit, self._loaded.device, self._setting)
+
+
+def open_torch_engine(
+    folder: Path,
+    spec: ModelSpec,
+    *,
+    batching: Batching,
+    decode: Decode,
+    should_stop: Callable[[], bool],
+) -> TorchEngine:
+    """Load a model and make it ready.
+
+    Raises:
+        ModelError: the model cannot be loaded, or cannot generate.
+        ResourceError: no such device, or not enough memory.
+    """
+    loaded = load_model(folder, spec)
+    return TorchEngine(loaded, batching=batching, decode=decode, should_stop=should_stop)
+
+
+def estimate_torch_engine(folder: Path, spec: ModelSpec, *, batching: Batching) -> Estimate:
+    """What the engine would take, from the model's config alone.
+
+    Raises:
+        ModelError: the config cannot be read.
+        ResourceError: no such device, or not enough memory.
+    """
+    device = pick_device(spec.device)
+    config = read_config(folder, spec)
+    dtype = planned_dtype(spec, config, device)
+    memory = planned_memory(config, dtype)
+    free = free_memory(device)
+    return Estimate(
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        weight_bytes=memory.weight_bytes,
+        kv_bytes_per_token=memory.kv_bytes_per_token,
+        free_bytes=free,
+        limits=limits(batching, _fits(memory, device, free, batching)),
+    )
+
+
+def _fits(memory: ModelMemory, device: torch.device, free: int, batching: Batching) -> Budget:
+    kind = _DEVICES[device.type]
+    return budget(memory, free_bytes=free, fraction=batching.memory_fraction, device=kind)

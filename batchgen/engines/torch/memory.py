@@ -1,0 +1,137 @@
+"""What a model takes in memory, measured: cache per token from two tiny forwards, on the device or without weights.
+
+    1 token   b1 bytes of cache          a token takes  b2 - b1
+    2 tokens  b2 bytes of cache          a row takes    b1 - (b2 - b1)   whatever its length
+
+The second line is what recurrent and convolution states take. On the meta device the same two forwards need
+neither weights nor time, so `plan` can say the same numbers. What follows from them is in `planning/budget.py`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    Cache,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from batchgen.engines.torch.model import quiet
+from batchgen.planning.budget import ModelMemory, activation_bytes, free_host_memory
+
+FreeMemory = Callable[[torch.device], int]
+"""Bytes that are free on a device."""
+
+_CPU_REFUSAL = "can't allocate memory"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheNumbers:
+    """How many numbers a cache holds."""
+
+    per_token: int
+    per_row: int
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes free on a device; what torch holds in reserve without using it counts as free."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return free_host_memory()
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what torch keeps for later, after an allocation failed."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that an allocation failed, on any device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _CPU_REFUSAL in str(error)
+
+
+def loaded_memory(model: PreTrainedModel) -> ModelMemory:
+    """What a loaded model takes besides its weights."""
+    return _memory(model, model.config, model.dtype, weight_bytes=0)
+
+
+def planned_memory(config: PreTrainedConfig, dtype: torch.dtype) -> ModelMemory:
+    """What a model would take, from its config alone."""
+    loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    with quiet(), torch.device("meta"):
+        # bfloat16: some expert layers refuse other formats on this device. Only numbers are counted.
+        model = loader.from_config(config, dtype=torch.bfloat16).eval()
+    weights = sum(weight.numel() for weight in model.parameters()) * dtype.itemsize
+    return _memory(model, config, dtype, weight_bytes=weights)
+
+
+def _memory(
+    model: PreTrainedModel, config: PreTrainedConfig, dtype: torch.dtype, *, weight_bytes: int
+) -> ModelMemory:
+    text = config.get_text_config(decoder=True)
+    heads = getattr(text, "num_attention_heads", 1)
+    key_heads = getattr(text, "num_key_value_heads", None) or heads
+    head = getattr(text, "head_dim", None) or text.hidden_size // heads
+    cache = _measured(model) or CacheNumbers(
+        2 * text.num_hidden_layers * key_heads * head, per_row=0
+    )
+    return ModelMemory(
+        weight_bytes=weight_bytes,
+        kv_bytes_per_token=cache.per_token * dtype.itemsize,
+        activation_bytes_per_token=activation_bytes(
+            hidden=text.hidden_size,
+            intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+            attention=(heads + 2 * key_heads) * head,
+            item=dtype.itemsize,
+        ),
+        vocab_size=text.vocab_size,
+        state_bytes_per_row=cache.per_row * dtype.itemsize,
+    )
+
+
+def _measured(model: PreTrainedModel) -> CacheNumbers | None:
+    """The cache of two tiny forwards; None where the model gives none back or cannot run like this."""
+    try:
+        one, two = (_cache_numbers(model, tokens) for tokens in (1, 2))
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        # A few models read a value on the way, which the meta device has not. The config's sizes then serve.
+        return None
+    per_token = two - one
+    return CacheNumbers(per_token, one - per_token) if one else None
+
+
+@torch.inference_mode()
+def _cache_numbers(model: PreTrainedModel, tokens: int) -> int:
+    ids = torch.zeros((1, tokens), dtype=torch.int64, device=model.device)
+    more = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
+    output = model(input_ids=ids, use_cache=True, **more)
+    cache = output.get("past_key_values", output.get("cache_params"))
+    return sum(tensor.numel() for tensor in _tensors(cache) if tensor.is_floating_point())
+
+
+def _tensors(held: object) -> Iterator[Tensor]:
+    """Every tensor of a cache, layer by layer, in whatever containers its layers keep them."""
+    if isinstance(held, Tensor):
+        yield held
+        return
+    inner: Iterable[object] = ()
+    if isinstance(held, dict):
+        inner = held.values()
+    elif isinstance(held, list | tuple):
+        inner = held
+    elif isinstance(held, Cache) or type(held).__module__.startswith("transformers."):
+        inner = vars(held).values()
+    for one in inner:
+        yield from _tensors(one)

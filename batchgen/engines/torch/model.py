@@ -1,0 +1,273 @@
+"""A model in memory: weights from a folder, on a device, in a number format, ready to answer.
+
+Safetensors only, nothing from the network, no code from the folder unless the job says so. A tensor that is missing
+or has another shape stops here: transformers alone would fill it with random numbers. Knows nothing of requests.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.utils import logging
+
+from batchgen.errors import ModelError, ResourceError
+from batchgen.job.spec import ModelSpec
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_CODE_KEYS = ("attn_implementation", "experts_implementation")
+_SHOWN_TENSORS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """Weights on a device.
+
+    Attributes:
+        encoder_decoder: whether prompts go to an encoder, as with T5.
+        vocab_size: token ids from here on have no embedding.
+    """
+
+    model: PreTrainedModel
+    device: torch.device
+    dtype: torch.dtype
+    encoder_decoder: bool
+    vocab_size: int
+
+    def before_answer(self, prompt: Sequence[int]) -> Sequence[int]:
+        """What the decoder reads before the answer: the prompt, or the start token of an encoder-decoder."""
+        if not self.encoder_decoder:
+            return prompt
+        config = self.model.generation_config
+        start = config.decoder_start_token_id
+        return [config.bos_token_id if start is None else start]
+
+    def facts(self) -> Mapping[str, object]:
+        """What decided the numbers."""
+        return {
+            "architecture": type(self.model).__name__,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "attn_implementation": self.model.config._attn_implementation,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        }
+
+
+def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
+    """Load the model that lies in `folder`.
+
+    Raises:
+        ModelError: no such model, damaged or incomplete weights, or weights that only pickle could read.
+        ResourceError: no such device, or too little memory.
+    """
+    device = pick_device(spec.device)
+    config = read_config(folder, spec)
+    loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    options: dict[str, Any] = {
+        "config": config,
+        "dtype": pick_dtype(spec.dtype, device),
+        "use_safetensors": True,
+        "local_files_only": True,
+        "trust_remote_code": spec.trust_remote_code,
+        "output_loading_info": True,
+    }
+    if spec.attn_implementation is not None:
+        options["attn_implementation"] = spec.attn_implementation
+    if spec.gguf_file is not None:
+        options["gguf_file"] = spec.gguf_file
+    with quiet(), _translated(folder, spec):
+        model, report = cast(Any, loader).from_pretrained(folder, **options)
+        model = model.to(device).eval()
+    _refuse_incomplete(folder, report)
+    model.generation_config = _structural(model.generation_config)
+    return LoadedModel(
+        model=model,
+        device=device,
+        dtype=model.dtype,
+        encoder_decoder=bool(config.is_encoder_decoder),
+        vocab_size=model.get_input_embeddings().weight.shape[0],
+    )
+
+
+def read_config(folder: Path, spec: ModelSpec) -> PreTrainedConfig:
+    """The model's config, without its weights.
+
+    Raises:
+        ModelError: there is none, it cannot be read, or it names code to be fetched.
+    """
+    if not folder.is_dir():
+        raise ModelError(
+            f"no such model folder: {folder}", hint="give the folder that holds config.json"
+        )
+    _refuse_foreign_code(folder / "config.json")
+    options = {"gguf_file": spec.gguf_file} if spec.gguf_file else {}
+    with quiet(), _translated(folder, spec):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            folder, trust_remote_code=spec.trust_remote_code, local_files_only=True, **options
+        )
+    return config
+
+
+def pick_device(asked: str) -> torch.device:
+    """The device that `model.device` means; auto is cuda if there is one, else cpu.
+
+    Raises:
+        ResourceError: this machine has no such device.
+    """
+    if asked == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(asked)
+    there = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }[device.type]
+    if (device.index or 0) >= there:
+        raise ResourceError(
+            f"model.device: {asked}: this machine has {there} {device.type} device(s)",
+            hint="leave model.device out to use what there is",
+        )
+    return device
+
+
+def pick_dtype(asked: str, device: torch.device) -> torch.dtype | str:
+    """The dtype that `model.dtype` means; auto is float32 on a CPU, the checkpoint's elsewhere."""
+    if asked != "auto":
+        return _DTYPES[asked]
+    return torch.float32 if device.type == "cpu" else "auto"
+
+
+def planned_dtype(spec: ModelSpec, config: PreTrainedConfig, device: torch.device) -> torch.dtype:
+    """The dtype that a model would have, from its config alone."""
+    dtype = pick_dtype(spec.dtype, device)
+    named = getattr(config, "dtype", None) or torch.float32
+    return named if isinstance(dtype, str) else dtype
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back transformers' own messages and bars: what matters comes as an error or in the manifest."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _translated(folder: Path, spec: ModelSpec) -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise ResourceError(
+            f"{folder}: the weights do not fit in memory: {_first_line(error)}",
+            hint="a smaller model, model.dtype: bfloat16, or another device",
+        ) from error
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
+        raise ModelError(
+            f"{folder}: the model cannot be loaded: {_first_line(error)}",
+            hint=_way_out(folder, spec, error),
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
+
+
+def _way_out(folder: Path, spec: ModelSpec, error: BaseException) -> str:
+    if spec.gguf_file is not None:
+        return (
+            "reading GGUF needs the extra: pip install 'batchgen-llm[demo]'; check model.gguf_file"
+        )
+    if "trust_remote_code" in str(error):
+        return "this model brings its own Python code; `model.trust_remote_code: true` runs it, so read it first"
+    return _about_files(sorted(path.name for path in folder.iterdir()), error)
+
+
+def _about_files(names: Sequence[str], error: BaseException) -> str:
+    pickled = [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
+    tensors = [name for name in names if name.endswith(".safetensors")]
+    if isinstance(error, SafetensorError) or "safetensors" in type(error).__name__.lower():
+        return f"one of {', '.join(tensors)} is damaged or cut short: copy or download it again"
+    if pickled and not tensors:
+        return (
+            f"the weights are only there as {', '.join(pickled)}, a format that can run code when it is read; "
+            "convert them once with `model.save_pretrained(folder, safe_serialization=True)`"
+        )
+    if not tensors:
+        return "the folder should hold config.json and model.safetensors"
+    return "check that the folder is complete and that this version of transformers knows the model"
+
+
+def _refuse_incomplete(folder: Path, report: Mapping[str, Any]) -> None:
+    """Raise if weights would be random numbers. Tied weights are not in `missing_keys`."""
+    missing = sorted(report["missing_keys"])
+    mismatched = sorted(str(key[0]) for key in report["mismatched_keys"])
+    problems = [
+        f"{len(names)} tensor(s) {what}: {', '.join(names[:_SHOWN_TENSORS])}"
+        + (", …" if len(names) > _SHOWN_TENSORS else "")
+        for names, what in (
+            (missing, "missing"),
+            (mismatched, "of another shape than config.json says"),
+        )
+        if names
+    ]
+    if problems:
+        raise ModelError(
+            f"{folder}: {'; '.join(problems)}",
+            hint="the weights are incomplete or belong to another config.json: copy or download the model again",
+        )
+
+
+def _refuse_foreign_code(config: Path) -> None:
+    """Raise if config.json names a repository as its attention code: transformers would ask the network for it."""
+    if not config.is_file():
+        return
+    try:
+        named = _repositories(json.loads(config.read_text("utf-8")))
+    except ValueError:
+        return  # Not JSON: transformers says so in words of its own.
+    if named:
+        raise ModelError(
+            f"{config}: {named[0]} would be fetched and run as code",
+            hint="remove that key, or choose model.attn_implementation: sdpa",
+        )
+
+
+def _repositories(value: object) -> list[str]:
+    if isinstance(value, list):
+        return [name for one in value for name in _repositories(one)]
+    if not isinstance(value, dict):
+        return []
+    own = [
+        f"{key}: {one}"
+        for key, one in value.items()
+        if str(key).lstrip("_").startswith(_CODE_KEYS) and isinstance(one, str) and "/" in one
+    ]
+    return own + [name for one in value.values() for name in _repositories(one)]
+
+
+def _structural(given: GenerationConfig | None) -> GenerationConfig:
+    """What `generate` cannot do without. A model's own sampling settings apply only where the job asks for them."""
+    kept = ("decoder_start_token_id", "bos_token_id", "pad_token_id")
+    return GenerationConfig(**{name: getattr(given, name, None) for name in kept})

@@ -1,0 +1,127 @@
+"""A resolved job as YAML, each value with a comment that says where it came from. Reading it gives the same job.
+
+Secrets are masked: one that came from the environment is written as its `${env:...}` again.
+"""
+
+import re
+from collections.abc import Mapping
+
+import yaml
+from pydantic import BaseModel
+
+from batchgen.job.interpolate import escaped
+from batchgen.job.secrets import looks_secret
+from batchgen.job.spec import Job
+from batchgen.job.tree import Node, Path, child, dotted, find
+from batchgen.job.types import expected_at
+from batchgen.job.yaml_reader import FLOAT, INTEGER
+
+MASK = "***"
+
+_ONLY_ENVIRONMENT = re.compile(r"([^$]|\$\{env:[^}]*\})*")
+_ONE_LINE = 2**31 - 1
+
+
+def dump_job(job: Job, tree: Node, origins: Mapping[str, str], header: str) -> str:
+    """The job as YAML, under a comment. `tree` is what it was made of, for what `${env:...}` filled in."""
+    return f"# {_comment(header)}\n" + "".join(_section(job, (), tree, origins))
+
+
+def _section(section: BaseModel, path: Path, tree: Node, origins: Mapping[str, str]) -> list[str]:
+    lines: list[str] = []
+    indent = "  " * len(path)
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        here = (*path, name)
+        if isinstance(value, BaseModel):
+            lines += [f"{indent}{name}:\n", *_section(value, here, tree, origins)]
+            continue
+        written = _written(value, here, find(tree, here))
+        first, *rest = _yaml({name: written}).split("\n")
+        origin = _comment(origins.get(dotted(here), "default"))
+        lines.append(f"{indent}{first}  # {origin}\n")
+        lines += [f"{indent}{line}\n" if line else "\n" for line in rest]
+    return lines
+
+
+def _written(value: object, path: Path, node: Node | None) -> object:
+    """The value with secrets masked, and with text that `${...}` leaves alone."""
+    if path[0] != "prompt":
+        value = _escaped(value)
+    expected = expected_at(path)
+    if expected is not None and expected.is_free:
+        return _masked(value, node)
+    if isinstance(value, tuple):
+        return [v.model_dump() if isinstance(v, BaseModel) else v for v in value]
+    return value
+
+
+def _escaped(value: object) -> object:
+    if isinstance(value, str):
+        return escaped(value)
+    if isinstance(value, Mapping):
+        return {key: _escaped(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_escaped(inner) for inner in value)
+    return value
+
+
+def _masked(value: object, node: Node | None) -> object:
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        key: (_hidden if looks_secret(key) else _masked)(inner, child(node, key) if node else None)
+        for key, inner in value.items()
+    }
+
+
+def _hidden(value: object, node: Node | None) -> object:
+    """What stands for a secret; numbers and true or false are none."""
+    if isinstance(value, Mapping):
+        return {
+            key: _hidden(inner, child(node, key) if node else None) for key, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_hidden(inner, None) for inner in value]
+    if not isinstance(value, str):
+        return value
+    raw = node.raw if node is not None else ""
+    return raw if raw and _ONLY_ENVIRONMENT.fullmatch(raw) else MASK
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever YAML 1.1 or 1.2 would read as anything but text; never writes an anchor."""
+
+    def ignore_aliases(self, _data: object) -> bool:
+        return True
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    if not re.search(r"[\n\x85\u2028\u2029]", text):
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text)
+    as_block = _BLOCK.fullmatch(text) is not None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if as_block else '"')
+
+
+def _list(dumper: _Dumper, items: list[object] | tuple[object, ...]) -> yaml.SequenceNode:
+    flow = not any(isinstance(item, Mapping | list | tuple) for item in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=flow)
+
+
+_BLOCK = re.compile(r"\S[^\r\x85\u2028\u2029\t]*\n?")
+"""Text that a block after | holds as it is, in every YAML reader."""
+
+_Dumper.add_representer(str, _text)
+_Dumper.add_representer(list, _list)
+_Dumper.add_representer(tuple, _list)
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789."))
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:int", INTEGER, list("-+0123456789"))
+
+
+def _yaml(value: object) -> str:
+    text = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, width=_ONE_LINE, sort_keys=False)
+    return text.removesuffix("\n")
+
+
+def _comment(text: str) -> str:
+    return text if text.isprintable() else repr(text)

@@ -1,0 +1,133 @@
+"""What pydantic found wrong, as problems that point into the file and speak of the job, not of pydantic."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from batchgen.errors import Problem
+from batchgen.job.hints import scalar_text, unknown_key_hint, wrong_value_hint
+from batchgen.job.tree import (
+    COMMAND_LINE,
+    PROFILE,
+    Node,
+    Path,
+    child,
+    dotted,
+    find,
+    nearest,
+    parsed,
+)
+from batchgen.job.types import expected_at
+
+_ENOUGH = 200
+"""Findings after which the rest is not worth explaining."""
+
+_REQUIRED: Mapping[str, str] = {
+    "version": "write version: 1",
+    "name": "write name: my-job",
+    "input": "write input: {path: data/*.csv}",
+    "input.path": "a file, a folder, a glob or a list of them",
+    "model": "write model: demo:smollm2-135m, a folder or a model id",
+    "output": "write output: {path: out/my-job}",
+    "output.path": "the folder that the run writes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that does not fit the schema. `whole` says that it is about a section, not about one value."""
+
+    path: Path
+    message: str
+    hint: str
+    whole: bool = False
+
+
+def explain(error: ValidationError, tree: Node) -> list[Finding]:
+    """Every finding once. The several errors of a union become one, which names all that was allowed."""
+    findings: dict[Path, Finding] = {}
+    for one in error.errors(include_url=False, include_context=False):
+        kind = one["type"]
+        path = _path(one["loc"], tree, kind)
+        if kind == "extra_forbidden":
+            findings[path] = Finding(path, "unknown key", unknown_key_hint(path))
+        elif kind == "missing":
+            findings[path] = Finding(path, "is required", _REQUIRED.get(dotted(path), ""))
+        elif kind == "value_error":
+            findings[path] = _of_validator(path, one["msg"].removeprefix("Value error, "))
+        elif path not in findings:
+            findings[path] = _of_value(path, tree, kind)
+        if len(findings) > _ENOUGH:
+            break
+    outer = {path[:-1] for path in findings if path and isinstance(path[-1], int)}
+    return [finding for path, finding in findings.items() if path not in outer]
+
+
+def placed(tree: Node, path: Path, message: str, hint: str = "") -> Problem:
+    """A problem with its place: that of the key, or of what encloses it if the key is not there."""
+    node = nearest(tree, path)
+    key = dotted(path)
+    if node.origin == COMMAND_LINE:
+        message += " (given by --set)"
+    if node.origin.startswith(PROFILE):
+        key = f"profiles.{node.origin.removeprefix(PROFILE)}.{key}"
+    place = node.place
+    return Problem(key, message, hint, place.line, place.column, place.file)
+
+
+def located(tree: Node, problems: Sequence[Problem]) -> list[Problem]:
+    """Problems that know only their key, with their places."""
+    return [p if p.line else placed(tree, parsed(p.key), p.message, p.hint) for p in problems]
+
+
+def _path(loc: Sequence[int | str], tree: Node, kind: str) -> Path:
+    """The path in the file. Pydantic's names for members of a union are in no file, and are left out."""
+    path: Path = ()
+    node = tree
+    for position, step in enumerate(loc):
+        inner = child(node, step)
+        if inner is not None:
+            path, node = (*path, step), inner
+        elif position == len(loc) - 1 and kind in ("missing", "extra_forbidden"):
+            path = (*path, step)
+    return path
+
+
+def _of_value(path: Path, tree: Node, kind: str) -> Finding:
+    node = find(tree, path)
+    expected = expected_at(path)
+    if node is None or expected is None:
+        return Finding(path, "has a value that does not fit", "")
+    hint = wrong_value_hint(expected, node.value)
+    if kind == "string_pattern_mismatch":
+        return Finding(path, f"found {_found(node)}, which does not fit", expected.description)
+    return Finding(path, f"expected {expected}; found {_found(node)}", hint)
+
+
+def _of_validator(path: Path, message: str) -> Finding:
+    """A message of our own validators. It starts with the key that it is about, which is then pointed at."""
+    expected = expected_at(path)
+    whole = expected is not None and expected.section is not None
+    named = parsed(message.split(" ", 1)[0].rstrip(":"))
+    for candidate in ((*path, *named), named):
+        if named and expected_at(candidate) is not None:
+            return Finding(candidate, message, "", whole)
+    return Finding(path, message, "", whole)
+
+
+def _found(node: Node) -> str:
+    value = node.value
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, tuple):
+        return f"a list of {len(value)}" if value else "an empty list"
+    shown = _found_text(value, node.raw) if isinstance(value, str) else scalar_text(value)
+    return f"{shown} (from {node.raw[:60]})" if node.raw else shown
+
+
+def _found_text(text: str, raw: str) -> str:
+    if "${env:" in raw:
+        return "another text"  # it may be a secret
+    shown = text if len(text) <= 40 else text[:39] + "…"
+    return f"the text {shown!r}" if text else "an empty text"

@@ -1,0 +1,98 @@
+"""What a set of settings is, as one number; and in what two sets differ.
+
+Settings are plain values under dotted keys or nested mappings. Knows nothing of which settings matter.
+"""
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import PurePath
+
+from batchgen.job.secrets import looks_secret
+
+
+class Absent(Enum):
+    """Stands for a setting that is not there, which is not the same as null."""
+
+    ABSENT = "not set"
+
+
+ABSENT = Absent.ABSENT
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A setting that is not what it was. `old` or `new` is `ABSENT` where there is none."""
+
+    key: str
+    old: object
+    new: object
+
+    def __str__(self) -> str:
+        """Such as "decoding.temperature was 0.0, is 0.7". Long values are shortened, secrets left out."""
+        if looks_secret(self.key.rpartition(".")[2]):
+            return f"{self.key} was another"
+        return f"{self.key} was {_shown(self.old)}, is {_shown(self.new)}"
+
+
+def fingerprint(settings: Mapping[str, object]) -> str:
+    """SHA-256, in hex, of the settings as canonical JSON: the order of keys and list or tuple do not matter.
+
+    Raises:
+        TypeError: a value, or a key, that JSON cannot hold.
+        ValueError: a number that is not finite.
+    """
+    return hashlib.sha256(_canonical(settings).encode("ascii")).hexdigest()
+
+
+def differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[Difference]:
+    """The settings that differ, by dotted key in alphabetical order. Lists are compared as a whole."""
+    before = dict(_flat(json.loads(_canonical(old))))
+    after = dict(_flat(json.loads(_canonical(new))))
+    return [
+        Difference(key, before.get(key, ABSENT), after.get(key, ABSENT))
+        for key in sorted(before.keys() | after.keys())
+        # True == 1 and 1 == 1.0 in Python, but not in a fingerprint.
+        if _text(before.get(key, ABSENT)) != _text(after.get(key, ABSENT))
+    ]
+
+
+def _canonical(settings: object) -> str:
+    return json.dumps(_plain(settings), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        if odd := [key for key in value if not isinstance(key, str)]:
+            raise TypeError(f"a setting's key must be text, found {type(odd[0]).__name__}")
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, AbstractSet):
+        return sorted((_plain(inner) for inner in value), key=_text)
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    return value.isoformat() if isinstance(value, dt.date) else value
+
+
+def _flat(value: Mapping[str, object], outer: str = "") -> Iterator[tuple[str, object]]:
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            yield from _flat(inner, f"{outer}{key}.")
+        else:
+            yield f"{outer}{key}", inner
+
+
+def _text(value: object) -> str:
+    return "" if value is ABSENT else json.dumps(value, sort_keys=True)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Absent):
+        return value.value
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -1,0 +1,163 @@
+"""`${...}` in the text of a job: the environment, the date, variables, the job's name and folder.
+
+One pass: what is filled in is never looked at again. `$${` stands for `${` itself. Prompts are left alone, since
+they may hold shell or JavaScript. Knows nothing of what a job may say otherwise.
+"""
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+from batchgen.errors import Problem
+from batchgen.job.tree import Node, Scalar, children, dotted
+from batchgen.job.tree import Path as Keys
+
+MAX_TEXT = 4 * 2**20
+"""Characters that one job may expand to: variables of variables are not possible, long ones many times are."""
+
+_PLACEHOLDER = re.compile(r"\$\$\{|\$\{(?P<inside>[^}]*)(?P<close>\}?)")
+_VARIABLE = re.compile(r"\$\{vars\.([^}]*)\}")
+_ENVIRONMENT = re.compile(r"env:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)
+_DATE_FIELDS = "aAbBdGjmuVyY%"
+
+
+class _Unknown(Exception):  # noqa: N818 - it never leaves this module
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(slots=True)
+class Placeholders:
+    """What `${...}` may stand for, and the problems met so far.
+
+    Attributes:
+        folders: the folder of each file of the job, by the name in its nodes' places, for `${here}`.
+        values: `name` and `vars.NAME`, as far as they are known.
+    """
+
+    environment: Mapping[str, str]
+    date: dt.date
+    folders: Mapping[str, Path]
+    values: dict[str, Scalar] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    _spent: int = 0
+
+    def fill(self, node: Node, path: Keys) -> Node:
+        """The node with every text in it filled in. A lone `${vars.x}` keeps the variable's type."""
+        if isinstance(node.value, Mapping):
+            inner = {key: self.fill(child, (*path, key)) for key, child in node.value.items()}
+            return Node(inner, node.place, node.origin)
+        if isinstance(node.value, tuple):
+            items = tuple(self.fill(child, (*path, i)) for i, child in enumerate(node.value))
+            return Node(items, node.place, node.origin)
+        if not isinstance(node.value, str) or "${" not in node.value:
+            return node
+        return self._fill_text(node, node.value, path)
+
+    def fill_job(self, tree: Node, variables: Node | None) -> Node:
+        """The job with everything but its prompts filled in: first the variables, then the name, then the rest."""
+        for key, node in children(variables).items() if variables else ():
+            filled = self.fill(node, ("vars", key))
+            if isinstance(filled.value, Mapping | tuple):
+                message = "expected text, a number or true/false; found a list or a mapping"
+                self._note(node, ("vars", key), message)
+            elif filled.value is not None:
+                self.values[f"vars.{key}"] = filled.value
+        entries = dict(children(tree))
+        if "name" in entries:
+            entries["name"] = self.fill(entries["name"], ("name",))
+            if isinstance(entries["name"].value, str):
+                self.values["name"] = entries["name"].value
+        rest = {k: v for k, v in entries.items() if k not in ("name", "prompt")}
+        entries |= {key: self.fill(node, (key,)) for key, node in rest.items()}
+        return Node(entries, tree.place, tree.origin)
+
+    def _fill_text(self, node: Node, text: str, path: Keys) -> Node:
+        lone = _VARIABLE.fullmatch(text)
+        value: Scalar
+        try:
+            value = self._variable(lone[1]) if lone else self._replaced(text, node.place.file)
+        except _Unknown as unknown:
+            self._note(node, path, unknown.message, unknown.hint)
+            return node
+        return Node(value, node.place, node.origin, raw=text)
+
+    def _replaced(self, text: str, file: str) -> str:
+        parts: list[str] = []
+        end = 0
+        for match in _PLACEHOLDER.finditer(text):
+            filled = "${" if match["inside"] is None else self._meaning(match, file)
+            parts += (text[end : match.start()], filled)
+            end = match.end()
+            self._spent += len(filled)
+            if self._spent > MAX_TEXT:
+                raise _Unknown(
+                    f"the placeholders of this job make more than {MAX_TEXT:,} characters"
+                )
+        return "".join((*parts, text[end:]))
+
+    def _meaning(self, match: re.Match[str], file: str) -> str:
+        inside = match["inside"]
+        if not match["close"]:
+            raise _Unknown(
+                "a ${ that is not closed", "close it with }, or write $${ for a plain ${"
+            )
+        if environment := _ENVIRONMENT.fullmatch(inside):
+            return self._environment(environment["name"], environment["default"])
+        if inside == "date":
+            return self.date.isoformat()
+        if inside.startswith("date:"):
+            return self._date(inside.removeprefix("date:"))
+        if inside == "here":
+            return str(self.folders[file])
+        return _as_text(self._variable(inside.removeprefix("vars."), inside))
+
+    def _variable(self, name: str, inside: str = "") -> Scalar:
+        key = inside or f"vars.{name}"
+        if key in self.values:
+            return self.values[key]
+        known = ["env:NAME", "env:NAME:-default", "date", "date:%Y%m%d", "here", *self.values]
+        near = get_close_matches(key[:60], known, 1)
+        hint = f"did you mean ${{{near[0]}}}?" if near else "write $${ for a plain ${"
+        shown = key if len(key) <= 60 else key[:59] + "…"
+        message = f"unknown placeholder ${{{shown}}}; known here: {', '.join(known[:20])}"
+        raise _Unknown(message, hint)
+
+    def _environment(self, name: str, default: str | None) -> str:
+        value = self.environment.get(name, "")
+        if not value:
+            if default is not None:
+                return default
+            hint = f"export {name}=…, or give a default: ${{env:{name}:-value}}"
+            raise _Unknown(f"the environment variable {name} is not set, or empty", hint)
+        if any("\ud800" <= c <= "\udfff" for c in value):
+            raise _Unknown(f"the environment variable {name} is not UTF-8 text", "export it anew")
+        return value
+
+    def _date(self, form: str) -> str:
+        def part(match: re.Match[str]) -> str:
+            if not match[1] or match[1] not in _DATE_FIELDS:
+                hint = "such as %Y%m%d; known: " + " ".join(f"%{c}" for c in _DATE_FIELDS)
+                raise _Unknown(f"unknown date field {match[0]}", hint)
+            return self.date.strftime(match[0])
+
+        return re.sub("%(.?)", part, form, flags=re.DOTALL)
+
+    def _note(self, node: Node, path: Keys, message: str, hint: str = "") -> None:
+        place = node.place
+        key = dotted(path)
+        self.problems.append(Problem(key, message, hint, place.line, place.column, place.file))
+
+
+def escaped(text: str) -> str:
+    """Text that means itself after `${...}` was filled in."""
+    return text.replace("${", "$${")
+
+
+def _as_text(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

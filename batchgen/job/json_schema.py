@@ -1,0 +1,124 @@
+"""The JSON schema of job files, for editors that complete and check while one types.
+
+It allows what the loader allows beside the schema of `Job`: synonyms, `extends`, `vars`, `profiles`, null for any
+key, and `${...}` for any value. It does not know which settings go together; the loader does.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+from pydantic import BaseModel
+
+from batchgen.job.merge import SYNONYMS
+from batchgen.job.spec import Decoding, Job, PromptMessage, PromptSpec
+
+_DIALECT = "http://json-schema.org/draft-07/schema#"
+_ONE_OR_MORE_FILES = {
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "array", "items": {"type": "string", "minLength": 1}},
+        {"type": "null"},
+    ]
+}
+_NULL = {"type": "null"}
+_PLACEHOLDER = {"type": "string", "pattern": r"\$\{"}
+
+
+def job_schema() -> dict[str, Any]:
+    """The schema, draft-07, as plain values ready for `json.dumps`."""
+    generated = Job.model_json_schema(ref_template="#/definitions/{model}")
+    sections: dict[str, Any] = generated["$defs"]
+    for name, section in sections.items():
+        if name == PromptSpec.__name__:
+            _loosen(section, [_NULL])
+        elif name != PromptMessage.__name__:  # the items of a list do not merge: they must be whole
+            _loosen(section, [_NULL, _PLACEHOLDER])
+    _add_synonyms(sections[Decoding.__name__]["properties"])
+    properties = _loosen({"properties": generated["properties"]}, [_NULL])["properties"]
+    properties["model"] = {
+        "description": "Path of the model, or a mapping.",
+        "anyOf": [{"type": "string", "minLength": 1}, *properties["model"]["anyOf"]],
+    }
+    layer = {"type": "object", "additionalProperties": False, "properties": properties}
+    return {
+        "$schema": _DIALECT,
+        "$id": "urn:batchgen:job:v1",
+        "title": "batchgen job",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"$schema": {"type": "string"}, **properties, **_loader_keys()},
+        # With a base file underneath, any part of a job may be left to it.
+        "if": {"not": {"required": ["extends"]}},
+        "then": _required(),
+        "definitions": {**sections, "Profile": {**layer, "properties": _profile(properties)}},
+    }
+
+
+def _loosen(section: dict[str, Any], extra: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Let every key hold the extra values too, and require none: layers may be partial."""
+    section.pop("required", None)
+    for name, value in section["properties"].items():
+        described = {k: value[k] for k in ("description", "default") if value.get(k) is not None}
+        rest = {
+            k: v for k, v in value.items() if k not in ("title", "description", "default", "anyOf")
+        }
+        allowed = value.get("anyOf", [rest])
+        more = [one for one in extra if one not in allowed]
+        if name == "stop_strings":
+            more.append({"type": "string", "minLength": 1})
+        section["properties"][name] = {**described, "anyOf": [*allowed, *deepcopy(more)]}
+    return section
+
+
+def _add_synonyms(properties: dict[str, Any]) -> None:
+    for synonym, name in SYNONYMS.items():
+        same = deepcopy(properties[name])
+        properties[synonym] = {**same, "description": f"The same as {name}."}
+
+
+def _loader_keys() -> dict[str, Any]:
+    return {
+        "extends": {
+            "description": "Base file or files, merged underneath.",
+            **deepcopy(_ONE_OR_MORE_FILES),
+        },
+        "vars": _variables(),
+        "profiles": {
+            "description": "Named settings over those of the job: --profile NAME.",
+            "anyOf": [
+                {
+                    "type": "object",
+                    "additionalProperties": {
+                        "anyOf": [{"$ref": "#/definitions/Profile"}, {"type": "null"}]
+                    },
+                },
+                {"type": "null"},
+            ],
+        },
+    }
+
+
+def _variables() -> dict[str, Any]:
+    scalar = {"type": ["string", "number", "boolean", "null"]}
+    return {
+        "description": "Values for ${vars.NAME}.",
+        "anyOf": [{"type": "object", "additionalProperties": scalar}, {"type": "null"}],
+    }
+
+
+def _profile(properties: dict[str, Any]) -> dict[str, Any]:
+    return {**deepcopy(properties), "vars": _variables()}
+
+
+def _required() -> dict[str, Any]:
+    """What a job without a base file must say; inside sections too."""
+    within: dict[str, Any] = {}
+    for name, field in Job.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            keys = [key for key, inner in section.model_fields.items() if inner.is_required()]
+            if keys:
+                within[name] = {"if": {"type": "object"}, "then": {"required": keys}}
+    required = [name for name, field in Job.model_fields.items() if field.is_required()]
+    return {"required": required, "properties": within}

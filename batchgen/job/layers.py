@@ -1,0 +1,232 @@
+"""The files of a job: the job itself and the base files that it extends, read into layers.
+
+Knows how files refer to each other, not what they may say.
+"""
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+from batchgen.errors import JobFileError, Problem
+from batchgen.job.interpolate import Placeholders
+from batchgen.job.merge import canonical, merge
+from batchgen.job.tree import Node, children, find
+from batchgen.job.yaml_reader import read_yaml
+
+MAX_BYTES = 2**20
+MAX_PROBLEMS = 100
+"""More are counted, not shown."""
+MAX_FILES = 50
+"""Base files of one job, counted each time one is named."""
+
+NEWEST_VERSION = 1
+MINIMAL_JOB = """\
+version: 1
+name: my-job
+input: {path: data/questions.csv}
+prompt: {user: "Answer in one sentence: {{ question }}"}
+model: demo:smollm2-135m
+output: {path: out/my-job}
+"""
+
+
+@dataclass(slots=True)
+class Layers:
+    """What has been read so far: texts and folders by the name that messages show, and the problems."""
+
+    environment: Mapping[str, str]
+    date: dt.date
+    texts: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, Path] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    bases: int = 0
+
+    def placeholders(self) -> Placeholders:
+        """What `${...}` may stand for: no variables and no name yet."""
+        return Placeholders(self.environment, self.date, self.folders)
+
+    def error(self, problems: Sequence[Problem]) -> JobFileError:
+        """The failure that shows these problems, each with the line that it is about."""
+        return shown_at_once(problems, self.texts)
+
+
+def shown_at_once(problems: Sequence[Problem], texts: Mapping[str, str]) -> JobFileError:
+    """The failure that shows these problems. `texts` holds the job's file first, then its base files."""
+    file = next(iter(texts), "")
+    shown = list(dict.fromkeys(problems))
+    if (more := len(shown) - MAX_PROBLEMS) > 0:
+        shown = [*shown[:MAX_PROBLEMS], Problem("", f"and {more} more problems", file=file)]
+    return JobFileError(shown, file=file, text=texts.get(file, ""), texts=texts)
+
+
+def read_layers(file: Path, layers: Layers) -> Node:
+    """The job merged over its base files. Problems are noted in `layers`.
+
+    Raises:
+        JobFileError: a file is not there, is not readable as a mapping, or is of a newer version: nothing else
+            can be said about the job then.
+    """
+    return _read(file, "job", (), layers)
+
+
+def _read(file: Path, origin: str, chain: tuple[Path, ...], layers: Layers) -> Node:
+    name = str(file)
+    layers.folders[name] = _folder(file)
+    text = layers.texts[name] = _text(file)
+    reading = read_yaml(text, file=name, origin=origin)
+    layers.problems += reading.problems
+    top = reading.top
+    if top is None or not isinstance(top.value, Mapping):
+        raise layers.error(layers.problems or [_no_mapping(top, name)])
+    _refuse_newer(top, layers)
+    top = canonical(top, layers.problems)
+    here = _File(file, origin, (*chain, _identity(file)))
+    merged: Node | None = None
+    for base in _bases(top, here, layers):
+        merged = merge(merged, base) if merged is not None else base
+    return merge(merged, top) if merged is not None else top
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of the job: its label in origins, and the files that led to it, itself last."""
+
+    path: Path
+    origin: str
+    chain: tuple[Path, ...]
+
+
+def _bases(top: Node, here: _File, layers: Layers) -> Iterator[Node]:
+    """The base files of a file, lowest first."""
+    extends = children(top).get("extends")
+    if extends is None or extends.value is None:
+        return
+    outer = Path(here.origin).parent if len(here.chain) > 1 else Path()
+    for node in extends.value if isinstance(extends.value, tuple) else (extends,):
+        placeholders = layers.placeholders()
+        filled = placeholders.fill(node, ("extends",)).value
+        path = _base_path(here.path, filled) if isinstance(filled, str) and filled else None
+        layers.bases += 1
+        if placeholders.problems:
+            raise layers.error([*layers.problems, *placeholders.problems])
+        if path is None:
+            raise _refused(layers, node, "expected the name of a file, or a list of them")
+        if _identity(path) in here.chain:
+            way = " -> ".join(p.name for p in (*here.chain, path))
+            raise _refused(layers, node, f"the files extend each other in a circle: {way}")
+        if layers.bases > MAX_FILES:
+            raise _refused(layers, node, f"more than {MAX_FILES} base files")
+        if not _is_file(path):
+            raise _refused(layers, node, f"no such file: {path}", _others(path))
+        yield _read(path, str(outer / str(filled)), here.chain, layers)
+
+
+def _refused(layers: Layers, node: Node, message: str, hint: str = "") -> JobFileError:
+    place = node.place
+    problem = Problem("extends", message, hint, place.line, place.column, place.file)
+    return layers.error([*layers.problems, problem])
+
+
+def _base_path(file: Path, written: str) -> Path | None:
+    try:
+        return file.parent / Path(written).expanduser()
+    except RuntimeError:  # ~name of no known user
+        return None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long
+        return False
+
+
+def _text(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise _unreadable(file, error) from error
+    name = str(file)
+    if len(data) > MAX_BYTES:
+        message = f"is larger than {MAX_BYTES:,} bytes"
+        hint = "is this the data instead of the job? Long prompts go into files: prompt.file"
+        raise JobFileError([Problem("", message, hint)], file=name)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        message = "not UTF-8 text: it starts like UTF-16"
+        raise JobFileError([Problem("", message, "save it as UTF-8", 1, 1)], file=name)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(error, data, name) from error
+
+
+def _unreadable(file: Path, error: Exception) -> JobFileError:
+    if isinstance(error, FileNotFoundError):
+        return JobFileError([Problem("", "no such file", _others(file))], file=str(file))
+    if isinstance(error, IsADirectoryError):
+        hint = "name the job file in it"
+        return JobFileError([Problem("", "is a folder; expected a file", hint)], file=str(file))
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return JobFileError([Problem("", f"cannot be read: {reason}")], file=str(file))
+
+
+def _not_utf8(error: UnicodeDecodeError, data: bytes, name: str) -> JobFileError:
+    before = data[: error.start].decode("utf-8-sig", errors="replace").splitlines(keepends=True)
+    last = before[-1] if before else ""
+    line, column = (
+        (len(before) + 1, 1)
+        if last.endswith(("\n", "\r"))
+        else (max(len(before), 1), len(last) + 1)
+    )
+    byte = data[error.start]
+    message = f"not UTF-8 text: byte 0x{byte:02x} at offset {error.start}"
+    return JobFileError([Problem("", message, "save it as UTF-8", line, column)], file=name)
+
+
+def _others(path: Path) -> str:
+    """The job file that was probably meant."""
+    try:
+        names = [p.name for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml")]
+    except OSError:
+        return ""
+    near = get_close_matches(path.name, names[:1000], 1, cutoff=0.5)
+    return f"did you mean {path.parent / near[0]}?" if near else ""
+
+
+def _no_mapping(top: Node | None, name: str) -> Problem:
+    if top is None or top.value is None:
+        minimal = MINIMAL_JOB.replace("\n", "\n         ").rstrip()
+        return Problem("", "is empty", f"a minimal job is:\n         {minimal}", 1, 1, name)
+    found = "a list" if isinstance(top.value, tuple) else "a single value"
+    hint = "start with version: 1 and name: my-job"
+    place = top.place
+    message = f"expected a mapping at the top, found {found}"
+    return Problem("", message, hint, place.line, place.column, name)
+
+
+def _refuse_newer(top: Node, layers: Layers) -> None:
+    version = find(top, ("version",))
+    if version is None or isinstance(version.value, bool) or not isinstance(version.value, int):
+        return
+    if version.value > NEWEST_VERSION:
+        place = version.place
+        message = (
+            f"version {version.value} needs a newer batchgen; this one reads up to {NEWEST_VERSION}"
+        )
+        hint = "pip install -U batchgen-llm"
+        problem = Problem("version", message, hint, place.line, place.column, place.file)
+        raise layers.error([problem])
+
+
+def _folder(file: Path) -> Path:
+    return file.parent.resolve()
+
+
+def _identity(file: Path) -> Path:
+    try:
+        return file.resolve()
+    except (OSError, RuntimeError):
+        return file.absolute()

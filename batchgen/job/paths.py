@@ -1,0 +1,190 @@
+"""Paths in a job: relative ones count from the file that they are written in, and the output stays off the input.
+
+Knows nothing of what the files hold; globs are not expanded here.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from batchgen.errors import Problem
+from batchgen.job.spec import Job
+from batchgen.job.tree import Node, dotted, find, replaced
+from batchgen.job.tree import Path as Keys
+
+_FILES: tuple[Keys, ...] = (
+    ("input", "path"),
+    ("prompt", "file"),
+    ("prompt", "chat_template"),
+    ("output", "path"),
+)
+_MODELS: tuple[Keys, ...] = (("model", "path"), ("model", "tokenizer"))
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_LONGEST = 4096
+_WILD = re.compile(r"[*?\[]")
+_WRITTEN = ("responses.parquet", "metrics.parquet", "manifest.json", "job.yaml")
+"""What a run leaves in its folder that a glob could pick up; and the folder `responses` with its parts."""
+
+
+class _NoPathError(Exception):
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def absolute_paths(tree: Node, folders: Mapping[str, Path], problems: list[Problem]) -> Node:
+    """The job with absolute paths. `folders` holds the folder of each file of the job, by its name in places."""
+    for keys in (*_FILES, *_MODELS):
+        node = find(tree, keys)
+        if node is None:
+            continue
+        if isinstance(node.value, tuple):
+            items = tuple(_absolute(item, keys, folders, problems) for item in node.value)
+            node = Node(items, node.place, node.origin, node.raw)
+        tree = replaced(tree, keys, _absolute(node, keys, folders, problems))
+    return tree
+
+
+def output_problem(job: Job, file: Path) -> str:
+    """Why the job may not write where it wants to; empty if it may.
+
+    Reading a folder while writing into it would feed a run its own answers; an output folder around the input or
+    around the job file would be moved aside by `--fresh`.
+    """
+    output = _real(Path(job.output.path))
+    if _real(file).is_relative_to(output) and not _is_record_of_run(file, output):
+        return f"the job file itself would lie in the output folder {output}"
+    paths = (job.input.path,) if isinstance(job.input.path, str) else job.input.path
+    for text in paths:
+        if relation := _relation(Path(text), output):
+            return f"the output folder {output} {relation} {text}"
+    return ""
+
+
+def _absolute(node: Node, keys: Keys, folders: Mapping[str, Path], problems: list[Problem]) -> Node:
+    text = node.value
+    folder = folders[node.place.file]
+    if not isinstance(text, str) or not _is_path(text, keys, folder):
+        return node
+    try:
+        return replace(node, value=str(_joined(folder, _followed(text, keys))))
+    except _NoPathError as error:
+        place = node.place
+        problem = Problem(
+            dotted(keys), str(error), error.hint, place.line, place.column, place.file
+        )
+        problems.append(problem)
+        return node
+
+
+def _is_path(text: str, keys: Keys, folder: Path) -> bool:
+    """Whether the text is a path, not a word such as "none" and not the id of a model."""
+    if not text or (keys == ("prompt", "chat_template") and text in ("auto", "none")):
+        return False
+    if keys not in _MODELS:
+        return True
+    if text.startswith(("./", "../", "/", "~")) or text in (".", ".."):
+        return True
+    try:
+        return (folder / text).is_dir()
+    except OSError:  # such as a name that is too long for the file system
+        return False
+
+
+def _followed(text: str, keys: Keys) -> Path:
+    if keys[0] == "prompt" and "${" in text:
+        hint = "write the path out; every section but prompt may use ${...}"
+        raise _NoPathError("${...} is not filled in under prompt", hint)
+    if len(text) > _LONGEST:
+        raise _NoPathError(f"a path of {len(text):,} characters", f"at most {_LONGEST:,}")
+    if _ADDRESS.match(text):
+        raise _NoPathError(
+            "an address; expected a path on this machine", "copy the files here first"
+        )
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise _NoPathError("no user of that name has a home", "write the path out") from error
+
+
+def _joined(folder: Path, path: Path) -> Path:
+    """Absolute, and without `..`, which is resolved through links as the system would."""
+    parts = (folder / path).parts
+    if ".." not in parts:
+        return Path(*parts)
+    last = len(parts) - parts[::-1].index("..")
+    return _real(Path(*parts[:last])).joinpath(*parts[last:])
+
+
+def _relation(pattern: Path, output: Path) -> str:
+    parts = pattern.parts
+    wild = next((i for i, part in enumerate(parts) if _WILD.search(part)), len(parts))
+    if wild < len(parts) and not _exists(pattern):
+        fixed = _real(Path(*parts[:wild]))
+        if fixed.is_relative_to(output):
+            return "is around the input"
+        reached = _reaches((*fixed.parts, *parts[wild:]), output)
+        return "would be read by the input" if reached else ""
+    source = _real(pattern)
+    if source == output:
+        return "is the input"
+    if source.is_relative_to(output):
+        return "is around the input"
+    return "is inside the input" if output.is_relative_to(source) else ""
+
+
+def _reaches(pattern: tuple[str, ...], output: Path) -> bool:
+    """Whether a recursive glob finds the output folder, a folder around it, or a file that the run writes."""
+    states = _skipped({0}, pattern)
+    for part in output.parts:
+        states = _advanced(states, pattern, part)
+        if len(pattern) in states:
+            return True
+    written = [*((name,) for name in _WRITTEN), ("responses",), ("responses", "part-00000.parquet")]
+    for parts in written:
+        ahead = states
+        for part in parts:
+            ahead = _advanced(ahead, pattern, part)
+        if len(pattern) in ahead:
+            return True
+    return False
+
+
+def _advanced(states: set[int], pattern: tuple[str, ...], part: str) -> set[int]:
+    """The positions in the glob that are possible after one more part of a path."""
+    inside = [i for i in states if i < len(pattern)]
+    stay = {i for i in inside if pattern[i] == "**"}
+    step = {i + 1 for i in inside if pattern[i] != "**" and fnmatchcase(part, pattern[i])}
+    return _skipped(stay | step, pattern)
+
+
+def _skipped(states: set[int], pattern: tuple[str, ...]) -> set[int]:
+    """The same and what ** allows when it stands for no folder at all."""
+    found = set(states)
+    for i in sorted(states):
+        after = i
+        while after < len(pattern) and pattern[after] == "**":
+            after += 1
+            found.add(after)
+    return found
+
+
+def _real(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # a circle of links: then it is no folder of ours either
+        return path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _is_record_of_run(file: Path, output: Path) -> bool:
+    """Whether the job file is the copy that a run left in its own folder, from which it may be run again."""
+    return _real(file) == output / "job.yaml" and _exists(output / ".batchgen")

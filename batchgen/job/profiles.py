@@ -1,0 +1,88 @@
+"""Profiles: named layers inside a job file, of which one may be chosen.
+
+All of them are checked, so that a typing error in the one for production shows on the day it is made.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+
+from batchgen.errors import Problem
+from batchgen.job.check import check, problem_at
+from batchgen.job.explain import placed
+from batchgen.job.layers import Layers
+from batchgen.job.merge import merge, relabelled
+from batchgen.job.tree import PROFILE, Node, Place, children, dotted, find
+
+MAX_PROFILES = 100
+_NOT_INSIDE = ("extends", "profiles", "$schema")
+
+
+def profiles_of(merged: Node, problems: list[Problem]) -> dict[str, Node]:
+    """The profiles of a job by name, their values labelled with it. What is no profile is a problem."""
+    section = children(merged).get("profiles")
+    if section is None or section.value is None:
+        return {}
+    if not isinstance(section.value, Mapping):
+        message = "expected a mapping of names to settings"
+        problems.append(
+            problem_at(section, "profiles", message, "such as smoke: {input: {limit: 8}}")
+        )
+        return {}
+    if len(section.value) > MAX_PROFILES:
+        problems.append(problem_at(section, "profiles", f"more than {MAX_PROFILES} profiles"))
+        return {}
+    found: dict[str, Node] = {}
+    for name, node in section.value.items():
+        key = dotted(("profiles", name))
+        if isinstance(node.value, Mapping):
+            found[name] = relabelled(_usable(node, key, problems), PROFILE + name)
+        elif node.value is not None:
+            message = "expected a mapping of settings"
+            problems.append(problem_at(node, key, message, "such as {input: {limit: 8}}"))
+        else:
+            found[name] = replace(node, value={})
+    return found
+
+
+def chosen(
+    name: str | None, profiles: Mapping[str, Node], file: str, problems: list[Problem]
+) -> Node:
+    """The layer of the chosen profile; an empty one if none is chosen."""
+    nothing = Node({}, Place(file), PROFILE)
+    if name is None or name in profiles:
+        return nothing if name is None else profiles[name]
+    near = get_close_matches(name, profiles, 1)
+    message = f"no profile {name!r}; there are: {', '.join(profiles) or 'none'}"
+    hint = f"did you mean {near[0]}?" if near else ""
+    problems.append(Problem("profiles", message, hint, file=file))
+    return nothing
+
+
+def problems_of_unchosen(profile: Node, merged: Node, layers: Layers) -> list[Problem]:
+    """What is wrong with single keys and values of a profile that is not chosen.
+
+    Its placeholders are not judged (another machine may have the variable), nor how its values go together.
+    """
+    variables = children(merged).get("vars")
+    if variables is not None and "vars" not in children(profile):
+        profile = merge(Node({"vars": variables}, profile.place, profile.origin), profile)
+    checked = check(profile, layers)
+    skipped = {(p.file, p.line, p.column) for p in checked.problems}
+    found = [
+        placed(checked.tree, finding.path, finding.message, finding.hint)
+        for finding in checked.findings
+        if not finding.whole and find(checked.tree, finding.path) is not None
+    ]
+    return [p for p in found if (p.file, p.line, p.column) not in skipped]
+
+
+def _usable(node: Node, key: str, problems: list[Problem]) -> Node:
+    entries = dict(children(node))
+    for name in _NOT_INSIDE:
+        if unusable := entries.pop(name, None):
+            hint = "write it at the top of the file"
+            problems.append(
+                problem_at(unusable, f"{key}.{name}", "cannot stand in a profile", hint)
+            )
+    return replace(node, value=entries)

@@ -1,0 +1,120 @@
+"""The reference of job files, as a page of Markdown and as JSON schema, both made from the schema itself.
+
+The texts under the fields of `spec.py` are the page's; only its head is written here.
+"""
+
+import inspect
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from batchgen.job import json_schema
+from batchgen.job.layers import MINIMAL_JOB
+from batchgen.job.merge import SYNONYMS
+from batchgen.job.spec import Job
+from batchgen.job.tree import Path, dotted
+from batchgen.job.types import Expected, fields
+
+_HEAD = f"""\
+# Job files
+
+A job file says, in YAML, which rows are read, what is asked about each, which model answers and where the answers
+go. The smallest one:
+
+```yaml
+{MINIMAL_JOB}```
+
+`batchgen validate job.yaml` checks a job, `batchgen plan job.yaml` shows what it would do, `batchgen run job.yaml`
+does it. `batchgen schema` prints a JSON schema for editors. A mistake is reported with its line and a way out, all
+mistakes at once; nothing that is written here is ever silently ignored.
+
+## Rules
+
+**Paths** are relative to the file that they are written in, wherever the command is started; those given by `--set`
+to the job file. `~` is the home folder. `model.path` and `model.tokenizer` are folders if they start with `./`, `../`,
+`/` or `~`, or if there is such a folder beside the job file; otherwise they name a model.
+
+**Text in braces.** `${{...}}` is filled in everywhere except under `prompt`, where `{{{{ column }}}}` stands for a column of
+the input:
+
+| write | and get |
+|---|---|
+| `${{env:NAME}}` | the environment variable; an error if it is not set |
+| `${{env:NAME:-text}}` | the same, or `text` |
+| `${{date}}`, `${{date:%Y%m%d}}` | the date on which the run first started, or `--date` |
+| `${{name}}` | the job's name |
+| `${{here}}` | the folder of the file that it is written in |
+| `${{vars.NAME}}` | an entry of `vars`; alone in a value, it keeps its type |
+| `$${{` | `${{` itself |
+
+Where a number or true or false is expected, text that was filled in is read as one. `vars` can use the environment,
+the date and `${{here}}`. Inside `{{ }}` and `[ ]`, YAML wants `"${{...}}"` in quotes.
+
+**Layers.** Each of these overrides the ones before it: the defaults below, the files named by `extends`, the job file,
+the profile chosen by `--profile`, and `--set KEY=VALUE` (such as `--set decoding.temperature=0.7`). Mappings are merged
+key by key, everything else is replaced, and `null` puts a key back to its default.
+
+**YAML** is read by the rules of version 1.2: `1e-5` is a number, only `true` and `false` are booleans, and `no`, `12:30`
+and `001` are text. Where text is expected, a number needs quotes. Anchors, aliases, tags and repeated keys are errors.
+
+**Synonyms** under `decoding`: {", ".join(f"`{synonym}` for `{name}`" for synonym, name in SYNONYMS.items())}.
+
+## Keys
+
+`input`, `model`, `output` and the keys whose default says "required" must be there; everything else may be left out.
+
+| key | value | default | meaning |
+|---|---|---|---|
+| `extends` | text, or a list of texts | | Base file or files, merged underneath; of several, later ones win. |
+| `vars` | a mapping | | Text, numbers and true or false, for `${{vars.NAME}}`. |
+| `profiles` | a mapping of mappings | | Settings by the name that `--profile` chooses: `smoke: {{input: {{limit: 8}}}}`. |
+| `$schema` | text | | For editors; ignored. |
+"""
+
+
+def job_schema() -> dict[str, Any]:
+    """The draft-07 JSON schema of job files, as plain values ready for `json.dumps`."""
+    return json_schema.job_schema()
+
+
+def job_reference() -> str:
+    """The page that explains every key: `jobs/README.md`."""
+    parts = (_section((name,), expected) for name, expected in fields(Job).items())
+    lines = [*_rows(Job), *(line for part in parts for line in part)]
+    return _HEAD + "\n".join(lines) + "\n"
+
+
+def _section(path: Path, expected: Expected) -> Iterator[str]:
+    """Heading, introduction and table of a section or of the items of a list; nothing for a single value."""
+    items = expected.item.section if expected.item is not None else None
+    section = expected.section or items
+    if section is None:
+        return
+    title = f"Each item of {dotted(path)}" if items is not None else dotted(path)
+    yield from ("", f"{'#' * (len(path) + 2)} {title}", "")
+    yield from (inspect.cleandoc(section.__doc__ or ""), "")
+    yield from ("| key | value | default | meaning |", "|---|---|---|---|")
+    yield from _rows(section)
+    for name, inner in fields(section).items():
+        yield from _section((*path, name), inner)
+
+
+def _rows(section: type[BaseModel]) -> Iterator[str]:
+    """A line of the table for each key that is not a section."""
+    for name, expected in fields(section).items():
+        if expected.section is None:
+            default = _default(section.model_fields[name])
+            meaning = " ".join(expected.description.split()).replace("|", r"\|")
+            yield f"| `{name}` | {expected} | {default} | {meaning} |"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    if field.default is None:
+        return ""
+    value = list(field.default) if isinstance(field.default, tuple) else field.default
+    return f"`{value if isinstance(value, str) and value else json.dumps(value)}`"

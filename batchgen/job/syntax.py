@@ -1,0 +1,82 @@
+"""What is wrong with text that is not YAML at all, in words that say what to do.
+
+PyYAML's own messages ("expected <block end>, but found '<scalar>'") describe its parser's state, not the mistake.
+"""
+
+import re
+
+import yaml
+
+from batchgen.errors import Problem
+
+TEMPLATE_MESSAGE = "a bare {{ … }} or {% … %} is read as a YAML mapping"
+TEMPLATE_HINT = 'put the template in quotes, "{{ question }}", or in a block after |'
+
+_BARE_TEMPLATE = re.compile(r"^\s*(?:- +)?(?:(?P<key>[\w.-]+): +)?(?:\[ *)?(?P<template>\{[{%])")
+_WORDS = (
+    # (what PyYAML says, what we say, the way out)
+    (r"character '\\t'", "a tab, where YAML allows only spaces", "indent with spaces"),
+    (
+        r"mapping values are not allowed",
+        "a second ': ' on this line, or a line indented too far",
+        "put text that holds ': ' in quotes or in a block after |",
+    ),
+    (
+        r"could not find expected ':'|expected ':'",
+        "a line that is not `key: value`",
+        "indent text that goes on, quote it, or put it in a block after |",
+    ),
+    (
+        r"character '.*' that cannot start",
+        "text that starts with a character that YAML reserves",
+        "put values that start with @ ` % & * ! { [ in quotes",
+    ),
+    (
+        r"expected alphabetic or numeric|unexpected end of stream.*alias",
+        "text that starts with * or & is read as an alias",
+        "put it in quotes",
+    ),
+    (r"expected ',' or", "a bracket that is not closed, or text after it", "close it, or quote it"),
+    (
+        r"expected <block end>|expected the node content|expected <document start>",
+        "this line does not go on from the one above: wrong indentation, or text after a closed value",
+        "align keys of one section; quote values as a whole",
+    ),
+    (r"unexpected end of stream|document separator", "a quote that is never closed", "close it"),
+)
+
+
+class Unreadable(Exception):  # noqa: N818 - it never leaves the reader, and is not a failure of the program
+    """Stops reading; carries why."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+def syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
+    """The problem in words for the user. A template without quotes is the usual cause, and gets its own."""
+    found = f"{error.problem or error.context} {error.context or ''}"
+    opened = "quoted scalar" in found or "flow" in found
+    mark = (error.context_mark if opened else None) or error.problem_mark or error.context_mark
+    if mark is None:
+        return Problem("", f"not valid YAML: {error.problem}", file=file)
+    line = _line(text, mark.line)
+    template = _BARE_TEMPLATE.match(line)
+    if template:
+        column = template.start("template") + 1
+        key = template["key"] or ""
+        return Problem(key, TEMPLATE_MESSAGE, TEMPLATE_HINT, mark.line + 1, column, file)
+    message, hint = error.problem or "", ""
+    for pattern, words, way_out in _WORDS:
+        if re.search(pattern, found):
+            message, hint = words, way_out
+            break
+    if "${" in line and "bracket" in message:
+        hint = "inside { } and [ ], text such as ${name} needs quotes"
+    return Problem("", f"not valid YAML: {message}", hint, mark.line + 1, mark.column + 1, file)
+
+
+def _line(text: str, number: int) -> str:
+    lines = re.split(r"\r\n|[\n\r\x85\u2028\u2029]", text)
+    return lines[number][:2000] if number < len(lines) else ""

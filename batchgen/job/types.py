@@ -1,0 +1,168 @@
+"""What the job's schema expects at a key, and in which words: for messages and for the reference alike.
+
+Reads the pydantic models of `spec.py`; knows nothing of YAML or of any particular key.
+"""
+
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from batchgen.job.spec import Job
+from batchgen.job.tree import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A type of the schema: the union taken apart, each member with its limits (`annotated_types` and `Field`)."""
+
+    members: tuple["Member", ...]
+    description: str = ""
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether any text will do, as opposed to a few words such as "auto"."""
+        return any(m.kind in (str, Any) for m in self.members)
+
+    @property
+    def section(self) -> type[BaseModel] | None:
+        """The section, if this is one."""
+        kinds = (m.kind for m in self.members)
+        return next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
+
+    @property
+    def item(self) -> "Expected | None":
+        """What a list holds, if a list will do."""
+        lists = (m.arguments[0] for m in self.members if m.kind is tuple)
+        return next((_expected(item) for item in lists), None)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether this is a mapping whose keys are the user's."""
+        return any(m.kind is dict for m in self.members)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that are allowed, where a few are."""
+        choices = (c for m in self.members if m.kind is Literal for c in m.arguments)
+        return tuple(c for c in choices if isinstance(c, str))
+
+    def __str__(self) -> str:
+        """Such as "a whole number, at least 1, or auto"."""
+        texts = [m.words() for m in self.members if m.kind is not type(None)]
+        return texts[0] if len(texts) == 1 else ", or ".join(texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One alternative of a type: `kind` is str, int, float, bool, dict, tuple, Literal, Any, None's type or a section."""
+
+    kind: object
+    arguments: tuple[object, ...] = ()
+    limits: tuple[object, ...] = ()
+
+    def words(self) -> str:
+        """What it is, in words."""
+        if self.kind is Literal:
+            return _alternatives([str(choice) for choice in self.arguments])
+        if self.kind is str:
+            return "one character" if self._limit("max_length") == 1 else "text"
+        if self.kind is tuple:
+            least = "one or more " if self._limit("min_length") else ""
+            return f"a list of {least}{_PLURALS.get(_expected(self.arguments[0]).members[0].kind, 'mappings')}"
+        if self.kind in (int, float):
+            return ("a whole number" if self.kind is int else "a number") + self._range()
+        return _NAMES.get(self.kind, "a mapping")
+
+    def _limit(self, name: str) -> Any:  # noqa: ANN401 - numbers of either kind, or None
+        found = (getattr(limit, name) for limit in self.limits if hasattr(limit, name))
+        return next((value for value in found if value is not None), None)
+
+    def _range(self) -> str:
+        least, above = self._limit("ge"), self._limit("gt")
+        most, below = self._limit("le"), self._limit("lt")
+        if below is not None:
+            return f" from {least} to 2^63 - 1" if below == 2**63 else f" below {below}"
+        if least is not None and most is not None:
+            return f" from {least:,} to {most:,}"
+        parts = [
+            f"{words} {limit}"
+            for words, limit in (("of at least", least), ("above", above), ("at most", most))
+            if limit is not None
+        ]
+        return (" " + " and ".join(parts)) if parts else ""
+
+
+_NAMES: dict[object, str] = {
+    str: "text",
+    bool: "true or false",
+    dict: "a mapping",
+    Any: "any value",
+}
+_PLURALS: dict[object, str] = {str: "texts", int: "whole numbers", float: "numbers"}
+
+
+def fields(section: type[BaseModel]) -> Mapping[str, Expected]:
+    """The keys of a section."""
+    return {name: _of_field(field) for name, field in section.model_fields.items()}
+
+
+def expected_at(path: Path, top: type[BaseModel] = Job) -> Expected | None:
+    """What belongs at a path; None for a key that does not exist. Anything goes inside a free mapping."""
+    here: Expected | None = Expected((Member(top),))
+    for step in path:
+        here = _inside(here, step) if here is not None else None
+    return here
+
+
+def every_key(section: type[BaseModel] = Job, path: Path = ()) -> Iterator[Path]:
+    """The path of every key and section, top to bottom."""
+    for name, expected in fields(section).items():
+        yield (*path, name)
+        if expected.section is not None:
+            yield from every_key(expected.section, (*path, name))
+
+
+def _inside(expected: Expected, step: str | int) -> Expected | None:
+    if any(m.kind is Any for m in expected.members):
+        return expected
+    if isinstance(step, int):
+        return expected.item
+    if expected.section is not None:
+        return fields(expected.section).get(step)
+    values = (m.arguments[1] for m in expected.members if m.kind is dict)
+    return next((_expected(value) for value in values), None)
+
+
+def _of_field(field: FieldInfo) -> Expected:
+    members = _members(field.annotation, tuple(field.metadata))
+    return Expected(members, field.description or "")
+
+
+def _expected(annotation: object) -> Expected:
+    return Expected(_members(annotation, ()))
+
+
+def _members(annotation: object, limits: tuple[object, ...]) -> tuple[Member, ...]:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        inner, *metadata = arguments
+        return _members(inner, (*_flat(metadata), *limits))
+    if origin in (Union, types.UnionType):
+        return tuple(m for argument in arguments for m in _members(argument, limits))
+    return (Member(origin or annotation, arguments, limits),)
+
+
+def _flat(metadata: Sequence[object]) -> list[object]:
+    return [
+        limit
+        for one in metadata
+        for limit in (one.metadata if isinstance(one, FieldInfo) else (one,))
+    ]
+
+
+def _alternatives(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"

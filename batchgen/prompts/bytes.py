@@ -1,0 +1,52 @@
+"""A tokenizer without a model: the bytes of the text, for `engine: echo` and for tests.
+
+    [system] bytes [end] [user] bytes [end] [assistant] bytes of the prefill
+
+Needs no files and no libraries. Knows nothing of chat templates.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from batchgen.records import Failure, Prompt, Role
+
+END = 256
+"""The id that ends a turn; bytes are 0 to 255."""
+ROLE_IDS: Mapping[Role, int] = {"system": 257, "user": 258, "assistant": 259}
+"""The ids that start a turn."""
+_MARKS = {END: "<end>\n"} | {token: f"<{role}>" for role, token in ROLE_IDS.items()}
+
+
+class ByteTokenizer:
+    """UTF-8, one token a byte. Text of a row can only ever become bytes."""
+
+    opens_reasoning = False
+    facts: Mapping[str, object] = {"class": "ByteTokenizer", "version": 1}
+
+    def encode(self, prompts: Sequence[Prompt]) -> list[list[int] | Failure]:
+        """The token ids of each prompt, in their order, up to where the answer starts."""
+        return [_encode(prompt) for prompt in prompts]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text, without the ids that start and end turns; U+FFFD for half a character."""
+        return bytes(i for i in token_ids if i < END).decode(errors="replace")
+
+    def show(self, token_ids: Sequence[int]) -> str:
+        """The text, with turns marked."""
+        shown: list[str] = []
+        start = 0
+        for place, token in enumerate(token_ids):
+            if token >= END:
+                shown += [self.decode(token_ids[start:place]), _MARKS[token]]
+                start = place + 1
+        return "".join([*shown, self.decode(token_ids[start:])])
+
+
+def _encode(prompt: Prompt) -> list[int]:
+    ids: list[int] = []
+    for message in prompt.messages:
+        ids.append(ROLE_IDS[message.role])
+        ids += message.content.encode()
+        ids.append(END)
+    ids.append(ROLE_IDS["assistant"])
+    ids += prompt.prefill.encode()
+    return ids

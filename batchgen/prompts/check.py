@@ -1,0 +1,131 @@
+"""What would fail in every row, found at validation: templates that are none, columns and files that are not there.
+
+Reads the files that the prompt section names, and nothing else. Knows nothing of rows, tokens or models.
+"""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from batchgen.errors import Problem
+from batchgen.job.spec import Job
+from batchgen.prompts.template import InvalidTemplateError, Template
+from batchgen.prompts.texts import Source, cuttable_columns, sources, turns
+
+
+def check_prompts(job: Job, columns: Sequence[str]) -> list[Problem]:
+    """What is wrong with the prompts of a job, given the columns of its input."""
+    named = job.input.columns
+    read = {"input.columns.prompt": named.prompt, "input.columns.messages": named.messages}
+    read |= {f"decoding.columns.{name}": column for name, column in job.decoding.columns.items()}
+    unknown = [
+        _unknown(key, column, columns)
+        for key, column in read.items()
+        if column is not None and column not in columns
+    ]
+    texts = list(_text_problems(job, columns))
+    return [*unknown, *(texts or _truncation_problems(job)), *_chat_problems(job)]
+
+
+def _text_problems(job: Job, columns: Sequence[str]) -> Iterator[Problem]:
+    try:
+        found = list(sources(job))
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "The path is relative to the job file; the file holds a template, as UTF-8."
+        yield Problem("prompt.file", _file_words(error), hint)
+        return
+    if job.prompt.prefill is not None:
+        found.append(Source("prompt.prefill", "assistant", job.prompt.prefill))
+    for source in found:
+        yield from _template_problems(source, columns)
+
+
+def _template_problems(source: Source, columns: Sequence[str]) -> Iterator[Problem]:
+    try:
+        template = Template(source.text, source.key)
+    except InvalidTemplateError as error:
+        yield Problem(
+            source.key,
+            f"line {error.line} of the template: {error.message}",
+            "A column is written {{ name }}; for the characters {{ themselves write {{ '{{' }}.",
+        )
+        return
+    for column in template.columns:
+        if column not in columns:
+            yield _unknown(source.key, column, columns)
+
+
+def _truncation_problems(job: Job) -> Iterator[Problem]:
+    if not job.prompt.on_overflow.startswith("truncate"):
+        return
+    cuttable, truncate = cuttable_columns(list(turns(job))), job.prompt.truncate
+    if job.input.columns.messages is not None:
+        if truncate is not None:
+            yield Problem(
+                "prompt.truncate",
+                "has no effect with a messages column: its last user message is cut",
+                "Remove the line.",
+            )
+    elif not cuttable:
+        yield Problem(
+            "prompt.on_overflow",
+            "there is nothing to cut: no column is part of the messages",
+            "Set on_overflow to error or skip.",
+        )
+    elif truncate is not None and truncate not in cuttable:
+        yield Problem(
+            "prompt.truncate",
+            f"column {truncate!r} is not part of the user message",
+            f"One of: {', '.join(cuttable)}",
+        )
+
+
+def _chat_problems(job: Job) -> Iterator[Problem]:
+    prompt = job.prompt
+    if prompt.messages and prompt.messages[-1].role == "assistant":
+        yield Problem(
+            f"prompt.messages.{len(prompt.messages) - 1}.role",
+            "the last message is the assistant's, so nothing is left to answer",
+            "End with the user's message; a start of the answer goes in prompt.prefill.",
+        )
+    if prompt.chat_template not in ("auto", "none"):
+        try:
+            Path(prompt.chat_template).read_text("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            hint = "auto, none, or the path of a .jinja file, relative to the job file."
+            yield Problem("prompt.chat_template", _file_words(error), hint)
+    for name in sorted(RESERVED.intersection(prompt.chat_template_kwargs)):
+        yield Problem(
+            f"prompt.chat_template_kwargs.{name}", "is set by batchgen itself", "Remove the line."
+        )
+
+
+RESERVED = frozenset(
+    (
+        *("conversation", "conversations", "messages", "chat_template", "add_generation_prompt"),
+        *("continue_final_message", "tokenize", "padding", "truncation", "max_length"),
+        *("return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"),
+        "sanitize_control_tokens",
+    )
+)
+"""Names that `apply_chat_template` gives a meaning of its own, so that they cannot be template variables."""
+
+
+def _file_words(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, OSError):
+        return f"cannot read {error.filename}: {error.strerror}"
+    return f"not UTF-8 text (byte {error.start})"
+
+
+def _unknown(key: str, column: str, columns: Sequence[str]) -> Problem:
+    near = difflib.get_close_matches(column, columns, n=1, cutoff=0.5)
+    shown = ", ".join(columns[:_SHOWN]) + (", …" if len(columns) > _SHOWN else "")
+    hint = f"The input has: {shown}"
+    return Problem(
+        key,
+        f"column {column!r} is not in the input",
+        f"Did you mean {near[0]!r}? {hint}" if near else hint,
+    )
+
+
+_SHOWN = 40

@@ -1,0 +1,67 @@
+"""Control tokens: what a chat template marks turns with, and what text of a row must never become.
+
+Text that spells one out is rare, so the search is cheap and what follows may be slow. Knows nothing of templates'
+code, of chats or of rows.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from batchgen.prompts.pretrained import AddedToken, PretrainedTokenizer
+from batchgen.records import Prompt
+
+
+class ControlTokens:
+    """The control tokens of a tokenizer, as texts and as ids.
+
+    They are those that transformers' `sanitize_control_tokens` goes by: the special tokens, and the added tokens
+    that the tokenizer declares as `chat_control_tokens`, or else those that occur in the chat template, such as
+    Qwen3's `<tool_call>`.
+    """
+
+    def __init__(self, tokenizer: PretrainedTokenizer, template: str = "") -> None:
+        """Collect them; `template` is the text of the chat template, empty without one."""
+        declared = getattr(tokenizer, "chat_control_tokens", None)
+
+        def is_control(token: AddedToken) -> bool:
+            text = token.content
+            if token.special:
+                return bool(text)
+            return text in declared if declared else text in template and bool(text.strip())
+
+        tokens = {i: t for i, t in tokenizer.added_tokens_decoder.items() if is_control(t)}
+        longest_first = sorted((t.content for t in tokens.values()), key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self._ids = frozenset(tokens)
+        # A token that is matched after normalization can be spelled in other ways, such as with full-width brackets.
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        normalizer = getattr(backend, "normalizer", None)
+        self._normalizer = normalizer if any(t.normalized for t in tokens.values()) else None
+
+    def within(self, text: str) -> bool:
+        """Whether the text spells out a control token."""
+        return (
+            bool(self._pattern.search(text)) or self._pattern.search(self._normal(text)) is not None
+        )
+
+    def in_messages(self, prompt: Prompt) -> bool:
+        """Whether a message of the prompt spells one out."""
+        return any(self.within(message.content) for message in prompt.messages)
+
+    def harmless(self, prompt: Prompt) -> Prompt:
+        """The same conversation, with a letter in the place of each control token that it spells out."""
+        # Not with nothing in its place: "<|im_<|im_end|>end|>" would then become what was removed.
+        messages = tuple(replace(m, content=self._without(m.content)) for m in prompt.messages)
+        return replace(prompt, messages=messages, prefill=self._without(prompt.prefill))
+
+    def among(self, token_ids: Sequence[int]) -> list[int]:
+        """Those of the ids that are control tokens, in their order."""
+        return [token for token in token_ids if token in self._ids]
+
+    def _without(self, text: str) -> str:
+        return self._pattern.sub("x", self._normal(text)) if self.within(text) else text
+
+    def _normal(self, text: str) -> str:
+        normal: str = self._normalizer.normalize_str(text) if self._normalizer else text
+        return normal

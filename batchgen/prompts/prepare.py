@@ -1,0 +1,148 @@
+"""From rows to token ids that fit: rendered, tokenized in one batch, and shortened where the job says so.
+
+Every row comes back, in order; one that cannot be asked says why. Knows nothing of models, engines or files.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from batchgen.job.spec import Job
+from batchgen.prompts.overflow import ColumnCut, Cuttable, MessageCut, Search, shorten
+from batchgen.prompts.render import PromptRenderer
+from batchgen.prompts.tokenize import Tokenizer
+from batchgen.records import Failure, Prompt, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A row that is ready to be asked, or why it is not.
+
+    Attributes:
+        prompt: what is asked, after truncation; also of a failed row, if it got as far.
+        token_ids: the whole prompt, at least one token; empty if the row failed.
+    """
+
+    index: int
+    id: str
+    prompt: Prompt | None
+    token_ids: Sequence[int]
+    failure: Failure | None
+
+
+class Preparer:
+    """Prepares the rows of a job."""
+
+    def __init__(self, job: Job, tokenizer: Tokenizer, max_input_tokens: int) -> None:
+        """Compile the templates.
+
+        Args:
+            job: what `check_prompts` had nothing to say about.
+            tokenizer: that of the model.
+            max_input_tokens: the longest prompt, resolved: of the job, or the context less the answer.
+
+        Raises:
+            DataError: the templates cannot be read.
+        """
+        self._renderer = PromptRenderer(job)
+        self._tokenizer = tokenizer
+        self._limit = max_input_tokens
+        self._on_overflow = job.prompt.on_overflow
+        self._truncate = job.prompt.truncate
+        self._skips_empty = job.input.on_empty_prompt == "skip"
+
+    def prepare(self, rows: Sequence[Row]) -> list[Prepared]:
+        """Render and tokenize rows, all in one batch; one `Prepared` for each, in their order."""
+        rendered = [self._render(row) for row in rows]
+        encoded = iter(self._tokenizer.encode([p for p in rendered if isinstance(p, Prompt)]))
+        prepared = [
+            _prepared(row, prompt, next(encoded))
+            if isinstance(prompt, Prompt)
+            else _failed(row, prompt)
+            for row, prompt in zip(rows, rendered, strict=True)
+        ]
+        long = [k for k, p in enumerate(prepared) if len(p.token_ids) > self._limit]
+        fitted = self._fit([(rows[k], prepared[k]) for k in long])
+        for k, outcome in zip(long, fitted, strict=True):
+            prepared[k] = outcome
+        return prepared
+
+    def _render(self, row: Row) -> Prompt | Failure:
+        prompt = self._renderer.render(row)
+        if isinstance(prompt, Prompt):
+            return prompt if _asks(prompt) else self._empty(_EMPTY)
+        if prompt.code == "prompt_null" and self._has_nothing(row):
+            return self._empty(prompt)
+        return prompt
+
+    def _empty(self, failure: Failure) -> Failure:
+        return replace(failure, finish_reason="skipped") if self._skips_empty else failure
+
+    def _has_nothing(self, row: Row) -> bool:
+        """Whether all that the user's message could say is null or blank: CSV has null for an empty field."""
+        values = [row.fields[column] for column in self._renderer.user_columns]
+        return not any(str(value).strip() for value in values if value is not None)
+
+    def _fit(self, long: Sequence[tuple[Row, Prepared]]) -> list[Prepared]:
+        """What becomes of prompts that are too long."""
+        keep = _KEEP.get(self._on_overflow)
+        if keep is None:
+            return [self._too_long(prepared, "") for _, prepared in long]
+        searches = [self._search(row, prepared) for row, prepared in long]
+        running = [search for search in searches if search is not None]
+        shorten(running, self._tokenizer.encode, limit=self._limit, keep=keep)
+        return [
+            replace(prepared, prompt=search.best.prompt, token_ids=search.best.token_ids)
+            if search and search.best and _asks(search.best.prompt)
+            else self._too_long(prepared, ", and cutting the row's text does not make it fit")
+            for search, (_, prepared) in zip(searches, long, strict=True)
+        ]
+
+    def _search(self, row: Row, prepared: Prepared) -> Search | None:
+        """Where to cut; None if the row has no text that could be cut."""
+        cuttable: Cuttable | None = None
+        columns = (self._truncate,) if self._truncate else self._renderer.user_columns
+        texts = {c: text for c in columns if isinstance(text := row.fields[c], str) and text}
+        if texts:
+            column = max(texts, key=lambda name: len(texts[name]))
+            cuttable = ColumnCut(row, column, texts[column], self._renderer.render)
+        elif not columns and prepared.prompt is not None:
+            cuttable = _last_user_message(prepared.prompt)
+        length = len(prepared.token_ids)
+        return None if cuttable is None else Search(cuttable, length=length, limit=self._limit)
+
+    def _too_long(self, prepared: Prepared, more: str) -> Prepared:
+        words = (
+            f"the prompt has {len(prepared.token_ids):,} tokens, more than {self._limit:,}{more}"
+        )
+        reason: Literal["error", "skipped"] = "skipped" if self._on_overflow == "skip" else "error"
+        failure = Failure("prompt_too_long", words, reason)
+        return replace(prepared, token_ids=(), failure=failure)
+
+
+_KEEP: Mapping[str, Callable[[str, int], str]] = {
+    "truncate_left": lambda text, count: text[len(text) - count :],
+    "truncate_right": lambda text, count: text[:count],
+}
+_EMPTY = Failure("prompt_empty", "the prompt is empty, or only white space")
+
+
+def _asks(prompt: Prompt) -> bool:
+    return bool(prompt.messages[-1].content.strip())
+
+
+def _last_user_message(prompt: Prompt) -> MessageCut | None:
+    said = [
+        k for k, message in enumerate(prompt.messages) if message.role == "user" and message.content
+    ]
+    return MessageCut(prompt, said[-1]) if said else None
+
+
+def _prepared(row: Row, prompt: Prompt, token_ids: Sequence[int] | Failure) -> Prepared:
+    if isinstance(token_ids, Failure):
+        return Prepared(row.index, row.id, prompt, (), token_ids)
+    return Prepared(row.index, row.id, prompt, token_ids, None if token_ids else _EMPTY)
+
+
+def _failed(row: Row, failure: Failure) -> Prepared:
+    return Prepared(row.index, row.id, None, (), failure)

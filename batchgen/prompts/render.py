@@ -1,0 +1,89 @@
+"""From a row to what is asked: the templates or columns of the job filled in, before any chat template.
+
+Rows are data, never templates. Knows nothing of tokens or models.
+"""
+
+from collections.abc import Mapping
+
+from batchgen.errors import DataError
+from batchgen.job.spec import Job
+from batchgen.prompts.check import check_prompts
+from batchgen.prompts.messages import read_messages
+from batchgen.prompts.template import TEXT_LIMIT, InvalidTemplateError, Template
+from batchgen.prompts.texts import cuttable_columns, turns
+from batchgen.records import Failure, Message, Prompt, Row
+
+__all__ = ["PromptRenderer", "check_prompts"]
+
+
+class PromptRenderer:
+    """Fills in the prompts of a job that `check_prompts` had nothing to say about.
+
+    Attributes:
+        columns: the input columns that are read, in the order of their first use.
+        user_columns: those of them that make up the user's messages, which may be cut when a prompt is too long;
+            empty with a messages column.
+    """
+
+    def __init__(self, job: Job) -> None:
+        """Compile the templates.
+
+        Raises:
+            DataError: prompt.file cannot be read, or a template is none (`check_prompts` says more).
+        """
+        self._messages_column = job.input.columns.messages
+        try:
+            self._turns = tuple(turns(job))
+            given = job.prompt.prefill
+            self._prefill = None if given is None else Template(given, "prompt.prefill")
+        except (OSError, UnicodeDecodeError, InvalidTemplateError) as error:
+            raise DataError(f"the prompt of job {job.name} cannot be used: {error}") from error
+        read = [c for turn in self._turns for c in turn.text.columns]
+        read += self._prefill.columns if self._prefill else ()
+        read += [self._messages_column] if self._messages_column is not None else []
+        self.columns = tuple(dict.fromkeys(read))
+        self.user_columns = cuttable_columns(self._turns)
+
+    def render(self, row: Row) -> Prompt | Failure:
+        """What a row asks: at least one message, the last one not the assistant's."""
+        messages = self._messages(row.fields)
+        if isinstance(messages, Failure):
+            return messages
+        prefill = self._prefill.render(row.fields) if self._prefill else ""
+        if isinstance(prefill, Failure):
+            return prefill
+        prompt = Prompt(row.index, row.id, messages, prefill)
+        return _unfit(prompt) or prompt
+
+    def _messages(self, fields: Mapping[str, object]) -> tuple[Message, ...] | Failure:
+        if self._messages_column is not None:
+            return read_messages(fields[self._messages_column], self._messages_column)
+        messages: list[Message] = []
+        for turn in self._turns:
+            text = turn.text.render(fields)
+            if isinstance(text, Failure):
+                return text
+            messages.append(Message(turn.role, text))
+        return tuple(messages)
+
+
+def _unfit(prompt: Prompt) -> Failure | None:
+    texts = [*(m.content for m in prompt.messages), prompt.prefill]
+    length = sum(map(len, texts))
+    if length > TEXT_LIMIT:
+        return Failure(
+            "prompt_too_long", f"the prompt has {length:,} characters, more than {TEXT_LIMIT:,}"
+        )
+    if any(not text.isascii() and not _is_unicode(text) for text in texts):
+        return Failure(
+            "invalid_unicode", "the prompt holds half of a surrogate pair, which is no text"
+        )
+    return None
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,93 @@
+"""Where the texts of a job's prompts come from: templates in the job, a template file, or a column as it is.
+
+Knows nothing of rows that fail, chats, tokens or models.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from batchgen.job.spec import Job
+from batchgen.prompts.template import RefusedError, Template, printed
+from batchgen.records import Failure, Role
+
+
+class Text(Protocol):
+    """A text that each row has: from a template, or a column as it is."""
+
+    columns: tuple[str, ...]
+
+    def render(self, fields: Mapping[str, object]) -> str | Failure:
+        """The row's text."""
+
+
+class ColumnText:
+    """The text of a column, as it is."""
+
+    def __init__(self, column: str) -> None:
+        self.columns: tuple[str, ...] = (column,)
+
+    def render(self, fields: Mapping[str, object]) -> str | Failure:
+        """What a template `{{ column }}` would print."""
+        (column,) = self.columns
+        value = fields[column]
+        if value is None:
+            return Failure("prompt_null", f"column {column!r} is null")
+        try:
+            return printed(value)
+        except RefusedError as error:
+            return Failure("template_error", f"column {column!r}: {error}")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn of every conversation."""
+
+    role: Role
+    text: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The text of a template, and the key of the job that holds it."""
+
+    key: str
+    role: Role
+    text: str
+
+
+def sources(job: Job) -> Iterator[Source]:
+    """The message templates of a job, in the order of the turns.
+
+    Raises:
+        OSError, UnicodeDecodeError: prompt.file cannot be read as UTF-8.
+    """
+    prompt = job.prompt
+    if prompt.system is not None:
+        yield Source("prompt.system", "system", prompt.system)
+    if prompt.user is not None:
+        yield Source("prompt.user", "user", prompt.user)
+    if prompt.file is not None:
+        yield Source("prompt.file", "user", Path(prompt.file).read_text("utf-8-sig"))
+    for number, message in enumerate(prompt.messages or ()):
+        yield Source(f"prompt.messages.{number}.content", message.role, message.content)
+
+
+def turns(job: Job) -> Iterator[Turn]:
+    """The turns of a job's conversations; none with a messages column.
+
+    Raises:
+        OSError, UnicodeDecodeError: prompt.file cannot be read as UTF-8.
+        InvalidTemplateError: a text is no template.
+    """
+    for source in sources(job):
+        yield Turn(source.role, Template(source.text, source.key))
+    if job.input.columns.prompt is not None:
+        yield Turn("user", ColumnText(job.input.columns.prompt))
+
+
+def cuttable_columns(turns: Sequence[Turn]) -> tuple[str, ...]:
+    """The columns of the user's messages, or of all where the user's have none: what may be cut."""
+    user = [column for turn in turns if turn.role == "user" for column in turn.text.columns]
+    return tuple(dict.fromkeys(user or (c for turn in turns for c in turn.text.columns)))

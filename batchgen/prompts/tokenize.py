@@ -1,0 +1,186 @@
+"""From a prompt to token ids: the chat template applied, the row's text kept from becoming control tokens.
+
+Knows nothing of rows, jobs' templates, limits or engines. `bytes.py` is the tokenizer for runs without a model.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Protocol
+
+from batchgen.errors import ModelError
+from batchgen.job.spec import PromptSpec
+from batchgen.prompts.chat import ChatFormat, Format, PlainFormat
+from batchgen.prompts.control import ControlTokens
+from batchgen.prompts.pretrained import PretrainedTokenizer
+from batchgen.prompts.template import RENDER_ERRORS, Template
+from batchgen.records import Failure, Message, Prompt
+
+
+class Tokenizer(Protocol):
+    """What turns prompts into token ids, and ids into text."""
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """What identifies tokenizer and chat format: part of the generation fingerprint. Plain values."""
+
+    @property
+    def opens_reasoning(self) -> bool:
+        """Whether a prompt ends inside an open think mark, so that the answer starts as reasoning."""
+
+    def encode(self, prompts: Sequence[Prompt]) -> list[list[int] | Failure]:
+        """The token ids of each prompt, in their order, up to where the answer starts."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of an answer, without special tokens."""
+
+    def show(self, token_ids: Sequence[int]) -> str:
+        """The text of a prompt, special tokens included."""
+
+
+class ModelTokenizer:
+    """A tokenizer of transformers with the chat template that the job asks for.
+
+    Everything in a message is text, whoever wrote it. The one place where a job can write control tokens is a
+    `prefill` that reads no column, such as `<think>`.
+    """
+
+    def __init__(self, tokenizer: PretrainedTokenizer, spec: PromptSpec, today: date) -> None:
+        """Find the chat template and try it.
+
+        Args:
+            tokenizer: a `PreTrainedTokenizerBase`. Its padding and truncation are switched off.
+            spec: the job's prompt section.
+            today: the date that chat templates are told.
+
+        Raises:
+            ModelError: there is no chat template, or it does not work.
+        """
+        self._tokenizer = tokenizer
+        template = _chat_template(tokenizer, spec.chat_template)
+        self._format: Format = (
+            PlainFormat(tokenizer)
+            if template is None
+            else ChatFormat(tokenizer, template, spec.chat_template_kwargs, today)
+        )
+        self._control = ControlTokens(tokenizer, template or "")
+        prefill = spec.prefill or ""
+        self._prefill_is_ours = not Template(prefill, "prompt.prefill").columns
+        self.opens_reasoning = _leaves_open(_try_out(self._format, prefill) + prefill)
+        self.facts: Mapping[str, object] = {
+            "class": type(tokenizer).__name__,
+            "vocabulary": len(tokenizer),
+            **self._format.facts,
+        }
+
+    def encode(self, prompts: Sequence[Prompt]) -> list[list[int] | Failure]:
+        """The token ids of each prompt, in their order, up to where the answer starts.
+
+        A prompt whose text cannot be kept from forging control tokens is a Failure `control_tokens`, one that the
+        chat template refuses a Failure `template_error`.
+        """
+        hostile = [self._spells_control_tokens(prompt) for prompt in prompts]
+        plain = [p for p, unsafe in zip(prompts, hostile, strict=True) if not unsafe]
+        encoded = iter(self._encode_plain(plain))
+        return [
+            self._encode_hostile(prompt) if unsafe else next(encoded)
+            for prompt, unsafe in zip(prompts, hostile, strict=True)
+        ]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of an answer, without special tokens."""
+        text: str = self._tokenizer.decode(
+            token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def show(self, token_ids: Sequence[int]) -> str:
+        """The text of a prompt, special tokens included."""
+        text: str = self._tokenizer.decode(token_ids, clean_up_tokenization_spaces=False)
+        return text
+
+    def _spells_control_tokens(self, prompt: Prompt) -> bool:
+        if self._control.in_messages(prompt):
+            return True
+        return not self._prefill_is_ours and self._control.within(prompt.prefill)
+
+    def _encode_plain(self, prompts: Sequence[Prompt]) -> list[list[int] | Failure]:
+        texts = self._format.render(prompts)
+        encoded = iter(self._encode_texts([t for t in texts if isinstance(t, str)]))
+        return [next(encoded) if isinstance(text, str) else text for text in texts]
+
+    def _encode_texts(self, texts: list[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        special = self._format.adds_special_tokens
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=special)["input_ids"]
+            return ids
+        # All texts at once, on all cores, and without the offsets and masks that the call above also makes: a
+        # quarter faster. A tokenizer file may ask for padding or truncation, which `__call__` undoes as well.
+        backend.no_padding()
+        backend.no_truncation()
+        backend.encode_special_tokens = False
+        return [e.ids for e in backend.encode_batch_fast(texts, add_special_tokens=special)]
+
+    def _encode_hostile(self, prompt: Prompt) -> list[int] | Failure:
+        if self._prefill_is_ours and self._control.within(prompt.prefill):
+            return _FORGED  # As text it would not be the prefill that was asked for.
+        try:
+            ids = self._format.encode_as_text(prompt)
+        except RENDER_ERRORS:
+            return _FORGED
+        # Whatever version of transformers did this: the row has not forged a turn exactly when the prompt has the
+        # control tokens of the same conversation without those texts.
+        (harmless,) = self._encode_plain([self._control.harmless(prompt)])
+        if isinstance(harmless, Failure):
+            return harmless
+        return ids if self._control.among(ids) == self._control.among(harmless) else _FORGED
+
+
+_FORGED = Failure(
+    "control_tokens",
+    "text of this row spells out control tokens of the model, and they cannot be sent as plain text",
+)
+
+
+def _chat_template(tokenizer: PretrainedTokenizer, asked: str) -> str | None:
+    """The text of the chat template; None for `chat_template: none`."""
+    if asked == "none":
+        return None
+    if asked != "auto":
+        try:
+            return Path(asked).read_text("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(
+                f"the chat template {asked} cannot be read: {error}",
+                hint="prompt.chat_template: auto, none, or the path of a .jinja file in UTF-8.",
+            ) from error
+    try:
+        return tokenizer.get_chat_template()
+    except ValueError as error:
+        raise ModelError(
+            "this model's tokenizer has no chat template: it is a base model, or its file was not kept",
+            hint="Set prompt.chat_template: none to send plain text, or the path of a .jinja file.",
+        ) from error
+
+
+def _try_out(chat: Format, prefill: str) -> str:
+    """What the format writes after the user's message, without the prefill."""
+    word = "batchgen"
+    asked = Prompt(0, "", (Message("user", word),), "x" if prefill else "")
+    (text,) = chat.render([asked])
+    if isinstance(text, Failure):
+        raise ModelError(
+            f"the chat template does not work with this job: {text.message}",
+            hint="Give another one with prompt.chat_template, or leave out prompt.prefill.",
+        )
+    return text.rpartition(word)[2].removesuffix(asked.prefill)
+
+
+def _leaves_open(text: str) -> bool:
+    # The marks that decoding/reasoning.py splits at; neither of the two folders may know the other.
+    marks = re.findall(r"<(/?)think(?:ing)?>", text)
+    return bool(marks) and marks[-1] == ""

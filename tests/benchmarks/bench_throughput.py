@@ -1,0 +1,103 @@
+"""New tokens a second against length-sorted `generate` with 48 rows, on the same token ids, in one sitting.
+
+The two take turns, each in a process of its own with the clock starting once the model is loaded; best of three.
+Workloads and the peer are the scripts beside the checkout: `python tests/benchmarks/bench_throughput.py [WORKLOAD ...]`.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+BENCH = Path(__file__).resolve().parents[3] / "shared" / "bench"
+ROUNDS = 3
+
+
+def ours(model: str, workload: str) -> dict[str, float]:
+    """Run one workload through the engine, in this process."""
+    from batchgen.engines.open import open_engine
+    from batchgen.job.spec import Batching, ModelSpec
+    from batchgen.models.resolve import resolve_model
+    from batchgen.planning.batches import by_length
+    from batchgen.records import Request, ResolvedDecoding
+
+    work = json.loads(Path(workload).read_text())
+    folder = resolve_model(model).folder
+
+    def request(index: int, prompt: dict[str, object]) -> Request:
+        most = prompt.get("max_new_tokens", work["max_new_tokens"])
+        decoding = ResolvedDecoding(
+            max_new_tokens=int(str(most)), end_token_ids=frozenset(work["eos"])
+        )
+        ids = prompt["ids"]
+        assert isinstance(ids, list)
+        return Request(index, 0, ids, decoding, index)
+
+    engine = open_engine(
+        ModelSpec(path=model),
+        folder=folder,
+        batching=Batching(),
+        decode=lambda ids: "",
+        should_stop=lambda: False,
+    )
+    requests = by_length(request(i, p) for i, p in enumerate(work["prompts"]))
+    began = time.perf_counter()
+    made = sum(len(done.token_ids) for done in engine.generate(requests))
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "new_tokens": made, "new_tokens_per_s": made / seconds}
+
+
+def peer(folder: str, workload: str) -> dict[str, float]:
+    """Run the peer's script; its answer is the last line it prints."""
+    command = [sys.executable, str(BENCH / "peers.py"), "sorted", folder, workload]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def ours_alone(model: str, workload: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "--one", model, workload]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main(workloads: list[str]) -> None:
+    if not BENCH.is_dir():
+        print("needs ../shared/bench")
+        return
+    from batchgen.models.resolve import resolve_model
+
+    folder = str(resolve_model("demo:smollm2-135m").folder)
+    with tempfile.TemporaryDirectory() as made:
+        subprocess.run(
+            [sys.executable, str(BENCH / "make_workloads.py"), folder, made],
+            check=True,
+            capture_output=True,
+        )
+        for name in workloads:
+            path = str(Path(made) / f"{name}.json")
+            best = {"sorted": 0.0, "batchgen": 0.0}
+            for _ in range(ROUNDS):
+                for who, found in (
+                    ("sorted", peer(folder, path)),
+                    ("batchgen", ours_alone("demo:smollm2-135m", path)),
+                ):
+                    best[who] = max(best[who], found["new_tokens_per_s"])
+                    print(
+                        f"{name:<8} {who:<9} {found['seconds']:7.1f} s {found['new_tokens_per_s']:7.1f} tok/s",
+                        flush=True,
+                    )
+            print(
+                f"{name:<8} batchgen / sorted, best of {ROUNDS}: {best['batchgen'] / best['sorted']:.2f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--one"]:
+        print(json.dumps(ours(*sys.argv[2:4])))
+    else:
+        main(sys.argv[1:] or ["mixed"])

@@ -1,0 +1,250 @@
+"""The commands as a user meets them: what they print, where, and the exit code they end with."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from batchgen.__main__ import call
+
+MakeJob = Callable[..., Path]
+
+
+@pytest.fixture
+def answered(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The folder of a finished run of three rows, the second of which failed."""
+    job = make_job(
+        [{"id": "a", "q": "first"}, {"id": "b", "q": ""}, {"id": "c", "q": "\x1b[2Jthird"}],
+        run={"max_errors": 1},
+    )
+    assert call(["run", str(job), "-q"]) == 0
+    capsys.readouterr()
+    return job.parent / "out"
+
+
+def test_run_tells_on_stderr_and_shows_two_answers_on_stdout(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job([{"q": "first"}, {"q": "second"}, {"q": "third"}])
+    assert call(["run", str(job)]) == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"done   3 rows in \d", err)
+    assert f"wrote  {job.parent / 'out'}" in err
+    assert out.count("answer:") == 2
+    assert "first" in out
+    assert "third" not in out
+
+
+def test_run_json_is_the_last_line_of_stdout(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job([{"q": "first"}, {"q": ""}], run={"max_errors": 1})
+    assert call(["run", str(job), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["ok"] is True
+    assert said["rows"] == {"total": 2, "ok": 1, "failed": 1, "skipped": 0, "resumed": 0}
+    assert said["output"] == str(job.parent / "out")
+
+
+def test_quiet_says_nothing(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["run", str(make_job()), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_failed_rows_end_with_3(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["run", str(make_job([{"q": ""}, {"q": "x"}])), "--json"]) == 3
+    out, err = capsys.readouterr()
+    assert json.loads(out.splitlines()[-1])["exit_code"] == 3
+    assert "run.max_errors allows 0: exit code 3" in err
+    assert "batchgen status" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        pytest.param(["run", "nowhere.yaml"], 2, "nowhere.yaml", id="no such job"),
+        pytest.param(["run", "JOB", "--date", "tomorrow"], 2, "2026-11-23", id="date"),
+        pytest.param(["run", "JOB", "--set", "decoding.temprature=1"], 2, "temperature", id="set"),
+        pytest.param(["run", "JOB", "--profile", "x"], 2, "no profile 'x'", id="profile"),
+        pytest.param(["run", "JOB", "--limit", "0"], 2, "0 is not in the range", id="limit"),
+        pytest.param(["runn", "JOB"], 2, "No such command", id="command"),
+        pytest.param(["show", "JOB"], 2, "not the output folder of a run", id="show"),
+        pytest.param(["status", "nowhere"], 2, "not the output folder of a run", id="status"),
+        pytest.param(["run", "JOB", "--set", "input.path=gone.csv"], 5, "gone.csv", id="input"),
+        pytest.param(["run", "JOB", "--set", "prompt.user={{ promt }}"], 2, "promt", id="column"),
+        pytest.param(["run", "JOB", "--set", "model={path: ./gone}"], 5, "gone", id="model folder"),
+        pytest.param(["run", "JOB", "-o", "/proc/x"], 5, "/proc/x", id="output"),
+        pytest.param(["models", "get", "demo:gone"], 5, "smollm2-135m", id="starter"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(
+    make_job: MakeJob,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    says: str,
+) -> None:
+    job = str(make_job())
+    assert call([job if a == "JOB" else a for a in arguments]) == code
+    out, err = capsys.readouterr()
+    assert says in err
+    assert "Traceback" not in err + out
+
+
+def test_failures_are_json_too(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["run", str(make_job()), "--set", "input.path=gone.csv", "--json"]) == 5
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["ok"] is False
+    assert said["exit_code"] == 5
+    assert "gone.csv" in said["error"]
+
+
+def test_limit_writes_beside_the_full_run(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job([{"q": "a"}, {"q": "b"}, {"q": "c"}])
+    assert call(["run", str(job), "--limit", "2", "-q"]) == 0
+    assert call(["run", str(job), "-q"]) == 0
+    assert call(["run", str(job), "--limit", "1", "--output", str(job.parent / "own"), "-q"]) == 0
+    heights = {
+        name: pl.read_parquet(job.parent / name / "responses.parquet").height
+        for name in ("out-limit-2", "out", "own")
+    }
+    assert heights == {"out-limit-2": 2, "out": 3, "own": 1}
+    capsys.readouterr()
+
+
+def test_a_run_keeps_the_date_it_began_with(make_job: MakeJob) -> None:
+    job = make_job(vars={"day": "x"}, description="of ${date}")
+    assert call(["run", str(job), "-q", "--date", "2026-01-31"]) == 0
+    stored = json.loads((job.parent / "out" / ".batchgen" / "run.json").read_text())
+    assert stored["date"] == "2026-01-31"
+    assert call(["run", str(job), "-q"]) == 0
+    named = make_job(output={"path": "out-${date:%Y%m%d}"})
+    assert call(["run", str(named), "-q", "--date", "2026-01-31"]) == 0
+    assert (job.parent / "out-20260131" / "responses.parquet").exists()
+
+
+def test_plan_shows_what_would_run_and_where_it_came_from(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job(
+        [{"q": "one", "unused": 1}, {"q": ""}], decoding={"max_new_tokens": 32, "stop": ["\n\n"]}
+    )
+    assert call(["plan", str(job), "--set", "decoding.temperature=0.5"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"Input .*rows\.jsonl\n +2 rows · jsonl", out)
+    assert "not asked about: unused" in out
+    assert "rows that will have no answer: 1 prompt_empty" in out
+    assert "temperature 0.5 (--set)" in out
+    assert "max_new_tokens 32 (job)" in out
+    assert "stop_strings '\\n\\n' (job)" in out
+    assert re.search(r"Batches +1 of up to 1 row · padding 0% \(unsorted: 0%\)", out)
+    assert "prompt 1 of 1 · id 0" in out
+    assert out.rstrip().endswith(f"Next: batchgen run {job}")
+    assert not (job.parent / "out").exists()
+
+
+def test_plan_says_when_run_would_refuse(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job()
+    assert call(["run", str(job), "-q"]) == 0
+    assert call(["run", str(job), "--dry-run", "--set", "run.seed=3"]) == 0
+    out = capsys.readouterr().out
+    assert "run will refuse" in out
+    assert "run.seed was 0, is 3" in out
+    assert call(["plan", str(job), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["ok"] is True
+    assert said["output"]["state"] == "complete"
+
+
+def test_validate(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
+    job = make_job()
+    assert call(["validate", str(job), "--show"]) == 0
+    assert "max_new_tokens: 256" in capsys.readouterr().out
+    broken = make_job(prompt={"user": "{{ a }} {{ b }}"}, decoding={"columns": {"top_k": "k"}})
+    assert call(["validate", str(broken)]) == 2
+    err = capsys.readouterr().err
+    assert re.search(rf"{re.escape(str(broken))}:\d+:\d+: ", err)
+    assert err.count("not in the input") >= 2
+
+
+def test_status_names_failures_by_code_and_id(
+    answered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["status", str(answered)]) == 0
+    out = capsys.readouterr().out
+    assert "complete · 3 of 3 rows (100%) · 1 failed" in out
+    assert "1 prompt_empty · e.g. b" in out
+    assert call(["status", str(answered), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["failed"][0]["examples"] == ["b"]
+
+
+def test_show_prints_answers_that_cannot_touch_the_terminal(
+    answered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["show", str(answered), "--row", "c"]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\\x1b[2Jthird" in out
+    assert call(["show", str(answered), "--failed", "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)["answers"]
+    assert (answer["id"], answer["error_code"]) == ("b", "prompt_empty")
+    assert call(["show", str(answered), "--row", "zzz"]) == 2
+
+
+def test_schema_is_json_or_the_reference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["$schema"].startswith(
+        "http://json-schema.org/draft-07"
+    )
+    page = tmp_path / "page.md"
+    assert call(["schema", "--format", "markdown", "-o", str(page)]) == 0
+    assert "max_new_tokens" in page.read_text("utf-8")
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["--help"]) == 0
+    out = capsys.readouterr().out
+    for command in ("run", "plan", "validate", "status", "show", "models", "schema"):
+        assert re.search(rf"^  {command} ", out, re.MULTILINE)
+        assert call([command, "--help"]) == 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_what_is_sealed_and_dies_of_the_signal(make_job: MakeJob) -> None:
+    job = make_job([{"q": "x" * 50}] * 20_000, batching={"part_rows": 100})
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "batchgen", "run", str(job)]
+    parts = job.parent / "out" / ".batchgen" / "parts"
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        while not (parts.exists() and list(parts.glob("*.json"))):
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+    assert "once more to stop at once" in err
+    assert re.search(r"stopped  [\d,]+ of 20,000 rows are saved", err)
+    said: dict[str, Any] = json.loads(
+        subprocess.run(
+            [*command, "--json", "-q"], capture_output=True, check=True, text=True
+        ).stdout.splitlines()[-1]
+    )
+    assert said["rows"]["resumed"] >= 100
+    assert said["rows"]["ok"] == 20_000

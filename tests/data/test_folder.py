@@ -1,0 +1,89 @@
+"""The run's folder: private state is private, files change in one step, and old runs are moved, not lost."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from batchgen.data.durable import commit_new, sync_file, temporary_name, write_durably
+from batchgen.data.folder import RunFolder, read_json
+from batchgen.errors import ExitCode, ResourceError, StateError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    made = RunFolder(tmp_path / "out")
+    made.create()
+    return made
+
+
+def test_state_is_for_the_owner_only(folder: RunFolder) -> None:
+    folder.write_json(folder.run, {"a": 1})
+    assert stat.S_IMODE(folder.private.stat().st_mode) == 0o700
+    assert stat.S_IMODE(folder.run.stat().st_mode) == 0o600
+
+
+def test_a_file_is_replaced_whole(folder: RunFolder) -> None:
+    folder.write_json(folder.manifest, {"text": "你好"})
+    folder.write_json(folder.manifest, {"text": "再见"})
+    assert read_json(folder.manifest) == {"text": "再见"}
+    assert "再见" in folder.manifest.read_text("utf-8")
+    assert list(folder.scratch.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file(folder: RunFolder) -> None:
+    folder.write_text(folder.job, "old")
+    with pytest.raises(FileNotFoundError):
+        write_durably(folder.path / "no such" / "job.yaml", b"new", scratch=folder.scratch)
+    assert folder.job.read_text() == "old"
+    assert list(folder.scratch.iterdir()) == []
+
+
+def test_a_commit_never_overwrites(folder: RunFolder) -> None:
+    target = folder.parts / "00000.bgpart"
+    target.write_text("first")
+    temporary = temporary_name(folder.scratch)
+    temporary.write_text("second")
+    sync_file(temporary)
+    with pytest.raises(FileExistsError):
+        commit_new(temporary, target)
+    assert target.read_text() == "first"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "\x00\x01", "null"])
+def test_damaged_state_is_named(folder: RunFolder, content: str) -> None:
+    folder.run.write_text(content)
+    with pytest.raises(StateError, match=r"run\.json is damaged") as caught:
+        read_json(folder.run)
+    assert caught.value.exit_code == ExitCode.STATE
+    assert "--fresh" in caught.value.hint
+
+
+def test_old_runs_are_moved_aside_one_by_one(folder: RunFolder) -> None:
+    assert folder.set_aside() is None
+    for night in (1, 2):
+        folder.write_json(folder.run, {"night": night})
+        folder.write_json(folder.manifest, {"night": night})
+        (folder.parts / "00000.bgpart").write_text("rows")
+        aside = folder.set_aside()
+        assert aside == folder.path.with_name(f"out.old-{night}")
+        assert json.loads((aside / "manifest.json").read_text()) == {"night": night}
+        assert (aside / ".batchgen" / "parts" / "00000.bgpart").exists()
+        assert not folder.manifest.exists()
+        assert folder.parts.is_dir()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match="cannot create the output folder") as caught:
+        RunFolder(tmp_path / "file" / "out").create()
+    assert caught.value.exit_code == ExitCode.ENVIRONMENT
+
+
+def test_what_an_interrupted_run_left_half_done_goes(folder: RunFolder) -> None:
+    (folder.scratch / "x.tmp").write_text("half")
+    (folder.scratch / "y.tmp").mkdir()
+    (folder.scratch / "y.tmp" / "part-00000.parquet").write_text("half")
+    folder.clear_scratch()
+    assert list(folder.scratch.iterdir()) == []

@@ -1,0 +1,149 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchgen.errors import ModelError
+from batchgen.models.layout import check_model_folder, read_json, weight_files
+
+Write = Callable[..., Path]
+
+INDEX = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.safetensors"}}
+REFUSED: dict[str, tuple[dict[str, object], str, str]] = {
+    # changes to a whole folder            message                          way out
+    "no config": ({"config.json": None}, "no config.json", "give the folder that holds"),
+    "config cut": ({"config.json": '{"model_type":\n'}, "config.json:2:1: not JSON", ""),
+    "config is a list": ({"config.json": "[]"}, "expected a JSON object, found a list", ""),
+    "config is not text": ({"config.json": b"\xff\xfe{}"}, "config.json: not JSON", ""),
+    "no weights": ({"model.safetensors": None}, "no weights", "fetch the model again"),
+    "pickled weights": (
+        {"model.safetensors": None, "pytorch_model.bin": b"x"},
+        "only there as pytorch_model.bin",
+        "save_pretrained",
+    ),
+    "other names of weights": (
+        {"model.safetensors": None, "consolidated.safetensors": b"x"},
+        "found consolidated.safetensors",
+        "save_pretrained",
+    ),
+    "GGUF beside a config": (
+        {"model.safetensors": None, "model.Q4.gguf": b"x"},
+        "found model.Q4.gguf",
+        "safetensors",
+    ),
+    "GGUF alone": ({"config.json": None, "m.gguf": b"x"}, "GGUF", "safetensors"),
+    "a shard missing": (
+        {"model.safetensors": None, "model.safetensors.index.json": INDEX},
+        "2 of 2 files of the weights are missing: model-00001-of-00002.safetensors",
+        "fetch the model again",
+    ),
+    "index without map": (
+        {"model.safetensors": None, "model.safetensors.index.json": {}},
+        "no weight_map",
+        "",
+    ),
+    "index that leads out of the folder": (
+        {
+            "model.safetensors": None,
+            "model.safetensors.index.json": {"weight_map": {"a": "../../other.safetensors"}},
+        },
+        "is no name of a file in this folder",
+        "",
+    ),
+    "adapter": (
+        {"adapter_config.json": {"base_model_name_or_path": "owner/base"}},
+        "an adapter .* for owner/base",
+        "merge",
+    ),
+    "no tokenizer": (
+        {"tokenizer.json": None, "tokenizer_config.json": None},
+        "no tokenizer",
+        "model.tokenizer",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "said", "way_out"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_folder_that_is_no_model_is_refused_with_what_is_wrong_and_the_way_out(
+    tmp_path: Path, write_model: Write, changes: dict[str, object], said: str, way_out: str
+) -> None:
+    folder = write_model(tmp_path / "model", changes)
+
+    with pytest.raises(ModelError, match=said) as caught:
+        check_model_folder(folder)
+
+    assert str(folder) in caught.value.message
+    assert way_out in caught.value.hint
+
+
+KERNELS: dict[str, dict[str, object]] = {
+    "private key": {"_attn_implementation": "owner/kernel"},
+    "public key": {"attn_implementation": "owner/kernel@v1"},
+    "of a part": {"text_config": {"_attn_implementation": "owner/kernel"}},
+    "by part": {"attn_implementation": {"text_config": "owner/kernel"}},
+    "experts": {"experts_implementation": "owner/kernel"},
+    "internal": {"_attn_implementation_internal": "owner/kernel:flash"},
+}
+
+
+@pytest.mark.parametrize("extra", KERNELS.values(), ids=KERNELS.keys())
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+def test_a_config_that_names_a_repository_of_code_is_refused_with_the_key(
+    tmp_path: Path,
+    write_model: Write,
+    config: dict[str, Any],
+    extra: dict[str, object],
+    file: str,
+) -> None:
+    folder = write_model(tmp_path / "model", {file: {**config, **extra}})
+
+    with pytest.raises(ModelError, match=r"implementation.*: 'owner/kernel.*' names a repository"):
+        check_model_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"attn_implementation": "sdpa"},
+        {"_name_or_path": "owner/name"},
+        {"attn_implementation": None},
+    ],
+)
+def test_plain_configs_pass(
+    tmp_path: Path, write_model: Write, config: dict[str, Any], extra: dict[str, object]
+) -> None:
+    check_model_folder(write_model(tmp_path / "model", {"config.json": {**config, **extra}}))
+
+
+def test_a_whole_file_is_preferred_to_an_index_as_transformers_does(
+    tmp_path: Path, write_model: Write
+) -> None:
+    folder = write_model(tmp_path / "model", {"model.safetensors.index.json": INDEX})
+
+    assert weight_files(folder) == (folder / "model.safetensors",)
+
+
+def test_each_shard_is_listed_once_and_sorted(tmp_path: Path, write_model: Write) -> None:
+    shards = ["model-2.safetensors", "model-1.safetensors"]
+    folder = write_model(
+        tmp_path / "model",
+        {
+            "model.safetensors": None,
+            "model.safetensors.index.json": {
+                "weight_map": {"a": shards[0], "b": shards[1], "c": shards[0]}
+            },
+            **dict.fromkeys(shards, b""),
+        },
+    )
+
+    assert [file.name for file in weight_files(folder)] == sorted(shards)
+
+
+def test_a_giant_json_file_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    with file.open("wb") as opened:
+        opened.truncate(65 << 20)
+
+    with pytest.raises(ModelError, match="expected at most"):
+        read_json(file)

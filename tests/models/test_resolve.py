@@ -1,0 +1,204 @@
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchgen.errors import ModelError
+from batchgen.models.hub import Hub
+from batchgen.models.progress import Progress
+from batchgen.models.resolve import ResolvedModel, Resolver
+
+Write = Callable[..., Path]
+COMMIT = "c1899de289a04d12100db370d81485cdf75e47ca"
+ID = "Qwen/Qwen3-0.6B"
+
+
+@pytest.fixture
+def deaf(tmp_path: Path) -> Hub:
+    """A hub whose port nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return Hub(tmp_path / "hub", f"http://127.0.0.1:{port}")
+
+
+@pytest.fixture
+def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that relative paths start from."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def into_cache(hub: Hub, write_model: Write, changes: dict[str, object] | None = None) -> Path:
+    refs = hub.repository(ID) / "refs" / "main"
+    refs.parent.mkdir(parents=True)
+    refs.write_text(COMMIT)
+    return write_model(hub.repository(ID) / "snapshots" / COMMIT, changes)
+
+
+@pytest.mark.parametrize("path", ["model", "./model", "Qwen/Qwen3-0.6B"])
+def test_a_folder_comes_first_whatever_its_name(
+    at: Path, deaf: Hub, write_model: Write, path: str
+) -> None:
+    folder = at / path
+    folder.parent.mkdir(exist_ok=True)
+    write_model(folder)
+    into_cache(deaf, write_model)
+
+    assert Resolver(deaf).resolve(path) == ResolvedModel(path, folder, "folder", "")
+
+
+def test_a_cached_model_needs_no_hub(deaf: Hub, write_model: Write) -> None:
+    folder = into_cache(deaf, write_model)
+
+    for revision in (None, "main", COMMIT):
+        found = Resolver(deaf).resolve(ID, revision)
+        assert found == ResolvedModel(ID, folder, "cache", COMMIT)
+
+
+def test_an_unknown_starter_lists_those_that_exist(deaf: Hub) -> None:
+    with pytest.raises(ModelError, match="no model demo:gpt5; there is demo:smollm2-135m"):
+        Resolver(deaf).resolve("demo:gpt5")
+
+
+def test_an_unreachable_hub_names_the_model_the_places_and_the_ways_out(
+    at: Path, deaf: Hub
+) -> None:
+    with pytest.raises(ModelError, match="is not on this machine") as caught:
+        Resolver(deaf).resolve(ID)
+
+    assert ID in caught.value.message
+    assert f"{deaf.endpoint} does not answer" in caught.value.message
+    for part in (
+        "model.path=FOLDER",
+        "HF_ENDPOINT=",
+        "demo:smollm2-135m",
+        str(deaf.cache),
+        str(at / ID),
+    ):
+        assert part in caught.value.hint
+
+
+def test_a_hub_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        hub = Hub(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        began = time.monotonic()
+
+        with pytest.raises(ModelError, match="does not answer"):
+            Resolver(hub, probe_seconds=0.3).resolve(ID)
+
+        assert time.monotonic() - began < 2
+
+
+def test_a_user_who_forbids_connections_is_not_made_to_wait(tmp_path: Path) -> None:
+    """The address would hang: nothing may even try it."""
+    hub = Hub(tmp_path, "http://192.0.2.1", offline_by="HF_HUB_OFFLINE")
+    began = time.monotonic()
+
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE forbids asking the hub"):
+        Resolver(hub).resolve(ID)
+
+    assert time.monotonic() - began < 0.5
+
+
+def test_an_incomplete_copy_in_the_cache_is_mentioned(deaf: Hub, write_model: Write) -> None:
+    into_cache(deaf, write_model, {"model.safetensors": None})
+
+    with pytest.raises(ModelError) as caught:
+        Resolver(deaf).resolve(ID)
+
+    assert "a copy that cannot be used" in caught.value.hint
+    assert "no weights" in caught.value.hint
+
+
+@pytest.mark.parametrize("asked", ["Qwen/Qwen3-0.6b", "qwen/Qwen3-0.6B", "Qwen/Qwen3-06B"])
+def test_a_similar_name_in_the_cache_is_pointed_out(
+    deaf: Hub, write_model: Write, asked: str
+) -> None:
+    into_cache(deaf, write_model)
+
+    with pytest.raises(ModelError) as caught:
+        Resolver(deaf).resolve(asked)
+
+    assert f"there is {ID}" in caught.value.hint
+
+
+NO_ID: dict[str, tuple[str, str]] = {
+    "relative folder": ("./models/gone", "there is no folder {at}/models/gone"),
+    "absolute folder": ("/models/gone", "there is no folder /models/gone"),
+    "three parts": ("models/Qwen/Qwen3", "there is no folder {at}/models/Qwen/Qwen3"),
+    "blank": ("my model", "there is no folder {at}/my model"),
+    "upwards": ("../../etc", "there is no folder"),
+    "address": ("https://hub.example/Qwen/Qwen3", "is an address"),
+    "other hub": ("modelscope:Qwen/Qwen3", "there is no folder"),
+    "a file": ("weights.safetensors", "is a file"),
+    "NUL": ("a\0b", "there is no folder"),
+    "very long": ("x/" * 3000, "File name too long"),
+}
+
+
+@pytest.mark.parametrize(("path", "said"), NO_ID.values(), ids=NO_ID.keys())
+def test_what_is_neither_folder_nor_id_is_told_without_asking_the_hub(
+    at: Path, tmp_path: Path, path: str, said: str
+) -> None:
+    (at / "weights.safetensors").write_bytes(b"")
+    hangs = Hub(tmp_path / "hub", "http://192.0.2.1")
+    began = time.monotonic()
+
+    with pytest.raises(ModelError) as caught:
+        Resolver(hangs).resolve(path)
+
+    assert said.format(at=at) in caught.value.message
+    assert time.monotonic() - began < 0.5
+
+
+def test_a_folder_with_nearly_that_name_is_pointed_out(at: Path, deaf: Hub) -> None:
+    (at / "models" / "Qwen3-0.6B").mkdir(parents=True)
+
+    with pytest.raises(ModelError, match=r"there is .*models/Qwen3-0\.6B"):
+        Resolver(deaf).resolve(str(at / "models" / "Qwen3-06B"))
+
+
+@pytest.mark.parametrize("path", ["model", "demo:smollm2-135m"])
+def test_a_revision_that_would_have_no_effect_is_refused(
+    at: Path, deaf: Hub, write_model: Write, path: str
+) -> None:
+    write_model(at / "model")
+
+    with pytest.raises(ModelError, match=r"model\.revision: main has no effect"):
+        Resolver(deaf).resolve(path, "main")
+
+
+def test_a_folder_is_checked_before_anything_loads_it(
+    at: Path, deaf: Hub, write_model: Write, config: dict[str, Any]
+) -> None:
+    write_model(at / "model", {"config.json": {**config, "_attn_implementation": "owner/kernel"}})
+
+    with pytest.raises(ModelError, match="names a repository with code"):
+        Resolver(deaf).resolve("model")
+
+
+def test_a_tokenizer_needs_neither_config_nor_weights(
+    at: Path, deaf: Hub, write_model: Write
+) -> None:
+    write_model(at / "tokenizer", {"config.json": None, "model.safetensors": None})
+
+    found = Resolver(deaf, wanted="tokenizer").resolve("tokenizer")
+
+    assert found.folder == at / "tokenizer"
+
+
+def test_nothing_is_said_about_a_model_that_is_at_hand(
+    at: Path, deaf: Hub, write_model: Write
+) -> None:
+    write_model(at / "model")
+    said: list[str] = []
+
+    Resolver(deaf, progress=Progress(said.append)).resolve("model")
+
+    assert said == []

@@ -1,0 +1,323 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from batchgen.errors import ModelError, ResourceError
+from batchgen.models.progress import Progress
+from batchgen.models.starter import (
+    MARKER,
+    STARTERS,
+    Starter,
+    Tools,
+    cache_folder,
+    find,
+    intact,
+    prepare,
+)
+from batchgen.models.wheel import Wheel, sha256_of
+
+GGUF = b"weights"
+Convert = Callable[[Starter, Path, Path, Progress], None]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def tiny(cache: Path) -> Starter:
+    """A starter whose wheel somebody has already put into the cache's folder for downloads."""
+    return put_wheel(cache)
+
+
+def put_wheel(cache: Path) -> Starter:
+    downloads = cache / "downloads"
+    downloads.mkdir(parents=True)
+    file = downloads / "tiny-0.1-py3-none-any.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("tiny/tiny.gguf", GGUF)
+    wheel = Wheel(
+        requirement="tiny==0.1",
+        file=file.name,
+        sha256=sha256_of(file),
+        size=file.stat().st_size,
+        member="tiny/tiny.gguf",
+        member_sha256=hashlib.sha256(GGUF).hexdigest(),
+    )
+    return Starter("demo:tiny", "Tiny", "MIT", wheel, needed_bytes=1)
+
+
+def write_two_files(starter: Starter, gguf: Path, folder: Path, progress: Progress) -> None:
+    del starter, progress
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(gguf.read_bytes() * 2)
+
+
+def tools(convert: Convert = write_two_files) -> Tools:
+    return Tools(find_pip=lambda: None, convert=convert, importable=lambda name: name)
+
+
+def everything_in(cache: Path) -> list[str]:
+    """Names below models/, but for the lock file."""
+    found = (cache / "models").rglob("*")
+    return sorted(str(f.relative_to(cache / "models")) for f in found if f.suffix != ".lock")
+
+
+def test_a_starter_is_made_once_and_then_found(tiny: Starter, cache: Path) -> None:
+    calls: list[Path] = []
+    said: list[str] = []
+
+    def convert(starter: Starter, gguf: Path, folder: Path, progress: Progress) -> None:
+        calls.append(folder)
+        write_two_files(starter, gguf, folder, progress)
+
+    folders = [
+        prepare(tiny, cache, progress=Progress(said.append), tools=tools(convert)) for _ in range(3)
+    ]
+
+    name = f"tiny-{tiny.wheel.member_sha256[:8]}"
+    assert folders == [cache / "models" / name] * 3
+    assert len(calls) == 1
+    assert everything_in(cache) == [
+        name,
+        f"{name}/{MARKER}",
+        f"{name}/config.json",
+        f"{name}/model.safetensors",
+    ]
+    assert any("MIT" in line and "tiny==0.1" in line for line in said)
+
+
+def test_the_marker_names_source_licence_and_every_file(tiny: Starter, cache: Path) -> None:
+    folder = prepare(tiny, cache, progress=Progress(), tools=tools())
+
+    marker = json.loads((folder / MARKER).read_text("utf-8"))
+
+    assert marker["licence"] == "MIT"
+    assert marker["source_sha256"] == hashlib.sha256(GGUF).hexdigest()
+    assert marker["files"] == {
+        "config.json": {"size": 2, "sha256": hashlib.sha256(b"{}").hexdigest()},
+        "model.safetensors": {"size": 14, "sha256": hashlib.sha256(GGUF * 2).hexdigest()},
+    }
+
+
+def test_a_whole_folder_needs_no_lock_no_package_and_no_right_to_write(
+    tiny: Starter, cache: Path
+) -> None:
+    folder = prepare(tiny, cache, progress=Progress(), tools=tools())
+    before = everything_in(cache)
+    for lock in (cache / "models").glob("*.lock"):
+        lock.unlink()
+    nothing = Tools(find_pip=_never, convert=_never, importable=lambda _: None)
+
+    assert prepare(tiny, cache, progress=Progress(), tools=nothing) == folder
+    assert everything_in(cache) == before
+    assert not list((cache / "models").glob("*.lock"))
+
+
+def _never(*anything: object) -> None:
+    raise AssertionError(f"called with {anything}")
+
+
+class FailedError(Exception):
+    pass
+
+
+def _fail_at_once(*_: object) -> None:
+    raise FailedError
+
+
+def _fail_in_the_middle(starter: Starter, gguf: Path, folder: Path, progress: Progress) -> None:
+    del starter, gguf, progress
+    (folder / "config.json").write_text("{}")
+    raise FailedError
+
+
+def _interrupt(starter: Starter, gguf: Path, folder: Path, progress: Progress) -> None:
+    write_two_files(starter, gguf, folder, progress)
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("convert", [_fail_at_once, _fail_in_the_middle, _interrupt])
+def test_a_conversion_that_fails_leaves_nothing_and_the_next_one_succeeds(
+    tiny: Starter, cache: Path, convert: Convert
+) -> None:
+    with pytest.raises((FailedError, KeyboardInterrupt)):
+        prepare(tiny, cache, progress=Progress(), tools=tools(convert))
+
+    assert everything_in(cache) == []
+    assert intact(prepare(tiny, cache, progress=Progress(), tools=tools()))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from batchgen.models.starter import prepare
+sys.path.insert(0, {here!r})
+from test_starter import put_wheel, tools, write_two_files
+from batchgen.models.progress import Progress
+
+def convert(starter, gguf, folder, progress):
+    write_two_files(starter, gguf, folder, progress)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+cache = Path({cache!r})
+prepare(put_wheel(cache), cache, progress=Progress(), tools=tools(convert))
+"""
+
+
+def test_a_killed_conversion_leaves_nothing_that_looks_whole_and_is_swept_away(
+    tmp_path: Path,
+) -> None:
+    """Killed with every file written: only the marker and the rename are still to come."""
+    cache = tmp_path / "killed"
+    program = KILLED.format(here=str(Path(__file__).parent), cache=str(cache))
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=False
+    )
+
+    assert ended.returncode == -signal.SIGKILL
+    wheel = cache / "downloads" / "tiny-0.1-py3-none-any.whl"
+    starter = replace(put_wheel(tmp_path / "other"), name="demo:tiny")
+    starter = replace(starter, wheel=replace(starter.wheel, sha256=sha256_of(wheel)))
+    folder = starter.folder(cache)
+    assert not folder.exists()
+    assert len(everything_in(cache)) > 2
+    prepare(starter, cache, progress=Progress(), tools=tools())
+    assert intact(folder)
+    assert {name.split("/")[0] for name in everything_in(cache)} == {folder.name}
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "a file cut short": lambda f: os.truncate(f / "model.safetensors", 5),
+    "a file gone": lambda f: (f / "config.json").unlink(),
+    "no marker": lambda f: (f / MARKER).unlink(),
+    "marker cut short": lambda f: os.truncate(f / MARKER, 30),
+    "marker of something else": lambda f: _write(f / MARKER, '["files"]'),
+    "marker of an older conversion": lambda f: _write(
+        f / MARKER, (f / MARKER).read_text().replace('"conversion": 1', '"conversion": 0')
+    ),
+}
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text)
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_damaged_folder_is_noticed_and_made_again(
+    tiny: Starter, cache: Path, damage: Callable[[Path], None]
+) -> None:
+    folder = prepare(tiny, cache, progress=Progress(), tools=tools())
+    damage(folder)
+    assert not intact(folder)
+
+    prepare(tiny, cache, progress=Progress(), tools=tools())
+
+    assert intact(folder)
+    assert len(everything_in(cache)) == 4
+
+
+def test_of_two_that_want_a_starter_at_once_one_makes_it_and_the_other_waits(
+    tiny: Starter, cache: Path
+) -> None:
+    under_way, go_on = threading.Event(), threading.Event()
+    calls: list[int] = []
+    said: list[str] = []
+
+    def convert(starter: Starter, gguf: Path, folder: Path, progress: Progress) -> None:
+        calls.append(1)
+        under_way.set()
+        go_on.wait(timeout=10)
+        write_two_files(starter, gguf, folder, progress)
+
+    def say(line: str) -> None:
+        said.append(line)
+        go_on.set()
+
+    first = threading.Thread(
+        target=lambda: prepare(tiny, cache, progress=Progress(), tools=tools(convert))
+    )
+    first.start()
+    assert under_way.wait(timeout=10)
+    folder = prepare(tiny, cache, progress=Progress(say), tools=tools(convert))
+    first.join(timeout=10)
+
+    assert intact(folder)
+    assert len(calls) == 1
+    assert "waiting" in said[0]
+
+
+def test_packages_that_converting_needs_are_asked_for_before_anything_is_downloaded(
+    tiny: Starter, cache: Path
+) -> None:
+    without = Tools(find_pip=_never, convert=_never, importable=lambda _: None)
+
+    with pytest.raises(ModelError, match="needs gguf and accelerate") as caught:
+        prepare(tiny, cache, progress=Progress(), tools=without)
+
+    assert "pip install -e '.[demo]'" in caught.value.hint
+    assert "pip install batchgen" not in caught.value.hint
+
+
+def test_a_disk_that_is_too_full_is_told_before_anything_is_downloaded(
+    tiny: Starter, cache: Path
+) -> None:
+    with pytest.raises(ResourceError, match="MB free, but demo:tiny needs") as caught:
+        prepare(replace(tiny, needed_bytes=10**18), cache, progress=Progress(), tools=tools(_never))
+
+    assert "BATCHGEN_CACHE" in caught.value.hint
+
+
+def test_a_cache_that_cannot_be_made_is_told_with_the_variable_that_moves_it(
+    tiny: Starter, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+
+    with pytest.raises(ModelError, match="file") as caught:
+        prepare(tiny, tmp_path / "file", progress=Progress(), tools=tools())
+
+    assert "BATCHGEN_CACHE" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["demo:smollm2-135m", "smollm2-135m"])
+def test_a_starter_goes_by_its_name_with_or_without_demo(name: str) -> None:
+    assert find(name) is STARTERS["demo:smollm2-135m"]
+
+
+@pytest.mark.parametrize("name", ["demo:smollm", "demo:", "demo:../x"])
+def test_an_unknown_starter_is_answered_with_those_that_exist(name: str) -> None:
+    with pytest.raises(ModelError, match="there is demo:smollm2-135m"):
+        find(name)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"BATCHGEN_CACHE": "/data/batchgen"}, "/data/batchgen"),
+        ({"BATCHGEN_CACHE": "~/models", "HOME": "/home/li"}, "/home/li/models"),
+        ({"XDG_CACHE_HOME": "/data/cache"}, "/data/cache/batchgen"),
+        ({"XDG_CACHE_HOME": "", "HOME": "/home/li"}, "/home/li/.cache/batchgen"),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep caches elsewhere")
+def test_where_the_cache_is(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: str
+) -> None:
+    for name in ("BATCHGEN_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert cache_folder() == Path(expected)

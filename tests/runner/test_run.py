@@ -1,0 +1,282 @@
+"""A run from job file to Parquet: order, failures, stopping anywhere and going on, and what is refused."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from batchgen.data.folder import RunFolder
+from batchgen.errors import BatchgenError, ExitCode, LockedError, StateError
+from batchgen.job.load import load_job
+from batchgen.runner.lock import held
+from batchgen.runner.run import allowed_failures, run
+
+MakeJob = Callable[..., Path]
+OF_THE_RUN = ("run_id", "created_at")
+"""The columns that may differ between a resumed and an unbroken run."""
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    """Questions of different lengths, so that sorting has something to undo."""
+    return [{"q": "问" * (1 + 7 * i % 23), "n": i} for i in range(count)]
+
+
+class After:
+    """A request to stop that comes after a number of looks."""
+
+    def __init__(self, looks: int) -> None:
+        self.left = looks
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_answers_come_in_input_order_beside_their_rows(make_job: MakeJob) -> None:
+    frame = run(load_job(make_job(rows(50), batching={"part_rows": 8}))).frame()
+    assert frame["n"].to_list() == list(range(50))
+    assert frame["id"].to_list() == [str(n) for n in range(50)]
+    assert frame["finish_reason"].unique().to_list() == ["stop"]
+    asked = frame["messages"].list.first().struct.field("content")
+    assert asked.equals(frame["q"], check_names=False)
+    assert all(q in answer for q, answer in zip(frame["q"], frame["response"], strict=True))
+
+
+def test_the_manifest_accounts_for_every_row_and_file(make_job: MakeJob) -> None:
+    result = run(load_job(make_job(rows(20))))
+    manifest = json.loads(result.folder.manifest.read_text())
+    assert manifest["counts"]["rows"] == manifest["rows"] == 20
+    (file,) = manifest["files"]
+    assert file["name"] == "responses.parquet"
+    assert file["bytes"] == result.folder.responses.stat().st_size
+    origin = json.loads(pq.read_metadata(result.folder.responses).metadata[b"batchgen"])
+    assert origin["fingerprint"] == manifest["fingerprint"]
+    assert manifest["settings"]["decoding"]["max_new_tokens"] == 256
+    assert list(result.folder.parts.iterdir()) == []
+
+
+def test_a_second_run_finds_the_work_done(make_job: MakeJob) -> None:
+    loaded = load_job(make_job(rows(5)))
+    first = run(loaded)
+    before = first.folder.responses.stat().st_mtime_ns
+    second = run(loaded)
+    assert second.outcome == "already complete"
+    assert second.exit_code == ExitCode.DONE
+    assert second.folder.responses.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("looks", [0, 1, 9, 25, 49])
+def test_a_stopped_run_goes_on_and_ends_like_an_unbroken_one(make_job: MakeJob, looks: int) -> None:
+    loaded = load_job(make_job(rows(50), batching={"part_rows": 8}))
+    stopped = run(loaded, stop=After(looks))
+    assert stopped.outcome == "stopped"
+    assert stopped.exit_code == ExitCode.RUN_AGAIN
+    assert not stopped.folder.responses.exists()
+    resumed = run(loaded)
+    assert resumed.outcome == "done"
+    assert resumed.resumed_rows == stopped.counts.rows == looks // 8 * 8
+    unbroken = run(load_job(loaded.file, sets=("output.path=other",)))
+    assert resumed.frame().drop(OF_THE_RUN).equals(unbroken.frame().drop(OF_THE_RUN))
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_from_its_last_sealed_part(make_job: MakeJob) -> None:
+    job = make_job(rows(3000), batching={"part_rows": 20})
+    command = [sys.executable, "-m", "batchgen", "run", str(job), "-q"]
+    folder = RunFolder(job.parent / "out")
+    with subprocess.Popen(command) as process:
+        while not list(folder.parts.glob("*.json")) if folder.parts.exists() else True:
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not folder.responses.exists()
+    sealed = len(list(folder.parts.glob("*.bgpart")))
+    assert 0 < sealed < 150
+    resumed = run(load_job(job))
+    assert resumed.resumed_rows == 20 * sealed
+    unbroken = run(load_job(job, sets=("output.path=other",)))
+    assert resumed.frame().drop(OF_THE_RUN).equals(unbroken.frame().drop(OF_THE_RUN))
+
+
+@pytest.mark.parametrize(
+    ("sets", "names"),
+    [
+        pytest.param(
+            ["decoding.max_new_tokens=7"], "decoding.max_new_tokens was 256, is 7", id="decoding"
+        ),
+        pytest.param(["prompt.user='{{ q }}!'"], "prompt.user was ", id="prompt"),
+        pytest.param(["run.seed=1"], "run.seed was 0, is 1", id="seed"),
+        pytest.param(["input.limit=3"], "input.limit was ", id="selection"),
+        pytest.param(["output.keep_columns=none"], "output.keep_columns", id="columns"),
+    ],
+)
+@pytest.mark.parametrize("looks", [3, 1000], ids=["stopped", "complete"])
+def test_another_job_is_refused_with_what_differs(
+    make_job: MakeJob, sets: Sequence[str], names: str, looks: int
+) -> None:
+    path = make_job(rows(10), batching={"part_rows": 2})
+    run(load_job(path), stop=After(looks))
+    with pytest.raises(StateError, match="made by another job") as caught:
+        run(load_job(path, sets=sets))
+    assert names in caught.value.message
+    assert "--fresh" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [["batching.part_rows=3"], ["batching.max_rows=1"], ["run.max_errors=0.5"]],
+    ids=["part_rows", "max_rows", "max_errors"],
+)
+def test_what_changes_no_answer_does_not_stand_in_the_way(
+    make_job: MakeJob, sets: Sequence[str]
+) -> None:
+    path = make_job(rows(10), batching={"part_rows": 2})
+    run(load_job(path), stop=After(4))
+    assert run(load_job(path, sets=sets)).counts.rows == 10
+
+
+def test_changed_input_is_refused_by_name(make_job: MakeJob) -> None:
+    path = make_job(rows(10), batching={"part_rows": 2})
+    run(load_job(path), stop=After(4))
+    (path.parent / "rows.jsonl").write_text('{"q": "new", "n": 0}\n')
+    with pytest.raises(StateError, match=r"made from other input: .*rows\.jsonl changed"):
+        run(load_job(path))
+
+
+def test_fresh_starts_over_and_keeps_the_old_run(make_job: MakeJob) -> None:
+    path = make_job(rows(3))
+    old = run(load_job(path)).frame()
+    told: list[str] = []
+    new = run(load_job(path, sets=["run.seed=5"]), start="fresh", say=told.append)
+    assert new.outcome == "done"
+    aside = path.parent / "out.old-1"
+    assert pl.read_parquet(aside / "responses.parquet").equals(old)
+    assert any(str(aside) in line for line in told)
+
+
+MIXED: Sequence[Mapping[str, Any]] = [
+    {"q": "fine"},
+    {"q": ""},
+    {"q": None},
+    {"q": "also fine"},
+    {"q": "x" * 400},
+]
+
+
+def test_failed_rows_keep_their_place_and_say_why(make_job: MakeJob) -> None:
+    result = run(load_job(make_job(MIXED, prompt={"max_input_tokens": 100}, run={"max_errors": 3})))
+    frame = result.frame()
+    assert frame["finish_reason"].to_list() == ["stop", "error", "error", "stop", "error"]
+    assert frame["error_code"].to_list() == [
+        None,
+        "prompt_empty",
+        "prompt_null",
+        None,
+        "prompt_too_long",
+    ]
+    assert frame["response"].is_null().to_list() == [False, True, True, False, True]
+    assert "100" in frame["error"][4]
+    assert result.exit_code == ExitCode.DONE
+    assert result.counts.failed == 3
+
+
+def test_too_many_failed_rows_end_with_3_and_are_published(make_job: MakeJob) -> None:
+    result = run(load_job(make_job(MIXED, run={"max_errors": 0.2})))
+    assert result.counts.failed == 2
+    assert result.exit_code == ExitCode.TOO_MANY_FAILED_ROWS
+    assert result.frame().height == 5
+
+
+def test_skipped_rows_are_no_failures(make_job: MakeJob) -> None:
+    sets = ("input.on_empty_prompt=skip", "prompt.on_overflow=skip", "prompt.max_input_tokens=100")
+    result = run(
+        load_job(make_job([MIXED[0], MIXED[1], MIXED[4]], run={"max_errors": 0}), sets=sets)
+    )
+    assert result.frame()["finish_reason"].to_list() == ["stop", "skipped", "skipped"]
+    assert result.exit_code == ExitCode.DONE
+
+
+def test_a_part_of_failures_alone_is_sealed_too(make_job: MakeJob) -> None:
+    job = make_job([{"q": ""}] * 6, batching={"part_rows": 2}, run={"max_errors": 6})
+    assert run(load_job(job)).frame()["error_code"].to_list() == ["prompt_empty"] * 6
+
+
+@pytest.mark.parametrize(
+    ("max_errors", "count", "allowed"),
+    [(0, 100, 0), (0.01, 100, 1), (0.01, 99, 0), (0.5, 3, 1), (1, 100, 1), (7, 3, 7)],
+)
+def test_failures_are_allowed_by_share_or_count(
+    max_errors: float, count: int, allowed: int
+) -> None:
+    assert allowed_failures(max_errors, count) == allowed
+
+
+def test_samples_are_rows_of_their_own(make_job: MakeJob) -> None:
+    decoding = {"num_return_sequences": 3, "temperature": 1.0}
+    frame = run(load_job(make_job(rows(4), decoding=decoding))).frame()
+    assert frame["n"].to_list() == [n for n in range(4) for _ in range(3)]
+    assert frame["sample"].to_list() == [0, 1, 2] * 4
+    assert frame["seed"].n_unique() == 12
+    assert frame["seed"].min() >= 0  # type: ignore[operator]  # a number: the column is int64
+
+
+def test_stop_strings_and_limits_are_told_apart(make_job: MakeJob) -> None:
+    job = make_job([{"q": "one STOP two"}, {"q": "one two"}], decoding={"stop_strings": ["STOP"]})
+    frame = run(load_job(job)).frame()
+    assert frame["finish_reason"].to_list() == ["stop_string", "stop"]
+    assert frame["response"][0].endswith("one ")
+    short = run(load_job(job, sets=["decoding.max_new_tokens=3", "output.path=short"])).frame()
+    assert short["finish_reason"].to_list() == ["length", "length"]
+    assert short["output_tokens"].to_list() == [3, 3]
+
+
+def test_prompts_need_not_be_stored(make_job: MakeJob) -> None:
+    output = {"store_prompt": False, "keep_columns": "none"}
+    result = run(
+        load_job(make_job([{"q": "canary"}], output=output, decoding={"max_new_tokens": 2}))
+    )
+    assert result.frame()["messages"].to_list() == [None]
+    assert b"canary" not in result.folder.responses.read_bytes()
+
+
+def test_a_prefix_keeps_names_apart(make_job: MakeJob) -> None:
+    frame = run(
+        load_job(make_job([{"q": "a", "response": "mine"}], output={"prefix": "bg_"}))
+    ).frame()
+    assert frame["response"].to_list() == ["mine"]
+    assert frame["bg_response"].null_count() == 0
+
+
+def test_only_one_run_at_a_time(make_job: MakeJob) -> None:
+    loaded = load_job(make_job(rows(3)))
+    folder = RunFolder(Path(loaded.job.output.path))
+    folder.create()
+    with held(folder.lock), pytest.raises(LockedError):
+        run(loaded)
+    assert run(loaded).outcome == "done"
+
+
+def test_answers_without_their_state_are_not_touched(make_job: MakeJob) -> None:
+    loaded = load_job(make_job(rows(3)))
+    folder = RunFolder(Path(loaded.job.output.path))
+    folder.create()
+    folder.responses.write_text("somebody's")
+    with pytest.raises(BatchgenError, match="holds answers, but not the state"):
+        run(loaded)
+    assert folder.responses.read_text() == "somebody's"
+
+
+def test_job_yaml_in_the_folder_runs_again(make_job: MakeJob, tmp_path: Path) -> None:
+    first = run(load_job(make_job(rows(4), decoding={"max_new_tokens": 5})))
+    again = run(load_job(first.folder.job, sets=[f"output.path={tmp_path / 'again'}"]))
+    assert again.frame().drop(OF_THE_RUN).equals(first.frame().drop(OF_THE_RUN))
+    assert first.folder.job.stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,67 @@
+"""The way of a row keeps memory small: a part is closed before the next but one is opened."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from batchgen.data.folder import RunFolder
+from batchgen.data.parts import PartStore, SealedPart
+from batchgen.data.sources import Chunk
+from batchgen.engines.echo import EchoEngine
+from batchgen.job.load import load_job
+from batchgen.runner.progress import Progress, silent
+from batchgen.runner.setup import set_up
+from batchgen.runner.work import Way, work
+
+
+@dataclass
+class Seam:
+    """Counts parts opened and sealed."""
+
+    opened: int = 0
+    sealed: list[int] = field(default_factory=list)
+    most_open: int = 0
+
+    def watched(self, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        for chunk in chunks:
+            self.opened += 1
+            self.most_open = max(self.most_open, self.opened - len(self.sealed))
+            yield chunk
+
+
+class WatchedStore(PartStore):
+    def __init__(self, folder: RunFolder, seam: Seam) -> None:
+        super().__init__(folder, compression="zstd", prefix="")
+        self._seam = seam
+
+    def seal(self, number: int, table: pa.Table) -> SealedPart:
+        self._seam.sealed.append(number)
+        return super().seal(number, table)
+
+
+def test_at_most_two_parts_are_open_and_they_close_in_order(make_job: object) -> None:
+    assert callable(make_job)
+    job: Path = make_job([{"q": "x" * (i % 7 + 1)} for i in range(100)])
+    setup = set_up(load_job(job), lambda _: None)
+    folder = RunFolder(job.parent / "out")
+    folder.create()
+    seam = Seam()
+    quiet: AbstractContextManager[Progress] = silent("x", 0, 0)
+    with quiet as progress:
+        way = Way(
+            asking=setup.asking,
+            engine=EchoEngine(setup.tokenizer.decode),
+            store=WatchedStore(folder, seam),
+            layout=setup.reading.layout,
+            run_id="run",
+            part_rows=10,
+            progress=progress,
+            stop=lambda: False,
+        )
+        sealed = work(way, seam.watched(setup.reading.source.chunks(setup.survey, rows=10)))
+    assert sorted(sealed) == list(range(10))
+    assert seam.sealed == list(range(10))
+    assert seam.most_open <= 2

@@ -1,0 +1,212 @@
+"""The worked jobs in `jobs/`: they load, and their data is what they say it is."""
+
+import csv
+import datetime as dt
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from batchgen.job.load import load_job
+from batchgen.job.spec import Job
+from batchgen.prompts.render import PromptRenderer, check_prompts
+from batchgen.records import Failure, Prompt, Row
+
+JOBS = Path(__file__).parent.parent / "jobs"
+QUICKSTART = JOBS / "quickstart.yaml"
+WORKED = tuple(
+    JOBS / name / "job.yaml"
+    for name in ("creative_writing", "customer_service", "education", "medical")
+)
+TEXT = {
+    "creative_writing": "idea",
+    "customer_service": "body",
+    "education": "question",
+    "medical": "note",
+}
+"""The column that holds what people wrote."""
+NIGHT = dt.date(2026, 11, 20)
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+ENGLISH = re.compile(r"[A-Za-z]{3,}")
+
+Record = dict[str, object]
+
+
+def name_of(path: Path) -> str:
+    return path.parent.name if path.name == "job.yaml" else path.stem
+
+
+def load(path: Path, profile: str | None = None) -> Job:
+    return load_job(path, profile=profile, date=NIGHT).job
+
+
+def data_file(job: Job) -> Path:
+    assert isinstance(job.input.path, str)
+    return Path(job.input.path)
+
+
+def records_of(job: Job) -> list[Record]:
+    """The data through the standard library, which knows nothing of batchgen's readers: no text is null."""
+    file = data_file(job)
+    text = file.read_bytes().decode("utf-8")
+    if file.suffix == ".jsonl":
+        found: list[Record] = [json.loads(line) for line in text.splitlines()]
+        columns = dict.fromkeys(key for record in found for key in record)
+        return [{column: record.get(column) for column in columns} for record in found]
+    lines = csv.reader(text.splitlines(keepends=True), strict=True)
+    header = next(lines)
+    return [dict(zip(header, (cell or None for cell in line), strict=True)) for line in lines]
+
+
+def answered(job: Job, records: list[Record]) -> list[Record]:
+    """The rows that the job's filter lets through, for the one filter that there is."""
+    if job.input.filter is None:
+        return records
+    assert job.input.filter == "status = 'open' AND body IS NOT NULL"
+    return [r for r in records if r["status"] == "open" and r["body"] is not None]
+
+
+worked = pytest.mark.parametrize("path", WORKED, ids=name_of)
+every_job = pytest.mark.parametrize(
+    ("path", "profile"),
+    [(QUICKSTART, None), *((path, profile) for path in WORKED for profile in (None, "smoke"))],
+    ids=lambda value: name_of(value) if isinstance(value, Path) else str(value or "as written"),
+)
+
+
+def test_no_job_file_goes_untested() -> None:
+    found = {f for f in JOBS.rglob("*.yaml") if "out" not in f.relative_to(JOBS).parts}
+    assert found == {QUICKSTART, *WORKED}
+
+
+@every_job
+def test_a_job_loads_and_writes_where_git_does_not_look(path: Path, profile: str | None) -> None:
+    job = load(path, profile)
+    assert data_file(job).is_file()
+    assert Path(job.output.path).is_relative_to(JOBS / "out")
+
+
+def test_jobs_that_run_every_night_write_a_folder_per_night() -> None:
+    assert load(JOBS / "customer_service" / "job.yaml").output.path.endswith("/2026-11-20")
+    assert load(JOBS / "medical" / "job.yaml").output.path.endswith("/2026-11-20")
+
+
+def test_the_quickstart_is_short_and_needs_only_the_starter_model() -> None:
+    job = load(QUICKSTART)
+    lines = [line for line in QUICKSTART.read_text("utf-8").splitlines() if line.strip()]
+    assert len([line for line in lines if not line.startswith("#")]) <= 15
+    assert job.model.path == "demo:smollm2-135m"
+    assert job.decoding.max_new_tokens <= 64
+    assert len(records_of(job)) == 12
+
+
+@worked
+def test_the_smoke_profile_is_a_matter_of_seconds(path: Path) -> None:
+    job = load(path, "smoke")
+    assert job.model.path == "demo:smollm2-135m"
+    assert job.input.limit is not None
+    assert job.input.limit * job.decoding.num_return_sequences <= 12
+    assert job.decoding.max_new_tokens <= 24
+    assert "max_new_tokens" not in job.decoding.columns
+    assert Path(job.output.path).name == f"smoke-{path.parent.name}"
+    assert job.run.max_errors == 0
+
+
+@worked
+def test_the_data_is_of_two_languages_and_of_many_lengths(path: Path) -> None:
+    job = load(path)
+    records = records_of(job)
+    assert 30 <= len(records) <= 60
+    assert {record["lang"] for record in records} == {"en", "zh"}
+    for lang, letters in (("en", ENGLISH), ("zh", CHINESE)):
+        cells = (record[TEXT[name_of(path)]] for record in records if record["lang"] == lang)
+        texts = [str(cell) for cell in cells if cell is not None]
+        assert len(texts) >= 15
+        assert all(letters.search(text) for text in texts)
+        assert max(map(len, texts)) > 5 * min(map(len, texts))
+
+
+@worked
+def test_the_data_holds_no_text_that_batchgen_would_have_to_repair(path: Path) -> None:
+    raw = data_file(load(path)).read_bytes()
+    text = raw.decode("utf-8")
+    assert not raw.startswith(b"\xef\xbb\xbf")
+    assert not set("\r\0\ufffd") & set(text)
+    assert text.endswith("\n")
+
+
+@worked
+def test_ids_are_unique_and_never_null(path: Path) -> None:
+    job = load(path)
+    ids = [record[job.input.columns.id or "id"] for record in records_of(job)]
+    assert None not in ids
+    assert len(set(ids)) == len(ids)
+
+
+@worked
+def test_some_optional_column_is_empty_somewhere(path: Path) -> None:
+    assert any(value is None for record in records_of(load(path)) for value in record.values())
+
+
+@every_job
+def test_every_column_that_the_job_names_is_in_the_data(path: Path, profile: str | None) -> None:
+    job = load(path, profile)
+    columns = list(records_of(job)[0])
+    assert check_prompts(job, columns) == []
+    named = set(job.decoding.columns.values())
+    if not isinstance(job.output.keep_columns, str):
+        named |= set(job.output.keep_columns)
+    assert named <= set(columns)
+
+
+@every_job
+def test_every_row_has_a_prompt(path: Path, profile: str | None) -> None:
+    job = load(path, profile)
+    renderer = PromptRenderer(job)
+    for index, record in enumerate(answered(job, records_of(job))):
+        prompt = renderer.render(Row(index, str(index), record))
+        assert isinstance(prompt, Prompt), record
+        for message in prompt.messages:
+            assert message.content == message.content.strip()
+            assert "None" not in message.content
+            assert "\n\n\n" not in message.content
+
+
+def test_a_ticket_without_a_body_is_what_the_filter_is_for() -> None:
+    job = load(JOBS / "customer_service" / "job.yaml")
+    records = records_of(job)
+    renderer = PromptRenderer(job)
+    empty = [r for r in records if r["status"] == "open" and r["body"] is None]
+    assert empty
+    assert all(isinstance(renderer.render(Row(0, "0", r)), Failure) for r in empty)
+    assert {r["status"] for r in records} > {"open"}
+
+
+def test_creative_writing_overrides_settings_of_some_rows_only() -> None:
+    job = load(JOBS / "creative_writing" / "job.yaml")
+    for column in job.decoding.columns.values():
+        values = [record[column] for record in records_of(job)]
+        assert None in values
+        assert len({value for value in values if value is not None}) > 3
+    assert job.decoding.num_return_sequences == 4
+    assert job.decoding.logprobs
+
+
+def test_the_solved_examples_are_not_among_the_questions() -> None:
+    job = load(JOBS / "education" / "job.yaml")
+    asked = {record["question"] for record in records_of(job)}
+    shown = {message.content.split("\n")[0] for message in job.prompt.messages or ()}
+    assert not asked & shown
+
+
+def test_the_job_keeps_nothing_of_a_note() -> None:
+    job = load(JOBS / "medical" / "job.yaml")
+    assert not job.output.store_prompt
+    assert "note" not in job.output.keep_columns
+    assert job.output.file_mode == "0600"
+    assert job.prompt.on_overflow == "error"
+    assert job.run.max_errors == 0
+
+
+# --------------------------------------------------------------------------- running them
