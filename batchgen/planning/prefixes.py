@@ -3,10 +3,10 @@
 Computing a shared beginning once and each rest by itself saves (prompts - 1) x length tokens of prefill. Of all ways to
 give each prompt at most one shared beginning, the one that saves most:
 
-    [sys sys] What is 2+2?      \\
-    [sys sys] Name a colour.     }  either all three share 2 tokens (saves 4),
-    [sys sys shot shot] A?      /   or ...
-    [sys sys shot shot] B?          ... these two share 4 (saves 4)
+    s s a           all four share  s s      saves 6
+    s s b           the last two    s s x x  saves 4
+    s s x x c       ->  s s
+    s s x x d
 
 Plain token ids; knows nothing of caches.
 """
@@ -40,10 +40,8 @@ def shared_beginnings(
     prompts: Sequence[Sequence[int]], *, min_saving: int = MIN_SAVING
 ) -> list[Shared]:
     """The beginnings to share; no prompt is in two of them."""
-    order = sorted(range(len(prompts)), key=lambda index: prompts[index])
-    common = [
-        _common(prompts[order[i - 1]], prompts[order[i]]) for i in range(1, len(order))
-    ]
+    order = sorted(range(len(prompts)), key=lambda index: list(prompts[index]))
+    common = [_common(prompts[order[i - 1]], prompts[order[i]]) for i in range(1, len(order))]
     found: list[Shared] = []
     _best(prompts, order, common, found)
     return [shared for shared in found if shared.saving >= min_saving]

@@ -7,6 +7,7 @@ when the rows of this one no longer fill the places. Who runs is `scheduler.py`'
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,12 +16,21 @@ import torch
 from torch import Tensor
 
 from batchgen.engines.torch.answers import NONFINITE, Answer, failed
+from batchgen.engines.torch.memory import out_of_memory, release_memory
 from batchgen.engines.torch.slots.pages import Pages
 from batchgen.engines.torch.slots.pick import Asked, Picked, Picker
-from batchgen.engines.torch.slots.scheduler import Limits, Prefix, Row, Scheduler, Step
+from batchgen.engines.torch.slots.scheduler import (
+    ExpectedLength,
+    Limits,
+    Prefix,
+    Row,
+    Scheduler,
+    Step,
+)
 from batchgen.engines.torch.slots.step import Batch, build
 from batchgen.engines.torch.slots.store import Store
 from batchgen.engines.torch.tier import Setting
+from batchgen.errors import ResourceError
 from batchgen.planning.prefixes import shared_beginnings
 from batchgen.records import Completion, Failure, Request
 
@@ -55,6 +65,21 @@ class Shape:
     share: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What runs the steps.
+
+    Attributes:
+        forward: computes a step.
+        store: where it keeps keys and values.
+        device: of both.
+    """
+
+    forward: Forward
+    store: Store
+    device: torch.device
+
+
 @dataclass(eq=False, slots=True)
 class _Job:
     """A row and the requests it answers: identical greedy requests have one row."""
@@ -64,19 +89,21 @@ class _Job:
     requests: list[Request]
 
 
-class _Lengths:
+class Lengths:
     """Expected answer lengths: nine of ten answers so far were not longer."""
 
     def __init__(self) -> None:
-        self._seen: list[int] = []
+        self._seen: deque[int] = deque(maxlen=256)
 
     def __call__(self, limit: int) -> int:
+        """Of an answer that may have `limit` tokens; the limit itself while little is known."""
         if len(self._seen) < 16:
             return limit
-        recent = sorted(self._seen[-256:])
+        recent = sorted(self._seen)
         return min(limit, recent[math.ceil(0.9 * len(recent)) - 1])
 
     def add(self, length: int) -> None:
+        """Another answer has ended."""
         self._seen.append(length)
 
 
@@ -86,18 +113,23 @@ class SlotTier:
     name = "slots"
 
     def __init__(
-        self, forward: Forward, store: Store, shape: Shape, setting: Setting, device: torch.device
+        self,
+        machine: Machine,
+        shape: Shape,
+        setting: Setting,
+        *,
+        expected: ExpectedLength | None = None,
     ) -> None:
-        """Answer with `forward`, whose keys and values are in `store`."""
-        self._forward = forward
-        self._store = store
+        """Answer with a machine whose store has the pages of `shape`; `expected` replaces what is learnt."""
+        self._machine = machine
         self._shape = shape
         self._setting = setting
-        self._device = device
-        self._picker = Picker(device)
-        self._lengths = _Lengths()
+        self._picker = Picker(machine.device)
+        self._lengths = Lengths()
         self._scheduler = Scheduler(
-            Limits(shape.rows, shape.step_tokens), Pages(shape.pages, shape.page_size), self._lengths
+            Limits(shape.rows, shape.step_tokens),
+            Pages(shape.pages, shape.page_size),
+            expected or self._lengths,
         )
         self._jobs: dict[int, _Job] = {}
         self._next_number = 0
@@ -177,18 +209,24 @@ class SlotTier:
 
     def _share(self, rows: Sequence[Row]) -> None:
         for shared in shared_beginnings([row.token_ids for row in rows]):
-            prefix = Prefix(rows[shared.members[0]].token_ids[: shared.length])
+            self._counts["prefixes"] += 1
+            prefix = Prefix(
+                self._counts["prefixes"],
+                rows[shared.members[0]].token_ids[: shared.length],
+                users=len(shared.members),
+            )
             for member in shared.members:
                 rows[member].prefix = prefix
-                prefix.users += 1
-            self._counts["prefixes"] += 1
 
     def _compute(self, step: Step) -> Tensor | None:
         """Run a step; None if there was not enough memory, and less runs together from now on."""
         try:
-            logits = self._forward(build(step, self._shape.page_size, self._device))
-        except (torch.OutOfMemoryError, MemoryError):
+            logits = self._machine.forward(build(step, self._shape.page_size, self._machine.device))
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
             logits = None
+        # Outside of the handler: the error holds the frames, and with them the tensors.
         if logits is None:
             self._shrink()
             return None
@@ -202,12 +240,15 @@ class SlotTier:
         """Half the tokens of a step, and half the rows: everyone begins again."""
         limits = self._scheduler.limits
         if limits.rows == 1 and limits.step_tokens == 1:
-            raise MemoryError
+            raise ResourceError(
+                "one token of one row does not fit in memory",
+                hint="close other programs, or lower batching.memory_fraction",
+            )
         limits.step_tokens = max(1, limits.step_tokens // 2)
         limits.rows = max(1, limits.rows // 2)
         self._counts["out_of_memory"] += 1
         self._scheduler.preempt_all()
-        self._store.prefixes.clear()
+        release_memory(self._machine.device)
 
     def _book(self, rows: Sequence[Row], logits: Tensor) -> Iterator[Completion]:
         if not rows:
@@ -221,7 +262,7 @@ class SlotTier:
         row = job.row
         if not picked.finite:
             # NaN keys would reach whoever gets these pages next.
-            self._store.clear(row.pages)
+            self._machine.store.clear(row.pages)
             self._scheduler.leave(row)
             yield from self._fail(row, NONFINITE)
             return
@@ -230,7 +271,7 @@ class SlotTier:
         if reason is None:
             return
         self._scheduler.leave(row)
-        self._store.forget_prefixes()
+        self._machine.store.forget_prefixes()
         self._lengths.add(len(row.token_ids) - row.prompt)
         del self._jobs[row.number]
         done = job.answer.completion(reason)

@@ -22,6 +22,7 @@ class Linear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, packed: bool) -> None:
         """Take a weight [out, in]; `packed` also keeps it in oneDNN's layout, which is a second copy."""
+        self.outputs = weight.shape[0]
         self._weight = weight
         self._transposed = weight.t()
         self._bias = bias

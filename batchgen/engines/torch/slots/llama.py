@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from batchgen.engines.torch.slots.attention import Attention, Rule
+from batchgen.engines.torch.slots.attention import Rule
+from batchgen.engines.torch.slots.layers import Fresh, StepAttention
 from batchgen.engines.torch.slots.linear import Linear, packing_works
 from batchgen.engines.torch.slots.step import Batch
 from batchgen.engines.torch.slots.store import Store
@@ -71,8 +72,11 @@ class LlamaModel:
         self._embed: Tensor = inner.embed_tokens.weight
         self._rotary = inner.rotary_emb
         config = model.config
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        width = (
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
         self._heads = _Heads(config.num_attention_heads, config.num_key_value_heads, width)
+        self._window: int | None = getattr(config, "sliding_window", None)
         self._layers = [self._layer(layer, packed) for layer in inner.layers]
         self._norm = _norm(inner.norm)
         head: Any = model.get_output_embeddings()
@@ -86,16 +90,18 @@ class LlamaModel:
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> Tensor:
         """Run a step: logits [drawn, vocab] in the model's dtype."""
-        attention = Attention(batch, self._store)
+        attend = StepAttention(batch, self._store)
         x = functional.embedding(batch.token_ids, self._embed)
         cos, sin = self._rotary(x, batch.positions[None])
         half = self._heads.width // 2
         turn = torch.complex(cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous())[:, None]
         last = len(self._layers) - 1
         for number, layer in enumerate(self._layers):
-            attended = self._attend(number, layer, attention, x, turn)
+            attended = attend(self._fresh(number, x, turn)).reshape(len(x), -1)
             if number == last and len(batch.drawn) < len(x):
                 # Only tokens that draw need what comes after the last keys and values.
+                if len(batch.drawn) == 0:
+                    return x.new_zeros(0, self._head.outputs)
                 attended, x = attended[batch.drawn], x[batch.drawn]
             x = layer.out.add(attended, x)
             normed = layer.before_mlp(x)
@@ -103,10 +109,9 @@ class LlamaModel:
             x = layer.down.add(layer.up.multiply(normed, gated), x)
         return self._head(self._norm(x))
 
-    def _attend(
-        self, number: int, layer: _Layer, attention: Attention, x: Tensor, turn: Tensor
-    ) -> Tensor:
-        heads = self._heads
+    def _fresh(self, number: int, x: Tensor, turn: Tensor) -> Fresh:
+        """Queries, keys and values of a layer, turned to their positions."""
+        layer, heads = self._layers[number], self._heads
         qkv = layer.qkv(layer.before_attention(x)).view(len(x), -1, heads.width)
         turned = heads.queries + heads.keys
         if layer.q_norm is not None and layer.k_norm is not None:
@@ -115,45 +120,34 @@ class LlamaModel:
         pairs = torch.view_as_complex(qkv.view(*qkv.shape[:2], -1, 2))
         pairs[:, :turned] *= turn
         q, k, v = qkv.split([heads.queries, heads.keys, heads.keys], dim=1)
-        return attention(number, q, k, v, layer.rule).reshape(len(x), -1)
+        return Fresh(number, q, k, v, layer.rule)
 
-    def _layer(self, layer: Any, packed: bool) -> _Layer:  # noqa: ANN401
-        attn, mlp = layer.self_attn, layer.mlp
-        heads = self._heads
+    def _layer(self, layer: nn.Module, packed: bool) -> _Layer:
+        parts: Any = layer
+        attn, mlp, heads = parts.self_attn, parts.mlp, self._heads
         order = _neighbours(heads.width)
-
-        def rows(linear: nn.Linear, count: int, what: str) -> Tensor | None:
-            tensor = getattr(linear, what)
-            if tensor is None:
-                return None
-            return tensor.detach().view(count, heads.width, -1)[:, order].flatten(0, 1)
-
-        weights = [
-            rows(attn.q_proj, heads.queries, "weight"),
-            rows(attn.k_proj, heads.keys, "weight"),
-            attn.v_proj.weight.detach(),
-        ]
-        biases = None
-        if attn.q_proj.bias is not None:
-            parts = [rows(attn.q_proj, heads.queries, "bias"), rows(attn.k_proj, heads.keys, "bias")]
-            biases = torch.cat([*(p.flatten() for p in parts if p is not None), attn.v_proj.bias])
         q_norm, k_norm = getattr(attn, "q_norm", None), getattr(attn, "k_norm", None)
 
         def linear(module: nn.Linear) -> Linear:
-            bias = None if module.bias is None else module.bias.detach()
-            return Linear(module.weight.detach(), bias, packed=packed)
+            return Linear(module.weight.detach(), _bias(module), packed=packed)
 
+        turned = [(attn.q_proj, heads.queries), (attn.k_proj, heads.keys)]
+        weights = [_reordered(m.weight, count, order) for m, count in turned]
+        biases = None
+        if attn.q_proj.bias is not None:
+            parted = [_reordered(m.bias, count, order) for m, count in turned]
+            biases = torch.cat([*parted, attn.v_proj.bias.detach()])
         return _Layer(
-            _norm(layer.input_layernorm),
-            Linear(torch.cat([w for w in weights if w is not None]), biases, packed=packed),
+            _norm(parts.input_layernorm),
+            Linear(torch.cat([*weights, attn.v_proj.weight.detach()]), biases, packed=packed),
             None if q_norm is None else _norm(q_norm, order),
             None if k_norm is None else _norm(k_norm, order),
             linear(attn.o_proj),
-            _norm(layer.post_attention_layernorm),
+            _norm(parts.post_attention_layernorm),
             linear(mlp.gate_proj),
             linear(mlp.up_proj),
             linear(mlp.down_proj),
-            Rule(attn.scaling, getattr(attn, "sliding_window", None)),
+            Rule(attn.scaling, getattr(attn, "sliding_window", self._window)),
         )
 
 
@@ -172,3 +166,15 @@ def _norm(module: nn.Module, order: Tensor | None = None) -> _Norm:
 def _neighbours(width: int) -> Tensor:
     """The order that puts i and i + half beside each other: 0, half, 1, half + 1, ..."""
     return torch.arange(width).view(2, -1).t().flatten()
+
+
+def _reordered(tensor: Tensor, heads: int, order: Tensor) -> Tensor:
+    """A weight or bias whose rows are `heads` times a width, with each head's rows put in order."""
+    parts = tensor.detach().view(heads, len(order), *tensor.shape[1:])
+    return parts[:, order].flatten(0, 1)
+
+
+def _bias(module: nn.Linear) -> Tensor | None:
+    # A linear layer may be made without a bias, whatever its annotation says.
+    bias: Tensor | None = getattr(module, "bias", None)
+    return None if bias is None else bias.detach()

@@ -15,19 +15,14 @@ A prompt's beginning that many rows share is a `Prefix`: computed once, before i
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
 
 from batchgen.engines.torch.slots.pages import Pages
 
-
-class ExpectedLength(Protocol):
-    """How many new tokens an answer will probably have."""
-
-    def __call__(self, limit: int) -> int:
-        """Of an answer that may have `limit` tokens."""
+ExpectedLength = Callable[[int], int]
+"""How many new tokens an answer will probably have that may have so many."""
 
 
 @dataclass(eq=False, slots=True)
@@ -35,11 +30,13 @@ class Prefix:
     """The beginning of several prompts.
 
     Attributes:
+        number: tells prefixes apart, from 1.
         token_ids: from the first token of the prompt on.
-        computed: how many of them have keys and values.
         users: rows that are not gone yet; nobody else keeps the prefix.
+        computed: how many of its tokens have keys and values.
     """
 
+    number: int
     token_ids: Sequence[int]
     users: int = 0
     computed: int = 0
@@ -204,16 +201,15 @@ class Scheduler:
             row.prefix.users -= 1
 
     def preempt_all(self) -> None:
-        """Everyone gives back their pages and waits again, in the old order; prefixes are forgotten."""
-        active = [*self._prefilling, *self._running]
+        """Everyone gives back their pages and waits again, those who came first in front."""
+        active = [*self._running, *self._prefilling]
         self._prefilling.clear()
         self._running.clear()
-        for row in sorted(active, key=lambda r: -(r.prompt + r.limit), reverse=True):
+        for row in reversed(active):
             self._release(row)
             row.cached = 0
-            if row.prefix is not None:
-                row.prefix.computed = 0
             self._waiting.appendleft(row)
+        self.preempted += len(active)
 
     def _worth_admitting(self) -> bool:
         """Whether enough places are free to begin a prefill: an eighth of them, or all that are wanted."""
@@ -233,6 +229,7 @@ class Scheduler:
             if budget <= 0 or not _will_be_ready(row.prefix, prefixes) or not self._admit(row):
                 break
             budget -= self._segment(row, budget, rows)
+        rows.sort(key=lambda segment: _place(segment.owner))
         segments = (*prefixes, *rows)
         return Step(Kind.PREFILL, segments) if segments else None
 
@@ -260,9 +257,7 @@ class Scheduler:
             for promised_ in (self._promised[held.number],)
         )
         needed = self.pages.needed(tokens)
-        if needed > self.pages.free or (
-            self.active and promised + open_promises > self.pages.free
-        ):
+        if needed > self.pages.free or (self.active and promised + open_promises > self.pages.free):
             return False
         self._waiting.popleft()
         self._promised[row.number] = promised
@@ -278,7 +273,7 @@ class Scheduler:
                 self._preempt(self._running[-1])
         if not self._running:
             return None
-        order = sorted(self._running, key=lambda row: (id(row.prefix), -row.own))
+        order = sorted(self._running, key=lambda row: (_place(row), -row.own))
         return Step(Kind.DECODE, tuple(Segment(row, 1, draws=True) for row in order))
 
     def _grow(self, row: Row) -> bool:
@@ -301,6 +296,11 @@ class Scheduler:
 
     def _fits_alone(self, row: Row) -> bool:
         return self.pages.needed(row.prompt + row.limit - row.shared) <= self.pages.total
+
+
+def _place(owner: Row | Prefix) -> int:
+    """Rows of one prefix lie together in a step: it is looked up for all of them at once."""
+    return owner.prefix.number if isinstance(owner, Row) and owner.prefix is not None else 0
 
 
 def _will_be_ready(prefix: Prefix | None, segments: list[Segment]) -> bool:

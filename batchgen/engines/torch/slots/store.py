@@ -45,16 +45,16 @@ class LayerPages:
         self.values[page, heads, offset] = values
 
     def read(self, pages: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
-        """The first tokens of a row, copied: keys and values [1, kv heads, tokens, width]."""
+        """The first tokens of a row, copied: keys and values [kv heads, tokens, width]."""
         keys = self.keys[pages].permute(1, 0, 3, 2).flatten(1, 2)
         values = self.values[pages].transpose(0, 1).flatten(1, 2)
         # Of a single page this is a view with keys still transposed, which fused attention misreads.
-        return keys.contiguous()[None, :, :tokens], values[None, :, :tokens]
+        return keys.contiguous()[:, :tokens], values[:, :tokens]
 
 
 @dataclass(slots=True)
 class PrefixLayer:
-    """One layer's keys and values of a prefix: [1, kv heads, tokens, width]."""
+    """One layer's keys and values of a prefix: [kv heads, tokens, width]."""
 
     keys: Tensor
     values: Tensor
@@ -62,8 +62,8 @@ class PrefixLayer:
     def write(self, keys: Tensor, values: Tensor, start: int) -> None:
         """Store tokens from `start` on: keys and values [tokens, kv heads, width]."""
         end = start + len(keys)
-        self.keys[0, :, start:end] = keys.transpose(0, 1)
-        self.values[0, :, start:end] = values.transpose(0, 1)
+        self.keys[:, start:end] = keys.transpose(0, 1)
+        self.values[:, start:end] = values.transpose(0, 1)
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ class Store:
         if number not in layers:
             tokens = len(prefix.token_ids)
             layers[number] = PrefixLayer(
-                *(t.new_zeros((1, t.shape[1], tokens, t.shape[2])) for t in (keys, values))
+                *(t.new_zeros((t.shape[1], tokens, t.shape[2])) for t in (keys, values))
             )
         return layers[number]
 

@@ -9,13 +9,16 @@ the parity probe finds out.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, Cache, PreTrainedModel
 from transformers.cache_utils import CacheLayerMixin
 
-from batchgen.engines.torch.slots.attention import Attention, Rule
+from batchgen.engines.torch.slots.attention import Rule
+from batchgen.engines.torch.slots.layers import Fresh, StepAttention
 from batchgen.engines.torch.slots.step import Batch
 from batchgen.engines.torch.slots.store import Store
 
@@ -55,47 +58,37 @@ class _Layer(CacheLayerMixin):
         return -1
 
 
+@dataclass(frozen=True, slots=True)
 class _Current:
-    """The step that a forward is in."""
+    """The step that a forward is in, and a list of one: the layer that was last heard of."""
 
-    def __init__(self, attention: Attention, seen: list[int]) -> None:
-        self.attention = attention
-        self.seen = seen
+    attend: StepAttention
+    layer: list[int]
 
 
 _current: ContextVar[_Current] = ContextVar("current step")
 
 
 def _attend(
-    module: nn.Module,
+    _module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    _attention_mask: Tensor | None,
+    *_mask: Tensor | None,
     scaling: float | None = None,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
-    **_kwargs: object,
+    **settings: object,
 ) -> tuple[Tensor, None]:
     """Attention as transformers calls it: query [1, heads, tokens, width]; the result [1, tokens, heads, width]."""
     current = _current.get()
-    window = sliding_window if sliding_window is not None else _window(module)
+    asked: dict[str, Any] = settings
     rule = Rule(
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
-        window=window,
-        softcap=softcap,
-        sinks=s_aux,
+        window=asked.get("sliding_window"),
+        softcap=asked.get("softcap"),
+        sinks=asked.get("s_aux"),
     )
     q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))
-    out = current.attention(current.seen[0], q, k, v, rule)
-    return out[None], None
-
-
-def _window(module: nn.Module) -> int | None:
-    """Nothing but the argument says so; a hook for models that keep it elsewhere."""
-    del module
-    return None
+    return current.attend(Fresh(current.layer[0], q, k, v, rule))[None], None
 
 
 AttentionInterface.register(NAME, _attend)
@@ -107,7 +100,7 @@ class WrappedModel:
     name = "transformers"
 
     def __init__(self, model: PreTrainedModel, store: Store) -> None:
-        """Take over the model; `attending` switches its attention to ours for the time of a forward."""
+        """Run `model`, whose attention is replaced by ours for the time of a forward."""
         self._model = model
         self._store = store
         self._seen: list[int] = [0]
@@ -117,7 +110,7 @@ class WrappedModel:
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> Tensor:
         """Run a step: logits [drawn, vocab] in the model's dtype."""
-        token = _current.set(_Current(Attention(batch, self._store), self._seen))
+        token = _current.set(_Current(StepAttention(batch, self._store), self._seen))
         try:
             with _attention_of(self._model, NAME):
                 output = self._model(
