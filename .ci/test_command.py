@@ -7,7 +7,7 @@ from pathlib import Path
 
 def test_command(readme: str) -> str:
     """The only set-up command that runs the tests."""
-    blocks = re.findall(r"```(?:bash|sh|console)?\n(.*?)```", readme, re.DOTALL)
+    blocks = re.findall(r"^```bash\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
     lines = [line.strip() for block in blocks for line in block.splitlines()]
     found = [line for line in lines if line.startswith("pip install") and line.endswith("pytest")]
     if len(found) != 1:

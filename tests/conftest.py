@@ -42,9 +42,9 @@ def make_job(tmp_path: Path) -> MakeJob:
             "output": {"path": "out"},
         }
         for key, value in sections.items():
-            old = job.get(key)
-            both = isinstance(old, dict) and isinstance(value, dict)
-            job[key] = {**old, **value} if both else value
+            old: Any = job.get(key)
+            merges = isinstance(old, dict) and isinstance(value, dict)
+            job[key] = old | value if merges else value
         path = tmp_path / "job.yaml"
         path.write_text(yaml.safe_dump(job, allow_unicode=True), "utf-8")
         return path

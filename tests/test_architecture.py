@@ -68,7 +68,8 @@ def test_the_public_face_is_what_it_says() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    homes = {name: getattr(batchgen, name) for name in batchgen.__all__}
+    names: tuple[str, ...] = vars(batchgen)["__all__"]
+    homes = {name: getattr(batchgen, name) for name in names}
     assert {name for name, _ in typed} == set(homes)
     for name, value in homes.items():
         assert value.__name__ == name

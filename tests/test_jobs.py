@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from batchgen.errors import ExitCode
 from batchgen.job.load import load_job
+from batchgen.job.reference import job_reference
 from batchgen.job.spec import Job
 from batchgen.prompts.render import PromptRenderer, check_prompts
 from batchgen.records import Failure, Prompt, Row
+from batchgen.runner.run import run
 
 JOBS = Path(__file__).parent.parent / "jobs"
 QUICKSTART = JOBS / "quickstart.yaml"
@@ -210,3 +213,26 @@ def test_the_job_keeps_nothing_of_a_note() -> None:
 
 
 # --------------------------------------------------------------------------- running them
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", WORKED, ids=name_of)
+def test_the_smoke_profile_runs_with_the_starter_model(
+    path: Path, starter_folder: Path, tmp_path: Path
+) -> None:
+    assert starter_folder.is_dir()
+    loaded = load_job(path, profile="smoke", sets=[f"output.path={tmp_path}"], date=NIGHT)
+    result = run(loaded)
+    frame = result.frame()
+    samples = loaded.job.decoding.num_return_sequences
+    assert result.exit_code == ExitCode.DONE
+    assert loaded.job.input.limit is not None
+    assert frame.height == loaded.job.input.limit * samples
+    assert frame["response"].null_count() == 0
+    assert (frame["output_tokens"] >= 1).all()
+    assert frame.drop("messages", "response", "reasoning").columns[-2:] == ["run_id", "created_at"]
+
+
+def test_the_reference_is_that_of_the_schema() -> None:
+    """To renew it: `batchgen schema --format markdown -o jobs/README.md`."""
+    assert (JOBS / "README.md").read_text("utf-8") == job_reference()

@@ -17,6 +17,9 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _COMMON_SHARE = 0.75
+"""Of the characters beyond ASCII, how many have to be common Chinese ones."""
+_MOST_NULS = 0.2
+"""ASCII in UTF-16 is half NULs, and valid UTF-8."""
 
 
 def find_encoding(asked: str, head: bytes, path: Path) -> str:
@@ -35,15 +38,16 @@ def find_encoding(asked: str, head: bytes, path: Path) -> str:
     for mark, name in _MARKS:
         if head.startswith(mark):
             return name
-    if _decoded(head, "utf-8") is not None:
-        return "utf-8"
-    chinese = _decoded(head, "gb18030")
-    if chinese is not None and _is_plausible_chinese(chinese):
-        return "gb18030"
     even, odd = head[::2].count(0), head[1::2].count(0)
+    if even + odd <= _MOST_NULS * len(head):
+        if _decoded(head, "utf-8") is not None:
+            return "utf-8"
+        chinese = _decoded(head, "gb18030")
+        if chinese is not None and _is_plausible_chinese(chinese):
+            return "gb18030"
     guess = "utf-16-le" if odd > even else "utf-16-be" if even else "latin-1"
     raise DataError(
-        f"{path}: its encoding is not known: neither UTF-8 nor GB18030, and no byte order mark",
+        f"{path}: its encoding is not known: neither UTF-8 nor GB18030 text, and no byte order mark",
         hint=f"Name it in input.csv.encoding, such as {guess}, or save the file as UTF-8.",
     )
 
@@ -51,9 +55,9 @@ def find_encoding(asked: str, head: bytes, path: Path) -> str:
 def _by_name(asked: str) -> str:
     try:
         codec = codecs.lookup(asked)
-        b"".decode(asked)
+        b"a".decode(asked, "ignore")
         codecs.getincrementaldecoder(asked)("strict")
-    except (LookupError, ValueError) as error:
+    except (LookupError, ValueError, TypeError) as error:
         raise DataError(
             f"input.csv.encoding: {asked!r} is not a text encoding that is known here",
             hint="Names such as utf-8, utf-16, gb18030, gbk, big5, shift_jis, latin-1, cp1252 are.",

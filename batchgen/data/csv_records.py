@@ -269,9 +269,15 @@ def _line_breaks(text: str) -> int:
 
 def _evenness(lines: Sequence[str], dialect: Dialect) -> tuple[bool, int]:
     """Whether the first records have one number of fields, above 1; and the number of fields of the header."""
-    widths: list[int] = []
+    widths = list(islice(_widths(lines, dialect), 50))
+    if not widths:
+        return False, "".join(lines[:1]).count(dialect.delimiter) + 1
+    return widths[0] > 1 and len(set(widths)) == 1, widths[0]
+
+
+def _widths(lines: Sequence[str], dialect: Dialect) -> Iterator[int]:
+    """Numbers of fields of the records, up to one that cannot be: cut off, or by another delimiter."""
     with suppress(csv.Error):
-        # Cut off within quotes, or the wrong delimiter: judged by the records so far.
-        widths.extend(map(len, islice(filter(None, _rows(_parser(lines, dialect))), 50)))
-    header = widths[0] if widths else 0
-    return header > 1 and set(widths) == {header}, header
+        for row in _rows(_parser(lines, dialect)):
+            if row:
+                yield len(row)

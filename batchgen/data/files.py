@@ -5,15 +5,14 @@ A folder gives the files in it, at any depth, whose names end as their format do
 sorted by path. Knows nothing of what is inside the files.
 """
 
-import difflib
-import glob
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
+from batchgen.data.paths import Found, expand, identity, missing
 from batchgen.errors import DataError
 from batchgen.job.spec import Input
 
@@ -74,15 +73,6 @@ class InputFile:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A path on disk, the folder below which `key=value` folders count, and whether it was named itself."""
-
-    path: Path
-    root: Path
-    named: bool
-
-
 def find_files(spec: Input) -> tuple[InputFile, ...]:
     """The files that `input.path` names, of one format, in the order of reading.
 
@@ -93,7 +83,7 @@ def find_files(spec: Input) -> tuple[InputFile, ...]:
     files: list[InputFile] = []
     for path in paths:
         taken = [
-            file for found in _expand(path) if (file := _input_file(found, spec.format)) is not None
+            file for found in expand(path) if (file := _input_file(found, spec.format)) is not None
         ]
         if not taken:
             raise _nothing(path, spec.format)
@@ -104,68 +94,6 @@ def find_files(spec: Input) -> tuple[InputFile, ...]:
     return tuple(files)
 
 
-def _expand(text: str) -> list[_Found]:
-    path = Path(text)
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError) as error:
-        if glob.has_magic(text):
-            return _expand_glob(text)
-        raise _missing(path, error) from error
-    if stat.S_ISDIR(mode):
-        return [_Found(file, path, named=False) for file in _walk(path)]
-    return [_Found(path, path.parent, named=True)]
-
-
-def _expand_glob(pattern: str) -> list[_Found]:
-    parts = Path(pattern).parts
-    plain = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    root = Path(*parts[:plain])
-    found: list[_Found] = []
-    for match in sorted(root.glob(str(Path(*parts[plain:])))):
-        if match.name.startswith("_") and not parts[-1].startswith("_"):
-            continue
-        if not match.is_dir():
-            found.append(_Found(match, root, named=True))
-        elif parts[-1] != "**":
-            found += [_Found(file, root, named=False) for file in _walk(match)]
-    return found
-
-
-def _walk(folder: Path) -> list[Path]:
-    """Files below a folder, sorted by path. Links to folders are followed, once."""
-    files: list[Path] = []
-    waiting = [(folder, frozenset([_identity(folder)]))]
-    while waiting:
-        here, above = waiting.pop()
-        for path in _listing(here):
-            if path.name.startswith((".", "_")):
-                continue
-            if not path.is_dir():
-                files.append(path)
-                continue
-            identity = _identity(path)
-            if identity in above:
-                raise DataError(
-                    f"{path}: is a link to a folder above it, so that it never ends",
-                    hint="Remove the link, or name the files by a glob.",
-                )
-            waiting.append((path, above | {identity}))
-    return sorted(files)
-
-
-def _listing(folder: Path) -> Iterator[Path]:
-    try:
-        yield from folder.iterdir()
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed: {error.strerror}") from error
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
-
-
 def _format_of(name: str) -> tuple[Format | None, Compression]:
     suffixes = [suffix.lower() for suffix in Path(name).suffixes[-2:]]
     compression: Compression = "none"
@@ -174,7 +102,7 @@ def _format_of(name: str) -> tuple[Format | None, Compression]:
     return FORMATS.get(suffixes[-1]) if suffixes else None, compression
 
 
-def _input_file(found: _Found, asked: str) -> InputFile | None:
+def _input_file(found: Found, asked: str) -> InputFile | None:
     """The file as input; None for one in a folder whose name does not end as a table's does."""
     by_name, compression = _format_of(found.path.name)
     format_ = by_name if asked == "auto" else _asked_format(asked)
@@ -194,7 +122,7 @@ def _input_file(found: _Found, asked: str) -> InputFile | None:
     try:
         status = found.path.stat()
     except OSError as error:
-        raise _missing(found.path, error) from error
+        raise missing(found.path, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise DataError(
             f"{found.path}: is {_kind(status.st_mode)}; expected a regular file",
@@ -209,7 +137,7 @@ def _asked_format(asked: str) -> Format:
     return next(format_ for format_ in FORMATS.values() if format_ == asked)
 
 
-def _partitions(found: _Found) -> tuple[tuple[str, str | None], ...]:
+def _partitions(found: Found) -> tuple[tuple[str, str | None], ...]:
     if found.path.parent == found.root:
         return ()
     pairs = (
@@ -234,21 +162,6 @@ def _endings(asked: str) -> str:
     wanted = [suffix for suffix, format_ in FORMATS.items() if asked in ("auto", format_)]
     packed = "" if asked == "parquet" else " (CSV and JSONL also with .gz or .zst)"
     return " ".join(wanted) + packed
-
-
-def _missing(path: Path, error: OSError | ValueError) -> DataError:
-    reason = (error.strerror or "cannot be read") if isinstance(error, OSError) else str(error)
-    try:
-        names = [entry.name for entry in path.parent.iterdir()]
-    except (OSError, ValueError):
-        names = []
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return DataError(
-        f"{path}: {reason.lower()}",
-        hint=f"Did you mean {near[0]}?"
-        if near
-        else "Check input.path; it is relative to the job file.",
-    )
 
 
 def _nothing(path: str, asked: str) -> DataError:
@@ -279,7 +192,7 @@ def _check_one_format(files: Sequence[InputFile]) -> None:
 def _check_no_repeats(files: Sequence[InputFile]) -> None:
     seen: dict[tuple[int, int], Path] = {}
     for file in files:
-        other = seen.setdefault(_identity(file.path), file.path)
+        other = seen.setdefault(identity(file.path), file.path)
         if other is not file.path:
             raise DataError(
                 f"{file.path}: is named twice (the same file as {other})",

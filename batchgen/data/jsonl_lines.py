@@ -90,9 +90,15 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_
 def _parsed(path: Path, text: str, number: int) -> Lines | None:
     objects: list[dict[str, object]] = []
     numbers: list[int] = []
-    for line in text.split("\n"):
+    lines = text.split("\n")
+    # Most files have no list and no object within an object: then no line needs a look at its depth.
+    is_flat = "[" not in text and text.count("{") <= len(lines)
+    for line in lines:
         if line and not line.isspace():
-            objects.append(_parsed_line(line, path, number))
+            found = _parsed_line(line, path, number)
+            if not is_flat and line.count("[") + line.count("{") > DEPTH_LIMIT and _is_deep(found):
+                raise _too_deep(path, number)
+            objects.append(found)
             numbers.append(number)
         number += 1
     if not objects:
@@ -102,6 +108,18 @@ def _parsed(path: Path, text: str, number: int) -> Lines | None:
 
 
 def _parsed_line(line: str, path: Path, number: int) -> dict[str, object]:
+    try:
+        found, end = _DECODER.raw_decode(line)
+    except (ValueError, RecursionError):
+        # White space before it, or not JSON.
+        return _parsed_slowly(line, path, number)
+    if type(found) is dict and (end == len(line) or line[end:].isspace()):
+        return found
+    return _parsed_slowly(line, path, number)
+
+
+def _parsed_slowly(line: str, path: Path, number: int) -> dict[str, object]:
+    """The object in a line, or what is wrong with it."""
     place = f"{path}:{number}"
     try:
         found: object = _DECODER.decode(line)
@@ -118,21 +136,19 @@ def _parsed_line(line: str, path: Path, number: int) -> dict[str, object]:
             f"{place}: a number has too many digits", hint="Write it as text, in quotes."
         ) from error
     except RecursionError as error:
-        raise _too_deep(place) from error
+        raise _too_deep(path, number) from error
     if not isinstance(found, dict):
         kind = _KINDS.get(type(found), "a number")
         raise DataError(
             f'{place}: is {kind}; expected an object, such as {{"id": 1, "question": "…"}}',
             hint="One object per line, without brackets or commas around them.",
         )
-    if line.count("[") + line.count("{") > DEPTH_LIMIT and _is_deep(found):
-        raise _too_deep(place)
     return found
 
 
-def _too_deep(place: str) -> DataError:
+def _too_deep(path: Path, number: int) -> DataError:
     return DataError(
-        f"{place}: lists and objects lie more than {DEPTH_LIMIT} deep within each other",
+        f"{path}:{number}: lists and objects lie more than {DEPTH_LIMIT} deep within each other",
         hint="Keep such data as JSON text, in quotes.",
     )
 

@@ -43,8 +43,7 @@ class RowFilter:
         )
 
     def _parsed(self, names: Sequence[str]) -> pl.Expr:
-        words = _QUOTED.sub(" ", self._condition)
-        if found := _CLOCK.search(words):
+        if found := _CLOCK.search(_QUOTED.sub(" ", self._condition)):
             raise self._error(
                 f"{found.group()} changes from run to run",
                 "Write the date, or ${date} for that of the run.",
@@ -52,9 +51,8 @@ class RowFilter:
         try:
             expression = pl.sql_expr(self._condition)
             roots = list(dict.fromkeys(expression.meta.root_names()))
-            by_row = (
-                expression.meta.is_row_separable() and not expression.meta.has_multiple_outputs()
-            )
+            several = expression.meta.has_multiple_outputs()
+            by_row = _is_by_row(expression)
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             reason = str(error).splitlines()[0] if str(error) else "cannot be parsed"
             raise self._error(reason, "Expected a condition, such as lang = 'zh'.") from error
@@ -62,13 +60,12 @@ class RowFilter:
             raise self._error(
                 f"column {unknown[0]!r} is not in the input", f"The input has: {', '.join(names)}."
             )
-        if not roots:
-            raise self._error("names no column", f"The input has: {', '.join(names)}.")
         if not by_row:
             raise self._error(
-                "looks at more than one row",
-                "Aggregates, windows and subqueries have no place here.",
+                "looks at more than one row", "Aggregates and windows have no place in a filter."
             )
+        if several or not roots:
+            raise self._error("names no column by itself", f"The input has: {', '.join(names)}.")
         self._columns = roots
         return expression
 
@@ -85,6 +82,23 @@ class RowFilter:
 
     def _error(self, problem: str, hint: str) -> DataError:
         return DataError(f"input.filter: {self._condition!r}: {problem}", hint=hint)
+
+
+def _is_by_row(expression: pl.Expr) -> bool:
+    """Whether a row's result depends on that row alone, so that it is the same in any batch."""
+    nodes = [expression]
+    while nodes:
+        node = nodes.pop()
+        if node.meta.is_literal():
+            continue
+        try:
+            if not node.meta.is_row_separable():
+                return False
+        except pl.exceptions.ColumnNotFoundError:
+            # Some functions of SQL, such as IN, know themselves only beside a table; what they hold is looked at.
+            pass
+        nodes += node.meta.pop()
+    return True
 
 
 def sample_keys(rows: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.uint64]:

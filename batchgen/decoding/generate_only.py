@@ -40,24 +40,11 @@ BEAMS: Final = frozenset({"early_stopping"})
 TAKEN: Final = ANY_MODE | SAMPLING | BEAMS
 
 OWN_KEYS: Final = {
-    "do_sample": "decoding.temperature (above 0 is sampling)",
-    "eos_token_id": "nothing: every end token that tokenizer, config and generation_config name is used",
-    "length_penalty": "decoding.length_penalty",
-    "max_length": "decoding.max_new_tokens",
-    "max_new_tokens": "decoding.max_new_tokens",
-    "min_length": "decoding.min_new_tokens",
-    "min_new_tokens": "decoding.min_new_tokens",
-    "min_p": "decoding.min_p",
-    "no_repeat_ngram_size": "decoding.no_repeat_ngram_size",
-    "num_beams": "decoding.num_beams",
-    "num_return_sequences": "decoding.num_return_sequences",
-    "repetition_penalty": "decoding.repetition_penalty",
-    "stop_strings": "decoding.stop_strings",
-    "temperature": "decoding.temperature",
-    "top_k": "decoding.top_k",
-    "top_p": "decoding.top_p",
+    "eos_token_id": "every end token that tokenizer, config and generation_config name counts already",
+    "max_length": "use decoding.max_new_tokens",
+    "min_length": "use decoding.min_new_tokens",
 }
-"""Fields that a key of batchgen decides, and that key."""
+"""Fields that batchgen decides by another name, and what to do. The schema refuses those of the same name."""
 
 NEUTRAL: Final[dict[str, object]] = {
     "constraints": None,
@@ -139,11 +126,11 @@ def check_generation_kwargs(spec: Decoding) -> list[Problem]:
 
 def _objection(field: str, spec: Decoding) -> tuple[str, str] | None:
     if field in OWN_KEYS:
-        return "is not for generation_kwargs: batchgen has its own key", f"use {OWN_KEYS[field]}"
+        return "is not for generation_kwargs", OWN_KEYS[field]
     if field in REFUSED:
         return f"is not taken: {REFUSED[field]}", "leave it out"
     if field not in TAKEN:
-        return "is no field of GenerationConfig", _nearest(field, [*TAKEN, *OWN_KEYS])
+        return "is no field of GenerationConfig", _nearest(field, TAKEN)
     return _without_effect(field, spec)
 
 

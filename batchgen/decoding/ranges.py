@@ -47,19 +47,17 @@ class Range:
 
         Text such as "0.7" counts, and so does 3.0 for a whole number.
         """
-        number = _spelled(cell) if isinstance(cell, str) else cell
-        if isinstance(number, Decimal):
-            number = float(number)
+        number = _spelled(cell) if isinstance(cell, str | Decimal) else cell
         if self.whole and isinstance(number, float) and number.is_integer():
             number = int(number)
         return self.accept(number)
 
 
-def _spelled(text: str) -> float | None:
-    if "_" in text:
+def _spelled(number: str | Decimal) -> float | None:
+    if isinstance(number, str) and "_" in number:
         return None  # float() would take 1_000, which no table means
     try:
-        return float(text)
+        return float(number)
     except ValueError:
         return None
 

@@ -55,7 +55,7 @@ def explain(error: ValidationError, tree: Node) -> list[Finding]:
         elif kind == "missing":
             findings[path] = Finding(path, "is required", _REQUIRED.get(dotted(path), ""))
         elif kind == "value_error":
-            findings[path] = _of_validator(path, one["msg"].removeprefix("Value error, "))
+            findings[path] = _of_validator(path, one["msg"].removeprefix("Value error, "), tree)
         elif path not in findings:
             findings[path] = _of_value(path, tree, kind)
         if len(findings) > _ENOUGH:
@@ -105,14 +105,15 @@ def _of_value(path: Path, tree: Node, kind: str) -> Finding:
     return Finding(path, f"expected {expected}; found {_found(node)}", hint)
 
 
-def _of_validator(path: Path, message: str) -> Finding:
+def _of_validator(path: Path, message: str, tree: Node) -> Finding:
     """A message of our own validators. It starts with the key that it is about, which is then pointed at."""
     expected = expected_at(path)
     whole = expected is not None and expected.section is not None
     named = parsed(message.split(" ", 1)[0].rstrip(":"))
-    for candidate in ((*path, *named), named):
-        if named and expected_at(candidate) is not None:
-            return Finding(candidate, message, "", whole)
+    if named and find(tree, (*path, *named)) is not None:
+        return Finding((*path, *named), message, "", whole)
+    if named and expected_at(named) is not None:
+        return Finding(named, message, "", whole)
     return Finding(path, message, "", whole)
 
 

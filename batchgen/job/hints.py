@@ -99,7 +99,7 @@ def _wrong_number_hint(expected: Expected, value: float) -> str:
         return ""
     if int not in kinds and (expected.takes_text or expected.words):
         return f"quote it: '{scalar_text(value)}'"
-    if int in kinds and value == int(value):
+    if int in kinds and not isinstance(value, int) and value.is_integer():
         return f"write {int(value)}"
     return ""
 

@@ -19,7 +19,7 @@ MAX_TEXT = 4 * 2**20
 """Characters that one job may expand to: variables of variables are not possible, long ones many times are."""
 
 _PLACEHOLDER = re.compile(r"\$\$\{|\$\{(?P<inside>[^}]*)(?P<close>\}?)")
-_VARIABLE = re.compile(r"\$\{vars\.([^}]*)\}")
+_VARIABLE = re.compile(r"\$\{(vars\.[^}]*)\}")
 _ENVIRONMENT = re.compile(r"env:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)
 _DATE_FIELDS = "aAbBdGjmuVyY%"
 
@@ -115,10 +115,9 @@ class Placeholders:
             return self._date(inside.removeprefix("date:"))
         if inside == "here":
             return str(self.folders[file])
-        return _as_text(self._variable(inside.removeprefix("vars."), inside))
+        return _as_text(self._variable(inside))
 
-    def _variable(self, name: str, inside: str = "") -> Scalar:
-        key = inside or f"vars.{name}"
+    def _variable(self, key: str) -> Scalar:
         if key in self.values:
             return self.values[key]
         known = ["env:NAME", "env:NAME:-default", "date", "date:%Y%m%d", "here", *self.values]

@@ -189,11 +189,11 @@ def _not_utf8(error: UnicodeDecodeError, data: bytes, name: str) -> JobFileError
 def _others(path: Path) -> str:
     """The job file that was probably meant."""
     try:
-        names = [p.name for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml")]
+        found = {p.stem: p for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml")}
     except OSError:
         return ""
-    near = get_close_matches(path.name, names[:1000], 1, cutoff=0.5)
-    return f"did you mean {path.parent / near[0]}?" if near else ""
+    near = get_close_matches(path.stem, list(found)[:1000], 1)
+    return f"did you mean {found[near[0]]}?" if near else ""
 
 
 def _no_mapping(top: Node | None, name: str) -> Problem:

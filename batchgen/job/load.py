@@ -16,7 +16,7 @@ from batchgen.errors import JobFileError, Problem
 from batchgen.job.check import check, new_problems, origins
 from batchgen.job.dump import dump_job
 from batchgen.job.explain import located, placed
-from batchgen.job.layers import Layers, read_layers, shown_at_once
+from batchgen.job.layers import MAX_PROBLEMS, Layers, read_layers, shown_at_once
 from batchgen.job.merge import command_line, merge
 from batchgen.job.paths import output_problem
 from batchgen.job.profiles import chosen, problems_of_unchosen, profiles_of
@@ -90,7 +90,8 @@ def load_job(
     problems += checked.problems
     problems += new_problems(checked, problems)
     for other in profiles.keys() - {profile}:
-        problems += problems_of_unchosen(profiles[other], written, layers)
+        if len(problems) <= MAX_PROBLEMS:
+            problems += problems_of_unchosen(profiles[other], written, layers)
     location = layers.folders[name] / file.name
     if not problems and checked.job is not None:
         problems += _output_problems(checked.job, checked.tree, location)

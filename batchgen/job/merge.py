@@ -112,13 +112,13 @@ def _canonical_decoding(section: Node, problems: list[Problem], prefix: str) -> 
 def _given(text: str, path: Sequence[str], file: str, problems: list[Problem]) -> Node:
     """VALUE as a node. Where nothing but text can be meant, it is taken as it stands, unless it is quoted."""
     expected = expected_at(_canonical_path(path))
-    takes_text = expected is not None and expected.takes_text
-    only_text = expected is not None and takes_text and expected.item is None and path != ["model"]
+    text_meant = expected is not None and expected.means_text
+    only_text = expected is not None and text_meant and expected.item is None and path != ["model"]
     reading = read_yaml(text, file=file, origin=COMMAND_LINE)
     value = reading.top.value if reading.top is not None else None
     quoted = isinstance(value, str) and text.lstrip()[:1] in ("'", '"')
     unset = value is None and not reading.problems
-    if (only_text and not quoted and not unset) or (takes_text and reading.problems):
+    if (only_text and not quoted and not unset) or (text_meant and reading.problems):
         value = text
     elif reading.problems:
         problem = reading.problems[0]

@@ -114,7 +114,8 @@ def _rows(section: type[BaseModel]) -> Iterator[str]:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    if field.default is None:
+    value = field.get_default(call_default_factory=True)
+    if value is None:
         return ""
-    value = list(field.default) if isinstance(field.default, tuple) else field.default
+    value = list(value) if isinstance(value, tuple) else value
     return f"`{value if isinstance(value, str) and value else json.dumps(value)}`"

@@ -6,6 +6,7 @@ Reads the pydantic models of `spec.py`; knows nothing of YAML or of any particul
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -26,6 +27,11 @@ class Expected:
     def takes_text(self) -> bool:
         """Whether any text will do, as opposed to a few words such as "auto"."""
         return any(m.kind in (str, Any) for m in self.members)
+
+    @property
+    def means_text(self) -> bool:
+        """Whether text is what is meant here, as opposed to any value at all."""
+        return any(m.kind is str for m in self.members)
 
     @property
     def section(self) -> type[BaseModel] | None:
@@ -105,6 +111,7 @@ _NAMES: dict[object, str] = {
 _PLURALS: dict[object, str] = {str: "texts", int: "whole numbers", float: "numbers"}
 
 
+@cache
 def fields(section: type[BaseModel]) -> Mapping[str, Expected]:
     """The keys of a section."""
     return {name: _of_field(field) for name, field in section.model_fields.items()}
@@ -118,12 +125,17 @@ def expected_at(path: Path, top: type[BaseModel] = Job) -> Expected | None:
     return here
 
 
-def every_key(section: type[BaseModel] = Job, path: Path = ()) -> Iterator[Path]:
+@cache
+def every_key() -> tuple[Path, ...]:
     """The path of every key and section, top to bottom."""
+    return tuple(_keys(Job, ()))
+
+
+def _keys(section: type[BaseModel], path: Path) -> Iterator[Path]:
     for name, expected in fields(section).items():
         yield (*path, name)
         if expected.section is not None:
-            yield from every_key(expected.section, (*path, name))
+            yield from _keys(expected.section, (*path, name))
 
 
 def _inside(expected: Expected, step: str | int) -> Expected | None:

@@ -103,16 +103,14 @@ class _Composer:
         return top
 
     def _value(self, event: yaml.Event, path: Path, place: Place) -> Node:
-        if len(path) > MAX_DEPTH:
-            message = f"nested more than {MAX_DEPTH} levels deep"
-            raise Unreadable(Problem("", message, "", place.line, place.column, self._file))
+        self._refuse_depth(len(path), place)
         self._refuse_tag_and_anchor(event, path, place)
         if isinstance(event, yaml.MappingStartEvent):
             return Node(self._mapping(path, place), place, self._origin)
         if isinstance(event, yaml.SequenceStartEvent):
             return Node(self._sequence(path), place, self._origin)
         if isinstance(event, yaml.ScalarEvent):
-            return Node(self._scalar(event, path), place, self._origin)
+            return Node(self._scalar(event, path, place), place, self._origin)
         return Node(None, place, self._origin)  # an alias, noted as a problem above
 
     def _sequence(self, path: Path) -> tuple[Node, ...]:
@@ -153,7 +151,7 @@ class _Composer:
             hint = "share settings through extends or profiles"
             self._note(event, path, "YAML merge keys (<<) are not allowed", hint)
             return None
-        if not isinstance(self._scalar(event, path), str):
+        if not isinstance(self._scalar(event, path, self._place(event)), str):
             message = f"a key must be text, found {event.value or 'nothing'}"
             self._note(event, path, message, f"quote it: '{event.value}'" if event.value else "")
             return None
@@ -163,18 +161,23 @@ class _Composer:
             self._note(event, (*path, event.value), message, "keep one of them")
         return event.value
 
-    def _scalar(self, event: yaml.ScalarEvent, path: Path) -> Scalar:
+    def _scalar(self, event: yaml.ScalarEvent, path: Path, place: Place) -> Scalar:
         text = event.value
         if any("\ud800" <= c <= "\udfff" or c == "\0" for c in text):
-            self._note(event, path, "holds a character that text cannot have (NUL or half a pair)")
+            self._note(place, path, "holds a character that text cannot have (NUL or half a pair)")
             return None
         if event.style is not None:
             return text
         if INTEGER.fullmatch(text) and _is_too_big(text):
             message = "a number that does not fit into 64 bits"
-            self._note(event, path, message, "quote it if it is meant as text")
+            self._note(place, path, message, "quote it if it is meant as text")
             return None
         return resolve(text)
+
+    def _refuse_depth(self, depth: int, place: Place) -> None:
+        if depth > MAX_DEPTH:
+            message = f"nested more than {MAX_DEPTH} levels deep"
+            raise Unreadable(Problem("", message, "", place.line, place.column, self._file))
 
     def _refuse_tag_and_anchor(self, event: yaml.Event, path: Path, place: Place) -> None:
         if getattr(event, "tag", None):
@@ -191,6 +194,7 @@ class _Composer:
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth <= 0:
                 return
+            self._refuse_depth(depth, self._place(event))
             event = self._next()
 
     def _next(self) -> yaml.Event:
@@ -206,10 +210,10 @@ class _Composer:
             message = "not valid YAML: an escape such as \\U or a version that is out of range"
             problem = Problem("", message, "", mark.line + 1, mark.column + 1, self._file)
             raise Unreadable(problem) from error
-        self._values += 1
-        if self._values > 2 * MAX_VALUES:  # an event each, and one more to end a list or mapping
+        self._values += isinstance(event, yaml.NodeEvent)
+        if self._values > MAX_VALUES:
             place = self._place(event)
-            message = f"more than {MAX_VALUES:,} values in one file"
+            message = f"more than {MAX_VALUES:,} keys and values in one file"
             raise Unreadable(Problem("", message, "", place.line, place.column, self._file))
         return event
 

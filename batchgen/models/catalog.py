@@ -13,10 +13,11 @@ from batchgen.errors import ModelError
 from batchgen.job.spec import ModelSpec
 from batchgen.models.card import UNLIMITED, ModelCard, read_card
 from batchgen.models.hub import Hub
-from batchgen.models.layout import check_model_folder
+from batchgen.models.layout import check_model_folder, check_tokenizer_folder
+from batchgen.models.marker import intact
 from batchgen.models.progress import Say, silent
 from batchgen.models.resolve import ResolvedModel, resolve_model
-from batchgen.models.starter import STARTERS, cache_folder, intact
+from batchgen.models.starter import STARTERS, cache_folder
 from batchgen.models.tokenizer import load_tokenizer
 
 State = Literal["ready", "to be fetched", "incomplete"]
@@ -128,6 +129,7 @@ def _cached(hub: Hub, model_id: str) -> KnownModel:
         return KnownModel(model_id, "cache", "incomplete", None, 0, "no files")
     try:
         check_model_folder(folder)
+        check_tokenizer_folder(folder)
     except ModelError as error:
         missing = error.message.removeprefix(f"{folder}: ")
         return KnownModel(model_id, "cache", "incomplete", folder, _bytes(folder), missing)

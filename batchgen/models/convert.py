@@ -119,11 +119,8 @@ def _compare(expected: Mapping[str, Any], file: Path, *, tied: Mapping[str, str]
 
 
 def _flush(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with file.open("r+b") as opened:
+        os.fsync(opened.fileno())
 
 
 if __name__ == "__main__":

@@ -121,18 +121,17 @@ class Hub:
             model_id, revision or DEFAULT_REVISION, str(self.cache), self.endpoint,
         ]  # fmt: skip
         quiet = progress.terminal is None
-        process = subprocess.Popen(
+        with subprocess.Popen(
             command,
             env=_online(quiet=quiet),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if quiet else None,
-        )
-        try:
-            printed = self._wait(process, model_id, progress)
-        finally:
-            process.kill()
-            process.wait()
+        ) as process:
+            try:
+                printed = self._wait(process, model_id, progress)
+            finally:
+                process.kill()
         result = json.loads(printed) if printed.strip() else {}
         if "folder" not in result:
             raise ModelError(

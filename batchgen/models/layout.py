@@ -27,7 +27,7 @@ JSON_LIMIT = 64 << 20
 
 
 def check_model_folder(folder: Path) -> None:
-    """Check that the folder holds a model that can be loaded from it alone, without running foreign code.
+    """Check that the folder holds a model that can be loaded without running foreign code; its tokenizer may be elsewhere.
 
     Raises:
         ModelError: what is missing or not supported, by name, and the way out.
@@ -39,7 +39,6 @@ def check_model_folder(folder: Path) -> None:
         raise _no_config(folder, names)
     check_config(folder)
     weight_files(folder)
-    check_tokenizer_folder(folder)
 
 
 def check_tokenizer_folder(folder: Path) -> None:
@@ -48,8 +47,8 @@ def check_tokenizer_folder(folder: Path) -> None:
     Raises:
         ModelError: it holds none.
     """
-    if not any((folder / name).is_file() for name in VOCABULARY_FILES) and not any(
-        folder.glob("tokenization_*.py")
+    if not any((folder / name).is_file() for name in VOCABULARY_FILES) and not _own_tokenizer(
+        folder
     ):
         raise ModelError(
             f"{folder}: no tokenizer (none of {', '.join(VOCABULARY_FILES[:4])} …)",
@@ -127,6 +126,12 @@ def read_json(file: Path) -> Mapping[str, object]:
     if not isinstance(value, dict):
         raise ModelError(f"{file}: expected a JSON object, found a {type(value).__name__}")
     return value
+
+
+def _own_tokenizer(folder: Path) -> bool:
+    """Whether the tokenizer is code of the model's own, which may keep its vocabulary under any name."""
+    file = folder / TOKENIZER_CONFIG_FILE
+    return file.exists() and "auto_map" in read_json(file)
 
 
 def _leaves(value: object, key: str) -> Iterator[tuple[str, str]]:

@@ -34,7 +34,7 @@ class ResolvedModel:
 
     Attributes:
         name: what the job calls it.
-        folder: absolute; everything that loading needs is in it.
+        folder: absolute; config and weights are in it, and as a rule the tokenizer.
         source: where it was found; "hub" if it had to be downloaded.
         revision: commit of a hub model, the weights' short hash of a starter, empty for a folder.
     """
@@ -124,6 +124,7 @@ class Resolver:
         if (snapshot := self.hub.snapshot(model_id, revision)) is not None:
             try:
                 self._check(snapshot)
+                check_tokenizer_folder(snapshot)  # an interrupted download may lack it
             except ModelError as error:
                 defect = f"a copy that cannot be used: {error.message}"
             else:

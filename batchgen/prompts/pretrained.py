@@ -3,7 +3,7 @@
 `PreTrainedTokenizerBase` has this shape, whichever backend it runs on.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 
@@ -21,6 +21,10 @@ class PretrainedTokenizer(Protocol):
     @property
     def added_tokens_decoder(self) -> Mapping[int, Any]:
         """The `AddedToken` of each id."""
+
+    @property
+    def all_special_ids(self) -> Sequence[int]:
+        """The ids of BOS, EOS and the like."""
 
     @property
     def get_chat_template(self) -> Callable[..., str]:

@@ -28,7 +28,7 @@ from batchgen.records import Failure
 
 TEXT_LIMIT = 1_000_000
 """Most characters of one prompt."""
-STEP_LIMIT = 200_000
+STEP_LIMIT = 100_000
 """Most loop steps and calls of one template for one row: a second or so."""
 
 RENDER_ERRORS = (

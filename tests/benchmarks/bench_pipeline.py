@@ -23,7 +23,7 @@ from batchgen.records import Row
 from batchgen.runner.run import run
 
 SIZES = (10_000, 100_000, 1_000_000)
-WORDS = (
+WORDS = (  # noqa: SIM905  # a sentence is easier to read than a list of its words
     "the order was sent on Monday and has not arrived yet please tell me where it is because my sister "
     "needs the boots for a walk in the hills next week and the old pair let the water in"
 ).split()
@@ -44,18 +44,16 @@ def write_rows(path: Path, rows: int) -> None:
 def measured(rows: int, folder: Path) -> dict[str, float]:
     """Run the job in this process and say what it took."""
     spent = 0.0
+    prepare = Preparer.prepare
 
-    class TimedPreparer(Preparer):
-        def prepare(self, rows: Sequence[Row]) -> list[Prepared]:
-            nonlocal spent
-            began = time.perf_counter()
-            prepared = super().prepare(rows)
-            spent += time.perf_counter() - began
-            return prepared
+    def timed(self: Preparer, rows: Sequence[Row]) -> list[Prepared]:
+        nonlocal spent
+        began = time.perf_counter()
+        prepared = prepare(self, rows)
+        spent += time.perf_counter() - began
+        return prepared
 
-    import batchgen.runner.setup as setup
-
-    setup.Preparer = TimedPreparer  # type: ignore[misc]  # a stopwatch around one step; nothing else changes
+    setattr(Preparer, "prepare", timed)  # noqa: B010  # a stopwatch around one step; nothing else changes
     job = folder / "job.yaml"
     job.write_text(
         json.dumps(

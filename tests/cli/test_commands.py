@@ -173,7 +173,10 @@ def test_validate(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None
     job = make_job()
     assert call(["validate", str(job), "--show"]) == 0
     assert "max_new_tokens: 256" in capsys.readouterr().out
-    broken = make_job(prompt={"user": "{{ a }} {{ b }}"}, decoding={"columns": {"top_k": "k"}})
+    broken = make_job(
+        prompt={"user": "{{ a }} {{ b }}"},
+        decoding={"temperature": 1, "columns": {"top_k": "k"}},
+    )
     assert call(["validate", str(broken)]) == 2
     err = capsys.readouterr().err
     assert re.search(rf"{re.escape(str(broken))}:\d+:\d+: ", err)

@@ -5,7 +5,12 @@ from typing import Any
 import pytest
 
 from batchgen.errors import ModelError
-from batchgen.models.layout import check_model_folder, read_json, weight_files
+from batchgen.models.layout import (
+    check_model_folder,
+    check_tokenizer_folder,
+    read_json,
+    weight_files,
+)
 
 Write = Callable[..., Path]
 
@@ -55,11 +60,6 @@ REFUSED: dict[str, tuple[dict[str, object], str, str]] = {
         {"adapter_config.json": {"base_model_name_or_path": "owner/base"}},
         "an adapter .* for owner/base",
         "merge",
-    ),
-    "no tokenizer": (
-        {"tokenizer.json": None, "tokenizer_config.json": None},
-        "no tokenizer",
-        "model.tokenizer",
     ),
 }
 
@@ -147,3 +147,27 @@ def test_a_giant_json_file_is_not_read(tmp_path: Path) -> None:
 
     with pytest.raises(ModelError, match="expected at most"):
         read_json(file)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("tokenizer.json", ""),
+        ("vocab.json", ""),
+        ("spiece.model", ""),
+        ("tokenizer_config.json", '{"auto_map": {"AutoTokenizer": ["own.Own", null]}}'),
+    ],
+)
+def test_one_vocabulary_or_code_of_its_own_is_enough_of_a_tokenizer(
+    tmp_path: Path, file: str, content: str
+) -> None:
+    with pytest.raises(ModelError, match="no tokenizer") as caught:
+        check_tokenizer_folder(tmp_path)
+    assert "model.tokenizer" in caught.value.hint
+
+    (tmp_path / file).write_text(content)
+    check_tokenizer_folder(tmp_path)
+
+
+def test_a_models_tokenizer_may_be_elsewhere(tmp_path: Path, write_model: Write) -> None:
+    check_model_folder(write_model(tmp_path / "model", {"tokenizer.json": None}))

@@ -106,14 +106,24 @@ def test_a_user_who_forbids_connections_is_not_made_to_wait(tmp_path: Path) -> N
     assert time.monotonic() - began < 0.5
 
 
-def test_an_incomplete_copy_in_the_cache_is_mentioned(deaf: Hub, write_model: Write) -> None:
-    into_cache(deaf, write_model, {"model.safetensors": None})
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [
+        ("config.json", "no config.json"),
+        ("model.safetensors", "no weights"),
+        ("tokenizer.json", "no tokenizer"),
+    ],
+)
+def test_an_incomplete_copy_in_the_cache_is_mentioned(
+    deaf: Hub, write_model: Write, lacks: str, said: str
+) -> None:
+    into_cache(deaf, write_model, {lacks: None})
 
     with pytest.raises(ModelError) as caught:
         Resolver(deaf).resolve(ID)
 
     assert "a copy that cannot be used" in caught.value.hint
-    assert "no weights" in caught.value.hint
+    assert said in caught.value.hint
 
 
 @pytest.mark.parametrize("asked", ["Qwen/Qwen3-0.6b", "qwen/Qwen3-0.6B", "Qwen/Qwen3-06B"])

@@ -13,17 +13,20 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import ModelError, ResourceError
+from batchgen.job.spec import ModelSpec
+from batchgen.models.card import read_card
+from batchgen.models.marker import MARKER, intact
 from batchgen.models.progress import Progress
+from batchgen.models.resolve import ResolvedModel
 from batchgen.models.starter import (
-    MARKER,
     STARTERS,
     Starter,
     Tools,
     cache_folder,
     find,
-    intact,
     prepare,
 )
+from batchgen.models.tokenizer import load_tokenizer
 from batchgen.models.wheel import Wheel, sha256_of
 
 GGUF = b"weights"
@@ -165,7 +168,10 @@ from pathlib import Path
 from batchgen.models.starter import prepare
 sys.path.insert(0, {here!r})
 from test_starter import put_wheel, tools, write_two_files
+from batchgen.job.spec import ModelSpec
+from batchgen.models.card import read_card
 from batchgen.models.progress import Progress
+from batchgen.models.resolve import ResolvedModel
 
 def convert(starter, gguf, folder, progress):
     write_two_files(starter, gguf, folder, progress)
@@ -321,3 +327,36 @@ def test_where_the_cache_is(
         monkeypatch.setenv(name, value)
 
     assert cache_folder() == Path(expected)
+
+
+@pytest.mark.slow
+def test_the_demo_model_is_what_its_makers_say(starter_folder: Path) -> None:
+    card = read_card(ResolvedModel("demo:smollm2-135m", starter_folder, "demo", ""))
+
+    assert intact(starter_folder)
+    assert card.parameters == 134_515_008
+    assert card.context_length == 8192
+    assert card.vocab_size == 49_152
+    assert card.dtype == "float32"
+    assert set(card.end_token_sources.values()) == {2}
+    assert card.has_chat_template
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("In 2024", ["In", "Ġ", "2", "0", "2", "4"]),
+        ("a  1", ["a", "ĠĠ", "1"]),
+        ("<|im_end|>", ["<|im_end|>"]),
+    ],
+)
+def test_the_demo_models_tokenizer_splits_as_its_makers_did(
+    starter_folder: Path, text: str, tokens: list[str]
+) -> None:
+    resolved = ResolvedModel("demo:smollm2-135m", starter_folder, "demo", "")
+
+    tokenizer = load_tokenizer(resolved, ModelSpec(path=resolved.name))
+
+    assert tokenizer.tokenize(text) == tokens
+    assert tokenizer.model_max_length == 8192

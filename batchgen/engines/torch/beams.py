@@ -49,6 +49,9 @@ class BeamRunner:
         stop = _BeamStop(start, decoding.stop_strings, self._setting)
         config = _config(decoding, count)
         beams = generate(self._model, prompts, config, processor=watch, criterion=stop).tolist()
+        if self._setting.should_stop():
+            # A beam that has ended may not be the best one of a search that was broken off.
+            return
         for number, group in enumerate(alike):
             found = beams[number * count : (number + 1) * count]
             for request in group:
@@ -58,7 +61,7 @@ class BeamRunner:
                     yield done
 
     def _read(self, request: Request, beam: Sequence[int]) -> Completion | None:
-        """The completion that a beam is; None if the search was broken off before its end."""
+        """The completion that a beam is; None if it has no end."""
         answer = Answer(request, self._setting.decode)
         for token_id in beam:
             reason = answer.take(token_id)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -104,7 +105,8 @@ class TorchEngine:
 
     def close(self) -> None:
         """Give the model's memory back. The engine answers nothing afterwards."""
-        self._loaded.model.to(device="meta")  # type: ignore[call-arg]
+        model: Any = self._loaded.model
+        model.to("meta")
         release_memory(self._loaded.device)
 
     def _checked(self, request: Request) -> Request:

@@ -8,6 +8,7 @@ neither weights nor time, so `plan` can say the same numbers. What follows from 
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -70,6 +71,10 @@ def loaded_memory(model: PreTrainedModel) -> ModelMemory:
 def planned_memory(config: PreTrainedConfig, dtype: torch.dtype) -> ModelMemory:
     """What a model would take, from its config alone."""
     loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    config = deepcopy(config)
+    config.pad_token_id = (
+        None  # Where it is set, GPT-2 looks for it among tokens that have no values here.
+    )
     with quiet(), torch.device("meta"):
         # bfloat16: some expert layers refuse other formats on this device. Only numbers are counted.
         model = loader.from_config(config, dtype=torch.bfloat16).eval()
@@ -104,7 +109,8 @@ def _memory(
 def _measured(model: PreTrainedModel) -> CacheNumbers | None:
     """The cache of two tiny forwards; None where the model gives none back or cannot run like this."""
     try:
-        one, two = (_cache_numbers(model, tokens) for tokens in (1, 2))
+        with quiet():
+            one, two = (_cache_numbers(model, tokens) for tokens in (1, 2))
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         # A few models read a value on the way, which the meta device has not. The config's sizes then serve.
         return None

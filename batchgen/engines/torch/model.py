@@ -84,7 +84,9 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
         "use_safetensors": True,
         "local_files_only": True,
         "trust_remote_code": spec.trust_remote_code,
+        # Both so that `_refuse_incomplete` can name the tensors.
         "output_loading_info": True,
+        "ignore_mismatched_sizes": True,
     }
     if spec.attn_implementation is not None:
         options["attn_implementation"] = spec.attn_implementation

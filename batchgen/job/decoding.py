@@ -1,0 +1,123 @@
+"""The section `decoding`: how an answer is chosen. See `spec.py` for the rest of a job."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from batchgen.job.section import FreeMapping, PositiveInt, Section, Text, Texts, frozen
+
+OVERRIDABLE = (
+    "max_new_tokens",
+    "min_new_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+)
+"""Decoding settings that `decoding.columns` may take from a column of the input."""
+
+
+class Decoding(Section):
+    """How the answer is chosen. Greedy unless asked; names are those of `GenerationConfig`."""
+
+    preset: Literal["greedy", "model"] = "greedy"
+    """Where values that are not given come from. model: the model's generation_config.json, and greedy for the rest."""
+    max_new_tokens: PositiveInt = 256
+    """Longest answer, in tokens. Also `max_tokens`, `max_completion_tokens`."""
+    min_new_tokens: Annotated[int, Field(ge=0)] | None = None
+    """No end token before that many tokens."""
+    temperature: Annotated[float, Field(ge=0, le=10)] | None = None
+    """Above 0 answers are drawn at random, by `run.seed`. 0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Draw from the most likely tokens that together reach this probability."""
+    top_k: Annotated[int, Field(ge=0)] | None = None
+    """Draw from the k most likely tokens."""
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Draw from tokens at least this likely, relative to the most likely one."""
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    """Above 1, tokens of the prompt and the answer become less likely (Keskar et al. 2019)."""
+    no_repeat_ngram_size: Annotated[int, Field(ge=0)] | None = None
+    """No sequence of that many tokens occurs twice."""
+    num_beams: Annotated[int, Field(ge=1, le=64)] = 1
+    """Above 1: beam search, through plain `generate`."""
+    length_penalty: Annotated[float, Field(ge=-10, le=10)] | None = None
+    """Beam search: above 0 favours longer answers."""
+    stop_strings: Texts = ()
+    """The answer ends before the first of these in the new text. One may stand alone. Also `stop`."""
+    num_return_sequences: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Answers per row; each is a row of the output. Also `n`."""
+    logprobs: bool = False
+    """Also write `logprob_mean`."""
+    columns: dict[str, Text] = Field(default_factory=dict)
+    """Settings that come from a column of the input where it is not null: `{temperature: temp_col}`. Possible for
+    max_new_tokens, min_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, no_repeat_ngram_size."""
+    generation_kwargs: FreeMapping = Field(default_factory=dict)
+    """Any other `GenerationConfig` field; the job then goes through plain `generate`."""
+
+    @field_validator("stop_strings", mode="before")
+    @classmethod
+    def _one_stop_string(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else frozen(value)
+
+    @field_validator("columns")
+    @classmethod
+    def _only_overridable(cls, value: dict[str, str]) -> dict[str, str]:
+        if unknown := sorted(set(value) - set(OVERRIDABLE)):
+            raise ValueError(
+                f"{', '.join(unknown)} cannot come from a column; these can: {', '.join(OVERRIDABLE)}"
+            )
+        return value
+
+    @property
+    def may_sample(self) -> bool:
+        """Whether some row may be drawn at random."""
+        return bool(self.temperature) or self.preset == "model" or "temperature" in self.columns
+
+    @field_validator("generation_kwargs")
+    @classmethod
+    def _no_second_place(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if name in cls.model_fields:
+                raise ValueError(f"{name} has a key of its own: decoding.{name}")
+            if name == "do_sample":
+                raise ValueError("do_sample follows from decoding.temperature: leave it out")
+        return value
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> Self:
+        if not self.may_sample:
+            self._greedy()
+        if self.num_beams > 1:
+            self._beams()
+        elif self.length_penalty is not None:
+            raise ValueError("length_penalty has no effect without num_beams above 1")
+        if self.min_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(
+                f"min_new_tokens: {self.min_new_tokens} is more than max_new_tokens: {self.max_new_tokens}"
+            )
+        return self
+
+    def _greedy(self) -> None:
+        for name in ("top_p", "top_k", "min_p"):
+            if getattr(self, name) is not None or name in self.columns:
+                raise ValueError(
+                    f"{name} has no effect: decoding is greedy; set a temperature above 0"
+                )
+        if self.num_return_sequences > self.num_beams:
+            way = f"num_beams: {self.num_beams}" if self.num_beams > 1 else "greedy decoding"
+            raise ValueError(
+                f"num_return_sequences: {self.num_return_sequences} with {way} would write the same "
+                "text several times; set a temperature above 0"
+            )
+
+    def _beams(self) -> None:
+        if self.temperature or "temperature" in self.columns:
+            raise ValueError(
+                "num_beams above 1 does not go with a temperature: beam search is greedy"
+            )
+        if self.num_return_sequences > self.num_beams:
+            raise ValueError(
+                f"num_return_sequences: {self.num_return_sequences} is more than num_beams: {self.num_beams}"
+            )

@@ -1,0 +1,49 @@
+"""What every section of a job has in common: it is strict and frozen; and the types of values that several use."""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+Text = Annotated[str, Field(min_length=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Auto = Literal["auto"]
+
+
+def frozen(value: object) -> object:
+    """A list as a tuple."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+AsTuple = BeforeValidator(frozen)
+"""YAML makes lists; a job holds tuples, so that nothing can change it."""
+Texts = Annotated[tuple[Text, ...], AsTuple]
+
+
+def _finite(value: dict[str, Any]) -> dict[str, Any]:
+    _refuse_infinite(value)
+    return value
+
+
+def _refuse_infinite(value: object) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("holds a number that is infinite or .nan; expected a finite one")
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _refuse_infinite(inner)
+
+
+FreeMapping = Annotated[dict[str, Any], AfterValidator(_finite)]
+"""Keys and values that are passed on as they are."""
+
+
+class Section(BaseModel):
+    """A mapping of the job file: unknown keys are refused, values are never changed afterwards."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+    )

@@ -1,0 +1,306 @@
+"""Input that cannot be read: every case says where, what was found, what was expected, and the way out.
+
+Cells are never repeated in a message: they hold SECRET here.
+"""
+
+import gzip
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batchgen.data.sources import open_source
+from batchgen.errors import DataError, ExitCode
+from batchgen.job.spec import Input
+
+Content = bytes | str | Callable[[Path], None]
+
+
+def parquet(**columns: Any) -> Callable[[Path], None]:
+    return lambda path: pq.write_table(pa.table(columns), path)
+
+
+def double_column(path: Path) -> None:
+    pq.write_table(pa.table([["SECRET"], ["SECRET"]], names=["prompt", "prompt"]), path)
+
+
+def interval(path: Path) -> None:
+    span = pa.array([(1, 2, 3)], pa.list_view(pa.int64()))
+    pq.write_table(pa.table({"a": span}), path)
+
+
+def cut(build: Callable[[Path], None], size: int) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        build(path)
+        path.write_bytes(path.read_bytes()[:size])
+
+    return write
+
+
+def damaged(path: Path) -> None:
+    texts = [f"SECRET{number:06}" for number in range(5000)]
+    pq.write_table(
+        pa.table({"a": texts}),
+        path,
+        write_page_checksum=True,
+        compression="none",
+        use_dictionary=False,
+    )
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def loop_of_links(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def zstd(path: Path) -> None:
+    with pa.CompressedOutputStream(str(path), "zstd") as out:
+        out.write(b"a,b\n" + os.urandom(3000).hex().encode() + b",1\n")
+
+
+SECRET_CSV = "id,text\n1,SECRET\n"
+SECRET_LINE = '{"id": 1, "text": "SECRET"}\n'
+
+CSV: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
+    "short row": ({"x.csv": "id,text\n1,SECRET\n2\n"}, {}, ["x.csv:3", "found 1 field,", "expected 2 (id, text)"]),
+    "long row": ({"x.csv": "id,text\n1,SECRET,SECRET\n"}, {}, ["x.csv:2", "found 3 fields", "expected 2"]),
+    "short row after line breaks in quotes": ({"x.csv": 'id,text\n1,"SE\nCR\r\nET"\n\n2\n'}, {}, ["x.csv:6", "found 1"]),
+    "short row far down": ({"x.csv": "id,text\n" + "1,SECRET\n" * 99_999 + "2\n"}, {}, ["x.csv:100001", "found 1"]),
+    "unclosed quote": ({"x.csv": 'id,text\n1,SECRET\n2,"SECRET\n3,SECRET\n'}, {}, ["x.csv:3", "field 2", "never closed"]),
+    "unclosed quote in a large file": (
+        {"x.csv": 'id,text\n1,"SECRET\n' + "2,SECRET\n" * 200_000}, {}, ["x.csv:2", "field 2", "never closed", "1,000,000"]),
+    "unclosed quote in the header": ({"x.csv": 'id,"text\n1,SECRET\n'}, {}, ["x.csv:1", "field 2", "never closed"]),
+    "quote closed by the next one": (
+        {"x.csv": 'id,text\n1,"SECRET\n2,"SECRET"\n'}, {}, ["x.csv:3", "text follows the closing quote of field 2", "x.csv:2"]),
+    "field without end": ({"x.csv": "id,text\n1," + "SECRET" * 200_000 + "\n"}, {}, ["x.csv:2", "longer than 1,000,000"]),
+    "quoted field without end": ({"x.csv": 'id,text\n1,"' + "SECRET" * 200_000 + '"\n'}, {}, ["x.csv:2", "field 2", "1,000,000"]),
+    "no line breaks": ({"x.csv": "x" * 17_000_000}, {}, ["x.csv:1", "longer than 1,000,000"]),
+    "header twice": ({"x.csv": "id,prompt,prompt\n1,SECRET,b\n"}, {}, ["x.csv:1", "'prompt' twice", "fields 2 and 3"]),
+    "empty file": ({"x.csv": b""}, {}, ["x.csv", "is empty", "0 bytes"]),
+    "empty lines alone": ({"x.csv": "\n\r\n\n"}, {}, ["x.csv", "no header"]),
+    "byte order mark alone": ({"x.csv": b"\xef\xbb\xbf"}, {}, ["x.csv", "no header"]),
+    "header alone": ({"x.csv": "id,text\n"}, {}, ["x.csv", "no rows"]),
+    "wrong delimiter": (
+        {"x.csv": "id;prompt\n1;SECRET\n"}, {"csv": {"delimiter": ","}, "columns": {"id": "id"}},
+        ["input.columns.id", "column 'id' is not in the input", "input.csv.delimiter", "id;prompt"]),
+    "misspelt id column": ({"x.csv": "key,text\n1,SECRET\n"}, {"columns": {"id": "keys"}}, ["'keys'", "Did you mean 'key'"]),
+    "not of the encoding named": (
+        {"x.csv": "a\n天\n".encode("gb18030")}, {"csv": {"encoding": "utf-8"}}, ["x.csv:2", "not utf-8", "0xcc", "input.csv.encoding"]),
+    "another encoding far down": (
+        {"x.csv": b"a\n" + b"SECRET\n" * 200_000 + b"\xcc\xec\n"}, {}, ["x.csv:200002", "not utf-8", "gb18030"]),
+    "no encoding that is known": ({"x.csv": b"a\nSECRET\xff\xff\n"}, {}, ["x.csv", "neither UTF-8 nor GB18030"]),
+    "utf-16 without mark": ({"x.csv": "a,b\nSECRET,天\n".encode("utf-16-le")}, {}, ["x.csv", "utf-16-le"]),
+    "cut off within a character": ({"x.csv": "a\n天".encode()[:-1]}, {"csv": {"encoding": "utf-8"}}, ["x.csv:2", "not utf-8"]),
+    "no such encoding": ({"x.csv": SECRET_CSV}, {"csv": {"encoding": "utf-9"}}, ["input.csv.encoding", "'utf-9'"]),
+    "no text encoding": ({"x.csv": SECRET_CSV}, {"csv": {"encoding": "base64"}}, ["input.csv.encoding", "'base64'"]),
+    "text that is not Unicode": ({"x.csv": "a\n\\ud800\n"}, {"csv": {"encoding": "unicode_escape"}}, ["x.csv", "not Unicode"]),
+    "delimiter is the quote": ({"x.csv": SECRET_CSV}, {"csv": {"delimiter": '"'}}, ["input.csv", "both"]),
+    "line break as delimiter": ({"x.csv": SECRET_CSV}, {"csv": {"delimiter": "\n"}}, ["input.csv.delimiter"]),
+    "wide delimiter": ({"x.csv": SECRET_CSV}, {"csv": {"delimiter": "，"}}, ["input.csv.delimiter", "ASCII"]),
+    "different headers": (
+        {"a.csv": SECRET_CSV, "b.csv": "id,txt\n2,SECRET\n"}, {}, ["b.csv", "no column 'text'", "a.csv"]),
+}  # fmt: skip
+
+JSONL: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
+    "bad line": ({"x.jsonl": SECRET_LINE + '{"id": 2, "text": SECRET}\n'}, {}, ["x.jsonl:2", "not JSON", "character 19"]),
+    "torn last line": ({"x.jsonl": SECRET_LINE * 2 + SECRET_LINE[:20]}, {}, ["x.jsonl:3", "not JSON", "still being written"]),
+    "a list": ({"x.jsonl": SECRET_LINE + '["SECRET"]\n'}, {}, ["x.jsonl:2", "is a list", "expected an object"]),
+    "a text": ({"x.jsonl": '"SECRET"\n'}, {}, ["x.jsonl:1", "is text", "expected an object"]),
+    "null": ({"x.jsonl": "null\n"}, {}, ["x.jsonl:1", "is null", "expected an object"]),
+    "two on a line": ({"x.jsonl": '{"a": "SECRET"} {"a": 2}\n'}, {}, ["x.jsonl:1", "extra data"]),
+    "a JSON document": ({"x.jsonl": '[\n{"a": "SECRET"}\n]\n'}, {}, ["x.jsonl:1", "not JSON"]),
+    "key twice": ({"x.jsonl": '{"a": "SECRET", "a": 1}\n'}, {}, ["x.jsonl:1", "key 'a' appears twice"]),
+    "NaN": ({"x.jsonl": '{"a": NaN, "b": "SECRET"}\n'}, {}, ["x.jsonl:1", "NaN is not JSON", "null"]),
+    "number and text": (
+        {"x.jsonl": '{"a": null}\n{"a": 1}\n\n{"a": "SECRET"}\n'}, {}, ["x.jsonl:4", "'a'", "holds text", "a whole number in", "x.jsonl:2"]),
+    "number and text far apart": (
+        {"x.jsonl": '{"a": 1}\n' * 60_000 + '{"a": "SECRET"}\n'}, {}, ["x.jsonl:60001", "holds text", "x.jsonl:1"]),
+    "number and text in two files": (
+        {"a.jsonl": '{"a": 1}\n', "b.jsonl": '{"a": "SECRET"}\n'}, {}, ["b.jsonl:1", "holds text", "a.jsonl:1"]),
+    "true and number": ({"x.jsonl": '{"a": true}\n{"a": 1}\n'}, {}, ["x.jsonl:2", "a whole number", "true or false", "x.jsonl:1"]),
+    "list and text": ({"x.jsonl": '{"a": ["SECRET"]}\n{"a": "SECRET"}\n'}, {}, ["x.jsonl:2", "text", "a list", "x.jsonl:1"]),
+    "inner types": (
+        {"x.jsonl": '{"m": [{"role": "user"}]}\n{"m": [{"role": 1}]}\n'}, {}, ["x.jsonl:2", "'m[].role'", "x.jsonl:1"]),
+    "more than 64 bits": ({"x.jsonl": f'{{"a": {2**64}}}\n'}, {}, ["x.jsonl:1", "'a'", "64 bits", "in quotes"]),
+    "thousands of digits": ({"x.jsonl": '{"a": ' + "9" * 5000 + "}\n"}, {}, ["x.jsonl:1", "too many digits"]),
+    "large numbers beside fractions": (
+        {"x.jsonl": f'{{"a": 0.5}}\n{{"a": {2**53 + 1}}}\n'}, {}, ["x.jsonl:2", "a large whole number", "x.jsonl:1"]),
+    "large numbers beside fractions far apart": (
+        {"x.jsonl": f'{{"a": {2**53 + 1}}}\n' * 50_000 + '{"a": 0.5}\n'}, {}, ["x.jsonl:50001", "a large whole number"]),
+    "deep": ({"x.jsonl": '{"a": ' + "[" * 50 + "]" * 50 + "}\n"}, {}, ["x.jsonl:1", "32 deep"]),
+    "very deep": ({"x.jsonl": '{"a": ' + "[" * 500_000 + "]" * 500_000 + "}\n"}, {}, ["x.jsonl:1", "32 deep"]),
+    "line without end": ({"x.jsonl": '{"a": "' + "x" * 17_000_000}, {}, ["x.jsonl:1", "longer than 16,000,000"]),
+    "keys without end": (
+        {"x.jsonl": "".join(f'{{"k{n}": 1}}\n' for n in range(3000))}, {}, ["x.jsonl", "2,000 different keys"]),
+    "inner keys without end": (
+        {"x.jsonl": "".join(f'{{"a": {{"k{n}": 1}}}}\n' for n in range(3000))}, {}, ["x.jsonl", "2,000 different keys"]),
+    "not UTF-8": ({"x.jsonl": b'{"a": 1}\n{"a": "SECRET\xff"}\n'}, {}, ["x.jsonl:2", "not utf-8", "0xff", "convert"]),
+    "utf-16": ({"x.jsonl": SECRET_LINE.encode("utf-16")}, {}, ["x.jsonl:1", "not utf-8"]),
+    "empty lines alone": ({"x.jsonl": "\n \n"}, {}, ["x.jsonl", "no rows"]),
+    "empty file": ({"x.jsonl": b""}, {}, ["x.jsonl", "is empty"]),
+}  # fmt: skip
+
+PARQUET: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
+    "0 bytes": ({"x.parquet": b""}, {}, ["x.parquet", "0 bytes", "still being written"]),
+    "4 bytes": ({"x.parquet": b"PAR1"}, {}, ["x.parquet", "not a complete Parquet file", "footer", "still being written"]),
+    "cut off": ({"x.parquet": cut(parquet(a=["SECRET"] * 9), 60)}, {}, ["x.parquet", "not a complete Parquet file", "60 bytes"]),
+    "not Parquet": ({"x.parquet": SECRET_CSV}, {}, ["x.parquet", "not a Parquet file", "input.format"]),
+    "a damaged footer": ({"x.parquet": b"PAR1" + b"x" * 40 + b"\x10\0\0\0PAR1"}, {}, ["x.parquet", "footer cannot be read"]),
+    "encrypted": ({"x.parquet": b"PARE" + b"x" * 40 + b"\x10\0\0\0PARE"}, {}, ["x.parquet", "encrypted"]),
+    "a damaged page": ({"x.parquet": damaged}, {}, ["x.parquet", "page is damaged"]),
+    "temporary name": ({"x.parquet.tmp": parquet(a=["SECRET"])}, {}, ["x.parquet.tmp", "still being written"]),
+    "column twice": ({"x.parquet": double_column}, {}, ["x.parquet", "two columns called 'prompt'"]),
+    "a type that cannot be used": ({"x.parquet": interval}, {}, ["x.parquet", "'a'", "list_view"]),
+    "no rows": ({"x.parquet": parquet(a=pa.array([], pa.string()))}, {}, ["x.parquet", "no rows"]),
+    "types in two files": (
+        {"a.parquet": parquet(n=[1]), "b.parquet": parquet(n=["SECRET"])}, {}, ["b.parquet", "'n' is string", "int64", "a.parquet"]),
+    "text and bytes in two files": (
+        {"a.parquet": parquet(n=["SECRET"]), "b.parquet": parquet(n=[b"SECRET"])}, {}, ["b.parquet", "'n' is binary", "a.parquet"]),
+    "columns in two files": (
+        {"a.parquet": parquet(id=[1]), "b.parquet": parquet(id=[2], x=["SECRET"])}, {}, ["a.parquet", "no column 'x'", "b.parquet"]),
+    "a number that the common type cannot hold": (
+        {"a.parquet": parquet(n=[0.5]), "b.parquet": parquet(n=[2**53 + 1])}, {}, ["b.parquet", "rows 0 to 0", "'n'", "double"]),
+    "prompt column of numbers": (
+        {"x.parquet": parquet(p=[1])}, {"columns": {"prompt": "p"}}, ["input.columns.prompt", "'p' is int64", "expected text"]),
+    "prompt column of bytes": (
+        {"x.parquet": parquet(p=[b"SECRET"])}, {"columns": {"prompt": "p"}}, ["input.columns.prompt", "'p' is binary"]),
+    "prompt column is not there": (
+        {"x.parquet": parquet(text=["SECRET"])}, {"columns": {"prompt": "txt"}}, ["input.columns.prompt", "'txt'", "Did you mean 'text'"]),
+    "messages column of numbers": (
+        {"x.parquet": parquet(m=[[1]])}, {"columns": {"messages": "m"}}, ["input.columns.messages", "'m' is list", "role"]),
+    "id column of lists": ({"x.parquet": parquet(id=[[1]])}, {}, ["input.columns.id", "'id' is list", "text or numbers"]),
+    "Parquet inside gzip": ({"x.parquet.gz": gzip.compress(b"PAR1")}, {}, ["x.parquet.gz", "Parquet inside gzip", "Unpack"]),
+}  # fmt: skip
+
+FILES: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
+    "gzip under another name": ({"x.csv": gzip.compress(SECRET_CSV.encode())}, {}, ["x.csv", "is gzip data"]),
+    "named gzip, but is not": ({"x.csv.gz": SECRET_CSV}, {}, ["x.csv.gz", "not gzip data"]),
+    "gzip cut off": ({"x.csv.gz": gzip.compress(os.urandom(9999).hex().encode())[:-20]}, {}, ["x.csv.gz", "damaged or cut off"]),
+    "zstd cut off": ({"x.csv.zst": cut(zstd, 1500)}, {}, ["x.csv.zst", "damaged or cut off"]),
+    "a workbook": ({"x.csv": b"PK\x03\x04SECRET"}, {}, ["x.csv", "zip data"]),
+    "Parquet named CSV": ({"x.csv": b"PAR1SECRET"}, {}, ["x.csv", "Parquet data"]),
+    "a pipe": ({"x.csv": pipe}, {}, ["x.csv", "a pipe", "regular file"]),
+    "a link to itself": ({"x.csv": loop_of_links}, {}, ["x.csv"]),
+    "no format in the name": ({"x.txt": SECRET_CSV}, {}, ["x.txt", "format cannot be told", "input.format"]),
+    "a JSON file": ({"x.json": SECRET_LINE}, {}, ["x.json", ".jsonl"]),
+    "a folder of nothing": ({"readme.md": "SECRET"}, {"path": "."}, ["no input files", "readme.md", ".parquet"]),
+    "a folder of several formats": ({"a.csv": SECRET_CSV, "b.jsonl": SECRET_LINE}, {"path": "."}, ["a.csv is csv", "b.jsonl is jsonl"]),
+    "a folder of another format": ({"a.csv": SECRET_CSV}, {"path": ".", "format": "jsonl"}, ["no input files", "a.csv", ".jsonl"]),
+    "hidden files alone": ({".a.csv": SECRET_CSV, "_b.csv": SECRET_CSV}, {"path": "."}, ["no input files"]),
+    "a glob of nothing": ({"a.csv": SECRET_CSV}, {"path": "b*.csv"}, ["b*.csv", "no input files"]),
+    "not a glob": ({"a.csv": SECRET_CSV}, {"path": "**a/*.csv"}, ["**a/*.csv", "not a pattern"]),
+    "a missing file": ({"rows.csv": SECRET_CSV}, {"path": "row.csv"}, ["row.csv", "no such file", "Did you mean rows.csv"]),
+    "a name with NUL": ({"a.csv": SECRET_CSV}, {"path": "a\0.csv"}, ["null"]),
+    "a file twice": ({"a.csv": SECRET_CSV}, {"path": ["a.csv", "a.csv"]}, ["a.csv", "named twice"]),
+    "different hive folders": (
+        {"lang=zh/a.csv": SECRET_CSV, "kind=x/b.csv": SECRET_CSV}, {"path": "."}, ["b.csv", "kind=", "lang=", "a.csv"]),
+}  # fmt: skip
+
+ROWS: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
+    "an id twice": (
+        {"x.csv": "id,t\na17,SECRET\nb,x\na17,x\na17,x\n"}, {}, ["'id' repeats", "'a17' in", "x.csv row 0", "x.csv row 2", "row 3"]),
+    "an id in two files": (
+        {"a.csv": "id,t\n1,x\n", "b.csv": "id,t\n2,x\n1,SECRET\n"}, {}, ["'1' in", "a.csv row 0", "b.csv row 1"]),
+    "numbers as ids, twice": ({"x.jsonl": '{"id": 7}\n{"id": 7}\n'}, {}, ["'7' in", "row 0", "row 1"]),
+    "no id": ({"x.csv": "id,t\n1,x\n,SECRET\n"}, {}, ["'id' has no id", "x.csv row 1"]),
+    "an empty id": ({"x.csv": 'id,t\n1,x\n"",SECRET\n'}, {}, ["'id' has no id", "x.csv row 1"]),
+    "filter leaves nothing": ({"x.csv": SECRET_CSV}, {"filter": "text = 'x'"}, ["input.filter", "none of the 1 rows"]),
+    "filter: syntax": ({"x.csv": SECRET_CSV}, {"filter": "text ="}, ["input.filter", "text ="]),
+    "filter: no such column": ({"x.csv": SECRET_CSV}, {"filter": "txt = 'x'"}, ["input.filter", "'txt'", "id, text"]),
+    "filter: a number": ({"x.csv": SECRET_CSV}, {"filter": "length(text)"}, ["input.filter", "true or false"]),
+    "filter: text against number": ({"x.csv": SECRET_CSV}, {"filter": "id > 0"}, ["input.filter", "TRY_CAST"]),
+    "filter: a cell that is no number": ({"x.csv": SECRET_CSV}, {"filter": "CAST(text AS INT) > 0"}, ["input.filter", "TRY_CAST"]),
+    "filter: an aggregate": ({"x.csv": SECRET_CSV}, {"filter": "length(text) > AVG(length(text))"}, ["input.filter", "more than one row"]),
+    "filter: a count": ({"x.csv": SECRET_CSV}, {"filter": "COUNT(id) > 1"}, ["input.filter", "more than one row"]),
+    "filter: a window": (
+        {"x.csv": SECRET_CSV}, {"filter": "ROW_NUMBER() OVER (ORDER BY id) < 9"}, ["input.filter", "more than one row"]),
+    "filter: a statement": ({"x.csv": SECRET_CSV}, {"filter": "SELECT * FROM self"}, ["input.filter"]),
+    "filter: two statements": ({"x.csv": SECRET_CSV}, {"filter": "id = '1'; DROP TABLE x"}, ["input.filter"]),
+    "filter: a subquery": ({"x.csv": SECRET_CSV}, {"filter": "id IN (SELECT id FROM x)"}, ["input.filter"]),
+    "filter: a subquery that is there": ({"x.csv": SECRET_CSV}, {"filter": "EXISTS (SELECT 1)"}, ["input.filter"]),
+    "filter: all columns": ({"x.csv": SECRET_CSV}, {"filter": "COLUMNS('.*') = '1'"}, ["input.filter"]),
+    "filter: a pattern of columns": ({"x.csv": SECRET_CSV}, {"filter": "\"^.*$\" = '1'"}, ["input.filter"]),
+    "filter: a file": ({"x.csv": SECRET_CSV}, {"filter": "id IN read_csv('x.csv')"}, ["input.filter"]),
+    "filter: a constant": ({"x.csv": SECRET_CSV}, {"filter": "1 = 1"}, ["input.filter", "names no column"]),
+    "filter: the clock": ({"x.csv": SECRET_CSV}, {"filter": "id < NOW()"}, ["input.filter", "${date}"]),
+}  # fmt: skip
+
+CASES = {
+    f"{group}: {name}": case
+    for group, cases in {"csv": CSV, "jsonl": JSONL, "parquet": PARQUET, "files": FILES, "rows": ROWS}.items()
+    for name, case in cases.items()
+}  # fmt: skip
+
+
+def write(folder: Path, name: str, content: Content) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if callable(content):
+        content(path)
+    else:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@pytest.mark.parametrize(("files", "settings", "expected"), CASES.values(), ids=CASES.keys())
+def test_refused(
+    files: Mapping[str, Content],
+    settings: Mapping[str, Any],
+    expected: list[str],
+    tmp_path: Path,
+) -> None:
+    for name, content in files.items():
+        write(tmp_path, name, content)
+    path = settings.get("path", [*files])
+    absolute = [str(tmp_path / p) for p in ([path] if isinstance(path, str) else path)]
+    spec = Input.model_validate({**settings, "path": absolute})
+    with pytest.raises(DataError) as caught:
+        open_source(spec, seed=0).survey()
+    error = caught.value
+    assert error.exit_code is ExitCode.ENVIRONMENT
+    assert int(error.exit_code) == 5
+    for part in expected:
+        assert part in str(error)
+    assert error.hint
+    assert "SECRET" not in str(error)
+    assert len(str(error)) < 1000
+
+
+def test_a_changed_file_stops_the_chunks(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps({"n": n}) + "\n" for n in range(10)))
+    source = open_source(Input(path=str(path)), seed=0)
+    survey = source.survey()
+    with path.open("a") as file:
+        file.write('{"n": 10}\n')
+    with pytest.raises(DataError, match=r"x\.jsonl: changed"):
+        list(source.chunks(survey, rows=4))
+    with pytest.raises(DataError, match="changed after it was surveyed"):
+        list(open_source(Input(path=str(path)), seed=0).chunks(survey, rows=4))
+
+
+def test_a_vanished_file_stops_the_chunks(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"n": 1}\n')
+    source = open_source(Input(path=str(path)), seed=0)
+    survey = source.survey()
+    path.unlink()
+    with pytest.raises(DataError, match="cannot be read any more"):
+        list(source.chunks(survey, rows=4))
+
+
+def test_a_link_to_a_folder_above_it(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(SECRET_CSV)
+    (tmp_path / "down").symlink_to(tmp_path)
+    with pytest.raises(DataError, match="never ends"):
+        open_source(Input(path=str(tmp_path)), seed=0)

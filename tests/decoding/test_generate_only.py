@@ -1,0 +1,119 @@
+"""`decoding.generation_kwargs` takes exactly what plain `generate` would act on and batchgen has no key for."""
+
+from typing import Any
+
+import pytest
+from transformers import GenerationConfig
+
+from batchgen.decoding.generate_only import (
+    ANY_MODE,
+    BEAMS,
+    NEUTRAL,
+    OWN_KEYS,
+    REFUSED,
+    SAMPLING,
+    check_generation_kwargs,
+    switched_off,
+)
+from batchgen.job.spec import Decoding
+
+
+def test_each_field_of_generation_config_stands_in_exactly_one_list() -> None:
+    make: Any = GenerationConfig  # its constructor has no annotations
+    fields = set(make().to_dict()) - {"_from_model_config"}
+    refused_by_the_schema = (fields & set(Decoding.model_fields)) | {"do_sample"}
+    lists = (ANY_MODE, SAMPLING, BEAMS, OWN_KEYS, REFUSED, refused_by_the_schema)
+    assert sorted(field for one in lists for field in one) == sorted(fields)
+
+
+@pytest.mark.parametrize("field", ["top_p", "do_sample", "num_return_sequences"])
+def test_the_schema_refuses_fields_that_have_a_key_of_the_same_name(field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        Decoding(generation_kwargs={field: 1})
+
+
+def test_neutral_values_are_those_that_generate_fills_in() -> None:
+    defaults = GenerationConfig._get_default_generation_params()
+    assert {k: v for k, v in NEUTRAL.items() if k in defaults} == {
+        k: defaults[k] for k in NEUTRAL if k in defaults
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "off"),
+    [
+        ("bad_words_ids", None, True),
+        ("bad_words_ids", [], True),
+        ("bad_words_ids", [[1]], False),
+        ("renormalize_logits", False, True),
+        ("renormalize_logits", True, False),
+        ("typical_p", 1.0, True),
+        ("typical_p", 0.0, False),
+        ("epsilon_cutoff", 0.0, True),
+        ("guidance_scale", 1, True),
+        ("forced_eos_token_id", 0, False),
+    ],
+)
+def test_neutral_values_switch_a_field_off(field: str, value: object, off: bool) -> None:
+    assert switched_off(field, value) is off
+
+
+def problems(kwargs: dict[str, Any], **others: Any) -> list[tuple[str, str, str]]:
+    found = check_generation_kwargs(Decoding(generation_kwargs=kwargs, **others))
+    return [(p.key, p.message, p.hint) for p in found]
+
+
+@pytest.mark.parametrize("field", sorted(ANY_MODE))
+def test_fields_with_an_effect_are_taken(field: str) -> None:
+    assert problems({field: 1}) == []
+
+
+@pytest.mark.parametrize("field", sorted(SAMPLING))
+def test_warpers_are_taken_where_something_is_drawn(field: str) -> None:
+    assert problems({field: 0.5}, temperature=0.7) == []
+    assert problems({field: 0.5}, preset="model") == []
+    assert problems({field: 0.5}, columns={"temperature": "t"}) == []
+    [(key, message, hint)] = problems({field: 0.5})
+    assert key == f"decoding.generation_kwargs.{field}"
+    assert "no effect" in message
+    assert "temperature" in hint
+
+
+def test_early_stopping_is_taken_with_beams() -> None:
+    assert problems({"early_stopping": True}, num_beams=2) == []
+    [(_, message, hint)] = problems({"early_stopping": True})
+    assert "no effect" in message
+    assert "num_beams" in hint
+
+
+@pytest.mark.parametrize("field", sorted(OWN_KEYS))
+def test_fields_that_have_a_key_point_to_it(field: str) -> None:
+    [(_, message, hint)] = problems({field: 1})
+    assert "not for generation_kwargs" in message
+    assert hint == OWN_KEYS[field]
+
+
+@pytest.mark.parametrize("field", sorted(REFUSED))
+def test_refused_fields_say_why(field: str) -> None:
+    [(_, message, _)] = problems({field: 1})
+    assert REFUSED[field] in message
+
+
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [
+        ("typical", "did you mean typical_p?"),
+        ("top-h", "did you mean top_h?"),
+        ("zzz", "these can be given: bad_words_ids"),
+    ],
+)
+def test_unknown_fields_get_the_nearest_name(field: str, hint: str) -> None:
+    [(key, message, given_hint)] = problems({field: 1})
+    assert key == f"decoding.generation_kwargs.{field}"
+    assert "no field of GenerationConfig" in message
+    assert hint in given_hint
+
+
+def test_all_problems_are_found_at_once() -> None:
+    wrong = {"zzz": 1, "max_length": 3, "max_time": 2, "typical_p": 0.5}
+    assert [key.rpartition(".")[2] for key, _, _ in problems(wrong)] == list(wrong)

@@ -1,0 +1,97 @@
+"""The engine: requests go to the tier that can answer them, within limits that fit."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from batchgen.engines.torch import TorchEngine, estimate_torch_engine, open_torch_engine
+from batchgen.errors import ModelError, ResourceError
+from batchgen.job.spec import Batching, ModelSpec
+from batchgen.records import Request, ResolvedDecoding
+from tests.engines.torch.tiny import (
+    alone,
+    by_row,
+    engine,
+    loaded,
+    prompts,
+    requests,
+    spell,
+    tiny_model,
+)
+
+
+def test_each_request_goes_to_the_tier_that_can_answer_it() -> None:
+    model = tiny_model("llama")
+    answers = engine(model, max_rows=4)
+    asked = requests(
+        prompts(4),
+        ResolvedDecoding(max_new_tokens=6),
+        ResolvedDecoding(max_new_tokens=6, num_beams=3),
+        ResolvedDecoding(
+            max_new_tokens=6, generation_kwargs=(("suppress_tokens", list(range(3, 40))),)
+        ),
+    )
+    found = by_row(answers.generate(asked))
+    expected: list[dict[str, Any]] = [
+        {},
+        {"num_beams": 3},
+        {"suppress_tokens": list(range(3, 40))},
+        {},
+    ]
+    for request, config in zip(asked, expected, strict=True):
+        assert [list(found[request.index].token_ids)] == alone(
+            model, request.token_ids, max_new_tokens=6, **config
+        )
+    facts = answers.facts()
+    assert facts["tier"] == "cohort"
+    assert facts["batches"] == 2
+    json.dumps(facts)
+
+
+def test_tokens_that_the_model_does_not_have_are_an_error() -> None:
+    with pytest.raises(ModelError, match=r"token 97 in the prompt.*tokenizer and model"):
+        list(engine(tiny_model("llama")).generate(requests([[5, 97]])))
+
+
+def test_the_iterable_is_not_read_ahead() -> None:
+    pulled: list[int] = []
+
+    def stream() -> Iterator[Request]:
+        for request in requests(prompts(5), ResolvedDecoding(max_new_tokens=2)):
+            pulled.append(request.index)
+            yield request
+
+    running = engine(tiny_model("llama"), max_rows=2).generate(stream())
+    next(running)
+    assert pulled == [0, 1]
+
+
+def test_limits_come_from_the_job_or_from_free_memory(tmp_path: Path) -> None:
+    tiny_model("llama", torch.float32).save_pretrained(tmp_path)
+    spec = ModelSpec(path="model")
+    asked = estimate_torch_engine(tmp_path, spec, batching=Batching(max_rows=3, max_tokens=99))
+    assert (asked.limits.rows, asked.limits.tokens) == (3, 99)
+    free = estimate_torch_engine(tmp_path, spec, batching=Batching())
+    assert free.limits.rows == 64
+    assert 64 * 256 < free.limits.tokens <= free.free_bytes // free.kv_bytes_per_token
+    opened = open_torch_engine(
+        tmp_path, spec, batching=Batching(), decode=spell, should_stop=lambda: False
+    )
+    facts = opened.facts()
+    assert (facts["kv_bytes_per_token"], facts["max_rows"]) == (free.kv_bytes_per_token, 64)
+    opened.close()
+
+
+def test_too_little_memory_is_said_before_anything_runs() -> None:
+    with pytest.raises(ResourceError, match="not enough memory on cpu"):
+        TorchEngine(
+            loaded(tiny_model("llama")),
+            batching=Batching(),
+            decode=spell,
+            should_stop=lambda: False,
+            free=lambda _device: 10_000,
+        )

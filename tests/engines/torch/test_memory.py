@@ -1,0 +1,65 @@
+"""What a model takes is measured, with weights and without, and the two agree."""
+
+import pytest
+import torch
+
+from batchgen.engines.torch.memory import (
+    free_memory,
+    loaded_memory,
+    out_of_memory,
+    planned_memory,
+)
+from tests.engines.torch.tiny import CPU, tiny_model
+
+FLOAT = 4
+
+
+@pytest.mark.parametrize(
+    ("family", "per_token", "per_row"),
+    [
+        # layers x (keys + values) x heads x width
+        ("llama", 3 * 2 * 2 * 8 * FLOAT, 0),
+        ("gpt2", 3 * 2 * 4 * 8 * FLOAT, 0),
+        ("gemma3_text", 3 * 2 * 2 * 8 * FLOAT, 0),
+        # One attention layer; two layers that remember the last 3 of 32 channels.
+        ("lfm2", 1 * 2 * 2 * 8 * FLOAT, 2 * 32 * 3 * FLOAT),
+        # No attention: convolution (4 places) and state (16) of 48 channels in 3 layers.
+        ("mamba", 0, 3 * 48 * (4 + 16) * FLOAT),
+        # The decoder's own keys and values, and those of the prompt.
+        ("t5", 2 * (2 * 2 * 4 * 8) * FLOAT, 0),
+    ],
+)
+def test_cache_of_a_token_and_of_a_row(family: str, per_token: int, per_row: int) -> None:
+    memory = loaded_memory(tiny_model(family, torch.float32))
+    assert (memory.kv_bytes_per_token, memory.state_bytes_per_row) == (per_token, per_row)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3_text", "lfm2", "mamba", "bloom", "t5"])
+def test_a_plan_without_weights_says_the_same(family: str) -> None:
+    model = tiny_model(family, torch.float32)
+    planned = planned_memory(model.config, torch.float32)
+    measured = loaded_memory(model)
+    assert planned.kv_bytes_per_token == measured.kv_bytes_per_token
+    assert planned.state_bytes_per_row == measured.state_bytes_per_row
+    assert planned.activation_bytes_per_token == measured.activation_bytes_per_token
+    weights = {weight.data_ptr(): weight for weight in model.parameters()}
+    assert planned.weight_bytes == sum(w.numel() for w in weights.values()) * FLOAT
+    assert measured.weight_bytes == 0
+
+
+def test_a_half_precision_plan_is_half_as_large() -> None:
+    config = tiny_model("llama").config
+    single, half = (planned_memory(config, dtype) for dtype in (torch.float32, torch.bfloat16))
+    assert single.kv_bytes_per_token == 2 * half.kv_bytes_per_token
+    assert single.weight_bytes == 2 * half.weight_bytes
+
+
+def test_a_cpu_has_free_memory() -> None:
+    assert 0 < free_memory(CPU) < 2**50
+
+
+def test_a_failed_cpu_allocation_is_known_as_such() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert out_of_memory(caught.value)
+    assert not out_of_memory(RuntimeError("shape mismatch"))

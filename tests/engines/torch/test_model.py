@@ -1,0 +1,156 @@
+"""What is loaded, and what is refused in words that help."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from batchgen.engines.torch.model import load_model, pick_device, read_config
+from batchgen.errors import ModelError, ResourceError
+from batchgen.job.spec import ModelSpec
+from tests.engines.torch.tiny import alone, prompts, tiny_model
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tiny_model("llama", torch.bfloat16).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def spec(**fields: Any) -> ModelSpec:
+    return ModelSpec(path="model", **fields)
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_a_cpu_computes_in_float32_unless_asked(folder: Path) -> None:
+    assert load_model(folder, spec()).dtype == torch.float32
+    assert load_model(folder, spec(dtype="bfloat16")).dtype == torch.bfloat16
+
+
+def test_the_weights_are_those_of_the_folder(folder: Path) -> None:
+    prompt = prompts(1)[0]
+    expected: Any = tiny_model("llama", torch.bfloat16)
+    assert alone(load_model(folder, spec()).model, prompt) == alone(expected.float(), prompt)
+
+
+def test_facts_say_what_computes(folder: Path) -> None:
+    facts = load_model(folder, spec(attn_implementation="eager", device="cpu")).facts()
+    assert {
+        "device": "cpu",
+        "dtype": "float32",
+        "attn_implementation": "eager",
+    }.items() <= facts.items()
+
+
+def test_tied_weights_are_not_missing(tmp_path: Path) -> None:
+    model = tiny_model("gpt2", torch.float32)
+    model.save_pretrained(tmp_path)
+    assert "lm_head.weight" not in load_file(tmp_path / WEIGHTS)
+    assert load_model(tmp_path, spec()).vocab_size == 97
+
+
+def test_an_encoder_decoder_is_one(tmp_path: Path) -> None:
+    tiny_model("t5", torch.float32).save_pretrained(tmp_path)
+    assert load_model(tmp_path, spec()).encoder_decoder
+
+
+def test_the_models_own_sampling_settings_are_left_out(folder: Path) -> None:
+    own = {"do_sample": True, "temperature": 0.3, "repetition_penalty": 1.8, "eos_token_id": 2}
+    (folder / "generation_config.json").write_text(json.dumps(own))
+    config = load_model(folder, spec()).model.generation_config
+    assert all(getattr(config, name) is None for name in own)
+
+
+def without_a_tensor(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def with_another_shape(folder: Path) -> None:
+    edit_config(folder, intermediate_size=40)
+
+
+def truncated(folder: Path) -> None:
+    whole = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(whole[: len(whole) // 2])
+
+
+def pickled(folder: Path) -> None:
+    torch.save(load_file(folder / WEIGHTS), folder / "pytorch_model.bin")
+    (folder / WEIGHTS).unlink()
+
+
+def without_weights(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+
+
+def without_a_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def with_a_broken_config(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": ')
+
+
+def of_an_unknown_kind(folder: Path) -> None:
+    edit_config(folder, model_type="somethingelse", architectures=["SomethingElse"])
+
+
+def with_code_of_its_own(folder: Path) -> None:
+    edit_config(folder, model_type="own", auto_map={"AutoConfig": "own.OwnConfig"})
+
+
+def with_attention_from_a_stranger(folder: Path) -> None:
+    edit_config(folder, _attn_implementation="stranger/kernel")
+
+
+BAD: dict[Callable[[Path], None], tuple[str, str]] = {
+    without_a_tensor: ("1 tensor(s) missing: model.layers.1.mlp.up_proj.weight", "incomplete"),
+    with_another_shape: (
+        "of another shape than config.json says: model.layers.0.mlp.down_proj.weight",
+        "incomplete",
+    ),
+    truncated: ("Safetensor", "damaged or cut short"),
+    pickled: ("cannot be loaded", "pytorch_model.bin"),
+    without_weights: ("cannot be loaded", "should hold config.json and model.safetensors"),
+    without_a_config: ("cannot be loaded", "check that the folder is complete"),
+    with_a_broken_config: ("config.json", "check that the folder is complete"),
+    of_an_unknown_kind: ("somethingelse", "knows the model"),
+    with_code_of_its_own: ("cannot be loaded", "trust_remote_code: true"),
+    with_attention_from_a_stranger: ("stranger/kernel", "attn_implementation: sdpa"),
+}
+
+
+@pytest.mark.parametrize("damage", BAD, ids=lambda damage: damage.__name__)
+def test_a_bad_folder_is_refused_by_name(folder: Path, damage: Callable[[Path], None]) -> None:
+    damage(folder)
+    with pytest.raises(ModelError) as caught:
+        load_model(folder, spec())
+    found, hint = BAD[damage]
+    assert str(folder) in caught.value.message
+    assert found in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such model folder"):
+        read_config(tmp_path / "absent", spec())
+
+
+@pytest.mark.parametrize("device", ["cuda:97", "mps"])
+def test_a_device_that_is_not_there(device: str) -> None:
+    if device == "mps" and torch.backends.mps.is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(ResourceError, match=device):
+        pick_device(device)

@@ -1,0 +1,71 @@
+import datetime as dt
+import hashlib
+import math
+from pathlib import Path
+
+import pytest
+
+from batchgen.job.fingerprint import ABSENT, Difference, differences, fingerprint
+
+
+def test_a_fingerprint_is_the_hash_of_canonical_json() -> None:
+    expected = hashlib.sha256(b'{"a":[1,2.5,null,true],"b":{"c":"\\u8bed"}}').hexdigest()
+    assert fingerprint({"b": {"c": "语"}, "a": (1, 2.5, None, True)}) == expected
+
+
+def test_how_a_value_is_held_does_not_matter() -> None:
+    held = {"a": [1], "s": ["x", "y"], "p": "/x", "d": "2026-03-09", "m": {"y": 1, "x": 2}}
+    same = {
+        "m": {"x": 2, "y": 1},
+        "d": dt.date(2026, 3, 9),
+        "p": Path("/x"),
+        "s": frozenset({"y", "x"}),
+        "a": (1,),
+    }
+    assert fingerprint(held) == fingerprint(same)
+    assert differences(held, same) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(1, 1.0), (1, True), ("1", 1), (None, "null"), ([1, 2], [2, 1]), ({}, None)]
+)
+def test_what_is_not_the_same_value_differs(one: object, other: object) -> None:
+    assert fingerprint({"a": one}) != fingerprint({"a": other})
+    assert differences({"a": one}, {"a": other}) == [Difference("a", one, other)]
+
+
+def test_differences_name_nested_keys_and_what_is_missing() -> None:
+    old = {"decoding": {"temperature": 0.0, "kwargs": {}}, "gone": {"x": 1}, "same": [1]}
+    new = {"decoding": {"temperature": 0.7, "kwargs": {"k": 1}}, "new": None, "same": (1,)}
+    assert differences(old, new) == [
+        Difference("decoding.kwargs", {}, ABSENT),
+        Difference("decoding.kwargs.k", ABSENT, 1),
+        Difference("decoding.temperature", 0.0, 0.7),
+        Difference("gone.x", 1, ABSENT),
+        Difference("new", ABSENT, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("difference", "words"),
+    [
+        (Difference("a.b", 0.0, 0.7), "a.b was 0.0, is 0.7"),
+        (Difference("a", ABSENT, None), "a was not set, is null"),
+        (Difference("a", "语", True), 'a was "语", is true'),
+        (Difference("a", "x" * 99, 1), f'a was "{"x" * 58}…, is 1'),
+        (Difference("k.api_key", "old secret", "new secret"), "k.api_key was another"),
+    ],
+)
+def test_a_difference_in_words(difference: Difference, words: str) -> None:
+    assert str(difference) == words
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [({"a": math.nan}, ValueError), ({"a": object()}, TypeError), ({"a": {1: 2}}, TypeError)],
+)
+def test_what_json_cannot_hold_is_refused(
+    settings: dict[str, object], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        fingerprint(settings)

@@ -1,0 +1,142 @@
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from batchgen.job.interpolate import MAX_TEXT, Placeholders, escaped
+from batchgen.job.tree import Node, Place, children, plain
+
+NIGHT = dt.date(2026, 3, 9)
+PLACE = Place("job.yaml", 1, 1)
+
+
+def node(value: object) -> Node:
+    if isinstance(value, dict):
+        return Node({key: node(inner) for key, inner in value.items()}, PLACE, "job")
+    if isinstance(value, list):
+        return Node(tuple(node(inner) for inner in value), PLACE, "job")
+    assert value is None or isinstance(value, bool | int | float | str)
+    return Node(value, PLACE, "job")
+
+
+def placeholders() -> Placeholders:
+    environment = {"SHOP": "Acme ${date}", "EMPTY": "", "BROKEN": "\udcff"}
+    return Placeholders(environment, NIGHT, {"job.yaml": Path("/jobs")})
+
+
+def filled(text: str, **variables: object) -> object:
+    known = placeholders()
+    tree = known.fill_job(node({"name": "n1", "description": text}), node(variables))
+    assert known.problems == []
+    return plain(children(tree)["description"])
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("${env:SHOP}", "Acme ${date}"),  # what is filled in is not looked at again
+        ("a ${env:SHOP:-x} b", "a Acme ${date} b"),
+        ("${env:NONE:-x:-y}", "x:-y"),
+        ("${env:NONE:-}", ""),
+        ("${env:EMPTY:-x}", "x"),
+        ("${date}", "2026-03-09"),
+        ("${date:%Y%m%d}", "20260309"),
+        ("${date:%d.%m.%y, week %V, 100%%}", "09.03.26, week 11, 100%"),
+        ("${date:%Y年%m月}", "2026年03月"),
+        ("${date:}", ""),
+        ("${name}/${name}", "n1/n1"),
+        ("${here}/x", "/jobs/x"),
+        ("$${name} $${", "${name} ${"),
+        ("$$${name}", "$${name}"),
+        ("$name {name} $", "$name {name} $"),
+        ("n=${vars.n}, t=${vars.t}, f=${vars.f}", "n=3, t=true, f=0.5"),
+    ],
+)
+def test_what_placeholders_stand_for(text: str, meant: str) -> None:
+    assert filled(text, n=3, t=True, f=0.5) == meant
+
+
+@pytest.mark.parametrize("value", [3, 0.5, True, "3"], ids=repr)
+def test_a_lone_variable_keeps_its_type(value: object) -> None:
+    found = filled("${vars.v}", v=value)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("${env:NONE}", "the environment variable NONE is not set, or empty"),
+        ("${env:EMPTY}", "the environment variable EMPTY is not set, or empty"),
+        ("${env:BROKEN}", "the environment variable BROKEN is not UTF-8 text"),
+        ("${env:A B}", "unknown placeholder ${env:A B}; known here: "),
+        ("${nmae}", "unknown placeholder ${nmae}; known here: "),
+        ("${}", "unknown placeholder ${}; known here: "),
+        ("${vars.m}", "unknown placeholder ${vars.m}; known here: "),
+        ("x ${vars.m}", "unknown placeholder ${vars.m}; known here: "),
+        ("${date:%Q}", "unknown date field %Q"),
+        ("${date:%99999999d}", "unknown date field %9"),
+        ("${date:%}", "unknown date field %"),
+        ("a ${name", "a ${ that is not closed"),
+        ("a ${", "a ${ that is not closed"),
+    ],
+)
+def test_what_means_nothing_is_a_problem(text: str, message: str) -> None:
+    known = placeholders()
+    tree = known.fill_job(node({"name": "n1", "x": [{"y": text}]}), node({"n": 3}))
+    assert plain(tree) == {"name": "n1", "x": [{"y": text}]}
+    (problem,) = known.problems
+    assert problem.message.startswith(message)
+    assert (problem.key, problem.line) == ("x[0].y", 1)
+
+
+def test_prompts_are_left_alone() -> None:
+    known = placeholders()
+    prompt = {"user": "${name} ${nothing", "messages": ["${date}"]}
+    assert plain(known.fill_job(node({"prompt": prompt}), None)) == {"prompt": prompt}
+    assert known.problems == []
+
+
+def test_a_name_may_hold_the_date_and_variables_but_not_itself() -> None:
+    known = placeholders()
+    tree = known.fill_job(
+        node({"name": "${vars.a}-${date:%d}", "x": "${name}"}), node({"a": "r${env:SHOP}"})
+    )
+    assert plain(tree) == {"name": "rAcme ${date}-09", "x": "rAcme ${date}-09"}
+    known = placeholders()
+    known.fill_job(node({"name": "${name}"}), None)
+    assert [p.key for p in known.problems] == ["name"]
+
+
+def test_variables_do_not_stand_on_variables() -> None:
+    known = placeholders()
+    known.fill_job(node({}), node({"a": "${vars.b}", "b": "${name}", "c": [1]}))
+    assert [p.key for p in known.problems] == ["vars.a", "vars.b", "vars.c"]
+
+
+def test_a_near_miss_is_named() -> None:
+    known = placeholders()
+    known.fill_job(node({"x": "${vars.shp}", "y": "${dat}"}), node({"shop": 1}))
+    assert [p.hint for p in known.problems] == [
+        "did you mean ${vars.shop}?",
+        "did you mean ${date}?",
+    ]
+
+
+def test_text_does_not_grow_without_bound() -> None:
+    known = placeholders()
+    many = "${vars.a}" * 100
+    known.fill_job(node({"x": many}), node({"a": "x" * (MAX_TEXT // 50)}))
+    assert [p.message for p in known.problems] == [
+        "the placeholders of this job make more than 4,194,304 characters"
+    ]
+
+
+@pytest.mark.parametrize("text", ["${name}", "$${name}", "$$${", "plain $ {", "${", "$"])
+def test_escaped_text_means_itself(text: str) -> None:
+    assert filled(escaped(text)) == text
+
+
+def test_values_remember_what_they_were_made_of() -> None:
+    tree = placeholders().fill_job(node({"a": "${date}", "b": "x"}), None)
+    assert {key: child.raw for key, child in children(tree).items()} == {"a": "${date}", "b": ""}

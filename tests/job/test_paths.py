@@ -1,0 +1,203 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batchgen.errors import JobFileError
+from batchgen.job.load import load_job
+
+Write = Callable[..., Path]
+
+
+def text(
+    *, source: str = "data.csv", output: str = "out/x", model: str = "m", prompt: str = "user: x"
+) -> str:
+    return (
+        f"version: 1\nname: d\ninput: {{path: {source}}}\nprompt: {{{prompt}}}\n"
+        f"model: {{path: {model}}}\noutput: {{path: {output}}}\n"
+    )
+
+
+def refusal(path: Path) -> tuple[str, str]:
+    with pytest.raises(JobFileError) as caught:
+        load_job(path)
+    (problem,) = caught.value.problems
+    return problem.key, problem.message.replace(str(path.parent), "HERE")
+
+
+def test_paths_are_relative_to_the_file_that_says_them(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(name="base/base.yaml", text="prompt: {file: ask.txt}\noutput: {path: ../out}\n")
+    write(
+        name="jobs/job.yaml",
+        text="version: 1\nname: d\nextends: ../base/base.yaml\nmodel: m\n"
+        "input: {path: [a.csv, ./b/*.csv, ../c]}\n"
+        "prompt: {chat_template: t.jinja}\n",
+    )
+    monkeypatch.chdir(tmp_path / "base")
+    job = load_job("../jobs/job.yaml", sets=["model.path=./here"]).job
+    assert job.input.path == tuple(str(tmp_path / p) for p in ("jobs/a.csv", "jobs/b/*.csv", "c"))
+    assert job.prompt.file == str(tmp_path / "base/ask.txt")
+    assert job.prompt.chat_template == str(tmp_path / "jobs/t.jinja")
+    assert job.output.path == str(tmp_path / "out")
+    assert job.model.path == str(tmp_path / "jobs/here")
+
+
+def test_the_home_folder_is_a_tilde(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    job = load_job(write(text=text(source="~/d.csv", model="~/m", output="~/o"))).job
+    assert (job.input.path, job.model.path) == ("/home/someone/d.csv", "/home/someone/m")
+    assert job.output.path == "/home/someone/o"
+
+
+@pytest.mark.parametrize("word", ["auto", "none"])
+def test_a_chat_template_may_be_a_word(write: Write, word: str) -> None:
+    (write().parent / word).mkdir()
+    path = write(text=text(prompt=f"user: x, chat_template: {word}"))
+    assert load_job(path).job.prompt.chat_template == word
+
+
+@pytest.mark.parametrize(
+    ("written", "is_folder"),
+    [
+        ("org/name", False),
+        ("demo:smollm2-135m", False),
+        ("gpt2", False),
+        ("models/mine", True),
+        ("./nowhere", True),
+        ("../nowhere", True),
+        (".", True),
+        ("/models/x", True),
+    ],
+)
+def test_a_model_is_a_folder_if_it_looks_like_one_or_is_one(
+    write: Write, tmp_path: Path, written: str, is_folder: bool
+) -> None:
+    (tmp_path / "models/mine").mkdir(parents=True)
+    model = load_job(write(text=text(model=written))).job.model.path
+    expected = os.path.normpath(tmp_path / written) if is_folder else written
+    assert model == expected
+
+
+def test_dots_go_through_links_as_the_system_does(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "far/deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far/deep")
+    job = load_job(write(text=text(source="link/../x.csv"))).job
+    assert job.input.path == str(tmp_path / "far/x.csv")
+
+
+@pytest.mark.parametrize(
+    ("job", "key", "message"),
+    [
+        pytest.param(
+            text(source="s3://bucket/x"),
+            "input.path",
+            "an address; expected a path on this machine",
+            id="address",
+        ),
+        pytest.param(
+            text(source=f"[{'x' * 5000}]"), "input.path", "a path of 5,000 characters", id="long"
+        ),
+        pytest.param(
+            text(prompt="file: 'x-${date}'"),
+            "prompt.file",
+            "${...} is not filled in under prompt",
+            id="placeholder under prompt",
+        ),
+        pytest.param(
+            text(output="~nobody_here/x"),
+            "output.path",
+            "no user of that name has a home",
+            id="unknown user",
+        ),
+    ],
+)
+def test_what_is_no_path(write: Write, job: str, key: str, message: str) -> None:
+    assert refusal(write(text=job)) == (key, message)
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "why"),
+    [
+        ("data", "data", "HERE/data is the input HERE/data"),
+        ("data/x.csv", "data/x.csv", "HERE/data/x.csv is the input HERE/data/x.csv"),
+        ("data", "data/out", "HERE/data/out is inside the input HERE/data"),
+        ("data", "data/../data/out", "HERE/data/out is inside the input HERE/data"),
+        ("data/x.csv", "data", "HERE/data is around the input HERE/data/x.csv"),
+        ("[other, data]", "data/out", "HERE/data/out is inside the input HERE/data"),
+        ("link", "data/out", "HERE/data/out is inside the input HERE/link"),
+        ("data/*.csv", "data", "HERE/data is around the input HERE/data/*.csv"),
+        ("data/a*/*.csv", "data", "HERE/data is around the input HERE/data/a*/*.csv"),
+        ("data/*", "data/out", "HERE/data/out would be read by the input HERE/data/*"),
+        ("data/*", "data/out/x", "HERE/data/out/x would be read by the input HERE/data/*"),
+        ("data/**", "data/out", "HERE/data/out would be read by the input HERE/data/**"),
+        (
+            "'**/*.parquet'",
+            "data/out",
+            "HERE/data/out would be read by the input HERE/**/*.parquet",
+        ),
+        (
+            "data/*/*.parquet",
+            "data/out",
+            "HERE/data/out would be read by the input HERE/data/*/*.parquet",
+        ),
+        (
+            "data/*/responses/*",
+            "data/out",
+            "HERE/data/out would be read by the input HERE/data/*/responses/*",
+        ),
+        ("'[dx]ata'", "data/out", "HERE/data/out would be read by the input HERE/[dx]ata"),
+    ],
+)
+def test_the_output_stays_off_the_input(
+    write: Write, tmp_path: Path, source: str, output: str, why: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to("data")
+    assert refusal(write(text=text(source=source, output=output))) == (
+        "output.path",
+        f"the output folder {why}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("data", "out"),
+        ("data", "data2"),
+        ("data/x.csv", "data/out"),
+        ("'*.csv'", "out"),
+        ("data/*.csv", "data/out"),
+        ("data/*/*.csv", "data/out"),
+        ("'**/*.csv'", "out"),
+        ("out/other/responses.parquet", "out/mine"),
+        ("out/a*/responses.parquet", "out/mine"),
+        ("'**/d?ta/*.parquet'", "out/mine"),
+    ],
+)
+def test_an_output_beside_the_input_is_fine(write: Write, source: str, output: str) -> None:
+    loaded = load_job(write(text=text(source=source, output=output)))
+    assert loaded.job.output.path == str(loaded.file.parent / output)
+
+
+def test_a_name_with_brackets_is_a_file_if_there_is_one(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "data[1]").mkdir()
+    path = write(text=text(source="'data[1]'", output="'data[1]/out'"))
+    assert refusal(path)[1].startswith("the output folder HERE/data[1]/out is inside the input")
+
+
+def test_a_run_may_not_write_around_its_job_file(write: Write) -> None:
+    assert refusal(write(text=text(output="."))) == (
+        "output.path",
+        "the job file itself would lie in the output folder HERE",
+    )
+
+
+def test_the_copy_in_a_run_folder_may_be_run_again(write: Write, tmp_path: Path) -> None:
+    copied = text(source="/d.csv", output=str(tmp_path / "run"))
+    path = write(name="run/job.yaml", text=copied)
+    assert refusal(path)[0] == "output.path"
+    (tmp_path / "run/.batchgen").mkdir()
+    assert load_job(path).job.output.path == str(tmp_path / "run")

@@ -1,0 +1,117 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchgen.errors import ModelError
+from batchgen.job.spec import ModelSpec
+from batchgen.models.resolve import ResolvedModel
+from batchgen.models.tokenizer import load_tokenizer, tokenizer_folder
+
+Write = Callable[..., Path]
+Load = Callable[..., Any]
+
+
+@pytest.fixture
+def load(tmp_path: Path, write_model: Write) -> Load:
+    """Load the tiny model's tokenizer after some changes to its folder."""
+
+    def load_changed(changes: dict[str, object] | None = None, **spec: object) -> Any:
+        folder = write_model(tmp_path / "model", changes)
+        resolved = ResolvedModel("tiny", folder, "folder", "")
+        return load_tokenizer(resolved, ModelSpec.model_validate({"path": "tiny", **spec}))
+
+    return load_changed
+
+
+def test_a_tokenizer_pads_on_the_left_with_the_end_token_for_want_of_another(load: Load) -> None:
+    tokenizer = load()
+
+    padded = tokenizer(["ab", "a"], padding=True)
+
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id == 257
+    assert padded["attention_mask"] == [[1, 1], [0, 1]]
+    assert padded["input_ids"][1][0] == 257
+
+
+def test_a_padding_token_of_its_own_is_kept(load: Load) -> None:
+    says = {"eos_token": "<|im_end|>", "pad_token": "<|im_start|>", "padding_side": "right"}
+
+    tokenizer = load({"tokenizer_config.json": says})
+
+    assert tokenizer.pad_token_id == 256
+    assert tokenizer.padding_side == "left"
+
+
+def test_without_end_token_there_is_no_padding_token(load: Load) -> None:
+    assert load({"tokenizer_config.json": {}}).pad_token is None
+
+
+def test_the_chat_template_comes_along(load: Load) -> None:
+    text = load().apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
+
+    assert text == "<|im_start|>user\nhi<|im_end|>\n"
+
+
+@pytest.mark.parametrize("content", ["{}", "not JSON", '{"model": {"type": "Unknown"}}'])
+def test_a_damaged_tokenizer_is_named(load: Load, tmp_path: Path, content: str) -> None:
+    with pytest.raises(ModelError, match="the tokenizer cannot be loaded") as caught:
+        load({"tokenizer.json": content})
+
+    assert str(tmp_path / "model") in caught.value.message
+    assert "\n" not in caught.value.message
+    assert "model.tokenizer" in caught.value.hint
+
+
+def test_code_of_the_models_own_is_not_run_unasked(load: Load, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    code = f"from pathlib import Path\nPath({str(ran)!r}).touch()\nclass Own: pass\n"
+
+    with pytest.raises(ModelError, match="Python code of the model's own") as caught:
+        load(
+            {
+                "tokenizer.json": None,
+                "own.py": code,
+                "tokenizer_config.json": {
+                    "tokenizer_class": "Own",
+                    "auto_map": {"AutoTokenizer": ["own.Own", None]},
+                },
+            }
+        )
+
+    assert "model.trust_remote_code: true" in caught.value.hint
+    assert not ran.exists()
+
+
+def test_tokens_that_the_model_has_no_numbers_for_are_named(
+    load: Load, config: dict[str, Any]
+) -> None:
+    with pytest.raises(
+        ModelError, match=r"1 tokens that tiny has no numbers for: '<\|im_end\|>' has id 257"
+    ):
+        load({"config.json": {**config, "vocab_size": 257}})
+
+
+def test_another_tokenizer_is_taken_from_its_own_folder(
+    load: Load, write_model: Write, tmp_path: Path
+) -> None:
+    other = write_model(
+        tmp_path / "other",
+        {"config.json": None, "model.safetensors": None, "chat_template.jinja": "other"},
+    )
+
+    assert load({"tokenizer.json": None}, tokenizer=str(other)).chat_template == "other"
+
+
+def test_a_folder_without_tokenizer_is_told(load: Load) -> None:
+    with pytest.raises(ModelError, match="no tokenizer"):
+        load({"tokenizer.json": None})
+
+
+def test_a_tokenizer_that_is_nowhere_is_told_like_a_model(tmp_path: Path) -> None:
+    resolved = ResolvedModel("tiny", tmp_path, "folder", "")
+    spec = ModelSpec(path="tiny", tokenizer=str(tmp_path / "gone"))
+
+    with pytest.raises(ModelError, match=r"there is no folder .*gone"):
+        tokenizer_folder(resolved, spec)

@@ -1,0 +1,159 @@
+import time
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from batchgen.prompts.template import InvalidTemplateError, Template
+from batchgen.records import Failure
+
+FIELDS = {
+    "q": "What is 7*7?",
+    "empty": "",
+    "null": None,
+    "number": 3,
+    "day": date(2026, 3, 7),
+    "price": Decimal("1.50"),
+    "tags": ["a", "b"],
+    "raw": b"abc",
+    "secret": "row-text-7f3a",
+    "n": 10**12,
+}
+
+RENDERED = [
+    pytest.param("Q: {{ q }}\n", "Q: What is 7*7?\n", id="line-break-at-the-end-is-kept"),
+    pytest.param("{{ q }}<b>&", "What is 7*7?<b>&", id="nothing-is-escaped"),
+    pytest.param("{{ number + 1 }} {{ day }} {{ price }}", "4 2026-03-07 1.50", id="typed-values"),
+    pytest.param("{{ tags | join('+') }}", "a+b", id="lists"),
+    pytest.param("{% for t in tags %}{{ loop.index }}{{ t }}{% if not loop.last %},{% endif %}{% endfor %}", "1a,2b", id="loops"),
+    pytest.param("{{ {'你': '<', 'd': day} | tojson }}", '{"你": "<", "d": "2026-03-07"}', id="json-is-readable"),
+    pytest.param("{{ null | default('-') }}", "-", id="null-with-default"),
+    pytest.param("{{ null or '-' }}", "-", id="null-with-or"),
+    pytest.param("{% if null %}a{% else %}b{% endif %}", "b", id="null-is-false"),
+    pytest.param("{% if null is none %}none{% endif %}", "none", id="null-is-none"),
+    pytest.param("{% if null is defined %}a{% else %}b{% endif %}", "b", id="null-is-not-defined"),
+    pytest.param("{{ null == none }} {{ null == 'x' }}", "True False", id="null-compared"),
+    pytest.param("{{ empty }}", "", id="empty-text-is-a-value"),
+]  # fmt: skip
+
+NULLS = [
+    "{{ null }}",
+    "{{ null | upper }}",
+    "{{ null ~ 'x' }}",
+    "{{ [null] }}",
+    "{{ {'a': null} | tojson }}",
+    "{{ null.part }}",
+    "{{ null | length }}",
+    "{% for c in null %}{% endfor %}",
+    "{{ '%s' | format(null) }}",
+    "{{ [null, 'x'] | join }}",
+]
+
+FAILURES = [
+    pytest.param("{{ ''.__class__ }}", "sandbox", id="attributes-of-python"),
+    pytest.param("{{ q.__init__.__globals__ }}", "sandbox", id="globals"),
+    pytest.param("{{ '{0.__class__}'.format(q) }}", "sandbox", id="format-string"),
+    pytest.param("{{ tags.append('c') }}", "sandbox", id="changing-a-value"),
+    pytest.param("{{ 1 / (number - 3) }}", "division by zero", id="division"),
+    pytest.param("{{ q.nothing }}", "does not exist", id="no-such-attribute"),
+    pytest.param("{{ secret | round }}", "failed", id="filter"),
+    pytest.param("{{ tags[7] }}", "does not exist", id="no-such-item"),
+    pytest.param("{{ raw }}", "bytes", id="bytes"),
+    pytest.param("{{ q.upper }}", "function", id="function-not-called"),
+    pytest.param("{{ tags | map('upper') }}", "generator", id="generator"),
+    pytest.param("{{ none }}", "null", id="null-expression"),
+    pytest.param("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion", id="recursion"),
+    pytest.param("{{ null in 'abc' }}", "null in this row: null", id="null-is-named"),
+]
+
+BOMBS = [
+    "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "{% for i in range(99999) %}{{ q * 100 }}{% endfor %}",
+    "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    "{{ 'a' * 300000000 }}",
+    "{{ q * n }}",
+    "{{ [1] * n }}",
+    "{{ 9 ** n }}",
+    "{{ range(n) | length }}",
+]
+
+
+@pytest.mark.parametrize(("source", "text"), RENDERED)
+def test_columns_are_filled_in(source: str, text: str) -> None:
+    assert Template(source, "prompt.user").render(FIELDS) == text
+
+
+@pytest.mark.parametrize("source", NULLS)
+def test_a_null_column_is_never_the_word_none(source: str) -> None:
+    outcome = Template("a\n" + source, "prompt.user").render(FIELDS)
+    assert outcome == Failure(
+        "prompt_null",
+        "prompt.user, line 2: column 'null' is null; the template can give it another value with `default`",
+    )
+
+
+@pytest.mark.parametrize(("source", "words"), FAILURES)
+def test_a_failing_template_says_where_and_why(source: str, words: str) -> None:
+    outcome = Template("a\n\n" + source, "prompt.system").render(FIELDS)
+    assert isinstance(outcome, Failure)
+    assert outcome.code == "template_error"
+    assert outcome.message.startswith("prompt.system, line 3: ")
+    assert words in outcome.message
+    assert "row-text" not in outcome.message
+
+
+@pytest.mark.parametrize("source", BOMBS)
+def test_a_bomb_ends_soon_and_every_time(source: str) -> None:
+    template = Template(source, "prompt.user")
+    start = time.process_time()
+    outcome = template.render(FIELDS)
+    assert isinstance(outcome, Failure)
+    assert time.process_time() - start < 2
+    assert template.render(FIELDS) == outcome
+    assert Template("{{ q }}", "prompt.user").render(FIELDS) == FIELDS["q"]
+
+
+def test_steps_are_counted_for_each_row_anew() -> None:
+    template = Template(
+        "{% for i in range(number * 30000) %}{% endfor %}{{ number }}", "prompt.user"
+    )
+    assert [template.render({"number": 3}) for _ in range(5)] == ["3"] * 5
+
+
+@pytest.mark.parametrize("text", ["{{ q }}", "{% for x in y %}", "{{ 7 * 7 }}", "{# no #}", "{{"])
+def test_a_row_is_never_a_template(text: str) -> None:
+    assert Template("<{{ q }}>", "prompt.user").render({"q": text}) == f"<{text}>"
+
+
+@pytest.mark.parametrize("source", ["{{ q | random }}", "{{ lipsum() }}"])
+def test_nothing_random(source: str) -> None:
+    try:
+        outcome = Template(source, "prompt.user").render({"q": "abc", "lipsum": None})
+    except InvalidTemplateError:
+        return
+    assert isinstance(outcome, Failure)
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "words"),
+    [
+        ("a\n{{ q }", 2, "unexpected"),
+        ("{{ q | nofilter }}", 1, "nofilter"),
+        ("\n\n{% include 'x' %}", 3, "include"),
+        ("{% extends 'x' %}", 1, "extends"),
+        ("{% if q %}", 1, "endif"),
+        ("{{ " + "(" * 5000 + ")" * 5000 + " }}", 1, "nested"),
+    ],
+)  # fmt: skip
+def test_what_is_no_template(source: str, line: int, words: str) -> None:
+    with pytest.raises(InvalidTemplateError) as caught:
+        Template(source, "prompt.user")
+    assert caught.value.line == line
+    assert words in caught.value.message
+
+
+def test_columns_are_what_the_template_reads() -> None:
+    source = (
+        "{{ b }}{% set c = a %}{{ c }}{% for i in range(3) %}{{ i }}{{ b }}{% endfor %}{{ 题目 }}"
+    )
+    assert Template(source, "prompt.user").columns == ("b", "a", "题目")

@@ -1,0 +1,103 @@
+"""The README says nothing that does not hold: its commands, its job, its output and its map of the code."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from batchgen.data.schema import ANSWER_COLUMNS
+from batchgen.errors import ExitCode
+from batchgen.job.load import load_job
+from batchgen.runner.run import run
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+QUICKSTART = ROOT / "jobs" / "quickstart.yaml"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_there_are_exactly_two_set_up_commands() -> None:
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    assert [line for line in lines if "pip install" in line] == [
+        "pip install -e '.[demo]' && batchgen run jobs/quickstart.yaml",
+        "pip install -e '.[demo,test]' && pytest",
+    ]
+
+
+def test_ci_finds_the_test_command() -> None:
+    found = subprocess.run(
+        [sys.executable, ".ci/test_command.py", "README.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == "pip install -e '.[demo,test]' && pytest\n"
+
+
+def test_nobody_is_sent_to_a_stranger_s_package() -> None:
+    texts = [p.read_text("utf-8") for p in [*ROOT.glob("batchgen/**/*.py"), ROOT / "README.md"]]
+    assert not any(re.search(r"pip install ['\"]?batchgen\b(?!-llm)", text) for text in texts)
+
+
+def test_the_job_it_shows_is_a_job(tmp_path: Path) -> None:
+    (shown,) = blocks("yaml")
+    assert len(shown.splitlines()) <= 15
+    path = tmp_path / "job.yaml"
+    path.write_text(shown, "utf-8")
+    assert load_job(path).job.name == yaml.safe_load(shown)["name"]
+
+
+@pytest.mark.slow
+def test_the_output_it_shows_is_what_the_quickstart_prints(
+    starter_folder: Path, tmp_path: Path
+) -> None:
+    assert starter_folder.is_dir()
+    frame = run(load_job(QUICKSTART, sets=[f"output.path={tmp_path}"])).frame()
+    (shown,) = [block for block in blocks("text") if "answer:" in block]
+    for row in frame.head(2).to_dicts():
+        assert f"user:      {row['messages'][-1]['content']}" in shown
+        assert f"answer:    {row['response']}" in shown
+        assert f"({row['finish_reason']}, {row['output_tokens']} tokens)" in shown
+    assert frame.height == 12
+    assert "12 rows" in shown
+
+
+def test_the_columns_it_names_are_those_that_are_written() -> None:
+    table = README.split("What comes out", 1)[1].split("\n## ", 1)[0]
+    named = [
+        name
+        for cell in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", cell)
+    ]
+    assert named == list(ANSWER_COLUMNS)
+
+
+def test_the_exit_codes_it_names_are_those_there_are() -> None:
+    table = README.split("Exit codes", 1)[1]
+    named = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
+    assert named == {int(code) for code in ExitCode}
+
+
+def test_the_map_of_the_code_names_what_is_there() -> None:
+    (tree,) = [block for block in blocks("text") if "batchgen/" in block and "records.py" in block]
+    named = set(re.findall(r"^  (\w+(?:/|\.py))", tree, re.MULTILINE))
+    package = ROOT / "batchgen"
+    folders = {f"{p.name}/" for p in package.iterdir() if p.is_dir() and p.name != "__pycache__"}
+    files = {p.name for p in package.glob("*.py") if p.name not in ("__init__.py", "__main__.py")}
+    assert named == folders | files
+
+
+def test_polars_reads_what_the_readme_reads(tmp_path: Path) -> None:
+    """The one line of Python in the README is the ordinary way to read the answers."""
+    assert 'pl.read_parquet("jobs/out/quickstart/responses.parquet")' in README
+    sets = [f"output.path={tmp_path}", "model={engine: echo}"]
+    run(load_job(QUICKSTART, sets=sets))
+    assert pl.read_parquet(tmp_path / "responses.parquet").height == 12
