@@ -47,8 +47,8 @@ def test_each_request_goes_to_the_tier_that_can_answer_it() -> None:
             model, request.token_ids, max_new_tokens=6, **config
         )
     facts = answers.facts()
-    assert facts["tier"] == "cohort"
-    assert facts["batches"] == 2
+    assert facts["tier"] == "slots"
+    assert facts["steps_decode"] == 10
     json.dumps(facts)
 
 
@@ -57,7 +57,7 @@ def test_tokens_that_the_model_does_not_have_are_an_error() -> None:
         list(engine(tiny_model("llama")).generate(requests([[5, 97]])))
 
 
-def test_the_iterable_is_not_read_ahead() -> None:
+def test_the_iterable_is_read_by_the_part() -> None:
     pulled: list[int] = []
 
     def stream() -> Iterator[Request]:
@@ -65,7 +65,7 @@ def test_the_iterable_is_not_read_ahead() -> None:
             pulled.append(request.index)
             yield request
 
-    running = engine(tiny_model("llama"), max_rows=2).generate(stream())
+    running = engine(tiny_model("llama"), max_rows=2, part_rows=2).generate(stream())
     next(running)
     assert pulled == [0, 1]
 
@@ -82,7 +82,7 @@ def test_limits_come_from_the_job_or_from_free_memory(tmp_path: Path) -> None:
         tmp_path, spec, batching=Batching(), decode=spell, should_stop=lambda: False
     )
     facts = opened.facts()
-    assert (facts["kv_bytes_per_token"], facts["max_rows"]) == (free.kv_bytes_per_token, 64)
+    assert (facts["kv_bytes_per_token"], facts["max_rows"]) == (free.kv_bytes_per_token, 256)
     opened.close()
 
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from batchgen.engines.torch.answers import NONFINITE, Answer, failed
 from batchgen.engines.torch.memory import out_of_memory, release_memory
 from batchgen.engines.torch.slots.pages import Pages
-from batchgen.engines.torch.slots.pick import Asked, Picked, Picker
+from batchgen.engines.torch.slots.pick import Asked, Picked
 from batchgen.engines.torch.slots.scheduler import (
     ExpectedLength,
     Limits,
@@ -32,10 +33,11 @@ from batchgen.engines.torch.slots.store import Store
 from batchgen.engines.torch.tier import Setting
 from batchgen.errors import ResourceError
 from batchgen.planning.prefixes import shared_beginnings
+from batchgen.planning.slots import SlotPlan
 from batchgen.records import Completion, Failure, Request
 
-Forward = Callable[[Batch], Tensor]
-"""Runs a step: logits [drawn, vocab]."""
+Forward = Callable[[Batch, Store], Tensor]
+"""Runs a step on what the store holds: logits [drawn, vocab]."""
 
 TOO_LARGE = Failure(
     "out_of_memory",
@@ -64,6 +66,18 @@ class Shape:
     window: int = 2048
     share: bool = True
 
+    @classmethod
+    def of(cls, plan: SlotPlan, window: int) -> Self:
+        """What memory allows."""
+        return cls(plan.rows, plan.step_tokens, plan.pages, plan.page_size, window)
+
+
+class Picks(Protocol):
+    """Draws the tokens of a step."""
+
+    def pick(self, asked: Sequence[Asked], logits: Tensor) -> list[Picked]:
+        """One token for each row: logits [rows, vocab], never changed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -71,12 +85,12 @@ class Machine:
 
     Attributes:
         forward: computes a step.
-        store: where it keeps keys and values.
-        device: of both.
+        picker: draws the tokens.
+        device: of the model.
     """
 
     forward: Forward
-    store: Store
+    picker: Picks
     device: torch.device
 
 
@@ -120,11 +134,11 @@ class SlotTier:
         *,
         expected: ExpectedLength | None = None,
     ) -> None:
-        """Answer with a machine whose store has the pages of `shape`; `expected` replaces what is learnt."""
+        """Answer with a machine; `expected` replaces what is learnt about lengths of answers."""
         self._machine = machine
         self._shape = shape
         self._setting = setting
-        self._picker = Picker(machine.device)
+        self._store = Store(shape.pages, shape.page_size)
         self._lengths = Lengths()
         self._scheduler = Scheduler(
             Limits(shape.rows, shape.step_tokens),
@@ -162,16 +176,15 @@ class SlotTier:
     def facts(self) -> Mapping[str, object]:
         """What was decided and counted."""
         return {
-            "rows": self._scheduler.limits.rows,
+            "max_rows": self._scheduler.limits.rows,
+            "max_tokens": self._shape.pages * self._shape.page_size,
             "step_tokens": self._scheduler.limits.step_tokens,
-            "pages": self._shape.pages,
-            "page_size": self._shape.page_size,
             "preempted": self._scheduler.preempted,
             **self._counts,
         }
 
     def _pull(self, source: Iterator[Request]) -> None:
-        if self._scheduler.waiting >= max(1, self._shape.rows // 4):
+        if self._scheduler.waiting + self._scheduler.active >= self._scheduler.limits.rows:
             return
         requests = list(islice(source, self._shape.window))
         if not requests:
@@ -221,7 +234,8 @@ class SlotTier:
     def _compute(self, step: Step) -> Tensor | None:
         """Run a step; None if there was not enough memory, and less runs together from now on."""
         try:
-            logits = self._machine.forward(build(step, self._shape.page_size, self._machine.device))
+            batch = build(step, self._shape.page_size, self._machine.device)
+            logits = self._machine.forward(batch, self._store)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -255,14 +269,14 @@ class SlotTier:
             return
         jobs = [self._jobs[row.number] for row in rows]
         asked = [Asked(j.row.number, j.requests[0], j.row.token_ids) for j in jobs]
-        for job, picked in zip(jobs, self._picker.pick(asked, logits), strict=True):
+        for job, picked in zip(jobs, self._machine.picker.pick(asked, logits), strict=True):
             yield from self._take(job, picked)
 
     def _take(self, job: _Job, picked: Picked) -> Iterator[Completion]:
         row = job.row
         if not picked.finite:
             # NaN keys would reach whoever gets these pages next.
-            self._machine.store.clear(row.pages)
+            self._store.clear(row.pages)
             self._scheduler.leave(row)
             yield from self._fail(row, NONFINITE)
             return
@@ -271,7 +285,7 @@ class SlotTier:
         if reason is None:
             return
         self._scheduler.leave(row)
-        self._machine.store.forget_prefixes()
+        self._store.forget_prefixes()
         self._lengths.add(len(row.token_ids) - row.prompt)
         del self._jobs[row.number]
         done = job.answer.completion(reason)

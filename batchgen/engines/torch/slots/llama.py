@@ -64,11 +64,10 @@ class LlamaModel:
 
     name = "llama"
 
-    def __init__(self, model: PreTrainedModel, store: Store) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         """Copy and pack the weights of a model that `suits`."""
         inner: Any = model.model
         packed = packing_works() and model.device.type == "cpu" and model.dtype == torch.float32
-        self._store = store
         self._embed: Tensor = inner.embed_tokens.weight
         self._rotary = inner.rotary_emb
         config = model.config
@@ -83,14 +82,14 @@ class LlamaModel:
         self._head = Linear(head.weight.detach(), head.bias, packed=packed)
 
     @classmethod
-    def of(cls, model: PreTrainedModel, store: Store) -> Self | None:
+    def of(cls, model: PreTrainedModel) -> Self | None:
         """The model by this forward, or None if it does not look like one that is known here."""
-        return cls(model, store) if suits(model) else None
+        return cls(model) if suits(model) else None
 
     @torch.inference_mode()
-    def __call__(self, batch: Batch) -> Tensor:
-        """Run a step: logits [drawn, vocab] in the model's dtype."""
-        attend = StepAttention(batch, self._store)
+    def __call__(self, batch: Batch, store: Store) -> Tensor:
+        """Run a step on what `store` holds: logits [drawn, vocab] in the model's dtype."""
+        attend = StepAttention(batch, store)
         x = functional.embedding(batch.token_ids, self._embed)
         cos, sin = self._rotary(x, batch.positions[None])
         half = self._heads.width // 2

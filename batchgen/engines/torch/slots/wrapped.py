@@ -99,18 +99,17 @@ class WrappedModel:
 
     name = "transformers"
 
-    def __init__(self, model: PreTrainedModel, store: Store) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         """Run `model`, whose attention is replaced by ours for the time of a forward."""
         self._model = model
-        self._store = store
         self._seen: list[int] = [0]
         layers = model.config.get_text_config(decoder=True).num_hidden_layers
         self._cache = Cache(layers=[_Layer(number, self._seen) for number in range(layers)])
 
     @torch.inference_mode()
-    def __call__(self, batch: Batch) -> Tensor:
-        """Run a step: logits [drawn, vocab] in the model's dtype."""
-        token = _current.set(_Current(StepAttention(batch, self._store), self._seen))
+    def __call__(self, batch: Batch, store: Store) -> Tensor:
+        """Run a step on what `store` holds: logits [drawn, vocab] in the model's dtype."""
+        token = _current.set(_Current(StepAttention(batch, store), self._seen))
         try:
             with _attention_of(self._model, NAME):
                 output = self._model(

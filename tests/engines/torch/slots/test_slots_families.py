@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from batchgen.engines.torch.slots.engine import Forward, Machine, Shape, SlotTier
 from batchgen.engines.torch.slots.llama import LlamaModel
+from batchgen.engines.torch.slots.pick import Picker
 from batchgen.engines.torch.slots.step import Batch
 from batchgen.engines.torch.slots.store import Store
 from batchgen.engines.torch.slots.wrapped import WrappedModel
@@ -181,22 +182,23 @@ class Losing:
         self.lost = lost
         self.steps = 0
 
-    def __call__(self, batch: Batch) -> Tensor:
+    def __call__(self, batch: Batch, store: Store) -> Tensor:
         self.steps += 1
-        logits = self.forward(batch)
+        logits = self.forward(batch, store)
         if self.steps - 1 in self.lost:
             raise torch.OutOfMemoryError
         return logits
 
 
-def run(forward: Forward, store: Store, case: Case) -> tuple[SlotTier, Iterable[Completion]]:
+def run(forward: Forward, case: Case) -> tuple[SlotTier, Iterable[Completion]]:
     requests = [
         Request(index, 0, prompt, ResolvedDecoding(max_new_tokens=limit), seed=0)
         for index, (prompt, limit) in enumerate(zip(PROMPTS, LIMITS, strict=True))
     ]
     random.Random(case.name).shuffle(requests)
     setting = Setting(decode=lambda _: "", should_stop=lambda: False)
-    machine = Machine(Losing(forward, case.lost), store, torch.device("cpu"))
+    cpu = torch.device("cpu")
+    machine = Machine(Losing(forward, case.lost), Picker(cpu), cpu)
     tier = SlotTier(machine, case.shape, setting, expected=lambda limit: limit * case.expected)
     return tier, tier.generate(requests)
 
@@ -210,8 +212,7 @@ def _one_thread() -> None:
 def test_tokens_equal_those_of_each_row_alone(family: str) -> None:
     assert len({tuple(answer) for answer in alone(family)}) == len(PROMPTS), "answers must differ"
     for case in CASES:
-        store = Store(case.shape.pages, case.shape.page_size)
-        _, done = run(WrappedModel(tiny(family), store), store, case)
+        _, done = run(WrappedModel(tiny(family)), case)
         answers = {one.index: list(one.token_ids) for one in done}
         assert [answers[n] for n in range(len(PROMPTS))] == alone(family), case.name
 
@@ -219,10 +220,9 @@ def test_tokens_equal_those_of_each_row_alone(family: str) -> None:
 @pytest.mark.parametrize("family", OWN_FORWARD)
 def test_our_own_forward_answers_the_same(family: str) -> None:
     for case in CASES:
-        store = Store(case.shape.pages, case.shape.page_size)
-        forward = LlamaModel.of(tiny(family), store)
+        forward = LlamaModel.of(tiny(family))
         assert forward is not None
-        _, done = run(forward, store, case)
+        _, done = run(forward, case)
         answers = {one.index: list(one.token_ids) for one in done}
         assert [answers[n] for n in range(len(PROMPTS))] == alone(family), case.name
 
@@ -230,12 +230,11 @@ def test_our_own_forward_answers_the_same(family: str) -> None:
 def test_the_cases_are_what_they_are_called() -> None:
     facts = {}
     for case in CASES:
-        store = Store(case.shape.pages, case.shape.page_size)
-        tier, done = run(WrappedModel(tiny("llama"), store), store, case)
+        tier, done = run(WrappedModel(tiny("llama")), case)
         list(done)
         facts[case.name] = tier.facts()
     assert facts["one place, nothing shared"]["prefixes"] == 0
     assert facts["all places, a shared beginning"]["prefixes"] == 1
     assert facts["too few pages"]["preempted"]
     assert facts["memory runs out"]["out_of_memory"] == 2
-    assert facts["memory runs out"]["rows"] == 2
+    assert facts["memory runs out"]["max_rows"] == 2
