@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 from batchgen.models.resolve import resolve_model
-from batchgen.planning.batches import padding_share
+from batchgen.planning.batches import BatchLimits, by_length, cut, padding_share
+from batchgen.records import Request, ResolvedDecoding
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-ROWS = 48
+ROWS, TOKENS, NEW = 64, 130_000, 64
 FIELDS = {"gsm8k_test.jsonl": "question", "belle_eval.jsonl": "question"}
 
 
@@ -37,18 +39,24 @@ def main() -> None:
         return
     found = lengths()
 
-    def share(part: int) -> float:
-        ordered = [
-            n
-            for at in range(0, len(found), part)
-            for n in sorted(found[at : at + part], reverse=True)
-        ]
-        return padding_share(ordered[at : at + ROWS] for at in range(0, len(ordered), ROWS))
+    requests = [
+        Request(i, 0, range(n), ResolvedDecoding(max_new_tokens=NEW), 0)
+        for i, n in enumerate(found)
+    ]
 
-    print(f"{len(found):,} prompts of {min(found)}-{max(found)} tokens, batches of {ROWS} rows")
-    print(f"unsorted            {share(1):.1%} padding")
+    def share(part: int, sort: Literal["length", "none"]) -> float:
+        limits = BatchLimits(ROWS, TOKENS, sort)
+        parts = [requests[at : at + part] for at in range(0, len(requests), part)]
+        ordered = [by_length(rows) if sort == "length" else rows for rows in parts]
+        batches = [batch for rows in ordered for batch in cut(rows, limits)]
+        return padding_share([len(r.token_ids) for r in batch] for batch in batches)
+
+    print(
+        f"{len(found):,} prompts of {min(found)}-{max(found)} tokens, {NEW} new, up to {ROWS} rows"
+    )
+    print(f"input order         {share(2048, 'none'):.1%} padding")
     for part in (512, 2048):
-        print(f"sorted, parts of {part:<5}{share(part):.1%} padding")
+        print(f"sorted, parts of {part:<5}{share(part, 'length'):.1%} padding")
 
 
 if __name__ == "__main__":
