@@ -23,8 +23,8 @@ from batchgen.data.folder import RunFolder
 from batchgen.data.parts import SealedPart, file_metadata, parquet_options, stream_parts
 from batchgen.job.spec import Output
 
-ROW_GROUP_BYTES = 64 << 20
-"""Parts are joined into row groups of about this size in memory: parts are small, readers like large groups."""
+ROW_GROUP_BYTES = 16 << 20
+"""Parts are joined into row groups of about this size in memory: parts are small, readers like larger ones, and memory is to stay flat."""
 
 
 @dataclass(frozen=True, slots=True)

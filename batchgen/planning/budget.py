@@ -17,9 +17,9 @@ from batchgen.errors import ResourceError
 from batchgen.job.spec import Batching
 from batchgen.planning.batches import BatchLimits
 
-Device = Literal["cpu", "cuda", "mps"]
+Device = Literal["cpu", "cuda"]
 
-USEFUL_ROWS: dict[Device, int] = {"cpu": 64, "mps": 64, "cuda": 256}
+USEFUL_ROWS: dict[Device, int] = {"cpu": 64, "cuda": 256}
 """Rows beyond which a decode step gains little.
 
 A step streams all weights once and does the arithmetic of each row, so its cost per row falls until the arithmetic
@@ -96,7 +96,7 @@ def budget(memory: ModelMemory, *, free_bytes: int, fraction: float, device: Dev
         memory: what the model takes.
         free_bytes: memory that is free on the device now.
         fraction: `batching.memory_fraction`.
-        device: on "cpu" and "mps" three quarters of the fraction are used.
+        device: on "cpu" three quarters of the fraction are used.
 
     Raises:
         ResourceError: weights and one short row do not fit.

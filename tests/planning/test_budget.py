@@ -43,9 +43,7 @@ def test_a_batch_takes_its_tokens_its_logits_and_its_states() -> None:
     assert memory.batch_bytes(rows=3, tokens=50) == 50 * 110 + 3 * (16_000 + 5)
 
 
-@pytest.mark.parametrize(
-    ("device", "rows"), [("cpu", 64), ("mps", 64), ("cuda", 256)], ids=["cpu", "mps", "cuda"]
-)
+@pytest.mark.parametrize(("device", "rows"), [("cpu", 64), ("cuda", 256)], ids=["cpu", "cuda"])
 def test_with_enough_memory_there_are_as_many_rows_as_are_useful(device: Device, rows: int) -> None:
     found = budget(SMALL, free_bytes=80 * GB, fraction=0.9, device=device)
     assert found.rows == rows == USEFUL_ROWS[device]
@@ -66,7 +64,7 @@ MEMORIES = st.builds(
     MEMORIES,
     st.integers(0, 100 * GB),
     st.floats(0.01, 1),
-    st.sampled_from(["cpu", "cuda", "mps"]),
+    st.sampled_from(["cpu", "cuda"]),
 )
 def test_what_a_budget_allows_fits_and_one_token_more_does_not(
     memory: ModelMemory, free: int, fraction: float, device: Device

@@ -41,7 +41,7 @@ from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.budget import Budget, Device, ModelMemory, budget, limits
 from batchgen.records import Completion, Request
 
-_DEVICES: Mapping[str, Device] = {"cpu": "cpu", "cuda": "cuda", "mps": "mps"}
+_DEVICES: Mapping[str, Device] = {"cpu": "cpu", "cuda": "cuda"}
 
 
 class TorchEngine:

@@ -43,8 +43,6 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     return free_host_memory()
 
 
@@ -52,8 +50,6 @@ def release_memory(device: torch.device) -> None:
     """Give back what torch keeps for later, after an allocation failed."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -142,11 +142,7 @@ def pick_device(asked: str) -> torch.device:
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(asked)
-    there = {
-        "cpu": 1,
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-    }[device.type]
+    there = torch.cuda.device_count() if device.type == "cuda" else 1
     if (device.index or 0) >= there:
         raise ResourceError(
             f"model.device: {asked}: this machine has {there} {device.type} device(s)",

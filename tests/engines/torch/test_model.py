@@ -148,9 +148,6 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         read_config(tmp_path / "absent", spec())
 
 
-@pytest.mark.parametrize("device", ["cuda:97", "mps"])
-def test_a_device_that_is_not_there(device: str) -> None:
-    if device == "mps" and torch.backends.mps.is_available():
-        pytest.skip("this machine has one")
-    with pytest.raises(ResourceError, match=device):
-        pick_device(device)
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(ResourceError, match="cuda:97"):
+        pick_device("cuda:97")
