@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -127,6 +126,8 @@ class IdCheck:
 
 
 def _hashes(texts: pa.StringArray) -> npt.NDArray[np.uint64]:
+    import polars as pl
+
     return pl.Series("id", texts).hash().to_numpy()
 
 

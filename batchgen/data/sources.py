@@ -22,7 +22,7 @@ from batchgen.data.blocks import Block, Places, recut
 from batchgen.data.files import InputFile, find_files
 from batchgen.data.formats import InputTable, open_table
 from batchgen.data.ids import IdCheck, Ids, check_known, find_id_column, id_texts
-from batchgen.data.select import LeastKeys, RowFilter, sample_keys
+from batchgen.data.select import Condition, LeastKeys, sample_keys
 from batchgen.errors import DataError
 from batchgen.job.spec import Columns, Input
 from batchgen.records import Failure, Row
@@ -199,8 +199,12 @@ class Source:
             if left <= 0:
                 return
 
-    def _filter(self, schema: pa.Schema) -> RowFilter | None:
-        return None if self._spec.filter is None else RowFilter(self._spec.filter, schema)
+    def _filter(self, schema: pa.Schema) -> Condition | None:
+        if self._spec.filter is None:
+            return None
+        from batchgen.data.condition import RowFilter
+
+        return RowFilter(self._spec.filter, schema)
 
     def _ids(self, block: Block) -> Ids:
         name = self.id_column

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.data.select import LeastKeys, RowFilter, sample_keys
+from batchgen.data.condition import RowFilter
+from batchgen.data.select import LeastKeys, sample_keys
 
 TABLE = pa.table({
     "id": ["1", "2", "3", "4"],
