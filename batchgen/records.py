@@ -30,6 +30,31 @@ FailureCode = Literal[
 
 Role = Literal["system", "user", "assistant"]
 
+Status = Literal[
+    "ok",
+    "no_answer",
+    "truncated",
+    "empty",
+    "no_reference",
+    "unparsed",
+    "error",
+    "skipped",
+]
+"""How the scoring of an answer by a metric ended.
+
+    ok            scored
+    no_answer     the response holds nothing that the metric looks for (no number, no letter)
+    truncated     the same, and the response was cut at max_new_tokens
+    empty         the response is empty or white space
+    no_reference  the row has no reference to compare with: never scored
+    unparsed      what the metric needs beside the response is there, but unreadable: a reference that is no number
+    error         the metric itself failed; `rule` says how, never with text of the row
+    skipped       there is no response: the row failed, or the metric does not apply to it
+
+Only `no_answer`, `truncated` and `empty` may carry a value or none, by the metric's own rule; `ok` always carries
+one, the others never.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -164,3 +189,21 @@ class Response:
     prompt_hash: str
     row_fingerprint: str
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a metric says about one response, or about all samples of one prompt.
+
+    Attributes:
+        metric: its name in the job.
+        value: in the metric's unit; None where the row is not scored, which lowers coverage and never counts as 0.
+        answer: what was extracted from the response and compared, in canonical form, such as "18".
+        rule: which rule found it, such as "boxed".
+    """
+
+    metric: str
+    value: float | None
+    status: Status
+    answer: str | None = None
+    rule: str | None = None

@@ -1,0 +1,26 @@
+"""What all metrics share: an answer without content counts as 0 and says why; an unscored row has no value."""
+
+import pytest
+
+from batchgen.metrics.base import Answer, Spec, nothing_found, unscored
+from batchgen.records import Score
+
+SPEC = Spec("gsm", "number", 1, "fraction", higher_is_better=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (Answer("a", 0, "no idea"), "no_answer"),
+        (Answer("a", 0, "so the ans", finish_reason="length"), "truncated"),
+        (Answer("a", 0, " \n\u3000"), "empty"),
+        (Answer("a", 0, "", finish_reason="length"), "empty"),
+    ],
+)
+def test_an_answer_that_says_nothing_is_wrong_and_says_why(answer: Answer, status: str) -> None:
+    found = nothing_found(SPEC, answer)
+    assert (found.value, found.status, found.metric) == (0.0, status, "gsm")
+
+
+def test_an_unscored_row_has_no_value() -> None:
+    assert unscored(SPEC, "no_reference") == Score("gsm", None, "no_reference", None, None)
