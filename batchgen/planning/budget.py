@@ -101,8 +101,7 @@ def budget(memory: ModelMemory, *, free_bytes: int, fraction: float, device: Dev
     Raises:
         ResourceError: weights and one short row do not fit.
     """
-    share = fraction if device == "cuda" else fraction * _HOST_SHARE
-    room = int(free_bytes * share) - memory.weight_bytes
+    room = plannable(free_bytes, fraction, device) - memory.weight_bytes
     rows = USEFUL_ROWS[device]
     while rows > 1 and memory.batch_bytes(rows, rows * _FEWEST_TOKENS) > room:
         rows //= 2
@@ -110,11 +109,17 @@ def budget(memory: ModelMemory, *, free_bytes: int, fraction: float, device: Dev
     if tokens < _FEWEST_TOKENS:
         needed = memory.weight_bytes + memory.batch_bytes(1, _FEWEST_TOKENS)
         raise ResourceError(
-            f"not enough memory on {device}: {_mb(free_bytes)} free, of which {_mb(int(free_bytes * share))} "
+            f"not enough memory on {device}: {_mb(free_bytes)} free, of which "
+            f"{_mb(plannable(free_bytes, fraction, device))} "
             f"may be planned for; the model and one short row take {_mb(needed)}",
             hint="free memory, choose a smaller model or dtype, or raise batching.memory_fraction",
         )
     return Budget(rows, tokens)
+
+
+def plannable(free_bytes: int, fraction: float, device: Device) -> int:
+    """Of the free bytes, what may be planned for: on "cpu" three quarters of the fraction."""
+    return int(free_bytes * (fraction if device == "cuda" else fraction * _HOST_SHARE))
 
 
 def limits(batching: Batching, automatic: Budget) -> BatchLimits:

@@ -10,12 +10,13 @@
 Sliding windows and recurrent states are small and stay transformers' own. Knows nothing of requests or models.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache, PreTrainedConfig
+from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import (
     CacheLayerMixin,
     DummyLayer,
@@ -26,6 +27,20 @@ from transformers.cache_utils import (
     LinearAttentionCacheLayerMixin,
     LinearAttentionLayer,
 )
+
+_NAMES = ("cache", "past_key_values", "cache_params")
+"""What transformers calls the cache: from 5.24 on, before, and before in state-space models."""
+
+
+def cache_argument(model: PreTrainedModel) -> str:
+    """The name under which the model's forward takes its cache."""
+    known = inspect.signature(model.forward).parameters
+    return next((name for name in _NAMES if name in known), _NAMES[0])
+
+
+def cache_of(output: Mapping[str, Any]) -> object:
+    """The cache that a forward gave back; None where there is none."""
+    return next((output[name] for name in _NAMES if name in output), None)
 
 
 class GrowingLayer(DynamicLayer):
@@ -96,6 +111,11 @@ def cohort_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
         GrowingLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers
     ]
     return cache
+
+
+def recurrent(cache: Cache) -> bool:
+    """Whether no layer looks at earlier tokens: all that a row remembers is in states of one size."""
+    return all(type(layer) in {LinearAttentionLayer, DummyLayer} for layer in cache.layers)
 
 
 def joinable(cache: Cache) -> bool:

@@ -34,11 +34,15 @@ from batchgen.engines.torch.model import (
     planned_dtype,
     read_config,
 )
-from batchgen.engines.torch.probe import probe, probe_generate
+from batchgen.engines.torch.probe import Verdict, probe, probe_generate
+from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
+from batchgen.engines.torch.slots.pick import Picker
+from batchgen.engines.torch.slots.trial import Found, Refused, try_slots
 from batchgen.engines.torch.tier import BatchRunner, Setting, Tier
 from batchgen.errors import ModelError
 from batchgen.job.spec import Batching, ModelSpec
-from batchgen.planning.budget import Budget, Device, ModelMemory, budget, limits
+from batchgen.planning.budget import Budget, Device, ModelMemory, budget, limits, plannable
+from batchgen.planning.slots import plan_slots
 from batchgen.records import Completion, Request
 
 _DEVICES: Mapping[str, Device] = {"cpu": "cpu", "cuda": "cuda"}
@@ -65,20 +69,23 @@ class TorchEngine:
             ResourceError: not one row fits.
         """
         self._loaded = loaded
-        verdict = probe(loaded)
-        self._tier_facts = {"tier": verdict.name, "tier_reason": verdict.reason}
+        found = try_slots(loaded)
+        verdict = probe(loaded) if isinstance(found, Refused) else None
         self._memory = loaded_memory(loaded.model)
         per_token = max(1, self._memory.kv_bytes_per_token)
         self._setting = Setting(decode, should_stop, weight_bytes(loaded.model) // per_token)
         self._free_bytes = free(loaded.device)
         fits = _fits(self._memory, loaded.device, self._free_bytes, batching)
         self._limits = limits(batching, fits)
-        runner = verdict.make(loaded, self._setting)
-        joins = isinstance(runner, CohortRunner) and runner.joins
-        # Prompts whose caches are joined are hardly padded in prefill, so length is no reason to end a batch.
-        limit = replace(self._limits, sort="none") if joins else self._limits
-        self._main: Tier = BatchedTier(runner, limit, loaded.device, self._setting)
         self._others: dict[int, Tier] = {}
+        self._main: Tier
+        if isinstance(found, Found):
+            self._main = self._on_slots(found, batching)
+            self._tier_facts = {"tier": found.name, "tier_reason": found.reason}
+        if verdict is not None:
+            self._main = self._batched(verdict)
+            reason = f"{found.reason}; {verdict.reason}"
+            self._tier_facts = {"tier": verdict.name, "tier_reason": reason}
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Answer all requests; see `Engine`.
@@ -110,6 +117,20 @@ class TorchEngine:
         model: Any = self._loaded.model
         model.to("meta")
         release_memory(self._loaded.device)
+
+    def _on_slots(self, found: Found, batching: Batching) -> Tier:
+        kind = _DEVICES[self._loaded.device.type]
+        room = plannable(self._free_bytes, batching.memory_fraction, kind)
+        plan = plan_slots(self._memory, room=room, device=kind, batching=batching)
+        machine = Machine(found.forward, Picker(self._loaded.device), self._loaded.device)
+        return SlotTier(machine, Shape.of(plan, batching.part_rows), self._setting)
+
+    def _batched(self, verdict: Verdict) -> Tier:
+        runner = verdict.make(self._loaded, self._setting)
+        joins = isinstance(runner, CohortRunner) and runner.joins
+        # Prompts whose caches are joined are hardly padded in prefill, so length is no reason to end a batch.
+        limit = replace(self._limits, sort="none") if joins else self._limits
+        return BatchedTier(runner, limit, self._loaded.device, self._setting)
 
     def _checked(self, request: Request) -> Request:
         highest = max(request.token_ids)

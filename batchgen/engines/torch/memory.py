@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from batchgen.engines.torch.cache import cache_of
 from batchgen.engines.torch.quiet import quiet
 from batchgen.planning.budget import ModelMemory, activation_bytes, free_host_memory
 
@@ -124,8 +125,8 @@ def _cache_numbers(model: PreTrainedModel, tokens: int) -> int:
     ids = torch.zeros((1, tokens), dtype=torch.int64, device=model.device)
     more = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
     output = model(input_ids=ids, use_cache=True, **more)
-    cache = output.get("past_key_values", output.get("cache_params"))
-    return sum(tensor.numel() for tensor in _tensors(cache) if tensor.is_floating_point())
+    held = _tensors(cache_of(output))
+    return sum(tensor.numel() for tensor in held if tensor.is_floating_point())
 
 
 def _tensors(held: object) -> Iterator[Tensor]:

@@ -73,22 +73,46 @@ def probe_generate(loaded: LoadedModel) -> Verdict:
     return _first_right(loaded, _through_generate())
 
 
-def _first_right(loaded: LoadedModel, candidates: Sequence[_Candidate]) -> Verdict:
+def reference(loaded: LoadedModel) -> tuple[list[Request], "Record"]:
+    """The probe's requests, and what `generate` makes of each one alone.
+
+    Raises:
+        ModelError: the model cannot generate.
+    """
     requests = _requests(loaded)
-    alone = _Record()
+    alone = Record()
     try:
         _run(partial(PlainRunner, grouping="single"), loaded, requests, alone.chooser)
     except ResourceError:
         raise
     except Exception as error:
         raise _unusable(loaded, error) from error
+    return requests, alone
+
+
+def tolerance(loaded: LoadedModel) -> float:
+    """How far logits may be apart, in units of their spread."""
+    return _TOLERANCE.get(loaded.dtype, 0.2)
+
+
+def close(found: float) -> str:
+    """The words for a tier that answers right."""
+    return f"logits within {found:.1e} of one row alone"
+
+
+def refusal(name: str, found: float | str) -> str:
+    """The words for a tier that does not: how far apart it is, or what stopped it."""
+    return f"not {name}: {_words(found)}"
+
+
+def _first_right(loaded: LoadedModel, candidates: Sequence[_Candidate]) -> Verdict:
+    requests, alone = reference(loaded)
     refused: list[str] = []
     for candidate in candidates:
         found = _difference(candidate, loaded, requests, alone)
-        if isinstance(found, float) and found <= _TOLERANCE.get(loaded.dtype, 0.2):
-            close = f"logits within {found:.1e} of one row alone"
-            return Verdict(candidate.make, candidate.name, "; ".join([*refused, close]))
-        refused.append(f"not {candidate.name}: {_words(found)}")
+        if isinstance(found, float) and found <= tolerance(loaded):
+            return Verdict(candidate.make, candidate.name, "; ".join([*refused, close(found)]))
+        refused.append(refusal(candidate.name, found))
     return Verdict(partial(PlainRunner, grouping="single"), "generate, single", "; ".join(refused))
 
 
@@ -138,17 +162,17 @@ def _run(
 
 
 def _difference(
-    candidate: _Candidate, loaded: LoadedModel, requests: Sequence[Request], alone: "_Record"
+    candidate: _Candidate, loaded: LoadedModel, requests: Sequence[Request], alone: "Record"
 ) -> float | str:
     """The largest difference of logits, in units of their spread; or why the tier cannot run."""
-    again = _Record(alone.tokens)
+    again = Record(alone.tokens)
     try:
         _run(candidate.make_for_probe, loaded, requests, again.chooser)
     except ResourceError:
         raise
     except Exception as error:  # noqa: BLE001  a model's own code may fail in any way: this tier is not for it
         return type(error).__name__
-    return max(_distance(again.logits[place], alone.logits[place]) for place in alone.logits)
+    return again.distance(alone)
 
 
 def _distance(one: Tensor, other: Tensor) -> float:
@@ -172,7 +196,7 @@ def _unusable(loaded: LoadedModel, error: Exception) -> ModelError:
     )
 
 
-class _Record:
+class Record:
     """Logits of each row and step; chooses the tokens of an earlier record, or else the most likely ones."""
 
     def __init__(self, tokens: Mapping[tuple[int, int], int] | None = None) -> None:
@@ -180,24 +204,32 @@ class _Record:
         self.tokens: dict[tuple[int, int], int] = {}
         self.forced = tokens or {}
 
+    def distance(self, other: "Record") -> float:
+        """The largest difference of logits from those of `other`, in units of their spread."""
+        return max(_distance(self.logits[place], other.logits[place]) for place in other.logits)
+
+    def note(self, place: tuple[int, int], logits: Tensor) -> int:
+        """Keep the logits [vocab] of a (row, step), and say which token comes next there."""
+        self.logits[place] = logits.double().cpu()
+        self.tokens[place] = self.forced.get(place, int(self.logits[place].argmax()))
+        return self.tokens[place]
+
     def chooser(self, requests: Sequence[Request], _device: torch.device) -> "_Recorder":
         """A chooser for a batch that writes into this record."""
         return _Recorder(self, [request.index for request in requests])
 
 
 class _Recorder:
-    def __init__(self, record: _Record, rows: Sequence[int]) -> None:
+    def __init__(self, record: Record, rows: Sequence[int]) -> None:
         self._record = record
         self._rows = list(rows)
         self._step = 0
 
     def choose(self, logits: Tensor, warp: Warp | None = None) -> Choice:  # noqa: ARG002  the protocol's
-        chosen: list[int] = []
-        for row, most_likely in zip(self._rows, logits.argmax(-1).tolist(), strict=True):
-            place = (row, self._step)
-            self._record.logits[place] = logits[len(chosen)].double().cpu()
-            self._record.tokens[place] = self._record.forced.get(place, most_likely)
-            chosen.append(self._record.tokens[place])
+        chosen = [
+            self._record.note((row, self._step), one)
+            for row, one in zip(self._rows, logits, strict=True)
+        ]
         self._step += 1
         count = len(chosen)
         tokens = torch.tensor(chosen, device=logits.device)

@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
-from batchgen.engines.torch.cache import cohort_cache, join, joinable, keep_rows
+from batchgen.engines.torch.cache import (
+    cache_argument,
+    cohort_cache,
+    join,
+    joinable,
+    keep_rows,
+    recurrent,
+)
 from batchgen.engines.torch.model import LoadedModel
 
 _FORWARD_COST_CPU = 64
@@ -34,10 +41,12 @@ class CausalForward:
         self.device = loaded.device
         known = inspect.signature(self._model.forward).parameters
         self._takes_positions = "position_ids" in known
-        # State-space models call their cache by this name, and mask padding in prefill only.
-        self._state_space = "cache_params" in known
+        self._cache_argument = cache_argument(self._model)
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
-        self.joinable = joinable(self.cache(0))
+        empty = self.cache(0)
+        self.joinable = joinable(empty)
+        # State-space models mask padding in prefill only.
+        self._state_space = recurrent(empty)
         on_cpu = loaded.device.type == "cpu"
         default = _FORWARD_COST_CPU if on_cpu else _FORWARD_COST_GPU
         self.cost = default if forward_cost is None else forward_cost
@@ -59,14 +68,12 @@ class CausalForward:
         Returns:
             Logits of the last position, [rows, vocab], in the model's dtype.
         """
-        more: dict[str, Any] = {"past_key_values": cache, "attention_mask": mask, **self._last_only}
-        if self._state_space:
-            fresh = mask is None or mask.shape[1] == ids.shape[1]
-            more = {
-                **self._last_only,
-                "cache_params": cache,
-                "attention_mask": mask if fresh else None,
-            }
+        fresh = mask is None or mask.shape[1] == ids.shape[1]
+        more: dict[str, Any] = {
+            self._cache_argument: cache,
+            "attention_mask": mask if fresh or not self._state_space else None,
+            **self._last_only,
+        }
         if self._takes_positions:
             more["position_ids"] = positions
         output = self._model(input_ids=ids, use_cache=True, return_dict=True, **more)

@@ -47,8 +47,8 @@ def test_each_request_goes_to_the_tier_that_can_answer_it() -> None:
             model, request.token_ids, max_new_tokens=6, **config
         )
     facts = answers.facts()
-    assert facts["tier"] == "cohort"
-    assert facts["batches"] == 2
+    assert facts["tier"] == "slots"
+    assert facts["steps_decode"] == 10
     json.dumps(facts)
 
 
@@ -59,7 +59,7 @@ def test_rows_that_switch_their_rotary_embedding_do_not_take_others_along() -> N
     found = by_row(answers.generate(asked))
     for request in asked:
         assert [list(found[request.index].token_ids)] == alone(model, request.token_ids)
-    assert answers.facts()["batches"]
+    assert answers.facts()["steps_prefill"]
     assert answers.facts()["through_generate"]
 
 
@@ -68,7 +68,7 @@ def test_tokens_that_the_model_does_not_have_are_an_error() -> None:
         list(engine(tiny_model("llama")).generate(requests([[5, 97]])))
 
 
-def test_the_iterable_is_not_read_ahead() -> None:
+def test_the_iterable_is_read_by_the_part() -> None:
     pulled: list[int] = []
 
     def stream() -> Iterator[Request]:
@@ -76,7 +76,7 @@ def test_the_iterable_is_not_read_ahead() -> None:
             pulled.append(request.index)
             yield request
 
-    running = engine(tiny_model("llama"), max_rows=2).generate(stream())
+    running = engine(tiny_model("llama"), max_rows=2, part_rows=2).generate(stream())
     next(running)
     assert pulled == [0, 1]
 
@@ -93,7 +93,7 @@ def test_limits_come_from_the_job_or_from_free_memory(tmp_path: Path) -> None:
         tmp_path, spec, batching=Batching(), decode=spell, should_stop=lambda: False
     )
     facts = opened.facts()
-    assert (facts["kv_bytes_per_token"], facts["max_rows"]) == (free.kv_bytes_per_token, 64)
+    assert (facts["kv_bytes_per_token"], facts["max_rows"]) == (free.kv_bytes_per_token, 256)
     opened.close()
 
 

@@ -45,7 +45,7 @@ def test_real_prompts_are_answered_as_each_alone(starter_folder: Path, shared_da
     engine = TorchEngine(
         model, batching=Batching(), decode=tokenizer.decode, should_stop=lambda: False
     )
-    assert engine.facts()["tier"] == "cohort"
+    assert engine.facts()["tier"] == "slots, own forward"
     found = by_row(engine.generate(by_length(requests(prompts, decoding))))
     same = 0
     for row, prompt in enumerate(prompts):

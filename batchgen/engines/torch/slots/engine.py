@@ -1,0 +1,304 @@
+"""The loop: choose what runs, compute it, book the tokens.
+
+    requests ──window──> rows ──scheduler──> step ──model──> logits ──picker──> tokens ──answers──> completions
+
+Requests are pulled a window at a time, so that duplicates and shared beginnings can be seen; the next window is pulled
+when the rows of this one no longer fill the places. Who runs is `scheduler.py`'s, what is computed `attention.py`'s.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from batchgen.engines.torch.answers import NONFINITE, Answer, failed
+from batchgen.engines.torch.memory import out_of_memory, release_memory
+from batchgen.engines.torch.slots.pages import Pages
+from batchgen.engines.torch.slots.pick import Asked, Picked
+from batchgen.engines.torch.slots.scheduler import (
+    ExpectedLength,
+    Limits,
+    Prefix,
+    Row,
+    Scheduler,
+    Step,
+)
+from batchgen.engines.torch.slots.step import Batch, build
+from batchgen.engines.torch.slots.store import Store
+from batchgen.engines.torch.tier import Setting
+from batchgen.errors import ResourceError
+from batchgen.planning.prefixes import shared_beginnings
+from batchgen.planning.slots import SlotPlan
+from batchgen.records import Completion, Failure, Request
+
+Forward = Callable[[Batch, Store], Tensor]
+"""Runs a step on what the store holds: logits [drawn, vocab]."""
+
+TOO_LARGE = Failure(
+    "out_of_memory",
+    "prompt and max_new_tokens need more memory for keys and values than there is; "
+    "shorten them or raise batching.max_tokens",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How much runs together.
+
+    Attributes:
+        rows: most rows at a time.
+        step_tokens: most tokens of a prefill step.
+        pages: of keys and values.
+        page_size: tokens in a page.
+        window: requests that are looked at together.
+        share: whether shared beginnings are computed once.
+    """
+
+    rows: int = 128
+    step_tokens: int = 512
+    pages: int = 4096
+    page_size: int = 64
+    window: int = 2048
+    share: bool = True
+
+    @classmethod
+    def of(cls, plan: SlotPlan, window: int) -> Self:
+        """What memory allows."""
+        return cls(plan.rows, plan.step_tokens, plan.pages, plan.page_size, window)
+
+
+class Picks(Protocol):
+    """Draws the tokens of a step."""
+
+    def pick(self, asked: Sequence[Asked], logits: Tensor) -> list[Picked]:
+        """One token for each row: logits [rows, vocab], never changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What runs the steps.
+
+    Attributes:
+        forward: computes a step.
+        picker: draws the tokens.
+        device: of the model.
+    """
+
+    forward: Forward
+    picker: Picks
+    device: torch.device
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """A row and the requests it answers: identical greedy requests have one row."""
+
+    row: Row
+    answer: Answer
+    requests: list[Request]
+
+
+class Lengths:
+    """Expected answer lengths: nine of ten answers so far were not longer."""
+
+    def __init__(self) -> None:
+        self._seen: deque[int] = deque(maxlen=256)
+
+    def __call__(self, limit: int) -> int:
+        """Of an answer that may have `limit` tokens; the limit itself while little is known."""
+        if len(self._seen) < 16:
+            return limit
+        recent = sorted(self._seen)
+        return min(limit, recent[math.ceil(0.9 * len(recent)) - 1])
+
+    def add(self, length: int) -> None:
+        """Another answer has ended."""
+        self._seen.append(length)
+
+
+class SlotTier:
+    """Continuous batching. See `tier.Tier`."""
+
+    name = "slots"
+
+    def __init__(
+        self,
+        machine: Machine,
+        shape: Shape,
+        setting: Setting,
+        *,
+        expected: ExpectedLength | None = None,
+    ) -> None:
+        """Answer with a machine; `expected` replaces what is learnt about lengths of answers."""
+        self._machine = machine
+        self._shape = shape
+        self._setting = setting
+        self._store = Store(shape.pages, shape.page_size)
+        self._lengths = Lengths()
+        self._scheduler = Scheduler(
+            Limits(shape.rows, shape.step_tokens),
+            Pages(shape.pages, shape.page_size),
+            expected or self._lengths,
+        )
+        self._jobs: dict[int, _Job] = {}
+        self._next_number = 0
+        self._counts = {
+            "steps_prefill": 0,
+            "steps_decode": 0,
+            "tokens_prefill": 0,
+            "tokens_decode": 0,
+            "duplicates": 0,
+            "prefixes": 0,
+            "out_of_memory": 0,
+        }
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Answer all requests, in any order."""
+        source = iter(requests)
+        while not self._setting.should_stop():
+            self._pull(source)
+            for row in self._scheduler.too_large():
+                yield from self._fail(row, TOO_LARGE)
+            step = self._scheduler.next()
+            if step is None:
+                if not self._jobs:
+                    return
+                continue
+            logits = self._compute(step)
+            if logits is not None:
+                yield from self._book(step.rows, logits)
+
+    def facts(self) -> Mapping[str, object]:
+        """What was decided and counted."""
+        return {
+            "max_rows": self._scheduler.limits.rows,
+            "max_tokens": self._shape.pages * self._shape.page_size,
+            "step_tokens": self._scheduler.limits.step_tokens,
+            "preempted": self._scheduler.preempted,
+            **self._counts,
+        }
+
+    def _pull(self, source: Iterator[Request]) -> None:
+        if self._scheduler.waiting + self._scheduler.active >= self._scheduler.limits.rows:
+            return
+        requests = list(islice(source, self._shape.window))
+        if not requests:
+            return
+        rows = self._rows(requests)
+        if self._shape.share:
+            self._share(rows)
+        self._scheduler.add(rows)
+
+    def _rows(self, requests: Sequence[Request]) -> list[Row]:
+        """A row for each request, one for all that are identical and greedy."""
+        same: dict[object, _Job] = {}
+        rows: list[Row] = []
+        for request in requests:
+            key: object = None
+            if request.decoding.greedy:
+                key = (tuple(request.token_ids), request.decoding)
+                if (twin := same.get(key)) is not None:
+                    twin.requests.append(request)
+                    self._counts["duplicates"] += 1
+                    continue
+            row = Row(
+                self._next_number,
+                list(request.token_ids),
+                len(request.token_ids),
+                request.decoding.max_new_tokens,
+            )
+            self._next_number += 1
+            job = _Job(row, Answer(request, self._setting.decode), [request])
+            self._jobs[row.number] = job
+            if key is not None:
+                same[key] = job
+            rows.append(row)
+        return rows
+
+    def _share(self, rows: Sequence[Row]) -> None:
+        for shared in shared_beginnings([row.token_ids for row in rows]):
+            self._counts["prefixes"] += 1
+            prefix = Prefix(
+                self._counts["prefixes"],
+                rows[shared.members[0]].token_ids[: shared.length],
+                users=len(shared.members),
+            )
+            for member in shared.members:
+                rows[member].prefix = prefix
+
+    def _compute(self, step: Step) -> Tensor | None:
+        """Run a step; None if there was not enough memory, and less runs together from now on."""
+        try:
+            batch = build(step, self._shape.page_size, self._machine.device)
+            logits = self._machine.forward(batch, self._store)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            logits = None
+        # Outside of the handler: the error holds the frames, and with them the tensors.
+        if logits is None:
+            self._shrink()
+            return None
+        self._scheduler.computed(step)
+        kind = step.kind.value
+        self._counts[f"steps_{kind}"] += 1
+        self._counts[f"tokens_{kind}"] += step.tokens
+        return logits
+
+    def _shrink(self) -> None:
+        """Half the tokens of a step, and half the rows: everyone begins again."""
+        limits = self._scheduler.limits
+        if limits.rows == 1 and limits.step_tokens == 1:
+            raise ResourceError(
+                "one token of one row does not fit in memory",
+                hint="close other programs, or lower batching.memory_fraction",
+            )
+        limits.step_tokens = max(1, limits.step_tokens // 2)
+        limits.rows = max(1, limits.rows // 2)
+        self._counts["out_of_memory"] += 1
+        self._scheduler.preempt_all()
+        release_memory(self._machine.device)
+
+    def _book(self, rows: Sequence[Row], logits: Tensor) -> Iterator[Completion]:
+        if not rows:
+            return
+        jobs = [self._jobs[row.number] for row in rows]
+        asked = [Asked(j.row.number, j.requests[0], j.row.token_ids) for j in jobs]
+        for job, picked in zip(jobs, self._machine.picker.pick(asked, logits), strict=True):
+            yield from self._take(job, picked)
+
+    def _take(self, job: _Job, picked: Picked) -> Iterator[Completion]:
+        row = job.row
+        if not picked.finite:
+            # NaN keys would reach whoever gets these pages next.
+            self._store.clear(row.pages)
+            self._scheduler.leave(row)
+            yield from self._fail(row, NONFINITE)
+            return
+        row.token_ids.append(picked.token_id)
+        reason = job.answer.take(picked.token_id, picked.logprob)
+        if reason is None:
+            return
+        self._scheduler.leave(row)
+        self._store.forget_prefixes()
+        self._lengths.add(len(row.token_ids) - row.prompt)
+        del self._jobs[row.number]
+        done = job.answer.completion(reason)
+        for request in job.requests:
+            yield Completion(
+                request.index,
+                request.sample,
+                done.token_ids,
+                done.text,
+                done.finish_reason,
+                done.logprob_mean,
+            )
+
+    def _fail(self, row: Row, failure: Failure) -> Iterator[Completion]:
+        for request in self._jobs.pop(row.number).requests:
+            yield failed(request, failure)

@@ -1,0 +1,103 @@
+"""Whether a model can run on slots, and by which forward: the same trial that the other tiers stand.
+
+    our own forward of the family  >  the model's own forward, packed  >  not on slots
+
+The trial's prompts run in chunks and in pages of four tokens, so that attention to the past is in it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from batchgen.engines.torch.memory import out_of_memory
+from batchgen.engines.torch.model import LoadedModel
+from batchgen.engines.torch.probe import Record, close, reference, refusal, tolerance
+from batchgen.engines.torch.slots.engine import Forward, Machine, Shape, SlotTier
+from batchgen.engines.torch.slots.llama import LlamaModel
+from batchgen.engines.torch.slots.pick import Asked, Picked
+from batchgen.engines.torch.slots.wrapped import WrappedModel
+from batchgen.engines.torch.tier import Setting
+from batchgen.records import Request
+
+_SHAPE = Shape(rows=3, step_tokens=6, pages=64, page_size=4)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A forward that answers right.
+
+    Attributes:
+        forward: runs steps.
+        name: which one it is.
+        reason: how close it is, and why no faster one was taken.
+    """
+
+    forward: Forward
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why no forward can run this model on slots."""
+
+    reason: str
+
+
+def try_slots(loaded: LoadedModel) -> Found | Refused:
+    """Find a forward for slots.
+
+    Raises:
+        ModelError: the model cannot generate at all.
+    """
+    if loaded.encoder_decoder:
+        return Refused(refusal("slots", "encoder and decoder"))
+    requests, alone = reference(loaded)
+    refused: list[str] = []
+    for name, make in _candidates(loaded):
+        forward = make()
+        if forward is None:
+            continue
+        found = _difference(forward, loaded, requests, alone)
+        if isinstance(found, float) and found <= tolerance(loaded):
+            return Found(forward, name, "; ".join([*refused, close(found)]))
+        refused.append(refusal(name, found))
+    return Refused("; ".join(refused))
+
+
+def _candidates(loaded: LoadedModel) -> Iterator[tuple[str, Callable[[], Forward | None]]]:
+    yield "slots, own forward", lambda: LlamaModel.of(loaded.model)
+    yield "slots", lambda: WrappedModel(loaded.model)
+
+
+def _difference(
+    forward: Forward, loaded: LoadedModel, requests: Sequence[Request], alone: Record
+) -> float | str:
+    """The largest difference of logits, in units of their spread; or why the model cannot run."""
+    again = Record(alone.tokens)
+    machine = Machine(forward, _Recorder(again), loaded.device)
+    setting = Setting(lambda _: "", lambda: False, padding_tokens=0)
+    try:
+        for _ in SlotTier(machine, _SHAPE, setting).generate(requests):
+            pass
+    except Exception as error:
+        # A model's own code may fail in any way: then this tier is not for it.
+        if out_of_memory(error):
+            raise
+        return type(error).__name__
+    return again.distance(alone)
+
+
+class _Recorder:
+    """Draws the tokens of an earlier record, and keeps the logits."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def pick(self, asked: Sequence[Asked], logits: Tensor) -> list[Picked]:
+        """See `engine.Picks`."""
+        return [
+            Picked(self._record.note((one.request.index, one.step), row), finite=True, logprob=0.0)
+            for one, row in zip(asked, logits, strict=True)
+        ]

@@ -1,0 +1,223 @@
+"""Who runs next, without a model: a step "computes" by being booked, and answers end when the draw says so."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchgen.engines.torch.slots.pages import Pages
+from batchgen.engines.torch.slots.scheduler import Kind, Limits, Prefix, Row, Scheduler, Step
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A row to be: its prompt's length, its limit, where it really ends, and which prefix it has (0: none)."""
+
+    prompt: int
+    limit: int
+    length: int
+    prefix: int
+
+
+@st.composite
+def wishes(draw: st.DrawFn) -> Wish:
+    limit = draw(st.integers(1, 12))
+    return Wish(
+        draw(st.integers(1, 40)), limit, draw(st.integers(1, limit)), draw(st.integers(0, 2))
+    )
+
+
+def rows_of(wanted: list[Wish]) -> list[Row]:
+    """Rows whose prompts begin with their prefix of 5 or 10 tokens, and have one token more at least."""
+    prefixes = {n: Prefix(n, [n] * 5 * n) for n in (1, 2)}
+    rows = []
+    for number, wish in enumerate(wanted):
+        prefix = prefixes.get(wish.prefix)
+        tokens = [*(prefix.token_ids if prefix else ()), *([9] * wish.prompt)]
+        rows.append(Row(number, tokens, len(tokens), wish.limit, prefix))
+        if prefix:
+            prefix.users += 1
+    return rows
+
+
+@dataclass
+class World:
+    """A scheduler at work, watched."""
+
+    scheduler: Scheduler
+    ends: dict[int, int]
+
+    def __post_init__(self) -> None:
+        self.ended: list[int] = []
+        self.began: list[int] = []
+
+    def steps(self) -> Iterator[Step]:
+        """Run until nothing is left; every promise that holds at all times is checked here."""
+        scheduler = self.scheduler
+        for _ in range(20_000):
+            for row in scheduler.too_large():
+                self.ended.append(row.number)
+            step = scheduler.next()
+            if step is None:
+                return
+            self.check(step)
+            yield step
+            scheduler.computed(step)
+            for row in step.rows:
+                assert row.pending == 0
+                row.token_ids.append(7)
+                if len(row.token_ids) - row.prompt == self.ends[row.number]:
+                    scheduler.leave(row)
+                    self.ended.append(row.number)
+        pytest.fail("the rows never end")
+
+    def check(self, step: Step) -> None:
+        limits = self.scheduler.limits
+        owners = [segment.owner for segment in step.segments]
+        assert step.segments, "an empty step"
+        assert len(set(map(id, owners))) == len(owners), "nobody is in a step twice"
+        assert all(segment.count > 0 for segment in step.segments)
+        assert self.scheduler.active <= limits.rows
+        if step.kind is Kind.PREFILL:
+            assert step.tokens <= limits.step_tokens
+        else:
+            assert all(segment.count == 1 and segment.draws for segment in step.segments)
+        held: list[int] = []
+        soon: dict[int, int] = {}
+        for segment in step.segments:
+            owner = segment.owner
+            if isinstance(owner, Prefix):
+                soon[owner.number] = owner.computed + segment.count
+                continue
+            held += owner.pages
+            room = len(owner.pages) * self.scheduler.pages.size
+            assert owner.own + segment.count <= room, "every new token has a place"
+            assert segment.draws == (segment.count == owner.pending)
+            if owner.prefix is not None:
+                done = soon.get(owner.prefix.number, owner.prefix.computed)
+                assert done == len(owner.prefix.token_ids), "a prefix comes before its rows"
+        assert len(set(held)) == len(held), "a page has one owner"
+        for row in step.rows:
+            if row.number not in self.began:
+                self.began.append(row.number)
+
+
+def half(limit: int) -> int:
+    return (limit + 1) // 2
+
+
+def world(
+    wanted: list[Wish], limits: Limits, pages: Pages, expected: Callable[[int], int] = half
+) -> World:
+    rows = rows_of(wanted)
+    scheduler = Scheduler(limits, pages, expected=expected)
+    scheduler.add(rows)
+    return World(scheduler, {n: wish.length for n, wish in enumerate(wanted)})
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    wanted=st.lists(wishes(), min_size=1, max_size=25),
+    places=st.integers(1, 8),
+    step_tokens=st.integers(1, 50),
+    pages=st.integers(1, 40),
+    size=st.sampled_from([1, 4, 16]),
+)
+def test_every_row_ends_once_and_every_page_comes_back(
+    wanted: list[Wish], places: int, step_tokens: int, pages: int, size: int
+) -> None:
+    free = Pages(pages, size)
+    run = world(wanted, Limits(places, step_tokens), free)
+    for _ in run.steps():
+        pass
+    assert sorted(run.ended) == list(range(len(wanted)))
+    assert free.free == pages
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    wanted=st.lists(wishes(), min_size=1, max_size=15),
+    lost=st.sets(st.integers(0, 40), max_size=5),
+    pages=st.integers(60, 80),
+)
+def test_steps_that_ran_out_of_memory_are_made_up_for(
+    wanted: list[Wish], lost: set[int], pages: int
+) -> None:
+    free = Pages(pages, 4)
+    run = world(wanted, Limits(8, 30), free)
+    scheduler = run.scheduler
+    for number in range(20_000):
+        step = scheduler.next()
+        if step is None:
+            break
+        run.check(step)
+        if number in lost:
+            scheduler.preempt_all()
+            continue
+        scheduler.computed(step)
+        for row in step.rows:
+            row.token_ids.append(7)
+            if len(row.token_ids) - row.prompt == run.ends[row.number]:
+                scheduler.leave(row)
+                run.ended.append(row.number)
+    assert sorted(run.ended) == list(range(len(wanted)))
+    assert free.free == pages
+
+
+def test_a_window_is_served_longest_first_and_before_the_next() -> None:
+    wanted = [Wish(n, 2, 2, 0) for n in (3, 9, 5, 30, 40)]
+    rows = rows_of(wanted)
+    scheduler = Scheduler(Limits(1, 64), Pages(64, 4), expected=lambda limit: limit)
+    scheduler.add(rows[:3])
+    scheduler.add(rows[3:])
+    run = World(scheduler, dict.fromkeys(range(5), 2))
+    for _ in run.steps():
+        pass
+    assert run.began == [1, 2, 0, 4, 3]
+
+
+def test_prompts_are_computed_before_answers_go_on_and_long_ones_in_chunks() -> None:
+    wanted = [Wish(25, 3, 3, 0), Wish(6, 3, 3, 0)]
+    run = world(wanted, Limits(4, 10), Pages(64, 4))
+    seen = [(step.kind.value, [s.count for s in step.segments]) for step in run.steps()]
+    assert seen == [
+        ("prefill", [10]),
+        ("prefill", [10]),
+        ("prefill", [5, 5]),
+        ("prefill", [1]),
+        ("decode", [1, 1]),
+        ("decode", [1, 1]),
+    ]
+
+
+def test_a_prefix_is_computed_once_and_in_the_step_of_its_first_rows() -> None:
+    wanted = [Wish(3, 1, 1, 2), Wish(3, 1, 1, 2), Wish(3, 1, 1, 2)]
+    run = world(wanted, Limits(4, 64), Pages(64, 4))
+    assert [[s.count for s in step.segments] for step in run.steps()] == [[10, 3, 3, 3]]
+
+
+def test_few_free_places_wait_for_more_before_a_prefill() -> None:
+    wanted = [Wish(2, 12, 12 if n else 1, 0) for n in range(16)] + [Wish(2, 4, 4, 0)] * 4
+    run = world(wanted, Limits(16, 64), Pages(64, 4))
+    kinds = [step.kind.value for step in run.steps()]
+    # Row 0 leaves at once; one free place of sixteen is not worth a forward while fifteen rows go on.
+    assert kinds[:3] == ["prefill", "decode", "decode"]
+
+
+def test_the_row_that_came_last_leaves_when_pages_run_out() -> None:
+    wanted = [Wish(4, 8, 8, 0), Wish(4, 8, 8, 0)]
+    run = world(wanted, Limits(2, 64), Pages(4, 4), expected=lambda limit: 0 * limit)
+    for _ in run.steps():
+        pass
+    assert run.ended == [0, 1]
+    assert run.scheduler.preempted == 1
+
+
+def test_a_row_that_never_fits_is_taken_out_and_the_others_go_on() -> None:
+    wanted = [Wish(40, 12, 1, 0), Wish(4, 4, 4, 0)]
+    run = world(wanted, Limits(2, 64), Pages(4, 4))
+    for step in run.steps():
+        assert [row.number for row in step.rows] == [1]
+    assert run.ended == [0, 1]
