@@ -1,0 +1,212 @@
+"""How sure a value is: estimates with standard error and interval, from sums that can be added up part by part.
+
+    of_rows       independent rows        Wilson for rates, Student's t for other means
+    of_clusters   samples of one prompt   Student's t over clusters
+    bootstrap     corpus metrics          percentiles over resampled clusters
+
+Fewer than two independent observations say nothing about spread: the error is then None, never 0.
+Knows nothing of metrics, rows or files.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from batchgen.metrics.distributions import normal_quantile, student_quantile
+
+Floats = npt.NDArray[np.float64]
+
+_BLOCK_BYTES = 1 << 20
+"""Memory for the weights of the replicates that are drawn together: little, so that it stays in the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value and how sure it is.
+
+    Attributes:
+        value: None where there is nothing to measure.
+        stderr: standard error; None where it cannot be known.
+        low: lower end of the interval; None where there is none.
+        high: upper end.
+        method: how the interval came about, or why there is none.
+    """
+
+    value: float | None
+    stderr: float | None
+    low: float | None
+    high: float | None
+    method: str
+
+    def within(self, least: float, most: float) -> "Estimate":
+        """The same with the interval cut to what the value can be at all."""
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=max(least, self.low), high=min(most, self.high))
+
+
+NOTHING = Estimate(None, None, None, None, "none: nothing was scored")
+
+
+def unsure(value: float, reason: str) -> Estimate:
+    """A value without error and interval, and why."""
+    return Estimate(value, None, None, None, f"none: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Count, mean and spread of values, to be added part by part without loss of precision.
+
+    Attributes:
+        squares: sum of the squared distances from the mean.
+        binary: whether every value is 0 or 1.
+    """
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    binary: bool = True
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """Both together (Chan, Golub and LeVeque 1983)."""
+        count = self.count + other.count
+        if not other.count or not self.count:
+            return self if self.count else other
+        apart = other.mean - self.mean
+        return Moments(
+            count,
+            self.mean + apart * other.count / count,
+            self.squares + other.squares + apart * apart * self.count * other.count / count,
+            self.binary and other.binary,
+        )
+
+
+def moments(values: Floats) -> Moments:
+    """Count, mean and spread of values, float64 [n]."""
+    if not len(values):
+        return Moments()
+    mean = float(values.mean())
+    binary = bool(((values == 0) | (values == 1)).all())
+    return Moments(len(values), mean, float(((values - mean) ** 2).sum()), binary)
+
+
+def of_rows(found: Moments, level: float, *, fraction: bool) -> Estimate:
+    """The mean of independent rows.
+
+    Args:
+        found: their moments.
+        level: of the interval, such as 0.95.
+        fraction: the values lie between 0 and 1, so that zeros and ones alone are a rate.
+    """
+    if not found.count:
+        return NOTHING
+    if found.count < 2:
+        return unsure(found.mean, "one row says nothing about spread")
+    stderr = math.sqrt(found.squares / (found.count - 1) / found.count)
+    if fraction and (found.binary or not stderr):
+        low, high = wilson(found.mean, found.count, level)
+        return Estimate(found.mean, stderr, low, high, "wilson")
+    return _student(found.mean, stderr, found.count - 1, level=level, fraction=fraction, method="t")
+
+
+def of_clusters(sums: Floats, level: float, *, fraction: bool) -> Estimate:
+    """The mean of rows that hang together in clusters, such as several answers to one prompt.
+
+    Args:
+        sums: float64 [clusters, 2]: the sum of a cluster's values, and how many there are.
+        level: of the interval.
+        fraction: the values lie between 0 and 1.
+
+    The variance is that of Miller (2024, arXiv 2411.00640, appendix A) with the factor C / (C - 1) for a finite
+    number of clusters. Where no cluster differs from any other it would be 0; a fraction then gets Wilson's interval
+    over clusters, which is right for a rate and cautious for any other value between 0 and 1.
+    """
+    totals, counts = sums[:, 0], sums[:, 1]
+    rows = float(counts.sum())
+    if not rows:
+        return NOTHING
+    mean = float(totals.sum()) / rows
+    clusters = int(np.count_nonzero(counts))
+    if clusters < 2:
+        return unsure(mean, "one cluster says nothing about spread")
+    factor = clusters / (clusters - 1)
+    stderr = math.sqrt(factor * float(((totals - counts * mean) ** 2).sum())) / rows
+    if fraction and not stderr:
+        low, high = wilson(mean, clusters, level)
+        return Estimate(mean, stderr, low, high, "wilson over clusters")
+    return _student(
+        mean, stderr, clusters - 1, level=level, fraction=fraction, method="t, clustered"
+    )
+
+
+def _student(
+    mean: float, stderr: float, freedom: int, *, level: float, fraction: bool, method: str
+) -> Estimate:
+    reach = student_quantile((1 + level) / 2, freedom) * stderr
+    estimate = Estimate(mean, stderr, mean - reach, mean + reach, method)
+    return estimate.within(0.0, 1.0) if fraction else estimate
+
+
+def wilson(rate: float, count: int, level: float) -> tuple[float, float]:
+    """Wilson's score interval (1927) of a rate over `count` rows."""
+    z = normal_quantile((1 + level) / 2)
+    spread = z * z / count
+    middle = (rate + spread / 2) / (1 + spread)
+    reach = z / (1 + spread) * math.sqrt(rate * (1 - rate) / count + spread / (4 * count))
+    # At 0 and 1 an end is exactly there; rounding would miss it.
+    return (0.0 if rate == 0 else middle - reach), (1.0 if rate == 1 else middle + reach)
+
+
+def bootstrap(
+    sums: Floats,
+    finalize: Callable[[Floats], Floats],
+    level: float,
+    *,
+    replicates: int,
+    seed: int,
+) -> Estimate:
+    """The value of a corpus metric, with an interval from resampled clusters (Efron and Tibshirani 1993, chapter 13).
+
+    The standard error is the standard deviation over replicates, not that of their mean.
+
+    Args:
+        sums: float64 [clusters, k]: row statistics, summed over each cluster.
+        finalize: float64 [..., k] to float64 [...].
+        level: of the interval.
+        replicates: how often to resample; 0 for a value without interval.
+        seed: the same seed gives the same replicates, whatever the metric.
+    """
+    value = float(finalize(sums.sum(axis=0))) if len(sums) else math.nan
+    if not math.isfinite(value):
+        return NOTHING
+    if len(sums) < 2 or not replicates:
+        reason = "one cluster says nothing about spread" if replicates else "the bootstrap is off"
+        return unsure(value, reason)
+    drawn = finalize(resampled(sums, replicates=replicates, seed=seed))
+    finite = drawn[np.isfinite(drawn)]
+    if len(finite) < replicates * 0.99:
+        return unsure(value, "too few rows to resample")
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(value, float(finite.std(ddof=1)), float(low), float(high), "bootstrap")
+
+
+def resampled(sums: Floats, *, replicates: int, seed: int) -> Floats:
+    """The total of each replicate: float64 [replicates, k].
+
+    A replicate draws as many clusters as there are, with replacement: its weights are multinomial. Which ones are
+    drawn depends on the seed and the number of clusters alone, so that two runs can be resampled alike.
+    """
+    clusters = len(sums)
+    generator = np.random.default_rng(seed)
+    together = max(1, _BLOCK_BYTES // (16 * clusters))
+    blocks = []
+    for first in range(0, replicates, together):
+        count = min(together, replicates - first)
+        drawn = generator.integers(0, clusters, size=(count, clusters))
+        drawn += np.arange(count)[:, None] * clusters
+        weights = np.bincount(drawn.ravel(), minlength=count * clusters)
+        blocks.append(weights.reshape(count, clusters).astype(np.float64) @ sums)
+    return np.concatenate(blocks)
