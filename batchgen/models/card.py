@@ -12,6 +12,7 @@ from pathlib import Path
 
 from batchgen.errors import ModelError
 from batchgen.models.headers import Header, read_header, sampled_digest
+from batchgen.models.json_file import read_json
 from batchgen.models.layout import (
     CONFIG_FILE,
     GENERATION_CONFIG_FILE,
@@ -19,7 +20,6 @@ from batchgen.models.layout import (
     TOKENIZER_CONFIG_FILE,
     VOCABULARY_FILES,
     check_config,
-    read_json,
     weight_files,
 )
 from batchgen.models.resolve import ResolvedModel
@@ -149,13 +149,16 @@ def vocabulary_size(folder: Path) -> int:
 def tokenizer_identity(folder: Path) -> str:
     """A SHA-256 over every file that decides what a tokenizer does, chat template included; cheap."""
     digest = hashlib.sha256()
-    extra = sorted(
-        f"additional_chat_templates/{f.name}" for f in folder.glob("additional_chat_templates/*")
-    )
-    for name in (*TOKENIZER_FILES, *extra):
+    for name in (*TOKENIZER_FILES, *_further_tokenizer_files(folder)):
         if (folder / name).is_file():
             digest.update(f"{name} {_sha256(folder / name)}\n".encode())
     return digest.hexdigest()
+
+
+def _further_tokenizer_files(folder: Path) -> list[str]:
+    """Chat templates by name, tokenizers for one version of transformers, and code of the model's own."""
+    patterns = ("additional_chat_templates/*", "tokenizer.*.json", "*.py")
+    return sorted(str(f.relative_to(folder)) for pattern in patterns for f in folder.glob(pattern))
 
 
 def token_id(folder: Path, token: str) -> int | None:

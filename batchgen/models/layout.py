@@ -3,12 +3,12 @@
 Reads JSON only. Knows nothing of where folders come from.
 """
 
-import json
 import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from batchgen.errors import ModelError
+from batchgen.models.foreign_code import refuse_foreign
+from batchgen.models.json_file import read_json
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -21,9 +21,8 @@ VOCABULARY_FILES = (
 )  # fmt: skip
 """Any one of these holds a vocabulary."""
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
-IMPLEMENTATION_KEY = re.compile(r"implementation|^use_kernels$|kernel_config")
-JSON_LIMIT = 64 << 20
-"""Bytes; a tokenizer.json of 256,000 tokens has about 35 MB."""
+PART_OF_A_TRAINING = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
+"""A distributed checkpoint: where one such file lies, transformers reads these and not model.safetensors."""
 
 
 def check_model_folder(folder: Path) -> None:
@@ -57,30 +56,27 @@ def check_tokenizer_folder(folder: Path) -> None:
 
 
 def check_config(folder: Path) -> None:
-    """Refuse a config that names code to be fetched: a value like owner/repository for an implementation.
-
-    transformers loads such "kernels" from the hub, whatever attn_implementation a caller passes.
+    """Refuse a config that names code to be fetched, as `foreign_code.refuse_foreign` says.
 
     Raises:
         ModelError: the file, the key and the value.
     """
     for name in (CONFIG_FILE, GENERATION_CONFIG_FILE):
-        if not (folder / name).exists():
-            continue
-        for key, value in _leaves(read_json(folder / name), ""):
-            if "/" in value and IMPLEMENTATION_KEY.search(key):
-                raise ModelError(
-                    f"{folder / name}: {key}: {value[:200]!r} names a repository with code to be run",
-                    hint=f"batchgen does not run it: take {key.rpartition('.')[2]} out of the file",
-                )
+        if (folder / name).exists():
+            refuse_foreign(folder / name, read_json(folder / name))
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """The safetensors files that transformers will load, sorted; each exists.
 
     Raises:
-        ModelError: there are none, or some of those that the index names are missing.
+        ModelError: there are none, some of those that the index names are missing, or transformers would read others.
     """
+    if parts := sorted(f.name for f in folder.iterdir() if PART_OF_A_TRAINING.match(f.name)):
+        raise ModelError(
+            f"{folder}: {parts[0]} is a part of a distributed checkpoint, which is read in place of {WEIGHTS_FILE}",
+            hint="move such files away, or save the model as a whole with `save_pretrained`",
+        )
     if (folder / WEIGHTS_FILE).is_file():
         return (folder / WEIGHTS_FILE,)
     if not (folder / INDEX_FILE).is_file():
@@ -105,44 +101,10 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in names)
 
 
-def read_json(file: Path) -> Mapping[str, object]:
-    """A JSON object from a file of a model.
-
-    Raises:
-        ModelError: not there, not readable, not JSON, not an object; the message names file and line.
-    """
-    try:
-        if file.stat().st_size > JSON_LIMIT:
-            raise ModelError(
-                f"{file}: {file.stat().st_size:,} bytes, expected at most {JSON_LIMIT:,}"
-            )
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{file}: {error.strerror or error}") from error
-    except json.JSONDecodeError as error:
-        raise ModelError(f"{file}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise ModelError(f"{file}: not JSON: {type(error).__name__}") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{file}: expected a JSON object, found a {type(value).__name__}")
-    return value
-
-
 def _own_tokenizer(folder: Path) -> bool:
     """Whether the tokenizer is code of the model's own, which may keep its vocabulary under any name."""
     file = folder / TOKENIZER_CONFIG_FILE
     return file.exists() and "auto_map" in read_json(file)
-
-
-def _leaves(value: object, key: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield key, value
-    elif isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _leaves(inner, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _leaves(inner, key)
 
 
 def _adapter(folder: Path) -> ModelError:

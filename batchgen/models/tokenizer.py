@@ -11,11 +11,11 @@ from batchgen.errors import ModelError
 from batchgen.job.spec import ModelSpec
 from batchgen.models.card import vocabulary_size
 from batchgen.models.hub import Hub, go_offline
+from batchgen.models.json_file import read_json
 from batchgen.models.layout import (
     CONFIG_FILE,
     TOKENIZER_CONFIG_FILE,
     check_tokenizer_folder,
-    read_json,
 )
 from batchgen.models.progress import Progress, Say, silent
 from batchgen.models.resolve import ResolvedModel, Resolver

@@ -7,7 +7,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from batchgen.errors import ModelError
-from batchgen.models.card import UNLIMITED, ModelCard, read_card, vocabulary_size
+from batchgen.models.card import (
+    UNLIMITED,
+    ModelCard,
+    read_card,
+    tokenizer_identity,
+    vocabulary_size,
+)
 from batchgen.models.resolve import ResolvedModel
 
 Write = Callable[..., Path]
@@ -267,3 +273,15 @@ def test_other_weights_of_the_same_shape_have_another_identity(
     after = read_card(resolved).identity
 
     assert {key for key in before if before[key] != after[key]} == {"weights_sampled_sha256"}
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.5.0.json", "additional_chat_templates/tools.jinja", "own.py"]
+)
+def test_what_else_decides_about_tokens_is_part_of_the_identity(
+    tmp_path: Path, write_model: Write, name: str
+) -> None:
+    """tokenizer_config.json may choose a file for one version of transformers, or name code."""
+    bare, more = write_model(tmp_path / "a"), write_model(tmp_path / "b", {name: "{}"})
+
+    assert tokenizer_identity(bare) != tokenizer_identity(more)

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from batchgen.errors import ModelError
+from batchgen.models.json_file import read_json
 from batchgen.models.layout import (
     check_model_folder,
     check_tokenizer_folder,
-    read_json,
     weight_files,
 )
 
@@ -55,6 +55,26 @@ REFUSED: dict[str, tuple[dict[str, object], str, str]] = {
         },
         "is no name of a file in this folder",
         "",
+    ),
+    "a part of a distributed checkpoint": (
+        {"shard-00001-model-00001-of-00002.safetensors": b"x"},
+        "shard-00001-model-00001-of-00002.safetensors is a part of a distributed checkpoint",
+        "move such files away",
+    ),
+    "other weights": (
+        {"config.json": {"transformers_weights": "other.safetensors"}},
+        "transformers_weights: 'other.safetensors' names other weights",
+        "rename that file",
+    ),
+    "other weights in a part": (
+        {"config.json": {"text_config": {"transformers_weights": "x.safetensors.index.json"}}},
+        "text_config.transformers_weights: .* names other weights",
+        "take transformers_weights out",
+    ),
+    "keys with a new meaning": (
+        {"config.json": {"attribute_map": {"x": "_attn_implementation"}, "x": "owner/kernel"}},
+        "attribute_map.x: '_attn_implementation' gives other keys of the file a new meaning",
+        "take attribute_map out",
     ),
     "adapter": (
         {"adapter_config.json": {"base_model_name_or_path": "owner/base"}},

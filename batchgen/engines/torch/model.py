@@ -4,7 +4,6 @@ Safetensors only, nothing from the network, no code from the folder unless the j
 or has another shape stops here: transformers alone would fill it with random numbers. Knows nothing of batches.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.utils import is_flash_attn_2_available
 
 from batchgen.engines.torch.memory import out_of_memory
 from batchgen.engines.torch.quiet import quiet
@@ -30,7 +30,11 @@ from batchgen.job.spec import ModelSpec
 from batchgen.records import Request
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_CODE_KEYS = ("attn_implementation", "experts_implementation")
+_IMPLEMENTATIONS = {
+    "_attn_implementation": {"eager", "sdpa", "flex_attention"},
+    "_experts_implementation": {"eager", "batched_mm", "grouped_mm"},
+}
+"""What is part of torch and transformers. For any other name they look on the hub for a kernel."""
 _SHOWN_TENSORS = 5
 
 
@@ -98,8 +102,6 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,
     }
-    if spec.attn_implementation is not None:
-        options["attn_implementation"] = spec.attn_implementation
     with quiet(), _translated(folder):
         model, report = cast(Any, loader).from_pretrained(folder, **options)
         model = model.to(device).eval()
@@ -125,11 +127,13 @@ def read_config(folder: Path, spec: ModelSpec) -> PreTrainedConfig:
         raise ModelError(
             f"no such model folder: {folder}", hint="give the folder that holds config.json"
         )
-    _refuse_foreign_code(folder / "config.json")
     with quiet(), _translated(folder):
         config: PreTrainedConfig = AutoConfig.from_pretrained(
             folder, trust_remote_code=spec.trust_remote_code, local_files_only=True
         )
+    if spec.attn_implementation is not None:
+        config._attn_implementation = spec.attn_implementation
+    _refuse_foreign_code(folder, config)
     return config
 
 
@@ -197,6 +201,8 @@ def _first_line(error: BaseException) -> str:
 def _way_out(folder: Path, error: BaseException) -> str:
     if "trust_remote_code" in str(error):
         return "this model brings its own Python code; `model.trust_remote_code: true` runs it, so read it first"
+    if isinstance(error, ImportError):
+        return "install what it names, or take a model whose weights are not quantised"
     return _about_files(sorted(path.name for path in folder.iterdir()), error)
 
 
@@ -235,32 +241,37 @@ def _refuse_incomplete(folder: Path, report: Mapping[str, Any]) -> None:
         )
 
 
-def _refuse_foreign_code(config: Path) -> None:
-    """Raise if config.json names a repository as its attention code: transformers would ask the network for it."""
-    if not config.is_file():
-        return
-    try:
-        named = _repositories(json.loads(config.read_text("utf-8")))
-    except ValueError:
-        return  # Not JSON: transformers says so in words of its own.
-    if named:
-        raise ModelError(
-            f"{config}: {named[0]} would be fetched and run as code",
-            hint="remove that key, or choose model.attn_implementation: sdpa",
-        )
+def _refuse_foreign_code(folder: Path, config: PreTrainedConfig) -> None:
+    """Raise if a config has transformers run code that did not come with it.
+
+    Looks at what the file was made into: keys of config.json can be renamed by other keys of it.
+    """
+    for part in _parts(config):
+        for name, known in _IMPLEMENTATIONS.items():
+            value = vars(part).get(
+                f"{name}_internal"
+            )  # a property's place: some configs refuse to read it
+            if value is not None and str(value) not in known and not _installed(str(value)):
+                raise ModelError(
+                    f"{folder / 'config.json'}: {name.removeprefix('_')}: {str(value)[:200]!r} would be fetched "
+                    f"and run as code; expected one of {', '.join(sorted(known))}",
+                    hint="take that key out of the file"
+                    + (", or choose model.attn_implementation: sdpa" if "attn" in name else ""),
+                )
 
 
-def _repositories(value: object) -> list[str]:
-    if isinstance(value, list):
-        return [name for one in value for name in _repositories(one)]
-    if not isinstance(value, dict):
-        return []
-    own = [
-        f"{key}: {one}"
-        for key, one in value.items()
-        if str(key).lstrip("_").startswith(_CODE_KEYS) and isinstance(one, str) and "/" in one
-    ]
-    return own + [name for one in value.values() for name in _repositories(one)]
+def _parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
+    """A config and those inside it, whether they are its sections or its layers."""
+    yield config
+    if getattr(config, "is_heterogeneous", False):
+        yield from config.per_layer_config
+    for value in vars(config).values():
+        if isinstance(value, PreTrainedConfig):
+            yield from _parts(value)
+
+
+def _installed(implementation: str) -> bool:
+    return implementation == "flash_attention_2" and is_flash_attn_2_available()
 
 
 def rope_switch(config: PreTrainedConfig) -> int | None:

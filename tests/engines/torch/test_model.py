@@ -115,6 +115,36 @@ def with_attention_from_a_stranger(folder: Path) -> None:
     edit_config(folder, _attn_implementation="stranger/kernel")
 
 
+def with_attention_from_a_stranger_in_a_part(folder: Path) -> None:
+    edit_config(folder, sub={"model_type": "llama"}, attn_implementation={"": "stranger/kernel"})
+
+
+def with_attention_under_another_name(folder: Path) -> None:
+    edit_config(folder, attribute_map={"zzz": "_attn_implementation"}, zzz="stranger/kernel")
+
+
+def with_attention_under_the_name_of_its_place(folder: Path) -> None:
+    edit_config(
+        folder, attribute_map={"zzz": "_attn_implementation_internal"}, zzz="stranger/kernel"
+    )
+
+
+def with_attention_of_one_layer(folder: Path) -> None:
+    edit_config(folder, per_layer_config={"1": {"_attn_implementation": "stranger/kernel"}})
+
+
+def with_attention_that_is_not_installed(folder: Path) -> None:
+    edit_config(folder, attn_implementation="flash_attention_2")
+
+
+def with_experts_from_a_stranger(folder: Path) -> None:
+    edit_config(folder, experts_implementation="sonicmoe")
+
+
+def quantised_by_a_package_that_is_not_here(folder: Path) -> None:
+    edit_config(folder, quantization_config={"quant_method": "torchao", "quant_type": {}})
+
+
 BAD: dict[Callable[[Path], None], tuple[str, str]] = {
     without_a_tensor: ("1 tensor(s) missing: model.layers.1.mlp.up_proj.weight", "incomplete"),
     with_another_shape: (
@@ -129,6 +159,13 @@ BAD: dict[Callable[[Path], None], tuple[str, str]] = {
     of_an_unknown_kind: ("somethingelse", "knows the model"),
     with_code_of_its_own: ("cannot be loaded", "trust_remote_code: true"),
     with_attention_from_a_stranger: ("stranger/kernel", "attn_implementation: sdpa"),
+    with_attention_from_a_stranger_in_a_part: ("stranger/kernel", "attn_implementation: sdpa"),
+    with_attention_under_another_name: ("stranger/kernel", "attn_implementation: sdpa"),
+    with_attention_under_the_name_of_its_place: ("stranger/kernel", "attn_implementation: sdpa"),
+    with_attention_of_one_layer: ("stranger/kernel", "attn_implementation: sdpa"),
+    with_attention_that_is_not_installed: ("flash_attention_2", "attn_implementation: sdpa"),
+    with_experts_from_a_stranger: ("experts_implementation: 'sonicmoe'", "take that key out"),
+    quantised_by_a_package_that_is_not_here: ("No module named 'torchao'", "install"),
 }
 
 
@@ -141,6 +178,12 @@ def test_a_bad_folder_is_refused_by_name(folder: Path, damage: Callable[[Path], 
     assert str(folder) in caught.value.message
     assert found in caught.value.message
     assert hint in caught.value.hint
+
+
+def test_attention_that_the_job_names_wins_over_the_file(folder: Path) -> None:
+    edit_config(folder, attn_implementation="flash_attention_2")
+    facts = load_model(folder, spec(attn_implementation="eager")).facts()
+    assert facts["attn_implementation"] == "eager"
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""The JSON files of a model: read with a limit, and every way they can be wrong said in words."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from batchgen.errors import ModelError
+
+JSON_LIMIT = 64 << 20
+"""Bytes; a tokenizer.json of 256,000 tokens has about 35 MB."""
+
+
+def read_json(file: Path) -> Mapping[str, object]:
+    """A JSON object from a file of a model.
+
+    Raises:
+        ModelError: not there, not readable, not JSON, not an object; the message names file and line.
+    """
+    try:
+        if file.stat().st_size > JSON_LIMIT:
+            raise ModelError(
+                f"{file}: {file.stat().st_size:,} bytes, expected at most {JSON_LIMIT:,}"
+            )
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{file}: {error.strerror or error}") from error
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{file}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise ModelError(f"{file}: not JSON: {type(error).__name__}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{file}: expected a JSON object, found a {type(value).__name__}")
+    return value
+
+
+def leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """Everything in a JSON value that is neither object nor list, with its dotted key; list items share a key."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from leaves(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from leaves(inner, key)
+    else:
+        yield key, value
