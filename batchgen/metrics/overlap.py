@@ -1,0 +1,96 @@
+"""How much of a reference is in the response, by tokens: token F1 and ROUGE. See `texts.tokens` for what a token is.
+
+Of several references the one that gives the highest score counts.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from batchgen.metrics.base import Answer, Spec, nothing_found, unscored
+from batchgen.metrics.texts import tokens, without_articles
+from batchgen.records import Score
+
+Tokens = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """The highest overlap with any reference, from 0 to 1.
+
+    Attributes:
+        overlap: (tokens of the response, tokens of a reference) to a number from 0 to 1.
+        tokenize: text to tokens.
+    """
+
+    spec: Spec
+    overlap: Callable[[Tokens, Tokens], float]
+    tokenize: Callable[[str], Tokens] = tokens
+
+    def score(self, answer: Answer) -> Score:
+        """The overlap with the nearest reference."""
+        if answer.response is None:
+            return unscored(self.spec, "skipped")
+        if not answer.references:
+            return unscored(self.spec, "no_reference")
+        found = self.tokenize(answer.response)
+        if not found:
+            return nothing_found(self.spec, answer)
+        best = max(self.overlap(found, self.tokenize(r)) for r in answer.references)
+        return Score(self.spec.name, best, "ok")
+
+
+def tokens_without_articles(text: str) -> Tokens:
+    """Tokens, less `a`, `an` and `the`."""
+    return without_articles(tokens(text))
+
+
+def unigram_f1(response: Sequence[str], reference: Sequence[str]) -> float:
+    """F1 of two multisets of tokens; SQuAD's F1 and ROUGE-1 (Rajpurkar et al. 2016; Lin 2004, section 2)."""
+    return f1(common(response, reference), len(response), len(reference))
+
+
+def bigram_f1(response: Sequence[str], reference: Sequence[str]) -> float:
+    """F1 of two multisets of pairs of neighbours: ROUGE-2 (Lin 2004, section 2)."""
+    left, right = list(pairwise(response)), list(pairwise(reference))
+    return f1(common(left, right), len(left), len(right))
+
+
+def lcs_f1(response: Sequence[str], reference: Sequence[str]) -> float:
+    """F1 by the longest common subsequence: ROUGE-L (Lin 2004, section 3)."""
+    return f1(lcs_length(response, reference), len(response), len(reference))
+
+
+def f1(shared: int, left: int, right: int) -> float:
+    """Harmonic mean of shared / left and shared / right."""
+    return 2 * shared / (left + right) if shared else 0.0
+
+
+def common(left: Sequence[object], right: Sequence[object]) -> int:
+    """Size of the intersection of two multisets."""
+    have = Counter(right)
+    shared = 0
+    for one in left:
+        count = have.get(one, 0)
+        if count:
+            shared += 1
+            have[one] = count - 1
+    return shared
+
+
+def lcs_length(left: Sequence[str], right: Sequence[str]) -> int:
+    """Length of the longest common subsequence, a row of the table at a time in the bits of one integer.
+
+    A bit of `row` is 0 where the table grows (Hyyrö, "Bit-parallel LCS-length computation revisited", 2004).
+    """
+    places: dict[str, int] = {}
+    for at, token in enumerate(right):
+        places[token] = places.get(token, 0) | (1 << at)
+    mask = (1 << len(right)) - 1
+    row = mask
+    for token in left:
+        matches = row & places.get(token, 0)
+        if matches:
+            row = ((row + matches) | (row - matches)) & mask
+    return len(right) - row.bit_count()

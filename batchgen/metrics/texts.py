@@ -1,0 +1,79 @@
+"""Text as metrics compare it: normal form, tokens, sentences. Chinese is written without spaces: a character is a token.
+
+Knows nothing of references or scores.
+"""
+
+import re
+import unicodedata
+from functools import lru_cache
+
+import regex
+
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー"
+"""Scripts without spaces between words, as the inside of a character class of `regex`: each character is a token."""
+
+_ASCII_TOKEN = re.compile(r"[a-z0-9]+")
+_TOKEN = regex.compile(
+    rf"[{UNSPACED}]\p{{M}}*|[[\p{{L}}\p{{N}}]--[{UNSPACED}]][[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]*",
+    regex.V1,
+)
+_WORD = regex.compile(
+    rf"[{UNSPACED}]\p{{M}}*|[[\p{{L}}\p{{N}}]--[{UNSPACED}]]"
+    rf"(?:[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]|['’.,_-](?=[[\p{{L}}\p{{N}}]--[{UNSPACED}]]))*",
+    regex.V1,
+)
+_ASCII_WORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9]|['.,_-](?=[A-Za-z0-9]))*")
+# Numbers keep their point and sign, so that 3.5 stays apart from 35. Signs that make another word (C++, C#) stay.
+_NORMAL = re.compile(r"(?<![^\W_])-?\d+(?:[.,]\d+)*|[^\W_]+|[#%&@$€£¥+<=>^|~°]+")
+_BESIDE_UNSPACED = regex.compile(rf"(?<=[{UNSPACED}]) | (?=[{UNSPACED}])")
+_ARTICLES = frozenset(("a", "an", "the"))
+# A stop ends a sentence at a space or at the end, not in 3.14 or e.g.x; Chinese stops always do.
+_SENTENCE_END = regex.compile(
+    r"[。！？｡…‼⁇⁈⁉]+[\p{Pf}\p{Pe}\"']*|[.!?]+[\p{Pf}\p{Pe}\"']*(?=\s|$)|\n+"
+)
+
+
+def folded(text: str) -> str:
+    """The text in NFKC (full-width digits become ASCII), without case."""
+    return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+
+
+@lru_cache(maxsize=8)
+def tokens(text: str) -> tuple[str, ...]:
+    """Tokens for overlap: runs of letters and digits, and single characters of scripts without spaces.
+
+    For English these are the tokens of Google's rouge-score, without stemming.
+    """
+    plain = folded(text)
+    return tuple(_ASCII_TOKEN.findall(plain) if plain.isascii() else _TOKEN.findall(plain))
+
+
+def without_articles(found: tuple[str, ...]) -> tuple[str, ...]:
+    """Tokens less the English articles."""
+    return tuple(token for token in found if token not in _ARTICLES)
+
+
+def words(text: str) -> list[str]:
+    """Words as people count them: `don't`, `3.14` and `well-known` are one, a Chinese character is one."""
+    return _ASCII_WORD.findall(text) if text.isascii() else _WORD.findall(text)
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences: what ends in a stop or at the end of a line and holds a letter or digit."""
+    return [part for part in _SENTENCE_END.split(text) if any(c.isalnum() for c in part)]
+
+
+@lru_cache(maxsize=8)
+def normalized(text: str) -> str:
+    """The text without case, width, punctuation and needless spaces.
+
+    `Well-known!` and `well known` are the same, `3.5` and `35`, `-5` and `5`, `C++` and `C` are not.
+    """
+    plain = folded(text).replace("'", "").replace("’", "")
+    joined = " ".join(_NORMAL.findall(plain))
+    return joined if joined.isascii() else _BESIDE_UNSPACED.sub("", joined)
+
+
+def normalized_without_articles(text: str) -> str:
+    """`normalized`, less the English articles."""
+    return " ".join(word for word in normalized(text).split(" ") if word not in _ARTICLES)

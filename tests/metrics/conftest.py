@@ -1,0 +1,37 @@
+"""Helpers that the metrics' tests share: one metric as a job asks for it, and its score of one response."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from batchgen.metrics.base import Answer, Metric
+from batchgen.metrics.catalog import CATALOG, make_metrics
+from batchgen.records import Score
+
+MakeMetrics = Callable[..., tuple[Metric, ...]]
+ScoreOf = Callable[..., Score]
+
+
+@pytest.fixture
+def make() -> MakeMetrics:
+    """Metrics by type and options."""
+
+    def made(kind: str, **options: Any) -> tuple[Metric, ...]:
+        return make_metrics(CATALOG[kind].options.model_validate({"type": kind, **options}))
+
+    return made
+
+
+@pytest.fixture
+def score(make: MakeMetrics) -> ScoreOf:
+    """The score of one response by a row metric: `score("number", "It is 18.", "18")`."""
+
+    def scored(
+        kind: str, response: str | None, *references: str, at: Any = None, **options: Any
+    ) -> Score:
+        (metric,) = make(kind, **options)
+        seen: dict[str, Any] = at or {}
+        return metric.score(Answer("a", 0, response, references, **seen))  # type: ignore[union-attr] # only row metrics are asked for
+
+    return scored
