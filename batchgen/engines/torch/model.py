@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import is_flash_attn_2_available
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from batchgen.engines.torch.memory import out_of_memory
 from batchgen.engines.torch.quiet import quiet
