@@ -1,0 +1,58 @@
+"""Text as recognizers read it: full-width characters, foreign digits, dashes and spaces as ASCII, nothing invisible.
+
+Each character that stays keeps its place, or the place it had is known: what is found is cut out of the text as it
+was given.
+"""
+
+import sys
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_INVISIBLE = dict.fromkeys(
+    (
+        *(0x00AD, 0x034F, 0x061C, 0x180E, 0xFEFF),
+        *range(0x200B, 0x2010),  # zero-width space and joiners, direction marks
+        *range(0x202A, 0x202F),  # direction embeddings
+        *range(0x2060, 0x2070),  # word joiner, invisible operators, direction isolates
+        *range(0xFE00, 0xFE10),  # variation selectors, as in the digits of keycaps
+        0x20E3,
+    )
+)
+_SPACES = (0x00A0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000)
+_DASHES = (*range(0x2010, 0x2016), 0x2043, 0x2212, 0xFE58, 0xFE63)
+_PLAIN = {
+    **dict.fromkeys(_SPACES, " "),
+    **dict.fromkeys(_DASHES, "-"),
+    0x3002: ".",
+    **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # full-width ASCII
+    **{
+        code: str(unicodedata.decimal(chr(code)))
+        for code in range(0x80, sys.maxunicode + 1)
+        if unicodedata.category(chr(code)) == "Nd"
+    },
+}
+"""One character for one character."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A text in plain form; `positions` tells where each character was, where that is not where it is."""
+
+    text: str
+    positions: Sequence[int] | None = None
+
+    def position(self, at: int) -> int:
+        """Where the character at `at` stood in the text as it was given."""
+        return at if self.positions is None else self.positions[at]
+
+
+def plain(text: str) -> Plain:
+    """The plain form of a text."""
+    if text.isascii():
+        return Plain(text)
+    shown = text.translate(_PLAIN)
+    bare = shown.translate(_INVISIBLE)
+    if len(bare) == len(shown):
+        return Plain(shown)
+    return Plain(bare, [at for at, c in enumerate(shown) if ord(c) not in _INVISIBLE])
