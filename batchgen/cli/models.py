@@ -1,4 +1,4 @@
-"""`batchgen models`: which models are here, fetching one ahead of time, and a look at what a run would need."""
+"""`batchgen models`: which models are here, fetching one ahead of time, a look at one, and pinning a job's."""
 
 import json
 from dataclasses import asdict
@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from batchgen.cli.options import json_option, terminal
+from batchgen.cli.options import json_option, setting_options, terminal
 
 
 @click.group()
 def models() -> None:
-    """List, fetch and check models."""
+    """List, fetch, check and pin models."""
 
 
 @models.command("list")
@@ -74,6 +74,37 @@ def check(model: str, revision: str | None, as_json: bool) -> int:
     for finding in found.findings:
         click.echo(f"{finding.verdict:<8} {finding.topic}: {printable(finding.text)}")
     return int(code)
+
+
+@models.command()
+@setting_options
+@click.option(
+    "--check", is_flag=True, help="Write nothing; read every byte and compare with the lock file."
+)
+@json_option
+def pin(
+    *, job: Path, sets: tuple[str, ...], profile: str | None, check: bool, as_json: bool
+) -> None:
+    """Write commit and SHA-256 of every file of JOB's models to JOB.lock.json, which `run` then holds them to."""
+    from batchgen.cli.text import plural, size
+    from batchgen.job.load import load_job
+    from batchgen.runner.local_model import check_pins, pin_models
+
+    act = check_pins if check else pin_models
+    pinned = act(
+        load_job(job, sets=sets, profile=profile),
+        say=lambda text: click.echo(text, err=True),
+        terminal=terminal(),
+    )
+    if as_json:
+        listed = [{"name": m.name, **asdict(m.pin)} for m in pinned.models]
+        _print({"ok": True, "exit_code": 0, "lock": str(pinned.lock), "models": listed})
+        return
+    for model in pinned.models:
+        version = f" · {model.pin.source} {model.pin.revision[:12]}" if model.pin.revision else ""
+        files = f"{plural(len(model.pin.files), 'file')}, {size(model.pin.bytes)}"
+        click.echo(f"{'same' if check else 'pinned':<8}{model.name} · {files}{version}")
+    click.echo(f"{'as' if check else 'wrote':<8}{pinned.lock}")
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:

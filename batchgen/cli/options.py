@@ -16,8 +16,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 JOB = click.Path(path_type=Path)
 
 
-def job_options(command: Command) -> Command:
-    """`JOB`, and everything that changes what it says."""
+def setting_options(command: Command) -> Command:
+    """`JOB`, and what changes its settings."""
     for option in reversed(
         [
             click.argument("job", type=JOB),
@@ -37,6 +37,16 @@ def job_options(command: Command) -> Command:
                 show_envvar=True,
                 help="Apply a block of the job's profiles.",
             ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def job_options(command: Command) -> Command:
+    """`JOB`, and everything that changes what it says."""
+    for option in reversed(
+        [
             click.option(
                 "-n",
                 "--limit",
@@ -60,7 +70,7 @@ def job_options(command: Command) -> Command:
         ]
     ):
         command = option(command)
-    return command
+    return setting_options(command)
 
 
 def json_option(command: Command) -> Command:

@@ -63,6 +63,8 @@ def _model(plan: Plan) -> list[str]:
         return ["none: engine echo answers with the prompt's own words"]
     card, resolved = setup.model.card, setup.model.resolved
     name = resolved.name + (f" @ {resolved.revision[:12]}" if resolved.revision else "")
+    if setup.model.lock is not None:
+        name += f" as {setup.model.lock.name} pins it"
     where = {"folder": "your folder", "demo": "starter", "cache": "cached", "hub": "downloaded"}
     if setup.job.model.engine == "echo":
         return [name, "engine echo: only its tokenizer is used"]

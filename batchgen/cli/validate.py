@@ -20,9 +20,11 @@ from batchgen.cli.options import JobOptions, job_options, json_option
 def validate(show: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the shared options, made into JobOptions
     """Check a job file, its input's columns and its templates, without loading a model."""
     from batchgen.cli.loading import load
+    from batchgen.runner.local_model import require_pin
     from batchgen.runner.reading import read_input
 
     loaded = load(JobOptions(**options))
+    require_pin(loaded)
     reading = read_input(loaded)
     if show:
         click.echo(loaded.dump())

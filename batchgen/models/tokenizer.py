@@ -31,7 +31,15 @@ def load_tokenizer(resolved: ResolvedModel, spec: ModelSpec, *, say: Say = silen
         ModelError: it needs files, packages or code that are not there or not allowed; or it knows tokens that the
             model has no numbers for.
     """
-    folder = tokenizer_folder(resolved, spec, say=say)
+    return load_from(find_tokenizer(resolved, spec, say=say).folder, resolved, spec)
+
+
+def load_from(folder: Path, resolved: ResolvedModel, spec: ModelSpec) -> Any:  # noqa: ANN401  (as load_tokenizer)
+    """As `load_tokenizer`, from the folder that `find_tokenizer` found.
+
+    Raises:
+        ModelError: as `load_tokenizer`.
+    """
     check_tokenizer_folder(folder)
     tokenizer = _load(folder, trust_remote_code=spec.trust_remote_code)
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
@@ -40,18 +48,26 @@ def load_tokenizer(resolved: ResolvedModel, spec: ModelSpec, *, say: Say = silen
     return tokenizer
 
 
-def tokenizer_folder(resolved: ResolvedModel, spec: ModelSpec, *, say: Say = silent) -> Path:
-    """Where the tokenizer is: the model's folder, or that of `model.tokenizer`, fetched if need be.
+def find_tokenizer(
+    resolved: ResolvedModel,
+    spec: ModelSpec,
+    *,
+    revision: str | None = None,
+    say: Say = silent,
+) -> ResolvedModel:
+    """Where the tokenizer is: with the model, or where `model.tokenizer` says, fetched if need be.
+
+    `revision` is that of a tokenizer on the hub, newest if left out.
 
     Raises:
         ModelError: it cannot be found.
     """
     if spec.tokenizer is None:
-        return resolved.folder
+        return resolved
     resolver = Resolver(
         hub=Hub.from_environment(os.environ), progress=Progress(say), wanted="tokenizer"
     )
-    return resolver.resolve(spec.tokenizer).folder
+    return resolver.resolve(spec.tokenizer, revision)
 
 
 def _load(folder: Path, *, trust_remote_code: bool) -> Any:  # noqa: ANN401  (as load_tokenizer)

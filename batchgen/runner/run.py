@@ -289,6 +289,7 @@ def _model_record(setup: Setup) -> dict[str, Any]:
         "name": resolved.name,
         "source": resolved.source,
         "revision": resolved.revision,
+        "lock": setup.model.lock.name if setup.model.lock else None,
         "parameters": setup.model.card.parameters,
     }
 

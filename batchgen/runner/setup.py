@@ -16,26 +16,18 @@ from batchgen.decoding.resolve import Resolution, end_tokens, resolve_decoding
 from batchgen.job.fingerprint import fingerprint
 from batchgen.job.load import LoadedJob
 from batchgen.job.spec import Job
-from batchgen.models.card import ModelCard, read_card, tokenizer_identity
-from batchgen.models.resolve import ResolvedModel, resolve_model
-from batchgen.models.tokenizer import load_tokenizer, tokenizer_folder
+from batchgen.models.card import tokenizer_identity
+from batchgen.models.tokenizer import load_from
 from batchgen.prompts.bytes import ByteTokenizer
 from batchgen.prompts.prepare import Preparer
 from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
 from batchgen.runner.asking import Asking
 from batchgen.runner.identity import Identity, input_record, new_run_id
+from batchgen.runner.local_model import LocalModel, find_model
 from batchgen.runner.reading import Reading, read_input, with_all_columns
 
 UNBOUNDED = sys.maxsize
 """Context length of `engine: echo` without a model."""
-
-
-@dataclass(frozen=True, slots=True)
-class LocalModel:
-    """A model on this machine, its weights unread."""
-
-    resolved: ResolvedModel
-    card: ModelCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +67,7 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
     """
     job = loaded.job
     reading = read_input(loaded)
-    model = _find_model(job, say, terminal)
+    model = find_model(loaded, say, terminal)
     survey = reading.source.survey()
     reading = with_all_columns(loaded, reading, survey.schema.names)
     resolution = resolve_decoding(
@@ -101,19 +93,12 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
     return Setup(loaded, reading, survey, model, tokenizer, resolution, asking, settings)
 
 
-def _find_model(job: Job, say: Callable[[str], None], terminal: TextIO | None) -> LocalModel | None:
-    if job.model.path is None:
-        return None
-    resolved = resolve_model(
-        job.model.path, revision=job.model.revision, say=say, terminal=terminal
-    )
-    return LocalModel(resolved, read_card(resolved))
-
-
 def _tokenizer(job: Job, model: LocalModel | None, loaded: LoadedJob) -> Tokenizer:
     if model is None:
         return ByteTokenizer()
-    return ModelTokenizer(load_tokenizer(model.resolved, job.model), job.prompt, loaded.date)
+    return ModelTokenizer(
+        load_from(model.tokenizer.folder, model.resolved, job.model), job.prompt, loaded.date
+    )
 
 
 def _context_length(job: Job, model: LocalModel | None) -> int:
@@ -158,7 +143,7 @@ def _settings(
 def _other_tokenizer(job: Job, model: LocalModel | None) -> dict[str, str]:
     if model is None or job.model.tokenizer is None:
         return {}
-    return {"files": tokenizer_identity(tokenizer_folder(model.resolved, job.model))}
+    return {"files": tokenizer_identity(model.tokenizer.folder)}
 
 
 _MODEL_SETTINGS = {"engine", "dtype", "attn_implementation"}

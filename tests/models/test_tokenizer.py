@@ -7,7 +7,7 @@ import pytest
 from batchgen.errors import ModelError
 from batchgen.job.spec import ModelSpec
 from batchgen.models.resolve import ResolvedModel
-from batchgen.models.tokenizer import load_tokenizer, tokenizer_folder
+from batchgen.models.tokenizer import find_tokenizer, load_tokenizer
 
 Write = Callable[..., Path]
 Load = Callable[..., Any]
@@ -114,4 +114,4 @@ def test_a_tokenizer_that_is_nowhere_is_told_like_a_model(tmp_path: Path) -> Non
     spec = ModelSpec(path="tiny", tokenizer=str(tmp_path / "gone"))
 
     with pytest.raises(ModelError, match=r"there is no folder .*gone"):
-        tokenizer_folder(resolved, spec)
+        find_tokenizer(resolved, spec)

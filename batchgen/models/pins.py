@@ -1,0 +1,216 @@
+"""What a job's models were when they were pinned: commit, and size and SHA-256 of every file, beside the job file.
+
+    job.yaml
+    job.lock.json    {"format": 1, "models": {NAME: {"source", "revision", "files": {FILE: {"bytes", "sha256"}}}}}
+
+A model is listed by the name that the job gives it; a folder by its path from the lock file, so that both can move
+together. Made to be committed next to the job. Knows nothing of jobs.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batchgen.data.durable import disk_errors, write_durably
+from batchgen.errors import ModelError
+from batchgen.models.foreign_code import COMMIT
+from batchgen.models.json_file import read_json
+from batchgen.models.resolve import ResolvedModel, Source
+
+FORMAT = 1
+READ_BY_LOADERS = (".safetensors", ".json", ".jinja", ".py", ".model", ".tiktoken", ".txt")
+"""A file of one of these kinds that is not pinned may change what the model does."""
+_SHOWN = 5
+
+Hash = Callable[[Path], str]
+"""SHA-256 of a file, in hex."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedFile:
+    """What a file was."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What a model was.
+
+    Attributes:
+        source: "hub" whether or not it was in the cache already.
+        revision: as in `ResolvedModel`.
+        files: by path from the model's folder, with `/`.
+    """
+
+    source: Source
+    revision: str
+    files: Mapping[str, PinnedFile]
+
+    @property
+    def bytes(self) -> int:
+        """Of all files."""
+        return sum(file.bytes for file in self.files.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A lock file's content."""
+
+    path: Path
+    models: Mapping[str, Pin] = field(default_factory=dict)
+
+    def key(self, name: str, folder: Path | None) -> str:
+        """How the lock file calls a model: by its name, a folder by its path from here."""
+        if folder is None:
+            return name
+        way = Path(os.path.relpath(folder, self.path.parent)).as_posix()
+        return way if way.startswith(".") else f"./{way}"
+
+    def require(self, key: str) -> Pin:
+        """The pin of a model.
+
+        Raises:
+            ModelError: there is none.
+        """
+        if key not in self.models:
+            raise ModelError(
+                f"{self.path} does not pin {key}; it pins {', '.join(self.models) or 'nothing'}",
+                hint="pin this one too: batchgen models pin JOB, with the options that this command got",
+            )
+        return self.models[key]
+
+    def key_of(self, model: ResolvedModel) -> str:
+        """As `key`."""
+        return self.key(model.name, model.folder if model.source == "folder" else None)
+
+    def revision(self, name: str, asked: str | None) -> str | None:
+        """Which revision of a model to look for: the pinned commit, whatever a branch points to by now.
+
+        Raises:
+            ModelError: the job asks for another commit.
+        """
+        pin = self.models.get(name)
+        if pin is None or pin.source != "hub":
+            return asked
+        if asked is not None and COMMIT.fullmatch(asked) and asked != pin.revision:
+            raise ModelError(
+                f"model.revision: {asked}, but {self.path} pins {name} at {pin.revision}",
+                hint=_PIN_AGAIN,
+            )
+        return pin.revision
+
+    def with_pin(self, model: ResolvedModel, pin: Pin) -> "Lock":
+        """The same, with a model's pin put in or replaced."""
+        return Lock(self.path, {**self.models, self.key_of(model): pin})
+
+    def write(self) -> None:
+        """Write the lock file in one step.
+
+        Raises:
+            ResourceError: the disk refused.
+        """
+        models = {name: asdict(pin) for name, pin in sorted(self.models.items())}
+        text = json.dumps({"format": FORMAT, "models": models}, ensure_ascii=False, indent=1)
+        with disk_errors("cannot write", self.path):
+            write_durably(self.path, f"{text}\n".encode(), scratch=self.path.parent, mode=0o644)
+
+
+_PIN_AGAIN = "if the change is meant, pin it: batchgen models pin JOB"
+
+
+def lock_path(job_file: Path) -> Path:
+    """Where the lock file of a job is: `job.lock.json` beside `job.yaml`."""
+    return job_file.with_suffix(".lock.json")
+
+
+def read_lock(path: Path) -> Lock | None:
+    """The lock file, or None if there is none.
+
+    Raises:
+        ModelError: it is damaged, or of a later version.
+    """
+    if not path.exists():
+        return None
+    content = read_json(path)
+    if content.get("format") != FORMAT:
+        raise ModelError(
+            f"{path}: format {content.get('format')!r}, expected {FORMAT}",
+            hint="it was written by another version of batchgen; pin the models again",
+        )
+    try:
+        models: Any = content["models"]
+        return Lock(path, {str(name): _pin(entry) for name, entry in models.items()})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{path} is damaged: {type(error).__name__}: {error}",
+            hint="take it back from version control, or pin the models again: batchgen models pin JOB",
+        ) from error
+
+
+def _pin(entry: Mapping[str, Any]) -> Pin:
+    files = {
+        str(name): PinnedFile(int(f["bytes"]), str(f["sha256"]))
+        for name, f in entry["files"].items()
+    }
+    return Pin(entry["source"], str(entry["revision"]), files)
+
+
+def take_pin(model: ResolvedModel, sha256: Hash) -> Pin:
+    """Pin a model as it lies on the disk now.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
+    files = {
+        name: PinnedFile((model.folder / name).stat().st_size, sha256(model.folder / name))
+        for name in _files(model.folder)
+    }
+    return Pin("hub" if model.source == "cache" else model.source, model.revision, files)
+
+
+def verify(lock: Lock, model: ResolvedModel, sha256: Hash) -> Pin:
+    """Compare a model with its pin, which is returned.
+
+    Raises:
+        ModelError: it has none, or a file differs, is missing or was added; each is named, with what was expected.
+    """
+    pin = lock.require(lock.key_of(model))
+    found = list(_differences(model.folder, pin, sha256))
+    if found:
+        more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+        raise ModelError(
+            f"{model.name} is not what {lock.path} pins: {'; '.join(found[:_SHOWN] + more)}",
+            hint=f"looked in {model.folder}: fetch or copy the model again; {_PIN_AGAIN}",
+        )
+    return pin
+
+
+def _differences(folder: Path, pin: Pin, sha256: Hash) -> Iterator[str]:
+    there = set(_files(folder))
+    for name, expected in pin.files.items():
+        if name not in there:
+            yield f"{name} is missing"
+            continue
+        size = (folder / name).stat().st_size
+        if size != expected.bytes:
+            yield f"{name} has {size:,} bytes, expected {expected.bytes:,}"
+        elif (found := sha256(folder / name)) != expected.sha256:
+            yield f"{name} has sha256 {found[:16]}…, expected {expected.sha256[:16]}…"
+    for name in sorted(there - pin.files.keys()):
+        if name.endswith(READ_BY_LOADERS):
+            yield f"{name} is not pinned"
+
+
+def _files(folder: Path) -> list[str]:
+    """Every file of a model but hidden ones, such as what version control and downloads leave behind."""
+    found = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
+    return sorted(
+        f.as_posix()
+        for f in found
+        if not any(part.startswith(".") or part == "__pycache__" for part in f.parts)
+    )

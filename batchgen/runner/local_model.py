@@ -1,0 +1,184 @@
+"""The job's model on this machine: found, compared with the job's lock file if there is one, and its card read.
+
+    job ──resolve──> folders ──verify──> card
+                        └──pin──> job.lock.json
+
+Knows nothing of prompts, input or output.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TextIO
+
+from batchgen.errors import ModelError, UsageError
+from batchgen.job.load import LoadedJob
+from batchgen.job.spec import ModelSpec
+from batchgen.models.card import ModelCard, read_card
+from batchgen.models.foreign_code import COMMIT, refuse_code_from_elsewhere
+from batchgen.models.hashes import HashNotes
+from batchgen.models.pins import Hash, Lock, Pin, lock_path, read_lock, take_pin, verify
+from batchgen.models.progress import Progress, Say, silent
+from batchgen.models.resolve import ResolvedModel, resolve_model
+from batchgen.models.starter import cache_folder
+from batchgen.models.tokenizer import find_tokenizer
+
+WORTH_SAYING = 200_000_000
+"""Bytes to be read from which on the user is told what takes so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model on this machine, its weights unread.
+
+    Attributes:
+        tokenizer: where the tokenizer is; the model itself unless `model.tokenizer` names another.
+        lock: the lock file that it was found to agree with; None if the job has none.
+    """
+
+    resolved: ResolvedModel
+    tokenizer: ResolvedModel
+    card: ModelCard
+    lock: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedModel:
+    """What `batchgen models pin` did or checked."""
+
+    name: str
+    pin: Pin
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """The lock file and what it says of the job's models."""
+
+    lock: Path
+    models: Sequence[PinnedModel]
+
+
+def find_model(loaded: LoadedJob, say: Say, terminal: TextIO | None) -> LocalModel | None:
+    """The job's model, compared with the job's lock file; None for `engine: echo` without a model.
+
+    Files that did not change since they were last read are not read again (`models/hashes.py`).
+
+    Raises:
+        ModelError: not found, not what the lock file pins, or with code that is not to be run.
+        ResourceError: no room to fetch it.
+    """
+    if loaded.job.model.path is None:
+        return None
+    lock = read_lock(lock_path(loaded.file))
+    found = _find(loaded.job.model, lock, say, terminal)
+    if lock is not None:
+        for part in found:
+            verify(lock, part, _hashing(part, "known", Progress(say, terminal)))
+    if loaded.job.model.trust_remote_code:
+        for part in found:
+            refuse_code_from_elsewhere(part.folder)
+            if lock is None:
+                _require_commit(part, loaded.job.model)
+    return LocalModel(found[0], found[-1], read_card(found[0]), lock.path if lock else None)
+
+
+def require_pin(loaded: LoadedJob) -> None:
+    """Check, without looking at any model, that the job's lock file can be read and has its model.
+
+    Raises:
+        ModelError: it cannot, or has not.
+    """
+    lock, path = read_lock(lock_path(loaded.file)), loaded.job.model.path
+    if lock is None or path is None:
+        return
+    folder = Path(path) if Path(path).is_dir() else None
+    lock.require(lock.key(path, folder))
+
+
+def pin_models(loaded: LoadedJob, *, say: Say = silent, terminal: TextIO | None = None) -> Pinned:
+    """Write commit, size and SHA-256 of every file of the job's models into its lock file; reads every byte.
+
+    Models of the lock file that this job does not name, such as those of other profiles, stay in it.
+
+    Raises:
+        ModelError: not found, or not readable.
+        ResourceError: no room to fetch it, or no permission to write the lock file.
+        UsageError: the job has no model.
+    """
+    spec = _with_a_model(loaded)
+    path = lock_path(loaded.file)
+    lock = read_lock(path) or Lock(path)
+    pinned = []
+    for part in dict.fromkeys(_find(spec, None, say, terminal)):
+        pin = take_pin(part, _hashing(part, "anew", Progress(say, terminal)))
+        lock = lock.with_pin(part, pin)
+        pinned.append(PinnedModel(lock.key_of(part), pin))
+    lock.write()
+    return Pinned(path, pinned)
+
+
+def check_pins(loaded: LoadedJob, *, say: Say = silent, terminal: TextIO | None = None) -> Pinned:
+    """Compare the job's models with its lock file, reading every byte of them.
+
+    Raises:
+        ModelError: they differ, or are not pinned.
+        UsageError: the job has no model, or no lock file.
+    """
+    spec = _with_a_model(loaded)
+    lock = read_lock(lock_path(loaded.file))
+    if lock is None:
+        raise UsageError(
+            f"there is no {lock_path(loaded.file)}", hint="batchgen models pin JOB writes it"
+        )
+    checked = [
+        PinnedModel(
+            lock.key_of(part), verify(lock, part, _hashing(part, "anew", Progress(say, terminal)))
+        )
+        for part in dict.fromkeys(_find(spec, lock, say, terminal))
+    ]
+    return Pinned(lock.path, checked)
+
+
+def _with_a_model(loaded: LoadedJob) -> ModelSpec:
+    if loaded.job.model.path is None:
+        raise UsageError(
+            f"{loaded.file} names no model: engine echo answers without one",
+            hint="give model.path, such as --set model.path=demo:smollm2-135m",
+        )
+    return loaded.job.model
+
+
+def _find(
+    spec: ModelSpec, lock: Lock | None, say: Say, terminal: TextIO | None
+) -> tuple[ResolvedModel, ResolvedModel]:
+    def revision(name: str, asked: str | None) -> str | None:
+        return lock.revision(name, asked) if lock else asked
+
+    path = spec.path or ""
+    model = resolve_model(path, revision=revision(path, spec.revision), say=say, terminal=terminal)
+    return model, find_tokenizer(
+        model, spec, revision=revision(spec.tokenizer, None) if spec.tokenizer else None, say=say
+    )
+
+
+def _hashing(model: ResolvedModel, how: Literal["known", "anew"], progress: Progress) -> Hash:
+    """SHA-256 of the model's files, with a word beforehand where reading them takes a while."""
+    notes = HashNotes(cache_folder() / "hashes")
+    files = [f for f in model.folder.iterdir() if f.is_file()]
+    unread = [f for f in files if how == "anew" or notes.noted(f) is None]
+    total = sum(f.stat().st_size for f in unread)
+    if total >= WORTH_SAYING:
+        progress.say(
+            f"reading {total / 1e9:,.1f} GB of {model.name} to know its files by their hashes"
+        )
+    return notes.read if how == "anew" else notes.sha256
+
+
+def _require_commit(model: ResolvedModel, spec: ModelSpec) -> None:
+    """Code that the job trusts must be the code that somebody read."""
+    if model.source in ("cache", "hub") and not COMMIT.fullmatch(spec.revision or ""):
+        raise ModelError(
+            f"model.trust_remote_code: the code of {model.name} is run in whatever version a branch points to",
+            hint=f"read its *.py files in {model.folder}, then keep that version: "
+            f"model.revision: {model.revision}, or batchgen models pin JOB",
+        )

@@ -1,0 +1,28 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchgen.errors import ModelError
+from batchgen.models.foreign_code import refuse_code_from_elsewhere
+
+Write = Callable[..., Path]
+
+
+@pytest.mark.parametrize(
+    ("file", "auto_map"),
+    [
+        ("config.json", {"AutoModelForCausalLM": "owner/other--modeling.Own"}),
+        ("tokenizer_config.json", {"AutoTokenizer": [None, "owner/other--tokens.Own"]}),
+    ],
+)
+def test_trusted_code_is_that_of_the_model_and_no_other(
+    tmp_path: Path, write_model: Write, file: str, auto_map: dict[str, Any]
+) -> None:
+    with pytest.raises(
+        ModelError, match=rf"{file}: auto_map\.\w+: 'owner/other--.* of another repository"
+    ):
+        refuse_code_from_elsewhere(write_model(tmp_path / "a", {file: {"auto_map": auto_map}}))
+    own = {"auto_map": {"AutoConfig": "own.OwnConfig", "AutoTokenizer": ["own.Own", None]}}
+    refuse_code_from_elsewhere(write_model(tmp_path / "b", {file: own}))

@@ -1,0 +1,107 @@
+"""A hash is remembered for as long as nothing could have touched the file, and not a moment longer."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batchgen.errors import ModelError
+from batchgen.models.hashes import HashNotes
+
+CONTENT = b"numbers" * 100
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> HashNotes:
+    """Notes about files of any size and age."""
+    return HashNotes(tmp_path / "notes", small_bytes=0, settled_seconds=0.0)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "weights"
+    path.write_bytes(CONTENT)
+    return path
+
+
+def test_a_file_is_not_read_twice(notes: HashNotes, file: Path) -> None:
+    assert notes.sha256(file) == sha256(CONTENT)
+    (note,) = notes.folder.iterdir()
+    note.write_text(note.read_text().replace(sha256(CONTENT), "f" * 64))
+    assert notes.sha256(file) == "f" * 64
+    assert notes.read(file) == sha256(CONTENT)
+    assert notes.sha256(file) == sha256(CONTENT)
+
+
+def overwritten(file: Path) -> None:
+    """As many bytes, and the old times: only ctime tells."""
+    seen = file.stat()
+    file.write_bytes(bytes(len(CONTENT)))
+    os.utime(file, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+
+def replaced(file: Path) -> None:
+    other = file.with_name("other")
+    other.write_bytes(bytes(len(CONTENT)))
+    seen = file.stat()
+    os.utime(other, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    other.replace(file)
+
+
+def linked_elsewhere(file: Path) -> None:
+    """As the hub's cache does it: the name is a link to a blob."""
+    (blob := file.with_name("blob")).write_bytes(bytes(len(CONTENT)))
+    file.unlink()
+    file.symlink_to(blob)
+
+
+@pytest.mark.parametrize("change", [overwritten, replaced, linked_elsewhere])
+def test_a_changed_file_is_read_again(
+    notes: HashNotes, file: Path, change: Callable[[Path], None]
+) -> None:
+    notes.sha256(file)
+    change(file)
+    assert notes.noted(file) is None
+    assert notes.sha256(file) == sha256(bytes(len(CONTENT)))
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"file": 1}'])
+def test_a_damaged_note_counts_for_nothing(notes: HashNotes, file: Path, damage: str) -> None:
+    notes.sha256(file)
+    (note,) = notes.folder.iterdir()
+    note.write_text(damage)
+    assert notes.sha256(file) == sha256(CONTENT)
+    assert json.loads(note.read_text())["sha256"] == sha256(CONTENT)
+
+
+@pytest.mark.parametrize(
+    "notes_of",
+    [
+        pytest.param(lambda folder: HashNotes(folder, small_bytes=0), id="just written"),
+        pytest.param(lambda folder: HashNotes(folder, settled_seconds=0.0), id="small"),
+    ],
+)
+def test_what_is_not_worth_a_note_or_not_safe_gets_none(
+    tmp_path: Path, file: Path, notes_of: Callable[[Path], HashNotes]
+) -> None:
+    notes = notes_of(tmp_path / "notes")
+    assert notes.sha256(file) == sha256(CONTENT)
+    assert not notes.folder.exists()
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path: Path, file: Path) -> None:
+    (tmp_path / "notes").write_text("a file where the folder should be")
+    notes = HashNotes(tmp_path / "notes", small_bytes=0, settled_seconds=0.0)
+    assert notes.sha256(file) == sha256(CONTENT)
+
+
+def test_a_file_that_is_gone_is_named(notes: HashNotes, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"gone: No such file"):
+        notes.sha256(tmp_path / "gone")
