@@ -35,6 +35,7 @@ def _lines(result: RunResult) -> list[str]:
         lines = [f"already complete  {plural(counts.rows, 'row')} · {' · '.join(parts)}"]
     else:
         lines = [f"done   {plural(counts.rows, 'row')}{_pace(result)} · {' · '.join(parts)}"]
+        lines += _machine_use(result.engine)
     if result.exit_code == ExitCode.TOO_MANY_FAILED_ROWS:
         allowed = allowed_failures(result.max_errors, counts.rows)
         lines.append(
@@ -58,6 +59,14 @@ def _pace(result: RunResult) -> str:
         return f" ({new:,} in {result.seconds:.1f} s, the others before)"
     rate = result.counts.output_tokens / result.seconds
     return f" in {result.seconds:.1f} s · {rate:,.0f} tok/s"
+
+
+def _machine_use(facts: Mapping[str, Any]) -> list[str]:
+    """How much of what the machine can do went into the answers of this start; nothing without a model."""
+    mfu, share = facts.get("mfu"), facts.get("useful_token_share")
+    if mfu is None or share is None:
+        return []
+    return [f"used   {mfu:.0%} of the machine's peak (MFU) · {share:.0%} of computed tokens useful"]
 
 
 def summary(result: RunResult) -> Mapping[str, Any]:

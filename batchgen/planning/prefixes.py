@@ -41,7 +41,7 @@ def shared_beginnings(
 ) -> list[Shared]:
     """The beginnings to share; no prompt is in two of them."""
     order = sorted(range(len(prompts)), key=lambda index: list(prompts[index]))
-    common = [_common(prompts[order[i - 1]], prompts[order[i]]) for i in range(1, len(order))]
+    common = [common_length(prompts[order[i - 1]], prompts[order[i]]) for i in range(1, len(order))]
     found: list[Shared] = []
     _best(prompts, order, common, found)
     return [shared for shared in found if shared.saving >= min_saving]
@@ -84,7 +84,8 @@ def _best(
             stack.append(_Open(length, first, below))
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
+def common_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two prompts have in common from the start."""
     length = min(len(a), len(b))
     for at in range(length):
         if a[at] != b[at]:

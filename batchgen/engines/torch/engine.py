@@ -27,6 +27,7 @@ from batchgen.engines.torch.memory import (
     release_memory,
     weight_bytes,
 )
+from batchgen.engines.torch.meter import Meter
 from batchgen.engines.torch.model import (
     LoadedModel,
     load_model,
@@ -86,6 +87,8 @@ class TorchEngine:
             self._main = self._batched(verdict)
             reason = f"{found.reason}; {verdict.reason}"
             self._tier_facts = {"tier": verdict.name, "tier_reason": reason}
+        # Behind the trials, which are nobody's answers.
+        self._meter = Meter(loaded, batching.part_rows)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Answer all requests; see `Engine`.
@@ -93,13 +96,17 @@ class TorchEngine:
         Raises:
             ModelError: a prompt holds a token that the model does not have.
         """
-        for tier, run in groupby(map(self._checked, requests), self._tier):
-            yield from tier.generate(run)
-            if self._setting.should_stop():
-                return
+        asked = map(self._checked, self._meter.asked(requests))
+        with self._meter.running():
+            for tier, run in groupby(asked, self._tier):
+                for completion in tier.generate(run):
+                    self._meter.answered(completion)
+                    yield completion
+                if self._setting.should_stop():
+                    return
 
     def facts(self) -> Mapping[str, object]:
-        """Tier and why, device, formats, budget and counts."""
+        """Tier and why, device, formats, budget, counts, and how well the machine was used."""
         counts = [dict(tier.facts()) for tier in self._others.values()]
         return {
             "engine": self.name,
@@ -110,6 +117,7 @@ class TorchEngine:
             "free_bytes": self._free_bytes,
             **self._main.facts(),
             "through_generate": counts,
+            **self._meter.facts(),
         }
 
     def close(self) -> None:

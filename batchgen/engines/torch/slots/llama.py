@@ -68,7 +68,7 @@ class LlamaModel:
         """Copy and pack the weights of a model that `suits`."""
         inner: Any = model.model
         packed = packing_works() and model.device.type == "cpu" and model.dtype == torch.float32
-        self._embed: Tensor = inner.embed_tokens.weight
+        self._embed: nn.Module = inner.embed_tokens
         self._rotary = inner.rotary_emb
         config = model.config
         width = (
@@ -90,7 +90,7 @@ class LlamaModel:
     def __call__(self, batch: Batch, store: Store) -> Tensor:
         """Run a step on what `store` holds: logits [drawn, vocab] in the model's dtype."""
         attend = StepAttention(batch, store)
-        x = functional.embedding(batch.token_ids, self._embed)
+        x = self._embed(batch.token_ids)
         cos, sin = self._rotary(x, batch.positions[None])
         half = self._heads.width // 2
         turn = torch.complex(cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous())[:, None]

@@ -1,0 +1,55 @@
+"""What the machine can do, measured: the two ceilings of any engine on it.
+
+    peak         floating-point operations a second of a large square product: what arithmetic is compared with
+    bandwidth    bytes a second read from memory: each step streams all weights, so few rows are bound by it
+
+Was never run on a GPU.
+"""
+
+import time
+from collections.abc import Callable
+from functools import cache
+
+import torch
+
+_SIZES = (512, 1024, 2048, 4096)
+_ENOUGH_SECONDS = 0.04
+"""A product that takes as long as this is large enough: the next size would not be faster."""
+_TIMES = 5
+_READ_BYTES = 2**28
+"""Much more than any cache holds."""
+
+
+@cache
+def peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of this process: the best of five products of square matrices.
+
+    2,048 rows on two cores; fewer where a format is slow, more on a GPU. Measured once for each device and format.
+    """
+    found = 0.0
+    for size in _SIZES:
+        one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        seconds = _best(lambda a=one, b=other: a @ b, device)  # type: ignore[misc]
+        found = max(found, 2.0 * size**3 / seconds)
+        if seconds > _ENOUGH_SECONDS:
+            break
+    return found
+
+
+def bandwidth(device: torch.device) -> float:
+    """Bytes a second that a sum over 256 MiB reads: the best of five."""
+    numbers = torch.ones(_READ_BYTES // 4, device=device)
+    return _READ_BYTES / _best(numbers.sum, device)
+
+
+@torch.inference_mode()
+def _best(work: Callable[[], torch.Tensor], device: torch.device) -> float:
+    """Seconds of the fastest of five times, after one to warm up."""
+    seconds = []
+    for _ in range(1 + _TIMES):
+        begin = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds[1:])
