@@ -39,6 +39,20 @@ class NormalizedMatchOptions(MetricOptions):
     """drop: `a`, `an` and `the` do not count either, as in SQuAD."""
 
 
+class NumberOptions(MetricOptions):
+    r"""The number that the response gives equals the reference's, exactly.
+
+    Reads `$1,234.50`, `50%`, `1/2`, `½`, `１８`, `十八`, `3万5千`, `2.5 million`, `\boxed{18}`, `#### 18`; takes what
+    is marked as the answer, else the last number. 50% equals 50 and 0.5.
+    """
+
+    type: Literal["number"] = "number"
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+    """Largest difference that still counts as equal."""
+    pick: Literal["last", "first"] = "last"
+    """Which one, where several numbers are marked in the same way."""
+
+
 class TokenF1Options(MetricOptions):
     """Harmonic mean of precision and recall of tokens, as multisets (SQuAD's F1); a Chinese character is a token."""
 

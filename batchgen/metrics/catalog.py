@@ -5,6 +5,7 @@ To add a metric: a section in `job/metric_options.py`, a file here, an entry bel
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, Generic, TypeVar
 
 from batchgen.job import metric_options as options
@@ -12,6 +13,7 @@ from batchgen.job.metric_options import MetricOptions
 from batchgen.metrics import length, overlap, texts
 from batchgen.metrics.base import Metric, Spec, Unit
 from batchgen.metrics.match import Match
+from batchgen.metrics.number.metric import NumberMatch
 
 Options = TypeVar("Options", bound=MetricOptions)
 
@@ -66,6 +68,11 @@ def _normalized_match(spec: Spec, asked: options.NormalizedMatchOptions) -> tupl
     return (Match(spec, texts.normalized if keeps else texts.normalized_without_articles),)
 
 
+def _number(spec: Spec, asked: options.NumberOptions) -> tuple[Metric, ...]:
+    # Through its decimal form: 0.1 is meant as a tenth.
+    return (NumberMatch(spec, Fraction(str(asked.tolerance)), asked.pick),)
+
+
 def _token_f1(spec: Spec, asked: options.TokenF1Options) -> tuple[Metric, ...]:
     keeps = asked.articles == "keep"
     tokenize = texts.tokens if keeps else overlap.tokens_without_articles
@@ -98,6 +105,7 @@ def _length(spec: Spec, asked: options.LengthOptions) -> tuple[Metric, ...]:
 _ENTRIES: tuple[Entry[Any], ...] = (
     Entry(options.ExactOptions, _exact),
     Entry(options.NormalizedMatchOptions, _normalized_match),
+    Entry(options.NumberOptions, _number),
     Entry(options.TokenF1Options, _token_f1),
     Entry(options.RougeOptions, _rouge),
     Entry(options.LengthOptions, _length, unit="count", higher_is_better=None),

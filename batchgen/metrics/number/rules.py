@@ -1,0 +1,217 @@
+r"""Which number of an answer is the answer: the one that is marked as such, else the last.
+
+    hash    #### 18               the form of GSM8K
+    boxed   \boxed{18}            the form of MATH
+    cue     The answer is 18      also: Answer: · A: · 答案是 · 答：
+    last    ... so 18 are left    the last number that is no list mark, no "step 2"
+
+Knows nothing of references.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from batchgen.metrics.number.reading import Number, numbers, numerals, plain
+
+Rule = Literal["hash", "boxed", "cue", "last", "first"]
+Pick = Literal["last", "first"]
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """An answer that leaves it open: 5-6, 5 or 6."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pointed:
+    """What answers, and the rule that pointed to it."""
+
+    number: Number | Several
+    rule: Rule
+
+
+_Candidates = Iterator[Number | Several]
+
+
+_CALCULATOR = re.compile(r"<<[^<>\n]{0,200}>>")
+_HASH = re.compile(r"####[ \t]*([^\n]*)")
+_MARKUP = r"[\s*_`\"'“”‘’(\[{:：$]*"
+_CUE = re.compile(
+    rf"""
+      \b(?: answer | ans\b | result ) (?: \ (?:to|of|for)\ [^\n.:?!]{{0,80}}? )? [*_]*
+        (?: {_MARKUP} (?: \b(?:is|was|equals|are|will\ be|would\ be|should\ be|comes\ (?:out\ )?to)\b | [:=] ) )+
+    | (?: ^ | (?<=\n) ) [ \t*_#]* A [*_]* :
+    | (?: 答案 | 结果 | 結果 ) {_MARKUP} (?: 应该是 | 應該是 | 应为 | 等于 | 等於 | 是 | 为 | 為 | [:=] )+
+    | (?P<sentence> (?: ^ | (?<=[\n\s。，,;；.]) ) [*_]* 答 [*_]* (?: :|, ) )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_STATEMENT_END = re.compile(r"[。！？!?\n]|\.(?=\s|$)")
+_FILLER = re.compile(
+    rf"{_MARKUP}(?:(?:exactly|about|around|approximately|roughly|only|just|that|一共|总共|共|约|大约|是|为|等于|[≈=~])\s*)*{_MARKUP}",
+    re.IGNORECASE,
+)
+_OPERATOR = re.compile(r"\s*([-+*/×÷=≈])\s*[($]*")
+_OR = re.compile(r"-|\s?(?:to|or|~|到|至|或|或者)\s?")
+_LIST_MARK = re.compile(r"(?:^|\n)[ \t]*$")
+_LABEL = re.compile(
+    r"(?:\b(?:steps?|figure|fig\.|table|section|equation|eq\.|question|problem|example|chapter|page|line|note|part|option|case|method)|第|步骤|例)\s*[(（#]?$",
+    re.IGNORECASE,
+)
+_MEASURE = frozenset("个個只隻元块角分天年月周日小岁人次条张本支枝件颗棵辆斤克米里页杯瓶袋盒箱朵头匹双对名位组层倍秒点度。，,.;；!！ ")  # fmt: skip
+_WORDS_WITH_ONE = re.compile(r"一[起样定般直些切旦致边面方共]|[第统唯万同单专]一|十分|万一|千万")
+_STATEMENT_LIMIT = 400
+
+
+def find_number(text: str, pick: Pick = "last") -> Pointed | None:
+    """The number that answers, or None.
+
+    Args:
+        text: an answer, or a reference.
+        pick: which one, where several are marked in the same way.
+    """
+    text = plain(text)
+    if "<<" in text:
+        text = _CALCULATOR.sub("", text)
+    for rule, candidates in _RULES:
+        found = candidates(text)
+        number = next(found, None) if pick == "first" else _last(found)
+        if number is not None:
+            return Pointed(number, pick if rule == "last" else rule)
+    return None
+
+
+def _last(found: _Candidates) -> Number | Several | None:
+    last = None
+    for last in found:  # noqa: B007 - the last one is what is wanted
+        pass
+    return last
+
+
+def _hashed(text: str) -> _Candidates:
+    if "####" not in text:
+        return
+    for match in _HASH.finditer(text):
+        line = match[1].strip(" *`")
+        for number in islice(numbers(line), 1):
+            # `#### 2. Compute` and `#### 3 ways to do it` are headings.
+            if not line[: number.start].strip("-= ") and len(line[number.end :].split()) <= 2:
+                yield number
+
+
+def _boxed(text: str) -> _Candidates:
+    at = text.find("\\boxed")
+    while at >= 0:
+        inside = _braces(text, at + 6)
+        yield from islice(_statement(inside), 1)
+        at = text.find("\\boxed", at + 6)
+
+
+def _braces(text: str, at: int) -> str:
+    """What stands in the braces that open at `at`; empty if none do or they stay open."""
+    while text[at : at + 1] == " ":
+        at += 1
+    depth = 0
+    for end in range(at, min(len(text), at + _STATEMENT_LIMIT)):
+        depth += {"{": 1, "}": -1}.get(text[end], 0)
+        if depth == 0:
+            return text[at + 1 : end]
+    return ""
+
+
+def _cued(text: str) -> _Candidates:
+    for match in _CUE.finditer(text):
+        start = match.end()
+        while text[start : start + 1].isspace() or text[start : start + 2] == "**":
+            start += 1
+        end = _STATEMENT_END.search(text, start, start + _STATEMENT_LIMIT)
+        statement = text[start : end.start() if end else start + _STATEMENT_LIMIT]
+        if match["sentence"]:  # 答：3个人一共有18个苹果。
+            yield from _last_of(statement)
+        else:
+            yield from _statement(statement)
+
+
+def _last_of(statement: str) -> _Candidates:
+    yield from islice(reversed(numbers(statement) or numerals(statement)), 1)
+
+
+def _statement(statement: str) -> _Candidates:
+    """What a statement gives as its number, if any; digits come before Chinese numerals.
+
+    That is the one right at its start, or what `3 + 4 =` there comes to; else its last one.
+    """
+    written = numbers(statement)
+    spoken = numerals(statement)
+    head = _FILLER.match(statement)
+    start = head.end() if head else 0
+    leading = [n for n in spoken if n.start <= start and n.end - n.start > 1]
+    if leading or not written:
+        yield from leading[:1] or spoken[-1:]
+    elif written[0].start > start + 1:
+        yield written[-1]
+    else:
+        yield from _expression(statement, written)
+
+
+def _expression(statement: str, written: list[Number]) -> _Candidates:
+    """The first number; if it begins an expression, what that comes to, and nothing if it does not say."""
+    at = result = written[0]
+    for following in written[1:]:
+        between = statement[at.end : following.start]
+        operator = _OPERATOR.fullmatch(between)
+        if at is written[0] and _OR.fullmatch(between):
+            yield Several()
+            return
+        if operator is None:
+            break
+        at = following
+        if operator[1] in "=≈":
+            result = at
+    if at is result:
+        yield result
+
+
+def _plain_numbers(text: str) -> _Candidates:
+    any_digits = False
+    for number in numbers(text):
+        any_digits = True
+        if not _is_mark(text, number):
+            yield number
+    if not any_digits:
+        for number in numerals(text):
+            if _stands_alone(text, number):
+                yield number
+
+
+def _is_mark(text: str, number: Number) -> bool:
+    """Whether a number only marks its place: `2.` at the start of a line, `step 2`."""
+    before = text[max(0, number.start - 20) : number.start]
+    after = text[number.end : number.end + 3]
+    if after[:1] in (".", ")", "、") and after[1:].strip() and after[1:2] in (" ", "\t", ""):
+        starts_line = _LIST_MARK.search(before) is not None and (
+            "\n" in before or number.start < 20
+        )
+        if starts_line:
+            return True
+    return _LABEL.search(before) is not None
+
+
+def _stands_alone(text: str, number: Number) -> bool:
+    """Whether a Chinese numeral counts something, rather than being part of a word such as 一起."""
+    around = text[max(0, number.start - 1) : number.end + 1]
+    if _WORDS_WITH_ONE.search(around):
+        return False
+    following = text[number.end : number.end + 1]
+    return number.end - number.start > 1 or not following or following in _MEASURE
+
+
+_RULES: tuple[tuple[Rule, Callable[[str], _Candidates]], ...] = (
+    ("hash", _hashed),
+    ("boxed", _boxed),
+    ("cue", _cued),
+    ("last", _plain_numbers),
+)
