@@ -5,9 +5,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+import regex
+from pydantic import AfterValidator, Field
 
-from batchgen.job.section import AsTuple, Section, Text
+from batchgen.job.section import AsTuple, Section, Text, Texts
 
 Name = Annotated[str, Field(pattern=r"^\w+$", max_length=60)]
 
@@ -37,6 +38,58 @@ class NormalizedMatchOptions(MetricOptions):
     type: Literal["normalized_match"] = "normalized_match"
     articles: Literal["keep", "drop"] = "keep"
     """drop: `a`, `an` and `the` do not count either, as in SQuAD."""
+
+
+class ContainsOptions(MetricOptions):
+    """The response holds certain texts, whatever their case and width."""
+
+    type: Literal["contains"] = "contains"
+    texts: Annotated[Texts, Field(min_length=1)] | None = None
+    """What is looked for. Left out: the row's references."""
+    mode: Literal["any", "all", "none"] = "any"
+    """How many of them must be there."""
+    boundaries: Literal["words", "none"] = "words"
+    """words: `no` is not in `know`. none: any part of the text. Chinese has no such boundaries."""
+
+
+def _compiled(pattern: str) -> str:
+    try:
+        regex.compile(pattern)
+    except regex.error as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    return pattern
+
+
+class RegexOptions(MetricOptions):
+    """A pattern matches somewhere in the response."""
+
+    type: Literal["regex"] = "regex"
+    pattern: Annotated[Text, AfterValidator(_compiled)]
+    """In the dialect of the Python package `regex`, which is that of `re` and more; `(?i)` ignores case."""
+    expect: Literal["match", "no_match"] = "match"
+    """Which of the two counts as 1."""
+    timeout: Annotated[float, Field(gt=0, le=60)] = 1.0
+    """Seconds for one response. A search that takes longer is stopped, and the row is not scored."""
+
+
+def _apart(labels: tuple[str, ...]) -> tuple[str, ...]:
+    if len({label.casefold() for label in labels}) < len(labels):
+        raise ValueError("two labels are the same but for case")
+    return labels
+
+
+class ChoiceOptions(MetricOptions):
+    """The label that the response gives, such as B, is the reference's.
+
+    Takes the last statement such as `the answer is B` or `答案：B`, else a letter that stands alone, else the text of
+    one option. Never just a capital letter.
+    """
+
+    type: Literal["choice"] = "choice"
+    labels: Annotated[Texts, Field(min_length=2), AfterValidator(_apart)] = ("A", "B", "C", "D")
+    """What may be chosen."""
+    options: Text | None = None
+    """Column with the texts of the options: a list in the order of the labels, a mapping by label, or JSON of either."""
 
 
 class NumberOptions(MetricOptions):

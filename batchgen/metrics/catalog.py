@@ -8,10 +8,15 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Generic, TypeVar
 
+import regex
+
 from batchgen.job import metric_options as options
 from batchgen.job.metric_options import MetricOptions
 from batchgen.metrics import length, overlap, texts
 from batchgen.metrics.base import Metric, Spec, Unit
+from batchgen.metrics.choice import Choice
+from batchgen.metrics.choice_rules import Labels
+from batchgen.metrics.contains import Contains, Matches
 from batchgen.metrics.match import Match
 from batchgen.metrics.number.metric import NumberMatch
 
@@ -68,6 +73,18 @@ def _normalized_match(spec: Spec, asked: options.NormalizedMatchOptions) -> tupl
     return (Match(spec, texts.normalized if keeps else texts.normalized_without_articles),)
 
 
+def _contains(spec: Spec, asked: options.ContainsOptions) -> tuple[Metric, ...]:
+    return (Contains(spec, asked.texts or (), asked.mode, asked.boundaries),)
+
+
+def _regex(spec: Spec, asked: options.RegexOptions) -> tuple[Metric, ...]:
+    return (Matches(spec, regex.compile(asked.pattern), asked.expect, asked.timeout),)
+
+
+def _choice(spec: Spec, asked: options.ChoiceOptions) -> tuple[Metric, ...]:
+    return (Choice(spec, Labels(asked.labels), asked.options or ""),)
+
+
 def _number(spec: Spec, asked: options.NumberOptions) -> tuple[Metric, ...]:
     # Through its decimal form: 0.1 is meant as a tenth.
     return (NumberMatch(spec, Fraction(str(asked.tolerance)), asked.pick),)
@@ -105,6 +122,9 @@ def _length(spec: Spec, asked: options.LengthOptions) -> tuple[Metric, ...]:
 _ENTRIES: tuple[Entry[Any], ...] = (
     Entry(options.ExactOptions, _exact),
     Entry(options.NormalizedMatchOptions, _normalized_match),
+    Entry(options.ContainsOptions, _contains),
+    Entry(options.RegexOptions, _regex),
+    Entry(options.ChoiceOptions, _choice),
     Entry(options.NumberOptions, _number),
     Entry(options.TokenF1Options, _token_f1),
     Entry(options.RougeOptions, _rouge),
