@@ -7,7 +7,7 @@ Everything is frozen and plain. Knows nothing of files, tensors, models or jobs.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -172,7 +172,10 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One row of the output, less the input's own columns. See `data/schema.py` for the columns it becomes."""
+    """One row of the output, less the input's own columns. See `data/schema.py` for the columns it becomes.
+
+    `redacted` is how much personal data of each kind was taken out of the answer: it is summed up, not written.
+    """
 
     index: int
     id: str
@@ -189,6 +192,7 @@ class Response:
     prompt_hash: str
     row_fingerprint: str
     created_at: datetime
+    redacted: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -207,6 +207,8 @@ def test_the_job_keeps_nothing_of_a_note() -> None:
     job = load(JOBS / "medical" / "job.yaml")
     assert not job.output.store_prompt
     assert "note" not in job.output.keep_columns
+    assert job.redact is not None
+    assert job.redact.entities == "all"
     assert job.output.file_mode == "0600"
     assert job.prompt.on_overflow == "error"
     assert job.run.max_errors == 0

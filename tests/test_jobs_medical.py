@@ -4,7 +4,11 @@ import json
 import re
 from pathlib import Path
 
-FILE = Path(__file__).parent.parent / "jobs" / "medical" / "notes.jsonl"
+from batchgen.job.load import load_job
+from batchgen.runner.run import run
+
+JOB = Path(__file__).parent.parent / "jobs" / "medical" / "job.yaml"
+FILE = JOB.with_name("notes.jsonl")
 NOTES = [json.loads(line) for line in FILE.read_text("utf-8").splitlines()]
 TEXT = "\n".join(note["note"] for note in NOTES)
 
@@ -47,3 +51,19 @@ def test_addresses_and_telephone_numbers_are_from_ranges_kept_for_examples() -> 
     chinese = re.findall(r"(?<!\d)1[3-9]\d-?\d{4}-?\d{4}(?!\d)", TEXT)
     assert len(chinese) >= 3
     assert all(number.startswith("154") for number in chinese)
+
+
+def test_numbers_and_addresses_of_persons_never_reach_the_answers(tmp_path: Path) -> None:
+    """The echo engine answers with the prompt: what it answers is what a model would have seen."""
+    echo = [
+        "model={engine: echo, path: null}",
+        "decoding.max_new_tokens=4000",
+        f"output.path={tmp_path}",
+    ]
+    frame = run(load_job(JOB, sets=echo)).frame()
+    answers = "\n".join(frame["response"])
+    valid = [r for r in re.findall(r"(?<!\d)\d{17}[\dX]", TEXT) if resident_id_is_valid(r)]
+    for found in (*valid, *re.findall(r"[\w.-]+@|07\d{3} \d{6}|154-?\d{4}-?\d{4}", TEXT)):
+        assert found not in answers
+    assert answers.count("[PHONE]") >= 9
+    assert answers.count("[CN_RESIDENT_ID]") == len(valid)

@@ -18,6 +18,7 @@ def lines(plan: Plan) -> list[str]:
         ("Input", _input(plan)),
         ("Model", _model(plan)),
         ("Prompt", _prompt(plan)),
+        ("Redact", _redact(plan)),
         ("Decoding", _decoding(plan)),
         ("Tokens", _tokens(plan)),
         ("Batches", _batches(plan)),
@@ -84,6 +85,20 @@ def _prompt(plan: Plan) -> list[str]:
     longest = plan.setup.asking.max_input_tokens
     bound = f" · longest {longest:,} tokens, else {prompt.on_overflow}" if longest < 1 << 40 else ""
     return [text + (f", {variables}" if variables else "") + bound]
+
+
+def _redact(plan: Plan) -> list[str]:
+    asked = plan.setup.job.redact
+    if asked is None:
+        return []
+    kinds = "all kinds" if asked.entities == "all" else ", ".join(asked.entities)
+    lines = [f"{kinds} in {' and '.join(asked.apply_to)} · as {asked.style}"]
+    if "input" in asked.apply_to:
+        covered = plan.setup.redacted_columns
+        others = [name for name in plan.setup.survey.schema.names if name not in covered]
+        lines.append(f"columns: {', '.join(covered) or 'none'}")
+        lines += [f"as they are: {', '.join(others)}"] if others else []
+    return lines
 
 
 def _decoding(plan: Plan) -> list[str]:

@@ -55,7 +55,7 @@ def checked(table: pa.Table, failures: Mapping[int, Failure]) -> Batch:
     """
     found = dict(failures)
     for number, column in enumerate(table.schema):
-        if not _holds_text(column.type):
+        if not holds_text(column.type):
             continue
         array = table.column(number).combine_chunks()
         for check in _CHECKS:
@@ -82,9 +82,10 @@ class _Check:
     failure: Callable[[str], Failure]
 
 
-def _holds_text(type_: pa.DataType) -> bool:
+def holds_text(type_: pa.DataType) -> bool:
+    """Whether there is text in values of a type, at any depth."""
     return pa.types.is_string(type_) or any(
-        _holds_text(type_.field(i).type) for i in range(type_.num_fields)
+        holds_text(type_.field(i).type) for i in range(type_.num_fields)
     )
 
 

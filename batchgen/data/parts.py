@@ -10,8 +10,9 @@ still to be done.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ from batchgen.data.durable import (
     temporary_name,
 )
 from batchgen.data.folder import RunFolder, read_json
+from batchgen.data.schema import REDACTED_KEY
 from batchgen.errors import StateError
 
 METADATA_KEY = "batchgen"
@@ -42,13 +44,19 @@ class Counts:
     cut_by_length: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    redacted: Mapping[str, int] = field(default_factory=dict)
+    """Personal data taken out, by kind; that of a row's cells counts once, however many answers it has."""
 
     def __add__(self, other: "Counts") -> "Counts":
-        return Counts(*(a + b for a, b in zip(_values(self), _values(other), strict=True)))
-
-
-def _values(counts: Counts) -> tuple[int, ...]:
-    return tuple(asdict(counts).values())
+        return Counts(
+            rows=self.rows + other.rows,
+            failed=self.failed + other.failed,
+            skipped=self.skipped + other.skipped,
+            cut_by_length=self.cut_by_length + other.cut_by_length,
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            redacted=dict(Counter(self.redacted) + Counter(other.redacted)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,7 @@ def count(table: pa.Table, prefix: str) -> Counts:
         cut_by_length=of("length"),
         input_tokens=total("input_tokens"),
         output_tokens=total("output_tokens"),
+        redacted=json.loads((table.schema.metadata or {}).get(REDACTED_KEY, b"{}")),
     )
 
 

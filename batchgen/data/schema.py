@@ -5,6 +5,8 @@ null-typed `error` column, and neither pyarrow nor Polars could read it together
 Knows nothing of files.
 """
 
+import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +14,9 @@ import pyarrow as pa
 
 from batchgen.job.spec import Input, Output
 from batchgen.records import Response
+
+REDACTED_KEY = b"batchgen.redacted"
+"""Key of a part's metadata under which JSON says how much personal data was taken out of it, by kind."""
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
@@ -50,7 +55,13 @@ class Layout:
         return pa.schema([*kept, *added])
 
     def table(
-        self, rows: pa.Table, responses: Sequence[Response], *, first: int, run_id: str
+        self,
+        rows: pa.Table,
+        responses: Sequence[Response],
+        *,
+        first: int,
+        run_id: str,
+        redacted: Mapping[str, int],
     ) -> pa.Table:
         """Put input columns and answers side by side.
 
@@ -59,12 +70,15 @@ class Layout:
             responses: one per (row, sample), in output order.
             first: index of the part's first row.
             run_id: the run that made them.
+            redacted: how much personal data was taken out of the rows; what was taken out of the answers is added.
         """
         positions = pa.array([r.index - first for r in responses], pa.int64())
         kept = rows.select(list(self.kept)).take(positions)
         answers = _answers(responses, run_id)
         columns = [*kept.columns, *(answers[name] for name in ANSWER_COLUMNS)]
-        return pa.Table.from_arrays(columns, schema=self.schema(rows.schema))
+        counts = sum((Counter(r.redacted) for r in responses), Counter(redacted))
+        schema = self.schema(rows.schema).with_metadata({REDACTED_KEY: json.dumps(counts)})
+        return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _answers(responses: Sequence[Response], run_id: str) -> dict[str, pa.Array]:

@@ -12,7 +12,7 @@ Knows nothing of prompts and output.
 
 import hashlib
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from batchgen.data.blocks import Block, Places, recut
 from batchgen.data.files import InputFile, find_files
 from batchgen.data.formats import InputTable, open_table
 from batchgen.data.ids import IdCheck, Ids, check_known, find_id_column, id_texts
+from batchgen.data.redaction import CellRedaction
 from batchgen.data.select import Condition, LeastKeys, sample_keys
 from batchgen.errors import DataError
 from batchgen.job.spec import Columns, Input
@@ -64,6 +65,7 @@ class Chunk:
         number: chunks count from 0.
         table: all columns, with exactly the schema of the survey.
         failures: rows that cannot be used, by `Row.index`.
+        redacted: how much personal data of each kind was taken out of the table.
     """
 
     number: int
@@ -71,6 +73,7 @@ class Chunk:
     table: pa.Table
     ids: tuple[str, ...]
     failures: Mapping[int, Failure]
+    redacted: Mapping[str, int] = field(default_factory=dict)
 
     def rows(self, columns: Sequence[str]) -> list[Row]:
         """The rows, with only some columns as Python objects."""
@@ -82,17 +85,18 @@ class Chunk:
         ]
 
 
-def open_source(spec: Input, *, seed: int) -> "Source":
+def open_source(spec: Input, *, seed: int, redaction: CellRedaction | None = None) -> "Source":
     """Find the input files and read their heads: format, encoding, columns.
 
     Args:
         spec: `input` of the job; paths are absolute.
         seed: decides which rows `sample` draws.
+        redaction: what is taken out of the cells of chunks; `filter` sees them as they are.
 
     Raises:
         DataError: nothing to read, its beginning is not what it should be, or the job names columns that it lacks.
     """
-    return Source(open_table(find_files(spec), spec), spec, seed=seed)
+    return Source(open_table(find_files(spec), spec), spec, seed=seed, redaction=redaction)
 
 
 class Source:
@@ -101,8 +105,11 @@ class Source:
     Of JSONL files `columns` are those in the first lines; the survey's schema has all.
     """
 
-    def __init__(self, table: InputTable, spec: Input, *, seed: int) -> None:
+    def __init__(
+        self, table: InputTable, spec: Input, *, seed: int, redaction: CellRedaction | None = None
+    ) -> None:
         """See `open_source`."""
+        self._redaction = redaction
         self._table = table
         self._spec = spec
         self._seed = seed
@@ -210,13 +217,18 @@ class Source:
         name = self.id_column
         if name is None:
             return Ids(pa.array(block.rows).cast(pa.string()), block.rows)
-        return Ids(id_texts(block.table.column(name), name), block.rows)
+        column = block.table.select([name])
+        if self._redaction is not None:
+            column = self._redaction.of_ids(column)
+        return Ids(id_texts(column.column(0), name), block.rows)
 
     def _chunk(self, number: int, first: int, block: Block) -> Chunk:
         failures = {first + position: failure for position, failure in block.failures.items()}
-        return Chunk(
-            number, first, block.table, tuple(self._ids(block).texts.to_pylist()), failures
-        )
+        ids = tuple(self._ids(block).texts.to_pylist())
+        if self._redaction is None:
+            return Chunk(number, first, block.table, ids, failures)
+        redacted = self._redaction.apply(block.table)
+        return Chunk(number, first, redacted.table, ids, failures, redacted.counts)
 
     def _nothing(self, rows: int) -> DataError:
         if rows:

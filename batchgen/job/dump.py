@@ -13,7 +13,7 @@ from batchgen.job.interpolate import escaped
 from batchgen.job.secrets import looks_secret
 from batchgen.job.spec import Job
 from batchgen.job.tree import Node, Path, child, dotted, find
-from batchgen.job.types import expected_at
+from batchgen.job.types import expected_at, key_of
 from batchgen.job.yaml_reader import FLOAT, INTEGER
 
 MASK = "***"
@@ -30,14 +30,14 @@ def dump_job(job: Job, tree: Node, origins: Mapping[str, str], header: str) -> s
 def _section(section: BaseModel, path: Path, tree: Node, origins: Mapping[str, str]) -> list[str]:
     lines: list[str] = []
     indent = "  " * len(path)
-    for name in type(section).model_fields:
-        value = getattr(section, name)
-        here = (*path, name)
+    for name, field in type(section).model_fields.items():
+        value, key = getattr(section, name), key_of(name, field)
+        here = (*path, key)
         if isinstance(value, BaseModel):
-            lines += [f"{indent}{name}:\n", *_section(value, here, tree, origins)]
+            lines += [f"{indent}{key}:\n", *_section(value, here, tree, origins)]
             continue
         written = _written(value, here, find(tree, here))
-        first, *rest = _yaml({name: written}).split("\n")
+        first, *rest = _yaml({key: written}).split("\n")
         origin = _comment(origins.get(dotted(here), "default"))
         lines.append(f"{indent}{first}  # {origin}\n")
         lines += [f"{indent}{line}\n" if line else "\n" for line in rest]
@@ -48,6 +48,8 @@ def _written(value: object, path: Path, node: Node | None) -> object:
     """The value with secrets masked, and with text that `${...}` leaves alone."""
     if path[0] != "prompt":
         value = _escaped(value)
+    if looks_secret(str(path[-1])):
+        return _hidden(value, node)
     expected = expected_at(path)
     if expected is not None and expected.is_free:
         return _masked(value, node)

@@ -59,7 +59,6 @@ _LATER = frozenset(
         "notify",
         "publish",
         "quantization",
-        "redact",
         "report",
         "response_format",
         "storage_options",

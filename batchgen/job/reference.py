@@ -16,7 +16,7 @@ from batchgen.job.layers import MINIMAL_JOB
 from batchgen.job.merge import SYNONYMS
 from batchgen.job.spec import Job
 from batchgen.job.tree import Path, dotted
-from batchgen.job.types import Expected, fields
+from batchgen.job.types import Expected, fields, key_of
 
 _HEAD = f"""\
 # Job files
@@ -104,11 +104,13 @@ def _section(path: Path, expected: Expected) -> Iterator[str]:
 
 def _rows(section: type[BaseModel]) -> Iterator[str]:
     """A line of the table for each key that is not a section."""
-    for name, expected in fields(section).items():
+    for name, field in section.model_fields.items():
+        key = key_of(name, field)
+        expected = fields(section)[key]
         if expected.section is None:
-            default = _default(section.model_fields[name])
+            default = _default(field)
             meaning = " ".join(expected.description.split()).replace("|", r"\|")
-            yield f"| `{name}` | {expected} | {default} | {meaning} |"
+            yield f"| `{key}` | {expected} | {default} | {meaning} |"
 
 
 def _default(field: FieldInfo) -> str:

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from batchgen.job.decoding import OVERRIDABLE as OVERRIDABLE
 from batchgen.job.decoding import Decoding as Decoding
+from batchgen.job.redact import Redact as Redact
 from batchgen.job.section import AsTuple, Auto, FreeMapping, PositiveInt, Section, Text, Texts
 
 
@@ -180,6 +181,7 @@ class Job(Section):
     decoding: Decoding = Decoding()
     batching: Batching = Batching()
     output: Output
+    redact: Redact | None = None
     run: Run = Run()
 
     @field_validator("model", mode="before")

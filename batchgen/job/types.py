@@ -77,11 +77,17 @@ class Member:
         if self.kind is str:
             return "one character" if self._limit("max_length") == 1 else "text"
         if self.kind is tuple:
-            least = "one or more " if self._limit("min_length") else ""
-            return f"a list of {least}{_PLURALS.get(_expected(self.arguments[0]).members[0].kind, 'mappings')}"
+            return self._list()
         if self.kind in (int, float):
             return ("a whole number" if self.kind is int else "a number") + self._range()
         return _NAMES.get(self.kind, "a mapping")
+
+    def _list(self) -> str:
+        least = "one or more " if self._limit("min_length") else ""
+        item = _expected(self.arguments[0]).members[0]
+        if item.kind is Literal:
+            return f"a list of {least}words: {item.words()}"
+        return f"a list of {least}{_PLURALS.get(item.kind, 'mappings')}"
 
     def _limit(self, name: str) -> Any:  # noqa: ANN401 - numbers of either kind, or None
         found = (getattr(limit, name) for limit in self.limits if hasattr(limit, name))
@@ -111,10 +117,15 @@ _NAMES: dict[object, str] = {
 _PLURALS: dict[object, str] = {str: "texts", int: "whole numbers", float: "numbers"}
 
 
+def key_of(name: str, field: FieldInfo) -> str:
+    """How the job file calls a field; Python has its own use for some words, such as `with`."""
+    return field.alias or name
+
+
 @cache
 def fields(section: type[BaseModel]) -> Mapping[str, Expected]:
     """The keys of a section."""
-    return {name: _of_field(field) for name, field in section.model_fields.items()}
+    return {key_of(name, f): _of_field(f) for name, f in section.model_fields.items()}
 
 
 def expected_at(path: Path, top: type[BaseModel] = Job) -> Expected | None:

@@ -1,9 +1,13 @@
-"""Text as recognizers read it: full-width characters, foreign digits, dashes and spaces as ASCII, nothing invisible.
+r"""Text as recognizers read it: full-width characters, foreign digits, dashes and spaces as ASCII, nothing invisible.
+
+JSON text writes `\n` for a new line and often `\u4f60` for 你: escapes are read as spaces, or the number behind one would
+seem to be the middle of a word.
 
 Each character that stays keeps its place, or the place it had is known: what is found is cut out of the text as it
 was given.
 """
 
+import re
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -33,6 +37,7 @@ _PLAIN = {
     },
 }
 """One character for one character."""
+_ESCAPE = re.compile(r"\\(?:u[0-9A-Fa-f]{4}|[bfnrt])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ class Plain:
 
 def plain(text: str) -> Plain:
     """The plain form of a text."""
+    if "\\" in text:
+        text = _ESCAPE.sub(lambda escape: " " * len(escape[0]), text)
     if text.isascii():
         return Plain(text)
     shown = text.translate(_PLAIN)

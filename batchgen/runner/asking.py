@@ -5,6 +5,7 @@ Knows nothing of engines, files, parts or progress.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from batchgen.decoding.noise import row_seed
 from batchgen.decoding.reasoning import split_reasoning
 from batchgen.decoding.resolve import override
 from batchgen.job.spec import Job
+from batchgen.privacy.redact import Redactor
 from batchgen.prompts.prepare import Prepared, Preparer
 from batchgen.records import Completion, Failure, Message, Request, ResolvedDecoding, Response, Row
 
@@ -40,6 +42,7 @@ class Asking:
         max_input_tokens: most tokens of a prompt.
         row_settings: fingerprint of everything that decides a row's answer but the row itself.
         reasoning_opened: whether the chat template leaves a think mark open before the answer.
+        redactor: takes personal data out of answers; cells have lost theirs before.
     """
 
     job: Job
@@ -50,6 +53,7 @@ class Asking:
     max_input_tokens: int
     row_settings: str
     reasoning_opened: bool
+    redactor: Redactor
 
     @property
     def samples(self) -> int:
@@ -125,20 +129,14 @@ class Asking:
 
     def _response(self, asked: Asked, completion: Completion) -> Response:
         failed = completion.failure is not None
-        shown = self.job.output.reasoning
-        text: str | None = None if completion.failure else completion.text
-        reasoning: str | None = None
-        if text is not None and shown != "inline":
-            answer = split_reasoning(text, opened=self.reasoning_opened)
-            text = answer.response
-            reasoning = answer.reasoning if shown == "column" else None
+        said = _Said(None, None, {}) if failed else self._said(completion.text)
         return Response(
             index=asked.index,
             id=asked.id,
             sample=completion.sample,
             messages=asked.messages,
-            response=text,
-            reasoning=reasoning,
+            response=said.response,
+            reasoning=said.reasoning,
             finish_reason=completion.finish_reason,
             failure=completion.failure,
             input_tokens=len(asked.token_ids) if asked.token_ids else None,
@@ -148,7 +146,29 @@ class Asking:
             prompt_hash=asked.prompt_hash,
             row_fingerprint=asked.row_fingerprint,
             created_at=datetime.now(UTC),
+            redacted=said.redacted,
         )
+
+    def _said(self, text: str) -> "_Said":
+        """What is stored of an answer: split from its reasoning, and without what is to be redacted."""
+        shown = self.job.output.reasoning
+        reasoning: str | None = None
+        if shown != "inline":
+            answer = split_reasoning(text, opened=self.reasoning_opened)
+            text, reasoning = answer.response, answer.reasoning if shown == "column" else None
+        response = self.redactor.redact(text)
+        if reasoning is None:
+            return _Said(response.text, None, response.counts)
+        thought = self.redactor.redact(reasoning)
+        counts = Counter(response.counts) + Counter(thought.counts)
+        return _Said(response.text, thought.text, counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    response: str | None
+    reasoning: str | None
+    redacted: Mapping[str, int]
 
 
 def _hash(*parts: object) -> str:

@@ -20,6 +20,7 @@ class OpenPart:
         self.number = chunk.number
         self.first = chunk.first
         self.rows: pa.Table = chunk.table
+        self.redacted = chunk.redacted
         self.refused = 0
         self._asking = asking
         self._asked = asking.ask(chunk.rows(asking.columns), chunk.failures)

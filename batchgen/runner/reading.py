@@ -6,12 +6,15 @@ Knows nothing of models.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import pyarrow as pa
+
 from batchgen.data.schema import Layout, lay_out, misfits
 from batchgen.data.sources import Source, open_source
 from batchgen.decoding.generate_only import check_generation_kwargs
 from batchgen.errors import JobKeyError, Problem
 from batchgen.job.load import LoadedJob
 from batchgen.prompts.render import PromptRenderer, check_prompts
+from batchgen.runner import redaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ def read_input(loaded: LoadedJob) -> Reading:
     """
     job = loaded.job
     try:
-        source = open_source(job.input, seed=job.run.seed)
+        source = open_source(job.input, seed=job.run.seed, redaction=redaction.of_cells(job.redact))
     except JobKeyError as error:
         raise loaded.error([error.problem]) from error
     problems = check_prompts(job, source.columns)
@@ -46,14 +49,15 @@ def read_input(loaded: LoadedJob) -> Reading:
     return Reading(source, layout, tuple(columns))
 
 
-def with_all_columns(loaded: LoadedJob, reading: Reading, columns: Sequence[str]) -> Reading:
+def with_all_columns(loaded: LoadedJob, reading: Reading, schema: pa.Schema) -> Reading:
     """The reading with the columns that the survey found: JSONL may bring new ones in its last line.
 
     Raises:
-        JobFileError: a column that came late has a name that batchgen writes.
+        JobFileError: a column that came late has a name that batchgen writes; or one is to be redacted and holds no text.
     """
-    source, job = reading.source, loaded.job
-    if problems := _misfits(loaded, source, columns):
+    source, job, columns = reading.source, loaded.job, schema.names
+    problems = _misfits(loaded, source, columns) or redaction.problems(job.redact, schema)
+    if problems:
         raise loaded.error(problems)
     return replace(reading, layout=lay_out(columns, job.input, job.output, source.id_column))
 
@@ -61,4 +65,17 @@ def with_all_columns(loaded: LoadedJob, reading: Reading, columns: Sequence[str]
 def _misfits(loaded: LoadedJob, source: Source, columns: Sequence[str]) -> list[Problem]:
     job = loaded.job
     found = misfits(columns, job.input, job.output, source.id_column)
-    return [Problem(m.key, m.message, m.hint) for m in found]
+    unknown = [
+        name for name in (job.redact.columns or () if job.redact else ()) if name not in columns
+    ]
+    return [
+        *(Problem(m.key, m.message, m.hint) for m in found),
+        *(
+            Problem(
+                "redact.columns",
+                f"column {name!r} is not in the input",
+                f"The input has: {', '.join(columns)}",
+            )
+            for name in unknown
+        ),
+    ]

@@ -21,6 +21,7 @@ from batchgen.models.tokenizer import load_from
 from batchgen.prompts.bytes import ByteTokenizer
 from batchgen.prompts.prepare import Preparer
 from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
+from batchgen.runner import redaction
 from batchgen.runner.asking import Asking
 from batchgen.runner.identity import Identity, input_record, new_run_id
 from batchgen.runner.local_model import LocalModel, find_model
@@ -53,6 +54,12 @@ class Setup:
         """What was asked."""
         return self.loaded.job
 
+    @property
+    def redacted_columns(self) -> list[str]:
+        """The input columns that lose what personal data they hold."""
+        cells = redaction.of_cells(self.job.redact)
+        return [] if cells is None else [f.name for f in self.survey.schema if cells.covers(f)]
+
 
 def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | None = None) -> Setup:
     """Read the input once, find the model, and resolve everything but what needs its weights.
@@ -69,7 +76,7 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
     reading = read_input(loaded)
     model = find_model(loaded, say, terminal)
     survey = reading.source.survey()
-    reading = with_all_columns(loaded, reading, survey.schema.names)
+    reading = with_all_columns(loaded, reading, survey.schema)
     resolution = resolve_decoding(
         job.decoding,
         generation_config=model.card.generation_config if model else {},
@@ -89,6 +96,7 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
         max_input_tokens=longest,
         row_settings=fingerprint({k: v for k, v in settings.items() if k != "input"}),
         reasoning_opened=tokenizer.opens_reasoning,
+        redactor=redaction.of_answers(job.redact),
     )
     return Setup(loaded, reading, survey, model, tokenizer, resolution, asking, settings)
 
@@ -133,6 +141,7 @@ def _settings(
         "tokenizer": {**tokenizer.facts, **_other_tokenizer(job, model)},
         "decoding": decoding,
         "output": job.output.model_dump(include=_OUTPUT_SETTINGS),
+        "redact": redaction.settings(job.redact),
         "run": {"seed": job.run.seed},
     }
     # As run.json gives them back: tuples are lists there.

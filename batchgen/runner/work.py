@@ -74,5 +74,11 @@ def work(way: Way, chunks: Iterator[Chunk]) -> dict[int, SealedPart]:
 
 
 def _seal(way: Way, part: OpenPart) -> SealedPart:
-    table = way.layout.table(part.rows, part.responses(), first=part.first, run_id=way.run_id)
+    table = way.layout.table(
+        part.rows,
+        part.responses(),
+        first=part.first,
+        run_id=way.run_id,
+        redacted=part.redacted,
+    )
     return way.store.seal(part.number, table)

@@ -49,7 +49,7 @@ def part_table(first: int, rows: int, *, failed: frozenset[int] = frozenset()) -
     responses = [
         response(i, reason="error" if i in failed else "stop") for i in range(first, first + rows)
     ]
-    return LAYOUT.table(source, responses, first=first, run_id="run")
+    return LAYOUT.table(source, responses, first=first, run_id="run", redacted={})
 
 
 @pytest.fixture

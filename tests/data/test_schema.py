@@ -77,7 +77,7 @@ def test_misfits_name_the_columns(
 def test_an_empty_part_has_the_same_types_as_a_full_one() -> None:
     layout = Layout(("q",), "x_")
     schema = pa.schema([("q", pa.string())])
-    table = layout.table(schema.empty_table(), [], first=0, run_id="r")
+    table = layout.table(schema.empty_table(), [], first=0, run_id="r", redacted={})
     assert table.schema == layout.schema(schema)
     assert table.schema.names == ["q", *(f"x_{name}" for name in ANSWER_COLUMNS)]
     assert pl.from_arrow(table).width == len(ANSWER_COLUMNS) + 1  # type: ignore[union-attr]  # a table gives a frame

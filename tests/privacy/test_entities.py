@@ -117,6 +117,8 @@ def test_finds_the_whole_of_it(kind: Kind, text: str, around: str) -> None:
         ("[2001:db8::1]:443", [("ip", "2001:db8::1")]),
         ("http://192.0.2.1:80/x", [("ip", "192.0.2.1")]),
         ("+44 20 7946 0958x12", [("phone", "+44 20 7946 0958")]),
+        (r'{"tel": "\u7535\u8bdd13800138000\n"}', [("phone", "13800138000")]),
+        (r'["a\nbob@example.com\u4f60"]', [("email", "bob@example.com")]),
         ("13800138000加微信", [("phone", "13800138000")]),
         ("13800138000/13900139000", [("phone", "13800138000"), ("phone", "13900139000")]),
         ("a@example.com,b@example.com", [("email", "a@example.com"), ("email", "b@example.com")]),

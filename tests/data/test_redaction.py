@@ -1,0 +1,53 @@
+"""Personal data in the cells of a table: which are looked at, and what becomes of ids."""
+
+import pyarrow as pa
+import pytest
+
+from batchgen.data.redaction import CellRedaction
+from batchgen.errors import DataError
+from batchgen.privacy.entities import KINDS
+from batchgen.privacy.redact import Redactor, keyed_hash, placeholder
+
+MAIL = "ann@example.com"
+TABLE = pa.table(
+    {
+        "text": [MAIL, None, "nothing"],
+        "list": [[MAIL, "a"], [], None],
+        "struct": [{"a": MAIL, "n": 1}, {"a": None, "n": 2}, None],
+        "messages": [[{"role": "user", "content": f"I am {MAIL}"}], [], None],
+        "number": [13800138000, 1, None],
+        "other": [MAIL, MAIL, MAIL],
+    }
+)
+TEXT = Redactor(KINDS, placeholder)
+
+
+def test_text_is_looked_at_wherever_it_is_and_types_stay() -> None:
+    done = CellRedaction(TEXT, None, keeps_apart=False).apply(TABLE)
+    assert done.table.schema == TABLE.schema
+    assert done.table.to_pylist()[0] == {
+        "text": "[EMAIL]",
+        "list": ["[EMAIL]", "a"],
+        "struct": {"a": "[EMAIL]", "n": 1},
+        "messages": [{"role": "user", "content": "I am [EMAIL]"}],
+        "number": 13800138000,
+        "other": "[EMAIL]",
+    }
+    assert done.table.slice(1).drop(["other"]).equals(TABLE.slice(1).drop(["other"]))
+    assert done.counts == {"email": 7}
+
+
+def test_columns_narrow_it_down() -> None:
+    done = CellRedaction(TEXT, ["text", "number"], keeps_apart=False).apply(TABLE)
+    assert done.counts == {"email": 1}
+    assert done.table.drop(["text"]).equals(TABLE.drop(["text"]))
+
+
+def test_ids_are_redacted_only_where_they_stay_apart() -> None:
+    ids = pa.table({"who": [MAIL, "bob@example.com"]})
+    hashed = CellRedaction(Redactor(KINDS, keyed_hash("x" * 16)), None, keeps_apart=True)
+    assert len(set(hashed.of_ids(ids).column(0).to_pylist())) == 2
+    with pytest.raises(DataError, match=r"'who' holds what looks like personal data \(email\)"):
+        CellRedaction(TEXT, None, keeps_apart=False).of_ids(ids)
+    narrowed = CellRedaction(TEXT, ["note"], keeps_apart=False)
+    assert narrowed.of_ids(ids).equals(ids)
