@@ -61,7 +61,7 @@ def test_what_was_not_answered_does_not_count() -> None:
     answers = engine(tiny_model("llama"), max_rows=1, max_tokens=64)
     long = list(range(3, 90))
     asked = requests([[4, 5, 6], long, [7, 8]], SIX)
-    stream = answers.generate(asked)
+    stream: Any = answers.generate(asked)
     first = [next(stream), next(stream)]
     stream.close()
     facts: Any = answers.facts()

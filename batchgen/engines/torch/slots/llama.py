@@ -90,7 +90,7 @@ class LlamaModel:
     def __call__(self, batch: Batch, store: Store) -> Tensor:
         """Run a step on what `store` holds: logits [drawn, vocab] in the model's dtype."""
         attend = StepAttention(batch, store)
-        x = self._embed(batch.token_ids)
+        x: Tensor = self._embed(batch.token_ids)
         cos, sin = self._rotary(x, batch.positions[None])
         half = self._heads.width // 2
         turn = torch.complex(cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous())[:, None]
