@@ -1,6 +1,8 @@
 """`python -m batchgen` and the `batchgen` command: run it, and turn failures into words and exit codes."""
 
 import json
+import os
+import resource
 import sys
 import traceback
 from collections.abc import Sequence
@@ -10,9 +12,14 @@ import click
 from batchgen.cli import cli
 from batchgen.errors import BatchgenError, ExitCode
 
+FULL_TRACEBACK = "BATCHGEN_TRACEBACK"
+"""Environment variable: set, tracebacks of bugs are shown with the messages of exceptions."""
+
 
 def main() -> None:
     """Run the command line of this process, and end it."""
+    # A core dump is a copy of every row in memory.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     sys.exit(call(sys.argv[1:]))
 
 
@@ -37,9 +44,23 @@ def _explained(error: Exception, arguments: Sequence[str]) -> int:
     if isinstance(error, click.ClickException):
         error.show()
         return _as_json(error.format_message(), error.exit_code, arguments)
-    traceback.print_exception(error)
+    click.echo(_trace(error), err=True, nl=False)
     text = "this is a bug in batchgen: please report the lines above"
     return _failed(text, ExitCode.BUG, arguments)
+
+
+def _trace(error: BaseException) -> str:
+    """Where it happened, as Python shows it, without messages: those of libraries quote the value they met."""
+    if os.environ.get(FULL_TRACEBACK):
+        return "".join(traceback.format_exception(error))
+    lines = []
+    link: BaseException | None = error
+    while link is not None:
+        lines += [*traceback.format_tb(link.__traceback__), type(link).__qualname__, "\n"]
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+        lines += ["\nfollowing\n\n"] if link is not None else []
+    note = f"messages are left out, since they may quote rows; {FULL_TRACEBACK}=1 shows them"
+    return f"Traceback (most recent call last):\n{''.join(lines)}({note})\n"
 
 
 def _failed(text: str, code: int, arguments: Sequence[str]) -> int:

@@ -31,7 +31,7 @@ def run(
     """Run a job, or go on with it where it was stopped.
 
     Ends with 0 when done and with 3 when more rows failed than run.max_errors allows. Ctrl-C stops cleanly; the
-    same command goes on.
+    same command goes on. On a terminal the first answers are shown; never in a log.
     """
     if dry_run:
         from batchgen.cli.plan import plan
@@ -56,7 +56,7 @@ def run(
             tell(result)
         if as_json:
             click.echo(json.dumps(summary(result), ensure_ascii=False))
-        elif not quiet and result.outcome != "stopped":
+        elif not quiet and result.outcome != "stopped" and sys.stdout.isatty():
             show_answers(result.folder)
         sys.stdout.flush()
         stop.end_by_signal()
