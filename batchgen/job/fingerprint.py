@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
+from itertools import takewhile
 from pathlib import PurePath
 
 from batchgen.job.secrets import looks_secret
@@ -22,6 +23,9 @@ class Absent(Enum):
 
 
 ABSENT = Absent.ABSENT
+_LONGEST = 60
+_BEFORE = 15
+"""Characters of a value that are shown at most, and of those how many before the first that differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,15 @@ class Difference:
         """Such as "decoding.temperature was 0.0, is 0.7". Long values are shortened, secrets left out."""
         if looks_secret(self.key.rpartition(".")[2]):
             return f"{self.key} was another"
-        return f"{self.key} was {_shown(self.old)}, is {_shown(self.new)}"
+        old, new = _shown(self.old), _shown(self.new)
+        if max(len(old), len(new)) > _LONGEST:
+            # What long values have in common at their start tells nothing.
+            same = sum(
+                1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False))
+            )
+            start = max(0, same - _BEFORE)
+            old, new = _excerpt(old, start), _excerpt(new, start)
+        return f"{self.key} was {old}, is {new}"
 
 
 def fingerprint(settings: Mapping[str, object]) -> str:
@@ -92,7 +104,11 @@ def _text(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, Absent):
-        return value.value
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:59] + "…"
+    return value.value if isinstance(value, Absent) else json.dumps(value, ensure_ascii=False)
+
+
+def _excerpt(text: str, start: int) -> str:
+    if len(text) <= _LONGEST:
+        return text
+    shown = text[start : start + _LONGEST - 1]
+    return ("…" if start else "") + shown + ("…" if start + len(shown) < len(text) else "")

@@ -15,6 +15,7 @@ from batchgen.data.sources import Survey
 from batchgen.decoding.resolve import Resolution, end_tokens, resolve_decoding
 from batchgen.job.fingerprint import fingerprint
 from batchgen.job.load import LoadedJob
+from batchgen.job.roles import settings_of
 from batchgen.job.spec import Job
 from batchgen.models.card import tokenizer_identity
 from batchgen.models.tokenizer import load_from
@@ -94,7 +95,7 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
         decoding=resolution.decoding,
         context_length=context,
         max_input_tokens=longest,
-        row_settings=fingerprint({k: v for k, v in settings.items() if k != "input"}),
+        row_settings=fingerprint(row_settings(settings)),
         reasoning_opened=tokenizer.opens_reasoning,
         redactor=redaction.of_answers(job.redact),
     )
@@ -122,28 +123,21 @@ def _settings(
     resolution: Resolution,
     context: int,
 ) -> dict[str, Any]:
-    decoding = asdict(resolution.decoding)
-    decoding["end_token_ids"] = sorted(resolution.decoding.end_token_ids)
-    decoding["columns"] = dict(job.decoding.columns)
-    decoding["num_return_sequences"] = job.decoding.num_return_sequences
-    # Files by what they say, not by where they lie: `tokenizer.facts` holds the chat template's hash.
-    prompt = job.prompt.model_dump(exclude={"file", "chat_template"})
+    settings = settings_of(job, "generation")
+    # The values of "content" keys are places; here is what lies there. What decoding and lengths were resolved to
+    # counts, not how the job says it. `tokenizer.facts` holds the chat template's hash.
     if job.prompt.file is not None:
-        prompt["file"] = Path(job.prompt.file).read_text("utf-8")
-    settings = {
-        "input": job.input.model_dump(exclude={"path", "format"}),
-        "prompt": prompt,
-        "model": {
-            **(model.card.identity if model else {}),
-            "context_length": context,
-            **job.model.model_dump(include=_MODEL_SETTINGS),
-        },
-        "tokenizer": {**tokenizer.facts, **_other_tokenizer(job, model)},
-        "decoding": decoding,
-        "output": job.output.model_dump(include=_OUTPUT_SETTINGS),
-        "redact": redaction.settings(job.redact),
-        "run": {"seed": job.run.seed},
+        settings["prompt"]["file"] = Path(job.prompt.file).read_text("utf-8")
+    del settings["model"]["max_model_len"]
+    settings["model"] |= {**(model.card.identity if model else {}), "context_length": context}
+    settings["tokenizer"] = {**tokenizer.facts, **_other_tokenizer(job, model)}
+    settings["decoding"] = {
+        **asdict(resolution.decoding),
+        "end_token_ids": sorted(resolution.decoding.end_token_ids),
+        "columns": dict(job.decoding.columns),
+        "num_return_sequences": job.decoding.num_return_sequences,
     }
+    settings["redact"] = redaction.settings(job.redact)
     # As run.json gives them back: tuples are lists there.
     plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
     return plain
@@ -155,8 +149,11 @@ def _other_tokenizer(job: Job, model: LocalModel | None) -> dict[str, str]:
     return {"files": tokenizer_identity(model.tokenizer.folder)}
 
 
-_MODEL_SETTINGS = {"engine", "dtype", "attn_implementation"}
-_OUTPUT_SETTINGS = {"keep_columns", "store_prompt", "reasoning", "prefix"}
+def row_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the generation settings, those that decide a row's answer: neither which rows there are, nor their columns."""
+    columns = {"keep_columns", "store_prompt", "prefix"}
+    output = {key: value for key, value in settings["output"].items() if key not in columns}
+    return {**settings, "input": {}, "output": output}
 
 
 def identity_of(setup: Setup) -> Identity:

@@ -53,6 +53,14 @@ def test_differences_name_nested_keys_and_what_is_missing() -> None:
         (Difference("a", ABSENT, None), "a was not set, is null"),
         (Difference("a", "语", True), 'a was "语", is true'),
         (Difference("a", "x" * 99, 1), f'a was "{"x" * 58}…, is 1'),
+        (
+            Difference("a", "x" * 99 + "old", "x" * 99 + "new"),
+            f'a was …{"x" * 15}old", is …{"x" * 15}new"',
+        ),
+        (
+            Difference("a", "x" * 99 + "old" + "y" * 99, "x" * 99),
+            f'a was …{"x" * 15}old{"y" * 41}…, is …{"x" * 15}"',
+        ),
         (Difference("k.api_key", "old secret", "new secret"), "k.api_key was another"),
         (Difference("d.max_new_tokens", 256, 7), "d.max_new_tokens was 256, is 7"),
         (Difference("p.max_input_tokens", 9, 7), "p.max_input_tokens was 9, is 7"),

@@ -1,0 +1,227 @@
+"""Which change of a job goes on, which is refused, and which rows a change leaves as they were.
+
+Every key of a job is changed once: `test_every_key_is_changed_once` fails for a new one.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchgen.errors import StateError
+from batchgen.job.fingerprint import differences
+from batchgen.job.load import load_job
+from batchgen.job.roles import ROLES
+from batchgen.runner.plan import plan
+from batchgen.runner.run import run
+from batchgen.runner.setup import set_up
+
+MakeJob = Callable[..., Path]
+BASE: dict[str, Any] = {
+    "decoding": {"temperature": 1.0, "stop": ["x"]},
+    "prompt": {"on_overflow": "truncate_left"},
+}
+"""What other keys need to have an effect."""
+
+GENERATION: dict[str, list[str]] = {
+    "input.columns.id": ["input.columns.id=id"],
+    "input.columns.prompt": ["input.columns.prompt=q", "prompt.user=null"],
+    "input.columns.messages": ["input.columns.messages=m", "prompt.user=null"],
+    "input.filter": ["input.filter=\"q != 'no'\""],
+    "input.limit": ["input.limit=2"],
+    "input.sample": ["input.sample=2"],
+    "input.on_empty_prompt": ["input.on_empty_prompt=skip"],
+    "input.csv.delimiter": ["input.csv.delimiter=';'"],
+    "input.csv.encoding": ["input.csv.encoding=latin-1"],
+    "input.csv.quote": ['input.csv.quote="\'"'],
+    "input.csv.null_values": ["input.csv.null_values=[NA]"],
+    "prompt.system": ["prompt.system=Be short."],
+    "prompt.user": ["prompt.user='{{ q }}?'"],
+    "prompt.messages": [
+        "prompt.messages=[{role: user, content: '{{ q }}'}]",
+        "prompt.user=null",
+    ],
+    "prompt.prefill": ["prompt.prefill=So"],
+    "prompt.chat_template_kwargs": ["prompt.chat_template_kwargs={thinking: false}"],
+    "prompt.max_input_tokens": ["prompt.max_input_tokens=99"],
+    "prompt.on_overflow": ["prompt.on_overflow=skip"],
+    "prompt.truncate": ["prompt.truncate=q"],
+    "model.dtype": ["model.dtype=bfloat16"],
+    "model.attn_implementation": ["model.attn_implementation=eager"],
+    "model.max_model_len": ["model.max_model_len=999"],
+    "decoding.max_new_tokens": ["decoding.max_new_tokens=9"],
+    "decoding.min_new_tokens": ["decoding.min_new_tokens=2"],
+    "decoding.temperature": ["decoding.temperature=0.5"],
+    "decoding.top_p": ["decoding.top_p=0.5"],
+    "decoding.top_k": ["decoding.top_k=5"],
+    "decoding.min_p": ["decoding.min_p=0.5"],
+    "decoding.repetition_penalty": ["decoding.repetition_penalty=1.5"],
+    "decoding.no_repeat_ngram_size": ["decoding.no_repeat_ngram_size=2"],
+    "decoding.num_beams": ["decoding.num_beams=2", "decoding.temperature=null"],
+    "decoding.length_penalty": [
+        "decoding.length_penalty=2.0",
+        "decoding.num_beams=2",
+        "decoding.temperature=null",
+    ],
+    "decoding.stop_strings": ["decoding.stop_strings=[y]"],
+    "decoding.num_return_sequences": ["decoding.num_return_sequences=2"],
+    "decoding.logprobs": ["decoding.logprobs=true"],
+    "decoding.columns": ["decoding.columns={top_k: k}"],
+    "decoding.generation_kwargs": ["decoding.generation_kwargs={typical_p: 0.9}"],
+    "output.keep_columns": ["output.keep_columns=none"],
+    "output.store_prompt": ["output.store_prompt=false"],
+    "output.reasoning": ["output.reasoning=inline"],
+    "output.prefix": ["output.prefix=bg_"],
+    "redact.entities": ["redact.entities=[email]"],
+    "redact.apply_to": ["redact.apply_to=[response]"],
+    "redact.with": ["redact.with=mask"],
+    "redact.columns": ["redact.columns=[q]"],
+    "run.seed": ["run.seed=1"],
+}
+OPERATIONAL: dict[str, list[str]] = {
+    "name": ["name=another"],
+    "description": ["description=for people"],
+    "model.device": ["model.device=cpu"],
+    "model.trust_remote_code": ["model.trust_remote_code=true"],
+    "batching.max_rows": ["batching.max_rows=1"],
+    "batching.max_tokens": ["batching.max_tokens=9999"],
+    "batching.sort": ["batching.sort=none"],
+    "batching.part_rows": ["batching.part_rows=7"],
+    "batching.memory_fraction": ["batching.memory_fraction=0.5"],
+    "output.layout": ["output.layout=parts"],
+    "output.compression": ["output.compression=snappy"],
+    "output.file_mode": ["output.file_mode='0640'"],
+    "run.max_errors": ["run.max_errors=3"],
+}
+RESOLVED = {"model.max_model_len": "model.context_length"}
+"""Keys that a refusal names by what they were resolved to."""
+ELSEWHERE = {
+    "version": "there is only one",
+    "model.engine": "echo is the only one without a model",
+    "output.path": "names another run",
+    "decoding.preset": "without a model there is nothing to take: test_a_preset_counts_by_what_it_leads_to",
+}
+OF_THE_ROWS = {"output.keep_columns", "output.store_prompt", "output.prefix"}
+"""Keys that decide columns, and leave every row's answer as it is."""
+ROWS = [
+    {"id": f"r{n}", "q": "a" * n, "k": n, "m": [{"role": "user", "content": "x"}]}
+    for n in range(1, 6)
+]
+
+
+def after(looks: int) -> Callable[[], bool]:
+    """A request to stop after a number of looks."""
+    left = iter(range(looks))
+    return lambda: next(left, None) is None
+
+
+@pytest.fixture
+def job(make_job: MakeJob) -> Path:
+    return make_job(ROWS, batching={"part_rows": 2}, **BASE)
+
+
+def test_every_key_is_changed_once() -> None:
+    """A key that is new in roles.py fails here: add a change of it to one of the tables."""
+    for role, table in (("generation", GENERATION), ("operational", OPERATIONAL)):
+        named = {key for key, value in ROLES.items() if value == role}
+        assert named - table.keys() - ELSEWHERE.keys() == set()
+        assert table.keys() - named == set()
+
+
+@pytest.mark.parametrize("key", GENERATION)
+def test_what_decides_answers_is_refused_and_named(job: Path, key: str) -> None:
+    run(load_job(job), stop=after(3))
+    with pytest.raises(StateError, match="made by another job") as caught:
+        run(load_job(job, sets=GENERATION[key]))
+    named = RESOLVED.get(key, key)
+    assert any(f"{named}{after}" in caught.value.message for after in (" was ", "."))
+
+
+@pytest.mark.parametrize("key", OPERATIONAL)
+def test_what_does_not_goes_on(job: Path, key: str) -> None:
+    stopped = run(load_job(job), stop=after(3))
+    resumed = run(load_job(job, sets=OPERATIONAL[key]))
+    assert resumed.run_id == stopped.run_id
+    assert resumed.counts.rows == len(ROWS)
+    assert plan(load_job(job, sets=OPERATIONAL[key])).output.refusal == ""
+
+
+@pytest.mark.parametrize("key", GENERATION)
+def test_a_row_s_fingerprint_knows_neither_selection_nor_columns(job: Path, key: str) -> None:
+    sets = GENERATION[key]
+    before, now = (
+        set_up(load_job(job, sets=s), lambda _: None).asking.row_settings for s in ([], sets)
+    )
+    prompt_moved = "prompt.user=null" in sets
+    same = (key.startswith("input.") and not prompt_moved) or key in OF_THE_ROWS
+    assert (before == now) is same
+
+
+def test_a_preset_counts_by_what_it_leads_to(
+    job: Path, write_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The model's own temperature, and the same one asked for by number."""
+    own = {"do_sample": True, "temperature": 0.7}
+    write_model(tmp_path / "tiny", {"generation_config.json": own})
+    model = [
+        "model={engine: echo, path: ./tiny}",
+        "decoding.temperature=null",
+        "decoding.max_new_tokens=9",
+    ]
+    asked = [
+        set_up(load_job(job, sets=[*model, one]), lambda _: None).settings
+        for one in ("decoding.preset=model", "decoding.temperature=0.7", "decoding.preset=greedy")
+    ]
+    assert differences(asked[0], asked[1]) == []
+    assert [d.key for d in differences(asked[0], asked[2])] == ["decoding.temperature"]
+
+
+def test_where_the_model_and_templates_lie_does_not_matter(
+    make_job: MakeJob, write_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    write_model(tmp_path / "tiny")
+    write_model(tmp_path / "copy")
+    (tmp_path / "ask.jinja").write_text("{{ q }}")
+    (tmp_path / "same.jinja").write_text("{{ q }}")
+    job = make_job(
+        ROWS,
+        prompt={"user": None, "file": "ask.jinja"},
+        model={"engine": "echo", "path": "./tiny"},
+        decoding={"max_new_tokens": 9},
+    )
+    there = ["model.path=./copy", "prompt.file=same.jinja"]
+    before, now = (set_up(load_job(job, sets=s), lambda _: None).settings for s in ([], there))
+    assert differences(before, now) == []
+    (tmp_path / "same.jinja").write_text("{{ q }}!")
+    (tmp_path / "copy" / "chat_template.jinja").write_text("{{ messages }}")
+    other = set_up(load_job(job, sets=there), lambda _: None).settings
+    assert [d.key for d in differences(before, other)] == [
+        "model.tokenizer_sha256",
+        "prompt.file",
+        "tokenizer.chat_template_sha256",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("section", "named"),
+    [
+        ("prompt={chat_template_kwargs: {api_key: %s}}", "api_key was another"),
+        ("redact={with: hash, secret: %s}", "redact.secret_id was "),
+    ],
+)
+def test_secrets_are_not_in_a_refusal(job: Path, section: str, named: str) -> None:
+    first, second = "canary-0123456789", "canary-9876543210"
+    stopped = run(load_job(job, sets=[section % first]), stop=after(1))
+    with pytest.raises(StateError, match=named) as caught:
+        run(load_job(job, sets=[section % second]))
+    assert "canary" not in str(caught.value)
+    if "redact" in section:
+        assert "canary" not in stopped.folder.run.read_text()
+
+
+def test_run_json_holds_what_the_fingerprint_is_made_of(job: Path) -> None:
+    result = run(load_job(job), stop=after(3))
+    held = json.loads(result.folder.run.read_text())
+    assert held["settings"] == set_up(load_job(job), lambda _: None).settings
