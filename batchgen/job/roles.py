@@ -62,7 +62,7 @@ def keys(section: type[BaseModel] = Job, outer: str = "") -> Iterator[str]:
             yield here
 
 
-def settings_of(job: Job, role: Role) -> dict[str, dict[str, Any]]:
+def settings_of(job: Job, role: Role) -> dict[str, Any]:
     """The settings of one role, as nested plain values: section, key, value."""
     return _of(job, role, "")
 
