@@ -1,6 +1,5 @@
 """`python -m batchgen` and the `batchgen` command: run it, and turn failures into words and exit codes."""
 
-import json
 import os
 import resource
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from batchgen.cli import cli
+from batchgen.cli.text import json_line, printable
 from batchgen.errors import BatchgenError, ExitCode
 
 FULL_TRACEBACK = "BATCHGEN_TRACEBACK"
@@ -64,14 +64,14 @@ def _trace(error: BaseException) -> str:
 
 
 def _failed(text: str, code: int, arguments: Sequence[str]) -> int:
-    click.echo(f"Error: {text}", err=True)
+    click.echo(printable(f"Error: {text}"), err=True)
     return _as_json(text, code, arguments)
 
 
 def _as_json(text: str, code: int, arguments: Sequence[str]) -> int:
     if "--json" in arguments:
         answer = {"ok": False, "exit_code": int(code), "error": text}
-        click.echo(json.dumps(answer, ensure_ascii=False))
+        click.echo(json_line(answer))
     return int(code)
 
 

@@ -1,12 +1,12 @@
 """`batchgen status` and `batchgen show`: looking at a run without running anything."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from batchgen.cli.options import json_option
+from batchgen.cli.text import json_line
 
 RUN = click.Path(path_type=Path)
 
@@ -32,12 +32,12 @@ def status(run_folder: Path, as_json: bool) -> None:
             "counts": asdict(found.counts),
             "failed": [asdict(f) for f in found.failed],
         }
-        click.echo(json.dumps(content, ensure_ascii=False))
+        click.echo(json_line(content))
         return
     counts = found.counts
     share = counts.rows / found.expected_rows if found.expected_rows else 1.0
     click.echo(
-        f"{found.job}  {found.state} · {counts.rows:,} of {plural(found.expected_rows, 'row')} "
+        f"{printable(found.job)}  {found.state} · {counts.rows:,} of {plural(found.expected_rows, 'row')} "
         f"({share:.0%}) · {counts.failed:,} failed · {counts.skipped:,} skipped · "
         f"{counts.output_tokens:,} new tokens"
     )
@@ -73,9 +73,7 @@ def show(run_folder: Path, *, row_id: str | None, most: int, failed: bool, as_js
             hint="Ids are the input's id column, or row numbers from 0.",
         )
     if as_json:
-        click.echo(
-            json.dumps({"ok": True, "answers": [asdict(a) for a in found]}, ensure_ascii=False)
-        )
+        click.echo(json_line({"ok": True, "answers": [asdict(a) for a in found]}))
         return
     for answer in found:
         show_answer(answer, 10_000)

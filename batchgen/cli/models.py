@@ -1,6 +1,5 @@
 """`batchgen models`: which models are here, fetching one ahead of time, a look at one, and pinning a job's."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import click
 
 from batchgen.cli.options import json_option, setting_options, terminal
+from batchgen.cli.text import json_line
 
 
 @click.group()
@@ -112,4 +112,4 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print(content: dict[str, Any]) -> None:
-    click.echo(json.dumps(content, ensure_ascii=False))
+    click.echo(json_line(content))

@@ -1,12 +1,12 @@
 """`batchgen plan`: what a run would do, on one screen."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from batchgen.cli.options import JobOptions, job_options, json_option, terminal
+from batchgen.cli.text import json_line
 
 
 @click.command()
@@ -33,7 +33,7 @@ def plan(prompts: int, as_json: bool, **options: Any) -> None:  # noqa: ANN401  
         terminal=terminal(),
     )
     if as_json:
-        click.echo(json.dumps(summary(made), ensure_ascii=False))
+        click.echo(json_line(summary(made)))
         return
     for line in _with_prompts(lines(made), made):
         click.echo(line)
@@ -42,7 +42,7 @@ def plan(prompts: int, as_json: bool, **options: Any) -> None:  # noqa: ANN401  
 def _with_prompts(lines: list[str], made: Any) -> Iterator[str]:  # noqa: ANN401  # Plan is imported late
     from batchgen.cli.text import printable
 
-    yield from lines
+    yield from map(printable, lines)
     for number, prompt in enumerate(made.prompts, start=1):
         head = f"prompt {number} of {len(made.prompts)} · id {printable(prompt.id)} · {prompt.tokens:,} tokens "
         yield ""

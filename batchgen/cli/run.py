@@ -1,6 +1,5 @@
 """`batchgen run`."""
 
-import json
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -9,6 +8,7 @@ from typing import Any
 import click
 
 from batchgen.cli.options import JobOptions, job_options, json_option, terminal
+from batchgen.cli.text import json_line
 
 
 @click.command()
@@ -55,7 +55,7 @@ def run(
         if not quiet or result.exit_code != 0:
             tell(result)
         if as_json:
-            click.echo(json.dumps(summary(result), ensure_ascii=False))
+            click.echo(json_line(summary(result)))
         elif not quiet and result.outcome != "stopped" and sys.stdout.isatty():
             show_answers(result.folder)
         sys.stdout.flush()

@@ -1,5 +1,6 @@
 """Text for a terminal: what models and rows say must not move cursors, set titles or turn reading order around."""
 
+import json
 import unicodedata
 
 _KEPT = {"\n", "\t"}
@@ -11,6 +12,14 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if _harmless(c) else _spelled(c) for c in text)
+
+
+def json_line(content: object) -> str:
+    """One object as one line of JSON, in which nothing takes a terminal over either."""
+    text = json.dumps(content, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(c if _harmless(c) or ord(c) > 0xFFFF else f"\\u{ord(c):04x}" for c in text)
 
 
 def _harmless(character: str) -> bool:

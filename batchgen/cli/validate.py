@@ -1,12 +1,12 @@
 """`batchgen validate`: is this job file right? Under a second, nothing loaded."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from batchgen.cli.options import JobOptions, job_options, json_option
+from batchgen.cli.text import json_line
 
 
 @click.command()
@@ -30,7 +30,7 @@ def validate(show: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401
         click.echo(loaded.dump())
     if as_json:
         content = {"ok": True, "exit_code": 0, "job": loaded.job.name, "file": str(loaded.file)}
-        click.echo(json.dumps(content, ensure_ascii=False))
+        click.echo(json_line(content))
         return
     click.echo(f"ok  {_short(loaded.file)}  {loaded.job.name}: {reading.source.describe()}")
 

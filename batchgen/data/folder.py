@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.data.durable import disk_errors, sync_folder, write_durably
-from batchgen.errors import StateError
+from batchgen.errors import ResourceError, StateError
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +78,15 @@ class RunFolder:
         """
         with disk_errors("cannot create the output folder", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            self.private.mkdir(mode=0o700, exist_ok=True)
-            self.parts.mkdir(mode=0o700, exist_ok=True)
-            self.scratch.mkdir(mode=0o700, exist_ok=True)
+            for folder in (self.private, self.parts, self.scratch):
+                folder.mkdir(mode=0o700, exist_ok=True)
+                _make_private(folder)
 
     def clear_scratch(self) -> None:
         """Remove what an interrupted run left half done. Only under the lock."""
         with disk_errors("cannot empty", self.scratch):
             for entry in self.scratch.iterdir():
-                if entry.is_dir():
+                if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
                 else:
                     entry.unlink()
@@ -134,6 +134,16 @@ class RunFolder:
             sync_folder(self.path)
         self.create()
         return aside
+
+
+def _make_private(folder: Path) -> None:
+    """Close a folder to others, who may have made it before us to have us write, or delete, somewhere else."""
+    if folder.is_symlink():
+        raise ResourceError(
+            f"{folder} is a link; the state of a run lies in its own folder",
+            hint="Remove the link, or write elsewhere with --output FOLDER.",
+        )
+    folder.chmod(0o700)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -87,3 +87,40 @@ def test_what_an_interrupted_run_left_half_done_goes(folder: RunFolder) -> None:
     (folder.scratch / "y.tmp" / "part-00000.parquet").write_text("half")
     folder.clear_scratch()
     assert list(folder.scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [".batchgen", ".batchgen/parts", ".batchgen/tmp"])
+def test_a_link_in_the_place_of_a_private_folder_is_refused(name: str, tmp_path: Path) -> None:
+    """Whoever put it there would have us empty the folder that it leads to."""
+    target = tmp_path / "precious"
+    target.mkdir()
+    (target / "kept").write_text("kept")
+    link = tmp_path / "out" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(target)
+    with pytest.raises(ResourceError, match="is a link"):
+        RunFolder(tmp_path / "out").create()
+    assert [p.name for p in target.iterdir()] == ["kept"]
+
+
+def test_links_among_leftovers_are_removed_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.mkdir()
+    (target / "kept").write_text("kept")
+    folder = RunFolder(tmp_path / "out")
+    folder.create()
+    (folder.scratch / "a").symlink_to(target)
+    (folder.scratch / "b").symlink_to(target / "kept")
+    folder.clear_scratch()
+    assert list(folder.scratch.iterdir()) == []
+    assert (target / "kept").read_text() == "kept"
+
+
+def test_private_folders_are_closed_even_if_somebody_else_left_them_open(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "out")
+    (tmp_path / "out/.batchgen/tmp").mkdir(parents=True)
+    folder.private.chmod(0o777)
+    folder.scratch.chmod(0o777)
+    folder.create()
+    for one in (folder.private, folder.parts, folder.scratch):
+        assert stat.S_IMODE(one.stat().st_mode) == 0o700

@@ -1,6 +1,7 @@
 """A run from job file to Parquet: order, failures, stopping anywhere and going on, and what is refused."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -291,3 +292,30 @@ def test_job_yaml_in_the_folder_runs_again(make_job: MakeJob, tmp_path: Path) ->
     again = run(load_job(first.folder.job, sets=[f"output.path={tmp_path / 'again'}"]))
     assert again.frame().drop(OF_THE_RUN).equals(first.frame().drop(OF_THE_RUN))
     assert first.folder.job.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_link_in_the_place_of_the_answers_is_replaced_not_followed(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    loaded = load_job(make_job(rows(30), batching={"part_rows": 8}))
+    stopped = run(loaded, stop=After(20))
+    stopped.folder.responses.symlink_to(victim)
+    assert run(loaded).outcome == "done"
+    assert victim.read_text() == "untouched"
+    assert not stopped.folder.responses.is_symlink()
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_nobody_else_can_read_anything_whatever_the_umask(mask: int, make_job: MakeJob) -> None:
+    before = os.umask(mask)
+    try:
+        stopped = run(load_job(make_job(rows(30), batching={"part_rows": 8})), stop=After(20))
+        assert stopped.folder.private.stat().st_mode & 0o777 == 0o700
+        done = run(load_job(make_job(rows(30), batching={"part_rows": 8})))
+    finally:
+        os.umask(before)
+    for path in (done.folder.responses, done.folder.manifest, done.folder.job):
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert done.folder.private.stat().st_mode & 0o777 == 0o700

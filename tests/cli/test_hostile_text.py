@@ -1,0 +1,92 @@
+"""No text of a row, a column or a file takes the terminal over, wherever it is shown."""
+
+import json
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batchgen.__main__ import call
+from batchgen.job.load import load_job
+from batchgen.runner.run import run
+
+MakeJob = Callable[..., Path]
+
+TITLE, CLEAR, COLOUR, TURNED, MARK = "\x1b]0;mine\x07", "\x1b[2J", "\x9b31m", "\u202e", "\u2066"
+CLIPBOARD = "\x1b]52;c;bWluZQ==\x07"
+HOSTILE = f"a{TITLE}b{CLEAR}c{COLOUR}d{TURNED}e{MARK}f{CLIPBOARD}g\x00h\x7fi\rj\x08k"
+ID = f"row{CLEAR}{TURNED}"
+COLUMN = f"col{TITLE}{TURNED}"
+
+
+def takes_over(text: str) -> list[str]:
+    """Control characters but for new lines and tabs, and characters that turn the reading order around."""
+    return [f"U+{ord(c):04X}" for c in text if _is_control(c) or _turns(c)]
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc" and character not in "\n\t"
+
+
+def _turns(character: str) -> bool:
+    names = ("RLO", "LRO", "RLE", "LRE", "PDF", "LRI", "RLI", "FSI", "PDI")
+    return unicodedata.bidirectional(character) in names
+
+
+@pytest.fixture
+def job(make_job: MakeJob) -> Path:
+    """A job whose rows, ids and columns are hostile; the first is answered, the second fails."""
+    rows = [
+        {"id": ID, "q": HOSTILE, COLUMN: HOSTILE},
+        {"id": f"{ID}2", "q": "", COLUMN: HOSTILE},
+    ]
+    return make_job(rows, prompt={"system": "Echo this."}, run={"max_errors": 1}, redact={})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["plan", "JOB"],
+        ["plan", "JOB", "--json"],
+        ["validate", "JOB"],
+        ["validate", "JOB", "--json"],
+        ["run", "JOB"],
+        ["run", "JOB", "--json"],
+        ["status", "OUT"],
+        ["status", "OUT", "--json"],
+        ["show", "OUT"],
+        ["show", "OUT", "--json"],
+        ["show", "OUT", "--row", f"no such {HOSTILE}".replace("\x00", "")],
+        ["run", "JOB", "--set", "input.columns.id=nope"],
+        ["run", "JOB", "--set", "output.keep_columns=[nope]"],
+        ["run", "JOB", "--set", "prompt.user={{ nope }}"],
+        ["run", "JOB", "--set", f"input.path=no such {HOSTILE}".replace("\x00", "")],
+    ],
+)
+def test_nothing_takes_the_terminal_over(
+    arguments: list[str], job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["run", str(job), "-q"]) == 0
+    names = {"JOB": str(job), "OUT": str(job.parent / "out")}
+    call([names.get(a, a) for a in arguments])
+    out, err = capsys.readouterr()
+    assert out + err
+    assert takes_over(out) == []
+    assert takes_over(err) == []
+    if "--json" in arguments and arguments[0] == "show":
+        assert json.loads(out)["answers"][0]["messages"][1]["content"] == HOSTILE
+
+
+def test_the_text_itself_is_kept_as_it_is(job: Path) -> None:
+    frame = run(load_job(job)).frame()
+    assert frame[COLUMN].to_list() == [HOSTILE, HOSTILE]
+    assert frame["id"][0] == ID
+    assert HOSTILE in frame["response"][0]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "+1", "-1", "\tx", "=cmd|'/c calc'!A0"])
+def test_text_that_looks_like_a_formula_is_kept_as_it_is(text: str, make_job: MakeJob) -> None:
+    """Parquet has no formulas; whoever exports to a spreadsheet has to mind them there."""
+    frame = run(load_job(make_job([{"q": text}]))).frame()
+    assert (frame["q"][0], frame["response"][0]) == (text, text)
