@@ -19,7 +19,7 @@ _HOMES = {
     "Job": "batchgen.job.spec",
     "LoadedJob": "batchgen.job.load",
     "Plan": "batchgen.runner.plan",
-    "RunResult": "batchgen.runner.run",
+    "RunResult": "batchgen.runner.result",
     "Row": "batchgen.records",
     "Prompt": "batchgen.records",
     "Request": "batchgen.records",

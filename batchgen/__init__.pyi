@@ -11,5 +11,5 @@ from batchgen.records import Response as Response
 from batchgen.records import Row as Row
 from batchgen.runner.plan import Plan as Plan
 from batchgen.runner.plan import plan as plan
-from batchgen.runner.run import RunResult as RunResult
+from batchgen.runner.result import RunResult as RunResult
 from batchgen.runner.run import run as run

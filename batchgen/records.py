@@ -26,6 +26,7 @@ FailureCode = Literal[
     "invalid_override",
     "nonfinite_logits",
     "out_of_memory",
+    "crash_suspect",
 ]
 
 Role = Literal["system", "user", "assistant"]

@@ -10,7 +10,7 @@ from batchgen.cli.text import plural, printable, shortened
 from batchgen.data.folder import RunFolder
 from batchgen.errors import ExitCode
 from batchgen.runner.inspect import Answer, answers
-from batchgen.runner.run import RunResult, allowed_failures
+from batchgen.runner.result import RunResult, allowed_failures
 
 SHOWN_ANSWERS = 2
 SHOWN_CHARACTERS = 600
@@ -25,7 +25,7 @@ def _lines(result: RunResult) -> list[str]:
     counts, path = result.counts, result.folder.path
     if result.outcome == "stopped":
         return [
-            f"stopped  {counts.rows:,} of {result.expected_rows:,} rows are saved in {path}",
+            f"stopped  {result.why_stopped}: {counts.rows:,} of {result.expected_rows:,} rows are saved in {path}",
             "         the same command goes on from there",
         ]
     ok = counts.rows - counts.failed - counts.skipped

@@ -1,37 +1,50 @@
 """`batchgen run`."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 import click
 
 from batchgen.cli.options import JobOptions, job_options, json_option, terminal
 from batchgen.cli.text import json_line
+from batchgen.errors import UsageError
 
 
 @click.command()
 @job_options
 @click.option("--dry-run", is_flag=True, help="Same as `batchgen plan`.")
 @click.option("--fresh", is_flag=True, help="Start over; the old run is moved aside, not deleted.")
+@click.option(
+    "--retry-errors", is_flag=True, help="Answer the rows that failed again; keep all others."
+)
+@click.option(
+    "--until",
+    metavar="HH:MM",
+    help="Stop at that time of the day, with exit code 75; the same command goes on.",
+)
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr; shows no answers.")
 @click.pass_context
-def run(
+def run(  # noqa: PLR0913  # click hands over each option by its name
     ctx: click.Context,
     /,
     *,
     dry_run: bool,
     fresh: bool,
+    retry_errors: bool,
+    until: str | None,
     as_json: bool,
     quiet: bool,
     **options: Any,  # noqa: ANN401  # the shared options, made into JobOptions
 ) -> int:
     """Run a job, or go on with it where it was stopped.
 
-    Ends with 0 when done and with 3 when more rows failed than run.max_errors allows. Ctrl-C stops cleanly; the
-    same command goes on. On a terminal the first answers are shown; never in a log.
+    Ends with 0 when done, with 3 when more rows failed than run.max_errors allows, and with 75 when --until or
+    run.max_runtime ended it. Ctrl-C stops cleanly; the same command goes on. On a terminal the first answers are
+    shown; never in a log.
     """
     if dry_run:
         from batchgen.cli.plan import plan
@@ -43,14 +56,17 @@ def run(
     from batchgen.runner.run import run as run_job
     from batchgen.runner.signals import stop_requests
 
+    deadlines = _deadlines(until)
+
     with stop_requests() as stop:
         result = run_job(
             load(JobOptions(**options)),
-            start="fresh" if fresh else "resume",
+            start=_start(fresh=fresh, retry_errors=retry_errors),
             progress=_progress(quiet),
             say=_say(quiet),
             terminal=None if quiet else terminal(),
             stop=stop,
+            deadlines=deadlines,
         )
         if not quiet or result.exit_code != 0:
             tell(result)
@@ -61,6 +77,31 @@ def run(
         sys.stdout.flush()
         stop.end_by_signal()
     return int(result.exit_code)
+
+
+def _start(*, fresh: bool, retry_errors: bool) -> Literal["resume", "retry-errors", "fresh"]:
+    if fresh and retry_errors:
+        raise UsageError(
+            "--fresh and --retry-errors do not go together",
+            hint="--fresh answers every row again, --retry-errors only those that failed.",
+        )
+    if retry_errors:
+        return "retry-errors"
+    return "fresh" if fresh else "resume"
+
+
+def _deadlines(until: str | None) -> Sequence[Any]:
+    if until is None:
+        return ()
+    from batchgen.runner.deadline import until as at
+
+    try:
+        clock = datetime.strptime(until, "%H:%M").time()  # noqa: DTZ007  # a time of the day, on local clocks
+    except ValueError as error:
+        raise UsageError(
+            f"--until {until}: expected a time of the day", hint="Write HH:MM, such as 06:00."
+        ) from error
+    return [at(clock, datetime.now().astimezone())]
 
 
 def _progress(quiet: bool) -> Callable[[str, int, int], AbstractContextManager[Any]]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from batchgen.data.failpoints import fail_point
 from batchgen.errors import ResourceError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -32,13 +33,22 @@ def disk_errors(doing: str, place: Path) -> Iterator[None]:
 def _translated(error: OSError, doing: str, place: Path) -> ResourceError:
     why = error.strerror or str(error)
     if error.errno in _NO_ROOM:
-        hint = (
-            "Free some space or raise the quota; the same command then goes on from what is saved."
-        )
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return out_of_room(doing, place, why)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         hint = "Choose a folder that you may write to: --output FOLDER, or output.path in the job."
-    else:
-        hint = "Check the disk; the same command then goes on from what is saved."
+        return ResourceError(f"{doing} {place}: {why}", hint=hint)
+    return refused(doing, place, why)
+
+
+def out_of_room(doing: str, place: Path, why: str = "no space left") -> ResourceError:
+    """The error for a disk, or a quota, that is full."""
+    hint = "Free some space or raise the quota; the same command then goes on from what is saved."
+    return ResourceError(f"{doing} {place}: {why}", hint=hint)
+
+
+def refused(doing: str, place: Path, why: str) -> ResourceError:
+    """The error for a disk that does not do as it is told."""
+    hint = "Check the disk; the same command then goes on from what is saved."
     return ResourceError(f"{doing} {place}: {why}", hint=hint)
 
 
@@ -65,8 +75,10 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_durably(target: Path, content: bytes, *, scratch: Path, mode: int = 0o600) -> None:
-    """Write `target` in one step. `scratch` is a folder on the same filesystem.
+def write_durably(
+    target: Path, content: bytes, *, scratch: Path, stage: str = "", mode: int = 0o600
+) -> None:
+    """Write `target` in one step. `scratch` is a folder on the same filesystem; `stage` names fail points, if any.
 
     Raises:
         OSError: as the operating system says; the old file is then untouched.
@@ -75,18 +87,23 @@ def write_durably(target: Path, content: bytes, *, scratch: Path, mode: int = 0o
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            file.write(content[: len(content) // 2])
+            file.flush()
+            fail_point(f"{stage}.half")
+            file.write(content[len(content) // 2 :])
             file.flush()
             os.fsync(file.fileno())
-        replace_durably(temporary, target, mode=mode)
+        replace_durably(temporary, target, stage=stage, mode=mode)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def replace_durably(temporary: Path, target: Path, *, mode: int) -> None:
+def replace_durably(temporary: Path, target: Path, *, stage: str, mode: int) -> None:
     """Rename a finished, synced temporary file over `target`."""
     temporary.chmod(mode)
+    fail_point(f"{stage}.before_rename")
     temporary.replace(target)
+    fail_point(f"{stage}.after_rename")
     sync_folder(target.parent)
 
 
@@ -97,6 +114,7 @@ def commit_new(temporary: Path, target: Path) -> None:
         FileExistsError: something has that name already; it is left as it is.
         OSError: as the operating system says.
     """
+    fail_point("part.before_link")
     try:
         os.link(temporary, target)
     except OSError as error:
@@ -107,7 +125,9 @@ def commit_new(temporary: Path, target: Path) -> None:
         if target.exists():
             raise FileExistsError(errno.EEXIST, "file exists", str(target)) from error
         temporary.rename(target)
+    fail_point("part.after_link")
     sync_folder(target.parent)
+    fail_point("part.after_folder_sync")
     temporary.unlink(missing_ok=True)
 
 

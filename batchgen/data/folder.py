@@ -4,19 +4,24 @@
       responses.parquet  or  responses/part-00000.parquet …
       manifest.json          written last: it marks the run complete
       job.yaml               the job as resolved
-      .batchgen/             private, 0700: lock, run.json, parts/, tmp/
+      .batchgen/             private, 0700: lock, run.json, journal.sqlite3, parts/, tmp/
 
-Knows nothing of Parquet, engines or jobs.
+Each JSON file holds a hash of itself, so that a flipped bit is found. Knows nothing of Parquet, engines or jobs.
 """
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from batchgen.data.durable import disk_errors, sync_folder, write_durably
 from batchgen.errors import ResourceError, StateError
+from batchgen.job.fingerprint import fingerprint
+
+CHECK = "check"
+"""Key of a JSON file's hash of all its other keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +61,24 @@ class RunFolder:
         return self.private / "run.json"
 
     @property
+    def retry(self) -> Path:
+        """Its presence means that failed rows of a complete run are being answered again."""
+        return self.private / "retry.json"
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.manifest.exists() and not self.retry.exists()
+
+    @property
     def lock(self) -> Path:
         """Held for the life of a run."""
         return self.private / "lock"
+
+    @property
+    def journal(self) -> Path:
+        """Answers of parts that are not sealed yet."""
+        return self.private / "journal.sqlite3"
 
     @property
     def parts(self) -> Path:
@@ -69,6 +89,11 @@ class RunFolder:
     def scratch(self) -> Path:
         """Files in the making; emptied at every start."""
         return self.private / "tmp"
+
+    def holds_answers(self) -> bool:
+        """Whether any answers are here, published or not."""
+        published = (self.manifest, self.responses, self.response_parts, self.journal)
+        return any(path.exists() for path in published) or any(self.parts.iterdir())
 
     def create(self) -> None:
         """Make the folders that a run needs.
@@ -91,23 +116,26 @@ class RunFolder:
                 else:
                     entry.unlink()
 
-    def write_json(self, target: Path, content: object, *, mode: int = 0o600) -> None:
-        """Write a JSON file in one step.
+    def write_json(
+        self, target: Path, content: Mapping[str, object], *, stage: str, mode: int = 0o600
+    ) -> None:
+        """Write a JSON file in one step, together with a hash of what it says.
 
         Raises:
             ResourceError: the disk refused.
         """
-        text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-        self.write_text(target, text, mode=mode)
+        whole = {**content, CHECK: fingerprint(content)}
+        text = json.dumps(whole, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        self.write_text(target, text, stage=stage, mode=mode)
 
-    def write_text(self, target: Path, text: str, *, mode: int = 0o600) -> None:
-        """Write a text file in one step.
+    def write_text(self, target: Path, text: str, *, stage: str, mode: int = 0o600) -> None:
+        """Write a text file in one step; `stage` names the fail points.
 
         Raises:
             ResourceError: the disk refused.
         """
         with disk_errors("cannot write", target):
-            write_durably(target, text.encode(), scratch=self.scratch, mode=mode)
+            write_durably(target, text.encode(), scratch=self.scratch, stage=stage, mode=mode)
 
     def set_aside(self) -> Path | None:
         """Move what the folder holds to a sibling `NAME.old-1`, `.old-2` …; None if there was nothing.
@@ -119,7 +147,7 @@ class RunFolder:
         """
         held = [p for p in self.path.iterdir() if p != self.private]
         private = [p for p in self.private.iterdir() if p != self.lock]
-        if not held and not self.run.exists():
+        if not held and not self.run.exists() and not self.holds_answers():
             return None
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
@@ -155,13 +183,16 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (ValueError, OSError) as error:
-        raise StateError(
-            f"{path} is damaged: {type(error).__name__}",
-            hint="Start over with --fresh: the old run is moved aside, not deleted.",
-        ) from error
+        raise _damaged(path, type(error).__name__) from error
     if not isinstance(content, dict):
-        raise StateError(
-            f"{path} is damaged: expected an object, found {type(content).__name__}",
-            hint="Start over with --fresh: the old run is moved aside, not deleted.",
-        )
+        raise _damaged(path, f"expected an object, found {type(content).__name__}")
+    if content.pop(CHECK, None) != fingerprint(content):
+        raise _damaged(path, "its content does not match the hash in it")
     return content
+
+
+def _damaged(path: Path, found: str) -> StateError:
+    return StateError(
+        f"{path} is damaged: {found}",
+        hint="Start over with --fresh: the old run is moved aside, not deleted.",
+    )

@@ -11,7 +11,7 @@ still to be done.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,9 +26,11 @@ from batchgen.data.durable import (
     sync_file,
     temporary_name,
 )
+from batchgen.data.failpoints import fail_point
 from batchgen.data.folder import RunFolder, read_json
 from batchgen.data.schema import REDACTED_KEY
 from batchgen.errors import StateError
+from batchgen.records import Response
 
 METADATA_KEY = "batchgen"
 """Parquet metadata key under which JSON says where the answers came from."""
@@ -99,6 +101,23 @@ def count(table: pa.Table, prefix: str) -> Counts:
     )
 
 
+def tally(responses: Iterable[Response]) -> Counts:
+    """Sum up answers that are in no part yet."""
+    return sum((_of_one(response) for response in responses), Counts())
+
+
+def _of_one(response: Response) -> Counts:
+    return Counts(
+        rows=1,
+        failed=int(response.finish_reason == "error"),
+        skipped=int(response.finish_reason == "skipped"),
+        cut_by_length=int(response.finish_reason == "length"),
+        input_tokens=response.input_tokens or 0,
+        output_tokens=response.output_tokens or 0,
+        redacted=response.redacted,
+    )
+
+
 class PartStore:
     """The sealed parts of one run."""
 
@@ -112,19 +131,37 @@ class PartStore:
 
         Raises:
             ResourceError: the disk refused; nothing of the part is left.
-            StateError: what was written reads back differently.
+            StateError: what was written reads back differently, or somebody else has sealed this part.
         """
         target = self._path(number)
         temporary = temporary_name(self._folder.scratch)
         with disk_errors("cannot save a part of the answers to", target):
             try:
-                pq.write_table(table, temporary, **self._options)
+                with pq.ParquetWriter(temporary, table.schema, **self._options) as writer:
+                    writer.write_table(table)
+                    fail_point("part.half")
+                fail_point("part.before_sync")
                 sync_file(temporary)
                 _check_rows(temporary, table.num_rows)
                 commit_new(temporary, target)
+            except FileExistsError as error:
+                raise StateError(
+                    f"{target} was sealed by another process",
+                    hint="Two runs wrote to this folder. Let one go on: run again.",
+                ) from error
             finally:
                 temporary.unlink(missing_ok=True)
         return self._record(number, count(table, self._prefix))
+
+    def discard(self, part: SealedPart) -> None:
+        """Delete a part: its rows are open again.
+
+        Raises:
+            ResourceError: the disk refused.
+        """
+        with disk_errors("cannot delete", part.path):
+            part.path.unlink()
+            part.path.with_suffix(".json").unlink(missing_ok=True)
 
     def sealed(self) -> dict[int, SealedPart]:
         """The parts that count, by number; each is checked against its sha256.
@@ -142,7 +179,9 @@ class PartStore:
         path = self._path(number)
         part = SealedPart(number, path, sha256(path), counts)
         self._folder.write_json(
-            path.with_suffix(".json"), {"sha256": part.sha256, "counts": asdict(counts)}
+            path.with_suffix(".json"),
+            {"sha256": part.sha256, "counts": asdict(counts)},
+            stage="record",
         )
         return part
 
@@ -155,6 +194,19 @@ class PartStore:
         if sha256(path) != known["sha256"]:
             raise damaged(path, "its sha256 is not the one recorded when it was sealed")
         return SealedPart(number, path, known["sha256"], Counts(**known["counts"]))
+
+
+def clear_parts(folder: RunFolder) -> None:
+    """Delete everything that is sealed: it has been published.
+
+    Raises:
+        ResourceError: the disk refused.
+    """
+    with disk_errors("cannot empty", folder.parts):
+        fail_point("clean.before")
+        for path in sorted(folder.parts.iterdir()):
+            path.unlink()
+            fail_point("clean.half")
 
 
 def read_part(path: Path) -> pa.Table:

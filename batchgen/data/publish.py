@@ -19,8 +19,10 @@ from batchgen.data.durable import (
     sync_folder,
     temporary_name,
 )
+from batchgen.data.failpoints import fail_point
 from batchgen.data.folder import RunFolder
 from batchgen.data.parts import SealedPart, file_metadata, parquet_options, stream_parts
+from batchgen.errors import StateError
 from batchgen.job.spec import Output
 
 ROW_GROUP_BYTES = 16 << 20
@@ -66,10 +68,26 @@ def publish(
     with disk_errors("cannot write", folder.responses):
         try:
             rows = _write(temporary, stream_parts(parts), schema, output.compression)
-            replace_durably(temporary, folder.responses, mode=mode)
+            replace_durably(temporary, folder.responses, stage="publish", mode=mode)
         finally:
             temporary.unlink(missing_ok=True)
         return [_described(folder, folder.responses, rows)]
+
+
+def check_published(folder: RunFolder, files: Iterable[PublishedFile]) -> None:
+    """Make sure that published files are what the manifest says.
+
+    Raises:
+        StateError: one is missing, damaged or was changed.
+    """
+    for file in files:
+        path = folder.path / file.name
+        if not path.exists() or path.stat().st_size != file.bytes or sha256(path) != file.sha256:
+            found = "was changed or damaged" if path.exists() else "is missing"
+            raise StateError(
+                f"{path} {found} after it was published: it is not the file in manifest.json",
+                hint="Start over with --fresh: what is there is moved aside, not deleted.",
+            )
 
 
 def _publish_parts(
@@ -81,13 +99,20 @@ def _publish_parts(
     with disk_errors("cannot write", folder.response_parts):
         staging.mkdir()
         for number, table in enumerate(stream_parts(parts)):
-            path = staging / f"part-{number:05d}.parquet"
+            path = staging / f"part-{number:05d}.tmp"
             rows.append(_write(path, [table], schema, output.compression))
             path.chmod(mode)
+            path.rename(path.with_suffix(".parquet"))
         sync_folder(staging)
         # A folder is readable to those who may read its files.
         staging.chmod(mode | (mode & 0o444) >> 2 | 0o700)
+        fail_point("publish.before_rename")
+        if (
+            folder.response_parts.exists()
+        ):  # an earlier publication: a folder cannot be renamed over another
+            folder.response_parts.rename(temporary_name(folder.scratch))
         staging.replace(folder.response_parts)
+        fail_point("publish.after_rename")
         sync_folder(folder.path)
     written = sorted(folder.response_parts.iterdir())
     return [_described(folder, path, n) for path, n in zip(written, rows, strict=True)]
@@ -100,6 +125,8 @@ def _write(path: Path, tables: Iterable[pa.Table], schema: pa.Schema, compressio
             table = group.cast(schema)
             writer.write_table(table, row_group_size=max(1, table.num_rows))
             rows += table.num_rows
+            fail_point("publish.half")
+    fail_point("publish.before_sync")
     sync_file(path)
     return rows
 

@@ -7,13 +7,14 @@ Knows nothing of files.
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from batchgen.job.spec import Input, Output
-from batchgen.records import Response
+from batchgen.records import Failure, Message, Response
 
 REDACTED_KEY = b"batchgen.redacted"
 """Key of a part's metadata under which JSON says how much personal data was taken out of it, by kind."""
@@ -79,6 +80,26 @@ class Layout:
         counts = sum((Counter(r.redacted) for r in responses), Counter(redacted))
         schema = self.schema(rows.schema).with_metadata({REDACTED_KEY: json.dumps(counts)})
         return pa.Table.from_arrays(columns, schema=schema)
+
+    def responses(self, table: pa.Table, first: int, samples: int) -> Iterator[Response]:
+        """The answers in a table that `table` made, or a part of it.
+
+        Args:
+            table: whole rows, each with all its samples.
+            first: index of its first row.
+            samples: answers per row.
+        """
+        names = [name for name in ANSWER_COLUMNS if name != "run_id"]
+        columns = table.select([self.prefix + name for name in names]).rename_columns(names)
+        for position, values in enumerate(columns.to_pylist()):
+            yield _response(first + position // samples, values)
+
+
+def _response(index: int, values: dict[str, Any]) -> Response:
+    code, message = values.pop("error_code"), values.pop("error")
+    messages = tuple(Message(m["role"], m["content"]) for m in values.pop("messages") or ())
+    failure = Failure(code, message, values["finish_reason"]) if code is not None else None
+    return Response(index=index, messages=messages, failure=failure, **values)
 
 
 def _answers(responses: Sequence[Response], run_id: str) -> dict[str, pa.Array]:

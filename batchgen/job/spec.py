@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from batchgen.job.decoding import OVERRIDABLE as OVERRIDABLE
 from batchgen.job.decoding import Decoding as Decoding
+from batchgen.job.duration import PATTERN as DURATION
 from batchgen.job.redact import Redact as Redact
 from batchgen.job.section import AsTuple, Auto, FreeMapping, PositiveInt, Section, Text, Texts
 
@@ -164,6 +165,8 @@ class Run(Section):
     """Every random choice follows from this number, the row's id and the sample."""
     max_errors: Annotated[float, Field(ge=0)] = 0.01
     """Rows that may fail: below 1 a share, from 1 on a count. More, and the run ends with exit code 3."""
+    max_runtime: Annotated[str, Field(pattern=DURATION)] | None = None
+    """Longest time of one start, such as `5h30m` (d, h, m, s). Then it stops with exit code 75; the same command goes on."""
 
 
 class Job(Section):

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import polars as pl
 
 from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.parts import Counts
+from batchgen.data.parts import Counts, tally
+from batchgen.data.sqlite_journal import saved_answers
 from batchgen.errors import StateError, UsageError
 from batchgen.records import Message
 from batchgen.runner.identity import read_identity
@@ -86,7 +87,7 @@ def status(path: Path) -> Status:
     """
     folder = open_folder(path)
     prefix = _prefix(folder)
-    if folder.manifest.exists():
+    if folder.complete:
         manifest = read_json(folder.manifest)
         counts = Counts(**manifest["counts"])
         return Status(
@@ -105,6 +106,9 @@ def status(path: Path) -> Status:
         raise StateError(f"{folder.run} is missing", hint="Start over with --fresh.")
     records = [read_json(p) for p in sorted(folder.parts.glob("*.json"))]
     parts = sorted(folder.parts.glob("*.bgpart"))
+    sealed = {int(part.stem) for part in parts}
+    saved = saved_answers(folder.journal, identity.run_id)
+    waiting = [r for r in saved if r.index // identity.part_rows not in sealed]
     return Status(
         folder=folder,
         state="running" if _held(folder) else "stopped",
@@ -112,7 +116,7 @@ def status(path: Path) -> Status:
         run_id=identity.run_id,
         started_at=identity.started_at,
         expected_rows=identity.rows * identity.settings["decoding"]["num_return_sequences"],
-        counts=sum((Counts(**record["counts"]) for record in records), Counts()),
+        counts=sum((Counts(**record["counts"]) for record in records), tally(waiting)),
         failed=_failures(parts, prefix),
         facts={},
     )

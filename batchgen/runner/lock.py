@@ -1,6 +1,7 @@
 """One run at a time in an output folder: `flock`, held for the life of the run, never expired by age.
 
-The kernel lets go of it when the process ends, however it ends. What the file says is for people.
+The kernel lets go of it when the process ends, however it ends. What the file says is for people. If somebody deletes
+the file, another run can take a new one: whoever holds the old one finds out before it commits anything.
 """
 
 import errno
@@ -10,15 +11,41 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from batchgen.data.durable import disk_errors
-from batchgen.errors import LockedError, ResourceError
+from batchgen.errors import LockedError, ResourceError, StateError
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A lock that this process holds."""
+
+    path: Path
+    descriptor: int
+
+    def check(self) -> None:
+        """Make sure that the file is still there, so that nobody else can hold the folder.
+
+        Raises:
+            StateError: it was deleted or replaced.
+        """
+        mine = os.fstat(self.descriptor)
+        try:
+            there = self.path.lstat()
+        except OSError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+            raise StateError(
+                f"{self.path} was deleted while this run held it: another run may write to the folder",
+                hint="Nothing more was saved. See that no other run is at work there, then run again.",
+            )
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
+def held(path: Path) -> Iterator[Lock]:
     """Hold the lock while the block runs.
 
     Raises:
@@ -35,9 +62,10 @@ def held(path: Path) -> Iterator[None]:
             "host": socket.gethostname(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, json.dumps(owner).encode())
-        yield
+        with disk_errors("cannot write the lock", path):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, json.dumps(owner).encode())
+        yield Lock(path, descriptor)
     finally:
         os.close(descriptor)
 

@@ -182,7 +182,7 @@ def _output(setup: Setup) -> OutputState:
         return OutputState("new", 0, "")
     sealed = len(list(folder.parts.glob("*.bgpart")))
     state: Literal["complete", "to be continued"] = (
-        "complete" if folder.manifest.exists() else "to be continued"
+        "complete" if folder.complete else "to be continued"
     )
     try:
         must_match(folder, known, identity_of(setup))

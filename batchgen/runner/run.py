@@ -6,91 +6,47 @@ The way of a row is in `work.py`. Knows nothing of the command line.
 """
 
 import math
-import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-import polars as pl
-
-from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.parts import Counts, PartStore, SealedPart
-from batchgen.data.publish import publish
+from batchgen.data.failpoints import arm
+from batchgen.data.folder import RunFolder
+from batchgen.data.journal import Journal, journal_of
+from batchgen.data.parts import Counts, PartStore, SealedPart, tally
+from batchgen.data.sources import Chunk
+from batchgen.data.unchanged import Unchanged
 from batchgen.engines.base import Engine
 from batchgen.engines.open import open_engine
-from batchgen.errors import ExitCode, StateError
+from batchgen.errors import StateError
+from batchgen.job.duration import in_seconds
 from batchgen.job.load import LoadedJob
-from batchgen.runner.identity import FORMAT, Identity, must_match, read_identity
-from batchgen.runner.lock import held
+from batchgen.runner.deadline import Deadline, Stop, after
+from batchgen.runner.identity import Identity, must_match, read_identity
+from batchgen.runner.lock import Lock, held
 from batchgen.runner.progress import Progress, silent
+from batchgen.runner.publication import Publication, already_complete, clean
+from batchgen.runner.result import RunResult
+from batchgen.runner.retry import Reopening
+from batchgen.runner.room import check_room, need
 from batchgen.runner.setup import Setup, identity_of, set_up
+from batchgen.runner.suspects import answer_suspects
 from batchgen.runner.work import Way, work
 
-Start = Literal["resume", "fresh"]
-"""What becomes of a run that the output folder holds already: go on with it, or move it aside."""
+Start = Literal["resume", "retry-errors", "fresh"]
+"""What becomes of a run that the output folder holds already: go on with it; answer its failed rows again; move it aside."""
+
+OpenEngine = Callable[..., Engine]
+"""`engines.open.open_engine`, or something that takes the same arguments."""
 
 ShowProgress = Callable[[str, int, int], AbstractContextManager[Progress]]
 """Opens the progress of a run: its name, its output rows, how many of them are there already."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """How a run ended.
-
-    Attributes:
-        resumed_rows: output rows that an earlier start of this run had sealed.
-        seconds: from the first row to the last, model loading not included; 0 if nothing was left to do.
-    """
-
-    outcome: Literal["done", "already complete", "stopped"]
-    folder: RunFolder
-    run_id: str
-    counts: Counts
-    expected_rows: int
-    resumed_rows: int
-    seconds: float
-    load_seconds: float
-    max_errors: float
-    engine: Mapping[str, Any]
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """What the command ends with; a stopped run ends by its signal instead."""
-        if self.outcome == "stopped":
-            return ExitCode.RUN_AGAIN
-        if self.counts.failed > allowed_failures(self.max_errors, self.counts.rows):
-            return ExitCode.TOO_MANY_FAILED_ROWS
-        return ExitCode.DONE
-
-    def frame(self) -> pl.DataFrame:
-        """The answers.
-
-        Raises:
-            StateError: the run is not complete.
-        """
-        if self.outcome == "stopped":
-            raise StateError(f"{self.folder.path} is not complete", hint="Run the job again.")
-        return read_responses(self.folder)
-
-
-def read_responses(folder: RunFolder) -> pl.DataFrame:
-    """The published answers of a complete run."""
-    if folder.responses.exists():
-        return pl.read_parquet(folder.responses)
-    return pl.read_parquet(folder.response_parts / "*.parquet")
-
-
-def allowed_failures(max_errors: float, rows: int) -> int:
-    """How many rows may fail: `max_errors` is a share below 1, a count from 1 on."""
-    return math.floor(max_errors * rows) if max_errors < 1 else math.floor(max_errors)
-
-
-def run(
+def run(  # noqa: PLR0913  # the face of the package: every argument but the job has a default
     loaded: LoadedJob,
     *,
     start: Start = "resume",
@@ -98,6 +54,8 @@ def run(
     say: Callable[[str], None] = lambda _: None,
     terminal: TextIO | None = None,
     stop: Callable[[], bool] = lambda: False,
+    deadlines: Sequence[Deadline] = (),
+    opener: OpenEngine = open_engine,
 ) -> RunResult:
     """Run a job, or go on with it where it was stopped.
 
@@ -108,21 +66,28 @@ def run(
         say: told, in a sentence, what is being waited for.
         terminal: where bars may be drawn while a model is fetched.
         stop: asked between steps; once true, the run stops and can be gone on with later.
+        deadlines: when to stop by itself, beside `run.max_runtime`.
+        opener: opens the engine, should it not be one of batchgen's own.
 
     Raises:
         BatchgenError: something stands in the way; its exit code says what kind of thing.
     """
+    arm()
+    if (limit := loaded.job.run.max_runtime) is not None:
+        deadlines = [*deadlines, after(in_seconds(limit), f"run.max_runtime ({limit}) is over")]
     folder = RunFolder(Path(loaded.job.output.path))
     folder.create()
-    with held(folder.lock):
+    with held(folder.lock) as lock:
         folder.clear_scratch()
         if start == "fresh" and (aside := folder.set_aside()):
             say(f"the old run is now {aside}")
         setup = set_up(loaded, say, terminal)
         identity = _identity(folder, setup)
-        if folder.manifest.exists():
-            return _already_complete(folder, setup)
-        return _Runner(folder, setup, identity, progress, say, stop).go()
+        if folder.complete and start != "retry-errors":
+            return already_complete(folder, setup)
+        voice = Voice(progress, say)
+        runner = _Runner(folder, lock, setup, identity, voice, Stop(stop, deadlines), opener)
+        return runner.go(start)
 
 
 def _identity(folder: RunFolder, setup: Setup) -> Identity:
@@ -132,31 +97,23 @@ def _identity(folder: RunFolder, setup: Setup) -> Identity:
     if known is not None:
         must_match(folder, known, now)
         return known
-    if folder.manifest.exists() or folder.responses.exists() or folder.response_parts.exists():
+    if folder.holds_answers():
         raise StateError(
-            f"{folder.path} holds answers, but not the state of the run that made them",
+            f"{folder.path} holds answers, but not the state of the run that made them: {folder.run} is missing",
             hint="Write elsewhere with --output FOLDER, or start over with --fresh: they are moved aside.",
         )
-    folder.write_json(folder.run, now.content())
-    folder.write_text(folder.job, setup.loaded.dump(), mode=int(setup.job.output.file_mode, 8))
+    mode = int(setup.job.output.file_mode, 8)
+    folder.write_text(folder.job, setup.loaded.dump(), stage="job", mode=mode)
+    folder.write_json(folder.run, now.content(), stage="run")  # from here on it is a run
     return now
 
 
-def _already_complete(folder: RunFolder, setup: Setup) -> RunResult:
-    manifest = read_json(folder.manifest)
-    counts = Counts(**manifest["counts"])
-    return RunResult(
-        outcome="already complete",
-        folder=folder,
-        run_id=manifest["run_id"],
-        counts=counts,
-        expected_rows=counts.rows,
-        resumed_rows=counts.rows,
-        seconds=0.0,
-        load_seconds=0.0,
-        max_errors=setup.job.run.max_errors,
-        engine=manifest["engine"],
-    )
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How a run speaks."""
+
+    progress: ShowProgress
+    say: Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,45 +121,102 @@ class _Runner:
     """One start of a run, under the lock."""
 
     folder: RunFolder
+    lock: Lock
     setup: Setup
     identity: Identity
-    progress: ShowProgress
-    say: Callable[[str], None]
-    stop: Callable[[], bool]
+    voice: Voice
+    stop: Stop
+    opener: OpenEngine
 
-    def go(self) -> RunResult:
-        """Answer the missing parts, and publish if all are there."""
-        job = self.setup.job
-        store = PartStore(self.folder, compression=job.output.compression, prefix=job.output.prefix)
+    def go(self, start: Start) -> RunResult:
+        """Answer the missing rows, and publish if all are there."""
+        with journal_of(
+            self.folder,
+            run_id=self.identity.run_id,
+            samples=self.setup.asking.samples,
+            say=self.voice.say,
+        ) as journal:
+            if start == "retry-errors":
+                self._reopen(journal)
+            result = None if self.folder.complete else self._answer(journal)
+        if result is None:  # no row had failed
+            return already_complete(self.folder, self.setup)
+        if result.outcome == "done":
+            clean(self.folder)
+        return result
+
+    @property
+    def _store(self) -> PartStore:
+        output = self.setup.job.output
+        return PartStore(self.folder, compression=output.compression, prefix=output.prefix)
+
+    def _reopen(self, journal: Journal) -> None:
+        failed = Reopening(
+            folder=self.folder,
+            store=self._store,
+            journal=journal,
+            layout=self.setup.reading.layout,
+            identity=self.identity,
+            samples=self.setup.asking.samples,
+        ).reopen()
+        self.voice.say(f"{failed:,} answers that failed are asked for again")
+
+    def _answer(self, journal: Journal) -> RunResult:
+        job, store = self.setup.job, self._store
         sealed = store.sealed()
-        resumed = sum((part.counts for part in sealed.values()), Counts())
+        self._forget(sealed, journal)
+        resumed = self._saved(sealed, journal)
         began = time.monotonic()
         facts: Mapping[str, Any] = {}
         loaded_at = worked_at = began
         if len(sealed) < self._part_count:
+            self._check_room(self._output_rows - resumed.rows)
             engine = self._open_engine()
             loaded_at = time.monotonic()
             try:
-                sealed |= self._work(engine, store, sealed, resumed)
+                sealed |= self._work(engine, store, journal, sealed=sealed, resumed=resumed)
                 facts = dict(engine.facts())
             finally:
                 engine.close()
+            journal.flush()
             worked_at = time.monotonic()
         result = RunResult(
             outcome="done" if len(sealed) == self._part_count else "stopped",
             folder=self.folder,
             run_id=self.identity.run_id,
-            counts=sum((part.counts for part in sealed.values()), Counts()),
+            counts=self._saved(sealed, journal),
             expected_rows=self._output_rows,
             resumed_rows=resumed.rows,
             seconds=worked_at - loaded_at,
             load_seconds=loaded_at - began,
             max_errors=job.run.max_errors,
             engine=facts,
+            why_stopped="" if len(sealed) == self._part_count else self.stop.reason(),
         )
         if result.outcome == "done":
-            self._publish(sealed, result)
+            Publication(self.folder, self.lock, self.setup, self.identity).publish(sealed, result)
         return result
+
+    def _forget(self, sealed: Mapping[int, SealedPart], journal: Journal) -> None:
+        """Delete what the journal still holds of sealed parts, should the last process have died in between."""
+        size = self.identity.part_rows
+        for number in {r.index // size for r in journal.answers(0, self.identity.rows)}:
+            if number in sealed:
+                journal.forget(number * size, (number + 1) * size)
+
+    def _check_room(self, rows: int) -> None:
+        survey, asking = self.setup.survey, self.setup.asking
+        share = rows / max(1, self._output_rows)
+        needed = need(
+            rows,
+            new_tokens=asking.decoding.max_new_tokens,
+            input_bytes=int(share * sum(f.size for f in survey.files) * asking.samples),
+        )
+        check_room(self.folder.private, needed, self.voice.say)
+
+    def _saved(self, sealed: Mapping[int, SealedPart], journal: Journal) -> Counts:
+        waiting = tally(journal.answers(0, self.identity.rows))
+        return sum((part.counts for part in sealed.values()), waiting)
 
     @property
     def _part_count(self) -> int:
@@ -214,8 +228,10 @@ class _Runner:
 
     def _open_engine(self) -> Engine:
         job, model = self.setup.job, self.setup.model
-        self.say(f"loading {job.model.path}" if model else "engine echo: answers without a model")
-        return open_engine(
+        self.voice.say(
+            f"loading {job.model.path}" if model else "engine echo: answers without a model"
+        )
+        return self.opener(
             job.model,
             folder=model.resolved.folder if model else None,
             batching=job.batching,
@@ -227,74 +243,39 @@ class _Runner:
         self,
         engine: Engine,
         store: PartStore,
+        journal: Journal,
+        *,
         sealed: Mapping[int, SealedPart],
         resumed: Counts,
     ) -> dict[int, SealedPart]:
-        chunks = self.setup.reading.source.chunks(
-            self.setup.survey, rows=self.identity.part_rows, skip=sealed.keys()
-        )
-        name = self.setup.job.name
-        with self.progress(name, self._output_rows, resumed.rows) as progress:
+        with self.voice.progress(self.setup.job.name, self._output_rows, resumed.rows) as progress:
             way = Way(
                 asking=self.setup.asking,
                 engine=engine,
+                journal=journal,
                 store=store,
                 layout=self.setup.reading.layout,
                 run_id=self.identity.run_id,
                 part_rows=self.identity.part_rows,
                 progress=progress,
                 stop=self.stop,
+                check=self._check_that(Unchanged(self.setup.survey.files)),
             )
-            return work(way, chunks)
+            if deaths := journal.deaths():
+                self.voice.say(
+                    f"the process died with {len(deaths):,} rows in flight: they are answered first"
+                )
+                innocent = set(range(self._part_count)) - {r // way.part_rows for r in deaths}
+                answer_suspects(way, self._chunks(skip=innocent), deaths)
+            return work(way, self._chunks(skip=sealed.keys()))
 
-    def _publish(self, sealed: Mapping[int, SealedPart], result: RunResult) -> None:
-        setup, output = self.setup, self.setup.job.output
-        origin = {
-            "job": setup.job.name,
-            "fingerprint": self.identity.fingerprint,
-            "settings": self.identity.settings,
-            "model": _model_record(setup),
-            "versions": versions(),
-        }
-        schema = setup.reading.layout.schema(setup.survey.schema)
-        files = publish(self.folder, sealed, schema, output=output, facts=origin)
-        manifest = {
-            "format": FORMAT,
-            "run_id": self.identity.run_id,
-            **origin,
-            "files": [asdict(file) for file in files],
-            "rows": self.identity.rows,
-            "samples": setup.asking.samples,
-            "counts": asdict(result.counts),
-            "max_errors": result.max_errors,
-            "input": list(self.identity.input),
-            "engine": dict(result.engine),
-            "started_at": self.identity.started_at,
-            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(result.seconds, 3),
-            "load_seconds": round(result.load_seconds, 3),
-            "resumed_rows": result.resumed_rows,
-        }
-        self.folder.write_json(self.folder.manifest, manifest, mode=int(output.file_mode, 8))
-        for part in sealed.values():
-            part.path.unlink()
-            part.path.with_suffix(".json").unlink(missing_ok=True)
+    def _check_that(self, input_is: Unchanged) -> Callable[[], None]:
+        def check() -> None:
+            self.lock.check()
+            input_is.look()
 
+        return check
 
-def _model_record(setup: Setup) -> dict[str, Any]:
-    if setup.model is None:
-        return {}
-    resolved = setup.model.resolved
-    return {
-        "name": resolved.name,
-        "source": resolved.source,
-        "revision": resolved.revision,
-        "lock": setup.model.lock.name if setup.model.lock else None,
-        "parameters": setup.model.card.parameters,
-    }
-
-
-def versions() -> dict[str, str]:
-    """The libraries that decide what comes out."""
-    names = ("batchgen-llm", "torch", "transformers", "tokenizers", "pyarrow", "polars")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+    def _chunks(self, skip: Collection[int]) -> Iterator[Chunk]:
+        source, survey = self.setup.reading.source, self.setup.survey
+        return source.chunks(survey, rows=self.identity.part_rows, skip=skip)

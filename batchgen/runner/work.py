@@ -5,16 +5,18 @@
     tokenize    Prompt -> Request             prompts/tokenize.py │ when it has room
     order       longest first                 planning/           ┘
     generate    Request -> Completion         engines/
-    keep        Completion -> Response        runner/ledger.py
+    keep        Completion -> Response        runner/ledger.py, data/journal.py
     seal        a complete part, on the disk  data/parts.py
 
-The engine pulls: the next part's rows flow in while the long rows of this one finish. What comes before (settings,
+The engine pulls: the next part's rows flow in while the long rows of this one finish. Answers that an earlier start
+of the run got are restored from the journal, and not asked for again. What comes before (settings,
 model, lock) is in `run.py`, what comes after (publishing, the manifest) too.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from batchgen.data.journal import Journal
 from batchgen.data.parts import PartStore, SealedPart
 from batchgen.data.schema import Layout
 from batchgen.data.sources import Chunk
@@ -27,23 +29,28 @@ from batchgen.runner.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What the work of a run is done with."""
+    """What the work of a run is done with.
+
+    `check` raises if nothing may be committed any more: the lock is lost, or the input has changed.
+    """
 
     asking: Asking
     engine: Engine
+    journal: Journal
     store: PartStore
     layout: Layout
     run_id: str
     part_rows: int
     progress: Progress
     stop: Callable[[], bool]
+    check: Callable[[], None]
 
 
 def work(way: Way, chunks: Iterator[Chunk]) -> dict[int, SealedPart]:
     """Answer the rows of all chunks and seal their parts; return these by number.
 
     Ends early, with the parts sealed so far, when `way.stop()` says so. Rows in flight are then given up: they
-    are answered again by the next run.
+    are answered by the next run; those that are in wait in the journal.
     """
     open_parts: dict[int, OpenPart] = {}
     sealed: dict[int, SealedPart] = {}
@@ -55,15 +62,18 @@ def work(way: Way, chunks: Iterator[Chunk]) -> dict[int, SealedPart]:
 
     def requests() -> Iterator[Request]:
         for chunk in chunks:
+            way.check()
             part = open_parts[chunk.number] = OpenPart(chunk, way.asking)
+            part.restore(way.journal.answers(part.first, part.stop))
             asked = part.requests()
+            way.journal.mark(request.index for request in asked)
             way.progress.rows(part.refused, new_tokens=0, failed=part.refused)
             seal_if_complete(part)
             yield from asked
 
     for completion in way.engine.generate(requests()):
         part = open_parts[completion.index // way.part_rows]
-        part.keep(completion)
+        way.journal.keep(part.keep(completion))
         way.progress.rows(
             1, new_tokens=len(completion.token_ids), failed=int(completion.failure is not None)
         )
@@ -81,4 +91,7 @@ def _seal(way: Way, part: OpenPart) -> SealedPart:
         run_id=way.run_id,
         redacted=part.redacted,
     )
-    return way.store.seal(part.number, table)
+    way.check()
+    sealed = way.store.seal(part.number, table)
+    way.journal.forget(part.first, part.stop)
+    return sealed

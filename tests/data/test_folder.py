@@ -1,6 +1,5 @@
 """The run's folder: private state is private, files change in one step, and old runs are moved, not lost."""
 
-import json
 import stat
 from pathlib import Path
 
@@ -19,23 +18,25 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def test_state_is_for_the_owner_only(folder: RunFolder) -> None:
-    folder.write_json(folder.run, {"a": 1})
+    folder.write_json(folder.run, {"a": 1}, stage="manifest")
     assert stat.S_IMODE(folder.private.stat().st_mode) == 0o700
     assert stat.S_IMODE(folder.run.stat().st_mode) == 0o600
 
 
 def test_a_file_is_replaced_whole(folder: RunFolder) -> None:
-    folder.write_json(folder.manifest, {"text": "你好"})
-    folder.write_json(folder.manifest, {"text": "再见"})
+    folder.write_json(folder.manifest, {"text": "你好"}, stage="manifest")
+    folder.write_json(folder.manifest, {"text": "再见"}, stage="manifest")
     assert read_json(folder.manifest) == {"text": "再见"}
     assert "再见" in folder.manifest.read_text("utf-8")
     assert list(folder.scratch.iterdir()) == []
 
 
 def test_a_failed_write_leaves_the_old_file(folder: RunFolder) -> None:
-    folder.write_text(folder.job, "old")
+    folder.write_text(folder.job, "old", stage="job")
     with pytest.raises(FileNotFoundError):
-        write_durably(folder.path / "no such" / "job.yaml", b"new", scratch=folder.scratch)
+        write_durably(
+            folder.path / "no such" / "job.yaml", b"new", scratch=folder.scratch, stage="job"
+        )
     assert folder.job.read_text() == "old"
     assert list(folder.scratch.iterdir()) == []
 
@@ -63,12 +64,12 @@ def test_damaged_state_is_named(folder: RunFolder, content: str) -> None:
 def test_old_runs_are_moved_aside_one_by_one(folder: RunFolder) -> None:
     assert folder.set_aside() is None
     for night in (1, 2):
-        folder.write_json(folder.run, {"night": night})
-        folder.write_json(folder.manifest, {"night": night})
+        folder.write_json(folder.run, {"night": night}, stage="manifest")
+        folder.write_json(folder.manifest, {"night": night}, stage="manifest")
         (folder.parts / "00000.bgpart").write_text("rows")
         aside = folder.set_aside()
         assert aside == folder.path.with_name(f"out.old-{night}")
-        assert json.loads((aside / "manifest.json").read_text()) == {"night": night}
+        assert read_json(aside / "manifest.json") == {"night": night}
         assert (aside / ".batchgen" / "parts" / "00000.bgpart").exists()
         assert not folder.manifest.exists()
         assert folder.parts.is_dir()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from batchgen.data.folder import RunFolder
+from batchgen.data.journal import NoJournal
 from batchgen.data.parts import PartStore, SealedPart
 from batchgen.data.sources import Chunk
 from batchgen.engines.echo import EchoEngine
@@ -54,12 +55,14 @@ def test_at_most_two_parts_are_open_and_they_close_in_order(make_job: object) ->
         way = Way(
             asking=setup.asking,
             engine=EchoEngine(setup.tokenizer.decode),
+            journal=NoJournal(),
             store=WatchedStore(folder, seam),
             layout=setup.reading.layout,
             run_id="run",
             part_rows=10,
             progress=progress,
             stop=lambda: False,
+            check=lambda: None,
         )
         sealed = work(way, seam.watched(setup.reading.source.chunks(setup.survey, rows=10)))
     assert sorted(sealed) == list(range(10))

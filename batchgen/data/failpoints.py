@@ -1,0 +1,99 @@
+"""Named places on the write path where a test may kill the process or have the disk refuse.
+
+    BATCHGEN_FAIL_AT=part.after_link            kill -9 of this process, the first time it comes by
+    BATCHGEN_FAIL_AT=journal.before_commit:3    the third time
+    BATCHGEN_FAIL_AT=part.before_sync=ENOSPC    OSError with that number instead, from the first time on
+
+Without the variable a point is one look at a constant. Knows nothing of what is written.
+"""
+
+import errno
+import os
+import re
+import signal
+from dataclasses import dataclass
+
+from batchgen.errors import UsageError
+
+VARIABLE = "BATCHGEN_FAIL_AT"
+
+POINTS = (
+    "job.half",
+    "job.before_rename",
+    "job.after_rename",
+    "run.half",
+    "run.before_rename",
+    "run.after_rename",
+    "journal.before_commit",
+    "journal.after_commit",
+    "part.half",
+    "part.before_sync",
+    "part.before_link",
+    "part.after_link",
+    "part.after_folder_sync",
+    "record.half",
+    "record.before_rename",
+    "record.after_rename",
+    "journal.before_forget",
+    "journal.after_forget",
+    "publish.half",
+    "publish.before_sync",
+    "publish.before_rename",
+    "publish.after_rename",
+    "manifest.half",
+    "manifest.before_rename",
+    "manifest.after_rename",
+    "clean.before",
+    "clean.half",
+)
+"""In the order in which a run comes by."""
+RETRY_POINTS = ("retry.half", "retry.before_rename", "retry.after_rename")
+"""Passed with `--retry-errors` alone."""
+
+
+@dataclass(slots=True)
+class _Armed:
+    """What the variable asks for. `number` is None for a kill."""
+
+    point: str
+    left: int
+    number: int | None
+
+
+def fail_point(point: str) -> None:
+    """Die here, or raise OSError, if the environment says so."""
+    if _armed is None or _armed.point != point:
+        return
+    _armed.left -= 1
+    if _armed.left > 0:
+        return
+    if _armed.number is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    else:
+        raise OSError(_armed.number, os.strerror(_armed.number), point)
+
+
+def _read(text: str) -> _Armed | None:
+    if not text:
+        return None
+    found = re.fullmatch(r"([a-z_.]+)(?::([1-9]\d*))?(?:=(E[A-Z0-9]+))?", text)
+    number = getattr(errno, found[3], None) if found and found[3] else None
+    if found is None or found[1] not in POINTS + RETRY_POINTS or (found[3] and number is None):
+        raise UsageError(
+            f"{VARIABLE}={text}: expected NAME, NAME:COUNT or NAME=ERRNO",
+            hint=f"The names are {', '.join(POINTS)}. Outside of tests, unset it.",
+        )
+    return _Armed(found[1], int(found[2] or 1), number)
+
+
+_armed: _Armed | None = None
+
+
+def arm() -> None:
+    """Read the environment variable. Called at the start of a run.
+
+    Raises:
+        UsageError: it names no point.
+    """
+    global _armed  # one process, one fault
+    _armed = _read(os.environ.get(VARIABLE, ""))

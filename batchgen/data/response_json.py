@@ -1,0 +1,33 @@
+"""A Response as bytes and back, exactly: what the journal holds of an answer."""
+
+import json
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from batchgen.records import Failure, Message, Response
+
+_NAMES = tuple(field.name for field in fields(Response))
+
+
+def encode(response: Response) -> bytes:
+    """JSON in ASCII: an array with the fields in the order of `Response`."""
+    values: list[Any] = [getattr(response, name) for name in _NAMES]
+    return json.dumps(values, default=_plain, separators=(",", ":")).encode("ascii")
+
+
+def decode(said: bytes) -> Response:
+    """The response that `encode` was given."""
+    values: dict[str, Any] = dict(zip(_NAMES, json.loads(said), strict=True))
+    values["messages"] = tuple(Message(**message) for message in values["messages"])
+    values["failure"] = Failure(**values["failure"]) if values["failure"] else None
+    values["created_at"] = datetime.fromisoformat(values["created_at"])
+    return Response(**values)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Message | Failure):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    raise TypeError(f"a response cannot hold {type(value).__name__}")

@@ -1,0 +1,303 @@
+"""The journal as a SQLite file: see `journal.py` for what it is to do.
+
+    keep ──> memory ──(a thread, every 0.2 s)──> one transaction ──> answers by (row, sample)
+    mark ──────────────────────────────────────> rows in flight      ┐ at the next start, if the process died:
+                                                 deaths by row     <─┘ one more for each row that was in flight
+    forget: the part is sealed
+
+Every record carries a hash over what it says, its key and the run: SQLite itself does not notice a flipped bit. A
+record that fails it is dropped, a file that SQLite cannot read is set aside, and those rows are answered again.
+"""
+
+import hashlib
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchgen.data.failpoints import fail_point
+from batchgen.data.response_json import decode, encode
+from batchgen.data.sign_of_life import SignOfLife
+from batchgen.data.sqlite import connect, set_aside, translated
+from batchgen.errors import ResourceError, StateError
+from batchgen.records import Response
+
+SECONDS_BETWEEN_COMMITS = 0.2
+ROWS_PER_COMMIT = 512
+"""Answers that wait in memory, at most: what is not committed is lost by a kill, like a row in flight."""
+
+_SCHEMA = """
+    CREATE TABLE IF NOT EXISTS answers (row INTEGER, sample INTEGER, said BLOB, hash BLOB, PRIMARY KEY (row, sample)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS deaths (row INTEGER PRIMARY KEY, count INTEGER, hash BLOB);
+    CREATE TABLE IF NOT EXISTS in_flight (row INTEGER PRIMARY KEY);
+"""
+_ANSWERED = "SELECT row FROM answers GROUP BY row HAVING count(*) = ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What opening a journal brought to light.
+
+    Attributes:
+        dropped: records that were damaged, and are answered again.
+        set_aside: where a file went that could not be read, or belongs to another run.
+    """
+
+    dropped: int
+    set_aside: Path | None
+
+
+class SqliteJournal:
+    """The journal of one run. To be called from one thread; it has another of its own."""
+
+    def __init__(self, path: Path, *, run_id: str, samples: int) -> None:
+        """Open or create it. If the last process died, its rows in flight are counted.
+
+        Args:
+            path: the file.
+            run_id: answers of other runs are not taken.
+            samples: answers that a row has when it is complete.
+
+        Raises:
+            ResourceError: the disk refused.
+        """
+        self._path, self._run_id, self._samples = path, run_id, samples
+        self._lock = threading.RLock()
+        self._waiting: list[Response] = []
+        self._failure: Exception | None = None
+        self._wake = threading.Condition()
+        self._closing = False
+        self._running = SignOfLife(path.with_suffix(".running"))
+        died = self._running.died()
+        aside: Path | None = None
+        try:
+            dropped = self._open(died)
+        except StateError:
+            aside = set_aside(path)
+            dropped = self._open(died)
+        self.findings = Findings(dropped, aside)
+        self._running.begin()
+        self._thread = threading.Thread(target=self._commit_regularly, name="journal", daemon=True)
+        self._thread.start()
+
+    def answers(self, first: int, stop: int) -> Sequence[Response]:
+        """See `journal.Journal`.
+
+        Raises:
+            StateError: the file was damaged after it was opened.
+        """
+        self.flush()
+        with self._transaction("read") as database:
+            found = database.execute(
+                "SELECT row, sample, said, hash FROM answers WHERE row >= ? AND row < ?",
+                (first, stop),
+            ).fetchall()
+        return [
+            decode(said)
+            for row, sample, said, hash_ in found
+            if hash_ == self._hash(row, sample, said)
+        ]
+
+    def deaths(self) -> Mapping[int, int]:
+        """See `journal.Journal`."""
+        with self._transaction("read") as database:
+            found = database.execute(
+                f"SELECT row, count, hash FROM deaths WHERE row NOT IN ({_ANSWERED})",  # a constant
+                (self._samples,),
+            ).fetchall()
+        return {row: n for row, n, hash_ in found if hash_ == self._hash(row, -1, b"%d" % n)}
+
+    def mark(self, rows: Iterable[int]) -> None:
+        """See `journal.Journal`."""
+        with self._transaction("note what is in flight in") as database:
+            database.executemany("INSERT OR IGNORE INTO in_flight VALUES (?)", ((r,) for r in rows))
+
+    def unmark(self) -> None:
+        """See `journal.Journal`."""
+        with self._transaction("note what is in flight in") as database:
+            database.execute("DELETE FROM in_flight")
+
+    def set_deaths(self, deaths: Mapping[int, int]) -> None:
+        """See `journal.Journal`."""
+        records = [(row, n, self._hash(row, -1, b"%d" % n)) for row, n in deaths.items()]
+        with self._transaction("count deaths in") as database:
+            database.executemany("INSERT OR REPLACE INTO deaths VALUES (?, ?, ?)", records)
+
+    def keep(self, response: Response) -> None:
+        """See `journal.Journal`.
+
+        Raises:
+            ResourceError: the disk refused this answer or an earlier one.
+        """
+        with self._wake:
+            self._waiting.append(response)
+            if len(self._waiting) == 1 or len(self._waiting) == ROWS_PER_COMMIT:
+                self._wake.notify()
+        if self._failure is not None:
+            raise self._failure
+
+    def flush(self) -> None:
+        """See `journal.Journal`.
+
+        Raises:
+            ResourceError: the disk refused.
+        """
+        with self._lock:
+            with self._wake:
+                taken, self._waiting = self._waiting, []
+            if not taken:
+                return
+            try:
+                self._save(taken)
+            except BaseException:
+                with self._wake:
+                    self._waiting = taken + self._waiting
+                raise
+            fail_point("journal.after_commit")
+
+    def forget(self, first: int, stop: int) -> None:
+        """See `journal.Journal`."""
+        with self._transaction("clear") as database:
+            fail_point("journal.before_forget")
+            with self._wake:
+                self._waiting = [r for r in self._waiting if not first <= r.index < stop]
+            for table in ("answers", "deaths", "in_flight"):
+                database.execute(
+                    f"DELETE FROM {table} WHERE row >= ? AND row < ?",  # three constants
+                    (first, stop),
+                )
+        fail_point("journal.after_forget")
+
+    def forget_failed(self) -> int:
+        """See `journal.Journal`."""
+        self.flush()
+        with self._transaction("clear") as database:
+            found = database.execute("SELECT row, sample, said FROM answers").fetchall()
+            failed = [
+                (row, sample)
+                for row, sample, said in found
+                if decode(said).finish_reason == "error"
+            ]
+            database.executemany("DELETE FROM answers WHERE row = ? AND sample = ?", failed)
+        return len(failed)
+
+    def close(self) -> None:
+        """Save what waits, and note that the process did not die. Whatever goes wrong, the file is closed."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+        try:
+            self.flush()
+        finally:
+            self._running.end()
+            self._database.close()
+
+    def _open(self, died: bool) -> int:
+        self._database = connect(self._path, _SCHEMA)
+        try:
+            return self._take_stock(died)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _take_stock(self, died: bool) -> int:
+        """Check every record, and count a death for each row that was in flight. Returns how many were dropped."""
+        with self._transaction("open") as database:
+            if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("quick_check found damage")
+            bad = [
+                (row, sample)
+                for row, sample, said, hash_ in database.execute(
+                    "SELECT row, sample, said, hash FROM answers"
+                )
+                if hash_ != self._hash(row, sample, said)
+            ]
+            database.executemany("DELETE FROM answers WHERE row = ? AND sample = ?", bad)
+            before = self.deaths()
+            suspects = database.execute(
+                f"SELECT row FROM in_flight WHERE row NOT IN ({_ANSWERED})",  # a constant
+                (self._samples,),
+            ).fetchall()
+            if died:
+                self.set_deaths({row: before.get(row, 0) + 1 for (row,) in suspects})
+            database.execute("DELETE FROM in_flight")
+        return len(bad)
+
+    def _commit_regularly(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._waiting or self._closing)
+                if not self._closing and len(self._waiting) < ROWS_PER_COMMIT:
+                    self._wake.wait_for(self._urgent, timeout=SECONDS_BETWEEN_COMMITS)
+                if self._closing:
+                    return
+            try:
+                self.flush()
+            except (ResourceError, StateError) as error:
+                self._failure = error
+                return
+
+    def _urgent(self) -> bool:
+        return self._closing or len(self._waiting) >= ROWS_PER_COMMIT
+
+    @contextmanager
+    def _transaction(self, doing: str) -> Iterator[sqlite3.Connection]:
+        """One transaction, all or nothing; inside another, a part of it."""
+        with self._lock, translated(doing, self._path):
+            inside = self._database.in_transaction
+            if inside:
+                yield self._database
+                return
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+                self._database.execute("COMMIT")
+            except BaseException:
+                # SQLite has rolled back by itself after some errors, such as a full disk.
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+
+    def _save(self, responses: Sequence[Response]) -> None:
+        with self._transaction("save answers in") as database:
+            database.executemany(
+                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", map(self._record, responses)
+            )
+            fail_point("journal.before_commit")
+
+    def _record(self, response: Response) -> tuple[int, int, bytes, bytes]:
+        said = encode(response)
+        key = response.index, response.sample
+        return *key, said, self._hash(*key, said)
+
+    def _hash(self, row: object, sample: object, said: object) -> bytes:
+        return record_hash(self._run_id, row, sample, said)
+
+
+def record_hash(run_id: str, row: object, sample: object, said: object) -> bytes:
+    """Hash of a record. Values are as SQLite gives them back: of any type, if a bit flipped."""
+    key = f"{run_id}/{row}/{sample}/{type(said).__name__}/".encode()
+    content = said if isinstance(said, bytes) else b""
+    return hashlib.blake2b(key + content, digest_size=16).digest()
+
+
+def saved_answers(path: Path, run_id: str) -> Sequence[Response]:
+    """What the journal of a run holds now, be it at work or not; nothing where it cannot be read.
+
+    Looking at a run is never to stand in its way: what is wrong with the file, the next `run` will say.
+    """
+    if not path.exists():
+        return ()
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            found = database.execute("SELECT row, sample, said, hash FROM answers").fetchall()
+    except sqlite3.Error:
+        return ()
+    return [
+        decode(said)
+        for row, sample, said, hash_ in found
+        if hash_ == record_hash(run_id, row, sample, said)
+    ]

@@ -1,0 +1,66 @@
+"""How a run ended, and where its answers are."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import polars as pl
+
+from batchgen.data.folder import RunFolder
+from batchgen.data.parts import Counts
+from batchgen.errors import ExitCode, StateError
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended.
+
+    Attributes:
+        resumed_rows: output rows that an earlier start of this run had sealed.
+        why_stopped: for people; empty unless `outcome` is "stopped".
+        seconds: from the first row to the last, model loading not included; 0 if nothing was left to do.
+    """
+
+    outcome: Literal["done", "already complete", "stopped"]
+    folder: RunFolder
+    run_id: str
+    counts: Counts
+    expected_rows: int
+    resumed_rows: int
+    seconds: float
+    load_seconds: float
+    max_errors: float
+    engine: Mapping[str, Any]
+    why_stopped: str = ""
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the command ends with; a stopped run ends by its signal instead."""
+        if self.outcome == "stopped":
+            return ExitCode.RUN_AGAIN
+        if self.counts.failed > allowed_failures(self.max_errors, self.counts.rows):
+            return ExitCode.TOO_MANY_FAILED_ROWS
+        return ExitCode.DONE
+
+    def frame(self) -> pl.DataFrame:
+        """The answers.
+
+        Raises:
+            StateError: the run is not complete.
+        """
+        if self.outcome == "stopped":
+            raise StateError(f"{self.folder.path} is not complete", hint="Run the job again.")
+        return read_responses(self.folder)
+
+
+def read_responses(folder: RunFolder) -> pl.DataFrame:
+    """The published answers of a complete run."""
+    if folder.responses.exists():
+        return pl.read_parquet(folder.responses)
+    return pl.read_parquet(folder.response_parts / "*.parquet")
+
+
+def allowed_failures(max_errors: float, rows: int) -> int:
+    """How many rows may fail: `max_errors` is a share below 1, a count from 1 on."""
+    return math.floor(max_errors * rows) if max_errors < 1 else math.floor(max_errors)

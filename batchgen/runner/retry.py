@@ -1,0 +1,92 @@
+"""`--retry-errors`: rows that failed are open again, and nothing else is.
+
+    published ──> sealed parts ──┐  those with failures
+                                 ├──> their good answers go to the journal ──> work as usual ──> publish again
+    sealed parts ────────────────┘
+
+Published files stay as they are until new ones take their place; `retry.json` says meanwhile that the run is not
+complete, so that an interrupted retry is gone on with by a plain `run`. Rows that were skipped have not failed.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchgen.data.folder import RunFolder, read_json
+from batchgen.data.journal import Journal
+from batchgen.data.parts import PartStore, SealedPart, clear_parts, read_part
+from batchgen.data.publish import PublishedFile, check_published
+from batchgen.data.schema import Layout
+from batchgen.runner.identity import Identity
+from batchgen.runner.suspects import CONDEMNED, CRASH_SUSPECT
+
+
+@dataclass(frozen=True, slots=True)
+class Reopening:
+    """Where the rows of a run are saved."""
+
+    folder: RunFolder
+    store: PartStore
+    journal: Journal
+    layout: Layout
+    identity: Identity
+    samples: int
+
+    def reopen(self) -> int:
+        """Forget the answers that are failures. Returns how many they were.
+
+        Raises:
+            StateError: what is saved or published is damaged.
+            ResourceError: the disk refused.
+        """
+        if self.folder.complete:
+            self._unpublish()
+        failed = self.journal.forget_failed()
+        for part in self.store.sealed().values():
+            if part.counts.failed:
+                self._unseal(part)
+                failed += part.counts.failed
+        known = self.journal.deaths().items()
+        self.journal.set_deaths({row: CONDEMNED - 1 for row, n in known if n >= CONDEMNED})
+        return failed
+
+    def _unpublish(self) -> None:
+        """Seal what is published as parts again; a run that is killed meanwhile is still complete."""
+        manifest = read_json(self.folder.manifest)
+        files = [PublishedFile(**file) for file in manifest["files"]]
+        check_published(self.folder, files)
+        if not manifest["counts"]["failed"]:
+            return
+        clear_parts(self.folder)
+        self.journal.forget(0, self.identity.rows)
+        rows = self.identity.part_rows * self.samples
+        for number, table in enumerate(_tables(self.folder, files, rows)):
+            self.store.seal(number, table)
+        self.folder.write_json(self.folder.retry, {"run_id": self.identity.run_id}, stage="retry")
+
+    def _unseal(self, part: SealedPart) -> None:
+        first = part.number * self.identity.part_rows
+        for response in self.layout.responses(read_part(part.path), first, self.samples):
+            if response.finish_reason != "error":
+                self.journal.keep(response)
+            elif response.failure and response.failure.code == CRASH_SUSPECT.code:
+                self.journal.set_deaths({response.index: CONDEMNED})
+        self.journal.flush()
+        self.store.discard(part)
+
+
+def _tables(folder: RunFolder, files: Sequence[PublishedFile], rows: int) -> Iterator[pa.Table]:
+    """What is published, `rows` at a time."""
+    waiting: list[pa.RecordBatch] = []
+    for file in files:
+        published = pq.ParquetFile(folder.path / file.name, page_checksum_verification=True)
+        for batch in published.iter_batches(batch_size=rows):
+            waiting.append(batch)
+            while sum(b.num_rows for b in waiting) >= rows:
+                table = pa.Table.from_batches(waiting).replace_schema_metadata()
+                yield table.slice(0, rows)
+                waiting = table.slice(rows).to_batches()
+    if waiting:
+        yield pa.Table.from_batches(waiting).replace_schema_metadata()

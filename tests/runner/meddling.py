@@ -1,0 +1,95 @@
+"""Engines for tests, through the public protocol: one that lets something happen midway, one that a row kills."""
+
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from batchgen.engines.base import Engine
+from batchgen.engines.open import open_engine
+from batchgen.errors import BatchgenError
+from batchgen.job.load import load_job
+from batchgen.records import Completion, Request
+from batchgen.runner.run import run
+
+MARK = "deadly"
+
+
+class Wrapped:
+    """An engine that hands everything to another one."""
+
+    def __init__(self, inner: Engine) -> None:
+        self.inner = inner
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        return self.inner.generate(requests)
+
+    def facts(self) -> Mapping[str, object]:
+        return self.inner.facts()
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class Meddling(Wrapped):
+    """Does something before it hands out the answer with a certain number."""
+
+    def __init__(self, inner: Engine, at: int, action: Callable[[], object]) -> None:
+        super().__init__(inner)
+        self._left, self._action = at, action
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        for completion in self.inner.generate(requests):
+            if self._left == 0:
+                self._action()
+            self._left -= 1
+            yield completion
+
+
+def meddling(at: int, action: Callable[[], object]) -> Callable[..., Engine]:
+    """An opener for `run`."""
+    return lambda model, **others: Meddling(open_engine(model, **others), at, action)
+
+
+class Deadly(Wrapped):
+    """Takes a whole window of requests at once, as continuous batching does, and dies of one that holds the mark."""
+
+    WINDOW = 2048
+
+    def __init__(self, inner: Engine, decode: Callable[..., str]) -> None:
+        super().__init__(inner)
+        self._decode = decode
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        window: list[Request] = []
+        for request in requests:
+            window.append(request)
+            if len(window) == self.WINDOW:
+                yield from self._answered(window)
+                window = []
+        yield from self._answered(window)
+
+    def _answered(self, window: list[Request]) -> Iterator[Completion]:
+        if any(MARK in self._decode(request.token_ids) for request in window):
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield from self.inner.generate(window)
+
+
+def run_deadly(arguments: list[str]) -> int:
+    """`batchgen run JOB` with the engine that some rows kill; for a process of its own."""
+    job, *sets = arguments
+
+    def opener(model: Any, *, decode: Callable[..., str], **others: Any) -> Engine:
+        return Deadly(open_engine(model, decode=decode, **others), decode)
+
+    try:
+        result = run(load_job(Path(job), sets=sets), opener=opener, say=print)
+    except BatchgenError as error:
+        print(error)  # noqa: T201  # read by the test
+        return int(error.exit_code)
+    return int(result.exit_code)

@@ -1,0 +1,71 @@
+"""Flipped bits: in the state of a run that was killed, and in a complete one. Found, or without effect; never other answers."""
+
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+
+from batchgen.data.folder import read_json
+from batchgen.data.sqlite_journal import saved_answers
+from tests.soak.harness import Work, content, flip
+
+
+def flips(work: Work, count: int, chance: random.Random) -> Counter[str]:
+    """Flip `count` bits, each in a run of its own; returns how often each thing came of it, by file.
+
+    A run either ends with the answers of an undisturbed one, or with 5 or 6 and a message that names the file.
+    """
+    seen: Counter[str] = Counter()
+    states = [_midway(work), _complete(work)]
+    for _ in range(count):
+        state = chance.choice(states)
+        work.clear()
+        shutil.copytree(state, work.out.path)
+        path = chance.choice(sorted(p for p in work.out.path.rglob("*") if _has_bits(p)))
+        flip(path, chance)
+        seen[f"{_kind(path)}: {_outcome(work, path)}"] += 1
+    return seen
+
+
+def _outcome(work: Work, path: Path) -> str:
+    ended = work.run()
+    if ended.code == 0:
+        # The parts of the copied state carry its run id; everything else has to be the same.
+        assert content(work.out).equals(work.golden), f"{path}: another answer came of it"
+        return "found and healed" if "damaged" in ended.said else "no effect"
+    assert ended.code in (5, 6), ended.said
+    assert path.name in ended.said or str(path.parent) in ended.said, ended.said
+    assert "Traceback" not in ended.said
+    return f"refused with {ended.code}"
+
+
+def _has_bits(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _kind(path: Path) -> str:
+    return (
+        path.name if path.suffix != ".bgpart" and not path.stem.isdigit() else f"part{path.suffix}"
+    )
+
+
+def _midway(work: Work) -> Path:
+    """Sealed parts, their records, a journal with a few answers, and rows in flight."""
+    work.clear()
+    assert work.run(fail_at="record.after_rename:5").killed
+    for _ in range(8):
+        assert work.run("--set", "run.max_runtime=0s").code == 75
+    assert work.run(fail_at="part.half").killed
+    assert len(list(work.out.parts.glob("*.bgpart"))) == 5
+    assert len(saved_answers(work.out.journal, read_json(work.out.run)["run_id"])) >= 8
+    return _kept(work, "midway")
+
+
+def _complete(work: Work) -> Path:
+    work.clear()
+    assert work.run().code == 0
+    return _kept(work, "complete")
+
+
+def _kept(work: Work, name: str) -> Path:
+    return Path(shutil.copytree(work.out.path, work.folder / name))

@@ -1,0 +1,315 @@
+"""What the tests of durability share: starting and killing real processes, a reader that polls, and the oracle.
+
+The oracle is a run that nobody disturbed: everything else has to end with the same rows.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import polars as pl
+import pyarrow.parquet as pq
+import yaml
+
+from batchgen.data.failpoints import VARIABLE
+from batchgen.data.folder import RunFolder
+from batchgen.runner import inspect
+
+ROOT = Path(__file__).resolve().parents[2]
+OF_THE_RUN = ("run_id", "created_at")
+"""Columns that may differ between two runs."""
+
+
+class Spawner:
+    """Starts processes through `zygote.py`; one at a time."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._zygote = subprocess.Popen(
+            [sys.executable, "-m", "tests.soak.zygote"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        del kind, error, trace
+        self._zygote.communicate()
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        *,
+        call: str = "batchgen.__main__:call",
+        env: Mapping[str, str] | None = None,
+        kill_after: float | None = None,
+    ) -> "Ended":
+        """Run `batchgen ARGUMENTS` to its end, or to its death after some seconds."""
+        asked = {
+            "call": call,
+            "arguments": list(arguments),
+            "env": {VARIABLE: "", **(env or {})},
+            "log": str(self._log),
+        }
+        assert self._zygote.stdin is not None
+        self._zygote.stdin.write(json.dumps(asked) + "\n")
+        self._zygote.stdin.flush()
+        child = self._answer()["pid"]
+        timer = threading.Timer(kill_after or 0, os.kill, (child, signal.SIGKILL))
+        if kill_after is not None:
+            timer.start()
+        code = self._answer()["code"]
+        timer.cancel()
+        return Ended(code, self._log.read_text("utf-8", "replace"))
+
+    def _answer(self) -> Any:
+        assert self._zygote.stdout is not None
+        return json.loads(self._zygote.stdout.readline())
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a process ended; `said` is its stdout and stderr."""
+
+    code: int
+    said: str
+
+    @property
+    def killed(self) -> bool:
+        return self.code == -signal.SIGKILL
+
+
+@dataclass
+class Work:
+    """A job in a folder of its own, with rows that succeed and rows that fail."""
+
+    folder: Path
+    spawner: Spawner
+    rows: int = 600
+    layout: str = "file"
+    golden: pl.DataFrame = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.write_input()
+        job = {
+            "version": 1,
+            "name": "soak",
+            "input": {"path": "rows.jsonl"},
+            "prompt": {"user": "{{ q }}"},
+            "model": {"engine": "echo"},
+            "batching": {"part_rows": 50},
+            "output": {"path": "out", "layout": self.layout},
+            "run": {"max_errors": 0.5},
+        }
+        self.job.write_text(yaml.safe_dump(job))
+        ended = self.run("--output", str(self.folder / "golden"))
+        assert ended.code == 0, ended.said
+        self.golden = content(RunFolder(self.folder / "golden"))
+        assert self.golden.height == self.rows
+        assert self.golden["error_code"].drop_nulls().len() > 0
+
+    @property
+    def job(self) -> Path:
+        return self.folder / "job.yaml"
+
+    @property
+    def out(self) -> RunFolder:
+        return RunFolder(self.folder / "out")
+
+    def write_input(self, edited: int | None = None) -> None:
+        """Write the rows; one of them may be another."""
+        lines = [json.dumps({"q": _question(n), "n": n}) for n in range(self.rows)]
+        if edited is not None:
+            lines[edited % self.rows] = json.dumps({"q": "edited", "n": edited})
+        (self.folder / "rows.jsonl").write_text("\n".join(lines) + "\n")
+
+    def run(self, *options: str, fail_at: str = "", kill_after: float | None = None) -> Ended:
+        """`batchgen run` of this job."""
+        arguments = ["run", str(self.job), "--json", *options]
+        return self.spawner.run(arguments, env={VARIABLE: fail_at}, kill_after=kill_after)
+
+    def saved(self) -> int:
+        """Rows that `batchgen status` counts as saved."""
+        if not self.out.run.exists():
+            return 0
+        return inspect.status(self.out.path).counts.rows
+
+    def clear(self) -> None:
+        """Forget the run."""
+        shutil.rmtree(self.out.path, ignore_errors=True)
+
+    def finish(self) -> int:
+        """Go on undisturbed, and hold the result against the oracle. Returns the rows that were saved before."""
+        saved = self.saved()
+        ended = self.run()
+        assert ended.code == 0, ended.said
+        said = json.loads(ended.said.splitlines()[-1])
+        assert said["rows"]["resumed"] >= saved, "something that was saved has been lost"
+        self.check()
+        return int(said["rows"]["resumed"])
+
+    def check(self) -> None:
+        """Hold what is published against the oracle: every row once, in order, the same; the manifest tells of it."""
+        found = content(self.out)
+        assert found.equals(self.golden), "the answers are not those of an undisturbed run"
+        assert manifest_is_true(self.out)
+        assert not list(self.out.parts.iterdir())
+        assert not self.out.journal.exists()
+
+
+def _question(n: int) -> str | None:
+    if n % 97 == 5:
+        return None
+    return "" if n % 89 == 7 else f"问 {n} " + "x" * (n * 7 % 60)
+
+
+def content(out: RunFolder) -> pl.DataFrame:
+    """The published answers, read with page checksums, without the columns that differ from run to run."""
+    files = sorted(out.path.glob("responses.parquet")) or sorted(
+        out.response_parts.glob("*.parquet")
+    )
+    tables = [pq.ParquetFile(file, page_checksum_verification=True).read() for file in files]
+    frames = [pl.from_arrow(table) for table in tables]
+    whole = pl.concat([frame for frame in frames if isinstance(frame, pl.DataFrame)])
+    return whole.drop(OF_THE_RUN)
+
+
+def manifest_is_true(out: RunFolder) -> bool:
+    """Whether the published files are those that the manifest names."""
+    manifest = json.loads(out.manifest.read_text())
+    return all(
+        sha256((out.path / file["name"]).read_bytes()).hexdigest() == file["sha256"]
+        for file in manifest["files"]
+    )
+
+
+@dataclass
+class Reader:
+    """Reads whatever has a Parquet name in a run's folder, again and again."""
+
+    work: Work
+    reads: int = 0
+    bad: list[str] = field(default_factory=list)
+
+    def look(self) -> None:
+        """One look at everything that is there."""
+        for path in self._found():
+            try:
+                table = pq.ParquetFile(path, page_checksum_verification=True).read()
+            except FileNotFoundError:
+                continue  # moved aside, or another folder of parts was published
+            except Exception as error:  # noqa: BLE001  # any error is what this reader is looking for
+                self.bad.append(f"{path}: {error!r}")
+                continue
+            self.reads += 1
+            expected = self.work.golden
+            if path.name != "responses.parquet":
+                number = int(path.stem.removeprefix("part-"))
+                expected = expected.slice(number * 50, 50)
+            frame = pl.from_arrow(table)
+            assert isinstance(frame, pl.DataFrame)
+            if not frame.drop(OF_THE_RUN).equals(expected):
+                self.bad.append(f"{path}: other rows")
+
+    def _found(self) -> list[Path]:
+        try:
+            return list(self.work.out.path.rglob("*.parquet"))
+        except FileNotFoundError:
+            return []  # a folder went away while it was listed
+
+
+@contextmanager
+def reading(work: Work) -> Iterator[Reader]:
+    """Have a reader poll while the block runs; afterwards it must have seen nothing but whole files."""
+    reader, done = Reader(work), threading.Event()
+
+    def poll() -> None:
+        while not done.wait(0.01):
+            reader.look()
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    try:
+        yield reader
+    finally:
+        done.set()
+        thread.join()
+    assert reader.bad == []
+
+
+def flip(path: Path, chance: random.Random) -> None:
+    """Turn one bit of a file around."""
+    data = bytearray(path.read_bytes())
+    data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    path.write_bytes(bytes(data))
+
+
+@dataclass
+class Kills:
+    """What random kills came to."""
+
+    kills: int = 0
+    jobs: int = 0
+    condemned: int = 0
+    reads: int = 0
+
+
+def random_kills(work: Work, count: int, chance: random.Random, longest: float) -> Kills:
+    """Kill runs at random moments until `count` died; each job is then brought to its end and checked."""
+    total = Kills()
+    while total.kills < count:
+        work.clear()
+        with reading(work) as reader:
+            died = _killed_until_done(work, min(12, count - total.kills), chance, longest)
+            total.condemned += _finish_with_suspects(work, died)
+        total.kills += died
+        total.jobs += 1
+        total.reads += reader.reads
+    return total
+
+
+def _killed_until_done(work: Work, most: int, chance: random.Random, longest: float) -> int:
+    died, saved, done = 0, 0, False
+    while died < most and not done:
+        ended = work.run(kill_after=chance.uniform(0, longest))
+        done = ended.code == 0
+        assert done or ended.killed, ended.said
+        assert work.saved() >= saved, "something that was saved has been lost"
+        saved = work.saved()
+        died += ended.killed
+    return died
+
+
+def _finish_with_suspects(work: Work, died: int) -> int:
+    """Finish. A row that was alone in flight at a third kill is condemned, rightly as far as anyone can know."""
+    ended = work.run()
+    assert ended.code == 0, ended.said
+    condemned = content(work.out).filter(pl.col("error_code") == "crash_suspect").height
+    assert condemned <= died // 3
+    if condemned:
+        again = work.run("--retry-errors")
+        assert again.code == 0, again.said
+    work.check()
+    return condemned
