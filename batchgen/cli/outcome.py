@@ -24,8 +24,9 @@ def tell(result: RunResult) -> None:
 def _lines(result: RunResult) -> list[str]:
     counts, path = result.counts, result.folder.path
     if result.outcome == "stopped":
+        why = f"{result.why_stopped}: " if result.why_stopped else ""
         return [
-            f"stopped  {result.why_stopped}: {counts.rows:,} of {result.expected_rows:,} rows are saved in {path}",
+            f"stopped  {why}{counts.rows:,} of {result.expected_rows:,} rows are saved in {path}",
             "         the same command goes on from there",
         ]
     ok = counts.rows - counts.failed - counts.skipped

@@ -47,6 +47,6 @@ class Stop:
         return self.asked() or any(deadline() for deadline in self.deadlines)
 
     def reason(self) -> str:
-        """Why, for people."""
-        over = [deadline.reason for deadline in self.deadlines if deadline()]
-        return "asked to stop" if self.asked() or not over else over[0]
+        """Which deadline is over, for people; empty if somebody asked."""
+        over = (deadline.reason for deadline in self.deadlines if deadline())
+        return "" if self.asked() else next(over, "")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import polars as pl
 
 from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.parts import Counts, tally
+from batchgen.data.parts import Counts, count, read_part, tally
 from batchgen.data.sqlite_journal import saved_answers
 from batchgen.errors import StateError, UsageError
 from batchgen.records import Message
@@ -104,7 +104,6 @@ def status(path: Path) -> Status:
     identity = read_identity(folder)
     if identity is None:
         raise StateError(f"{folder.run} is missing", hint="Start over with --fresh.")
-    records = [read_json(p) for p in sorted(folder.parts.glob("*.json"))]
     parts = sorted(folder.parts.glob("*.bgpart"))
     sealed = {int(part.stem) for part in parts}
     saved = saved_answers(folder.journal, identity.run_id)
@@ -116,7 +115,7 @@ def status(path: Path) -> Status:
         run_id=identity.run_id,
         started_at=identity.started_at,
         expected_rows=identity.rows * identity.settings["decoding"]["num_return_sequences"],
-        counts=sum((Counts(**record["counts"]) for record in records), tally(waiting)),
+        counts=sum((_counts(part, prefix) for part in parts), tally(waiting)),
         failed=_failures(parts, prefix),
         facts={},
     )
@@ -158,6 +157,13 @@ def _published(folder: RunFolder) -> list[Path]:
     if folder.responses.exists():
         return [folder.responses]
     return sorted(folder.response_parts.glob("*.parquet"))
+
+
+def _counts(part: Path, prefix: str) -> Counts:
+    record = part.with_suffix(".json")
+    if record.exists():
+        return Counts(**read_json(record)["counts"])
+    return count(read_part(part), prefix)  # sealed this moment, or by a process that died
 
 
 def _prefix(folder: RunFolder) -> str:

@@ -18,7 +18,7 @@ class RunResult:
 
     Attributes:
         resumed_rows: output rows that an earlier start of this run had sealed.
-        why_stopped: for people; empty unless `outcome` is "stopped".
+        why_stopped: which deadline is over, for people; empty if there was none, or somebody asked.
         seconds: from the first row to the last, model loading not included; 0 if nothing was left to do.
     """
 

@@ -21,7 +21,7 @@ def flips(work: Work, count: int, chance: random.Random) -> Counter[str]:
         state = chance.choice(states)
         work.clear()
         shutil.copytree(state, work.out.path)
-        path = chance.choice(sorted(p for p in work.out.path.rglob("*") if _has_bits(p)))
+        path = _any_of_any_kind(work.out.path, chance)
         flip(path, chance)
         seen[f"{_kind(path)}: {_outcome(work, path)}"] += 1
     return seen
@@ -37,6 +37,13 @@ def _outcome(work: Work, path: Path) -> str:
     assert path.name in ended.said or str(path.parent) in ended.said, ended.said
     assert "Traceback" not in ended.said
     return f"refused with {ended.code}"
+
+
+def _any_of_any_kind(folder: Path, chance: random.Random) -> Path:
+    """Any file, so that a kind with many files does not take most of the bits."""
+    files = sorted(p for p in folder.rglob("*") if _has_bits(p))
+    kind = chance.choice(sorted({_kind(p) for p in files}))
+    return chance.choice([p for p in files if _kind(p) == kind])
 
 
 def _has_bits(path: Path) -> bool:
