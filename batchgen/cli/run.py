@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -60,7 +61,7 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
 
     with stop_requests() as stop:
         result = run_job(
-            load(JobOptions(**options)),
+            load(_asked(JobOptions(**options), fresh=fresh)),
             start=_start(fresh=fresh, retry_errors=retry_errors),
             progress=_progress(quiet),
             say=_say(quiet),
@@ -77,6 +78,13 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
         sys.stdout.flush()
         stop.end_by_signal()
     return int(result.exit_code)
+
+
+def _asked(options: JobOptions, *, fresh: bool) -> JobOptions:
+    """The options; a run that starts over begins today, whatever the old one says, which may be damaged."""
+    if fresh and options.day is None:
+        return replace(options, day=datetime.now().astimezone().date().isoformat())
+    return options
 
 
 def _start(*, fresh: bool, retry_errors: bool) -> Literal["resume", "retry-errors", "fresh"]:

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import pytest
 
+from batchgen.__main__ import call
 from batchgen.data.folder import RunFolder
 from batchgen.errors import BatchgenError, DataError, ExitCode, StateError
 from batchgen.job.load import load_job
@@ -147,6 +148,14 @@ def test_truncated_state_is_refused_by_name(unfinished: Path, name: str, size: i
     assert str(path) in caught.value.message
     assert caught.value.exit_code == ExitCode.STATE
     run(load_job(unfinished), start="fresh")
+    again(unfinished)
+
+
+def test_a_damaged_identity_does_not_stand_in_the_way_of_fresh(unfinished: Path) -> None:
+    """Not even where the date is read from, before anything else."""
+    os.truncate(unfinished.parent / "out" / ".batchgen" / "run.json", 50)
+    assert call(["run", str(unfinished), "-q"]) == ExitCode.STATE
+    assert call(["run", str(unfinished), "-q", "--fresh"]) == ExitCode.DONE
     again(unfinished)
 
 
