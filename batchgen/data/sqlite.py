@@ -28,7 +28,7 @@ def connect(path: Path, schema: str) -> sqlite3.Connection:
         StateError: the file is damaged.
     """
     with disk_errors("cannot open", path):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     with translated("open", path):
         try:
