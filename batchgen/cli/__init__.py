@@ -11,7 +11,7 @@ import click
 _SECTIONS = {
     "Run": ("run", "plan", "validate"),
     "Look": ("status", "show"),
-    "Models and reference": ("models", "schema"),
+    "Models and reference": ("models", "metrics", "schema"),
 }
 _MODULES = {
     "run": "run",
@@ -20,6 +20,7 @@ _MODULES = {
     "status": "look",
     "show": "look",
     "models": "models",
+    "metrics": "metrics",
     "schema": "schema",
 }
 

@@ -108,12 +108,13 @@ def _rows(section: type[BaseModel]) -> Iterator[str]:
         key = key_of(name, field)
         expected = fields(section)[key]
         if expected.section is None:
-            default = _default(field)
+            default = default_of(field)
             meaning = " ".join(expected.description.split()).replace("|", r"\|")
             yield f"| `{key}` | {expected} | {default} | {meaning} |"
 
 
-def _default(field: FieldInfo) -> str:
+def default_of(field: FieldInfo) -> str:
+    """The default of a key, as it is written in a job; empty if that is nothing."""
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)

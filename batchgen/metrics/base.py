@@ -58,6 +58,7 @@ class Spec:
         type: which metric of the catalog it is.
         version: raised whenever the same text may get another value than before.
         higher_is_better: None where neither is, as with a length.
+        signature: what else decides the values: sacrebleu's signature, the hash of a schema or a user's function.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Spec:
     version: int
     unit: Unit
     higher_is_better: bool | None
+    signature: str = ""
 
 
 class RowMetric(Protocol):

@@ -1,26 +1,43 @@
 """Every metric there is: its type, what a job may say about it, and how one is made of that.
 
-To add a metric: a section in `job/metric_options.py`, a file here, an entry below.
+To add a metric: a section in `job/reference_options.py` or `response_options.py`, a file here, a function in
+`makers.py`, an entry below.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
-
-import regex
 
 from batchgen.job import metric_options as options
 from batchgen.job.metric_options import MetricOptions
-from batchgen.metrics import length, overlap, texts
+from batchgen.job.reference import default_of
+from batchgen.job.types import fields, key_of
+from batchgen.metrics import makers
 from batchgen.metrics.base import Metric, Spec, Unit
-from batchgen.metrics.choice import Choice
-from batchgen.metrics.choice_rules import Labels
-from batchgen.metrics.contains import Contains, Matches
-from batchgen.metrics.match import Match
-from batchgen.metrics.number.metric import NumberMatch
 
 Options = TypeVar("Options", bound=MetricOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedOption:
+    """A key of a metric, in words. `default` is "required" where there is none."""
+
+    name: str
+    expects: str
+    default: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A metric, in words."""
+
+    type: str
+    measures: str
+    unit: Unit
+    higher_is_better: bool | None
+    version: int
+    options: tuple[DescribedOption, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +64,19 @@ class Entry(Generic[Options]):
         word: str = self.options.model_fields["type"].default
         return word
 
+    def described(self) -> Described:
+        """What `batchgen metrics` says about it."""
+        section = self.options
+        found = fields(section)
+        keys = ((key_of(name, field), field) for name, field in section.model_fields.items())
+        known = tuple(
+            DescribedOption(key, str(found[key]), default_of(field), found[key].description)
+            for key, field in keys
+            if key != "type"
+        )
+        measures = " ".join((self.options.__doc__ or "").split())
+        return Described(self.type, measures, self.unit, self.higher_is_better, self.version, known)
+
 
 def make_metrics(asked: MetricOptions) -> tuple[Metric, ...]:
     """The metrics that an entry of `evaluate.metrics` asks for.
@@ -60,75 +90,34 @@ def make_metrics(asked: MetricOptions) -> tuple[Metric, ...]:
     return entry.make(spec, asked)
 
 
-def _variant(spec: Spec, name: str) -> Spec:
-    return replace(spec, name=f"{spec.name}_{name}")
-
-
-def _exact(spec: Spec, _asked: options.ExactOptions) -> tuple[Metric, ...]:
-    return (Match(spec, str.strip),)
-
-
-def _normalized_match(spec: Spec, asked: options.NormalizedMatchOptions) -> tuple[Metric, ...]:
-    keeps = asked.articles == "keep"
-    return (Match(spec, texts.normalized if keeps else texts.normalized_without_articles),)
-
-
-def _contains(spec: Spec, asked: options.ContainsOptions) -> tuple[Metric, ...]:
-    return (Contains(spec, asked.texts or (), asked.mode, asked.boundaries),)
-
-
-def _regex(spec: Spec, asked: options.RegexOptions) -> tuple[Metric, ...]:
-    return (Matches(spec, regex.compile(asked.pattern), asked.expect, asked.timeout),)
-
-
-def _choice(spec: Spec, asked: options.ChoiceOptions) -> tuple[Metric, ...]:
-    return (Choice(spec, Labels(asked.labels), asked.options or ""),)
-
-
-def _number(spec: Spec, asked: options.NumberOptions) -> tuple[Metric, ...]:
-    # Through its decimal form: 0.1 is meant as a tenth.
-    return (NumberMatch(spec, Fraction(str(asked.tolerance)), asked.pick),)
-
-
-def _token_f1(spec: Spec, asked: options.TokenF1Options) -> tuple[Metric, ...]:
-    keeps = asked.articles == "keep"
-    tokenize = texts.tokens if keeps else overlap.tokens_without_articles
-    return (overlap.Overlap(spec, overlap.unigram_f1, tokenize),)
-
-
-_ROUGE = {"1": overlap.unigram_f1, "2": overlap.bigram_f1, "L": overlap.lcs_f1}
-
-
-def _rouge(spec: Spec, asked: options.RougeOptions) -> tuple[Metric, ...]:
-    return tuple(overlap.Overlap(_variant(spec, v), _ROUGE[v]) for v in asked.variants)
-
-
-_COUNTS = {
-    "characters": length.count_characters,
-    "words": length.count_words,
-    "sentences": length.count_sentences,
-}
-
-
-def _length(spec: Spec, asked: options.LengthOptions) -> tuple[Metric, ...]:
-    return tuple(
-        length.TokenLength(_variant(spec, unit))
-        if unit == "tokens"
-        else length.Length(_variant(spec, unit), _COUNTS[unit])
-        for unit in asked.units
-    )
-
-
 _ENTRIES: tuple[Entry[Any], ...] = (
-    Entry(options.ExactOptions, _exact),
-    Entry(options.NormalizedMatchOptions, _normalized_match),
-    Entry(options.ContainsOptions, _contains),
-    Entry(options.RegexOptions, _regex),
-    Entry(options.ChoiceOptions, _choice),
-    Entry(options.NumberOptions, _number),
-    Entry(options.TokenF1Options, _token_f1),
-    Entry(options.RougeOptions, _rouge),
-    Entry(options.LengthOptions, _length, unit="count", higher_is_better=None),
+    Entry(options.ExactOptions, makers.exact),
+    Entry(options.NormalizedMatchOptions, makers.normalized_match),
+    Entry(options.ContainsOptions, makers.contains),
+    Entry(options.RegexOptions, makers.regex_),
+    Entry(options.ChoiceOptions, makers.choice),
+    Entry(options.NumberOptions, makers.number),
+    Entry(options.TokenF1Options, makers.token_f1),
+    Entry(options.RougeOptions, makers.rouge),
+    Entry(options.ChrFOptions, makers.chrf, unit="score"),
+    Entry(options.BleuOptions, makers.bleu, unit="score"),
+    Entry(options.EditDistanceOptions, makers.edit_distance, unit="count", higher_is_better=False),
+    Entry(options.CerOptions, makers.cer, unit="score", higher_is_better=False),
+    Entry(options.JsonOptions, makers.json),
+    Entry(options.JsonSchemaOptions, makers.json_schema),
+    Entry(options.ConstraintsOptions, makers.constraints),
+    Entry(options.LengthOptions, makers.length_, unit="count", higher_is_better=None),
+    Entry(options.LanguageOptions, makers.language_),
+    Entry(options.RepetitionOptions, makers.repetition, higher_is_better=False),
+    Entry(options.RefusalOptions, makers.refusal, higher_is_better=False),
+    Entry(options.PiiOptions, makers.pii, higher_is_better=False),
+    Entry(options.PassAtKOptions, makers.pass_at_k),
+    Entry(options.AllOfKOptions, makers.all_of_k),
+    Entry(options.MajorityOptions, makers.majority),
+    Entry(options.SampleDiversityOptions, makers.sample_diversity),
+    Entry(options.DistinctOptions, makers.distinct),
+    Entry(options.DuplicatesOptions, makers.duplicates, higher_is_better=False),
+    Entry(options.PythonOptions, makers.python, unit="score"),
 )
 
 CATALOG: Mapping[str, Entry[Any]] = {entry.type: entry for entry in _ENTRIES}

@@ -29,18 +29,19 @@ class Chosen:
     rule: Rule
 
 
-_OPEN = r"[\s*_`\"'“‘(\[{<$:「【]*"
-_CLOSE = r"[\s*_`\"'”’)\]}>$.,:。、」】!]*"
-_SAYS = r"(?:\s|[*_:=]|\b(?i:is|was|would\ be|should\ be|must\ be)\b)+"
+# Possessive throughout (`*+`): nothing is tried twice, whatever the text.
+_OPEN = r"[\s*_`\"'“‘(\[{<$:「【]*+"
+_CLOSE = r"[\s*_`\"'”’)\]}>$.,:。、」】!]*+"
+_SAYS = r"(?:\s|[*_:=]|\b(?i:is|was|would\ be|should\ be|must\ be)\b)++"
 _CUES = rf"""
     \b(?i:answer|choice|option)\b (?:\ (?i:to|of|for)\ [^\n.:?!]{{0,80}}?)? {_SAYS}
   | \b(?i:choose|choosing|pick|select|go\ with)\b\ ?
-  | (?:答案|选项) [\s*_]* (?:应该是|应该|应为|应是|应选|应|是|为|选择|选|:)+
-  | (?:选择|选)(?!项) [\s*_]*
+  | (?:答案|选项) [\s*_]*+ (?:应该是|应该|应为|应是|应选|应|是|为|选择|选|:)++
+  | (?:选择|选)(?!项) [\s*_]*+
 """
 _VERDICTS = r"""
-    [)*_]* \s* (?i:is|are)\ (?i:the\ )?(?i:correct|right|best)\b
-  | [)*_]* \s* (?:选项|项)? \s* (?:是|为)? (?:正确|对的)
+    [)*_]*+ \s*+ (?i:is|are)\ (?i:the\ )?(?i:correct|right|best)\b
+  | [)*_]*+ \s*+ (?:选项|项)? \s*+ (?:是|为)? (?:正确|对的)
 """
 _NOT_A_WORD_END = re.compile(r"\s*(?:[).,;:*\]}。、]|$)", re.MULTILINE)
 # After "A" and "I" a small word makes a sentence, unless it goes on about the choice.
@@ -76,7 +77,7 @@ class Labels:
             re.MULTILINE,
         )
         self._more = re.compile(
-            rf"[\s*_)\]]*(?:,|/|&|、|\b(?:and|or)\b|和|或|与|及)\s*[(\[*]*{label}"
+            rf"[\s*_)\]]*+(?:,|/|&|、|\b(?:and|or)\b|和|或|与|及)\s*[(\[*]*{label}"
         )
 
     def exactly(self, text: str) -> str | None:

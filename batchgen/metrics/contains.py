@@ -7,15 +7,10 @@ from typing import Literal
 import regex
 
 from batchgen.metrics.base import Answer, Spec, unscored
-from batchgen.metrics.texts import UNSPACED, folded
+from batchgen.metrics.texts import folded, holds_words
 from batchgen.records import Score, Status
 
 Mode = Literal["any", "all", "none"]
-
-# Beside a letter or digit of a script with spaces, a text is only part of a word.
-_WORD = rf"[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]"
-_STARTS_WORD = regex.compile(_WORD, regex.V1)
-_ENDS_WORD = regex.compile(rf"{_WORD}$", regex.V1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +41,8 @@ class Contains:
 
     def _found(self, response: str, wanted: Sequence[str]) -> list[str]:
         text = _spaced_once(response)
-        return [one for one in wanted if self._holds(text, _spaced_once(one))]
-
-    def _holds(self, text: str, wanted: str) -> bool:
-        if self.boundaries == "none":
-            return wanted in text
-        starts, ends = bool(_STARTS_WORD.match(wanted)), bool(_ENDS_WORD.search(wanted))
-        at = text.find(wanted)
-        while at >= 0:
-            end = at + len(wanted)
-            inside = (starts and at > 0 and _ENDS_WORD.search(text, max(0, at - 1), at)) or (
-                ends and _STARTS_WORD.match(text, end)
-            )
-            if not inside:
-                return True
-            at = text.find(wanted, at + 1)
-        return False
+        holds = holds_words if self.boundaries == "words" else str.__contains__
+        return [one for one in wanted if holds(text, _spaced_once(one))]
 
 
 def _spaced_once(text: str) -> str:

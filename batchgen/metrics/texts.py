@@ -26,10 +26,14 @@ _ASCII_WORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9]|['.,_-](?=[A-Za-z0-9]))*")
 # Numbers keep their point and sign, so that 3.5 stays apart from 35. Signs that make another word (C++, C#) stay.
 _NORMAL = re.compile(r"(?<![^\W_])-?\d+(?:[.,]\d+)*|[^\W_]+|[#%&@$€£¥+<=>^|~°]+")
 _BESIDE_UNSPACED = regex.compile(rf"(?<=[{UNSPACED}]) | (?=[{UNSPACED}])")
+_WORD_CHARACTER = regex.compile(rf"[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]", regex.V1)
+_UNSPACED = regex.compile(rf"[{UNSPACED}]")
 _ARTICLES = frozenset(("a", "an", "the"))
 # A stop ends a sentence at a space or at the end, not in 3.14 or e.g.x; Chinese stops always do.
 _SENTENCE_END = regex.compile(
-    r"[。！？｡…‼⁇⁈⁉]+[\p{Pf}\p{Pe}\"']*|[.!?]+[\p{Pf}\p{Pe}\"']*(?=\s|$)|\n+"
+    # Nor does the point of `Dr. Who`, or of initials.
+    r"[。！？｡…‼⁇⁈⁉]++[\p{Pf}\p{Pe}\"']*+|\n++"
+    r"|[.!?]++(?<!\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|e\.g|i\.e|[A-HJ-Z])\.)[\p{Pf}\p{Pe}\"']*+(?=\s|$)"
 )
 
 
@@ -77,3 +81,23 @@ def normalized(text: str) -> str:
 def normalized_without_articles(text: str) -> str:
     """`normalized`, less the English articles."""
     return " ".join(word for word in normalized(text).split(" ") if word not in _ARTICLES)
+
+
+def holds_words(text: str, wanted: str) -> bool:
+    """Whether a text is in another as whole words: `no` is not in `know`; Chinese has no such boundaries."""
+    starts, ends = bool(_WORD_CHARACTER.match(wanted)), bool(_WORD_CHARACTER.match(wanted[-1:]))
+    at = text.find(wanted)
+    while at >= 0:
+        end = at + len(wanted)
+        cut = (starts and at > 0 and _WORD_CHARACTER.match(text, at - 1)) or (
+            ends and _WORD_CHARACTER.match(text, end)
+        )
+        if not cut:
+            return True
+        at = text.find(wanted, at + 1)
+    return False
+
+
+def is_unspaced(token: str) -> bool:
+    """Whether a token is a character of a script without spaces between words."""
+    return _UNSPACED.match(token) is not None

@@ -11,7 +11,7 @@ Knows nothing of references.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Literal
 
 from batchgen.metrics.number.reading import Number, numbers, numerals, plain
@@ -38,20 +38,25 @@ _Candidates = Iterator[Number | Several]
 
 _CALCULATOR = re.compile(r"<<[^<>\n]{0,200}>>")
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
-_MARKUP = r"[\s*_`\"'“”‘’(\[{:：$]*"
+_GAP = r"[\s*_`\"'“”‘’(\[{$]*+"
+_MARKUP = r"[\s*_`\"'“”‘’(\[{:：$]*+"
 _CUE = re.compile(
     rf"""
       \b(?: answer | ans\b | result ) (?: \ (?:to|of|for)\ [^\n.:?!]{{0,80}}? )? [*_]*
-        (?: {_MARKUP} (?: \b(?:is|was|equals|are|will\ be|would\ be|should\ be|comes\ (?:out\ )?to)\b | [:=] ) )+
+        (?: {_GAP} (?: \b(?:is|was|equals|are|will\ be|would\ be|should\ be|comes\ (?:out\ )?to)\b | [:=] ) )++
     | (?: ^ | (?<=\n) ) [ \t*_#]* A [*_]* :
-    | (?: 答案 | 结果 | 結果 ) {_MARKUP} (?: 应该是 | 應該是 | 应为 | 等于 | 等於 | 是 | 为 | 為 | [:=] )+
+    | (?: 答案 | 结果 | 結果 ) {_GAP} (?: 应该是 | 應該是 | 应为 | 等于 | 等於 | 是 | 为 | 為 | [:=] )++
     | (?P<sentence> (?: ^ | (?<=[\n\s。，,;；.]) ) [*_]* 答 [*_]* (?: :|, ) )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_BOXED = re.compile(
+    r"\\boxed\s*+\{(?P<inside>[^{}]*+(?:\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}[^{}]*+)*+)\}"
+)
+_MARKS = re.compile(r"(?:\s|\*\*)*+")
 _STATEMENT_END = re.compile(r"[。！？!?\n]|\.(?=\s|$)")
 _FILLER = re.compile(
-    rf"{_MARKUP}(?:(?:exactly|about|around|approximately|roughly|only|just|that|一共|总共|共|约|大约|是|为|等于|[≈=~])\s*)*{_MARKUP}",
+    rf"{_MARKUP}(?:(?:exactly|about|around|approximately|roughly|only|just|that|一共|总共|共|约|大约|是|为|等于|[≈=~])\s*+)*+{_MARKUP}",
     re.IGNORECASE,
 )
 _OPERATOR = re.compile(r"\s*([-+*/×÷=≈])\s*[($]*")
@@ -103,33 +108,19 @@ def _hashed(text: str) -> _Candidates:
 
 
 def _boxed(text: str) -> _Candidates:
-    at = text.find("\\boxed")
-    while at >= 0:
-        inside = _braces(text, at + 6)
-        yield from islice(_statement(inside), 1)
-        at = text.find("\\boxed", at + 6)
-
-
-def _braces(text: str, at: int) -> str:
-    """What stands in the braces that open at `at`; empty if none do or they stay open."""
-    while text[at : at + 1] == " ":
-        at += 1
-    depth = 0
-    for end in range(at, min(len(text), at + _STATEMENT_LIMIT)):
-        depth += {"{": 1, "}": -1}.get(text[end], 0)
-        if depth == 0:
-            return text[at + 1 : end]
-    return ""
+    for match in _BOXED.finditer(text):
+        yield from islice(_statement(match["inside"]), 1)
 
 
 def _cued(text: str) -> _Candidates:
-    for match in _CUE.finditer(text):
-        start = match.end()
-        while text[start : start + 1].isspace() or text[start : start + 2] == "**":
-            start += 1
-        end = _STATEMENT_END.search(text, start, start + _STATEMENT_LIMIT)
-        statement = text[start : end.start() if end else start + _STATEMENT_LIMIT]
-        if match["sentence"]:  # 答：3个人一共有18个苹果。
+    cues = list(_CUE.finditer(text))
+    for cue, following in zip_longest(cues, cues[1:]):
+        start = _MARKS.match(text, cue.end()).end()  # type: ignore[union-attr] # it matches nothing, too
+        # A cue within a statement begins another one.
+        limit = min(following.start() if following else len(text), start + _STATEMENT_LIMIT)
+        end = _STATEMENT_END.search(text, start, limit)
+        statement = text[start : end.start() if end else limit]
+        if cue["sentence"]:  # 答：3个人一共有18个苹果。
             yield from _last_of(statement)
         else:
             yield from _statement(statement)

@@ -1,0 +1,155 @@
+"""How different answers are from each other: distinct n-grams, duplicates, and the samples of one prompt."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from batchgen.metrics.base import Answer, Spec, unscored
+from batchgen.metrics.overlap import unigram_f1
+from batchgen.metrics.texts import normalized, tokens
+from batchgen.records import Score
+
+Signature = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """Distinct n-grams by all n-grams (Li et al. 2016), the mean over windows of a fixed number of tokens.
+
+    The ratio falls with the amount of text, so that only windows of one size compare. A window holds the tokens of
+    consecutive answers; n-grams do not cross from one answer to the next.
+
+    Attributes:
+        n: tokens of an n-gram.
+        window: tokens of a window.
+    """
+
+    spec: Spec
+    n: int
+    window: int
+
+    def compute(self, answers: Iterable[Answer]) -> float | None:
+        """The mean of all whole windows; None if there is none."""
+        shares = [len(set(grams)) / len(grams) for grams in self._windows(answers) if grams]
+        return float(np.mean(shares)) if shares else None
+
+    def _windows(self, answers: Iterable[Answer]) -> Iterator[list[tuple[str, ...]]]:
+        grams: list[tuple[str, ...]] = []
+        room = self.window
+        for answer in answers:
+            found = tokens(answer.response or "")
+            while len(found) >= room:
+                yield [*grams, *self._grams(found[:room])]
+                found, grams, room = found[room:], [], self.window
+            grams += self._grams(found)
+            room -= len(found)
+
+    def _grams(self, found: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        return zip(*(found[at:] for at in range(self.n)), strict=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ExactDuplicates:
+    """Share of answers that say what an earlier one said, but for case, width, punctuation and spaces."""
+
+    spec: Spec
+
+    def compute(self, answers: Iterable[Answer]) -> float | None:
+        """The share, of answers that are not empty; None if there is none."""
+        seen: set[bytes] = set()
+        count = 0
+        for text in _texts(answers):
+            seen.add(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest())
+            count += 1
+        return (count - len(seen)) / count if count else None
+
+
+_SHINGLE = 5
+_HASHES = 64
+_BANDS = 16
+_ODD = np.random.default_rng(5).integers(0, 2**63, (_HASHES, 1), np.uint64) * np.uint64(
+    2
+) + np.uint64(1)
+_SHIFT = np.random.default_rng(7).integers(0, 2**63, (_HASHES, 1), np.uint64)
+_POWERS = np.array([1_000_003**at % 2**64 for at in range(_SHINGLE)], np.uint64)
+
+
+@dataclass(frozen=True, slots=True)
+class NearDuplicates:
+    """Share of answers that nearly repeat an earlier one: most groups of five characters are the same.
+
+    Jaccard similarity of sets of 5 characters is estimated by 64 minima (Broder 1997); pairs to compare are those
+    that agree in one of 16 bands. Needs 256 bytes of memory for each answer.
+
+    Attributes:
+        similarity: from which two answers are near duplicates; the estimate errs by about 0.05.
+    """
+
+    spec: Spec
+    similarity: float
+
+    def compute(self, answers: Iterable[Answer]) -> float | None:
+        """The share, of answers that are not empty; None if there is none."""
+        found = [signature(text) for text in _texts(answers)]
+        if not found:
+            return None
+        signatures = np.stack(found)
+        repeats = np.zeros(len(signatures), np.bool_)
+        for band in np.split(signatures, _BANDS, axis=1):
+            self._mark(repeats, signatures, np.ascontiguousarray(band))
+        return float(repeats.mean())
+
+    def _mark(self, repeats: npt.NDArray[np.bool_], all_: Signature, band: Signature) -> None:
+        """Mark the answers that are near to the first, or to the one before them, of those with the same band."""
+        keys = band.view(np.dtype((np.void, band.shape[1] * band.itemsize))).ravel()
+        _, bucket = np.unique(keys, return_inverse=True)
+        order = np.argsort(bucket, kind="stable")
+        starts = np.flatnonzero(np.r_[True, np.diff(bucket[order]) > 0])
+        firsts = np.repeat(order[starts], np.diff(np.r_[starts, len(order)]))
+        for later, earlier in ((order, firsts), (order[1:], order[:-1])):
+            together = (bucket[later] == bucket[earlier]) & (later != earlier)
+            later, earlier = later[together], earlier[together]
+            near = (all_[later] == all_[earlier]).mean(axis=1) >= self.similarity
+            repeats[later[near]] = True
+
+
+def signature(text: str) -> Signature:
+    """64 minima of hashes of the text's groups of five characters: equal ones tell the Jaccard similarity."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+    count = max(1, len(codes) - _SHINGLE + 1)
+    shingles = np.zeros(count, np.uint64)
+    for at, power in enumerate(_POWERS[: len(codes)]):
+        shingles += codes[at : at + count] * power
+    shingles ^= shingles >> np.uint64(29)
+    minima = np.full((_HASHES, 1), np.iinfo(np.uint64).max, np.uint64)
+    for chunk in np.array_split(shingles, range(4096, len(shingles), 4096)):
+        hashes = (_ODD * chunk + _SHIFT).min(axis=1, keepdims=True)
+        minima = np.minimum(minima, hashes)
+    low: Signature = (minima.ravel() >> np.uint64(32)).astype(np.uint32)
+    return low
+
+
+def _texts(answers: Iterable[Answer]) -> Iterator[str]:
+    forms = (normalized(answer.response or "") for answer in answers)
+    return (form for form in forms if form)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleDiversity:
+    """How different the samples of one prompt are: 1 less the mean token F1 of all pairs of them."""
+
+    spec: Spec
+    of: None = None
+
+    def score_group(self, answers: Sequence[Answer], scores: Sequence[Score]) -> Score:
+        """From 0, all samples have the same tokens, to 1, no two share any; needs two samples that say something."""
+        del scores
+        found = [tokens(answer.response) for answer in answers if answer.response]
+        pairs = [unigram_f1(left, right) for left, right in combinations(filter(None, found), 2)]
+        if not pairs:
+            return unscored(self.spec, "skipped", "fewer than two samples")
+        return Score(self.spec.name, 1 - float(np.mean(pairs)), "ok")

@@ -1,0 +1,128 @@
+"""Is the response in the language that was asked for: by script, or by py3langid.
+
+By script, Chinese, Japanese, Korean, Russian, Arabic and the like are told from each other and from English; languages
+that share a script (English and French, Russian and Bulgarian) are not.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import regex
+
+from batchgen.metrics.base import Answer, Spec, unscored
+from batchgen.metrics.packages import needed
+from batchgen.metrics.texts import tokens
+from batchgen.records import Score
+
+_SCRIPTS = [
+    *("Latin", "Han", "Hiragana", "Katakana", "Hangul", "Cyrillic", "Arabic", "Hebrew", "Greek"),
+    *("Devanagari", "Bengali", "Gurmukhi", "Gujarati", "Tamil", "Telugu", "Kannada", "Malayalam"),
+    *("Sinhala", "Thai", "Lao", "Khmer", "Myanmar", "Georgian", "Armenian", "Ethiopic"),
+]
+_SCRIPT = regex.compile("|".join(rf"(?P<{name}>\p{{{name}}})" for name in _SCRIPTS))
+_OTHER_SCRIPTS: Mapping[str, str] = {
+    language: script
+    for script, languages in {
+        "Han": "zh",
+        "Japanese": "ja",
+        "Hangul": "ko",
+        "Cyrillic": "ru uk bg sr mk be kk ky mn tg",
+        "Arabic": "ar fa ur ps ckb ug sd",
+        "Hebrew": "he yi",
+        "Greek": "el",
+        "Devanagari": "hi mr ne sa",
+        "Bengali": "bn as",
+        "Gurmukhi": "pa",
+        "Gujarati": "gu",
+        "Tamil": "ta",
+        "Telugu": "te",
+        "Kannada": "kn",
+        "Malayalam": "ml",
+        "Sinhala": "si",
+        "Thai": "th",
+        "Lao": "lo",
+        "Khmer": "km",
+        "Myanmar": "my",
+        "Georgian": "ka",
+        "Armenian": "hy",
+        "Ethiopic": "am ti",
+    }.items()
+    for language in languages.split()
+}
+_JAPANESE = ("Han", "Hiragana", "Katakana")
+_KANA_SHARE = 0.1
+"""Japanese holds kana; Chinese holds none but in names."""
+
+
+def primary_code(language: str) -> str:
+    """The language of a code with a region: `en` of `en-GB`. Cantonese and Mandarin are both `zh`."""
+    code = language.lower().replace("_", "-").partition("-")[0]
+    return "zh" if code == "yue" else code
+
+
+def script_of(language: str) -> str:
+    """The script of a language, by its ISO 639 code: `zh`, `zh-CN`, `en`. Unknown codes are Latin."""
+    return _OTHER_SCRIPTS.get(primary_code(language), "Latin")
+
+
+def main_script(text: str) -> str | None:
+    """The script that most tokens of a text are in, `Japanese` for Han with kana; None for a text without letters."""
+    counts: Counter[str] = Counter()
+    for token in tokens(text):
+        match = _SCRIPT.search(token)
+        if match is not None and match.lastgroup is not None:
+            counts[match.lastgroup] += 1
+    kana = counts["Hiragana"] + counts["Katakana"]
+    if kana and kana >= _KANA_SHARE * (kana + counts["Han"]):
+        together = sum(counts.pop(script, 0) for script in _JAPANESE)
+        counts["Japanese"] = together
+    return counts.most_common(1)[0][0] if counts.total() else None
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageMatch:
+    """1 if the response is in the expected language.
+
+    A response without letters (`42`) has no language: it is not scored.
+
+    Attributes:
+        expect: language code, or None if it stands in a column.
+        column: input column with the code of each row.
+        detect: text to language or script.
+        form: expected code to what `detect` says of it.
+    """
+
+    spec: Spec
+    expect: str | None
+    column: str
+    detect: Callable[[str], str | None]
+    form: Callable[[str], str]
+
+    def score(self, answer: Answer) -> Score:
+        """1, or 0; `answer` is what was detected."""
+        if answer.response is None:
+            return unscored(self.spec, "skipped")
+        expected = self.expect if self.expect is not None else answer.fields.get(self.column)
+        if not isinstance(expected, str) or not expected:
+            return unscored(self.spec, "no_reference")
+        if not answer.response.strip():
+            return unscored(self.spec, "empty")
+        found = self.detect(answer.response)
+        if found is None:
+            return unscored(self.spec, "no_answer")
+        return Score(self.spec.name, float(found == self.form(expected)), "ok", found)
+
+
+def trained_detector() -> Callable[[str], str | None]:
+    """Text to ISO 639-1 code by py3langid, whose model is in its package.
+
+    Raises:
+        DataError: if py3langid is not installed.
+    """
+    classify = needed("py3langid", "metrics").classify
+
+    def detect(text: str) -> str | None:
+        return primary_code(str(classify(text)[0])) if any(c.isalpha() for c in text) else None
+
+    return detect

@@ -1,0 +1,28 @@
+"""Packages that only some metrics need: imported when a job asks for one of those, with words if they are missing."""
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+from batchgen.errors import DataError
+
+
+def needed(module: str, extra: str) -> Any:  # noqa: ANN401 - a module, whose attributes mypy cannot know
+    """Import a module of an optional package.
+
+    Args:
+        module: its full name.
+        extra: of this package, which brings it.
+
+    Raises:
+        DataError: if it is not installed.
+    """
+    try:
+        found: ModuleType = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        raise DataError(
+            f"a metric of this job needs the package {package}, which is not installed",
+            hint=f"in batchgen's folder: pip install -e '.[{extra}]'",
+        ) from error
+    return found

@@ -1,0 +1,131 @@
+"""Every metric of the catalog on every hard text: none raises, all keep to what a score may be."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchgen.metrics.base import Answer, Metric
+from batchgen.metrics.catalog import CATALOG, make_metrics
+from batchgen.records import Score
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "contains": {"texts": ["18", "好"]},
+    "regex": {"pattern": r"\d+"},
+    "choice": {"options": "options"},
+    "json_schema": {},
+    "language": {"expect": "zh"},
+    "constraints": {
+        "checks": [{"id": "punctuation:no_comma"}],
+        "variants": ["prompt_strict", "instruction_loose"],
+    },
+    "pass_at_k": {"of": "x"},
+    "all_of_k": {"of": "x"},
+    "majority": {"of": "x"},
+    "python": {"entry": "builtins:callable"},
+}
+
+TEXTS: dict[str, str | None] = {
+    "english": "The answer is 18.",
+    "chinese": "答案是十八，共１８个。",
+    "empty": "",
+    "space": " \n\u3000",
+    "none": None,
+    "long": "word 12 " * 12_500,
+    "long_chinese": "今天天气很好，我们去公园玩。" * 7000,
+    "long_line": "a" * 100_000,
+    "long_digits": "1" * 100_000,
+    "brackets": "[{(" * 8_000,
+    "fences": "```" * 8_000,
+    "cues": "The answer is " * 2000,
+    "zh_cues": "答案是" * 8_000,
+    "hashes": "#### " * 5_000,
+    "boxes": "\\boxed{" * 4_000,
+    "spaces": "answer" + " " * 100_000 + "x",
+    "commas": "1," * 12_000,
+    "backslashes": "\\" * 100_000,
+    "newlines": "\n" * 100_000,
+    "right_to_left": "الجواب هو ١٨ \u202e",
+    "emoji": "👍🏽👨‍👩‍👧‍👦 18️⃣",
+    "nul": "\0answer: 18\0",
+    "surrogate": "\ud800 18",
+    "combining": "e\u0301" * 1000 + "Z͑ͫ̓ͪ̂ͫ̽͏̴̙̤̞͉͚̯̞̠͍A̴̵̜̰͔ͫ͗͢L",
+}
+
+
+@pytest.fixture(scope="module")
+def metrics(tmp_path_factory: pytest.TempPathFactory) -> list[Metric]:
+    schema = tmp_path_factory.mktemp("schema") / "s.json"
+    schema.write_text('{"type": "object"}', "utf-8")
+    given = {**OPTIONS, "json_schema": {"schema": str(schema)}}
+    return [
+        metric
+        for kind, entry in CATALOG.items()
+        for metric in make_metrics(
+            entry.options.model_validate({"type": kind, **given.get(kind, {})})
+        )
+    ]
+
+
+def check(score: Score, metric: Metric) -> None:
+    assert score.metric == metric.spec.name
+    if score.status == "ok":
+        assert score.value is not None
+    if score.status in ("no_reference", "unparsed", "error", "skipped"):
+        assert score.value is None
+    if score.value is not None and metric.spec.unit == "fraction":
+        assert 0 <= score.value <= 1
+
+
+def score_all(metrics: list[Metric], answer: Answer) -> None:
+    for metric in metrics:
+        score_one(metric, answer)
+
+
+def score_one(metric: Any, answer: Answer) -> None:
+    if hasattr(metric, "compute"):
+        value = metric.compute([answer, answer])
+        assert value is None or 0 <= value <= 1
+    elif hasattr(metric, "score_group"):
+        check(metric.score_group([answer, answer], []), metric)
+    else:
+        score = metric.score(answer)
+        check(score, metric)
+        if hasattr(metric, "row_stats"):
+            stats = metric.row_stats(answer)
+            assert (stats is None) == (score.value is None)
+            assert stats is None or len(stats) == len(metric.stats)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_hard_texts(metrics: list[Metric], name: str) -> None:
+    text = TEXTS[name]
+    score_all(metrics, Answer("a", 0, text, ("18", "好"), prompt="How many?"))
+    score_all(metrics, Answer("a", 0, "18", (text or "",), fields={"options": text}))
+
+
+def test_without_references(metrics: list[Metric]) -> None:
+    score_all(metrics, Answer("a", 0, "18"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    response=st.text() | st.text("0123456789.,-/%$A B答案是百十{}\\boxed#*\"'[]\n"),
+    reference=st.text(max_size=20),
+)
+def test_any_text(response: str, reference: str) -> None:
+    light = [kind for kind in CATALOG if kind not in ("json_schema", "duplicates")]
+    made = [
+        metric
+        for kind in light
+        for metric in make_metrics(
+            CATALOG[kind].options.model_validate({"type": kind, **OPTIONS.get(kind, {})})
+        )
+    ]
+    score_all(made, Answer("a", 0, response, (reference,)))
+
+
+def test_types_are_told_apart_by_their_words() -> None:
+    assert list(CATALOG) == [entry.type for entry in CATALOG.values()]
+    assert len(CATALOG) == 27

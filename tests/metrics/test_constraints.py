@@ -1,0 +1,148 @@
+"""Instructions in the manner of IFEval: each followed and not followed, in English and Chinese."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from batchgen.job.instructions import INSTRUCTIONS
+from batchgen.metrics.base import Answer
+from tests.metrics.conftest import MakeMetrics
+
+CASES: list[tuple[str, dict[str, Any], str, str]] = [
+    ("keywords:existence", {"keywords": ["sea", "Sun"]}, "The SUN over the sea", "The sun"),
+    ("keywords:existence", {"keywords": ["海洋"]}, "我爱海洋", "我爱大海"),
+    ("keywords:frequency", {"keyword": "go", "frequency": 2, "relation": "at least"}, "Go, go!", "go"),
+    ("keywords:frequency", {"keyword": "茶", "frequency": 2, "relation": "less than"}, "喝茶", "茶和茶"),
+    ("keywords:forbidden_words", {"forbidden_words": ["no"]}, "I know", "Oh no."),
+    ("keywords:forbidden_words", {"forbidden_words": ["禁止"]}, "可以", "这里禁止吸烟"),
+    ("keywords:letter_frequency", {"letter": "e", "let_frequency": 3, "let_relation": "at least"}, "Eleven e", "two"),
+    ("language:response_language", {"language": "zh"}, "你好，世界", "Hello, world"),
+    ("language:response_language", {"language": "fr"}, "Il fait très beau aujourd'hui, n'est-ce pas ?", "The weather is very nice today."),
+    ("length_constraints:number_sentences", {"num_sentences": 2, "relation": "at least"}, "Dr. Lee left. He ran.", "Dr. Lee left."),
+    ("length_constraints:number_sentences", {"num_sentences": 3, "relation": "less than"}, "你好。再见！", "一。二。三。"),
+    ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "One\n***\nTwo", "One\n\nTwo"),
+    ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "One\n***\nTwo\n***", "One\n***\n***\nTwo"),
+    ("length_constraints:number_words", {"num_words": 4, "relation": "at least"}, "one two three four", "one two three"),
+    # By \w+ this is two words.
+    ("length_constraints:number_words", {"num_words": 8, "relation": "at least"}, "今天很好，我们去玩", "今天，好"),
+    ("length_constraints:nth_paragraph_first_word", {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "weekend"}, 'Hi.\n\n"Weekend, at last."', "Hi.\n\nThe weekend"),
+    ("length_constraints:nth_paragraph_first_word", {"num_paragraphs": 1, "nth_paragraph": 1, "first_word": "周末"}, "周末到了", "到周末了"),
+    ("detectable_content:number_placeholders", {"num_placeholders": 2}, "Dear [name], on [date]", "Dear [name]"),
+    ("detectable_content:postscript", {"postscript_marker": "P.S."}, "Bye.\np. s. call me", "Bye."),
+    ("detectable_content:postscript", {"postscript_marker": "P.P.S"}, "Bye.\nP.P.S call", "P.S. call"),
+    ("detectable_format:number_bullet_lists", {"num_bullets": 2}, "* a\n- b", "* a\n* b\n* c"),
+    ("detectable_format:constrained_response", {}, "My answer is maybe.", "Maybe."),
+    ("detectable_format:number_highlighted_sections", {"num_highlights": 2}, "*a* and **b**", "*a* only **"),
+    ("detectable_format:multiple_sections", {"section_spliter": "Section", "num_sections": 2}, "Section 1\nx\nSection 2\ny", "Section 1\nx"),
+    ("detectable_format:json_format", {}, '```json\n{"a": 1}\n```', "{a: 1}"),
+    ("detectable_format:title", {}, "<<My day>>\nIt was", "<< >>\nIt was"),
+    ("combination:two_responses", {}, "One.\n******\nTwo.", "One.\n******\nOne."),
+    ("combination:repeat_prompt", {"prompt_to_repeat": "Say hi"}, "say hi\nHi!", "Hi!"),
+    ("startend:end_checker", {"end_phrase": "Any questions?"}, 'Done. "any questions?"', "Any questions? No."),
+    ("startend:quotation", {}, '"Hello."', 'He said "hello"'),
+    ("startend:quotation", {}, "“你好。”", "“你好。"),
+    ("change_case:capital_word_frequency", {"capital_frequency": 2, "capital_relation": "at least"}, "NASA and ESA", "Nasa and ESA"),
+    ("change_case:english_capital", {}, "HELLO, WORLD", "HELLO, World"),
+    ("change_case:english_lowercase", {}, "hello, world", "Hello, world"),
+    ("punctuation:no_comma", {}, "one and two", "one, two"),
+    ("punctuation:no_comma", {}, "好。", "好，走"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("identifier", "told", "good", "bad"), CASES)
+def test_each_instruction(
+    make: MakeMetrics, identifier: str, told: dict[str, Any], good: str, bad: str
+) -> None:
+    (metric,) = make("constraints", variants=["prompt_strict"], checks=[{"id": identifier, **told}])
+    for text, value in ((good, 1.0), (bad, 0.0), (" ", 0.0)):
+        assert metric.score(Answer("a", 0, text)).value == value, text  # type: ignore[union-attr] # a row metric
+
+
+def test_no_instruction_is_left_out() -> None:
+    assert {identifier for identifier, *_ in CASES} == set(INSTRUCTIONS)
+
+
+def published(*asked: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    """Columns as in the published data: every row has every keyword, null where it is not told."""
+    every = dict.fromkeys(["num_words", "relation", "keywords"])
+    return {
+        "fields": {
+            "instruction_id_list": [identifier for identifier, _ in asked],
+            "kwargs": [{**every, **told} for _, told in asked],
+        }
+    }
+
+
+COLUMNS = {"instructions": "instruction_id_list", "keywords": "kwargs"}
+TWO = published(
+    ("punctuation:no_comma", {}),
+    ("length_constraints:number_words", {"num_words": 0, "relation": "at least"}),
+)
+
+
+def test_rows_bring_their_own_instructions(make: MakeMetrics) -> None:
+    strict, each = make("constraints", **COLUMNS)
+    answer = Answer("a", 0, "one, two", **TWO)
+    assert strict.score(answer).value == 0.0  # type: ignore[union-attr] # a row metric
+    assert each.score(answer).value == 0.5  # type: ignore[union-attr] # a row metric
+
+
+def test_over_a_corpus_each_instruction_counts_once(make: MakeMetrics) -> None:
+    each: Any
+    (each,) = make("constraints", variants=["instruction_strict"], **COLUMNS)
+    answers = [
+        Answer("a", 0, "one, two", **TWO),
+        Answer("b", 0, "one", **published(("punctuation:no_comma", {}))),
+    ]
+    sums = np.sum([each.row_stats(answer) for answer in answers], axis=0)
+    assert each.finalize(sums) == pytest.approx(2 / 3)
+
+
+def test_loose_forgives_a_frame_and_stars(make: MakeMetrics) -> None:
+    strict, loose = make(
+        "constraints",
+        variants=["prompt_strict", "prompt_loose"],
+        checks=[{"id": "change_case:english_lowercase"}, {"id": "startend:end_checker", "end_phrase": "bye"}],
+    )  # fmt: skip
+    framed = Answer("a", 0, "Sure, here it is:\nhello\nand **bye**")
+    assert strict.score(framed).value == 0.0  # type: ignore[union-attr] # a row metric
+    assert loose.score(framed).value == 1.0  # type: ignore[union-attr] # a row metric
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"instruction_id_list": [], "kwargs": []}, "no_reference"),
+        ({"instruction_id_list": '["punctuation:no_comma"]', "kwargs": "[{}]"}, "ok"),
+        ({"instruction_id_list": ["no:such"], "kwargs": [{}]}, "unparsed"),
+        ({"instruction_id_list": ["punctuation:no_comma"], "kwargs": []}, "ok"),
+        ({"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}, {}]}, "unparsed"),
+        ({"instruction_id_list": ["keywords:existence"], "kwargs": [{"keywords": None}]}, "unparsed"),
+        ({"instruction_id_list": "no JSON", "kwargs": None}, "unparsed"),
+        ({"instruction_id_list": 3, "kwargs": None}, "unparsed"),
+    ],
+)  # fmt: skip
+def test_rows_whose_instructions_cannot_be_read_are_not_scored(
+    make: MakeMetrics, fields: dict[str, Any], status: str
+) -> None:
+    (metric,) = make("constraints", variants=["prompt_strict"], **COLUMNS)
+    found = metric.score(Answer("a", 0, "text", fields=fields))  # type: ignore[union-attr] # a row metric
+    assert (found.status, found.value is None) == (status, status != "ok")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "give instructions"),
+        ({"instructions": "a"}, "go together"),
+        ({"checks": [{"id": "no:such"}]}, "no instruction is called"),
+        ({"checks": [{"id": "startend:end_checker"}]}, "is told end_phrase"),
+    ],
+)
+def test_a_job_that_asks_for_nothing_is_refused(
+    make: MakeMetrics, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        make("constraints", **options)

@@ -1,0 +1,91 @@
+"""A user's own function."""
+
+from pathlib import Path
+
+import pytest
+
+from batchgen.errors import DataError
+from tests.metrics.conftest import MakeMetrics, ScoreOf
+
+SOURCE = """
+def polite(answer):
+    return "please" in answer.response
+
+def words(answer):
+    return len(answer.response.split())
+
+def fails(answer):
+    raise ValueError(answer.response)
+
+def unknown(answer):
+    return None
+
+def text(answer):
+    return "high"
+
+def infinite(answer):
+    return float("inf")
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "mine.py"
+    path.write_text(SOURCE, "utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "status", "rule"),
+    [
+        ("polite", 1.0, "ok", None),
+        ("words", 2.0, "ok", None),
+        ("fails", None, "error", "ValueError"),
+        ("unknown", None, "skipped", None),
+        ("text", None, "error", "returned str"),
+        ("infinite", None, "error", "returned float"),
+    ],
+)
+def test_a_function_in_a_file(
+    score: ScoreOf, file: str, entry: str, value: float | None, status: str, rule: str | None
+) -> None:
+    found = score("python", "yes please", file=file, entry=entry)
+    assert (found.value, found.status, found.rule) == (value, status, rule)
+
+
+def test_a_function_of_a_module(score: ScoreOf) -> None:
+    assert score("python", "yes", entry="builtins:callable").value == 0.0
+
+
+def test_it_is_not_asked_about_failed_rows(score: ScoreOf, file: str) -> None:
+    assert score("python", None, file=file, entry="fails").status == "skipped"
+
+
+@pytest.mark.parametrize(
+    ("content", "entry", "message"),
+    [
+        (SOURCE, "missing", "has no function 'missing'"),
+        ("1 +", "x", "cannot be imported: SyntaxError"),
+        ("raise RuntimeError('boom')", "x", "cannot be imported: RuntimeError: boom"),
+        (None, "x", "cannot be imported: FileNotFoundError"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said_at_once(
+    make: MakeMetrics, tmp_path: Path, content: str | None, entry: str, message: str
+) -> None:
+    path = tmp_path / "mine.py"
+    if content is not None:
+        path.write_text(content, "utf-8")
+    with pytest.raises(DataError, match=message):
+        make("python", file=str(path), entry=entry)
+
+
+def test_a_module_that_is_not_there_is_said(make: MakeMetrics) -> None:
+    with pytest.raises(DataError, match="module 'no_such_module' cannot be imported"):
+        make("python", entry="no_such_module:f")
+
+
+def test_another_function_is_another_signature(make: MakeMetrics, file: str) -> None:
+    before = make("python", file=file, entry="polite")[0].spec.signature
+    Path(file).write_text(SOURCE + "# changed", "utf-8")
+    assert make("python", file=file, entry="polite")[0].spec.signature != before
