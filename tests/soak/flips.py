@@ -51,6 +51,10 @@ def _has_bits(path: Path) -> bool:
 
 
 def _kind(path: Path) -> str:
+    if path.suffix == ".tmp":
+        return "a file in the making"
+    if path.stem.startswith("part-"):
+        return "a published part"
     return (
         path.name if path.suffix != ".bgpart" and not path.stem.isdigit() else f"part{path.suffix}"
     )

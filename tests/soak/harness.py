@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -76,7 +76,7 @@ class Spawner:
         self._zygote.stdin.write(json.dumps(asked) + "\n")
         self._zygote.stdin.flush()
         child = self._answer()["pid"]
-        timer = threading.Timer(kill_after or 0, os.kill, (child, signal.SIGKILL))
+        timer = threading.Timer(kill_after or 0, _kill, [child])
         if kill_after is not None:
             timer.start()
         code = self._answer()["code"]
@@ -86,6 +86,11 @@ class Spawner:
     def _answer(self) -> Any:
         assert self._zygote.stdout is not None
         return json.loads(self._zygote.stdout.readline())
+
+
+def _kill(child: int) -> None:
+    with suppress(ProcessLookupError):  # it has just ended by itself
+        os.kill(child, signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True)
