@@ -28,6 +28,7 @@ class Engine(Protocol):
 
         The iterable is pulled only when there is room. Closing the iterator stops the engine at a step
         boundary; rows that were running are then simply not answered.
+        May be called again once it has ended: after a crash, suspect rows are asked in calls of their own.
         """
 
     def facts(self) -> Mapping[str, object]:
