@@ -41,7 +41,8 @@ class Reopening:
             StateError: what is saved or published is damaged.
             ResourceError: the disk refused.
         """
-        if self.folder.complete:
+        complete = self.folder.complete
+        if complete:
             self._unpublish()
         failed = self.journal.forget_failed()
         for part in self.store.sealed().values():
@@ -50,10 +51,14 @@ class Reopening:
                 failed += part.counts.failed
         known = self.journal.deaths().items()
         self.journal.set_deaths({row: CONDEMNED - 1 for row, n in known if n >= CONDEMNED})
+        if complete and failed:
+            # From here on the run is unfinished, and its failed rows are open.
+            content = {"run_id": self.identity.run_id}
+            self.folder.write_json(self.folder.retry, content, stage="retry")
         return failed
 
     def _unpublish(self) -> None:
-        """Seal what is published as parts again; a run that is killed meanwhile is still complete."""
+        """Seal what is published as parts again. Until `retry.json` is there the run is complete all the same."""
         manifest = read_json(self.folder.manifest)
         files = [PublishedFile(**file) for file in manifest["files"]]
         check_published(self.folder, files)
@@ -64,7 +69,6 @@ class Reopening:
         rows = self.identity.part_rows * self.samples
         for number, table in enumerate(_tables(self.folder, files, rows)):
             self.store.seal(number, table)
-        self.folder.write_json(self.folder.retry, {"run_id": self.identity.run_id}, stage="retry")
 
     def _unseal(self, part: SealedPart) -> None:
         first = part.number * self.identity.part_rows
