@@ -9,9 +9,13 @@ from datetime import date, datetime, time
 from hashlib import sha256
 from typing import Any, Protocol
 
+from batchgen.prompts.deadline import OutOfTimeError, at_most
 from batchgen.prompts.pretrained import PretrainedTokenizer
 from batchgen.prompts.template import RENDER_ERRORS
 from batchgen.records import Failure, Prompt
+
+SECONDS, SECONDS_EACH = 2.0, 0.02
+"""Most processor time that a chat template may take for a call, and for each conversation in it: it is the model's."""
 
 
 class Format(Protocol):
@@ -92,17 +96,18 @@ class ChatFormat:
     def encode_as_text(self, prompt: Prompt) -> list[int]:
         """Token ids, control tokens that the conversation spells out being plain text."""
         end = prompt.prefill
-        ids: list[int] = self._tokenizer.apply_chat_template(
-            _conversation(prompt, end),
-            chat_template=self._template,
-            add_generation_prompt=not end,
-            continue_final_message=bool(end),
-            # Older versions of transformers take this for a variable of the template and do nothing:
-            # `ModelTokenizer` checks what came out.
-            sanitize_control_tokens=True,
-            return_dict=False,
-            **self._variables,
-        )
+        with at_most(SECONDS):
+            ids: list[int] = self._tokenizer.apply_chat_template(
+                _conversation(prompt, end),
+                chat_template=self._template,
+                add_generation_prompt=not end,
+                continue_final_message=bool(end),
+                # Older versions of transformers take this for a variable of the template and do nothing:
+                # `ModelTokenizer` checks what came out.
+                sanitize_control_tokens=True,
+                return_dict=False,
+                **self._variables,
+            )
         return ids
 
     def _ask(self, prompts: Sequence[Prompt]) -> list[str]:
@@ -121,13 +126,20 @@ class ChatFormat:
     def _apply(self, conversations: list[list[dict[str, str]]], **mode: bool) -> list[str]:
         if not conversations:
             return []
-        texts: list[str] = self._tokenizer.apply_chat_template(
-            conversations, chat_template=self._template, tokenize=False, **mode, **self._variables
-        )
+        with at_most(SECONDS + SECONDS_EACH * len(conversations)):
+            texts: list[str] = self._tokenizer.apply_chat_template(
+                conversations,
+                chat_template=self._template,
+                tokenize=False,
+                **mode,
+                **self._variables,
+            )
         return texts
 
     def _words(self, error: Exception) -> str:
         # A template's own message ("roles must alternate") helps, but others may quote the row.
+        if isinstance(error, OutOfTimeError):
+            return f"the chat template takes more than {SECONDS:g} s of processor time"
         said = str(error)
         reason = said if said and said in self._template else type(error).__name__
         return f"the chat template refuses this conversation: {reason}"

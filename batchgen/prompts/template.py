@@ -7,7 +7,8 @@ every time. Knows nothing of rows, chats, tokens or jobs.
 
 import json
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import wraps
 from typing import NoReturn
 
 from jinja2 import (
@@ -24,12 +25,16 @@ from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from batchgen.prompts.sizes import FILTERS, of_call, of_filter, of_operator
+from batchgen.prompts.tree import COUNTED, JOINED, count, refuse_other_files
 from batchgen.records import Failure
 
 TEXT_LIMIT = 1_000_000
 """Most characters of one prompt."""
 STEP_LIMIT = 100_000
 """Most loop steps and calls of one template for one row: a second or so."""
+WORK_LIMIT = 100 * TEXT_LIMIT
+"""Most characters and items that operators, methods and filters may make on the way to one prompt."""
 
 RENDER_ERRORS = (
     TemplateError,
@@ -109,8 +114,8 @@ class Template:
             self.columns = tuple(
                 dict.fromkeys(n.name for n in tree.find_all(nodes.Name) if n.name in undeclared)
             )
-            _refuse_other_files(tree)
-            _count_loops(tree)
+            refuse_other_files(tree)
+            count(tree)
             self._template = self._environment.from_string(tree)
             # A text without columns is the same for every row, limits included.
             self._constant = None if self.columns else self._rendered({})
@@ -129,7 +134,7 @@ class Template:
 
     def _rendered(self, fields: Mapping[str, object]) -> str | Failure:
         values = {c: NullColumn(c) if fields[c] is None else fields[c] for c in self.columns}
-        self._environment.steps = 0
+        self._environment.steps = self._environment.made = 0
         try:
             return "".join(_limited(self._template.generate(values)))
         except _NullError as error:
@@ -153,7 +158,7 @@ class Template:
 class _Environment(ImmutableSandboxedEnvironment):
     """Jinja's sandbox, with steps counted, and without what differs from one run to the next."""
 
-    intercepted_binops = frozenset({"*", "**"})
+    intercepted_binops = frozenset({"*", "**", "+", "%"})
 
     def __init__(self) -> None:
         super().__init__(
@@ -162,9 +167,12 @@ class _Environment(ImmutableSandboxedEnvironment):
             keep_trailing_newline=True,
             finalize=printed,
         )
-        self.steps = 0
+        self.steps = self.made = 0
         self.filters["tojson"] = _tojson
-        self.filters[_COUNTED] = self._counted
+        for name in FILTERS:
+            self.filters[name] = self._sized(name, self.filters[name])
+        self.filters[COUNTED] = self._counted
+        self.filters[JOINED] = self._joined
         self.tests["none"] = lambda value: value is None or isinstance(value, NullColumn)
         del self.filters["random"], self.globals["lipsum"]
 
@@ -173,12 +181,12 @@ class _Environment(ImmutableSandboxedEnvironment):
     ) -> object:
         """Call from inside the template."""
         self._step()
+        self._make(of_call(function, args, kwargs))
         return super().call(context, function, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: object, right: object) -> object:
-        """Multiply or raise to a power, where the result stays small."""
-        if _size(operator, left, right) > TEXT_LIMIT:
-            raise RefusedError(f"the result of {operator} is too large")
+        """Add, multiply, format or raise to a power, where the result stays small."""
+        self._make(of_operator(operator, left, right))
         return super().call_binop(context, operator, left, right)
 
     def _step(self) -> None:
@@ -186,13 +194,33 @@ class _Environment(ImmutableSandboxedEnvironment):
         if self.steps > STEP_LIMIT:
             raise RefusedError(f"more than {STEP_LIMIT:,} loop steps and calls")
 
+    def _make(self, size: int) -> None:
+        self.made += size
+        if size > TEXT_LIMIT:
+            raise RefusedError(f"what it makes is larger than {TEXT_LIMIT:,} characters or items")
+        if self.made > WORK_LIMIT:
+            raise RefusedError(f"more than {WORK_LIMIT:,} characters or items on the way to it")
+
+    def _sized(self, name: str, function: Callable[..., object]) -> Callable[..., object]:
+        # Filters that ask for the context get it as their first argument.
+        skipped = 1 if hasattr(function, "jinja_pass_arg") else 0
+
+        @wraps(function)
+        def sized(*args: object, **kwargs: object) -> object:
+            self._step()
+            self._make(of_filter(name, args[skipped:], kwargs))
+            return function(*args, **kwargs)
+
+        return sized
+
+    def _joined(self, text: object) -> object:
+        self._make(len(text) if isinstance(text, str) else 0)
+        return text
+
     def _counted(self, items: Iterable[object]) -> Iterator[object]:
         for item in items:
             self._step()
             yield item
-
-
-_COUNTED = "batchgen_counted"
 
 
 def printed(value: object) -> str:
@@ -224,44 +252,9 @@ def _limited(pieces: Iterable[str]) -> Iterator[str]:
         yield piece
 
 
-def _size(operator: str, left: object, right: object) -> int:
-    """About how many characters, items or digits the result has; 0 where it cannot be large."""
-    match operator, left, right:
-        case "**", int(), int():
-            return left.bit_length() * right
-        case ("*", str() | bytes() | list() | tuple(), int()):
-            return len(left) * right
-        case ("*", int(), str() | bytes() | list() | tuple()):
-            return left * len(right)
-        case _:
-            return 0
-
-
 def _tojson(value: object, indent: int | None = None) -> str:
     # Jinja's own is for HTML pages: it writes \u003c for < and \u4f60 for 你.
     return json.dumps(value, ensure_ascii=False, indent=indent, default=printed)
-
-
-def _count_loops(tree: nodes.Template) -> None:
-    # {% for x in xs %} becomes {% for x in xs | counted %}; `loop.length` and `loop.last` work as before.
-    for loop in tree.find_all(nodes.For):
-        loop.iter = nodes.Filter(
-            loop.iter,
-            _COUNTED,
-            [],
-            [],
-            None,
-            None,
-            lineno=loop.lineno,
-            environment=tree.environment,
-        )
-
-
-def _refuse_other_files(tree: nodes.Template) -> None:
-    for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
-        raise TemplateSyntaxError(
-            "a template here is one text: no include, import or extends", node.lineno
-        )
 
 
 def _null_words(column: str) -> str:

@@ -75,6 +75,39 @@ BOMBS = [
     "{{ [1] * n }}",
     "{{ 9 ** n }}",
     "{{ range(n) | length }}",
+    "{% set ns = namespace(x=q) %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+    "{% set ns = namespace(x=q) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+    "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+    "{{ '%999999999d' | format(1) }}",
+    "{{ '%999999999d' % 1 }}",
+    "{{ '%*d' % (n, 1) }}",
+    "{{ '{:999999999}'.format(1) }}",
+    "{{ '{:{}}'.format(1, n) }}",
+    "{{ q | center(n) }}",
+    "{{ q.center(n) }}",
+    "{{ q.zfill(n) }}",
+    "{{ q | indent(n, first=true) }}",
+    "{{ (q * 9000) | replace('', q * 9000) }}",
+    "{{ (q * 9000).replace('', q * 9000) }}",
+    "{{ range(99999) | join(q * 9000) }}",
+    "{{ (q * 9000).join(range(99999) | map('string')) }}",
+    "{{ q | slice(n) | list | length }}",
+    "{{ '\t'.expandtabs(n) | length }}",
+    "{{ number.to_bytes(n, 'big') | length }}",
+    "{{ {'a': 1} | tojson(indent=n) }}",
+    "{{ range(99999) | map('string') | map('center', 99999) | list | length }}",
+]
+
+HARMLESS = [
+    ("{{ '%05d|%s' | format(n, q) }}", "1000000000000|What is 7*7?"),
+    ("{{ '%5.1f%%' % 12.345 }}", " 12.3%"),
+    ("{{ '{:>8}|{}'.format(q[:4], n) }}", "    What|1000000000000"),
+    ("{{ q | replace('7', '8') | center(16) }}", "  What is 8*8?  "),
+    ("{{ tags | join(', ') | indent(2) }}", "a, b"),
+    ("{{ [1, 2] + [3] }} {{ 1 + 2 }} {{ 'a' + 'b' ~ 'c' }}", "[1, 2, 3] 3 abc"),
+    ("{{ {'a': 1} | tojson(indent=2) }}", '{\n  "a": 1\n}'),
+    ("{{ range(5) | batch(2) | list }}", "[[0, 1], [2, 3], [4]]"),
+    ("{% if 'a' ~ q == 'a' + q %}{{ ('x' ~ (q ~ '!')) | upper }}{% endif %}", "XWHAT IS 7*7?!"),
 ]
 
 
@@ -111,6 +144,11 @@ def test_a_bomb_ends_soon_and_every_time(source: str) -> None:
     assert time.process_time() - start < 2
     assert template.render(FIELDS) == outcome
     assert Template("{{ q }}", "prompt.user").render(FIELDS) == FIELDS["q"]
+
+
+@pytest.mark.parametrize(("source", "text"), HARMLESS)
+def test_what_could_be_large_and_is_not(source: str, text: str) -> None:
+    assert Template(source, "prompt.user").render(FIELDS) == text
 
 
 def test_steps_are_counted_for_each_row_anew() -> None:

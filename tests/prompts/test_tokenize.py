@@ -230,12 +230,19 @@ def test_template_of_a_file(base_model: PreTrainedTokenizerBase, tmp_path: Path)
     assert other.facts != tokenizer.facts
 
 
+LONG_LOOP = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         (None, "cannot be read"),
         ("{% for %}", "TemplateSyntaxError"),
         ("{{ raise_exception('never') }}", "never"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "SecurityError"),
+        ("{{ cycler.__init__.__globals__.os.popen('id').read() }}", "SecurityError"),
+        ("{{ messages.append(1) }}", "SecurityError"),
+        (LONG_LOOP, "more than 2 s of processor time"),
     ],
 )
 def test_chat_templates_that_do_not_work(
@@ -247,6 +254,22 @@ def test_chat_templates_that_do_not_work(
     with pytest.raises(ModelError, match=words) as caught:
         ModelTokenizer(base_model, PromptSpec(chat_template=str(path)), DATE)
     assert "prompt.chat_template" in caught.value.hint
+
+
+@pytest.mark.slow
+def test_a_conversation_that_keeps_the_chat_template_busy_takes_no_other_down(
+    make_tokenizer: MakeTokenizer, chatml: PreTrainedTokenizerBase
+) -> None:
+    trap = f"{{% if messages[0]['content'] == 'row-text' %}}{LONG_LOOP}{{% endif %}}"
+    model = make_tokenizer(("<|im_start|>", "<|im_end|>"), template=trap + chatml.chat_template)
+    texts = ("Hi", "row-text", "Hi")
+    first, trapped, last = ModelTokenizer(model, PromptSpec(), DATE).encode(
+        [conversation(("user", text)) for text in texts]
+    )
+    assert first == last == as_transformers(model, conversation(("user", "Hi")))
+    assert isinstance(trapped, Failure)
+    assert trapped.code == "template_error"
+    assert "row-text" not in trapped.message
 
 
 def test_prefill_without_a_place(base_model: PreTrainedTokenizerBase, tmp_path: Path) -> None:
