@@ -76,6 +76,26 @@ def test_the_public_face_is_what_it_says() -> None:
         assert (name, value.__module__) in typed
 
 
+def test_nothing_is_ever_unpickled() -> None:
+    """Saved state is SQLite, JSON and Parquet: whoever can write there must not be able to run code here."""
+    banned = {"pickle", "dill", "shelve", "marshal", "joblib", "cloudpickle"}
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        imported = {
+            name.partition(".")[0]
+            for node in ast.walk(tree)
+            for name in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+        }
+        assert not imported & banned, path
+        assert "torch.load(" not in path.read_text(), path
+
+
 def test_no_file_outgrows_its_idea() -> None:
     lengths = {p.relative_to(ROOT): p.read_text().count("\n") for p in PACKAGE.rglob("*.py")}
     assert {p: n for p, n in lengths.items() if n > LONGEST_FILE} == {}

@@ -85,6 +85,19 @@ def test_the_text_itself_is_kept_as_it_is(job: Path) -> None:
     assert HOSTILE in frame["response"][0]
 
 
+def test_names_of_files_never_come_from_rows(make_job: MakeJob, tmp_path: Path) -> None:
+    ids = ["../../up", "/tmp/absolute", "a/b", "..", "nul\x00", "x" * 300, "~", "$HOME", "*"]
+    job = make_job([{"id": id_, "q": id_} for id_ in ids], output={"layout": "parts"})
+    before = {p for p in tmp_path.rglob("*") if "out" not in p.parts}
+    result = run(load_job(job))
+    assert result.frame()["id"].to_list() == ids
+    assert {p for p in tmp_path.rglob("*") if "out" not in p.parts} == before
+    written = {
+        p.relative_to(result.folder.path).as_posix() for p in result.folder.path.rglob("*.parquet")
+    }
+    assert written == {"responses/part-00000.parquet"}
+
+
 @pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "+1", "-1", "\tx", "=cmd|'/c calc'!A0"])
 def test_text_that_looks_like_a_formula_is_kept_as_it_is(text: str, make_job: MakeJob) -> None:
     """Parquet has no formulas; whoever exports to a spreadsheet has to mind them there."""

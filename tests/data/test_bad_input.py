@@ -6,6 +6,7 @@ Cells are never repeated in a message: they hold SECRET here.
 import gzip
 import json
 import os
+import tracemalloc
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,31 @@ def test_refused(
     assert error.hint
     assert "SECRET" not in str(error)
     assert len(str(error)) < 1000
+
+
+HALF_A_GIGABYTE = gzip.compress(b"x" * 50_000_000) * 10
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "says"),
+    [
+        ("x.csv.gz", b"", "x.csv.gz:1: a field is longer than 1,000,000"),
+        ("x.csv.gz", b'q\n"', "x.csv.gz:2: the quote that opens field 1 is never closed"),
+        ("x.jsonl.gz", b'{"q": "', "x.jsonl.gz:1: a line is longer than 16,000,000"),
+    ],
+)
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused_early(
+    name: str, head: bytes, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(head) + HALF_A_GIGABYTE)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=says):
+            open_source(Input(path=str(tmp_path / name)), seed=0).survey()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 200_000_000
 
 
 def test_a_changed_file_stops_the_chunks(tmp_path: Path) -> None:
