@@ -107,7 +107,7 @@ class SqliteJournal:
                 f"SELECT row, count, hash FROM deaths WHERE row NOT IN ({_ANSWERED})",  # a constant
                 (self._samples,),
             ).fetchall()
-        return {row: n for row, n, hash_ in found if hash_ == self._hash(row, -1, b"%d" % n)}
+        return {row: n for row, n, hash_ in found if hash_ == self._death_hash(row, n)}
 
     def mark(self, rows: Iterable[int]) -> None:
         """See `journal.Journal`."""
@@ -121,7 +121,7 @@ class SqliteJournal:
 
     def set_deaths(self, deaths: Mapping[int, int]) -> None:
         """See `journal.Journal`."""
-        records = [(row, n, self._hash(row, -1, b"%d" % n)) for row, n in deaths.items()]
+        records = [(row, n, self._death_hash(row, n)) for row, n in deaths.items()]
         with self._transaction("count deaths in") as database:
             database.executemany("INSERT OR REPLACE INTO deaths VALUES (?, ?, ?)", records)
 
@@ -272,6 +272,9 @@ class SqliteJournal:
         said = encode(response)
         key = response.index, response.sample
         return *key, said, self._hash(*key, said)
+
+    def _death_hash(self, row: object, count: object) -> bytes:
+        return self._hash(row, "deaths", str(count).encode())
 
     def _hash(self, row: object, sample: object, said: object) -> bytes:
         return record_hash(self._run_id, row, sample, said)

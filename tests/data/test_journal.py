@@ -214,6 +214,8 @@ def truncate(path: Path) -> None:
         pytest.param(change("UPDATE answers SET row = 7 WHERE row = 1"), {2}, id="key"),
         pytest.param(change("UPDATE answers SET hash = NULL WHERE row = 1"), {2}, id="hash"),
         pytest.param(change("UPDATE deaths SET count = 3"), {1, 2}, id="deaths"),
+        pytest.param(change("UPDATE deaths SET count = 'x'"), {1, 2}, id="no number"),
+        pytest.param(change("UPDATE deaths SET hash = 7"), {1, 2}, id="no hash"),
         pytest.param(change("ALTER TABLE answers RENAME TO answer"), set(), id="table"),
         pytest.param(change("ALTER TABLE answers RENAME COLUMN said TO sais"), set(), id="column"),
         pytest.param(overwrite, set(), id="overwritten"),
