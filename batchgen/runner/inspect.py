@@ -14,7 +14,7 @@ from batchgen.data.folder import RunFolder, read_json
 from batchgen.data.parts import Counts, count, read_part, tally
 from batchgen.data.sqlite_journal import saved_answers
 from batchgen.errors import StateError, UsageError
-from batchgen.records import Message
+from batchgen.records import Message, Response
 from batchgen.runner.identity import read_identity
 
 
@@ -116,7 +116,7 @@ def status(path: Path) -> Status:
         started_at=identity.started_at,
         expected_rows=identity.rows * identity.settings["decoding"]["num_return_sequences"],
         counts=sum((_counts(part, prefix) for part in parts), tally(waiting)),
-        failed=_failures(parts, prefix),
+        failed=_failures(parts, prefix, waiting),
         facts={},
     )
 
@@ -171,13 +171,18 @@ def _prefix(folder: RunFolder) -> str:
     return identity.settings["output"]["prefix"] if identity else ""
 
 
-def _failures(files: Sequence[Path], prefix: str) -> list[FailedRows]:
-    if not files:
-        return []
-    names = {prefix + n: n for n in ("id", "finish_reason", "error_code")}
+def _failures(
+    files: Sequence[Path], prefix: str, waiting: Sequence[Response] = ()
+) -> list[FailedRows]:
+    """The failures in Parquet files, and in answers that are in none yet."""
+    names = ("id", "finish_reason", "error_code")
+    failed = [(r.id, r.finish_reason, r.failure.code) for r in waiting if r.failure]
+    frames = [pl.LazyFrame(failed, schema=dict.fromkeys(names, pl.String), orient="row")]
+    if files:
+        columns = (pl.col(prefix + name).alias(name) for name in names)
+        frames.append(pl.scan_parquet(list(files)).select(columns))
     frame = (
-        pl.scan_parquet(list(files))
-        .select(pl.col(old).alias(new) for old, new in names.items())
+        pl.concat(frames)
         .filter(pl.col("error_code").is_not_null())
         .group_by("error_code", "finish_reason", maintain_order=True)
         .agg(pl.len().alias("count"), pl.col("id").head(3).alias("examples"))

@@ -14,6 +14,7 @@ from batchgen.engines.open import open_engine
 from batchgen.errors import StateError
 from batchgen.job.load import load_job
 from batchgen.records import Completion, Failure, Request
+from batchgen.runner import inspect
 from batchgen.runner.run import run
 from tests.runner.meddling import Wrapped
 from tests.soak.harness import Spawner, Work, reading
@@ -84,6 +85,9 @@ def test_only_what_failed_is_answered_again(
     )
     first = run(job, opener=unlucky, stop=After(looks))
     good = first.counts.rows - first.counts.failed
+    told_of = inspect.status(first.folder.path)
+    assert told_of.counts == first.counts
+    assert sum(failure.count for failure in told_of.failed) == first.counts.failed
     seen: list[Request] = []
     told: list[str] = []
     second = run(
