@@ -11,6 +11,7 @@ nothing, and raises for no text whatever. Knows nothing of files, aggregates, sl
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Literal, Protocol
 
 import numpy as np
@@ -156,3 +157,15 @@ def nothing_found(spec: Spec, answer: Answer, rule: str | None = None) -> Score:
         return Score(spec.name, 0.0, "empty", None, rule)
     status: Status = "truncated" if answer.finish_reason == "length" else "no_answer"
     return Score(spec.name, 0.0, status, None, rule)
+
+
+_LONGEST_ANSWER = 200
+"""Characters."""
+
+
+def shown(answer: str) -> str:
+    """An extracted answer as it is stored: a long one is cut and told from others by a hash of all of it."""
+    if len(answer) <= _LONGEST_ANSWER:
+        return answer
+    digest = blake2b(answer.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return f"{answer[:_LONGEST_ANSWER]}… {digest}"

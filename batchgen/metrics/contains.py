@@ -6,7 +6,7 @@ from typing import Literal
 
 import regex
 
-from batchgen.metrics.base import Answer, Spec, unscored
+from batchgen.metrics.base import Answer, Spec, shown, unscored
 from batchgen.metrics.texts import folded, holds_words
 from batchgen.records import Score, Status
 
@@ -37,7 +37,7 @@ class Contains:
         found = self._found(answer.response, wanted)
         right = {"any": bool(found), "all": len(found) == len(wanted), "none": not found}[self.mode]
         status: Status = "ok" if answer.response.strip() else "empty"
-        return Score(self.spec.name, float(right), status, found[0] if found else None)
+        return Score(self.spec.name, float(right), status, shown(found[0]) if found else None)
 
     def _found(self, response: str, wanted: Sequence[str]) -> list[str]:
         text = _spaced_once(response)
@@ -73,4 +73,4 @@ class Matches:
             return unscored(self.spec, "error", "timeout")
         right = (found is not None) == (self.expect == "match")
         status: Status = "ok" if answer.response.strip() else "empty"
-        return Score(self.spec.name, float(right), status, found[0] if found else None)
+        return Score(self.spec.name, float(right), status, shown(found[0]) if found else None)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from batchgen.metrics.base import Answer, Spec, nothing_found, unscored
+from batchgen.metrics.base import Answer, Spec, nothing_found, shown, unscored
 from batchgen.records import Score
 
 
@@ -28,4 +28,4 @@ class Match:
         if not found:
             return nothing_found(self.spec, answer)
         right = any(found == self.form(reference) for reference in answer.references)
-        return Score(self.spec.name, float(right), "ok", found)
+        return Score(self.spec.name, float(right), "ok", shown(found))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batchgen.metrics.base import Answer, Spec, nothing_found, unscored
+from batchgen.metrics.base import Answer, Spec, nothing_found, shown, unscored
 from batchgen.records import Score
 
 SPEC = Spec("gsm", "number", 1, "fraction", higher_is_better=True)
@@ -24,3 +24,10 @@ def test_an_answer_that_says_nothing_is_wrong_and_says_why(answer: Answer, statu
 
 def test_an_unscored_row_has_no_value() -> None:
     assert unscored(SPEC, "no_reference") == Score("gsm", None, "no_reference", None, None)
+
+
+def test_long_answers_are_cut_and_stay_apart() -> None:
+    left, right = shown("a" * 100_000 + "b"), shown("a" * 100_000 + "c")
+    assert left != right
+    assert max(len(left), len(right)) < 220
+    assert shown("18") == "18"

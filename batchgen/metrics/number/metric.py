@@ -47,7 +47,9 @@ def _number(reference: str) -> Number | None:
 
 def same(left: Number, right: Number, tolerance: Fraction) -> bool:
     """Whether two numbers are equal; where only one has a percent sign, 50% is both 50 and 0.5."""
-    if abs(Fraction(left.value) - right.value) <= tolerance:
+    if left.value == right.value or (
+        tolerance and abs(Fraction(left.value) - right.value) <= tolerance
+    ):
         return True
     if left.percent == right.percent:
         return False

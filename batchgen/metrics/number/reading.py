@@ -215,7 +215,9 @@ def _lowest(value: Value) -> Value:
 
 def canonical(number: Number) -> str:
     """The one way to write a number: `18`, `-0.5`, `1/3`, `50%`."""
-    return _written(Fraction(number.value)) + ("%" if number.percent else "")
+    value = number.value
+    digits = str(value) if isinstance(value, int) else _written(value)
+    return f"{digits}%" if number.percent else digits
 
 
 def _written(value: Fraction) -> str:

@@ -30,6 +30,7 @@ from tests.metrics.conftest import ScoreOf
         ("**Answer:** 18\nbecause of 2 ducks", "18", "cue"),
         ("A: 26", "26", "cue"),
         ("The answer is 3 + 4 = 7 apples", "7", "cue"),
+        ("The answer is -3 – 5 = -8", "-8", "cue"),
         ("The answer to question 2 is 18", "18", "cue"),
         ("The final answer is x = 5", "5", "cue"),
         ("The answer is that in 7 days she makes 126", "126", "cue"),
