@@ -38,7 +38,8 @@ def test_rows_are_those_of_sacrebleu(score: ScoreOf, response: str, references: 
 
 
 def sums(metric: Any) -> Any:
-    return np.array([metric.row_stats(Answer("", 0, text, tuple(refs))) for text, refs in PAIRS])
+    rows = [metric.row_stats(Answer("", 0, text, tuple(refs))) for text, refs in PAIRS]
+    return np.array(rows, np.float64)
 
 
 @pytest.mark.parametrize("tokenize", ["13a", "zh", "char", "intl", "none"])
@@ -64,6 +65,16 @@ def test_many_corpora_at_once_are_each_alone(make: MakeMetrics, kind: str) -> No
     alone = [[metric.finalize(w @ rows) for w in block] for block in weights]  # type: ignore[union-attr] # as above
     np.testing.assert_allclose(together, alone)
     assert together.shape == (2, 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.text("abc ", max_size=30), st.text("abc ", max_size=30)), min_size=1))
+def test_any_corpus_is_that_of_sacrebleu(pairs: list[tuple[str, str]]) -> None:
+    bleu: Any
+    (bleu,) = make_metrics(BleuOptions())
+    rows = [bleu.row_stats(Answer("", 0, text, (reference,))) for text, reference in pairs]
+    expected = BLEU().corpus_score([t for t, _ in pairs], [[r for _, r in pairs]]).score
+    assert bleu.finalize(np.sum(rows, axis=0, dtype=np.float64)) == pytest.approx(expected)
 
 
 @settings(max_examples=60, deadline=None)
