@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+
 from batchgen.errors import DataError
 from batchgen.metrics.base import Answer, Spec, unscored
 from batchgen.records import Score
@@ -31,13 +33,25 @@ class UserFunction:
             return unscored(self.spec, "skipped")
         try:
             value = self.function(answer)
-        except Exception as error:  # noqa: BLE001 - a stranger's code: whatever it raises is the row's
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code: whatever it raises is the row's
             return unscored(self.spec, "error", type(error).__name__)
         if value is None:
             return unscored(self.spec, "skipped")
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        number = _finite(value)
+        if number is None:
             return unscored(self.spec, "error", f"returned {type(value).__name__}")
-        return Score(self.spec.name, float(value), "ok")
+        return Score(self.spec.name, number, "ok")
+
+
+def _finite(value: object) -> float | None:
+    """The value as a number; None if it is none, or none that a file of scores can hold."""
+    if not isinstance(value, int | float | np.integer | np.floating | np.bool_):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def user_function(spec: Spec, entry: str, file: Path | None) -> UserFunction:
@@ -71,7 +85,8 @@ def _from_file(file: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses look their module up
     try:
         found.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
         raise DataError(f"{file}: cannot be imported: {type(error).__name__}: {error}") from error
     return module
 
@@ -79,7 +94,7 @@ def _from_file(file: Path) -> ModuleType:
 def _imported(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(
             f"module {name!r} cannot be imported: {type(error).__name__}: {error}",
             hint="a file beside the job goes under file:",

@@ -25,6 +25,16 @@ def text(answer):
 
 def infinite(answer):
     return float("inf")
+
+def single(answer):
+    import numpy
+    return numpy.float32(0.5)
+
+def huge(answer):
+    return 10 ** 400
+
+def leaves(answer):
+    raise SystemExit(3)
 """
 
 
@@ -43,6 +53,9 @@ def file(tmp_path: Path) -> str:
         ("fails", None, "error", "ValueError"),
         ("unknown", None, "skipped", None),
         ("text", None, "error", "returned str"),
+        ("single", 0.5, "ok", None),
+        ("huge", None, "error", "returned int"),
+        ("leaves", None, "error", "SystemExit"),
         ("infinite", None, "error", "returned float"),
     ],
 )
@@ -67,6 +80,7 @@ def test_it_is_not_asked_about_failed_rows(score: ScoreOf, file: str) -> None:
         (SOURCE, "missing", "has no function 'missing'"),
         ("1 +", "x", "cannot be imported: SyntaxError"),
         ("raise RuntimeError('boom')", "x", "cannot be imported: RuntimeError: boom"),
+        ("import sys; sys.exit(3)", "x", "cannot be imported: SystemExit"),
         (None, "x", "cannot be imported: FileNotFoundError"),
     ],
 )
