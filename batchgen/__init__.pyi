@@ -13,3 +13,6 @@ from batchgen.runner.plan import Plan as Plan
 from batchgen.runner.plan import plan as plan
 from batchgen.runner.result import RunResult as RunResult
 from batchgen.runner.run import run as run
+from batchgen.runner.score import ScoreResult as ScoreResult
+from batchgen.runner.score import score_run as score_run
+from batchgen.runner.score_file import score_file as score_file

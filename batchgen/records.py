@@ -212,3 +212,33 @@ class Score:
     status: Status
     answer: str | None = None
     rule: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One row of metrics.parquet: a metric over a slice.
+
+    Attributes:
+        slice: "all", or such as "lang=zh".
+        n: answers, or prompts, that have a score.
+        coverage: their share of all that should have one; None where there were none.
+        method: how the interval came about, or why there is none.
+        fingerprint: of all that decides the value beside the answers: only values with the same one compare.
+        seed: the bootstrap's; None where there was none.
+    """
+
+    metric: str
+    slice: str
+    value: float | None
+    n: int
+    coverage: float | None
+    stderr: float | None
+    ci_low: float | None
+    ci_high: float | None
+    ci_level: float
+    method: str
+    unit: str
+    higher_is_better: bool | None
+    primary: bool
+    fingerprint: str
+    seed: int | None

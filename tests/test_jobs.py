@@ -203,6 +203,29 @@ def test_the_solved_examples_are_not_among_the_questions() -> None:
     assert not asked & shown
 
 
+def test_the_answers_to_school_questions_are_scored() -> None:
+    job = load(JOBS / "education" / "job.yaml")
+    records = records_of(job)
+    assert all(record["answer"] is not None for record in records)
+    assert {metric.name or metric.type for metric in job.evaluate.metrics} == {
+        *("right", "number", "choice"),
+    }
+    assert {gate.metric for gate in job.evaluate.gates} == {"right"}
+    assert set(job.evaluate.slices) <= set(records[0])
+
+
+def test_openings_are_measured_for_variety() -> None:
+    job = load(JOBS / "creative_writing" / "job.yaml")
+    assert {metric.type for metric in job.evaluate.metrics} == {
+        *("sample_diversity", "distinct", "length"),
+    }
+
+
+def test_summaries_are_checked_for_personal_data_and_json() -> None:
+    job = load(JOBS / "medical" / "job.yaml")
+    assert {gate.metric for gate in job.evaluate.gates} == {"json", "pii"}
+
+
 def test_the_job_keeps_nothing_of_a_note() -> None:
     job = load(JOBS / "medical" / "job.yaml")
     assert not job.output.store_prompt
@@ -232,7 +255,10 @@ def test_the_smoke_profile_runs_with_the_starter_model(
     assert frame.height == loaded.job.input.limit * samples
     assert frame["response"].null_count() == 0
     assert (frame["output_tokens"] >= 1).all()
-    assert frame.drop("messages", "response", "reasoning").columns[-2:] == ["run_id", "created_at"]
+    scores = [name for name in frame.columns if name.startswith("score_")]
+    assert bool(scores) == bool(loaded.job.evaluate.metrics)
+    written = frame.drop("messages", "response", "reasoning", *scores).columns
+    assert written[-2:] == ["run_id", "created_at"]
 
 
 def test_the_reference_is_that_of_the_schema() -> None:

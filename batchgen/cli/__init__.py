@@ -10,6 +10,7 @@ import click
 
 _SECTIONS = {
     "Run": ("run", "plan", "validate"),
+    "Evaluate": ("score", "compare"),
     "Look": ("status", "show"),
     "Models and reference": ("models", "metrics", "schema"),
 }
@@ -17,6 +18,8 @@ _MODULES = {
     "run": "run",
     "plan": "plan",
     "validate": "validate",
+    "score": "score",
+    "compare": "compare",
     "status": "look",
     "show": "look",
     "models": "models",

@@ -6,6 +6,7 @@ from typing import Any
 import click
 import polars as pl
 
+from batchgen.cli.scores import gate_lines, metric_lines, score_summary
 from batchgen.cli.text import plural, printable, shortened
 from batchgen.data.folder import RunFolder
 from batchgen.errors import ExitCode
@@ -32,7 +33,9 @@ def _lines(result: RunResult) -> list[str]:
     ok = counts.rows - counts.failed - counts.skipped
     parts = [f"{ok:,} ok", *_counted(counts.failed, "failed"), *_counted(counts.skipped, "skipped")]
     parts += _counted(counts.cut_by_length, "reached max_new_tokens")
-    if result.outcome == "already complete":
+    if result.outcome == "held back":
+        lines = [f"held back  {plural(counts.rows, 'row')} · {' · '.join(parts)}"]
+    elif result.outcome == "already complete":
         lines = [f"already complete  {plural(counts.rows, 'row')} · {' · '.join(parts)}"]
     else:
         lines = [f"done   {plural(counts.rows, 'row')}{_pace(result)} · {' · '.join(parts)}"]
@@ -42,6 +45,13 @@ def _lines(result: RunResult) -> list[str]:
         lines.append(
             f"failed {plural(counts.failed, 'row')} failed, run.max_errors allows {allowed:,}: exit code 3"
         )
+    lines += gate_lines(result.gates)
+    if result.exit_code == ExitCode.GATE_FAILED:
+        lines.append("failed a gate did not pass: exit code 4")
+    if result.outcome == "held back":
+        lines.append(f"       {path} is as it was; the new answers lie in {result.folder.staged}")
+        lines.append("       the same command decides again; --fresh makes new answers")
+        return lines
     lines.append(f"wrote  {path}")
     if counts.failed:
         lines.append(f"look   batchgen status {path}")
@@ -90,7 +100,14 @@ def summary(result: RunResult) -> Mapping[str, Any]:
         "seconds": round(result.seconds, 3),
         "load_seconds": round(result.load_seconds, 3),
         "engine": dict(result.engine),
+        **score_summary(result.metrics, result.gates),
     }
+
+
+def show_metrics(result: RunResult) -> None:
+    """Print the metrics, on stdout."""
+    for line in ("", *metric_lines(result.metrics)) if result.metrics else ():
+        click.echo(line)
 
 
 def show_answers(folder: RunFolder) -> None:

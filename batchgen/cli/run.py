@@ -43,9 +43,9 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
 ) -> int:
     """Run a job, or go on with it where it was stopped.
 
-    Ends with 0 when done, with 3 when more rows failed than run.max_errors allows, and with 75 when --until or
-    run.max_runtime ended it. Ctrl-C stops cleanly; the same command goes on. On a terminal the first answers are
-    shown; never in a log.
+    Ends with 0 when done, with 3 when more rows failed than run.max_errors allows, with 4 when a gate of evaluate
+    did not pass, and with 75 when --until or run.max_runtime ended it. Ctrl-C stops cleanly; the same command goes
+    on. On a terminal the first answers are shown; never in a log.
     """
     if dry_run:
         from batchgen.cli.plan import plan
@@ -53,7 +53,7 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
         ctx.invoke(plan, as_json=as_json, prompts=2, **options)
         return 0
     from batchgen.cli.loading import load
-    from batchgen.cli.outcome import show_answers, summary, tell
+    from batchgen.cli.outcome import show_answers, show_metrics, summary, tell
     from batchgen.runner.run import run as run_job
     from batchgen.runner.signals import stop_requests
 
@@ -73,8 +73,10 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
             tell(result)
         if as_json:
             click.echo(json_line(summary(result)))
-        elif not quiet and result.outcome != "stopped" and sys.stdout.isatty():
-            show_answers(result.folder)
+        elif not quiet and result.outcome != "stopped":
+            if result.outcome != "held back" and sys.stdout.isatty():
+                show_answers(result.folder)
+            show_metrics(result)
         sys.stdout.flush()
         stop.end_by_signal()
     return int(result.exit_code)

@@ -25,13 +25,14 @@ _CAST = "Columns of CSV are text: compare numbers by TRY_CAST(score AS DOUBLE) >
 class RowFilter:
     """An SQL condition over the columns of a row, such as `lang = 'zh' AND length(question) > 5`."""
 
-    def __init__(self, condition: str, schema: pa.Schema) -> None:
-        """Compile a condition against the columns that there are.
+    def __init__(self, condition: str, schema: pa.Schema, key: str = "input.filter") -> None:
+        """Compile a condition against the columns that there are. `key` is where the job says it.
 
         Raises:
             DataError: not one condition over these columns, row by row.
         """
         self._condition = condition
+        self._key = key
         self._expression = self._parsed(schema.names)
         try:
             kind = self._evaluated(schema.empty_table()).dtype
@@ -90,7 +91,7 @@ class RowFilter:
         return frame.select(self._expression.alias("met")).to_series()
 
     def _error(self, problem: str, hint: str) -> DataError:
-        return JobKeyError("input.filter", f"{self._condition!r}: {problem}", hint=hint)
+        return JobKeyError(self._key, f"{self._condition!r}: {problem}", hint=hint)
 
 
 def _is_by_row(expression: pl.Expr) -> bool:

@@ -2,16 +2,18 @@
 
     out/my-job/
       responses.parquet  or  responses/part-00000.parquet …
+      scores.parquet         what each metric says about each answer
+      metrics.parquet        the value of each metric over each slice
       manifest.json          written last: it marks the run complete
       job.yaml               the job as resolved
-      .batchgen/             private, 0700: lock, run.json, journal.sqlite3, parts/, tmp/
+      .batchgen/             private, 0700: lock, run.json, journal.sqlite3, parts/, staged/, tmp/
 
 Each JSON file holds a hash of itself, so that a flipped bit is found. Knows nothing of Parquet, engines or jobs.
 """
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,21 @@ class RunFolder:
     def response_parts(self) -> Path:
         """The folder of the answers, when published as parts."""
         return self.path / "responses"
+
+    @property
+    def scores(self) -> Path:
+        """The long detail of scoring."""
+        return self.path / "scores.parquet"
+
+    @property
+    def metrics(self) -> Path:
+        """The value of each metric over each slice."""
+        return self.path / "metrics.parquet"
+
+    @property
+    def published(self) -> tuple[Path, ...]:
+        """Everything that holds answers or says how good they are; not all of these exist."""
+        return (self.responses, self.response_parts, self.scores, self.metrics)
 
     @property
     def manifest(self) -> Path:
@@ -84,6 +101,11 @@ class RunFolder:
     def parts(self) -> Path:
         """Sealed parts."""
         return self.private / "parts"
+
+    @property
+    def staged(self) -> Path:
+        """Files that are whole, but that nobody is to see yet, or ever: a gate may have failed."""
+        return self.private / "staged"
 
     @property
     def scratch(self) -> Path:
@@ -146,9 +168,25 @@ class RunFolder:
             ResourceError: the disk refused.
         """
         held = [p for p in self.path.iterdir() if p != self.private]
-        private = [p for p in self.private.iterdir() if p != self.lock]
         if not held and not self.run.exists() and not self.holds_answers():
             return None
+        return self._move_aside(held)
+
+    def set_state_aside(self) -> Path | None:
+        """Move the private folder alone to a sibling, as `set_aside` does; None if there was nothing to lose.
+
+        Raises:
+            ResourceError: the disk refused.
+        """
+        lost = [self.journal, self.retry, self.staged, *self.parts.iterdir()]
+        if any(path.exists() for path in lost):
+            return self._move_aside(())
+        with disk_errors("cannot remove", self.run):
+            self.run.unlink(missing_ok=True)
+        return None
+
+    def _move_aside(self, held: Iterable[Path]) -> Path:
+        private = [p for p in self.private.iterdir() if p != self.lock]
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
             number += 1

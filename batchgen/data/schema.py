@@ -49,6 +49,11 @@ class Layout:
     kept: tuple[str, ...]
     prefix: str
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns' names."""
+        return (*self.kept, *(self.prefix + name for name in ANSWER_COLUMNS))
+
     def schema(self, input_schema: pa.Schema) -> pa.Schema:
         """The Arrow schema of the output."""
         kept = [input_schema.field(name) for name in self.kept]

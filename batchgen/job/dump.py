@@ -54,7 +54,7 @@ def _written(value: object, path: Path, node: Node | None) -> object:
     if expected is not None and expected.is_free:
         return _masked(value, node)
     if isinstance(value, tuple):
-        return [v.model_dump() if isinstance(v, BaseModel) else v for v in value]
+        return [v.model_dump(by_alias=True) if isinstance(v, BaseModel) else v for v in value]
     return value
 
 

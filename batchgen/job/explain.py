@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from pydantic import ValidationError
 
@@ -52,7 +53,10 @@ def explain(error: ValidationError, tree: Node) -> list[Finding]:
         kind = one["type"]
         path = _path(one["loc"], tree, kind)
         if kind == "extra_forbidden":
-            findings[path] = Finding(path, "unknown key", unknown_key_hint(path))
+            hint = unknown_key_hint(_with_types(path, tree))
+            findings[path] = Finding(path, "unknown key", hint)
+        elif kind.startswith("union_tag"):
+            findings[path] = _of_type(path, tree)
         elif kind == "missing":
             findings[path] = Finding(path, "is required", _REQUIRED.get(dotted(path), ""))
         elif kind == "value_error":
@@ -94,9 +98,38 @@ def _path(loc: Sequence[int | str], tree: Node, kind: str) -> Path:
     return path
 
 
+def _with_types(path: Path, tree: Node) -> Path:
+    """The path as the schema sees it: with the type of an item where a list holds several."""
+    full: Path = ()
+    for length, step in enumerate(path, 1):
+        full = (*full, step)
+        expected = expected_at(full)
+        item = find(tree, path[:length])
+        if expected is None or item is None or not expected.tagged:
+            continue
+        word = child(item, "type") or item
+        if isinstance(word.value, str) and word.value in expected.tagged:
+            full = (*full, word.value)
+    return full
+
+
+def _of_type(path: Path, tree: Node) -> Finding:
+    """An item whose type is missing or unknown."""
+    item, expected = find(tree, path), expected_at(path)
+    known = list(expected.tagged) if expected is not None else []
+    word = child(item, "type") if item is not None else None
+    path = (*path, "type") if word is not None else path
+    word = word or item
+    if word is None or isinstance(word.value, Mapping):
+        return Finding((*path, "type"), "is required", f"one of {', '.join(known)}")
+    near = get_close_matches(str(word.value), known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+    return Finding(path, f"found {_found(word)}, which is no type", hint)
+
+
 def _of_value(path: Path, tree: Node, kind: str) -> Finding:
     node = find(tree, path)
-    expected = expected_at(path)
+    expected = expected_at(_with_types(path, tree))
     if node is None or expected is None:
         return Finding(path, "has a value that does not fit", "")
     hint = wrong_value_hint(expected, node.value)

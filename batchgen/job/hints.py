@@ -42,6 +42,8 @@ _OTHER_NAMES: Mapping[str, str] = {
     "input_file": "it is input.path",
     "output_dir": "it is output.path",
     "output_file": "it is output.path, a folder",
+    "eval": "it is evaluate",
+    "evaluation": "it is evaluate",
     "num_samples": "it is input.sample for rows, decoding.num_return_sequences for answers",
 }
 _LATER = frozenset(
@@ -51,13 +53,10 @@ _LATER = frozenset(
         "base_url",
         "engine_args",
         "env",
-        "evaluate",
         "hub",
         "integrations",
         "max_runtime",
-        "metrics",
         "notify",
-        "publish",
         "quantization",
         "report",
         "response_format",

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from batchgen.job.evaluation import Bins, Evaluate, Gate, metric_types
 from batchgen.job.merge import SYNONYMS
 from batchgen.job.spec import Decoding, Job, PromptMessage, PromptSpec
 
@@ -32,9 +33,13 @@ def job_schema() -> dict[str, Any]:
     for name, section in sections.items():
         if name == PromptSpec.__name__:
             _loosen(section, [_NULL])
-        elif name != PromptMessage.__name__:  # the items of a list do not merge: they must be whole
+        elif name != PromptMessage.__name__:
+            required = section.get("required", [])
             _loosen(section, [_NULL, _PLACEHOLDER])
+            if name in (Bins.__name__, Gate.__name__):  # the items of a list must be whole
+                section["required"] = required
     _add_synonyms(sections[Decoding.__name__]["properties"])
+    _metrics(sections, sections[Evaluate.__name__]["properties"]["metrics"])
     properties = _loosen({"properties": generated["properties"]}, [_NULL])["properties"]
     properties["model"] = {
         "description": "Path of the model, or a mapping.",
@@ -69,6 +74,20 @@ def _loosen(section: dict[str, Any], extra: Sequence[dict[str, Any]]) -> dict[st
             more.append({"type": "string", "minLength": 1})
         section["properties"][name] = {**described, "anyOf": [*allowed, *deepcopy(more)]}
     return section
+
+
+def _metrics(sections: dict[str, Any], metrics: dict[str, Any]) -> None:
+    """Each metric is whole, and told by its type; or its type alone, if it needs no more."""
+    for section in metric_types().values():
+        needed = [name for name, field in section.model_fields.items() if field.is_required()]
+        sections[section.__name__]["required"] = ["type", *needed]
+    alone = [word for word, section in metric_types().items() if _needs_nothing(section)]
+    listed = next(one for one in metrics["anyOf"] if one.get("type") == "array")
+    listed["items"] = {"anyOf": [*listed["items"]["oneOf"], {"enum": alone}]}
+
+
+def _needs_nothing(section: type[BaseModel]) -> bool:
+    return not any(field.is_required() for field in section.model_fields.values())
 
 
 def _add_synonyms(properties: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from batchgen.errors import Problem
 from batchgen.job.spec import Job
-from batchgen.job.tree import Node, dotted, find, problem_at, replaced
+from batchgen.job.tree import Node, child, dotted, find, problem_at, replaced
 from batchgen.job.tree import Path as Keys
 
 _FILES: tuple[Keys, ...] = (
@@ -20,11 +20,27 @@ _FILES: tuple[Keys, ...] = (
     ("prompt", "chat_template"),
     ("output", "path"),
 )
+_IN_LISTS: tuple[tuple[Keys, str], ...] = (
+    (("evaluate", "gates"), "baseline"),
+    (("evaluate", "metrics"), "schema"),
+)
+"""Paths in the items of lists: where the list is, and the key."""
 _MODELS: tuple[Keys, ...] = (("model", "path"), ("model", "tokenizer"))
+_WORDS: Mapping[str | int, tuple[str, ...]] = {
+    "chat_template": ("auto", "none"),
+    "baseline": ("previous",),
+}
+"""Words that stand where a path may."""
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _LONGEST = 4096
 _WILD = re.compile(r"[*?\[]")
-_WRITTEN = ("responses.parquet", "metrics.parquet", "manifest.json", "job.yaml")
+_WRITTEN = (
+    "responses.parquet",
+    "metrics.parquet",
+    "scores.parquet",
+    "manifest.json",
+    "job.yaml",
+)
 """What a run leaves in its folder that a glob could pick up; and the folder `responses` with its parts."""
 
 
@@ -44,6 +60,17 @@ def absolute_paths(tree: Node, folders: Mapping[str, Path], problems: list[Probl
             items = tuple(_absolute(item, keys, folders, problems) for item in node.value)
             node = Node(items, node.place, node.origin, node.raw)
         tree = replaced(tree, keys, _absolute(node, keys, folders, problems))
+    for keys, key in _IN_LISTS:
+        listed = find(tree, keys)
+        if listed is None or not isinstance(listed.value, tuple):
+            continue
+        absolute: list[Node] = []
+        for number, item in enumerate(listed.value):
+            node = child(item, key)
+            if node is not None:
+                node = _absolute(node, (*keys, number, key), folders, problems)
+            absolute.append(item if node is None else replaced(item, (key,), node))
+        tree = replaced(tree, keys, replace(listed, value=tuple(absolute)))
     return tree
 
 
@@ -77,7 +104,7 @@ def _absolute(node: Node, keys: Keys, folders: Mapping[str, Path], problems: lis
 
 def _is_path(text: str, keys: Keys, folder: Path) -> bool:
     """Whether the text is a path, not a word such as "none" and not the id of a model."""
-    if not text or (keys == ("prompt", "chat_template") and text in ("auto", "none")):
+    if not text or text in _WORDS.get(keys[-1], ()):
         return False
     if keys not in _MODELS:
         return True

@@ -5,7 +5,7 @@ The texts under the fields of `spec.py` are the page's; only its head is written
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -89,25 +89,47 @@ def job_reference() -> str:
 
 def _section(path: Path, expected: Expected) -> Iterator[str]:
     """Heading, introduction and table of a section or of the items of a list; nothing for a single value."""
+    if expected.item is not None and expected.item.tagged:
+        yield from _types(path, expected.item.tagged)
+        return
     items = expected.item.section if expected.item is not None else None
     section = expected.section or items
     if section is None:
         return
     title = f"Each item of {dotted(path)}" if items is not None else dotted(path)
     yield from ("", f"{'#' * (len(path) + 2)} {title}", "")
-    yield from (inspect.cleandoc(section.__doc__ or ""), "")
-    yield from ("| key | value | default | meaning |", "|---|---|---|---|")
+    yield from (inspect.cleandoc(section.__doc__ or ""), "", *_TABLE)
     yield from _rows(section)
     for name, inner in fields(section).items():
         yield from _section((*path, name), inner)
 
 
-def _rows(section: type[BaseModel]) -> Iterator[str]:
-    """A line of the table for each key that is not a section."""
+def _types(path: Path, sections: Mapping[str, type[BaseModel]]) -> Iterator[str]:
+    """The keys that items of all types have, then each type with its own."""
+    shared = set.intersection(*(set(fields(section)) for section in sections.values())) - {"type"}
+    yield from ("", f"{'#' * (len(path) + 2)} Each item of {dotted(path)}", "")
+    yield from (
+        "A type alone, such as `- exact`, or a mapping with these keys and those of its type.",
+        "",
+    )
+    yield from (*_TABLE, "| `type` | one of the words below | required | What is measured. |")
+    yield from _rows(next(iter(sections.values())), only=shared)
+    for word, section in sections.items():
+        yield from ("", f"{'#' * (len(path) + 3)} {dotted((*path, word))}", "")
+        yield inspect.cleandoc(section.__doc__ or "")
+        if own := set(fields(section)) - shared - {"type"}:
+            yield from ("", *_TABLE, *_rows(section, only=own))
+
+
+_TABLE = ("| key | value | default | meaning |", "|---|---|---|---|")
+
+
+def _rows(section: type[BaseModel], only: Container[str] | None = None) -> Iterator[str]:
+    """A line of the table for each key that is not a section; or only for some keys."""
     for name, field in section.model_fields.items():
         key = key_of(name, field)
         expected = fields(section)[key]
-        if expected.section is None:
+        if expected.section is None and (only is None or key in only):
             default = default_of(field)
             meaning = " ".join(expected.description.split()).replace("|", r"\|")
             yield f"| `{key}` | {expected} | {default} | {meaning} |"

@@ -9,7 +9,7 @@ Every key is listed; a new one has to say which it is (`tests/job/test_roles.py`
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -37,13 +37,17 @@ _KEYS: Mapping[Role, str] = {
         input.path input.format prompt.file prompt.chat_template model.path model.revision model.tokenizer
         redact.secret
     """,
-    "evaluation": "",
+    "evaluation": """
+        evaluate.reference evaluate.cluster evaluate.slices evaluate.metrics
+        evaluate.ci.level evaluate.ci.bootstrap evaluate.ci.seed
+    """,
     "operational": """
         version name description
         model.device model.trust_remote_code
         batching.max_rows batching.max_tokens batching.sort batching.part_rows batching.memory_fraction
-        output.path output.layout output.compression output.file_mode
-        run.max_errors
+        output.path output.layout output.publish output.compression output.file_mode
+        evaluate.gates
+        run.max_errors run.max_runtime
     """,
 }
 
@@ -55,7 +59,8 @@ def keys(section: type[BaseModel] = Job, outer: str = "") -> Iterator[str]:
     """The dotted names of all keys that have a value of their own."""
     for name, field in section.model_fields.items():
         here = f"{outer}{field.alias or name}"
-        sections = [t for t in (field.annotation, *get_args(field.annotation)) if _is_section(t)]
+        alternatives = () if get_origin(field.annotation) is tuple else get_args(field.annotation)
+        sections = [t for t in (field.annotation, *alternatives) if _is_section(t)]
         if sections:
             yield from keys(sections[0], f"{here}.")
         else:

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from batchgen.job.decoding import OVERRIDABLE as OVERRIDABLE
 from batchgen.job.decoding import Decoding as Decoding
 from batchgen.job.duration import PATTERN as DURATION
+from batchgen.job.evaluation import Evaluate as Evaluate
 from batchgen.job.redact import Redact as Redact
 from batchgen.job.section import AsTuple, Auto, FreeMapping, PositiveInt, Section, Text, Texts
 
@@ -144,6 +145,8 @@ class Output(Section):
     """Folder of the run, relative to the job file."""
     layout: Literal["file", "parts"] = "file"
     """file: responses.parquet. parts: responses/part-00000.parquet and so on."""
+    publish: Literal["always", "gated"] = "always"
+    """gated: new files replace the previous ones only if every gate of `evaluate` passed and few enough rows failed."""
     keep_columns: Literal["all", "none"] | Texts = "all"
     """Input columns that are written beside the answer."""
     store_prompt: bool = True
@@ -185,6 +188,7 @@ class Job(Section):
     batching: Batching = Batching()
     output: Output
     redact: Redact | None = None
+    evaluate: Evaluate = Evaluate()
     run: Run = Run()
 
     @field_validator("model", mode="before")

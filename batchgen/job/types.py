@@ -35,9 +35,20 @@ class Expected:
 
     @property
     def section(self) -> type[BaseModel] | None:
-        """The section, if this is one."""
+        """The section, if this is one and there is no choice."""
+        return self._sections[0] if len(self._sections) == 1 else None
+
+    @property
+    def tagged(self) -> "Mapping[str, type[BaseModel]]":
+        """The sections to choose from by what the key `type` says; none where there is no choice."""
+        if len(self._sections) < 2:
+            return {}
+        return {str(section.model_fields["type"].default): section for section in self._sections}
+
+    @property
+    def _sections(self) -> "list[type[BaseModel]]":
         kinds = (m.kind for m in self.members)
-        return next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
+        return [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
 
     @property
     def item(self) -> "Expected | None":
@@ -84,10 +95,7 @@ class Member:
 
     def _list(self) -> str:
         least = "one or more " if self._limit("min_length") else ""
-        item = _expected(self.arguments[0]).members[0]
-        if item.kind is Literal:
-            return f"a list of {least}words: {item.words()}"
-        return f"a list of {least}{_PLURALS.get(item.kind, 'mappings')}"
+        return f"a list of {least}{_plural(_expected(self.arguments[0]))}"
 
     def _limit(self, name: str) -> Any:  # noqa: ANN401 - numbers of either kind, or None
         found = (getattr(limit, name) for limit in self.limits if hasattr(limit, name))
@@ -96,13 +104,18 @@ class Member:
     def _range(self) -> str:
         least, above = self._limit("ge"), self._limit("gt")
         most, below = self._limit("le"), self._limit("lt")
-        if below is not None:
-            return f" from {least} to 2^63 - 1" if below == 2**63 else f" below {below}"
+        if below == 2**63:
+            return f" from {least} to 2^63 - 1"
         if least is not None and most is not None:
             return f" from {least:,} to {most:,}"
         parts = [
             f"{words} {limit}"
-            for words, limit in (("of at least", least), ("above", above), ("at most", most))
+            for words, limit in (
+                ("of at least", least),
+                ("above", above),
+                ("at most", most),
+                ("below", below),
+            )
             if limit is not None
         ]
         return (" " + " and ".join(parts)) if parts else ""
@@ -122,6 +135,12 @@ def key_of(name: str, field: FieldInfo) -> str:
     return field.alias or name
 
 
+def _plural(item: Expected) -> str:
+    words = [f"words: {_alternatives(item.words)}"] if item.words else []
+    kinds = (m.kind for m in item.members if m.kind is not Literal)
+    return " or ".join(dict.fromkeys([*words, *(_PLURALS.get(k, "mappings") for k in kinds)]))
+
+
 @cache
 def fields(section: type[BaseModel]) -> Mapping[str, Expected]:
     """The keys of a section."""
@@ -129,7 +148,10 @@ def fields(section: type[BaseModel]) -> Mapping[str, Expected]:
 
 
 def expected_at(path: Path, top: type[BaseModel] = Job) -> Expected | None:
-    """What belongs at a path; None for a key that does not exist. Anything goes inside a free mapping."""
+    """What belongs at a path; None for a key that does not exist. Anything goes inside a free mapping.
+
+    Where a list holds sections of several types, the path may name the type: ("evaluate", "metrics", 0, "exact").
+    """
     here: Expected | None = Expected((Member(top),))
     for step in path:
         here = _inside(here, step) if here is not None else None
@@ -154,6 +176,8 @@ def _inside(expected: Expected, step: str | int) -> Expected | None:
         return expected
     if isinstance(step, int):
         return expected.item
+    if step in expected.tagged:
+        return Expected((Member(expected.tagged[step]),))
     if expected.section is not None:
         return fields(expected.section).get(step)
     values = (m.arguments[1] for m in expected.members if m.kind is dict)

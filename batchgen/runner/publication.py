@@ -1,24 +1,31 @@
 """The end of a run: publish the answers, say in the manifest what they are, and clear up.
 
-check lock and input ─> answers ─> manifest: the run is complete ─> delete parts and journal
+check lock and input ─> answers with scores, staged ─> gates ─> released ─> manifest: the run is complete
+                                                           └─> held back, with `output.publish: gated`
 """
 
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 from batchgen.data.durable import disk_errors
 from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.parts import Counts, SealedPart, clear_parts
-from batchgen.data.publish import PublishedFile, check_published, publish
+from batchgen.data.parts import Counts, SealedPart, clear_parts, stream_parts
+from batchgen.data.publish import PublishedFile, Stage, check_published
+from batchgen.data.scores import read_metrics
 from batchgen.data.sqlite import remove
 from batchgen.data.unchanged import Unchanged
+from batchgen.errors import ExitCode
+from batchgen.records import MetricRow
+from batchgen.runner.gating import decide_gates
 from batchgen.runner.identity import FORMAT, Identity
 from batchgen.runner.lock import Lock
 from batchgen.runner.result import RunResult
+from batchgen.runner.score import evaluation_record, score_again, scored_as
+from batchgen.runner.scored import Answers, stage_answers
 from batchgen.runner.setup import Setup
 
 
@@ -31,8 +38,8 @@ class Publication:
     setup: Setup
     identity: Identity
 
-    def publish(self, sealed: Mapping[int, SealedPart], result: RunResult) -> None:
-        """Publish all parts, then the manifest, which makes the run complete.
+    def publish(self, sealed: Mapping[int, SealedPart], result: RunResult) -> RunResult:
+        """Score and publish all parts, then the manifest, which makes the run complete; unless they are held back.
 
         Raises:
             DataError: the input is not what the answers were made from; nothing is published.
@@ -47,10 +54,18 @@ class Publication:
             "model": _model_record(setup),
             "versions": versions(),
         }
-        schema = setup.reading.layout.schema(setup.survey.schema)
         self.lock.check()
         Unchanged(setup.survey.files).read()
-        files = publish(self.folder, sealed, schema, output=output, facts=origin)
+        stage = Stage(self.folder, output.compression, setup.file_mode, origin)
+        scorer = setup.scorer()
+        answers = Answers(lambda: stream_parts(sealed), setup.schema, output.layout)
+        rows = stage_answers(stage, answers, scorer)
+        gates = decide_gates(setup.evaluation.gates, rows, self.folder, self.folder.staged)
+        result = replace(result, metrics=rows, gates=gates)
+        if output.publish == "gated" and result.exit_code != ExitCode.DONE:
+            return replace(result, outcome="held back")
+        self.lock.check()
+        files = stage.release()
         manifest = {
             "format": FORMAT,
             "run_id": self.identity.run_id,
@@ -62,19 +77,27 @@ class Publication:
             "max_errors": result.max_errors,
             "input": list(self.identity.input),
             "engine": dict(result.engine),
+            "evaluation": evaluation_record(scorer, gates),
             "started_at": self.identity.started_at,
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(result.seconds, 3),
             "load_seconds": round(result.load_seconds, 3),
             "resumed_rows": result.resumed_rows,
         }
-        mode = int(output.file_mode, 8)
+        mode = setup.file_mode
         self.lock.check()
+        self.folder.write_text(self.folder.job, setup.loaded.dump(), stage="job", mode=mode)
         self.folder.write_json(self.folder.manifest, manifest, stage="manifest", mode=mode)
+        return result
+
+
+def is_complete(folder: RunFolder, identity: Identity) -> bool:
+    """Whether nothing is left to do of this run; what is published may be another's, with `publish: gated`."""
+    return folder.complete and read_json(folder.manifest)["run_id"] == identity.run_id
 
 
 def already_complete(folder: RunFolder, setup: Setup) -> RunResult:
-    """The result of a run that an earlier start brought to its end.
+    """The result of a run that an earlier start brought to its end; scored again if that is all that changed.
 
     Raises:
         StateError: what is published is damaged.
@@ -82,6 +105,13 @@ def already_complete(folder: RunFolder, setup: Setup) -> RunResult:
     manifest = read_json(folder.manifest)
     check_published(folder, [PublishedFile(**file) for file in manifest["files"]])
     clean(folder)
+    evaluation = setup.evaluation
+    rows: Sequence[MetricRow]
+    if scored_as(manifest) == evaluation.fingerprint:
+        rows = read_metrics(folder.metrics) if evaluation.measures else []
+    else:
+        rows = score_again(folder, manifest, evaluation).metrics
+        folder.write_text(folder.job, setup.loaded.dump(), stage="job", mode=setup.file_mode)
     counts = Counts(**manifest["counts"])
     return RunResult(
         outcome="already complete",
@@ -94,6 +124,8 @@ def already_complete(folder: RunFolder, setup: Setup) -> RunResult:
         load_seconds=0.0,
         max_errors=setup.job.run.max_errors,
         engine=manifest["engine"],
+        metrics=rows,
+        gates=decide_gates(evaluation.gates, rows, folder, folder.path),
     )
 
 

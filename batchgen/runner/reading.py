@@ -15,6 +15,7 @@ from batchgen.errors import JobKeyError, Problem
 from batchgen.job.load import LoadedJob
 from batchgen.prompts.render import PromptRenderer, check_prompts
 from batchgen.runner import redaction
+from batchgen.runner.evaluation import evaluation_problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,12 @@ def read_input(loaded: LoadedJob) -> Reading:
     problems = check_prompts(job, source.columns)
     problems += check_generation_kwargs(job.decoding)
     problems += _misfits(loaded, source, source.columns)
+    layout = lay_out(source.columns, job.input, job.output, source.id_column)
+    problems += evaluation_problems(job.evaluate, layout.names, job.output.prefix)
     if problems:
         raise loaded.error(problems)
     renderer = PromptRenderer(job)
     columns = dict.fromkeys([*renderer.columns, *job.decoding.columns.values()])
-    layout = lay_out(source.columns, job.input, job.output, source.id_column)
     return Reading(source, layout, tuple(columns))
 
 

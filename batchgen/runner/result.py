@@ -1,7 +1,7 @@
 """How a run ended, and where its answers are."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +10,8 @@ import polars as pl
 from batchgen.data.folder import RunFolder
 from batchgen.data.parts import Counts
 from batchgen.errors import ExitCode, StateError
+from batchgen.metrics.gates import GateResult
+from batchgen.records import MetricRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +22,11 @@ class RunResult:
         resumed_rows: output rows that an earlier start of this run had sealed.
         why_stopped: which deadline is over, for people; empty if there was none, or somebody asked.
         seconds: from the first row to the last, model loading not included; 0 if nothing was left to do.
+        metrics: the rows of metrics.parquet.
+        gates: what became of the gates.
     """
 
-    outcome: Literal["done", "already complete", "stopped"]
+    outcome: Literal["done", "already complete", "stopped", "held back"]
     folder: RunFolder
     run_id: str
     counts: Counts
@@ -33,15 +37,24 @@ class RunResult:
     max_errors: float
     engine: Mapping[str, Any]
     why_stopped: str = ""
+    metrics: Sequence[MetricRow] = ()
+    gates: Sequence[GateResult] = ()
 
     @property
     def exit_code(self) -> ExitCode:
         """What the command ends with; a stopped run ends by its signal instead."""
         if self.outcome == "stopped":
             return ExitCode.RUN_AGAIN
-        if self.counts.failed > allowed_failures(self.max_errors, self.counts.rows):
+        if self.too_many_failed:
             return ExitCode.TOO_MANY_FAILED_ROWS
+        if not all(gate.passed for gate in self.gates):
+            return ExitCode.GATE_FAILED
         return ExitCode.DONE
+
+    @property
+    def too_many_failed(self) -> bool:
+        """Whether more rows failed than `run.max_errors` allows."""
+        return self.counts.failed > allowed_failures(self.max_errors, self.counts.rows)
 
     def frame(self) -> pl.DataFrame:
         """The answers.
@@ -51,6 +64,11 @@ class RunResult:
         """
         if self.outcome == "stopped":
             raise StateError(f"{self.folder.path} is not complete", hint="Run the job again.")
+        if self.outcome == "held back":
+            raise StateError(
+                f"the answers for {self.folder.path} were held back: they did not pass",
+                hint=f"They lie in {self.folder.staged}.",
+            )
         return read_responses(self.folder)
 
 

@@ -41,7 +41,7 @@ class Reopening:
             StateError: what is saved or published is damaged.
             ResourceError: the disk refused.
         """
-        complete = self.folder.complete
+        complete = self.folder.complete and self._is_published()
         if complete:
             self._unpublish()
         failed = self.journal.forget_failed()
@@ -57,6 +57,10 @@ class Reopening:
             self.folder.write_json(self.folder.retry, content, stage="retry")
         return failed
 
+    def _is_published(self) -> bool:
+        """Whether what is published are this run's answers: better ones of another may be, with `publish: gated`."""
+        return bool(read_json(self.folder.manifest)["run_id"] == self.identity.run_id)
+
     def _unpublish(self) -> None:
         """Seal what is published as parts again. Until `retry.json` is there the run is complete all the same."""
         manifest = read_json(self.folder.manifest)
@@ -67,8 +71,10 @@ class Reopening:
         clear_parts(self.folder)
         self.journal.forget(0, self.identity.rows)
         rows = self.identity.part_rows * self.samples
-        for number, table in enumerate(_tables(self.folder, files, rows)):
-            self.store.seal(number, table)
+        answers = [file for file in files if file.name.startswith("responses")]
+        scores = manifest["evaluation"]["columns"]
+        for number, table in enumerate(_tables(self.folder, answers, rows)):
+            self.store.seal(number, table.drop_columns(scores))
 
     def _unseal(self, part: SealedPart) -> None:
         first = part.number * self.identity.part_rows

@@ -28,7 +28,7 @@ from batchgen.runner.deadline import Deadline, Stop, after
 from batchgen.runner.identity import Identity, must_match, read_identity
 from batchgen.runner.lock import Lock, held
 from batchgen.runner.progress import Progress, silent
-from batchgen.runner.publication import Publication, already_complete, clean
+from batchgen.runner.publication import Publication, already_complete, clean, is_complete
 from batchgen.runner.result import RunResult
 from batchgen.runner.retry import Reopening
 from batchgen.runner.room import check_room, need
@@ -79,15 +79,22 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
     folder.create()
     with held(folder.lock) as lock:
         folder.clear_scratch()
-        if start == "fresh" and (aside := folder.set_aside()):
+        if start == "fresh" and (aside := _set_aside(folder, loaded)):
             say(f"the old run is now {aside}")
         setup = set_up(loaded, say, terminal)
         identity = _identity(folder, setup)
-        if folder.complete and start != "retry-errors":
+        if is_complete(folder, identity) and start != "retry-errors":
             return already_complete(folder, setup)
         voice = Voice(progress, say)
         runner = _Runner(folder, lock, setup, identity, voice, Stop(stop, deadlines), opener)
         return runner.go(start)
+
+
+def _set_aside(folder: RunFolder, loaded: LoadedJob) -> Path | None:
+    """Make room for a new run; with `publish: gated`, published answers stay until better ones replace them."""
+    if loaded.job.output.publish == "gated" and folder.manifest.exists():
+        return folder.set_state_aside()
+    return folder.set_aside()
 
 
 def _identity(folder: RunFolder, setup: Setup) -> Identity:
@@ -97,13 +104,14 @@ def _identity(folder: RunFolder, setup: Setup) -> Identity:
     if known is not None:
         must_match(folder, known, now)
         return known
-    if folder.holds_answers():
+    kept = setup.job.output.publish == "gated" and folder.manifest.exists()
+    if folder.holds_answers() and not kept:
         raise StateError(
             f"{folder.path} holds answers, but not the state of the run that made them: {folder.run} is missing",
             hint="Write elsewhere with --output FOLDER, or start over with --fresh: they are moved aside.",
         )
-    mode = int(setup.job.output.file_mode, 8)
-    folder.write_text(folder.job, setup.loaded.dump(), stage="job", mode=mode)
+    if not kept:  # otherwise it goes out with the answers
+        folder.write_text(folder.job, setup.loaded.dump(), stage="job", mode=setup.file_mode)
     folder.write_json(folder.run, now.content(), stage="run")  # from here on it is a run
     return now
 
@@ -138,7 +146,8 @@ class _Runner:
         ) as journal:
             if start == "retry-errors":
                 self._reopen(journal)
-            result = None if self.folder.complete else self._answer(journal)
+            complete = is_complete(self.folder, self.identity)
+            result = None if complete else self._answer(journal)
         if result is None:  # no row had failed
             return already_complete(self.folder, self.setup)
         if result.outcome == "done":
@@ -193,9 +202,10 @@ class _Runner:
             engine=facts,
             why_stopped="" if len(sealed) == self._part_count else self.stop.reason(),
         )
-        if result.outcome == "done":
-            Publication(self.folder, self.lock, self.setup, self.identity).publish(sealed, result)
-        return result
+        if result.outcome != "done":
+            return result
+        publication = Publication(self.folder, self.lock, self.setup, self.identity)
+        return publication.publish(sealed, result)
 
     def _forget(self, sealed: Mapping[int, SealedPart], journal: Journal) -> None:
         """Delete what the journal still holds of sealed parts, should the last process have died in between."""

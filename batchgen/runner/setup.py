@@ -11,8 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+import pyarrow as pa
+
 from batchgen.data.sources import Survey
 from batchgen.decoding.resolve import Resolution, end_tokens, resolve_decoding
+from batchgen.errors import JobKeyError
 from batchgen.job.fingerprint import fingerprint
 from batchgen.job.load import LoadedJob
 from batchgen.job.roles import settings_of
@@ -24,9 +27,12 @@ from batchgen.prompts.prepare import Preparer
 from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
 from batchgen.runner import redaction
 from batchgen.runner.asking import Asking
+from batchgen.runner.evaluation import Evaluation, evaluation_of
 from batchgen.runner.identity import Identity, input_record, new_run_id
 from batchgen.runner.local_model import LocalModel, find_model
 from batchgen.runner.reading import Reading, read_input, with_all_columns
+from batchgen.runner.scored import run_scorer
+from batchgen.runner.scoring import Scorer
 
 UNBOUNDED = sys.maxsize
 """Context length of `engine: echo` without a model."""
@@ -39,6 +45,7 @@ class Setup:
     Attributes:
         model: None only for `engine: echo` without a model.
         settings: everything that decides the answers, as plain values: the generation fingerprint's content.
+        evaluation: how the answers are scored.
     """
 
     loaded: LoadedJob
@@ -49,6 +56,7 @@ class Setup:
     resolution: Resolution
     asking: Asking
     settings: Mapping[str, Any]
+    evaluation: Evaluation
 
     @property
     def job(self) -> Job:
@@ -60,6 +68,21 @@ class Setup:
         """The input columns that lose what personal data they hold."""
         cells = redaction.of_cells(self.job.redact)
         return [] if cells is None else [f.name for f in self.survey.schema if cells.covers(f)]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the answers, before they are scored."""
+        return self.reading.layout.schema(self.survey.schema)
+
+    @property
+    def file_mode(self) -> int:
+        """Permissions of the files that are published."""
+        return int(self.job.output.file_mode, 8)
+
+    def scorer(self) -> Scorer:
+        """A scorer that has seen nothing yet."""
+        prefix, samples = self.job.output.prefix, self.asking.samples
+        return run_scorer(self.evaluation, self.schema, prefix, samples)
 
 
 def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | None = None) -> Setup:
@@ -99,7 +122,22 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
         reasoning_opened=tokenizer.opens_reasoning,
         redactor=redaction.of_answers(job.redact),
     )
-    return Setup(loaded, reading, survey, model, tokenizer, resolution, asking, settings)
+    setup = Setup(
+        loaded=loaded,
+        reading=reading,
+        survey=survey,
+        model=model,
+        tokenizer=tokenizer,
+        resolution=resolution,
+        asking=asking,
+        settings=settings,
+        evaluation=evaluation_of(job.evaluate),
+    )
+    try:
+        setup.scorer()  # wrong conditions are found now, not after a night
+    except JobKeyError as error:
+        raise loaded.error([error.problem]) from error
+    return setup
 
 
 def _tokenizer(job: Job, model: LocalModel | None, loaded: LoadedJob) -> Tokenizer:

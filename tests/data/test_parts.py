@@ -1,6 +1,7 @@
 """A part is there whole or not at all, and a damaged one is never published."""
 
 import stat
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchgen.data.folder import RunFolder
-from batchgen.data.parts import Counts, PartStore, stream_parts
-from batchgen.data.publish import publish
+from batchgen.data.parts import Counts, PartStore, SealedPart, stream_parts
+from batchgen.data.publish import PublishedFile, Stage
 from batchgen.data.schema import Layout
 from batchgen.errors import ExitCode, StateError
 from batchgen.job.spec import Output
@@ -50,6 +51,23 @@ def part_table(first: int, rows: int, *, failed: frozenset[int] = frozenset()) -
         response(i, reason="error" if i in failed else "stop") for i in range(first, first + rows)
     ]
     return LAYOUT.table(source, responses, first=first, run_id="run", redacted={})
+
+
+def publish(
+    folder: RunFolder,
+    parts: Mapping[int, SealedPart],
+    schema: pa.Schema,
+    *,
+    output: Output,
+    facts: Mapping[str, object],
+) -> list[PublishedFile]:
+    """Stage the parts and release them."""
+    stage = Stage(folder, output.compression, int(output.file_mode, 8), facts)
+    stage.clear()
+    with stage.responses(schema, output.layout) as writer:
+        for table in stream_parts(parts):
+            writer.write(table)
+    return stage.release()
 
 
 @pytest.fixture
@@ -162,3 +180,36 @@ def test_every_page_has_a_checksum(store: PartStore, folder: RunFolder) -> None:
     folder.responses.write_bytes(content)
     with pytest.raises(OSError, match=r"checksum|CRC"):
         pq.read_table(folder.responses, page_checksum_verification=True)
+
+
+@pytest.mark.parametrize(("first", "second"), [("file", "parts"), ("parts", "file")])
+def test_new_files_leave_nothing_of_the_old_ones(
+    store: PartStore, folder: RunFolder, first: str, second: str
+) -> None:
+    parts = {n: store.seal(n, part_table(3 * n, 3)) for n in range(2)}
+    for layout in (first, second):
+        output = Output.model_validate({"path": "out", "layout": layout})
+        files = publish(folder, parts, LAYOUT.schema(INPUT), output=output, facts={})
+        found = {str(p.relative_to(folder.path)) for p in folder.path.rglob("*.parquet")}
+        assert found == {file.name for file in files}
+
+
+def test_a_folder_of_parts_is_replaced_file_by_file(store: PartStore, folder: RunFolder) -> None:
+    output = Output(path="out", layout="parts")
+    for count, last in ((3, 8), (2, 5)):
+        parts = {n: store.seal(10 * count + n, part_table(3 * n, 3)) for n in range(count)}
+        publish(folder, parts, LAYOUT.schema(INPUT), output=output, facts={})
+        frame = pl.read_parquet(folder.response_parts / "*.parquet")
+        assert frame["id"].to_list() == [str(i) for i in range(last + 1)]
+
+
+def test_staged_files_are_not_seen(store: PartStore, folder: RunFolder) -> None:
+    parts = {0: store.seal(0, part_table(0, 3))}
+    publish(folder, parts, LAYOUT.schema(INPUT), output=Output(path="out"), facts={})
+    before = folder.responses.read_bytes()
+    stage = Stage(folder, "zstd", 0o600, {})
+    stage.clear()
+    with stage.responses(LAYOUT.schema(INPUT), "file") as writer:
+        writer.write(part_table(0, 1).cast(LAYOUT.schema(INPUT)))
+    assert folder.responses.read_bytes() == before
+    assert pq.read_metadata(folder.staged / "responses.parquet").num_rows == 1

@@ -95,9 +95,9 @@ CASES = [
     ),
     Case(
         "key of a later version",
-        "evaluate: []\n",
+        "report: []\n",
         "7:1",
-        "evaluate",
+        "report",
         "unknown key",
         "this version of batchgen does not have it",
     ),

@@ -1,12 +1,18 @@
+import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import BaseModel
+
+from batchgen.job.evaluation import Bins, Gate, metric_types
 from batchgen.job.load import load_job
 from batchgen.job.merge import SYNONYMS
+from batchgen.job.metric_options import MetricOptions
 from batchgen.job.reference import job_reference
+from batchgen.job.spec import PromptMessage
 from batchgen.job.tree import dotted
-from batchgen.job.types import every_key, expected_at
+from batchgen.job.types import every_key, expected_at, fields
 
 Write = Callable[..., Path]
 PAGE = job_reference()
@@ -34,10 +40,24 @@ def test_every_key_has_a_row_that_says_what_the_schema_says() -> None:
             value, _, meaning = table.pop(dotted(path))
             assert (value, meaning) == (str(expected), " ".join(expected.description.split()))
             assert meaning
-    assert set(table) == {
-        *("extends", "vars", "profiles", "$schema"),
-        *("prompt.messages.role", "prompt.messages.content"),
+    of_items: dict[str, type[BaseModel]] = {
+        "prompt.messages": PromptMessage,
+        "evaluate.slices": Bins,
+        "evaluate.gates": Gate,
     }
+    items = {f"{at}.{key}" for at, section in of_items.items() for key in section.model_fields}
+    shared = {f"evaluate.metrics.{key}" for key in MetricOptions.model_fields}
+    own = {
+        f"evaluate.metrics.{word}.{key}"
+        for word, section in metric_types().items()
+        for key in fields(section).keys() - MetricOptions.model_fields.keys()
+    }
+    assert set(table) == {"extends", "vars", "profiles", "$schema", *items, *shared, *own}
+
+
+def test_every_type_of_metric_says_what_it_measures() -> None:
+    for word, section in metric_types().items():
+        assert f"##### evaluate.metrics.{word}\n\n{inspect.cleandoc(section.__doc__ or '')}" in PAGE
 
 
 def test_defaults_are_shown_as_yaml_writes_them() -> None:

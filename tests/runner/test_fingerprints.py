@@ -93,7 +93,13 @@ OPERATIONAL: dict[str, list[str]] = {
     "output.layout": ["output.layout=parts"],
     "output.compression": ["output.compression=snappy"],
     "output.file_mode": ["output.file_mode='0640'"],
+    "output.publish": ["output.publish=gated"],
+    "evaluate.gates": [
+        "evaluate.metrics=[length]",
+        "evaluate.gates=[{metric: length_characters, min: 1}]",
+    ],
     "run.max_errors": ["run.max_errors=3"],
+    "run.max_runtime": ["run.max_runtime=9h"],
 }
 RESOLVED = {"model.max_model_len": "model.context_length"}
 """Keys that a refusal names by what they were resolved to."""

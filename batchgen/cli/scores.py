@@ -1,0 +1,58 @@
+"""Metrics and gates as lines for a terminal, at most 100 columns wide."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from batchgen.cli.text import printable, shortened
+from batchgen.metrics.aggregate import EVERYTHING
+from batchgen.metrics.gates import GateResult
+from batchgen.records import MetricRow
+
+SHOWN_ROWS = 30
+_NAME = 34
+
+
+def metric_lines(rows: Sequence[MetricRow]) -> Iterator[str]:
+    """A table of metrics: each with its slices beneath."""
+    if not rows:
+        return
+    level = f"{rows[0].ci_level:.4g}"
+    yield f"{'metric':<{_NAME}} {'value':>9}   {f'interval at {level}':<22} {'n':>9}  {'coverage':>8}"
+    for row in rows[:SHOWN_ROWS]:
+        name = row.metric if row.slice == EVERYTHING else f"  {row.slice}"
+        name = shortened(printable(name), _NAME)
+        share = "" if row.coverage is None else f"{row.coverage:.1%}"
+        yield (
+            f"{name:<{_NAME}} {number(row.value, row.unit):>9}   {_interval(row):<22} {row.n:>9,}  {share:>8}"
+        ).rstrip()
+    if len(rows) > SHOWN_ROWS:
+        yield f"and {len(rows) - SHOWN_ROWS:,} more rows in metrics.parquet"
+
+
+def number(value: float | None, unit: str) -> str:
+    """A value in as many digits as say something; a dash where there is none."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if unit == "fraction" else f"{value:,.4g}"
+
+
+def _interval(row: MetricRow) -> str:
+    if row.ci_low is None or row.ci_high is None:
+        return "-"
+    return f"{number(row.ci_low, row.unit)} to {number(row.ci_high, row.unit)}"
+
+
+def gate_lines(gates: Sequence[GateResult]) -> Iterator[str]:
+    """A line for each gate; those that did not pass say so in capitals."""
+    for gate in gates:
+        verdict = "passed" if gate.passed else gate.verdict.upper()
+        yield f"gate   {verdict}  {printable(gate.gate)}: {gate.found}"
+
+
+def score_summary(rows: Sequence[MetricRow], gates: Sequence[GateResult]) -> Mapping[str, Any]:
+    """What `--json` says about metrics and gates."""
+    return {
+        "metrics": [asdict(row) for row in rows],
+        "gates": [asdict(gate) for gate in gates],
+    }

@@ -1,0 +1,135 @@
+"""The columns of scores.parquet, of metrics.parquet, and of the scores beside the answers.
+
+Values that are not there are Arrow nulls, never NaN. Knows nothing of metrics or of how files are written.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchgen.data.parts import METADATA_KEY
+from batchgen.errors import StateError
+from batchgen.records import MetricRow, Score
+
+SCORE_PREFIX = "score_"
+"""Put before a metric's name for its column beside the answers; `output.prefix` comes before that."""
+
+SCORES = pa.schema(
+    [
+        ("id", pa.string()),
+        ("sample", pa.int32()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+        ("status", pa.string()),
+        ("answer", pa.string()),
+        ("rule", pa.string()),
+        ("stats", pa.list_(pa.float64())),
+    ]
+)
+"""One row per answer and metric; `sample` is null where a prompt is scored by all its answers. `stats` are the row
+statistics of a corpus metric."""
+
+METRICS = pa.schema(
+    [
+        ("metric", pa.string()),
+        ("slice", pa.string()),
+        ("value", pa.float64()),
+        ("n", pa.int64()),
+        ("coverage", pa.float64()),
+        ("stderr", pa.float64()),
+        ("ci_low", pa.float64()),
+        ("ci_high", pa.float64()),
+        ("ci_level", pa.float64()),
+        ("method", pa.string()),
+        ("unit", pa.string()),
+        ("higher_is_better", pa.bool_()),
+        ("primary", pa.bool_()),
+        ("fingerprint", pa.string()),
+        ("seed", pa.int64()),
+    ]
+)
+"""The columns of metrics.parquet: those of `MetricRow`."""
+
+
+def metrics_table(rows: Sequence[MetricRow]) -> pa.Table:
+    """The rows of metrics.parquet."""
+    return pa.Table.from_pylist([asdict(row) for row in rows], schema=METRICS)
+
+
+def read_metrics(path: Path) -> list[MetricRow]:
+    """The rows of a metrics.parquet.
+
+    Raises:
+        StateError: it is not one, or damaged.
+    """
+    try:
+        table = pq.read_table(path, page_checksum_verification=True)
+        return [MetricRow(**row) for row in table.select(METRICS.names).to_pylist()]
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise StateError(
+            f"{path} is damaged, or no metrics.parquet", hint="Make it again with `batchgen score`."
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """One metric's scores of some answers, with the rows they belong to.
+
+    Attributes:
+        ids: of the row, per score.
+        samples: per score; None where a whole prompt is scored.
+        stats: per score, None where it is no corpus metric or has no value.
+    """
+
+    ids: Sequence[str]
+    samples: Sequence[int | None]
+    scores: Sequence[Score]
+    stats: Sequence[Sequence[float] | None]
+
+
+def scores_table(scorings: Sequence[Scoring]) -> pa.Table:
+    """The long detail of a block, metric by metric."""
+    return pa.concat_tables([SCORES.empty_table(), *map(_table, scorings)])
+
+
+def _table(scoring: Scoring) -> pa.Table:
+    scores = scoring.scores
+    columns = {
+        "id": scoring.ids,
+        "sample": scoring.samples,
+        "metric": [score.metric for score in scores],
+        "value": [score.value for score in scores],
+        "status": [score.status for score in scores],
+        "answer": [score.answer for score in scores],
+        "rule": [score.rule for score in scores],
+        "stats": scoring.stats,
+    }
+    return pa.table([pa.array(columns[f.name], f.type) for f in SCORES], schema=SCORES)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What a file's metadata says about its origin; nothing if batchgen did not write it.
+
+    Raises:
+        StateError: it is damaged.
+    """
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        facts: dict[str, Any] = json.loads(metadata.get(METADATA_KEY.encode(), b"{}"))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StateError(
+            f"{path} is damaged", hint="Make it again with `batchgen score`."
+        ) from error
+    return facts
+
+
+def with_scores(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """A schema with a column of scores for each name: last, or in place of one that is there already."""
+    added = [pa.field(name, pa.float64()) for name in names]
+    kept = [field for field in schema if field.name not in set(names)]
+    return pa.schema([*kept, *added], metadata=schema.metadata)

@@ -1,0 +1,235 @@
+"""Two runs on the same rows: by how much a metric differs, and whether that could be chance.
+
+    paired rows ──difference per row──> clustered t interval · exact McNemar, or signs flipped at random
+    row statistics of both ──same resampled clusters──> paired bootstrap
+
+The difference is the new run less the base run. Knows nothing of files, or of which runs these are.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from batchgen.metrics.aggregate import Confidence, Finalize, Integers
+from batchgen.metrics.distributions import (
+    fair_coin_two_sided,
+    normal_quantile,
+    normal_two_sided,
+)
+from batchgen.metrics.gates import POWER_80
+from batchgen.metrics.intervals import Floats, moments, of_clusters, of_rows, resampled
+
+EXACT_FLIPS = 12
+"""Up to so many clusters that differ, every combination of signs is tried."""
+MOST_FLIPPED = 20_000
+"""Beyond so many clusters the sum of random signs is normal for all purposes."""
+FLIPS = 10_000
+_BLOCK = 1 << 20
+
+Verdict = Literal[
+    "better", "worse", "higher", "lower", "equivalent", "inconclusive", "not comparable"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The scores of two runs for the same observations.
+
+    Attributes:
+        base: float64 [n].
+        new: float64 [n].
+        clusters: int64 [n], from 0: observations with one number hang together.
+    """
+
+    base: Floats
+    new: Floats
+    clusters: Integers
+
+    @property
+    def single(self) -> bool:
+        """Whether every observation is a cluster of its own."""
+        return len(np.unique(self.clusters)) == len(self.clusters)
+
+    @property
+    def binary(self) -> bool:
+        """Whether both runs have zeros and ones alone."""
+        both = np.concatenate([self.base, self.new])
+        return bool(((both == 0) | (both == 1)).all())
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """By how much a metric differs.
+
+    Attributes:
+        value: new less base; None where nothing could be compared.
+        stderr: of the difference; None where it cannot be known.
+        low: lower end of its interval.
+        high: upper end.
+        p: probability of a difference at least as large if only chance were at work.
+        test: which test gave p, or why there is none.
+    """
+
+    value: float | None
+    stderr: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    test: str
+
+    @property
+    def detectable(self) -> float | None:
+        """Smallest difference that such data would find 4 times out of 5, at 5 %."""
+        return None if self.stderr is None else POWER_80 * self.stderr
+
+    def within(self, least: float, most: float) -> "Difference":
+        """The same with the interval cut to what the difference can be at all."""
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=max(least, self.low), high=min(most, self.high))
+
+
+NO_PAIRS = Difference(None, None, None, None, None, "no rows in common that have a score")
+
+
+def compare_means(pairs: Pairs, confidence: Confidence) -> Difference:
+    """Compare the means of paired scores."""
+    level = confidence.level
+    if not len(pairs.base):
+        return NO_PAIRS
+    differences = pairs.new - pairs.base
+    if pairs.single and pairs.binary:
+        return _matched_rates(differences, level)
+    sums = np.column_stack(
+        [
+            np.bincount(pairs.clusters, differences),
+            np.bincount(pairs.clusters).astype(np.float64),
+        ]
+    )
+    sums = sums[sums[:, 1] > 0]
+    found = (
+        of_rows(moments(differences), level, fraction=False)
+        if pairs.single
+        else of_clusters(sums, level, fraction=False)
+    )
+    if found.stderr is None:
+        return Difference(found.value, None, None, None, None, found.method)
+    p, test = _sign_flip(sums[:, 0], confidence.seed)
+    return Difference(found.value, found.stderr, found.low, found.high, p, test)
+
+
+def _matched_rates(differences: Floats, level: float) -> Difference:
+    """Two rates over the same rows: exact McNemar, and the interval of Agresti and Min (2005), which stays open at 0."""
+    count = len(differences)
+    wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
+    value = (wins - losses) / count
+    p = fair_coin_two_sided(losses, wins + losses)
+    if count < 2:
+        return Difference(value, None, None, None, p, "exact McNemar")
+    padded = count + 2
+    middle = (wins - losses) / padded
+    spread = math.sqrt(wins + losses + 1 - (wins - losses) ** 2 / padded) / padded
+    reach = normal_quantile((1 + level) / 2) * spread
+    low, high = max(-1.0, middle - reach), min(1.0, middle + reach)
+    return Difference(value, spread, low, high, p, "exact McNemar")
+
+
+def _sign_flip(sums: Floats, seed: int) -> tuple[float, str]:
+    """Two-sided p of a sum whose terms would have random signs by chance, and the name of the test."""
+    terms = sums[sums != 0]
+    if not len(terms):
+        return 1.0, "sign flips"
+    found = abs(float(terms.sum()))
+    if len(terms) > MOST_FLIPPED:
+        spread = math.sqrt(float((terms**2).sum()))
+        return normal_two_sided(found / spread), "sign flips, normal"
+    least = found * (1 - 1e-12)
+    if len(terms) <= EXACT_FLIPS:
+        numbers = np.arange(1 << len(terms))
+        bits = (numbers[:, None] >> np.arange(len(terms))) & 1
+        flipped = np.abs((1 - 2 * bits) @ terms)
+        return float((flipped >= least).mean()), "sign flips, exact"
+    generator = np.random.default_rng(seed)
+    together = max(1, _BLOCK // len(terms))
+    extreme = 0
+    for first in range(0, FLIPS, together):
+        count = min(together, FLIPS - first)
+        bits = generator.integers(0, 2, size=(count, len(terms)), dtype=np.int8)
+        extreme += int((np.abs((1 - 2 * bits).astype(np.float64) @ terms) >= least).sum())
+    return (extreme + 1) / (FLIPS + 1), "sign flips"
+
+
+def compare_corpora(
+    base: Floats, new: Floats, finalize: Finalize, confidence: Confidence
+) -> Difference:
+    """Compare the values of a corpus metric: both runs are resampled alike.
+
+    p is that of sacrebleu's paired bootstrap: how often replicates, moved to a mean of 0, differ as much.
+
+    Args:
+        base: float64 [clusters, k]: row statistics of the base run, summed over each cluster.
+        new: the same of the new run, for the same clusters.
+        finalize: float64 [..., k] to float64 [...].
+        confidence: level of the interval, replicates and seed.
+    """
+    level, replicates = confidence.level, confidence.replicates
+    if not len(base):
+        return NO_PAIRS
+    width = base.shape[1]
+    value = float(finalize(new.sum(axis=0)) - finalize(base.sum(axis=0)))
+    if len(base) < 2 or replicates < 2:
+        return Difference(value, None, None, None, None, "too few rows, or no replicates")
+    drawn = resampled(np.hstack([base, new]), replicates=replicates, seed=confidence.seed)
+    differences = finalize(drawn[:, width:]) - finalize(drawn[:, :width])
+    differences = differences[np.isfinite(differences)]
+    if len(differences) < 0.99 * replicates or not math.isfinite(value):
+        return Difference(value, None, None, None, None, "too few rows to resample")
+    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
+    extreme = int((np.abs(differences - differences.mean()) >= abs(value)).sum())
+    p = (extreme + 1) / (len(differences) + 1)
+    spread = float(differences.std(ddof=1))
+    return Difference(value, spread, float(low), float(high), p, "paired bootstrap")
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjusted p-values that allow one error in twenty for the whole family (Holm 1979); None stays None."""
+    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    least = 0.0
+    for rank, (p, i) in enumerate(known):
+        least = max(least, min(1.0, (len(known) - rank) * p))
+        adjusted[i] = least
+    return adjusted
+
+
+def verdict(
+    difference: Difference, p: float | None, higher_is_better: bool | None, margin: float | None
+) -> Verdict:
+    """What a difference means.
+
+    Equivalent within a margin comes first: who names the difference that matters is not told of smaller ones.
+
+    Args:
+        difference: new less base.
+        p: adjusted for the number of metrics.
+        higher_is_better: None where neither is: the verdict is then higher or lower.
+        margin: the largest difference that does not matter; None if nobody said.
+    """
+    if difference.value is None or p is None:
+        return "inconclusive"
+    low, high = difference.low, difference.high
+    if (
+        margin is not None
+        and low is not None
+        and high is not None
+        and -margin <= low <= high <= margin
+    ):
+        return "equivalent"
+    if p >= 0.05 or difference.value == 0:
+        return "inconclusive"
+    if higher_is_better is None:
+        return "higher" if difference.value > 0 else "lower"
+    return "better" if (difference.value > 0) == higher_is_better else "worse"

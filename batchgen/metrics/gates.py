@@ -1,0 +1,125 @@
+"""Whether a night's metrics are good enough: each gate passes, fails, or cannot be decided.
+
+A gate that cannot be decided counts as failed: nobody wants a night's output replaced on a guess. It says so, and
+how many rows would have decided it. Knows nothing of files.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from batchgen.job.evaluation import Gate
+from batchgen.metrics.aggregate import EVERYTHING
+from batchgen.records import MetricRow
+
+POWER_80 = 2.8
+"""Difference that a two-sided test at 5 % finds 4 times out of 5, in standard errors: 1.96 + 0.84."""
+
+Verdict = Literal["passed", "failed", "undecided"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a metric differs from a baseline, over the rows that both have; a gain is better, whatever is better.
+
+    Attributes:
+        gain: None where nothing could be compared.
+        low: lower end of its interval; None where there is none.
+        high: upper end.
+        n: rows, or prompts, that were compared.
+    """
+
+    gain: float | None
+    low: float | None
+    high: float | None
+    stderr: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """What became of a gate.
+
+    Attributes:
+        gate: in words, such as "exact >= 0.6".
+        found: in words, why.
+    """
+
+    gate: str
+    verdict: Verdict
+    found: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the output may be used."""
+        return self.verdict == "passed"
+
+
+def described(gate: Gate) -> str:
+    """A gate in words."""
+    where = f"{gate.metric}{f' ({gate.slice})' if gate.slice else ''}"
+    if gate.min_coverage is not None:
+        return f"{where}: coverage >= {gate.min_coverage:g}"
+    if gate.max_drop is not None:
+        return f"{where}: no more than {gate.max_drop:g} worse than {gate.baseline}"
+    what = where if gate.on == "value" else f"{where} {gate.on}"
+    bounds = [f">= {gate.min:g}"] if gate.min is not None else []
+    bounds += [f"<= {gate.max:g}"] if gate.max is not None else []
+    return f"{what} {' and '.join(bounds)}"
+
+
+def decide(gate: Gate, measured: MetricRow | None) -> GateResult:
+    """Decide a gate on value, interval or coverage. `measured` is None where there is no such slice."""
+    if measured is None:
+        found = f"there is no slice {gate.slice or EVERYTHING!r}"
+        return GateResult(described(gate), "undecided", found)
+    return _coverage(gate, measured) if gate.min_coverage is not None else _bounds(gate, measured)
+
+
+def _coverage(gate: Gate, measured: MetricRow) -> GateResult:
+    name, share = described(gate), measured.coverage
+    if share is None or gate.min_coverage is None:
+        return GateResult(name, "undecided", "no row should have a score")
+    verdict: Verdict = "passed" if share >= gate.min_coverage else "failed"
+    return GateResult(name, verdict, f"coverage {share:.4g}")
+
+
+def _bounds(gate: Gate, measured: MetricRow) -> GateResult:
+    name = described(gate)
+    ends = {"value": measured.value, "ci_low": measured.ci_low, "ci_high": measured.ci_high}
+    seen = ends[gate.on]
+    if seen is None or measured.value is None:
+        why = measured.method.removeprefix("none: ")
+        return GateResult(name, "undecided", f"no {gate.on}: {why}")
+    found = f"{gate.on} {seen:.4g}, n {measured.n:,}"
+    if _within(gate, seen):
+        return GateResult(name, "passed", found)
+    if _within(gate, measured.value):
+        found = f"value {measured.value:.4g} would pass, {gate.on} {seen:.4g} does not"
+        return GateResult(name, "undecided", f"{found}: {measured.n:,} rows are too few to tell")
+    return GateResult(name, "failed", found)
+
+
+def _within(gate: Gate, seen: float) -> bool:
+    return (gate.min is None or seen >= gate.min) and (gate.max is None or seen <= gate.max)
+
+
+def decide_change(gate: Gate, change: Change) -> GateResult:
+    """Decide a gate against a baseline: passes only if a loss above max_drop can be ruled out."""
+    name, allowed = described(gate), gate.max_drop or 0.0
+    if change.gain is None or change.low is None or change.high is None:
+        found = f"{change.n:,} rows in common have a score: too few for an interval"
+        return GateResult(name, "undecided", found)
+    found = f"change {change.gain:+.4g}, interval {change.low:+.4g} to {change.high:+.4g}, n {change.n:,}"
+    if change.low >= -allowed:
+        return GateResult(name, "passed", found)
+    if change.high < -allowed:
+        return GateResult(name, "failed", found)
+    return GateResult(name, "undecided", f"{found}: {_too_few(change, allowed)}")
+
+
+def _too_few(change: Change, allowed: float) -> str:
+    if not allowed or change.stderr is None:
+        return "too few rows to tell"
+    needed = math.ceil(change.n * (POWER_80 * change.stderr / allowed) ** 2)
+    return f"too few rows to tell; about {max(needed, change.n + 1):,} would do"

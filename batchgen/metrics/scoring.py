@@ -1,0 +1,147 @@
+"""A block of answers through every metric: what each says about which rows.
+
+Answers of one prompt stand together. Knows nothing of tables, files or slices.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeGuard
+
+import numpy as np
+
+from batchgen.metrics.aggregate import (
+    ClusterTally,
+    CorpusTally,
+    Finalize,
+    Integers,
+    Mask,
+    Numbering,
+    RowTally,
+    Scored,
+    Tally,
+)
+from batchgen.metrics.base import Answer, GroupMetric, Metric, RowMetric, SetMetric, Spec, SumMetric
+from batchgen.metrics.intervals import Floats
+from batchgen.records import Score
+
+
+def is_sum(metric: Metric) -> TypeGuard[SumMetric]:
+    """Whether a corpus has a value of its own."""
+    return hasattr(metric, "row_stats")
+
+
+def is_group(metric: Metric) -> TypeGuard[GroupMetric]:
+    """Whether prompts are scored, not answers."""
+    return hasattr(metric, "score_group")
+
+
+def is_set(metric: Metric) -> TypeGuard[SetMetric]:
+    """Whether only the whole has a value."""
+    return hasattr(metric, "compute")
+
+
+def is_row(metric: Metric) -> TypeGuard[RowMetric]:
+    """Whether single answers are scored."""
+    return not is_group(metric) and not is_set(metric)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockScores:
+    """What one metric says about a block.
+
+    Attributes:
+        rows: int64 [n]: the row of each score; of a prompt, its first.
+        stats: float64 [n, k]; k is 0 except for corpus metrics.
+    """
+
+    spec: Spec
+    scores: Sequence[Score]
+    rows: Integers
+    stats: Floats
+
+    def scored(self, clusters: Integers) -> Scored:
+        """As numbers for the tallies. `clusters`: int64, the cluster of each row of the block."""
+        values = [score.value for score in self.scores]
+        return Scored(
+            values=np.array([0.0 if v is None else v for v in values], np.float64),
+            scored=np.array([v is not None for v in values], np.bool_),
+            clusters=clusters[self.rows],
+            stats=self.stats,
+        )
+
+
+def score_block(
+    metrics: Sequence[Metric], answers: Sequence[Answer], asked: Mapping[str, Mask]
+) -> list[BlockScores]:
+    """Score the answers by every metric but those of whole sets.
+
+    Args:
+        metrics: in any order.
+        answers: whole prompts.
+        asked: for metrics that are not asked about every row, by name: about which, bool [answers].
+    """
+    everyone = np.ones(len(answers), np.bool_)
+    by_name = {
+        m.spec.name: _score_rows(m, answers, asked.get(m.spec.name, everyone))
+        for m in metrics
+        if is_row(m)
+    }
+    for metric in metrics:
+        if is_group(metric):
+            name = metric.spec.name
+            below = by_name[metric.of] if metric.of is not None else None
+            by_name[name] = _score_groups(metric, answers, asked.get(name, everyone), below)
+    return [by_name[m.spec.name] for m in metrics if m.spec.name in by_name]
+
+
+def _score_rows(metric: RowMetric, answers: Sequence[Answer], asked: Mask) -> BlockScores:
+    rows = np.flatnonzero(asked)
+    scores = [metric.score(answers[row]) for row in rows.tolist()]
+    stats = np.zeros((len(rows), len(metric.stats) if is_sum(metric) else 0))
+    if is_sum(metric):
+        for place, row in enumerate(rows.tolist()):
+            counted = metric.row_stats(answers[row]) if scores[place].value is not None else None
+            if counted is not None:
+                stats[place] = counted
+    return BlockScores(metric.spec, scores, rows, stats)
+
+
+def _score_groups(
+    metric: GroupMetric, answers: Sequence[Answer], asked: Mask, below: BlockScores | None
+) -> BlockScores:
+    known = dict(zip(below.rows.tolist(), below.scores, strict=True)) if below else {}
+    scores, firsts = [], []
+    for rows in _prompts(answers):
+        chosen = [row for row in rows if asked[row] and (below is None or row in known)]
+        if chosen:
+            of_rows = [known[row] for row in chosen] if below else []
+            scores.append(metric.score_group([answers[row] for row in chosen], of_rows))
+            firsts.append(chosen[0])
+    return BlockScores(metric.spec, scores, np.array(firsts, np.int64), np.zeros((len(scores), 0)))
+
+
+def _prompts(answers: Sequence[Answer]) -> Iterator[list[int]]:
+    for _, rows in groupby(range(len(answers)), key=lambda row: answers[row].id):
+        yield list(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class NewTally:
+    """Makes the tally that suits a metric; called once for each slice.
+
+    Attributes:
+        hang_together: whether several observations may share a cluster.
+        numbering: makes a numbering of clusters.
+    """
+
+    metric: Metric
+    hang_together: bool
+    numbering: type[Numbering]
+
+    def __call__(self) -> Tally:
+        """A tally that has seen nothing."""
+        if is_sum(self.metric):
+            finalize: Finalize = self.metric.finalize
+            return CorpusTally(len(self.metric.stats), finalize, self.numbering())
+        return ClusterTally(self.numbering()) if self.hang_together else RowTally()

@@ -1,0 +1,185 @@
+"""From a table of responses to the answers that metrics see.
+
+The columns may be a run's own or those of a foreign file: `Origin` says where what lies.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchgen.metrics.base import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which columns hold what; None for what the table does not have.
+
+    Attributes:
+        id: left out, rows are known by their number from 0.
+        references: each cell is a text, a number or a list of these; any one of them is right.
+    """
+
+    response: str
+    id: str | None = None
+    sample: str | None = None
+    messages: str | None = None
+    output_tokens: str | None = None
+    finish_reason: str | None = None
+    references: tuple[str, ...] = ()
+
+
+def read_answers(table: pa.Table, origin: Origin, first: int) -> list[Answer]:
+    """The answers of a table. `first` is the number of its first row."""
+    count = table.num_rows
+    fields = Fields(table)
+    numbers = range(first, first + count)
+    ids = _texts(fields, origin.id) if origin.id else [str(number) for number in numbers]
+    samples = [_whole(v) for v in fields.column(origin.sample)] if origin.sample else [0] * count
+    responses = fields.column(origin.response)
+    prompts = _prompts(table, origin.messages)
+    tokens = fields.column(origin.output_tokens) if origin.output_tokens else [None] * count
+    reasons = fields.column(origin.finish_reason) if origin.finish_reason else [None] * count
+    references = _references([fields.column(name) for name in origin.references], count)
+    return [
+        Answer(
+            id=ids[row],
+            sample=samples[row],
+            response=responses[row],
+            references=references[row],
+            prompt=prompts[row],
+            fields=RowFields(fields, row),
+            output_tokens=tokens[row],
+            finish_reason=reasons[row],
+        )
+        for row in range(count)
+    ]
+
+
+def prompt_blocks(table: pa.Table, id_column: str | None, rows: int) -> Iterator[pa.Table]:
+    """The table in blocks of about so many rows, or more where a single prompt has more answers."""
+    starts = _prompt_starts(table, id_column)
+    at = 0
+    while at < table.num_rows:
+        later = starts[starts > at]
+        near = later[later <= at + rows]
+        end = int(near[-1] if len(near) else later[0] if len(later) else table.num_rows)
+        if table.num_rows - at <= rows:
+            end = table.num_rows
+        yield table.slice(at, end - at)
+        at = end
+
+
+def whole_prompts(tables: Iterable[pa.Table], id_column: str | None) -> Iterator[pa.Table]:
+    """The same rows in tables that no prompt crosses, if its answers stand together."""
+    kept: pa.Table | None = None
+    for table in tables:
+        joined = table if kept is None else pa.concat_tables([kept, table])
+        last = int(_prompt_starts(joined, id_column)[-1]) if joined.num_rows else 0
+        if last:
+            yield joined.slice(0, last)
+        kept = joined.slice(last)
+    if kept is not None and kept.num_rows:
+        yield kept
+
+
+def _prompt_starts(table: pa.Table, id_column: str | None) -> npt.NDArray[np.int64]:
+    """Where in the table another prompt begins: int64, rising from 0."""
+    if id_column is None:
+        return np.arange(table.num_rows)
+    codes = table.column(id_column).dictionary_encode().combine_chunks().indices
+    numbers = codes.to_numpy(zero_copy_only=False)
+    changes = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1
+    return np.concatenate([[0], changes]).astype(np.int64)
+
+
+class Fields:
+    """A table's columns as Python values, each made when it is first asked for."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+        self._known: dict[str, list[Any]] = {}
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The columns."""
+        names: list[str] = self._table.column_names
+        return names
+
+    def column(self, name: str) -> list[Any]:
+        """The values of a column.
+
+        Raises:
+            KeyError: there is none of that name.
+        """
+        if name not in self._known:
+            self._known[name] = self._table.column(name).to_pylist()
+        return self._known[name]
+
+
+class RowFields(Mapping[str, object]):
+    """One row of `Fields`."""
+
+    __slots__ = ("_fields", "_row")
+
+    def __init__(self, fields: Fields, row: int) -> None:
+        self._fields = fields
+        self._row = row
+
+    def __getitem__(self, name: str) -> object:
+        return self._fields.column(name)[self._row]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields.names)
+
+    def __len__(self) -> int:
+        return len(self._fields.names)
+
+
+def _texts(fields: Fields, name: str) -> list[str]:
+    return [str(value) for value in fields.column(name)]
+
+
+def _whole(value: object) -> int:
+    """A sample's number; CSV has it as text. 0 for what is none."""
+    text = str(value)
+    return int(text) if text.isdecimal() else 0
+
+
+def _prompts(table: pa.Table, messages: str | None) -> list[str]:
+    """The contents of each row's messages, joined by line breaks."""
+    if messages is None:
+        return [""] * table.num_rows
+    column = table.column(messages).combine_chunks()
+    contents = pc.struct_field(pc.list_flatten(column), "content").cast(pa.string())
+    lengths = pc.fill_null(pc.list_value_length(column), 0)
+    ends = pc.cumulative_sum(lengths.cast(pa.int32()))
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
+    joined = pc.binary_join(pa.ListArray.from_arrays(offsets, contents), "\n")
+    texts: list[str] = pc.fill_null(joined, "").to_pylist()
+    return texts
+
+
+def _references(columns: Sequence[Sequence[object]], rows: int) -> list[tuple[str, ...]]:
+    if len(columns) == 1:
+        return [_right(cell) for cell in columns[0]]
+    if not columns:
+        return [()] * rows
+    return [
+        tuple(text for cell in cells for text in _right(cell))
+        for cells in zip(*columns, strict=True)
+    ]
+
+
+def _right(cell: object) -> tuple[str, ...]:
+    if isinstance(cell, str):
+        return (cell,)
+    if cell is None:
+        return ()
+    if isinstance(cell, list):
+        return tuple(text for inner in cell for text in _right(inner))
+    return (str(cell),)

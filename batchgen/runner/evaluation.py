@@ -1,0 +1,224 @@
+"""What a job's section `evaluate` comes to: metrics made, names settled, columns checked.
+
+    asked: Evaluate (job) ──evaluation_of──> resolved: Evaluation
+
+Knows nothing of tables that hold answers.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from batchgen.data.scores import SCORE_PREFIX
+from batchgen.errors import DataError, Problem
+from batchgen.job.evaluation import Bins, Evaluate, Gate, metric_types
+from batchgen.job.fingerprint import fingerprint
+from batchgen.job.metric_options import MetricOptions
+from batchgen.metrics.aggregate import Confidence
+from batchgen.metrics.base import Metric
+from batchgen.metrics.catalog import make_metrics
+from batchgen.metrics.scoring import is_group
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A metric of a job.
+
+    Attributes:
+        where: SQL condition over the columns: only these rows are asked for; None for every row.
+        key: where the job says so, for messages.
+        options: what the job says about it.
+        fingerprint: of everything that decides its numbers beside the answers.
+    """
+
+    metric: Metric
+    options: MetricOptions
+    where: str | None
+    key: str
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """Its name in the job."""
+        return self.metric.spec.name
+
+    @property
+    def primary(self) -> bool:
+        """Whether a comparison decides by it."""
+        return self.options.primary
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How answers are scored, with nothing left open."""
+
+    measures: tuple[Measure, ...]
+    references: tuple[str, ...]
+    cluster: str | None
+    slices: tuple[str | Bins, ...]
+    confidence: Confidence
+    gates: tuple[Gate, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything that decides scores and aggregates: where it differs, answers are scored again."""
+        return fingerprint(
+            {
+                "measures": {measure.name: measure.fingerprint for measure in self.measures},
+                "primary": [measure.name for measure in self.measures if measure.primary],
+                "slices": [s if isinstance(s, str) else s.model_dump() for s in self.slices],
+                "cluster": self.cluster,
+                "confidence": [
+                    self.confidence.level,
+                    self.confidence.replicates,
+                    self.confidence.seed,
+                ],
+            }
+        )
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What files of scores say about how they were made; `recorded_metrics` reads it."""
+        asked = dict.fromkeys(measure.key for measure in self.measures)
+        options = {measure.key: measure.options for measure in self.measures}
+        return {
+            "metrics": [options[key].model_dump(mode="json", by_alias=True) for key in asked],
+            "cluster": self.cluster,
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics' names."""
+        return tuple(measure.name for measure in self.measures)
+
+
+def evaluation_of(asked: Evaluate) -> Evaluation:
+    """Make the metrics that a job asks for.
+
+    Raises:
+        DataError: a metric needs a file or a package that is not there.
+    """
+    references = (asked.reference,) if isinstance(asked.reference, str) else asked.reference or ()
+    measures = [
+        _measure(metric, options, references, f"evaluate.metrics[{number}]")
+        for number, options in enumerate(asked.metrics)
+        for metric in make_metrics(options)
+    ]
+    return Evaluation(
+        measures=tuple(measures),
+        references=references,
+        cluster=asked.cluster,
+        slices=asked.slices,
+        confidence=Confidence(asked.ci.level, asked.ci.bootstrap, asked.ci.seed),
+        gates=asked.gates,
+    )
+
+
+def _measure(
+    metric: Metric, options: MetricOptions, references: Sequence[str], key: str
+) -> Measure:
+    decides = {
+        "options": options.model_dump(exclude={"name", "primary"}),
+        "version": metric.spec.version,
+        "references": references,
+    }
+    return Measure(metric, options, options.where, key, fingerprint(decides))
+
+
+def recorded_metrics(facts: Mapping[str, Any]) -> dict[str, Metric]:
+    """The metrics that made the scores of a file, by name, from what its metadata says."""
+    sections = metric_types()
+    asked = facts.get("evaluate", {}).get("metrics", ())
+    options = [sections[one["type"]].model_validate(one) for one in asked]
+    return {metric.spec.name: metric for one in options for metric in make_metrics(one)}
+
+
+def evaluation_problems(
+    asked: Evaluate, columns: Collection[str], prefix: str = ""
+) -> list[Problem]:
+    """What of a job's evaluation does not go with itself, or with the columns of the answers.
+
+    Args:
+        asked: the section.
+        columns: those that the output will have: kept input columns and answer columns.
+        prefix: `output.prefix`.
+    """
+    try:
+        evaluation = evaluation_of(asked)
+    except DataError as error:
+        return [Problem("evaluate.metrics", error.message, error.hint)]
+    return [
+        *_name_problems(evaluation),
+        *_clash_problems(evaluation, columns, prefix),
+        *_gate_problems(evaluation),
+        *_column_problems(asked, evaluation, columns),
+    ]
+
+
+def _name_problems(evaluation: Evaluation) -> list[Problem]:
+    names, rows = evaluation.names, {m.name for m in evaluation.measures if not is_group(m.metric)}
+    found = [
+        Problem(m.key, f"two metrics are called {m.name!r}", "Give one of them a name of its own.")
+        for number, m in enumerate(evaluation.measures)
+        if m.name in names[:number]
+    ]
+    found += [
+        Problem(
+            m.key,
+            f"reads the scores of {m.metric.of!r}, which is no metric of answers in this job",
+            f"There are: {', '.join(sorted(rows)) or 'none'}.",
+        )
+        for m in evaluation.measures
+        if is_group(m.metric) and m.metric.of is not None and m.metric.of not in rows
+    ]
+    return found
+
+
+def _clash_problems(evaluation: Evaluation, columns: Collection[str], prefix: str) -> list[Problem]:
+    return [
+        Problem(
+            m.key,
+            f"the input column {prefix}{SCORE_PREFIX}{m.name} has the name that its scores would have",
+            "Give the metric another name.",
+        )
+        for m in evaluation.measures
+        if f"{prefix}{SCORE_PREFIX}{m.name}" in columns
+    ]
+
+
+def _gate_problems(evaluation: Evaluation) -> list[Problem]:
+    return [
+        Problem(
+            f"evaluate.gates[{number}].metric",
+            f"there is no metric called {gate.metric!r}",
+            f"There are: {', '.join(evaluation.names)}.",
+        )
+        for number, gate in enumerate(evaluation.gates)
+        if gate.metric not in evaluation.names
+    ]
+
+
+def _column_problems(
+    asked: Evaluate, evaluation: Evaluation, columns: Collection[str]
+) -> list[Problem]:
+    one = isinstance(asked.reference, str)
+    wanted = {
+        f"evaluate.reference{'' if one else f'[{number}]'}": name
+        for number, name in enumerate(evaluation.references)
+    }
+    if evaluation.cluster is not None:
+        wanted["evaluate.cluster"] = evaluation.cluster
+    for number, cut in enumerate(evaluation.slices):
+        key = f"evaluate.slices[{number}]"
+        wanted[key if isinstance(cut, str) else f"{key}.column"] = (
+            cut if isinstance(cut, str) else cut.column
+        )
+    return [
+        Problem(
+            key,
+            f"column {name!r} is not among the columns of the answers",
+            f"There are: {', '.join(columns)}.",
+        )
+        for key, name in wanted.items()
+        if name not in columns
+    ]

@@ -1,0 +1,101 @@
+"""Columns of another file, put beside the answers by a key: `--join FILE --on COLUMN`.
+
+The other file is held in memory. Knows nothing of scores.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from batchgen.data.files import find_files
+from batchgen.data.formats import InputTable, open_table
+from batchgen.errors import JobKeyError, UsageError
+from batchgen.job.spec import Input
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Another file, and the column by which its rows belong to the answers."""
+
+    path: Path
+    on: str
+
+
+def open_file(path: Path) -> InputTable:
+    """A table in any format that a job can read.
+
+    Raises:
+        UsageError: there is none.
+        DataError: it cannot be read.
+    """
+    spec = Input(path=str(path.absolute()))
+    try:
+        return open_table(find_files(spec), spec)
+    except JobKeyError as error:
+        raise UsageError(f"{path}: {error.problem.message}", hint=error.problem.hint) from error
+
+
+def read_tables(table: InputTable, schema: pa.Schema) -> Iterator[pa.Table]:
+    """All rows, some at a time.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    for number in range(len(table.files)):
+        for batch in table.batches(schema, number):
+            yield batch.table
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """The rows of a file by the text of their key."""
+
+    on: str
+    table: pa.Table
+    rows: dict[str, int]
+
+    def wider(self, schema: pa.Schema) -> pa.Schema:
+        """A schema with the other's columns."""
+        return pa.schema([*schema, *self.table.schema])
+
+    def beside(self, table: pa.Table) -> pa.Table:
+        """The table with the other's columns, null where the other has no such key."""
+        keys = [None if key is None else str(key) for key in table.column(self.on).to_pylist()]
+        places = pa.array([None if k is None else self.rows.get(k) for k in keys], pa.int64())
+        joined = self.table.take(places)
+        for field, column in zip(joined.schema, joined.columns, strict=True):
+            table = table.append_column(field, column)
+        return table
+
+
+def open_join(beside: Beside, taken: pa.Schema) -> Join:
+    """Read a file whose columns are to stand beside others; those that are there already are left out.
+
+    Args:
+        beside: the file, and the column that both have.
+        taken: the columns that are there already.
+
+    Raises:
+        UsageError: a file lacks the column, or a key is there twice.
+        DataError: the file cannot be read.
+    """
+    path, on = beside.path, beside.on
+    source = open_file(path)
+    schema = source.schema()
+    for names, where in ((schema.names, path), (taken.names, "the answers")):
+        if on not in names:
+            raise UsageError(
+                f"--on {on}: {where} has no such column", hint=f"There are: {', '.join(names)}."
+            )
+    table = pa.concat_tables([schema.empty_table(), *read_tables(source, schema)])
+    rows: dict[str, int] = {}
+    for row, key in enumerate(table.column(on).to_pylist()):
+        if key is not None and rows.setdefault(str(key), row) != row:
+            raise UsageError(
+                f"--on {on}: {path} has two rows for one value, the second is row {row:,}",
+                hint="Expected a key that tells the rows apart.",
+            )
+    kept = [name for name in table.column_names if name not in taken.names]
+    return Join(on, table.select(kept), rows)

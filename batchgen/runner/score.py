@@ -1,0 +1,221 @@
+"""Scoring the answers of a run once more: a second pass over what is published. Nothing here generates.
+
+    published answers ──(join)──> Scorer ──> new files, renamed over the old ones ──> manifest
+
+A metric that asks a model (likelihood, a judge) is to get its numbers from an engine before this pass, as columns.
+Knows nothing of the command line.
+"""
+
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchgen.data.folder import RunFolder, read_json
+from batchgen.data.publish import Stage
+from batchgen.data.scores import SCORE_PREFIX
+from batchgen.errors import ExitCode, StateError, UsageError
+from batchgen.job.evaluation import Evaluate
+from batchgen.job.load import load_job
+from batchgen.job.metric_options import MetricOptions
+from batchgen.metrics.gates import GateResult
+from batchgen.records import MetricRow
+from batchgen.runner.evaluation import Evaluation, evaluation_of, evaluation_problems
+from batchgen.runner.gating import decide_gates
+from batchgen.runner.inspect import open_folder
+from batchgen.runner.join import Beside, Join, open_join
+from batchgen.runner.lock import held
+from batchgen.runner.scored import Answers, Layout, run_scorer, stage_answers
+from batchgen.runner.scoring import Scorer
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """What scoring found.
+
+    Attributes:
+        metrics: the rows of metrics.parquet.
+    """
+
+    folder: RunFolder
+    metrics: Sequence[MetricRow]
+    gates: Sequence[GateResult]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the command ends with."""
+        passed = all(gate.passed for gate in self.gates)
+        return ExitCode.DONE if passed else ExitCode.GATE_FAILED
+
+
+def score_run(
+    path: Path,
+    metrics: Sequence[MetricOptions] = (),
+    *,
+    references: tuple[str, ...] = (),
+    beside: Beside | None = None,
+) -> ScoreResult:
+    """Score the answers of a run as its job says, and by some more metrics.
+
+    Args:
+        path: the run's folder.
+        metrics: further ones; one with a name that the job has takes its place.
+        references: columns with references; left out: those of the job.
+        beside: a file with further columns, such as the references.
+
+    Raises:
+        UsageError: there is no such run, or columns are missing.
+        DataError: a metric needs what is not there.
+        StateError: the run is not complete, or its state is damaged.
+        LockedError: the run is going on.
+    """
+    folder = open_folder(path)
+    with held(folder.lock):
+        manifest = read_manifest(folder)
+        asked = load_job(folder.job).job.evaluate
+        names = {_name(metric) for metric in metrics}
+        kept = [metric for metric in asked.metrics if _name(metric) not in names]
+        changed = {"metrics": (*kept, *metrics), "reference": references or asked.reference}
+        published = Published(folder, manifest)
+        join = open_join(beside, published.schema) if beside else None
+        wide = published.schema if join is None else join.wider(published.schema)
+        evaluation = checked_evaluation(asked.model_copy(update=changed), wide)
+        return score_again(folder, manifest, evaluation, join)
+
+
+def _name(metric: MetricOptions) -> str:
+    return metric.name or metric.type
+
+
+def checked_evaluation(evaluate: Evaluate, schema: pa.Schema) -> Evaluation:
+    """The evaluation of tables with these columns; columns of scores in them are to be replaced.
+
+    Raises:
+        UsageError: columns or metrics that it names are not there.
+        DataError: a metric needs a file or a package that is not there.
+    """
+    columns = [name for name in schema.names if not name.startswith(SCORE_PREFIX)]
+    if problems := evaluation_problems(evaluate, columns):
+        raise UsageError("\n".join(p.message for p in problems), hint=problems[0].hint)
+    return evaluation_of(evaluate)
+
+
+def read_manifest(folder: RunFolder) -> dict[str, Any]:
+    """The manifest of a complete run.
+
+    Raises:
+        StateError: the run is not complete, or its manifest is damaged.
+    """
+    if not folder.manifest.exists():
+        raise StateError(
+            f"{folder.path} is not complete yet",
+            hint="Run the job again; `batchgen status` says how far it is.",
+        )
+    return read_json(folder.manifest)
+
+
+def score_again(
+    folder: RunFolder,
+    manifest: Mapping[str, Any],
+    evaluation: Evaluation,
+    join: Join | None = None,
+) -> ScoreResult:
+    """Score the published answers of a run, with the columns of another file beside them. Only under its lock.
+
+    Raises:
+        StateError: the answers are damaged.
+        JobKeyError: a condition does not go with the columns.
+        ResourceError: the disk refused.
+    """
+    prefix = manifest["settings"]["output"]["prefix"]
+    published = Published(folder, manifest)
+    wide = published.schema if join is None else join.wider(published.schema)
+    scorer = run_scorer(evaluation, wide, prefix, manifest["samples"])
+    stage = Stage(folder, published.compression, published.mode, published.facts)
+
+    def tables() -> Iterator[pa.Table]:
+        for table in published.tables():
+            yield join.beside(table) if join else table
+
+    answers = Answers(tables, published.schema, published.layout)
+    rows = stage_answers(stage, answers, scorer)
+    gates = decide_gates(evaluation.gates, rows, folder, folder.staged)
+    files = [asdict(file) for file in stage.release()]
+    record = evaluation_record(scorer, gates)
+    new = {**manifest, "files": files, "evaluation": record}
+    folder.write_json(folder.manifest, new, stage="manifest", mode=published.mode)
+    return ScoreResult(folder, rows, gates)
+
+
+def evaluation_record(scorer: Scorer, gates: Sequence[GateResult]) -> dict[str, Any]:
+    """What the manifest says about scoring."""
+    return {
+        "fingerprint": scorer.evaluation.fingerprint,
+        "columns": list(scorer.columns),
+        "gates": [asdict(gate) for gate in gates],
+        "scored_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def scored_as(manifest: Mapping[str, Any]) -> str:
+    """The fingerprint of the evaluation that a run has scores of; empty if it was never scored."""
+    fingerprint: str = manifest.get("evaluation", {}).get("fingerprint", "")
+    return fingerprint
+
+
+class Published:
+    """The answers of a complete run, without their scores."""
+
+    def __init__(self, folder: RunFolder, manifest: Mapping[str, Any]) -> None:
+        self._paths = [folder.responses]
+        self.layout: Layout = "file" if folder.responses.exists() else "parts"
+        if self.layout == "parts":
+            self._paths = sorted(folder.response_parts.glob("*.parquet"))
+        if not self._paths:
+            raise StateError(f"{folder.path} holds no answers", hint="Start over with --fresh.")
+        scores = set(manifest.get("evaluation", {}).get("columns", ()))
+        with self._opened(self._paths[0]) as first:
+            whole = first.schema_arrow.remove_metadata()
+            self.compression = _compression(first)
+        self.schema = pa.schema([field for field in whole if field.name not in scores])
+        self.mode = stat.S_IMODE(self._paths[0].stat().st_mode)
+        origin = ("job", "fingerprint", "settings", "model", "versions")
+        self.facts = {key: manifest[key] for key in origin}
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The answers, row group by row group. No prompt crosses these: they are made of whole parts."""
+        for path in self._paths:
+            with self._opened(path) as file:
+                for number in range(file.num_row_groups):
+                    yield self._row_group(path, file, number)
+
+    def _row_group(self, path: Path, file: pq.ParquetFile, number: int) -> pa.Table:
+        try:
+            return file.read_row_group(number, columns=self.schema.names)
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(path) from error
+
+    def _opened(self, path: Path) -> pq.ParquetFile:
+        try:
+            return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> StateError:
+    return StateError(
+        f"the answers {path} are damaged",
+        hint="Run the job again with --fresh: they are moved aside.",
+    )
+
+
+def _compression(file: pq.ParquetFile) -> str:
+    if not file.num_row_groups:
+        return "zstd"
+    name: str = file.metadata.row_group(0).column(0).compression
+    return "none" if name == "UNCOMPRESSED" else name.lower()

@@ -1,0 +1,105 @@
+"""Scoring any table with a response column: its rows with their scores go into a folder of their own.
+
+    FILE ──(join)──> Scorer ──> OUTPUT/responses.parquet, scores.parquet, metrics.parquet
+
+Knows nothing of runs, nor of the command line.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from batchgen.data.folder import RunFolder
+from batchgen.data.publish import Stage
+from batchgen.data.scores import SCORE_PREFIX
+from batchgen.errors import UsageError
+from batchgen.job.evaluation import Evaluate
+from batchgen.runner.answers import Origin, whole_prompts
+from batchgen.runner.evaluation import Evaluation
+from batchgen.runner.join import Beside, open_file, open_join, read_tables
+from batchgen.runner.lock import held
+from batchgen.runner.score import ScoreResult, checked_evaluation
+from batchgen.runner.scored import Answers, stage_answers
+from batchgen.runner.scoring import Scorer
+
+
+def score_file(
+    path: Path, evaluate: Evaluate, *, response: str, output: Path, beside: Beside | None = None
+) -> ScoreResult:
+    """Score the rows of a file.
+
+    A column `id` names the rows, `sample` their several answers, which have to stand together; `messages` is what was
+    asked. None of them has to be there.
+
+    Args:
+        path: Parquet, CSV or JSONL.
+        evaluate: what is measured, and the columns with references.
+        response: the column with the responses.
+        output: folder for the results; must not be that of a run.
+        beside: a file with further columns, such as the references.
+
+    Raises:
+        UsageError: columns are missing, or the folder belongs to a run.
+        DataError: a file cannot be read, or a metric needs what is not there.
+        ResourceError: the disk refused.
+    """
+    folder = RunFolder(output.absolute())
+    if folder.run.exists() or folder.manifest.exists():
+        raise UsageError(
+            f"{output} is the output folder of a run", hint="Choose another folder with --output."
+        )
+    source = open_file(path)
+    schema = source.schema()
+    join = open_join(beside, schema) if beside else None
+    wide = schema if join is None else join.wider(schema)
+    evaluation = _evaluation(evaluate, response, wide)
+    origin = _origin(wide, response, evaluation.references)
+    replaced = {SCORE_PREFIX + name for name in evaluation.names}
+    own = pa.schema([field for field in schema if field.name not in replaced])
+
+    def tables() -> Iterator[pa.Table]:
+        for table in whole_prompts(read_tables(source, schema), origin.id):
+            yield join.beside(table) if join else table
+
+    folder.create()
+    with held(folder.lock):
+        folder.clear_scratch()
+        scorer = Scorer(evaluation, origin, wide)
+        stage = Stage(folder, "zstd", 0o600, {"scored": path.name, "response": response})
+        rows = stage_answers(stage, Answers(tables, own, "file"), scorer)
+        stage.release()
+    return ScoreResult(folder, rows, ())
+
+
+def _evaluation(evaluate: Evaluate, response: str, schema: pa.Schema) -> Evaluation:
+    if response not in schema.names:
+        raise UsageError(
+            f"there is no column {response!r} to score",
+            hint=f"Name one with --response. There are: {', '.join(schema.names)}.",
+        )
+    if not pa.types.is_string(schema.field(response).type):
+        raise UsageError(f"the column {response!r} is {schema.field(response).type}; expected text")
+    return checked_evaluation(evaluate, schema)
+
+
+def _origin(schema: pa.Schema, response: str, references: tuple[str, ...]) -> Origin:
+    def known(name: str, fits: Callable[[pa.DataType], bool] = lambda _: True) -> str | None:
+        return name if name in schema.names and fits(schema.field(name).type) else None
+
+    return Origin(
+        response=response,
+        id=known("id"),
+        sample=known("sample"),
+        messages=known("messages", _are_messages),
+        output_tokens=known("output_tokens", pa.types.is_integer),
+        finish_reason=known("finish_reason", pa.types.is_string),
+        references=references,
+    )
+
+
+def _are_messages(kind: pa.DataType) -> bool:
+    if not pa.types.is_list(kind) or not pa.types.is_struct(kind.value_type):
+        return False
+    names = [kind.value_type.field(i).name for i in range(kind.value_type.num_fields)]
+    return "content" in names

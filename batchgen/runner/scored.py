@@ -1,0 +1,133 @@
+"""Answers with their scores, written where nobody looks yet: what `run` and `score` share.
+
+    tables ──Scorer──┬──> responses.parquet, or responses/
+                     ├──> scores.parquet
+                     └──> metrics.parquet, once all rows are through
+
+Knows nothing of where the tables come from, nor of gates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pyarrow as pa
+
+from batchgen.data.durable import disk_errors
+from batchgen.data.publish import Stage
+from batchgen.data.scores import METRICS, SCORES, metrics_table
+from batchgen.metrics.aggregate import Aggregate
+from batchgen.records import MetricRow
+from batchgen.runner.answers import Origin
+from batchgen.runner.evaluation import Evaluation, Measure
+from batchgen.runner.scoring import Scorer, Tables
+
+Layout = Literal["file", "parts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What is to be scored.
+
+    Attributes:
+        tables: reads the answers from the start.
+        schema: of what is written; the tables may have more columns, for metrics to read.
+        layout: of the files that they are to be written to.
+    """
+
+    tables: Tables
+    schema: pa.Schema
+    layout: Layout
+
+
+def stage_answers(stage: Stage, answers: Answers, scorer: Scorer) -> list[MetricRow]:
+    """Stage answers with their scores; return the rows of metrics.parquet.
+
+    Args:
+        stage: takes the files.
+        answers: read once, and once more for each metric of the whole set and each slice.
+        scorer: has seen nothing yet.
+
+    Raises:
+        StateError: what is read is damaged.
+        ResourceError: the disk refused.
+    """
+    stage = replace(stage, facts={**stage.facts, "evaluate": scorer.evaluation.record})
+    stage.clear()
+    with disk_errors("cannot write into", stage.folder.path):
+        if not scorer.evaluation.measures:
+            _copy(stage, answers)
+            return []
+        _score(stage, answers, scorer)
+        rows = _metric_rows(scorer.evaluation, scorer.aggregates(answers.tables))
+        with stage.file(stage.folder.metrics.name, METRICS) as metrics:
+            metrics.write(metrics_table(rows))
+        return rows
+
+
+def _copy(stage: Stage, answers: Answers) -> None:
+    with stage.responses(answers.schema, answers.layout) as writer:
+        for table in answers.tables():
+            writer.write(table)
+
+
+def _score(stage: Stage, answers: Answers, scorer: Scorer) -> None:
+    schema = scorer.schema(answers.schema)
+    with (
+        stage.responses(schema, answers.layout) as writer,
+        stage.file(stage.folder.scores.name, SCORES) as detail,
+    ):
+        for table in answers.tables():
+            scored = scorer.score(table)
+            writer.write(scored.table.select(schema.names))
+            detail.write(scored.detail)
+
+
+def run_scorer(evaluation: Evaluation, schema: pa.Schema, prefix: str, samples: int) -> Scorer:
+    """A scorer of a run's own tables.
+
+    Args:
+        evaluation: what is measured.
+        schema: of the tables.
+        prefix: `output.prefix`.
+        samples: answers per row.
+
+    Raises:
+        JobKeyError: a condition that does not go with the columns.
+    """
+    origin = Origin(
+        response=f"{prefix}response",
+        id=f"{prefix}id",
+        sample=f"{prefix}sample" if samples > 1 else None,
+        messages=f"{prefix}messages",
+        output_tokens=f"{prefix}output_tokens",
+        finish_reason=f"{prefix}finish_reason",
+        references=evaluation.references,
+    )
+    return Scorer(evaluation, origin, schema, prefix)
+
+
+def _metric_rows(evaluation: Evaluation, aggregates: Sequence[Aggregate]) -> list[MetricRow]:
+    measures = {measure.name: measure for measure in evaluation.measures}
+    return [_metric_row(evaluation, measures[a.spec.name], a) for a in aggregates]
+
+
+def _metric_row(evaluation: Evaluation, measure: Measure, aggregate: Aggregate) -> MetricRow:
+    estimate, spec = aggregate.estimate, aggregate.spec
+    return MetricRow(
+        metric=measure.name,
+        slice=aggregate.slice,
+        value=estimate.value,
+        n=aggregate.n,
+        coverage=aggregate.coverage,
+        stderr=estimate.stderr,
+        ci_low=estimate.low,
+        ci_high=estimate.high,
+        ci_level=evaluation.confidence.level,
+        method=estimate.method,
+        unit=spec.unit,
+        higher_is_better=spec.higher_is_better,
+        primary=measure.primary,
+        fingerprint=measure.fingerprint,
+        seed=evaluation.confidence.seed if estimate.method == "bootstrap" else None,
+    )

@@ -1,0 +1,213 @@
+"""Scores blocks of answers as they stream past, and keeps what the aggregates need.
+
+    table ──answers──> every metric ──┬──> the table with its columns of scores
+                                      ├──> the long detail
+                                      └──> tallies by slice ──> aggregates
+
+Knows nothing of files.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from batchgen.data.condition import RowFilter
+from batchgen.data.scores import SCORE_PREFIX, SCORES, Scoring, scores_table, with_scores
+from batchgen.metrics.aggregate import (
+    EVERYTHING,
+    Aggregate,
+    EachBlockAnew,
+    Integers,
+    Mask,
+    Numbering,
+    Returning,
+    Slices,
+)
+from batchgen.metrics.base import Answer, SetMetric
+from batchgen.metrics.intervals import NOTHING, unsure
+from batchgen.metrics.scoring import BlockScores, NewTally, is_group, is_row, is_set, score_block
+from batchgen.runner.answers import Origin, prompt_blocks, read_answers
+from batchgen.runner.evaluation import Evaluation, Measure
+from batchgen.runner.slices import Slicer
+
+WHOLE_SET = "a measure of the whole set"
+"""Why there is no interval for such a metric."""
+BLOCK_ROWS = 2048
+"""Answers that are Python objects at one time, but for a prompt that has more."""
+
+Tables = Callable[[], Iterator[pa.Table]]
+"""Reads the answers from the start; the answers of one prompt are never in two tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredTable:
+    """A block with its scores: beside the answers, and in detail."""
+
+    table: pa.Table
+    detail: pa.Table
+
+
+class Scorer:
+    """Scores all answers of a run or of a file, block by block."""
+
+    def __init__(
+        self, evaluation: Evaluation, origin: Origin, schema: pa.Schema, prefix: str = ""
+    ) -> None:
+        """Get ready.
+
+        Args:
+            evaluation: what is measured.
+            origin: where in the tables the parts of an answer are.
+            schema: of the tables.
+            prefix: put before the names of columns of scores.
+
+        Raises:
+            JobKeyError: a condition that does not go with the columns.
+        """
+        self.evaluation = evaluation
+        self.origin = origin
+        self._metrics = [m.metric for m in evaluation.measures]
+        self._scored = [m.name for m in evaluation.measures if not is_set(m.metric)]
+        self.columns = tuple(prefix + SCORE_PREFIX + name for name in self._scored)
+        self._filters = {
+            m.name: RowFilter(m.where, schema, f"{m.key}.where")
+            for m in evaluation.measures
+            if m.where is not None
+        }
+        self._slicer = Slicer(evaluation.slices)
+        self._clusters: dict[str, int] = {}
+        self._of_prompts = {m.name for m in evaluation.measures if is_group(m.metric)}
+        self._tallies = {
+            m.name: self._new_slices(m) for m in evaluation.measures if not is_set(m.metric)
+        }
+        self._slices: dict[str, None] = {}
+        self._rows = 0
+
+    def schema(self, schema: pa.Schema) -> pa.Schema:
+        """The schema of a table with its scores."""
+        return with_scores(schema, self.columns)
+
+    def score(self, table: pa.Table) -> ScoredTable:
+        """Score a table: whole prompts, in order."""
+        blocks = [self._score(block) for block in prompt_blocks(table, self.origin.id, BLOCK_ROWS)]
+        return ScoredTable(
+            pa.concat_tables([self.schema(table.schema).empty_table(), *(b.table for b in blocks)]),
+            pa.concat_tables([SCORES.empty_table(), *(b.detail for b in blocks)]),
+        )
+
+    def _score(self, table: pa.Table) -> ScoredTable:
+        answers = read_answers(table, self.origin, self._rows)
+        self._rows += len(answers)
+        asked = {name: one.mask(table) for name, one in self._filters.items()}
+        found = score_block(self._metrics, answers, asked)
+        masks = self._slicer.masks(table)
+        self._slices |= dict.fromkeys(masks)
+        clusters = self._cluster_numbers(table, answers)
+        for block in found:
+            of_rows = {name: mask[block.rows] for name, mask in masks.items()}
+            self._tallies[block.spec.name].add(block.scored(clusters), of_rows)
+        detail = scores_table([self._detail(answers, block) for block in found])
+        return ScoredTable(self._beside(table, answers, found), detail)
+
+    def aggregates(self, tables: Tables) -> list[Aggregate]:
+        """The value of every metric over everything and every slice, in the order of the job.
+
+        Args:
+            tables: reads the answers again, for metrics of whole sets.
+        """
+        names = [EVERYTHING, *sorted(self._slices)]
+        found: list[Aggregate] = []
+        for measure in self.evaluation.measures:
+            if is_set(measure.metric):
+                found += [self._of_set(measure, measure.metric, name, tables) for name in names]
+            else:
+                found += self._tallies[measure.name].aggregates(self.evaluation.confidence)
+        return found
+
+    def _new_slices(self, measure: Measure) -> Slices:
+        named = self.evaluation.cluster is not None
+        several = named or (self.origin.sample is not None and is_row(measure.metric))
+        numbering: type[Numbering] = Returning if named else EachBlockAnew
+        return Slices(measure.metric.spec, NewTally(measure.metric, several, numbering))
+
+    def _cluster_numbers(self, table: pa.Table, answers: list[Answer]) -> Integers:
+        """The cluster of each row: int64 [rows]; those of other blocks only where a column says so."""
+        known = self._clusters if self.evaluation.cluster is not None else {}
+        keys = (
+            [answer.id for answer in answers]
+            if self.evaluation.cluster is None
+            else map(str, table.column(self.evaluation.cluster).to_pylist())
+        )
+        return np.array([known.setdefault(key, len(known)) for key in keys], np.int64)
+
+    def _beside(self, table: pa.Table, answers: list[Answer], found: list[BlockScores]) -> pa.Table:
+        values = [
+            _by_prompt(block, answers)
+            if block.spec.name in self._of_prompts
+            else _by_row(block, answers)
+            for block in found
+        ]
+        kept = table.drop_columns([name for name in self.columns if name in table.column_names])
+        columns = [*kept.columns, *(pa.array(one, pa.float64()) for one in values)]
+        return pa.Table.from_arrays(columns, schema=self.schema(table.schema))
+
+    def _detail(self, answers: list[Answer], block: BlockScores) -> Scoring:
+        rows = block.rows.tolist()
+        whole = block.spec.name in self._of_prompts
+        stats = block.stats.tolist() if block.stats.shape[1] else [None] * len(rows)
+        return Scoring(
+            ids=[answers[row].id for row in rows],
+            samples=[None if whole else answers[row].sample for row in rows],
+            scores=block.scores,
+            stats=[
+                one if score.value is not None else None
+                for one, score in zip(stats, block.scores, strict=True)
+            ],
+        )
+
+    def _of_set(self, measure: Measure, metric: SetMetric, name: str, tables: Tables) -> Aggregate:
+        asked = scored = 0
+
+        def chosen() -> Iterator[Answer]:
+            nonlocal asked, scored
+            for answer in self._answers_of(measure, name, tables):
+                asked += 1
+                scored += answer.response is not None
+                yield answer
+
+        value = metric.compute(chosen())
+        estimate = NOTHING if value is None else unsure(value, WHOLE_SET)
+        return Aggregate(metric.spec, name, scored, scored / asked if asked else None, estimate)
+
+    def _answers_of(self, measure: Measure, name: str, tables: Tables) -> Iterator[Answer]:
+        rows = 0
+        slicer = Slicer(self.evaluation.slices)
+        for table in self._blocks(tables):
+            mask: Mask = np.ones(table.num_rows, np.bool_)
+            if measure.name in self._filters:
+                mask = self._filters[measure.name].mask(table)
+            if name != EVERYTHING:
+                mask = mask & slicer.masks(table).get(name, np.zeros_like(mask))
+            answers = read_answers(table, self.origin, rows)
+            rows += len(answers)
+            yield from (answers[row] for row in np.flatnonzero(mask).tolist())
+
+    def _blocks(self, tables: Tables) -> Iterator[pa.Table]:
+        for table in tables():
+            yield from prompt_blocks(table, self.origin.id, BLOCK_ROWS)
+
+
+def _by_row(block: BlockScores, answers: list[Answer]) -> list[float | None]:
+    values: list[float | None] = [None] * len(answers)
+    for row, score in zip(block.rows.tolist(), block.scores, strict=True):
+        values[row] = score.value
+    return values
+
+
+def _by_prompt(block: BlockScores, answers: list[Answer]) -> list[float | None]:
+    """The score of a prompt, beside each of its answers."""
+    pairs = zip(block.rows.tolist(), block.scores, strict=True)
+    known = {answers[row].id: score.value for row, score in pairs}
+    return [known.get(answer.id) for answer in answers]

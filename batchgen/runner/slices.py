@@ -1,0 +1,86 @@
+"""Which slice a row belongs to: a column's value, or the range that its number lies in.
+
+    lang=zh     output_tokens=64 to 256     output_tokens=256 and up     lang=null
+
+Knows nothing of scores.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchgen.job.evaluation import Bins
+from batchgen.metrics.aggregate import Mask
+
+MOST_VALUES = 200
+"""Values of one column that get a slice of their own; the others share one: a column of texts makes no million."""
+OTHERS = "(others)"
+
+
+class Slicer:
+    """Cuts tables by the columns of a job. Remembers the values that it has seen, in their order."""
+
+    def __init__(self, cuts: Sequence[str | Bins]) -> None:
+        self._cuts = cuts
+        self._known: dict[str, set[str]] = {cut: set() for cut in cuts if isinstance(cut, str)}
+
+    def masks(self, table: pa.Table) -> dict[str, Mask]:
+        """Which rows belong to each slice: bool [rows] by name. Names hold no slice without rows."""
+        masks: dict[str, Mask] = {}
+        for cut in self._cuts:
+            names = self._ranges(table, cut) if isinstance(cut, Bins) else self._values(table, cut)
+            encoded = names.dictionary_encode().combine_chunks()
+            codes = encoded.indices.to_numpy(zero_copy_only=False)
+            for code, name in enumerate(encoded.dictionary.to_pylist()):
+                masks[name] = codes == code
+        return masks
+
+    def _values(self, table: pa.Table, column: str) -> pa.ChunkedArray:
+        texts = _as_text(table.column(column))
+        known = self._known[column]
+        for value in pc.unique(texts).to_pylist():
+            if len(known) < MOST_VALUES:
+                known.add(value)
+        own = pc.is_in(texts, pa.array(sorted(known), pa.string()))
+        return pc.binary_join_element_wise(f"{column}=", pc.if_else(own, texts, OTHERS), "")
+
+    def _ranges(self, table: pa.Table, cut: Bins) -> pa.ChunkedArray:
+        numbers = _as_numbers(table.column(cut.column))
+        places = np.digitize(numbers, cut.bins)
+        names = [f"{cut.column}={name}" for name in (*_range_names(cut.bins), "null")]
+        places[np.isnan(numbers)] = len(names) - 1
+        return pa.chunked_array([pa.array(np.array(names, object)[places], pa.string())])
+
+
+def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    texts = column if pa.types.is_string(column.type) else pa.chunked_array([_python_texts(column)])
+    return pc.fill_null(texts, "null")
+
+
+def _python_texts(column: pa.ChunkedArray) -> pa.Array:
+    if pa.types.is_boolean(column.type):
+        return pc.if_else(column, "true", "false").combine_chunks()
+    return pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())
+
+
+def _as_numbers(column: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """float64 [rows]; NaN for what is no number."""
+    if pa.types.is_string(column.type):
+        return np.array([_number(text) for text in column.to_pylist()], np.float64)
+    numbers = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return np.asarray(numbers, np.float64)
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text) if text is not None else float("nan")
+    except ValueError:
+        return float("nan")
+
+
+def _range_names(bins: Sequence[float]) -> list[str]:
+    between = [f"{a:g} to {b:g}" for a, b in itertools.pairwise(bins)]
+    return [f"below {bins[0]:g}", *between, f"{bins[-1]:g} and up"]

@@ -1,0 +1,197 @@
+"""Paired comparisons against scipy, by simulation, and the verdicts that follow."""
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from batchgen.metrics.aggregate import Confidence
+from batchgen.metrics.compare import (
+    FLIPS,
+    MOST_FLIPPED,
+    NO_PAIRS,
+    Difference,
+    Pairs,
+    compare_corpora,
+    compare_means,
+    holm,
+    verdict,
+)
+from batchgen.metrics.intervals import Floats
+
+CONFIDENCE = Confidence()
+
+
+def pairs(base: Floats, new: Floats) -> Pairs:
+    return Pairs(base, new, np.arange(len(base)))
+
+
+def matched(wins: int, losses: int, ties: int) -> Pairs:
+    base = np.array([0.0] * wins + [1.0] * losses + [1.0] * ties)
+    new = np.array([1.0] * wins + [0.0] * losses + [1.0] * ties)
+    return pairs(base, new)
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses"), [(0, 0), (1, 0), (5, 1), (9, 30), (60, 61), (500, 400)]
+)
+def test_rates_are_compared_by_mcnemars_exact_test(wins: int, losses: int) -> None:
+    found = compare_means(matched(wins, losses, ties=40), CONFIDENCE)
+    discordant = wins + losses
+    expected = scipy.stats.binomtest(losses, discordant).pvalue if discordant else 1.0
+    assert found.p == pytest.approx(expected)
+    assert found.value == pytest.approx((wins - losses) / (discordant + 40))
+    assert found.test == "exact McNemar"
+
+
+def test_the_interval_of_rates_is_that_of_agresti_and_min() -> None:
+    """Hand-checked: 1 win, 6 losses, 13 ties; half a row is added to each of the four cells."""
+    found = compare_means(matched(1, 6, 13), CONFIDENCE)
+    spread = np.sqrt(8 - 25 / 22) / 22
+    low, high = -5 / 22 - 1.959964 * spread, -5 / 22 + 1.959964 * spread
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-6)
+
+
+def test_intervals_of_rates_cover_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(2_000):
+        kinds = rng.choice(3, p=[0.12, 0.07, 0.81], size=60)
+        found = compare_means(matched(*(int((kinds == k).sum()) for k in range(3))), CONFIDENCE)
+        assert found.low is not None
+        assert found.high is not None
+        hits += found.low <= 0.05 <= found.high
+    assert hits / 2_000 == pytest.approx(0.95, abs=0.02)
+
+
+def test_rows_without_any_change_leave_the_interval_open() -> None:
+    found = compare_means(matched(0, 0, 50), CONFIDENCE)
+    assert (found.value, found.p) == (0.0, 1.0)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 0 < found.high
+
+
+@pytest.mark.parametrize("count", [2, 5, 12])
+def test_few_rows_have_every_sign_tried(count: int) -> None:
+    rng = np.random.default_rng(count)
+    base, new = rng.normal(size=count), rng.normal(size=count) + 0.5
+    found = compare_means(pairs(base, new), CONFIDENCE)
+    oracle = scipy.stats.permutation_test(
+        (new, base), lambda a, b: np.mean(a - b), permutation_type="samples", n_resamples=np.inf
+    )
+    assert found.p == pytest.approx(oracle.pvalue)
+
+
+def test_more_rows_have_signs_drawn() -> None:
+    rng = np.random.default_rng(1)
+    base, new = rng.normal(size=200), rng.normal(size=200) + 0.2
+    found = compare_means(pairs(base, new), CONFIDENCE)
+    t = scipy.stats.ttest_rel(new, base)
+    assert found.p == pytest.approx(t.pvalue, abs=0.01)
+    interval = t.confidence_interval()
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_very_many_rows_are_normal() -> None:
+    rng = np.random.default_rng(2)
+    count = MOST_FLIPPED + 1
+    base = rng.normal(size=count)
+    new = base + rng.normal(size=count) + 0.01
+    found = compare_means(pairs(base, new), CONFIDENCE)
+    assert found.test == "sign flips, normal"
+    assert found.p == pytest.approx(scipy.stats.ttest_rel(new, base).pvalue, rel=0.02)
+
+
+def test_answers_of_one_prompt_flip_together() -> None:
+    rng = np.random.default_rng(3)
+    shift = np.repeat(rng.normal(size=10), 8)
+    base = rng.normal(size=80) * 0.01
+    clusters = np.repeat(np.arange(10), 8)
+    found = compare_means(Pairs(base, base + shift, clusters), CONFIDENCE)
+    single = compare_means(pairs(base, base + shift), CONFIDENCE)
+    assert found.stderr == pytest.approx(scipy.stats.sem(shift[::8]))
+    assert single.stderr is not None
+    assert found.stderr is not None
+    assert found.stderr > 2 * single.stderr
+
+
+def test_chance_alone_is_called_significant_one_time_in_twenty() -> None:
+    rng = np.random.default_rng(4)
+    p_values = []
+    for _ in range(600):
+        base, new = rng.exponential(size=(2, 11))
+        p_values.append(compare_means(pairs(base, new), CONFIDENCE).p or 0.0)
+    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.025)
+
+
+def ratio(sums: Floats) -> Floats:
+    return sums[..., 0] / sums[..., 1]
+
+
+def test_corpora_are_resampled_alike() -> None:
+    rng = np.random.default_rng(5)
+    sizes = rng.integers(5, 50, 300).astype(np.float64)
+    base = np.stack([sizes * rng.uniform(0.4, 0.6, 300), sizes], axis=1)
+    new = base + np.stack([sizes * rng.normal(0.01, 0.02, 300), np.zeros(300)], axis=1)
+    found = compare_corpora(base, new, ratio, CONFIDENCE)
+    assert found.value == pytest.approx(ratio(new.sum(axis=0)) - ratio(base.sum(axis=0)))
+    gains = new[:, 0] - base[:, 0]
+    centred = gains - sizes * gains.sum() / sizes.sum()
+    linear = np.sqrt((centred**2).sum()) / sizes.sum()
+    assert found.stderr == pytest.approx(linear, rel=0.1)
+    assert found.p == pytest.approx(1 / 1001)
+    same = compare_corpora(base, base, ratio, CONFIDENCE)
+    assert (same.value, same.stderr, same.p) == (0.0, 0.0, 1.0)
+
+
+def test_nothing_in_common_has_no_difference() -> None:
+    nothing = np.empty(0)
+    assert compare_means(pairs(nothing, nothing), CONFIDENCE) == NO_PAIRS
+    assert compare_corpora(np.empty((0, 2)), np.empty((0, 2)), ratio, CONFIDENCE) == NO_PAIRS
+
+
+def test_holm_is_the_textbook_one() -> None:
+    """Holm (1979) by hand: 4 x 0.01, 3 x 0.02, 2 x 0.03, then the running maximum."""
+    assert holm([0.03, 0.01, None, 0.04, 0.02]) == pytest.approx([0.06, 0.04, None, 0.06, 0.06])
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "p", "higher_is_better", "margin", "expected"),
+    [
+        (0.1, 0.05, 0.15, 0.001, True, None, "better"),
+        (-0.1, -0.15, -0.05, 0.001, True, None, "worse"),
+        (-0.1, -0.15, -0.05, 0.001, False, None, "better"),
+        (0.1, 0.05, 0.15, 0.001, None, None, "higher"),
+        (-0.1, -0.15, -0.05, 0.001, None, None, "lower"),
+        (0.1, -0.05, 0.25, 0.2, True, None, "inconclusive"),
+        (0.01, -0.01, 0.03, 0.2, True, 0.05, "equivalent"),
+        (0.03, 0.02, 0.04, 0.001, True, 0.05, "equivalent"),
+        (0.03, 0.02, 0.06, 0.001, True, 0.05, "better"),
+        (0.03, -0.06, 0.12, 0.3, True, 0.05, "inconclusive"),
+        (0.5, None, None, None, True, None, "inconclusive"),
+    ],
+)
+def test_verdicts(
+    value: float,
+    low: float | None,
+    high: float | None,
+    p: float | None,
+    higher_is_better: bool | None,
+    margin: float | None,
+    expected: str,
+) -> None:
+    difference = Difference(value, 0.02, low, high, p, "")
+    assert verdict(difference, p, higher_is_better, margin) == expected
+
+
+def test_the_detectable_difference_is_found_four_times_in_five() -> None:
+    """A shift of 2.8 standard errors, tested at 5 % (Student's t of 40 rows): power 0.8."""
+    rng = np.random.default_rng(6)
+    found = 0
+    shift = 2.8 / np.sqrt(40)
+    for _ in range(400):
+        one = compare_means(pairs(np.zeros(40), rng.normal(shift, 1, 40)), CONFIDENCE)
+        found += one.p is not None and one.p < 0.05
+    assert found / 400 == pytest.approx(0.8, abs=0.07)
+    assert FLIPS >= 1_000

@@ -1,0 +1,64 @@
+"""Gates: what passes, what fails, and what cannot be decided."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from batchgen.job.evaluation import Gate
+from batchgen.metrics.gates import decide
+from batchgen.records import MetricRow
+
+ROW = MetricRow(
+    metric="exact",
+    slice="all",
+    value=0.7,
+    n=100,
+    coverage=0.9,
+    stderr=0.05,
+    ci_low=0.6,
+    ci_high=0.8,
+    ci_level=0.95,
+    method="wilson",
+    unit="fraction",
+    higher_is_better=True,
+    primary=True,
+    fingerprint="",
+    seed=None,
+)
+ALONE = replace(
+    ROW, n=1, stderr=None, ci_low=None, ci_high=None, method="none: one row says nothing"
+)
+
+
+@pytest.mark.parametrize(
+    ("gate", "row", "verdict", "words"),
+    [
+        ({"min": 0.7}, ROW, "passed", "value 0.7, n 100"),
+        ({"min": 0.71}, ROW, "failed", "value 0.7, n 100"),
+        ({"max": 0.7}, ROW, "passed", "value 0.7"),
+        ({"min": 0.5, "max": 0.6}, ROW, "failed", "value 0.7"),
+        ({"min": 0.6, "on": "ci_low"}, ROW, "passed", "ci_low 0.6"),
+        ({"min": 0.65, "on": "ci_low"}, ROW, "undecided", "100 rows are too few to tell"),
+        ({"min": 0.75, "on": "ci_low"}, ROW, "failed", "ci_low 0.6"),
+        ({"max": 0.75, "on": "ci_high"}, ROW, "undecided", "too few"),
+        ({"min": 0.75, "on": "ci_high"}, ROW, "passed", "ci_high 0.8"),
+        ({"min": 0.1, "on": "ci_low"}, ALONE, "undecided", "no ci_low: one row says nothing"),
+        ({"min": 0.1}, ALONE, "passed", "n 1"),
+        ({"min": 0.1}, replace(ALONE, value=None, n=0), "undecided", "no value"),
+        ({"min_coverage": 0.9}, ROW, "passed", "coverage 0.9"),
+        ({"min_coverage": 0.91}, ROW, "failed", "coverage 0.9"),
+        ({"min_coverage": 0.9}, replace(ROW, coverage=None), "undecided", "no row"),
+        ({"min": 0.1, "slice": "lang=zh"}, None, "undecided", "there is no slice 'lang=zh'"),
+    ],
+)
+def test_verdicts(gate: dict[str, Any], row: MetricRow | None, verdict: str, words: str) -> None:
+    found = decide(Gate(metric="exact", **gate), row)
+    assert found.verdict == verdict
+    assert found.passed == (verdict == "passed")
+    assert words in found.found
+
+
+def test_a_gate_says_what_it_asks_for() -> None:
+    gate = Gate(metric="exact", slice="lang=zh", min=0.5, max=1, on="ci_low")
+    assert decide(gate, None).gate == "exact (lang=zh) ci_low >= 0.5 and <= 1"

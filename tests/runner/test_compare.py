@@ -1,0 +1,216 @@
+"""Comparing runs: which rows pair, what is refused, which rows flipped, and gates against a baseline."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from batchgen.cli import cli
+from batchgen.errors import ExitCode, UsageError
+from batchgen.job.load import load_job
+from batchgen.runner.run import run
+
+MakeJob = Callable[..., Path]
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def evaluated(make_job: MakeJob, tmp_path: Path) -> MakeRun:
+    """Run a job whose rows are right or not, as told; rows are `r0`, `r1` ..."""
+
+    def made(name: str, right: Sequence[bool], *, ids: Sequence[str] = (), **changes: Any) -> Path:
+        names = ids or [f"r{n}" for n in range(len(right))]
+        rows = [
+            {"id": i, "q": f"ask {i}", "gold": f"ask {i}" if good else "other"}
+            for i, good in zip(names, right, strict=True)
+        ]
+        evaluate = {"reference": "gold", "metrics": ["exact", "length"]} | changes
+        job = make_job(rows, evaluate=evaluate, output={"path": name})
+        run(load_job(job))
+        return tmp_path / name
+
+    return made
+
+
+def compare(*arguments: object) -> dict[str, Any]:
+    """What `batchgen compare --json` prints."""
+    done = CliRunner().invoke(
+        cli, ["compare", *map(str, arguments), "--json"], standalone_mode=False
+    )
+    if done.exception is not None:
+        raise done.exception
+    printed: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return printed
+
+
+def metric(printed: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = (m for m in printed["metrics"] if m["metric"] == name)
+    return dict(found)
+
+
+def test_flips_are_named_regressions_first(evaluated: MakeRun) -> None:
+    base = evaluated("base", [True, True, False, True])
+    new = evaluated("new", [False, True, True, False])
+    found = metric(compare(base, new), "exact")
+    assert (found["wins"], found["ties"], found["losses"]) == (1, 1, 2)
+    assert (found["base"], found["new"], found["difference"]["value"]) == (0.75, 0.5, -0.25)
+    assert [flip["id"] for flip in found["regressions"]] == ["r0", "r3"]
+    assert [flip["id"] for flip in found["improvements"]] == ["r2"]
+    assert found["verdict"] == "inconclusive"
+
+
+def test_enough_rows_decide(evaluated: MakeRun) -> None:
+    base, new = evaluated("base", [True] * 30), evaluated("new", [True] * 15 + [False] * 15)
+    printed = compare(base, new, "--fail-if-worse", "exact")
+    found = metric(printed, "exact")
+    assert found["verdict"] == "worse"
+    assert found["difference"]["test"] == "exact McNemar"
+    assert (printed["exit_code"], printed["failed"]) == (4, ["exact is worse"])
+    assert compare(new, base, "--fail-if-worse", "exact")["exit_code"] == 0
+
+
+def test_rows_pair_by_id_and_changed_prompts_are_left_out(
+    evaluated: MakeRun, make_job: MakeJob, tmp_path: Path
+) -> None:
+    base = evaluated("base", [True] * 3, ids=["a", "b", "c"])
+    rows = [
+        {"id": "c", "q": "ask c", "gold": "ask c"},
+        {"id": "b", "q": "asked anew", "gold": "ask b"},
+        {"id": "d", "q": "ask d", "gold": "ask d"},
+    ]
+    evaluate = {"reference": "gold", "metrics": ["exact", "length"]}
+    run(load_job(make_job(rows, evaluate=evaluate, output={"path": "new"})))
+    printed = compare(base, tmp_path / "new")
+    assert printed["common"] == 1
+    assert printed["only_base"] == {"count": 1, "ids": ["a"]}
+    assert printed["only_new"] == {"count": 1, "ids": ["d"]}
+    assert printed["changed_prompts"] == {"count": 1, "ids": ["b"]}
+    assert metric(printed, "exact")["n"] == 1
+
+
+def test_a_metric_that_was_measured_differently_is_not_compared(evaluated: MakeRun) -> None:
+    base = evaluated("base", [True] * 3)
+    new = evaluated("new", [True] * 3, metrics=["exact", {"type": "length", "where": "id <> 'r0'"}])
+    found = metric(compare(base, new), "length_characters")
+    assert found["verdict"] == "not comparable"
+    assert "measured differently" in found["reason"]
+    printed = compare(base, new, "--metric", "exact")
+    assert [m["metric"] for m in printed["metrics"]] == ["exact"]
+
+
+def test_p_is_adjusted_for_primary_metrics_alone(evaluated: MakeRun) -> None:
+    metrics = [{"type": "exact", "primary": True}, {"type": "exact", "name": "again"}]
+    base = evaluated("base", [True] * 10, metrics=metrics)
+    new = evaluated("new", [True] * 4 + [False] * 6, metrics=metrics)
+    printed = compare(base, new)
+    assert metric(printed, "exact")["p"] == metric(printed, "again")["p"] == pytest.approx(2 / 64)
+    assert not metric(printed, "again")["primary"]
+    both = [{"type": "exact"}, {"type": "exact", "name": "again"}]
+    base, new = (
+        evaluated(name, right, metrics=both)
+        for name, right in (("base2", [True] * 10), ("new2", [True] * 4 + [False] * 6))
+    )
+    assert metric(compare(base, new), "exact")["p"] == pytest.approx(4 / 64)
+
+
+@pytest.mark.parametrize(
+    ("limit", "right", "failed"),
+    [
+        ("exact:0.2", [True] * 40, []),
+        ("exact:0.2", [False] * 20 + [True] * 20, ["exact is worse by more than 0.2"]),
+        ("exact:0.01", [False] + [True] * 39, ["exact may be worse by more than 0.01"]),
+    ],
+)
+def test_a_loss_has_to_be_ruled_out(
+    evaluated: MakeRun, limit: str, right: list[bool], failed: list[str]
+) -> None:
+    base, new = evaluated("base", [True] * 40), evaluated("new", right)
+    printed = compare(base, new, "--fail-if-worse", limit)
+    assert printed["failed"] == failed
+    assert printed["exit_code"] == (4 if failed else 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--metric", "exakt"], "has no metric 'exakt'"),
+        (["--fail-if-worse", "exact:much"], "expected a number of at least 0"),
+        (["--fail-if-worse", "length_characters"], "neither more nor less of it is worse"),
+        (["--margin", "exact"], "expected METRIC:BY"),
+        (["--margin", "f1:0.1"], "there is no metric 'f1' in both"),
+    ],
+)
+def test_what_is_refused(evaluated: MakeRun, arguments: list[str], words: str) -> None:
+    base, new = evaluated("base", [True]), evaluated("new", [True])
+    with pytest.raises(UsageError, match=words):
+        compare(base, new, *arguments)
+
+
+def test_a_folder_without_scores_is_told_how_to_get_some(make_job: MakeJob, tmp_path: Path) -> None:
+    run(load_job(make_job()))
+    with pytest.raises(UsageError, match="has no scores") as caught:
+        compare(tmp_path / "out", tmp_path / "out")
+    assert "batchgen score" in caught.value.hint
+
+
+def test_the_table_shows_texts_only_when_asked(evaluated: MakeRun) -> None:
+    base, new = evaluated("base", [True] * 3), evaluated("new", [True, False, True])
+    for asked in ([], ["--texts"]):
+        command = ["compare", str(base), str(new), *asked]
+        shown = CliRunner().invoke(cli, command, standalone_mode=False).stdout
+        assert "id r1  1.000 -> 0.000" in shown
+        assert ("ask r1" in shown) == bool(asked)
+        assert max(map(len, shown.splitlines())) <= 100
+
+
+def gate(baseline: Path | str, drop: float) -> dict[str, Any]:
+    return {"gates": [{"metric": "exact", "baseline": str(baseline), "max_drop": drop}]}
+
+
+@pytest.mark.parametrize(
+    ("right", "verdict", "code"),
+    [
+        ([True] * 40, "passed", ExitCode.DONE),
+        ([True] * 38 + [False] * 2, "undecided", ExitCode.GATE_FAILED),
+        ([True] * 10 + [False] * 30, "failed", ExitCode.GATE_FAILED),
+    ],
+)
+def test_gates_against_a_baseline_rule_a_loss_out(
+    evaluated: MakeRun, right: list[bool], verdict: str, code: ExitCode
+) -> None:
+    base = evaluated("base", [True] * 40)
+    new = evaluated("new", right, **gate(base, 0.1))
+    result = run(load_job(new.parent / "job.yaml"))
+    (found,) = result.gates
+    assert (found.verdict, result.exit_code) == (verdict, code)
+    assert ("rows to tell" in found.found) == (verdict == "undecided")
+
+
+def test_a_baseline_that_is_not_there_decides_nothing(evaluated: MakeRun, tmp_path: Path) -> None:
+    evaluated("new", [True] * 3, **gate(tmp_path / "gone", 0.1))
+    result = run(load_job(tmp_path / "job.yaml"))
+    assert result.gates[0].verdict == "undecided"
+    assert "has no scores" in result.gates[0].found
+
+
+def test_the_previous_output_is_a_baseline(make_job: MakeJob) -> None:
+    def night(right: int, start: Any) -> Any:
+        rows = [
+            {"id": str(n), "q": f"q{n}", "gold": f"q{n}" if n < right else "x"} for n in range(40)
+        ]
+        evaluate = {"reference": "gold", "metrics": ["exact"], **gate("previous", 0.1)}
+        output = {"path": "out", "publish": "gated"}
+        return run(load_job(make_job(rows, evaluate=evaluate, output=output)), start=start)
+
+    first = night(40, "resume")
+    assert first.outcome == "done"
+    assert first.gates[0].found == "there is no previous output"
+    worse = night(10, "fresh")
+    assert (worse.outcome, worse.gates[0].verdict) == ("held back", "failed")
+    good = night(40, "fresh")
+    assert good.outcome == "done"
+    assert good.run_id not in (first.run_id, worse.run_id)
+    assert good.frame().height == 40

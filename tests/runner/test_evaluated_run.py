@@ -1,0 +1,214 @@
+"""Runs that are evaluated: scores beside the answers, scoring again without generating, answers that are held back."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from batchgen.errors import ExitCode, JobFileError, StateError
+from batchgen.job.load import load_job
+from batchgen.runner.run import run
+
+MakeJob = Callable[..., Path]
+ROWS: list[dict[str, str | None]] = [
+    {"q": "one", "right": "one", "lang": "en"},
+    {"q": "two", "right": "three", "lang": "en"},
+    {"q": "三", "right": "三", "lang": "zh"},
+    {"q": "四", "right": None, "lang": "zh"},
+    {"q": None, "right": "x", "lang": None},
+]
+EVALUATE: dict[str, Any] = {
+    "reference": "right",
+    "slices": ["lang"],
+    "metrics": ["exact", {"type": "length", "where": "lang = 'zh'"}],
+}
+
+
+def metrics(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    frame = pl.read_parquet(folder / "metrics.parquet")
+    return {(row["metric"], row["slice"]): row for row in frame.to_dicts()}
+
+
+def test_scores_land_beside_the_answers(make_job: MakeJob) -> None:
+    job = load_job(
+        make_job(ROWS, evaluate=EVALUATE, run={"max_errors": 1}, batching={"part_rows": 2})
+    )
+    frame = run(job).frame()
+    assert frame["score_exact"].to_list() == [1.0, 0.0, 1.0, None, None]
+    assert frame["score_length_characters"].to_list() == [None, None, 1.0, 1.0, None]
+    assert frame["score_exact"].is_nan().sum() == 0
+
+
+def test_the_long_detail_says_why_a_row_has_no_score(make_job: MakeJob, tmp_path: Path) -> None:
+    run(load_job(make_job(ROWS, evaluate=EVALUATE, run={"max_errors": 1})))
+    detail = pl.read_parquet(tmp_path / "out" / "scores.parquet").filter(
+        pl.col("metric") == "exact"
+    )
+    assert detail["id"].to_list() == ["0", "1", "2", "3", "4"]
+    assert detail["status"].to_list() == ["ok", "ok", "ok", "no_reference", "skipped"]
+
+
+def test_metrics_tell_value_coverage_and_interval_by_slice(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
+    run(load_job(make_job(ROWS, evaluate=EVALUATE, run={"max_errors": 1})))
+    found = metrics(tmp_path / "out")
+    whole = found["exact", "all"]
+    assert (whole["value"], whole["n"], whole["coverage"]) == (pytest.approx(2 / 3), 3, 0.6)
+    assert whole["method"] == "wilson"
+    assert 0 < whole["ci_low"] < 2 / 3 < whole["ci_high"] < 1
+    alone = found["exact", "lang=zh"]
+    assert (alone["value"], alone["n"], alone["ci_low"]) == (1.0, 1, None)
+    assert alone["method"].startswith("none: ")
+    assert found["exact", "lang=null"]["n"] == 0
+    assert found["length_characters", "all"]["coverage"] == 1.0
+    assert {name for name, _ in found} == {"exact", "length_characters"}
+
+
+def test_several_answers_to_a_prompt_are_one_cluster(make_job: MakeJob, tmp_path: Path) -> None:
+    job = make_job(
+        ROWS[:3],
+        evaluate={"reference": "right", "metrics": ["exact"]},
+        decoding={"num_return_sequences": 4, "temperature": 1.0},
+    )
+    run(load_job(job))
+    found = metrics(tmp_path / "out")["exact", "all"]
+    assert (found["n"], found["method"]) == (12, "t, clustered")
+
+
+def test_nothing_measured_leaves_no_files(make_job: MakeJob) -> None:
+    folder = run(load_job(make_job(ROWS[:2]))).folder
+    assert not folder.metrics.exists()
+    assert not folder.scores.exists()
+
+
+def test_other_metrics_score_again_without_generating(make_job: MakeJob) -> None:
+    job = make_job(ROWS[:4], evaluate=EVALUATE)
+    first = run(load_job(job))
+    answers = first.frame()
+    only = "evaluate.metrics=[{type: exact, name: right, primary: true}]"
+    again = run(load_job(job, sets=[only, "evaluate.slices=[]"]))
+    assert again.outcome == "already complete"
+    assert again.run_id == first.run_id
+    frame = again.frame()
+    assert [c for c in frame.columns if c.startswith("score_")] == ["score_right"]
+    kept = [c for c in answers.columns if not c.startswith("score_")]
+    assert frame.select(kept).equals(answers.select(kept))
+    assert [row.metric for row in again.metrics] == ["right"]
+    assert "name: right" in again.folder.job.read_text()
+
+
+def test_the_manifest_accounts_for_all_files_after_scoring_again(make_job: MakeJob) -> None:
+    job = make_job(
+        ROWS[:4],
+        evaluate=EVALUATE,
+        output={"path": "out", "layout": "parts"},
+        batching={"part_rows": 2},
+    )
+    run(load_job(job))
+    folder = run(load_job(job, sets=["evaluate.metrics=[exact]"])).folder
+    manifest = json.loads(folder.manifest.read_text())
+    listed = {file["name"]: file["rows"] for file in manifest["files"]}
+    assert listed == {
+        "metrics.parquet": 3,
+        "responses/part-00000.parquet": 2,
+        "responses/part-00001.parquet": 2,
+        "scores.parquet": 4,
+    }
+    on_disk = {str(p.relative_to(folder.path)): p for p in folder.path.rglob("*.parquet")}
+    assert listed == {name: pq.read_metadata(path).num_rows for name, path in on_disk.items()}
+
+
+def test_the_same_evaluation_is_not_done_twice(make_job: MakeJob) -> None:
+    job = load_job(make_job(ROWS[:3], evaluate=EVALUATE))
+    first = run(job)
+    before = first.folder.metrics.stat().st_mtime_ns
+    second = run(job)
+    assert second.folder.metrics.stat().st_mtime_ns == before
+    assert second.metrics == first.metrics
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "words"),
+    [
+        ({"reference": "rigth"}, "evaluate.reference", "column 'rigth' is not among"),
+        ({"slices": ["lang", "land"]}, "evaluate.slices[1]", "column 'land'"),
+        (
+            {"gates": [{"metric": "exakt", "min": 1}]},
+            "evaluate.gates[0].metric",
+            "there is no metric called 'exakt'",
+        ),
+        (
+            {"metrics": [{"type": "exact", "where": "lag = 'zh'"}]},
+            "evaluate.metrics[0].where",
+            "column 'lag' is not in the input",
+        ),
+    ],
+)
+def test_what_does_not_go_with_the_columns_is_shown_at_its_line(
+    make_job: MakeJob, change: dict[str, Any], key: str, words: str
+) -> None:
+    with pytest.raises(JobFileError) as caught:
+        run(load_job(make_job(ROWS, evaluate=EVALUATE | change)))
+    (problem,) = caught.value.problems
+    assert problem.key == key
+    assert words in problem.message
+    assert problem.line > 0
+
+
+def test_columns_that_are_scored_with_have_to_be_kept(make_job: MakeJob) -> None:
+    job = make_job(ROWS, evaluate=EVALUATE, output={"path": "out", "keep_columns": ["lang"]})
+    with pytest.raises(
+        JobFileError, match="column 'right' is not among the columns of the answers"
+    ):
+        run(load_job(job))
+
+
+def gated(make_job: MakeJob, least: float, *, rows: Any = ROWS[:3]) -> Path:
+    evaluate = EVALUATE | {"gates": [{"metric": "exact", "min": least}]}
+    return make_job(rows, evaluate=evaluate, output={"path": "out", "publish": "gated"})
+
+
+def test_a_failed_gate_ends_with_4_and_publishes_all_the_same(make_job: MakeJob) -> None:
+    evaluate = EVALUATE | {"gates": [{"metric": "exact", "min": 0.9}]}
+    result = run(load_job(make_job(ROWS[:3], evaluate=evaluate)))
+    assert (result.outcome, result.exit_code) == ("done", ExitCode.GATE_FAILED)
+    assert result.folder.manifest.exists()
+
+
+def test_a_failed_gate_leaves_the_previous_answers_in_place(make_job: MakeJob) -> None:
+    good = run(load_job(gated(make_job, 0.5)))
+    assert good.exit_code == ExitCode.DONE
+    before = {p.name: p.read_bytes() for p in good.folder.path.iterdir() if p.is_file()}
+    worse = [row | {"right": "other"} for row in ROWS[:3]]
+    bad = run(load_job(gated(make_job, 0.5, rows=worse)), start="fresh")
+    assert (bad.outcome, bad.exit_code) == ("held back", ExitCode.GATE_FAILED)
+    after = {p.name: p.read_bytes() for p in bad.folder.path.iterdir() if p.is_file()}
+    assert after == before
+    with pytest.raises(StateError, match="held back"):
+        bad.frame()
+    staged = pl.read_parquet(bad.folder.staged / "responses.parquet")
+    assert staged["right"].to_list() == ["other"] * 3
+
+
+def test_answers_that_were_held_back_are_published_once_the_gate_allows(make_job: MakeJob) -> None:
+    job = gated(make_job, 0.9)
+    held = run(load_job(job))
+    assert held.outcome == "held back"
+    assert not held.folder.responses.exists()
+    again = run(load_job(gated(make_job, 0.6)))
+    assert (again.outcome, again.exit_code) == ("done", ExitCode.DONE)
+    assert again.run_id == held.run_id
+    assert again.frame().height == 3
+    assert not again.folder.staged.exists()
+    assert list(again.folder.parts.iterdir()) == []
+
+
+def test_too_many_failed_rows_hold_answers_back_as_well(make_job: MakeJob) -> None:
+    result = run(load_job(gated(make_job, 0.1, rows=ROWS)))
+    assert (result.outcome, result.exit_code) == ("held back", ExitCode.TOO_MANY_FAILED_ROWS)
+    assert not result.folder.responses.exists()

@@ -1,0 +1,167 @@
+"""Scoring what exists: runs, and any table with a response column."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from batchgen.cli import cli
+from batchgen.errors import UsageError
+from batchgen.job.load import load_job
+from batchgen.runner.answers import Origin, read_answers, whole_prompts
+from batchgen.runner.run import run
+
+MakeJob = Callable[..., Path]
+FOREIGN: list[dict[str, Any]] = [
+    {"key": 1, "said": "5", "gold": ["5", "five"], "lang": "en"},
+    {"key": 2, "said": "it is 7", "gold": ["8"], "lang": "en"},
+    {"key": 3, "said": "九", "gold": [], "lang": "zh"},
+    {"key": 4, "said": None, "gold": ["1"], "lang": "zh"},
+]
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text(lines, "utf-8")
+    return path
+
+
+def score(*arguments: object) -> dict[str, Any]:
+    """What `batchgen score --json` prints."""
+    command = ["score", *map(str, arguments), "--json"]
+    done = CliRunner().invoke(cli, command, standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+    printed: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return printed
+
+
+def test_a_file_gets_its_scores_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    file = write(tmp_path / "foreign.jsonl", FOREIGN)
+    out = tmp_path / "scored"
+    printed = score(file, "-m", "exact", "--response", "said", "--reference", "gold", "-o", out)
+    frame = pl.read_parquet(out / "responses.parquet")
+    assert frame.columns == ["key", "said", "gold", "lang", "score_exact"]
+    assert frame["score_exact"].to_list() == [1.0, 0.0, None, None]
+    (row,) = printed["metrics"]
+    assert (row["value"], row["n"], row["coverage"]) == (0.5, 2, 0.5)
+    detail = pl.read_parquet(out / "scores.parquet")
+    assert detail["status"].to_list() == ["ok", "ok", "no_reference", "skipped"]
+    assert pl.read_parquet(out / "metrics.parquet").to_dicts() == printed["metrics"]
+
+
+def test_references_may_come_from_another_file(tmp_path: Path) -> None:
+    rows = [{k: v for k, v in row.items() if k != "gold"} for row in FOREIGN]
+    file = write(tmp_path / "foreign.jsonl", rows)
+    gold = tmp_path / "gold.csv"
+    gold.write_text("lang,right,key\nx,5,1\nx,7,2\nx,9,99\n")
+    out = tmp_path / "scored"
+    common = ("--response", "said", "-m", "exact", "--reference", "right", "-o", out)
+    score(file, *common, "--join", gold, "--on", "key")
+    frame = pl.read_parquet(out / "responses.parquet")
+    assert frame.columns == ["key", "said", "lang", "score_exact"]
+    assert frame["lang"].to_list() == ["en", "en", "zh", "zh"]
+    assert frame["score_exact"].to_list() == [1.0, 0.0, None, None]
+
+
+def test_scoring_twice_replaces(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [{"response": "x"}])
+    for metric in ("length", "{type: length, name: n, units: [words]}"):
+        score(file, "-m", metric, "-o", tmp_path / "out")
+    again = score(tmp_path / "out/responses.parquet", "-m", metric, "-o", tmp_path / "more")
+    frame = pl.read_parquet(tmp_path / "more/responses.parquet")
+    assert frame.columns == ["response", "score_n_words"]
+    assert [row["metric"] for row in again["metrics"]] == ["n_words"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-m", "exact"], "is not the output folder of a complete run"),
+        (["-o", "out"], "nothing says what to measure"),
+        (["-o", "out", "-m", "exat"], "--metric exat: no such type"),
+        (["-o", "out", "-m", "{type: exact, x: 1}"], "x: Extra inputs are not permitted"),
+        (["-o", "out", "-m", "exact"], "there is no column 'response' to score"),
+        (["-o", "out", "-m", "exact", "--response", "key"], "expected text"),
+        (
+            ["-o", "out", "-m", "exact", "--response", "said", "--reference", "golden"],
+            "column 'golden' is not among the columns",
+        ),
+        (["-o", "out", "-m", "exact", "--join", "x.csv"], "--join and --on go together"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, arguments: list[str], words: str) -> None:
+    file = write(tmp_path / "foreign.jsonl", FOREIGN)
+    with pytest.raises(UsageError, match=words):
+        score(file, *(str(tmp_path / "out") if a == "out" else a for a in arguments))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "foreign.jsonl", FOREIGN)
+    gold = write(tmp_path / "gold.jsonl", [{"key": 1, "right": "a"}, {"key": 1, "right": "b"}])
+    common = ("--response", "said", "-m", "exact", "--reference", "right", "-o", tmp_path / "out")
+    with pytest.raises(UsageError, match="two rows for one value"):
+        score(file, *common, "--join", gold, "--on", "key")
+
+
+@pytest.fixture
+def finished(make_job: MakeJob, tmp_path: Path) -> Path:
+    """A run of three rows, evaluated by `exact`."""
+    rows = [{"q": q, "right": right} for q, right in (("a", "a"), ("b", "x"), ("c", None))]
+    run(load_job(make_job(rows, evaluate={"reference": "right", "metrics": ["exact"]})))
+    return tmp_path / "out"
+
+
+def test_a_run_is_scored_by_more_metrics_beside_its_own(finished: Path) -> None:
+    before = pl.read_parquet(finished / "responses.parquet")
+    printed = score(finished, "-m", "length")
+    after = pl.read_parquet(finished / "responses.parquet")
+    assert after.drop("score_length_characters").equals(before)
+    assert [row["metric"] for row in printed["metrics"]] == ["exact", "length_characters"]
+
+
+def test_a_run_can_be_compared_with_other_references(finished: Path, tmp_path: Path) -> None:
+    gold = write(tmp_path / "gold.jsonl", [{"q": "b", "other": "b"}])
+    printed = score(finished, "--join", gold, "--on", "q", "--reference", "other")
+    assert [(row["value"], row["n"]) for row in printed["metrics"]] == [(1.0, 1)]
+    assert "other" not in pl.read_parquet(finished / "responses.parquet").columns
+
+
+def test_a_folder_of_a_run_is_not_written_over(finished: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [{"response": "x"}])
+    with pytest.raises(UsageError, match="is the output folder of a run"):
+        score(file, "-m", "length", "-o", finished)
+
+
+def test_prompts_are_joined_messages_and_references_any_of_a_list() -> None:
+    messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    table = pl.DataFrame(
+        {
+            "response": ["a", "b", "c"],
+            "m": [messages, None, messages[:1]],
+            "r": [["x", "y"], None, []],
+        }
+    ).to_arrow(compat_level=pl.CompatLevel.oldest())
+    origin = Origin("response", messages="m", references=("r", "response"))
+    found = read_answers(table, origin, first=5)
+    assert [a.prompt for a in found] == ["s\nu", "", "s"]
+    assert [a.references for a in found] == [("x", "y", "a"), ("b",), ("c",)]
+    assert [a.id for a in found] == ["5", "6", "7"]
+    assert found[0].fields["r"] == ["x", "y"]
+    assert "absent" not in found[0].fields
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_no_prompt_crosses_two_tables(size: int) -> None:
+    ids = ["a", "a", "b", "c", "c", "c", "d"]
+    table = pl.DataFrame({"id": ids}).to_arrow()
+    pieces = (table.slice(at, size) for at in range(0, len(ids), size))
+    found = [piece.column("id").to_pylist() for piece in whole_prompts(pieces, "id")]
+    assert [i for piece in found for i in piece] == ids
+    ends = [piece[-1] for piece in found]
+    assert len(set(ends)) == len(ends)
