@@ -12,7 +12,7 @@ _SECTIONS = {
     "Run": ("run", "plan", "validate"),
     "Evaluate": ("score", "compare"),
     "Look": ("status", "show"),
-    "Models and reference": ("models", "metrics", "schema"),
+    "Models and reference": ("models", "metrics", "bench", "schema"),
 }
 _MODULES = {
     "run": "run",
@@ -24,6 +24,7 @@ _MODULES = {
     "show": "look",
     "models": "models",
     "metrics": "metrics",
+    "bench": "bench",
     "schema": "schema",
 }
 

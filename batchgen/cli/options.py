@@ -15,28 +15,32 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 JOB = click.Path(path_type=Path)
 
+SET = click.option(
+    "-s",
+    "--set",
+    "sets",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override one key of the job, such as decoding.temperature=0.2. Repeatable; wins over everything.",
+)
+
+PROFILE = click.option(
+    "-p",
+    "--profile",
+    metavar="NAME",
+    envvar="BATCHGEN_PROFILE",
+    show_envvar=True,
+    help="Apply a block of the job's profiles.",
+)
+
 
 def setting_options(command: Command) -> Command:
     """`JOB`, and what changes its settings."""
     for option in reversed(
         [
             click.argument("job", type=JOB),
-            click.option(
-                "-s",
-                "--set",
-                "sets",
-                metavar="KEY=VALUE",
-                multiple=True,
-                help="Override one key of the job, such as decoding.temperature=0.2. Repeatable; wins over everything.",
-            ),
-            click.option(
-                "-p",
-                "--profile",
-                metavar="NAME",
-                envvar="BATCHGEN_PROFILE",
-                show_envvar=True,
-                help="Apply a block of the job's profiles.",
-            ),
+            SET,
+            PROFILE,
         ]
     ):
         command = option(command)

@@ -56,6 +56,19 @@ def generate(
     Raises:
         ModelError: the model or transformers does not take these settings.
     """
+    inputs = padded(loaded, prompts)
+    with quiet(), _translated(loaded):
+        made: Tensor = cast(Any, loaded.model).generate(
+            **inputs,
+            generation_config=GenerationConfig(**{"pad_token_id": 0, **config}),
+            logits_processor=LogitsProcessorList([processor]),
+            stopping_criteria=StoppingCriteriaList([criterion]),
+        )
+    return made[:, 1 if loaded.encoder_decoder else inputs["input_ids"].shape[1] :]
+
+
+def padded(loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    """Prompts as a forward takes them: input_ids and attention_mask, int64 [rows, longest prompt]."""
     longest = max(map(len, prompts))
     gaps = [longest - len(prompt) for prompt in prompts]
     # The padding is the row's own first token: whatever it is, it cannot bring in a broken embedding.
@@ -66,15 +79,10 @@ def generate(
     else:
         ids = [[*f, *p] for p, f in zip(prompts, fill, strict=True)]
         mask = [[0] * gap + [1] * (longest - gap) for gap in gaps]
-    with quiet(), _translated(loaded):
-        made: Tensor = cast(Any, loaded.model).generate(
-            input_ids=torch.tensor(ids, device=loaded.device),
-            attention_mask=torch.tensor(mask, device=loaded.device),
-            generation_config=GenerationConfig(**{"pad_token_id": 0, **config}),
-            logits_processor=LogitsProcessorList([processor]),
-            stopping_criteria=StoppingCriteriaList([criterion]),
-        )
-    return made[:, 1 if loaded.encoder_decoder else longest :]
+    return {
+        "input_ids": torch.tensor(ids, device=loaded.device),
+        "attention_mask": torch.tensor(mask, device=loaded.device),
+    }
 
 
 @contextmanager

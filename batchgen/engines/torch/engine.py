@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -53,6 +53,8 @@ class TorchEngine:
     """Answers requests with a model in this process."""
 
     name = "transformers"
+    fastest_tier: Literal["slots", "cohort"] = "slots"
+    """Where the search for a tier begins; `bench` begins lower to compare."""
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class TorchEngine:
             ResourceError: not one row fits.
         """
         self._loaded = loaded
-        found = try_slots(loaded)
+        found = try_slots(loaded) if self.fastest_tier == "slots" else Refused("slots: not tried")
         verdict = probe(loaded) if isinstance(found, Refused) else None
         self._memory = loaded_memory(loaded.model)
         per_token = max(1, self._memory.kv_bytes_per_token)

@@ -1,0 +1,286 @@
+"""The engines that `bench` compares, each for a process of its own: one workload in, one measurement out.
+
+    slots, cohort    the tiers of our engine, each forced
+    generate         length-sorted `model.generate`, in `engines/torch/baseline.py`
+    vllm             where it is installed
+
+Everybody gets the same token ids, limits and end tokens, and the clock runs from the loaded model to the last token.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from batchgen.errors import BatchgenError, UsageError
+from batchgen.job.spec import Batching, ModelSpec
+from batchgen.models.resolve import ResolvedModel
+from batchgen.planning.arithmetic import Costs
+from batchgen.records import Request, ResolvedDecoding
+
+if TYPE_CHECKING:
+    from batchgen.engines.torch import TorchEngine
+
+Contender = Literal["slots", "cohort", "generate", "vllm"]
+CONTENDERS: tuple[Contender, ...] = ("slots", "cohort", "generate", "vllm")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What each contender answers.
+
+    Attributes:
+        model: where the model lies.
+        spec: the job's section about it.
+        device: that our engine computes on, such as "cpu".
+        dtype: the format that our engine computes in, such as "float32": the same for all.
+    """
+
+    model: ResolvedModel
+    spec: ModelSpec
+    device: str
+    dtype: str
+    batching: Batching
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How a contender did.
+
+    Attributes:
+        seconds: from the loaded model to the last token.
+        new_tokens: of each request, in their order; 0 for one that failed.
+        computed_tokens: that went through the layers, padding and repeats included; None if nobody counts them.
+        costs: of the model; None if unknown.
+        peak: floating-point operations a second that the same process measured; None if it did not.
+    """
+
+    load_seconds: float
+    seconds: float
+    new_tokens: tuple[int, ...]
+    computed_tokens: int | None = None
+    costs: Costs | None = None
+    peak: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Why a contender did not run."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """What the machine can do.
+
+    Attributes:
+        peak: floating-point operations a second of a large product in the model's format.
+        bandwidth: bytes a second read from memory.
+        threads: of torch, on a CPU.
+    """
+
+    device: str
+    peak: float
+    bandwidth: float
+    threads: int
+
+
+def measure_ceilings(device: str, dtype: str) -> Ceilings:
+    """Measure what the machine can do; takes a second or two."""
+    import torch
+
+    from batchgen.engines.torch.machine import bandwidth, peak
+
+    place = torch.device(device)
+    return Ceilings(
+        device=torch.cuda.get_device_name(place) if place.type == "cuda" else _processor(),
+        peak=peak(place, getattr(torch, dtype)),
+        bandwidth=bandwidth(place),
+        threads=torch.get_num_threads(),
+    )
+
+
+def contend(contender: Contender, work: Work) -> Measured | Absent:
+    """Load the model and answer the work. For a process of its own: it leaves memory and threads as they are."""
+    run: Mapping[Contender, Callable[[Work], Measured | Absent]] = {
+        "slots": _slots,
+        "cohort": _cohort,
+        "generate": _generate,
+        "vllm": _vllm,
+    }
+    try:
+        return run[contender](work)
+    except BatchgenError as error:
+        return Absent(error.message)
+    except Exception as error:  # noqa: BLE001  one contender's failure, of whatever kind, is not the others'
+        # Its words may quote a prompt.
+        return Absent(f"failed: {type(error).__name__}")
+
+
+def _slots(work: Work) -> Measured | Absent:
+    from batchgen.engines.torch import TorchEngine
+
+    return _tier(TorchEngine, work)
+
+
+def _cohort(work: Work) -> Measured | Absent:
+    from batchgen.engines.torch import TorchEngine
+
+    class WithoutSlots(TorchEngine):
+        fastest_tier = "cohort"
+
+    return _tier(WithoutSlots, work)
+
+
+def _tier(make: "type[TorchEngine]", work: Work) -> Measured | Absent:
+    from batchgen.engines.torch.arithmetic import model_costs
+    from batchgen.engines.torch.model import load_model
+    from batchgen.planning.batches import by_length
+
+    tokenizer = _tokenizer(work)
+    begin = time.perf_counter()
+    loaded = load_model(work.model.folder, work.spec)
+    engine = make(
+        loaded,
+        batching=work.batching,
+        decode=lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)),
+        should_stop=lambda: False,
+    )
+    load_seconds = time.perf_counter() - begin
+    tier: Mapping[str, Any] = engine.facts()
+    if not tier["tier"].startswith(make.fastest_tier):
+        return Absent(f"not for this model: {tier['tier_reason']}")
+    begin = time.perf_counter()
+    done = list(engine.generate(by_length(work.requests)))
+    seconds = time.perf_counter() - begin
+    facts: Mapping[str, Any] = engine.facts()
+    lengths = {(one.index, one.sample): len(one.token_ids) for one in done}
+    return Measured(
+        load_seconds=load_seconds,
+        seconds=seconds,
+        new_tokens=tuple(lengths[one.index, one.sample] for one in work.requests),
+        computed_tokens=facts.get("computed_tokens"),
+        costs=model_costs(loaded.model),
+        peak=facts.get("peak_flop_per_second"),
+    )
+
+
+def _generate(work: Work) -> Measured:
+    from batchgen.engines.torch.arithmetic import TokenCount, model_costs
+    from batchgen.engines.torch.baseline import sorted_generate
+    from batchgen.engines.torch.machine import peak
+    from batchgen.engines.torch.model import load_model
+
+    tokenizer = _tokenizer(work)
+    begin = time.perf_counter()
+    loaded = load_model(work.model.folder, work.spec)
+    count = TokenCount(loaded.model)
+    ready = time.perf_counter()
+    lengths = sorted_generate(loaded, work.requests, tokenizer)
+    end = time.perf_counter()
+    return Measured(
+        load_seconds=ready - begin,
+        seconds=end - ready,
+        new_tokens=tuple(lengths),
+        computed_tokens=count.tokens,
+        costs=model_costs(loaded.model),
+        peak=peak(loaded.device, loaded.dtype),
+    )
+
+
+def _vllm(work: Work) -> Measured | Absent:
+    if find_spec("vllm") is None:
+        return Absent("not installed")
+    # Every core computes, as with the others; its own default keeps one for its scheduler.
+    os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    with _stdout_to_stderr():
+        from vllm import LLM, SamplingParams
+
+        begin = time.perf_counter()
+        llm = LLM(
+            str(work.model.folder),
+            dtype=work.dtype,
+            trust_remote_code=work.spec.trust_remote_code,
+            max_model_len=_longest(work.requests),
+            disable_log_stats=True,
+        )
+        ready = time.perf_counter()
+        params = [SamplingParams(**vllm_settings(request)) for request in work.requests]
+        prompts = [{"prompt_token_ids": list(request.token_ids)} for request in work.requests]
+        done = llm.generate(prompts, params, use_tqdm=False)
+        end = time.perf_counter()
+    lengths = tuple(len(one.outputs[0].token_ids) for one in done)
+    return Measured(load_seconds=ready - begin, seconds=end - ready, new_tokens=lengths)
+
+
+def vllm_settings(request: Request) -> dict[str, Any]:
+    """The same settings in vLLM's words.
+
+    Raises:
+        UsageError: it has none for one of them.
+    """
+    decoding = request.decoding
+    _refuse_foreign(decoding)
+    return {
+        "temperature": decoding.temperature,
+        "top_p": decoding.top_p,
+        "top_k": decoding.top_k,
+        "min_p": decoding.min_p,
+        "repetition_penalty": decoding.repetition_penalty,
+        "max_tokens": decoding.max_new_tokens,
+        "min_tokens": decoding.min_new_tokens,
+        "stop": list(decoding.stop_strings) or None,
+        "stop_token_ids": sorted(decoding.end_token_ids),
+        "seed": None if decoding.greedy else request.seed,
+    }
+
+
+def _refuse_foreign(decoding: ResolvedDecoding) -> None:
+    own = {
+        "num_beams": decoding.num_beams > 1,
+        "no_repeat_ngram_size": decoding.no_repeat_ngram_size > 0,
+        "generation_kwargs": bool(decoding.generation_kwargs),
+    }
+    asked = [name for name, used in own.items() if used]
+    if asked:
+        raise UsageError(f"has no {' and no '.join(asked)}, which the job asks for")
+
+
+def _longest(requests: Sequence[Request]) -> int:
+    return max(len(one.token_ids) + one.decoding.max_new_tokens for one in requests)
+
+
+def _tokenizer(work: Work) -> Any:  # noqa: ANN401  (a PreTrainedTokenizerBase)
+    from batchgen.models.tokenizer import load_tokenizer
+
+    return load_tokenizer(work.model, work.spec)
+
+
+def _processor() -> str:
+    """The processor's name, where Linux says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "CPU")
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """What is printed inside, by whatever language or child process, goes to stderr: stdout is for results."""
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -1,0 +1,78 @@
+"""What `batchgen bench` prints, and how it fails."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from batchgen.__main__ import call
+from batchgen.cli.bench import lines, summary
+from batchgen.runner.bench import Benchmark, Figures, Workload
+from batchgen.runner.contenders import Absent, Ceilings
+from tests.conftest import MakeJob
+
+FOUND = Benchmark(
+    machine=Ceilings(device="EPYC", peak=188e9, bandwidth=56e9, threads=2),
+    workload=Workload(
+        name="built-in",
+        model="demo:smollm2-135m",
+        parameters=134_515_008,
+        dtype="float32",
+        rows=48,
+        refused=2,
+        prompt_tokens=4012,
+        most_new_tokens=2880,
+    ),
+    engines={
+        "slots": Figures(3.0, 10.0, 2500, useful_token_share=0.996, mfu=0.642),
+        "generate": Figures(1.0, 25.0, 2500, useful_token_share=0.4, mfu=0.2),
+        "vllm": Absent("not installed"),
+    },
+)
+
+
+def test_the_table_sets_everybody_against_generate() -> None:
+    shown = "\n".join(lines(FOUND))
+    assert "EPYC · 2 threads · 188 GFLOP/s in float32 products · 56 GB/s" in shown
+    assert "48 rows · 4,012 prompt tokens · at most 2,880 new · 2 refused" in shown
+    table = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line}
+    assert table["slots"] == ["250.0", "2.50", "100%", "64%", "10.0", "3.0"]
+    assert table["generate"] == ["100.0", "1.00", "40%", "20%", "25.0", "1.0"]
+    assert table["vllm"] == ["not", "installed"]
+
+
+def test_the_object_holds_all_figures() -> None:
+    said = json.loads(json.dumps(summary(FOUND)))
+    assert said["ok"] is True
+    assert said["machine"]["peak"] == 188e9
+    assert said["workload"]["rows"] == 48
+    assert said["engines"]["slots"]["new_tokens_per_second"] == 250
+    assert said["engines"]["vllm"] == {"absent": "not installed"}
+
+
+def test_without_generate_nobody_is_compared() -> None:
+    shown = lines(replace(FOUND, engines={**FOUND.engines, "generate": Absent("failed")}))
+    (slots,) = [line.split()[1:] for line in shown if line.startswith("slots")]
+    assert slots == ["250.0", "100%", "64%", "10.0", "3.0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        pytest.param(["JOB"], 2, "Name one: --model", id="no model"),
+        pytest.param(["nowhere.yaml"], 2, "nowhere.yaml", id="no such job"),
+        pytest.param(["JOB", "--rows", "0"], 2, "0 is not in the range", id="no rows"),
+        pytest.param(["--model", "./gone"], 5, "gone", id="no such model"),
+        pytest.param(["--set", "model.dtyp=x"], 2, "dtype", id="a wrong key"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(
+    make_job: MakeJob,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    says: str,
+) -> None:
+    job = str(make_job())
+    assert call(["bench", *(job if a == "JOB" else a for a in arguments)]) == code
+    assert says in capsys.readouterr().err

@@ -1,0 +1,171 @@
+"""Each contender by itself on a tiny model, and what is made of their measurements."""
+
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from batchgen.errors import DataError, UsageError
+from batchgen.job.load import load_job
+from batchgen.job.spec import Batching, ModelSpec
+from batchgen.models.resolve import resolve_model
+from batchgen.records import Request, ResolvedDecoding
+from batchgen.runner.bench import Figures, bench
+from batchgen.runner.contenders import Absent, Contender, Measured, Work, contend, vllm_settings
+from tests.conftest import MakeJob
+
+SIZES = {
+    "vocab_size": 49_152,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 512,
+}
+
+
+def tiny_folder(starter: Path, folder: Path, family: str) -> Path:
+    """A random model of a family, with the starter's tokenizer."""
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(starter / name, folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        loader: Any = AutoModelForCausalLM
+        loader.from_config(AutoConfig.for_model(family, **SIZES)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny(starter_folder: Path, tmp_path: Path) -> Path:
+    return tiny_folder(starter_folder, tmp_path / "llama", "llama")
+
+
+def work(folder: Path) -> Work:
+    shared = list(range(100, 160))
+    decoding = [ResolvedDecoding(max_new_tokens=n) for n in (3, 5, 2)]
+    requests = [Request(n, 0, [*shared, n], decoding[n], n) for n in range(3)]
+    spec = ModelSpec(path=str(folder))
+    resolved = resolve_model(str(folder))
+    return Work(resolved, spec, "cpu", "float32", Batching(), tuple(requests))
+
+
+@pytest.mark.parametrize(
+    ("contender", "computed"),
+    [
+        # The beginning once, then each row's own token and its new ones but the last.
+        pytest.param("slots", 60 + 3 + (2 + 4 + 1), id="slots"),
+        pytest.param("cohort", 3 * 61 + (2 + 4 + 1), id="cohort"),
+        # Rows that are done are computed until the last one is.
+        pytest.param("generate", 3 * 61 + 3 * 4, id="generate"),
+    ],
+)
+def test_a_contender_answers_the_work_and_says_what_it_computed(
+    tiny: Path, contender: Contender, computed: int
+) -> None:
+    found = contend(contender, work(tiny))
+    assert isinstance(found, Measured)
+    assert found.new_tokens == (3, 5, 2)
+    assert found.computed_tokens == computed
+    assert found.seconds > 0
+    assert found.costs is not None
+    assert found.peak is not None
+
+
+@pytest.mark.parametrize(
+    ("contender", "reason"), [("slots", "not for this model: "), ("vllm", "not installed")]
+)
+def test_who_cannot_run_says_why(
+    starter_folder: Path, tmp_path: Path, contender: Contender, reason: str
+) -> None:
+    if contender == "vllm" and find_spec("vllm") is not None:
+        pytest.skip("vllm is here")
+    folder = tiny_folder(starter_folder, tmp_path / "mamba", "mamba")
+    found = contend(contender, work(folder))
+    assert isinstance(found, Absent)
+    assert found.reason.startswith(reason)
+
+
+def test_weights_that_are_gone_are_a_reason_not_an_end(tiny: Path) -> None:
+    asked = work(tiny)
+    (tiny / "model.safetensors").unlink()
+    found = contend("generate", asked)
+    assert isinstance(found, Absent)
+    assert "safetensors" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("decoding", "expected"),
+    [
+        pytest.param(ResolvedDecoding(), {"temperature": 0.0, "seed": None}, id="greedy"),
+        pytest.param(
+            ResolvedDecoding(temperature=0.5, top_k=7, min_p=0.1),
+            {"temperature": 0.5, "top_k": 7, "min_p": 0.1, "seed": 9},
+            id="sampled",
+        ),
+        pytest.param(
+            ResolvedDecoding(
+                max_new_tokens=5, end_token_ids=frozenset({3, 2}), stop_strings=("x",)
+            ),
+            {"max_tokens": 5, "stop_token_ids": [2, 3], "stop": ["x"]},
+            id="ends",
+        ),
+    ],
+)
+def test_vllm_gets_the_same_settings(decoding: ResolvedDecoding, expected: dict[str, Any]) -> None:
+    said = vllm_settings(Request(0, 0, [1], decoding, seed=9))
+    assert {name: said[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        ResolvedDecoding(num_beams=2),
+        ResolvedDecoding(no_repeat_ngram_size=2),
+        ResolvedDecoding(generation_kwargs=(("suppress_tokens", [1]),)),
+    ],
+)
+def test_vllm_is_not_measured_with_other_settings(decoding: ResolvedDecoding) -> None:
+    with pytest.raises(UsageError, match="which the job asks for"):
+        vllm_settings(Request(0, 0, [1], decoding, seed=9))
+
+
+@pytest.mark.slow
+def test_a_job_is_measured_with_every_engine_in_a_process_of_its_own(
+    make_job: MakeJob, tiny: Path
+) -> None:
+    rows = [{"q": "one"}, {"q": ""}, {"q": "three"}]
+    model = {"engine": "transformers", "path": str(tiny)}
+    job = make_job(rows, model=model, decoding={"max_new_tokens": 4})
+    said: list[str] = []
+    found = bench(load_job(job), say=said.append)
+    assert said == ["measuring the machine", *(f"measuring {name}" for name in found.engines)]
+    assert (found.workload.rows, found.workload.refused) == (3, 1)
+    assert found.workload.most_new_tokens == 2 * 4
+    measured = [one for one in found.engines.values() if isinstance(one, Figures)]
+    assert len(measured) >= 3
+    for one in measured:
+        assert 0 < one.new_tokens <= 8
+        assert one.new_tokens_per_second == pytest.approx(one.new_tokens / one.seconds)
+        assert one.mfu is not None
+        assert 0 < one.mfu < 1
+    slots, plain = found.engines["slots"], found.engines["generate"]
+    assert isinstance(slots, Figures)
+    assert isinstance(plain, Figures)
+    assert slots.useful_token_share == 1.0
+    assert plain.useful_token_share is not None
+    assert plain.useful_token_share <= 1.0
+    assert not (job.parent / "out").exists()
+
+
+def test_a_job_that_nobody_can_answer_says_so(make_job: MakeJob, tiny: Path) -> None:
+    model = {"engine": "transformers", "path": str(tiny)}
+    with pytest.raises(UsageError, match="nothing to measure"):
+        bench(load_job(make_job()))
+    with pytest.raises(DataError, match="none of 1 rows can be asked"):
+        bench(load_job(make_job([{"q": ""}], model=model)))
