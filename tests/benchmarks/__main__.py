@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-FIGURES = ("startup", "pipeline", "padding", "throughput")
+FIGURES = ("startup", "pipeline", "padding", "growth", "throughput")
 
 
 def main() -> None:
