@@ -184,11 +184,11 @@ class _Runner:
             loaded_at = time.monotonic()
             try:
                 sealed |= self._work(engine, store, journal, sealed=sealed, resumed=resumed)
+                worked_at = time.monotonic()
                 facts = dict(engine.facts())
             finally:
                 engine.close()
             journal.flush()
-            worked_at = time.monotonic()
         result = RunResult(
             outcome="done" if len(sealed) == self._part_count else "stopped",
             folder=self.folder,
