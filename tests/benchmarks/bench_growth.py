@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 SIZES = (1_000, 10_000)
-NEW_TOKENS = 16
+NEW_TOKENS = 64
 SHAPE = {
     "hidden_size": 64,
     "intermediate_size": 128,
