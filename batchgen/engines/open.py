@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from batchgen.engines.base import Decode, Engine, Estimate
+from batchgen.job.section import Auto
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.budget import Budget, limits
 
@@ -19,6 +20,7 @@ def open_engine(
     *,
     folder: Path | None,
     batching: Batching,
+    workers: int | Auto = "auto",
     decode: Decode,
     should_stop: Callable[[], bool],
 ) -> Engine:
@@ -28,6 +30,7 @@ def open_engine(
         model: the job's section.
         folder: where the model lies; None only for echo without a model.
         batching: how much may be put together.
+        workers: `run.workers`.
         decode: token ids to text.
         should_stop: asked between steps.
 
@@ -42,7 +45,7 @@ def open_engine(
     from batchgen.engines.torch import open_torch_engine
 
     return open_torch_engine(
-        folder, model, batching=batching, decode=decode, should_stop=should_stop
+        folder, model, batching=batching, workers=workers, decode=decode, should_stop=should_stop
     )
 
 

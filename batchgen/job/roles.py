@@ -47,7 +47,7 @@ _KEYS: Mapping[Role, str] = {
         batching.max_rows batching.max_tokens batching.sort batching.part_rows batching.memory_fraction
         output.path output.layout output.publish output.compression output.file_mode
         evaluate.gates
-        run.max_errors run.max_runtime
+        run.workers run.max_errors run.max_runtime
     """,
 }
 

@@ -1,11 +1,12 @@
 """From free memory to how much runs together under continuous batching.
 
-    bytes = step tokens x activations  +  rows x logits  +  pages x page size x KV
+    bytes = step tokens x activations  +  rows x logits  +  (pages x page size  +  arena) x KV
 
 Unlike a batch, a row takes the memory of the tokens that it has, not of the longest row's. Plain arithmetic.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from batchgen.errors import ResourceError
 from batchgen.job.spec import Batching
@@ -18,6 +19,10 @@ STEP_TOKENS: dict[Device, int] = {"cpu": 512, "cuda": 8192}
 """Most tokens of a prefill step: products are as fast as they get, and activations still lie in cache."""
 
 PAGE_TOKENS = 64
+_ARENA_SHARE = 5
+"""One page in so many is set apart for shared prefixes."""
+_MOST_WORKERS = 8
+"""Of which each then has several threads: a part of a step should keep some dozen rows."""
 _FEWEST_PAGES = 4
 
 
@@ -30,16 +35,18 @@ class SlotPlan:
         step_tokens: most tokens of a prefill step.
         pages: of keys and values.
         page_size: tokens in a page.
+        arena: tokens of shared prefixes.
     """
 
     rows: int
     step_tokens: int
     pages: int
     page_size: int
+    arena: int
 
 
 def plan_slots(memory: ModelMemory, *, room: int, device: Device, batching: Batching) -> SlotPlan:
-    """The rows and pages that fit.
+    """The rows and pages that fit, and room for prefixes.
 
     Args:
         memory: what the model takes; its weights are loaded.
@@ -63,7 +70,21 @@ def plan_slots(memory: ModelMemory, *, room: int, device: Device, batching: Batc
         )
     if batching.max_tokens != "auto":
         pages = min(pages, max(1, batching.max_tokens // PAGE_TOKENS))
-    return SlotPlan(rows, step, pages, PAGE_TOKENS)
+    arena = pages // _ARENA_SHARE
+    return SlotPlan(rows, step, pages - arena, PAGE_TOKENS, arena * PAGE_TOKENS)
+
+
+def worker_count(asked: int | Literal["auto"], *, threads: int, device: Device) -> int:
+    """How many processes compute side by side.
+
+    Args:
+        asked: `run.workers`.
+        threads: that this process may compute with.
+        device: the kind of device; on a GPU one process is enough.
+    """
+    if device != "cpu":
+        return 1
+    return min(threads, _MOST_WORKERS) if asked == "auto" else asked
 
 
 def _pages(memory: ModelMemory, room: int, rows: int, step: int) -> int:

@@ -245,6 +245,7 @@ class _Runner:
             job.model,
             folder=model.resolved.folder if model else None,
             batching=job.batching,
+            workers=job.run.workers,
             decode=self.setup.tokenizer.decode,
             should_stop=self.stop,
         )

@@ -37,13 +37,16 @@ from batchgen.engines.torch.model import (
 )
 from batchgen.engines.torch.probe import Verdict, probe, probe_generate
 from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
+from batchgen.engines.torch.slots.lanes import ForkedLanes, Lanes, OneLane
 from batchgen.engines.torch.slots.pick import Picker
+from batchgen.engines.torch.slots.store import Sizes, Store
 from batchgen.engines.torch.slots.trial import Found, Refused, try_slots
 from batchgen.engines.torch.tier import BatchRunner, Setting, Tier
 from batchgen.errors import ModelError
+from batchgen.job.section import Auto
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.budget import Budget, Device, ModelMemory, budget, limits, plannable
-from batchgen.planning.slots import plan_slots
+from batchgen.planning.slots import plan_slots, worker_count
 from batchgen.records import Completion, Request
 
 _DEVICES: Mapping[str, Device] = {"cpu": "cpu", "cuda": "cuda"}
@@ -61,6 +64,7 @@ class TorchEngine:
         loaded: LoadedModel,
         *,
         batching: Batching,
+        workers: int | Auto = "auto",
         decode: Decode,
         should_stop: Callable[[], bool],
         free: FreeMemory = free_memory,
@@ -81,9 +85,10 @@ class TorchEngine:
         fits = _fits(self._memory, loaded.device, self._free_bytes, batching)
         self._limits = limits(batching, fits)
         self._others: dict[int, Tier] = {}
+        self._lanes: Lanes | None = None
         self._main: Tier
         if isinstance(found, Found):
-            self._main = self._on_slots(found, batching)
+            self._main = self._on_slots(found, batching, workers)
             self._tier_facts = {"tier": found.name, "tier_reason": found.reason}
         if verdict is not None:
             self._main = self._batched(verdict)
@@ -119,21 +124,35 @@ class TorchEngine:
             "free_bytes": self._free_bytes,
             **self._main.facts(),
             "through_generate": counts,
-            **self._meter.facts(),
+            **self._meter.facts(self._lanes.tokens_elsewhere if self._lanes else 0),
         }
 
     def close(self) -> None:
         """Give the model's memory back. The engine answers nothing afterwards."""
+        if self._lanes is not None:
+            self._lanes.close()
         model: Any = self._loaded.model
         model.to("meta")
         release_memory(self._loaded.device)
 
-    def _on_slots(self, found: Found, batching: Batching) -> Tier:
+    def _on_slots(self, found: Found, batching: Batching, workers: int | Auto) -> Tier:
         kind = _DEVICES[self._loaded.device.type]
         room = plannable(self._free_bytes, batching.memory_fraction, kind)
         plan = plan_slots(self._memory, room=room, device=kind, batching=batching)
-        machine = Machine(found.forward, Picker(self._loaded.device), self._loaded.device)
-        return SlotTier(machine, Shape.of(plan, batching.part_rows), self._setting)
+        count = worker_count(workers, threads=torch.get_num_threads(), device=kind)
+        sizes = Sizes(plan.pages, plan.page_size, plan.arena)
+        lanes: Lanes = OneLane(found.forward)
+        if count > 1:
+            lanes = ForkedLanes(found.forward, count, plan.rows, found.logits)
+        self._lanes = lanes
+        machine = Machine(
+            lanes,
+            Store.like(found.store, sizes),
+            Picker(self._loaded.device),
+            self._loaded.device,
+        )
+        shape = Shape(plan.rows, plan.step_tokens, batching.part_rows)
+        return SlotTier(machine, shape, self._setting)
 
     def _batched(self, verdict: Verdict) -> Tier:
         runner = verdict.make(self._loaded, self._setting)
@@ -178,6 +197,7 @@ def open_torch_engine(
     spec: ModelSpec,
     *,
     batching: Batching,
+    workers: int | Auto = "auto",
     decode: Decode,
     should_stop: Callable[[], bool],
 ) -> TorchEngine:
@@ -188,7 +208,9 @@ def open_torch_engine(
         ResourceError: no such device, or not enough memory.
     """
     loaded = load_model(folder, spec)
-    return TorchEngine(loaded, batching=batching, decode=decode, should_stop=should_stop)
+    return TorchEngine(
+        loaded, batching=batching, workers=workers, decode=decode, should_stop=should_stop
+    )
 
 
 def estimate_torch_engine(folder: Path, spec: ModelSpec, *, batching: Batching) -> Estimate:

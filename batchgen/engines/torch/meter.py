@@ -72,17 +72,22 @@ class Meter:
             self._open.remove(window)
             self._closed += useful(window.answers, self._costs)
 
-    def facts(self) -> Mapping[str, object]:
-        """Both shares, and what they were computed from; nothing for a model with an encoder."""
+    def facts(self, tokens_elsewhere: int) -> Mapping[str, object]:
+        """Both shares, and what they were computed from; nothing for a model with an encoder.
+
+        Args:
+            tokens_elsewhere: how many went through the layers in other processes.
+        """
         if self._costs is None:
             return {}
         done = sum((useful(w.answers, self._costs) for w in self._open), self._closed)
+        computed = self._count.tokens + tokens_elsewhere
         most = peak(self._loaded.device, self._loaded.dtype)
         return {
             "mfu": _share(done.operations, self._seconds * most),
-            "useful_token_share": _share(done.tokens, self._count.tokens),
+            "useful_token_share": _share(done.tokens, computed),
             "useful_tokens": done.tokens,
-            "computed_tokens": self._count.tokens,
+            "computed_tokens": computed,
             "useful_flop": done.operations,
             "peak_flop_per_second": most,
         }

@@ -1,11 +1,17 @@
 """Continuous batching: rows enter and leave at every step, their keys and values live in pages.
 
-scheduler.py   who runs next, and who has to leave: plain Python
-pages.py       which page belongs to whom: plain Python
-store.py       the pages as tensors
-step.py        one forward as tensors: tokens, places, groups
-attention.py   attention over pages, prefixes and fresh tokens
-wrapped.py     an unmodified transformers model on such a step
-llama.py       the same weights, run by our own forward where that answers the same
+Who runs next is decided in plain Python: `planning/scheduler.py`, on `rows.py`, `pages.py` and `arena.py` beside it.
+
 engine.py      the loop: choose, compute, book
+step.py        one forward as tensors: tokens, places, groups
+lanes.py       processes that compute the parts of a step side by side
+store.py       keys and values: pages of rows, an arena of prefixes
+attention.py   attention over keys in one piece, and how pieces are merged
+layers.py      a layer's attention over a step: fresh tokens, pages, prefixes
+paged.py       one new token of each row over the row's own pages
+llama.py       the weights of Llama's family, run by our own forward where that answers the same
+wrapped.py     an unmodified transformers model on such a step
+linear.py      products with weights that do not change
+pick.py        the next token of each row
+trial.py       whether a model can run on slots, and by which forward
 """

@@ -8,36 +8,29 @@ when the rows of this one no longer fill the places. Who runs is `scheduler.py`'
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, Self
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from batchgen.engines.torch.answers import NONFINITE, Answer, failed
 from batchgen.engines.torch.memory import out_of_memory, release_memory
-from batchgen.engines.torch.slots.pages import Pages
+from batchgen.engines.torch.slots.lanes import Lanes
 from batchgen.engines.torch.slots.pick import Asked, Picked
-from batchgen.engines.torch.slots.scheduler import (
-    ExpectedLength,
-    Limits,
-    Prefix,
-    Row,
-    Scheduler,
-    Step,
-)
-from batchgen.engines.torch.slots.step import Batch, build
+from batchgen.engines.torch.slots.step import build
 from batchgen.engines.torch.slots.store import Store
 from batchgen.engines.torch.tier import Setting
 from batchgen.errors import ResourceError
+from batchgen.planning.arena import Arena
+from batchgen.planning.pages import Pages
 from batchgen.planning.prefixes import shared_beginnings
-from batchgen.planning.slots import SlotPlan
+from batchgen.planning.rows import Prefix, Row, Step
+from batchgen.planning.scheduler import ExpectedLength, Limits, Scheduler
+from batchgen.planning.split import split
 from batchgen.records import Completion, Failure, Request
-
-Forward = Callable[[Batch, Store], Tensor]
-"""Runs a step on what the store holds: logits [drawn, vocab]."""
 
 TOO_LARGE = Failure(
     "out_of_memory",
@@ -53,23 +46,14 @@ class Shape:
     Attributes:
         rows: most rows at a time.
         step_tokens: most tokens of a prefill step.
-        pages: of keys and values.
-        page_size: tokens in a page.
         window: requests that are looked at together.
         share: whether shared beginnings are computed once.
     """
 
     rows: int = 128
     step_tokens: int = 512
-    pages: int = 4096
-    page_size: int = 64
     window: int = 2048
     share: bool = True
-
-    @classmethod
-    def of(cls, plan: SlotPlan, window: int) -> Self:
-        """What memory allows."""
-        return cls(plan.rows, plan.step_tokens, plan.pages, plan.page_size, window)
 
 
 class Picks(Protocol):
@@ -84,12 +68,14 @@ class Machine:
     """What runs the steps.
 
     Attributes:
-        forward: computes a step.
+        lanes: compute a step, or its parts.
+        store: holds keys and values.
         picker: draws the tokens.
         device: of the model.
     """
 
-    forward: Forward
+    lanes: Lanes
+    store: Store
     picker: Picks
     device: torch.device
 
@@ -138,11 +124,12 @@ class SlotTier:
         self._machine = machine
         self._shape = shape
         self._setting = setting
-        self._store = Store(shape.pages, shape.page_size)
+        self._store = machine.store
         self._lengths = Lengths()
         self._scheduler = Scheduler(
             Limits(shape.rows, shape.step_tokens),
-            Pages(shape.pages, shape.page_size),
+            Pages(self._store.sizes.pages, self._store.sizes.page_size),
+            Arena(self._store.sizes.arena),
             expected or self._lengths,
         )
         self._jobs: dict[int, _Job] = {}
@@ -175,10 +162,13 @@ class SlotTier:
 
     def facts(self) -> Mapping[str, object]:
         """What was decided and counted."""
+        sizes = self._store.sizes
         return {
             "max_rows": self._scheduler.limits.rows,
-            "max_tokens": self._shape.pages * self._shape.page_size,
+            "max_tokens": sizes.pages * sizes.page_size,
+            "max_prefix_tokens": sizes.arena,
             "step_tokens": self._scheduler.limits.step_tokens,
+            "workers": self._machine.lanes.count,
             "preempted": self._scheduler.preempted,
             **self._counts,
         }
@@ -234,8 +224,11 @@ class SlotTier:
     def _compute(self, step: Step) -> Tensor | None:
         """Run a step; None if there was not enough memory, and less runs together from now on."""
         try:
-            batch = build(step, self._shape.page_size, self._machine.device)
-            logits = self._machine.forward(batch, self._store)
+            parts = [
+                build(part, self._store.sizes.page_size, self._machine.device)
+                for part in split(step, self._machine.lanes.count)
+            ]
+            logits = self._machine.lanes.compute(parts, self._store)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -285,7 +278,6 @@ class SlotTier:
         if reason is None:
             return
         self._scheduler.leave(row)
-        self._store.forget_prefixes()
         self._lengths.add(len(row.token_ids) - row.prompt)
         del self._jobs[row.number]
         done = job.answer.completion(reason)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from batchgen.engines.torch.slots import paged
 from batchgen.engines.torch.slots.attention import Part, Rule, Seen, causal, past
-from batchgen.engines.torch.slots.scheduler import Kind, Prefix
-from batchgen.engines.torch.slots.step import Batch, Group, Piece, Reach
-from batchgen.engines.torch.slots.store import LayerPages, Store
+from batchgen.engines.torch.slots.step import Batch, Group, Piece, PrefixPiece, Reach
+from batchgen.engines.torch.slots.store import Layer, Store
+from batchgen.planning.rows import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +62,18 @@ class StepAttention:
         return whole.values
 
     def _write(self, fresh: Fresh) -> None:
-        batch = self._batch
-        if batch.prefixed < len(fresh.k):
-            own = slice(batch.prefixed, None)
-            self._pages(fresh).write(fresh.k[own], fresh.v[own], batch.places)
+        batch, layer = self._batch, self._layer(fresh)
+        if batch.runs:
+            layer.write_runs(fresh.k, fresh.v, batch.runs)
+        elif len(batch.places.pages):
+            layer.write(fresh.k, fresh.v, batch.places)
         for piece in batch.pieces:
-            if isinstance(piece.owner, Prefix):
+            if isinstance(piece, PrefixPiece):
                 at = slice(piece.first, piece.last)
-                held = self._store.prefix(piece.owner, fresh.layer, fresh.k, fresh.v)
-                held.write(fresh.k[at], fresh.v[at], piece.past)
+                layer.write_prefix(fresh.k[at], fresh.v[at], piece.start + piece.past)
 
     def _decode(self, fresh: Fresh) -> Tensor:
-        pages = self._pages(fresh)
+        pages = self._layer(fresh)
         parts = [
             paged.attend(fresh.q[g.first : g.last], pages, _plan(g, pages, fresh), fresh.rule)
             for g in self._batch.groups
@@ -81,11 +81,11 @@ class StepAttention:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _group(self, group: Group, fresh: Fresh) -> Part:
-        pages = self._pages(fresh)
+        pages = self._layer(fresh)
         q = fresh.q[group.first : group.last]
         return paged.attend_part(q, pages, _plan(group, pages, fresh), fresh.rule)
 
-    def _piece(self, piece: Piece, fresh: Fresh) -> Part:
+    def _piece(self, piece: Piece | PrefixPiece, fresh: Fresh) -> Part:
         at = slice(piece.first, piece.last)
         q, positions = fresh.q[at], self._batch.positions[at]
         own = Seen(fresh.k[at].transpose(0, 1), fresh.v[at].transpose(0, 1), positions)
@@ -94,29 +94,30 @@ class StepAttention:
             part.merge(past(q, self._past(piece, fresh), fresh.rule, positions))
         return part
 
-    def _past(self, piece: Piece, fresh: Fresh) -> Seen:
+    def _past(self, piece: Piece | PrefixPiece, fresh: Fresh) -> Seen:
         """The tokens of a segment's owner that are behind the segment, without its prefix."""
-        if isinstance(piece.owner, Prefix):
-            held = self._store.prefix(piece.owner, fresh.layer, fresh.k, fresh.v)
-            keys, values, start = held.keys[:, : piece.past], held.values[:, : piece.past], 0
+        layer = self._layer(fresh)
+        if isinstance(piece, PrefixPiece):
+            keys, values = layer.read_prefix(piece.start, piece.past)
+            start = 0
         else:
-            keys, values = self._pages(fresh).read(piece.pages, piece.past)
-            start = piece.owner.shared
+            keys, values = layer.read(piece.pages, piece.past)
+            start = piece.shared
         return Seen(keys, values, torch.arange(start, start + piece.past, device=keys.device))
 
     def _look(self, reach: Reach, fresh: Fresh, whole: Part) -> None:
-        held = self._store.prefix(reach.prefix, fresh.layer, fresh.k, fresh.v)
-        count = torch.arange(held.keys.shape[1], device=held.keys.device)
-        seen = Seen(held.keys, held.values, count)
+        length = len(reach.places)
+        keys, values = self._layer(fresh).read_prefix(reach.places.start, length)
+        seen = Seen(keys, values, torch.arange(length, device=keys.device))
         at = slice(reach.first, reach.last)
         part = past(fresh.q[at], seen, fresh.rule, self._batch.positions[at])
         whole.cut(reach.first, reach.last).merge(part)
 
-    def _pages(self, fresh: Fresh) -> LayerPages:
+    def _layer(self, fresh: Fresh) -> Layer:
         return self._store.layer(fresh.layer, fresh.k, fresh.v)
 
 
-def _plan(group: Group, pages: LayerPages, fresh: Fresh) -> paged.Plan:
+def _plan(group: Group, pages: Layer, fresh: Fresh) -> paged.Plan:
     return paged.plan(group, pages, fresh.q.shape[1], fresh.rule.window)
 
 

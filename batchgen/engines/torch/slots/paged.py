@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from batchgen.engines.torch.slots.attention import Part, Rule
 from batchgen.engines.torch.slots.step import Group
-from batchgen.engines.torch.slots.store import LayerPages
+from batchgen.engines.torch.slots.store import Layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Plan:
     hidden: Tensor
 
 
-def plan(group: Group, pages: LayerPages, heads: int, window: int | None) -> Plan:
+def plan(group: Group, pages: Layer, heads: int, window: int | None) -> Plan:
     """The plan of a group, made when it is first asked for."""
     kv_heads, width, size = pages.keys.shape[1:]
     key = (heads, kv_heads, width, window)
@@ -74,12 +74,12 @@ def _plan(group: Group, shape: tuple[int, int, int, int], window: int | None) ->
     )
 
 
-def attend(q: Tensor, pages: LayerPages, where: Plan, rule: Rule) -> Tensor:
+def attend(q: Tensor, pages: Layer, where: Plan, rule: Rule) -> Tensor:
     """Attention of q [rows, heads, key width]: [rows, heads, value width]."""
     return _weighted(pages, where, _scores(q, pages, where, rule).softmax(-1))
 
 
-def attend_part(q: Tensor, pages: LayerPages, where: Plan, rule: Rule) -> Part:
+def attend_part(q: Tensor, pages: Layer, where: Plan, rule: Rule) -> Part:
     """The same, to be merged with more."""
     scores = _scores(q, pages, where, rule)
     highest = scores.amax(-1, keepdim=True)
@@ -88,7 +88,7 @@ def attend_part(q: Tensor, pages: LayerPages, where: Plan, rule: Rule) -> Part:
     return Part(_weighted(pages, where, weights).div_(total), total.log().add_(highest)[..., 0])
 
 
-def _scores(q: Tensor, pages: LayerPages, where: Plan, rule: Rule) -> Tensor:
+def _scores(q: Tensor, pages: Layer, where: Plan, rule: Rule) -> Tensor:
     """Scores, -inf where nothing may be seen: [rows, heads, places]."""
     size = pages.keys.shape[-1]
     used = where.hidden.shape[-1] // size
@@ -103,7 +103,7 @@ def _scores(q: Tensor, pages: LayerPages, where: Plan, rule: Rule) -> Tensor:
     return rule.capped(scores.view(*q.shape[:2], -1)).masked_fill_(where.hidden, -torch.inf)
 
 
-def _weighted(pages: LayerPages, where: Plan, weights: Tensor) -> Tensor:
+def _weighted(pages: Layer, where: Plan, weights: Tensor) -> Tensor:
     """Values weighted by [rows, heads, places]."""
     out = functional.embedding_bag(
         where.value_rows,

@@ -8,37 +8,47 @@ All tokens of a step lie behind one another, without padding:
 Built once per step and used by every layer. Knows nothing of models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from batchgen.engines.torch.slots.scheduler import Kind, Prefix, Row, Step
-from batchgen.engines.torch.slots.store import Places
+from batchgen.engines.torch.slots.store import Places, Run
+from batchgen.planning.rows import Kind, Prefix, Row, Step
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A segment of a prefill step: tokens first..last of the forward, behind `past` tokens of its owner's own.
+    """A segment of a row in a prefill: tokens first..last of the forward, behind `past` tokens in the row's own pages.
 
     Attributes:
-        owner: whose tokens.
         pages: int64, those that hold the past; empty without one.
+        shared: tokens that lie in a prefix, before the row's own.
     """
 
-    owner: Row | Prefix
     first: int
     last: int
     past: int
     pages: Tensor
+    shared: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixPiece:
+    """A segment of a prefix: tokens first..last of the forward, behind `past` tokens that lie from `start` on."""
+
+    first: int
+    last: int
+    past: int
+    start: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Tokens first..last of the forward look at a prefix."""
+    """Tokens first..last of the forward look at a prefix, whose tokens lie at `places` of the arena."""
 
-    prefix: Prefix
+    places: range
     first: int
     last: int
 
@@ -71,8 +81,8 @@ class Batch:
         token_ids: int64 [tokens].
         positions: int64 [tokens].
         drawn: int64, which tokens' logits are wanted.
-        prefixed: tokens at the beginning that belong to prefixes, not to pages.
-        places: of the other tokens.
+        places: of the tokens, or
+        runs: of them where they follow one another; prefixes have neither.
         pieces: of a prefill.
         groups: of a decode.
         reaches: who looks at which prefix.
@@ -82,9 +92,9 @@ class Batch:
     token_ids: Tensor
     positions: Tensor
     drawn: Tensor
-    prefixed: int
     places: Places
-    pieces: tuple[Piece, ...]
+    runs: tuple[Run, ...]
+    pieces: tuple[Piece | PrefixPiece, ...]
     groups: tuple[Group, ...]
     reaches: tuple[Reach, ...]
 
@@ -100,39 +110,58 @@ def _prefill(step: Step, page_size: int, device: torch.device) -> Batch:
     token_ids: list[int] = []
     positions: list[int] = []
     drawn: list[int] = []
-    pages: list[int] = []
-    offsets: list[int] = []
-    pieces: list[Piece] = []
+    runs: list[Run] = []
+    pieces: list[Piece | PrefixPiece] = []
     reaches: list[Reach] = []
     for segment in step.segments:
         owner, first = segment.owner, len(token_ids)
+        last = first + segment.count
         start = owner.computed if isinstance(owner, Prefix) else owner.cached
-        end = start + segment.count
-        token_ids += owner.token_ids[start:end]
-        positions += range(start, end)
-        past = start
-        held: Sequence[int] = ()
-        if isinstance(owner, Row):
-            past = owner.own
-            held = owner.pages[: -(-past // page_size)]
-            pages += [owner.pages[p // page_size] for p in range(past, past + segment.count)]
-            offsets += [p % page_size for p in range(past, past + segment.count)]
-            if owner.prefix is not None:
-                _reach(reaches, owner.prefix, first, len(token_ids))
+        token_ids += owner.token_ids[start : start + segment.count]
+        positions += range(start, start + segment.count)
         if segment.draws:
-            drawn.append(len(token_ids) - 1)
-        pieces.append(Piece(owner, first, len(token_ids), past, _ints(held, device)))
+            drawn.append(last - 1)
+        if isinstance(owner, Prefix):
+            pieces.append(PrefixPiece(first, last, start, _held(owner).start))
+            continue
+        past = owner.own
+        runs += _runs(owner.pages, page_size, past, range(first, last))
+        held = owner.pages[: -(-past // page_size)]
+        pieces.append(Piece(first, last, past, _ints(held, device), owner.shared))
+        if owner.prefix is not None:
+            _reach(reaches, owner.prefix, first, last)
     return Batch(
         kind=step.kind,
         token_ids=_ints(token_ids, device),
         positions=_ints(positions, device),
         drawn=_ints(drawn, device),
-        prefixed=len(token_ids) - len(pages),
-        places=Places(_ints(pages, device), _ints(offsets, device)),
+        places=_places(runs, device),
+        runs=tuple(runs) if device.type == "cpu" else (),
         pieces=tuple(pieces),
         groups=(),
         reaches=tuple(reaches),
     )
+
+
+def _runs(pages: Sequence[int], size: int, past: int, tokens: range) -> Iterator[Run]:
+    """Where tokens go that follow `past` others in a row's pages: up to a page at a time."""
+    first = tokens.start
+    while first < tokens.stop:
+        page, offset = divmod(past, size)
+        count = min(size - offset, tokens.stop - first)
+        yield Run(pages[page], offset, first, first + count)
+        first, past = first + count, past + count
+
+
+def _places(runs: Sequence[Run], device: torch.device) -> Places:
+    places = [(r.page, r.offset + n) for r in runs for n in range(r.last - r.first)]
+    return Places(_ints([p for p, _ in places], device), _ints([o for _, o in places], device))
+
+
+def _held(prefix: Prefix) -> range:
+    if prefix.places is None:
+        raise ValueError(f"prefix {prefix.number} is in a step, but has no places")
+    return prefix.places
 
 
 def _decode(rows: list[Row], page_size: int, device: torch.device) -> Batch:
@@ -146,7 +175,7 @@ def _decode(rows: list[Row], page_size: int, device: torch.device) -> Batch:
         token_ids=_ints([row.token_ids[-1] for row in rows], device),
         positions=_ints([row.cached for row in rows], device),
         drawn=torch.arange(len(rows), device=device),
-        prefixed=0,
+        runs=(),
         places=Places(
             _ints([row.pages[n // page_size] for row, n in zip(rows, own, strict=True)], device),
             _ints([n % page_size for n in own], device),
@@ -204,9 +233,10 @@ def grouped(pages: Sequence[int]) -> list[tuple[int, int]]:
 
 def _reach(reaches: list[Reach], prefix: Prefix, first: int, last: int) -> None:
     """Add tokens that look at a prefix; neighbours with the same one are looked up together."""
-    if reaches and reaches[-1].prefix is prefix and reaches[-1].last == first:
+    places = _held(prefix)
+    if reaches and reaches[-1].places == places and reaches[-1].last == first:
         first = reaches.pop().first
-    reaches.append(Reach(prefix, first, last))
+    reaches.append(Reach(places, first, last))
 
 
 def _ints(values: Sequence[int], device: torch.device) -> Tensor:

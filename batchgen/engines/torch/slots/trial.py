@@ -13,14 +13,17 @@ from torch import Tensor
 from batchgen.engines.torch.memory import out_of_memory
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.probe import Record, close, reference, refusal, tolerance
-from batchgen.engines.torch.slots.engine import Forward, Machine, Shape, SlotTier
+from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
+from batchgen.engines.torch.slots.lanes import Forward, OneLane, Wide
 from batchgen.engines.torch.slots.llama import LlamaModel
 from batchgen.engines.torch.slots.pick import Asked, Picked
+from batchgen.engines.torch.slots.store import Sizes, Store
 from batchgen.engines.torch.slots.wrapped import WrappedModel
 from batchgen.engines.torch.tier import Setting
 from batchgen.records import Request
 
-_SHAPE = Shape(rows=3, step_tokens=6, pages=64, page_size=4)
+_SHAPE = Shape(rows=3, step_tokens=6)
+_SIZES = Sizes(pages=64, page_size=4, arena=64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +32,15 @@ class Found:
 
     Attributes:
         forward: runs steps.
+        store: what it wrote into: its layers have the model's shapes.
+        logits: what it gives back.
         name: which one it is.
         reason: how close it is, and why no faster one was taken.
     """
 
     forward: Forward
+    store: Store
+    logits: Wide
     name: str
     reason: str
 
@@ -59,9 +66,13 @@ def try_slots(loaded: LoadedModel) -> Found | Refused:
         forward = make()
         if forward is None:
             continue
-        found = _difference(forward, loaded, requests, alone)
+        store, record = Store(_SIZES), Record(alone.tokens)
+        machine = Machine(OneLane(forward), store, _Recorder(record), loaded.device)
+        found = _difference(machine, requests, record, alone)
         if isinstance(found, float) and found <= tolerance(loaded):
-            return Found(forward, name, "; ".join([*refused, close(found)]))
+            reason = "; ".join([*refused, close(found)])
+            logits = next(iter(record.logits.values()))
+            return Found(forward, store, Wide(len(logits), loaded.dtype), name, reason)
         refused.append(refusal(name, found))
     return Refused("; ".join(refused))
 
@@ -72,11 +83,9 @@ def _candidates(loaded: LoadedModel) -> Iterator[tuple[str, Callable[[], Forward
 
 
 def _difference(
-    forward: Forward, loaded: LoadedModel, requests: Sequence[Request], alone: Record
+    machine: Machine, requests: Sequence[Request], record: Record, alone: Record
 ) -> float | str:
     """The largest difference of logits, in units of their spread; or why the model cannot run."""
-    again = Record(alone.tokens)
-    machine = Machine(forward, _Recorder(again), loaded.device)
     setting = Setting(lambda _: "", lambda: False, padding_tokens=0)
     try:
         for _ in SlotTier(machine, _SHAPE, setting).generate(requests):
@@ -86,7 +95,7 @@ def _difference(
         if out_of_memory(error):
             raise
         return type(error).__name__
-    return again.distance(alone)
+    return record.distance(alone)
 
 
 class _Recorder:

@@ -6,10 +6,9 @@ registered under our name, transformers builds no mask. Right for models whose l
 the parity probe finds out.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
@@ -31,10 +30,9 @@ class _Layer(CacheLayerMixin):
 
     is_sliding = False
 
-    def __init__(self, number: int, seen: list[int]) -> None:
+    def __init__(self, number: int) -> None:
         super().__init__()
         self._number = number
-        self._seen = seen
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing to prepare."""
@@ -43,7 +41,7 @@ class _Layer(CacheLayerMixin):
         self, key_states: Tensor, value_states: Tensor, *_args: object, **_kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Pass the new keys and values on: [1, heads, tokens, width]."""
-        self._seen[:] = [self._number]
+        _current.get().layer = self._number
         return key_states, value_states
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -59,12 +57,12 @@ class _Layer(CacheLayerMixin):
         return -1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Current:
-    """The step that a forward is in, and a list of one: the layer that was last heard of."""
+    """What the forward of this thread is in: its step, and the layer that was last heard of."""
 
     attend: StepAttention
-    layer: list[int]
+    layer: int = 0
 
 
 _current: ContextVar[_Current] = ContextVar("current step")
@@ -89,7 +87,7 @@ def _attend(
         sinks=asked.get("s_aux"),
     )
     q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))
-    return current.attend(Fresh(current.layer[0], q, k, v, rule))[None], None
+    return current.attend(Fresh(current.layer, q, k, v, rule))[None], None
 
 
 AttentionInterface.register(NAME, _attend)
@@ -103,17 +101,17 @@ class WrappedModel:
     def __init__(self, model: PreTrainedModel) -> None:
         """Run `model`, whose attention is replaced by ours for the time of a forward."""
         self._model = model
+        self._attention = _Attention(model)
         self._cache_argument = cache_argument(model)
-        self._seen: list[int] = [0]
         layers = model.config.get_text_config(decoder=True).num_hidden_layers
-        self._cache = Cache(layers=[_Layer(number, self._seen) for number in range(layers)])
+        self._cache = Cache(layers=[_Layer(number) for number in range(layers)])
 
     @torch.inference_mode()
     def __call__(self, batch: Batch, store: Store) -> Tensor:
         """Run a step on what `store` holds: logits [drawn, vocab] in the model's dtype."""
-        token = _current.set(_Current(StepAttention(batch, store), self._seen))
+        token = _current.set(_Current(StepAttention(batch, store)))
         try:
-            with _attention_of(self._model, NAME):
+            with self._attention:
                 output = self._model(
                     input_ids=batch.token_ids[None],
                     position_ids=batch.positions[None],
@@ -128,13 +126,22 @@ class WrappedModel:
         return logits[: len(batch.drawn)]
 
 
-@contextmanager
-def _attention_of(model: PreTrainedModel, name: str) -> Iterator[None]:
-    """The model with another attention function, and with its own again afterwards."""
-    config = model.config.get_text_config(decoder=True)
-    before = config._attn_implementation
-    config._attn_implementation = name
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
+class _Attention:
+    """The attention function of a model: ours while any lane is in a forward, its own again afterwards."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._config = model.config.get_text_config(decoder=True)
+        self._own = self._config._attn_implementation
+        self._inside = 0
+        self._lock = Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            self._config._attn_implementation = NAME
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._config._attn_implementation = self._own

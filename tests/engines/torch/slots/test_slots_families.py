@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from batchgen.engines.torch.slots.engine import Forward, Machine, Shape, SlotTier
+from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
+from batchgen.engines.torch.slots.lanes import Forward, OneLane
 from batchgen.engines.torch.slots.llama import LlamaModel
 from batchgen.engines.torch.slots.pick import Picker
 from batchgen.engines.torch.slots.step import Batch
-from batchgen.engines.torch.slots.store import Store
+from batchgen.engines.torch.slots.store import Sizes, Store
 from batchgen.engines.torch.slots.wrapped import WrappedModel
 from batchgen.engines.torch.tier import Setting
 from batchgen.records import Completion, Request, ResolvedDecoding
@@ -126,16 +127,18 @@ class Case:
 
     name: str
     shape: Shape
+    sizes: Sizes
     lost: tuple[int, ...] = ()
     expected: int = 1
 
 
 CASES = (
-    Case("one place, nothing shared", Shape(1, 512, pages=16, page_size=16, share=False)),
-    Case("three places, prompts in chunks", Shape(3, 7, pages=64, page_size=4)),
-    Case("all places, a shared beginning", Shape(8, 512, pages=16, page_size=64)),
-    Case("too few pages", Shape(8, 64, pages=24, page_size=2), expected=0),
-    Case("memory runs out", Shape(8, 64, pages=64, page_size=8), lost=(0, 3)),
+    Case("one place, nothing shared", Shape(1, 512, share=False), Sizes(16, 16, 0)),
+    Case("three places, prompts in chunks", Shape(3, 7), Sizes(64, 4, 64)),
+    Case("all places, a shared beginning", Shape(8, 512), Sizes(16, 64, 64)),
+    Case("too few pages", Shape(8, 64), Sizes(24, 2, 64), expected=0),
+    Case("no room for a shared beginning", Shape(8, 64), Sizes(64, 8, 10)),
+    Case("memory runs out", Shape(8, 64), Sizes(64, 8, 64), lost=(0, 3)),
 )
 
 
@@ -198,7 +201,7 @@ def run(forward: Forward, case: Case) -> tuple[SlotTier, Iterable[Completion]]:
     random.Random(case.name).shuffle(requests)
     setting = Setting(lambda _: "", lambda: False, padding_tokens=0)
     cpu = torch.device("cpu")
-    machine = Machine(Losing(forward, case.lost), Picker(cpu), cpu)
+    machine = Machine(OneLane(Losing(forward, case.lost)), Store(case.sizes), Picker(cpu), cpu)
     tier = SlotTier(machine, case.shape, setting, expected=lambda limit: limit * case.expected)
     return tier, tier.generate(requests)
 

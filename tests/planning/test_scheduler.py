@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchgen.engines.torch.slots.pages import Pages
-from batchgen.engines.torch.slots.scheduler import Kind, Limits, Prefix, Row, Scheduler, Step
+from batchgen.planning.arena import Arena
+from batchgen.planning.pages import Pages
+from batchgen.planning.rows import Kind, Prefix, Row, Step
+from batchgen.planning.scheduler import Limits, Scheduler
 
 
 @dataclass(frozen=True)
@@ -82,22 +84,24 @@ class World:
         assert self.scheduler.active <= limits.rows
         if step.kind is Kind.PREFILL:
             assert step.tokens <= limits.step_tokens
+            assert len({isinstance(owner, Prefix) for owner in owners}) == 1, (
+                "prefixes by themselves"
+            )
         else:
             assert all(segment.count == 1 and segment.draws for segment in step.segments)
         held: list[int] = []
-        soon: dict[int, int] = {}
         for segment in step.segments:
             owner = segment.owner
             if isinstance(owner, Prefix):
-                soon[owner.number] = owner.computed + segment.count
+                assert owner.places is not None
+                assert len(owner.places) == len(owner.token_ids)
                 continue
             held += owner.pages
             room = len(owner.pages) * self.scheduler.pages.size
             assert owner.own + segment.count <= room, "every new token has a place"
             assert segment.draws == (segment.count == owner.pending)
             if owner.prefix is not None:
-                done = soon.get(owner.prefix.number, owner.prefix.computed)
-                assert done == len(owner.prefix.token_ids), "a prefix comes before its rows"
+                assert owner.prefix.ready, "a prefix comes before its rows"
         assert len(set(held)) == len(held), "a page has one owner"
         for row in step.rows:
             if row.number not in self.began:
@@ -109,10 +113,14 @@ def half(limit: int) -> int:
 
 
 def world(
-    wanted: list[Wish], limits: Limits, pages: Pages, expected: Callable[[int], int] = half
+    wanted: list[Wish],
+    limits: Limits,
+    pages: Pages,
+    expected: Callable[[int], int] = half,
+    arena: Arena | None = None,
 ) -> World:
     rows = rows_of(wanted)
-    scheduler = Scheduler(limits, pages, expected=expected)
+    scheduler = Scheduler(limits, pages, arena or Arena(64), expected=expected)
     scheduler.add(rows)
     return World(scheduler, {n: wish.length for n, wish in enumerate(wanted)})
 
@@ -124,16 +132,18 @@ def world(
     step_tokens=st.integers(1, 50),
     pages=st.integers(1, 40),
     size=st.sampled_from([1, 4, 16]),
+    arena=st.integers(0, 20),
 )
-def test_every_row_ends_once_and_every_page_comes_back(
-    wanted: list[Wish], places: int, step_tokens: int, pages: int, size: int
+def test_every_row_ends_once_and_all_room_comes_back(
+    wanted: list[Wish], places: int, step_tokens: int, pages: int, size: int, arena: int
 ) -> None:
     free = Pages(pages, size)
-    run = world(wanted, Limits(places, step_tokens), free)
+    run = world(wanted, Limits(places, step_tokens), free, arena=Arena(arena))
     for _ in run.steps():
         pass
     assert sorted(run.ended) == list(range(len(wanted)))
     assert free.free == pages
+    assert run.scheduler.arena.take(arena) == range(arena)
 
 
 @settings(deadline=None, max_examples=100)
@@ -169,7 +179,7 @@ def test_steps_that_ran_out_of_memory_are_made_up_for(
 def test_a_window_is_served_longest_first_and_before_the_next() -> None:
     wanted = [Wish(n, 2, 2, 0) for n in (3, 9, 5, 30, 40)]
     rows = rows_of(wanted)
-    scheduler = Scheduler(Limits(1, 64), Pages(64, 4), expected=lambda limit: limit)
+    scheduler = Scheduler(Limits(1, 64), Pages(64, 4), Arena(0), expected=lambda limit: limit)
     scheduler.add(rows[:3])
     scheduler.add(rows[3:])
     run = World(scheduler, dict.fromkeys(range(5), 2))
@@ -192,10 +202,24 @@ def test_prompts_are_computed_before_answers_go_on_and_long_ones_in_chunks() -> 
     ]
 
 
-def test_a_prefix_is_computed_once_and_in_the_step_of_its_first_rows() -> None:
-    wanted = [Wish(3, 1, 1, 2), Wish(3, 1, 1, 2), Wish(3, 1, 1, 2)]
+def test_prefixes_are_computed_once_and_before_their_rows() -> None:
+    wanted = [Wish(3, 1, 1, 2), Wish(3, 1, 1, 1), Wish(3, 1, 1, 2)]
     run = world(wanted, Limits(4, 64), Pages(64, 4))
-    assert [[s.count for s in step.segments] for step in run.steps()] == [[10, 3, 3, 3]]
+    assert [[s.count for s in step.segments] for step in run.steps()] == [[10, 5], [3, 3, 3]]
+
+
+def test_a_row_goes_on_without_a_prefix_that_the_arena_has_no_room_for() -> None:
+    wanted = [Wish(3, 1, 1, 2), Wish(3, 1, 1, 2), Wish(2, 1, 1, 1)]
+    run = world(wanted, Limits(1, 64), Pages(64, 4), arena=Arena(9))
+    counts = [[s.count for s in step.segments] for step in run.steps()]
+    assert counts == [[13], [13], [5], [2]]
+
+
+def test_a_prefix_makes_room_for_another_when_none_of_its_rows_runs() -> None:
+    wanted = [Wish(12, 2, 2, 1), Wish(6, 1, 1, 2), Wish(1, 1, 1, 1)]
+    run = world(wanted, Limits(1, 64), Pages(64, 4), arena=Arena(12))
+    counts = [[s.count for s in step.segments] for step in run.steps()]
+    assert counts == [[5], [12], [1], [10], [6], [5], [1]]
 
 
 def test_few_free_places_wait_for_more_before_a_prefill() -> None:

@@ -11,112 +11,21 @@ left that their places are not worth a forward of their own.
 Rows of one window are served longest first: memory peaks early, and the long answers do not run alone at the end. A
 window is served out before the next one begins, so nobody waits for ever.
 
-A prompt's beginning that many rows share is a `Prefix`: computed once, before its rows or in the same step.
+A prompt's beginning that many rows share is a `Prefix`: computed once, in steps of its own before those of its rows.
+Where the arena has no room for it, a row goes on without.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from itertools import islice
 
-from batchgen.engines.torch.slots.pages import Pages
+from batchgen.planning.arena import Arena
+from batchgen.planning.pages import Pages
+from batchgen.planning.rows import Kind, Prefix, Row, Segment, Step
 
 ExpectedLength = Callable[[int], int]
 """How many new tokens an answer will probably have that may have so many."""
-
-
-@dataclass(eq=False, slots=True)
-class Prefix:
-    """The beginning of several prompts.
-
-    Attributes:
-        number: tells prefixes apart, from 1.
-        token_ids: from the first token of the prompt on.
-        users: rows that are not gone yet; nobody else keeps the prefix.
-        computed: how many of its tokens have keys and values.
-    """
-
-    number: int
-    token_ids: Sequence[int]
-    users: int = 0
-    computed: int = 0
-
-    @property
-    def ready(self) -> bool:
-        """Whether all of it is computed."""
-        return self.computed == len(self.token_ids)
-
-
-@dataclass(eq=False, slots=True)
-class Row:
-    """One answer on its way.
-
-    Attributes:
-        number: the engine's key, ascending in the order of arrival.
-        token_ids: prompt and new tokens; grows.
-        prompt: how many of them are the prompt.
-        limit: most new tokens.
-        prefix: what it shares; its tokens are not in the row's own pages.
-        cached: tokens that have keys and values, prefix included.
-        pages: of the row's own tokens, in order.
-    """
-
-    number: int
-    token_ids: list[int]
-    prompt: int
-    limit: int
-    prefix: Prefix | None = None
-    cached: int = 0
-    pages: list[int] = field(default_factory=list)
-
-    @property
-    def shared(self) -> int:
-        """Tokens that lie in the prefix."""
-        return len(self.prefix.token_ids) if self.prefix else 0
-
-    @property
-    def pending(self) -> int:
-        """Tokens that have no keys and values yet."""
-        return len(self.token_ids) - self.cached
-
-    @property
-    def own(self) -> int:
-        """Cached tokens that lie in the row's own pages."""
-        return self.cached - self.shared
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """`count` tokens of a row or a prefix, from where its cache ends; the last one of a row draws a token."""
-
-    owner: Row | Prefix
-    count: int
-    draws: bool
-
-
-class Kind(Enum):
-    """What a step does."""
-
-    PREFILL = "prefill"
-    DECODE = "decode"
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What is computed together: segments of prefixes first, then of rows."""
-
-    kind: Kind
-    segments: tuple[Segment, ...]
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of the forward."""
-        return sum(segment.count for segment in self.segments)
-
-    @property
-    def rows(self) -> list[Row]:
-        """The rows that draw a token, in the order of the logits."""
-        return [s.owner for s in self.segments if s.draws and isinstance(s.owner, Row)]
 
 
 @dataclass(slots=True)
@@ -135,21 +44,26 @@ class Limits:
 class Scheduler:
     """Holds all rows that are not gone, and says what to compute next."""
 
-    def __init__(self, limits: Limits, pages: Pages, expected: ExpectedLength) -> None:
+    def __init__(
+        self, limits: Limits, pages: Pages, arena: Arena, expected: ExpectedLength
+    ) -> None:
         """No rows yet.
 
         Args:
             limits: may be lowered between steps.
             pages: the free pages; only the scheduler takes and gives them back.
+            arena: room for prefixes; the same holds.
             expected: how long answers become, asked at admission.
         """
         self.limits = limits
         self.pages = pages
+        self.arena = arena
         self.preempted = 0
         self._expected = expected
         self._waiting: deque[Row] = deque()
         self._prefilling: deque[Row] = deque()
         self._running: list[Row] = []
+        self._prefixes: list[Prefix] = []
         self._promised: dict[int, int] = {}
 
     @property
@@ -170,6 +84,7 @@ class Scheduler:
         """Take out the rows at the head that do not fit even alone."""
         alone: list[Row] = []
         while self._waiting and self.active == 0 and not self._fits_alone(self._waiting[0]):
+            self._detach(self._waiting[0])
             alone.append(self._waiting.popleft())
         return alone
 
@@ -179,6 +94,9 @@ class Scheduler:
             step = self._prefill()
             if step is not None:
                 return step
+            if self.active == 0:
+                self._begin_alone(self._waiting[0])
+                return self._prefill_rows()
         return self._decode()
 
     def computed(self, step: Step) -> None:
@@ -197,8 +115,7 @@ class Scheduler:
         """A running row has ended."""
         self._running.remove(row)
         self._release(row)
-        if row.prefix is not None:
-            row.prefix.users -= 1
+        self._detach(row)
 
     def preempt_all(self) -> None:
         """Everyone gives back their pages and waits again, those who came first in front."""
@@ -210,6 +127,7 @@ class Scheduler:
             row.cached = 0
             self._waiting.appendleft(row)
         self.preempted += len(active)
+        self._drop_idle_prefixes()
 
     def _worth_admitting(self) -> bool:
         """Whether enough places are free to begin a prefill: an eighth of them, or all that are wanted."""
@@ -218,28 +136,86 @@ class Scheduler:
         return 0 < wanted <= free
 
     def _prefill(self) -> Step | None:
+        prefixes = self._missing_prefixes()
+        return Step(Kind.PREFILL, tuple(prefixes)) if prefixes else self._prefill_rows()
+
+    def _prefill_rows(self) -> Step | None:
         budget = self.limits.step_tokens
-        prefixes: list[Segment] = []
         rows: list[Segment] = []
         for row in self._prefilling:
             budget -= self._segment(row, budget, rows)
-        while self._waiting and budget > 0 and self.active < self.limits.rows:
-            row = self._waiting[0]
-            budget -= self._prepare_prefix(row, budget, prefixes)
-            if budget <= 0 or not _will_be_ready(row.prefix, prefixes) or not self._admit(row):
-                break
-            budget -= self._segment(row, budget, rows)
+        while budget > 0 and self._can_begin() and self._admit(self._waiting[0]):
+            budget -= self._segment(self._prefilling[-1], budget, rows)
         rows.sort(key=lambda segment: _place(segment.owner))
-        segments = (*prefixes, *rows)
-        return Step(Kind.PREFILL, segments) if segments else None
+        return Step(Kind.PREFILL, tuple(rows)) if rows else None
 
-    def _prepare_prefix(self, row: Row, budget: int, prefixes: list[Segment]) -> int:
-        prefix = row.prefix
-        if prefix is None or prefix.ready or any(s.owner is prefix for s in prefixes):
-            return 0
-        count = min(budget, len(prefix.token_ids) - prefix.computed)
-        prefixes.append(Segment(prefix, count, draws=False))
-        return count
+    def _can_begin(self) -> bool:
+        if not self._waiting or self.active >= self.limits.rows:
+            return False
+        prefix = self._waiting[0].prefix
+        return prefix is None or prefix.ready
+
+    def _missing_prefixes(self) -> list[Segment]:
+        """What is still to be computed of the prefixes of the rows that come next, as far as a step goes."""
+        budget = self.limits.step_tokens
+        segments: list[Segment] = []
+        wanted: set[int] = set()
+        for row in islice(self._waiting, self.limits.rows - self.active):
+            prefix = row.prefix
+            if prefix is None or prefix.number in wanted:
+                continue
+            wanted.add(prefix.number)
+            if prefix.ready:
+                continue
+            if budget == 0 or not self._hold(prefix, wanted):
+                break
+            count = min(budget, len(prefix.token_ids) - prefix.computed)
+            budget -= count
+            segments.append(Segment(prefix, count, draws=False))
+        return segments
+
+    def _hold(self, prefix: Prefix, wanted: Set[int]) -> bool:
+        """Find places for a prefix unless it has them. Others may have to go, but not those of rows that come before."""
+        if prefix.places is None:
+            length = len(prefix.token_ids)
+            prefix.places = self.arena.take(length)
+            if prefix.places is None and self._drop_idle_prefixes(wanted):
+                prefix.places = self.arena.take(length)
+            if prefix.places is None:
+                return False
+            self._prefixes.append(prefix)
+        return True
+
+    def _begin_alone(self, row: Row) -> None:
+        """Nothing runs and still the next row cannot begin, because there is no room for its prefix."""
+        self._detach(row)
+        if not self._admit(row):
+            raise ValueError(f"row {row.number} does not fit even alone; see too_large()")
+
+    def _detach(self, row: Row) -> None:
+        """The row has no prefix any more; after the last one, the prefix gives its places back."""
+        if row.prefix is None:
+            return
+        row.prefix.users -= 1
+        if row.prefix.users == 0:
+            self._drop(row.prefix)
+        row.prefix = None
+
+    def _drop_idle_prefixes(self, wanted: Set[int] = frozenset()) -> bool:
+        """Prefixes that no running row has, nor anyone wants, give their places back; whether there were any."""
+        used = {_place(row) for row in (*self._prefilling, *self._running)} | wanted
+        idle = [prefix for prefix in self._prefixes if prefix.number not in used]
+        for prefix in idle:
+            self._drop(prefix)
+        return bool(idle)
+
+    def _drop(self, prefix: Prefix) -> None:
+        if prefix.places is None:
+            return
+        self._prefixes.remove(prefix)
+        self.arena.give_back(prefix.places)
+        prefix.places = None
+        prefix.computed = 0
 
     def _segment(self, row: Row, budget: int, segments: list[Segment]) -> int:
         count = min(budget, row.pending)
@@ -295,17 +271,9 @@ class Scheduler:
         self._promised.pop(row.number, None)
 
     def _fits_alone(self, row: Row) -> bool:
-        return self.pages.needed(row.prompt + row.limit - row.shared) <= self.pages.total
+        return self.pages.needed(row.prompt + row.limit) <= self.pages.total
 
 
 def _place(owner: Row | Prefix) -> int:
     """Rows of one prefix lie together in a step: it is looked up for all of them at once."""
     return owner.prefix.number if isinstance(owner, Row) and owner.prefix is not None else 0
-
-
-def _will_be_ready(prefix: Prefix | None, segments: list[Segment]) -> bool:
-    """Whether all of the prefix is computed once those segments are."""
-    if prefix is None or prefix.ready:
-        return True
-    soon = sum(segment.count for segment in segments if segment.owner is prefix)
-    return prefix.computed + soon == len(prefix.token_ids)

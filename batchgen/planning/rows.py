@@ -1,0 +1,111 @@
+"""What continuous batching is made of: rows that grow, prefixes that rows share, and steps that compute tokens of them.
+
+    Step ──of──> Segment ──so many tokens of──> Row ──its beginning──> Prefix
+
+Plain Python: no tensors, no model. Who is in a step is `scheduler.py`'s decision.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+@dataclass(eq=False, slots=True)
+class Prefix:
+    """The beginning of several prompts.
+
+    Attributes:
+        number: tells prefixes apart, from 1.
+        token_ids: from the first token of the prompt on.
+        users: rows that are not gone yet; nobody else keeps the prefix.
+        computed: how many of its tokens have keys and values.
+        places: in the arena; None while it has none.
+    """
+
+    number: int
+    token_ids: Sequence[int]
+    users: int = 0
+    computed: int = 0
+    places: range | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of it is computed."""
+        return self.computed == len(self.token_ids)
+
+
+@dataclass(eq=False, slots=True)
+class Row:
+    """One answer on its way.
+
+    Attributes:
+        number: the engine's key, ascending in the order of arrival.
+        token_ids: prompt and new tokens; grows.
+        prompt: how many of them are the prompt.
+        limit: most new tokens.
+        prefix: what it shares; its tokens are not in the row's own pages.
+        cached: tokens that have keys and values, prefix included.
+        pages: of the row's own tokens, in order.
+    """
+
+    number: int
+    token_ids: list[int]
+    prompt: int
+    limit: int
+    prefix: Prefix | None = None
+    cached: int = 0
+    pages: list[int] = field(default_factory=list)
+
+    @property
+    def shared(self) -> int:
+        """Tokens that lie in the prefix."""
+        return len(self.prefix.token_ids) if self.prefix else 0
+
+    @property
+    def pending(self) -> int:
+        """Tokens that have no keys and values yet."""
+        return len(self.token_ids) - self.cached
+
+    @property
+    def own(self) -> int:
+        """Cached tokens that lie in the row's own pages."""
+        return self.cached - self.shared
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """`count` tokens of a row or a prefix, from where its cache ends; the last one of a row draws a token."""
+
+    owner: Row | Prefix
+    count: int
+    draws: bool
+
+
+class Kind(Enum):
+    """What a step does."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is computed together: segments of rows, or of prefixes, never of both."""
+
+    kind: Kind
+    segments: tuple[Segment, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the forward."""
+        return sum(segment.count for segment in self.segments)
+
+    @property
+    def rows_only(self) -> bool:
+        """Whether no segment is a prefix's."""
+        return all(isinstance(segment.owner, Row) for segment in self.segments)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows that draw a token, in the order of the logits."""
+        return [s.owner for s in self.segments if s.draws and isinstance(s.owner, Row)]
