@@ -16,7 +16,7 @@ ROWS: dict[Device, int] = {"cpu": 256, "cuda": 512}
 """Most rows at a time. More rows make products larger and never cost a row that is there, until memory ends."""
 
 STEP_TOKENS: dict[Device, int] = {"cpu": 512, "cuda": 8192}
-"""Most tokens of a prefill step: products are as fast as they get, and activations still lie in cache."""
+"""Most tokens of a prefill step, for each worker: products are as fast as they get, and activations still lie in cache."""
 
 PAGE_TOKENS = 64
 _ARENA_SHARE = 5
@@ -45,7 +45,9 @@ class SlotPlan:
     arena: int
 
 
-def plan_slots(memory: ModelMemory, *, room: int, device: Device, batching: Batching) -> SlotPlan:
+def plan_slots(
+    memory: ModelMemory, *, room: int, device: Device, batching: Batching, workers: int = 1
+) -> SlotPlan:
     """The rows and pages that fit, and room for prefixes.
 
     Args:
@@ -53,12 +55,13 @@ def plan_slots(memory: ModelMemory, *, room: int, device: Device, batching: Batc
         room: bytes that may be planned for.
         device: the kind of device.
         batching: the job's own numbers go first.
+        workers: processes that share a step, each with as many tokens as one alone would have.
 
     Raises:
         ResourceError: not even a short row fits.
     """
     rows = ROWS[device] if batching.max_rows == "auto" else batching.max_rows
-    step = STEP_TOKENS[device]
+    step = STEP_TOKENS[device] * workers
     while rows * step > 1 and _pages(memory, room, rows, step) < max(_FEWEST_PAGES, rows):
         rows, step = max(1, rows // 2), max(1, step // 2)
     pages = _pages(memory, room, rows, step)

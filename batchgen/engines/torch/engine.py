@@ -39,7 +39,13 @@ from batchgen.engines.torch.probe import Verdict, probe, probe_generate
 from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
 from batchgen.engines.torch.slots.lanes import ForkedLanes, Lanes, OneLane
 from batchgen.engines.torch.slots.pick import Picker
-from batchgen.engines.torch.slots.store import Sizes, Store
+from batchgen.engines.torch.slots.store import (
+    Sizes,
+    Store,
+    Zeros,
+    own_zeros,
+    shared_zeros,
+)
 from batchgen.engines.torch.slots.trial import Found, Refused, try_slots
 from batchgen.engines.torch.tier import BatchRunner, Setting, Tier
 from batchgen.errors import ModelError
@@ -138,16 +144,18 @@ class TorchEngine:
     def _on_slots(self, found: Found, batching: Batching, workers: int | Auto) -> Tier:
         kind = _DEVICES[self._loaded.device.type]
         room = plannable(self._free_bytes, batching.memory_fraction, kind)
-        plan = plan_slots(self._memory, room=room, device=kind, batching=batching)
         count = worker_count(workers, threads=torch.get_num_threads(), device=kind)
+        plan = plan_slots(self._memory, room=room, device=kind, batching=batching, workers=count)
         sizes = Sizes(plan.pages, plan.page_size, plan.arena)
         lanes: Lanes = OneLane(found.forward)
+        zeros: Zeros = own_zeros
         if count > 1:
             lanes = ForkedLanes(found.forward, count, plan.rows, found.logits)
+            zeros = shared_zeros
         self._lanes = lanes
         machine = Machine(
             lanes,
-            Store.like(found.store, sizes),
+            Store.like(found.store, sizes, zeros),
             Picker(self._loaded.device),
             self._loaded.device,
         )

@@ -147,7 +147,8 @@ class ForkedLanes:
         gc.collect()
         gc.freeze()
         for _ in range(self.count):
-            logits = shared_zeros((self._rows, self._wide.vocab), self._wide.dtype)
+            like = torch.empty(0, dtype=self._wide.dtype)
+            logits = shared_zeros((self._rows, self._wide.vocab), like)
             here, there = Pipe()
             pid = os.fork()
             if pid == 0:

@@ -5,14 +5,15 @@
     prefix keys     [kv heads, arena, key width]                a prefix is one piece of it
     prefix values   [kv heads, arena, value width]
 
-Knows nothing of rows: it is told where tokens go. On a CPU the memory is shared with the processes that this one forks, and
-costs nothing before it is written.
+Knows nothing of rows: it is told where tokens go. On a CPU memory costs nothing before it is written.
 """
 
 import mmap
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import prod
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -61,14 +62,14 @@ class Layer:
     prefix_values: Tensor
 
     @classmethod
-    def like(cls, keys: Tensor, values: Tensor, sizes: Sizes) -> "Layer":
+    def like(cls, keys: Tensor, values: Tensor, sizes: Sizes, zeros: "Zeros") -> "Layer":
         """An empty layer for keys and values [tokens, kv heads, width] like these."""
         (heads, wide), high = keys.shape[1:], values.shape[2]
         return cls(
-            _zeros((sizes.pages, heads, wide, sizes.page_size), keys),
-            _zeros((sizes.pages, heads, sizes.page_size, high), values),
-            _zeros((heads, sizes.arena, wide), keys),
-            _zeros((heads, sizes.arena, high), values),
+            zeros((sizes.pages, heads, wide, sizes.page_size), keys),
+            zeros((sizes.pages, heads, sizes.page_size, high), values),
+            zeros((heads, sizes.arena, wide), keys),
+            zeros((heads, sizes.arena, high), values),
         )
 
     def write(self, keys: Tensor, values: Tensor, places: Places) -> None:
@@ -115,21 +116,22 @@ class Store:
     """All layers. A layer takes shape when it is first written, or is made `like` those of another store."""
 
     sizes: Sizes
+    zeros: "Zeros"
     layers: dict[int, Layer] = field(default_factory=dict)
 
     @classmethod
-    def like(cls, other: "Store", sizes: Sizes) -> "Store":
+    def like(cls, other: "Store", sizes: Sizes, zeros: "Zeros") -> "Store":
         """An empty store of other sizes, for the same model: all of it is there before a process is forked."""
-        made = cls(sizes)
+        made = cls(sizes, zeros)
         for number, layer in other.layers.items():
             keys, values = layer.prefix_keys.transpose(0, 1), layer.prefix_values.transpose(0, 1)
-            made.layers[number] = Layer.like(keys, values, sizes)
+            made.layers[number] = Layer.like(keys, values, sizes, zeros)
         return made
 
     def layer(self, number: int, keys: Tensor, values: Tensor) -> Layer:
         """The layer whose new tokens look like these: [tokens, kv heads, width]."""
         if number not in self.layers:
-            self.layers[number] = Layer.like(keys, values, self.sizes)
+            self.layers[number] = Layer.like(keys, values, self.sizes, self.zeros)
         return self.layers[number]
 
     def clear(self, pages: list[int]) -> None:
@@ -139,14 +141,31 @@ class Store:
             layer.values[pages] = 0
 
 
-def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Zeros; on a CPU in memory that forked processes share, and that takes no room until it is written."""
-    return shared_zeros(shape, like.dtype) if like.device.type == "cpu" else like.new_zeros(shape)
+class Zeros(Protocol):
+    """Makes tensors of zeros."""
+
+    def __call__(self, shape: tuple[int, ...], like: Tensor, /) -> Tensor:
+        """Zeros of that shape, with the device and dtype of `like`."""
 
 
-def shared_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Zeros on the CPU that this process and those it forks see alike."""
+def own_zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Zeros for this process alone."""
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    return _mapped(shape, like.dtype, mmap.MAP_PRIVATE)
+
+
+def shared_zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Zeros on a CPU that this process and those it forks see alike."""
+    return _mapped(shape, like.dtype, mmap.MAP_SHARED)
+
+
+def _mapped(shape: tuple[int, ...], dtype: torch.dtype, kind: int) -> Tensor:
     if prod(shape) == 0:
         return torch.zeros(shape, dtype=dtype)
-    memory = mmap.mmap(-1, prod(shape) * dtype.itemsize)
+    memory = mmap.mmap(-1, prod(shape) * dtype.itemsize, flags=kind | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        # A request that the system may decline: decode reads all of it, and large pages need fewer look-ups.
+        with suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=dtype).view(shape)

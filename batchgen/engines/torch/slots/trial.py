@@ -17,7 +17,7 @@ from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
 from batchgen.engines.torch.slots.lanes import Forward, OneLane, Wide
 from batchgen.engines.torch.slots.llama import LlamaModel
 from batchgen.engines.torch.slots.pick import Asked, Picked
-from batchgen.engines.torch.slots.store import Sizes, Store
+from batchgen.engines.torch.slots.store import Sizes, Store, own_zeros
 from batchgen.engines.torch.slots.wrapped import WrappedModel
 from batchgen.engines.torch.tier import Setting
 from batchgen.records import Request
@@ -66,7 +66,7 @@ def try_slots(loaded: LoadedModel) -> Found | Refused:
         forward = make()
         if forward is None:
             continue
-        store, record = Store(_SIZES), Record(alone.tokens)
+        store, record = Store(_SIZES, own_zeros), Record(alone.tokens)
         machine = Machine(OneLane(forward), store, _Recorder(record), loaded.device)
         found = _difference(machine, requests, record, alone)
         if isinstance(found, float) and found <= tolerance(loaded):

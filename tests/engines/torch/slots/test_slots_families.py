@@ -20,7 +20,7 @@ from batchgen.engines.torch.slots.lanes import Forward, OneLane
 from batchgen.engines.torch.slots.llama import LlamaModel
 from batchgen.engines.torch.slots.pick import Picker
 from batchgen.engines.torch.slots.step import Batch
-from batchgen.engines.torch.slots.store import Sizes, Store
+from batchgen.engines.torch.slots.store import Sizes, Store, own_zeros
 from batchgen.engines.torch.slots.wrapped import WrappedModel
 from batchgen.engines.torch.tier import Setting
 from batchgen.records import Completion, Request, ResolvedDecoding
@@ -201,7 +201,9 @@ def run(forward: Forward, case: Case) -> tuple[SlotTier, Iterable[Completion]]:
     random.Random(case.name).shuffle(requests)
     setting = Setting(lambda _: "", lambda: False, padding_tokens=0)
     cpu = torch.device("cpu")
-    machine = Machine(OneLane(Losing(forward, case.lost)), Store(case.sizes), Picker(cpu), cpu)
+    machine = Machine(
+        OneLane(Losing(forward, case.lost)), Store(case.sizes, own_zeros), Picker(cpu), cpu
+    )
     tier = SlotTier(machine, case.shape, setting, expected=lambda limit: limit * case.expected)
     return tier, tier.generate(requests)
 
