@@ -98,6 +98,7 @@ OPERATIONAL: dict[str, list[str]] = {
         "evaluate.metrics=[length]",
         "evaluate.gates=[{metric: length_characters, min: 1}]",
     ],
+    "run.workers": ["run.workers=2"],
     "run.max_errors": ["run.max_errors=3"],
     "run.max_runtime": ["run.max_runtime=9h"],
 }
