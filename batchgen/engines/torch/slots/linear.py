@@ -1,61 +1,95 @@
-"""Products with weights that do not change: in a packed layout where this machine has one and it is right.
+"""Products with weights that do not change: packed by oneDNN where this machine can and is right, else plain.
 
-    few rows     oneDNN with prepacked weights: what follows (add, multiply) happens while the result is in cache
-    many rows    the plain product, whose own packing pays for itself
-
-The packed product computes each row the same beside any others. torch reaches it by private operators, so they are tried
-out once (`packing_works`), and left alone where they are missing or wrong. Knows nothing of models.
+A packed product is as fast or faster at any number of rows, does what follows (add, multiply) while the result is in cache,
+and computes each row the same beside any others: the plain one takes another kernel for one to three rows. It keeps a second
+copy of the weight. torch reaches it by private operators, so they are tried out once (`packing_works`), and left alone
+where they are missing or wrong. Knows nothing of models.
 """
 
 from functools import cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-MANY_ROWS = 10**9
-"""From so many rows on the plain product is as fast; measured on two AVX2 cores."""
 
-
-class Linear:
+class Linear(Protocol):
     """x times a weight, plus a bias."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, packed: bool) -> None:
-        """Take a weight [out, in]; `packed` also keeps it in oneDNN's layout, which is a second copy."""
+    @property
+    def outputs(self) -> int:
+        """Width of the result."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """X [rows, in] times the weight: [rows, out]."""
+
+    def add(self, x: Tensor, to: Tensor) -> Tensor:
+        """`to` [rows, out] plus the product; `to` may be overwritten."""
+
+    def multiply(self, x: Tensor, by: Tensor) -> Tensor:
+        """`by` [rows, out] times the product, element by element; `by` may be overwritten."""
+
+
+class MakeLinear(Protocol):
+    """Makes a `Linear` of a weight [out, in] and a bias [out]."""
+
+    def __call__(self, weight: Tensor, bias: Tensor | None, /) -> Linear:
+        """A product with these."""
+
+
+class PlainLinear:
+    """torch's own product. See `Linear`."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Use the weight as it is."""
         self.outputs = weight.shape[0]
         self._weight = weight
         self._transposed = weight.t()
         self._bias = bias
-        self._packed = (
-            torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None) if packed else None
-        )
 
     def __call__(self, x: Tensor) -> Tensor:
-        """X [rows, in] times the weight: [rows, out]."""
-        if self._packed is None or len(x) >= MANY_ROWS:
-            return functional.linear(x, self._weight, self._bias)
+        """See `Linear`."""
+        return functional.linear(x, self._weight, self._bias)
+
+    def add(self, x: Tensor, to: Tensor) -> Tensor:
+        """See `Linear`."""
+        if self._bias is not None:
+            to += self._bias
+        return to.addmm_(x, self._transposed)
+
+    def multiply(self, x: Tensor, by: Tensor) -> Tensor:
+        """See `Linear`."""
+        return by.mul_(self(x))
+
+
+class PackedLinear:
+    """oneDNN's product with a packed copy of the weight. See `Linear`."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Copy a float32 weight on a CPU."""
+        self.outputs = weight.shape[0]
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
+        self._bias = bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """See `Linear`."""
         result: Tensor = torch.ops.mkldnn._linear_pointwise(
-            x, self._packed, self._bias, "none", [], ""
+            x, self._weight, self._bias, "none", [], ""
         )
         return result
 
     def add(self, x: Tensor, to: Tensor) -> Tensor:
-        """`to` [rows, out] plus the product; `to` may be overwritten."""
-        if self._packed is None or len(x) >= MANY_ROWS:
-            if self._bias is not None:
-                to += self._bias
-            return to.addmm_(x, self._transposed)
-        result: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
-            x, to, self._packed, self._bias, "add"
-        )
-        return result
+        """See `Linear`."""
+        return self._with(x, to, "add")
 
     def multiply(self, x: Tensor, by: Tensor) -> Tensor:
-        """`by` [rows, out] times the product, element by element; `by` may be overwritten."""
-        if self._packed is None or len(x) >= MANY_ROWS:
-            return by.mul_(functional.linear(x, self._weight, self._bias))
+        """See `Linear`."""
+        return self._with(x, by, "mul")
+
+    def _with(self, x: Tensor, other: Tensor, operation: str) -> Tensor:
         result: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
-            x, by, self._packed, self._bias, "mul"
+            x, other, self._weight, self._bias, operation
         )
         return result
 
@@ -69,13 +103,15 @@ def packing_works() -> bool:
     weight = torch.randn(48, 32, generator=generator)
     bias = torch.randn(48, generator=generator)
     x, other = torch.randn(5, 32, generator=generator), torch.randn(5, 48, generator=generator)
-    plain = functional.linear(x, weight, bias)
     try:
-        packed = Linear(weight, bias, packed=True)
-        results = packed(x), packed.add(x, other.clone()), packed.multiply(x, other.clone())
+        found = _results(PackedLinear(weight, bias), x, other)
     except (AttributeError, RuntimeError):
         return False
-    wanted = plain, plain + other, plain * other
+    wanted = _results(PlainLinear(weight, bias), x, other)
     return all(
-        torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(results, wanted, strict=True)
+        torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(found, wanted, strict=True)
     )
+
+
+def _results(linear: Linear, x: Tensor, other: Tensor) -> tuple[Tensor, ...]:
+    return linear(x), linear.add(x, other.clone()), linear.multiply(x, other.clone())

@@ -20,9 +20,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from batchgen.engines.torch.memory import weight_bytes
 from batchgen.engines.torch.slots.attention import Rule
 from batchgen.engines.torch.slots.layers import Fresh, StepAttention
-from batchgen.engines.torch.slots.linear import Linear, packing_works
+from batchgen.engines.torch.slots.linear import (
+    Linear,
+    MakeLinear,
+    PackedLinear,
+    PlainLinear,
+    packing_works,
+)
 from batchgen.engines.torch.slots.step import Batch
 from batchgen.engines.torch.slots.store import Store
 
@@ -64,10 +71,9 @@ class LlamaModel:
 
     name = "llama"
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        """Copy and pack the weights of a model that `suits`."""
+    def __init__(self, model: PreTrainedModel, make: MakeLinear) -> None:
+        """Take the weights of a model that `suits`; `make` says how products are computed."""
         inner: Any = model.model
-        packed = packing_works() and model.device.type == "cpu" and model.dtype == torch.float32
         self._embed: nn.Module = inner.embed_tokens
         self._rotary = inner.rotary_emb
         config = model.config
@@ -76,15 +82,24 @@ class LlamaModel:
         )
         self._heads = _Heads(config.num_attention_heads, config.num_key_value_heads, width)
         self._window: int | None = getattr(config, "sliding_window", None)
-        self._layers = [self._layer(layer, packed) for layer in inner.layers]
+        self._layers = [self._layer(layer, make) for layer in inner.layers]
         self._norm = _norm(inner.norm)
         head: Any = model.get_output_embeddings()
-        self._head = Linear(head.weight.detach(), head.bias, packed=packed)
+        self._head = make(head.weight.detach(), head.bias)
 
     @classmethod
-    def of(cls, model: PreTrainedModel) -> Self | None:
-        """The model by this forward, or None if it does not look like one that is known here."""
-        return cls(model) if suits(model) else None
+    def of(cls, model: PreTrainedModel, room: int) -> Self | None:
+        """The model by this forward, or None if it does not look like one that is known here.
+
+        Args:
+            model: any decoder.
+            room: bytes that a packed copy of the weights may take.
+        """
+        if not suits(model):
+            return None
+        packs = model.device.type == "cpu" and model.dtype == torch.float32 and packing_works()
+        fits = weight_bytes(model) <= room
+        return cls(model, PackedLinear if packs and fits else PlainLinear)
 
     @torch.inference_mode()
     def __call__(self, batch: Batch, store: Store) -> Tensor:
@@ -121,14 +136,14 @@ class LlamaModel:
         q, k, v = qkv.split([heads.queries, heads.keys, heads.keys], dim=1)
         return Fresh(number, q, k, v, layer.rule)
 
-    def _layer(self, layer: nn.Module, packed: bool) -> _Layer:
+    def _layer(self, layer: nn.Module, make: MakeLinear) -> _Layer:
         parts: Any = layer
         attn, mlp, heads = parts.self_attn, parts.mlp, self._heads
         order = _neighbours(heads.width)
         q_norm, k_norm = getattr(attn, "q_norm", None), getattr(attn, "k_norm", None)
 
         def linear(module: nn.Linear) -> Linear:
-            return Linear(module.weight.detach(), _bias(module), packed=packed)
+            return make(module.weight.detach(), _bias(module))
 
         turned = [(attn.q_proj, heads.queries), (attn.k_proj, heads.keys)]
         weights = [_reordered(m.weight, count, order) for m, count in turned]
@@ -138,7 +153,7 @@ class LlamaModel:
             biases = torch.cat([*parted, attn.v_proj.bias.detach()])
         return _Layer(
             _norm(parts.input_layernorm),
-            Linear(torch.cat([*weights, attn.v_proj.weight.detach()]), biases, packed=packed),
+            make(torch.cat([*weights, attn.v_proj.weight.detach()]), biases),
             None if q_norm is None else _norm(q_norm, order),
             None if k_norm is None else _norm(k_norm, order),
             linear(attn.o_proj),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from batchgen.engines.torch.memory import out_of_memory
+from batchgen.engines.torch.memory import free_memory, out_of_memory
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.probe import Record, close, reference, refusal, tolerance
 from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
@@ -78,7 +78,7 @@ def try_slots(loaded: LoadedModel) -> Found | Refused:
 
 
 def _candidates(loaded: LoadedModel) -> Iterator[tuple[str, Callable[[], Forward | None]]]:
-    yield "slots, own forward", lambda: LlamaModel.of(loaded.model)
+    yield "slots, own forward", lambda: LlamaModel.of(loaded.model, free_memory(loaded.device) // 2)
     yield "slots", lambda: WrappedModel(loaded.model)
 
 

@@ -1,0 +1,40 @@
+"""Products with packed weights: right, and of each row alone."""
+
+import pytest
+import torch
+
+from batchgen.engines.torch.slots.linear import Linear, PackedLinear, PlainLinear, packing_works
+
+pytestmark = pytest.mark.skipif(not packing_works(), reason="no packed products on this machine")
+
+
+def drawn(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+@pytest.mark.parametrize("make", [PackedLinear, PlainLinear])
+@pytest.mark.parametrize("rows", [1, 2, 3, 16, 17, 300])
+@pytest.mark.parametrize("bias", [None, drawn(96)], ids=["no bias", "bias"])
+def test_products_are_those_of_float64(
+    make: type[PackedLinear] | type[PlainLinear], rows: int, bias: torch.Tensor | None
+) -> None:
+    weight, x, other = drawn(96, 64), drawn(rows, 64), drawn(rows, 96)
+    linear: Linear = make(weight, bias)
+    wanted = x.double() @ weight.double().t()
+    if bias is not None:
+        wanted += bias.double()
+    assert linear.outputs == 96
+    torch.testing.assert_close(linear(x).double(), wanted, rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        linear.add(x, other.clone()).double(), wanted + other, rtol=0, atol=1e-4
+    )
+    torch.testing.assert_close(
+        linear.multiply(x, other.clone()).double(), wanted * other, rtol=0, atol=1e-4
+    )
+
+
+def test_a_packed_row_is_the_same_number_by_number_beside_any_others() -> None:
+    linear, x = PackedLinear(drawn(192, 64), None), drawn(64, 64)
+    together = linear(x)
+    for first, last in ((0, 1), (5, 8), (20, 52), (0, 63)):
+        assert torch.equal(linear(x[first:last].clone()), together[first:last])
