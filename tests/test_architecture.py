@@ -76,6 +76,10 @@ def test_the_public_face_is_what_it_says() -> None:
         assert (name, value.__module__) in typed
 
 
+BETWEEN_FORKS = {PACKAGE / "engines" / "torch" / "slots" / "lanes.py"}
+"""A pipe between a process and its own fork holds what that process wrote, and nobody else can write there."""
+
+
 def test_nothing_is_ever_unpickled() -> None:
     """Saved state is SQLite, JSON and Parquet: whoever can write there must not be able to run code here."""
     banned = {"pickle", "dill", "shelve", "marshal", "joblib", "cloudpickle"}
@@ -92,7 +96,8 @@ def test_nothing_is_ever_unpickled() -> None:
                 else []
             )
         }
-        assert not imported & banned, path
+        if path not in BETWEEN_FORKS:
+            assert not imported & banned, path
         assert "torch.load(" not in path.read_text(), path
 
 
