@@ -76,6 +76,11 @@ class Scheduler:
         """Rows that hold a place."""
         return len(self._prefilling) + len(self._running)
 
+    @property
+    def held(self) -> list[int]:
+        """The pages of all rows that have a place."""
+        return [page for row in (*self._prefilling, *self._running) for page in row.pages]
+
     def add(self, window: Sequence[Row]) -> None:
         """Rows that arrive together; they are served longest first, after all that arrived before."""
         self._waiting.extend(sorted(window, key=lambda row: -(row.prompt + row.limit)))

@@ -37,6 +37,7 @@ from batchgen.engines.torch.model import (
 )
 from batchgen.engines.torch.probe import Verdict, probe, probe_generate
 from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
+from batchgen.engines.torch.slots.independent import batch_independence
 from batchgen.engines.torch.slots.lanes import ForkedLanes, Lanes, OneLane
 from batchgen.engines.torch.slots.pick import Picker
 from batchgen.engines.torch.slots.store import (
@@ -93,13 +94,25 @@ class TorchEngine:
         self._others: dict[int, Tier] = {}
         self._lanes: Lanes | None = None
         self._main: Tier
+        self._tier_facts: dict[str, object]
         if isinstance(found, Found):
             self._main = self._on_slots(found, batching, workers)
-            self._tier_facts = {"tier": found.name, "tier_reason": found.reason}
+            same = batch_independence(found.forward, found.store, found.logits, loaded.device)
+            self._tier_facts = {
+                "tier": found.name,
+                "tier_reason": found.reason,
+                "batch_independent": same.holds,
+                "batch_independent_reason": same.reason,
+            }
         if verdict is not None:
             self._main = self._batched(verdict)
             reason = f"{found.reason}; {verdict.reason}"
-            self._tier_facts = {"tier": verdict.name, "tier_reason": reason}
+            self._tier_facts = {
+                "tier": verdict.name,
+                "tier_reason": reason,
+                "batch_independent": False,
+                "batch_independent_reason": "padded batches are not tried",
+            }
         # Behind the trials, which are nobody's answers.
         self._meter = Meter(loaded, batching.part_rows)
 

@@ -14,4 +14,5 @@ wrapped.py     an unmodified transformers model on such a step
 linear.py      products with weights that do not change
 pick.py        the next token of each row
 trial.py       whether a model can run on slots, and by which forward
+independent.py whether a row's logits depend on its neighbours, to the bit
 """

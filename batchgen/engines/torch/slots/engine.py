@@ -254,6 +254,8 @@ class SlotTier:
         limits.step_tokens = max(1, limits.step_tokens // 2)
         limits.rows = max(1, limits.rows // 2)
         self._counts["out_of_memory"] += 1
+        # What was computed may be NaN, and nobody has looked at it yet.
+        self._store.clear(self._scheduler.held)
         self._scheduler.preempt_all()
         release_memory(self._machine.device)
 

@@ -15,8 +15,9 @@ import gc
 import os
 import pickle
 import signal
-import threading
+import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -138,24 +139,39 @@ class ForkedLanes:
         self._lanes = []
 
     def _fork(self, store: Store) -> None:
-        forking = threading.Thread(target=self._fork_all, args=(store,), name="lanes")
-        forking.start()
-        forking.join()
+        try:
+            with ThreadPoolExecutor(1) as forking:
+                forking.submit(self._fork_all, store).result()
+        except OSError as error:
+            self.close()
+            raise ResourceError(
+                f"no process can be started that computes a part of the rows: {error.strerror}",
+                hint="run.workers: 1 needs none",
+            ) from error
 
     def _fork_all(self, store: Store) -> None:
         # What is alive now is never collected in a lane, so its pages are not copied for the sake of a counter.
         gc.collect()
         gc.freeze()
-        for _ in range(self.count):
-            like = torch.empty(0, dtype=self._wide.dtype)
-            logits = shared_zeros((self._rows, self._wide.vocab), like)
-            here, there = Pipe()
+        try:
+            for _ in range(self.count):
+                self._lanes.append(self._fork_one(store))
+        finally:
+            gc.unfreeze()
+
+    def _fork_one(self, store: Store) -> _Lane:
+        logits = shared_zeros(
+            (self._rows, self._wide.vocab), torch.empty(0, dtype=self._wide.dtype)
+        )
+        here, there = Pipe()
+        with warnings.catch_warnings():
+            # Python 3.12 warns that another thread may hold a lock. A lane takes none: see `_serve`.
+            warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
             pid = os.fork()
-            if pid == 0:
-                self._serve(there, store, logits)
-            there.close()
-            self._lanes.append(_Lane(pid, here, logits))
-        gc.unfreeze()
+        if pid == 0:
+            self._serve(there, store, logits)
+        there.close()
+        return _Lane(pid, here, logits)
 
     def _serve(self, pipe: Connection, store: Store, logits: Tensor) -> NoReturn:
         """A lane's whole life. Nothing of the parent's is touched: no file, no lock, no handler."""

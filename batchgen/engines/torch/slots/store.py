@@ -134,11 +134,12 @@ class Store:
             self.layers[number] = Layer.like(keys, values, self.sizes, self.zeros)
         return self.layers[number]
 
-    def clear(self, pages: list[int]) -> None:
+    @torch.inference_mode()
+    def clear(self, pages: Sequence[int]) -> None:
         """Overwrite pages with zeros: a row with NaN in them has left, and weight 0 times NaN is NaN."""
         for layer in self.layers.values():
-            layer.keys[pages] = 0
-            layer.values[pages] = 0
+            layer.keys[list(pages)] = 0
+            layer.values[list(pages)] = 0
 
 
 class Zeros(Protocol):

@@ -67,7 +67,7 @@ def try_slots(loaded: LoadedModel) -> Found | Refused:
         if forward is None:
             continue
         store, record = Store(_SIZES, own_zeros), Record(alone.tokens)
-        machine = Machine(OneLane(forward), store, _Recorder(record), loaded.device)
+        machine = Machine(OneLane(forward), store, Recorder(record), loaded.device)
         found = _difference(machine, requests, record, alone)
         if isinstance(found, float) and found <= tolerance(loaded):
             reason = "; ".join([*refused, close(found)])
@@ -98,10 +98,11 @@ def _difference(
     return record.distance(alone)
 
 
-class _Recorder:
+class Recorder:
     """Draws the tokens of an earlier record, and keeps the logits."""
 
     def __init__(self, record: Record) -> None:
+        """Draw and keep in `record`."""
         self._record = record
 
     def pick(self, asked: Sequence[Asked], logits: Tensor) -> list[Picked]:

@@ -1,0 +1,102 @@
+"""Whether a row's logits depend on what runs beside it, to the last bit: tried at start, never promised.
+
+A few short prompts run alone, and then in each way in which neighbours change a step. The first one that changes
+a bit is the answer; the cheapest go first:
+
+    beside another row            products with more rows
+    behind a row                  the step's token budget cuts the prompt
+    with a shared beginning       attention is merged of two parts
+    in a large step               products with so many rows that another kernel takes them
+
+Lanes cut steps in parts, which is beside fewer rows again. Knows nothing of models.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from batchgen.engines.torch.probe import Record
+from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
+from batchgen.engines.torch.slots.lanes import Forward, OneLane, Wide
+from batchgen.engines.torch.slots.store import Sizes, Store, own_zeros
+from batchgen.engines.torch.slots.trial import Recorder
+from batchgen.engines.torch.tier import Setting
+from batchgen.planning.slots import PAGE_TOKENS
+from batchgen.records import Request, ResolvedDecoding
+
+_SIZES = Sizes(pages=16, page_size=PAGE_TOKENS, arena=PAGE_TOKENS)
+_WHOLE = Shape(rows=4, step_tokens=512, share=False)
+_BEGINNING = 18
+_LARGE = 256
+"""Tokens of a step that is large."""
+
+
+@dataclass(frozen=True, slots=True)
+class Independence:
+    """What was found.
+
+    Attributes:
+        holds: no bit changed.
+        reason: what changed one.
+    """
+
+    holds: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    name: str
+    rows: Sequence[Request]
+    shape: Shape
+
+
+def batch_independence(
+    forward: Forward, store: Store, logits: Wide, device: torch.device
+) -> Independence:
+    """Try whether logits are the same bits alone and beside others.
+
+    Args:
+        forward: runs steps.
+        store: of the trial: its layers have the model's shapes.
+        logits: what `forward` gives back.
+        device: of the model.
+    """
+    room = Store.like(store, _SIZES, own_zeros)
+
+    def run(rows: Sequence[Request], shape: Shape, tokens: Record) -> Record:
+        record = Record(tokens.tokens)
+        machine = Machine(OneLane(forward), room, Recorder(record), device)
+        setting = Setting(lambda _: "", lambda: False, padding_tokens=0)
+        for _ in SlotTier(machine, shape, setting).generate(rows):
+            pass
+        return record
+
+    long, short, twin, large = _requests(logits.vocab)
+    alone = run([long, short], replace(_WHOLE, rows=1), Record())
+    ways = (
+        _Way("beside another row", [long, short], _WHOLE),
+        _Way("behind a row", [long, short], replace(_WHOLE, step_tokens=len(long.token_ids) + 4)),
+        _Way("with a shared beginning", [long, twin], replace(_WHOLE, share=True)),
+        _Way("in a large step", [long, short, large], _WHOLE),
+    )
+    for way in ways:
+        together = run(way.rows, way.shape, alone)
+        if any(
+            not torch.equal(together.logits[place], bits)
+            for place, bits in alone.logits.items()
+            if place in together.logits
+        ):
+            return Independence(False, f"a row's logits have other last bits {way.name}")
+    return Independence(True, "a row's logits are the same bits alone and beside others")
+
+
+def _requests(vocab: int) -> list[Request]:
+    """A long row and a short one, one that begins as the long one does, and one that makes a step large."""
+    source = torch.Generator().manual_seed(0)
+    drawn = torch.randint(vocab, (_LARGE,), generator=source).tolist()
+    beginning, rest = drawn[:_BEGINNING], drawn[_BEGINNING:]
+    prompts = [[*beginning, *rest[:4]], rest[4:13], [*beginning, *rest[13:15]], drawn[::-1]]
+    two = ResolvedDecoding(max_new_tokens=2)
+    return [Request(index, 0, prompt, two, 0) for index, prompt in enumerate(prompts)]

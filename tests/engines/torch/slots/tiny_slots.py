@@ -1,0 +1,82 @@
+"""Slots over a tiny model, with as little room as a test wants."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
+from batchgen.engines.torch.slots.lanes import Forward, Lanes, OneLane
+from batchgen.engines.torch.slots.llama import LlamaModel
+from batchgen.engines.torch.slots.pick import Picker
+from batchgen.engines.torch.slots.step import Batch
+from batchgen.engines.torch.slots.store import Sizes, Store, own_zeros
+from batchgen.planning.scheduler import ExpectedLength
+from tests.engines.torch.tiny import CPU, setting
+
+_SHAPE = Shape(rows=8, step_tokens=512)
+_SIZES = Sizes(pages=64, page_size=16, arena=64)
+
+
+@dataclass(frozen=True)
+class Room:
+    """How much runs together, and which steps are lost for want of memory."""
+
+    shape: Shape = _SHAPE
+    sizes: Sizes = _SIZES
+    lost: Collection[int] = ()
+    expected: ExpectedLength = lambda limit: limit
+
+
+WIDE = Room()
+ROOMS = {
+    "one place": Room(Shape(1, 512)),
+    "three places, nothing shared": Room(Shape(3, 512, share=False)),
+    "all places, prompts in chunks": Room(Shape(8, 7), Sizes(64, 4, 64)),
+    "too few pages": Room(Shape(8, 64), Sizes(28, 2, 16), expected=lambda _limit: 0),
+    "memory runs out": Room(Shape(8, 64), Sizes(64, 4, 64), lost=(0, 3)),
+    "a window of two": Room(Shape(4, 64, window=2)),
+}
+
+
+class Losing:
+    """A forward that runs out of memory at some steps, after it has written keys and values."""
+
+    def __init__(self, forward: Forward, lost: Collection[int]) -> None:
+        self._forward = forward
+        self._lost = lost
+        self._steps = 0
+
+    def __call__(self, batch: Batch, store: Store) -> Tensor:
+        self._steps += 1
+        logits = self._forward(batch, store)
+        if self._steps - 1 in self._lost:
+            raise torch.OutOfMemoryError
+        return logits
+
+
+def own_forward(model: PreTrainedModel) -> Forward:
+    forward = LlamaModel.of(model)
+    assert forward is not None
+    return forward
+
+
+def slots(
+    forward: Forward,
+    room: Room = WIDE,
+    *,
+    store: Store | None = None,
+    picker: Picker | None = None,
+    lanes: Lanes | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> SlotTier:
+    """The slot engine without a trial before it."""
+    machine = Machine(
+        lanes or OneLane(Losing(forward, room.lost)),
+        store or Store(room.sizes, own_zeros),
+        picker or Picker(CPU),
+        CPU,
+    )
+    return SlotTier(machine, room.shape, setting(should_stop), expected=room.expected)

@@ -1,0 +1,46 @@
+"""Pieces of the arena never overlap, and free room is found."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchgen.planning.arena import Arena
+
+
+def test_lowest_places_go_first_and_holes_are_filled() -> None:
+    arena = Arena(20)
+    first, second, third = (arena.take(n) for n in (5, 8, 4))
+    assert (first, second, third) == (range(5), range(5, 13), range(13, 17))
+    assert arena.take(4) is None
+    assert second is not None
+    arena.give_back(second)
+    assert arena.take(3) == range(5, 8)
+    assert arena.take(6) is None, "5 places behind it, 3 at the end: not in one piece"
+    assert arena.take(5) == range(8, 13)
+
+
+def test_an_arena_without_room() -> None:
+    assert Arena(0).take(1) is None
+    assert Arena(4).take(5) is None
+    assert Arena(4).take(4) == range(4)
+
+
+@given(
+    total=st.integers(0, 60),
+    wishes=st.lists(st.tuples(st.integers(1, 25), st.integers(0, 10)), max_size=40),
+)
+def test_pieces_never_overlap_and_are_refused_only_without_room(
+    total: int, wishes: list[tuple[int, int]]
+) -> None:
+    arena, held = Arena(total), list[range]()
+    for length, back in wishes:
+        taken = {place for piece in held for place in piece}
+        starts = [s for s in range(total - length + 1) if taken.isdisjoint(range(s, s + length))]
+        piece = arena.take(length)
+        assert piece == (range(starts[0], starts[0] + length) if starts else None)
+        if piece is not None:
+            held.append(piece)
+        if back < len(held):
+            arena.give_back(held.pop(back))
+    for piece in held:
+        arena.give_back(piece)
+    assert total == 0 or arena.take(total) == range(total)

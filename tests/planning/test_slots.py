@@ -1,0 +1,101 @@
+"""From free memory to rows and pages under continuous batching."""
+
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchgen.errors import ResourceError
+from batchgen.job.spec import Batching
+from batchgen.planning.budget import Device, ModelMemory, activation_bytes
+from batchgen.planning.slots import PAGE_TOKENS, ROWS, STEP_TOKENS, plan_slots, worker_count
+
+GB = 10**9
+
+# SmolLM2-135M in float32, its weights loaded: 30 layers, 3 key heads of 64, hidden 576, feed-forward 1,536.
+SMALL = ModelMemory(
+    weight_bytes=0,
+    kv_bytes_per_token=2 * 30 * 3 * 64 * 4,
+    activation_bytes_per_token=activation_bytes(
+        hidden=576, intermediate=1536, attention=(9 + 2 * 3) * 64, item=4
+    ),
+    vocab_size=49_152,
+)
+
+
+@pytest.mark.parametrize(
+    ("device", "rows", "step"), [("cpu", 256, 512), ("cuda", 512, 8192)], ids=["cpu", "cuda"]
+)
+def test_with_enough_memory_there_are_as_many_rows_as_are_useful(
+    device: Device, rows: int, step: int
+) -> None:
+    plan = plan_slots(SMALL, room=80 * GB, device=device, batching=Batching())
+    assert (plan.rows, plan.step_tokens) == (rows, step) == (ROWS[device], STEP_TOKENS[device])
+    # 80 GB less logits and activations, at 46,080 bytes a token; one page in five is for prefixes.
+    tokens = (80 * GB - rows * 16 * 49_152 - step * 36_096) // 46_080
+    assert tokens - 64 < plan.pages * 64 + plan.arena <= tokens
+    assert plan.arena == (plan.pages * 64 + plan.arena) // 64 // 5 * 64
+
+
+def test_the_jobs_own_numbers_go_first() -> None:
+    batching = Batching(max_rows=7, max_tokens=64 * 50)
+    plan = plan_slots(SMALL, room=80 * GB, device="cpu", batching=batching)
+    assert (plan.rows, plan.pages, plan.arena) == (7, 40, 10 * 64)
+
+
+def test_fewer_rows_where_memory_is_short() -> None:
+    plan = plan_slots(SMALL, room=300_000_000, device="cpu", batching=Batching())
+    assert plan.rows < 256
+    assert plan.pages + plan.arena // 64 >= plan.rows, "a page for each row"
+
+
+def test_too_little_memory_is_an_error() -> None:
+    with pytest.raises(ResourceError, match="not enough memory on cpu"):
+        plan_slots(SMALL, room=10_000_000, device="cpu", batching=Batching())
+
+
+@given(
+    kv=st.integers(0, 10**6),
+    activations=st.integers(0, 10**5),
+    vocab=st.integers(2, 300_000),
+    room=st.integers(0, 100 * GB),
+    rows=st.none() | st.integers(1, 1000),
+    device=st.sampled_from(["cpu", "cuda"]),
+)
+def test_what_is_planned_fits(
+    kv: int, activations: int, vocab: int, room: int, rows: int | None, device: Device
+) -> None:
+    memory = ModelMemory(0, kv, activations, vocab)
+    try:
+        plan = plan_slots(
+            memory, room=room, device=device, batching=Batching(max_rows=rows or "auto")
+        )
+    except ResourceError:
+        # Not even a row of four pages.
+        assert 16 * vocab + activations + 4 * PAGE_TOKENS * max(1, kv) > room
+        return
+    tokens = plan.pages * plan.page_size + plan.arena
+    logits = plan.rows * 16 * vocab
+    assert logits + plan.step_tokens * activations + tokens * kv <= room
+    assert plan.rows >= 1
+    assert plan.step_tokens >= 1
+    assert plan.pages >= 4 - plan.arena // PAGE_TOKENS
+    assert rows is None or plan.rows <= rows
+
+
+@pytest.mark.parametrize(
+    ("asked", "threads", "device", "count"),
+    [
+        ("auto", 1, "cpu", 1),
+        ("auto", 2, "cpu", 2),
+        ("auto", 64, "cpu", 8),
+        (1, 64, "cpu", 1),
+        (3, 2, "cpu", 3),
+        (12, 64, "cpu", 12),
+        ("auto", 64, "cuda", 1),
+        (4, 64, "cuda", 1),
+    ],
+)
+def test_workers(asked: int | Literal["auto"], threads: int, device: Device, count: int) -> None:
+    assert worker_count(asked, threads=threads, device=device) == count
