@@ -26,10 +26,10 @@ from batchgen.planning.slots import PAGE_TOKENS
 from batchgen.records import Request, ResolvedDecoding
 
 _SIZES = Sizes(pages=16, page_size=PAGE_TOKENS, arena=PAGE_TOKENS)
-_WHOLE = Shape(rows=4, step_tokens=512, share=False)
+_WHOLE = Shape(rows=12, step_tokens=512, share=False)
 _BEGINNING = 18
-_LARGE = 256
-"""Tokens of a step that is large."""
+_MANY, _LENGTH = 8, 28
+"""Prompts, and their length, that make a step large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +73,13 @@ def batch_independence(
             pass
         return record
 
-    long, short, twin, large = _requests(logits.vocab)
+    long, short, twin, *many = _requests(logits.vocab)
     alone = run([long, short], replace(_WHOLE, rows=1), Record())
     ways = (
         _Way("beside another row", [long, short], _WHOLE),
         _Way("behind a row", [long, short], replace(_WHOLE, step_tokens=len(long.token_ids) + 4)),
         _Way("with a shared beginning", [long, twin], replace(_WHOLE, share=True)),
-        _Way("in a large step", [long, short, large], _WHOLE),
+        _Way("in a large step", [long, short, *many], _WHOLE),
     )
     for way in ways:
         together = run(way.rows, way.shape, alone)
@@ -93,10 +93,10 @@ def batch_independence(
 
 
 def _requests(vocab: int) -> list[Request]:
-    """A long row and a short one, one that begins as the long one does, and one that makes a step large."""
+    """A long row and a short one, one that begins as the long one does, and some that make a step large."""
     source = torch.Generator().manual_seed(0)
-    drawn = torch.randint(vocab, (_LARGE,), generator=source).tolist()
-    beginning, rest = drawn[:_BEGINNING], drawn[_BEGINNING:]
-    prompts = [[*beginning, *rest[:4]], rest[4:13], [*beginning, *rest[13:15]], drawn[::-1]]
+    drawn = torch.randint(vocab, (_MANY + 2, _LENGTH), generator=source).tolist()
+    beginning = drawn[0][:_BEGINNING]
+    prompts = [drawn[0][:22], drawn[1][:9], [*beginning, *drawn[1][9:11]], *drawn[2:]]
     two = ResolvedDecoding(max_new_tokens=2)
     return [Request(index, 0, prompt, two, 0) for index, prompt in enumerate(prompts)]

@@ -119,6 +119,26 @@ def test_samples_of_a_prompt_share_its_prefill_and_differ(llama: PreTrainedModel
     assert first == four[0]
 
 
+CHI_SQUARE_999 = 24.32
+"""The 0.999 quantile at 7 degrees of freedom (NIST/SEMATECH e-Handbook, table 1.3.6.7.4)."""
+
+
+def test_frequencies_over_rows_follow_the_law(llama: PreTrainedModel) -> None:
+    prompt, rows = SOME[3], 3000
+    decoding = ResolvedDecoding(max_new_tokens=1, temperature=3.0, top_k=8)
+    room = Room(Shape(512, 4096), Sizes(1024, 4, 64))
+    found = answers(llama, requests([prompt] * rows, decoding), room)
+    drawn = torch.tensor([one.token_ids[0] for one in found.values()])
+    with torch.inference_mode():
+        logits = llama(torch.tensor([prompt])).logits[0, -1]
+    likely = logits.topk(8).indices
+    expected = (logits[likely] / 3.0).softmax(-1) * rows
+    assert expected.min() > 5, "too rare for the test"
+    observed = torch.bincount(drawn, minlength=len(logits))
+    assert observed[likely].sum() == rows
+    assert ((observed[likely] - expected) ** 2 / expected).sum() < CHI_SQUARE_999
+
+
 # Greedy settings: `generate` on the row alone is the oracle.
 
 GREEDY = {
