@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -141,7 +142,7 @@ def test_frequencies_over_rows_follow_the_law(llama: PreTrainedModel) -> None:
 
 # Greedy settings: `generate` on the row alone is the oracle.
 
-GREEDY = {
+GREEDY: dict[str, dict[str, Any]] = {
     "repetition_penalty": {"repetition_penalty": 1.5},
     "no_repeat_ngram_size": {"no_repeat_ngram_size": 1},
     "both": {"repetition_penalty": 1.3, "no_repeat_ngram_size": 3},
