@@ -194,6 +194,8 @@ class Response:
     row_fingerprint: str
     created_at: datetime
     redacted: Mapping[str, int] = field(default_factory=dict)
+    run_id: str | None = None
+    """The run that generated it; None is the run that writes it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What `run` says when it ends, and how answers are shown."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -40,6 +41,11 @@ def _lines(result: RunResult) -> list[str]:
     else:
         lines = [f"done   {plural(counts.rows, 'row')}{_pace(result)} · {' · '.join(parts)}"]
         lines += _machine_use(result.engine)
+    if result.incremental:
+        made = result.incremental
+        lines.append(
+            f"reused {made.reused:,} · generated {made.generated:,} · dropped {made.dropped:,} of run {made.run_id}"
+        )
     if result.exit_code == ExitCode.TOO_MANY_FAILED_ROWS:
         allowed = allowed_failures(result.max_errors, counts.rows)
         lines.append(
@@ -101,6 +107,7 @@ def summary(result: RunResult) -> Mapping[str, Any]:
         "load_seconds": round(result.load_seconds, 3),
         "engine": dict(result.engine),
         **score_summary(result.metrics, result.gates),
+        "incremental": asdict(result.incremental) if result.incremental else None,
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import click
@@ -18,6 +19,12 @@ from batchgen.errors import UsageError
 @job_options
 @click.option("--dry-run", is_flag=True, help="Same as `batchgen plan`.")
 @click.option("--fresh", is_flag=True, help="Start over; the old run is moved aside, not deleted.")
+@click.option(
+    "--incremental-from",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Reuse the answers in RUN, the folder of a complete run, for rows that ask the same; generate the others.",
+)
 @click.option(
     "--retry-errors", is_flag=True, help="Answer the rows that failed again; keep all others."
 )
@@ -35,6 +42,7 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
     *,
     dry_run: bool,
     fresh: bool,
+    incremental_from: Path | None,
     retry_errors: bool,
     until: str | None,
     as_json: bool,
@@ -63,6 +71,7 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
         result = run_job(
             load(_asked(JobOptions(**options), fresh=fresh)),
             start=_start(fresh=fresh, retry_errors=retry_errors),
+            incremental_from=incremental_from,
             progress=_progress(quiet),
             say=_say(quiet),
             terminal=None if quiet else terminal(),

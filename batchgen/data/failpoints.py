@@ -49,6 +49,8 @@ POINTS = (
 """In the order in which a run comes by."""
 RETRY_POINTS = ("retry.half", "retry.before_rename", "retry.after_rename")
 """Passed with `--retry-errors` alone."""
+REUSE_POINTS = ("incremental.half", "incremental.before_rename", "incremental.after_rename")
+"""Passed with `--incremental-from` alone."""
 
 
 @dataclass(slots=True)
@@ -78,7 +80,11 @@ def _read(text: str) -> _Armed | None:
         return None
     found = re.fullmatch(r"([a-z_.]+)(?::([1-9]\d*))?(?:=(E[A-Z0-9]+))?", text)
     number = getattr(errno, found[3], None) if found and found[3] else None
-    if found is None or found[1] not in POINTS + RETRY_POINTS or (found[3] and number is None):
+    if (
+        found is None
+        or found[1] not in POINTS + RETRY_POINTS + REUSE_POINTS
+        or (found[3] and number is None)
+    ):
         raise UsageError(
             f"{VARIABLE}={text}: expected NAME, NAME:COUNT or NAME=ERRNO",
             hint=f"The names are {', '.join(POINTS)}. Outside of tests, unset it.",

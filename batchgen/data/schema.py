@@ -75,7 +75,7 @@ class Layout:
             rows: the part's input rows, all columns.
             responses: one per (row, sample), in output order.
             first: index of the part's first row.
-            run_id: the run that made them.
+            run_id: the run that made them, but for those that say otherwise.
             redacted: how much personal data was taken out of the rows; what was taken out of the answers is added.
         """
         positions = pa.array([r.index - first for r in responses], pa.int64())
@@ -94,7 +94,7 @@ class Layout:
             first: index of its first row.
             samples: answers per row.
         """
-        names = [name for name in ANSWER_COLUMNS if name != "run_id"]
+        names = list(ANSWER_COLUMNS)
         columns = table.select([self.prefix + name for name in names]).rename_columns(names)
         for position, values in enumerate(columns.to_pylist()):
             yield _response(first + position // samples, values)
@@ -108,7 +108,6 @@ def _response(index: int, values: dict[str, Any]) -> Response:
 
 
 def _answers(responses: Sequence[Response], run_id: str) -> dict[str, pa.Array]:
-    count = len(responses)
     values: dict[str, list[object]] = {
         "id": [r.id for r in responses],
         "sample": [r.sample for r in responses],
@@ -124,7 +123,7 @@ def _answers(responses: Sequence[Response], run_id: str) -> dict[str, pa.Array]:
         "logprob_mean": [r.logprob_mean for r in responses],
         "prompt_hash": [r.prompt_hash for r in responses],
         "row_fingerprint": [r.row_fingerprint for r in responses],
-        "run_id": [run_id] * count,
+        "run_id": [r.run_id or run_id for r in responses],
         "created_at": [r.created_at for r in responses],
     }
     return {name: pa.array(values[name], kind) for name, kind in ANSWER_COLUMNS.items()}

@@ -13,7 +13,7 @@ import pyarrow as pa
 from batchgen.data.sources import Chunk
 from batchgen.planning.batches import by_length
 from batchgen.records import Completion, Failure, Request, Response
-from batchgen.runner.asking import Asking
+from batchgen.runner.asking import Asked, Asking
 
 
 class OpenPart:
@@ -36,6 +36,11 @@ class OpenPart:
             asked = self._asked[response.index - self.first]
             if response.row_fingerprint == asked.row_fingerprint:
                 self._responses[response.index, response.sample] = response
+
+    def unanswered(self) -> list[Asked]:
+        """The rows that have not all their answers yet."""
+        samples = range(self._asking.samples)
+        return [a for a in self._asked if any((a.index, n) not in self._responses for n in samples)]
 
     def requests(self) -> list[Request]:
         """The requests of this part in the order the engine should take them; none for rows answered already."""

@@ -24,6 +24,7 @@ from batchgen.runner.gating import decide_gates
 from batchgen.runner.identity import FORMAT, Identity
 from batchgen.runner.lock import Lock
 from batchgen.runner.result import RunResult
+from batchgen.runner.reuse import Reused
 from batchgen.runner.score import evaluation_record, score_again, scored_as
 from batchgen.runner.scored import Answers, stage_answers
 from batchgen.runner.setup import Setup
@@ -83,6 +84,7 @@ class Publication:
             "seconds": round(result.seconds, 3),
             "load_seconds": round(result.load_seconds, 3),
             "resumed_rows": result.resumed_rows,
+            "incremental": asdict(result.incremental) if result.incremental else None,
         }
         mode = setup.file_mode
         self.lock.check()
@@ -126,6 +128,7 @@ def already_complete(folder: RunFolder, setup: Setup) -> RunResult:
         engine=manifest["engine"],
         metrics=rows,
         gates=decide_gates(evaluation.gates, rows, folder, folder.path),
+        incremental=Reused(**manifest["incremental"]) if manifest.get("incremental") else None,
     )
 
 

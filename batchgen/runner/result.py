@@ -12,6 +12,7 @@ from batchgen.data.parts import Counts
 from batchgen.errors import ExitCode, StateError
 from batchgen.metrics.gates import GateResult
 from batchgen.records import MetricRow
+from batchgen.runner.reuse import Reused
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class RunResult:
     Attributes:
         resumed_rows: output rows that an earlier start of this run had sealed.
         why_stopped: which deadline is over, for people; empty if there was none, or somebody asked.
+        incremental: how an earlier run was made use of; None if there was none, or the run is not complete.
         seconds: from the first row to the last, model loading not included; 0 if nothing was left to do.
         metrics: the rows of metrics.parquet.
         gates: what became of the gates.
@@ -39,6 +41,7 @@ class RunResult:
     why_stopped: str = ""
     metrics: Sequence[MetricRow] = ()
     gates: Sequence[GateResult] = ()
+    incremental: Reused | None = None
 
     @property
     def exit_code(self) -> ExitCode:

@@ -31,6 +31,7 @@ from batchgen.runner.progress import Progress, silent
 from batchgen.runner.publication import Publication, already_complete, clean, is_complete
 from batchgen.runner.result import RunResult
 from batchgen.runner.retry import Reopening
+from batchgen.runner.reuse import Reuse, Reused, reuse_for
 from batchgen.runner.room import check_room, need
 from batchgen.runner.setup import Setup, identity_of, set_up
 from batchgen.runner.suspects import answer_suspects
@@ -50,6 +51,7 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
     loaded: LoadedJob,
     *,
     start: Start = "resume",
+    incremental_from: Path | None = None,
     progress: ShowProgress = silent,
     say: Callable[[str], None] = lambda _: None,
     terminal: TextIO | None = None,
@@ -62,6 +64,7 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
     Args:
         loaded: the job.
         start: whether to go on from what the output folder holds.
+        incremental_from: folder of a complete run whose answers are reused where a row asks the same.
         progress: how to show the work.
         say: told, in a sentence, what is being waited for.
         terminal: where bars may be drawn while a model is fetched.
@@ -81,12 +84,22 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
         folder.clear_scratch()
         if start == "fresh" and (aside := _set_aside(folder, loaded)):
             say(f"the old run is now {aside}")
+            if incremental_from is not None and incremental_from.absolute() == folder.path:
+                incremental_from = aside
         setup = set_up(loaded, say, terminal)
         identity = _identity(folder, setup)
         if is_complete(folder, identity) and start != "retry-errors":
             return already_complete(folder, setup)
-        voice = Voice(progress, say)
-        runner = _Runner(folder, lock, setup, identity, voice, Stop(stop, deadlines), opener)
+        runner = _Runner(
+            folder=folder,
+            lock=lock,
+            setup=setup,
+            identity=identity,
+            voice=Voice(progress, say),
+            stop=Stop(stop, deadlines),
+            opener=opener,
+            reuse=reuse_for(folder, incremental_from, setup, say),
+        )
         return runner.go(start)
 
 
@@ -135,6 +148,7 @@ class _Runner:
     voice: Voice
     stop: Stop
     opener: OpenEngine
+    reuse: Reuse
 
     def go(self, start: Start) -> RunResult:
         """Answer the missing rows, and publish if all are there."""
@@ -201,11 +215,16 @@ class _Runner:
             max_errors=job.run.max_errors,
             engine=facts,
             why_stopped="" if len(sealed) == self._part_count else self.stop.reason(),
+            incremental=self._reused(sealed) if len(sealed) == self._part_count else None,
         )
         if result.outcome != "done":
             return result
         publication = Publication(self.folder, self.lock, self.setup, self.identity)
         return publication.publish(sealed, result)
+
+    def _reused(self, sealed: Mapping[int, SealedPart]) -> Reused | None:
+        parts = [part.path for part in sealed.values()]
+        return self.reuse.count(parts, self.identity.run_id, self.setup.job.output.prefix)
 
     def _forget(self, sealed: Mapping[int, SealedPart], journal: Journal) -> None:
         """Delete what the journal still holds of sealed parts, should the last process have died in between."""
@@ -271,6 +290,7 @@ class _Runner:
                 progress=progress,
                 stop=self.stop,
                 check=self._check_that(Unchanged(self.setup.survey.files)),
+                reuse=self.reuse.answers,
             )
             if deaths := journal.deaths():
                 self.voice.say(

@@ -9,11 +9,11 @@
     seal        a complete part, on the disk  data/parts.py
 
 The engine pulls: the next part's rows flow in while the long rows of this one finish. Answers that an earlier start
-of the run got are restored from the journal, and not asked for again. What comes before (settings,
+of the run got are restored from the journal, those of another run (`reuse.py`) likewise, and not asked for again. What comes before (settings,
 model, lock) is in `run.py`, what comes after (publishing, the manifest) too.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from batchgen.data.journal import Journal
@@ -21,8 +21,8 @@ from batchgen.data.parts import PartStore, SealedPart
 from batchgen.data.schema import Layout
 from batchgen.data.sources import Chunk
 from batchgen.engines.base import Engine
-from batchgen.records import Request
-from batchgen.runner.asking import Asking
+from batchgen.records import Request, Response
+from batchgen.runner.asking import Asked, Asking
 from batchgen.runner.ledger import OpenPart
 from batchgen.runner.progress import Progress
 
@@ -31,7 +31,8 @@ from batchgen.runner.progress import Progress
 class Way:
     """What the work of a run is done with.
 
-    `check` raises if nothing may be committed any more: the lock is lost, or the input has changed.
+    `check` raises if nothing may be committed any more: the lock is lost, or the input has changed. `reuse` has the
+    answers of an earlier run to these rows.
     """
 
     asking: Asking
@@ -44,6 +45,7 @@ class Way:
     progress: Progress
     stop: Callable[[], bool]
     check: Callable[[], None]
+    reuse: Callable[[Sequence[Asked]], Sequence[Response]]
 
 
 def work(way: Way, chunks: Iterator[Chunk]) -> dict[int, SealedPart]:
@@ -65,9 +67,12 @@ def work(way: Way, chunks: Iterator[Chunk]) -> dict[int, SealedPart]:
             way.check()
             part = open_parts[chunk.number] = OpenPart(chunk, way.asking)
             part.restore(way.journal.answers(part.first, part.stop))
+            reused = way.reuse(part.unanswered())
+            part.restore(reused)
             asked = part.requests()
             way.journal.mark(request.index for request in asked)
             way.progress.rows(part.refused, new_tokens=0, failed=part.refused)
+            way.progress.rows(len(reused), new_tokens=0, failed=0)
             seal_if_complete(part)
             yield from asked
 

@@ -63,6 +63,7 @@ def test_at_most_two_parts_are_open_and_they_close_in_order(make_job: object) ->
             progress=progress,
             stop=lambda: False,
             check=lambda: None,
+            reuse=lambda _: (),
         )
         sealed = work(way, seam.watched(setup.reading.source.chunks(setup.survey, rows=10)))
     assert sorted(sealed) == list(range(10))

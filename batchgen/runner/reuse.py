@@ -1,0 +1,204 @@
+"""`--incremental-from RUN`: answers of an earlier run, for rows that ask the same thing again.
+
+    RUN ──verify──> good answers by (row fingerprint, sample) ──> OpenPart.restore; the rest goes to the engine
+
+A row's fingerprint holds its id, its prompt and all settings that decide its answer, so it does not matter where a row
+stands. `incremental.json` keeps in the private folder which run that was, for the next start. A reused answer
+keeps everything it had, the id of the run that generated it included. Knows nothing of engines or parts.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchgen.data.folder import RunFolder, read_json
+from batchgen.data.publish import PublishedFile, check_published
+from batchgen.data.schema import Layout
+from batchgen.errors import BatchgenError, UsageError
+from batchgen.job.fingerprint import differences
+from batchgen.records import Failure, Response
+from batchgen.runner.asking import Asked
+from batchgen.runner.setup import Setup, row_settings
+
+GROUPS_KEPT = 4
+"""Row groups of the earlier answers that stay in memory, about 16 MiB each: runs are in the same order, mostly."""
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """How a run made use of an earlier one, in output rows.
+
+    Attributes:
+        run_id: the earlier run.
+        generated: rows of this run that are not from earlier ones, failed and skipped ones included.
+        dropped: rows of the earlier run whose id and sample this run does not have.
+    """
+
+    run_id: str
+    reused: int
+    generated: int
+    dropped: int
+
+
+class Reuse(Protocol):
+    """Where answers may come from, besides the engine."""
+
+    def answers(self, asked: Sequence[Asked]) -> Sequence[Response]:
+        """The answers to these rows that are there already, in any order."""
+
+    def count(self, parts: Sequence[Path], run_id: str, prefix: str) -> Reused | None:
+        """What became of both runs' rows, once all of this run's are in `parts`; None if there is no earlier run."""
+
+
+class NoReuse:
+    """For a run that stands alone."""
+
+    def answers(self, asked: Sequence[Asked]) -> Sequence[Response]:
+        """None."""
+        del asked
+        return ()
+
+    def count(self, parts: Sequence[Path], run_id: str, prefix: str) -> Reused | None:
+        """Nothing to count."""
+        del parts, run_id, prefix
+        return None
+
+
+class EarlierRun:
+    """The answers of a complete run."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        """Verify the run's files, and learn where each answer is.
+
+        Raises:
+            StateError: something of it is damaged.
+            UsageError: there is no complete run.
+        """
+        if not folder.complete:
+            raise UsageError(
+                f"--incremental-from {folder.path}: no complete run is there",
+                hint="Give the output folder of a run that has ended, such as last night's.",
+            )
+        manifest = read_json(folder.manifest)
+        files = [PublishedFile(**file) for file in manifest["files"]]
+        check_published(folder, files)
+        self.run_id: str = manifest["run_id"]
+        self.settings: Mapping[str, Any] = manifest["settings"]
+        self._layout = Layout((), self.settings["output"]["prefix"])
+        answers = [folder.path / f.name for f in files if f.name.startswith("responses")]
+        self._files = [pq.ParquetFile(path, page_checksum_verification=True) for path in answers]
+        self._rows = self._places()
+        self._groups: dict[tuple[int, int], pa.Table] = {}
+
+    def answers(self, asked: Sequence[Asked]) -> Sequence[Response]:
+        """See `Reuse`."""
+        rows = {one.row_fingerprint: one for one in asked if not isinstance(one.settings, Failure)}
+        wanted = pl.DataFrame(
+            {"row_fingerprint": list(rows)}, schema={"row_fingerprint": pl.String}
+        )
+        good = self._rows.filter(pl.col("good")).join(wanted, on="row_fingerprint", how="semi")
+        found = []
+        for (file, group), places in good.group_by("file", "group"):
+            table = self._group(int(file), int(group)).take(places["place"].to_arrow())
+            for answer in self._layout.responses(table, first=0, samples=1):
+                row = rows[answer.row_fingerprint]
+                found.append(replace(answer, index=row.index, messages=row.messages))
+        return found
+
+    def count(self, parts: Sequence[Path], run_id: str, prefix: str) -> Reused | None:
+        """See `Reuse`."""
+        names = {prefix + name: name for name in ("id", "sample", "run_id")}
+        now = pl.scan_parquet([*parts]).select(pl.col(old).alias(new) for old, new in names.items())
+        rows = now.collect()
+        reused = rows.filter(pl.col("run_id") != run_id).height
+        dropped = self._rows.join(rows, on=("id", "sample"), how="anti").height
+        return Reused(self.run_id, reused, rows.height - reused, dropped)
+
+    def _places(self) -> pl.DataFrame:
+        names = ("id", "sample", "row_fingerprint", "finish_reason")
+        columns = [self._layout.prefix + name for name in names]
+        tables = [
+            pl.DataFrame(pl.from_arrow(opened.read_row_group(group, columns=columns)))
+            .rename(dict(zip(columns, names, strict=True)))
+            .with_columns(pl.lit(file).alias("file"), pl.lit(group).alias("group"))
+            .with_row_index("place")
+            for file, opened in enumerate(self._files)
+            for group in range(opened.num_row_groups)
+        ]
+        good = pl.col("finish_reason").is_in(["stop", "length", "stop_string"])
+        return pl.concat(tables).with_columns(good.alias("good")).drop("finish_reason")
+
+    def _group(self, file: int, group: int) -> pa.Table:
+        key = (file, group)
+        if key not in self._groups:
+            if len(self._groups) >= GROUPS_KEPT:
+                del self._groups[next(iter(self._groups))]
+            self._groups[key] = self._files[file].read_row_group(group)
+        return self._groups[key]
+
+
+def reuse_for(
+    folder: RunFolder, asked: Path | None, setup: Setup, say: Callable[[str], None]
+) -> Reuse:
+    """What a run may take over from an earlier one, which is noted for the next start of the same run.
+
+    Args:
+        folder: the run's folder.
+        asked: the earlier run's folder, if this start names one.
+        setup: what the run asks.
+        say: told what is reused, or why nothing is.
+
+    Raises:
+        StateError: the earlier run that is named is damaged.
+        UsageError: it is not complete, is this very run, or not the one that an earlier start named.
+    """
+    note = folder.private / "incremental.json"
+    known = read_json(note) if note.exists() else None
+    if asked is None:
+        return _known(known, setup, say) if known else NoReuse()
+    if asked.absolute() == folder.path:
+        raise UsageError(
+            f"--incremental-from {asked} is the folder that this run writes to",
+            hint="With --fresh as well, the old run is moved aside first and its answers are reused.",
+        )
+    earlier = EarlierRun(RunFolder(asked.absolute()))
+    if known and known["run_id"] != earlier.run_id:
+        raise UsageError(
+            f"{folder.path} reuses answers of the run {known['run_id']} already, not of {earlier.run_id}",
+            hint="Leave --incremental-from out to go on, or start over with --fresh.",
+        )
+    folder.write_json(
+        note, {"folder": str(asked.absolute()), "run_id": earlier.run_id}, stage="incremental"
+    )
+    _tell(earlier, asked, setup, say)
+    return earlier
+
+
+def _known(known: Mapping[str, Any], setup: Setup, say: Callable[[str], None]) -> Reuse:
+    place = Path(known["folder"])
+    try:
+        earlier = EarlierRun(RunFolder(place))
+    except BatchgenError as error:
+        say(f"nothing more is reused, all other rows are generated: {error.message}")
+        return NoReuse()
+    if earlier.run_id != known["run_id"]:
+        say(f"nothing more is reused, all other rows are generated: {place} holds another run now")
+        return NoReuse()
+    _tell(earlier, place, setup, say)
+    return earlier
+
+
+def _tell(earlier: EarlierRun, place: Path, setup: Setup, say: Callable[[str], None]) -> None:
+    changed = differences(row_settings(earlier.settings), row_settings(setup.settings))
+    if changed:
+        listed = "; ".join(str(difference) for difference in changed[:_SHOWN])
+        more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        say(f"no answer of {place} fits, all rows are generated: {listed}{more}")
+    else:
+        say(f"reusing answers of {place} (run {earlier.run_id}) for rows that are the same")
