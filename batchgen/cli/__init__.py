@@ -12,6 +12,7 @@ _SECTIONS = {
     "Run": ("run", "plan", "validate"),
     "Evaluate": ("score", "compare"),
     "Look": ("status", "show"),
+    "Keep": ("verify", "purge"),
     "Models and reference": ("models", "metrics", "bench", "schema"),
 }
 _MODULES = {
@@ -22,6 +23,8 @@ _MODULES = {
     "compare": "compare",
     "status": "look",
     "show": "look",
+    "verify": "keep",
+    "purge": "keep",
     "models": "models",
     "metrics": "metrics",
     "bench": "bench",

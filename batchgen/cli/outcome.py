@@ -13,6 +13,7 @@ from batchgen.data.folder import RunFolder
 from batchgen.errors import ExitCode
 from batchgen.runner.inspect import Answer, answers
 from batchgen.runner.result import RunResult, allowed_failures
+from batchgen.runner.reuse import Reused
 
 SHOWN_ANSWERS = 2
 SHOWN_CHARACTERS = 600
@@ -41,11 +42,7 @@ def _lines(result: RunResult) -> list[str]:
     else:
         lines = [f"done   {plural(counts.rows, 'row')}{_pace(result)} · {' · '.join(parts)}"]
         lines += _machine_use(result.engine)
-    if result.incremental:
-        made = result.incremental
-        lines.append(
-            f"reused {made.reused:,} · generated {made.generated:,} · dropped {made.dropped:,} of run {made.run_id}"
-        )
+    lines += _incremental(result.incremental)
     if result.exit_code == ExitCode.TOO_MANY_FAILED_ROWS:
         allowed = allowed_failures(result.max_errors, counts.rows)
         lines.append(
@@ -62,6 +59,14 @@ def _lines(result: RunResult) -> list[str]:
     if counts.failed:
         lines.append(f"look   batchgen status {path}")
     return lines
+
+
+def _incremental(made: Reused | None) -> list[str]:
+    if made is None:
+        return []
+    return [
+        f"reused {made.reused:,} · generated {made.generated:,} · dropped {made.dropped:,} of run {made.run_id}"
+    ]
 
 
 def _counted(count: int, what: str) -> list[str]:

@@ -1,0 +1,70 @@
+"""`batchgen verify` and `batchgen purge`: is a run's folder whole, and how to get rid of what is private in it."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from batchgen.cli.options import json_option
+
+RUN = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("run_folder", metavar="RUN", type=RUN)
+@json_option
+def verify(run_folder: Path, as_json: bool) -> int:
+    """Check every hash, page and count in the folder RUN. Ends with 6 if something is damaged."""
+    from batchgen.cli.text import plural, printable
+    from batchgen.errors import ExitCode
+    from batchgen.runner.inspect import open_folder
+    from batchgen.runner.verify import verify as verify_run
+
+    found = verify_run(open_folder(run_folder))
+    code = ExitCode.STATE if found.findings else ExitCode.DONE
+    if as_json:
+        content = {
+            "ok": not found.findings,
+            "exit_code": int(code),
+            "state": found.state,
+            "checked": list(found.checked),
+            "findings": [asdict(finding) for finding in found.findings],
+        }
+        click.echo(json.dumps(content, ensure_ascii=False))
+        return int(code)
+    for finding in found.findings:
+        click.echo(printable(f"damaged  {finding.file} {finding.said}"))
+    if not found.findings:
+        click.echo(f"whole    {found.state} · {plural(len(found.checked), 'file')} checked")
+    return int(code)
+
+
+@click.command()
+@click.argument("run_folder", metavar="RUN", type=RUN)
+@click.option("--yes", is_flag=True, help="Lose answers of an unfinished run without being asked.")
+@json_option
+def purge(run_folder: Path, yes: bool, as_json: bool) -> None:
+    """Remove what the run in folder RUN keeps in private: journal, parts, what it was made from. Answers stay.
+
+    An unfinished run cannot be gone on with afterwards: its saved answers are lost.
+    """
+    from batchgen.cli.options import terminal
+    from batchgen.cli.text import plural, size
+    from batchgen.runner.inspect import open_folder
+    from batchgen.runner.purge import purge as purge_run
+
+    def may_lose(answers: int) -> bool:
+        if yes or terminal() is None or as_json:
+            return yes
+        return click.confirm(f"{plural(answers, 'saved answer')} would be lost: go on?", err=True)
+
+    done = purge_run(open_folder(run_folder), may_lose)
+    if as_json:
+        content = {"ok": True, "exit_code": 0, **asdict(done)}
+        click.echo(json.dumps(content, ensure_ascii=False))
+        return
+    for name in done.removed:
+        click.echo(f"removed  {name}")
+    lost = f" · {plural(done.lost, 'answer')} lost" if done.lost else ""
+    click.echo(f"{size(done.bytes)} in {plural(len(done.removed), 'item')}{lost}")

@@ -1,0 +1,131 @@
+"""Whether files of a run still say what they said when they were written: size, hash, every page, schema, counts.
+
+Each function yields what is wrong, nothing for a file that is whole. Knows nothing of jobs or of what should be
+there: that is the manifest's, which the caller has read.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchgen.data.durable import sha256
+from batchgen.data.folder import RunFolder, read_json
+from batchgen.data.parts import METADATA_KEY, Counts, count, read_part
+from batchgen.data.publish import PublishedFile
+from batchgen.data.schema import ANSWER_COLUMNS
+from batchgen.data.sqlite_journal import saved_answers
+from batchgen.errors import StateError
+
+_COUNTED = ("rows", "failed", "skipped", "cut_by_length", "input_tokens", "output_tokens")
+"""What can be counted again from the answers; how much was redacted cannot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be. `file` is relative to the run's folder; `said` never quotes a row."""
+
+    file: str
+    said: str
+
+
+def changed(folder: RunFolder, files: Sequence[PublishedFile]) -> Iterator[Finding]:
+    """Published files that are missing, or are not byte for byte what the manifest says."""
+    for file in files:
+        path = folder.path / file.name
+        if not path.is_file():
+            yield Finding(file.name, "is missing")
+        elif (size := path.stat().st_size) != file.bytes:
+            yield Finding(file.name, f"has {size:,} bytes, expected {file.bytes:,}")
+        elif (found := sha256(path)) != file.sha256:
+            yield Finding(file.name, f"has sha256 {found}, expected {file.sha256}")
+
+
+def foreign(folder: RunFolder, names: set[str]) -> Iterator[Finding]:
+    """Files among the published parts that the manifest does not name: a reader would take them for answers."""
+    if folder.response_parts.is_dir():
+        for path in sorted(folder.response_parts.iterdir()):
+            if relative(folder, path) not in names:
+                yield Finding(relative(folder, path), "is not in the manifest")
+
+
+def unlike(
+    folder: RunFolder, files: Sequence[PublishedFile], manifest: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """Published answers that cannot be read page by page, or disagree with what the manifest says of them."""
+    prefix = manifest["settings"]["output"]["prefix"]
+    counted = Counts()
+    for file in files:
+        if not file.name.startswith("responses"):
+            continue
+        try:
+            problems, counts = _read(folder, file, prefix, manifest["fingerprint"])
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            yield Finding(file.name, f"cannot be read: {type(error).__name__}")
+            return
+        yield from (Finding(file.name, problem) for problem in problems)
+        counted += counts
+    stated, found = manifest["counts"], asdict(counted)
+    for name in _COUNTED:
+        if stated[name] != found[name]:
+            said = f"says {stated[name]:,} {name}, the answers have {found[name]:,}"
+            yield Finding(folder.manifest.name, said)
+
+
+def damaged(folder: RunFolder, part: Path) -> Iterator[Finding]:
+    """A sealed part that is not what was sealed, or whose pages cannot be read."""
+    name, record = relative(folder, part), part.with_suffix(".json")
+    try:
+        # Killed between the commit and its record, a part has none: the next run makes it.
+        if record.exists() and read_json(record)["sha256"] != sha256(part):
+            yield Finding(name, "has another sha256 than when it was sealed")
+        read_part(part)
+    except (StateError, KeyError) as error:
+        said = error.message if isinstance(error, StateError) else "its record is damaged"
+        yield Finding(name, said.removeprefix(f"the saved part {part} "))
+
+
+def damaged_journal(folder: RunFolder, run_id: str) -> Iterator[Finding]:
+    """A journal that SQLite cannot read, or that holds records which are not what was written."""
+    name = relative(folder, folder.journal)
+    try:
+        with closing(sqlite3.connect(f"{folder.journal.as_uri()}?mode=ro", uri=True)) as database:
+            (said,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+            (held,) = database.execute("SELECT count(*) FROM answers").fetchone()
+    except sqlite3.Error as error:
+        yield Finding(name, f"cannot be read: {error}")
+        return
+    if said != "ok":
+        yield Finding(name, f"is damaged: {said}")
+    elif bad := held - len(saved_answers(folder.journal, run_id)):
+        yield Finding(name, f"has {bad:,} records that are not what was written")
+
+
+def relative(folder: RunFolder, path: Path) -> str:
+    """A file's name as findings show it."""
+    return path.relative_to(folder.path).as_posix()
+
+
+def _read(
+    folder: RunFolder, file: PublishedFile, prefix: str, fingerprint: str
+) -> tuple[list[str], Counts]:
+    problems = []
+    with pq.ParquetFile(folder.path / file.name, page_checksum_verification=True) as opened:
+        schema = opened.schema_arrow
+        expected = [(prefix + name, kind) for name, kind in ANSWER_COLUMNS.items()]
+        if [(f.name, f.type) for f in schema][-len(expected) :] != expected:
+            problems.append("has other columns than batchgen writes")
+        origin = json.loads((schema.metadata or {})[METADATA_KEY.encode()])
+        if origin["fingerprint"] != fingerprint:
+            problems.append("was made by another job than the manifest says")
+        groups = (opened.read_row_group(n) for n in range(opened.num_row_groups))
+        counts = sum((count(group, prefix) for group in groups), Counts())
+    if counts.rows != file.rows:
+        problems.append(f"has {counts.rows:,} rows, expected {file.rows:,}")
+    return problems, counts

@@ -1,0 +1,104 @@
+"""`batchgen verify`: is everything in a run's folder as it was written? Reads all of it, changes nothing.
+
+    manifest ── its files byte for byte ── their pages, schema, counts     once the run is complete
+    run.json ── sealed parts ── journal                                    what is private
+
+A run that is at work may be verified too: what is sealed does not change any more.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from batchgen.data import verify as files
+from batchgen.data.folder import RunFolder, read_json
+from batchgen.data.publish import PublishedFile
+from batchgen.data.verify import Finding, relative
+from batchgen.errors import StateError
+from batchgen.job.fingerprint import fingerprint
+from batchgen.runner.identity import Identity, read_identity
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was looked at, and what was found.
+
+    Attributes:
+        checked: files that were read, relative to the run's folder.
+    """
+
+    state: Literal["complete", "unfinished"]
+    checked: Sequence[str]
+    findings: Sequence[Finding]
+
+
+def verify(folder: RunFolder) -> Verified:
+    """Check a run's folder: see the head of this file."""
+    private = [folder.run, *sorted(folder.parts.glob("*.bgpart")), folder.journal]
+    checked = [relative(folder, path) for path in private if path.exists()]
+    findings = list(_private(folder))
+    if folder.manifest.exists():
+        findings += _published(folder)
+        checked += [folder.manifest.name, *_names(folder)]
+    return Verified("complete" if folder.complete else "unfinished", checked, findings)
+
+
+def _private(folder: RunFolder) -> Iterator[Finding]:
+    try:
+        identity = read_identity(folder)
+    except StateError as error:
+        yield Finding(relative(folder, folder.run), _without_place(error, folder))
+        return
+    if identity is None:
+        yield Finding(relative(folder, folder.run), "is missing")
+        return
+    if folder.manifest.exists():
+        yield from _of_one_run(folder, identity)
+    for part in sorted(folder.parts.glob("*.bgpart")):
+        yield from files.damaged(folder, part)
+    if folder.journal.exists():
+        yield from files.damaged_journal(folder, identity.run_id)
+
+
+def _of_one_run(folder: RunFolder, identity: Identity) -> Iterator[Finding]:
+    try:
+        manifest = read_json(folder.manifest)
+    except StateError:
+        return  # said by `_published`
+    for name, value in (("run_id", identity.run_id), ("fingerprint", identity.fingerprint)):
+        if manifest.get(name) != value:
+            yield Finding(
+                folder.manifest.name, f"has another {name} than {relative(folder, folder.run)}"
+            )
+
+
+def _published(folder: RunFolder) -> Iterator[Finding]:
+    try:
+        manifest = read_json(folder.manifest)
+        listed = [PublishedFile(**file) for file in manifest["files"]]
+        true = manifest["fingerprint"] == fingerprint(manifest["settings"])
+    except StateError as error:
+        yield Finding(folder.manifest.name, _without_place(error, folder))
+        return
+    if not true:
+        yield Finding(folder.manifest.name, "has settings that do not match their fingerprint")
+    differing = list(files.changed(folder, listed))
+    yield from differing
+    yield from files.foreign(folder, {file.name for file in listed})
+    if not differing:
+        yield from files.unlike(folder, listed, manifest)
+
+
+def _names(folder: RunFolder) -> list[str]:
+    try:
+        return [str(file["name"]) for file in read_json(folder.manifest)["files"]]
+    except StateError:
+        return []
+
+
+def _without_place(error: StateError, folder: RunFolder) -> str:
+    """The message without the file's path, which findings name by themselves."""
+    for path in (folder.run, folder.manifest):
+        if error.message.startswith(f"{path} "):
+            return error.message.removeprefix(f"{path} ")
+    return error.message

@@ -1,0 +1,227 @@
+"""`verify` finds whatever changed in a run's folder, and `purge` removes what is private in it and nothing else."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from batchgen.__main__ import call
+from batchgen.data.folder import RunFolder
+from batchgen.errors import LockedError, StateError, UsageError
+from batchgen.job.load import load_job
+from batchgen.runner.lock import held
+from batchgen.runner.purge import purge
+from batchgen.runner.run import run
+from batchgen.runner.verify import verify
+
+MakeJob = Callable[..., Path]
+ROWS = [{"q": "canary " * (n % 5), "n": n} for n in range(1, 12)]
+
+
+@pytest.fixture
+def complete(make_job: MakeJob) -> RunFolder:
+    job = make_job(ROWS, batching={"part_rows": 4}, run={"max_errors": 99})
+    return run(load_job(job)).folder
+
+
+@pytest.fixture
+def unfinished(make_job: MakeJob) -> RunFolder:
+    """Stopped with a sealed part of four answers, and two in the journal."""
+    left = iter(range(5))
+    job = make_job(ROWS, batching={"part_rows": 4}, run={"max_errors": 99})
+    return run(load_job(job), stop=lambda: next(left, None) is None).folder
+
+
+def flip(path: Path, place: int, bit: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def test_a_whole_folder_is_whole(complete: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(verify(complete).findings) == []
+    assert call(["verify", str(complete.path)]) == 0
+    assert capsys.readouterr().out == "whole    complete · 3 files checked\n"
+
+
+def test_an_unfinished_run_is_checked_part_by_part(unfinished: RunFolder) -> None:
+    found = verify(unfinished)
+    assert list(found.findings) == []
+    assert found.state == "unfinished"
+    assert found.checked == [
+        ".batchgen/run.json",
+        ".batchgen/parts/00000.bgpart",
+        ".batchgen/journal.sqlite3",
+    ]
+
+
+def test_every_flipped_bit_of_a_published_file_is_found(complete: RunFolder) -> None:
+    chance = random.Random(7)
+    whole = complete.responses.read_bytes()
+    for _ in range(100):
+        flip(complete.responses, chance.randrange(len(whole)), chance.randrange(8))
+        (finding,) = verify(complete).findings
+        assert finding.file == "responses.parquet"
+        assert finding.said.startswith("has sha256 ")
+        complete.responses.write_bytes(whole)
+    assert list(verify(complete).findings) == []
+
+
+def test_every_flipped_bit_of_the_manifest_is_found(complete: RunFolder) -> None:
+    chance = random.Random(7)
+    whole = complete.manifest.read_bytes()
+    for _ in range(100):
+        flip(complete.manifest, chance.randrange(len(whole)), chance.randrange(8))
+        findings = verify(complete).findings
+        assert {finding.file for finding in findings} == {"manifest.json"}
+        complete.manifest.write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", ["run", "part", "record", "journal"])
+def test_flipped_bits_in_private_state_are_found(unfinished: RunFolder, name: str) -> None:
+    part = unfinished.parts / "00000.bgpart"
+    path = {
+        "run": unfinished.run,
+        "part": part,
+        "record": part.with_suffix(".json"),
+        "journal": unfinished.journal,
+    }[name]
+    whole = path.read_bytes()
+    # A database holds pages that nobody reads; the answer is where its text is.
+    places = [whole.find(b"canary")] if name == "journal" else range(0, len(whole), 97)
+    for place in places:
+        flip(path, place, 1)
+        assert verify(unfinished).findings, place
+        path.write_bytes(whole)
+
+
+def without_the_file(folder: RunFolder) -> None:
+    folder.responses.unlink()
+
+
+def cut_short(folder: RunFolder) -> None:
+    folder.responses.write_bytes(folder.responses.read_bytes()[:-9])
+
+
+def with_another_file_of_a_run(folder: RunFolder) -> None:
+    table = pq.read_table(folder.responses).slice(1)
+    pq.write_table(table, folder.responses)
+
+
+def without_its_identity(folder: RunFolder) -> None:
+    folder.run.unlink()
+
+
+DAMAGE: dict[Callable[[RunFolder], None], tuple[str, str]] = {
+    without_the_file: ("responses.parquet", "is missing"),
+    cut_short: ("responses.parquet", "bytes, expected"),
+    with_another_file_of_a_run: ("responses.parquet", "expected"),
+    without_its_identity: (".batchgen/run.json", "is missing"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
+def test_damage_is_named_and_ends_with_6(
+    complete: RunFolder,
+    damage: Callable[[RunFolder], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    damage(complete)
+    file, said = DAMAGE[damage]
+    assert call(["verify", str(complete.path)]) == 6
+    out = capsys.readouterr().out
+    assert f"damaged  {file} " in out
+    assert said in out
+    assert call(["verify", str(complete.path), "--json"]) == 6
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert answer["findings"][0]["file"] == file
+
+
+def rewritten(folder: RunFolder, **changes: Any) -> None:
+    """A manifest that somebody edited and hashed anew."""
+    content = json.loads(folder.manifest.read_text())
+    content.pop("check")
+    folder.write_json(folder.manifest, content | changes, stage="manifest")
+
+
+def test_what_the_manifest_says_is_counted_again(complete: RunFolder) -> None:
+    counts = json.loads(complete.manifest.read_text())["counts"]
+    rewritten(complete, counts=counts | {"failed": 5, "rows": 99})
+    said = [finding.said for finding in verify(complete).findings]
+    assert said == [
+        "says 99 rows, the answers have 11",
+        f"says 5 failed, the answers have {counts['failed']}",
+    ]
+    rewritten(complete, counts=counts, run_id="another")
+    assert [f.said for f in verify(complete).findings] == [
+        "has another run_id than .batchgen/run.json"
+    ]
+
+
+def test_a_stranger_among_the_parts_is_found(make_job: MakeJob) -> None:
+    folder = run(load_job(make_job(ROWS, output={"layout": "parts"}))).folder
+    assert list(verify(folder).findings) == []
+    (folder.response_parts / "part-99999.parquet").write_text("x")
+    (finding,) = verify(folder).findings
+    assert (finding.file, finding.said) == (
+        "responses/part-99999.parquet",
+        "is not in the manifest",
+    )
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("verify", "purge"):
+        assert call([command, str(tmp_path)]) == 2
+        assert "not the output folder of a run" in capsys.readouterr().err
+
+
+def test_purging_a_complete_run_loses_nothing(complete: RunFolder) -> None:
+    before = complete.responses.read_bytes()
+    (complete.scratch / "left").write_text("canary")
+    done = purge(complete, lambda _: False)
+    assert done.removed == [".batchgen/tmp"]
+    assert done.lost == 0
+    assert complete.responses.read_bytes() == before
+    assert list(verify(complete).findings) == []
+    assert sorted(p.name for p in complete.private.iterdir()) == ["lock", "run.json"]
+
+
+def test_purging_an_unfinished_run_needs_consent_and_leaves_nothing(
+    unfinished: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError, match="6 saved answers would be lost"):
+        purge(unfinished, lambda _: False)
+    assert list(verify(unfinished).findings) == []
+    assert call(["purge", str(unfinished.path)]) == 2
+    assert "--yes" in capsys.readouterr().err
+    assert call(["purge", str(unfinished.path), "--yes", "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["lost"] == 6
+    assert ".batchgen/journal.sqlite3" in done["removed"]
+    left = [p for p in unfinished.path.rglob("*") if p.is_file()]
+    assert [p.name for p in left] == ["lock"]
+    assert not any(b"canary" in p.read_bytes() for p in left)
+
+
+def test_a_purged_job_can_run_again(make_job: MakeJob) -> None:
+    job = make_job(ROWS, run={"max_errors": 99})
+    stopped = run(load_job(job), stop=lambda: True)
+    purge(stopped.folder, lambda _: True)
+    assert run(load_job(job)).outcome == "done"
+    purge(stopped.folder, lambda _: False)
+    assert run(load_job(job)).outcome == "already complete"
+
+
+def test_a_run_at_work_is_not_purged(complete: RunFolder) -> None:
+    with held(complete.lock), pytest.raises(LockedError):
+        purge(complete, lambda _: True)
+
+
+def test_damaged_state_is_not_purged_unasked(unfinished: RunFolder) -> None:
+    unfinished.run.write_text("{")
+    with pytest.raises(StateError, match="is damaged"):
+        purge(unfinished, lambda _: True)
