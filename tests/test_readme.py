@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import polars as pl
 import pytest
 import yaml
 
+from batchgen.cli import cli
 from batchgen.data.schema import ANSWER_COLUMNS
 from batchgen.errors import ExitCode
 from batchgen.job.load import load_job
@@ -68,6 +70,20 @@ def test_the_output_it_shows_is_what_the_quickstart_prints(
         assert f"({row['finish_reason']}, {row['output_tokens']} tokens)" in shown
     assert frame.height == 12
     assert "12 rows" in shown
+
+
+def test_the_commands_it_names_are_there_with_their_options() -> None:
+    shown = [line for block in blocks("bash") for line in block.splitlines()]
+    said = re.findall(r"`(batchgen [a-z][^`]*)`", README)
+    for text in (*shown, *said):
+        for command in re.findall(r"\bbatchgen ([a-z][^&]*)", text):
+            words = command.split()
+            found: click.Command | None = cli
+            while isinstance(found, click.Group) and words and not words[0].startswith("-"):
+                found = found.get_command(click.Context(found), words.pop(0))
+            assert found is not None, command
+            known = {option for parameter in found.params for option in parameter.opts} | {"--help"}
+            assert {word for word in words if word.startswith("--")} <= known, command
 
 
 def test_the_columns_it_names_are_those_that_are_written() -> None:
