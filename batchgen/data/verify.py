@@ -119,7 +119,9 @@ def _read(
     with pq.ParquetFile(folder.path / file.name, page_checksum_verification=True) as opened:
         schema = opened.schema_arrow
         expected = [(prefix + name, kind) for name, kind in ANSWER_COLUMNS.items()]
-        if [(f.name, f.type) for f in schema][-len(expected) :] != expected:
+        names = {name for name, _ in expected}
+        # Kept columns stand before them, scores behind.
+        if [(f.name, f.type) for f in schema if f.name in names] != expected:
             problems.append("has other columns than batchgen writes")
         origin = json.loads((schema.metadata or {})[METADATA_KEY.encode()])
         if origin["fingerprint"] != fingerprint:

@@ -15,7 +15,7 @@ from batchgen.data.parts import Counts, count, read_part, tally
 from batchgen.data.sqlite_journal import saved_answers
 from batchgen.errors import StateError, UsageError
 from batchgen.records import Message, Response
-from batchgen.runner.identity import read_identity
+from batchgen.runner.identity import Identity, read_identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +104,7 @@ def status(path: Path) -> Status:
     identity = read_identity(folder)
     if identity is None:
         raise StateError(f"{folder.run} is missing", hint="Start over with --fresh.")
-    parts = sorted(folder.parts.glob("*.bgpart"))
-    sealed = {int(part.stem) for part in parts}
-    saved = saved_answers(folder.journal, identity.run_id)
-    waiting = [r for r in saved if r.index // identity.part_rows not in sealed]
+    parts, waiting = _saved(folder, identity)
     return Status(
         folder=folder,
         state="running" if _held(folder) else "stopped",
@@ -119,6 +116,21 @@ def status(path: Path) -> Status:
         failed=_failures(parts, prefix, waiting),
         facts={},
     )
+
+
+def saved_counts(folder: RunFolder, identity: Identity) -> Counts:
+    """What is saved of a run and not published."""
+    parts, waiting = _saved(folder, identity)
+    prefix = identity.settings["output"]["prefix"]
+    return sum((_counts(part, prefix) for part in parts), tally(waiting))
+
+
+def _saved(folder: RunFolder, identity: Identity) -> tuple[list[Path], list[Response]]:
+    """Sealed parts, and the answers in the journal that are in none of them."""
+    parts = sorted(folder.parts.glob("*.bgpart"))
+    sealed = {int(part.stem) for part in parts}
+    saved = saved_answers(folder.journal, identity.run_id)
+    return parts, [r for r in saved if r.index // identity.part_rows not in sealed]
 
 
 def answers(folder: RunFolder, where: pl.Expr, most: int) -> list[Answer]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from batchgen.data.durable import disk_errors
 from batchgen.data.folder import RunFolder, read_json
 from batchgen.errors import UsageError
-from batchgen.runner import inspect
+from batchgen.runner.identity import read_identity
+from batchgen.runner.inspect import saved_counts
 from batchgen.runner.lock import held
 
 
@@ -45,7 +46,7 @@ def purge(folder: RunFolder, may_lose: Callable[[int], bool]) -> Purged:
         UsageError: answers would be lost.
     """
     with held(folder.lock):
-        lost = 0 if folder.complete else _unpublished(folder)
+        lost = _unpublished(folder)
         if lost and not may_lose(lost):
             raise UsageError(
                 f"{folder.path} is not complete: {lost:,} saved answers would be lost",
@@ -76,13 +77,14 @@ def _remove(paths: Sequence[Path]) -> None:
 
 def _unpublished(folder: RunFolder) -> int:
     """Answers that are saved in the private folder alone; of a retry, those that are answers by now."""
-    if not folder.run.exists():
+    identity = read_identity(folder)
+    if identity is None:
         return 0
-    saved = inspect.status(folder.path).counts
-    if not folder.manifest.exists():
+    manifest = read_json(folder.manifest) if folder.manifest.exists() else {}
+    saved = saved_counts(folder, identity)
+    if manifest.get("run_id") != identity.run_id:
         return saved.rows
-    published = read_json(folder.manifest)["counts"]
-    return max(0, int(published["failed"]) - saved.failed)
+    return 0 if folder.complete else max(0, int(manifest["counts"]["failed"]) - saved.failed)
 
 
 def _size(path: Path) -> int:

@@ -144,7 +144,12 @@ class EarlierRun:
 
 
 def reuse_for(
-    folder: RunFolder, asked: Path | None, setup: Setup, say: Callable[[str], None]
+    folder: RunFolder,
+    asked: Path | None,
+    *,
+    setup: Setup,
+    run_id: str,
+    say: Callable[[str], None],
 ) -> Reuse:
     """What a run may take over from an earlier one, which is noted for the next start of the same run.
 
@@ -152,6 +157,7 @@ def reuse_for(
         folder: the run's folder.
         asked: the earlier run's folder, if this start names one.
         setup: what the run asks.
+        run_id: the run; a note of another one does not count.
         say: told what is reused, or why nothing is.
 
     Raises:
@@ -159,10 +165,11 @@ def reuse_for(
         UsageError: it is not complete, is this very run, or not the one that an earlier start named.
     """
     note = folder.private / "incremental.json"
-    known = read_json(note) if note.exists() else None
+    noted = read_json(note) if note.exists() else {}
+    known = noted if noted.get("for") == run_id else None
     if asked is None:
         return _known(known, setup, say) if known else NoReuse()
-    if asked.absolute() == folder.path:
+    if asked.absolute() == folder.path and _published_run(folder) in (run_id, None):
         raise UsageError(
             f"--incremental-from {asked} is the folder that this run writes to",
             hint="With --fresh as well, the old run is moved aside first and its answers are reused.",
@@ -173,11 +180,15 @@ def reuse_for(
             f"{folder.path} reuses answers of the run {known['run_id']} already, not of {earlier.run_id}",
             hint="Leave --incremental-from out to go on, or start over with --fresh.",
         )
-    folder.write_json(
-        note, {"folder": str(asked.absolute()), "run_id": earlier.run_id}, stage="incremental"
-    )
+    content = {"for": run_id, "folder": str(asked.absolute()), "run_id": earlier.run_id}
+    folder.write_json(note, content, stage="incremental")
     _tell(earlier, asked, setup, say)
     return earlier
+
+
+def _published_run(folder: RunFolder) -> str | None:
+    """Whose answers are published: with `publish: gated`, those of an earlier run stay until better ones are there."""
+    return str(read_json(folder.manifest)["run_id"]) if folder.manifest.exists() else None
 
 
 def _known(known: Mapping[str, Any], setup: Setup, say: Callable[[str], None]) -> Reuse:

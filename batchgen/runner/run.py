@@ -84,7 +84,8 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
         folder.clear_scratch()
         if start == "fresh" and (aside := _set_aside(folder, loaded)):
             say(f"the old run is now {aside}")
-            if incremental_from is not None and incremental_from.absolute() == folder.path:
+            moved = not folder.manifest.exists()
+            if moved and incremental_from and incremental_from.absolute() == folder.path:
                 incremental_from = aside
         setup = set_up(loaded, say, terminal)
         identity = _identity(folder, setup)
@@ -98,7 +99,7 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
             voice=Voice(progress, say),
             stop=Stop(stop, deadlines),
             opener=opener,
-            reuse=reuse_for(folder, incremental_from, setup, say),
+            reuse=reuse_for(folder, incremental_from, setup=setup, run_id=identity.run_id, say=say),
         )
         return runner.go(start)
 

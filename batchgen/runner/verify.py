@@ -61,15 +61,15 @@ def _private(folder: RunFolder) -> Iterator[Finding]:
 
 
 def _of_one_run(folder: RunFolder, identity: Identity) -> Iterator[Finding]:
+    """With `publish: gated`, what is published may be another run's than what is private; then they need not agree."""
     try:
         manifest = read_json(folder.manifest)
     except StateError:
         return  # said by `_published`
-    for name, value in (("run_id", identity.run_id), ("fingerprint", identity.fingerprint)):
-        if manifest.get(name) != value:
-            yield Finding(
-                folder.manifest.name, f"has another {name} than {relative(folder, folder.run)}"
-            )
+    if manifest["run_id"] == identity.run_id and manifest["fingerprint"] != identity.fingerprint:
+        yield Finding(
+            folder.manifest.name, f"has another fingerprint than {relative(folder, folder.run)}"
+        )
 
 
 def _published(folder: RunFolder) -> Iterator[Finding]:

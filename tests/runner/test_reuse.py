@@ -331,3 +331,17 @@ def test_answers_of_a_model_are_those_of_a_full_run(
     second = run(night("tue", given, *model), incremental_from=first.folder.path)
     assert second.incremental == Reused(first.run_id, reused=4, generated=2, dropped=1)
     assert answered(second).equals(answered(run(night("full", given, *model))))
+
+
+def test_a_gated_night_in_one_folder_reuses_what_is_published(
+    night: Callable[..., LoadedJob],
+) -> None:
+    gated = ("output.publish=gated", "evaluate={reference: note, metrics: [exact]}")
+    first = run(night("out", rows("a", "b"), *gated))
+    second = run(
+        night("out", rows("b", "c"), *gated), incremental_from=first.folder.path, start="fresh"
+    )
+    assert second.incremental == Reused(first.run_id, reused=1, generated=1, dropped=1)
+    third = run(night("out", rows("b", "c", "d"), *gated), start="fresh")
+    assert third.incremental is None
+    assert third.frame()["run_id"].unique().to_list() == [third.run_id]

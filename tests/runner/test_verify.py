@@ -156,9 +156,12 @@ def test_what_the_manifest_says_is_counted_again(complete: RunFolder) -> None:
         "says 99 rows, the answers have 11",
         f"says 5 failed, the answers have {counts['failed']}",
     ]
-    rewritten(complete, counts=counts, run_id="another")
-    assert [f.said for f in verify(complete).findings] == [
-        "has another run_id than .batchgen/run.json"
+    rewritten(complete, counts=counts, fingerprint="f" * 64)
+    said = [finding.said for finding in verify(complete).findings]
+    assert said == [
+        "has another fingerprint than .batchgen/run.json",
+        "has settings that do not match their fingerprint",
+        "was made by another job than the manifest says",
     ]
 
 
@@ -225,3 +228,40 @@ def test_damaged_state_is_not_purged_unasked(unfinished: RunFolder) -> None:
     unfinished.run.write_text("{")
     with pytest.raises(StateError, match="is damaged"):
         purge(unfinished, lambda _: True)
+
+
+EXACT = {"reference": "want", "metrics": ["exact"]}
+ANSWERS = [{"q": "a", "want": "x"}, {"q": "b", "want": "y"}]
+
+
+def gated(make_job: MakeJob, name: str, *, least: float) -> Path:
+    evaluate = EXACT | {"gates": [{"metric": "exact", "min": least}]}
+    return make_job(
+        [*ANSWERS, {"q": name, "want": "z"}],
+        evaluate=evaluate,
+        output={"path": "out", "publish": "gated"},
+    )
+
+
+def test_scored_answers_are_verified_with_their_scores(make_job: MakeJob) -> None:
+    folder = run(load_job(make_job(ANSWERS, evaluate=EXACT))).folder
+    found = verify(folder)
+    assert list(found.findings) == []
+    assert {"metrics.parquet", "scores.parquet"} <= set(found.checked)
+    flip(folder.path / "metrics.parquet", 40, 1)
+    assert [f.file for f in verify(folder).findings] == ["metrics.parquet"]
+
+
+def test_answers_that_a_gate_held_back_are_no_damage_and_are_lost_only_with_consent(
+    make_job: MakeJob,
+) -> None:
+    good = run(load_job(gated(make_job, "first", least=0.0)))
+    held_back = run(load_job(gated(make_job, "second", least=1.0)), start="fresh")
+    assert held_back.outcome == "held back"
+    assert list(verify(good.folder).findings) == []
+    with pytest.raises(UsageError, match="3 saved answers would be lost"):
+        purge(good.folder, lambda _: False)
+    before = good.folder.responses.read_bytes()
+    assert purge(good.folder, lambda _: True).lost == 3
+    assert good.folder.responses.read_bytes() == before
+    assert list(verify(good.folder).findings) == []
