@@ -1,6 +1,7 @@
 """The first SIGINT, SIGTERM or SIGHUP asks the run to stop at the next step; the second ends it at once.
 
-The run then ends by the same signal, so that shells, systemd and Slurm see the truth.
+The run then ends by the same signal, so that shells, systemd and Slurm see the truth. A signal that whoever started this
+process has it ignore stays ignored: `nohup` does so with SIGHUP.
 """
 
 import os
@@ -37,15 +38,16 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Turn the first signal into a request while the block runs; the next one has its default effect."""
     request = StopRequest()
+    heard = [each for each in STOPPING if signal.getsignal(each) != signal.SIG_IGN]
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         request.ask(signal.Signals(number))
         # Written past every buffer: a handler may interrupt anything.
         os.write(2, b"\nstopping at the next step; once more to stop at once\n")
-        for each in STOPPING:
+        for each in heard:
             signal.signal(each, signal.SIG_DFL)
 
-    before = {each: signal.signal(each, on_signal) for each in STOPPING}
+    before = {each: signal.signal(each, on_signal) for each in heard}
     try:
         yield request
     finally:

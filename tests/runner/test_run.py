@@ -190,7 +190,15 @@ def test_a_part_of_failures_alone_is_sealed_too(make_job: MakeJob) -> None:
 
 @pytest.mark.parametrize(
     ("max_errors", "count", "allowed"),
-    [(0, 100, 0), (0.01, 100, 1), (0.01, 99, 0), (0.5, 3, 1), (1, 100, 1), (7, 3, 7)],
+    [
+        (0, 100, 0),
+        (0.01, 100, 1),
+        (0.01, 99, 0),
+        (0.5, 3, 1),
+        (0.29, 100, 29),
+        (1, 100, 1),
+        (7, 3, 7),
+    ],
 )
 def test_failures_are_allowed_by_share_or_count(
     max_errors: float, count: int, allowed: int

@@ -54,6 +54,24 @@ def test_the_second_signal_ends_at_once() -> None:
     assert process.returncode == -signal.SIGINT
 
 
+def test_nohup_is_respected() -> None:
+    with subprocess.Popen(
+        ["nohup", sys.executable, "-c", WAITING, "end"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.3)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGTERM
+
+
 def test_handlers_are_given_back() -> None:
     from batchgen.runner.signals import stop_requests
 
