@@ -16,10 +16,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedConfig, PreTrainedModel, cache_utils
 from transformers.cache_utils import (
     CacheLayerMixin,
-    DummyLayer,
     DynamicLayer,
     DynamicSlidingWindowLayer,
     LinearAttentionAndFullAttentionLayer,
@@ -94,14 +93,20 @@ class GrowingLayer(DynamicLayer):
         return keys, values
 
 
+_EMPTY: type = getattr(cache_utils, "DummyLayer", type(None))
+"""A layer that holds nothing, which newer releases of transformers have."""
 _JOINABLE = (
     GrowingLayer,
     DynamicSlidingWindowLayer,
     LinearAttentionLayer,
     LinearAttentionAndFullAttentionLayer,
     LinearAttentionAndSlidingWindowAttentionLayer,
-    DummyLayer,
+    _EMPTY,
 )
+
+
+class _Taken(DynamicLayer):
+    """In place of a layer that was joined, so that its memory is free at once."""
 
 
 def cohort_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
@@ -115,7 +120,7 @@ def cohort_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
 
 def recurrent(cache: Cache) -> bool:
     """Whether no layer looks at earlier tokens: all that a row remembers is in states of one size."""
-    return all(type(layer) in {LinearAttentionLayer, DummyLayer} for layer in cache.layers)
+    return all(type(layer) in {LinearAttentionLayer, _EMPTY} for layer in cache.layers)
 
 
 def joinable(cache: Cache) -> bool:
@@ -140,7 +145,7 @@ def join(caches: Sequence[DynamicCache], empty: DynamicCache) -> DynamicCache:
         if isinstance(target, LinearAttentionCacheLayerMixin):
             _join_states(target, parts)
         for cache in caches:
-            cache.layers[number] = DummyLayer()
+            cache.layers[number] = _Taken()
     return empty
 
 
