@@ -23,6 +23,7 @@ _FILES: tuple[Keys, ...] = (
 _IN_LISTS: tuple[tuple[Keys, str], ...] = (
     (("evaluate", "gates"), "baseline"),
     (("evaluate", "metrics"), "schema"),
+    (("evaluate", "metrics"), "file"),
 )
 """Paths in the items of lists: where the list is, and the key."""
 _MODELS: tuple[Keys, ...] = (("model", "path"), ("model", "tokenizer"))

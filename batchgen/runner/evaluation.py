@@ -120,6 +120,7 @@ def _measure(
     decides = {
         "options": options.model_dump(exclude={"name", "primary"}),
         "version": metric.spec.version,
+        "signature": metric.spec.signature,
         "references": references,
     }
     return Measure(metric, options, options.where, key, fingerprint(decides))

@@ -212,3 +212,18 @@ def test_too_many_failed_rows_hold_answers_back_as_well(make_job: MakeJob) -> No
     result = run(load_job(gated(make_job, 0.1, rows=ROWS)))
     assert (result.outcome, result.exit_code) == ("held back", ExitCode.TOO_MANY_FAILED_ROWS)
     assert not result.folder.responses.exists()
+
+
+def test_a_function_that_changed_scores_again_and_lies_beside_the_job(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    scored: list[float] = []
+    evaluate = {"metrics": [{"type": "python", "file": "mine.py", "entry": "score"}]}
+    job = make_job([{"q": "one"}], evaluate=evaluate)
+    for value in (1.0, 0.25):
+        (tmp_path / "mine.py").write_text(f"def score(answer):\n    return {value}\n")
+        frame = run(load_job(job)).frame()
+        scored += frame.select(pl.col("^score_.*$")).to_series().to_list()
+    assert scored == [1.0, 0.25]
