@@ -75,7 +75,7 @@ CASES = [
         "7:7",
         "run.xyz",
         "unknown key",
-        "known here: seed, max_errors",
+        "known here: seed, workers, max_errors, max_runtime",
     ),
     Case(
         "transformers' do_sample",

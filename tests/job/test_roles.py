@@ -32,4 +32,4 @@ def test_settings_of_a_role_are_nested_plain_values(write: Write) -> None:
     assert "batching" not in chosen
     assert settings_of(job, "content")["model"]["path"] == "demo:smollm2-135m"
     operational = settings_of(job, "operational")
-    assert operational["run"] == {"max_errors": 0.01, "max_runtime": None}
+    assert operational["run"] == {"workers": "auto", "max_errors": 0.01, "max_runtime": None}
