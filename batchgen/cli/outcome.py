@@ -84,11 +84,14 @@ def _pace(result: RunResult) -> str:
 
 
 def _machine_use(facts: Mapping[str, Any]) -> list[str]:
-    """How much of what the machine can do went into the answers of this start; nothing without a model."""
+    """How this start answered, and how much of what the machine can do went into it; nothing without a model."""
+    lines = [f"tier   {facts['tier']}"] if "tier" in facts else []
     mfu, share = facts.get("mfu"), facts.get("useful_token_share")
-    if mfu is None or share is None:
-        return []
-    return [f"used   {mfu:.0%} of the machine's peak (MFU) · {share:.0%} of computed tokens useful"]
+    if mfu is not None and share is not None:
+        lines.append(
+            f"used   {mfu:.0%} of the machine's peak (MFU) · {share:.0%} of computed tokens useful"
+        )
+    return lines
 
 
 def summary(result: RunResult) -> Mapping[str, Any]:
