@@ -7,6 +7,7 @@
     │   └── JobKeyError         5   a key of the job that does not go with it; becomes a JobFileError
     ├── ModelError              5   a model or tokenizer that cannot be found or loaded
     ├── ResourceError           5   memory, disk, device
+    │   └── DeathError          5   a process that answered rows has died: those in flight are suspects
     ├── StateError              6   saved state that belongs to another job, or is damaged
     └── LockedError            75   another run holds the output folder: run again later
 
@@ -79,6 +80,10 @@ class ResourceError(BatchgenError):
     """Not enough memory or disk, or no such device."""
 
     exit_code = ExitCode.ENVIRONMENT
+
+
+class DeathError(ResourceError):
+    """A process that answered rows has died. To the rows in flight it is as if this one had."""
 
 
 class StateError(BatchgenError):

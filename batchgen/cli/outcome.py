@@ -79,6 +79,8 @@ def _pace(result: RunResult) -> str:
     new = result.counts.rows - result.resumed_rows
     if result.resumed_rows:
         return f" ({new:,} in {result.seconds:.1f} s, the others before)"
+    if result.incremental is not None:
+        return f" in {result.seconds:.1f} s"
     rate = result.counts.output_tokens / result.seconds
     return f" in {result.seconds:.1f} s · {rate:,.0f} tok/s"
 

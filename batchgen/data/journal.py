@@ -12,6 +12,7 @@ from typing import Protocol
 from batchgen.data.filesystems import MOUNTS, filesystem_of
 from batchgen.data.folder import RunFolder
 from batchgen.data.sqlite_journal import Findings, SqliteJournal
+from batchgen.errors import DeathError
 from batchgen.records import Response
 
 
@@ -99,6 +100,8 @@ def journal_of(
         say: told what is out of the ordinary.
         mounts: where the system says what is mounted.
 
+    A `DeathError` out of the block counts as the death of this process.
+
     Raises:
         ResourceError: the disk refused.
     """
@@ -115,6 +118,9 @@ def journal_of(
         for sentence in _sentences(journal.findings):
             say(sentence)
         yield journal
+    except DeathError:
+        journal.note_death()
+        raise
     finally:
         journal.close()
 

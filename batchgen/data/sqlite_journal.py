@@ -69,6 +69,7 @@ class SqliteJournal:
         self._failure: Exception | None = None
         self._wake = threading.Condition()
         self._closing = False
+        self._death = False
         self._running = SignOfLife(path.with_suffix(".running"))
         died = self._running.died()
         aside: Path | None = None
@@ -183,8 +184,12 @@ class SqliteJournal:
             database.executemany("DELETE FROM answers WHERE row = ? AND sample = ?", failed)
         return len(failed)
 
+    def note_death(self) -> None:
+        """A process that answered rows for this one has died: the next start takes it for the death of this one."""
+        self._death = True
+
     def close(self) -> None:
-        """Save what waits, and note that the process did not die. Whatever goes wrong, the file is closed."""
+        """Save what waits, and note that no process died. Whatever goes wrong, the file is closed."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -192,7 +197,8 @@ class SqliteJournal:
         try:
             self.flush()
         finally:
-            self._running.end()
+            if not self._death:
+                self._running.end()
             self._database.close()
 
     def _open(self, died: bool) -> int:

@@ -86,6 +86,9 @@ def damaged(folder: RunFolder, part: Path) -> Iterator[Finding]:
         if record.exists() and read_json(record)["sha256"] != sha256(part):
             yield Finding(name, "has another sha256 than when it was sealed")
         read_part(part)
+    except FileNotFoundError:
+        # A run that published it meanwhile has no more use for it.
+        return
     except (StateError, KeyError) as error:
         said = error.message if isinstance(error, StateError) else "its record is damaged"
         yield Finding(name, said.removeprefix(f"the saved part {part} "))

@@ -169,7 +169,7 @@ class Run(Section):
     workers: PositiveInt | Auto = "auto"
     """Processes that compute side by side on a CPU; auto is one a core, at most 8. Changes no answer."""
     max_errors: Annotated[float, Field(ge=0)] = 0.01
-    """Rows that may fail: below 1 a share, from 1 on a count. More, and the run ends with exit code 3."""
+    """Answers that may fail: below 1 a share, from 1 on a count. More, and the run ends with exit code 3."""
     max_runtime: Annotated[str, Field(pattern=DURATION)] | None = None
     """Longest time of one start, such as `5h30m` (d, h, m, s). Then it stops with exit code 75; the same command goes on."""
 

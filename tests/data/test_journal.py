@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from batchgen.data import failpoints, sqlite_journal
 from batchgen.data.folder import RunFolder
-from batchgen.data.journal import NoJournal, journal_of
+from batchgen.data.journal import Journal, NoJournal, journal_of
 from batchgen.data.response_json import decode, encode
 from batchgen.data.sign_of_life import SignOfLife
 from batchgen.data.sqlite_journal import SqliteJournal, saved_answers
-from batchgen.errors import ResourceError
+from batchgen.errors import BatchgenError, DeathError, ResourceError
 from batchgen.records import Failure, Message, Response
 
 NIGHT = datetime(2026, 1, 31, 23, 59, 59, 123456, tzinfo=UTC)
@@ -306,3 +306,26 @@ def test_shared_filesystems_have_no_journal(tmp_path: Path) -> None:
     assert "nfs4" in told[0]
     assert "batching.part_rows" in told[0]
     assert not folder.journal.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "deaths"), [(DeathError("a lane"), {3: 1}), (ResourceError("memory"), {})]
+)
+def test_the_death_of_a_process_that_answered_counts_as_ours(
+    error: BatchgenError, deaths: dict[int, int], tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.private.mkdir(exist_ok=True)
+
+    def opened() -> AbstractContextManager[Journal]:
+        return journal_of(folder, run_id="r", samples=1, say=lambda _: None)
+
+    def fail() -> None:
+        with opened() as journal:
+            journal.mark([3])
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    with opened() as journal:
+        assert journal.deaths() == deaths

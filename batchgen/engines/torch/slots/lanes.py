@@ -29,7 +29,7 @@ from torch import Tensor
 from batchgen.engines.torch.memory import out_of_memory
 from batchgen.engines.torch.slots.step import Batch
 from batchgen.engines.torch.slots.store import Store, shared_zeros
-from batchgen.errors import ResourceError
+from batchgen.errors import DeathError, ResourceError
 
 Forward = Callable[[Batch, Store], Tensor]
 """Runs a step on what the store holds: logits [drawn, vocab]."""
@@ -111,7 +111,7 @@ class ForkedLanes:
 
         Raises:
             MemoryError: a part did not fit in memory.
-            ResourceError: a lane has died.
+            DeathError: a lane has died.
         """
         if len(parts) == 1:
             return self._forward(parts[0], store)
@@ -215,8 +215,8 @@ def _receive(lane: _Lane) -> bytes:
         raise _died(lane) from error
 
 
-def _died(lane: _Lane) -> ResourceError:
-    return ResourceError(
-        f"process {lane.pid}, which computed a part of the rows, has ended: killed, most likely for want of memory",
+def _died(lane: _Lane) -> DeathError:
+    return DeathError(
+        f"process {lane.pid}, which computed a part of the rows, has died: most likely killed for want of memory",
         hint="run the same command again; if it happens again, run.workers: 1 or a lower batching.memory_fraction",
     )

@@ -113,7 +113,7 @@ def test_a_lane_that_is_killed_at_work_ends_the_run(tokens: tuple[int, int]) -> 
     with two_lanes() as lanes:
         pids, _ = run(lanes, 5, 6)
         victim = pids[tokens.index(KILL)]
-        with pytest.raises(ResourceError, match=f"process {victim}.*has ended"):
+        with pytest.raises(ResourceError, match=f"process {victim}.*has died"):
             run(lanes, *tokens)
     for pid in pids:
         with pytest.raises(ChildProcessError):
@@ -126,7 +126,7 @@ def test_a_lane_that_is_killed_between_steps_ends_the_run() -> None:
         os.kill(pid, signal.SIGKILL)
         # Ended, but not reaped: that is left to `close`.
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        with pytest.raises(ResourceError, match=f"process {pid}.*has ended"):
+        with pytest.raises(ResourceError, match=f"process {pid}.*has died"):
             run(lanes, 5, 6)
 
 
@@ -188,7 +188,7 @@ def wait_for_end(pids: Sequence[int]) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and that nobody has reaped does not."""
+    """Whether a process runs; one that has died and that nobody has reaped does not."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
