@@ -24,6 +24,7 @@ from batchgen.data.formats import InputTable, open_table
 from batchgen.data.ids import IdCheck, Ids, check_known, find_id_column, id_texts
 from batchgen.data.redaction import CellRedaction
 from batchgen.data.select import Condition, LeastKeys, sample_keys
+from batchgen.data.values import python_values
 from batchgen.errors import DataError
 from batchgen.job.spec import Columns, Input
 from batchgen.records import Failure, Row
@@ -77,7 +78,7 @@ class Chunk:
 
     def rows(self, columns: Sequence[str]) -> list[Row]:
         """The rows, with only some columns as Python objects."""
-        values = [self.table.column(name).to_pylist() for name in columns]
+        values = [python_values(self.table.column(name)) for name in columns]
         fields = zip(*values, strict=True) if values else ((),) * len(self.ids)
         return [
             Row(index, id_, dict(zip(columns, cells, strict=True)))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchgen.data.values import python_values
 from batchgen.metrics.base import Answer
 
 
@@ -117,7 +118,7 @@ class Fields:
             KeyError: there is none of that name.
         """
         if name not in self._known:
-            self._known[name] = self._table.column(name).to_pylist()
+            self._known[name] = python_values(self._table.column(name))
         return self._known[name]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchgen.data.values import python_values
 from batchgen.job.evaluation import Bins
 from batchgen.metrics.aggregate import Mask
 
@@ -63,7 +64,7 @@ def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _python_texts(column: pa.ChunkedArray) -> pa.Array:
     if pa.types.is_boolean(column.type):
         return pc.if_else(column, "true", "false").combine_chunks()
-    return pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string())
+    return pa.array([None if v is None else str(v) for v in python_values(column)], pa.string())
 
 
 def _as_numbers(column: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

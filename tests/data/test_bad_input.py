@@ -6,6 +6,7 @@ Cells are never repeated in a message: they hold SECRET here.
 import gzip
 import json
 import os
+import socket
 import tracemalloc
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -61,6 +62,24 @@ def pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
+def socket_file(path: Path) -> None:
+    """Bound by a name relative to its folder: the whole path may be longer than a socket's may."""
+    here = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(path.parent)
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(path.name)
+    finally:
+        os.fchdir(here)
+        os.close(here)
+
+
+def field_twice(path: Path) -> None:
+    fields = [pa.field("f", pa.string()), pa.field("f", pa.string())]
+    column = pa.StructArray.from_arrays([pa.array(["SECRET"]), pa.array(["x"])], fields=fields)
+    pq.write_table(pa.table({"a": column}), path)
+
+
 def loop_of_links(path: Path) -> None:
     path.symlink_to(path.name)
 
@@ -88,7 +107,9 @@ CSV: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
     "quoted field without end": ({"x.csv": 'id,text\n1,"' + "SECRET" * 200_000 + '"\n'}, {}, ["x.csv:2", "field 2", "1,000,000"]),
     "no line breaks": ({"x.csv": "x" * 17_000_000}, {}, ["x.csv:1", "longer than 1,000,000"]),
     "header twice": ({"x.csv": "id,prompt,prompt\n1,SECRET,b\n"}, {}, ["x.csv:1", "'prompt' twice", "fields 2 and 3"]),
+    "header twice after a byte order mark": ({"x.csv": "\ufeffa,a\nSECRET,b\n"}, {}, ["x.csv:1", "'a' twice", "fields 1 and 2"]),
     "empty file": ({"x.csv": b""}, {}, ["x.csv", "is empty", "0 bytes"]),
+    "empty file among others": ({"a.csv": SECRET_CSV, "b.csv": b""}, {"path": "."}, ["b.csv", "is empty", "0 bytes"]),
     "empty lines alone": ({"x.csv": "\n\r\n\n"}, {}, ["x.csv", "no header"]),
     "byte order mark alone": ({"x.csv": b"\xef\xbb\xbf"}, {}, ["x.csv", "no header"]),
     "header alone": ({"x.csv": "id,text\n"}, {}, ["x.csv", "no rows"]),
@@ -150,6 +171,8 @@ JSONL: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
         {"x.jsonl": "".join(f'{{"a": {{"k{n}": 1}}}}\n' for n in range(3000))}, {}, ["x.jsonl", "2,000 different keys"]),
     "not UTF-8": ({"x.jsonl": b'{"a": 1}\n{"a": "SECRET\xff"}\n'}, {}, ["x.jsonl:2", "not utf-8", "0xff", "convert"]),
     "utf-16": ({"x.jsonl": SECRET_LINE.encode("utf-16")}, {}, ["x.jsonl:1", "not utf-8"]),
+    "prompt column of numbers": (
+        {"x.jsonl": '{"p": 1}\n'}, {"columns": {"prompt": "p"}}, ["input.columns.prompt", "'p' is int64", "expected text"]),
     "empty lines alone": ({"x.jsonl": "\n \n"}, {}, ["x.jsonl", "no rows"]),
     "empty file": ({"x.jsonl": b""}, {}, ["x.jsonl", "is empty"]),
 }  # fmt: skip
@@ -164,6 +187,7 @@ PARQUET: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] =
     "a damaged page": ({"x.parquet": damaged}, {}, ["x.parquet", "page is damaged"]),
     "temporary name": ({"x.parquet.tmp": parquet(a=["SECRET"])}, {}, ["x.parquet.tmp", "still being written"]),
     "column twice": ({"x.parquet": double_column}, {}, ["x.parquet", "two columns called 'prompt'"]),
+    "field twice": ({"x.parquet": field_twice}, {}, ["x.parquet", "'a'", "its fields need different names"]),
     "a type that cannot be used": ({"x.parquet": interval}, {}, ["x.parquet", "'a'", "list_view"]),
     "no rows": ({"x.parquet": parquet(a=pa.array([], pa.string()))}, {}, ["x.parquet", "no rows"]),
     "types in two files": (
@@ -178,21 +202,37 @@ PARQUET: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] =
         {"x.parquet": parquet(p=[1])}, {"columns": {"prompt": "p"}}, ["input.columns.prompt", "'p' is int64", "expected text"]),
     "prompt column of bytes": (
         {"x.parquet": parquet(p=[b"SECRET"])}, {"columns": {"prompt": "p"}}, ["input.columns.prompt", "'p' is binary"]),
+    "prompt column of coded bytes": (
+        {"x.parquet": parquet(p=pa.array([b"SECRET"]).dictionary_encode())}, {"columns": {"prompt": "p"}},
+        ["input.columns.prompt", "'p' is binary"]),
+    "prompt column of lists": (
+        {"x.parquet": parquet(p=[["SECRET"]])}, {"columns": {"prompt": "p"}}, ["input.columns.prompt", "'p' is list", "expected text"]),
     "prompt column is not there": (
         {"x.parquet": parquet(text=["SECRET"])}, {"columns": {"prompt": "txt"}}, ["input.columns.prompt", "'txt'", "Did you mean 'text'"]),
     "messages column of numbers": (
         {"x.parquet": parquet(m=[[1]])}, {"columns": {"messages": "m"}}, ["input.columns.messages", "'m' is list", "role"]),
+    "id column of bytes": ({"x.parquet": parquet(id=[b"SECRET"])}, {}, ["input.columns.id", "'id' is binary"]),
+    "empty file among others": (
+        {"a.parquet": parquet(a=["SECRET"]), "b.parquet": b""}, {"path": "."}, ["b.parquet", "0 bytes", "still being written"]),
     "id column of lists": ({"x.parquet": parquet(id=[[1]])}, {}, ["input.columns.id", "'id' is list", "text or numbers"]),
     "Parquet inside gzip": ({"x.parquet.gz": gzip.compress(b"PAR1")}, {}, ["x.parquet.gz", "Parquet inside gzip", "Unpack"]),
 }  # fmt: skip
 
 FILES: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
     "gzip under another name": ({"x.csv": gzip.compress(SECRET_CSV.encode())}, {}, ["x.csv", "is gzip data"]),
+    "gzip named JSONL": ({"x.jsonl": gzip.compress(SECRET_LINE.encode())}, {}, ["x.jsonl", "is gzip data", ".gz"]),
+    "gzip named Parquet": ({"x.parquet": gzip.compress(SECRET_CSV.encode())}, {}, ["x.parquet", "not a Parquet file"]),
+    "gzip within gzip": ({"x.csv.gz": gzip.compress(gzip.compress(SECRET_CSV.encode()))}, {}, ["x.csv.gz:1", "encoding is not known"]),
+    "nothing within gzip": ({"x.csv.gz": gzip.compress(b"")}, {}, ["x.csv.gz", "no header"]),
+    "zstd under another name": ({"x.csv": zstd}, {}, ["x.csv", "is zstd data"]),
+    "named zstd, but is not": ({"x.csv.zst": SECRET_CSV}, {}, ["x.csv.zst", "not zstd data"]),
     "named gzip, but is not": ({"x.csv.gz": SECRET_CSV}, {}, ["x.csv.gz", "not gzip data"]),
     "gzip cut off": ({"x.csv.gz": gzip.compress(os.urandom(9999).hex().encode())[:-20]}, {}, ["x.csv.gz", "damaged or cut off"]),
     "zstd cut off": ({"x.csv.zst": cut(zstd, 1500)}, {}, ["x.csv.zst", "damaged or cut off"]),
     "a workbook": ({"x.csv": b"PK\x03\x04SECRET"}, {}, ["x.csv", "zip data"]),
     "Parquet named CSV": ({"x.csv": b"PAR1SECRET"}, {}, ["x.csv", "Parquet data"]),
+    "Parquet named JSONL": ({"x.jsonl": parquet(a=["SECRET"])}, {}, ["x.jsonl", "is Parquet data"]),
+    "a socket": ({"x.csv": socket_file}, {}, ["x.csv", "a socket", "regular file"]),
     "a pipe": ({"x.csv": pipe}, {}, ["x.csv", "a pipe", "regular file"]),
     "a link to itself": ({"x.csv": loop_of_links}, {}, ["x.csv"]),
     "no format in the name": ({"x.txt": SECRET_CSV}, {}, ["x.txt", "format cannot be told", "input.format"]),
@@ -217,6 +257,10 @@ ROWS: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
         {"a.csv": "id,t\n1,x\n", "b.csv": "id,t\n2,x\n1,SECRET\n"}, {}, ["'1' in", "a.csv row 0", "b.csv row 1"]),
     "numbers as ids, twice": ({"x.jsonl": '{"id": 7}\n{"id": 7}\n'}, {}, ["'7' in", "row 0", "row 1"]),
     "no id": ({"x.csv": "id,t\n1,x\n,SECRET\n"}, {}, ["'id' has no id", "x.csv row 1"]),
+    "null as an id": ({"x.jsonl": '{"id": "a"}\n{"id": null, "t": "SECRET"}\n'}, {}, ["'id' has no id", "x.jsonl row 1"]),
+    "null as an id in Parquet": ({"x.parquet": parquet(id=["a", None], t=["SECRET"] * 2)}, {}, ["'id' has no id", "x.parquet row 1"]),
+    "half a character in two ids": (
+        {"x.jsonl": '{"id": "\\ud800"}\n{"id": "\\ud801"}\n'}, {}, ["'id' repeats ids", "x.jsonl row 0", "x.jsonl row 1"]),
     "an empty id": ({"x.csv": 'id,t\n1,x\n"",SECRET\n'}, {}, ["'id' has no id", "x.csv row 1"]),
     "filter leaves nothing": ({"x.csv": SECRET_CSV}, {"filter": "text = 'x'"}, ["input.filter", "none of the 1 rows"]),
     "filter: syntax": ({"x.csv": SECRET_CSV}, {"filter": "text ="}, ["input.filter", "text ="]),

@@ -1,0 +1,59 @@
+"""Cells of any plain type become Python objects: nothing that a column holds ends a run."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batchgen.data.values import python_values
+from batchgen.job.load import load_job
+from batchgen.runner.run import run
+
+MakeJob = Callable[..., Path]
+DAY = datetime(2026, 3, 7, 1, 2, 3, 456789)  # noqa: DTZ001 - a column without a time zone
+NANOSECONDS = 1_772_845_323_456_789_001
+FAR = 10**17
+
+CASES: dict[str, tuple[pa.Array, list[object]]] = {
+    "nanoseconds": (pa.array([NANOSECONDS, None], pa.timestamp("ns")), [DAY, None]),
+    "nanoseconds of a zone": (
+        pa.array([NANOSECONDS], pa.timestamp("ns", "UTC")), [DAY.replace(tzinfo=UTC)]),
+    "a zone that nobody knows": (
+        pa.array([NANOSECONDS], pa.timestamp("ns", "Foo/Bar")), [DAY.replace(tzinfo=UTC)]),
+    "after the year 9999": (pa.array([FAR, 0], pa.timestamp("ms")), [None, datetime(1970, 1, 1)]),  # noqa: DTZ001 - as above
+    "a day after the year 9999": (pa.array([2**31 - 1, 0], pa.date32()), [None, date(1970, 1, 1)]),
+    "a time of nanoseconds": (pa.array([1001], pa.time64("ns")), [time(0, 0, 0, 1)]),
+    "a span of nanoseconds": (pa.array([1001], pa.duration("ns")), [timedelta(microseconds=1)]),
+    "a span without end": (pa.array([2**62, 1], pa.duration("s")), [None, timedelta(seconds=1)]),
+    "in a list": (pa.array([[NANOSECONDS], []], pa.list_(pa.timestamp("ns"))), [[DAY], []]),
+    "in a struct": (pa.array([{"t": 1001, "s": "x"}], pa.struct([("t", pa.time64("ns")), ("s", pa.string())])),
+                    [{"t": time(0, 0, 0, 1), "s": "x"}]),
+    "too far in a list": (pa.array([[FAR], [0]], pa.list_(pa.timestamp("ms"))), [None, [datetime(1970, 1, 1)]]),  # noqa: DTZ001 - as above
+    "text": (pa.array(["字", None]), ["字", None]),
+    "messages": (pa.array([[{"role": "user"}]]), [[{"role": "user"}]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "expected"), CASES.values(), ids=CASES.keys())
+def test_cells_as_python_has_them(column: pa.Array, expected: list[object]) -> None:
+    assert python_values(pa.chunked_array([column])) == expected
+
+
+def test_a_time_that_python_lacks_costs_its_own_row_alone(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
+    times = pa.array([FAR, 0], pa.timestamp("ms"))
+    fine = pa.array([1, NANOSECONDS], pa.timestamp("ns"))
+    pq.write_table(pa.table({"t": times, "n": fine}), tmp_path / "rows.parquet")
+    job = make_job(
+        input={"path": "rows.parquet"},
+        prompt={"user": "{{ t.year }} {{ n.year }}"},
+        run={"max_errors": 1},
+    )
+    frame = run(load_job(job)).frame()
+    assert frame["error_code"].to_list() == ["prompt_null", None]
+    assert frame["response"][1] == "1970 2026"
+    assert frame["n"].dt.nanosecond().to_list() == [1, 456789001]
