@@ -18,6 +18,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from batchgen.errors import ResourceError
+
 
 @dataclass(frozen=True, slots=True)
 class Places:
@@ -164,7 +166,15 @@ def shared_zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
 def _mapped(shape: tuple[int, ...], dtype: torch.dtype, kind: int) -> Tensor:
     if prod(shape) == 0:
         return torch.zeros(shape, dtype=dtype)
-    memory = mmap.mmap(-1, prod(shape) * dtype.itemsize, flags=kind | mmap.MAP_ANONYMOUS)
+    size = prod(shape) * dtype.itemsize
+    try:
+        memory = mmap.mmap(-1, size, flags=kind | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        # A machine that promises no more memory than it has refuses here, not when it is written.
+        raise ResourceError(
+            f"the system gives no {size / 1e6:,.0f} MB for keys and values: {error.strerror}",
+            hint="lower batching.memory_fraction or batching.max_tokens",
+        ) from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
         # A request that the system may decline: decode reads all of it, and large pages need fewer look-ups.
         with suppress(OSError):
