@@ -172,7 +172,7 @@ def _mapped(shape: tuple[int, ...], dtype: torch.dtype, kind: int) -> Tensor:
     except OSError as error:
         # A machine that promises no more memory than it has refuses here, not when it is written.
         raise ResourceError(
-            f"the system gives no {size / 1e6:,.0f} MB for keys and values: {error.strerror}",
+            f"the system gives no {size / 1e6:,.0f} MB for keys, values and logits: {error.strerror}",
             hint="lower batching.memory_fraction or batching.max_tokens",
         ) from error
     if hasattr(mmap, "MADV_HUGEPAGE"):

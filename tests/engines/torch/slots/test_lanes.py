@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -139,9 +140,21 @@ def test_signals_to_the_whole_group_leave_lanes_at_work() -> None:
 
 
 def test_what_cannot_be_started_is_said() -> None:
+    lanes = ForkedLanes(forward, 2, rows=8, logits=Wide(4, torch.float64))
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Not one file more: there is no pipe to a lane.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, most[1]))
+    try:
+        with pytest.raises(ResourceError, match="no process can be started"):
+            run(lanes, 5, 6)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+
+
+def test_logits_that_have_no_room_are_a_matter_of_memory() -> None:
     # More than an address space holds.
     lanes = ForkedLanes(forward, 2, rows=2**20, logits=Wide(2**38, torch.float64))
-    with pytest.raises(ResourceError, match="no process can be started"):
+    with pytest.raises(ResourceError, match="keys, values and logits"):
         run(lanes, 5, 6)
 
 

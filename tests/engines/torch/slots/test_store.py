@@ -14,7 +14,7 @@ KINDS = pytest.mark.parametrize("zeros", [own_zeros, shared_zeros])
 
 @KINDS
 def test_memory_that_the_system_refuses_is_a_matter_of_memory(zeros: Zeros) -> None:
-    with pytest.raises(ResourceError, match=r"no [\d,]+ MB for keys and values"):
+    with pytest.raises(ResourceError, match=r"no [\d,]+ MB for keys, values and logits"):
         zeros((2**48,), LIKE)
 
 
