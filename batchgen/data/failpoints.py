@@ -38,6 +38,9 @@ POINTS = (
     "journal.after_forget",
     "publish.half",
     "publish.before_sync",
+    "release.half",
+    "release.before_rename",
+    "release.after_rename",
     "publish.before_rename",
     "publish.after_rename",
     "manifest.half",
@@ -96,7 +99,7 @@ _armed: _Armed | None = None
 
 
 def arm() -> None:
-    """Read the environment variable. Called at the start of a run.
+    """Read the environment variable. Called before anything is written.
 
     Raises:
         UsageError: it names no point.

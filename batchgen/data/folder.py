@@ -6,7 +6,7 @@
       metrics.parquet        the value of each metric over each slice
       manifest.json          written last: it marks the run complete
       job.yaml               the job as resolved
-      .batchgen/             private, 0700: lock, run.json, journal.sqlite3, parts/, staged/, tmp/
+      .batchgen/             private, 0700: lock, run.json, journal.sqlite3, parts/, staged/, release.json, tmp/
 
 Each JSON file holds a hash of itself, so that a flipped bit is found. Knows nothing of Parquet, engines or jobs.
 """
@@ -106,6 +106,11 @@ class RunFolder:
     def staged(self) -> Path:
         """Files that are whole, but that nobody is to see yet, or ever: a gate may have failed."""
         return self.private / "staged"
+
+    @property
+    def release(self) -> Path:
+        """Its presence means that staged files are taking the place of published ones: what they are, and the manifest."""
+        return self.private / "release.json"
 
     @property
     def scratch(self) -> Path:

@@ -1,12 +1,14 @@
 """From tables to the files that people read: staged whole in the private folder, then renamed; the manifest last.
 
-    Stage.writer ──rows──> file, fsync ──release──> rename over the previous file, fsync the folder
+    Stage.writer ──rows──> file, fsync ──release──> release.json ─> rename over the previous files ─> manifest
+                                                     the commit
 
-Until a file is released it lies where no reader looks. Knows nothing of how the answers were made or scored.
+Until files are released they lie where no reader looks. Whoever dies in the midst of a release leaves a record of it,
+from which the next process goes on. Knows nothing of how the answers were made or scored.
 """
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +19,7 @@ import pyarrow.parquet as pq
 
 from batchgen.data.durable import disk_errors, replace_durably, sha256, sync_file, sync_folder
 from batchgen.data.failpoints import fail_point
-from batchgen.data.folder import RunFolder
+from batchgen.data.folder import RunFolder, read_json
 from batchgen.data.parts import file_metadata, parquet_options
 from batchgen.errors import StateError
 
@@ -39,16 +41,33 @@ def check_published(folder: RunFolder, files: Iterable[PublishedFile]) -> None:
     """Make sure that published files are what the manifest says.
 
     Raises:
-        StateError: one is missing, damaged or was changed.
+        StateError: one is missing, damaged or was changed, or the process that replaced them has died.
     """
+    must_be_released(folder)
     for file in files:
         path = folder.path / file.name
         if not path.exists() or path.stat().st_size != file.bytes or sha256(path) != file.sha256:
             found = "was changed or damaged" if path.exists() else "is missing"
+            hint = "Start over with --fresh: what is there is moved aside, not deleted."
+            if path in (folder.scores, folder.metrics):
+                hint = f"Make it again: batchgen score {folder.path}"
             raise StateError(
                 f"{path} {found} after it was published: it is not the file in manifest.json",
-                hint="Start over with --fresh: what is there is moved aside, not deleted.",
+                hint=hint,
             )
+
+
+def must_be_released(folder: RunFolder) -> None:
+    """Make sure that the published files belong together.
+
+    Raises:
+        StateError: some were replaced, others not yet.
+    """
+    if folder.release.exists():
+        raise StateError(
+            f"the files of {folder.path} are being replaced, or were when a process died",
+            hint="Do again what was being done, `batchgen run` or `batchgen score`: it goes on from there.",
+        )
 
 
 class TableWriter(Protocol):
@@ -173,59 +192,99 @@ class Stage:
         described = schema.with_metadata(file_metadata(self.facts))
         return FileWriter(self.folder.staged / name, described, self.compression)
 
-    def release(self) -> list[PublishedFile]:
-        """Rename the new files over the previous ones, and remove what the new ones leave out.
-
-        The manifest is the caller's next step: until it is written, the folder is not complete.
+    def text(self, name: str, text: str) -> None:
+        """Stage a text file.
 
         Raises:
             ResourceError: the disk refused.
         """
-        folder, staged = self.folder, self.folder.staged
-        names = sorted(path.name for path in staged.iterdir())
-        with disk_errors("cannot write", folder.path):
-            for name in names:
-                self._release(staged / name, folder.path / name)
-            for target in folder.published:
-                if target.name not in names:
-                    _remove(target)
-            sync_folder(folder.path)
-            staged.rmdir()
-        return [_described(folder, path) for name in names for path in _files(folder.path / name)]
+        path = self.folder.staged / name
+        with disk_errors("cannot write", path):
+            path.write_text(text, "utf-8")
+            sync_file(path)
 
-    def _release(self, new: Path, target: Path) -> None:
-        if new.is_dir() and not target.exists():
-            for path in new.iterdir():
-                path.chmod(self.mode)
-            # A folder is readable to those who may read its files.
-            new.chmod(self.mode | (self.mode & 0o444) >> 2 | 0o700)
-            fail_point("publish.before_rename")
-            new.replace(target)
-            fail_point("publish.after_rename")
-        elif new.is_dir():  # file by file, so that at no moment the answers are gone
-            names = [path.name for path in new.iterdir()]
-            for name in names:
-                replace_durably(new / name, target / name, stage="publish", mode=self.mode)
-            for path in target.iterdir():
-                if path.name not in names:
-                    path.unlink()
-            new.rmdir()
-        else:
-            replace_durably(new, target, stage="publish", mode=self.mode)
+    def files(self) -> list[PublishedFile]:
+        """The tables that are staged, as a manifest lists them."""
+        staged = self.folder.staged
+        return [_described(staged, path) for path in sorted(staged.rglob("*.parquet"))]
+
+    def release(self, manifest: Mapping[str, object] | None) -> None:
+        """Let the new files take the place of the previous ones, and remove what the new ones leave out.
+
+        From the moment that the record of it is written, the new files stand: `finish_release` goes on after a death.
+
+        Args:
+            manifest: written last; None where there is none, beside the scores of a file.
+
+        Raises:
+            ResourceError: the disk refused.
+        """
+        staged = self.folder.staged
+        names = [p.relative_to(staged).as_posix() for p in staged.rglob("*") if p.is_file()]
+        with disk_errors("cannot write", self.folder.path):
+            for folder in (staged, *filter(Path.is_dir, staged.iterdir())):
+                sync_folder(folder)
+        record = {"files": sorted(names), "mode": self.mode, "manifest": manifest}
+        self.folder.write_json(self.folder.release, record, stage="release")
+        finish_release(self.folder)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def finish_release(folder: RunFolder) -> None:
+    """Bring a release to its end that a process began, if there is one. Only under the lock.
+
+    Raises:
+        StateError: its record is damaged.
+        ResourceError: the disk refused.
+    """
+    if not folder.release.exists():
+        return
+    record = read_json(folder.release)
+    mode, names = record["mode"], set(record["files"])
+    with disk_errors("cannot write", folder.path):
+        for name in sorted({name.split("/")[0] for name in names}):
+            if (folder.staged / name).exists():
+                _take(folder.staged / name, folder.path / name, mode)
+        _remove_others(folder, names)
+        sync_folder(folder.path)
+    if record["manifest"] is not None:
+        folder.write_json(folder.manifest, record["manifest"], stage="manifest", mode=mode)
+    with disk_errors("cannot remove", folder.release):
+        if folder.staged.exists():
+            shutil.rmtree(folder.staged)
+        folder.release.unlink()
 
 
-def _files(path: Path) -> list[Path]:
-    return sorted(path.iterdir()) if path.is_dir() else [path]
+def _take(new: Path, target: Path, mode: int) -> None:
+    if not new.is_dir():
+        replace_durably(new, target, stage="publish", mode=mode)
+        return
+    for path in new.iterdir():
+        path.chmod(mode)
+    # A folder is readable to those who may read its files.
+    new.chmod(mode | (mode & 0o444) >> 2 | 0o700)
+    if not target.exists():
+        fail_point("publish.before_rename")
+        new.replace(target)
+        fail_point("publish.after_rename")
+        return
+    for path in sorted(new.iterdir()):  # file by file, so that at no moment the answers are gone
+        replace_durably(path, target / path.name, stage="publish", mode=mode)
 
 
-def _described(folder: RunFolder, path: Path) -> PublishedFile:
-    name = path.relative_to(folder.path).as_posix()
+def _remove_others(folder: RunFolder, names: Collection[str]) -> None:
+    """Remove published files that are not among these."""
+    for path in (*folder.published, *_parts(folder)):
+        if path.is_file() and path.relative_to(folder.path).as_posix() not in names:
+            path.unlink()
+    if folder.response_parts.is_dir() and not _parts(folder):
+        folder.response_parts.rmdir()
+
+
+def _parts(folder: RunFolder) -> list[Path]:
+    return list(folder.response_parts.iterdir()) if folder.response_parts.is_dir() else []
+
+
+def _described(staged: Path, path: Path) -> PublishedFile:
+    name = path.relative_to(staged).as_posix()
     rows: int = pq.read_metadata(path).num_rows
     return PublishedFile(name, sha256(path), path.stat().st_size, rows)

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batchgen.data.cells import holds_text
 from batchgen.errors import DataError
@@ -67,17 +69,29 @@ class CellRedaction:
             )
         return redacted.table
 
-    def _column(self, column: pa.ChunkedArray, counts: Counter[str]) -> pa.Array:
-        values = [self._value(value, counts) for value in column.to_pylist()]
-        return pa.array(values, column.type)
+    def _column(self, column: pa.ChunkedArray, counts: Counter[str]) -> pa.ChunkedArray:
+        chunks = [self._array(chunk, counts) for chunk in column.chunks]
+        return pa.chunked_array(chunks, column.type)
 
-    def _value(self, value: object, counts: Counter[str]) -> object:
-        if isinstance(value, str):
-            redacted = self.redactor.redact(value)
-            counts.update(redacted.counts)
-            return redacted.text
-        if isinstance(value, list):
-            return [self._value(item, counts) for item in value]
-        if isinstance(value, dict):
-            return {key: self._value(item, counts) for key, item in value.items()}
-        return value
+    def _array(self, array: pa.Array, counts: Counter[str]) -> pa.Array:
+        """The same values but for text; times and numbers are not touched, whether Python has such ones or not."""
+        type_ = array.type
+        if pa.types.is_string(type_):
+            return pa.array([self._text(text, counts) for text in array.to_pylist()], type_)
+        if not holds_text(type_):
+            return array
+        if pa.types.is_list(type_):
+            lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+            offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+            inner = self._array(array.flatten(), counts)
+            return pa.ListArray.from_arrays(offsets, inner, type=type_, mask=array.is_null())
+        children = [self._array(child, counts) for child in array.flatten()]
+        fields = [type_.field(number) for number in range(type_.num_fields)]
+        return pa.StructArray.from_arrays(children, fields=fields, mask=array.is_null())
+
+    def _text(self, text: str | None, counts: Counter[str]) -> str | None:
+        if text is None:
+            return None
+        redacted = self.redactor.redact(text)
+        counts.update(redacted.counts)
+        return redacted.text

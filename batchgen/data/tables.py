@@ -1,7 +1,8 @@
 """Tables of the input in plain Arrow types: what is read, before rows are chosen.
 
 Types are brought to the few that Parquet, Polars and pyarrow all write and read back alike: every string-like type is
-`string`, every list-like one `list`, a map a list of {key, value}, a column of nulls a `string` of nulls.
+`string`, every list-like one `list`, a map a list of {key, value}, a column of nulls a `string` of nulls; a moment of
+a zone that nobody knows is one of UTC.
 Knows nothing of files.
 """
 
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from batchgen.data.values import known_zone
 from batchgen.records import Failure
 
 
@@ -40,10 +42,16 @@ def plain_type(type_: pa.DataType) -> pa.DataType:
     for is_kind, plain in _SCALARS:
         if is_kind(type_):
             return type_ if plain is None else plain
-    if pa.types.is_decimal(type_):
-        fits = type_.precision <= 38
-        return pa.decimal128(type_.precision, type_.scale) if fits else pa.string()
+    if pa.types.is_timestamp(type_) or pa.types.is_decimal(type_):
+        return _plain_parametric(type_)
     raise UnusableTypeError(f"type {type_}")
+
+
+def _plain_parametric(type_: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(type_):
+        return pa.timestamp(type_.unit, known_zone(type_))
+    fits = type_.precision <= 38
+    return pa.decimal128(type_.precision, type_.scale) if fits else pa.string()
 
 
 def _is_string_like(type_: pa.DataType) -> bool:
@@ -74,7 +82,6 @@ _SCALARS: tuple[tuple[Callable[[pa.DataType], bool], pa.DataType | None], ...] =
     (pa.types.is_floating, None),
     (pa.types.is_date32, None),
     (pa.types.is_time, None),
-    (pa.types.is_timestamp, None),
     (pa.types.is_duration, None),
 )
 """Kind of scalar, and its plain type; None where the type is plain already."""

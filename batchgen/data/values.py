@@ -1,4 +1,4 @@
-"""Cells as Python objects, for templates and metrics, whatever a column holds.
+"""Cells as Python objects, for templates and metrics, and as keys that tell them apart, whatever a column holds.
 
 Python's times are of microseconds and end with the year 9999; Arrow's are not and do not. What reaches the output is
 Arrow's and whole. Knows nothing of rows and files.
@@ -7,6 +7,7 @@ Arrow's and whole. Knows nothing of rows and files.
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 _COARSE = {
     pa.time64("ns"): pa.time64("us"),
@@ -27,6 +28,32 @@ def python_values(column: pa.ChunkedArray) -> list[Any]:
         return [_python_value(cell) for cell in values]
 
 
+def key_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The cells of a column of a plain type as text by which they are told apart, null where they are.
+
+    A number or a time has one text, whatever its type: 1 and 1.0, milliseconds and nanoseconds. Times that Python
+    lacks are told apart as well, but in a list or a struct, where such a time makes all of the cell null.
+    """
+    type_ = column.type
+    if pa.types.is_string(type_):
+        return column
+    if pa.types.is_nested(type_) or pa.types.is_binary(type_):
+        texts = [None if value is None else str(value) for value in python_values(column)]
+        return pa.chunked_array([pa.array(texts, pa.string())])
+    if not pa.types.is_timestamp(type_):
+        return _without_trailing_zeros(column.cast(pa.string()), type_)
+    zoned = pa.timestamp(type_.unit, known_zone(type_))
+    return _without_trailing_zeros(column.cast(zoned).cast(pa.string()), type_)
+
+
+def _without_trailing_zeros(texts: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:
+    if not pa.types.is_timestamp(type_) and not pa.types.is_time(type_):
+        return texts
+    zone = r"(Z|[+-]\d+)?$"
+    shorter = pc.replace_substring_regex(texts, rf"(\.\d*?)0+{zone}", r"\1\2")
+    return pc.replace_substring_regex(shorter, rf"\.{zone}", r"\1")
+
+
 def _python_value(cell: pa.Scalar) -> object:
     try:
         return cell.as_py()
@@ -37,7 +64,7 @@ def _python_value(cell: pa.Scalar) -> object:
 def _python_type(type_: pa.DataType) -> pa.DataType:
     if pa.types.is_timestamp(type_):
         unit = "us" if type_.unit == "ns" else type_.unit
-        return pa.timestamp(unit, _known_zone(type_))
+        return pa.timestamp(unit, known_zone(type_))
     if pa.types.is_list(type_):
         inner = _python_type(type_.value_type)
         return type_ if inner == type_.value_type else pa.list_(inner)
@@ -47,7 +74,8 @@ def _python_type(type_: pa.DataType) -> pa.DataType:
     return _COARSE.get(type_, type_)
 
 
-def _known_zone(type_: pa.TimestampType) -> str | None:
+def known_zone(type_: pa.TimestampType) -> str | None:
+    """The time zone of a type, or UTC where this machine does not know it."""
     try:
         pa.scalar(0, type_).as_py()
     except ValueError:

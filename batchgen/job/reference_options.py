@@ -87,6 +87,8 @@ class NumberOptions(MetricOptions):
     """Largest difference that still counts as equal."""
     pick: Literal["last", "first"] = "last"
     """Which one, where several numbers are marked in the same way."""
+    mark: Literal["any", "hash", "boxed"] = "any"
+    r"""hash: only a number after `####`, the strict rule of GSM8K. boxed: only one in `\boxed{}`."""
 
 
 class TokenF1Options(MetricOptions):

@@ -66,7 +66,7 @@ def choice(spec: Spec, asked: options.ChoiceOptions) -> tuple[Metric, ...]:
 def number(spec: Spec, asked: options.NumberOptions) -> tuple[Metric, ...]:
     """The number that answers."""
     # Through its decimal form: 0.1 is meant as a tenth.
-    return (NumberMatch(spec, Fraction(str(asked.tolerance)), asked.pick),)
+    return (NumberMatch(spec, Fraction(str(asked.tolerance)), asked.pick, asked.mark),)
 
 
 def token_f1(spec: Spec, asked: options.TokenF1Options) -> tuple[Metric, ...]:

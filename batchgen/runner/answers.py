@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchgen.data.values import python_values
+from batchgen.data.values import key_texts, python_values
 from batchgen.metrics.base import Answer
 
 
@@ -39,7 +39,7 @@ def read_answers(table: pa.Table, origin: Origin, first: int) -> list[Answer]:
     count = table.num_rows
     fields = Fields(table)
     numbers = range(first, first + count)
-    ids = _texts(fields, origin.id) if origin.id else [str(number) for number in numbers]
+    ids = _ids(table.column(origin.id)) if origin.id else [str(number) for number in numbers]
     samples = [_whole(v) for v in fields.column(origin.sample)] if origin.sample else [0] * count
     responses = fields.column(origin.response)
     prompts = _prompts(table, origin.messages)
@@ -141,8 +141,9 @@ class RowFields(Mapping[str, object]):
         return len(self._fields.names)
 
 
-def _texts(fields: Fields, name: str) -> list[str]:
-    return [str(value) for value in fields.column(name)]
+def _ids(column: pa.ChunkedArray) -> list[str]:
+    texts: list[str] = pc.fill_null(key_texts(column), "null").to_pylist()
+    return texts
 
 
 def _whole(value: object) -> int:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from batchgen.data.files import find_files
 from batchgen.data.formats import InputTable, open_table
+from batchgen.data.values import key_texts
 from batchgen.errors import JobKeyError, UsageError
 from batchgen.job.spec import Input
 
@@ -62,7 +63,7 @@ class Join:
 
     def beside(self, table: pa.Table) -> pa.Table:
         """The table with the other's columns, null where the other has no such key."""
-        keys = [None if key is None else str(key) for key in table.column(self.on).to_pylist()]
+        keys = key_texts(table.column(self.on)).to_pylist()
         places = pa.array([None if k is None else self.rows.get(k) for k in keys], pa.int64())
         joined = self.table.take(places)
         for field, column in zip(joined.schema, joined.columns, strict=True):
@@ -91,8 +92,8 @@ def open_join(beside: Beside, taken: pa.Schema) -> Join:
             )
     table = pa.concat_tables([schema.empty_table(), *read_tables(source, schema)])
     rows: dict[str, int] = {}
-    for row, key in enumerate(table.column(on).to_pylist()):
-        if key is not None and rows.setdefault(str(key), row) != row:
+    for row, key in enumerate(key_texts(table.column(on)).to_pylist()):
+        if key is not None and rows.setdefault(key, row) != row:
             raise UsageError(
                 f"--on {on}: {path} has two rows for one value, the second is row {row:,}",
                 hint="Expected a key that tells the rows apart.",

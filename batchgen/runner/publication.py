@@ -5,6 +5,7 @@ check lock and input ─> answers with scores, staged ─> gates ─> released �
 """
 
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -65,13 +66,12 @@ class Publication:
         result = replace(result, metrics=rows, gates=gates)
         if output.publish == "gated" and result.exit_code != ExitCode.DONE:
             return replace(result, outcome="held back")
-        self.lock.check()
-        files = stage.release()
+        stage.text(self.folder.job.name, setup.loaded.dump())
         manifest = {
             "format": FORMAT,
             "run_id": self.identity.run_id,
             **origin,
-            "files": [asdict(file) for file in files],
+            "files": [asdict(file) for file in stage.files()],
             "rows": self.identity.rows,
             "samples": setup.asking.samples,
             "counts": asdict(result.counts),
@@ -86,10 +86,8 @@ class Publication:
             "resumed_rows": result.resumed_rows,
             "incremental": asdict(result.incremental) if result.incremental else None,
         }
-        mode = setup.file_mode
         self.lock.check()
-        self.folder.write_text(self.folder.job, setup.loaded.dump(), stage="job", mode=mode)
-        self.folder.write_json(self.folder.manifest, manifest, stage="manifest", mode=mode)
+        stage.release(manifest)
         return result
 
 
@@ -112,8 +110,7 @@ def already_complete(folder: RunFolder, setup: Setup) -> RunResult:
     if scored_as(manifest) == evaluation.fingerprint:
         rows = read_metrics(folder.metrics) if evaluation.measures else []
     else:
-        rows = score_again(folder, manifest, evaluation).metrics
-        folder.write_text(folder.job, setup.loaded.dump(), stage="job", mode=setup.file_mode)
+        rows = score_again(folder, manifest, evaluation, job=setup.loaded.dump()).metrics
     counts = Counts(**manifest["counts"])
     return RunResult(
         outcome="already complete",
@@ -133,9 +130,11 @@ def already_complete(folder: RunFolder, setup: Setup) -> RunResult:
 
 
 def clean(folder: RunFolder) -> None:
-    """Delete what only an unfinished run needs."""
+    """Delete what only an unfinished run needs, or scoring that was interrupted."""
     with disk_errors("cannot delete", folder.retry):
         folder.retry.unlink(missing_ok=True)
+        if folder.staged.exists():
+            shutil.rmtree(folder.staged)
     clear_parts(folder)
     remove(folder.journal)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from batchgen.data.durable import disk_errors
 from batchgen.data.folder import RunFolder, read_json
+from batchgen.data.publish import finish_release
 from batchgen.errors import UsageError
 from batchgen.runner.identity import read_identity
 from batchgen.runner.inspect import saved_counts
@@ -46,6 +47,7 @@ def purge(folder: RunFolder, may_lose: Callable[[int], bool]) -> Purged:
         UsageError: answers would be lost.
     """
     with held(folder.lock):
+        finish_release(folder)
         lost = _unpublished(folder)
         if lost and not may_lose(lost):
             raise UsageError(

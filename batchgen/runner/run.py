@@ -8,7 +8,7 @@ The way of a row is in `work.py`. Knows nothing of the command line.
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -17,6 +17,7 @@ from batchgen.data.failpoints import arm
 from batchgen.data.folder import RunFolder
 from batchgen.data.journal import Journal, journal_of
 from batchgen.data.parts import Counts, PartStore, SealedPart, tally
+from batchgen.data.publish import finish_release
 from batchgen.data.sources import Chunk
 from batchgen.data.unchanged import Unchanged
 from batchgen.engines.base import Engine
@@ -82,7 +83,9 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
     folder.create()
     with held(folder.lock) as lock:
         folder.clear_scratch()
-        if start == "fresh" and (aside := _set_aside(folder, loaded)):
+        if start != "fresh":
+            finish_release(folder)
+        elif aside := _set_aside(folder, loaded):
             say(f"the old run is now {aside}")
             moved = not folder.manifest.exists()
             if moved and incremental_from and incremental_from.absolute() == folder.path:
@@ -107,7 +110,9 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
 def _set_aside(folder: RunFolder, loaded: LoadedJob) -> Path | None:
     """Make room for a new run; with `publish: gated`, published answers stay until better ones replace them."""
     if loaded.job.output.publish == "gated" and folder.manifest.exists():
-        return folder.set_state_aside()
+        with suppress(StateError):  # then nothing that is published is known to be whole
+            finish_release(folder)
+            return folder.set_state_aside()
     return folder.set_aside()
 
 

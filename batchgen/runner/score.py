@@ -16,8 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchgen.data.failpoints import arm
 from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.publish import Stage
+from batchgen.data.publish import PublishedFile, Stage, check_published, finish_release
 from batchgen.data.scores import SCORE_PREFIX
 from batchgen.errors import ExitCode, StateError, UsageError
 from batchgen.job.evaluation import Evaluate
@@ -71,12 +72,17 @@ def score_run(
     Raises:
         UsageError: there is no such run, or columns are missing.
         DataError: a metric needs what is not there.
-        StateError: the run is not complete, or its state is damaged.
+        StateError: the run is not complete, or its state or its answers are damaged, or not those it published.
         LockedError: the run is going on.
     """
+    arm()
     folder = open_folder(path)
     with held(folder.lock):
+        folder.clear_scratch()
+        finish_release(folder)
         manifest = read_manifest(folder)
+        files = [PublishedFile(**file) for file in manifest["files"]]
+        check_published(folder, [file for file in files if file.name.startswith("responses")])
         asked = load_job(folder.job).job.evaluate
         names = {_name(metric) for metric in metrics}
         kept = [metric for metric in asked.metrics if _name(metric) not in names]
@@ -85,7 +91,7 @@ def score_run(
         join = open_join(beside, published.schema) if beside else None
         wide = published.schema if join is None else join.wider(published.schema)
         evaluation = checked_evaluation(asked.model_copy(update=changed), wide)
-        return score_again(folder, manifest, evaluation, join)
+        return score_again(folder, manifest, evaluation, join=join)
 
 
 def _name(metric: MetricOptions) -> str:
@@ -123,9 +129,18 @@ def score_again(
     folder: RunFolder,
     manifest: Mapping[str, Any],
     evaluation: Evaluation,
+    *,
     join: Join | None = None,
+    job: str | None = None,
 ) -> ScoreResult:
     """Score the published answers of a run, with the columns of another file beside them. Only under its lock.
+
+    Args:
+        folder: of the run.
+        manifest: of the run; its answers are what it says.
+        evaluation: what is measured.
+        join: the columns of another file.
+        job: the job as resolved, if it is another now than the one beside the answers.
 
     Raises:
         StateError: the answers are damaged.
@@ -145,10 +160,11 @@ def score_again(
     answers = Answers(tables, published.schema, published.layout)
     rows = stage_answers(stage, answers, scorer)
     gates = decide_gates(evaluation.gates, rows, folder, folder.staged)
-    files = [asdict(file) for file in stage.release()]
+    if job is not None:
+        stage.text(folder.job.name, job)
+    files = [asdict(file) for file in stage.files()]
     record = evaluation_record(scorer, gates)
-    new = {**manifest, "files": files, "evaluation": record}
-    folder.write_json(folder.manifest, new, stage="manifest", mode=published.mode)
+    stage.release({**manifest, "files": files, "evaluation": record})
     return ScoreResult(folder, rows, gates)
 
 

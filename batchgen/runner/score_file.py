@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from batchgen.data.failpoints import arm
 from batchgen.data.folder import RunFolder
-from batchgen.data.publish import Stage
+from batchgen.data.publish import Stage, finish_release
 from batchgen.data.scores import SCORE_PREFIX
 from batchgen.errors import UsageError
 from batchgen.job.evaluation import Evaluate
@@ -44,6 +45,7 @@ def score_file(
         DataError: a file cannot be read, or a metric needs what is not there.
         ResourceError: the disk refused.
     """
+    arm()
     folder = RunFolder(output.absolute())
     if folder.run.exists() or folder.manifest.exists():
         raise UsageError(
@@ -65,10 +67,11 @@ def score_file(
     folder.create()
     with held(folder.lock):
         folder.clear_scratch()
+        finish_release(folder)
         scorer = Scorer(evaluation, origin, wide)
         stage = Stage(folder, "zstd", 0o600, {"scored": path.name, "response": response})
         rows = stage_answers(stage, Answers(tables, own, "file"), scorer)
-        stage.release()
+        stage.release(None)
     return ScoreResult(folder, rows, ())
 
 

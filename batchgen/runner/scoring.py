@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from batchgen.data.condition import RowFilter
 from batchgen.data.scores import SCORE_PREFIX, SCORES, Scoring, scores_table, with_scores
+from batchgen.data.values import key_texts
 from batchgen.metrics.aggregate import (
     EVERYTHING,
     Aggregate,
@@ -77,7 +78,7 @@ class Scorer:
             if m.where is not None
         }
         self._slicer = Slicer(evaluation.slices)
-        self._clusters: dict[str, int] = {}
+        self._clusters: dict[str | None, int] = {}
         self._of_prompts = {m.name for m in evaluation.measures if is_group(m.metric)}
         self._tallies = {
             m.name: self._new_slices(m) for m in evaluation.measures if not is_set(m.metric)
@@ -138,7 +139,7 @@ class Scorer:
         keys = (
             [answer.id for answer in answers]
             if self.evaluation.cluster is None
-            else map(str, table.column(self.evaluation.cluster).to_pylist())
+            else key_texts(table.column(self.evaluation.cluster)).to_pylist()
         )
         return np.array([known.setdefault(key, len(known)) for key in keys], np.int64)
 

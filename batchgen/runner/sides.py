@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from batchgen.data.folder import RunFolder
+from batchgen.data.publish import must_be_released
 from batchgen.data.scores import read_facts, read_metrics
 from batchgen.errors import StateError, UsageError
 from batchgen.metrics.aggregate import EVERYTHING
@@ -89,8 +90,14 @@ def open_side(path: Path) -> Side:
 
 
 def side_of(path: Path, folder: Path) -> Side:
-    """The scores that lie in `folder`, which may be one that nobody sees yet; messages call it `path`."""
+    """The scores that lie in `folder`, which may be one that nobody sees yet; messages call it `path`.
+
+    Raises:
+        UsageError: there are none.
+        StateError: they are damaged, or being replaced.
+    """
     place = RunFolder(folder)
+    must_be_released(place)
     if not place.scores.exists() or not place.metrics.exists():
         raise UsageError(
             f"{path} has no scores",

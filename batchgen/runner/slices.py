@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchgen.data.values import python_values
+from batchgen.data.values import key_texts
 from batchgen.job.evaluation import Bins
 from batchgen.metrics.aggregate import Mask
 
@@ -40,7 +40,7 @@ class Slicer:
         return masks
 
     def _values(self, table: pa.Table, column: str) -> pa.ChunkedArray:
-        texts = _as_text(table.column(column))
+        texts = pc.fill_null(key_texts(table.column(column)), "null")
         known = self._known[column]
         for value in pc.unique(texts).to_pylist():
             if len(known) < MOST_VALUES:
@@ -54,17 +54,6 @@ class Slicer:
         names = [f"{cut.column}={name}" for name in (*_range_names(cut.bins), "null")]
         places[np.isnan(numbers)] = len(names) - 1
         return pa.chunked_array([pa.array(np.array(names, object)[places], pa.string())])
-
-
-def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    texts = column if pa.types.is_string(column.type) else pa.chunked_array([_python_texts(column)])
-    return pc.fill_null(texts, "null")
-
-
-def _python_texts(column: pa.ChunkedArray) -> pa.Array:
-    if pa.types.is_boolean(column.type):
-        return pc.if_else(column, "true", "false").combine_chunks()
-    return pa.array([None if v is None else str(v) for v in python_values(column)], pa.string())
 
 
 def _as_numbers(column: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

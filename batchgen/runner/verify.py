@@ -37,7 +37,14 @@ def verify(folder: RunFolder) -> Verified:
     private = [folder.run, *sorted(folder.parts.glob("*.bgpart")), folder.journal]
     checked = [relative(folder, path) for path in private if path.exists()]
     findings = list(_private(folder))
-    if folder.manifest.exists():
+    if folder.release.exists():
+        findings.append(
+            Finding(
+                relative(folder, folder.release),
+                "says that files are being replaced, or were when a process died; run or score it again",
+            )
+        )
+    elif folder.manifest.exists():
         findings += _published(folder)
         checked += [folder.manifest.name, *_names(folder)]
     return Verified("complete" if folder.complete else "unfinished", checked, findings)

@@ -61,13 +61,15 @@ def publish(
     output: Output,
     facts: Mapping[str, object],
 ) -> list[PublishedFile]:
-    """Stage the parts and release them."""
+    """Stage the parts and release them; return what a manifest says of them."""
     stage = Stage(folder, output.compression, int(output.file_mode, 8), facts)
     stage.clear()
     with stage.responses(schema, output.layout) as writer:
         for table in stream_parts(parts):
             writer.write(table)
-    return stage.release()
+    files = stage.files()
+    stage.release(None)
+    return files
 
 
 @pytest.fixture

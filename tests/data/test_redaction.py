@@ -1,6 +1,9 @@
 """Personal data in the cells of a table: which are looked at, and what becomes of ids."""
 
+from collections.abc import Iterator
+
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from batchgen.data.redaction import CellRedaction
@@ -51,3 +54,37 @@ def test_ids_are_redacted_only_where_they_stay_apart() -> None:
         CellRedaction(TEXT, None, keeps_apart=False).of_ids(ids)
     narrowed = CellRedaction(TEXT, ["note"], keeps_apart=False)
     assert narrowed.of_ids(ids).equals(ids)
+
+
+def test_times_that_python_lacks_pass_untouched() -> None:
+    moment = pa.struct(
+        [("at", pa.timestamp("ns", "Foo/Bar")), ("far", pa.date32()), ("who", pa.string())]
+    )
+    cells = pa.StructArray.from_arrays(
+        [
+            pa.array([1_772_845_323_456_789_001, None, 1], pa.timestamp("ns", "Foo/Bar")),
+            pa.array([2**31 - 1, 1, None], pa.date32()),
+            pa.array([MAIL, None, "bob"]),
+        ],
+        fields=list(moment),
+        mask=pa.array([False, True, False]),
+    )
+    lists = pa.ListArray.from_arrays([0, 2, 2, 3], cells, mask=pa.array([False, True, False]))
+    whole = pa.table({"cell": cells, "list": lists})
+    for table in (whole, whole.slice(1), pa.concat_tables([whole, whole.slice(2)])):
+        done = CellRedaction(TEXT, None, keeps_apart=False).apply(table)
+        assert done.table.schema == table.schema
+        done.table.validate(full=True)
+        for before, after in zip(_leaves(table), _leaves(done.table), strict=True):
+            assert after.equals(before)
+        assert (
+            sum(done.counts.values()) == str(table).count(MAIL) == str(done.table).count("[EMAIL]")
+        )
+
+
+def _leaves(table: pa.Table) -> Iterator[pa.ChunkedArray]:
+    """Everything that is no text, and which rows there are."""
+    yield table["cell"].is_null()
+    yield pc.list_value_length(table["list"])
+    for cells in (table["cell"], pc.list_flatten(table["list"])):
+        yield from (pc.struct_field(cells, name) for name in ("at", "far"))

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen.data.values import python_values
+from batchgen.data.values import key_texts, python_values
 from batchgen.job.load import load_job
 from batchgen.runner.run import run
 
@@ -57,3 +57,28 @@ def test_a_time_that_python_lacks_costs_its_own_row_alone(
     assert frame["error_code"].to_list() == ["prompt_null", None]
     assert frame["response"][1] == "1970 2026"
     assert frame["n"].dt.nanosecond().to_list() == [1, 456789001]
+
+
+KEYS: dict[str, tuple[pa.Array, list[str | None]]] = {
+    "numbers of any type": (pa.array([1.0, 2.5, None]), ["1", "2.5", None]),
+    "whole numbers": (pa.array([1, None], pa.int8()), ["1", None]),
+    "truth": (pa.array([True, False]), ["true", "false"]),
+    "nanoseconds apart": (
+        pa.array([NANOSECONDS, NANOSECONDS + 1], pa.timestamp("ns")),
+        ["2026-03-07 01:02:03.456789001", "2026-03-07 01:02:03.456789002"]),
+    "whole seconds of any unit": (pa.array([0, 500_000_000], pa.timestamp("ns")),
+                                  ["1970-01-01 00:00:00", "1970-01-01 00:00:00.5"]),
+    "a zone": (pa.array([0], pa.timestamp("ms", "Asia/Shanghai")), ["1970-01-01 08:00:00+0800"]),
+    "a zone that nobody knows": (pa.array([0], pa.timestamp("ns", "Foo/Bar")), ["1970-01-01 00:00:00Z"]),
+    "times that Python lacks": (pa.array([FAR, FAR + 1], pa.timestamp("ms")),
+                                [f"<value out of range: {FAR}>", f"<value out of range: {FAR + 1}>"]),
+    "spans": (pa.array([2**62, 10], pa.duration("s")), [str(2**62), "10"]),
+    "times of day": (pa.array([1_001, 10_000_000_000], pa.time64("ns")), ["00:00:00.000001001", "00:00:10"]),
+    "bytes": (pa.array([b"\xff"]), ["b'\\xff'"]),
+    "lists": (pa.array([["a"], None]), ["['a']", None]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "expected"), KEYS.values(), ids=KEYS.keys())
+def test_keys_tell_cells_apart(column: pa.Array, expected: list[str | None]) -> None:
+    assert key_texts(pa.chunked_array([column])).to_pylist() == expected

@@ -11,7 +11,7 @@ from tests.soak.flips import flips
 from tests.soak.harness import Spawner, Work, random_kills, reading
 
 ONCE = {
-    *(point for point in POINTS if point.split(".")[0] in ("run", "job", "manifest", "publish")),
+    *(point for point in POINTS if point.split(".")[0] in ("run", "job", "manifest", "release")),
     *("journal.before_commit", "journal.after_commit", "clean.before"),
 }
 """Points that a small and fast run passes once."""
@@ -83,6 +83,7 @@ def test_flipped_bits_are_found_or_harmless(work: Work) -> None:
 
 
 def test_a_point_that_does_not_exist_is_refused(work: Work) -> None:
+    work.clear()
     ended = work.run(fail_at="part.gone")
     assert ended.code == 2
     assert f"{VARIABLE}=part.gone" in ended.said

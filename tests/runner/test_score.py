@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -107,6 +109,32 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     common = ("--response", "said", "-m", "exact", "--reference", "right", "-o", tmp_path / "out")
     with pytest.raises(UsageError, match="two rows for one value"):
         score(file, *common, "--join", gold, "--on", "key")
+
+
+def test_keys_and_clusters_may_be_times_that_python_lacks(tmp_path: Path) -> None:
+    far = pa.array([10**17, 10**17 + 1, 0], pa.timestamp("ms"))
+    odd = pa.array([1, 2, 1_000_000], pa.timestamp("ns", "Foo/Bar"))
+    pq.write_table(
+        pa.table({"t": far, "z": odd, "response": ["a", "b", "c"]}), tmp_path / "a.parquet"
+    )
+    pq.write_table(pa.table({"right": ["a", "x", "c"], "t": far}), tmp_path / "gold.parquet")
+    common = (tmp_path / "a.parquet", "-m", "exact", "--reference", "right", "-o", tmp_path / "out")
+    score(*common, "--join", tmp_path / "gold.parquet", "--on", "t")
+    frame = pl.read_parquet(tmp_path / "out/responses.parquet", columns=["score_exact"])
+    assert frame.to_series().to_list() == [1.0, 0.0, 1.0]
+
+
+def test_clusters_may_be_odd_times(make_job: MakeJob, tmp_path: Path) -> None:
+    times = pa.array([1, 1, 2, 2], pa.timestamp("ns", "Foo/Bar"))
+    far = pa.array([10**17, 10**17, 10**17 + 1, 0], pa.timestamp("ms"))
+    table = pa.table({"q": ["a", "b", "c", "d"], "z": times, "far": far})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    for cluster in ("z", "far"):
+        evaluate = {"metrics": ["length"], "cluster": cluster, "slices": ["far"]}
+        job = make_job(input={"path": "rows.parquet"}, evaluate=evaluate, output={"path": cluster})
+        found = {(row.metric, row.slice): row for row in run(load_job(job)).metrics}
+        assert found["length_characters", "all"].method == "t, clustered"
+        assert found["length_characters", "far=<value out of range: 100000000000000000>"].n == 2
 
 
 @pytest.fixture

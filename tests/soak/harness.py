@@ -107,13 +107,14 @@ class Ended:
 
 @dataclass
 class Work:
-    """A job in a folder of its own, with rows that succeed and rows that fail."""
+    """A job in a folder of its own, with rows that succeed and rows that fail; the answers are scored."""
 
     folder: Path
     spawner: Spawner
     rows: int = 600
     layout: str = "file"
     golden: pl.DataFrame = field(init=False)
+    expected: Mapping[str, pl.DataFrame] = field(init=False)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -126,12 +127,21 @@ class Work:
             "model": {"engine": "echo"},
             "batching": {"part_rows": 50},
             "output": {"path": "out", "layout": self.layout},
+            "evaluate": {
+                "metrics": ["length"],
+                "slices": [{"column": "output_tokens", "bins": [20, 40]}],
+            },
             "run": {"max_errors": 0.5},
         }
         self.job.write_text(yaml.safe_dump(job))
         ended = self.run("--output", str(self.folder / "golden"))
         assert ended.code == 0, ended.said
-        self.golden = content(RunFolder(self.folder / "golden"))
+        golden = RunFolder(self.folder / "golden")
+        self.golden = content(golden)
+        self.expected = {
+            path.relative_to(golden.path).as_posix(): table(path)
+            for path in golden.path.rglob("*.parquet")
+        }
         assert self.golden.height == self.rows
         assert self.golden["error_code"].drop_nulls().len() > 0
 
@@ -179,6 +189,7 @@ class Work:
         """Hold what is published against the oracle: every row once, in order, the same; the manifest tells of it."""
         found = content(self.out)
         assert found.equals(self.golden), "the answers are not those of an undisturbed run"
+        assert table(self.out.metrics).equals(self.expected["metrics.parquet"])
         assert manifest_is_true(self.out)
         assert not list(self.out.parts.iterdir())
         assert not self.out.journal.exists()
@@ -195,10 +206,14 @@ def content(out: RunFolder) -> pl.DataFrame:
     files = sorted(out.path.glob("responses.parquet")) or sorted(
         out.response_parts.glob("*.parquet")
     )
-    tables = [pq.ParquetFile(file, page_checksum_verification=True).read() for file in files]
-    frames = [pl.from_arrow(table) for table in tables]
-    whole = pl.concat([frame for frame in frames if isinstance(frame, pl.DataFrame)])
-    return whole.drop(OF_THE_RUN)
+    return pl.concat(map(table, files))
+
+
+def table(path: Path) -> pl.DataFrame:
+    """A published table, read with page checksums, without the columns that differ from run to run."""
+    frame = pl.from_arrow(pq.ParquetFile(path, page_checksum_verification=True).read())
+    assert isinstance(frame, pl.DataFrame)
+    return frame.drop(OF_THE_RUN, strict=False)
 
 
 def manifest_is_true(out: RunFolder) -> bool:
@@ -222,20 +237,15 @@ class Reader:
         """One look at everything that is there."""
         for path in self._found():
             try:
-                table = pq.ParquetFile(path, page_checksum_verification=True).read()
+                found = table(path)
             except FileNotFoundError:
                 continue  # moved aside, or another folder of parts was published
             except Exception as error:  # noqa: BLE001  # any error is what this reader is looking for
                 self.bad.append(f"{path}: {error!r}")
                 continue
             self.reads += 1
-            expected = self.work.golden
-            if path.name != "responses.parquet":
-                number = int(path.stem.removeprefix("part-"))
-                expected = expected.slice(number * 50, 50)
-            frame = pl.from_arrow(table)
-            assert isinstance(frame, pl.DataFrame)
-            if not frame.drop(OF_THE_RUN).equals(expected):
+            name = path.relative_to(self.work.out.path).as_posix()
+            if not found.equals(self.work.expected[name.removeprefix(".batchgen/staged/")]):
                 self.bad.append(f"{path}: other rows")
 
     def _found(self) -> list[Path]:

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from batchgen.metrics.base import Answer, Spec, nothing_found, unscored
 from batchgen.metrics.number.reading import Number, canonical
-from batchgen.metrics.number.rules import Pick, Several, find_number
+from batchgen.metrics.number.rules import Mark, Pick, Several, find_number
 from batchgen.records import Score
 
 
@@ -18,11 +18,13 @@ class NumberMatch:
     Attributes:
         tolerance: largest difference that still counts as equal.
         pick: which number, where several are marked in the same way.
+        mark: how the number of a response has to be marked; that of a reference may be marked in any way.
     """
 
     spec: Spec
     tolerance: Fraction = Fraction(0)
     pick: Pick = "last"
+    mark: Mark = "any"
 
     def score(self, answer: Answer) -> Score:
         """1, or 0."""
@@ -33,7 +35,7 @@ class NumberMatch:
         expected = [n for n in map(_number, answer.references) if n is not None]
         if not expected:
             return unscored(self.spec, "unparsed", "reference")
-        found = find_number(answer.response, self.pick)
+        found = find_number(answer.response, self.pick, self.mark)
         if found is None or isinstance(found.number, Several):
             return nothing_found(self.spec, answer, found.rule if found else None)
         right = any(same(found.number, one, self.tolerance) for one in expected)

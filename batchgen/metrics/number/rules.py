@@ -18,6 +18,7 @@ from batchgen.metrics.number.reading import Number, numbers, numerals, plain
 
 Rule = Literal["hash", "boxed", "cue", "last", "first"]
 Pick = Literal["last", "first"]
+Mark = Literal["any", "hash", "boxed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +74,20 @@ _WORDS_WITH_ONE = re.compile(r"一[起样定般直些切旦致边面方共]|[第
 _STATEMENT_LIMIT = 400
 
 
-def find_number(text: str, pick: Pick = "last") -> Pointed | None:
+def find_number(text: str, pick: Pick = "last", mark: Mark = "any") -> Pointed | None:
     """The number that answers, or None.
 
     Args:
         text: an answer, or a reference.
         pick: which one, where several are marked in the same way.
+        mark: the rule that has to find it, should it not be just any.
     """
     text = plain(text)
     if "<<" in text:
         text = _CALCULATOR.sub("", text)
     for rule, candidates in _RULES:
+        if mark not in ("any", rule):
+            continue
         found = candidates(text)
         number = next(found, None) if pick == "first" else _last(found)
         if number is not None:

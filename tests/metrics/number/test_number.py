@@ -106,6 +106,25 @@ def test_a_tolerance_is_decimal(score: ScoreOf) -> None:
     assert score("number", "0.30001", "0.2", tolerance=0.1).value == 0.0
 
 
+@pytest.mark.parametrize(
+    ("mark", "response", "value", "answer"),
+    [
+        ("hash", "so 18\n#### 18", 1.0, "18"),
+        ("hash", "#### 18\nQuestion: another\n#### 5", 1.0, "18"),
+        ("hash", "The answer is 18.", 0.0, None),
+        ("boxed", r"#### 5, but \boxed{18}", 1.0, "18"),
+        ("boxed", "#### 18", 0.0, None),
+        ("any", "The answer is 18.", 1.0, "18"),
+    ],
+)
+def test_a_number_may_have_to_be_marked(
+    score: ScoreOf, mark: str, response: str, value: float, answer: str | None
+) -> None:
+    found = score("number", response, "The answer is 18.", mark=mark, pick="first")
+    assert (found.value, found.answer) == (value, answer)
+    assert (found.status == "no_answer") == (answer is None)
+
+
 def test_what_is_not_there_is_said(score: ScoreOf) -> None:
     assert score("number", "18", "none").status == "unparsed"
     assert score("number", "none", "18", at={"finish_reason": "length"}).status == "truncated"
