@@ -1,11 +1,13 @@
 """The types a row passes through on its way from the input file to the output file.
 
     Row ──render──> Prompt ──tokenize──> Request ──generate──> Completion ──keep──> Response
+                                         Continuation ──how likely──> Likelihood
 
 Each step may end in a `Failure` instead: the row then keeps its place in the output and says why.
 Everything is frozen and plain. Knows nothing of files, tensors, models or jobs.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -169,6 +171,44 @@ class Completion:
     finish_reason: FinishReason
     logprob_mean: float | None = None
     failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """A continuation that is given, not generated: how likely does the model find it after its context?
+
+    Attributes:
+        index: the asker's key; comes back with the likelihood. Need not be unique.
+        context: all tokens before the continuation, at least one. Continuations of one context share its computation
+            where they arrive close together.
+        token_ids: at least one.
+    """
+
+    index: int
+    context: Sequence[int]
+    token_ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """What an engine made of a continuation.
+
+    Attributes:
+        logprobs: of each token after all that stand before it, natural logarithms under the model's unmodified
+            distribution: log-softmax in float64 of the model's logits. -inf where the model rules a token out.
+            Empty exactly where there is a failure.
+        greedy: whether each token is the most likely one in its place; of equally likely ones, the lowest id.
+    """
+
+    index: int
+    logprobs: tuple[float, ...]
+    greedy: bool = False
+    failure: Failure | None = None
+
+    @property
+    def total(self) -> float:
+        """The log-probability of the whole continuation."""
+        return math.fsum(self.logprobs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from batchgen.planning.batches import BatchLimits
-from batchgen.records import Completion, Request
+from batchgen.records import Completion, Continuation, Likelihood, Request
 
 Decode = Callable[[Sequence[int]], str]
 """Token ids to text, special tokens left out."""
@@ -29,6 +29,16 @@ class Engine(Protocol):
         The iterable is pulled only when there is room. Closing the iterator stops the engine at a step
         boundary; rows that were running are then simply not answered.
         May be called again once it has ended: after a crash, suspect rows are asked in calls of their own.
+        """
+
+    def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
+        """Say how likely each continuation is after its context. Every one ends in exactly one likelihood, in any order.
+
+        What one is told does not depend on the others: not on their order, nor on what shares its computation; in
+        float32 within 1e-5 a token of the model's own forward over that row alone. The tokens of a context are
+        computed once for all its continuations that arrive close together, where the engine's tier can do that.
+        Whether a row fits the model's context window is for the asker to see to. Pulling and closing are as with
+        `generate`, and only one of the two runs at a time.
         """
 
     def facts(self) -> Mapping[str, object]:

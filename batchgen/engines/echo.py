@@ -3,11 +3,15 @@
 Deterministic, instant, and honest about limits, stop strings and counts, so tests and dry runs need no patches.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from batchgen.decoding.stopping import Stopper
 from batchgen.engines.base import Decode
-from batchgen.records import Completion, FinishReason, Request
+from batchgen.records import Completion, Continuation, FinishReason, Likelihood, Request
+
+_EXPECTED = -math.log(2)
+_OTHER = -math.log(2 * 65_536)
 
 
 class EchoEngine:
@@ -24,6 +28,21 @@ class EchoEngine:
         for request in requests:
             self._rows += 1
             yield self._answer(request)
+
+    def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
+        """The likelihood of each continuation, in the order they come, under a made-up distribution.
+
+        After a context, its own tokens are expected back, first to last: each has probability 1/2, and the other
+        half is spread evenly over a vocabulary of 65,536 tokens.
+        """
+        for one in asked:
+            self._rows += 1
+            expected = [
+                at < len(one.context) and one.context[at] == token
+                for at, token in enumerate(one.token_ids)
+            ]
+            logprobs = tuple(_EXPECTED if hit else _OTHER for hit in expected)
+            yield Likelihood(one.index, logprobs, greedy=all(expected))
 
     def facts(self) -> Mapping[str, object]:
         """How many requests were answered."""

@@ -44,6 +44,7 @@ class Row:
         prompt: how many of them are the prompt.
         limit: most new tokens.
         prefix: what it shares; its tokens are not in the row's own pages.
+        wanted: so many of the last tokens draw: the logits behind them are wanted.
         cached: tokens that have keys and values, prefix included.
         pages: of the row's own tokens, in order.
     """
@@ -53,6 +54,7 @@ class Row:
     prompt: int
     limit: int
     prefix: Prefix | None = None
+    wanted: int = 1
     cached: int = 0
     pages: list[int] = field(default_factory=list)
 
@@ -74,11 +76,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`count` tokens of a row or a prefix, from where its cache ends; the last one of a row draws a token."""
+    """`count` tokens of a row or a prefix, from where its cache ends. The last `drawn` of them draw: their logits are wanted."""
 
     owner: Row | Prefix
     count: int
-    draws: bool
+    drawn: int
 
 
 class Kind(Enum):
@@ -107,5 +109,10 @@ class Step:
 
     @property
     def rows(self) -> list[Row]:
-        """The rows that draw a token, in the order of the logits."""
-        return [s.owner for s in self.segments if s.draws and isinstance(s.owner, Row)]
+        """The rows that draw, in the order of the logits."""
+        return [row for row, _ in self.drawn]
+
+    @property
+    def drawn(self) -> list[tuple[Row, int]]:
+        """The rows that draw, and how often, in the order of the logits."""
+        return [(s.owner, s.drawn) for s in self.segments if s.drawn and isinstance(s.owner, Row)]

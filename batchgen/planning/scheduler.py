@@ -17,7 +17,7 @@ Where the arena has no room for it, a row goes on without.
 
 from collections import deque
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from batchgen.planning.arena import Arena
@@ -33,7 +33,7 @@ class Limits:
     """What may run together.
 
     Attributes:
-        rows: most rows at a time.
+        rows: most rows at a time, and most logits of a step.
         step_tokens: most tokens of a prefill step.
     """
 
@@ -112,9 +112,14 @@ class Scheduler:
                 owner.computed += segment.count
                 continue
             owner.cached += segment.count
-            if segment.draws and step.kind is Kind.PREFILL:
+            if owner.pending == 0 and step.kind is Kind.PREFILL:
                 self._prefilling.remove(owner)
                 self._running.append(owner)
+
+    def again(self, row: Row) -> None:
+        """A running row has other tokens behind its cached ones now, no more than its pages hold: they are prefilled."""
+        self._running.remove(row)
+        self._prefilling.appendleft(row)
 
     def leave(self, row: Row) -> None:
         """A running row has ended."""
@@ -145,14 +150,13 @@ class Scheduler:
         return Step(Kind.PREFILL, tuple(prefixes)) if prefixes else self._prefill_rows()
 
     def _prefill_rows(self) -> Step | None:
-        budget = self.limits.step_tokens
-        rows: list[Segment] = []
+        step = _Filling(self.limits.step_tokens, self.limits.rows)
         for row in self._prefilling:
-            budget -= self._segment(row, budget, rows)
-        while budget > 0 and self._can_begin() and self._admit(self._waiting[0]):
-            budget -= self._segment(self._prefilling[-1], budget, rows)
-        rows.sort(key=lambda segment: _place(segment.owner))
-        return Step(Kind.PREFILL, tuple(rows)) if rows else None
+            step.add(row)
+        while step.open and self._can_begin() and self._admit(self._waiting[0]):
+            step.add(self._prefilling[-1])
+        segments = sorted(step.segments, key=lambda segment: _place(segment.owner))
+        return Step(Kind.PREFILL, tuple(segments)) if segments else None
 
     def _can_begin(self) -> bool:
         if not self._waiting or self.active >= self.limits.rows:
@@ -176,7 +180,7 @@ class Scheduler:
                 break
             count = min(budget, len(prefix.token_ids) - prefix.computed)
             budget -= count
-            segments.append(Segment(prefix, count, draws=False))
+            segments.append(Segment(prefix, count, drawn=0))
         return segments
 
     def _hold(self, prefix: Prefix, wanted: Set[int]) -> bool:
@@ -222,12 +226,6 @@ class Scheduler:
         prefix.places = None
         prefix.computed = 0
 
-    def _segment(self, row: Row, budget: int, segments: list[Segment]) -> int:
-        count = min(budget, row.pending)
-        if count > 0:
-            segments.append(Segment(row, count, draws=count == row.pending))
-        return count
-
     def _admit(self, row: Row) -> bool:
         tokens = len(row.token_ids) - row.shared
         left = row.limit - (len(row.token_ids) - row.prompt)
@@ -255,7 +253,7 @@ class Scheduler:
         if not self._running:
             return None
         order = sorted(self._running, key=lambda row: (_place(row), -row.own))
-        return Step(Kind.DECODE, tuple(Segment(row, 1, draws=True) for row in order))
+        return Step(Kind.DECODE, tuple(Segment(row, 1, drawn=1) for row in order))
 
     def _grow(self, row: Row) -> bool:
         missing = self.pages.needed(row.own + 1) - len(row.pages)
@@ -277,6 +275,31 @@ class Scheduler:
 
     def _fits_alone(self, row: Row) -> bool:
         return self.pages.needed(row.prompt + row.limit) <= self.pages.total
+
+
+@dataclass(slots=True)
+class _Filling:
+    """A prefill step that is being made: how many more tokens and logits it may have."""
+
+    tokens: int
+    logits: int
+    segments: list[Segment] = field(default_factory=list)
+
+    @property
+    def open(self) -> bool:
+        """Whether another row may begin."""
+        return self.tokens > 0 and self.logits > 0
+
+    def add(self, row: Row) -> None:
+        """As many tokens of the row as there is room for."""
+        before = max(0, row.pending - row.wanted)
+        count = min(row.pending, self.tokens, before + self.logits)
+        if count == 0:
+            return
+        drawn = max(0, count - before)
+        self.segments.append(Segment(row, count, drawn))
+        self.tokens -= count
+        self.logits -= drawn
 
 
 def _place(owner: Row | Prefix) -> int:

@@ -88,7 +88,7 @@ class World:
                 "prefixes by themselves"
             )
         else:
-            assert all(segment.count == 1 and segment.draws for segment in step.segments)
+            assert all(segment.count == 1 and segment.drawn == 1 for segment in step.segments)
         held: list[int] = []
         for segment in step.segments:
             owner = segment.owner
@@ -99,7 +99,7 @@ class World:
             held += owner.pages
             room = len(owner.pages) * self.scheduler.pages.size
             assert owner.own + segment.count <= room, "every new token has a place"
-            assert segment.draws == (segment.count == owner.pending)
+            assert segment.drawn == (segment.count == owner.pending)
             if owner.prefix is not None:
                 assert owner.prefix.ready, "a prefix comes before its rows"
         assert len(set(held)) == len(held), "a page has one owner"

@@ -11,13 +11,13 @@ from batchgen.planning.split import FEWEST_TOKENS, split
 def decode(*cached: int) -> Step:
     """One token for each row, which looks at so many earlier ones."""
     rows = [Row(n, [1] * (held + 1), held, 9, cached=held) for n, held in enumerate(cached)]
-    return Step(Kind.DECODE, tuple(Segment(row, 1, draws=True) for row in rows))
+    return Step(Kind.DECODE, tuple(Segment(row, 1, drawn=1) for row in rows))
 
 
 def prefill(*counts: int) -> Step:
     """Whole prompts of so many tokens."""
     rows = [Row(n, [1] * count, count, 9) for n, count in enumerate(counts)]
-    return Step(Kind.PREFILL, tuple(Segment(row, row.prompt, draws=True) for row in rows))
+    return Step(Kind.PREFILL, tuple(Segment(row, row.prompt, drawn=1) for row in rows))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_parts(step: Step, parts: int, lengths: list[int]) -> None:
 
 def test_prefixes_are_never_split() -> None:
     prefixes = [Prefix(n, [1] * 50, users=2, places=range(50 * n, 50 * n + 50)) for n in range(4)]
-    step = Step(Kind.PREFILL, tuple(Segment(prefix, 50, draws=False) for prefix in prefixes))
+    step = Step(Kind.PREFILL, tuple(Segment(prefix, 50, drawn=0) for prefix in prefixes))
     assert split(step, 2) == [step]
 
 
@@ -64,7 +64,7 @@ def test_parts_cover_the_step_in_order_and_are_balanced(
     sizes: list[tuple[int, int]], parts: int
 ) -> None:
     rows = [Row(n, [1] * (c + held), c + held, 9, cached=held) for n, (c, held) in enumerate(sizes)]
-    step = Step(Kind.PREFILL, tuple(Segment(row, row.pending, draws=True) for row in rows))
+    step = Step(Kind.PREFILL, tuple(Segment(row, row.pending, drawn=1) for row in rows))
     found = split(step, parts)
     assert len(found) in {1, parts}
     assert [segment for part in found for segment in part.segments] == list(step.segments)

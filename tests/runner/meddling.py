@@ -10,7 +10,7 @@ from batchgen.engines.base import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import BatchgenError
 from batchgen.job.load import load_job
-from batchgen.records import Completion, Request
+from batchgen.records import Completion, Continuation, Likelihood, Request
 from batchgen.runner.run import run
 
 MARK = "deadly"
@@ -28,6 +28,9 @@ class Wrapped:
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         return self.inner.generate(requests)
+
+    def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
+        return self.inner.likelihoods(asked)
 
     def facts(self) -> Mapping[str, object]:
         return self.inner.facts()

@@ -19,6 +19,7 @@ from batchgen.engines.base import Decode, Estimate
 from batchgen.engines.torch.batched import BatchedTier
 from batchgen.engines.torch.beams import BeamRunner
 from batchgen.engines.torch.cohort import CohortRunner
+from batchgen.engines.torch.forwards import ForwardLikelihoods
 from batchgen.engines.torch.memory import (
     FreeMemory,
     free_memory,
@@ -39,6 +40,7 @@ from batchgen.engines.torch.probe import Verdict, probe, probe_generate
 from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
 from batchgen.engines.torch.slots.independent import batch_independence
 from batchgen.engines.torch.slots.lanes import ForkedLanes, Lanes, OneLane
+from batchgen.engines.torch.slots.likelihood import SlotLikelihoods
 from batchgen.engines.torch.slots.pick import Picker
 from batchgen.engines.torch.slots.store import (
     Sizes,
@@ -48,13 +50,13 @@ from batchgen.engines.torch.slots.store import (
     shared_zeros,
 )
 from batchgen.engines.torch.slots.trial import Found, Refused, try_slots
-from batchgen.engines.torch.tier import BatchRunner, Setting, Tier
+from batchgen.engines.torch.tier import BatchRunner, Likelihoods, Setting, Tier
 from batchgen.errors import ModelError
 from batchgen.job.section import Auto
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.budget import Budget, Device, ModelMemory, budget, limits, plannable
 from batchgen.planning.slots import plan_slots, worker_count
-from batchgen.records import Completion, Request
+from batchgen.records import Completion, Continuation, Likelihood, Request
 
 _DEVICES: Mapping[str, Device] = {"cpu": "cpu", "cuda": "cuda"}
 
@@ -92,6 +94,8 @@ class TorchEngine:
         fits = _fits(self._memory, loaded.device, self._free_bytes, batching)
         self._limits = limits(batching, fits)
         self._others: dict[int, Tier] = {}
+        self._forwards = ForwardLikelihoods(loaded, should_stop, batching.part_rows)
+        self._likelihoods: Likelihoods = self._forwards
         self._lanes: Lanes | None = None
         self._main: Tier
         self._tier_facts: dict[str, object]
@@ -130,6 +134,18 @@ class TorchEngine:
                     yield completion
                 if self._setting.should_stop():
                     return
+
+    def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
+        """How likely each continuation is; see `Engine`.
+
+        Raises:
+            ModelError: a continuation or its context holds a token that the model does not have.
+        """
+        checked = map(self._checked_whole, asked)
+        for switches, run in groupby(checked, self._may_switch):
+            yield from (self._forwards if switches else self._likelihoods).likelihoods(run)
+            if self._setting.should_stop():
+                return
 
     def facts(self) -> Mapping[str, object]:
         """Tier and why, device, formats, budget, counts, and how well the machine was used."""
@@ -173,6 +189,7 @@ class TorchEngine:
             self._loaded.device,
         )
         shape = Shape(plan.rows, plan.step_tokens, batching.part_rows)
+        self._likelihoods = SlotLikelihoods(machine, shape, self._setting.should_stop)
         return SlotTier(machine, shape, self._setting)
 
     def _batched(self, verdict: Verdict) -> Tier:
@@ -183,14 +200,24 @@ class TorchEngine:
         return BatchedTier(runner, limit, self._loaded.device, self._setting)
 
     def _checked(self, request: Request) -> Request:
-        highest = max(request.token_ids)
+        self._check(request.index, max(request.token_ids), "the prompt")
+        return request
+
+    def _checked_whole(self, one: Continuation) -> Continuation:
+        highest = max(max(one.context), max(one.token_ids))
+        self._check(one.index, highest, "a context or continuation")
+        return one
+
+    def _check(self, row: int, highest: int, where: str) -> None:
         if highest >= self._loaded.vocab_size:
             raise ModelError(
-                f"row {request.index}: token {highest} in the prompt, but the model knows tokens below "
+                f"row {row}: token {highest} in {where}, but the model knows tokens below "
                 f"{self._loaded.vocab_size}: tokenizer and model do not belong together",
                 hint="check model.tokenizer, or whether the folder mixes files of two models",
             )
-        return request
+
+    def _may_switch(self, one: Continuation) -> bool:
+        return self._loaded.switches_at(len(one.context) + len(one.token_ids))
 
     def _tier(self, request: Request) -> Tier:
         beams = request.decoding.num_beams

@@ -1,9 +1,11 @@
-"""How likely a model finds an answer that is already there: one forward over prompt and answer, unpadded."""
+"""How likely a model finds an answer that is already there: its own forward over prompt and answer, unpadded."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from batchgen.decoding.sampling import logprob
 from batchgen.engines.torch.model import LoadedModel
@@ -18,14 +20,40 @@ def mean_logprob(loaded: LoadedModel, prompt: Sequence[int], answer: Sequence[in
         prompt: token ids before the answer.
         answer: at least one token id.
     """
-
-    def row(token_ids: Sequence[int]) -> torch.Tensor:
-        return torch.tensor([token_ids], device=loaded.device)
-
-    before = loaded.before_answer(prompt)
-    inputs: dict[str, Any] = {"input_ids": row([*before, *answer[:-1]])}
-    if loaded.encoder_decoder:
-        inputs = {"input_ids": row(prompt), "decoder_input_ids": inputs["input_ids"]}
-    logits = loaded.model(**inputs, use_cache=False, return_dict=True).logits[0, -len(answer) :]
+    logits = last_logits(loaded, [prompt], [answer[:-1]], len(answer))[0]
     tokens = torch.tensor(answer, device=loaded.device)
     return float(logprob(logits, tokens).double().mean())
+
+
+@torch.inference_mode()
+def last_logits(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Sequence[int]],
+    count: int,
+) -> Tensor:
+    """What the model says after the last tokens of rows of one length: logits [rows, count, vocab] in its dtype.
+
+    Args:
+        loaded: the model.
+        prompts: token ids before the answers, all of one length.
+        answers: token ids, all of one length, which may be 0.
+        count: positions, from the end.
+    """
+
+    def tensor(rows: list[list[int]]) -> Tensor:
+        return torch.tensor(rows, device=loaded.device)
+
+    both = zip(prompts, answers, strict=True)
+    inputs: dict[str, Any] = {
+        "input_ids": tensor([[*loaded.before_answer(prompt), *answer] for prompt, answer in both])
+    }
+    if loaded.encoder_decoder:
+        inputs = {
+            "input_ids": tensor([list(prompt) for prompt in prompts]),
+            "decoder_input_ids": inputs["input_ids"],
+        }
+    if "logits_to_keep" in inspect.signature(loaded.model.forward).parameters:
+        inputs["logits_to_keep"] = count
+    logits: Tensor = loaded.model(**inputs, use_cache=False, return_dict=True).logits
+    return logits[:, -count:]

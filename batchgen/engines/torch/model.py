@@ -58,8 +58,11 @@ class LoadedModel:
 
     def may_switch(self, request: Request) -> bool:
         """Whether this row may change its batch's rotary embedding; only rows of its length may be with it."""
-        longest = len(request.token_ids) + request.decoding.max_new_tokens
-        return self.rope_switch is not None and longest > self.rope_switch
+        return self.switches_at(len(request.token_ids) + request.decoding.max_new_tokens)
+
+    def switches_at(self, length: int) -> bool:
+        """Whether a row of that length changes the rotary embedding of a batch that it is in."""
+        return self.rope_switch is not None and length > self.rope_switch
 
     def before_answer(self, prompt: Sequence[int]) -> Sequence[int]:
         """What the decoder reads before the answer: the prompt, or the start token of an encoder-decoder."""

@@ -15,7 +15,7 @@ import torch
 
 from batchgen.engines.base import Decode
 from batchgen.engines.torch.choice import Chooser, TokenChooser
-from batchgen.records import Completion, Request
+from batchgen.records import Completion, Continuation, Likelihood, Request
 
 MakeChooser = Callable[[Sequence[Request], torch.device], TokenChooser]
 
@@ -50,6 +50,16 @@ class Tier(Protocol):
 
     def facts(self) -> Mapping[str, object]:
         """What the tier decided and counted."""
+
+
+class Likelihoods(Protocol):
+    """Says how likely given continuations are."""
+
+    def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
+        """See `Engine.likelihoods`."""
+
+    def facts(self) -> Mapping[str, object]:
+        """What was counted."""
 
 
 class BatchRunner(Protocol):

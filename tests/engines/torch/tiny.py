@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -182,8 +183,18 @@ def break_token(model: PreTrainedModel, token: int) -> None:
 
 def teacher_forced(model: PreTrainedModel, prompt: Sequence[int], answer: Sequence[int]) -> float:
     """Mean log-probability of an answer, read from one forward over prompt and answer."""
+    table = forced_table(model, prompt, answer)
+    return sum(float(row[token]) for row, token in zip(table, answer, strict=True)) / len(answer)
+
+
+def forced_table(model: PreTrainedModel, prompt: Sequence[int], answer: Sequence[int]) -> Tensor:
+    """Log-probabilities float64 [answer, vocab] in the place of each token of an answer, by one forward over both."""
+    inputs = {"input_ids": torch.tensor([[*prompt, *answer[:-1]]])}
+    if model.config.is_encoder_decoder:
+        inputs = {
+            "input_ids": torch.tensor([list(prompt)]),
+            "decoder_input_ids": torch.tensor([[0, *answer[:-1]]]),
+        }
     with torch.inference_mode():
-        logits = model(torch.tensor([[*prompt, *answer]])).logits[0]
-    table = torch.log_softmax(logits.double(), -1)
-    first = len(prompt) - 1
-    return sum(float(table[first + i, token]) for i, token in enumerate(answer)) / len(answer)
+        logits = model(**inputs).logits[0, -len(answer) :]
+    return torch.log_softmax(logits.double(), -1)

@@ -17,19 +17,16 @@ import torch
 from torch import Tensor
 
 from batchgen.engines.torch.answers import NONFINITE, Answer, failed
-from batchgen.engines.torch.memory import out_of_memory, release_memory
 from batchgen.engines.torch.slots.lanes import Lanes
 from batchgen.engines.torch.slots.pick import Asked, Picked
-from batchgen.engines.torch.slots.step import build
+from batchgen.engines.torch.slots.stepper import Stepper
 from batchgen.engines.torch.slots.store import Store
 from batchgen.engines.torch.tier import Setting
-from batchgen.errors import ResourceError
 from batchgen.planning.arena import Arena
 from batchgen.planning.pages import Pages
 from batchgen.planning.prefixes import shared_beginnings
-from batchgen.planning.rows import Prefix, Row, Step
+from batchgen.planning.rows import Prefix, Row
 from batchgen.planning.scheduler import ExpectedLength, Limits, Scheduler
-from batchgen.planning.split import split
 from batchgen.records import Completion, Failure, Request
 
 TOO_LARGE = Failure(
@@ -134,15 +131,8 @@ class SlotTier:
         )
         self._jobs: dict[int, _Job] = {}
         self._next_number = 0
-        self._counts = {
-            "steps_prefill": 0,
-            "steps_decode": 0,
-            "tokens_prefill": 0,
-            "tokens_decode": 0,
-            "duplicates": 0,
-            "prefixes": 0,
-            "out_of_memory": 0,
-        }
+        self._counts = {"duplicates": 0, "prefixes": 0}
+        self._stepper = Stepper(machine.lanes, self._store, machine.device, self._scheduler)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Answer all requests, in any order."""
@@ -156,7 +146,7 @@ class SlotTier:
                 if not self._jobs:
                     return
                 continue
-            logits = self._compute(step)
+            logits = self._stepper.compute(step)
             if logits is not None:
                 yield from self._book(step.rows, logits)
 
@@ -170,6 +160,7 @@ class SlotTier:
             "step_tokens": self._scheduler.limits.step_tokens,
             "workers": self._machine.lanes.count,
             "preempted": self._scheduler.preempted,
+            **self._stepper.counts,
             **self._counts,
         }
 
@@ -220,44 +211,6 @@ class SlotTier:
             )
             for member in shared.members:
                 rows[member].prefix = prefix
-
-    def _compute(self, step: Step) -> Tensor | None:
-        """Run a step; None if there was not enough memory, and less runs together from now on."""
-        try:
-            parts = [
-                build(part, self._store.sizes.page_size, self._machine.device)
-                for part in split(step, self._machine.lanes.count)
-            ]
-            logits = self._machine.lanes.compute(parts, self._store)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            logits = None
-        # Outside of the handler: the error holds the frames, and with them the tensors.
-        if logits is None:
-            self._shrink()
-            return None
-        self._scheduler.computed(step)
-        kind = step.kind.value
-        self._counts[f"steps_{kind}"] += 1
-        self._counts[f"tokens_{kind}"] += step.tokens
-        return logits
-
-    def _shrink(self) -> None:
-        """Half the tokens of a step, and half the rows: everyone begins again."""
-        limits = self._scheduler.limits
-        if limits.rows == 1 and limits.step_tokens == 1:
-            raise ResourceError(
-                "one token of one row does not fit in memory",
-                hint="close other programs, or lower batching.memory_fraction",
-            )
-        limits.step_tokens = max(1, limits.step_tokens // 2)
-        limits.rows = max(1, limits.rows // 2)
-        self._counts["out_of_memory"] += 1
-        # What was computed may be NaN, and nobody has looked at it yet.
-        self._store.clear(self._scheduler.held)
-        self._scheduler.preempt_all()
-        release_memory(self._machine.device)
 
     def _book(self, rows: Sequence[Row], logits: Tensor) -> Iterator[Completion]:
         if not rows:

@@ -119,8 +119,7 @@ def _prefill(step: Step, page_size: int, device: torch.device) -> Batch:
         start = owner.computed if isinstance(owner, Prefix) else owner.cached
         token_ids += owner.token_ids[start : start + segment.count]
         positions += range(start, start + segment.count)
-        if segment.draws:
-            drawn.append(last - 1)
+        drawn += range(last - segment.drawn, last)
         if isinstance(owner, Prefix):
             pieces.append(PrefixPiece(first, last, start, _held(owner).start))
             continue

@@ -36,7 +36,7 @@ BREAK, KILL, STARVE = 90, 91, 92
 def part(token: int) -> Batch:
     """A part of one token."""
     row = Row(0, [token], prompt=1, limit=1, pages=[0])
-    return build(Step(Kind.PREFILL, (Segment(row, 1, draws=True),)), 4, CPU)
+    return build(Step(Kind.PREFILL, (Segment(row, 1, drawn=1),)), 4, CPU)
 
 
 def forward(batch: Batch, _store: Store) -> Tensor:

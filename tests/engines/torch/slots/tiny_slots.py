@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
 from batchgen.engines.torch.slots.lanes import Forward, Lanes, OneLane
+from batchgen.engines.torch.slots.likelihood import SlotLikelihoods
 from batchgen.engines.torch.slots.llama import LlamaModel
 from batchgen.engines.torch.slots.pick import Picker
 from batchgen.engines.torch.slots.step import Batch
@@ -80,3 +81,10 @@ def slots(
         CPU,
     )
     return SlotTier(machine, room.shape, setting(should_stop), expected=room.expected)
+
+
+def slot_likelihoods(forward: Forward, room: Room = WIDE) -> SlotLikelihoods:
+    """The likelihoods of the slot engine without a trial before it."""
+    lanes = OneLane(Losing(forward, room.lost))
+    machine = Machine(lanes, Store(room.sizes, own_zeros), Picker(CPU), CPU)
+    return SlotLikelihoods(machine, room.shape, lambda: False)
