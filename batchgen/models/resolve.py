@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TextIO
 
+from batchgen.data.cache_folder import cache_folder
 from batchgen.errors import ModelError
 from batchgen.models import starter
 from batchgen.models.hub import MODEL_ID, PROBE_SECONDS, Hub, UnreachableError, go_offline
@@ -58,7 +59,7 @@ def resolve_model(
     Args:
         path: folder, name of a starter such as demo:smollm2-135m, or id of a hub model.
         revision: commit, tag or branch of a hub model.
-        cache: where starter models are kept, in place of `starter.cache_folder()`.
+        cache: where starter models are kept, in place of `cache_folder()`.
         say: takes lines about what is fetched.
         terminal: where to draw progress bars.
 
@@ -79,7 +80,7 @@ class Resolver:
     """Where to look and what for.
 
     Attributes:
-        cache: where starter models are kept; None: `starter.cache_folder()`.
+        cache: where starter models are kept; None: `cache_folder()`.
         wanted: a tokenizer alone needs neither config nor weights.
         probe_seconds: how long the hub may take to answer.
     """
@@ -114,9 +115,7 @@ class Resolver:
 
     def _starter(self, name: str) -> ResolvedModel:
         known = starter.find(name)
-        folder = starter.prepare(
-            known, self.cache or starter.cache_folder(), progress=self.progress
-        )
+        folder = starter.prepare(known, self.cache or cache_folder(), progress=self.progress)
         return ResolvedModel(name, folder, "demo", known.wheel.member_sha256[:8])
 
     def _hub_model(self, model_id: str, revision: str | None) -> ResolvedModel:

@@ -20,6 +20,7 @@ from typing import TextIO
 
 from filelock import FileLock, Timeout
 
+from batchgen.data.cache_folder import cache_folder
 from batchgen.errors import ModelError, ResourceError
 from batchgen.models import convert as conversion
 from batchgen.models.marker import intact, write_marker
@@ -70,28 +71,6 @@ STARTERS: Mapping[str, Starter] = {
         pre_tokenizer="smollm",
     ),
 }
-
-
-def cache_folder() -> Path:
-    """$BATCHGEN_CACHE, else `batchgen` in the user's cache folder. Not created.
-
-    Raises:
-        ModelError: there is no home folder and no BATCHGEN_CACHE.
-    """
-    if named := os.environ.get("BATCHGEN_CACHE"):
-        return Path(named).expanduser().absolute()
-    try:
-        home = Path.home()
-    except RuntimeError as error:
-        raise ModelError(
-            "no cache folder: this user has no home folder",
-            hint="set BATCHGEN_CACHE to a folder that can be written",
-        ) from error
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "batchgen"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "batchgen"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "batchgen"
 
 
 def run_conversion(starter: Starter, gguf: Path, folder: Path, progress: Progress) -> None:

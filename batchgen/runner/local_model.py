@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO
 
+from batchgen.data.cache_folder import cache_folder
 from batchgen.errors import ModelError, UsageError
 from batchgen.job.load import LoadedJob
 from batchgen.job.spec import ModelSpec
@@ -20,7 +21,6 @@ from batchgen.models.hashes import HashNotes
 from batchgen.models.pins import Hash, Lock, Pin, lock_path, read_lock, take_pin, verify
 from batchgen.models.progress import Progress, Say, silent
 from batchgen.models.resolve import ResolvedModel, resolve_model
-from batchgen.models.starter import cache_folder
 from batchgen.models.tokenizer import find_tokenizer
 
 WORTH_SAYING = 200_000_000

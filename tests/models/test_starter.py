@@ -22,7 +22,6 @@ from batchgen.models.starter import (
     STARTERS,
     Starter,
     Tools,
-    cache_folder,
     find,
     prepare,
 )
@@ -306,27 +305,6 @@ def test_a_starter_goes_by_its_name_with_or_without_demo(name: str) -> None:
 def test_an_unknown_starter_is_answered_with_those_that_exist(name: str) -> None:
     with pytest.raises(ModelError, match="there is demo:smollm2-135m"):
         find(name)
-
-
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({"BATCHGEN_CACHE": "/data/batchgen"}, "/data/batchgen"),
-        ({"BATCHGEN_CACHE": "~/models", "HOME": "/home/li"}, "/home/li/models"),
-        ({"XDG_CACHE_HOME": "/data/cache"}, "/data/cache/batchgen"),
-        ({"XDG_CACHE_HOME": "", "HOME": "/home/li"}, "/home/li/.cache/batchgen"),
-    ],
-)
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep caches elsewhere")
-def test_where_the_cache_is(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: str
-) -> None:
-    for name in ("BATCHGEN_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-
-    assert cache_folder() == Path(expected)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -19,8 +19,10 @@ from batchgen.engines.base import Decode, Estimate
 from batchgen.engines.torch.batched import BatchedTier
 from batchgen.engines.torch.beams import BeamRunner
 from batchgen.engines.torch.cohort import CohortRunner
+from batchgen.engines.torch.finding import Fastest, find_tier
 from batchgen.engines.torch.forwards import ForwardLikelihoods
 from batchgen.engines.torch.memory import (
+    CacheNumbers,
     FreeMemory,
     free_memory,
     loaded_memory,
@@ -36,9 +38,8 @@ from batchgen.engines.torch.model import (
     planned_dtype,
     read_config,
 )
-from batchgen.engines.torch.probe import Verdict, probe, probe_generate
+from batchgen.engines.torch.probe import Verdict, probe_generate
 from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
-from batchgen.engines.torch.slots.independent import batch_independence
 from batchgen.engines.torch.slots.lanes import ForkedLanes, Lanes, OneLane
 from batchgen.engines.torch.slots.likelihood import SlotLikelihoods
 from batchgen.engines.torch.slots.pick import Picker
@@ -49,7 +50,7 @@ from batchgen.engines.torch.slots.store import (
     own_zeros,
     shared_zeros,
 )
-from batchgen.engines.torch.slots.trial import Found, Refused, try_slots
+from batchgen.engines.torch.slots.trial import Found
 from batchgen.engines.torch.tier import BatchRunner, Likelihoods, Setting, Tier
 from batchgen.errors import ModelError
 from batchgen.job.section import Auto
@@ -65,7 +66,7 @@ class TorchEngine:
     """Answers requests with a model in this process."""
 
     name = "transformers"
-    fastest_tier: Literal["slots", "cohort"] = "slots"
+    fastest_tier: Fastest = "slots"
     """Where the search for a tier begins; `bench` begins lower to compare."""
 
     def __init__(
@@ -85,9 +86,10 @@ class TorchEngine:
             ResourceError: not one row fits.
         """
         self._loaded = loaded
-        found = try_slots(loaded) if self.fastest_tier == "slots" else Refused("slots: not tried")
-        verdict = probe(loaded) if isinstance(found, Refused) else None
-        self._memory = loaded_memory(loaded.model)
+        ready = find_tier(loaded, self.fastest_tier, free(loaded.device))
+        finding, runs = ready.finding, ready.runs
+        numbers = CacheNumbers(finding.cache_per_token, finding.cache_per_row)
+        self._memory = loaded_memory(loaded.model, numbers)
         per_token = max(1, self._memory.kv_bytes_per_token)
         self._setting = Setting(decode, should_stop, weight_bytes(loaded.model) // per_token)
         self._free_bytes = free(loaded.device)
@@ -97,26 +99,12 @@ class TorchEngine:
         self._forwards = ForwardLikelihoods(loaded, should_stop, batching.part_rows)
         self._likelihoods: Likelihoods = self._forwards
         self._lanes: Lanes | None = None
-        self._main: Tier
-        self._tier_facts: dict[str, object]
-        if isinstance(found, Found):
-            self._main = self._on_slots(found, batching, workers)
-            same = batch_independence(found.forward, found.store, found.logits, loaded.device)
-            self._tier_facts = {
-                "tier": found.name,
-                "tier_reason": found.reason,
-                "batch_independent": same.holds,
-                "batch_independent_reason": same.reason,
-            }
-        if verdict is not None:
-            self._main = self._batched(verdict)
-            reason = f"{found.reason}; {verdict.reason}"
-            self._tier_facts = {
-                "tier": verdict.name,
-                "tier_reason": reason,
-                "batch_independent": False,
-                "batch_independent_reason": "padded batches are not tried",
-            }
+        self._main: Tier = (
+            self._on_slots(runs, batching, workers)
+            if isinstance(runs, Found)
+            else self._batched(runs)
+        )
+        self._tier_facts = ready.facts()
         # Behind the trials, which are nobody's answers.
         self._meter = Meter(loaded, batching.part_rows)
 

@@ -65,9 +65,16 @@ def weight_bytes(model: PreTrainedModel) -> int:
     return sum(weight.nbytes for weight in model.parameters())
 
 
-def loaded_memory(model: PreTrainedModel) -> ModelMemory:
+def cache_numbers(model: PreTrainedModel, config: PreTrainedConfig) -> CacheNumbers:
+    """What a model's cache holds, measured; from the sizes in its config where that cannot be."""
+    text = config.get_text_config(decoder=True)
+    guess = 2 * text.num_hidden_layers * _key_heads(text) * _head_width(text)
+    return _measured(model) or CacheNumbers(guess, per_row=0)
+
+
+def loaded_memory(model: PreTrainedModel, numbers: CacheNumbers) -> ModelMemory:
     """What a loaded model takes besides its weights."""
-    return _memory(model, model.config, model.dtype, weight_bytes=0)
+    return _memory(model.config, model.dtype, numbers, weight_bytes=0)
 
 
 def planned_memory(config: PreTrainedConfig, dtype: torch.dtype) -> ModelMemory:
@@ -81,31 +88,37 @@ def planned_memory(config: PreTrainedConfig, dtype: torch.dtype) -> ModelMemory:
         # bfloat16: some expert layers refuse other formats on this device. Only numbers are counted.
         model = loader.from_config(config, dtype=torch.bfloat16).eval()
     weights = sum(weight.numel() for weight in model.parameters()) * dtype.itemsize
-    return _memory(model, config, dtype, weight_bytes=weights)
+    return _memory(config, dtype, cache_numbers(model, config), weight_bytes=weights)
 
 
 def _memory(
-    model: PreTrainedModel, config: PreTrainedConfig, dtype: torch.dtype, *, weight_bytes: int
+    config: PreTrainedConfig, dtype: torch.dtype, numbers: CacheNumbers, *, weight_bytes: int
 ) -> ModelMemory:
     text = config.get_text_config(decoder=True)
-    heads = getattr(text, "num_attention_heads", 1)
-    key_heads = getattr(text, "num_key_value_heads", None) or heads
-    head = getattr(text, "head_dim", None) or text.hidden_size // heads
-    cache = _measured(model) or CacheNumbers(
-        2 * text.num_hidden_layers * key_heads * head, per_row=0
-    )
     return ModelMemory(
         weight_bytes=weight_bytes,
-        kv_bytes_per_token=cache.per_token * dtype.itemsize,
+        kv_bytes_per_token=numbers.per_token * dtype.itemsize,
         activation_bytes_per_token=activation_bytes(
             hidden=text.hidden_size,
             intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
-            attention=(heads + 2 * key_heads) * head,
+            attention=(_heads(text) + 2 * _key_heads(text)) * _head_width(text),
             item=dtype.itemsize,
         ),
         vocab_size=text.vocab_size,
-        state_bytes_per_row=cache.per_row * dtype.itemsize,
+        state_bytes_per_row=numbers.per_row * dtype.itemsize,
     )
+
+
+def _heads(text: PreTrainedConfig) -> int:
+    return int(getattr(text, "num_attention_heads", 1))
+
+
+def _key_heads(text: PreTrainedConfig) -> int:
+    return int(getattr(text, "num_key_value_heads", None) or _heads(text))
+
+
+def _head_width(text: PreTrainedConfig) -> int:
+    return int(getattr(text, "head_dim", None) or text.hidden_size // _heads(text))
 
 
 def _measured(model: PreTrainedModel) -> CacheNumbers | None:

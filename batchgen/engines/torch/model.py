@@ -23,6 +23,7 @@ from transformers import (
 )
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from batchgen.engines.torch.circumstances import ModelFiles
 from batchgen.engines.torch.memory import out_of_memory
 from batchgen.engines.torch.quiet import quiet
 from batchgen.errors import ModelError, ResourceError
@@ -47,6 +48,7 @@ class LoadedModel:
         vocab_size: token ids from here on have no embedding.
         rope_switch: once a row is longer than this, the rotary embedding of its whole batch changes (LongRoPE,
             dynamic NTK), and some models compute their cache anew; None where nothing of the kind happens.
+        files: where it was read from; None for a model that was made in memory.
     """
 
     model: PreTrainedModel
@@ -55,6 +57,7 @@ class LoadedModel:
     encoder_decoder: bool
     vocab_size: int
     rope_switch: int | None = None
+    files: ModelFiles | None = None
 
     def may_switch(self, request: Request) -> bool:
         """Whether this row may change its batch's rotary embedding; only rows of its length may be with it."""
@@ -94,6 +97,7 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
     """
     device = pick_device(spec.device)
     config = read_config(folder, spec)
+    files = ModelFiles.look(folder, spec)
     loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     options: dict[str, Any] = {
         "config": config,
@@ -117,6 +121,7 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
         encoder_decoder=bool(config.is_encoder_decoder),
         vocab_size=model.get_input_embeddings().weight.shape[0],
         rope_switch=rope_switch(config),
+        files=files,
     )
 
 

@@ -32,6 +32,7 @@ _JOINED = 2
 """What the cohort pads here at most: the first two prompts share a prefill, the last two another."""
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.2}
 _GROUPINGS: tuple[Grouping, ...] = ("padded", "same length")
+_SINGLE = "generate, single"
 
 MakeRunner = Callable[[LoadedModel, Setting], BatchRunner]
 
@@ -66,6 +67,13 @@ def probe(loaded: LoadedModel) -> Verdict:
         ResourceError: a few short prompts do not fit in memory.
     """
     return _first_right(loaded, _candidates(loaded))
+
+
+def verdict_named(loaded: LoadedModel, name: str, reason: str) -> Verdict | None:
+    """The verdict that an earlier probe came to; None if there is no such tier for this model."""
+    makes = {candidate.name: candidate.make for candidate in _candidates(loaded)}
+    makes[_SINGLE] = partial(PlainRunner, grouping="single")
+    return Verdict(makes[name], name, reason) if name in makes else None
 
 
 def probe_generate(loaded: LoadedModel) -> Verdict:
@@ -113,7 +121,7 @@ def _first_right(loaded: LoadedModel, candidates: Sequence[_Candidate]) -> Verdi
         if isinstance(found, float) and found <= tolerance(loaded):
             return Verdict(candidate.make, candidate.name, "; ".join([*refused, close(found)]))
         refused.append(refusal(candidate.name, found))
-    return Verdict(partial(PlainRunner, grouping="single"), "generate, single", "; ".join(refused))
+    return Verdict(partial(PlainRunner, grouping="single"), _SINGLE, "; ".join(refused))
 
 
 def _candidates(loaded: LoadedModel) -> list[_Candidate]:

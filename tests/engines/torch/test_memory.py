@@ -2,16 +2,23 @@
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from batchgen.engines.torch.memory import (
+    cache_numbers,
     free_memory,
     loaded_memory,
     out_of_memory,
     planned_memory,
 )
+from batchgen.planning.budget import ModelMemory
 from tests.engines.torch.tiny import CPU, tiny_model
 
 FLOAT = 4
+
+
+def measured(model: PreTrainedModel) -> ModelMemory:
+    return loaded_memory(model, cache_numbers(model, model.config))
 
 
 @pytest.mark.parametrize(
@@ -30,7 +37,7 @@ FLOAT = 4
     ],
 )
 def test_cache_of_a_token_and_of_a_row(family: str, per_token: int, per_row: int) -> None:
-    memory = loaded_memory(tiny_model(family, torch.float32))
+    memory = measured(tiny_model(family, torch.float32))
     assert (memory.kv_bytes_per_token, memory.state_bytes_per_row) == (per_token, per_row)
 
 
@@ -38,13 +45,13 @@ def test_cache_of_a_token_and_of_a_row(family: str, per_token: int, per_row: int
 def test_a_plan_without_weights_says_the_same(family: str) -> None:
     model = tiny_model(family, torch.float32)
     planned = planned_memory(model.config, torch.float32)
-    measured = loaded_memory(model)
-    assert planned.kv_bytes_per_token == measured.kv_bytes_per_token
-    assert planned.state_bytes_per_row == measured.state_bytes_per_row
-    assert planned.activation_bytes_per_token == measured.activation_bytes_per_token
+    found = measured(model)
+    assert planned.kv_bytes_per_token == found.kv_bytes_per_token
+    assert planned.state_bytes_per_row == found.state_bytes_per_row
+    assert planned.activation_bytes_per_token == found.activation_bytes_per_token
     weights = {weight.data_ptr(): weight for weight in model.parameters()}
     assert planned.weight_bytes == sum(w.numel() for w in weights.values()) * FLOAT
-    assert measured.weight_bytes == 0
+    assert found.weight_bytes == 0
 
 
 def test_a_half_precision_plan_is_half_as_large() -> None:

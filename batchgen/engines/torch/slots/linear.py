@@ -94,6 +94,12 @@ class PackedLinear:
         return result
 
 
+def packs(weight_bytes: int, device: torch.device, dtype: torch.dtype, room: int) -> bool:
+    """Whether a model's weights get a packed copy, of as many bytes: if they can be packed, and there is room."""
+    can = device.type == "cpu" and dtype == torch.float32
+    return can and weight_bytes <= room and packing_works()
+
+
 @cache
 def packing_works() -> bool:
     """Whether packed products can be had here, and are right: tried on a small weight."""

@@ -28,7 +28,7 @@ from batchgen.engines.torch.slots.linear import (
     MakeLinear,
     PackedLinear,
     PlainLinear,
-    packing_works,
+    packs,
 )
 from batchgen.engines.torch.slots.step import Batch
 from batchgen.engines.torch.slots.store import Store
@@ -97,9 +97,8 @@ class LlamaModel:
         """
         if not suits(model):
             return None
-        packs = model.device.type == "cpu" and model.dtype == torch.float32 and packing_works()
-        fits = weight_bytes(model) <= room
-        return cls(model, PackedLinear if packs and fits else PlainLinear)
+        packed = packs(weight_bytes(model), model.device, model.dtype, room)
+        return cls(model, PackedLinear if packed else PlainLinear)
 
     @torch.inference_mode()
     def __call__(self, batch: Batch, store: Store) -> Tensor:

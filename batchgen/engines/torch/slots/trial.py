@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from batchgen.engines.torch.memory import free_memory, out_of_memory
+from batchgen.engines.torch.memory import out_of_memory
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.probe import Record, close, reference, refusal, tolerance
 from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
@@ -52,8 +52,12 @@ class Refused:
     reason: str
 
 
-def try_slots(loaded: LoadedModel) -> Found | Refused:
+def try_slots(loaded: LoadedModel, room: int) -> Found | Refused:
     """Find a forward for slots.
+
+    Args:
+        loaded: the model.
+        room: bytes that a packed copy of its weights may take.
 
     Raises:
         ModelError: the model cannot generate at all.
@@ -62,7 +66,7 @@ def try_slots(loaded: LoadedModel) -> Found | Refused:
         return Refused(refusal("slots", "encoder and decoder"))
     requests, alone = reference(loaded)
     refused: list[str] = []
-    for name, make in _candidates(loaded):
+    for name, make in _candidates(loaded, room):
         forward = make()
         if forward is None:
             continue
@@ -77,8 +81,15 @@ def try_slots(loaded: LoadedModel) -> Found | Refused:
     return Refused("; ".join(refused))
 
 
-def _candidates(loaded: LoadedModel) -> Iterator[tuple[str, Callable[[], Forward | None]]]:
-    yield "slots, own forward", lambda: LlamaModel.of(loaded.model, free_memory(loaded.device) // 2)
+def forward_named(loaded: LoadedModel, name: str, room: int) -> Forward | None:
+    """The forward that an earlier trial found; None if there is none of that name for this model."""
+    return next((make() for known, make in _candidates(loaded, room) if known == name), None)
+
+
+def _candidates(
+    loaded: LoadedModel, room: int
+) -> Iterator[tuple[str, Callable[[], Forward | None]]]:
+    yield "slots, own forward", lambda: LlamaModel.of(loaded.model, room)
     yield "slots", lambda: WrappedModel(loaded.model)
 
 
