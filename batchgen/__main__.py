@@ -1,5 +1,6 @@
 """`python -m batchgen` and the `batchgen` command: run it, and turn failures into words and exit codes."""
 
+import gc
 import os
 import resource
 import sys
@@ -15,11 +16,16 @@ from batchgen.errors import BatchgenError, ExitCode
 FULL_TRACEBACK = "BATCHGEN_TRACEBACK"
 """Environment variable: set, tracebacks of bugs are shown with the messages of exceptions."""
 
+_COLLECT_AFTER = (50_000, 20, 50)
+"""In place of Python's 700: importing torch and transformers makes half a million objects that live as long as the
+process, and looking through them again and again takes a fifth of the time until a model is loaded."""
+
 
 def main() -> None:
     """Run the command line of this process, and end it."""
     # A core dump is a copy of every row in memory.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    gc.set_threshold(*_COLLECT_AFTER)
     sys.exit(call(sys.argv[1:]))
 
 
