@@ -4,6 +4,8 @@
     job = batchgen.load_job("job.yaml")
     print(batchgen.plan(job).tokens)
     frame = batchgen.run(job).frame()
+    print(batchgen.score("out/my-job", ["exact"], reference="answer").metrics)
+    print(batchgen.compare("out/last-night", "out/my-job").metrics)
 
 The names below are the public face; each is imported when it is first used, so that `import batchgen` costs nothing.
 Their types are in `__init__.pyi`.
@@ -15,14 +17,15 @@ _HOMES = {
     "load_job": "batchgen.job.load",
     "plan": "batchgen.runner.plan",
     "run": "batchgen.runner.run",
-    "score_run": "batchgen.runner.score",
-    "score_file": "batchgen.runner.score_file",
+    "score": "batchgen.runner.score_any",
+    "compare": "batchgen.runner.compare",
     "open_engine": "batchgen.engines.open",
     "Job": "batchgen.job.spec",
     "LoadedJob": "batchgen.job.load",
     "Plan": "batchgen.runner.plan",
     "RunResult": "batchgen.runner.result",
     "ScoreResult": "batchgen.runner.score",
+    "Comparison": "batchgen.runner.compare",
     "Row": "batchgen.records",
     "Prompt": "batchgen.records",
     "Request": "batchgen.records",

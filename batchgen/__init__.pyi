@@ -9,10 +9,11 @@ from batchgen.records import Prompt as Prompt
 from batchgen.records import Request as Request
 from batchgen.records import Response as Response
 from batchgen.records import Row as Row
+from batchgen.runner.compare import Comparison as Comparison
+from batchgen.runner.compare import compare as compare
 from batchgen.runner.plan import Plan as Plan
 from batchgen.runner.plan import plan as plan
 from batchgen.runner.result import RunResult as RunResult
 from batchgen.runner.run import run as run
 from batchgen.runner.score import ScoreResult as ScoreResult
-from batchgen.runner.score import score_run as score_run
-from batchgen.runner.score_file import score_file as score_file
+from batchgen.runner.score_any import score as score

@@ -1,7 +1,7 @@
 """`batchgen compare`: is the new run better than the old one, and could that be chance?"""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,13 @@ PATH = click.Path(path_type=Path, exists=True, file_okay=False)
     help="End with 4 if the metric is significantly worse; with BY, unless a loss of more than BY is ruled out. Repeatable.",
 )
 @click.option(
+    "--noise",
+    nargs=2,
+    type=PATH,
+    metavar="RUN RUN",
+    help="Two runs of one job: how many rows differ between them is told beside the change.",
+)
+@click.option(
     "--flips",
     type=click.IntRange(0),
     default=5,
@@ -69,7 +76,7 @@ def compare(
     code = 4 if failed else 0
     if as_json:
         head = {"ok": not failed, "exit_code": code, "failed": failed}
-        click.echo(json_line({**head, **asdict(found), "base": str(base), "new": str(new)}))
+        click.echo(json_line({**head, **found.plain()}))
         return code
     for line in comparison_lines(found, _answers(base, new, found) if texts else {}):
         click.echo(line)
@@ -85,17 +92,17 @@ class _Asked:
     metrics: Sequence[str]
     margins: Sequence[str]
     limits: Sequence[str]
+    noise: tuple[Path, Path] | None
     flips: int
 
     def comparison(self, base: Path, new: Path) -> "Comparison":
         """The two runs compared."""
-        from batchgen.runner.compare import compare_sides
-        from batchgen.runner.sides import open_side
+        from batchgen.runner.compare import compare
 
         limits = [*map(_margin, self.margins), *self.allowed()]
         margins = {limit.metric: limit.by for limit in limits if limit.by is not None}
-        return compare_sides(
-            open_side(base), open_side(new), metrics=self.metrics, margins=margins, named=self.flips
+        return compare(
+            base, new, metrics=self.metrics, margins=margins, noise=self.noise, named=self.flips
         )
 
     def allowed(self) -> "list[Limit]":

@@ -1,27 +1,28 @@
-"""A comparison as lines for a terminal, at most 100 columns wide."""
+"""A comparison as lines for a terminal: a table as wide as the window, then what stands behind it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from batchgen.cli.scores import number
-from batchgen.cli.text import printable, shortened
-from batchgen.runner.compare import Comparison, Flip, MetricComparison, Unpaired
+from batchgen.cli.text import fitted, plural, printable, shortened, window_width
+from batchgen.runner.compare import Comparison, MetricComparison, Unpaired
+from batchgen.runner.paired import Change, Flip, Noise
 
 Answers = Mapping[tuple[str, int | None], tuple[str | None, str | None]]
 """What both runs answered, by id and sample."""
-_NAME = 18
+SHOWN_SLICES = 30
+_SHOWN_CHARACTERS = 300
 
 
 def comparison_lines(found: Comparison, answers: Answers) -> Iterator[str]:
-    """What was left out, a table of metrics, and the rows that flipped, regressions first."""
-    yield f"{found.common:,} rows in both, with the same prompt"
+    """What was left out, a table of metrics and slices, and the rows that flipped, regressions first."""
+    yield f"{plural(found.common, 'row')} in both, with the same prompt"
     yield from _left_out(found)
     yield ""
-    yield (
-        f"{'metric':<{_NAME}} {'base':>7} {'new':>7} {'change':>8}  {'interval':<19} {'p':>7}  "
-        f"{'win/tie/loss':<13} verdict"
-    )
+    yield _line("metric", ("base", "new", "change", "interval", "p"), "verdict")
     for one in found.metrics:
-        yield _row(one)
+        values = _values(one, one.p, one.unit)
+        yield _line(one.metric, values, one.verdict if one.n else "see below")
+    yield from _slices(found.metrics)
     for one in found.metrics:
         yield from _notes(one)
         yield from _flips("worse", one, one.regressions, answers)
@@ -42,20 +43,21 @@ def _left_out(found: Comparison) -> Iterator[str]:
         yield "one of them does not say what was asked: changed prompts cannot be told"
 
 
-def _row(one: MetricComparison) -> str:
-    difference = one.difference
-    interval = (
-        f"{_signed(difference.low, one.unit)} to {_signed(difference.high, one.unit)}"
-        if difference.low is not None and difference.high is not None
-        else "-"
-    )
-    p = "-" if one.p is None else f"{one.p:.3f}" if one.p >= 0.001 else "<0.001"
-    tally = f"{one.wins:,}/{one.ties:,}/{one.losses:,}" if one.n else "-"
-    name = shortened(one.metric, _NAME)
-    return (
-        f"{name:<{_NAME}} {number(one.base, one.unit):>7} {number(one.new, one.unit):>7} "
-        f"{_signed(difference.value, one.unit):>8}  {interval:<19} {p:>7}  {tally:<13} {one.verdict}"
-    )
+def _line(name: str, values: Sequence[str], rest: str) -> str:
+    base, new, change, interval, p = values
+    numbers = f" {base:>7} {new:>7} {change:>8}  {interval:<17} {p:>6}  "
+    room = max(12, min(40, window_width() - len(numbers) - len("inconclusive")))
+    return f"{fitted(printable(name), room)}{numbers}{rest}"
+
+
+def _values(of: Change | MetricComparison, p: float | None, unit: str) -> tuple[str, ...]:
+    difference = of.difference
+    interval = "-"
+    if difference.low is not None and difference.high is not None:
+        interval = f"{_signed(difference.low, unit)} to {_signed(difference.high, unit)}"
+    chance = "-" if p is None else f"{p:.3f}" if p >= 0.001 else "<0.001"
+    change = _signed(difference.value, unit)
+    return number(of.base, unit), number(of.new, unit), change, interval, chance
 
 
 def _signed(value: float | None, unit: str) -> str:
@@ -63,29 +65,58 @@ def _signed(value: float | None, unit: str) -> str:
     return f"+{text}" if value is not None and value >= 0 else text
 
 
+def _slices(metrics: Sequence[MetricComparison]) -> Iterator[str]:
+    lines = [line for one in metrics for line in _sliced(one)]
+    if not lines:
+        return
+    yield ""
+    yield "by slice, to look further: of many slices some differ by chance, and p does not allow for it"
+    yield from lines[:SHOWN_SLICES]
+    if len(lines) > SHOWN_SLICES:
+        yield f"and {len(lines) - SHOWN_SLICES:,} more lines: --json has them all"
+
+
+def _sliced(one: MetricComparison) -> Iterator[str]:
+    for part in one.slices:
+        change = part.change
+        values = _values(change, change.difference.p, one.unit)
+        yield _line(f"{one.metric}  {part.slice}", values, plural(change.n, "row"))
+
+
 def _notes(one: MetricComparison) -> Iterator[str]:
-    detectable = one.detectable
     if one.reason:
         yield f"\n{one.metric}: {one.reason}"
-    elif one.verdict == "inconclusive" and detectable:
-        least = number(detectable, one.unit)
-        yield f"\n{one.metric}: with {one.n:,} rows, a difference of {least} would be found 4 times out of 5"
+        return
+    kinds = ("higher", "lower") if one.higher_is_better is None else ("better", "worse")
+    counts = f"{one.wins:,} {kinds[0]}, {one.losses:,} {kinds[1]}, {one.ties:,} the same"
+    yield f"\n{one.metric}: of {plural(one.n, 'row')} {counts}"
     if one.unpaired:
-        yield f"{one.metric}: {one.unpaired:,} rows have a score in one of the two only, and are left out"
+        yield f"  {plural(one.unpaired, 'row')} left out, scored in one of the two only"
+    if one.noise is not None:
+        yield f"  {_noise(one.noise, one)}"
+    if one.verdict == "inconclusive" and one.detectable:
+        least = number(one.detectable, one.unit)
+        yield f"  so many rows show a difference of {least} 4 times out of 5"
+
+
+def _noise(noise: Noise, one: MetricComparison) -> str:
+    here = (one.wins + one.losses) / one.n
+    return (
+        f"noise: {noise.rate:.1%} of {plural(noise.n, 'row')} change between two runs of one job; "
+        f"{here:.1%} here"
+    )
 
 
 def _flips(
     what: str, one: MetricComparison, flips: Sequence[Flip], answers: Answers
 ) -> Iterator[str]:
-    if not flips:
-        return
-    count = one.losses if what == "worse" else one.wins
-    yield f"\n{one.metric}: {count:,} {'row' if count == 1 else 'rows'} {what}"
+    if one.higher_is_better is None:
+        what = {"worse": "lower", "better": "higher"}[what]
     for flip in flips:
         sample = f" · sample {flip.sample}" if flip.sample else ""
         change = f"{number(flip.base, one.unit)} -> {number(flip.new, one.unit)}"
-        yield f"  id {printable(flip.id)}{sample}  {change}"
-        for name, text in zip(
-            ("base", "new"), answers.get((flip.id, flip.sample), ()), strict=False
-        ):
-            yield f"    {name + ':':<6}{shortened(printable(text or '(no answer)'), 300)}"
+        yield f"  {what:<6}  id {printable(flip.id)}{sample}  {change}"
+        texts = answers.get((flip.id, flip.sample), ())
+        for name, text in zip(("base", "new"), texts, strict=False):
+            shown = shortened(printable(text or "(no answer)"), _SHOWN_CHARACTERS)
+            yield f"    {name + ':':<6}{shown}"

@@ -31,6 +31,7 @@ def status(run_folder: Path, as_json: bool) -> None:
             "expected_rows": found.expected_rows,
             "counts": asdict(found.counts),
             "failed": [asdict(f) for f in found.failed],
+            "held_back": list(found.held_back),
         }
         click.echo(json_line(content))
         return
@@ -45,6 +46,10 @@ def status(run_folder: Path, as_json: bool) -> None:
     for failure in found.failed:
         examples = printable(", ".join(failure.examples))
         click.echo(f"{failure.finish_reason:<8} {failure.count:,} {failure.code} · e.g. {examples}")
+    for why in found.held_back:
+        click.echo(f"held     back by {printable(why)}")
+    if found.held_back:
+        click.echo(f"staged   {found.folder.staged}; what is published is as it was")
     if found.state == "complete":
         click.echo(f"look     batchgen show {found.folder.path}")
 

@@ -1,20 +1,13 @@
 """`batchgen score`: scores for answers that exist already."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from batchgen.cli.options import json_option
 from batchgen.cli.text import json_line
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
-    from batchgen.job.evaluation import Evaluate
-    from batchgen.runner.score import ScoreResult
 
 PATH = click.Path(path_type=Path)
 
@@ -49,7 +42,7 @@ def score(
     metrics: Sequence[str],
     references: Sequence[str],
     as_json: bool,
-    **options: Any,  # noqa: ANN401  # those of _Place
+    **options: Any,  # noqa: ANN401  # where columns and results are: passed on as they are
 ) -> int:
     """Score the answers of a run, or of any table with a response column, without generating anything.
 
@@ -58,8 +51,9 @@ def score(
     Ends with 4 when a gate of the run's job did not pass.
     """
     from batchgen.cli.scores import gate_lines, metric_lines, score_summary
+    from batchgen.runner.score_any import score as score_any
 
-    result = _scored(what, _evaluate(metrics, references), tuple(references), _Place(**options))
+    result = score_any(what, _read(metrics), reference=references, **options)
     if as_json:
         content = {
             "ok": result.exit_code == 0,
@@ -76,71 +70,14 @@ def score(
     return int(result.exit_code)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where columns and results are."""
-
-    response: str | None
-    join: Path | None
-    on: str | None
-    output: Path | None
-
-
-def _scored(
-    what: Path, evaluate: "Evaluate", references: tuple[str, ...], place: _Place
-) -> "ScoreResult":
-    from batchgen.errors import UsageError
-    from batchgen.runner.join import Beside
-    from batchgen.runner.score import score_run
-    from batchgen.runner.score_file import score_file
-
-    if (place.join is None) != (place.on is None):
-        raise UsageError("--join and --on go together")
-    beside = Beside(place.join, place.on) if place.join and place.on else None
-    if what.is_dir() and (what / "manifest.json").exists():
-        if place.response or place.output:
-            raise UsageError(
-                "--response and --output are for files: a run's scores go beside its answers"
-            )
-        return score_run(what, evaluate.metrics, references=references, beside=beside)
-    if place.output is None:
-        raise UsageError(
-            f"{what} is not the output folder of a complete run",
-            hint="For a table of responses, say with --output FOLDER where its scores go.",
-        )
-    if not evaluate.metrics:
-        raise UsageError("nothing says what to measure", hint="Such as --metric exact.")
-    response = place.response or "response"
-    return score_file(what, evaluate, response=response, output=place.output, beside=beside)
-
-
-def _evaluate(metrics: Sequence[str], references: Sequence[str]) -> "Evaluate":
+def _read(metrics: Sequence[str]) -> list[Any]:
     import yaml
-    from pydantic import ValidationError
 
     from batchgen.errors import UsageError
-    from batchgen.job.evaluation import Evaluate, metric_types
 
     try:
-        asked = [yaml.safe_load(text) for text in metrics]
+        return [yaml.safe_load(text) for text in metrics]
     except yaml.YAMLError as error:
         raise UsageError(
             "--metric: not YAML", hint="Such as --metric '{type: rouge, variants: [L]}'."
         ) from error
-    content = {"metrics": asked, "reference": list(references) or None} if asked else {}
-    try:
-        return Evaluate.model_validate(content)
-    except ValidationError as error:
-        lines = [_found(one, metrics) for one in error.errors()]
-        hint = f"Types: {', '.join(metric_types())}."
-        raise UsageError("\n".join(lines), hint=hint) from error
-
-
-def _found(error: "ErrorDetails", metrics: Sequence[str]) -> str:
-    place, message = error["loc"], error["msg"].removeprefix("Value error, ")
-    if len(place) < 2 or not isinstance(place[1], int):
-        return message
-    key = ".".join(str(step) for step in place[3:])
-    if error["type"].startswith("union_tag"):
-        message = "no such type"
-    return f"--metric {metrics[place[1]]}: {key + ': ' if key else ''}{message}"

@@ -1,6 +1,7 @@
 """Text for a terminal: what models and rows say must not move cursors, set titles or turn reading order around."""
 
 import json
+import shutil
 import unicodedata
 
 _KEPT = {"\n", "\t"}
@@ -36,6 +37,31 @@ def _spelled(character: str) -> str:
 def shortened(text: str, length: int) -> str:
     """At most `length` characters, with an ellipsis where something was cut."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def window_width() -> int:
+    """Columns of the terminal; 100 where there is none."""
+    return shutil.get_terminal_size(fallback=(100, 24)).columns
+
+
+def fitted(text: str, columns: int) -> str:
+    """Exactly so many columns of a terminal: cut with an ellipsis, or followed by spaces. Chinese takes two each."""
+    taken = [_columns(character) for character in text]
+    if sum(taken) > columns:
+        kept, room = "", columns - 1
+        for character, width in zip(text, taken, strict=True):
+            room -= width
+            if room < 0:
+                break
+            kept += character
+        text = kept + "…"
+    return text + " " * (columns - sum(map(_columns, text)))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
 
 
 def plural(count: int, noun: str) -> str:

@@ -108,6 +108,11 @@ class RunFolder:
         return self.private / "staged"
 
     @property
+    def held_back(self) -> Path:
+        """Its presence means that the staged files are answers which did not pass: why."""
+        return self.staged / "held-back.json"
+
+    @property
     def release(self) -> Path:
         """Its presence means that staged files are taking the place of published ones: what they are, and the manifest."""
         return self.private / "release.json"

@@ -17,6 +17,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from batchgen.metrics.intervals import Estimate
 from batchgen.records import FinishReason, Score, Status
 
 Floats = npt.NDArray[np.float64]
@@ -135,8 +136,8 @@ class SetMetric(Protocol):
         """Name, unit and direction."""
         ...
 
-    def compute(self, answers: Iterable[Answer]) -> float | None:
-        """Measure the set in one pass over it; None where it has nothing to measure."""
+    def compute(self, answers: Iterable[Answer], level: float) -> Estimate:
+        """Measure the set in one pass over it, with an interval of this level, or the reason why there is none."""
         ...
 
 

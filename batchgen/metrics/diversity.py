@@ -1,7 +1,7 @@
 """How different answers are from each other: distinct n-grams, duplicates, and the samples of one prompt."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import combinations
 
@@ -9,9 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from batchgen.metrics.base import Answer, Spec, unscored
+from batchgen.metrics.intervals import NOTHING, Estimate, moments, of_rows, unsure
 from batchgen.metrics.overlap import unigram_f1
 from batchgen.metrics.texts import normalized, tokens
 from batchgen.records import Score
+
+_NO_INTERVAL = "answers drawn again would be duplicates"
+"""Why a share of duplicates has none: the bootstrap repeats rows, and leaving rows out removes what they repeat."""
 
 Signature = npt.NDArray[np.uint32]
 
@@ -32,10 +36,13 @@ class Distinct:
     n: int
     window: int
 
-    def compute(self, answers: Iterable[Answer]) -> float | None:
-        """The mean of all whole windows; None if there is none."""
+    def compute(self, answers: Iterable[Answer], level: float) -> Estimate:
+        """The mean of all whole windows, with the interval of a mean; nothing if there is none."""
         shares = [len(set(grams)) / len(grams) for grams in self._windows(answers) if grams]
-        return float(np.mean(shares)) if shares else None
+        if len(shares) == 1:
+            return unsure(shares[0], "one window says nothing about spread")
+        found = of_rows(moments(np.array(shares)), level, fraction=True)
+        return replace(found, method="t over windows") if found.method == "t" else found
 
     def _windows(self, answers: Iterable[Answer]) -> Iterator[list[tuple[str, ...]]]:
         grams: list[tuple[str, ...]] = []
@@ -58,14 +65,15 @@ class ExactDuplicates:
 
     spec: Spec
 
-    def compute(self, answers: Iterable[Answer]) -> float | None:
-        """The share, of answers that are not empty; None if there is none."""
+    def compute(self, answers: Iterable[Answer], level: float) -> Estimate:
+        """The share, of answers that are not empty; nothing if there is none."""
+        del level
         seen: set[bytes] = set()
         count = 0
         for text in _texts(answers):
             seen.add(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest())
             count += 1
-        return (count - len(seen)) / count if count else None
+        return unsure((count - len(seen)) / count, _NO_INTERVAL) if count else NOTHING
 
 
 _SHINGLE = 5
@@ -92,16 +100,17 @@ class NearDuplicates:
     spec: Spec
     similarity: float
 
-    def compute(self, answers: Iterable[Answer]) -> float | None:
-        """The share, of answers that are not empty; None if there is none."""
+    def compute(self, answers: Iterable[Answer], level: float) -> Estimate:
+        """The share, of answers that are not empty; nothing if there is none."""
+        del level
         found = [signature(text) for text in _texts(answers)]
         if not found:
-            return None
+            return NOTHING
         signatures = np.stack(found)
         repeats = np.zeros(len(signatures), np.bool_)
         for band in np.split(signatures, _BANDS, axis=1):
             self._mark(repeats, signatures, np.ascontiguousarray(band))
-        return float(repeats.mean())
+        return unsure(float(repeats.mean()), _NO_INTERVAL)
 
     def _mark(self, repeats: npt.NDArray[np.bool_], all_: Signature, band: Signature) -> None:
         """Mark the answers that are near to the first, or to the one before them, of those with the same band."""

@@ -3,16 +3,19 @@
 The columns may be a run's own or those of a foreign file: `Origin` says where what lies.
 """
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchgen.data.values import key_texts, python_values
+from batchgen.errors import DataError
 from batchgen.metrics.base import Answer
 
 
@@ -86,6 +89,35 @@ def whole_prompts(tables: Iterable[pa.Table], id_column: str | None) -> Iterator
         kept = joined.slice(last)
     if kept is not None and kept.num_rows:
         yield kept
+
+
+def together(tables: Iterable[pa.Table], id_column: str | None) -> Iterator[pa.Table]:
+    """The same tables, of which no prompt crosses any; afterwards it is known that each prompt's answers stand together.
+
+    Raises:
+        DataError: an id comes back after others.
+    """
+    hashes, places, rows = array("Q"), array("Q"), 0
+    for table in tables:
+        yield table
+        if id_column is not None:
+            starts = _prompt_starts(table, id_column)
+            ids = pl.Series(key_texts(table.column(id_column).take(pa.array(starts))))
+            hashes.frombytes(ids.hash().to_numpy().tobytes())
+            places.frombytes((starts + rows).astype(np.uint64).tobytes())
+        rows += table.num_rows
+    known = np.frombuffer(hashes, np.uint64)
+    order = np.argsort(known, kind="stable")
+    again = np.flatnonzero(known[order][1:] == known[order][:-1])
+    if len(again):
+        first, later = sorted((places[order[place]], places[order[place + 1]]) for place in again)[
+            0
+        ]
+        raise DataError(
+            f"column {id_column!r}: row {later:,} has the id of row {first:,}, and other rows lie between them",
+            hint="The answers to one prompt have to stand together: sort the file by its ids. Where the column is no "
+            "key of prompts, give it another name. Rows are counted from 0.",
+        )
 
 
 def _prompt_starts(table: pa.Table, id_column: str | None) -> npt.NDArray[np.int64]:

@@ -1,49 +1,35 @@
 """`compare`: two scored runs, or files, row by row.
 
     scores.parquet of both ──paired on id and sample──> rows that both scored, less those whose prompt changed
-        ──> difference, interval, p, verdict for each metric; the rows that flipped
+        ──> difference, interval, p, verdict for each metric; by slice; the rows that flipped
 
 Knows nothing of the command line.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import polars as pl
 
 from batchgen.errors import UsageError
-from batchgen.metrics.aggregate import Confidence, Integers
-from batchgen.metrics.base import SumMetric
-from batchgen.metrics.compare import (
-    Difference,
-    Pairs,
-    Verdict,
-    compare_corpora,
-    compare_means,
-    holm,
-    verdict,
-)
-from batchgen.metrics.intervals import Floats
-from batchgen.metrics.scoring import is_sum
+from batchgen.metrics.compare import Difference, Verdict, holm, verdict
 from batchgen.records import MetricRow
 from batchgen.runner.evaluation import recorded_metrics
-from batchgen.runner.scoring import WHOLE_SET
-from batchgen.runner.sides import KEY, Side
+from batchgen.runner.paired import (
+    KEY,
+    Comparing,
+    Flip,
+    Noise,
+    SliceChange,
+    flips,
+    pair,
+)
+from batchgen.runner.sides import Side, open_side
 
 NAMED = 10
 """Ids that are named where some do not pair."""
-
-
-@dataclass(frozen=True, slots=True)
-class Flip:
-    """A row whose score changed."""
-
-    id: str
-    sample: int | None
-    base: float
-    new: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +44,8 @@ class MetricComparison:
         p: of the difference, adjusted for the number of metrics that decide (Holm).
         primary: whether it is one of those; all are if the job names none.
         wins: rows that are better in the new run; greater, where neither is better.
+        slices: the same over each slice; exploratory, since no p is adjusted for their number.
+        noise: how many rows differ between two runs of one job; None if nobody gave such runs.
         regressions: rows that got worse, the worst first.
         improvements: rows that got better, the best first.
         verdict: what it comes to.
@@ -81,6 +69,8 @@ class MetricComparison:
     regressions: Sequence[Flip]
     improvements: Sequence[Flip]
     verdict: Verdict
+    slices: Sequence[SliceChange] = ()
+    noise: Noise | None = None
     reason: str = ""
 
 
@@ -110,6 +100,38 @@ class Comparison:
     prompts_known: bool
     metrics: Sequence[MetricComparison]
 
+    def plain(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {**asdict(self), "base": str(self.base), "new": str(self.new)}
+
+
+def compare(
+    base: Path | str,
+    new: Path | str,
+    *,
+    metrics: Sequence[str] = (),
+    margins: Mapping[str, float] | None = None,
+    noise: tuple[Path | str, Path | str] | None = None,
+    named: int = NAMED,
+) -> Comparison:
+    """Compare two runs, or two folders that `score` wrote.
+
+    Args:
+        base: the folder of what was before.
+        new: the folder of what is now.
+        metrics: only these; left out, all that both have.
+        margins: differences that do not matter, by metric.
+        noise: two runs of one job, to tell how many rows differ though nothing was changed.
+        named: most rows to name for each metric and direction.
+
+    Raises:
+        UsageError: a folder has no scores, a metric is not in both, or `noise` are runs of different jobs.
+        StateError: scores are damaged, or rows cannot be told apart.
+    """
+    repeats = None if noise is None else (open_side(Path(noise[0])), open_side(Path(noise[1])))
+    sides = open_side(Path(base)), open_side(Path(new))
+    return compare_sides(*sides, metrics=metrics, margins=margins, noise=repeats, named=named)
+
 
 def compare_sides(
     base: Side,
@@ -117,28 +139,17 @@ def compare_sides(
     *,
     metrics: Sequence[str] = (),
     margins: Mapping[str, float] | None = None,
+    noise: tuple[Side, Side] | None = None,
     named: int = NAMED,
 ) -> Comparison:
-    """Compare two runs.
-
-    Args:
-        base: what was before.
-        new: what is now.
-        metrics: only these; left out, all that both have.
-        margins: differences that do not matter, by metric.
-        named: most rows to name for each metric and direction.
-
-    Raises:
-        UsageError: a metric is not in both.
-        StateError: rows cannot be told apart.
-    """
+    """Compare two runs; see `compare`."""
     names = _names(base, new, metrics)
     margins = margins or {}
     if unknown := [name for name in margins if name not in names]:
         raise UsageError(
             f"there is no metric {unknown[0]!r} in both", hint=f"There are: {', '.join(names)}."
         )
-    rows, before = new.rows(), base.rows()
+    before, rows = base.rows(new.cuts), new.rows()
     joined = before.join(rows, on=list(KEY), how="inner", suffix="_new", maintain_order="left")
     prompts_known = "prompt" in before.columns and "prompt" in rows.columns
     changed = (
@@ -146,6 +157,9 @@ def compare_sides(
     )
     common = joined.join(changed.select(KEY), on=list(KEY), how="anti", maintain_order="left")
     found = [_compare(base, new, name, common=common, named=named) for name in names]
+    if noise is not None:
+        _must_be_one_job(*noise)
+        found = [replace(one, noise=_noise(*noise, one.metric)) for one in found]
     return Comparison(
         base=base.path,
         new=new.path,
@@ -156,6 +170,25 @@ def compare_sides(
         prompts_known=prompts_known,
         metrics=_decided(found, margins),
     )
+
+
+def _must_be_one_job(one: Side, other: Side) -> None:
+    fingerprints = {side.facts.get("fingerprint") for side in (one, other)}
+    if len(fingerprints) > 1:
+        raise UsageError(
+            f"--noise: {one.path} and {other.path} are runs of different jobs",
+            hint="Run one job twice, the second time with another --output: what differs then is noise.",
+        )
+
+
+def _noise(one: Side, other: Side, name: str) -> Noise | None:
+    """How many rows differ between two runs of one job; None where no row was scored in both."""
+    if name not in one.metrics or name not in other.metrics:
+        return None
+    pairs = pair(one.of(name), other.of(name), one.rows()).rows
+    if pairs.is_empty():
+        return None
+    return Noise(pairs.height, int((pairs["value"] != pairs["value_new"]).sum()))
 
 
 def _names(base: Side, new: Side, asked: Sequence[str]) -> list[str]:
@@ -187,80 +220,35 @@ def _compare(
             "measured differently in both: score them again with the same options and references"
         )
         return _without(now, before.value, now.value, reason)
-    pairs, unpaired = _paired(base.of(name), new.of(name), common)
+    paired = pair(base.of(name), new.of(name), common)
+    pairs = paired.rows
     if pairs.is_empty():
         reason = "no rows in common that both have a score for"
-        if before.method.endswith(WHOLE_SET):
+        if not new.has_scores(name):
             reason = "a measure of the whole set: its rows have no scores to pair"
         return _without(now, before.value, now.value, reason)
-    metric = recorded_metrics(new.facts).get(name)
-    clusters = pairs["cluster"].rank("dense").to_numpy().astype(np.int64) - 1
-    scores = Pairs(pairs["value"].to_numpy(), pairs["value_new"].to_numpy(), clusters)
-    confidence = Confidence(now.ci_level)
-    if metric is not None and is_sum(metric):
-        one, other = (_summed(pairs[column], clusters) for column in ("stats", "stats_new"))
-        values = (_corpus_value(metric, one), _corpus_value(metric, other))
-        difference = compare_corpora(one, other, metric.finalize, confidence)
-    else:
-        values = (float(scores.base.mean()), float(scores.new.mean()))
-        difference = compare_means(scores, confidence)
-        if now.unit == "fraction":
-            difference = difference.within(-1.0, 1.0)
-    direction = -1.0 if now.higher_is_better is False else 1.0
-    gains = direction * (scores.new - scores.base)
+    comparing = Comparing(now, recorded_metrics(new.facts).get(name))
+    change, gains = comparing.change(pairs), comparing.gains(pairs)
     return MetricComparison(
         metric=name,
         unit=now.unit,
-        n=pairs.height,
-        unpaired=unpaired,
-        base=values[0],
-        new=values[1],
-        difference=difference,
-        detectable=difference.detectable,
-        p=difference.p,
+        n=change.n,
+        unpaired=paired.unpaired,
+        base=change.base,
+        new=change.new,
+        difference=change.difference,
+        detectable=change.difference.detectable,
+        p=change.difference.p,
         primary=now.primary,
         higher_is_better=now.higher_is_better,
-        wins=int((gains > 0).sum()),
-        ties=int((gains == 0).sum()),
-        losses=int((gains < 0).sum()),
-        regressions=_flips(pairs, gains, named),
-        improvements=_flips(pairs, -gains, named),
+        wins=change.wins,
+        ties=change.ties,
+        losses=change.losses,
+        regressions=flips(pairs, gains, named),
+        improvements=flips(pairs, -gains, named),
         verdict="inconclusive",
+        slices=list(comparing.slices(pairs)),
     )
-
-
-def _paired(
-    base: pl.DataFrame, new: pl.DataFrame, common: pl.DataFrame
-) -> tuple[pl.DataFrame, int]:
-    """The rows that both scored, with their cluster; and how many of the common ones only one did."""
-    of_prompts = bool(new["sample"].is_null().all())
-    key = ["id"] if of_prompts else list(KEY)
-    rows = common.unique(key, keep="first", maintain_order=True)
-    cluster = "cluster" if "cluster" in rows.columns else "id"
-    rows = rows.select(*key, pl.col(cluster).alias("cluster"))
-    one = rows.join(base.drop("sample") if of_prompts else base, on=key, maintain_order="left")
-    other = rows.join(new.drop("sample") if of_prompts else new, on=key, maintain_order="left")
-    pairs = one.join(other.drop("cluster"), on=key, suffix="_new", maintain_order="left")
-    if of_prompts:
-        pairs = pairs.with_columns(pl.lit(None, pl.Int32).alias("sample"))
-    return pairs, one.height + other.height - 2 * pairs.height
-
-
-def _corpus_value(metric: SumMetric, sums: Floats) -> float:
-    return float(metric.finalize(sums.sum(axis=0)))
-
-
-def _summed(stats: pl.Series, clusters: Integers) -> Floats:
-    rows = np.array(stats.to_list(), np.float64)
-    return np.column_stack([np.bincount(clusters, column) for column in rows.T])
-
-
-def _flips(pairs: pl.DataFrame, gains: Floats, named: int) -> list[Flip]:
-    """The rows with the least gain, below 0, the worst first; of equals, the first in the input."""
-    order = np.argsort(gains, kind="stable")[:named]
-    worst = pairs[[int(place) for place in order if gains[place] < 0]]
-    columns = ("id", "sample", "value", "value_new")
-    return [Flip(*row) for row in worst.select(columns).iter_rows()]
 
 
 def _without(

@@ -18,6 +18,7 @@ from batchgen.metrics.aggregate import Confidence
 from batchgen.metrics.base import Metric
 from batchgen.metrics.catalog import make_metrics
 from batchgen.metrics.scoring import is_group
+from batchgen.runner.slices import column_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Evaluation:
             {
                 "measures": {measure.name: measure.fingerprint for measure in self.measures},
                 "primary": [measure.name for measure in self.measures if measure.primary],
-                "slices": [s if isinstance(s, str) else s.model_dump() for s in self.slices],
+                "slices": self._cuts,
                 "cluster": self.cluster,
                 "confidence": [
                     self.confidence.level,
@@ -84,7 +85,12 @@ class Evaluation:
         return {
             "metrics": [options[key].model_dump(mode="json", by_alias=True) for key in asked],
             "cluster": self.cluster,
+            "slices": self._cuts,
         }
+
+    @property
+    def _cuts(self) -> list[Any]:
+        return [cut if isinstance(cut, str) else cut.model_dump(mode="json") for cut in self.slices]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -211,9 +217,7 @@ def _column_problems(
         wanted["evaluate.cluster"] = evaluation.cluster
     for number, cut in enumerate(evaluation.slices):
         key = f"evaluate.slices[{number}]"
-        wanted[key if isinstance(cut, str) else f"{key}.column"] = (
-            cut if isinstance(cut, str) else cut.column
-        )
+        wanted[key if isinstance(cut, str) else f"{key}.column"] = column_of(cut)
     return [
         Problem(
             key,

@@ -33,12 +33,14 @@ class Status:
     """How far a run is.
 
     Attributes:
-        state: "running" means that the process which holds the folder is alive on this machine.
+        state: "running" means that the process which holds the folder is alive on this machine; "held back", that all
+            rows are answered and not published, with `output.publish: gated`.
         counts: of the rows that are saved.
+        held_back: why, a sentence each.
     """
 
     folder: RunFolder
-    state: Literal["complete", "running", "stopped"]
+    state: Literal["complete", "running", "stopped", "held back"]
     job: str
     run_id: str
     started_at: str
@@ -46,6 +48,7 @@ class Status:
     counts: Counts
     failed: Sequence[FailedRows]
     facts: Mapping[str, Any]
+    held_back: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,8 @@ def status(path: Path) -> Status:
     """
     folder = open_folder(path)
     prefix = _prefix(folder)
-    if folder.complete:
+    held_back = folder.held_back.exists()
+    if folder.complete and not held_back:
         manifest = read_json(folder.manifest)
         counts = Counts(**manifest["counts"])
         return Status(
@@ -107,7 +111,7 @@ def status(path: Path) -> Status:
     parts, waiting = _saved(folder, identity)
     return Status(
         folder=folder,
-        state="running" if _held(folder) else "stopped",
+        state="held back" if held_back else "running" if _held(folder) else "stopped",
         job=folder.path.name,
         run_id=identity.run_id,
         started_at=identity.started_at,
@@ -115,6 +119,7 @@ def status(path: Path) -> Status:
         counts=sum((_counts(part, prefix) for part in parts), tally(waiting)),
         failed=_failures(parts, prefix, waiting),
         facts={},
+        held_back=read_json(folder.held_back)["why"] if held_back else (),
     )
 
 

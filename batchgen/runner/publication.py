@@ -65,7 +65,10 @@ class Publication:
         gates = decide_gates(setup.evaluation.gates, rows, self.folder, self.folder.staged)
         result = replace(result, metrics=rows, gates=gates)
         if output.publish == "gated" and result.exit_code != ExitCode.DONE:
-            return replace(result, outcome="held back")
+            result = replace(result, outcome="held back")
+            content = {"run_id": result.run_id, "why": result.not_passed}
+            self.folder.write_json(self.folder.held_back, content, stage="held")
+            return result
         stage.text(self.folder.job.name, setup.loaded.dump())
         manifest = {
             "format": FORMAT,

@@ -60,6 +60,15 @@ class RunResult:
         """Whether more rows failed than `run.max_errors` allows."""
         return self.counts.failed > allowed_failures(self.max_errors, self.counts.rows)
 
+    @property
+    def not_passed(self) -> list[str]:
+        """What stands in the way of `publish: gated`, a sentence each."""
+        why = [f"gate {one.gate}: {one.found}" for one in self.gates if not one.passed]
+        if self.too_many_failed:
+            allowed = allowed_failures(self.max_errors, self.counts.rows)
+            why.append(f"{self.counts.failed:,} rows failed, run.max_errors allows {allowed:,}")
+        return why
+
     def frame(self) -> pl.DataFrame:
         """The answers.
 

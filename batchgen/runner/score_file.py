@@ -16,7 +16,7 @@ from batchgen.data.publish import Stage, finish_release
 from batchgen.data.scores import SCORE_PREFIX
 from batchgen.errors import UsageError
 from batchgen.job.evaluation import Evaluate
-from batchgen.runner.answers import Origin, whole_prompts
+from batchgen.runner.answers import Origin, together, whole_prompts
 from batchgen.runner.evaluation import Evaluation
 from batchgen.runner.join import Beside, open_file, open_join, read_tables
 from batchgen.runner.lock import held
@@ -42,7 +42,8 @@ def score_file(
 
     Raises:
         UsageError: columns are missing, or the folder belongs to a run.
-        DataError: a file cannot be read, or a metric needs what is not there.
+        DataError: a file cannot be read, the answers to a prompt do not stand together, or a metric needs what is not
+            there.
         ResourceError: the disk refused.
     """
     arm()
@@ -61,7 +62,7 @@ def score_file(
     own = pa.schema([field for field in schema if field.name not in replaced])
 
     def tables() -> Iterator[pa.Table]:
-        for table in whole_prompts(read_tables(source, schema), origin.id):
+        for table in together(whole_prompts(read_tables(source, schema), origin.id), origin.id):
             yield join.beside(table) if join else table
 
     folder.create()

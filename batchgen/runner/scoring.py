@@ -27,14 +27,11 @@ from batchgen.metrics.aggregate import (
     Slices,
 )
 from batchgen.metrics.base import Answer, SetMetric
-from batchgen.metrics.intervals import NOTHING, unsure
 from batchgen.metrics.scoring import BlockScores, NewTally, is_group, is_row, is_set, score_block
 from batchgen.runner.answers import Origin, prompt_blocks, read_answers
 from batchgen.runner.evaluation import Evaluation, Measure
 from batchgen.runner.slices import Slicer
 
-WHOLE_SET = "a measure of the whole set"
-"""Why there is no interval for such a metric."""
 BLOCK_ROWS = 2048
 """Answers that are Python objects at one time, but for a prompt that has more."""
 
@@ -178,8 +175,7 @@ class Scorer:
                 scored += answer.response is not None
                 yield answer
 
-        value = metric.compute(chosen())
-        estimate = NOTHING if value is None else unsure(value, WHOLE_SET)
+        estimate = metric.compute(chosen(), self.evaluation.confidence.level)
         return Aggregate(metric.spec, name, scored, scored / asked if asked else None, estimate)
 
     def _answers_of(self, measure: Measure, name: str, tables: Tables) -> Iterator[Answer]:

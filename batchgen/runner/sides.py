@@ -3,22 +3,26 @@
 Knows nothing of what is compared.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from batchgen.data.folder import RunFolder
 from batchgen.data.publish import must_be_released
 from batchgen.data.scores import read_facts, read_metrics
+from batchgen.data.values import key_texts
 from batchgen.errors import StateError, UsageError
+from batchgen.job.evaluation import Bins
 from batchgen.metrics.aggregate import EVERYTHING
 from batchgen.records import MetricRow
-
-KEY = ("id", "sample")
-"""What pairs rows."""
+from batchgen.runner.paired import CLUSTER, KEY, SLICE
+from batchgen.runner.slices import Slicer, column_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,33 +35,40 @@ class Side:
     responses: list[Path]
     facts: Mapping[str, Any]
 
-    def rows(self) -> pl.DataFrame:
-        """`id`, `sample`, and where known `prompt` and `cluster`, of each answer.
+    @property
+    def cuts(self) -> Sequence[str | Bins]:
+        """How the job slices its rows."""
+        asked = self.facts.get("evaluate", {}).get("slices", ())
+        return [cut if isinstance(cut, str) else Bins.model_validate(cut) for cut in asked]
+
+    def rows(self, cuts: Sequence[str | Bins] = ()) -> pl.DataFrame:
+        """`id`, `sample`, and where known `prompt` and `cluster`, of each answer, as texts.
+
+        Args:
+            cuts: ways of slicing; each gives a column with the slice of the row, if its column is there.
 
         Raises:
-            StateError: two rows have the same id and sample.
+            StateError: two rows have the same id and sample, or the answers are damaged.
         """
-        prefix = self.facts.get("settings", {}).get("output", {}).get("prefix", "")
-        frame = pl.scan_parquet(self.responses)
-        known = frame.collect_schema().names()
-        cluster = self.facts.get("evaluate", {}).get("cluster")
+        prefix = self._prefix
         wanted = {
             "id": f"{prefix}id",
             "sample": f"{prefix}sample",
             "prompt": f"{prefix}prompt_hash",
+            CLUSTER: self.facts.get("evaluate", {}).get("cluster"),
         }
-        if cluster is not None:
-            wanted["cluster"] = cluster
+        known = self._schema().names
         found = {name: column for name, column in wanted.items() if column in known}
-        rows = frame.select(pl.col(c).cast(pl.String).alias(n) for n, c in found.items()).collect()
-        if "id" not in found:
-            numbers = pl.int_range(
-                rows.height if found else frame.select(pl.len()).collect().item(), eager=True
-            )
-            rows = rows.with_columns(numbers.cast(pl.String).alias("id"))
-        if "sample" not in found:
-            rows = rows.with_columns(pl.lit("0").alias("sample"))
-        rows = rows.with_columns(pl.col("sample").cast(pl.Int32))
+        cuts = [cut for cut in cuts if column_of(cut) in known]
+        table = self._read(sorted({*found.values(), *map(column_of, cuts)}))
+        texts = {name: key_texts(table.column(column)) for name, column in found.items()}
+        slices = {f"{SLICE}{n}": names for n, names in enumerate(Slicer(cuts).names(table))}
+        numbers = [str(number) for number in range(table.num_rows)]
+        columns = {"id": numbers, "sample": ["0"] * table.num_rows, **texts, **slices}
+        rows = pl.DataFrame(columns).with_columns(
+            pl.col("sample").cast(pl.Int32, strict=False).fill_null(0),
+            pl.col("id").fill_null("null"),
+        )
         twice = rows.filter(pl.struct(KEY).is_duplicated())
         if twice.height:
             raise StateError(
@@ -66,16 +77,46 @@ class Side:
             )
         return rows
 
+    def _schema(self) -> pa.Schema:
+        with _readable(self.responses[0]):
+            return pq.read_schema(self.responses[0])
+
+    def _read(self, columns: Sequence[str]) -> pa.Table:
+        tables = []
+        for path in self.responses:
+            with _readable(path):
+                tables.append(pq.read_table(path, columns=columns, partitioning=None))
+        return pa.concat_tables(tables)
+
+    @property
+    def _prefix(self) -> str:
+        return str(self.facts.get("settings", {}).get("output", {}).get("prefix", ""))
+
     @property
     def response(self) -> str:
         """The column with the responses."""
-        prefix = self.facts.get("settings", {}).get("output", {}).get("prefix", "")
-        return str(self.facts.get("response", f"{prefix}response"))
+        return str(self.facts.get("response", f"{self._prefix}response"))
+
+    def has_scores(self, metric: str) -> bool:
+        """Whether rows have scores of a metric, or only the whole set has a value."""
+        chosen = pl.scan_parquet(self.scores).filter(pl.col("metric") == metric)
+        return bool(chosen.select(pl.len()).collect().item())
 
     def of(self, metric: str) -> pl.DataFrame:
         """`id`, `sample`, `value` and `stats` of one metric, where there is a value."""
         chosen = (pl.col("metric") == metric) & pl.col("value").is_not_null()
         return pl.scan_parquet(self.scores).filter(chosen).select(*KEY, "value", "stats").collect()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Errors of reading answers say which file is damaged."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise StateError(
+            f"{path} is damaged", hint="`batchgen verify` looks at every page of a run."
+        ) from error
 
 
 def open_side(path: Path) -> Side:

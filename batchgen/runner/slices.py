@@ -21,6 +21,11 @@ MOST_VALUES = 200
 OTHERS = "(others)"
 
 
+def column_of(cut: str | Bins) -> str:
+    """The column by which rows are cut."""
+    return cut if isinstance(cut, str) else cut.column
+
+
 class Slicer:
     """Cuts tables by the columns of a job. Remembers the values that it has seen, in their order."""
 
@@ -31,13 +36,19 @@ class Slicer:
     def masks(self, table: pa.Table) -> dict[str, Mask]:
         """Which rows belong to each slice: bool [rows] by name. Names hold no slice without rows."""
         masks: dict[str, Mask] = {}
-        for cut in self._cuts:
-            names = self._ranges(table, cut) if isinstance(cut, Bins) else self._values(table, cut)
+        for names in self.names(table):
             encoded = names.dictionary_encode().combine_chunks()
             codes = encoded.indices.to_numpy(zero_copy_only=False)
             for code, name in enumerate(encoded.dictionary.to_pylist()):
                 masks[name] = codes == code
         return masks
+
+    def names(self, table: pa.Table) -> list[pa.ChunkedArray]:
+        """For each cut, the slice of each row: text [rows]."""
+        return [
+            self._ranges(table, cut) if isinstance(cut, Bins) else self._values(table, cut)
+            for cut in self._cuts
+        ]
 
     def _values(self, table: pa.Table, column: str) -> pa.ChunkedArray:
         texts = pc.fill_null(key_texts(table.column(column)), "null")

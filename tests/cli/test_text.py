@@ -2,7 +2,7 @@
 
 import pytest
 
-from batchgen.cli.text import plural, printable, shortened, size
+from batchgen.cli.text import fitted, plural, printable, shortened, size
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,24 @@ from batchgen.cli.text import plural, printable, shortened, size
 )
 def test_printable(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "shown"),
+    [
+        ("ab", 4, "ab  "),
+        ("abcdef", 4, "abc…"),
+        ("科目=数学", 9, "科目=数学"),
+        ("科目=数学", 10, "科目=数学 "),
+        ("科目=数学", 8, "科目=数…"),
+        ("科目=数学", 7, "科目=… "),
+        ("e\u0301e", 2, "e\u0301e"),
+        ("e\u0301e", 3, "e\u0301e "),
+        ("", 2, "  "),
+    ],
+)
+def test_text_fits_a_column_of_a_table(text: str, columns: int, shown: str) -> None:
+    assert fitted(text, columns) == shown
 
 
 def test_shortened_and_counted() -> None:

@@ -85,7 +85,7 @@ def score_all(metrics: list[Metric], answer: Answer) -> None:
 
 def score_one(metric: Any, answer: Answer) -> None:
     if hasattr(metric, "compute"):
-        value = metric.compute([answer, answer])
+        value = metric.compute([answer, answer], 0.95).value
         assert value is None or 0 <= value <= 1
     elif hasattr(metric, "score_group"):
         check(metric.score_group([answer, answer], []), metric)

@@ -5,12 +5,17 @@ import pytest
 
 from batchgen.metrics.base import Answer, SetMetric
 from batchgen.metrics.diversity import signature
+from batchgen.metrics.intervals import Estimate
 from tests.metrics.conftest import MakeMetrics
 
 
-def measure(metric: object, *texts: str | None) -> float | None:
+def estimate(metric: object, *texts: str | None) -> Estimate:
     set_metric: SetMetric = metric  # type: ignore[assignment] # the tests ask for set metrics
-    return set_metric.compute(Answer(str(at), 0, text) for at, text in enumerate(texts))
+    return set_metric.compute((Answer(str(at), 0, text) for at, text in enumerate(texts)), 0.95)
+
+
+def measure(metric: object, *texts: str | None) -> float | None:
+    return estimate(metric, *texts).value
 
 
 def test_distinct_counts_by_windows_of_one_size(make: MakeMetrics) -> None:
@@ -24,6 +29,34 @@ def test_distinct_counts_by_windows_of_one_size(make: MakeMetrics) -> None:
     assert measure(one, same, "too short for another") == pytest.approx(0.1)
     assert measure(one, "too short") is None
     assert measure(one, None, "") is None
+
+
+def test_the_error_of_distinct_is_its_spread_over_other_answers(make: MakeMetrics) -> None:
+    (one,) = make("distinct", n=[1], window=50)
+    chance = np.random.default_rng(3)
+    found = [
+        estimate(one, *(" ".join(map(str, chance.zipf(1.5, 40).clip(max=60))) for _ in range(60)))
+        for _ in range(150)
+    ]
+    values = np.array([one.value for one in found], np.float64)
+    errors = np.array([one.stderr for one in found], np.float64)
+    assert {one.method for one in found} == {"t over windows"}
+    assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.15)
+    lows, highs = ([getattr(one, end) for one in found] for end in ("low", "high"))
+    assert ((lows < values.mean()) & (values.mean() < highs)).mean() > 0.9
+
+
+def test_where_there_is_no_interval_the_reason_is_told(make: MakeMetrics) -> None:
+    (one,) = make("distinct", n=[1], window=10)
+    assert (
+        estimate(one, "a b c d e f g h i j k").method
+        == "none: one window says nothing about spread"
+    )
+    assert estimate(one, "a").method == "none: nothing was scored"
+    for shares in make("duplicates"):
+        found = estimate(shares, "a", "a")
+        assert (found.value, found.low) == (0.5, None)
+        assert found.method == "none: answers drawn again would be duplicates"
 
 
 def test_distinct_does_not_depend_on_where_answers_are_cut(make: MakeMetrics) -> None:

@@ -5,9 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+import batchgen
 from batchgen.cli import cli
 from batchgen.errors import ExitCode, UsageError
 from batchgen.job.load import load_job
@@ -154,6 +157,108 @@ def test_a_folder_without_scores_is_told_how_to_get_some(make_job: MakeJob, tmp_
     with pytest.raises(UsageError, match="has no scores") as caught:
         compare(tmp_path / "out", tmp_path / "out")
     assert "batchgen score" in caught.value.hint
+
+
+def sliced(
+    make_job: MakeJob, name: str, right: Sequence[bool], *, new_tokens: int = 99, **changes: Any
+) -> Path:
+    """Run a job of 12 rows in two languages and sliced by language; rows are right or not, as told."""
+    rows = [
+        {"id": str(n), "q": f"ask {n}", "gold": f"ask {n}" if good else "x", "lang": "数学" if n < 4 else "en"}
+        for n, good in enumerate(right)
+    ]  # fmt: skip
+    evaluate = {"reference": "gold", "metrics": ["exact"], "slices": ["lang"]} | changes
+    decoding = {"max_new_tokens": new_tokens}
+    job = make_job(rows, evaluate=evaluate, decoding=decoding, output={"path": name})
+    return run(load_job(job)).folder.path
+
+
+def test_slices_are_compared_for_a_first_look(make_job: MakeJob) -> None:
+    base = sliced(make_job, "base", [True] * 12)
+    new = sliced(make_job, "new", [False] * 4 + [True] * 8)
+    found = metric(compare(base, new), "exact")
+    parts = {part["slice"]: part["change"] for part in found["slices"]}
+    assert list(parts) == ["lang=en", "lang=数学"]
+    assert (parts["lang=en"]["n"], parts["lang=en"]["difference"]["value"]) == (8, 0.0)
+    chinese = parts["lang=数学"]
+    assert (chinese["base"], chinese["new"], chinese["losses"]) == (1.0, 0.0, 4)
+    assert chinese["difference"]["p"] == pytest.approx(2 / 16)
+    assert sum(part["n"] for part in parts.values()) == found["n"]
+    assert found["p"] == pytest.approx(2 / 16), (
+        "slices must not count among the metrics that decide"
+    )
+
+
+def test_a_row_is_in_the_slice_that_it_had_before(make_job: MakeJob) -> None:
+    cut = [{"column": "output_tokens", "bins": [5]}]
+    base = sliced(make_job, "base", [True] * 12, slices=cut)
+    new = sliced(make_job, "new", [True] * 12, slices=cut, new_tokens=4)
+    (part,) = metric(compare(base, new), "exact")["slices"]
+    assert (part["slice"], part["change"]["n"]) == ("output_tokens=5 and up", 12)
+    (part,) = metric(compare(new, base), "exact")["slices"]
+    assert (part["slice"], part["change"]["n"]) == ("output_tokens=below 5", 12)
+
+
+def test_noise_is_what_changes_between_two_runs_of_one_job(evaluated: MakeRun) -> None:
+    base, new = evaluated("base", [True] * 8), evaluated("new", [True] * 4 + [False] * 4)
+    one, other = evaluated("a", [True] * 8), evaluated("b", [True] * 7 + [False])
+    found = metric(compare(base, new, "--noise", one, other), "exact")
+    assert found["noise"] == {"n": 8, "flips": 1}
+    shown = CliRunner().invoke(cli, ["compare", *map(str, (base, new, "--noise", one, other))])
+    assert "noise: 12.5% of 8 rows change between two runs of one job; 50.0% here" in shown.stdout
+    assert metric(compare(base, new), "exact")["noise"] is None
+
+
+def test_noise_of_two_jobs_is_none(evaluated: MakeRun, make_job: MakeJob) -> None:
+    base = evaluated("base", [True] * 3)
+    evaluate = {"reference": "q", "metrics": ["exact"]}
+    job = make_job(evaluate=evaluate, decoding={"max_new_tokens": 7}, output={"path": "other"})
+    other = run(load_job(job)).folder.path
+    with pytest.raises(UsageError, match="are runs of different jobs"):
+        compare(base, base, "--noise", base, other)
+
+
+def test_python_has_the_same_words(evaluated: MakeRun) -> None:
+    base, new = evaluated("base", [True] * 30), evaluated("new", [True] * 15 + [False] * 15)
+    found = batchgen.compare(str(base), new, metrics=["exact"], named=2)
+    (one,) = found.metrics
+    assert (one.verdict, len(one.regressions), one.losses) == ("worse", 2, 15)
+    assert json.loads(json.dumps(found.plain())) == {
+        key: value
+        for key, value in compare(base, new, "--metric", "exact", "--flips", 2).items()
+        if key not in ("ok", "exit_code", "failed")
+    }
+
+
+def test_ids_of_any_type_pair(tmp_path: Path) -> None:
+    for name, said in (("base", ["a", "b"]), ("new", ["a", "x"])):
+        moments = pa.array([10**17, 1_500], pa.timestamp("ms"))
+        table = pa.table({"id": moments, "response": said, "gold": ["a", "b"]})
+        pq.write_table(table, tmp_path / "rows.parquet")
+        batchgen.score(
+            tmp_path / "rows.parquet", ["exact"], reference="gold", output=tmp_path / name
+        )
+    found = metric(compare(tmp_path / "base", tmp_path / "new"), "exact")
+    assert (found["n"], found["losses"]) == (2, 1)
+    assert found["regressions"][0]["id"] == "1970-01-01 00:00:01.5"
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_tables_keep_to_the_window(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    base, new = (
+        sliced(make_job, name, right, metrics=["exact", {"type": "exact", "name": "a_name_that_is_quite_long"}])
+        for name, right in (("base", [True] * 12), ("new", [False] * 4 + [True] * 8))
+    )  # fmt: skip
+    shown = CliRunner().invoke(cli, ["compare", str(base), str(new)]).stdout.splitlines()
+    table = [line for line in shown if " to " in line and line.startswith(("exact ", "a_name"))]
+    assert len(table) == 6
+    assert {line.index(" to ") for line in table if "数" not in line} == {table[0].index(" to ")}
+    assert max(map(len, table)) <= columns
+    scored = CliRunner().invoke(cli, ["score", str(new)]).stdout.splitlines()
+    assert max(map(len, scored)) <= columns
 
 
 def test_the_table_shows_texts_only_when_asked(evaluated: MakeRun) -> None:

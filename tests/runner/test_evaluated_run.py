@@ -8,9 +8,12 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
+from batchgen.cli import cli
 from batchgen.errors import ExitCode, JobFileError, StateError
 from batchgen.job.load import load_job
+from batchgen.runner import inspect
 from batchgen.runner.run import run
 
 MakeJob = Callable[..., Path]
@@ -208,9 +211,27 @@ def test_answers_that_were_held_back_are_published_once_the_gate_allows(make_job
     assert list(again.folder.parts.iterdir()) == []
 
 
+def test_status_says_what_holds_answers_back(make_job: MakeJob) -> None:
+    good = run(load_job(gated(make_job, 0.5)))
+    assert inspect.status(good.folder.path).state == "complete"
+    job = gated(make_job, 0.9)
+    held = run(load_job(job), start="fresh")
+    found = inspect.status(held.folder.path)
+    assert (found.state, found.run_id, found.counts.rows) == ("held back", held.run_id, 3)
+    assert found.held_back == ["gate exact >= 0.9: value 0.6667, n 3"]
+    shown = CliRunner().invoke(cli, ["status", str(held.folder.path)]).stdout
+    assert "held back · 3 of 3 rows (100%)" in shown
+    assert "held     back by gate exact >= 0.9" in shown
+    again = run(load_job(gated(make_job, 0.6)))
+    assert again.outcome == "done"
+    assert inspect.status(again.folder.path).state == "complete"
+
+
 def test_too_many_failed_rows_hold_answers_back_as_well(make_job: MakeJob) -> None:
     result = run(load_job(gated(make_job, 0.1, rows=ROWS)))
     assert (result.outcome, result.exit_code) == ("held back", ExitCode.TOO_MANY_FAILED_ROWS)
+    (why,) = inspect.status(result.folder.path).held_back
+    assert why == "1 rows failed, run.max_errors allows 0"
     assert not result.folder.responses.exists()
 
 

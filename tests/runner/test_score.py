@@ -1,7 +1,7 @@
 """Scoring what exists: runs, and any table with a response column."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+import batchgen
 from batchgen.cli import cli
-from batchgen.errors import UsageError
+from batchgen.errors import DataError, UsageError
 from batchgen.job.load import load_job
-from batchgen.runner.answers import Origin, read_answers, whole_prompts
+from batchgen.runner.answers import Origin, read_answers, together, whole_prompts
 from batchgen.runner.run import run
 
 MakeJob = Callable[..., Path]
@@ -80,12 +81,56 @@ def test_scoring_twice_replaces(tmp_path: Path) -> None:
     assert [row["metric"] for row in again["metrics"]] == ["n_words"]
 
 
+def test_answers_to_a_prompt_that_do_not_stand_together_are_refused(tmp_path: Path) -> None:
+    ids = ["a", "a", "b", "b", "c", "a"]
+    rows = [{"id": i, "sample": n, "response": "x"} for n, i in enumerate(ids)]
+    file, out = write(tmp_path / "a.jsonl", rows), tmp_path / "out"
+    with pytest.raises(DataError, match="row 5 has the id of row 0, and other rows lie between"):
+        score(file, "-m", "sample_diversity", "-o", out)
+    assert list(out.glob("*.parquet")) == []
+    write(file, sorted(rows, key=lambda row: row["id"]))
+    (found,) = score(file, "-m", "sample_diversity", "-o", out)["metrics"]
+    assert found["n"] == 2
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_ids_that_come_back_are_found_across_tables(size: int) -> None:
+    def tables(ids: Sequence[str]) -> Iterator[pa.Table]:
+        table = pa.table({"id": ids})
+        pieces = (table.slice(at, size) for at in range(0, len(ids), size))
+        return together(whole_prompts(pieces, "id"), "id")
+
+    assert sum(table.num_rows for table in tables(["a", "a", "b", "c", "c", "d"])) == 6
+    with pytest.raises(DataError, match="row 5 has the id of row 0"):
+        list(tables(["a", "a", "b", "c", "c", "a"]))
+
+
+def test_python_has_the_same_words(tmp_path: Path, finished: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [{"said": "5", "gold": "5"}, {"said": "6", "gold": "7"}])
+    made = batchgen.score(
+        file, ["exact", {"type": "length", "units": ["words"]}], reference="gold", response="said",
+        output=tmp_path / "scored",
+    )  # fmt: skip
+    assert [(row.metric, row.value) for row in made.metrics] == [
+        ("exact", 0.5),
+        ("length_words", 1.0),
+    ]
+    assert [row.metric for row in batchgen.score(str(finished), ["refusal"]).metrics] == [
+        "exact",
+        "refusal",
+    ]
+    with pytest.raises(
+        UsageError, match=r"metric rouge: variants\.0: Input should be '1', '2' or 'L'"
+    ):
+        batchgen.score(file, [{"type": "rouge", "variants": ["3"]}], output=tmp_path / "other")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["-m", "exact"], "is not the output folder of a complete run"),
+        (["-m", "exact"], "nothing says where the scores of .* go"),
         (["-o", "out"], "nothing says what to measure"),
-        (["-o", "out", "-m", "exat"], "--metric exat: no such type"),
+        (["-o", "out", "-m", "exat"], "metric exat: no such type"),
         (["-o", "out", "-m", "{type: exact, x: 1}"], "x: Extra inputs are not permitted"),
         (["-o", "out", "-m", "exact"], "there is no column 'response' to score"),
         (["-o", "out", "-m", "exact", "--response", "key"], "expected text"),

@@ -1,0 +1,182 @@
+"""One metric in two runs: the rows that both scored, by how much they differ, and which of them flipped.
+
+    scores of both ──paired on id and sample──> difference, interval, p: over everything, and over each slice
+                                            ──> the rows that flipped, the worst first
+
+Knows nothing of folders, or of other metrics.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from batchgen.metrics.aggregate import Confidence, Integers
+from batchgen.metrics.base import Metric, SumMetric
+from batchgen.metrics.compare import Difference, Pairs, compare_corpora, compare_means
+from batchgen.metrics.intervals import Floats
+from batchgen.metrics.scoring import is_sum
+from batchgen.records import MetricRow
+
+KEY = ("id", "sample")
+"""What pairs rows."""
+CLUSTER = "cluster"
+SLICE = "slice_"
+"""Begins the names of columns that hold the slice of a row: a column for each way of slicing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """A row whose score changed."""
+
+    id: str
+    sample: int | None
+    base: float
+    new: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the rows that both runs scored come to.
+
+    Attributes:
+        base: the metric's value in the base run, over these rows.
+        new: its value in the new run.
+        wins: rows that are better in the new run; greater, where neither is better.
+    """
+
+    n: int
+    base: float
+    new: float
+    difference: Difference
+    wins: int
+    ties: int
+    losses: int
+
+
+@dataclass(frozen=True, slots=True)
+class SliceChange:
+    """What the rows of one slice come to; a row's slice is that of the base run.
+
+    Exploratory: of many slices some differ by chance, and the p of the difference is not adjusted for their number.
+    """
+
+    slice: str
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """How many rows differ between two runs of one job.
+
+    Attributes:
+        n: rows that both scored.
+        flips: those whose score is not the same.
+    """
+
+    n: int
+    flips: int
+
+    @property
+    def rate(self) -> float:
+        """Share of the rows that differ."""
+        return self.flips / self.n
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """The rows that both runs scored.
+
+    Attributes:
+        rows: `id`, `sample`, `cluster`, columns of slices, `value`, `stats` and the same of the new run as `_new`.
+        unpaired: rows in common that only one run has a score for.
+    """
+
+    rows: pl.DataFrame
+    unpaired: int
+
+
+def pair(base: pl.DataFrame, new: pl.DataFrame, common: pl.DataFrame) -> Paired:
+    """Put the scores of two runs side by side.
+
+    Args:
+        base: `id`, `sample`, `value` and `stats` of one metric; `sample` is null where prompts are scored.
+        new: the same of the new run.
+        common: `id` and `sample` of the rows to look at, in order, with their cluster and slices.
+    """
+    of_prompts = bool(new["sample"].is_null().all())
+    key = ["id"] if of_prompts else list(KEY)
+    rows = common.unique(key, keep="first", maintain_order=True)
+    cluster = pl.col(CLUSTER if CLUSTER in rows.columns else "id").alias(CLUSTER)
+    rows = rows.select(*key, cluster, pl.col(f"^{SLICE}\\d+$"))
+    one = rows.join(base.drop("sample") if of_prompts else base, on=key, maintain_order="left")
+    other = rows.select(key).join(
+        new.drop("sample") if of_prompts else new, on=key, maintain_order="left"
+    )
+    pairs = one.join(other, on=key, suffix="_new", maintain_order="left")
+    if of_prompts:
+        pairs = pairs.with_columns(pl.lit(None, pl.Int32).alias("sample"))
+    return Paired(pairs, one.height + other.height - 2 * pairs.height)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparing:
+    """How one metric is compared.
+
+    Attributes:
+        row: of metrics.parquet, of the new run.
+        metric: what made the scores; None where that is not known any more.
+    """
+
+    row: MetricRow
+    metric: Metric | None
+
+    def change(self, pairs: pl.DataFrame) -> Change:
+        """Compare over these rows; there is at least one."""
+        clusters = pairs[CLUSTER].rank("dense").to_numpy().astype(np.int64) - 1
+        scores = Pairs(pairs["value"].to_numpy(), pairs["value_new"].to_numpy(), clusters)
+        confidence = Confidence(self.row.ci_level)
+        if self.metric is not None and is_sum(self.metric):
+            one, other = (_summed(pairs[column], clusters) for column in ("stats", "stats_new"))
+            base, new = _corpus_value(self.metric, one), _corpus_value(self.metric, other)
+            difference = compare_corpora(one, other, self.metric.finalize, confidence)
+        else:
+            base, new = float(scores.base.mean()), float(scores.new.mean())
+            difference = compare_means(scores, confidence)
+            if self.row.unit == "fraction":
+                difference = difference.within(-1.0, 1.0)
+        gains = self.gains(pairs)
+        wins, losses = int((gains > 0).sum()), int((gains < 0).sum())
+        return Change(len(gains), base, new, difference, wins, len(gains) - wins - losses, losses)
+
+    def gains(self, pairs: pl.DataFrame) -> Floats:
+        """By how much each row is better in the new run, or greater where neither is better: float64 [rows]."""
+        direction = -1.0 if self.row.higher_is_better is False else 1.0
+        gains: Floats = direction * (pairs["value_new"] - pairs["value"]).to_numpy()
+        return gains
+
+    def slices(self, pairs: pl.DataFrame) -> Iterator[SliceChange]:
+        """Compare over each slice, in the order of the job, then by name."""
+        for column in (name for name in pairs.columns if name.startswith(SLICE)):
+            parts: Mapping[tuple[object, ...], pl.DataFrame]
+            parts = pairs.partition_by(column, as_dict=True, maintain_order=True)
+            for (name,), rows in sorted(parts.items(), key=lambda item: str(item[0])):
+                yield SliceChange(str(name), self.change(rows))
+
+
+def flips(pairs: pl.DataFrame, gains: Floats, most: int) -> Sequence[Flip]:
+    """The rows with the least gain, below 0, the worst first; of equals, the first in the input."""
+    order = np.argsort(gains, kind="stable")[:most]
+    worst = pairs[[int(place) for place in order if gains[place] < 0]]
+    columns = ("id", "sample", "value", "value_new")
+    return [Flip(*row) for row in worst.select(columns).iter_rows()]
+
+
+def _corpus_value(metric: SumMetric, sums: Floats) -> float:
+    return float(metric.finalize(sums.sum(axis=0)))
+
+
+def _summed(stats: pl.Series, clusters: Integers) -> Floats:
+    rows = np.array(stats.to_list(), np.float64)
+    return np.column_stack([np.bincount(clusters, column) for column in rows.T])

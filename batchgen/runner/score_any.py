@@ -1,0 +1,104 @@
+"""`score`: the answers of a run, or of any table with a response column.
+
+Tells the two apart and reads what is asked for; `score_run` and `score_file` do the work.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from batchgen.errors import UsageError
+from batchgen.job.evaluation import Evaluate, metric_types
+from batchgen.runner.join import Beside
+from batchgen.runner.score import ScoreResult, score_run
+from batchgen.runner.score_file import score_file
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+Asked = str | Mapping[str, Any]
+"""A metric as a job file has it: its type, or a mapping with its options."""
+
+
+def score(  # noqa: PLR0913  # a public face: every argument but the first has a default
+    what: Path | str,
+    metrics: Sequence[Asked] = (),
+    *,
+    reference: str | Sequence[str] = (),
+    response: str | None = None,
+    join: Path | str | None = None,
+    on: str | None = None,
+    output: Path | str | None = None,
+) -> ScoreResult:
+    """Score answers that exist already; nothing is generated.
+
+    Args:
+        what: the folder of a run, whose files are written anew; or a Parquet, CSV or JSONL file.
+        metrics: such as `["exact", {"type": "rouge", "variants": ["L"]}]`. A run's own are measured as well.
+        reference: the column with the right answer, or several. Left out: the run's.
+        response: of a file, the column with the responses; left out, `response`.
+        join: a file with further columns, such as the references.
+        on: the column by which its rows are found.
+        output: the folder for the scores of a file.
+
+    Raises:
+        UsageError: the arguments do not go together, or columns are missing.
+        DataError: a file cannot be read, or a metric needs what is not there.
+        StateError: the run is not complete, or damaged.
+        LockedError: the run is going on.
+        ResourceError: the disk refused.
+    """
+    what, references = Path(what), (reference,) if isinstance(reference, str) else tuple(reference)
+    evaluate = _evaluate(metrics, references)
+    if (join is None) != (on is None):
+        raise UsageError("--join and --on go together")
+    beside = Beside(Path(join), on) if join and on else None
+    if what.is_dir() and (what / "manifest.json").exists():
+        if response or output:
+            raise UsageError(
+                "--response and --output are for files: a run's scores go beside its answers"
+            )
+        return score_run(what, evaluate.metrics, references=references, beside=beside)
+    if output is None:
+        raise _no_place(what)
+    if not evaluate.metrics:
+        raise UsageError("nothing says what to measure", hint="Such as --metric exact.")
+    return score_file(
+        what, evaluate, response=response or "response", output=Path(output), beside=beside
+    )
+
+
+def _no_place(what: Path) -> UsageError:
+    if what.is_file():
+        return UsageError(
+            f"nothing says where the scores of {what} go",
+            hint="Name a folder with --output FOLDER.",
+        )
+    missing = "is not the output folder of a complete run" if what.exists() else "is not there"
+    return UsageError(
+        f"{what} {missing}", hint="Name the output folder of a run, or a file and --output FOLDER."
+    )
+
+
+def _evaluate(metrics: Sequence[Asked], references: Sequence[str]) -> Evaluate:
+    content = {"metrics": list(metrics), "reference": list(references) or None} if metrics else {}
+    try:
+        return Evaluate.model_validate(content)
+    except ValidationError as error:
+        lines = [_found(one, metrics) for one in error.errors()]
+        hint = f"Types: {', '.join(metric_types())}. `batchgen metrics TYPE` lists the options."
+        raise UsageError("\n".join(lines), hint=hint) from error
+
+
+def _found(error: "ErrorDetails", metrics: Sequence[Asked]) -> str:
+    place, message = error["loc"], error["msg"].removeprefix("Value error, ")
+    if len(place) < 2 or not isinstance(place[1], int):
+        return message
+    asked = metrics[place[1]]
+    name = asked.get("type") if isinstance(asked, Mapping) else asked
+    key = ".".join(str(step) for step in place[3:])
+    if error["type"].startswith("union_tag"):
+        message = "no such type"
+    return f"metric {name}: {key + ': ' if key else ''}{message}"
