@@ -23,6 +23,7 @@ def comparison_lines(found: Comparison, answers: Answers) -> Iterator[str]:
         values = _values(one, one.p, one.unit)
         yield _line(one.metric, values, one.verdict if one.n else "see below")
     yield from _slices(found.metrics)
+    yield from _incomparable(found.metrics)
     for one in found.metrics:
         yield from _notes(one)
         yield from _flips("worse", one, one.regressions, answers)
@@ -66,26 +67,34 @@ def _signed(value: float | None, unit: str) -> str:
 
 
 def _slices(metrics: Sequence[MetricComparison]) -> Iterator[str]:
-    lines = [line for one in metrics for line in _sliced(one)]
+    lines = [line for one in metrics if one.wins or one.losses for line in _sliced(one)]
     if not lines:
         return
     yield ""
-    yield "by slice, to look further: of many slices some differ by chance, and p does not allow for it"
+    yield "by slice, to look further (of many, some differ by chance; p does not allow for it)"
     yield from lines[:SHOWN_SLICES]
     if len(lines) > SHOWN_SLICES:
         yield f"and {len(lines) - SHOWN_SLICES:,} more lines: --json has them all"
 
 
 def _sliced(one: MetricComparison) -> Iterator[str]:
+    if one.slices:
+        yield one.metric
     for part in one.slices:
         change = part.change
         values = _values(change, change.difference.p, one.unit)
-        yield _line(f"{one.metric}  {part.slice}", values, plural(change.n, "row"))
+        yield _line(f"  {part.slice}", values, plural(change.n, "row"))
+
+
+def _incomparable(metrics: Sequence[MetricComparison]) -> Iterator[str]:
+    """The reasons, each with all metrics that it holds for."""
+    for reason in dict.fromkeys(one.reason for one in metrics if one.reason):
+        names = ", ".join(one.metric for one in metrics if one.reason == reason)
+        yield f"\n{names}: {reason}"
 
 
 def _notes(one: MetricComparison) -> Iterator[str]:
     if one.reason:
-        yield f"\n{one.metric}: {one.reason}"
         return
     kinds = ("higher", "lower") if one.higher_is_better is None else ("better", "worse")
     counts = f"{one.wins:,} {kinds[0]}, {one.losses:,} {kinds[1]}, {one.ties:,} the same"
@@ -96,7 +105,7 @@ def _notes(one: MetricComparison) -> Iterator[str]:
         yield f"  {_noise(one.noise, one)}"
     if one.verdict == "inconclusive" and one.detectable:
         least = number(one.detectable, one.unit)
-        yield f"  so many rows show a difference of {least} 4 times out of 5"
+        yield f"  a true difference of {least} would be found in 4 of 5 such comparisons"
 
 
 def _noise(noise: Noise, one: MetricComparison) -> str:

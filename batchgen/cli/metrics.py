@@ -1,11 +1,14 @@
 """`batchgen metrics`: what can be measured, and what a job may say about each."""
 
 import json
+import re
 from dataclasses import asdict
 
 import click
 
 from batchgen.cli.options import json_option
+
+_ARROWS = {True: "↑", False: "↓", None: " "}
 
 
 @click.command()
@@ -26,11 +29,34 @@ def metrics(kind: str | None, as_json: bool) -> None:
         listed = [asdict(one) for one in described]
         click.echo(json.dumps({"ok": True, "metrics": listed}, ensure_ascii=False))
         return
-    width = max(len(one.type) for one in described)
-    for one in described:
-        better = {True: "↑", False: "↓", None: " "}[one.higher_is_better]
-        click.echo(f"{one.type:<{width}}  {one.unit:<8} {better}  {one.measures}")
-    if kind is not None:
-        for option in described[0].options:
-            default = f" (default {option.default})" if option.default else ""
-            click.echo(f"\n  {option.name}: {option.expects}{default}\n      {option.meaning}")
+    if kind is None:
+        width = max(len(one.type) for one in described)
+        for one in described:
+            head = f"{one.type:<{width}}  {one.unit:<8} {_ARROWS[one.higher_is_better]}  "
+            click.echo(_wrapped(head + _first_sentence(one.measures), len(head)))
+        click.echo("\n↑ more is better, ↓ less is. Options of one: batchgen metrics TYPE", err=True)
+        return
+    (one,) = described
+    click.echo(_wrapped(f"{one.type}  {one.unit} {_ARROWS[one.higher_is_better]}".rstrip(), 0))
+    click.echo(_wrapped(one.measures, 0))
+    for option in one.options:
+        default = f" (default {option.default})" if option.default else ""
+        click.echo(_wrapped(f"\n{option.name}: {option.expects}{default}", 4))
+        click.echo(_wrapped(f"    {option.meaning}", 4))
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<!\bal)\. ", text, maxsplit=1)[0].rstrip(".") + "."
+
+
+def _wrapped(text: str, indent: int) -> str:
+    """Lines that fit the window, all but the first one indented."""
+    import textwrap
+
+    from batchgen.cli.text import window_width
+
+    start = "\n" if text.startswith("\n") else ""
+    return start + textwrap.fill(
+        text.removeprefix("\n"), window_width(), subsequent_indent=" " * indent,
+        drop_whitespace=True, break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import polars as pl
 
-from batchgen.cli.scores import gate_lines, metric_lines, score_summary
+from batchgen.cli.scores import gate_lines, metric_lines, score_summary, unscored_lines
 from batchgen.cli.text import plural, printable, shortened
 from batchgen.data.folder import RunFolder
 from batchgen.errors import ExitCode
@@ -48,6 +48,8 @@ def _lines(result: RunResult) -> list[str]:
         lines.append(
             f"failed {plural(counts.failed, 'row')} failed, run.max_errors allows {allowed:,}: exit code 3"
         )
+    where = result.folder.staged if result.outcome == "held back" else result.folder.path
+    lines += unscored_lines(result.metrics, where / result.folder.scores.name)
     lines += gate_lines(result.gates)
     if result.exit_code == ExitCode.GATE_FAILED:
         lines.append("failed a gate did not pass: exit code 4")

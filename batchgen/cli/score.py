@@ -50,7 +50,7 @@ def score(
     scores), scores.parquet (each score with what was extracted and why) and metrics.parquet (values and intervals).
     Ends with 4 when a gate of the run's job did not pass.
     """
-    from batchgen.cli.scores import gate_lines, metric_lines, score_summary
+    from batchgen.cli.scores import gate_lines, metric_lines, score_summary, unscored_lines
     from batchgen.runner.score_any import score as score_any
 
     result = score_any(what, _read(metrics), reference=references, **options)
@@ -65,7 +65,8 @@ def score(
         return int(result.exit_code)
     for line in metric_lines(result.metrics):
         click.echo(line)
-    for line in (*gate_lines(result.gates), f"wrote  {result.folder.path}"):
+    unscored = unscored_lines(result.metrics, result.folder.scores)
+    for line in (*unscored, *gate_lines(result.gates), f"wrote  {result.folder.path}"):
         click.echo(line, err=True)
     return int(result.exit_code)
 

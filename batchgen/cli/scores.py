@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from batchgen.cli.text import fitted, printable, window_width
+import polars as pl
+
+from batchgen.cli.text import fitted, plural, printable, window_width
 from batchgen.metrics.aggregate import EVERYTHING
 from batchgen.metrics.gates import GateResult
 from batchgen.records import MetricRow
@@ -18,12 +21,50 @@ def metric_lines(rows: Sequence[MetricRow]) -> Iterator[str]:
         return
     interval = f"interval at {rows[0].ci_level:.4g}"
     yield _line("metric", ("value", interval, "n", "coverage"))
-    for row in rows[:SHOWN_ROWS]:
+    shown = _shown(rows)
+    for row in shown:
         name = row.metric if row.slice == EVERYTHING else f"  {row.slice}"
         share = "" if row.coverage is None else f"{row.coverage:.1%}"
         yield _line(name, (number(row.value, row.unit), _interval(row), f"{row.n:,}", share))
-    if len(rows) > SHOWN_ROWS:
-        yield f"and {len(rows) - SHOWN_ROWS:,} more rows in metrics.parquet"
+    if len(rows) > len(shown):
+        yield f"and {plural(len(rows) - len(shown), 'slice')} more in metrics.parquet"
+
+
+def _shown(rows: Sequence[MetricRow]) -> list[MetricRow]:
+    """Every metric, and as many slices of the first ones as there is room for."""
+    room = SHOWN_ROWS - sum(row.slice == EVERYTHING for row in rows)
+    shown = []
+    for row in rows:
+        room -= row.slice != EVERYTHING
+        if row.slice == EVERYTHING or room >= 0:
+            shown.append(row)
+    return shown
+
+
+def unscored_lines(rows: Sequence[MetricRow], scores: Path) -> Iterator[str]:
+    """Why a metric has no score at all.
+
+    Args:
+        rows: of metrics.parquet.
+        scores: the file with the detail.
+    """
+    names = [row.metric for row in rows if row.slice == EVERYTHING and not row.n]
+    if not names:
+        return
+    chosen = pl.scan_parquet(scores).filter(pl.col("metric").is_in(names))
+    found = (
+        chosen.group_by("metric", "status")
+        .len()
+        .sort("len", "status", descending=[True, False])
+        .collect()
+    )
+    for name in names:
+        why = [(status, n) for metric, status, n in found.iter_rows() if metric == name]
+        told = (
+            ", ".join(f"{plural(n, 'row')} {status}" for status, n in why) or "no row was asked for"
+        )
+        hint = "; --reference, or evaluate.reference, names the column with the right answers"
+        yield f"no score of {name}: {told}{hint if dict(why).get('no_reference') else ''}"
 
 
 def _line(name: str, values: Sequence[str]) -> str:

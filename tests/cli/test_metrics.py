@@ -11,9 +11,22 @@ from batchgen.metrics.catalog import CATALOG
 def test_every_metric_is_listed_with_what_it_measures(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["metrics"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(CATALOG)
-    assert "exact" in lines[0]
-    assert "letter by letter" in lines[0]
+    assert [line.split()[0] for line in lines if line[0] != " "] == list(CATALOG)
+    assert lines[0].startswith("exact ")
+    assert "letter by letter" in " ".join(lines[:2])
+
+
+def test_the_list_has_a_sentence_for_each_and_keeps_to_the_window(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert call(["metrics"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "Takes the last statement" not in out, "the rest belongs to the page of the one metric"
+    assert "(Zhou et al. 2023); in Chinese as well." in " ".join(out.split())
+    assert call(["metrics", "choice"]) == 0
+    assert "Takes the last statement" in " ".join(capsys.readouterr().out.split())
 
 
 def test_one_metric_shows_its_options(capsys: pytest.CaptureFixture[str]) -> None:

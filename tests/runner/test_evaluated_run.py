@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from batchgen.cli import cli
+from batchgen.cli.scores import SHOWN_ROWS, metric_lines
 from batchgen.errors import ExitCode, JobFileError, StateError
 from batchgen.job.load import load_job
+from batchgen.records import MetricRow
 from batchgen.runner import inspect
 from batchgen.runner.run import run
 
@@ -124,6 +127,25 @@ def test_the_manifest_accounts_for_all_files_after_scoring_again(make_job: MakeJ
     }
     on_disk = {str(p.relative_to(folder.path)): p for p in folder.path.rglob("*.parquet")}
     assert listed == {name: pq.read_metadata(path).num_rows for name, path in on_disk.items()}
+
+
+def test_the_table_shows_every_metric_and_the_slices_that_there_is_room_for() -> None:
+    row = MetricRow("m0", "all", 0.5, 9, 1.0, None, None, None, 0.95, "", "fraction", True, False, "", None)  # fmt: skip
+    rows = [
+        replace(row, metric=f"m{metric}", slice=part)
+        for metric in range(4)
+        for part in ("all", *(f"lang={n}" for n in range(9)))
+    ]
+    lines = list(metric_lines(rows))
+    assert [line.split()[0] for line in lines if line.startswith("m")] == [
+        "metric",
+        "m0",
+        "m1",
+        "m2",
+        "m3",
+    ]
+    assert len(lines) == 1 + SHOWN_ROWS + 1
+    assert lines[-1] == "and 10 slices more in metrics.parquet"
 
 
 def test_the_same_evaluation_is_not_done_twice(make_job: MakeJob) -> None:

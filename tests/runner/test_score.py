@@ -182,6 +182,14 @@ def test_clusters_may_be_odd_times(make_job: MakeJob, tmp_path: Path) -> None:
         assert found["length_characters", "far=<value out of range: 100000000000000000>"].n == 2
 
 
+def test_a_metric_without_any_score_says_why(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [{"response": "x"}, {"response": None}])
+    command = ["score", str(file), "-m", "exact", "-m", "length", "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(cli, command)
+    assert "no score of exact: 1 row no_reference, 1 row skipped; --reference" in done.stderr
+    assert "no score of length" not in done.stderr
+
+
 @pytest.fixture
 def finished(make_job: MakeJob, tmp_path: Path) -> Path:
     """A run of three rows, evaluated by `exact`."""
