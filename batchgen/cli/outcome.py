@@ -89,7 +89,10 @@ def _pace(result: RunResult) -> str:
 
 def _machine_use(facts: Mapping[str, Any]) -> list[str]:
     """How this start answered, and how much of what the machine can do went into it; nothing without a model."""
-    lines = [f"tier   {facts['tier']}"] if "tier" in facts else []
+    lines = []
+    if "tier" in facts:
+        workers = f"{plural(facts['workers'], 'worker')} ({facts['workers_reason']})"
+        lines.append(f"tier   {facts['tier']} · {workers}")
     mfu, share = facts.get("mfu"), facts.get("useful_token_share")
     if mfu is not None and share is not None:
         lines.append(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.cli.text import plural, size
+from batchgen.engines.base import Estimate
 from batchgen.runner.plan import Plan
 
 _WIDTH = 10
@@ -73,8 +74,12 @@ def _model(plan: Plan) -> list[str]:
         f"{name} ({where[resolved.source]}, {card.parameters / 1e6:,.0f}M parameters)",
         f"transformers · {engine.dtype}{_origin(plan, 'model.dtype')} · "
         f"{engine.device}{_origin(plan, 'model.device')} · context {setup.asking.context_length:,} tokens · "
-        "tier decided at load",
+        f"{_tier(engine)}",
     ]
+
+
+def _tier(engine: Estimate) -> str:
+    return f"tier {engine.tier}" if engine.tier else "tier decided at first load"
 
 
 def _prompt(plan: Plan) -> list[str]:
@@ -153,10 +158,19 @@ def _tokens(plan: Plan) -> list[str]:
 
 
 def _batches(plan: Plan) -> list[str]:
-    batches, limits = plan.batches, plan.engine.limits
+    batches, limits, slots = plan.batches, plan.engine.limits, plan.engine.slots
+    parts = f"parts of {plural(plan.setup.job.batching.part_rows, 'row')}"
+    if slots is not None:
+        return [
+            f"none: rows enter and leave at every step, up to {slots.rows:,} at a time"
+            f"{_origin(plan, 'batching.max_rows')} · {parts}",
+            f"room for {slots.row_tokens:,} tokens{_origin(plan, 'batching.max_tokens')} and "
+            f"{slots.prefix_tokens:,} of shared beginnings",
+            f"{plural(slots.workers, 'worker')} ({slots.workers_reason})",
+        ]
     return [
         f"{batches.count:,} of up to {plural(batches.most_rows, 'row')} · padding {batches.padding:.0%} "
-        f"(unsorted: {batches.padding_unsorted:.0%}) · parts of {plural(plan.setup.job.batching.part_rows, 'row')}",
+        f"(unsorted: {batches.padding_unsorted:.0%}) · {parts}",
         f"limits: {plural(limits.rows, 'row')}{_origin(plan, 'batching.max_rows')}, "
         f"{limits.tokens:,} tokens{_origin(plan, 'batching.max_tokens')}",
     ]
@@ -166,9 +180,13 @@ def _memory(plan: Plan) -> list[str]:
     engine = plan.engine
     if not engine.weight_bytes:
         return ["no model is loaded"]
-    cache = engine.kv_bytes_per_token * plan.batches.most_tokens
+    slots = engine.slots
+    tokens = slots.row_tokens + slots.prefix_tokens if slots else plan.batches.most_tokens
+    # No more tokens than the job has are ever held.
+    tokens = min(tokens, plan.tokens.total + plan.tokens.most_new) if slots else tokens
+    packed = f" + {size(engine.packed_bytes)} packed copy" if engine.packed_bytes else ""
     return [
-        f"{size(engine.weight_bytes)} weights + {size(cache)} KV cache at most "
+        f"{size(engine.weight_bytes)} weights{packed} + {size(engine.kv_bytes_per_token * tokens)} KV cache at most "
         f"({size(engine.kv_bytes_per_token)} a token) of {size(engine.free_bytes)} free"
     ]
 

@@ -49,12 +49,33 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SlotEstimate:
+    """What continuous batching would take.
+
+    Attributes:
+        rows: most rows at a time.
+        row_tokens: that keys and values of rows have room for.
+        prefix_tokens: the same for shared beginnings.
+        workers: processes that compute side by side.
+    """
+
+    rows: int
+    row_tokens: int
+    prefix_tokens: int
+    workers: int
+    workers_reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """What an engine would take, found without loading a weight. Sizes are bytes; all 0 without a model.
 
     Attributes:
-        limits: what a batch may hold.
+        limits: what a padded batch may hold.
         free_bytes: free on the device now.
+        tier: as an earlier run found it; None before the first, which decides when the model is loaded.
+        packed_bytes: of a second copy of the weights, made for faster products.
+        slots: what continuous batching takes; None where the model is answered in padded batches.
     """
 
     device: str
@@ -63,3 +84,6 @@ class Estimate:
     kv_bytes_per_token: int
     free_bytes: int
     limits: BatchLimits
+    tier: str | None = None
+    packed_bytes: int = 0
+    slots: SlotEstimate | None = None

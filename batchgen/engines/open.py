@@ -49,15 +49,18 @@ def open_engine(
     )
 
 
-def estimate_engine(model: ModelSpec, *, folder: Path | None, batching: Batching) -> Estimate:
+def estimate_engine(
+    model: ModelSpec, *, folder: Path | None, batching: Batching, workers: int | Auto
+) -> Estimate:
     """What the engine would take, without loading a weight.
 
     Raises:
         ModelError: the model's config cannot be read.
         ResourceError: no such device, or not enough memory.
+        UsageError: several workers on a GPU.
     """
     if model.engine == "echo" or folder is None:
         return Estimate("none", "none", 0, 0, 0, limits(batching, _ECHO_BUDGET))
     from batchgen.engines.torch import estimate_torch_engine
 
-    return estimate_torch_engine(folder, model, batching=batching)
+    return estimate_torch_engine(folder, model, batching=batching, workers_asked=workers)

@@ -9,7 +9,7 @@ Knows nothing of tensors or of how the numbers of a model were found.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -52,6 +52,10 @@ class ModelMemory:
     activation_bytes_per_token: int
     vocab_size: int
     state_bytes_per_row: int = 0
+
+    def loaded(self) -> "ModelMemory":
+        """The same once the weights are there."""
+        return replace(self, weight_bytes=0)
 
     def batch_bytes(self, rows: int, tokens: int) -> int:
         """What a batch of `rows` rows takes with `tokens` tokens in all, prompts and answers, weights left out.

@@ -8,7 +8,7 @@ Unlike a batch, a row takes the memory of the tokens that it has, not of the lon
 from dataclasses import dataclass
 from typing import Literal
 
-from batchgen.errors import ResourceError
+from batchgen.errors import ResourceError, UsageError
 from batchgen.job.spec import Batching
 from batchgen.planning.budget import Device, ModelMemory
 
@@ -45,6 +45,14 @@ class SlotPlan:
     arena: int
 
 
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """How many processes compute side by side, and why so many."""
+
+    count: int
+    reason: str
+
+
 def plan_slots(
     memory: ModelMemory, *, room: int, device: Device, batching: Batching, workers: int = 1
 ) -> SlotPlan:
@@ -77,17 +85,29 @@ def plan_slots(
     return SlotPlan(rows, step, pages - arena, PAGE_TOKENS, arena * PAGE_TOKENS)
 
 
-def worker_count(asked: int | Literal["auto"], *, threads: int, device: Device) -> int:
+def workers_for(asked: int | Literal["auto"], *, threads: int, device: Device) -> Workers:
     """How many processes compute side by side.
 
     Args:
         asked: `run.workers`.
         threads: that this process may compute with.
         device: the kind of device; on a GPU one process is enough.
+
+    Raises:
+        UsageError: more than one on a GPU.
     """
     if device != "cpu":
-        return 1
-    return min(threads, _MOST_WORKERS) if asked == "auto" else asked
+        if asked != "auto" and asked > 1:
+            raise UsageError(
+                f"run.workers: {asked}, but the model is computed on {device}, where one process does it all",
+                hint="leave run.workers out; to use several GPUs, split the input and run a job on each: "
+                "model.device: cuda:0, cuda:1, …",
+            )
+        return Workers(1, f"one process on {device}")
+    if asked != "auto":
+        return Workers(asked, "run.workers")
+    count = min(threads, _MOST_WORKERS)
+    return Workers(count, f"auto: one a core, at most {_MOST_WORKERS}")
 
 
 def _pages(memory: ModelMemory, room: int, rows: int, step: int) -> int:

@@ -125,7 +125,12 @@ def _work(setup: Setup, asked: Sequence[Asked]) -> Work:
     model, job = setup.model, setup.job
     if model is None:
         raise UsageError("without a model there is nothing to measure", hint="Name one: --model.")
-    estimate = estimate_engine(job.model, folder=model.resolved.folder, batching=job.batching)
+    estimate = estimate_engine(
+        job.model,
+        folder=model.resolved.folder,
+        batching=job.batching,
+        workers=job.run.workers,
+    )
     requests = [r for a in asked for r in _requests(setup, a)]
     if not requests:
         raise DataError(
@@ -138,6 +143,7 @@ def _work(setup: Setup, asked: Sequence[Asked]) -> Work:
         device=estimate.device,
         dtype=estimate.dtype,
         batching=job.batching,
+        workers=job.run.workers,
         requests=tuple(requests),
     )
 

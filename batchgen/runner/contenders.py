@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from batchgen.errors import BatchgenError, UsageError
+from batchgen.job.section import Auto
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.models.resolve import ResolvedModel
 from batchgen.planning.arithmetic import Costs
@@ -45,6 +46,7 @@ class Work:
     device: str
     dtype: str
     batching: Batching
+    workers: int | Auto
     requests: tuple[Request, ...]
 
 
@@ -149,6 +151,7 @@ def _tier(make: "type[TorchEngine]", work: Work) -> Measured | Absent:
     engine = make(
         loaded,
         batching=work.batching,
+        workers=work.workers,
         decode=lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)),
         should_stop=lambda: False,
     )

@@ -109,6 +109,7 @@ def plan(
         loaded.job.model,
         folder=setup.model.resolved.folder if setup.model else None,
         batching=loaded.job.batching,
+        workers=loaded.job.run.workers,
     )
     return Plan(
         setup=setup,

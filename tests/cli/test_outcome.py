@@ -22,7 +22,7 @@ def test_a_run_says_how_well_it_used_the_machine_and_keeps_it(
     )
     assert call(["run", str(job)]) == 0
     said = re.search(
-        r"^tier   slots, own forward\nused   (\d+)% of the machine's peak \(MFU\) · (\d+)% of computed tokens useful$",
+        r"^tier   slots, own forward · \d+ workers? \(auto: one a core, at most 8\)\nused   (\d+)% of the machine's peak \(MFU\) · (\d+)% of computed tokens useful$",
         capsys.readouterr().err,
         re.MULTILINE,
     )

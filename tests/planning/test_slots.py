@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.errors import ResourceError
+from batchgen.errors import ResourceError, UsageError
 from batchgen.job.spec import Batching
 from batchgen.planning.budget import Device, ModelMemory, activation_bytes
-from batchgen.planning.slots import PAGE_TOKENS, ROWS, STEP_TOKENS, plan_slots, worker_count
+from batchgen.planning.slots import PAGE_TOKENS, ROWS, STEP_TOKENS, plan_slots, workers_for
 
 GB = 10**9
 
@@ -94,8 +94,15 @@ def test_what_is_planned_fits(
         (3, 2, "cpu", 3),
         (12, 64, "cpu", 12),
         ("auto", 64, "cuda", 1),
-        (4, 64, "cuda", 1),
+        (1, 64, "cuda", 1),
     ],
 )
 def test_workers(asked: int | Literal["auto"], threads: int, device: Device, count: int) -> None:
-    assert worker_count(asked, threads=threads, device=device) == count
+    chosen = workers_for(asked, threads=threads, device=device)
+    assert chosen.count == count
+    assert chosen.reason
+
+
+def test_several_workers_on_a_gpu_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"run\.workers: 4, but the model is computed on cuda"):
+        workers_for(4, threads=64, device="cuda")

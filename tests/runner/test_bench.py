@@ -52,7 +52,7 @@ def work(folder: Path) -> Work:
     requests = [Request(n, 0, [*shared, n], decoding[n], n) for n in range(3)]
     spec = ModelSpec(path=str(folder))
     resolved = resolve_model(str(folder))
-    return Work(resolved, spec, "cpu", "float32", Batching(), tuple(requests))
+    return Work(resolved, spec, "cpu", "float32", Batching(), "auto", tuple(requests))
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from batchgen.engines.base import Decode, Estimate
+from batchgen.engines.base import Decode
 from batchgen.engines.torch.batched import BatchedTier
 from batchgen.engines.torch.beams import BeamRunner
 from batchgen.engines.torch.cohort import CohortRunner
@@ -26,7 +24,6 @@ from batchgen.engines.torch.memory import (
     FreeMemory,
     free_memory,
     loaded_memory,
-    planned_memory,
     release_memory,
     weight_bytes,
 )
@@ -35,10 +32,10 @@ from batchgen.engines.torch.model import (
     LoadedModel,
     load_model,
     pick_device,
-    planned_dtype,
-    read_config,
 )
 from batchgen.engines.torch.probe import Verdict, probe_generate
+from batchgen.engines.torch.room import fits, slot_room
+from batchgen.engines.torch.room import workers as choose_workers
 from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
 from batchgen.engines.torch.slots.lanes import ForkedLanes, Lanes, OneLane
 from batchgen.engines.torch.slots.likelihood import SlotLikelihoods
@@ -55,11 +52,9 @@ from batchgen.engines.torch.tier import BatchRunner, Likelihoods, Setting, Tier
 from batchgen.errors import ModelError
 from batchgen.job.section import Auto
 from batchgen.job.spec import Batching, ModelSpec
-from batchgen.planning.budget import Budget, Device, ModelMemory, budget, limits, plannable
-from batchgen.planning.slots import plan_slots, worker_count
+from batchgen.planning.budget import limits
+from batchgen.planning.slots import Workers
 from batchgen.records import Completion, Continuation, Likelihood, Request
-
-_DEVICES: Mapping[str, Device] = {"cpu": "cpu", "cuda": "cuda"}
 
 
 class TorchEngine:
@@ -88,23 +83,30 @@ class TorchEngine:
         self._loaded = loaded
         ready = find_tier(loaded, self.fastest_tier, free(loaded.device))
         finding, runs = ready.finding, ready.runs
+        chosen = Workers(1, "padded batches are computed by one process")
+        if isinstance(runs, Found):
+            chosen = choose_workers(workers, loaded.device)
         numbers = CacheNumbers(finding.cache_per_token, finding.cache_per_row)
         self._memory = loaded_memory(loaded.model, numbers)
         per_token = max(1, self._memory.kv_bytes_per_token)
         self._setting = Setting(decode, should_stop, weight_bytes(loaded.model) // per_token)
         self._free_bytes = free(loaded.device)
-        fits = _fits(self._memory, loaded.device, self._free_bytes, batching)
-        self._limits = limits(batching, fits)
+        fit = fits(self._memory, loaded.device, self._free_bytes, batching)
+        self._limits = limits(batching, fit)
         self._others: dict[int, Tier] = {}
         self._forwards = ForwardLikelihoods(loaded, should_stop, batching.part_rows)
         self._likelihoods: Likelihoods = self._forwards
         self._lanes: Lanes | None = None
         self._main: Tier = (
-            self._on_slots(runs, batching, workers)
+            self._on_slots(runs, batching, chosen)
             if isinstance(runs, Found)
             else self._batched(runs)
         )
-        self._tier_facts = ready.facts()
+        self._tier_facts = {
+            **ready.facts(),
+            "workers": chosen.count,
+            "workers_reason": chosen.reason,
+        }
         # Behind the trials, which are nobody's answers.
         self._meter = Meter(loaded, batching.part_rows)
 
@@ -158,11 +160,10 @@ class TorchEngine:
         model.to("meta")
         release_memory(self._loaded.device)
 
-    def _on_slots(self, found: Found, batching: Batching, workers: int | Auto) -> Tier:
-        kind = _DEVICES[self._loaded.device.type]
-        room = plannable(self._free_bytes, batching.memory_fraction, kind)
-        count = worker_count(workers, threads=torch.get_num_threads(), device=kind)
-        plan = plan_slots(self._memory, room=room, device=kind, batching=batching, workers=count)
+    def _on_slots(self, found: Found, batching: Batching, chosen: Workers) -> Tier:
+        device = self._loaded.device
+        room = slot_room(self._memory, device, self._free_bytes, batching=batching, workers=chosen)
+        plan, count = room.plan, chosen.count
         sizes = Sizes(plan.pages, plan.page_size, plan.arena)
         lanes: Lanes = OneLane(found.forward)
         zeros: Zeros = own_zeros
@@ -242,35 +243,12 @@ def open_torch_engine(
     Raises:
         ModelError: the model cannot be loaded, or cannot generate.
         ResourceError: no such device, or not enough memory.
+        UsageError: several workers on a GPU.
     """
+    choose_workers(
+        workers, pick_device(spec.device)
+    )  # what cannot be is said before a weight is read
     loaded = load_model(folder, spec)
     return TorchEngine(
         loaded, batching=batching, workers=workers, decode=decode, should_stop=should_stop
     )
-
-
-def estimate_torch_engine(folder: Path, spec: ModelSpec, *, batching: Batching) -> Estimate:
-    """What the engine would take, from the model's config alone.
-
-    Raises:
-        ModelError: the config cannot be read.
-        ResourceError: no such device, or not enough memory.
-    """
-    device = pick_device(spec.device)
-    config = read_config(folder, spec)
-    dtype = planned_dtype(spec, config, device)
-    memory = planned_memory(config, dtype)
-    free = free_memory(device)
-    return Estimate(
-        device=str(device),
-        dtype=str(dtype).removeprefix("torch."),
-        weight_bytes=memory.weight_bytes,
-        kv_bytes_per_token=memory.kv_bytes_per_token,
-        free_bytes=free,
-        limits=limits(batching, _fits(memory, device, free, batching)),
-    )
-
-
-def _fits(memory: ModelMemory, device: torch.device, free: int, batching: Batching) -> Budget:
-    kind = _DEVICES[device.type]
-    return budget(memory, free_bytes=free, fraction=batching.memory_fraction, device=kind)

@@ -14,10 +14,11 @@ from typing import Literal, cast
 import torch
 
 from batchgen.data.cache_folder import cache_folder
-from batchgen.engines.torch.circumstances import Computing, circumstances
+from batchgen.engines.torch.circumstances import Computing, ModelFiles, circumstances
 from batchgen.engines.torch.memory import cache_numbers, weight_bytes
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.probe import Verdict, probe, verdict_named
+from batchgen.engines.torch.room import packed_room
 from batchgen.engines.torch.slots.independent import Independence, batch_independence
 from batchgen.engines.torch.slots.lanes import Wide
 from batchgen.engines.torch.slots.linear import packs
@@ -55,11 +56,6 @@ class Ready:
         }
 
 
-def verdicts_folder() -> Path:
-    """Where findings are kept."""
-    return cache_folder() / "verdicts"
-
-
 def find_tier(loaded: LoadedModel, fastest: Fastest, free_bytes: int) -> Ready:
     """The fastest tier that answers as `generate` does on each row alone.
 
@@ -79,7 +75,7 @@ def find_tier(loaded: LoadedModel, fastest: Fastest, free_bytes: int) -> Ready:
         return _tried(loaded, fastest, room)
     packed = packs(weight_bytes(loaded.model), loaded.device, loaded.dtype, room)
     now = circumstances(files, Computing(loaded.device, loaded.dtype, packed, fastest))
-    verdicts = Verdicts(verdicts_folder())
+    verdicts = Verdicts(_folder())
     known = verdicts.known(now)
     if known is not None and (ready := _again(loaded, known, room)):
         return ready
@@ -89,9 +85,15 @@ def find_tier(loaded: LoadedModel, fastest: Fastest, free_bytes: int) -> Ready:
     return ready
 
 
-def packed_room(free_bytes: int) -> int:
-    """Of the free bytes, how many a packed copy of the weights may take: the rest is for keys and values."""
-    return free_bytes // 2
+def known_finding(files: ModelFiles, computing: Computing) -> Finding | None:
+    """What an earlier run found out about a model that is not loaded; None if there was none."""
+    if files.spec.trust_remote_code:
+        return None
+    return Verdicts(_folder()).known(circumstances(files, computing))
+
+
+def _folder() -> Path:
+    return cache_folder() / "verdicts"
 
 
 def _tried(loaded: LoadedModel, fastest: Fastest, room: int) -> Ready:

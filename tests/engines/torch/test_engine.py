@@ -93,7 +93,13 @@ def test_limits_come_from_the_job_or_from_free_memory(tmp_path: Path) -> None:
         tmp_path, spec, batching=Batching(), decode=spell, should_stop=lambda: False
     )
     facts = opened.facts()
-    assert (facts["kv_bytes_per_token"], facts["max_rows"]) == (free.kv_bytes_per_token, 256)
+    assert facts["kv_bytes_per_token"] == free.kv_bytes_per_token
+    assert free.slots is not None
+    planned = (free.slots.rows, free.slots.workers, free.slots.workers_reason)
+    assert (facts["max_rows"], facts["workers"], facts["workers_reason"]) == planned
+    # Of the memory that is free at that moment, which others take and give back meanwhile.
+    assert facts["max_tokens"] == pytest.approx(free.slots.row_tokens, rel=0.1)
+    assert facts["max_prefix_tokens"] == pytest.approx(free.slots.prefix_tokens, rel=0.1)
     opened.close()
 
 

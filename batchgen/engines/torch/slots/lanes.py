@@ -150,8 +150,7 @@ class ForkedLanes:
             ) from error
 
     def _fork_all(self, store: Store) -> None:
-        # What is alive now is never collected in a lane, so its pages are not copied for the sake of a counter.
-        gc.collect()
+        # What is there now is never collected in a lane, so its pages are not copied for the sake of a counter.
         gc.freeze()
         try:
             for _ in range(self.count):

@@ -18,7 +18,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from batchgen.engines.torch.memory import weight_bytes
 from batchgen.engines.torch.slots.attention import Rule
@@ -95,7 +95,7 @@ class LlamaModel:
             model: any decoder.
             room: bytes that a packed copy of the weights may take.
         """
-        if not suits(model):
+        if not suits(model.config):
             return None
         packed = packs(weight_bytes(model), model.device, model.dtype, room)
         return cls(model, PackedLinear if packed else PlainLinear)
@@ -164,9 +164,8 @@ class LlamaModel:
         )
 
 
-def suits(model: PreTrainedModel) -> bool:
+def suits(config: PreTrainedConfig) -> bool:
     """Whether a model has the parts that are read here, and no others that matter."""
-    config = model.config
     return config.model_type in MODEL_TYPES and config.hidden_act == "silu"
 
 

@@ -22,6 +22,7 @@ from batchgen.engines.torch.slots.wrapped import WrappedModel
 from batchgen.engines.torch.tier import Setting
 from batchgen.records import Request
 
+OWN_FORWARD = "slots, own forward"
 _SHAPE = Shape(rows=3, step_tokens=6)
 _SIZES = Sizes(pages=64, page_size=4, arena=64)
 
@@ -89,7 +90,7 @@ def forward_named(loaded: LoadedModel, name: str, room: int) -> Forward | None:
 def _candidates(
     loaded: LoadedModel, room: int
 ) -> Iterator[tuple[str, Callable[[], Forward | None]]]:
-    yield "slots, own forward", lambda: LlamaModel.of(loaded.model, room)
+    yield OWN_FORWARD, lambda: LlamaModel.of(loaded.model, room)
     yield "slots", lambda: WrappedModel(loaded.model)
 
 

@@ -1,0 +1,74 @@
+"""What the engine would take, found without loading a weight: `plan` shows it.
+
+The tier is as an earlier run found it. Where none has, room is planned for slots if the model's decoder may be tried there.
+"""
+
+from pathlib import Path
+
+from transformers import PreTrainedConfig
+
+from batchgen.engines.base import Estimate, SlotEstimate
+from batchgen.engines.torch.circumstances import Computing, ModelFiles
+from batchgen.engines.torch.finding import known_finding
+from batchgen.engines.torch.memory import free_memory, planned_memory
+from batchgen.engines.torch.model import pick_device, planned_dtype, read_config
+from batchgen.engines.torch.room import fits, packed_room, slot_room, workers
+from batchgen.engines.torch.slots.linear import packs
+from batchgen.engines.torch.slots.llama import suits
+from batchgen.engines.torch.slots.trial import OWN_FORWARD
+from batchgen.engines.torch.verdicts import Finding
+from batchgen.job.section import Auto
+from batchgen.job.spec import Batching, ModelSpec
+from batchgen.planning.budget import limits
+
+
+def estimate_torch_engine(
+    folder: Path, spec: ModelSpec, *, batching: Batching, workers_asked: int | Auto = "auto"
+) -> Estimate:
+    """What the engine would take, from the model's config and what earlier runs found out.
+
+    Raises:
+        ModelError: the config cannot be read.
+        ResourceError: no such device, or not enough memory.
+        UsageError: several workers on a GPU.
+    """
+    device = pick_device(spec.device)
+    count = workers(workers_asked, device)
+    config = read_config(folder, spec)
+    dtype = planned_dtype(spec, config, device)
+    memory = planned_memory(config, dtype)
+    free = free_memory(device)
+    beside = free - memory.weight_bytes
+    packed = packs(memory.weight_bytes, device, dtype, packed_room(beside))
+    known = known_finding(
+        ModelFiles.look(folder, spec), Computing(device, dtype, packed=packed, fastest="slots")
+    )
+    packed_bytes = memory.weight_bytes if packed and _own_forward(config, known) else 0
+    slots = None
+    if known.tier.startswith("slots") if known else not config.is_encoder_decoder:
+        loaded = memory.loaded()
+        found = slot_room(
+            loaded, device, beside - packed_bytes, batching=batching, workers=count
+        ).plan
+        slots = SlotEstimate(
+            rows=found.rows,
+            row_tokens=found.pages * found.page_size,
+            prefix_tokens=found.arena,
+            workers=count.count,
+            workers_reason=count.reason,
+        )
+    return Estimate(
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        weight_bytes=memory.weight_bytes,
+        kv_bytes_per_token=memory.kv_bytes_per_token,
+        free_bytes=free,
+        limits=limits(batching, fits(memory, device, free, batching)),
+        tier=known.tier if known else None,
+        packed_bytes=packed_bytes,
+        slots=slots,
+    )
+
+
+def _own_forward(config: PreTrainedConfig, known: Finding | None) -> bool:
+    return known.tier == OWN_FORWARD if known else suits(config)

@@ -1,0 +1,68 @@
+"""How much runs together on a device: `run` takes it, `plan` shows it, by the same functions.
+
+slots      pages, rows and workers of continuous batching
+fits       rows and tokens of a padded batch
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from batchgen.job.section import Auto
+from batchgen.job.spec import Batching
+from batchgen.planning.budget import Budget, Device, ModelMemory, budget, plannable
+from batchgen.planning.slots import SlotPlan, Workers, plan_slots, workers_for
+
+_DEVICES: Mapping[str, Device] = {"cpu": "cpu", "cuda": "cuda"}
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRoom:
+    """What continuous batching takes."""
+
+    plan: SlotPlan
+    workers: Workers
+
+
+def packed_room(free_bytes: int) -> int:
+    """Of the bytes that are free beside the weights, those that a packed copy of them may take."""
+    return free_bytes // 2
+
+
+def workers(asked: int | Auto, device: torch.device) -> Workers:
+    """How many processes compute side by side, and why.
+
+    Raises:
+        UsageError: more than one on a GPU.
+    """
+    return workers_for(asked, threads=torch.get_num_threads(), device=_DEVICES[device.type])
+
+
+def slot_room(
+    memory: ModelMemory,
+    device: torch.device,
+    free_bytes: int,
+    *,
+    batching: Batching,
+    workers: Workers,
+) -> SlotRoom:
+    """What continuous batching takes of the bytes that are free beside weights and packed weights.
+
+    Raises:
+        ResourceError: not even a short row fits.
+    """
+    kind = _DEVICES[device.type]
+    room = plannable(free_bytes, batching.memory_fraction, kind)
+    plan = plan_slots(memory, room=room, device=kind, batching=batching, workers=workers.count)
+    return SlotRoom(plan, workers)
+
+
+def fits(memory: ModelMemory, device: torch.device, free_bytes: int, batching: Batching) -> Budget:
+    """What a padded batch may hold.
+
+    Raises:
+        ResourceError: not one short row fits.
+    """
+    kind = _DEVICES[device.type]
+    return budget(memory, free_bytes=free_bytes, fraction=batching.memory_fraction, device=kind)
