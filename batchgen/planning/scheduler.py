@@ -17,28 +17,15 @@ Where the arena has no room for it, a row goes on without.
 
 from collections import deque
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
 from batchgen.planning.arena import Arena
+from batchgen.planning.filling import Filling, Limits, place
 from batchgen.planning.pages import Pages
 from batchgen.planning.rows import Kind, Prefix, Row, Segment, Step
 
 ExpectedLength = Callable[[int], int]
 """How many new tokens an answer will probably have that may have so many."""
-
-
-@dataclass(slots=True)
-class Limits:
-    """What may run together.
-
-    Attributes:
-        rows: most rows at a time, and most logits of a step.
-        step_tokens: most tokens of a prefill step.
-    """
-
-    rows: int
-    step_tokens: int
 
 
 class Scheduler:
@@ -150,13 +137,22 @@ class Scheduler:
         return Step(Kind.PREFILL, tuple(prefixes)) if prefixes else self._prefill_rows()
 
     def _prefill_rows(self) -> Step | None:
-        step = _Filling(self.limits.step_tokens, self.limits.rows)
+        step = Filling(self.limits, self._part_tokens())
         for row in self._prefilling:
             step.add(row)
         while step.open and self._can_begin() and self._admit(self._waiting[0]):
             step.add(self._prefilling[-1])
-        segments = sorted(step.segments, key=lambda segment: _place(segment.owner))
-        return Step(Kind.PREFILL, tuple(segments)) if segments else None
+        segments = tuple(step.segments())
+        return Step(Kind.PREFILL, segments) if segments else None
+
+    def _part_tokens(self) -> int:
+        """Tokens of a part of the next step: all that are left if one step can take them."""
+        whole, left = self.limits.step_tokens, self.limits.step_tokens
+        for row in chain(self._prefilling, self._waiting):
+            left -= len(row.token_ids) - max(row.cached, row.shared)
+            if left < 0:
+                return max(1, whole // self.limits.parts)
+        return whole
 
     def _can_begin(self) -> bool:
         if not self._waiting or self.active >= self.limits.rows:
@@ -212,7 +208,7 @@ class Scheduler:
 
     def _drop_idle_prefixes(self, wanted: Set[int] = frozenset()) -> bool:
         """Prefixes that no running row has, nor anyone wants, give their places back; whether there were any."""
-        used = {_place(row) for row in (*self._prefilling, *self._running)} | wanted
+        used = {place(row) for row in (*self._prefilling, *self._running)} | wanted
         idle = [prefix for prefix in self._prefixes if prefix.number not in used]
         for prefix in idle:
             self._drop(prefix)
@@ -252,7 +248,7 @@ class Scheduler:
                 self._preempt(self._running[-1])
         if not self._running:
             return None
-        order = sorted(self._running, key=lambda row: (_place(row), -row.own))
+        order = sorted(self._running, key=lambda row: (place(row), -row.own))
         return Step(Kind.DECODE, tuple(Segment(row, 1, drawn=1) for row in order))
 
     def _grow(self, row: Row) -> bool:
@@ -275,33 +271,3 @@ class Scheduler:
 
     def _fits_alone(self, row: Row) -> bool:
         return self.pages.needed(row.prompt + row.limit) <= self.pages.total
-
-
-@dataclass(slots=True)
-class _Filling:
-    """A prefill step that is being made: how many more tokens and logits it may have."""
-
-    tokens: int
-    logits: int
-    segments: list[Segment] = field(default_factory=list)
-
-    @property
-    def open(self) -> bool:
-        """Whether another row may begin."""
-        return self.tokens > 0 and self.logits > 0
-
-    def add(self, row: Row) -> None:
-        """As many tokens of the row as there is room for."""
-        before = max(0, row.pending - row.wanted)
-        count = min(row.pending, self.tokens, before + self.logits)
-        if count == 0:
-            return
-        drawn = max(0, count - before)
-        self.segments.append(Segment(row, count, drawn))
-        self.tokens -= count
-        self.logits -= drawn
-
-
-def _place(owner: Row | Prefix) -> int:
-    """Rows of one prefix lie together in a step: it is looked up for all of them at once."""
-    return owner.prefix.number if isinstance(owner, Row) and owner.prefix is not None else 0

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchgen.planning.arena import Arena
+from batchgen.planning.filling import Limits
 from batchgen.planning.pages import Pages
 from batchgen.planning.rows import Kind, Prefix, Row, Step
-from batchgen.planning.scheduler import Limits, Scheduler
+from batchgen.planning.scheduler import Scheduler
 
 
 @dataclass(frozen=True)
@@ -130,15 +132,22 @@ def world(
     wanted=st.lists(wishes(), min_size=1, max_size=25),
     places=st.integers(1, 8),
     step_tokens=st.integers(1, 50),
+    parts=st.integers(1, 3),
     pages=st.integers(1, 40),
     size=st.sampled_from([1, 4, 16]),
     arena=st.integers(0, 20),
 )
 def test_every_row_ends_once_and_all_room_comes_back(
-    wanted: list[Wish], places: int, step_tokens: int, pages: int, size: int, arena: int
+    wanted: list[Wish],
+    places: int,
+    step_tokens: int,
+    parts: int,
+    pages: int,
+    size: int,
+    arena: int,
 ) -> None:
     free = Pages(pages, size)
-    run = world(wanted, Limits(places, step_tokens), free, arena=Arena(arena))
+    run = world(wanted, Limits(places, step_tokens, parts), free, arena=Arena(arena))
     for _ in run.steps():
         pass
     assert sorted(run.ended) == list(range(len(wanted)))
@@ -200,6 +209,34 @@ def test_prompts_are_computed_before_answers_go_on_and_long_ones_in_chunks() -> 
         ("decode", [1, 1]),
         ("decode", [1, 1]),
     ]
+
+
+def test_rows_are_cut_where_a_part_of_the_step_ends_but_not_in_the_last_step() -> None:
+    wanted = [Wish(n, 1, 1, 0) for n in (14, 8, 7, 6, 5)]
+    run = world(wanted, Limits(8, 20, parts=2), Pages(64, 4))
+    seen = [[(s.owner.token_ids.count(9), s.count) for s in step.segments] for step in run.steps()]
+    assert seen == [
+        [(14, 10), (8, 8), (7, 2)],
+        [(14, 4), (7, 5), (6, 6), (5, 5)],
+    ]
+
+
+@given(
+    prompts=st.lists(st.integers(1, 60), min_size=1, max_size=30),
+    parts=st.integers(1, 4),
+    part_tokens=st.integers(8, 32),
+)
+def test_parts_of_a_full_step_are_of_one_size_while_more_waits(
+    prompts: list[int], parts: int, part_tokens: int
+) -> None:
+    limits = Limits(64, parts * part_tokens, parts)
+    left = sum(prompts)
+    run = world([Wish(n, 1, 1, 0) for n in prompts], limits, Pages(1000, 4))
+    for step in run.steps():
+        if left > limits.step_tokens == step.tokens:
+            ends = list(accumulate(segment.count for segment in step.segments))
+            assert {part_tokens * (n + 1) for n in range(parts)} <= set(ends)
+        left -= step.tokens
 
 
 def test_prefixes_are_computed_once_and_before_their_rows() -> None:

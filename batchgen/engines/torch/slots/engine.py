@@ -23,10 +23,11 @@ from batchgen.engines.torch.slots.stepper import Stepper
 from batchgen.engines.torch.slots.store import Store
 from batchgen.engines.torch.tier import Setting
 from batchgen.planning.arena import Arena
+from batchgen.planning.filling import Limits
 from batchgen.planning.pages import Pages
 from batchgen.planning.prefixes import shared_beginnings
 from batchgen.planning.rows import Prefix, Row
-from batchgen.planning.scheduler import ExpectedLength, Limits, Scheduler
+from batchgen.planning.scheduler import ExpectedLength, Scheduler
 from batchgen.records import Completion, Failure, Request
 
 TOO_LARGE = Failure(
@@ -124,7 +125,7 @@ class SlotTier:
         self._store = machine.store
         self._lengths = Lengths()
         self._scheduler = Scheduler(
-            Limits(shape.rows, shape.step_tokens),
+            Limits(shape.rows, shape.step_tokens, machine.lanes.count),
             Pages(self._store.sizes.pages, self._store.sizes.page_size),
             Arena(self._store.sizes.arena),
             expected or self._lengths,

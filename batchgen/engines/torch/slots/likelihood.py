@@ -22,10 +22,11 @@ from batchgen.engines.torch.branches import Branch, Reader, branches
 from batchgen.engines.torch.slots.engine import Machine, Shape
 from batchgen.engines.torch.slots.stepper import Stepper
 from batchgen.planning.arena import Arena
+from batchgen.planning.filling import Limits
 from batchgen.planning.pages import Pages
 from batchgen.planning.prefixes import shared_beginnings
 from batchgen.planning.rows import Prefix, Row
-from batchgen.planning.scheduler import Limits, Scheduler
+from batchgen.planning.scheduler import Scheduler
 from batchgen.records import Continuation, Failure, Likelihood
 
 TOO_LARGE = Failure(
@@ -61,7 +62,7 @@ class SlotLikelihoods:
         self._shape = shape
         self._should_stop = should_stop
         self._scheduler = Scheduler(
-            Limits(shape.rows, shape.step_tokens),
+            Limits(shape.rows, shape.step_tokens, machine.lanes.count),
             Pages(sizes.pages, sizes.page_size),
             Arena(sizes.arena),
             expected=lambda limit: limit,
