@@ -25,7 +25,7 @@ SMALL = ModelMemory(
 
 
 @pytest.mark.parametrize(
-    ("device", "rows", "step"), [("cpu", 256, 512), ("cuda", 512, 8192)], ids=["cpu", "cuda"]
+    ("device", "rows", "step"), [("cpu", 256, 1024), ("cuda", 512, 8192)], ids=["cpu", "cuda"]
 )
 def test_with_enough_memory_there_are_as_many_rows_as_are_useful(
     device: Device, rows: int, step: int

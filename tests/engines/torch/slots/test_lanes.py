@@ -242,6 +242,8 @@ def many(*, shared: bool) -> list[Request]:
 
 
 ROOM = Room(Shape(32, 160, window=12), Sizes(200, 8, 40))
+UNCUT = Room(Shape(32, 640, window=12), Sizes(200, 8, 40))
+"""A step takes all prompts of a window: how many lanes there are does not decide where prompts are cut."""
 
 
 def prepared(to_run: Forward) -> Store:
@@ -268,12 +270,12 @@ class LosingElsewhere:
 
 
 def answered(
-    to_run: Forward, asked: Sequence[Request], count: int
+    to_run: Forward, asked: Sequence[Request], count: int, room: Room = ROOM
 ) -> tuple[dict[int, Completion], Watching, dict[str, object]]:
     store, watching = prepared(to_run), Watching()
     dtype = next(iter(store.layers.values())).keys.dtype
     lanes = ForkedLanes(to_run, count, 32, Wide(VOCABULARY, dtype)) if count > 1 else None
-    tier = slots(to_run, ROOM, store=store, picker=watching, lanes=lanes or OneLane(to_run))
+    tier = slots(to_run, room, store=store, picker=watching, lanes=lanes or OneLane(to_run))
     try:
         found = by_row(tier.generate(asked))
     finally:
@@ -287,8 +289,8 @@ def answered(
 def test_two_lanes_compute_the_bits_of_one() -> None:
     to_run = own_forward(tiny_model("llama", torch.float32))
     asked = many(shared=False)
-    one, one_watched, _ = answered(to_run, asked, 1)
-    two, two_watched, _ = answered(to_run, asked, 2)
+    one, one_watched, _ = answered(to_run, asked, 1, UNCUT)
+    two, two_watched, _ = answered(to_run, asked, 2, UNCUT)
     assert two == one
     assert two_watched.logits.keys() == one_watched.logits.keys()
     # In a prefill a part may draw a single token, and a product with a single row has other last bits.
