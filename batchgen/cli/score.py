@@ -1,5 +1,6 @@
 """`batchgen score`: scores for answers that exist already."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,19 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--response", metavar="COLUMN", help="Column with the responses of a FILE. Default: response."
 )
-@click.option(
-    "--reasoning",
-    type=click.Choice(["keep", "drop"]),
-    help="drop: text between think marks is not scored. Default: as the run's job says; keep for a FILE.",
-)
 @click.option("--join", type=PATH, metavar="FILE", help="Take further columns from another file.")
 @click.option("--on", metavar="COLUMN", help="Column by which --join finds the row.")
 @click.option("-o", "--output", type=PATH, metavar="FOLDER", help="Where the scores of a FILE go.")
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="Model that likelihood metrics ask: a folder, demo:smollm2-135m, or a model id. Of a run: its own by default.",
+)
+@click.option(
+    "--chat-template",
+    metavar="auto|none|FILE",
+    help="How that model is told the messages of a FILE. Default: auto, its own.",
+)
 @json_option
 def score(
     what: Path,
@@ -58,7 +64,14 @@ def score(
     from batchgen.cli.scores import gate_lines, metric_lines, score_summary, unscored_lines
     from batchgen.runner.score_any import score as score_any
 
-    result = score_any(what, _read(metrics), reference=references, **options)
+    result = score_any(
+        what,
+        _read(metrics),
+        reference=references,
+        say=lambda text: click.echo(text, err=True),
+        terminal=sys.stderr if sys.stderr.isatty() else None,
+        **options,
+    )
     if as_json:
         content = {
             "ok": result.exit_code == 0,

@@ -52,6 +52,8 @@ POINTS = (
 """In the order in which a run comes by."""
 RETRY_POINTS = ("retry.half", "retry.before_rename", "retry.after_rename")
 """Passed with `--retry-errors` alone."""
+TOLD_POINTS = ("told.half", "told.before_rename", "told.after_rename")
+"""Passed where a metric asks a model alone."""
 REUSE_POINTS = ("incremental.half", "incremental.before_rename", "incremental.after_rename")
 """Passed with `--incremental-from` alone."""
 
@@ -85,7 +87,7 @@ def _read(text: str) -> _Armed | None:
     number = getattr(errno, found[3], None) if found and found[3] else None
     if (
         found is None
-        or found[1] not in POINTS + RETRY_POINTS + REUSE_POINTS
+        or found[1] not in POINTS + RETRY_POINTS + TOLD_POINTS + REUSE_POINTS
         or (found[3] and number is None)
     ):
         raise UsageError(

@@ -34,11 +34,11 @@ class Engine(Protocol):
     def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
         """Say how likely each continuation is after its context. Every one ends in exactly one likelihood, in any order.
 
-        What one is told does not depend on the others: not on their order, nor on what shares its computation; in
-        float32 within 1e-5 a token of the model's own forward over that row alone. The tokens of a context are
-        computed once for all its continuations that arrive close together, where the engine's tier can do that.
-        Whether a row fits the model's context window is for the asker to see to. Pulling and closing are as with
-        `generate`, and only one of the two runs at a time.
+        What one is told does not depend on the others but for the rounding of the model's dtype: not on their order, nor on
+        what shares its computation. It is what the model's own forward over that row alone says, to within 1e-5 a token
+        wherever rounding is smaller. The tokens of a context are computed once for all its continuations that arrive
+        close together, where the engine's tier can do that. Whether a row fits the model's context window is for the
+        asker to see to. Pulling and closing are as with `generate`, and only one of the two runs at a time.
         """
 
     def facts(self) -> Mapping[str, object]:

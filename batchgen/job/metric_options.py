@@ -3,6 +3,10 @@
 `metrics/catalog.py` makes metrics of them. Knows nothing of what a metric computes.
 """
 
+from batchgen.job.likelihood_options import BitsPerByteOptions as BitsPerByteOptions
+from batchgen.job.likelihood_options import LoglikelihoodOptions as LoglikelihoodOptions
+from batchgen.job.likelihood_options import MultipleChoiceOptions as MultipleChoiceOptions
+from batchgen.job.likelihood_options import PerplexityOptions as PerplexityOptions
 from batchgen.job.metric_section import MetricOptions as MetricOptions
 from batchgen.job.reference_options import BleuOptions as BleuOptions
 from batchgen.job.reference_options import CerOptions as CerOptions

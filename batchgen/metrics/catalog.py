@@ -117,6 +117,10 @@ _ENTRIES: tuple[Entry[Any], ...] = (
     Entry(options.SampleDiversityOptions, makers.sample_diversity),
     Entry(options.DistinctOptions, makers.distinct),
     Entry(options.DuplicatesOptions, makers.duplicates, higher_is_better=False),
+    Entry(options.LoglikelihoodOptions, makers.loglikelihood, unit="score"),
+    Entry(options.PerplexityOptions, makers.perplexity, unit="score", higher_is_better=False),
+    Entry(options.BitsPerByteOptions, makers.bits_per_byte, unit="score", higher_is_better=False),
+    Entry(options.MultipleChoiceOptions, makers.multiple_choice),
     Entry(options.PythonOptions, makers.python, unit="score"),
 )
 

@@ -7,7 +7,16 @@ from pathlib import Path
 import regex
 
 from batchgen.job import metric_options as options
-from batchgen.metrics import diversity, language, length, overlap, samples, structure, texts
+from batchgen.metrics import (
+    diversity,
+    language,
+    length,
+    likelihood,
+    overlap,
+    samples,
+    structure,
+    texts,
+)
 from batchgen.metrics.base import Metric, Spec
 from batchgen.metrics.bleu import Bleu
 from batchgen.metrics.choice import Choice
@@ -25,6 +34,7 @@ from batchgen.metrics.constraints import (
 from batchgen.metrics.contains import Contains, Matches
 from batchgen.metrics.edits import CharacterErrorRate, EditDistance, levenshtein
 from batchgen.metrics.match import Match
+from batchgen.metrics.multiple_choice import MultipleChoice
 from batchgen.metrics.number.metric import NumberMatch
 from batchgen.metrics.pii import Leaks
 from batchgen.metrics.python import user_function
@@ -198,6 +208,30 @@ def all_of_k(spec: Spec, asked: options.AllOfKOptions) -> tuple[Metric, ...]:
 def majority(spec: Spec, asked: options.MajorityOptions) -> tuple[Metric, ...]:
     """The most frequent answer."""
     return (samples.Majority(spec, asked.of, asked.k),)
+
+
+def loglikelihood(spec: Spec, asked: options.LoglikelihoodOptions) -> tuple[Metric, ...]:
+    """How likely a text is."""
+    return (likelihood.Loglikelihood(spec, _subject(asked.column, asked.delimiter), asked.per),)
+
+
+def perplexity(spec: Spec, asked: options.PerplexityOptions) -> tuple[Metric, ...]:
+    """How surprised the model is, by token."""
+    return (likelihood.Perplexity(spec, _subject(asked.column, asked.delimiter)),)
+
+
+def bits_per_byte(spec: Spec, asked: options.BitsPerByteOptions) -> tuple[Metric, ...]:
+    """How surprised the model is, by byte."""
+    return (likelihood.BitsPerByte(spec, _subject(asked.column, asked.delimiter)),)
+
+
+def multiple_choice(spec: Spec, asked: options.MultipleChoiceOptions) -> tuple[Metric, ...]:
+    """The likeliest option."""
+    return (MultipleChoice(spec, asked.options, asked.delimiter, asked.normalize, asked.gold),)
+
+
+def _subject(column: str | None, delimiter: str) -> likelihood.Subject:
+    return likelihood.Subject(column or "", delimiter)
 
 
 _BETTER = {"higher": True, "lower": False, "neither": None}

@@ -7,6 +7,7 @@ Needs no files and no libraries. Knows nothing of chat templates.
 
 from collections.abc import Mapping, Sequence
 
+from batchgen.prompts.tokenize import Continued
 from batchgen.records import Failure, Prompt, Role
 
 END = 256
@@ -25,6 +26,15 @@ class ByteTokenizer:
     def encode(self, prompts: Sequence[Prompt]) -> list[list[int] | Failure]:
         """The token ids of each prompt, in their order, up to where the answer starts."""
         return [_encode(prompt) for prompt in prompts]
+
+    def encode_after(
+        self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]
+    ) -> list[Continued | Failure]:
+        """Each prompt with texts that may follow it, in their order."""
+        return [
+            Continued(_encode(prompt), [list(text.encode()) for text in after])
+            for prompt, after in zip(prompts, texts, strict=True)
+        ]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text, without the ids that start and end turns; U+FFFD for half a character."""

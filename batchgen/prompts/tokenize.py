@@ -5,6 +5,7 @@ Knows nothing of rows, jobs' templates, limits or engines. `bytes.py` is the tok
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,19 @@ from batchgen.prompts.control import ControlTokens
 from batchgen.prompts.pretrained import PretrainedTokenizer
 from batchgen.prompts.template import RENDER_ERRORS, Template
 from batchgen.records import Failure, Message, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """A prompt and texts that may follow it, as token ids.
+
+    Attributes:
+        context: of the prompt, as `encode` gives them: what a run asks.
+        texts: of each text; empty for an empty text.
+    """
+
+    context: list[int]
+    texts: list[list[int]]
 
 
 class Tokenizer(Protocol):
@@ -31,6 +45,16 @@ class Tokenizer(Protocol):
 
     def encode(self, prompts: Sequence[Prompt]) -> list[list[int] | Failure]:
         """The token ids of each prompt, in their order, up to where the answer starts."""
+
+    def encode_after(
+        self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]
+    ) -> list[Continued | Failure]:
+        """Each prompt with texts that may follow it, in their order.
+
+        A text is cut out of the tokens of prompt and text together, where these begin with the prompt's own; else (a
+        token would reach over the border, or the text spells out a control token) it is encoded by itself, as text.
+        So the context is always what a run asks.
+        """
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text of an answer, without special tokens."""
@@ -99,6 +123,35 @@ class ModelTokenizer:
         """The text of a prompt, special tokens included."""
         text: str = self._tokenizer.decode(token_ids, clean_up_tokenization_spaces=False)
         return text
+
+    def encode_after(
+        self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]
+    ) -> list[Continued | Failure]:
+        """Each prompt with texts that may follow it, in their order; see `Tokenizer`."""
+        contexts = self.encode(prompts)
+        sound = [k for k, prompt in enumerate(prompts) if not self._spells_control_tokens(prompt)]
+        rendered = dict(zip(sound, self._format.render([prompts[k] for k in sound]), strict=True))
+        whole = {
+            (k, text): before + text
+            for k, before in rendered.items()
+            if isinstance(before, str)
+            for text in texts[k]
+            if not self._control.within(text)
+        }
+        encoded = dict(zip(whole, self._encode_texts(list(whole.values())), strict=True))
+
+        def after(k: int, context: list[int], text: str) -> list[int]:
+            together = encoded.get((k, text), [])
+            if together[: len(context)] == context:
+                return together[len(context) :]
+            return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+        return [
+            context
+            if isinstance(context, Failure)
+            else Continued(context, [after(k, context, text) for text in texts[k]])
+            for k, context in enumerate(contexts)
+        ]
 
     def _spells_control_tokens(self, prompt: Prompt) -> bool:
         if self._control.in_messages(prompt):

@@ -5,19 +5,20 @@
 Knows nothing of tables that hold answers.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from batchgen.data.scores import SCORE_PREFIX
 from batchgen.errors import DataError, Problem
-from batchgen.job.evaluation import Bins, Evaluate, Gate, Reasoning, metric_types
+from batchgen.job.evaluation import Bins, Evaluate, Gate, metric_types
 from batchgen.job.fingerprint import fingerprint
 from batchgen.job.metric_options import MetricOptions
 from batchgen.metrics.aggregate import Confidence
 from batchgen.metrics.base import Metric
 from batchgen.metrics.catalog import make_metrics
 from batchgen.metrics.scoring import is_group
+from batchgen.metrics.told import is_model
 from batchgen.runner.slices import column_of
 
 
@@ -51,15 +52,10 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How answers are scored, with nothing left open.
-
-    Attributes:
-        reasoning: whether text between think marks is scored.
-    """
+    """How answers are scored, with nothing left open."""
 
     measures: tuple[Measure, ...]
     references: tuple[str, ...]
-    reasoning: Reasoning
     cluster: str | None
     slices: tuple[str | Bins, ...]
     confidence: Confidence
@@ -110,16 +106,14 @@ def evaluation_of(asked: Evaluate) -> Evaluation:
         DataError: a metric needs a file or a package that is not there.
     """
     references = (asked.reference,) if isinstance(asked.reference, str) else asked.reference or ()
-    read = {"references": references, "reasoning": asked.reasoning}
     measures = [
-        _measure(metric, options, read, f"evaluate.metrics[{number}]")
+        _measure(metric, options, references, f"evaluate.metrics[{number}]")
         for number, options in enumerate(asked.metrics)
         for metric in make_metrics(options)
     ]
     return Evaluation(
         measures=tuple(measures),
         references=references,
-        reasoning=asked.reasoning,
         cluster=asked.cluster,
         slices=asked.slices,
         confidence=Confidence(asked.ci.level, asked.ci.bootstrap, asked.ci.seed),
@@ -128,13 +122,13 @@ def evaluation_of(asked: Evaluate) -> Evaluation:
 
 
 def _measure(
-    metric: Metric, options: MetricOptions, read: Mapping[str, object], key: str
+    metric: Metric, options: MetricOptions, references: Sequence[str], key: str
 ) -> Measure:
     decides = {
         "options": options.model_dump(exclude={"name", "primary"}),
         "version": metric.spec.version,
         "signature": metric.spec.signature,
-        **read,
+        "references": references,
     }
     return Measure(metric, options, options.where, key, fingerprint(decides))
 
@@ -166,6 +160,7 @@ def evaluation_problems(
         *_clash_problems(evaluation, columns, prefix),
         *_gate_problems(evaluation),
         *_column_problems(asked, evaluation, columns),
+        *_model_problems(evaluation, columns, prefix),
     ]
 
 
@@ -210,6 +205,32 @@ def _gate_problems(evaluation: Evaluation) -> list[Problem]:
         for number, gate in enumerate(evaluation.gates)
         if gate.metric not in evaluation.names
     ]
+
+
+def _model_problems(evaluation: Evaluation, columns: Collection[str], prefix: str) -> list[Problem]:
+    """What metrics lack that ask a model about the row's prompt."""
+    found: list[Problem] = []
+    for measure in evaluation.measures:
+        if not is_model(measure.metric):
+            continue
+        if f"{prefix}messages" not in columns:
+            found.append(
+                Problem(
+                    measure.key,
+                    f"asks a model what follows the row's prompt, but there is no column {prefix}messages that has it",
+                    "With output.store_prompt: true a run writes it.",
+                )
+            )
+        found += [
+            Problem(
+                f"{measure.key}.{key}",
+                f"column {name!r} is not among the columns of the answers",
+                f"There are: {', '.join(columns)}.",
+            )
+            for key in ("column", "options")
+            if (name := getattr(measure.options, key, None)) is not None and name not in columns
+        ]
+    return found
 
 
 def _column_problems(

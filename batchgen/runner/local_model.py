@@ -69,16 +69,27 @@ def find_model(loaded: LoadedJob, say: Say, terminal: TextIO | None) -> LocalMod
     """
     if loaded.job.model.path is None:
         return None
-    lock = read_lock(lock_path(loaded.file))
-    found = _find(loaded.job.model, lock, say, terminal)
+    return local_model(loaded.job.model, read_lock(lock_path(loaded.file)), say, terminal)
+
+
+def local_model(
+    spec: ModelSpec, lock: Lock | None, say: Say, terminal: TextIO | None
+) -> LocalModel:
+    """A model by its section, compared with a lock file if there is one.
+
+    Raises:
+        ModelError: as `find_model`.
+        ResourceError: no room to fetch it.
+    """
+    found = _find(spec, lock, say, terminal)
     if lock is not None:
         for part in found:
             verify(lock, part, _hashing(part, "known", Progress(say, terminal)))
-    if loaded.job.model.trust_remote_code:
+    if spec.trust_remote_code:
         for part in found:
             refuse_code_from_elsewhere(part.folder)
             if lock is None:
-                _require_commit(part, loaded.job.model)
+                _require_commit(part, spec)
     return LocalModel(found[0], found[-1], read_card(found[0]), lock.path if lock else None)
 
 

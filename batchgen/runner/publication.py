@@ -24,6 +24,7 @@ from batchgen.records import MetricRow
 from batchgen.runner.gating import decide_gates
 from batchgen.runner.identity import FORMAT, Identity
 from batchgen.runner.lock import Lock
+from batchgen.runner.panel import Panel, StoppedError
 from batchgen.runner.result import RunResult
 from batchgen.runner.reuse import Reused
 from batchgen.runner.score import evaluation_record, score_again, scored_as
@@ -40,10 +41,13 @@ class Publication:
     setup: Setup
     identity: Identity
 
-    def publish(self, sealed: Mapping[int, SealedPart], result: RunResult) -> RunResult:
+    def publish(
+        self, sealed: Mapping[int, SealedPart], result: RunResult, panel: Panel
+    ) -> RunResult:
         """Score and publish all parts, then the manifest, which makes the run complete; unless they are held back.
 
         Raises:
+            StoppedError: it was asked to stop before the panel had told everything.
             DataError: the input is not what the answers were made from; nothing is published.
             StateError: a part is damaged, or the lock is lost.
             ResourceError: the disk refused.
@@ -60,7 +64,9 @@ class Publication:
         Unchanged(setup.survey.files).read()
         stage = Stage(self.folder, output.compression, setup.file_mode, origin)
         scorer = setup.scorer()
-        answers = Answers(lambda: stream_parts(sealed), setup.schema, output.layout)
+        tables = panel.widen(lambda: stream_parts(sealed))
+        self.lock.check()
+        answers = Answers(tables, setup.schema, output.layout)
         rows = stage_answers(stage, answers, scorer)
         gates = decide_gates(setup.evaluation.gates, rows, self.folder, self.folder.staged)
         result = replace(result, metrics=rows, gates=gates)
@@ -99,7 +105,7 @@ def is_complete(folder: RunFolder, identity: Identity) -> bool:
     return folder.complete and read_json(folder.manifest)["run_id"] == identity.run_id
 
 
-def already_complete(folder: RunFolder, setup: Setup) -> RunResult:
+def already_complete(folder: RunFolder, setup: Setup, panel: Panel) -> RunResult:
     """The result of a run that an earlier start brought to its end; scored again if that is all that changed.
 
     Raises:
@@ -109,13 +115,8 @@ def already_complete(folder: RunFolder, setup: Setup) -> RunResult:
     check_published(folder, [PublishedFile(**file) for file in manifest["files"]])
     clean(folder)
     evaluation = setup.evaluation
-    rows: Sequence[MetricRow]
-    if scored_as(manifest) == evaluation.fingerprint:
-        rows = read_metrics(folder.metrics) if evaluation.measures else []
-    else:
-        rows = score_again(folder, manifest, evaluation, job=setup.loaded.dump()).metrics
     counts = Counts(**manifest["counts"])
-    return RunResult(
+    result = RunResult(
         outcome="already complete",
         folder=folder,
         run_id=manifest["run_id"],
@@ -126,10 +127,21 @@ def already_complete(folder: RunFolder, setup: Setup) -> RunResult:
         load_seconds=0.0,
         max_errors=setup.job.run.max_errors,
         engine=manifest["engine"],
-        metrics=rows,
-        gates=decide_gates(evaluation.gates, rows, folder, folder.path),
         incremental=Reused(**manifest["incremental"]) if manifest.get("incremental") else None,
     )
+    rows: Sequence[MetricRow]
+    try:
+        if scored_as(manifest) == evaluation.fingerprint:
+            rows = read_metrics(folder.metrics) if evaluation.measures else []
+        else:
+            job = setup.loaded.dump()
+            again = score_again(folder, manifest, evaluation, job=job, widen=panel.widen)
+            rows = again.metrics
+            panel.store.clear()
+    except StoppedError:
+        return replace(result, outcome="stopped")
+    gates = decide_gates(evaluation.gates, rows, folder, folder.path)
+    return replace(result, metrics=rows, gates=gates)
 
 
 def clean(folder: RunFolder) -> None:

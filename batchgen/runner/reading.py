@@ -16,6 +16,7 @@ from batchgen.job.load import LoadedJob
 from batchgen.prompts.render import PromptRenderer, check_prompts
 from batchgen.runner import redaction
 from batchgen.runner.evaluation import evaluation_problems
+from batchgen.runner.likelihood import prefill_problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,11 @@ def read_input(loaded: LoadedJob) -> Reading:
     problems += check_generation_kwargs(job.decoding)
     problems += _misfits(loaded, source, source.columns)
     layout = lay_out(source.columns, job.input, job.output, source.id_column)
-    problems += evaluation_problems(job.evaluate, layout.names, job.output.prefix)
+    prefix = job.output.prefix
+    stored = [n for n in layout.names if job.output.store_prompt or n != f"{prefix}messages"]
+    problems += evaluation_problems(job.evaluate, stored, prefix)
+    if not problems:
+        problems += prefill_problems(job, stored)
     if problems:
         raise loaded.error(problems)
     renderer = PromptRenderer(job)

@@ -8,8 +8,8 @@ The way of a row is in `work.py`. Knows nothing of the command line.
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -25,9 +25,12 @@ from batchgen.engines.open import open_engine
 from batchgen.errors import StateError
 from batchgen.job.duration import in_seconds
 from batchgen.job.load import LoadedJob
+from batchgen.runner.asked_model import OpenEngine
 from batchgen.runner.deadline import Deadline, Stop, after
 from batchgen.runner.identity import Identity, must_match, read_identity
 from batchgen.runner.lock import Lock, held
+from batchgen.runner.panel import Panel, StoppedError
+from batchgen.runner.panels import Asking, own_panel
 from batchgen.runner.progress import Progress, silent
 from batchgen.runner.publication import Publication, already_complete, clean, is_complete
 from batchgen.runner.result import RunResult
@@ -40,9 +43,6 @@ from batchgen.runner.work import Way, work
 
 Start = Literal["resume", "retry-errors", "fresh"]
 """What becomes of a run that the output folder holds already: go on with it; answer its failed rows again; move it aside."""
-
-OpenEngine = Callable[..., Engine]
-"""`engines.open.open_engine`, or something that takes the same arguments."""
 
 ShowProgress = Callable[[str, int, int], AbstractContextManager[Progress]]
 """Opens the progress of a run: its name, its output rows, how many of them are there already."""
@@ -92,16 +92,19 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
                 incremental_from = aside
         setup = set_up(loaded, say, terminal)
         identity = _identity(folder, setup)
+        stopping = Stop(stop, deadlines)
+        asking = Asking(opener=opener, stop=stopping, say=say)
+        panel = own_panel(folder, asking, setup.asked, scorer=setup.scorer(), schema=setup.schema)
         if is_complete(folder, identity) and start != "retry-errors":
-            return already_complete(folder, setup)
+            return already_complete(folder, setup, panel)
         runner = _Runner(
             folder=folder,
             lock=lock,
             setup=setup,
             identity=identity,
             voice=Voice(progress, say),
-            stop=Stop(stop, deadlines),
-            opener=opener,
+            stop=stopping,
+            panel=panel,
             reuse=reuse_for(folder, incremental_from, setup=setup, run_id=identity.run_id, say=say),
         )
         return runner.go(start)
@@ -153,7 +156,7 @@ class _Runner:
     identity: Identity
     voice: Voice
     stop: Stop
-    opener: OpenEngine
+    panel: Panel
     reuse: Reuse
 
     def go(self, start: Start) -> RunResult:
@@ -167,11 +170,13 @@ class _Runner:
             if start == "retry-errors":
                 self._reopen(journal)
             complete = is_complete(self.folder, self.identity)
-            result = None if complete else self._answer(journal)
+            with closing(self.panel.engine):
+                result = None if complete else self._answer(journal)
         if result is None:  # no row had failed
-            return already_complete(self.folder, self.setup)
+            return already_complete(self.folder, self.setup, self.panel)
         if result.outcome == "done":
             clean(self.folder)
+            self.panel.store.clear()
         return result
 
     @property
@@ -200,14 +205,11 @@ class _Runner:
         loaded_at = worked_at = began
         if len(sealed) < self._part_count:
             self._check_room(self._output_rows - resumed.rows)
-            engine = self._open_engine()
+            engine = self.panel.engine.get()
             loaded_at = time.monotonic()
-            try:
-                sealed |= self._work(engine, store, journal, sealed=sealed, resumed=resumed)
-                worked_at = time.monotonic()
-                facts = dict(engine.facts())
-            finally:
-                engine.close()
+            sealed |= self._work(engine, store, journal, sealed=sealed, resumed=resumed)
+            worked_at = time.monotonic()
+            facts = dict(engine.facts())
             journal.flush()
         result = RunResult(
             outcome="done" if len(sealed) == self._part_count else "stopped",
@@ -226,7 +228,10 @@ class _Runner:
         if result.outcome != "done":
             return result
         publication = Publication(self.folder, self.lock, self.setup, self.identity)
-        return publication.publish(sealed, result)
+        try:
+            return publication.publish(sealed, result, self.panel)
+        except StoppedError:
+            return replace(result, outcome="stopped", why_stopped=self.stop.reason())
 
     def _reused(self, sealed: Mapping[int, SealedPart]) -> Reused | None:
         parts = [part.path for part in sealed.values()]
@@ -260,20 +265,6 @@ class _Runner:
     @property
     def _output_rows(self) -> int:
         return self.identity.rows * self.setup.asking.samples
-
-    def _open_engine(self) -> Engine:
-        job, model = self.setup.job, self.setup.model
-        self.voice.say(
-            f"loading {job.model.path}" if model else "engine echo: answers without a model"
-        )
-        return self.opener(
-            job.model,
-            folder=model.resolved.folder if model else None,
-            batching=job.batching,
-            workers=job.run.workers,
-            decode=self.setup.tokenizer.decode,
-            should_stop=self.stop,
-        )
 
     def _work(
         self,

@@ -2,12 +2,12 @@
 
     published answers ──(join)──> Scorer ──> new files, renamed over the old ones ──> manifest
 
-A metric that asks a model (likelihood, a judge) is to get its numbers from an engine before this pass, as columns.
+A metric that asks a model gets its numbers from an engine before this pass, as columns: `panel.py`.
 Knows nothing of the command line.
 """
 
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from batchgen.data.folder import RunFolder, read_json
 from batchgen.data.publish import PublishedFile, Stage, check_published, finish_release
 from batchgen.data.scores import SCORE_PREFIX
 from batchgen.errors import ExitCode, StateError, UsageError
-from batchgen.job.evaluation import Evaluate, Reasoning
+from batchgen.job.evaluation import Evaluate
 from batchgen.job.load import load_job
 from batchgen.job.metric_options import MetricOptions
 from batchgen.metrics.gates import GateResult
@@ -31,8 +31,9 @@ from batchgen.runner.gating import decide_gates
 from batchgen.runner.inspect import open_folder
 from batchgen.runner.join import Beside, Join, open_join
 from batchgen.runner.lock import held
+from batchgen.runner.panels import Asking, panel_of_run
 from batchgen.runner.scored import Answers, Layout, run_scorer, stage_answers
-from batchgen.runner.scoring import Scorer
+from batchgen.runner.scoring import Scorer, Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ def score_run(
     metrics: Sequence[MetricOptions] = (),
     *,
     references: tuple[str, ...] = (),
-    reasoning: Reasoning | None = None,
     beside: Beside | None = None,
+    asking: Asking | None = None,
 ) -> ScoreResult:
     """Score the answers of a run as its job says, and by some more metrics.
 
@@ -68,8 +69,8 @@ def score_run(
         path: the run's folder.
         metrics: further ones; one with a name that the job has takes its place.
         references: columns with references; left out: those of the job.
-        reasoning: whether text between think marks is scored; left out: as the job says.
         beside: a file with further columns, such as the references.
+        asking: how a model is asked, where a metric needs one; left out: the run's own, silently.
 
     Raises:
         UsageError: there is no such run, or columns are missing.
@@ -85,19 +86,27 @@ def score_run(
         manifest = read_manifest(folder)
         files = [PublishedFile(**file) for file in manifest["files"]]
         check_published(folder, [file for file in files if file.name.startswith("responses")])
-        asked = load_job(folder.job).job.evaluate
+        loaded = load_job(folder.job)
+        asked = loaded.job.evaluate
         names = {_name(metric) for metric in metrics}
         kept = [metric for metric in asked.metrics if _name(metric) not in names]
-        changed = {
-            "metrics": (*kept, *metrics),
-            "reference": references or asked.reference,
-            "reasoning": reasoning or asked.reasoning,
-        }
+        changed = {"metrics": (*kept, *metrics), "reference": references or asked.reference}
         published = Published(folder, manifest)
         join = open_join(beside, published.schema) if beside else None
         wide = published.schema if join is None else join.wider(published.schema)
         evaluation = checked_evaluation(asked.model_copy(update=changed), wide)
-        return score_again(folder, manifest, evaluation, join=join)
+        scorer = run_scorer(evaluation, wide, loaded.job.output.prefix, manifest["samples"])
+        panel = panel_of_run(
+            folder,
+            asking or Asking(),
+            loaded,
+            manifest=manifest,
+            scorer=scorer,
+            schema=wide,
+        )
+        result = score_again(folder, manifest, evaluation, join=join, widen=panel.widen)
+        panel.store.clear()
+        return result
 
 
 def _name(metric: MetricOptions) -> str:
@@ -138,6 +147,7 @@ def score_again(
     *,
     join: Join | None = None,
     job: str | None = None,
+    widen: Callable[[Tables], Tables] = lambda tables: tables,
 ) -> ScoreResult:
     """Score the published answers of a run, with the columns of another file beside them. Only under its lock.
 
@@ -147,6 +157,7 @@ def score_again(
         evaluation: what is measured.
         join: the columns of another file.
         job: the job as resolved, if it is another now than the one beside the answers.
+        widen: asks models, where metrics need them.
 
     Raises:
         StateError: the answers are damaged.
@@ -163,7 +174,7 @@ def score_again(
         for table in published.tables():
             yield join.beside(table) if join else table
 
-    answers = Answers(tables, published.schema, published.layout)
+    answers = Answers(widen(tables), published.schema, published.layout)
     rows = stage_answers(stage, answers, scorer)
     gates = decide_gates(evaluation.gates, rows, folder, folder.staged)
     if job is not None:

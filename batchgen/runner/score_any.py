@@ -3,15 +3,16 @@
 Tells the two apart and reads what is asked for; `score_run` and `score_file` do the work.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pydantic import ValidationError
 
 from batchgen.errors import UsageError
-from batchgen.job.evaluation import Evaluate, Reasoning, metric_types
+from batchgen.job.evaluation import Evaluate, metric_types
 from batchgen.runner.join import Beside
+from batchgen.runner.panels import Asking
 from batchgen.runner.score import ScoreResult, score_run
 from batchgen.runner.score_file import score_file
 
@@ -28,10 +29,13 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
     *,
     reference: str | Sequence[str] = (),
     response: str | None = None,
-    reasoning: Reasoning | None = None,
     join: Path | str | None = None,
     on: str | None = None,
     output: Path | str | None = None,
+    model: Path | str | None = None,
+    chat_template: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    terminal: TextIO | None = None,
 ) -> ScoreResult:
     """Score answers that exist already; nothing is generated.
 
@@ -40,10 +44,13 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
         metrics: such as `["exact", {"type": "rouge", "variants": ["L"]}]`. A run's own are measured as well.
         reference: the column with the right answer, or several. Left out: the run's.
         response: of a file, the column with the responses; left out, `response`.
-        reasoning: drop, and text between think marks is not scored. Left out: as the run's job says, or keep.
         join: a file with further columns, such as the references.
         on: the column by which its rows are found.
         output: the folder for the scores of a file.
+        model: whom likelihood metrics ask: a folder or a name. Left out: of a run, its own.
+        chat_template: how that model is told the messages of a file, as in a job; left out, `auto`.
+        say: told, in a sentence, what is being waited for.
+        terminal: where bars may be drawn while a model is fetched.
 
     Raises:
         UsageError: the arguments do not go together, or columns are missing.
@@ -53,24 +60,38 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
         ResourceError: the disk refused.
     """
     what, references = Path(what), (reference,) if isinstance(reference, str) else tuple(reference)
-    evaluate = _evaluate(metrics, references, reasoning)
+    evaluate = _evaluate(metrics, references)
     if (join is None) != (on is None):
         raise UsageError("--join and --on go together")
     beside = Beside(Path(join), on) if join and on else None
+    if chat_template and not model:
+        raise UsageError("--chat-template goes with --model")
+    named = "" if model is None else str(model)
+    asking = Asking(
+        model=str(Path(named).absolute()) if named and Path(named).is_dir() else named,
+        chat_template=chat_template or "auto",
+        say=say,
+        terminal=terminal,
+    )
     if what.is_dir() and (what / "manifest.json").exists():
-        if response or output:
+        if response or output or chat_template:
             raise UsageError(
-                "--response and --output are for files: a run's scores go beside its answers"
+                "--response, --output and --chat-template are for files: a run's scores go beside its answers"
             )
         return score_run(
-            what, evaluate.metrics, references=references, reasoning=reasoning, beside=beside
+            what, evaluate.metrics, references=references, beside=beside, asking=asking
         )
     if output is None:
         raise _no_place(what)
     if not evaluate.metrics:
         raise UsageError("nothing says what to measure", hint="Such as --metric exact.")
     return score_file(
-        what, evaluate, response=response or "response", output=Path(output), beside=beside
+        what,
+        evaluate,
+        response=response or "response",
+        output=Path(output),
+        beside=beside,
+        asking=asking,
     )
 
 
@@ -86,16 +107,8 @@ def _no_place(what: Path) -> UsageError:
     )
 
 
-def _evaluate(
-    metrics: Sequence[Asked], references: Sequence[str], reasoning: Reasoning | None
-) -> Evaluate:
-    content: dict[str, object] = {}
-    if metrics:  # otherwise a run's own metrics are all there is
-        content = {
-            "metrics": list(metrics),
-            "reference": list(references) or None,
-            "reasoning": reasoning or "keep",
-        }
+def _evaluate(metrics: Sequence[Asked], references: Sequence[str]) -> Evaluate:
+    content = {"metrics": list(metrics), "reference": list(references) or None} if metrics else {}
     try:
         return Evaluate.model_validate(content)
     except ValidationError as error:

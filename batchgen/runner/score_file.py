@@ -20,13 +20,20 @@ from batchgen.runner.answers import Origin, together, whole_prompts
 from batchgen.runner.evaluation import Evaluation
 from batchgen.runner.join import Beside, open_file, open_join, read_tables
 from batchgen.runner.lock import held
+from batchgen.runner.panels import Asking, panel_of_file
 from batchgen.runner.score import ScoreResult, checked_evaluation
 from batchgen.runner.scored import Answers, stage_answers
 from batchgen.runner.scoring import Scorer
 
 
 def score_file(
-    path: Path, evaluate: Evaluate, *, response: str, output: Path, beside: Beside | None = None
+    path: Path,
+    evaluate: Evaluate,
+    *,
+    response: str,
+    output: Path,
+    beside: Beside | None = None,
+    asking: Asking | None = None,
 ) -> ScoreResult:
     """Score the rows of a file.
 
@@ -39,9 +46,10 @@ def score_file(
         response: the column with the responses.
         output: folder for the results; must not be that of a run.
         beside: a file with further columns, such as the references.
+        asking: which model is asked, where a metric needs one.
 
     Raises:
-        UsageError: columns are missing, or the folder belongs to a run.
+        UsageError: columns are missing, a metric needs a model, or the folder belongs to a run.
         DataError: a file cannot be read, the answers to a prompt do not stand together, or a metric needs what is not
             there.
         ResourceError: the disk refused.
@@ -57,7 +65,7 @@ def score_file(
     join = open_join(beside, schema) if beside else None
     wide = schema if join is None else join.wider(schema)
     evaluation = _evaluation(evaluate, response, wide)
-    origin = _origin(wide, response, evaluation)
+    origin = _origin(wide, response, evaluation.references)
     replaced = {SCORE_PREFIX + name for name in evaluation.names}
     own = pa.schema([field for field in schema if field.name not in replaced])
 
@@ -71,7 +79,8 @@ def score_file(
         finish_release(folder)
         scorer = Scorer(evaluation, origin, wide)
         stage = Stage(folder, "zstd", 0o600, {"scored": path.name, "response": response})
-        rows = stage_answers(stage, Answers(tables, own, "file"), scorer)
+        panel = panel_of_file(folder, asking or Asking(), scorer, wide)
+        rows = stage_answers(stage, Answers(panel.widen(tables), own, "file"), scorer)
         stage.release(None)
     return ScoreResult(folder, rows, ())
 
@@ -87,7 +96,7 @@ def _evaluation(evaluate: Evaluate, response: str, schema: pa.Schema) -> Evaluat
     return checked_evaluation(evaluate, schema)
 
 
-def _origin(schema: pa.Schema, response: str, evaluation: Evaluation) -> Origin:
+def _origin(schema: pa.Schema, response: str, references: tuple[str, ...]) -> Origin:
     def known(name: str, fits: Callable[[pa.DataType], bool] = lambda _: True) -> str | None:
         return name if name in schema.names and fits(schema.field(name).type) else None
 
@@ -98,8 +107,7 @@ def _origin(schema: pa.Schema, response: str, evaluation: Evaluation) -> Origin:
         messages=known("messages", _are_messages),
         output_tokens=known("output_tokens", pa.types.is_integer),
         finish_reason=known("finish_reason", pa.types.is_string),
-        references=evaluation.references,
-        reasoning=evaluation.reasoning,
+        references=references,
     )
 
 

@@ -4,7 +4,6 @@
 """
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,11 +20,10 @@ from batchgen.job.load import LoadedJob
 from batchgen.job.roles import settings_of
 from batchgen.job.spec import Job
 from batchgen.models.card import tokenizer_identity
-from batchgen.models.tokenizer import load_from
-from batchgen.prompts.bytes import ByteTokenizer
 from batchgen.prompts.prepare import Preparer
-from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
+from batchgen.prompts.tokenize import Tokenizer
 from batchgen.runner import redaction
+from batchgen.runner.asked_model import AskedModel, asked_model
 from batchgen.runner.asking import Asking
 from batchgen.runner.evaluation import Evaluation, evaluation_of
 from batchgen.runner.identity import Identity, input_record, new_run_id
@@ -33,9 +31,6 @@ from batchgen.runner.local_model import LocalModel, find_model
 from batchgen.runner.reading import Reading, read_input, with_all_columns
 from batchgen.runner.scored import run_scorer
 from batchgen.runner.scoring import Scorer
-
-UNBOUNDED = sys.maxsize
-"""Context length of `engine: echo` without a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +74,11 @@ class Setup:
         """Permissions of the files that are published."""
         return int(self.job.output.file_mode, 8)
 
+    @property
+    def asked(self) -> AskedModel:
+        """The model, to be asked about answers."""
+        return AskedModel(self.job, self.model, self.tokenizer, self.asking.context_length)
+
     def scorer(self) -> Scorer:
         """A scorer that has seen nothing yet."""
         prefix, samples = self.job.output.prefix, self.asking.samples
@@ -106,8 +106,8 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
         generation_config=model.card.generation_config if model else {},
         end_token_ids=end_tokens(*model.card.end_token_sources.values()) if model else frozenset(),
     )
-    tokenizer = _tokenizer(job, model, loaded)
-    context = _context_length(job, model)
+    asked = asked_model(job, model, loaded.date)
+    tokenizer, context = asked.tokenizer, asked.context_length
     room = max(1, context - resolution.decoding.max_new_tokens)
     longest = min(room, job.prompt.max_input_tokens or room)
     settings = _settings(job, model, tokenizer, resolution=resolution, context=context)
@@ -138,19 +138,6 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
     except JobKeyError as error:
         raise loaded.error([error.problem]) from error
     return setup
-
-
-def _tokenizer(job: Job, model: LocalModel | None, loaded: LoadedJob) -> Tokenizer:
-    if model is None:
-        return ByteTokenizer()
-    return ModelTokenizer(
-        load_from(model.tokenizer.folder, model.resolved, job.model), job.prompt, loaded.date
-    )
-
-
-def _context_length(job: Job, model: LocalModel | None) -> int:
-    stated = model.card.context_length if model else UNBOUNDED
-    return min(stated, job.model.max_model_len or stated)
 
 
 def _settings(

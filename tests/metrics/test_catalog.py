@@ -20,6 +20,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "checks": [{"id": "punctuation:no_comma"}],
         "variants": ["prompt_strict", "instruction_loose"],
     },
+    "multiple_choice": {"options": "options"},
     "pass_at_k": {"of": "x"},
     "all_of_k": {"of": "x"},
     "majority": {"of": "x"},
@@ -128,4 +129,4 @@ def test_any_text(response: str, reference: str) -> None:
 
 def test_types_are_told_apart_by_their_words() -> None:
     assert list(CATALOG) == [entry.type for entry in CATALOG.values()]
-    assert len(CATALOG) == 27
+    assert len(CATALOG) == 31

@@ -1,0 +1,66 @@
+"""What a model told about the texts of an answer, before scoring began: a column for each metric that asked.
+
+Knows nothing of models, nor of how they were asked.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeGuard
+
+from batchgen.metrics.base import Answer, Metric, RowMetric
+
+TOLD_PREFIX = "model:"
+"""Before the name of a metric, the column with what it was told. Such columns are never written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How likely a model finds a text.
+
+    Attributes:
+        logprob: natural, of the whole text; may be -inf. 0 where there is a failure.
+        tokens: of the text.
+        greedy: whether the model would write just this.
+        failure: code of why it is not known; empty if it is.
+    """
+
+    logprob: float
+    tokens: int
+    greedy: bool
+    failure: str
+
+
+class ModelMetric(RowMetric, Protocol):
+    """Scores answers by how likely the model finds texts after their prompts."""
+
+    def continuations(self, answer: Answer) -> Sequence[str]:
+        """The texts that `score` wants to know about; what it was told, in the same order, is in the column `told_column`."""
+        ...
+
+
+def told_column(metric: str) -> str:
+    """The column with what a metric was told."""
+    return TOLD_PREFIX + metric
+
+
+def told(answer: Answer, metric: str) -> list[Told]:
+    """What a metric was told about an answer; nothing where nobody was asked."""
+    cell = answer.fields.get(told_column(metric))
+    if not isinstance(cell, Sequence):
+        return []
+    return [_told(one) for one in cell if isinstance(one, Mapping)]
+
+
+def _told(cell: Mapping[str, object]) -> Told:
+    logprob, tokens = cell["logprob"], cell["tokens"]
+    return Told(
+        logprob=float(logprob) if isinstance(logprob, int | float) else 0.0,
+        tokens=tokens if isinstance(tokens, int) else 0,
+        greedy=cell["greedy"] is True,
+        failure=str(cell["failure"] or ""),
+    )
+
+
+def is_model(metric: Metric) -> TypeGuard[ModelMetric]:
+    """Whether a metric has to be told something by a model before it can score."""
+    return hasattr(metric, "continuations")

@@ -1,0 +1,262 @@
+"""Asking a model about answers, between sealing and scoring: what it tells becomes columns that the scorer reads.
+
+    tables ──blocks──> questions ──Engine.likelihoods──> a kept file per block ──> tables with columns `model:<metric>`
+
+Blocks that were kept before a kill are not asked again: a block's file is named by a hash of the model and of every token
+that is asked about. The engine is opened for the first block that is missing, and closed after the last one. What
+is asked is a `Question`'s: the likelihood metrics are in `likelihood.py`. Knows nothing of metrics.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import chain
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from batchgen.data.told import TOLD, ToldStore
+from batchgen.engines.base import Engine
+from batchgen.records import Continuation, Failure, Likelihood
+from batchgen.runner.scoring import Tables
+
+BLOCK_ROWS = 256
+"""Answers of a block: what a kill costs at most, beside those in flight."""
+_SPAN = 1 << 32
+"""Room for the continuations of a block: an engine's key is the block's number times this, and a place in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A text after a context, as token ids, at least one each: how likely is it?"""
+
+    context: Sequence[int]
+    token_ids: Sequence[int]
+
+
+class Question(Protocol):
+    """What a model is asked about each answer."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns in which is told what was asked, `TOLD_PREFIX` included."""
+
+    def ask(self, table: pa.Table) -> Sequence[Sequence[Sequence[Given | Failure]]]:
+        """For each column, for each row of a table, the texts; a failure stands for one that cannot be asked about."""
+
+
+class StoppedError(Exception):
+    """The run was asked to stop before everything was told. What was told is kept."""
+
+
+class OpenOnce:
+    """An engine that is opened when it is first needed."""
+
+    def __init__(self, opener: Callable[[], Engine]) -> None:
+        """Nothing is opened yet."""
+        self._opener = opener
+        self._engine: Engine | None = None
+
+    def get(self) -> Engine:
+        """The engine."""
+        if self._engine is None:
+            self._engine = self._opener()
+        return self._engine
+
+    def close(self) -> None:
+        """Give its memory back. It may be opened again."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One model, and what it is asked about every answer.
+
+    Attributes:
+        model: what tells the model from others.
+        engine: of the model; closed once everything is told.
+        questions: in any order.
+        store: keeps what was told.
+        stop: asked between continuations.
+        say: told, in a sentence, what is being waited for.
+    """
+
+    model: str
+    engine: OpenOnce
+    questions: Sequence[Question]
+    store: ToldStore
+    stop: Callable[[], bool] = lambda: False
+    say: Callable[[str], None] = lambda _: None
+
+    def widen(self, tables: Tables) -> Tables:
+        """Ask about all answers, and close the engine; the same tables, with a column for each who asked.
+
+        Raises:
+            StoppedError: it was asked to stop.
+        """
+        if not self.questions:
+            self.engine.close()
+            return tables
+        try:
+            keys = self._ask(tables)
+        finally:
+            self.engine.close()
+        return lambda: self._beside(tables, keys)
+
+    def _ask(self, tables: Tables) -> list[str]:
+        """The key of each block, all of which are kept by now."""
+        round_ = _Round(self, tables)
+        asked = round_.missing()
+        first = next(asked, None)
+        if first is None:
+            return round_.keys
+        engine = self.engine.get()
+        self.say("asking the model about the answers")
+        for likelihood in engine.likelihoods(chain([first], asked)):
+            round_.take(likelihood)
+            if self.stop():
+                break
+        if round_.open or self.stop():
+            raise StoppedError
+        return round_.keys
+
+    def texts(self, table: pa.Table) -> "_Texts":
+        """What is asked about the rows of a table."""
+        found: dict[str, Sequence[Sequence[Given | Failure]]] = {}
+        for question in self.questions:
+            found.update(zip(question.columns, question.ask(table), strict=True))
+        return found
+
+    def _beside(self, tables: Tables, keys: Sequence[str]) -> Iterator[pa.Table]:
+        names = iter(keys)
+        for table in tables():
+            told = [self.store.read(next(names)) for _ in _cuts(table)]
+            for name in dict.fromkeys(chain.from_iterable(one.column_names for one in told)):
+                chunks = chain.from_iterable(one.column(name).chunks for one in told)
+                table = table.append_column(name, pa.chunked_array(chunks, TOLD))
+            yield table
+
+
+_Texts = Mapping[str, Sequence[Sequence[Given | Failure]]]
+"""By column, for each row, its texts."""
+
+
+@dataclass(slots=True)
+class _Round:
+    """One way through all blocks.
+
+    Attributes:
+        keys: of the blocks so far.
+        open: the blocks of which not everything is told yet, by number.
+    """
+
+    panel: Panel
+    tables: Tables
+    keys: list[str] = field(default_factory=list)
+    open: dict[int, "_Block"] = field(default_factory=dict)
+
+    def missing(self) -> Iterator[Continuation]:
+        """What is to be asked about the blocks that are not kept."""
+        store = self.panel.store
+        for number, rows in enumerate(_blocks(self.tables)):
+            block = _Block(self.panel.texts(rows))
+            key = block.key(self.panel.model)
+            self.keys.append(key)
+            if store.has(key):
+                continue
+            if block.left:
+                self.open[number] = block
+                yield from block.continuations(number * _SPAN)
+            else:
+                store.keep(key, block.told())
+
+    def take(self, likelihood: Likelihood) -> None:
+        """Note what was told; a block of which everything is told is kept."""
+        number, place = divmod(likelihood.index, _SPAN)
+        block = self.open[number]
+        block.take(place, likelihood)
+        if not block.left:
+            self.panel.store.keep(self.keys[number], block.told())
+            del self.open[number]
+
+
+@dataclass(slots=True)
+class _Block:
+    """What is asked about some answers, and what was told so far.
+
+    Attributes:
+        left: how many texts nothing is known of yet.
+    """
+
+    texts: _Texts
+    left: int = 0
+    _told: list[Likelihood | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for one in self._all():
+            if isinstance(one, Failure):
+                self._told.append(Likelihood(0, (), failure=one))
+            else:
+                self._told.append(None)
+                self.left += 1
+
+    def _all(self) -> Iterator[Given | Failure]:
+        for rows in self.texts.values():
+            yield from chain.from_iterable(rows)
+
+    def key(self, model: str) -> str:
+        """A hash of the model, and of all that is asked."""
+        digest = blake2b(model.encode(), digest_size=16)
+        for column, rows in self.texts.items():
+            digest.update(f"\n{column} ".encode())
+            digest.update(repr([len(texts) for texts in rows]).encode())
+        for one in self._all():
+            if isinstance(one, Failure):
+                digest.update(f"!{one.code}".encode())
+            else:
+                digest.update(f":{len(one.context)} {len(one.token_ids)} ".encode())
+                digest.update(np.asarray([*one.context, *one.token_ids], np.int64).tobytes())
+        return digest.hexdigest()
+
+    def continuations(self, first: int) -> Iterator[Continuation]:
+        """What an engine is to be asked; `first` is the key of place 0."""
+        for place, one in enumerate(self._all()):
+            if isinstance(one, Given):
+                yield Continuation(first + place, one.context, one.token_ids)
+
+    def take(self, place: int, likelihood: Likelihood) -> None:
+        """Note what was told."""
+        self._told[place] = likelihood
+        self.left -= 1
+
+    def told(self) -> dict[str, list[list[dict[str, Any]]]]:
+        """Everything, as the columns keep it."""
+        every = zip(self._all(), self._told, strict=True)
+        return {
+            column: [[_entry(*next(every)) for _ in texts] for texts in rows]
+            for column, rows in self.texts.items()
+        }
+
+
+def _entry(asked: Given | Failure, told: Likelihood | None) -> dict[str, Any]:
+    if told is None:
+        raise ValueError("a block is kept before everything is told")
+    return {
+        "logprob": told.total,
+        "tokens": len(asked.token_ids) if isinstance(asked, Given) else 0,
+        "greedy": told.greedy,
+        "failure": told.failure.code if told.failure else None,
+    }
+
+
+def _blocks(tables: Tables) -> Iterator[pa.Table]:
+    for table in tables():
+        yield from _cuts(table)
+
+
+def _cuts(table: pa.Table) -> Iterator[pa.Table]:
+    for first in range(0, table.num_rows, BLOCK_ROWS):
+        yield table.slice(first, BLOCK_ROWS)

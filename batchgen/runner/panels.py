@@ -1,0 +1,163 @@
+"""Who is asked about the answers of an evaluation before they are scored.
+
+    run      own_panel        the run's model, whose engine is open already
+    score    panel_of_run     the run's model by its job.yaml, which must be the one that answered; or another
+             panel_of_file    the model that the command names
+
+One model is in memory at a time. Knows nothing of what becomes of the scores.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import pyarrow as pa
+
+from batchgen.data.folder import RunFolder
+from batchgen.data.told import ToldStore
+from batchgen.engines.base import Engine
+from batchgen.engines.open import open_engine
+from batchgen.errors import StateError, UsageError
+from batchgen.job.load import LoadedJob
+from batchgen.job.spec import Job, ModelSpec
+from batchgen.metrics.told import is_model
+from batchgen.runner.asked_model import AskedModel, OpenEngine, asked_model
+from batchgen.runner.likelihood import likelihood_questions
+from batchgen.runner.local_model import LocalModel, find_model, local_model
+from batchgen.runner.panel import OpenOnce, Panel
+from batchgen.runner.scoring import Scorer
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How a model is asked while answers are scored.
+
+    Attributes:
+        model: folder or name of a model; empty for the run's own.
+        chat_template: of a model that is asked about a file; as in a job.
+        opener: opens engines.
+        stop: asked between steps.
+        say: told, in a sentence, what is being waited for.
+        terminal: where bars may be drawn while a model is fetched.
+    """
+
+    model: str = ""
+    chat_template: str = "auto"
+    opener: OpenEngine = open_engine
+    stop: Callable[[], bool] = lambda: False
+    say: Callable[[str], None] = lambda _: None
+    terminal: TextIO | None = None
+
+
+def own_panel(
+    folder: RunFolder, asking: Asking, asked: AskedModel, *, scorer: Scorer, schema: pa.Schema
+) -> Panel:
+    """The panel of a model that likelihood metrics ask.
+
+    Args:
+        folder: keeps what was told.
+        asking: how the model is opened.
+        asked: the model.
+        scorer: whose metrics ask.
+        schema: of the tables of answers.
+
+    Raises:
+        JobKeyError: a condition that does not go with the columns.
+    """
+
+    def opened() -> Engine:
+        name = asked.job.model.path
+        asking.say(f"loading {name}" if name else "engine echo: answers without a model")
+        return asked.open(asking.opener, asking.stop)
+
+    questions = likelihood_questions(scorer.evaluation, scorer.origin, schema, asked)
+    store = ToldStore(folder)
+    return Panel(asked.identity, OpenOnce(opened), questions, store, asking.stop, asking.say)
+
+
+def panel_of_run(
+    folder: RunFolder,
+    asking: Asking,
+    loaded: LoadedJob,
+    *,
+    manifest: Mapping[str, Any],
+    scorer: Scorer,
+    schema: pa.Schema,
+) -> Panel:
+    """The panel for the answers of a complete run; nobody is looked for unless a metric asks.
+
+    Raises:
+        UsageError: a model is named that nobody asks.
+        StateError: the run's model is another one now.
+        ModelError: the model cannot be found.
+    """
+    if not _asks(scorer):
+        return _nobody(folder, asking)
+    if asking.model:
+        spec = ModelSpec(path=asking.model)
+        loaded = replace(loaded, job=loaded.job.model_copy(update={"model": spec}))
+    model = find_model(loaded, asking.say, asking.terminal)
+    if not asking.model:
+        _must_be(manifest, model)
+    return own_panel(
+        folder, asking, asked_model(loaded.job, model, loaded.date), scorer=scorer, schema=schema
+    )
+
+
+def panel_of_file(folder: RunFolder, asking: Asking, scorer: Scorer, schema: pa.Schema) -> Panel:
+    """The panel for a table of answers.
+
+    Raises:
+        UsageError: a metric asks a model and none is named, or the other way round.
+        ModelError: the model cannot be found.
+    """
+    if not _asks(scorer):
+        return _nobody(folder, asking)
+    if not asking.model:
+        names = [m.name for m in scorer.evaluation.measures if is_model(m.metric)]
+        raise UsageError(
+            f"{', '.join(names)}: a model has to be asked, and none is named",
+            hint="Such as --model demo:smollm2-135m, or the folder of one.",
+        )
+    job = Job.model_validate(
+        {
+            "version": 1,
+            "name": "score",
+            "input": {"path": "-"},
+            "prompt": {"user": "-", "chat_template": asking.chat_template},
+            "model": {"path": asking.model},
+            "output": {"path": "-"},
+        }
+    )
+    model = local_model(job.model, None, asking.say, asking.terminal)
+    today = datetime.now(UTC).astimezone().date()
+    return own_panel(folder, asking, asked_model(job, model, today), scorer=scorer, schema=schema)
+
+
+def _asks(scorer: Scorer) -> bool:
+    return any(is_model(measure.metric) for measure in scorer.evaluation.measures)
+
+
+def _nobody(folder: RunFolder, asking: Asking) -> Panel:
+    if asking.model:
+        raise UsageError(
+            "--model has no effect: no metric asks a model",
+            hint="Those that do: loglikelihood, perplexity, bits_per_byte, multiple_choice.",
+        )
+
+    def opened() -> Engine:
+        raise ValueError("nobody asks")
+
+    return Panel("", OpenOnce(opened), (), ToldStore(folder))
+
+
+def _must_be(manifest: Mapping[str, Any], model: LocalModel | None) -> None:
+    """Check that a model is the one that answered."""
+    recorded = manifest["settings"]["model"]
+    own = model.card.identity if model else {}
+    if differing := sorted(name for name, value in own.items() if recorded.get(name) != value):
+        raise StateError(
+            f"the model of this run is another one now: {', '.join(differing)} changed since it answered",
+            hint="Score with the one that answered, or name one with --model.",
+        )
