@@ -33,6 +33,11 @@ PATH = click.Path(path_type=Path)
 @click.option(
     "--response", metavar="COLUMN", help="Column with the responses of a FILE. Default: response."
 )
+@click.option(
+    "--reasoning",
+    type=click.Choice(["keep", "drop"]),
+    help="drop: text between think marks is not scored. Default: as the run's job says; keep for a FILE.",
+)
 @click.option("--join", type=PATH, metavar="FILE", help="Take further columns from another file.")
 @click.option("--on", metavar="COLUMN", help="Column by which --join finds the row.")
 @click.option("-o", "--output", type=PATH, metavar="FOLDER", help="Where the scores of a FILE go.")

@@ -55,6 +55,13 @@ def split_reasoning(text: str, *, opened: bool = False) -> Answer:
     return Answer("".join([*said, rest]).strip(), reasoning or None)
 
 
+def without_reasoning(text: str) -> str:
+    """An answer of unknown origin without its reasoning: one that closes a block before it opens any starts inside it."""
+    closing, opening = _CLOSE.search(text), _OPEN.search(text)
+    opened = closing is not None and (opening is None or closing.start() < opening.start())
+    return split_reasoning(text, opened=opened).response
+
+
 def _until(mark: re.Pattern[str], text: str) -> tuple[str, str]:
     """What is before the mark and what is after it; all of the text where there is no mark."""
     found = mark.search(text)

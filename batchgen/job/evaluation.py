@@ -90,6 +90,9 @@ class Gate(Section):
         return self
 
 
+Reasoning = Literal["keep", "drop"]
+
+
 class Evaluate(Section):
     """How answers are scored. Scores land in the columns `score_<metric>`, their means in metrics.parquet."""
 
@@ -99,6 +102,8 @@ class Evaluate(Section):
     """Column that says which rows hang together, such as questions about one text. Left out: the answers of one row."""
     slices: Annotated[tuple[Text | Bins, ...], AsTuple] = ()
     """Columns by whose values metrics are given as well; of numbers, in ranges: `{column: output_tokens, bins: [0, 64]}`."""
+    reasoning: Reasoning = "keep"
+    """drop: what an answer says between think marks is not scored. Matters with `output.reasoning: inline`, and to other tools' answers."""
     ci: Confidence = Confidence()
     metrics: Annotated[tuple[AnyMetric, ...], AsTuple] = ()
     """What is measured: each a type alone, such as `exact`, or a mapping with its options."""

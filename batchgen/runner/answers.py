@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchgen.data.values import key_texts, python_values
+from batchgen.decoding.reasoning import without_reasoning
 from batchgen.errors import DataError
+from batchgen.job.evaluation import Reasoning
 from batchgen.metrics.base import Answer
 
 
@@ -26,6 +28,7 @@ class Origin:
     Attributes:
         id: left out, rows are known by their number from 0.
         references: each cell is a text, a number or a list of these; any one of them is right.
+        reasoning: whether text between think marks belongs to a response.
     """
 
     response: str
@@ -35,6 +38,7 @@ class Origin:
     output_tokens: str | None = None
     finish_reason: str | None = None
     references: tuple[str, ...] = ()
+    reasoning: Reasoning = "keep"
 
 
 def read_answers(table: pa.Table, origin: Origin, first: int) -> list[Answer]:
@@ -45,6 +49,8 @@ def read_answers(table: pa.Table, origin: Origin, first: int) -> list[Answer]:
     ids = _ids(table.column(origin.id)) if origin.id else [str(number) for number in numbers]
     samples = [_whole(v) for v in fields.column(origin.sample)] if origin.sample else [0] * count
     responses = fields.column(origin.response)
+    if origin.reasoning == "drop":
+        responses = [None if text is None else without_reasoning(text) for text in responses]
     prompts = _prompts(table, origin.messages)
     tokens = fields.column(origin.output_tokens) if origin.output_tokens else [None] * count
     reasons = fields.column(origin.finish_reason) if origin.finish_reason else [None] * count

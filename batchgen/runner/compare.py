@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from batchgen.errors import UsageError
+from batchgen.job.evaluation import Bins
 from batchgen.metrics.compare import Difference, Verdict, holm, verdict
 from batchgen.records import MetricRow
 from batchgen.runner.evaluation import recorded_metrics
@@ -128,9 +129,14 @@ def compare(
         UsageError: a folder has no scores, a metric is not in both, or `noise` are runs of different jobs.
         StateError: scores are damaged, or rows cannot be told apart.
     """
-    repeats = None if noise is None else (open_side(Path(noise[0])), open_side(Path(noise[1])))
-    sides = open_side(Path(base)), open_side(Path(new))
-    return compare_sides(*sides, metrics=metrics, margins=margins, noise=repeats, named=named)
+    before, now = open_side(Path(base)), open_side(Path(new))
+    found = compare_sides(before, now, metrics=metrics, margins=margins, cuts=now.cuts, named=named)
+    if noise is None:
+        return found
+    repeats = open_side(Path(noise[0])), open_side(Path(noise[1]))
+    _must_be_one_job(*repeats)
+    told = [replace(one, noise=_noise(*repeats, one.metric)) for one in found.metrics]
+    return replace(found, metrics=told)
 
 
 def compare_sides(
@@ -139,17 +145,17 @@ def compare_sides(
     *,
     metrics: Sequence[str] = (),
     margins: Mapping[str, float] | None = None,
-    noise: tuple[Side, Side] | None = None,
+    cuts: Sequence[str | Bins] = (),
     named: int = NAMED,
 ) -> Comparison:
-    """Compare two runs; see `compare`."""
+    """Compare two runs; see `compare`. `cuts` are ways of slicing the rows of the base run."""
     names = _names(base, new, metrics)
     margins = margins or {}
     if unknown := [name for name in margins if name not in names]:
         raise UsageError(
             f"there is no metric {unknown[0]!r} in both", hint=f"There are: {', '.join(names)}."
         )
-    before, rows = base.rows(new.cuts), new.rows()
+    before, rows = base.rows(cuts), new.rows()
     joined = before.join(rows, on=list(KEY), how="inner", suffix="_new", maintain_order="left")
     prompts_known = "prompt" in before.columns and "prompt" in rows.columns
     changed = (
@@ -157,9 +163,6 @@ def compare_sides(
     )
     common = joined.join(changed.select(KEY), on=list(KEY), how="anti", maintain_order="left")
     found = [_compare(base, new, name, common=common, named=named) for name in names]
-    if noise is not None:
-        _must_be_one_job(*noise)
-        found = [replace(one, noise=_noise(*noise, one.metric)) for one in found]
     return Comparison(
         base=base.path,
         new=new.path,

@@ -5,13 +5,13 @@
 Knows nothing of tables that hold answers.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from batchgen.data.scores import SCORE_PREFIX
 from batchgen.errors import DataError, Problem
-from batchgen.job.evaluation import Bins, Evaluate, Gate, metric_types
+from batchgen.job.evaluation import Bins, Evaluate, Gate, Reasoning, metric_types
 from batchgen.job.fingerprint import fingerprint
 from batchgen.job.metric_options import MetricOptions
 from batchgen.metrics.aggregate import Confidence
@@ -52,10 +52,15 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How answers are scored, with nothing left open."""
+    """How answers are scored, with nothing left open.
+
+    Attributes:
+        reasoning: whether text between think marks is scored.
+    """
 
     measures: tuple[Measure, ...]
     references: tuple[str, ...]
+    reasoning: Reasoning
     cluster: str | None
     slices: tuple[str | Bins, ...]
     confidence: Confidence
@@ -106,14 +111,16 @@ def evaluation_of(asked: Evaluate) -> Evaluation:
         DataError: a metric needs a file or a package that is not there.
     """
     references = (asked.reference,) if isinstance(asked.reference, str) else asked.reference or ()
+    read = {"references": references, "reasoning": asked.reasoning}
     measures = [
-        _measure(metric, options, references, f"evaluate.metrics[{number}]")
+        _measure(metric, options, read, f"evaluate.metrics[{number}]")
         for number, options in enumerate(asked.metrics)
         for metric in make_metrics(options)
     ]
     return Evaluation(
         measures=tuple(measures),
         references=references,
+        reasoning=asked.reasoning,
         cluster=asked.cluster,
         slices=asked.slices,
         confidence=Confidence(asked.ci.level, asked.ci.bootstrap, asked.ci.seed),
@@ -122,13 +129,13 @@ def evaluation_of(asked: Evaluate) -> Evaluation:
 
 
 def _measure(
-    metric: Metric, options: MetricOptions, references: Sequence[str], key: str
+    metric: Metric, options: MetricOptions, read: Mapping[str, object], key: str
 ) -> Measure:
     decides = {
         "options": options.model_dump(exclude={"name", "primary"}),
         "version": metric.spec.version,
         "signature": metric.spec.signature,
-        "references": references,
+        **read,
     }
     return Measure(metric, options, options.where, key, fingerprint(decides))
 

@@ -21,7 +21,7 @@ from batchgen.data.folder import RunFolder, read_json
 from batchgen.data.publish import PublishedFile, Stage, check_published, finish_release
 from batchgen.data.scores import SCORE_PREFIX
 from batchgen.errors import ExitCode, StateError, UsageError
-from batchgen.job.evaluation import Evaluate
+from batchgen.job.evaluation import Evaluate, Reasoning
 from batchgen.job.load import load_job
 from batchgen.job.metric_options import MetricOptions
 from batchgen.metrics.gates import GateResult
@@ -60,6 +60,7 @@ def score_run(
     metrics: Sequence[MetricOptions] = (),
     *,
     references: tuple[str, ...] = (),
+    reasoning: Reasoning | None = None,
     beside: Beside | None = None,
     asking: Asking | None = None,
 ) -> ScoreResult:
@@ -69,6 +70,7 @@ def score_run(
         path: the run's folder.
         metrics: further ones; one with a name that the job has takes its place.
         references: columns with references; left out: those of the job.
+        reasoning: whether text between think marks is scored; left out: as the job says.
         beside: a file with further columns, such as the references.
         asking: how a model is asked, where a metric needs one; left out: the run's own, silently.
 
@@ -90,7 +92,11 @@ def score_run(
         asked = loaded.job.evaluate
         names = {_name(metric) for metric in metrics}
         kept = [metric for metric in asked.metrics if _name(metric) not in names]
-        changed = {"metrics": (*kept, *metrics), "reference": references or asked.reference}
+        changed = {
+            "metrics": (*kept, *metrics),
+            "reference": references or asked.reference,
+            "reasoning": reasoning or asked.reasoning,
+        }
         published = Published(folder, manifest)
         join = open_join(beside, published.schema) if beside else None
         wide = published.schema if join is None else join.wider(published.schema)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pydantic import ValidationError
 
 from batchgen.errors import UsageError
-from batchgen.job.evaluation import Evaluate, metric_types
+from batchgen.job.evaluation import Evaluate, Reasoning, metric_types
 from batchgen.runner.join import Beside
 from batchgen.runner.panels import Asking
 from batchgen.runner.score import ScoreResult, score_run
@@ -29,6 +29,7 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
     *,
     reference: str | Sequence[str] = (),
     response: str | None = None,
+    reasoning: Reasoning | None = None,
     join: Path | str | None = None,
     on: str | None = None,
     output: Path | str | None = None,
@@ -44,6 +45,7 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
         metrics: such as `["exact", {"type": "rouge", "variants": ["L"]}]`. A run's own are measured as well.
         reference: the column with the right answer, or several. Left out: the run's.
         response: of a file, the column with the responses; left out, `response`.
+        reasoning: drop, and text between think marks is not scored. Left out: as the run's job says, or keep.
         join: a file with further columns, such as the references.
         on: the column by which its rows are found.
         output: the folder for the scores of a file.
@@ -60,7 +62,7 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
         ResourceError: the disk refused.
     """
     what, references = Path(what), (reference,) if isinstance(reference, str) else tuple(reference)
-    evaluate = _evaluate(metrics, references)
+    evaluate = _evaluate(metrics, references, reasoning)
     if (join is None) != (on is None):
         raise UsageError("--join and --on go together")
     beside = Beside(Path(join), on) if join and on else None
@@ -79,7 +81,12 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
                 "--response, --output and --chat-template are for files: a run's scores go beside its answers"
             )
         return score_run(
-            what, evaluate.metrics, references=references, beside=beside, asking=asking
+            what,
+            evaluate.metrics,
+            references=references,
+            reasoning=reasoning,
+            beside=beside,
+            asking=asking,
         )
     if output is None:
         raise _no_place(what)
@@ -107,8 +114,16 @@ def _no_place(what: Path) -> UsageError:
     )
 
 
-def _evaluate(metrics: Sequence[Asked], references: Sequence[str]) -> Evaluate:
-    content = {"metrics": list(metrics), "reference": list(references) or None} if metrics else {}
+def _evaluate(
+    metrics: Sequence[Asked], references: Sequence[str], reasoning: Reasoning | None
+) -> Evaluate:
+    content: dict[str, object] = {}
+    if metrics:  # otherwise a run's own metrics are all there is
+        content = {
+            "metrics": list(metrics),
+            "reference": list(references) or None,
+            "reasoning": reasoning or "keep",
+        }
     try:
         return Evaluate.model_validate(content)
     except ValidationError as error:

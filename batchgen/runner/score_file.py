@@ -65,7 +65,7 @@ def score_file(
     join = open_join(beside, schema) if beside else None
     wide = schema if join is None else join.wider(schema)
     evaluation = _evaluation(evaluate, response, wide)
-    origin = _origin(wide, response, evaluation.references)
+    origin = _origin(wide, response, evaluation)
     replaced = {SCORE_PREFIX + name for name in evaluation.names}
     own = pa.schema([field for field in schema if field.name not in replaced])
 
@@ -96,7 +96,7 @@ def _evaluation(evaluate: Evaluate, response: str, schema: pa.Schema) -> Evaluat
     return checked_evaluation(evaluate, schema)
 
 
-def _origin(schema: pa.Schema, response: str, references: tuple[str, ...]) -> Origin:
+def _origin(schema: pa.Schema, response: str, evaluation: Evaluation) -> Origin:
     def known(name: str, fits: Callable[[pa.DataType], bool] = lambda _: True) -> str | None:
         return name if name in schema.names and fits(schema.field(name).type) else None
 
@@ -107,7 +107,8 @@ def _origin(schema: pa.Schema, response: str, references: tuple[str, ...]) -> Or
         messages=known("messages", _are_messages),
         output_tokens=known("output_tokens", pa.types.is_integer),
         finish_reason=known("finish_reason", pa.types.is_string),
-        references=references,
+        references=evaluation.references,
+        reasoning=evaluation.reasoning,
     )
 
 

@@ -103,6 +103,7 @@ def run_scorer(evaluation: Evaluation, schema: pa.Schema, prefix: str, samples: 
         output_tokens=f"{prefix}output_tokens",
         finish_reason=f"{prefix}finish_reason",
         references=evaluation.references,
+        reasoning=evaluation.reasoning,
     )
     return Scorer(evaluation, origin, schema, prefix)
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.decoding.reasoning import Answer, split_reasoning
+from batchgen.decoding.reasoning import Answer, split_reasoning, without_reasoning
 
 PLAIN = [
     pytest.param("<think>2 and 2</think>\n\nFour.", "Four.", "2 and 2", id="thought-then-answer"),
@@ -63,3 +63,19 @@ def test_no_word_is_lost_or_invented(pieces: list[str]) -> None:
     for opened in (True, False):
         answer = split_reasoning(text, opened=opened)
         assert (answer.response + (answer.reasoning or "")).count("a") == text.count("a")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("<think>2 and 2</think>\n\n4", "4"),
+        ("2 and 2</think>\n\n4", "4"),
+        ("</think>4", "4"),
+        ("4", "4"),
+        (" 4 ", " 4 "),
+        ("<think>never closed", ""),
+        ("a </think> b <think>c</think> d", "b  d"),
+    ],
+)
+def test_answers_of_unknown_origin_may_start_inside_a_block(text: str, said: str) -> None:
+    assert without_reasoning(text) == said

@@ -1,5 +1,6 @@
 """Instructions in the manner of IFEval: each followed and not followed, in English and Chinese."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,31 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("change_case:english_lowercase", {}, "hello, world", "Hello, world"),
     ("punctuation:no_comma", {}, "one and two", "one, two"),
     ("punctuation:no_comma", {}, "好。", "好，走"),
+    # What the others come to in Chinese.
+    ("keywords:letter_frequency", {"letter": "的", "let_frequency": 2, "let_relation": "at least"}, "我的你的", "我的"),
+    ("length_constraints:number_sentences", {"num_sentences": 2, "relation": "at least"}, "天晴了。我们走吧！", "天晴了，我们走吧！"),
+    ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "第一段\n***\n第二段", "第一段第二段"),
+    ("length_constraints:number_words", {"num_words": 6, "relation": "less than"}, "今天天气好。", "今天天气真好。"),
+    ("length_constraints:number_words", {"num_words": 5, "relation": "at least"}, "我用 GPT 写诗", "用 GPT 写"),
+    ("length_constraints:nth_paragraph_first_word", {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "然后"}, "先走。\n\n“然后”再说。", "先走。\n\n最后再说。"),
+    ("detectable_content:number_placeholders", {"num_placeholders": 2}, "尊敬的【姓名】，于[日期]", "尊敬的【姓名】"),
+    ("detectable_content:postscript", {"postscript_marker": "附言："}, "再见。\n附言：回电。", "再见。"),
+    ("detectable_format:number_bullet_lists", {"num_bullets": 2}, "- 苹果\n• 梨", "- 苹果、梨"),
+    ("detectable_format:number_highlighted_sections", {"num_highlights": 1}, "请看**重点**。", "请看重点。"),
+    ("detectable_format:multiple_sections", {"section_spliter": "章节", "num_sections": 2}, "章节 1\n甲\n章节 2\n乙", "章节 1\n甲"),
+    ("detectable_format:json_format", {}, '{"城市": "北京"}', "城市：北京"),
+    ("detectable_format:title", {}, "《我的一天》\n天晴。", "《》\n天晴。"),
+    ("combination:two_responses", {}, "甲。\n******\n乙。", "甲。\n乙。"),
+    ("combination:repeat_prompt", {"prompt_to_repeat": "写一首诗"}, "写一首诗\n春眠不觉晓", "春眠不觉晓"),
+    ("startend:end_checker", {"end_phrase": "还有问题吗？"}, "完成。“还有问题吗？”", "还有问题吗？没有。"),
+    ("startend:quotation", {}, "「你好」", "你好」"),
+    ("change_case:capital_word_frequency", {"capital_frequency": 1, "capital_relation": "at least"}, "使用 NASA 数据", "使用数据"),
+    ("change_case:english_capital", {}, "OK", "好的"),
+    ("change_case:english_lowercase", {}, "ok", "好的"),
+    # Zero is a number like any other.
+    ("keywords:frequency", {"keyword": "go", "frequency": 0, "relation": "at least"}, "stay", " "),
+    ("keywords:letter_frequency", {"letter": "z", "let_frequency": 0, "let_relation": "at least"}, "stay", " "),
+    ("detectable_format:number_bullet_lists", {"num_bullets": 0}, "none", "- one"),
 ]  # fmt: skip
 
 
@@ -87,6 +113,27 @@ def test_rows_bring_their_own_instructions(make: MakeMetrics) -> None:
     answer = Answer("a", 0, "one, two", **TWO)
     assert strict.score(answer).value == 0.0  # type: ignore[union-attr] # a row metric
     assert each.score(answer).value == 0.5  # type: ignore[union-attr] # a row metric
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_what_a_row_is_told_may_be_zero_or_nothing(make: MakeMetrics, as_text: bool) -> None:
+    told: dict[str, Any] = published(
+        ("detectable_format:number_bullet_lists", {"num_bullets": 0}),
+        ("keywords:existence", {"keywords": []}),
+    )
+    if as_text:
+        told["fields"] = {name: json.dumps(cell) for name, cell in told["fields"].items()}
+    (each,) = make("constraints", variants=["instruction_strict"], **COLUMNS)
+    for text, value in (("none", 1.0), ("- one", 0.5)):
+        assert each.score(Answer("a", 0, text, **told)).value == value  # type: ignore[union-attr] # a row metric
+
+
+def test_what_is_told_and_is_nothing_useful_is_no_score(make: MakeMetrics) -> None:
+    (each,) = make("constraints", variants=["instruction_strict"], **COLUMNS)
+    for wrong in (False, "", None, "two"):
+        told = published(("detectable_format:number_bullet_lists", {"num_bullets": wrong}))
+        found = each.score(Answer("a", 0, "- one", **told))  # type: ignore[union-attr] # a row metric
+        assert (found.value, found.status) == (None, "unparsed")
 
 
 def test_over_a_corpus_each_instruction_counts_once(make: MakeMetrics) -> None:

@@ -182,6 +182,30 @@ def test_clusters_may_be_odd_times(make_job: MakeJob, tmp_path: Path) -> None:
         assert found["length_characters", "far=<value out of range: 100000000000000000>"].n == 2
 
 
+def test_reasoning_is_scored_unless_it_is_dropped(tmp_path: Path) -> None:
+    said = ["<think>5? no</think>\n\n4", "thinking</think>4", "4", None]
+    rows = [{"response": text, "gold": "4"} for text in said]
+    file, out = write(tmp_path / "a.jsonl", rows), tmp_path / "out"
+    for reasoning, right in (("keep", [0.0, 0.0, 1.0, None]), ("drop", [1.0, 1.0, 1.0, None])):
+        score(file, "-m", "exact", "--reference", "gold", "--reasoning", reasoning, "-o", out)
+        frame = pl.read_parquet(out / "responses.parquet")
+        assert frame["score_exact"].to_list() == right
+        assert frame["response"].to_list() == said, "what is dropped is not scored, but stays"
+
+
+def test_a_run_with_inline_reasoning_is_scored_as_told(make_job: MakeJob) -> None:
+    rows = [{"q": "<think>hm</think>4", "gold": "4"}]
+    evaluate = {"reference": "gold", "metrics": ["exact"]}
+    job = make_job(rows, evaluate=evaluate, output={"path": "out", "reasoning": "inline"})
+    kept = run(load_job(job))
+    assert kept.metrics[0].value == 0.0
+    dropped = run(load_job(job, sets=["evaluate.reasoning=drop"]))
+    assert (dropped.outcome, dropped.metrics[0].value) == ("already complete", 1.0)
+    assert dropped.metrics[0].fingerprint != kept.metrics[0].fingerprint
+    (again,) = batchgen.score(kept.folder.path, reasoning="keep").metrics
+    assert again.value == 0.0
+
+
 def test_a_metric_without_any_score_says_why(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [{"response": "x"}, {"response": None}])
     command = ["score", str(file), "-m", "exact", "-m", "length", "-o", str(tmp_path / "out")]
