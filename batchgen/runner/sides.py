@@ -63,9 +63,12 @@ class Side:
         table = self._read(sorted({*found.values(), *map(column_of, cuts)}))
         texts = {name: key_texts(table.column(column)) for name, column in found.items()}
         slices = {f"{SLICE}{n}": names for n, names in enumerate(Slicer(cuts).names(table))}
-        numbers = [str(number) for number in range(table.num_rows)]
-        columns = {"id": numbers, "sample": ["0"] * table.num_rows, **texts, **slices}
-        rows = pl.DataFrame(columns).with_columns(
+        rows = pl.DataFrame({"id": pl.int_range(table.num_rows, eager=True)}).select(
+            pl.col("id").cast(pl.String), pl.lit("0").alias("sample")
+        )
+        rows = rows.with_columns(
+            pl.Series(name, column) for name, column in {**texts, **slices}.items()
+        ).with_columns(
             pl.col("sample").cast(pl.Int32, strict=False).fill_null(0),
             pl.col("id").fill_null("null"),
         )

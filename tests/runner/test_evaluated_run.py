@@ -11,13 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+import batchgen
 from batchgen.cli import cli
 from batchgen.cli.scores import SHOWN_ROWS, metric_lines
-from batchgen.errors import ExitCode, JobFileError, StateError
+from batchgen.data.failpoints import VARIABLE
+from batchgen.data.folder import RunFolder
+from batchgen.errors import ExitCode, JobFileError, ResourceError, StateError
 from batchgen.job.load import load_job
 from batchgen.records import MetricRow
 from batchgen.runner import inspect
 from batchgen.runner.run import run
+from batchgen.runner.verify import verify
 
 MakeJob = Callable[..., Path]
 ROWS: list[dict[str, str | None]] = [
@@ -247,6 +251,42 @@ def test_status_says_what_holds_answers_back(make_job: MakeJob) -> None:
     again = run(load_job(gated(make_job, 0.6)))
     assert again.outcome == "done"
     assert inspect.status(again.folder.path).state == "complete"
+
+
+def half_scored(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    """A good run, of whose new scores one file has taken its place when the disk refused."""
+    good = run(load_job(gated(make_job, 0.5)))
+    monkeypatch.setenv(VARIABLE, "publish.before_rename:2=EIO")
+    with pytest.raises(ResourceError):
+        batchgen.score(good.folder.path, ["refusal"])
+    monkeypatch.delenv(VARIABLE)
+    assert good.folder.release.exists()
+    assert list(verify(good.folder).findings) != []
+    return good.folder
+
+
+def test_scores_that_were_being_replaced_stand_when_a_new_run_is_held_back(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = half_scored(make_job, monkeypatch)
+    worse = [row | {"right": "other"} for row in ROWS[:3]]
+    assert run(load_job(gated(make_job, 0.5, rows=worse)), start="fresh").outcome == "held back"
+    assert list(verify(folder).findings) == []
+    assert "score_refusal" in pq.read_schema(folder.responses).names
+
+
+def test_a_damaged_record_of_a_release_is_moved_aside_with_what_it_was_about(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = half_scored(make_job, monkeypatch)
+    folder.release.write_text("{}")
+    job = load_job(gated(make_job, 0.5))
+    with pytest.raises(StateError, match=r"release\.json is damaged") as caught:
+        run(job)
+    assert "--fresh" in caught.value.hint
+    assert run(job, start="fresh").outcome == "done"
+    assert list(verify(folder).findings) == []
+    assert (folder.path.with_name("out.old-1") / "responses.parquet").exists()
 
 
 def test_too_many_failed_rows_hold_answers_back_as_well(make_job: MakeJob) -> None:
