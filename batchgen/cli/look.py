@@ -47,9 +47,12 @@ def status(run_folder: Path, as_json: bool) -> None:
         examples = printable(", ".join(failure.examples))
         click.echo(f"{failure.finish_reason:<8} {failure.count:,} {failure.code} · e.g. {examples}")
     for why in found.held_back:
-        click.echo(f"held     back by {printable(why)}")
+        click.echo(f"why      held back by {printable(why)}")
     if found.held_back:
-        click.echo(f"staged   {found.folder.staged}; what is published is as it was")
+        click.echo(f"staged   {found.folder.staged}")
+        click.echo(
+            "next     batchgen run: the same command decides again, --fresh makes new answers"
+        )
     if found.state == "complete":
         click.echo(f"look     batchgen show {found.folder.path}")
 

@@ -66,7 +66,9 @@ class RunResult:
         why = [f"gate {one.gate}: {one.found}" for one in self.gates if not one.passed]
         if self.too_many_failed:
             allowed = allowed_failures(self.max_errors, self.counts.rows)
-            why.append(f"{self.counts.failed:,} rows failed, run.max_errors allows {allowed:,}")
+            why.append(
+                f"failed rows: {self.counts.failed:,}, where run.max_errors allows {allowed:,}"
+            )
         return why
 
     def frame(self) -> pl.DataFrame:

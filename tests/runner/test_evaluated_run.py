@@ -247,7 +247,7 @@ def test_status_says_what_holds_answers_back(make_job: MakeJob) -> None:
     assert found.held_back == ["gate exact >= 0.9: value 0.6667, n 3"]
     shown = CliRunner().invoke(cli, ["status", str(held.folder.path)]).stdout
     assert "held back · 3 of 3 rows (100%)" in shown
-    assert "held     back by gate exact >= 0.9" in shown
+    assert "why      held back by gate exact >= 0.9" in shown
     again = run(load_job(gated(make_job, 0.6)))
     assert again.outcome == "done"
     assert inspect.status(again.folder.path).state == "complete"
@@ -275,6 +275,25 @@ def test_scores_that_were_being_replaced_stand_when_a_new_run_is_held_back(
     assert "score_refusal" in pq.read_schema(folder.responses).names
 
 
+@pytest.mark.parametrize(
+    "point", ["release.half", "publish.before_rename:2", "manifest.before_rename"]
+)
+def test_better_answers_take_the_place_of_good_ones_whatever_stops_them(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    run(load_job(gated(make_job, 0.5)))
+    job = load_job(gated(make_job, 0.5, rows=[{"q": "new", "right": "new", "lang": "en"}]))
+    monkeypatch.setenv(VARIABLE, f"{point}=ENOSPC")
+    with pytest.raises(ResourceError):
+        run(job, start="fresh")
+    monkeypatch.delenv(VARIABLE)
+    again = run(job)
+    assert again.exit_code == ExitCode.DONE
+    assert again.frame()["response"].to_list() == ["new"]
+    assert list(verify(again.folder).findings) == []
+    assert not again.folder.staged.exists()
+
+
 def test_a_damaged_record_of_a_release_is_moved_aside_with_what_it_was_about(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,7 +312,7 @@ def test_too_many_failed_rows_hold_answers_back_as_well(make_job: MakeJob) -> No
     result = run(load_job(gated(make_job, 0.1, rows=ROWS)))
     assert (result.outcome, result.exit_code) == ("held back", ExitCode.TOO_MANY_FAILED_ROWS)
     (why,) = inspect.status(result.folder.path).held_back
-    assert why == "1 rows failed, run.max_errors allows 0"
+    assert why == "failed rows: 1, where run.max_errors allows 0"
     assert not result.folder.responses.exists()
 
 
