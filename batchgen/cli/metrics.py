@@ -17,14 +17,14 @@ _ARROWS = {True: "↑", False: "↓", None: " "}
 def metrics(kind: str | None, as_json: bool) -> None:
     """List what `evaluate` can measure, or the options of one TYPE of metric."""
     from batchgen.errors import UsageError
-    from batchgen.metrics.catalog import CATALOG
+    from batchgen.metrics.catalog import CATALOG, described_judge
 
-    if kind is not None and kind not in CATALOG:
+    known = [*(entry.described() for entry in CATALOG.values()), described_judge()]
+    described = [one for one in known if kind in (None, one.type)]
+    if not described:
         raise UsageError(
             f"no metric is called {kind!r}", hint="batchgen metrics lists those there are"
         )
-    chosen = [CATALOG[kind]] if kind is not None else list(CATALOG.values())
-    described = [entry.described() for entry in chosen]
     if as_json:
         listed = [asdict(one) for one in described]
         click.echo(json.dumps({"ok": True, "metrics": listed}, ensure_ascii=False))

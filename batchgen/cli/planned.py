@@ -7,6 +7,7 @@ from typing import Any
 
 from batchgen.cli.text import plural, size
 from batchgen.engines.base import Estimate
+from batchgen.runner.judges import ReadyJudge
 from batchgen.runner.plan import Plan
 
 _WIDTH = 10
@@ -24,6 +25,7 @@ def lines(plan: Plan) -> list[str]:
         ("Tokens", _tokens(plan)),
         ("Batches", _batches(plan)),
         ("Memory", _memory(plan)),
+        ("Judges", _judges(plan)),
         ("Output", _output(plan)),
     ]
     shown = []
@@ -90,6 +92,22 @@ def _prompt(plan: Plan) -> list[str]:
     longest = plan.setup.asking.max_input_tokens
     bound = f" · longest {longest:,} tokens, else {prompt.on_overflow}" if longest < 1 << 40 else ""
     return [text + (f", {variables}" if variables else "") + bound]
+
+
+def _judges(plan: Plan) -> list[str]:
+    return [_judge(one) for one in plan.setup.judges]
+
+
+def _judge(one: ReadyJudge) -> str:
+    judge, model = one.judge, one.asked.model
+    way = (
+        f"rubric, {judge.labels[0]} to {judge.labels[-1]}"
+        if judge.mode == "rubric"
+        else f"pairwise against {judge.against or f'column {judge.column}'}"
+    )
+    name = model.resolved.name if model else "none: engine echo has no opinion"
+    itself = ", which judges its own answers" if one.judges_itself else ""
+    return f"{judge.name}: {way} · {name}{itself}"
 
 
 def _redact(plan: Plan) -> list[str]:

@@ -1,14 +1,14 @@
-"""What a model told about blocks of answers, kept until the scores are published: a file for each block.
+"""What a model told about blocks of answers, kept as long as scores are made of it: a file for each block.
 
-    .batchgen/told/<hash of what was asked>.told      Parquet with page checksums; a column for each who asked
+    .batchgen/told/<hash of what was asked>.told      Parquet, a column for each who asked; then a hash of all that
 
 A file's name says what was asked of which model, so that nothing is taken for the answer to another question. A file that
 cannot be read is as good as none. Knows nothing of models or metrics.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ TOLD = pa.list_(
             ("tokens", pa.int32()),
             ("greedy", pa.bool_()),
             ("failure", pa.string()),
+            ("note", pa.string()),
         ]
     )
 )
@@ -37,6 +38,7 @@ class ToldStore:
     """The kept blocks of one run folder."""
 
     folder: RunFolder
+    _used: set[str] = field(default_factory=set)
 
     @property
     def _path(self) -> Path:
@@ -44,6 +46,7 @@ class ToldStore:
 
     def has(self, key: str) -> bool:
         """Whether this block can be read."""
+        self._used.add(key)
         return self._read(key) is not None
 
     def keep(self, key: str, columns: Mapping[str, Sequence[Any]]) -> None:
@@ -58,12 +61,13 @@ class ToldStore:
         """
         arrays = {name: pa.array(values, TOLD) for name, values in columns.items()}
         content = BytesIO()
-        pq.write_table(pa.table(arrays), content, compression="zstd", write_page_checksum=True)
+        pq.write_table(pa.table(arrays), content, compression="zstd")
+        whole = content.getvalue()
         with disk_errors("cannot write into", self._path):
             self._path.mkdir(mode=0o700, exist_ok=True)
             write_durably(
                 self._path / f"{key}.told",
-                content.getvalue(),
+                whole + _check(whole),
                 scratch=self.folder.scratch,
                 stage="told",
             )
@@ -79,15 +83,25 @@ class ToldStore:
             raise KeyError(key)
         return table
 
-    def clear(self) -> None:
-        """Delete all blocks: the scores are published."""
-        with disk_errors("cannot delete", self._path):
-            if self._path.exists():
-                shutil.rmtree(self._path)
+    def forget_others(self) -> None:
+        """Delete all blocks that nobody asked for since this store was made."""
+        with disk_errors("cannot delete from", self._path):
+            for path in self._path.glob("*.told"):
+                if path.stem not in self._used:
+                    path.unlink()
 
     def _read(self, key: str) -> pa.Table | None:
-        path = self._path / f"{key}.told"
         try:
-            return pq.read_table(path, page_checksum_verification=True)
-        except (pa.ArrowException, OSError):
+            content = (self._path / f"{key}.told").read_bytes()
+        except OSError:
             return None
+        whole, check = content[:-_CHECK_BYTES], content[-_CHECK_BYTES:]
+        return pq.read_table(pa.BufferReader(whole)) if check == _check(whole) else None
+
+
+_CHECK_BYTES = 16
+
+
+def _check(content: bytes) -> bytes:
+    """Parquet's own checksums leave its footer out, and a footer that is damaged may still be read as something."""
+    return blake2b(content, digest_size=_CHECK_BYTES).digest()

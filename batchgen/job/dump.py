@@ -46,6 +46,8 @@ def _section(section: BaseModel, path: Path, tree: Node, origins: Mapping[str, s
 
 def _written(value: object, path: Path, node: Node | None) -> object:
     """The value with secrets masked, and with text that `${...}` leaves alone."""
+    if isinstance(value, tuple):
+        value = [v.model_dump(by_alias=True) if isinstance(v, BaseModel) else v for v in value]
     if path[0] != "prompt":
         value = _escaped(value)
     if looks_secret(str(path[-1])):
@@ -53,8 +55,6 @@ def _written(value: object, path: Path, node: Node | None) -> object:
     expected = expected_at(path)
     if expected is not None and expected.is_free:
         return _masked(value, node)
-    if isinstance(value, tuple):
-        return [v.model_dump(by_alias=True) if isinstance(v, BaseModel) else v for v in value]
     return value
 
 

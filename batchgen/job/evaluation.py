@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from batchgen.job.judges import Judge
 from batchgen.job.metric_options import MetricOptions
 from batchgen.job.section import AsTuple, Section, Text, Texts
 
@@ -107,17 +108,24 @@ class Evaluate(Section):
     ci: Confidence = Confidence()
     metrics: Annotated[tuple[AnyMetric, ...], AsTuple] = ()
     """What is measured: each a type alone, such as `exact`, or a mapping with its options."""
+    judges: Annotated[tuple[Judge, ...], AsTuple] = ()
+    """Models that judge the answers, once all are there."""
     gates: Annotated[tuple[Gate, ...], AsTuple] = ()
     """What must hold. If a gate fails, or cannot be decided, the run ends with exit code 4."""
 
     @model_validator(mode="after")
     def _names(self) -> Self:
         names = [metric.name or metric.type for metric in self.metrics]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        judges = [judge.name for judge in self.judges]
+        if twice := sorted({name for name in names if [*names, *judges].count(name) > 1}):
             raise ValueError(
                 f"metrics: two are called {twice[0]!r}; give one of them another name: its scores need their own column"
             )
-        if not self.metrics and (self.gates or self.slices or self.cluster or self.reference):
+        if twice := sorted({name for name in judges if judges.count(name) > 1}):
+            raise ValueError(f"judges: two are called {twice[0]!r}; give one of them another name")
+        if not (self.metrics or self.judges) and (
+            self.gates or self.slices or self.cluster or self.reference
+        ):
             raise ValueError("metrics: nothing is measured, so that the other keys have no effect")
         return self
 

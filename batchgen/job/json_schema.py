@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from batchgen.job.evaluation import Bins, Evaluate, Gate, metric_types
+from batchgen.job.judges import Judge
 from batchgen.job.merge import SYNONYMS
 from batchgen.job.spec import Decoding, Job, PromptMessage, PromptSpec
 
@@ -36,15 +37,16 @@ def job_schema() -> dict[str, Any]:
         elif name != PromptMessage.__name__:
             required = section.get("required", [])
             _loosen(section, [_NULL, _PLACEHOLDER])
-            if name in (Bins.__name__, Gate.__name__):  # the items of a list must be whole
+            if name in (Bins.__name__, Gate.__name__, Judge.__name__):  # items of lists are whole
                 section["required"] = required
     _add_synonyms(sections[Decoding.__name__]["properties"])
     _metrics(sections, sections[Evaluate.__name__]["properties"]["metrics"])
     properties = _loosen({"properties": generated["properties"]}, [_NULL])["properties"]
-    properties["model"] = {
-        "description": "Path of the model, or a mapping.",
-        "anyOf": [{"type": "string", "minLength": 1}, *properties["model"]["anyOf"]],
-    }
+    for holder in (properties, sections[Judge.__name__]["properties"]):
+        holder["model"] = {
+            "description": "Path of the model, or a mapping.",
+            "anyOf": [{"type": "string", "minLength": 1}, *holder["model"]["anyOf"]],
+        }
     layer = {"type": "object", "additionalProperties": False, "properties": properties}
     return {
         "$schema": _DIALECT,

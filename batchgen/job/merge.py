@@ -38,9 +38,16 @@ def canonical(layer: Node, problems: list[Problem], prefix: str = "") -> Node:
     entries = dict(children(layer))
     if "decoding" in entries:
         entries["decoding"] = _canonical_decoding(entries["decoding"], problems, prefix)
-    model = entries.get("model")
-    if model is not None and isinstance(model.value, str):
-        entries["model"] = Node({"path": model}, model.place, model.origin)
+    entries = _with_model_section(entries)
+    evaluate = entries.get("evaluate")
+    judges = children(evaluate).get("judges") if evaluate is not None else None
+    if evaluate is not None and judges is not None and isinstance(judges.value, tuple):
+        items = tuple(
+            replace(j, value=_with_model_section(children(j))) if children(j) else j
+            for j in judges.value
+        )
+        listed = {**children(evaluate), "judges": replace(judges, value=items)}
+        entries["evaluate"] = replace(evaluate, value=listed)
     profiles = entries.get("profiles")
     if profiles is not None and isinstance(profiles.value, Mapping) and not prefix:
         named = {
@@ -51,6 +58,14 @@ def canonical(layer: Node, problems: list[Problem], prefix: str = "") -> Node:
         named = {**profiles.value, **named}
         entries["profiles"] = Node(named, profiles.place, profiles.origin)
     return Node(entries, layer.place, layer.origin)
+
+
+def _with_model_section(entries: Mapping[str, Node]) -> dict[str, Node]:
+    """The same with `model: PATH` written out as a section."""
+    model = entries.get("model")
+    if model is None or not isinstance(model.value, str):
+        return dict(entries)
+    return {**entries, "model": Node({"path": model}, model.place, model.origin)}
 
 
 def _canonical_decoding(section: Node, problems: list[Problem], prefix: str) -> Node:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from batchgen.errors import Problem
 from batchgen.job.spec import Job
-from batchgen.job.tree import Node, child, dotted, find, problem_at, replaced
+from batchgen.job.tree import Node, dotted, find, problem_at, replaced
 from batchgen.job.tree import Path as Keys
 
 _FILES: tuple[Keys, ...] = (
@@ -20,13 +20,16 @@ _FILES: tuple[Keys, ...] = (
     ("prompt", "chat_template"),
     ("output", "path"),
 )
-_IN_LISTS: tuple[tuple[Keys, str], ...] = (
-    (("evaluate", "gates"), "baseline"),
-    (("evaluate", "metrics"), "schema"),
-    (("evaluate", "metrics"), "file"),
-)
-"""Paths in the items of lists: where the list is, and the key."""
 _MODELS: tuple[Keys, ...] = (("model", "path"), ("model", "tokenizer"))
+_IN_LISTS: tuple[tuple[Keys, Keys], ...] = (
+    (("evaluate", "gates"), ("baseline",)),
+    (("evaluate", "metrics"), ("schema",)),
+    (("evaluate", "metrics"), ("file",)),
+    (("evaluate", "judges"), ("rubric_file",)),
+    (("evaluate", "judges"), ("against",)),
+    *((("evaluate", "judges"), keys) for keys in _MODELS),
+)
+"""Paths in the items of lists: where the list is, and the keys in an item."""
 _WORDS: Mapping[str | int, tuple[str, ...]] = {
     "chat_template": ("auto", "none"),
     "baseline": ("previous",),
@@ -61,16 +64,16 @@ def absolute_paths(tree: Node, folders: Mapping[str, Path], problems: list[Probl
             items = tuple(_absolute(item, keys, folders, problems) for item in node.value)
             node = Node(items, node.place, node.origin, node.raw)
         tree = replaced(tree, keys, _absolute(node, keys, folders, problems))
-    for keys, key in _IN_LISTS:
+    for keys, inner in _IN_LISTS:
         listed = find(tree, keys)
         if listed is None or not isinstance(listed.value, tuple):
             continue
         absolute: list[Node] = []
         for number, item in enumerate(listed.value):
-            node = child(item, key)
+            node = find(item, inner)
             if node is not None:
-                node = _absolute(node, (*keys, number, key), folders, problems)
-            absolute.append(item if node is None else replaced(item, (key,), node))
+                node = _absolute(node, (*keys, number, *inner), folders, problems)
+            absolute.append(item if node is None else replaced(item, inner, node))
         tree = replaced(tree, keys, replace(listed, value=tuple(absolute)))
     return tree
 
@@ -107,7 +110,7 @@ def _is_path(text: str, keys: Keys, folder: Path) -> bool:
     """Whether the text is a path, not a word such as "none" and not the id of a model."""
     if not text or text in _WORDS.get(keys[-1], ()):
         return False
-    if keys not in _MODELS:
+    if keys[-2:] not in _MODELS:
         return True
     if text.startswith(("./", "../", "/", "~")) or text in (".", ".."):
         return True

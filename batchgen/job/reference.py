@@ -94,7 +94,7 @@ def _section(path: Path, expected: Expected) -> Iterator[str]:
         return
     items = expected.item.section if expected.item is not None else None
     section = expected.section or items
-    if section is None:
+    if section is None or _stands_elsewhere(expected):
         return
     title = f"Each item of {dotted(path)}" if items is not None else dotted(path)
     yield from ("", f"{'#' * (len(path) + 2)} {title}", "")
@@ -121,15 +121,21 @@ def _types(path: Path, sections: Mapping[str, type[BaseModel]]) -> Iterator[str]
             yield from ("", *_TABLE, *_rows(section, only=own))
 
 
+def _stands_elsewhere(expected: Expected) -> bool:
+    """Whether a section is like another one, which the words at its key name."""
+    return expected.section is not None and bool(expected.description)
+
+
 _TABLE = ("| key | value | default | meaning |", "|---|---|---|---|")
 
 
 def _rows(section: type[BaseModel], only: Container[str] | None = None) -> Iterator[str]:
-    """A line of the table for each key that is not a section; or only for some keys."""
+    """A line of the table for each key that is no section with a table of its own; or only for some keys."""
     for name, field in section.model_fields.items():
         key = key_of(name, field)
         expected = fields(section)[key]
-        if expected.section is None and (only is None or key in only):
+        told = expected.section is None or _stands_elsewhere(expected)
+        if told and (only is None or key in only):
             default = default_of(field)
             meaning = " ".join(expected.description.split()).replace("|", r"\|")
             yield f"| `{key}` | {expected} | {default} | {meaning} |"

@@ -38,7 +38,7 @@ _KEYS: Mapping[Role, str] = {
         redact.secret
     """,
     "evaluation": """
-        evaluate.reference evaluate.cluster evaluate.reasoning evaluate.slices evaluate.metrics
+        evaluate.reference evaluate.cluster evaluate.reasoning evaluate.slices evaluate.metrics evaluate.judges
         evaluate.ci.level evaluate.ci.bootstrap evaluate.ci.seed
     """,
     "operational": """

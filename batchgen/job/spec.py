@@ -5,14 +5,17 @@ what was *asked*: "auto" stays "auto" here, and nothing ever writes into it; wha
 Knows nothing of YAML, line numbers or `${...}`: that is `load.py`.
 """
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from batchgen.job.decoding import OVERRIDABLE as OVERRIDABLE
 from batchgen.job.decoding import Decoding as Decoding
 from batchgen.job.duration import PATTERN as DURATION
 from batchgen.job.evaluation import Evaluate as Evaluate
+from batchgen.job.model import ModelOrPath
+from batchgen.job.model import ModelSpec as ModelSpec
 from batchgen.job.redact import Redact as Redact
 from batchgen.job.section import AsTuple, Auto, FreeMapping, PositiveInt, Section, Text, Texts
 
@@ -100,29 +103,6 @@ class PromptSpec(Section):
     """The column to cut. Left out: of the columns in the user message, the one that is longest in that row."""
 
 
-class ModelSpec(Section):
-    """Which model answers. A plain text instead of this section is its `path`."""
-
-    path: Text | None = None
-    """Folder, `demo:smollm2-135m`, or a model id of the hub. Only `engine: echo` can do without."""
-    engine: Literal["transformers", "echo"] = "transformers"
-    """echo answers without a model by repeating the prompt: for trying out a job."""
-    revision: Text | None = None
-    """Commit, tag or branch of a hub model."""
-    tokenizer: Text | None = None
-    """Folder or model id of another tokenizer."""
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """auto: the checkpoint's on a GPU; float32 on a CPU, where half precision is slower."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$")] = "auto"
-    """auto: cuda if there is one, else cpu. Or cpu, cuda, cuda:1."""
-    attn_implementation: Literal["sdpa", "eager"] | None = None
-    """Left out: what transformers chooses for the model."""
-    max_model_len: PositiveInt | None = None
-    """Longest prompt and answer together, in tokens. Left out: what the model's config says."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with the model. Only for models you have read."""
-
-
 class Batching(Section):
     """How rows are put together. None of this changes an answer."""
 
@@ -185,18 +165,13 @@ class Job(Section):
     """For people."""
     input: Input
     prompt: PromptSpec = PromptSpec()
-    model: ModelSpec
+    model: ModelOrPath
     decoding: Decoding = Decoding()
     batching: Batching = Batching()
     output: Output
     redact: Redact | None = None
     evaluate: Evaluate = Evaluate()
     run: Run = Run()
-
-    @field_validator("model", mode="before")
-    @classmethod
-    def _path_alone(cls, value: object) -> object:
-        return {"path": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:
@@ -225,6 +200,16 @@ class Job(Section):
             self._plain_completion(named[0])
         if self.model.path is None and self.model.engine != "echo":
             raise ValueError("model.path is required: a folder, demo:smollm2-135m or a model id")
+        return self
+
+    @model_validator(mode="after")
+    def _others_are_elsewhere(self) -> Self:
+        for number, judge in enumerate(self.evaluate.judges):
+            if judge.against is not None and Path(judge.against) == Path(self.output.path):
+                raise ValueError(
+                    f"evaluate.judges[{number}].against is the folder that this run writes to; "
+                    "give that of another run"
+                )
         return self
 
     def _plain_completion(self, source: str) -> None:

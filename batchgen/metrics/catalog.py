@@ -8,12 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from pydantic import BaseModel
+
 from batchgen.job import metric_options as options
+from batchgen.job.judges import Judge
 from batchgen.job.metric_options import MetricOptions
 from batchgen.job.reference import default_of
 from batchgen.job.types import fields, key_of
 from batchgen.metrics import makers
 from batchgen.metrics.base import Metric, Spec, Unit
+from batchgen.metrics.judge import TYPE, VERSION
 
 Options = TypeVar("Options", bound=MetricOptions)
 
@@ -66,16 +70,25 @@ class Entry(Generic[Options]):
 
     def described(self) -> Described:
         """What `batchgen metrics` says about it."""
-        section = self.options
-        found = fields(section)
-        keys = ((key_of(name, field), field) for name, field in section.model_fields.items())
-        known = tuple(
-            DescribedOption(key, str(found[key]), default_of(field), found[key].description)
-            for key, field in keys
-            if key != "type"
-        )
+        found = _described_options(self.options)
         measures = " ".join((self.options.__doc__ or "").split())
-        return Described(self.type, measures, self.unit, self.higher_is_better, self.version, known)
+        return Described(self.type, measures, self.unit, self.higher_is_better, self.version, found)
+
+
+def described_judge() -> Described:
+    """What `batchgen metrics` says about `evaluate.judges`: models, but their scores are metrics like all others."""
+    measures = " ".join((Judge.__doc__ or "").split())
+    return Described(TYPE, measures, "score", True, VERSION, _described_options(Judge))
+
+
+def _described_options(section: type[BaseModel]) -> tuple[DescribedOption, ...]:
+    found = fields(section)
+    keys = ((key_of(name, field), field) for name, field in section.model_fields.items())
+    return tuple(
+        DescribedOption(key, str(found[key]), default_of(field), found[key].description)
+        for key, field in keys
+        if key != "type"
+    )
 
 
 def make_metrics(asked: MetricOptions) -> tuple[Metric, ...]:

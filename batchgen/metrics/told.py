@@ -22,12 +22,14 @@ class Told:
         tokens: of the text.
         greedy: whether the model would write just this.
         failure: code of why it is not known; empty if it is.
+        note: what the asker wanted to be reminded of; often empty.
     """
 
     logprob: float
     tokens: int
     greedy: bool
     failure: str
+    note: str = ""
 
 
 class ModelMetric(RowMetric, Protocol):
@@ -58,6 +60,7 @@ def _told(cell: Mapping[str, object]) -> Told:
         tokens=tokens if isinstance(tokens, int) else 0,
         greedy=cell["greedy"] is True,
         failure=str(cell["failure"] or ""),
+        note=str(cell["note"] or ""),
     )
 
 

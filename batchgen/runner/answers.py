@@ -37,6 +37,7 @@ class Origin:
     messages: str | None = None
     output_tokens: str | None = None
     finish_reason: str | None = None
+    prompt_hash: str | None = None
     references: tuple[str, ...] = ()
     reasoning: Reasoning = "keep"
 

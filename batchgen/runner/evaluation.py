@@ -5,7 +5,7 @@
 Knows nothing of tables that hold answers.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,16 @@ from batchgen.data.scores import SCORE_PREFIX
 from batchgen.errors import DataError, Problem
 from batchgen.job.evaluation import Bins, Evaluate, Gate, Reasoning, metric_types
 from batchgen.job.fingerprint import fingerprint
+from batchgen.job.judges import Judge
 from batchgen.job.metric_options import MetricOptions
 from batchgen.metrics.aggregate import Confidence
 from batchgen.metrics.base import Metric
 from batchgen.metrics.catalog import make_metrics
+from batchgen.metrics.judge import JudgeMetric, judge_metrics
 from batchgen.metrics.scoring import is_group
 from batchgen.metrics.told import is_model
+from batchgen.runner.judgements import look_for
+from batchgen.runner.judges import ReadyJudge, judge_problems
 from batchgen.runner.slices import column_of
 
 
@@ -34,7 +38,7 @@ class Measure:
     """
 
     metric: Metric
-    options: MetricOptions
+    options: MetricOptions | Judge
     where: str | None
     key: str
     fingerprint: str
@@ -46,8 +50,9 @@ class Measure:
 
     @property
     def primary(self) -> bool:
-        """Whether a comparison decides by it."""
-        return self.options.primary
+        """Whether a comparison decides by it; of a judge's numbers, only the main one does."""
+        main = not isinstance(self.options, Judge) or self.name == self.options.name
+        return self.options.primary and main
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +91,10 @@ class Evaluation:
     @property
     def record(self) -> dict[str, Any]:
         """What files of scores say about how they were made; `recorded_metrics` reads it."""
-        asked = dict.fromkeys(measure.key for measure in self.measures)
         options = {measure.key: measure.options for measure in self.measures}
+        metrics = [one for one in options.values() if isinstance(one, MetricOptions)]
         return {
-            "metrics": [options[key].model_dump(mode="json", by_alias=True) for key in asked],
+            "metrics": [one.model_dump(mode="json", by_alias=True) for one in metrics],
             "cluster": self.cluster,
             "slices": self._cuts,
         }
@@ -104,8 +109,12 @@ class Evaluation:
         return tuple(measure.name for measure in self.measures)
 
 
-def evaluation_of(asked: Evaluate) -> Evaluation:
+def evaluation_of(asked: Evaluate, judges: Sequence[ReadyJudge] = ()) -> Evaluation:
     """Make the metrics that a job asks for.
+
+    Args:
+        asked: the section.
+        judges: the same that the section names, ready; without them, nothing can be scored by these yet.
 
     Raises:
         DataError: a metric needs a file or a package that is not there.
@@ -116,6 +125,12 @@ def evaluation_of(asked: Evaluate) -> Evaluation:
         _measure(metric, options, read, f"evaluate.metrics[{number}]")
         for number, options in enumerate(asked.metrics)
         for metric in make_metrics(options)
+    ]
+    ready = {one.judge.name: one for one in judges}
+    measures += [
+        _measure(metric, judge, read, f"evaluate.judges[{number}]")
+        for number, judge in enumerate(asked.judges)
+        for metric in _judge_metrics(judge, ready.get(judge.name))
     ]
     return Evaluation(
         measures=tuple(measures),
@@ -128,11 +143,21 @@ def evaluation_of(asked: Evaluate) -> Evaluation:
     )
 
 
+_SIGNED = ("model", "rubric", "rubric_file", "against")
+"""What a judge's signature speaks for: not where these are, but what lies there."""
+
+
+def _judge_metrics(judge: Judge, ready: ReadyJudge | None) -> tuple[JudgeMetric, ...]:
+    if ready is None:
+        return judge_metrics(judge, lambda _: None, "")
+    return judge_metrics(judge, look_for(ready), ready.signature)
+
+
 def _measure(
-    metric: Metric, options: MetricOptions, read: Mapping[str, object], key: str
+    metric: Metric, options: MetricOptions | Judge, read: Mapping[str, object], key: str
 ) -> Measure:
     decides = {
-        "options": options.model_dump(exclude={"name", "primary"}),
+        "options": options.model_dump(exclude={"name", "primary", *_SIGNED}),
         "version": metric.spec.version,
         "signature": metric.spec.signature,
         **read,
@@ -148,9 +173,7 @@ def recorded_metrics(facts: Mapping[str, Any]) -> dict[str, Metric]:
     return {metric.spec.name: metric for one in options for metric in make_metrics(one)}
 
 
-def evaluation_problems(
-    asked: Evaluate, columns: Collection[str], prefix: str = ""
-) -> list[Problem]:
+def evaluation_problems(asked: Evaluate, columns: Sequence[str], prefix: str = "") -> list[Problem]:
     """What of a job's evaluation does not go with itself, or with the columns of the answers.
 
     Args:
@@ -163,6 +186,7 @@ def evaluation_problems(
     except DataError as error:
         return [Problem("evaluate.metrics", error.message, error.hint)]
     return [
+        *judge_problems(asked.judges, columns, prefix),
         *_name_problems(evaluation),
         *_clash_problems(evaluation, columns, prefix),
         *_gate_problems(evaluation),
@@ -190,7 +214,7 @@ def _name_problems(evaluation: Evaluation) -> list[Problem]:
     return found
 
 
-def _clash_problems(evaluation: Evaluation, columns: Collection[str], prefix: str) -> list[Problem]:
+def _clash_problems(evaluation: Evaluation, columns: Sequence[str], prefix: str) -> list[Problem]:
     return [
         Problem(
             m.key,
@@ -214,7 +238,7 @@ def _gate_problems(evaluation: Evaluation) -> list[Problem]:
     ]
 
 
-def _model_problems(evaluation: Evaluation, columns: Collection[str], prefix: str) -> list[Problem]:
+def _model_problems(evaluation: Evaluation, columns: Sequence[str], prefix: str) -> list[Problem]:
     """What metrics lack that ask a model about the row's prompt."""
     found: list[Problem] = []
     for measure in evaluation.measures:
@@ -241,7 +265,7 @@ def _model_problems(evaluation: Evaluation, columns: Collection[str], prefix: st
 
 
 def _column_problems(
-    asked: Evaluate, evaluation: Evaluation, columns: Collection[str]
+    asked: Evaluate, evaluation: Evaluation, columns: Sequence[str]
 ) -> list[Problem]:
     one = isinstance(asked.reference, str)
     wanted = {

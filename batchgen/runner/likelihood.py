@@ -21,7 +21,7 @@ from batchgen.records import Failure, Message, Prompt
 from batchgen.runner.answers import Fields, Origin, read_answers
 from batchgen.runner.asked_model import AskedModel
 from batchgen.runner.evaluation import Evaluation, evaluation_of
-from batchgen.runner.panel import Given, Question
+from batchgen.runner.question import Given, Question
 
 _UNASKED = Failure("prompt_null", "the row has no prompt")
 _EMPTY = Failure("continuation_empty", "the text to be scored is empty")
@@ -70,7 +70,7 @@ def prefill_problems(job: Job, columns: Collection[str]) -> list[Problem]:
 
 
 class LikelihoodQuestion:
-    """What the likelihood metrics of an evaluation ask. See `panel.Question`."""
+    """What the likelihood metrics of an evaluation ask. See `Question`."""
 
     def __init__(
         self, evaluation: Evaluation, origin: Origin, schema: pa.Schema, model: AskedModel
@@ -100,7 +100,7 @@ class LikelihoodQuestion:
         self._prefill = Template(model.job.prompt.prefill or "", "prompt.prefill")
 
     def ask(self, table: pa.Table) -> list[list[list[Given | Failure]]]:
-        """See `panel.Question`."""
+        """See `Question`."""
         answers = read_answers(table, self._origin, 0)
         wanted = [asker.texts(table, answers) for asker in self._askers]
         everything = [tuple(dict.fromkeys(sum(texts, ()))) for texts in zip(*wanted, strict=True)]

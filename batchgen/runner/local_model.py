@@ -14,7 +14,7 @@ from typing import Literal, TextIO
 from batchgen.data.cache_folder import cache_folder
 from batchgen.errors import ModelError, UsageError
 from batchgen.job.load import LoadedJob
-from batchgen.job.spec import ModelSpec
+from batchgen.job.spec import Job, ModelSpec
 from batchgen.models.card import ModelCard, read_card
 from batchgen.models.foreign_code import COMMIT, refuse_code_from_elsewhere
 from batchgen.models.hashes import HashNotes
@@ -93,17 +93,23 @@ def local_model(
     return LocalModel(found[0], found[-1], read_card(found[0]), lock.path if lock else None)
 
 
+def models_of(job: Job) -> list[ModelSpec]:
+    """All models that a job names: the one that answers, then its judges."""
+    judges = (judge.model for judge in job.evaluate.judges)
+    return [spec for spec in (job.model, *judges) if spec is not None and spec.path is not None]
+
+
 def require_pin(loaded: LoadedJob) -> None:
-    """Check, without looking at any model, that the job's lock file can be read and has its model.
+    """Check, without looking at any model, that the job's lock file can be read and has its models.
 
     Raises:
         ModelError: it cannot, or has not.
     """
-    lock, path = read_lock(lock_path(loaded.file)), loaded.job.model.path
-    if lock is None or path is None:
+    lock = read_lock(lock_path(loaded.file))
+    if lock is None:
         return
-    folder = Path(path) if Path(path).is_dir() else None
-    lock.require(lock.key(path, folder))
+    for path in (spec.path or "" for spec in models_of(loaded.job)):
+        lock.require(lock.key(path, Path(path) if Path(path).is_dir() else None))
 
 
 def pin_models(loaded: LoadedJob, *, say: Say = silent, terminal: TextIO | None = None) -> Pinned:
@@ -116,11 +122,11 @@ def pin_models(loaded: LoadedJob, *, say: Say = silent, terminal: TextIO | None 
         ResourceError: no room to fetch it, or no permission to write the lock file.
         UsageError: the job has no model.
     """
-    spec = _with_a_model(loaded)
+    specs = _with_a_model(loaded)
     path = lock_path(loaded.file)
     lock = read_lock(path) or Lock(path)
     pinned = []
-    for part in dict.fromkeys(_find(spec, None, say, terminal)):
+    for part in _parts(specs, None, say, terminal):
         pin = take_pin(part, _hashing(part, "anew", Progress(say, terminal)))
         lock = lock.with_pin(part, pin)
         pinned.append(PinnedModel(lock.key_of(part), pin))
@@ -135,7 +141,7 @@ def check_pins(loaded: LoadedJob, *, say: Say = silent, terminal: TextIO | None 
         ModelError: they differ, or are not pinned.
         UsageError: the job has no model, or no lock file.
     """
-    spec = _with_a_model(loaded)
+    specs = _with_a_model(loaded)
     lock = read_lock(lock_path(loaded.file))
     if lock is None:
         raise UsageError(
@@ -145,18 +151,26 @@ def check_pins(loaded: LoadedJob, *, say: Say = silent, terminal: TextIO | None 
         PinnedModel(
             lock.key_of(part), verify(lock, part, _hashing(part, "anew", Progress(say, terminal)))
         )
-        for part in dict.fromkeys(_find(spec, lock, say, terminal))
+        for part in _parts(specs, lock, say, terminal)
     ]
     return Pinned(lock.path, checked)
 
 
-def _with_a_model(loaded: LoadedJob) -> ModelSpec:
-    if loaded.job.model.path is None:
-        raise UsageError(
-            f"{loaded.file} names no model: engine echo answers without one",
-            hint="give model.path, such as --set model.path=demo:smollm2-135m",
-        )
-    return loaded.job.model
+def _with_a_model(loaded: LoadedJob) -> list[ModelSpec]:
+    if specs := models_of(loaded.job):
+        return specs
+    raise UsageError(
+        f"{loaded.file} names no model: engine echo answers without one",
+        hint="give model.path, such as --set model.path=demo:smollm2-135m",
+    )
+
+
+def _parts(
+    specs: Sequence[ModelSpec], lock: Lock | None, say: Say, terminal: TextIO | None
+) -> list[ResolvedModel]:
+    """Models and tokenizers, each once."""
+    found = (part for spec in specs for part in _find(spec, lock, say, terminal))
+    return list(dict.fromkeys(found))
 
 
 def _find(

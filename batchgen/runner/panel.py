@@ -4,14 +4,15 @@
 
 Blocks that were kept before a kill are not asked again: a block's file is named by a hash of the model and of every token
 that is asked about. The engine is opened for the first block that is missing, and closed after the last one. What
-is asked is a `Question`'s: the likelihood metrics are in `likelihood.py`. Knows nothing of metrics.
+is asked is a `Question`'s (`question.py`). Knows nothing of metrics.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,31 +20,14 @@ import pyarrow as pa
 from batchgen.data.told import TOLD, ToldStore
 from batchgen.engines.base import Engine
 from batchgen.records import Continuation, Failure, Likelihood
+from batchgen.runner.question import Given, Known, Question, Text
 from batchgen.runner.scoring import Tables
 
 BLOCK_ROWS = 256
 """Answers of a block: what a kill costs at most, beside those in flight."""
+SECONDS_BETWEEN_WORDS = 60
 _SPAN = 1 << 32
 """Room for the continuations of a block: an engine's key is the block's number times this, and a place in it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A text after a context, as token ids, at least one each: how likely is it?"""
-
-    context: Sequence[int]
-    token_ids: Sequence[int]
-
-
-class Question(Protocol):
-    """What a model is asked about each answer."""
-
-    @property
-    def columns(self) -> Sequence[str]:
-        """The columns in which is told what was asked, `TOLD_PREFIX` included."""
-
-    def ask(self, table: pa.Table) -> Sequence[Sequence[Sequence[Given | Failure]]]:
-        """For each column, for each row of a table, the texts; a failure stands for one that cannot be asked about."""
 
 
 class StoppedError(Exception):
@@ -77,11 +61,12 @@ class Panel:
 
     Attributes:
         model: what tells the model from others.
-        engine: of the model; closed once everything is told.
+        engine: of the model; stays open.
         questions: in any order.
         store: keeps what was told.
         stop: asked between continuations.
         say: told, in a sentence, what is being waited for.
+        what: that sentence.
     """
 
     model: str
@@ -90,20 +75,17 @@ class Panel:
     store: ToldStore
     stop: Callable[[], bool] = lambda: False
     say: Callable[[str], None] = lambda _: None
+    what: str = "asking the model about the answers"
 
     def widen(self, tables: Tables) -> Tables:
-        """Ask about all answers, and close the engine; the same tables, with a column for each who asked.
+        """Ask about all answers; the same tables, with a column for each who asked.
 
         Raises:
             StoppedError: it was asked to stop.
         """
         if not self.questions:
-            self.engine.close()
             return tables
-        try:
-            keys = self._ask(tables)
-        finally:
-            self.engine.close()
+        keys = self._ask(tables)
         return lambda: self._beside(tables, keys)
 
     def _ask(self, tables: Tables) -> list[str]:
@@ -114,9 +96,13 @@ class Panel:
         if first is None:
             return round_.keys
         engine = self.engine.get()
-        self.say("asking the model about the answers")
+        self.say(self.what)
+        said = time.monotonic()
         for likelihood in engine.likelihoods(chain([first], asked)):
             round_.take(likelihood)
+            if time.monotonic() - said >= SECONDS_BETWEEN_WORDS:
+                said = time.monotonic()
+                self.say(f"{self.what}: about {round_.through:,} are through")
             if self.stop():
                 break
         if round_.open or self.stop():
@@ -125,7 +111,7 @@ class Panel:
 
     def texts(self, table: pa.Table) -> "_Texts":
         """What is asked about the rows of a table."""
-        found: dict[str, Sequence[Sequence[Given | Failure]]] = {}
+        found: dict[str, Sequence[Sequence[Text]]] = {}
         for question in self.questions:
             found.update(zip(question.columns, question.ask(table), strict=True))
         return found
@@ -140,7 +126,41 @@ class Panel:
             yield table
 
 
-_Texts = Mapping[str, Sequence[Sequence[Given | Failure]]]
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """Everybody who is asked, with one model in memory at a time.
+
+    Attributes:
+        own: of the model that answered, whose engine may be open already.
+        others: those that share an engine stand together, those that share that of `own` first.
+    """
+
+    own: Panel
+    others: Sequence[Panel] = ()
+
+    def widen(self, tables: Tables) -> Tables:
+        """Ask everybody about all answers, and close the engines; the same tables, with a column for each who asked.
+
+        Raises:
+            StoppedError: they were asked to stop.
+        """
+        engine = self.own.engine
+        try:
+            for panel in (self.own, *self.others):
+                if panel.engine is not engine:
+                    engine.close()
+                    engine = panel.engine
+                tables = panel.widen(tables)
+        finally:
+            engine.close()
+        return tables
+
+    def forget(self) -> None:
+        """Delete what was told to other questions than these: the scores are published."""
+        self.own.store.forget_others()
+
+
+_Texts = Mapping[str, Sequence[Sequence[Text]]]
 """By column, for each row, its texts."""
 
 
@@ -157,6 +177,11 @@ class _Round:
     tables: Tables
     keys: list[str] = field(default_factory=list)
     open: dict[int, "_Block"] = field(default_factory=dict)
+
+    @property
+    def through(self) -> int:
+        """How many answers everything is told of, to the nearest block."""
+        return (len(self.keys) - len(self.open)) * BLOCK_ROWS
 
     def missing(self) -> Iterator[Continuation]:
         """What is to be asked about the blocks that are not kept."""
@@ -197,13 +222,12 @@ class _Block:
 
     def __post_init__(self) -> None:
         for one in self._all():
-            if isinstance(one, Failure):
-                self._told.append(Likelihood(0, (), failure=one))
-            else:
-                self._told.append(None)
-                self.left += 1
+            failure = one if isinstance(one, Failure) else None
+            asks = isinstance(one, Given)
+            self._told.append(None if asks else Likelihood(0, (), failure=failure))
+            self.left += asks
 
-    def _all(self) -> Iterator[Given | Failure]:
+    def _all(self) -> Iterator[Text]:
         for rows in self.texts.values():
             yield from chain.from_iterable(rows)
 
@@ -216,8 +240,10 @@ class _Block:
         for one in self._all():
             if isinstance(one, Failure):
                 digest.update(f"!{one.code}".encode())
+            elif isinstance(one, Known):
+                digest.update(f"={one.note}".encode())
             else:
-                digest.update(f":{len(one.context)} {len(one.token_ids)} ".encode())
+                digest.update(f":{len(one.context)} {len(one.token_ids)} {one.note} ".encode())
                 digest.update(np.asarray([*one.context, *one.token_ids], np.int64).tobytes())
         return digest.hexdigest()
 
@@ -241,7 +267,7 @@ class _Block:
         }
 
 
-def _entry(asked: Given | Failure, told: Likelihood | None) -> dict[str, Any]:
+def _entry(asked: Text, told: Likelihood | None) -> dict[str, Any]:
     if told is None:
         raise ValueError("a block is kept before everything is told")
     return {
@@ -249,6 +275,7 @@ def _entry(asked: Given | Failure, told: Likelihood | None) -> dict[str, Any]:
         "tokens": len(asked.token_ids) if isinstance(asked, Given) else 0,
         "greedy": told.greedy,
         "failure": told.failure.code if told.failure else None,
+        "note": None if isinstance(asked, Failure) else asked.note,
     }
 
 

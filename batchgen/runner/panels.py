@@ -7,7 +7,7 @@
 One model is in memory at a time. Knows nothing of what becomes of the scores.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -23,9 +23,11 @@ from batchgen.job.load import LoadedJob
 from batchgen.job.spec import Job, ModelSpec
 from batchgen.metrics.told import is_model
 from batchgen.runner.asked_model import AskedModel, OpenEngine, asked_model
+from batchgen.runner.judges import ReadyJudge
+from batchgen.runner.judging import JudgeQuestion
 from batchgen.runner.likelihood import likelihood_questions
 from batchgen.runner.local_model import LocalModel, find_model, local_model
-from batchgen.runner.panel import OpenOnce, Panel
+from batchgen.runner.panel import OpenOnce, Panel, Panels
 from batchgen.runner.scoring import Scorer
 
 
@@ -65,15 +67,79 @@ def own_panel(
     Raises:
         JobKeyError: a condition that does not go with the columns.
     """
+    questions = likelihood_questions(scorer.evaluation, scorer.origin, schema, asked)
+    store = ToldStore(folder)
+    return Panel(asked.identity, _engine(asked, asking), questions, store, asking.stop, asking.say)
 
+
+def all_panels(
+    folder: RunFolder,
+    asking: Asking,
+    asked: AskedModel,
+    judges: Sequence[ReadyJudge],
+    *,
+    scorer: Scorer,
+    schema: pa.Schema,
+) -> Panels:
+    """The panels of a run: its model, asked by likelihood metrics, and its judges.
+
+    Raises:
+        JobKeyError: a condition that does not go with the columns.
+    """
+    own = own_panel(folder, asking, asked, scorer=scorer, schema=schema)
+    return with_judges(own, asking, judges, asked=asked, scorer=scorer, schema=schema)
+
+
+def with_judges(
+    own: Panel,
+    asking: Asking,
+    judges: Sequence[ReadyJudge],
+    *,
+    asked: AskedModel | None,
+    scorer: Scorer,
+    schema: pa.Schema,
+) -> Panels:
+    """The panels of judges beside one that is there already, whose model is `asked`; None if it has none.
+
+    Those that name the same model in the same words share its engine.
+
+    Raises:
+        JobKeyError: a condition that does not go with the columns.
+    """
+    engines = {} if asked is None else {(asked.identity, asked.job.model): own.engine}
+    panels = [
+        Panel(
+            one.asked.identity,
+            engines.setdefault(
+                (one.asked.identity, one.asked.job.model), _engine(one.asked, asking)
+            ),
+            (JudgeQuestion(one, scorer.origin, schema),),
+            own.store,
+            asking.stop,
+            asking.say,
+            _introduced(one),
+        )
+        for one in judges
+    ]
+    order = list(engines.values())
+    return Panels(own, sorted(panels, key=lambda panel: order.index(panel.engine)))
+
+
+def _introduced(one: ReadyJudge) -> str:
+    itself = (
+        ", which wrote the answers itself: models favour their own" if one.judges_itself else ""
+    )
+    name = one.asked.job.model.path or "engine echo, which has no opinion"
+    return f"judge {one.judge.name}: asking {name}{itself}"
+
+
+def _engine(asked: AskedModel, asking: Asking) -> OpenOnce:
     def opened() -> Engine:
         name = asked.job.model.path
         asking.say(f"loading {name}" if name else "engine echo: answers without a model")
         return asked.open(asking.opener, asking.stop)
 
-    questions = likelihood_questions(scorer.evaluation, scorer.origin, schema, asked)
-    store = ToldStore(folder)
-    return Panel(asked.identity, OpenOnce(opened), questions, store, asking.stop, asking.say)
+    return OpenOnce(opened)
 
 
 def panel_of_run(

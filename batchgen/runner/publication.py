@@ -24,7 +24,7 @@ from batchgen.records import MetricRow
 from batchgen.runner.gating import decide_gates
 from batchgen.runner.identity import FORMAT, Identity
 from batchgen.runner.lock import Lock
-from batchgen.runner.panel import Panel, StoppedError
+from batchgen.runner.panel import Panels, StoppedError
 from batchgen.runner.result import RunResult
 from batchgen.runner.reuse import Reused
 from batchgen.runner.score import evaluation_record, score_again, scored_as
@@ -42,12 +42,12 @@ class Publication:
     identity: Identity
 
     def publish(
-        self, sealed: Mapping[int, SealedPart], result: RunResult, panel: Panel
+        self, sealed: Mapping[int, SealedPart], result: RunResult, panels: Panels
     ) -> RunResult:
         """Score and publish all parts, then the manifest, which makes the run complete; unless they are held back.
 
         Raises:
-            StoppedError: it was asked to stop before the panel had told everything.
+            StoppedError: it was asked to stop before the panels had told everything.
             DataError: the input is not what the answers were made from; nothing is published.
             StateError: a part is damaged, or the lock is lost.
             ResourceError: the disk refused.
@@ -64,7 +64,7 @@ class Publication:
         Unchanged(setup.survey.files).read()
         stage = Stage(self.folder, output.compression, setup.file_mode, origin)
         scorer = setup.scorer()
-        tables = panel.widen(lambda: stream_parts(sealed))
+        tables = panels.widen(lambda: stream_parts(sealed))
         self.lock.check()
         answers = Answers(tables, setup.schema, output.layout)
         rows = stage_answers(stage, answers, scorer)
@@ -105,7 +105,7 @@ def is_complete(folder: RunFolder, identity: Identity) -> bool:
     return folder.complete and read_json(folder.manifest)["run_id"] == identity.run_id
 
 
-def already_complete(folder: RunFolder, setup: Setup, panel: Panel) -> RunResult:
+def already_complete(folder: RunFolder, setup: Setup, panels: Panels) -> RunResult:
     """The result of a run that an earlier start brought to its end; scored again if that is all that changed.
 
     Raises:
@@ -135,9 +135,9 @@ def already_complete(folder: RunFolder, setup: Setup, panel: Panel) -> RunResult
             rows = read_metrics(folder.metrics) if evaluation.measures else []
         else:
             job = setup.loaded.dump()
-            again = score_again(folder, manifest, evaluation, job=job, widen=panel.widen)
+            again = score_again(folder, manifest, evaluation, job=job, widen=panels.widen)
             rows = again.metrics
-            panel.store.clear()
+            panels.forget()
     except StoppedError:
         return replace(result, outcome="stopped")
     gates = decide_gates(evaluation.gates, rows, folder, folder.path)

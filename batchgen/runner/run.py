@@ -29,8 +29,8 @@ from batchgen.runner.asked_model import OpenEngine
 from batchgen.runner.deadline import Deadline, Stop, after
 from batchgen.runner.identity import Identity, must_match, read_identity
 from batchgen.runner.lock import Lock, held
-from batchgen.runner.panel import Panel, StoppedError
-from batchgen.runner.panels import Asking, own_panel
+from batchgen.runner.panel import Panels, StoppedError
+from batchgen.runner.panels import Asking, all_panels
 from batchgen.runner.progress import Progress, silent
 from batchgen.runner.publication import Publication, already_complete, clean, is_complete
 from batchgen.runner.result import RunResult
@@ -94,9 +94,11 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
         identity = _identity(folder, setup)
         stopping = Stop(stop, deadlines)
         asking = Asking(opener=opener, stop=stopping, say=say)
-        panel = own_panel(folder, asking, setup.asked, scorer=setup.scorer(), schema=setup.schema)
+        panels = all_panels(
+            folder, asking, setup.asked, setup.judges, scorer=setup.scorer(), schema=setup.schema
+        )
         if is_complete(folder, identity) and start != "retry-errors":
-            return already_complete(folder, setup, panel)
+            return already_complete(folder, setup, panels)
         runner = _Runner(
             folder=folder,
             lock=lock,
@@ -104,7 +106,7 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
             identity=identity,
             voice=Voice(progress, say),
             stop=stopping,
-            panel=panel,
+            panels=panels,
             reuse=reuse_for(folder, incremental_from, setup=setup, run_id=identity.run_id, say=say),
         )
         return runner.go(start)
@@ -156,7 +158,7 @@ class _Runner:
     identity: Identity
     voice: Voice
     stop: Stop
-    panel: Panel
+    panels: Panels
     reuse: Reuse
 
     def go(self, start: Start) -> RunResult:
@@ -170,13 +172,13 @@ class _Runner:
             if start == "retry-errors":
                 self._reopen(journal)
             complete = is_complete(self.folder, self.identity)
-            with closing(self.panel.engine):
+            with closing(self.panels.own.engine):
                 result = None if complete else self._answer(journal)
         if result is None:  # no row had failed
-            return already_complete(self.folder, self.setup, self.panel)
+            return already_complete(self.folder, self.setup, self.panels)
         if result.outcome == "done":
             clean(self.folder)
-            self.panel.store.clear()
+            self.panels.forget()
         return result
 
     @property
@@ -205,7 +207,7 @@ class _Runner:
         loaded_at = worked_at = began
         if len(sealed) < self._part_count:
             self._check_room(self._output_rows - resumed.rows)
-            engine = self.panel.engine.get()
+            engine = self.panels.own.engine.get()
             loaded_at = time.monotonic()
             sealed |= self._work(engine, store, journal, sealed=sealed, resumed=resumed)
             worked_at = time.monotonic()
@@ -229,7 +231,7 @@ class _Runner:
             return result
         publication = Publication(self.folder, self.lock, self.setup, self.identity)
         try:
-            return publication.publish(sealed, result, self.panel)
+            return publication.publish(sealed, result, self.panels)
         except StoppedError:
             return replace(result, outcome="stopped", why_stopped=self.stop.reason())
 

@@ -22,7 +22,7 @@ from batchgen.data.publish import PublishedFile, Stage, check_published, finish_
 from batchgen.data.scores import SCORE_PREFIX
 from batchgen.errors import ExitCode, StateError, UsageError
 from batchgen.job.evaluation import Evaluate, Reasoning
-from batchgen.job.load import load_job
+from batchgen.job.load import LoadedJob, load_job
 from batchgen.job.metric_options import MetricOptions
 from batchgen.metrics.gates import GateResult
 from batchgen.records import MetricRow
@@ -30,8 +30,10 @@ from batchgen.runner.evaluation import Evaluation, evaluation_of, evaluation_pro
 from batchgen.runner.gating import decide_gates
 from batchgen.runner.inspect import open_folder
 from batchgen.runner.join import Beside, Join, open_join
+from batchgen.runner.judges import ReadyJudge, ready_judges
+from batchgen.runner.local_model import find_model
 from batchgen.runner.lock import held
-from batchgen.runner.panels import Asking, panel_of_run
+from batchgen.runner.panels import Asking, panel_of_run, with_judges
 from batchgen.runner.scored import Answers, Layout, run_scorer, stage_answers
 from batchgen.runner.scoring import Scorer, Tables
 
@@ -100,36 +102,54 @@ def score_run(
         published = Published(folder, manifest)
         join = open_join(beside, published.schema) if beside else None
         wide = published.schema if join is None else join.wider(published.schema)
-        evaluation = checked_evaluation(asked.model_copy(update=changed), wide)
-        scorer = run_scorer(evaluation, wide, loaded.job.output.prefix, manifest["samples"])
-        panel = panel_of_run(
-            folder,
-            asking or Asking(),
-            loaded,
-            manifest=manifest,
-            scorer=scorer,
-            schema=wide,
+        asking = asking or Asking()
+        judges = _judges(loaded, asking)
+        prefix = loaded.job.output.prefix
+        evaluation = checked_evaluation(
+            asked.model_copy(update=changed), wide, judges, prefix=prefix
         )
-        result = score_again(folder, manifest, evaluation, join=join, widen=panel.widen)
-        panel.store.clear()
+        scorer = run_scorer(evaluation, wide, prefix, manifest["samples"])
+        panel = panel_of_run(folder, asking, loaded, manifest=manifest, scorer=scorer, schema=wide)
+        panels = with_judges(panel, asking, judges, asked=None, scorer=scorer, schema=wide)
+        result = score_again(folder, manifest, evaluation, join=join, widen=panels.widen)
+        panels.forget()
         return result
+
+
+def _judges(loaded: LoadedJob, asking: Asking) -> tuple[ReadyJudge, ...]:
+    """The run's judges; its own model is looked for only if it is one of them."""
+    itself = any(judge.model is None for judge in loaded.job.evaluate.judges)
+    own = find_model(loaded, asking.say, asking.terminal) if itself else None
+    return ready_judges(loaded, own, asking.say, asking.terminal)
 
 
 def _name(metric: MetricOptions) -> str:
     return metric.name or metric.type
 
 
-def checked_evaluation(evaluate: Evaluate, schema: pa.Schema) -> Evaluation:
+def checked_evaluation(
+    evaluate: Evaluate,
+    schema: pa.Schema,
+    judges: Sequence[ReadyJudge] = (),
+    *,
+    prefix: str = "",
+) -> Evaluation:
     """The evaluation of tables with these columns; columns of scores in them are to be replaced.
+
+    Args:
+        evaluate: the section.
+        schema: of the tables.
+        judges: those that the section names, ready.
+        prefix: `output.prefix`.
 
     Raises:
         UsageError: columns or metrics that it names are not there.
         DataError: a metric needs a file or a package that is not there.
     """
     columns = [name for name in schema.names if not name.startswith(SCORE_PREFIX)]
-    if problems := evaluation_problems(evaluate, columns):
+    if problems := evaluation_problems(evaluate, columns, prefix):
         raise UsageError("\n".join(p.message for p in problems), hint=problems[0].hint)
-    return evaluation_of(evaluate)
+    return evaluation_of(evaluate, judges)
 
 
 def read_manifest(folder: RunFolder) -> dict[str, Any]:

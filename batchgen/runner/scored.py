@@ -102,6 +102,7 @@ def run_scorer(evaluation: Evaluation, schema: pa.Schema, prefix: str, samples: 
         messages=f"{prefix}messages",
         output_tokens=f"{prefix}output_tokens",
         finish_reason=f"{prefix}finish_reason",
+        prompt_hash=f"{prefix}prompt_hash",
         references=evaluation.references,
         reasoning=evaluation.reasoning,
     )

@@ -27,6 +27,7 @@ from batchgen.runner.asked_model import AskedModel, asked_model
 from batchgen.runner.asking import Asking
 from batchgen.runner.evaluation import Evaluation, evaluation_of
 from batchgen.runner.identity import Identity, input_record, new_run_id
+from batchgen.runner.judges import ReadyJudge, ready_judges
 from batchgen.runner.local_model import LocalModel, find_model
 from batchgen.runner.reading import Reading, read_input, with_all_columns
 from batchgen.runner.scored import run_scorer
@@ -41,6 +42,7 @@ class Setup:
         model: None only for `engine: echo` without a model.
         settings: everything that decides the answers, as plain values: the generation fingerprint's content.
         evaluation: how the answers are scored.
+        judges: models that judge the answers, in the order of the job.
     """
 
     loaded: LoadedJob
@@ -52,6 +54,7 @@ class Setup:
     asking: Asking
     settings: Mapping[str, Any]
     evaluation: Evaluation
+    judges: tuple[ReadyJudge, ...]
 
     @property
     def job(self) -> Job:
@@ -122,6 +125,7 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
         reasoning_opened=tokenizer.opens_reasoning,
         redactor=redaction.of_answers(job.redact),
     )
+    judges = ready_judges(loaded, model, say, terminal)
     setup = Setup(
         loaded=loaded,
         reading=reading,
@@ -131,7 +135,8 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
         resolution=resolution,
         asking=asking,
         settings=settings,
-        evaluation=evaluation_of(job.evaluate),
+        evaluation=evaluation_of(job.evaluate, judges),
+        judges=judges,
     )
     try:
         setup.scorer()  # wrong conditions are found now, not after a night

@@ -11,7 +11,7 @@ from batchgen.metrics.catalog import CATALOG
 def test_every_metric_is_listed_with_what_it_measures(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["metrics"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines if line[0] != " "] == list(CATALOG)
+    assert [line.split()[0] for line in lines if line[0] != " "] == [*CATALOG, "judge"]
     assert lines[0].startswith("exact ")
     assert "letter by letter" in " ".join(lines[:2])
 
@@ -35,6 +35,13 @@ def test_one_metric_shows_its_options(capsys: pytest.CaptureFixture[str]) -> Non
     assert "tolerance: a number" in out
     assert "(default `0.0`)" in out
     assert "Largest difference" in out
+
+
+def test_judges_show_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["metrics", "judge"]) == 0
+    out = capsys.readouterr().out
+    assert "A model as judge, under `evaluate.judges`" in out
+    assert "mode: rubric or pairwise (default `rubric`)" in out
 
 
 def test_all_of_it_is_there_for_programs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from batchgen.job.evaluation import Bins, Gate, metric_types
+from batchgen.job.judges import Judge
 from batchgen.job.load import load_job
 from batchgen.job.merge import SYNONYMS
 from batchgen.job.metric_options import MetricOptions
@@ -44,6 +45,7 @@ def test_every_key_has_a_row_that_says_what_the_schema_says() -> None:
         "prompt.messages": PromptMessage,
         "evaluate.slices": Bins,
         "evaluate.gates": Gate,
+        "evaluate.judges": Judge,
     }
     items = {f"{at}.{key}" for at, section in of_items.items() for key in section.model_fields}
     shared = {f"evaluate.metrics.{key}" for key in MetricOptions.model_fields}

@@ -147,3 +147,29 @@ def test_trusted_code_must_not_move(make_job: MakeJob, write_model: Write, tmp_p
     run(load_job(job, sets=[f"model.revision='{snapshot.name}'"]))
     pin_models(load_job(job))
     run(load_job(job, sets=["output.path=pinned"]))
+
+
+def test_judges_are_pinned_like_the_model_that_answers(
+    make_job: MakeJob, tmp_path: Path, write_model: Write
+) -> None:
+    judge = write_model(tmp_path / "judge")
+    section = {"name": "good", "model": {"engine": "echo", "path": "./judge"}}
+    job = make_job(evaluate={"judges": [section]})
+    assert [m.name for m in pin_models(load_job(job)).models] == ["./judge"]
+    assert check_pins(load_job(job)).models
+    config = json.loads((judge / "config.json").read_text())
+    (judge / "config.json").write_text(json.dumps({**config, "changed": 1}))
+    with pytest.raises(ModelError, match=r"judge is not what .*job.lock.json pins"):
+        run(load_job(job))
+
+
+def test_a_lock_file_without_the_judge_is_refused(
+    job: Path, make_job: MakeJob, tmp_path: Path, write_model: Write
+) -> None:
+    pin_models(load_job(job))
+    write_model(tmp_path / "judge")
+    section = {"name": "good", "model": {"engine": "echo", "path": "./judge"}}
+    judged = make_job(
+        model={"engine": "echo", "path": "./tiny"}, evaluate={"judges": [section]}, **SHORT
+    )
+    assert call(["validate", str(judged)]) == 5

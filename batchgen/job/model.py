@@ -1,0 +1,41 @@
+"""What a job may say about a model: the one that answers, and those that judge answers.
+
+Knows nothing of where models lie or of how they are run.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from batchgen.job.section import PositiveInt, Section, Text
+
+
+class ModelSpec(Section):
+    """Which model answers. A plain text instead of this section is its `path`."""
+
+    path: Text | None = None
+    """Folder, `demo:smollm2-135m`, or a model id of the hub. Only `engine: echo` can do without."""
+    engine: Literal["transformers", "echo"] = "transformers"
+    """echo answers without a model by repeating the prompt: for trying out a job."""
+    revision: Text | None = None
+    """Commit, tag or branch of a hub model."""
+    tokenizer: Text | None = None
+    """Folder or model id of another tokenizer."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """auto: the checkpoint's on a GPU; float32 on a CPU, where half precision is slower."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$")] = "auto"
+    """auto: cuda if there is one, else cpu. Or cpu, cuda, cuda:1."""
+    attn_implementation: Literal["sdpa", "eager"] | None = None
+    """Left out: what transformers chooses for the model."""
+    max_model_len: PositiveInt | None = None
+    """Longest prompt and answer together, in tokens. Left out: what the model's config says."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Only for models you have read."""
+
+
+def _path_alone(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
+ModelOrPath = Annotated[ModelSpec, BeforeValidator(_path_alone)]
+"""A model as a section, or its path alone."""

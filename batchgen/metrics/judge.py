@@ -1,0 +1,285 @@
+"""What a judge's verdict is worth: from the log-probabilities of its labels to scores.
+
+    rubric      one distribution over the scale          mean of the scale by probability
+    pairwise    one over A and B, in each of two orders  better in both orders: 1, in neither: 0, else 0.5
+
+Probabilities are a softmax over the allowed labels; what these have of the whole vocabulary is the label mass. Below
+`LEAST_MASS` the model was about to say something else, and nothing is read into that. Knows nothing of prompts,
+tokenizers or engines: judgements are given.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from batchgen.job.judges import Judge
+from batchgen.metrics.base import Answer, Floats, Spec, Unit, unscored
+from batchgen.records import Score
+
+TYPE = "judge"
+"""What stands for a type of metric."""
+VERSION = 1
+"""Raised whenever the same probabilities may get another value than before."""
+LEAST_MASS = 0.5
+"""Share of the vocabulary's probability that the labels need."""
+
+State = Literal[
+    "judged", "cut", "empty", "other_empty", "both_empty", "no_other", "other_prompt", "failed"
+]
+"""How a judgement came about, or why there is none.
+
+    judged        the judge was asked
+    cut           the same, but the texts did not fit and were cut
+    empty         the answer is empty: the worst there is, and no judge is asked
+    other_empty   the answer that it is compared with is empty: this one is better
+    both_empty    both are
+    no_other      there is no answer to compare with
+    other_prompt  there is one in the other run, but it was asked something else
+    failed        the judge could not be asked
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What came of judging one answer.
+
+    Attributes:
+        logprobs: of the labels, order after order; empty where the judge was not asked.
+        code: of the failure; empty where there is none.
+    """
+
+    state: State
+    logprobs: Sequence[float] = ()
+    code: str = ""
+
+
+Look = Callable[[Answer], Judgement | None]
+"""Finds the judgement of an answer; None for an answer that nobody was to judge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A judgement in probabilities.
+
+    Attributes:
+        chances: float64 [orders, labels]: softmax over the labels.
+        mass: float64 [orders]: what the labels have of the whole vocabulary.
+    """
+
+    chances: Floats
+    mass: Floats
+
+
+Known = Mapping[State, Verdict]
+"""Verdicts that need no judge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A number that is read off a verdict.
+
+    Attributes:
+        suffix: put behind the judge's name; empty for its main number.
+        needs: label mass without which there is no number.
+        value: the number.
+    """
+
+    suffix: str
+    value: Callable[[Verdict], float]
+    unit: Unit = "fraction"
+    higher_is_better: bool | None = None
+    needs: float = LEAST_MASS
+
+
+class JudgeMetric:
+    """One number of a judge about each answer."""
+
+    def __init__(
+        self, spec: Spec, reading: Reading, look: Look, *, labels: Sequence[str], known: Known
+    ) -> None:
+        """Get ready.
+
+        Args:
+            spec: with the judge's name and the reading's suffix.
+            reading: which number.
+            look: finds judgements.
+            labels: of the verdicts, in the order of their probabilities.
+            known: verdicts of states in which no judge is asked.
+        """
+        self.spec = spec
+        self._reading = reading
+        self._look = look
+        self._labels = tuple(labels)
+        self._known = known
+
+    def score(self, answer: Answer) -> Score:
+        """The number, where the answer was judged and the judge was about to say one of the labels."""
+        judgement = None if answer.response is None else self._look(answer)
+        if judgement is None:
+            return unscored(self.spec, "skipped")
+        if judgement.state == "failed":
+            return unscored(self.spec, "error", judgement.code)
+        if judgement.state in ("no_other", "other_prompt"):
+            return unscored(self.spec, "skipped", judgement.state)
+        if not judgement.logprobs:
+            verdict = self._known.get(judgement.state)
+            value = None if verdict is None else self._reading.value(verdict)
+            return Score(self.spec.name, value, "empty", None, judgement.state)
+        return self._judged(judgement)
+
+    def _judged(self, judgement: Judgement) -> Score:
+        verdict = verdict_of(judgement.logprobs, len(self._labels))
+        rule = f"{judgement.state}: {self._told(verdict)}"
+        if float(verdict.mass.min()) < self._reading.needs:
+            return unscored(self.spec, "unparsed", rule)
+        best = [self._labels[place] for place in verdict.chances.argmax(axis=-1)]
+        return Score(self.spec.name, self._reading.value(verdict), "ok", ", ".join(best), rule)
+
+    def _told(self, verdict: Verdict) -> str:
+        """The probabilities in words, such as `1 0.031, 2 0.212, …, mass 0.998`; order after order."""
+        orders = [
+            ", ".join(
+                [
+                    *(f"{name} {p:.3f}" for name, p in zip(self._labels, chances, strict=True)),
+                    f"mass {mass:.3f}",
+                ]
+            )
+            for chances, mass in zip(verdict.chances.tolist(), verdict.mass.tolist(), strict=True)
+        ]
+        return "; ".join(orders)
+
+
+def judge_metrics(judge: Judge, look: Look, signature: str) -> tuple[JudgeMetric, ...]:
+    """The metrics of a judge, the main one first.
+
+    Args:
+        judge: what the job says.
+        look: finds its judgements.
+        signature: of everything else that decides them: its model, its rubric.
+    """
+    made = []
+    for reading in _rubric_readings(judge) if judge.mode == "rubric" else _PAIRWISE:
+        name = judge.name + reading.suffix
+        known = _known(judge) if reading.needs else {}
+        spec = Spec(
+            name, TYPE, VERSION, reading.unit, reading.higher_is_better, signature=signature
+        )
+        made.append(JudgeMetric(spec, reading, look, labels=judge.labels, known=known))
+    return tuple(made)
+
+
+def _known(judge: Judge) -> Known:
+    """What is certain without a judge."""
+    if judge.mode == "rubric":
+        worst = np.zeros((1, len(judge.labels)))
+        worst[0, 0] = 1.0
+        return {"empty": Verdict(worst, np.ones(1))}
+    both = np.ones(2)
+    return {
+        "empty": Verdict(np.array([[0.0, 1.0], [1.0, 0.0]]), both),
+        "other_empty": Verdict(np.array([[1.0, 0.0], [0.0, 1.0]]), both),
+        "both_empty": Verdict(np.full((2, 2), 0.5), both),
+    }
+
+
+def verdict_of(logprobs: Sequence[float], labels: int) -> Verdict:
+    """The verdict that log-probabilities of labels, order after order, come to."""
+    table = np.array(logprobs, np.float64).reshape(-1, labels)
+    best = table.max(axis=-1, keepdims=True)
+    weights = np.exp(table - np.where(np.isfinite(best), best, 0.0))
+    total = weights.sum(axis=-1, keepdims=True)
+    # A judge for whom every label is impossible has no mass either, so that nothing is read off these.
+    chances = np.divide(weights, total, out=np.full_like(weights, 1 / labels), where=total > 0)
+    return Verdict(chances, np.exp(table).sum(axis=-1))
+
+
+def disjoint(logprobs: Sequence[float], token_ids: Sequence[Sequence[int]]) -> list[float]:
+    """Log-probabilities of events that exclude each other: the verdict begins with this label, and no longer one.
+
+    A tokenizer may split `10` into `1` and `0`; the probability of the tokens of `1` is then that of every text that
+    begins so, and what goes on to `10` is taken off.
+
+    Args:
+        logprobs: of all tokens of each label together.
+        token_ids: the tokens of each label; no two alike.
+
+    Returns:
+        One for each label; -inf where nothing is left.
+    """
+    chances = [math.exp(one) for one in logprobs]
+    left = [
+        chance - sum(chances[k] for k in _next_longer(here, token_ids))
+        for here, chance in enumerate(chances)
+    ]
+    return [math.log(one) if one > 0 else -math.inf for one in left]
+
+
+def _next_longer(here: int, token_ids: Sequence[Sequence[int]]) -> list[int]:
+    """The labels that go on from a label, less those that go on from one of these."""
+    longer = [k for k, ids in enumerate(token_ids) if _goes_on(ids, token_ids[here])]
+    return [k for k in longer if not any(_goes_on(token_ids[k], token_ids[m]) for m in longer)]
+
+
+def _goes_on(longer: Sequence[int], label: Sequence[int]) -> bool:
+    return len(longer) > len(label) and tuple(longer[: len(label)]) == tuple(label)
+
+
+def _mass(verdict: Verdict) -> float:
+    return min(1.0, float(verdict.mass.min()))
+
+
+def _rubric_readings(judge: Judge) -> tuple[Reading, ...]:
+    scale = np.array(judge.verdicts, np.float64)
+
+    def mean(verdict: Verdict) -> float:
+        return float(verdict.chances[0] @ scale)
+
+    return (Reading("", mean, "score", higher_is_better=True), _MASS)
+
+
+def _votes(verdict: Verdict) -> tuple[int, int]:
+    """Of each order, whom it prefers: 1 the answer, -1 the other one, 0 neither. The answer is shown first, then second."""
+    (first, second), (other_first, other_second) = verdict.chances.tolist()
+    return _sign(first - second), _sign(other_second - other_first)
+
+
+def _sign(number: float) -> int:
+    return (number > 0) - (number < 0)
+
+
+def _won(verdict: Verdict) -> float:
+    votes = _votes(verdict)
+    return 1.0 if votes == (1, 1) else 0.0 if votes == (-1, -1) else 0.5
+
+
+def _preference(verdict: Verdict) -> float:
+    return float(verdict.chances[0, 0] + 1 - verdict.chances[1, 0]) / 2
+
+
+def _tied(verdict: Verdict) -> float:
+    return float(_won(verdict) == 0.5)
+
+
+def _flipped(verdict: Verdict) -> float:
+    one, other = _votes(verdict)
+    return float(one * other < 0)
+
+
+def _first(verdict: Verdict) -> float:
+    """How often the answer that was shown first won: 0.5 for a judge who does not look at the order."""
+    one, other = _votes(verdict)
+    return (2 + one - other) / 4
+
+
+_MASS = Reading("_mass", _mass, needs=0.0)
+_PAIRWISE = (
+    Reading("", _won, higher_is_better=True),
+    Reading("_preference", _preference, higher_is_better=True),
+    Reading("_tie", _tied),
+    Reading("_flip", _flipped, higher_is_better=False),
+    Reading("_first", _first),
+    _MASS,
+)

@@ -1,0 +1,261 @@
+"""What a judge is asked about an answer, and which tokens its verdict may be.
+
+    Case ──fenced, with words around──> Prompt ──tokenize, cut to fit──> context │ one continuation for each label
+
+The prompt ends where the verdict starts (`Rating:`), so that the model's next tokens are the verdict and nothing has
+to be generated or parsed. Texts stand between marks that carry a code which none of them contains: nothing in an
+answer can close its fence. Knows nothing of models, engines, or of what a verdict is worth.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from itertools import count, takewhile
+
+from batchgen.errors import ModelError
+from batchgen.job.judges import Judge
+from batchgen.prompts.judge_words import WORDS
+from batchgen.prompts.overflow import Search, shorten
+from batchgen.prompts.tokenize import Tokenizer
+from batchgen.records import Failure, Message, Prompt
+
+_CODE_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is judged.
+
+    Attributes:
+        question: what was asked; empty where unknown.
+        answers: one, or two in the order in which they are shown.
+        reference: what would be right; None where unknown or not to be shown.
+    """
+
+    question: str
+    answers: tuple[str, ...]
+    reference: str | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All of its texts."""
+        reference = () if self.reference is None else (self.reference,)
+        return (self.question, *reference, *self.answers)
+
+    def at_most(self, characters: int, mark: str) -> "Case":
+        """The same with every text cut to so many characters; `mark` tells the judge where."""
+
+        def cut(text: str) -> str:
+            return text if len(text) <= characters else f"{text[:characters]}{mark}"
+
+        reference = None if self.reference is None else cut(self.reference)
+        return Case(cut(self.question), tuple(map(cut, self.answers)), reference)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A case as the judge's model gets it.
+
+    Attributes:
+        context: token ids up to where the verdict starts.
+        cut: whether texts had to be cut.
+    """
+
+    context: Sequence[int]
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The verdicts that are allowed, as tokens.
+
+    A tokenizer may split `10` into `1` and `0`: then what begins with the tokens of `1` includes `10`.
+
+    Attributes:
+        token_ids: of each label, at least one each.
+        dropped: how many tokens at the end of an encoded prompt become others once a label follows.
+        added: what all labels begin with, in the place of those: part of the context.
+    """
+
+    token_ids: tuple[tuple[int, ...], ...]
+    dropped: int
+    added: tuple[int, ...]
+
+    @property
+    def longest(self) -> int:
+        """Tokens that have to fit behind an encoded prompt."""
+        return len(self.added) + max(map(len, self.token_ids))
+
+    def context(self, prompt: Sequence[int]) -> tuple[int, ...]:
+        """The tokens before the verdict, from those of a prompt."""
+        return (*prompt[: len(prompt) - self.dropped], *self.added)
+
+
+class JudgePrompts:
+    """Makes the questions to one judge."""
+
+    def __init__(self, judge: Judge, rubric: str, tokenizer: Tokenizer, longest: int) -> None:
+        """Find the tokens of the labels, and how much room there is for texts.
+
+        Args:
+            judge: what the job says.
+            rubric: what makes an answer good; empty for the general one.
+            tokenizer: that of the judge's model, made for `prefill(judge)`.
+            longest: tokens that its model can read.
+
+        Raises:
+            ModelError: the tokenizer does not tell the labels apart, or the rubric alone is too long.
+        """
+        self._judge = judge
+        self._words = WORDS[judge.language]
+        self._rubric = rubric.strip() or (
+            self._words.rubric if judge.mode == "rubric" else self._words.compare_rubric
+        )
+        self._tokenizer = tokenizer
+        nothing = self._prompt(Case("", ("",) * (1 if judge.mode == "rubric" else 2)), "0" * 8)
+        self.labels = _labels(tokenizer, nothing, judge.labels)
+        self._room = longest - self.labels.longest
+        (frame,) = tokenizer.encode([nothing])
+        if isinstance(frame, Failure):
+            raise ModelError(f"evaluate.judges: {judge.name}: {frame.message}")
+        if len(frame) >= self._room:
+            raise ModelError(
+                f"the judge {judge.name} has {len(frame):,} tokens of rubric and words around it, and its model "
+                f"reads {longest:,}",
+                hint="Shorten the rubric, or choose a judge with a longer context.",
+            )
+
+    def ask(self, cases: Sequence[Case]) -> list[Asked | Failure]:
+        """The question about each case, in their order; texts that do not fit are cut, all to one length.
+
+        A case that cannot be asked is a failure, such as `control_tokens`.
+        """
+        prompts = [self._prompt(case, _code(case)) for case in cases]
+        encoded = self._tokenizer.encode(prompts)
+        asked = [
+            ids if isinstance(ids, Failure) else Asked(self.labels.context(ids), cut=False)
+            for ids in encoded
+        ]
+        searches = {
+            k: self._search(cases[k], len(ids))
+            for k, ids in enumerate(encoded)
+            if not isinstance(ids, Failure) and len(ids) > self._room
+        }
+        running = list(searches.values())
+        shorten(running, self._tokenizer.encode, limit=self._room, keep=_first)
+        for k, search in searches.items():
+            asked[k] = (
+                Asked(self.labels.context(search.best.token_ids), cut=True)
+                if search.best
+                else _NO_ROOM
+            )
+        return asked
+
+    def _search(self, case: Case, length: int) -> Search:
+        cuttable = _CaseCut(case, f" {self._words.cut}", lambda cut: self._prompt(cut, _code(case)))
+        return Search(cuttable, length=length, limit=self._room)
+
+    def _prompt(self, case: Case, code: str) -> Prompt:
+        # The last line break parts the verdict from the text where no chat template does.
+        text = "\n\n".join(self._blocks(case, code)) + "\n"
+        return Prompt(0, "", (Message("user", text),), prefill(self._judge))
+
+    def _blocks(self, case: Case, code: str) -> Iterator[str]:
+        words = self._words
+        labels, ends = self._judge.labels, _ends(self._judge)
+        single = self._judge.mode == "rubric"
+        yield (words.rate if single else words.compare).format(**ends)
+        yield f"{words.criteria}\n{self._rubric}"
+        yield words.material
+        if case.question:
+            yield _fenced(words.question, code, case.question)
+        if case.reference is not None:
+            yield _fenced(words.reference, code, case.reference)
+        if single:
+            yield _fenced(words.answer, code, case.answers[0])
+        else:
+            for name, answer in zip(labels, case.answers, strict=True):
+                yield _fenced(f"{words.answer}-{name}", code, answer)
+        yield (words.rating if single else words.better).format(**ends)
+
+
+def prefill(judge: Judge) -> str:
+    """What the judge's answer starts with; the verdict comes next."""
+    words = WORDS[judge.language]
+    verdict = words.rating_verdict if judge.mode == "rubric" else words.better_verdict
+    return verdict.format(**_ends(judge))
+
+
+def _ends(judge: Judge) -> dict[str, str]:
+    worst, *_, best = judge.labels
+    return {"low": worst, "high": best, "first": worst, "second": best}
+
+
+def _fenced(what: str, code: str, text: str) -> str:
+    return f"<{what}-{code}>\n{text}\n</{what}-{code}>"
+
+
+def _code(case: Case) -> str:
+    """A code that no text of the case contains; the same for the same texts, in whatever order they are shown."""
+    digest = blake2b(digest_size=16)
+    for text in sorted(case.texts):
+        digest.update(f"{len(text)}:".encode() + text.encode("utf-8", "surrogatepass"))
+    folded = [text.casefold() for text in case.texts]
+    codes = (
+        blake2b(digest.digest() + number.to_bytes(8), digest_size=_CODE_BYTES).hexdigest()
+        for number in count()
+    )
+    return next(code for code in codes if not any(code in text for text in folded))
+
+
+@dataclass(frozen=True, slots=True)
+class _CaseCut:
+    """A case whose texts are all cut to the length of what is kept of the longest one."""
+
+    case: Case
+    mark: str
+    prompt: Callable[[Case], Prompt]
+
+    @property
+    def text(self) -> str:
+        """The longest text."""
+        return max(self.case.texts, key=len)
+
+    def holding(self, text: str) -> Prompt | Failure:
+        """The prompt with no text longer than this one."""
+        return self.prompt(self.case.at_most(len(text), self.mark))
+
+
+def _first(text: str, characters: int) -> str:
+    return text[:characters]
+
+
+_NO_ROOM = Failure("prompt_too_long", "not even a character of the texts fits beside the rubric")
+
+
+def _labels(tokenizer: Tokenizer, frame: Prompt, texts: Sequence[str]) -> Labels:
+    """The tokens of each label where they follow the prompt.
+
+    They are found behind one prompt and hold behind every other: templates put control tokens before what the
+    assistant says, and no tokenizer merges across these.
+    """
+    prompts = [frame, *(replace(frame, prefill=frame.prefill + text) for text in texts)]
+    encoded = [ids for ids in tokenizer.encode(prompts) if not isinstance(ids, Failure)]
+    if len(encoded) < len(prompts):
+        raise ModelError("the judge's tokenizer or chat template refuses the judge's prompt")
+    bare, *with_label = (tuple(ids) for ids in encoded)
+    shared = min(_common(with_label[0], other) for other in with_label)
+    shared = min(shared, *(len(ids) - 1 for ids in with_label))
+    kept = min(_common(bare, with_label[0]), shared)
+    found = tuple(ids[shared:] for ids in with_label)
+    if len(set(found)) < len(found):
+        raise ModelError(
+            f"the judge's tokenizer does not tell the verdicts {', '.join(texts)} apart",
+            hint="Choose another judge, or another scale.",
+        )
+    return Labels(found, len(bare) - kept, with_label[0][kept:shared])
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two sequences begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

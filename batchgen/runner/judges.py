@@ -1,0 +1,208 @@
+"""The judges of a job, ready to be asked: models found, rubrics read, other answers opened. No weight is loaded.
+
+    Judge (job) ──find model, read rubric, open the other run──> ReadyJudge
+
+Knows nothing of how answers are read or kept.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TextIO
+
+from batchgen.data.folder import RunFolder
+from batchgen.errors import DataError, ModelError, Problem
+from batchgen.job.fingerprint import fingerprint
+from batchgen.job.judges import Judge
+from batchgen.job.load import LoadedJob
+from batchgen.job.spec import Job, ModelSpec, PromptSpec
+from batchgen.models.card import tokenizer_identity
+from batchgen.models.pins import Lock, lock_path, read_lock
+from batchgen.models.progress import Say
+from batchgen.models.tokenizer import load_from
+from batchgen.prompts.bytes import ByteTokenizer
+from batchgen.prompts.judge import JudgePrompts, prefill
+from batchgen.prompts.judge_words import VERSION
+from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
+from batchgen.runner.asked_model import UNBOUNDED, AskedModel
+from batchgen.runner.local_model import LocalModel, local_model
+from batchgen.runner.others import OtherRun
+
+TODAY = date(2025, 1, 1)
+"""What judges are told if their chat template asks for the date: the same every night, so that verdicts stay the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyJudge:
+    """A judge, before its weights are loaded.
+
+    Attributes:
+        key: where the job names it, for messages.
+        asked: its model.
+        other: the run that answers are compared with; None for a column, or without comparison.
+        signature: of everything that decides its verdicts beside the answers and the job's own words.
+        judges_itself: whether its weights are those that wrote the answers.
+    """
+
+    judge: Judge
+    key: str
+    asked: AskedModel
+    prompts: JudgePrompts
+    other: OtherRun | None
+    signature: str
+    judges_itself: bool
+
+
+def ready_judges(
+    loaded: LoadedJob, own: LocalModel | None, say: Say, terminal: TextIO | None
+) -> tuple[ReadyJudge, ...]:
+    """Make a job's judges ready.
+
+    Args:
+        loaded: the job.
+        own: the model that answers.
+        say: told, in a sentence, what is being waited for.
+        terminal: where bars may be drawn while a model is fetched.
+
+    Raises:
+        ModelError: a model is not found, is not what the lock file pins, or cannot be a judge.
+        DataError: a rubric cannot be read.
+        UsageError: there is no complete run to compare with.
+        StateError: that run is damaged.
+    """
+    judges = loaded.job.evaluate.judges
+    lock = read_lock(lock_path(loaded.file))
+    models = [
+        own if judge.model is None else _found(judge.model, lock, say, terminal) for judge in judges
+    ]
+    return tuple(_ready(loaded.job, number, model, own) for number, model in enumerate(models))
+
+
+def read_rubric(judge: Judge) -> str:
+    """The rubric in a judge's own words; empty where the job gives none.
+
+    Raises:
+        DataError: its file cannot be read, or is empty.
+    """
+    if judge.rubric_file is None:
+        return judge.rubric or ""
+    try:
+        text = Path(judge.rubric_file).read_text("utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        words = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise DataError(
+            f"the rubric {judge.rubric_file} cannot be read: {words}",
+            hint="The path is relative to the job file; the file holds text, as UTF-8.",
+        ) from error
+    if not text:
+        raise DataError(
+            f"the rubric {judge.rubric_file} is empty",
+            hint="Leave rubric_file out for a general one.",
+        )
+    return text
+
+
+def _ready(job: Job, number: int, model: LocalModel | None, own: LocalModel | None) -> ReadyJudge:
+    judge = job.evaluate.judges[number]
+    spec = judge.model or job.model
+    tokenizer = _tokenizer(spec, model, _asked(judge, job.prompt, model))
+    rubric = read_rubric(judge)
+    other = OtherRun(Path(judge.against)) if judge.against is not None else None
+    stated = model.card.context_length if model else UNBOUNDED
+    longest = min(stated, spec.max_model_len or stated)
+    files = {"files": tokenizer_identity(model.tokenizer.folder)} if model else {}
+    decides = {
+        "model": model.card.identity if model else {},
+        "engine": [spec.engine, spec.dtype, spec.attn_implementation],
+        "tokenizer": {**tokenizer.facts, **files},
+        "longest": longest,
+        "words": VERSION,
+        "rubric": rubric,
+        "other": other.content if other else {},
+    }
+    return ReadyJudge(
+        judge=judge,
+        key=f"evaluate.judges[{number}]",
+        asked=AskedModel(job.model_copy(update={"model": spec}), model, tokenizer, longest),
+        prompts=JudgePrompts(judge, rubric, tokenizer, longest),
+        other=other,
+        signature=fingerprint(decides),
+        judges_itself=_same_weights(model, own),
+    )
+
+
+def _found(
+    spec: ModelSpec, lock: Lock | None, say: Say, terminal: TextIO | None
+) -> LocalModel | None:
+    return None if spec.path is None else local_model(spec, lock, say, terminal)
+
+
+def _asked(judge: Judge, prompt: PromptSpec, model: LocalModel | None) -> PromptSpec:
+    """How the judge's model is asked: as the job asks it, if it is the job's; else by its own template, if it has one."""
+    begins = {"user": "-", "prefill": prefill(judge)}
+    if judge.model is None:
+        asked = {
+            "chat_template": prompt.chat_template,
+            "chat_template_kwargs": prompt.chat_template_kwargs,
+        }
+        return PromptSpec.model_validate({**begins, **asked})
+    knows = model is None or model.card.has_chat_template
+    return PromptSpec.model_validate({**begins, "chat_template": "auto" if knows else "none"})
+
+
+def _tokenizer(spec: ModelSpec, model: LocalModel | None, asked: PromptSpec) -> Tokenizer:
+    if model is None:
+        return ByteTokenizer()
+    if model.card.is_encoder_decoder:
+        raise ModelError(
+            f"{model.resolved.name} is an encoder-decoder model: it cannot judge",
+            hint="A judge reads its verdict as the next token of the prompt; choose a decoder-only model.",
+        )
+    pretrained = load_from(model.tokenizer.folder, model.resolved, spec)
+    return ModelTokenizer(pretrained, asked, TODAY)
+
+
+def _same_weights(model: LocalModel | None, own: LocalModel | None) -> bool:
+    if model is None or own is None:
+        return False
+    key = "weights_sampled_sha256"
+    return model.card.identity[key] == own.card.identity[key]
+
+
+def judge_problems(
+    judges: Sequence[Judge], columns: Sequence[str], prefix: str = ""
+) -> list[Problem]:
+    """What of a job's judges does not go with the columns of the answers, or with what is on the disk."""
+    found: list[Problem] = []
+    if judges and f"{prefix}messages" not in columns:
+        found.append(
+            Problem(
+                "evaluate.judges",
+                f"judges read what was asked, but there is no column {prefix}messages that has it",
+                "With output.store_prompt: true a run writes it.",
+            )
+        )
+    for number, judge in enumerate(judges):
+        key = f"evaluate.judges[{number}]"
+        try:
+            read_rubric(judge)
+        except DataError as error:
+            found.append(Problem(f"{key}.rubric_file", error.message, error.hint))
+        if judge.against is not None and not RunFolder(Path(judge.against)).manifest.exists():
+            found.append(
+                Problem(
+                    f"{key}.against",
+                    f"{judge.against} holds no complete run to compare with",
+                    "Give the output folder of a run that has ended.",
+                )
+            )
+        if judge.column is not None and judge.column not in columns:
+            found.append(
+                Problem(
+                    f"{key}.column",
+                    f"column {judge.column!r} is not among the columns of the answers",
+                    f"There are: {', '.join(columns)}.",
+                )
+            )
+    return found

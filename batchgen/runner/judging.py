@@ -1,0 +1,146 @@
+"""What a judge is asked about answers, as the panel puts it to the judge's model.
+
+    answers ──other answer beside──> cases ──in both orders──> contexts, each with every label ──> panel
+
+What comes back is read in `judgements.py`. Knows nothing of engines, or of where answers come from.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from batchgen.data.condition import RowFilter
+from batchgen.metrics.base import Answer
+from batchgen.metrics.judge import State
+from batchgen.metrics.told import told_column
+from batchgen.prompts.judge import Asked, Case
+from batchgen.records import Failure
+from batchgen.runner.answers import Fields, Origin, read_answers
+from batchgen.runner.judges import ReadyJudge
+from batchgen.runner.others import Key, Other
+from batchgen.runner.question import Given, Known, Text
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An answer that is to be judged.
+
+    Attributes:
+        answer: it has a response.
+        messages: what was asked, as the table has it: a list of {role, content}; None where unknown.
+        key: finds the other answer.
+    """
+
+    answer: Answer
+    messages: Sequence[Mapping[str, str]] | None
+    key: Key
+
+
+class JudgeQuestion:
+    """What a judge is asked. See `Question`."""
+
+    def __init__(self, ready: ReadyJudge, origin: Origin, schema: pa.Schema) -> None:
+        """Get ready.
+
+        Args:
+            ready: the judge.
+            origin: where in the tables the parts of an answer are.
+            schema: of the tables.
+
+        Raises:
+            JobKeyError: a condition that does not go with the columns.
+        """
+        self.columns = (told_column(ready.judge.name),)
+        self._ready = ready
+        self._origin = origin
+        where = ready.judge.where
+        self._where = None if where is None else RowFilter(where, schema, f"{ready.key}.where")
+
+    def ask(self, table: pa.Table) -> list[list[list[Text]]]:
+        """See `Question`: every label after every context; nothing where nothing is to be judged."""
+        answers = read_answers(table, self._origin, 0)
+        mask = [True] * len(answers) if self._where is None else self._where.mask(table).tolist()
+        chosen = [k for k, answer in enumerate(answers) if mask[k] and answer.response is not None]
+        fields, origin = Fields(table), self._origin
+        unknown = [None] * len(answers)
+        messages = fields.column(origin.messages) if origin.messages else unknown
+        hashes = fields.column(origin.prompt_hash) if origin.prompt_hash else unknown
+        judged = [
+            Judged(answers[k], messages[k], Key(answers[k].id, answers[k].sample, hashes[k]))
+            for k in chosen
+        ]
+        texts = dict(zip(chosen, texts_of(self._ready, judged), strict=True))
+        return [[texts.get(k, []) for k in range(len(answers))]]
+
+
+def texts_of(ready: ReadyJudge, judged: Sequence[Judged]) -> list[list[Text]]:
+    """What a judge is asked about each answer: its labels, order after order; or what is known without asking.
+
+    Raises:
+        StateError: the run with the other answers is damaged.
+    """
+    others = _others(ready, judged)
+    states = [_state(ready, one.answer, other) for one, other in zip(judged, others, strict=True)]
+    cases = [
+        case
+        for one, other, state in zip(judged, others, states, strict=True)
+        if state is None
+        for case in _cases(ready, one, other.text)
+    ]
+    read = iter(ready.prompts.ask(cases))
+    orders = 1 if ready.judge.mode == "rubric" else 2
+    return [
+        [Known(state)] if state else _labels(ready, [next(read) for _ in range(orders)])
+        for state in states
+    ]
+
+
+def _others(ready: ReadyJudge, judged: Sequence[Judged]) -> list[Other]:
+    if ready.other is not None:
+        return ready.other.find([one.key for one in judged])
+    column = ready.judge.column
+    if column is None:
+        return [Other(None)] * len(judged)
+    values = (one.answer.fields[column] for one in judged)
+    return [Other(None if value is None else str(value)) for value in values]
+
+
+def _state(ready: ReadyJudge, answer: Answer, other: Other) -> State | None:
+    """How an answer is judged without asking; None where it has to be."""
+    empty = not (answer.response or "").strip()
+    if ready.judge.mode == "rubric":
+        return "empty" if empty else None
+    if other.text is None:
+        return "other_prompt" if other.asked_else else "no_other"
+    if not other.text.strip():
+        return "both_empty" if empty else "other_empty"
+    return "empty" if empty else None
+
+
+def _cases(ready: ReadyJudge, judged: Judged, other: str | None) -> list[Case]:
+    """What is shown: with another answer, both orders; the answer in question first, then second."""
+    answer = judged.answer
+    shows = ready.judge.reference == "show" and answer.references
+    reference = answer.references[0] if shows else None
+    response = answer.response or ""
+    pairs = ((response,),) if other is None else ((response, other), (other, response))
+    question = _conversation(judged.messages or ())
+    return [Case(question, pair, reference) for pair in pairs]
+
+
+def _conversation(messages: Sequence[Mapping[str, str]]) -> str:
+    """What was asked: of several turns, each under who said it; solved examples are turns, too."""
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)
+
+
+def _labels(ready: ReadyJudge, orders: Sequence[Asked | Failure]) -> list[Text]:
+    failed = next((one for one in orders if isinstance(one, Failure)), None)
+    if failed is not None:
+        return [failed]
+    asked = [one for one in orders if isinstance(one, Asked)]
+    note: State = "cut" if any(one.cut for one in asked) else "judged"
+    labels = ready.prompts.labels.token_ids
+    return [Given(one.context, token_ids, note) for one in asked for token_ids in labels]

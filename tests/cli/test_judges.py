@@ -1,0 +1,55 @@
+"""Jobs with judges as a user meets them: `validate`, `plan`, `run`, `models pin`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batchgen.__main__ import call
+
+MakeJob = Callable[..., Path]
+Write = Callable[..., Path]
+ROWS = [{"q": "hello", "other": "hi"}]
+RUBRIC = {"name": "good", "scale": [1, 3]}
+
+
+def test_plan_says_who_judges_and_how(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairwise = {"name": "vs", "mode": "pairwise", "column": "other"}
+    job = make_job(ROWS, evaluate={"judges": [RUBRIC, pairwise]})
+    assert call(["plan", str(job)]) == 0
+    out = capsys.readouterr().out
+    assert "Judges    good: rubric, 1 to 3 · none: engine echo has no opinion" in out
+    assert "          vs: pairwise against column other · none" in out
+
+
+def test_run_says_whom_it_asks_and_what_came_of_it(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["run", str(make_job(ROWS, evaluate={"judges": [RUBRIC]}))]) == 0
+    said = capsys.readouterr()
+    assert "judge good: asking engine echo, which has no opinion" in said.err
+    assert "good_mass" in said.out
+
+
+def test_validate_finds_what_is_missing_without_a_model(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judges = [
+        {"name": "a", "model": "no/such-model", "rubric_file": "gone.md"},
+        {"name": "b", "mode": "pairwise", "against": "gone"},
+    ]
+    assert call(["validate", str(make_job(ROWS, evaluate={"judges": judges}))]) == 2
+    err = capsys.readouterr().err
+    assert "gone.md cannot be read: No such file or directory" in err
+    assert "gone holds no complete run to compare with" in err
+
+
+@pytest.mark.parametrize("command", ["validate", "plan"])
+def test_prompts_that_are_not_kept_cannot_be_judged(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    job = make_job(ROWS, evaluate={"judges": [RUBRIC]}, output={"store_prompt": False})
+    assert call([command, str(job)]) == 2
+    assert "judges read what was asked, but there is no column messages" in capsys.readouterr().err

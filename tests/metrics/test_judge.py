@@ -1,0 +1,199 @@
+"""From the probabilities of a judge's labels to scores: every number here was worked out by hand."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchgen.job.judges import Judge
+from batchgen.metrics.base import Answer
+from batchgen.metrics.judge import Judgement, State, disjoint, judge_metrics, verdict_of
+from batchgen.records import Score
+
+SAID = Answer("1", 0, "an answer")
+RUBRIC = Judge(name="good", scale=(1, 3))
+PAIRWISE = Judge(name="vs", mode="pairwise", column="other")
+
+
+def logs(*chances: float) -> list[float]:
+    return [math.log(chance) if chance else -math.inf for chance in chances]
+
+
+def scores(judge: Judge, judgement: Judgement | None, answer: Answer = SAID) -> dict[str, Score]:
+    """By the suffix of the metric's name."""
+    metrics = judge_metrics(judge, lambda _: judgement, "")
+    return {m.spec.name.removeprefix(judge.name): m.score(answer) for m in metrics}
+
+
+def values(judge: Judge, *chances: float) -> dict[str, float | None]:
+    found = scores(judge, Judgement("judged", logs(*chances)))
+    return {suffix: None if s.value is None else round(s.value, 9) for suffix, s in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("chances", "mean", "mass"),
+    [
+        pytest.param((0.2, 0.3, 0.5), 2.3, 1.0, id="the whole vocabulary"),
+        pytest.param((0.1, 0.2, 0.3), 2.333333333, 0.6, id="some of it"),
+        pytest.param((0.0, 0.0, 0.5), 3.0, 0.5, id="just enough"),
+        pytest.param((0.1, 0.2, 0.19), None, 0.49, id="the model meant something else"),
+        pytest.param((0.0, 0.0, 0.0), None, 0.0, id="no label is possible"),
+    ],
+)
+def test_the_score_of_a_rubric_is_the_mean_verdict(
+    chances: tuple[float, ...], mean: float | None, mass: float
+) -> None:
+    assert values(RUBRIC, *chances) == {"": mean, "_mass": mass}
+
+
+@pytest.mark.parametrize(
+    ("chances", "expected"),
+    [
+        # P(A), P(B) where the answer is A; then where it is B.
+        pytest.param(
+            (0.8, 0.2, 0.3, 0.7),
+            {"": 1.0, "_preference": 0.75, "_tie": 0.0, "_flip": 0.0, "_first": 0.5, "_mass": 1.0},
+            id="better in both orders",
+        ),
+        pytest.param(
+            (0.3, 0.6, 0.54, 0.06),
+            {"": 0.0, "_preference": 0.216666667, "_tie": 0.0, "_flip": 0.0, "_first": 0.5}
+            | {"_mass": 0.6},
+            id="worse in both orders",
+        ),
+        pytest.param(
+            (0.9, 0.1, 0.6, 0.4),
+            {"": 0.5, "_preference": 0.65, "_tie": 1.0, "_flip": 1.0, "_first": 1.0, "_mass": 1.0},
+            id="whoever comes first",
+        ),
+        pytest.param(
+            (0.1, 0.9, 0.3, 0.7),
+            {"": 0.5, "_preference": 0.4, "_tie": 1.0, "_flip": 1.0, "_first": 0.0, "_mass": 1.0},
+            id="whoever comes second",
+        ),
+        pytest.param(
+            (0.25, 0.25, 0.1, 0.9),
+            {"": 0.5, "_preference": 0.7, "_tie": 1.0, "_flip": 0.0, "_first": 0.25, "_mass": 0.5},
+            id="undecided in one order",
+        ),
+        pytest.param(
+            (0.8, 0.2, 0.1, 0.2),
+            dict.fromkeys(["", "_preference", "_tie", "_flip", "_first"]) | {"_mass": 0.3},
+            id="something else in one order",
+        ),
+    ],
+)
+def test_pairs_are_judged_by_both_orders(
+    chances: tuple[float, ...], expected: dict[str, float | None]
+) -> None:
+    assert values(PAIRWISE, *chances) == expected
+
+
+@pytest.mark.parametrize(
+    ("judge", "judgement", "answer", "expected"),
+    [
+        pytest.param(RUBRIC, Judgement("empty"), SAID, (1.0, "empty", "empty"), id="empty"),
+        pytest.param(PAIRWISE, Judgement("empty"), SAID, (0.0, "empty", "empty"), id="lost"),
+        pytest.param(
+            PAIRWISE,
+            Judgement("other_empty"),
+            SAID,
+            (1.0, "empty", "other_empty"),
+            id="won without a judge",
+        ),
+        pytest.param(
+            PAIRWISE, Judgement("both_empty"), SAID, (0.5, "empty", "both_empty"), id="both empty"
+        ),
+        pytest.param(
+            PAIRWISE, Judgement("no_other"), SAID, (None, "skipped", "no_other"), id="alone"
+        ),
+        pytest.param(
+            PAIRWISE,
+            Judgement("other_prompt"),
+            SAID,
+            (None, "skipped", "other_prompt"),
+            id="asked something else",
+        ),
+        pytest.param(
+            RUBRIC,
+            Judgement("failed", code="control_tokens"),
+            SAID,
+            (None, "error", "control_tokens"),
+            id="not askable",
+        ),
+        pytest.param(RUBRIC, None, SAID, (None, "skipped", None), id="not to be judged"),
+        pytest.param(RUBRIC, None, Answer("1", 0, None), (None, "skipped", None), id="no response"),
+    ],
+)
+def test_answers_that_no_judge_saw(
+    judge: Judge,
+    judgement: Judgement | None,
+    answer: Answer,
+    expected: tuple[float | None, str, str | None],
+) -> None:
+    found = scores(judge, judgement, answer)
+    assert (found[""].value, found[""].status, found[""].rule) == expected
+    assert found["_mass"].value is None  # nothing was asked
+
+
+def test_the_detail_tells_all_probabilities_and_that_texts_were_cut() -> None:
+    cut: State = "cut"
+    score = scores(RUBRIC, Judgement(cut, logs(0.1, 0.2, 0.5)))[""]
+    assert (score.answer, score.rule) == ("3", "cut: 1 0.125, 2 0.250, 3 0.625, mass 0.800")
+    pair = scores(PAIRWISE, Judgement("judged", logs(0.9, 0.1, 0.25, 0.75)))[""]
+    assert pair.answer == "A, B"
+    assert pair.rule == "judged: A 0.900, B 0.100, mass 1.000; A 0.250, B 0.750, mass 1.000"
+
+
+chance = st.floats(0.001, 1.0)
+
+
+@given(st.tuples(chance, chance, chance, chance))
+def test_swapping_the_answers_turns_every_verdict_round(
+    chances: tuple[float, float, float, float],
+) -> None:
+    """Judged from the other side, the orders change places: what was shown first is still shown first."""
+    answer_first, other_first = chances[:2], chances[2:]
+    one = values(PAIRWISE, *_whole(answer_first), *_whole(other_first))
+    other = values(PAIRWISE, *_whole(other_first), *_whole(answer_first))
+    for suffix in ("", "_preference"):
+        assert math.isclose(_number(one[suffix]) + _number(other[suffix]), 1, abs_tol=1e-8)
+    for suffix in ("_tie", "_flip", "_first", "_mass"):
+        assert one[suffix] == other[suffix]
+
+
+def _whole(chances: Sequence[float]) -> list[float]:
+    return [chance / sum(chances) for chance in chances]
+
+
+def _number(value: Any) -> float:
+    assert isinstance(value, float)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("chances", "tokens", "expected"),
+    [
+        pytest.param((0.3, 0.5), [(1,), (2,)], (0.3, 0.5), id="nothing shared"),
+        pytest.param((0.6, 0.4), [(1,), (1, 0)], (0.2, 0.4), id="1 and 10, digit by digit"),
+        pytest.param((0.6, 0.4), [(1,), (10,)], (0.6, 0.4), id="10 is a token"),
+        pytest.param((0.6, 0.4, 0.1), [(1,), (1, 0), (1, 0, 0)], (0.2, 0.3, 0.1), id="a chain"),
+        pytest.param((0.6, 0.2, 0.3), [(1,), (1, 0), (1, 1)], (0.1, 0.2, 0.3), id="two go on"),
+        pytest.param((0.4, 0.4), [(1,), (1, 0)], (0.0, 0.4), id="always goes on"),
+    ],
+)
+def test_labels_that_go_on_to_longer_ones_exclude_these(
+    chances: tuple[float, ...], tokens: list[tuple[int, ...]], expected: tuple[float, ...]
+) -> None:
+    left = disjoint(logs(*chances), tokens)
+    assert np.exp(left) == pytest.approx(expected, abs=1e-12)
+
+
+def test_probabilities_are_a_softmax_even_far_from_one() -> None:
+    verdict = verdict_of([-1000.0, -1001.0], 2)
+    assert verdict.chances[0].tolist() == pytest.approx([1 / (1 + math.exp(-1)), 0.268941421])
+    assert verdict.mass.tolist() == [0.0]

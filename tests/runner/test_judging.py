@@ -1,0 +1,254 @@
+"""A block of answers before a judge: what is asked, in which order, and what comes of it."""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from batchgen.job.judges import Judge
+from batchgen.job.load import load_job
+from batchgen.metrics.base import Answer
+from batchgen.metrics.judge import Judgement, judge_metrics
+from batchgen.prompts.bytes import ByteTokenizer
+from batchgen.records import Continuation, Failure, Likelihood
+from batchgen.runner.answers import Origin
+from batchgen.runner.judgements import look_for
+from batchgen.runner.judges import ReadyJudge, ready_judges
+from batchgen.runner.judging import Judged, JudgeQuestion, texts_of
+from batchgen.runner.others import Key
+from batchgen.runner.question import Given, Text
+
+MakeJob = Callable[..., Path]
+Tell = Callable[[Continuation], Likelihood]
+
+
+QUESTION = [{"role": "user", "content": "q"}]
+ROWS = [{"q": "x", "other": "y"}]
+
+
+@pytest.fixture
+def ready(make_job: MakeJob) -> Callable[..., ReadyJudge]:
+    """A judge without a model, by its options."""
+
+    def made(**judge: Any) -> ReadyJudge:
+        section = {"judges": [{"name": "j", **judge}], "reference": "q"}
+        (one,) = ready_judges(
+            load_job(make_job(ROWS, evaluate=section)), None, lambda _: None, None
+        )
+        return one
+
+    return made
+
+
+def by_hash(one: Continuation) -> Likelihood:
+    """Any opinion will do, as long as the same context and label always get the same."""
+    seen = hashlib.blake2b(repr((list(one.context), list(one.token_ids))).encode(), digest_size=4)
+    chance = 0.25 + 0.24 * int.from_bytes(seen.digest()) / 2**32
+    return Likelihood(one.index, (math.log(chance),))
+
+
+def asked_about(said: Answer, *turns: tuple[str, str]) -> Judged:
+    messages = [{"role": role, "content": content} for role, content in turns or [("user", "q")]]
+    return Judged(said, messages, Key(said.id, said.sample, None))
+
+
+def judged(
+    one: ReadyJudge, answers: Sequence[Answer], tell: Tell = by_hash
+) -> list[Judgement | None]:
+    """The judgements of answers, by a model whose opinion `tell` is."""
+    rows = [{**a.fields, "response": a.response, "messages": QUESTION} for a in answers]
+    table = pa.Table.from_pylist(rows)
+    question = JudgeQuestion(one, Origin("response", messages="messages"), table.schema)
+    (texts,) = question.ask(table)
+    cells = [[entry(text, tell) for text in of_row] for of_row in texts]
+    fields = [{**a.fields, question.columns[0]: c} for a, c in zip(answers, cells, strict=True)]
+    return [look_for(one)(Answer("1", 0, "", fields=of_row)) for of_row in fields]
+
+
+def contexts(one: ReadyJudge, about: Judged) -> list[str]:
+    """What the judge reads before each of its labels."""
+    (asked,) = texts_of(one, [about])
+    return [ByteTokenizer().decode(text.context) for text in asked if isinstance(text, Given)]
+
+
+def read(one: ReadyJudge, about: Judged) -> str:
+    return contexts(one, about)[0]
+
+
+def entry(text: Text, tell: Tell) -> dict[str, Any]:
+    """A text as the panel keeps it."""
+    told = tell(Continuation(0, text.context, text.token_ids)) if isinstance(text, Given) else None
+    failure = text if isinstance(text, Failure) else told.failure if told else None
+    return {
+        "logprob": told.total if told else 0.0,
+        "tokens": 1,
+        "greedy": False,
+        "failure": failure.code if failure else None,
+        "note": None if isinstance(text, Failure) else text.note,
+    }
+
+
+def values(judge: Judge, found: Judgement | None) -> dict[str, float]:
+    """The numbers of a judgement, by the suffix of their names."""
+    scores = [metric.score(SAID) for metric in judge_metrics(judge, lambda _: found, "")]
+    return {s.metric.removeprefix("j"): s.value for s in scores if s.value is not None}
+
+
+def answer(response: str, other: str | None = None, **more: Any) -> Answer:
+    return Answer("1", 0, response, fields={"other": other}, **more)
+
+
+SAID = answer("said")
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+def test_a_pair_is_judged_alike_from_both_sides(
+    ready: Callable[..., ReadyJudge], one: str, other: str
+) -> None:
+    """Swapped answers are asked the same two questions: what is gained on one side is lost on the other."""
+    pairwise = ready(mode="pairwise", column="other")
+    found = judged(pairwise, [answer(one, other), answer(other, one)])
+    here, there = (values(pairwise.judge, judgement) for judgement in found)
+    for name in ("", "_preference"):
+        assert here[name] + there[name] == pytest.approx(1)
+    for name in ("_tie", "_flip", "_first", "_mass"):
+        assert here.get(name) == there.get(name)
+
+
+def test_both_orders_are_asked_and_each_label_after_the_same_context(
+    ready: Callable[..., ReadyJudge],
+) -> None:
+    pairwise = ready(mode="pairwise", column="other")
+    about = asked_about(answer("mine", "yours"))
+    (asked,) = texts_of(pairwise, [about])
+    labels = [bytes(one.token_ids) for one in asked if isinstance(one, Given)]
+    assert labels == [b"A", b"B", b"A", b"B"]
+    texts = contexts(pairwise, about)
+    assert texts[0] == texts[1]
+    assert texts[0].index("mine") < texts[0].index("yours")
+    assert texts[2].index("yours") < texts[2].index("mine")
+
+
+@pytest.mark.parametrize(
+    ("options", "judged_answer", "expected"),
+    [
+        pytest.param({}, answer(" \n"), Judgement("empty"), id="empty"),
+        pytest.param(
+            {"mode": "pairwise", "column": "other"},
+            answer("", "x"),
+            Judgement("empty"),
+            id="empty against something",
+        ),
+        pytest.param(
+            {"mode": "pairwise", "column": "other"},
+            answer("x", ""),
+            Judgement("other_empty"),
+            id="something against empty",
+        ),
+        pytest.param(
+            {"mode": "pairwise", "column": "other"},
+            answer("", " "),
+            Judgement("both_empty"),
+            id="nothing against nothing",
+        ),
+        pytest.param(
+            {"mode": "pairwise", "column": "other"},
+            answer("x", None),
+            Judgement("no_other"),
+            id="no other",
+        ),
+    ],
+)
+def test_what_needs_no_judge_is_not_asked(
+    ready: Callable[..., ReadyJudge],
+    options: dict[str, Any],
+    judged_answer: Answer,
+    expected: Judgement,
+) -> None:
+    def nobody(one: Continuation) -> Likelihood:
+        raise AssertionError(one.index)
+
+    assert judged(ready(**options), [judged_answer], nobody) == [expected]
+
+
+def test_an_engine_s_failure_is_that_of_the_answer_alone(
+    ready: Callable[..., ReadyJudge],
+) -> None:
+    failure = Failure("nonfinite_logits", "the model's logits are not finite")
+
+    def fails(one: Continuation) -> Likelihood:
+        broken = b"bad" in bytes(i for i in one.context if i < 256)
+        return Likelihood(one.index, (), failure=failure) if broken else by_hash(one)
+
+    found = judged(ready(), [answer("good"), answer("bad"), answer("good")], fails)
+    assert found[1] == Judgement("failed", code="nonfinite_logits")
+    assert found[0] == found[2]
+    assert found[0] is not None
+    assert found[0].state == "judged"
+
+
+@pytest.mark.parametrize(
+    ("turns", "shown"),
+    [
+        pytest.param([("user", "2 + 2?")], "\n2 + 2?\n</question", id="one question"),
+        pytest.param(
+            [("system", "Be short."), ("user", "1?"), ("assistant", "1"), ("user", "2?")],
+            "\n[system]\nBe short.\n\n[user]\n1?\n\n[assistant]\n1\n\n[user]\n2?\n</question",
+            id="solved examples",
+        ),
+    ],
+)
+def test_turns_are_told_apart(
+    ready: Callable[..., ReadyJudge], turns: list[tuple[str, str]], shown: str
+) -> None:
+    assert shown in read(ready(), asked_about(SAID, *turns))
+
+
+def test_where_nobody_knows_what_was_asked_there_is_no_question(
+    ready: Callable[..., ReadyJudge],
+) -> None:
+    assert "<question" not in read(ready(), Judged(SAID, None, Key("1", 0, None)))
+
+
+def test_the_reference_is_shown_only_if_the_job_says_so(
+    ready: Callable[..., ReadyJudge],
+) -> None:
+    said = answer("a", references=("the truth", "another"))
+    for reference, shown in (("hide", False), ("show", True)):
+        text = read(ready(reference=reference), asked_about(said))
+        assert ("the truth" in text) == shown
+        assert "another" not in text
+
+
+def test_rows_outside_where_and_without_a_response_are_not_asked(
+    ready: Callable[..., ReadyJudge],
+) -> None:
+    one = ready(where="other = 'y'")
+    table = pa.table({"response": ["a", None, "b"], "other": ["y", "y", "n"]})
+    question = JudgeQuestion(one, Origin("response"), table.schema)
+    (texts,) = question.ask(table)
+    assert list(map(len, texts)) == [5, 0, 0]
+
+
+def test_a_label_within_a_longer_one_loses_what_that_one_has(
+    ready: Callable[..., ReadyJudge],
+) -> None:
+    """Byte by byte, 10 begins with 1."""
+    chances = {b"1": 0.5, b"10": 0.3}
+
+    def tell(one: Continuation) -> Likelihood:
+        return Likelihood(one.index, (math.log(chances.get(bytes(one.token_ids), 0.01)),))
+
+    (found,) = judged(ready(scale=(0, 10)), [SAID], tell)
+    assert found is not None
+    said = dict(
+        zip(Judge(name="j", scale=(0, 10)).labels, map(math.exp, found.logprobs), strict=True)
+    )
+    assert (round(said["1"], 9), round(said["10"], 9), round(said["2"], 9)) == (0.2, 0.3, 0.01)

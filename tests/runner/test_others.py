@@ -1,0 +1,62 @@
+"""Another run's answers: found by id and sample, and only if it asked the same."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batchgen.errors import StateError, UsageError
+from batchgen.job.load import load_job
+from batchgen.runner.others import Key, Other, OtherRun
+from batchgen.runner.run import run
+
+MakeJob = Callable[..., Path]
+ROWS: list[dict[str, str | None]] = [
+    {"id": "a", "q": "one"},
+    {"id": "b", "q": "two"},
+    {"id": "c", "q": None},
+    {"id": "d", "q": "four"},
+]
+
+
+@pytest.fixture
+def folder(make_job: MakeJob) -> Path:
+    job = make_job(
+        ROWS, batching={"part_rows": 1}, decoding={"n": 2, "temperature": 1}, run={"max_errors": 4}
+    )
+    return run(load_job(job)).folder.path
+
+
+def test_answers_are_found_by_id_and_sample(folder: Path) -> None:
+    keys = [("d", 1), ("a", 0), ("c", 0), ("b", 1), ("b", 2), ("z", 0)]
+    found = OtherRun(folder).find([Key(*key, prompt_hash=None) for key in keys])
+    assert found == list(map(Other, ["four", "one", None, "two", None, None]))
+
+
+def test_only_answers_to_the_same_prompt_count(folder: Path) -> None:
+    import polars as pl
+
+    hashes = dict(pl.read_parquet(folder / "responses.parquet").select("id", "prompt_hash").rows())
+    other = OtherRun(folder)
+    found = other.find([Key("a", 0, hashes["a"]), Key("b", 0, hashes["a"])])
+    assert found == [Other("one"), Other(None, asked_else=True)]
+
+
+def test_parts_and_prefixes_are_read_as_well(make_job: MakeJob) -> None:
+    job = make_job(
+        ROWS[:2], output={"layout": "parts", "prefix": "out_"}, batching={"part_rows": 1}
+    )
+    other = OtherRun(run(load_job(job)).folder.path)
+    assert other.find([Key("b", 0, None), Key("a", 0, None)]) == [Other("two"), Other("one")]
+
+
+def test_without_a_complete_run_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no complete run to compare with"):
+        OtherRun(tmp_path)
+
+
+def test_a_changed_file_is_no_answer(folder: Path) -> None:
+    with (folder / "responses.parquet").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(StateError, match="was changed or damaged"):
+        OtherRun(folder)
