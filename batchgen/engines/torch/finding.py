@@ -27,7 +27,7 @@ from batchgen.engines.torch.slots.trial import Found, Refused, forward_named, tr
 from batchgen.engines.torch.verdicts import Finding, LayerShape, Verdicts
 
 Fastest = Literal["slots", "cohort"]
-_NOT_TRIED = Independence(False, "padded batches are not tried")
+_NOT_TRIED = Independence([], [])
 _NO_ROOM = Sizes(pages=1, page_size=1, arena=0)
 
 

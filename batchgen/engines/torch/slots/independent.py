@@ -1,9 +1,9 @@
 """Whether a row's logits depend on what runs beside it, to the last bit: tried at start, never promised.
 
-A few short prompts run alone, and then in each way in which neighbours change a step. The first one that changes
-a bit is the answer; the cheapest go first:
+A few short prompts run alone, and then in each way in which neighbours change a step:
 
     beside another row            products with more rows
+    beside a much longer row      decode looks at as many pages as the longest row of a group has
     behind a row                  the step's token budget cuts the prompt
     with a shared beginning       attention is merged of two parts
     in a large step               products with so many rows that another kernel takes them
@@ -30,6 +30,8 @@ _WHOLE = Shape(rows=12, step_tokens=512, share=False)
 _BEGINNING = 18
 _MANY, _LENGTH = 8, 28
 """Prompts, and their length, that make a step large."""
+_GIANT = 2 * PAGE_TOKENS + 20
+"""Tokens of a row that has more pages than the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,29 @@ class Independence:
     """What was found.
 
     Attributes:
-        holds: no bit changed.
-        reason: what changed one.
+        same: ways in which no bit changed.
+        changed: ways in which one did.
     """
 
-    holds: bool
-    reason: str
+    same: Sequence[str]
+    changed: Sequence[str]
+
+    @property
+    def holds(self) -> bool:
+        """Whether a row's bits never depend on its neighbours."""
+        return bool(self.same) and not self.changed
+
+    @property
+    def reason(self) -> str:
+        """What was found, in words."""
+        if not self.same and not self.changed:
+            return "padded batches are not tried"
+        said = []
+        if self.changed:
+            said.append(f"a row's logits have other last bits {', '.join(self.changed)}")
+        if self.same:
+            said.append(f"the same bits {', '.join(self.same)}")
+        return "; ".join(said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,30 +92,34 @@ def batch_independence(
             pass
         return record
 
-    long, short, twin, *many = _requests(logits.vocab)
+    long, short, twin, giant, *many = _requests(logits.vocab)
     alone = run([long, short], replace(_WHOLE, rows=1), Record())
     ways = (
         _Way("beside another row", [long, short], _WHOLE),
+        _Way("beside a much longer row", [long, short, giant], _WHOLE),
         _Way("behind a row", [long, short], replace(_WHOLE, step_tokens=len(long.token_ids) + 4)),
         _Way("with a shared beginning", [long, twin], replace(_WHOLE, share=True)),
         _Way("in a large step", [long, short, *many], _WHOLE),
     )
+    same: list[str] = []
+    changed: list[str] = []
     for way in ways:
         together = run(way.rows, way.shape, alone)
-        if any(
-            not torch.equal(together.logits[place], bits)
+        alike = all(
+            torch.equal(together.logits[place], bits)
             for place, bits in alone.logits.items()
             if place in together.logits
-        ):
-            return Independence(False, f"a row's logits have other last bits {way.name}")
-    return Independence(True, "a row's logits are the same bits alone and beside others")
+        )
+        (same if alike else changed).append(way.name)
+    return Independence(same, changed)
 
 
 def _requests(vocab: int) -> list[Request]:
-    """A long row and a short one, one that begins as the long one does, and some that make a step large."""
+    """A long row and a short one, one that begins as the long one does, a giant, and some that make a step large."""
     source = torch.Generator().manual_seed(0)
     drawn = torch.randint(vocab, (_MANY + 2, _LENGTH), generator=source).tolist()
+    giant = torch.randint(vocab, (_GIANT,), generator=source).tolist()
     beginning = drawn[0][:_BEGINNING]
-    prompts = [drawn[0][:22], drawn[1][:9], [*beginning, *drawn[1][9:11]], *drawn[2:]]
+    prompts = [drawn[0][:22], drawn[1][:9], [*beginning, *drawn[1][9:11]], giant, *drawn[2:]]
     two = ResolvedDecoding(max_new_tokens=2)
     return [Request(index, 0, prompt, two, 0) for index, prompt in enumerate(prompts)]

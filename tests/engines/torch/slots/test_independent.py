@@ -24,6 +24,7 @@ def merged(batch: Batch) -> bool:
 
 DEPENDS: dict[str, Callable[[Batch], bool]] = {
     "beside another row": lambda batch: batch.kind is Kind.DECODE and len(batch.drawn) > 1,
+    "beside a much longer row": lambda batch: any(g.pages.shape[1] > 1 for g in batch.groups),
     "behind a row": merged,
     "with a shared beginning": lambda batch: bool(batch.reaches),
     "in a large step": lambda batch: len(batch.token_ids) >= 192,
@@ -48,7 +49,9 @@ def test_a_forward_that_looks_at_nothing_else_is_independent() -> None:
 def test_the_way_that_changes_the_last_bit_is_named(way: str) -> None:
     found = tried(DEPENDS[way])
     assert not found.holds
-    assert found.reason.endswith(way)
+    assert found.changed[0] == way
+    assert f"other last bits {way}" in found.reason
+    assert {*found.same, *found.changed} == set(DEPENDS)
 
 
 def test_what_is_wrong_in_every_step_alike_is_independent() -> None:

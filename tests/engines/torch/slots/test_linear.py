@@ -33,8 +33,13 @@ def test_products_are_those_of_float64(
     )
 
 
-def test_a_packed_row_is_the_same_number_by_number_beside_any_others() -> None:
-    linear, x = PackedLinear(drawn(192, 64), None), drawn(64, 64)
-    together = linear(x)
-    for first, last in ((0, 1), (5, 8), (20, 52), (0, 63)):
-        assert torch.equal(linear(x[first:last].clone()), together[first:last])
+@pytest.mark.parametrize(
+    "width", [64, 576, 1536], ids=["narrow", "wide", "as wide as the starter's"]
+)
+def test_a_packed_row_is_the_same_number_by_number_beside_any_others(width: int) -> None:
+    linear, x, other = PackedLinear(drawn(192, width), None), drawn(300, width), drawn(300, 192)
+    together, added = linear(x), linear.add(x, other.clone())
+    for first, last in ((0, 1), (63, 64), (5, 7), (20, 52), (0, 63), (40, 297)):
+        some, to = x[first:last].clone(), other[first:last].clone()
+        assert torch.equal(linear(some), together[first:last])
+        assert torch.equal(linear.add(some, to), added[first:last])
