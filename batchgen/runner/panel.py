@@ -24,7 +24,7 @@ from batchgen.runner.question import Given, Known, Question, Text
 from batchgen.runner.scoring import Tables
 
 BLOCK_ROWS = 256
-"""Answers of a block: what a kill costs at most, beside those in flight."""
+"""Answers of a block, which is kept as soon as everything is told of it: a kill costs those that an engine had begun."""
 SECONDS_BETWEEN_WORDS = 60
 _SPAN = 1 << 32
 """Room for the continuations of a block: an engine's key is the block's number times this, and a place in it."""

@@ -29,6 +29,9 @@ from batchgen.planning.rows import Prefix, Row
 from batchgen.planning.scheduler import Scheduler
 from batchgen.records import Continuation, Failure, Likelihood
 
+MOST_TOGETHER = 512
+"""Continuations that are looked at together. Nobody waits for a long answer here, so that more would save little, and
+what is told comes out sooner in the order in which it was asked."""
 TOO_LARGE = Failure(
     "out_of_memory",
     "context and continuation need more memory for keys and values than there is; "
@@ -95,7 +98,7 @@ class SlotLikelihoods:
     def _pull(self, source: Iterator[Continuation]) -> None:
         if self._scheduler.waiting + self._scheduler.active >= self._scheduler.limits.rows:
             return
-        of_contexts = branches(islice(source, self._shape.window))
+        of_contexts = branches(islice(source, min(self._shape.window, MOST_TOGETHER)))
         rows = [self._row(context, group) for context, group in of_contexts.items()]
         if self._shape.share:
             self._share(rows, list(of_contexts))
