@@ -2,6 +2,7 @@
 
 A tiny random model of the Llama family, so that it ends; each size runs in a process of its own. What could grow is the
 engine's and the pipeline's own: queues, counts, parts, pages. Rates may differ by 5 %, peak memory by a few MiB.
+The smaller size runs with one worker, too. `bench_growth.py SMALL LARGE` takes other sizes.
 """
 
 import json
@@ -50,13 +51,13 @@ def write_rows(path: Path, rows: int) -> None:
     pq.write_table(pa.table({"text": texts}), path)
 
 
-def measured(rows: int, folder: Path) -> dict[str, float]:
+def measured(rows: int, workers: int, folder: Path) -> dict[str, float]:
     """Run the job in this process and say what it took."""
     from batchgen.job.load import load_job
     from batchgen.runner.run import run
 
     write_rows(folder / f"rows-{rows}.parquet", rows)
-    job = folder / f"job-{rows}.yaml"
+    job = folder / f"job-{rows}-{workers}.yaml"
     job.write_text(
         json.dumps(
             {
@@ -67,7 +68,8 @@ def measured(rows: int, folder: Path) -> dict[str, float]:
                 "model": "model",
                 "decoding": {"max_new_tokens": NEW_TOKENS},
                 "batching": {"part_rows": 512},
-                "output": {"path": f"out-{rows}"},
+                "run": {"workers": workers},
+                "output": {"path": f"out-{rows}-{workers}"},
             }
         )
     )
@@ -80,26 +82,31 @@ def measured(rows: int, folder: Path) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    print(f"{'rows':>8} {'seconds':>8} {'new tok/s':>10} {'peak MiB':>9}")
-    rates = []
+def rate(rows: int, workers: int, folder: str) -> float:
+    """Run the job in a process of its own and print its figures."""
+    command = [sys.executable, __file__, "--one", str(rows), str(workers), folder]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    m = json.loads(done.stdout.splitlines()[-1])
+    found = float(m["new_tokens"] / m["seconds"])
+    print(
+        f"{rows:>8,} {workers:>8} {m['seconds']:>8.1f} {found:>10,.0f} {m['peak_mib']:>9,.0f}",
+        flush=True,
+    )
+    return found
+
+
+def main(small: int, large: int) -> None:
+    print(f"{'rows':>8} {'workers':>8} {'seconds':>8} {'new tok/s':>10} {'peak MiB':>9}")
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder) / "model")
-        for rows in SIZES:
-            done = subprocess.run(
-                [sys.executable, __file__, str(rows), folder], check=True, stdout=subprocess.PIPE
-            )
-            m = json.loads(done.stdout.splitlines()[-1])
-            rates.append(m["new_tokens"] / m["seconds"])
-            print(
-                f"{rows:>8,} {m['seconds']:>8.1f} {rates[-1]:>10,.0f} {m['peak_mib']:>9,.0f}",
-                flush=True,
-            )
-    print(f"10k rows against 1k: {rates[-1] / rates[0]:.2f} of the rate")
+        one, two = rate(small, 1, folder), rate(small, 2, folder)
+        many = rate(large, 2, folder)
+    print(f"{large:,} rows against {small:,}: {many / two:.2f} of the rate")
+    print(f"2 workers against 1: {two / one:.2f} of the rate")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(measured(int(sys.argv[1]), Path(sys.argv[2]))))
+    if sys.argv[1:2] == ["--one"]:
+        print(json.dumps(measured(int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))))
     else:
-        main()
+        main(*(map(int, sys.argv[1:3]) if len(sys.argv) > 2 else SIZES))
