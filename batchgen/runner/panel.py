@@ -25,7 +25,6 @@ from batchgen.runner.scoring import Tables
 
 BLOCK_ROWS = 256
 """Answers of a block, which is kept as soon as everything is told of it: a kill costs those that an engine had begun."""
-SECONDS_BETWEEN_WORDS = 60
 _SPAN = 1 << 32
 """Room for the continuations of a block: an engine's key is the block's number times this, and a place in it."""
 
@@ -66,7 +65,8 @@ class Panel:
         store: keeps what was told.
         stop: asked between continuations.
         say: told, in a sentence, what is being waited for.
-        what: that sentence.
+        what: that sentence; what stands before its colon is said again with how far it is.
+        seconds: between two such words.
     """
 
     model: str
@@ -76,6 +76,7 @@ class Panel:
     stop: Callable[[], bool] = lambda: False
     say: Callable[[str], None] = lambda _: None
     what: str = "asking the model about the answers"
+    seconds: float = 60.0
 
     def widen(self, tables: Tables) -> Tables:
         """Ask about all answers; the same tables, with a column for each who asked.
@@ -100,9 +101,10 @@ class Panel:
         said = time.monotonic()
         for likelihood in engine.likelihoods(chain([first], asked)):
             round_.take(likelihood)
-            if time.monotonic() - said >= SECONDS_BETWEEN_WORDS:
+            if time.monotonic() - said >= self.seconds:
                 said = time.monotonic()
-                self.say(f"{self.what}: about {round_.through:,} are through")
+                who = self.what.partition(":")[0]
+                self.say(f"{who}: about {round_.through:,} answers are through")
             if self.stop():
                 break
         if round_.open or self.stop():
@@ -180,8 +182,9 @@ class _Round:
 
     @property
     def through(self) -> int:
-        """How many answers everything is told of, to the nearest block."""
-        return (len(self.keys) - len(self.open)) * BLOCK_ROWS
+        """About how many answers everything is told of; blocks count as full ones."""
+        whole = len(self.keys) - len(self.open)
+        return int(BLOCK_ROWS * (whole + sum(block.share_told for block in self.open.values())))
 
     def missing(self) -> Iterator[Continuation]:
         """What is to be asked about the blocks that are not kept."""
@@ -226,6 +229,11 @@ class _Block:
             asks = isinstance(one, Given)
             self._told.append(None if asks else Likelihood(0, (), failure=failure))
             self.left += asks
+
+    @property
+    def share_told(self) -> float:
+        """The share of its texts of which something is known."""
+        return 1 - self.left / len(self._told)
 
     def _all(self) -> Iterator[Text]:
         for rows in self.texts.values():

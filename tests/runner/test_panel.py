@@ -7,18 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
 from batchgen.cli import cli
 from batchgen.data.failpoints import TOLD_POINTS, VARIABLE
-from batchgen.data.folder import read_json
+from batchgen.data.folder import RunFolder, read_json
+from batchgen.data.told import ToldStore
 from batchgen.engines.base import Engine
+from batchgen.engines.echo import EchoEngine
 from batchgen.engines.open import open_engine
 from batchgen.errors import BatchgenError, JobFileError, StateError, UsageError
 from batchgen.job.load import load_job
 from batchgen.records import Completion, Continuation, Failure, Likelihood, Request
-from batchgen.runner.panel import BLOCK_ROWS
+from batchgen.runner.panel import BLOCK_ROWS, OpenOnce, Panel
+from batchgen.runner.question import Given, Text
 from batchgen.runner.run import run
 from batchgen.runner.score import score_run
 from tests.runner.meddling import Wrapped
@@ -105,6 +109,25 @@ def test_a_run_asks_its_open_engine_about_every_row_and_scores_what_it_told(
     assert len(list((result.folder.private / "told").iterdir())) == -(-len(ROWS) // BLOCK_ROWS)
     run(load_job(make_job(ROWS, evaluate={"metrics": ["exact"], "reference": "right"})))
     assert not list((result.folder.private / "told").iterdir())
+
+
+def test_who_waits_is_told_how_far_it_is(tmp_path: Path) -> None:
+    class Each:
+        columns = ("model:x",)
+
+        def ask(self, table: pa.Table) -> list[list[list[Text]]]:
+            return [[[Given((1, 2), (3,)), Given((1, 2), (4,))]] * table.num_rows]
+
+    folder, words = RunFolder(tmp_path / "out"), list[str]()
+    folder.create()
+    engine = OpenOnce(lambda: EchoEngine(str))
+    what = "judge good: asking somebody"
+    panel = Panel("m", engine, [Each()], ToldStore(folder), say=words.append, what=what, seconds=0)
+    panel.widen(lambda: iter([pa.table({"id": range(BLOCK_ROWS + 128)})]))
+    assert words[0] == what
+    assert len(words) == 1 + 2 * (BLOCK_ROWS + 128)
+    assert words[256] == "judge good: about 128 answers are through"
+    assert words[512] == "judge good: about 256 answers are through"
 
 
 @pytest.mark.parametrize("point", [f"{name}:2" for name in TOLD_POINTS])
