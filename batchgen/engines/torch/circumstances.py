@@ -61,9 +61,12 @@ class ModelFiles:
 
     @classmethod
     def look(cls, folder: Path, spec: ModelSpec) -> "ModelFiles":
-        """Look at every file under `folder`."""
+        """Look at every file under `folder`. Where that cannot be, because one goes away meanwhile, nothing is settled."""
         now = time.time()
-        seen = [(str(f.relative_to(folder)), f.stat()) for f in _files(folder)]
+        try:
+            seen = [(str(f.relative_to(folder)), f.stat()) for f in _files(folder)]
+        except OSError:
+            return cls(folder, spec, "unknown", settled=False)
         lines = [
             f"{name}\0{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino} {s.st_dev}"
             for name, s in seen

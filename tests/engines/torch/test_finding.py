@@ -2,8 +2,10 @@
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,6 +131,25 @@ def test_files_that_change_while_they_are_read_are_not_kept(folders: Folders, ca
     (folder / "config.json").touch()
     assert not known(model)
     assert not cache.exists()
+
+
+def test_files_that_come_and_go_meanwhile_end_nothing(tmp_path: Path) -> None:
+    ended = threading.Event()
+
+    def meddle() -> None:
+        while not ended.is_set():
+            for number in range(20):
+                (tmp_path / str(number)).touch()
+            for number in range(20):
+                (tmp_path / str(number)).unlink()
+
+    with ThreadPoolExecutor(1) as other:
+        other.submit(meddle)
+        try:
+            for _ in range(300):
+                ModelFiles.look(tmp_path, SPEC).unchanged()
+        finally:
+            ended.set()
 
 
 def test_of_a_models_own_code_nothing_is_kept(folders: Folders, cache: Path) -> None:
