@@ -52,6 +52,7 @@ class Scheduler:
         self._running: list[Row] = []
         self._prefixes: list[Prefix] = []
         self._promised: dict[int, int] = {}
+        self._refused: list[Row] = []
 
     @property
     def waiting(self) -> int:
@@ -73,8 +74,8 @@ class Scheduler:
         self._waiting.extend(sorted(window, key=lambda row: -(row.prompt + row.limit)))
 
     def too_large(self) -> list[Row]:
-        """Take out the rows at the head that do not fit even alone."""
-        alone: list[Row] = []
+        """Take out the rows at the head that do not fit even alone, and those that were refused."""
+        alone, self._refused = self._refused, []
         while self._waiting and self.active == 0 and not self._fits_alone(self._waiting[0]):
             self._detach(self._waiting[0])
             alone.append(self._waiting.popleft())
@@ -125,6 +126,12 @@ class Scheduler:
             self._waiting.appendleft(row)
         self.preempted += len(active)
         self._drop_idle_prefixes()
+
+    def refuse(self, row: Row) -> None:
+        """A waiting row has been tried by itself and did not fit; see `too_large`."""
+        self._waiting.remove(row)
+        self._detach(row)
+        self._refused.append(row)
 
     def _worth_admitting(self) -> bool:
         """Whether enough places are free to begin a prefill: an eighth of them, or all that are wanted."""

@@ -185,6 +185,85 @@ def test_steps_that_ran_out_of_memory_are_made_up_for(
     assert free.free == pages
 
 
+@dataclass
+class Turns:
+    """Rows of likelihoods at work: several tokens of one draw, then a shorter end is prefilled behind the same context."""
+
+    scheduler: Scheduler
+    ends: list[list[int]]
+    contexts: list[int]
+
+    def __post_init__(self) -> None:
+        self.drawn = [0] * len(self.ends)
+
+    @classmethod
+    def of(cls, wanted: list[tuple[Wish, list[int]]], scheduler: Scheduler) -> "Turns":
+        rows = rows_of([wish for wish, _ in wanted])
+        turns = cls(scheduler, [sorted(e, reverse=True) for _, e in wanted], [])
+        for row in rows:
+            turns.contexts.append(len(row.token_ids))
+            row.wanted, row.limit = turns.ends[row.number][0], 0
+            row.token_ids += [5] * (row.wanted - 1)
+            row.prompt = len(row.token_ids)
+        scheduler.add(rows)
+        return turns
+
+    def run(self, step: Step) -> None:
+        self.scheduler.computed(step)
+        for row, count in step.drawn:
+            self.drawn[row.number] += count
+            if row.pending == 0:
+                assert self.drawn[row.number] == row.wanted, "each token is read once"
+                self.drawn[row.number] = 0
+                self._next(row)
+
+    def lose(self) -> None:
+        self.scheduler.preempt_all()
+        self.drawn = [0] * len(self.ends)
+
+    def _next(self, row: Row) -> None:
+        ends, context = self.ends[row.number], self.contexts[row.number]
+        ends.pop(0)
+        if not ends or ends[0] == 1:
+            ends.clear()
+            self.scheduler.leave(row)
+            return
+        row.wanted, row.cached = ends[0] - 1, context
+        row.token_ids = [9] * context + [5] * row.wanted
+        self.scheduler.again(row)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    wanted=st.lists(
+        st.tuples(wishes(), st.lists(st.integers(1, 12), min_size=1, max_size=4)), max_size=12
+    ),
+    limits=st.builds(Limits, st.integers(1, 6), st.integers(1, 40), st.integers(1, 3)),
+    lost=st.sets(st.integers(0, 40), max_size=5),
+    pages=st.integers(16, 40),
+)
+def test_rows_whose_ends_take_turns_are_read_to_the_end(
+    wanted: list[tuple[Wish, list[int]]], limits: Limits, lost: set[int], pages: int
+) -> None:
+    free = Pages(pages, 4)
+    scheduler = Scheduler(limits, free, Arena(12), expected=lambda limit: limit)
+    turns = Turns.of(wanted, scheduler)
+    for number in range(20_000):
+        assert not scheduler.too_large()
+        step = scheduler.next()
+        if step is None:
+            break
+        assert step.kind is Kind.PREFILL
+        assert 0 < step.tokens <= limits.step_tokens
+        assert sum(count for _, count in step.drawn) <= limits.rows
+        if number in lost:
+            turns.lose()
+        else:
+            turns.run(step)
+    assert not any(turns.ends)
+    assert free.free == pages
+
+
 def test_a_window_is_served_longest_first_and_before_the_next() -> None:
     wanted = [Wish(n, 2, 2, 0) for n in (3, 9, 5, 30, 40)]
     rows = rows_of(wanted)
