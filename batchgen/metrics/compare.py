@@ -167,7 +167,8 @@ def compare_corpora(
 ) -> Difference:
     """Compare the values of a corpus metric: both runs are resampled alike.
 
-    p is that of sacrebleu's paired bootstrap: how often replicates, moved to a mean of 0, differ as much.
+    p is that of sacrebleu's paired bootstrap: how often replicates, moved to a mean of 0, differ as much. A few rows have
+    few replicates, hardly one of them extreme: p is never below what exchanging the runs row by row could give at least.
 
     Args:
         base: float64 [clusters, k]: row statistics of the base run, summed over each cluster.
@@ -189,7 +190,8 @@ def compare_corpora(
         return Difference(value, None, None, None, None, "too few rows to resample")
     low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
     extreme = int((np.abs(differences - differences.mean()) >= abs(value)).sum())
-    p = (extreme + 1) / (len(differences) + 1)
+    differing = int((base != new).any(axis=1).sum())
+    p = max((extreme + 1) / (len(differences) + 1), min(1.0, 2.0 ** (1 - differing)))
     spread = float(differences.std(ddof=1))
     return Difference(value, spread, float(low), float(high), p, "paired bootstrap")
 

@@ -144,6 +144,18 @@ def test_corpora_are_resampled_alike() -> None:
     assert (same.value, same.stderr, same.p) == (0.0, 0.0, 1.0)
 
 
+@pytest.mark.parametrize(("differing", "least"), [(2, 0.5), (3, 0.25), (5, 0.0625)])
+def test_a_few_rows_are_no_evidence_however_alike_they_change(differing: int, least: float) -> None:
+    sizes = np.full(6, 10.0)
+    base = np.stack([np.linspace(4, 5, 6), sizes], axis=1)
+    new = base.copy()
+    new[:differing, 0] += 1.0
+    found = compare_corpora(base, new, ratio, CONFIDENCE)
+    assert found.p is not None
+    assert found.p >= least
+    assert compare_corpora(base[:differing], new[:differing], ratio, CONFIDENCE).p == least
+
+
 def test_nothing_in_common_has_no_difference() -> None:
     nothing = np.empty(0)
     assert compare_means(pairs(nothing, nothing), CONFIDENCE) == NO_PAIRS
