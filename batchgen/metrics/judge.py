@@ -84,6 +84,7 @@ class Reading:
     Attributes:
         suffix: put behind the judge's name; empty for its main number.
         needs: label mass without which there is no number.
+        asked: whether there is a number only where a judge was asked: it is about the judge.
         value: the number.
     """
 
@@ -92,6 +93,7 @@ class Reading:
     unit: Unit = "fraction"
     higher_is_better: bool | None = None
     needs: float = LEAST_MASS
+    asked: bool = False
 
 
 class JudgeMetric:
@@ -163,7 +165,7 @@ def judge_metrics(judge: Judge, look: Look, signature: str) -> tuple[JudgeMetric
     made = []
     for reading in _rubric_readings(judge) if judge.mode == "rubric" else _PAIRWISE:
         name = judge.name + reading.suffix
-        known = _known(judge) if reading.needs else {}
+        known = {} if reading.asked else _known(judge)
         spec = Spec(
             name, TYPE, VERSION, reading.unit, reading.higher_is_better, signature=signature
         )
@@ -274,12 +276,12 @@ def _first(verdict: Verdict) -> float:
     return (2 + one - other) / 4
 
 
-_MASS = Reading("_mass", _mass, needs=0.0)
+_MASS = Reading("_mass", _mass, needs=0.0, asked=True)
 _PAIRWISE = (
     Reading("", _won, higher_is_better=True),
     Reading("_preference", _preference, higher_is_better=True),
     Reading("_tie", _tied),
-    Reading("_flip", _flipped, higher_is_better=False),
-    Reading("_first", _first),
+    Reading("_flip", _flipped, higher_is_better=False, asked=True),
+    Reading("_first", _first, asked=True),
     _MASS,
 )

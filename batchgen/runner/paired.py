@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from batchgen.metrics.aggregate import Confidence, Integers
@@ -24,6 +25,10 @@ KEY = ("id", "sample")
 CLUSTER = "cluster"
 SLICE = "slice_"
 """Begins the names of columns that hold the slice of a row: a column for each way of slicing."""
+
+SAME = 1e-4
+"""Scores that differ by no more than this, of 1 or of themselves, are the same: a model that is asked twice about one text
+rounds differently, by up to 6e-5 for a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +119,33 @@ def pair(base: pl.DataFrame, new: pl.DataFrame, common: pl.DataFrame) -> Paired:
     other = rows.select(key).join(
         new.drop("sample") if of_prompts else new, on=key, maintain_order="left"
     )
-    pairs = one.join(other, on=key, suffix="_new", maintain_order="left")
+    pairs = _without_rounding(one.join(other, on=key, suffix="_new", maintain_order="left"))
     if of_prompts:
         pairs = pairs.with_columns(pl.lit(None, pl.Int32).alias("sample"))
     return Paired(pairs, one.height + other.height - 2 * pairs.height)
+
+
+def _without_rounding(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs in which a new score that is the same but for rounding is the old one, if its statistics are, too."""
+    same = _same(pairs["value"].to_numpy(), pairs["value_new"].to_numpy())
+    summed = pairs["stats"].is_not_null() & pairs["stats_new"].is_not_null()
+    if summed.any():
+        both = pairs.filter(summed)
+        one, other = (
+            np.array(both[column].to_list(), np.float64) for column in ("stats", "stats_new")
+        )
+        same[summed.to_numpy()] &= _same(one, other).all(axis=-1)
+    return pairs.with_columns(
+        pl.when(pl.Series(same))
+        .then(pl.col(name))
+        .otherwise(pl.col(f"{name}_new"))
+        .alias(f"{name}_new")
+        for name in ("value", "stats")
+    )
+
+
+def _same(one: Floats, other: Floats) -> npt.NDArray[np.bool_]:
+    return np.abs(other - one) <= SAME * np.maximum(1.0, np.abs(one))
 
 
 @dataclass(frozen=True, slots=True)

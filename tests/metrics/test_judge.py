@@ -137,7 +137,8 @@ def test_answers_that_no_judge_saw(
 ) -> None:
     found = scores(judge, judgement, answer)
     assert (found[""].value, found[""].status, found[""].rule) == expected
-    assert found["_mass"].value is None  # nothing was asked
+    # Nothing was asked, so nothing is known about the judge.
+    assert all(found[name].value is None for name in ("_mass", "_flip", "_first") if name in found)
 
 
 def test_the_detail_tells_all_probabilities_and_that_texts_were_cut() -> None:
