@@ -60,6 +60,8 @@ class Judge(Section):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
+        if self.rubric is not None and not self.rubric.strip():
+            raise ValueError("rubric is blank: leave it out for a general one")
         if self.rubric is not None and self.rubric_file is not None:
             raise ValueError("rubric and rubric_file both say what is good: keep one")
         others = [key for key in ("against", "column") if getattr(self, key) is not None]

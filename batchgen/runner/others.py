@@ -62,6 +62,7 @@ class OtherRun:
         answers = [file for file in files if file.name.startswith("responses")]
         check_published(folder, answers)
         self.run_id: str = manifest["run_id"]
+        self._finished_at: str = manifest["finished_at"]
         self._prefix: str = manifest["settings"]["output"]["prefix"]
         self._files = [self._opened(folder.path / file.name) for file in answers]
         self._places: dict[tuple[str, int], tuple[int, int, int]] = {}
@@ -70,8 +71,8 @@ class OtherRun:
 
     @property
     def content(self) -> dict[str, Any]:
-        """What tells its answers from another run's: part of a fingerprint."""
-        return {"run_id": self.run_id}
+        """What tells its answers from another run's, and from its own before failed rows were asked again: part of a fingerprint."""
+        return {"run_id": self.run_id, "finished_at": self._finished_at}
 
     def find(self, keys: Sequence[Key]) -> list[Other]:
         """The other answer to each."""

@@ -10,12 +10,14 @@ from typing import Any
 import polars as pl
 import pytest
 
+from batchgen.data.folder import read_json
 from batchgen.engines.base import Engine
 from batchgen.engines.echo import EchoEngine
 from batchgen.errors import ExitCode, JobFileError
 from batchgen.job.load import load_job
 from batchgen.prompts.bytes import ByteTokenizer
 from batchgen.records import Completion, Continuation, Likelihood, Request
+from batchgen.runner.others import OtherRun
 from batchgen.runner.result import RunResult
 from batchgen.runner.run import run
 from batchgen.runner.score import score_run
@@ -148,6 +150,18 @@ def test_against_another_run_answers_pair_by_id_and_prompt(make_job: MakeJob) ->
     assert detail["status"].to_list() == ["ok", "skipped", "ok", "ok", "skipped"]
     assert detail["rule"].to_list()[1::3] == ["other_prompt", "no_other"]
     assert metrics(result)["vs", "all"]["coverage"] == 0.6
+
+
+def test_a_run_whose_answers_changed_since_is_another_to_compare_with(make_job: MakeJob) -> None:
+    rows = [{"id": "1", "q": "bad"}]
+    base = run(load_job(make_job(rows, output={"path": "base"}, prompt={"user": "{{ q }}"})))
+    before = OtherRun(base.folder.path).content
+    assert OtherRun(base.folder.path).content == before
+    manifest = read_json(base.folder.manifest)
+    # As `--retry-errors` leaves it, whose failed rows have answers now.
+    later = {**manifest, "finished_at": "2100-01-01T00:00:00+00:00"}
+    base.folder.write_json(base.folder.manifest, later, stage="manifest")
+    assert OtherRun(base.folder.path).content != before
 
 
 def test_a_judge_that_means_nothing_is_unparsed_not_zero(make_job: MakeJob) -> None:
