@@ -17,7 +17,13 @@ Told = dict[str, Any]
 
 
 def told(logprob: float, tokens: int = 1, *, greedy: bool = False, failure: str = "") -> Told:
-    return {"logprob": logprob, "tokens": tokens, "greedy": greedy, "failure": failure or None}
+    return {
+        "logprob": logprob,
+        "tokens": tokens,
+        "greedy": greedy,
+        "failure": failure or None,
+        "note": None,
+    }
 
 
 def make(**asked: Any) -> Any:
