@@ -20,6 +20,7 @@ from batchgen.runner.answers import Origin, together, whole_prompts
 from batchgen.runner.evaluation import Evaluation
 from batchgen.runner.join import Beside, open_file, open_join, read_tables
 from batchgen.runner.lock import held
+from batchgen.runner.panel import Panels
 from batchgen.runner.panels import Asking, panel_of_file
 from batchgen.runner.score import ScoreResult, checked_evaluation
 from batchgen.runner.scored import Answers, stage_answers
@@ -79,9 +80,10 @@ def score_file(
         finish_release(folder)
         scorer = Scorer(evaluation, origin, wide)
         stage = Stage(folder, "zstd", 0o600, {"scored": path.name, "response": response})
-        panel = panel_of_file(folder, asking or Asking(), scorer, wide)
-        rows = stage_answers(stage, Answers(panel.widen(tables), own, "file"), scorer)
+        panels = Panels(panel_of_file(folder, asking or Asking(), scorer, wide))
+        rows = stage_answers(stage, Answers(panels.widen(tables), own, "file"), scorer)
         stage.release(None)
+        panels.forget()
     return ScoreResult(folder, rows, ())
 
 

@@ -19,12 +19,16 @@ from batchgen.engines.base import Engine
 from batchgen.engines.echo import EchoEngine
 from batchgen.engines.open import open_engine
 from batchgen.errors import BatchgenError, JobFileError, StateError, UsageError
+from batchgen.job.evaluation import Evaluate
 from batchgen.job.load import load_job
+from batchgen.job.spec import ModelSpec
 from batchgen.records import Completion, Continuation, Failure, Likelihood, Request
 from batchgen.runner.panel import BLOCK_ROWS, OpenOnce, Panel
+from batchgen.runner.panels import Asking
 from batchgen.runner.question import Given, Text
 from batchgen.runner.run import run
 from batchgen.runner.score import score_run
+from batchgen.runner.score_file import score_file
 from tests.runner.meddling import Wrapped
 from tests.soak.harness import Spawner
 
@@ -303,6 +307,26 @@ def test_who_is_asked_about_a_file_has_to_be_said(make_job: MakeJob, tmp_path: P
     bare = tmp_path / "bare.jsonl"
     bare.write_text('{"response": "a", "right": "b"}\n')
     assert "messages" in refused(bare, *asked[1:], "--model", "x")
+
+
+def test_a_file_leaves_no_engine_open(
+    make_job: MakeJob, starter_folder: Path, tmp_path: Path
+) -> None:
+    run(load_job(make_job(ROWS[:2])))
+    evaluate = Evaluate.model_validate({"reference": "right", "metrics": ["loglikelihood"]})
+    log = Log()
+
+    def echo(model: ModelSpec, **others: Any) -> Engine:
+        return log.opener(model.model_copy(update={"engine": "echo"}), **others)
+
+    score_file(
+        tmp_path / "out" / "responses.parquet",
+        evaluate,
+        response="response",
+        output=tmp_path / "scored",
+        asking=Asking(model=str(starter_folder), opener=echo),
+    )
+    assert (log.opened, log.open) == (1, 0)
 
 
 @pytest.mark.slow
