@@ -20,6 +20,7 @@ from batchgen.data.scores import read_metrics
 from batchgen.data.sqlite import remove
 from batchgen.data.unchanged import Unchanged
 from batchgen.errors import ExitCode
+from batchgen.metrics.gates import GateResult
 from batchgen.records import MetricRow
 from batchgen.runner.gating import decide_gates
 from batchgen.runner.identity import FORMAT, Identity
@@ -130,17 +131,18 @@ def already_complete(folder: RunFolder, setup: Setup, panels: Panels) -> RunResu
         incremental=Reused(**manifest["incremental"]) if manifest.get("incremental") else None,
     )
     rows: Sequence[MetricRow]
+    gates: Sequence[GateResult]
     try:
         if scored_as(manifest) == evaluation.fingerprint:
             rows = read_metrics(folder.metrics) if evaluation.measures else []
+            gates = decide_gates(evaluation.gates, rows, folder, folder.path)
         else:
             job = setup.loaded.dump()
             again = score_again(folder, manifest, evaluation, job=job, widen=panels.widen)
-            rows = again.metrics
+            rows, gates = again.metrics, again.gates
             panels.forget()
     except StoppedError:
         return replace(result, outcome="stopped")
-    gates = decide_gates(evaluation.gates, rows, folder, folder.path)
     return replace(result, metrics=rows, gates=gates)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 
 import batchgen
 from batchgen.cli import cli
+from batchgen.data.folder import read_json
 from batchgen.errors import ExitCode, UsageError
 from batchgen.job.load import load_job
 from batchgen.runner.run import run
@@ -322,3 +324,18 @@ def test_the_previous_output_is_a_baseline(make_job: MakeJob) -> None:
     assert good.outcome == "done"
     assert good.run_id not in (first.run_id, worse.run_id)
     assert good.frame().height == 40
+
+
+def test_scoring_again_says_what_it_records_of_gates(make_job: MakeJob) -> None:
+    rows = [{"id": str(n), "q": f"q{n}", "gold": f"q{n}", "other": "x"} for n in range(40)]
+
+    def scored_by(reference: str) -> Any:
+        evaluate = {"reference": reference, "metrics": ["exact"], **gate("previous", 0.1)}
+        return run(load_job(make_job(rows, evaluate=evaluate, output={"path": "out"})))
+
+    assert scored_by("gold").outcome == "done"
+    again = scored_by("other")
+    recorded = read_json(again.folder.manifest)["evaluation"]["gates"]
+    # Against what stood there before, not against what has just taken its place.
+    assert [asdict(one) for one in again.gates] == recorded
+    assert again.exit_code == ExitCode.GATE_FAILED
