@@ -8,7 +8,7 @@ could not be asked about, are not scored. Multiple choice is in `multiple_choice
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,81 +93,75 @@ class Loglikelihood:
         return _scored(self.spec, found.told.logprob / size, found.told)
 
 
+Formula = Callable[[Floats, Floats], Floats]
+"""Sums of log-probabilities and of sizes, float64 [...] each, to values; with a size of 0, to what no text says."""
+
+
 @dataclass(frozen=True, slots=True)
-class Perplexity:
-    """exp of the mean negative log-probability of tokens."""
+class Rate:
+    """A value of a text's log-probability and its size, and of a corpus by the sums of both."""
 
     spec: Spec
     subject: Subject
-    stats = ("sum_logprob", "tokens")
+    size_name: str
+    size: Callable[[Found], float]
+    formula: Formula
+
+    @property
+    def stats(self) -> tuple[str, ...]:
+        """See `SumMetric`."""
+        return ("sum_logprob", self.size_name)
 
     def continuations(self, answer: Answer) -> Sequence[str]:
         """See `ModelMetric`."""
         return self.subject.after_prompt(answer)
 
     def score(self, answer: Answer) -> Score:
-        """The perplexity of the text."""
+        """The value of the text."""
         found = find(self.spec, self.subject, answer)
         if isinstance(found, Score):
             return found
-        value = math.exp(-found.told.logprob / found.told.tokens)
-        return _scored(self.spec, value, found.told)
+        return _scored(self.spec, float(self.finalize(np.array(self._sums(found)))), found.told)
 
     def row_stats(self, answer: Answer) -> tuple[float, ...] | None:
-        """Sum of log-probabilities, and tokens."""
+        """Sum of log-probabilities, and size."""
         found = find(self.spec, self.subject, answer)
-        if isinstance(found, Score):
-            return None
-        return found.told.logprob, float(found.told.tokens)
+        return None if isinstance(found, Score) else self._sums(found)
 
     def finalize(self, sums: Floats) -> Floats:
-        """Sums [..., 2] to perplexities [...]."""
-        total, tokens = sums[..., 0], sums[..., 1]
-        value: Floats = np.exp(
-            -np.divide(total, tokens, where=tokens > 0, out=np.zeros_like(total))
-        )
-        return value
+        """Sums [..., 2] to values [...]."""
+        return self.formula(sums[..., 0], sums[..., 1])
+
+    def _sums(self, found: Found) -> tuple[float, float]:
+        return found.told.logprob, self.size(found)
 
 
-@dataclass(frozen=True, slots=True)
-class BitsPerByte:
+def perplexity(spec: Spec, subject: Subject) -> Rate:
+    """Exp of the mean negative log-probability of tokens."""
+    return Rate(
+        spec,
+        subject,
+        "tokens",
+        lambda found: float(found.told.tokens),
+        lambda total, tokens: np.exp(-_ratio(total, tokens)),
+    )
+
+
+def bits_per_byte(spec: Spec, subject: Subject) -> Rate:
     """Negative log2-probability by UTF-8 bytes of the text, delimiter not counted."""
+    return Rate(
+        spec,
+        subject,
+        "bytes",
+        lambda found: float(len(found.text.encode("utf-8", "surrogatepass"))),
+        lambda total, size: _ratio(-total, size * math.log(2)),
+    )
 
-    spec: Spec
-    subject: Subject
-    stats = ("sum_logprob", "bytes")
 
-    def continuations(self, answer: Answer) -> Sequence[str]:
-        """See `ModelMetric`."""
-        return self.subject.after_prompt(answer)
-
-    def score(self, answer: Answer) -> Score:
-        """The bits per byte of the text."""
-        found = find(self.spec, self.subject, answer)
-        if isinstance(found, Score):
-            return found
-        value = -found.told.logprob / math.log(2) / _bytes(found.text)
-        return _scored(self.spec, value, found.told)
-
-    def row_stats(self, answer: Answer) -> tuple[float, ...] | None:
-        """Sum of log-probabilities, and bytes."""
-        found = find(self.spec, self.subject, answer)
-        if isinstance(found, Score):
-            return None
-        return found.told.logprob, float(_bytes(found.text))
-
-    def finalize(self, sums: Floats) -> Floats:
-        """Sums [..., 2] to bits per byte [...]."""
-        total, size = sums[..., 0], sums[..., 1]
-        value: Floats = np.divide(
-            -total, size * math.log(2), where=size > 0, out=np.zeros_like(total)
-        )
-        return value
+def _ratio(total: Floats, size: Floats) -> Floats:
+    ratio: Floats = np.divide(total, size, where=size > 0, out=np.zeros_like(total))
+    return ratio
 
 
 def _scored(spec: Spec, value: float, about: Told) -> Score:
     return Score(spec.name, value, "ok", None, "greedy" if about.greedy else None)
-
-
-def _bytes(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))

@@ -217,12 +217,12 @@ def loglikelihood(spec: Spec, asked: options.LoglikelihoodOptions) -> tuple[Metr
 
 def perplexity(spec: Spec, asked: options.PerplexityOptions) -> tuple[Metric, ...]:
     """How surprised the model is, by token."""
-    return (likelihood.Perplexity(spec, _subject(asked.column, asked.delimiter)),)
+    return (likelihood.perplexity(spec, _subject(asked.column, asked.delimiter)),)
 
 
 def bits_per_byte(spec: Spec, asked: options.BitsPerByteOptions) -> tuple[Metric, ...]:
     """How surprised the model is, by byte."""
-    return (likelihood.BitsPerByte(spec, _subject(asked.column, asked.delimiter)),)
+    return (likelihood.bits_per_byte(spec, _subject(asked.column, asked.delimiter)),)
 
 
 def multiple_choice(spec: Spec, asked: options.MultipleChoiceOptions) -> tuple[Metric, ...]:
