@@ -47,7 +47,7 @@ class ToldStore:
     def has(self, key: str) -> bool:
         """Whether this block can be read."""
         self._used.add(key)
-        return self._read(key) is not None
+        return self._whole(key) is not None
 
     def keep(self, key: str, columns: Mapping[str, Sequence[Any]]) -> None:
         """Keep a block.
@@ -78,10 +78,10 @@ class ToldStore:
         Raises:
             KeyError: it is not, or damaged.
         """
-        table = self._read(key)
-        if table is None:
+        whole = self._whole(key)
+        if whole is None:
             raise KeyError(key)
-        return table
+        return pq.read_table(pa.BufferReader(whole))
 
     def forget_others(self) -> None:
         """Delete all blocks that nobody asked for since this store was made."""
@@ -90,13 +90,14 @@ class ToldStore:
                 if path.stem not in self._used:
                     path.unlink()
 
-    def _read(self, key: str) -> pa.Table | None:
+    def _whole(self, key: str) -> bytes | None:
+        """A block's file, if it is there and sound."""
         try:
             content = (self._path / f"{key}.told").read_bytes()
         except OSError:
             return None
         whole, check = content[:-_CHECK_BYTES], content[-_CHECK_BYTES:]
-        return pq.read_table(pa.BufferReader(whole)) if check == _check(whole) else None
+        return whole if check == _check(whole) else None
 
 
 _CHECK_BYTES = 16
