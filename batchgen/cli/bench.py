@@ -1,6 +1,5 @@
 """`batchgen bench`: what the engines make of a job on this machine."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchgen.cli.options import JOB, PROFILE, SET, json_option, terminal
-from batchgen.cli.text import plural, printable
+from batchgen.cli.text import json_line, plural, printable
 
 if TYPE_CHECKING:
     from batchgen.runner.bench import Benchmark, Figures
@@ -58,7 +57,7 @@ def bench(
             loaded = first_rows(job, model=model, rows=rows, sets=sets, profile=profile)
         found = measure(loaded, say=lambda text: click.echo(text, err=True), terminal=terminal())
     if as_json:
-        click.echo(json.dumps(summary(found), ensure_ascii=False))
+        click.echo(json_line(summary(found)))
         return
     for line in lines(found):
         click.echo(printable(line))

@@ -1,6 +1,5 @@
 """`batchgen verify` and `batchgen purge`: is a run's folder whole, and how to get rid of what is private in it."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +15,7 @@ RUN = click.Path(path_type=Path)
 @json_option
 def verify(run_folder: Path, as_json: bool) -> int:
     """Check every hash, page and count in the folder RUN. Ends with 6 if something is damaged."""
-    from batchgen.cli.text import plural, printable
+    from batchgen.cli.text import json_line, plural, printable
     from batchgen.errors import ExitCode
     from batchgen.runner.inspect import open_folder
     from batchgen.runner.verify import verify as verify_run
@@ -31,7 +30,7 @@ def verify(run_folder: Path, as_json: bool) -> int:
             "checked": list(found.checked),
             "findings": [asdict(finding) for finding in found.findings],
         }
-        click.echo(json.dumps(content, ensure_ascii=False))
+        click.echo(json_line(content))
         return int(code)
     for finding in found.findings:
         click.echo(printable(f"damaged  {finding.file} {finding.said}"))
@@ -50,7 +49,7 @@ def purge(run_folder: Path, yes: bool, as_json: bool) -> None:
     An unfinished run cannot be gone on with afterwards: its saved answers are lost.
     """
     from batchgen.cli.options import terminal
-    from batchgen.cli.text import plural, size
+    from batchgen.cli.text import json_line, plural, size
     from batchgen.runner.inspect import open_folder
     from batchgen.runner.purge import purge as purge_run
 
@@ -62,7 +61,7 @@ def purge(run_folder: Path, yes: bool, as_json: bool) -> None:
     done = purge_run(open_folder(run_folder), may_lose)
     if as_json:
         content = {"ok": True, "exit_code": 0, **asdict(done)}
-        click.echo(json.dumps(content, ensure_ascii=False))
+        click.echo(json_line(content))
         return
     for name in done.removed:
         click.echo(f"removed  {name}")

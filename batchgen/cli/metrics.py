@@ -1,12 +1,12 @@
 """`batchgen metrics`: what can be measured, and what a job may say about each."""
 
-import json
 import re
 from dataclasses import asdict
 
 import click
 
 from batchgen.cli.options import json_option
+from batchgen.cli.text import json_line
 
 _ARROWS = {True: "↑", False: "↓", None: " "}
 
@@ -27,7 +27,7 @@ def metrics(kind: str | None, as_json: bool) -> None:
         )
     if as_json:
         listed = [asdict(one) for one in described]
-        click.echo(json.dumps({"ok": True, "metrics": listed}, ensure_ascii=False))
+        click.echo(json_line({"ok": True, "metrics": listed}))
         return
     if kind is None:
         width = max(len(one.type) for one in described)

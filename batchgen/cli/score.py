@@ -1,13 +1,12 @@
 """`batchgen score`: scores for answers that exist already."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from batchgen.cli.options import json_option
+from batchgen.cli.options import json_option, terminal
 from batchgen.cli.text import json_line
 
 PATH = click.Path(path_type=Path)
@@ -74,7 +73,7 @@ def score(
         _read(metrics),
         reference=references,
         say=lambda text: click.echo(text, err=True),
-        terminal=sys.stderr if sys.stderr.isatty() else None,
+        terminal=terminal(),
         **options,
     )
     if as_json:

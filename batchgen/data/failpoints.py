@@ -85,18 +85,15 @@ def _read(text: str) -> _Armed | None:
         return None
     found = re.fullmatch(r"([a-z_.]+)(?::([1-9]\d*))?(?:=(E[A-Z0-9]+))?", text)
     number = getattr(errno, found[3], None) if found and found[3] else None
-    if (
-        found is None
-        or found[1] not in POINTS + RETRY_POINTS + TOLD_POINTS + REUSE_POINTS
-        or (found[3] and number is None)
-    ):
+    if found is None or found[1] not in _KNOWN or (found[3] and number is None):
         raise UsageError(
             f"{VARIABLE}={text}: expected NAME, NAME:COUNT or NAME=ERRNO",
-            hint=f"The names are {', '.join(POINTS)}. Outside of tests, unset it.",
+            hint=f"The names are {', '.join(_KNOWN)}. Outside of tests, unset it.",
         )
     return _Armed(found[1], int(found[2] or 1), number)
 
 
+_KNOWN = POINTS + RETRY_POINTS + TOLD_POINTS + REUSE_POINTS
 _armed: _Armed | None = None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,13 +68,6 @@ def must_be_released(folder: RunFolder) -> None:
             f"the files of {folder.path} are being replaced, or were when a process died",
             hint="Do again what was being done, `batchgen run` or `batchgen score`: it goes on from there.",
         )
-
-
-class TableWriter(Protocol):
-    """Takes tables one by one."""
-
-    def write(self, table: pa.Table) -> None:
-        """Write a table, or keep it until there is enough for a row group."""
 
 
 class FileWriter:

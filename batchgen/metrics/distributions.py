@@ -64,13 +64,6 @@ def fair_coin_two_sided(heads: int, tosses: int) -> float:
     return min(1.0, 2 * float(_coin_probabilities(fewer, tosses).sum()))
 
 
-def fair_coin_mid_p(heads: int, tosses: int) -> float:
-    """The same, with what was found counted half: less cautious (Fagerland, Lydersen and Laake 2013)."""
-    fewer = min(heads, tosses - heads)
-    probabilities = _coin_probabilities(fewer, tosses)
-    return min(1.0, 2 * float(probabilities.sum()) - float(probabilities[-1]))
-
-
 def _coin_probabilities(most: int, tosses: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Probabilities of 0 to `most` heads: float64 [most + 1]."""
     heads = np.arange(most, dtype=np.float64)

@@ -4,7 +4,6 @@ import pytest
 import scipy.stats
 
 from batchgen.metrics.distributions import (
-    fair_coin_mid_p,
     fair_coin_two_sided,
     normal_quantile,
     normal_two_sided,
@@ -38,9 +37,6 @@ def test_the_coin_is_scipys_binomial(tosses: int) -> None:
     for heads in {0, tosses // 3, tosses // 2, tosses}:
         exact = scipy.stats.binomtest(heads, tosses).pvalue
         assert fair_coin_two_sided(heads, tosses) == pytest.approx(exact, rel=1e-9, abs=1e-300)
-        half = scipy.stats.binom.pmf(heads, tosses, 0.5)
-        mid = min(1.0, 2 * scipy.stats.binom.cdf(min(heads, tosses - heads), tosses, 0.5) - half)
-        assert fair_coin_mid_p(heads, tosses) == pytest.approx(mid, rel=1e-6, abs=1e-300)
 
 
 def test_no_toss_says_nothing() -> None:
