@@ -63,7 +63,7 @@ def estimate_torch_engine(
         weight_bytes=memory.weight_bytes,
         kv_bytes_per_token=memory.kv_bytes_per_token,
         free_bytes=free,
-        limits=limits(batching, fits(memory, device, free, batching)),
+        limits=limits(batching, fits(memory, device, free - packed_bytes, batching)),
         tier=known.tier if known else None,
         packed_bytes=packed_bytes,
         slots=slots,

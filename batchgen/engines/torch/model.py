@@ -96,8 +96,8 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
         ResourceError: no such device, or too little memory.
     """
     device = pick_device(spec.device)
-    config = read_config(folder, spec)
     files = ModelFiles.look(folder, spec)
+    config = read_config(folder, spec)
     loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     options: dict[str, Any] = {
         "config": config,
