@@ -6,9 +6,10 @@ registered under our name, transformers builds no mask. Right for models whose l
 the parity probe finds out.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ class _Layer(CacheLayerMixin):
 
 @dataclass(slots=True)
 class _Current:
-    """What the forward of this thread is in: its step, and the layer that was last heard of."""
+    """What a forward is in: its step, and the layer that was last heard of."""
 
     attend: StepAttention
     layer: int = 0
@@ -101,7 +102,6 @@ class WrappedModel:
     def __init__(self, model: PreTrainedModel) -> None:
         """Run `model`, whose attention is replaced by ours for the time of a forward."""
         self._model = model
-        self._attention = _Attention(model)
         self._cache_argument = cache_argument(model)
         layers = model.config.get_text_config(decoder=True).num_hidden_layers
         self._cache = Cache(layers=[_Layer(number) for number in range(layers)])
@@ -111,7 +111,7 @@ class WrappedModel:
         """Run a step on what `store` holds: logits [drawn, vocab] in the model's dtype."""
         token = _current.set(_Current(StepAttention(batch, store)))
         try:
-            with self._attention:
+            with _our_attention(self._model):
                 output = self._model(
                     input_ids=batch.token_ids[None],
                     position_ids=batch.positions[None],
@@ -126,22 +126,13 @@ class WrappedModel:
         return logits[: len(batch.drawn)]
 
 
-class _Attention:
-    """The attention function of a model: ours while any lane is in a forward, its own again afterwards."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        self._config = model.config.get_text_config(decoder=True)
-        self._own = self._config._attn_implementation
-        self._inside = 0
-        self._lock = Lock()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            self._config._attn_implementation = NAME
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._config._attn_implementation = self._own
+@contextmanager
+def _our_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Attention by us for the time of a forward, the model's own again afterwards."""
+    config = model.config.get_text_config(decoder=True)
+    own = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = own
