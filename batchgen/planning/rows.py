@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from batchgen.planning.prefixes import shared_beginnings
+
 
 @dataclass(eq=False, slots=True)
 class Prefix:
@@ -72,6 +74,17 @@ class Row:
     def own(self) -> int:
         """Cached tokens that lie in the row's own pages."""
         return self.cached - self.shared
+
+
+def share(rows: Sequence[Row], prompts: Sequence[Sequence[int]], first_number: int) -> int:
+    """Give rows the beginnings that their prompts share, numbered from `first_number` on; return how many there are."""
+    found = shared_beginnings(prompts)
+    for number, shared in enumerate(found, first_number):
+        beginning = prompts[shared.members[0]][: shared.length]
+        prefix = Prefix(number, beginning, users=len(shared.members))
+        for member in shared.members:
+            rows[member].prefix = prefix
+    return len(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,7 @@ from batchgen.engines.torch.tier import Setting
 from batchgen.planning.arena import Arena
 from batchgen.planning.filling import Limits
 from batchgen.planning.pages import Pages
-from batchgen.planning.prefixes import shared_beginnings
-from batchgen.planning.rows import Prefix, Row
+from batchgen.planning.rows import Row, share
 from batchgen.planning.scheduler import ExpectedLength, Scheduler
 from batchgen.records import Completion, Failure, Request
 
@@ -173,7 +172,8 @@ class SlotTier:
             return
         rows = self._rows(requests)
         if self._shape.share:
-            self._share(rows)
+            prompts = [row.token_ids for row in rows]
+            self._counts["prefixes"] += share(rows, prompts, self._counts["prefixes"] + 1)
         self._scheduler.add(rows)
 
     def _rows(self, requests: Sequence[Request]) -> list[Row]:
@@ -201,17 +201,6 @@ class SlotTier:
                 same[key] = job
             rows.append(row)
         return rows
-
-    def _share(self, rows: Sequence[Row]) -> None:
-        for shared in shared_beginnings([row.token_ids for row in rows]):
-            self._counts["prefixes"] += 1
-            prefix = Prefix(
-                self._counts["prefixes"],
-                rows[shared.members[0]].token_ids[: shared.length],
-                users=len(shared.members),
-            )
-            for member in shared.members:
-                rows[member].prefix = prefix
 
     def _book(self, rows: Sequence[Row], logits: Tensor) -> Iterator[Completion]:
         if not rows:

@@ -24,8 +24,7 @@ from batchgen.engines.torch.slots.stepper import Stepper
 from batchgen.planning.arena import Arena
 from batchgen.planning.filling import Limits
 from batchgen.planning.pages import Pages
-from batchgen.planning.prefixes import shared_beginnings
-from batchgen.planning.rows import Prefix, Row
+from batchgen.planning.rows import Row, share
 from batchgen.planning.scheduler import Scheduler
 from batchgen.records import Continuation, Failure, Likelihood
 
@@ -45,14 +44,12 @@ class _Job:
 
     Attributes:
         turn: which of them the row holds.
-        broken: whether NaN came up.
     """
 
     row: Row
     context: Sequence[int]
     branches: list[Branch]
     turn: int = 0
-    broken: bool = False
 
 
 class SlotLikelihoods:
@@ -101,7 +98,8 @@ class SlotLikelihoods:
         of_contexts = branches(islice(source, min(self._shape.window, MOST_TOGETHER)))
         rows = [self._row(context, group) for context, group in of_contexts.items()]
         if self._shape.share:
-            self._share(rows, list(of_contexts))
+            # A context's last token stays the row's own, since it draws.
+            self._prefixes += share(rows, list(of_contexts), self._prefixes + 1)
         self._scheduler.add(rows)
 
     def _row(self, context: tuple[int, ...], group: list[Branch]) -> Row:
@@ -111,15 +109,6 @@ class SlotLikelihoods:
         self._contexts += 1
         self._jobs[row.number] = _Job(row, context, group)
         return row
-
-    def _share(self, rows: Sequence[Row], contexts: Sequence[Sequence[int]]) -> None:
-        """Give rows the beginnings that their contexts share: a context's last token stays the row's own, since it draws."""
-        for shared in shared_beginnings(contexts):
-            self._prefixes += 1
-            beginning = contexts[shared.members[0]][: shared.length]
-            prefix = Prefix(self._prefixes, beginning, users=len(shared.members))
-            for member in shared.members:
-                rows[member].prefix = prefix
 
     def _book(self, drawn: Sequence[tuple[Row, int]], logits: Tensor) -> Iterator[Likelihood]:
         """Read what a step says, and go on with the rows that it was the last one for."""
@@ -139,7 +128,6 @@ class SlotLikelihoods:
         """The row's turn is over: the next continuation's, or all are known."""
         row = job.row
         job.turn += 1
-        job.broken |= job.branches[job.turn - 1].broken
         further = job.turn < len(job.branches) and len(job.branches[job.turn].token_ids) > 1
         if further:
             tokens = job.branches[job.turn].token_ids
@@ -148,7 +136,7 @@ class SlotLikelihoods:
             row.wanted = len(tokens) - 1
             self._scheduler.again(row)
             return
-        if job.broken:
+        if any(branch.broken for branch in job.branches):
             # NaN keys would reach whoever gets these pages next.
             self._machine.store.clear(row.pages)
         self._scheduler.leave(row)

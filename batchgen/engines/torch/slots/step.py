@@ -113,6 +113,7 @@ def _prefill(step: Step, page_size: int, device: torch.device) -> Batch:
     runs: list[Run] = []
     pieces: list[Piece | PrefixPiece] = []
     reaches: list[Reach] = []
+    on_cpu = device.type == "cpu"
     for segment in step.segments:
         owner, first = segment.owner, len(token_ids)
         last = first + segment.count
@@ -134,8 +135,8 @@ def _prefill(step: Step, page_size: int, device: torch.device) -> Batch:
         token_ids=_ints(token_ids, device),
         positions=_ints(positions, device),
         drawn=_ints(drawn, device),
-        places=_places(runs, device),
-        runs=tuple(runs) if device.type == "cpu" else (),
+        places=_places([] if on_cpu else runs, device),
+        runs=tuple(runs) if on_cpu else (),
         pieces=tuple(pieces),
         groups=(),
         reaches=tuple(reaches),
