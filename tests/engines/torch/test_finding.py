@@ -2,10 +2,8 @@
 
 import json
 import os
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,23 +131,16 @@ def test_files_that_change_while_they_are_read_are_not_kept(folders: Folders, ca
     assert not cache.exists()
 
 
-def test_files_that_come_and_go_meanwhile_end_nothing(tmp_path: Path) -> None:
-    ended = threading.Event()
-
-    def meddle() -> None:
-        while not ended.is_set():
-            for number in range(20):
-                (tmp_path / str(number)).touch()
-            for number in range(20):
-                (tmp_path / str(number)).unlink()
-
-    with ThreadPoolExecutor(1) as other:
-        other.submit(meddle)
-        try:
-            for _ in range(300):
-                ModelFiles.look(tmp_path, SPEC).unchanged()
-        finally:
-            ended.set()
+def test_a_file_that_goes_away_while_it_is_looked_at_leaves_nothing_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between listing and looking, which no other process can be made to hit."""
+    monkeypatch.setattr(
+        f"{circumstances.__module__}._files", lambda folder: iter([folder / "gone"])
+    )
+    seen = ModelFiles.look(tmp_path, SPEC)
+    assert not seen.settled
+    assert not seen.unchanged()
 
 
 def test_of_a_models_own_code_nothing_is_kept(folders: Folders, cache: Path) -> None:
