@@ -6,24 +6,16 @@ from typing import Any
 
 import polars as pl
 import pytest
-import torch
 from click.testing import CliRunner
 from transformers import AutoTokenizer
 
 from batchgen.cli import cli
-from batchgen.engines.torch.engine import TorchEngine
-from batchgen.engines.torch.model import load_model
 from batchgen.job.load import load_job
-from batchgen.job.spec import Batching, ModelSpec
-from batchgen.planning.batches import by_length
-from batchgen.records import ResolvedDecoding
 from batchgen.runner.run import run
 from tests.benchmarks.bench_gsm8k import STRICT, gsm8k_job
-from tests.engines.torch.tiny import by_row, generated, requests
+from tests.engines.torch.real import starter_engine, tokens_as_generated
 
 NEW = 12
-MARGIN = 1e-3
-"""Where the two best logits are this close in float32, either token is right."""
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -82,28 +74,7 @@ def test_tokens_after_a_shared_beginning_are_those_of_generate(
         ]
         for messages in asked["messages"].to_list()
     ]
+    engine, model = starter_engine(starter_folder, tokenizer)
     end = tokenizer.eos_token_id
-    decoding = ResolvedDecoding(max_new_tokens=NEW, end_token_ids=frozenset({end}))
-    model = load_model(starter_folder, ModelSpec(path="model"))
-    engine = TorchEngine(
-        model, batching=Batching(), decode=tokenizer.decode, should_stop=lambda: False
-    )
-    found = by_row(engine.generate(by_length(requests(prompts, decoding))))
+    assert tokens_as_generated(engine, model, prompts, end=end, new=NEW) > 2 * NEW
     assert engine.facts()["prefixes"] == 1
-    same = 0
-    for row, prompt in enumerate(prompts):
-        made = generated(
-            model.model,
-            prompt,
-            max_new_tokens=NEW,
-            eos_token_id=end,
-            output_logits=True,
-            return_dict_in_generate=True,
-        )
-        for step, token in enumerate(made.sequences[0, len(prompt) :].tolist()):
-            first, second = torch.topk(made.logits[step][0], 2).values
-            if first - second < MARGIN:
-                break
-            assert found[row].token_ids[step] == token, f"row {row}, step {step}"
-            same += 1
-    assert same > 2 * NEW

@@ -5,7 +5,7 @@ switches and encoders as well. The price is that a context is computed for each 
 one token; `slots/likelihood.py` computes it once.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -54,7 +54,6 @@ class ForwardLikelihoods:
         self._loaded = loaded
         self._should_stop = should_stop
         self._window = window
-        self._counts = {"forwards": 0, "tokens": 0, "splits": 0}
 
     def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
         """See `Engine.likelihoods`."""
@@ -65,10 +64,6 @@ class ForwardLikelihoods:
                 yield from self._answer(group)
                 if self._should_stop():
                     return
-
-    def facts(self) -> Mapping[str, object]:
-        """What was counted."""
-        return dict(self._counts)
 
     def _answer(self, group: list[_Line]) -> Iterator[Likelihood]:
         """Answer rows of one length, so many at a time as go together."""
@@ -82,7 +77,6 @@ class ForwardLikelihoods:
                 for branch in chain.from_iterable(line.everyone for line in lines):
                     yield from branch.likelihoods()
             elif len(lines) > 1:
-                self._counts["splits"] += 1
                 middle = len(lines) // 2
                 waiting += [lines[middle:], lines[:middle]]
             else:
@@ -113,8 +107,6 @@ class ForwardLikelihoods:
             if not out_of_memory(error):
                 raise
         else:
-            self._counts["forwards"] += 1
-            self._counts["tokens"] += len(lines) * (len(lines[0].context) + len(lines[0].answer))
             return True
         # Outside of the handler: the error holds the frames, and with them the tensors.
         release_memory(self._loaded.device)

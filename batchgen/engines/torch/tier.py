@@ -58,9 +58,6 @@ class Likelihoods(Protocol):
     def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
         """See `Engine.likelihoods`."""
 
-    def facts(self) -> Mapping[str, object]:
-        """What was counted."""
-
 
 class BatchRunner(Protocol):
     """Answers one batch that is known to fit, or finds out that it does not."""

@@ -6,19 +6,13 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-import torch
 from transformers import AutoTokenizer
 
-from batchgen.engines.torch.engine import TorchEngine
-from batchgen.engines.torch.model import load_model
-from batchgen.job.spec import Batching, ModelSpec
-from batchgen.planning.batches import by_length
-from batchgen.records import Continuation, Likelihood, ResolvedDecoding
-from tests.engines.torch.tiny import by_row, forced_table, generated, requests
+from batchgen.records import Continuation, Likelihood
+from tests.engines.torch.real import starter_engine, tokens_as_generated
+from tests.engines.torch.tiny import forced_table
 
 NEW = 8
-MARGIN = 1e-3
-"""Where the two best logits are this close in float32, either token is right."""
 
 
 def questions(data: Path) -> list[str]:
@@ -47,15 +41,12 @@ def test_real_continuations_are_as_likely_as_in_a_forward_of_each_row_alone(
             (context, ending) for context, endings in cases.items() for ending in endings
         )
     ]
-    model = load_model(starter_folder, ModelSpec(path="model"))
-    engine = TorchEngine(
-        model, batching=Batching(), decode=tokenizer.decode, should_stop=lambda: False
-    )
+    engine, model = starter_engine(starter_folder, tokenizer)
     found: dict[int, Likelihood] = {}
     for ordered in (asked, asked[::-1]):
         found = {one.index: one for one in engine.likelihoods(ordered)}
         for one in asked:
-            table = forced_table(model.model, one.context, one.token_ids)
+            table = forced_table(model, one.context, one.token_ids)
             expected = [float(row[token]) for row, token in zip(table, one.token_ids, strict=True)]
             # A token's own rounding in float32 is larger than that of the mean; so it is in transformers' own forward.
             assert found[one.index].logprobs == pytest.approx(expected, abs=1e-4, rel=0)
@@ -72,28 +63,7 @@ def test_real_prompts_are_answered_as_each_alone(starter_folder: Path, shared_da
         )["input_ids"]
         for text in questions(shared_data)
     ]
-    end = tokenizer.eos_token_id
-    decoding = ResolvedDecoding(max_new_tokens=NEW, end_token_ids=frozenset({end}))
-    model = load_model(starter_folder, ModelSpec(path="model"))
-    engine = TorchEngine(
-        model, batching=Batching(), decode=tokenizer.decode, should_stop=lambda: False
-    )
+    engine, model = starter_engine(starter_folder, tokenizer)
     assert engine.facts()["tier"] == "slots, own forward"
-    found = by_row(engine.generate(by_length(requests(prompts, decoding))))
-    same = 0
-    for row, prompt in enumerate(prompts):
-        made = generated(
-            model.model,
-            prompt,
-            max_new_tokens=NEW,
-            eos_token_id=end,
-            output_logits=True,
-            return_dict_in_generate=True,
-        )
-        for step, token in enumerate(made.sequences[0, len(prompt) :].tolist()):
-            first, second = torch.topk(made.logits[step][0], 2).values
-            if first - second < MARGIN:
-                break
-            assert found[row].token_ids[step] == token, f"row {row}, step {step}"
-            same += 1
-    assert same > 5 * NEW
+    end = tokenizer.eos_token_id
+    assert tokens_as_generated(engine, model, prompts, end=end, new=NEW) > 5 * NEW
