@@ -15,7 +15,7 @@ from batchgen.job.evaluation import Bins, Evaluate, Gate, Reasoning, metric_type
 from batchgen.job.fingerprint import fingerprint
 from batchgen.job.judges import Judge
 from batchgen.job.metric_options import MetricOptions
-from batchgen.metrics.aggregate import Confidence
+from batchgen.metrics.aggregate import EVERYTHING, Confidence
 from batchgen.metrics.base import Metric
 from batchgen.metrics.catalog import make_metrics
 from batchgen.metrics.judge import JudgeMetric, judge_metrics
@@ -227,6 +227,7 @@ def _clash_problems(evaluation: Evaluation, columns: Sequence[str], prefix: str)
 
 
 def _gate_problems(evaluation: Evaluation) -> list[Problem]:
+    columns = [column_of(cut) for cut in evaluation.slices]
     return [
         Problem(
             f"evaluate.gates[{number}].metric",
@@ -235,6 +236,17 @@ def _gate_problems(evaluation: Evaluation) -> list[Problem]:
         )
         for number, gate in enumerate(evaluation.gates)
         if gate.metric not in evaluation.names
+    ] + [
+        Problem(
+            f"evaluate.gates[{number}].slice",
+            f"no way of slicing gives {gate.slice!r}",
+            f"Slices are named such as {columns[0]}=VALUE; evaluate.slices has: {', '.join(columns)}."
+            if columns
+            else "evaluate.slices names none.",
+        )
+        for number, gate in enumerate(evaluation.gates)
+        if gate.slice not in (None, EVERYTHING)
+        and not any(str(gate.slice).startswith(f"{column}=") for column in columns)
     ]
 
 

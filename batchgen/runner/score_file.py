@@ -57,6 +57,8 @@ def score_file(
     """
     arm()
     folder = RunFolder(output.absolute())
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file", hint="Choose a folder with --output.")
     if folder.run.exists() or folder.manifest.exists():
         raise UsageError(
             f"{output} is the output folder of a run", hint="Choose another folder with --output."

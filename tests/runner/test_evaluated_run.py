@@ -172,6 +172,11 @@ def test_the_same_evaluation_is_not_done_twice(make_job: MakeJob) -> None:
             "there is no metric called 'exakt'",
         ),
         (
+            {"gates": [{"metric": "exact", "min": 1, "slice": "lng=zh"}]},
+            "evaluate.gates[0].slice",
+            "no way of slicing gives 'lng=zh'",
+        ),
+        (
             {"metrics": [{"type": "exact", "where": "lag = 'zh'"}]},
             "evaluate.metrics[0].where",
             "column 'lag' is not in the input",

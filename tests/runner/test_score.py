@@ -241,6 +241,9 @@ def test_a_folder_of_a_run_is_not_written_over(finished: Path, tmp_path: Path) -
     file = write(tmp_path / "a.jsonl", [{"response": "x"}])
     with pytest.raises(UsageError, match="is the output folder of a run"):
         score(file, "-m", "length", "-o", finished)
+    with pytest.raises(UsageError, match="is a file"):
+        score(file, "-m", "length", "-o", file)
+    assert file.read_text()
 
 
 def test_prompts_are_joined_messages_and_references_any_of_a_list() -> None:
