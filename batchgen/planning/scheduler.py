@@ -12,7 +12,7 @@ Rows of one window are served longest first: memory peaks early, and the long an
 window is served out before the next one begins, so nobody waits for ever.
 
 A prompt's beginning that many rows share is a `Prefix`: computed once, in steps of its own before those of its rows.
-Where the arena has no room for it, a row goes on without.
+Where it does not fit, in the arena or in memory, a row goes on without.
 """
 
 from collections import deque
@@ -132,6 +132,12 @@ class Scheduler:
         self._waiting.remove(row)
         self._detach(row)
         self._refused.append(row)
+
+    def unshare(self, prefix: Prefix) -> None:
+        """A prefix has been tried by itself and did not fit: its rows, which all wait, go on without."""
+        for row in self._waiting:
+            if row.prefix is prefix:
+                self._detach(row)
 
     def _worth_admitting(self) -> bool:
         """Whether enough places are free to begin a prefill: an eighth of them, or all that are wanted."""

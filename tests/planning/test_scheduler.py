@@ -158,22 +158,34 @@ def test_every_row_ends_once_and_all_room_comes_back(
 @settings(deadline=None, max_examples=100)
 @given(
     wanted=st.lists(wishes(), min_size=1, max_size=15),
-    lost=st.sets(st.integers(0, 40), max_size=5),
+    lost=st.dictionaries(st.integers(0, 40), st.booleans(), max_size=5),
     pages=st.integers(60, 80),
 )
 def test_steps_that_ran_out_of_memory_are_made_up_for(
-    wanted: list[Wish], lost: set[int], pages: int
+    wanted: list[Wish], lost: dict[int, bool], pages: int
 ) -> None:
+    """What is lost for good goes: a row ends, a prefix is shared no more."""
     free = Pages(pages, 4)
     run = world(wanted, Limits(8, 30), free)
     scheduler = run.scheduler
+    unshared: list[Row | Prefix] = []
     for number in range(20_000):
+        run.ended += [row.number for row in scheduler.too_large()]
         step = scheduler.next()
         if step is None:
             break
         run.check(step)
+        assert all(segment.owner not in unshared for segment in step.segments)
         if number in lost:
             scheduler.preempt_all()
+            owner = step.segments[0].owner
+            if not lost[number]:
+                continue
+            if isinstance(owner, Prefix):
+                scheduler.unshare(owner)
+                unshared.append(owner)
+            else:
+                scheduler.refuse(owner)
             continue
         scheduler.computed(step)
         for row in step.rows:
@@ -183,6 +195,7 @@ def test_steps_that_ran_out_of_memory_are_made_up_for(
                 run.ended.append(row.number)
     assert sorted(run.ended) == list(range(len(wanted)))
     assert free.free == pages
+    assert scheduler.arena.take(64) == range(64)
 
 
 @dataclass
@@ -329,6 +342,20 @@ def test_a_row_goes_on_without_a_prefix_that_the_arena_has_no_room_for() -> None
     run = world(wanted, Limits(1, 64), Pages(64, 4), arena=Arena(9))
     counts = [[s.count for s in step.segments] for step in run.steps()]
     assert counts == [[13], [13], [5], [2]]
+
+
+def test_rows_go_on_without_a_prefix_that_memory_has_no_room_for() -> None:
+    wanted = [Wish(3, 1, 1, 2), Wish(3, 1, 1, 1), Wish(3, 1, 1, 2), Wish(3, 1, 1, 1)]
+    run = world(wanted, Limits(4, 64), Pages(64, 4), arena=Arena(15))
+    lost = run.scheduler.next()
+    assert lost is not None
+    assert [s.count for s in lost.segments] == [10, 5]
+    run.scheduler.preempt_all()
+    large = lost.segments[0].owner
+    assert isinstance(large, Prefix)
+    run.scheduler.unshare(large)
+    assert [[s.count for s in step.segments] for step in run.steps()] == [[5], [13, 13, 3, 3]]
+    assert run.scheduler.arena.take(15) == range(15)
 
 
 def test_a_prefix_makes_room_for_another_when_none_of_its_rows_runs() -> None:
