@@ -1,7 +1,8 @@
 """The next token of each row of a step: penalties, the sampler, one trip to the host.
 
 The rows of a step are at different places of their answers. What their settings make of tensors is kept as long as the
-same rows come back in the same order, which is most steps. Knows nothing of models or caches.
+same rows come back in the same order, which is most steps. Memory may end in the middle of a draw: then nothing is kept,
+and the same rows are drawn the same tokens again. Knows nothing of models or caches.
 """
 
 from collections.abc import Sequence
@@ -66,7 +67,12 @@ class Picker:
     @torch.inference_mode()
     def pick(self, asked: Sequence[Asked], logits: Tensor) -> list[Picked]:
         """Draw one token for each row: logits [rows, vocab], raw, never changed."""
-        self._prepare(asked)
+        numbers = [one.number for one in asked]
+        known = numbers == self._numbers
+        # A draw that fails may leave settings of other rows, or a history that is a token ahead.
+        self._numbers = []
+        if not known:
+            self._prepare(asked)
         scores = logits
         if self._history is not None:
             scores = self._penalties.apply(logits, self._history)
@@ -77,16 +83,13 @@ class Picker:
         logprobs = [0.0] * len(token_ids)
         if self._logprobs:
             logprobs = logprob(logits, draw.tokens).tolist()
+        self._numbers = numbers
         return [
             Picked(token, bool(good), score)
             for token, good, score in zip(token_ids, finite, logprobs, strict=True)
         ]
 
     def _prepare(self, asked: Sequence[Asked]) -> None:
-        numbers = [one.number for one in asked]
-        if numbers == self._numbers:
-            return
-        self._numbers = numbers
         settings = [one.request.decoding for one in asked]
         self._sampler = Sampler.of(settings, self._device)
         self._penalties = Penalties.of(settings, self._device)
