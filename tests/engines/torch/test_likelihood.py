@@ -88,6 +88,14 @@ def test_neither_room_nor_order_changes_a_likelihood(llama: PreTrainedModel, roo
             assert found[index].greedy == one.greedy
 
 
+@pytest.mark.parametrize("room", ["memory runs out", "memory runs out at the logits"])
+def test_steps_that_ran_out_of_memory_are_read_again(llama: PreTrainedModel, room: str) -> None:
+    asked = given()
+    tier = slot_likelihoods(own_forward(llama), ROOMS[room])
+    check(llama, asked, by_index(tier.likelihoods(asked)))
+    assert tier.facts()["out_of_memory"] == 2
+
+
 def test_a_wrapped_family_says_the_same_in_chunks() -> None:
     model = tiny_model("gemma3_text")
     asked = given()

@@ -25,7 +25,7 @@ from batchgen.engines.torch.tier import Setting
 from batchgen.planning.arena import Arena
 from batchgen.planning.filling import Limits
 from batchgen.planning.pages import Pages
-from batchgen.planning.rows import Row, share
+from batchgen.planning.rows import Row, Step, share
 from batchgen.planning.scheduler import ExpectedLength, Scheduler
 from batchgen.records import Completion, Failure, Request
 
@@ -57,7 +57,10 @@ class Picks(Protocol):
     """Draws the tokens of a step."""
 
     def pick(self, asked: Sequence[Asked], logits: Tensor) -> list[Picked]:
-        """One token for each row: logits [rows, vocab], never changed."""
+        """One token for each row: logits [rows, vocab], never changed.
+
+        Where memory ends before all are drawn, none is: the same rows may be asked again.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +149,8 @@ class SlotTier:
                 if not self._jobs:
                     return
                 continue
-            logits = self._stepper.compute(step)
-            if logits is not None:
-                yield from self._book(step.rows, logits)
+            for job, picked in self._stepper.compute(step, self._pick):
+                yield from self._take(job, picked)
 
     def facts(self) -> Mapping[str, object]:
         """What was decided and counted."""
@@ -202,13 +204,12 @@ class SlotTier:
             rows.append(row)
         return rows
 
-    def _book(self, rows: Sequence[Row], logits: Tensor) -> Iterator[Completion]:
-        if not rows:
-            return
-        jobs = [self._jobs[row.number] for row in rows]
+    def _pick(self, step: Step, logits: Tensor) -> list[tuple[_Job, Picked]]:
+        jobs = [self._jobs[row.number] for row in step.rows]
+        if not jobs:
+            return []
         asked = [Asked(j.row.number, j.requests[0], j.row.token_ids) for j in jobs]
-        for job, picked in zip(jobs, self._machine.picker.pick(asked, logits), strict=True):
-            yield from self._take(job, picked)
+        return list(zip(jobs, self._machine.picker.pick(asked, logits), strict=True))
 
     def _take(self, job: _Job, picked: Picked) -> Iterator[Completion]:
         row = job.row

@@ -24,7 +24,7 @@ from batchgen.engines.torch.slots.stepper import Stepper
 from batchgen.planning.arena import Arena
 from batchgen.planning.filling import Limits
 from batchgen.planning.pages import Pages
-from batchgen.planning.rows import Row, share
+from batchgen.planning.rows import Row, Step, share
 from batchgen.planning.scheduler import Scheduler
 from batchgen.records import Continuation, Failure, Likelihood
 
@@ -84,9 +84,9 @@ class SlotLikelihoods:
                 if not self._jobs:
                     return
                 continue
-            logits = self._stepper.compute(step)
-            if logits is not None:
-                yield from self._book(step.drawn, logits)
+            for job in self._stepper.compute(step, self._read):
+                if job.row.pending == 0:
+                    yield from self._next(job)
 
     def facts(self) -> Mapping[str, object]:
         """What was counted."""
@@ -110,19 +110,18 @@ class SlotLikelihoods:
         self._jobs[row.number] = _Job(row, context, group)
         return row
 
-    def _book(self, drawn: Sequence[tuple[Row, int]], logits: Tensor) -> Iterator[Likelihood]:
-        """Read what a step says, and go on with the rows that it was the last one for."""
+    def _read(self, step: Step, logits: Tensor) -> list[_Job]:
+        """Tell the branches what a step says of them; the jobs that it says something of."""
         reader = Reader()
-        for row, count in drawn:
-            job = self._jobs[row.number]
-            first = row.cached - count - (len(job.context) - 1)
-            for place in range(first, first + count):
+        drawing = [segment for segment in step.segments if segment.drawn]
+        jobs = [self._jobs[segment.owner.number] for segment in drawing]
+        for job, segment in zip(jobs, drawing, strict=True):
+            end = job.row.cached + segment.count - (len(job.context) - 1)
+            for place in range(end - segment.drawn, end):
                 # The first token of all of them comes after the context, whoever's turn it is.
                 reader.read(job.branches if place == 0 else [job.branches[job.turn]], place)
         reader.look(logits)
-        for row, _ in drawn:
-            if row.pending == 0:
-                yield from self._next(self._jobs[row.number])
+        return jobs
 
     def _next(self, job: _Job) -> Iterator[Likelihood]:
         """The row's turn is over: the next continuation's, or all are known."""

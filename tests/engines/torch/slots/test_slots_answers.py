@@ -6,15 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from batchgen.engines.torch.slots.engine import Shape
-from batchgen.engines.torch.slots.lanes import Forward
-from batchgen.engines.torch.slots.step import Batch
 from batchgen.engines.torch.slots.store import Sizes, Store, own_zeros
 from batchgen.engines.torch.slots.wrapped import WrappedModel
-from batchgen.errors import ResourceError
 from batchgen.records import Completion, Request, ResolvedDecoding
 from tests.engines.torch.slots.tiny_slots import ROOMS, WIDE, Room, own_forward, slots
 from tests.engines.torch.tiny import (
@@ -94,6 +90,8 @@ def test_the_rooms_are_what_they_are_called(llama: PreTrainedModel) -> None:
     assert facts["too few pages"]["preempted"]
     assert facts["memory runs out"]["out_of_memory"] == 2
     assert facts["memory runs out"]["max_rows"] == 2
+    assert facts["memory runs out at the logits"]["out_of_memory"] == 2
+    assert facts["memory runs out at the logits"]["max_rows"] == 2
     assert facts["a window of two"]["steps_prefill"] == 3
     assert facts["a window of two"]["prefixes"] == 0
     assert facts["all places, prompts in chunks"]["prefixes"] == 1
@@ -407,46 +405,6 @@ def test_a_row_that_is_too_large_alone_fails_and_the_others_go_on(
         assert failure.code == "out_of_memory"
     for row in (0, 2, 4):
         assert [list(found[row].token_ids)] == alone(llama, asked[row].token_ids)
-
-
-def test_one_token_that_does_not_fit_ends_the_run(llama: PreTrainedModel) -> None:
-    tier = slots(own_forward(llama), Room(lost=range(1000)))
-    with pytest.raises(ResourceError, match="one token of one row does not fit"):
-        list(tier.generate(requests(SOME)))
-
-
-def short_of_memory(forward: Forward) -> Forward:
-    """A forward that has no memory for a row's tokens from the 35th on."""
-
-    def limited(batch: Batch, store: Store) -> Tensor:
-        if int(batch.positions.max()) >= 34:
-            raise torch.OutOfMemoryError
-        return forward(batch, store)
-
-    return limited
-
-
-@pytest.mark.parametrize("room", ["one place", "all places, prompts in chunks", "a window of two"])
-def test_rows_that_run_out_of_memory_alone_fail_and_the_others_have_all_the_room_again(
-    llama: PreTrainedModel, room: str
-) -> None:
-    long, grows = SOME[1] * 40, SOME[2]
-    asked = requests(
-        [*SOME, long, grows], *[PLAIN] * len(SOME), PLAIN, replace(PLAIN, max_new_tokens=60)
-    )
-    tier = slots(short_of_memory(own_forward(llama)), ROOMS[room])
-    found = by_row(tier.generate(asked))
-    whole = [n for n, one in enumerate(asked) if len(one.token_ids) + 10 <= 34 and n < len(SOME)]
-    assert len(whole) >= 3
-    for row, one in found.items():
-        if row in whole:
-            assert [list(one.token_ids)] == alone(llama, asked[row].token_ids)
-        elif row >= len(SOME):
-            assert one.failure is not None
-            assert one.failure.code == "out_of_memory"
-    assert len(found) == len(asked)
-    assert tier.facts()["max_rows"] == ROOMS[room].shape.rows
-    assert tier.facts()["step_tokens"] == ROOMS[room].shape.step_tokens
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3, 5])

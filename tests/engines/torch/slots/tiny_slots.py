@@ -1,7 +1,8 @@
 """Slots over a tiny model, with as little room as a test wants."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -23,11 +24,12 @@ _SIZES = Sizes(pages=64, page_size=16, arena=64)
 
 @dataclass(frozen=True)
 class Room:
-    """How much runs together, and which steps are lost for want of memory."""
+    """How much runs together, and which steps are lost for want of memory: in the forward, or when their logits are read."""
 
     shape: Shape = _SHAPE
     sizes: Sizes = _SIZES
     lost: Collection[int] = ()
+    unread: Collection[int] = ()
     expected: ExpectedLength = lambda limit: limit
 
 
@@ -38,6 +40,7 @@ ROOMS = {
     "all places, prompts in chunks": Room(Shape(8, 7), Sizes(64, 4, 64)),
     "too few pages": Room(Shape(8, 64), Sizes(28, 2, 16), expected=lambda _limit: 0),
     "memory runs out": Room(Shape(8, 64), Sizes(64, 4, 64), lost=(0, 3)),
+    "memory runs out at the logits": Room(Shape(8, 64), Sizes(64, 4, 64), unread=(1, 5)),
     "a window of two": Room(Shape(4, 64, window=2)),
 }
 
@@ -58,6 +61,28 @@ class Losing:
         return logits
 
 
+class Unreadable(Tensor):
+    """Logits that there is no memory to read."""
+
+    @classmethod
+    def __torch_function__(cls, *_: Any) -> NoReturn:
+        raise torch.OutOfMemoryError
+
+
+class LosingLanes(OneLane):
+    """A lane in which memory runs out at some steps, in the forward or behind it."""
+
+    def __init__(self, forward: Forward, room: Room) -> None:
+        super().__init__(Losing(forward, room.lost))
+        self._unread = room.unread
+        self._steps = 0
+
+    def compute(self, parts: Sequence[Batch], store: Store) -> Tensor:
+        self._steps += 1
+        logits = super().compute(parts, store)
+        return logits.as_subclass(Unreadable) if self._steps - 1 in self._unread else logits
+
+
 def own_forward(model: PreTrainedModel) -> Forward:
     forward = LlamaModel.of(model, room=10**9)
     assert forward is not None
@@ -75,7 +100,7 @@ def slots(
 ) -> SlotTier:
     """The slot engine without a trial before it."""
     machine = Machine(
-        lanes or OneLane(Losing(forward, room.lost)),
+        lanes or LosingLanes(forward, room),
         store or Store(room.sizes, own_zeros),
         picker or Picker(CPU),
         CPU,
@@ -85,6 +110,5 @@ def slots(
 
 def slot_likelihoods(forward: Forward, room: Room = WIDE) -> SlotLikelihoods:
     """The likelihoods of the slot engine without a trial before it."""
-    lanes = OneLane(Losing(forward, room.lost))
-    machine = Machine(lanes, Store(room.sizes, own_zeros), Picker(CPU), CPU)
+    machine = Machine(LosingLanes(forward, room), Store(room.sizes, own_zeros), Picker(CPU), CPU)
     return SlotLikelihoods(machine, room.shape, lambda: False)
