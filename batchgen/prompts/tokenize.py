@@ -4,7 +4,7 @@ Knows nothing of rows, jobs' templates, limits or engines. `bytes.py` is the tok
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -56,11 +56,26 @@ class Tokenizer(Protocol):
         So the context is always what a run asks.
         """
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of an answer, without special tokens."""
+    @property
+    def decode(self) -> Callable[[Sequence[int]], str]:
+        """Makes the text of an answer, without special tokens. Can be pickled."""
 
     def show(self, token_ids: Sequence[int]) -> str:
         """The text of a prompt, special tokens included."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerText:
+    """Token ids to the text of an answer. Can be pickled, which chat templates cannot."""
+
+    tokenizer: PretrainedTokenizer
+
+    def __call__(self, token_ids: Sequence[int]) -> str:
+        """The text, without special tokens."""
+        text: str = self.tokenizer.decode(
+            token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
 
 
 class ModelTokenizer:
@@ -82,6 +97,7 @@ class ModelTokenizer:
             ModelError: there is no chat template, or it does not work.
         """
         self._tokenizer = tokenizer
+        self.decode: Callable[[Sequence[int]], str] = AnswerText(tokenizer)
         template = _chat_template(tokenizer, spec.chat_template)
         self._format: Format = (
             PlainFormat(tokenizer)
@@ -111,13 +127,6 @@ class ModelTokenizer:
             self._encode_hostile(prompt) if unsafe else next(encoded)
             for prompt, unsafe in zip(prompts, hostile, strict=True)
         ]
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of an answer, without special tokens."""
-        text: str = self._tokenizer.decode(
-            token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return text
 
     def show(self, token_ids: Sequence[int]) -> str:
         """The text of a prompt, special tokens included."""

@@ -1,0 +1,92 @@
+"""Engines without a model for replicas: slow ones, and such that certain rows break or kill."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from batchgen.engines.base import Decode, Engine
+from batchgen.engines.echo import EchoEngine
+from batchgen.engines.replicas import Opening, Replicas
+from batchgen.errors import ModelError
+from batchgen.prompts.bytes import ByteTokenizer
+from batchgen.records import Completion, Request
+
+BUG, REFUSAL, DEATH = 7, 8, 9
+"""Tokens at whose sight an engine breaks."""
+SECRET = "the text of a row"
+MARK = "deadly"
+"""Text at whose sight an engine dies, once."""
+
+
+class Touchy(EchoEngine):
+    """Says by which process it was answered, takes its time, and breaks at certain tokens."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        for request in requests:
+            time.sleep(0.002)
+            if BUG in request.token_ids:
+                raise ZeroDivisionError(SECRET)
+            if REFUSAL in request.token_ids:
+                raise ModelError("no such token", hint="another model")
+            if DEATH in request.token_ids:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield from super().generate([request])
+
+
+def process(_token_ids: Sequence[int]) -> str:
+    """Says which process answers."""
+    return str(os.getpid())
+
+
+def touchy(*, should_stop: Callable[[], bool]) -> Engine:
+    del should_stop  # It is stopped when it asks for more.
+    return Touchy(process)
+
+
+def refusing(*, should_stop: Callable[[], bool]) -> Engine:
+    del should_stop
+    raise ModelError("no weights", hint="find some")
+
+
+def echo(decode: Decode, *, should_stop: Callable[[], bool]) -> Engine:
+    del should_stop
+    return EchoEngine(decode)
+
+
+def replicas(
+    *openings: Opening, window: int = 4, should_stop: Callable[[], bool] = lambda: False
+) -> Replicas:
+    return Replicas(
+        [(f"place {number}", opening) for number, opening in enumerate(openings)],
+        name="echo",
+        window=window,
+        why="for a test",
+        should_stop=should_stop,
+    )
+
+
+def slow_text(token_ids: Sequence[int]) -> str:
+    time.sleep(0.005)
+    return ByteTokenizer().decode(token_ids)
+
+
+def text_of_the_dying(died: Path, token_ids: Sequence[int]) -> str:
+    """Text; at the first sight of the mark this process dies, and leaves word."""
+    text = slow_text(token_ids)
+    if MARK in text and not died.exists():
+        died.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return text
+
+
+def opener(decode: Decode, count: int = 2) -> Callable[..., Engine]:
+    """For `run`: so many replicas of echo."""
+    opening = partial(echo, decode)
+
+    def opened(_model: object, *, should_stop: Callable[[], bool], **_others: object) -> Engine:
+        return replicas(*[opening] * count, window=16, should_stop=should_stop)
+
+    return opened
