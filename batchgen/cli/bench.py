@@ -45,7 +45,7 @@ def bench(
     """Measure this machine and every engine on it with the first rows of JOB, or with built-in ones.
 
     Compares our two tiers, plain length-sorted `generate` and, where it is installed, vLLM: each by itself, on the
-    same token ids. Writes nothing. Leave the machine alone meanwhile.
+    same token ids, on one GPU where there are several. Writes nothing. Leave the machine alone meanwhile.
     """
     from batchgen.runner.bench import bench as measure
     from batchgen.runner.workload import built_in, first_rows

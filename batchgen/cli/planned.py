@@ -7,6 +7,7 @@ from typing import Any
 
 from batchgen.cli.text import plural, size
 from batchgen.engines.base import Estimate
+from batchgen.planning.slots import Workers
 from batchgen.runner.judges import ReadyJudge
 from batchgen.runner.plan import Plan
 
@@ -184,14 +185,22 @@ def _batches(plan: Plan) -> list[str]:
             f"{_origin(plan, 'batching.max_rows')} · {parts}",
             f"room for {slots.row_tokens:,} tokens{_origin(plan, 'batching.max_tokens')} and "
             f"{slots.prefix_tokens:,} of shared beginnings",
-            f"{plural(slots.workers, 'worker')} ({slots.workers_reason})",
+            _workers(plan.engine.workers),
         ]
     return [
         f"{batches.count:,} of up to {plural(batches.most_rows, 'row')} · padding {batches.padding:.0%} "
         f"(unsorted: {batches.padding_unsorted:.0%}) · {parts}",
         f"limits: {plural(limits.rows, 'row')}{_origin(plan, 'batching.max_rows')}, "
         f"{limits.tokens:,} tokens{_origin(plan, 'batching.max_tokens')}",
+        _workers(plan.engine.workers),
     ]
+
+
+def _workers(workers: Workers) -> str:
+    shown = f"{plural(workers.count, 'worker')} ({workers.reason})"
+    if len(workers.gpus) > 1:
+        shown += f", each with as much on a GPU of its own: {', '.join(workers.gpus)}"
+    return shown
 
 
 def _memory(plan: Plan) -> list[str]:

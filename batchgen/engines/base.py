@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from batchgen.planning.batches import BatchLimits
+from batchgen.planning.slots import Workers
 from batchgen.records import Completion, Continuation, Likelihood, Request
 
 Decode = Callable[[Sequence[int]], str]
@@ -56,23 +57,23 @@ class SlotEstimate:
         rows: most rows at a time.
         row_tokens: that keys and values of rows have room for.
         prefix_tokens: the same for shared beginnings.
-        workers: processes that compute side by side.
     """
 
     rows: int
     row_tokens: int
     prefix_tokens: int
-    workers: int
-    workers_reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What an engine would take, found without loading a weight. Sizes are bytes; all 0 without a model.
 
+    Where each of several workers has a GPU, all but `workers` is of the first one.
+
     Attributes:
         limits: what a padded batch may hold.
         free_bytes: free on the device now.
+        workers: processes that compute side by side.
         tier: as an earlier run found it; None before the first, which decides when the model is loaded.
         packed_bytes: of a second copy of the weights, made for faster products.
         slots: what continuous batching takes; None where the model is answered in padded batches.
@@ -84,6 +85,7 @@ class Estimate:
     kv_bytes_per_token: int
     free_bytes: int
     limits: BatchLimits
+    workers: Workers
     tier: str | None = None
     packed_bytes: int = 0
     slots: SlotEstimate | None = None

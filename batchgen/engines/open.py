@@ -4,12 +4,14 @@ Each engine is imported here, inside the function, so that nobody pays for one t
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from batchgen.engines.base import Decode, Engine, Estimate
 from batchgen.job.section import Auto
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.budget import Budget, limits
+from batchgen.planning.slots import Workers
 
 _ECHO_BUDGET = Budget(rows=64, tokens=65_536)
 """What echo plans with, so that `plan` has batches to show."""
@@ -26,24 +28,33 @@ def open_engine(
 ) -> Engine:
     """Open the engine that the job asks for; a model's weights are loaded here.
 
+    Several GPUs are used by a process each. Was never run on a GPU.
+
     Args:
         model: the job's section.
         folder: where the model lies; None only for echo without a model.
         batching: how much may be put together.
         workers: `run.workers`.
-        decode: token ids to text.
+        decode: token ids to text; pickled where there are several GPUs.
         should_stop: asked between steps.
 
     Raises:
         ModelError: the model cannot be loaded.
         ResourceError: no such device, or not enough memory.
+        UsageError: more workers than GPUs.
     """
     if model.engine == "echo" or folder is None:
         from batchgen.engines.echo import EchoEngine
 
         return EchoEngine(decode)
-    from batchgen.engines.torch import open_torch_engine
+    from batchgen.engines.torch import open_torch_engine, torch_workers
 
+    chosen = torch_workers(model, workers)
+    if len(chosen.gpus) > 1:
+        from batchgen.engines.replicas import on_each
+
+        opening = partial(open_engine, folder=folder, workers=1, decode=decode)
+        return on_each(chosen, model, opening, batching=batching, should_stop=should_stop)
     return open_torch_engine(
         folder, model, batching=batching, workers=workers, decode=decode, should_stop=should_stop
     )
@@ -57,10 +68,11 @@ def estimate_engine(
     Raises:
         ModelError: the model's config cannot be read.
         ResourceError: no such device, or not enough memory.
-        UsageError: several workers on a GPU.
+        UsageError: more workers than GPUs.
     """
     if model.engine == "echo" or folder is None:
-        return Estimate("none", "none", 0, 0, 0, limits(batching, _ECHO_BUDGET))
+        alone = Workers(1, "engine echo")
+        return Estimate("none", "none", 0, 0, 0, limits(batching, _ECHO_BUDGET), alone)
     from batchgen.engines.torch import estimate_torch_engine
 
     return estimate_torch_engine(folder, model, batching=batching, workers_asked=workers)

@@ -26,6 +26,7 @@ from batchgen.engines.base import Engine
 from batchgen.engines.replica import Verb, Word
 from batchgen.errors import BatchgenError, DeathError, ResourceError
 from batchgen.job.spec import Batching, ModelSpec
+from batchgen.planning.slots import Workers
 from batchgen.records import Completion, Continuation, Likelihood, Request
 
 WINDOW = 256
@@ -186,22 +187,20 @@ class Replicas:
 
 
 def on_each(
-    devices: Sequence[str],
+    workers: Workers,
     model: ModelSpec,
     opening: Opening,
     *,
     batching: Batching,
-    why: str,
     should_stop: Callable[[], bool],
 ) -> Replicas:
-    """A replica on each device.
+    """A replica on each GPU.
 
     Args:
-        devices: values of `model.device`.
+        workers: say which.
         model: the job's section.
-        opening: opens the engine of a model and a `batching`.
+        opening: opens an engine, given a model's section and `batching` as well.
         batching: of each replica.
-        why: there are so many.
         should_stop: asked often.
 
     Raises:
@@ -212,9 +211,11 @@ def on_each(
     each = batching.model_copy(update={"part_rows": window})
     openings = [
         (one, partial(opening, model.model_copy(update={"device": one}), batching=each))
-        for one in devices
+        for one in workers.gpus
     ]
-    return Replicas(openings, name=model.engine, window=window, why=why, should_stop=should_stop)
+    return Replicas(
+        openings, name=model.engine, window=window, why=workers.reason, should_stop=should_stop
+    )
 
 
 def _start(place: str) -> _Replica:

@@ -24,7 +24,7 @@ class ModelSpec(Section):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """auto: the checkpoint's on a GPU; float32 on a CPU, where half precision is slower."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$")] = "auto"
-    """auto: cuda if there is one, else cpu. Or cpu, cuda, cuda:1."""
+    """auto: cuda if there is one, else cpu. Or cpu, cuda (all GPUs, see `run.workers`), cuda:1 (only that one)."""
     attn_implementation: Literal["sdpa", "eager"] | None = None
     """Left out: what transformers chooses for the model."""
     max_model_len: PositiveInt | None = None

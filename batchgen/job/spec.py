@@ -147,7 +147,7 @@ class Run(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Every random choice follows from this number, the row's id and the sample."""
     workers: PositiveInt | Auto = "auto"
-    """Processes that compute side by side on a CPU; auto is one a core, at most 8. Changes no answer."""
+    """Processes that compute side by side. auto: on a CPU one a core, at most 8; else one a GPU. Changes no answer."""
     max_errors: Annotated[float, Field(ge=0)] = 0.01
     """Answers that may fail: below 1 a share, from 1 on a count. More, and the run ends with exit code 3."""
     max_runtime: Annotated[str, Field(pattern=DURATION)] | None = None

@@ -5,6 +5,7 @@
 Unlike a batch, a row takes the memory of the tokens that it has, not of the longest row's. Plain arithmetic.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,10 +48,15 @@ class SlotPlan:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """How many processes compute side by side, and why so many."""
+    """How many processes compute side by side, and why so many.
+
+    Attributes:
+        gpus: those that they take, one each, as values of `model.device`; none on a CPU.
+    """
 
     count: int
     reason: str
+    gpus: tuple[str, ...] = ()
 
 
 def plan_slots(
@@ -85,29 +91,35 @@ def plan_slots(
     return SlotPlan(rows, step, pages - arena, PAGE_TOKENS, arena * PAGE_TOKENS)
 
 
-def workers_for(asked: int | Literal["auto"], *, threads: int, device: Device) -> Workers:
+def workers_for(asked: int | Literal["auto"], *, threads: int, gpus: Sequence[str] = ()) -> Workers:
     """How many processes compute side by side.
 
     Args:
         asked: `run.workers`.
         threads: that this process may compute with.
-        device: the kind of device; on a GPU one process is enough.
+        gpus: that the model may be computed on; none where that is a CPU's work.
 
     Raises:
-        UsageError: more than one on a GPU.
+        UsageError: more than there are GPUs.
     """
-    if device != "cpu":
-        if asked != "auto" and asked > 1:
-            raise UsageError(
-                f"run.workers: {asked}, but the model is computed on {device}, where one process does it all",
-                hint="leave run.workers out; to use several GPUs, split the input and run a job on each: "
-                "model.device: cuda:0, cuda:1, …",
-            )
-        return Workers(1, f"one process on {device}")
+    if gpus:
+        return _one_a_gpu(asked, gpus)
     if asked != "auto":
         return Workers(asked, "run.workers")
     count = min(threads, _MOST_WORKERS)
     return Workers(count, f"auto: one a core, at most {_MOST_WORKERS}")
+
+
+def _one_a_gpu(asked: int | Literal["auto"], gpus: Sequence[str]) -> Workers:
+    if asked == "auto":
+        return Workers(len(gpus), "auto: one a GPU", tuple(gpus))
+    if asked > len(gpus):
+        raise UsageError(
+            f"run.workers: {asked}, but each takes a GPU of its own, and there are {len(gpus)} "
+            f"for this model: {', '.join(gpus)}",
+            hint="run.workers: auto takes all that model.device allows: cuda all that are visible, cuda:1 that one",
+        )
+    return Workers(asked, "run.workers", tuple(gpus[:asked]))
 
 
 def _pages(memory: ModelMemory, room: int, rows: int, step: int) -> int:

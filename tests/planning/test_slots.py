@@ -85,24 +85,39 @@ def test_what_is_planned_fits(
 
 
 @pytest.mark.parametrize(
-    ("asked", "threads", "device", "count"),
+    ("asked", "threads", "count"),
     [
-        ("auto", 1, "cpu", 1),
-        ("auto", 2, "cpu", 2),
-        ("auto", 64, "cpu", 8),
-        (1, 64, "cpu", 1),
-        (3, 2, "cpu", 3),
-        (12, 64, "cpu", 12),
-        ("auto", 64, "cuda", 1),
-        (1, 64, "cuda", 1),
+        ("auto", 1, 1),
+        ("auto", 2, 2),
+        ("auto", 64, 8),
+        (1, 64, 1),
+        (3, 2, 3),
+        (12, 64, 12),
     ],
 )
-def test_workers(asked: int | Literal["auto"], threads: int, device: Device, count: int) -> None:
-    chosen = workers_for(asked, threads=threads, device=device)
-    assert chosen.count == count
+def test_workers_of_a_cpu(asked: int | Literal["auto"], threads: int, count: int) -> None:
+    chosen = workers_for(asked, threads=threads)
+    assert (chosen.count, chosen.gpus) == (count, ())
     assert chosen.reason
 
 
-def test_several_workers_on_a_gpu_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"run\.workers: 4, but the model is computed on cuda"):
-        workers_for(4, threads=64, device="cuda")
+@pytest.mark.parametrize(
+    ("asked", "there", "taken"),
+    [
+        ("auto", ["cuda:0"], ("cuda:0",)),
+        ("auto", ["cuda:0", "cuda:1"], ("cuda:0", "cuda:1")),
+        (1, ["cuda:0", "cuda:1"], ("cuda:0",)),
+        (2, ["cuda:0", "cuda:1", "cuda:2"], ("cuda:0", "cuda:1")),
+    ],
+)
+def test_workers_take_a_gpu_each(
+    asked: int | Literal["auto"], there: list[str], taken: tuple[str, ...]
+) -> None:
+    chosen = workers_for(asked, threads=64, gpus=there)
+    assert (chosen.count, chosen.gpus) == (len(taken), taken)
+    assert chosen.reason == ("auto: one a GPU" if asked == "auto" else "run.workers")
+
+
+def test_more_workers_than_gpus_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"run\.workers: 4.*there are 2.*: cuda:0, cuda:1"):
+        workers_for(4, threads=64, gpus=["cuda:0", "cuda:1"])

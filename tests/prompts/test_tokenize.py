@@ -1,3 +1,4 @@
+import pickle
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
@@ -372,6 +373,8 @@ def test_answers_lose_special_tokens_and_prompts_show_them(chatml: PreTrainedTok
     tokenizer = ModelTokenizer(chatml, PromptSpec(), DATE)
     ids = chatml.encode("Four , please .<|im_end|>")
     assert tokenizer.decode(ids) == "Four , please ."
+    elsewhere = pickle.loads(pickle.dumps(tokenizer.decode))
+    assert elsewhere(ids) == "Four , please ."
     assert tokenizer.show(ids) == "Four , please .<|im_end|>"
 
 

@@ -34,7 +34,7 @@ from batchgen.engines.torch.model import (
     pick_device,
 )
 from batchgen.engines.torch.probe import Verdict, probe_generate
-from batchgen.engines.torch.room import fits, slot_room
+from batchgen.engines.torch.room import PADDED, fits, lanes, slot_room
 from batchgen.engines.torch.room import workers as choose_workers
 from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
 from batchgen.engines.torch.slots.lanes import ForkedLanes, Lanes, OneLane
@@ -83,9 +83,7 @@ class TorchEngine:
         self._loaded = loaded
         ready = find_tier(loaded, self.fastest_tier, free(loaded.device))
         finding, runs = ready.finding, ready.runs
-        chosen = Workers(1, "padded batches are computed by one process")
-        if isinstance(runs, Found):
-            chosen = choose_workers(workers, loaded.device)
+        chosen = lanes(workers, loaded.device) if isinstance(runs, Found) else PADDED
         numbers = CacheNumbers(finding.cache_per_token, finding.cache_per_row)
         self._memory = loaded_memory(loaded.model, numbers)
         per_token = max(1, self._memory.kv_bytes_per_token)
@@ -165,14 +163,14 @@ class TorchEngine:
         room = slot_room(self._memory, device, self._free_bytes, batching=batching, workers=chosen)
         plan, count = room.plan, chosen.count
         sizes = Sizes(plan.pages, plan.page_size, plan.arena)
-        lanes: Lanes = OneLane(found.forward)
+        computing: Lanes = OneLane(found.forward)
         zeros: Zeros = own_zeros
         if count > 1:
-            lanes = ForkedLanes(found.forward, count, plan.rows, found.logits)
+            computing = ForkedLanes(found.forward, count, plan.rows, found.logits)
             zeros = shared_zeros
-        self._lanes = lanes
+        self._lanes = computing
         machine = Machine(
-            lanes,
+            computing,
             Store.like(found.store, sizes, zeros),
             Picker(self._loaded.device),
             self._loaded.device,
@@ -229,6 +227,16 @@ class TorchEngine:
         return BatchedTier(runner, limit, self._loaded.device, self._setting)
 
 
+def torch_workers(spec: ModelSpec, asked: int | Auto) -> Workers:
+    """How many processes compute side by side, and why.
+
+    Raises:
+        ResourceError: no such device.
+        UsageError: more than there are GPUs.
+    """
+    return choose_workers(asked, pick_device(spec.device))
+
+
 def open_torch_engine(
     folder: Path,
     spec: ModelSpec,
@@ -238,16 +246,12 @@ def open_torch_engine(
     decode: Decode,
     should_stop: Callable[[], bool],
 ) -> TorchEngine:
-    """Load a model and make it ready.
+    """Load a model and make it ready, on one device.
 
     Raises:
         ModelError: the model cannot be loaded, or cannot generate.
         ResourceError: no such device, or not enough memory.
-        UsageError: several workers on a GPU.
     """
-    choose_workers(
-        workers, pick_device(spec.device)
-    )  # what cannot be is said before a weight is read
     loaded = load_model(folder, spec)
     return TorchEngine(
         loaded, batching=batching, workers=workers, decode=decode, should_stop=should_stop

@@ -5,6 +5,7 @@ The tier is as an earlier run found it. Where none has, room is planned for slot
 
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedConfig
 
 from batchgen.engines.base import Estimate, SlotEstimate
@@ -12,7 +13,7 @@ from batchgen.engines.torch.circumstances import Computing, ModelFiles
 from batchgen.engines.torch.finding import known_finding
 from batchgen.engines.torch.memory import free_memory, planned_memory
 from batchgen.engines.torch.model import pick_device, planned_dtype, read_config
-from batchgen.engines.torch.room import fits, packed_room, slot_room, workers
+from batchgen.engines.torch.room import PADDED, fits, lanes, packed_room, slot_room, workers
 from batchgen.engines.torch.slots.linear import packs
 from batchgen.engines.torch.slots.llama import suits
 from batchgen.engines.torch.slots.trial import OWN_FORWARD
@@ -30,10 +31,12 @@ def estimate_torch_engine(
     Raises:
         ModelError: the config cannot be read.
         ResourceError: no such device, or not enough memory.
-        UsageError: several workers on a GPU.
+        UsageError: more workers than GPUs.
     """
     device = pick_device(spec.device)
-    count = workers(workers_asked, device)
+    chosen = workers(workers_asked, device)
+    if len(chosen.gpus) > 1:
+        device = torch.device(chosen.gpus[0])  # where the first of them looks for what is known
     config = read_config(folder, spec)
     dtype = planned_dtype(spec, config, device)
     memory = planned_memory(config, dtype)
@@ -48,14 +51,16 @@ def estimate_torch_engine(
     if known.tier.startswith("slots") if known else not config.is_encoder_decoder:
         loaded = memory.loaded()
         found = slot_room(
-            loaded, device, beside - packed_bytes, batching=batching, workers=count
+            loaded,
+            device,
+            beside - packed_bytes,
+            batching=batching,
+            workers=lanes(workers_asked, device),
         ).plan
         slots = SlotEstimate(
             rows=found.rows,
             row_tokens=found.pages * found.page_size,
             prefix_tokens=found.arena,
-            workers=count.count,
-            workers_reason=count.reason,
         )
     return Estimate(
         device=str(device),
@@ -67,6 +72,7 @@ def estimate_torch_engine(
         tier=known.tier if known else None,
         packed_bytes=packed_bytes,
         slots=slots,
+        workers=chosen if slots or len(chosen.gpus) > 1 else PADDED,
     )
 
 

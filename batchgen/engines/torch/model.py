@@ -96,6 +96,9 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
         ResourceError: no such device, or too little memory.
     """
     device = pick_device(spec.device)
+    if spec.device.startswith("cuda:"):
+        # Some libraries start their kernels on the current device. Was never run on a GPU.
+        torch.cuda.set_device(device)
     files = ModelFiles.look(folder, spec)
     config = read_config(folder, spec)
     loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM

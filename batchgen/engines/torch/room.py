@@ -1,6 +1,7 @@
 """How much runs together on a device: `run` takes it, `plan` shows it, by the same functions.
 
-slots      pages, rows and workers of continuous batching
+workers    processes that compute side by side
+slots      pages and rows of continuous batching
 fits       rows and tokens of a padded batch
 """
 
@@ -14,6 +15,8 @@ from batchgen.job.spec import Batching
 from batchgen.planning.budget import Budget, Device, ModelMemory, budget, plannable
 from batchgen.planning.slots import SlotPlan, Workers, plan_slots, workers_for
 
+PADDED = Workers(1, "padded batches are computed by one process")
+"""Of tiers without slots, on one device."""
 _DEVICES: Mapping[str, Device] = {"cpu": "cpu", "cuda": "cuda"}
 
 
@@ -31,12 +34,27 @@ def packed_room(free_bytes: int) -> int:
 
 
 def workers(asked: int | Auto, device: torch.device) -> Workers:
-    """How many processes compute side by side, and why.
+    """How many processes compute side by side, and why: lanes of one engine on a CPU, or an engine a GPU.
 
     Raises:
-        UsageError: more than one on a GPU.
+        UsageError: more than there are GPUs.
     """
-    return workers_for(asked, threads=torch.get_num_threads(), device=_DEVICES[device.type])
+    there = gpus(device, torch.cuda.device_count())
+    return workers_for(asked, threads=torch.get_num_threads(), gpus=there)
+
+
+def gpus(device: torch.device, there: int) -> list[str]:
+    """The GPUs that a model may be computed on, out of so many: all, unless a certain one is asked for."""
+    if device.type != "cuda":
+        return []
+    return [f"cuda:{n}" for n in range(there)] if str(device) == "cuda" else [str(device)]
+
+
+def lanes(asked: int | Auto, device: torch.device) -> Workers:
+    """How many processes share the steps of one engine, and why."""
+    if device.type == "cpu":
+        return workers(asked, device)
+    return workers_for("auto" if asked == "auto" else 1, threads=1, gpus=[str(device)])
 
 
 def slot_room(

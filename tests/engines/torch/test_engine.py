@@ -95,7 +95,7 @@ def test_limits_come_from_the_job_or_from_free_memory(tmp_path: Path) -> None:
     facts = opened.facts()
     assert facts["kv_bytes_per_token"] == free.kv_bytes_per_token
     assert free.slots is not None
-    planned = (free.slots.rows, free.slots.workers, free.slots.workers_reason)
+    planned = (free.slots.rows, free.workers.count, free.workers.reason)
     assert (facts["max_rows"], facts["workers"], facts["workers_reason"]) == planned
     # Of the memory that is free at that moment, which others take and give back meanwhile.
     assert facts["max_tokens"] == pytest.approx(free.slots.row_tokens, rel=0.1)

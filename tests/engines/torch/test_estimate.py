@@ -50,5 +50,7 @@ def test_the_tier_is_known_after_the_first_load(
     assert after.tier == facts["tier"] == tier
     assert (after.slots is not None) == slots
     assert after.packed_bytes == (weight_bytes(model) if packs and packing_works() else 0)
-    if after.slots is not None:
-        assert after.slots.workers == facts["workers"]
+    assert (after.workers.count, after.workers.reason) == (
+        facts["workers"],
+        facts["workers_reason"],
+    )
