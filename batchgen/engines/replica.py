@@ -99,7 +99,7 @@ class _Asked:
         return self._stopped
 
     def _more(self) -> list[object]:
-        if self.stopped():
+        if self._stopped:
             return []
         self._pipe.send(Word.MORE)
         said: list[object] | Word = self._pipe.recv()

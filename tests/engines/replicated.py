@@ -36,6 +36,21 @@ class Touchy(EchoEngine):
             yield from super().generate([request])
 
 
+class Collecting(EchoEngine):
+    """Takes all requests before it answers the first; asks before each whether to stop."""
+
+    def __init__(self, decode: Decode, should_stop: Callable[[], bool]) -> None:
+        super().__init__(decode)
+        self._should_stop = should_stop
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        for request in list(requests):
+            if self._should_stop():
+                return
+            time.sleep(0.01)
+            yield from super().generate([request])
+
+
 def process(_token_ids: Sequence[int]) -> str:
     """Says which process answers."""
     return str(os.getpid())
@@ -44,6 +59,10 @@ def process(_token_ids: Sequence[int]) -> str:
 def touchy(*, should_stop: Callable[[], bool]) -> Engine:
     del should_stop  # It is stopped when it asks for more.
     return Touchy(process)
+
+
+def collecting(*, should_stop: Callable[[], bool]) -> Engine:
+    return Collecting(process, should_stop)
 
 
 def refusing(*, should_stop: Callable[[], bool]) -> Engine:

@@ -24,6 +24,7 @@ from tests.engines.replicated import (
     DEATH,
     REFUSAL,
     SECRET,
+    collecting,
     process,
     refusing,
     replicas,
@@ -102,12 +103,10 @@ def test_likelihoods_are_those_of_one_engine() -> None:
 
 def test_facts_are_of_all_and_of_each(two: Replicas) -> None:
     list(two.generate(asked(100)))
+    assert requests_answered(two) == 100
     facts = two.facts()
     assert facts["engine"] == "echo"
     assert (facts["workers"], facts["workers_reason"]) == (2, "for a test")
-    each = facts["each"]
-    assert isinstance(each, list)
-    assert sum(one["requests"] for one in each) == 100
 
 
 @pytest.mark.parametrize("row", [0, 50, 99])
@@ -158,6 +157,37 @@ def test_stopping_ends_a_call_within_a_window_and_no_further_one() -> None:
         assert 20 <= len(found) <= 200
         stop.clear()
         assert len(list(opened.generate(asked(30)))) == 30
+
+
+def test_a_call_that_is_given_up_once_all_is_answered_spoils_no_further_one() -> None:
+    with closing(replicas(collecting)) as opened:
+        running = opened.generate(asked(20))
+        next(running)
+        time.sleep(0.6)  # Everything is answered by now, and nobody has heard it.
+        del running
+        assert len(list(opened.generate(asked(20)))) == 20
+        assert requests_answered(opened) == 40
+
+
+def test_what_a_replica_holds_is_given_up_when_it_is_stopped_while_it_takes_more() -> None:
+    stop: list[bool] = []
+
+    def stream() -> Iterator[Request]:
+        for request in asked(1000):
+            stop[:] = [request.index == 500]
+            yield request
+            if stop[0]:
+                return
+
+    with closing(replicas(collecting, window=501, should_stop=lambda: any(stop))) as opened:
+        assert list(opened.generate(stream())) == []
+        assert requests_answered(opened) == 0
+
+
+def requests_answered(opened: Replicas) -> int:
+    each = opened.facts()["each"]
+    assert isinstance(each, list)
+    return sum(one["requests"] for one in each)
 
 
 def test_signals_to_the_whole_group_leave_replicas_at_work(two: Replicas) -> None:
