@@ -184,6 +184,14 @@ def test_what_a_replica_holds_is_given_up_when_it_is_stopped_while_it_takes_more
         assert requests_answered(opened) == 0
 
 
+def test_an_engine_that_asks_whether_to_stop_stops_at_its_next_step() -> None:
+    with closing(replicas(collecting, window=500)) as opened:
+        running = opened.generate(asked(500))
+        next(running)
+        del running
+        assert 1 <= requests_answered(opened) < 50
+
+
 def requests_answered(opened: Replicas) -> int:
     each = opened.facts()["each"]
     assert isinstance(each, list)
