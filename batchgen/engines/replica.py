@@ -13,7 +13,8 @@
                           <──   a mapping
 
 In place of anything that it says, a replica may say what went wrong: then it ends. It also ends when its pipe does: with
-its parent, however that ends. Knows nothing of devices and models.
+its parent, however that ends. What goes through the pipe is pickled: nobody else can write there. Knows nothing of
+devices and models.
 """
 
 import os

@@ -8,7 +8,6 @@ replica is talked to is in `replica.py`. Knows nothing of devices and models.
 """
 
 import os
-import pickle
 import subprocess
 import sys
 import time
@@ -51,10 +50,9 @@ class _Replica:
 
     def tell(self, said: object) -> None:
         """Say something to it."""
-        content = pickle.dumps(said)
         # If it has died, it may have said why: `hear` finds out.
         with suppress(BrokenPipeError, ConnectionResetError):
-            self.pipe.send_bytes(content)
+            self.pipe.send(said)
 
     def hear(self) -> Any:  # noqa: ANN401  what is said depends on what was asked
         """What it says next.
