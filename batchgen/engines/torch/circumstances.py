@@ -33,6 +33,7 @@ _READ_BY_LIBRARIES = (
     "GOMP_",
     "KMP_",
     "MKL_",
+    "NUMBA_",
     "NVIDIA_",
     "OMP_",
     "ONEDNN_",

@@ -8,7 +8,9 @@ lanes.py       processes that compute the parts of a step side by side
 store.py       keys and values: pages of rows, an arena of prefixes
 attention.py   attention over keys in one piece, and how pieces are merged
 layers.py      a layer's attention over a step: fresh tokens, pages, prefixes
-paged.py       one new token of each row over the row's own pages
+paged.py       one new token of each row over the row's own pages, by torch
+compiled.py    the same and norms by kernels, where they are to be had and right
+kernels/       the kernels
 llama.py       the weights of Llama's family, run by our own forward where that answers the same
 wrapped.py     an unmodified transformers model on such a step
 linear.py      products with weights that do not change

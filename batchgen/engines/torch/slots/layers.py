@@ -3,15 +3,17 @@
     prefill   causal over the segment's own new tokens  +  its own past, read from pages  +  its prefix
     decode    its own pages, the new token among them                                     +  its prefix
 
-A prefix is looked up by all its rows in one product, so its keys stream through memory once for all of them.
+A prefix is looked up by all its rows in one product, so its keys stream through memory once for all of them. Where
+`compiled.py` has a kernel, a decode step is one call of it.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from batchgen.engines.torch.slots import paged
+from batchgen.engines.torch.slots import compiled, paged
 from batchgen.engines.torch.slots.attention import Part, Rule, Seen, causal, past
 from batchgen.engines.torch.slots.step import Batch, Group, Piece, PrefixPiece, Reach
 from batchgen.engines.torch.slots.store import Layer, Store
@@ -47,19 +49,29 @@ class StepAttention:
 
     def __call__(self, fresh: Fresh) -> Tensor:
         """Store a layer's new keys and values and attend: [tokens, heads, value width]."""
-        self._write(fresh)
-        if self._batch.kind is Kind.PREFILL:
-            whole = _joined([self._piece(piece, fresh) for piece in self._batch.pieces])
-        elif self._batch.reaches or fresh.rule.sinks is not None:
-            whole = _joined([self._group(group, fresh) for group in self._batch.groups])
+        decoding = self._batch.kind is Kind.DECODE
+        if decoding and compiled.attends(fresh.q, self._layer(fresh), fresh.rule):
+            whole = self._compiled(fresh)
         else:
-            # Nothing to merge with: no need for the mass.
-            return self._decode(fresh)
-        for reach in self._batch.reaches:
-            self._look(reach, fresh, whole)
+            self._write(fresh)
+            if decoding and not self._batch.reaches and fresh.rule.sinks is None:
+                # Nothing to merge with: no need for the mass.
+                return self._decode(fresh)
+            parts = self._groups(fresh) if decoding else self._pieces(fresh)
+            whole = _joined(parts)
+            for reach in self._batch.reaches:
+                self._look(reach, fresh, whole)
         if fresh.rule.sinks is not None:
             whole.sink(fresh.rule.sinks)
         return whole.values
+
+    def _compiled(self, fresh: Fresh) -> Part:
+        new = compiled.Rows(fresh.q, fresh.k, fresh.v)
+        return compiled.attend(new, self._layer(fresh), self._held, fresh.rule.scale)
+
+    @cached_property
+    def _held(self) -> compiled.Held:
+        return compiled.Held.of(self._batch)
 
     def _write(self, fresh: Fresh) -> None:
         batch, layer = self._batch, self._layer(fresh)
@@ -80,10 +92,15 @@ class StepAttention:
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _group(self, group: Group, fresh: Fresh) -> Part:
+    def _groups(self, fresh: Fresh) -> list[Part]:
         pages = self._layer(fresh)
-        q = fresh.q[group.first : group.last]
-        return paged.attend_part(q, pages, _plan(group, pages, fresh), fresh.rule)
+        return [
+            paged.attend_part(fresh.q[g.first : g.last], pages, _plan(g, pages, fresh), fresh.rule)
+            for g in self._batch.groups
+        ]
+
+    def _pieces(self, fresh: Fresh) -> list[Part]:
+        return [self._piece(piece, fresh) for piece in self._batch.pieces]
 
     def _piece(self, piece: Piece | PrefixPiece, fresh: Fresh) -> Part:
         at = slice(piece.first, piece.last)

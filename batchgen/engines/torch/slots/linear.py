@@ -75,7 +75,7 @@ class PackedLinear:
     def __call__(self, x: Tensor) -> Tensor:
         """See `Linear`."""
         result: Tensor = torch.ops.mkldnn._linear_pointwise(
-            _two_at_least(x), self._weight, self._bias, "none", [], ""
+            _four_at_least(x), self._weight, self._bias, "none", [], ""
         )
         return result[: len(x)]
 
@@ -89,14 +89,18 @@ class PackedLinear:
 
     def _with(self, x: Tensor, other: Tensor, operation: str) -> Tensor:
         result: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
-            _two_at_least(x), _two_at_least(other), self._weight, self._bias, operation
+            _four_at_least(x), _four_at_least(other), self._weight, self._bias, operation
         )
         return result[: len(x)]
 
 
-def _two_at_least(rows: Tensor) -> Tensor:
-    """The rows; a single one twice: alone it would go to another kernel, which adds up in another order."""
-    return rows.expand(2, -1).contiguous() if len(rows) == 1 else rows
+def _four_at_least(rows: Tensor) -> Tensor:
+    """The rows, and as many more of zeros as make four.
+
+    One row alone would go to another kernel, which adds up in another order; two or three take a third longer than four.
+    """
+    missing = 4 - len(rows)
+    return functional.pad(rows, (0, 0, 0, missing)) if missing > 0 else rows
 
 
 def packs(weight_bytes: int, device: torch.device, dtype: torch.dtype, room: int) -> bool:

@@ -5,7 +5,7 @@ By `embedding_bag`, a sum of table rows with weights:
     score of 64 tokens   = sum over the key's width of   query[i] x (row i of a page's transposed keys)
     output               = sum over the tokens of        probability x value
 
-On a CPU that is the fastest kernel torch has for one query against many keys: its matrix products are made for many
+Where `compiled.py` has no kernel. On a CPU that is the fastest one torch has for one query against many keys: its matrix products are made for many
 queries and take twice as long. It reads the pages where they lie, and a row's result does not depend on its
 neighbours. On a GPU it runs too, but `torch.nn.attention.varlen` should replace it; this was never run on one.
 """

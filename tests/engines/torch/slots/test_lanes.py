@@ -242,8 +242,8 @@ def many(*, shared: bool) -> list[Request]:
 
 
 ROOM = Room(Shape(32, 160, window=12), Sizes(200, 8, 40))
-UNCUT = Room(Shape(32, 640, window=12), Sizes(200, 8, 40))
-"""A step takes all prompts of a window: how many lanes there are does not decide where prompts are cut."""
+UNCUT = Room(Shape(32, 640, window=24), Sizes(200, 8, 40))
+"""One step takes all prompts: how many lanes there are does not decide where prompts are cut."""
 
 
 def prepared(to_run: Forward) -> Store:

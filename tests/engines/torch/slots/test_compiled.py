@@ -1,0 +1,163 @@
+"""Kernels that numba compiles: what float64 says, of each row alone."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from batchgen.engines.torch.slots import compiled
+from batchgen.engines.torch.slots.attention import Part, Rule
+from batchgen.engines.torch.slots.compiled import CompiledNorm, Held, Rows, attend, attends
+from batchgen.engines.torch.slots.store import Layer, Sizes, own_zeros
+
+pytestmark = pytest.mark.skipif(not compiled.norm_works(), reason="no kernels on this machine")
+
+LENGTHS = [1, 7, 8, 9, 16, 40, 33, 15]
+SPANS = [(0, 0), (2, 23), (0, 0), (2, 23), (2, 23), (30, 31), (0, 0), (0, 64)]
+HEADS, PAGE, ARENA = 2, 8, 64
+
+
+def drawn(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def case(group: int, width: int, high: int) -> tuple[Rows, Layer, Held]:
+    rows = len(LENGTHS)
+    new = Rows(
+        drawn(rows, group * HEADS, width), drawn(rows, HEADS, width), drawn(rows, HEADS, high)
+    )
+    held = [-(-length // PAGE) for length in LENGTHS]
+    order = torch.randperm(sum(held), generator=torch.Generator().manual_seed(0)).split(held)
+    pages = torch.nn.utils.rnn.pad_sequence(list(order), batch_first=True)
+    layer = Layer.like(new.k, new.v, Sizes(sum(held), PAGE, ARENA), own_zeros)
+    for tensor in (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values):
+        tensor.copy_(drawn(*tensor.shape))
+    return new, layer, Held(pages, torch.tensor(LENGTHS), torch.tensor(SPANS))
+
+
+def copied(layer: Layer) -> Layer:
+    return Layer(*(t.clone() for t in (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values)))  # fmt: skip
+
+
+def wanted(new: Rows, layer: Layer, held: Held, scale: float) -> Part:
+    """Attention written out in float64, row by row, on the layer as it is after the new tokens were stored."""
+    values, mass = [], []
+    for row, (length, (start, stop)) in enumerate(zip(LENGTHS, SPANS, strict=True)):
+        own_keys, own_values = layer.read(held.pages[row], length)
+        keys = torch.cat([layer.prefix_keys[:, start:stop], own_keys], dim=1).double()
+        seen = torch.cat([layer.prefix_values[:, start:stop], own_values], dim=1).double()
+        q = new.q[row].double().view(HEADS, -1, new.q.shape[2])
+        scores = q @ keys.transpose(1, 2) * scale
+        values.append((scores.softmax(-1) @ seen).flatten(0, 1))
+        mass.append(scores.logsumexp(-1).flatten())
+    return Part(torch.stack(values), torch.stack(mass))
+
+
+@pytest.mark.parametrize(
+    ("group", "width", "high"),
+    [(1, 8, 8), (3, 64, 64), (4, 12, 20)],
+    ids=["every head its own keys", "the starter's", "values of another width"],
+)
+def test_attention_is_that_of_float64(group: int, width: int, high: int) -> None:
+    assert compiled.attention_works(group, width, high)
+    new, layer, held = case(group, width, high)
+    before = copied(layer)
+    found = attend(new, layer, held, 0.3)
+    for row, length in enumerate(LENGTHS):
+        page, place = held.pages[row, (length - 1) // PAGE], (length - 1) % PAGE
+        before.keys[page, :, :, place] = new.k[row]
+        before.values[page, :, place] = new.v[row]
+    assert torch.equal(layer.keys, before.keys)
+    assert torch.equal(layer.values, before.values)
+    oracle = wanted(new, before, held, 0.3)
+    torch.testing.assert_close(found.values.double(), oracle.values, rtol=0, atol=2e-6)
+    torch.testing.assert_close(found.mass.double(), oracle.mass, rtol=1e-6, atol=2e-6)
+
+
+def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
+    new, layer, held = case(1, 8, 8)
+    found = attend(replace(new, q=new.q * 300), layer, held, 1.0)
+    oracle = wanted(replace(new, q=new.q * 300), layer, held, 1.0)
+    torch.testing.assert_close(found.values.double(), oracle.values, rtol=0, atol=1e-3)
+    torch.testing.assert_close(found.mass.double(), oracle.mass, rtol=1e-5, atol=0)
+
+
+def test_a_row_is_the_same_to_the_bit_beside_any_others() -> None:
+    new, layer, held = case(3, 64, 64)
+    together = attend(new, layer, held, 0.3)
+    for row in range(len(LENGTHS)):
+        one = slice(row, row + 1)
+        alone = attend(
+            Rows(new.q[one], new.k[one], new.v[one]),
+            layer,
+            Held(held.pages[one], held.lengths[one], held.prefixes[one]),
+            0.3,
+        )
+        assert torch.equal(alone.values, together.values[one])
+        assert torch.equal(alone.mass, together.mass[one])
+
+
+@pytest.mark.parametrize("odd", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("where", ["q", "k", "v"])
+def test_what_is_not_finite_shows_in_its_row_and_in_no_other(odd: float, where: str) -> None:
+    new, layer, held = case(1, 8, 8)
+    clean = attend(new, layer, held, 0.3).values
+    tensor = getattr(new, where).clone()
+    tensor[3, 0, 1] = odd
+    found = attend(replace(new, **{where: tensor}), layer, held, 0.3).values
+    oracle = wanted(replace(new, **{where: tensor}), layer, held, 0.3).values
+    assert torch.equal(found.isfinite(), oracle.isfinite())
+    others = [row for row in range(len(LENGTHS)) if row != 3]
+    assert torch.equal(found[others], clean[others])
+
+
+def test_what_lies_behind_a_row_s_tokens_is_not_seen() -> None:
+    new, layer, held = case(1, 8, 8)
+    clean = attend(new, layer, held, 0.3).values
+    for row, length in enumerate(LENGTHS):
+        page, used = held.pages[row, (length - 1) // PAGE], (length - 1) % PAGE + 1
+        layer.keys[page, :, :, used:] = torch.nan
+        layer.values[page, :, used:] = 1e30
+    assert torch.equal(attend(new, layer, held, 0.3).values, clean)
+
+
+def test_other_kinds_of_attention_are_left_to_torch() -> None:
+    new, layer, _ = case(1, 8, 8)
+    assert attends(new.q, layer, Rule(1.0))
+    assert not attends(new.q.double(), layer, Rule(1.0))
+    assert not attends(new.q, layer, Rule(1.0, window=4))
+    assert not attends(new.q, layer, Rule(1.0, softcap=30.0))
+    assert not compiled.attention_works(1, 6, 8)
+    assert not compiled.attention_works(17, 8, 8)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 33])
+@pytest.mark.parametrize("width", [32, 576, 577])
+def test_norms_are_those_of_float64(rows: int, width: int) -> None:
+    x, weight = drawn(rows, width) * 3, drawn(width)
+    found = CompiledNorm(weight, 1e-5)(x)
+    oracle = torch.nn.functional.rms_norm(x.double(), (width,), weight.double(), 1e-5)
+    torch.testing.assert_close(found.double(), oracle, rtol=1e-5, atol=1e-6)
+    assert torch.equal(CompiledNorm(weight, 1e-5)(x[-1:]), found[-1:])
+
+
+def test_a_norm_of_what_is_not_finite_is_not_finite() -> None:
+    x = drawn(3, 32)
+    x[1, 4] = torch.nan
+    found = CompiledNorm(drawn(32), 1e-5)(x)
+    assert found.isfinite().all(dim=1).tolist() == [True, False, True]
+
+
+def test_without_numba_torch_does_it_all() -> None:
+    program = (
+        "import sys; sys.modules['numba'] = None\n"
+        "from batchgen.engines.torch.slots import compiled\n"
+        "print(compiled.norm_works(), compiled.attention_works(1, 8, 8))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.split() == ["False", "False"]
