@@ -13,8 +13,9 @@ from typing import NoReturn
 import click
 
 from batchgen.cli import cli
+from batchgen.cli.streams import NAMES, name_streams
 from batchgen.cli.text import json_line, printable
-from batchgen.errors import BatchgenError, ExitCode
+from batchgen.errors import BatchgenError, ExitCode, ResourceError
 
 FULL_TRACEBACK = "BATCHGEN_TRACEBACK"
 """Environment variable: set, tracebacks of bugs are shown with the messages of exceptions."""
@@ -29,6 +30,7 @@ def main() -> None:
     # A core dump is a copy of every row in memory.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     gc.set_threshold(*_COLLECT_AFTER)
+    name_streams()
     _end(call(sys.argv[1:]))
 
 
@@ -63,18 +65,47 @@ def call(arguments: Sequence[str]) -> int:
         sys.stdout = None
         return int(ExitCode.DONE)
     except Exception as error:  # noqa: BLE001  # the outermost edge: what nobody foresaw is shown as a bug
-        return _explained(error, arguments)
+        found = _of_stream(error) if isinstance(error, OSError) else error
+        try:
+            _explain(found, arguments)
+        except OSError:
+            # Nobody can be told any more, but for the exit code.
+            sys.stdout = sys.stderr = None
+        return _exit_code(found)
 
 
-def _explained(error: Exception, arguments: Sequence[str]) -> int:
-    if isinstance(error, BatchgenError):
-        return _failed(str(error), error.exit_code, arguments)
+def _of_stream(error: OSError) -> Exception:
+    """A stream that cannot be written to is no bug; nothing more is said there."""
+    if error.filename not in NAMES:
+        return error
+    name = error.filename.strip("<>")
+    setattr(sys, name, None)
+    return ResourceError(
+        f"{name}: cannot write: {error.strerror}",
+        hint="This is about what is printed, not about files that a command writes.",
+    )
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, BatchgenError | click.ClickException):
+        return int(error.exit_code)
+    return int(ExitCode.BUG)
+
+
+def _explain(error: Exception, arguments: Sequence[str]) -> None:
     if isinstance(error, click.ClickException):
         error.show()
-        return _as_json(error.format_message(), error.exit_code, arguments)
-    click.echo(_trace(error), err=True, nl=False)
-    text = "this is a bug in batchgen: please report the lines above"
-    return _failed(text, ExitCode.BUG, arguments)
+        text = error.format_message()
+    elif isinstance(error, BatchgenError):
+        text = str(error)
+        click.echo(printable(f"Error: {text}"), err=True)
+    else:
+        click.echo(_trace(error), err=True, nl=False)
+        text = "this is a bug in batchgen: please report the lines above"
+        click.echo(f"Error: {text}", err=True)
+    if "--json" in arguments:
+        answer = {"ok": False, "exit_code": _exit_code(error), "error": text}
+        click.echo(json_line(answer))
 
 
 def _trace(error: BaseException) -> str:
@@ -89,18 +120,6 @@ def _trace(error: BaseException) -> str:
         lines += ["\nfollowing\n\n"] if link is not None else []
     note = f"messages are left out, since they may quote rows; {FULL_TRACEBACK}=1 shows them"
     return f"Traceback (most recent call last):\n{''.join(lines)}({note})\n"
-
-
-def _failed(text: str, code: int, arguments: Sequence[str]) -> int:
-    click.echo(printable(f"Error: {text}"), err=True)
-    return _as_json(text, code, arguments)
-
-
-def _as_json(text: str, code: int, arguments: Sequence[str]) -> int:
-    if "--json" in arguments:
-        answer = {"ok": False, "exit_code": int(code), "error": text}
-        click.echo(json_line(answer))
-    return int(code)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """How the process of the command ends: at once, but with everything done that is done at an end."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,3 +38,40 @@ def test_all_is_done_before_the_process_ends(arguments: list[str], code: int, fi
     lines = done.stdout.splitlines()
     assert lines[0].startswith(first)
     assert lines[-2:] == ["a thread has ended", "an exit function has run"]
+
+
+BROKEN = "cannot write: No space left on device"
+NO_JOB = "none.yaml: no such file"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize(
+    ("arguments", "full", "code", "says"),
+    [
+        pytest.param(["--version"], "stdout", 5, f"stdout: {BROKEN}", id="short"),
+        pytest.param(["schema"], "stdout", 5, f"stdout: {BROKEN}", id="long"),
+        pytest.param(["validate", "none.yaml"], "stdout", 2, NO_JOB, id="error"),
+        pytest.param(["validate", "none.yaml", "--json"], "stdout", 2, NO_JOB, id="error as JSON"),
+        pytest.param(["validate", "none.yaml"], "stderr", 2, "", id="nobody is told"),
+        pytest.param(["--version"], "stderr", 0, "batchgen, version", id="nothing to tell"),
+    ],
+)
+def test_a_full_stream_is_no_bug(
+    arguments: list[str], full: str, code: int, says: str, unbuffered: str
+) -> None:
+    with Path("/dev/full").open("wb") as refused:
+        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        done = subprocess.run(
+            [sys.executable, "-m", "batchgen", *arguments],
+            check=False,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            **{**streams, full: refused},
+        )
+    assert done.returncode == code
+    said = done.stderr if full == "stdout" else done.stdout
+    assert says in said
+    assert "Traceback" not in said
+    assert "bug" not in said
+    assert "ignored" not in said
