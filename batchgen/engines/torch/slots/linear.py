@@ -1,6 +1,6 @@
 """Products with weights that do not change: packed by oneDNN where this machine can and is right, else plain.
 
-A packed product is as fast or faster at any number of rows, does what follows (add, multiply) while the result is in cache,
+A packed product is as fast or faster at any number of rows, does what follows (SiLU, add, multiply) while the result is in cache,
 and computes each row the same beside any others: the plain one takes another kernel for one to three rows. It keeps a second
 copy of the weight. torch reaches it by private operators, so they are tried out once (`packing_works`), and left alone
 where they are missing or wrong. Knows nothing of models.
@@ -23,6 +23,9 @@ class Linear(Protocol):
 
     def __call__(self, x: Tensor) -> Tensor:
         """X [rows, in] times the weight: [rows, out]."""
+
+    def silu(self, x: Tensor) -> Tensor:
+        """SiLU of the product: [rows, out]."""
 
     def add(self, x: Tensor, to: Tensor) -> Tensor:
         """`to` [rows, out] plus the product; `to` may be overwritten."""
@@ -52,6 +55,10 @@ class PlainLinear:
         """See `Linear`."""
         return functional.linear(x, self._weight, self._bias)
 
+    def silu(self, x: Tensor) -> Tensor:
+        """See `Linear`."""
+        return functional.silu(self(x), inplace=True)
+
     def add(self, x: Tensor, to: Tensor) -> Tensor:
         """See `Linear`."""
         if self._bias is not None:
@@ -74,10 +81,11 @@ class PackedLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """See `Linear`."""
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(
-            _four_at_least(x), self._weight, self._bias, "none", [], ""
-        )
-        return result[: len(x)]
+        return self._then(x, "none")
+
+    def silu(self, x: Tensor) -> Tensor:
+        """See `Linear`."""
+        return self._then(x, "swish")
 
     def add(self, x: Tensor, to: Tensor) -> Tensor:
         """See `Linear`."""
@@ -86,6 +94,12 @@ class PackedLinear:
     def multiply(self, x: Tensor, by: Tensor) -> Tensor:
         """See `Linear`."""
         return self._with(x, by, "mul")
+
+    def _then(self, x: Tensor, operation: str) -> Tensor:
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(
+            _four_at_least(x), self._weight, self._bias, operation, [], ""
+        )
+        return result[: len(x)]
 
     def _with(self, x: Tensor, other: Tensor, operation: str) -> Tensor:
         result: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
@@ -129,4 +143,5 @@ def packing_works() -> bool:
 
 
 def _results(linear: Linear, x: Tensor, other: Tensor) -> tuple[Tensor, ...]:
-    return linear(x), linear.add(x, other.clone()), linear.multiply(x, other.clone())
+    added, multiplied = linear.add(x, other.clone()), linear.multiply(x, other.clone())
+    return linear(x), linear.silu(x), added, multiplied

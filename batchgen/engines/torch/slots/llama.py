@@ -4,7 +4,7 @@
     q, k, v                         three products             one
     rotary                          six operations             one complex product, in place
     norms, attention                a dozen operations         one kernel each, where `compiled.py` has them
-    residual, gate times up         operations of their own    done while the product's result is in cache
+    residual, SiLU, gate times up   operations of their own    done while the product's result is in cache
 
 The rotary trick: turning the pair (x[i], x[i + half]) by an angle is a complex product. The rows of the q and k weights
 are put in such an order that pairs are neighbours; scores do not notice, since both sides are in the same order.
@@ -127,8 +127,7 @@ class LlamaModel:
                 attended, x = attended[batch.drawn], x[batch.drawn]
             x = layer.out.add(attended, x)
             normed = layer.before_mlp(x)
-            gated = functional.silu(layer.gate(normed), inplace=True)
-            x = layer.down.add(layer.up.multiply(normed, gated), x)
+            x = layer.down.add(layer.up.multiply(normed, layer.gate.silu(normed)), x)
         return self._head(self._norm(x))
 
     def _fresh(self, number: int, x: Tensor, turn: Tensor) -> Fresh:

@@ -1,8 +1,10 @@
 """Kernels that numba compiles: what float64 says, of each row alone."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -151,13 +153,38 @@ def test_a_norm_of_what_is_not_finite_is_not_finite() -> None:
     assert found.isfinite().all(dim=1).tolist() == [True, False, True]
 
 
-def test_without_numba_torch_does_it_all() -> None:
-    program = (
-        "import sys; sys.modules['numba'] = None\n"
-        "from batchgen.engines.torch.slots import compiled\n"
-        "print(compiled.norm_works(), compiled.attention_works(1, 8, 8))"
+def said(program: str, **environment: str) -> list[str]:
+    """The words that a program of its own prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"from batchgen.engines.torch.slots import compiled\n{program}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | environment,
     )
-    said = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert said.stdout.split() == ["False", "False"]
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import sys; sys.modules['numba'] = None",
+        "import numba; numba.config.DISABLE_JIT = 1",
+    ],
+    ids=["not installed", "switched off"],
+)
+def test_without_numba_torch_does_it_all(program: str) -> None:
+    asked = "print(compiled.norm_works(), compiled.attention_works(1, 8, 8))"
+    assert said(f"{program}\n{asked}") == ["False", "False"]
+
+
+def test_a_broken_or_missing_cache_costs_time_and_no_kernel(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    asked = "print(compiled.norm_works())"
+    assert said(asked, NUMBA_CACHE_DIR=str(cache)) == ["True"]
+    kept = list(cache.rglob("*.nb?"))
+    assert len(kept) == 2
+    for file in kept:
+        file.write_bytes(file.read_bytes()[:100])
+    assert said(asked, NUMBA_CACHE_DIR=str(cache)) == ["True"]
+    assert said(asked, NUMBA_CACHE_DIR="/dev/null/nowhere") == ["True"]

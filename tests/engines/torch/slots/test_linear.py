@@ -26,6 +26,9 @@ def test_products_are_those_of_float64(
     assert linear.outputs == 96
     torch.testing.assert_close(linear(x).double(), wanted, rtol=0, atol=1e-4)
     torch.testing.assert_close(
+        linear.silu(x).double(), torch.nn.functional.silu(wanted), rtol=0, atol=1e-4
+    )
+    torch.testing.assert_close(
         linear.add(x, other.clone()).double(), wanted + other, rtol=0, atol=1e-4
     )
     torch.testing.assert_close(
@@ -38,8 +41,9 @@ def test_products_are_those_of_float64(
 )
 def test_a_packed_row_is_the_same_number_by_number_beside_any_others(width: int) -> None:
     linear, x, other = PackedLinear(drawn(192, width), None), drawn(300, width), drawn(300, 192)
-    together, added = linear(x), linear.add(x, other.clone())
+    together, gated, added = linear(x), linear.silu(x), linear.add(x, other.clone())
     for first, last in ((0, 1), (63, 64), (5, 7), (20, 52), (0, 63), (40, 297)):
         some, to = x[first:last].clone(), other[first:last].clone()
         assert torch.equal(linear(some), together[first:last])
+        assert torch.equal(linear.silu(some), gated[first:last])
         assert torch.equal(linear.add(some, to), added[first:last])

@@ -50,8 +50,8 @@ def kernel(signature: str, function: Callable[..., None]) -> Callable[..., None]
     made: Any
     try:
         made = njit(signature, cache=True, error_model="numpy", fastmath=_FLAGS)(function)
-    except (OSError, RuntimeError):
-        # No folder for the cache, or a full disk. What is wrong with the kernel itself shows again here.
+    except Exception:  # noqa: BLE001  pickle may fail in any way
+        # The cache has no folder, its disk is full, or a file of it is broken. What is wrong with the kernel itself shows again here.
         made = njit(signature, error_model="numpy", fastmath=_FLAGS)(function)
     return cast(Callable[..., None], made)
 
