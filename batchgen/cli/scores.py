@@ -1,13 +1,13 @@
 """Metrics and gates as lines for a terminal; tables are as wide as the window."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from batchgen.cli.text import fitted, plural, printable, window_width
+from batchgen.cli.text import fitted, plural, printable, shortened, window_width
 from batchgen.metrics.aggregate import EVERYTHING
 from batchgen.metrics.gates import GateResult
 from batchgen.records import MetricRow
@@ -42,29 +42,62 @@ def _shown(rows: Sequence[MetricRow]) -> list[MetricRow]:
 
 
 def unscored_lines(rows: Sequence[MetricRow], scores: Path) -> Iterator[str]:
-    """Why a metric has no score at all.
+    """Why a metric has no value, and what kept it from scoring rows: each reason with the first cause that was noted.
 
     Args:
         rows: of metrics.parquet.
         scores: the file with the detail.
     """
-    names = [row.metric for row in rows if row.slice == EVERYTHING and not row.n]
-    if not names:
-        return
-    chosen = pl.scan_parquet(scores).filter(pl.col("metric").is_in(names))
+    lacking = {
+        row.metric: row for row in rows if row.slice == EVERYTHING and (row.coverage or 0) < 1
+    }
+    reasons = _reasons(scores, lacking) if lacking else {}
+    for row in rows:
+        if row.slice != EVERYTHING:
+            continue
+        told = _told(reasons.get(row.metric, ()))
+        if told and row.n:
+            yield f"some rows have no score of {printable(row.metric)}: {told}"
+        elif row.value is None:
+            why = "no row was asked for" if row.coverage is None else row.method
+            yield f"no score of {printable(row.metric)}: {told or why.removeprefix('none: ')}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Reason:
+    status: str
+    rows: int
+    cause: str
+
+
+def _told(reasons: Sequence[_Reason]) -> str:
+    told = ", ".join(f"{plural(r.rows, 'row')} {r.status}{_first(r.cause)}" for r in reasons)
+    asks = any(reason.status == "no_reference" for reason in reasons)
+    hint = "; --reference, or evaluate.reference, names the column with the right answers"
+    return told + (hint if asks else "")
+
+
+def _first(cause: str) -> str:
+    line = printable(" ".join(cause.split()))
+    return f" (first: {shortened(line, 100)})" if line else ""
+
+
+def _reasons(scores: Path, lacking: Mapping[str, MetricRow]) -> Mapping[str, list[_Reason]]:
+    """By metric, the most frequent first; of a metric that scored some rows, only what is amiss with the others."""
+    unscored = [name for name, row in lacking.items() if not row.n]
+    amiss = pl.col("metric").is_in(list(lacking)) & pl.col("status").is_in(["unparsed", "error"])
     found = (
-        chosen.group_by("metric", "status")
-        .len()
+        pl.scan_parquet(scores)
+        .filter(pl.col("metric").is_in(unscored) | amiss)
+        .group_by("metric", "status")
+        .agg(pl.len(), pl.col("rule").drop_nulls().first())
         .sort("len", "status", descending=[True, False])
         .collect()
     )
-    for name in names:
-        why = [(status, n) for metric, status, n in found.iter_rows() if metric == name]
-        told = (
-            ", ".join(f"{plural(n, 'row')} {status}" for status, n in why) or "no row was asked for"
-        )
-        hint = "; --reference, or evaluate.reference, names the column with the right answers"
-        yield f"no score of {name}: {told}{hint if dict(why).get('no_reference') else ''}"
+    reasons: dict[str, list[_Reason]] = {}
+    for metric, status, count, rule in found.iter_rows():
+        reasons.setdefault(metric, []).append(_Reason(status, count, rule or ""))
+    return reasons
 
 
 def _line(name: str, values: Sequence[str]) -> str:

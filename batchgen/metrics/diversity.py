@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batchgen.metrics.base import Answer, Spec, unscored
-from batchgen.metrics.intervals import NOTHING, Estimate, moments, of_rows, unsure
+from batchgen.metrics.intervals import NOTHING, Estimate, moments, no_value, of_rows, unsure
 from batchgen.metrics.overlap import unigram_f1
 from batchgen.metrics.texts import normalized, tokens
 from batchgen.records import Score
@@ -37,8 +37,10 @@ class Distinct:
     window: int
 
     def compute(self, answers: Iterable[Answer], level: float) -> Estimate:
-        """The mean of all whole windows, with the interval of a mean; nothing if there is none."""
+        """The mean of all whole windows, with the interval of a mean; the reason if there is none."""
         shares = [len(set(grams)) / len(grams) for grams in self._windows(answers) if grams]
+        if not shares:
+            return no_value(f"answers too few or too short for a window of {self.window:,} tokens")
         if len(shares) == 1:
             return unsure(shares[0], "one window says nothing about spread")
         found = of_rows(moments(np.array(shares)), level, fraction=True)

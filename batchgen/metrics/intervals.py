@@ -48,7 +48,12 @@ class Estimate:
         return replace(self, low=max(least, self.low), high=min(most, self.high))
 
 
-NOTHING = Estimate(None, None, None, None, "none: nothing was scored")
+def no_value(reason: str) -> Estimate:
+    """Neither a value nor an interval, and why."""
+    return Estimate(None, None, None, None, f"none: {reason}")
+
+
+NOTHING = no_value("nothing was scored")
 
 
 def unsure(value: float, reason: str) -> Estimate:

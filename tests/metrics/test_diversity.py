@@ -52,7 +52,9 @@ def test_where_there_is_no_interval_the_reason_is_told(make: MakeMetrics) -> Non
         estimate(one, "a b c d e f g h i j k").method
         == "none: one window says nothing about spread"
     )
-    assert estimate(one, "a").method == "none: nothing was scored"
+    too_little = "none: answers too few or too short for a window of 10 tokens"
+    assert estimate(one, "a").method == too_little
+    assert estimate(make("distinct", n=[2], window=10)[0], *["a"] * 10).method == too_little
     for shares in make("duplicates"):
         found = estimate(shares, "a", "a")
         assert (found.value, found.low) == (0.5, None)

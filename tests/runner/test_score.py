@@ -214,6 +214,47 @@ def test_a_metric_without_any_score_says_why(tmp_path: Path) -> None:
     assert "no score of length" not in done.stderr
 
 
+AMISS = """
+class Odd(Exception): ...
+Odd.__name__ = "\\x1b[2Jgone\\nwrote  /elsewhere" + "x" * 200
+
+def fails(answer): raise Odd(answer.response)
+def halves(answer): return 1 / (answer.response != "x")
+def words(answer): return "yes"
+def fine(answer): return 1.0
+"""
+
+LONG_NAME = "\\x1b[2Jgone wrote /elsewhere" + "x" * 200
+
+CAUSES = {
+    "fails": f"no score of fails: 2 rows error (first: {LONG_NAME[:99]}…)",
+    "halves": "some rows have no score of halves: 1 row error (first: ZeroDivisionError)",
+    "words": "no score of words: 2 rows error (first: returned str)",
+    "fine": None,
+    "number": "no score of number: 2 rows unparsed (first: reference)",
+    "distinct": "no score of distinct_1: answers too few or too short for a window of 50 tokens",
+    "duplicates": None,
+}
+
+
+@pytest.mark.parametrize(("metric", "line"), CAUSES.items(), ids=CAUSES.keys())
+def test_why_rows_have_no_score_is_told_in_a_line(
+    metric: str, line: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(AMISS)
+    file = write(tmp_path / "a.jsonl", [{"response": t, "gold": "SECRET"} for t in ("x", "y")])
+    asked = {
+        "number": "number",
+        "distinct": "{type: distinct, n: [1], window: 50}",
+        "duplicates": "duplicates",
+    }
+    own = f"{{type: python, name: {metric}, file: {tmp_path / 'own.py'}, entry: {metric}}}"
+    command = ["score", str(file), "-m", asked.get(metric, own), "--reference", "gold"]
+    done = CliRunner().invoke(cli, [*command, "-o", str(tmp_path / "out")])
+    last = f"wrote  {tmp_path / 'out'}"
+    assert done.stderr.splitlines() == ([line, last] if line else [last])
+
+
 @pytest.fixture
 def finished(make_job: MakeJob, tmp_path: Path) -> Path:
     """A run of three rows, evaluated by `exact`."""
