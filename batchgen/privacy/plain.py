@@ -10,8 +10,9 @@ was given.
 import re
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 _INVISIBLE = dict.fromkeys(
     (
@@ -25,18 +26,6 @@ _INVISIBLE = dict.fromkeys(
 )
 _SPACES = (0x00A0, 0x1680, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000)
 _DASHES = (*range(0x2010, 0x2016), 0x2043, 0x2212, 0xFE58, 0xFE63)
-_PLAIN = {
-    **dict.fromkeys(_SPACES, " "),
-    **dict.fromkeys(_DASHES, "-"),
-    0x3002: ".",
-    **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # full-width ASCII
-    **{
-        code: str(unicodedata.decimal(chr(code)))
-        for code in range(0x80, sys.maxunicode + 1)
-        if unicodedata.category(chr(code)) == "Nd"
-    },
-}
-"""One character for one character."""
 _ESCAPE = re.compile(r"\\(?:u[0-9A-Fa-f]{4}|[bfnrt])")
 
 
@@ -58,8 +47,21 @@ def plain(text: str) -> Plain:
         text = _ESCAPE.sub(lambda escape: " " * len(escape[0]), text)
     if text.isascii():
         return Plain(text)
-    shown = text.translate(_PLAIN)
+    shown = text.translate(_plain())
     bare = shown.translate(_INVISIBLE)
     if len(bare) == len(shown):
         return Plain(shown)
     return Plain(bare, [at for at, c in enumerate(shown) if ord(c) not in _INVISIBLE])
+
+
+@cache
+def _plain() -> Mapping[int, str]:
+    """One character for one character. Made when it is needed: digits are looked for in all of Unicode."""
+    beyond_ascii = map(chr, range(0x80, sys.maxunicode + 1))
+    return {
+        **dict.fromkeys(_SPACES, " "),
+        **dict.fromkeys(_DASHES, "-"),
+        0x3002: ".",
+        **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # full-width ASCII
+        **{ord(c): str(unicodedata.decimal(c)) for c in beyond_ascii if c.isdecimal()},
+    }

@@ -15,14 +15,14 @@ import torch
 _SIZES = (512, 1024, 2048, 4096)
 _ENOUGH_SECONDS = 0.04
 """A product that takes as long as this is large enough: the next size would not be faster."""
-_TIMES = 5
+_TIMES = 3
 _READ_BYTES = 2**28
 """Much more than any cache holds."""
 
 
 @cache
 def peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of this process: the best of five products of square matrices.
+    """Floating-point operations a second of this process: the best of three products of square matrices.
 
     2,048 rows on two cores; fewer where a format is slow, more on a GPU. Measured once for each device and format.
     """
@@ -37,19 +37,19 @@ def peak(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def bandwidth(device: torch.device) -> float:
-    """Bytes a second that a sum over 256 MiB reads: the best of five."""
+    """Bytes a second that a sum over 256 MiB reads: the best of three."""
     numbers = torch.ones(_READ_BYTES // 4, device=device)
     return _READ_BYTES / _best(numbers.sum, device)
 
 
 @torch.inference_mode()
 def _best(work: Callable[[], torch.Tensor], device: torch.device) -> float:
-    """Seconds of the fastest of five times, after one to warm up."""
+    """Seconds of the fastest of three times; the first, which warms up, is seldom it."""
     seconds = []
-    for _ in range(1 + _TIMES):
+    for _ in range(_TIMES):
         begin = time.perf_counter()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - begin)
-    return min(seconds[1:])
+    return min(seconds)

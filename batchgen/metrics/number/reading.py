@@ -9,8 +9,10 @@ Knows nothing of which number is an answer.
 import re
 import sys
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 from batchgen.metrics.number.chinese import PATTERN, read_numeral
 
@@ -36,20 +38,6 @@ class Number:
 _SPACES = "\u00a0\u2009\u202f"
 """Spaces that group digits: no-break and thin ones."""
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", strict=True))
-_FOLD: dict[int, str] = {
-    **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # full-width ASCII
-    **dict.fromkeys((0x2010, 0x2011, 0x2012, 0x2013, 0x2014, 0x2212, 0xFE63), "-"),
-    0x3000: " ",
-    0x2044: "/",
-    0x066B: ".",
-    0x066C: ",",
-    0x066A: "%",
-    **{
-        code: str(unicodedata.decimal(chr(code)))
-        for code in range(0x80, sys.maxunicode + 1)
-        if unicodedata.category(chr(code)) == "Nd"
-    },
-}
 _VULGAR = re.compile(r"(?<=[0-9])(?=[¼-¾⅐-⅞↉])")
 _VULGAR_FRACTION = re.compile(r"[¼-¾⅐-⅞↉]")
 _SUPERSCRIPT = re.compile(r"(?<=[0-9)])[⁰¹²³⁴-⁹]+")
@@ -73,11 +61,27 @@ def plain(text: str) -> str:
         text = _VULGAR.sub(" ", text)
         text = _VULGAR_FRACTION.sub(lambda m: unicodedata.normalize("NFKC", m[0]), text)
         text = _SUPERSCRIPT.sub(lambda m: "^" + "".join(map(_SUPERSCRIPTS.get, m[0])), text)  # type: ignore[arg-type] # every match is a key
-        text = text.translate(_FOLD)
+        text = text.translate(_folded())
     if "\\" in text or "{," in text:
         for pattern, instead in _LATEX:
             text = pattern.sub(instead, text)
     return text
+
+
+@cache
+def _folded() -> Mapping[int, str]:
+    """What stands for other characters. Made when it is needed: digits are looked for in all of Unicode."""
+    beyond_ascii = map(chr, range(0x80, sys.maxunicode + 1))
+    return {
+        **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # full-width ASCII
+        **dict.fromkeys((0x2010, 0x2011, 0x2012, 0x2013, 0x2014, 0x2212, 0xFE63), "-"),
+        0x3000: " ",
+        0x2044: "/",
+        0x066B: ".",
+        0x066C: ",",
+        0x066A: "%",
+        **{ord(c): str(unicodedata.decimal(c)) for c in beyond_ascii if c.isdecimal()},
+    }
 
 
 _CURRENCY = r"(?:US\$|HK\$|[AC]\$|[$€£¥₹₩]|(?:USD|EUR|GBP|CNY|RMB|JPY|HKD|Rs\.?|人民币)\ ?)"
