@@ -173,13 +173,19 @@ def recorded_metrics(facts: Mapping[str, Any]) -> dict[str, Metric]:
     return {metric.spec.name: metric for one in options for metric in make_metrics(one)}
 
 
-def evaluation_problems(asked: Evaluate, columns: Sequence[str], prefix: str = "") -> list[Problem]:
+STORED = "With output.store_prompt: true a run writes it."
+
+
+def evaluation_problems(
+    asked: Evaluate, columns: Sequence[str], prefix: str = "", *, messages_hint: str = STORED
+) -> list[Problem]:
     """What of a job's evaluation does not go with itself, or with the columns of the answers.
 
     Args:
         asked: the section.
         columns: those that the output will have: kept input columns and answer columns.
         prefix: `output.prefix`.
+        messages_hint: how there would be a column with what was asked.
     """
     try:
         evaluation = evaluation_of(asked)
@@ -191,7 +197,7 @@ def evaluation_problems(asked: Evaluate, columns: Sequence[str], prefix: str = "
         *_clash_problems(evaluation, columns, prefix),
         *_gate_problems(evaluation),
         *_column_problems(asked, evaluation, columns),
-        *_model_problems(evaluation, columns, prefix),
+        *_model_problems(evaluation, columns, prefix, messages_hint),
     ]
 
 
@@ -250,7 +256,9 @@ def _gate_problems(evaluation: Evaluation) -> list[Problem]:
     ]
 
 
-def _model_problems(evaluation: Evaluation, columns: Sequence[str], prefix: str) -> list[Problem]:
+def _model_problems(
+    evaluation: Evaluation, columns: Sequence[str], prefix: str, messages_hint: str
+) -> list[Problem]:
     """What metrics lack that ask a model about the row's prompt."""
     found: list[Problem] = []
     for measure in evaluation.measures:
@@ -261,7 +269,7 @@ def _model_problems(evaluation: Evaluation, columns: Sequence[str], prefix: str)
                 Problem(
                     measure.key,
                     f"asks a model what follows the row's prompt, but there is no column {prefix}messages that has it",
-                    "With output.store_prompt: true a run writes it.",
+                    messages_hint,
                 )
             )
         found += [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from batchgen.data.blocks import Places
 from batchgen.data.files import find_files
 from batchgen.data.formats import InputTable, open_table
 from batchgen.data.values import key_texts
@@ -88,15 +89,25 @@ def open_join(beside: Beside, taken: pa.Schema) -> Join:
     for names, where in ((schema.names, path), (taken.names, "the answers")):
         if on not in names:
             raise UsageError(
-                f"--on {on}: {where} has no such column", hint=f"There are: {', '.join(names)}."
+                f"--on {on}: no such column in {where}", hint=f"There are: {', '.join(names)}."
             )
-    table = pa.concat_tables([schema.empty_table(), *read_tables(source, schema)])
+    table, places = _whole(source, schema)
     rows: dict[str, int] = {}
     for row, key in enumerate(key_texts(table.column(on)).to_pylist()):
         if key is not None and rows.setdefault(key, row) != row:
             raise UsageError(
-                f"--on {on}: {path} has two rows for one value, the second is row {row:,}",
-                hint="Expected a key that tells the rows apart.",
+                f"--on {on}: one value is in two rows: {places.name(rows[key])} and {places.name(row)}",
+                hint="Expected a key that tells the rows apart. Rows are counted from 0.",
             )
     kept = [name for name in table.column_names if name not in taken.names]
     return Join(on, table.select(kept), rows)
+
+
+def _whole(source: InputTable, schema: pa.Schema) -> tuple[pa.Table, Places]:
+    tables, places = [schema.empty_table()], Places()
+    for number, file in enumerate(source.files):
+        places.begin(file.path)
+        for batch in source.batches(schema, number):
+            tables.append(batch.table)
+            places.rows += batch.table.num_rows
+    return pa.concat_tables(tables), places

@@ -26,7 +26,7 @@ from batchgen.job.load import LoadedJob, load_job
 from batchgen.job.metric_options import MetricOptions
 from batchgen.metrics.gates import GateResult
 from batchgen.records import MetricRow
-from batchgen.runner.evaluation import Evaluation, evaluation_of, evaluation_problems
+from batchgen.runner.evaluation import STORED, Evaluation, evaluation_of, evaluation_problems
 from batchgen.runner.gating import decide_gates
 from batchgen.runner.inspect import open_folder
 from batchgen.runner.join import Beside, Join, open_join
@@ -133,6 +133,7 @@ def checked_evaluation(
     judges: Sequence[ReadyJudge] = (),
     *,
     prefix: str = "",
+    messages_hint: str = STORED,
 ) -> Evaluation:
     """The evaluation of tables with these columns; columns of scores in them are to be replaced.
 
@@ -141,13 +142,14 @@ def checked_evaluation(
         schema: of the tables.
         judges: those that the section names, ready.
         prefix: `output.prefix`.
+        messages_hint: how there would be a column with what was asked.
 
     Raises:
         UsageError: columns or metrics that it names are not there.
         DataError: a metric needs a file or a package that is not there.
     """
     columns = [name for name in schema.names if not name.startswith(SCORE_PREFIX)]
-    if problems := evaluation_problems(evaluate, columns, prefix):
+    if problems := evaluation_problems(evaluate, columns, prefix, messages_hint=messages_hint):
         raise UsageError("\n".join(p.message for p in problems), hint=problems[0].hint)
     return evaluation_of(evaluate, judges)
 

@@ -128,17 +128,38 @@ def _evaluate(
         return Evaluate.model_validate(content)
     except ValidationError as error:
         lines = [_found(one, metrics) for one in error.errors()]
-        hint = f"Types: {', '.join(metric_types())}. `batchgen metrics TYPE` lists the options."
-        raise UsageError("\n".join(lines), hint=hint) from error
+        raise UsageError("\n".join(lines), hint=_hint(error.errors(), metrics)) from error
 
 
 def _found(error: "ErrorDetails", metrics: Sequence[Asked]) -> str:
     place, message = error["loc"], error["msg"].removeprefix("Value error, ")
-    if len(place) < 2 or not isinstance(place[1], int):
-        return message
-    asked = metrics[place[1]]
-    name = asked.get("type") if isinstance(asked, Mapping) else asked
+    if not _of_metric(error):
+        return f"{place[0]}: {message}" if place else message
+    if error["type"] in _TYPE_ERRORS:
+        message = _TYPE_ERRORS[error["type"]]
     key = ".".join(str(step) for step in place[3:])
-    if error["type"].startswith("union_tag"):
-        message = "no such type"
-    return f"metric {name}: {key + ': ' if key else ''}{message}"
+    return f"metric {_type(error, metrics)}: {key + ': ' if key else ''}{message}"
+
+
+_TYPE_ERRORS = {
+    "union_tag_invalid": "no such type",
+    "union_tag_not_found": "has no type",
+    "model_attributes_type": "expected a type, or a mapping with a type",
+}
+
+
+def _hint(errors: Sequence["ErrorDetails"], metrics: Sequence[Asked]) -> str:
+    """All types only where one is amiss; where options are, the way to these."""
+    if any(error["type"] in _TYPE_ERRORS and len(error["loc"]) == 2 for error in errors):
+        return f"Types: {', '.join(metric_types())}. `batchgen metrics TYPE` lists the options."
+    types = dict.fromkeys(_type(error, metrics) for error in errors if _of_metric(error))
+    return f"Options: {', '.join(f'`batchgen metrics {name}`' for name in types)}." if types else ""
+
+
+def _of_metric(error: "ErrorDetails") -> bool:
+    return len(error["loc"]) > 1 and isinstance(error["loc"][1], int)
+
+
+def _type(error: "ErrorDetails", metrics: Sequence[Asked]) -> str:
+    asked = metrics[int(error["loc"][1])]
+    return str(asked.get("type", dict(asked)) if isinstance(asked, Mapping) else asked)

@@ -16,6 +16,7 @@ from batchgen.data.publish import Stage, finish_release
 from batchgen.data.scores import SCORE_PREFIX
 from batchgen.errors import UsageError
 from batchgen.job.evaluation import Evaluate
+from batchgen.metrics.told import is_model
 from batchgen.runner.answers import Origin, together, whole_prompts
 from batchgen.runner.evaluation import Evaluation
 from batchgen.runner.join import Beside, open_file, open_join, read_tables
@@ -96,8 +97,26 @@ def _evaluation(evaluate: Evaluate, response: str, schema: pa.Schema) -> Evaluat
             hint=f"Name one with --response. There are: {', '.join(schema.names)}.",
         )
     if not pa.types.is_string(schema.field(response).type):
-        raise UsageError(f"the column {response!r} is {schema.field(response).type}; expected text")
-    return checked_evaluation(evaluate, schema)
+        texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        raise UsageError(
+            f"the column {response!r} is {schema.field(response).type}; expected text",
+            hint=f"Name one with --response. Columns of text: {', '.join(texts) or 'none'}.",
+        )
+    evaluation = checked_evaluation(evaluate, schema, messages_hint=_MESSAGES)
+    asking = [measure.name for measure in evaluation.measures if is_model(measure.metric)]
+    if asking and not _are_messages(schema.field("messages").type):
+        raise UsageError(
+            f"{asking[0]}: asks a model what follows the row's prompt, but the column 'messages' is "
+            f"{schema.field('messages').type}; expected a list of {{role, content}}",
+            hint=_MESSAGES,
+        )
+    return evaluation
+
+
+_MESSAGES = (
+    "Of a file, the prompts are in its column messages, in each row such as "
+    '[{"role": "user", "content": "Hi"}]; --join takes it from another file.'
+)
 
 
 def _origin(schema: pa.Schema, response: str, evaluation: Evaluation) -> Origin:

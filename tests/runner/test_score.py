@@ -130,10 +130,28 @@ def test_python_has_the_same_words(tmp_path: Path, finished: Path) -> None:
     [
         (["-m", "exact"], "nothing says where the scores of .* go"),
         (["-o", "out"], "nothing says what to measure"),
-        (["-o", "out", "-m", "exat"], "metric exat: no such type"),
-        (["-o", "out", "-m", "{type: exact, x: 1}"], "x: Extra inputs are not permitted"),
+        (["-o", "out", "-m", "exat"], r"^metric exat: no such type\n  Types: .*, exact, "),
+        (["-o", "out", "-m", "{tpe: exact}"], r"^metric {'tpe': 'exact'}: has no type\n  Types: "),
+        (["-o", "out", "-m", "3"], r"^metric 3: expected a type, or a mapping .*\n  Types: "),
+        (
+            ["-o", "out", "-m", "{type: exact, x: 1}"],
+            r"^metric exact: x: Extra inputs are not permitted\n  Options: `batchgen metrics exact`\.$",
+        ),
+        (
+            ["-o", "out", "-m", "{type: number, tolerance: x}", "-m", "{type: rouge, x: 1}"],
+            r"\n  Options: `batchgen metrics number`, `batchgen metrics rouge`\.$",
+        ),
+        (["-o", "out", "-m", "exact", "-m", "exact"], r"^metrics: two are called .*column$"),
+        (["-o", "out", "-m", "exact", "--reference", ""], r"(?m)^reference: .* 1 character$"),
         (["-o", "out", "-m", "exact"], "there is no column 'response' to score"),
-        (["-o", "out", "-m", "exact", "--response", "key"], "expected text"),
+        (
+            ["-o", "out", "-m", "exact", "--response", "key"],
+            r"expected text\n  Name one with --response\. Columns of text: said, lang\.$",
+        ),
+        (
+            ["-o", "out", "-m", "perplexity", "--response", "said"],
+            r"no column messages that has it\n  Of a file, the prompts are in its column messages,",
+        ),
         (
             ["-o", "out", "-m", "exact", "--response", "said", "--reference", "golden"],
             "column 'golden' is not among the columns",
@@ -152,8 +170,23 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path / "foreign.jsonl", FOREIGN)
     gold = write(tmp_path / "gold.jsonl", [{"key": 1, "right": "a"}, {"key": 1, "right": "b"}])
     common = ("--response", "said", "-m", "exact", "--reference", "right", "-o", tmp_path / "out")
-    with pytest.raises(UsageError, match="two rows for one value"):
+    twice = rf"^--on key: one value is in two rows: {gold} row 0 and {gold} row 1\n.*from 0\.$"
+    with pytest.raises(UsageError, match=twice):
         score(file, *common, "--join", gold, "--on", "key")
+    other = write(tmp_path / "more.jsonl", [{"key": 2, "right": "a"}, {"key": 1, "right": "a"}])
+    write(gold, [{"key": 1, "right": "a"}])
+    with pytest.raises(UsageError, match=f"{gold} row 0 and {other} row 1"):
+        score(file, *common, "--join", tmp_path / "[gm]o*.jsonl", "--on", "key")
+
+
+@pytest.mark.parametrize(
+    ("messages", "kind"), [("Hi", "string"), (["Hi"], "list<.*string>"), (3, "int64")]
+)
+def test_a_model_is_asked_only_about_messages(messages: object, kind: str, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [{"response": "x", "messages": messages}])
+    told = rf"^perplexity: asks .* 'messages' is {kind}; expected a list of {{role, content}}\n  Of a file"
+    with pytest.raises(UsageError, match=told):
+        score(file, "-m", "perplexity", "-o", tmp_path / "out", "--model", "demo:smollm2-135m")
 
 
 def test_keys_and_clusters_may_be_times_that_python_lacks(tmp_path: Path) -> None:
