@@ -196,6 +196,7 @@ def evaluation_problems(
         *_name_problems(evaluation),
         *_clash_problems(evaluation, columns, prefix),
         *_gate_problems(evaluation),
+        *_bound_problems(evaluation),
         *_column_problems(asked, evaluation, columns),
         *_model_problems(evaluation, columns, prefix, messages_hint),
     ]
@@ -253,6 +254,28 @@ def _gate_problems(evaluation: Evaluation) -> list[Problem]:
         for number, gate in enumerate(evaluation.gates)
         if gate.slice not in (None, EVERYTHING)
         and not any(str(gate.slice).startswith(f"{column}=") for column in columns)
+    ]
+
+
+def _bound_problems(evaluation: Evaluation) -> list[Problem]:
+    """Bounds of gates on a fraction that every value, or none, meets."""
+    fractions = {m.name for m in evaluation.measures if m.metric.spec.unit == "fraction"}
+    bounds = [
+        (f"evaluate.gates[{number}].{key}", gate.metric, bound)
+        for number, gate in enumerate(evaluation.gates)
+        for key in ("min", "max", "max_drop")
+        if gate.metric in fractions and (bound := getattr(gate, key)) is not None
+    ]
+    return [
+        Problem(
+            key,
+            f"{bound:g} is out of range: {metric} is a fraction, from 0 to 1",
+            f"Is {bound:g} % meant? Write {bound / 100:g}."
+            if 1 < bound <= 100
+            else "Write a number from 0 to 1.",
+        )
+        for key, metric, bound in bounds
+        if not 0 <= bound <= 1
     ]
 
 

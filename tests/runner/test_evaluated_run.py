@@ -20,6 +20,7 @@ from batchgen.errors import ExitCode, JobFileError, ResourceError, StateError
 from batchgen.job.load import load_job
 from batchgen.records import MetricRow
 from batchgen.runner import inspect
+from batchgen.runner.reading import read_input
 from batchgen.runner.run import run
 from batchgen.runner.verify import verify
 
@@ -192,6 +193,42 @@ def test_what_does_not_go_with_the_columns_is_shown_at_its_line(
     assert problem.key == key
     assert words in problem.message
     assert problem.line > 0
+
+
+@pytest.mark.parametrize(
+    ("gate", "hint"),
+    [
+        ({"min": 80}, "Is 80 % meant? Write 0.8."),
+        ({"max": 60.5, "slice": "lang=zh", "on": "ci_high"}, "Is 60.5 % meant? Write 0.605."),
+        ({"max_drop": 2, "baseline": "previous"}, "Is 2 % meant? Write 0.02."),
+        ({"max": -0.5}, "Write a number from 0 to 1."),
+        ({"min": 1000}, "Write a number from 0 to 1."),
+    ],
+)
+def test_a_gate_on_a_fraction_is_out_of_range(
+    make_job: MakeJob, gate: dict[str, Any], hint: str
+) -> None:
+    gates = [{"metric": "exact"} | gate]
+    key = next(iter(gate))
+    with pytest.raises(JobFileError) as caught:
+        read_input(load_job(make_job(ROWS, evaluate=EVALUATE | {"gates": gates})))
+    (problem,) = caught.value.problems
+    assert problem.key == f"evaluate.gates[0].{key}"
+    assert problem.message == f"{gate[key]:g} is out of range: exact is a fraction, from 0 to 1"
+    assert problem.hint == hint
+    assert problem.line > 0
+
+
+def test_gates_may_ask_for_the_ends_of_a_fraction_and_for_any_number_of_others(
+    make_job: MakeJob,
+) -> None:
+    gates = [
+        {"metric": "exact", "min": 0, "max": 1},
+        {"metric": "length_words", "min": 80, "max": 5000},
+    ]
+    metrics = ["exact", {"type": "length", "units": ["words"]}]
+    evaluate = EVALUATE | {"gates": gates, "metrics": metrics}
+    assert read_input(load_job(make_job(ROWS, evaluate=evaluate))).source.columns
 
 
 def test_columns_that_are_scored_with_have_to_be_kept(make_job: MakeJob) -> None:
