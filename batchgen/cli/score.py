@@ -20,7 +20,7 @@ PATH = click.Path(path_type=Path)
     "metrics",
     multiple=True,
     metavar="TYPE|YAML",
-    help="What to measure: exact, or '{type: rouge, variants: [L]}'. Repeatable. A run's own metrics are measured as well.",
+    help="What to measure: exact, or '{type: rouge, variants: [L]}'. Repeatable. A run's own metrics are measured as well; those of an earlier `score` are not.",
 )
 @click.option(
     "--reference",

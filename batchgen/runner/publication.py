@@ -6,7 +6,7 @@ check lock and input ─> answers with scores, staged ─> gates ─> released �
 
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -28,7 +28,7 @@ from batchgen.runner.lock import Lock
 from batchgen.runner.panel import Panels, StoppedError
 from batchgen.runner.result import RunResult
 from batchgen.runner.reuse import Reused
-from batchgen.runner.score import evaluation_record, score_again, scored_as
+from batchgen.runner.score import evaluation_record, say_removed, score_again, scored_as
 from batchgen.runner.scored import Answers, stage_answers
 from batchgen.runner.setup import Setup
 
@@ -106,7 +106,9 @@ def is_complete(folder: RunFolder, identity: Identity) -> bool:
     return folder.complete and read_json(folder.manifest)["run_id"] == identity.run_id
 
 
-def already_complete(folder: RunFolder, setup: Setup, panels: Panels) -> RunResult:
+def already_complete(
+    folder: RunFolder, setup: Setup, panels: Panels, say: Callable[[str], None]
+) -> RunResult:
     """The result of a run that an earlier start brought to its end; scored again if that is all that changed.
 
     Raises:
@@ -138,6 +140,7 @@ def already_complete(folder: RunFolder, setup: Setup, panels: Panels) -> RunResu
             gates = decide_gates(evaluation.gates, rows, folder, folder.path)
         else:
             job = setup.loaded.dump()
+            say_removed(manifest, evaluation, say)
             again = score_again(folder, manifest, evaluation, job=job, widen=panels.widen)
             rows, gates = again.metrics, again.gates
             panels.forget()

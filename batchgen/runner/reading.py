@@ -15,7 +15,7 @@ from batchgen.errors import JobKeyError, Problem
 from batchgen.job.load import LoadedJob
 from batchgen.prompts.render import PromptRenderer, check_prompts
 from batchgen.runner import redaction
-from batchgen.runner.evaluation import evaluation_problems
+from batchgen.runner.evaluation_problems import evaluation_problems
 from batchgen.runner.likelihood import prefill_problems
 
 

@@ -98,7 +98,7 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
             folder, asking, setup.asked, setup.judges, scorer=setup.scorer(), schema=setup.schema
         )
         if is_complete(folder, identity) and start != "retry-errors":
-            return already_complete(folder, setup, panels)
+            return already_complete(folder, setup, panels, say)
         runner = _Runner(
             folder=folder,
             lock=lock,
@@ -175,7 +175,7 @@ class _Runner:
             with closing(self.panels.own.engine):
                 result = None if complete else self._answer(journal)
         if result is None:  # no row had failed
-            return already_complete(self.folder, self.setup, self.panels)
+            return already_complete(self.folder, self.setup, self.panels, self.voice.say)
         if result.outcome == "done":
             clean(self.folder)
             self.panels.forget()

@@ -26,7 +26,8 @@ from batchgen.job.load import LoadedJob, load_job
 from batchgen.job.metric_options import MetricOptions
 from batchgen.metrics.gates import GateResult
 from batchgen.records import MetricRow
-from batchgen.runner.evaluation import STORED, Evaluation, evaluation_of, evaluation_problems
+from batchgen.runner.evaluation import Evaluation, evaluation_of
+from batchgen.runner.evaluation_problems import STORED, evaluation_problems
 from batchgen.runner.gating import decide_gates
 from batchgen.runner.inspect import open_folder
 from batchgen.runner.join import Beside, Join, open_join
@@ -111,6 +112,7 @@ def score_run(
         scorer = run_scorer(evaluation, wide, prefix, manifest["samples"])
         panel = panel_of_run(folder, asking, loaded, manifest=manifest, scorer=scorer, schema=wide)
         panels = with_judges(panel, asking, judges, asked=None, scorer=scorer, schema=wide)
+        say_removed(manifest, evaluation, asking.say)
         result = score_again(folder, manifest, evaluation, join=join, widen=panels.widen)
         panels.forget()
         return result
@@ -213,10 +215,20 @@ def score_again(
     return ScoreResult(folder, rows, gates)
 
 
+def say_removed(
+    manifest: Mapping[str, Any], evaluation: Evaluation, say: Callable[[str], None]
+) -> None:
+    """Say which scores there will be no more, once a run is scored by another evaluation than its manifest's."""
+    before = manifest.get("evaluation", {}).get("metrics", ())
+    if gone := [name for name in before if name not in evaluation.names]:
+        say(f"scores removed: {', '.join(gone)}: neither the job nor this command asks for them")
+
+
 def evaluation_record(scorer: Scorer, gates: Sequence[GateResult]) -> dict[str, Any]:
     """What the manifest says about scoring."""
     return {
         "fingerprint": scorer.evaluation.fingerprint,
+        "metrics": list(scorer.evaluation.names),
         "columns": list(scorer.columns),
         "gates": [asdict(gate) for gate in gates],
         "scored_at": datetime.now(UTC).isoformat(timespec="seconds"),

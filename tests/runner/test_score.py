@@ -304,6 +304,23 @@ def test_a_run_is_scored_by_more_metrics_beside_its_own(finished: Path) -> None:
     assert [row["metric"] for row in printed["metrics"]] == ["exact", "length_characters"]
 
 
+def test_scores_that_nothing_asks_for_any_more_are_named(finished: Path) -> None:
+    def told(*arguments: str) -> list[str]:
+        done = CliRunner().invoke(cli, list(arguments))
+        return [line for line in done.stderr.splitlines() if line.startswith("scores removed")]
+
+    why = "neither the job nor this command asks for them"
+    extra = ("-m", "length", "-m", "duplicates")
+    job = str(finished.parent / "job.yaml")
+    assert told("score", str(finished), *extra) == []
+    assert told("score", str(finished), *extra) == []
+    gone = "length_characters, duplicates_exact, duplicates_near"
+    assert told("score", str(finished), "-m", "refusal") == [f"scores removed: {gone}: {why}"]
+    assert told("run", job) == [f"scores removed: refusal: {why}"]
+    assert told("run", job) == []
+    assert told("score", str(finished)) == []
+
+
 def test_a_run_can_be_compared_with_other_references(finished: Path, tmp_path: Path) -> None:
     gold = write(tmp_path / "gold.jsonl", [{"q": "b", "other": "b"}])
     printed = score(finished, "--join", gold, "--on", "q", "--reference", "other")
