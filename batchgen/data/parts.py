@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -245,6 +246,17 @@ def damaged(path: Path, found: str) -> StateError:
 def file_metadata(content: Mapping[str, object]) -> dict[str, str]:
     """The Parquet key-value metadata that every file of a run carries."""
     return {METADATA_KEY: json.dumps(content, ensure_ascii=False, sort_keys=True)}
+
+
+def recorded(schema: pa.Schema) -> dict[str, Any]:
+    """What `file_metadata` was given for the file with this schema; nothing if batchgen did not write it.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    metadata = schema.metadata or {}
+    content: dict[str, Any] = json.loads(metadata.get(METADATA_KEY.encode(), b"{}"))
+    return content
 
 
 def _check_rows(path: Path, expected: int) -> None:

@@ -8,7 +8,7 @@ from which the next process goes on. Knows nothing of how the answers were made 
 """
 
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +37,26 @@ class PublishedFile:
     rows: int
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be. `file` is relative to the run's folder; `said` never quotes a row."""
+
+    file: str
+    said: str
+
+
+def changed(folder: RunFolder, files: Iterable[PublishedFile]) -> Iterator[Finding]:
+    """Published files that are missing, or are not byte for byte what the manifest says."""
+    for file in files:
+        path = folder.path / file.name
+        if not path.is_file():
+            yield Finding(file.name, "is missing")
+        elif (size := path.stat().st_size) != file.bytes:
+            yield Finding(file.name, f"has {size:,} bytes, expected {file.bytes:,}")
+        elif (found := sha256(path)) != file.sha256:
+            yield Finding(file.name, f"has sha256 {found}, expected {file.sha256}")
+
+
 def check_published(folder: RunFolder, files: Iterable[PublishedFile]) -> None:
     """Make sure that published files are what the manifest says.
 
@@ -44,17 +64,14 @@ def check_published(folder: RunFolder, files: Iterable[PublishedFile]) -> None:
         StateError: one is missing, damaged or was changed, or the process that replaced them has died.
     """
     must_be_released(folder)
-    for file in files:
-        path = folder.path / file.name
-        if not path.exists() or path.stat().st_size != file.bytes or sha256(path) != file.sha256:
-            found = "was changed or damaged" if path.exists() else "is missing"
-            hint = "Start over with --fresh: what is there is moved aside, not deleted."
-            if path in (folder.scores, folder.metrics):
-                hint = f"Make it again: batchgen score {folder.path}"
-            raise StateError(
-                f"{path} {found} after it was published: it is not the file in manifest.json",
-                hint=hint,
-            )
+    for finding in changed(folder, files):
+        path = folder.path / finding.file
+        hint = "Start over with --fresh: what is there is moved aside, not deleted."
+        if path in (folder.scores, folder.metrics):
+            hint = f"Make it again: batchgen score {folder.path}"
+        raise StateError(
+            f"{path} was changed or damaged after it was published: it {finding.said}", hint=hint
+        )
 
 
 def must_be_released(folder: RunFolder) -> None:

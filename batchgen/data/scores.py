@@ -3,7 +3,6 @@
 Values that are not there are Arrow nulls, never NaN. Knows nothing of metrics or of how files are written.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.data.parts import METADATA_KEY
+from batchgen.data.parts import recorded
 from batchgen.errors import StateError
 from batchgen.records import MetricRow, Score
 
@@ -119,13 +118,11 @@ def read_facts(path: Path) -> dict[str, Any]:
         StateError: it is damaged.
     """
     try:
-        metadata = pq.read_schema(path).metadata or {}
-        facts: dict[str, Any] = json.loads(metadata.get(METADATA_KEY.encode(), b"{}"))
+        return recorded(pq.read_schema(path))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise StateError(
             f"{path} is damaged", hint="Make it again with `batchgen score`."
         ) from error
-    return facts
 
 
 def with_scores(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:

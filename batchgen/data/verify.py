@@ -4,11 +4,10 @@ Each function yields what is wrong, nothing for a file that is whole. Knows noth
 there: that is the manifest's, which the caller has read.
 """
 
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +16,14 @@ import pyarrow.parquet as pq
 
 from batchgen.data.durable import sha256
 from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.parts import METADATA_KEY, Counts, count, read_part
-from batchgen.data.publish import PublishedFile
+from batchgen.data.parts import Counts, count, read_part, recorded
+from batchgen.data.publish import Finding, PublishedFile
 from batchgen.data.schema import ANSWER_COLUMNS
 from batchgen.data.sqlite_journal import saved_answers
 from batchgen.errors import StateError
 
 _COUNTED = ("rows", "failed", "skipped", "cut_by_length", "input_tokens", "output_tokens")
 """What can be counted again from the answers; how much was redacted cannot."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is not as it should be. `file` is relative to the run's folder; `said` never quotes a row."""
-
-    file: str
-    said: str
-
-
-def changed(folder: RunFolder, files: Sequence[PublishedFile]) -> Iterator[Finding]:
-    """Published files that are missing, or are not byte for byte what the manifest says."""
-    for file in files:
-        path = folder.path / file.name
-        if not path.is_file():
-            yield Finding(file.name, "is missing")
-        elif (size := path.stat().st_size) != file.bytes:
-            yield Finding(file.name, f"has {size:,} bytes, expected {file.bytes:,}")
-        elif (found := sha256(path)) != file.sha256:
-            yield Finding(file.name, f"has sha256 {found}, expected {file.sha256}")
 
 
 def foreign(folder: RunFolder, names: set[str]) -> Iterator[Finding]:
@@ -126,8 +105,7 @@ def _read(
         # Kept columns stand before them, scores behind.
         if [(f.name, f.type) for f in schema if f.name in names] != expected:
             problems.append("has other columns than batchgen writes")
-        origin = json.loads((schema.metadata or {})[METADATA_KEY.encode()])
-        if origin["fingerprint"] != fingerprint:
+        if recorded(schema)["fingerprint"] != fingerprint:
             problems.append("was made by another job than the manifest says")
         groups = (opened.read_row_group(n) for n in range(opened.num_row_groups))
         counts = sum((count(group, prefix) for group in groups), Counts())

@@ -12,8 +12,8 @@ from typing import Literal
 
 from batchgen.data import verify as files
 from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.publish import PublishedFile
-from batchgen.data.verify import Finding, relative
+from batchgen.data.publish import Finding, PublishedFile, changed
+from batchgen.data.verify import relative
 from batchgen.errors import StateError
 from batchgen.job.fingerprint import fingerprint
 from batchgen.runner.identity import Identity, read_identity
@@ -89,7 +89,7 @@ def _published(folder: RunFolder) -> Iterator[Finding]:
         return
     if not true:
         yield Finding(folder.manifest.name, "has settings that do not match their fingerprint")
-    differing = list(files.changed(folder, listed))
+    differing = list(changed(folder, listed))
     yield from differing
     yield from files.foreign(folder, {file.name for file in listed})
     if not differing:
