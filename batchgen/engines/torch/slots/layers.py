@@ -4,7 +4,7 @@
     decode    its own pages, the new token among them                                     +  its prefix
 
 A prefix is looked up by all its rows in one product, so its keys stream through memory once for all of them. Where
-`compiled.py` has a kernel, a decode step is one call of it.
+`compiled.py` has a kernel, a decode step is one call of it, in which each row looks its prefix up by itself.
 """
 
 from dataclasses import dataclass

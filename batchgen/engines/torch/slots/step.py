@@ -60,15 +60,13 @@ class Group:
     Attributes:
         pages: int64 [rows, pages of the longest], padded with any page.
         lengths: int64 [rows]: own tokens with the new one.
-        shared: int64 [rows]: tokens in the prefix.
-        plans: indices that `attention.py` derives from the pages, kept for the other layers.
+        plans: indices that `paged.py` derives from the pages, kept for the other layers.
     """
 
     first: int
     last: int
     pages: Tensor
     lengths: Tensor
-    shared: Tensor
     plans: dict[object, object] = field(default_factory=dict)
 
 
@@ -198,7 +196,6 @@ def _group(rows: list[Row], first: int, device: torch.device) -> Group:
         first + len(rows),
         torch.tensor(pages, device=device),
         _ints([row.own + 1 for row in rows], device),
-        _ints([row.shared for row in rows], device),
     )
 
 
