@@ -3,7 +3,7 @@
     decode on a CPU in float32, no window, no soft cap      one kernel for a layer
     norms on a CPU in float32                               one kernel instead of eight operations
 
-Everything else goes through torch, and so does all of it where numba is missing or its kernels are wrong. Knows nothing of models.
+Everything else goes through torch, and so does all of it where numba is missing or broken, or its kernels are wrong. Knows nothing of models.
 """
 
 from collections.abc import Callable
@@ -199,9 +199,10 @@ def _by_torch(case: _Case) -> Part:
 def _numba() -> bool:
     if find_spec("numba") is None:
         return False
-    numba: Any = import_module("numba")
+    # It refuses a numpy that is newer than itself.
+    numba: Any = _tried(lambda: import_module("numba"))
     # Switched off by NUMBA_DISABLE_JIT, kernels would run, as Python.
-    return not numba.config.DISABLE_JIT
+    return numba is not None and not numba.config.DISABLE_JIT
 
 
 def _tried(compute: Callable[[], Result]) -> Result | None:

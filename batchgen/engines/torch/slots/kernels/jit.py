@@ -6,11 +6,12 @@ numba keeps it beside the source, or in the user's cache folder where that canno
 import hashlib
 from collections.abc import Callable
 from functools import cache
+from inspect import getclosurevars
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -45,8 +46,9 @@ def of_numbers(function: _Function) -> _Function:
 
 def kernel(signature: str, function: Callable[..., None]) -> Callable[..., None]:
     """Compile, or take from numba's cache on disk."""
-    # numba looks at the file of a kernel only, and parts of it lie in others: the name under which it is kept tells all.
-    function.__qualname__ += f"_{_sources()}"
+    # numba looks at the file of a kernel only, and parts of it lie in others. It keeps kernels of one name together, and
+    # processes that start at once could mix them up. So the name tells all.
+    function.__qualname__ += f"_{_made_of(function)}"
     made: Any
     try:
         made = njit(signature, cache=True, error_model="numpy", fastmath=_FLAGS)(function)
@@ -72,8 +74,15 @@ def fetch(_typing: object, _address: object = None) -> object:
     return types.void(types.intp), generate
 
 
+def _made_of(function: Callable[..., None]) -> str:
+    """What a kernel is compiled from, with which constants, and for which processor, in one word."""
+    constants = sorted(getclosurevars(function).nonlocals.items())
+    processor = (binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten())
+    return hashlib.sha256(repr((_sources(), constants, processor)).encode()).hexdigest()[:16]
+
+
 @cache
 def _sources() -> str:
     """What the files of this folder are, in one word."""
     files = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
