@@ -177,7 +177,7 @@ def attend(group: int, width: int, high: int) -> Callable[..., None]:  # noqa: P
     The width and the page size are multiples of four.
     """
 
-    def decode(  # noqa: PLR0915
+    def decode(  # noqa: PLR0915  the same
         q: Floats, k: Floats, v: Floats,
         keys: Floats, values: Floats, prefix_keys: Floats, prefix_values: Floats,
         pages: Ints, lengths: Ints, prefixes: Ints,
