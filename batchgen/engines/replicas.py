@@ -166,16 +166,17 @@ class Replicas:
             one.tell(verb)
         try:
             yield from self._answers(busy, iter(asked))
-        except GeneratorExit:
+        except (GeneratorExit, Exception):
+            # Nobody wants more, or what is asked broke off: whoever is left is ready for the next call.
             _stop(busy)
             raise
         _stop(busy)
 
     def _answers(self, busy: list[_Replica], asked: Iterator[Any]) -> Iterator[Any]:
-        """All answers; whoever has nothing more to do leaves `busy`."""
+        """All answers; whoever has nothing more to do, or has ended, leaves `busy`."""
         while busy and not self._should_stop():
             for one in _speaking(busy):
-                said = one.hear()
+                said = _heard(one, busy)
                 if said is Word.MORE:
                     one.tell(list(islice(asked, self._window)))
                 elif said is Word.DONE:
@@ -246,6 +247,14 @@ def _speaking(busy: Sequence[_Replica]) -> list[_Replica]:
     """Those that have something to say."""
     ready = wait([one.pipe for one in busy], _LISTEN_SECONDS)
     return [one for one in busy if one.pipe in ready]
+
+
+def _heard(one: _Replica, busy: list[_Replica]) -> Any:  # noqa: ANN401  see `_Replica.hear`
+    try:
+        return one.hear()
+    except BatchgenError:
+        busy.remove(one)
+        raise
 
 
 def _stop(busy: Sequence[_Replica]) -> None:

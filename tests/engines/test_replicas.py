@@ -169,6 +169,16 @@ def test_a_call_that_is_given_up_once_all_is_answered_spoils_no_further_one() ->
         assert requests_answered(opened) == 40
 
 
+def test_a_stream_that_breaks_off_spoils_no_further_call(two: Replicas) -> None:
+    def broken() -> Iterator[Request]:
+        yield from asked(30)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(two.generate(broken()))
+    assert sorted(one.index for one in two.generate(asked(20))) == list(range(20))
+
+
 def test_what_a_replica_holds_is_given_up_when_it_is_stopped_while_it_takes_more() -> None:
     stop: list[bool] = []
 
