@@ -36,6 +36,7 @@ from batchgen.engines.torch.model import (
 from batchgen.engines.torch.probe import Verdict, probe_generate
 from batchgen.engines.torch.room import PADDED, fits, lanes, slot_room
 from batchgen.engines.torch.room import workers as choose_workers
+from batchgen.engines.torch.slots.compiled import norms
 from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
 from batchgen.engines.torch.slots.lanes import ForkedLanes, Lanes, OneLane
 from batchgen.engines.torch.slots.likelihood import SlotLikelihoods
@@ -100,10 +101,12 @@ class TorchEngine:
             if isinstance(runs, Found)
             else self._batched(runs)
         )
+        compiled = isinstance(runs, Found) and norms(next(loaded.model.parameters()))
         self._tier_facts = {
             **ready.facts(),
             "workers": chosen.count,
             "workers_reason": chosen.reason,
+            "kernels": "numba" if compiled else "torch",
         }
         # Behind the trials, which are nobody's answers.
         self._meter = Meter(loaded, batching.part_rows)

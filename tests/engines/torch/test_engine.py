@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from batchgen.engines.torch import TorchEngine, estimate_torch_engine, open_torch_engine
+from batchgen.engines.torch.slots.compiled import norm_works
 from batchgen.errors import ModelError, ResourceError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.records import Request, ResolvedDecoding
@@ -100,6 +101,14 @@ def test_limits_come_from_the_job_or_from_free_memory(tmp_path: Path) -> None:
     # Of the memory that is free at that moment, which others take and give back meanwhile.
     assert facts["max_tokens"] == pytest.approx(free.slots.row_tokens, rel=0.1)
     assert facts["max_prefix_tokens"] == pytest.approx(free.slots.prefix_tokens, rel=0.1)
+    opened.close()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_the_facts_say_whose_kernels_decode(dtype: torch.dtype) -> None:
+    numba = norm_works() and dtype == torch.float32
+    opened = engine(tiny_model("llama", dtype))
+    assert opened.facts()["kernels"] == ("numba" if numba else "torch")
     opened.close()
 
 

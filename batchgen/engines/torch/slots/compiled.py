@@ -19,11 +19,17 @@ from torch.nn import functional
 
 from batchgen.engines.torch.memory import out_of_memory
 from batchgen.engines.torch.slots.attention import Part, Rule, Seen, past
-from batchgen.engines.torch.slots.step import Batch
+from batchgen.engines.torch.slots.step import Batch, Reach
 from batchgen.engines.torch.slots.store import Layer, Sizes, own_zeros
 
 _KERNELS = "batchgen.engines.torch.slots.kernels"
 """Imported where they are used: they need numba, which may be missing."""
+
+_SHORT_PREFIX, _FEW_ROWS = 256, 16
+"""A prefix of more tokens that more rows share leaves the cache between two of them."""
+
+_MOST_THREADS = 2
+"""The kernel runs on one. With more than two, torch's operations, which use them all, may be faster: not measured."""
 
 _MOST_HEADS = 16
 """Query heads per kv head: each of them is code of its own in the kernel."""
@@ -63,31 +69,37 @@ class Held:
 
     @classmethod
     def of(cls, batch: Batch) -> "Held":
-        """Of all groups of a decode step."""
+        """Of all groups of a decode step; of the prefixes, those that the kernel `reads`."""
         most = max(group.pages.shape[1] for group in batch.groups)
         pages = [functional.pad(g.pages, (0, most - g.pages.shape[1])) for g in batch.groups]
         prefixes = torch.zeros(len(batch.token_ids), 2, dtype=torch.int64)
-        for reach in batch.reaches:
+        for reach in filter(reads, batch.reaches):
             prefixes[reach.first : reach.last] = torch.tensor(
                 [reach.places.start, reach.places.stop]
             )
         return cls(torch.cat(pages), torch.cat([group.lengths for group in batch.groups]), prefixes)
 
 
+def reads(reach: Reach) -> bool:
+    """Whether the kernel looks at a prefix, row by row; else all rows do in one product of torch's, which reads it once."""
+    return len(reach.places) <= _SHORT_PREFIX or reach.last - reach.first <= _FEW_ROWS
+
+
 def attends(q: Tensor, layer: Layer, rule: Rule) -> bool:
-    """Whether the kernel can decode queries [rows, heads, width] in such a layer."""
+    """Whether queries [rows, heads, width] are decoded by the kernel in such a layer."""
     _, heads, width, size = layer.keys.shape
     return (
         q.device.type == "cpu"
         and q.dtype == torch.float32
         and rule.plain
         and size % 4 == 0
+        and torch.get_num_threads() <= _MOST_THREADS
         and attention_works(q.shape[1] // heads, width, layer.values.shape[3])
     )
 
 
 def attend(new: Rows, layer: Layer, held: Held, scale: float) -> Part:
-    """Store new keys and values of rows, and attend to all that their prefixes and their own pages hold."""
+    """Store new keys and values of rows, and attend to all that their own pages hold, and the prefixes that are read."""
     part = Part(new.q.new_empty(*new.q.shape[:2], new.v.shape[2]), new.q.new_empty(new.q.shape[:2]))
     decode = import_module(f"{_KERNELS}.decode")
     kernel = decode.attend(new.q.shape[1] // new.k.shape[1], new.q.shape[2], new.v.shape[2])

@@ -49,18 +49,19 @@ class StepAttention:
 
     def __call__(self, fresh: Fresh) -> Tensor:
         """Store a layer's new keys and values and attend: [tokens, heads, value width]."""
-        decoding = self._batch.kind is Kind.DECODE
+        batch, decoding = self._batch, self._batch.kind is Kind.DECODE
         if decoding and compiled.attends(fresh.q, self._layer(fresh), fresh.rule):
             whole = self._compiled(fresh)
+            reaches = [reach for reach in batch.reaches if not compiled.reads(reach)]
         else:
             self._write(fresh)
-            if decoding and not self._batch.reaches and fresh.rule.sinks is None:
+            if decoding and not batch.reaches and fresh.rule.sinks is None:
                 # Nothing to merge with: no need for the mass.
                 return self._decode(fresh)
-            parts = self._groups(fresh) if decoding else self._pieces(fresh)
-            whole = _joined(parts)
-            for reach in self._batch.reaches:
-                self._look(reach, fresh, whole)
+            whole = _joined(self._groups(fresh) if decoding else self._pieces(fresh))
+            reaches = list(batch.reaches)
+        for reach in reaches:
+            self._look(reach, fresh, whole)
         if fresh.rule.sinks is not None:
             whole.sink(fresh.rule.sinks)
         return whole.values

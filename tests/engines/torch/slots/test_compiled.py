@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,10 @@ from torch import Tensor
 from batchgen.engines.torch.slots import compiled
 from batchgen.engines.torch.slots.attention import Part, Rule
 from batchgen.engines.torch.slots.compiled import CompiledNorm, Held, Rows, attend, attends
-from batchgen.engines.torch.slots.store import Layer, Sizes, own_zeros
+from batchgen.engines.torch.slots.layers import Fresh, StepAttention
+from batchgen.engines.torch.slots.step import build
+from batchgen.engines.torch.slots.store import Layer, Sizes, Store, own_zeros
+from batchgen.planning.rows import Kind, Prefix, Row, Segment, Step
 
 pytestmark = pytest.mark.skipif(find_spec("numba") is None, reason="no numba for this Python")
 
@@ -80,6 +84,31 @@ def test_attention_is_that_of_float64(group: int, width: int, high: int) -> None
     torch.testing.assert_close(found.mass.double(), oracle.mass, rtol=1e-6, atol=2e-6)
 
 
+@pytest.mark.parametrize("tokens", [21, 400], ids=["read by the kernel", "read by torch"])
+def test_a_prefix_of_many_rows_is_seen_once_whoever_reads_it(tokens: int) -> None:
+    prefix = Prefix(1, [0] * tokens, users=20, computed=tokens, places=range(3, 3 + tokens))
+    rows = [Row(n, [0] * (tokens + n + 1), tokens + n, 9, prefix=prefix) for n in range(20)]
+    for row in rows:
+        row.cached = len(row.token_ids) - 1
+        row.pages = list(range(3 * row.number, 3 * row.number + 3))
+    step = Step(Kind.DECODE, tuple(Segment(row, 1, 1) for row in rows))
+    batch = build(step, PAGE, torch.device("cpu"))
+    assert [compiled.reads(reach) for reach in batch.reaches] == [tokens == 21]
+    new = Rows(drawn(20, 6, 8), drawn(20, 2, 8), drawn(20, 2, 8))
+    store = Store(Sizes(60, PAGE, 3 + tokens), own_zeros)
+    layer = store.layer(0, new.k, new.v)
+    for tensor in (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values):
+        tensor.copy_(drawn(*tensor.shape))
+    found = StepAttention(batch, store)(Fresh(0, new.q, new.k, new.v, Rule(0.3)))
+    for row in rows:
+        own_keys, own_values = layer.read(torch.tensor(row.pages), row.number + 1)
+        keys = torch.cat([layer.prefix_keys[:, 3:], own_keys], dim=1).double()
+        values = torch.cat([layer.prefix_values[:, 3:], own_values], dim=1).double()
+        q = new.q[row.number].double().view(2, 3, 8)
+        oracle = ((q @ keys.transpose(1, 2) * 0.3).softmax(-1) @ values).flatten(0, 1)
+        torch.testing.assert_close(found[row.number].double(), oracle, rtol=0, atol=2e-6)
+
+
 def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
     new, layer, held = case(1, 8, 8)
     found = attend(replace(new, q=new.q * 300), layer, held, 1.0)
@@ -127,6 +156,15 @@ def test_what_lies_behind_a_row_s_tokens_is_not_seen() -> None:
     assert torch.equal(attend(new, layer, held, 0.3).values, clean)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(usual)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_other_kinds_of_attention_are_left_to_torch() -> None:
     new, layer, _ = case(1, 8, 8)
     assert attends(new.q, layer, Rule(1.0))
@@ -135,6 +173,8 @@ def test_other_kinds_of_attention_are_left_to_torch() -> None:
     assert not attends(new.q, layer, Rule(1.0, softcap=30.0))
     assert not compiled.attention_works(1, 6, 8)
     assert not compiled.attention_works(17, 8, 8)
+    torch.set_num_threads(3)
+    assert not attends(new.q, layer, Rule(1.0))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 33])
