@@ -22,9 +22,6 @@ from batchgen.engines.torch.slots.attention import Part, Rule, Seen, past
 from batchgen.engines.torch.slots.step import Batch, Reach
 from batchgen.engines.torch.slots.store import Layer, Sizes, own_zeros
 
-_KERNELS = "batchgen.engines.torch.slots.kernels"
-"""Imported where they are used: they need numba, which may be missing."""
-
 _SHORT_PREFIX, _FEW_ROWS = 256, 16
 """A prefix of more tokens that more rows share leaves the cache between two of them."""
 
@@ -101,8 +98,7 @@ def attends(q: Tensor, layer: Layer, rule: Rule) -> bool:
 def attend(new: Rows, layer: Layer, held: Held, scale: float) -> Part:
     """Store new keys and values of rows, and attend to all that their own pages hold, and the prefixes that are read."""
     part = Part(new.q.new_empty(*new.q.shape[:2], new.v.shape[2]), new.q.new_empty(new.q.shape[:2]))
-    decode = import_module(f"{_KERNELS}.decode")
-    kernel = decode.attend(new.q.shape[1] // new.k.shape[1], new.q.shape[2], new.v.shape[2])
+    kernel = _attention(new.q.shape[1] // new.k.shape[1], new.q.shape[2], new.v.shape[2])
     stored = (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values)
     where = (held.pages, held.lengths, held.prefixes)
     arrays = (tensor.numpy() for tensor in (new.q, new.k, new.v, *stored, *where))
@@ -120,14 +116,29 @@ class CompiledNorm:
     def __call__(self, x: Tensor) -> Tensor:
         """Of x float32 [rows, width], contiguous."""
         out = torch.empty_like(x)
-        norm = import_module(f"{_KERNELS}.norm")
-        norm.rms_norm()(x.numpy(), self.weight.numpy(), self.eps, out.numpy())
+        _norm()(x.numpy(), self.weight.numpy(), self.eps, out.numpy())
         return out
 
 
 def norms(weight: Tensor) -> bool:
     """Whether `CompiledNorm` can be had for such a weight."""
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and norm_works()
+
+
+# The kernels are imported when they are first asked for: they need numba, which may be missing.
+_KERNELS = "batchgen.engines.torch.slots.kernels"
+
+
+@cache
+def _attention(group: int, width: int, high: int) -> Callable[..., None]:
+    kernel: Callable[..., None] = import_module(f"{_KERNELS}.decode").attend(group, width, high)
+    return kernel
+
+
+@cache
+def _norm() -> Callable[..., None]:
+    kernel: Callable[..., None] = import_module(f"{_KERNELS}.norm").rms_norm()
+    return kernel
 
 
 @cache

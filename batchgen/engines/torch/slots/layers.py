@@ -51,15 +51,14 @@ class StepAttention:
         """Store a layer's new keys and values and attend: [tokens, heads, value width]."""
         batch, decoding = self._batch, self._batch.kind is Kind.DECODE
         if decoding and compiled.attends(fresh.q, self._layer(fresh), fresh.rule):
-            whole = self._compiled(fresh)
-            reaches = [reach for reach in batch.reaches if not compiled.reads(reach)]
+            whole, reaches = self._compiled(fresh), self._unread
         else:
             self._write(fresh)
             if decoding and not batch.reaches and fresh.rule.sinks is None:
                 # Nothing to merge with: no need for the mass.
                 return self._decode(fresh)
             whole = _joined(self._groups(fresh) if decoding else self._pieces(fresh))
-            reaches = list(batch.reaches)
+            reaches = batch.reaches
         for reach in reaches:
             self._look(reach, fresh, whole)
         if fresh.rule.sinks is not None:
@@ -69,6 +68,11 @@ class StepAttention:
     def _compiled(self, fresh: Fresh) -> Part:
         new = compiled.Rows(fresh.q, fresh.k, fresh.v)
         return compiled.attend(new, self._layer(fresh), self._held, fresh.rule.scale)
+
+    @cached_property
+    def _unread(self) -> tuple[Reach, ...]:
+        """Who looks at prefixes that the kernel leaves out."""
+        return tuple(reach for reach in self._batch.reaches if not compiled.reads(reach))
 
     @cached_property
     def _held(self) -> compiled.Held:

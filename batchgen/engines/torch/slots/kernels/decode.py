@@ -8,7 +8,6 @@ that time, and what stands between its calls (masks, exponentials, writes of new
 """
 
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 
@@ -155,7 +154,6 @@ def _prefix_values(
                 sums[g, d] += weights[g, t] * values[t, d]
 
 
-@cache
 def attend(group: int, width: int, high: int) -> Callable[..., None]:  # noqa: PLR0915  a row's way, in one loop
     """Decode attention for so many query heads per kv head, with keys of `width` and values of `high` numbers.
 

@@ -1,7 +1,6 @@
 """Norms of rows."""
 
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 
@@ -11,7 +10,6 @@ _FLOAT = np.float32
 _ZERO, _ONE = _FLOAT(0), _FLOAT(1)
 
 
-@cache
 def rms_norm() -> Callable[..., None]:
     """Each row divided by its root mean square.
 
