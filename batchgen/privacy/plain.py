@@ -55,13 +55,21 @@ def plain(text: str) -> Plain:
 
 
 @cache
-def _plain() -> Mapping[int, str]:
-    """One character for one character. Made when it is needed: digits are looked for in all of Unicode."""
+def ascii_forms() -> Mapping[int, str]:
+    """Full-width ASCII and the digits of all scripts. Made when it is needed: digits are looked for in all of Unicode."""
     beyond_ascii = map(chr, range(0x80, sys.maxunicode + 1))
+    return {
+        **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # full-width ASCII
+        **{ord(c): str(unicodedata.decimal(c)) for c in beyond_ascii if c.isdecimal()},
+    }
+
+
+@cache
+def _plain() -> Mapping[int, str]:
+    """One character for one character."""
     return {
         **dict.fromkeys(_SPACES, " "),
         **dict.fromkeys(_DASHES, "-"),
         0x3002: ".",
-        **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # full-width ASCII
-        **{ord(c): str(unicodedata.decimal(c)) for c in beyond_ascii if c.isdecimal()},
+        **ascii_forms(),
     }

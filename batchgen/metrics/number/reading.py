@@ -7,7 +7,6 @@ Knows nothing of which number is an answer.
 """
 
 import re
-import sys
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from fractions import Fraction
 from functools import cache
 
 from batchgen.metrics.number.chinese import PATTERN, read_numeral
+from batchgen.privacy.plain import ascii_forms
 
 Value = int | Fraction
 
@@ -70,17 +70,15 @@ def plain(text: str) -> str:
 
 @cache
 def _folded() -> Mapping[int, str]:
-    """What stands for other characters. Made when it is needed: digits are looked for in all of Unicode."""
-    beyond_ascii = map(chr, range(0x80, sys.maxunicode + 1))
+    """What stands for other characters."""
     return {
-        **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # full-width ASCII
+        **ascii_forms(),
         **dict.fromkeys((0x2010, 0x2011, 0x2012, 0x2013, 0x2014, 0x2212, 0xFE63), "-"),
         0x3000: " ",
         0x2044: "/",
         0x066B: ".",
         0x066C: ",",
         0x066A: "%",
-        **{ord(c): str(unicodedata.decimal(c)) for c in beyond_ascii if c.isdecimal()},
     }
 
 
