@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchgen.arrow.types import Batch
 from batchgen.data.streams import CELL_LIMIT
-from batchgen.data.tables import Batch
 from batchgen.records import Failure
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -50,7 +50,7 @@ def checked(table: pa.Table, failures: Mapping[int, Failure]) -> Batch:
     Where a cell is not, its row fails. A text is repaired or cut; a list or struct becomes null.
 
     Args:
-        table: columns of plain types (see tables.py). Their text need not be valid UTF-8.
+        table: columns of plain types (see types.py). Their text need not be valid UTF-8.
         failures: those that the rows have already, by position.
     """
     found = dict(failures)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from batchgen.arrow.types import Batch, with_schema
 from batchgen.data import streams
 from batchgen.data.charset import find_encoding
 from batchgen.data.csv_records import (
@@ -27,7 +28,6 @@ from batchgen.data.csv_records import (
     read_records,
 )
 from batchgen.data.files import InputFile
-from batchgen.data.tables import Batch, with_schema
 from batchgen.errors import DataError
 from batchgen.job.spec import CsvOptions
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchgen.data.durable import disk_errors, sync_folder, write_durably
 from batchgen.errors import ResourceError, StateError
-from batchgen.job.fingerprint import fingerprint
+from batchgen.fingerprint import fingerprint
+from batchgen.storage.durable import disk_errors, sync_folder, write_durably
 
 CHECK = "check"
 """Key of a JSON file's hash of all its other keys."""

@@ -9,11 +9,11 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from batchgen.arrow.types import Batch
 from batchgen.data.csv import open_csv
 from batchgen.data.files import InputFile
 from batchgen.data.jsonl import JsonlFile, infer_schema, open_jsonl
 from batchgen.data.parquet import open_parquet, unify
-from batchgen.data.tables import Batch
 from batchgen.errors import DataError
 from batchgen.job.spec import Input
 

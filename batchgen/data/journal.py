@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from batchgen.data.filesystems import MOUNTS, filesystem_of
 from batchgen.data.folder import RunFolder
 from batchgen.data.sqlite_journal import Findings, SqliteJournal
 from batchgen.errors import DeathError
 from batchgen.records import Response
+from batchgen.storage.filesystems import MOUNTS, filesystem_of
 
 
 class Journal(Protocol):

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
+from batchgen.arrow.types import plain_type, unified_type
 from batchgen.data.jsonl_lines import Lines
-from batchgen.data.tables import plain_type, unified_type
 from batchgen.errors import DataError
 
 COLUMN_LIMIT = 2_000

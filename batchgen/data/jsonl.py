@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from batchgen.arrow.types import Batch
 from batchgen.data.cells import checked
 from batchgen.data.files import InputFile
 from batchgen.data.json_types import TypesDisagreeError, column, column_type, disagreement, widen
 from batchgen.data.jsonl_lines import read_lines
-from batchgen.data.tables import Batch
 
 
 @dataclass(frozen=True, slots=True)

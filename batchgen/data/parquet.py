@@ -12,16 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchgen.data.cells import checked, cut_texts
-from batchgen.data.files import InputFile
-from batchgen.data.streams import CELL_LIMIT
-from batchgen.data.tables import (
+from batchgen.arrow.types import (
     Batch,
     UnusableTypeError,
     plain_type,
     unified_type,
     with_schema,
 )
+from batchgen.data.cells import checked, cut_texts
+from batchgen.data.files import InputFile
+from batchgen.data.streams import CELL_LIMIT
 from batchgen.errors import DataError
 
 BATCH_ROWS = 1024

@@ -20,18 +20,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchgen.data.durable import (
+from batchgen.data.folder import RunFolder, read_json
+from batchgen.data.schema import REDACTED_KEY
+from batchgen.errors import StateError
+from batchgen.records import Response
+from batchgen.storage.durable import (
     commit_new,
     disk_errors,
     sha256,
     sync_file,
     temporary_name,
 )
-from batchgen.data.failpoints import fail_point
-from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.schema import REDACTED_KEY
-from batchgen.errors import StateError
-from batchgen.records import Response
+from batchgen.storage.failpoints import fail_point
 
 METADATA_KEY = "batchgen"
 """Parquet metadata key under which JSON says where the answers came from."""

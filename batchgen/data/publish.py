@@ -17,11 +17,11 @@ from typing import Literal, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.data.durable import disk_errors, replace_durably, sha256, sync_file, sync_folder
-from batchgen.data.failpoints import fail_point
 from batchgen.data.folder import RunFolder, read_json
 from batchgen.data.parts import file_metadata, parquet_options
 from batchgen.errors import StateError
+from batchgen.storage.durable import disk_errors, replace_durably, sha256, sync_file, sync_folder
+from batchgen.storage.failpoints import fail_point
 
 ROW_GROUP_BYTES = 16 << 20
 """Tables are joined into row groups of about this size in memory: parts are small, readers like larger ones, and memory is to stay flat."""

@@ -5,7 +5,7 @@ Knows nothing of what it was working on.
 
 from pathlib import Path
 
-from batchgen.data.durable import disk_errors
+from batchgen.storage.durable import disk_errors
 
 
 class SignOfLife:

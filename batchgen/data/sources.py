@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from batchgen.arrow.values import python_values
 from batchgen.data.blocks import Block, Places, recut
 from batchgen.data.files import InputFile, find_files
 from batchgen.data.formats import InputTable, open_table
 from batchgen.data.ids import IdCheck, Ids, check_known, find_id_column, id_texts
 from batchgen.data.redaction import CellRedaction
 from batchgen.data.select import Condition, LeastKeys, sample_keys
-from batchgen.data.values import python_values
 from batchgen.errors import DataError
 from batchgen.job.spec import Columns, Input
 from batchgen.records import Failure, Row
@@ -210,7 +210,7 @@ class Source:
     def _filter(self, schema: pa.Schema) -> Condition | None:
         if self._spec.filter is None:
             return None
-        from batchgen.data.condition import RowFilter
+        from batchgen.arrow.row_filter import RowFilter
 
         return RowFilter(self._spec.filter, schema)
 

@@ -17,12 +17,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchgen.data.failpoints import fail_point
 from batchgen.data.response_json import decode, encode
 from batchgen.data.sign_of_life import SignOfLife
-from batchgen.data.sqlite import connect, set_aside, translated
 from batchgen.errors import ResourceError, StateError
 from batchgen.records import Response
+from batchgen.storage.failpoints import fail_point
+from batchgen.storage.sqlite import connect, set_aside, translated
 
 SECONDS_BETWEEN_COMMITS = 0.2
 ROWS_PER_COMMIT = 512

@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.data.durable import disk_errors, write_durably
 from batchgen.data.folder import RunFolder
+from batchgen.storage.durable import disk_errors, write_durably
 
 TOLD = pa.list_(
     pa.struct(

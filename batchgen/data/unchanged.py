@@ -6,9 +6,9 @@ A file that was only touched, linked or replaced by its own copy is no other fil
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchgen.data.durable import sha256
 from batchgen.data.sources import SurveyedFile
 from batchgen.errors import DataError
+from batchgen.storage.durable import sha256
 
 _Seen = tuple[int, int, int, int]
 """Size, times of the last change of content and of anything, inode. Nobody can set the second time."""

@@ -14,13 +14,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.data.durable import sha256
 from batchgen.data.folder import RunFolder, read_json
 from batchgen.data.parts import Counts, count, read_part, recorded
 from batchgen.data.publish import Finding, PublishedFile
 from batchgen.data.schema import ANSWER_COLUMNS
 from batchgen.data.sqlite_journal import saved_answers
 from batchgen.errors import StateError
+from batchgen.storage.durable import sha256
 
 _COUNTED = ("rows", "failed", "skipped", "cut_by_length", "input_tokens", "output_tokens")
 """What can be counted again from the answers; how much was redacted cannot."""

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from batchgen.engines.base import Decode, Engine, Estimate
-from batchgen.job.section import Auto
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.budget import Budget, limits
 from batchgen.planning.slots import Workers
+from batchgen.section import Auto
 
 _ECHO_BUDGET = Budget(rows=64, tokens=65_536)
 """What echo plans with, so that `plan` has batches to show."""

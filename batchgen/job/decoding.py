@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from batchgen.job.section import FreeMapping, PositiveInt, Section, Text, Texts, frozen
+from batchgen.section import FreeMapping, PositiveInt, Section, Text, Texts, frozen
 
 OVERRIDABLE = (
     "max_new_tokens",

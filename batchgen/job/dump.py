@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import yaml
 from pydantic import BaseModel
 
+from batchgen.fingerprint import looks_secret
 from batchgen.job.interpolate import escaped
-from batchgen.job.secrets import looks_secret
 from batchgen.job.spec import Job
 from batchgen.job.tree import Node, Path, child, dotted, find
 from batchgen.job.types import expected_at, key_of

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from batchgen.job.judges import Judge
 from batchgen.job.metric_options import MetricOptions
-from batchgen.job.section import AsTuple, Section, Text, Texts
+from batchgen.section import AsTuple, Section, Text, Texts
 
 
 def _spelled_out(value: object) -> object:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from batchgen.job.metric_section import Name
 from batchgen.job.model import ModelOrPath
-from batchgen.job.section import AsTuple, Section, Text
+from batchgen.section import AsTuple, Section, Text
 
 DEFAULT_SCALE = (1, 5)
 

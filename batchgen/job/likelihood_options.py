@@ -3,7 +3,7 @@
 from typing import Literal
 
 from batchgen.job.metric_section import MetricOptions
-from batchgen.job.section import Section, Text
+from batchgen.section import Section, Text
 
 
 class AfterPrompt(Section):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from batchgen.job.section import Section, Text
+from batchgen.section import Section, Text
 
 Name = Annotated[str, Field(pattern=r"^\w+$", max_length=60)]
 

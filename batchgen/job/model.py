@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from batchgen.job.section import PositiveInt, Section, Text
+from batchgen.section import PositiveInt, Section, Text
 
 
 class ModelSpec(Section):

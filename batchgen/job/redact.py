@@ -4,8 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from batchgen.job.section import AsTuple, Section, Texts
 from batchgen.privacy.recognizers import Kind
+from batchgen.section import AsTuple, Section, Texts
 
 LEAST_SECRET = 16
 """Fewest characters of a secret: less could be tried out."""

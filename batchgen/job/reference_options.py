@@ -6,7 +6,7 @@ import regex
 from pydantic import AfterValidator, Field
 
 from batchgen.job.metric_section import MetricOptions
-from batchgen.job.section import AsTuple, Text, Texts
+from batchgen.section import AsTuple, Text, Texts
 
 
 class ExactOptions(MetricOptions):

@@ -6,8 +6,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from batchgen.job.instructions import INSTRUCTIONS
 from batchgen.job.metric_section import MetricOptions
-from batchgen.job.section import AsTuple, PositiveInt, Text
 from batchgen.privacy.entities import Kind
+from batchgen.section import AsTuple, PositiveInt, Text
 
 
 class JsonOptions(MetricOptions):

@@ -12,12 +12,12 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from batchgen.job.decoding import OVERRIDABLE as OVERRIDABLE
 from batchgen.job.decoding import Decoding as Decoding
-from batchgen.job.duration import PATTERN as DURATION
 from batchgen.job.evaluation import Evaluate as Evaluate
 from batchgen.job.model import ModelOrPath
 from batchgen.job.model import ModelSpec as ModelSpec
 from batchgen.job.redact import Redact as Redact
-from batchgen.job.section import AsTuple, Auto, FreeMapping, PositiveInt, Section, Text, Texts
+from batchgen.section import PATTERN as DURATION
+from batchgen.section import AsTuple, Auto, FreeMapping, PositiveInt, Section, Text, Texts
 
 
 def _exactly_one(value: object) -> object:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from batchgen.metrics.base import Answer, Spec, unscored
 from batchgen.privacy.entities import Kind, find
-from batchgen.privacy.plain import plain
+from batchgen.privacy.normalize import plain
 from batchgen.records import Score, Status
 
 

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from batchgen.data.cache_folder import cache_folder
 from batchgen.errors import ModelError
 from batchgen.job.spec import ModelSpec
 from batchgen.models.card import UNLIMITED, ModelCard, read_card
 from batchgen.models.hub import Hub
 from batchgen.models.layout import check_model_folder, check_tokenizer_folder
 from batchgen.models.marker import intact
-from batchgen.models.progress import Say, silent
 from batchgen.models.resolve import ResolvedModel, resolve_model
 from batchgen.models.starter import STARTERS
 from batchgen.models.tokenizer import load_tokenizer
+from batchgen.progress import Say, silent
+from batchgen.storage.cache_folder import cache_folder
 
 State = Literal["ready", "to be fetched", "incomplete"]
 Verdict = Literal["ok", "note", "problem"]

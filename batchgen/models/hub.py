@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from batchgen.errors import ModelError
 from batchgen.models import download
-from batchgen.models.progress import LINE_EVERY_SECONDS, Progress
+from batchgen.progress import LINE_EVERY_SECONDS, Progress
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 DEFAULT_REVISION = "main"

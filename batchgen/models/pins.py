@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchgen.data.durable import disk_errors, write_durably
 from batchgen.errors import ModelError
 from batchgen.models.foreign_code import COMMIT
 from batchgen.models.json_file import read_json
 from batchgen.models.resolve import ResolvedModel, Source
+from batchgen.storage.durable import disk_errors, write_durably
 
 FORMAT = 1
 READ_BY_LOADERS = (".safetensors", ".json", ".jinja", ".py", ".model", ".tiktoken", ".txt")

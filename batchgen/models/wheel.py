@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen.errors import ModelError
-from batchgen.models.progress import Progress
+from batchgen.progress import Progress
 
 COPY_BYTES = 1 << 20
 POLL_SECONDS = 0.2

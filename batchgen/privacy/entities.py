@@ -8,7 +8,7 @@ Knows nothing of what becomes of the findings.
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from batchgen.privacy.plain import plain
+from batchgen.privacy.normalize import plain
 from batchgen.privacy.recognizers import KINDS as KINDS
 from batchgen.privacy.recognizers import RECOGNIZERS
 from batchgen.privacy.recognizers import Kind as Kind

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address
 from typing import Literal, get_args
 
-from batchgen.privacy.checks import (
+from batchgen.privacy.checksums import (
     IBAN_LENGTHS,
     is_card,
     is_iban,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from batchgen.privacy.entities import find
-from batchgen.privacy.plain import plain
+from batchgen.privacy.normalize import plain
 from batchgen.privacy.recognizers import Kind
 
 Substitute = Callable[[Kind, str], str]

@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchgen.data.values import key_texts, python_values
+from batchgen.arrow.values import key_texts, python_values
 from batchgen.decoding.reasoning import without_reasoning
 from batchgen.errors import DataError
 from batchgen.job.evaluation import Reasoning

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from batchgen.engines.base import Engine
-from batchgen.job.fingerprint import fingerprint
+from batchgen.fingerprint import fingerprint
 from batchgen.job.spec import Job
 from batchgen.models.tokenizer import load_from
 from batchgen.prompts.bytes import ByteTokenizer

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from batchgen.errors import BatchgenError, UsageError
-from batchgen.job.section import Auto
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.models.resolve import ResolvedModel
 from batchgen.planning.arithmetic import Costs
 from batchgen.records import Request, ResolvedDecoding
+from batchgen.section import Auto
 
 if TYPE_CHECKING:
     from batchgen.engines.torch import TorchEngine

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from batchgen.fingerprint import fingerprint
 from batchgen.job.evaluation import Bins, Evaluate, Gate, Reasoning, metric_types
-from batchgen.job.fingerprint import fingerprint
 from batchgen.job.judges import Judge
 from batchgen.job.metric_options import MetricOptions
 from batchgen.metrics.aggregate import Confidence

@@ -14,7 +14,7 @@ from typing import Any
 from batchgen.data.folder import RunFolder, read_json
 from batchgen.data.sources import SurveyedFile
 from batchgen.errors import StateError
-from batchgen.job.fingerprint import Difference, differences, fingerprint
+from batchgen.fingerprint import Difference, differences, fingerprint
 
 FORMAT = 1
 """Version of run.json and manifest.json."""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from batchgen.arrow.values import key_texts
 from batchgen.data.blocks import Places
 from batchgen.data.files import find_files
 from batchgen.data.formats import InputTable, open_table
-from batchgen.data.values import key_texts
 from batchgen.errors import JobKeyError, UsageError
 from batchgen.job.spec import Input
 

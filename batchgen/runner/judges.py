@@ -13,14 +13,14 @@ from typing import TextIO
 
 from batchgen.data.folder import RunFolder
 from batchgen.errors import DataError, ModelError, Problem
-from batchgen.job.fingerprint import fingerprint
+from batchgen.fingerprint import fingerprint
 from batchgen.job.judges import Judge
 from batchgen.job.load import LoadedJob
 from batchgen.job.spec import Job, ModelSpec, PromptSpec
 from batchgen.models.card import tokenizer_identity
 from batchgen.models.pins import Lock, lock_path, read_lock
-from batchgen.models.progress import Say
 from batchgen.models.tokenizer import load_from
+from batchgen.progress import Say
 from batchgen.prompts.bytes import ByteTokenizer
 from batchgen.prompts.judge import JudgePrompts, prefill
 from batchgen.prompts.judge_words import VERSION

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from batchgen.data.condition import RowFilter
+from batchgen.arrow.row_filter import RowFilter
 from batchgen.metrics.base import Answer
 from batchgen.metrics.judge import State
 from batchgen.metrics.told import told_column

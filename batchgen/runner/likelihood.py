@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchgen.data.condition import RowFilter
+from batchgen.arrow.row_filter import RowFilter
 from batchgen.errors import Problem
 from batchgen.job.spec import Job
 from batchgen.metrics.base import Answer

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO
 
-from batchgen.data.cache_folder import cache_folder
 from batchgen.errors import ModelError, UsageError
 from batchgen.job.load import LoadedJob
 from batchgen.job.spec import Job, ModelSpec
@@ -19,9 +18,10 @@ from batchgen.models.card import ModelCard, read_card
 from batchgen.models.foreign_code import COMMIT, refuse_code_from_elsewhere
 from batchgen.models.hashes import HashNotes
 from batchgen.models.pins import Hash, Lock, Pin, lock_path, read_lock, take_pin, verify
-from batchgen.models.progress import Progress, Say, silent
 from batchgen.models.resolve import ResolvedModel, resolve_model
 from batchgen.models.tokenizer import find_tokenizer
+from batchgen.progress import Progress, Say, silent
+from batchgen.storage.cache_folder import cache_folder
 
 WORTH_SAYING = 200_000_000
 """Bytes to be read from which on the user is told what takes so long."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from batchgen.data.durable import disk_errors
 from batchgen.errors import LockedError, ResourceError, StateError
+from batchgen.storage.durable import disk_errors
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from batchgen.data.durable import disk_errors
 from batchgen.data.folder import RunFolder, read_json
 from batchgen.data.parts import Counts, SealedPart, clear_parts, stream_parts
 from batchgen.data.publish import PublishedFile, Stage, check_published
 from batchgen.data.scores import read_metrics
-from batchgen.data.sqlite import remove
 from batchgen.data.unchanged import Unchanged
 from batchgen.errors import ExitCode
 from batchgen.metrics.gates import GateResult
@@ -31,6 +29,8 @@ from batchgen.runner.reuse import Reused
 from batchgen.runner.score import evaluation_record, say_removed, score_again, scored_as
 from batchgen.runner.scored import Answers, stage_answers
 from batchgen.runner.setup import Setup
+from batchgen.storage.durable import disk_errors
+from batchgen.storage.sqlite import remove
 
 
 @dataclass(frozen=True, slots=True)

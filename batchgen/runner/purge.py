@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchgen.data.durable import disk_errors
 from batchgen.data.folder import RunFolder, read_json
 from batchgen.data.publish import finish_release
 from batchgen.errors import UsageError
 from batchgen.runner.identity import read_identity
 from batchgen.runner.inspect import saved_counts
 from batchgen.runner.lock import held
+from batchgen.storage.durable import disk_errors
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from batchgen.data.folder import RunFolder, read_json
 from batchgen.data.publish import PublishedFile, check_published
 from batchgen.data.schema import Layout
 from batchgen.errors import BatchgenError, UsageError
-from batchgen.job.fingerprint import differences
+from batchgen.fingerprint import differences
 from batchgen.records import Failure, Response
 from batchgen.runner.asking import Asked
 from batchgen.runner.setup import Setup, row_settings

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from batchgen.data.failpoints import arm
 from batchgen.data.folder import RunFolder
 from batchgen.data.journal import Journal, journal_of
 from batchgen.data.parts import Counts, PartStore, SealedPart, tally
@@ -23,7 +22,6 @@ from batchgen.data.unchanged import Unchanged
 from batchgen.engines.base import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import StateError
-from batchgen.job.duration import in_seconds
 from batchgen.job.load import LoadedJob
 from batchgen.runner.asked_model import OpenEngine
 from batchgen.runner.deadline import Deadline, Stop, after
@@ -40,6 +38,8 @@ from batchgen.runner.room import check_room, need
 from batchgen.runner.setup import Setup, identity_of, set_up
 from batchgen.runner.suspects import answer_suspects
 from batchgen.runner.work import Way, work
+from batchgen.section import in_seconds
+from batchgen.storage.failpoints import arm
 
 Start = Literal["resume", "retry-errors", "fresh"]
 """What becomes of a run that the output folder holds already: go on with it; answer its failed rows again; move it aside."""

@@ -16,7 +16,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.data.failpoints import arm
 from batchgen.data.folder import RunFolder, read_json
 from batchgen.data.publish import PublishedFile, Stage, check_published, finish_release
 from batchgen.data.scores import SCORE_PREFIX
@@ -37,6 +36,7 @@ from batchgen.runner.lock import held
 from batchgen.runner.panels import Asking, panel_of_run, with_judges
 from batchgen.runner.scored import Answers, Layout, run_scorer, stage_answers
 from batchgen.runner.scoring import Scorer, Tables
+from batchgen.storage.failpoints import arm
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from batchgen.data.failpoints import arm
 from batchgen.data.folder import RunFolder
 from batchgen.data.publish import Stage, finish_release
 from batchgen.data.scores import SCORE_PREFIX
@@ -26,6 +25,7 @@ from batchgen.runner.panels import Asking, panel_of_file
 from batchgen.runner.score import ScoreResult, checked_evaluation
 from batchgen.runner.scored import Answers, stage_answers
 from batchgen.runner.scoring import Scorer
+from batchgen.storage.failpoints import arm
 
 
 def score_file(

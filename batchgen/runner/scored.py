@@ -13,7 +13,6 @@ from typing import Literal
 
 import pyarrow as pa
 
-from batchgen.data.durable import disk_errors
 from batchgen.data.publish import Stage
 from batchgen.data.scores import METRICS, SCORES, metrics_table
 from batchgen.metrics.aggregate import Aggregate
@@ -21,6 +20,7 @@ from batchgen.records import MetricRow
 from batchgen.runner.answers import Origin
 from batchgen.runner.evaluation import Evaluation, Measure
 from batchgen.runner.scoring import Scorer, Tables
+from batchgen.storage.durable import disk_errors
 
 Layout = Literal["file", "parts"]
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from batchgen.data.condition import RowFilter
+from batchgen.arrow.row_filter import RowFilter
+from batchgen.arrow.values import key_texts
 from batchgen.data.scores import SCORE_PREFIX, SCORES, Scoring, scores_table, with_scores
-from batchgen.data.values import key_texts
 from batchgen.metrics.aggregate import (
     EVERYTHING,
     Aggregate,

@@ -15,7 +15,7 @@ import pyarrow as pa
 from batchgen.data.sources import Survey
 from batchgen.decoding.resolve import Resolution, end_tokens, resolve_decoding
 from batchgen.errors import JobKeyError
-from batchgen.job.fingerprint import fingerprint
+from batchgen.fingerprint import fingerprint
 from batchgen.job.load import LoadedJob
 from batchgen.job.roles import settings_of
 from batchgen.job.spec import Job

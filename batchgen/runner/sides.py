@@ -13,10 +13,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchgen.arrow.values import key_texts
 from batchgen.data.folder import RunFolder
 from batchgen.data.publish import must_be_released
 from batchgen.data.scores import read_facts, read_metrics
-from batchgen.data.values import key_texts
 from batchgen.errors import StateError, UsageError
 from batchgen.job.evaluation import Bins
 from batchgen.metrics.aggregate import EVERYTHING

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchgen.data.values import key_texts
+from batchgen.arrow.values import key_texts
 from batchgen.job.evaluation import Bins
 from batchgen.metrics.aggregate import Mask
 

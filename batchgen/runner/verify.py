@@ -15,7 +15,7 @@ from batchgen.data.folder import RunFolder, read_json
 from batchgen.data.publish import Finding, PublishedFile, changed
 from batchgen.data.verify import relative
 from batchgen.errors import StateError
-from batchgen.job.fingerprint import fingerprint
+from batchgen.fingerprint import fingerprint
 from batchgen.runner.identity import Identity, read_identity
 
 

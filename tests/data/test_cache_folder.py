@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.data.cache_folder import cache_folder
+from batchgen.storage.cache_folder import cache_folder
 
 
 @pytest.mark.parametrize(

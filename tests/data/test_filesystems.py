@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.data.filesystems import Filesystem, filesystem_of
+from batchgen.storage.filesystems import Filesystem, filesystem_of
 
 MOUNTS = """\
 22 1 254:0 / / rw,relatime - ext4 /dev/vda rw

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.data.durable import commit_new, sync_file, temporary_name, write_durably
 from batchgen.data.folder import RunFolder, read_json
 from batchgen.errors import ExitCode, ResourceError, StateError
+from batchgen.storage.durable import commit_new, sync_file, temporary_name, write_durably
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.data import failpoints, sqlite_journal
+from batchgen.data import sqlite_journal
 from batchgen.data.folder import RunFolder
 from batchgen.data.journal import Journal, NoJournal, journal_of
 from batchgen.data.response_json import decode, encode
@@ -24,6 +24,7 @@ from batchgen.data.sign_of_life import SignOfLife
 from batchgen.data.sqlite_journal import SqliteJournal, saved_answers
 from batchgen.errors import BatchgenError, DeathError, ResourceError
 from batchgen.records import Failure, Message, Response
+from batchgen.storage import failpoints
 
 NIGHT = datetime(2026, 1, 31, 23, 59, 59, 123456, tzinfo=UTC)
 

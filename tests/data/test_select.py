@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.data.condition import RowFilter
+from batchgen.arrow.row_filter import RowFilter
 from batchgen.data.select import LeastKeys, sample_keys
 
 TABLE = pa.table({

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen.data.values import key_texts, python_values
+from batchgen.arrow.values import key_texts, python_values
 from batchgen.job.load import load_job
 from batchgen.runner.run import run
 

@@ -8,8 +8,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from batchgen.fingerprint import looks_secret
 from batchgen.job.load import load_job
-from batchgen.job.secrets import looks_secret
 
 Write = Callable[..., Path]
 NIGHT = dt.date(2026, 3, 9)

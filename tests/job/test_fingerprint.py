@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.job.fingerprint import ABSENT, Difference, differences, fingerprint
+from batchgen.fingerprint import ABSENT, Difference, differences, fingerprint
 
 
 def test_a_fingerprint_is_the_hash_of_canonical_json() -> None:

@@ -13,9 +13,9 @@ import pytest
 from tokenizers import pre_tokenizers
 
 from batchgen.errors import ModelError
-from batchgen.models.progress import Progress
 from batchgen.models.starter import Starter, Tools, prepare
 from batchgen.models.wheel import Wheel, sha256_of
+from batchgen.progress import Progress
 
 gguf = pytest.importorskip("gguf", reason="needs the extra: demo")
 pytest.importorskip("accelerate", reason="needs the extra: demo")

@@ -14,7 +14,7 @@ import pytest
 
 from batchgen.errors import ModelError
 from batchgen.models.hub import DEFAULT_ENDPOINT, Hub, UnreachableError
-from batchgen.models.progress import Progress
+from batchgen.progress import Progress
 
 Write = Callable[..., Path]
 COMMIT = "c1899de289a04d12100db370d81485cdf75e47ca"

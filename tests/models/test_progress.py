@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from batchgen.models.progress import Progress
+from batchgen.progress import Progress
 
 
 def test_without_a_terminal_a_step_is_one_plain_line() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from batchgen.errors import ModelError
 from batchgen.models.hub import Hub
-from batchgen.models.progress import Progress
 from batchgen.models.resolve import ResolvedModel, Resolver
+from batchgen.progress import Progress
 
 Write = Callable[..., Path]
 COMMIT = "c1899de289a04d12100db370d81485cdf75e47ca"

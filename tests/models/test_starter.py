@@ -16,7 +16,6 @@ from batchgen.errors import ModelError, ResourceError
 from batchgen.job.spec import ModelSpec
 from batchgen.models.card import read_card
 from batchgen.models.marker import MARKER, intact
-from batchgen.models.progress import Progress
 from batchgen.models.resolve import ResolvedModel
 from batchgen.models.starter import (
     STARTERS,
@@ -27,6 +26,7 @@ from batchgen.models.starter import (
 )
 from batchgen.models.tokenizer import load_tokenizer
 from batchgen.models.wheel import Wheel, sha256_of
+from batchgen.progress import Progress
 
 GGUF = b"weights"
 Convert = Callable[[Starter, Path, Path, Progress], None]
@@ -169,7 +169,7 @@ sys.path.insert(0, {here!r})
 from test_starter import put_wheel, tools, write_two_files
 from batchgen.job.spec import ModelSpec
 from batchgen.models.card import read_card
-from batchgen.models.progress import Progress
+from batchgen.progress import Progress
 from batchgen.models.resolve import ResolvedModel
 
 def convert(starter, gguf, folder, progress):

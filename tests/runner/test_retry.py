@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 
 from batchgen.__main__ import call
-from batchgen.data.failpoints import RETRY_POINTS
 from batchgen.engines.base import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import StateError
@@ -16,6 +15,7 @@ from batchgen.job.load import load_job
 from batchgen.records import Completion, Failure, Request
 from batchgen.runner import inspect
 from batchgen.runner.run import run
+from batchgen.storage.failpoints import RETRY_POINTS
 from tests.runner.meddling import Wrapped
 from tests.soak.harness import Spawner, Work, reading
 

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchgen.__main__ import call
-from batchgen.data.failpoints import REUSE_POINTS, VARIABLE
 from batchgen.engines.echo import EchoEngine
 from batchgen.engines.open import open_engine
 from batchgen.errors import BatchgenError, StateError, UsageError
@@ -20,6 +19,7 @@ from batchgen.job.load import LoadedJob, load_job
 from batchgen.runner.result import RunResult
 from batchgen.runner.reuse import Reused
 from batchgen.runner.run import run
+from batchgen.storage.failpoints import REUSE_POINTS, VARIABLE
 from tests.soak.harness import Spawner
 
 MakeJob = Callable[..., Path]

@@ -23,9 +23,9 @@ import polars as pl
 import pyarrow.parquet as pq
 import yaml
 
-from batchgen.data.failpoints import VARIABLE
 from batchgen.data.folder import RunFolder
 from batchgen.runner import inspect
+from batchgen.storage.failpoints import VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 OF_THE_RUN = ("run_id", "created_at")

@@ -14,7 +14,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from batchgen.data.failpoints import POINTS
+from batchgen.storage.failpoints import POINTS
 from tests.soak.harness import Reader, Work, flip
 
 FULL = ("ENOSPC", "EDQUOT", "EFBIG", "EIO")

@@ -51,11 +51,11 @@ from batchgen.engines.torch.slots.store import (
 from batchgen.engines.torch.slots.trial import Found
 from batchgen.engines.torch.tier import BatchRunner, Likelihoods, Setting, Tier
 from batchgen.errors import ModelError
-from batchgen.job.section import Auto
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.budget import limits
 from batchgen.planning.slots import Workers
 from batchgen.records import Completion, Continuation, Likelihood, Request
+from batchgen.section import Auto
 
 
 class TorchEngine:

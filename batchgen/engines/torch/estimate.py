@@ -18,9 +18,9 @@ from batchgen.engines.torch.slots.linear import packs
 from batchgen.engines.torch.slots.llama import suits
 from batchgen.engines.torch.slots.trial import OWN_FORWARD
 from batchgen.engines.torch.verdicts import Finding
-from batchgen.job.section import Auto
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.budget import limits
+from batchgen.section import Auto
 
 
 def estimate_torch_engine(

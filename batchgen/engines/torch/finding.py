@@ -13,7 +13,6 @@ from typing import Literal, cast
 
 import torch
 
-from batchgen.data.cache_folder import cache_folder
 from batchgen.engines.torch.circumstances import Computing, ModelFiles, circumstances
 from batchgen.engines.torch.memory import cache_numbers, weight_bytes
 from batchgen.engines.torch.model import LoadedModel
@@ -25,6 +24,7 @@ from batchgen.engines.torch.slots.linear import packs
 from batchgen.engines.torch.slots.store import Layer, Sizes, Store, own_zeros
 from batchgen.engines.torch.slots.trial import Found, Refused, forward_named, try_slots
 from batchgen.engines.torch.verdicts import Finding, LayerShape, Verdicts
+from batchgen.storage.cache_folder import cache_folder
 
 Fastest = Literal["slots", "cohort"]
 _NOT_TRIED = Independence([], [])

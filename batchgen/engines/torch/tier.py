@@ -2,7 +2,7 @@
 
     slots      continuous batching (not here yet); pulls requests by itself
     cohort     padded batches with finished rows dropped: `cohort.py`
-    generate   plain `model.generate`: `plain.py`
+    generate   plain `model.generate`: `normalize.py`
 
 Knows nothing of how a tier works.
 """

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from batchgen.data.durable import write_durably
+from batchgen.storage.durable import write_durably
 
 KEPT = 100
 """Files; the oldest leave first."""

@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import cache
 
 from batchgen.metrics.number.chinese import PATTERN, read_numeral
-from batchgen.privacy.plain import ascii_forms
+from batchgen.privacy.normalize import ascii_forms
 
 Value = int | Fraction
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from batchgen.data.values import known_zone
+from batchgen.arrow.values import known_zone
 from batchgen.records import Failure
 
 

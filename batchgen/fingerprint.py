@@ -6,14 +6,13 @@ Settings are plain values under dotted keys or nested mappings. Knows nothing of
 import datetime as dt
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
 from itertools import takewhile
 from pathlib import PurePath
-
-from batchgen.job.secrets import looks_secret
 
 
 class Absent(Enum):
@@ -112,3 +111,18 @@ def _excerpt(text: str, start: int) -> str:
         return text
     shown = text[start : start + _LONGEST - 1]
     return ("…" if start else "") + shown + ("…" if start + len(shown) < len(text) else "")
+
+
+_SECRET = re.compile(
+    r"(^|[_-])(api_?key|access_?key|token|password|passwd|secret|credential)s?$", re.IGNORECASE
+)
+
+
+_TOKEN_OF_A_VOCABULARY = re.compile(
+    r"^(bos|eos|pad|unk|sep|cls|mask)_token$|^(max|min)_(\w+_)?tokens$", re.IGNORECASE
+)
+
+
+def looks_secret(key: str) -> bool:
+    """Whether a key names a secret: `api_key`, `hub_token`, `password`; but not `eos_token`, `max_new_tokens`."""
+    return bool(_SECRET.search(key)) and not _TOKEN_OF_A_VOCABULARY.match(key)

@@ -1,6 +1,7 @@
 """What every section of a job has in common: it is strict and frozen; and the types of values that several use."""
 
 import math
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -47,3 +48,14 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
         allow_inf_nan=False,
     )
+
+
+PATTERN = r"^(\d{1,6}[dhms])+$"
+
+
+_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+
+
+def in_seconds(text: str) -> int:
+    """Seconds of a text that fits `PATTERN`."""
+    return sum(int(number) * _SECONDS[unit] for number, unit in re.findall(r"(\d+)([dhms])", text))

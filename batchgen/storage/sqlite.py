@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from batchgen.data.durable import disk_errors, out_of_room, refused
 from batchgen.errors import StateError
+from batchgen.storage.durable import disk_errors, out_of_room, refused
 
 _DISK = {
     sqlite3.SQLITE_IOERR,

@@ -1,0 +1,1 @@
+"""Arrow types, values and row filters."""

@@ -1,0 +1,1 @@
+"""Durable files, caches, SQLite, and what file systems guarantee."""
