@@ -20,9 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from batchgen.metrics.base import Spec
-from batchgen.metrics.intervals import (
+from batchgen.metrics.statistics.intervals import (
+    Confidence,
     Estimate,
+    Finalize,
     Floats,
+    Integers,
     Moments,
     bootstrap,
     moments,
@@ -35,18 +38,7 @@ MOST_CLUSTERS = 1 << 17
 EVERYTHING = "all"
 """Name of the slice that holds every row."""
 
-Integers = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-Finalize = Callable[[Floats], Floats]
-
-
-@dataclass(frozen=True, slots=True)
-class Confidence:
-    """How intervals are made: their level, and the bootstrap's replicates and seed."""
-
-    level: float = 0.95
-    replicates: int = 1000
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

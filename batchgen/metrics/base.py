@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from batchgen.metrics.intervals import Estimate
+from batchgen.metrics.statistics.intervals import Estimate
 from batchgen.records import FinishReason, Score, Status
 
 Floats = npt.NDArray[np.float64]

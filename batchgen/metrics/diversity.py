@@ -9,8 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from batchgen.metrics.base import Answer, Spec, unscored
-from batchgen.metrics.intervals import NOTHING, Estimate, moments, no_value, of_rows, unsure
 from batchgen.metrics.overlap import unigram_f1
+from batchgen.metrics.statistics.intervals import (
+    NOTHING,
+    Estimate,
+    moments,
+    no_value,
+    of_rows,
+    unsure,
+)
 from batchgen.metrics.texts import normalized, tokens
 from batchgen.records import Score
 

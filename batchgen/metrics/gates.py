@@ -10,10 +10,8 @@ from typing import Literal
 
 from batchgen.job.evaluation import Gate
 from batchgen.metrics.aggregate import EVERYTHING
+from batchgen.metrics.statistics.paired_tests import POWER_80
 from batchgen.records import MetricRow
-
-POWER_80 = 2.8
-"""Difference that a two-sided test at 5 % finds 4 times out of 5, in standard errors: 1.96 + 0.84."""
 
 Verdict = Literal["passed", "failed", "undecided"]
 

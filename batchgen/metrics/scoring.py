@@ -13,8 +13,6 @@ import numpy as np
 from batchgen.metrics.aggregate import (
     ClusterTally,
     CorpusTally,
-    Finalize,
-    Integers,
     Mask,
     Numbering,
     RowTally,
@@ -22,7 +20,7 @@ from batchgen.metrics.aggregate import (
     Tally,
 )
 from batchgen.metrics.base import Answer, GroupMetric, Metric, RowMetric, SetMetric, Spec, SumMetric
-from batchgen.metrics.intervals import Floats
+from batchgen.metrics.statistics.intervals import Finalize, Floats, Integers
 from batchgen.records import Score
 
 

@@ -15,7 +15,7 @@ import polars as pl
 
 from batchgen.errors import UsageError
 from batchgen.job.evaluation import Bins
-from batchgen.metrics.compare import Difference, Verdict, holm, verdict
+from batchgen.metrics.statistics.paired_tests import Difference, Verdict, holm, verdict
 from batchgen.records import MetricRow
 from batchgen.runner.evaluation import recorded_metrics
 from batchgen.runner.paired import (

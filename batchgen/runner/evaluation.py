@@ -13,10 +13,10 @@ from batchgen.fingerprint import fingerprint
 from batchgen.job.evaluation import Bins, Evaluate, Gate, Reasoning, metric_types
 from batchgen.job.judges import Judge
 from batchgen.job.metric_options import MetricOptions
-from batchgen.metrics.aggregate import Confidence
 from batchgen.metrics.base import Metric
 from batchgen.metrics.catalog import make_metrics
 from batchgen.metrics.judge import JudgeMetric, judge_metrics
+from batchgen.metrics.statistics.intervals import Confidence
 from batchgen.runner.judgements import look_for
 from batchgen.runner.judges import ReadyJudge
 

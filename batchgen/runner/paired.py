@@ -13,11 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from batchgen.metrics.aggregate import Confidence, Integers
 from batchgen.metrics.base import Metric, SumMetric
-from batchgen.metrics.compare import Difference, Pairs, compare_corpora, compare_means
-from batchgen.metrics.intervals import Floats
 from batchgen.metrics.scoring import is_sum
+from batchgen.metrics.statistics.intervals import Confidence, Floats, Integers
+from batchgen.metrics.statistics.paired_tests import (
+    Difference,
+    Pairs,
+    compare_corpora,
+    compare_means,
+)
 from batchgen.records import MetricRow
 
 KEY = ("id", "sample")

@@ -20,7 +20,6 @@ from batchgen.metrics.aggregate import (
     EVERYTHING,
     Aggregate,
     EachBlockAnew,
-    Integers,
     Mask,
     Numbering,
     Returning,
@@ -28,6 +27,7 @@ from batchgen.metrics.aggregate import (
 )
 from batchgen.metrics.base import Answer, SetMetric
 from batchgen.metrics.scoring import BlockScores, NewTally, is_group, is_row, is_set, score_block
+from batchgen.metrics.statistics.intervals import Integers
 from batchgen.runner.answers import Origin, prompt_blocks, read_answers
 from batchgen.runner.evaluation import Evaluation, Measure
 from batchgen.runner.slices import Slicer

@@ -9,9 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from batchgen.metrics.aggregate import Confidence
-from batchgen.metrics.compare import compare_corpora
-from batchgen.metrics.intervals import Floats, bootstrap
+from batchgen.metrics.statistics.intervals import Confidence, Floats, bootstrap
+from batchgen.metrics.statistics.paired_tests import compare_corpora
 
 ROWS, STATISTICS, REPLICATES, TIMES = 100_000, 10, 1_000, 3
 

@@ -9,18 +9,10 @@ import pytest
 import scipy.stats
 
 from batchgen.metrics import aggregate
-from batchgen.metrics.aggregate import (
-    Confidence,
-    EachBlockAnew,
-    Integers,
-    Returning,
-    Scored,
-    Slices,
-    Tally,
-)
+from batchgen.metrics.aggregate import EachBlockAnew, Returning, Scored, Slices, Tally
 from batchgen.metrics.base import Answer, Metric, Spec
-from batchgen.metrics.intervals import Floats
 from batchgen.metrics.scoring import NewTally, score_block
+from batchgen.metrics.statistics.intervals import Confidence, Floats, Integers
 from batchgen.records import Score
 
 SPEC = Spec("m", "m", 1, "score", higher_is_better=True)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from batchgen.metrics.aggregate import Confidence
-from batchgen.metrics.compare import (
+from batchgen.metrics.statistics.intervals import Confidence, Floats
+from batchgen.metrics.statistics.paired_tests import (
     MOST_FLIPPED,
     NO_PAIRS,
     Difference,
@@ -15,7 +15,6 @@ from batchgen.metrics.compare import (
     holm,
     verdict,
 )
-from batchgen.metrics.intervals import Floats
 
 CONFIDENCE = Confidence()
 

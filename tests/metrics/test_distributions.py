@@ -3,7 +3,7 @@
 import pytest
 import scipy.stats
 
-from batchgen.metrics.distributions import (
+from batchgen.metrics.statistics.distributions import (
     fair_coin_two_sided,
     normal_quantile,
     normal_two_sided,

@@ -5,7 +5,7 @@ import pytest
 
 from batchgen.metrics.base import Answer, SetMetric
 from batchgen.metrics.diversity import signature
-from batchgen.metrics.intervals import Estimate
+from batchgen.metrics.statistics.intervals import Estimate
 from tests.metrics.conftest import MakeMetrics
 
 

@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.metrics.intervals import (
+from batchgen.metrics.statistics.intervals import (
     NOTHING,
     Floats,
     Moments,

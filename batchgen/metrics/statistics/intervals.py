@@ -15,9 +15,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from batchgen.metrics.distributions import normal_quantile, student_quantile
+from batchgen.metrics.statistics.distributions import normal_quantile, student_quantile
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+Finalize = Callable[[Floats], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """How intervals are made: their level, and the bootstrap's replicates and seed."""
+
+    level: float = 0.95
+    replicates: int = 1000
+    seed: int = 0
+
 
 _BLOCK_BYTES = 1 << 20
 """Memory for the weights of the replicates that are drawn together: little, so that it stays in the cache."""
