@@ -14,14 +14,14 @@ Their types are in `__init__.pyi`.
 import importlib
 
 _HOMES = {
-    "load_job": "batchgen.job.load",
+    "load_job": "batchgen.jobfile.load",
     "plan": "batchgen.runner.plan",
     "run": "batchgen.runner.run",
     "score": "batchgen.runner.score_any",
     "compare": "batchgen.runner.compare",
     "open_engine": "batchgen.engines.open",
     "Job": "batchgen.job.spec",
-    "LoadedJob": "batchgen.job.load",
+    "LoadedJob": "batchgen.jobfile.load",
     "Plan": "batchgen.runner.plan",
     "RunResult": "batchgen.runner.result",
     "ScoreResult": "batchgen.runner.score",

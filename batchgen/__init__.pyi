@@ -1,8 +1,8 @@
 from batchgen.engines.open import open_engine as open_engine
 from batchgen.errors import BatchgenError as BatchgenError
-from batchgen.job.load import LoadedJob as LoadedJob
-from batchgen.job.load import load_job as load_job
 from batchgen.job.spec import Job as Job
+from batchgen.jobfile.load import LoadedJob as LoadedJob
+from batchgen.jobfile.load import load_job as load_job
 from batchgen.records import Completion as Completion
 from batchgen.records import Failure as Failure
 from batchgen.records import Prompt as Prompt

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from transformers import AutoTokenizer
 
 from batchgen.cli import cli
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.runner.run import run
 from tests.benchmarks.bench_gsm8k import STRICT, gsm8k_job
 from tests.engines.torch.real import starter_engine, tokens_as_generated

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import ExitCode
-from batchgen.job.load import load_job
-from batchgen.job.reference import job_reference
 from batchgen.job.spec import Job
+from batchgen.jobfile.docs.reference import job_reference
+from batchgen.jobfile.load import load_job
 from batchgen.prompts.render import PromptRenderer, check_prompts
 from batchgen.records import Failure, Prompt, Row
 from batchgen.runner.run import run

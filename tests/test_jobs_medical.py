@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.runner.run import run
 
 JOB = Path(__file__).parent.parent / "jobs" / "medical" / "job.yaml"

@@ -13,7 +13,7 @@ import yaml
 from batchgen.cli import cli
 from batchgen.data.schema import ANSWER_COLUMNS
 from batchgen.errors import ExitCode
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.runner.run import run
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,7 +16,7 @@ _COARSE = {
 
 
 def python_values(column: pa.ChunkedArray) -> list[Any]:
-    """The cells of a column of a plain type (see types.py): times cut to microseconds, null where Python has no such time.
+    """The cells of a column of a plain type (see expected_types.py): times cut to microseconds, null where Python has no such time.
 
     A time zone that this machine does not know is shown as UTC.
     """

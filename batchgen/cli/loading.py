@@ -1,7 +1,7 @@
 """From the shared options to a loaded job."""
 
 from batchgen.cli.options import JobOptions
-from batchgen.job.load import LoadedJob
+from batchgen.jobfile.load import LoadedJob
 from batchgen.runner.locate import load_for_run, load_limited
 
 

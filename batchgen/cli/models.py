@@ -87,7 +87,7 @@ def pin(
 ) -> None:
     """Write commit and SHA-256 of every file of JOB's models to JOB.lock.json, which `run` then holds them to."""
     from batchgen.cli.text import plural, size
-    from batchgen.job.load import load_job
+    from batchgen.jobfile.load import load_job
     from batchgen.runner.local_model import check_pins, pin_models
 
     act = check_pins if check else pin_models

@@ -98,7 +98,7 @@ class JobOptions:
     @property
     def overrides(self) -> tuple[str, ...]:
         """All settings of the command line; paths there are relative to where one stands."""
-        from batchgen.job.command_line import literal
+        from batchgen.jobfile.overrides import literal
 
         extra = []
         if self.limit is not None:

@@ -18,7 +18,7 @@ import click
 @click.option("-o", "--to", type=click.Path(path_type=Path), help="Write there instead of stdout.")
 def schema(kind: str, to: Path | None) -> None:
     """Print the schema of job files."""
-    from batchgen.job.reference import job_reference, job_schema
+    from batchgen.jobfile.docs.reference import job_reference, job_schema
 
     if kind == "json":
         text = json.dumps(job_schema(), indent=2, ensure_ascii=False) + "\n"

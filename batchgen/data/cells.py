@@ -50,7 +50,7 @@ def checked(table: pa.Table, failures: Mapping[int, Failure]) -> Batch:
     Where a cell is not, its row fails. A text is repaired or cut; a list or struct becomes null.
 
     Args:
-        table: columns of plain types (see types.py). Their text need not be valid UTF-8.
+        table: columns of plain types (see expected_types.py). Their text need not be valid UTF-8.
         failures: those that the rows have already, by position.
     """
     found = dict(failures)

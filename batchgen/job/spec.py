@@ -12,10 +12,10 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from batchgen.job.decoding import OVERRIDABLE as OVERRIDABLE
 from batchgen.job.decoding import Decoding as Decoding
-from batchgen.job.evaluation import Evaluate as Evaluate
-from batchgen.job.model import ModelOrPath
-from batchgen.job.model import ModelSpec as ModelSpec
-from batchgen.job.redact import Redact as Redact
+from batchgen.job.evaluate import Evaluate as Evaluate
+from batchgen.job.model_section import ModelOrPath
+from batchgen.job.model_section import ModelSpec as ModelSpec
+from batchgen.job.redact_section import Redact as Redact
 from batchgen.section import PATTERN as DURATION
 from batchgen.section import AsTuple, Auto, FreeMapping, PositiveInt, Section, Text, Texts
 

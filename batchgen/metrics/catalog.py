@@ -11,10 +11,10 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from batchgen.job import metric_options as options
-from batchgen.job.judges import Judge
+from batchgen.job.judge import Judge
 from batchgen.job.metric_options import MetricOptions
-from batchgen.job.reference import default_of
-from batchgen.job.types import fields, key_of
+from batchgen.jobfile.docs.reference import default_of
+from batchgen.jobfile.messages.expected_types import fields, key_of
 from batchgen.metrics import makers
 from batchgen.metrics.base import Metric, Spec, Unit
 from batchgen.metrics.judge import TYPE, VERSION

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from batchgen.job.evaluation import Gate
+from batchgen.job.evaluate import Gate
 from batchgen.metrics.aggregate import EVERYTHING
 from batchgen.metrics.statistics.paired_tests import POWER_80
 from batchgen.records import MetricRow

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from batchgen.job.judges import Judge
+from batchgen.job.judge import Judge
 from batchgen.metrics.base import Answer, Floats, Spec, Unit, unscored
 from batchgen.records import Score
 

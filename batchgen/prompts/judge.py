@@ -13,7 +13,7 @@ from hashlib import blake2b
 from itertools import count, takewhile
 
 from batchgen.errors import ModelError
-from batchgen.job.judges import Judge
+from batchgen.job.judge import Judge
 from batchgen.prompts.judge_words import WORDS
 from batchgen.prompts.overflow import Search, shorten
 from batchgen.prompts.tokenize import Tokenizer

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from batchgen.arrow.values import key_texts, python_values
 from batchgen.decoding.reasoning import without_reasoning
 from batchgen.errors import DataError
-from batchgen.job.evaluation import Reasoning
+from batchgen.job.evaluate import Reasoning
 from batchgen.metrics.base import Answer
 
 

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from batchgen.engines.open import estimate_engine
 from batchgen.errors import DataError, ModelError, UsageError
-from batchgen.job.load import LoadedJob
+from batchgen.jobfile.load import LoadedJob
 from batchgen.planning.arithmetic import Answered, Costs, useful
 from batchgen.records import Failure, Request
 from batchgen.runner.asking import Asked

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from batchgen.errors import UsageError
-from batchgen.job.evaluation import Bins
+from batchgen.job.evaluate import Bins
 from batchgen.metrics.statistics.paired_tests import Difference, Verdict, holm, verdict
 from batchgen.records import MetricRow
 from batchgen.runner.evaluation import recorded_metrics

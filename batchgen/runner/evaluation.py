@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchgen.fingerprint import fingerprint
-from batchgen.job.evaluation import Bins, Evaluate, Gate, Reasoning, metric_types
-from batchgen.job.judges import Judge
+from batchgen.job.evaluate import Bins, Evaluate, Gate, Reasoning, metric_types
+from batchgen.job.judge import Judge
 from batchgen.job.metric_options import MetricOptions
 from batchgen.metrics.base import Metric
 from batchgen.metrics.catalog import make_metrics

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from batchgen.data.scores import SCORE_PREFIX
 from batchgen.errors import DataError, Problem
-from batchgen.job.evaluation import Evaluate
+from batchgen.job.evaluate import Evaluate
 from batchgen.metrics.aggregate import EVERYTHING
 from batchgen.metrics.scoring import is_group
 from batchgen.metrics.told import is_model

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batchgen.data.folder import RunFolder
 from batchgen.errors import StateError, UsageError
-from batchgen.job.evaluation import Gate
+from batchgen.job.evaluate import Gate
 from batchgen.metrics.aggregate import EVERYTHING
 from batchgen.metrics.gates import GateResult, decide, decide_change, described
 from batchgen.records import MetricRow

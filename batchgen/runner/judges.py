@@ -14,9 +14,9 @@ from typing import TextIO
 from batchgen.data.folder import RunFolder
 from batchgen.errors import DataError, ModelError, Problem
 from batchgen.fingerprint import fingerprint
-from batchgen.job.judges import Judge
-from batchgen.job.load import LoadedJob
+from batchgen.job.judge import Judge
 from batchgen.job.spec import Job, ModelSpec, PromptSpec
+from batchgen.jobfile.load import LoadedJob
 from batchgen.models.card import tokenizer_identity
 from batchgen.models.pins import Lock, lock_path, read_lock
 from batchgen.models.tokenizer import load_from

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 from batchgen.errors import ModelError, UsageError
-from batchgen.job.load import LoadedJob
 from batchgen.job.spec import Job, ModelSpec
+from batchgen.jobfile.load import LoadedJob
 from batchgen.models.card import ModelCard, read_card
 from batchgen.models.foreign_code import COMMIT, refuse_code_from_elsewhere
 from batchgen.models.hashes import HashNotes

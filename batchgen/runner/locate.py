@@ -5,8 +5,8 @@ from datetime import date
 from pathlib import Path
 
 from batchgen.data.folder import RunFolder, read_json
-from batchgen.job.command_line import literal
-from batchgen.job.load import LoadedJob, load_job
+from batchgen.jobfile.load import LoadedJob, load_job
+from batchgen.jobfile.overrides import literal
 
 
 def load_for_run(

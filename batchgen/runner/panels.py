@@ -19,8 +19,8 @@ from batchgen.data.told import ToldStore
 from batchgen.engines.base import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import StateError, UsageError
-from batchgen.job.load import LoadedJob
 from batchgen.job.spec import Job, ModelSpec
+from batchgen.jobfile.load import LoadedJob
 from batchgen.metrics.told import is_model
 from batchgen.runner.asked_model import AskedModel, OpenEngine, asked_model
 from batchgen.runner.judges import ReadyJudge

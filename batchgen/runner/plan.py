@@ -14,7 +14,7 @@ from batchgen.data.folder import RunFolder
 from batchgen.engines.base import Estimate
 from batchgen.engines.open import estimate_engine
 from batchgen.errors import StateError
-from batchgen.job.load import LoadedJob
+from batchgen.jobfile.load import LoadedJob
 from batchgen.planning.batches import BatchLimits, by_length, cut, padding_share
 from batchgen.records import Failure, Request
 from batchgen.runner.asking import Asked

@@ -22,7 +22,7 @@ from batchgen.data.unchanged import Unchanged
 from batchgen.engines.base import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import StateError
-from batchgen.job.load import LoadedJob
+from batchgen.jobfile.load import LoadedJob
 from batchgen.runner.asked_model import OpenEngine
 from batchgen.runner.deadline import Deadline, Stop, after
 from batchgen.runner.identity import Identity, must_match, read_identity

@@ -20,9 +20,9 @@ from batchgen.data.folder import RunFolder, read_json
 from batchgen.data.publish import PublishedFile, Stage, check_published, finish_release
 from batchgen.data.scores import SCORE_PREFIX
 from batchgen.errors import ExitCode, StateError, UsageError
-from batchgen.job.evaluation import Evaluate, Reasoning
-from batchgen.job.load import LoadedJob, load_job
+from batchgen.job.evaluate import Evaluate, Reasoning
 from batchgen.job.metric_options import MetricOptions
+from batchgen.jobfile.load import LoadedJob, load_job
 from batchgen.metrics.gates import GateResult
 from batchgen.records import MetricRow
 from batchgen.runner.evaluation import Evaluation, evaluation_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pydantic import ValidationError
 
 from batchgen.errors import UsageError
-from batchgen.job.evaluation import Evaluate, Reasoning, metric_types
+from batchgen.job.evaluate import Evaluate, Reasoning, metric_types
 from batchgen.runner.join import Beside
 from batchgen.runner.panels import Asking
 from batchgen.runner.score import ScoreResult, score_run

@@ -14,7 +14,7 @@ from batchgen.data.folder import RunFolder
 from batchgen.data.publish import Stage, finish_release
 from batchgen.data.scores import SCORE_PREFIX
 from batchgen.errors import UsageError
-from batchgen.job.evaluation import Evaluate
+from batchgen.job.evaluate import Evaluate
 from batchgen.metrics.told import is_model
 from batchgen.runner.answers import Origin, together, whole_prompts
 from batchgen.runner.evaluation import Evaluation

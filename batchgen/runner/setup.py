@@ -16,9 +16,9 @@ from batchgen.data.sources import Survey
 from batchgen.decoding.resolve import Resolution, end_tokens, resolve_decoding
 from batchgen.errors import JobKeyError
 from batchgen.fingerprint import fingerprint
-from batchgen.job.load import LoadedJob
 from batchgen.job.roles import settings_of
 from batchgen.job.spec import Job
+from batchgen.jobfile.load import LoadedJob
 from batchgen.models.card import tokenizer_identity
 from batchgen.prompts.prepare import Preparer
 from batchgen.prompts.tokenize import Tokenizer

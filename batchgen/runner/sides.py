@@ -18,7 +18,7 @@ from batchgen.data.folder import RunFolder
 from batchgen.data.publish import must_be_released
 from batchgen.data.scores import read_facts, read_metrics
 from batchgen.errors import StateError, UsageError
-from batchgen.job.evaluation import Bins
+from batchgen.job.evaluate import Bins
 from batchgen.metrics.aggregate import EVERYTHING
 from batchgen.records import MetricRow
 from batchgen.runner.paired import CLUSTER, KEY, SLICE

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchgen.arrow.values import key_texts
-from batchgen.job.evaluation import Bins
+from batchgen.job.evaluate import Bins
 from batchgen.metrics.aggregate import Mask
 
 MOST_VALUES = 200

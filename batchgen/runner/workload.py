@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from itertools import count, islice, product, zip_longest
 from pathlib import Path
 
-from batchgen.job.command_line import literal
-from batchgen.job.load import LoadedJob, load_job
+from batchgen.jobfile.load import LoadedJob, load_job
+from batchgen.jobfile.overrides import literal
 
 _PASSAGES_EN = (
     "The tram depot on the east side of town closed in 1987 and stood empty for almost twenty years. A group "

@@ -53,7 +53,7 @@ def write_rows(path: Path, rows: int) -> None:
 
 def measured(rows: int, workers: int, folder: Path) -> dict[str, float]:
     """Run the job in this process and say what it took."""
-    from batchgen.job.load import load_job
+    from batchgen.jobfile.load import load_job
     from batchgen.runner.run import run
 
     write_rows(folder / f"rows-{rows}.parquet", rows)

@@ -63,7 +63,7 @@ def _verbatim(text: str) -> str:
 
 def main() -> None:
     from batchgen.cli.scores import metric_lines
-    from batchgen.job.load import load_job
+    from batchgen.jobfile.load import load_job
     from batchgen.runner.run import run
 
     if not DATA.is_dir():

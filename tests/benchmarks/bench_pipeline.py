@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.prompts.prepare import Prepared, Preparer
 from batchgen.records import Row
 from batchgen.runner.run import run

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from batchgen.__main__ import call
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.runner.run import run
 
 MakeJob = Callable[..., Path]

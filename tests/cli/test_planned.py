@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from batchgen.cli.planned import lines, summary
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.planning.slots import Workers
 from batchgen.runner.plan import plan
 

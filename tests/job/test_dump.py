@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchgen.fingerprint import looks_secret
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 
 Write = Callable[..., Path]
 NIGHT = dt.date(2026, 3, 9)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import JobFileError
-from batchgen.job.evaluation import Bins, metric_types
-from batchgen.job.load import load_job
+from batchgen.job.evaluate import Bins, metric_types
+from batchgen.jobfile.load import load_job
 from batchgen.metrics.catalog import CATALOG
 
 Write = Callable[..., Path]

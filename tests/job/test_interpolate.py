@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.job.interpolate import MAX_TEXT, Placeholders, escaped
-from batchgen.job.tree import Node, Place, children, plain
+from batchgen.jobfile.interpolate import MAX_TEXT, Placeholders, escaped
+from batchgen.jobfile.tree import Node, Place, children, plain
 
 NIGHT = dt.date(2026, 3, 9)
 PLACE = Place("job.yaml", 1, 1)

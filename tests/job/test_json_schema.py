@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from batchgen.job.reference import job_schema
 from batchgen.job.spec import Job
-from batchgen.job.types import every_key, expected_at
+from batchgen.jobfile.docs.reference import job_schema
+from batchgen.jobfile.messages.expected_types import every_key, expected_at
 
 ASSERTIONS = {
     *("type", "enum", "const", "anyOf", "not", "if", "then", "$ref", "required", "properties"),

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from batchgen.errors import JobFileError
-from batchgen.job.json_schema import job_schema
-from batchgen.job.load import load_job
+from batchgen.jobfile.docs.json_schema import job_schema
+from batchgen.jobfile.load import load_job
 
 Write = Callable[..., Path]
 

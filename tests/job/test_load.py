@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import Problem
-from batchgen.job.load import LoadedJob, load_job
+from batchgen.jobfile.load import LoadedJob, load_job
 
 Write = Callable[..., Path]
 NIGHT = dt.date(2026, 3, 9)
@@ -231,7 +231,7 @@ def test_later_problems_find_their_place_by_key(write: Write) -> None:
 
 def test_loading_needs_pydantic_and_yaml_only(write: Write) -> None:
     code = (
-        "import sys; from batchgen.job.load import load_job; load_job(sys.argv[1]); "
+        "import sys; from batchgen.jobfile.load import load_job; load_job(sys.argv[1]); "
         "print(*{name.partition('.')[0] for name in sys.modules})"
     )
     done = subprocess.run(

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchgen.errors import JobFileError, Problem
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 
 Write = Callable[..., Path]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import JobFileError
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 
 Write = Callable[..., Path]
 

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from batchgen.job.evaluation import Bins, Gate, metric_types
-from batchgen.job.judges import Judge
-from batchgen.job.load import load_job
-from batchgen.job.merge import SYNONYMS
+from batchgen.job.evaluate import Bins, Gate, metric_types
+from batchgen.job.judge import Judge
 from batchgen.job.metric_options import MetricOptions
-from batchgen.job.reference import job_reference
 from batchgen.job.spec import PromptMessage
-from batchgen.job.tree import dotted
-from batchgen.job.types import every_key, expected_at, fields
+from batchgen.jobfile.docs.reference import job_reference
+from batchgen.jobfile.load import load_job
+from batchgen.jobfile.merge import SYNONYMS
+from batchgen.jobfile.messages.expected_types import every_key, expected_at, fields
+from batchgen.jobfile.tree import dotted
 
 Write = Callable[..., Path]
 PAGE = job_reference()

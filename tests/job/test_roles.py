@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from batchgen.job import roles
-from batchgen.job.load import load_job
 from batchgen.job.roles import ROLES, keys, settings_of
+from batchgen.jobfile.load import load_job
 
 Write = Callable[..., Path]
 

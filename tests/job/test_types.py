@@ -1,7 +1,7 @@
 import pytest
 
-from batchgen.job.tree import parsed
-from batchgen.job.types import every_key, expected_at
+from batchgen.jobfile.messages.expected_types import every_key, expected_at
+from batchgen.jobfile.tree import parsed
 
 
 @pytest.mark.parametrize(

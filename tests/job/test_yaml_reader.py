@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchgen.job.tree import Node, Place, children, find, plain
-from batchgen.job.yaml_reader import MAX_VALUES, Reading, read_yaml, resolve
+from batchgen.jobfile.tree import Node, Place, children, find, plain
+from batchgen.jobfile.yaml_reader import MAX_VALUES, Reading, read_yaml, resolve
 
 
 def read(text: str) -> Reading:

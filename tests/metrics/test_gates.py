@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from batchgen.job.evaluation import Gate
+from batchgen.job.evaluate import Gate
 from batchgen.metrics.gates import Change, decide, decide_change
 from batchgen.records import MetricRow
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.job.judges import Judge
+from batchgen.job.judge import Judge
 from batchgen.metrics.base import Answer
 from batchgen.metrics.judge import Judgement, State, disjoint, judge_metrics, verdict_of
 from batchgen.records import Score

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batchgen.job.evaluation import metric_types
+from batchgen.job.evaluate import metric_types
 from batchgen.metrics.base import Answer
 from batchgen.metrics.catalog import make_metrics
 from batchgen.metrics.told import told_column

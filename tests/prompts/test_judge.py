@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from batchgen.errors import ModelError
-from batchgen.job.judges import Judge
+from batchgen.job.judge import Judge
 from batchgen.job.spec import PromptSpec
 from batchgen.prompts.bytes import END, ROLE_IDS, ByteTokenizer
 from batchgen.prompts.judge import Asked, Case, JudgePrompts, Labels, prefill

@@ -9,7 +9,7 @@ from typing import Any
 from batchgen.engines.base import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import BatchgenError
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.records import Completion, Continuation, Likelihood, Request
 from batchgen.runner.run import run
 

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from batchgen.errors import DataError, UsageError
-from batchgen.job.load import load_job
 from batchgen.job.spec import Batching, ModelSpec
+from batchgen.jobfile.load import load_job
 from batchgen.models.resolve import resolve_model
 from batchgen.records import Request, ResolvedDecoding
 from batchgen.runner.bench import Figures, bench

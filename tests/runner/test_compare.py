@@ -15,7 +15,7 @@ import batchgen
 from batchgen.cli import cli
 from batchgen.data.folder import read_json
 from batchgen.errors import ExitCode, UsageError
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.runner.run import run
 
 MakeJob = Callable[..., Path]

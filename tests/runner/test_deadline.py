@@ -11,7 +11,7 @@ import pytest
 
 from batchgen.__main__ import call
 from batchgen.errors import ExitCode, JobFileError
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.runner.deadline import after, until
 from batchgen.runner.run import run
 from batchgen.section import in_seconds

@@ -16,7 +16,7 @@ from batchgen.cli import cli
 from batchgen.cli.scores import SHOWN_ROWS, metric_lines
 from batchgen.data.folder import RunFolder
 from batchgen.errors import ExitCode, JobFileError, ResourceError, StateError
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.records import MetricRow
 from batchgen.runner import inspect
 from batchgen.runner.reading import read_input

@@ -14,7 +14,7 @@ import pytest
 from batchgen.__main__ import call
 from batchgen.data.folder import RunFolder
 from batchgen.errors import BatchgenError, DataError, ExitCode, StateError
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.runner.run import run
 from tests.runner.meddling import meddling
 from tests.soak.harness import OF_THE_RUN

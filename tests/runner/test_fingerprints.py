@@ -12,8 +12,8 @@ import pytest
 
 from batchgen.errors import StateError
 from batchgen.fingerprint import differences
-from batchgen.job.load import load_job
 from batchgen.job.roles import ROLES
+from batchgen.jobfile.load import load_job
 from batchgen.runner.plan import plan
 from batchgen.runner.run import run
 from batchgen.runner.setup import set_up

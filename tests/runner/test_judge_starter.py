@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.runner.run import run
 from tests.runner.test_judged_run import Opinionated
 

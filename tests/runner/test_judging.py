@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batchgen.job.judges import Judge
-from batchgen.job.load import load_job
+from batchgen.job.judge import Judge
+from batchgen.jobfile.load import load_job
 from batchgen.metrics.base import Answer
 from batchgen.metrics.judge import Judgement, judge_metrics
 from batchgen.prompts.bytes import ByteTokenizer

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import StateError, UsageError
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.runner.others import Key, Other, OtherRun
 from batchgen.runner.run import run
 

@@ -18,9 +18,9 @@ from batchgen.engines.base import Engine
 from batchgen.engines.echo import EchoEngine
 from batchgen.engines.open import open_engine
 from batchgen.errors import BatchgenError, JobFileError, StateError, UsageError
-from batchgen.job.evaluation import Evaluate
-from batchgen.job.load import load_job
+from batchgen.job.evaluate import Evaluate
 from batchgen.job.spec import ModelSpec
+from batchgen.jobfile.load import load_job
 from batchgen.records import Completion, Continuation, Failure, Likelihood, Request
 from batchgen.runner.panel import BLOCK_ROWS, OpenOnce, Panel
 from batchgen.runner.panels import Asking

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from batchgen.errors import BatchgenError, JobFileError, StateError
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.runner.run import run
 
 MakeJob = Callable[..., Path]

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from batchgen.errors import DeathError
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.prompts.bytes import ByteTokenizer
 from batchgen.runner.run import run
 from tests.engines.replicated import MARK, opener, slow_text, text_of_the_dying
@@ -63,7 +63,7 @@ STOPPED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.runner.run import run
 from batchgen.runner.signals import stop_requests
 from tests.engines.replicated import opener, slow_text

@@ -11,7 +11,7 @@ from batchgen.__main__ import call
 from batchgen.engines.base import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import StateError
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.records import Completion, Failure, Request
 from batchgen.runner import inspect
 from batchgen.runner.run import run

@@ -15,7 +15,7 @@ from batchgen.__main__ import call
 from batchgen.engines.echo import EchoEngine
 from batchgen.engines.open import open_engine
 from batchgen.errors import BatchgenError, StateError, UsageError
-from batchgen.job.load import LoadedJob, load_job
+from batchgen.jobfile.load import LoadedJob, load_job
 from batchgen.runner.result import RunResult
 from batchgen.runner.reuse import Reused
 from batchgen.runner.run import run

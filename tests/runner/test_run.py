@@ -12,7 +12,7 @@ import pytest
 
 from batchgen.data.folder import RunFolder
 from batchgen.errors import BatchgenError, ExitCode, LockedError, StateError
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.runner.lock import held
 from batchgen.runner.result import allowed_failures
 from batchgen.runner.run import run

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import batchgen
 from batchgen.cli import cli
 from batchgen.errors import DataError, UsageError
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.runner.answers import Origin, read_answers, together, whole_prompts
 from batchgen.runner.run import run
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.runner.run import run
 from tests.runner.meddling import MARK
 from tests.soak.harness import Spawner

@@ -12,7 +12,7 @@ import pytest
 from batchgen.__main__ import call
 from batchgen.data.folder import RunFolder
 from batchgen.errors import LockedError, StateError, UsageError
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.runner.lock import held
 from batchgen.runner.purge import purge
 from batchgen.runner.run import run

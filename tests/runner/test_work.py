@@ -12,7 +12,7 @@ from batchgen.data.journal import NoJournal
 from batchgen.data.parts import PartStore, SealedPart
 from batchgen.data.sources import Chunk
 from batchgen.engines.echo import EchoEngine
-from batchgen.job.load import load_job
+from batchgen.jobfile.load import load_job
 from batchgen.runner.progress import Progress, silent
 from batchgen.runner.setup import set_up
 from batchgen.runner.work import Way, work

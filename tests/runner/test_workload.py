@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from batchgen.job.load import LoadedJob
+from batchgen.jobfile.load import LoadedJob
 from batchgen.runner.reading import read_input
 from batchgen.runner.workload import built_in, first_rows
 from tests.conftest import MakeJob

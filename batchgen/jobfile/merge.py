@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from batchgen.errors import Problem
-from batchgen.job.tree import COMMAND_LINE, PROFILE, Node, children, problem_at
+from batchgen.jobfile.tree import COMMAND_LINE, PROFILE, Node, children, problem_at
 
 SYNONYMS: Mapping[str, str] = {
     "max_tokens": "max_new_tokens",

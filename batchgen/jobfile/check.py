@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from batchgen.errors import Problem
-from batchgen.job.explain import Finding, explain, placed
-from batchgen.job.interpolate import Placeholders
-from batchgen.job.layers import Layers
-from batchgen.job.paths import absolute_paths
 from batchgen.job.spec import Job
-from batchgen.job.tree import Node, Path, children, plain, problem_at, walk, without_nulls
-from batchgen.job.types import expected_at
-from batchgen.job.yaml_reader import resolve
+from batchgen.jobfile.interpolate import Placeholders
+from batchgen.jobfile.job_paths import absolute_paths
+from batchgen.jobfile.layers import Layers
+from batchgen.jobfile.messages.expected_types import expected_at
+from batchgen.jobfile.messages.explain import Finding, explain, placed
+from batchgen.jobfile.tree import Node, Path, children, plain, problem_at, walk, without_nulls
+from batchgen.jobfile.yaml_reader import resolve
 
 _LOADER_KEYS = ("$schema", "extends", "profiles", "vars")
 

@@ -5,9 +5,9 @@ import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
-from batchgen.job.merge import SYNONYMS
-from batchgen.job.tree import Path, Scalar, dotted
-from batchgen.job.types import Expected, every_key, expected_at, fields
+from batchgen.jobfile.merge import SYNONYMS
+from batchgen.jobfile.messages.expected_types import Expected, every_key, expected_at, fields
+from batchgen.jobfile.tree import Path, Scalar, dotted
 
 LOADER_KEYS = ("extends", "vars", "profiles")
 """Keys at the top that are used up while the file is loaded."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from batchgen.job.judges import Judge
+from batchgen.job.judge import Judge
 from batchgen.job.metric_options import MetricOptions
 from batchgen.section import AsTuple, Section, Text, Texts
 

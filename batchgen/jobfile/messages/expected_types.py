@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from batchgen.job.spec import Job
-from batchgen.job.tree import Path
+from batchgen.jobfile.tree import Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from batchgen.job import json_schema
-from batchgen.job.layers import MINIMAL_JOB
-from batchgen.job.merge import SYNONYMS
 from batchgen.job.spec import Job
-from batchgen.job.tree import Path, dotted
-from batchgen.job.types import Expected, fields, key_of
+from batchgen.jobfile.docs import json_schema
+from batchgen.jobfile.layers import MINIMAL_JOB
+from batchgen.jobfile.merge import SYNONYMS
+from batchgen.jobfile.messages.expected_types import Expected, fields, key_of
+from batchgen.jobfile.tree import Path, dotted
 
 _HEAD = f"""\
 # Job files

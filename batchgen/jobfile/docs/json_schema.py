@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from batchgen.job.evaluation import Bins, Evaluate, Gate, metric_types
-from batchgen.job.judges import Judge
-from batchgen.job.merge import SYNONYMS
+from batchgen.job.evaluate import Bins, Evaluate, Gate, metric_types
+from batchgen.job.judge import Judge
 from batchgen.job.spec import Decoding, Job, PromptMessage, PromptSpec
+from batchgen.jobfile.merge import SYNONYMS
 
 _DIALECT = "http://json-schema.org/draft-07/schema#"
 _ONE_OR_MORE_FILES = {

@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from batchgen.errors import Problem
-from batchgen.job.tree import Node, Scalar, children, dotted, problem_at
-from batchgen.job.tree import Path as Keys
+from batchgen.jobfile.tree import Node, Scalar, children, dotted, problem_at
+from batchgen.jobfile.tree import Path as Keys
 
 MAX_TEXT = 4 * 2**20
 """Characters that one job may expand to: variables of variables are not possible, long ones many times are."""

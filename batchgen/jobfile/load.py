@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from batchgen.errors import JobFileError, Problem
-from batchgen.job.check import check, new_problems, origins
-from batchgen.job.command_line import command_line
-from batchgen.job.dump import dump_job
-from batchgen.job.explain import located, placed
-from batchgen.job.layers import MAX_PROBLEMS, Layers, read_layers, shown_at_once
-from batchgen.job.merge import merge
-from batchgen.job.paths import output_problem
-from batchgen.job.profiles import chosen, problems_of_unchosen, profiles_of
 from batchgen.job.spec import Job
-from batchgen.job.tree import Node
+from batchgen.jobfile.check import check, new_problems, origins
+from batchgen.jobfile.dump import dump_job
+from batchgen.jobfile.job_paths import output_problem
+from batchgen.jobfile.layers import MAX_PROBLEMS, Layers, read_layers, shown_at_once
+from batchgen.jobfile.merge import merge
+from batchgen.jobfile.messages.explain import located, placed
+from batchgen.jobfile.overrides import command_line
+from batchgen.jobfile.profiles import chosen, problems_of_unchosen, profiles_of
+from batchgen.jobfile.tree import Node
 
 
 @dataclass(frozen=True, slots=True)

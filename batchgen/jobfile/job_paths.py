@@ -11,8 +11,8 @@ from pathlib import Path
 
 from batchgen.errors import Problem
 from batchgen.job.spec import Job
-from batchgen.job.tree import Node, dotted, find, problem_at, replaced
-from batchgen.job.tree import Path as Keys
+from batchgen.jobfile.tree import Node, dotted, find, problem_at, replaced
+from batchgen.jobfile.tree import Path as Keys
 
 _FILES: tuple[Keys, ...] = (
     ("input", "path"),

@@ -10,11 +10,11 @@ import yaml
 from pydantic import BaseModel
 
 from batchgen.fingerprint import looks_secret
-from batchgen.job.interpolate import escaped
 from batchgen.job.spec import Job
-from batchgen.job.tree import Node, Path, child, dotted, find
-from batchgen.job.types import expected_at, key_of
-from batchgen.job.yaml_reader import FLOAT, INTEGER
+from batchgen.jobfile.interpolate import escaped
+from batchgen.jobfile.messages.expected_types import expected_at, key_of
+from batchgen.jobfile.tree import Node, Path, child, dotted, find
+from batchgen.jobfile.yaml_reader import FLOAT, INTEGER
 
 MASK = "***"
 

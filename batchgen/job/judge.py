@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from batchgen.job.metric_section import Name
-from batchgen.job.model import ModelOrPath
+from batchgen.job.model_section import ModelOrPath
 from batchgen.section import AsTuple, Section, Text
 
 DEFAULT_SCALE = (1, 5)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from batchgen.errors import Problem
-from batchgen.job.merge import SYNONYMS, canonical, merge
-from batchgen.job.tree import COMMAND_LINE, Node, Place, parsed, rebuilt
-from batchgen.job.types import expected_at
-from batchgen.job.yaml_reader import MAX_DEPTH, read_yaml
+from batchgen.jobfile.merge import SYNONYMS, canonical, merge
+from batchgen.jobfile.messages.expected_types import expected_at
+from batchgen.jobfile.tree import COMMAND_LINE, Node, Place, parsed, rebuilt
+from batchgen.jobfile.yaml_reader import MAX_DEPTH, read_yaml
 
 
 def command_line(sets: Sequence[str], file: str, problems: list[Problem]) -> Node:

@@ -7,8 +7,9 @@ from difflib import get_close_matches
 from pydantic import ValidationError
 
 from batchgen.errors import Problem
-from batchgen.job.hints import scalar_text, unknown_key_hint, wrong_value_hint
-from batchgen.job.tree import (
+from batchgen.jobfile.messages.expected_types import expected_at
+from batchgen.jobfile.messages.hints import scalar_text, unknown_key_hint, wrong_value_hint
+from batchgen.jobfile.tree import (
     COMMAND_LINE,
     PROFILE,
     Node,
@@ -20,7 +21,6 @@ from batchgen.job.tree import (
     parsed,
     problem_at,
 )
-from batchgen.job.types import expected_at
 
 _ENOUGH = 200
 """Findings after which the rest is not worth explaining."""

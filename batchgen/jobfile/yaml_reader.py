@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import yaml
 
 from batchgen.errors import Problem
-from batchgen.job.syntax import TEMPLATE_HINT, TEMPLATE_MESSAGE, Unreadable, syntax_problem
-from batchgen.job.tree import Node, Path, Place, Scalar, dotted
+from batchgen.jobfile.tree import Node, Path, Place, Scalar, dotted
+from batchgen.jobfile.yaml_errors import TEMPLATE_HINT, TEMPLATE_MESSAGE, Unreadable, syntax_problem
 
 MAX_DEPTH = 20
 MAX_VALUES = 20_000

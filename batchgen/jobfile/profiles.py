@@ -8,11 +8,11 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from batchgen.errors import Problem
-from batchgen.job.check import check
-from batchgen.job.explain import placed
-from batchgen.job.layers import Layers
-from batchgen.job.merge import merge
-from batchgen.job.tree import PROFILE, Node, Place, children, dotted, find, problem_at, rebuilt
+from batchgen.jobfile.check import check
+from batchgen.jobfile.layers import Layers
+from batchgen.jobfile.merge import merge
+from batchgen.jobfile.messages.explain import placed
+from batchgen.jobfile.tree import PROFILE, Node, Place, children, dotted, find, problem_at, rebuilt
 
 MAX_PROFILES = 100
 _NOT_INSIDE = ("extends", "profiles", "$schema")

@@ -10,10 +10,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from batchgen.errors import JobFileError, Problem
-from batchgen.job.interpolate import Placeholders
-from batchgen.job.merge import canonical, merge
-from batchgen.job.tree import Node, children, find, problem_at
-from batchgen.job.yaml_reader import read_yaml
+from batchgen.jobfile.interpolate import Placeholders
+from batchgen.jobfile.merge import canonical, merge
+from batchgen.jobfile.tree import Node, children, find, problem_at
+from batchgen.jobfile.yaml_reader import read_yaml
 
 MAX_BYTES = 2**20
 MAX_PROBLEMS = 100

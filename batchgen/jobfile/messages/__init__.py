@@ -1,0 +1,1 @@
+"""The text of job-file errors: what was expected, and hints."""
