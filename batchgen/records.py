@@ -214,7 +214,7 @@ class Likelihood:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One row of the output, less the input's own columns. See `data/schema.py` for the columns it becomes.
+    """One row of the output, less the input's own columns. See `output/schema.py` for the columns it becomes.
 
     `redacted` is how much personal data of each kind was taken out of the answer: it is summed up, not written.
     """

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from batchgen.cli import cli
-from batchgen.data.schema import ANSWER_COLUMNS
 from batchgen.errors import ExitCode
 from batchgen.jobfile.load import load_job
+from batchgen.output.schema import ANSWER_COLUMNS
 from batchgen.runner.run import run
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,8 +17,8 @@ def verify(run_folder: Path, as_json: bool) -> int:
     """Check every hash, page and count in the folder RUN. Ends with 6 if something is damaged."""
     from batchgen.cli.text import json_line, plural, printable
     from batchgen.errors import ExitCode
-    from batchgen.runner.inspect import open_folder
     from batchgen.runner.verify import verify as verify_run
+    from batchgen.state.run_folder import open_folder
 
     found = verify_run(open_folder(run_folder))
     code = ExitCode.STATE if found.findings else ExitCode.DONE
@@ -50,8 +50,8 @@ def purge(run_folder: Path, yes: bool, as_json: bool) -> None:
     """
     from batchgen.cli.options import terminal
     from batchgen.cli.text import json_line, plural, size
-    from batchgen.runner.inspect import open_folder
     from batchgen.runner.purge import purge as purge_run
+    from batchgen.state.run_folder import open_folder
 
     def may_lose(answers: int) -> bool:
         if yes or terminal() is None or as_json:

@@ -9,11 +9,11 @@ import polars as pl
 
 from batchgen.cli.scores import gate_lines, metric_lines, score_summary, unscored_lines
 from batchgen.cli.text import plural, printable, shortened
-from batchgen.data.folder import RunFolder
 from batchgen.errors import ExitCode
 from batchgen.runner.inspect import Answer, answers
 from batchgen.runner.result import RunResult, allowed_failures
 from batchgen.runner.reuse import Reused
+from batchgen.state.run_folder import RunFolder
 
 SHOWN_ANSWERS = 2
 SHOWN_CHARACTERS = 600

@@ -1,1 +1,1 @@
-"""Rows in, answers out: sources as streams, sealed parts, published files."""
+"""What is not moved yet."""

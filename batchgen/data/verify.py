@@ -14,12 +14,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.parts import Counts, count, read_part, recorded
-from batchgen.data.publish import Finding, PublishedFile
-from batchgen.data.schema import ANSWER_COLUMNS
-from batchgen.data.sqlite_journal import saved_answers
 from batchgen.errors import StateError
+from batchgen.output.publish import Finding, PublishedFile
+from batchgen.output.schema import ANSWER_COLUMNS
+from batchgen.state.parts import Counts, count, read_part, recorded
+from batchgen.state.run_folder import RunFolder, read_json
+from batchgen.state.sqlite_journal import saved_answers
 from batchgen.storage.durable import sha256
 
 _COUNTED = ("rows", "failed", "skipped", "cut_by_length", "input_tokens", "output_tokens")

@@ -6,7 +6,6 @@ Knows nothing of what becomes of a run that does not pass.
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchgen.data.folder import RunFolder
 from batchgen.errors import StateError, UsageError
 from batchgen.job.evaluate import Gate
 from batchgen.metrics.aggregate import EVERYTHING
@@ -15,6 +14,7 @@ from batchgen.records import MetricRow
 from batchgen.runner.compare import compare_sides
 from batchgen.runner.sides import open_side, side_of
 from batchgen.runner.worse import change_of
+from batchgen.state.run_folder import RunFolder
 
 PREVIOUS = "previous"
 """The baseline that stands for what a folder publishes now."""

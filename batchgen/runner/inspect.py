@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import polars as pl
 
-from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.parts import Counts, count, read_part, tally
-from batchgen.data.sqlite_journal import saved_answers
 from batchgen.errors import StateError, UsageError
 from batchgen.records import Message, Response
-from batchgen.runner.identity import Identity, read_identity
+from batchgen.state.identity import Identity, read_identity
+from batchgen.state.parts import Counts, count, read_part, tally
+from batchgen.state.run_folder import RunFolder, open_folder, read_json
+from batchgen.state.sqlite_journal import saved_answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +64,6 @@ class Answer:
     error_code: str
     error: str
     output_tokens: int
-
-
-def open_folder(path: Path) -> RunFolder:
-    """The run folder at `path`.
-
-    Raises:
-        UsageError: there is none.
-    """
-    folder = RunFolder(path.absolute())
-    if not folder.run.exists() and not folder.manifest.exists():
-        raise UsageError(
-            f"{path} is not the output folder of a run: it has no manifest.json",
-            hint="Give the folder that output.path names, such as out/my-job.",
-        )
-    return folder
 
 
 def status(path: Path) -> Status:

@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from batchgen.arrow.values import key_texts
-from batchgen.data.blocks import Places
-from batchgen.data.files import find_files
-from batchgen.data.formats import InputTable, open_table
 from batchgen.errors import JobKeyError, UsageError
+from batchgen.input.blocks import Places
+from batchgen.input.files import find_files
+from batchgen.input.input_table import InputTable, open_table
 from batchgen.job.spec import Input
 
 

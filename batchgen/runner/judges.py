@@ -11,7 +11,6 @@ from datetime import date
 from pathlib import Path
 from typing import TextIO
 
-from batchgen.data.folder import RunFolder
 from batchgen.errors import DataError, ModelError, Problem
 from batchgen.fingerprint import fingerprint
 from batchgen.job.judge import Judge
@@ -28,6 +27,7 @@ from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
 from batchgen.runner.asked_model import UNBOUNDED, AskedModel
 from batchgen.runner.local_model import LocalModel, local_model
 from batchgen.runner.others import OtherRun
+from batchgen.state.run_folder import RunFolder
 
 TODAY = date(2025, 1, 1)
 """What judges are told if their chat template asks for the date: the same every night, so that verdicts stay the same."""

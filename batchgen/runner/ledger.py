@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from batchgen.data.sources import Chunk
+from batchgen.input.sources import Chunk
 from batchgen.planning.batches import by_length
 from batchgen.records import Completion, Failure, Request, Response
 from batchgen.runner.asking import Asked, Asking

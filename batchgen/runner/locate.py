@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from batchgen.data.folder import RunFolder, read_json
 from batchgen.jobfile.load import LoadedJob, load_job
 from batchgen.jobfile.overrides import literal
+from batchgen.state.run_folder import RunFolder, read_json
 
 
 def load_for_run(

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.publish import PublishedFile, check_published
 from batchgen.errors import StateError, UsageError
+from batchgen.output.publish import PublishedFile, check_published
+from batchgen.state.run_folder import RunFolder, read_json
 
 GROUPS_KEPT = 4
 """Row groups of the other answers that stay in memory: runs are in the same order, mostly."""

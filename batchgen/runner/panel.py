@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from batchgen.data.told import TOLD, ToldStore
 from batchgen.engines.base import Engine
 from batchgen.records import Continuation, Failure, Likelihood
 from batchgen.runner.question import Given, Known, Question, Text
 from batchgen.runner.scoring import Tables
+from batchgen.state.likelihood_cache import TOLD, ToldStore
 
 BLOCK_ROWS = 256
 """Answers of a block, which is kept as soon as everything is told of it: a kill costs those that an engine had begun."""

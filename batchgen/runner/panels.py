@@ -14,8 +14,6 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 
-from batchgen.data.folder import RunFolder
-from batchgen.data.told import ToldStore
 from batchgen.engines.base import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import StateError, UsageError
@@ -29,6 +27,8 @@ from batchgen.runner.likelihood import likelihood_questions
 from batchgen.runner.local_model import LocalModel, find_model, local_model
 from batchgen.runner.panel import OpenOnce, Panel, Panels
 from batchgen.runner.scoring import Scorer
+from batchgen.state.likelihood_cache import ToldStore
+from batchgen.state.run_folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, TextIO
 
-from batchgen.data.folder import RunFolder
 from batchgen.engines.base import Estimate
 from batchgen.engines.open import estimate_engine
 from batchgen.errors import StateError
@@ -18,8 +17,9 @@ from batchgen.jobfile.load import LoadedJob
 from batchgen.planning.batches import BatchLimits, by_length, cut, padding_share
 from batchgen.records import Failure, Request
 from batchgen.runner.asking import Asked
-from batchgen.runner.identity import must_match, read_identity
 from batchgen.runner.setup import Setup, identity_of, set_up
+from batchgen.state.identity import must_match, read_identity
+from batchgen.state.run_folder import RunFolder
 
 ROWS_COUNTED = 20_000
 """Most rows that are rendered and tokenized for a plan."""

@@ -12,23 +12,23 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.parts import Counts, SealedPart, clear_parts, stream_parts
-from batchgen.data.publish import PublishedFile, Stage, check_published
-from batchgen.data.scores import read_metrics
-from batchgen.data.unchanged import Unchanged
 from batchgen.errors import ExitCode
+from batchgen.input.change_guard import Unchanged
 from batchgen.metrics.gates import GateResult
+from batchgen.output.publish import PublishedFile, Stage, check_published
+from batchgen.output.score_tables import read_metrics
 from batchgen.records import MetricRow
 from batchgen.runner.gating import decide_gates
-from batchgen.runner.identity import FORMAT, Identity
-from batchgen.runner.lock import Lock
 from batchgen.runner.panel import Panels, StoppedError
 from batchgen.runner.result import RunResult
 from batchgen.runner.reuse import Reused
 from batchgen.runner.score import evaluation_record, say_removed, score_again, scored_as
 from batchgen.runner.scored import Answers, stage_answers
 from batchgen.runner.setup import Setup
+from batchgen.state.identity import FORMAT, Identity
+from batchgen.state.lock import Lock
+from batchgen.state.parts import Counts, SealedPart, clear_parts, stream_parts
+from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.durable import disk_errors
 from batchgen.storage.sqlite import remove
 

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.publish import finish_release
 from batchgen.errors import UsageError
-from batchgen.runner.identity import read_identity
+from batchgen.output.publish import finish_release
 from batchgen.runner.inspect import saved_counts
-from batchgen.runner.lock import held
+from batchgen.state.identity import read_identity
+from batchgen.state.lock import held
+from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.durable import disk_errors
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from batchgen.data.schema import Layout, lay_out, misfits
-from batchgen.data.sources import Source, open_source
 from batchgen.decoding.generate_only import check_generation_kwargs
 from batchgen.errors import JobKeyError, Problem
+from batchgen.input.sources import Source, open_source
 from batchgen.jobfile.load import LoadedJob
+from batchgen.output.schema import Layout, lay_out, misfits
 from batchgen.prompts.render import PromptRenderer, check_prompts
 from batchgen.runner import redaction
 from batchgen.runner.evaluation_problems import evaluation_problems

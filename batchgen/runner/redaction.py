@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchgen.data.redaction import CellRedaction
 from batchgen.errors import Problem
+from batchgen.input.redacted_cells import CellRedaction
 from batchgen.job.spec import Redact
 from batchgen.privacy.recognizers import KINDS
 from batchgen.privacy.redact import (

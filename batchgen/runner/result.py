@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import polars as pl
 
-from batchgen.data.folder import RunFolder
-from batchgen.data.parts import Counts
 from batchgen.errors import ExitCode, StateError
 from batchgen.metrics.gates import GateResult
 from batchgen.records import MetricRow
 from batchgen.runner.reuse import Reused
+from batchgen.state.parts import Counts
+from batchgen.state.run_folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.journal import Journal
-from batchgen.data.parts import PartStore, SealedPart, clear_parts, read_part
-from batchgen.data.publish import PublishedFile, check_published
-from batchgen.data.schema import Layout
-from batchgen.runner.identity import Identity
+from batchgen.output.publish import PublishedFile, check_published
+from batchgen.output.schema import Layout
 from batchgen.runner.suspects import CONDEMNED, CRASH_SUSPECT
+from batchgen.state.identity import Identity
+from batchgen.state.journal import Journal
+from batchgen.state.parts import PartStore, SealedPart, clear_parts, read_part
+from batchgen.state.run_folder import RunFolder, read_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,14 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.publish import PublishedFile, check_published
-from batchgen.data.schema import Layout
 from batchgen.errors import BatchgenError, UsageError
 from batchgen.fingerprint import differences
+from batchgen.output.publish import PublishedFile, check_published
+from batchgen.output.schema import Layout
 from batchgen.records import Failure, Response
 from batchgen.runner.asking import Asked
 from batchgen.runner.setup import Setup, row_settings
+from batchgen.state.run_folder import RunFolder, read_json
 
 GROUPS_KEPT = 4
 """Row groups of the earlier answers that stay in memory, about 16 MiB each: runs are in the same order, mostly."""

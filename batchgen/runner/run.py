@@ -13,20 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from batchgen.data.folder import RunFolder
-from batchgen.data.journal import Journal, journal_of
-from batchgen.data.parts import Counts, PartStore, SealedPart, tally
-from batchgen.data.publish import finish_release
-from batchgen.data.sources import Chunk
-from batchgen.data.unchanged import Unchanged
 from batchgen.engines.base import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import StateError
+from batchgen.input.change_guard import Unchanged
+from batchgen.input.sources import Chunk
 from batchgen.jobfile.load import LoadedJob
+from batchgen.output.publish import finish_release
 from batchgen.runner.asked_model import OpenEngine
 from batchgen.runner.deadline import Deadline, Stop, after
-from batchgen.runner.identity import Identity, must_match, read_identity
-from batchgen.runner.lock import Lock, held
 from batchgen.runner.panel import Panels, StoppedError
 from batchgen.runner.panels import Asking, all_panels
 from batchgen.runner.progress import Progress, silent
@@ -39,6 +34,11 @@ from batchgen.runner.setup import Setup, identity_of, set_up
 from batchgen.runner.suspects import answer_suspects
 from batchgen.runner.work import Way, work
 from batchgen.section import in_seconds
+from batchgen.state.identity import Identity, must_match, read_identity
+from batchgen.state.journal import Journal, journal_of
+from batchgen.state.lock import Lock, held
+from batchgen.state.parts import Counts, PartStore, SealedPart, tally
+from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import arm
 
 Start = Literal["resume", "retry-errors", "fresh"]

@@ -16,26 +16,25 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.publish import PublishedFile, Stage, check_published, finish_release
-from batchgen.data.scores import SCORE_PREFIX
 from batchgen.errors import ExitCode, StateError, UsageError
 from batchgen.job.evaluate import Evaluate, Reasoning
 from batchgen.job.metric_options import MetricOptions
 from batchgen.jobfile.load import LoadedJob, load_job
 from batchgen.metrics.gates import GateResult
+from batchgen.output.publish import PublishedFile, Stage, check_published, finish_release
+from batchgen.output.score_tables import SCORE_PREFIX
 from batchgen.records import MetricRow
 from batchgen.runner.evaluation import Evaluation, evaluation_of
 from batchgen.runner.evaluation_problems import STORED, evaluation_problems
 from batchgen.runner.gating import decide_gates
-from batchgen.runner.inspect import open_folder
 from batchgen.runner.join import Beside, Join, open_join
 from batchgen.runner.judges import ReadyJudge, ready_judges
 from batchgen.runner.local_model import find_model
-from batchgen.runner.lock import held
 from batchgen.runner.panels import Asking, panel_of_run, with_judges
 from batchgen.runner.scored import Answers, Layout, run_scorer, stage_answers
 from batchgen.runner.scoring import Scorer, Tables
+from batchgen.state.lock import held
+from batchgen.state.run_folder import RunFolder, open_folder, read_json
 from batchgen.storage.failpoints import arm
 
 

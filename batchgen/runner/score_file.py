@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from batchgen.data.folder import RunFolder
-from batchgen.data.publish import Stage, finish_release
-from batchgen.data.scores import SCORE_PREFIX
 from batchgen.errors import UsageError
 from batchgen.job.evaluate import Evaluate
 from batchgen.metrics.told import is_model
+from batchgen.output.publish import Stage, finish_release
+from batchgen.output.score_tables import SCORE_PREFIX
 from batchgen.runner.answers import Origin, together, whole_prompts
 from batchgen.runner.evaluation import Evaluation
 from batchgen.runner.join import Beside, open_file, open_join, read_tables
-from batchgen.runner.lock import held
 from batchgen.runner.panel import Panels
 from batchgen.runner.panels import Asking, panel_of_file
 from batchgen.runner.score import ScoreResult, checked_evaluation
 from batchgen.runner.scored import Answers, stage_answers
 from batchgen.runner.scoring import Scorer
+from batchgen.state.lock import held
+from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import arm
 
 

@@ -13,9 +13,9 @@ from typing import Literal
 
 import pyarrow as pa
 
-from batchgen.data.publish import Stage
-from batchgen.data.scores import METRICS, SCORES, metrics_table
 from batchgen.metrics.aggregate import Aggregate
+from batchgen.output.publish import Stage
+from batchgen.output.score_tables import METRICS, SCORES, metrics_table
 from batchgen.records import MetricRow
 from batchgen.runner.answers import Origin
 from batchgen.runner.evaluation import Evaluation, Measure

@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from batchgen.arrow.row_filter import RowFilter
 from batchgen.arrow.values import key_texts
-from batchgen.data.scores import SCORE_PREFIX, SCORES, Scoring, scores_table, with_scores
 from batchgen.metrics.aggregate import (
     EVERYTHING,
     Aggregate,
@@ -28,6 +27,7 @@ from batchgen.metrics.aggregate import (
 from batchgen.metrics.base import Answer, SetMetric
 from batchgen.metrics.scoring import BlockScores, NewTally, is_group, is_row, is_set, score_block
 from batchgen.metrics.statistics.intervals import Integers
+from batchgen.output.score_tables import SCORE_PREFIX, SCORES, Scoring, scores_table, with_scores
 from batchgen.runner.answers import Origin, prompt_blocks, read_answers
 from batchgen.runner.evaluation import Evaluation, Measure
 from batchgen.runner.slices import Slicer

@@ -12,10 +12,10 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 
-from batchgen.data.sources import Survey
 from batchgen.decoding.resolve import Resolution, end_tokens, resolve_decoding
 from batchgen.errors import JobKeyError
 from batchgen.fingerprint import fingerprint
+from batchgen.input.sources import Survey
 from batchgen.job.roles import settings_of
 from batchgen.job.spec import Job
 from batchgen.jobfile.load import LoadedJob
@@ -26,12 +26,12 @@ from batchgen.runner import redaction
 from batchgen.runner.asked_model import AskedModel, asked_model
 from batchgen.runner.asking import Asking
 from batchgen.runner.evaluation import Evaluation, evaluation_of
-from batchgen.runner.identity import Identity, input_record, new_run_id
 from batchgen.runner.judges import ReadyJudge, ready_judges
 from batchgen.runner.local_model import LocalModel, find_model
 from batchgen.runner.reading import Reading, read_input, with_all_columns
 from batchgen.runner.scored import run_scorer
 from batchgen.runner.scoring import Scorer
+from batchgen.state.identity import Identity, input_record, new_run_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchgen.arrow.values import key_texts
-from batchgen.data.folder import RunFolder
-from batchgen.data.publish import must_be_released
-from batchgen.data.scores import read_facts, read_metrics
 from batchgen.errors import StateError, UsageError
 from batchgen.job.evaluate import Bins
 from batchgen.metrics.aggregate import EVERYTHING
+from batchgen.output.publish import must_be_released
+from batchgen.output.score_tables import read_facts, read_metrics
 from batchgen.records import MetricRow
 from batchgen.runner.paired import CLUSTER, KEY, SLICE
 from batchgen.runner.slices import Slicer, column_of
+from batchgen.state.run_folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True)

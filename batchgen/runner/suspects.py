@@ -10,7 +10,7 @@ by the next start, and are under no suspicion any more. A machine that went down
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from batchgen.data.sources import Chunk
+from batchgen.input.sources import Chunk
 from batchgen.records import Failure, Request
 from batchgen.runner.ledger import OpenPart
 from batchgen.runner.work import Way

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from batchgen.data import verify as files
-from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.publish import Finding, PublishedFile, changed
 from batchgen.data.verify import relative
 from batchgen.errors import StateError
 from batchgen.fingerprint import fingerprint
-from batchgen.runner.identity import Identity, read_identity
+from batchgen.output.publish import Finding, PublishedFile, changed
+from batchgen.state.identity import Identity, read_identity
+from batchgen.state.run_folder import RunFolder, read_json
 
 
 @dataclass(frozen=True, slots=True)

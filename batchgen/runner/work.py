@@ -1,12 +1,12 @@
 """READ FIRST: the whole way of a row, on one page.
 
-    read        Chunk of rows                 data/sources.py     ┐
+    read        Chunk of rows                 input/sources.py     ┐
     render      Row -> Prompt                 prompts/render.py   │ pulled by the engine
     tokenize    Prompt -> Request             prompts/tokenize.py │ when it has room
     order       longest first                 planning/           ┘
     generate    Request -> Completion         engines/
-    keep        Completion -> Response        runner/ledger.py, data/journal.py
-    seal        a complete part, on the disk  data/parts.py
+    keep        Completion -> Response        runner/ledger.py, state/journal.py
+    seal        a complete part, on the disk  state/parts.py
 
 The engine pulls: the next part's rows flow in while the long rows of this one finish. Answers that an earlier start
 of the run got are restored from the journal, those of another run (`reuse.py`) likewise, and not asked for again. What comes before (settings,
@@ -16,15 +16,15 @@ model, lock) is in `run.py`, what comes after (publishing, the manifest) too.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from batchgen.data.journal import Journal
-from batchgen.data.parts import PartStore, SealedPart
-from batchgen.data.schema import Layout
-from batchgen.data.sources import Chunk
 from batchgen.engines.base import Engine
+from batchgen.input.sources import Chunk
+from batchgen.output.schema import Layout
 from batchgen.records import Request, Response
 from batchgen.runner.asking import Asked, Asking
 from batchgen.runner.ledger import OpenPart
 from batchgen.runner.progress import Progress
+from batchgen.state.journal import Journal
+from batchgen.state.parts import PartStore, SealedPart
 
 
 @dataclass(frozen=True, slots=True)

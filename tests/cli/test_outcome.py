@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from batchgen.__main__ import call
-from batchgen.data.folder import read_json
+from batchgen.state.run_folder import read_json
 from tests.conftest import MakeJob
 
 SHARES = ("mfu", "useful_token_share")

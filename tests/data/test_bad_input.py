@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen.data.sources import open_source
 from batchgen.errors import DataError, ExitCode
+from batchgen.input.sources import open_source
 from batchgen.job.spec import Input
 
 Content = bytes | str | Callable[[Path], None]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchgen.data.sources import Source, open_source
 from batchgen.errors import DataError
+from batchgen.input.sources import Source, open_source
 from batchgen.job.spec import CsvOptions, Input
 
 Cell = str | None

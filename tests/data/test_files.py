@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from batchgen.data.files import find_files
-from batchgen.data.sources import open_source
+from batchgen.input.files import find_files
+from batchgen.input.sources import open_source
 from batchgen.job.spec import Input
 
 ROWS = "id,q\n{0},a\n"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.data.folder import RunFolder, read_json
 from batchgen.errors import ExitCode, ResourceError, StateError
+from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.durable import commit_new, sync_file, temporary_name, write_durably
 
 

@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.data import sqlite_journal
-from batchgen.data.folder import RunFolder
-from batchgen.data.journal import Journal, NoJournal, journal_of
-from batchgen.data.response_json import decode, encode
-from batchgen.data.sign_of_life import SignOfLife
-from batchgen.data.sqlite_journal import SqliteJournal, saved_answers
 from batchgen.errors import BatchgenError, DeathError, ResourceError
 from batchgen.records import Failure, Message, Response
+from batchgen.state import sqlite_journal
+from batchgen.state.crash_marker import SignOfLife
+from batchgen.state.journal import Journal, NoJournal, journal_of
+from batchgen.state.response_codec import decode, encode
+from batchgen.state.run_folder import RunFolder
+from batchgen.state.sqlite_journal import SqliteJournal, saved_answers
 from batchgen.storage import failpoints
 
 NIGHT = datetime(2026, 1, 31, 23, 59, 59, 123456, tzinfo=UTC)
@@ -132,7 +132,7 @@ def test_answers_of_another_run_are_not_taken(path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from batchgen.data.sqlite_journal import SqliteJournal
+from batchgen.state.sqlite_journal import SqliteJournal
 from tests.data.test_journal import response
 journal = SqliteJournal(Path(sys.argv[1]), run_id="run", samples=1)
 journal.mark(range(10))

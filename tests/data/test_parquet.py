@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen.data.sources import Chunk, Source, open_source
+from batchgen.input.sources import Chunk, Source, open_source
 from batchgen.job.spec import Input
 
 TEXT = pa.string()

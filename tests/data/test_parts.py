@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen.data.folder import RunFolder
-from batchgen.data.parts import Counts, PartStore, SealedPart, stream_parts
-from batchgen.data.publish import PublishedFile, Stage
-from batchgen.data.schema import Layout
 from batchgen.errors import ExitCode, StateError
 from batchgen.job.spec import Output
+from batchgen.output.publish import PublishedFile, Stage
+from batchgen.output.schema import Layout
 from batchgen.records import Failure, FinishReason, Message, Response
+from batchgen.state.parts import Counts, PartStore, SealedPart, stream_parts
+from batchgen.state.run_folder import RunFolder
 
 INPUT = pa.schema([("q", pa.string()), ("n", pa.int64())])
 LAYOUT = Layout(("q", "n"), "")

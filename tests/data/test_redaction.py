@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from batchgen.data.redaction import CellRedaction
 from batchgen.errors import DataError
+from batchgen.input.redacted_cells import CellRedaction
 from batchgen.privacy.entities import KINDS
 from batchgen.privacy.redact import Redactor, keyed_hash, placeholder
 

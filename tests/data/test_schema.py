@@ -4,8 +4,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from batchgen.data.schema import ANSWER_COLUMNS, Layout, lay_out, misfits
 from batchgen.job.spec import Columns, Input, Output
+from batchgen.output.schema import ANSWER_COLUMNS, Layout, lay_out, misfits
 
 
 def asked(**columns: str) -> Input:

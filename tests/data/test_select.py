@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchgen.arrow.row_filter import RowFilter
-from batchgen.data.select import LeastKeys, sample_keys
+from batchgen.input.row_sample import LeastKeys, sample_keys
 
 TABLE = pa.table({
     "id": ["1", "2", "3", "4"],

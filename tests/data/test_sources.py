@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchgen.data.sources import Chunk, Source, Survey, open_source
+from batchgen.input.sources import Chunk, Source, Survey, open_source
 from batchgen.job.spec import Input
 from batchgen.records import Row
 

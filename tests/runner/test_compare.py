@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 import batchgen
 from batchgen.cli import cli
-from batchgen.data.folder import read_json
 from batchgen.errors import ExitCode, UsageError
 from batchgen.jobfile.load import load_job
 from batchgen.runner.run import run
+from batchgen.state.run_folder import read_json
 
 MakeJob = Callable[..., Path]
 MakeRun = Callable[..., Path]

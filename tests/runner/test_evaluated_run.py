@@ -14,7 +14,6 @@ from click.testing import CliRunner
 import batchgen
 from batchgen.cli import cli
 from batchgen.cli.scores import SHOWN_ROWS, metric_lines
-from batchgen.data.folder import RunFolder
 from batchgen.errors import ExitCode, JobFileError, ResourceError, StateError
 from batchgen.jobfile.load import load_job
 from batchgen.records import MetricRow
@@ -22,6 +21,7 @@ from batchgen.runner import inspect
 from batchgen.runner.reading import read_input
 from batchgen.runner.run import run
 from batchgen.runner.verify import verify
+from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import VARIABLE
 
 MakeJob = Callable[..., Path]

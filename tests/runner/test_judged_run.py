@@ -10,7 +10,6 @@ from typing import Any
 import polars as pl
 import pytest
 
-from batchgen.data.folder import read_json
 from batchgen.engines.base import Engine
 from batchgen.engines.echo import EchoEngine
 from batchgen.errors import ExitCode, JobFileError
@@ -21,6 +20,7 @@ from batchgen.runner.others import OtherRun
 from batchgen.runner.result import RunResult
 from batchgen.runner.run import run
 from batchgen.runner.score import score_run
+from batchgen.state.run_folder import read_json
 
 MakeJob = Callable[..., Path]
 ROWS: list[dict[str, Any]] = [

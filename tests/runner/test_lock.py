@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import ExitCode, LockedError, ResourceError
-from batchgen.runner.lock import held
+from batchgen.state.lock import held
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from batchgen.runner.lock import held
+from batchgen.state.lock import held
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -12,8 +12,6 @@ import pytest
 from click.testing import CliRunner
 
 from batchgen.cli import cli
-from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.told import ToldStore
 from batchgen.engines.base import Engine
 from batchgen.engines.echo import EchoEngine
 from batchgen.engines.open import open_engine
@@ -28,6 +26,8 @@ from batchgen.runner.question import Given, Text
 from batchgen.runner.run import run
 from batchgen.runner.score import score_run
 from batchgen.runner.score_file import score_file
+from batchgen.state.likelihood_cache import ToldStore
+from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.failpoints import TOLD_POINTS, VARIABLE
 from tests.runner.meddling import Wrapped
 from tests.soak.harness import Spawner

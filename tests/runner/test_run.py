@@ -10,12 +10,12 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen.data.folder import RunFolder
 from batchgen.errors import BatchgenError, ExitCode, LockedError, StateError
 from batchgen.jobfile.load import load_job
-from batchgen.runner.lock import held
 from batchgen.runner.result import allowed_failures
 from batchgen.runner.run import run
+from batchgen.state.lock import held
+from batchgen.state.run_folder import RunFolder
 
 MakeJob = Callable[..., Path]
 OF_THE_RUN = ("run_id", "created_at")

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from batchgen.data.folder import RunFolder
 from batchgen.errors import StateError
 from batchgen.runner.sides import open_side
 from batchgen.runner.verify import verify
+from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import VARIABLE
 from tests.soak.harness import Ended, Spawner, manifest_is_true
 

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchgen.__main__ import call
-from batchgen.data.folder import RunFolder
 from batchgen.errors import LockedError, StateError, UsageError
 from batchgen.jobfile.load import load_job
-from batchgen.runner.lock import held
 from batchgen.runner.purge import purge
 from batchgen.runner.run import run
 from batchgen.runner.verify import verify
+from batchgen.state.lock import held
+from batchgen.state.run_folder import RunFolder
 
 MakeJob = Callable[..., Path]
 ROWS = [{"q": "canary " * (n % 5), "n": n} for n in range(1, 12)]

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from batchgen.data.folder import RunFolder
-from batchgen.data.journal import NoJournal
-from batchgen.data.parts import PartStore, SealedPart
-from batchgen.data.sources import Chunk
 from batchgen.engines.echo import EchoEngine
+from batchgen.input.sources import Chunk
 from batchgen.jobfile.load import load_job
 from batchgen.runner.progress import Progress, silent
 from batchgen.runner.setup import set_up
 from batchgen.runner.work import Way, work
+from batchgen.state.journal import NoJournal
+from batchgen.state.parts import PartStore, SealedPart
+from batchgen.state.run_folder import RunFolder
 
 
 @dataclass

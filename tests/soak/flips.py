@@ -5,8 +5,8 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from batchgen.data.folder import read_json
-from batchgen.data.sqlite_journal import saved_answers
+from batchgen.state.run_folder import read_json
+from batchgen.state.sqlite_journal import saved_answers
 from tests.soak.harness import Work, content, flip
 
 

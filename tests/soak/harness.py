@@ -23,8 +23,8 @@ import polars as pl
 import pyarrow.parquet as pq
 import yaml
 
-from batchgen.data.folder import RunFolder
 from batchgen.runner import inspect
+from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from batchgen.data.cells import invalid_unicode, without_surrogates
-from batchgen.data.files import InputFile
-from batchgen.data.streams import LINE_LIMIT, text_blocks
 from batchgen.errors import DataError
+from batchgen.input.files import InputFile
+from batchgen.input.readers.cell_limits import invalid_unicode, without_surrogates
+from batchgen.input.readers.streams import LINE_LIMIT, text_blocks
 from batchgen.records import Failure
 
 DEPTH_LIMIT = 32

@@ -15,9 +15,7 @@ import pyarrow as pa
 
 from batchgen.job.spec import Input, Output
 from batchgen.records import Failure, Message, Response
-
-REDACTED_KEY = b"batchgen.redacted"
-"""Key of a part's metadata under which JSON says how much personal data was taken out of it, by kind."""
+from batchgen.state.parts import REDACTED_KEY
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 

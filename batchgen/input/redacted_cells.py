@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchgen.data.cells import holds_text
 from batchgen.errors import DataError
+from batchgen.input.readers.cell_limits import holds_text
 from batchgen.privacy.redact import Redactor
 
 

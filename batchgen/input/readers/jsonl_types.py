@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import pyarrow as pa
 
 from batchgen.arrow.types import plain_type, unified_type
-from batchgen.data.jsonl_lines import Lines
 from batchgen.errors import DataError
+from batchgen.input.readers.jsonl_lines import Lines
 
 COLUMN_LIMIT = 2_000
 """Most different keys, also within objects. Beyond it the keys are data, and the schema would grow with the file."""

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.data.parts import recorded
 from batchgen.errors import StateError
 from batchgen.records import MetricRow, Score
+from batchgen.state.parts import recorded
 
 SCORE_PREFIX = "score_"
 """Put before a metric's name for its column beside the answers; `output.prefix` comes before that."""

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.data.folder import RunFolder
+from batchgen.state.run_folder import RunFolder
 from batchgen.storage.durable import disk_errors, write_durably
 
 TOLD = pa.list_(

@@ -17,10 +17,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchgen.data.response_json import decode, encode
-from batchgen.data.sign_of_life import SignOfLife
 from batchgen.errors import ResourceError, StateError
 from batchgen.records import Response
+from batchgen.state.crash_marker import SignOfLife
+from batchgen.state.response_codec import decode, encode
 from batchgen.storage.failpoints import fail_point
 from batchgen.storage.sqlite import connect, set_aside, translated
 

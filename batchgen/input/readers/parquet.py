@@ -19,10 +19,10 @@ from batchgen.arrow.types import (
     unified_type,
     with_schema,
 )
-from batchgen.data.cells import checked, cut_texts
-from batchgen.data.files import InputFile
-from batchgen.data.streams import CELL_LIMIT
 from batchgen.errors import DataError
+from batchgen.input.files import InputFile
+from batchgen.input.readers.cell_limits import checked, cut_texts
+from batchgen.input.readers.streams import CELL_LIMIT
 
 BATCH_ROWS = 1024
 BATCH_BYTES = 1 << 25

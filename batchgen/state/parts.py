@@ -20,10 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.schema import REDACTED_KEY
 from batchgen.errors import StateError
 from batchgen.records import Response
+from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.durable import (
     commit_new,
     disk_errors,
@@ -32,6 +31,10 @@ from batchgen.storage.durable import (
     temporary_name,
 )
 from batchgen.storage.failpoints import fail_point
+
+REDACTED_KEY = b"batchgen.redacted"
+"""Key of a part's metadata under which JSON says how much personal data was taken out of it, by kind."""
+
 
 METADATA_KEY = "batchgen"
 """Parquet metadata key under which JSON says where the answers came from."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchgen.errors import ResourceError, StateError
+from batchgen.errors import ResourceError, StateError, UsageError
 from batchgen.fingerprint import fingerprint
 from batchgen.storage.durable import disk_errors, sync_folder, write_durably
 
@@ -244,3 +244,18 @@ def _damaged(path: Path, found: str) -> StateError:
         f"{path} is damaged: {found}",
         hint="Start over with --fresh: the old run is moved aside, not deleted.",
     )
+
+
+def open_folder(path: Path) -> RunFolder:
+    """The run folder at `path`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    folder = RunFolder(path.absolute())
+    if not folder.run.exists() and not folder.manifest.exists():
+        raise UsageError(
+            f"{path} is not the output folder of a run: it has no manifest.json",
+            hint="Give the folder that output.path names, such as out/my-job.",
+        )
+    return folder

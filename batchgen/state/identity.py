@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.sources import SurveyedFile
 from batchgen.errors import StateError
 from batchgen.fingerprint import Difference, differences, fingerprint
+from batchgen.input.sources import SurveyedFile
+from batchgen.state.run_folder import RunFolder, read_json
 
 FORMAT = 1
 """Version of run.json and manifest.json."""

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from batchgen.data.folder import RunFolder
-from batchgen.data.sqlite_journal import Findings, SqliteJournal
 from batchgen.errors import DeathError
 from batchgen.records import Response
+from batchgen.state.run_folder import RunFolder
+from batchgen.state.sqlite_journal import Findings, SqliteJournal
 from batchgen.storage.filesystems import MOUNTS, filesystem_of
 
 

@@ -17,9 +17,9 @@ from typing import Literal, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.data.folder import RunFolder, read_json
-from batchgen.data.parts import file_metadata, parquet_options
 from batchgen.errors import StateError
+from batchgen.state.parts import file_metadata, parquet_options
+from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.durable import disk_errors, replace_durably, sha256, sync_file, sync_folder
 from batchgen.storage.failpoints import fail_point
 

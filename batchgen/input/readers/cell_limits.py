@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchgen.arrow.types import Batch
-from batchgen.data.streams import CELL_LIMIT
+from batchgen.input.readers.streams import CELL_LIMIT
 from batchgen.records import Failure
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -21,9 +21,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from batchgen.data.files import InputFile
-from batchgen.data.streams import CELL_LIMIT, LINE_LIMIT, text_blocks
 from batchgen.errors import DataError
+from batchgen.input.files import InputFile
+from batchgen.input.readers.streams import CELL_LIMIT, LINE_LIMIT, text_blocks
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
-from batchgen.data.paths import Found, expand, identity, missing
 from batchgen.errors import DataError
+from batchgen.input.paths import Found, expand, identity, missing
 from batchgen.job.spec import Input
 
 Format = Literal["parquet", "csv", "jsonl"]

@@ -8,8 +8,8 @@ from typing import IO, Protocol
 
 import pyarrow as pa
 
-from batchgen.data.files import InputFile
 from batchgen.errors import DataError
+from batchgen.input.files import InputFile
 
 BLOCK_BYTES = 1 << 18
 """Bytes that are read at a time. Memory, and the rows of a batch, follow from it."""

@@ -10,11 +10,11 @@ from typing import Protocol
 import pyarrow as pa
 
 from batchgen.arrow.types import Batch
-from batchgen.data.csv import open_csv
-from batchgen.data.files import InputFile
-from batchgen.data.jsonl import JsonlFile, infer_schema, open_jsonl
-from batchgen.data.parquet import open_parquet, unify
 from batchgen.errors import DataError
+from batchgen.input.files import InputFile
+from batchgen.input.readers.csv import open_csv
+from batchgen.input.readers.jsonl import JsonlFile, infer_schema, open_jsonl
+from batchgen.input.readers.parquet import open_parquet, unify
 from batchgen.job.spec import Input
 
 

@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from batchgen.arrow.types import Batch, with_schema
-from batchgen.data import streams
-from batchgen.data.charset import find_encoding
-from batchgen.data.csv_records import (
+from batchgen.errors import DataError
+from batchgen.input.files import InputFile
+from batchgen.input.readers import streams
+from batchgen.input.readers.csv_records import (
     Dialect,
     Records,
     explain,
@@ -27,8 +28,7 @@ from batchgen.data.csv_records import (
     read_header,
     read_records,
 )
-from batchgen.data.files import InputFile
-from batchgen.errors import DataError
+from batchgen.input.readers.encoding import find_encoding
 from batchgen.job.spec import CsvOptions
 
 DELIMITERS = (",", ";", "\t", "|")

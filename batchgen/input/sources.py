@@ -19,13 +19,13 @@ import numpy as np
 import pyarrow as pa
 
 from batchgen.arrow.values import python_values
-from batchgen.data.blocks import Block, Places, recut
-from batchgen.data.files import InputFile, find_files
-from batchgen.data.formats import InputTable, open_table
-from batchgen.data.ids import IdCheck, Ids, check_known, find_id_column, id_texts
-from batchgen.data.redaction import CellRedaction
-from batchgen.data.select import Condition, LeastKeys, sample_keys
 from batchgen.errors import DataError
+from batchgen.input.blocks import Block, Places, recut
+from batchgen.input.files import InputFile, find_files
+from batchgen.input.ids import IdCheck, Ids, check_known, find_id_column, id_texts
+from batchgen.input.input_table import InputTable, open_table
+from batchgen.input.redacted_cells import CellRedaction
+from batchgen.input.row_sample import Condition, LeastKeys, sample_keys
 from batchgen.job.spec import Columns, Input
 from batchgen.records import Failure, Row
 

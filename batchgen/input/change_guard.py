@@ -6,8 +6,8 @@ A file that was only touched, linked or replaced by its own copy is no other fil
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchgen.data.sources import SurveyedFile
 from batchgen.errors import DataError
+from batchgen.input.sources import SurveyedFile
 from batchgen.storage.durable import sha256
 
 _Seen = tuple[int, int, int, int]

@@ -11,10 +11,16 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from batchgen.arrow.types import Batch
-from batchgen.data.cells import checked
-from batchgen.data.files import InputFile
-from batchgen.data.json_types import TypesDisagreeError, column, column_type, disagreement, widen
-from batchgen.data.jsonl_lines import read_lines
+from batchgen.input.files import InputFile
+from batchgen.input.readers.cell_limits import checked
+from batchgen.input.readers.jsonl_lines import read_lines
+from batchgen.input.readers.jsonl_types import (
+    TypesDisagreeError,
+    column,
+    column_type,
+    disagreement,
+    widen,
+)
 
 
 @dataclass(frozen=True, slots=True)

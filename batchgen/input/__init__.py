@@ -1,0 +1,1 @@
+"""Input files: found, read, surveyed, filtered, and cut into chunks of rows."""

@@ -1,0 +1,1 @@
+"""The private half of a run folder: lock, identity, journal, sealed parts, caches."""
