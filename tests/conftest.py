@@ -29,7 +29,7 @@ MakeJob = Callable[..., Path]
 @pytest.fixture(scope="session")
 def starter_folder() -> Path:
     """The starter model, converted; fetched once per machine."""
-    from batchgen.models.starter import fetch
+    from batchgen.models.demo.demo_model import fetch
 
     return fetch("smollm2-135m")
 

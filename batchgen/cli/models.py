@@ -88,7 +88,7 @@ def pin(
     """Write commit and SHA-256 of every file of JOB's models to JOB.lock.json, which `run` then holds them to."""
     from batchgen.cli.text import plural, size
     from batchgen.jobfile.load import load_job
-    from batchgen.runner.local_model import check_pins, pin_models
+    from batchgen.models.local_model import check_pins, pin_models
 
     act = check_pins if check else pin_models
     pinned = act(

@@ -7,7 +7,7 @@ from typing import Any
 
 from batchgen.cli.text import plural, size
 from batchgen.engines.base import Estimate
-from batchgen.planning.slots import Workers
+from batchgen.planning.slot_plan import Workers
 from batchgen.runner.judges import ReadyJudge
 from batchgen.runner.plan import Plan
 

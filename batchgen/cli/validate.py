@@ -20,7 +20,7 @@ from batchgen.cli.text import json_line
 def validate(show: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the shared options, made into JobOptions
     """Check a job file, its input's columns and its templates, without loading a model."""
     from batchgen.cli.loading import load
-    from batchgen.runner.local_model import require_pin
+    from batchgen.models.local_model import require_pin
     from batchgen.runner.reading import read_input
 
     loaded = load(JobOptions(**options))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from batchgen.planning.batches import BatchLimits
-from batchgen.planning.slots import Workers
+from batchgen.planning.slot_plan import Workers
 from batchgen.records import Completion, Continuation, Likelihood, Request
 
 Decode = Callable[[Sequence[int]], str]

@@ -10,7 +10,7 @@ from pathlib import Path
 from batchgen.engines.base import Decode, Engine, Estimate
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.budget import Budget, limits
-from batchgen.planning.slots import Workers
+from batchgen.planning.slot_plan import Workers
 from batchgen.section import Auto
 
 _ECHO_BUDGET = Budget(rows=64, tokens=65_536)

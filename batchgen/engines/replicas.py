@@ -25,7 +25,7 @@ from batchgen.engines.base import Engine
 from batchgen.engines.replica import Verb, Word
 from batchgen.errors import BatchgenError, DeathError, ResourceError
 from batchgen.job.spec import Batching, ModelSpec
-from batchgen.planning.slots import Workers
+from batchgen.planning.slot_plan import Workers
 from batchgen.records import Completion, Continuation, Likelihood, Request
 
 WINDOW = 256

@@ -11,12 +11,12 @@ from typing import Any, Literal, TextIO
 
 from batchgen.errors import ModelError
 from batchgen.job.spec import ModelSpec
-from batchgen.models.card import UNLIMITED, ModelCard, read_card
+from batchgen.models.demo.demo_model import STARTERS
+from batchgen.models.demo.marker import intact
+from batchgen.models.find_model import ResolvedModel, resolve_model
 from batchgen.models.hub import Hub
-from batchgen.models.layout import check_model_folder, check_tokenizer_folder
-from batchgen.models.marker import intact
-from batchgen.models.resolve import ResolvedModel, resolve_model
-from batchgen.models.starter import STARTERS
+from batchgen.models.info import UNLIMITED, ModelCard, read_card
+from batchgen.models.model_folder import check_model_folder, check_tokenizer_folder
 from batchgen.models.tokenizer import load_tokenizer
 from batchgen.progress import Say, silent
 from batchgen.storage.cache_folder import cache_folder

@@ -9,15 +9,15 @@ from typing import Any
 
 from batchgen.errors import ModelError
 from batchgen.job.spec import ModelSpec
-from batchgen.models.card import vocabulary_size
+from batchgen.models.find_model import ResolvedModel, Resolver
 from batchgen.models.hub import Hub, go_offline
+from batchgen.models.info import vocabulary_size
 from batchgen.models.json_file import read_json
-from batchgen.models.layout import (
+from batchgen.models.model_folder import (
     CONFIG_FILE,
     TOKENIZER_CONFIG_FILE,
     check_tokenizer_folder,
 )
-from batchgen.models.resolve import ResolvedModel, Resolver
 from batchgen.progress import Progress, Say, silent
 
 

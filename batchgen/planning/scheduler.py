@@ -19,10 +19,9 @@ from collections import deque
 from collections.abc import Callable, Sequence, Set
 from itertools import chain, islice
 
-from batchgen.planning.arena import Arena
-from batchgen.planning.filling import Filling, Limits, place
-from batchgen.planning.pages import Pages
-from batchgen.planning.rows import Kind, Prefix, Row, Segment, Step
+from batchgen.planning.pages import Arena, Pages
+from batchgen.planning.prefill_batch import Filling, Limits, place
+from batchgen.planning.sequences import Kind, Prefix, Row, Segment, Step
 
 ExpectedLength = Callable[[int], int]
 """How many new tokens an answer will probably have that may have so many."""

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from batchgen.errors import DataError
 from batchgen.job.spec import Job
-from batchgen.prompts.check import check_prompts
 from batchgen.prompts.messages import read_messages
-from batchgen.prompts.template import TEXT_LIMIT, InvalidTemplateError, Template
-from batchgen.prompts.texts import cuttable_columns, turns
+from batchgen.prompts.prompt_check import check_prompts
+from batchgen.prompts.prompt_sources import cuttable_columns, turns
+from batchgen.prompts.templates.sandbox import TEXT_LIMIT, InvalidTemplateError, Template
 from batchgen.records import Failure, Message, Prompt, Row
 
 __all__ = ["PromptRenderer", "check_prompts"]

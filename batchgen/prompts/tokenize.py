@@ -1,6 +1,6 @@
 """From a prompt to token ids: the chat template applied, the row's text kept from becoming control tokens.
 
-Knows nothing of rows, jobs' templates, limits or engines. `bytes.py` is the tokenizer for runs without a model.
+Knows nothing of rows, jobs' templates, limits or engines. `byte_tokenizer.py` is the tokenizer for runs without a model.
 """
 
 import re
@@ -12,10 +12,10 @@ from typing import Protocol
 
 from batchgen.errors import ModelError
 from batchgen.job.spec import PromptSpec
-from batchgen.prompts.chat import ChatFormat, Format, PlainFormat
-from batchgen.prompts.control import ControlTokens
-from batchgen.prompts.pretrained import PretrainedTokenizer
-from batchgen.prompts.template import RENDER_ERRORS, Template
+from batchgen.prompts.chat_template import ChatFormat, Format, PlainFormat
+from batchgen.prompts.control_tokens import ControlTokens
+from batchgen.prompts.pretrained_tokenizer import PretrainedTokenizer
+from batchgen.prompts.templates.sandbox import RENDER_ERRORS, Template
 from batchgen.records import Failure, Message, Prompt
 
 

@@ -13,10 +13,10 @@ from datetime import date
 from batchgen.engines.base import Engine
 from batchgen.fingerprint import fingerprint
 from batchgen.job.spec import Job
+from batchgen.models.local_model import LocalModel
 from batchgen.models.tokenizer import load_from
-from batchgen.prompts.bytes import ByteTokenizer
+from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
-from batchgen.runner.local_model import LocalModel
 
 UNBOUNDED = sys.maxsize
 """Context length of `engine: echo` without a model."""

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from batchgen.decoding.noise import row_seed
 from batchgen.decoding.reasoning import split_reasoning
-from batchgen.decoding.resolve import override
+from batchgen.decoding.resolve_decoding import override
+from batchgen.decoding.rng import row_seed
 from batchgen.job.spec import Job
 from batchgen.privacy.redact import Redactor
 from batchgen.prompts.prepare import Prepared, Preparer

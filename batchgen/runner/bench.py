@@ -12,7 +12,7 @@ from typing import TextIO
 from batchgen.engines.open import estimate_engine
 from batchgen.errors import DataError, ModelError, UsageError
 from batchgen.jobfile.load import LoadedJob
-from batchgen.planning.arithmetic import Answered, Costs, useful
+from batchgen.planning.required_flops import Answered, Costs, useful
 from batchgen.records import Failure, Request
 from batchgen.runner.asking import Asked
 from batchgen.runner.contenders import (

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from batchgen.errors import BatchgenError, UsageError
 from batchgen.job.spec import Batching, ModelSpec
-from batchgen.models.resolve import ResolvedModel
-from batchgen.planning.arithmetic import Costs
+from batchgen.models.find_model import ResolvedModel
+from batchgen.planning.required_flops import Costs
 from batchgen.records import Request, ResolvedDecoding
 from batchgen.section import Auto
 

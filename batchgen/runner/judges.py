@@ -16,16 +16,16 @@ from batchgen.fingerprint import fingerprint
 from batchgen.job.judge import Judge
 from batchgen.job.spec import Job, ModelSpec, PromptSpec
 from batchgen.jobfile.load import LoadedJob
-from batchgen.models.card import tokenizer_identity
-from batchgen.models.pins import Lock, lock_path, read_lock
+from batchgen.models.info import tokenizer_identity
+from batchgen.models.local_model import LocalModel, local_model
+from batchgen.models.lock_file import Lock, lock_path, read_lock
 from batchgen.models.tokenizer import load_from
 from batchgen.progress import Say
-from batchgen.prompts.bytes import ByteTokenizer
+from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.prompts.judge import JudgePrompts, prefill
 from batchgen.prompts.judge_words import VERSION
 from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
 from batchgen.runner.asked_model import UNBOUNDED, AskedModel
-from batchgen.runner.local_model import LocalModel, local_model
 from batchgen.runner.others import OtherRun
 from batchgen.state.run_folder import RunFolder
 

@@ -15,7 +15,7 @@ from batchgen.errors import Problem
 from batchgen.job.spec import Job
 from batchgen.metrics.base import Answer
 from batchgen.metrics.told import ModelMetric, is_model, told_column
-from batchgen.prompts.template import Template
+from batchgen.prompts.templates.sandbox import Template
 from batchgen.prompts.tokenize import Continued
 from batchgen.records import Failure, Message, Prompt
 from batchgen.runner.answers import Fields, Origin, read_answers

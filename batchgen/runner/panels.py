@@ -20,11 +20,11 @@ from batchgen.errors import StateError, UsageError
 from batchgen.job.spec import Job, ModelSpec
 from batchgen.jobfile.load import LoadedJob
 from batchgen.metrics.told import is_model
+from batchgen.models.local_model import LocalModel, find_model, local_model
 from batchgen.runner.asked_model import AskedModel, OpenEngine, asked_model
 from batchgen.runner.judges import ReadyJudge
 from batchgen.runner.judging import JudgeQuestion
 from batchgen.runner.likelihood import likelihood_questions
-from batchgen.runner.local_model import LocalModel, find_model, local_model
 from batchgen.runner.panel import OpenOnce, Panel, Panels
 from batchgen.runner.scoring import Scorer
 from batchgen.state.likelihood_cache import ToldStore

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from batchgen.decoding.generate_only import check_generation_kwargs
+from batchgen.decoding.generation_kwargs import check_generation_kwargs
 from batchgen.errors import JobKeyError, Problem
 from batchgen.input.sources import Source, open_source
 from batchgen.jobfile.load import LoadedJob

@@ -21,6 +21,7 @@ from batchgen.job.evaluate import Evaluate, Reasoning
 from batchgen.job.metric_options import MetricOptions
 from batchgen.jobfile.load import LoadedJob, load_job
 from batchgen.metrics.gates import GateResult
+from batchgen.models.local_model import find_model
 from batchgen.output.publish import PublishedFile, Stage, check_published, finish_release
 from batchgen.output.score_tables import SCORE_PREFIX
 from batchgen.records import MetricRow
@@ -29,7 +30,6 @@ from batchgen.runner.evaluation_problems import STORED, evaluation_problems
 from batchgen.runner.gating import decide_gates
 from batchgen.runner.join import Beside, Join, open_join
 from batchgen.runner.judges import ReadyJudge, ready_judges
-from batchgen.runner.local_model import find_model
 from batchgen.runner.panels import Asking, panel_of_run, with_judges
 from batchgen.runner.scored import Answers, Layout, run_scorer, stage_answers
 from batchgen.runner.scoring import Scorer, Tables

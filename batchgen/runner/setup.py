@@ -12,14 +12,15 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 
-from batchgen.decoding.resolve import Resolution, end_tokens, resolve_decoding
+from batchgen.decoding.resolve_decoding import Resolution, end_tokens, resolve_decoding
 from batchgen.errors import JobKeyError
 from batchgen.fingerprint import fingerprint
 from batchgen.input.sources import Survey
 from batchgen.job.roles import settings_of
 from batchgen.job.spec import Job
 from batchgen.jobfile.load import LoadedJob
-from batchgen.models.card import tokenizer_identity
+from batchgen.models.info import tokenizer_identity
+from batchgen.models.local_model import LocalModel, find_model
 from batchgen.prompts.prepare import Preparer
 from batchgen.prompts.tokenize import Tokenizer
 from batchgen.runner import redaction
@@ -27,7 +28,6 @@ from batchgen.runner.asked_model import AskedModel, asked_model
 from batchgen.runner.asking import Asking
 from batchgen.runner.evaluation import Evaluation, evaluation_of
 from batchgen.runner.judges import ReadyJudge, ready_judges
-from batchgen.runner.local_model import LocalModel, find_model
 from batchgen.runner.reading import Reading, read_input, with_all_columns
 from batchgen.runner.scored import run_scorer
 from batchgen.runner.scoring import Scorer

@@ -35,7 +35,7 @@ def write_model(folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from batchgen.models.resolve import resolve_model
+    from batchgen.models.find_model import resolve_model
 
     tokenizer = AutoTokenizer.from_pretrained(resolve_model("demo:smollm2-135m").folder)
     config: Any = AutoConfig.for_model("llama", vocab_size=len(tokenizer), **SHAPE)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from batchgen.models.resolve import resolve_model
+from batchgen.models.find_model import resolve_model
 from batchgen.planning.batches import BatchLimits, by_length, cut, padding_share
 from batchgen.records import Request, ResolvedDecoding
 

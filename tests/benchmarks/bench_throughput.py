@@ -22,7 +22,7 @@ def ours(model: str, workload: str) -> dict[str, float]:
     """Run one workload through the engine, in this process."""
     from batchgen.engines.open import open_engine
     from batchgen.job.spec import Batching, ModelSpec
-    from batchgen.models.resolve import resolve_model
+    from batchgen.models.find_model import resolve_model
     from batchgen.planning.batches import by_length
     from batchgen.records import Request, ResolvedDecoding
 
@@ -89,7 +89,7 @@ def main(workloads: list[str]) -> None:
     if not BENCH.is_dir():
         print("needs ../shared/bench")
         return
-    from batchgen.models.resolve import resolve_model
+    from batchgen.models.find_model import resolve_model
 
     folder = str(resolve_model("demo:smollm2-135m").folder)
     with tempfile.TemporaryDirectory() as made:

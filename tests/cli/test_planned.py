@@ -6,7 +6,7 @@ from pathlib import Path
 
 from batchgen.cli.planned import lines, summary
 from batchgen.jobfile.load import load_job
-from batchgen.planning.slots import Workers
+from batchgen.planning.slot_plan import Workers
 from batchgen.runner.plan import plan
 
 MakeJob = Callable[..., Path]

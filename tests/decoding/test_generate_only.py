@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from transformers import GenerationConfig
 
-from batchgen.decoding.generate_only import (
+from batchgen.decoding.generation_kwargs import (
     ANY_MODE,
     BEAMS,
     NEUTRAL,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.decoding.noise import row_seed, uniforms
+from batchgen.decoding.rng import row_seed, uniforms
 
 PINNED_SEEDS = [
     (0, "0", 0, 2431993192311254673),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from batchgen.decoding.resolve import end_tokens, override, resolve_decoding
+from batchgen.decoding.resolve_decoding import end_tokens, override, resolve_decoding
 from batchgen.errors import ModelError, UsageError
 from batchgen.job.spec import OVERRIDABLE, Decoding
 from batchgen.records import Failure, ResolvedDecoding

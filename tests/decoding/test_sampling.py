@@ -17,7 +17,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from batchgen.decoding.noise import uniforms
+from batchgen.decoding.rng import uniforms
 from batchgen.decoding.sampling import Sampler, logprob
 from batchgen.records import ResolvedDecoding
 

@@ -11,7 +11,7 @@ from batchgen.engines.base import Decode, Engine
 from batchgen.engines.echo import EchoEngine
 from batchgen.engines.replicas import Opening, Replicas
 from batchgen.errors import ModelError
-from batchgen.prompts.bytes import ByteTokenizer
+from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.records import Completion, Request
 
 BUG, REFUSAL, DEATH = 7, 8, 9

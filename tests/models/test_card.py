@@ -7,14 +7,14 @@ import pytest
 from safetensors.numpy import save_file
 
 from batchgen.errors import ModelError
-from batchgen.models.card import (
+from batchgen.models.find_model import ResolvedModel
+from batchgen.models.info import (
     UNLIMITED,
     ModelCard,
     read_card,
     tokenizer_identity,
     vocabulary_size,
 )
-from batchgen.models.resolve import ResolvedModel
 
 Write = Callable[..., Path]
 

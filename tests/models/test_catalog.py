@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from batchgen.models.catalog import KnownModel, check_model, get_model, list_models
+from batchgen.models.demo.demo_model import STARTERS
+from batchgen.models.demo.marker import CONVERSION, MARKER
 from batchgen.models.hub import Hub
-from batchgen.models.marker import CONVERSION, MARKER
-from batchgen.models.starter import STARTERS
 
 Write = Callable[..., Path]
 DEMO = STARTERS["demo:smollm2-135m"]

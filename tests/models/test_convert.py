@@ -13,8 +13,8 @@ import pytest
 from tokenizers import pre_tokenizers
 
 from batchgen.errors import ModelError
-from batchgen.models.starter import Starter, Tools, prepare
-from batchgen.models.wheel import Wheel, sha256_of
+from batchgen.models.demo.demo_model import Starter, Tools, prepare
+from batchgen.models.demo.wheel import Wheel, sha256_of
 from batchgen.progress import Progress
 
 gguf = pytest.importorskip("gguf", reason="needs the extra: demo")
@@ -151,8 +151,8 @@ class Without(PathFinder):
 sys.meta_path = [Without if finder is PathFinder else finder for finder in sys.meta_path]
 from pathlib import Path
 from batchgen.job.spec import ModelSpec
-from batchgen.models.card import read_card
-from batchgen.models.resolve import resolve_model
+from batchgen.models.info import read_card
+from batchgen.models.find_model import resolve_model
 from batchgen.models.tokenizer import load_tokenizer
 
 found = resolve_model(sys.argv[1])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from batchgen.errors import ModelError
-from batchgen.models.foreign_code import refuse_code_from_elsewhere
+from batchgen.models.remote_code import refuse_code_from_elsewhere
 
 Write = Callable[..., Path]
 

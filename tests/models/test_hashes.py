@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import ModelError
-from batchgen.models.hashes import HashNotes
+from batchgen.models.hash_cache import HashNotes
 
 CONTENT = b"numbers" * 100
 

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from batchgen.errors import ModelError
-from batchgen.models.headers import read_header, sampled_digest
+from batchgen.models.safetensors_header import read_header, sampled_digest
 
 
 def raw(header: object, data: bytes = b"", *, length: int | None = None) -> bytes:

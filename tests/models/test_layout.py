@@ -6,7 +6,7 @@ import pytest
 
 from batchgen.errors import ModelError
 from batchgen.models.json_file import read_json
-from batchgen.models.layout import (
+from batchgen.models.model_folder import (
     check_model_folder,
     check_tokenizer_folder,
     weight_files,

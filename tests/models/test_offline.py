@@ -23,8 +23,8 @@ sys.addaudithook(guard)
 USE = """
 import os
 from batchgen.job.spec import ModelSpec
-from batchgen.models.card import read_card
-from batchgen.models.resolve import resolve_model
+from batchgen.models.info import read_card
+from batchgen.models.find_model import resolve_model
 
 found = resolve_model(sys.argv[1])
 assert found.source == sys.argv[2], found
@@ -79,7 +79,7 @@ def test_a_cached_model_is_used_without_a_connection(tmp_path: Path, write_model
 def test_the_guard_sees_the_probe_of_the_hub(tmp_path: Path) -> None:
     """The oracle of the tests above: a model that is not there makes the guard speak up."""
     program = GUARDED.replace("raise SystemExit(", "print(") + (
-        "from batchgen.models.resolve import resolve_model\nresolve_model('a/b')\n"
+        "from batchgen.models.find_model import resolve_model\nresolve_model('a/b')\n"
     )
 
     ended = run(

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchgen.errors import ModelError
-from batchgen.models.pins import Lock, lock_path, read_lock, take_pin, verify
-from batchgen.models.resolve import ResolvedModel
+from batchgen.models.find_model import ResolvedModel
+from batchgen.models.lock_file import Lock, lock_path, read_lock, take_pin, verify
 
 Write = Callable[..., Path]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

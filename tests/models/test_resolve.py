@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from batchgen.errors import ModelError
+from batchgen.models.find_model import ResolvedModel, Resolver
 from batchgen.models.hub import Hub
-from batchgen.models.resolve import ResolvedModel, Resolver
 from batchgen.progress import Progress
 
 Write = Callable[..., Path]

@@ -14,18 +14,18 @@ import pytest
 
 from batchgen.errors import ModelError, ResourceError
 from batchgen.job.spec import ModelSpec
-from batchgen.models.card import read_card
-from batchgen.models.marker import MARKER, intact
-from batchgen.models.resolve import ResolvedModel
-from batchgen.models.starter import (
+from batchgen.models.demo.demo_model import (
     STARTERS,
     Starter,
     Tools,
     find,
     prepare,
 )
+from batchgen.models.demo.marker import MARKER, intact
+from batchgen.models.demo.wheel import Wheel, sha256_of
+from batchgen.models.find_model import ResolvedModel
+from batchgen.models.info import read_card
 from batchgen.models.tokenizer import load_tokenizer
-from batchgen.models.wheel import Wheel, sha256_of
 from batchgen.progress import Progress
 
 GGUF = b"weights"
@@ -164,13 +164,13 @@ def test_a_conversion_that_fails_leaves_nothing_and_the_next_one_succeeds(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from batchgen.models.starter import prepare
+from batchgen.models.demo.demo_model import prepare
 sys.path.insert(0, {here!r})
 from test_starter import put_wheel, tools, write_two_files
 from batchgen.job.spec import ModelSpec
-from batchgen.models.card import read_card
+from batchgen.models.info import read_card
 from batchgen.progress import Progress
-from batchgen.models.resolve import ResolvedModel
+from batchgen.models.find_model import ResolvedModel
 
 def convert(starter, gguf, folder, progress):
     write_two_files(starter, gguf, folder, progress)

@@ -6,7 +6,7 @@ import pytest
 
 from batchgen.errors import ModelError
 from batchgen.job.spec import ModelSpec
-from batchgen.models.resolve import ResolvedModel
+from batchgen.models.find_model import ResolvedModel
 from batchgen.models.tokenizer import find_tokenizer, load_tokenizer
 
 Write = Callable[..., Path]

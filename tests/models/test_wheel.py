@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import ModelError
-from batchgen.models.wheel import Wheel, extract, obtain, pip_command, sha256_of
+from batchgen.models.demo.wheel import Wheel, extract, obtain, pip_command, sha256_of
 from batchgen.progress import Progress
 
 CONTENT = b"a model" * 1000

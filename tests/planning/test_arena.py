@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.planning.arena import Arena
+from batchgen.planning.pages import Arena
 
 
 def test_lowest_places_go_first_and_holes_are_filled() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.planning.arithmetic import Answered, Attention, Costs, Useful, useful
+from batchgen.planning.required_flops import Answered, Attention, Costs, Useful, useful
 from batchgen.records import Request, ResolvedDecoding
 
 COSTS = Costs(token=1000.0, draw=100.0, attention=(Attention(1.0), Attention(0.5, window=3)))

@@ -16,9 +16,9 @@ from batchgen.planning.budget import (
     ModelMemory,
     activation_bytes,
     budget,
-    free_host_memory,
     limits,
 )
+from batchgen.planning.host_memory import free_host_memory
 
 GB = 10**9
 

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchgen.planning.arena import Arena
-from batchgen.planning.filling import Limits
-from batchgen.planning.pages import Pages
-from batchgen.planning.rows import Kind, Prefix, Row, Step
+from batchgen.planning.pages import Arena, Pages
+from batchgen.planning.prefill_batch import Limits
 from batchgen.planning.scheduler import Scheduler
+from batchgen.planning.sequences import Kind, Prefix, Row, Step
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from batchgen.errors import ResourceError, UsageError
 from batchgen.job.spec import Batching
 from batchgen.planning.budget import Device, ModelMemory, activation_bytes
-from batchgen.planning.slots import PAGE_TOKENS, ROWS, STEP_TOKENS, plan_slots, workers_for
+from batchgen.planning.slot_plan import PAGE_TOKENS, ROWS, STEP_TOKENS, plan_slots, workers_for
 
 GB = 10**9
 

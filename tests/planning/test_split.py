@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.planning.rows import Kind, Prefix, Row, Segment, Step
-from batchgen.planning.split import FEWEST_TOKENS, split
+from batchgen.planning.sequences import FEWEST_TOKENS, Kind, Prefix, Row, Segment, Step, split
 
 
 def decode(*cached: int) -> Step:

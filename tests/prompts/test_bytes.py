@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.prompts.bytes import END, ROLE_IDS, ByteTokenizer
+from batchgen.prompts.byte_tokenizer import END, ROLE_IDS, ByteTokenizer
 from batchgen.records import Message, Prompt
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

@@ -6,7 +6,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from batchgen.job.spec import Job
-from batchgen.prompts.bytes import ByteTokenizer
+from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.prompts.prepare import Prepared, Preparer
 from batchgen.prompts.tokenize import ModelTokenizer
 from batchgen.records import Failure, Prompt, Row

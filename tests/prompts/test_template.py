@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from batchgen.prompts.template import InvalidTemplateError, Template
+from batchgen.prompts.templates.sandbox import InvalidTemplateError, Template
 from batchgen.records import Failure
 
 FIELDS = {

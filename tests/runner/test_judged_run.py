@@ -14,7 +14,7 @@ from batchgen.engines.base import Engine
 from batchgen.engines.echo import EchoEngine
 from batchgen.errors import ExitCode, JobFileError
 from batchgen.jobfile.load import load_job
-from batchgen.prompts.bytes import ByteTokenizer
+from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.records import Completion, Continuation, Likelihood, Request
 from batchgen.runner.others import OtherRun
 from batchgen.runner.result import RunResult

@@ -15,7 +15,7 @@ from batchgen.job.judge import Judge
 from batchgen.jobfile.load import load_job
 from batchgen.metrics.base import Answer
 from batchgen.metrics.judge import Judgement, judge_metrics
-from batchgen.prompts.bytes import ByteTokenizer
+from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.records import Continuation, Failure, Likelihood
 from batchgen.runner.answers import Origin
 from batchgen.runner.judgements import look_for

@@ -9,7 +9,7 @@ import pytest
 from batchgen.__main__ import call
 from batchgen.errors import ModelError, UsageError
 from batchgen.jobfile.load import load_job
-from batchgen.runner.local_model import check_pins, pin_models
+from batchgen.models.local_model import check_pins, pin_models
 from batchgen.runner.run import run
 
 MakeJob = Callable[..., Path]

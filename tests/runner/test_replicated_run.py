@@ -14,7 +14,7 @@ import pytest
 
 from batchgen.errors import DeathError
 from batchgen.jobfile.load import load_job
-from batchgen.prompts.bytes import ByteTokenizer
+from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.runner.run import run
 from tests.engines.replicated import MARK, opener, slow_text, text_of_the_dying
 from tests.soak.harness import OF_THE_RUN

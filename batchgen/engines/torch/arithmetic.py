@@ -1,6 +1,6 @@
 """The arithmetic of a model: what a token costs, and how many tokens went through.
 
-    costs of a token      from the shapes of the weights and the config; formula in `planning/arithmetic.py`
+    costs of a token      from the shapes of the weights and the config; formula in `planning/required_flops.py`
     tokens computed       counted where every one of them comes by: at the input embeddings
 
 What a machine can do is in `machine.py`, the ratio of the two in `meter.py`.
@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from batchgen.planning.arithmetic import Attention, Costs
+from batchgen.planning.required_flops import Attention, Costs
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_k")

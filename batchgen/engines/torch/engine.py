@@ -53,7 +53,7 @@ from batchgen.engines.torch.tier import BatchRunner, Likelihoods, Setting, Tier
 from batchgen.errors import ModelError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.budget import limits
-from batchgen.planning.slots import Workers
+from batchgen.planning.slot_plan import Workers
 from batchgen.records import Completion, Continuation, Likelihood, Request
 from batchgen.section import Auto
 

@@ -27,7 +27,7 @@ from transformers import (
     WatermarkingConfig,
 )
 
-from batchgen.decoding.generate_only import SAMPLING
+from batchgen.decoding.generation_kwargs import SAMPLING
 from batchgen.engines.torch.answers import NONFINITE, Answer, failed
 from batchgen.engines.torch.choice import Choice, TokenChooser
 from batchgen.records import Completion, ResolvedDecoding

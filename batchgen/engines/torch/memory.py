@@ -23,7 +23,8 @@ from transformers import (
 
 from batchgen.engines.torch.cache import cache_of
 from batchgen.engines.torch.quiet import quiet
-from batchgen.planning.budget import ModelMemory, activation_bytes, free_host_memory
+from batchgen.planning.budget import ModelMemory, activation_bytes
+from batchgen.planning.host_memory import free_host_memory
 
 FreeMemory = Callable[[torch.device], int]
 """Bytes that are free on a device."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from batchgen.engines.torch.arithmetic import TokenCount, model_costs
 from batchgen.engines.torch.machine import peak
 from batchgen.engines.torch.model import LoadedModel
-from batchgen.planning.arithmetic import Answered, Useful, useful
+from batchgen.planning.required_flops import Answered, Useful, useful
 from batchgen.records import Completion, Request
 
 

@@ -12,7 +12,7 @@ import torch
 
 from batchgen.job.spec import Batching
 from batchgen.planning.budget import Budget, Device, ModelMemory, budget, plannable
-from batchgen.planning.slots import SlotPlan, Workers, plan_slots, workers_for
+from batchgen.planning.slot_plan import SlotPlan, Workers, plan_slots, workers_for
 from batchgen.section import Auto
 
 PADDED = Workers(1, "padded batches are computed by one process")

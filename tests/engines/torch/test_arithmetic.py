@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from batchgen.engines.torch.arithmetic import TokenCount, model_costs
-from batchgen.planning.arithmetic import Attention, Costs
+from batchgen.planning.required_flops import Attention, Costs
 from tests.engines.torch.tiny import tiny_model
 
 LENGTH = 5

@@ -16,7 +16,7 @@ from batchgen.engines.torch import estimate_torch_engine
 from batchgen.engines.torch.room import gpus, lanes
 from batchgen.errors import ModelError
 from batchgen.job.spec import Batching, ModelSpec
-from batchgen.planning.slots import Workers
+from batchgen.planning.slot_plan import Workers
 from batchgen.records import Continuation, Request, ResolvedDecoding
 from tests.engines.torch.tiny import CPU, by_row, prompts, requests, spell, tiny_model
 

@@ -1,6 +1,6 @@
 """Continuous batching: rows enter and leave at every step, their keys and values live in pages.
 
-Who runs next is decided in plain Python: `planning/scheduler.py`, on `rows.py`, `pages.py` and `arena.py` beside it.
+Who runs next is decided in plain Python: `planning/scheduler.py`, on `sequences.py`, `pages.py` and `pages.py` beside it.
 
 engine.py      the loop: choose, compute, book
 step.py        one forward as tensors: tokens, places, groups

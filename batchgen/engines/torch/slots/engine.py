@@ -22,11 +22,10 @@ from batchgen.engines.torch.slots.pick import Asked, Picked
 from batchgen.engines.torch.slots.stepper import Stepper
 from batchgen.engines.torch.slots.store import Store
 from batchgen.engines.torch.tier import Setting
-from batchgen.planning.arena import Arena
-from batchgen.planning.filling import Limits
-from batchgen.planning.pages import Pages
-from batchgen.planning.rows import Row, Step, share
+from batchgen.planning.pages import Arena, Pages
+from batchgen.planning.prefill_batch import Limits
 from batchgen.planning.scheduler import ExpectedLength, Scheduler
+from batchgen.planning.sequences import Row, Step, share
 from batchgen.records import Completion, Failure, Request
 
 TOO_LARGE = Failure(

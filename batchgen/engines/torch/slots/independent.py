@@ -22,7 +22,7 @@ from batchgen.engines.torch.slots.lanes import Forward, OneLane, Wide
 from batchgen.engines.torch.slots.store import Sizes, Store, own_zeros
 from batchgen.engines.torch.slots.trial import Recorder
 from batchgen.engines.torch.tier import Setting
-from batchgen.planning.slots import PAGE_TOKENS
+from batchgen.planning.slot_plan import PAGE_TOKENS
 from batchgen.records import Request, ResolvedDecoding
 
 _SIZES = Sizes(pages=16, page_size=PAGE_TOKENS, arena=PAGE_TOKENS)

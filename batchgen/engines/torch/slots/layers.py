@@ -17,7 +17,7 @@ from batchgen.engines.torch.slots import compiled, paged
 from batchgen.engines.torch.slots.attention import Part, Rule, Seen, causal, past
 from batchgen.engines.torch.slots.step import Batch, Group, Piece, PrefixPiece, Reach
 from batchgen.engines.torch.slots.store import Layer, Store
-from batchgen.planning.rows import Kind
+from batchgen.planning.sequences import Kind
 
 
 @dataclass(frozen=True, slots=True)

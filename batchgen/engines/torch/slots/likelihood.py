@@ -21,11 +21,10 @@ from torch import Tensor
 from batchgen.engines.torch.branches import Branch, Reader, branches
 from batchgen.engines.torch.slots.engine import Machine, Shape
 from batchgen.engines.torch.slots.stepper import Stepper
-from batchgen.planning.arena import Arena
-from batchgen.planning.filling import Limits
-from batchgen.planning.pages import Pages
-from batchgen.planning.rows import Row, Step, share
+from batchgen.planning.pages import Arena, Pages
+from batchgen.planning.prefill_batch import Limits
 from batchgen.planning.scheduler import Scheduler
+from batchgen.planning.sequences import Row, Step, share
 from batchgen.records import Continuation, Failure, Likelihood
 
 MOST_TOGETHER = 512

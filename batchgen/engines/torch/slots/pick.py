@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from batchgen.decoding.noise import uniforms
 from batchgen.decoding.penalties import History, Penalties
+from batchgen.decoding.rng import uniforms
 from batchgen.decoding.sampling import Sampler, logprob
 from batchgen.records import Request
 

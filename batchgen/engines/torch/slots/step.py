@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from batchgen.engines.torch.slots.store import Places, Run
-from batchgen.planning.rows import Kind, Prefix, Row, Step
+from batchgen.planning.sequences import Kind, Prefix, Row, Step
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,8 @@ from batchgen.engines.torch.slots.lanes import Lanes
 from batchgen.engines.torch.slots.step import build
 from batchgen.engines.torch.slots.store import Store
 from batchgen.errors import ResourceError
-from batchgen.planning.rows import Kind, Prefix, Row, Step
 from batchgen.planning.scheduler import Scheduler
-from batchgen.planning.split import split
+from batchgen.planning.sequences import Kind, Prefix, Row, Step, split
 
 Read = TypeVar("Read")
 

@@ -18,7 +18,7 @@ from batchgen.engines.torch.slots.compiled import CompiledNorm, Held, Rows, atte
 from batchgen.engines.torch.slots.layers import Fresh, StepAttention
 from batchgen.engines.torch.slots.step import build
 from batchgen.engines.torch.slots.store import Layer, Sizes, Store, own_zeros
-from batchgen.planning.rows import Kind, Prefix, Row, Segment, Step
+from batchgen.planning.sequences import Kind, Prefix, Row, Segment, Step
 
 pytestmark = pytest.mark.skipif(find_spec("numba") is None, reason="no numba for this Python")
 

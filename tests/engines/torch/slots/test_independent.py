@@ -11,7 +11,7 @@ from batchgen.engines.torch.slots.lanes import Wide
 from batchgen.engines.torch.slots.step import Batch, Piece
 from batchgen.engines.torch.slots.store import Sizes, Store, own_zeros
 from batchgen.engines.torch.slots.trial import Found, try_slots
-from batchgen.planning.rows import Kind
+from batchgen.planning.sequences import Kind
 from tests.engines.torch.tiny import CPU, VOCABULARY, engine, loaded, tiny_model
 
 TABLE = torch.randn(VOCABULARY, VOCABULARY, generator=torch.Generator().manual_seed(0))

@@ -24,7 +24,7 @@ from batchgen.engines.torch.slots.step import Batch, build
 from batchgen.engines.torch.slots.store import Sizes, Store, own_zeros, shared_zeros
 from batchgen.engines.torch.slots.wrapped import WrappedModel
 from batchgen.errors import ResourceError
-from batchgen.planning.rows import Kind, Row, Segment, Step
+from batchgen.planning.sequences import Kind, Row, Segment, Step
 from batchgen.records import Completion, Request, ResolvedDecoding
 from tests.engines.torch.slots.tiny_slots import Room, own_forward, slots
 from tests.engines.torch.tiny import CPU, VOCABULARY, by_row, prompts, requests, tiny_model

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from batchgen.errors import ModelError
-from batchgen.models.foreign_code import refuse_foreign
 from batchgen.models.json_file import read_json
+from batchgen.models.remote_code import refuse_foreign
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from batchgen.models.wheel import sha256_of
+from batchgen.models.demo.wheel import sha256_of
 
 MARKER = "batchgen-model.json"
 CONVERSION = 1

@@ -8,6 +8,7 @@ Plain Python: no tensors, no model. Who is in a step is `scheduler.py`'s decisio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import accumulate, pairwise
 
 from batchgen.planning.prefixes import shared_beginnings
 
@@ -129,3 +130,37 @@ class Step:
     def drawn(self) -> list[tuple[Row, int]]:
         """The rows that draw, and how often, in the order of the logits."""
         return [(s.owner, s.drawn) for s in self.segments if s.drawn and isinstance(s.owner, Row)]
+
+
+FEWEST_TOKENS = 8
+"""Of a part. Fewer leave a thread waiting for the weights, which all threads together can wait for just as well."""
+
+
+_TOKENS_AS_ONE = 2000
+"""Looking at so many earlier tokens takes about as long as all else that is done for a token."""
+
+
+_UNEVEN = 1.3
+"""A part that has so many times its share is not worth it: the others would wait."""
+
+
+def split(step: Step, parts: int) -> list[Step]:
+    """The step in `parts` parts of like work, or whole where that cannot be."""
+    if parts == 1 or step.tokens < parts * FEWEST_TOKENS or not step.rows_only:
+        return [step]
+    work = [_work(segment) for segment in step.segments]
+    done = [0.0, *accumulate(work)]
+    share = done[-1] / parts
+    borders = [
+        min(range(len(done)), key=lambda i: abs(done[i] - n * share)) for n in range(parts + 1)
+    ]
+    runs = list(pairwise(borders))
+    if any(first == last or done[last] - done[first] > _UNEVEN * share for first, last in runs):
+        return [step]
+    return [Step(step.kind, step.segments[first:last]) for first, last in runs]
+
+
+def _work(segment: Segment) -> float:
+    """In tokens that look at nothing."""
+    cached = segment.owner.cached if isinstance(segment.owner, Row) else segment.owner.computed
+    return segment.count * (1 + (cached + segment.count / 2) / _TOKENS_AS_ONE)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from batchgen.prompts.pretrained import AddedToken, PretrainedTokenizer
+from batchgen.prompts.pretrained_tokenizer import AddedToken, PretrainedTokenizer
 from batchgen.records import Prompt
 
 

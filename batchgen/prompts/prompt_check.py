@@ -9,8 +9,8 @@ from pathlib import Path
 
 from batchgen.errors import Problem
 from batchgen.job.spec import Job
-from batchgen.prompts.template import InvalidTemplateError, Template
-from batchgen.prompts.texts import Source, cuttable_columns, sources, turns
+from batchgen.prompts.prompt_sources import Source, cuttable_columns, sources, turns
+from batchgen.prompts.templates.sandbox import InvalidTemplateError, Template
 
 
 def check_prompts(job: Job, columns: Sequence[str]) -> list[Problem]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from batchgen.job.spec import Job
-from batchgen.prompts.template import RefusedError, Template, printed
+from batchgen.prompts.templates.sandbox import RefusedError, Template, printed
 from batchgen.records import Failure, Role
 
 

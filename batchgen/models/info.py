@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen.errors import ModelError
-from batchgen.models.headers import Header, read_header, sampled_digest
+from batchgen.models.find_model import ResolvedModel
 from batchgen.models.json_file import read_json
-from batchgen.models.layout import (
+from batchgen.models.model_folder import (
     CONFIG_FILE,
     GENERATION_CONFIG_FILE,
     INDEX_FILE,
@@ -22,7 +22,7 @@ from batchgen.models.layout import (
     check_config,
     weight_files,
 )
-from batchgen.models.resolve import ResolvedModel
+from batchgen.models.safetensors_header import Header, read_header, sampled_digest
 
 UNLIMITED = sys.maxsize
 """Context length of a model that states none, such as a state-space model."""

@@ -14,11 +14,11 @@ from typing import Literal, TextIO
 from batchgen.errors import ModelError, UsageError
 from batchgen.job.spec import Job, ModelSpec
 from batchgen.jobfile.load import LoadedJob
-from batchgen.models.card import ModelCard, read_card
-from batchgen.models.foreign_code import COMMIT, refuse_code_from_elsewhere
-from batchgen.models.hashes import HashNotes
-from batchgen.models.pins import Hash, Lock, Pin, lock_path, read_lock, take_pin, verify
-from batchgen.models.resolve import ResolvedModel, resolve_model
+from batchgen.models.find_model import ResolvedModel, resolve_model
+from batchgen.models.hash_cache import HashNotes
+from batchgen.models.info import ModelCard, read_card
+from batchgen.models.lock_file import Hash, Lock, Pin, lock_path, read_lock, take_pin, verify
+from batchgen.models.remote_code import COMMIT, refuse_code_from_elsewhere
 from batchgen.models.tokenizer import find_tokenizer
 from batchgen.progress import Progress, Say, silent
 from batchgen.storage.cache_folder import cache_folder
@@ -61,7 +61,7 @@ class Pinned:
 def find_model(loaded: LoadedJob, say: Say, terminal: TextIO | None) -> LocalModel | None:
     """The job's model, compared with the job's lock file; None for `engine: echo` without a model.
 
-    Files that did not change since they were last read are not read again (`models/hashes.py`).
+    Files that did not change since they were last read are not read again (`models/hash_cache.py`).
 
     Raises:
         ModelError: not found, not what the lock file pins, or with code that is not to be run.

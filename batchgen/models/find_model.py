@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 from batchgen.errors import ModelError
-from batchgen.models import starter
+from batchgen.models.demo import demo_model as starter
 from batchgen.models.hub import MODEL_ID, PROBE_SECONDS, Hub, UnreachableError, go_offline
-from batchgen.models.layout import check_model_folder, check_tokenizer_folder
+from batchgen.models.model_folder import check_model_folder, check_tokenizer_folder
 from batchgen.progress import Progress, Say, silent
 from batchgen.storage.cache_folder import cache_folder
 

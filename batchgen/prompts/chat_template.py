@@ -4,14 +4,17 @@ Knows nothing of batches of rows, limits or control tokens in them.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, time
 from hashlib import sha256
-from typing import Any, Protocol
+from types import FrameType
+from typing import Any, NoReturn, Protocol
 
-from batchgen.prompts.deadline import OutOfTimeError, at_most
-from batchgen.prompts.pretrained import PretrainedTokenizer
-from batchgen.prompts.template import RENDER_ERRORS
+from batchgen.prompts.pretrained_tokenizer import PretrainedTokenizer
+from batchgen.prompts.templates.sandbox import RENDER_ERRORS
 from batchgen.records import Failure, Prompt
 
 SECONDS, SECONDS_EACH = 2.0, 0.02
@@ -184,3 +187,29 @@ def hold_date(template: str, today: date) -> str:
     body = "{{ format | replace('%%', '\\0')" + filled + " | replace('\\0', '%') }}"
     # transformers trims the line break after the last tag, so the template starts exactly as it did.
     return f"{{%- macro {_TODAY}(format) -%}}{body}{{%- endmacro %}}\n{template}"
+
+
+class OutOfTimeError(RuntimeError):
+    """The block took more processor time than it may."""
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raise OutOfTimeError once the block has used so much processor time of this process, between two steps of Python.
+
+    Not by the clock: a busy machine makes nothing fail. Signals belong to the main thread: elsewhere there is no limit.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGVTALRM, _raise)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def _raise(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise OutOfTimeError

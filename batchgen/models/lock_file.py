@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.errors import ModelError
-from batchgen.models.foreign_code import COMMIT
+from batchgen.models.find_model import ResolvedModel, Source
 from batchgen.models.json_file import read_json
-from batchgen.models.resolve import ResolvedModel, Source
+from batchgen.models.remote_code import COMMIT
 from batchgen.storage.durable import disk_errors, write_durably
 
 FORMAT = 1

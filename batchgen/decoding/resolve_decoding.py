@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from batchgen.decoding.generate_only import (
+from batchgen.decoding.generation_kwargs import (
     BEAMS,
     REFUSED,
     SAMPLING,

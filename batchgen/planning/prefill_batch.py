@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batchgen.planning.rows import Prefix, Row, Segment
+from batchgen.planning.sequences import Prefix, Row, Segment
 
 
 @dataclass(slots=True)

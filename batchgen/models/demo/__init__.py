@@ -1,0 +1,1 @@
+"""The demo model: fetched from a PyPI wheel and converted to safetensors."""

@@ -1,0 +1,1 @@
+"""The Jinja sandbox for templates of jobs and models."""
