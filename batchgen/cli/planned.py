@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.cli.text import plural, size
-from batchgen.engines.base import Estimate
+from batchgen.engines.contract import Estimate
 from batchgen.planning.slot_plan import Workers
 from batchgen.runner.judges import ReadyJudge
 from batchgen.runner.plan import Plan

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from batchgen.decoding.stopping import Stopper
-from batchgen.engines.base import Decode
+from batchgen.engines.contract import Decode
 from batchgen.records import Completion, Continuation, FinishReason, Likelihood, Request
 
 _EXPECTED = -math.log(2)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from batchgen.engines.base import Decode, Engine, Estimate
+from batchgen.engines.contract import Decode, Engine, Estimate
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.budget import Budget, limits
 from batchgen.planning.slot_plan import Workers
@@ -51,7 +51,7 @@ def open_engine(
 
     chosen = torch_workers(model, workers)
     if len(chosen.gpus) > 1:
-        from batchgen.engines.replicas import on_each
+        from batchgen.engines.replicas.replicated_engine import on_each
 
         opening = partial(open_engine, folder=folder, workers=1, decode=decode)
         return on_each(chosen, model, opening, batching=batching, should_stop=should_stop)

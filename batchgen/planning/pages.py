@@ -1,4 +1,4 @@
-"""Which pages of the cache are free. Plain numbers: what a page holds is `store.py`'s affair.
+"""Which pages of the cache are free. Plain numbers: what a page holds is `kv_store.py`'s affair.
 
 A page holds a fixed number of tokens of one row. Lowest numbers go first, so that a job that needs little memory
 touches little of it.

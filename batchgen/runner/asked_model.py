@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 
-from batchgen.engines.base import Engine
+from batchgen.engines.contract import Engine
 from batchgen.fingerprint import fingerprint
 from batchgen.job.spec import Job
 from batchgen.models.local_model import LocalModel

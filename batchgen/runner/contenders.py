@@ -1,7 +1,7 @@
 """The engines that `bench` compares, each for a process of its own: one workload in, one measurement out.
 
     slots, cohort    the tiers of our engine, each forced
-    generate         length-sorted `model.generate`, in `engines/torch/baseline.py`
+    generate         length-sorted `model.generate`, in `engines/torch/generate/baseline.py`
     vllm             where it is installed
 
 Everybody gets the same token ids, limits and end tokens, and the clock runs from the loaded model to the last token.
@@ -97,7 +97,7 @@ def measure_ceilings(device: str, dtype: str) -> Ceilings:
     """Measure what the machine can do; takes a second or two."""
     import torch
 
-    from batchgen.engines.torch.machine import bandwidth, peak
+    from batchgen.engines.torch.utilization.peak import bandwidth, peak
 
     place = torch.device(device)
     return Ceilings(
@@ -141,8 +141,8 @@ def _cohort(work: Work) -> Measured | Absent:
 
 
 def _tier(make: "type[TorchEngine]", work: Work) -> Measured | Absent:
-    from batchgen.engines.torch.arithmetic import model_costs
     from batchgen.engines.torch.model import load_model
+    from batchgen.engines.torch.utilization.flops import model_costs
     from batchgen.planning.batches import by_length
 
     tokenizer = _tokenizer(work)
@@ -175,10 +175,10 @@ def _tier(make: "type[TorchEngine]", work: Work) -> Measured | Absent:
 
 
 def _generate(work: Work) -> Measured:
-    from batchgen.engines.torch.arithmetic import TokenCount, model_costs
-    from batchgen.engines.torch.baseline import sorted_generate
-    from batchgen.engines.torch.machine import peak
+    from batchgen.engines.torch.generate.baseline import sorted_generate
     from batchgen.engines.torch.model import load_model
+    from batchgen.engines.torch.utilization.flops import TokenCount, model_costs
+    from batchgen.engines.torch.utilization.peak import peak
 
     tokenizer = _tokenizer(work)
     begin = time.perf_counter()

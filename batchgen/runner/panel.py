@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from batchgen.engines.base import Engine
+from batchgen.engines.contract import Engine
 from batchgen.records import Continuation, Failure, Likelihood
 from batchgen.runner.question import Given, Known, Question, Text
 from batchgen.runner.scoring import Tables

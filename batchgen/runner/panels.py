@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 
-from batchgen.engines.base import Engine
+from batchgen.engines.contract import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import StateError, UsageError
 from batchgen.job.spec import Job, ModelSpec

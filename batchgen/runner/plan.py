@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, TextIO
 
-from batchgen.engines.base import Estimate
+from batchgen.engines.contract import Estimate
 from batchgen.engines.open import estimate_engine
 from batchgen.errors import StateError
 from batchgen.jobfile.load import LoadedJob

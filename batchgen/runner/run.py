@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from batchgen.engines.base import Engine
+from batchgen.engines.contract import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import StateError
 from batchgen.input.change_guard import Unchanged

@@ -16,7 +16,7 @@ model, lock) is in `run.py`, what comes after (publishing, the manifest) too.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from batchgen.engines.base import Engine
+from batchgen.engines.contract import Engine
 from batchgen.input.sources import Chunk
 from batchgen.output.schema import Layout
 from batchgen.records import Request, Response

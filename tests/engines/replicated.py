@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from batchgen.engines.base import Decode, Engine
+from batchgen.engines.contract import Decode, Engine
 from batchgen.engines.echo import EchoEngine
-from batchgen.engines.replicas import Opening, Replicas
+from batchgen.engines.replicas.replicated_engine import Opening, Replicas
 from batchgen.errors import ModelError
 from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.records import Completion, Request

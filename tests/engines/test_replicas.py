@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchgen.engines.echo import EchoEngine
-from batchgen.engines.replicas import Replicas
+from batchgen.engines.replicas.replicated_engine import Replicas
 from batchgen.errors import BatchgenError, DeathError, ModelError
 from batchgen.records import Completion, Continuation, Request, ResolvedDecoding
 from tests.engines.replicated import (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from batchgen.engines.base import Engine
+from batchgen.engines.contract import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import BatchgenError
 from batchgen.jobfile.load import load_job

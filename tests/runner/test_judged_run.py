@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from batchgen.engines.base import Engine
+from batchgen.engines.contract import Engine
 from batchgen.engines.echo import EchoEngine
 from batchgen.errors import ExitCode, JobFileError
 from batchgen.jobfile.load import load_job

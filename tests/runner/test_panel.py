@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from batchgen.cli import cli
-from batchgen.engines.base import Engine
+from batchgen.engines.contract import Engine
 from batchgen.engines.echo import EchoEngine
 from batchgen.engines.open import open_engine
 from batchgen.errors import BatchgenError, JobFileError, StateError, UsageError

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from batchgen.__main__ import call
-from batchgen.engines.base import Engine
+from batchgen.engines.contract import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import StateError
 from batchgen.jobfile.load import load_job

@@ -13,12 +13,24 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from batchgen.engines.base import Decode
-from batchgen.engines.torch.batched import BatchedTier
-from batchgen.engines.torch.beams import BeamRunner
-from batchgen.engines.torch.cohort import CohortRunner
-from batchgen.engines.torch.finding import Fastest, find_tier
-from batchgen.engines.torch.forwards import ForwardLikelihoods
+from batchgen.engines.contract import Decode
+from batchgen.engines.torch.batched_tier import BatchedTier
+from batchgen.engines.torch.capacity import PADDED, fits, lanes, slot_room
+from batchgen.engines.torch.capacity import workers as choose_workers
+from batchgen.engines.torch.continuous.continuous_tier import Machine, Shape, SlotTier
+from batchgen.engines.torch.continuous.forward.kernel_dispatch import norms
+from batchgen.engines.torch.continuous.kv_store import (
+    Sizes,
+    Store,
+    Zeros,
+    own_zeros,
+    shared_zeros,
+)
+from batchgen.engines.torch.continuous.token_picker import Picker
+from batchgen.engines.torch.continuous.workers import ForkedLanes, Lanes, OneLane
+from batchgen.engines.torch.generate.beam_search import BeamRunner
+from batchgen.engines.torch.likelihoods.by_forward import ForwardLikelihoods
+from batchgen.engines.torch.likelihoods.by_steps import SlotLikelihoods
 from batchgen.engines.torch.memory import (
     CacheNumbers,
     FreeMemory,
@@ -27,29 +39,17 @@ from batchgen.engines.torch.memory import (
     release_memory,
     weight_bytes,
 )
-from batchgen.engines.torch.meter import Meter
 from batchgen.engines.torch.model import (
     LoadedModel,
     load_model,
     pick_device,
 )
-from batchgen.engines.torch.probe import Verdict, probe_generate
-from batchgen.engines.torch.room import PADDED, fits, lanes, slot_room
-from batchgen.engines.torch.room import workers as choose_workers
-from batchgen.engines.torch.slots.compiled import norms
-from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
-from batchgen.engines.torch.slots.lanes import ForkedLanes, Lanes, OneLane
-from batchgen.engines.torch.slots.likelihood import SlotLikelihoods
-from batchgen.engines.torch.slots.pick import Picker
-from batchgen.engines.torch.slots.store import (
-    Sizes,
-    Store,
-    Zeros,
-    own_zeros,
-    shared_zeros,
-)
-from batchgen.engines.torch.slots.trial import Found
+from batchgen.engines.torch.select.continuous_probe import Found
+from batchgen.engines.torch.select.parity_probe import Verdict, probe_generate
+from batchgen.engines.torch.select.tier_selection import Fastest, find_tier
+from batchgen.engines.torch.static.static_runner import CohortRunner
 from batchgen.engines.torch.tier import BatchRunner, Likelihoods, Setting, Tier
+from batchgen.engines.torch.utilization.meter import Meter
 from batchgen.errors import ModelError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.budget import limits

@@ -8,16 +8,17 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedConfig
 
-from batchgen.engines.base import Estimate, SlotEstimate
-from batchgen.engines.torch.circumstances import Computing, ModelFiles
-from batchgen.engines.torch.finding import known_finding
+from batchgen.engines.contract import Estimate, SlotEstimate
+from batchgen.engines.torch.capacity import PADDED, fits, lanes, packed_room, slot_room, workers
+from batchgen.engines.torch.continuous.forward.linear import packs
+from batchgen.engines.torch.continuous.forward.llama import suits
 from batchgen.engines.torch.memory import free_memory, planned_memory
 from batchgen.engines.torch.model import pick_device, planned_dtype, read_config
-from batchgen.engines.torch.room import PADDED, fits, lanes, packed_room, slot_room, workers
-from batchgen.engines.torch.slots.linear import packs
-from batchgen.engines.torch.slots.llama import suits
-from batchgen.engines.torch.slots.trial import OWN_FORWARD
-from batchgen.engines.torch.verdicts import Finding
+from batchgen.engines.torch.model_files import ModelFiles
+from batchgen.engines.torch.select.continuous_probe import OWN_FORWARD
+from batchgen.engines.torch.select.environment import Computing
+from batchgen.engines.torch.select.tier_cache import Finding
+from batchgen.engines.torch.select.tier_selection import known_finding
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.budget import limits
 from batchgen.section import Auto

@@ -7,9 +7,11 @@ The second line is what recurrent and convolution states take. On the meta devic
 neither weights nor time, so `plan` can say the same numbers. What follows from them is in `planning/budget.py`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +23,6 @@ from transformers import (
     PreTrainedModel,
 )
 
-from batchgen.engines.torch.cache import cache_of
 from batchgen.engines.torch.quiet import quiet
 from batchgen.planning.budget import ModelMemory, activation_bytes
 from batchgen.planning.host_memory import free_host_memory
@@ -157,3 +158,18 @@ def _tensors(held: object) -> Iterator[Tensor]:
         inner = vars(held).values()
     for one in inner:
         yield from _tensors(one)
+
+
+_NAMES = ("cache", "past_key_values", "cache_params")
+"""What transformers calls the cache: from 5.24 on, before, and before in state-space models."""
+
+
+def cache_argument(model: PreTrainedModel) -> str:
+    """The name under which the model's forward takes its cache."""
+    known = inspect.signature(model.forward).parameters
+    return next((name for name in _NAMES if name in known), _NAMES[0])
+
+
+def cache_of(output: Mapping[str, Any]) -> object:
+    """The cache that a forward gave back; None where there is none."""
+    return next((output[name] for name in _NAMES if name in output), None)

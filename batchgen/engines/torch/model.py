@@ -23,8 +23,8 @@ from transformers import (
 )
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from batchgen.engines.torch.circumstances import ModelFiles
 from batchgen.engines.torch.memory import out_of_memory
+from batchgen.engines.torch.model_files import ModelFiles
 from batchgen.engines.torch.quiet import quiet
 from batchgen.errors import ModelError, ResourceError
 from batchgen.job.spec import ModelSpec

@@ -1,7 +1,7 @@
-"""What a tier is: one way to run a model. `probe.py` picks the fastest one that answers right.
+"""What a tier is: one way to run a model. `parity_probe.py` picks the fastest one that answers right.
 
     slots      continuous batching (not here yet); pulls requests by itself
-    cohort     padded batches with finished rows dropped: `cohort.py`
+    cohort     padded batches with finished rows dropped: `static_runner.py`
     generate   plain `model.generate`: `normalize.py`
 
 Knows nothing of how a tier works.
@@ -13,8 +13,8 @@ from typing import Protocol
 
 import torch
 
-from batchgen.engines.base import Decode
-from batchgen.engines.torch.choice import Chooser, TokenChooser
+from batchgen.engines.contract import Decode
+from batchgen.engines.torch.token_chooser import Chooser, TokenChooser
 from batchgen.records import Completion, Continuation, Likelihood, Request
 
 MakeChooser = Callable[[Sequence[Request], torch.device], TokenChooser]

@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from batchgen.engines.torch.arithmetic import TokenCount, model_costs
+from batchgen.engines.torch.utilization.flops import TokenCount, model_costs
 from batchgen.planning.required_flops import Attention, Costs
 from tests.engines.torch.tiny import tiny_model
 

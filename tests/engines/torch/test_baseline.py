@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from batchgen.engines.torch.baseline import answer_length, sorted_generate
+from batchgen.engines.torch.generate.baseline import answer_length, sorted_generate
 from batchgen.records import ResolvedDecoding
 from tests.engines.torch.tiny import alone, loaded, prompts, requests, tiny_model
 

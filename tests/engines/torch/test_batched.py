@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 import torch
 
-from batchgen.engines.torch.batched import BatchedTier
+from batchgen.engines.torch.batched_tier import BatchedTier
 from batchgen.planning.batches import BatchLimits
 from batchgen.records import Completion, Request, ResolvedDecoding
 from tests.engines.torch.tiny import CPU, setting

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from batchgen.engines.torch.batched import BatchedTier
-from batchgen.engines.torch.beams import BeamRunner
+from batchgen.engines.torch.batched_tier import BatchedTier
+from batchgen.engines.torch.generate.beam_search import BeamRunner
 from batchgen.engines.torch.tier import Setting
 from batchgen.planning.batches import BatchLimits
 from batchgen.records import Request, ResolvedDecoding

@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from batchgen.engines.torch.cohort import CohortRunner, compacted
-from batchgen.engines.torch.steps import neighbours
+from batchgen.engines.torch.static.forward import neighbours
+from batchgen.engines.torch.static.static_runner import CohortRunner, compacted
 from batchgen.records import Request, ResolvedDecoding
 from tests.engines.torch.tiny import (
     alone,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from batchgen.engines.torch import TorchEngine, estimate_torch_engine, open_torch_engine
-from batchgen.engines.torch.slots.compiled import norm_works
+from batchgen.engines.torch.continuous.forward.kernel_dispatch import norm_works
 from batchgen.errors import ModelError, ResourceError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.records import Request, ResolvedDecoding

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from batchgen.engines.torch import TorchEngine
-from batchgen.engines.torch.circumstances import Computing, ModelFiles, circumstances
-from batchgen.engines.torch.finding import find_tier
 from batchgen.engines.torch.model import LoadedModel, load_model
-from batchgen.engines.torch.verdicts import Verdicts
+from batchgen.engines.torch.model_files import ModelFiles
+from batchgen.engines.torch.select.environment import Computing, circumstances
+from batchgen.engines.torch.select.tier_cache import Verdicts
+from batchgen.engines.torch.select.tier_selection import find_tier
 from batchgen.job.spec import Batching, ModelSpec
 from tests.engines.torch.tiny import CPU, by_row, prompts, requests, spell, tiny_model
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from batchgen.engines.torch.branches import Reader, branches
-from batchgen.engines.torch.forwards import ForwardLikelihoods
-from batchgen.engines.torch.slots.wrapped import WrappedModel
+from batchgen.engines.torch.continuous.forward.transformers_model import WrappedModel
+from batchgen.engines.torch.likelihoods.branches import Reader, branches
+from batchgen.engines.torch.likelihoods.by_forward import ForwardLikelihoods
 from batchgen.errors import ModelError
 from batchgen.records import Continuation, Likelihood
 from tests.engines.torch.slots.tiny_slots import ROOMS, WIDE, Room, own_forward, slot_likelihoods

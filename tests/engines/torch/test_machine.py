@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from batchgen.engines.torch.machine import bandwidth, peak
+from batchgen.engines.torch.utilization.peak import bandwidth, peak
 from tests.engines.torch.tiny import CPU
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from batchgen.engines.torch.arithmetic import model_costs
+from batchgen.engines.torch.utilization.flops import model_costs
 from batchgen.planning.required_flops import Answered, useful
 from batchgen.records import ResolvedDecoding
 from tests.engines.torch.tiny import by_row, engine, prompts, requests, tiny_model

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from batchgen.engines.torch.plain import Grouping, PlainRunner
+from batchgen.engines.torch.generate.generate_runner import Grouping, PlainRunner
 from batchgen.errors import ModelError
 from batchgen.records import ResolvedDecoding
 from tests.engines.torch.tiny import (

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedModel
 
-from batchgen.engines.torch.probe import probe, probe_generate
+from batchgen.engines.torch.select.parity_probe import probe, probe_generate
 from batchgen.errors import ModelError
 from tests.engines.torch.tiny import loaded, tiny_model
 

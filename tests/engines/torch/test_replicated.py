@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from batchgen.engines.base import Engine
+from batchgen.engines.contract import Engine
 from batchgen.engines.open import open_engine
-from batchgen.engines.replicas import on_each
+from batchgen.engines.replicas.replicated_engine import on_each
 from batchgen.engines.torch import estimate_torch_engine
-from batchgen.engines.torch.room import gpus, lanes
+from batchgen.engines.torch.capacity import gpus, lanes
 from batchgen.errors import ModelError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.slot_plan import Workers

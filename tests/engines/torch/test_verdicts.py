@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.engines.torch.verdicts import KEPT, Finding, LayerShape, Verdicts
+from batchgen.engines.torch.select.tier_cache import KEPT, Finding, LayerShape, Verdicts
 
 HERE = {"files": "abc", "torch": "2.13", "text": 'quotes " and 数'}
 FOUND = Finding(

@@ -14,10 +14,10 @@ from transformers import (
 )
 
 from batchgen.engines.torch import TorchEngine
-from batchgen.engines.torch.batched import BatchedTier
-from batchgen.engines.torch.cohort import CohortRunner
+from batchgen.engines.torch.batched_tier import BatchedTier
+from batchgen.engines.torch.generate.generate_runner import Grouping, PlainRunner
 from batchgen.engines.torch.model import LoadedModel, rope_switch
-from batchgen.engines.torch.plain import Grouping, PlainRunner
+from batchgen.engines.torch.static.static_runner import CohortRunner
 from batchgen.engines.torch.tier import Setting
 from batchgen.job.spec import Batching
 from batchgen.planning.batches import BatchLimits

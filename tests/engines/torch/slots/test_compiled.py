@@ -12,12 +12,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from batchgen.engines.torch.slots import compiled
-from batchgen.engines.torch.slots.attention import Part, Rule
-from batchgen.engines.torch.slots.compiled import CompiledNorm, Held, Rows, attend, attends
-from batchgen.engines.torch.slots.layers import Fresh, StepAttention
-from batchgen.engines.torch.slots.step import build
-from batchgen.engines.torch.slots.store import Layer, Sizes, Store, own_zeros
+from batchgen.engines.torch.continuous.forward import kernel_dispatch as compiled
+from batchgen.engines.torch.continuous.forward.attention import Part, Rule
+from batchgen.engines.torch.continuous.forward.kernel_dispatch import (
+    CompiledNorm,
+    Held,
+    Rows,
+    attend,
+    attends,
+)
+from batchgen.engines.torch.continuous.forward.step_attention import Fresh, StepAttention
+from batchgen.engines.torch.continuous.kv_store import Layer, Sizes, Store, own_zeros
+from batchgen.engines.torch.continuous.step import build
 from batchgen.planning.sequences import Kind, Prefix, Row, Segment, Step
 
 pytestmark = pytest.mark.skipif(find_spec("numba") is None, reason="no numba for this Python")

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from batchgen.engines.torch.slots.independent import Independence, batch_independence
-from batchgen.engines.torch.slots.lanes import Wide
-from batchgen.engines.torch.slots.step import Batch, Piece
-from batchgen.engines.torch.slots.store import Sizes, Store, own_zeros
-from batchgen.engines.torch.slots.trial import Found, try_slots
+from batchgen.engines.torch.continuous.kv_store import Sizes, Store, own_zeros
+from batchgen.engines.torch.continuous.step import Batch, Piece
+from batchgen.engines.torch.continuous.workers import Wide
+from batchgen.engines.torch.select.batch_invariance import Independence, batch_independence
+from batchgen.engines.torch.select.continuous_probe import Found, try_slots
 from batchgen.planning.sequences import Kind
 from tests.engines.torch.tiny import CPU, VOCABULARY, engine, loaded, tiny_model
 

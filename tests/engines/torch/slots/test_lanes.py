@@ -16,13 +16,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from batchgen.engines.torch.slots.engine import Shape
-from batchgen.engines.torch.slots.lanes import ForkedLanes, Forward, OneLane, Wide
-from batchgen.engines.torch.slots.linear import packing_works
-from batchgen.engines.torch.slots.pick import Asked, Picked, Picker
-from batchgen.engines.torch.slots.step import Batch, build
-from batchgen.engines.torch.slots.store import Sizes, Store, own_zeros, shared_zeros
-from batchgen.engines.torch.slots.wrapped import WrappedModel
+from batchgen.engines.torch.continuous.continuous_tier import Shape
+from batchgen.engines.torch.continuous.forward.linear import packing_works
+from batchgen.engines.torch.continuous.forward.transformers_model import WrappedModel
+from batchgen.engines.torch.continuous.kv_store import Sizes, Store, own_zeros, shared_zeros
+from batchgen.engines.torch.continuous.step import Batch, build
+from batchgen.engines.torch.continuous.token_picker import Asked, Picked, Picker
+from batchgen.engines.torch.continuous.workers import ForkedLanes, Forward, OneLane, Wide
 from batchgen.errors import ResourceError
 from batchgen.planning.sequences import Kind, Row, Segment, Step
 from batchgen.records import Completion, Request, ResolvedDecoding

@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from batchgen.engines.torch.slots.linear import Linear, PackedLinear, PlainLinear, packing_works
+from batchgen.engines.torch.continuous.forward.linear import (
+    Linear,
+    PackedLinear,
+    PlainLinear,
+    packing_works,
+)
 
 pytestmark = pytest.mark.skipif(not packing_works(), reason="no packed products on this machine")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from batchgen.engines.torch.slots.pick import Asked, Picked, Picker
+from batchgen.engines.torch.continuous.token_picker import Asked, Picked, Picker
 from batchgen.records import ResolvedDecoding
 from tests.engines.torch.tiny import CPU, VOCABULARY, prompts, requests
 

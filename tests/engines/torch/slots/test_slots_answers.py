@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from batchgen.engines.torch.slots.engine import Shape
-from batchgen.engines.torch.slots.store import Sizes, Store, own_zeros
-from batchgen.engines.torch.slots.wrapped import WrappedModel
+from batchgen.engines.torch.continuous.continuous_tier import Shape
+from batchgen.engines.torch.continuous.forward.transformers_model import WrappedModel
+from batchgen.engines.torch.continuous.kv_store import Sizes, Store, own_zeros
 from batchgen.records import Completion, Request, ResolvedDecoding
 from tests.engines.torch.slots.tiny_slots import ROOMS, WIDE, Room, own_forward, slots
 from tests.engines.torch.tiny import (

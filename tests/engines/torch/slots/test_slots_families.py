@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from batchgen.engines.torch.slots.engine import Machine, Shape, SlotTier
-from batchgen.engines.torch.slots.lanes import Forward, OneLane
-from batchgen.engines.torch.slots.llama import LlamaModel
-from batchgen.engines.torch.slots.pick import Picker
-from batchgen.engines.torch.slots.step import Batch
-from batchgen.engines.torch.slots.store import Sizes, Store, own_zeros
-from batchgen.engines.torch.slots.wrapped import WrappedModel
+from batchgen.engines.torch.continuous.continuous_tier import Machine, Shape, SlotTier
+from batchgen.engines.torch.continuous.forward.llama import LlamaModel
+from batchgen.engines.torch.continuous.forward.transformers_model import WrappedModel
+from batchgen.engines.torch.continuous.kv_store import Sizes, Store, own_zeros
+from batchgen.engines.torch.continuous.step import Batch
+from batchgen.engines.torch.continuous.token_picker import Picker
+from batchgen.engines.torch.continuous.workers import Forward, OneLane
 from batchgen.engines.torch.tier import Setting
 from batchgen.records import Completion, Request, ResolvedDecoding
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from batchgen.engines.torch.slots.engine import Shape
-from batchgen.engines.torch.slots.lanes import Forward
-from batchgen.engines.torch.slots.pick import Asked, Picked, Picker
-from batchgen.engines.torch.slots.step import Batch, PrefixPiece
-from batchgen.engines.torch.slots.store import Sizes, Store
+from batchgen.engines.torch.continuous.continuous_tier import Shape
+from batchgen.engines.torch.continuous.kv_store import Sizes, Store
+from batchgen.engines.torch.continuous.step import Batch, PrefixPiece
+from batchgen.engines.torch.continuous.token_picker import Asked, Picked, Picker
+from batchgen.engines.torch.continuous.workers import Forward
 from batchgen.errors import ResourceError
 from batchgen.records import Completion, Request, ResolvedDecoding
 from tests.engines.torch.slots.tiny_slots import ROOMS, Room, own_forward, slots

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from batchgen.engines.torch.slots.store import Zeros, own_zeros, shared_zeros
+from batchgen.engines.torch.continuous.kv_store import Zeros, own_zeros, shared_zeros
 from batchgen.errors import ResourceError
 
 LIKE = torch.empty(0)

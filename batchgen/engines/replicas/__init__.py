@@ -1,0 +1,1 @@
+"""The same engine in several processes, one per GPU."""

@@ -1,0 +1,107 @@
+"""Cuts a stream of requests into batches that fit, and tries again with less where one did not.
+
+    requests ──cut──> batch ──run──> completions
+                        │ out of memory
+                        └──> its two halves, and a smaller limit for the batches to come
+
+Knows nothing of how a batch is answered.
+"""
+
+import gc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import torch
+
+from batchgen.engines.torch.completion_builder import failed
+from batchgen.engines.torch.memory import out_of_memory, release_memory
+from batchgen.engines.torch.tier import BatchRunner, Setting
+from batchgen.planning.batches import BatchLimits, cut
+from batchgen.records import Completion, Failure, Request
+
+_BACK_OFF = 0.8
+"""Of the tokens of a batch that did not fit, what later batches may have."""
+
+
+class BatchedTier:
+    """A tier that answers one batch after the other."""
+
+    def __init__(
+        self, runner: BatchRunner, limits: BatchLimits, device: torch.device, setting: Setting
+    ) -> None:
+        self._runner = runner
+        self._limits = limits
+        self._device = device
+        self._setting = setting
+        self._splits = 0
+        self._batches = 0
+        self._learned_tokens: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The runner's name."""
+        return self._runner.name
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Answer all requests, batch by batch."""
+        for batch in cut(requests, self._limits):
+            waiting = [batch]
+            while waiting:
+                yield from self._answer(waiting.pop(), waiting)
+                if self._setting.should_stop():
+                    return
+
+    def facts(self) -> Mapping[str, object]:
+        """Limits and counts."""
+        return {
+            "max_rows": self._limits.rows,
+            "max_tokens": self._learned_tokens or self._limits.tokens,
+            "batches": self._batches,
+            "splits": self._splits,
+        }
+
+    def _answer(self, batch: list[Request], waiting: list[list[Request]]) -> Iterator[Completion]:
+        """Answer a batch, or put its halves on the list."""
+        if len(batch) > 1 and _tokens(batch) > (self._learned_tokens or self._limits.tokens):
+            waiting.extend(_halves(batch))
+            return
+        self._batches += 1
+        left = {(request.index, request.sample): request for request in batch}
+        fits = True
+        try:
+            for completion in self._runner.run(batch):
+                del left[completion.index, completion.sample]
+                yield completion
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            fits = False
+        if fits:
+            return
+        # Behind the except block: while the error lives, its traceback holds the tensors of the failed step.
+        gc.collect()
+        release_memory(self._device)
+        if len(batch) == 1:
+            yield failed(batch[0], _does_not_fit(batch[0], self._device))
+            return
+        self._splits += 1
+        self._learned_tokens = int(_tokens(batch) * _BACK_OFF)
+        waiting.extend(_halves(list(left.values())))
+
+
+def _tokens(batch: Sequence[Request]) -> int:
+    """What `cut` counts: rows x (longest prompt + largest max_new_tokens)."""
+    longest = max(len(request.token_ids) for request in batch)
+    return len(batch) * (longest + max(request.decoding.max_new_tokens for request in batch))
+
+
+def _halves(batch: list[Request]) -> list[list[Request]]:
+    middle = (len(batch) + 1) // 2
+    return [half for half in (batch[middle:], batch[:middle]) if half]
+
+
+def _does_not_fit(request: Request, device: torch.device) -> Failure:
+    return Failure(
+        "out_of_memory",
+        f"{len(request.token_ids):,} prompt tokens and max_new_tokens {request.decoding.max_new_tokens:,} "
+        f"do not fit in the memory of {device} even alone",
+    )

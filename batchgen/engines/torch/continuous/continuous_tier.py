@@ -1,0 +1,241 @@
+"""The loop: choose what runs, compute it, book the tokens.
+
+    requests ──window──> rows ──scheduler──> step ──model──> logits ──picker──> tokens ──answers──> completions
+
+Requests are pulled a window at a time, so that duplicates and shared beginnings can be seen; the next window is pulled
+when the rows of this one no longer fill the places. Who runs is `scheduler.py`'s, what is computed `attention.py`'s.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from batchgen.engines.torch.completion_builder import NONFINITE, Answer, failed
+from batchgen.engines.torch.continuous.kv_store import Store
+from batchgen.engines.torch.continuous.step_runner import Stepper
+from batchgen.engines.torch.continuous.token_picker import Asked, Picked
+from batchgen.engines.torch.continuous.workers import Lanes
+from batchgen.engines.torch.tier import Setting
+from batchgen.planning.pages import Arena, Pages
+from batchgen.planning.prefill_batch import Limits
+from batchgen.planning.scheduler import ExpectedLength, Scheduler
+from batchgen.planning.sequences import Row, Step, share
+from batchgen.records import Completion, Failure, Request
+
+TOO_LARGE = Failure(
+    "out_of_memory",
+    "prompt and max_new_tokens need more memory for keys and values than there is; "
+    "shorten them or raise batching.max_tokens",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How much runs together.
+
+    Attributes:
+        rows: most rows at a time.
+        step_tokens: most tokens of a prefill step.
+        window: requests that are looked at together.
+        share: whether shared beginnings are computed once.
+    """
+
+    rows: int = 128
+    step_tokens: int = 512
+    window: int = 2048
+    share: bool = True
+
+
+class Picks(Protocol):
+    """Draws the tokens of a step."""
+
+    def pick(self, asked: Sequence[Asked], logits: Tensor) -> list[Picked]:
+        """One token for each row: logits [rows, vocab], never changed.
+
+        Where memory ends before all are drawn, none is: the same rows may be asked again.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What runs the steps.
+
+    Attributes:
+        lanes: compute a step, or its parts.
+        store: holds keys and values.
+        picker: draws the tokens.
+        device: of the model.
+    """
+
+    lanes: Lanes
+    store: Store
+    picker: Picks
+    device: torch.device
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """A row and the requests it answers: identical greedy requests have one row."""
+
+    row: Row
+    answer: Answer
+    requests: list[Request]
+
+
+class Lengths:
+    """Expected answer lengths: nine of ten answers so far were not longer."""
+
+    def __init__(self) -> None:
+        self._seen: deque[int] = deque(maxlen=256)
+
+    def __call__(self, limit: int) -> int:
+        """Of an answer that may have `limit` tokens; the limit itself while little is known."""
+        if len(self._seen) < 16:
+            return limit
+        recent = sorted(self._seen)
+        return min(limit, recent[math.ceil(0.9 * len(recent)) - 1])
+
+    def add(self, length: int) -> None:
+        """Another answer has ended."""
+        self._seen.append(length)
+
+
+class SlotTier:
+    """Continuous batching. See `tier.Tier`."""
+
+    name = "slots"
+
+    def __init__(
+        self,
+        machine: Machine,
+        shape: Shape,
+        setting: Setting,
+        *,
+        expected: ExpectedLength | None = None,
+    ) -> None:
+        """Answer with a machine; `expected` replaces what is learnt about lengths of answers."""
+        self._machine = machine
+        self._shape = shape
+        self._setting = setting
+        self._store = machine.store
+        self._lengths = Lengths()
+        self._scheduler = Scheduler(
+            Limits(shape.rows, shape.step_tokens, machine.lanes.count),
+            Pages(self._store.sizes.pages, self._store.sizes.page_size),
+            Arena(self._store.sizes.arena),
+            expected or self._lengths,
+        )
+        self._jobs: dict[int, _Job] = {}
+        self._next_number = 0
+        self._counts = {"duplicates": 0, "prefixes": 0}
+        self._stepper = Stepper(machine.lanes, self._store, machine.device, self._scheduler)
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Answer all requests, in any order."""
+        source = iter(requests)
+        while not self._setting.should_stop():
+            self._pull(source)
+            for row in self._scheduler.too_large():
+                yield from self._fail(row, TOO_LARGE)
+            step = self._scheduler.next()
+            if step is None:
+                if not self._jobs:
+                    return
+                continue
+            for job, picked in self._stepper.compute(step, self._pick):
+                yield from self._take(job, picked)
+
+    def facts(self) -> Mapping[str, object]:
+        """What was decided and counted."""
+        sizes = self._store.sizes
+        return {
+            "max_rows": self._scheduler.limits.rows,
+            "max_tokens": sizes.pages * sizes.page_size,
+            "max_prefix_tokens": sizes.arena,
+            "step_tokens": self._scheduler.limits.step_tokens,
+            "workers": self._machine.lanes.count,
+            "preempted": self._scheduler.preempted,
+            **self._stepper.counts,
+            **self._counts,
+        }
+
+    def _pull(self, source: Iterator[Request]) -> None:
+        if self._scheduler.waiting + self._scheduler.active >= self._scheduler.limits.rows:
+            return
+        requests = list(islice(source, self._shape.window))
+        if not requests:
+            return
+        rows = self._rows(requests)
+        if self._shape.share:
+            prompts = [row.token_ids for row in rows]
+            self._counts["prefixes"] += share(rows, prompts, self._counts["prefixes"] + 1)
+        self._scheduler.add(rows)
+
+    def _rows(self, requests: Sequence[Request]) -> list[Row]:
+        """A row for each request, one for all that are identical and greedy."""
+        same: dict[object, _Job] = {}
+        rows: list[Row] = []
+        for request in requests:
+            key: object = None
+            if request.decoding.greedy:
+                key = (tuple(request.token_ids), request.decoding)
+                if (twin := same.get(key)) is not None:
+                    twin.requests.append(request)
+                    self._counts["duplicates"] += 1
+                    continue
+            row = Row(
+                self._next_number,
+                list(request.token_ids),
+                len(request.token_ids),
+                request.decoding.max_new_tokens,
+            )
+            self._next_number += 1
+            job = _Job(row, Answer(request, self._setting.decode), [request])
+            self._jobs[row.number] = job
+            if key is not None:
+                same[key] = job
+            rows.append(row)
+        return rows
+
+    def _pick(self, step: Step, logits: Tensor) -> list[tuple[_Job, Picked]]:
+        jobs = [self._jobs[row.number] for row in step.rows]
+        if not jobs:
+            return []
+        asked = [Asked(j.row.number, j.requests[0], j.row.token_ids) for j in jobs]
+        return list(zip(jobs, self._machine.picker.pick(asked, logits), strict=True))
+
+    def _take(self, job: _Job, picked: Picked) -> Iterator[Completion]:
+        row = job.row
+        if not picked.finite:
+            # NaN keys would reach whoever gets these pages next.
+            self._store.clear(row.pages)
+            self._scheduler.leave(row)
+            yield from self._fail(row, NONFINITE)
+            return
+        row.token_ids.append(picked.token_id)
+        reason = job.answer.take(picked.token_id, picked.logprob)
+        if reason is None:
+            return
+        self._scheduler.leave(row)
+        self._lengths.add(len(row.token_ids) - row.prompt)
+        del self._jobs[row.number]
+        done = job.answer.completion(reason)
+        for request in job.requests:
+            yield Completion(
+                request.index,
+                request.sample,
+                done.token_ids,
+                done.text,
+                done.finish_reason,
+                done.logprob_mean,
+            )
+
+    def _fail(self, row: Row, failure: Failure) -> Iterator[Completion]:
+        for request in self._jobs.pop(row.number).requests:
+            yield failed(request, failure)

@@ -1,0 +1,32 @@
+"""Norms of rows."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from batchgen.engines.torch.continuous.forward.kernels.jit import Floats, kernel
+
+_FLOAT = np.float32
+_ZERO, _ONE = _FLOAT(0), _FLOAT(1)
+
+
+def rms_norm() -> Callable[..., None]:
+    """Each row divided by its root mean square.
+
+    The kernel takes, in this order:
+        x: float32 [rows, width].
+        weight: float32 [width], multiplies the result.
+        eps: float32, added to the mean square.
+        out: float32 [rows, width], the result.
+    """
+
+    def norm(x: Floats, weight: Floats, eps: np.float32, out: Floats) -> None:
+        for row in range(len(x)):
+            total = _ZERO
+            for n in range(len(weight)):
+                total += x[row, n] * x[row, n]
+            scale = _ONE / np.sqrt(total / _FLOAT(len(weight)) + eps)
+            for n in range(len(weight)):
+                out[row, n] = x[row, n] * scale * weight[n]
+
+    return kernel("void(float32[:,::1], float32[::1], float32, float32[:,::1])", norm)

@@ -1,0 +1,212 @@
+"""The Llama family by our own forward: the model's weights, far fewer and larger operations.
+
+    transformers, a layer and step: about 45 operations        here: about 12
+    q, k, v                         three products             one
+    rotary                          six operations             one complex product, in place
+    norms, attention                a dozen operations         one kernel each, where `kernel_dispatch.py` has them
+    residual, SiLU, gate times up   operations of their own    done while the product's result is in cache
+
+The rotary trick: turning the pair (x[i], x[i + half]) by an angle is a complex product. The rows of the q and k weights
+are put in such an order that pairs are neighbours; scores do not notice, since both sides are in the same order.
+
+Only for models that look like this inside, in every respect that is read here; `LlamaModel.of` returns None for others, and
+the parity probe has the last word.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from batchgen.engines.torch.continuous.forward.attention import Rule
+from batchgen.engines.torch.continuous.forward.kernel_dispatch import (
+    CompiledNorm,
+    attention_works,
+    norms,
+)
+from batchgen.engines.torch.continuous.forward.linear import (
+    Linear,
+    MakeLinear,
+    PackedLinear,
+    PlainLinear,
+    packs,
+)
+from batchgen.engines.torch.continuous.forward.step_attention import Fresh, StepAttention
+from batchgen.engines.torch.continuous.kv_store import Store
+from batchgen.engines.torch.continuous.step import Batch
+from batchgen.engines.torch.memory import weight_bytes
+
+MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+
+
+@dataclass(frozen=True, slots=True)
+class _Heads:
+    queries: int
+    keys: int
+    width: int
+
+
+class _Norm(Protocol):
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _PlainNorm:
+    weight: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return functional.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    before_attention: _Norm
+    qkv: Linear
+    q_norm: _Norm | None
+    k_norm: _Norm | None
+    out: Linear
+    before_mlp: _Norm
+    gate: Linear
+    up: Linear
+    down: Linear
+    rule: Rule
+
+
+class LlamaModel:
+    """Runs steps with a Llama-like model's weights."""
+
+    name = "llama"
+
+    def __init__(self, model: PreTrainedModel, make: MakeLinear) -> None:
+        """Take the weights of a model that `suits`; `make` says how products are computed."""
+        inner: Any = model.model
+        self._embed: nn.Module = inner.embed_tokens
+        self._rotary = inner.rotary_emb
+        config = model.config
+        width = (
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
+        self._heads = _Heads(config.num_attention_heads, config.num_key_value_heads, width)
+        self._window: int | None = getattr(config, "sliding_window", None)
+        self._layers = [self._layer(layer, make) for layer in inner.layers]
+        self._norm = _norm(inner.norm)
+        if norms(inner.norm.weight):
+            # Compiled, or read from disk, before processes are forked that need it.
+            attention_works(self._heads.queries // self._heads.keys, width, width)
+        head: Any = model.get_output_embeddings()
+        self._head = make(head.weight.detach(), head.bias)
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, room: int) -> Self | None:
+        """The model by this forward, or None if it does not look like one that is known here.
+
+        Args:
+            model: any decoder.
+            room: bytes that a packed copy of the weights may take.
+        """
+        if not suits(model.config):
+            return None
+        packed = packs(weight_bytes(model), model.device, model.dtype, room)
+        return cls(model, PackedLinear if packed else PlainLinear)
+
+    @torch.inference_mode()
+    def __call__(self, batch: Batch, store: Store) -> Tensor:
+        """Run a step on what `store` holds: logits [drawn, vocab] in the model's dtype."""
+        attend = StepAttention(batch, store)
+        x: Tensor = self._embed(batch.token_ids)
+        cos, sin = self._rotary(x, batch.positions[None])
+        half = self._heads.width // 2
+        turn = torch.complex(cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous())[:, None]
+        last = len(self._layers) - 1
+        for number, layer in enumerate(self._layers):
+            attended = attend(self._fresh(number, x, turn)).reshape(len(x), -1)
+            if number == last and len(batch.drawn) < len(x):
+                # Only tokens that draw need what comes after the last keys and values.
+                if len(batch.drawn) == 0:
+                    return x.new_zeros(0, self._head.outputs)
+                attended, x = attended[batch.drawn], x[batch.drawn]
+            x = layer.out.add(attended, x)
+            normed = layer.before_mlp(x)
+            x = layer.down.add(layer.up.multiply(normed, layer.gate.silu(normed)), x)
+        return self._head(self._norm(x))
+
+    def _fresh(self, number: int, x: Tensor, turn: Tensor) -> Fresh:
+        """Queries, keys and values of a layer, turned to their positions."""
+        layer, heads = self._layers[number], self._heads
+        qkv = layer.qkv(layer.before_attention(x)).view(len(x), -1, heads.width)
+        turned = heads.queries + heads.keys
+        if layer.q_norm is not None and layer.k_norm is not None:
+            qkv[:, : heads.queries] = layer.q_norm(qkv[:, : heads.queries])
+            qkv[:, heads.queries : turned] = layer.k_norm(qkv[:, heads.queries : turned])
+        pairs = torch.view_as_complex(qkv.view(*qkv.shape[:2], -1, 2))
+        pairs[:, :turned] *= turn
+        q, k, v = qkv.split([heads.queries, heads.keys, heads.keys], dim=1)
+        return Fresh(number, q, k, v, layer.rule)
+
+    def _layer(self, layer: nn.Module, make: MakeLinear) -> _Layer:
+        parts: Any = layer
+        attn, mlp, heads = parts.self_attn, parts.mlp, self._heads
+        order = _neighbours(heads.width)
+        q_norm, k_norm = getattr(attn, "q_norm", None), getattr(attn, "k_norm", None)
+
+        def linear(module: nn.Linear) -> Linear:
+            return make(module.weight.detach(), _bias(module))
+
+        turned = [(attn.q_proj, heads.queries), (attn.k_proj, heads.keys)]
+        weights = [_reordered(m.weight, count, order) for m, count in turned]
+        biases = None
+        if attn.q_proj.bias is not None:
+            parted = [_reordered(m.bias, count, order) for m, count in turned]
+            biases = torch.cat([*parted, attn.v_proj.bias.detach()])
+        return _Layer(
+            _norm(parts.input_layernorm),
+            make(torch.cat([*weights, attn.v_proj.weight.detach()]), biases),
+            None if q_norm is None else _head_norm(q_norm, order),
+            None if k_norm is None else _head_norm(k_norm, order),
+            linear(attn.o_proj),
+            _norm(parts.post_attention_layernorm),
+            linear(mlp.gate_proj),
+            linear(mlp.up_proj),
+            linear(mlp.down_proj),
+            Rule(attn.scaling, getattr(attn, "sliding_window", self._window)),
+        )
+
+
+def suits(config: PreTrainedConfig) -> bool:
+    """Whether a model has the parts that are read here, and no others that matter."""
+    return config.model_type in MODEL_TYPES and config.hidden_act == "silu"
+
+
+def _norm(module: nn.Module) -> _Norm:
+    """Of all that a token has."""
+    found: Any = module
+    weight = found.weight.detach()
+    made = CompiledNorm if norms(weight) else _PlainNorm
+    return made(weight, found.variance_epsilon)
+
+
+def _head_norm(module: nn.Module, order: Tensor) -> _Norm:
+    """Of each head of a token by itself."""
+    found: Any = module
+    return _PlainNorm(found.weight.detach()[order], found.variance_epsilon)
+
+
+def _neighbours(width: int) -> Tensor:
+    """The order that puts i and i + half beside each other: 0, half, 1, half + 1, ..."""
+    return torch.arange(width).view(2, -1).t().flatten()
+
+
+def _reordered(tensor: Tensor, heads: int, order: Tensor) -> Tensor:
+    """A weight or bias whose rows are `heads` times a width, with each head's rows put in order."""
+    parts = tensor.detach().view(heads, len(order), *tensor.shape[1:])
+    return parts[:, order].flatten(0, 1)
+
+
+def _bias(module: nn.Linear) -> Tensor | None:
+    # A linear layer may be made without a bias, whatever its annotation says.
+    bias: Tensor | None = getattr(module, "bias", None)
+    return None if bias is None else bias.detach()

@@ -1,0 +1,115 @@
+"""Attention of one new token of each row over the row's own pages.
+
+By `embedding_bag`, a sum of table rows with weights:
+
+    score of 64 tokens   = sum over the key's width of   query[i] x (row i of a page's transposed keys)
+    output               = sum over the tokens of        probability x value
+
+Where `kernel_dispatch.py` has no kernel. On a CPU that is the fastest one torch has for one query against many keys: its matrix products are made for many
+queries and take twice as long. It reads the pages where they lie, and a row's result does not depend on its
+neighbours. On a GPU it runs too, but `torch.nn.attention.varlen` should replace it; this was never run on one.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from batchgen.engines.torch.continuous.forward.attention import Part, Rule
+from batchgen.engines.torch.continuous.kv_store import Layer
+from batchgen.engines.torch.continuous.step import Group
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where a group's keys and values are, for one shape of heads; the same in every such layer.
+
+    Attributes:
+        key_rows: int32, rows of the table of transposed keys: a bag of `key width` for each (row, head, page).
+        key_bags: int32, where the bags begin.
+        value_rows: int32, rows of the table of values: a bag for each (row, head).
+        value_bags: int32, where the bags begin.
+        hidden: bool [rows, 1, places]: beyond the row's length, or outside its window.
+    """
+
+    key_rows: Tensor
+    key_bags: Tensor
+    value_rows: Tensor
+    value_bags: Tensor
+    hidden: Tensor
+
+
+def plan(group: Group, pages: Layer, heads: int, window: int | None) -> Plan:
+    """The plan of a group, made when it is first asked for."""
+    kv_heads, width, size = pages.keys.shape[1:]
+    key = (heads, kv_heads, width, window)
+    found = group.plans.get(key)
+    if not isinstance(found, Plan):
+        found = group.plans[key] = _plan(group, (heads, kv_heads, width, size), window)
+    return found
+
+
+def _plan(group: Group, shape: tuple[int, int, int, int], window: int | None) -> Plan:
+    heads, kv_heads, width, size = shape
+    device = group.pages.device
+
+    def count(end: int, step: int = 1) -> Tensor:
+        return torch.arange(0, end * step, step, device=device, dtype=torch.int32)
+
+    rows, used = group.pages.shape
+    kv_head = torch.arange(heads, device=device) // (heads // kv_heads)
+    blocks = (group.pages[:, None] * kv_heads + kv_head[:, None]).int()[..., None]
+    places = torch.arange(used * size, device=device)
+    lengths = group.lengths[:, None]
+    hidden = places >= lengths
+    if window is not None:
+        hidden |= places < lengths - window
+    return Plan(
+        (blocks * width + count(width)).flatten(),
+        count(rows * heads * used, width),
+        (blocks * size + count(size)).flatten(),
+        count(rows * heads, used * size),
+        hidden[:, None],
+    )
+
+
+def attend(q: Tensor, pages: Layer, where: Plan, rule: Rule) -> Tensor:
+    """Attention of q [rows, heads, key width]: [rows, heads, value width]."""
+    return _weighted(pages, where, _scores(q, pages, where, rule).softmax(-1))
+
+
+def attend_part(q: Tensor, pages: Layer, where: Plan, rule: Rule) -> Part:
+    """The same, to be merged with more."""
+    scores = _scores(q, pages, where, rule)
+    highest = scores.amax(-1, keepdim=True)
+    weights = scores.sub_(highest).exp_()
+    total = weights.sum(-1, keepdim=True)
+    return Part(_weighted(pages, where, weights).div_(total), total.log().add_(highest)[..., 0])
+
+
+def _scores(q: Tensor, pages: Layer, where: Plan, rule: Rule) -> Tensor:
+    """Scores, -inf where nothing may be seen: [rows, heads, places]."""
+    size = pages.keys.shape[-1]
+    used = where.hidden.shape[-1] // size
+    queries = (q * rule.scale)[:, :, None].expand(-1, -1, used, -1)
+    scores = functional.embedding_bag(
+        where.key_rows,
+        pages.keys.view(-1, size),
+        where.key_bags,
+        mode="sum",
+        per_sample_weights=queries.flatten(),
+    )
+    return rule.capped(scores.view(*q.shape[:2], -1)).masked_fill_(where.hidden, -torch.inf)
+
+
+def _weighted(pages: Layer, where: Plan, weights: Tensor) -> Tensor:
+    """Values weighted by [rows, heads, places]."""
+    out = functional.embedding_bag(
+        where.value_rows,
+        pages.values.view(-1, pages.values.shape[-1]),
+        where.value_bags,
+        mode="sum",
+        per_sample_weights=weights.flatten(),
+    )
+    return out.view(*weights.shape[:2], -1)

@@ -1,0 +1,150 @@
+"""Attention of each layer over a step: what was just computed, what lies in pages, what prefixes hold.
+
+    prefill   causal over the segment's own new tokens  +  its own past, read from pages  +  its prefix
+    decode    its own pages, the new token among them                                     +  its prefix
+
+A prefix is looked up by all its rows in one product, so its keys stream through memory once for all of them. Where
+`kernel_dispatch.py` has a kernel, a decode step is one call of it, in which each row looks its prefix up by itself.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from batchgen.engines.torch.continuous.forward import kernel_dispatch as compiled
+from batchgen.engines.torch.continuous.forward import paged_attention as paged
+from batchgen.engines.torch.continuous.forward.attention import Part, Rule, Seen, causal, past
+from batchgen.engines.torch.continuous.kv_store import Layer, Store
+from batchgen.engines.torch.continuous.step import Batch, Group, Piece, PrefixPiece, Reach
+from batchgen.planning.sequences import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """What a layer computed for the tokens of a step.
+
+    Attributes:
+        layer: its number.
+        q: [tokens, heads, key width].
+        k: [tokens, kv heads, key width].
+        v: [tokens, kv heads, value width].
+        rule: of this layer.
+    """
+
+    layer: int
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    rule: Rule
+
+
+class StepAttention:
+    """Attention of all layers over one step. Made anew for each step."""
+
+    def __init__(self, batch: Batch, store: Store) -> None:
+        """Attend within `batch`, whose past is in `store`."""
+        self._batch = batch
+        self._store = store
+
+    def __call__(self, fresh: Fresh) -> Tensor:
+        """Store a layer's new keys and values and attend: [tokens, heads, value width]."""
+        batch, decoding = self._batch, self._batch.kind is Kind.DECODE
+        if decoding and compiled.attends(fresh.q, self._layer(fresh), fresh.rule):
+            whole, reaches = self._compiled(fresh), self._unread
+        else:
+            self._write(fresh)
+            if decoding and not batch.reaches and fresh.rule.sinks is None:
+                # Nothing to merge with: no need for the mass.
+                return self._decode(fresh)
+            whole = _joined(self._groups(fresh) if decoding else self._pieces(fresh))
+            reaches = batch.reaches
+        for reach in reaches:
+            self._look(reach, fresh, whole)
+        if fresh.rule.sinks is not None:
+            whole.sink(fresh.rule.sinks)
+        return whole.values
+
+    def _compiled(self, fresh: Fresh) -> Part:
+        new = compiled.Rows(fresh.q, fresh.k, fresh.v)
+        return compiled.attend(new, self._layer(fresh), self._held, fresh.rule.scale)
+
+    @cached_property
+    def _unread(self) -> tuple[Reach, ...]:
+        """Who looks at prefixes that the kernel leaves out."""
+        return tuple(reach for reach in self._batch.reaches if not compiled.reads(reach))
+
+    @cached_property
+    def _held(self) -> compiled.Held:
+        return compiled.Held.of(self._batch)
+
+    def _write(self, fresh: Fresh) -> None:
+        batch, layer = self._batch, self._layer(fresh)
+        if batch.runs:
+            layer.write_runs(fresh.k, fresh.v, batch.runs)
+        elif len(batch.places.pages):
+            layer.write(fresh.k, fresh.v, batch.places)
+        for piece in batch.pieces:
+            if isinstance(piece, PrefixPiece):
+                at = slice(piece.first, piece.last)
+                layer.write_prefix(fresh.k[at], fresh.v[at], piece.start + piece.past)
+
+    def _decode(self, fresh: Fresh) -> Tensor:
+        pages = self._layer(fresh)
+        parts = [
+            paged.attend(fresh.q[g.first : g.last], pages, _plan(g, pages, fresh), fresh.rule)
+            for g in self._batch.groups
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _groups(self, fresh: Fresh) -> list[Part]:
+        pages = self._layer(fresh)
+        return [
+            paged.attend_part(fresh.q[g.first : g.last], pages, _plan(g, pages, fresh), fresh.rule)
+            for g in self._batch.groups
+        ]
+
+    def _pieces(self, fresh: Fresh) -> list[Part]:
+        return [self._piece(piece, fresh) for piece in self._batch.pieces]
+
+    def _piece(self, piece: Piece | PrefixPiece, fresh: Fresh) -> Part:
+        at = slice(piece.first, piece.last)
+        q, positions = fresh.q[at], self._batch.positions[at]
+        own = Seen(fresh.k[at].transpose(0, 1), fresh.v[at].transpose(0, 1), positions)
+        part = causal(q, own, fresh.rule)
+        if piece.past:
+            part.merge(past(q, self._past(piece, fresh), fresh.rule, positions))
+        return part
+
+    def _past(self, piece: Piece | PrefixPiece, fresh: Fresh) -> Seen:
+        """The tokens of a segment's owner that are behind the segment, without its prefix."""
+        layer = self._layer(fresh)
+        if isinstance(piece, PrefixPiece):
+            keys, values = layer.read_prefix(piece.start, piece.past)
+            start = 0
+        else:
+            keys, values = layer.read(piece.pages, piece.past)
+            start = piece.shared
+        return Seen(keys, values, torch.arange(start, start + piece.past, device=keys.device))
+
+    def _look(self, reach: Reach, fresh: Fresh, whole: Part) -> None:
+        length = len(reach.places)
+        keys, values = self._layer(fresh).read_prefix(reach.places.start, length)
+        seen = Seen(keys, values, torch.arange(length, device=keys.device))
+        at = slice(reach.first, reach.last)
+        part = past(fresh.q[at], seen, fresh.rule, self._batch.positions[at])
+        whole.cut(reach.first, reach.last).merge(part)
+
+    def _layer(self, fresh: Fresh) -> Layer:
+        return self._store.layer(fresh.layer, fresh.k, fresh.v)
+
+
+def _plan(group: Group, pages: Layer, fresh: Fresh) -> paged.Plan:
+    return paged.plan(group, pages, fresh.q.shape[1], fresh.rule.window)
+
+
+def _joined(parts: list[Part]) -> Part:
+    if len(parts) == 1:
+        return parts[0]
+    return Part(torch.cat([p.values for p in parts]), torch.cat([p.mass for p in parts]))

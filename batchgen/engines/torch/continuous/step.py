@@ -1,0 +1,240 @@
+"""One forward as tensors: which tokens, at which positions, where their keys go and what they look at.
+
+All tokens of a step lie behind one another, without padding:
+
+    prefill   [prefix prefix prefix | row row | row row row row | row]
+    decode    [row | row | row | ...]       longest first, in groups of like length
+
+Built once per step and used by every layer. Knows nothing of models.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from batchgen.engines.torch.continuous.kv_store import Places, Run
+from batchgen.planning.sequences import Kind, Prefix, Row, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A segment of a row in a prefill: tokens first..last of the forward, behind `past` tokens in the row's own pages.
+
+    Attributes:
+        pages: int64, those that hold the past; empty without one.
+        shared: tokens that lie in a prefix, before the row's own.
+    """
+
+    first: int
+    last: int
+    past: int
+    pages: Tensor
+    shared: int
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixPiece:
+    """A segment of a prefix: tokens first..last of the forward, behind `past` tokens that lie from `start` on."""
+
+    first: int
+    last: int
+    past: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Tokens first..last of the forward look at a prefix, whose tokens lie at `places` of the arena."""
+
+    places: range
+    first: int
+    last: int
+
+
+@dataclass(slots=True)
+class Group:
+    """Rows first..last of a decode step, of like length.
+
+    Attributes:
+        pages: int64 [rows, pages of the longest], padded with any page.
+        lengths: int64 [rows]: own tokens with the new one.
+        plans: indices that `paged_attention.py` derives from the pages, kept for the other layers.
+    """
+
+    first: int
+    last: int
+    pages: Tensor
+    lengths: Tensor
+    plans: dict[object, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The tensors of a step.
+
+    Attributes:
+        kind: prefill or decode.
+        token_ids: int64 [tokens].
+        positions: int64 [tokens].
+        drawn: int64, which tokens' logits are wanted.
+        places: of the tokens, or
+        runs: of them where they follow one another; prefixes have neither.
+        pieces: of a prefill.
+        groups: of a decode.
+        reaches: who looks at which prefix.
+    """
+
+    kind: Kind
+    token_ids: Tensor
+    positions: Tensor
+    drawn: Tensor
+    places: Places
+    runs: tuple[Run, ...]
+    pieces: tuple[Piece | PrefixPiece, ...]
+    groups: tuple[Group, ...]
+    reaches: tuple[Reach, ...]
+
+
+def build(step: Step, page_size: int, device: torch.device) -> Batch:
+    """The tensors of a step, whose rows hold the pages for it already."""
+    if step.kind is Kind.DECODE:
+        return _decode(step.rows, page_size, device)
+    return _prefill(step, page_size, device)
+
+
+def _prefill(step: Step, page_size: int, device: torch.device) -> Batch:
+    token_ids: list[int] = []
+    positions: list[int] = []
+    drawn: list[int] = []
+    runs: list[Run] = []
+    pieces: list[Piece | PrefixPiece] = []
+    reaches: list[Reach] = []
+    on_cpu = device.type == "cpu"
+    for segment in step.segments:
+        owner, first = segment.owner, len(token_ids)
+        last = first + segment.count
+        start = owner.computed if isinstance(owner, Prefix) else owner.cached
+        token_ids += owner.token_ids[start : start + segment.count]
+        positions += range(start, start + segment.count)
+        drawn += range(last - segment.drawn, last)
+        if isinstance(owner, Prefix):
+            pieces.append(PrefixPiece(first, last, start, _held(owner).start))
+            continue
+        past = owner.own
+        runs += _runs(owner.pages, page_size, past, range(first, last))
+        held = owner.pages[: -(-past // page_size)]
+        pieces.append(Piece(first, last, past, _ints(held, device), owner.shared))
+        if owner.prefix is not None:
+            _reach(reaches, owner.prefix, first, last)
+    return Batch(
+        kind=step.kind,
+        token_ids=_ints(token_ids, device),
+        positions=_ints(positions, device),
+        drawn=_ints(drawn, device),
+        places=_places([] if on_cpu else runs, device),
+        runs=tuple(runs) if on_cpu else (),
+        pieces=tuple(pieces),
+        groups=(),
+        reaches=tuple(reaches),
+    )
+
+
+def _runs(pages: Sequence[int], size: int, past: int, tokens: range) -> Iterator[Run]:
+    """Where tokens go that follow `past` others in a row's pages: up to a page at a time."""
+    first = tokens.start
+    while first < tokens.stop:
+        page, offset = divmod(past, size)
+        count = min(size - offset, tokens.stop - first)
+        yield Run(pages[page], offset, first, first + count)
+        first, past = first + count, past + count
+
+
+def _places(runs: Sequence[Run], device: torch.device) -> Places:
+    places = [(r.page, r.offset + n) for r in runs for n in range(r.last - r.first)]
+    return Places(_ints([p for p, _ in places], device), _ints([o for _, o in places], device))
+
+
+def _held(prefix: Prefix) -> range:
+    if prefix.places is None:
+        raise ValueError(f"prefix {prefix.number} is in a step, but has no places")
+    return prefix.places
+
+
+def _decode(rows: list[Row], page_size: int, device: torch.device) -> Batch:
+    own = [row.own for row in rows]
+    reaches: list[Reach] = []
+    for at, row in enumerate(rows):
+        if row.prefix is not None:
+            _reach(reaches, row.prefix, at, at + 1)
+    return Batch(
+        kind=Kind.DECODE,
+        token_ids=_ints([row.token_ids[-1] for row in rows], device),
+        positions=_ints([row.cached for row in rows], device),
+        drawn=torch.arange(len(rows), device=device),
+        runs=(),
+        places=Places(
+            _ints([row.pages[n // page_size] for row, n in zip(rows, own, strict=True)], device),
+            _ints([n % page_size for n in own], device),
+        ),
+        pieces=(),
+        groups=tuple(
+            _group(rows[first:last], first, device)
+            for first, last in grouped([-(-(n + 1) // page_size) for n in own])
+        ),
+        reaches=tuple(reaches),
+    )
+
+
+def _group(rows: list[Row], first: int, device: torch.device) -> Group:
+    held = [len(row.pages) for row in rows]
+    used = max(held)
+    pages = [row.pages + [row.pages[0]] * (used - n) for row, n in zip(rows, held, strict=True)]
+    return Group(
+        first,
+        first + len(rows),
+        torch.tensor(pages, device=device),
+        _ints([row.own + 1 for row in rows], device),
+    )
+
+
+_GROUP_COST = 24
+"""What one more group costs in attention, in pages read: a dozen calls more in every layer."""
+
+
+def grouped(pages: Sequence[int]) -> list[tuple[int, int]]:
+    """Cut rows into runs, as (first, last + 1), so that little is read beyond the rows' own pages.
+
+    A run reads as many pages for each row as its longest row has. Cheapest cut by dynamic programming over the
+    places where the number of pages changes.
+    """
+    borders = [0, *(i for i in range(1, len(pages)) if pages[i] != pages[i - 1]), len(pages)]
+    best: list[tuple[int, int]] = [(0, 0)]
+    for at in range(1, len(borders)):
+        options = []
+        highest = 0
+        for back in range(at - 1, max(-1, at - 33), -1):
+            highest = max(highest, max(pages[borders[back] : borders[back + 1]]))
+            cost = best[back][0] + _GROUP_COST + highest * (borders[at] - borders[back])
+            options.append((cost, back))
+        best.append(min(options))
+    runs: list[tuple[int, int]] = []
+    at = len(borders) - 1
+    while at > 0:
+        back = best[at][1]
+        runs.append((borders[back], borders[at]))
+        at = back
+    return runs[::-1]
+
+
+def _reach(reaches: list[Reach], prefix: Prefix, first: int, last: int) -> None:
+    """Add tokens that look at a prefix; neighbours with the same one are looked up together."""
+    places = _held(prefix)
+    if reaches and reaches[-1].places == places and reaches[-1].last == first:
+        first = reaches.pop().first
+    reaches.append(Reach(places, first, last))
+
+
+def _ints(values: Sequence[int], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.int64, device=device)

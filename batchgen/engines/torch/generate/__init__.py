@@ -1,0 +1,1 @@
+"""The generate tier: plain `model.generate`, for beam search and encoder-decoders."""

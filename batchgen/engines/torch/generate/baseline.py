@@ -1,0 +1,86 @@
+"""Sorted `generate`, as anyone would write it: what the tiers are compared with. Takes no part in a run.
+
+    longest prompt first  ->  padded batches of 48  ->  model.generate, until the last row of a batch ends
+
+Knows nothing of tiers: none of their code runs here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig
+
+from batchgen.engines.torch.generate.call import grouped, padded
+from batchgen.engines.torch.model import LoadedModel
+from batchgen.engines.torch.quiet import quiet
+from batchgen.planning.batches import by_length
+from batchgen.records import Request, ResolvedDecoding
+
+ROWS = 48
+"""Of a batch: enough to keep two cores busy, and what the published comparisons use."""
+
+
+@torch.inference_mode()
+def sorted_generate(
+    loaded: LoadedModel,
+    requests: Sequence[Request],
+    tokenizer: Any,  # noqa: ANN401  (a PreTrainedTokenizerBase: only `generate` looks into it, for stop strings)
+) -> list[int]:
+    """Answer all requests; how many new tokens each has, in the order of `requests`."""
+    lengths: dict[tuple[int, int], int] = {}
+    for alike in grouped(by_length(requests), lambda one: repr(_without_limit(one.decoding))):
+        for at in range(0, len(alike), ROWS):
+            batch = alike[at : at + ROWS]
+            made = _call(loaded, batch, tokenizer)
+            for request, tokens in zip(batch, made.tolist(), strict=True):
+                lengths[request.index, request.sample] = answer_length(tokens, request.decoding)
+    return [lengths[request.index, request.sample] for request in requests]
+
+
+def answer_length(tokens: Sequence[int], decoding: ResolvedDecoding) -> int:
+    """How many tokens of a row are its answer: up to its first end token, and no more than it may have."""
+    ends = (at + 1 for at, token in enumerate(tokens) if token in decoding.end_token_ids)
+    return min(next(ends, len(tokens)), decoding.max_new_tokens)
+
+
+def _call(loaded: LoadedModel, batch: Sequence[Request], tokenizer: Any) -> Tensor:  # noqa: ANN401  (as above)
+    """New tokens, int64 [rows, longest answer]; what stands behind a row's end means nothing."""
+    inputs = padded(loaded, [request.token_ids for request in batch])
+    decoding = batch[0].decoding
+    stops = {"stop_strings": list(decoding.stop_strings), "tokenizer": tokenizer}
+    with quiet():
+        made: Tensor = cast(Any, loaded.model).generate(
+            **inputs,
+            generation_config=_config(decoding, max(r.decoding.max_new_tokens for r in batch)),
+            **(stops if decoding.stop_strings else {}),
+        )
+    return made[:, 1 if loaded.encoder_decoder else inputs["input_ids"].shape[1] :]
+
+
+def _config(decoding: ResolvedDecoding, most: int) -> GenerationConfig:
+    ends = sorted(decoding.end_token_ids)
+    drawing = {
+        "do_sample": True,
+        "temperature": decoding.temperature,
+        "top_p": decoding.top_p,
+        "top_k": decoding.top_k,
+        "min_p": decoding.min_p or None,
+    }
+    return GenerationConfig(
+        max_new_tokens=most,
+        min_new_tokens=decoding.min_new_tokens or None,
+        repetition_penalty=decoding.repetition_penalty,
+        no_repeat_ngram_size=decoding.no_repeat_ngram_size,
+        num_beams=decoding.num_beams,
+        eos_token_id=ends or None,
+        pad_token_id=ends[0] if ends else 0,
+        **({"do_sample": False} if decoding.greedy else drawing),
+        **dict(decoding.generation_kwargs),
+    )
+
+
+def _without_limit(decoding: ResolvedDecoding) -> ResolvedDecoding:
+    return replace(decoding, max_new_tokens=0)

@@ -1,0 +1,93 @@
+"""The tier that runs any model: plain `model.generate`, over rows that may share a call.
+
+    padded         prompts of any length, padded on the left (for an encoder on the right)
+    same length    only prompts of one length, for models whose padded answers differ, such as BLOOM
+    single         one row at a time
+
+Limits of this tier: rows come out when the whole call is done, and a finished row is computed until the last one
+ends. Beam search is in `beam_search.py`.
+"""
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from batchgen.engines.torch.answer_logprob import mean_logprob
+from batchgen.engines.torch.completion_builder import Answer
+from batchgen.engines.torch.generate.call import generate, grouped
+from batchgen.engines.torch.generate.processors import (
+    LATE,
+    Booking,
+    Choosing,
+    late_warpers,
+    plain_draw,
+)
+from batchgen.engines.torch.model import LoadedModel
+from batchgen.engines.torch.tier import Setting
+from batchgen.records import Completion, Request, ResolvedDecoding
+
+Grouping = Literal["padded", "same length", "single"]
+
+
+class PlainRunner:
+    """Answers batches by `model.generate`, each token chosen by our own sampler."""
+
+    name = "generate"
+
+    def __init__(self, model: LoadedModel, setting: Setting, grouping: Grouping) -> None:
+        self._model = model
+        self._setting = setting
+        self._grouping = grouping
+
+    def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Answer one batch; see `BatchRunner`."""
+        for group in grouped(requests, self._key):
+            yield from self._call(group)
+            if self._setting.should_stop():
+                return
+
+    def _key(self, request: Request) -> Hashable:
+        """Requests of one key share a call: their config is the same, and their prompts may stand together."""
+        decoding = request.decoding
+        together: Hashable = {
+            "padded": len(request.token_ids) if self._model.may_switch(request) else None,
+            "same length": len(request.token_ids),
+            "single": (request.index, request.sample),
+        }[self._grouping]
+        late = _late(decoding) and repr(replace(decoding, max_new_tokens=0))
+        return decoding.end_token_ids, repr(decoding.generation_kwargs), late, together
+
+    def _call(self, requests: list[Request]) -> Iterator[Completion]:
+        first = requests[0].decoding
+        device = self._model.device
+        chooser = self._setting.make_chooser([self._seen(r) for r in requests], device)
+        choosing = Choosing(chooser, late_warpers(first, self._model.vocab_size, device))
+        answers = [Answer(request, self._setting.decode) for request in requests]
+        booking = Booking(choosing, answers, self._setting.should_stop)
+        own = {name: value for name, value in first.generation_kwargs if name not in LATE}
+        config = {
+            **own,
+            "do_sample": False,
+            "max_new_tokens": max(request.decoding.max_new_tokens for request in requests),
+            "eos_token_id": sorted(first.end_token_ids) or None,
+        }
+        prompts = [request.token_ids for request in requests]
+        generate(self._model, prompts, config, processor=choosing, criterion=booking)
+        asked = {(r.index, r.sample): r.token_ids for r in requests}
+        for completion in booking.completions():
+            if own and completion.logprob_mean is not None:
+                # `own` changed the scores before our processor saw them.
+                prompt = asked[completion.index, completion.sample]
+                mean = mean_logprob(self._model, prompt, completion.token_ids)
+                completion = replace(completion, logprob_mean=mean)
+            yield completion
+
+    def _seen(self, request: Request) -> Request:
+        """The request as the chooser shall see it: what precedes the answer, and settings not applied before."""
+        decoding = plain_draw(request.decoding) if _late(request.decoding) else request.decoding
+        before = self._model.before_answer(request.token_ids)
+        return replace(request, token_ids=before, decoding=decoding)
+
+
+def _late(decoding: ResolvedDecoding) -> bool:
+    return bool(LATE & dict(decoding.generation_kwargs).keys())

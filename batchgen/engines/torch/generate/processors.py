@@ -1,0 +1,128 @@
+"""How `model.generate` is made to choose and stop as the cohort does: a logits processor and a stopping criterion.
+
+    Choosing    scores -> our penalties and sampler -> every token at -inf but the chosen one
+    Booking     books that token; says which rows are done
+
+`generate` itself is then greedy over one living token, so a row's text does not depend on the tier.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import (
+    EpsilonLogitsWarper,
+    EtaLogitsWarper,
+    LogitsProcessor,
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    StoppingCriteria,
+    TemperatureLogitsWarper,
+    TopHLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+    TypicalLogitsWarper,
+    WatermarkingConfig,
+)
+
+from batchgen.decoding.generation_kwargs import SAMPLING
+from batchgen.engines.torch.completion_builder import NONFINITE, Answer, failed
+from batchgen.engines.torch.token_chooser import Choice, TokenChooser
+from batchgen.records import Completion, ResolvedDecoding
+
+LATE = SAMPLING | {"watermarking_config"}
+"""Fields of `GenerationConfig` that act after temperature, top_k, top_p and min_p."""
+
+
+class Choosing(LogitsProcessor):
+    """Leaves one token of each row alive. Must come last."""
+
+    def __init__(self, chooser: TokenChooser, warpers: LogitsProcessorList) -> None:
+        """Choose with `chooser`, after `warpers` (see `late_warpers`)."""
+        self._chooser = chooser
+        self._warpers = warpers
+        self.last: Choice | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores [rows, vocab] with 0 at the chosen token and -inf elsewhere."""
+        warp = (
+            (lambda raw: self._warpers(cast(torch.LongTensor, input_ids), raw))
+            if self._warpers
+            else None
+        )
+        self.last = self._chooser.choose(scores, warp)
+        chosen = torch.full_like(scores, -torch.inf)
+        return chosen.scatter_(1, self.last.tokens[:, None], 0.0)
+
+
+class Booking(StoppingCriteria):
+    """Books what `Choosing` chose; a row is done when its answer is, all are when the run shall stop."""
+
+    def __init__(
+        self, choosing: Choosing, answers: Sequence[Answer], should_stop: Callable[[], bool]
+    ) -> None:
+        self._choosing = choosing
+        self._answers = answers
+        self._should_stop = should_stop
+        self._done: dict[int, Completion] = {}
+
+    def __call__(self, input_ids: Tensor, *_args: object, **_kwargs: object) -> Tensor:
+        """Bool [rows]: whether the row is done."""
+        choice = self._choosing.last
+        if choice is not None:
+            for row, answer in enumerate(self._answers):
+                if row not in self._done:
+                    self._book(row, answer, choice)
+        stop = self._should_stop()
+        done = [stop or row in self._done for row in range(len(self._answers))]
+        return torch.tensor(done, device=input_ids.device)
+
+    def completions(self) -> list[Completion]:
+        """What is done, in the order in which rows ended."""
+        return list(self._done.values())
+
+    def _book(self, row: int, answer: Answer, choice: Choice) -> None:
+        if not choice.finite[row]:
+            self._done[row] = failed(answer.request, NONFINITE)
+            return
+        reason = answer.take(choice.token_ids[row], choice.logprobs[row])
+        if reason is not None:
+            self._done[row] = answer.completion(reason)
+
+
+def late_warpers(
+    decoding: ResolvedDecoding, vocab_size: int, device: torch.device
+) -> LogitsProcessorList:
+    """Transformers' own warpers, in its order, where one of them is not ours; else an empty list.
+
+    Our sampler then draws from what they leave, with settings made `plain_draw`.
+    """
+    own: dict[str, Any] = dict(decoding.generation_kwargs)
+    warpers = LogitsProcessorList()
+    if not LATE & own.keys():
+        return warpers
+    if not decoding.greedy:
+        stages: list[tuple[bool, Callable[[], LogitsProcessor]]] = [
+            (True, lambda: TemperatureLogitsWarper(decoding.temperature)),
+            ("top_h" in own, lambda: TopHLogitsWarper(own["top_h"])),
+            (decoding.top_k > 0, lambda: TopKLogitsWarper(decoding.top_k)),
+            (decoding.top_p < 1, lambda: TopPLogitsWarper(decoding.top_p)),
+            (decoding.min_p > 0, lambda: MinPLogitsWarper(decoding.min_p)),
+            ("typical_p" in own, lambda: TypicalLogitsWarper(own["typical_p"])),
+            ("epsilon_cutoff" in own, lambda: EpsilonLogitsWarper(own["epsilon_cutoff"])),
+            ("eta_cutoff" in own, lambda: EtaLogitsWarper(own["eta_cutoff"], device=str(device))),
+        ]
+        warpers.extend(make() for wanted, make in stages if wanted)
+    if "watermarking_config" in own:
+        watermark = WatermarkingConfig(**own["watermarking_config"])
+        warpers.append(watermark.construct_processor(vocab_size, device))
+    return warpers
+
+
+def plain_draw(decoding: ResolvedDecoding) -> ResolvedDecoding:
+    """The same settings for scores that `late_warpers` has been over already."""
+    if decoding.greedy:
+        return decoding
+    return replace(decoding, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)

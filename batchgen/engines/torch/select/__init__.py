@@ -1,0 +1,1 @@
+"""Choice of the tier: parity probes and a cache of their results."""

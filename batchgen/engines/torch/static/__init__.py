@@ -1,0 +1,1 @@
+"""The static tier: sorted, left-padded batches."""

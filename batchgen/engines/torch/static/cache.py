@@ -1,0 +1,192 @@
+"""The keys and values of a cohort: grown in place, joined from several prefills, compacted when rows finish.
+
+    DynamicCache      copies the whole cache at every step (`torch.cat`) and at every reordering
+    cohort_cache      the same layers, but plain attention writes into a buffer with room to grow:
+
+        keys [rows, heads, capacity, width]
+        row 0   . . p p p p n n _ _        . left padding   p prompt
+        row 1   p p p p p p n n _ _        n new tokens     _ room
+
+Sliding windows and recurrent states are small and stay transformers' own. Knows nothing of requests or models.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache, PreTrainedConfig, cache_utils
+from transformers.cache_utils import (
+    CacheLayerMixin,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
+    LinearAttentionCacheLayerMixin,
+    LinearAttentionLayer,
+)
+
+
+class GrowingLayer(DynamicLayer):
+    """Attention keys and values in one buffer; a new token is written behind the last one.
+
+    `keys` and `values` are views of the used part, as `DynamicLayer` promises its readers.
+    """
+
+    def __init__(self, room: int) -> None:
+        """Make an empty layer with room for so many tokens behind the first ones."""
+        super().__init__()
+        self._room = room
+        self._buffers: tuple[Tensor, ...] = ()
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_args: object, **_kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Append [rows, heads, new, width]; all keys and values so far."""
+        new = (key_states, value_states)
+        used = self.get_seq_length()
+        end = used + key_states.shape[-2]
+        if not self._buffers or end > self._buffers[0].shape[-2]:
+            self._enlarge(new, used, end + self._room)
+        for buffer, states in zip(self._buffers, new, strict=True):
+            buffer[: len(states), :, used:end] = states
+        return self._show(len(key_states), end)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep those rows, in that order. Rows that stay where they are cost nothing."""
+        if not self._buffers:
+            return
+        used = self.get_seq_length()
+        moves = [(place, row) for place, row in enumerate(rows) if place != row]
+        if moves:
+            places, sources = torch.tensor(moves, device=self.device).unbind(1)
+            for buffer in self._buffers:
+                buffer[places, :, :used] = buffer[sources, :, :used]
+        self._show(len(rows), used)
+
+    def _enlarge(self, new: tuple[Tensor, Tensor], used: int, capacity: int) -> None:
+        old = self._buffers
+        self._buffers = tuple(t.new_empty((*t.shape[:2], capacity, t.shape[3])) for t in new)
+        for buffer, before in zip(self._buffers, old, strict=False):
+            buffer[:, :, :used] = before[: len(buffer), :, :used]
+        if not self.is_initialized:
+            self.lazy_initialization(*new)
+
+    def _show(self, rows: int, used: int) -> tuple[Tensor, Tensor]:
+        keys, values = (buffer[:rows, :, :used] for buffer in self._buffers)
+        self.keys, self.values = keys, values
+        return keys, values
+
+
+_EMPTY: type = getattr(cache_utils, "DummyLayer", type(None))
+"""A layer that holds nothing, which newer releases of transformers have."""
+_JOINABLE = (
+    GrowingLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
+    _EMPTY,
+)
+
+
+class _Taken(DynamicLayer):
+    """In place of a layer that was joined, so that its memory is free at once."""
+
+
+def cohort_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
+    """An empty cache for a model, whose plain attention layers hold so many tokens more than the prompt."""
+    cache = DynamicCache(config=config)
+    cache.layers = [
+        GrowingLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers
+    ]
+    return cache
+
+
+def recurrent(cache: Cache) -> bool:
+    """Whether no layer looks at earlier tokens: all that a row remembers is in states of one size."""
+    return all(type(layer) in {LinearAttentionLayer, _EMPTY} for layer in cache.layers)
+
+
+def joinable(cache: Cache) -> bool:
+    """Whether `join` knows every layer of this cache."""
+    return all(type(layer) in _JOINABLE for layer in cache.layers)
+
+
+def join(caches: Sequence[DynamicCache], empty: DynamicCache) -> DynamicCache:
+    """One cache of all rows, each padded on the left to the longest. The parts are emptied on the way.
+
+    Args:
+        caches: what prefills left, each with left-padded rows of one length.
+        empty: a fresh cache of the same model.
+    """
+    if len(caches) == 1:
+        return caches[0]
+    longest = max(cache.get_seq_length() for cache in caches) if _has_attention(empty) else 0
+    for number, target in enumerate(empty.layers):
+        parts: list[Any] = [cache.layers[number] for cache in caches]
+        if isinstance(target, CacheLayerMixin):
+            _join_attention(target, parts, longest)
+        if isinstance(target, LinearAttentionCacheLayerMixin):
+            _join_states(target, parts)
+        for cache in caches:
+            cache.layers[number] = _Taken()
+    return empty
+
+
+def keep_rows(cache: Cache, rows: Sequence[int], device: torch.device) -> None:
+    """Keep those rows of the cache, in that order."""
+    index = cast(torch.LongTensor, torch.tensor(rows, device=device))
+    for layer in cache.layers:
+        if isinstance(layer, GrowingLayer):
+            layer.keep(rows)
+        else:
+            layer.reorder_cache(index)
+
+
+def _has_attention(cache: Cache) -> bool:
+    return any(isinstance(layer, CacheLayerMixin) for layer in cache.layers)
+
+
+def _join_attention(target: CacheLayerMixin, parts: Sequence[Any], longest: int) -> None:
+    if parts[0].keys is None:
+        return
+    width = longest
+    if isinstance(target, DynamicSlidingWindowLayer):
+        width = min(longest, target.sliding_window - 1)
+    keys = _left_padded([part.keys for part in parts], width)
+    values = _left_padded([part.values for part in parts], width)
+    target.update(keys, values)
+    if isinstance(target, DynamicSlidingWindowLayer):
+        target.cumulative_length = longest
+
+
+def _left_padded(parts: Sequence[Tensor], width: int) -> Tensor:
+    _, heads, _, size = parts[0].shape
+    # Zeros, not whatever was in memory: attention gives padding the weight 0, and 0 x NaN is NaN.
+    joined = parts[0].new_zeros((sum(map(len, parts)), heads, width, size))
+    row = 0
+    for part in parts:
+        joined[row : row + len(part), :, width - part.shape[-2] :] = part
+        row += len(part)
+    return joined
+
+
+def _join_states(target: LinearAttentionCacheLayerMixin, parts: Sequence[Any]) -> None:
+    first = parts[0]
+    for name in (
+        "device",
+        "dtype",
+        "conv_kernel_size",
+        "is_conv_states_initialized",
+        "is_recurrent_states_initialized",
+        "has_previous_state",
+    ):
+        setattr(target, name, getattr(first, name))
+    for name in ("conv_states", "recurrent_states"):
+        states = [getattr(part, name) for part in parts]
+        joined = {
+            number: None if state is None else torch.cat([one[number] for one in states])
+            for number, state in states[0].items()
+        }
+        setattr(target, name, joined)

@@ -1,0 +1,165 @@
+"""Prefill and decode of a cohort: the tensors of a batch, and the two forwards that change them.
+
+    prefill()         -> logits of each row's first new token
+    decode(tokens)    -> logits of the next one
+    keep(rows)        rows that are done leave
+
+Tensors only: who runs, which token is taken and when a row ends is decided in `static_runner.py`.
+"""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache
+
+from batchgen.engines.torch.memory import cache_argument
+from batchgen.engines.torch.model import LoadedModel
+from batchgen.engines.torch.static.cache import cohort_cache, join, joinable, keep_rows, recurrent
+
+_FORWARD_COST_CPU = 64
+_FORWARD_COST_GPU = 2048
+"""What one more prefill costs, in tokens: streaming the weights once more, or launching a few hundred kernels."""
+_PREFILL_TOKENS = 4096
+"""Most tokens of one prefill of several rows: more does not run faster, and its activations take memory."""
+
+
+class CausalForward:
+    """A decoder's forward with just the arguments that this model takes."""
+
+    def __init__(self, loaded: LoadedModel, forward_cost: int | None = None) -> None:
+        self._model = loaded.model
+        self._config = loaded.model.config.get_text_config(decoder=True)
+        self.device = loaded.device
+        known = inspect.signature(self._model.forward).parameters
+        self._takes_positions = "position_ids" in known
+        self._cache_argument = cache_argument(self._model)
+        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
+        empty = self.cache(0)
+        self.joinable = joinable(empty)
+        # State-space models mask padding in prefill only.
+        self._state_space = recurrent(empty)
+        on_cpu = loaded.device.type == "cpu"
+        default = _FORWARD_COST_CPU if on_cpu else _FORWARD_COST_GPU
+        self.cost = default if forward_cost is None else forward_cost
+
+    def cache(self, room: int) -> DynamicCache:
+        """An empty cache with room for so many tokens behind the prompt."""
+        return cohort_cache(self._config, room)
+
+    @torch.inference_mode()
+    def __call__(self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Cache) -> Tensor:
+        """Run new tokens and remember them in the cache.
+
+        Args:
+            ids: int64 [rows, new].
+            mask: int64 [rows, past + new], 0 at padding; None when nothing is padded.
+            positions: int64 [rows, new], counted without padding.
+            cache: of the same rows; changed.
+
+        Returns:
+            Logits of the last position, [rows, vocab], in the model's dtype.
+        """
+        fresh = mask is None or mask.shape[1] == ids.shape[1]
+        more: dict[str, Any] = {
+            self._cache_argument: cache,
+            "attention_mask": mask if fresh or not self._state_space else None,
+            **self._last_only,
+        }
+        if self._takes_positions:
+            more["position_ids"] = positions
+        output = self._model(input_ids=ids, use_cache=True, return_dict=True, **more)
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+
+class Cohort:
+    """The rows of one batch on the device."""
+
+    def __init__(self, forward: CausalForward, prompts: Sequence[Sequence[int]], room: int) -> None:
+        """Take prompts, longest first, whose answers have at most `room` tokens."""
+        self._forward = forward
+        self._prompts = prompts
+        self._room = room
+        self._lengths = torch.tensor([len(p) for p in prompts], device=forward.device)
+        self._cache = forward.cache(room)
+        self._past = len(prompts[0])
+        self._mask = _mask(self._lengths, self._past, room)
+        self._padded = len(prompts[-1]) < len(prompts[0])
+
+    @torch.inference_mode()
+    def prefill(self) -> Tensor:
+        """Run the prompts; logits [rows, vocab]."""
+        caches, logits = [], []
+        groups = self._groups()
+        for first, last in groups:
+            # Parts of a join are copied at once: only the whole needs room for the answers.
+            cache = self._forward.cache(self._room if len(groups) == 1 else 0)
+            logits.append(self._prefill(self._prompts[first:last], cache))
+            caches.append(cache)
+        self._cache = join(caches, self._forward.cache(self._room))
+        return torch.cat(logits)
+
+    @torch.inference_mode()
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Append one token a row, int64 [rows]; logits [rows, vocab] of the next."""
+        self._past += 1
+        mask = self._mask[:, : self._past] if self._padded else None
+        logits = self._forward(tokens[:, None], mask, self._lengths[:, None], self._cache)
+        self._lengths = self._lengths + 1
+        return logits
+
+    @torch.inference_mode()
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep those rows, in that order."""
+        keep_rows(self._cache, rows, self._forward.device)
+        index = torch.tensor(rows, device=self._forward.device)
+        self._lengths = self._lengths[index]
+        self._mask = self._mask[index]
+
+    def _groups(self) -> list[tuple[int, int]]:
+        lengths = [len(prompt) for prompt in self._prompts]
+        if not self._forward.joinable:
+            return [(0, len(lengths))]
+        return neighbours(lengths, self._forward.cost, _PREFILL_TOKENS)
+
+    def _prefill(self, prompts: Sequence[Sequence[int]], cache: Cache) -> Tensor:
+        longest = len(prompts[0])
+        device = self._forward.device
+        # The padding is the row's own first token: whatever it is, it cannot bring in a broken embedding.
+        ids = torch.tensor([[p[0]] * (longest - len(p)) + list(p) for p in prompts], device=device)
+        mask = None
+        positions = torch.arange(longest, device=device).expand(len(prompts), -1)
+        if len(prompts[-1]) < longest:
+            lengths = torch.tensor([len(p) for p in prompts], device=device)
+            mask = _mask(lengths, longest, 0)
+            positions = (positions - (longest - lengths)[:, None]).clamp(min=0)
+        return self._forward(ids, mask, positions, cache)
+
+
+def neighbours(lengths: Sequence[int], padding: int, tokens: int) -> list[tuple[int, int]]:
+    """Rows that are padded to one length together, as (first, last + 1).
+
+    Args:
+        lengths: of the prompts, longest first.
+        padding: most padding of a group, in tokens.
+        tokens: most tokens of a group of several rows, padding included.
+    """
+    groups: list[tuple[int, int]] = []
+    first = padded = 0
+    for row, length in enumerate(lengths):
+        padded += lengths[first] - length
+        full = (row - first + 1) * lengths[first] > tokens
+        if row > first and (full or padded > padding):
+            groups.append((first, row))
+            first, padded = row, 0
+    groups.append((first, len(lengths)))
+    return groups
+
+
+def _mask(lengths: Tensor, longest: int, room: int) -> Tensor:
+    """int64 [rows, longest + room]: 0 at the padding on the left, 1 behind it."""
+    places = torch.arange(longest + room, device=lengths.device)
+    return (places >= (longest - lengths)[:, None]).long()

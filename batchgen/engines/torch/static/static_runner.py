@@ -1,0 +1,101 @@
+"""The cohort: a batch of prompts that start together, are padded on the left, and leave when they are done.
+
+    prefill     prompts of like length share a forward; their caches are joined into one
+    decode      one forward a step for all rows that still run; a finished row makes room at once
+
+        . . 5 8 3 | 7 2 9       . padding: the row's own first token, masked
+        4 6 1 1 9 | 3 3         5 8 3 prompt | 7 2 9 answer
+
+Right for models whose forward takes a 2-D attention mask and a cache of transformers' own layers; `parity_probe.py` finds
+out at load whether this is one. Beam search is not here.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from batchgen.engines.torch.completion_builder import NONFINITE, Answer, failed
+from batchgen.engines.torch.model import LoadedModel
+from batchgen.engines.torch.static.forward import CausalForward, Cohort, neighbours
+from batchgen.engines.torch.tier import Setting
+from batchgen.engines.torch.token_chooser import Choice
+from batchgen.records import Completion, Request
+
+
+class CohortRunner:
+    """Answers batches by its own prefill and decode loop."""
+
+    name = "cohort"
+
+    def __init__(
+        self, model: LoadedModel, setting: Setting, *, forward_cost: int | None = None
+    ) -> None:
+        """Take a decoder model. `forward_cost`: what another prefill costs, in tokens; left out, that of the device."""
+        self._forward = CausalForward(model, forward_cost)
+        self._setting = setting
+
+    @property
+    def joins(self) -> bool:
+        """Whether prompts of any length go together without being padded to the longest."""
+        return self._forward.joinable
+
+    def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        """Answer one batch; rows come out as they finish. See `BatchRunner`."""
+        order = sorted(requests, key=lambda request: -len(request.token_ids))
+        for first, last in self._cohorts(order):
+            yield from self._run(order[first:last])
+            if self._setting.should_stop():
+                return
+
+    def _cohorts(self, order: Sequence[Request]) -> list[tuple[int, int]]:
+        """Which rows go through decode together."""
+        lengths = [len(request.token_ids) for request in order]
+        return neighbours(lengths, self._setting.padding_tokens, len(order) * lengths[0])
+
+    def _run(self, order: Sequence[Request]) -> Iterator[Completion]:
+        answers = [Answer(request, self._setting.decode) for request in order]
+        chooser = self._setting.make_chooser(order, self._forward.device)
+        cohort = Cohort(
+            self._forward,
+            [request.token_ids for request in order],
+            max(request.decoding.max_new_tokens for request in order),
+        )
+        logits = cohort.prefill()
+        while True:
+            choice = chooser.choose(logits)
+            running: list[int] = []
+            for row, answer in enumerate(answers):
+                done = _booked(answer, choice, row)
+                if done is None:
+                    running.append(row)
+                else:
+                    yield done
+            if not running or self._setting.should_stop():
+                return
+            tokens = choice.tokens
+            if len(running) < len(answers):
+                running = compacted(running)
+                answers = [answers[row] for row in running]
+                chooser.keep(running)
+                cohort.keep(running)
+                tokens = tokens[torch.tensor(running, device=tokens.device)]
+            logits = cohort.decode(tokens)
+
+
+def compacted(running: Sequence[int]) -> list[int]:
+    """The same rows, in an order that moves few: a hole is filled by the last row.
+
+    >>> compacted([0, 2, 3, 4])  # row 1 has left; row 4 takes its place
+    [0, 4, 2, 3]
+    """
+    count = len(running)
+    movers = [row for row in running if row >= count]
+    staying = set(running)
+    return [row if row in staying else movers.pop() for row in range(count)]
+
+
+def _booked(answer: Answer, choice: Choice, row: int) -> Completion | None:
+    if not choice.finite[row]:
+        return failed(answer.request, NONFINITE)
+    reason = answer.take(choice.token_ids[row], choice.logprobs[row])
+    return None if reason is None else answer.completion(reason)

@@ -1,0 +1,1 @@
+"""FLOPs, the machine's measured peak, and MFU."""

@@ -1,0 +1,98 @@
+"""The arithmetic of a model: what a token costs, and how many tokens went through.
+
+    costs of a token      from the shapes of the weights and the config; formula in `planning/required_flops.py`
+    tokens computed       counted where every one of them comes by: at the input embeddings
+
+What a machine can do is in `peak.py`, the ratio of the two in `meter.py`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from batchgen.planning.required_flops import Attention, Costs
+
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+_CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_k")
+_WITHOUT_KEYS = ("conv", "linear_attention", "mamba", "moe", "recurrent")
+"""Types of layers that look at no keys, as `config.layer_types` names them."""
+
+
+class TokenCount:
+    """Counts the tokens that go through a model's layers, padding and repeats included."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        """Count from now on."""
+        self.tokens = 0
+        embeddings: nn.Module = model.get_input_embeddings()
+        embeddings.register_forward_pre_hook(self._count)
+
+    def _count(self, _module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        self.tokens += sum(one.numel() for one in arguments if isinstance(one, Tensor))
+
+
+def model_costs(model: PreTrainedModel) -> Costs | None:
+    """The costs of a decoder model; None for one with an encoder, whose tokens have two costs."""
+    if model.config.is_encoder_decoder:
+        return None
+    config = model.config.get_text_config(decoder=True)
+    head: nn.Module | None = model.get_output_embeddings()
+    drawn = 0
+    outside = {id(weight) for weight in _looked_up(model)}
+    if head is not None:
+        drawn = sum(weight.numel() for weight in head.parameters() if weight.dim() == 2)
+        outside |= {id(weight) for weight in head.parameters()}
+    inner = sum(
+        weight.numel() * _chosen_share(name, config)
+        for name, weight in model.named_parameters()
+        if weight.dim() >= 2 and id(weight) not in outside
+    )
+    return Costs(2.0 * inner, 2.0 * drawn, _attention(config))
+
+
+def _looked_up(model: PreTrainedModel) -> Iterator[nn.Parameter]:
+    """Weights that are looked up and never multiplied: embeddings of tokens and positions."""
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            yield from module.parameters(recurse=False)
+
+
+def _chosen_share(name: str, config: PreTrainedConfig) -> float:
+    """Which share of a weight takes part in a token: of experts, those that are chosen."""
+    if "experts" not in name or "shared" in name:
+        return 1.0
+    experts, chosen = _first(config, _EXPERTS), _first(config, _CHOSEN)
+    return chosen / experts if chosen and experts else 1.0
+
+
+def _attention(config: PreTrainedConfig) -> tuple[Attention, ...]:
+    heads: int | None = getattr(config, "num_attention_heads", None)
+    if heads is None:
+        return ()
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    # Keys and values of one width, but for multi-head latent attention (DeepSeek).
+    key = getattr(config, "qk_head_dim", None) or width
+    value = getattr(config, "v_head_dim", None) or width
+    windows = Counter(_windows(config))
+    return tuple(
+        Attention(2.0 * heads * (key + value) * layers, window)
+        for window, layers in windows.items()
+    )
+
+
+def _windows(config: PreTrainedConfig) -> Iterator[int | None]:
+    """How far each layer that has keys looks back."""
+    window: int | None = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        kinds = ["sliding_attention"] * config.num_hidden_layers
+    for kind in kinds:
+        if kind not in _WITHOUT_KEYS:
+            yield window if "sliding" in kind else None
+
+
+def _first(config: PreTrainedConfig, names: tuple[str, ...]) -> int | None:
+    return next((found for name in names if (found := getattr(config, name, None))), None)

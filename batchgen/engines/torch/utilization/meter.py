@@ -1,0 +1,104 @@
+"""How well an engine used its machine, over all it answered.
+
+    useful-token share   tokens that answers needed / tokens that went through the layers
+    MFU                  arithmetic that answers needed / (seconds x measured peak)
+
+MFU is model FLOP utilization (Chowdhery et al. 2022, PaLM, section 4.1). The seconds are those of the whole work, from
+the first request asked for to the last completion taken, so reading, tokenizing and writing count.
+
+What answers have in common is looked for among the requests of a window, as the engine itself does.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from batchgen.engines.torch.model import LoadedModel
+from batchgen.engines.torch.utilization.flops import TokenCount, model_costs
+from batchgen.engines.torch.utilization.peak import peak
+from batchgen.planning.required_flops import Answered, Useful, useful
+from batchgen.records import Completion, Request
+
+
+@dataclass(eq=False, slots=True)
+class _Window:
+    """Requests that are looked at together: those still to be answered, and the answers of the others."""
+
+    room: int
+    left: dict[tuple[int, int], Request] = field(default_factory=dict)
+    answers: list[Answered] = field(default_factory=list)
+
+
+class Meter:
+    """Watches requests go in and completions come out."""
+
+    def __init__(self, loaded: LoadedModel, window: int) -> None:
+        """Watch a model from now on; `window`: how many requests are looked at together."""
+        self._loaded = loaded
+        self._costs = model_costs(loaded.model)
+        self._count = TokenCount(loaded.model)
+        self._window = window
+        self._open: list[_Window] = []
+        self._closed = Useful()
+        self._seconds = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The time inside counts."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds += time.perf_counter() - begin
+
+    def asked(self, requests: Iterable[Request]) -> Iterator[Request]:
+        """The same requests, noted as they pass."""
+        for request in requests:
+            if self._costs is not None:
+                self._note(request)
+            yield request
+
+    def answered(self, completion: Completion) -> None:
+        """A completion has come out; one that failed was of no use."""
+        if self._costs is None:
+            return
+        key = completion.index, completion.sample
+        window = next(window for window in self._open if key in window.left)
+        request = window.left.pop(key)
+        if completion.token_ids:
+            window.answers.append(Answered(request, len(completion.token_ids)))
+        if not window.room and not window.left:
+            self._open.remove(window)
+            self._closed += useful(window.answers, self._costs)
+
+    def facts(self, tokens_elsewhere: int) -> Mapping[str, object]:
+        """Both shares, and what they were computed from; nothing for a model with an encoder.
+
+        Args:
+            tokens_elsewhere: how many went through the layers in other processes.
+        """
+        if self._costs is None:
+            return {}
+        done = sum((useful(w.answers, self._costs) for w in self._open), self._closed)
+        computed = self._count.tokens + tokens_elsewhere
+        most = peak(self._loaded.device, self._loaded.dtype)
+        return {
+            "mfu": _share(done.operations, self._seconds * most),
+            "useful_token_share": _share(done.tokens, computed),
+            "useful_tokens": done.tokens,
+            "computed_tokens": computed,
+            "useful_flop": done.operations,
+            "peak_flop_per_second": most,
+        }
+
+    def _note(self, request: Request) -> None:
+        if not self._open or not self._open[-1].room:
+            self._open.append(_Window(self._window))
+        window = self._open[-1]
+        window.room -= 1
+        window.left[request.index, request.sample] = request
+
+
+def _share(part: float, whole: float) -> float | None:
+    return round(part / whole, 4) if whole else None
