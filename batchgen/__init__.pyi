@@ -1,5 +1,9 @@
 from batchgen.engines.open import open_engine as open_engine
 from batchgen.errors import BatchgenError as BatchgenError
+from batchgen.evaluation.comparing.compare import Comparison as Comparison
+from batchgen.evaluation.comparing.compare import compare as compare
+from batchgen.evaluation.scoring.score import score as score
+from batchgen.evaluation.scoring.score_run import ScoreResult as ScoreResult
 from batchgen.job.spec import Job as Job
 from batchgen.jobfile.load import LoadedJob as LoadedJob
 from batchgen.jobfile.load import load_job as load_job
@@ -9,11 +13,7 @@ from batchgen.records import Prompt as Prompt
 from batchgen.records import Request as Request
 from batchgen.records import Response as Response
 from batchgen.records import Row as Row
-from batchgen.runner.compare import Comparison as Comparison
-from batchgen.runner.compare import compare as compare
 from batchgen.runner.plan import Plan as Plan
 from batchgen.runner.plan import plan as plan
 from batchgen.runner.result import RunResult as RunResult
 from batchgen.runner.run import run as run
-from batchgen.runner.score import ScoreResult as ScoreResult
-from batchgen.runner.score_any import score as score

@@ -12,8 +12,8 @@ from batchgen.cli.text import json_line
 
 if TYPE_CHECKING:
     from batchgen.cli.compared import Answers
-    from batchgen.runner.compare import Comparison
-    from batchgen.runner.worse import Limit
+    from batchgen.evaluation.comparing.compare import Comparison
+    from batchgen.evaluation.comparing.regressions import Limit
 
 PATH = click.Path(path_type=Path, exists=True, file_okay=False)
 
@@ -68,7 +68,7 @@ def compare(
     number of primary metrics (Holm), or of all metrics if none is primary.
     """
     from batchgen.cli.compared import comparison_lines
-    from batchgen.runner.worse import fails
+    from batchgen.evaluation.comparing.regressions import fails
 
     asked = _Asked(**options)
     found = asked.comparison(base, new)
@@ -97,7 +97,7 @@ class _Asked:
 
     def comparison(self, base: Path, new: Path) -> "Comparison":
         """The two runs compared."""
-        from batchgen.runner.compare import compare
+        from batchgen.evaluation.comparing.compare import compare
 
         limits = [*map(_margin, self.margins), *self.allowed()]
         margins = {limit.metric: limit.by for limit in limits if limit.by is not None}
@@ -107,14 +107,14 @@ class _Asked:
 
     def allowed(self) -> "list[Limit]":
         """How much worse the new run may be."""
-        from batchgen.runner.worse import parse_limit
+        from batchgen.evaluation.comparing.regressions import parse_limit
 
         return [parse_limit("--fail-if-worse", text) for text in self.limits]
 
 
 def _margin(text: str) -> "Limit":
     from batchgen.errors import UsageError
-    from batchgen.runner.worse import parse_limit
+    from batchgen.evaluation.comparing.regressions import parse_limit
 
     margin = parse_limit("--margin", text)
     if margin.by is None:
@@ -125,7 +125,7 @@ def _margin(text: str) -> "Limit":
 
 
 def _answers(base: Path, new: Path, found: "Comparison") -> "Answers":
-    from batchgen.runner.sides import open_side, texts_of
+    from batchgen.evaluation.comparing.scored_run import open_side, texts_of
 
     flips = [
         (flip.id, flip.sample)

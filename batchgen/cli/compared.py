@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from batchgen.cli.scores import number
 from batchgen.cli.text import fitted, plural, printable, shortened, window_width
-from batchgen.runner.compare import Comparison, MetricComparison, Unpaired
-from batchgen.runner.paired import Change, Flip, Noise
+from batchgen.evaluation.comparing.compare import Comparison, MetricComparison, Unpaired
+from batchgen.evaluation.comparing.pairs import Change, Flip, Noise
 
 Answers = Mapping[tuple[str, int | None], tuple[str | None, str | None]]
 """What both runs answered, by id and sample."""

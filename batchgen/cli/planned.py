@@ -7,8 +7,8 @@ from typing import Any
 
 from batchgen.cli.text import plural, size
 from batchgen.engines.contract import Estimate
+from batchgen.evaluation.judging.prepare_judges import ReadyJudge
 from batchgen.planning.slot_plan import Workers
-from batchgen.runner.judges import ReadyJudge
 from batchgen.runner.plan import Plan
 
 _WIDTH = 10

@@ -66,7 +66,7 @@ def score(
     Ends with 4 when a gate of the run's job did not pass.
     """
     from batchgen.cli.scores import gate_lines, metric_lines, score_summary, unscored_lines
-    from batchgen.runner.score_any import score as score_any
+    from batchgen.evaluation.scoring.score import score as score_any
 
     result = score_any(
         what,

@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 
 from batchgen.cli.text import fitted, plural, printable, shortened, window_width
-from batchgen.metrics.aggregate import EVERYTHING
-from batchgen.metrics.gates import GateResult
+from batchgen.evaluation.aggregate import EVERYTHING
+from batchgen.evaluation.gates import GateResult
 from batchgen.records import MetricRow
 
 SHOWN_ROWS = 30

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
+from batchgen.evaluation.judging.scores import TYPE, VERSION
 from batchgen.job import metric_options as options
 from batchgen.job.judge import Judge
 from batchgen.job.metric_options import MetricOptions
@@ -17,7 +18,6 @@ from batchgen.jobfile.docs.reference import default_of
 from batchgen.jobfile.messages.expected_types import fields, key_of
 from batchgen.metrics import makers
 from batchgen.metrics.base import Metric, Spec, Unit
-from batchgen.metrics.judge import TYPE, VERSION
 
 Options = TypeVar("Options", bound=MetricOptions)
 

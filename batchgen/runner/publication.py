@@ -13,17 +13,21 @@ from importlib.metadata import version
 from typing import Any
 
 from batchgen.errors import ExitCode
+from batchgen.evaluation.gates import GateResult, decide_gates
+from batchgen.evaluation.model_queries.scoring_pass import Panels, StoppedError
+from batchgen.evaluation.scoring.score_run import (
+    evaluation_record,
+    say_removed,
+    score_again,
+    scored_as,
+)
+from batchgen.evaluation.staging import Answers, stage_answers
 from batchgen.input.change_guard import Unchanged
-from batchgen.metrics.gates import GateResult
 from batchgen.output.publish import PublishedFile, Stage, check_published
 from batchgen.output.score_tables import read_metrics
 from batchgen.records import MetricRow
-from batchgen.runner.gating import decide_gates
-from batchgen.runner.panel import Panels, StoppedError
 from batchgen.runner.result import RunResult
 from batchgen.runner.reuse import Reused
-from batchgen.runner.score import evaluation_record, say_removed, score_again, scored_as
-from batchgen.runner.scored import Answers, stage_answers
 from batchgen.runner.setup import Setup
 from batchgen.state.identity import FORMAT, Identity
 from batchgen.state.lock import Lock

@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from batchgen.decoding.generation_kwargs import check_generation_kwargs
 from batchgen.errors import JobKeyError, Problem
+from batchgen.evaluation.checks import evaluation_problems
+from batchgen.evaluation.metric_queries import prefill_problems
 from batchgen.input.sources import Source, open_source
 from batchgen.jobfile.load import LoadedJob
 from batchgen.output.schema import Layout, lay_out, misfits
 from batchgen.prompts.render import PromptRenderer, check_prompts
 from batchgen.runner import redaction
-from batchgen.runner.evaluation_problems import evaluation_problems
-from batchgen.runner.likelihood import prefill_problems
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import polars as pl
 
 from batchgen.errors import ExitCode, StateError
-from batchgen.metrics.gates import GateResult
+from batchgen.evaluation.gates import GateResult
 from batchgen.records import MetricRow
 from batchgen.runner.reuse import Reused
 from batchgen.state.parts import Counts

@@ -16,14 +16,14 @@ from typing import Any, Literal, TextIO
 from batchgen.engines.contract import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import StateError
+from batchgen.evaluation.model_queries.scoring_model import OpenEngine
+from batchgen.evaluation.model_queries.scoring_pass import Panels, StoppedError
+from batchgen.evaluation.scoring_models import Asking, all_panels
 from batchgen.input.change_guard import Unchanged
 from batchgen.input.sources import Chunk
 from batchgen.jobfile.load import LoadedJob
 from batchgen.output.publish import finish_release
-from batchgen.runner.asked_model import OpenEngine
 from batchgen.runner.deadline import Deadline, Stop, after
-from batchgen.runner.panel import Panels, StoppedError
-from batchgen.runner.panels import Asking, all_panels
 from batchgen.runner.progress import Progress, silent
 from batchgen.runner.publication import Publication, already_complete, clean, is_complete
 from batchgen.runner.result import RunResult

@@ -14,6 +14,11 @@ import pyarrow as pa
 
 from batchgen.decoding.resolve_decoding import Resolution, end_tokens, resolve_decoding
 from batchgen.errors import JobKeyError
+from batchgen.evaluation.judging.prepare_judges import ReadyJudge, ready_judges
+from batchgen.evaluation.model_queries.scoring_model import AskedModel, asked_model
+from batchgen.evaluation.resolve_evaluation import Evaluation, evaluation_of
+from batchgen.evaluation.scorer import Scorer
+from batchgen.evaluation.staging import run_scorer
 from batchgen.fingerprint import fingerprint
 from batchgen.input.sources import Survey
 from batchgen.job.roles import settings_of
@@ -24,13 +29,8 @@ from batchgen.models.local_model import LocalModel, find_model
 from batchgen.prompts.prepare import Preparer
 from batchgen.prompts.tokenize import Tokenizer
 from batchgen.runner import redaction
-from batchgen.runner.asked_model import AskedModel, asked_model
 from batchgen.runner.asking import Asking
-from batchgen.runner.evaluation import Evaluation, evaluation_of
-from batchgen.runner.judges import ReadyJudge, ready_judges
 from batchgen.runner.reading import Reading, read_input, with_all_columns
-from batchgen.runner.scored import run_scorer
-from batchgen.runner.scoring import Scorer
 from batchgen.state.identity import Identity, input_record, new_run_id
 
 

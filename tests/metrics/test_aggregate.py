@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from batchgen.metrics import aggregate
-from batchgen.metrics.aggregate import EachBlockAnew, Returning, Scored, Slices, Tally
+from batchgen.evaluation import aggregate
+from batchgen.evaluation.aggregate import EachBlockAnew, Returning, Scored, Slices, Tally
+from batchgen.evaluation.block_scores import NewTally, score_block
 from batchgen.metrics.base import Answer, Metric, Spec
-from batchgen.metrics.scoring import NewTally, score_block
 from batchgen.metrics.statistics.intervals import Confidence, Floats, Integers
 from batchgen.records import Score
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from batchgen.evaluation.comparing.regressions import Change
+from batchgen.evaluation.gates import decide, decide_change
 from batchgen.job.evaluate import Gate
-from batchgen.metrics.gates import Change, decide, decide_change
 from batchgen.records import MetricRow
 
 ROW = MetricRow(

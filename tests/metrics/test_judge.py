@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchgen.evaluation.judging.scores import Judgement, State, disjoint, judge_metrics, verdict_of
 from batchgen.job.judge import Judge
 from batchgen.metrics.base import Answer
-from batchgen.metrics.judge import Judgement, State, disjoint, judge_metrics, verdict_of
 from batchgen.records import Score
 
 SAID = Answer("1", 0, "an answer")

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from batchgen.errors import ModelError
+from batchgen.evaluation.judging.prompt_texts import VERSION, WORDS
+from batchgen.evaluation.judging.prompts import Asked, Case, JudgePrompts, Labels, prefill
 from batchgen.job.judge import Judge
 from batchgen.job.spec import PromptSpec
 from batchgen.prompts.byte_tokenizer import END, ROLE_IDS, ByteTokenizer
-from batchgen.prompts.judge import Asked, Case, JudgePrompts, Labels, prefill
-from batchgen.prompts.judge_words import VERSION, WORDS
 from batchgen.prompts.tokenize import ModelTokenizer
 
 MakeTokenizer = Callable[..., PreTrainedTokenizerBase]

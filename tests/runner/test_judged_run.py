@@ -13,13 +13,13 @@ import pytest
 from batchgen.engines.contract import Engine
 from batchgen.engines.echo import EchoEngine
 from batchgen.errors import ExitCode, JobFileError
+from batchgen.evaluation.judging.baseline_answers import OtherRun
+from batchgen.evaluation.scoring.score_run import score_run
 from batchgen.jobfile.load import load_job
 from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.records import Completion, Continuation, Likelihood, Request
-from batchgen.runner.others import OtherRun
 from batchgen.runner.result import RunResult
 from batchgen.runner.run import run
-from batchgen.runner.score import score_run
 from batchgen.state.run_folder import read_json
 
 MakeJob = Callable[..., Path]

@@ -11,18 +11,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from batchgen.evaluation.answers import Origin
+from batchgen.evaluation.judging.baseline_answers import Key
+from batchgen.evaluation.judging.prepare_judges import ReadyJudge, ready_judges
+from batchgen.evaluation.judging.queries import Judged, JudgeQuestion, texts_of
+from batchgen.evaluation.judging.scores import Judgement, judge_metrics
+from batchgen.evaluation.judging.verdicts import look_for
+from batchgen.evaluation.model_queries.query import Given, Text
 from batchgen.job.judge import Judge
 from batchgen.jobfile.load import load_job
 from batchgen.metrics.base import Answer
-from batchgen.metrics.judge import Judgement, judge_metrics
 from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.records import Continuation, Failure, Likelihood
-from batchgen.runner.answers import Origin
-from batchgen.runner.judgements import look_for
-from batchgen.runner.judges import ReadyJudge, ready_judges
-from batchgen.runner.judging import Judged, JudgeQuestion, texts_of
-from batchgen.runner.others import Key
-from batchgen.runner.question import Given, Text
 
 MakeJob = Callable[..., Path]
 Tell = Callable[[Continuation], Likelihood]

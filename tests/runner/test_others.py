@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import StateError, UsageError
+from batchgen.evaluation.judging.baseline_answers import Key, Other, OtherRun
 from batchgen.jobfile.load import load_job
-from batchgen.runner.others import Key, Other, OtherRun
 from batchgen.runner.run import run
 
 MakeJob = Callable[..., Path]

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from batchgen.runner.paired import pair
+from batchgen.evaluation.comparing.pairs import pair
 
 COMMON = pl.DataFrame({"id": ["a"], "sample": [0]}, schema={"id": pl.String, "sample": pl.Int32})
 

@@ -16,16 +16,16 @@ from batchgen.engines.contract import Engine
 from batchgen.engines.echo import EchoEngine
 from batchgen.engines.open import open_engine
 from batchgen.errors import BatchgenError, JobFileError, StateError, UsageError
+from batchgen.evaluation.model_queries.query import Given, Text
+from batchgen.evaluation.model_queries.scoring_pass import BLOCK_ROWS, OpenOnce, Panel
+from batchgen.evaluation.scoring.score_file import score_file
+from batchgen.evaluation.scoring.score_run import score_run
+from batchgen.evaluation.scoring_models import Asking
 from batchgen.job.evaluate import Evaluate
 from batchgen.job.spec import ModelSpec
 from batchgen.jobfile.load import load_job
 from batchgen.records import Completion, Continuation, Failure, Likelihood, Request
-from batchgen.runner.panel import BLOCK_ROWS, OpenOnce, Panel
-from batchgen.runner.panels import Asking
-from batchgen.runner.question import Given, Text
 from batchgen.runner.run import run
-from batchgen.runner.score import score_run
-from batchgen.runner.score_file import score_file
 from batchgen.state.likelihood_cache import ToldStore
 from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.failpoints import TOLD_POINTS, VARIABLE

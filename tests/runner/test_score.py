@@ -14,8 +14,8 @@ from click.testing import CliRunner
 import batchgen
 from batchgen.cli import cli
 from batchgen.errors import DataError, UsageError
+from batchgen.evaluation.answers import Origin, read_answers, together, whole_prompts
 from batchgen.jobfile.load import load_job
-from batchgen.runner.answers import Origin, read_answers, together, whole_prompts
 from batchgen.runner.run import run
 
 MakeJob = Callable[..., Path]

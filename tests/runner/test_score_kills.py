@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from batchgen.errors import StateError
-from batchgen.runner.sides import open_side
+from batchgen.evaluation.comparing.scored_run import open_side
 from batchgen.runner.verify import verify
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import VARIABLE

@@ -2,7 +2,7 @@
 
     answers ──other answer beside──> cases ──in both orders──> contexts, each with every label ──> panel
 
-What comes back is read in `judgements.py`. Knows nothing of engines, or of where answers come from.
+What comes back is read in `verdicts.py`. Knows nothing of engines, or of where answers come from.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from batchgen.arrow.row_filter import RowFilter
+from batchgen.evaluation.answers import Fields, Origin, read_answers
+from batchgen.evaluation.judging.baseline_answers import Key, Other
+from batchgen.evaluation.judging.prepare_judges import ReadyJudge
+from batchgen.evaluation.judging.prompts import Asked, Case
+from batchgen.evaluation.judging.scores import State
+from batchgen.evaluation.model_queries.query import Given, Known, Text
 from batchgen.metrics.base import Answer
-from batchgen.metrics.judge import State
 from batchgen.metrics.told import told_column
-from batchgen.prompts.judge import Asked, Case
 from batchgen.records import Failure
-from batchgen.runner.answers import Fields, Origin, read_answers
-from batchgen.runner.judges import ReadyJudge
-from batchgen.runner.others import Key, Other
-from batchgen.runner.question import Given, Known, Text
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TypeGuard
 
 import numpy as np
 
-from batchgen.metrics.aggregate import (
+from batchgen.evaluation.aggregate import (
     ClusterTally,
     CorpusTally,
     Mask,

@@ -13,13 +13,13 @@ from typing import Literal
 
 import pyarrow as pa
 
-from batchgen.metrics.aggregate import Aggregate
+from batchgen.evaluation.aggregate import Aggregate
+from batchgen.evaluation.answers import Origin, Tables
+from batchgen.evaluation.resolve_evaluation import Evaluation, Measure
+from batchgen.evaluation.scorer import Scorer
 from batchgen.output.publish import Stage
 from batchgen.output.score_tables import METRICS, SCORES, metrics_table
 from batchgen.records import MetricRow
-from batchgen.runner.answers import Origin
-from batchgen.runner.evaluation import Evaluation, Measure
-from batchgen.runner.scoring import Scorer, Tables
 from batchgen.storage.durable import disk_errors
 
 Layout = Literal["file", "parts"]

@@ -4,7 +4,7 @@
 
 Blocks that were kept before a kill are not asked again: a block's file is named by a hash of the model and of every token
 that is asked about. The engine is opened for the first block that is missing, and closed after the last one. What
-is asked is a `Question`'s (`question.py`). Knows nothing of metrics.
+is asked is a `Question`'s (`query.py`). Knows nothing of metrics.
 """
 
 import time
@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 
 from batchgen.engines.contract import Engine
+from batchgen.evaluation.answers import Tables
+from batchgen.evaluation.model_queries.query import Given, Known, Question, Text
 from batchgen.records import Continuation, Failure, Likelihood
-from batchgen.runner.question import Given, Known, Question, Text
-from batchgen.runner.scoring import Tables
 from batchgen.state.likelihood_cache import TOLD, ToldStore
 
 BLOCK_ROWS = 256

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from batchgen.evaluation.block_scores import is_sum
 from batchgen.metrics.base import Metric, SumMetric
-from batchgen.metrics.scoring import is_sum
 from batchgen.metrics.statistics.intervals import Confidence, Floats, Integers
 from batchgen.metrics.statistics.paired_tests import (
     Difference,

@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from batchgen.evaluation.judging.prepare_judges import ReadyJudge
+from batchgen.evaluation.judging.scores import JudgeMetric, judge_metrics
+from batchgen.evaluation.judging.verdicts import look_for
 from batchgen.fingerprint import fingerprint
 from batchgen.job.evaluate import Bins, Evaluate, Gate, Reasoning, metric_types
 from batchgen.job.judge import Judge
 from batchgen.job.metric_options import MetricOptions
 from batchgen.metrics.base import Metric
 from batchgen.metrics.catalog import make_metrics
-from batchgen.metrics.judge import JudgeMetric, judge_metrics
 from batchgen.metrics.statistics.intervals import Confidence
-from batchgen.runner.judgements import look_for
-from batchgen.runner.judges import ReadyJudge
 
 
 @dataclass(frozen=True, slots=True)

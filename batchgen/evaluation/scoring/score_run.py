@@ -2,7 +2,7 @@
 
     published answers ──(join)──> Scorer ──> new files, renamed over the old ones ──> manifest
 
-A metric that asks a model gets its numbers from an engine before this pass, as columns: `panel.py`.
+A metric that asks a model gets its numbers from an engine before this pass, as columns: `scoring_pass.py`.
 Knows nothing of the command line.
 """
 
@@ -17,22 +17,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchgen.errors import ExitCode, StateError, UsageError
+from batchgen.evaluation.answers import Tables
+from batchgen.evaluation.checks import STORED, evaluation_problems
+from batchgen.evaluation.gates import GateResult, decide_gates
+from batchgen.evaluation.judging.prepare_judges import ReadyJudge, ready_judges
+from batchgen.evaluation.resolve_evaluation import Evaluation, evaluation_of
+from batchgen.evaluation.scorer import Scorer
+from batchgen.evaluation.scoring.join import Beside, Join, open_join
+from batchgen.evaluation.scoring_models import Asking, panel_of_run, with_judges
+from batchgen.evaluation.staging import Answers, Layout, run_scorer, stage_answers
 from batchgen.job.evaluate import Evaluate, Reasoning
 from batchgen.job.metric_options import MetricOptions
 from batchgen.jobfile.load import LoadedJob, load_job
-from batchgen.metrics.gates import GateResult
 from batchgen.models.local_model import find_model
 from batchgen.output.publish import PublishedFile, Stage, check_published, finish_release
 from batchgen.output.score_tables import SCORE_PREFIX
 from batchgen.records import MetricRow
-from batchgen.runner.evaluation import Evaluation, evaluation_of
-from batchgen.runner.evaluation_problems import STORED, evaluation_problems
-from batchgen.runner.gating import decide_gates
-from batchgen.runner.join import Beside, Join, open_join
-from batchgen.runner.judges import ReadyJudge, ready_judges
-from batchgen.runner.panels import Asking, panel_of_run, with_judges
-from batchgen.runner.scored import Answers, Layout, run_scorer, stage_answers
-from batchgen.runner.scoring import Scorer, Tables
 from batchgen.state.lock import held
 from batchgen.state.run_folder import RunFolder, open_folder, read_json
 from batchgen.storage.failpoints import arm

@@ -6,8 +6,25 @@ Knows nothing of files.
 from dataclasses import dataclass
 
 from batchgen.errors import UsageError
-from batchgen.metrics.gates import Change
-from batchgen.runner.compare import Comparison, MetricComparison
+from batchgen.evaluation.comparing.compare import Comparison, MetricComparison
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a metric differs from a baseline, over the rows that both have; a gain is better, whatever is better.
+
+    Attributes:
+        gain: None where nothing could be compared.
+        low: lower end of its interval; None where there is none.
+        high: upper end.
+        n: rows, or prompts, that were compared.
+    """
+
+    gain: float | None
+    low: float | None
+    high: float | None
+    stderr: float | None
+    n: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,18 @@ from pathlib import Path
 import pyarrow as pa
 
 from batchgen.errors import UsageError
+from batchgen.evaluation.answers import Origin, together, whole_prompts
+from batchgen.evaluation.model_queries.scoring_pass import Panels
+from batchgen.evaluation.resolve_evaluation import Evaluation
+from batchgen.evaluation.scorer import Scorer
+from batchgen.evaluation.scoring.join import Beside, open_file, open_join, read_tables
+from batchgen.evaluation.scoring.score_run import ScoreResult, checked_evaluation
+from batchgen.evaluation.scoring_models import Asking, panel_of_file
+from batchgen.evaluation.staging import Answers, stage_answers
 from batchgen.job.evaluate import Evaluate
 from batchgen.metrics.told import is_model
 from batchgen.output.publish import Stage, finish_release
 from batchgen.output.score_tables import SCORE_PREFIX
-from batchgen.runner.answers import Origin, together, whole_prompts
-from batchgen.runner.evaluation import Evaluation
-from batchgen.runner.join import Beside, open_file, open_join, read_tables
-from batchgen.runner.panel import Panels
-from batchgen.runner.panels import Asking, panel_of_file
-from batchgen.runner.score import ScoreResult, checked_evaluation
-from batchgen.runner.scored import Answers, stage_answers
-from batchgen.runner.scoring import Scorer
 from batchgen.state.lock import held
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import arm

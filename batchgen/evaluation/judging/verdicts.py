@@ -1,4 +1,4 @@
-"""What a judge's model told about an answer, as a judgement: the other end of `judging.py`.
+"""What a judge's model told about an answer, as a judgement: the other end of `queries.py`.
 
 Knows nothing of how models are asked.
 """
@@ -6,10 +6,10 @@ Knows nothing of how models are asked.
 from collections.abc import Mapping
 from typing import get_args
 
+from batchgen.evaluation.judging.prepare_judges import ReadyJudge
+from batchgen.evaluation.judging.scores import Judgement, Look, State, disjoint
 from batchgen.metrics.base import Answer
-from batchgen.metrics.judge import Judgement, Look, State, disjoint
 from batchgen.metrics.told import told
-from batchgen.runner.judges import ReadyJudge
 
 
 def look_for(ready: ReadyJudge) -> Look:

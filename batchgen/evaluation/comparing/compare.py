@@ -14,11 +14,7 @@ from typing import Any
 import polars as pl
 
 from batchgen.errors import UsageError
-from batchgen.job.evaluate import Bins
-from batchgen.metrics.statistics.paired_tests import Difference, Verdict, holm, verdict
-from batchgen.records import MetricRow
-from batchgen.runner.evaluation import recorded_metrics
-from batchgen.runner.paired import (
+from batchgen.evaluation.comparing.pairs import (
     KEY,
     Comparing,
     Flip,
@@ -27,7 +23,11 @@ from batchgen.runner.paired import (
     flips,
     pair,
 )
-from batchgen.runner.sides import Side, open_side
+from batchgen.evaluation.comparing.scored_run import Side, open_side
+from batchgen.evaluation.resolve_evaluation import recorded_metrics
+from batchgen.job.evaluate import Bins
+from batchgen.metrics.statistics.paired_tests import Difference, Verdict, holm, verdict
+from batchgen.records import MetricRow
 
 NAMED = 10
 """Ids that are named where some do not pair."""

@@ -5,33 +5,22 @@ how many rows would have decided it. Knows nothing of files.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from batchgen.errors import StateError, UsageError
+from batchgen.evaluation.aggregate import EVERYTHING
+from batchgen.evaluation.comparing.compare import compare_sides
+from batchgen.evaluation.comparing.regressions import Change, change_of
+from batchgen.evaluation.comparing.scored_run import open_side, side_of
 from batchgen.job.evaluate import Gate
-from batchgen.metrics.aggregate import EVERYTHING
 from batchgen.metrics.statistics.paired_tests import POWER_80
 from batchgen.records import MetricRow
+from batchgen.state.run_folder import RunFolder
 
 Verdict = Literal["passed", "failed", "undecided"]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """How a metric differs from a baseline, over the rows that both have; a gain is better, whatever is better.
-
-    Attributes:
-        gain: None where nothing could be compared.
-        low: lower end of its interval; None where there is none.
-        high: upper end.
-        n: rows, or prompts, that were compared.
-    """
-
-    gain: float | None
-    low: float | None
-    high: float | None
-    stderr: float | None
-    n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +110,42 @@ def _too_few(change: Change, allowed: float) -> str:
         return "too few rows to tell"
     needed = math.ceil(change.n * (POWER_80 * change.stderr / allowed) ** 2)
     return f"too few rows to tell; about {max(needed, change.n + 1):,} would do"
+
+
+PREVIOUS = "previous"
+"""The baseline that stands for what a folder publishes now."""
+
+
+def decide_gates(
+    gates: Sequence[Gate], rows: Sequence[MetricRow], folder: RunFolder, scored: Path
+) -> list[GateResult]:
+    """Decide each gate.
+
+    Args:
+        gates: of the job.
+        rows: of metrics.parquet.
+        folder: of the run; what it publishes is the previous output.
+        scored: where the scores are: that folder, or the one that nobody sees yet.
+    """
+    found = {(row.metric, row.slice): row for row in rows}
+    return [
+        decide(gate, found.get((gate.metric, gate.slice or EVERYTHING)))
+        if gate.baseline is None
+        else _against(gate, gate.baseline, folder, scored)
+        for gate in gates
+    ]
+
+
+def _against(gate: Gate, baseline: str, folder: RunFolder, scored: Path) -> GateResult:
+    if baseline == PREVIOUS and not folder.manifest.exists():
+        return GateResult(described(gate), "passed", "there is no previous output")
+    path = folder.path if baseline == PREVIOUS else Path(baseline)
+    try:
+        new = side_of(folder.path, scored)
+        found = compare_sides(open_side(path), new, metrics=[gate.metric], named=0)
+    except (UsageError, StateError) as error:
+        return GateResult(described(gate), "undecided", error.message)
+    (one,) = found.metrics
+    if one.reason:
+        return GateResult(described(gate), "undecided", one.reason)
+    return decide_change(gate, change_of(one))

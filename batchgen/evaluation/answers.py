@@ -4,7 +4,7 @@ The columns may be a run's own or those of a foreign file: `Origin` says where w
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,9 @@ from batchgen.decoding.reasoning import without_reasoning
 from batchgen.errors import DataError
 from batchgen.job.evaluate import Reasoning
 from batchgen.metrics.base import Answer
+
+Tables = Callable[[], Iterator[pa.Table]]
+"""Reads the answers from the start; the answers of one prompt are never in two tables."""
 
 
 @dataclass(frozen=True, slots=True)

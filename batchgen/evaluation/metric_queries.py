@@ -12,16 +12,16 @@ import pyarrow as pa
 
 from batchgen.arrow.row_filter import RowFilter
 from batchgen.errors import Problem
+from batchgen.evaluation.answers import Fields, Origin, read_answers
+from batchgen.evaluation.model_queries.query import Given, Question
+from batchgen.evaluation.model_queries.scoring_model import AskedModel
+from batchgen.evaluation.resolve_evaluation import Evaluation, evaluation_of
 from batchgen.job.spec import Job
 from batchgen.metrics.base import Answer
 from batchgen.metrics.told import ModelMetric, is_model, told_column
 from batchgen.prompts.templates.sandbox import Template
 from batchgen.prompts.tokenize import Continued
 from batchgen.records import Failure, Message, Prompt
-from batchgen.runner.answers import Fields, Origin, read_answers
-from batchgen.runner.asked_model import AskedModel
-from batchgen.runner.evaluation import Evaluation, evaluation_of
-from batchgen.runner.question import Given, Question
 
 _UNASKED = Failure("prompt_null", "the row has no prompt")
 _EMPTY = Failure("continuation_empty", "the text to be scored is empty")

@@ -6,14 +6,14 @@ Each function names its problems by their keys in the job. Knows nothing of tabl
 from collections.abc import Sequence
 
 from batchgen.errors import DataError, Problem
+from batchgen.evaluation.aggregate import EVERYTHING
+from batchgen.evaluation.block_scores import is_group
+from batchgen.evaluation.judging.prepare_judges import judge_problems
+from batchgen.evaluation.resolve_evaluation import Evaluation, evaluation_of
+from batchgen.evaluation.slices import column_of
 from batchgen.job.evaluate import Evaluate
-from batchgen.metrics.aggregate import EVERYTHING
-from batchgen.metrics.scoring import is_group
 from batchgen.metrics.told import is_model
 from batchgen.output.score_tables import SCORE_PREFIX
-from batchgen.runner.evaluation import Evaluation, evaluation_of
-from batchgen.runner.judges import judge_problems
-from batchgen.runner.slices import column_of
 
 STORED = "With output.store_prompt: true a run writes it."
 

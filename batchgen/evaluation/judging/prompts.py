@@ -13,8 +13,8 @@ from hashlib import blake2b
 from itertools import count, takewhile
 
 from batchgen.errors import ModelError
+from batchgen.evaluation.judging.prompt_texts import WORDS
 from batchgen.job.judge import Judge
-from batchgen.prompts.judge_words import WORDS
 from batchgen.prompts.overflow import Search, shorten
 from batchgen.prompts.tokenize import Tokenizer
 from batchgen.records import Failure, Message, Prompt

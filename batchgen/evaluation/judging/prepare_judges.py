@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import TextIO
 
 from batchgen.errors import DataError, ModelError, Problem
+from batchgen.evaluation.judging.baseline_answers import OtherRun
+from batchgen.evaluation.judging.prompt_texts import VERSION
+from batchgen.evaluation.judging.prompts import JudgePrompts, prefill
+from batchgen.evaluation.model_queries.scoring_model import UNBOUNDED, AskedModel
 from batchgen.fingerprint import fingerprint
 from batchgen.job.judge import Judge
 from batchgen.job.spec import Job, ModelSpec, PromptSpec
@@ -22,11 +26,7 @@ from batchgen.models.lock_file import Lock, lock_path, read_lock
 from batchgen.models.tokenizer import load_from
 from batchgen.progress import Say
 from batchgen.prompts.byte_tokenizer import ByteTokenizer
-from batchgen.prompts.judge import JudgePrompts, prefill
-from batchgen.prompts.judge_words import VERSION
 from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
-from batchgen.runner.asked_model import UNBOUNDED, AskedModel
-from batchgen.runner.others import OtherRun
 from batchgen.state.run_folder import RunFolder
 
 TODAY = date(2025, 1, 1)

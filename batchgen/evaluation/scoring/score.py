@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pydantic import ValidationError
 
 from batchgen.errors import UsageError
+from batchgen.evaluation.scoring.join import Beside
+from batchgen.evaluation.scoring.score_file import score_file
+from batchgen.evaluation.scoring.score_run import ScoreResult, score_run
+from batchgen.evaluation.scoring_models import Asking
 from batchgen.job.evaluate import Evaluate, Reasoning, metric_types
-from batchgen.runner.join import Beside
-from batchgen.runner.panels import Asking
-from batchgen.runner.score import ScoreResult, score_run
-from batchgen.runner.score_file import score_file
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

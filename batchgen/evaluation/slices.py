@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchgen.arrow.values import key_texts
+from batchgen.evaluation.aggregate import Mask
 from batchgen.job.evaluate import Bins
-from batchgen.metrics.aggregate import Mask
 
 MOST_VALUES = 200
 """Values of one column that get a slice of their own; the others share one: a column of texts makes no million."""

@@ -17,16 +17,16 @@ import pyarrow as pa
 from batchgen.engines.contract import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import StateError, UsageError
+from batchgen.evaluation.judging.prepare_judges import ReadyJudge
+from batchgen.evaluation.judging.queries import JudgeQuestion
+from batchgen.evaluation.metric_queries import likelihood_questions
+from batchgen.evaluation.model_queries.scoring_model import AskedModel, OpenEngine, asked_model
+from batchgen.evaluation.model_queries.scoring_pass import OpenOnce, Panel, Panels
+from batchgen.evaluation.scorer import Scorer
 from batchgen.job.spec import Job, ModelSpec
 from batchgen.jobfile.load import LoadedJob
 from batchgen.metrics.told import is_model
 from batchgen.models.local_model import LocalModel, find_model, local_model
-from batchgen.runner.asked_model import AskedModel, OpenEngine, asked_model
-from batchgen.runner.judges import ReadyJudge
-from batchgen.runner.judging import JudgeQuestion
-from batchgen.runner.likelihood import likelihood_questions
-from batchgen.runner.panel import OpenOnce, Panel, Panels
-from batchgen.runner.scoring import Scorer
 from batchgen.state.likelihood_cache import ToldStore
 from batchgen.state.run_folder import RunFolder
 

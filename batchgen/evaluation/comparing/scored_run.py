@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 
 from batchgen.arrow.values import key_texts
 from batchgen.errors import StateError, UsageError
+from batchgen.evaluation.aggregate import EVERYTHING
+from batchgen.evaluation.comparing.pairs import CLUSTER, KEY, SLICE
+from batchgen.evaluation.slices import Slicer, column_of
 from batchgen.job.evaluate import Bins
-from batchgen.metrics.aggregate import EVERYTHING
 from batchgen.output.publish import must_be_released
 from batchgen.output.score_tables import read_facts, read_metrics
 from batchgen.records import MetricRow
-from batchgen.runner.paired import CLUSTER, KEY, SLICE
-from batchgen.runner.slices import Slicer, column_of
 from batchgen.state.run_folder import RunFolder
 
 

@@ -7,7 +7,7 @@
 Knows nothing of files.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from batchgen.arrow.row_filter import RowFilter
 from batchgen.arrow.values import key_texts
-from batchgen.metrics.aggregate import (
+from batchgen.evaluation.aggregate import (
     EVERYTHING,
     Aggregate,
     EachBlockAnew,
@@ -24,19 +24,23 @@ from batchgen.metrics.aggregate import (
     Returning,
     Slices,
 )
+from batchgen.evaluation.answers import Origin, Tables, prompt_blocks, read_answers
+from batchgen.evaluation.block_scores import (
+    BlockScores,
+    NewTally,
+    is_group,
+    is_row,
+    is_set,
+    score_block,
+)
+from batchgen.evaluation.resolve_evaluation import Evaluation, Measure
+from batchgen.evaluation.slices import Slicer
 from batchgen.metrics.base import Answer, SetMetric
-from batchgen.metrics.scoring import BlockScores, NewTally, is_group, is_row, is_set, score_block
 from batchgen.metrics.statistics.intervals import Integers
 from batchgen.output.score_tables import SCORE_PREFIX, SCORES, Scoring, scores_table, with_scores
-from batchgen.runner.answers import Origin, prompt_blocks, read_answers
-from batchgen.runner.evaluation import Evaluation, Measure
-from batchgen.runner.slices import Slicer
 
 BLOCK_ROWS = 2048
 """Answers that are Python objects at one time, but for a prompt that has more."""
-
-Tables = Callable[[], Iterator[pa.Table]]
-"""Reads the answers from the start; the answers of one prompt are never in two tables."""
 
 
 @dataclass(frozen=True, slots=True)

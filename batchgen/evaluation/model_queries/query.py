@@ -1,9 +1,9 @@
 """What a model is asked about answers: texts after contexts, in tokens.
 
-    likelihood.py    what follows the row's own prompt
-    judging.py       what a judge says next
+    metric_queries.py    what follows the row's own prompt
+    queries.py       what a judge says next
 
-Knows nothing of engines, nor of what becomes of the likelihoods: that is `panel.py`.
+Knows nothing of engines, nor of what becomes of the likelihoods: that is `scoring_pass.py`.
 """
 
 from collections.abc import Sequence

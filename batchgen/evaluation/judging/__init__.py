@@ -1,0 +1,1 @@
+"""Judges: models that rate answers or compare them with those of another run."""

@@ -1,0 +1,1 @@
+"""Log-likelihood queries to a model about finished answers."""

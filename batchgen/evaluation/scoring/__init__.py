@@ -1,0 +1,1 @@
+"""`batchgen.score`: scores a published run or any table of responses."""
