@@ -13,7 +13,7 @@ from batchgen.records import Prompt as Prompt
 from batchgen.records import Request as Request
 from batchgen.records import Response as Response
 from batchgen.records import Row as Row
-from batchgen.runner.plan import Plan as Plan
-from batchgen.runner.plan import plan as plan
-from batchgen.runner.result import RunResult as RunResult
-from batchgen.runner.run import run as run
+from batchgen.run.plan import Plan as Plan
+from batchgen.run.plan import plan as plan
+from batchgen.run.result import RunResult as RunResult
+from batchgen.run.run import run as run

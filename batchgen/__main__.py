@@ -13,8 +13,8 @@ from typing import NoReturn
 import click
 
 from batchgen.cli import cli
-from batchgen.cli.streams import NAMES, name_streams
-from batchgen.cli.text import json_line, printable
+from batchgen.cli.render.terminal import json_line, printable
+from batchgen.cli.stdio import NAMES, name_streams
 from batchgen.errors import BatchgenError, ExitCode, ResourceError
 
 FULL_TRACEBACK = "BATCHGEN_TRACEBACK"

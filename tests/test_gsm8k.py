@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from batchgen.cli import cli
 from batchgen.jobfile.load import load_job
-from batchgen.runner.run import run
+from batchgen.run.run import run
 from tests.benchmarks.bench_gsm8k import STRICT, gsm8k_job
 from tests.engines.torch.real import starter_engine, tokens_as_generated
 

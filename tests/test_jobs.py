@@ -14,7 +14,7 @@ from batchgen.jobfile.docs.reference import job_reference
 from batchgen.jobfile.load import load_job
 from batchgen.prompts.render import PromptRenderer, check_prompts
 from batchgen.records import Failure, Prompt, Row
-from batchgen.runner.run import run
+from batchgen.run.run import run
 
 JOBS = Path(__file__).parent.parent / "jobs"
 QUICKSTART = JOBS / "quickstart.yaml"

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from batchgen.jobfile.load import load_job
-from batchgen.runner.run import run
+from batchgen.run.run import run
 
 JOB = Path(__file__).parent.parent / "jobs" / "medical" / "job.yaml"
 FILE = JOB.with_name("notes.jsonl")

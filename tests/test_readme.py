@@ -14,7 +14,7 @@ from batchgen.cli import cli
 from batchgen.errors import ExitCode
 from batchgen.jobfile.load import load_job
 from batchgen.output.schema import ANSWER_COLUMNS
-from batchgen.runner.run import run
+from batchgen.run.run import run
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchgen.cli.options import JOB, PROFILE, SET, json_option, terminal
-from batchgen.cli.text import json_line, plural, printable
+from batchgen.cli.render.terminal import json_line, plural, printable
 
 if TYPE_CHECKING:
-    from batchgen.runner.bench import Benchmark, Figures
+    from batchgen.bench.bench import Benchmark, Figures
 
 STARTER = "demo:smollm2-135m"
 
@@ -47,8 +47,8 @@ def bench(
     Compares our two tiers, plain length-sorted `generate` and, where it is installed, vLLM: each by itself, on the
     same token ids, on one GPU where there are several. Writes nothing. Leave the machine alone meanwhile.
     """
-    from batchgen.runner.bench import bench as measure
-    from batchgen.runner.workload import built_in, first_rows
+    from batchgen.bench.bench import bench as measure
+    from batchgen.bench.workload import built_in, first_rows
 
     with TemporaryDirectory(prefix="batchgen-bench-") as folder:
         if job is None:
@@ -65,7 +65,7 @@ def bench(
 
 def lines(found: "Benchmark") -> list[str]:
     """What was found, as a table."""
-    from batchgen.runner.bench import Figures
+    from batchgen.bench.bench import Figures
 
     machine, work = found.machine, found.workload
     threads = f" · {plural(machine.threads, 'thread')}" if machine.threads else ""
@@ -117,7 +117,7 @@ def _row(name: str, cells: Sequence[str]) -> str:
 
 def summary(found: "Benchmark") -> Mapping[str, Any]:
     """The object that `bench --json` prints."""
-    from batchgen.runner.bench import Figures
+    from batchgen.bench.bench import Figures
 
     return {
         "ok": True,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchgen.cli.options import json_option
-from batchgen.cli.text import json_line
+from batchgen.cli.render.terminal import json_line
 
 if TYPE_CHECKING:
-    from batchgen.cli.compared import Answers
+    from batchgen.cli.render.comparison import Answers
     from batchgen.evaluation.comparing.compare import Comparison
     from batchgen.evaluation.comparing.regressions import Limit
 
@@ -67,7 +67,7 @@ def compare(
     Rows are paired by id and sample; those whose prompt changed are left out, and counted. p is adjusted for the
     number of primary metrics (Holm), or of all metrics if none is primary.
     """
-    from batchgen.cli.compared import comparison_lines
+    from batchgen.cli.render.comparison import comparison_lines
     from batchgen.evaluation.comparing.regressions import fails
 
     asked = _Asked(**options)

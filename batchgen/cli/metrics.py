@@ -6,7 +6,7 @@ from dataclasses import asdict
 import click
 
 from batchgen.cli.options import json_option
-from batchgen.cli.text import json_line
+from batchgen.cli.render.terminal import json_line
 
 _ARROWS = {True: "↑", False: "↓", None: " "}
 
@@ -53,7 +53,7 @@ def _wrapped(text: str, indent: int) -> str:
     """Lines that fit the window, all but the first one indented."""
     import textwrap
 
-    from batchgen.cli.text import window_width
+    from batchgen.cli.render.terminal import window_width
 
     start = "\n" if text.startswith("\n") else ""
     return start + textwrap.fill(

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from batchgen.cli.options import json_option, setting_options, terminal
-from batchgen.cli.text import json_line
+from batchgen.cli.render.terminal import json_line
 
 
 @click.group()
@@ -19,7 +19,7 @@ def models() -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the starter models and those in the hub's cache."""
-    from batchgen.cli.text import size
+    from batchgen.cli.render.terminal import size
     from batchgen.models.catalog import list_models
 
     found = list_models()
@@ -60,7 +60,7 @@ def get(model: str, revision: str | None, as_json: bool) -> None:
 @json_option
 def check(model: str, revision: str | None, as_json: bool) -> int:
     """Look at MODEL's files and tokenizer: is what a run needs there? Reads no weights."""
-    from batchgen.cli.text import printable
+    from batchgen.cli.render.terminal import printable
     from batchgen.errors import ExitCode
     from batchgen.models.catalog import check_model
 
@@ -86,7 +86,7 @@ def pin(
     *, job: Path, sets: tuple[str, ...], profile: str | None, check: bool, as_json: bool
 ) -> None:
     """Write commit and SHA-256 of every file of JOB's models to JOB.lock.json, which `run` then holds them to."""
-    from batchgen.cli.text import plural, size
+    from batchgen.cli.render.terminal import plural, size
     from batchgen.jobfile.load import load_job
     from batchgen.models.local_model import check_pins, pin_models
 

@@ -10,6 +10,8 @@ from typing import Any, TextIO, TypeVar
 import click
 
 from batchgen.errors import UsageError
+from batchgen.jobfile.load import LoadedJob
+from batchgen.run.job_for_run import load_for_run, load_limited
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -136,3 +138,17 @@ def parse_date(text: str | None) -> date | None:
         raise UsageError(
             f"--date {text}: expected a day such as 2026-11-23", hint="Write YYYY-MM-DD."
         ) from error
+
+
+def load(options: JobOptions) -> LoadedJob:
+    """Load the job that the command line describes.
+
+    Raises:
+        JobFileError: the job is wrong.
+        UsageError: `--date` is no date.
+        StateError: the output folder's state is damaged.
+    """
+    sets, profile, day = options.overrides, options.profile, options.date
+    if options.limit is not None and options.output is None:
+        return load_limited(options.job, limit=options.limit, sets=sets, profile=profile, day=day)
+    return load_for_run(options.job, sets=sets, profile=profile, day=day)

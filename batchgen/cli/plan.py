@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from batchgen.cli.options import JobOptions, job_options, json_option, terminal
-from batchgen.cli.text import json_line
+from batchgen.cli.render.terminal import json_line
 
 
 @click.command()
@@ -22,9 +22,9 @@ from batchgen.cli.text import json_line
 @json_option
 def plan(prompts: int, as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the shared options, made into JobOptions
     """Show what `run` would do: settings, tokens, batches, memory, prompts. Loads no weights."""
-    from batchgen.cli.loading import load
-    from batchgen.cli.planned import lines, summary
-    from batchgen.runner.plan import plan as make_plan
+    from batchgen.cli.options import load
+    from batchgen.cli.render.plan import lines, summary
+    from batchgen.run.plan import plan as make_plan
 
     made = make_plan(
         load(JobOptions(**options)),
@@ -40,7 +40,7 @@ def plan(prompts: int, as_json: bool, **options: Any) -> None:  # noqa: ANN401  
 
 
 def _with_prompts(lines: list[str], made: Any) -> Iterator[str]:  # noqa: ANN401  # Plan is imported late
-    from batchgen.cli.text import printable
+    from batchgen.cli.render.terminal import printable
 
     yield from map(printable, lines)
     for number, prompt in enumerate(made.prompts, start=1):

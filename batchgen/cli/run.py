@@ -11,7 +11,7 @@ from typing import Any, Literal
 import click
 
 from batchgen.cli.options import JobOptions, job_options, json_option, terminal
-from batchgen.cli.text import json_line
+from batchgen.cli.render.terminal import json_line
 from batchgen.errors import UsageError
 
 
@@ -60,10 +60,10 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
 
         ctx.invoke(plan, as_json=as_json, prompts=2, **options)
         return 0
-    from batchgen.cli.loading import load
-    from batchgen.cli.outcome import show_answers, show_metrics, summary, tell
-    from batchgen.runner.run import run as run_job
-    from batchgen.runner.signals import stop_requests
+    from batchgen.cli.options import load
+    from batchgen.cli.render.run_summary import show_answers, show_metrics, summary, tell
+    from batchgen.run.run import run as run_job
+    from batchgen.run.stop_signals import stop_requests
 
     deadlines = _deadlines(until)
 
@@ -112,7 +112,7 @@ def _start(*, fresh: bool, retry_errors: bool) -> Literal["resume", "retry-error
 def _deadlines(until: str | None) -> Sequence[Any]:
     if until is None:
         return ()
-    from batchgen.runner.deadline import until as at
+    from batchgen.run.stop_signals import until as at
 
     try:
         clock = datetime.strptime(until, "%H:%M").time()  # noqa: DTZ007  # a time of the day, on local clocks
@@ -124,7 +124,7 @@ def _deadlines(until: str | None) -> Sequence[Any]:
 
 
 def _progress(quiet: bool) -> Callable[[str, int, int], AbstractContextManager[Any]]:
-    from batchgen.runner.progress import shown, silent
+    from batchgen.run.progress_bar import shown, silent
 
     return silent if quiet else shown
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from batchgen.cli.options import json_option, terminal
-from batchgen.cli.text import json_line
+from batchgen.cli.render.terminal import json_line
 
 PATH = click.Path(path_type=Path)
 
@@ -65,7 +65,12 @@ def score(
     scores), scores.parquet (each score with what was extracted and why) and metrics.parquet (values and intervals).
     Ends with 4 when a gate of the run's job did not pass.
     """
-    from batchgen.cli.scores import gate_lines, metric_lines, score_summary, unscored_lines
+    from batchgen.cli.render.metric_table import (
+        gate_lines,
+        metric_lines,
+        score_summary,
+        unscored_lines,
+    )
     from batchgen.evaluation.scoring.score import score as score_any
 
     result = score_any(

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from batchgen.cli.options import JobOptions, job_options, json_option
-from batchgen.cli.text import json_line
+from batchgen.cli.render.terminal import json_line
 
 
 @click.command()
@@ -19,9 +19,9 @@ from batchgen.cli.text import json_line
 @json_option
 def validate(show: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the shared options, made into JobOptions
     """Check a job file, its input's columns and its templates, without loading a model."""
-    from batchgen.cli.loading import load
+    from batchgen.cli.options import load
     from batchgen.models.local_model import require_pin
-    from batchgen.runner.reading import read_input
+    from batchgen.run.preflight.input_check import read_input
 
     loaded = load(JobOptions(**options))
     require_pin(loaded)

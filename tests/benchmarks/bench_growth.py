@@ -54,7 +54,7 @@ def write_rows(path: Path, rows: int) -> None:
 def measured(rows: int, workers: int, folder: Path) -> dict[str, float]:
     """Run the job in this process and say what it took."""
     from batchgen.jobfile.load import load_job
-    from batchgen.runner.run import run
+    from batchgen.run.run import run
 
     write_rows(folder / f"rows-{rows}.parquet", rows)
     job = folder / f"job-{rows}-{workers}.yaml"

@@ -62,9 +62,9 @@ def _verbatim(text: str) -> str:
 
 
 def main() -> None:
-    from batchgen.cli.scores import metric_lines
+    from batchgen.cli.render.metric_table import metric_lines
     from batchgen.jobfile.load import load_job
-    from batchgen.runner.run import run
+    from batchgen.run.run import run
 
     if not DATA.is_dir():
         print("needs ../shared/data")

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from batchgen.jobfile.load import load_job
 from batchgen.prompts.prepare import Prepared, Preparer
 from batchgen.records import Row
-from batchgen.runner.run import run
+from batchgen.run.run import run
 
 SIZES = (10_000, 100_000, 1_000_000)
 WORDS = (  # noqa: SIM905  # a sentence is easier to read than a list of its words

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from batchgen.__main__ import call
+from batchgen.bench.bench import Benchmark, Figures, Workload
+from batchgen.bench.contenders import Absent, Ceilings
 from batchgen.cli.bench import lines, summary
-from batchgen.runner.bench import Benchmark, Figures, Workload
-from batchgen.runner.contenders import Absent, Ceilings
 from tests.conftest import MakeJob
 
 FOUND = Benchmark(

@@ -9,7 +9,7 @@ import pytest
 
 from batchgen.__main__ import call
 from batchgen.jobfile.load import load_job
-from batchgen.runner.run import run
+from batchgen.run.run import run
 
 MakeJob = Callable[..., Path]
 

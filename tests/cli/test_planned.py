@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from batchgen.cli.planned import lines, summary
+from batchgen.cli.render.plan import lines, summary
 from batchgen.jobfile.load import load_job
 from batchgen.planning.slot_plan import Workers
-from batchgen.runner.plan import plan
+from batchgen.run.plan import plan
 
 MakeJob = Callable[..., Path]
 

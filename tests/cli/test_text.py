@@ -2,7 +2,7 @@
 
 import pytest
 
-from batchgen.cli.text import fitted, plural, printable, shortened, size
+from batchgen.cli.render.terminal import fitted, plural, printable, shortened, size
 
 
 @pytest.mark.parametrize(

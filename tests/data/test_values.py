@@ -10,7 +10,7 @@ import pytest
 
 from batchgen.arrow.values import key_texts, python_values
 from batchgen.jobfile.load import load_job
-from batchgen.runner.run import run
+from batchgen.run.run import run
 
 MakeJob = Callable[..., Path]
 DAY = datetime(2026, 3, 7, 1, 2, 3, 456789)  # noqa: DTZ001 - a column without a time zone

@@ -11,7 +11,7 @@ from batchgen.engines.open import open_engine
 from batchgen.errors import BatchgenError
 from batchgen.jobfile.load import load_job
 from batchgen.records import Completion, Continuation, Likelihood, Request
-from batchgen.runner.run import run
+from batchgen.run.run import run
 
 MARK = "deadly"
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from batchgen.bench.bench import Figures, bench
+from batchgen.bench.contenders import Absent, Contender, Measured, Work, contend, vllm_settings
 from batchgen.errors import DataError, UsageError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.jobfile.load import load_job
 from batchgen.models.find_model import resolve_model
 from batchgen.records import Request, ResolvedDecoding
-from batchgen.runner.bench import Figures, bench
-from batchgen.runner.contenders import Absent, Contender, Measured, Work, contend, vllm_settings
 from tests.conftest import MakeJob
 
 SIZES = {

@@ -15,7 +15,7 @@ import batchgen
 from batchgen.cli import cli
 from batchgen.errors import ExitCode, UsageError
 from batchgen.jobfile.load import load_job
-from batchgen.runner.run import run
+from batchgen.run.run import run
 from batchgen.state.run_folder import read_json
 
 MakeJob = Callable[..., Path]

@@ -12,8 +12,8 @@ import pytest
 from batchgen.__main__ import call
 from batchgen.errors import ExitCode, JobFileError
 from batchgen.jobfile.load import load_job
-from batchgen.runner.deadline import after, until
-from batchgen.runner.run import run
+from batchgen.run.run import run
+from batchgen.run.stop_signals import after, until
 from batchgen.section import in_seconds
 from tests.runner.meddling import meddling
 

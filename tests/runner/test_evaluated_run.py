@@ -13,14 +13,14 @@ from click.testing import CliRunner
 
 import batchgen
 from batchgen.cli import cli
-from batchgen.cli.scores import SHOWN_ROWS, metric_lines
+from batchgen.cli.render.metric_table import SHOWN_ROWS, metric_lines
 from batchgen.errors import ExitCode, JobFileError, ResourceError, StateError
+from batchgen.inspection import status as inspect
+from batchgen.inspection.verify import verify
 from batchgen.jobfile.load import load_job
 from batchgen.records import MetricRow
-from batchgen.runner import inspect
-from batchgen.runner.reading import read_input
-from batchgen.runner.run import run
-from batchgen.runner.verify import verify
+from batchgen.run.preflight.input_check import read_input
+from batchgen.run.run import run
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import VARIABLE
 

@@ -14,7 +14,7 @@ import pytest
 from batchgen.__main__ import call
 from batchgen.errors import BatchgenError, DataError, ExitCode, StateError
 from batchgen.jobfile.load import load_job
-from batchgen.runner.run import run
+from batchgen.run.run import run
 from batchgen.state.run_folder import RunFolder
 from tests.runner.meddling import meddling
 from tests.soak.harness import OF_THE_RUN

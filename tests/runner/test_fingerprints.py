@@ -14,9 +14,9 @@ from batchgen.errors import StateError
 from batchgen.fingerprint import differences
 from batchgen.job.roles import ROLES
 from batchgen.jobfile.load import load_job
-from batchgen.runner.plan import plan
-from batchgen.runner.run import run
-from batchgen.runner.setup import set_up
+from batchgen.run.plan import plan
+from batchgen.run.run import run
+from batchgen.run.setup import set_up
 
 MakeJob = Callable[..., Path]
 BASE: dict[str, Any] = {

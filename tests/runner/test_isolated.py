@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.runner.isolated import ProcessDied, in_a_process
+from batchgen.bench.isolated_process import ProcessDied, in_a_process
 
 
 def squared(number: int, *, plus: int = 0) -> tuple[int, int]:
@@ -48,7 +48,7 @@ def test_an_interrupted_caller_leaves_no_process(tmp_path: Path) -> None:
     """The signal reaches the caller alone, as from `kill`: a terminal sends it to both."""
     file = tmp_path / "pid"
     script = (
-        "from batchgen.runner.isolated import in_a_process\n"
+        "from batchgen.bench.isolated_process import in_a_process\n"
         "from tests.runner.test_isolated import sleepy\n"
         f"if __name__ == '__main__': in_a_process(sleepy, {str(file)!r})\n"
     )

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from batchgen.jobfile.load import load_job
-from batchgen.runner.run import run
+from batchgen.run.run import run
 from tests.runner.test_judged_run import Opinionated
 
 MakeJob = Callable[..., Path]

@@ -18,8 +18,8 @@ from batchgen.evaluation.scoring.score_run import score_run
 from batchgen.jobfile.load import load_job
 from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.records import Completion, Continuation, Likelihood, Request
-from batchgen.runner.result import RunResult
-from batchgen.runner.run import run
+from batchgen.run.result import RunResult
+from batchgen.run.run import run
 from batchgen.state.run_folder import read_json
 
 MakeJob = Callable[..., Path]

@@ -10,7 +10,7 @@ from batchgen.__main__ import call
 from batchgen.errors import ModelError, UsageError
 from batchgen.jobfile.load import load_job
 from batchgen.models.local_model import check_pins, pin_models
-from batchgen.runner.run import run
+from batchgen.run.run import run
 
 MakeJob = Callable[..., Path]
 Write = Callable[..., Path]

@@ -8,7 +8,7 @@ import pytest
 from batchgen.errors import StateError, UsageError
 from batchgen.evaluation.judging.baseline_answers import Key, Other, OtherRun
 from batchgen.jobfile.load import load_job
-from batchgen.runner.run import run
+from batchgen.run.run import run
 
 MakeJob = Callable[..., Path]
 ROWS: list[dict[str, str | None]] = [

@@ -25,7 +25,7 @@ from batchgen.job.evaluate import Evaluate
 from batchgen.job.spec import ModelSpec
 from batchgen.jobfile.load import load_job
 from batchgen.records import Completion, Continuation, Failure, Likelihood, Request
-from batchgen.runner.run import run
+from batchgen.run.run import run
 from batchgen.state.likelihood_cache import ToldStore
 from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.failpoints import TOLD_POINTS, VARIABLE

@@ -3,7 +3,7 @@
 import io
 import re
 
-from batchgen.runner.progress import Bar, Lines, shown, silent
+from batchgen.run.progress_bar import Bar, Lines, shown, silent
 
 
 class Clock:

@@ -9,7 +9,7 @@ import pytest
 
 from batchgen.errors import BatchgenError, JobFileError, StateError
 from batchgen.jobfile.load import load_job
-from batchgen.runner.run import run
+from batchgen.run.run import run
 
 MakeJob = Callable[..., Path]
 MAIL, PHONE, HELPLINE = "ann@example.com", "138 0013 8000", "+44 20 7946 0000"

@@ -15,7 +15,7 @@ import pytest
 from batchgen.errors import DeathError
 from batchgen.jobfile.load import load_job
 from batchgen.prompts.byte_tokenizer import ByteTokenizer
-from batchgen.runner.run import run
+from batchgen.run.run import run
 from tests.engines.replicated import MARK, opener, slow_text, text_of_the_dying
 from tests.soak.harness import OF_THE_RUN
 
@@ -64,7 +64,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from batchgen.jobfile.load import load_job
-from batchgen.runner.run import run
+from batchgen.run.run import run
 from batchgen.runner.signals import stop_requests
 from tests.engines.replicated import opener, slow_text
 with stop_requests() as stop:

@@ -11,10 +11,10 @@ from batchgen.__main__ import call
 from batchgen.engines.contract import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import StateError
+from batchgen.inspection import status as inspect
 from batchgen.jobfile.load import load_job
 from batchgen.records import Completion, Failure, Request
-from batchgen.runner import inspect
-from batchgen.runner.run import run
+from batchgen.run.run import run
 from batchgen.storage.failpoints import RETRY_POINTS
 from tests.runner.meddling import Wrapped
 from tests.soak.harness import Spawner, Work, reading

@@ -16,9 +16,9 @@ from batchgen.engines.echo import EchoEngine
 from batchgen.engines.open import open_engine
 from batchgen.errors import BatchgenError, StateError, UsageError
 from batchgen.jobfile.load import LoadedJob, load_job
-from batchgen.runner.result import RunResult
-from batchgen.runner.reuse import Reused
-from batchgen.runner.run import run
+from batchgen.run.result import RunResult
+from batchgen.run.reuse import Reused
+from batchgen.run.run import run
 from batchgen.storage.failpoints import REUSE_POINTS, VARIABLE
 from tests.soak.harness import Spawner
 

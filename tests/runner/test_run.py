@@ -12,8 +12,8 @@ import pytest
 
 from batchgen.errors import BatchgenError, ExitCode, LockedError, StateError
 from batchgen.jobfile.load import load_job
-from batchgen.runner.result import allowed_failures
-from batchgen.runner.run import run
+from batchgen.run.result import allowed_failures
+from batchgen.run.run import run
 from batchgen.state.lock import held
 from batchgen.state.run_folder import RunFolder
 

@@ -16,7 +16,7 @@ from batchgen.cli import cli
 from batchgen.errors import DataError, UsageError
 from batchgen.evaluation.answers import Origin, read_answers, together, whole_prompts
 from batchgen.jobfile.load import load_job
-from batchgen.runner.run import run
+from batchgen.run.run import run
 
 MakeJob = Callable[..., Path]
 FOREIGN: list[dict[str, Any]] = [

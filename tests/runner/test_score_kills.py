@@ -14,7 +14,7 @@ import yaml
 
 from batchgen.errors import StateError
 from batchgen.evaluation.comparing.scored_run import open_side
-from batchgen.runner.verify import verify
+from batchgen.inspection.verify import verify
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import VARIABLE
 from tests.soak.harness import Ended, Spawner, manifest_is_true

@@ -73,7 +73,7 @@ def test_nohup_is_respected() -> None:
 
 
 def test_handlers_are_given_back() -> None:
-    from batchgen.runner.signals import stop_requests
+    from batchgen.run.stop_signals import stop_requests
 
     before = signal.getsignal(signal.SIGTERM)
     with stop_requests() as stop:

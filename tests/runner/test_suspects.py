@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from batchgen.jobfile.load import load_job
-from batchgen.runner.run import run
+from batchgen.run.run import run
 from tests.runner.meddling import MARK
 from tests.soak.harness import Spawner
 

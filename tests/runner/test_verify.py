@@ -11,10 +11,10 @@ import pytest
 
 from batchgen.__main__ import call
 from batchgen.errors import LockedError, StateError, UsageError
+from batchgen.inspection.purge import purge
+from batchgen.inspection.verify import verify
 from batchgen.jobfile.load import load_job
-from batchgen.runner.purge import purge
-from batchgen.runner.run import run
-from batchgen.runner.verify import verify
+from batchgen.run.run import run
 from batchgen.state.lock import held
 from batchgen.state.run_folder import RunFolder
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 from batchgen.engines.echo import EchoEngine
 from batchgen.input.sources import Chunk
 from batchgen.jobfile.load import load_job
-from batchgen.runner.progress import Progress, silent
-from batchgen.runner.setup import set_up
-from batchgen.runner.work import Way, work
+from batchgen.run.progress_bar import Progress, silent
+from batchgen.run.setup import set_up
+from batchgen.run.work import Way, work
 from batchgen.state.journal import NoJournal
 from batchgen.state.parts import PartStore, SealedPart
 from batchgen.state.run_folder import RunFolder

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from batchgen.bench.workload import built_in, first_rows
 from batchgen.jobfile.load import LoadedJob
-from batchgen.runner.reading import read_input
-from batchgen.runner.workload import built_in, first_rows
+from batchgen.run.preflight.input_check import read_input
 from tests.conftest import MakeJob
 
 

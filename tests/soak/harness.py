@@ -23,7 +23,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import yaml
 
-from batchgen.runner import inspect
+from batchgen.inspection import status as inspect
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import VARIABLE
 

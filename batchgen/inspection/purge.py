@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen.errors import UsageError
+from batchgen.inspection.status import saved_counts
 from batchgen.output.publish import finish_release
-from batchgen.runner.inspect import saved_counts
 from batchgen.state.identity import read_identity
 from batchgen.state.lock import held
 from batchgen.state.run_folder import RunFolder, read_json

@@ -23,16 +23,16 @@ from batchgen.input.change_guard import Unchanged
 from batchgen.input.sources import Chunk
 from batchgen.jobfile.load import LoadedJob
 from batchgen.output.publish import finish_release
-from batchgen.runner.deadline import Deadline, Stop, after
-from batchgen.runner.progress import Progress, silent
-from batchgen.runner.publication import Publication, already_complete, clean, is_complete
-from batchgen.runner.result import RunResult
-from batchgen.runner.retry import Reopening
-from batchgen.runner.reuse import Reuse, Reused, reuse_for
-from batchgen.runner.room import check_room, need
-from batchgen.runner.setup import Setup, identity_of, set_up
-from batchgen.runner.suspects import answer_suspects
-from batchgen.runner.work import Way, work
+from batchgen.run.crash_suspects import answer_suspects
+from batchgen.run.preflight.disk_space import check_room, need
+from batchgen.run.progress_bar import Progress, silent
+from batchgen.run.publication import Publication, already_complete, clean, is_complete
+from batchgen.run.result import RunResult
+from batchgen.run.retry import Reopening
+from batchgen.run.reuse import Reuse, Reused, reuse_for
+from batchgen.run.setup import Setup, identity_of, set_up
+from batchgen.run.stop_signals import Deadline, Stop, after
+from batchgen.run.work import Way, work
 from batchgen.section import in_seconds
 from batchgen.state.identity import Identity, must_match, read_identity
 from batchgen.state.journal import Journal, journal_of

@@ -13,7 +13,7 @@ import pyarrow as pa
 from batchgen.input.sources import Chunk
 from batchgen.planning.batches import by_length
 from batchgen.records import Completion, Failure, Request, Response
-from batchgen.runner.asking import Asked, Asking
+from batchgen.run.requests import Asked, Asking
 
 
 class OpenPart:

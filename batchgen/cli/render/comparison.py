@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from batchgen.cli.scores import number
-from batchgen.cli.text import fitted, plural, printable, shortened, window_width
+from batchgen.cli.render.metric_table import number
+from batchgen.cli.render.terminal import fitted, plural, printable, shortened, window_width
 from batchgen.evaluation.comparing.compare import Comparison, MetricComparison, Unpaired
 from batchgen.evaluation.comparing.pairs import Change, Flip, Noise
 

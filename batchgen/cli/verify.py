@@ -15,9 +15,9 @@ RUN = click.Path(path_type=Path)
 @json_option
 def verify(run_folder: Path, as_json: bool) -> int:
     """Check every hash, page and count in the folder RUN. Ends with 6 if something is damaged."""
-    from batchgen.cli.text import json_line, plural, printable
+    from batchgen.cli.render.terminal import json_line, plural, printable
     from batchgen.errors import ExitCode
-    from batchgen.runner.verify import verify as verify_run
+    from batchgen.inspection.verify import verify as verify_run
     from batchgen.state.run_folder import open_folder
 
     found = verify_run(open_folder(run_folder))
@@ -49,8 +49,8 @@ def purge(run_folder: Path, yes: bool, as_json: bool) -> None:
     An unfinished run cannot be gone on with afterwards: its saved answers are lost.
     """
     from batchgen.cli.options import terminal
-    from batchgen.cli.text import json_line, plural, size
-    from batchgen.runner.purge import purge as purge_run
+    from batchgen.cli.render.terminal import json_line, plural, size
+    from batchgen.inspection.purge import purge as purge_run
     from batchgen.state.run_folder import open_folder
 
     def may_lose(answers: int) -> bool:

@@ -26,9 +26,9 @@ from batchgen.input.change_guard import Unchanged
 from batchgen.output.publish import PublishedFile, Stage, check_published
 from batchgen.output.score_tables import read_metrics
 from batchgen.records import MetricRow
-from batchgen.runner.result import RunResult
-from batchgen.runner.reuse import Reused
-from batchgen.runner.setup import Setup
+from batchgen.run.result import RunResult
+from batchgen.run.reuse import Reused
+from batchgen.run.setup import Setup
 from batchgen.state.identity import FORMAT, Identity
 from batchgen.state.lock import Lock
 from batchgen.state.parts import Counts, SealedPart, clear_parts, stream_parts

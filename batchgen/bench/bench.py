@@ -9,13 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from batchgen.engines.open import estimate_engine
-from batchgen.errors import DataError, ModelError, UsageError
-from batchgen.jobfile.load import LoadedJob
-from batchgen.planning.required_flops import Answered, Costs, useful
-from batchgen.records import Failure, Request
-from batchgen.runner.asking import Asked
-from batchgen.runner.contenders import (
+from batchgen.bench.contenders import (
     CONTENDERS,
     Absent,
     Ceilings,
@@ -25,8 +19,14 @@ from batchgen.runner.contenders import (
     contend,
     measure_ceilings,
 )
-from batchgen.runner.isolated import ProcessDied, in_a_process
-from batchgen.runner.setup import Setup, set_up
+from batchgen.bench.isolated_process import ProcessDied, in_a_process
+from batchgen.engines.open import estimate_engine
+from batchgen.errors import DataError, ModelError, UsageError
+from batchgen.jobfile.load import LoadedJob
+from batchgen.planning.required_flops import Answered, Costs, useful
+from batchgen.records import Failure, Request
+from batchgen.run.requests import Asked
+from batchgen.run.setup import Setup, set_up
 
 
 @dataclass(frozen=True, slots=True)

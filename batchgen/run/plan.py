@@ -16,8 +16,8 @@ from batchgen.errors import StateError
 from batchgen.jobfile.load import LoadedJob
 from batchgen.planning.batches import BatchLimits, by_length, cut, padding_share
 from batchgen.records import Failure, Request
-from batchgen.runner.asking import Asked
-from batchgen.runner.setup import Setup, identity_of, set_up
+from batchgen.run.requests import Asked
+from batchgen.run.setup import Setup, identity_of, set_up
 from batchgen.state.identity import must_match, read_identity
 from batchgen.state.run_folder import RunFolder
 

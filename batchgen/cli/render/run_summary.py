@@ -7,12 +7,12 @@ from typing import Any
 import click
 import polars as pl
 
-from batchgen.cli.scores import gate_lines, metric_lines, score_summary, unscored_lines
-from batchgen.cli.text import plural, printable, shortened
+from batchgen.cli.render.metric_table import gate_lines, metric_lines, score_summary, unscored_lines
+from batchgen.cli.render.terminal import plural, printable, shortened
 from batchgen.errors import ExitCode
-from batchgen.runner.inspect import Answer, answers
-from batchgen.runner.result import RunResult, allowed_failures
-from batchgen.runner.reuse import Reused
+from batchgen.inspection.status import Answer, answers
+from batchgen.run.result import RunResult, allowed_failures
+from batchgen.run.reuse import Reused
 from batchgen.state.run_folder import RunFolder
 
 SHOWN_ANSWERS = 2

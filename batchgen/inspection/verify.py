@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from batchgen.data import verify as files
-from batchgen.data.verify import relative
 from batchgen.errors import StateError
 from batchgen.fingerprint import fingerprint
+from batchgen.inspection import part_checks as files
+from batchgen.inspection.part_checks import relative
 from batchgen.output.publish import Finding, PublishedFile, changed
 from batchgen.state.identity import Identity, read_identity
 from batchgen.state.run_folder import RunFolder, read_json

@@ -11,7 +11,7 @@ import polars as pl
 from batchgen.errors import ExitCode, StateError
 from batchgen.evaluation.gates import GateResult
 from batchgen.records import MetricRow
-from batchgen.runner.reuse import Reused
+from batchgen.run.reuse import Reused
 from batchgen.state.parts import Counts
 from batchgen.state.run_folder import RunFolder
 

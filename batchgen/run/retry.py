@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from batchgen.output.publish import PublishedFile, check_published
 from batchgen.output.schema import Layout
-from batchgen.runner.suspects import CONDEMNED, CRASH_SUSPECT
+from batchgen.run.crash_suspects import CONDEMNED, CRASH_SUSPECT
 from batchgen.state.identity import Identity
 from batchgen.state.journal import Journal
 from batchgen.state.parts import PartStore, SealedPart, clear_parts, read_part

@@ -21,8 +21,8 @@ from batchgen.fingerprint import differences
 from batchgen.output.publish import PublishedFile, check_published
 from batchgen.output.schema import Layout
 from batchgen.records import Failure, Response
-from batchgen.runner.asking import Asked
-from batchgen.runner.setup import Setup, row_settings
+from batchgen.run.requests import Asked
+from batchgen.run.setup import Setup, row_settings
 from batchgen.state.run_folder import RunFolder, read_json
 
 GROUPS_KEPT = 4

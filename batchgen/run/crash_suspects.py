@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from batchgen.input.sources import Chunk
 from batchgen.records import Failure, Request
-from batchgen.runner.ledger import OpenPart
-from batchgen.runner.work import Way
+from batchgen.run.open_part import OpenPart
+from batchgen.run.work import Way
 
 GROUP = 256
 """Suspects that are in flight together after one death: enough to keep an engine busy."""

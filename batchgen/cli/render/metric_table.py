@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from batchgen.cli.text import fitted, plural, printable, shortened, window_width
+from batchgen.cli.render.terminal import fitted, plural, printable, shortened, window_width
 from batchgen.evaluation.aggregate import EVERYTHING
 from batchgen.evaluation.gates import GateResult
 from batchgen.records import MetricRow

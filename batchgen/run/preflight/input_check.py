@@ -16,7 +16,7 @@ from batchgen.input.sources import Source, open_source
 from batchgen.jobfile.load import LoadedJob
 from batchgen.output.schema import Layout, lay_out, misfits
 from batchgen.prompts.render import PromptRenderer, check_prompts
-from batchgen.runner import redaction
+from batchgen.run import redaction
 
 
 @dataclass(frozen=True, slots=True)

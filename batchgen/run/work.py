@@ -5,7 +5,7 @@
     tokenize    Prompt -> Request             prompts/tokenize.py │ when it has room
     order       longest first                 planning/           ┘
     generate    Request -> Completion         engines/
-    keep        Completion -> Response        runner/ledger.py, state/journal.py
+    keep        Completion -> Response        run/open_part.py, state/journal.py
     seal        a complete part, on the disk  state/parts.py
 
 The engine pulls: the next part's rows flow in while the long rows of this one finish. Answers that an earlier start
@@ -20,9 +20,9 @@ from batchgen.engines.contract import Engine
 from batchgen.input.sources import Chunk
 from batchgen.output.schema import Layout
 from batchgen.records import Request, Response
-from batchgen.runner.asking import Asked, Asking
-from batchgen.runner.ledger import OpenPart
-from batchgen.runner.progress import Progress
+from batchgen.run.open_part import OpenPart
+from batchgen.run.progress_bar import Progress
+from batchgen.run.requests import Asked, Asking
 from batchgen.state.journal import Journal
 from batchgen.state.parts import PartStore, SealedPart
 

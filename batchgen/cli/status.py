@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from batchgen.cli.options import json_option
-from batchgen.cli.text import json_line
+from batchgen.cli.render.terminal import json_line
 
 RUN = click.Path(path_type=Path)
 
@@ -16,8 +16,8 @@ RUN = click.Path(path_type=Path)
 @json_option
 def status(run_folder: Path, as_json: bool) -> None:
     """How far the run in folder RUN is, and which rows failed."""
-    from batchgen.cli.text import plural, printable
-    from batchgen.runner import inspect
+    from batchgen.cli.render.terminal import plural, printable
+    from batchgen.inspection import status as inspect
 
     found = inspect.status(run_folder)
     if as_json:
@@ -67,9 +67,9 @@ def show(run_folder: Path, *, row_id: str | None, most: int, failed: bool, as_js
     """Print answers of the run in folder RUN."""
     import polars as pl
 
-    from batchgen.cli.outcome import show_answer
+    from batchgen.cli.render.run_summary import show_answer
     from batchgen.errors import UsageError
-    from batchgen.runner import inspect
+    from batchgen.inspection import status as inspect
 
     where = pl.lit(value=True) if row_id is None else pl.col("id") == row_id
     if failed:

@@ -28,9 +28,9 @@ from batchgen.models.info import tokenizer_identity
 from batchgen.models.local_model import LocalModel, find_model
 from batchgen.prompts.prepare import Preparer
 from batchgen.prompts.tokenize import Tokenizer
-from batchgen.runner import redaction
-from batchgen.runner.asking import Asking
-from batchgen.runner.reading import Reading, read_input, with_all_columns
+from batchgen.run import redaction
+from batchgen.run.preflight.input_check import Reading, read_input, with_all_columns
+from batchgen.run.requests import Asking
 from batchgen.state.identity import Identity, input_record, new_run_id
 
 

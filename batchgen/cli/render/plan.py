@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from batchgen.cli.text import plural, size
+from batchgen.cli.render.terminal import plural, size
 from batchgen.engines.contract import Estimate
 from batchgen.evaluation.judging.prepare_judges import ReadyJudge
 from batchgen.planning.slot_plan import Workers
-from batchgen.runner.plan import Plan
+from batchgen.run.plan import Plan
 
 _WIDTH = 10
 

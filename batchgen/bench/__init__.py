@@ -1,0 +1,1 @@
+"""`batchgen bench`: this engine beside others on the rows of a job."""

@@ -1,0 +1,1 @@
+"""What commands print: summaries, tables, plans."""

@@ -1,1 +1,0 @@
-"""What is not moved yet."""

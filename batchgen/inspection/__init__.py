@@ -1,0 +1,1 @@
+"""Status, verification and purging of a run folder."""
