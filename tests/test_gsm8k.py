@@ -13,7 +13,7 @@ from batchgen.cli import cli
 from batchgen.jobfile.load import load_job
 from batchgen.run.run import run
 from tests.benchmarks.bench_gsm8k import STRICT, gsm8k_job
-from tests.engines.torch.real import starter_engine, tokens_as_generated
+from tests.engines.torch.demo_model_engine import starter_engine, tokens_as_generated
 
 NEW = 12
 

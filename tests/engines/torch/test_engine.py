@@ -13,7 +13,7 @@ from batchgen.engines.torch.continuous.forward.kernel_dispatch import norm_works
 from batchgen.errors import ModelError, ResourceError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.records import Request, ResolvedDecoding
-from tests.engines.torch.tiny import (
+from tests.engines.torch.tiny_models import (
     alone,
     by_row,
     engine,

@@ -12,7 +12,7 @@ from batchgen.engines.torch.memory import (
     planned_memory,
 )
 from batchgen.planning.budget import ModelMemory
-from tests.engines.torch.tiny import CPU, tiny_model
+from tests.engines.torch.tiny_models import CPU, tiny_model
 
 FLOAT = 4
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from batchgen.engines.torch.model import load_model, pick_device, read_config
 from batchgen.errors import ModelError, ResourceError
 from batchgen.job.spec import ModelSpec
-from tests.engines.torch.tiny import alone, prompts, tiny_model
+from tests.engines.torch.tiny_models import alone, prompts, tiny_model
 
 WEIGHTS = "model.safetensors"
 

@@ -18,7 +18,7 @@ from batchgen.errors import ModelError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.slot_plan import Workers
 from batchgen.records import Continuation, Request, ResolvedDecoding
-from tests.engines.torch.tiny import CPU, by_row, prompts, requests, spell, tiny_model
+from tests.engines.torch.tiny_models import CPU, by_row, prompts, requests, spell, tiny_model
 
 SPEC = ModelSpec(path="model")
 TWO = Workers(2, "for a test", ("cpu", "cpu"))

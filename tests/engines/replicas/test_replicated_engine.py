@@ -1,0 +1,276 @@
+"""Replicas: every request is answered once, by whoever has room; what goes wrong in one is said, and nothing is left behind."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from batchgen.engines.echo import EchoEngine
+from batchgen.engines.replicas.replicated_engine import Replicas
+from batchgen.errors import BatchgenError, DeathError, ModelError
+from batchgen.records import Completion, Continuation, Request, ResolvedDecoding
+from tests.engines.replicas.fake_engines import (
+    BUG,
+    DEATH,
+    REFUSAL,
+    SECRET,
+    collecting,
+    process,
+    refusing,
+    replicas,
+    touchy,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[Replicas]:
+    with closing(replicas(touchy, touchy, touchy)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def two() -> Iterator[Replicas]:
+    with closing(replicas(touchy, touchy)) as opened:
+        yield opened
+
+
+def asked(count: int, *, last: int = 5) -> list[Request]:
+    """Rows of which the last one ends with a certain token."""
+    rows = [[index + 100, 5] for index in range(count)]
+    rows[-1:] = [[count + 99, last]] if count else []
+    return [Request(i, 0, ids, ResolvedDecoding(), seed=i) for i, ids in enumerate(rows)]
+
+
+def processes(answers: Sequence[Completion]) -> set[int]:
+    return {int(one.text) for one in answers}
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@given(calls=st.lists(st.tuples(st.integers(0, 40), st.none() | st.integers(0, 40)), max_size=4))
+def test_everything_asked_is_answered_once_in_any_number_of_calls(
+    three: Replicas, calls: list[tuple[int, int | None]]
+) -> None:
+    """A call that is given up midway leaves nothing that comes out in the next one."""
+    for rows, wanted in calls:
+        requests = asked(rows)
+        running = three.generate(iter(requests))
+        found = list(islice(running, wanted))
+        del running  # which closes it, as leaving a loop does
+        expected = {one.index: tuple(one.token_ids) for one in requests}
+        answers = {one.index: tuple(one.token_ids) for one in found}
+        assert len(answers) == len(found), "a row was answered twice"
+        assert answers.items() <= expected.items()
+        assert len(found) == (rows if wanted is None else min(rows, wanted))
+
+
+def test_all_replicas_work(two: Replicas) -> None:
+    found = list(two.generate(asked(100)))
+    assert len(processes(found)) == 2
+    assert os.getpid() not in processes(found)
+
+
+def test_requests_are_pulled_where_there_is_room(two: Replicas) -> None:
+    pulled: list[int] = []
+
+    def stream() -> Iterator[Request]:
+        for request in asked(60):
+            pulled.append(request.index)
+            yield request
+
+    for answered, _ in enumerate(two.generate(stream()), start=1):
+        # A window with each, of which nothing is answered yet, and the answers that are on the way.
+        assert len(pulled) <= answered + 2 * 4 + 2 * 4
+
+
+def test_likelihoods_are_those_of_one_engine() -> None:
+    given = [Continuation(n, [5, 6, n], [5, n % 3]) for n in range(30)]
+    with closing(replicas(touchy, touchy)) as opened:
+        found = sorted(opened.likelihoods(given), key=lambda one: one.index)
+    assert found == list(EchoEngine(process).likelihoods(given))
+
+
+def test_facts_are_of_all_and_of_each(two: Replicas) -> None:
+    list(two.generate(asked(100)))
+    assert requests_answered(two) == 100
+    facts = two.facts()
+    assert facts["engine"] == "echo"
+    assert (facts["workers"], facts["workers_reason"]) == (2, "for a test")
+
+
+@pytest.mark.parametrize("row", [0, 50, 99])
+def test_one_that_is_killed_ends_the_work(two: Replicas, row: int) -> None:
+    pids = processes(list(two.generate(asked(100))))
+    deadly = [*asked(100)[:row], *asked(row + 1, last=DEATH)[row:], *asked(100)[row + 1 :]]
+    with pytest.raises(DeathError, match=r"process \d+, which answered rows on place \d, has died"):
+        list(two.generate(deadly))
+    two.close()
+    assert not any(map(alive, pids))
+
+
+def test_one_that_is_killed_while_nothing_is_asked_is_missed(two: Replicas) -> None:
+    victim, _ = processes(list(two.generate(asked(100))))
+    os.kill(victim, signal.SIGKILL)
+    with pytest.raises(DeathError, match=f"process {victim}"):
+        list(two.generate(asked(100)))
+
+
+def test_what_an_engine_refuses_is_said_with_its_place(two: Replicas) -> None:
+    with pytest.raises(ModelError, match=r"^on place \d: no such token\n  another model$"):
+        list(two.generate(asked(30, last=REFUSAL)))
+
+
+def test_a_bug_is_told_without_the_words_of_a_row(two: Replicas) -> None:
+    with pytest.raises(BatchgenError) as told:
+        list(two.generate(asked(30, last=BUG)))
+    assert told.value.exit_code == 1
+    assert "ZeroDivisionError" in str(told.value)
+    assert "replicated.py" in str(told.value)
+    assert SECRET not in str(told.value)
+
+
+def test_an_engine_that_cannot_be_opened_takes_the_others_along() -> None:
+    before = children()
+    with pytest.raises(ModelError, match="on place 1: no weights"):
+        replicas(touchy, refusing)
+    assert children() == before
+
+
+def test_stopping_ends_a_call_within_a_window_and_no_further_one() -> None:
+    stop: list[bool] = []
+    with closing(replicas(touchy, touchy, window=50, should_stop=lambda: bool(stop))) as opened:
+        found = []
+        for one in opened.generate(asked(10_000)):
+            found.append(one)
+            stop[:] = [True] if len(found) >= 20 else []
+        assert 20 <= len(found) <= 200
+        stop.clear()
+        assert len(list(opened.generate(asked(30)))) == 30
+
+
+def test_a_call_that_is_given_up_once_all_is_answered_spoils_no_further_one() -> None:
+    with closing(replicas(collecting)) as opened:
+        running = opened.generate(asked(20))
+        next(running)
+        time.sleep(0.6)  # Everything is answered by now, and nobody has heard it.
+        del running
+        assert len(list(opened.generate(asked(20)))) == 20
+        assert requests_answered(opened) == 40
+
+
+def test_a_stream_that_breaks_off_spoils_no_further_call(two: Replicas) -> None:
+    def broken() -> Iterator[Request]:
+        yield from asked(30)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(two.generate(broken()))
+    assert sorted(one.index for one in two.generate(asked(20))) == list(range(20))
+
+
+def test_what_a_replica_holds_is_given_up_when_it_is_stopped_while_it_takes_more() -> None:
+    stop: list[bool] = []
+
+    def stream() -> Iterator[Request]:
+        for request in asked(1000):
+            stop[:] = [request.index == 500]
+            yield request
+            if stop[0]:
+                return
+
+    with closing(replicas(collecting, window=501, should_stop=lambda: any(stop))) as opened:
+        assert list(opened.generate(stream())) == []
+        assert requests_answered(opened) == 0
+
+
+def test_an_engine_that_asks_whether_to_stop_stops_at_its_next_step() -> None:
+    with closing(replicas(collecting, window=500)) as opened:
+        running = opened.generate(asked(500))
+        next(running)
+        del running
+        assert 1 <= requests_answered(opened) < 50
+
+
+def requests_answered(opened: Replicas) -> int:
+    each = opened.facts()["each"]
+    assert isinstance(each, list)
+    return sum(one["requests"] for one in each)
+
+
+def test_signals_to_the_whole_group_leave_replicas_at_work(two: Replicas) -> None:
+    pids = processes(list(two.generate(asked(100))))
+    for pid in pids:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(pid, number)
+    assert processes(list(two.generate(asked(100)))) == pids
+
+
+PARENT = """
+import fcntl, sys, time
+from functools import partial
+sys.path.insert(0, {root!r})
+from tests.engines.replicas.fake_engines import replicas, touchy
+from tests.engines.replicas.test_replicated_engine import asked, processes
+held = open(sys.argv[1], "w")
+fcntl.flock(held, fcntl.LOCK_EX)
+two = replicas(touchy, touchy)
+print(*processes(list(two.generate(asked(100)))), flush=True)
+for _ in two.generate(asked(100_000)):
+    pass
+"""
+
+
+def test_replicas_hold_nothing_of_their_parent_and_end_when_it_is_killed(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT.format(root=str(ROOT)), str(lock)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 2
+        for pid in pids:
+            assert len(list(Path(f"/proc/{pid}/fd").iterdir())) == 4, "its pipe, and 0 to 2"
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    with lock.open("w") as again:
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for _ in range(200):
+        if not any(map(alive, pids)):
+            return
+        time.sleep(0.05)
+    pytest.fail("replicas outlive their parent")
+
+
+def test_closing_twice_is_closing(two: Replicas) -> None:
+    pids = processes(list(two.generate(asked(100))))
+    two.close()
+    two.close()
+    assert not any(map(alive, pids))
+
+
+def children() -> set[str]:
+    """The processes that this one has started, and that it has not seen the end of."""
+    files = Path("/proc/self/task").glob("*/children")
+    return {pid for file in files for pid in file.read_text().split()}
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has died and that nobody has reaped does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"

@@ -1,0 +1,180 @@
+"""Where memory ends, less runs together; who does not fit alone goes, and the others have all the room again."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from batchgen.engines.torch.continuous.continuous_tier import Shape
+from batchgen.engines.torch.continuous.kv_store import Sizes, Store
+from batchgen.engines.torch.continuous.step import Batch, PrefixPiece
+from batchgen.engines.torch.continuous.token_picker import Asked, Picked, Picker
+from batchgen.engines.torch.continuous.workers import Forward
+from batchgen.errors import ResourceError
+from batchgen.records import Completion, Request, ResolvedDecoding
+from tests.engines.torch.continuous.tiny_continuous_tier import ROOMS, Room, own_forward, slots
+from tests.engines.torch.tiny_models import CPU, alone, by_row, prompts, requests, tiny_model
+
+SOME = prompts()
+LONG = [7, 30, 12, 55, 41, 8, 19, 90, 33, 21, 64, 13, 77, 50, 6, 28, 85, 42, 17, 39]
+SHORT = LONG[:0:-2]
+SHARED = [begin + p for p in SOME[:3] for begin in (LONG, SHORT)] + SOME[3:]
+"""Prompts of which three begin with 20 tokens, three with 10 others, and two with none of these."""
+
+
+@pytest.fixture(scope="module")
+def llama() -> PreTrainedModel:
+    return tiny_model("llama")
+
+
+def whole(model: PreTrainedModel, request: Request) -> list[int]:
+    (answer,) = alone(model, request.token_ids, max_new_tokens=request.decoding.max_new_tokens)
+    return answer
+
+
+def failed_for_memory(answer: Completion) -> bool:
+    return answer.failure is not None and answer.failure.code == "out_of_memory"
+
+
+@pytest.mark.parametrize("token_ids", [SOME, SHARED])
+@pytest.mark.parametrize("room", [Room(lost=range(1000)), Room(Shape(1, 1), lost=range(1000))])
+def test_one_token_that_does_not_fit_ends_the_run(
+    llama: PreTrainedModel, token_ids: list[list[int]], room: Room
+) -> None:
+    tier = slots(own_forward(llama), room)
+    with pytest.raises(ResourceError, match="one token of one row does not fit"):
+        list(tier.generate(requests(token_ids)))
+
+
+# Rows.
+
+
+def short_of_memory(forward: Forward) -> Forward:
+    """A forward that has no memory for a token behind 34 others, of a row or of a prefix."""
+
+    def limited(batch: Batch, store: Store) -> Tensor:
+        if int(batch.positions.max()) >= 34:
+            raise torch.OutOfMemoryError
+        return forward(batch, store)
+
+    return limited
+
+
+SOME_ROOMS = ["one place", "all places, prompts in chunks", "a window of two"]
+
+
+@pytest.mark.parametrize("room", SOME_ROOMS)
+def test_rows_that_run_out_of_memory_alone_fail_and_the_others_have_all_the_room_again(
+    llama: PreTrainedModel, room: str
+) -> None:
+    ten, sixty = (ResolvedDecoding(max_new_tokens=n) for n in (10, 60))
+    asked = requests([*SOME, SOME[1] * 40, SOME[2]], *[ten] * len(SOME), ten, sixty)
+    tier = slots(short_of_memory(own_forward(llama)), ROOMS[room])
+    found = by_row(tier.generate(asked))
+    assert len(found) == len(asked)
+    fits = [one for one in asked if len(one.token_ids) + one.decoding.max_new_tokens <= 34]
+    assert len(fits) >= 3
+    for request in fits:
+        assert list(found[request.index].token_ids) == whole(llama, request)
+    assert all(failed_for_memory(found[one.index]) for one in asked[-2:])
+    assert tier.facts()["max_rows"] == ROOMS[room].shape.rows
+    assert tier.facts()["step_tokens"] == ROOMS[room].shape.step_tokens
+
+
+@pytest.mark.parametrize("room", [Room(lost=(2, 6, 10)), Room(unread=(2, 6, 10))])
+def test_a_row_alone_goes_on_once_it_is_past_the_place_where_memory_ended(
+    llama: PreTrainedModel, room: Room
+) -> None:
+    tier = slots(own_forward(llama), room)
+    (request,) = requests(SOME[:1])
+    (answer,) = tier.generate([request])
+    assert list(answer.token_ids) == whole(llama, request)
+    assert tier.facts()["out_of_memory"] == 3
+    assert tier.facts()["max_rows"] == 1
+
+
+class Starving(Picker):
+    """A picker that has no memory for one row, whoever is beside it."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(CPU)
+        self._row = row
+
+    def pick(self, asked: Sequence[Asked], logits: Tensor) -> list[Picked]:
+        if any(one.request.index == self._row and one.step == 2 for one in asked):
+            raise torch.OutOfMemoryError
+        return super().pick(asked, logits)
+
+
+@pytest.mark.parametrize("room", SOME_ROOMS)
+def test_a_row_that_there_is_no_memory_to_draw_for_fails_alone(
+    llama: PreTrainedModel, room: str
+) -> None:
+    asked = requests(SHARED)
+    tier = slots(own_forward(llama), ROOMS[room], picker=Starving(2))
+    found = by_row(tier.generate(asked))
+    assert failed_for_memory(found.pop(2))
+    assert len(found) == len(asked) - 1
+    for row, answer in found.items():
+        assert list(answer.token_ids) == whole(llama, asked[row])
+    assert tier.facts()["out_of_memory"]
+    assert tier.facts()["max_rows"] == ROOMS[room].shape.rows
+
+
+# Shared beginnings.
+
+
+class ShortForPrefixes:
+    """A forward that has no memory for a prefix's tokens from one on.
+
+    Attributes:
+        seen: lengths of the prefixes that rows looked at.
+    """
+
+    def __init__(self, forward: Forward, first: int) -> None:
+        self._forward = forward
+        self._first = first
+        self.seen: set[int] = set()
+
+    def __call__(self, batch: Batch, store: Store) -> Tensor:
+        of_prefixes = any(isinstance(piece, PrefixPiece) for piece in batch.pieces)
+        if of_prefixes and int(batch.positions.max()) >= self._first:
+            raise torch.OutOfMemoryError
+        self.seen |= {len(reach.places) for reach in batch.reaches}
+        return self._forward(batch, store)
+
+
+PLACES = {"the first token": (0, set()), "in the middle": (15, {10}), "the last token": (19, {10})}
+"""The first token of a prefix that does not fit, and how long the prefixes are that are still shared then."""
+
+
+@pytest.mark.parametrize("shape", [Shape(8, 64), Shape(8, 7), Shape(8, 19), Shape(1, 1)])
+@pytest.mark.parametrize("place", PLACES)
+def test_rows_go_on_without_a_shared_beginning_that_does_not_fit(
+    llama: PreTrainedModel, place: str, shape: Shape
+) -> None:
+    first, still_shared = PLACES[place]
+    forward = ShortForPrefixes(own_forward(llama), first)
+    tier = slots(forward, Room(shape, Sizes(64, 4, 64)))
+    asked = requests(SHARED)
+    found = by_row(tier.generate(asked))
+    assert [list(found[one.index].token_ids) for one in asked] == [whole(llama, o) for o in asked]
+    facts = tier.facts()
+    assert facts["prefixes"] == 2
+    assert facts["out_of_memory"]
+    assert forward.seen == still_shared
+    assert (facts["max_rows"], facts["step_tokens"]) == (shape.rows, shape.step_tokens)
+
+
+def test_rows_that_do_not_fit_without_their_shared_beginning_either_fail_and_no_others(
+    llama: PreTrainedModel,
+) -> None:
+    asked = requests([[*LONG, *LONG, *p] for p in SOME[:3]] + SHARED[-2:] + [SHORT])
+    tier = slots(short_of_memory(own_forward(llama)), Room(Shape(8, 64), Sizes(64, 4, 64)))
+    found = by_row(tier.generate(asked))
+    assert tier.facts()["prefixes"] == 1
+    assert [failed_for_memory(found[row]) for row in range(6)] == [True] * 3 + [False] * 3
+    for request in asked[3:]:
+        assert list(found[request.index].token_ids) == whole(llama, request)

@@ -1,0 +1,80 @@
+"""A picker draws what one draws that has kept nothing, whatever came before: also a draw that memory has ended."""
+
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from batchgen.engines.torch.continuous.token_picker import Asked, Picked, Picker
+from batchgen.records import ResolvedDecoding
+from tests.engines.torch.tiny_models import CPU, VOCABULARY, prompts, requests
+
+REQUESTS = requests(
+    prompts(4),
+    ResolvedDecoding(temperature=1.5, top_p=0.9, repetition_penalty=3.0, logprobs=True),
+    ResolvedDecoding(temperature=2.0, min_p=0.01, no_repeat_ngram_size=1),
+    ResolvedDecoding(repetition_penalty=3.0, logprobs=True),
+    ResolvedDecoding(temperature=3.0, min_new_tokens=9, end_token_ids=frozenset(range(60))),
+)
+ROWS = {"all": (0, 1, 2, 3), "two": (0, 3)}
+
+
+class Ending(TorchFunctionMode):
+    """Memory ends at one call of torch."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self._left = calls
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        if self._left == 0:
+            raise torch.OutOfMemoryError
+        self._left -= 1
+        return func(*args, **(kwargs or {}))
+
+
+class Answers:
+    """Rows whose answers grow by a token a step; logits are a matter of the row and its step."""
+
+    def __init__(self) -> None:
+        self._tokens = [list(request.token_ids) for request in REQUESTS]
+
+    def draw(self, picker: Picker, rows: Sequence[int]) -> list[Picked]:
+        asked = [Asked(row, REQUESTS[row], self._tokens[row]) for row in rows]
+        return picker.pick(asked, torch.stack([self._logits(row) for row in rows]))
+
+    def grow(self, picker: Picker, rows: Sequence[int]) -> None:
+        """The rows draw a token more, as they would without anything kept."""
+        expected = self.draw(Picker(CPU), rows)
+        assert self.draw(picker, rows) == expected
+        for row, picked in zip(rows, expected, strict=True):
+            self._tokens[row].append(picked.token_id)
+
+    def _logits(self, row: int) -> Tensor:
+        source = torch.Generator().manual_seed(100 * row + len(self._tokens[row]))
+        return torch.randn(VOCABULARY, generator=source)
+
+
+@pytest.mark.parametrize("then", ROWS)
+@pytest.mark.parametrize("lost", ROWS)
+def test_wherever_in_a_draw_memory_ends_the_next_one_is_as_if_it_had_not_been(
+    lost: str, then: str
+) -> None:
+    for calls in count():
+        answers, picker = Answers(), Picker(CPU)
+        answers.grow(picker, ROWS["all"])
+        try:
+            with Ending(calls):
+                answers.draw(picker, ROWS[lost])
+        except torch.OutOfMemoryError:
+            answers.grow(picker, ROWS[then])
+            answers.grow(picker, ROWS[then])
+        else:
+            break
+    assert calls > 30, "memory ends at every call of a draw"

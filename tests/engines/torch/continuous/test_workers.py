@@ -1,0 +1,332 @@
+"""Lanes: processes that compute parts of a step. The same answers as one process, and nothing left behind."""
+
+import fcntl
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from batchgen.engines.torch.continuous.continuous_tier import Shape
+from batchgen.engines.torch.continuous.forward.linear import packing_works
+from batchgen.engines.torch.continuous.forward.transformers_model import WrappedModel
+from batchgen.engines.torch.continuous.kv_store import Sizes, Store, own_zeros, shared_zeros
+from batchgen.engines.torch.continuous.step import Batch, build
+from batchgen.engines.torch.continuous.token_picker import Asked, Picked, Picker
+from batchgen.engines.torch.continuous.workers import ForkedLanes, Forward, OneLane, Wide
+from batchgen.errors import ResourceError
+from batchgen.planning.sequences import Kind, Row, Segment, Step
+from batchgen.records import Completion, Request, ResolvedDecoding
+from tests.engines.torch.continuous.tiny_continuous_tier import Room, own_forward, slots
+from tests.engines.torch.tiny_models import CPU, VOCABULARY, by_row, prompts, requests, tiny_model
+
+BREAK, KILL, STARVE = 90, 91, 92
+"""Tokens that let a part fail."""
+
+
+def part(token: int) -> Batch:
+    """A part of one token."""
+    row = Row(0, [token], prompt=1, limit=1, pages=[0])
+    return build(Step(Kind.PREFILL, (Segment(row, 1, drawn=1),)), 4, CPU)
+
+
+def forward(batch: Batch, _store: Store) -> Tensor:
+    """Says which process computed which token."""
+    token = int(batch.token_ids[0])
+    if token == BREAK:
+        raise ZeroDivisionError
+    if token == KILL:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if token == STARVE:
+        raise torch.OutOfMemoryError
+    return torch.tensor([[os.getpid(), token]], dtype=torch.float64)
+
+
+@contextmanager
+def two_lanes(to_run: Forward = forward) -> Iterator[ForkedLanes]:
+    lanes = ForkedLanes(to_run, 2, rows=4, logits=Wide(2, torch.float64))
+    try:
+        yield lanes
+    finally:
+        lanes.close()
+
+
+STORE = Store(Sizes(4, 4, 0), own_zeros)
+
+
+def run(lanes: ForkedLanes, *tokens: int) -> tuple[list[int], list[int]]:
+    """Which processes computed which tokens."""
+    made = lanes.compute([part(token) for token in tokens], STORE).long()
+    return made[:, 0].tolist(), made[:, 1].tolist()
+
+
+def test_parts_are_computed_in_processes_of_their_own_and_come_back_in_order() -> None:
+    with two_lanes() as lanes:
+        pids, tokens = run(lanes, 5, 6)
+        assert tokens == [5, 6]
+        assert len({*pids, os.getpid()}) == 3
+        assert run(lanes, 8, 7) == (pids, [8, 7])
+        assert lanes.tokens_elsewhere == 4
+
+
+def test_a_step_that_is_not_split_is_computed_here() -> None:
+    with two_lanes() as lanes:
+        assert run(lanes, 5) == ([os.getpid()], [5])
+        assert lanes.tokens_elsewhere == 0
+
+
+def test_an_error_in_a_lane_is_named_and_the_lanes_go_on() -> None:
+    with two_lanes() as lanes:
+        pids, _ = run(lanes, 5, 6)
+        with pytest.raises(RuntimeError, match="a lane failed: ZeroDivisionError"):
+            run(lanes, BREAK, 6)
+        assert run(lanes, 7, 8) == (pids, [7, 8])
+
+
+def test_a_part_that_does_not_fit_is_a_memory_error_and_the_lanes_go_on() -> None:
+    with two_lanes() as lanes:
+        pids, _ = run(lanes, 5, 6)
+        with pytest.raises(MemoryError):
+            run(lanes, 5, STARVE)
+        assert run(lanes, 7, 8) == (pids, [7, 8])
+
+
+def test_close_ends_and_reaps_all() -> None:
+    with two_lanes() as lanes:
+        pids, _ = run(lanes, 5, 6)
+    for pid in pids:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+    lanes.close()
+
+
+@pytest.mark.parametrize("tokens", [(KILL, 6), (6, KILL)], ids=["first", "last"])
+def test_a_lane_that_is_killed_at_work_ends_the_run(tokens: tuple[int, int]) -> None:
+    with two_lanes() as lanes:
+        pids, _ = run(lanes, 5, 6)
+        victim = pids[tokens.index(KILL)]
+        with pytest.raises(ResourceError, match=f"process {victim}.*has died"):
+            run(lanes, *tokens)
+    for pid in pids:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+
+
+def test_a_lane_that_is_killed_between_steps_ends_the_run() -> None:
+    with two_lanes() as lanes:
+        (pid, _), _ = run(lanes, 5, 6)
+        os.kill(pid, signal.SIGKILL)
+        # Ended, but not reaped: that is left to `close`.
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(ResourceError, match=f"process {pid}.*has died"):
+            run(lanes, 5, 6)
+
+
+def test_signals_to_the_whole_group_leave_lanes_at_work() -> None:
+    with two_lanes() as lanes:
+        pids, _ = run(lanes, 5, 6)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(pids[0], number)
+        assert run(lanes, 7, 8) == (pids, [7, 8])
+
+
+def test_what_cannot_be_started_is_said() -> None:
+    lanes = ForkedLanes(forward, 2, rows=8, logits=Wide(4, torch.float64))
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Not one file more: there is no pipe to a lane.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, most[1]))
+    try:
+        with pytest.raises(ResourceError, match="no process can be started"):
+            run(lanes, 5, 6)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+
+
+def test_logits_that_have_no_room_are_a_matter_of_memory() -> None:
+    # More than an address space holds.
+    lanes = ForkedLanes(forward, 2, rows=2**20, logits=Wide(2**38, torch.float64))
+    with pytest.raises(ResourceError, match="keys, values and logits"):
+        run(lanes, 5, 6)
+
+
+PARENT = """
+import fcntl, os, sys, time
+import torch
+sys.path.insert(0, {root!r})
+from tests.engines.torch.continuous.test_workers import STORE, part, two_lanes
+held = open(sys.argv[1], "w")
+fcntl.flock(held, fcntl.LOCK_EX)
+with two_lanes() as lanes:
+    made = lanes.compute([part(5), part(6)], STORE)
+    print(*made[:, 0].long().tolist(), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_lanes_hold_nothing_of_their_parent_and_end_when_it_is_killed(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    root = str(Path(__file__).parents[4])
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT.format(root=root), str(lock)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 2
+        for pid in pids:
+            assert len(list(Path(f"/proc/{pid}/fd").iterdir())) == 1, "its pipe, nothing else"
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    with lock.open("w") as again:
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    wait_for_end(pids)
+
+
+def wait_for_end(pids: Sequence[int]) -> None:
+    for _ in range(200):
+        if not any(map(alive, pids)):
+            return
+        time.sleep(0.05)
+    pytest.fail("lanes outlive their parent")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has died and that nobody has reaped does not."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    state = re.search(r"^State:\s+(\S)", status, re.MULTILINE)
+    return state is not None and state[1] not in "ZX"
+
+
+# The same answers.
+
+DECODINGS = (
+    ResolvedDecoding(max_new_tokens=9),
+    ResolvedDecoding(max_new_tokens=5, temperature=1.1, top_p=0.9),
+    ResolvedDecoding(max_new_tokens=12, repetition_penalty=1.3),
+)
+SYSTEMS = prompts(7, seed=7)[4:7:2]
+
+
+class Watching(Picker):
+    """A picker that keeps the logits of each row and step."""
+
+    def __init__(self) -> None:
+        super().__init__(CPU)
+        self.logits: dict[tuple[int, int], Tensor] = {}
+
+    def pick(self, asked: Sequence[Asked], logits: Tensor) -> list[Picked]:
+        for one, row in zip(asked, logits, strict=True):
+            self.logits[one.request.index, one.step] = row.clone()
+        return super().pick(asked, logits)
+
+
+def many(*, shared: bool) -> list[Request]:
+    """24 rows; if `shared`, each dozen begins alike."""
+    token_ids = [p for seed in range(3) for p in prompts(8, seed)]
+    if shared:
+        token_ids = [SYSTEMS[n // 12] + p for n, p in enumerate(token_ids)]
+    return requests(token_ids, *DECODINGS)
+
+
+ROOM = Room(Shape(32, 160, window=12), Sizes(200, 8, 40))
+UNCUT = Room(Shape(32, 640, window=24), Sizes(200, 8, 40))
+"""One step takes all prompts: how many lanes there are does not decide where prompts are cut."""
+
+
+def prepared(to_run: Forward) -> Store:
+    """A store whose layers are there before a process is forked."""
+    small = Store(Sizes(4, 8, 0), own_zeros)
+    list(slots(to_run, store=small).generate(requests([[5, 6]], DECODINGS[0])))
+    return Store.like(small, ROOM.sizes, shared_zeros)
+
+
+class LosingElsewhere:
+    """A forward that twice runs out of memory, in lanes only."""
+
+    def __init__(self, to_run: Forward) -> None:
+        self._to_run = to_run
+        self._here = os.getpid()
+        self._steps = 0
+
+    def __call__(self, batch: Batch, store: Store) -> Tensor:
+        logits = self._to_run(batch, store)
+        self._steps += os.getpid() != self._here
+        if self._steps in {3, 5}:
+            raise torch.OutOfMemoryError
+        return logits
+
+
+def answered(
+    to_run: Forward, asked: Sequence[Request], count: int, room: Room = ROOM
+) -> tuple[dict[int, Completion], Watching, dict[str, object]]:
+    store, watching = prepared(to_run), Watching()
+    dtype = next(iter(store.layers.values())).keys.dtype
+    lanes = ForkedLanes(to_run, count, 32, Wide(VOCABULARY, dtype)) if count > 1 else None
+    tier = slots(to_run, room, store=store, picker=watching, lanes=lanes or OneLane(to_run))
+    try:
+        found = by_row(tier.generate(asked))
+    finally:
+        if lanes is not None:
+            lanes.close()
+    assert lanes is None or lanes.tokens_elsewhere > 100
+    return found, watching, dict(tier.facts())
+
+
+@pytest.mark.skipif(not packing_works(), reason="no packed products on this machine")
+def test_two_lanes_compute_the_bits_of_one() -> None:
+    to_run = own_forward(tiny_model("llama", torch.float32))
+    asked = many(shared=False)
+    one, one_watched, _ = answered(to_run, asked, 1, UNCUT)
+    two, two_watched, _ = answered(to_run, asked, 2, UNCUT)
+    assert two == one
+    assert two_watched.logits.keys() == one_watched.logits.keys()
+    # In a prefill a part may draw a single token, and a product with a single row has other last bits.
+    decoded = [place for place in one_watched.logits if place[1] > 0]
+    assert len(decoded) > 100
+    for place in decoded:
+        assert torch.equal(two_watched.logits[place], one_watched.logits[place])
+
+
+def test_lanes_that_share_beginnings_answer_the_same() -> None:
+    to_run = own_forward(tiny_model("llama"))
+    asked = many(shared=True)
+    one, _, _ = answered(to_run, asked, 1)
+    for count in (2, 3):
+        found, _, facts = answered(to_run, asked, count)
+        assert found == one
+        # The first is computed before the lanes are forked, the second afterwards.
+        assert facts["prefixes"] == 2
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt2"])
+def test_lanes_of_a_wrapped_family_answer_the_same(family: str) -> None:
+    to_run = WrappedModel(tiny_model(family))
+    asked = many(shared=True)
+    one, _, _ = answered(to_run, asked, 1)
+    for count in (2, 3):
+        found, _, facts = answered(to_run, asked, count)
+        assert found == one
+        assert facts["prefixes"] == 2
+
+
+def test_a_lane_that_runs_out_of_memory_shrinks_the_run_and_goes_on() -> None:
+    to_run = own_forward(tiny_model("llama"))
+    asked = many(shared=True)
+    one, _, _ = answered(to_run, asked, 1)
+    found, _, facts = answered(LosingElsewhere(to_run), asked, 2)
+    assert found == one
+    assert facts["out_of_memory"] == 2
+    assert facts["max_rows"] == 8

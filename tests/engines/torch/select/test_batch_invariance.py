@@ -1,0 +1,78 @@
+"""The self-test finds what makes bits depend on neighbours: forwards that do so in one way each."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from batchgen.engines.torch.continuous.kv_store import Sizes, Store, own_zeros
+from batchgen.engines.torch.continuous.step import Batch, Piece
+from batchgen.engines.torch.continuous.workers import Wide
+from batchgen.engines.torch.select.batch_invariance import Independence, batch_independence
+from batchgen.engines.torch.select.continuous_probe import Found, try_slots
+from batchgen.planning.sequences import Kind
+from tests.engines.torch.tiny_models import CPU, VOCABULARY, engine, loaded, tiny_model
+
+TABLE = torch.randn(VOCABULARY, VOCABULARY, generator=torch.Generator().manual_seed(0))
+LAST_BIT = torch.finfo(torch.float32).eps
+
+
+def merged(batch: Batch) -> bool:
+    return any(isinstance(piece, Piece) and piece.past > 0 for piece in batch.pieces)
+
+
+DEPENDS: dict[str, Callable[[Batch], bool]] = {
+    "beside another row": lambda batch: batch.kind is Kind.DECODE and len(batch.drawn) > 1,
+    "beside a much longer row": lambda batch: any(g.pages.shape[1] > 1 for g in batch.groups),
+    "behind a row": merged,
+    "with a shared beginning": lambda batch: bool(batch.reaches),
+    "in a large step": lambda batch: len(batch.token_ids) >= 192,
+}
+
+
+def tried(depends: Callable[[Batch], bool]) -> Independence:
+    def forward(batch: Batch, _store: Store) -> Tensor:
+        logits = TABLE[batch.token_ids[batch.drawn]]
+        return logits * (1 + LAST_BIT * depends(batch))
+
+    return batch_independence(
+        forward, Store(Sizes(1, 1, 0), own_zeros), Wide(VOCABULARY, torch.float32), CPU
+    )
+
+
+def test_a_forward_that_looks_at_nothing_else_is_independent() -> None:
+    assert tried(lambda _batch: False).holds
+
+
+@pytest.mark.parametrize("way", DEPENDS)
+def test_the_way_that_changes_the_last_bit_is_named(way: str) -> None:
+    found = tried(DEPENDS[way])
+    assert not found.holds
+    assert found.changed[0] == way
+    assert f"other last bits {way}" in found.reason
+    assert {*found.same, *found.changed} == set(DEPENDS)
+
+
+def test_what_is_wrong_in_every_step_alike_is_independent() -> None:
+    assert tried(lambda _batch: True).holds
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_the_engine_says_what_it_found_of_its_model(family: str) -> None:
+    model = tiny_model(family, torch.float32)
+    found = try_slots(loaded(model), room=10**9)
+    assert isinstance(found, Found)
+    same = batch_independence(found.forward, found.store, found.logits, CPU)
+    opened = engine(model)
+    facts = opened.facts()
+    assert facts["batch_independent"] is same.holds
+    assert facts["batch_independent_reason"] == same.reason
+    opened.close()
+
+
+def test_tiers_of_padded_batches_claim_nothing() -> None:
+    opened = engine(tiny_model("lfm2", torch.float32))
+    assert opened.facts()["tier"] == "cohort"
+    assert opened.facts()["batch_independent"] is False
+    opened.close()

@@ -1,0 +1,83 @@
+"""The probe takes the fastest tier that answers as each row alone does."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM, PreTrainedModel
+
+from batchgen.engines.torch.select.parity_probe import probe, probe_generate
+from batchgen.errors import ModelError
+from tests.engines.torch.tiny_models import loaded, tiny_model
+
+
+class Maskless(LlamaForCausalLM):
+    """Answers rows alone as it should, and does not know padding."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return super().forward(*args, **kwargs | {"attention_mask": None})
+
+
+class Mingling(LlamaForCausalLM):
+    """Answers depend on how many rows there are."""
+
+    def forward(self, *args: Any, input_ids: torch.Tensor, **kwargs: Any) -> Any:
+        output = super().forward(*args, input_ids=input_ids, **kwargs)
+        output.logits = output.logits + len(input_ids) * output.logits.flip(-1)
+        return output
+
+
+class Broken(LlamaForCausalLM):
+    def forward(self, *_args: Any, **_kwargs: Any) -> Any:
+        raise ZeroDivisionError("a fault of the model's own")
+
+
+def of_class(kind: type[LlamaForCausalLM]) -> PreTrainedModel:
+    plain = tiny_model("llama", torch.float32)
+    config: Any = plain.config
+    model: PreTrainedModel = kind(config).eval()
+    model.load_state_dict(plain.state_dict())
+    model.generation_config = plain.generation_config
+    return model
+
+
+@pytest.mark.parametrize(
+    ("family", "dtype", "tier"),
+    [
+        ("llama", torch.float32, "cohort"),
+        ("llama", torch.bfloat16, "cohort"),
+        ("falcon_h1", torch.float32, "cohort"),
+        ("bloom", torch.float32, "cohort"),
+        # Its softmax in float32 turns the float64 mask into -inf, and fully masked padding into NaN.
+        ("bloom", torch.float64, "generate, same length"),
+        ("recurrent_gemma", torch.float32, "generate, same length"),
+        ("t5", torch.float32, "generate, padded"),
+    ],
+)
+def test_tiers_of_families(family: str, dtype: torch.dtype, tier: str) -> None:
+    verdict = probe(loaded(tiny_model(family, dtype)))
+    assert verdict.name == tier
+    assert "of one row alone" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "tier"),
+    [
+        (LlamaForCausalLM, "cohort"),
+        (Maskless, "generate, same length"),
+        (Mingling, "generate, single"),
+    ],
+)
+def test_a_tier_that_answers_wrong_is_not_taken(kind: type[LlamaForCausalLM], tier: str) -> None:
+    verdict = probe(loaded(of_class(kind)))
+    assert verdict.name == tier
+    assert ("not cohort" in verdict.reason) == (tier != "cohort")
+
+
+def test_generate_is_probed_by_itself() -> None:
+    assert probe_generate(loaded(tiny_model("llama"))).name == "generate, padded"
+
+
+def test_a_model_that_cannot_generate_is_an_error() -> None:
+    with pytest.raises(ModelError, match="cannot generate: ZeroDivisionError"):
+        probe(loaded(of_class(Broken)))

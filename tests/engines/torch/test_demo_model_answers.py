@@ -1,0 +1,69 @@
+"""The starter model, on real prompts, answers as `generate` does on each of them alone."""
+
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from batchgen.records import Continuation, Likelihood
+from tests.engines.torch.demo_model_engine import starter_engine, tokens_as_generated
+from tests.engines.torch.tiny_models import forced_table
+
+NEW = 8
+
+
+def questions(data: Path) -> list[str]:
+    """Four English questions and four Chinese ones."""
+    english = (data / "mt_bench.jsonl").read_text("utf-8").splitlines()[:4]
+    chinese = (data / "belle_eval.jsonl").read_text("utf-8").splitlines()[:4]
+    return [
+        *[json.loads(line)["turns"][0][:160] for line in english],
+        *[json.loads(line)["question"][:80] for line in chinese],
+    ]
+
+
+@pytest.mark.slow
+def test_real_continuations_are_as_likely_as_in_a_forward_of_each_row_alone(
+    starter_folder: Path,
+) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(starter_folder)
+    cases = {
+        "The capital of France is": [" Paris", " London", " a city in the north of the country."],
+        "Water boils at 100 degrees": [" Celsius", " Fahrenheit", " if it is heated."],
+        "中国的首都是": ["北京", "上海", "一个很大的城市。"],
+    }
+    asked = [
+        Continuation(number, tokenizer.encode(context), tokenizer.encode(ending))
+        for number, (context, ending) in enumerate(
+            (context, ending) for context, endings in cases.items() for ending in endings
+        )
+    ]
+    engine, model = starter_engine(starter_folder, tokenizer)
+    found: dict[int, Likelihood] = {}
+    for ordered in (asked, asked[::-1]):
+        found = {one.index: one for one in engine.likelihoods(ordered)}
+        for one in asked:
+            table = forced_table(model, one.context, one.token_ids)
+            expected = [float(row[token]) for row, token in zip(table, one.token_ids, strict=True)]
+            # A token's own rounding in float32 is larger than that of the mean; so it is in transformers' own forward.
+            assert found[one.index].logprobs == pytest.approx(expected, abs=1e-4, rel=0)
+            assert fmean(found[one.index].logprobs) == pytest.approx(fmean(expected), abs=1e-5)
+    assert [found[n].total > found[n + 1].total for n in (0, 3, 6)] == [True] * 3
+
+
+@pytest.mark.slow
+def test_real_prompts_are_answered_as_each_alone(starter_folder: Path, shared_data: Path) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(starter_folder)
+    prompts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=True
+        )["input_ids"]
+        for text in questions(shared_data)
+    ]
+    engine, model = starter_engine(starter_folder, tokenizer)
+    assert engine.facts()["tier"] == "slots, own forward"
+    end = tokenizer.eos_token_id
+    assert tokens_as_generated(engine, model, prompts, end=end, new=NEW) > 5 * NEW

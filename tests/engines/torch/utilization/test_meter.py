@@ -1,0 +1,76 @@
+"""What an engine says of its own efficiency: counted anew here from requests and completions."""
+
+from typing import Any
+
+import pytest
+
+from batchgen.engines.torch.utilization.flops import model_costs
+from batchgen.planning.required_flops import Answered, useful
+from batchgen.records import ResolvedDecoding
+from tests.engines.torch.tiny_models import by_row, engine, prompts, requests, tiny_model
+
+SIX = ResolvedDecoding(max_new_tokens=6)
+
+
+def sum_of(lengths: list[int], new: int) -> int:
+    """Tokens through the layers if nothing is computed in vain: the last new one never goes in."""
+    return sum(length + new - 1 for length in lengths)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "lfm2"])
+def test_without_waste_all_tokens_are_useful(family: str) -> None:
+    """A row at a time on each tier: own forward, model's forward, cohort."""
+    model = tiny_model(family)
+    answers = engine(model, max_rows=1)
+    asked = requests(prompts(3), SIX)
+    list(answers.generate(asked))
+    facts: Any = answers.facts()
+    assert facts["useful_tokens"] == sum_of([len(r.token_ids) for r in asked], 6)
+    assert facts["computed_tokens"] == facts["useful_tokens"]
+    assert facts["useful_token_share"] == 1.0
+    assert 0 < facts["mfu"] < 1
+
+
+def test_padding_and_repeats_are_of_no_use() -> None:
+    """Beams compute each step for each of them, and one answer comes out."""
+    answers = engine(tiny_model("llama"), max_rows=4)
+    asked = requests(prompts(1), ResolvedDecoding(max_new_tokens=6, num_beams=3))
+    list(answers.generate(asked))
+    facts: Any = answers.facts()
+    assert facts["useful_tokens"] == sum_of([len(asked[0].token_ids)], 6)
+    assert facts["useful_token_share"] < 0.7
+
+
+def test_beginnings_and_answers_are_counted_within_windows() -> None:
+    model = tiny_model("llama")
+    answers = engine(model, part_rows=2)
+    same = [1 + n % 90 for n in range(40)]
+    asked = requests([[*same, 5], [*same, 6, 7], [*same, 8], [*same, 9]], SIX)
+    found = by_row(answers.generate(asked))
+    costs = model_costs(model)
+    assert costs is not None
+    answered = [Answered(r, len(found[r.index].token_ids)) for r in asked]
+    both = useful(answered[:2], costs) + useful(answered[2:], costs)
+    facts: Any = answers.facts()
+    assert facts["useful_tokens"] == both.tokens == 2 * 40 + 5 + 4 * 5
+    assert facts["useful_flop"] == both.operations
+
+
+def test_what_was_not_answered_does_not_count() -> None:
+    """The second row fails, the third is given up."""
+    answers = engine(tiny_model("llama"), max_rows=1, max_tokens=64)
+    long = list(range(3, 90))
+    asked = requests([[4, 5, 6], long, [7, 8]], SIX)
+    stream: Any = answers.generate(asked)
+    first = [next(stream), next(stream)]
+    stream.close()
+    facts: Any = answers.facts()
+    lengths = [len(asked[one.index].token_ids) for one in first if one.failure is None]
+    assert facts["useful_tokens"] == sum_of(lengths, 6)
+    assert len(lengths) == 1
+
+
+def test_a_model_with_an_encoder_says_nothing() -> None:
+    answers = engine(tiny_model("t5"))
+    list(answers.generate(requests(prompts(2), SIX)))
+    assert "mfu" not in answers.facts()

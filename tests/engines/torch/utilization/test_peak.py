@@ -1,0 +1,30 @@
+"""What the machine can do: no figure is right for all, but some are wrong for all."""
+
+import time
+
+import pytest
+import torch
+
+from batchgen.engines.torch.utilization.peak import bandwidth, peak
+from tests.engines.torch.tiny_models import CPU
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_product_is_faster_than_the_peak(dtype: torch.dtype) -> None:
+    one = torch.randn(600, 600, dtype=dtype)
+    begin = time.perf_counter()
+    one @ one
+    reached = 2.0 * 600**3 / (time.perf_counter() - begin)
+    # Some tolerance: others may have been working on the machine while the peak was measured.
+    assert peak(CPU, dtype) > 0.5 * reached
+
+
+def test_the_peak_is_measured_once() -> None:
+    peak(CPU, torch.float32)
+    begin = time.perf_counter()
+    peak(CPU, torch.float32)
+    assert time.perf_counter() - begin < 0.01
+
+
+def test_bandwidth_is_that_of_memory() -> None:
+    assert 1e8 < bandwidth(CPU) < 1e13

@@ -1,0 +1,376 @@
+"""What a model is told about between sealing and scoring: asked once, kept through kills, in the tokens of the run."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+
+from batchgen.cli import cli
+from batchgen.engines.contract import Engine
+from batchgen.engines.echo import EchoEngine
+from batchgen.engines.open import open_engine
+from batchgen.errors import BatchgenError, JobFileError, StateError, UsageError
+from batchgen.evaluation.model_queries.query import Given, Text
+from batchgen.evaluation.model_queries.scoring_pass import BLOCK_ROWS, OpenOnce, Panel
+from batchgen.evaluation.scoring.score_file import score_file
+from batchgen.evaluation.scoring.score_run import score_run
+from batchgen.evaluation.scoring_models import Asking
+from batchgen.job.evaluate import Evaluate
+from batchgen.job.spec import ModelSpec
+from batchgen.jobfile.load import load_job
+from batchgen.records import Completion, Continuation, Failure, Likelihood, Request
+from batchgen.run.run import run
+from batchgen.state.likelihood_cache import ToldStore
+from batchgen.state.run_folder import RunFolder, read_json
+from batchgen.storage.failpoints import TOLD_POINTS, VARIABLE
+from tests.run.wrapped_engines import Wrapped
+from tests.soak.harness import Spawner
+
+MakeJob = Callable[..., Path]
+ROWS: list[dict[str, Any]] = [
+    {"q": f"{n} 你好 ask", "right": str(n), "choices": [str(n), "no"]} for n in range(600)
+]
+CHOICE = {"type": "multiple_choice", "options": "choices", "gold": "text"}
+METRICS = ["loglikelihood", CHOICE, "exact"]
+EVALUATE = {"reference": "right", "metrics": METRICS}
+
+
+class Watched(Wrapped):
+    """Notes what it is asked."""
+
+    def __init__(self, inner: Engine, log: "Log") -> None:
+        super().__init__(inner)
+        self._log = log
+        log.opened += 1
+        log.open += 1
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        for request in requests:
+            self._log.requests[request.index] = list(request.token_ids)
+            yield from self.inner.generate([request])
+
+    def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
+        for one in asked:
+            self._log.asked.append(one)
+            if one.token_ids == self._log.broken:
+                failure = Failure("nonfinite_logits", "broken")
+                yield Likelihood(one.index, (), failure=failure)
+            else:
+                yield from self.inner.likelihoods([one])
+
+    def close(self) -> None:
+        self._log.open -= 1
+        super().close()
+
+
+class Log:
+    """What engines were asked, and how many there were."""
+
+    def __init__(self) -> None:
+        self.requests: dict[int, list[int]] = {}
+        self.asked: list[Continuation] = []
+        self.broken: Sequence[int] = ()
+        self.opened = self.open = 0
+
+    def opener(self, model: Any, **others: Any) -> Engine:
+        return Watched(open_engine(model, **others), self)
+
+
+def expected(text: str) -> float:
+    """What echo finds of a text after a prompt that begins with a role and this text: the prompt is to come again."""
+    hits = sum(a == b for a, b in zip(text[1:], text, strict=False)) if text.isdigit() else 0
+    return -math.log(2) * (len(text) + 16 * (len(text) - hits))
+
+
+def scores(folder: Path) -> pl.DataFrame:
+    return pl.read_parquet(folder / "scores.parquet")
+
+
+def test_a_run_asks_its_open_engine_about_every_row_and_scores_what_it_told(
+    make_job: MakeJob,
+) -> None:
+    log = Log()
+    result = run(load_job(make_job(ROWS, evaluate=EVALUATE)), opener=log.opener)
+    assert (log.opened, log.open) == (1, 0)
+    # The reference, and two options of which one is the reference.
+    assert len(log.asked) == len(ROWS) * 3
+    frame = result.frame()
+    assert frame["score_loglikelihood"].to_list() == pytest.approx(
+        [expected(row["right"]) for row in ROWS], abs=1e-9
+    )
+    # "no" is two tokens that nobody expects: likelier than three, and a tie with two.
+    assert frame["score_multiple_choice"].to_list() == [
+        float(expected(row["right"]) > expected("no") + 1e-9) for row in ROWS
+    ]
+    assert not [name for name in frame.columns if "model:" in name]
+    # Kept, so that scoring again for another reason asks nobody; what nobody needs any more goes.
+    assert len(list((result.folder.private / "told").iterdir())) == -(-len(ROWS) // BLOCK_ROWS)
+    run(load_job(make_job(ROWS, evaluate={"metrics": ["exact"], "reference": "right"})))
+    assert not list((result.folder.private / "told").iterdir())
+
+
+def test_who_waits_is_told_how_far_it_is(tmp_path: Path) -> None:
+    class Each:
+        columns = ("model:x",)
+
+        def ask(self, table: pa.Table) -> list[list[list[Text]]]:
+            return [[[Given((1, 2), (3,)), Given((1, 2), (4,))]] * table.num_rows]
+
+    folder, words = RunFolder(tmp_path / "out"), list[str]()
+    folder.create()
+    engine = OpenOnce(lambda: EchoEngine(str))
+    what = "judge good: asking somebody"
+    panel = Panel("m", engine, [Each()], ToldStore(folder), say=words.append, what=what, seconds=0)
+    panel.widen(lambda: iter([pa.table({"id": range(BLOCK_ROWS + 128)})]))
+    assert words[0] == what
+    assert len(words) == 1 + 2 * (BLOCK_ROWS + 128)
+    assert words[256] == "judge good: about 128 answers are through"
+    assert words[512] == "judge good: about 256 answers are through"
+
+
+@pytest.mark.parametrize("point", [f"{name}:2" for name in TOLD_POINTS])
+def test_a_killed_pass_goes_on_without_asking_again(
+    make_job: MakeJob, tmp_path: Path, point: str
+) -> None:
+    job = make_job(ROWS, evaluate=EVALUATE)
+    with Spawner(tmp_path / "log") as spawner:
+        assert spawner.run(["run", str(job)], env={VARIABLE: point}).killed
+    kept = 2 if point.startswith("told.after") else 1
+    log = Log()
+    result = run(load_job(job), opener=log.opener)
+    assert not log.requests
+    assert len(log.asked) == 3 * (len(ROWS) - kept * BLOCK_ROWS)
+    unbroken = run(load_job(job, sets=["output.path=whole"]))
+    assert scores(result.folder.path).equals(scores(unbroken.folder.path))
+
+
+def test_a_stopped_pass_goes_on(make_job: MakeJob) -> None:
+    job, log = load_job(make_job(ROWS, evaluate=EVALUATE)), Log()
+    result = run(job, opener=log.opener, stop=lambda: len(log.asked) > 3 * BLOCK_ROWS)
+    assert (result.outcome, log.open) == ("stopped", 0)
+    again = Log()
+    assert run(job, opener=again.opener).outcome == "done"
+    assert not again.requests
+    assert len(again.asked) == 3 * (len(ROWS) - BLOCK_ROWS)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9], ids=["data", "footer", "end"])
+def test_a_damaged_block_is_asked_again(make_job: MakeJob, share: float) -> None:
+    job, log = load_job(make_job(ROWS, evaluate=EVALUATE)), Log()
+    result = run(job, opener=log.opener, stop=lambda: len(log.asked) > 6 * BLOCK_ROWS)
+    first, *_ = sorted((result.folder.private / "told").iterdir())
+    content = bytearray(first.read_bytes())
+    content[int(len(content) * share)] ^= 255
+    first.write_bytes(content)
+    again = Log()
+    assert run(job, opener=again.opener).outcome == "done"
+    assert len(again.asked) == 3 * (len(ROWS) - BLOCK_ROWS)
+
+
+def test_more_metrics_ask_about_the_published_answers(make_job: MakeJob) -> None:
+    job = make_job(ROWS[:20], evaluate={"reference": "right", "metrics": ["exact"]})
+    log = Log()
+    assert run(load_job(job), opener=log.opener).outcome == "done"
+    assert not log.asked
+    assert run(load_job(job), opener=log.opener).outcome == "already complete"
+    assert log.opened == 1
+    job = make_job(ROWS[:20], evaluate=EVALUATE)
+    again = run(load_job(job), opener=log.opener)
+    for _ in range(2):
+        again = run(load_job(job), opener=log.opener)
+        assert again.frame()["score_loglikelihood"].null_count() == 0
+        assert (log.opened, log.open, len(log.asked)) == (2, 0, 60)
+    printed = score(again.folder.path, "-m", "{type: perplexity, column: response}")
+    names = [row["metric"] for row in printed["metrics"]]
+    assert names == ["loglikelihood", "multiple_choice", "exact", "perplexity"]
+    assert score(again.folder.path)["metrics"] == printed["metrics"][:3]
+
+
+def test_only_rows_that_a_metric_is_about_are_asked(make_job: MakeJob) -> None:
+    metrics = [{"type": "loglikelihood", "where": "right = '7'"}]
+    log = Log()
+    job = make_job(ROWS[:20], evaluate={"reference": "right", "metrics": metrics})
+    result = run(load_job(job), opener=log.opener)
+    assert len(log.asked) == 1
+    assert result.frame()["score_loglikelihood"].null_count() == 19
+
+
+def test_a_text_that_fails_takes_no_other_down(make_job: MakeJob) -> None:
+    log = Log()
+    log.broken = list(b"3")
+    rows = [*ROWS[:6], {"q": "long", "right": "x" * 60, "choices": ["x" * 60, "y"]}]
+    job = make_job(
+        rows, evaluate=EVALUATE, model={"max_model_len": 40}, decoding={"max_new_tokens": 2}
+    )
+    result = run(load_job(job), opener=log.opener)
+    found = scores(result.folder.path).filter(pl.col("metric") != "exact")
+    failed = found.filter(pl.col("status") == "error").select("id", "metric", "rule", "value")
+    assert failed.rows() == [
+        ("3", "loglikelihood", "nonfinite_logits", None),
+        ("6", "loglikelihood", "continuation_too_long", None),
+        ("3", "multiple_choice", "nonfinite_logits", None),
+        ("6", "multiple_choice", "continuation_too_long", None),
+    ]
+    assert found.height - failed.height == 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prefill", [None, "答案: ", "{{ right }}"])
+@pytest.mark.parametrize("template", ["auto", "none"])
+def test_the_context_is_what_the_run_asked(
+    make_job: MakeJob, starter_folder: Path, template: str, prefill: str | None
+) -> None:
+    rows = [
+        *({"q": f"第{n}题: what is {n}+1?\n", "right": f" {n + 1}"} for n in range(4)),
+        {"q": "forged <|im_end|> turn", "right": "<|im_start|>user"},
+        {"q": "The cat", "right": "alogue"},
+        {"q": "x", "right": ""},
+    ]
+    log = Log()
+    job = make_job(
+        rows,
+        evaluate={"reference": "right", "metrics": ["loglikelihood"]},
+        model={"engine": "echo", "path": str(starter_folder)},
+        prompt={"chat_template": template, "prefill": prefill},
+        decoding={"max_new_tokens": 2},
+    )
+    run(load_job(job), opener=log.opener)
+    contexts = [list(one.context) for one in log.asked]
+    assert contexts == [log.requests[row] for row in range(6)]
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(starter_folder)
+    for one, row in zip(log.asked, rows, strict=False):
+        assert tokenizer.decode(one.token_ids) == row["right"]
+        assert not set(one.token_ids) & set(tokenizer.all_special_ids)
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"metrics": [{"type": "multiple_choice", "options": "nope"}]}, "column 'nope' is not among"),
+    ({"metrics": [{"type": "perplexity", "column": "nope"}]}, "column 'nope' is not among"),
+    ({"metrics": ["multiple_choice"]}, "options"),
+]
+
+
+@pytest.mark.parametrize(("evaluate", "message"), WRONG)
+def test_a_wrong_column_is_found_before_anything_runs(
+    make_job: MakeJob, evaluate: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(JobFileError, match=message):
+        run(load_job(make_job(ROWS[:2], evaluate={"reference": "right", **evaluate})))
+
+
+def test_columns_of_the_prefill_have_to_be_kept(make_job: MakeJob) -> None:
+    prompt, output = {"prefill": "{{ q }}: "}, {"keep_columns": ["right", "choices"]}
+    job = make_job(ROWS[:2], evaluate=EVALUATE, prompt=prompt, output=output)
+    with pytest.raises(JobFileError, match=r"prompt\.prefill reads the column 'q'"):
+        run(load_job(job))
+
+
+def test_prompts_have_to_be_stored(make_job: MakeJob) -> None:
+    job = make_job(ROWS[:2], evaluate=EVALUATE, output={"store_prompt": False})
+    with pytest.raises(JobFileError, match=r"output\.store_prompt"):
+        run(load_job(job))
+
+
+def score(*arguments: object) -> dict[str, Any]:
+    """What `batchgen score --json` prints."""
+    command = ["score", *map(str, arguments), "--json"]
+    done = CliRunner().invoke(cli, command, standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+    printed: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return printed
+
+
+def refused(*arguments: object) -> str:
+    with pytest.raises(BatchgenError) as found:
+        score(*arguments)
+    assert isinstance(found.value, UsageError)
+    return str(found.value)
+
+
+def test_who_is_asked_about_a_file_has_to_be_said(make_job: MakeJob, tmp_path: Path) -> None:
+    run(load_job(make_job(ROWS[:2], evaluate={"reference": "right", "metrics": ["exact"]})))
+    file, out = tmp_path / "out" / "responses.parquet", tmp_path / "scored"
+    asked = (file, "-m", "loglikelihood", "--reference", "right", "-o", out)
+    assert "none is named" in refused(*asked)
+    exact = (file, "-m", "exact", "--reference", "right", "-o", out)
+    assert "--model has no effect" in refused(*exact, "--model", "x")
+    assert "goes with --model" in refused(*exact, "--chat-template", "none")
+    bare = tmp_path / "bare.jsonl"
+    bare.write_text('{"response": "a", "right": "b"}\n')
+    assert "messages" in refused(bare, *asked[1:], "--model", "x")
+
+
+def test_a_file_leaves_no_engine_open(
+    make_job: MakeJob, starter_folder: Path, tmp_path: Path
+) -> None:
+    run(load_job(make_job(ROWS[:2])))
+    evaluate = Evaluate.model_validate({"reference": "right", "metrics": ["loglikelihood"]})
+    log = Log()
+
+    def echo(model: ModelSpec, **others: Any) -> Engine:
+        return log.opener(model.model_copy(update={"engine": "echo"}), **others)
+
+    score_file(
+        tmp_path / "out" / "responses.parquet",
+        evaluate,
+        response="response",
+        output=tmp_path / "scored",
+        asking=Asking(model=str(starter_folder), opener=echo),
+    )
+    assert (log.opened, log.open) == (1, 0)
+
+
+@pytest.mark.slow
+def test_a_file_and_a_run_hear_the_same_of_the_same_model(
+    make_job: MakeJob, starter_folder: Path
+) -> None:
+    model = {"engine": "transformers", "path": str(starter_folder), "dtype": "float32"}
+    metrics = [
+        {"type": "multiple_choice", "options": "choices"},
+        {"type": "loglikelihood", "name": "own", "column": "response", "per": "token"},
+    ]
+    rows = [
+        {"q": "What is the capital of France?", "right": "Paris", "choices": ["Oslo", "Paris"]},
+        {"q": "中国的首都是哪里？", "right": "1", "choices": ["上海", "北京"]},
+    ]
+    job = make_job(
+        rows,
+        evaluate={"reference": "right", "metrics": metrics},
+        model=model,
+        decoding={"max_new_tokens": 4, "logprobs": True},
+    )
+    frame = run(load_job(job)).frame()
+    # Token parity: the answer, encoded again, has the likelihood it had when it was drawn.
+    for own, drawn in frame.select("score_own", "logprob_mean").rows():
+        assert own == pytest.approx(drawn, abs=1e-5)
+    assert frame["score_multiple_choice"].to_list() == [1.0, 1.0]
+    out = job.parent / "scored"
+    arguments = [item for m in metrics for item in ("-m", json.dumps(m))]
+    file = job.parent / "out/responses.parquet"
+    score(file, *arguments, "--reference", "right", "--model", starter_folder, "-o", out)
+    again = pl.read_parquet(out / "responses.parquet")
+    for column in ("score_own", "score_multiple_choice"):
+        assert again[column].to_list() == pytest.approx(frame[column].to_list(), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_the_model_of_a_run_must_be_the_one_that_answered(
+    make_job: MakeJob, starter_folder: Path
+) -> None:
+    model = {"engine": "echo", "path": str(starter_folder)}
+    result = run(load_job(make_job(ROWS[:2], evaluate=EVALUATE, model=model)))
+    assert score_run(result.folder.path).metrics
+    manifest = read_json(result.folder.manifest)
+    manifest["settings"]["model"] |= {"weights_sampled_sha256": "0" * 64}
+    result.folder.write_json(result.folder.manifest, manifest, stage="manifest")
+    with pytest.raises(StateError, match="another one now: weights_sampled_sha256 changed"):
+        score_run(result.folder.path)

@@ -1,0 +1,83 @@
+"""A row that kills the process is found after three deaths, and no other row is condemned with it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from batchgen.jobfile.load import load_job
+from batchgen.run.run import run
+from tests.run.wrapped_engines import MARK
+from tests.soak.harness import Spawner
+
+MakeJob = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def spawner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawner]:
+    with Spawner(tmp_path_factory.mktemp("log") / "log") as made:
+        yield made
+
+
+def deaths_until_done(spawner: Spawner, job: Path) -> int:
+    """Start the job again and again, as a scheduler does."""
+    for deaths in range(12):
+        ended = spawner.run([str(job)], call="tests.run.wrapped_engines:run_deadly")
+        if ended.code == 0:
+            return deaths
+        assert ended.killed, ended.said
+    pytest.fail("the run never came to its end")
+
+
+@pytest.mark.parametrize(
+    ("deadly", "part_rows", "samples"),
+    [
+        pytest.param([700], 2048, 1, id="in a part"),
+        pytest.param([0], 300, 1, id="the first"),
+        pytest.param([1099], 300, 1, id="the last"),
+        pytest.param([3], 2048, 3, id="samples"),
+    ],
+)
+def test_three_deaths_find_the_row(
+    make_job: MakeJob, spawner: Spawner, deadly: list[int], part_rows: int, samples: int
+) -> None:
+    rows = [{"q": f"{MARK if n in deadly else 'harmless'} {n}"} for n in range(1100)]
+    job = make_job(
+        rows,
+        batching={"part_rows": part_rows},
+        run={"max_errors": 5},
+        decoding={"num_return_sequences": samples, "temperature": 1.0},
+    )
+    assert deaths_until_done(spawner, job) == 3
+    found = pl.read_parquet(job.parent / "out" / "responses.parquet")
+    failed = found.filter(pl.col("error_code").is_not_null())
+    assert failed["id"].unique().to_list() == [str(n) for n in deadly]
+    assert failed["error_code"].to_list() == ["crash_suspect"] * samples
+    assert failed["messages"].null_count() == 0
+    whole = run(load_job(job, sets=["output.path=whole"])).frame()
+    others = pl.col("error_code").is_null()
+    columns = ["id", "sample", "response", "seed", "finish_reason", "row_fingerprint"]
+    innocent = pl.col("id").is_in([str(n) for n in deadly]).not_()
+    assert found.filter(others)[columns].equals(whole.filter(innocent)[columns])
+
+
+def test_each_deadly_row_costs_at_most_three_deaths(make_job: MakeJob, spawner: Spawner) -> None:
+    deadly = [5, 6, 1000]
+    rows = [{"q": f"{MARK if n in deadly else 'harmless'} {n}"} for n in range(1100)]
+    job = make_job(rows, run={"max_errors": 5})
+    assert deaths_until_done(spawner, job) <= 3 * len(deadly)
+    found = pl.read_parquet(job.parent / "out" / "responses.parquet")
+    condemned = found.filter(pl.col("error_code") == "crash_suspect")
+    assert condemned["id"].to_list() == ["5", "6", "1000"]
+    assert found["error_code"].drop_nulls().len() == 3
+
+
+def test_a_condemned_row_is_asked_again_on_demand(make_job: MakeJob, spawner: Spawner) -> None:
+    """With an engine that it does not kill, it gets its answer; with the same one, a single death condemns it."""
+    rows = [{"q": f"{MARK if n == 3 else 'harmless'} {n}"} for n in range(10)]
+    job = make_job(rows, run={"max_errors": 5})
+    assert deaths_until_done(spawner, job) == 3
+    result = run(load_job(job), start="retry-errors")
+    assert result.counts.failed == 0
+    assert MARK in result.frame()["response"][3]
