@@ -76,7 +76,7 @@ def test_the_public_face_is_what_it_says() -> None:
         assert (name, value.__module__) in typed
 
 
-BETWEEN_FORKS = {PACKAGE / "engines" / "torch" / "slots" / "lanes.py"}
+BETWEEN_FORKS = {PACKAGE / "engines" / "torch" / "continuous" / "workers.py"}
 """A pipe between a process and its own fork holds what that process wrote, and nobody else can write there."""
 
 

@@ -70,11 +70,12 @@ def show(run_folder: Path, *, row_id: str | None, most: int, failed: bool, as_js
     from batchgen.cli.render.run_summary import show_answer
     from batchgen.errors import UsageError
     from batchgen.inspection import status as inspect
+    from batchgen.state.run_folder import open_folder
 
     where = pl.lit(value=True) if row_id is None else pl.col("id") == row_id
     if failed:
         where &= pl.col("error_code").is_not_null()
-    found = inspect.answers(inspect.open_folder(run_folder), where, most)
+    found = inspect.answers(open_folder(run_folder), where, most)
     if row_id is not None and not found:
         raise UsageError(
             f"{run_folder} has no row with the id {row_id!r}",

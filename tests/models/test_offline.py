@@ -91,10 +91,12 @@ def test_the_guard_sees_the_probe_of_the_hub(tmp_path: Path) -> None:
 
 
 def test_nothing_heavy_is_imported_with_the_package(tmp_path: Path) -> None:
-    modules = sorted(f.stem for f in (ROOT / "batchgen" / "models").glob("*.py"))
-    program = "import sys\n" + "".join(
-        f"import batchgen.models.{m}\n" for m in modules if m != "__init__"
+    modules = sorted(
+        ".".join(f.relative_to(ROOT / "batchgen" / "models").with_suffix("").parts)
+        for f in (ROOT / "batchgen" / "models").rglob("*.py")
+        if f.stem != "__init__"
     )
+    program = "import sys\n" + "".join(f"import batchgen.models.{m}\n" for m in modules)
     program += "print({'torch', 'transformers', 'huggingface_hub', 'gguf', 'accelerate'} & set(sys.modules))"
 
     ended = run(program, BATCHGEN_CACHE=str(tmp_path))

@@ -12,7 +12,7 @@ from typing import Any
 
 
 def main() -> None:
-    for name in ("cli.run", "cli.outcome", "cli.loading", "runner.run", "data.condition"):
+    for name in ("cli.run", "cli.render.run_summary", "cli.options", "run.run", "arrow.row_filter"):
         importlib.import_module(f"batchgen.{name}")
     for line in sys.stdin:
         asked: dict[str, Any] = json.loads(line)

@@ -31,7 +31,7 @@ from tests.engines.replicas.fake_engines import (
     touchy,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_a_bug_is_told_without_the_words_of_a_row(two: Replicas) -> None:
         list(two.generate(asked(30, last=BUG)))
     assert told.value.exit_code == 1
     assert "ZeroDivisionError" in str(told.value)
-    assert "replicated.py" in str(told.value)
+    assert "fake_engines.py" in str(told.value)
     assert SECRET not in str(told.value)
 
 

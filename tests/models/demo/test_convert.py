@@ -21,7 +21,7 @@ gguf = pytest.importorskip("gguf", reason="needs the extra: demo")
 pytest.importorskip("accelerate", reason="needs the extra: demo")
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 WIDTH, LAYERS, HEADS, KEYS, INNER, CONTEXT = 32, 2, 4, 2, 64, 128
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 

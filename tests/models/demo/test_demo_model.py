@@ -166,7 +166,7 @@ import os, signal, sys
 from pathlib import Path
 from batchgen.models.demo.demo_model import prepare
 sys.path.insert(0, {here!r})
-from test_starter import put_wheel, tools, write_two_files
+from test_demo_model import put_wheel, tools, write_two_files
 from batchgen.job.spec import ModelSpec
 from batchgen.models.info import read_card
 from batchgen.progress import Progress
@@ -189,7 +189,7 @@ def test_a_killed_conversion_leaves_nothing_that_looks_whole_and_is_swept_away(
     program = KILLED.format(here=str(Path(__file__).parent), cache=str(cache))
 
     ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=False
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[3], check=False
     )
 
     assert ended.returncode == -signal.SIGKILL

@@ -1,6 +1,6 @@
 """How likely a given continuation is: what the model's own forward over that row alone says, beside any others.
 
-Weights are random and in float64, so that rounding hides nothing, though the models' own norms are in float32; `test_starter.py` has real ones in float32.
+Weights are random and in float64, so that rounding hides nothing, though the models' own norms are in float32; `test_demo_model_answers.py` has real ones in float32.
 """
 
 import inspect

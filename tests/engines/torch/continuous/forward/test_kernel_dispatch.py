@@ -203,7 +203,11 @@ def test_a_norm_of_what_is_not_finite_is_not_finite() -> None:
 def said(program: str, **environment: str) -> list[str]:
     """The words that a program of its own prints."""
     done = subprocess.run(
-        [sys.executable, "-c", f"from batchgen.engines.torch.slots import compiled\n{program}"],
+        [
+            sys.executable,
+            "-c",
+            f"from batchgen.engines.torch.continuous.forward import kernel_dispatch as compiled\n{program}",
+        ],
         capture_output=True,
         text=True,
         check=True,

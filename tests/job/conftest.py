@@ -1,0 +1,1 @@
+from tests.jobfile.conftest import write as write
