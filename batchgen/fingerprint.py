@@ -28,7 +28,7 @@ _BEFORE = 15
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class KeyDifference:
     """A setting that is not what it was. `old` or `new` is `ABSENT` where there is none."""
 
     key: str
@@ -60,12 +60,12 @@ def fingerprint(settings: Mapping[str, object]) -> str:
     return hashlib.sha256(_canonical(settings).encode("ascii")).hexdigest()
 
 
-def differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[Difference]:
+def differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[KeyDifference]:
     """The settings that differ, by dotted key in alphabetical order. Lists are compared as a whole."""
     before = dict(_flat(json.loads(_canonical(old))))
     after = dict(_flat(json.loads(_canonical(new))))
     return [
-        Difference(key, before.get(key, ABSENT), after.get(key, ABSENT))
+        KeyDifference(key, before.get(key, ABSENT), after.get(key, ABSENT))
         for key in sorted(before.keys() | after.keys())
         # True == 1 and 1 == 1.0 in Python, but not in a fingerprint.
         if _text(before.get(key, ABSENT)) != _text(after.get(key, ABSENT))

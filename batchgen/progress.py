@@ -21,7 +21,7 @@ def silent(text: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StepProgress:
     """Where words about a long step go.
 
     Attributes:
@@ -32,16 +32,16 @@ class Progress:
     say: Say = silent
     terminal: TextIO | None = None
 
-    def meter(self, title: str, total: int, unit: Literal["B", "step"]) -> "Meter":
+    def meter(self, title: str, total: int, unit: Literal["B", "step"]) -> "ByteMeter":
         """A meter from 0 to `total`, to be used in a `with` statement."""
-        return Meter(title, total, unit, self)
+        return ByteMeter(title, total, unit, self)
 
 
-class Meter:
+class ByteMeter:
     """One step under way. `reached` takes the amount done so far, not what was added."""
 
     def __init__(
-        self, title: str, total: int, unit: Literal["B", "step"], progress: Progress
+        self, title: str, total: int, unit: Literal["B", "step"], progress: StepProgress
     ) -> None:
         self._title = title
         self._total = total

@@ -6,19 +6,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-Text = Annotated[str, Field(min_length=1)]
+NonEmptyText = Annotated[str, Field(min_length=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Auto = Literal["auto"]
 
 
-def frozen(value: object) -> object:
+def to_tuple(value: object) -> object:
     """A list as a tuple."""
     return tuple(value) if isinstance(value, list) else value
 
 
-AsTuple = BeforeValidator(frozen)
+AsTuple = BeforeValidator(to_tuple)
 """YAML makes lists; a job holds tuples, so that nothing can change it."""
-Texts = Annotated[tuple[Text, ...], AsTuple]
+NonEmptyTexts = Annotated[tuple[NonEmptyText, ...], AsTuple]
 
 
 def _finite(value: dict[str, Any]) -> dict[str, Any]:
@@ -50,12 +50,12 @@ class Section(BaseModel):
     )
 
 
-PATTERN = r"^(\d{1,6}[dhms])+$"
+DURATION_PATTERN = r"^(\d{1,6}[dhms])+$"
 
 
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
-def in_seconds(text: str) -> int:
-    """Seconds of a text that fits `PATTERN`."""
+def parse_duration(text: str) -> int:
+    """Seconds of a text that fits `DURATION_PATTERN`."""
     return sum(int(number) * _SECONDS[unit] for number, unit in re.findall(r"(\d+)([dhms])", text))

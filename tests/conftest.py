@@ -29,9 +29,9 @@ MakeJob = Callable[..., Path]
 @pytest.fixture(scope="session")
 def starter_folder() -> Path:
     """The starter model, converted; fetched once per machine."""
-    from batchgen.models.demo.demo_model import fetch
+    from batchgen.models.demo.demo_model import fetch_demo_model
 
-    return fetch("smollm2-135m")
+    return fetch_demo_model("smollm2-135m")
 
 
 @pytest.fixture

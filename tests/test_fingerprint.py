@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.fingerprint import ABSENT, Difference, differences, fingerprint
+from batchgen.fingerprint import ABSENT, KeyDifference, differences, fingerprint
 
 
 def test_a_fingerprint_is_the_hash_of_canonical_json() -> None:
@@ -31,42 +31,42 @@ def test_how_a_value_is_held_does_not_matter() -> None:
 )
 def test_what_is_not_the_same_value_differs(one: object, other: object) -> None:
     assert fingerprint({"a": one}) != fingerprint({"a": other})
-    assert differences({"a": one}, {"a": other}) == [Difference("a", one, other)]
+    assert differences({"a": one}, {"a": other}) == [KeyDifference("a", one, other)]
 
 
 def test_differences_name_nested_keys_and_what_is_missing() -> None:
     old = {"decoding": {"temperature": 0.0, "kwargs": {}}, "gone": {"x": 1}, "same": [1]}
     new = {"decoding": {"temperature": 0.7, "kwargs": {"k": 1}}, "new": None, "same": (1,)}
     assert differences(old, new) == [
-        Difference("decoding.kwargs", {}, ABSENT),
-        Difference("decoding.kwargs.k", ABSENT, 1),
-        Difference("decoding.temperature", 0.0, 0.7),
-        Difference("gone.x", 1, ABSENT),
-        Difference("new", ABSENT, None),
+        KeyDifference("decoding.kwargs", {}, ABSENT),
+        KeyDifference("decoding.kwargs.k", ABSENT, 1),
+        KeyDifference("decoding.temperature", 0.0, 0.7),
+        KeyDifference("gone.x", 1, ABSENT),
+        KeyDifference("new", ABSENT, None),
     ]
 
 
 @pytest.mark.parametrize(
     ("difference", "words"),
     [
-        (Difference("a.b", 0.0, 0.7), "a.b was 0.0, is 0.7"),
-        (Difference("a", ABSENT, None), "a was not set, is null"),
-        (Difference("a", "语", True), 'a was "语", is true'),
-        (Difference("a", "x" * 99, 1), f'a was "{"x" * 58}…, is 1'),
+        (KeyDifference("a.b", 0.0, 0.7), "a.b was 0.0, is 0.7"),
+        (KeyDifference("a", ABSENT, None), "a was not set, is null"),
+        (KeyDifference("a", "语", True), 'a was "语", is true'),
+        (KeyDifference("a", "x" * 99, 1), f'a was "{"x" * 58}…, is 1'),
         (
-            Difference("a", "x" * 99 + "old", "x" * 99 + "new"),
+            KeyDifference("a", "x" * 99 + "old", "x" * 99 + "new"),
             f'a was …{"x" * 15}old", is …{"x" * 15}new"',
         ),
         (
-            Difference("a", "x" * 99 + "old" + "y" * 99, "x" * 99),
+            KeyDifference("a", "x" * 99 + "old" + "y" * 99, "x" * 99),
             f'a was …{"x" * 15}old{"y" * 41}…, is …{"x" * 15}"',
         ),
-        (Difference("k.api_key", "old secret", "new secret"), "k.api_key was another"),
-        (Difference("d.max_new_tokens", 256, 7), "d.max_new_tokens was 256, is 7"),
-        (Difference("p.max_input_tokens", 9, 7), "p.max_input_tokens was 9, is 7"),
+        (KeyDifference("k.api_key", "old secret", "new secret"), "k.api_key was another"),
+        (KeyDifference("d.max_new_tokens", 256, 7), "d.max_new_tokens was 256, is 7"),
+        (KeyDifference("p.max_input_tokens", 9, 7), "p.max_input_tokens was 9, is 7"),
     ],
 )
-def test_a_difference_in_words(difference: Difference, words: str) -> None:
+def test_a_difference_in_words(difference: KeyDifference, words: str) -> None:
     assert str(difference) == words
 
 

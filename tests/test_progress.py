@@ -3,13 +3,13 @@ from collections.abc import Callable
 
 import pytest
 
-from batchgen.progress import Progress
+from batchgen.progress import StepProgress
 
 
 def test_without_a_terminal_a_step_is_one_plain_line() -> None:
     said: list[str] = []
 
-    with Progress(said.append).meter("downloading", 100, "B") as meter:
+    with StepProgress(said.append).meter("downloading", 100, "B") as meter:
         for amount in range(0, 101, 10):
             meter.reached(amount)
 
@@ -20,7 +20,7 @@ def test_on_a_terminal_a_step_is_a_bar_and_no_line() -> None:
     said: list[str] = []
     terminal = io.StringIO()
 
-    with Progress(said.append, terminal).meter("converting", 4, "step") as meter:
+    with StepProgress(said.append, terminal).meter("converting", 4, "step") as meter:
         meter.reached(2, "reading")
 
     assert said == []
@@ -35,7 +35,7 @@ def test_on_a_terminal_a_step_is_a_bar_and_no_line() -> None:
 def test_a_bar_never_leaves_its_range(amounts: tuple[int, ...]) -> None:
     terminal = io.StringIO()
 
-    with Progress(terminal=terminal).meter("downloading", 100, "step") as meter:
+    with StepProgress(terminal=terminal).meter("downloading", 100, "step") as meter:
         for amount in amounts:
             meter.reached(amount)
 
@@ -52,7 +52,7 @@ def test_a_bar_is_closed_when_the_step_fails() -> None:
 
     with (
         pytest.raises(ValueError, match="of the step"),
-        Progress(terminal=terminal).meter("x", 2, "step") as meter,
+        StepProgress(terminal=terminal).meter("x", 2, "step") as meter,
     ):
         fail(meter.reached)
 

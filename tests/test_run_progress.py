@@ -3,7 +3,7 @@
 import io
 import re
 
-from batchgen.run.progress_bar import Bar, Lines, shown, silent
+from batchgen.run.progress_bar import ProgressBar, ProgressLines, show_progress, silent_progress
 
 
 class Clock:
@@ -16,7 +16,7 @@ class Clock:
 
 def test_lines_come_once_a_minute() -> None:
     stream, clock = io.StringIO(), Clock()
-    lines = Lines("nightly", 1000, 100, stream=stream, clock=clock)
+    lines = ProgressLines("nightly", 1000, 100, stream=stream, clock=clock)
     for _ in range(130):
         clock.now += 1
         lines.rows(2, new_tokens=20, failed=0)
@@ -29,7 +29,7 @@ def test_lines_come_once_a_minute() -> None:
 
 def test_failures_are_counted() -> None:
     stream, clock = io.StringIO(), Clock()
-    lines = Lines("nightly", 10, 0, stream=stream, clock=clock)
+    lines = ProgressLines("nightly", 10, 0, stream=stream, clock=clock)
     clock.now += 61
     lines.rows(3, new_tokens=0, failed=3)
     assert "3 failed" in stream.getvalue()
@@ -37,7 +37,7 @@ def test_failures_are_counted() -> None:
 
 def test_a_bar_shows_rows_speed_and_failures() -> None:
     stream = io.StringIO()
-    bar = Bar("nightly", 10, 4, stream)
+    bar = ProgressBar("nightly", 10, 4, stream)
     bar.rows(3, new_tokens=300, failed=2)
     bar.close()
     assert "7/10" in stream.getvalue()
@@ -46,14 +46,14 @@ def test_a_bar_shows_rows_speed_and_failures() -> None:
 
 def test_a_stream_that_is_no_terminal_gets_lines() -> None:
     stream = io.StringIO()
-    with shown("nightly", 10, 0, stream) as progress:
+    with show_progress("nightly", 10, 0, stream) as progress:
         progress.say("hello")
         progress.rows(10, new_tokens=1, failed=0)
     assert stream.getvalue().endswith("Z nightly hello\n")
 
 
 def test_silence_is_silent(capfd: object) -> None:
-    with silent("nightly", 10, 0) as progress:
+    with silent_progress("nightly", 10, 0) as progress:
         progress.say("hello")
         progress.rows(1, new_tokens=1, failed=0)
     assert capfd.readouterr() == ("", "")  # type: ignore[attr-defined]  # pytest's capture fixture

@@ -16,7 +16,7 @@ from batchgen.records import Failure
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TableBatch:
     """Some consecutive rows of one file. `failures` are by position in `table`."""
 
     table: pa.Table
@@ -118,7 +118,7 @@ def unified_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     return unified.field(0).type
 
 
-def with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def conform_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The columns of a schema, in its order and types; the table has each of them.
 
     Raises:

@@ -11,26 +11,26 @@ from typing import TextIO
 
 from batchgen.bench.contenders import (
     CONTENDERS,
-    Absent,
-    Ceilings,
+    BenchWork,
     Contender,
+    MachinePeak,
     Measured,
-    Work,
-    contend,
-    measure_ceilings,
+    NotMeasured,
+    measure_contender,
+    measure_machine_peak,
 )
-from batchgen.bench.isolated_process import ProcessDied, in_a_process
+from batchgen.bench.isolated_process import ProcessDied, run_in_process
 from batchgen.engines.open import estimate_engine
 from batchgen.errors import DataError, ModelError, UsageError
 from batchgen.jobfile.load import LoadedJob
-from batchgen.planning.required_flops import Answered, Costs, useful
+from batchgen.planning.required_flops import AnsweredRequest, ModelFlops, measure_useful_work
 from batchgen.records import Failure, Request
-from batchgen.run.requests import Asked
+from batchgen.run.requests import PendingRow
 from batchgen.run.setup import Setup, set_up
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class EngineResult:
     """How one engine did. Shares are None where the engine does not say what they need.
 
     Attributes:
@@ -74,9 +74,9 @@ class Workload:
 class Benchmark:
     """What was found out; `engines` in the order in which they ran."""
 
-    machine: Ceilings
+    machine: MachinePeak
     workload: Workload
-    engines: Mapping[Contender, Figures | Absent]
+    engines: Mapping[Contender, EngineResult | NotMeasured]
 
 
 def bench(
@@ -99,11 +99,11 @@ def bench(
         BatchgenError: input, job or model stand in the way.
     """
     setup = set_up(loaded, say, terminal)
-    asked = list(_asked(setup))
+    asked = list(_pending_rows(setup))
     work = _work(setup, asked)
     say("measuring the machine")
-    machine = in_a_process(measure_ceilings, work.device, work.dtype)
-    found: dict[Contender, Measured | Absent] = {}
+    machine = run_in_process(measure_machine_peak, work.device, work.dtype)
+    found: dict[Contender, Measured | NotMeasured] = {}
     for contender in CONTENDERS:
         say(f"measuring {contender}")
         found[contender] = _outcome(contender, work)
@@ -115,13 +115,13 @@ def bench(
     )
 
 
-def _asked(setup: Setup) -> Iterator[Asked]:
+def _pending_rows(setup: Setup) -> Iterator[PendingRow]:
     chunks = setup.reading.source.chunks(setup.survey, rows=setup.job.batching.part_rows)
     for chunk in chunks:
         yield from setup.asking.ask(chunk.rows(setup.asking.columns), chunk.failures)
 
 
-def _work(setup: Setup, asked: Sequence[Asked]) -> Work:
+def _work(setup: Setup, asked: Sequence[PendingRow]) -> BenchWork:
     model, job = setup.model, setup.job
     if model is None:
         raise UsageError("without a model there is nothing to measure", hint="Name one: --model.")
@@ -137,7 +137,7 @@ def _work(setup: Setup, asked: Sequence[Asked]) -> Work:
             f"none of {len(asked):,} rows can be asked: their prompts fail",
             hint="`batchgen plan` says why.",
         )
-    return Work(
+    return BenchWork(
         model=model.resolved,
         spec=job.model,
         device=estimate.device,
@@ -148,13 +148,13 @@ def _work(setup: Setup, asked: Sequence[Asked]) -> Work:
     )
 
 
-def _requests(setup: Setup, asked: Asked) -> list[Request]:
+def _requests(setup: Setup, asked: PendingRow) -> list[Request]:
     if isinstance(asked.settings, Failure):
         return []
     return setup.asking.requests(asked, asked.settings)
 
 
-def _workload(setup: Setup, work: Work, asked: Sequence[Asked]) -> Workload:
+def _workload(setup: Setup, work: BenchWork, asked: Sequence[PendingRow]) -> Workload:
     return Workload(
         name=setup.job.name,
         model=work.model.name,
@@ -167,14 +167,14 @@ def _workload(setup: Setup, work: Work, asked: Sequence[Asked]) -> Workload:
     )
 
 
-def _outcome(contender: Contender, work: Work) -> Measured | Absent:
+def _outcome(contender: Contender, work: BenchWork) -> Measured | NotMeasured:
     try:
-        return in_a_process(contend, contender, work)
+        return run_in_process(measure_contender, contender, work)
     except ProcessDied as died:
-        return Absent(f"its process ended with {died.exit_code}: perhaps for want of memory")
+        return NotMeasured(f"its process ended with {died.exit_code}: perhaps for want of memory")
 
 
-def _costs(found: Mapping[Contender, Measured | Absent]) -> Costs | None:
+def _costs(found: Mapping[Contender, Measured | NotMeasured]) -> ModelFlops | None:
     """The model's costs, from whoever knew them.
 
     Raises:
@@ -183,24 +183,26 @@ def _costs(found: Mapping[Contender, Measured | Absent]) -> Costs | None:
     measured = [one for one in found.values() if isinstance(one, Measured)]
     if not measured:
         reasons = [
-            f"{name}: {one.reason}" for name, one in found.items() if isinstance(one, Absent)
+            f"{name}: {one.reason}" for name, one in found.items() if isinstance(one, NotMeasured)
         ]
         raise ModelError("no engine can run this model", hint="\n  ".join(reasons))
     return next((one.costs for one in measured if one.costs is not None), None)
 
 
 def _figures(
-    work: Work, outcome: Measured | Absent, costs: Costs | None, machine: Ceilings
-) -> Figures | Absent:
-    if isinstance(outcome, Absent):
+    work: BenchWork, outcome: Measured | NotMeasured, costs: ModelFlops | None, machine: MachinePeak
+) -> EngineResult | NotMeasured:
+    if isinstance(outcome, NotMeasured):
         return outcome
     share = mfu = None
     if costs is not None:
         pairs = zip(work.requests, outcome.new_tokens, strict=True)
-        needed = useful([Answered(request, new) for request, new in pairs if new], costs)
+        needed = measure_useful_work(
+            [AnsweredRequest(request, new) for request, new in pairs if new], costs
+        )
         mfu = needed.operations / (outcome.seconds * (outcome.peak or machine.peak))
         share = needed.tokens / outcome.computed_tokens if outcome.computed_tokens else None
-    return Figures(
+    return EngineResult(
         load_seconds=outcome.load_seconds,
         seconds=outcome.seconds,
         new_tokens=sum(outcome.new_tokens),

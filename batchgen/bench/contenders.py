@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from batchgen.errors import BatchgenError, UsageError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.models.find_model import ResolvedModel
-from batchgen.planning.required_flops import Costs
+from batchgen.planning.required_flops import ModelFlops
 from batchgen.records import Request, ResolvedDecoding
 from batchgen.section import Auto
 
@@ -31,7 +31,7 @@ CONTENDERS: tuple[Contender, ...] = ("slots", "cohort", "generate", "vllm")
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class BenchWork:
     """What each contender answers.
 
     Attributes:
@@ -66,19 +66,19 @@ class Measured:
     seconds: float
     new_tokens: tuple[int, ...]
     computed_tokens: int | None = None
-    costs: Costs | None = None
+    costs: ModelFlops | None = None
     peak: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Absent:
+class NotMeasured:
     """Why a contender did not run."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Ceilings:
+class MachinePeak:
     """What the machine can do.
 
     Attributes:
@@ -93,24 +93,24 @@ class Ceilings:
     threads: int
 
 
-def measure_ceilings(device: str, dtype: str) -> Ceilings:
+def measure_machine_peak(device: str, dtype: str) -> MachinePeak:
     """Measure what the machine can do; takes a second or two."""
     import torch
 
-    from batchgen.engines.torch.utilization.peak import bandwidth, peak
+    from batchgen.engines.torch.utilization.peak import measure_bandwidth, measure_peak_flops
 
     place = torch.device(device)
-    return Ceilings(
+    return MachinePeak(
         device=torch.cuda.get_device_name(place) if place.type == "cuda" else _processor(),
-        peak=peak(place, getattr(torch, dtype)),
-        bandwidth=bandwidth(place),
+        peak=measure_peak_flops(place, getattr(torch, dtype)),
+        bandwidth=measure_bandwidth(place),
         threads=torch.get_num_threads(),
     )
 
 
-def contend(contender: Contender, work: Work) -> Measured | Absent:
+def measure_contender(contender: Contender, work: BenchWork) -> Measured | NotMeasured:
     """Load the model and answer the work. For a process of its own: it leaves memory and threads as they are."""
-    run: Mapping[Contender, Callable[[Work], Measured | Absent]] = {
+    run: Mapping[Contender, Callable[[BenchWork], Measured | NotMeasured]] = {
         "slots": _slots,
         "cohort": _cohort,
         "generate": _generate,
@@ -119,19 +119,19 @@ def contend(contender: Contender, work: Work) -> Measured | Absent:
     try:
         return run[contender](work)
     except BatchgenError as error:
-        return Absent(error.message)
+        return NotMeasured(error.message)
     except Exception as error:  # noqa: BLE001  one contender's failure, of whatever kind, is not the others'
         # Its words may quote a prompt.
-        return Absent(f"failed: {type(error).__name__}")
+        return NotMeasured(f"failed: {type(error).__name__}")
 
 
-def _slots(work: Work) -> Measured | Absent:
+def _slots(work: BenchWork) -> Measured | NotMeasured:
     from batchgen.engines.torch import TorchEngine
 
     return _tier(TorchEngine, work)
 
 
-def _cohort(work: Work) -> Measured | Absent:
+def _cohort(work: BenchWork) -> Measured | NotMeasured:
     from batchgen.engines.torch import TorchEngine
 
     class WithoutSlots(TorchEngine):
@@ -140,10 +140,10 @@ def _cohort(work: Work) -> Measured | Absent:
     return _tier(WithoutSlots, work)
 
 
-def _tier(make: "type[TorchEngine]", work: Work) -> Measured | Absent:
+def _tier(make: "type[TorchEngine]", work: BenchWork) -> Measured | NotMeasured:
     from batchgen.engines.torch.model import load_model
-    from batchgen.engines.torch.utilization.flops import model_costs
-    from batchgen.planning.batches import by_length
+    from batchgen.engines.torch.utilization.flops import model_flops
+    from batchgen.planning.batches import sort_by_length
 
     tokenizer = _tokenizer(work)
     begin = time.perf_counter()
@@ -158,9 +158,9 @@ def _tier(make: "type[TorchEngine]", work: Work) -> Measured | Absent:
     load_seconds = time.perf_counter() - begin
     tier: Mapping[str, Any] = engine.facts()
     if not tier["tier"].startswith(make.fastest_tier):
-        return Absent(f"not for this model: {tier['tier_reason']}")
+        return NotMeasured(f"not for this model: {tier['tier_reason']}")
     begin = time.perf_counter()
-    done = list(engine.generate(by_length(work.requests)))
+    done = list(engine.generate(sort_by_length(work.requests)))
     seconds = time.perf_counter() - begin
     facts: Mapping[str, Any] = engine.facts()
     lengths = {(one.index, one.sample): len(one.token_ids) for one in done}
@@ -169,21 +169,21 @@ def _tier(make: "type[TorchEngine]", work: Work) -> Measured | Absent:
         seconds=seconds,
         new_tokens=tuple(lengths[one.index, one.sample] for one in work.requests),
         computed_tokens=facts.get("computed_tokens"),
-        costs=model_costs(loaded.model),
+        costs=model_flops(loaded.model),
         peak=facts.get("peak_flop_per_second"),
     )
 
 
-def _generate(work: Work) -> Measured:
+def _generate(work: BenchWork) -> Measured:
     from batchgen.engines.torch.generate.baseline import sorted_generate
     from batchgen.engines.torch.model import load_model
-    from batchgen.engines.torch.utilization.flops import TokenCount, model_costs
-    from batchgen.engines.torch.utilization.peak import peak
+    from batchgen.engines.torch.utilization.flops import TokenCounter, model_flops
+    from batchgen.engines.torch.utilization.peak import measure_peak_flops
 
     tokenizer = _tokenizer(work)
     begin = time.perf_counter()
     loaded = load_model(work.model.folder, work.spec)
-    count = TokenCount(loaded.model)
+    count = TokenCounter(loaded.model)
     ready = time.perf_counter()
     lengths = sorted_generate(loaded, work.requests, tokenizer)
     end = time.perf_counter()
@@ -192,14 +192,14 @@ def _generate(work: Work) -> Measured:
         seconds=end - ready,
         new_tokens=tuple(lengths),
         computed_tokens=count.tokens,
-        costs=model_costs(loaded.model),
-        peak=peak(loaded.device, loaded.dtype),
+        costs=model_flops(loaded.model),
+        peak=measure_peak_flops(loaded.device, loaded.dtype),
     )
 
 
-def _vllm(work: Work) -> Measured | Absent:
+def _vllm(work: BenchWork) -> Measured | NotMeasured:
     if find_spec("vllm") is None:
-        return Absent("not installed")
+        return NotMeasured("not installed")
     # Every core computes, as with the others; its own default keeps one for its scheduler.
     os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
@@ -231,7 +231,7 @@ def vllm_settings(request: Request) -> dict[str, Any]:
         UsageError: it has none for one of them.
     """
     decoding = request.decoding
-    _refuse_foreign(decoding)
+    _refuse_unsupported(decoding)
     return {
         "temperature": decoding.temperature,
         "top_p": decoding.top_p,
@@ -246,7 +246,7 @@ def vllm_settings(request: Request) -> dict[str, Any]:
     }
 
 
-def _refuse_foreign(decoding: ResolvedDecoding) -> None:
+def _refuse_unsupported(decoding: ResolvedDecoding) -> None:
     own = {
         "num_beams": decoding.num_beams > 1,
         "no_repeat_ngram_size": decoding.no_repeat_ngram_size > 0,
@@ -261,7 +261,7 @@ def _longest(requests: Sequence[Request]) -> int:
     return max(len(one.token_ids) + one.decoding.max_new_tokens for one in requests)
 
 
-def _tokenizer(work: Work) -> Any:  # noqa: ANN401  (a PreTrainedTokenizerBase)
+def _tokenizer(work: BenchWork) -> Any:  # noqa: ANN401  (a PreTrainedTokenizerBase)
     from batchgen.models.tokenizer import load_tokenizer
 
     return load_tokenizer(work.model, work.spec)

@@ -23,7 +23,7 @@ class ProcessDied(Exception):  # noqa: N818  # it says what happened; whether it
         self.exit_code = exit_code
 
 
-def in_a_process(
+def run_in_process(
     function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
 ) -> Result:
     """Call a function of a module; arguments and result must be picklable.

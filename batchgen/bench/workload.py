@@ -13,7 +13,7 @@ from itertools import count, islice, product, zip_longest
 from pathlib import Path
 
 from batchgen.jobfile.load import LoadedJob, load_job
-from batchgen.jobfile.overrides import literal
+from batchgen.jobfile.overrides import literal_override
 
 _PASSAGES_EN = (
     "The tram depot on the east side of town closed in 1987 and stood empty for almost twenty years. A group "
@@ -75,7 +75,7 @@ _MOST_NEW = (64, 16, 128, 32)
 _SYSTEM = "You help the editors of a local newspaper. Answer in the language of the request, without preamble."
 
 
-def built_in(folder: Path, *, model: str, rows: int, sets: tuple[str, ...]) -> LoadedJob:
+def built_in_workload(folder: Path, *, model: str, rows: int, sets: tuple[str, ...]) -> LoadedJob:
     """Write the workload into `folder` as a job with `rows` rows, and load it.
 
     Raises:
@@ -98,10 +98,10 @@ def built_in(folder: Path, *, model: str, rows: int, sets: tuple[str, ...]) -> L
     }
     file = folder / "job.yaml"
     file.write_text(json.dumps(job, ensure_ascii=False), "utf-8")
-    return load_job(file, sets=(literal("model.path", model), *sets))
+    return load_job(file, sets=(literal_override("model.path", model), *sets))
 
 
-def first_rows(
+def job_workload(
     file: Path, *, model: str | None, rows: int, sets: tuple[str, ...], profile: str | None
 ) -> LoadedJob:
     """Load a job with no more than that many rows, and another model if one is given.
@@ -110,7 +110,7 @@ def first_rows(
         JobFileError: the job is wrong.
     """
     if model is not None:
-        sets = (*sets, literal("model.path", model))
+        sets = (*sets, literal_override("model.path", model))
     loaded = load_job(file, sets=sets, profile=profile)
     limit = loaded.job.input.limit
     if limit is not None and limit <= rows:

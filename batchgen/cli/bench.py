@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchgen.cli.options import JOB, PROFILE, SET, json_option, terminal
-from batchgen.cli.render.terminal import json_line, plural, printable
+from batchgen.cli.render.terminal import format_count, json_line, printable
 
 if TYPE_CHECKING:
-    from batchgen.bench.bench import Benchmark, Figures
+    from batchgen.bench.bench import Benchmark, EngineResult
 
 STARTER = "demo:smollm2-135m"
 
@@ -48,13 +48,13 @@ def bench(
     same token ids, on one GPU where there are several. Writes nothing. Leave the machine alone meanwhile.
     """
     from batchgen.bench.bench import bench as measure
-    from batchgen.bench.workload import built_in, first_rows
+    from batchgen.bench.workload import built_in_workload, job_workload
 
     with TemporaryDirectory(prefix="batchgen-bench-") as folder:
         if job is None:
-            loaded = built_in(Path(folder), model=model or STARTER, rows=rows, sets=sets)
+            loaded = built_in_workload(Path(folder), model=model or STARTER, rows=rows, sets=sets)
         else:
-            loaded = first_rows(job, model=model, rows=rows, sets=sets, profile=profile)
+            loaded = job_workload(job, model=model, rows=rows, sets=sets, profile=profile)
         found = measure(loaded, say=lambda text: click.echo(text, err=True), terminal=terminal())
     if as_json:
         click.echo(json_line(summary(found)))
@@ -65,11 +65,11 @@ def bench(
 
 def lines(found: "Benchmark") -> list[str]:
     """What was found, as a table."""
-    from batchgen.bench.bench import Figures
+    from batchgen.bench.bench import EngineResult
 
     machine, work = found.machine, found.workload
-    threads = f" · {plural(machine.threads, 'thread')}" if machine.threads else ""
-    asked = f"{plural(work.rows, 'row')} · {work.prompt_tokens:,} prompt tokens · at most {work.most_new_tokens:,} new"
+    threads = f" · {format_count(machine.threads, 'thread')}" if machine.threads else ""
+    asked = f"{format_count(work.rows, 'row')} · {work.prompt_tokens:,} prompt tokens · at most {work.most_new_tokens:,} new"
     refused = f" · {work.refused:,} refused: `batchgen plan` says why" if work.refused else ""
     shown = [
         f"Machine   {machine.device}{threads} · {machine.peak / 1e9:,.0f} GFLOP/s in {work.dtype} products · "
@@ -80,9 +80,9 @@ def lines(found: "Benchmark") -> list[str]:
         _row("", ("new tok/s", "x generate", "useful tokens", "MFU", "seconds", "loading")),
     ]
     base = found.engines.get("generate")
-    plain = base.new_tokens_per_second if isinstance(base, Figures) else None
+    plain = base.new_tokens_per_second if isinstance(base, EngineResult) else None
     for name, one in found.engines.items():
-        if isinstance(one, Figures):
+        if isinstance(one, EngineResult):
             shown.append(_row(name, _cells(one, plain)))
         else:
             shown.append(f"{name:<10}{one.reason}")
@@ -94,7 +94,7 @@ def lines(found: "Benchmark") -> list[str]:
     ]
 
 
-def _cells(one: "Figures", plain: float | None) -> Sequence[str]:
+def _cells(one: "EngineResult", plain: float | None) -> Sequence[str]:
     speed = one.new_tokens_per_second
     return (
         f"{speed:,.1f}",
@@ -117,7 +117,7 @@ def _row(name: str, cells: Sequence[str]) -> str:
 
 def summary(found: "Benchmark") -> Mapping[str, Any]:
     """The object that `bench --json` prints."""
-    from batchgen.bench.bench import Figures
+    from batchgen.bench.bench import EngineResult
 
     return {
         "ok": True,
@@ -125,7 +125,7 @@ def summary(found: "Benchmark") -> Mapping[str, Any]:
         "workload": asdict(found.workload),
         "engines": {
             name: {**asdict(one), "new_tokens_per_second": one.new_tokens_per_second}
-            if isinstance(one, Figures)
+            if isinstance(one, EngineResult)
             else {"absent": one.reason}
             for name, one in found.engines.items()
         },

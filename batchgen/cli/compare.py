@@ -11,9 +11,9 @@ from batchgen.cli.options import json_option
 from batchgen.cli.render.terminal import json_line
 
 if TYPE_CHECKING:
-    from batchgen.cli.render.comparison import Answers
+    from batchgen.cli.render.comparison import ResponsePairs
     from batchgen.evaluation.comparing.compare import Comparison
-    from batchgen.evaluation.comparing.regressions import Limit
+    from batchgen.evaluation.comparing.regressions import RegressionLimit
 
 PATH = click.Path(path_type=Path, exists=True, file_okay=False)
 
@@ -68,11 +68,11 @@ def compare(
     number of primary metrics (Holm), or of all metrics if none is primary.
     """
     from batchgen.cli.render.comparison import comparison_lines
-    from batchgen.evaluation.comparing.regressions import fails
+    from batchgen.evaluation.comparing.regressions import regression_reason
 
-    asked = _Asked(**options)
+    asked = _CompareOptions(**options)
     found = asked.comparison(base, new)
-    failed = [why for limit in asked.allowed() if (why := fails(found, limit))]
+    failed = [why for limit in asked.allowed() if (why := regression_reason(found, limit))]
     code = 4 if failed else 0
     if as_json:
         head = {"ok": not failed, "exit_code": code, "failed": failed}
@@ -86,7 +86,7 @@ def compare(
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _CompareOptions:
     """What is compared, and what is allowed."""
 
     metrics: Sequence[str]
@@ -105,14 +105,14 @@ class _Asked:
             base, new, metrics=self.metrics, margins=margins, noise=self.noise, named=self.flips
         )
 
-    def allowed(self) -> "list[Limit]":
+    def allowed(self) -> "list[RegressionLimit]":
         """How much worse the new run may be."""
         from batchgen.evaluation.comparing.regressions import parse_limit
 
         return [parse_limit("--fail-if-worse", text) for text in self.limits]
 
 
-def _margin(text: str) -> "Limit":
+def _margin(text: str) -> "RegressionLimit":
     from batchgen.errors import UsageError
     from batchgen.evaluation.comparing.regressions import parse_limit
 
@@ -124,13 +124,13 @@ def _margin(text: str) -> "Limit":
     return margin
 
 
-def _answers(base: Path, new: Path, found: "Comparison") -> "Answers":
-    from batchgen.evaluation.comparing.scored_run import open_side, texts_of
+def _answers(base: Path, new: Path, found: "Comparison") -> "ResponsePairs":
+    from batchgen.evaluation.comparing.scored_run import open_scored_run, read_response_texts
 
     flips = [
         (flip.id, flip.sample)
         for one in found.metrics
         for flip in (*one.regressions, *one.improvements)
     ]
-    before, now = (texts_of(open_side(path), flips) for path in (base, new))
+    before, now = (read_response_texts(open_scored_run(path), flips) for path in (base, new))
     return {key: (before.get(key), now.get(key)) for key in before}

@@ -19,7 +19,7 @@ def models() -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """List the starter models and those in the hub's cache."""
-    from batchgen.cli.render.terminal import size
+    from batchgen.cli.render.terminal import format_bytes
     from batchgen.models.catalog import list_models
 
     found = list_models()
@@ -30,7 +30,7 @@ def list_(as_json: bool) -> None:
     for model in found:
         place = f" · {model.folder}" if model.folder else ""
         click.echo(
-            f"{model.name:<{width}}  {model.state} · {size(model.bytes)} · {model.note}{place}"
+            f"{model.name:<{width}}  {model.state} · {format_bytes(model.bytes)} · {model.note}{place}"
         )
 
 
@@ -86,7 +86,7 @@ def pin(
     *, job: Path, sets: tuple[str, ...], profile: str | None, check: bool, as_json: bool
 ) -> None:
     """Write commit and SHA-256 of every file of JOB's models to JOB.lock.json, which `run` then holds them to."""
-    from batchgen.cli.render.terminal import plural, size
+    from batchgen.cli.render.terminal import format_bytes, format_count
     from batchgen.jobfile.load import load_job
     from batchgen.models.local_model import check_pins, pin_models
 
@@ -102,7 +102,7 @@ def pin(
         return
     for model in pinned.models:
         version = f" · {model.pin.source} {model.pin.revision[:12]}" if model.pin.revision else ""
-        files = f"{plural(len(model.pin.files), 'file')}, {size(model.pin.bytes)}"
+        files = f"{format_count(len(model.pin.files), 'file')}, {format_bytes(model.pin.bytes)}"
         click.echo(f"{'same' if check else 'pinned':<8}{model.name} · {files}{version}")
     click.echo(f"{'as' if check else 'wrote':<8}{pinned.lock}")
 

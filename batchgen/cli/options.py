@@ -100,13 +100,13 @@ class JobOptions:
     @property
     def overrides(self) -> tuple[str, ...]:
         """All settings of the command line; paths there are relative to where one stands."""
-        from batchgen.jobfile.overrides import literal
+        from batchgen.jobfile.overrides import literal_override
 
         extra = []
         if self.limit is not None:
             extra.append(f"input.limit={self.limit}")
         if self.output is not None:
-            extra.append(literal("output.path", str(self.output.absolute())))
+            extra.append(literal_override("output.path", str(self.output.absolute())))
         return (*self.sets, *extra)
 
     @property
@@ -140,7 +140,7 @@ def parse_date(text: str | None) -> date | None:
         ) from error
 
 
-def load(options: JobOptions) -> LoadedJob:
+def load_from_options(options: JobOptions) -> LoadedJob:
     """Load the job that the command line describes.
 
     Raises:

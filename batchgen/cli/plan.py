@@ -22,12 +22,12 @@ from batchgen.cli.render.terminal import json_line
 @json_option
 def plan(prompts: int, as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the shared options, made into JobOptions
     """Show what `run` would do: settings, tokens, batches, memory, prompts. Loads no weights."""
-    from batchgen.cli.options import load
+    from batchgen.cli.options import load_from_options
     from batchgen.cli.render.plan import lines, summary
     from batchgen.run.plan import plan as make_plan
 
     made = make_plan(
-        load(JobOptions(**options)),
+        load_from_options(JobOptions(**options)),
         prompts=prompts,
         say=lambda text: click.echo(text, err=True),
         terminal=terminal(),

@@ -60,16 +60,16 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
 
         ctx.invoke(plan, as_json=as_json, prompts=2, **options)
         return 0
-    from batchgen.cli.options import load
-    from batchgen.cli.render.run_summary import show_answers, show_metrics, summary, tell
+    from batchgen.cli.options import load_from_options
+    from batchgen.cli.render.run_summary import print_summary, show_answers, show_metrics, summary
     from batchgen.run.run import run as run_job
-    from batchgen.run.stop_signals import stop_requests
+    from batchgen.run.stop_signals import handle_stop_signals
 
     deadlines = _deadlines(until)
 
-    with stop_requests() as stop:
+    with handle_stop_signals() as stop:
         result = run_job(
-            load(_asked(JobOptions(**options), fresh=fresh)),
+            load_from_options(_effective_options(JobOptions(**options), fresh=fresh)),
             start=_start(fresh=fresh, retry_errors=retry_errors),
             incremental_from=incremental_from,
             progress=_progress(quiet),
@@ -79,7 +79,7 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
             deadlines=deadlines,
         )
         if not quiet or result.exit_code != 0:
-            tell(result)
+            print_summary(result)
         if as_json:
             click.echo(json_line(summary(result)))
         elif not quiet and result.outcome != "stopped":
@@ -91,7 +91,7 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
     return int(result.exit_code)
 
 
-def _asked(options: JobOptions, *, fresh: bool) -> JobOptions:
+def _effective_options(options: JobOptions, *, fresh: bool) -> JobOptions:
     """The options; a run that starts over begins today, whatever the old one says, which may be damaged."""
     if fresh and options.day is None:
         return replace(options, day=datetime.now().astimezone().date().isoformat())
@@ -112,7 +112,7 @@ def _start(*, fresh: bool, retry_errors: bool) -> Literal["resume", "retry-error
 def _deadlines(until: str | None) -> Sequence[Any]:
     if until is None:
         return ()
-    from batchgen.run.stop_signals import until as at
+    from batchgen.run.stop_signals import deadline_at as at
 
     try:
         clock = datetime.strptime(until, "%H:%M").time()  # noqa: DTZ007  # a time of the day, on local clocks
@@ -124,9 +124,9 @@ def _deadlines(until: str | None) -> Sequence[Any]:
 
 
 def _progress(quiet: bool) -> Callable[[str, int, int], AbstractContextManager[Any]]:
-    from batchgen.run.progress_bar import shown, silent
+    from batchgen.run.progress_bar import show_progress, silent_progress
 
-    return silent if quiet else shown
+    return silent_progress if quiet else show_progress
 
 
 def _say(quiet: bool) -> Callable[[str], None]:

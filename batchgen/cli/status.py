@@ -16,7 +16,7 @@ RUN = click.Path(path_type=Path)
 @json_option
 def status(run_folder: Path, as_json: bool) -> None:
     """How far the run in folder RUN is, and which rows failed."""
-    from batchgen.cli.render.terminal import plural, printable
+    from batchgen.cli.render.terminal import format_count, printable
     from batchgen.inspection import status as inspect
 
     found = inspect.status(run_folder)
@@ -38,7 +38,7 @@ def status(run_folder: Path, as_json: bool) -> None:
     counts = found.counts
     share = counts.rows / found.expected_rows if found.expected_rows else 1.0
     click.echo(
-        f"{printable(found.job)}  {found.state} · {counts.rows:,} of {plural(found.expected_rows, 'row')} "
+        f"{printable(found.job)}  {found.state} · {counts.rows:,} of {format_count(found.expected_rows, 'row')} "
         f"({share:.0%}) · {counts.failed:,} failed · {counts.skipped:,} skipped · "
         f"{counts.output_tokens:,} new tokens"
     )
@@ -75,7 +75,7 @@ def show(run_folder: Path, *, row_id: str | None, most: int, failed: bool, as_js
     where = pl.lit(value=True) if row_id is None else pl.col("id") == row_id
     if failed:
         where &= pl.col("error_code").is_not_null()
-    found = inspect.answers(open_folder(run_folder), where, most)
+    found = inspect.find_answers(open_folder(run_folder), where, most)
     if row_id is not None and not found:
         raise UsageError(
             f"{run_folder} has no row with the id {row_id!r}",

@@ -8,7 +8,7 @@ NAMES = ("<stdout>", "<stderr>")
 """What the `filename` of such an error is."""
 
 
-class Named(io.TextIOWrapper):
+class NamedStream(io.TextIOWrapper):
     """A stream whose errors carry its name."""
 
     def write(self, text: str, /) -> int:
@@ -27,14 +27,14 @@ class Named(io.TextIOWrapper):
 
 
 def name_streams() -> None:
-    """Put a `Named` in the place of stdout and stderr, where the process has them."""
+    """Put a `NamedStream` in the place of stdout and stderr, where the process has them."""
     sys.stdout, sys.stderr = _named(sys.stdout), _named(sys.stderr)
 
 
 def _named(stream: TextIO) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper):
         return stream
-    return Named(
+    return NamedStream(
         stream.buffer,
         encoding=stream.encoding,
         errors=stream.errors,

@@ -19,13 +19,13 @@ from batchgen.cli.render.terminal import json_line
 @json_option
 def validate(show: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the shared options, made into JobOptions
     """Check a job file, its input's columns and its templates, without loading a model."""
-    from batchgen.cli.options import load
+    from batchgen.cli.options import load_from_options
     from batchgen.models.local_model import require_pin
-    from batchgen.run.preflight.input_check import read_input
+    from batchgen.run.preflight.input_check import check_input
 
-    loaded = load(JobOptions(**options))
+    loaded = load_from_options(JobOptions(**options))
     require_pin(loaded)
-    reading = read_input(loaded)
+    reading = check_input(loaded)
     if show:
         click.echo(loaded.dump())
     if as_json:

@@ -15,7 +15,7 @@ RUN = click.Path(path_type=Path)
 @json_option
 def verify(run_folder: Path, as_json: bool) -> int:
     """Check every hash, page and count in the folder RUN. Ends with 6 if something is damaged."""
-    from batchgen.cli.render.terminal import json_line, plural, printable
+    from batchgen.cli.render.terminal import format_count, json_line, printable
     from batchgen.errors import ExitCode
     from batchgen.inspection.verify import verify as verify_run
     from batchgen.state.run_folder import open_folder
@@ -35,7 +35,7 @@ def verify(run_folder: Path, as_json: bool) -> int:
     for finding in found.findings:
         click.echo(printable(f"damaged  {finding.file} {finding.said}"))
     if not found.findings:
-        click.echo(f"whole    {found.state} · {plural(len(found.checked), 'file')} checked")
+        click.echo(f"whole    {found.state} · {format_count(len(found.checked), 'file')} checked")
     return int(code)
 
 
@@ -49,14 +49,16 @@ def purge(run_folder: Path, yes: bool, as_json: bool) -> None:
     An unfinished run cannot be gone on with afterwards: its saved answers are lost.
     """
     from batchgen.cli.options import terminal
-    from batchgen.cli.render.terminal import json_line, plural, size
+    from batchgen.cli.render.terminal import format_bytes, format_count, json_line
     from batchgen.inspection.purge import purge as purge_run
     from batchgen.state.run_folder import open_folder
 
     def may_lose(answers: int) -> bool:
         if yes or terminal() is None or as_json:
             return yes
-        return click.confirm(f"{plural(answers, 'saved answer')} would be lost: go on?", err=True)
+        return click.confirm(
+            f"{format_count(answers, 'saved answer')} would be lost: go on?", err=True
+        )
 
     done = purge_run(open_folder(run_folder), may_lose)
     if as_json:
@@ -65,5 +67,5 @@ def purge(run_folder: Path, yes: bool, as_json: bool) -> None:
         return
     for name in done.removed:
         click.echo(f"removed  {name}")
-    lost = f" · {plural(done.lost, 'answer')} lost" if done.lost else ""
-    click.echo(f"{size(done.bytes)} in {plural(len(done.removed), 'item')}{lost}")
+    lost = f" · {format_count(done.lost, 'answer')} lost" if done.lost else ""
+    click.echo(f"{format_bytes(done.bytes)} in {format_count(len(done.removed), 'item')}{lost}")

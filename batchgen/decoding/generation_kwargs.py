@@ -37,7 +37,7 @@ SAMPLING: Final = frozenset({"epsilon_cutoff", "eta_cutoff", "top_h", "typical_p
 BEAMS: Final = frozenset({"early_stopping"})
 """These do something only in beam search."""
 
-TAKEN: Final = ANY_MODE | SAMPLING | BEAMS
+ACCEPTED_KWARGS: Final = ANY_MODE | SAMPLING | BEAMS
 
 OWN_KEYS: Final = {
     "eos_token_id": "every end token that tokenizer, config and generation_config name counts already",
@@ -63,7 +63,7 @@ NEUTRAL: Final[dict[str, object]] = {
 }
 """Values that switch a field off, beside None, false and an empty list."""
 
-REFUSED: Final = {
+REFUSED_KWARGS: Final = {
     "constraints": "transformers has dropped constrained beam search",
     "diversity_penalty": "transformers has dropped group beam search",
     "dola_layers": "transformers has dropped DoLa decoding",
@@ -109,7 +109,7 @@ REFUSED: Final = {
 """Fields that would do nothing, or something that batchgen promises not to, and why."""
 
 
-def switched_off(field: str, value: object) -> bool:
+def is_neutral(field: str, value: object) -> bool:
     """Whether a field's value does nothing."""
     absent = value is None or value is False or value in ([], {})
     return absent or (field in NEUTRAL and value == NEUTRAL[field])
@@ -127,10 +127,10 @@ def check_generation_kwargs(spec: Decoding) -> list[Problem]:
 def _objection(field: str, spec: Decoding) -> tuple[str, str] | None:
     if field in OWN_KEYS:
         return "is not for generation_kwargs", OWN_KEYS[field]
-    if field in REFUSED:
-        return f"is not taken: {REFUSED[field]}", "leave it out"
-    if field not in TAKEN:
-        return "is no field of GenerationConfig", _nearest(field, TAKEN)
+    if field in REFUSED_KWARGS:
+        return f"is not taken: {REFUSED_KWARGS[field]}", "leave it out"
+    if field not in ACCEPTED_KWARGS:
+        return "is no field of GenerationConfig", _nearest(field, ACCEPTED_KWARGS)
     return _without_effect(field, spec)
 
 
@@ -144,4 +144,8 @@ def _without_effect(field: str, spec: Decoding) -> tuple[str, str] | None:
 
 def _nearest(field: str, known: Iterable[str]) -> str:
     near = get_close_matches(field, sorted(known), n=1)
-    return f"did you mean {near[0]}?" if near else f"these can be given: {', '.join(sorted(TAKEN))}"
+    return (
+        f"did you mean {near[0]}?"
+        if near
+        else f"these can be given: {', '.join(sorted(ACCEPTED_KWARGS))}"
+    )

@@ -14,14 +14,14 @@ _CLOSE = re.compile(r"</(?:think|thinking)>")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SplitAnswer:
     """What was said, and what was thought; `reasoning` is None where there was no thought, or only white space."""
 
     response: str
     reasoning: str | None
 
 
-def split_reasoning(text: str, *, opened: bool = False) -> Answer:
+def split_reasoning(text: str, *, opened: bool = False) -> SplitAnswer:
     """Move every block of reasoning out of an answer.
 
     A block ends at the first closing mark of its name. Several blocks are joined by an empty line. A block that is
@@ -50,9 +50,9 @@ def split_reasoning(text: str, *, opened: bool = False) -> Answer:
         thought, rest = _until(closing, rest[opening.end() :])
         thoughts.append(thought)
     if not thoughts:
-        return Answer(text, None)
+        return SplitAnswer(text, None)
     reasoning = "\n\n".join(stripped for thought in thoughts if (stripped := thought.strip()))
-    return Answer("".join([*said, rest]).strip(), reasoning or None)
+    return SplitAnswer("".join([*said, rest]).strip(), reasoning or None)
 
 
 def without_reasoning(text: str) -> str:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from batchgen.decoding.generation_kwargs import (
+    ACCEPTED_KWARGS,
     BEAMS,
-    REFUSED,
+    REFUSED_KWARGS,
     SAMPLING,
-    TAKEN,
     check_generation_kwargs,
-    switched_off,
+    is_neutral,
 )
 from batchgen.decoding.ranges import range_of
 from batchgen.errors import ModelError, UsageError
@@ -119,7 +119,7 @@ def end_tokens(*sources: object) -> frozenset[int]:
     return frozenset(found)
 
 
-def override(
+def override_decoding(
     decoding: ResolvedDecoding, columns: Mapping[str, str], fields: Mapping[str, object]
 ) -> ResolvedDecoding | Failure:
     """The settings of one row.
@@ -179,16 +179,18 @@ def _from_model(draft: _Draft, config: Mapping[str, object]) -> None:
         if accepted is None:
             raise _misfit(name, value, range_of(name).words)
         draft.put(name, accepted, "generation_config")
-    for name in sorted(TAKEN & set(config)):
-        if not switched_off(name, config[name]):
+    for name in sorted(ACCEPTED_KWARGS & set(config)):
+        if not is_neutral(name, config[name]):
             draft.add_kwarg(name, config[name], "generation_config")
     _refuse_unfaithful(config)
 
 
 def _refuse_unfaithful(config: Mapping[str, object]) -> None:
-    blocked = [name for name in _UNFAITHFUL if not switched_off(name, config.get(name))]
+    blocked = [name for name in _UNFAITHFUL if not is_neutral(name, config.get(name))]
     if blocked:
-        reason = REFUSED.get(blocked[0], "batchgen counts new tokens only, as min_new_tokens")
+        reason = REFUSED_KWARGS.get(
+            blocked[0], "batchgen counts new tokens only, as min_new_tokens"
+        )
         raise ModelError(
             f"{_FILE}: {blocked[0]} cannot be applied with preset: model: {reason}",
             hint="take out preset: model and write the settings you want under decoding",

@@ -94,7 +94,7 @@ class Sampler:
             logits: [rows, vocab], any float dtype; never changed.
             uniforms: float64 [rows] in [0, 1), on the device of `logits`; not looked at if all rows are greedy.
         """
-        tokens = highest(logits)
+        tokens = first_argmax(logits)
         # NaN and +inf are what argmax finds first, and -inf is the highest only where all are.
         finite = logits.gather(1, tokens[:, None])[:, 0].isfinite()
         if self.greedy:
@@ -133,7 +133,7 @@ def logprob(logits: Tensor, tokens: Tensor) -> Tensor:
     return wide.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
 
 
-def highest(logits: Tensor) -> Tensor:
+def first_argmax(logits: Tensor) -> Tensor:
     """int64 [rows]: the first of the highest; NaN counts as highest."""
     if logits.device.type == "cpu" and logits.dtype in _NUMPY_DTYPES:
         # The same answer as torch's, which takes 5 to 10 times as long on a CPU.

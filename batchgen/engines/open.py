@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batchgen.engines.contract import Decode, Engine, Estimate
 from batchgen.job.spec import Batching, ModelSpec
-from batchgen.planning.budget import Budget, limits
+from batchgen.planning.budget import Budget, batch_limits
 from batchgen.planning.slot_plan import Workers
 from batchgen.section import Auto
 
@@ -51,10 +51,10 @@ def open_engine(
 
     chosen = torch_workers(model, workers)
     if len(chosen.gpus) > 1:
-        from batchgen.engines.replicas.replicated_engine import on_each
+        from batchgen.engines.replicas.replicated_engine import open_replicas
 
         opening = partial(open_engine, folder=folder, workers=1, decode=decode)
-        return on_each(chosen, model, opening, batching=batching, should_stop=should_stop)
+        return open_replicas(chosen, model, opening, batching=batching, should_stop=should_stop)
     return open_torch_engine(
         folder, model, batching=batching, workers=workers, decode=decode, should_stop=should_stop
     )
@@ -72,7 +72,7 @@ def estimate_engine(
     """
     if model.engine == "echo" or folder is None:
         alone = Workers(1, "engine echo")
-        return Estimate("none", "none", 0, 0, 0, limits(batching, _ECHO_BUDGET), alone)
+        return Estimate("none", "none", 0, 0, 0, batch_limits(batching, _ECHO_BUDGET), alone)
     from batchgen.engines.torch import estimate_torch_engine
 
     return estimate_torch_engine(folder, model, batching=batching, workers_asked=workers)

@@ -6,7 +6,7 @@
     answers of one prompt        sums over each cluster       Student's t over clusters
     corpus metrics               sums over each cluster       bootstrap
 
-Memory does not grow with the rows. Beyond `MOST_CLUSTERS`, every so many-th cluster shares a place with the first
+Memory does not grow with the rows. Beyond `MAX_CLUSTERS`, every so many-th cluster shares a place with the first
 ones: clusters are independent, so that the sums over such groups spread as the clusters do, and 131,072 groups
 tell the error as well as 131,072 clusters. Knows nothing of files or of how a row is scored.
 """
@@ -22,27 +22,27 @@ import numpy.typing as npt
 from batchgen.metrics.base import Spec
 from batchgen.metrics.statistics.intervals import (
     Confidence,
-    Estimate,
     Finalize,
     Floats,
     Integers,
     Moments,
+    PointEstimate,
     bootstrap,
+    cluster_mean,
     moments,
-    of_clusters,
-    of_rows,
+    row_mean,
 )
 
-MOST_CLUSTERS = 1 << 17
+MAX_CLUSTERS = 1 << 17
 """Places for the sums of clusters, per metric and slice."""
-EVERYTHING = "all"
+OVERALL = "all"
 """Name of the slice that holds every row."""
 
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredObservations:
     """What one metric says about some observations: answers, or prompts.
 
     Attributes:
@@ -57,9 +57,9 @@ class Scored:
     clusters: Integers
     stats: Floats
 
-    def where(self, chosen: Mask) -> "Scored":
+    def where(self, chosen: Mask) -> "ScoredObservations":
         """Only the chosen observations."""
-        return Scored(
+        return ScoredObservations(
             self.values[chosen], self.scored[chosen], self.clusters[chosen], self.stats[chosen]
         )
 
@@ -77,17 +77,17 @@ class Aggregate:
     slice: str
     n: int
     coverage: float | None
-    estimate: Estimate
+    estimate: PointEstimate
 
 
-class Numbering(Protocol):
+class ClusterIndex(Protocol):
     """Gives each cluster a place, from 0."""
 
     def places(self, clusters: Integers) -> Integers:
         """The places of these clusters."""
 
 
-class EachBlockAnew:
+class BlockLocalClusters:
     """For clusters that never go on in another block, such as the answers of one prompt."""
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class EachBlockAnew:
         return places.astype(np.int64)
 
 
-class Returning:
+class GlobalClusters:
     """For clusters that come back any time, such as the passages that questions are about. Remembers each."""
 
     def __init__(self) -> None:
@@ -113,10 +113,10 @@ class Returning:
         return np.array([known.setdefault(c, len(known)) for c in clusters.tolist()], np.int64)
 
 
-class Sums:
-    """Sums over each cluster, and how many observations it has: a table that grows up to `MOST_CLUSTERS` rows."""
+class ClusterSums:
+    """Sums over each cluster, and how many observations it has: a table that grows up to `MAX_CLUSTERS` rows."""
 
-    def __init__(self, width: int, numbering: Numbering) -> None:
+    def __init__(self, width: int, numbering: ClusterIndex) -> None:
         self._table = np.zeros((16, width + 1))
         self._used = 0
         self._numbering = numbering
@@ -125,7 +125,7 @@ class Sums:
         """Add observations, float64 [n, width]."""
         if not len(values):
             return
-        places = self._numbering.places(clusters) % MOST_CLUSTERS
+        places = self._numbering.places(clusters) % MAX_CLUSTERS
         self._used = max(self._used, int(places.max()) + 1)
         while len(self._table) < self._used:
             self._table = np.concatenate([self._table, np.zeros_like(self._table)])
@@ -139,10 +139,10 @@ class Sums:
 class Tally(Protocol):
     """One metric over one slice so far."""
 
-    def add(self, scored: Scored) -> None:
+    def add(self, scored: ScoredObservations) -> None:
         """Add observations that all have a score."""
 
-    def estimate(self, spec: Spec, confidence: Confidence) -> Estimate:
+    def estimate(self, spec: Spec, confidence: Confidence) -> PointEstimate:
         """The value, and how sure it is."""
 
 
@@ -152,46 +152,46 @@ class RowTally:
     def __init__(self) -> None:
         self._moments = Moments()
 
-    def add(self, scored: Scored) -> None:
+    def add(self, scored: ScoredObservations) -> None:
         """Add rows."""
         self._moments += moments(scored.values)
 
-    def estimate(self, spec: Spec, confidence: Confidence) -> Estimate:
+    def estimate(self, spec: Spec, confidence: Confidence) -> PointEstimate:
         """The mean."""
-        return of_rows(self._moments, confidence.level, fraction=spec.unit == "fraction")
+        return row_mean(self._moments, confidence.level, fraction=spec.unit == "fraction")
 
 
 class ClusterTally:
     """The mean of rows in clusters."""
 
-    def __init__(self, numbering: Numbering) -> None:
-        self._sums = Sums(1, numbering)
+    def __init__(self, numbering: ClusterIndex) -> None:
+        self._sums = ClusterSums(1, numbering)
 
-    def add(self, scored: Scored) -> None:
+    def add(self, scored: ScoredObservations) -> None:
         """Add rows."""
         self._sums.add(scored.clusters, scored.values[:, None])
 
-    def estimate(self, spec: Spec, confidence: Confidence) -> Estimate:
+    def estimate(self, spec: Spec, confidence: Confidence) -> PointEstimate:
         """The mean; where no cluster has two rows, they are independent."""
         table = self._sums.table()
         if (table[:, 1] == 1).all():
             single = moments(table[:, 0])
-            return of_rows(single, confidence.level, fraction=spec.unit == "fraction")
-        return of_clusters(table, confidence.level, fraction=spec.unit == "fraction")
+            return row_mean(single, confidence.level, fraction=spec.unit == "fraction")
+        return cluster_mean(table, confidence.level, fraction=spec.unit == "fraction")
 
 
 class CorpusTally:
     """The value of a corpus metric."""
 
-    def __init__(self, width: int, finalize: Finalize, numbering: Numbering) -> None:
-        self._sums = Sums(width, numbering)
+    def __init__(self, width: int, finalize: Finalize, numbering: ClusterIndex) -> None:
+        self._sums = ClusterSums(width, numbering)
         self._finalize = finalize
 
-    def add(self, scored: Scored) -> None:
+    def add(self, scored: ScoredObservations) -> None:
         """Add rows."""
         self._sums.add(scored.clusters, scored.stats)
 
-    def estimate(self, spec: Spec, confidence: Confidence) -> Estimate:
+    def estimate(self, spec: Spec, confidence: Confidence) -> PointEstimate:
         """The value."""
         found = bootstrap(
             self._sums.table()[:, :-1],
@@ -203,34 +203,34 @@ class CorpusTally:
         return found.within(0.0, 1.0) if spec.unit == "fraction" else found
 
 
-class Slices:
+class SliceTallies:
     """The tallies of one metric: over everything, and over each slice."""
 
     def __init__(self, spec: Spec, new_tally: Callable[[], Tally]) -> None:
         self.spec = spec
         self._new_tally = new_tally
-        self._tallies: dict[str, Tally] = {EVERYTHING: new_tally()}
-        self._asked: dict[str, int] = {EVERYTHING: 0}
-        self._scored: dict[str, int] = {EVERYTHING: 0}
+        self._tallies: dict[str, Tally] = {OVERALL: new_tally()}
+        self._asked: dict[str, int] = {OVERALL: 0}
+        self._scored: dict[str, int] = {OVERALL: 0}
 
-    def add(self, scored: Scored, slices: Mapping[str, Mask]) -> None:
+    def add(self, scored: ScoredObservations, slices: Mapping[str, Mask]) -> None:
         """Add a block of observations.
 
         Args:
             scored: what should have a score.
             slices: which of these belong to each slice, bool [n] by name.
         """
-        self._add(EVERYTHING, scored)
+        self._add(OVERALL, scored)
         for name, chosen in slices.items():
             if chosen.any():
                 self._add(name, scored.where(chosen))
 
     def aggregates(self, confidence: Confidence) -> list[Aggregate]:
         """One per slice, everything first, then by name."""
-        names = [EVERYTHING, *sorted(self._tallies.keys() - {EVERYTHING})]
+        names = [OVERALL, *sorted(self._tallies.keys() - {OVERALL})]
         return [self._aggregate(name, confidence) for name in names]
 
-    def _add(self, name: str, scored: Scored) -> None:
+    def _add(self, name: str, scored: ScoredObservations) -> None:
         tally = self._tallies.get(name)
         if tally is None:
             tally = self._tallies[name] = self._new_tally()

@@ -1,6 +1,6 @@
 """From a table of responses to the answers that metrics see.
 
-The columns may be a run's own or those of a foreign file: `Origin` says where what lies.
+The columns may be a run's own or those of a foreign file: `ColumnMap` says where what lies.
 """
 
 from array import array
@@ -25,7 +25,7 @@ Tables = Callable[[], Iterator[pa.Table]]
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ColumnMap:
     """Which columns hold what; None for what the table does not have.
 
     Attributes:
@@ -45,10 +45,10 @@ class Origin:
     reasoning: Reasoning = "keep"
 
 
-def read_answers(table: pa.Table, origin: Origin, first: int) -> list[Answer]:
+def read_answers(table: pa.Table, origin: ColumnMap, first: int) -> list[Answer]:
     """The answers of a table. `first` is the number of its first row."""
     count = table.num_rows
-    fields = Fields(table)
+    fields = LazyColumns(table)
     numbers = range(first, first + count)
     ids = _ids(table.column(origin.id)) if origin.id else [str(number) for number in numbers]
     samples = [_whole(v) for v in fields.column(origin.sample)] if origin.sample else [0] * count
@@ -74,7 +74,7 @@ def read_answers(table: pa.Table, origin: Origin, first: int) -> list[Answer]:
     ]
 
 
-def prompt_blocks(table: pa.Table, id_column: str | None, rows: int) -> Iterator[pa.Table]:
+def split_between_prompts(table: pa.Table, id_column: str | None, rows: int) -> Iterator[pa.Table]:
     """The table in blocks of about so many rows, or more where a single prompt has more answers."""
     starts = _prompt_starts(table, id_column)
     at = 0
@@ -88,7 +88,7 @@ def prompt_blocks(table: pa.Table, id_column: str | None, rows: int) -> Iterator
         at = end
 
 
-def whole_prompts(tables: Iterable[pa.Table], id_column: str | None) -> Iterator[pa.Table]:
+def regroup_by_prompt(tables: Iterable[pa.Table], id_column: str | None) -> Iterator[pa.Table]:
     """The same rows in tables that no prompt crosses, if its answers stand together."""
     kept: pa.Table | None = None
     for table in tables:
@@ -101,7 +101,9 @@ def whole_prompts(tables: Iterable[pa.Table], id_column: str | None) -> Iterator
         yield kept
 
 
-def together(tables: Iterable[pa.Table], id_column: str | None) -> Iterator[pa.Table]:
+def check_grouped_by_prompt(
+    tables: Iterable[pa.Table], id_column: str | None
+) -> Iterator[pa.Table]:
     """The same tables, of which no prompt crosses any; afterwards it is known that each prompt's answers stand together.
 
     Raises:
@@ -140,7 +142,7 @@ def _prompt_starts(table: pa.Table, id_column: str | None) -> npt.NDArray[np.int
     return np.concatenate([[0], changes]).astype(np.int64)
 
 
-class Fields:
+class LazyColumns:
     """A table's columns as Python values, each made when it is first asked for."""
 
     def __init__(self, table: pa.Table) -> None:
@@ -165,11 +167,11 @@ class Fields:
 
 
 class RowFields(Mapping[str, object]):
-    """One row of `Fields`."""
+    """One row of `LazyColumns`."""
 
     __slots__ = ("_fields", "_row")
 
-    def __init__(self, fields: Fields, row: int) -> None:
+    def __init__(self, fields: LazyColumns, row: int) -> None:
         self._fields = fields
         self._row = row
 

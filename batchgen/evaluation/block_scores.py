@@ -11,12 +11,12 @@ from typing import TypeGuard
 import numpy as np
 
 from batchgen.evaluation.aggregate import (
+    ClusterIndex,
     ClusterTally,
     CorpusTally,
     Mask,
-    Numbering,
     RowTally,
-    Scored,
+    ScoredObservations,
     Tally,
 )
 from batchgen.metrics.base import Answer, GroupMetric, Metric, RowMetric, SetMetric, Spec, SumMetric
@@ -58,10 +58,10 @@ class BlockScores:
     rows: Integers
     stats: Floats
 
-    def scored(self, clusters: Integers) -> Scored:
+    def scored(self, clusters: Integers) -> ScoredObservations:
         """As numbers for the tallies. `clusters`: int64, the cluster of each row of the block."""
         values = [score.value for score in self.scores]
-        return Scored(
+        return ScoredObservations(
             values=np.array([0.0 if v is None else v for v in values], np.float64),
             scored=np.array([v is not None for v in values], np.bool_),
             clusters=clusters[self.rows],
@@ -125,7 +125,7 @@ def _prompts(answers: Sequence[Answer]) -> Iterator[list[int]]:
 
 
 @dataclass(frozen=True, slots=True)
-class NewTally:
+class TallyFactory:
     """Makes the tally that suits a metric; called once for each slice.
 
     Attributes:
@@ -135,7 +135,7 @@ class NewTally:
 
     metric: Metric
     hang_together: bool
-    numbering: type[Numbering]
+    numbering: type[ClusterIndex]
 
     def __call__(self) -> Tally:
         """A tally that has seen nothing."""

@@ -6,13 +6,13 @@ Each function names its problems by their keys in the job. Knows nothing of tabl
 from collections.abc import Sequence
 
 from batchgen.errors import DataError, Problem
-from batchgen.evaluation.aggregate import EVERYTHING
+from batchgen.evaluation.aggregate import OVERALL
 from batchgen.evaluation.block_scores import is_group
 from batchgen.evaluation.judging.prepare_judges import judge_problems
-from batchgen.evaluation.resolve_evaluation import Evaluation, evaluation_of
-from batchgen.evaluation.slices import column_of
+from batchgen.evaluation.resolve_evaluation import Evaluation, resolve_evaluation
+from batchgen.evaluation.slices import slice_column
 from batchgen.job.evaluate import Evaluate
-from batchgen.metrics.told import is_model
+from batchgen.metrics.told import is_model_metric
 from batchgen.output.score_tables import SCORE_PREFIX
 
 STORED = "With output.store_prompt: true a run writes it."
@@ -30,7 +30,7 @@ def evaluation_problems(
         messages_hint: how there would be a column with what was asked.
     """
     try:
-        evaluation = evaluation_of(asked)
+        evaluation = resolve_evaluation(asked)
     except DataError as error:
         return [Problem("evaluate.metrics", error.message, error.hint)]
     return [
@@ -76,7 +76,7 @@ def _clash_problems(evaluation: Evaluation, columns: Sequence[str], prefix: str)
 
 
 def _gate_problems(evaluation: Evaluation) -> list[Problem]:
-    columns = [column_of(cut) for cut in evaluation.slices]
+    columns = [slice_column(cut) for cut in evaluation.slices]
     return [
         Problem(
             f"evaluate.gates[{number}].metric",
@@ -94,7 +94,7 @@ def _gate_problems(evaluation: Evaluation) -> list[Problem]:
             else "evaluate.slices names none.",
         )
         for number, gate in enumerate(evaluation.gates)
-        if gate.slice not in (None, EVERYTHING)
+        if gate.slice not in (None, OVERALL)
         and not any(str(gate.slice).startswith(f"{column}=") for column in columns)
     ]
 
@@ -127,7 +127,7 @@ def _model_problems(
     """What metrics lack that ask a model about the row's prompt."""
     found: list[Problem] = []
     for measure in evaluation.measures:
-        if not is_model(measure.metric):
+        if not is_model_metric(measure.metric):
             continue
         if f"{prefix}messages" not in columns:
             found.append(
@@ -161,7 +161,7 @@ def _column_problems(
         wanted["evaluate.cluster"] = evaluation.cluster
     for number, cut in enumerate(evaluation.slices):
         key = f"evaluate.slices[{number}]"
-        wanted[key if isinstance(cut, str) else f"{key}.column"] = column_of(cut)
+        wanted[key if isinstance(cut, str) else f"{key}.column"] = slice_column(cut)
     return [
         Problem(
             key,

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Literal
 
 from batchgen.errors import StateError, UsageError
-from batchgen.evaluation.aggregate import EVERYTHING
-from batchgen.evaluation.comparing.compare import compare_sides
-from batchgen.evaluation.comparing.regressions import Change, change_of
-from batchgen.evaluation.comparing.scored_run import open_side, side_of
+from batchgen.evaluation.aggregate import OVERALL
+from batchgen.evaluation.comparing.compare import compare_runs
+from batchgen.evaluation.comparing.regressions import MeasuredChange, measured_change
+from batchgen.evaluation.comparing.scored_run import open_scored_run, scored_run_in
 from batchgen.job.evaluate import Gate
 from batchgen.metrics.statistics.paired_tests import POWER_80
 from batchgen.records import MetricRow
 from batchgen.state.run_folder import RunFolder
 
-Verdict = Literal["passed", "failed", "undecided"]
+GateStatus = Literal["passed", "failed", "undecided"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class GateResult:
     """
 
     gate: str
-    verdict: Verdict
+    verdict: GateStatus
     found: str
 
     @property
@@ -42,7 +42,7 @@ class GateResult:
         return self.verdict == "passed"
 
 
-def described(gate: Gate) -> str:
+def describe_gate(gate: Gate) -> str:
     """A gate in words."""
     where = f"{gate.metric}{f' ({gate.slice})' if gate.slice else ''}"
     if gate.min_coverage is not None:
@@ -55,24 +55,24 @@ def described(gate: Gate) -> str:
     return f"{what} {' and '.join(bounds)}"
 
 
-def decide(gate: Gate, measured: MetricRow | None) -> GateResult:
+def decide_gate(gate: Gate, measured: MetricRow | None) -> GateResult:
     """Decide a gate on value, interval or coverage. `measured` is None where there is no such slice."""
     if measured is None:
-        found = f"there is no slice {gate.slice or EVERYTHING!r}"
-        return GateResult(described(gate), "undecided", found)
+        found = f"there is no slice {gate.slice or OVERALL!r}"
+        return GateResult(describe_gate(gate), "undecided", found)
     return _coverage(gate, measured) if gate.min_coverage is not None else _bounds(gate, measured)
 
 
 def _coverage(gate: Gate, measured: MetricRow) -> GateResult:
-    name, share = described(gate), measured.coverage
+    name, share = describe_gate(gate), measured.coverage
     if share is None or gate.min_coverage is None:
         return GateResult(name, "undecided", "no row should have a score")
-    verdict: Verdict = "passed" if share >= gate.min_coverage else "failed"
+    verdict: GateStatus = "passed" if share >= gate.min_coverage else "failed"
     return GateResult(name, verdict, f"coverage {share:.4g}")
 
 
 def _bounds(gate: Gate, measured: MetricRow) -> GateResult:
-    name = described(gate)
+    name = describe_gate(gate)
     ends = {"value": measured.value, "ci_low": measured.ci_low, "ci_high": measured.ci_high}
     seen = ends[gate.on]
     if seen is None or measured.value is None:
@@ -91,9 +91,9 @@ def _within(gate: Gate, seen: float) -> bool:
     return (gate.min is None or seen >= gate.min) and (gate.max is None or seen <= gate.max)
 
 
-def decide_change(gate: Gate, change: Change) -> GateResult:
+def decide_baseline_gate(gate: Gate, change: MeasuredChange) -> GateResult:
     """Decide a gate against a baseline: passes only if a loss above max_drop can be ruled out."""
-    name, allowed = described(gate), gate.max_drop or 0.0
+    name, allowed = describe_gate(gate), gate.max_drop or 0.0
     if change.gain is None or change.low is None or change.high is None:
         found = f"{change.n:,} rows in common have a score: too few for an interval"
         return GateResult(name, "undecided", found)
@@ -105,7 +105,7 @@ def decide_change(gate: Gate, change: Change) -> GateResult:
     return GateResult(name, "undecided", f"{found}: {_too_few(change, allowed)}")
 
 
-def _too_few(change: Change, allowed: float) -> str:
+def _too_few(change: MeasuredChange, allowed: float) -> str:
     if not allowed or change.stderr is None:
         return "too few rows to tell"
     needed = math.ceil(change.n * (POWER_80 * change.stderr / allowed) ** 2)
@@ -129,7 +129,7 @@ def decide_gates(
     """
     found = {(row.metric, row.slice): row for row in rows}
     return [
-        decide(gate, found.get((gate.metric, gate.slice or EVERYTHING)))
+        decide_gate(gate, found.get((gate.metric, gate.slice or OVERALL)))
         if gate.baseline is None
         else _against(gate, gate.baseline, folder, scored)
         for gate in gates
@@ -138,14 +138,14 @@ def decide_gates(
 
 def _against(gate: Gate, baseline: str, folder: RunFolder, scored: Path) -> GateResult:
     if baseline == PREVIOUS and not folder.manifest.exists():
-        return GateResult(described(gate), "passed", "there is no previous output")
+        return GateResult(describe_gate(gate), "passed", "there is no previous output")
     path = folder.path if baseline == PREVIOUS else Path(baseline)
     try:
-        new = side_of(folder.path, scored)
-        found = compare_sides(open_side(path), new, metrics=[gate.metric], named=0)
+        new = scored_run_in(folder.path, scored)
+        found = compare_runs(open_scored_run(path), new, metrics=[gate.metric], named=0)
     except (UsageError, StateError) as error:
-        return GateResult(described(gate), "undecided", error.message)
+        return GateResult(describe_gate(gate), "undecided", error.message)
     (one,) = found.metrics
     if one.reason:
-        return GateResult(described(gate), "undecided", one.reason)
-    return decide_change(gate, change_of(one))
+        return GateResult(describe_gate(gate), "undecided", one.reason)
+    return decide_baseline_gate(gate, measured_change(one))

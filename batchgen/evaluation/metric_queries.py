@@ -12,23 +12,23 @@ import pyarrow as pa
 
 from batchgen.arrow.row_filter import RowFilter
 from batchgen.errors import Problem
-from batchgen.evaluation.answers import Fields, Origin, read_answers
-from batchgen.evaluation.model_queries.query import Given, Question
-from batchgen.evaluation.model_queries.scoring_model import AskedModel
-from batchgen.evaluation.resolve_evaluation import Evaluation, evaluation_of
+from batchgen.evaluation.answers import ColumnMap, LazyColumns, read_answers
+from batchgen.evaluation.model_queries.query import LikelihoodQuery, QuerySource
+from batchgen.evaluation.model_queries.scoring_model import ScoringModel
+from batchgen.evaluation.resolve_evaluation import Evaluation, resolve_evaluation
 from batchgen.job.spec import Job
 from batchgen.metrics.base import Answer
-from batchgen.metrics.told import ModelMetric, is_model, told_column
+from batchgen.metrics.told import ModelMetric, is_model_metric, likelihood_column
 from batchgen.prompts.templates.sandbox import Template
-from batchgen.prompts.tokenize import Continued
+from batchgen.prompts.tokenize import ContinuedPrompt
 from batchgen.records import Failure, Message, Prompt
 
-_UNASKED = Failure("prompt_null", "the row has no prompt")
+_NO_PROMPT = Failure("prompt_null", "the row has no prompt")
 _EMPTY = Failure("continuation_empty", "the text to be scored is empty")
 
 
 @dataclass(frozen=True, slots=True)
-class _Asker:
+class _QueryingMetric:
     metric: ModelMetric
     where: RowFilter | None
 
@@ -41,22 +41,22 @@ class _Asker:
         ]
 
 
-def likelihood_questions(
-    evaluation: Evaluation, origin: Origin, schema: pa.Schema, model: AskedModel
-) -> list[Question]:
+def build_metric_queries(
+    evaluation: Evaluation, origin: ColumnMap, schema: pa.Schema, model: ScoringModel
+) -> list[QuerySource]:
     """What an evaluation asks its model; nothing if no metric does.
 
     Raises:
         JobKeyError: a condition that does not go with the columns.
     """
-    asks = any(is_model(measure.metric) for measure in evaluation.measures)
-    return [LikelihoodQuestion(evaluation, origin, schema, model)] if asks else []
+    asks = any(is_model_metric(measure.metric) for measure in evaluation.measures)
+    return [MetricQueries(evaluation, origin, schema, model)] if asks else []
 
 
 def prefill_problems(job: Job, columns: Collection[str]) -> list[Problem]:
     """Columns that the prefill reads, and that are not written beside the answers, where a metric asks the model."""
-    measures = evaluation_of(job.evaluate).measures
-    if not any(is_model(measure.metric) for measure in measures):
+    measures = resolve_evaluation(job.evaluate).measures
+    if not any(is_model_metric(measure.metric) for measure in measures):
         return []
     return [
         Problem(
@@ -69,11 +69,11 @@ def prefill_problems(job: Job, columns: Collection[str]) -> list[Problem]:
     ]
 
 
-class LikelihoodQuestion:
-    """What the likelihood metrics of an evaluation ask. See `Question`."""
+class MetricQueries:
+    """What the likelihood metrics of an evaluation ask. See `QuerySource`."""
 
     def __init__(
-        self, evaluation: Evaluation, origin: Origin, schema: pa.Schema, model: AskedModel
+        self, evaluation: Evaluation, origin: ColumnMap, schema: pa.Schema, model: ScoringModel
     ) -> None:
         """Get ready.
 
@@ -87,27 +87,27 @@ class LikelihoodQuestion:
             JobKeyError: a condition that does not go with the columns.
         """
         self._askers = [
-            _Asker(
+            _QueryingMetric(
                 m.metric,
                 None if m.where is None else RowFilter(m.where, schema, f"{m.key}.where"),
             )
             for m in evaluation.measures
-            if is_model(m.metric)
+            if is_model_metric(m.metric)
         ]
-        self.columns = tuple(told_column(asker.metric.spec.name) for asker in self._askers)
+        self.columns = tuple(likelihood_column(asker.metric.spec.name) for asker in self._askers)
         self._origin = origin
         self._model = model
         self._prefill = Template(model.job.prompt.prefill or "", "prompt.prefill")
 
-    def ask(self, table: pa.Table) -> list[list[list[Given | Failure]]]:
-        """See `Question`."""
+    def ask(self, table: pa.Table) -> list[list[list[LikelihoodQuery | Failure]]]:
+        """See `QuerySource`."""
         answers = read_answers(table, self._origin, 0)
         wanted = [asker.texts(table, answers) for asker in self._askers]
         everything = [tuple(dict.fromkeys(sum(texts, ()))) for texts in zip(*wanted, strict=True)]
         continued = self._continued(table, everything)
         return [
             [
-                [continued[row].get(text, _UNASKED) for text in texts]
+                [continued[row].get(text, _NO_PROMPT) for text in texts]
                 for row, texts in enumerate(of_metric)
             ]
             for of_metric in wanted
@@ -115,14 +115,14 @@ class LikelihoodQuestion:
 
     def _continued(
         self, table: pa.Table, texts: Sequence[Sequence[str]]
-    ) -> list[dict[str, Given | Failure]]:
+    ) -> list[dict[str, LikelihoodQuery | Failure]]:
         """For each row, what is to be asked about each of its texts."""
         prompts = self._prompts(table)
         asked = [k for k, prompt in enumerate(prompts) if isinstance(prompt, Prompt) and texts[k]]
         sound = [prompt for k in asked if isinstance(prompt := prompts[k], Prompt)]
         encoded = self._model.tokenizer.encode_after(sound, [texts[k] for k in asked])
-        found: list[dict[str, Given | Failure]] = [
-            dict.fromkeys(of_row, prompt if isinstance(prompt, Failure) else _UNASKED)
+        found: list[dict[str, LikelihoodQuery | Failure]] = [
+            dict.fromkeys(of_row, prompt if isinstance(prompt, Failure) else _NO_PROMPT)
             for of_row, prompt in zip(texts, prompts, strict=True)
         ]
         for k, one in zip(asked, encoded, strict=True):
@@ -135,7 +135,9 @@ class LikelihoodQuestion:
             }
         return found
 
-    def _given(self, continued: Continued, token_ids: Sequence[int]) -> Given | Failure:
+    def _given(
+        self, continued: ContinuedPrompt, token_ids: Sequence[int]
+    ) -> LikelihoodQuery | Failure:
         length, limit = len(continued.context) + len(token_ids), self._model.context_length
         if not token_ids:
             return _EMPTY
@@ -144,13 +146,13 @@ class LikelihoodQuestion:
                 "continuation_too_long",
                 f"prompt and text have {length:,} tokens, the model's context {limit:,}",
             )
-        return Given(continued.context, token_ids)
+        return LikelihoodQuery(continued.context, token_ids)
 
     def _prompts(self, table: pa.Table) -> list[Prompt | Failure]:
         """What each row was asked."""
         if self._origin.messages is None:
-            return [_UNASKED] * table.num_rows
-        fields = Fields(table)
+            return [_NO_PROMPT] * table.num_rows
+        fields = LazyColumns(table)
         found: list[Prompt | Failure] = []
         for row, said in enumerate(fields.column(self._origin.messages)):
             cells = {name: fields.column(name)[row] for name in self._prefill.columns}
@@ -159,7 +161,7 @@ class LikelihoodQuestion:
                 found.append(prefill)
                 continue
             messages = _messages(said)
-            found.append(Prompt(row, str(row), messages, prefill) if messages else _UNASKED)
+            found.append(Prompt(row, str(row), messages, prefill) if messages else _NO_PROMPT)
         return found
 
 

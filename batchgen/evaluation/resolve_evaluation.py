@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from batchgen.evaluation.judging.prepare_judges import ReadyJudge
+from batchgen.evaluation.judging.prepare_judges import PreparedJudge
 from batchgen.evaluation.judging.scores import JudgeMetric, judge_metrics
-from batchgen.evaluation.judging.verdicts import look_for
+from batchgen.evaluation.judging.verdicts import verdict_reader
 from batchgen.fingerprint import fingerprint
 from batchgen.job.evaluate import Bins, Evaluate, Gate, Reasoning, metric_types
 from batchgen.job.judge import Judge
@@ -22,7 +22,7 @@ from batchgen.metrics.statistics.intervals import Confidence
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class JobMetric:
     """A metric of a job.
 
     Attributes:
@@ -58,7 +58,7 @@ class Evaluation:
         reasoning: whether text between think marks is scored.
     """
 
-    measures: tuple[Measure, ...]
+    measures: tuple[JobMetric, ...]
     references: tuple[str, ...]
     reasoning: Reasoning
     cluster: str | None
@@ -85,7 +85,7 @@ class Evaluation:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What files of scores say about how they were made; `recorded_metrics` reads it."""
+        """What files of scores say about how they were made; `read_recorded_metrics` reads it."""
         options = {measure.key: measure.options for measure in self.measures}
         metrics = [one for one in options.values() if isinstance(one, MetricOptions)]
         return {
@@ -104,7 +104,7 @@ class Evaluation:
         return tuple(measure.name for measure in self.measures)
 
 
-def evaluation_of(asked: Evaluate, judges: Sequence[ReadyJudge] = ()) -> Evaluation:
+def resolve_evaluation(asked: Evaluate, judges: Sequence[PreparedJudge] = ()) -> Evaluation:
     """Make the metrics that a job asks for.
 
     Args:
@@ -142,25 +142,25 @@ _SIGNED = ("model", "rubric", "rubric_file", "against")
 """What a judge's signature speaks for: not where these are, but what lies there."""
 
 
-def _judge_metrics(judge: Judge, ready: ReadyJudge | None) -> tuple[JudgeMetric, ...]:
+def _judge_metrics(judge: Judge, ready: PreparedJudge | None) -> tuple[JudgeMetric, ...]:
     if ready is None:
         return judge_metrics(judge, lambda _: None, "")
-    return judge_metrics(judge, look_for(ready), ready.signature)
+    return judge_metrics(judge, verdict_reader(ready), ready.signature)
 
 
 def _measure(
     metric: Metric, options: MetricOptions | Judge, read: Mapping[str, object], key: str
-) -> Measure:
+) -> JobMetric:
     decides = {
         "options": options.model_dump(exclude={"name", "primary", *_SIGNED}),
         "version": metric.spec.version,
         "signature": metric.spec.signature,
         **read,
     }
-    return Measure(metric, options, options.where, key, fingerprint(decides))
+    return JobMetric(metric, options, options.where, key, fingerprint(decides))
 
 
-def recorded_metrics(facts: Mapping[str, Any]) -> dict[str, Metric]:
+def read_recorded_metrics(facts: Mapping[str, Any]) -> dict[str, Metric]:
     """The metrics that made the scores of a file, by name, from what its metadata says."""
     sections = metric_types()
     asked = facts.get("evaluate", {}).get("metrics", ())

@@ -16,28 +16,34 @@ import pyarrow as pa
 from batchgen.arrow.row_filter import RowFilter
 from batchgen.arrow.values import key_texts
 from batchgen.evaluation.aggregate import (
-    EVERYTHING,
+    OVERALL,
     Aggregate,
-    EachBlockAnew,
+    BlockLocalClusters,
+    ClusterIndex,
+    GlobalClusters,
     Mask,
-    Numbering,
-    Returning,
-    Slices,
+    SliceTallies,
 )
-from batchgen.evaluation.answers import Origin, Tables, prompt_blocks, read_answers
+from batchgen.evaluation.answers import ColumnMap, Tables, read_answers, split_between_prompts
 from batchgen.evaluation.block_scores import (
     BlockScores,
-    NewTally,
+    TallyFactory,
     is_group,
     is_row,
     is_set,
     score_block,
 )
-from batchgen.evaluation.resolve_evaluation import Evaluation, Measure
+from batchgen.evaluation.resolve_evaluation import Evaluation, JobMetric
 from batchgen.evaluation.slices import Slicer
 from batchgen.metrics.base import Answer, SetMetric
 from batchgen.metrics.statistics.intervals import Integers
-from batchgen.output.score_tables import SCORE_PREFIX, SCORES, Scoring, scores_table, with_scores
+from batchgen.output.score_tables import (
+    SCORE_PREFIX,
+    SCORES,
+    MetricScores,
+    add_score_columns,
+    scores_table,
+)
 
 BLOCK_ROWS = 2048
 """Answers that are Python objects at one time, but for a prompt that has more."""
@@ -55,7 +61,7 @@ class Scorer:
     """Scores all answers of a run or of a file, block by block."""
 
     def __init__(
-        self, evaluation: Evaluation, origin: Origin, schema: pa.Schema, prefix: str = ""
+        self, evaluation: Evaluation, origin: ColumnMap, schema: pa.Schema, prefix: str = ""
     ) -> None:
         """Get ready.
 
@@ -89,11 +95,13 @@ class Scorer:
 
     def schema(self, schema: pa.Schema) -> pa.Schema:
         """The schema of a table with its scores."""
-        return with_scores(schema, self.columns)
+        return add_score_columns(schema, self.columns)
 
     def score(self, table: pa.Table) -> ScoredTable:
         """Score a table: whole prompts, in order."""
-        blocks = [self._score(block) for block in prompt_blocks(table, self.origin.id, BLOCK_ROWS)]
+        blocks = [
+            self._score(block) for block in split_between_prompts(table, self.origin.id, BLOCK_ROWS)
+        ]
         return ScoredTable(
             pa.concat_tables([self.schema(table.schema).empty_table(), *(b.table for b in blocks)]),
             pa.concat_tables([SCORES.empty_table(), *(b.detail for b in blocks)]),
@@ -119,7 +127,7 @@ class Scorer:
         Args:
             tables: reads the answers again, for metrics of whole sets.
         """
-        names = [EVERYTHING, *sorted(self._slices)]
+        names = [OVERALL, *sorted(self._slices)]
         found: list[Aggregate] = []
         for measure in self.evaluation.measures:
             if is_set(measure.metric):
@@ -128,11 +136,11 @@ class Scorer:
                 found += self._tallies[measure.name].aggregates(self.evaluation.confidence)
         return found
 
-    def _new_slices(self, measure: Measure) -> Slices:
+    def _new_slices(self, measure: JobMetric) -> SliceTallies:
         named = self.evaluation.cluster is not None
         several = named or (self.origin.sample is not None and is_row(measure.metric))
-        numbering: type[Numbering] = Returning if named else EachBlockAnew
-        return Slices(measure.metric.spec, NewTally(measure.metric, several, numbering))
+        numbering: type[ClusterIndex] = GlobalClusters if named else BlockLocalClusters
+        return SliceTallies(measure.metric.spec, TallyFactory(measure.metric, several, numbering))
 
     def _cluster_numbers(self, table: pa.Table, answers: list[Answer]) -> Integers:
         """The cluster of each row: int64 [rows]; those of other blocks only where a column says so."""
@@ -155,11 +163,11 @@ class Scorer:
         columns = [*kept.columns, *(pa.array(one, pa.float64()) for one in values)]
         return pa.Table.from_arrays(columns, schema=self.schema(table.schema))
 
-    def _detail(self, answers: list[Answer], block: BlockScores) -> Scoring:
+    def _detail(self, answers: list[Answer], block: BlockScores) -> MetricScores:
         rows = block.rows.tolist()
         whole = block.spec.name in self._of_prompts
         stats = block.stats.tolist() if block.stats.shape[1] else [None] * len(rows)
-        return Scoring(
+        return MetricScores(
             ids=[answers[row].id for row in rows],
             samples=[None if whole else answers[row].sample for row in rows],
             scores=block.scores,
@@ -169,7 +177,9 @@ class Scorer:
             ],
         )
 
-    def _of_set(self, measure: Measure, metric: SetMetric, name: str, tables: Tables) -> Aggregate:
+    def _of_set(
+        self, measure: JobMetric, metric: SetMetric, name: str, tables: Tables
+    ) -> Aggregate:
         asked = scored = 0
 
         def chosen() -> Iterator[Answer]:
@@ -182,14 +192,14 @@ class Scorer:
         estimate = metric.compute(chosen(), self.evaluation.confidence.level)
         return Aggregate(metric.spec, name, scored, scored / asked if asked else None, estimate)
 
-    def _answers_of(self, measure: Measure, name: str, tables: Tables) -> Iterator[Answer]:
+    def _answers_of(self, measure: JobMetric, name: str, tables: Tables) -> Iterator[Answer]:
         rows = 0
         slicer = Slicer(self.evaluation.slices)
         for table in self._blocks(tables):
             mask: Mask = np.ones(table.num_rows, np.bool_)
             if measure.name in self._filters:
                 mask = self._filters[measure.name].mask(table)
-            if name != EVERYTHING:
+            if name != OVERALL:
                 mask = mask & slicer.masks(table).get(name, np.zeros_like(mask))
             answers = read_answers(table, self.origin, rows)
             rows += len(answers)
@@ -197,7 +207,7 @@ class Scorer:
 
     def _blocks(self, tables: Tables) -> Iterator[pa.Table]:
         for table in tables():
-            yield from prompt_blocks(table, self.origin.id, BLOCK_ROWS)
+            yield from split_between_prompts(table, self.origin.id, BLOCK_ROWS)
 
 
 def _by_row(block: BlockScores, answers: list[Answer]) -> list[float | None]:

@@ -17,22 +17,26 @@ import pyarrow as pa
 from batchgen.engines.contract import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import StateError, UsageError
-from batchgen.evaluation.judging.prepare_judges import ReadyJudge
-from batchgen.evaluation.judging.queries import JudgeQuestion
-from batchgen.evaluation.metric_queries import likelihood_questions
-from batchgen.evaluation.model_queries.scoring_model import AskedModel, OpenEngine, asked_model
-from batchgen.evaluation.model_queries.scoring_pass import OpenOnce, Panel, Panels
+from batchgen.evaluation.judging.prepare_judges import PreparedJudge
+from batchgen.evaluation.judging.queries import JudgeQueries
+from batchgen.evaluation.metric_queries import build_metric_queries
+from batchgen.evaluation.model_queries.scoring_model import (
+    EngineOpener,
+    ScoringModel,
+    load_scoring_model,
+)
+from batchgen.evaluation.model_queries.scoring_pass import LazyEngine, ScoringPass, ScoringPasses
 from batchgen.evaluation.scorer import Scorer
 from batchgen.job.spec import Job, ModelSpec
 from batchgen.jobfile.load import LoadedJob
-from batchgen.metrics.told import is_model
-from batchgen.models.local_model import LocalModel, find_model, local_model
-from batchgen.state.likelihood_cache import ToldStore
+from batchgen.metrics.told import is_model_metric
+from batchgen.models.local_model import LocalModel, find_local_model, find_model
+from batchgen.state.likelihood_cache import LikelihoodCache
 from batchgen.state.run_folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class ScoringModelOptions:
     """How a model is asked while answers are scored.
 
     Attributes:
@@ -46,15 +50,20 @@ class Asking:
 
     model: str = ""
     chat_template: str = "auto"
-    opener: OpenEngine = open_engine
+    opener: EngineOpener = open_engine
     stop: Callable[[], bool] = lambda: False
     say: Callable[[str], None] = lambda _: None
     terminal: TextIO | None = None
 
 
 def own_panel(
-    folder: RunFolder, asking: Asking, asked: AskedModel, *, scorer: Scorer, schema: pa.Schema
-) -> Panel:
+    folder: RunFolder,
+    asking: ScoringModelOptions,
+    asked: ScoringModel,
+    *,
+    scorer: Scorer,
+    schema: pa.Schema,
+) -> ScoringPass:
     """The panel of a model that likelihood metrics ask.
 
     Args:
@@ -67,20 +76,22 @@ def own_panel(
     Raises:
         JobKeyError: a condition that does not go with the columns.
     """
-    questions = likelihood_questions(scorer.evaluation, scorer.origin, schema, asked)
-    store = ToldStore(folder)
-    return Panel(asked.identity, _engine(asked, asking), questions, store, asking.stop, asking.say)
+    questions = build_metric_queries(scorer.evaluation, scorer.origin, schema, asked)
+    store = LikelihoodCache(folder)
+    return ScoringPass(
+        asked.identity, _engine(asked, asking), questions, store, asking.stop, asking.say
+    )
 
 
 def all_panels(
     folder: RunFolder,
-    asking: Asking,
-    asked: AskedModel,
-    judges: Sequence[ReadyJudge],
+    asking: ScoringModelOptions,
+    asked: ScoringModel,
+    judges: Sequence[PreparedJudge],
     *,
     scorer: Scorer,
     schema: pa.Schema,
-) -> Panels:
+) -> ScoringPasses:
     """The panels of a run: its model, asked by likelihood metrics, and its judges.
 
     Raises:
@@ -91,14 +102,14 @@ def all_panels(
 
 
 def with_judges(
-    own: Panel,
-    asking: Asking,
-    judges: Sequence[ReadyJudge],
+    own: ScoringPass,
+    asking: ScoringModelOptions,
+    judges: Sequence[PreparedJudge],
     *,
-    asked: AskedModel | None,
+    asked: ScoringModel | None,
     scorer: Scorer,
     schema: pa.Schema,
-) -> Panels:
+) -> ScoringPasses:
     """The panels of judges beside one that is there already, whose model is `asked`; None if it has none.
 
     Those that name the same model in the same words share its engine.
@@ -108,24 +119,24 @@ def with_judges(
     """
     engines = {} if asked is None else {(asked.identity, asked.job.model): own.engine}
     panels = [
-        Panel(
+        ScoringPass(
             one.asked.identity,
             engines.setdefault(
                 (one.asked.identity, one.asked.job.model), _engine(one.asked, asking)
             ),
-            (JudgeQuestion(one, scorer.origin, schema),),
+            (JudgeQueries(one, scorer.origin, schema),),
             own.store,
             asking.stop,
             asking.say,
-            _introduced(one),
+            _announcement(one),
         )
         for one in judges
     ]
     order = list(engines.values())
-    return Panels(own, sorted(panels, key=lambda panel: order.index(panel.engine)))
+    return ScoringPasses(own, sorted(panels, key=lambda panel: order.index(panel.engine)))
 
 
-def _introduced(one: ReadyJudge) -> str:
+def _announcement(one: PreparedJudge) -> str:
     itself = (
         ", which wrote the answers itself: models favour their own" if one.judges_itself else ""
     )
@@ -133,24 +144,24 @@ def _introduced(one: ReadyJudge) -> str:
     return f"judge {one.judge.name}: asking {name}{itself}"
 
 
-def _engine(asked: AskedModel, asking: Asking) -> OpenOnce:
+def _engine(asked: ScoringModel, asking: ScoringModelOptions) -> LazyEngine:
     def opened() -> Engine:
         name = asked.job.model.path
         asking.say(f"loading {name}" if name else "engine echo: answers without a model")
         return asked.open(asking.opener, asking.stop)
 
-    return OpenOnce(opened)
+    return LazyEngine(opened)
 
 
 def panel_of_run(
     folder: RunFolder,
-    asking: Asking,
+    asking: ScoringModelOptions,
     loaded: LoadedJob,
     *,
     manifest: Mapping[str, Any],
     scorer: Scorer,
     schema: pa.Schema,
-) -> Panel:
+) -> ScoringPass:
     """The panel for the answers of a complete run; nobody is looked for unless a metric asks.
 
     Raises:
@@ -158,8 +169,8 @@ def panel_of_run(
         StateError: the run's model is another one now.
         ModelError: the model cannot be found.
     """
-    if not _asks(scorer):
-        return _nobody(folder, asking)
+    if not _needs_model(scorer):
+        return _empty_pass(folder, asking)
     if asking.model:
         spec = ModelSpec(path=asking.model)
         loaded = replace(loaded, job=loaded.job.model_copy(update={"model": spec}))
@@ -167,21 +178,27 @@ def panel_of_run(
     if not asking.model:
         _must_be(manifest, model)
     return own_panel(
-        folder, asking, asked_model(loaded.job, model, loaded.date), scorer=scorer, schema=schema
+        folder,
+        asking,
+        load_scoring_model(loaded.job, model, loaded.date),
+        scorer=scorer,
+        schema=schema,
     )
 
 
-def panel_of_file(folder: RunFolder, asking: Asking, scorer: Scorer, schema: pa.Schema) -> Panel:
+def panel_of_file(
+    folder: RunFolder, asking: ScoringModelOptions, scorer: Scorer, schema: pa.Schema
+) -> ScoringPass:
     """The panel for a table of answers.
 
     Raises:
         UsageError: a metric asks a model and none is named, or the other way round.
         ModelError: the model cannot be found.
     """
-    if not _asks(scorer):
-        return _nobody(folder, asking)
+    if not _needs_model(scorer):
+        return _empty_pass(folder, asking)
     if not asking.model:
-        names = [m.name for m in scorer.evaluation.measures if is_model(m.metric)]
+        names = [m.name for m in scorer.evaluation.measures if is_model_metric(m.metric)]
         raise UsageError(
             f"{', '.join(names)}: a model has to be asked, and none is named",
             hint="Such as --model demo:smollm2-135m, or the folder of one.",
@@ -196,16 +213,18 @@ def panel_of_file(folder: RunFolder, asking: Asking, scorer: Scorer, schema: pa.
             "output": {"path": "-"},
         }
     )
-    model = local_model(job.model, None, asking.say, asking.terminal)
+    model = find_local_model(job.model, None, asking.say, asking.terminal)
     today = datetime.now(UTC).astimezone().date()
-    return own_panel(folder, asking, asked_model(job, model, today), scorer=scorer, schema=schema)
+    return own_panel(
+        folder, asking, load_scoring_model(job, model, today), scorer=scorer, schema=schema
+    )
 
 
-def _asks(scorer: Scorer) -> bool:
-    return any(is_model(measure.metric) for measure in scorer.evaluation.measures)
+def _needs_model(scorer: Scorer) -> bool:
+    return any(is_model_metric(measure.metric) for measure in scorer.evaluation.measures)
 
 
-def _nobody(folder: RunFolder, asking: Asking) -> Panel:
+def _empty_pass(folder: RunFolder, asking: ScoringModelOptions) -> ScoringPass:
     if asking.model:
         raise UsageError(
             "--model has no effect: no metric asks a model",
@@ -215,7 +234,7 @@ def _nobody(folder: RunFolder, asking: Asking) -> Panel:
     def opened() -> Engine:
         raise ValueError("nobody asks")
 
-    return Panel("", OpenOnce(opened), (), ToldStore(folder))
+    return ScoringPass("", LazyEngine(opened), (), LikelihoodCache(folder))
 
 
 def _must_be(manifest: Mapping[str, Any], model: LocalModel | None) -> None:

@@ -16,12 +16,12 @@ from batchgen.arrow.values import key_texts
 from batchgen.evaluation.aggregate import Mask
 from batchgen.job.evaluate import Bins
 
-MOST_VALUES = 200
+MAX_SLICE_VALUES = 200
 """Values of one column that get a slice of their own; the others share one: a column of texts makes no million."""
-OTHERS = "(others)"
+OTHER_VALUES = "(others)"
 
 
-def column_of(cut: str | Bins) -> str:
+def slice_column(cut: str | Bins) -> str:
     """The column by which rows are cut."""
     return cut if isinstance(cut, str) else cut.column
 
@@ -54,10 +54,10 @@ class Slicer:
         texts = pc.fill_null(key_texts(table.column(column)), "null")
         known = self._known[column]
         for value in pc.unique(texts).to_pylist():
-            if len(known) < MOST_VALUES:
+            if len(known) < MAX_SLICE_VALUES:
                 known.add(value)
         own = pc.is_in(texts, pa.array(sorted(known), pa.string()))
-        return pc.binary_join_element_wise(f"{column}=", pc.if_else(own, texts, OTHERS), "")
+        return pc.binary_join_element_wise(f"{column}=", pc.if_else(own, texts, OTHER_VALUES), "")
 
     def _ranges(self, table: pa.Table, cut: Bins) -> pa.ChunkedArray:
         numbers = _as_numbers(table.column(cut.column))

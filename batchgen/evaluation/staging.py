@@ -14,19 +14,19 @@ from typing import Literal
 import pyarrow as pa
 
 from batchgen.evaluation.aggregate import Aggregate
-from batchgen.evaluation.answers import Origin, Tables
-from batchgen.evaluation.resolve_evaluation import Evaluation, Measure
+from batchgen.evaluation.answers import ColumnMap, Tables
+from batchgen.evaluation.resolve_evaluation import Evaluation, JobMetric
 from batchgen.evaluation.scorer import Scorer
 from batchgen.output.publish import Stage
 from batchgen.output.score_tables import METRICS, SCORES, metrics_table
 from batchgen.records import MetricRow
 from batchgen.storage.durable import disk_errors
 
-Layout = Literal["file", "parts"]
+FileLayout = Literal["file", "parts"]
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class StagedAnswers:
     """What is to be scored.
 
     Attributes:
@@ -37,10 +37,10 @@ class Answers:
 
     tables: Tables
     schema: pa.Schema
-    layout: Layout
+    layout: FileLayout
 
 
-def stage_answers(stage: Stage, answers: Answers, scorer: Scorer) -> list[MetricRow]:
+def stage_answers(stage: Stage, answers: StagedAnswers, scorer: Scorer) -> list[MetricRow]:
     """Stage answers with their scores; return the rows of metrics.parquet.
 
     Args:
@@ -65,13 +65,13 @@ def stage_answers(stage: Stage, answers: Answers, scorer: Scorer) -> list[Metric
         return rows
 
 
-def _copy(stage: Stage, answers: Answers) -> None:
+def _copy(stage: Stage, answers: StagedAnswers) -> None:
     with stage.responses(answers.schema, answers.layout) as writer:
         for table in answers.tables():
             writer.write(table)
 
 
-def _score(stage: Stage, answers: Answers, scorer: Scorer) -> None:
+def _score(stage: Stage, answers: StagedAnswers, scorer: Scorer) -> None:
     schema = scorer.schema(answers.schema)
     with (
         stage.responses(schema, answers.layout) as writer,
@@ -95,7 +95,7 @@ def run_scorer(evaluation: Evaluation, schema: pa.Schema, prefix: str, samples: 
     Raises:
         JobKeyError: a condition that does not go with the columns.
     """
-    origin = Origin(
+    origin = ColumnMap(
         response=f"{prefix}response",
         id=f"{prefix}id",
         sample=f"{prefix}sample" if samples > 1 else None,
@@ -114,7 +114,7 @@ def _metric_rows(evaluation: Evaluation, aggregates: Sequence[Aggregate]) -> lis
     return [_metric_row(evaluation, measures[a.spec.name], a) for a in aggregates]
 
 
-def _metric_row(evaluation: Evaluation, measure: Measure, aggregate: Aggregate) -> MetricRow:
+def _metric_row(evaluation: Evaluation, measure: JobMetric, aggregate: Aggregate) -> MetricRow:
     estimate, spec = aggregate.estimate, aggregate.spec
     return MetricRow(
         metric=measure.name,

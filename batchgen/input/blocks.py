@@ -37,7 +37,7 @@ class Block:
         return Block(self.table.slice(start, stop - start), self.rows[start:stop], failures)
 
 
-def joined(blocks: list[Block]) -> Block:
+def concat_blocks(blocks: list[Block]) -> Block:
     """Blocks, at least one, as one."""
     if len(blocks) == 1:
         return blocks[0]
@@ -50,7 +50,7 @@ def joined(blocks: list[Block]) -> Block:
     return Block(pa.concat_tables([block.table for block in blocks]), rows, failures)
 
 
-def recut(blocks: Iterable[Block], rows: int) -> Iterator[Block]:
+def rechunk(blocks: Iterable[Block], rows: int) -> Iterator[Block]:
     """The same rows in blocks of exactly so many, but for the last."""
     held: list[Block] = []
     room = rows
@@ -62,14 +62,14 @@ def recut(blocks: Iterable[Block], rows: int) -> Iterator[Block]:
             room -= stop - start
             start = stop
             if room == 0:
-                yield joined(held)
+                yield concat_blocks(held)
                 held, room = [], rows
     if held:
-        yield joined(held)
+        yield concat_blocks(held)
 
 
 @dataclass(slots=True)
-class Places:
+class RowLocations:
     """Which rows are in which file; filled in as the files are read."""
 
     files: list[Path] = field(default_factory=list)

@@ -14,7 +14,7 @@ _Seen = tuple[int, int, int, int]
 """Size, times of the last change of content and of anything, inode. Nobody can set the second time."""
 
 
-class Unchanged:
+class ChangeGuard:
     """Watches the files of a survey."""
 
     def __init__(self, files: Sequence[SurveyedFile]) -> None:

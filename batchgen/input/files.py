@@ -13,13 +13,13 @@ from typing import Literal
 from urllib.parse import unquote
 
 from batchgen.errors import DataError
-from batchgen.input.paths import Found, expand, identity, missing
+from batchgen.input.paths import PathMatch, expand_path, file_identity, missing_path_error
 from batchgen.job.spec import Input
 
-Format = Literal["parquet", "csv", "jsonl"]
+FileFormat = Literal["parquet", "csv", "jsonl"]
 Compression = Literal["none", "gzip", "zstd"]
 
-FORMATS: dict[str, Format] = {
+FORMATS: dict[str, FileFormat] = {
     ".parquet": "parquet",
     ".pq": "parquet",
     ".csv": "csv",
@@ -53,7 +53,7 @@ class InputFile:
     """
 
     path: Path
-    format: Format
+    format: FileFormat
     size: int
     modified_ns: int
     compression: Compression = "none"
@@ -83,7 +83,9 @@ def find_files(spec: Input) -> tuple[InputFile, ...]:
     files: list[InputFile] = []
     for path in paths:
         taken = [
-            file for found in expand(path) if (file := _input_file(found, spec.format)) is not None
+            file
+            for found in expand_path(path)
+            if (file := _input_file(found, spec.format)) is not None
         ]
         if not taken:
             raise _nothing(path, spec.format)
@@ -94,7 +96,7 @@ def find_files(spec: Input) -> tuple[InputFile, ...]:
     return tuple(files)
 
 
-def _format_of(name: str) -> tuple[Format | None, Compression]:
+def _format_of(name: str) -> tuple[FileFormat | None, Compression]:
     suffixes = [suffix.lower() for suffix in Path(name).suffixes[-2:]]
     compression: Compression = "none"
     if suffixes and suffixes[-1] in COMPRESSIONS:
@@ -102,7 +104,7 @@ def _format_of(name: str) -> tuple[Format | None, Compression]:
     return FORMATS.get(suffixes[-1]) if suffixes else None, compression
 
 
-def _input_file(found: Found, asked: str) -> InputFile | None:
+def _input_file(found: PathMatch, asked: str) -> InputFile | None:
     """The file as input; None for one in a folder whose name does not end as a table's does."""
     by_name, compression = _format_of(found.path.name)
     format_ = by_name if asked == "auto" else _asked_format(asked)
@@ -122,7 +124,7 @@ def _input_file(found: Found, asked: str) -> InputFile | None:
     try:
         status = found.path.stat()
     except OSError as error:
-        raise missing(found.path, error) from error
+        raise missing_path_error(found.path, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise DataError(
             f"{found.path}: is {_kind(status.st_mode)}; expected a regular file",
@@ -133,11 +135,11 @@ def _input_file(found: Found, asked: str) -> InputFile | None:
     )
 
 
-def _asked_format(asked: str) -> Format:
+def _asked_format(asked: str) -> FileFormat:
     return next(format_ for format_ in FORMATS.values() if format_ == asked)
 
 
-def _partitions(found: Found) -> tuple[tuple[str, str | None], ...]:
+def _partitions(found: PathMatch) -> tuple[tuple[str, str | None], ...]:
     if found.path.parent == found.root:
         return ()
     pairs = (
@@ -192,7 +194,7 @@ def _check_one_format(files: Sequence[InputFile]) -> None:
 def _check_no_repeats(files: Sequence[InputFile]) -> None:
     seen: dict[tuple[int, int], Path] = {}
     for file in files:
-        other = seen.setdefault(identity(file.path), file.path)
+        other = seen.setdefault(file_identity(file.path), file.path)
         if other is not file.path:
             raise DataError(
                 f"{file.path}: is named twice (the same file as {other})",

@@ -18,12 +18,12 @@ from batchgen.errors import DataError, JobKeyError
 
 _SHOWN = 3
 
-Place = Callable[[int], str]
+RowLabeler = Callable[[int], str]
 """Names a row, given its number in the whole input, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ids:
+class RowIds:
     """Ids of some rows, as text, null where there is none; and the numbers of these rows in the whole input."""
 
     texts: pa.StringArray
@@ -37,12 +37,12 @@ def find_id_column(asked: str | None, columns: Sequence[str]) -> str | None:
         DataError: the one asked for is not there.
     """
     if asked is not None:
-        check_known("input.columns.id", asked, columns)
+        check_column("input.columns.id", asked, columns)
         return asked
     return "id" if "id" in columns else None
 
 
-def check_known(key: str, name: str, columns: Sequence[str]) -> None:
+def check_column(key: str, name: str, columns: Sequence[str]) -> None:
     """Raise DataError if the column that a key of the job names is not there."""
     if name in columns:
         return
@@ -74,12 +74,12 @@ def id_texts(column: pa.ChunkedArray, name: str) -> pa.StringArray:
 class IdCheck:
     """Whether every id is there, and there once. `column` and `place` are for messages."""
 
-    def __init__(self, column: str, place: Place) -> None:
+    def __init__(self, column: str, place: RowLabeler) -> None:
         self._column = column
         self._place = place
         self._hashes: array[int] = array("Q")
 
-    def add(self, ids: Ids) -> None:
+    def add(self, ids: RowIds) -> None:
         """See some more ids.
 
         Raises:
@@ -94,7 +94,7 @@ class IdCheck:
             )
         self._hashes.frombytes(_hashes(ids.texts).tobytes())
 
-    def finish(self, again: Callable[[], Iterable[Ids]]) -> None:
+    def finish(self, again: Callable[[], Iterable[RowIds]]) -> None:
         """Decide whether all ids differ.
 
         Args:
@@ -131,7 +131,7 @@ def _hashes(texts: pa.StringArray) -> npt.NDArray[np.uint64]:
     return pl.Series("id", texts).hash().to_numpy()
 
 
-def _rows_of(ids: Iterable[Ids], hashes: npt.NDArray[np.uint64]) -> dict[str, list[int]]:
+def _rows_of(ids: Iterable[RowIds], hashes: npt.NDArray[np.uint64]) -> dict[str, list[int]]:
     """The rows of each id that has one of some hashes."""
     rows: dict[str, list[int]] = {}
     for block in ids:

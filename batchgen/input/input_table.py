@@ -9,16 +9,16 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from batchgen.arrow.types import Batch
+from batchgen.arrow.types import TableBatch
 from batchgen.errors import DataError
 from batchgen.input.files import InputFile
 from batchgen.input.readers.csv import open_csv
 from batchgen.input.readers.jsonl import JsonlFile, infer_schema, open_jsonl
-from batchgen.input.readers.parquet import open_parquet, unify
+from batchgen.input.readers.parquet import open_parquet, unify_schemas
 from batchgen.job.spec import Input
 
 
-class Reader(Protocol):
+class TableReader(Protocol):
     """One open file."""
 
     @property
@@ -29,7 +29,7 @@ class Reader(Protocol):
     def columns(self) -> tuple[str, ...]:
         """The columns that its beginning says."""
 
-    def batches(self, schema: pa.Schema) -> Iterator[Batch]:
+    def batches(self, schema: pa.Schema) -> Iterator[TableBatch]:
         """All its rows, as the columns of a schema."""
 
 
@@ -42,7 +42,7 @@ class InputTable:
         dialects: how the text of the files is read, for people.
     """
 
-    readers: Sequence[Reader]
+    readers: Sequence[TableReader]
     known: pa.Schema | None
     dialects: tuple[str, ...] = ()
 
@@ -79,7 +79,7 @@ class InputTable:
         packed = sorted({file.compression for file in self.files} - {"none"})
         return ", ".join([self.files[0].format, *count, *packed, *self.dialects])
 
-    def batches(self, schema: pa.Schema, file: int) -> Iterator[Batch]:
+    def batches(self, schema: pa.Schema, file: int) -> Iterator[TableBatch]:
         """The rows of one file, by its position.
 
         Raises:
@@ -95,7 +95,7 @@ class InputTable:
             for name in hive:
                 texts = pa.repeat(pa.scalar(said[name], pa.string()), table.num_rows)
                 table = table.append_column(pa.field(name, pa.string()), texts)
-            yield Batch(table, batch.failures)
+            yield TableBatch(table, batch.failures)
         reader.file.check_unchanged()
 
     def _partitions(self) -> list[str]:
@@ -123,14 +123,14 @@ def open_table(files: Sequence[InputFile], spec: Input) -> InputTable:
     if files[0].format == "parquet":
         parquet = [open_parquet(file) for file in files]
         _check_same_columns(parquet)
-        return InputTable(parquet, unify(parquet))
+        return InputTable(parquet, unify_schemas(parquet))
     csv = [open_csv(file, spec.csv) for file in files]
     _check_same_columns(csv)
     texts = pa.schema([(name, pa.string()) for name in csv[0].columns])
     return InputTable(csv, texts, tuple(dict.fromkeys(str(file.dialect) for file in csv)))
 
 
-def _check_same_columns(readers: Sequence[Reader]) -> None:
+def _check_same_columns(readers: Sequence[TableReader]) -> None:
     first = readers[0]
     for reader in readers:
         for name in [*first.columns, *reader.columns]:

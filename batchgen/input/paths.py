@@ -15,7 +15,7 @@ from batchgen.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PathMatch:
     """A path on disk, the folder below which `key=value` folders count, and whether it was named itself."""
 
     path: Path
@@ -23,7 +23,7 @@ class Found:
     named: bool
 
 
-def expand(text: str) -> list[Found]:
+def expand_path(text: str) -> list[PathMatch]:
     """The files that a path, folder or glob means.
 
     Raises:
@@ -35,13 +35,13 @@ def expand(text: str) -> list[Found]:
     except (OSError, ValueError) as error:
         if glob.has_magic(text):
             return _expand_glob(text)
-        raise missing(path, error) from error
+        raise missing_path_error(path, error) from error
     if stat.S_ISDIR(mode):
-        return [Found(file, path, named=False) for file in _walk(path)]
-    return [Found(path, path.parent, named=True)]
+        return [PathMatch(file, path, named=False) for file in _walk(path)]
+    return [PathMatch(path, path.parent, named=True)]
 
 
-def _expand_glob(text: str) -> list[Found]:
+def _expand_glob(text: str) -> list[PathMatch]:
     parts = Path(text).parts
     plain = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     root, patterns = Path(*parts[:plain]), parts[plain:]
@@ -52,14 +52,14 @@ def _expand_glob(text: str) -> list[Found]:
             f"{text}: is not a pattern of paths",
             hint="** stands alone between slashes, as in data/**/*.csv.",
         ) from error
-    found: list[Found] = []
+    found: list[PathMatch] = []
     for match in matches:
         if _is_hidden(match.relative_to(root).parts, patterns):
             continue
         if not match.is_dir():
-            found.append(Found(match, root, named=True))
+            found.append(PathMatch(match, root, named=True))
         elif patterns[-1] != "**":
-            found += [Found(file, root, named=False) for file in _walk(match)]
+            found += [PathMatch(file, root, named=False) for file in _walk(match)]
     return found
 
 
@@ -75,7 +75,7 @@ def _is_hidden(names: Sequence[str], patterns: Sequence[str]) -> bool:
 def _walk(folder: Path) -> list[Path]:
     """Files below a folder, sorted by path. Links to folders are followed, once."""
     files: list[Path] = []
-    waiting = [(folder, frozenset([identity(folder)]))]
+    waiting = [(folder, frozenset([file_identity(folder)]))]
     while waiting:
         here, above = waiting.pop()
         for path in _listing(here):
@@ -84,7 +84,7 @@ def _walk(folder: Path) -> list[Path]:
             if not path.is_dir():
                 files.append(path)
                 continue
-            folder_id = identity(path)
+            folder_id = file_identity(path)
             if folder_id in above:
                 raise DataError(
                     f"{path}: is a link to a folder above it, so that it never ends",
@@ -101,13 +101,13 @@ def _listing(folder: Path) -> Iterator[Path]:
         raise DataError(f"{folder}: cannot be listed: {error.strerror}") from error
 
 
-def identity(path: Path) -> tuple[int, int]:
+def file_identity(path: Path) -> tuple[int, int]:
     """What two names of the same file have in common: device and number."""
     status = path.stat()
     return status.st_dev, status.st_ino
 
 
-def missing(path: Path, error: OSError | ValueError) -> DataError:
+def missing_path_error(path: Path, error: OSError | ValueError) -> DataError:
     """The error for a path that cannot be looked at, with the nearest name beside it."""
     reason = (error.strerror or "cannot be read") if isinstance(error, OSError) else str(error)
     try:

@@ -36,7 +36,7 @@ def _mixed(key: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return key ^ (key >> np.uint64(31))
 
 
-class LeastKeys:
+class BottomK:
     """The `size` least of many keys, seen some at a time; holds at most some more than `size`."""
 
     def __init__(self, size: int) -> None:

@@ -20,16 +20,16 @@ import pyarrow as pa
 
 from batchgen.arrow.values import python_values
 from batchgen.errors import DataError
-from batchgen.input.blocks import Block, Places, recut
+from batchgen.input.blocks import Block, RowLocations, rechunk
 from batchgen.input.files import InputFile, find_files
-from batchgen.input.ids import IdCheck, Ids, check_known, find_id_column, id_texts
+from batchgen.input.ids import IdCheck, RowIds, check_column, find_id_column, id_texts
 from batchgen.input.input_table import InputTable, open_table
 from batchgen.input.redacted_cells import CellRedaction
-from batchgen.input.row_sample import Condition, LeastKeys, sample_keys
+from batchgen.input.row_sample import BottomK, Condition, sample_keys
 from batchgen.job.spec import Columns, Input
 from batchgen.records import Failure, Row
 
-__all__ = ["Chunk", "InputFile", "Source", "Survey", "SurveyedFile", "open_source"]
+__all__ = ["Chunk", "InputFile", "InputSource", "Survey", "SurveyedFile", "open_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Chunk:
         ]
 
 
-def open_source(spec: Input, *, seed: int, redaction: CellRedaction | None = None) -> "Source":
+def open_source(spec: Input, *, seed: int, redaction: CellRedaction | None = None) -> "InputSource":
     """Find the input files and read their heads: format, encoding, columns.
 
     Args:
@@ -97,10 +97,10 @@ def open_source(spec: Input, *, seed: int, redaction: CellRedaction | None = Non
     Raises:
         DataError: nothing to read, its beginning is not what it should be, or the job names columns that it lacks.
     """
-    return Source(open_table(find_files(spec), spec), spec, seed=seed, redaction=redaction)
+    return InputSource(open_table(find_files(spec), spec), spec, seed=seed, redaction=redaction)
 
 
-class Source:
+class InputSource:
     """The rows of some input files. `columns` are theirs and those of hive folders, in order.
 
     Of JSONL files `columns` are those in the first lines; the survey's schema has all.
@@ -136,8 +136,8 @@ class Source:
         schema = self._table.schema()
         _check_types(schema, self._spec.columns)
         files = tuple(_surveyed(file) for file in self.files)
-        least = None if self._spec.sample is None else LeastKeys(self._spec.sample)
-        places = Places()
+        least = None if self._spec.sample is None else BottomK(self._spec.sample)
+        places = RowLocations()
         ids = None if self.id_column is None else IdCheck(self.id_column, places.name)
         kept = 0
         for block in self._blocks(schema, places):
@@ -147,7 +147,7 @@ class Source:
             if least is not None:
                 least.add(sample_keys(block.rows, self._seed))
         if ids is not None:
-            ids.finish(lambda: map(self._ids, self._blocks(schema, Places())))
+            ids.finish(lambda: map(self._ids, self._blocks(schema, RowLocations())))
         if not kept:
             raise self._nothing(places.rows)
         rows = min(kept, self._spec.sample or kept, self._spec.limit or kept)
@@ -174,7 +174,7 @@ class Source:
         if last is None:
             return
         number = -1
-        for number, block in enumerate(recut(self._selected(survey), rows)):
+        for number, block in enumerate(rechunk(self._selected(survey), rows)):
             if number not in skip:
                 yield self._chunk(number, number * rows, block)
             if number == last:
@@ -184,7 +184,7 @@ class Source:
             hint="Run again; leave the input alone while it is used.",
         )
 
-    def _blocks(self, schema: pa.Schema, places: Places) -> Iterator[Block]:
+    def _blocks(self, schema: pa.Schema, places: RowLocations) -> Iterator[Block]:
         """All rows that pass the filter."""
         row_filter = self._filter(schema)
         for number, file in enumerate(self.files):
@@ -198,7 +198,7 @@ class Source:
     def _selected(self, survey: Survey) -> Iterator[Block]:
         """The rows that pass filter, sample and limit."""
         left = survey.rows
-        for block in self._blocks(survey.schema, Places()):
+        for block in self._blocks(survey.schema, RowLocations()):
             if survey.sample_key is not None:
                 keys = sample_keys(block.rows, self._seed)
                 block = block.where(keys <= np.uint64(survey.sample_key))
@@ -214,14 +214,14 @@ class Source:
 
         return RowFilter(self._spec.filter, schema)
 
-    def _ids(self, block: Block) -> Ids:
+    def _ids(self, block: Block) -> RowIds:
         name = self.id_column
         if name is None:
-            return Ids(pa.array(block.rows).cast(pa.string()), block.rows)
+            return RowIds(pa.array(block.rows).cast(pa.string()), block.rows)
         column = block.table.select([name])
         if self._redaction is not None:
             column = self._redaction.of_ids(column)
-        return Ids(id_texts(column.column(0), name), block.rows)
+        return RowIds(id_texts(column.column(0), name), block.rows)
 
     def _chunk(self, number: int, first: int, block: Block) -> Chunk:
         failures = {first + position: failure for position, failure in block.failures.items()}
@@ -265,7 +265,7 @@ def _check_types(schema: pa.Schema, columns: Columns) -> None:
     for key, (name, expected, fits) in wanted.items():
         if name is None:
             continue
-        check_known(f"input.columns.{key}", name, schema.names)
+        check_column(f"input.columns.{key}", name, schema.names)
         if not fits(schema.field(name).type):
             raise DataError(
                 f"input.columns.{key}: column {name!r} is {schema.field(name).type}; expected {expected}",

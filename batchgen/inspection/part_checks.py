@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchgen.errors import StateError
-from batchgen.output.publish import Finding, PublishedFile
+from batchgen.output.publish import IntegrityIssue, PublishedFile
 from batchgen.output.schema import ANSWER_COLUMNS
-from batchgen.state.parts import Counts, count, read_part, recorded
+from batchgen.state.parts import Counts, count_table, file_metadata_of, read_part
 from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.state.sqlite_journal import saved_answers
 from batchgen.storage.durable import sha256
@@ -26,17 +26,17 @@ _COUNTED = ("rows", "failed", "skipped", "cut_by_length", "input_tokens", "outpu
 """What can be counted again from the answers; how much was redacted cannot."""
 
 
-def foreign(folder: RunFolder, names: set[str]) -> Iterator[Finding]:
+def unexpected_files(folder: RunFolder, names: set[str]) -> Iterator[IntegrityIssue]:
     """Files among the published parts that the manifest does not name: a reader would take them for answers."""
     if folder.response_parts.is_dir():
         for path in sorted(folder.response_parts.iterdir()):
-            if relative(folder, path) not in names:
-                yield Finding(relative(folder, path), "is not in the manifest")
+            if relative_name(folder, path) not in names:
+                yield IntegrityIssue(relative_name(folder, path), "is not in the manifest")
 
 
-def unlike(
+def mismatched_files(
     folder: RunFolder, files: Sequence[PublishedFile], manifest: Mapping[str, Any]
-) -> Iterator[Finding]:
+) -> Iterator[IntegrityIssue]:
     """Published answers that cannot be read page by page, or disagree with what the manifest says of them."""
     prefix = manifest["settings"]["output"]["prefix"]
     counted = Counts()
@@ -46,50 +46,50 @@ def unlike(
         try:
             problems, counts = _read(folder, file, prefix, manifest["fingerprint"])
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            yield Finding(file.name, f"cannot be read: {type(error).__name__}")
+            yield IntegrityIssue(file.name, f"cannot be read: {type(error).__name__}")
             return
-        yield from (Finding(file.name, problem) for problem in problems)
+        yield from (IntegrityIssue(file.name, problem) for problem in problems)
         counted += counts
     stated, found = manifest["counts"], asdict(counted)
     for name in _COUNTED:
         if stated[name] != found[name]:
             said = f"says {stated[name]:,} {name}, the answers have {found[name]:,}"
-            yield Finding(folder.manifest.name, said)
+            yield IntegrityIssue(folder.manifest.name, said)
 
 
-def damaged(folder: RunFolder, part: Path) -> Iterator[Finding]:
+def corrupt_part(folder: RunFolder, part: Path) -> Iterator[IntegrityIssue]:
     """A sealed part that is not what was sealed, or whose pages cannot be read."""
-    name, record = relative(folder, part), part.with_suffix(".json")
+    name, record = relative_name(folder, part), part.with_suffix(".json")
     try:
         # Killed between the commit and its record, a part has none: the next run makes it.
         if record.exists() and read_json(record)["sha256"] != sha256(part):
-            yield Finding(name, "has another sha256 than when it was sealed")
+            yield IntegrityIssue(name, "has another sha256 than when it was sealed")
         read_part(part)
     except FileNotFoundError:
         # A run that published it meanwhile has no more use for it.
         return
     except (StateError, KeyError) as error:
         said = error.message if isinstance(error, StateError) else "its record is damaged"
-        yield Finding(name, said.removeprefix(f"the saved part {part} "))
+        yield IntegrityIssue(name, said.removeprefix(f"the saved part {part} "))
 
 
-def damaged_journal(folder: RunFolder, run_id: str) -> Iterator[Finding]:
+def corrupt_journal(folder: RunFolder, run_id: str) -> Iterator[IntegrityIssue]:
     """A journal that SQLite cannot read, or that holds records which are not what was written."""
-    name = relative(folder, folder.journal)
+    name = relative_name(folder, folder.journal)
     try:
         with closing(sqlite3.connect(f"{folder.journal.as_uri()}?mode=ro", uri=True)) as database:
             (said,) = database.execute("PRAGMA integrity_check(1)").fetchone()
             (held,) = database.execute("SELECT count(*) FROM answers").fetchone()
     except sqlite3.Error as error:
-        yield Finding(name, f"cannot be read: {error}")
+        yield IntegrityIssue(name, f"cannot be read: {error}")
         return
     if said != "ok":
-        yield Finding(name, f"is damaged: {said}")
+        yield IntegrityIssue(name, f"is damaged: {said}")
     elif bad := held - len(saved_answers(folder.journal, run_id)):
-        yield Finding(name, f"has {bad:,} records that are not what was written")
+        yield IntegrityIssue(name, f"has {bad:,} records that are not what was written")
 
 
-def relative(folder: RunFolder, path: Path) -> str:
+def relative_name(folder: RunFolder, path: Path) -> str:
     """A file's name as findings show it."""
     return path.relative_to(folder.path).as_posix()
 
@@ -105,10 +105,10 @@ def _read(
         # Kept columns stand before them, scores behind.
         if [(f.name, f.type) for f in schema if f.name in names] != expected:
             problems.append("has other columns than batchgen writes")
-        if recorded(schema)["fingerprint"] != fingerprint:
+        if file_metadata_of(schema)["fingerprint"] != fingerprint:
             problems.append("was made by another job than the manifest says")
         groups = (opened.read_row_group(n) for n in range(opened.num_row_groups))
-        counts = sum((count(group, prefix) for group in groups), Counts())
+        counts = sum((count_table(group, prefix) for group in groups), Counts())
     if counts.rows != file.rows:
         problems.append(f"has {counts.rows:,} rows, expected {file.rows:,}")
     return problems, counts

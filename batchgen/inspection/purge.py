@@ -14,7 +14,7 @@ from batchgen.errors import UsageError
 from batchgen.inspection.status import saved_counts
 from batchgen.output.publish import finish_release
 from batchgen.state.identity import read_identity
-from batchgen.state.lock import held
+from batchgen.state.lock import hold_lock
 from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.durable import disk_errors
 
@@ -46,7 +46,7 @@ def purge(folder: RunFolder, may_lose: Callable[[int], bool]) -> Purged:
         StateError: it cannot be told how many answers would be lost.
         UsageError: answers would be lost.
     """
-    with held(folder.lock):
+    with hold_lock(folder.lock):
         finish_release(folder)
         lost = _unpublished(folder)
         if lost and not may_lose(lost):

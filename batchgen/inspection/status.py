@@ -13,7 +13,7 @@ import polars as pl
 from batchgen.errors import StateError, UsageError
 from batchgen.records import Message, Response
 from batchgen.state.identity import Identity, read_identity
-from batchgen.state.parts import Counts, count, read_part, tally
+from batchgen.state.parts import Counts, count_responses, count_table, read_part
 from batchgen.state.run_folder import RunFolder, open_folder, read_json
 from batchgen.state.sqlite_journal import saved_answers
 
@@ -29,7 +29,7 @@ class FailedRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class RunStatus:
     """How far a run is.
 
     Attributes:
@@ -52,7 +52,7 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerView:
     """One output row, as `show` prints it."""
 
     id: str
@@ -66,7 +66,7 @@ class Answer:
     output_tokens: int
 
 
-def status(path: Path) -> Status:
+def status(path: Path) -> RunStatus:
     """How far the run in a folder is.
 
     Raises:
@@ -79,7 +79,7 @@ def status(path: Path) -> Status:
     if folder.complete and not held_back:
         manifest = read_json(folder.manifest)
         counts = Counts(**manifest["counts"])
-        return Status(
+        return RunStatus(
             folder=folder,
             state="complete",
             job=manifest["job"],
@@ -94,14 +94,14 @@ def status(path: Path) -> Status:
     if identity is None:
         raise StateError(f"{folder.run} is missing", hint="Start over with --fresh.")
     parts, waiting = _saved(folder, identity)
-    return Status(
+    return RunStatus(
         folder=folder,
         state="held back" if held_back else "running" if _held(folder) else "stopped",
         job=folder.path.name,
         run_id=identity.run_id,
         started_at=identity.started_at,
         expected_rows=identity.rows * identity.settings["decoding"]["num_return_sequences"],
-        counts=sum((_counts(part, prefix) for part in parts), tally(waiting)),
+        counts=sum((_counts(part, prefix) for part in parts), count_responses(waiting)),
         failed=_failures(parts, prefix, waiting),
         facts={},
         held_back=read_json(folder.held_back)["why"] if held_back else (),
@@ -112,7 +112,7 @@ def saved_counts(folder: RunFolder, identity: Identity) -> Counts:
     """What is saved of a run and not published."""
     parts, waiting = _saved(folder, identity)
     prefix = identity.settings["output"]["prefix"]
-    return sum((_counts(part, prefix) for part in parts), tally(waiting))
+    return sum((_counts(part, prefix) for part in parts), count_responses(waiting))
 
 
 def _saved(folder: RunFolder, identity: Identity) -> tuple[list[Path], list[Response]]:
@@ -123,7 +123,7 @@ def _saved(folder: RunFolder, identity: Identity) -> tuple[list[Path], list[Resp
     return parts, [r for r in saved if r.index // identity.part_rows not in sealed]
 
 
-def answers(folder: RunFolder, where: pl.Expr, most: int) -> list[Answer]:
+def find_answers(folder: RunFolder, where: pl.Expr, most: int) -> list[AnswerView]:
     """The first answers of a complete run that fulfil a condition on the answer columns (without prefix).
 
     Raises:
@@ -136,15 +136,15 @@ def answers(folder: RunFolder, where: pl.Expr, most: int) -> list[Answer]:
         )
     prefix = _prefix(folder)
     frame = pl.scan_parquet(_published(folder)).select(
-        pl.col(prefix + name).alias(name) for name in Answer.__dataclass_fields__
+        pl.col(prefix + name).alias(name) for name in AnswerView.__dataclass_fields__
     )
     rows = frame.filter(where).head(most).collect().to_dicts()
     return [_answer(row) for row in rows]
 
 
-def _answer(row: Mapping[str, Any]) -> Answer:
+def _answer(row: Mapping[str, Any]) -> AnswerView:
     messages = [Message(m["role"], m["content"]) for m in row["messages"] or ()]
-    return Answer(
+    return AnswerView(
         **{
             **row,
             "messages": messages,
@@ -165,7 +165,7 @@ def _counts(part: Path, prefix: str) -> Counts:
     record = part.with_suffix(".json")
     if record.exists():
         return Counts(**read_json(record)["counts"])
-    return count(read_part(part), prefix)  # sealed this moment, or by a process that died
+    return count_table(read_part(part), prefix)  # sealed this moment, or by a process that died
 
 
 def _prefix(folder: RunFolder) -> str:

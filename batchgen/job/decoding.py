@@ -4,7 +4,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from batchgen.section import FreeMapping, PositiveInt, Section, Text, Texts, frozen
+from batchgen.section import (
+    FreeMapping,
+    NonEmptyText,
+    NonEmptyTexts,
+    PositiveInt,
+    Section,
+    to_tuple,
+)
 
 OVERRIDABLE = (
     "max_new_tokens",
@@ -44,13 +51,13 @@ class Decoding(Section):
     """Above 1: beam search, through plain `generate`."""
     length_penalty: Annotated[float, Field(ge=-10, le=10)] | None = None
     """Beam search: above 0 favours longer answers."""
-    stop_strings: Texts = ()
+    stop_strings: NonEmptyTexts = ()
     """The answer ends before the first of these in the new text. One may stand alone. Also `stop`."""
     num_return_sequences: Annotated[int, Field(ge=1, le=1024)] = 1
     """Answers per row; each is a row of the output. Also `n`."""
     logprobs: bool = False
     """Also write `logprob_mean`."""
-    columns: dict[str, Text] = Field(default_factory=dict)
+    columns: dict[str, NonEmptyText] = Field(default_factory=dict)
     """Settings that come from a column of the input where it is not null: `{temperature: temp_col}`. Possible for
     max_new_tokens, min_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, no_repeat_ngram_size."""
     generation_kwargs: FreeMapping = Field(default_factory=dict)
@@ -59,7 +66,7 @@ class Decoding(Section):
     @field_validator("stop_strings", mode="before")
     @classmethod
     def _one_stop_string(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else frozen(value)
+        return (value,) if isinstance(value, str) else to_tuple(value)
 
     @field_validator("columns")
     @classmethod

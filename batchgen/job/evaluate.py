@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from batchgen.job.judge import Judge
 from batchgen.job.metric_options import MetricOptions
-from batchgen.section import AsTuple, Section, Text, Texts
+from batchgen.section import AsTuple, NonEmptyText, NonEmptyTexts, Section
 
 
 def _spelled_out(value: object) -> object:
@@ -29,7 +29,7 @@ else:
 class Bins(Section):
     """A slice for each range of a number, such as `{column: output_tokens, bins: [0, 64, 256]}`."""
 
-    column: Text
+    column: NonEmptyText
     """Column of numbers: of the input, or of the answers."""
     bins: Annotated[tuple[float, ...], AsTuple, Field(min_length=1)]
     """Where ranges begin, rising: [0, 64] makes `0 to 64` without 64 itself, `64 and up`, and, if need be, `below 0`."""
@@ -41,7 +41,7 @@ class Bins(Section):
         return self
 
 
-class Confidence(Section):
+class ConfidenceOptions(Section):
     """How intervals are made."""
 
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
@@ -55,9 +55,9 @@ class Confidence(Section):
 class Gate(Section):
     """A condition on a metric: min or max, or max_drop against a baseline, or min_coverage."""
 
-    metric: Text
+    metric: NonEmptyText
     """Name of the metric."""
-    slice: Text | None = None
+    slice: NonEmptyText | None = None
     """Name of a slice, such as `lang=zh`. Left out: all rows."""
     min: float | None = None
     """Least value that passes."""
@@ -65,7 +65,7 @@ class Gate(Section):
     """Greatest value that passes."""
     on: Literal["value", "ci_low", "ci_high"] = "value"
     """What is compared with min and max: the value, or an end of its interval, for evidence that it holds beyond this night's rows."""
-    baseline: Text | None = None
+    baseline: NonEmptyText | None = None
     """Folder of another run, relative to the job file; or `previous`: what `output.publish: gated` would replace."""
     max_drop: Annotated[float, Field(ge=0)] | None = None
     """Passes only if a loss of more than this against the baseline can be ruled out (non-inferiority)."""
@@ -97,15 +97,15 @@ Reasoning = Literal["keep", "drop"]
 class Evaluate(Section):
     """How answers are scored. Scores land in the columns `score_<metric>`, their means in metrics.parquet."""
 
-    reference: Text | Annotated[Texts, Field(min_length=1)] | None = None
+    reference: NonEmptyText | Annotated[NonEmptyTexts, Field(min_length=1)] | None = None
     """Column with the right answer, or a list of such columns. A cell may hold a list: any one of them is right."""
-    cluster: Text | None = None
+    cluster: NonEmptyText | None = None
     """Column that says which rows hang together, such as questions about one text. Left out: the answers of one row."""
-    slices: Annotated[tuple[Text | Bins, ...], AsTuple] = ()
+    slices: Annotated[tuple[NonEmptyText | Bins, ...], AsTuple] = ()
     """Columns by whose values metrics are given as well; of numbers, in ranges: `{column: output_tokens, bins: [0, 64]}`."""
     reasoning: Reasoning = "keep"
     """drop: what an answer says between think marks is not scored. Matters with `output.reasoning: inline`, and to other tools' answers."""
-    ci: Confidence = Confidence()
+    ci: ConfidenceOptions = ConfidenceOptions()
     metrics: Annotated[tuple[AnyMetric, ...], AsTuple] = ()
     """What is measured: each a type alone, such as `exact`, or a mapping with its options."""
     judges: Annotated[tuple[Judge, ...], AsTuple] = ()

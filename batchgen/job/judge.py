@@ -7,9 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from batchgen.job.metric_section import Name
+from batchgen.job.metric_section import MetricName
 from batchgen.job.model_section import ModelOrPath
-from batchgen.section import AsTuple, Section, Text
+from batchgen.section import AsTuple, NonEmptyText, Section
 
 DEFAULT_SCALE = (1, 5)
 
@@ -28,7 +28,7 @@ class Judge(Section):
     `<name>_flip` (the orders disagree), `<name>_first` (how often the answer that was shown first won).
     """
 
-    name: Name
+    name: MetricName
     """Its scores are the column `score_<name>`: letters, digits, underscore."""
     mode: Literal["rubric", "pairwise"] = "rubric"
     """rubric: how good the answer is, on a scale. pairwise: whether it is better than another, asked in both orders: 1 if in both, 0 if in neither, else 0.5."""
@@ -36,9 +36,9 @@ class Judge(Section):
     """Path of the judge, or a mapping as under `model`. Left out: the job's own model, though models favour what they wrote themselves."""
     language: Literal["en", "zh"] = "en"
     """Of the judge's prompt."""
-    rubric: Text | None = None
+    rubric: NonEmptyText | None = None
     """What makes an answer good, in words. Left out: a general text about helpfulness and truth."""
-    rubric_file: Text | None = None
+    rubric_file: NonEmptyText | None = None
     """File with the rubric, relative to the job file."""
     scale: (
         Annotated[
@@ -47,15 +47,15 @@ class Judge(Section):
         | None
     ) = None
     """Worst and best verdict of mode rubric, from 0 to 10. The score is the mean of all whole numbers between, by probability. Left out: [1, 5]."""
-    against: Text | None = None
+    against: NonEmptyText | None = None
     """Folder of another run, relative to the job file: its answer to the same prompt (id and text) is the other one of mode pairwise."""
-    column: Text | None = None
+    column: NonEmptyText | None = None
     """Column of the input with the other answer, instead of `against`."""
     reference: Literal["hide", "show"] = "hide"
     """show: the judge sees the first text of `evaluate.reference`, where the row has one."""
     primary: bool = False
     """Among the metrics that a comparison decides by."""
-    where: Text | None = None
+    where: NonEmptyText | None = None
     """SQL condition over the input columns: only these rows are judged."""
 
     @model_validator(mode="after")

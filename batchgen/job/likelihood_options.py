@@ -3,7 +3,7 @@
 from typing import Literal
 
 from batchgen.job.metric_section import MetricOptions
-from batchgen.section import Section, Text
+from batchgen.section import NonEmptyText, Section
 
 
 class AfterPrompt(Section):
@@ -16,7 +16,7 @@ class AfterPrompt(Section):
 class TextAfterPrompt(AfterPrompt):
     """What metrics have that look at one text."""
 
-    column: Text | None = None
+    column: NonEmptyText | None = None
     """Column with the text; `response` is the answer itself. Left out: the references, of which the most likely one counts."""
 
 
@@ -47,7 +47,7 @@ class MultipleChoiceOptions(MetricOptions, AfterPrompt):
     """
 
     type: Literal["multiple_choice"] = "multiple_choice"
-    options: Text
+    options: NonEmptyText
     """Column with the texts of the options: a list, a mapping by label, or JSON of either."""
     normalize: Literal["none", "characters", "bytes"] = "none"
     """What an option's log-probability is divided by, so that long ones may win; delimiter not counted. characters: acc_norm of lm-eval."""

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from batchgen.section import Section, Text
+from batchgen.section import NonEmptyText, Section
 
-Name = Annotated[str, Field(pattern=r"^\w+$", max_length=60)]
+MetricName = Annotated[str, Field(pattern=r"^\w+$", max_length=60)]
 
 
 class MetricOptions(Section):
@@ -14,9 +14,9 @@ class MetricOptions(Section):
 
     type: str
     """Which metric: see `batchgen metrics`."""
-    name: Name | None = None
+    name: MetricName | None = None
     """Its scores are the column `score_<name>`: letters, digits, underscore. Left out: the type."""
     primary: bool = False
     """Among the metrics that a comparison decides by; their p-values are corrected for their number."""
-    where: Text | None = None
+    where: NonEmptyText | None = None
     """SQL condition over the input columns: only these rows are scored."""

@@ -7,19 +7,19 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from batchgen.section import PositiveInt, Section, Text
+from batchgen.section import NonEmptyText, PositiveInt, Section
 
 
 class ModelSpec(Section):
     """Which model answers. A plain text instead of this section is its `path`."""
 
-    path: Text | None = None
+    path: NonEmptyText | None = None
     """Folder, `demo:smollm2-135m`, or a model id of the hub. Only `engine: echo` can do without."""
     engine: Literal["transformers", "echo"] = "transformers"
     """echo answers without a model by repeating the prompt: for trying out a job."""
-    revision: Text | None = None
+    revision: NonEmptyText | None = None
     """Commit, tag or branch of a hub model."""
-    tokenizer: Text | None = None
+    tokenizer: NonEmptyText | None = None
     """Folder or model id of another tokenizer."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """auto: the checkpoint's on a GPU; float32 on a CPU, where half precision is slower."""

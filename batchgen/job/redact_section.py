@@ -4,10 +4,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from batchgen.privacy.recognizers import Kind
-from batchgen.section import AsTuple, Section, Texts
+from batchgen.privacy.recognizers import PiiKind
+from batchgen.section import AsTuple, NonEmptyTexts, Section
 
-LEAST_SECRET = 16
+MIN_SECRET_LENGTH = 16
 """Fewest characters of a secret: less could be tried out."""
 
 
@@ -18,7 +18,7 @@ class Redact(Section):
     where there are any: names, addresses, and a number with a digit wrong, are not found.
     """
 
-    entities: Annotated[tuple[Kind, ...], AsTuple, Field(min_length=1)] | Literal["all"] = "all"
+    entities: Annotated[tuple[PiiKind, ...], AsTuple, Field(min_length=1)] | Literal["all"] = "all"
     """Kinds to take out."""
     apply_to: Annotated[tuple[Literal["input", "response"], ...], AsTuple, Field(min_length=1)] = (
         "input",
@@ -27,16 +27,16 @@ class Redact(Section):
     """input: cells, before the model or the output gets them; never the templates' own text. response: answers and their reasoning."""
     style: Annotated[Literal["placeholder", "hash", "mask"], Field(alias="with")] = "placeholder"
     """placeholder: `[EMAIL]`. hash: `[EMAIL:...]`, the same for the same value. mask: stars, and the end of a number."""
-    columns: Texts | None = None
+    columns: NonEmptyTexts | None = None
     """Input columns to look at, with text in them. Left out: all that hold text; numbers and dates are not looked at."""
     secret: str | None = None
     """Key of the hashes, 16 characters or more, such as `${env:REDACT_SECRET}`: whoever has it can test a guess. Only for hash."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.style == "hash" and len(self.secret or "") < LEAST_SECRET:
+        if self.style == "hash" and len(self.secret or "") < MIN_SECRET_LENGTH:
             raise ValueError(
-                f"with: hash needs redact.secret, {LEAST_SECRET} characters or more, such as "
+                f"with: hash needs redact.secret, {MIN_SECRET_LENGTH} characters or more, such as "
                 "${env:REDACT_SECRET}: without one, all telephone numbers can be tried out"
             )
         if self.style != "hash" and self.secret is not None:

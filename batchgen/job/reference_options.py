@@ -6,7 +6,7 @@ import regex
 from pydantic import AfterValidator, Field
 
 from batchgen.job.metric_section import MetricOptions
-from batchgen.section import AsTuple, Text, Texts
+from batchgen.section import AsTuple, NonEmptyText, NonEmptyTexts
 
 
 class ExactOptions(MetricOptions):
@@ -27,7 +27,7 @@ class ContainsOptions(MetricOptions):
     """The response holds certain texts, whatever their case and width."""
 
     type: Literal["contains"] = "contains"
-    texts: Annotated[Texts, Field(min_length=1)] | None = None
+    texts: Annotated[NonEmptyTexts, Field(min_length=1)] | None = None
     """What is looked for. Left out: the row's references."""
     mode: Literal["any", "all", "none"] = "any"
     """How many of them must be there."""
@@ -47,7 +47,7 @@ class RegexOptions(MetricOptions):
     """A pattern matches somewhere in the response."""
 
     type: Literal["regex"] = "regex"
-    pattern: Annotated[Text, AfterValidator(_compiled)]
+    pattern: Annotated[NonEmptyText, AfterValidator(_compiled)]
     """In the dialect of the Python package `regex`, which is that of `re` and more; `(?i)` ignores case."""
     expect: Literal["match", "no_match"] = "match"
     """Which of the two counts as 1."""
@@ -55,7 +55,7 @@ class RegexOptions(MetricOptions):
     """Seconds for one response. A search that takes longer is stopped, and the row is not scored."""
 
 
-def _apart(labels: tuple[str, ...]) -> tuple[str, ...]:
+def _distinct_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
     if len({label.casefold() for label in labels}) < len(labels):
         raise ValueError("two labels are the same but for case")
     return labels
@@ -69,9 +69,14 @@ class ChoiceOptions(MetricOptions):
     """
 
     type: Literal["choice"] = "choice"
-    labels: Annotated[Texts, Field(min_length=2), AfterValidator(_apart)] = ("A", "B", "C", "D")
+    labels: Annotated[NonEmptyTexts, Field(min_length=2), AfterValidator(_distinct_labels)] = (
+        "A",
+        "B",
+        "C",
+        "D",
+    )
     """What may be chosen."""
-    options: Text | None = None
+    options: NonEmptyText | None = None
     """Column with the texts of the options: a list in the order of the labels, a mapping by label, or JSON of either."""
 
 

@@ -6,8 +6,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from batchgen.job.instructions import INSTRUCTIONS
 from batchgen.job.metric_section import MetricOptions
-from batchgen.privacy.entities import Kind
-from batchgen.section import AsTuple, PositiveInt, Text
+from batchgen.privacy.entities import PiiKind
+from batchgen.section import AsTuple, NonEmptyText, PositiveInt
 
 
 class JsonOptions(MetricOptions):
@@ -22,7 +22,7 @@ class JsonSchemaOptions(MetricOptions):
     """The response is JSON that fits a schema; the rule is the keyword that it breaks. Needs the extra `structured`."""
 
     type: Literal["json_schema"] = "json_schema"
-    schema_: Annotated[Text, Field(alias="schema")]
+    schema_: Annotated[NonEmptyText, Field(alias="schema")]
     """File with the JSON Schema, relative to the job file. It may not point to others."""
     fenced: Literal["refuse", "allow"] = "refuse"
     """allow: a Markdown fence around it does not count."""
@@ -38,9 +38,9 @@ class LanguageOptions(MetricOptions):
     """The response is in the expected language. A response without letters is not scored."""
 
     type: Literal["language"] = "language"
-    expect: Text | None = None
+    expect: NonEmptyText | None = None
     """Code of the language, such as `zh` or `en`."""
-    column: Text | None = None
+    column: NonEmptyText | None = None
     """Column with the code of each row, instead of `expect`."""
     detector: Literal["script", "py3langid"] = "script"
     """script tells Chinese from English, not French from English. py3langid does; it needs the extra `metrics`."""
@@ -64,11 +64,11 @@ class PiiOptions(MetricOptions):
     """The response holds personal data that the prompt does not."""
 
     type: Literal["pii"] = "pii"
-    kinds: Literal["all"] | Annotated[tuple[Kind, ...], AsTuple, Field(min_length=1)] = "all"
+    kinds: Literal["all"] | Annotated[tuple[PiiKind, ...], AsTuple, Field(min_length=1)] = "all"
     """Kinds of personal data, as under `redact`: email, phone, credit_card, cn_resident_id and so on."""
 
 
-def _told(checks: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+def _check_kwargs(checks: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
     for check in checks:
         keywords = INSTRUCTIONS.get(str(check.get("id")))
         if keywords is None:
@@ -93,11 +93,11 @@ class ConstraintsOptions(MetricOptions):
         Field(min_length=1),
     ] = ("prompt_strict", "instruction_strict")
     """Each is a metric: all of a row's instructions or each, of the response as it is or without its frame."""
-    instructions: Text | None = None
+    instructions: NonEmptyText | None = None
     """Column with the ids of the row's instructions, such as `instruction_id_list`: a list, or JSON of one."""
-    keywords: Text | None = None
+    keywords: NonEmptyText | None = None
     """Column with a mapping for each of those, such as `kwargs`."""
-    checks: Annotated[tuple[dict[str, Any], ...], AsTuple, AfterValidator(_told)] = ()
+    checks: Annotated[tuple[dict[str, Any], ...], AsTuple, AfterValidator(_check_kwargs)] = ()
     """Instructions of every row: `{id: "length_constraints:number_words", relation: at least, num_words: 100}`."""
 
     @model_validator(mode="after")
@@ -145,7 +145,7 @@ class PassAtKOptions(MetricOptions):
     """Chance that at least one of k answers to a prompt is right, without bias (Chen et al. 2021)."""
 
     type: Literal["pass_at_k"] = "pass_at_k"
-    of: Text
+    of: NonEmptyText
     """Name of the metric that says what is right: 1 is."""
     k: Annotated[tuple[PositiveInt, ...], AsTuple, Field(min_length=1)] = (1,)
     """Each is a metric: `pass_at_k_4`. A prompt with fewer scored answers is not scored."""
@@ -155,7 +155,7 @@ class AllOfKOptions(MetricOptions):
     """Chance that all of k answers to a prompt are right: pass^k (Yao et al. 2024)."""
 
     type: Literal["all_of_k"] = "all_of_k"
-    of: Text
+    of: NonEmptyText
     """Name of the metric that says what is right: 1 is."""
     k: Annotated[tuple[PositiveInt, ...], AsTuple, Field(min_length=1)] = (1,)
     """Each is a metric: `all_of_k_4`."""
@@ -165,7 +165,7 @@ class MajorityOptions(MetricOptions):
     """The most frequent answer to a prompt is right (self-consistency); of equally frequent ones the earliest counts."""
 
     type: Literal["majority"] = "majority"
-    of: Text
+    of: NonEmptyText
     """Name of the metric that extracts the answers: number, choice, exact, normalized_match."""
     k: PositiveInt | None = None
     """How many answers vote. Left out: all."""
@@ -175,9 +175,9 @@ class PythonOptions(MetricOptions):
     """A function of yours: given an answer (`batchgen.metrics.base.Answer`), it returns a number, or None for "no score"."""
 
     type: Literal["python"] = "python"
-    entry: Text
+    entry: NonEmptyText
     """`module:function`; with `file`, the function's name alone."""
-    file: Text | None = None
+    file: NonEmptyText | None = None
     """Python file with the function, relative to the job file."""
     unit: Literal["fraction", "count", "score"] = "score"
     """fraction: from 0 to 1."""

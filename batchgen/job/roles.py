@@ -15,9 +15,9 @@ from pydantic import BaseModel
 
 from batchgen.job.spec import Job
 
-Role = Literal["generation", "content", "evaluation", "operational"]
+KeyRole = Literal["generation", "content", "evaluation", "operational"]
 
-_KEYS: Mapping[Role, str] = {
+_KEYS: Mapping[KeyRole, str] = {
     "generation": """
         input.columns.id input.columns.prompt input.columns.messages
         input.filter input.limit input.sample input.on_empty_prompt
@@ -51,7 +51,7 @@ _KEYS: Mapping[Role, str] = {
     """,
 }
 
-ROLES: Mapping[str, Role] = {key: role for role, keys in _KEYS.items() for key in keys.split()}
+ROLES: Mapping[str, KeyRole] = {key: role for role, keys in _KEYS.items() for key in keys.split()}
 """The role of each key, by its dotted name."""
 
 
@@ -67,12 +67,12 @@ def keys(section: type[BaseModel] = Job, outer: str = "") -> Iterator[str]:
             yield here
 
 
-def settings_of(job: Job, role: Role) -> dict[str, Any]:
+def settings_of(job: Job, role: KeyRole) -> dict[str, Any]:
     """The settings of one role, as nested plain values: section, key, value."""
     return _of(job, role, "")
 
 
-def _of(section: BaseModel, role: Role, outer: str) -> dict[str, Any]:
+def _of(section: BaseModel, role: KeyRole, outer: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
         value, key = getattr(section, name), field.alias or name

@@ -16,8 +16,16 @@ from batchgen.job.evaluate import Evaluate as Evaluate
 from batchgen.job.model_section import ModelOrPath
 from batchgen.job.model_section import ModelSpec as ModelSpec
 from batchgen.job.redact_section import Redact as Redact
-from batchgen.section import PATTERN as DURATION
-from batchgen.section import AsTuple, Auto, FreeMapping, PositiveInt, Section, Text, Texts
+from batchgen.section import DURATION_PATTERN as DURATION
+from batchgen.section import (
+    AsTuple,
+    Auto,
+    FreeMapping,
+    NonEmptyText,
+    NonEmptyTexts,
+    PositiveInt,
+    Section,
+)
 
 
 def _exactly_one(value: object) -> object:
@@ -31,7 +39,7 @@ class CsvOptions(Section):
 
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | Auto = "auto"
     """One character. auto: found among comma, semicolon, tab and bar."""
-    encoding: Text = "auto"
+    encoding: NonEmptyText = "auto"
     """auto: utf-8 (with or without BOM), utf-16 with BOM, then gb18030. Or the name of a codec, such as `latin-1`."""
     quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
     """The character around values that hold delimiters or line breaks."""
@@ -42,23 +50,23 @@ class CsvOptions(Section):
 class Columns(Section):
     """Columns of the input that mean something to batchgen."""
 
-    id: Text | None = None
+    id: NonEmptyText | None = None
     """Key of a row: unique, never null. Left out: a column called `id` if there is one, else the row number from 0."""
-    prompt: Text | None = None
+    prompt: NonEmptyText | None = None
     """Column with finished prompt text, instead of `prompt.user`."""
-    messages: Text | None = None
+    messages: NonEmptyText | None = None
     """Column with chat messages: a list of {role, content}, or JSON text of one."""
 
 
 class Input(Section):
     """Where the rows come from."""
 
-    path: Text | Annotated[Texts, Field(min_length=1)]
+    path: NonEmptyText | Annotated[NonEmptyTexts, Field(min_length=1)]
     """File, folder, glob, or a list of them; relative to the job file. Hive folders (`lang=zh/`) become columns."""
     format: Literal["auto", "parquet", "csv", "jsonl"] = "auto"
     """auto: from the file names. Each may end in `.gz` or `.zst` as well."""
     columns: Columns = Columns()
-    filter: Text | None = None
+    filter: NonEmptyText | None = None
     """SQL condition over the input columns, such as `lang = 'zh' AND length(question) > 5`. Columns of CSV are text."""
     limit: PositiveInt | None = None
     """Only the first rows, after `filter` and `sample`."""
@@ -74,24 +82,24 @@ class PromptMessage(Section):
 
     role: Literal["system", "user", "assistant"]
     """system, user or assistant."""
-    content: Text
+    content: NonEmptyText
     """Jinja template of the text."""
 
 
 class PromptSpec(Section):
     """What is sent to the model. Exactly one of user, messages, file, or a prompt or messages column."""
 
-    system: Text | None = None
+    system: NonEmptyText | None = None
     """Jinja template of the system message."""
-    user: Text | None = None
+    user: NonEmptyText | None = None
     """Jinja template of the user message; every input column is a variable: `{{ question }}`."""
     messages: Annotated[tuple[PromptMessage, ...], AsTuple, Field(min_length=1)] | None = None
     """Several turns, each a Jinja template: few-shot examples go here."""
-    file: Text | None = None
+    file: NonEmptyText | None = None
     """File with the template of the user message, relative to the job file."""
-    prefill: Text | None = None
+    prefill: NonEmptyText | None = None
     """Jinja template of the text that the answer starts with. It is not repeated in the response."""
-    chat_template: Text = "auto"
+    chat_template: NonEmptyText = "auto"
     """auto: the model's own. none: plain text completion, for base models. Or the path of a .jinja file."""
     chat_template_kwargs: FreeMapping = Field(default_factory=dict)
     """Variables for the chat template, such as `{enable_thinking: false}`."""
@@ -99,7 +107,7 @@ class PromptSpec(Section):
     """Longest prompt, in tokens. Left out: the model's context less `max_new_tokens`."""
     on_overflow: Literal["error", "skip", "truncate_left", "truncate_right"] = "error"
     """What becomes of a longer prompt. Truncation cuts the row's text, at its start or end, never the template."""
-    truncate: Text | None = None
+    truncate: NonEmptyText | None = None
     """The column to cut. Left out: of the columns in the user message, the one that is longest in that row."""
 
 
@@ -121,13 +129,13 @@ class Batching(Section):
 class Output(Section):
     """Where the answers go, and with which columns."""
 
-    path: Text
+    path: NonEmptyText
     """Folder of the run, relative to the job file."""
     layout: Literal["file", "parts"] = "file"
     """file: responses.parquet. parts: responses/part-00000.parquet and so on."""
     publish: Literal["always", "gated"] = "always"
     """gated: new files replace the previous ones only if every gate of `evaluate` passed and few enough rows failed."""
-    keep_columns: Literal["all", "none"] | Texts = "all"
+    keep_columns: Literal["all", "none"] | NonEmptyTexts = "all"
     """Input columns that are written beside the answer."""
     store_prompt: bool = True
     """Write the column `messages`: what was asked."""
@@ -141,7 +149,7 @@ class Output(Section):
     """Permissions of the files that are published, in octal."""
 
 
-class Run(Section):
+class RunSection(Section):
     """How the run behaves."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -171,7 +179,7 @@ class Job(Section):
     output: Output
     redact: Redact | None = None
     evaluate: Evaluate = Evaluate()
-    run: Run = Run()
+    run: RunSection = RunSection()
 
     @model_validator(mode="after")
     def _one_prompt(self) -> Self:

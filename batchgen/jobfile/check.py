@@ -11,15 +11,15 @@ from batchgen.jobfile.interpolate import Placeholders
 from batchgen.jobfile.job_paths import absolute_paths
 from batchgen.jobfile.layers import Layers
 from batchgen.jobfile.messages.expected_types import expected_at
-from batchgen.jobfile.messages.explain import Finding, explain, placed
-from batchgen.jobfile.tree import Node, Path, children, plain, problem_at, walk, without_nulls
-from batchgen.jobfile.yaml_reader import resolve
+from batchgen.jobfile.messages.explain import SchemaError, explain, problem_at_path
+from batchgen.jobfile.tree import KeyPath, Node, children, drop_nulls, problem_at, to_python, walk
+from batchgen.jobfile.yaml_reader import resolve_scalar
 
 _LOADER_KEYS = ("$schema", "extends", "profiles", "vars")
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedJob:
     """What came of a tree.
 
     Attributes:
@@ -32,10 +32,10 @@ class Checked:
     tree: Node
     job: Job | None
     problems: tuple[Problem, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[SchemaError, ...]
 
 
-def check(merged: Node, layers: Layers) -> Checked:
+def check_job(merged: Node, layers: Layers) -> CheckedJob:
     """Fill in `${...}`, make paths absolute, and validate."""
     entries = children(merged)
     body = {key: node for key, node in entries.items() if key not in _LOADER_KEYS}
@@ -49,17 +49,17 @@ def check(merged: Node, layers: Layers) -> Checked:
     tree = absolute_paths(_fitted(tree, ()), layers.folders, problems)
     problems += placeholders.problems
     try:
-        job = Job.model_validate(plain(without_nulls(tree)))
+        job = Job.model_validate(to_python(drop_nulls(tree)))
     except ValidationError as error:
-        return Checked(tree, None, tuple(problems), tuple(explain(error, tree)))
-    return Checked(tree, job, tuple(problems), ())
+        return CheckedJob(tree, None, tuple(problems), tuple(explain(error, tree)))
+    return CheckedJob(tree, job, tuple(problems), ())
 
 
-def new_problems(checked: Checked, known: Sequence[Problem]) -> list[Problem]:
+def new_problems(checked: CheckedJob, known: Sequence[Problem]) -> list[Problem]:
     """The findings as problems, less those that only follow from a problem that is known already."""
     taken = {_spot(problem) for problem in known}
     found = [
-        placed(checked.tree, finding.path, finding.message, finding.hint)
+        problem_at_path(checked.tree, finding.path, finding.message, finding.hint)
         for finding in checked.findings
         if not (finding.whole and known)
     ]
@@ -69,7 +69,7 @@ def new_problems(checked: Checked, known: Sequence[Problem]) -> list[Problem]:
 def origins(tree: Node) -> dict[str, str]:
     """Where each value came from, by dotted key. What a free mapping holds counts as one value."""
     found: dict[str, list[str]] = {}
-    for path, node in walk(without_nulls(tree)):
+    for path, node in walk(drop_nulls(tree)):
         key = _setting(path)
         if key and node.origin not in found.setdefault(key, []):
             found[key].append(node.origin)
@@ -83,7 +83,7 @@ def _spot(problem: Problem) -> tuple[object, ...]:
     return (problem.file, problem.key)
 
 
-def _setting(path: Path) -> str:
+def _setting(path: KeyPath) -> str:
     """The key of the schema that a value belongs to; empty for an empty section."""
     for length in range(1, len(path) + 1):
         expected = expected_at(path[:length])
@@ -92,7 +92,7 @@ def _setting(path: Path) -> str:
     return ""
 
 
-def _fitted(node: Node, path: Path) -> Node:
+def _fitted(node: Node, path: KeyPath) -> Node:
     """Text that `${...}` made is read as a number or as true and false where the schema expects one."""
     if isinstance(node.value, Mapping):
         value = {key: _fitted(inner, (*path, key)) for key, inner in node.value.items()}
@@ -105,4 +105,4 @@ def _fitted(node: Node, path: Path) -> Node:
     expected = expected_at(path)
     if expected is None or expected.takes_text:
         return node
-    return replace(node, value=resolve(node.value))
+    return replace(node, value=resolve_scalar(node.value))

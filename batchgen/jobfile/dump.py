@@ -11,9 +11,9 @@ from pydantic import BaseModel
 
 from batchgen.fingerprint import looks_secret
 from batchgen.job.spec import Job
-from batchgen.jobfile.interpolate import escaped
+from batchgen.jobfile.interpolate import escape
 from batchgen.jobfile.messages.expected_types import expected_at, key_of
-from batchgen.jobfile.tree import Node, Path, child, dotted, find
+from batchgen.jobfile.tree import KeyPath, Node, child, dotted_key, find_node
 from batchgen.jobfile.yaml_reader import FLOAT, INTEGER
 
 MASK = "***"
@@ -27,7 +27,9 @@ def dump_job(job: Job, tree: Node, origins: Mapping[str, str], header: str) -> s
     return f"# {_comment(header)}\n" + "".join(_section(job, (), tree, origins))
 
 
-def _section(section: BaseModel, path: Path, tree: Node, origins: Mapping[str, str]) -> list[str]:
+def _section(
+    section: BaseModel, path: KeyPath, tree: Node, origins: Mapping[str, str]
+) -> list[str]:
     lines: list[str] = []
     indent = "  " * len(path)
     for name, field in type(section).model_fields.items():
@@ -36,15 +38,15 @@ def _section(section: BaseModel, path: Path, tree: Node, origins: Mapping[str, s
         if isinstance(value, BaseModel):
             lines += [f"{indent}{key}:\n", *_section(value, here, tree, origins)]
             continue
-        written = _written(value, here, find(tree, here))
+        written = _written(value, here, find_node(tree, here))
         first, *rest = _yaml({key: written}).split("\n")
-        origin = _comment(origins.get(dotted(here), "default"))
+        origin = _comment(origins.get(dotted_key(here), "default"))
         lines.append(f"{indent}{first}  # {origin}\n")
         lines += [f"{indent}{line}\n" if line else "\n" for line in rest]
     return lines
 
 
-def _written(value: object, path: Path, node: Node | None) -> object:
+def _written(value: object, path: KeyPath, node: Node | None) -> object:
     """The value with secrets masked, and with text that `${...}` leaves alone."""
     if isinstance(value, tuple):
         value = [v.model_dump(by_alias=True) if isinstance(v, BaseModel) else v for v in value]
@@ -60,7 +62,7 @@ def _written(value: object, path: Path, node: Node | None) -> object:
 
 def _escaped(value: object) -> object:
     if isinstance(value, str):
-        return escaped(value)
+        return escape(value)
     if isinstance(value, Mapping):
         return {key: _escaped(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from batchgen.errors import Problem
-from batchgen.jobfile.tree import Node, Scalar, children, dotted, problem_at
-from batchgen.jobfile.tree import Path as Keys
+from batchgen.jobfile.tree import KeyPath as Keys
+from batchgen.jobfile.tree import Node, Scalar, children, dotted_key, problem_at
 
 MAX_TEXT = 4 * 2**20
 """Characters that one job may expand to: variables of variables are not possible, long ones many times are."""
@@ -148,10 +148,10 @@ class Placeholders:
         return re.sub("%(.?)", part, form, flags=re.DOTALL)
 
     def _note(self, node: Node, path: Keys, message: str, hint: str = "") -> None:
-        self.problems.append(problem_at(node, dotted(path), message, hint))
+        self.problems.append(problem_at(node, dotted_key(path), message, hint))
 
 
-def escaped(text: str) -> str:
+def escape(text: str) -> str:
     """Text that means itself after `${...}` was filled in."""
     return text.replace("${", "$${")
 

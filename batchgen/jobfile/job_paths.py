@@ -11,8 +11,8 @@ from pathlib import Path
 
 from batchgen.errors import Problem
 from batchgen.job.spec import Job
-from batchgen.jobfile.tree import Node, dotted, find, problem_at, replaced
-from batchgen.jobfile.tree import Path as Keys
+from batchgen.jobfile.tree import KeyPath as Keys
+from batchgen.jobfile.tree import Node, dotted_key, find_node, problem_at, replace_node
 
 _FILES: tuple[Keys, ...] = (
     ("input", "path"),
@@ -48,7 +48,7 @@ _WRITTEN = (
 """What a run leaves in its folder that a glob could pick up; and the folder `responses` with its parts."""
 
 
-class _NoPathError(Exception):
+class _NotAPathError(Exception):
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
         self.hint = hint
@@ -57,24 +57,24 @@ class _NoPathError(Exception):
 def absolute_paths(tree: Node, folders: Mapping[str, Path], problems: list[Problem]) -> Node:
     """The job with absolute paths. `folders` holds the folder of each file of the job, by its name in places."""
     for keys in (*_FILES, *_MODELS):
-        node = find(tree, keys)
+        node = find_node(tree, keys)
         if node is None:
             continue
         if isinstance(node.value, tuple):
             items = tuple(_absolute(item, keys, folders, problems) for item in node.value)
             node = Node(items, node.place, node.origin, node.raw)
-        tree = replaced(tree, keys, _absolute(node, keys, folders, problems))
+        tree = replace_node(tree, keys, _absolute(node, keys, folders, problems))
     for keys, inner in _IN_LISTS:
-        listed = find(tree, keys)
+        listed = find_node(tree, keys)
         if listed is None or not isinstance(listed.value, tuple):
             continue
         absolute: list[Node] = []
         for number, item in enumerate(listed.value):
-            node = find(item, inner)
+            node = find_node(item, inner)
             if node is not None:
                 node = _absolute(node, (*keys, number, *inner), folders, problems)
-            absolute.append(item if node is None else replaced(item, inner, node))
-        tree = replaced(tree, keys, replace(listed, value=tuple(absolute)))
+            absolute.append(item if node is None else replace_node(item, inner, node))
+        tree = replace_node(tree, keys, replace(listed, value=tuple(absolute)))
     return tree
 
 
@@ -101,8 +101,8 @@ def _absolute(node: Node, keys: Keys, folders: Mapping[str, Path], problems: lis
         return node
     try:
         return replace(node, value=str(_joined(folder, _followed(text, keys))))
-    except _NoPathError as error:
-        problems.append(problem_at(node, dotted(keys), str(error), error.hint))
+    except _NotAPathError as error:
+        problems.append(problem_at(node, dotted_key(keys), str(error), error.hint))
         return node
 
 
@@ -123,17 +123,17 @@ def _is_path(text: str, keys: Keys, folder: Path) -> bool:
 def _followed(text: str, keys: Keys) -> Path:
     if keys[0] == "prompt" and "${" in text:
         hint = "write the path out; every section but prompt may use ${...}"
-        raise _NoPathError("${...} is not filled in under prompt", hint)
+        raise _NotAPathError("${...} is not filled in under prompt", hint)
     if len(text) > _LONGEST:
-        raise _NoPathError(f"a path of {len(text):,} characters", f"at most {_LONGEST:,}")
+        raise _NotAPathError(f"a path of {len(text):,} characters", f"at most {_LONGEST:,}")
     if _ADDRESS.match(text):
-        raise _NoPathError(
+        raise _NotAPathError(
             "an address; expected a path on this machine", "copy the files here first"
         )
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise _NoPathError("no user of that name has a home", "write the path out") from error
+        raise _NotAPathError("no user of that name has a home", "write the path out") from error
 
 
 def _joined(folder: Path, path: Path) -> Path:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from batchgen.errors import JobFileError, Problem
 from batchgen.jobfile.interpolate import Placeholders
-from batchgen.jobfile.merge import canonical, merge
-from batchgen.jobfile.tree import Node, children, find, problem_at
+from batchgen.jobfile.merge import canonicalize, merge_layers
+from batchgen.jobfile.tree import Node, children, find_node, problem_at
 from batchgen.jobfile.yaml_reader import read_yaml
 
 MAX_BYTES = 2**20
@@ -49,10 +49,10 @@ class Layers:
 
     def error(self, problems: Sequence[Problem]) -> JobFileError:
         """The failure that shows these problems, each with the line that it is about."""
-        return shown_at_once(problems, self.texts)
+        return job_file_error(problems, self.texts)
 
 
-def shown_at_once(problems: Sequence[Problem], texts: Mapping[str, str]) -> JobFileError:
+def job_file_error(problems: Sequence[Problem], texts: Mapping[str, str]) -> JobFileError:
     """The failure that shows these problems. `texts` holds the job's file first, then its base files."""
     file = next(iter(texts), "")
     shown = list(dict.fromkeys(problems))
@@ -82,12 +82,12 @@ def _read(file: Path, origin: str, chain: tuple[Path, ...], layers: Layers) -> N
     if top is None or not isinstance(top.value, Mapping):
         raise layers.error(layers.problems or [_no_mapping(top, name)])
     _refuse_newer(top, layers)
-    top = canonical(top, layers.problems)
+    top = canonicalize(top, layers.problems)
     here = _File(file, origin, (*chain, _identity(file)))
     merged: Node | None = None
     for base in _bases(top, here, layers):
-        merged = merge(merged, base) if merged is not None else base
-    return merge(merged, top) if merged is not None else top
+        merged = merge_layers(merged, base) if merged is not None else base
+    return merge_layers(merged, top) if merged is not None else top
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def _bases(top: Node, here: _File, layers: Layers) -> Iterator[Node]:
         if layers.bases > MAX_FILES:
             raise _refused(layers, node, f"more than {MAX_FILES} base files")
         if not _is_file(path):
-            raise _refused(layers, node, f"no such file: {path}", _others(path))
+            raise _refused(layers, node, f"no such file: {path}", _similar_file_hint(path))
         yield _read(path, str(outer / str(filled)), here.chain, layers)
 
 
@@ -164,7 +164,7 @@ def _text(file: Path) -> str:
 
 def _unreadable(file: Path, error: Exception) -> JobFileError:
     if isinstance(error, FileNotFoundError):
-        return JobFileError([Problem("", "no such file", _others(file))], file=str(file))
+        return JobFileError([Problem("", "no such file", _similar_file_hint(file))], file=str(file))
     if isinstance(error, IsADirectoryError):
         hint = "name the job file in it"
         return JobFileError([Problem("", "is a folder; expected a file", hint)], file=str(file))
@@ -185,7 +185,7 @@ def _not_utf8(error: UnicodeDecodeError, data: bytes, name: str) -> JobFileError
     return JobFileError([Problem("", message, "save it as UTF-8", line, column)], file=name)
 
 
-def _others(path: Path) -> str:
+def _similar_file_hint(path: Path) -> str:
     """The job file that was probably meant."""
     try:
         found = {p.stem: p for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml")}
@@ -205,7 +205,7 @@ def _no_mapping(top: Node | None, name: str) -> Problem:
 
 
 def _refuse_newer(top: Node, layers: Layers) -> None:
-    version = find(top, ("version",))
+    version = find_node(top, ("version",))
     if version is None or isinstance(version.value, bool) or not isinstance(version.value, int):
         return
     if version.value > NEWEST_VERSION:

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from batchgen.errors import JobFileError, Problem
 from batchgen.job.spec import Job
-from batchgen.jobfile.check import check, new_problems, origins
+from batchgen.jobfile.check import check_job, new_problems, origins
 from batchgen.jobfile.dump import dump_job
 from batchgen.jobfile.job_paths import output_problem
-from batchgen.jobfile.layers import MAX_PROBLEMS, Layers, read_layers, shown_at_once
-from batchgen.jobfile.merge import merge
-from batchgen.jobfile.messages.explain import located, placed
-from batchgen.jobfile.overrides import command_line
-from batchgen.jobfile.profiles import chosen, problems_of_unchosen, profiles_of
+from batchgen.jobfile.layers import MAX_PROBLEMS, Layers, job_file_error, read_layers
+from batchgen.jobfile.merge import merge_layers
+from batchgen.jobfile.messages.explain import add_locations, problem_at_path
+from batchgen.jobfile.overrides import parse_overrides
+from batchgen.jobfile.profiles import check_unused_profile, profiles_of, select_profile
 from batchgen.jobfile.tree import Node
 
 
@@ -53,7 +53,7 @@ class LoadedJob:
 
     def error(self, problems: Sequence[Problem]) -> JobFileError:
         """The failure that shows these problems where their keys stand in the file."""
-        return shown_at_once(located(self.tree, problems), self.texts)
+        return job_file_error(add_locations(self.tree, problems), self.texts)
 
     def dump(self) -> str:
         """The job as resolved, as YAML, each value with where it came from. Secrets are masked."""
@@ -85,14 +85,14 @@ def load_job(
     written = read_layers(file, layers)
     problems = layers.problems
     profiles = profiles_of(written, problems)
-    merged = merge(written, chosen(profile, profiles, name, problems))
-    merged = merge(merged, command_line(sets, name, problems))
-    checked = check(merged, layers)
+    merged = merge_layers(written, select_profile(profile, profiles, name, problems))
+    merged = merge_layers(merged, parse_overrides(sets, name, problems))
+    checked = check_job(merged, layers)
     problems += checked.problems
     problems += new_problems(checked, problems)
     for other in profiles.keys() - {profile}:
         if len(problems) <= MAX_PROBLEMS:
-            problems += problems_of_unchosen(profiles[other], written, layers)
+            problems += check_unused_profile(profiles[other], written, layers)
     location = layers.folders[name] / file.name
     if not problems and checked.job is not None:
         problems += _output_problems(checked.job, checked.tree, location)
@@ -112,4 +112,4 @@ def load_job(
 def _output_problems(job: Job, tree: Node, location: Path) -> list[Problem]:
     clash = output_problem(job, location)
     hint = f"write somewhere else, such as out/{job.name}"
-    return [placed(tree, ("output", "path"), clash, hint)] if clash else []
+    return [problem_at_path(tree, ("output", "path"), clash, hint)] if clash else []

@@ -19,7 +19,7 @@ SYNONYMS: Mapping[str, str] = {
 """Other tools' names for keys of `decoding`."""
 
 
-def merge(below: Node, above: Node) -> Node:
+def merge_layers(below: Node, above: Node) -> Node:
     """What `above` says, and what `below` says where `above` is silent.
 
     A section that a profile or `--set` adds to stays where the file has it: that is where a missing key is missed.
@@ -28,12 +28,12 @@ def merge(below: Node, above: Node) -> Node:
         return above
     entries = dict(below.value)
     for key, node in above.value.items():
-        entries[key] = merge(entries[key], node) if key in entries else node
+        entries[key] = merge_layers(entries[key], node) if key in entries else node
     added = above.origin == COMMAND_LINE or above.origin.startswith(PROFILE)
     return replace(below if added else above, value=entries)
 
 
-def canonical(layer: Node, problems: list[Problem], prefix: str = "") -> Node:
+def canonicalize(layer: Node, problems: list[Problem], prefix: str = "") -> Node:
     """A layer with GenerationConfig's names and `model: PATH` written out; a setting given twice is a problem."""
     entries = dict(children(layer))
     if "decoding" in entries:
@@ -51,7 +51,7 @@ def canonical(layer: Node, problems: list[Problem], prefix: str = "") -> Node:
     profiles = entries.get("profiles")
     if profiles is not None and isinstance(profiles.value, Mapping) and not prefix:
         named = {
-            name: canonical(profile, problems, f"profiles.{name}.")
+            name: canonicalize(profile, problems, f"profiles.{name}.")
             for name, profile in profiles.value.items()
             if isinstance(profile.value, Mapping)
         }

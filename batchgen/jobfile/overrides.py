@@ -8,26 +8,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from batchgen.errors import Problem
-from batchgen.jobfile.merge import SYNONYMS, canonical, merge
+from batchgen.jobfile.merge import SYNONYMS, canonicalize, merge_layers
 from batchgen.jobfile.messages.expected_types import expected_at
-from batchgen.jobfile.tree import COMMAND_LINE, Node, Place, parsed, rebuilt
+from batchgen.jobfile.tree import COMMAND_LINE, Node, SourceLocation, map_nodes, parse_key
 from batchgen.jobfile.yaml_reader import MAX_DEPTH, read_yaml
 
 
-def command_line(sets: Sequence[str], file: str, problems: list[Problem]) -> Node:
+def parse_overrides(sets: Sequence[str], file: str, problems: list[Problem]) -> Node:
     """The layer that all `--set` make together; later ones win. `file` is the job's name in messages."""
-    layer = Node({}, Place(file), COMMAND_LINE)
+    layer = Node({}, SourceLocation(file), COMMAND_LINE)
     for given in sets:
         key, _, value = given.partition("=")
-        path = [step for step in parsed(key.strip()) if isinstance(step, str)]
+        path = [step for step in parse_key(key.strip()) if isinstance(step, str)]
         problem = _unusable(given, path)
         if problem is not None:
             problems.append(problem)
             continue
         node = _given(value, path, file, problems)
         for step in reversed(path):
-            node = Node({step: node}, Place(file), COMMAND_LINE)
-        layer = merge(layer, canonical(node, problems))
+            node = Node({step: node}, SourceLocation(file), COMMAND_LINE)
+        layer = merge_layers(layer, canonicalize(node, problems))
     return layer
 
 
@@ -50,7 +50,7 @@ def _given(text: str, path: Sequence[str], file: str, problems: list[Problem]) -
     text_meant = expected is not None and expected.means_text
     only_text = expected is not None and text_meant and expected.item is None and path != ["model"]
     reading = read_yaml(text, file=file, origin=COMMAND_LINE)
-    top = reading.top or Node(None, Place(file), COMMAND_LINE)
+    top = reading.top or Node(None, SourceLocation(file), COMMAND_LINE)
     quoted = isinstance(top.value, str) and text.lstrip()[:1] in ("'", '"')
     unset = top.value is None and not reading.problems
     if (only_text and not quoted and not unset) or (text_meant and reading.problems):
@@ -59,7 +59,7 @@ def _given(text: str, path: Sequence[str], file: str, problems: list[Problem]) -
         problem = reading.problems[0]
         message = f"{problem.message} (given by --set)"
         problems.append(Problem(".".join(path), message, problem.hint))
-    return rebuilt(top, lambda node: replace(node, place=Place(file)))
+    return map_nodes(top, lambda node: replace(node, place=SourceLocation(file)))
 
 
 def _canonical(path: Sequence[str]) -> tuple[str, ...]:
@@ -71,6 +71,6 @@ def _canonical(path: Sequence[str]) -> tuple[str, ...]:
     return tuple(path)
 
 
-def literal(key: str, text: str) -> str:
+def literal_override(key: str, text: str) -> str:
     """A setting whose value is exactly this text, whatever it holds: quotes, `${`, blanks."""
     return f"{key}='{text.replace('${', '$${').replace(chr(39), chr(39) * 2)}'"

@@ -8,11 +8,20 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from batchgen.errors import Problem
-from batchgen.jobfile.check import check
+from batchgen.jobfile.check import check_job
 from batchgen.jobfile.layers import Layers
-from batchgen.jobfile.merge import merge
-from batchgen.jobfile.messages.explain import placed
-from batchgen.jobfile.tree import PROFILE, Node, Place, children, dotted, find, problem_at, rebuilt
+from batchgen.jobfile.merge import merge_layers
+from batchgen.jobfile.messages.explain import problem_at_path
+from batchgen.jobfile.tree import (
+    PROFILE,
+    Node,
+    SourceLocation,
+    children,
+    dotted_key,
+    find_node,
+    map_nodes,
+    problem_at,
+)
 
 MAX_PROFILES = 100
 _NOT_INSIDE = ("extends", "profiles", "$schema")
@@ -34,7 +43,7 @@ def profiles_of(merged: Node, problems: list[Problem]) -> dict[str, Node]:
         return {}
     found: dict[str, Node] = {}
     for name, node in section.value.items():
-        key = dotted(("profiles", name))
+        key = dotted_key(("profiles", name))
         if isinstance(node.value, Mapping):
             found[name] = _labelled(_usable(node, key, problems), PROFILE + name)
         elif node.value is not None:
@@ -45,11 +54,11 @@ def profiles_of(merged: Node, problems: list[Problem]) -> dict[str, Node]:
     return found
 
 
-def chosen(
+def select_profile(
     name: str | None, profiles: Mapping[str, Node], file: str, problems: list[Problem]
 ) -> Node:
     """The layer of the chosen profile; an empty one if none is chosen."""
-    nothing = Node({}, Place(file), PROFILE)
+    nothing = Node({}, SourceLocation(file), PROFILE)
     if name is None or name in profiles:
         return nothing if name is None else profiles[name]
     near = get_close_matches(name, profiles, 1)
@@ -59,26 +68,26 @@ def chosen(
     return nothing
 
 
-def problems_of_unchosen(profile: Node, merged: Node, layers: Layers) -> list[Problem]:
+def check_unused_profile(profile: Node, merged: Node, layers: Layers) -> list[Problem]:
     """What is wrong with single keys and values of a profile that is not chosen.
 
     Its placeholders are not judged (another machine may have the variable), nor how its values go together.
     """
     variables = children(merged).get("vars")
     if variables is not None and "vars" not in children(profile):
-        profile = merge(Node({"vars": variables}, profile.place, profile.origin), profile)
-    checked = check(profile, layers)
+        profile = merge_layers(Node({"vars": variables}, profile.place, profile.origin), profile)
+    checked = check_job(profile, layers)
     skipped = {(p.file, p.line, p.column) for p in checked.problems}
     found = [
-        placed(checked.tree, finding.path, finding.message, finding.hint)
+        problem_at_path(checked.tree, finding.path, finding.message, finding.hint)
         for finding in checked.findings
-        if not finding.whole and find(checked.tree, finding.path) is not None
+        if not finding.whole and find_node(checked.tree, finding.path) is not None
     ]
     return [p for p in found if (p.file, p.line, p.column) not in skipped]
 
 
 def _labelled(profile: Node, origin: str) -> Node:
-    return rebuilt(profile, lambda node: replace(node, origin=origin))
+    return map_nodes(profile, lambda node: replace(node, origin=origin))
 
 
 def _usable(node: Node, key: str, problems: list[Problem]) -> Node:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from batchgen.errors import Problem
 
 Scalar = None | bool | int | float | str
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Keys and list positions from the top of the job, such as ("prompt", "messages", 0, "role")."""
 
 COMMAND_LINE = "--set"
@@ -22,7 +22,7 @@ PROFILE = "profile "
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourceLocation:
     """A position in a file. `file` is the name that messages show; line and column count from 1, 0 is no line."""
 
     file: str
@@ -42,7 +42,7 @@ class Node:
     """
 
     value: "Scalar | tuple[Node, ...] | Mapping[str, Node]"
-    place: Place
+    place: SourceLocation
     origin: str
     raw: str = ""
 
@@ -52,12 +52,12 @@ def children(node: Node) -> Mapping[str, Node]:
     return node.value if isinstance(node.value, Mapping) else {}
 
 
-def plain(node: Node) -> object:
+def to_python(node: Node) -> object:
     """The value as Python objects."""
     if isinstance(node.value, Mapping):
-        return {key: plain(child) for key, child in node.value.items()}
+        return {key: to_python(child) for key, child in node.value.items()}
     if isinstance(node.value, tuple):
-        return [plain(child) for child in node.value]
+        return [to_python(child) for child in node.value]
     return node.value
 
 
@@ -70,7 +70,7 @@ def child(node: Node, step: str | int) -> Node | None:
     return None
 
 
-def find(tree: Node, path: Path) -> Node | None:
+def find_node(tree: Node, path: KeyPath) -> Node | None:
     """The node at a path."""
     node: Node | None = tree
     for step in path:
@@ -78,17 +78,17 @@ def find(tree: Node, path: Path) -> Node | None:
     return node
 
 
-def replaced(tree: Node, path: Path, new: Node) -> Node:
+def replace_node(tree: Node, path: KeyPath, new: Node) -> Node:
     """The same tree with another node at a path of keys, which must exist."""
     if not path:
         return new
     entries = dict(children(tree))
     key = str(path[0])
-    entries[key] = replaced(entries[key], path[1:], new)
+    entries[key] = replace_node(entries[key], path[1:], new)
     return Node(entries, tree.place, tree.origin, tree.raw)
 
 
-def nearest(tree: Node, path: Path) -> Node:
+def nearest_node(tree: Node, path: KeyPath) -> Node:
     """The node at a path, or the innermost one that encloses where it would be."""
     node = tree
     for step in path:
@@ -99,7 +99,7 @@ def nearest(tree: Node, path: Path) -> Node:
     return node
 
 
-def walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
+def walk(node: Node, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
     """Every node that holds no further mapping, with its path; lists count as one value."""
     if isinstance(node.value, Mapping) and node.value:
         for key, inner in node.value.items():
@@ -108,21 +108,21 @@ def walk(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
         yield path, node
 
 
-def rebuilt(node: Node, change: Callable[[Node], Node]) -> Node:
+def map_nodes(node: Node, change: Callable[[Node], Node]) -> Node:
     """The same tree with every node changed, the inner ones first."""
     value = node.value
     if isinstance(value, Mapping):
-        value = {key: rebuilt(inner, change) for key, inner in value.items()}
+        value = {key: map_nodes(inner, change) for key, inner in value.items()}
     elif isinstance(value, tuple):
-        value = tuple(rebuilt(inner, change) for inner in value)
+        value = tuple(map_nodes(inner, change) for inner in value)
     return change(replace(node, value=value))
 
 
-def without_nulls(node: Node) -> Node:
+def drop_nulls(node: Node) -> Node:
     """The same without keys that are null: null unsets. What lists hold is left alone."""
     if not isinstance(node.value, Mapping):
         return node
-    kept = {k: without_nulls(v) for k, v in node.value.items() if v.value is not None}
+    kept = {k: drop_nulls(v) for k, v in node.value.items() if v.value is not None}
     return Node(kept, node.place, node.origin)
 
 
@@ -132,7 +132,7 @@ def problem_at(node: Node, key: str, message: str, hint: str = "") -> Problem:
     return Problem(key, message, hint, place.line, place.column, place.file)
 
 
-def dotted(path: Path) -> str:
+def dotted_key(path: KeyPath) -> str:
     """How messages write a path: `prompt.messages[0].role`. Long or odd keys are shortened and quoted."""
     text = ""
     for step in path:
@@ -143,7 +143,7 @@ def dotted(path: Path) -> str:
     return text
 
 
-def parsed(key: str) -> Path:
+def parse_key(key: str) -> KeyPath:
     """The path that a dotted key names."""
     steps = re.findall(r"\[\d+\]|[^.\[\]]+", key)
     return tuple(int(s[1:-1]) if s.startswith("[") else s for s in steps)

@@ -46,7 +46,7 @@ _WORDS = (
 )
 
 
-class Unreadable(Exception):  # noqa: N818 - it never leaves the reader, and is not a failure of the program
+class UnreadableYamlError(Exception):
     """Stops reading; carries why."""
 
     def __init__(self, problem: Problem) -> None:
@@ -54,7 +54,7 @@ class Unreadable(Exception):  # noqa: N818 - it never leaves the reader, and is 
         self.problem = problem
 
 
-def syntax_problem(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
+def explain_syntax_error(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
     """The problem in words for the user. A template without quotes is the usual cause, and gets its own."""
     found = f"{error.problem or error.context} {error.context or ''}"
     opened = "quoted scalar" in found or "flow" in found

@@ -12,8 +12,13 @@ from dataclasses import dataclass
 import yaml
 
 from batchgen.errors import Problem
-from batchgen.jobfile.tree import Node, Path, Place, Scalar, dotted
-from batchgen.jobfile.yaml_errors import TEMPLATE_HINT, TEMPLATE_MESSAGE, Unreadable, syntax_problem
+from batchgen.jobfile.tree import KeyPath, Node, Scalar, SourceLocation, dotted_key
+from batchgen.jobfile.yaml_errors import (
+    TEMPLATE_HINT,
+    TEMPLATE_MESSAGE,
+    UnreadableYamlError,
+    explain_syntax_error,
+)
 
 MAX_DEPTH = 20
 MAX_VALUES = 20_000
@@ -34,14 +39,14 @@ _WORDS: Mapping[str, Scalar] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedYaml:
     """What came of a text: its top value, None if there is none or it is unreadable, and what is wrong with it."""
 
     top: Node | None
     problems: tuple[Problem, ...]
 
 
-def resolve(text: str) -> Scalar:
+def resolve_scalar(text: str) -> Scalar:
     """What an unquoted scalar means: YAML 1.2's core schema, but numbers with leading zeros stay text."""
     if text in _WORDS:
         return _WORDS[text]
@@ -52,18 +57,18 @@ def resolve(text: str) -> Scalar:
     return text
 
 
-def read_yaml(text: str, *, file: str, origin: str) -> Reading:
+def read_yaml(text: str, *, file: str, origin: str) -> ParsedYaml:
     """Read one document. Problems are collected; after one that leaves the rest unreadable, `top` is None."""
     if control := yaml.reader.Reader.NON_PRINTABLE.search(text):
-        return Reading(None, (_control_character(control, file),))
+        return ParsedYaml(None, (_control_character(control, file),))
     composer = _Composer(text, file=file, origin=origin)
     try:
         top = composer.document()
-    except Unreadable as stop:
+    except UnreadableYamlError as stop:
         # What was noted on the same line is the same mistake.
         before = [p for p in composer.problems if p.line != stop.problem.line]
-        return Reading(None, (*before, stop.problem))
-    return Reading(top, tuple(composer.problems))
+        return ParsedYaml(None, (*before, stop.problem))
+    return ParsedYaml(top, tuple(composer.problems))
 
 
 def _control_character(found: re.Match[str], file: str) -> Problem:
@@ -102,7 +107,7 @@ class _Composer:
             self._note(after, (), "a second document: one job per file", "remove what follows ---")
         return top
 
-    def _value(self, event: yaml.Event, path: Path, place: Place) -> Node:
+    def _value(self, event: yaml.Event, path: KeyPath, place: SourceLocation) -> Node:
         self._refuse_depth(len(path), place)
         self._refuse_tag_and_anchor(event, path, place)
         if isinstance(event, yaml.MappingStartEvent):
@@ -113,13 +118,13 @@ class _Composer:
             return Node(self._scalar(event, path, place), place, self._origin)
         return Node(None, place, self._origin)  # an alias, noted as a problem above
 
-    def _sequence(self, path: Path) -> tuple[Node, ...]:
+    def _sequence(self, path: KeyPath) -> tuple[Node, ...]:
         items: list[Node] = []
         while not isinstance(event := self._next(), yaml.SequenceEndEvent):
             items.append(self._value(event, (*path, len(items)), self._place(event)))
         return tuple(items)
 
-    def _mapping(self, path: Path, place: Place) -> dict[str, Node] | None:
+    def _mapping(self, path: KeyPath, place: SourceLocation) -> dict[str, Node] | None:
         entries: dict[str, Node] = {}
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             if isinstance(event, yaml.MappingStartEvent) and event.flow_style:
@@ -140,7 +145,7 @@ class _Composer:
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             self._skip(event)
 
-    def _key(self, event: yaml.Event, path: Path, entries: Mapping[str, Node]) -> str | None:
+    def _key(self, event: yaml.Event, path: KeyPath, entries: Mapping[str, Node]) -> str | None:
         """The name of the next entry; None, with a problem noted, where it cannot be one."""
         self._refuse_tag_and_anchor(event, path, self._place(event))
         if not isinstance(event, yaml.ScalarEvent):
@@ -161,7 +166,7 @@ class _Composer:
             self._note(event, (*path, event.value), message, "keep one of them")
         return event.value
 
-    def _scalar(self, event: yaml.ScalarEvent, path: Path, place: Place) -> Scalar:
+    def _scalar(self, event: yaml.ScalarEvent, path: KeyPath, place: SourceLocation) -> Scalar:
         text = event.value
         if any("\ud800" <= c <= "\udfff" or c == "\0" for c in text):
             self._note(place, path, "holds a character that text cannot have (NUL or half a pair)")
@@ -172,14 +177,18 @@ class _Composer:
             message = "a number that does not fit into 64 bits"
             self._note(place, path, message, "quote it if it is meant as text")
             return None
-        return resolve(text)
+        return resolve_scalar(text)
 
-    def _refuse_depth(self, depth: int, place: Place) -> None:
+    def _refuse_depth(self, depth: int, place: SourceLocation) -> None:
         if depth > MAX_DEPTH:
             message = f"nested more than {MAX_DEPTH} levels deep"
-            raise Unreadable(Problem("", message, "", place.line, place.column, self._file))
+            raise UnreadableYamlError(
+                Problem("", message, "", place.line, place.column, self._file)
+            )
 
-    def _refuse_tag_and_anchor(self, event: yaml.Event, path: Path, place: Place) -> None:
+    def _refuse_tag_and_anchor(
+        self, event: yaml.Event, path: KeyPath, place: SourceLocation
+    ) -> None:
         if getattr(event, "tag", None):
             hint = "remove the word that starts with !, or quote text that starts so"
             self._note(place, path, "YAML tags are not allowed", hint)
@@ -201,7 +210,9 @@ class _Composer:
         try:
             event: yaml.Event = self._loader.get_event()  # type: ignore[no-untyped-call]  # gap in the stubs
         except yaml.MarkedYAMLError as error:
-            raise Unreadable(syntax_problem(error, self._text, self._file)) from error
+            raise UnreadableYamlError(
+                explain_syntax_error(error, self._text, self._file)
+            ) from error
         except (
             ValueError,
             OverflowError,
@@ -209,19 +220,27 @@ class _Composer:
             mark = self._loader.get_mark()
             message = "not valid YAML: an escape such as \\U or a version that is out of range"
             problem = Problem("", message, "", mark.line + 1, mark.column + 1, self._file)
-            raise Unreadable(problem) from error
+            raise UnreadableYamlError(problem) from error
         self._values += isinstance(event, yaml.NodeEvent)
         if self._values > MAX_VALUES:
             place = self._place(event)
             message = f"more than {MAX_VALUES:,} keys and values in one file"
-            raise Unreadable(Problem("", message, "", place.line, place.column, self._file))
+            raise UnreadableYamlError(
+                Problem("", message, "", place.line, place.column, self._file)
+            )
         return event
 
-    def _place(self, event: yaml.Event) -> Place:
+    def _place(self, event: yaml.Event) -> SourceLocation:
         mark = event.start_mark
-        return Place(self._file, mark.line + 1, mark.column + 1) if mark else Place(self._file)
+        return (
+            SourceLocation(self._file, mark.line + 1, mark.column + 1)
+            if mark
+            else SourceLocation(self._file)
+        )
 
-    def _note(self, at: yaml.Event | Place, path: Path, message: str, hint: str = "") -> None:
-        place = at if isinstance(at, Place) else self._place(at)
-        problem = Problem(dotted(path), message, hint, place.line, place.column, self._file)
+    def _note(
+        self, at: yaml.Event | SourceLocation, path: KeyPath, message: str, hint: str = ""
+    ) -> None:
+        place = at if isinstance(at, SourceLocation) else self._place(at)
+        problem = Problem(dotted_key(path), message, hint, place.line, place.column, self._file)
         self.problems.append(problem)

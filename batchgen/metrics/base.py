@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from batchgen.metrics.statistics.intervals import Estimate
+from batchgen.metrics.statistics.intervals import PointEstimate
 from batchgen.records import FinishReason, Score, Status
 
 Floats = npt.NDArray[np.float64]
@@ -136,7 +136,7 @@ class SetMetric(Protocol):
         """Name, unit and direction."""
         ...
 
-    def compute(self, answers: Iterable[Answer], level: float) -> Estimate:
+    def compute(self, answers: Iterable[Answer], level: float) -> PointEstimate:
         """Measure the set in one pass over it, with an interval of this level, or the reason why there is none."""
         ...
 
@@ -149,7 +149,7 @@ def unscored(spec: Spec, status: Status, rule: str | None = None) -> Score:
     return Score(spec.name, None, status, None, rule)
 
 
-def nothing_found(spec: Spec, answer: Answer, rule: str | None = None) -> Score:
+def no_answer_found(spec: Spec, answer: Answer, rule: str | None = None) -> Score:
     """0 for an answer in which there is nothing to compare, with the reason as status.
 
     A model that was asked for an answer and gave none is wrong: leaving such rows out would reward silence.
@@ -164,7 +164,7 @@ _LONGEST_ANSWER = 200
 """Characters."""
 
 
-def shown(answer: str) -> str:
+def stored_form(answer: str) -> str:
     """An extracted answer as it is stored: a long one is cut and told from others by a hash of all of it."""
     if len(answer) <= _LONGEST_ANSWER:
         return answer

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from batchgen.metrics.base import Answer, Floats, Spec, nothing_found, unscored
-from batchgen.metrics.packages import needed
+from batchgen.metrics.base import Answer, Floats, Spec, no_answer_found, unscored
+from batchgen.metrics.packages import require_package
 from batchgen.records import Score
 
-Tokenizer = Literal["13a", "zh", "char", "intl", "none"]
+BleuTokenizer = Literal["13a", "zh", "char", "intl", "none"]
 """Those of sacrebleu that are all in the package. The others fetch models."""
 
 _ORDERS = 4
@@ -29,8 +29,8 @@ class Bleu:
         DataError: if sacrebleu is not installed.
     """
 
-    def __init__(self, spec: Spec, tokenize: Tokenizer) -> None:
-        bleu = needed("sacrebleu.metrics.bleu", "metrics").BLEU
+    def __init__(self, spec: Spec, tokenize: BleuTokenizer) -> None:
+        bleu = require_package("sacrebleu.metrics.bleu", "metrics").BLEU
         self._bleu: Any = bleu(tokenize=tokenize, effective_order=True, force=True)
         corpus = bleu(tokenize=tokenize)
         corpus.num_refs = -1  # sacrebleu's mark for "as many as each row has"
@@ -54,7 +54,7 @@ class Bleu:
         if not answer.references:
             return unscored(self.spec, "no_reference")
         if not answer.response.strip():
-            return nothing_found(self.spec, answer)
+            return no_answer_found(self.spec, answer)
         found = self._bleu.sentence_score(answer.response, list(answer.references))
         return Score(self.spec.name, float(found.score), "ok")
 

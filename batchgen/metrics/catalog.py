@@ -15,7 +15,7 @@ from batchgen.job import metric_options as options
 from batchgen.job.judge import Judge
 from batchgen.job.metric_options import MetricOptions
 from batchgen.jobfile.docs.reference import default_of
-from batchgen.jobfile.messages.expected_types import fields, key_of
+from batchgen.jobfile.messages.expected_types import key_of, section_fields
 from batchgen.metrics import makers
 from batchgen.metrics.base import Metric, Spec, Unit
 
@@ -23,7 +23,7 @@ Options = TypeVar("Options", bound=MetricOptions)
 
 
 @dataclass(frozen=True, slots=True)
-class DescribedOption:
+class OptionDescription:
     """A key of a metric, in words. `default` is "required" where there is none."""
 
     name: str
@@ -33,7 +33,7 @@ class DescribedOption:
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class MetricDescription:
     """A metric, in words."""
 
     type: str
@@ -41,11 +41,11 @@ class Described:
     unit: Unit
     higher_is_better: bool | None
     version: int
-    options: tuple[DescribedOption, ...]
+    options: tuple[OptionDescription, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry(Generic[Options]):
+class RegisteredMetric(Generic[Options]):
     """A type of metric.
 
     Attributes:
@@ -68,24 +68,26 @@ class Entry(Generic[Options]):
         word: str = self.options.model_fields["type"].default
         return word
 
-    def described(self) -> Described:
+    def described(self) -> MetricDescription:
         """What `batchgen metrics` says about it."""
         found = _described_options(self.options)
         measures = " ".join((self.options.__doc__ or "").split())
-        return Described(self.type, measures, self.unit, self.higher_is_better, self.version, found)
+        return MetricDescription(
+            self.type, measures, self.unit, self.higher_is_better, self.version, found
+        )
 
 
-def described_judge() -> Described:
+def describe_judge() -> MetricDescription:
     """What `batchgen metrics` says about `evaluate.judges`: models, but their scores are metrics like all others."""
     measures = " ".join((Judge.__doc__ or "").split())
-    return Described(TYPE, measures, "score", True, VERSION, _described_options(Judge))
+    return MetricDescription(TYPE, measures, "score", True, VERSION, _described_options(Judge))
 
 
-def _described_options(section: type[BaseModel]) -> tuple[DescribedOption, ...]:
-    found = fields(section)
+def _described_options(section: type[BaseModel]) -> tuple[OptionDescription, ...]:
+    found = section_fields(section)
     keys = ((key_of(name, field), field) for name, field in section.model_fields.items())
     return tuple(
-        DescribedOption(key, str(found[key]), default_of(field), found[key].description)
+        OptionDescription(key, str(found[key]), default_of(field), found[key].description)
         for key, field in keys
         if key != "type"
     )
@@ -97,45 +99,51 @@ def make_metrics(asked: MetricOptions) -> tuple[Metric, ...]:
     Raises:
         DataError: if a file that it names cannot be read, or a package that it needs is not installed.
     """
-    entry = CATALOG[asked.type]
+    entry = REGISTRY[asked.type]
     name = asked.name or asked.type
     spec = Spec(name, asked.type, entry.version, entry.unit, entry.higher_is_better)
     return entry.make(spec, asked)
 
 
-_ENTRIES: tuple[Entry[Any], ...] = (
-    Entry(options.ExactOptions, makers.exact),
-    Entry(options.NormalizedMatchOptions, makers.normalized_match),
-    Entry(options.ContainsOptions, makers.contains),
-    Entry(options.RegexOptions, makers.regex_),
-    Entry(options.ChoiceOptions, makers.choice),
-    Entry(options.NumberOptions, makers.number),
-    Entry(options.TokenF1Options, makers.token_f1),
-    Entry(options.RougeOptions, makers.rouge),
-    Entry(options.ChrFOptions, makers.chrf, unit="score"),
-    Entry(options.BleuOptions, makers.bleu, unit="score"),
-    Entry(options.EditDistanceOptions, makers.edit_distance, unit="count", higher_is_better=False),
-    Entry(options.CerOptions, makers.cer, unit="score", higher_is_better=False),
-    Entry(options.JsonOptions, makers.json),
-    Entry(options.JsonSchemaOptions, makers.json_schema),
-    Entry(options.ConstraintsOptions, makers.constraints),
-    Entry(options.LengthOptions, makers.length_, unit="count", higher_is_better=None),
-    Entry(options.LanguageOptions, makers.language_),
-    Entry(options.RepetitionOptions, makers.repetition, higher_is_better=False),
-    Entry(options.RefusalOptions, makers.refusal, higher_is_better=False),
-    Entry(options.PiiOptions, makers.pii, higher_is_better=False),
-    Entry(options.PassAtKOptions, makers.pass_at_k),
-    Entry(options.AllOfKOptions, makers.all_of_k),
-    Entry(options.MajorityOptions, makers.majority),
-    Entry(options.SampleDiversityOptions, makers.sample_diversity),
-    Entry(options.DistinctOptions, makers.distinct),
-    Entry(options.DuplicatesOptions, makers.duplicates, higher_is_better=False),
-    Entry(options.LoglikelihoodOptions, makers.loglikelihood, unit="score"),
-    Entry(options.PerplexityOptions, makers.perplexity, unit="score", higher_is_better=False),
-    Entry(options.BitsPerByteOptions, makers.bits_per_byte, unit="score", higher_is_better=False),
-    Entry(options.MultipleChoiceOptions, makers.multiple_choice),
-    Entry(options.PythonOptions, makers.python, unit="score"),
+_ENTRIES: tuple[RegisteredMetric[Any], ...] = (
+    RegisteredMetric(options.ExactOptions, makers.exact),
+    RegisteredMetric(options.NormalizedMatchOptions, makers.normalized_match),
+    RegisteredMetric(options.ContainsOptions, makers.contains),
+    RegisteredMetric(options.RegexOptions, makers.regex_),
+    RegisteredMetric(options.ChoiceOptions, makers.choice),
+    RegisteredMetric(options.NumberOptions, makers.number),
+    RegisteredMetric(options.TokenF1Options, makers.token_f1),
+    RegisteredMetric(options.RougeOptions, makers.rouge),
+    RegisteredMetric(options.ChrFOptions, makers.chrf, unit="score"),
+    RegisteredMetric(options.BleuOptions, makers.bleu, unit="score"),
+    RegisteredMetric(
+        options.EditDistanceOptions, makers.edit_distance, unit="count", higher_is_better=False
+    ),
+    RegisteredMetric(options.CerOptions, makers.cer, unit="score", higher_is_better=False),
+    RegisteredMetric(options.JsonOptions, makers.json),
+    RegisteredMetric(options.JsonSchemaOptions, makers.json_schema),
+    RegisteredMetric(options.ConstraintsOptions, makers.constraints),
+    RegisteredMetric(options.LengthOptions, makers.length_, unit="count", higher_is_better=None),
+    RegisteredMetric(options.LanguageOptions, makers.language_),
+    RegisteredMetric(options.RepetitionOptions, makers.repetition, higher_is_better=False),
+    RegisteredMetric(options.RefusalOptions, makers.refusal, higher_is_better=False),
+    RegisteredMetric(options.PiiOptions, makers.pii, higher_is_better=False),
+    RegisteredMetric(options.PassAtKOptions, makers.pass_at_k),
+    RegisteredMetric(options.AllOfKOptions, makers.all_of_k),
+    RegisteredMetric(options.MajorityOptions, makers.majority),
+    RegisteredMetric(options.SampleDiversityOptions, makers.sample_diversity),
+    RegisteredMetric(options.DistinctOptions, makers.distinct),
+    RegisteredMetric(options.DuplicatesOptions, makers.duplicates, higher_is_better=False),
+    RegisteredMetric(options.LoglikelihoodOptions, makers.loglikelihood, unit="score"),
+    RegisteredMetric(
+        options.PerplexityOptions, makers.perplexity, unit="score", higher_is_better=False
+    ),
+    RegisteredMetric(
+        options.BitsPerByteOptions, makers.bits_per_byte, unit="score", higher_is_better=False
+    ),
+    RegisteredMetric(options.MultipleChoiceOptions, makers.multiple_choice),
+    RegisteredMetric(options.PythonOptions, makers.python, unit="score"),
 )
 
-CATALOG: Mapping[str, Entry[Any]] = {entry.type: entry for entry in _ENTRIES}
+REGISTRY: Mapping[str, RegisteredMetric[Any]] = {entry.type: entry for entry in _ENTRIES}
 """All types of metrics, by name."""

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from batchgen.metrics.base import Answer, Spec, nothing_found, unscored
-from batchgen.metrics.choice_rules import Labels
-from batchgen.metrics.texts import normalized
+from batchgen.metrics.base import Answer, Spec, no_answer_found, unscored
+from batchgen.metrics.choice_rules import LabelFinder
+from batchgen.metrics.texts import normalize
 from batchgen.records import Score
 
 
@@ -20,7 +20,7 @@ class Choice:
     """
 
     spec: Spec
-    labels: Labels
+    labels: LabelFinder
     column: str
 
     def score(self, answer: Answer) -> Score:
@@ -35,7 +35,7 @@ class Choice:
             return unscored(self.spec, "unparsed", "reference")
         found = self.labels.find(answer.response, options)
         if found is None or not found.label:
-            return nothing_found(self.spec, answer, found.rule if found else None)
+            return no_answer_found(self.spec, answer, found.rule if found else None)
         right = found.label in expected
         return Score(self.spec.name, float(right), "ok", found.label, found.rule)
 
@@ -43,8 +43,8 @@ class Choice:
         label = self.labels.exactly(reference)
         if label is not None:
             return label
-        form = normalized(reference)
-        return next((one for one, option in options.items() if normalized(option) == form), None)
+        form = normalize(reference)
+        return next((one for one, option in options.items() if normalize(option) == form), None)
 
     def _options(self, answer: Answer) -> Mapping[str, str]:
         if not self.column:

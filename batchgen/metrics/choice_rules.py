@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from batchgen.metrics.texts import normalized
+from batchgen.metrics.texts import normalize
 
-Rule = Literal["whole", "cue", "boxed", "leading", "trailing", "option"]
+ChoiceRule = Literal["whole", "cue", "boxed", "leading", "trailing", "option"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Chosen:
     """A label, and the rule that found it. An empty label: the text names several."""
 
     label: str
-    rule: Rule
+    rule: ChoiceRule
 
 
 # Possessive throughout (`*+`): nothing is tried twice, whatever the text.
@@ -48,7 +48,7 @@ _NOT_A_WORD_END = re.compile(r"\s*(?:[).,;:*\]}。、]|$)", re.MULTILINE)
 _MAKES_A_SENTENCE = re.compile(r"\ (?!(?:because|since|as|and|or|is|for|due|but|with|from|which)\b)[a-z]")  # fmt: skip
 
 
-class Labels:
+class LabelFinder:
     """Finds one of a set of labels.
 
     Args:
@@ -138,11 +138,11 @@ class Labels:
 
 def _the_option(text: str, options: Mapping[str, str]) -> str | None:
     """The label of the only option whose text is in the response; a longer option hides those within it."""
-    shown = normalized(text)
+    shown = normalize(text)
     spaced = f" {shown} "
     held = {
         label: form
-        for label, form in ((label, normalized(option)) for label, option in options.items())
+        for label, form in ((label, normalize(option)) for label, option in options.items())
         if form and (f" {form} " in spaced if form.isascii() else form in shown)
     }
     exact = [label for label, form in held.items() if form == shown]

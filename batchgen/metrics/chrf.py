@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from batchgen.metrics.base import Answer, Floats, Spec, nothing_found, unscored
+from batchgen.metrics.base import Answer, Floats, Spec, no_answer_found, unscored
 from batchgen.records import Score
 
 SIGNATURE = "case:mixed|eff:yes|nc:6|nw:0|space:no"
@@ -38,7 +38,7 @@ class ChrF:
         if sums is None:
             return unscored(self.spec, "no_reference")
         if not answer.response.strip():
-            return nothing_found(self.spec, answer)
+            return no_answer_found(self.spec, answer)
         return Score(self.spec.name, _chrf(sums), "ok")
 
     def row_stats(self, answer: Answer) -> tuple[float, ...] | None:

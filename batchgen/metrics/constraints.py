@@ -16,27 +16,33 @@ import numpy as np
 
 from batchgen.errors import DataError
 from batchgen.metrics.base import Answer, Floats, Spec, unscored
-from batchgen.metrics.instructions import Check, Detect, Told, UntoldError, checks
+from batchgen.metrics.instructions import (
+    InstructionCheck,
+    Kwargs,
+    LanguageDetector,
+    MissingArgumentError,
+    make_instruction_checks,
+)
 from batchgen.metrics.language import trained_detector
 from batchgen.records import Score
 
-Mode = Literal["strict", "loose"]
+Strictness = Literal["strict", "loose"]
 
 
 class _UnreadableError(ValueError):
     """A row whose instructions cannot be read; the argument says why, without text of the row."""
 
 
-class _UndetectedError(Exception):
+class _LanguageUnknownError(Exception):
     """A language that only py3langid could tell."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Instruction:
     """An instruction of a row: its id, and what it is told."""
 
     identifier: str
-    told: Told
+    told: Kwargs
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +56,10 @@ class Constraints:
     """
 
     spec: Spec
-    mode: Mode
-    fixed: tuple[Asked, ...]
+    mode: Strictness
+    fixed: tuple[Instruction, ...]
     columns: tuple[str, ...]
-    checks: Mapping[str, Check]
+    checks: Mapping[str, InstructionCheck]
 
     def followed(self, answer: Answer) -> list[bool]:
         """Whether each instruction is followed.
@@ -65,13 +71,13 @@ class Constraints:
         forms = _forms(answer.response or "") if self.mode == "loose" else [answer.response or ""]
         return [self._is_followed(one, forms) for one in asked]
 
-    def _is_followed(self, asked: Asked, forms: Sequence[str]) -> bool:
+    def _is_followed(self, asked: Instruction, forms: Sequence[str]) -> bool:
         check = self.checks.get(asked.identifier)
         if check is None:
             raise _UnreadableError("unknown instruction")
         try:
             return any(check(form, asked.told) and bool(form.strip()) for form in forms)
-        except UntoldError as error:
+        except MissingArgumentError as error:
             raise _UnreadableError(f"{asked.identifier}: {error}") from None
 
     def counts(self, answer: Answer) -> tuple[int, int] | Score:
@@ -82,7 +88,7 @@ class Constraints:
             followed = self.followed(answer)
         except _UnreadableError as error:
             return unscored(self.spec, "unparsed", str(error))
-        except _UndetectedError:
+        except _LanguageUnknownError:
             return unscored(self.spec, "error", "needs py3langid")
         if not followed:
             return unscored(self.spec, "no_reference")
@@ -135,7 +141,7 @@ class InstructionLevel:
         return shares
 
 
-def language_detector() -> Detect:
+def language_detector() -> LanguageDetector:
     """py3langid if it is installed; else a detector that leaves rows which need it unscored."""
     try:
         return trained_detector()
@@ -143,13 +149,13 @@ def language_detector() -> Detect:
         return _undetected
 
 
-def instruction_checks() -> Mapping[str, Check]:
+def instruction_checks() -> Mapping[str, InstructionCheck]:
     """The functions by id, with the detector that is installed."""
-    return checks(language_detector())
+    return make_instruction_checks(language_detector())
 
 
 def _undetected(_text: str) -> str | None:
-    raise _UndetectedError
+    raise _LanguageUnknownError
 
 
 def _status(answer: Answer) -> Literal["ok", "empty"]:
@@ -163,7 +169,7 @@ def _forms(text: str) -> list[str]:
     return [*forms, *(form.replace("*", "") for form in forms)]
 
 
-def _row_instructions(answer: Answer, columns: tuple[str, ...]) -> Iterator[Asked]:
+def _row_instructions(answer: Answer, columns: tuple[str, ...]) -> Iterator[Instruction]:
     if not columns:
         return
     identifiers, told = (_listed(answer.fields.get(column)) for column in columns)
@@ -175,7 +181,7 @@ def _row_instructions(answer: Answer, columns: tuple[str, ...]) -> Iterator[Aske
             raise _UnreadableError("ids and mappings")
         # Parquet gives every row all keywords: null is "not told", 0 and false are values.
         known = {k: v for k, v in (keywords or {}).items() if v is not None}
-        yield Asked(identifier, known)
+        yield Instruction(identifier, known)
 
 
 def _listed(cell: object) -> Sequence[Any]:

@@ -6,11 +6,11 @@ from typing import Literal
 
 import regex
 
-from batchgen.metrics.base import Answer, Spec, shown, unscored
-from batchgen.metrics.texts import folded, holds_words
+from batchgen.metrics.base import Answer, Spec, stored_form, unscored
+from batchgen.metrics.texts import contains_words, fold_case
 from batchgen.records import Score, Status
 
-Mode = Literal["any", "all", "none"]
+ContainsMode = Literal["any", "all", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Contains:
 
     spec: Spec
     texts: tuple[str, ...]
-    mode: Mode
+    mode: ContainsMode
     boundaries: Literal["words", "none"]
 
     def score(self, answer: Answer) -> Score:
@@ -37,20 +37,20 @@ class Contains:
         found = self._found(answer.response, wanted)
         right = {"any": bool(found), "all": len(found) == len(wanted), "none": not found}[self.mode]
         status: Status = "ok" if answer.response.strip() else "empty"
-        return Score(self.spec.name, float(right), status, shown(found[0]) if found else None)
+        return Score(self.spec.name, float(right), status, stored_form(found[0]) if found else None)
 
     def _found(self, response: str, wanted: Sequence[str]) -> list[str]:
         text = _spaced_once(response)
-        holds = holds_words if self.boundaries == "words" else str.__contains__
+        holds = contains_words if self.boundaries == "words" else str.__contains__
         return [one for one in wanted if holds(text, _spaced_once(one))]
 
 
 def _spaced_once(text: str) -> str:
-    return " ".join(folded(text).split())
+    return " ".join(fold_case(text).split())
 
 
 @dataclass(frozen=True, slots=True)
-class Matches:
+class RegexMatch:
     """1 if a pattern is found in the response, or is not.
 
     Attributes:
@@ -73,4 +73,4 @@ class Matches:
             return unscored(self.spec, "error", "timeout")
         right = (found is not None) == (self.expect == "match")
         status: Status = "ok" if answer.response.strip() else "empty"
-        return Score(self.spec.name, float(right), status, shown(found[0]) if found else None)
+        return Score(self.spec.name, float(right), status, stored_form(found[0]) if found else None)

@@ -11,14 +11,14 @@ import numpy.typing as npt
 from batchgen.metrics.base import Answer, Spec, unscored
 from batchgen.metrics.overlap import unigram_f1
 from batchgen.metrics.statistics.intervals import (
-    NOTHING,
-    Estimate,
+    NO_DATA,
+    PointEstimate,
     moments,
-    no_value,
-    of_rows,
-    unsure,
+    no_estimate,
+    point_estimate,
+    row_mean,
 )
-from batchgen.metrics.texts import normalized, tokens
+from batchgen.metrics.texts import normalize, split_tokens
 from batchgen.records import Score
 
 _NO_INTERVAL = "answers drawn again would be duplicates"
@@ -43,21 +43,23 @@ class Distinct:
     n: int
     window: int
 
-    def compute(self, answers: Iterable[Answer], level: float) -> Estimate:
+    def compute(self, answers: Iterable[Answer], level: float) -> PointEstimate:
         """The mean of all whole windows, with the interval of a mean; the reason if there is none."""
         shares = [len(set(grams)) / len(grams) for grams in self._windows(answers) if grams]
         if not shares:
-            return no_value(f"answers too few or too short for a window of {self.window:,} tokens")
+            return no_estimate(
+                f"answers too few or too short for a window of {self.window:,} tokens"
+            )
         if len(shares) == 1:
-            return unsure(shares[0], "one window says nothing about spread")
-        found = of_rows(moments(np.array(shares)), level, fraction=True)
+            return point_estimate(shares[0], "one window says nothing about spread")
+        found = row_mean(moments(np.array(shares)), level, fraction=True)
         return replace(found, method="t over windows") if found.method == "t" else found
 
     def _windows(self, answers: Iterable[Answer]) -> Iterator[list[tuple[str, ...]]]:
         grams: list[tuple[str, ...]] = []
         room = self.window
         for answer in answers:
-            found = tokens(answer.response or "")
+            found = split_tokens(answer.response or "")
             while len(found) >= room:
                 yield [*grams, *self._grams(found[:room])]
                 found, grams, room = found[room:], [], self.window
@@ -74,7 +76,7 @@ class ExactDuplicates:
 
     spec: Spec
 
-    def compute(self, answers: Iterable[Answer], level: float) -> Estimate:
+    def compute(self, answers: Iterable[Answer], level: float) -> PointEstimate:
         """The share, of answers that are not empty; nothing if there is none."""
         del level
         seen: set[bytes] = set()
@@ -82,7 +84,7 @@ class ExactDuplicates:
         for text in _texts(answers):
             seen.add(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest())
             count += 1
-        return unsure((count - len(seen)) / count, _NO_INTERVAL) if count else NOTHING
+        return point_estimate((count - len(seen)) / count, _NO_INTERVAL) if count else NO_DATA
 
 
 _SHINGLE = 5
@@ -109,17 +111,17 @@ class NearDuplicates:
     spec: Spec
     similarity: float
 
-    def compute(self, answers: Iterable[Answer], level: float) -> Estimate:
+    def compute(self, answers: Iterable[Answer], level: float) -> PointEstimate:
         """The share, of answers that are not empty; nothing if there is none."""
         del level
         found = [signature(text) for text in _texts(answers)]
         if not found:
-            return NOTHING
+            return NO_DATA
         signatures = np.stack(found)
         repeats = np.zeros(len(signatures), np.bool_)
         for band in np.split(signatures, _BANDS, axis=1):
             self._mark(repeats, signatures, np.ascontiguousarray(band))
-        return unsure(float(repeats.mean()), _NO_INTERVAL)
+        return point_estimate(float(repeats.mean()), _NO_INTERVAL)
 
     def _mark(self, repeats: npt.NDArray[np.bool_], all_: Signature, band: Signature) -> None:
         """Mark the answers that are near to the first, or to the one before them, of those with the same band."""
@@ -152,7 +154,7 @@ def signature(text: str) -> Signature:
 
 
 def _texts(answers: Iterable[Answer]) -> Iterator[str]:
-    forms = (normalized(answer.response or "") for answer in answers)
+    forms = (normalize(answer.response or "") for answer in answers)
     return (form for form in forms if form)
 
 
@@ -166,7 +168,7 @@ class SampleDiversity:
     def score_group(self, answers: Sequence[Answer], scores: Sequence[Score]) -> Score:
         """From 0, all samples have the same tokens, to 1, no two share any; needs two samples that say something."""
         del scores
-        found = [tokens(answer.response) for answer in answers if answer.response]
+        found = [split_tokens(answer.response) for answer in answers if answer.response]
         pairs = [unigram_f1(left, right) for left, right in combinations(filter(None, found), 2)]
         if not pairs:
             return unscored(self.spec, "skipped", "fewer than two samples")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from batchgen.metrics.base import Answer, Floats, Spec, unscored
-from batchgen.metrics.packages import needed
+from batchgen.metrics.packages import require_package
 from batchgen.records import Score
 
 Distance = Callable[[str, str], int]
@@ -22,7 +22,7 @@ def levenshtein() -> Distance:
     Raises:
         DataError: if rapidfuzz is not installed.
     """
-    distance: Distance = needed("rapidfuzz.distance.Levenshtein", "metrics").distance
+    distance: Distance = require_package("rapidfuzz.distance.Levenshtein", "metrics").distance
     return distance
 
 

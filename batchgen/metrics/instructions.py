@@ -12,77 +12,86 @@ from collections.abc import Callable, Mapping
 import regex
 
 from batchgen.metrics.language import main_script, primary_code, script_of
-from batchgen.metrics.texts import UNSPACED, folded, holds_words, is_unspaced, sentences, words
+from batchgen.metrics.texts import (
+    UNSPACED,
+    contains_words,
+    fold_case,
+    is_unspaced,
+    split_sentences,
+    split_words,
+)
 
-Told = Mapping[str, object]
+Kwargs = Mapping[str, object]
 """The keywords of one instruction, with their values."""
-Check = Callable[[str, Told], bool]
-Detect = Callable[[str], str | None]
+InstructionCheck = Callable[[str, Kwargs], bool]
+LanguageDetector = Callable[[str], str | None]
 
 _WORD = regex.compile(rf"[{UNSPACED}]|[\w--[{UNSPACED}]]+", regex.V1)
 _QUOTES = (('"', '"'), ("“", "”"), ("「", "」"), ("『", "』"), ("«", "»"), ("„", "“"))
 _CONSTRAINED = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 
 
-class UntoldError(ValueError):
+class MissingArgumentError(ValueError):
     """An instruction whose keywords are not what it needs; the argument is the keyword."""
 
 
-def checks(detect: Detect) -> Mapping[str, Check]:
+def make_instruction_checks(detect: LanguageDetector) -> Mapping[str, InstructionCheck]:
     """The functions by id. `detect`: text to language code, for languages that share a script."""
     return {**_CHECKS, "language:response_language": lambda text, told: _language(text, told, detect)}  # fmt: skip
 
 
-def _number(told: Told, keyword: str) -> float:
+def _number(told: Kwargs, keyword: str) -> float:
     value = told.get(keyword)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UntoldError(keyword)
+        raise MissingArgumentError(keyword)
     return value
 
 
-def _text(told: Told, keyword: str) -> str:
+def _text(told: Kwargs, keyword: str) -> str:
     value = told.get(keyword)
     if not isinstance(value, str) or not value:
-        raise UntoldError(keyword)
+        raise MissingArgumentError(keyword)
     return value
 
 
-def _texts(told: Told, keyword: str) -> list[str]:
+def _texts(told: Kwargs, keyword: str) -> list[str]:
     value = told.get(keyword)
     if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
-        raise UntoldError(keyword)
+        raise MissingArgumentError(keyword)
     return [*value]
 
 
-def _holds(count: int, told: Told, relation: str, bound: str) -> bool:
+def _holds(count: int, told: Kwargs, relation: str, bound: str) -> bool:
     word = _text(told, relation)
     if word not in ("at least", "less than"):
-        raise UntoldError(relation)
+        raise MissingArgumentError(relation)
     least = _number(told, bound)
     return count >= least if word == "at least" else count < least
 
 
-def _existence(text: str, told: Told) -> bool:
-    seen = folded(text)
-    return all(folded(word) in seen for word in _texts(told, "keywords"))
+def _existence(text: str, told: Kwargs) -> bool:
+    seen = fold_case(text)
+    return all(fold_case(word) in seen for word in _texts(told, "keywords"))
 
 
-def _frequency(text: str, told: Told) -> bool:
-    count = folded(text).count(folded(_text(told, "keyword")))
+def _frequency(text: str, told: Kwargs) -> bool:
+    count = fold_case(text).count(fold_case(_text(told, "keyword")))
     return _holds(count, told, "relation", "frequency")
 
 
-def _forbidden(text: str, told: Told) -> bool:
-    seen = folded(text)
-    return not any(holds_words(seen, folded(word)) for word in _texts(told, "forbidden_words"))
+def _forbidden(text: str, told: Kwargs) -> bool:
+    seen = fold_case(text)
+    return not any(
+        contains_words(seen, fold_case(word)) for word in _texts(told, "forbidden_words")
+    )
 
 
-def _letters(text: str, told: Told) -> bool:
+def _letters(text: str, told: Kwargs) -> bool:
     count = text.lower().count(_text(told, "letter").lower())
     return _holds(count, told, "let_relation", "let_frequency")
 
 
-def _language(text: str, told: Told, detect: Detect) -> bool:
+def _language(text: str, told: Kwargs, detect: LanguageDetector) -> bool:
     wanted = _text(told, "language")
     script = script_of(wanted)
     if main_script(text) != script:
@@ -91,67 +100,67 @@ def _language(text: str, told: Told, detect: Detect) -> bool:
     return alone or detect(text) == primary_code(wanted)
 
 
-def _sentences(text: str, told: Told) -> bool:
-    return _holds(len(sentences(text)), told, "relation", "num_sentences")
+def _sentences(text: str, told: Kwargs) -> bool:
+    return _holds(len(split_sentences(text)), told, "relation", "num_sentences")
 
 
-def _words(text: str, told: Told) -> bool:
+def _words(text: str, told: Kwargs) -> bool:
     return _holds(len(_WORD.findall(text)), told, "relation", "num_words")
 
 
-def _paragraphs(text: str, told: Told) -> bool:
+def _paragraphs(text: str, told: Kwargs) -> bool:
     parts = re.split(r"\s?\*\*\*\s?", text)
     inner = [part.strip() for part in parts[1:-1]]
     count = sum(bool(part.strip()) for part in parts)
     return all(inner) and count == _number(told, "num_paragraphs")
 
 
-def _first_word(text: str, told: Told) -> bool:
+def _first_word(text: str, told: Kwargs) -> bool:
     paragraphs = text.split("\n\n")
     nth = int(_number(told, "nth_paragraph"))
-    wanted = folded(_text(told, "first_word"))
+    wanted = fold_case(_text(told, "first_word"))
     full = sum(bool(part.strip()) for part in paragraphs)
     if full != _number(told, "num_paragraphs") or not 1 <= nth <= len(paragraphs):
         return False
-    start = folded(paragraphs[nth - 1]).strip().lstrip("'\"“‘「")
+    start = fold_case(paragraphs[nth - 1]).strip().lstrip("'\"“‘「")
     if is_unspaced(wanted[-1]):
         return start.startswith(wanted)
     word = re.match(r"[^\s.,?!'\"，。？！”’]*", start)
     return word is not None and word[0] == wanted
 
 
-def _placeholders(text: str, told: Told) -> bool:
+def _placeholders(text: str, told: Kwargs) -> bool:
     return len(re.findall(r"\[.*?\]|【.*?】", text)) >= _number(told, "num_placeholders")
 
 
-def _postscript(text: str, told: Told) -> bool:
+def _postscript(text: str, told: Kwargs) -> bool:
     marker = _text(told, "postscript_marker").strip()
     forms = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
     return re.search(forms.get(marker, re.escape(marker.lower())), text.lower()) is not None
 
 
-def _bullets(text: str, told: Told) -> bool:
+def _bullets(text: str, told: Kwargs) -> bool:
     found = re.findall(r"^\s*\*[^\*].*$|^\s*[-•].*$", text, re.MULTILINE)
     return len(found) == _number(told, "num_bullets")
 
 
-def _constrained(text: str, _told: Told) -> bool:
+def _constrained(text: str, _told: Kwargs) -> bool:
     return any(one in text for one in _CONSTRAINED)
 
 
-def _highlights(text: str, told: Told) -> bool:
+def _highlights(text: str, told: Kwargs) -> bool:
     single = [one.strip("*").strip() for one in re.findall(r"\*[^\n\*]*\*", text)]
     double = [one.strip("*").strip() for one in re.findall(r"\*\*[^\n\*]*\*\*", text)]
     return sum(map(bool, (*single, *double))) >= _number(told, "num_highlights")
 
 
-def _sections(text: str, told: Told) -> bool:
+def _sections(text: str, told: Kwargs) -> bool:
     splitter = re.escape(_text(told, "section_spliter").strip())
     parts = re.split(rf"\s?{splitter}\s?\d+\s?", text)
     return len(parts) - 1 >= _number(told, "num_sections")
 
 
-def _json(text: str, _told: Told) -> bool:
+def _json(text: str, _told: Kwargs) -> bool:
     bare = re.sub(r"^```(?:json)?|```$", "", text.strip(), flags=re.IGNORECASE).strip()
     try:
         json.loads(bare)
@@ -160,50 +169,50 @@ def _json(text: str, _told: Told) -> bool:
     return True
 
 
-def _title(text: str, _told: Told) -> bool:
+def _title(text: str, _told: Kwargs) -> bool:
     found = re.findall(r"<<[^\n]+>>|《[^\n]+》", text)
     return any(one.strip("<>《》").strip() for one in found)
 
 
-def _two_responses(text: str, _told: Told) -> bool:
+def _two_responses(text: str, _told: Kwargs) -> bool:
     parts = [part.strip() for part in text.split("******")]
     full = [part for part in parts if part]
     return all(parts[1:-1]) and len(full) == 2 and full[0] != full[1]
 
 
-def _repeated_prompt(text: str, told: Told) -> bool:
+def _repeated_prompt(text: str, told: Kwargs) -> bool:
     return text.strip().lower().startswith(_text(told, "prompt_to_repeat").strip().lower())
 
 
-def _ends(text: str, told: Told) -> bool:
+def _ends(text: str, told: Kwargs) -> bool:
     return text.strip().strip('"”').lower().endswith(_text(told, "end_phrase").strip().lower())
 
 
-def _quoted(text: str, _told: Told) -> bool:
+def _quoted(text: str, _told: Kwargs) -> bool:
     bare = text.strip()
     return len(bare) > 1 and any(
         bare[0] == opening and bare[-1] == closing for opening, closing in _QUOTES
     )
 
 
-def _capital_words(text: str, told: Told) -> bool:
-    count = sum(word.isupper() for word in words(text))
+def _capital_words(text: str, told: Kwargs) -> bool:
+    count = sum(word.isupper() for word in split_words(text))
     return _holds(count, told, "capital_relation", "capital_frequency")
 
 
-def _capital(text: str, _told: Told) -> bool:
+def _capital(text: str, _told: Kwargs) -> bool:
     return text.isupper() and main_script(text) == "Latin"
 
 
-def _lowercase(text: str, _told: Told) -> bool:
+def _lowercase(text: str, _told: Kwargs) -> bool:
     return text.islower() and main_script(text) == "Latin"
 
 
-def _no_comma(text: str, _told: Told) -> bool:
+def _no_comma(text: str, _told: Kwargs) -> bool:
     return not any(comma in text for comma in ",，﹐︐")
 
 
-_CHECKS: Mapping[str, Check] = {
+_CHECKS: Mapping[str, InstructionCheck] = {
     "keywords:existence": _existence,
     "keywords:frequency": _frequency,
     "keywords:forbidden_words": _forbidden,

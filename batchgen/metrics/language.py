@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import regex
 
 from batchgen.metrics.base import Answer, Spec, unscored
-from batchgen.metrics.packages import needed
-from batchgen.metrics.texts import tokens
+from batchgen.metrics.packages import require_package
+from batchgen.metrics.texts import split_tokens
 from batchgen.records import Score
 
 _SCRIPTS = [
@@ -69,7 +69,7 @@ def script_of(language: str) -> str:
 def main_script(text: str) -> str | None:
     """The script that most tokens of a text are in, `Japanese` for Han with kana; None for a text without letters."""
     counts: Counter[str] = Counter()
-    for token in tokens(text):
+    for token in split_tokens(text):
         match = _SCRIPT.search(token)
         if match is not None and match.lastgroup is not None:
             counts[match.lastgroup] += 1
@@ -120,7 +120,7 @@ def trained_detector() -> Callable[[str], str | None]:
     Raises:
         DataError: if py3langid is not installed.
     """
-    classify = needed("py3langid", "metrics").classify
+    classify = require_package("py3langid", "metrics").classify
 
     def detect(text: str) -> str | None:
         return primary_code(str(classify(text)[0])) if any(c.isalpha() for c in text) else None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from batchgen.metrics.base import Answer, Spec, unscored
-from batchgen.metrics.texts import sentences, words
+from batchgen.metrics.texts import split_sentences, split_words
 from batchgen.records import Score
 
 
@@ -42,9 +42,9 @@ def count_characters(text: str) -> int:
 
 def count_words(text: str) -> int:
     """Words; a Chinese character is one."""
-    return len(words(text))
+    return len(split_words(text))
 
 
 def count_sentences(text: str) -> int:
     """Sentences."""
-    return len(sentences(text))
+    return len(split_sentences(text))

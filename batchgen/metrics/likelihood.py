@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from batchgen.metrics.base import Answer, Floats, Spec, unscored
-from batchgen.metrics.told import Told, told
+from batchgen.metrics.told import TextLikelihood, text_likelihoods
 from batchgen.records import Score
 
 _LEAST = -700.0
@@ -23,7 +23,7 @@ _LEAST = -700.0
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class TextSelector:
     """Which text of an answer is meant.
 
     Attributes:
@@ -47,23 +47,23 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class BestText:
     """The most likely of an answer's texts, and what was told about it."""
 
     text: str
-    told: Told
+    told: TextLikelihood
 
 
-def find(spec: Spec, subject: Subject, answer: Answer) -> Found | Score:
+def find_best_text(spec: Spec, subject: TextSelector, answer: Answer) -> BestText | Score:
     """The text to be scored, or the score of an answer that has none."""
     texts = subject.texts(answer)
     asked = [text for text in texts if text]
     if not asked:
         return unscored(spec, "empty" if texts else "no_reference")
-    known = told(answer, spec.name)
+    known = text_likelihoods(answer, spec.name)
     if len(known) != len(asked):
         return unscored(spec, "skipped")
-    sound = [Found(t, k) for t, k in zip(asked, known, strict=True) if not k.failure]
+    sound = [BestText(t, k) for t, k in zip(asked, known, strict=True) if not k.failure]
     if not sound:
         return unscored(spec, "error", known[0].failure)
     best = max(sound, key=lambda one: one.told.logprob)
@@ -77,7 +77,7 @@ class Loglikelihood:
     """Log-probability of a text, whole or by token."""
 
     spec: Spec
-    subject: Subject
+    subject: TextSelector
     per: Literal["text", "token"]
 
     def continuations(self, answer: Answer) -> Sequence[str]:
@@ -86,7 +86,7 @@ class Loglikelihood:
 
     def score(self, answer: Answer) -> Score:
         """The log-probability; `rule` says `greedy` where the model would write just this."""
-        found = find(self.spec, self.subject, answer)
+        found = find_best_text(self.spec, self.subject, answer)
         if isinstance(found, Score):
             return found
         size = found.told.tokens if self.per == "token" else 1
@@ -98,13 +98,13 @@ Formula = Callable[[Floats, Floats], Floats]
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class LogprobRate:
     """A value of a text's log-probability and its size, and of a corpus by the sums of both."""
 
     spec: Spec
-    subject: Subject
+    subject: TextSelector
     size_name: str
-    size: Callable[[Found], float]
+    size: Callable[[BestText], float]
     formula: Formula
 
     @property
@@ -118,27 +118,27 @@ class Rate:
 
     def score(self, answer: Answer) -> Score:
         """The value of the text."""
-        found = find(self.spec, self.subject, answer)
+        found = find_best_text(self.spec, self.subject, answer)
         if isinstance(found, Score):
             return found
         return _scored(self.spec, float(self.finalize(np.array(self._sums(found)))), found.told)
 
     def row_stats(self, answer: Answer) -> tuple[float, ...] | None:
         """Sum of log-probabilities, and size."""
-        found = find(self.spec, self.subject, answer)
+        found = find_best_text(self.spec, self.subject, answer)
         return None if isinstance(found, Score) else self._sums(found)
 
     def finalize(self, sums: Floats) -> Floats:
         """Sums [..., 2] to values [...]."""
         return self.formula(sums[..., 0], sums[..., 1])
 
-    def _sums(self, found: Found) -> tuple[float, float]:
+    def _sums(self, found: BestText) -> tuple[float, float]:
         return found.told.logprob, self.size(found)
 
 
-def perplexity(spec: Spec, subject: Subject) -> Rate:
+def perplexity(spec: Spec, subject: TextSelector) -> LogprobRate:
     """Exp of the mean negative log-probability of tokens."""
-    return Rate(
+    return LogprobRate(
         spec,
         subject,
         "tokens",
@@ -147,9 +147,9 @@ def perplexity(spec: Spec, subject: Subject) -> Rate:
     )
 
 
-def bits_per_byte(spec: Spec, subject: Subject) -> Rate:
+def bits_per_byte(spec: Spec, subject: TextSelector) -> LogprobRate:
     """Negative log2-probability by UTF-8 bytes of the text, delimiter not counted."""
-    return Rate(
+    return LogprobRate(
         spec,
         subject,
         "bytes",
@@ -163,5 +163,5 @@ def _ratio(total: Floats, size: Floats) -> Floats:
     return ratio
 
 
-def _scored(spec: Spec, value: float, about: Told) -> Score:
+def _scored(spec: Spec, value: float, about: TextLikelihood) -> Score:
     return Score(spec.name, value, "ok", None, "greedy" if about.greedy else None)

@@ -20,27 +20,27 @@ from batchgen.metrics import (
 from batchgen.metrics.base import Metric, Spec
 from batchgen.metrics.bleu import Bleu
 from batchgen.metrics.choice import Choice
-from batchgen.metrics.choice_rules import Labels
+from batchgen.metrics.choice_rules import LabelFinder
 from batchgen.metrics.chrf import SIGNATURE as CHRF_SIGNATURE
 from batchgen.metrics.chrf import ChrF
 from batchgen.metrics.constraints import (
-    Asked,
     Constraints,
+    Instruction,
     InstructionLevel,
-    Mode,
     PromptLevel,
+    Strictness,
     instruction_checks,
 )
-from batchgen.metrics.contains import Contains, Matches
+from batchgen.metrics.contains import Contains, RegexMatch
 from batchgen.metrics.edits import CharacterErrorRate, EditDistance, levenshtein
 from batchgen.metrics.match import Match
 from batchgen.metrics.multiple_choice import MultipleChoice
 from batchgen.metrics.number.metric import NumberMatch
-from batchgen.metrics.pii import Leaks
+from batchgen.metrics.pii import PiiLeak
 from batchgen.metrics.python import user_function
 from batchgen.metrics.refusal import Refusal
 from batchgen.metrics.repetition import Repetition
-from batchgen.privacy.entities import KINDS
+from batchgen.privacy.entities import PII_KINDS
 
 
 def _variant(spec: Spec, name: str) -> Spec:
@@ -55,7 +55,7 @@ def exact(spec: Spec, _asked: options.ExactOptions) -> tuple[Metric, ...]:
 def normalized_match(spec: Spec, asked: options.NormalizedMatchOptions) -> tuple[Metric, ...]:
     """But for case, width, punctuation."""
     keeps = asked.articles == "keep"
-    return (Match(spec, texts.normalized if keeps else texts.normalized_without_articles),)
+    return (Match(spec, texts.normalize if keeps else texts.normalize_without_articles),)
 
 
 def contains(spec: Spec, asked: options.ContainsOptions) -> tuple[Metric, ...]:
@@ -65,12 +65,12 @@ def contains(spec: Spec, asked: options.ContainsOptions) -> tuple[Metric, ...]:
 
 def regex_(spec: Spec, asked: options.RegexOptions) -> tuple[Metric, ...]:
     """A pattern."""
-    return (Matches(spec, regex.compile(asked.pattern), asked.expect, asked.timeout),)
+    return (RegexMatch(spec, regex.compile(asked.pattern), asked.expect, asked.timeout),)
 
 
 def choice(spec: Spec, asked: options.ChoiceOptions) -> tuple[Metric, ...]:
     """The letter of a multiple choice."""
-    return (Choice(spec, Labels(asked.labels), asked.options or ""),)
+    return (Choice(spec, LabelFinder(asked.labels), asked.options or ""),)
 
 
 def number(spec: Spec, asked: options.NumberOptions) -> tuple[Metric, ...]:
@@ -82,7 +82,7 @@ def number(spec: Spec, asked: options.NumberOptions) -> tuple[Metric, ...]:
 def token_f1(spec: Spec, asked: options.TokenF1Options) -> tuple[Metric, ...]:
     """Shared tokens."""
     keeps = asked.articles == "keep"
-    tokenize = texts.tokens if keeps else overlap.tokens_without_articles
+    tokenize = texts.split_tokens if keeps else overlap.tokens_without_articles
     return (overlap.Overlap(spec, overlap.unigram_f1, tokenize),)
 
 
@@ -123,7 +123,7 @@ def cer(spec: Spec, _asked: options.CerOptions) -> tuple[Metric, ...]:
 
 def json(spec: Spec, asked: options.JsonOptions) -> tuple[Metric, ...]:
     """Valid JSON."""
-    return (structure.JsonValid(spec, asked.fenced, structure.fits_anything),)
+    return (structure.JsonValid(spec, asked.fenced, structure.accept_anything),)
 
 
 def json_schema(spec: Spec, asked: options.JsonSchemaOptions) -> tuple[Metric, ...]:
@@ -155,20 +155,23 @@ def refusal(spec: Spec, asked: options.RefusalOptions) -> tuple[Metric, ...]:
 
 def pii(spec: Spec, asked: options.PiiOptions) -> tuple[Metric, ...]:
     """Personal data."""
-    return (Leaks(spec, frozenset(KINDS) if asked.kinds == "all" else frozenset(asked.kinds)),)
+    return (
+        PiiLeak(spec, frozenset(PII_KINDS) if asked.kinds == "all" else frozenset(asked.kinds)),
+    )
 
 
 def constraints(spec: Spec, asked: options.ConstraintsOptions) -> tuple[Metric, ...]:
     """Each variant of instruction following."""
     fixed = tuple(
-        Asked(check["id"], {k: v for k, v in check.items() if k != "id"}) for check in asked.checks
+        Instruction(check["id"], {k: v for k, v in check.items() if k != "id"})
+        for check in asked.checks
     )
     columns = (asked.instructions, asked.keywords) if asked.instructions and asked.keywords else ()
     checks = instruction_checks()
     made: list[Metric] = []
     for name in asked.variants:
         one = _variant(spec, name)
-        mode: Mode = "loose" if name.endswith("loose") else "strict"
+        mode: Strictness = "loose" if name.endswith("loose") else "strict"
         constraints = Constraints(one, mode, fixed, columns, checks)
         level = PromptLevel if name.startswith("prompt") else InstructionLevel
         made.append(level(one, constraints))
@@ -230,8 +233,8 @@ def multiple_choice(spec: Spec, asked: options.MultipleChoiceOptions) -> tuple[M
     return (MultipleChoice(spec, asked.options, asked.delimiter, asked.normalize, asked.gold),)
 
 
-def _subject(column: str | None, delimiter: str) -> likelihood.Subject:
-    return likelihood.Subject(column or "", delimiter)
+def _subject(column: str | None, delimiter: str) -> likelihood.TextSelector:
+    return likelihood.TextSelector(column or "", delimiter)
 
 
 _BETTER = {"higher": True, "lower": False, "neither": None}

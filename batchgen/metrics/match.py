@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from batchgen.metrics.base import Answer, Spec, nothing_found, shown, unscored
+from batchgen.metrics.base import Answer, Spec, no_answer_found, stored_form, unscored
 from batchgen.records import Score
 
 
@@ -26,6 +26,6 @@ class Match:
             return unscored(self.spec, "no_reference")
         found = self.form(answer.response)
         if not found:
-            return nothing_found(self.spec, answer)
+            return no_answer_found(self.spec, answer)
         right = any(found == self.form(reference) for reference in answer.references)
-        return Score(self.spec.name, float(right), "ok", shown(found))
+        return Score(self.spec.name, float(right), "ok", stored_form(found))

@@ -13,8 +13,8 @@ from typing import Literal
 
 from batchgen.metrics.base import Answer, Spec, unscored
 from batchgen.metrics.choice import options_of
-from batchgen.metrics.texts import normalized
-from batchgen.metrics.told import Told, told
+from batchgen.metrics.texts import normalize
+from batchgen.metrics.told import TextLikelihood, text_likelihoods
 from batchgen.records import Score
 
 Normalize = Literal["none", "characters", "bytes"]
@@ -61,12 +61,14 @@ class MultipleChoice:
         right = self._right(answer, options)
         if isinstance(right, Score):
             return right
-        known = told(answer, self.spec.name)
+        known = text_likelihoods(answer, self.spec.name)
         if len(known) != len(options):
             return unscored(self.spec, "skipped")
         return self._chosen(options, right, known)
 
-    def _chosen(self, options: dict[str, str], right: set[str], known: Sequence[Told]) -> Score:
+    def _chosen(
+        self, options: dict[str, str], right: set[str], known: Sequence[TextLikelihood]
+    ) -> Score:
         if failure := next((one.failure for one in known if one.failure), ""):
             return unscored(self.spec, "error", failure)
         values = {
@@ -102,9 +104,9 @@ class MultipleChoice:
 
     def _readings(self, reference: str, options: dict[str, str]) -> list[set[str]]:
         """The labels that a reference means, by each way to read it that the job allows."""
-        labels, form, word = list(options), normalized(reference), reference.strip()
+        labels, form, word = list(options), normalize(reference), reference.strip()
         ways: dict[Gold, set[str]] = {
-            "text": {label for label, text in options.items() if normalized(text) == form},
+            "text": {label for label, text in options.items() if normalize(text) == form},
             "label": {label for label in labels if label.casefold() == word.casefold()},
             "index": {labels[int(word)]}
             if word.isascii() and word.isdecimal() and len(word) < 9 and int(word) < len(labels)

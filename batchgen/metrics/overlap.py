@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from batchgen.metrics.base import Answer, Spec, nothing_found, unscored
-from batchgen.metrics.texts import tokens, without_articles
+from batchgen.metrics.base import Answer, Spec, no_answer_found, unscored
+from batchgen.metrics.texts import drop_articles, split_tokens
 from batchgen.records import Score
 
 Tokens = tuple[str, ...]
@@ -26,7 +26,7 @@ class Overlap:
 
     spec: Spec
     overlap: Callable[[Tokens, Tokens], float]
-    tokenize: Callable[[str], Tokens] = tokens
+    tokenize: Callable[[str], Tokens] = split_tokens
 
     def score(self, answer: Answer) -> Score:
         """The overlap with the nearest reference."""
@@ -36,25 +36,25 @@ class Overlap:
             return unscored(self.spec, "no_reference")
         found = self.tokenize(answer.response)
         if not found:
-            return nothing_found(self.spec, answer)
+            return no_answer_found(self.spec, answer)
         best = max(self.overlap(found, self.tokenize(r)) for r in answer.references)
         return Score(self.spec.name, best, "ok")
 
 
 def tokens_without_articles(text: str) -> Tokens:
     """Tokens, less `a`, `an` and `the`."""
-    return without_articles(tokens(text))
+    return drop_articles(split_tokens(text))
 
 
 def unigram_f1(response: Sequence[str], reference: Sequence[str]) -> float:
     """F1 of two multisets of tokens; SQuAD's F1 and ROUGE-1 (Rajpurkar et al. 2016; Lin 2004, section 2)."""
-    return f1(common(response, reference), len(response), len(reference))
+    return f1(multiset_overlap(response, reference), len(response), len(reference))
 
 
 def bigram_f1(response: Sequence[str], reference: Sequence[str]) -> float:
     """F1 of two multisets of pairs of neighbours: ROUGE-2 (Lin 2004, section 2)."""
     left, right = list(pairwise(response)), list(pairwise(reference))
-    return f1(common(left, right), len(left), len(right))
+    return f1(multiset_overlap(left, right), len(left), len(right))
 
 
 def lcs_f1(response: Sequence[str], reference: Sequence[str]) -> float:
@@ -67,7 +67,7 @@ def f1(shared: int, left: int, right: int) -> float:
     return 2 * shared / (left + right) if shared else 0.0
 
 
-def common(left: Sequence[object], right: Sequence[object]) -> int:
+def multiset_overlap(left: Sequence[object], right: Sequence[object]) -> int:
     """Size of the intersection of two multisets."""
     have = Counter(right)
     shared = 0

@@ -7,7 +7,7 @@ from typing import Any
 from batchgen.errors import DataError
 
 
-def needed(module: str, extra: str) -> Any:  # noqa: ANN401 - a module, whose attributes mypy cannot know
+def require_package(module: str, extra: str) -> Any:  # noqa: ANN401 - a module, whose attributes mypy cannot know
     """Import a module of an optional package.
 
     Args:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from batchgen.metrics.base import Answer, Spec, unscored
-from batchgen.metrics.texts import is_unspaced, tokens
+from batchgen.metrics.texts import is_unspaced, split_tokens
 from batchgen.records import Score
 
 _LEAST_TOKENS = 24
@@ -39,7 +39,7 @@ class Repetition:
 
 
 def _signs(text: str) -> Iterator[str]:
-    found = tokens(text)
+    found = split_tokens(text)
     if len(found) >= _LEAST_TOKENS:
         if ends_in_a_loop(found):
             yield "loop"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from batchgen.errors import DataError
-from batchgen.metrics.base import Answer, Spec, nothing_found, unscored
-from batchgen.metrics.packages import needed
+from batchgen.metrics.base import Answer, Spec, no_answer_found, unscored
+from batchgen.metrics.packages import require_package
 from batchgen.records import Score
 
 _FENCED = re.compile(r"\s*```[A-Za-z0-9]*[ \t]*\n(.*?)\n?[ \t]*```\s*", re.DOTALL)
@@ -46,7 +46,7 @@ class JsonValid:
         try:
             value = _parsed(text)
         except _NotJSONError as error:
-            return nothing_found(self.spec, answer, "fenced" if fence else str(error))
+            return no_answer_found(self.spec, answer, "fenced" if fence else str(error))
         broken = self.misfit(value)
         return Score(self.spec.name, float(broken is None), "ok", None, broken)
 
@@ -78,12 +78,12 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def fits_anything(_value: object) -> None:
+def accept_anything(_value: object) -> None:
     """What stands in for a schema where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
-class Schema:
+class JsonSchema:
     """A JSON Schema.
 
     Attributes:
@@ -95,7 +95,7 @@ class Schema:
     sha256: str
 
 
-def read_schema(file: Path) -> Schema:
+def read_schema(file: Path) -> JsonSchema:
     """Read a JSON Schema of any draft; 2020-12 if it does not say.
 
     Raises:
@@ -114,7 +114,7 @@ def read_schema(file: Path) -> Schema:
             f"{file}: points to {outside[0]!r}, which is not in it",
             hint="batchgen opens no connection: put it under $defs and write #/$defs/NAME",
         )
-    library = needed("jsonschema_rs", "structured")
+    library = require_package("jsonschema_rs", "structured")
     try:
         validator = library.validator_for(schema, retriever=_refuse_retrieval)
     except ValueError as error:
@@ -127,7 +127,7 @@ def read_schema(file: Path) -> Schema:
             return "surrogate"
         return None if broken is None else str((list(broken.schema_path) or ["false"])[-1])
 
-    return Schema(misfit, hashlib.sha256(content).hexdigest())
+    return JsonSchema(misfit, hashlib.sha256(content).hexdigest())
 
 
 def _refuse_retrieval(uri: str) -> NoReturn:

@@ -37,53 +37,53 @@ _SENTENCE_END = regex.compile(
 )
 
 
-def folded(text: str) -> str:
+def fold_case(text: str) -> str:
     """The text in NFKC (full-width digits become ASCII), without case."""
     return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
 
 
 @lru_cache(maxsize=8)
-def tokens(text: str) -> tuple[str, ...]:
+def split_tokens(text: str) -> tuple[str, ...]:
     """Tokens for overlap: runs of letters and digits, and single characters of scripts without spaces.
 
     For English these are the tokens of Google's rouge-score, without stemming.
     """
-    plain = folded(text)
+    plain = fold_case(text)
     return tuple(_ASCII_TOKEN.findall(plain) if plain.isascii() else _TOKEN.findall(plain))
 
 
-def without_articles(found: tuple[str, ...]) -> tuple[str, ...]:
+def drop_articles(found: tuple[str, ...]) -> tuple[str, ...]:
     """Tokens less the English articles."""
     return tuple(token for token in found if token not in _ARTICLES)
 
 
-def words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """Words as people count them: `don't`, `3.14` and `well-known` are one, a Chinese character is one."""
     return _ASCII_WORD.findall(text) if text.isascii() else _WORD.findall(text)
 
 
-def sentences(text: str) -> list[str]:
+def split_sentences(text: str) -> list[str]:
     """Sentences: what ends in a stop or at the end of a line and holds a letter or digit."""
     return [part for part in _SENTENCE_END.split(text) if any(c.isalnum() for c in part)]
 
 
 @lru_cache(maxsize=8)
-def normalized(text: str) -> str:
+def normalize(text: str) -> str:
     """The text without case, width, punctuation and needless spaces.
 
     `Well-known!` and `well known` are the same, `3.5` and `35`, `-5` and `5`, `C++` and `C` are not.
     """
-    plain = folded(text).replace("'", "").replace("’", "")
+    plain = fold_case(text).replace("'", "").replace("’", "")
     joined = " ".join(_NORMAL.findall(plain))
     return joined if joined.isascii() else _BESIDE_UNSPACED.sub("", joined)
 
 
-def normalized_without_articles(text: str) -> str:
-    """`normalized`, less the English articles."""
-    return " ".join(word for word in normalized(text).split(" ") if word not in _ARTICLES)
+def normalize_without_articles(text: str) -> str:
+    """`normalize`, less the English articles."""
+    return " ".join(word for word in normalize(text).split(" ") if word not in _ARTICLES)
 
 
-def holds_words(text: str, wanted: str) -> bool:
+def contains_words(text: str, wanted: str) -> bool:
     """Whether a text is in another as whole words: `no` is not in `know`; Chinese has no such boundaries."""
     starts, ends = bool(_WORD_CHARACTER.match(wanted)), bool(_WORD_CHARACTER.match(wanted[-1:]))
     at = text.find(wanted)

@@ -9,12 +9,12 @@ from typing import Protocol, TypeGuard
 
 from batchgen.metrics.base import Answer, Metric, RowMetric
 
-TOLD_PREFIX = "model:"
+LIKELIHOOD_PREFIX = "model:"
 """Before the name of a metric, the column with what it was told. Such columns are never written."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class TextLikelihood:
     """How likely a model finds a text.
 
     Attributes:
@@ -36,26 +36,26 @@ class ModelMetric(RowMetric, Protocol):
     """Scores answers by how likely the model finds texts after their prompts."""
 
     def continuations(self, answer: Answer) -> Sequence[str]:
-        """The texts that `score` wants to know about; what it was told, in the same order, is in the column `told_column`."""
+        """The texts that `score` wants to know about; what it was told, in the same order, is in the column `likelihood_column`."""
         ...
 
 
-def told_column(metric: str) -> str:
+def likelihood_column(metric: str) -> str:
     """The column with what a metric was told."""
-    return TOLD_PREFIX + metric
+    return LIKELIHOOD_PREFIX + metric
 
 
-def told(answer: Answer, metric: str) -> list[Told]:
+def text_likelihoods(answer: Answer, metric: str) -> list[TextLikelihood]:
     """What a metric was told about an answer; nothing where nobody was asked."""
-    cell = answer.fields.get(told_column(metric))
+    cell = answer.fields.get(likelihood_column(metric))
     if not isinstance(cell, Sequence):
         return []
-    return [_told(one) for one in cell if isinstance(one, Mapping)]
+    return [_text_likelihood(one) for one in cell if isinstance(one, Mapping)]
 
 
-def _told(cell: Mapping[str, object]) -> Told:
+def _text_likelihood(cell: Mapping[str, object]) -> TextLikelihood:
     logprob, tokens = cell["logprob"], cell["tokens"]
-    return Told(
+    return TextLikelihood(
         logprob=float(logprob) if isinstance(logprob, int | float) else 0.0,
         tokens=tokens if isinstance(tokens, int) else 0,
         greedy=cell["greedy"] is True,
@@ -64,6 +64,6 @@ def _told(cell: Mapping[str, object]) -> Told:
     )
 
 
-def is_model(metric: Metric) -> TypeGuard[ModelMetric]:
+def is_model_metric(metric: Metric) -> TypeGuard[ModelMetric]:
     """Whether a metric has to be told something by a model before it can score."""
     return hasattr(metric, "continuations")

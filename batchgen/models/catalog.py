@@ -11,18 +11,18 @@ from typing import Any, Literal, TextIO
 
 from batchgen.errors import ModelError
 from batchgen.job.spec import ModelSpec
-from batchgen.models.demo.demo_model import STARTERS
-from batchgen.models.demo.marker import intact
+from batchgen.models.demo.demo_model import DEMO_MODELS
+from batchgen.models.demo.marker import is_intact
 from batchgen.models.find_model import ResolvedModel, resolve_model
 from batchgen.models.hub import Hub
-from batchgen.models.info import UNLIMITED, ModelCard, read_card
+from batchgen.models.info import UNLIMITED, ModelInfo, read_model_info
 from batchgen.models.model_folder import check_model_folder, check_tokenizer_folder
 from batchgen.models.tokenizer import load_tokenizer
 from batchgen.progress import Say, silent
 from batchgen.storage.cache_folder import cache_folder
 
-State = Literal["ready", "to be fetched", "incomplete"]
-Verdict = Literal["ok", "note", "problem"]
+ModelState = Literal["ready", "to be fetched", "incomplete"]
+CheckStatus = Literal["ok", "note", "problem"]
 ROUND_TRIP = "Hello, wörld! 12  34\n你好，世界。 🙂"
 """Blanks, digits, an umlaut, Chinese and a character outside the basic plane."""
 
@@ -41,28 +41,28 @@ class KnownModel:
 
     name: str
     source: Literal["demo", "cache"]
-    state: State
+    state: ModelState
     folder: Path | None
     bytes: int
     note: str
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckItem:
     """One thing that a check looked at. "note" is worth knowing, "problem" keeps a job from running."""
 
     topic: str
-    verdict: Verdict
+    verdict: CheckStatus
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class ModelCheck:
     """What was found about a model; the weights themselves were not read."""
 
     resolved: ResolvedModel
-    card: ModelCard
-    findings: tuple[Finding, ...]
+    card: ModelInfo
+    findings: tuple[CheckItem, ...]
 
     @property
     def usable(self) -> bool:
@@ -100,21 +100,21 @@ def check_model(
     revision: str | None = None,
     cache: Path | None = None,
     say: Say = silent,
-) -> Check:
+) -> ModelCheck:
     """Look at a model's files and its tokenizer: what a run would need, and whether it is there.
 
     Raises:
         ModelError: it cannot be found, or files are missing or damaged.
     """
     resolved = resolve_model(name, revision=revision, cache=cache, say=say)
-    card = read_card(resolved)
-    return Check(resolved, card, tuple(_findings(resolved, card)))
+    card = read_model_info(resolved)
+    return ModelCheck(resolved, card, tuple(_findings(resolved, card)))
 
 
 def _starters(cache: Path) -> Iterator[KnownModel]:
-    for starter in STARTERS.values():
+    for starter in DEMO_MODELS.values():
         folder = starter.folder(cache)
-        if intact(folder):
+        if is_intact(folder):
             yield KnownModel(starter.name, "demo", "ready", folder, _bytes(folder), starter.licence)
         else:
             yield KnownModel(
@@ -141,8 +141,8 @@ def _bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _findings(resolved: ResolvedModel, card: ModelCard) -> Iterator[Finding]:
-    yield Finding(
+def _findings(resolved: ResolvedModel, card: ModelInfo) -> Iterator[CheckItem]:
+    yield CheckItem(
         "weights",
         "ok",
         f"{card.parameters:,} parameters, {card.weight_bytes / 1e6:,.0f} MB as {card.dtype} "
@@ -153,60 +153,60 @@ def _findings(resolved: ResolvedModel, card: ModelCard) -> Iterator[Finding]:
     yield _end_tokens(card)
     yield _template(card)
     if card.remote_code:
-        yield Finding(
+        yield CheckItem(
             "code", "note", "brings Python code of its own; run only with model.trust_remote_code"
         )
     yield from _tokenizer(resolved)
 
 
-def _context(card: ModelCard) -> Finding:
+def _context(card: ModelInfo) -> CheckItem:
     if card.context_length == UNLIMITED:
-        return Finding("context", "note", "no length stated; model.max_model_len sets one")
-    return Finding("context", "ok", f"{card.context_length:,} tokens")
+        return CheckItem("context", "note", "no length stated; model.max_model_len sets one")
+    return CheckItem("context", "ok", f"{card.context_length:,} tokens")
 
 
-def _end_tokens(card: ModelCard) -> Finding:
+def _end_tokens(card: ModelInfo) -> CheckItem:
     if not card.end_token_sources:
-        return Finding("end tokens", "note", "none stated: every answer runs to max_new_tokens")
+        return CheckItem("end tokens", "note", "none stated: every answer runs to max_new_tokens")
     said = "; ".join(f"{source}: {ids}" for source, ids in card.end_token_sources.items())
-    return Finding("end tokens", "ok", said)
+    return CheckItem("end tokens", "ok", said)
 
 
-def _template(card: ModelCard) -> Finding:
+def _template(card: ModelInfo) -> CheckItem:
     if card.chat_template is None:
-        return Finding(
+        return CheckItem(
             "chat template", "note", "none, as with base models: set prompt.chat_template: none"
         )
-    return Finding("chat template", "ok", card.chat_template)
+    return CheckItem("chat template", "ok", card.chat_template)
 
 
-def _tokenizer(resolved: ResolvedModel) -> Iterator[Finding]:
+def _tokenizer(resolved: ResolvedModel) -> Iterator[CheckItem]:
     try:
         tokenizer = load_tokenizer(resolved, ModelSpec(path=resolved.name))
     except ModelError as error:
-        yield Finding("tokenizer", "problem", str(error))
+        yield CheckItem("tokenizer", "problem", str(error))
         return
     kind = "fast" if tokenizer.is_fast else "slow"
-    yield Finding("tokenizer", "ok", f"{len(tokenizer):,} tokens, {kind}, pads on the left")
+    yield CheckItem("tokenizer", "ok", f"{len(tokenizer):,} tokens, {kind}, pads on the left")
     yield _padding(tokenizer)
     yield _round_trip(tokenizer)
 
 
-def _padding(tokenizer: Any) -> Finding:  # noqa: ANN401  (as tokenizer.load_tokenizer)
+def _padding(tokenizer: Any) -> CheckItem:  # noqa: ANN401  (as tokenizer.load_tokenizer)
     if tokenizer.pad_token is None:
-        return Finding("pad token", "note", "none; masked positions get id 0")
+        return CheckItem("pad token", "note", "none; masked positions get id 0")
     same = tokenizer.pad_token == tokenizer.eos_token
     text = f"{tokenizer.pad_token} ({tokenizer.pad_token_id})"
-    return Finding("pad token", "ok", f"{text}, the end token" if same else text)
+    return CheckItem("pad token", "ok", f"{text}, the end token" if same else text)
 
 
-def _round_trip(tokenizer: Any) -> Finding:  # noqa: ANN401  (as tokenizer.load_tokenizer)
+def _round_trip(tokenizer: Any) -> CheckItem:  # noqa: ANN401  (as tokenizer.load_tokenizer)
     ids = tokenizer.encode(ROUND_TRIP, add_special_tokens=False)
     if tokenizer.decode(ids) == ROUND_TRIP:
-        return Finding(
+        return CheckItem(
             "round trip", "ok", f"{len(ROUND_TRIP)} characters, {len(ids)} tokens, equal"
         )
-    return Finding(
+    return CheckItem(
         "round trip",
         "note",
         "text does not come back unchanged from tokens: some characters are lost",

@@ -16,12 +16,12 @@ from batchgen.errors import ModelError
 from batchgen.models.demo import demo_model as starter
 from batchgen.models.hub import MODEL_ID, PROBE_SECONDS, Hub, UnreachableError, go_offline
 from batchgen.models.model_folder import check_model_folder, check_tokenizer_folder
-from batchgen.progress import Progress, Say, silent
+from batchgen.progress import Say, StepProgress, silent
 from batchgen.storage.cache_folder import cache_folder
 
-Source = Literal["folder", "demo", "cache", "hub"]
+ModelSource = Literal["folder", "demo", "cache", "hub"]
 DEMO = "demo:"
-WAYS_OUT = (
+MODEL_HINTS = (
     "any of these helps:\n"
     "    · a folder you have:     --set model.path=FOLDER\n"
     "    · a mirror of the hub:   HF_ENDPOINT=https://…  before the command\n"
@@ -42,7 +42,7 @@ class ResolvedModel:
 
     name: str
     folder: Path
-    source: Source
+    source: ModelSource
     revision: str
 
 
@@ -68,7 +68,7 @@ def resolve_model(
         ResourceError: no room to fetch it.
     """
     resolver = Resolver(
-        hub=Hub.from_environment(os.environ), cache=cache, progress=Progress(say, terminal)
+        hub=Hub.from_environment(os.environ), cache=cache, progress=StepProgress(say, terminal)
     )
     found = resolver.resolve(path, revision)
     go_offline()
@@ -87,7 +87,7 @@ class Resolver:
 
     hub: Hub
     cache: Path | None = None
-    progress: Progress = field(default_factory=Progress)
+    progress: StepProgress = field(default_factory=StepProgress)
     wanted: Literal["model", "tokenizer"] = "model"
     probe_seconds: float = PROBE_SECONDS
 
@@ -114,8 +114,10 @@ class Resolver:
             raise ModelError(f"{folder}: {error.strerror or error}") from error
 
     def _starter(self, name: str) -> ResolvedModel:
-        known = starter.find(name)
-        folder = starter.prepare(known, self.cache or cache_folder(), progress=self.progress)
+        known = starter.find_demo_model(name)
+        folder = starter.prepare_demo_model(
+            known, self.cache or cache_folder(), progress=self.progress
+        )
         return ResolvedModel(name, folder, "demo", known.wheel.member_sha256[:8])
 
     def _hub_model(self, model_id: str, revision: str | None) -> ResolvedModel:
@@ -154,7 +156,7 @@ class Resolver:
         similar = _similar(model_id, self.hub.models())
         return ModelError(
             f"model {asked} is not on this machine, and {reason}",
-            hint=f"{WAYS_OUT}\n  looked in: {Path(model_id).absolute()} (no such folder), "
+            hint=f"{MODEL_HINTS}\n  looked in: {Path(model_id).absolute()} (no such folder), "
             f"{self.hub.cache} (has {defect}){similar}",
         )
 

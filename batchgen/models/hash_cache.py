@@ -2,7 +2,7 @@
 
 A note counts only while size, times, inode and device of the file are those it was made for. The time of change
 (ctime) is among them: unlike the time of writing, no program can set it back. What a disk loses by itself shows in
-none of these; reading every byte again finds that (`HashNotes.read`). Knows nothing of models.
+none of these; reading every byte again finds that (`HashCache.read`). Knows nothing of models.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ could change once more within the same tick."""
 
 
 @dataclass(frozen=True, slots=True)
-class HashNotes:
+class HashCache:
     """Notes about files, in a folder that is made when the first is written; it may be removed at any time."""
 
     folder: Path

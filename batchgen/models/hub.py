@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from batchgen.errors import ModelError
 from batchgen.models import download
-from batchgen.progress import LINE_EVERY_SECONDS, Progress
+from batchgen.progress import LINE_EVERY_SECONDS, StepProgress
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 DEFAULT_REVISION = "main"
@@ -109,7 +109,7 @@ class Hub:
         if refused is not None:
             raise UnreachableError(refused)
 
-    def fetch(self, model_id: str, revision: str | None, progress: Progress) -> Path:
+    def fetch(self, model_id: str, revision: str | None, progress: StepProgress) -> Path:
         """Download what a model needs into the cache; the folder of its snapshot.
 
         Raises:
@@ -141,7 +141,9 @@ class Hub:
             )
         return Path(result["folder"])
 
-    def _wait(self, process: subprocess.Popen[bytes], model_id: str, progress: Progress) -> bytes:
+    def _wait(
+        self, process: subprocess.Popen[bytes], model_id: str, progress: StepProgress
+    ) -> bytes:
         while True:
             try:
                 return process.communicate(timeout=LINE_EVERY_SECONDS)[0]

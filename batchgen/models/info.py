@@ -22,7 +22,11 @@ from batchgen.models.model_folder import (
     check_config,
     weight_files,
 )
-from batchgen.models.safetensors_header import Header, read_header, sampled_digest
+from batchgen.models.safetensors_header import (
+    SafetensorsHeader,
+    read_safetensors_header,
+    sampled_digest,
+)
 
 UNLIMITED = sys.maxsize
 """Context length of a model that states none, such as a state-space model."""
@@ -56,7 +60,7 @@ DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float6
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCard:
+class ModelInfo:
     """A model's facts.
 
     Attributes:
@@ -97,7 +101,7 @@ class ModelCard:
         return self.chat_template is not None
 
 
-def read_card(resolved: ResolvedModel) -> ModelCard:
+def read_model_info(resolved: ResolvedModel) -> ModelInfo:
     """Read a model's card from its folder.
 
     Raises:
@@ -109,9 +113,9 @@ def read_card(resolved: ResolvedModel) -> ModelCard:
     generation = _optional(folder / GENERATION_CONFIG_FILE)
     tokenizer = _optional(folder / TOKENIZER_CONFIG_FILE)
     text = _text_section(config)
-    headers = [read_header(file) for file in weight_files(folder)]
+    headers = [read_safetensors_header(file) for file in weight_files(folder)]
     _require_every_tensor(folder, headers)
-    return ModelCard(
+    return ModelInfo(
         model_type=str(config.get("model_type", "")),
         architectures=tuple(str(name) for name in _list(config.get("architectures"))),
         parameters=sum(tensor.elements for header in headers for tensor in header.tensors),
@@ -131,7 +135,7 @@ def read_card(resolved: ResolvedModel) -> ModelCard:
 
 
 def vocabulary_size(folder: Path) -> int:
-    """Rows of the model's output, as in `ModelCard.vocab_size`, without the rest of the card.
+    """Rows of the model's output, as in `ModelInfo.vocab_size`, without the rest of the card.
 
     Raises:
         ModelError: neither config nor weights say.
@@ -140,7 +144,7 @@ def vocabulary_size(folder: Path) -> int:
     if size := _whole(text.get("vocab_size")):
         return size
     for file in weight_files(folder):
-        for tensor in read_header(file).tensors:
+        for tensor in read_safetensors_header(file).tensors:
             if tensor.name.endswith(EMBEDDINGS) and len(tensor.shape) == 2:
                 return tensor.shape[0]
     raise ModelError(f"{folder / CONFIG_FILE}: no vocab_size, so this is no language model")
@@ -205,7 +209,7 @@ def _text_section(config: Mapping[str, object]) -> Mapping[str, object]:
     return config
 
 
-def _require_every_tensor(folder: Path, headers: Sequence[Header]) -> None:
+def _require_every_tensor(folder: Path, headers: Sequence[SafetensorsHeader]) -> None:
     if not (folder / INDEX_FILE).is_file() or len(headers) == 0:
         return
     named = _section(read_json(folder / INDEX_FILE), "weight_map")
@@ -219,7 +223,7 @@ def _require_every_tensor(folder: Path, headers: Sequence[Header]) -> None:
 
 
 def _dtype(
-    config: Mapping[str, object], text: Mapping[str, object], headers: Sequence[Header]
+    config: Mapping[str, object], text: Mapping[str, object], headers: Sequence[SafetensorsHeader]
 ) -> str:
     for section in (config, text):
         for key in ("dtype", "torch_dtype"):
@@ -279,7 +283,7 @@ def _chat_template(folder: Path, tokenizer: Mapping[str, object]) -> str | None:
     return TOKENIZER_CONFIG_FILE if tokenizer.get("chat_template") else None
 
 
-def _identity(folder: Path, headers: Sequence[Header]) -> dict[str, str]:
+def _identity(folder: Path, headers: Sequence[SafetensorsHeader]) -> dict[str, str]:
     weights = hashlib.sha256()
     for header in headers:
         weights.update(sampled_digest(header).encode())

@@ -15,15 +15,23 @@ from batchgen.errors import ModelError, UsageError
 from batchgen.job.spec import Job, ModelSpec
 from batchgen.jobfile.load import LoadedJob
 from batchgen.models.find_model import ResolvedModel, resolve_model
-from batchgen.models.hash_cache import HashNotes
-from batchgen.models.info import ModelCard, read_card
-from batchgen.models.lock_file import Hash, Lock, Pin, lock_path, read_lock, take_pin, verify
-from batchgen.models.remote_code import COMMIT, refuse_code_from_elsewhere
+from batchgen.models.hash_cache import HashCache
+from batchgen.models.info import ModelInfo, read_model_info
+from batchgen.models.lock_file import (
+    FileHasher,
+    ModelLock,
+    Pin,
+    lock_path,
+    make_pin,
+    read_lock,
+    verify_pin,
+)
+from batchgen.models.remote_code import COMMIT, refuse_external_code
 from batchgen.models.tokenizer import find_tokenizer
-from batchgen.progress import Progress, Say, silent
+from batchgen.progress import Say, StepProgress, silent
 from batchgen.storage.cache_folder import cache_folder
 
-WORTH_SAYING = 200_000_000
+ANNOUNCE_HASHING_BYTES = 200_000_000
 """Bytes to be read from which on the user is told what takes so long."""
 
 
@@ -38,7 +46,7 @@ class LocalModel:
 
     resolved: ResolvedModel
     tokenizer: ResolvedModel
-    card: ModelCard
+    card: ModelInfo
     lock: Path | None
 
 
@@ -51,7 +59,7 @@ class PinnedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Pinned:
+class PinnedModels:
     """The lock file and what it says of the job's models."""
 
     lock: Path
@@ -69,11 +77,11 @@ def find_model(loaded: LoadedJob, say: Say, terminal: TextIO | None) -> LocalMod
     """
     if loaded.job.model.path is None:
         return None
-    return local_model(loaded.job.model, read_lock(lock_path(loaded.file)), say, terminal)
+    return find_local_model(loaded.job.model, read_lock(lock_path(loaded.file)), say, terminal)
 
 
-def local_model(
-    spec: ModelSpec, lock: Lock | None, say: Say, terminal: TextIO | None
+def find_local_model(
+    spec: ModelSpec, lock: ModelLock | None, say: Say, terminal: TextIO | None
 ) -> LocalModel:
     """A model by its section, compared with a lock file if there is one.
 
@@ -84,16 +92,16 @@ def local_model(
     found = _find(spec, lock, say, terminal)
     if lock is not None:
         for part in found:
-            verify(lock, part, _hashing(part, "known", Progress(say, terminal)))
+            verify_pin(lock, part, _hashing(part, "known", StepProgress(say, terminal)))
     if spec.trust_remote_code:
         for part in found:
-            refuse_code_from_elsewhere(part.folder)
+            refuse_external_code(part.folder)
             if lock is None:
                 _require_commit(part, spec)
-    return LocalModel(found[0], found[-1], read_card(found[0]), lock.path if lock else None)
+    return LocalModel(found[0], found[-1], read_model_info(found[0]), lock.path if lock else None)
 
 
-def models_of(job: Job) -> list[ModelSpec]:
+def model_specs(job: Job) -> list[ModelSpec]:
     """All models that a job names: the one that answers, then its judges."""
     judges = (judge.model for judge in job.evaluate.judges)
     return [spec for spec in (job.model, *judges) if spec is not None and spec.path is not None]
@@ -108,11 +116,13 @@ def require_pin(loaded: LoadedJob) -> None:
     lock = read_lock(lock_path(loaded.file))
     if lock is None:
         return
-    for path in (spec.path or "" for spec in models_of(loaded.job)):
+    for path in (spec.path or "" for spec in model_specs(loaded.job)):
         lock.require(lock.key(path, Path(path) if Path(path).is_dir() else None))
 
 
-def pin_models(loaded: LoadedJob, *, say: Say = silent, terminal: TextIO | None = None) -> Pinned:
+def pin_models(
+    loaded: LoadedJob, *, say: Say = silent, terminal: TextIO | None = None
+) -> PinnedModels:
     """Write commit, size and SHA-256 of every file of the job's models into its lock file; reads every byte.
 
     Models of the lock file that this job does not name, such as those of other profiles, stay in it.
@@ -124,17 +134,19 @@ def pin_models(loaded: LoadedJob, *, say: Say = silent, terminal: TextIO | None 
     """
     specs = _with_a_model(loaded)
     path = lock_path(loaded.file)
-    lock = read_lock(path) or Lock(path)
+    lock = read_lock(path) or ModelLock(path)
     pinned = []
     for part in _parts(specs, None, say, terminal):
-        pin = take_pin(part, _hashing(part, "anew", Progress(say, terminal)))
+        pin = make_pin(part, _hashing(part, "anew", StepProgress(say, terminal)))
         lock = lock.with_pin(part, pin)
         pinned.append(PinnedModel(lock.key_of(part), pin))
     lock.write()
-    return Pinned(path, pinned)
+    return PinnedModels(path, pinned)
 
 
-def check_pins(loaded: LoadedJob, *, say: Say = silent, terminal: TextIO | None = None) -> Pinned:
+def check_pins(
+    loaded: LoadedJob, *, say: Say = silent, terminal: TextIO | None = None
+) -> PinnedModels:
     """Compare the job's models with its lock file, reading every byte of them.
 
     Raises:
@@ -149,15 +161,16 @@ def check_pins(loaded: LoadedJob, *, say: Say = silent, terminal: TextIO | None 
         )
     checked = [
         PinnedModel(
-            lock.key_of(part), verify(lock, part, _hashing(part, "anew", Progress(say, terminal)))
+            lock.key_of(part),
+            verify_pin(lock, part, _hashing(part, "anew", StepProgress(say, terminal))),
         )
         for part in _parts(specs, lock, say, terminal)
     ]
-    return Pinned(lock.path, checked)
+    return PinnedModels(lock.path, checked)
 
 
 def _with_a_model(loaded: LoadedJob) -> list[ModelSpec]:
-    if specs := models_of(loaded.job):
+    if specs := model_specs(loaded.job):
         return specs
     raise UsageError(
         f"{loaded.file} names no model: engine echo answers without one",
@@ -166,7 +179,7 @@ def _with_a_model(loaded: LoadedJob) -> list[ModelSpec]:
 
 
 def _parts(
-    specs: Sequence[ModelSpec], lock: Lock | None, say: Say, terminal: TextIO | None
+    specs: Sequence[ModelSpec], lock: ModelLock | None, say: Say, terminal: TextIO | None
 ) -> list[ResolvedModel]:
     """Models and tokenizers, each once."""
     found = (part for spec in specs for part in _find(spec, lock, say, terminal))
@@ -174,7 +187,7 @@ def _parts(
 
 
 def _find(
-    spec: ModelSpec, lock: Lock | None, say: Say, terminal: TextIO | None
+    spec: ModelSpec, lock: ModelLock | None, say: Say, terminal: TextIO | None
 ) -> tuple[ResolvedModel, ResolvedModel]:
     def revision(name: str, asked: str | None) -> str | None:
         return lock.revision(name, asked) if lock else asked
@@ -186,13 +199,15 @@ def _find(
     )
 
 
-def _hashing(model: ResolvedModel, how: Literal["known", "anew"], progress: Progress) -> Hash:
+def _hashing(
+    model: ResolvedModel, how: Literal["known", "anew"], progress: StepProgress
+) -> FileHasher:
     """SHA-256 of the model's files, with a word beforehand where reading them takes a while."""
-    notes = HashNotes(cache_folder() / "hashes")
+    notes = HashCache(cache_folder() / "hashes")
     files = [f for f in model.folder.iterdir() if f.is_file()]
     unread = [f for f in files if how == "anew" or notes.noted(f) is None]
     total = sum(f.stat().st_size for f in unread)
-    if total >= WORTH_SAYING:
+    if total >= ANNOUNCE_HASHING_BYTES:
         progress.say(
             f"reading {total / 1e9:,.1f} GB of {model.name} to know its files by their hashes"
         )

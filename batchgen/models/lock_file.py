@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.errors import ModelError
-from batchgen.models.find_model import ResolvedModel, Source
+from batchgen.models.find_model import ModelSource, ResolvedModel
 from batchgen.models.json_file import read_json
 from batchgen.models.remote_code import COMMIT
 from batchgen.storage.durable import disk_errors, write_durably
@@ -25,7 +25,7 @@ READ_BY_LOADERS = (".safetensors", ".json", ".jinja", ".py", ".model", ".tiktoke
 """A file of one of these kinds that is not pinned may change what the model does."""
 _SHOWN = 5
 
-Hash = Callable[[Path], str]
+FileHasher = Callable[[Path], str]
 """SHA-256 of a file, in hex."""
 
 
@@ -47,7 +47,7 @@ class Pin:
         files: by path from the model's folder, with `/`.
     """
 
-    source: Source
+    source: ModelSource
     revision: str
     files: Mapping[str, PinnedFile]
 
@@ -58,7 +58,7 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True)
-class Lock:
+class ModelLock:
     """A lock file's content."""
 
     path: Path
@@ -104,9 +104,9 @@ class Lock:
             )
         return pin.revision
 
-    def with_pin(self, model: ResolvedModel, pin: Pin) -> "Lock":
+    def with_pin(self, model: ResolvedModel, pin: Pin) -> "ModelLock":
         """The same, with a model's pin put in or replaced."""
-        return Lock(self.path, {**self.models, self.key_of(model): pin})
+        return ModelLock(self.path, {**self.models, self.key_of(model): pin})
 
     def write(self) -> None:
         """Write the lock file in one step.
@@ -128,7 +128,7 @@ def lock_path(job_file: Path) -> Path:
     return job_file.with_suffix(".lock.json")
 
 
-def read_lock(path: Path) -> Lock | None:
+def read_lock(path: Path) -> ModelLock | None:
     """The lock file, or None if there is none.
 
     Raises:
@@ -144,7 +144,7 @@ def read_lock(path: Path) -> Lock | None:
         )
     try:
         models: Any = content["models"]
-        return Lock(path, {str(name): _pin(entry) for name, entry in models.items()})
+        return ModelLock(path, {str(name): _pin(entry) for name, entry in models.items()})
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"{path} is damaged: {type(error).__name__}: {error}",
@@ -160,7 +160,7 @@ def _pin(entry: Mapping[str, Any]) -> Pin:
     return Pin(entry["source"], str(entry["revision"]), files)
 
 
-def take_pin(model: ResolvedModel, sha256: Hash) -> Pin:
+def make_pin(model: ResolvedModel, sha256: FileHasher) -> Pin:
     """Pin a model as it lies on the disk now.
 
     Raises:
@@ -173,7 +173,7 @@ def take_pin(model: ResolvedModel, sha256: Hash) -> Pin:
     return Pin("hub" if model.source == "cache" else model.source, model.revision, files)
 
 
-def verify(lock: Lock, model: ResolvedModel, sha256: Hash) -> Pin:
+def verify_pin(lock: ModelLock, model: ResolvedModel, sha256: FileHasher) -> Pin:
     """Compare a model with its pin, which is returned.
 
     Raises:
@@ -190,7 +190,7 @@ def verify(lock: Lock, model: ResolvedModel, sha256: Hash) -> Pin:
     return pin
 
 
-def _differences(folder: Path, pin: Pin, sha256: Hash) -> Iterator[str]:
+def _differences(folder: Path, pin: Pin, sha256: FileHasher) -> Iterator[str]:
     there = set(_files(folder))
     for name, expected in pin.files.items():
         if name not in there:

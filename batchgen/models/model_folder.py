@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batchgen.errors import ModelError
 from batchgen.models.json_file import read_json
-from batchgen.models.remote_code import refuse_foreign
+from batchgen.models.remote_code import refuse_external_references
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -63,7 +63,7 @@ def check_config(folder: Path) -> None:
     """
     for name in (CONFIG_FILE, GENERATION_CONFIG_FILE):
         if (folder / name).exists():
-            refuse_foreign(folder / name, read_json(folder / name))
+            refuse_external_references(folder / name, read_json(folder / name))
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:

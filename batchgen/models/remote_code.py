@@ -59,7 +59,7 @@ _RULES = (
 """What no config.json may say. A model whose code comes with transformers needs none of it."""
 
 
-def refuse_foreign(file: Path, content: Mapping[str, object]) -> None:
+def refuse_external_references(file: Path, content: Mapping[str, object]) -> None:
     """Refuse a config that names code to be fetched, or other weights than those that are checked here.
 
     Raises:
@@ -74,7 +74,7 @@ def refuse_foreign(file: Path, content: Mapping[str, object]) -> None:
                 )
 
 
-def refuse_code_from_elsewhere(folder: Path) -> None:
+def refuse_external_code(folder: Path) -> None:
     """Refuse a model whose own code, which the job trusts, lies in another repository than the model.
 
     Raises:

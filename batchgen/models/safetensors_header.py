@@ -27,7 +27,7 @@ BITS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class TensorEntry:
     """One entry of a header; `begin` and `end` are bytes from the start of the data."""
 
     name: str
@@ -43,16 +43,16 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class SafetensorsHeader:
     """What the header of one file says; the data is known to be there in full length."""
 
     file: Path
     size: int
     data_start: int
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[TensorEntry, ...]
 
 
-def read_header(file: Path) -> Header:
+def read_safetensors_header(file: Path) -> SafetensorsHeader:
     """Read and check the header of a safetensors file; a few kilobytes are read, whatever the file's size.
 
     Raises:
@@ -66,12 +66,12 @@ def read_header(file: Path) -> Header:
             raw = opened.read(length)
     except OSError as error:
         raise ModelError(f"{file}: {error.strerror or error}") from error
-    header = Header(file, size, LENGTH_BYTES + length, _tensors(file, raw))
+    header = SafetensorsHeader(file, size, LENGTH_BYTES + length, _tensors(file, raw))
     _check_data(header)
     return header
 
 
-def sampled_digest(header: Header) -> str:
+def sampled_digest(header: SafetensorsHeader) -> str:
     """A SHA-256 over the file's size, its header and up to 256 blocks of 4 KiB spread evenly over its data.
 
     It tells apart two trainings of one architecture without reading gigabytes. It is no proof: a change between the
@@ -105,7 +105,7 @@ def _cut_short(file: Path, size: int, expected: int) -> ModelError:
     )
 
 
-def _tensors(file: Path, raw: bytes) -> tuple[Tensor, ...]:
+def _tensors(file: Path, raw: bytes) -> tuple[TensorEntry, ...]:
     try:
         entries = json.loads(raw)
         if not isinstance(entries, dict):
@@ -120,7 +120,7 @@ def _tensors(file: Path, raw: bytes) -> tuple[Tensor, ...]:
         ) from error
 
 
-def _entries(entries: Mapping[str, object]) -> Iterable[Tensor]:
+def _entries(entries: Mapping[str, object]) -> Iterable[TensorEntry]:
     for name, entry in entries.items():
         if name == "__metadata__":
             continue
@@ -130,7 +130,7 @@ def _entries(entries: Mapping[str, object]) -> Iterable[Tensor]:
         begin, end = entry["data_offsets"]
         if any(type(n) is not int or n < 0 for n in (*shape, begin, end)):
             raise ValueError(f"tensor {name!r} has a shape or place that is no natural number")
-        tensor = Tensor(name, str(entry["dtype"]), shape, begin, end)
+        tensor = TensorEntry(name, str(entry["dtype"]), shape, begin, end)
         bits = BITS.get(tensor.dtype)
         if bits is not None and tensor.elements * bits != (end - begin) * 8:
             raise ValueError(
@@ -139,7 +139,7 @@ def _entries(entries: Mapping[str, object]) -> Iterable[Tensor]:
         yield tensor
 
 
-def _check_data(header: Header) -> None:
+def _check_data(header: SafetensorsHeader) -> None:
     place = 0
     for tensor in header.tensors:
         if tensor.begin != place:

@@ -18,7 +18,7 @@ from batchgen.models.model_folder import (
     TOKENIZER_CONFIG_FILE,
     check_tokenizer_folder,
 )
-from batchgen.progress import Progress, Say, silent
+from batchgen.progress import Say, StepProgress, silent
 
 
 def load_tokenizer(resolved: ResolvedModel, spec: ModelSpec, *, say: Say = silent) -> Any:  # noqa: ANN401  (a PreTrainedTokenizerBase: its module is imported only when one is loaded)
@@ -44,7 +44,7 @@ def load_from(folder: Path, resolved: ResolvedModel, spec: ModelSpec) -> Any:  #
     tokenizer = _load(folder, trust_remote_code=spec.trust_remote_code)
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token
-    _require_room(tokenizer, folder, resolved)
+    _check_vocabulary_fits(tokenizer, folder, resolved)
     return tokenizer
 
 
@@ -65,7 +65,7 @@ def find_tokenizer(
     if spec.tokenizer is None:
         return resolved
     resolver = Resolver(
-        hub=Hub.from_environment(os.environ), progress=Progress(say), wanted="tokenizer"
+        hub=Hub.from_environment(os.environ), progress=StepProgress(say), wanted="tokenizer"
     )
     return resolver.resolve(spec.tokenizer, revision)
 
@@ -113,7 +113,7 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:300]}"
 
 
-def _require_room(tokenizer: Any, folder: Path, resolved: ResolvedModel) -> None:  # noqa: ANN401  (as load_tokenizer)
+def _check_vocabulary_fits(tokenizer: Any, folder: Path, resolved: ResolvedModel) -> None:  # noqa: ANN401  (as load_tokenizer)
     rows = vocabulary_size(resolved.folder)
     beyond = sorted(
         (number, token) for token, number in tokenizer.get_vocab().items() if number >= rows

@@ -38,23 +38,23 @@ class PublishedFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class IntegrityIssue:
     """Something that is not as it should be. `file` is relative to the run's folder; `said` never quotes a row."""
 
     file: str
     said: str
 
 
-def changed(folder: RunFolder, files: Iterable[PublishedFile]) -> Iterator[Finding]:
+def integrity_issues(folder: RunFolder, files: Iterable[PublishedFile]) -> Iterator[IntegrityIssue]:
     """Published files that are missing, or are not byte for byte what the manifest says."""
     for file in files:
         path = folder.path / file.name
         if not path.is_file():
-            yield Finding(file.name, "is missing")
+            yield IntegrityIssue(file.name, "is missing")
         elif (size := path.stat().st_size) != file.bytes:
-            yield Finding(file.name, f"has {size:,} bytes, expected {file.bytes:,}")
+            yield IntegrityIssue(file.name, f"has {size:,} bytes, expected {file.bytes:,}")
         elif (found := sha256(path)) != file.sha256:
-            yield Finding(file.name, f"has sha256 {found}, expected {file.sha256}")
+            yield IntegrityIssue(file.name, f"has sha256 {found}, expected {file.sha256}")
 
 
 def check_published(folder: RunFolder, files: Iterable[PublishedFile]) -> None:
@@ -63,8 +63,8 @@ def check_published(folder: RunFolder, files: Iterable[PublishedFile]) -> None:
     Raises:
         StateError: one is missing, damaged or was changed, or the process that replaced them has died.
     """
-    must_be_released(folder)
-    for finding in changed(folder, files):
+    check_no_pending_release(folder)
+    for finding in integrity_issues(folder, files):
         path = folder.path / finding.file
         hint = "Start over with --fresh: what is there is moved aside, not deleted."
         if path in (folder.scores, folder.metrics):
@@ -74,7 +74,7 @@ def check_published(folder: RunFolder, files: Iterable[PublishedFile]) -> None:
         )
 
 
-def must_be_released(folder: RunFolder) -> None:
+def check_no_pending_release(folder: RunFolder) -> None:
     """Make sure that the published files belong together.
 
     Raises:

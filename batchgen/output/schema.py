@@ -41,7 +41,7 @@ ANSWER_COLUMNS: Mapping[str, pa.DataType] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class OutputLayout:
     """Which columns the output has: the input columns that are kept, then the answer columns."""
 
     kept: tuple[str, ...]
@@ -134,7 +134,7 @@ def _messages(response: Response) -> list[dict[str, str]] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Misfit:
+class ColumnConflict:
     """An input column that cannot be kept as asked."""
 
     key: str
@@ -142,19 +142,21 @@ class Misfit:
     hint: str
 
 
-def lay_out(columns: Sequence[str], asked: Input, output: Output, id_column: str | None) -> Layout:
-    """Decide the output's columns. Call `misfits` first: this takes for granted that there are none."""
+def output_layout(
+    columns: Sequence[str], asked: Input, output: Output, id_column: str | None
+) -> OutputLayout:
+    """Decide the output's columns. Call `column_conflicts` first: this takes for granted that there are none."""
     consumed = _consumed(asked, id_column)
     kept = [c for c in _wanted(columns, output) if not (c in consumed and c in _added(output))]
-    return Layout(tuple(kept), output.prefix)
+    return OutputLayout(tuple(kept), output.prefix)
 
 
-def misfits(
+def column_conflicts(
     columns: Sequence[str], asked: Input, output: Output, id_column: str | None
-) -> list[Misfit]:
+) -> list[ColumnConflict]:
     """Kept columns that are not there, or whose names the answer columns take."""
     found = [
-        Misfit(
+        ColumnConflict(
             "output.keep_columns",
             f"column {name!r} is not in the input",
             f"The input has: {', '.join(columns)}",
@@ -166,7 +168,7 @@ def misfits(
     clashes = [c for c in _wanted(columns, output) if c in _added(output) and c not in consumed]
     if clashes:
         found.append(
-            Misfit(
+            ColumnConflict(
                 "output.prefix",
                 f"the input columns {', '.join(clashes)} have names that batchgen writes too",
                 "Set output.prefix, such as `prefix: bg_`, or leave them out with output.keep_columns.",

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from batchgen.errors import StateError
 from batchgen.records import MetricRow, Score
-from batchgen.state.parts import recorded
+from batchgen.state.parts import file_metadata_of
 
 SCORE_PREFIX = "score_"
 """Put before a metric's name for its column beside the answers; `output.prefix` comes before that."""
@@ -76,7 +76,7 @@ def read_metrics(path: Path) -> list[MetricRow]:
 
 
 @dataclass(frozen=True, slots=True)
-class Scoring:
+class MetricScores:
     """One metric's scores of some answers, with the rows they belong to.
 
     Attributes:
@@ -91,12 +91,12 @@ class Scoring:
     stats: Sequence[Sequence[float] | None]
 
 
-def scores_table(scorings: Sequence[Scoring]) -> pa.Table:
+def scores_table(scorings: Sequence[MetricScores]) -> pa.Table:
     """The long detail of a block, metric by metric."""
     return pa.concat_tables([SCORES.empty_table(), *map(_table, scorings)])
 
 
-def _table(scoring: Scoring) -> pa.Table:
+def _table(scoring: MetricScores) -> pa.Table:
     scores = scoring.scores
     columns = {
         "id": scoring.ids,
@@ -118,14 +118,14 @@ def read_facts(path: Path) -> dict[str, Any]:
         StateError: it is damaged.
     """
     try:
-        return recorded(pq.read_schema(path))
+        return file_metadata_of(pq.read_schema(path))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise StateError(
             f"{path} is damaged", hint="Make it again with `batchgen score`."
         ) from error
 
 
-def with_scores(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+def add_score_columns(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
     """A schema with a column of scores for each name: last, or in place of one that is there already."""
     added = [pa.field(name, pa.float64()) for name in names]
     kept = [field for field in schema if field.name not in set(names)]

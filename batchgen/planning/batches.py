@@ -68,12 +68,12 @@ class _Shape:
 _EMPTY = _Shape()
 
 
-def by_length(requests: Iterable[Request]) -> list[Request]:
+def sort_by_length(requests: Iterable[Request]) -> list[Request]:
     """Longest prompt first; requests of one length stay in their order."""
     return sorted(requests, key=lambda request: -len(request.token_ids))
 
 
-def cut(requests: Iterable[Request], limits: BatchLimits) -> Iterator[list[Request]]:
+def cut_batches(requests: Iterable[Request], limits: BatchLimits) -> Iterator[list[Request]]:
     """Consecutive requests as batches within the limits.
 
     Lazy: at most one request is pulled that is not in the batch just yielded, and none once a batch has all

@@ -90,7 +90,9 @@ def activation_bytes(*, hidden: int, intermediate: int, attention: int, item: in
     return item * (6 * hidden + 3 * intermediate + attention)
 
 
-def budget(memory: ModelMemory, *, free_bytes: int, fraction: float, device: Device) -> Budget:
+def compute_budget(
+    memory: ModelMemory, *, free_bytes: int, fraction: float, device: Device
+) -> Budget:
     """The largest batch that fits, at as many rows as are useful on the device, fewer if memory is short.
 
     Args:
@@ -102,7 +104,7 @@ def budget(memory: ModelMemory, *, free_bytes: int, fraction: float, device: Dev
     Raises:
         ResourceError: weights and one short row do not fit.
     """
-    room = plannable(free_bytes, fraction, device) - memory.weight_bytes
+    room = plannable_bytes(free_bytes, fraction, device) - memory.weight_bytes
     rows = USEFUL_ROWS[device]
     while rows > 1 and memory.batch_bytes(rows, rows * _FEWEST_TOKENS) > room:
         rows //= 2
@@ -111,19 +113,19 @@ def budget(memory: ModelMemory, *, free_bytes: int, fraction: float, device: Dev
         needed = memory.weight_bytes + memory.batch_bytes(1, _FEWEST_TOKENS)
         raise ResourceError(
             f"not enough memory on {device}: {_mb(free_bytes)} free, of which "
-            f"{_mb(plannable(free_bytes, fraction, device))} "
+            f"{_mb(plannable_bytes(free_bytes, fraction, device))} "
             f"may be planned for; the model and one short row take {_mb(needed)}",
             hint="free memory, choose a smaller model or dtype, or raise batching.memory_fraction",
         )
     return Budget(rows, tokens)
 
 
-def plannable(free_bytes: int, fraction: float, device: Device) -> int:
+def plannable_bytes(free_bytes: int, fraction: float, device: Device) -> int:
     """Of the free bytes, what may be planned for: on "cpu" three quarters of the fraction."""
     return int(free_bytes * (fraction if device == "cuda" else fraction * _HOST_SHARE))
 
 
-def limits(batching: Batching, automatic: Budget) -> BatchLimits:
+def batch_limits(batching: Batching, automatic: Budget) -> BatchLimits:
     """The job's own numbers where it gives them, else the automatic ones."""
     return BatchLimits(
         automatic.rows if batching.max_rows == "auto" else batching.max_rows,

@@ -18,7 +18,7 @@ def free_host_memory(root: Path = Path("/")) -> int:
     """
     available = _keyed(root / "proc/meminfo").get("MemAvailable:")
     free = _physical() if available is None else available * 1024
-    return max(0, min([free, *_group_room(root)]))
+    return max(0, min([free, *_cgroup_free_bytes(root)]))
 
 
 def _physical() -> int:
@@ -46,7 +46,7 @@ _V1 = _GroupFiles(
 _V2 = _GroupFiles("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file")
 
 
-def _group_room(root: Path) -> Iterator[int]:
+def _cgroup_free_bytes(root: Path) -> Iterator[int]:
     # Lines are "4:memory:/path" in version 1 and "0::/path" in version 2; a machine may have both.
     for line in _read(root / "proc/self/cgroup").splitlines():
         number, controllers, path = line.split(":", 2)
@@ -61,10 +61,10 @@ def _group_room(root: Path) -> Iterator[int]:
         # Inside a container the path is often that of the host and absent here; the mount itself is then the group.
         for folder in [group, *group.parents]:
             if folder.is_relative_to(mount):
-                yield from _room(folder, files)
+                yield from _cgroup_free_at(folder, files)
 
 
-def _room(folder: Path, files: _GroupFiles) -> Iterator[int]:
+def _cgroup_free_at(folder: Path, files: _GroupFiles) -> Iterator[int]:
     limit, used = _read(folder / files.limit).strip(), _read(folder / files.used).strip()
     if limit.isdigit() and used.isdigit():
         reclaimable = _keyed(folder / "memory.stat").get(files.reclaimable, 0)

@@ -7,7 +7,7 @@ touches little of it.
 import heapq
 
 
-class Pages:
+class PageAllocator:
     """The free pages of a cache.
 
     Attributes:

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from batchgen.planning.sequences import Prefix, Row, Segment
+from batchgen.planning.sequences import Prefix, ScheduledSequence, Segment
 
 
 @dataclass(slots=True)
-class Limits:
+class StepLimits:
     """What may run together.
 
     Attributes:
@@ -21,7 +21,7 @@ class Limits:
     parts: int = 1
 
 
-class Filling:
+class PrefillBatch:
     """A prefill step that is being made.
 
     Rows are cut where a part ends, so that all parts are of one size and nobody waits for the others:
@@ -31,7 +31,7 @@ class Filling:
     Not in a step that takes all there is, as one part: cut rows would want another step.
     """
 
-    def __init__(self, limits: Limits, part_tokens: int) -> None:
+    def __init__(self, limits: StepLimits, part_tokens: int) -> None:
         """Nothing yet; parts may have so many tokens."""
         self._part_tokens = part_tokens
         self._parts: list[list[Segment]] = [[]]
@@ -44,7 +44,7 @@ class Filling:
         """Whether another row may begin."""
         return self._tokens > 0 and self._logits > 0
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ScheduledSequence) -> None:
         """As many tokens of the row as there is room for."""
         before = max(0, row.pending - row.wanted)
         count = min(row.pending, self._room, self._tokens, before + self._logits)
@@ -62,9 +62,13 @@ class Filling:
     def segments(self) -> Iterator[Segment]:
         """Part by part; in a part, those of one prefix side by side."""
         for part in self._parts:
-            yield from sorted(part, key=lambda segment: place(segment.owner))
+            yield from sorted(part, key=lambda segment: prefix_key(segment.owner))
 
 
-def place(owner: Row | Prefix) -> int:
+def prefix_key(owner: ScheduledSequence | Prefix) -> int:
     """Rows of one prefix lie together in a step: it is looked up for all of them at once."""
-    return owner.prefix.number if isinstance(owner, Row) and owner.prefix is not None else 0
+    return (
+        owner.prefix.number
+        if isinstance(owner, ScheduledSequence) and owner.prefix is not None
+        else 0
+    )

@@ -19,7 +19,7 @@ MIN_SAVING = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class SharedPrefix:
     """A beginning that several prompts share.
 
     Attributes:
@@ -36,13 +36,13 @@ class Shared:
         return self.length * (len(self.members) - 1)
 
 
-def shared_beginnings(
+def find_shared_prefixes(
     prompts: Sequence[Sequence[int]], *, min_saving: int = MIN_SAVING
-) -> list[Shared]:
+) -> list[SharedPrefix]:
     """The beginnings to share; no prompt is in two of them."""
     order = sorted(range(len(prompts)), key=lambda index: list(prompts[index]))
     common = [common_length(prompts[order[i - 1]], prompts[order[i]]) for i in range(1, len(order))]
-    found: list[Shared] = []
+    found: list[SharedPrefix] = []
     _best(prompts, order, common, found)
     return [shared for shared in found if shared.saving >= min_saving]
 
@@ -53,16 +53,16 @@ class _Open:
 
     length: int
     first: int
-    below: list[Shared]
+    below: list[SharedPrefix]
 
-    def closed(self, members: Sequence[int], longest: int) -> list[Shared]:
+    def closed(self, members: Sequence[int], longest: int) -> list[SharedPrefix]:
         """What to share here: this beginning for all, or what was found below."""
-        whole = Shared(min(self.length, longest), tuple(members))
+        whole = SharedPrefix(min(self.length, longest), tuple(members))
         return [whole] if whole.saving >= sum(s.saving for s in self.below) else self.below
 
 
 def _best(
-    prompts: Sequence[Sequence[int]], order: list[int], common: list[int], found: list[Shared]
+    prompts: Sequence[Sequence[int]], order: list[int], common: list[int], found: list[SharedPrefix]
 ) -> None:
     """Walk the tree of beginnings (the intervals of the LCP array) from the leaves up."""
     stack = [_Open(0, 0, [])]

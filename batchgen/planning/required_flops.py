@@ -18,7 +18,7 @@ from batchgen.records import Request
 
 
 @dataclass(frozen=True, slots=True)
-class Attention:
+class AttentionFlops:
     """Layers whose tokens look equally far back.
 
     Attributes:
@@ -39,7 +39,7 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
+class ModelFlops:
     """Floating-point operations of a model.
 
     Attributes:
@@ -50,7 +50,7 @@ class Costs:
 
     token: float
     draw: float
-    attention: tuple[Attention, ...]
+    attention: tuple[AttentionFlops, ...]
 
     def operations(self, first: int, last: int, *, draws: int) -> float:
         """Of a row's tokens at positions first..last-1 through the layers, `draws` of which draw a token."""
@@ -59,7 +59,7 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class AnsweredRequest:
     """A request and how many tokens its answer has, at least one."""
 
     request: Request
@@ -67,7 +67,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Useful:
+class UsefulWork:
     """What answers needed.
 
     Attributes:
@@ -78,11 +78,11 @@ class Useful:
     tokens: int = 0
     operations: float = 0.0
 
-    def __add__(self, other: "Useful") -> "Useful":
-        return Useful(self.tokens + other.tokens, self.operations + other.operations)
+    def __add__(self, other: "UsefulWork") -> "UsefulWork":
+        return UsefulWork(self.tokens + other.tokens, self.operations + other.operations)
 
 
-def useful(answers: Iterable[Answered], costs: Costs) -> Useful:
+def measure_useful_work(answers: Iterable[AnsweredRequest], costs: ModelFlops) -> UsefulWork:
     """What these answers needed together.
 
     Beginnings are found by sorting: what a prompt shares with any other of them, it shares with its neighbour.
@@ -97,12 +97,12 @@ def useful(answers: Iterable[Answered], costs: Costs) -> Useful:
         tokens += last - first
         operations += costs.operations(first, last, draws=draws)
         before = prompt
-    return Useful(tokens, operations)
+    return UsefulWork(tokens, operations)
 
 
-def _distinct(answers: Iterable[Answered]) -> list[Answered]:
+def _distinct(answers: Iterable[AnsweredRequest]) -> list[AnsweredRequest]:
     """The answers less those of greedy requests that are identical to an earlier one."""
-    found: dict[object, Answered] = {}
+    found: dict[object, AnsweredRequest] = {}
     for answer in answers:
         request = answer.request
         key: object = (request.index, request.sample)

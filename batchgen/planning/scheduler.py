@@ -19,9 +19,9 @@ from collections import deque
 from collections.abc import Callable, Sequence, Set
 from itertools import chain, islice
 
-from batchgen.planning.pages import Arena, Pages
-from batchgen.planning.prefill_batch import Filling, Limits, place
-from batchgen.planning.sequences import Kind, Prefix, Row, Segment, Step
+from batchgen.planning.pages import Arena, PageAllocator
+from batchgen.planning.prefill_batch import PrefillBatch, StepLimits, prefix_key
+from batchgen.planning.sequences import Prefix, ScheduledSequence, Segment, Step, StepKind
 
 ExpectedLength = Callable[[int], int]
 """How many new tokens an answer will probably have that may have so many."""
@@ -31,7 +31,7 @@ class Scheduler:
     """Holds all rows that are not gone, and says what to compute next."""
 
     def __init__(
-        self, limits: Limits, pages: Pages, arena: Arena, expected: ExpectedLength
+        self, limits: StepLimits, pages: PageAllocator, arena: Arena, expected: ExpectedLength
     ) -> None:
         """No rows yet.
 
@@ -46,12 +46,12 @@ class Scheduler:
         self.arena = arena
         self.preempted = 0
         self._expected = expected
-        self._waiting: deque[Row] = deque()
-        self._prefilling: deque[Row] = deque()
-        self._running: list[Row] = []
+        self._waiting: deque[ScheduledSequence] = deque()
+        self._prefilling: deque[ScheduledSequence] = deque()
+        self._running: list[ScheduledSequence] = []
         self._prefixes: list[Prefix] = []
         self._promised: dict[int, int] = {}
-        self._refused: list[Row] = []
+        self._refused: list[ScheduledSequence] = []
 
     @property
     def waiting(self) -> int:
@@ -68,11 +68,11 @@ class Scheduler:
         """The pages of all rows that have a place."""
         return [page for row in (*self._prefilling, *self._running) for page in row.pages]
 
-    def add(self, window: Sequence[Row]) -> None:
+    def add(self, window: Sequence[ScheduledSequence]) -> None:
         """Rows that arrive together; they are served longest first, after all that arrived before."""
         self._waiting.extend(sorted(window, key=lambda row: -(row.prompt + row.limit)))
 
-    def too_large(self) -> list[Row]:
+    def too_large(self) -> list[ScheduledSequence]:
         """Take out the rows at the head that do not fit even alone, and those that were refused."""
         alone, self._refused = self._refused, []
         while self._waiting and self.active == 0 and not self._fits_alone(self._waiting[0]):
@@ -99,16 +99,16 @@ class Scheduler:
                 owner.computed += segment.count
                 continue
             owner.cached += segment.count
-            if owner.pending == 0 and step.kind is Kind.PREFILL:
+            if owner.pending == 0 and step.kind is StepKind.PREFILL:
                 self._prefilling.remove(owner)
                 self._running.append(owner)
 
-    def again(self, row: Row) -> None:
+    def again(self, row: ScheduledSequence) -> None:
         """A running row has other tokens behind its cached ones now, no more than its pages hold: they are prefilled."""
         self._running.remove(row)
         self._prefilling.appendleft(row)
 
-    def leave(self, row: Row) -> None:
+    def leave(self, row: ScheduledSequence) -> None:
         """A running row has ended."""
         self._running.remove(row)
         self._release(row)
@@ -126,7 +126,7 @@ class Scheduler:
         self.preempted += len(active)
         self._drop_idle_prefixes()
 
-    def refuse(self, row: Row) -> None:
+    def refuse(self, row: ScheduledSequence) -> None:
         """A waiting row has been tried by itself and did not fit; see `too_large`."""
         self._waiting.remove(row)
         self._detach(row)
@@ -146,16 +146,16 @@ class Scheduler:
 
     def _prefill(self) -> Step | None:
         prefixes = self._missing_prefixes()
-        return Step(Kind.PREFILL, tuple(prefixes)) if prefixes else self._prefill_rows()
+        return Step(StepKind.PREFILL, tuple(prefixes)) if prefixes else self._prefill_rows()
 
     def _prefill_rows(self) -> Step | None:
-        step = Filling(self.limits, self._part_tokens())
+        step = PrefillBatch(self.limits, self._part_tokens())
         for row in self._prefilling:
             step.add(row)
         while step.open and self._can_begin() and self._admit(self._waiting[0]):
             step.add(self._prefilling[-1])
         segments = tuple(step.segments())
-        return Step(Kind.PREFILL, segments) if segments else None
+        return Step(StepKind.PREFILL, segments) if segments else None
 
     def _part_tokens(self) -> int:
         """Tokens of a part of the next step: all that are left if one step can take them."""
@@ -203,13 +203,13 @@ class Scheduler:
             self._prefixes.append(prefix)
         return True
 
-    def _begin_alone(self, row: Row) -> None:
+    def _begin_alone(self, row: ScheduledSequence) -> None:
         """Nothing runs and still the next row cannot begin, because there is no room for its prefix."""
         self._detach(row)
         if not self._admit(row):
             raise ValueError(f"row {row.number} does not fit even alone; see too_large()")
 
-    def _detach(self, row: Row) -> None:
+    def _detach(self, row: ScheduledSequence) -> None:
         """The row has no prefix any more; after the last one, the prefix gives its places back."""
         if row.prefix is None:
             return
@@ -220,7 +220,7 @@ class Scheduler:
 
     def _drop_idle_prefixes(self, wanted: Set[int] = frozenset()) -> bool:
         """Prefixes that no running row has, nor anyone wants, give their places back; whether there were any."""
-        used = {place(row) for row in (*self._prefilling, *self._running)} | wanted
+        used = {prefix_key(row) for row in (*self._prefilling, *self._running)} | wanted
         idle = [prefix for prefix in self._prefixes if prefix.number not in used]
         for prefix in idle:
             self._drop(prefix)
@@ -234,7 +234,7 @@ class Scheduler:
         prefix.places = None
         prefix.computed = 0
 
-    def _admit(self, row: Row) -> bool:
+    def _admit(self, row: ScheduledSequence) -> bool:
         tokens = len(row.token_ids) - row.shared
         left = row.limit - (len(row.token_ids) - row.prompt)
         promised = self.pages.needed(tokens + min(left, self._expected(row.limit)))
@@ -260,26 +260,26 @@ class Scheduler:
                 self._preempt(self._running[-1])
         if not self._running:
             return None
-        order = sorted(self._running, key=lambda row: (place(row), -row.own))
-        return Step(Kind.DECODE, tuple(Segment(row, 1, drawn=1) for row in order))
+        order = sorted(self._running, key=lambda row: (prefix_key(row), -row.own))
+        return Step(StepKind.DECODE, tuple(Segment(row, 1, drawn=1) for row in order))
 
-    def _grow(self, row: Row) -> bool:
+    def _grow(self, row: ScheduledSequence) -> bool:
         missing = self.pages.needed(row.own + 1) - len(row.pages)
         if missing > self.pages.free:
             return False
         row.pages.extend(self.pages.take(missing))
         return True
 
-    def _preempt(self, row: Row) -> None:
+    def _preempt(self, row: ScheduledSequence) -> None:
         self._running.remove(row)
         self._release(row)
         row.cached = 0
         self._waiting.appendleft(row)
         self.preempted += 1
 
-    def _release(self, row: Row) -> None:
+    def _release(self, row: ScheduledSequence) -> None:
         self.pages.give_back(row.pages)
         self._promised.pop(row.number, None)
 
-    def _fits_alone(self, row: Row) -> bool:
+    def _fits_alone(self, row: ScheduledSequence) -> bool:
         return self.pages.needed(row.prompt + row.limit) <= self.pages.total

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import accumulate, pairwise
 
-from batchgen.planning.prefixes import shared_beginnings
+from batchgen.planning.prefixes import find_shared_prefixes
 
 
 @dataclass(eq=False, slots=True)
@@ -38,7 +38,7 @@ class Prefix:
 
 
 @dataclass(eq=False, slots=True)
-class Row:
+class ScheduledSequence:
     """One answer on its way.
 
     Attributes:
@@ -77,9 +77,11 @@ class Row:
         return self.cached - self.shared
 
 
-def share(rows: Sequence[Row], prompts: Sequence[Sequence[int]], first_number: int) -> int:
+def assign_prefixes(
+    rows: Sequence[ScheduledSequence], prompts: Sequence[Sequence[int]], first_number: int
+) -> int:
     """Give rows the beginnings that their prompts share, numbered from `first_number` on; return how many there are."""
-    found = shared_beginnings(prompts)
+    found = find_shared_prefixes(prompts)
     for number, shared in enumerate(found, first_number):
         beginning = prompts[shared.members[0]][: shared.length]
         prefix = Prefix(number, beginning, users=len(shared.members))
@@ -92,12 +94,12 @@ def share(rows: Sequence[Row], prompts: Sequence[Sequence[int]], first_number: i
 class Segment:
     """`count` tokens of a row or a prefix, from where its cache ends. The last `drawn` of them draw: their logits are wanted."""
 
-    owner: Row | Prefix
+    owner: ScheduledSequence | Prefix
     count: int
     drawn: int
 
 
-class Kind(Enum):
+class StepKind(Enum):
     """What a step does."""
 
     PREFILL = "prefill"
@@ -108,7 +110,7 @@ class Kind(Enum):
 class Step:
     """What is computed together: segments of rows, or of prefixes, never of both."""
 
-    kind: Kind
+    kind: StepKind
     segments: tuple[Segment, ...]
 
     @property
@@ -119,17 +121,21 @@ class Step:
     @property
     def rows_only(self) -> bool:
         """Whether no segment is a prefix's."""
-        return all(isinstance(segment.owner, Row) for segment in self.segments)
+        return all(isinstance(segment.owner, ScheduledSequence) for segment in self.segments)
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ScheduledSequence]:
         """The rows that draw, in the order of the logits."""
         return [row for row, _ in self.drawn]
 
     @property
-    def drawn(self) -> list[tuple[Row, int]]:
+    def drawn(self) -> list[tuple[ScheduledSequence, int]]:
         """The rows that draw, and how often, in the order of the logits."""
-        return [(s.owner, s.drawn) for s in self.segments if s.drawn and isinstance(s.owner, Row)]
+        return [
+            (s.owner, s.drawn)
+            for s in self.segments
+            if s.drawn and isinstance(s.owner, ScheduledSequence)
+        ]
 
 
 FEWEST_TOKENS = 8
@@ -144,7 +150,7 @@ _UNEVEN = 1.3
 """A part that has so many times its share is not worth it: the others would wait."""
 
 
-def split(step: Step, parts: int) -> list[Step]:
+def split_step(step: Step, parts: int) -> list[Step]:
     """The step in `parts` parts of like work, or whole where that cannot be."""
     if parts == 1 or step.tokens < parts * FEWEST_TOKENS or not step.rows_only:
         return [step]
@@ -162,5 +168,9 @@ def split(step: Step, parts: int) -> list[Step]:
 
 def _work(segment: Segment) -> float:
     """In tokens that look at nothing."""
-    cached = segment.owner.cached if isinstance(segment.owner, Row) else segment.owner.computed
+    cached = (
+        segment.owner.cached
+        if isinstance(segment.owner, ScheduledSequence)
+        else segment.owner.computed
+    )
     return segment.count * (1 + (cached + segment.count / 2) / _TOKENS_AS_ONE)

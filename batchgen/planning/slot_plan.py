@@ -91,7 +91,9 @@ def plan_slots(
     return SlotPlan(rows, step, pages - arena, PAGE_TOKENS, arena * PAGE_TOKENS)
 
 
-def workers_for(asked: int | Literal["auto"], *, threads: int, gpus: Sequence[str] = ()) -> Workers:
+def choose_workers(
+    asked: int | Literal["auto"], *, threads: int, gpus: Sequence[str] = ()
+) -> Workers:
     """How many processes compute side by side.
 
     Args:
@@ -103,14 +105,14 @@ def workers_for(asked: int | Literal["auto"], *, threads: int, gpus: Sequence[st
         UsageError: more than there are GPUs.
     """
     if gpus:
-        return _one_a_gpu(asked, gpus)
+        return _one_per_gpu(asked, gpus)
     if asked != "auto":
         return Workers(asked, "run.workers")
     count = min(threads, _MOST_WORKERS)
     return Workers(count, f"auto: one a core, at most {_MOST_WORKERS}")
 
 
-def _one_a_gpu(asked: int | Literal["auto"], gpus: Sequence[str]) -> Workers:
+def _one_per_gpu(asked: int | Literal["auto"], gpus: Sequence[str]) -> Workers:
     if asked == "auto":
         return Workers(len(gpus), "auto: one a GPU", tuple(gpus))
     if asked > len(gpus):

@@ -30,7 +30,7 @@ _ESCAPE = re.compile(r"\\(?:u[0-9A-Fa-f]{4}|[bfnrt])")
 
 
 @dataclass(frozen=True, slots=True)
-class Plain:
+class NormalizedText:
     """A text in plain form; `positions` tells where each character was, where that is not where it is."""
 
     text: str
@@ -41,17 +41,17 @@ class Plain:
         return at if self.positions is None else self.positions[at]
 
 
-def plain(text: str) -> Plain:
+def normalize_text(text: str) -> NormalizedText:
     """The plain form of a text."""
     if "\\" in text:
         text = _ESCAPE.sub(lambda escape: " " * len(escape[0]), text)
     if text.isascii():
-        return Plain(text)
+        return NormalizedText(text)
     shown = text.translate(_plain())
     bare = shown.translate(_INVISIBLE)
     if len(bare) == len(shown):
-        return Plain(shown)
-    return Plain(bare, [at for at, c in enumerate(shown) if ord(c) not in _INVISIBLE])
+        return NormalizedText(shown)
+    return NormalizedText(bare, [at for at, c in enumerate(shown) if ord(c) not in _INVISIBLE])
 
 
 @cache

@@ -19,10 +19,12 @@ from batchgen.privacy.checksums import (
     is_ssn,
 )
 
-Kind = Literal["cn_resident_id", "iban", "credit_card", "uk_nhs", "us_ssn", "email", "ip", "phone"]
+PiiKind = Literal[
+    "cn_resident_id", "iban", "credit_card", "uk_nhs", "us_ssn", "email", "ip", "phone"
+]
 """A kind of personal data."""
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
+PII_KINDS: tuple[PiiKind, ...] = get_args(PiiKind)
 """All kinds, the surest first: of two that claim the same characters, the first is believed."""
 
 
@@ -35,7 +37,7 @@ class Recognizer:
         check: whether what looks like one is one; given the finding as it is written.
     """
 
-    kind: Kind
+    kind: PiiKind
     pattern: re.Pattern[str]
     check: Callable[[str], bool]
 
@@ -109,7 +111,7 @@ _IBAN = "|".join(
     for length in sorted(set(IBAN_LENGTHS.values()))
 )
 
-_FORMS: tuple[tuple[Kind, str, Callable[[str], bool]], ...] = (
+_FORMS: tuple[tuple[PiiKind, str, Callable[[str], bool]], ...] = (
     ("cn_resident_id", rf"{_START}(?P<it>{_RESIDENT_ID}){_END}", _bare(is_resident_id)),
     ("iban", rf"(?ai:{_START}(?=[A-Z]{{2}}[ -]?[0-9])(?P<it>{_IBAN}){_END})", _bare(is_iban)),
     ("credit_card", rf"{_START}(?P<it>[2-6][0-9]{{12,18}}){_END}", is_card),

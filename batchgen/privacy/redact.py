@@ -15,16 +15,16 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from batchgen.privacy.entities import find
-from batchgen.privacy.normalize import plain
-from batchgen.privacy.recognizers import Kind
+from batchgen.privacy.entities import find_pii
+from batchgen.privacy.normalize import normalize_text
+from batchgen.privacy.recognizers import PiiKind
 
-Substitute = Callable[[Kind, str], str]
+Substitute = Callable[[PiiKind, str], str]
 """What stands for a finding, given its kind and its characters."""
 
 
 @dataclass(frozen=True, slots=True)
-class Redacted:
+class RedactedText:
     """A text without personal data, and how many findings of each kind it had."""
 
     text: str
@@ -35,23 +35,25 @@ class Redacted:
 class Redactor:
     """Takes personal data of some kinds out of texts."""
 
-    kinds: Collection[Kind]
+    kinds: Collection[PiiKind]
     substitute: Substitute
 
-    def redact(self, text: str) -> Redacted:
+    def redact(self, text: str) -> RedactedText:
         """The text with each finding replaced."""
-        findings = find(text, self.kinds)
+        findings = find_pii(text, self.kinds)
         if not findings:
-            return Redacted(text, {})
+            return RedactedText(text, {})
         pieces: list[str] = []
         at = 0
         for one in findings:
             pieces += [text[at : one.start], self.substitute(one.kind, text[one.start : one.end])]
             at = one.end
-        return Redacted("".join([*pieces, text[at:]]), Counter[str](one.kind for one in findings))
+        return RedactedText(
+            "".join([*pieces, text[at:]]), Counter[str](one.kind for one in findings)
+        )
 
 
-def placeholder(kind: Kind, _found: str) -> str:
+def placeholder(kind: PiiKind, _found: str) -> str:
     """The kind in brackets."""
     return f"[{kind.upper()}]"
 
@@ -62,7 +64,7 @@ def keyed_hash(secret: str) -> Substitute:
     Without a secret a hash would hide nothing: there are only 10^10 telephone numbers to try.
     """
 
-    def substitute(kind: Kind, found: str) -> str:
+    def substitute(kind: PiiKind, found: str) -> str:
         value = f"{kind}:{_canonical(kind, found)}".encode()
         digest = hmac.digest(secret.encode(), value, hashlib.sha256)
         return f"[{kind.upper()}:{base64.b32encode(digest).decode().lower()[:13]}]"
@@ -75,13 +77,13 @@ def secret_id(secret: str) -> str:
     return hmac.digest(secret.encode(), b"batchgen redact.secret", hashlib.sha256).hex()[:16]
 
 
-def mask(kind: Kind, found: str) -> str:
+def mask_value(kind: PiiKind, found: str) -> str:
     """Stars, but for what does not tell who it is: see the head of this file."""
     if kind == "email":
-        name, _, domain = plain(found).text.rpartition("@")
+        name, _, domain = normalize_text(found).text.rpartition("@")
         return f"{name[:1]}***@{domain}"
     if kind == "ip":
-        first, _, rest = plain(found).text.partition(".")
+        first, _, rest = normalize_text(found).text.partition(".")
         return "*:*" if ":" in first else f"{first}.{rest.partition('.')[0]}.*.*"
     return _but_the_last(found, kept=4)
 
@@ -92,7 +94,7 @@ def _but_the_last(found: str, kept: int) -> str:
     return "".join("*" if at in hidden else c for at, c in enumerate(found))
 
 
-def _canonical(kind: Kind, found: str) -> str:
+def _canonical(kind: PiiKind, found: str) -> str:
     """One spelling for each value: 138 0013 8000 and 13800138000 are one telephone number."""
-    text = plain(found).text.casefold()
+    text = normalize_text(found).text.casefold()
     return text if kind in ("email", "ip") else re.sub(r"[^0-9a-z]", "", text)

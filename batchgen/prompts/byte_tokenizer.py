@@ -7,7 +7,7 @@ Needs no files and no libraries. Knows nothing of chat templates.
 
 from collections.abc import Mapping, Sequence
 
-from batchgen.prompts.tokenize import Continued
+from batchgen.prompts.tokenize import ContinuedPrompt
 from batchgen.records import Failure, Prompt, Role
 
 END = 256
@@ -29,10 +29,10 @@ class ByteTokenizer:
 
     def encode_after(
         self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]
-    ) -> list[Continued | Failure]:
+    ) -> list[ContinuedPrompt | Failure]:
         """Each prompt with texts that may follow it, in their order."""
         return [
-            Continued(_encode(prompt), [list(text.encode()) for text in after])
+            ContinuedPrompt(_encode(prompt), [list(text.encode()) for text in after])
             for prompt, after in zip(prompts, texts, strict=True)
         ]
 

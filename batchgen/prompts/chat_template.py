@@ -21,7 +21,7 @@ SECONDS, SECONDS_EACH = 2.0, 0.02
 """Most processor time that a chat template may take for a call, and for each conversation in it: it is the model's."""
 
 
-class Format(Protocol):
+class ConversationFormat(Protocol):
     """A way from a conversation to the text or the tokens of a prompt, up to where the answer starts."""
 
     adds_special_tokens: bool
@@ -99,7 +99,7 @@ class ChatFormat:
     def encode_as_text(self, prompt: Prompt) -> list[int]:
         """Token ids, control tokens that the conversation spells out being plain text."""
         end = prompt.prefill
-        with at_most(SECONDS):
+        with limit_cpu_time(SECONDS):
             ids: list[int] = self._tokenizer.apply_chat_template(
                 _conversation(prompt, end),
                 chat_template=self._template,
@@ -129,7 +129,7 @@ class ChatFormat:
     def _apply(self, conversations: list[list[dict[str, str]]], **mode: bool) -> list[str]:
         if not conversations:
             return []
-        with at_most(SECONDS + SECONDS_EACH * len(conversations)):
+        with limit_cpu_time(SECONDS + SECONDS_EACH * len(conversations)):
             texts: list[str] = self._tokenizer.apply_chat_template(
                 conversations,
                 chat_template=self._template,
@@ -194,7 +194,7 @@ class OutOfTimeError(RuntimeError):
 
 
 @contextmanager
-def at_most(seconds: float) -> Iterator[None]:
+def limit_cpu_time(seconds: float) -> Iterator[None]:
     """Raise OutOfTimeError once the block has used so much processor time of this process, between two steps of Python.
 
     Not by the clock: a busy machine makes nothing fail. Signals belong to the main thread: elsewhere there is no limit.

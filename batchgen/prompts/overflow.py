@@ -13,7 +13,7 @@ from typing import Protocol
 from batchgen.records import Failure, Prompt, Row
 
 
-class Cuttable(Protocol):
+class CuttablePrompt(Protocol):
     """A prompt one text of which may be cut."""
 
     @property
@@ -65,7 +65,7 @@ class Tokenized:
     token_ids: Sequence[int]
 
 
-class Search:
+class LengthSearch:
     """How many characters to keep: the most that fit, in that one more would not.
 
     The first guess takes tokens to be of like length; from there it walks in growing steps until it has passed the
@@ -73,7 +73,7 @@ class Search:
     a text of 10,000 characters.
     """
 
-    def __init__(self, cuttable: Cuttable, *, length: int, limit: int) -> None:
+    def __init__(self, cuttable: CuttablePrompt, *, length: int, limit: int) -> None:
         """Start; `length` tokens are the whole prompt, more than `limit`."""
         self.cuttable = cuttable
         self.best: Tokenized | None = None
@@ -109,7 +109,7 @@ class Search:
 
 
 def shorten(
-    searches: Sequence[Search],
+    searches: Sequence[LengthSearch],
     encode: Callable[[Sequence[Prompt]], Sequence[Sequence[int] | Failure]],
     *,
     limit: int,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from batchgen.job.spec import Job
-from batchgen.prompts.overflow import ColumnCut, Cuttable, MessageCut, Search, shorten
+from batchgen.prompts.overflow import ColumnCut, CuttablePrompt, LengthSearch, MessageCut, shorten
 from batchgen.prompts.render import PromptRenderer
 from batchgen.prompts.tokenize import Tokenizer
 from batchgen.records import Failure, Prompt, Row
@@ -98,9 +98,9 @@ class Preparer:
             for search, (_, prepared) in zip(searches, long, strict=True)
         ]
 
-    def _search(self, row: Row, prepared: Prepared) -> Search | None:
+    def _search(self, row: Row, prepared: Prepared) -> LengthSearch | None:
         """Where to cut; None if the row has no text that could be cut."""
-        cuttable: Cuttable | None = None
+        cuttable: CuttablePrompt | None = None
         columns = (self._truncate,) if self._truncate else self._renderer.user_columns
         texts = {c: text for c in columns if isinstance(text := row.fields[c], str) and text}
         if texts:
@@ -109,7 +109,9 @@ class Preparer:
         elif not columns and prepared.prompt is not None:
             cuttable = _last_user_message(prepared.prompt)
         length = len(prepared.token_ids)
-        return None if cuttable is None else Search(cuttable, length=length, limit=self._limit)
+        return (
+            None if cuttable is None else LengthSearch(cuttable, length=length, limit=self._limit)
+        )
 
     def _too_long(self, prepared: Prepared, more: str) -> Prepared:
         words = (

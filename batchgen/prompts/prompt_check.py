@@ -9,7 +9,12 @@ from pathlib import Path
 
 from batchgen.errors import Problem
 from batchgen.job.spec import Job
-from batchgen.prompts.prompt_sources import Source, cuttable_columns, sources, turns
+from batchgen.prompts.prompt_sources import (
+    PromptSource,
+    conversation_turns,
+    cuttable_columns,
+    prompt_sources,
+)
 from batchgen.prompts.templates.sandbox import InvalidTemplateError, Template
 
 
@@ -29,18 +34,18 @@ def check_prompts(job: Job, columns: Sequence[str]) -> list[Problem]:
 
 def _text_problems(job: Job, columns: Sequence[str]) -> Iterator[Problem]:
     try:
-        found = list(sources(job))
+        found = list(prompt_sources(job))
     except (OSError, UnicodeDecodeError) as error:
         hint = "The path is relative to the job file; the file holds a template, as UTF-8."
         yield Problem("prompt.file", _file_words(error), hint)
         return
     if job.prompt.prefill is not None:
-        found.append(Source("prompt.prefill", "assistant", job.prompt.prefill))
+        found.append(PromptSource("prompt.prefill", "assistant", job.prompt.prefill))
     for source in found:
         yield from _template_problems(source, columns)
 
 
-def _template_problems(source: Source, columns: Sequence[str]) -> Iterator[Problem]:
+def _template_problems(source: PromptSource, columns: Sequence[str]) -> Iterator[Problem]:
     try:
         template = Template(source.text, source.key)
     except InvalidTemplateError as error:
@@ -58,7 +63,7 @@ def _template_problems(source: Source, columns: Sequence[str]) -> Iterator[Probl
 def _truncation_problems(job: Job) -> Iterator[Problem]:
     if not job.prompt.on_overflow.startswith("truncate"):
         return
-    cuttable, truncate = cuttable_columns(list(turns(job))), job.prompt.truncate
+    cuttable, truncate = cuttable_columns(list(conversation_turns(job))), job.prompt.truncate
     if job.input.columns.messages is not None:
         if truncate is not None:
             yield Problem(

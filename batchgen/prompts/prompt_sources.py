@@ -13,7 +13,7 @@ from batchgen.prompts.templates.sandbox import RefusedError, Template, printed
 from batchgen.records import Failure, Role
 
 
-class Text(Protocol):
+class PromptText(Protocol):
     """A text that each row has: from a template, or a column as it is."""
 
     columns: tuple[str, ...]
@@ -45,11 +45,11 @@ class Turn:
     """A turn of every conversation."""
 
     role: Role
-    text: Text
+    text: PromptText
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PromptSource:
     """The text of a template, and the key of the job that holds it."""
 
     key: str
@@ -57,7 +57,7 @@ class Source:
     text: str
 
 
-def sources(job: Job) -> Iterator[Source]:
+def prompt_sources(job: Job) -> Iterator[PromptSource]:
     """The message templates of a job, in the order of the turns.
 
     Raises:
@@ -65,23 +65,23 @@ def sources(job: Job) -> Iterator[Source]:
     """
     prompt = job.prompt
     if prompt.system is not None:
-        yield Source("prompt.system", "system", prompt.system)
+        yield PromptSource("prompt.system", "system", prompt.system)
     if prompt.user is not None:
-        yield Source("prompt.user", "user", prompt.user)
+        yield PromptSource("prompt.user", "user", prompt.user)
     if prompt.file is not None:
-        yield Source("prompt.file", "user", Path(prompt.file).read_text("utf-8-sig"))
+        yield PromptSource("prompt.file", "user", Path(prompt.file).read_text("utf-8-sig"))
     for number, message in enumerate(prompt.messages or ()):
-        yield Source(f"prompt.messages.{number}.content", message.role, message.content)
+        yield PromptSource(f"prompt.messages.{number}.content", message.role, message.content)
 
 
-def turns(job: Job) -> Iterator[Turn]:
+def conversation_turns(job: Job) -> Iterator[Turn]:
     """The turns of a job's conversations; none with a messages column.
 
     Raises:
         OSError, UnicodeDecodeError: prompt.file cannot be read as UTF-8.
         InvalidTemplateError: a text is no template.
     """
-    for source in sources(job):
+    for source in prompt_sources(job):
         yield Turn(source.role, Template(source.text, source.key))
     if job.input.columns.prompt is not None:
         yield Turn("user", ColumnText(job.input.columns.prompt))

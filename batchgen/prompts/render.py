@@ -9,7 +9,7 @@ from batchgen.errors import DataError
 from batchgen.job.spec import Job
 from batchgen.prompts.messages import read_messages
 from batchgen.prompts.prompt_check import check_prompts
-from batchgen.prompts.prompt_sources import cuttable_columns, turns
+from batchgen.prompts.prompt_sources import conversation_turns, cuttable_columns
 from batchgen.prompts.templates.sandbox import TEXT_LIMIT, InvalidTemplateError, Template
 from batchgen.records import Failure, Message, Prompt, Row
 
@@ -33,7 +33,7 @@ class PromptRenderer:
         """
         self._messages_column = job.input.columns.messages
         try:
-            self._turns = tuple(turns(job))
+            self._turns = tuple(conversation_turns(job))
             given = job.prompt.prefill
             self._prefill = None if given is None else Template(given, "prompt.prefill")
         except (OSError, UnicodeDecodeError, InvalidTemplateError) as error:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from batchgen.errors import ModelError
 from batchgen.job.spec import PromptSpec
-from batchgen.prompts.chat_template import ChatFormat, Format, PlainFormat
+from batchgen.prompts.chat_template import ChatFormat, ConversationFormat, PlainFormat
 from batchgen.prompts.control_tokens import ControlTokens
 from batchgen.prompts.pretrained_tokenizer import PretrainedTokenizer
 from batchgen.prompts.templates.sandbox import RENDER_ERRORS, Template
@@ -20,7 +20,7 @@ from batchgen.records import Failure, Message, Prompt
 
 
 @dataclass(frozen=True, slots=True)
-class Continued:
+class ContinuedPrompt:
     """A prompt and texts that may follow it, as token ids.
 
     Attributes:
@@ -48,7 +48,7 @@ class Tokenizer(Protocol):
 
     def encode_after(
         self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]
-    ) -> list[Continued | Failure]:
+    ) -> list[ContinuedPrompt | Failure]:
         """Each prompt with texts that may follow it, in their order.
 
         A text is cut out of the tokens of prompt and text together, where these begin with the prompt's own; else (a
@@ -99,7 +99,7 @@ class ModelTokenizer:
         self._tokenizer = tokenizer
         self.decode: Callable[[Sequence[int]], str] = AnswerText(tokenizer)
         template = _chat_template(tokenizer, spec.chat_template)
-        self._format: Format = (
+        self._format: ConversationFormat = (
             PlainFormat(tokenizer)
             if template is None
             else ChatFormat(tokenizer, template, spec.chat_template_kwargs, today)
@@ -135,7 +135,7 @@ class ModelTokenizer:
 
     def encode_after(
         self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]
-    ) -> list[Continued | Failure]:
+    ) -> list[ContinuedPrompt | Failure]:
         """Each prompt with texts that may follow it, in their order; see `Tokenizer`."""
         contexts = self.encode(prompts)
         sound = [k for k, prompt in enumerate(prompts) if not self._spells_control_tokens(prompt)]
@@ -158,7 +158,7 @@ class ModelTokenizer:
         return [
             context
             if isinstance(context, Failure)
-            else Continued(context, [after(k, context, text) for text in texts[k]])
+            else ContinuedPrompt(context, [after(k, context, text) for text in texts[k]])
             for k, context in enumerate(contexts)
         ]
 
@@ -229,7 +229,7 @@ def _chat_template(tokenizer: PretrainedTokenizer, asked: str) -> str | None:
         ) from error
 
 
-def _try_out(chat: Format, prefill: str) -> str:
+def _try_out(chat: ConversationFormat, prefill: str) -> str:
     """What the format writes after the user's message, without the prefill."""
     word = "batchgen"
     asked = Prompt(0, "", (Message("user", word),), "x" if prefill else "")

@@ -13,19 +13,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from batchgen.input.sources import Chunk
 from batchgen.records import Failure, Request
 from batchgen.run.open_part import OpenPart
-from batchgen.run.work import Way
+from batchgen.run.work import RunContext
 
-GROUP = 256
+SUSPECT_BATCH = 256
 """Suspects that are in flight together after one death: enough to keep an engine busy."""
-CONDEMNED = 3
+MAX_DEATHS = 3
 """Deaths after which a row is not asked any more."""
 CRASH_SUSPECT = Failure(
     "crash_suspect",
-    f"the process died {CONDEMNED} times while this row was being answered, the last time with no other",
+    f"the process died {MAX_DEATHS} times while this row was being answered, the last time with no other",
 )
 
 
-def answer_suspects(way: Way, chunks: Iterator[Chunk], deaths: Mapping[int, int]) -> None:
+def answer_suspects(way: RunContext, chunks: Iterator[Chunk], deaths: Mapping[int, int]) -> None:
     """Have the suspects of these chunks answered, into the journal, or condemned.
 
     Args:
@@ -38,22 +38,22 @@ def answer_suspects(way: Way, chunks: Iterator[Chunk], deaths: Mapping[int, int]
         part = OpenPart(chunk, way.asking)
         part.restore(way.journal.answers(part.first, part.stop))
         requests = part.requests()
-        for row in sorted({r.index for r in requests if deaths.get(r.index, 0) >= CONDEMNED}):
-            _condemn(way, part, row)
+        for row in sorted({r.index for r in requests if deaths.get(r.index, 0) >= MAX_DEATHS}):
+            _fail_row(way, part, row)
         for group in _groups(requests, deaths):
             if way.stop():
                 return
             _answer(way, part, group)
 
 
-def _condemn(way: Way, part: OpenPart, row: int) -> None:
+def _fail_row(way: RunContext, part: OpenPart, row: int) -> None:
     refusals = part.refuse(row, CRASH_SUSPECT)
     for refusal in refusals:
         way.journal.keep(refusal)
     way.progress.rows(len(refusals), new_tokens=0, failed=len(refusals))
 
 
-def _answer(way: Way, part: OpenPart, group: Sequence[Request]) -> None:
+def _answer(way: RunContext, part: OpenPart, group: Sequence[Request]) -> None:
     way.journal.mark({request.index for request in group})
     for completion in way.engine.generate(group):
         way.journal.keep(part.keep(completion))
@@ -71,8 +71,8 @@ def _groups(requests: Sequence[Request], deaths: Mapping[int, int]) -> Iterator[
         count = deaths.get(request.index, 0)
         if count == 1:
             together.append(request)
-        elif 1 < count < CONDEMNED:
+        elif 1 < count < MAX_DEATHS:
             alone.setdefault(request.index, []).append(request)
     yield from alone.values()
-    for start in range(0, len(together), GROUP):
-        yield together[start : start + GROUP]
+    for start in range(0, len(together), SUSPECT_BATCH):
+        yield together[start : start + SUSPECT_BATCH]

@@ -5,7 +5,7 @@ from datetime import date
 from pathlib import Path
 
 from batchgen.jobfile.load import LoadedJob, load_job
-from batchgen.jobfile.overrides import literal
+from batchgen.jobfile.overrides import literal_override
 from batchgen.state.run_folder import RunFolder, read_json
 
 
@@ -45,5 +45,5 @@ def load_limited(
         StateError: the folder's run.json is damaged.
     """
     full = load_job(file, sets=sets, profile=profile, date=day)
-    beside = literal("output.path", f"{full.job.output.path}-limit-{limit}")
+    beside = literal_override("output.path", f"{full.job.output.path}-limit-{limit}")
     return load_for_run(file, sets=(*sets, beside), profile=profile, day=day)

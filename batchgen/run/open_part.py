@@ -11,15 +11,15 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from batchgen.input.sources import Chunk
-from batchgen.planning.batches import by_length
+from batchgen.planning.batches import sort_by_length
 from batchgen.records import Completion, Failure, Request, Response
-from batchgen.run.requests import Asked, Asking
+from batchgen.run.requests import PendingRow, RequestBuilder
 
 
 class OpenPart:
     """One part between reading and sealing."""
 
-    def __init__(self, chunk: Chunk, asking: Asking) -> None:
+    def __init__(self, chunk: Chunk, asking: RequestBuilder) -> None:
         self.number = chunk.number
         self.first = chunk.first
         self.stop = chunk.first + len(chunk.ids)
@@ -37,7 +37,7 @@ class OpenPart:
             if response.row_fingerprint == asked.row_fingerprint:
                 self._responses[response.index, response.sample] = response
 
-    def unanswered(self) -> list[Asked]:
+    def unanswered(self) -> list[PendingRow]:
         """The rows that have not all their answers yet."""
         samples = range(self._asking.samples)
         return [a for a in self._asked if any((a.index, n) not in self._responses for n in samples)]
@@ -51,7 +51,7 @@ class OpenPart:
             else:
                 requests.extend(self._asking.requests(asked, asked.settings))
         requests = [r for r in requests if (r.index, r.sample) not in self._responses]
-        return by_length(requests) if self._asking.job.batching.sort == "length" else requests
+        return sort_by_length(requests) if self._asking.job.batching.sort == "length" else requests
 
     def keep(self, completion: Completion) -> Response:
         """Book an answer, and return what is to be stored of it."""

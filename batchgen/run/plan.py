@@ -14,11 +14,11 @@ from batchgen.engines.contract import Estimate
 from batchgen.engines.open import estimate_engine
 from batchgen.errors import StateError
 from batchgen.jobfile.load import LoadedJob
-from batchgen.planning.batches import BatchLimits, by_length, cut, padding_share
+from batchgen.planning.batches import BatchLimits, cut_batches, padding_share, sort_by_length
 from batchgen.records import Failure, Request
-from batchgen.run.requests import Asked
-from batchgen.run.setup import Setup, identity_of, set_up
-from batchgen.state.identity import must_match, read_identity
+from batchgen.run.requests import PendingRow
+from batchgen.run.setup import Setup, new_identity, set_up
+from batchgen.state.identity import check_same_run, read_identity
 from batchgen.state.run_folder import RunFolder
 
 ROWS_COUNTED = 20_000
@@ -26,7 +26,7 @@ ROWS_COUNTED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class TokenCounts:
     """Prompt lengths, over the rows that were counted; `most_new` is the most that answers can have."""
 
     least: int
@@ -76,7 +76,7 @@ class Plan:
 
     setup: Setup
     rows_counted: int
-    tokens: Tokens
+    tokens: TokenCounts
     batches: Batches
     engine: Estimate
     failures: Mapping[str, int]
@@ -103,7 +103,7 @@ def plan(
         BatchgenError: the run could not start.
     """
     setup = set_up(loaded, say, terminal)
-    asked = list(islice(_asked(setup), ROWS_COUNTED))
+    asked = list(islice(_pending_rows(setup), ROWS_COUNTED))
     requests = [r for a in asked for r in _requests(setup, a)]
     estimate = estimate_engine(
         loaded.job.model,
@@ -127,21 +127,21 @@ def plan(
     )
 
 
-def _asked(setup: Setup) -> Iterator[Asked]:
+def _pending_rows(setup: Setup) -> Iterator[PendingRow]:
     chunks = setup.reading.source.chunks(setup.survey, rows=setup.job.batching.part_rows)
     for chunk in chunks:
         yield from setup.asking.ask(chunk.rows(setup.asking.columns), chunk.failures)
 
 
-def _requests(setup: Setup, asked: Asked) -> list[Request]:
+def _requests(setup: Setup, asked: PendingRow) -> list[Request]:
     if isinstance(asked.settings, Failure):
         return []
     return setup.asking.requests(asked, asked.settings)
 
 
-def _tokens(requests: Sequence[Request]) -> Tokens:
+def _tokens(requests: Sequence[Request]) -> TokenCounts:
     lengths = sorted(len(r.token_ids) for r in requests) or [0]
-    return Tokens(
+    return TokenCounts(
         least=lengths[0],
         median=lengths[len(lengths) // 2],
         most=lengths[-1],
@@ -153,9 +153,9 @@ def _tokens(requests: Sequence[Request]) -> Tokens:
 def _batches(setup: Setup, requests: Sequence[Request], limits: BatchLimits) -> Batches:
     size = setup.job.batching.part_rows * setup.asking.samples
     parts = [requests[at : at + size] for at in range(0, len(requests), size)]
-    arranged = [by_length(part) if limits.sort == "length" else part for part in parts]
-    batches = [batch for part in arranged for batch in cut(part, limits)]
-    unsorted = cut(requests, replace(limits, sort="none"))
+    arranged = [sort_by_length(part) if limits.sort == "length" else part for part in parts]
+    batches = [batch for part in arranged for batch in cut_batches(part, limits)]
+    unsorted = cut_batches(requests, replace(limits, sort="none"))
     return Batches(
         count=len(batches),
         most_rows=max(map(len, batches), default=0),
@@ -186,7 +186,7 @@ def _output(setup: Setup) -> OutputState:
         "complete" if folder.complete else "to be continued"
     )
     try:
-        must_match(folder, known, identity_of(setup))
+        check_same_run(folder, known, new_identity(setup))
     except StateError as error:
         return OutputState(state, sealed, str(error))
     return OutputState(state, sealed, "")

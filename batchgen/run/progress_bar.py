@@ -16,7 +16,7 @@ from tqdm import tqdm
 SECONDS_BETWEEN_LINES = 60.0
 
 
-class Progress(Protocol):
+class RunProgress(Protocol):
     """Listens to a run."""
 
     def rows(self, done: int, *, new_tokens: int, failed: int) -> None:
@@ -26,7 +26,7 @@ class Progress(Protocol):
         """A sentence for the user."""
 
 
-class Silent:
+class SilentProgress:
     """Tells nothing: `--quiet`, and Python callers."""
 
     def rows(self, done: int, *, new_tokens: int, failed: int) -> None:
@@ -48,7 +48,7 @@ class _Totals:
         self.failed += failed
 
 
-class Bar:
+class ProgressBar:
     """A tqdm bar."""
 
     def __init__(self, name: str, total: int, already: int, stream: TextIO) -> None:
@@ -77,7 +77,7 @@ class Bar:
         self._bar.close()
 
 
-class Lines:
+class ProgressLines:
     """One line a minute, for logs."""
 
     def __init__(
@@ -119,19 +119,21 @@ class Lines:
 
 
 @contextmanager
-def silent(_name: str, _total: int, _already: int) -> Iterator[Progress]:
+def silent_progress(_name: str, _total: int, _already: int) -> Iterator[RunProgress]:
     """No progress at all."""
-    yield Silent()
+    yield SilentProgress()
 
 
 @contextmanager
-def shown(name: str, total: int, already: int, stream: TextIO | None = None) -> Iterator[Progress]:
+def show_progress(
+    name: str, total: int, already: int, stream: TextIO | None = None
+) -> Iterator[RunProgress]:
     """A bar if the stream (stderr, if none is given) is a terminal, lines otherwise."""
     stream = stream or sys.stderr
     if not stream.isatty():
-        yield Lines(name, total, already, stream=stream)
+        yield ProgressLines(name, total, already, stream=stream)
         return
-    bar = Bar(name, total, already, stream)
+    bar = ProgressBar(name, total, already, stream)
     try:
         yield bar
     finally:

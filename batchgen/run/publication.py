@@ -14,23 +14,23 @@ from typing import Any
 
 from batchgen.errors import ExitCode
 from batchgen.evaluation.gates import GateResult, decide_gates
-from batchgen.evaluation.model_queries.scoring_pass import Panels, StoppedError
+from batchgen.evaluation.model_queries.scoring_pass import ScoringPasses, StoppedError
 from batchgen.evaluation.scoring.score_run import (
+    evaluation_fingerprint,
     evaluation_record,
-    say_removed,
-    score_again,
-    scored_as,
+    report_removed_metrics,
+    rescore_run,
 )
-from batchgen.evaluation.staging import Answers, stage_answers
-from batchgen.input.change_guard import Unchanged
+from batchgen.evaluation.staging import StagedAnswers, stage_answers
+from batchgen.input.change_guard import ChangeGuard
 from batchgen.output.publish import PublishedFile, Stage, check_published
 from batchgen.output.score_tables import read_metrics
 from batchgen.records import MetricRow
 from batchgen.run.result import RunResult
-from batchgen.run.reuse import Reused
+from batchgen.run.reuse import ReuseCounts
 from batchgen.run.setup import Setup
 from batchgen.state.identity import FORMAT, Identity
-from batchgen.state.lock import Lock
+from batchgen.state.lock import RunLock
 from batchgen.state.parts import Counts, SealedPart, clear_parts, stream_parts
 from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.durable import disk_errors
@@ -42,12 +42,12 @@ class Publication:
     """What it takes to publish a run whose parts are all sealed."""
 
     folder: RunFolder
-    lock: Lock
+    lock: RunLock
     setup: Setup
     identity: Identity
 
     def publish(
-        self, sealed: Mapping[int, SealedPart], result: RunResult, panels: Panels
+        self, sealed: Mapping[int, SealedPart], result: RunResult, panels: ScoringPasses
     ) -> RunResult:
         """Score and publish all parts, then the manifest, which makes the run complete; unless they are held back.
 
@@ -66,12 +66,12 @@ class Publication:
             "versions": versions(),
         }
         self.lock.check()
-        Unchanged(setup.survey.files).read()
+        ChangeGuard(setup.survey.files).read()
         stage = Stage(self.folder, output.compression, setup.file_mode, origin)
         scorer = setup.scorer()
         tables = panels.widen(lambda: stream_parts(sealed))
         self.lock.check()
-        answers = Answers(tables, setup.schema, output.layout)
+        answers = StagedAnswers(tables, setup.schema, output.layout)
         rows = stage_answers(stage, answers, scorer)
         gates = decide_gates(setup.evaluation.gates, rows, self.folder, self.folder.staged)
         result = replace(result, metrics=rows, gates=gates)
@@ -111,7 +111,7 @@ def is_complete(folder: RunFolder, identity: Identity) -> bool:
 
 
 def already_complete(
-    folder: RunFolder, setup: Setup, panels: Panels, say: Callable[[str], None]
+    folder: RunFolder, setup: Setup, panels: ScoringPasses, say: Callable[[str], None]
 ) -> RunResult:
     """The result of a run that an earlier start brought to its end; scored again if that is all that changed.
 
@@ -134,18 +134,18 @@ def already_complete(
         load_seconds=0.0,
         max_errors=setup.job.run.max_errors,
         engine=manifest["engine"],
-        incremental=Reused(**manifest["incremental"]) if manifest.get("incremental") else None,
+        incremental=ReuseCounts(**manifest["incremental"]) if manifest.get("incremental") else None,
     )
     rows: Sequence[MetricRow]
     gates: Sequence[GateResult]
     try:
-        if scored_as(manifest) == evaluation.fingerprint:
+        if evaluation_fingerprint(manifest) == evaluation.fingerprint:
             rows = read_metrics(folder.metrics) if evaluation.measures else []
             gates = decide_gates(evaluation.gates, rows, folder, folder.path)
         else:
             job = setup.loaded.dump()
-            say_removed(manifest, evaluation, say)
-            again = score_again(folder, manifest, evaluation, job=job, widen=panels.widen)
+            report_removed_metrics(manifest, evaluation, say)
+            again = rescore_run(folder, manifest, evaluation, job=job, widen=panels.widen)
             rows, gates = again.metrics, again.gates
             panels.forget()
     except StoppedError:

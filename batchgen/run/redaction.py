@@ -11,33 +11,33 @@ import pyarrow as pa
 from batchgen.errors import Problem
 from batchgen.input.redacted_cells import CellRedaction
 from batchgen.job.spec import Redact
-from batchgen.privacy.recognizers import KINDS
+from batchgen.privacy.recognizers import PII_KINDS
 from batchgen.privacy.redact import (
     Redactor,
     Substitute,
     keyed_hash,
-    mask,
+    mask_value,
     placeholder,
     secret_id,
 )
 
-NOTHING = Redactor((), placeholder)
+NO_REDACTION = Redactor((), placeholder)
 """Leaves every text as it is."""
 
 
-def of_cells(asked: Redact | None) -> CellRedaction | None:
+def cell_redaction(asked: Redact | None) -> CellRedaction | None:
     """What is taken out of the input, if anything."""
     if asked is None or "input" not in asked.apply_to:
         return None
     return CellRedaction(_redactor(asked), asked.columns, keeps_apart=asked.style == "hash")
 
 
-def of_answers(asked: Redact | None) -> Redactor:
+def answer_redactor(asked: Redact | None) -> Redactor:
     """What is taken out of answers."""
-    return NOTHING if asked is None or "response" not in asked.apply_to else _redactor(asked)
+    return NO_REDACTION if asked is None or "response" not in asked.apply_to else _redactor(asked)
 
 
-def settings(asked: Redact | None) -> Mapping[str, Any] | None:
+def redaction_settings(asked: Redact | None) -> Mapping[str, Any] | None:
     """The section as fingerprints hold it: the secret told from others, not told."""
     if asked is None:
         return None
@@ -45,10 +45,10 @@ def settings(asked: Redact | None) -> Mapping[str, Any] | None:
     return {**plain, "secret_id": secret_id(asked.secret)} if asked.secret else plain
 
 
-def problems(asked: Redact | None, schema: pa.Schema) -> list[Problem]:
+def redaction_problems(asked: Redact | None, schema: pa.Schema) -> list[Problem]:
     """Columns that the job names and that hold no text."""
     named = (asked.columns or ()) if asked else ()
-    cells = of_cells(asked)
+    cells = cell_redaction(asked)
     return [
         Problem(
             "redact.columns",
@@ -61,11 +61,11 @@ def problems(asked: Redact | None, schema: pa.Schema) -> list[Problem]:
 
 
 def _redactor(asked: Redact) -> Redactor:
-    kinds = KINDS if asked.entities == "all" else asked.entities
+    kinds = PII_KINDS if asked.entities == "all" else asked.entities
     return Redactor(kinds, _substitute(asked))
 
 
 def _substitute(asked: Redact) -> Substitute:
     if asked.style == "hash" and asked.secret is not None:
         return keyed_hash(asked.secret)
-    return mask if asked.style == "mask" else placeholder
+    return mask_value if asked.style == "mask" else placeholder

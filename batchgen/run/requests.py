@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from batchgen.decoding.reasoning import split_reasoning
-from batchgen.decoding.resolve_decoding import override
+from batchgen.decoding.resolve_decoding import override_decoding
 from batchgen.decoding.rng import row_seed
 from batchgen.job.spec import Job
 from batchgen.privacy.redact import Redactor
@@ -20,7 +20,7 @@ from batchgen.records import Completion, Failure, Message, Request, ResolvedDeco
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PendingRow:
     """What stays known of a row until its answers are in."""
 
     index: int
@@ -33,7 +33,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class RequestBuilder:
     """The settings of a run that turn rows into requests and completions into responses.
 
     Attributes:
@@ -60,7 +60,7 @@ class Asking:
         """Answers per row."""
         return self.job.decoding.num_return_sequences
 
-    def ask(self, rows: Sequence[Row], failures: Mapping[int, Failure]) -> list[Asked]:
+    def ask(self, rows: Sequence[Row], failures: Mapping[int, Failure]) -> list[PendingRow]:
         """Render and tokenize rows, in one batch; a row in `failures` is not asked.
 
         Args:
@@ -78,30 +78,30 @@ class Asking:
             for row in rows
         ]
 
-    def requests(self, asked: Asked, settings: ResolvedDecoding) -> list[Request]:
+    def requests(self, asked: PendingRow, settings: ResolvedDecoding) -> list[Request]:
         """One request per sample."""
         return [
             Request(asked.index, sample, asked.token_ids, settings, self._seed(asked, sample))
             for sample in range(self.samples)
         ]
 
-    def refused(self, asked: Asked, sample: int, failure: Failure) -> Response:
+    def refused(self, asked: PendingRow, sample: int, failure: Failure) -> Response:
         """The response of a row that never reached the engine."""
         return self._response(
             asked,
             Completion(asked.index, sample, (), "", failure.finish_reason, failure=failure),
         )
 
-    def answered(self, asked: Asked, completion: Completion) -> Response:
+    def answered(self, asked: PendingRow, completion: Completion) -> Response:
         """The response that a completion is."""
         return self._response(asked, completion)
 
-    def _asked(self, row: Row, prepared: Prepared) -> Asked:
+    def _asked(self, row: Row, prepared: Prepared) -> PendingRow:
         messages = prepared.prompt.messages if prepared.prompt else ()
         prefill = prepared.prompt.prefill if prepared.prompt else ""
         prompt_hash = _hash([[m.role, m.content] for m in messages], prefill) if messages else ""
         own = [row.fields.get(column) for column in self.job.decoding.columns.values()]
-        return Asked(
+        return PendingRow(
             index=row.index,
             id=row.id,
             messages=messages if self.job.output.store_prompt else (),
@@ -112,7 +112,7 @@ class Asking:
         )
 
     def _settings(self, row: Row, prepared: Prepared) -> ResolvedDecoding | Failure:
-        settings = override(self.decoding, self.job.decoding.columns, row.fields)
+        settings = override_decoding(self.decoding, self.job.decoding.columns, row.fields)
         if isinstance(settings, Failure):
             return settings
         found, room = len(prepared.token_ids), self.context_length - settings.max_new_tokens
@@ -124,12 +124,12 @@ class Asking:
             )
         return settings
 
-    def _seed(self, asked: Asked, sample: int) -> int:
+    def _seed(self, asked: PendingRow, sample: int) -> int:
         return row_seed(self.job.run.seed, asked.id, sample)
 
-    def _response(self, asked: Asked, completion: Completion) -> Response:
+    def _response(self, asked: PendingRow, completion: Completion) -> Response:
         failed = completion.failure is not None
-        said = _Said(None, None, {}) if failed else self._said(completion.text)
+        said = _ResponseText(None, None, {}) if failed else self._said(completion.text)
         return Response(
             index=asked.index,
             id=asked.id,
@@ -149,7 +149,7 @@ class Asking:
             redacted=said.redacted,
         )
 
-    def _said(self, text: str) -> "_Said":
+    def _said(self, text: str) -> "_ResponseText":
         """What is stored of an answer: split from its reasoning, and without what is to be redacted."""
         shown = self.job.output.reasoning
         reasoning: str | None = None
@@ -158,14 +158,14 @@ class Asking:
             text, reasoning = answer.response, answer.reasoning if shown == "column" else None
         response = self.redactor.redact(text)
         if reasoning is None:
-            return _Said(response.text, None, response.counts)
+            return _ResponseText(response.text, None, response.counts)
         thought = self.redactor.redact(reasoning)
         counts = Counter(response.counts) + Counter(thought.counts)
-        return _Said(response.text, thought.text, counts)
+        return _ResponseText(response.text, thought.text, counts)
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _ResponseText:
     response: str | None
     reasoning: str | None
     redacted: Mapping[str, int]

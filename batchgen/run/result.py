@@ -11,7 +11,7 @@ import polars as pl
 from batchgen.errors import ExitCode, StateError
 from batchgen.evaluation.gates import GateResult
 from batchgen.records import MetricRow
-from batchgen.run.reuse import Reused
+from batchgen.run.reuse import ReuseCounts
 from batchgen.state.parts import Counts
 from batchgen.state.run_folder import RunFolder
 
@@ -42,7 +42,7 @@ class RunResult:
     why_stopped: str = ""
     metrics: Sequence[MetricRow] = ()
     gates: Sequence[GateResult] = ()
-    incremental: Reused | None = None
+    incremental: ReuseCounts | None = None
 
     @property
     def exit_code(self) -> ExitCode:

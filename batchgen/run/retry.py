@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchgen.output.publish import PublishedFile, check_published
-from batchgen.output.schema import Layout
-from batchgen.run.crash_suspects import CONDEMNED, CRASH_SUSPECT
+from batchgen.output.schema import OutputLayout
+from batchgen.run.crash_suspects import CRASH_SUSPECT, MAX_DEATHS
 from batchgen.state.identity import Identity
 from batchgen.state.journal import Journal
 from batchgen.state.parts import PartStore, SealedPart, clear_parts, read_part
@@ -24,13 +24,13 @@ from batchgen.state.run_folder import RunFolder, read_json
 
 
 @dataclass(frozen=True, slots=True)
-class Reopening:
+class RetrySetup:
     """Where the rows of a run are saved."""
 
     folder: RunFolder
     store: PartStore
     journal: Journal
-    layout: Layout
+    layout: OutputLayout
     identity: Identity
     samples: int
 
@@ -50,7 +50,7 @@ class Reopening:
                 self._unseal(part)
                 failed += part.counts.failed
         known = self.journal.deaths().items()
-        self.journal.set_deaths({row: CONDEMNED - 1 for row, n in known if n >= CONDEMNED})
+        self.journal.set_deaths({row: MAX_DEATHS - 1 for row, n in known if n >= MAX_DEATHS})
         if complete and failed:
             # From here on the run is unfinished, and its failed rows are open.
             content = {"run_id": self.identity.run_id}
@@ -82,7 +82,7 @@ class Reopening:
             if response.finish_reason != "error":
                 self.journal.keep(response)
             elif response.failure and response.failure.code == CRASH_SUSPECT.code:
-                self.journal.set_deaths({response.index: CONDEMNED})
+                self.journal.set_deaths({response.index: MAX_DEATHS})
         self.journal.flush()
         self.store.discard(part)
 

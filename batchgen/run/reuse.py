@@ -19,19 +19,19 @@ import pyarrow.parquet as pq
 from batchgen.errors import BatchgenError, UsageError
 from batchgen.fingerprint import differences
 from batchgen.output.publish import PublishedFile, check_published
-from batchgen.output.schema import Layout
+from batchgen.output.schema import OutputLayout
 from batchgen.records import Failure, Response
-from batchgen.run.requests import Asked
+from batchgen.run.requests import PendingRow
 from batchgen.run.setup import Setup, row_settings
 from batchgen.state.run_folder import RunFolder, read_json
 
-GROUPS_KEPT = 4
+CACHED_ROW_GROUPS = 4
 """Row groups of the earlier answers that stay in memory, about 16 MiB each: runs are in the same order, mostly."""
 _SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Reused:
+class ReuseCounts:
     """How a run made use of an earlier one, in output rows.
 
     Attributes:
@@ -46,25 +46,25 @@ class Reused:
     dropped: int
 
 
-class Reuse(Protocol):
+class AnswerSource(Protocol):
     """Where answers may come from, besides the engine."""
 
-    def answers(self, asked: Sequence[Asked]) -> Sequence[Response]:
+    def answers(self, asked: Sequence[PendingRow]) -> Sequence[Response]:
         """The answers to these rows that are there already, in any order."""
 
-    def count(self, parts: Sequence[Path], run_id: str, prefix: str) -> Reused | None:
+    def count(self, parts: Sequence[Path], run_id: str, prefix: str) -> ReuseCounts | None:
         """What became of both runs' rows, once all of this run's are in `parts`; None if there is no earlier run."""
 
 
 class NoReuse:
     """For a run that stands alone."""
 
-    def answers(self, asked: Sequence[Asked]) -> Sequence[Response]:
+    def answers(self, asked: Sequence[PendingRow]) -> Sequence[Response]:
         """None."""
         del asked
         return ()
 
-    def count(self, parts: Sequence[Path], run_id: str, prefix: str) -> Reused | None:
+    def count(self, parts: Sequence[Path], run_id: str, prefix: str) -> ReuseCounts | None:
         """Nothing to count."""
         del parts, run_id, prefix
         return None
@@ -90,14 +90,14 @@ class EarlierRun:
         check_published(folder, files)
         self.run_id: str = manifest["run_id"]
         self.settings: Mapping[str, Any] = manifest["settings"]
-        self._layout = Layout((), self.settings["output"]["prefix"])
+        self._layout = OutputLayout((), self.settings["output"]["prefix"])
         answers = [folder.path / f.name for f in files if f.name.startswith("responses")]
         self._files = [pq.ParquetFile(path, page_checksum_verification=True) for path in answers]
         self._rows = self._places()
         self._groups: dict[tuple[int, int], pa.Table] = {}
 
-    def answers(self, asked: Sequence[Asked]) -> Sequence[Response]:
-        """See `Reuse`."""
+    def answers(self, asked: Sequence[PendingRow]) -> Sequence[Response]:
+        """See `AnswerSource`."""
         rows = {one.row_fingerprint: one for one in asked if not isinstance(one.settings, Failure)}
         wanted = pl.DataFrame(
             {"row_fingerprint": list(rows)}, schema={"row_fingerprint": pl.String}
@@ -111,14 +111,14 @@ class EarlierRun:
                 found.append(replace(answer, index=row.index, messages=row.messages))
         return found
 
-    def count(self, parts: Sequence[Path], run_id: str, prefix: str) -> Reused | None:
-        """See `Reuse`."""
+    def count(self, parts: Sequence[Path], run_id: str, prefix: str) -> ReuseCounts | None:
+        """See `AnswerSource`."""
         names = {prefix + name: name for name in ("id", "sample", "run_id")}
         now = pl.scan_parquet([*parts]).select(pl.col(old).alias(new) for old, new in names.items())
         rows = now.collect()
         reused = rows.filter(pl.col("run_id") != run_id).height
         dropped = self._rows.join(rows, on=("id", "sample"), how="anti").height
-        return Reused(self.run_id, reused, rows.height - reused, dropped)
+        return ReuseCounts(self.run_id, reused, rows.height - reused, dropped)
 
     def _places(self) -> pl.DataFrame:
         names = ("id", "sample", "row_fingerprint", "finish_reason")
@@ -137,20 +137,20 @@ class EarlierRun:
     def _group(self, file: int, group: int) -> pa.Table:
         key = (file, group)
         if key not in self._groups:
-            if len(self._groups) >= GROUPS_KEPT:
+            if len(self._groups) >= CACHED_ROW_GROUPS:
                 del self._groups[next(iter(self._groups))]
             self._groups[key] = self._files[file].read_row_group(group)
         return self._groups[key]
 
 
-def reuse_for(
+def open_reuse(
     folder: RunFolder,
     asked: Path | None,
     *,
     setup: Setup,
     run_id: str,
     say: Callable[[str], None],
-) -> Reuse:
+) -> AnswerSource:
     """What a run may take over from an earlier one, which is noted for the next start of the same run.
 
     Args:
@@ -191,7 +191,7 @@ def _published_run(folder: RunFolder) -> str | None:
     return str(read_json(folder.manifest)["run_id"]) if folder.manifest.exists() else None
 
 
-def _known(known: Mapping[str, Any], setup: Setup, say: Callable[[str], None]) -> Reuse:
+def _known(known: Mapping[str, Any], setup: Setup, say: Callable[[str], None]) -> AnswerSource:
     place = Path(known["folder"])
     try:
         earlier = EarlierRun(RunFolder(place))

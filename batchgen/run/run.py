@@ -2,7 +2,7 @@
 
     lock ─> set up ─> same job as before? ─> which parts are missing? ─> work ─> publish ─> manifest
 
-The way of a row is in `work.py`. Knows nothing of the command line.
+The way of a row is in `generate_parts.py`. Knows nothing of the command line.
 """
 
 import math
@@ -16,35 +16,35 @@ from typing import Any, Literal, TextIO
 from batchgen.engines.contract import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import StateError
-from batchgen.evaluation.model_queries.scoring_model import OpenEngine
-from batchgen.evaluation.model_queries.scoring_pass import Panels, StoppedError
-from batchgen.evaluation.scoring_models import Asking, all_panels
-from batchgen.input.change_guard import Unchanged
+from batchgen.evaluation.model_queries.scoring_model import EngineOpener
+from batchgen.evaluation.model_queries.scoring_pass import ScoringPasses, StoppedError
+from batchgen.evaluation.scoring_models import ScoringModelOptions, all_panels
+from batchgen.input.change_guard import ChangeGuard
 from batchgen.input.sources import Chunk
 from batchgen.jobfile.load import LoadedJob
 from batchgen.output.publish import finish_release
 from batchgen.run.crash_suspects import answer_suspects
-from batchgen.run.preflight.disk_space import check_room, need
-from batchgen.run.progress_bar import Progress, silent
+from batchgen.run.preflight.disk_space import check_disk_space, estimate_space
+from batchgen.run.progress_bar import RunProgress, silent_progress
 from batchgen.run.publication import Publication, already_complete, clean, is_complete
 from batchgen.run.result import RunResult
-from batchgen.run.retry import Reopening
-from batchgen.run.reuse import Reuse, Reused, reuse_for
-from batchgen.run.setup import Setup, identity_of, set_up
-from batchgen.run.stop_signals import Deadline, Stop, after
-from batchgen.run.work import Way, work
-from batchgen.section import in_seconds
-from batchgen.state.identity import Identity, must_match, read_identity
+from batchgen.run.retry import RetrySetup
+from batchgen.run.reuse import AnswerSource, ReuseCounts, open_reuse
+from batchgen.run.setup import Setup, new_identity, set_up
+from batchgen.run.stop_signals import Deadline, StopCondition, deadline_after
+from batchgen.run.work import RunContext, generate_parts
+from batchgen.section import parse_duration
+from batchgen.state.identity import Identity, check_same_run, read_identity
 from batchgen.state.journal import Journal, journal_of
-from batchgen.state.lock import Lock, held
-from batchgen.state.parts import Counts, PartStore, SealedPart, tally
+from batchgen.state.lock import RunLock, hold_lock
+from batchgen.state.parts import Counts, PartStore, SealedPart, count_responses
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import arm
 
 Start = Literal["resume", "retry-errors", "fresh"]
 """What becomes of a run that the output folder holds already: go on with it; answer its failed rows again; move it aside."""
 
-ShowProgress = Callable[[str, int, int], AbstractContextManager[Progress]]
+ShowProgress = Callable[[str, int, int], AbstractContextManager[RunProgress]]
 """Opens the progress of a run: its name, its output rows, how many of them are there already."""
 
 
@@ -53,12 +53,12 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
     *,
     start: Start = "resume",
     incremental_from: Path | None = None,
-    progress: ShowProgress = silent,
+    progress: ShowProgress = silent_progress,
     say: Callable[[str], None] = lambda _: None,
     terminal: TextIO | None = None,
     stop: Callable[[], bool] = lambda: False,
     deadlines: Sequence[Deadline] = (),
-    opener: OpenEngine = open_engine,
+    opener: EngineOpener = open_engine,
 ) -> RunResult:
     """Run a job, or go on with it where it was stopped.
 
@@ -78,10 +78,13 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
     """
     arm()
     if (limit := loaded.job.run.max_runtime) is not None:
-        deadlines = [*deadlines, after(in_seconds(limit), f"run.max_runtime ({limit}) is over")]
+        deadlines = [
+            *deadlines,
+            deadline_after(parse_duration(limit), f"run.max_runtime ({limit}) is over"),
+        ]
     folder = RunFolder(Path(loaded.job.output.path))
     folder.create()
-    with held(folder.lock) as lock:
+    with hold_lock(folder.lock) as lock:
         folder.clear_scratch()
         if start != "fresh":
             finish_release(folder)
@@ -92,8 +95,8 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
                 incremental_from = aside
         setup = set_up(loaded, say, terminal)
         identity = _identity(folder, setup)
-        stopping = Stop(stop, deadlines)
-        asking = Asking(opener=opener, stop=stopping, say=say)
+        stopping = StopCondition(stop, deadlines)
+        asking = ScoringModelOptions(opener=opener, stop=stopping, say=say)
         panels = all_panels(
             folder, asking, setup.asked, setup.judges, scorer=setup.scorer(), schema=setup.schema
         )
@@ -107,7 +110,9 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
             voice=Voice(progress, say),
             stop=stopping,
             panels=panels,
-            reuse=reuse_for(folder, incremental_from, setup=setup, run_id=identity.run_id, say=say),
+            reuse=open_reuse(
+                folder, incremental_from, setup=setup, run_id=identity.run_id, say=say
+            ),
         )
         return runner.go(start)
 
@@ -123,10 +128,10 @@ def _set_aside(folder: RunFolder, loaded: LoadedJob) -> Path | None:
 
 def _identity(folder: RunFolder, setup: Setup) -> Identity:
     """The identity of the run in the folder, or a new one."""
-    now = identity_of(setup)
+    now = new_identity(setup)
     known = read_identity(folder)
     if known is not None:
-        must_match(folder, known, now)
+        check_same_run(folder, known, now)
         return known
     kept = setup.job.output.publish == "gated" and folder.manifest.exists()
     if folder.holds_answers() and not kept:
@@ -153,13 +158,13 @@ class _Runner:
     """One start of a run, under the lock."""
 
     folder: RunFolder
-    lock: Lock
+    lock: RunLock
     setup: Setup
     identity: Identity
     voice: Voice
-    stop: Stop
-    panels: Panels
-    reuse: Reuse
+    stop: StopCondition
+    panels: ScoringPasses
+    reuse: AnswerSource
 
     def go(self, start: Start) -> RunResult:
         """Answer the missing rows, and publish if all are there."""
@@ -187,7 +192,7 @@ class _Runner:
         return PartStore(self.folder, compression=output.compression, prefix=output.prefix)
 
     def _reopen(self, journal: Journal) -> None:
-        failed = Reopening(
+        failed = RetrySetup(
             folder=self.folder,
             store=self._store,
             journal=journal,
@@ -235,7 +240,7 @@ class _Runner:
         except StoppedError:
             return replace(result, outcome="stopped", why_stopped=self.stop.reason())
 
-    def _reused(self, sealed: Mapping[int, SealedPart]) -> Reused | None:
+    def _reused(self, sealed: Mapping[int, SealedPart]) -> ReuseCounts | None:
         parts = [part.path for part in sealed.values()]
         return self.reuse.count(parts, self.identity.run_id, self.setup.job.output.prefix)
 
@@ -249,15 +254,15 @@ class _Runner:
     def _check_room(self, rows: int) -> None:
         survey, asking = self.setup.survey, self.setup.asking
         share = rows / max(1, self._output_rows)
-        needed = need(
+        needed = estimate_space(
             rows,
             new_tokens=asking.decoding.max_new_tokens,
             input_bytes=int(share * sum(f.size for f in survey.files) * asking.samples),
         )
-        check_room(self.folder.private, needed, self.voice.say)
+        check_disk_space(self.folder.private, needed, self.voice.say)
 
     def _saved(self, sealed: Mapping[int, SealedPart], journal: Journal) -> Counts:
-        waiting = tally(journal.answers(0, self.identity.rows))
+        waiting = count_responses(journal.answers(0, self.identity.rows))
         return sum((part.counts for part in sealed.values()), waiting)
 
     @property
@@ -278,7 +283,7 @@ class _Runner:
         resumed: Counts,
     ) -> dict[int, SealedPart]:
         with self.voice.progress(self.setup.job.name, self._output_rows, resumed.rows) as progress:
-            way = Way(
+            way = RunContext(
                 asking=self.setup.asking,
                 engine=engine,
                 journal=journal,
@@ -288,7 +293,7 @@ class _Runner:
                 part_rows=self.identity.part_rows,
                 progress=progress,
                 stop=self.stop,
-                check=self._check_that(Unchanged(self.setup.survey.files)),
+                check=self._check_that(ChangeGuard(self.setup.survey.files)),
                 reuse=self.reuse.answers,
             )
             if deaths := journal.deaths():
@@ -297,9 +302,9 @@ class _Runner:
                 )
                 innocent = set(range(self._part_count)) - {r // way.part_rows for r in deaths}
                 answer_suspects(way, self._chunks(skip=innocent), deaths)
-            return work(way, self._chunks(skip=sealed.keys()))
+            return generate_parts(way, self._chunks(skip=sealed.keys()))
 
-    def _check_that(self, input_is: Unchanged) -> Callable[[], None]:
+    def _check_that(self, input_is: ChangeGuard) -> Callable[[], None]:
         def check() -> None:
             self.lock.check()
             input_is.look()

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from batchgen.decoding.resolve_decoding import Resolution, end_tokens, resolve_decoding
 from batchgen.errors import JobKeyError
-from batchgen.evaluation.judging.prepare_judges import ReadyJudge, ready_judges
-from batchgen.evaluation.model_queries.scoring_model import AskedModel, asked_model
-from batchgen.evaluation.resolve_evaluation import Evaluation, evaluation_of
+from batchgen.evaluation.judging.prepare_judges import PreparedJudge, prepare_judges
+from batchgen.evaluation.model_queries.scoring_model import ScoringModel, load_scoring_model
+from batchgen.evaluation.resolve_evaluation import Evaluation, resolve_evaluation
 from batchgen.evaluation.scorer import Scorer
 from batchgen.evaluation.staging import run_scorer
 from batchgen.fingerprint import fingerprint
@@ -29,8 +29,8 @@ from batchgen.models.local_model import LocalModel, find_model
 from batchgen.prompts.prepare import Preparer
 from batchgen.prompts.tokenize import Tokenizer
 from batchgen.run import redaction
-from batchgen.run.preflight.input_check import Reading, read_input, with_all_columns
-from batchgen.run.requests import Asking
+from batchgen.run.preflight.input_check import CheckedInput, add_survey_columns, check_input
+from batchgen.run.requests import RequestBuilder
 from batchgen.state.identity import Identity, input_record, new_run_id
 
 
@@ -46,15 +46,15 @@ class Setup:
     """
 
     loaded: LoadedJob
-    reading: Reading
+    reading: CheckedInput
     survey: Survey
     model: LocalModel | None
     tokenizer: Tokenizer
     resolution: Resolution
-    asking: Asking
+    asking: RequestBuilder
     settings: Mapping[str, Any]
     evaluation: Evaluation
-    judges: tuple[ReadyJudge, ...]
+    judges: tuple[PreparedJudge, ...]
 
     @property
     def job(self) -> Job:
@@ -64,7 +64,7 @@ class Setup:
     @property
     def redacted_columns(self) -> list[str]:
         """The input columns that lose what personal data they hold."""
-        cells = redaction.of_cells(self.job.redact)
+        cells = redaction.cell_redaction(self.job.redact)
         return [] if cells is None else [f.name for f in self.survey.schema if cells.covers(f)]
 
     @property
@@ -78,9 +78,9 @@ class Setup:
         return int(self.job.output.file_mode, 8)
 
     @property
-    def asked(self) -> AskedModel:
+    def asked(self) -> ScoringModel:
         """The model, to be asked about answers."""
-        return AskedModel(self.job, self.model, self.tokenizer, self.asking.context_length)
+        return ScoringModel(self.job, self.model, self.tokenizer, self.asking.context_length)
 
     def scorer(self) -> Scorer:
         """A scorer that has seen nothing yet."""
@@ -100,21 +100,21 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
         BatchgenError: input, job or model stand in the way.
     """
     job = loaded.job
-    reading = read_input(loaded)
+    reading = check_input(loaded)
     model = find_model(loaded, say, terminal)
     survey = reading.source.survey()
-    reading = with_all_columns(loaded, reading, survey.schema)
+    reading = add_survey_columns(loaded, reading, survey.schema)
     resolution = resolve_decoding(
         job.decoding,
         generation_config=model.card.generation_config if model else {},
         end_token_ids=end_tokens(*model.card.end_token_sources.values()) if model else frozenset(),
     )
-    asked = asked_model(job, model, loaded.date)
+    asked = load_scoring_model(job, model, loaded.date)
     tokenizer, context = asked.tokenizer, asked.context_length
     room = max(1, context - resolution.decoding.max_new_tokens)
     longest = min(room, job.prompt.max_input_tokens or room)
     settings = _settings(job, model, tokenizer, resolution=resolution, context=context)
-    asking = Asking(
+    asking = RequestBuilder(
         job=job,
         preparer=Preparer(job, tokenizer, longest),
         columns=reading.columns,
@@ -123,9 +123,9 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
         max_input_tokens=longest,
         row_settings=fingerprint(row_settings(settings)),
         reasoning_opened=tokenizer.opens_reasoning,
-        redactor=redaction.of_answers(job.redact),
+        redactor=redaction.answer_redactor(job.redact),
     )
-    judges = ready_judges(loaded, model, say, terminal)
+    judges = prepare_judges(loaded, model, say, terminal)
     setup = Setup(
         loaded=loaded,
         reading=reading,
@@ -135,7 +135,7 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
         resolution=resolution,
         asking=asking,
         settings=settings,
-        evaluation=evaluation_of(job.evaluate, judges),
+        evaluation=resolve_evaluation(job.evaluate, judges),
         judges=judges,
     )
     try:
@@ -167,7 +167,7 @@ def _settings(
         "columns": dict(job.decoding.columns),
         "num_return_sequences": job.decoding.num_return_sequences,
     }
-    settings["redact"] = redaction.settings(job.redact)
+    settings["redact"] = redaction.redaction_settings(job.redact)
     # As run.json gives them back: tuples are lists there.
     plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
     return plain
@@ -186,7 +186,7 @@ def row_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "input": {}, "output": output}
 
 
-def identity_of(setup: Setup) -> Identity:
+def new_identity(setup: Setup) -> Identity:
     """The identity that a run started now would have."""
     return Identity(
         run_id=new_run_id(),

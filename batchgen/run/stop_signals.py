@@ -26,21 +26,21 @@ class Deadline:
         return time.monotonic() >= self.at
 
 
-def after(seconds: float, reason: str) -> Deadline:
+def deadline_after(seconds: float, reason: str) -> Deadline:
     """The deadline that is so far from now."""
     return Deadline(time.monotonic() + seconds, reason)
 
 
-def until(clock: time_of_day, now: datetime) -> Deadline:
+def deadline_at(clock: time_of_day, now: datetime) -> Deadline:
     """The deadline at the next time that local clocks show `clock`; `now` has a time zone."""
     local = now.astimezone().replace(tzinfo=None)
     day = local.date() if clock > local.time() else local.date() + timedelta(days=1)
     moment = datetime.combine(day, clock).astimezone()
-    return after((moment - now).total_seconds(), f"it is {clock:%H:%M}")
+    return deadline_after((moment - now).total_seconds(), f"it is {clock:%H:%M}")
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class StopCondition:
     """Everything that may ask a run to stop: somebody outside, or one of its deadlines."""
 
     asked: Callable[[], bool]
@@ -81,7 +81,7 @@ class StopRequest:
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
+def handle_stop_signals() -> Iterator[StopRequest]:
     """Turn the first signal into a request while the block runs; the next one has its default effect."""
     request = StopRequest()
     heard = [each for each in STOPPING if signal.getsignal(each) != signal.SIG_IGN]

@@ -18,37 +18,37 @@ from dataclasses import dataclass
 
 from batchgen.engines.contract import Engine
 from batchgen.input.sources import Chunk
-from batchgen.output.schema import Layout
+from batchgen.output.schema import OutputLayout
 from batchgen.records import Request, Response
 from batchgen.run.open_part import OpenPart
-from batchgen.run.progress_bar import Progress
-from batchgen.run.requests import Asked, Asking
+from batchgen.run.progress_bar import RunProgress
+from batchgen.run.requests import PendingRow, RequestBuilder
 from batchgen.state.journal import Journal
 from batchgen.state.parts import PartStore, SealedPart
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class RunContext:
     """What the work of a run is done with.
 
     `check` raises if nothing may be committed any more: the lock is lost, or the input has changed. `reuse` has the
     answers of an earlier run to these rows.
     """
 
-    asking: Asking
+    asking: RequestBuilder
     engine: Engine
     journal: Journal
     store: PartStore
-    layout: Layout
+    layout: OutputLayout
     run_id: str
     part_rows: int
-    progress: Progress
+    progress: RunProgress
     stop: Callable[[], bool]
     check: Callable[[], None]
-    reuse: Callable[[Sequence[Asked]], Sequence[Response]]
+    reuse: Callable[[Sequence[PendingRow]], Sequence[Response]]
 
 
-def work(way: Way, chunks: Iterator[Chunk]) -> dict[int, SealedPart]:
+def generate_parts(way: RunContext, chunks: Iterator[Chunk]) -> dict[int, SealedPart]:
     """Answer the rows of all chunks and seal their parts; return these by number.
 
     Ends early, with the parts sealed so far, when `way.stop()` says so. Rows in flight are then given up: they
@@ -88,7 +88,7 @@ def work(way: Way, chunks: Iterator[Chunk]) -> dict[int, SealedPart]:
     return sealed
 
 
-def _seal(way: Way, part: OpenPart) -> SealedPart:
+def _seal(way: RunContext, part: OpenPart) -> SealedPart:
     table = way.layout.table(
         part.rows,
         part.responses(),

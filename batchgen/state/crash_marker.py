@@ -8,7 +8,7 @@ from pathlib import Path
 from batchgen.storage.durable import disk_errors
 
 
-class SignOfLife:
+class CrashMarker:
     """A file that is there while a process works on the run, and stays if it dies: `unlink` works on a full disk."""
 
     def __init__(self, path: Path) -> None:

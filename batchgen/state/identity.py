@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from batchgen.errors import StateError
-from batchgen.fingerprint import Difference, differences, fingerprint
+from batchgen.fingerprint import KeyDifference, differences, fingerprint
 from batchgen.input.sources import SurveyedFile
 from batchgen.state.run_folder import RunFolder, read_json
 
@@ -85,7 +85,7 @@ def read_identity(folder: RunFolder) -> Identity | None:
     return known
 
 
-def must_match(folder: RunFolder, known: Identity, now: Identity) -> None:
+def check_same_run(folder: RunFolder, known: Identity, now: Identity) -> None:
     """Refuse to mix answers of different jobs or inputs.
 
     Raises:
@@ -107,7 +107,7 @@ def must_match(folder: RunFolder, known: Identity, now: Identity) -> None:
         )
 
 
-def _listed(changed: Sequence[Difference]) -> str:
+def _listed(changed: Sequence[KeyDifference]) -> str:
     shown = [str(difference) for difference in changed[:_SHOWN]]
     more = len(changed) - len(shown)
     return "; ".join(shown) + (f"; and {more} more" if more else "")

@@ -12,7 +12,7 @@ from typing import Protocol
 from batchgen.errors import DeathError
 from batchgen.records import Response
 from batchgen.state.run_folder import RunFolder
-from batchgen.state.sqlite_journal import Findings, SqliteJournal
+from batchgen.state.sqlite_journal import JournalRecovery, SqliteJournal
 from batchgen.storage.filesystems import MOUNTS, filesystem_of
 
 
@@ -125,7 +125,7 @@ def journal_of(
         journal.close()
 
 
-def _sentences(found: Findings) -> Iterator[str]:
+def _sentences(found: JournalRecovery) -> Iterator[str]:
     if found.set_aside is not None:
         yield f"the journal was damaged and is now {found.set_aside}: rows that only it held are answered again"
     if found.dropped:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.durable import disk_errors, write_durably
 
-TOLD = pa.list_(
+LIKELIHOODS_TYPE = pa.list_(
     pa.struct(
         [
             ("logprob", pa.float64()),
@@ -34,7 +34,7 @@ TOLD = pa.list_(
 
 
 @dataclass(frozen=True, slots=True)
-class ToldStore:
+class LikelihoodCache:
     """The kept blocks of one run folder."""
 
     folder: RunFolder
@@ -54,12 +54,12 @@ class ToldStore:
 
         Args:
             key: hash of what was asked.
-            columns: values of the type `TOLD`, by the name of the column.
+            columns: values of the type `LIKELIHOODS_TYPE`, by the name of the column.
 
         Raises:
             ResourceError: the disk refused.
         """
-        arrays = {name: pa.array(values, TOLD) for name, values in columns.items()}
+        arrays = {name: pa.array(values, LIKELIHOODS_TYPE) for name, values in columns.items()}
         content = BytesIO()
         pq.write_table(pa.table(arrays), content, compression="zstd")
         whole = content.getvalue()

@@ -20,7 +20,7 @@ from batchgen.storage.durable import disk_errors
 
 
 @dataclass(frozen=True, slots=True)
-class Lock:
+class RunLock:
     """A lock that this process holds."""
 
     path: Path
@@ -45,7 +45,7 @@ class Lock:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[Lock]:
+def hold_lock(path: Path) -> Iterator[RunLock]:
     """Hold the lock while the block runs.
 
     Raises:
@@ -65,7 +65,7 @@ def held(path: Path) -> Iterator[Lock]:
         with disk_errors("cannot write the lock", path):
             os.ftruncate(descriptor, 0)
             os.write(descriptor, json.dumps(owner).encode())
-        yield Lock(path, descriptor)
+        yield RunLock(path, descriptor)
     finally:
         os.close(descriptor)
 

@@ -84,7 +84,7 @@ def parquet_options(compression: str) -> dict[str, object]:
     }
 
 
-def count(table: pa.Table, prefix: str) -> Counts:
+def count_table(table: pa.Table, prefix: str) -> Counts:
     """Sum up a table of output rows."""
     reasons = table.column(f"{prefix}finish_reason")
 
@@ -105,7 +105,7 @@ def count(table: pa.Table, prefix: str) -> Counts:
     )
 
 
-def tally(responses: Iterable[Response]) -> Counts:
+def count_responses(responses: Iterable[Response]) -> Counts:
     """Sum up answers that are in no part yet."""
     return sum((_of_one(response) for response in responses), Counts())
 
@@ -155,7 +155,7 @@ class PartStore:
                 ) from error
             finally:
                 temporary.unlink(missing_ok=True)
-        return self._record(number, count(table, self._prefix))
+        return self._record(number, count_table(table, self._prefix))
 
     def discard(self, part: SealedPart) -> None:
         """Delete a part: its rows are open again.
@@ -193,10 +193,10 @@ class PartStore:
         number = int(path.stem)
         record = path.with_suffix(".json")
         if not record.exists():  # killed between the commit and its record
-            return self._record(number, count(read_part(path), self._prefix))
+            return self._record(number, count_table(read_part(path), self._prefix))
         known = read_json(record)
         if sha256(path) != known["sha256"]:
-            raise damaged(path, "its sha256 is not the one recorded when it was sealed")
+            raise part_error(path, "its sha256 is not the one recorded when it was sealed")
         return SealedPart(number, path, known["sha256"], Counts(**known["counts"]))
 
 
@@ -222,7 +222,7 @@ def read_part(path: Path) -> pa.Table:
     try:
         return pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
-        raise damaged(path, str(error).splitlines()[0]) from error
+        raise part_error(path, str(error).splitlines()[0]) from error
 
 
 def stream_parts(parts: Mapping[int, SealedPart]) -> Iterator[pa.Table]:
@@ -234,11 +234,11 @@ def stream_parts(parts: Mapping[int, SealedPart]) -> Iterator[pa.Table]:
     for number in sorted(parts):
         part = parts[number]
         if sha256(part.path) != part.sha256:
-            raise damaged(part.path, "it changed after it was sealed")
+            raise part_error(part.path, "it changed after it was sealed")
         yield read_part(part.path)
 
 
-def damaged(path: Path, found: str) -> StateError:
+def part_error(path: Path, found: str) -> StateError:
     """The error for a part that must not be published."""
     return StateError(
         f"the saved part {path} is damaged: {found}",
@@ -251,7 +251,7 @@ def file_metadata(content: Mapping[str, object]) -> dict[str, str]:
     return {METADATA_KEY: json.dumps(content, ensure_ascii=False, sort_keys=True)}
 
 
-def recorded(schema: pa.Schema) -> dict[str, Any]:
+def file_metadata_of(schema: pa.Schema) -> dict[str, Any]:
     """What `file_metadata` was given for the file with this schema; nothing if batchgen did not write it.
 
     Raises:

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from batchgen.errors import ResourceError, StateError
 from batchgen.records import Response
-from batchgen.state.crash_marker import SignOfLife
+from batchgen.state.crash_marker import CrashMarker
 from batchgen.state.response_codec import decode, encode
 from batchgen.storage.failpoints import fail_point
-from batchgen.storage.sqlite import connect, set_aside, translated
+from batchgen.storage.sqlite import connect, set_aside, translate_errors
 
 SECONDS_BETWEEN_COMMITS = 0.2
 ROWS_PER_COMMIT = 512
@@ -37,7 +37,7 @@ _ANSWERED = "SELECT row FROM answers GROUP BY row HAVING count(*) = ?"
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class JournalRecovery:
     """What opening a journal brought to light.
 
     Attributes:
@@ -70,7 +70,7 @@ class SqliteJournal:
         self._wake = threading.Condition()
         self._closing = False
         self._death = False
-        self._running = SignOfLife(path.with_suffix(".running"))
+        self._running = CrashMarker(path.with_suffix(".running"))
         died = self._running.died()
         aside: Path | None = None
         try:
@@ -78,7 +78,7 @@ class SqliteJournal:
         except StateError:
             aside = set_aside(path)
             dropped = self._open(died)
-        self.findings = Findings(dropped, aside)
+        self.findings = JournalRecovery(dropped, aside)
         self._running.begin()
         self._thread = threading.Thread(target=self._commit_regularly, name="journal", daemon=True)
         self._thread.start()
@@ -252,7 +252,7 @@ class SqliteJournal:
     @contextmanager
     def _transaction(self, doing: str) -> Iterator[sqlite3.Connection]:
         """One transaction, all or nothing; inside another, a part of it."""
-        with self._lock, translated(doing, self._path):
+        with self._lock, translate_errors(doing, self._path):
             inside = self._database.in_transaction
             if inside:
                 yield self._database

@@ -33,20 +33,20 @@ def disk_errors(doing: str, place: Path) -> Iterator[None]:
 def _translated(error: OSError, doing: str, place: Path) -> ResourceError:
     why = error.strerror or str(error)
     if error.errno in _NO_ROOM:
-        return out_of_room(doing, place, why)
+        return disk_full_error(doing, place, why)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         hint = "Choose a folder that you may write to: --output FOLDER, or output.path in the job."
         return ResourceError(f"{doing} {place}: {why}", hint=hint)
-    return refused(doing, place, why)
+    return disk_error(doing, place, why)
 
 
-def out_of_room(doing: str, place: Path, why: str = "no space left") -> ResourceError:
+def disk_full_error(doing: str, place: Path, why: str = "no space left") -> ResourceError:
     """The error for a disk, or a quota, that is full."""
     hint = "Free some space or raise the quota; the same command then goes on from what is saved."
     return ResourceError(f"{doing} {place}: {why}", hint=hint)
 
 
-def refused(doing: str, place: Path, why: str) -> ResourceError:
+def disk_error(doing: str, place: Path, why: str) -> ResourceError:
     """The error for a disk that does not do as it is told."""
     hint = "Check the disk; the same command then goes on from what is saved."
     return ResourceError(f"{doing} {place}: {why}", hint=hint)

@@ -52,7 +52,7 @@ POINTS = (
 """In the order in which a run comes by."""
 RETRY_POINTS = ("retry.half", "retry.before_rename", "retry.after_rename")
 """Passed with `--retry-errors` alone."""
-TOLD_POINTS = ("told.half", "told.before_rename", "told.after_rename")
+LIKELIHOOD_POINTS = ("told.half", "told.before_rename", "told.after_rename")
 """Passed where a metric asks a model alone."""
 REUSE_POINTS = ("incremental.half", "incremental.before_rename", "incremental.after_rename")
 """Passed with `--incremental-from` alone."""
@@ -93,7 +93,7 @@ def _read(text: str) -> _Armed | None:
     return _Armed(found[1], int(found[2] or 1), number)
 
 
-_KNOWN = POINTS + RETRY_POINTS + TOLD_POINTS + REUSE_POINTS
+_KNOWN = POINTS + RETRY_POINTS + LIKELIHOOD_POINTS + REUSE_POINTS
 _armed: _Armed | None = None
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from batchgen.errors import StateError
-from batchgen.storage.durable import disk_errors, out_of_room, refused
+from batchgen.storage.durable import disk_error, disk_errors, disk_full_error
 
 _DISK = {
     sqlite3.SQLITE_IOERR,
@@ -30,7 +30,7 @@ def connect(path: Path, schema: str) -> sqlite3.Connection:
     with disk_errors("cannot open", path):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    with translated("open", path):
+    with translate_errors("open", path):
         try:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
@@ -42,7 +42,7 @@ def connect(path: Path, schema: str) -> sqlite3.Connection:
 
 
 @contextmanager
-def translated(doing: str, path: Path) -> Iterator[None]:
+def translate_errors(doing: str, path: Path) -> Iterator[None]:
     """Turn what SQLite and the disk say under it into our own errors.
 
     Raises:
@@ -55,9 +55,9 @@ def translated(doing: str, path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code == sqlite3.SQLITE_FULL:
-            raise out_of_room(f"cannot {doing}", path) from error
+            raise disk_full_error(f"cannot {doing}", path) from error
         if code in _DISK:
-            raise refused(f"cannot {doing}", path, str(error)) from error
+            raise disk_error(f"cannot {doing}", path, str(error)) from error
         raise StateError(
             f"{path} is damaged: {error}",
             hint="Run again: it is set aside then, and its rows are answered again.",

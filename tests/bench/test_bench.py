@@ -9,8 +9,15 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from batchgen.bench.bench import Figures, bench
-from batchgen.bench.contenders import Absent, Contender, Measured, Work, contend, vllm_settings
+from batchgen.bench.bench import EngineResult, bench
+from batchgen.bench.contenders import (
+    BenchWork,
+    Contender,
+    Measured,
+    NotMeasured,
+    measure_contender,
+    vllm_settings,
+)
 from batchgen.errors import DataError, UsageError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.jobfile.load import load_job
@@ -46,13 +53,13 @@ def tiny(starter_folder: Path, tmp_path: Path) -> Path:
     return tiny_folder(starter_folder, tmp_path / "llama", "llama")
 
 
-def work(folder: Path) -> Work:
+def work(folder: Path) -> BenchWork:
     shared = list(range(100, 160))
     decoding = [ResolvedDecoding(max_new_tokens=n) for n in (3, 5, 2)]
     requests = [Request(n, 0, [*shared, n], decoding[n], n) for n in range(3)]
     spec = ModelSpec(path=str(folder))
     resolved = resolve_model(str(folder))
-    return Work(resolved, spec, "cpu", "float32", Batching(), "auto", tuple(requests))
+    return BenchWork(resolved, spec, "cpu", "float32", Batching(), "auto", tuple(requests))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +75,7 @@ def work(folder: Path) -> Work:
 def test_a_contender_answers_the_work_and_says_what_it_computed(
     tiny: Path, contender: Contender, computed: int
 ) -> None:
-    found = contend(contender, work(tiny))
+    found = measure_contender(contender, work(tiny))
     assert isinstance(found, Measured)
     assert found.new_tokens == (3, 5, 2)
     assert found.computed_tokens == computed
@@ -86,16 +93,16 @@ def test_who_cannot_run_says_why(
     if contender == "vllm" and find_spec("vllm") is not None:
         pytest.skip("vllm is here")
     folder = tiny_folder(starter_folder, tmp_path / "mamba", "mamba")
-    found = contend(contender, work(folder))
-    assert isinstance(found, Absent)
+    found = measure_contender(contender, work(folder))
+    assert isinstance(found, NotMeasured)
     assert found.reason.startswith(reason)
 
 
 def test_weights_that_are_gone_are_a_reason_not_an_end(tiny: Path) -> None:
     asked = work(tiny)
     (tiny / "model.safetensors").unlink()
-    found = contend("generate", asked)
-    assert isinstance(found, Absent)
+    found = measure_contender("generate", asked)
+    assert isinstance(found, NotMeasured)
     assert "safetensors" in found.reason
 
 
@@ -147,7 +154,7 @@ def test_a_job_is_measured_with_every_engine_in_a_process_of_its_own(
     assert said == ["measuring the machine", *(f"measuring {name}" for name in found.engines)]
     assert (found.workload.rows, found.workload.refused) == (3, 1)
     assert found.workload.most_new_tokens == 2 * 4
-    measured = [one for one in found.engines.values() if isinstance(one, Figures)]
+    measured = [one for one in found.engines.values() if isinstance(one, EngineResult)]
     assert len(measured) >= 3
     for one in measured:
         assert 0 < one.new_tokens <= 8
@@ -155,8 +162,8 @@ def test_a_job_is_measured_with_every_engine_in_a_process_of_its_own(
         assert one.mfu is not None
         assert 0 < one.mfu < 1
     slots, plain = found.engines["slots"], found.engines["generate"]
-    assert isinstance(slots, Figures)
-    assert isinstance(plain, Figures)
+    assert isinstance(slots, EngineResult)
+    assert isinstance(plain, EngineResult)
     assert slots.useful_token_share == 1.0
     assert plain.useful_token_share is not None
     assert plain.useful_token_share <= 1.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.bench.isolated_process import ProcessDied, in_a_process
+from batchgen.bench.isolated_process import ProcessDied, run_in_process
 
 
 def squared(number: int, *, plus: int = 0) -> tuple[int, int]:
@@ -30,17 +30,17 @@ def sleepy(file: str) -> None:
 
 
 def test_the_result_comes_back_from_another_process() -> None:
-    found, process = in_a_process(squared, 3, plus=1)
+    found, process = run_in_process(squared, 3, plus=1)
     assert found == 10
     assert process != os.getpid()
 
 
 def test_a_process_that_dies_says_how() -> None:
     with pytest.raises(ProcessDied) as died:
-        in_a_process(killed)
+        run_in_process(killed)
     assert died.value.exit_code == -signal.SIGKILL
     with pytest.raises(ProcessDied) as died:
-        in_a_process(broken)
+        run_in_process(broken)
     assert died.value.exit_code == 1
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from batchgen.models.find_model import resolve_model
-from batchgen.planning.batches import BatchLimits, by_length, cut, padding_share
+from batchgen.planning.batches import BatchLimits, cut_batches, padding_share, sort_by_length
 from batchgen.records import Request, ResolvedDecoding
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -47,8 +47,8 @@ def main() -> None:
     def share(part: int, sort: Literal["length", "none"]) -> float:
         limits = BatchLimits(ROWS, TOKENS, sort)
         parts = [requests[at : at + part] for at in range(0, len(requests), part)]
-        ordered = [by_length(rows) if sort == "length" else rows for rows in parts]
-        batches = [batch for rows in ordered for batch in cut(rows, limits)]
+        ordered = [sort_by_length(rows) if sort == "length" else rows for rows in parts]
+        batches = [batch for rows in ordered for batch in cut_batches(rows, limits)]
         return padding_share([len(r.token_ids) for r in batch] for batch in batches)
 
     print(

@@ -23,7 +23,7 @@ def ours(model: str, workload: str) -> dict[str, float]:
     from batchgen.engines.open import open_engine
     from batchgen.job.spec import Batching, ModelSpec
     from batchgen.models.find_model import resolve_model
-    from batchgen.planning.batches import by_length
+    from batchgen.planning.batches import sort_by_length
     from batchgen.records import Request, ResolvedDecoding
 
     work = json.loads(Path(workload).read_text())
@@ -45,7 +45,7 @@ def ours(model: str, workload: str) -> dict[str, float]:
         decode=str,
         should_stop=lambda: False,
     )
-    requests = by_length(request(i, p) for i, p in enumerate(work["prompts"]))
+    requests = sort_by_length(request(i, p) for i, p in enumerate(work["prompts"]))
     began = time.perf_counter()
     made = sum(len(done.token_ids) for done in engine.generate(requests))
     seconds = time.perf_counter() - began

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 
 from batchgen.__main__ import call
-from batchgen.bench.bench import Benchmark, Figures, Workload
-from batchgen.bench.contenders import Absent, Ceilings
+from batchgen.bench.bench import Benchmark, EngineResult, Workload
+from batchgen.bench.contenders import MachinePeak, NotMeasured
 from batchgen.cli.bench import lines, summary
 from tests.conftest import MakeJob
 
 FOUND = Benchmark(
-    machine=Ceilings(device="EPYC", peak=188e9, bandwidth=56e9, threads=2),
+    machine=MachinePeak(device="EPYC", peak=188e9, bandwidth=56e9, threads=2),
     workload=Workload(
         name="built-in",
         model="demo:smollm2-135m",
@@ -24,9 +24,9 @@ FOUND = Benchmark(
         most_new_tokens=2880,
     ),
     engines={
-        "slots": Figures(3.0, 10.0, 2500, useful_token_share=0.996, mfu=0.642),
-        "generate": Figures(1.0, 25.0, 2500, useful_token_share=0.4, mfu=0.2),
-        "vllm": Absent("not installed"),
+        "slots": EngineResult(3.0, 10.0, 2500, useful_token_share=0.996, mfu=0.642),
+        "generate": EngineResult(1.0, 25.0, 2500, useful_token_share=0.4, mfu=0.2),
+        "vllm": NotMeasured("not installed"),
     },
 )
 
@@ -51,7 +51,7 @@ def test_the_object_holds_all_figures() -> None:
 
 
 def test_without_generate_nobody_is_compared() -> None:
-    shown = lines(replace(FOUND, engines={**FOUND.engines, "generate": Absent("failed")}))
+    shown = lines(replace(FOUND, engines={**FOUND.engines, "generate": NotMeasured("failed")}))
     (slots,) = [line.split()[1:] for line in shown if line.startswith("slots")]
     assert slots == ["250.0", "100%", "64%", "10.0", "3.0"]
 

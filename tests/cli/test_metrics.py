@@ -5,13 +5,13 @@ import json
 import pytest
 
 from batchgen.__main__ import call
-from batchgen.metrics.catalog import CATALOG
+from batchgen.metrics.catalog import REGISTRY
 
 
 def test_every_metric_is_listed_with_what_it_measures(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["metrics"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines if line[0] != " "] == [*CATALOG, "judge"]
+    assert [line.split()[0] for line in lines if line[0] != " "] == [*REGISTRY, "judge"]
     assert lines[0].startswith("exact ")
     assert "letter by letter" in " ".join(lines[:2])
 

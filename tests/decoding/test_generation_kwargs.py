@@ -10,10 +10,10 @@ from batchgen.decoding.generation_kwargs import (
     BEAMS,
     NEUTRAL,
     OWN_KEYS,
-    REFUSED,
+    REFUSED_KWARGS,
     SAMPLING,
     check_generation_kwargs,
-    switched_off,
+    is_neutral,
 )
 from batchgen.job.spec import Decoding
 
@@ -22,7 +22,7 @@ def test_each_field_of_generation_config_stands_in_exactly_one_list() -> None:
     make: Any = GenerationConfig  # its constructor has no annotations
     fields = set(make().to_dict()) - {"_from_model_config"}
     refused_by_the_schema = (fields & set(Decoding.model_fields)) | {"do_sample"}
-    lists = (ANY_MODE, SAMPLING, BEAMS, OWN_KEYS, REFUSED, refused_by_the_schema)
+    lists = (ANY_MODE, SAMPLING, BEAMS, OWN_KEYS, REFUSED_KWARGS, refused_by_the_schema)
     assert sorted(field for one in lists for field in one) == sorted(fields)
 
 
@@ -55,7 +55,7 @@ def test_neutral_values_are_those_that_generate_fills_in() -> None:
     ],
 )
 def test_neutral_values_switch_a_field_off(field: str, value: object, off: bool) -> None:
-    assert switched_off(field, value) is off
+    assert is_neutral(field, value) is off
 
 
 def problems(kwargs: dict[str, Any], **others: Any) -> list[tuple[str, str, str]]:
@@ -93,10 +93,10 @@ def test_fields_that_have_a_key_point_to_it(field: str) -> None:
     assert hint == OWN_KEYS[field]
 
 
-@pytest.mark.parametrize("field", sorted(REFUSED))
+@pytest.mark.parametrize("field", sorted(REFUSED_KWARGS))
 def test_refused_fields_say_why(field: str) -> None:
     [(_, message, _)] = problems({field: 1})
-    assert REFUSED[field] in message
+    assert REFUSED_KWARGS[field] in message
 
 
 @pytest.mark.parametrize(

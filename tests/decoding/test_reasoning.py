@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.decoding.reasoning import Answer, split_reasoning, without_reasoning
+from batchgen.decoding.reasoning import SplitAnswer, split_reasoning, without_reasoning
 
 PLAIN = [
     pytest.param("<think>2 and 2</think>\n\nFour.", "Four.", "2 and 2", id="thought-then-answer"),
@@ -44,17 +44,17 @@ OPENED = [
 
 @pytest.mark.parametrize(("text", "response", "reasoning"), PLAIN)
 def test_text_between_marks_is_reasoning(text: str, response: str, reasoning: str | None) -> None:
-    assert split_reasoning(text) == Answer(response, reasoning)
+    assert split_reasoning(text) == SplitAnswer(response, reasoning)
 
 
 @pytest.mark.parametrize("text", UNCHANGED)
 def test_an_answer_without_a_block_is_untouched(text: str) -> None:
-    assert split_reasoning(text) == Answer(text, None)
+    assert split_reasoning(text) == SplitAnswer(text, None)
 
 
 @pytest.mark.parametrize(("text", "response", "reasoning"), OPENED)
 def test_a_prompt_may_have_opened_the_mark(text: str, response: str, reasoning: str | None) -> None:
-    assert split_reasoning(text, opened=True) == Answer(response, reasoning)
+    assert split_reasoning(text, opened=True) == SplitAnswer(response, reasoning)
 
 
 @given(st.lists(st.sampled_from(["<think>", "</think>", "<thinking>", "</thinking>", "a", " "])))

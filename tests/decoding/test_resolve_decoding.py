@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from batchgen.decoding.resolve_decoding import end_tokens, override, resolve_decoding
+from batchgen.decoding.resolve_decoding import end_tokens, override_decoding, resolve_decoding
 from batchgen.errors import ModelError, UsageError
 from batchgen.job.spec import OVERRIDABLE, Decoding
 from batchgen.records import Failure, ResolvedDecoding
@@ -161,7 +161,7 @@ BASE = ResolvedDecoding(temperature=0.5, top_p=0.9, max_new_tokens=64)
 
 
 def by_row(setting: str, cell: object, base: ResolvedDecoding = BASE) -> ResolvedDecoding | Failure:
-    return override(base, {setting: "cell"}, {"cell": cell, "other": object()})
+    return override_decoding(base, {setting: "cell"}, {"cell": cell, "other": object()})
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_a_value_out_of_range_is_told_the_range(setting: str, cell: object, rang
 
 def test_several_columns_change_a_row_together() -> None:
     columns = {"temperature": "t", "top_k": "k", "min_p": "m"}
-    changed = override(BASE, columns, {"t": "2", "k": None, "m": 0.1})
+    changed = override_decoding(BASE, columns, {"t": "2", "k": None, "m": 0.1})
     assert changed == ResolvedDecoding(temperature=2.0, top_p=0.9, min_p=0.1, max_new_tokens=64)
 
 
@@ -257,7 +257,7 @@ def test_a_row_left_greedy_equals_any_other_greedy_row() -> None:
 def test_more_tokens_at_least_than_at_most_fails_the_row(
     columns: dict[str, str], fields: dict[str, object]
 ) -> None:
-    failure = override(BASE, columns, fields)
+    failure = override_decoding(BASE, columns, fields)
     assert isinstance(failure, Failure)
     assert failure.code == "invalid_override"
     assert all(repr(column) in failure.message for column in columns.values())
@@ -271,7 +271,7 @@ CELLS = st.none() | st.booleans() | st.text() | NUMBERS | NUMBERS.map(str)
 @example({"top_k": Decimal("sNaN")})
 @given(st.dictionaries(st.sampled_from(OVERRIDABLE), CELLS))
 def test_no_cell_breaks_a_run(cells: dict[str, object]) -> None:
-    changed = override(BASE, {setting: setting for setting in cells}, cells)
+    changed = override_decoding(BASE, {setting: setting for setting in cells}, cells)
     if isinstance(changed, ResolvedDecoding):
         given_values = {name: getattr(changed, name) for name in OVERRIDABLE}
         filters = {} if changed.temperature else dict.fromkeys(("top_p", "top_k", "min_p"))

@@ -9,8 +9,14 @@ import pytest
 import scipy.stats
 
 from batchgen.evaluation import aggregate
-from batchgen.evaluation.aggregate import EachBlockAnew, Returning, Scored, Slices, Tally
-from batchgen.evaluation.block_scores import NewTally, score_block
+from batchgen.evaluation.aggregate import (
+    BlockLocalClusters,
+    GlobalClusters,
+    ScoredObservations,
+    SliceTallies,
+    Tally,
+)
+from batchgen.evaluation.block_scores import TallyFactory, score_block
 from batchgen.metrics.base import Answer, Metric, Spec
 from batchgen.metrics.statistics.intervals import Confidence, Floats, Integers
 from batchgen.records import Score
@@ -51,10 +57,10 @@ class Best:
         return Score("best", max(s.value or 0.0 for s in scores), "ok")
 
 
-def scored(values: Floats, clusters: Integers, stats: Floats | None = None) -> Scored:
+def scored(values: Floats, clusters: Integers, stats: Floats | None = None) -> ScoredObservations:
     """Values that are all there; NaN marks one that is not."""
     missing = np.isnan(values)
-    return Scored(
+    return ScoredObservations(
         np.where(missing, 0.0, values),
         ~missing,
         clusters,
@@ -62,8 +68,8 @@ def scored(values: Floats, clusters: Integers, stats: Floats | None = None) -> S
     )
 
 
-def aggregates(new: Callable[[], Tally], blocks: list[Scored]) -> aggregate.Aggregate:
-    slices = Slices(SPEC, new)
+def aggregates(new: Callable[[], Tally], blocks: list[ScoredObservations]) -> aggregate.Aggregate:
+    slices = SliceTallies(SPEC, new)
     for block in blocks:
         slices.add(block, {})
     return slices.aggregates(CONFIDENCE)[0]
@@ -86,8 +92,8 @@ def test_clusters_that_return_are_one_cluster() -> None:
     rng = np.random.default_rng(1)
     values, passages = rng.normal(size=400), rng.integers(0, 12, 400)
     blocks = [scored(values[at : at + 50], passages[at : at + 50]) for at in range(0, 400, 50)]
-    several = aggregates(lambda: aggregate.ClusterTally(Returning()), blocks)
-    whole = aggregates(lambda: aggregate.ClusterTally(Returning()), [scored(values, passages)])
+    several = aggregates(lambda: aggregate.ClusterTally(GlobalClusters()), blocks)
+    whole = aggregates(lambda: aggregate.ClusterTally(GlobalClusters()), [scored(values, passages)])
     assert several.estimate.stderr == pytest.approx(whole.estimate.stderr)
     assert several.estimate.method == "t, clustered"
     centred = values - values.mean()
@@ -100,15 +106,15 @@ def test_answers_of_other_blocks_are_other_prompts() -> None:
     values = np.random.default_rng(2).normal(size=(50, 4))
     clusters = np.repeat(np.arange(25), 4)
     blocks = [scored(half.ravel(), clusters) for half in (values[:25], values[25:])]
-    found = aggregates(lambda: aggregate.ClusterTally(EachBlockAnew()), blocks)
+    found = aggregates(lambda: aggregate.ClusterTally(BlockLocalClusters()), blocks)
     assert found.estimate.stderr == pytest.approx(scipy.stats.sem(values.mean(axis=1)))
 
 
 def test_beyond_the_most_clusters_errors_stay_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aggregate, "MOST_CLUSTERS", 512)
     values = np.random.default_rng(3).normal(size=20_000)
-    sums = aggregate.Sums(1, EachBlockAnew())
-    tally = aggregate.ClusterTally(EachBlockAnew())
+    sums = aggregate.ClusterSums(1, BlockLocalClusters())
+    tally = aggregate.ClusterTally(BlockLocalClusters())
     for at in range(0, 20_000, 100):
         block = scored(values[at : at + 100], np.arange(100))
         tally.add(block)
@@ -121,7 +127,7 @@ def test_beyond_the_most_clusters_errors_stay_right(monkeypatch: pytest.MonkeyPa
 
 def test_one_answer_each_is_no_cluster() -> None:
     wins = scored(np.array([1.0, 0.0, 1.0]), np.arange(3))
-    tally = aggregate.ClusterTally(EachBlockAnew())
+    tally = aggregate.ClusterTally(BlockLocalClusters())
     tally.add(wins)
     spec = Spec("m", "m", 1, "fraction", higher_is_better=True)
     assert tally.estimate(spec, CONFIDENCE).method == "wilson"
@@ -135,7 +141,7 @@ def answers(*responses: str | None) -> list[Answer]:
 def everything(metric: Metric, responses: list[str | None]) -> aggregate.Aggregate:
     block = score_block([metric], answers(*responses), {})[0]
     clusters = np.arange(len(responses)) // 2
-    slices = Slices(metric.spec, NewTally(metric, True, EachBlockAnew))
+    slices = SliceTallies(metric.spec, TallyFactory(metric, True, BlockLocalClusters))
     slices.add(block.scored(clusters), {})
     return slices.aggregates(CONFIDENCE)[0]
 
@@ -162,7 +168,7 @@ def test_rows_that_are_not_asked_for_are_not_there() -> None:
 
 
 def test_a_slice_counts_its_own_rows() -> None:
-    slices = Slices(SPEC, aggregate.RowTally)
+    slices = SliceTallies(SPEC, aggregate.RowTally)
     chosen = np.array([True, False, True])
     slices.add(scored(np.array([1.0, 5.0, np.nan]), np.arange(3)), {"lang=zh": chosen})
     slices.add(scored(np.array([7.0]), np.arange(1)), {"lang=en": np.array([True])})
@@ -175,6 +181,8 @@ def test_a_slice_counts_its_own_rows() -> None:
 
 
 def test_counts_have_no_interval_below_zero() -> None:
-    slices = Slices(Spec("n", "length", 1, "count", higher_is_better=None), aggregate.RowTally)
+    slices = SliceTallies(
+        Spec("n", "length", 1, "count", higher_is_better=None), aggregate.RowTally
+    )
     slices.add(scored(np.array([0.0, 0.0, 9.0]), np.arange(3)), {})
     assert slices.aggregates(CONFIDENCE)[0].estimate.low == 0.0

@@ -19,7 +19,7 @@ from batchgen.inspection import status as inspect
 from batchgen.inspection.verify import verify
 from batchgen.jobfile.load import load_job
 from batchgen.records import MetricRow
-from batchgen.run.preflight.input_check import read_input
+from batchgen.run.preflight.input_check import check_input
 from batchgen.run.run import run
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import VARIABLE
@@ -211,7 +211,7 @@ def test_a_gate_on_a_fraction_is_out_of_range(
     gates = [{"metric": "exact"} | gate]
     key = next(iter(gate))
     with pytest.raises(JobFileError) as caught:
-        read_input(load_job(make_job(ROWS, evaluate=EVALUATE | {"gates": gates})))
+        check_input(load_job(make_job(ROWS, evaluate=EVALUATE | {"gates": gates})))
     (problem,) = caught.value.problems
     assert problem.key == f"evaluate.gates[0].{key}"
     assert problem.message == f"{gate[key]:g} is out of range: exact is a fraction, from 0 to 1"
@@ -228,7 +228,7 @@ def test_gates_may_ask_for_the_ends_of_a_fraction_and_for_any_number_of_others(
     ]
     metrics = ["exact", {"type": "length", "units": ["words"]}]
     evaluate = EVALUATE | {"gates": gates, "metrics": metrics}
-    assert read_input(load_job(make_job(ROWS, evaluate=evaluate))).source.columns
+    assert check_input(load_job(make_job(ROWS, evaluate=evaluate))).source.columns
 
 
 def test_columns_that_are_scored_with_have_to_be_kept(make_job: MakeJob) -> None:

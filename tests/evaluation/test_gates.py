@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from batchgen.evaluation.comparing.regressions import Change
-from batchgen.evaluation.gates import decide, decide_change
+from batchgen.evaluation.comparing.regressions import MeasuredChange
+from batchgen.evaluation.gates import decide_baseline_gate, decide_gate
 from batchgen.job.evaluate import Gate
 from batchgen.records import MetricRow
 
@@ -54,7 +54,7 @@ ALONE = replace(
     ],
 )
 def test_verdicts(gate: dict[str, Any], row: MetricRow | None, verdict: str, words: str) -> None:
-    found = decide(Gate(metric="exact", **gate), row)
+    found = decide_gate(Gate(metric="exact", **gate), row)
     assert found.verdict == verdict
     assert found.passed == (verdict == "passed")
     assert words in found.found
@@ -62,26 +62,33 @@ def test_verdicts(gate: dict[str, Any], row: MetricRow | None, verdict: str, wor
 
 def test_a_gate_says_what_it_asks_for() -> None:
     gate = Gate(metric="exact", slice="lang=zh", min=0.5, max=1, on="ci_low")
-    assert decide(gate, None).gate == "exact (lang=zh) ci_low >= 0.5 and <= 1"
+    assert decide_gate(gate, None).gate == "exact (lang=zh) ci_low >= 0.5 and <= 1"
 
 
 @pytest.mark.parametrize(
     ("change", "verdict", "words"),
     [
-        pytest.param(Change(0.0, -0.05, 0.05, 0.025, 40), "passed", "n 40", id="ruled out"),
-        pytest.param(Change(-0.02, -0.1, 0.06, 0.04, 40), "passed", "-0.1", id="just ruled out"),
-        pytest.param(Change(-0.3, -0.4, -0.2, 0.05, 40), "failed", "-0.3", id="a loss"),
+        pytest.param(MeasuredChange(0.0, -0.05, 0.05, 0.025, 40), "passed", "n 40", id="ruled out"),
+        pytest.param(
+            MeasuredChange(-0.02, -0.1, 0.06, 0.04, 40), "passed", "-0.1", id="just ruled out"
+        ),
+        pytest.param(MeasuredChange(-0.3, -0.4, -0.2, 0.05, 40), "failed", "-0.3", id="a loss"),
         # 40 x (2.8 x 0.05 / 0.1) squared = 78.4.
         pytest.param(
-            Change(-0.05, -0.15, 0.05, 0.05, 40), "undecided", "about 79 would do", id="too few"
+            MeasuredChange(-0.05, -0.15, 0.05, 0.05, 40),
+            "undecided",
+            "about 79 would do",
+            id="too few",
         ),
-        pytest.param(Change(0.2, None, None, None, 1), "undecided", "1 rows", id="no interval"),
+        pytest.param(
+            MeasuredChange(0.2, None, None, None, 1), "undecided", "1 rows", id="no interval"
+        ),
     ],
 )
 def test_a_loss_above_max_drop_has_to_be_ruled_out(
-    change: Change, verdict: str, words: str
+    change: MeasuredChange, verdict: str, words: str
 ) -> None:
     gate = Gate(metric="exact", baseline="base", max_drop=0.1)
-    found = decide_change(gate, change)
+    found = decide_baseline_gate(gate, change)
     assert found.verdict == verdict
     assert words in found.found

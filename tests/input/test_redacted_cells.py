@@ -8,7 +8,7 @@ import pytest
 
 from batchgen.errors import DataError
 from batchgen.input.redacted_cells import CellRedaction
-from batchgen.privacy.entities import KINDS
+from batchgen.privacy.entities import PII_KINDS
 from batchgen.privacy.redact import Redactor, keyed_hash, placeholder
 
 MAIL = "ann@example.com"
@@ -22,7 +22,7 @@ TABLE = pa.table(
         "other": [MAIL, MAIL, MAIL],
     }
 )
-TEXT = Redactor(KINDS, placeholder)
+TEXT = Redactor(PII_KINDS, placeholder)
 
 
 def test_text_is_looked_at_wherever_it_is_and_types_stay() -> None:
@@ -48,7 +48,7 @@ def test_columns_narrow_it_down() -> None:
 
 def test_ids_are_redacted_only_where_they_stay_apart() -> None:
     ids = pa.table({"who": [MAIL, "bob@example.com"]})
-    hashed = CellRedaction(Redactor(KINDS, keyed_hash("x" * 16)), None, keeps_apart=True)
+    hashed = CellRedaction(Redactor(PII_KINDS, keyed_hash("x" * 16)), None, keeps_apart=True)
     assert len(set(hashed.of_ids(ids).column(0).to_pylist())) == 2
     with pytest.raises(DataError, match=r"'who' holds what looks like personal data \(email\)"):
         CellRedaction(TEXT, None, keeps_apart=False).of_ids(ids)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchgen.arrow.row_filter import RowFilter
-from batchgen.input.row_sample import LeastKeys, sample_keys
+from batchgen.input.row_sample import BottomK, sample_keys
 
 TABLE = pa.table({
     "id": ["1", "2", "3", "4"],
@@ -74,7 +74,7 @@ def test_draws_are_even() -> None:
     step=st.integers(1, 30),
 )
 def test_least_keys(keys: list[int], size: int, step: int) -> None:
-    least = LeastKeys(size)
+    least = BottomK(size)
     for start in range(0, len(keys), step):
         least.add(np.array(keys[start : start + step], dtype=np.uint64))
     expected = sorted(keys)[size - 1] if len(keys) >= size else None

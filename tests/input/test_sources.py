@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchgen.input.sources import Chunk, Source, Survey, open_source
+from batchgen.input.sources import Chunk, InputSource, Survey, open_source
 from batchgen.job.spec import Input
 from batchgen.records import Row
 
@@ -41,7 +41,7 @@ WRITERS: dict[str, Callable[[Rows, Path], None]] = {
 formats = pytest.mark.parametrize("format", WRITERS)
 
 
-def open_rows(rows: Rows, folder: Path, format: str, **settings: Any) -> Source:
+def open_rows(rows: Rows, folder: Path, format: str, **settings: Any) -> InputSource:
     path = folder / f"rows.{format}"
     WRITERS[format](rows, path)
     seed = settings.pop("seed", 0)
@@ -52,7 +52,7 @@ def ids_of(chunks: Sequence[Chunk]) -> list[str]:
     return [id_ for chunk in chunks for id_ in chunk.ids]
 
 
-def read(source: Source, rows: int = 100) -> tuple[Survey, list[Chunk]]:
+def read(source: InputSource, rows: int = 100) -> tuple[Survey, list[Chunk]]:
     survey = source.survey()
     return survey, list(source.chunks(survey, rows=rows))
 

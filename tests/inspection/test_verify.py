@@ -15,7 +15,7 @@ from batchgen.inspection.purge import purge
 from batchgen.inspection.verify import verify
 from batchgen.jobfile.load import load_job
 from batchgen.run.run import run
-from batchgen.state.lock import held
+from batchgen.state.lock import hold_lock
 from batchgen.state.run_folder import RunFolder
 
 MakeJob = Callable[..., Path]
@@ -220,7 +220,7 @@ def test_a_purged_job_can_run_again(make_job: MakeJob) -> None:
 
 
 def test_a_run_at_work_is_not_purged(complete: RunFolder) -> None:
-    with held(complete.lock), pytest.raises(LockedError):
+    with hold_lock(complete.lock), pytest.raises(LockedError):
         purge(complete, lambda _: True)
 
 

@@ -8,7 +8,7 @@ import pytest
 from batchgen.errors import JobFileError
 from batchgen.job.evaluate import Bins, metric_types
 from batchgen.jobfile.load import load_job
-from batchgen.metrics.catalog import CATALOG
+from batchgen.metrics.catalog import REGISTRY
 
 Write = Callable[..., Path]
 
@@ -21,7 +21,7 @@ def test_a_type_alone_is_a_metric_with_its_defaults(write: Write) -> None:
 
 
 def test_the_schema_and_the_catalog_know_the_same_types() -> None:
-    assert {w: e.options for w, e in CATALOG.items()} == metric_types()
+    assert {w: e.options for w, e in REGISTRY.items()} == metric_types()
 
 
 def test_numbers_that_variables_filled_in_are_read_as_numbers(write: Write) -> None:

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.jobfile.interpolate import MAX_TEXT, Placeholders, escaped
-from batchgen.jobfile.tree import Node, Place, children, plain
+from batchgen.jobfile.interpolate import MAX_TEXT, Placeholders, escape
+from batchgen.jobfile.tree import Node, SourceLocation, children, to_python
 
 NIGHT = dt.date(2026, 3, 9)
-PLACE = Place("job.yaml", 1, 1)
+PLACE = SourceLocation("job.yaml", 1, 1)
 
 
 def node(value: object) -> Node:
@@ -28,7 +28,7 @@ def filled(text: str, **variables: object) -> object:
     known = placeholders()
     tree = known.fill_job(node({"name": "n1", "description": text}), node(variables))
     assert known.problems == []
-    return plain(children(tree)["description"])
+    return to_python(children(tree)["description"])
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_lone_variable_keeps_its_type(value: object) -> None:
 def test_what_means_nothing_is_a_problem(text: str, message: str) -> None:
     known = placeholders()
     tree = known.fill_job(node({"name": "n1", "x": [{"y": text}]}), node({"n": 3}))
-    assert plain(tree) == {"name": "n1", "x": [{"y": text}]}
+    assert to_python(tree) == {"name": "n1", "x": [{"y": text}]}
     (problem,) = known.problems
     assert problem.message.startswith(message)
     assert (problem.key, problem.line) == ("x[0].y", 1)
@@ -93,7 +93,7 @@ def test_what_means_nothing_is_a_problem(text: str, message: str) -> None:
 def test_prompts_are_left_alone() -> None:
     known = placeholders()
     prompt = {"user": "${name} ${nothing", "messages": ["${date}"]}
-    assert plain(known.fill_job(node({"prompt": prompt}), None)) == {"prompt": prompt}
+    assert to_python(known.fill_job(node({"prompt": prompt}), None)) == {"prompt": prompt}
     assert known.problems == []
 
 
@@ -102,7 +102,7 @@ def test_a_name_may_hold_the_date_and_variables_but_not_itself() -> None:
     tree = known.fill_job(
         node({"name": "${vars.a}-${date:%d}", "x": "${name}"}), node({"a": "r${env:SHOP}"})
     )
-    assert plain(tree) == {"name": "rAcme ${date}-09", "x": "rAcme ${date}-09"}
+    assert to_python(tree) == {"name": "rAcme ${date}-09", "x": "rAcme ${date}-09"}
     known = placeholders()
     known.fill_job(node({"name": "${name}"}), None)
     assert [p.key for p in known.problems] == ["name"]
@@ -134,7 +134,7 @@ def test_text_does_not_grow_without_bound() -> None:
 
 @pytest.mark.parametrize("text", ["${name}", "$${name}", "$$${", "plain $ {", "${", "$"])
 def test_escaped_text_means_itself(text: str) -> None:
-    assert filled(escaped(text)) == text
+    assert filled(escape(text)) == text
 
 
 def test_values_remember_what_they_were_made_of() -> None:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchgen.jobfile.tree import Node, Place, children, find, plain
-from batchgen.jobfile.yaml_reader import MAX_VALUES, Reading, read_yaml, resolve
+from batchgen.jobfile.tree import Node, SourceLocation, children, find_node, to_python
+from batchgen.jobfile.yaml_reader import MAX_VALUES, ParsedYaml, read_yaml, resolve_scalar
 
 
-def read(text: str) -> Reading:
+def read(text: str) -> ParsedYaml:
     return read_yaml(text, file="x.yaml", origin="job")
 
 
@@ -56,13 +56,13 @@ def top(text: str) -> Node:
     ],
 )
 def test_scalars_mean_what_yaml_1_2_says(written: str, meant: object) -> None:
-    found = resolve(written)
+    found = resolve_scalar(written)
     assert found == meant
     assert type(found) is type(meant)
 
 
 def test_quoted_and_block_scalars_are_text() -> None:
-    assert plain(top("a: '1'\nb: \"true\"\nc: |\n  1\nd: >-\n  null\n")) == {
+    assert to_python(top("a: '1'\nb: \"true\"\nc: |\n  1\nd: >-\n  null\n")) == {
         "a": "1",
         "b": "true",
         "c": "1\n",
@@ -75,20 +75,22 @@ def test_every_key_and_item_has_its_place() -> None:
     places = {
         path: node.place
         for path in (("a",), ("b",), ("b", "c"), ("b", "c", 0), ("b", "c", 1), ("b", "c", 1, "d"))
-        if (node := find(tree, path)) is not None
+        if (node := find_node(tree, path)) is not None
     }
     assert places == {
-        ("a",): Place("x.yaml", 1, 1),
-        ("b",): Place("x.yaml", 2, 1),
-        ("b", "c"): Place("x.yaml", 3, 3),
-        ("b", "c", 0): Place("x.yaml", 3, 7),
-        ("b", "c", 1): Place("x.yaml", 4, 7),
-        ("b", "c", 1, "d"): Place("x.yaml", 4, 8),
+        ("a",): SourceLocation("x.yaml", 1, 1),
+        ("b",): SourceLocation("x.yaml", 2, 1),
+        ("b", "c"): SourceLocation("x.yaml", 3, 3),
+        ("b", "c", 0): SourceLocation("x.yaml", 3, 7),
+        ("b", "c", 1): SourceLocation("x.yaml", 4, 7),
+        ("b", "c", 1, "d"): SourceLocation("x.yaml", 4, 8),
     }
 
 
 def test_a_byte_is_not_a_column() -> None:
-    assert find(top("{a: 语文, b: 2}"), ("b",)) == Node(2, Place("x.yaml", 1, 9), "job")
+    assert find_node(top("{a: 语文, b: 2}"), ("b",)) == Node(
+        2, SourceLocation("x.yaml", 1, 9), "job"
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_what_can_be_read_is_read_beside_its_problems() -> None:
     reading = read("a: &x 1\nb: {{ y }}\na: 2\nc: 3\n")
     assert [p.message.partition(" ")[0] for p in reading.problems] == ["YAML", "a", "given"]
     assert reading.top is not None
-    assert plain(reading.top) == {"a": 2, "b": None, "c": 3}
+    assert to_python(reading.top) == {"a": 2, "b": None, "c": 3}
 
 
 def test_references_do_not_multiply() -> None:
@@ -158,8 +160,8 @@ def test_references_do_not_multiply() -> None:
 
 
 def test_nothing_is_no_value() -> None:
-    assert read("") == Reading(None, ())
-    assert read("# only a comment\n") == Reading(None, ())
+    assert read("") == ParsedYaml(None, ())
+    assert read("# only a comment\n") == ParsedYaml(None, ())
 
 
 SCALARS = (
@@ -179,7 +181,7 @@ VALUES = st.recursive(
 @given(st.dictionaries(TEXTS, VALUES, max_size=4))
 def test_json_is_read_as_json(value: dict[str, object]) -> None:
     """JSON is a subset of YAML 1.2, so this reader must agree with any JSON reader."""
-    assert plain(top(json.dumps(value, ensure_ascii=False))) == value
+    assert to_python(top(json.dumps(value, ensure_ascii=False))) == value
 
 
 PIECES = re.split(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from batchgen.metrics.base import Answer, Metric
-from batchgen.metrics.catalog import CATALOG, make_metrics
+from batchgen.metrics.catalog import REGISTRY, make_metrics
 from batchgen.records import Score
 
 MakeMetrics = Callable[..., tuple[Metric, ...]]
@@ -18,7 +18,7 @@ def make() -> MakeMetrics:
     """Metrics by type and options."""
 
     def made(kind: str, **options: Any) -> tuple[Metric, ...]:
-        return make_metrics(CATALOG[kind].options.model_validate({"type": kind, **options}))
+        return make_metrics(REGISTRY[kind].options.model_validate({"type": kind, **options}))
 
     return made
 

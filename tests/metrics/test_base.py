@@ -2,7 +2,7 @@
 
 import pytest
 
-from batchgen.metrics.base import Answer, Spec, nothing_found, shown, unscored
+from batchgen.metrics.base import Answer, Spec, no_answer_found, stored_form, unscored
 from batchgen.records import Score
 
 SPEC = Spec("gsm", "number", 1, "fraction", higher_is_better=True)
@@ -18,7 +18,7 @@ SPEC = Spec("gsm", "number", 1, "fraction", higher_is_better=True)
     ],
 )
 def test_an_answer_that_says_nothing_is_wrong_and_says_why(answer: Answer, status: str) -> None:
-    found = nothing_found(SPEC, answer)
+    found = no_answer_found(SPEC, answer)
     assert (found.value, found.status, found.metric) == (0.0, status, "gsm")
 
 
@@ -27,7 +27,7 @@ def test_an_unscored_row_has_no_value() -> None:
 
 
 def test_long_answers_are_cut_and_stay_apart() -> None:
-    left, right = shown("a" * 100_000 + "b"), shown("a" * 100_000 + "c")
+    left, right = stored_form("a" * 100_000 + "b"), stored_form("a" * 100_000 + "c")
     assert left != right
     assert max(len(left), len(right)) < 220
-    assert shown("18") == "18"
+    assert stored_form("18") == "18"

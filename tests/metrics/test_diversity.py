@@ -5,11 +5,11 @@ import pytest
 
 from batchgen.metrics.base import Answer, SetMetric
 from batchgen.metrics.diversity import signature
-from batchgen.metrics.statistics.intervals import Estimate
+from batchgen.metrics.statistics.intervals import PointEstimate
 from tests.metrics.conftest import MakeMetrics
 
 
-def estimate(metric: object, *texts: str | None) -> Estimate:
+def estimate(metric: object, *texts: str | None) -> PointEstimate:
     set_metric: SetMetric = metric  # type: ignore[assignment] # the tests ask for set metrics
     return set_metric.compute((Answer(str(at), 0, text) for at, text in enumerate(texts)), 0.95)
 

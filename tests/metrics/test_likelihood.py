@@ -10,7 +10,7 @@ import pytest
 from batchgen.job.evaluate import metric_types
 from batchgen.metrics.base import Answer
 from batchgen.metrics.catalog import make_metrics
-from batchgen.metrics.told import told_column
+from batchgen.metrics.told import likelihood_column
 from batchgen.records import Score
 
 Told = dict[str, Any]
@@ -34,7 +34,7 @@ def make(**asked: Any) -> Any:
 def answer(
     metric: Any, heard: Sequence[Told], references: Sequence[str] = (), **fields: Any
 ) -> Answer:
-    told_ = {told_column(metric.spec.name): list(heard)}
+    told_ = {likelihood_column(metric.spec.name): list(heard)}
     return Answer("a", 0, "said", tuple(references), fields={**fields, **told_})
 
 

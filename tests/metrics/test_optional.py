@@ -3,10 +3,10 @@
 import pytest
 
 from batchgen.errors import DataError
-from batchgen.metrics.packages import needed
+from batchgen.metrics.packages import require_package
 
 
 def test_a_missing_package_names_the_extra_that_brings_it() -> None:
     with pytest.raises(DataError, match="needs the package no_such_package") as caught:
-        needed("no_such_package.part", "metrics")
+        require_package("no_such_package.part", "metrics")
     assert caught.value.hint == "in batchgen's folder: pip install -e '.[metrics]'"

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchgen.metrics.base import Answer, Metric
-from batchgen.metrics.catalog import CATALOG, make_metrics
+from batchgen.metrics.catalog import REGISTRY, make_metrics
 from batchgen.records import Score
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -62,7 +62,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> list[Metric]:
     given = {**OPTIONS, "json_schema": {"schema": str(schema)}}
     return [
         metric
-        for kind, entry in CATALOG.items()
+        for kind, entry in REGISTRY.items()
         for metric in make_metrics(
             entry.options.model_validate({"type": kind, **given.get(kind, {})})
         )
@@ -116,17 +116,17 @@ def test_without_references(metrics: list[Metric]) -> None:
     reference=st.text(max_size=20),
 )
 def test_any_text(response: str, reference: str) -> None:
-    light = [kind for kind in CATALOG if kind not in ("json_schema", "duplicates")]
+    light = [kind for kind in REGISTRY if kind not in ("json_schema", "duplicates")]
     made = [
         metric
         for kind in light
         for metric in make_metrics(
-            CATALOG[kind].options.model_validate({"type": kind, **OPTIONS.get(kind, {})})
+            REGISTRY[kind].options.model_validate({"type": kind, **OPTIONS.get(kind, {})})
         )
     ]
     score_all(made, Answer("a", 0, response, (reference,)))
 
 
 def test_types_are_told_apart_by_their_words() -> None:
-    assert list(CATALOG) == [entry.type for entry in CATALOG.values()]
-    assert len(CATALOG) == 31
+    assert list(REGISTRY) == [entry.type for entry in REGISTRY.values()]
+    assert len(REGISTRY) == 31

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from batchgen.models.catalog import KnownModel, check_model, get_model, list_models
-from batchgen.models.demo.demo_model import STARTERS
+from batchgen.models.demo.demo_model import DEMO_MODELS
 from batchgen.models.demo.marker import CONVERSION, MARKER
 from batchgen.models.hub import Hub
 
 Write = Callable[..., Path]
-DEMO = STARTERS["demo:smollm2-135m"]
+DEMO = DEMO_MODELS["demo:smollm2-135m"]
 
 
 def test_a_starter_is_listed_before_it_is_fetched(tmp_path: Path) -> None:

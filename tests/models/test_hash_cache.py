@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import ModelError
-from batchgen.models.hash_cache import HashNotes
+from batchgen.models.hash_cache import HashCache
 
 CONTENT = b"numbers" * 100
 
@@ -19,9 +19,9 @@ def sha256(content: bytes) -> str:
 
 
 @pytest.fixture
-def notes(tmp_path: Path) -> HashNotes:
+def notes(tmp_path: Path) -> HashCache:
     """Notes about files of any size and age."""
-    return HashNotes(tmp_path / "notes", small_bytes=0, settled_seconds=0.0)
+    return HashCache(tmp_path / "notes", small_bytes=0, settled_seconds=0.0)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_is_not_read_twice(notes: HashNotes, file: Path) -> None:
+def test_a_file_is_not_read_twice(notes: HashCache, file: Path) -> None:
     assert notes.sha256(file) == sha256(CONTENT)
     (note,) = notes.folder.iterdir()
     note.write_text(note.read_text().replace(sha256(CONTENT), "f" * 64))
@@ -64,7 +64,7 @@ def linked_elsewhere(file: Path) -> None:
 
 @pytest.mark.parametrize("change", [overwritten, replaced, linked_elsewhere])
 def test_a_changed_file_is_read_again(
-    notes: HashNotes, file: Path, change: Callable[[Path], None]
+    notes: HashCache, file: Path, change: Callable[[Path], None]
 ) -> None:
     notes.sha256(file)
     change(file)
@@ -73,7 +73,7 @@ def test_a_changed_file_is_read_again(
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"file": 1}'])
-def test_a_damaged_note_counts_for_nothing(notes: HashNotes, file: Path, damage: str) -> None:
+def test_a_damaged_note_counts_for_nothing(notes: HashCache, file: Path, damage: str) -> None:
     notes.sha256(file)
     (note,) = notes.folder.iterdir()
     note.write_text(damage)
@@ -84,12 +84,12 @@ def test_a_damaged_note_counts_for_nothing(notes: HashNotes, file: Path, damage:
 @pytest.mark.parametrize(
     "notes_of",
     [
-        pytest.param(lambda folder: HashNotes(folder, small_bytes=0), id="just written"),
-        pytest.param(lambda folder: HashNotes(folder, settled_seconds=0.0), id="small"),
+        pytest.param(lambda folder: HashCache(folder, small_bytes=0), id="just written"),
+        pytest.param(lambda folder: HashCache(folder, settled_seconds=0.0), id="small"),
     ],
 )
 def test_what_is_not_worth_a_note_or_not_safe_gets_none(
-    tmp_path: Path, file: Path, notes_of: Callable[[Path], HashNotes]
+    tmp_path: Path, file: Path, notes_of: Callable[[Path], HashCache]
 ) -> None:
     notes = notes_of(tmp_path / "notes")
     assert notes.sha256(file) == sha256(CONTENT)
@@ -98,10 +98,10 @@ def test_what_is_not_worth_a_note_or_not_safe_gets_none(
 
 def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path: Path, file: Path) -> None:
     (tmp_path / "notes").write_text("a file where the folder should be")
-    notes = HashNotes(tmp_path / "notes", small_bytes=0, settled_seconds=0.0)
+    notes = HashCache(tmp_path / "notes", small_bytes=0, settled_seconds=0.0)
     assert notes.sha256(file) == sha256(CONTENT)
 
 
-def test_a_file_that_is_gone_is_named(notes: HashNotes, tmp_path: Path) -> None:
+def test_a_file_that_is_gone_is_named(notes: HashCache, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"gone: No such file"):
         notes.sha256(tmp_path / "gone")

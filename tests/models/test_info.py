@@ -10,8 +10,8 @@ from batchgen.errors import ModelError
 from batchgen.models.find_model import ResolvedModel
 from batchgen.models.info import (
     UNLIMITED,
-    ModelCard,
-    read_card,
+    ModelInfo,
+    read_model_info,
     tokenizer_identity,
     vocabulary_size,
 )
@@ -20,17 +20,17 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture
-def card_of(tmp_path: Path, write_model: Write) -> Callable[[dict[str, object]], ModelCard]:
+def card_of(tmp_path: Path, write_model: Write) -> Callable[[dict[str, object]], ModelInfo]:
     """The card of the tiny model after some changes to its folder."""
 
-    def read(changes: dict[str, object]) -> ModelCard:
+    def read(changes: dict[str, object]) -> ModelInfo:
         folder = write_model(tmp_path / "model", changes)
-        return read_card(ResolvedModel("tiny", folder, "folder", ""))
+        return read_model_info(ResolvedModel("tiny", folder, "folder", ""))
 
     return read
 
 
-def test_the_card_of_a_whole_model(card_of: Callable[[dict[str, object]], ModelCard]) -> None:
+def test_the_card_of_a_whole_model(card_of: Callable[[dict[str, object]], ModelInfo]) -> None:
     card = card_of({})
 
     assert card.model_type == "llama"
@@ -71,7 +71,7 @@ CONTEXTS: dict[str, tuple[dict[str, object], object, int]] = {
 
 @pytest.mark.parametrize(("facts", "tokenizer", "context"), CONTEXTS.values(), ids=CONTEXTS.keys())
 def test_where_the_context_length_comes_from(
-    card_of: Callable[[dict[str, object]], ModelCard],
+    card_of: Callable[[dict[str, object]], ModelInfo],
     config: dict[str, Any],
     facts: dict[str, object],
     tokenizer: object,
@@ -105,7 +105,7 @@ END_TOKENS: dict[str, tuple[dict[str, object], object]] = {
 
 @pytest.mark.parametrize(("says", "expected"), END_TOKENS.values(), ids=END_TOKENS.keys())
 def test_the_end_token_of_the_tokenizer_is_found_by_its_text(
-    card_of: Callable[[dict[str, object]], ModelCard], says: dict[str, object], expected: object
+    card_of: Callable[[dict[str, object]], ModelInfo], says: dict[str, object], expected: object
 ) -> None:
     card = card_of({"tokenizer_config.json": says})
 
@@ -122,7 +122,7 @@ def test_the_end_token_of_the_tokenizer_is_found_by_its_text(
     ],
 )
 def test_end_tokens_may_be_one_several_or_none(
-    card_of: Callable[[dict[str, object]], ModelCard],
+    card_of: Callable[[dict[str, object]], ModelInfo],
     config: dict[str, Any],
     config_says: object,
     generation_says: object,
@@ -155,7 +155,7 @@ def test_end_tokens_may_be_one_several_or_none(
     ],
 )
 def test_who_brings_a_chat_template(
-    card_of: Callable[[dict[str, object]], ModelCard],
+    card_of: Callable[[dict[str, object]], ModelInfo],
     changes: dict[str, object],
     expected: str | None,
 ) -> None:
@@ -173,7 +173,7 @@ def test_who_brings_a_chat_template(
     ],
 )
 def test_the_dtype_is_what_config_says_else_what_is_stored(
-    card_of: Callable[[dict[str, object]], ModelCard],
+    card_of: Callable[[dict[str, object]], ModelInfo],
     config: dict[str, Any],
     facts: dict[str, object],
     expected: str,
@@ -208,7 +208,7 @@ def test_shards_are_added_up(tmp_path: Path, write_model: Write) -> None:
     )
     folder = write_model(tmp_path / "model", changes)
 
-    card = read_card(ResolvedModel("tiny", folder, "folder", ""))
+    card = read_model_info(ResolvedModel("tiny", folder, "folder", ""))
 
     assert card.parameters == 7
     assert card.weight_bytes == 22
@@ -222,7 +222,7 @@ def test_shards_of_different_versions_are_noticed(tmp_path: Path, write_model: W
     folder = write_model(tmp_path / "model", changes)
 
     with pytest.raises(ModelError, match=r"model-2\.safetensors: tensor a is not in it"):
-        read_card(ResolvedModel("tiny", folder, "folder", ""))
+        read_model_info(ResolvedModel("tiny", folder, "folder", ""))
 
 
 def test_weights_cut_short_are_named(tmp_path: Path, write_model: Write) -> None:
@@ -231,7 +231,7 @@ def test_weights_cut_short_are_named(tmp_path: Path, write_model: Write) -> None
     weights.write_bytes(weights.read_bytes()[:-1])
 
     with pytest.raises(ModelError, match="cut short") as caught:
-        read_card(ResolvedModel("tiny", folder, "folder", ""))
+        read_model_info(ResolvedModel("tiny", folder, "folder", ""))
 
     assert str(weights) in caught.value.message
 
@@ -252,7 +252,7 @@ IDENTITY: dict[str, tuple[dict[str, object], set[str]]] = {
 
 @pytest.mark.parametrize(("changes", "parts"), IDENTITY.values(), ids=IDENTITY.keys())
 def test_what_decides_an_answer_decides_the_identity(
-    card_of: Callable[[dict[str, object]], ModelCard], changes: dict[str, object], parts: set[str]
+    card_of: Callable[[dict[str, object]], ModelInfo], changes: dict[str, object], parts: set[str]
 ) -> None:
     before = card_of({}).identity
     after = card_of(changes).identity
@@ -265,12 +265,12 @@ def test_other_weights_of_the_same_shape_have_another_identity(
 ) -> None:
     folder = write_model(tmp_path / "model")
     resolved = ResolvedModel("tiny", folder, "folder", "")
-    before = read_card(resolved).identity
+    before = read_model_info(resolved).identity
     weights = folder / "model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
-    after = read_card(resolved).identity
+    after = read_model_info(resolved).identity
 
     assert {key for key in before if before[key] != after[key]} == {"weights_sampled_sha256"}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batchgen.errors import ModelError
 from batchgen.models.find_model import ResolvedModel
-from batchgen.models.lock_file import Lock, lock_path, read_lock, take_pin, verify
+from batchgen.models.lock_file import ModelLock, lock_path, make_pin, read_lock, verify_pin
 
 Write = Callable[..., Path]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -27,14 +27,14 @@ def model(tmp_path: Path, write_model: Write) -> ResolvedModel:
 
 
 @pytest.fixture
-def lock(tmp_path: Path, model: ResolvedModel) -> Lock:
+def lock(tmp_path: Path, model: ResolvedModel) -> ModelLock:
     """A lock file on the disk that pins the tiny model."""
-    made = Lock(tmp_path / "jobs.lock.json").with_pin(model, take_pin(model, sha256))
+    made = ModelLock(tmp_path / "jobs.lock.json").with_pin(model, make_pin(model, sha256))
     made.write()
     return made
 
 
-def test_a_lock_file_lies_beside_its_job_and_reads_as_it_was_written(lock: Lock) -> None:
+def test_a_lock_file_lies_beside_its_job_and_reads_as_it_was_written(lock: ModelLock) -> None:
     assert lock_path(lock.path.with_name("jobs.yaml")) == lock.path
     assert read_lock(lock.path) == lock
     assert read_lock(lock.path.with_name("other.lock.json")) is None
@@ -46,7 +46,7 @@ def test_it_lists_every_file_but_hidden_ones_by_the_way_from_the_lock(
     write_model(model.folder, {".git": "x", "README.md": "x", "sub/own.py": "x"})
     (model.folder / "sub" / "__pycache__").mkdir()
     (model.folder / "sub" / "__pycache__" / "own.pyc").write_text("x")
-    Lock(tmp_path / "l.json").with_pin(model, take_pin(model, sha256)).write()
+    ModelLock(tmp_path / "l.json").with_pin(model, make_pin(model, sha256)).write()
     (entry,) = json.loads((tmp_path / "l.json").read_text())["models"].items()
     assert entry[0] == "./tiny"
     assert sorted(entry[1]["files"]) == [
@@ -67,16 +67,16 @@ def test_it_lists_every_file_but_hidden_ones_by_the_way_from_the_lock(
 
 
 def test_an_unchanged_model_passes_wherever_both_were_moved(
-    tmp_path: Path, lock: Lock, model: ResolvedModel
+    tmp_path: Path, lock: ModelLock, model: ResolvedModel
 ) -> None:
-    assert verify(lock, model, sha256) == lock.models["./tiny"]
+    assert verify_pin(lock, model, sha256) == lock.models["./tiny"]
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     model.folder.rename(moved / "tiny")
     lock.path.rename(moved / "jobs.lock.json")
     read = read_lock(moved / "jobs.lock.json")
     assert read is not None
-    verify(read, ResolvedModel("x", moved / "tiny", "folder", ""), sha256)
+    verify_pin(read, ResolvedModel("x", moved / "tiny", "folder", ""), sha256)
 
 
 CHANGES: dict[str, tuple[dict[str, object], str]] = {
@@ -104,11 +104,11 @@ CHANGES: dict[str, tuple[dict[str, object], str]] = {
 
 @pytest.mark.parametrize(("changes", "said"), CHANGES.values(), ids=CHANGES.keys())
 def test_a_changed_model_is_refused_file_by_file(
-    lock: Lock, model: ResolvedModel, write_model: Write, changes: dict[str, object], said: str
+    lock: ModelLock, model: ResolvedModel, write_model: Write, changes: dict[str, object], said: str
 ) -> None:
     write_model(model.folder, changes)
     with pytest.raises(ModelError, match=said) as caught:
-        verify(lock, model, sha256)
+        verify_pin(lock, model, sha256)
     assert str(lock.path) in caught.value.message
     assert "batchgen models pin JOB" in caught.value.hint
     assert str(model.folder) in caught.value.hint
@@ -122,7 +122,7 @@ def test_a_changed_model_is_refused_file_by_file(
     data=st.data(),
 )
 def test_any_flipped_bit_is_found(
-    lock: Lock, model: ResolvedModel, name: str, data: st.DataObject
+    lock: ModelLock, model: ResolvedModel, name: str, data: st.DataObject
 ) -> None:
     file = model.folder / name
     whole = file.read_bytes()
@@ -132,25 +132,27 @@ def test_any_flipped_bit_is_found(
     file.write_bytes(flipped)
     try:
         with pytest.raises(ModelError, match=rf"{name} has sha256 \w{{16}}…, expected \w{{16}}…"):
-            verify(lock, model, sha256)
+            verify_pin(lock, model, sha256)
     finally:
         file.write_bytes(whole)
 
 
-def test_documents_may_be_added(lock: Lock, model: ResolvedModel, write_model: Write) -> None:
+def test_documents_may_be_added(lock: ModelLock, model: ResolvedModel, write_model: Write) -> None:
     write_model(model.folder, {"README.md": "x", "picture.png": b"x"})
-    verify(lock, model, sha256)
+    verify_pin(lock, model, sha256)
 
 
-def test_a_model_that_is_not_pinned_is_refused(lock: Lock, tmp_path: Path) -> None:
+def test_a_model_that_is_not_pinned_is_refused(lock: ModelLock, tmp_path: Path) -> None:
     other = ResolvedModel("demo:other", tmp_path / "other", "demo", "")
     with pytest.raises(ModelError, match=r"does not pin demo:other; it pins \./tiny"):
-        verify(lock, other, sha256)
+        verify_pin(lock, other, sha256)
 
 
-def test_a_hub_model_is_looked_for_at_its_pinned_commit(lock: Lock, model: ResolvedModel) -> None:
+def test_a_hub_model_is_looked_for_at_its_pinned_commit(
+    lock: ModelLock, model: ResolvedModel
+) -> None:
     cached = ResolvedModel("owner/name", model.folder, "cache", COMMIT)
-    both = lock.with_pin(cached, take_pin(cached, sha256))
+    both = lock.with_pin(cached, make_pin(cached, sha256))
     assert both.models["owner/name"].source == "hub"
     assert both.revision("owner/name", None) == COMMIT
     assert both.revision("owner/name", "main") == COMMIT

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from batchgen.errors import ModelError
-from batchgen.models.remote_code import refuse_code_from_elsewhere
+from batchgen.models.remote_code import refuse_external_code
 
 Write = Callable[..., Path]
 
@@ -23,6 +23,6 @@ def test_trusted_code_is_that_of_the_model_and_no_other(
     with pytest.raises(
         ModelError, match=rf"{file}: auto_map\.\w+: 'owner/other--.* of another repository"
     ):
-        refuse_code_from_elsewhere(write_model(tmp_path / "a", {file: {"auto_map": auto_map}}))
+        refuse_external_code(write_model(tmp_path / "a", {file: {"auto_map": auto_map}}))
     own = {"auto_map": {"AutoConfig": "own.OwnConfig", "AutoTokenizer": ["own.Own", None]}}
-    refuse_code_from_elsewhere(write_model(tmp_path / "b", {file: own}))
+    refuse_external_code(write_model(tmp_path / "b", {file: own}))

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from batchgen.errors import ModelError
-from batchgen.models.safetensors_header import read_header, sampled_digest
+from batchgen.models.safetensors_header import read_safetensors_header, sampled_digest
 
 
 def raw(header: object, data: bytes = b"", *, length: int | None = None) -> bytes:
@@ -31,7 +31,7 @@ def test_names_dtypes_shapes_and_places_are_those_the_library_wrote(tmp_path: Pa
     }
     save_file(written, file, metadata={"format": "pt"})
 
-    header = read_header(file)
+    header = read_safetensors_header(file)
 
     assert {t.name: t.shape for t in header.tensors} == {n: a.shape for n, a in written.items()}
     assert {t.name: t.elements for t in header.tensors} == {n: a.size for n, a in written.items()}
@@ -70,7 +70,7 @@ def test_a_damaged_file_is_refused_by_name_as_the_library_would_refuse_it(
     file.write_bytes(content)
 
     with pytest.raises(ModelError, match=said) as caught:
-        read_header(file)
+        read_safetensors_header(file)
 
     assert str(file) in caught.value.message
     assert caught.value.hint
@@ -80,7 +80,7 @@ def test_a_damaged_file_is_refused_by_name_as_the_library_would_refuse_it(
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"gone\.safetensors"):
-        read_header(tmp_path / "gone.safetensors")
+        read_safetensors_header(tmp_path / "gone.safetensors")
 
 
 @pytest.mark.parametrize("place", [0, 7, 250_000, 999_999])
@@ -94,7 +94,7 @@ def test_the_digest_tells_two_trainings_apart_though_their_headers_are_equal(
     numbers[max(0, place - 5_000) : place + 5_000] = 1
     save_file({"a": numbers}, after)
 
-    digests = {sampled_digest(read_header(file)) for file in (before, after)}
+    digests = {sampled_digest(read_safetensors_header(file)) for file in (before, after)}
 
     assert len(digests) == 2
-    assert sampled_digest(read_header(before)) in digests
+    assert sampled_digest(read_safetensors_header(before)) in digests

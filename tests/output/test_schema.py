@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from batchgen.job.spec import Columns, Input, Output
-from batchgen.output.schema import ANSWER_COLUMNS, Layout, lay_out, misfits
+from batchgen.output.schema import ANSWER_COLUMNS, OutputLayout, column_conflicts, output_layout
 
 
 def asked(**columns: str) -> Input:
@@ -53,8 +53,8 @@ def test_kept_columns(
     kept: tuple[str, ...],
 ) -> None:
     spec = Output(path="o", **output)  # type: ignore[arg-type]  # rows of the table above
-    assert misfits(columns, asked(**named), spec, id_column) == []
-    assert lay_out(columns, asked(**named), spec, id_column).kept == kept
+    assert column_conflicts(columns, asked(**named), spec, id_column) == []
+    assert output_layout(columns, asked(**named), spec, id_column).kept == kept
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,14 @@ def test_kept_columns(
 def test_misfits_name_the_columns(
     columns: tuple[str, ...], output: dict[str, object], key: str, says: str
 ) -> None:
-    found = misfits(columns, asked(), Output(path="o", **output), None)  # type: ignore[arg-type]  # as above
+    found = column_conflicts(columns, asked(), Output(path="o", **output), None)  # type: ignore[arg-type]  # as above
     assert [m.key for m in found] == [key]
     assert says in found[0].message
     assert found[0].hint
 
 
 def test_an_empty_part_has_the_same_types_as_a_full_one() -> None:
-    layout = Layout(("q",), "x_")
+    layout = OutputLayout(("q",), "x_")
     schema = pa.schema([("q", pa.string())])
     table = layout.table(schema.empty_table(), [], first=0, run_id="r", redacted={})
     assert table.schema == layout.schema(schema)

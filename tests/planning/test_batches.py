@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.planning.batches import STEP_TOKENS, BatchLimits, by_length, cut, padding_share
+from batchgen.planning.batches import (
+    STEP_TOKENS,
+    BatchLimits,
+    cut_batches,
+    padding_share,
+    sort_by_length,
+)
 from batchgen.records import Request, ResolvedDecoding
 
 
@@ -38,14 +44,14 @@ LIMITS = st.builds(
 
 @given(REQUESTS, LIMITS)
 def test_every_request_comes_once_and_in_order(asked: list[Request], limits: BatchLimits) -> None:
-    assert list(chain.from_iterable(cut(asked, limits))) == asked
+    assert list(chain.from_iterable(cut_batches(asked, limits))) == asked
 
 
 @given(REQUESTS, LIMITS)
 def test_no_batch_exceeds_the_limits_but_a_single_request_that_is_too_large(
     asked: list[Request], limits: BatchLimits
 ) -> None:
-    for batch in cut(asked, limits):
+    for batch in cut_batches(asked, limits):
         assert 1 <= len(batch) <= limits.rows
         assert len(batch) == 1 or cells(batch) <= limits.tokens
 
@@ -54,7 +60,7 @@ def test_no_batch_exceeds_the_limits_but_a_single_request_that_is_too_large(
 def test_padding_stays_below_the_price_of_another_batch(
     asked: list[Request], limits: BatchLimits
 ) -> None:
-    for batch in cut(by_length(asked), limits):
+    for batch in cut_batches(sort_by_length(asked), limits):
         longest = max(len(r.token_ids) for r in batch)
         padding = sum(longest - len(r.token_ids) for r in batch)
         steps = max(r.decoding.max_new_tokens for r in batch)
@@ -65,15 +71,15 @@ def test_padding_stays_below_the_price_of_another_batch(
 def test_a_batch_ends_only_where_the_next_request_does_not_fit(
     asked: list[Request], limits: BatchLimits
 ) -> None:
-    batches = list(cut(asked, limits))
+    batches = list(cut_batches(asked, limits))
     for batch, following in pairwise(batches):
         joined = [*batch, following[0]]
-        assert len(list(cut(joined, limits))) == 2
+        assert len(list(cut_batches(joined, limits))) == 2
 
 
 @given(REQUESTS)
 def test_the_order_is_longest_first_and_stable(asked: list[Request]) -> None:
-    ordered = by_length(asked)
+    ordered = sort_by_length(asked)
     assert ordered == sorted(asked, key=lambda r: (-len(r.token_ids), r.index))
 
 
@@ -97,12 +103,12 @@ def test_the_order_is_longest_first_and_stable(asked: list[Request]) -> None:
 def test_where_batches_are_cut(
     lengths: list[int], limits: BatchLimits, expected: list[list[int]]
 ) -> None:
-    assert lengths_of(cut(requests(lengths), limits)) == expected
+    assert lengths_of(cut_batches(requests(lengths), limits)) == expected
 
 
 def test_the_largest_answer_counts_for_every_row() -> None:
     asked = [request(0, 10, new=5), request(1, 10, new=90), request(2, 10, new=5)]
-    assert [len(b) for b in cut(asked, BatchLimits(9, 200))] == [2, 1]
+    assert [len(b) for b in cut_batches(asked, BatchLimits(9, 200))] == [2, 1]
 
 
 class Tap:
@@ -128,7 +134,7 @@ class Tap:
 def test_requests_are_pulled_when_they_are_needed(limits: BatchLimits, ahead: int) -> None:
     tap = Tap(requests([5] * 12))
     taken = 0
-    batches = cut(tap, limits)
+    batches = cut_batches(tap, limits)
     assert tap.pulled == 0
     for _ in range(3):
         taken += len(next(batches))
@@ -154,7 +160,9 @@ def test_sorting_saves_most_of_the_padding() -> None:
     # Lengths of a heavy tail, as prompts have: e^(0.8 z) around 100, in an order that mixes them.
     lengths = [round(100 * 2.718 ** (0.8 * ((i * 37 % 201) / 50 - 2))) for i in range(402)]
     limits = BatchLimits(64, 10**6)
-    mixed = padding_share(lengths_of(cut(requests(lengths), BatchLimits(64, 10**6, "none"))))
-    tidy = padding_share(lengths_of(cut(by_length(requests(lengths, new=64)), limits)))
+    mixed = padding_share(
+        lengths_of(cut_batches(requests(lengths), BatchLimits(64, 10**6, "none")))
+    )
+    tidy = padding_share(lengths_of(cut_batches(sort_by_length(requests(lengths, new=64)), limits)))
     assert mixed > 0.5
     assert tidy < 0.2

@@ -15,8 +15,8 @@ from batchgen.planning.budget import (
     Device,
     ModelMemory,
     activation_bytes,
-    budget,
-    limits,
+    batch_limits,
+    compute_budget,
 )
 from batchgen.planning.host_memory import free_host_memory
 
@@ -45,7 +45,7 @@ def test_a_batch_takes_its_tokens_its_logits_and_its_states() -> None:
 
 @pytest.mark.parametrize(("device", "rows"), [("cpu", 64), ("cuda", 256)], ids=["cpu", "cuda"])
 def test_with_enough_memory_there_are_as_many_rows_as_are_useful(device: Device, rows: int) -> None:
-    found = budget(SMALL, free_bytes=80 * GB, fraction=0.9, device=device)
+    found = compute_budget(SMALL, free_bytes=80 * GB, fraction=0.9, device=device)
     assert found.rows == rows == USEFUL_ROWS[device]
     assert found.tokens > rows * 1000
 
@@ -72,7 +72,7 @@ def test_what_a_budget_allows_fits_and_one_token_more_does_not(
     share = fraction if device == "cuda" else fraction * 0.75
     room = int(free * share) - memory.weight_bytes
     try:
-        found = budget(memory, free_bytes=free, fraction=fraction, device=device)
+        found = compute_budget(memory, free_bytes=free, fraction=fraction, device=device)
     except ResourceError:
         assert memory.batch_bytes(1, 256) > room
         return
@@ -83,7 +83,7 @@ def test_what_a_budget_allows_fits_and_one_token_more_does_not(
 
 def test_short_memory_costs_rows_before_it_costs_all() -> None:
     rows = [
-        budget(SMALL, free_bytes=int(gb * GB), fraction=0.9, device="cpu").rows
+        compute_budget(SMALL, free_bytes=int(gb * GB), fraction=0.9, device="cpu").rows
         for gb in (1, 1.5, 2, 4)
     ]
     assert rows == sorted(rows)
@@ -92,7 +92,7 @@ def test_short_memory_costs_rows_before_it_costs_all() -> None:
 
 def test_too_little_memory_is_told_with_numbers_and_a_way_out() -> None:
     with pytest.raises(ResourceError) as caught:
-        budget(SMALL, free_bytes=600_000_000, fraction=0.9, device="cpu")
+        compute_budget(SMALL, free_bytes=600_000_000, fraction=0.9, device="cpu")
     for words in ("on cpu", "600 MB free", "405 MB may be planned", "memory_fraction"):
         assert words in str(caught.value)
 
@@ -107,7 +107,7 @@ def test_too_little_memory_is_told_with_numbers_and_a_way_out() -> None:
     ],
 )
 def test_numbers_of_the_job_stand(asked: Batching, expected: BatchLimits) -> None:
-    assert limits(asked, Budget(64, 9000)) == expected
+    assert batch_limits(asked, Budget(64, 9000)) == expected
 
 
 # The kernel's files, in a folder of our own.

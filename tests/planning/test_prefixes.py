@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.planning.prefixes import Shared, shared_beginnings
+from batchgen.planning.prefixes import SharedPrefix, find_shared_prefixes
 
 Prompts = Sequence[Sequence[int]]
 
@@ -16,29 +16,29 @@ Prompts = Sequence[Sequence[int]]
     [
         pytest.param([[1, 2]], [], id="one prompt shares nothing"),
         pytest.param([[1, 2], [3, 4]], [], id="nothing in common"),
-        pytest.param([[1, 2, 3], [1, 2, 4]], [Shared(2, (0, 1))], id="two share two"),
+        pytest.param([[1, 2, 3], [1, 2, 4]], [SharedPrefix(2, (0, 1))], id="two share two"),
         pytest.param(
-            [[1, 2], [1, 2], [1, 2]], [Shared(1, (0, 1, 2))], id="equal: last token alone"
+            [[1, 2], [1, 2], [1, 2]], [SharedPrefix(1, (0, 1, 2))], id="equal: last token alone"
         ),
         pytest.param([[1], [1, 2]], [], id="a prompt of one token shares nothing"),
         pytest.param(
             [[5, 5, 1], [5, 5, 2], [5, 5, 8, 8, 3], [5, 5, 8, 8, 4]],
-            [Shared(2, (0, 1, 2, 3))],
+            [SharedPrefix(2, (0, 1, 2, 3))],
             id="all share a little",
         ),
         pytest.param(
             [[5, 1], [5, 8, 8, 8, 3], [5, 8, 8, 8, 4]],
-            [Shared(4, (1, 2))],
+            [SharedPrefix(4, (1, 2))],
             id="two share much",
         ),
     ],
 )
-def test_what_is_shared(prompts: Prompts, found: list[Shared]) -> None:
-    assert shared_beginnings(prompts, min_saving=1) == found
+def test_what_is_shared(prompts: Prompts, found: list[SharedPrefix]) -> None:
+    assert find_shared_prefixes(prompts, min_saving=1) == found
 
 
 def test_small_savings_are_left_alone() -> None:
-    assert shared_beginnings([[1, 2, 3], [1, 2, 4]], min_saving=3) == []
+    assert find_shared_prefixes([[1, 2, 3], [1, 2, 4]], min_saving=3) == []
 
 
 def best_saving(prompts: Prompts, depth: int = 0) -> int:
@@ -58,7 +58,7 @@ def best_saving(prompts: Prompts, depth: int = 0) -> int:
 
 @given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=6), min_size=1, max_size=9))
 def test_nothing_better_exists(prompts: list[list[int]]) -> None:
-    found = shared_beginnings(prompts, min_saving=1)
+    found = find_shared_prefixes(prompts, min_saving=1)
     members = [member for shared in found for member in shared.members]
     assert len(set(members)) == len(members), "no prompt is in two"
     for shared in found:

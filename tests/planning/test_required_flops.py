@@ -7,10 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.planning.required_flops import Answered, Attention, Costs, Useful, useful
+from batchgen.planning.required_flops import (
+    AnsweredRequest,
+    AttentionFlops,
+    ModelFlops,
+    UsefulWork,
+    measure_useful_work,
+)
 from batchgen.records import Request, ResolvedDecoding
 
-COSTS = Costs(token=1000.0, draw=100.0, attention=(Attention(1.0), Attention(0.5, window=3)))
+COSTS = ModelFlops(
+    token=1000.0, draw=100.0, attention=(AttentionFlops(1.0), AttentionFlops(0.5, window=3))
+)
 GREEDY = ResolvedDecoding(max_new_tokens=8)
 SUPPRESSED = ResolvedDecoding(generation_kwargs=(("suppress_tokens", [3, 4]),))
 SAMPLED = ResolvedDecoding(max_new_tokens=8, temperature=1.0)
@@ -18,24 +26,24 @@ SAMPLED = ResolvedDecoding(max_new_tokens=8, temperature=1.0)
 
 def answered(
     prompts: Sequence[Sequence[int]], new: Sequence[int], decoding: ResolvedDecoding = SAMPLED
-) -> list[Answered]:
+) -> list[AnsweredRequest]:
     pairs = zip(prompts, new, strict=True)
-    return [Answered(Request(i, 0, ids, decoding, i), n) for i, (ids, n) in enumerate(pairs)]
+    return [AnsweredRequest(Request(i, 0, ids, decoding, i), n) for i, (ids, n) in enumerate(pairs)]
 
 
 @pytest.mark.parametrize(
     ("attention", "first", "last", "keys"),
     [
-        pytest.param(Attention(1.0), 0, 4, 1 + 2 + 3 + 4, id="from the start"),
-        pytest.param(Attention(1.0), 2, 4, 3 + 4, id="behind a shared beginning"),
-        pytest.param(Attention(1.0, window=3), 0, 6, 1 + 2 + 3 + 3 + 3 + 3, id="window"),
-        pytest.param(Attention(1.0, window=3), 4, 6, 3 + 3, id="all behind the window"),
-        pytest.param(Attention(7.0), 0, 1, 7, id="per pair"),
-        pytest.param(Attention(1.0), 3, 3, 0, id="nothing"),
+        pytest.param(AttentionFlops(1.0), 0, 4, 1 + 2 + 3 + 4, id="from the start"),
+        pytest.param(AttentionFlops(1.0), 2, 4, 3 + 4, id="behind a shared beginning"),
+        pytest.param(AttentionFlops(1.0, window=3), 0, 6, 1 + 2 + 3 + 3 + 3 + 3, id="window"),
+        pytest.param(AttentionFlops(1.0, window=3), 4, 6, 3 + 3, id="all behind the window"),
+        pytest.param(AttentionFlops(7.0), 0, 1, 7, id="per pair"),
+        pytest.param(AttentionFlops(1.0), 3, 3, 0, id="nothing"),
     ],
 )
 def test_a_token_looks_at_itself_and_all_before(
-    attention: Attention, first: int, last: int, keys: int
+    attention: AttentionFlops, first: int, last: int, keys: int
 ) -> None:
     assert attention.operations(first, last) == keys
 
@@ -59,9 +67,9 @@ def test_a_token_looks_at_itself_and_all_before(
 def test_every_distinct_token_counts_once(
     prompts: list[list[int]], new: list[int], decoding: ResolvedDecoding, tokens: int, draws: int
 ) -> None:
-    without_keys = Costs(token=1000.0, draw=1.0, attention=())
-    found = useful(answered(prompts, new, decoding), without_keys)
-    assert found == Useful(tokens, tokens * 1000.0 + draws)
+    without_keys = ModelFlops(token=1000.0, draw=1.0, attention=())
+    found = measure_useful_work(answered(prompts, new, decoding), without_keys)
+    assert found == UsefulWork(tokens, tokens * 1000.0 + draws)
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,9 @@ ROWS = st.lists(st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=8), s
 @given(ROWS)
 def test_sorting_finds_what_the_tree_of_prompts_holds(rows: list[tuple[list[int], int]]) -> None:
     prompts, new = [ids for ids, _ in rows], [n for _, n in rows]
-    found = useful(answered(prompts, new), Costs(0.0, 0.0, (Attention(1.0),)))
+    found = measure_useful_work(
+        answered(prompts, new), ModelFlops(0.0, 0.0, (AttentionFlops(1.0),))
+    )
     assert (found.tokens, found.operations) == (
         tree(prompts, new).tokens,
         tree(prompts, new).keys,

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchgen.planning.pages import Arena, Pages
-from batchgen.planning.prefill_batch import Limits
+from batchgen.planning.pages import Arena, PageAllocator
+from batchgen.planning.prefill_batch import StepLimits
 from batchgen.planning.scheduler import Scheduler
-from batchgen.planning.sequences import Kind, Prefix, Row, Step
+from batchgen.planning.sequences import Prefix, ScheduledSequence, Step, StepKind
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ def wishes(draw: st.DrawFn) -> Wish:
     )
 
 
-def rows_of(wanted: list[Wish]) -> list[Row]:
+def rows_of(wanted: list[Wish]) -> list[ScheduledSequence]:
     """Rows whose prompts begin with their prefix of 5 or 10 tokens, and have one token more at least."""
     prefixes = {n: Prefix(n, [n] * 5 * n) for n in (1, 2)}
     rows = []
     for number, wish in enumerate(wanted):
         prefix = prefixes.get(wish.prefix)
         tokens = [*(prefix.token_ids if prefix else ()), *([9] * wish.prompt)]
-        rows.append(Row(number, tokens, len(tokens), wish.limit, prefix))
+        rows.append(ScheduledSequence(number, tokens, len(tokens), wish.limit, prefix))
         if prefix:
             prefix.users += 1
     return rows
@@ -83,7 +83,7 @@ class World:
         assert len(set(map(id, owners))) == len(owners), "nobody is in a step twice"
         assert all(segment.count > 0 for segment in step.segments)
         assert self.scheduler.active <= limits.rows
-        if step.kind is Kind.PREFILL:
+        if step.kind is StepKind.PREFILL:
             assert step.tokens <= limits.step_tokens
             assert len({isinstance(owner, Prefix) for owner in owners}) == 1, (
                 "prefixes by themselves"
@@ -115,8 +115,8 @@ def half(limit: int) -> int:
 
 def world(
     wanted: list[Wish],
-    limits: Limits,
-    pages: Pages,
+    limits: StepLimits,
+    pages: PageAllocator,
     expected: Callable[[int], int] = half,
     arena: Arena | None = None,
 ) -> World:
@@ -145,8 +145,8 @@ def test_every_row_ends_once_and_all_room_comes_back(
     size: int,
     arena: int,
 ) -> None:
-    free = Pages(pages, size)
-    run = world(wanted, Limits(places, step_tokens, parts), free, arena=Arena(arena))
+    free = PageAllocator(pages, size)
+    run = world(wanted, StepLimits(places, step_tokens, parts), free, arena=Arena(arena))
     for _ in run.steps():
         pass
     assert sorted(run.ended) == list(range(len(wanted)))
@@ -164,10 +164,10 @@ def test_steps_that_ran_out_of_memory_are_made_up_for(
     wanted: list[Wish], lost: dict[int, bool], pages: int
 ) -> None:
     """What is lost for good goes: a row ends, a prefix is shared no more."""
-    free = Pages(pages, 4)
-    run = world(wanted, Limits(8, 30), free)
+    free = PageAllocator(pages, 4)
+    run = world(wanted, StepLimits(8, 30), free)
     scheduler = run.scheduler
-    unshared: list[Row | Prefix] = []
+    unshared: list[ScheduledSequence | Prefix] = []
     for number in range(20_000):
         run.ended += [row.number for row in scheduler.too_large()]
         step = scheduler.next()
@@ -233,7 +233,7 @@ class Turns:
         self.scheduler.preempt_all()
         self.drawn = [0] * len(self.ends)
 
-    def _next(self, row: Row) -> None:
+    def _next(self, row: ScheduledSequence) -> None:
         ends, context = self.ends[row.number], self.contexts[row.number]
         ends.pop(0)
         if not ends or ends[0] == 1:
@@ -250,14 +250,14 @@ class Turns:
     wanted=st.lists(
         st.tuples(wishes(), st.lists(st.integers(1, 12), min_size=1, max_size=4)), max_size=12
     ),
-    limits=st.builds(Limits, st.integers(1, 6), st.integers(1, 40), st.integers(1, 3)),
+    limits=st.builds(StepLimits, st.integers(1, 6), st.integers(1, 40), st.integers(1, 3)),
     lost=st.sets(st.integers(0, 40), max_size=5),
     pages=st.integers(16, 40),
 )
 def test_rows_whose_ends_take_turns_are_read_to_the_end(
-    wanted: list[tuple[Wish, list[int]]], limits: Limits, lost: set[int], pages: int
+    wanted: list[tuple[Wish, list[int]]], limits: StepLimits, lost: set[int], pages: int
 ) -> None:
-    free = Pages(pages, 4)
+    free = PageAllocator(pages, 4)
     scheduler = Scheduler(limits, free, Arena(12), expected=lambda limit: limit)
     turns = Turns.of(wanted, scheduler)
     for number in range(20_000):
@@ -265,7 +265,7 @@ def test_rows_whose_ends_take_turns_are_read_to_the_end(
         step = scheduler.next()
         if step is None:
             break
-        assert step.kind is Kind.PREFILL
+        assert step.kind is StepKind.PREFILL
         assert 0 < step.tokens <= limits.step_tokens
         assert sum(count for _, count in step.drawn) <= limits.rows
         if number in lost:
@@ -279,7 +279,9 @@ def test_rows_whose_ends_take_turns_are_read_to_the_end(
 def test_a_window_is_served_longest_first_and_before_the_next() -> None:
     wanted = [Wish(n, 2, 2, 0) for n in (3, 9, 5, 30, 40)]
     rows = rows_of(wanted)
-    scheduler = Scheduler(Limits(1, 64), Pages(64, 4), Arena(0), expected=lambda limit: limit)
+    scheduler = Scheduler(
+        StepLimits(1, 64), PageAllocator(64, 4), Arena(0), expected=lambda limit: limit
+    )
     scheduler.add(rows[:3])
     scheduler.add(rows[3:])
     run = World(scheduler, dict.fromkeys(range(5), 2))
@@ -290,7 +292,7 @@ def test_a_window_is_served_longest_first_and_before_the_next() -> None:
 
 def test_prompts_are_computed_before_answers_go_on_and_long_ones_in_chunks() -> None:
     wanted = [Wish(25, 3, 3, 0), Wish(6, 3, 3, 0)]
-    run = world(wanted, Limits(4, 10), Pages(64, 4))
+    run = world(wanted, StepLimits(4, 10), PageAllocator(64, 4))
     seen = [(step.kind.value, [s.count for s in step.segments]) for step in run.steps()]
     assert seen == [
         ("prefill", [10]),
@@ -304,7 +306,7 @@ def test_prompts_are_computed_before_answers_go_on_and_long_ones_in_chunks() -> 
 
 def test_rows_are_cut_where_a_part_of_the_step_ends_but_not_in_the_last_step() -> None:
     wanted = [Wish(n, 1, 1, 0) for n in (14, 8, 7, 6, 5)]
-    run = world(wanted, Limits(8, 20, parts=2), Pages(64, 4))
+    run = world(wanted, StepLimits(8, 20, parts=2), PageAllocator(64, 4))
     seen = [[(s.owner.token_ids.count(9), s.count) for s in step.segments] for step in run.steps()]
     assert seen == [
         [(14, 10), (8, 8), (7, 2)],
@@ -320,9 +322,9 @@ def test_rows_are_cut_where_a_part_of_the_step_ends_but_not_in_the_last_step() -
 def test_parts_of_a_full_step_are_of_one_size_while_more_waits(
     prompts: list[int], parts: int, part_tokens: int
 ) -> None:
-    limits = Limits(64, parts * part_tokens, parts)
+    limits = StepLimits(64, parts * part_tokens, parts)
     left = sum(prompts)
-    run = world([Wish(n, 1, 1, 0) for n in prompts], limits, Pages(1000, 4))
+    run = world([Wish(n, 1, 1, 0) for n in prompts], limits, PageAllocator(1000, 4))
     for step in run.steps():
         if left > limits.step_tokens == step.tokens:
             ends = list(accumulate(segment.count for segment in step.segments))
@@ -332,20 +334,20 @@ def test_parts_of_a_full_step_are_of_one_size_while_more_waits(
 
 def test_prefixes_are_computed_once_and_before_their_rows() -> None:
     wanted = [Wish(3, 1, 1, 2), Wish(3, 1, 1, 1), Wish(3, 1, 1, 2)]
-    run = world(wanted, Limits(4, 64), Pages(64, 4))
+    run = world(wanted, StepLimits(4, 64), PageAllocator(64, 4))
     assert [[s.count for s in step.segments] for step in run.steps()] == [[10, 5], [3, 3, 3]]
 
 
 def test_a_row_goes_on_without_a_prefix_that_the_arena_has_no_room_for() -> None:
     wanted = [Wish(3, 1, 1, 2), Wish(3, 1, 1, 2), Wish(2, 1, 1, 1)]
-    run = world(wanted, Limits(1, 64), Pages(64, 4), arena=Arena(9))
+    run = world(wanted, StepLimits(1, 64), PageAllocator(64, 4), arena=Arena(9))
     counts = [[s.count for s in step.segments] for step in run.steps()]
     assert counts == [[13], [13], [5], [2]]
 
 
 def test_rows_go_on_without_a_prefix_that_memory_has_no_room_for() -> None:
     wanted = [Wish(3, 1, 1, 2), Wish(3, 1, 1, 1), Wish(3, 1, 1, 2), Wish(3, 1, 1, 1)]
-    run = world(wanted, Limits(4, 64), Pages(64, 4), arena=Arena(15))
+    run = world(wanted, StepLimits(4, 64), PageAllocator(64, 4), arena=Arena(15))
     lost = run.scheduler.next()
     assert lost is not None
     assert [s.count for s in lost.segments] == [10, 5]
@@ -359,14 +361,14 @@ def test_rows_go_on_without_a_prefix_that_memory_has_no_room_for() -> None:
 
 def test_a_prefix_makes_room_for_another_when_none_of_its_rows_runs() -> None:
     wanted = [Wish(12, 2, 2, 1), Wish(6, 1, 1, 2), Wish(1, 1, 1, 1)]
-    run = world(wanted, Limits(1, 64), Pages(64, 4), arena=Arena(12))
+    run = world(wanted, StepLimits(1, 64), PageAllocator(64, 4), arena=Arena(12))
     counts = [[s.count for s in step.segments] for step in run.steps()]
     assert counts == [[5], [12], [1], [10], [6], [5], [1]]
 
 
 def test_few_free_places_wait_for_more_before_a_prefill() -> None:
     wanted = [Wish(2, 12, 12 if n else 1, 0) for n in range(16)] + [Wish(2, 4, 4, 0)] * 4
-    run = world(wanted, Limits(16, 64), Pages(64, 4))
+    run = world(wanted, StepLimits(16, 64), PageAllocator(64, 4))
     kinds = [step.kind.value for step in run.steps()]
     # Row 0 leaves at once; one free place of sixteen is not worth a forward while fifteen rows go on.
     assert kinds[:3] == ["prefill", "decode", "decode"]
@@ -374,7 +376,7 @@ def test_few_free_places_wait_for_more_before_a_prefill() -> None:
 
 def test_the_row_that_came_last_leaves_when_pages_run_out() -> None:
     wanted = [Wish(4, 8, 8, 0), Wish(4, 8, 8, 0)]
-    run = world(wanted, Limits(2, 64), Pages(4, 4), expected=lambda limit: 0 * limit)
+    run = world(wanted, StepLimits(2, 64), PageAllocator(4, 4), expected=lambda limit: 0 * limit)
     for _ in run.steps():
         pass
     assert run.ended == [0, 1]
@@ -383,7 +385,7 @@ def test_the_row_that_came_last_leaves_when_pages_run_out() -> None:
 
 def test_a_row_that_never_fits_is_taken_out_and_the_others_go_on() -> None:
     wanted = [Wish(40, 12, 1, 0), Wish(4, 4, 4, 0)]
-    run = world(wanted, Limits(2, 64), Pages(4, 4))
+    run = world(wanted, StepLimits(2, 64), PageAllocator(4, 4))
     for step in run.steps():
         assert [row.number for row in step.rows] == [1]
     assert run.ended == [0, 1]

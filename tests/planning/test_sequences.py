@@ -4,19 +4,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.planning.sequences import FEWEST_TOKENS, Kind, Prefix, Row, Segment, Step, split
+from batchgen.planning.sequences import (
+    FEWEST_TOKENS,
+    Prefix,
+    ScheduledSequence,
+    Segment,
+    Step,
+    StepKind,
+    split_step,
+)
 
 
 def decode(*cached: int) -> Step:
     """One token for each row, which looks at so many earlier ones."""
-    rows = [Row(n, [1] * (held + 1), held, 9, cached=held) for n, held in enumerate(cached)]
-    return Step(Kind.DECODE, tuple(Segment(row, 1, drawn=1) for row in rows))
+    rows = [
+        ScheduledSequence(n, [1] * (held + 1), held, 9, cached=held)
+        for n, held in enumerate(cached)
+    ]
+    return Step(StepKind.DECODE, tuple(Segment(row, 1, drawn=1) for row in rows))
 
 
 def prefill(*counts: int) -> Step:
     """Whole prompts of so many tokens."""
-    rows = [Row(n, [1] * count, count, 9) for n, count in enumerate(counts)]
-    return Step(Kind.PREFILL, tuple(Segment(row, row.prompt, drawn=1) for row in rows))
+    rows = [ScheduledSequence(n, [1] * count, count, 9) for n, count in enumerate(counts)]
+    return Step(StepKind.PREFILL, tuple(Segment(row, row.prompt, drawn=1) for row in rows))
 
 
 @pytest.mark.parametrize(
@@ -36,20 +47,20 @@ def prefill(*counts: int) -> Step:
     ],
 )
 def test_parts(step: Step, parts: int, lengths: list[int]) -> None:
-    assert [len(part.segments) for part in split(step, parts)] == lengths
+    assert [len(part.segments) for part in split_step(step, parts)] == lengths
 
 
 def test_prefixes_are_never_split() -> None:
     prefixes = [Prefix(n, [1] * 50, users=2, places=range(50 * n, 50 * n + 50)) for n in range(4)]
-    step = Step(Kind.PREFILL, tuple(Segment(prefix, 50, drawn=0) for prefix in prefixes))
-    assert split(step, 2) == [step]
+    step = Step(StepKind.PREFILL, tuple(Segment(prefix, 50, drawn=0) for prefix in prefixes))
+    assert split_step(step, 2) == [step]
 
 
 def work(step: Step) -> float:
     """As the module's head says: so many earlier tokens are as dear as the token itself."""
     total = 0.0
     for segment in step.segments:
-        assert isinstance(segment.owner, Row)
+        assert isinstance(segment.owner, ScheduledSequence)
         earlier = segment.owner.cached + segment.count / 2
         total += segment.count * (1 + earlier / 2000)
     return total
@@ -62,9 +73,12 @@ def work(step: Step) -> float:
 def test_parts_cover_the_step_in_order_and_are_balanced(
     sizes: list[tuple[int, int]], parts: int
 ) -> None:
-    rows = [Row(n, [1] * (c + held), c + held, 9, cached=held) for n, (c, held) in enumerate(sizes)]
-    step = Step(Kind.PREFILL, tuple(Segment(row, row.pending, drawn=1) for row in rows))
-    found = split(step, parts)
+    rows = [
+        ScheduledSequence(n, [1] * (c + held), c + held, 9, cached=held)
+        for n, (c, held) in enumerate(sizes)
+    ]
+    step = Step(StepKind.PREFILL, tuple(Segment(row, row.pending, drawn=1) for row in rows))
+    found = split_step(step, parts)
     assert len(found) in {1, parts}
     assert [segment for part in found for segment in part.segments] == list(step.segments)
     assert [row for part in found for row in part.rows] == step.rows
@@ -79,7 +93,7 @@ def test_parts_cover_the_step_in_order_and_are_balanced(
 def test_rows_of_one_length_are_always_split_where_there_are_enough(
     rows: int, parts: int, cached: int
 ) -> None:
-    lengths = [len(part.segments) for part in split(decode(*[cached] * rows), parts)]
+    lengths = [len(part.segments) for part in split_step(decode(*[cached] * rows), parts)]
     if rows < parts * FEWEST_TOKENS:
         assert lengths == [rows]
     else:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from batchgen.errors import ResourceError, UsageError
 from batchgen.job.spec import Batching
 from batchgen.planning.budget import Device, ModelMemory, activation_bytes
-from batchgen.planning.slot_plan import PAGE_TOKENS, ROWS, STEP_TOKENS, plan_slots, workers_for
+from batchgen.planning.slot_plan import PAGE_TOKENS, ROWS, STEP_TOKENS, choose_workers, plan_slots
 
 GB = 10**9
 
@@ -96,7 +96,7 @@ def test_what_is_planned_fits(
     ],
 )
 def test_workers_of_a_cpu(asked: int | Literal["auto"], threads: int, count: int) -> None:
-    chosen = workers_for(asked, threads=threads)
+    chosen = choose_workers(asked, threads=threads)
     assert (chosen.count, chosen.gpus) == (count, ())
     assert chosen.reason
 
@@ -113,11 +113,11 @@ def test_workers_of_a_cpu(asked: int | Literal["auto"], threads: int, count: int
 def test_workers_take_a_gpu_each(
     asked: int | Literal["auto"], there: list[str], taken: tuple[str, ...]
 ) -> None:
-    chosen = workers_for(asked, threads=64, gpus=there)
+    chosen = choose_workers(asked, threads=64, gpus=there)
     assert (chosen.count, chosen.gpus) == (len(taken), taken)
     assert chosen.reason == ("auto: one a GPU" if asked == "auto" else "run.workers")
 
 
 def test_more_workers_than_gpus_are_refused() -> None:
     with pytest.raises(UsageError, match=r"run\.workers: 4.*there are 2.*: cuda:0, cuda:1"):
-        workers_for(4, threads=64, gpus=["cuda:0", "cuda:1"])
+        choose_workers(4, threads=64, gpus=["cuda:0", "cuda:1"])

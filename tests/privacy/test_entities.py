@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.privacy.entities import KINDS, Found, Kind, find
+from batchgen.privacy.entities import PII_KINDS, PiiKind, PiiMatch, find_pii
 
 
-def found(text: str) -> list[tuple[Kind, str]]:
-    return [(f.kind, text[f.start : f.end]) for f in find(text)]
+def found(text: str) -> list[tuple[PiiKind, str]]:
+    return [(f.kind, text[f.start : f.end]) for f in find_pii(text)]
 
 
-WHOLE: list[tuple[Kind, str]] = [
+WHOLE: list[tuple[PiiKind, str]] = [
     ("email", "jane.doe@example.com"),
     ("email", "j+news@mail.example.co.uk"),
     ("email", "o'brien_7@sub-domain.example.org"),
@@ -99,7 +99,7 @@ WHOLE: list[tuple[Kind, str]] = [
 
 @pytest.mark.parametrize(("kind", "text"), WHOLE)
 @pytest.mark.parametrize("around", ["{}", "See {}.", "请联系{}，谢谢", "a,{},b", "({})", "\n{}\n"])
-def test_finds_the_whole_of_it(kind: Kind, text: str, around: str) -> None:
+def test_finds_the_whole_of_it(kind: PiiKind, text: str, around: str) -> None:
     assert found(around.format(text)) == [(kind, text)]
 
 
@@ -128,7 +128,7 @@ def test_finds_the_whole_of_it(kind: Kind, text: str, around: str) -> None:
         ),
     ],
 )
-def test_finds_it_among_other_things(text: str, expected: list[tuple[Kind, str]]) -> None:
+def test_finds_it_among_other_things(text: str, expected: list[tuple[PiiKind, str]]) -> None:
     assert found(text) == expected
 
 
@@ -195,8 +195,8 @@ def test_leaves_alone_what_only_looks_like_it(text: str) -> None:
 
 def test_only_the_kinds_asked_for() -> None:
     text = "a@example.com 13800138000 192.0.2.1"
-    assert [f.kind for f in find(text, {"email", "ip"})] == ["email", "ip"]
-    assert find(text, ()) == []
+    assert [f.kind for f in find_pii(text, {"email", "ip"})] == ["email", "ip"]
+    assert find_pii(text, ()) == []
 
 
 NUMBERS = ["4111111111111111", "9434765919", "440524188001010014", "GB29NWBK60161331926819"]
@@ -210,8 +210,8 @@ def test_one_wrong_digit_is_noticed(number: str, data: st.DataObject) -> None:
     at = data.draw(st.sampled_from(places))
     other = data.draw(st.sampled_from([d for d in "0123456789" if d != number[at]]))
     wrong = number[:at] + other + number[at + 1 :]
-    kinds = {f.kind for f in find(number)}
-    assert not kinds & {f.kind for f in find(wrong)}
+    kinds = {f.kind for f in find_pii(number)}
+    assert not kinds & {f.kind for f in find_pii(wrong)}
 
 
 PIECES = st.sampled_from(["１３８", "1", "38", "00", " ", "-", "\u200b", "@", ".", "a", "你", "é", ":", "+", "(", "x.com"])  # fmt: skip
@@ -220,14 +220,14 @@ PIECES = st.sampled_from(["１３８", "1", "38", "00", " ", "-", "\u200b", "@",
 @given(st.lists(PIECES, max_size=40).map("".join))
 def test_findings_are_in_order_apart_and_within_the_text(text: str) -> None:
     at = 0
-    for one in find(text):
+    for one in find_pii(text):
         assert at <= one.start < one.end <= len(text)
-        assert one.kind in KINDS
+        assert one.kind in PII_KINDS
         at = one.end
 
 
 def test_positions_are_those_of_the_given_text() -> None:
-    assert find("a\u200b\u200bb 13800138000") == [Found("phone", 5, 16)]
+    assert find_pii("a\u200b\u200bb 13800138000") == [PiiMatch("phone", 5, 16)]
 
 
 HOSTILE = ["1", "1 2 ", "4111 ", "4111-", "a", "a@", "a.", "@", ":", "ab:", "+1", "+1 2 3 (4 ", "00 1 ", "GB82 ", "GB82WEST1234", "1.1.", "255.255.255.", "(0", "202-", "123-45-", "ssn ", "1199003071", "11 01 01 1990 0307 ", "你好", "１３８", "1\u200b", "é.", "943-476-", "'+.", "a@b.1.", "020 7946 ", "a@b.c"]  # fmt: skip
@@ -238,5 +238,5 @@ def test_hostile_text_takes_no_longer_than_its_length(piece: str) -> None:
     """Were any pattern quadratic, a fifth of a megabyte would take minutes; it takes a fifth of a second."""
     text = piece * (200_000 // len(piece))
     began = time.process_time()
-    find(text)
+    find_pii(text)
     assert time.process_time() - began < 1.5

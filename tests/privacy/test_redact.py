@@ -6,19 +6,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.privacy.entities import KINDS, find
-from batchgen.privacy.redact import Redactor, Substitute, keyed_hash, mask, placeholder, secret_id
+from batchgen.privacy.entities import PII_KINDS, find_pii
+from batchgen.privacy.redact import (
+    Redactor,
+    Substitute,
+    keyed_hash,
+    mask_value,
+    placeholder,
+    secret_id,
+)
 
 SECRET = "correct horse battery staple"
 TEXT = "Ann <ann@example.com>, 138 0013 8000, 卡号４１１１１１１１１１１１１１１１。"
 
 
 def redact(text: str, substitute: Substitute = placeholder) -> str:
-    return Redactor(KINDS, substitute).redact(text).text
+    return Redactor(PII_KINDS, substitute).redact(text).text
 
 
 def test_placeholders_leave_everything_else_as_it_was() -> None:
-    redacted = Redactor(KINDS, placeholder).redact(TEXT)
+    redacted = Redactor(PII_KINDS, placeholder).redact(TEXT)
     assert redacted.text == "Ann <[EMAIL]>, [PHONE], 卡号[CREDIT_CARD]。"
     assert redacted.counts == {"email": 1, "phone": 1, "credit_card": 1}
 
@@ -46,7 +53,7 @@ def test_only_kinds_that_are_asked_for() -> None:
     ],
 )
 def test_masks_keep_what_does_not_tell_who_it_is(text: str, masked: str) -> None:
-    assert redact(f"a {text} b", mask) == f"a {masked} b"
+    assert redact(f"a {text} b", mask_value) == f"a {masked} b"
 
 
 def test_a_hash_is_that_of_rfc_2104_over_the_value() -> None:
@@ -75,9 +82,9 @@ def test_hashes_differ_by_value_and_by_secret() -> None:
 SAMPLES = ["ann@example.com", "13800138000", "078-05-1120", "192.0.2.1", "DE89370400440532013000", "4111111111111111", "+44 20 7946 0958"]  # fmt: skip
 
 
-@pytest.mark.parametrize("substitute", [placeholder, mask, keyed_hash(SECRET)])
+@pytest.mark.parametrize("substitute", [placeholder, mask_value, keyed_hash(SECRET)])
 @given(st.lists(st.sampled_from([*SAMPLES, " ", "-", "a", "你", "[", "@", "\n"]), max_size=12))
 def test_nothing_is_left_to_find(substitute: Substitute, pieces: list[str]) -> None:
     once = redact("; ".join(pieces), substitute)
-    assert find(once) == []
+    assert find_pii(once) == []
     assert redact(once, substitute) == once

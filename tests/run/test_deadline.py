@@ -13,8 +13,8 @@ from batchgen.__main__ import call
 from batchgen.errors import ExitCode, JobFileError
 from batchgen.jobfile.load import load_job
 from batchgen.run.run import run
-from batchgen.run.stop_signals import after, until
-from batchgen.section import in_seconds
+from batchgen.run.stop_signals import deadline_after, deadline_at
+from batchgen.section import parse_duration
 from tests.run.wrapped_engines import meddling
 
 MakeJob = Callable[..., Path]
@@ -26,7 +26,7 @@ ROWS = [{"q": f"row {n}"} for n in range(40)]
     [("45s", 45), ("90m", 5400), ("5h30m", 19_800), ("1d2h3m4s", 93_784), ("0s", 0)],
 )
 def test_lengths_of_time(text: str, seconds: int) -> None:
-    assert in_seconds(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["5", "5 h", "1.5h", "h", "", "-5m", "5h 30m", "PT5H"])
@@ -56,7 +56,7 @@ def test_a_time_of_the_day_is_the_next_one(
     berlin: ZoneInfo, now: str, clock: str, hours: float
 ) -> None:
     at = datetime.fromisoformat(now).replace(tzinfo=berlin)
-    deadline = until(time_of_day.fromisoformat(clock), at)
+    deadline = deadline_at(time_of_day.fromisoformat(clock), at)
     assert deadline.at - time.monotonic() == pytest.approx(hours * 3600, abs=5)
     assert clock in deadline.reason
 
@@ -74,7 +74,7 @@ def test_a_run_stops_at_its_deadline_and_goes_on(make_job: MakeJob) -> None:
 
 
 def test_what_is_finished_at_the_deadline_is_published(make_job: MakeJob) -> None:
-    result = run(load_job(make_job(ROWS[:1])), deadlines=[after(0, "over")])
+    result = run(load_job(make_job(ROWS[:1])), deadlines=[deadline_after(0, "over")])
     assert result.outcome == "done"
 
 

@@ -17,7 +17,7 @@ from batchgen.engines.open import open_engine
 from batchgen.errors import BatchgenError, StateError, UsageError
 from batchgen.jobfile.load import LoadedJob, load_job
 from batchgen.run.result import RunResult
-from batchgen.run.reuse import Reused
+from batchgen.run.reuse import ReuseCounts
 from batchgen.run.run import run
 from batchgen.storage.failpoints import REUSE_POINTS, VARIABLE
 from tests.soak.harness import Spawner
@@ -50,7 +50,7 @@ def test_unchanged_rows_are_taken_over_wherever_they_stand(night: Callable[..., 
     first = run(night("mon", rows("a", "b", "c", "d", "e")))
     asked = night("tue", rows("e", "x", "c", "a", "b", changed=["c"]))
     second = run(asked, incremental_from=first.folder.path)
-    assert second.incremental == Reused(first.run_id, reused=3, generated=2, dropped=1)
+    assert second.incremental == ReuseCounts(first.run_id, reused=3, generated=2, dropped=1)
     frame = second.frame()
     assert frame["run_id"].to_list() == [
         first.run_id if i in "eab" else second.run_id for i in frame["id"]
@@ -83,7 +83,7 @@ def test_the_manifest_and_the_last_lines_count_all_three(
     assert f"reused 2 · generated 2 · dropped 1 of run {first.run_id}" in err
     manifest = json.loads((first.folder.path.with_name("tue") / "manifest.json").read_text())
     assert manifest["incremental"] == counts
-    assert run(night("tue", rows("a", "b", "d", "e"))).incremental == Reused(**counts)
+    assert run(night("tue", rows("a", "b", "d", "e"))).incremental == ReuseCounts(**counts)
     assert run(night("alone", rows("a"))).incremental is None
 
 
@@ -92,14 +92,14 @@ def test_a_chain_of_nights_keeps_who_generated_what(night: Callable[..., LoadedJ
     second = run(night("tue", rows("a", "b", "c")), incremental_from=first.folder.path)
     third = run(night("wed", rows("a", "c", "d")), incremental_from=second.folder.path)
     assert third.frame()["run_id"].to_list() == [first.run_id, second.run_id, third.run_id]
-    assert third.incremental == Reused(second.run_id, reused=2, generated=1, dropped=1)
+    assert third.incremental == ReuseCounts(second.run_id, reused=2, generated=1, dropped=1)
 
 
 def test_failed_and_skipped_rows_are_asked_again(night: Callable[..., LoadedJob]) -> None:
     given = [*rows("a"), {"id": "b", "q": "", "note": "b"}]
     first = run(night("mon", given))
     again = run(night("tue", given), incremental_from=first.folder.path)
-    assert again.incremental == Reused(first.run_id, reused=1, generated=1, dropped=0)
+    assert again.incremental == ReuseCounts(first.run_id, reused=1, generated=1, dropped=0)
     assert again.frame()["error_code"].to_list() == [None, "prompt_empty"]
 
 
@@ -146,7 +146,7 @@ def test_every_sample_is_its_own(night: Callable[..., LoadedJob]) -> None:
     sampled = ("decoding={num_return_sequences: 3, temperature: 1.0}",)
     first = run(night("mon", rows("a", "b"), *sampled))
     second = run(night("tue", rows("b", "c"), *sampled), incremental_from=first.folder.path)
-    assert second.incremental == Reused(first.run_id, reused=3, generated=3, dropped=3)
+    assert second.incremental == ReuseCounts(first.run_id, reused=3, generated=3, dropped=3)
     assert answered(second).equals(answered(run(night("full", rows("b", "c"), *sampled))))
 
 
@@ -154,7 +154,7 @@ def test_without_ids_rows_are_told_by_their_number(night: Callable[..., LoadedJo
     plain = [{"q": "one"}, {"q": "two"}]
     first = run(night("mon", plain))
     second = run(night("tue", [{"q": "new"}, *plain]), incremental_from=first.folder.path)
-    assert second.incremental == Reused(first.run_id, reused=0, generated=3, dropped=0)
+    assert second.incremental == ReuseCounts(first.run_id, reused=0, generated=3, dropped=0)
 
 
 class Counted:
@@ -201,7 +201,7 @@ def test_a_stopped_incremental_run_goes_on_without_being_told_again(
     )
     assert stopped.outcome == "stopped"
     resumed = run(night("tue", given))
-    assert resumed.incremental == Reused(first.run_id, reused=5, generated=4, dropped=2)
+    assert resumed.incremental == ReuseCounts(first.run_id, reused=5, generated=4, dropped=2)
     assert answered(resumed).equals(answered(run(night("full", given))))
 
 
@@ -231,7 +231,7 @@ def test_fresh_in_the_same_folder_reuses_what_was_moved_aside(
             start="retry-errors",
         )
     second = run(night("out", rows("b", "c")), incremental_from=first.folder.path, start="fresh")
-    assert second.incremental == Reused(first.run_id, reused=1, generated=1, dropped=1)
+    assert second.incremental == ReuseCounts(first.run_id, reused=1, generated=1, dropped=1)
 
 
 def test_a_damaged_or_unfinished_earlier_run_is_refused(night: Callable[..., LoadedJob]) -> None:
@@ -269,7 +269,7 @@ def test_any_night_after_any_other_is_a_full_run(
     given = rows(*now, changed=sorted(changed))
     second = run(night(f"{turn}-2", given), incremental_from=first.folder.path)
     same = (set(before) & set(now)) - changed
-    assert second.incremental == Reused(
+    assert second.incremental == ReuseCounts(
         first.run_id, len(same), len(now) - len(same), len(set(before) - set(now))
     )
     assert answered(second).equals(answered(run(night(f"{turn}-3", given))))
@@ -304,7 +304,7 @@ def test_an_incremental_run_survives_kill_9(
     assert spawner.run(command).code == 0
     finished = run(job)
     assert finished.outcome == "already complete"
-    assert finished.incremental == Reused(first.run_id, reused=5, generated=4, dropped=2)
+    assert finished.incremental == ReuseCounts(first.run_id, reused=5, generated=4, dropped=2)
     assert answered(finished).equals(answered(run(night("full", given))))
 
 
@@ -329,7 +329,7 @@ def test_answers_of_a_model_are_those_of_a_full_run(
     first = run(night("mon", rows(*"abcdef"), *model))
     given = rows(*"fxebda", changed=["b"])
     second = run(night("tue", given, *model), incremental_from=first.folder.path)
-    assert second.incremental == Reused(first.run_id, reused=4, generated=2, dropped=1)
+    assert second.incremental == ReuseCounts(first.run_id, reused=4, generated=2, dropped=1)
     assert answered(second).equals(answered(run(night("full", given, *model))))
 
 
@@ -341,7 +341,7 @@ def test_a_gated_night_in_one_folder_reuses_what_is_published(
     second = run(
         night("out", rows("b", "c"), *gated), incremental_from=first.folder.path, start="fresh"
     )
-    assert second.incremental == Reused(first.run_id, reused=1, generated=1, dropped=1)
+    assert second.incremental == ReuseCounts(first.run_id, reused=1, generated=1, dropped=1)
     third = run(night("out", rows("b", "c", "d"), *gated), start="fresh")
     assert third.incremental is None
     assert third.frame()["run_id"].unique().to_list() == [third.run_id]

@@ -14,7 +14,7 @@ from batchgen.errors import BatchgenError, ExitCode, LockedError, StateError
 from batchgen.jobfile.load import load_job
 from batchgen.run.result import allowed_failures
 from batchgen.run.run import run
-from batchgen.state.lock import held
+from batchgen.state.lock import hold_lock
 from batchgen.state.run_folder import RunFolder
 
 MakeJob = Callable[..., Path]
@@ -257,7 +257,7 @@ def test_only_one_run_at_a_time(make_job: MakeJob) -> None:
     loaded = load_job(make_job(rows(3)))
     folder = RunFolder(Path(loaded.job.output.path))
     folder.create()
-    with held(folder.lock), pytest.raises(LockedError):
+    with hold_lock(folder.lock), pytest.raises(LockedError):
         run(loaded)
     assert run(loaded).outcome == "done"
 

@@ -73,10 +73,10 @@ def test_nohup_is_respected() -> None:
 
 
 def test_handlers_are_given_back() -> None:
-    from batchgen.run.stop_signals import stop_requests
+    from batchgen.run.stop_signals import handle_stop_signals
 
     before = signal.getsignal(signal.SIGTERM)
-    with stop_requests() as stop:
+    with handle_stop_signals() as stop:
         assert not stop()
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before

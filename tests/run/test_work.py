@@ -10,9 +10,9 @@ import pyarrow as pa
 from batchgen.engines.echo import EchoEngine
 from batchgen.input.sources import Chunk
 from batchgen.jobfile.load import load_job
-from batchgen.run.progress_bar import Progress, silent
+from batchgen.run.progress_bar import RunProgress, silent_progress
 from batchgen.run.setup import set_up
-from batchgen.run.work import Way, work
+from batchgen.run.work import RunContext, generate_parts
 from batchgen.state.journal import NoJournal
 from batchgen.state.parts import PartStore, SealedPart
 from batchgen.state.run_folder import RunFolder
@@ -50,9 +50,9 @@ def test_at_most_two_parts_are_open_and_they_close_in_order(make_job: object) ->
     folder = RunFolder(job.parent / "out")
     folder.create()
     seam = Seam()
-    quiet: AbstractContextManager[Progress] = silent("x", 0, 0)
+    quiet: AbstractContextManager[RunProgress] = silent_progress("x", 0, 0)
     with quiet as progress:
-        way = Way(
+        way = RunContext(
             asking=setup.asking,
             engine=EchoEngine(setup.tokenizer.decode),
             journal=NoJournal(),
@@ -65,7 +65,9 @@ def test_at_most_two_parts_are_open_and_they_close_in_order(make_job: object) ->
             check=lambda: None,
             reuse=lambda _: (),
         )
-        sealed = work(way, seam.watched(setup.reading.source.chunks(setup.survey, rows=10)))
+        sealed = generate_parts(
+            way, seam.watched(setup.reading.source.chunks(setup.survey, rows=10))
+        )
     assert sorted(sealed) == list(range(10))
     assert seam.sealed == list(range(10))
     assert seam.most_open <= 2

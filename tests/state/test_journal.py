@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from batchgen.errors import BatchgenError, DeathError, ResourceError
 from batchgen.records import Failure, Message, Response
 from batchgen.state import sqlite_journal
-from batchgen.state.crash_marker import SignOfLife
+from batchgen.state.crash_marker import CrashMarker
 from batchgen.state.journal import Journal, NoJournal, journal_of
 from batchgen.state.response_codec import decode, encode
 from batchgen.state.run_folder import RunFolder
@@ -60,7 +60,7 @@ def opened(path: Path, run_id: str = "run", samples: int = 1) -> SqliteJournal:
 
 def dead(path: Path) -> None:
     """Leave things as a process does that is killed."""
-    SignOfLife(path.with_suffix(".running")).begin()
+    CrashMarker(path.with_suffix(".running")).begin()
 
 
 @given(
@@ -247,7 +247,7 @@ def test_a_torn_log_loses_only_its_tail(path: Path) -> None:
     os.truncate(log, log.stat().st_size - 100)
     with closing(opened(path)) as journal:
         assert {1, 2, 3} <= {r.index for r in journal.answers(0, 100)}
-        assert journal.findings == sqlite_journal.Findings(0, None)
+        assert journal.findings == sqlite_journal.JournalRecovery(0, None)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import ExitCode, LockedError, ResourceError
-from batchgen.state.lock import held
+from batchgen.state.lock import hold_lock
 
 HOLDER = """
 import sys, time
@@ -32,20 +32,23 @@ def test_the_second_run_is_told_who_holds_the_folder(lock: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(LockedError, match=f"process {holder.pid} on ") as caught, held(lock):
+        with (
+            pytest.raises(LockedError, match=f"process {holder.pid} on ") as caught,
+            hold_lock(lock),
+        ):
             pass
         assert caught.value.exit_code == ExitCode.RUN_AGAIN
         assert str(lock.parent.parent) in caught.value.message
         assert "--output" in caught.value.hint
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-    with held(lock):
+    with hold_lock(lock):
         pass  # the kernel let go of it
 
 
 def test_a_lock_is_free_after_its_block(lock: Path) -> None:
     for _ in range(2):
-        with held(lock):
+        with hold_lock(lock):
             assert '"pid"' in lock.read_text()
 
 
@@ -53,6 +56,6 @@ def test_a_symlink_in_its_place_is_not_followed(lock: Path, tmp_path: Path) -> N
     precious = tmp_path / "precious"
     precious.write_text("keep me")
     lock.symlink_to(precious)
-    with pytest.raises(ResourceError, match="cannot open the lock"), held(lock):
+    with pytest.raises(ResourceError, match="cannot open the lock"), hold_lock(lock):
         pass
     assert precious.read_text() == "keep me"

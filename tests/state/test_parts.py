@@ -13,13 +13,13 @@ import pytest
 from batchgen.errors import ExitCode, StateError
 from batchgen.job.spec import Output
 from batchgen.output.publish import PublishedFile, Stage
-from batchgen.output.schema import Layout
+from batchgen.output.schema import OutputLayout
 from batchgen.records import Failure, FinishReason, Message, Response
 from batchgen.state.parts import Counts, PartStore, SealedPart, stream_parts
 from batchgen.state.run_folder import RunFolder
 
 INPUT = pa.schema([("q", pa.string()), ("n", pa.int64())])
-LAYOUT = Layout(("q", "n"), "")
+LAYOUT = OutputLayout(("q", "n"), "")
 
 
 def response(index: int, sample: int = 0, reason: FinishReason = "stop") -> Response:

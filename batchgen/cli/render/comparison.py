@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from batchgen.cli.render.metric_table import number
-from batchgen.cli.render.terminal import fitted, plural, printable, shortened, window_width
+from batchgen.cli.render.metric_table import format_value
+from batchgen.cli.render.terminal import fit_width, format_count, printable, shorten, window_width
 from batchgen.evaluation.comparing.compare import Comparison, MetricComparison, Unpaired
-from batchgen.evaluation.comparing.pairs import Change, Flip, Noise
+from batchgen.evaluation.comparing.pairs import Flip, Noise, PairedDifference
 
-Answers = Mapping[tuple[str, int | None], tuple[str | None, str | None]]
+ResponsePairs = Mapping[tuple[str, int | None], tuple[str | None, str | None]]
 """What both runs answered, by id and sample."""
 SHOWN_SLICES = 30
 _SHOWN_CHARACTERS = 300
 
 
-def comparison_lines(found: Comparison, answers: Answers) -> Iterator[str]:
+def comparison_lines(found: Comparison, answers: ResponsePairs) -> Iterator[str]:
     """What was left out, a table of metrics and slices, and the rows that flipped, regressions first."""
-    yield f"{plural(found.common, 'row')} in both, with the same prompt"
+    yield f"{format_count(found.common, 'row')} in both, with the same prompt"
     yield from _left_out(found)
     yield ""
     yield _line("metric", ("base", "new", "change", "interval", "p"), "verdict")
@@ -48,21 +48,21 @@ def _line(name: str, values: Sequence[str], rest: str) -> str:
     base, new, change, interval, p = values
     numbers = f" {base:>7} {new:>7} {change:>8}  {interval:<17} {p:>6}  "
     room = max(12, min(40, window_width() - len(numbers) - len("inconclusive")))
-    return f"{fitted(printable(name), room)}{numbers}{rest}"
+    return f"{fit_width(printable(name), room)}{numbers}{rest}"
 
 
-def _values(of: Change | MetricComparison, p: float | None, unit: str) -> tuple[str, ...]:
+def _values(of: PairedDifference | MetricComparison, p: float | None, unit: str) -> tuple[str, ...]:
     difference = of.difference
     interval = "-"
     if difference.low is not None and difference.high is not None:
         interval = f"{_signed(difference.low, unit)} to {_signed(difference.high, unit)}"
     chance = "-" if p is None else f"{p:.3f}" if p >= 0.001 else "<0.001"
     change = _signed(difference.value, unit)
-    return number(of.base, unit), number(of.new, unit), change, interval, chance
+    return format_value(of.base, unit), format_value(of.new, unit), change, interval, chance
 
 
 def _signed(value: float | None, unit: str) -> str:
-    text = number(value, unit)
+    text = format_value(value, unit)
     return f"+{text}" if value is not None and value >= 0 else text
 
 
@@ -83,7 +83,7 @@ def _sliced(one: MetricComparison) -> Iterator[str]:
     for part in one.slices:
         change = part.change
         values = _values(change, change.difference.p, one.unit)
-        yield _line(f"  {part.slice}", values, plural(change.n, "row"))
+        yield _line(f"  {part.slice}", values, format_count(change.n, "row"))
 
 
 def _incomparable(metrics: Sequence[MetricComparison]) -> Iterator[str]:
@@ -98,34 +98,34 @@ def _notes(one: MetricComparison) -> Iterator[str]:
         return
     kinds = ("higher", "lower") if one.higher_is_better is None else ("better", "worse")
     counts = f"{one.wins:,} {kinds[0]}, {one.losses:,} {kinds[1]}, {one.ties:,} the same"
-    yield f"\n{one.metric}: of {plural(one.n, 'row')} {counts}"
+    yield f"\n{one.metric}: of {format_count(one.n, 'row')} {counts}"
     if one.unpaired:
-        yield f"  {plural(one.unpaired, 'row')} left out, scored in one of the two only"
+        yield f"  {format_count(one.unpaired, 'row')} left out, scored in one of the two only"
     if one.noise is not None:
         yield f"  {_noise(one.noise, one)}"
     if one.verdict == "inconclusive" and one.detectable:
-        least = number(one.detectable, one.unit)
+        least = format_value(one.detectable, one.unit)
         yield f"  a true difference of {least} would be found in 4 of 5 such comparisons"
 
 
 def _noise(noise: Noise, one: MetricComparison) -> str:
     here = (one.wins + one.losses) / one.n
     return (
-        f"noise: {noise.rate:.1%} of {plural(noise.n, 'row')} change between two runs of one job; "
+        f"noise: {noise.rate:.1%} of {format_count(noise.n, 'row')} change between two runs of one job; "
         f"{here:.1%} here"
     )
 
 
 def _flips(
-    what: str, one: MetricComparison, flips: Sequence[Flip], answers: Answers
+    what: str, one: MetricComparison, flips: Sequence[Flip], answers: ResponsePairs
 ) -> Iterator[str]:
     if one.higher_is_better is None:
         what = {"worse": "lower", "better": "higher"}[what]
     for flip in flips:
         sample = f" · sample {flip.sample}" if flip.sample else ""
-        change = f"{number(flip.base, one.unit)} -> {number(flip.new, one.unit)}"
+        change = f"{format_value(flip.base, one.unit)} -> {format_value(flip.new, one.unit)}"
         yield f"  {what:<6}  id {printable(flip.id)}{sample}  {change}"
         texts = answers.get((flip.id, flip.sample), ())
         for name, text in zip(("base", "new"), texts, strict=False):
-            shown = shortened(printable(text or "(no answer)"), _SHOWN_CHARACTERS)
+            shown = shorten(printable(text or "(no answer)"), _SHOWN_CHARACTERS)
             yield f"    {name + ':':<6}{shown}"

@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from batchgen.cli.render.terminal import fitted, plural, printable, shortened, window_width
-from batchgen.evaluation.aggregate import EVERYTHING
+from batchgen.cli.render.terminal import fit_width, format_count, printable, shorten, window_width
+from batchgen.evaluation.aggregate import OVERALL
 from batchgen.evaluation.gates import GateResult
 from batchgen.records import MetricRow
 
@@ -23,20 +23,20 @@ def metric_lines(rows: Sequence[MetricRow]) -> Iterator[str]:
     yield _line("metric", ("value", interval, "n", "coverage"))
     shown = _shown(rows)
     for row in shown:
-        name = row.metric if row.slice == EVERYTHING else f"  {row.slice}"
+        name = row.metric if row.slice == OVERALL else f"  {row.slice}"
         share = "" if row.coverage is None else f"{row.coverage:.1%}"
-        yield _line(name, (number(row.value, row.unit), _interval(row), f"{row.n:,}", share))
+        yield _line(name, (format_value(row.value, row.unit), _interval(row), f"{row.n:,}", share))
     if len(rows) > len(shown):
-        yield f"and {plural(len(rows) - len(shown), 'slice')} more in metrics.parquet"
+        yield f"and {format_count(len(rows) - len(shown), 'slice')} more in metrics.parquet"
 
 
 def _shown(rows: Sequence[MetricRow]) -> list[MetricRow]:
     """Every metric, and as many slices of the first ones as there is room for."""
-    room = SHOWN_ROWS - sum(row.slice == EVERYTHING for row in rows)
+    room = SHOWN_ROWS - sum(row.slice == OVERALL for row in rows)
     shown = []
     for row in rows:
-        room -= row.slice != EVERYTHING
-        if row.slice == EVERYTHING or room >= 0:
+        room -= row.slice != OVERALL
+        if row.slice == OVERALL or room >= 0:
             shown.append(row)
     return shown
 
@@ -48,14 +48,12 @@ def unscored_lines(rows: Sequence[MetricRow], scores: Path) -> Iterator[str]:
         rows: of metrics.parquet.
         scores: the file with the detail.
     """
-    lacking = {
-        row.metric: row for row in rows if row.slice == EVERYTHING and (row.coverage or 0) < 1
-    }
+    lacking = {row.metric: row for row in rows if row.slice == OVERALL and (row.coverage or 0) < 1}
     reasons = _reasons(scores, lacking) if lacking else {}
     for row in rows:
-        if row.slice != EVERYTHING:
+        if row.slice != OVERALL:
             continue
-        told = _told(reasons.get(row.metric, ()))
+        told = _reason_text(reasons.get(row.metric, ()))
         if told and row.n:
             yield f"some rows have no score of {printable(row.metric)}: {told}"
         elif row.value is None:
@@ -70,8 +68,8 @@ class _Reason:
     cause: str
 
 
-def _told(reasons: Sequence[_Reason]) -> str:
-    told = ", ".join(f"{plural(r.rows, 'row')} {r.status}{_first(r.cause)}" for r in reasons)
+def _reason_text(reasons: Sequence[_Reason]) -> str:
+    told = ", ".join(f"{format_count(r.rows, 'row')} {r.status}{_first(r.cause)}" for r in reasons)
     asks = any(reason.status == "no_reference" for reason in reasons)
     hint = "; --reference, or evaluate.reference, names the column with the right answers"
     return told + (hint if asks else "")
@@ -79,7 +77,7 @@ def _told(reasons: Sequence[_Reason]) -> str:
 
 def _first(cause: str) -> str:
     line = printable(" ".join(cause.split()))
-    return f" (first: {shortened(line, 100)})" if line else ""
+    return f" (first: {shorten(line, 100)})" if line else ""
 
 
 def _reasons(scores: Path, lacking: Mapping[str, MetricRow]) -> Mapping[str, list[_Reason]]:
@@ -104,10 +102,10 @@ def _line(name: str, values: Sequence[str]) -> str:
     value, interval, n, coverage = values
     numbers = f" {value:>9}   {interval:<20} {n:>9}  {coverage:>8}"
     room = max(16, min(40, window_width() - len(numbers)))
-    return f"{fitted(printable(name), room)}{numbers}".rstrip()
+    return f"{fit_width(printable(name), room)}{numbers}".rstrip()
 
 
-def number(value: float | None, unit: str) -> str:
+def format_value(value: float | None, unit: str) -> str:
     """A value in as many digits as say something; a dash where there is none."""
     if value is None:
         return "-"
@@ -119,7 +117,7 @@ def number(value: float | None, unit: str) -> str:
 def _interval(row: MetricRow) -> str:
     if row.ci_low is None or row.ci_high is None:
         return "-"
-    return f"{number(row.ci_low, row.unit)} to {number(row.ci_high, row.unit)}"
+    return f"{format_value(row.ci_low, row.unit)} to {format_value(row.ci_high, row.unit)}"
 
 
 def gate_lines(gates: Sequence[GateResult]) -> Iterator[str]:

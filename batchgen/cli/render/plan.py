@@ -5,9 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from batchgen.cli.render.terminal import plural, size
+from batchgen.cli.render.terminal import format_bytes, format_count
 from batchgen.engines.contract import Estimate
-from batchgen.evaluation.judging.prepare_judges import ReadyJudge
+from batchgen.evaluation.judging.prepare_judges import PreparedJudge
 from batchgen.planning.slot_plan import Workers
 from batchgen.run.plan import Plan
 
@@ -50,7 +50,7 @@ def _input(plan: Plan) -> list[str]:
         )
         if value is not None
     ]
-    lines = [path, f"{plural(setup.survey.rows, 'row')} · {source.describe()} · {id_column}"]
+    lines = [path, f"{format_count(setup.survey.rows, 'row')} · {source.describe()} · {id_column}"]
     if chosen:
         lines.append(" · ".join(chosen))
     unused = [c for c in source.columns if c not in setup.asking.columns and c != source.id_column]
@@ -99,7 +99,7 @@ def _judges(plan: Plan) -> list[str]:
     return [_judge(one) for one in plan.setup.judges]
 
 
-def _judge(one: ReadyJudge) -> str:
+def _judge(one: PreparedJudge) -> str:
     judge, model = one.judge, one.asked.model
     way = (
         f"rubric, {judge.labels[0]} to {judge.labels[-1]}"
@@ -165,7 +165,7 @@ def _origin(plan: Plan, key: str) -> str:
 def _tokens(plan: Plan) -> list[str]:
     tokens, samples = plan.tokens, plan.setup.asking.samples
     first = (
-        f" (first {plural(plan.rows_counted, 'row')})"
+        f" (first {format_count(plan.rows_counted, 'row')})"
         if plan.rows_counted < plan.setup.survey.rows
         else ""
     )
@@ -178,7 +178,7 @@ def _tokens(plan: Plan) -> list[str]:
 
 def _batches(plan: Plan) -> list[str]:
     batches, limits, slots = plan.batches, plan.engine.limits, plan.engine.slots
-    parts = f"parts of {plural(plan.setup.job.batching.part_rows, 'row')}"
+    parts = f"parts of {format_count(plan.setup.job.batching.part_rows, 'row')}"
     if slots is not None:
         return [
             f"none: rows enter and leave at every step, up to {slots.rows:,} at a time"
@@ -188,16 +188,16 @@ def _batches(plan: Plan) -> list[str]:
             _workers(plan.engine.workers),
         ]
     return [
-        f"{batches.count:,} of up to {plural(batches.most_rows, 'row')} · padding {batches.padding:.0%} "
+        f"{batches.count:,} of up to {format_count(batches.most_rows, 'row')} · padding {batches.padding:.0%} "
         f"(unsorted: {batches.padding_unsorted:.0%}) · {parts}",
-        f"limits: {plural(limits.rows, 'row')}{_origin(plan, 'batching.max_rows')}, "
+        f"limits: {format_count(limits.rows, 'row')}{_origin(plan, 'batching.max_rows')}, "
         f"{limits.tokens:,} tokens{_origin(plan, 'batching.max_tokens')}",
         _workers(plan.engine.workers),
     ]
 
 
 def _workers(workers: Workers) -> str:
-    shown = f"{plural(workers.count, 'worker')} ({workers.reason})"
+    shown = f"{format_count(workers.count, 'worker')} ({workers.reason})"
     if len(workers.gpus) > 1:
         shown += f", each with as much on a GPU of its own: {', '.join(workers.gpus)}"
     return shown
@@ -211,10 +211,10 @@ def _memory(plan: Plan) -> list[str]:
     tokens = slots.row_tokens + slots.prefix_tokens if slots else plan.batches.most_tokens
     # No more tokens than the job has are ever held.
     tokens = min(tokens, plan.tokens.total + plan.tokens.most_new) if slots else tokens
-    packed = f" + {size(engine.packed_bytes)} packed copy" if engine.packed_bytes else ""
+    packed = f" + {format_bytes(engine.packed_bytes)} packed copy" if engine.packed_bytes else ""
     return [
-        f"{size(engine.weight_bytes)} weights{packed} + {size(engine.kv_bytes_per_token * tokens)} KV cache at most "
-        f"({size(engine.kv_bytes_per_token)} a token) of {size(engine.free_bytes)} free"
+        f"{format_bytes(engine.weight_bytes)} weights{packed} + {format_bytes(engine.kv_bytes_per_token * tokens)} KV cache at most "
+        f"({format_bytes(engine.kv_bytes_per_token)} a token) of {format_bytes(engine.free_bytes)} free"
     ]
 
 
@@ -222,7 +222,7 @@ def _output(plan: Plan) -> list[str]:
     found, path = plan.output, plan.setup.job.output.path
     if found.refusal:
         return [f"{path}: run will refuse", *found.refusal.splitlines()]
-    sealed = f", {plural(found.sealed_parts, 'part')} saved" if found.sealed_parts else ""
+    sealed = f", {format_count(found.sealed_parts, 'part')} saved" if found.sealed_parts else ""
     return [f"{path}, {found.state}{sealed}"]
 
 

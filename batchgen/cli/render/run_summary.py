@@ -8,18 +8,18 @@ import click
 import polars as pl
 
 from batchgen.cli.render.metric_table import gate_lines, metric_lines, score_summary, unscored_lines
-from batchgen.cli.render.terminal import plural, printable, shortened
+from batchgen.cli.render.terminal import format_count, printable, shorten
 from batchgen.errors import ExitCode
-from batchgen.inspection.status import Answer, answers
+from batchgen.inspection.status import AnswerView, find_answers
 from batchgen.run.result import RunResult, allowed_failures
-from batchgen.run.reuse import Reused
+from batchgen.run.reuse import ReuseCounts
 from batchgen.state.run_folder import RunFolder
 
 SHOWN_ANSWERS = 2
 SHOWN_CHARACTERS = 600
 
 
-def tell(result: RunResult) -> None:
+def print_summary(result: RunResult) -> None:
     """Sum a run up, on stderr."""
     click.echo("\n".join(_lines(result)), err=True)
 
@@ -36,17 +36,17 @@ def _lines(result: RunResult) -> list[str]:
     parts = [f"{ok:,} ok", *_counted(counts.failed, "failed"), *_counted(counts.skipped, "skipped")]
     parts += _counted(counts.cut_by_length, "reached max_new_tokens")
     if result.outcome == "held back":
-        lines = [f"held back  {plural(counts.rows, 'row')} · {' · '.join(parts)}"]
+        lines = [f"held back  {format_count(counts.rows, 'row')} · {' · '.join(parts)}"]
     elif result.outcome == "already complete":
-        lines = [f"already complete  {plural(counts.rows, 'row')} · {' · '.join(parts)}"]
+        lines = [f"already complete  {format_count(counts.rows, 'row')} · {' · '.join(parts)}"]
     else:
-        lines = [f"done   {plural(counts.rows, 'row')}{_pace(result)} · {' · '.join(parts)}"]
+        lines = [f"done   {format_count(counts.rows, 'row')}{_pace(result)} · {' · '.join(parts)}"]
         lines += _machine_use(result.engine)
     lines += _incremental(result.incremental)
     if result.exit_code == ExitCode.TOO_MANY_FAILED_ROWS:
         allowed = allowed_failures(result.max_errors, counts.rows)
         lines.append(
-            f"failed {plural(counts.failed, 'row')} failed, run.max_errors allows {allowed:,}: exit code 3"
+            f"failed {format_count(counts.failed, 'row')} failed, run.max_errors allows {allowed:,}: exit code 3"
         )
     where = result.folder.staged if result.outcome == "held back" else result.folder.path
     lines += unscored_lines(result.metrics, where / result.folder.scores.name)
@@ -63,7 +63,7 @@ def _lines(result: RunResult) -> list[str]:
     return lines
 
 
-def _incremental(made: Reused | None) -> list[str]:
+def _incremental(made: ReuseCounts | None) -> list[str]:
     if made is None:
         return []
     return [
@@ -91,7 +91,7 @@ def _machine_use(facts: Mapping[str, Any]) -> list[str]:
     """How this start answered, and how much of what the machine can do went into it; nothing without a model."""
     lines = []
     if "tier" in facts:
-        workers = f"{plural(facts['workers'], 'worker')} ({facts['workers_reason']})"
+        workers = f"{format_count(facts['workers'], 'worker')} ({facts['workers_reason']})"
         lines.append(f"tier   {facts['tier']} · {workers}")
     mfu, share = facts.get("mfu"), facts.get("useful_token_share")
     if mfu is not None and share is not None:
@@ -134,28 +134,30 @@ def show_metrics(result: RunResult) -> None:
 
 def show_answers(folder: RunFolder) -> None:
     """Print the first answers, on stdout."""
-    for answer in answers(folder, pl.lit(value=True), SHOWN_ANSWERS):
+    for answer in find_answers(folder, pl.lit(value=True), SHOWN_ANSWERS):
         click.echo()
         show_answer(answer, SHOWN_CHARACTERS)
     click.echo(f"\nMore: batchgen show {folder.path}")
 
 
-def show_answer(answer: Answer, characters: int) -> None:
+def show_answer(answer: AnswerView, characters: int) -> None:
     """Print one answer: what was asked, what came back, how it ended."""
     rule = f"── id {answer.id}" + (f" · sample {answer.sample}" if answer.sample else "")
     click.echo(printable(f"{rule} {'─' * max(4, 60 - len(rule))}"))
     for message in answer.messages:
-        text = shortened(printable(message.content.strip()), characters)
+        text = shorten(printable(message.content.strip()), characters)
         click.echo(f"{message.role + ':':<11}{_indented(text)}")
     if answer.reasoning:
-        text = shortened(printable(answer.reasoning.strip()), characters)
+        text = shorten(printable(answer.reasoning.strip()), characters)
         click.echo(f"{'reasoning:':<11}{_indented(text)}")
     if answer.response is None:
         click.echo(f"{'no answer:':<11}{answer.error_code}: {printable(answer.error)}")
     else:
-        text = shortened(printable(answer.response.strip()), characters)
+        text = shorten(printable(answer.response.strip()), characters)
         click.echo(f"{'answer:':<11}{_indented(text)}")
-        click.echo(f"{'':<11}({answer.finish_reason}, {plural(answer.output_tokens, 'token')})")
+        click.echo(
+            f"{'':<11}({answer.finish_reason}, {format_count(answer.output_tokens, 'token')})"
+        )
 
 
 def _indented(text: str) -> str:

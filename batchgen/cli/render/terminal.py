@@ -34,7 +34,7 @@ def _spelled(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def shortened(text: str, length: int) -> str:
+def shorten(text: str, length: int) -> str:
     """At most `length` characters, with an ellipsis where something was cut."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
@@ -44,7 +44,7 @@ def window_width() -> int:
     return shutil.get_terminal_size(fallback=(100, 24)).columns
 
 
-def fitted(text: str, columns: int) -> str:
+def fit_width(text: str, columns: int) -> str:
     """Exactly so many columns of a terminal: cut with an ellipsis, or followed by spaces. Chinese takes two each."""
     taken = [_columns(character) for character in text]
     if sum(taken) > columns:
@@ -64,12 +64,12 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
 
 
-def plural(count: int, noun: str) -> str:
+def format_count(count: int, noun: str) -> str:
     """`1 row`, `2,048 rows`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def size(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Bytes in the unit a person would choose, powers of 1,000."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:

@@ -22,7 +22,7 @@ from signal import SIG_BLOCK, SIG_SETMASK, SIGHUP, SIGINT, SIGTERM, pthread_sigm
 from typing import Any
 
 from batchgen.engines.contract import Engine
-from batchgen.engines.replicas.worker import Verb, Word
+from batchgen.engines.replicas.worker import EngineCommand, PipeMessage
 from batchgen.errors import BatchgenError, DeathError, ResourceError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.slot_plan import Workers
@@ -36,7 +36,7 @@ _END_SECONDS = 5.0
 """For a replica to end by itself; a step may last longer."""
 _TOTALS = ("useful_tokens", "computed_tokens", "useful_flop", "peak_flop_per_second")
 
-Opening = Callable[..., Engine]
+EngineFactory = Callable[..., Engine]
 """Opens an engine, given `should_stop`. Is pickled."""
 
 
@@ -74,12 +74,12 @@ class _Replica:
         return said
 
 
-class Replicas:
+class ReplicatedEngine:
     """Hands requests to replicas and their answers on."""
 
     def __init__(
         self,
-        openings: Sequence[tuple[str, Opening]],
+        openings: Sequence[tuple[str, EngineFactory]],
         *,
         name: str,
         window: int,
@@ -144,7 +144,7 @@ class Replicas:
             **_words(each),
             "workers": len(each),
             "workers_reason": self._why,
-            **_use(each, self._seconds),
+            **_utilization(each, self._seconds),
             "each": each,
         }
 
@@ -160,7 +160,7 @@ class Replicas:
                 one.process.wait()
         self._replicas = []
 
-    def _ask(self, verb: Verb, asked: Iterable[Any]) -> Iterator[Any]:
+    def _ask(self, verb: EngineCommand, asked: Iterable[Any]) -> Iterator[Any]:
         busy = list(self._replicas)
         for one in busy:
             one.tell(verb)
@@ -175,24 +175,24 @@ class Replicas:
     def _answers(self, busy: list[_Replica], asked: Iterator[Any]) -> Iterator[Any]:
         """All answers; whoever has nothing more to do, or has ended, leaves `busy`."""
         while busy and not self._should_stop():
-            for one in _speaking(busy):
-                said = _heard(one, busy)
-                if said is Word.MORE:
+            for one in _readable(busy):
+                said = _receive(one, busy)
+                if said is PipeMessage.MORE:
                     one.tell(list(islice(asked, self._window)))
-                elif said is Word.DONE:
+                elif said is PipeMessage.DONE:
                     busy.remove(one)
                 else:
                     yield said
 
 
-def on_each(
+def open_replicas(
     workers: Workers,
     model: ModelSpec,
-    opening: Opening,
+    opening: EngineFactory,
     *,
     batching: Batching,
     should_stop: Callable[[], bool],
-) -> Replicas:
+) -> ReplicatedEngine:
     """A replica on each GPU.
 
     Args:
@@ -212,7 +212,7 @@ def on_each(
         (one, partial(opening, model.model_copy(update={"device": one}), batching=each))
         for one in workers.gpus
     ]
-    return Replicas(
+    return ReplicatedEngine(
         openings, name=model.engine, window=window, why=workers.reason, should_stop=should_stop
     )
 
@@ -243,13 +243,13 @@ def _start(place: str) -> _Replica:
     return _Replica(place, process, here)
 
 
-def _speaking(busy: Sequence[_Replica]) -> list[_Replica]:
+def _readable(busy: Sequence[_Replica]) -> list[_Replica]:
     """Those that have something to say."""
     ready = wait([one.pipe for one in busy], _LISTEN_SECONDS)
     return [one for one in busy if one.pipe in ready]
 
 
-def _heard(one: _Replica, busy: list[_Replica]) -> Any:  # noqa: ANN401  see `_Replica.hear`
+def _receive(one: _Replica, busy: list[_Replica]) -> Any:  # noqa: ANN401  see `_Replica.hear`
     try:
         return one.hear()
     except BatchgenError:
@@ -260,9 +260,9 @@ def _heard(one: _Replica, busy: list[_Replica]) -> Any:  # noqa: ANN401  see `_R
 def _stop(busy: Sequence[_Replica]) -> None:
     """Have them answer nothing more; what they say meanwhile is given up."""
     for one in busy:
-        one.tell(Word.STOP)
+        one.tell(PipeMessage.STOP)
     for one in busy:
-        while one.hear() is not Word.DONE:
+        while one.hear() is not PipeMessage.DONE:
             pass
 
 
@@ -278,7 +278,7 @@ def _words(each: Sequence[Mapping[str, Any]]) -> dict[str, object]:
     return found
 
 
-def _use(each: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, object]:
+def _utilization(each: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, object]:
     """How well all together used the machine, as `Meter` says it of one; nothing if one does not say it."""
     if any(name not in one for name in _TOTALS for one in each):
         return {}

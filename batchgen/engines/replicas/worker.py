@@ -28,10 +28,10 @@ from typing import Any, Literal
 from batchgen.engines.contract import Engine
 from batchgen.errors import BatchgenError
 
-Verb = Literal["generate", "likelihoods", "facts"]
+EngineCommand = Literal["generate", "likelihoods", "facts"]
 
 
-class Word(Enum):
+class PipeMessage(Enum):
     """What goes through the pipe beside data."""
 
     MORE = "more"
@@ -49,20 +49,22 @@ def serve(handle: int) -> None:
 
 
 def _serve(pipe: Connection) -> None:
-    asked = _Asked(pipe)
+    asked = _WorkQueue(pipe)
     try:
         engine: Engine = pipe.recv()(should_stop=asked.stopped)
-        pipe.send(Word.DONE)
+        pipe.send(PipeMessage.DONE)
         while True:
             _do(pipe.recv(), engine, asked, pipe)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
     except Exception as error:  # noqa: BLE001  the parent raises it
-        pipe.send(_told(error))
+        pipe.send(_sendable_error(error))
 
 
-def _do(verb: Verb | Word, engine: Engine, asked: "_Asked", pipe: Connection) -> None:
-    if verb is Word.STOP:
+def _do(
+    verb: EngineCommand | PipeMessage, engine: Engine, asked: "_WorkQueue", pipe: Connection
+) -> None:
+    if verb is PipeMessage.STOP:
         return  # It came when everything was answered.
     if verb == "facts":
         pipe.send(engine.facts())
@@ -73,10 +75,10 @@ def _do(verb: Verb | Word, engine: Engine, asked: "_Asked", pipe: Connection) ->
     }
     for one in answer[verb](asked.items()):
         pipe.send(one)
-    pipe.send(Word.DONE)
+    pipe.send(PipeMessage.DONE)
 
 
-class _Asked:
+class _WorkQueue:
     """What the parent asks for. Nothing comes unasked but the word to stop, or the end of the pipe."""
 
     def __init__(self, pipe: Connection) -> None:
@@ -96,21 +98,21 @@ class _Asked:
             EOFError: the parent has gone.
         """
         if not self._stopped and self._pipe.poll():
-            self._stopped = self._pipe.recv() is Word.STOP
+            self._stopped = self._pipe.recv() is PipeMessage.STOP
         return self._stopped
 
     def _more(self) -> list[object]:
         if self._stopped:
             return []
-        self._pipe.send(Word.MORE)
-        said: list[object] | Word = self._pipe.recv()
-        if isinstance(said, Word):
+        self._pipe.send(PipeMessage.MORE)
+        said: list[object] | PipeMessage = self._pipe.recv()
+        if isinstance(said, PipeMessage):
             self._stopped = True
             return []
         return said
 
 
-def _told(error: Exception) -> BatchgenError:
+def _sendable_error(error: Exception) -> BatchgenError:
     """An error that can be sent. Of what nobody foresaw only kind and place are told: its words may quote a row."""
     if isinstance(error, BatchgenError):
         return error

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 
-from batchgen.engines.torch.completion_builder import failed
+from batchgen.engines.torch.completion_builder import failed_completion
 from batchgen.engines.torch.memory import out_of_memory, release_memory
-from batchgen.engines.torch.tier import BatchRunner, Setting
-from batchgen.planning.batches import BatchLimits, cut
+from batchgen.engines.torch.tier import BatchRunner, TierOptions
+from batchgen.planning.batches import BatchLimits, cut_batches
 from batchgen.records import Completion, Failure, Request
 
 _BACK_OFF = 0.8
@@ -26,7 +26,7 @@ class BatchedTier:
     """A tier that answers one batch after the other."""
 
     def __init__(
-        self, runner: BatchRunner, limits: BatchLimits, device: torch.device, setting: Setting
+        self, runner: BatchRunner, limits: BatchLimits, device: torch.device, setting: TierOptions
     ) -> None:
         self._runner = runner
         self._limits = limits
@@ -43,7 +43,7 @@ class BatchedTier:
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Answer all requests, batch by batch."""
-        for batch in cut(requests, self._limits):
+        for batch in cut_batches(requests, self._limits):
             waiting = [batch]
             while waiting:
                 yield from self._answer(waiting.pop(), waiting)
@@ -81,7 +81,7 @@ class BatchedTier:
         gc.collect()
         release_memory(self._device)
         if len(batch) == 1:
-            yield failed(batch[0], _does_not_fit(batch[0], self._device))
+            yield failed_completion(batch[0], _does_not_fit(batch[0], self._device))
             return
         self._splits += 1
         self._learned_tokens = int(_tokens(batch) * _BACK_OFF)
@@ -89,7 +89,7 @@ class BatchedTier:
 
 
 def _tokens(batch: Sequence[Request]) -> int:
-    """What `cut` counts: rows x (longest prompt + largest max_new_tokens)."""
+    """What `cut_batches` counts: rows x (longest prompt + largest max_new_tokens)."""
     longest = max(len(request.token_ids) for request in batch)
     return len(batch) * (longest + max(request.decoding.max_new_tokens for request in batch))
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from batchgen.job.spec import Batching
-from batchgen.planning.budget import Budget, Device, ModelMemory, budget, plannable
-from batchgen.planning.slot_plan import SlotPlan, Workers, plan_slots, workers_for
+from batchgen.planning.budget import Budget, Device, ModelMemory, compute_budget, plannable_bytes
+from batchgen.planning.slot_plan import SlotPlan, Workers, choose_workers, plan_slots
 from batchgen.section import Auto
 
 PADDED = Workers(1, "padded batches are computed by one process")
@@ -21,66 +21,70 @@ _DEVICES: Mapping[str, Device] = {"cpu": "cpu", "cuda": "cuda"}
 
 
 @dataclass(frozen=True, slots=True)
-class SlotRoom:
+class ContinuousCapacity:
     """What continuous batching takes."""
 
     plan: SlotPlan
     workers: Workers
 
 
-def packed_room(free_bytes: int) -> int:
+def packable_bytes(free_bytes: int) -> int:
     """Of the bytes that are free beside the weights, those that a packed copy of them may take."""
     return free_bytes // 2
 
 
-def workers(asked: int | Auto, device: torch.device) -> Workers:
+def choose_torch_workers(asked: int | Auto, device: torch.device) -> Workers:
     """How many processes compute side by side, and why: lanes of one engine on a CPU, or an engine a GPU.
 
     Raises:
         UsageError: more than there are GPUs.
     """
-    there = gpus(device, torch.cuda.device_count())
-    return workers_for(asked, threads=torch.get_num_threads(), gpus=there)
+    there = usable_gpus(device, torch.cuda.device_count())
+    return choose_workers(asked, threads=torch.get_num_threads(), gpus=there)
 
 
-def gpus(device: torch.device, there: int) -> list[str]:
+def usable_gpus(device: torch.device, there: int) -> list[str]:
     """The GPUs that a model may be computed on, out of so many: all, unless a certain one is asked for."""
     if device.type != "cuda":
         return []
     return [f"cuda:{n}" for n in range(there)] if str(device) == "cuda" else [str(device)]
 
 
-def lanes(asked: int | Auto, device: torch.device) -> Workers:
+def step_workers(asked: int | Auto, device: torch.device) -> Workers:
     """How many processes share the steps of one engine, and why."""
     if device.type == "cpu":
-        return workers(asked, device)
-    return workers_for("auto" if asked == "auto" else 1, threads=1, gpus=[str(device)])
+        return choose_torch_workers(asked, device)
+    return choose_workers("auto" if asked == "auto" else 1, threads=1, gpus=[str(device)])
 
 
-def slot_room(
+def continuous_capacity(
     memory: ModelMemory,
     device: torch.device,
     free_bytes: int,
     *,
     batching: Batching,
     workers: Workers,
-) -> SlotRoom:
+) -> ContinuousCapacity:
     """What continuous batching takes of the bytes that are free beside weights and packed weights.
 
     Raises:
         ResourceError: not even a short row fits.
     """
     kind = _DEVICES[device.type]
-    room = plannable(free_bytes, batching.memory_fraction, kind)
+    room = plannable_bytes(free_bytes, batching.memory_fraction, kind)
     plan = plan_slots(memory, room=room, device=kind, batching=batching, workers=workers.count)
-    return SlotRoom(plan, workers)
+    return ContinuousCapacity(plan, workers)
 
 
-def fits(memory: ModelMemory, device: torch.device, free_bytes: int, batching: Batching) -> Budget:
+def padded_budget(
+    memory: ModelMemory, device: torch.device, free_bytes: int, batching: Batching
+) -> Budget:
     """What a padded batch may hold.
 
     Raises:
         ResourceError: not one short row fits.
     """
     kind = _DEVICES[device.type]
-    return budget(memory, free_bytes=free_bytes, fraction=batching.memory_fraction, device=kind)
+    return compute_budget(
+        memory, free_bytes=free_bytes, fraction=batching.memory_fraction, device=kind
+    )

@@ -14,7 +14,7 @@ NONFINITE = Failure(
 )
 
 
-class Answer:
+class CompletionBuilder:
     """The new tokens of one request, and why they end."""
 
     def __init__(self, request: Request, decode: Decode) -> None:
@@ -38,6 +38,6 @@ class Answer:
         )
 
 
-def failed(request: Request, failure: Failure) -> Completion:
+def failed_completion(request: Request, failure: Failure) -> Completion:
     """The completion of a request that has no answer."""
     return Completion(request.index, request.sample, (), "", "error", failure=failure)

@@ -15,22 +15,26 @@ from typing import Any
 
 from batchgen.engines.contract import Decode
 from batchgen.engines.torch.batched_tier import BatchedTier
-from batchgen.engines.torch.capacity import PADDED, fits, lanes, slot_room
-from batchgen.engines.torch.capacity import workers as choose_workers
-from batchgen.engines.torch.continuous.continuous_tier import Machine, Shape, SlotTier
-from batchgen.engines.torch.continuous.forward.kernel_dispatch import norms
+from batchgen.engines.torch.capacity import PADDED, continuous_capacity, padded_budget, step_workers
+from batchgen.engines.torch.capacity import choose_torch_workers as choose_workers
+from batchgen.engines.torch.continuous.continuous_tier import (
+    BatchShape,
+    ContinuousTier,
+    StepBackend,
+)
+from batchgen.engines.torch.continuous.forward.kernel_dispatch import kernel_supports_norm
 from batchgen.engines.torch.continuous.kv_store import (
-    Sizes,
-    Store,
-    Zeros,
-    own_zeros,
+    KVStore,
+    KVStoreSizes,
+    ZerosFactory,
+    private_zeros,
     shared_zeros,
 )
-from batchgen.engines.torch.continuous.token_picker import Picker
-from batchgen.engines.torch.continuous.workers import ForkedLanes, Lanes, OneLane
+from batchgen.engines.torch.continuous.token_picker import TokenSampler
+from batchgen.engines.torch.continuous.workers import ForkedWorkers, InProcess, StepWorkers
 from batchgen.engines.torch.generate.beam_search import BeamRunner
 from batchgen.engines.torch.likelihoods.by_forward import ForwardLikelihoods
-from batchgen.engines.torch.likelihoods.by_steps import SlotLikelihoods
+from batchgen.engines.torch.likelihoods.by_steps import StepLikelihoods
 from batchgen.engines.torch.memory import (
     CacheNumbers,
     FreeMemory,
@@ -44,15 +48,15 @@ from batchgen.engines.torch.model import (
     load_model,
     pick_device,
 )
-from batchgen.engines.torch.select.continuous_probe import Found
-from batchgen.engines.torch.select.parity_probe import Verdict, probe_generate
-from batchgen.engines.torch.select.tier_selection import Fastest, find_tier
-from batchgen.engines.torch.static.static_runner import CohortRunner
-from batchgen.engines.torch.tier import BatchRunner, Likelihoods, Setting, Tier
-from batchgen.engines.torch.utilization.meter import Meter
+from batchgen.engines.torch.select.continuous_probe import ProbedForward
+from batchgen.engines.torch.select.parity_probe import TierChoice, probe_generate
+from batchgen.engines.torch.select.tier_selection import FastTier, select_tier
+from batchgen.engines.torch.static.static_runner import StaticRunner
+from batchgen.engines.torch.tier import BatchRunner, Likelihoods, Tier, TierOptions
+from batchgen.engines.torch.utilization.meter import UtilizationMeter
 from batchgen.errors import ModelError
 from batchgen.job.spec import Batching, ModelSpec
-from batchgen.planning.budget import limits
+from batchgen.planning.budget import batch_limits
 from batchgen.planning.slot_plan import Workers
 from batchgen.records import Completion, Continuation, Likelihood, Request
 from batchgen.section import Auto
@@ -62,7 +66,7 @@ class TorchEngine:
     """Answers requests with a model in this process."""
 
     name = "transformers"
-    fastest_tier: Fastest = "slots"
+    fastest_tier: FastTier = "slots"
     """Where the search for a tier begins; `bench` begins lower to compare."""
 
     def __init__(
@@ -82,26 +86,28 @@ class TorchEngine:
             ResourceError: not one row fits.
         """
         self._loaded = loaded
-        ready = find_tier(loaded, self.fastest_tier, free(loaded.device))
+        ready = select_tier(loaded, self.fastest_tier, free(loaded.device))
         finding, runs = ready.finding, ready.runs
-        chosen = lanes(workers, loaded.device) if isinstance(runs, Found) else PADDED
+        chosen = step_workers(workers, loaded.device) if isinstance(runs, ProbedForward) else PADDED
         numbers = CacheNumbers(finding.cache_per_token, finding.cache_per_row)
         self._memory = loaded_memory(loaded.model, numbers)
         per_token = max(1, self._memory.kv_bytes_per_token)
-        self._setting = Setting(decode, should_stop, weight_bytes(loaded.model) // per_token)
+        self._setting = TierOptions(decode, should_stop, weight_bytes(loaded.model) // per_token)
         self._free_bytes = free(loaded.device)
-        fit = fits(self._memory, loaded.device, self._free_bytes, batching)
-        self._limits = limits(batching, fit)
+        fit = padded_budget(self._memory, loaded.device, self._free_bytes, batching)
+        self._limits = batch_limits(batching, fit)
         self._others: dict[int, Tier] = {}
         self._forwards = ForwardLikelihoods(loaded, should_stop, batching.part_rows)
         self._likelihoods: Likelihoods = self._forwards
-        self._lanes: Lanes | None = None
+        self._lanes: StepWorkers | None = None
         self._main: Tier = (
             self._on_slots(runs, batching, chosen)
-            if isinstance(runs, Found)
+            if isinstance(runs, ProbedForward)
             else self._batched(runs)
         )
-        compiled = isinstance(runs, Found) and norms(next(loaded.model.parameters()))
+        compiled = isinstance(runs, ProbedForward) and kernel_supports_norm(
+            next(loaded.model.parameters())
+        )
         self._tier_facts = {
             **ready.facts(),
             "workers": chosen.count,
@@ -109,7 +115,7 @@ class TorchEngine:
             "kernels": "numba" if compiled else "torch",
         }
         # Behind the trials, which are nobody's answers.
-        self._meter = Meter(loaded, batching.part_rows)
+        self._meter = UtilizationMeter(loaded, batching.part_rows)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Answer all requests; see `Engine`.
@@ -161,30 +167,32 @@ class TorchEngine:
         model.to("meta")
         release_memory(self._loaded.device)
 
-    def _on_slots(self, found: Found, batching: Batching, chosen: Workers) -> Tier:
+    def _on_slots(self, found: ProbedForward, batching: Batching, chosen: Workers) -> Tier:
         device = self._loaded.device
-        room = slot_room(self._memory, device, self._free_bytes, batching=batching, workers=chosen)
+        room = continuous_capacity(
+            self._memory, device, self._free_bytes, batching=batching, workers=chosen
+        )
         plan, count = room.plan, chosen.count
-        sizes = Sizes(plan.pages, plan.page_size, plan.arena)
-        computing: Lanes = OneLane(found.forward)
-        zeros: Zeros = own_zeros
+        sizes = KVStoreSizes(plan.pages, plan.page_size, plan.arena)
+        computing: StepWorkers = InProcess(found.forward)
+        zeros: ZerosFactory = private_zeros
         if count > 1:
-            computing = ForkedLanes(found.forward, count, plan.rows, found.logits)
+            computing = ForkedWorkers(found.forward, count, plan.rows, found.logits)
             zeros = shared_zeros
         self._lanes = computing
-        machine = Machine(
+        machine = StepBackend(
             computing,
-            Store.like(found.store, sizes, zeros),
-            Picker(self._loaded.device),
+            KVStore.like(found.store, sizes, zeros),
+            TokenSampler(self._loaded.device),
             self._loaded.device,
         )
-        shape = Shape(plan.rows, plan.step_tokens, batching.part_rows)
-        self._likelihoods = SlotLikelihoods(machine, shape, self._setting.should_stop)
-        return SlotTier(machine, shape, self._setting)
+        shape = BatchShape(plan.rows, plan.step_tokens, batching.part_rows)
+        self._likelihoods = StepLikelihoods(machine, shape, self._setting.should_stop)
+        return ContinuousTier(machine, shape, self._setting)
 
-    def _batched(self, verdict: Verdict) -> Tier:
+    def _batched(self, verdict: TierChoice) -> Tier:
         runner = verdict.make(self._loaded, self._setting)
-        joins = isinstance(runner, CohortRunner) and runner.joins
+        joins = isinstance(runner, StaticRunner) and runner.joins
         # Prompts whose caches are joined are hardly padded in prefill, so length is no reason to end a batch.
         limit = replace(self._limits, sort="none") if joins else self._limits
         return BatchedTier(runner, limit, self._loaded.device, self._setting)

@@ -9,18 +9,25 @@ import torch
 from transformers import PreTrainedConfig
 
 from batchgen.engines.contract import Estimate, SlotEstimate
-from batchgen.engines.torch.capacity import PADDED, fits, lanes, packed_room, slot_room, workers
-from batchgen.engines.torch.continuous.forward.linear import packs
-from batchgen.engines.torch.continuous.forward.llama import suits
+from batchgen.engines.torch.capacity import (
+    PADDED,
+    choose_torch_workers,
+    continuous_capacity,
+    packable_bytes,
+    padded_budget,
+    step_workers,
+)
+from batchgen.engines.torch.continuous.forward.linear import should_pack_weights
+from batchgen.engines.torch.continuous.forward.llama import is_supported
 from batchgen.engines.torch.memory import free_memory, planned_memory
 from batchgen.engines.torch.model import pick_device, planned_dtype, read_config
 from batchgen.engines.torch.model_files import ModelFiles
 from batchgen.engines.torch.select.continuous_probe import OWN_FORWARD
-from batchgen.engines.torch.select.environment import Computing
-from batchgen.engines.torch.select.tier_cache import Finding
-from batchgen.engines.torch.select.tier_selection import known_finding
+from batchgen.engines.torch.select.environment import ComputeSettings
+from batchgen.engines.torch.select.tier_cache import TierRecord
+from batchgen.engines.torch.select.tier_selection import cached_tier_record
 from batchgen.job.spec import Batching, ModelSpec
-from batchgen.planning.budget import limits
+from batchgen.planning.budget import batch_limits
 from batchgen.section import Auto
 
 
@@ -35,7 +42,7 @@ def estimate_torch_engine(
         UsageError: more workers than GPUs.
     """
     device = pick_device(spec.device)
-    chosen = workers(workers_asked, device)
+    chosen = choose_torch_workers(workers_asked, device)
     if len(chosen.gpus) > 1:
         device = torch.device(chosen.gpus[0])  # where the first of them looks for what is known
     config = read_config(folder, spec)
@@ -43,20 +50,21 @@ def estimate_torch_engine(
     memory = planned_memory(config, dtype)
     free = free_memory(device)
     beside = free - memory.weight_bytes
-    packed = packs(memory.weight_bytes, device, dtype, packed_room(beside))
-    known = known_finding(
-        ModelFiles.look(folder, spec), Computing(device, dtype, packed=packed, fastest="slots")
+    packed = should_pack_weights(memory.weight_bytes, device, dtype, packable_bytes(beside))
+    known = cached_tier_record(
+        ModelFiles.look(folder, spec),
+        ComputeSettings(device, dtype, packed=packed, fastest="slots"),
     )
     packed_bytes = memory.weight_bytes if packed and _own_forward(config, known) else 0
     slots = None
     if known.tier.startswith("slots") if known else not config.is_encoder_decoder:
         loaded = memory.loaded()
-        found = slot_room(
+        found = continuous_capacity(
             loaded,
             device,
             beside - packed_bytes,
             batching=batching,
-            workers=lanes(workers_asked, device),
+            workers=step_workers(workers_asked, device),
         ).plan
         slots = SlotEstimate(
             rows=found.rows,
@@ -69,7 +77,7 @@ def estimate_torch_engine(
         weight_bytes=memory.weight_bytes,
         kv_bytes_per_token=memory.kv_bytes_per_token,
         free_bytes=free,
-        limits=limits(batching, fits(memory, device, free - packed_bytes, batching)),
+        limits=batch_limits(batching, padded_budget(memory, device, free - packed_bytes, batching)),
         tier=known.tier if known else None,
         packed_bytes=packed_bytes,
         slots=slots,
@@ -77,5 +85,5 @@ def estimate_torch_engine(
     )
 
 
-def _own_forward(config: PreTrainedConfig, known: Finding | None) -> bool:
-    return known.tier == OWN_FORWARD if known else suits(config)
+def _own_forward(config: PreTrainedConfig, known: TierRecord | None) -> bool:
+    return known.tier == OWN_FORWARD if known else is_supported(config)

@@ -140,7 +140,7 @@ def _cache_numbers(model: PreTrainedModel, tokens: int) -> int:
     ids = torch.zeros((1, tokens), dtype=torch.int64, device=model.device)
     more = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
     output = model(input_ids=ids, use_cache=True, **more)
-    held = _tensors(cache_of(output))
+    held = _tensors(output_cache(output))
     return sum(tensor.numel() for tensor in held if tensor.is_floating_point())
 
 
@@ -170,6 +170,6 @@ def cache_argument(model: PreTrainedModel) -> str:
     return next((name for name in _NAMES if name in known), _NAMES[0])
 
 
-def cache_of(output: Mapping[str, Any]) -> object:
+def output_cache(output: Mapping[str, Any]) -> object:
     """The cache that a forward gave back; None where there is none."""
     return next((output[name] for name in _NAMES if name in output), None)

@@ -14,14 +14,14 @@ from typing import Protocol
 import torch
 
 from batchgen.engines.contract import Decode
-from batchgen.engines.torch.token_chooser import Chooser, TokenChooser
+from batchgen.engines.torch.token_chooser import BatchSampler, RequestSampler
 from batchgen.records import Completion, Continuation, Likelihood, Request
 
-MakeChooser = Callable[[Sequence[Request], torch.device], TokenChooser]
+SamplerFactory = Callable[[Sequence[Request], torch.device], BatchSampler]
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class TierOptions:
     """What a tier needs besides the model.
 
     Attributes:
@@ -35,7 +35,7 @@ class Setting:
     decode: Decode
     should_stop: Callable[[], bool]
     padding_tokens: int
-    make_chooser: MakeChooser = Chooser
+    make_chooser: SamplerFactory = RequestSampler
 
 
 class Tier(Protocol):

@@ -18,7 +18,7 @@ from batchgen.records import Request
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class SampledBatch:
     """The tokens of one step.
 
     Attributes:
@@ -38,17 +38,17 @@ Warp = Callable[[Tensor], Tensor]
 """Scores to scores, [rows, vocab]: between penalties and sampler."""
 
 
-class TokenChooser(Protocol):
+class BatchSampler(Protocol):
     """Chooses for the rows of one batch, step after step. All rows are at the same step."""
 
-    def choose(self, logits: Tensor, warp: Warp | None = None) -> Choice:
+    def choose(self, logits: Tensor, warp: Warp | None = None) -> SampledBatch:
         """Choose one token a row from raw logits [rows, vocab], which are never changed."""
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep those rows, in that order."""
 
 
-class Chooser:
+class RequestSampler:
     """The chooser that reads the requests' settings."""
 
     def __init__(self, requests: Sequence[Request], device: torch.device) -> None:
@@ -67,7 +67,7 @@ class Chooser:
         self._logprobs = any(one.logprobs for one in settings)
         self._step = 0
 
-    def choose(self, logits: Tensor, warp: Warp | None = None) -> Choice:
+    def choose(self, logits: Tensor, warp: Warp | None = None) -> SampledBatch:
         """Choose one token a row from raw logits [rows, vocab], which are never changed."""
         scores = logits
         if self._history is not None:
@@ -82,7 +82,7 @@ class Chooser:
         logprobs = [0.0] * len(token_ids)
         if self._logprobs:
             logprobs = logprob(logits, draw.tokens).tolist()
-        return Choice(draw.tokens, token_ids, list(map(bool, finite)), logprobs)
+        return SampledBatch(draw.tokens, token_ids, list(map(bool, finite)), logprobs)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep those rows, in that order."""

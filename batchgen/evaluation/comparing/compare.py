@@ -16,20 +16,25 @@ import polars as pl
 from batchgen.errors import UsageError
 from batchgen.evaluation.comparing.pairs import (
     KEY,
-    Comparing,
     Flip,
+    MetricPairing,
     Noise,
-    SliceChange,
-    flips,
-    pair,
+    SliceDifference,
+    find_flips,
+    pair_rows,
 )
-from batchgen.evaluation.comparing.scored_run import Side, open_side
-from batchgen.evaluation.resolve_evaluation import recorded_metrics
+from batchgen.evaluation.comparing.scored_run import ScoredRun, open_scored_run
+from batchgen.evaluation.resolve_evaluation import read_recorded_metrics
 from batchgen.job.evaluate import Bins
-from batchgen.metrics.statistics.paired_tests import Difference, Verdict, holm, verdict
+from batchgen.metrics.statistics.paired_tests import (
+    ComparisonVerdict,
+    PairedResult,
+    adjust_holm,
+    decide_verdict,
+)
 from batchgen.records import MetricRow
 
-NAMED = 10
+MAX_EXAMPLE_IDS = 10
 """Ids that are named where some do not pair."""
 
 
@@ -59,7 +64,7 @@ class MetricComparison:
     unpaired: int
     base: float | None
     new: float | None
-    difference: Difference
+    difference: PairedResult
     detectable: float | None
     p: float | None
     primary: bool
@@ -69,8 +74,8 @@ class MetricComparison:
     losses: int
     regressions: Sequence[Flip]
     improvements: Sequence[Flip]
-    verdict: Verdict
-    slices: Sequence[SliceChange] = ()
+    verdict: ComparisonVerdict
+    slices: Sequence[SliceDifference] = ()
     noise: Noise | None = None
     reason: str = ""
 
@@ -113,7 +118,7 @@ def compare(
     metrics: Sequence[str] = (),
     margins: Mapping[str, float] | None = None,
     noise: tuple[Path | str, Path | str] | None = None,
-    named: int = NAMED,
+    named: int = MAX_EXAMPLE_IDS,
 ) -> Comparison:
     """Compare two runs, or two folders that `score` wrote.
 
@@ -129,24 +134,24 @@ def compare(
         UsageError: a folder has no scores, a metric is not in both, or `noise` are runs of different jobs.
         StateError: scores are damaged, or rows cannot be told apart.
     """
-    before, now = open_side(Path(base)), open_side(Path(new))
-    found = compare_sides(before, now, metrics=metrics, margins=margins, cuts=now.cuts, named=named)
+    before, now = open_scored_run(Path(base)), open_scored_run(Path(new))
+    found = compare_runs(before, now, metrics=metrics, margins=margins, cuts=now.cuts, named=named)
     if noise is None:
         return found
-    repeats = open_side(Path(noise[0])), open_side(Path(noise[1]))
-    _must_be_one_job(*repeats)
+    repeats = open_scored_run(Path(noise[0])), open_scored_run(Path(noise[1]))
+    _check_same_job(*repeats)
     told = [replace(one, noise=_noise(*repeats, one.metric)) for one in found.metrics]
     return replace(found, metrics=told)
 
 
-def compare_sides(
-    base: Side,
-    new: Side,
+def compare_runs(
+    base: ScoredRun,
+    new: ScoredRun,
     *,
     metrics: Sequence[str] = (),
     margins: Mapping[str, float] | None = None,
     cuts: Sequence[str | Bins] = (),
-    named: int = NAMED,
+    named: int = MAX_EXAMPLE_IDS,
 ) -> Comparison:
     """Compare two runs; see `compare`. `cuts` are ways of slicing the rows of the base run."""
     names = _names(base, new, metrics)
@@ -175,7 +180,7 @@ def compare_sides(
     )
 
 
-def _must_be_one_job(one: Side, other: Side) -> None:
+def _check_same_job(one: ScoredRun, other: ScoredRun) -> None:
     fingerprints = {side.facts.get("fingerprint") for side in (one, other)}
     if len(fingerprints) > 1:
         raise UsageError(
@@ -184,17 +189,17 @@ def _must_be_one_job(one: Side, other: Side) -> None:
         )
 
 
-def _noise(one: Side, other: Side, name: str) -> Noise | None:
+def _noise(one: ScoredRun, other: ScoredRun, name: str) -> Noise | None:
     """How many rows differ between two runs of one job; None where no row was scored in both."""
     if name not in one.metrics or name not in other.metrics:
         return None
-    pairs = pair(one.of(name), other.of(name), one.rows()).rows
+    pairs = pair_rows(one.of(name), other.of(name), one.rows()).rows
     if pairs.is_empty():
         return None
     return Noise(pairs.height, int((pairs["value"] != pairs["value_new"]).sum()))
 
 
-def _names(base: Side, new: Side, asked: Sequence[str]) -> list[str]:
+def _names(base: ScoredRun, new: ScoredRun, asked: Sequence[str]) -> list[str]:
     both = [name for name in new.metrics if name in base.metrics]
     for name in asked:
         if name not in both:
@@ -211,11 +216,13 @@ def _names(base: Side, new: Side, asked: Sequence[str]) -> list[str]:
 
 
 def _unpaired(rows: pl.DataFrame) -> Unpaired:
-    return Unpaired(rows.height, rows["id"].unique(maintain_order=True).head(NAMED).to_list())
+    return Unpaired(
+        rows.height, rows["id"].unique(maintain_order=True).head(MAX_EXAMPLE_IDS).to_list()
+    )
 
 
 def _compare(
-    base: Side, new: Side, name: str, *, common: pl.DataFrame, named: int
+    base: ScoredRun, new: ScoredRun, name: str, *, common: pl.DataFrame, named: int
 ) -> MetricComparison:
     before, now = base.metrics[name], new.metrics[name]
     if before.fingerprint != now.fingerprint:
@@ -223,14 +230,14 @@ def _compare(
             "measured differently in both: score them again with the same options and references"
         )
         return _without(now, before.value, now.value, reason)
-    paired = pair(base.of(name), new.of(name), common)
+    paired = pair_rows(base.of(name), new.of(name), common)
     pairs = paired.rows
     if pairs.is_empty():
         reason = "no rows in common that both have a score for"
         if not new.has_scores(name):
             reason = "a measure of the whole set: its rows have no scores to pair"
         return _without(now, before.value, now.value, reason)
-    comparing = Comparing(now, recorded_metrics(new.facts).get(name))
+    comparing = MetricPairing(now, read_recorded_metrics(new.facts).get(name))
     change, gains = comparing.change(pairs), comparing.gains(pairs)
     return MetricComparison(
         metric=name,
@@ -247,8 +254,8 @@ def _compare(
         wins=change.wins,
         ties=change.ties,
         losses=change.losses,
-        regressions=flips(pairs, gains, named),
-        improvements=flips(pairs, -gains, named),
+        regressions=find_flips(pairs, gains, named),
+        improvements=find_flips(pairs, -gains, named),
         verdict="inconclusive",
         slices=list(comparing.slices(pairs)),
     )
@@ -265,7 +272,7 @@ def _without(
         unpaired=0,
         base=base,
         new=new,
-        difference=Difference(value, None, None, None, None, reason),
+        difference=PairedResult(value, None, None, None, None, reason),
         detectable=None,
         p=None,
         primary=now.primary,
@@ -286,13 +293,15 @@ def _decided(
     """The same with p-values adjusted within the family that decides, and verdicts."""
     primary = any(one.primary for one in found)
     family = [one for one in found if one.primary or not primary]
-    adjusted = dict(zip((o.metric for o in family), holm([o.p for o in family]), strict=True))
+    adjusted = dict(
+        zip((o.metric for o in family), adjust_holm([o.p for o in family]), strict=True)
+    )
     decided = []
     for one in found:
         p = adjusted.get(one.metric, one.p)
-        said: Verdict = one.verdict
+        said: ComparisonVerdict = one.verdict
         if not one.reason:
             margin = margins.get(one.metric)
-            said = verdict(one.difference, p, one.higher_is_better, margin)
+            said = decide_verdict(one.difference, p, one.higher_is_better, margin)
         decided.append(replace(one, p=p, primary=one.metric in adjusted, verdict=said))
     return decided

@@ -17,8 +17,8 @@ from batchgen.evaluation.block_scores import is_sum
 from batchgen.metrics.base import Metric, SumMetric
 from batchgen.metrics.statistics.intervals import Confidence, Floats, Integers
 from batchgen.metrics.statistics.paired_tests import (
-    Difference,
-    Pairs,
+    PairedResult,
+    PairedScores,
     compare_corpora,
     compare_means,
 )
@@ -30,7 +30,7 @@ CLUSTER = "cluster"
 SLICE = "slice_"
 """Begins the names of columns that hold the slice of a row: a column for each way of slicing."""
 
-SAME = 1e-4
+ROUNDING_TOLERANCE = 1e-4
 """Scores that differ by no more than this, of 1 or of themselves, are the same: a model that is asked twice about one text
 rounds differently, by up to 6e-5 for a text."""
 
@@ -46,7 +46,7 @@ class Flip:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PairedDifference:
     """What the rows that both runs scored come to.
 
     Attributes:
@@ -58,21 +58,21 @@ class Change:
     n: int
     base: float
     new: float
-    difference: Difference
+    difference: PairedResult
     wins: int
     ties: int
     losses: int
 
 
 @dataclass(frozen=True, slots=True)
-class SliceChange:
+class SliceDifference:
     """What the rows of one slice come to; a row's slice is that of the base run.
 
     Exploratory: of many slices some differ by chance, and the p of the difference is not adjusted for their number.
     """
 
     slice: str
-    change: Change
+    change: PairedDifference
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Noise:
 
 
 @dataclass(frozen=True, slots=True)
-class Paired:
+class PairedRows:
     """The rows that both runs scored.
 
     Attributes:
@@ -106,7 +106,7 @@ class Paired:
     unpaired: int
 
 
-def pair(base: pl.DataFrame, new: pl.DataFrame, common: pl.DataFrame) -> Paired:
+def pair_rows(base: pl.DataFrame, new: pl.DataFrame, common: pl.DataFrame) -> PairedRows:
     """Put the scores of two runs side by side.
 
     Args:
@@ -126,7 +126,7 @@ def pair(base: pl.DataFrame, new: pl.DataFrame, common: pl.DataFrame) -> Paired:
     pairs = _without_rounding(one.join(other, on=key, suffix="_new", maintain_order="left"))
     if of_prompts:
         pairs = pairs.with_columns(pl.lit(None, pl.Int32).alias("sample"))
-    return Paired(pairs, one.height + other.height - 2 * pairs.height)
+    return PairedRows(pairs, one.height + other.height - 2 * pairs.height)
 
 
 def _without_rounding(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -149,11 +149,11 @@ def _without_rounding(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _same(one: Floats, other: Floats) -> npt.NDArray[np.bool_]:
-    return np.abs(other - one) <= SAME * np.maximum(1.0, np.abs(one))
+    return np.abs(other - one) <= ROUNDING_TOLERANCE * np.maximum(1.0, np.abs(one))
 
 
 @dataclass(frozen=True, slots=True)
-class Comparing:
+class MetricPairing:
     """How one metric is compared.
 
     Attributes:
@@ -164,10 +164,10 @@ class Comparing:
     row: MetricRow
     metric: Metric | None
 
-    def change(self, pairs: pl.DataFrame) -> Change:
+    def change(self, pairs: pl.DataFrame) -> PairedDifference:
         """Compare over these rows; there is at least one."""
         clusters = pairs[CLUSTER].rank("dense").to_numpy().astype(np.int64) - 1
-        scores = Pairs(pairs["value"].to_numpy(), pairs["value_new"].to_numpy(), clusters)
+        scores = PairedScores(pairs["value"].to_numpy(), pairs["value_new"].to_numpy(), clusters)
         confidence = Confidence(self.row.ci_level)
         if self.metric is not None and is_sum(self.metric):
             one, other = (_summed(pairs[column], clusters) for column in ("stats", "stats_new"))
@@ -180,7 +180,9 @@ class Comparing:
                 difference = difference.within(-1.0, 1.0)
         gains = self.gains(pairs)
         wins, losses = int((gains > 0).sum()), int((gains < 0).sum())
-        return Change(len(gains), base, new, difference, wins, len(gains) - wins - losses, losses)
+        return PairedDifference(
+            len(gains), base, new, difference, wins, len(gains) - wins - losses, losses
+        )
 
     def gains(self, pairs: pl.DataFrame) -> Floats:
         """By how much each row is better in the new run, or greater where neither is better: float64 [rows]."""
@@ -188,16 +190,16 @@ class Comparing:
         gains: Floats = direction * (pairs["value_new"] - pairs["value"]).to_numpy()
         return gains
 
-    def slices(self, pairs: pl.DataFrame) -> Iterator[SliceChange]:
+    def slices(self, pairs: pl.DataFrame) -> Iterator[SliceDifference]:
         """Compare over each slice, in the order of the job, then by name."""
         for column in (name for name in pairs.columns if name.startswith(SLICE)):
             parts: Mapping[tuple[object, ...], pl.DataFrame]
             parts = pairs.partition_by(column, as_dict=True, maintain_order=True)
             for (name,), rows in sorted(parts.items(), key=lambda item: str(item[0])):
-                yield SliceChange(str(name), self.change(rows))
+                yield SliceDifference(str(name), self.change(rows))
 
 
-def flips(pairs: pl.DataFrame, gains: Floats, most: int) -> Sequence[Flip]:
+def find_flips(pairs: pl.DataFrame, gains: Floats, most: int) -> Sequence[Flip]:
     """The rows with the least gain, below 0, the worst first; of equals, the first in the input."""
     order = np.argsort(gains, kind="stable")[:most]
     worst = pairs[[int(place) for place in order if gains[place] < 0]]

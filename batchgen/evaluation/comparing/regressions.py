@@ -10,7 +10,7 @@ from batchgen.evaluation.comparing.compare import Comparison, MetricComparison
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class MeasuredChange:
     """How a metric differs from a baseline, over the rows that both have; a gain is better, whatever is better.
 
     Attributes:
@@ -28,14 +28,14 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class RegressionLimit:
     """A metric, and by how much it may get worse; None: not significantly."""
 
     metric: str
     by: float | None
 
 
-def parse_limit(option: str, text: str) -> Limit:
+def parse_limit(option: str, text: str) -> RegressionLimit:
     """Read `METRIC` or `METRIC:BY`.
 
     Raises:
@@ -43,7 +43,7 @@ def parse_limit(option: str, text: str) -> Limit:
     """
     metric, colon, amount = text.partition(":")
     if not colon:
-        return Limit(metric, None)
+        return RegressionLimit(metric, None)
     try:
         by = float(amount)
     except ValueError:
@@ -52,10 +52,10 @@ def parse_limit(option: str, text: str) -> Limit:
         raise UsageError(
             f"{option} {text}: expected a number of at least 0 after the colon, such as 0.02"
         )
-    return Limit(metric, by)
+    return RegressionLimit(metric, by)
 
 
-def fails(found: Comparison, limit: Limit) -> str:
+def regression_reason(found: Comparison, limit: RegressionLimit) -> str:
     """Why a run is too much worse, in words; empty if it is not.
 
     Raises:
@@ -73,7 +73,7 @@ def fails(found: Comparison, limit: Limit) -> str:
         return f"{limit.metric} is not comparable: {one.reason}"
     if limit.by is None:
         return f"{limit.metric} is worse" if one.verdict == "worse" else ""
-    change = change_of(one)
+    change = measured_change(one)
     if change.low is None or change.high is None:
         return f"{limit.metric}: {one.n:,} rows are too few for an interval"
     if change.low >= -limit.by:
@@ -82,13 +82,13 @@ def fails(found: Comparison, limit: Limit) -> str:
     return f"{limit.metric} {'is' if surely else 'may be'} worse by more than {limit.by:g}"
 
 
-def change_of(one: MetricComparison) -> Change:
+def measured_change(one: MetricComparison) -> MeasuredChange:
     """A comparison in gains: positive is better. A metric of which neither more nor less is better has none."""
     difference = one.difference
     low, high, value = difference.low, difference.high, difference.value
     if one.higher_is_better is None:
-        return Change(None, None, None, None, one.n)
+        return MeasuredChange(None, None, None, None, one.n)
     if not one.higher_is_better:
         low, high = (None if high is None else -high), (None if low is None else -low)
         value = None if value is None else -value
-    return Change(value, low, high, difference.stderr, one.n)
+    return MeasuredChange(value, low, high, difference.stderr, one.n)

@@ -15,18 +15,18 @@ import pyarrow.parquet as pq
 
 from batchgen.arrow.values import key_texts
 from batchgen.errors import StateError, UsageError
-from batchgen.evaluation.aggregate import EVERYTHING
+from batchgen.evaluation.aggregate import OVERALL
 from batchgen.evaluation.comparing.pairs import CLUSTER, KEY, SLICE
-from batchgen.evaluation.slices import Slicer, column_of
+from batchgen.evaluation.slices import Slicer, slice_column
 from batchgen.job.evaluate import Bins
-from batchgen.output.publish import must_be_released
+from batchgen.output.publish import check_no_pending_release
 from batchgen.output.score_tables import read_facts, read_metrics
 from batchgen.records import MetricRow
 from batchgen.state.run_folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class ScoredRun:
     """The scores of one run."""
 
     path: Path
@@ -59,8 +59,8 @@ class Side:
         }
         known = self._schema().names
         found = {name: column for name, column in wanted.items() if column in known}
-        cuts = [cut for cut in cuts if column_of(cut) in known]
-        table = self._read(sorted({*found.values(), *map(column_of, cuts)}))
+        cuts = [cut for cut in cuts if slice_column(cut) in known]
+        table = self._read(sorted({*found.values(), *map(slice_column, cuts)}))
         texts = {name: key_texts(table.column(column)) for name, column in found.items()}
         slices = {f"{SLICE}{n}": names for n, names in enumerate(Slicer(cuts).names(table))}
         rows = pl.DataFrame({"id": pl.int_range(table.num_rows, eager=True)}).select(
@@ -122,7 +122,7 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def open_side(path: Path) -> Side:
+def open_scored_run(path: Path) -> ScoredRun:
     """The scores in a folder.
 
     Raises:
@@ -130,10 +130,10 @@ def open_side(path: Path) -> Side:
         StateError: they are damaged.
     """
     folder = RunFolder(path.absolute())
-    return side_of(path, folder.path)
+    return scored_run_in(path, folder.path)
 
 
-def side_of(path: Path, folder: Path) -> Side:
+def scored_run_in(path: Path, folder: Path) -> ScoredRun:
     """The scores that lie in `folder`, which may be one that nobody sees yet; messages call it `path`.
 
     Raises:
@@ -141,21 +141,21 @@ def side_of(path: Path, folder: Path) -> Side:
         StateError: they are damaged, or being replaced.
     """
     place = RunFolder(folder)
-    must_be_released(place)
+    check_no_pending_release(place)
     if not place.scores.exists() or not place.metrics.exists():
         raise UsageError(
             f"{path} has no scores",
             hint=f"Score it first: batchgen score {path} --metric exact, or the job's section evaluate.",
         )
-    rows = {row.metric: row for row in read_metrics(place.metrics) if row.slice == EVERYTHING}
+    rows = {row.metric: row for row in read_metrics(place.metrics) if row.slice == OVERALL}
     responses = [place.responses]
     if not place.responses.exists():
         responses = sorted(place.response_parts.glob("*.parquet"))
-    return Side(path, place.scores, rows, responses, read_facts(place.scores))
+    return ScoredRun(path, place.scores, rows, responses, read_facts(place.scores))
 
 
-def texts_of(
-    side: Side, asked: Iterable[tuple[str, int | None]]
+def read_response_texts(
+    side: ScoredRun, asked: Iterable[tuple[str, int | None]]
 ) -> dict[tuple[str, int | None], str | None]:
     """The responses in some rows, by id and sample. Of a prompt that is scored as a whole, the first."""
     column = side.response

@@ -15,12 +15,12 @@ from batchgen.errors import StateError, UsageError
 from batchgen.output.publish import PublishedFile, check_published
 from batchgen.state.run_folder import RunFolder, read_json
 
-GROUPS_KEPT = 4
+CACHED_ROW_GROUPS = 4
 """Row groups of the other answers that stay in memory: runs are in the same order, mostly."""
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class AnswerKey:
     """What an answer is found by. `prompt_hash` is None where this side does not know what was asked."""
 
     id: str
@@ -29,7 +29,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Other:
+class BaselineAnswer:
     """What another run has where this one has an answer.
 
     Attributes:
@@ -41,7 +41,7 @@ class Other:
     asked_else: bool = False
 
 
-class OtherRun:
+class BaselineRun:
     """The published answers of a complete run."""
 
     def __init__(self, path: Path) -> None:
@@ -74,20 +74,20 @@ class OtherRun:
         """What tells its answers from another run's, and from its own before failed rows were asked again: part of a fingerprint."""
         return {"run_id": self.run_id, "finished_at": self._finished_at}
 
-    def find(self, keys: Sequence[Key]) -> list[Other]:
+    def find(self, keys: Sequence[AnswerKey]) -> list[BaselineAnswer]:
         """The other answer to each."""
         return [self._find(key) for key in keys]
 
-    def _find(self, key: Key) -> Other:
+    def _find(self, key: AnswerKey) -> BaselineAnswer:
         place = self._places.get((key.id, key.sample))
         if place is None:
-            return Other(None)
+            return BaselineAnswer(None)
         file, group, row = place
         table = self._group(file, group)
         asked: str = table.column("prompt_hash")[row].as_py()
         if key.prompt_hash is not None and asked != key.prompt_hash:
-            return Other(None, asked_else=True)
-        return Other(table.column("response")[row].as_py())
+            return BaselineAnswer(None, asked_else=True)
+        return BaselineAnswer(table.column("response")[row].as_py())
 
     def _learn_places(self) -> None:
         for file, opened in enumerate(self._files):
@@ -101,7 +101,7 @@ class OtherRun:
     def _group(self, file: int, group: int) -> pa.Table:
         key = (file, group)
         if key not in self._groups:
-            if len(self._groups) >= GROUPS_KEPT:
+            if len(self._groups) >= CACHED_ROW_GROUPS:
                 del self._groups[next(iter(self._groups))]
             self._groups[key] = self._read(file, group, ["prompt_hash", "response"])
         return self._groups[key]

@@ -12,29 +12,29 @@ from pathlib import Path
 from typing import TextIO
 
 from batchgen.errors import DataError, ModelError, Problem
-from batchgen.evaluation.judging.baseline_answers import OtherRun
+from batchgen.evaluation.judging.baseline_answers import BaselineRun
 from batchgen.evaluation.judging.prompt_texts import VERSION
-from batchgen.evaluation.judging.prompts import JudgePrompts, prefill
-from batchgen.evaluation.model_queries.scoring_model import UNBOUNDED, AskedModel
+from batchgen.evaluation.judging.prompts import JudgePrompts, answer_prefill
+from batchgen.evaluation.model_queries.scoring_model import UNBOUNDED, ScoringModel
 from batchgen.fingerprint import fingerprint
 from batchgen.job.judge import Judge
 from batchgen.job.spec import Job, ModelSpec, PromptSpec
 from batchgen.jobfile.load import LoadedJob
 from batchgen.models.info import tokenizer_identity
-from batchgen.models.local_model import LocalModel, local_model
-from batchgen.models.lock_file import Lock, lock_path, read_lock
+from batchgen.models.local_model import LocalModel, find_local_model
+from batchgen.models.lock_file import ModelLock, lock_path, read_lock
 from batchgen.models.tokenizer import load_from
 from batchgen.progress import Say
 from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
 from batchgen.state.run_folder import RunFolder
 
-TODAY = date(2025, 1, 1)
+JUDGE_DATE = date(2025, 1, 1)
 """What judges are told if their chat template asks for the date: the same every night, so that verdicts stay the same."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReadyJudge:
+class PreparedJudge:
     """A judge, before its weights are loaded.
 
     Attributes:
@@ -47,16 +47,16 @@ class ReadyJudge:
 
     judge: Judge
     key: str
-    asked: AskedModel
+    asked: ScoringModel
     prompts: JudgePrompts
-    other: OtherRun | None
+    other: BaselineRun | None
     signature: str
     judges_itself: bool
 
 
-def ready_judges(
+def prepare_judges(
     loaded: LoadedJob, own: LocalModel | None, say: Say, terminal: TextIO | None
-) -> tuple[ReadyJudge, ...]:
+) -> tuple[PreparedJudge, ...]:
     """Make a job's judges ready.
 
     Args:
@@ -74,9 +74,12 @@ def ready_judges(
     judges = loaded.job.evaluate.judges
     lock = read_lock(lock_path(loaded.file))
     models = [
-        own if judge.model is None else _found(judge.model, lock, say, terminal) for judge in judges
+        own if judge.model is None else _find_judge_model(judge.model, lock, say, terminal)
+        for judge in judges
     ]
-    return tuple(_ready(loaded.job, number, model, own) for number, model in enumerate(models))
+    return tuple(
+        _prepare_judge(loaded.job, number, model, own) for number, model in enumerate(models)
+    )
 
 
 def read_rubric(judge: Judge) -> str:
@@ -103,12 +106,14 @@ def read_rubric(judge: Judge) -> str:
     return text
 
 
-def _ready(job: Job, number: int, model: LocalModel | None, own: LocalModel | None) -> ReadyJudge:
+def _prepare_judge(
+    job: Job, number: int, model: LocalModel | None, own: LocalModel | None
+) -> PreparedJudge:
     judge = job.evaluate.judges[number]
     spec = judge.model or job.model
     tokenizer = _tokenizer(spec, model, _asked(judge, job.prompt, model))
     rubric = read_rubric(judge)
-    other = OtherRun(Path(judge.against)) if judge.against is not None else None
+    other = BaselineRun(Path(judge.against)) if judge.against is not None else None
     stated = model.card.context_length if model else UNBOUNDED
     longest = min(stated, spec.max_model_len or stated)
     files = {"files": tokenizer_identity(model.tokenizer.folder)} if model else {}
@@ -121,10 +126,10 @@ def _ready(job: Job, number: int, model: LocalModel | None, own: LocalModel | No
         "rubric": rubric,
         "other": other.content if other else {},
     }
-    return ReadyJudge(
+    return PreparedJudge(
         judge=judge,
         key=f"evaluate.judges[{number}]",
-        asked=AskedModel(job.model_copy(update={"model": spec}), model, tokenizer, longest),
+        asked=ScoringModel(job.model_copy(update={"model": spec}), model, tokenizer, longest),
         prompts=JudgePrompts(judge, rubric, tokenizer, longest),
         other=other,
         signature=fingerprint(decides),
@@ -132,15 +137,15 @@ def _ready(job: Job, number: int, model: LocalModel | None, own: LocalModel | No
     )
 
 
-def _found(
-    spec: ModelSpec, lock: Lock | None, say: Say, terminal: TextIO | None
+def _find_judge_model(
+    spec: ModelSpec, lock: ModelLock | None, say: Say, terminal: TextIO | None
 ) -> LocalModel | None:
-    return None if spec.path is None else local_model(spec, lock, say, terminal)
+    return None if spec.path is None else find_local_model(spec, lock, say, terminal)
 
 
 def _asked(judge: Judge, prompt: PromptSpec, model: LocalModel | None) -> PromptSpec:
     """How the judge's model is asked: as the job asks it, if it is the job's; else by its own template, if it has one."""
-    begins = {"user": "-", "prefill": prefill(judge)}
+    begins = {"user": "-", "prefill": answer_prefill(judge)}
     if judge.model is None:
         asked = {
             "chat_template": prompt.chat_template,
@@ -160,7 +165,7 @@ def _tokenizer(spec: ModelSpec, model: LocalModel | None, asked: PromptSpec) -> 
             hint="A judge reads its verdict as the next token of the prompt; choose a decoder-only model.",
         )
     pretrained = load_from(model.tokenizer.folder, model.resolved, spec)
-    return ModelTokenizer(pretrained, asked, TODAY)
+    return ModelTokenizer(pretrained, asked, JUDGE_DATE)
 
 
 def _same_weights(model: LocalModel | None, own: LocalModel | None) -> bool:

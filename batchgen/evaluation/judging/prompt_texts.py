@@ -12,7 +12,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class JudgeTemplates:
     """The texts of one language.
 
     `{low}` and `{high}` stand for the ends of the scale, `{first}` and `{second}` for the labels of two answers. A
@@ -36,8 +36,8 @@ class Words:
     better_verdict: str
 
 
-WORDS: Mapping[Literal["en", "zh"], Words] = {
-    "en": Words(
+JUDGE_TEMPLATES: Mapping[Literal["en", "zh"], JudgeTemplates] = {
+    "en": JudgeTemplates(
         rate="Rate an answer by the criteria below, on a scale from {low} (worst) to {high} (best).",
         compare="Compare two answers, {first} and {second}, by the criteria below.",
         criteria="Criteria:",
@@ -62,7 +62,7 @@ WORDS: Mapping[Literal["en", "zh"], Words] = {
         rating_verdict="Rating: ",
         better_verdict="The better one is answer-",
     ),
-    "zh": Words(
+    "zh": JudgeTemplates(
         rate="请按照下面的标准给一个回答打分，分数从 {low}（最差）到 {high}（最好）。",
         compare="请按照下面的标准比较两个回答：{first} 和 {second}。",
         criteria="标准：",

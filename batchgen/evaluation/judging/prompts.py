@@ -13,9 +13,9 @@ from hashlib import blake2b
 from itertools import count, takewhile
 
 from batchgen.errors import ModelError
-from batchgen.evaluation.judging.prompt_texts import WORDS
+from batchgen.evaluation.judging.prompt_texts import JUDGE_TEMPLATES
 from batchgen.job.judge import Judge
-from batchgen.prompts.overflow import Search, shorten
+from batchgen.prompts.overflow import LengthSearch, shorten
 from batchgen.prompts.tokenize import Tokenizer
 from batchgen.records import Failure, Message, Prompt
 
@@ -23,7 +23,7 @@ _CODE_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class JudgeCase:
     """What is judged.
 
     Attributes:
@@ -42,18 +42,18 @@ class Case:
         reference = () if self.reference is None else (self.reference,)
         return (self.question, *reference, *self.answers)
 
-    def at_most(self, characters: int, mark: str) -> "Case":
+    def at_most(self, characters: int, mark: str) -> "JudgeCase":
         """The same with every text cut to so many characters; `mark` tells the judge where."""
 
         def cut(text: str) -> str:
             return text if len(text) <= characters else f"{text[:characters]}{mark}"
 
         reference = None if self.reference is None else cut(self.reference)
-        return Case(cut(self.question), tuple(map(cut, self.answers)), reference)
+        return JudgeCase(cut(self.question), tuple(map(cut, self.answers)), reference)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class EncodedCase:
     """A case as the judge's model gets it.
 
     Attributes:
@@ -66,7 +66,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class VerdictLabels:
     """The verdicts that are allowed, as tokens.
 
     A tokenizer may split `10` into `1` and `0`: then what begins with the tokens of `1` includes `10`.
@@ -100,19 +100,19 @@ class JudgePrompts:
         Args:
             judge: what the job says.
             rubric: what makes an answer good; empty for the general one.
-            tokenizer: that of the judge's model, made for `prefill(judge)`.
+            tokenizer: that of the judge's model, made for `answer_prefill(judge)`.
             longest: tokens that its model can read.
 
         Raises:
             ModelError: the tokenizer does not tell the labels apart, or the rubric alone is too long.
         """
         self._judge = judge
-        self._words = WORDS[judge.language]
+        self._words = JUDGE_TEMPLATES[judge.language]
         self._rubric = rubric.strip() or (
             self._words.rubric if judge.mode == "rubric" else self._words.compare_rubric
         )
         self._tokenizer = tokenizer
-        nothing = self._prompt(Case("", ("",) * (1 if judge.mode == "rubric" else 2)), "0" * 8)
+        nothing = self._prompt(JudgeCase("", ("",) * (1 if judge.mode == "rubric" else 2)), "0" * 8)
         self.labels = _labels(tokenizer, nothing, judge.labels)
         self._room = longest - self.labels.longest
         (frame,) = tokenizer.encode([nothing])
@@ -125,7 +125,7 @@ class JudgePrompts:
                 hint="Shorten the rubric, or choose a judge with a longer context.",
             )
 
-    def ask(self, cases: Sequence[Case]) -> list[Asked | Failure]:
+    def ask(self, cases: Sequence[JudgeCase]) -> list[EncodedCase | Failure]:
         """The question about each case, in their order; texts that do not fit are cut, all to one length.
 
         A case that cannot be asked is a failure, such as `control_tokens`.
@@ -133,7 +133,7 @@ class JudgePrompts:
         prompts = [self._prompt(case, _code(case)) for case in cases]
         encoded = self._tokenizer.encode(prompts)
         asked = [
-            ids if isinstance(ids, Failure) else Asked(self.labels.context(ids), cut=False)
+            ids if isinstance(ids, Failure) else EncodedCase(self.labels.context(ids), cut=False)
             for ids in encoded
         ]
         searches = {
@@ -145,22 +145,24 @@ class JudgePrompts:
         shorten(running, self._tokenizer.encode, limit=self._room, keep=_first)
         for k, search in searches.items():
             asked[k] = (
-                Asked(self.labels.context(search.best.token_ids), cut=True)
+                EncodedCase(self.labels.context(search.best.token_ids), cut=True)
                 if search.best
                 else _NO_ROOM
             )
         return asked
 
-    def _search(self, case: Case, length: int) -> Search:
-        cuttable = _CaseCut(case, f" {self._words.cut}", lambda cut: self._prompt(cut, _code(case)))
-        return Search(cuttable, length=length, limit=self._room)
+    def _search(self, case: JudgeCase, length: int) -> LengthSearch:
+        cuttable = _CuttableCase(
+            case, f" {self._words.cut}", lambda cut: self._prompt(cut, _code(case))
+        )
+        return LengthSearch(cuttable, length=length, limit=self._room)
 
-    def _prompt(self, case: Case, code: str) -> Prompt:
+    def _prompt(self, case: JudgeCase, code: str) -> Prompt:
         # The last line break parts the verdict from the text where no chat template does.
         text = "\n\n".join(self._blocks(case, code)) + "\n"
-        return Prompt(0, "", (Message("user", text),), prefill(self._judge))
+        return Prompt(0, "", (Message("user", text),), answer_prefill(self._judge))
 
-    def _blocks(self, case: Case, code: str) -> Iterator[str]:
+    def _blocks(self, case: JudgeCase, code: str) -> Iterator[str]:
         words = self._words
         labels, ends = self._judge.labels, _ends(self._judge)
         single = self._judge.mode == "rubric"
@@ -179,9 +181,9 @@ class JudgePrompts:
         yield (words.rating if single else words.better).format(**ends)
 
 
-def prefill(judge: Judge) -> str:
+def answer_prefill(judge: Judge) -> str:
     """What the judge's answer starts with; the verdict comes next."""
-    words = WORDS[judge.language]
+    words = JUDGE_TEMPLATES[judge.language]
     verdict = words.rating_verdict if judge.mode == "rubric" else words.better_verdict
     return verdict.format(**_ends(judge))
 
@@ -195,7 +197,7 @@ def _fenced(what: str, code: str, text: str) -> str:
     return f"<{what}-{code}>\n{text}\n</{what}-{code}>"
 
 
-def _code(case: Case) -> str:
+def _code(case: JudgeCase) -> str:
     """A code that no text of the case contains; the same for the same texts, in whatever order they are shown."""
     digest = blake2b(digest_size=16)
     for text in sorted(case.texts):
@@ -209,12 +211,12 @@ def _code(case: Case) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _CaseCut:
+class _CuttableCase:
     """A case whose texts are all cut to the length of what is kept of the longest one."""
 
-    case: Case
+    case: JudgeCase
     mark: str
-    prompt: Callable[[Case], Prompt]
+    prompt: Callable[[JudgeCase], Prompt]
 
     @property
     def text(self) -> str:
@@ -233,7 +235,7 @@ def _first(text: str, characters: int) -> str:
 _NO_ROOM = Failure("prompt_too_long", "not even a character of the texts fits beside the rubric")
 
 
-def _labels(tokenizer: Tokenizer, frame: Prompt, texts: Sequence[str]) -> Labels:
+def _labels(tokenizer: Tokenizer, frame: Prompt, texts: Sequence[str]) -> VerdictLabels:
     """The tokens of each label where they follow the prompt.
 
     They are found behind one prompt and hold behind every other: templates put control tokens before what the
@@ -253,7 +255,7 @@ def _labels(tokenizer: Tokenizer, frame: Prompt, texts: Sequence[str]) -> Labels
             f"the judge's tokenizer does not tell the verdicts {', '.join(texts)} apart",
             hint="Choose another judge, or another scale.",
         )
-    return Labels(found, len(bare) - kept, with_label[0][kept:shared])
+    return VerdictLabels(found, len(bare) - kept, with_label[0][kept:shared])
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

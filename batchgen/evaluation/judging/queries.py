@@ -11,19 +11,19 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from batchgen.arrow.row_filter import RowFilter
-from batchgen.evaluation.answers import Fields, Origin, read_answers
-from batchgen.evaluation.judging.baseline_answers import Key, Other
-from batchgen.evaluation.judging.prepare_judges import ReadyJudge
-from batchgen.evaluation.judging.prompts import Asked, Case
-from batchgen.evaluation.judging.scores import State
-from batchgen.evaluation.model_queries.query import Given, Known, Text
+from batchgen.evaluation.answers import ColumnMap, LazyColumns, read_answers
+from batchgen.evaluation.judging.baseline_answers import AnswerKey, BaselineAnswer
+from batchgen.evaluation.judging.prepare_judges import PreparedJudge
+from batchgen.evaluation.judging.prompts import EncodedCase, JudgeCase
+from batchgen.evaluation.judging.scores import JudgeState
+from batchgen.evaluation.model_queries.query import KnownResult, LikelihoodQuery, Query
 from batchgen.metrics.base import Answer
-from batchgen.metrics.told import told_column
+from batchgen.metrics.told import likelihood_column
 from batchgen.records import Failure
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedAnswer:
     """An answer that is to be judged.
 
     Attributes:
@@ -34,13 +34,13 @@ class Judged:
 
     answer: Answer
     messages: Sequence[Mapping[str, str]] | None
-    key: Key
+    key: AnswerKey
 
 
-class JudgeQuestion:
+class JudgeQueries:
     """What a judge is asked. See `Question`."""
 
-    def __init__(self, ready: ReadyJudge, origin: Origin, schema: pa.Schema) -> None:
+    def __init__(self, ready: PreparedJudge, origin: ColumnMap, schema: pa.Schema) -> None:
         """Get ready.
 
         Args:
@@ -51,36 +51,38 @@ class JudgeQuestion:
         Raises:
             JobKeyError: a condition that does not go with the columns.
         """
-        self.columns = (told_column(ready.judge.name),)
+        self.columns = (likelihood_column(ready.judge.name),)
         self._ready = ready
         self._origin = origin
         where = ready.judge.where
         self._where = None if where is None else RowFilter(where, schema, f"{ready.key}.where")
 
-    def ask(self, table: pa.Table) -> list[list[list[Text]]]:
+    def ask(self, table: pa.Table) -> list[list[list[Query]]]:
         """See `Question`: every label after every context; nothing where nothing is to be judged."""
         answers = read_answers(table, self._origin, 0)
         mask = [True] * len(answers) if self._where is None else self._where.mask(table).tolist()
         chosen = [k for k, answer in enumerate(answers) if mask[k] and answer.response is not None]
-        fields, origin = Fields(table), self._origin
+        fields, origin = LazyColumns(table), self._origin
         unknown = [None] * len(answers)
         messages = fields.column(origin.messages) if origin.messages else unknown
         hashes = fields.column(origin.prompt_hash) if origin.prompt_hash else unknown
         judged = [
-            Judged(answers[k], messages[k], Key(answers[k].id, answers[k].sample, hashes[k]))
+            JudgedAnswer(
+                answers[k], messages[k], AnswerKey(answers[k].id, answers[k].sample, hashes[k])
+            )
             for k in chosen
         ]
-        texts = dict(zip(chosen, texts_of(self._ready, judged), strict=True))
+        texts = dict(zip(chosen, build_judge_queries(self._ready, judged), strict=True))
         return [[texts.get(k, []) for k in range(len(answers))]]
 
 
-def texts_of(ready: ReadyJudge, judged: Sequence[Judged]) -> list[list[Text]]:
+def build_judge_queries(ready: PreparedJudge, judged: Sequence[JudgedAnswer]) -> list[list[Query]]:
     """What a judge is asked about each answer: its labels, order after order; or what is known without asking.
 
     Raises:
         StateError: the run with the other answers is damaged.
     """
-    others = _others(ready, judged)
+    others = _baseline_answers(ready, judged)
     states = [_state(ready, one.answer, other) for one, other in zip(judged, others, strict=True)]
     cases = [
         case
@@ -91,22 +93,22 @@ def texts_of(ready: ReadyJudge, judged: Sequence[Judged]) -> list[list[Text]]:
     read = iter(ready.prompts.ask(cases))
     orders = 1 if ready.judge.mode == "rubric" else 2
     return [
-        [Known(state)] if state else _labels(ready, [next(read) for _ in range(orders)])
+        [KnownResult(state)] if state else _labels(ready, [next(read) for _ in range(orders)])
         for state in states
     ]
 
 
-def _others(ready: ReadyJudge, judged: Sequence[Judged]) -> list[Other]:
+def _baseline_answers(ready: PreparedJudge, judged: Sequence[JudgedAnswer]) -> list[BaselineAnswer]:
     if ready.other is not None:
         return ready.other.find([one.key for one in judged])
     column = ready.judge.column
     if column is None:
-        return [Other(None)] * len(judged)
+        return [BaselineAnswer(None)] * len(judged)
     values = (one.answer.fields[column] for one in judged)
-    return [Other(None if value is None else str(value)) for value in values]
+    return [BaselineAnswer(None if value is None else str(value)) for value in values]
 
 
-def _state(ready: ReadyJudge, answer: Answer, other: Other) -> State | None:
+def _state(ready: PreparedJudge, answer: Answer, other: BaselineAnswer) -> JudgeState | None:
     """How an answer is judged without asking; None where it has to be."""
     empty = not (answer.response or "").strip()
     if ready.judge.mode == "rubric":
@@ -118,7 +120,7 @@ def _state(ready: ReadyJudge, answer: Answer, other: Other) -> State | None:
     return "empty" if empty else None
 
 
-def _cases(ready: ReadyJudge, judged: Judged, other: str | None) -> list[Case]:
+def _cases(ready: PreparedJudge, judged: JudgedAnswer, other: str | None) -> list[JudgeCase]:
     """What is shown: with another answer, both orders; the answer in question first, then second."""
     answer = judged.answer
     shows = ready.judge.reference == "show" and answer.references
@@ -126,7 +128,7 @@ def _cases(ready: ReadyJudge, judged: Judged, other: str | None) -> list[Case]:
     response = answer.response or ""
     pairs = ((response,),) if other is None else ((response, other), (other, response))
     question = _conversation(judged.messages or ())
-    return [Case(question, pair, reference) for pair in pairs]
+    return [JudgeCase(question, pair, reference) for pair in pairs]
 
 
 def _conversation(messages: Sequence[Mapping[str, str]]) -> str:
@@ -136,11 +138,11 @@ def _conversation(messages: Sequence[Mapping[str, str]]) -> str:
     return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)
 
 
-def _labels(ready: ReadyJudge, orders: Sequence[Asked | Failure]) -> list[Text]:
+def _labels(ready: PreparedJudge, orders: Sequence[EncodedCase | Failure]) -> list[Query]:
     failed = next((one for one in orders if isinstance(one, Failure)), None)
     if failed is not None:
         return [failed]
-    asked = [one for one in orders if isinstance(one, Asked)]
-    note: State = "cut" if any(one.cut for one in asked) else "judged"
+    asked = [one for one in orders if isinstance(one, EncodedCase)]
+    note: JudgeState = "cut" if any(one.cut for one in asked) else "judged"
     labels = ready.prompts.labels.token_ids
-    return [Given(one.context, token_ids, note) for one in asked for token_ids in labels]
+    return [LikelihoodQuery(one.context, token_ids, note) for one in asked for token_ids in labels]

@@ -4,7 +4,7 @@
     pairwise    one over A and B, in each of two orders  better in both orders: 1, in neither: 0, else 0.5
 
 Probabilities are a softmax over the allowed labels; what these have of the whole vocabulary is the label mass. Below
-`LEAST_MASS` the model was about to say something else, and nothing is read into that. Knows nothing of prompts,
+`MIN_LABEL_MASS` the model was about to say something else, and nothing is read into that. Knows nothing of prompts,
 tokenizers or engines: judgements are given.
 """
 
@@ -23,10 +23,10 @@ TYPE = "judge"
 """What stands for a type of metric."""
 VERSION = 1
 """Raised whenever the same probabilities may get another value than before."""
-LEAST_MASS = 0.5
+MIN_LABEL_MASS = 0.5
 """Share of the vocabulary's probability that the labels need."""
 
-State = Literal[
+JudgeState = Literal[
     "judged", "cut", "empty", "other_empty", "both_empty", "no_other", "other_prompt", "failed"
 ]
 """How a judgement came about, or why there is none.
@@ -43,7 +43,7 @@ State = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class JudgeResult:
     """What came of judging one answer.
 
     Attributes:
@@ -51,17 +51,17 @@ class Judgement:
         code: of the failure; empty where there is none.
     """
 
-    state: State
+    state: JudgeState
     logprobs: Sequence[float] = ()
     code: str = ""
 
 
-Look = Callable[[Answer], Judgement | None]
+VerdictReader = Callable[[Answer], JudgeResult | None]
 """Finds the judgement of an answer; None for an answer that nobody was to judge."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class VerdictProbabilities:
     """A judgement in probabilities.
 
     Attributes:
@@ -73,12 +73,12 @@ class Verdict:
     mass: Floats
 
 
-Known = Mapping[State, Verdict]
+FixedVerdicts = Mapping[JudgeState, VerdictProbabilities]
 """Verdicts that need no judge."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class JudgeStatistic:
     """A number that is read off a verdict.
 
     Attributes:
@@ -89,10 +89,10 @@ class Reading:
     """
 
     suffix: str
-    value: Callable[[Verdict], float]
+    value: Callable[[VerdictProbabilities], float]
     unit: Unit = "fraction"
     higher_is_better: bool | None = None
-    needs: float = LEAST_MASS
+    needs: float = MIN_LABEL_MASS
     asked: bool = False
 
 
@@ -100,7 +100,13 @@ class JudgeMetric:
     """One number of a judge about each answer."""
 
     def __init__(
-        self, spec: Spec, reading: Reading, look: Look, *, labels: Sequence[str], known: Known
+        self,
+        spec: Spec,
+        reading: JudgeStatistic,
+        look: VerdictReader,
+        *,
+        labels: Sequence[str],
+        known: FixedVerdicts,
     ) -> None:
         """Get ready.
 
@@ -132,15 +138,15 @@ class JudgeMetric:
             return Score(self.spec.name, value, "empty", None, judgement.state)
         return self._judged(judgement)
 
-    def _judged(self, judgement: Judgement) -> Score:
-        verdict = verdict_of(judgement.logprobs, len(self._labels))
+    def _judged(self, judgement: JudgeResult) -> Score:
+        verdict = verdict_probabilities(judgement.logprobs, len(self._labels))
         rule = f"{judgement.state}: {self._told(verdict)}"
         if float(verdict.mass.min()) < self._reading.needs:
             return unscored(self.spec, "unparsed", rule)
         best = [self._labels[place] for place in verdict.chances.argmax(axis=-1)]
         return Score(self.spec.name, self._reading.value(verdict), "ok", ", ".join(best), rule)
 
-    def _told(self, verdict: Verdict) -> str:
+    def _told(self, verdict: VerdictProbabilities) -> str:
         """The probabilities in words, such as `1 0.031, 2 0.212, …, mass 0.998`; order after order."""
         orders = [
             ", ".join(
@@ -154,7 +160,7 @@ class JudgeMetric:
         return "; ".join(orders)
 
 
-def judge_metrics(judge: Judge, look: Look, signature: str) -> tuple[JudgeMetric, ...]:
+def judge_metrics(judge: Judge, look: VerdictReader, signature: str) -> tuple[JudgeMetric, ...]:
     """The metrics of a judge, the main one first.
 
     Args:
@@ -163,9 +169,9 @@ def judge_metrics(judge: Judge, look: Look, signature: str) -> tuple[JudgeMetric
         signature: of everything else that decides them: its model, its rubric.
     """
     made = []
-    for reading in _rubric_readings(judge) if judge.mode == "rubric" else _PAIRWISE:
+    for reading in _rubric_statistics(judge) if judge.mode == "rubric" else _PAIRWISE:
         name = judge.name + reading.suffix
-        known = {} if reading.asked else _known(judge)
+        known = {} if reading.asked else _fixed_verdicts(judge)
         spec = Spec(
             name, TYPE, VERSION, reading.unit, reading.higher_is_better, signature=signature
         )
@@ -173,21 +179,21 @@ def judge_metrics(judge: Judge, look: Look, signature: str) -> tuple[JudgeMetric
     return tuple(made)
 
 
-def _known(judge: Judge) -> Known:
+def _fixed_verdicts(judge: Judge) -> FixedVerdicts:
     """What is certain without a judge."""
     if judge.mode == "rubric":
         worst = np.zeros((1, len(judge.labels)))
         worst[0, 0] = 1.0
-        return {"empty": Verdict(worst, np.ones(1))}
+        return {"empty": VerdictProbabilities(worst, np.ones(1))}
     both = np.ones(2)
     return {
-        "empty": Verdict(np.array([[0.0, 1.0], [1.0, 0.0]]), both),
-        "other_empty": Verdict(np.array([[1.0, 0.0], [0.0, 1.0]]), both),
-        "both_empty": Verdict(np.full((2, 2), 0.5), both),
+        "empty": VerdictProbabilities(np.array([[0.0, 1.0], [1.0, 0.0]]), both),
+        "other_empty": VerdictProbabilities(np.array([[1.0, 0.0], [0.0, 1.0]]), both),
+        "both_empty": VerdictProbabilities(np.full((2, 2), 0.5), both),
     }
 
 
-def verdict_of(logprobs: Sequence[float], labels: int) -> Verdict:
+def verdict_probabilities(logprobs: Sequence[float], labels: int) -> VerdictProbabilities:
     """The verdict that log-probabilities of labels, order after order, come to."""
     table = np.array(logprobs, np.float64).reshape(-1, labels)
     best = table.max(axis=-1, keepdims=True)
@@ -195,10 +201,10 @@ def verdict_of(logprobs: Sequence[float], labels: int) -> Verdict:
     total = weights.sum(axis=-1, keepdims=True)
     # A judge for whom every label is impossible has no mass either, so that nothing is read off these.
     chances = np.divide(weights, total, out=np.full_like(weights, 1 / labels), where=total > 0)
-    return Verdict(chances, np.exp(table).sum(axis=-1))
+    return VerdictProbabilities(chances, np.exp(table).sum(axis=-1))
 
 
-def disjoint(logprobs: Sequence[float], token_ids: Sequence[Sequence[int]]) -> list[float]:
+def disjoint_logprobs(logprobs: Sequence[float], token_ids: Sequence[Sequence[int]]) -> list[float]:
     """Log-probabilities of events that exclude each other: the verdict begins with this label, and no longer one.
 
     A tokenizer may split `10` into `1` and `0`; the probability of the tokens of `1` is then that of every text that
@@ -229,20 +235,20 @@ def _goes_on(longer: Sequence[int], label: Sequence[int]) -> bool:
     return len(longer) > len(label) and tuple(longer[: len(label)]) == tuple(label)
 
 
-def _mass(verdict: Verdict) -> float:
+def _mass(verdict: VerdictProbabilities) -> float:
     return min(1.0, float(verdict.mass.min()))
 
 
-def _rubric_readings(judge: Judge) -> tuple[Reading, ...]:
+def _rubric_statistics(judge: Judge) -> tuple[JudgeStatistic, ...]:
     scale = np.array(judge.verdicts, np.float64)
 
-    def mean(verdict: Verdict) -> float:
+    def mean(verdict: VerdictProbabilities) -> float:
         return float(verdict.chances[0] @ scale)
 
-    return (Reading("", mean, "score", higher_is_better=True), _MASS)
+    return (JudgeStatistic("", mean, "score", higher_is_better=True), _MASS)
 
 
-def _votes(verdict: Verdict) -> tuple[int, int]:
+def _votes(verdict: VerdictProbabilities) -> tuple[int, int]:
     """Of each order, whom it prefers: 1 the answer, -1 the other one, 0 neither. The answer is shown first, then second."""
     (first, second), (other_first, other_second) = verdict.chances.tolist()
     return _sign(first - second), _sign(other_second - other_first)
@@ -252,36 +258,36 @@ def _sign(number: float) -> int:
     return (number > 0) - (number < 0)
 
 
-def _won(verdict: Verdict) -> float:
+def _won(verdict: VerdictProbabilities) -> float:
     votes = _votes(verdict)
     return 1.0 if votes == (1, 1) else 0.0 if votes == (-1, -1) else 0.5
 
 
-def _preference(verdict: Verdict) -> float:
+def _preference(verdict: VerdictProbabilities) -> float:
     return float(verdict.chances[0, 0] + 1 - verdict.chances[1, 0]) / 2
 
 
-def _tied(verdict: Verdict) -> float:
+def _tied(verdict: VerdictProbabilities) -> float:
     return float(_won(verdict) == 0.5)
 
 
-def _flipped(verdict: Verdict) -> float:
+def _flipped(verdict: VerdictProbabilities) -> float:
     one, other = _votes(verdict)
     return float(one * other < 0)
 
 
-def _first(verdict: Verdict) -> float:
+def _first(verdict: VerdictProbabilities) -> float:
     """How often the answer that was shown first won: 0.5 for a judge who does not look at the order."""
     one, other = _votes(verdict)
     return (2 + one - other) / 4
 
 
-_MASS = Reading("_mass", _mass, needs=0.0, asked=True)
+_MASS = JudgeStatistic("_mass", _mass, needs=0.0, asked=True)
 _PAIRWISE = (
-    Reading("", _won, higher_is_better=True),
-    Reading("_preference", _preference, higher_is_better=True),
-    Reading("_tie", _tied),
-    Reading("_flip", _flipped, higher_is_better=False, asked=True),
-    Reading("_first", _first, asked=True),
+    JudgeStatistic("", _won, higher_is_better=True),
+    JudgeStatistic("_preference", _preference, higher_is_better=True),
+    JudgeStatistic("_tie", _tied),
+    JudgeStatistic("_flip", _flipped, higher_is_better=False, asked=True),
+    JudgeStatistic("_first", _first, asked=True),
     _MASS,
 )

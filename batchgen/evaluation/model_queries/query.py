@@ -16,7 +16,7 @@ from batchgen.records import Failure
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class LikelihoodQuery:
     """A text after a context, as token ids, at least one each: how likely is it?
 
     `note` comes back with the likelihood, for whoever asks to be reminded of something.
@@ -28,22 +28,22 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownResult:
     """In the place of a text that no model has to be asked about: `note` says what is known."""
 
     note: str
 
 
-Text = Given | Known | Failure
+Query = LikelihoodQuery | KnownResult | Failure
 """A failure stands for a text that cannot be asked about."""
 
 
-class Question(Protocol):
+class QuerySource(Protocol):
     """What a model is asked about each answer."""
 
     @property
     def columns(self) -> Sequence[str]:
         """The columns in which is told what was asked, `TOLD_PREFIX` included."""
 
-    def ask(self, table: pa.Table) -> Sequence[Sequence[Sequence[Text]]]:
+    def ask(self, table: pa.Table) -> Sequence[Sequence[Sequence[Query]]]:
         """For each column, for each row of a table, the texts; a failure stands for one that cannot be asked about."""

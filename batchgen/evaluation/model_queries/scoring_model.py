@@ -21,12 +21,12 @@ from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
 UNBOUNDED = sys.maxsize
 """Context length of `engine: echo` without a model."""
 
-OpenEngine = Callable[..., Engine]
+EngineOpener = Callable[..., Engine]
 """`engines.open.open_engine`, or something that takes the same arguments."""
 
 
 @dataclass(frozen=True, slots=True)
-class AskedModel:
+class ScoringModel:
     """A model that can be asked.
 
     Attributes:
@@ -49,7 +49,7 @@ class AskedModel:
             {"weights": own, "engine": spec.engine, "dtype": spec.dtype, "device": spec.device}
         )
 
-    def open(self, opener: OpenEngine, should_stop: Callable[[], bool]) -> Engine:
+    def open(self, opener: EngineOpener, should_stop: Callable[[], bool]) -> Engine:
         """Load it.
 
         Raises:
@@ -66,7 +66,7 @@ class AskedModel:
         )
 
 
-def asked_model(job: Job, model: LocalModel | None, today: date) -> AskedModel:
+def load_scoring_model(job: Job, model: LocalModel | None, today: date) -> ScoringModel:
     """The job's model, its tokenizer loaded; `today` is the date that chat templates are told.
 
     Raises:
@@ -80,4 +80,4 @@ def asked_model(job: Job, model: LocalModel | None, today: date) -> AskedModel:
         )
     )
     stated = model.card.context_length if model else UNBOUNDED
-    return AskedModel(job, model, tokenizer, min(stated, job.model.max_model_len or stated))
+    return ScoringModel(job, model, tokenizer, min(stated, job.model.max_model_len or stated))

@@ -4,7 +4,7 @@
 
 Blocks that were kept before a kill are not asked again: a block's file is named by a hash of the model and of every token
 that is asked about. The engine is opened for the first block that is missing, and closed after the last one. What
-is asked is a `Question`'s (`query.py`). Knows nothing of metrics.
+is asked is a `QuerySource`'s (`query.py`). Knows nothing of metrics.
 """
 
 import time
@@ -19,9 +19,9 @@ import pyarrow as pa
 
 from batchgen.engines.contract import Engine
 from batchgen.evaluation.answers import Tables
-from batchgen.evaluation.model_queries.query import Given, Known, Question, Text
+from batchgen.evaluation.model_queries.query import KnownResult, LikelihoodQuery, Query, QuerySource
 from batchgen.records import Continuation, Failure, Likelihood
-from batchgen.state.likelihood_cache import TOLD, ToldStore
+from batchgen.state.likelihood_cache import LIKELIHOODS_TYPE, LikelihoodCache
 
 BLOCK_ROWS = 256
 """Answers of a block, which is kept as soon as everything is told of it: a kill costs those that an engine had begun."""
@@ -33,7 +33,7 @@ class StoppedError(Exception):
     """The run was asked to stop before everything was told. What was told is kept."""
 
 
-class OpenOnce:
+class LazyEngine:
     """An engine that is opened when it is first needed."""
 
     def __init__(self, opener: Callable[[], Engine]) -> None:
@@ -55,7 +55,7 @@ class OpenOnce:
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class ScoringPass:
     """One model, and what it is asked about every answer.
 
     Attributes:
@@ -70,9 +70,9 @@ class Panel:
     """
 
     model: str
-    engine: OpenOnce
-    questions: Sequence[Question]
-    store: ToldStore
+    engine: LazyEngine
+    questions: Sequence[QuerySource]
+    store: LikelihoodCache
     stop: Callable[[], bool] = lambda: False
     say: Callable[[str], None] = lambda _: None
     what: str = "asking the model about the answers"
@@ -91,7 +91,7 @@ class Panel:
 
     def _ask(self, tables: Tables) -> list[str]:
         """The key of each block, all of which are kept by now."""
-        round_ = _Round(self, tables)
+        round_ = _PassState(self, tables)
         asked = round_.missing()
         first = next(asked, None)
         if first is None:
@@ -111,9 +111,9 @@ class Panel:
             raise StoppedError
         return round_.keys
 
-    def texts(self, table: pa.Table) -> "_Texts":
+    def texts(self, table: pa.Table) -> "_QueriesByColumn":
         """What is asked about the rows of a table."""
-        found: dict[str, Sequence[Sequence[Text]]] = {}
+        found: dict[str, Sequence[Sequence[Query]]] = {}
         for question in self.questions:
             found.update(zip(question.columns, question.ask(table), strict=True))
         return found
@@ -124,12 +124,12 @@ class Panel:
             told = [self.store.read(next(names)) for _ in _cuts(table)]
             for name in dict.fromkeys(chain.from_iterable(one.column_names for one in told)):
                 chunks = chain.from_iterable(one.column(name).chunks for one in told)
-                table = table.append_column(name, pa.chunked_array(chunks, TOLD))
+                table = table.append_column(name, pa.chunked_array(chunks, LIKELIHOODS_TYPE))
             yield table
 
 
 @dataclass(frozen=True, slots=True)
-class Panels:
+class ScoringPasses:
     """Everybody who is asked, with one model in memory at a time.
 
     Attributes:
@@ -137,8 +137,8 @@ class Panels:
         others: those that share an engine stand together, those that share that of `own` first.
     """
 
-    own: Panel
-    others: Sequence[Panel] = ()
+    own: ScoringPass
+    others: Sequence[ScoringPass] = ()
 
     def widen(self, tables: Tables) -> Tables:
         """Ask everybody about all answers, and close the engines; the same tables, with a column for each who asked.
@@ -162,12 +162,12 @@ class Panels:
         self.own.store.forget_others()
 
 
-_Texts = Mapping[str, Sequence[Sequence[Text]]]
+_QueriesByColumn = Mapping[str, Sequence[Sequence[Query]]]
 """By column, for each row, its texts."""
 
 
 @dataclass(slots=True)
-class _Round:
+class _PassState:
     """One way through all blocks.
 
     Attributes:
@@ -175,10 +175,10 @@ class _Round:
         open: the blocks of which not everything is told yet, by number.
     """
 
-    panel: Panel
+    panel: ScoringPass
     tables: Tables
     keys: list[str] = field(default_factory=list)
-    open: dict[int, "_Block"] = field(default_factory=dict)
+    open: dict[int, "_AnswerBlock"] = field(default_factory=dict)
 
     @property
     def through(self) -> int:
@@ -190,7 +190,7 @@ class _Round:
         """What is to be asked about the blocks that are not kept."""
         store = self.panel.store
         for number, rows in enumerate(_blocks(self.tables)):
-            block = _Block(self.panel.texts(rows))
+            block = _AnswerBlock(self.panel.texts(rows))
             key = block.key(self.panel.model)
             self.keys.append(key)
             if store.has(key):
@@ -212,21 +212,21 @@ class _Round:
 
 
 @dataclass(slots=True)
-class _Block:
+class _AnswerBlock:
     """What is asked about some answers, and what was told so far.
 
     Attributes:
         left: how many texts nothing is known of yet.
     """
 
-    texts: _Texts
+    texts: _QueriesByColumn
     left: int = 0
     _told: list[Likelihood | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for one in self._all():
             failure = one if isinstance(one, Failure) else None
-            asks = isinstance(one, Given)
+            asks = isinstance(one, LikelihoodQuery)
             self._told.append(None if asks else Likelihood(0, (), failure=failure))
             self.left += asks
 
@@ -235,7 +235,7 @@ class _Block:
         """The share of its texts of which something is known."""
         return 1 - self.left / len(self._told)
 
-    def _all(self) -> Iterator[Text]:
+    def _all(self) -> Iterator[Query]:
         for rows in self.texts.values():
             yield from chain.from_iterable(rows)
 
@@ -248,7 +248,7 @@ class _Block:
         for one in self._all():
             if isinstance(one, Failure):
                 digest.update(f"!{one.code}".encode())
-            elif isinstance(one, Known):
+            elif isinstance(one, KnownResult):
                 digest.update(f"={one.note}".encode())
             else:
                 digest.update(f":{len(one.context)} {len(one.token_ids)} {one.note} ".encode())
@@ -258,7 +258,7 @@ class _Block:
     def continuations(self, first: int) -> Iterator[Continuation]:
         """What an engine is to be asked; `first` is the key of place 0."""
         for place, one in enumerate(self._all()):
-            if isinstance(one, Given):
+            if isinstance(one, LikelihoodQuery):
                 yield Continuation(first + place, one.context, one.token_ids)
 
     def take(self, place: int, likelihood: Likelihood) -> None:
@@ -275,12 +275,12 @@ class _Block:
         }
 
 
-def _entry(asked: Text, told: Likelihood | None) -> dict[str, Any]:
+def _entry(asked: Query, told: Likelihood | None) -> dict[str, Any]:
     if told is None:
         raise ValueError("a block is kept before everything is told")
     return {
         "logprob": told.total,
-        "tokens": len(asked.token_ids) if isinstance(asked, Given) else 0,
+        "tokens": len(asked.token_ids) if isinstance(asked, LikelihoodQuery) else 0,
         "greedy": told.greedy,
         "failure": told.failure.code if told.failure else None,
         "note": None if isinstance(asked, Failure) else asked.note,

@@ -11,21 +11,21 @@ import pyarrow as pa
 
 from batchgen.arrow.values import key_texts
 from batchgen.errors import JobKeyError, UsageError
-from batchgen.input.blocks import Places
+from batchgen.input.blocks import RowLocations
 from batchgen.input.files import find_files
 from batchgen.input.input_table import InputTable, open_table
 from batchgen.job.spec import Input
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class JoinSpec:
     """Another file, and the column by which its rows belong to the answers."""
 
     path: Path
     on: str
 
 
-def open_file(path: Path) -> InputTable:
+def open_input_table(path: Path) -> InputTable:
     """A table in any format that a job can read.
 
     Raises:
@@ -72,7 +72,7 @@ class Join:
         return table
 
 
-def open_join(beside: Beside, taken: pa.Schema) -> Join:
+def open_join(beside: JoinSpec, taken: pa.Schema) -> Join:
     """Read a file whose columns are to stand beside others; those that are there already are left out.
 
     Args:
@@ -84,7 +84,7 @@ def open_join(beside: Beside, taken: pa.Schema) -> Join:
         DataError: the file cannot be read.
     """
     path, on = beside.path, beside.on
-    source = open_file(path)
+    source = open_input_table(path)
     schema = source.schema()
     for names, where in ((schema.names, path), (taken.names, "the answers")):
         if on not in names:
@@ -103,8 +103,8 @@ def open_join(beside: Beside, taken: pa.Schema) -> Join:
     return Join(on, table.select(kept), rows)
 
 
-def _whole(source: InputTable, schema: pa.Schema) -> tuple[pa.Table, Places]:
-    tables, places = [schema.empty_table()], Places()
+def _whole(source: InputTable, schema: pa.Schema) -> tuple[pa.Table, RowLocations]:
+    tables, places = [schema.empty_table()], RowLocations()
     for number, file in enumerate(source.files):
         places.begin(file.path)
         for batch in source.batches(schema, number):

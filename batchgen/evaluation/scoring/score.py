@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any, TextIO
 from pydantic import ValidationError
 
 from batchgen.errors import UsageError
-from batchgen.evaluation.scoring.join import Beside
+from batchgen.evaluation.scoring.join import JoinSpec
 from batchgen.evaluation.scoring.score_file import score_file
 from batchgen.evaluation.scoring.score_run import ScoreResult, score_run
-from batchgen.evaluation.scoring_models import Asking
+from batchgen.evaluation.scoring_models import ScoringModelOptions
 from batchgen.job.evaluate import Evaluate, Reasoning, metric_types
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-Asked = str | Mapping[str, Any]
+MetricSpec = str | Mapping[str, Any]
 """A metric as a job file has it: its type, or a mapping with its options."""
 
 
 def score(  # noqa: PLR0913  # a public face: every argument but the first has a default
     what: Path | str,
-    metrics: Sequence[Asked] = (),
+    metrics: Sequence[MetricSpec] = (),
     *,
     reference: str | Sequence[str] = (),
     response: str | None = None,
@@ -65,11 +65,11 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
     evaluate = _evaluate(metrics, references, reasoning)
     if (join is None) != (on is None):
         raise UsageError("--join and --on go together")
-    beside = Beside(Path(join), on) if join and on else None
+    beside = JoinSpec(Path(join), on) if join and on else None
     if chat_template and not model:
         raise UsageError("--chat-template goes with --model")
     named = "" if model is None else str(model)
-    asking = Asking(
+    asking = ScoringModelOptions(
         model=str(Path(named).absolute()) if named and Path(named).is_dir() else named,
         chat_template=chat_template or "auto",
         say=say,
@@ -89,7 +89,7 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
             asking=asking,
         )
     if output is None:
-        raise _no_place(what)
+        raise _missing_output_error(what)
     if not evaluate.metrics:
         raise UsageError("nothing says what to measure", hint="Such as --metric exact.")
     return score_file(
@@ -102,7 +102,7 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
     )
 
 
-def _no_place(what: Path) -> UsageError:
+def _missing_output_error(what: Path) -> UsageError:
     if what.is_file():
         return UsageError(
             f"nothing says where the scores of {what} go",
@@ -115,7 +115,7 @@ def _no_place(what: Path) -> UsageError:
 
 
 def _evaluate(
-    metrics: Sequence[Asked], references: Sequence[str], reasoning: Reasoning | None
+    metrics: Sequence[MetricSpec], references: Sequence[str], reasoning: Reasoning | None
 ) -> Evaluate:
     content: dict[str, object] = {}
     if metrics:  # otherwise a run's own metrics are all there is
@@ -131,7 +131,7 @@ def _evaluate(
         raise UsageError("\n".join(lines), hint=_hint(error.errors(), metrics)) from error
 
 
-def _found(error: "ErrorDetails", metrics: Sequence[Asked]) -> str:
+def _found(error: "ErrorDetails", metrics: Sequence[MetricSpec]) -> str:
     place, message = error["loc"], error["msg"].removeprefix("Value error, ")
     if not _of_metric(error):
         return f"{place[0]}: {message}" if place else message
@@ -148,7 +148,7 @@ _TYPE_ERRORS = {
 }
 
 
-def _hint(errors: Sequence["ErrorDetails"], metrics: Sequence[Asked]) -> str:
+def _hint(errors: Sequence["ErrorDetails"], metrics: Sequence[MetricSpec]) -> str:
     """All types only where one is amiss; where options are, the way to these."""
     if any(error["type"] in _TYPE_ERRORS and len(error["loc"]) == 2 for error in errors):
         return f"Types: {', '.join(metric_types())}. `batchgen metrics TYPE` lists the options."
@@ -160,6 +160,6 @@ def _of_metric(error: "ErrorDetails") -> bool:
     return len(error["loc"]) > 1 and isinstance(error["loc"][1], int)
 
 
-def _type(error: "ErrorDetails", metrics: Sequence[Asked]) -> str:
+def _type(error: "ErrorDetails", metrics: Sequence[MetricSpec]) -> str:
     asked = metrics[int(error["loc"][1])]
     return str(asked.get("type", dict(asked)) if isinstance(asked, Mapping) else asked)

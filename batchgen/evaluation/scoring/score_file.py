@@ -11,19 +11,19 @@ from pathlib import Path
 import pyarrow as pa
 
 from batchgen.errors import UsageError
-from batchgen.evaluation.answers import Origin, together, whole_prompts
-from batchgen.evaluation.model_queries.scoring_pass import Panels
+from batchgen.evaluation.answers import ColumnMap, check_grouped_by_prompt, regroup_by_prompt
+from batchgen.evaluation.model_queries.scoring_pass import ScoringPasses
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.evaluation.scorer import Scorer
-from batchgen.evaluation.scoring.join import Beside, open_file, open_join, read_tables
-from batchgen.evaluation.scoring.score_run import ScoreResult, checked_evaluation
-from batchgen.evaluation.scoring_models import Asking, panel_of_file
-from batchgen.evaluation.staging import Answers, stage_answers
+from batchgen.evaluation.scoring.join import JoinSpec, open_input_table, open_join, read_tables
+from batchgen.evaluation.scoring.score_run import ScoreResult, check_evaluation
+from batchgen.evaluation.scoring_models import ScoringModelOptions, panel_of_file
+from batchgen.evaluation.staging import StagedAnswers, stage_answers
 from batchgen.job.evaluate import Evaluate
-from batchgen.metrics.told import is_model
+from batchgen.metrics.told import is_model_metric
 from batchgen.output.publish import Stage, finish_release
 from batchgen.output.score_tables import SCORE_PREFIX
-from batchgen.state.lock import held
+from batchgen.state.lock import hold_lock
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import arm
 
@@ -34,8 +34,8 @@ def score_file(
     *,
     response: str,
     output: Path,
-    beside: Beside | None = None,
-    asking: Asking | None = None,
+    beside: JoinSpec | None = None,
+    asking: ScoringModelOptions | None = None,
 ) -> ScoreResult:
     """Score the rows of a file.
 
@@ -64,7 +64,7 @@ def score_file(
         raise UsageError(
             f"{output} is the output folder of a run", hint="Choose another folder with --output."
         )
-    source = open_file(path)
+    source = open_input_table(path)
     schema = source.schema()
     join = open_join(beside, schema) if beside else None
     wide = schema if join is None else join.wider(schema)
@@ -74,17 +74,19 @@ def score_file(
     own = pa.schema([field for field in schema if field.name not in replaced])
 
     def tables() -> Iterator[pa.Table]:
-        for table in together(whole_prompts(read_tables(source, schema), origin.id), origin.id):
+        for table in check_grouped_by_prompt(
+            regroup_by_prompt(read_tables(source, schema), origin.id), origin.id
+        ):
             yield join.beside(table) if join else table
 
     folder.create()
-    with held(folder.lock):
+    with hold_lock(folder.lock):
         folder.clear_scratch()
         finish_release(folder)
         scorer = Scorer(evaluation, origin, wide)
         stage = Stage(folder, "zstd", 0o600, {"scored": path.name, "response": response})
-        panels = Panels(panel_of_file(folder, asking or Asking(), scorer, wide))
-        rows = stage_answers(stage, Answers(panels.widen(tables), own, "file"), scorer)
+        panels = ScoringPasses(panel_of_file(folder, asking or ScoringModelOptions(), scorer, wide))
+        rows = stage_answers(stage, StagedAnswers(panels.widen(tables), own, "file"), scorer)
         stage.release(None)
         panels.forget()
     return ScoreResult(folder, rows, ())
@@ -102,9 +104,9 @@ def _evaluation(evaluate: Evaluate, response: str, schema: pa.Schema) -> Evaluat
             f"the column {response!r} is {schema.field(response).type}; expected text",
             hint=f"Name one with --response. Columns of text: {', '.join(texts) or 'none'}.",
         )
-    evaluation = checked_evaluation(evaluate, schema, messages_hint=_MESSAGES)
-    asking = [measure.name for measure in evaluation.measures if is_model(measure.metric)]
-    if asking and not _are_messages(schema.field("messages").type):
+    evaluation = check_evaluation(evaluate, schema, messages_hint=_MESSAGES)
+    asking = [measure.name for measure in evaluation.measures if is_model_metric(measure.metric)]
+    if asking and not _is_messages_type(schema.field("messages").type):
         raise UsageError(
             f"{asking[0]}: asks a model what follows the row's prompt, but the column 'messages' is "
             f"{schema.field('messages').type}; expected a list of {{role, content}}",
@@ -119,15 +121,15 @@ _MESSAGES = (
 )
 
 
-def _origin(schema: pa.Schema, response: str, evaluation: Evaluation) -> Origin:
+def _origin(schema: pa.Schema, response: str, evaluation: Evaluation) -> ColumnMap:
     def known(name: str, fits: Callable[[pa.DataType], bool] = lambda _: True) -> str | None:
         return name if name in schema.names and fits(schema.field(name).type) else None
 
-    return Origin(
+    return ColumnMap(
         response=response,
         id=known("id"),
         sample=known("sample"),
-        messages=known("messages", _are_messages),
+        messages=known("messages", _is_messages_type),
         output_tokens=known("output_tokens", pa.types.is_integer),
         finish_reason=known("finish_reason", pa.types.is_string),
         references=evaluation.references,
@@ -135,7 +137,7 @@ def _origin(schema: pa.Schema, response: str, evaluation: Evaluation) -> Origin:
     )
 
 
-def _are_messages(kind: pa.DataType) -> bool:
+def _is_messages_type(kind: pa.DataType) -> bool:
     if not pa.types.is_list(kind) or not pa.types.is_struct(kind.value_type):
         return False
     names = [kind.value_type.field(i).name for i in range(kind.value_type.num_fields)]

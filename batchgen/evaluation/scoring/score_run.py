@@ -20,12 +20,12 @@ from batchgen.errors import ExitCode, StateError, UsageError
 from batchgen.evaluation.answers import Tables
 from batchgen.evaluation.checks import STORED, evaluation_problems
 from batchgen.evaluation.gates import GateResult, decide_gates
-from batchgen.evaluation.judging.prepare_judges import ReadyJudge, ready_judges
-from batchgen.evaluation.resolve_evaluation import Evaluation, evaluation_of
+from batchgen.evaluation.judging.prepare_judges import PreparedJudge, prepare_judges
+from batchgen.evaluation.resolve_evaluation import Evaluation, resolve_evaluation
 from batchgen.evaluation.scorer import Scorer
-from batchgen.evaluation.scoring.join import Beside, Join, open_join
-from batchgen.evaluation.scoring_models import Asking, panel_of_run, with_judges
-from batchgen.evaluation.staging import Answers, Layout, run_scorer, stage_answers
+from batchgen.evaluation.scoring.join import Join, JoinSpec, open_join
+from batchgen.evaluation.scoring_models import ScoringModelOptions, panel_of_run, with_judges
+from batchgen.evaluation.staging import FileLayout, StagedAnswers, run_scorer, stage_answers
 from batchgen.job.evaluate import Evaluate, Reasoning
 from batchgen.job.metric_options import MetricOptions
 from batchgen.jobfile.load import LoadedJob, load_job
@@ -33,7 +33,7 @@ from batchgen.models.local_model import find_model
 from batchgen.output.publish import PublishedFile, Stage, check_published, finish_release
 from batchgen.output.score_tables import SCORE_PREFIX
 from batchgen.records import MetricRow
-from batchgen.state.lock import held
+from batchgen.state.lock import hold_lock
 from batchgen.state.run_folder import RunFolder, open_folder, read_json
 from batchgen.storage.failpoints import arm
 
@@ -63,8 +63,8 @@ def score_run(
     *,
     references: tuple[str, ...] = (),
     reasoning: Reasoning | None = None,
-    beside: Beside | None = None,
-    asking: Asking | None = None,
+    beside: JoinSpec | None = None,
+    asking: ScoringModelOptions | None = None,
 ) -> ScoreResult:
     """Score the answers of a run as its job says, and by some more metrics.
 
@@ -84,7 +84,7 @@ def score_run(
     """
     arm()
     folder = open_folder(path)
-    with held(folder.lock):
+    with hold_lock(folder.lock):
         folder.clear_scratch()
         finish_release(folder)
         manifest = read_manifest(folder)
@@ -99,39 +99,37 @@ def score_run(
             "reference": references or asked.reference,
             "reasoning": reasoning or asked.reasoning,
         }
-        published = Published(folder, manifest)
+        published = PublishedRun(folder, manifest)
         join = open_join(beside, published.schema) if beside else None
         wide = published.schema if join is None else join.wider(published.schema)
-        asking = asking or Asking()
+        asking = asking or ScoringModelOptions()
         judges = _judges(loaded, asking)
         prefix = loaded.job.output.prefix
-        evaluation = checked_evaluation(
-            asked.model_copy(update=changed), wide, judges, prefix=prefix
-        )
+        evaluation = check_evaluation(asked.model_copy(update=changed), wide, judges, prefix=prefix)
         scorer = run_scorer(evaluation, wide, prefix, manifest["samples"])
         panel = panel_of_run(folder, asking, loaded, manifest=manifest, scorer=scorer, schema=wide)
         panels = with_judges(panel, asking, judges, asked=None, scorer=scorer, schema=wide)
-        say_removed(manifest, evaluation, asking.say)
-        result = score_again(folder, manifest, evaluation, join=join, widen=panels.widen)
+        report_removed_metrics(manifest, evaluation, asking.say)
+        result = rescore_run(folder, manifest, evaluation, join=join, widen=panels.widen)
         panels.forget()
         return result
 
 
-def _judges(loaded: LoadedJob, asking: Asking) -> tuple[ReadyJudge, ...]:
+def _judges(loaded: LoadedJob, asking: ScoringModelOptions) -> tuple[PreparedJudge, ...]:
     """The run's judges; its own model is looked for only if it is one of them."""
     itself = any(judge.model is None for judge in loaded.job.evaluate.judges)
     own = find_model(loaded, asking.say, asking.terminal) if itself else None
-    return ready_judges(loaded, own, asking.say, asking.terminal)
+    return prepare_judges(loaded, own, asking.say, asking.terminal)
 
 
 def _name(metric: MetricOptions) -> str:
     return metric.name or metric.type
 
 
-def checked_evaluation(
+def check_evaluation(
     evaluate: Evaluate,
     schema: pa.Schema,
-    judges: Sequence[ReadyJudge] = (),
+    judges: Sequence[PreparedJudge] = (),
     *,
     prefix: str = "",
     messages_hint: str = STORED,
@@ -152,7 +150,7 @@ def checked_evaluation(
     columns = [name for name in schema.names if not name.startswith(SCORE_PREFIX)]
     if problems := evaluation_problems(evaluate, columns, prefix, messages_hint=messages_hint):
         raise UsageError("\n".join(p.message for p in problems), hint=problems[0].hint)
-    return evaluation_of(evaluate, judges)
+    return resolve_evaluation(evaluate, judges)
 
 
 def read_manifest(folder: RunFolder) -> dict[str, Any]:
@@ -169,7 +167,7 @@ def read_manifest(folder: RunFolder) -> dict[str, Any]:
     return read_json(folder.manifest)
 
 
-def score_again(
+def rescore_run(
     folder: RunFolder,
     manifest: Mapping[str, Any],
     evaluation: Evaluation,
@@ -194,7 +192,7 @@ def score_again(
         ResourceError: the disk refused.
     """
     prefix = manifest["settings"]["output"]["prefix"]
-    published = Published(folder, manifest)
+    published = PublishedRun(folder, manifest)
     wide = published.schema if join is None else join.wider(published.schema)
     scorer = run_scorer(evaluation, wide, prefix, manifest["samples"])
     stage = Stage(folder, published.compression, published.mode, published.facts)
@@ -203,7 +201,7 @@ def score_again(
         for table in published.tables():
             yield join.beside(table) if join else table
 
-    answers = Answers(widen(tables), published.schema, published.layout)
+    answers = StagedAnswers(widen(tables), published.schema, published.layout)
     rows = stage_answers(stage, answers, scorer)
     gates = decide_gates(evaluation.gates, rows, folder, folder.staged)
     if job is not None:
@@ -214,7 +212,7 @@ def score_again(
     return ScoreResult(folder, rows, gates)
 
 
-def say_removed(
+def report_removed_metrics(
     manifest: Mapping[str, Any], evaluation: Evaluation, say: Callable[[str], None]
 ) -> None:
     """Say which scores there will be no more, once a run is scored by another evaluation than its manifest's."""
@@ -234,18 +232,18 @@ def evaluation_record(scorer: Scorer, gates: Sequence[GateResult]) -> dict[str, 
     }
 
 
-def scored_as(manifest: Mapping[str, Any]) -> str:
+def evaluation_fingerprint(manifest: Mapping[str, Any]) -> str:
     """The fingerprint of the evaluation that a run has scores of; empty if it was never scored."""
     fingerprint: str = manifest.get("evaluation", {}).get("fingerprint", "")
     return fingerprint
 
 
-class Published:
+class PublishedRun:
     """The answers of a complete run, without their scores."""
 
     def __init__(self, folder: RunFolder, manifest: Mapping[str, Any]) -> None:
         self._paths = [folder.responses]
-        self.layout: Layout = "file" if folder.responses.exists() else "parts"
+        self.layout: FileLayout = "file" if folder.responses.exists() else "parts"
         if self.layout == "parts":
             self._paths = sorted(folder.response_parts.glob("*.parquet"))
         if not self._paths:

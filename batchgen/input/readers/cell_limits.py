@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchgen.arrow.types import Batch
+from batchgen.arrow.types import TableBatch
 from batchgen.input.readers.streams import CELL_LIMIT
 from batchgen.records import Failure
 
@@ -25,7 +25,7 @@ def invalid_unicode(column: str) -> Failure:
     )
 
 
-def too_long(column: str) -> Failure:
+def cell_too_long(column: str) -> Failure:
     """The failure of a row with a cell of more than CELL_LIMIT characters."""
     return Failure(
         "prompt_too_long",
@@ -44,7 +44,7 @@ def without_surrogates(value: object) -> object:
     return value
 
 
-def checked(table: pa.Table, failures: Mapping[int, Failure]) -> Batch:
+def check_cells(table: pa.Table, failures: Mapping[int, Failure]) -> TableBatch:
     """A batch whose text is Unicode and at most CELL_LIMIT long.
 
     Where a cell is not, its row fails. A text is repaired or cut; a list or struct becomes null.
@@ -64,7 +64,7 @@ def checked(table: pa.Table, failures: Mapping[int, Failure]) -> Batch:
                 array = _repaired(array, rows, check.repair)
                 found |= {row: check.failure(column.name) for row in rows if row not in found}
                 table = table.set_column(number, column, array)
-    return Batch(table, found)
+    return TableBatch(table, found)
 
 
 def cut_texts(array: pa.StringArray, limit: int) -> pa.StringArray:
@@ -158,6 +158,6 @@ def _cut(text: bytes, limit: int = CELL_LIMIT) -> str:
 
 _CHECKS = (
     # In this order: cutting leaves valid text, and saves looking at all of it.
-    _Check(_is_too_long, _cut, too_long),
+    _Check(_is_too_long, _cut, cell_too_long),
     _Check(_is_not_unicode, _replaced, invalid_unicode),
 )

@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from batchgen.arrow.types import Batch, with_schema
+from batchgen.arrow.types import TableBatch, conform_table
 from batchgen.errors import DataError
 from batchgen.input.files import InputFile
 from batchgen.input.readers import streams
 from batchgen.input.readers.csv_records import (
     Dialect,
     Records,
-    explain,
+    explain_bad_record,
     find_delimiter,
     read_header,
     read_records,
@@ -43,7 +43,7 @@ class CsvFile:
     null_values: tuple[str, ...]
     columns: tuple[str, ...]
 
-    def batches(self, schema: pa.Schema) -> Iterator[Batch]:
+    def batches(self, schema: pa.Schema) -> Iterator[TableBatch]:
         """All records after the header, with the columns of a schema in its order, each a string.
 
         Raises:
@@ -53,7 +53,7 @@ class CsvFile:
         header = read_header(blocks, self.file.path)
         for records in chain([header.rest], blocks):
             if records.text.strip("\r\n"):
-                yield Batch(with_schema(self._table(records), schema))
+                yield TableBatch(conform_table(self._table(records), schema))
 
     def _table(self, records: Records) -> pa.Table:
         try:
@@ -83,9 +83,9 @@ class CsvFile:
                 ),
             )
         except pa.ArrowInvalid as error:
-            raise explain(records, self.columns) from error
+            raise explain_bad_record(records, self.columns) from error
         if any(_is_too_long(column) for column in table.columns):
-            raise explain(records, self.columns)
+            raise explain_bad_record(records, self.columns)
         return self._with_nulls(table) if self.null_values else table
 
     def _with_nulls(self, table: pa.Table) -> pa.Table:
@@ -104,7 +104,7 @@ def open_csv(file: InputFile, options: CsvOptions) -> CsvFile:
         DataError: nothing in it, an unknown encoding, a header that names a column twice.
     """
     _check_marks(options)
-    head = streams.head(file)
+    head = streams.read_head(file)
     encoding = find_encoding(options.encoding, head, file.path)
     delimiter = options.delimiter
     if delimiter == "auto":

@@ -54,7 +54,7 @@ class Records:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class CsvHeader:
     """The names of the columns, and the records that follow in the same block."""
 
     names: tuple[str, ...]
@@ -80,11 +80,11 @@ def read_records(file: InputFile, dialect: Dialect) -> Iterator[Records]:
     if rest:
         records = Records(file.path, dialect, rest + "\n", line)
         if not grammar.records.fullmatch(records.text):
-            raise explain(records)
+            raise explain_bad_record(records)
         yield records
 
 
-def read_header(records: Iterator[Records], path: Path) -> Header:
+def read_header(records: Iterator[Records], path: Path) -> CsvHeader:
     """The first record that is not an empty line.
 
     Raises:
@@ -98,13 +98,13 @@ def read_header(records: Iterator[Records], path: Path) -> Header:
             line = block.first_line + parser.line_num
             _check_names(names, f"{path}:{line - 1}")
             rest = Records(path, block.dialect, "".join(lines[parser.line_num :]), line)
-            return Header(tuple(names), rest)
+            return CsvHeader(tuple(names), rest)
     raise DataError(
         f"{path}: has no header, nothing but empty lines", hint="Is it still being written?"
     )
 
 
-def explain(records: Records, columns: Sequence[str] | None = None) -> DataError:
+def explain_bad_record(records: Records, columns: Sequence[str] | None = None) -> DataError:
     """What is wrong with the first record that cannot be.
 
     Args:
@@ -183,7 +183,7 @@ def _check_rest(rest: Records, grammar: _Grammar) -> None:
     """Raise DataError if what is left of a block cannot become a record, or one without end."""
     start = grammar.start.match(rest.text.removesuffix("\r"))
     if start is None or len(start["last"]) > CELL_LIMIT:
-        raise explain(rest)
+        raise explain_bad_record(rest)
     if len(rest.text) > LINE_LIMIT:
         raise DataError(
             f"{rest.path}:{rest.first_line}: a record is longer than {LINE_LIMIT:,} characters",

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from batchgen.arrow.types import Batch
+from batchgen.arrow.types import TableBatch
 from batchgen.input.files import InputFile
-from batchgen.input.readers.cell_limits import checked
+from batchgen.input.readers.cell_limits import check_cells
 from batchgen.input.readers.jsonl_lines import read_lines
 from batchgen.input.readers.jsonl_types import (
-    TypesDisagreeError,
-    column,
+    TypeConflictError,
     column_type,
-    disagreement,
-    widen,
+    make_column,
+    type_conflict,
+    widen_types,
 )
 
 
@@ -30,7 +30,7 @@ class JsonlFile:
     file: InputFile
     columns: tuple[str, ...]
 
-    def batches(self, schema: pa.Schema) -> Iterator[Batch]:
+    def batches(self, schema: pa.Schema) -> Iterator[TableBatch]:
         """All rows, as the columns of a schema that `infer_schema` found.
 
         Raises:
@@ -38,10 +38,10 @@ class JsonlFile:
         """
         for lines in read_lines(self.file):
             try:
-                columns = [column(f.name, lines.column(f.name), f.type) for f in schema]
-            except TypesDisagreeError as error:
-                raise disagreement(error.key, read_lines(self.file)) from error
-            yield checked(pa.table(columns, schema=schema), lines.failures)
+                columns = [make_column(f.name, lines.column(f.name), f.type) for f in schema]
+            except TypeConflictError as error:
+                raise type_conflict(error.key, read_lines(self.file)) from error
+            yield check_cells(pa.table(columns, schema=schema), lines.failures)
 
 
 def open_jsonl(file: InputFile) -> JsonlFile:
@@ -65,8 +65,8 @@ def infer_schema(files: Sequence[JsonlFile]) -> pa.Schema:
     try:
         for file in files:
             for lines in read_lines(file.file):
-                widen(types, lines)
-    except TypesDisagreeError as error:
+                widen_types(types, lines)
+    except TypeConflictError as error:
         everything = (lines for file in files for lines in read_lines(file.file))
-        raise disagreement(error.key, everything) from error
+        raise type_conflict(error.key, everything) from error
     return pa.schema([(key, column_type(type_)) for key, type_ in types.items()])

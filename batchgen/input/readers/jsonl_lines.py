@@ -25,7 +25,7 @@ _KINDS = {list: "a list", str: "text", bool: "true or false", type(None): "null"
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class JsonLines:
     """Some lines of a file as objects, with their numbers from 1; `failures` are by position."""
 
     path: Path
@@ -38,7 +38,7 @@ class Lines:
         return [found.get(key) for found in self.objects]
 
 
-def read_lines(file: InputFile) -> Iterator[Lines]:
+def read_lines(file: InputFile) -> Iterator[JsonLines]:
     """All lines that are not empty, about a block of the file at a time.
 
     Raises:
@@ -87,7 +87,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object)
 
 
-def _parsed(path: Path, text: str, number: int) -> Lines | None:
+def _parsed(path: Path, text: str, number: int) -> JsonLines | None:
     objects: list[dict[str, object]] = []
     numbers: list[int] = []
     lines = text.split("\n")
@@ -104,7 +104,7 @@ def _parsed(path: Path, text: str, number: int) -> Lines | None:
     if not objects:
         return None
     failures = _repair(objects) if _SURROGATE_ESCAPE.search(text) else {}
-    return Lines(path, objects, numbers, failures)
+    return JsonLines(path, objects, numbers, failures)
 
 
 def _parsed_line(line: str, path: Path, number: int) -> dict[str, object]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from batchgen.arrow.types import plain_type, unified_type
 from batchgen.errors import DataError
-from batchgen.input.readers.jsonl_lines import Lines
+from batchgen.input.readers.jsonl_lines import JsonLines
 
 COLUMN_LIMIT = 2_000
 """Most different keys, also within objects. Beyond it the keys are data, and the schema would grow with the file."""
@@ -24,7 +24,7 @@ _CONVERSION_ERRORS = (
 _EXACT = 2**53
 
 
-class TypesDisagreeError(Exception):
+class TypeConflictError(Exception):
     """Values of a column fit no single type. `key` is its name."""
 
     def __init__(self, key: str) -> None:
@@ -32,7 +32,7 @@ class TypesDisagreeError(Exception):
         self.key = key
 
 
-def widen(types: dict[str, pa.DataType], lines: Lines) -> None:
+def widen_types(types: dict[str, pa.DataType], lines: JsonLines) -> None:
     """Widen the types of columns, in place, until they hold some more lines.
 
     Raises:
@@ -43,11 +43,11 @@ def widen(types: dict[str, pa.DataType], lines: Lines) -> None:
         try:
             new = pa.array(lines.column(key)).type
         except _CONVERSION_ERRORS as error:
-            raise TypesDisagreeError(key) from error
+            raise TypeConflictError(key) from error
         old = types.get(key)
         both = new if old is None else unified_type(old, new)
         if both is None:
-            raise TypesDisagreeError(key)
+            raise TypeConflictError(key)
         types[key] = both
         if len(types) > COLUMN_LIMIT or _width(both) > COLUMN_LIMIT:
             raise DataError(
@@ -61,7 +61,7 @@ def column_type(type_: pa.DataType) -> pa.DataType:
     return pa.string() if _holds_empty_object(type_) else plain_type(type_)
 
 
-def column(key: str, values: Sequence[object], type_: pa.DataType) -> pa.Array:
+def make_column(key: str, values: Sequence[object], type_: pa.DataType) -> pa.Array:
     """Values as a column of the type that `column_type` gave.
 
     Raises:
@@ -71,12 +71,12 @@ def column(key: str, values: Sequence[object], type_: pa.DataType) -> pa.Array:
         return pa.array(values, type_)
     except _CONVERSION_ERRORS as error:
         if not pa.types.is_string(type_):
-            raise TypesDisagreeError(key) from error
+            raise TypeConflictError(key) from error
     texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
     return pa.array(texts, type_)
 
 
-def disagreement(key: str, lines: Iterable[Lines]) -> DataError:
+def type_conflict(key: str, lines: Iterable[JsonLines]) -> DataError:
     """Which two values of a column do not fit together, and where they are."""
     seen: dict[str, dict[str, str]] = {}
     place = ""
@@ -92,7 +92,7 @@ def disagreement(key: str, lines: Iterable[Lines]) -> DataError:
     )
 
 
-def _places(key: str, lines: Iterable[Lines]) -> Iterator[tuple[str, object]]:
+def _places(key: str, lines: Iterable[JsonLines]) -> Iterator[tuple[str, object]]:
     """The values of a key, each with its file and line."""
     for block in lines:
         for number, value in zip(block.numbers, block.column(key), strict=True):

@@ -13,15 +13,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchgen.arrow.types import (
-    Batch,
+    TableBatch,
     UnusableTypeError,
+    conform_table,
     plain_type,
     unified_type,
-    with_schema,
 )
 from batchgen.errors import DataError
 from batchgen.input.files import InputFile
-from batchgen.input.readers.cell_limits import checked, cut_texts
+from batchgen.input.readers.cell_limits import check_cells, cut_texts
 from batchgen.input.readers.streams import CELL_LIMIT
 
 BATCH_ROWS = 1024
@@ -47,8 +47,8 @@ class ParquetFile:
         """Names of the columns."""
         return tuple(self.schema.names)
 
-    def batches(self, schema: pa.Schema) -> Iterator[Batch]:
-        """All rows, as columns of a schema that `unify` found.
+    def batches(self, schema: pa.Schema) -> Iterator[TableBatch]:
+        """All rows, as columns of a schema that `unify_schemas` found.
 
         Raises:
             DataError: a page that is damaged or cannot be decoded; a number that does not fit the common type.
@@ -56,10 +56,10 @@ class ParquetFile:
         done = 0
         for table in self._tables():
             try:
-                plain = with_schema(table, schema)
+                plain = conform_table(table, schema)
             except pa.ArrowInvalid as error:
                 raise self._misfit(table, schema, done) from error
-            yield checked(plain, {})
+            yield check_cells(plain, {})
             done += table.num_rows
 
     def _tables(self) -> Iterator[pa.Table]:
@@ -78,7 +78,7 @@ class ParquetFile:
     def _misfit(self, table: pa.Table, schema: pa.Schema, done: int) -> DataError:
         for field in schema:
             try:
-                with_schema(table, pa.schema([field]))
+                conform_table(table, pa.schema([field]))
             except pa.ArrowInvalid:
                 return DataError(
                     f"{self.file.path}: rows {done:,} to {done + table.num_rows - 1:,}: column {field.name!r} "
@@ -108,7 +108,7 @@ def open_parquet(file: InputFile) -> ParquetFile:
     return ParquetFile(file, pa.schema([_plain_field(file, field) for field in found]))
 
 
-def unify(files: Sequence[ParquetFile]) -> pa.Schema:
+def unify_schemas(files: Sequence[ParquetFile]) -> pa.Schema:
     """The columns of files that all have the same, in the order of the first, with types that hold all values.
 
     Raises:

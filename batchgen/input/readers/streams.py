@@ -58,7 +58,7 @@ def byte_blocks(file: InputFile) -> Iterator[bytes]:
         raise DataError(f"{file.path}: cannot be read: {error.strerror}") from error
 
 
-def head(file: InputFile) -> bytes:
+def read_head(file: InputFile) -> bytes:
     """The first HEAD_BYTES of the content, or all of it if there is less."""
     blocks: list[bytes] = []
     size = 0

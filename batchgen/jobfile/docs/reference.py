@@ -15,8 +15,8 @@ from batchgen.job.spec import Job
 from batchgen.jobfile.docs import json_schema
 from batchgen.jobfile.layers import MINIMAL_JOB
 from batchgen.jobfile.merge import SYNONYMS
-from batchgen.jobfile.messages.expected_types import Expected, fields, key_of
-from batchgen.jobfile.tree import Path, dotted
+from batchgen.jobfile.messages.expected_types import Expected, key_of, section_fields
+from batchgen.jobfile.tree import KeyPath, dotted_key
 
 _HEAD = f"""\
 # Job files
@@ -82,12 +82,12 @@ def job_schema() -> dict[str, Any]:
 
 def job_reference() -> str:
     """The page that explains every key: `jobs/README.md`."""
-    parts = (_section((name,), expected) for name, expected in fields(Job).items())
+    parts = (_section((name,), expected) for name, expected in section_fields(Job).items())
     lines = [*_rows(Job), *(line for part in parts for line in part)]
     return _HEAD + "\n".join(lines) + "\n"
 
 
-def _section(path: Path, expected: Expected) -> Iterator[str]:
+def _section(path: KeyPath, expected: Expected) -> Iterator[str]:
     """Heading, introduction and table of a section or of the items of a list; nothing for a single value."""
     if expected.item is not None and expected.item.tagged:
         yield from _types(path, expected.item.tagged)
@@ -96,18 +96,20 @@ def _section(path: Path, expected: Expected) -> Iterator[str]:
     section = expected.section or items
     if section is None or _stands_elsewhere(expected):
         return
-    title = f"Each item of {dotted(path)}" if items is not None else dotted(path)
+    title = f"Each item of {dotted_key(path)}" if items is not None else dotted_key(path)
     yield from ("", f"{'#' * (len(path) + 2)} {title}", "")
     yield from (inspect.cleandoc(section.__doc__ or ""), "", *_TABLE)
     yield from _rows(section)
-    for name, inner in fields(section).items():
+    for name, inner in section_fields(section).items():
         yield from _section((*path, name), inner)
 
 
-def _types(path: Path, sections: Mapping[str, type[BaseModel]]) -> Iterator[str]:
+def _types(path: KeyPath, sections: Mapping[str, type[BaseModel]]) -> Iterator[str]:
     """The keys that items of all types have, then each type with its own."""
-    shared = set.intersection(*(set(fields(section)) for section in sections.values())) - {"type"}
-    yield from ("", f"{'#' * (len(path) + 2)} Each item of {dotted(path)}", "")
+    shared = set.intersection(*(set(section_fields(section)) for section in sections.values())) - {
+        "type"
+    }
+    yield from ("", f"{'#' * (len(path) + 2)} Each item of {dotted_key(path)}", "")
     yield from (
         "A type alone, such as `- exact`, or a mapping with these keys and those of its type.",
         "",
@@ -115,9 +117,9 @@ def _types(path: Path, sections: Mapping[str, type[BaseModel]]) -> Iterator[str]
     yield from (*_TABLE, "| `type` | one of the words below | required | What is measured. |")
     yield from _rows(next(iter(sections.values())), only=shared)
     for word, section in sections.items():
-        yield from ("", f"{'#' * (len(path) + 3)} {dotted((*path, word))}", "")
+        yield from ("", f"{'#' * (len(path) + 3)} {dotted_key((*path, word))}", "")
         yield inspect.cleandoc(section.__doc__ or "")
-        if own := set(fields(section)) - shared - {"type"}:
+        if own := set(section_fields(section)) - shared - {"type"}:
             yield from ("", *_TABLE, *_rows(section, only=own))
 
 
@@ -133,7 +135,7 @@ def _rows(section: type[BaseModel], only: Container[str] | None = None) -> Itera
     """A line of the table for each key that is no section with a table of its own; or only for some keys."""
     for name, field in section.model_fields.items():
         key = key_of(name, field)
-        expected = fields(section)[key]
+        expected = section_fields(section)[key]
         told = expected.section is None or _stands_elsewhere(expected)
         if told and (only is None or key in only):
             default = default_of(field)

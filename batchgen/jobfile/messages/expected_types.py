@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from batchgen.job.spec import Job
-from batchgen.jobfile.tree import Path
+from batchgen.jobfile.tree import KeyPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +142,12 @@ def _plural(item: Expected) -> str:
 
 
 @cache
-def fields(section: type[BaseModel]) -> Mapping[str, Expected]:
+def section_fields(section: type[BaseModel]) -> Mapping[str, Expected]:
     """The keys of a section."""
     return {key_of(name, f): _of_field(f) for name, f in section.model_fields.items()}
 
 
-def expected_at(path: Path, top: type[BaseModel] = Job) -> Expected | None:
+def expected_at(path: KeyPath, top: type[BaseModel] = Job) -> Expected | None:
     """What belongs at a path; None for a key that does not exist. Anything goes inside a free mapping.
 
     Where a list holds sections of several types, the path may name the type: ("evaluate", "metrics", 0, "exact").
@@ -159,13 +159,13 @@ def expected_at(path: Path, top: type[BaseModel] = Job) -> Expected | None:
 
 
 @cache
-def every_key() -> tuple[Path, ...]:
+def all_keys() -> tuple[KeyPath, ...]:
     """The path of every key and section, top to bottom."""
     return tuple(_keys(Job, ()))
 
 
-def _keys(section: type[BaseModel], path: Path) -> Iterator[Path]:
-    for name, expected in fields(section).items():
+def _keys(section: type[BaseModel], path: KeyPath) -> Iterator[KeyPath]:
+    for name, expected in section_fields(section).items():
         yield (*path, name)
         if expected.section is not None:
             yield from _keys(expected.section, (*path, name))
@@ -179,7 +179,7 @@ def _inside(expected: Expected, step: str | int) -> Expected | None:
     if step in expected.tagged:
         return Expected((Member(expected.tagged[step]),))
     if expected.section is not None:
-        return fields(expected.section).get(step)
+        return section_fields(expected.section).get(step)
     values = (m.arguments[1] for m in expected.members if m.kind is dict)
     return next((_expected(value) for value in values), None)
 

@@ -12,13 +12,13 @@ from batchgen.jobfile.messages.hints import scalar_text, unknown_key_hint, wrong
 from batchgen.jobfile.tree import (
     COMMAND_LINE,
     PROFILE,
+    KeyPath,
     Node,
-    Path,
     child,
-    dotted,
-    find,
-    nearest,
-    parsed,
+    dotted_key,
+    find_node,
+    nearest_node,
+    parse_key,
     problem_at,
 )
 
@@ -37,28 +37,28 @@ _REQUIRED: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class SchemaError:
     """One thing that does not fit the schema. `whole` says that it is about a section, not about one value."""
 
-    path: Path
+    path: KeyPath
     message: str
     hint: str
     whole: bool = False
 
 
-def explain(error: ValidationError, tree: Node) -> list[Finding]:
+def explain(error: ValidationError, tree: Node) -> list[SchemaError]:
     """Every finding once. The several errors of a union become one, which names all that was allowed."""
-    findings: dict[Path, Finding] = {}
+    findings: dict[KeyPath, SchemaError] = {}
     for one in error.errors(include_url=False, include_context=False):
         kind = one["type"]
         path = _path(one["loc"], tree, kind)
         if kind == "extra_forbidden":
             hint = unknown_key_hint(_with_types(path, tree))
-            findings[path] = Finding(path, "unknown key", hint)
+            findings[path] = SchemaError(path, "unknown key", hint)
         elif kind.startswith("union_tag"):
             findings[path] = _of_type(path, tree)
         elif kind == "missing":
-            findings[path] = Finding(path, "is required", _REQUIRED.get(dotted(path), ""))
+            findings[path] = SchemaError(path, "is required", _REQUIRED.get(dotted_key(path), ""))
         elif kind == "value_error":
             findings[path] = _of_validator(path, one["msg"].removeprefix("Value error, "), tree)
         elif path not in findings:
@@ -69,10 +69,10 @@ def explain(error: ValidationError, tree: Node) -> list[Finding]:
     return [finding for path, finding in findings.items() if path not in outer]
 
 
-def placed(tree: Node, path: Path, message: str, hint: str = "") -> Problem:
+def problem_at_path(tree: Node, path: KeyPath, message: str, hint: str = "") -> Problem:
     """A problem with its place: that of the key, or of what encloses it if the key is not there."""
-    node = nearest(tree, path)
-    key = dotted(path)
+    node = nearest_node(tree, path)
+    key = dotted_key(path)
     if node.origin == COMMAND_LINE:
         message += " (given by --set)"
     if node.origin.startswith(PROFILE):
@@ -80,14 +80,17 @@ def placed(tree: Node, path: Path, message: str, hint: str = "") -> Problem:
     return problem_at(node, key, message, hint)
 
 
-def located(tree: Node, problems: Sequence[Problem]) -> list[Problem]:
+def add_locations(tree: Node, problems: Sequence[Problem]) -> list[Problem]:
     """Problems that know only their key, with their places."""
-    return [p if p.line else placed(tree, parsed(p.key), p.message, p.hint) for p in problems]
+    return [
+        p if p.line else problem_at_path(tree, parse_key(p.key), p.message, p.hint)
+        for p in problems
+    ]
 
 
-def _path(loc: Sequence[int | str], tree: Node, kind: str) -> Path:
+def _path(loc: Sequence[int | str], tree: Node, kind: str) -> KeyPath:
     """The path in the file. Pydantic's names for members of a union are in no file, and are left out."""
-    path: Path = ()
+    path: KeyPath = ()
     node = tree
     for position, step in enumerate(loc):
         inner = child(node, step)
@@ -98,13 +101,13 @@ def _path(loc: Sequence[int | str], tree: Node, kind: str) -> Path:
     return path
 
 
-def _with_types(path: Path, tree: Node) -> Path:
+def _with_types(path: KeyPath, tree: Node) -> KeyPath:
     """The path as the schema sees it: with the type of an item where a list holds several."""
-    full: Path = ()
+    full: KeyPath = ()
     for length, step in enumerate(path, 1):
         full = (*full, step)
         expected = expected_at(full)
-        item = find(tree, path[:length])
+        item = find_node(tree, path[:length])
         if expected is None or item is None or not expected.tagged:
             continue
         word = child(item, "type") or item
@@ -113,41 +116,41 @@ def _with_types(path: Path, tree: Node) -> Path:
     return full
 
 
-def _of_type(path: Path, tree: Node) -> Finding:
+def _of_type(path: KeyPath, tree: Node) -> SchemaError:
     """An item whose type is missing or unknown."""
-    item, expected = find(tree, path), expected_at(path)
+    item, expected = find_node(tree, path), expected_at(path)
     known = list(expected.tagged) if expected is not None else []
     word = child(item, "type") if item is not None else None
     path = (*path, "type") if word is not None else path
     word = word or item
     if word is None or isinstance(word.value, Mapping):
-        return Finding((*path, "type"), "is required", f"one of {', '.join(known)}")
+        return SchemaError((*path, "type"), "is required", f"one of {', '.join(known)}")
     near = get_close_matches(str(word.value), known, 1)
     hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-    return Finding(path, f"found {_found(word)}, which is no type", hint)
+    return SchemaError(path, f"found {_found(word)}, which is no type", hint)
 
 
-def _of_value(path: Path, tree: Node, kind: str) -> Finding:
-    node = find(tree, path)
+def _of_value(path: KeyPath, tree: Node, kind: str) -> SchemaError:
+    node = find_node(tree, path)
     expected = expected_at(_with_types(path, tree))
     if node is None or expected is None:
-        return Finding(path, "has a value that does not fit", "")
+        return SchemaError(path, "has a value that does not fit", "")
     hint = wrong_value_hint(expected, node.value)
     if kind == "string_pattern_mismatch":
-        return Finding(path, f"found {_found(node)}, which does not fit", expected.description)
-    return Finding(path, f"expected {expected}; found {_found(node)}", hint)
+        return SchemaError(path, f"found {_found(node)}, which does not fit", expected.description)
+    return SchemaError(path, f"expected {expected}; found {_found(node)}", hint)
 
 
-def _of_validator(path: Path, message: str, tree: Node) -> Finding:
+def _of_validator(path: KeyPath, message: str, tree: Node) -> SchemaError:
     """A message of our own validators. It starts with the key that it is about, which is then pointed at."""
     expected = expected_at(path)
     whole = expected is not None and expected.section is not None
-    named = parsed(message.split(" ", 1)[0].rstrip(":"))
-    if named and find(tree, (*path, *named)) is not None:
-        return Finding((*path, *named), message, "", whole)
+    named = parse_key(message.split(" ", 1)[0].rstrip(":"))
+    if named and find_node(tree, (*path, *named)) is not None:
+        return SchemaError((*path, *named), message, "", whole)
     if named and expected_at(named) is not None:
-        return Finding(named, message, "", whole)
-    return Finding(path, message, "", whole)
+        return SchemaError(named, message, "", whole)
+    return SchemaError(path, message, "", whole)
 
 
 def _found(node: Node) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
 from batchgen.jobfile.merge import SYNONYMS
-from batchgen.jobfile.messages.expected_types import Expected, every_key, expected_at, fields
-from batchgen.jobfile.tree import Path, Scalar, dotted
+from batchgen.jobfile.messages.expected_types import Expected, all_keys, expected_at, section_fields
+from batchgen.jobfile.tree import KeyPath, Scalar, dotted_key
 
 LOADER_KEYS = ("extends", "vars", "profiles")
 """Keys at the top that are used up while the file is loaded."""
@@ -67,7 +67,7 @@ _LATER = frozenset(
 )
 
 
-def unknown_key_hint(path: Path) -> str:
+def unknown_key_hint(path: KeyPath) -> str:
     """Where a key that does not exist probably belongs, or what it was meant to be."""
     key = str(path[-1])
     known = _known_beside(path)
@@ -82,7 +82,7 @@ def unknown_key_hint(path: Path) -> str:
 def wrong_value_hint(expected: Expected, value: object) -> str:
     """How to write what was probably meant."""
     if expected.section is not None:
-        return f"write its keys on lines beneath: {', '.join(fields(expected.section))}"
+        return f"write its keys on lines beneath: {', '.join(section_fields(expected.section))}"
     if value == "":
         return "leave the key out"
     if isinstance(value, str):
@@ -113,10 +113,14 @@ def scalar_text(value: Scalar) -> str:
     return str(value)
 
 
-def _known_beside(path: Path) -> list[str]:
+def _known_beside(path: KeyPath) -> list[str]:
     """The keys that could stand where an unknown one stands."""
     outer = expected_at(path[:-1])
-    known = list(fields(outer.section)) if outer is not None and outer.section is not None else []
+    known = (
+        list(section_fields(outer.section))
+        if outer is not None and outer.section is not None
+        else []
+    )
     if len(path) == 1:
         known += LOADER_KEYS
     return [*known, *SYNONYMS] if path[0] == "decoding" else known
@@ -130,10 +134,10 @@ def _elsewhere(key: str) -> str:
         return "this version of batchgen does not have it"
     if key in SYNONYMS and key != "n":
         return f"{key} belongs under decoding: decoding.{key}"
-    found = next((path for path in every_key() if path[-1] == key), None)
+    found = next((path for path in all_keys() if path[-1] == key), None)
     if found is None:
         return ""
-    return f"{key} belongs under {dotted(found[:-1]) or 'the top of the file'}: {dotted(found)}"
+    return f"{key} belongs under {dotted_key(found[:-1]) or 'the top of the file'}: {dotted_key(found)}"
 
 
 def _dotted_key(key: str) -> str:
@@ -148,7 +152,7 @@ def _near(key: str, known: Sequence[str]) -> str:
         return ""
     if near := get_close_matches(key, known, 1):
         return f"did you mean {near[0]}?"
-    everywhere = {str(path[-1]): dotted(path) for path in every_key()}
+    everywhere = {str(path[-1]): dotted_key(path) for path in all_keys()}
     near = get_close_matches(key, everywhere, 1, cutoff=0.8)
     return f"did you mean {everywhere[near[0]]}?" if near else ""
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
-from batchgen.metrics.base import Answer, Spec, nothing_found, unscored
-from batchgen.metrics.number.reading import Number, canonical
-from batchgen.metrics.number.rules import Mark, Pick, Several, find_number
+from batchgen.metrics.base import Answer, Spec, no_answer_found, unscored
+from batchgen.metrics.number.reading import Number, format_number
+from batchgen.metrics.number.rules import Ambiguous, AnswerFormat, Pick, find_number
 from batchgen.records import Score
 
 
@@ -24,7 +24,7 @@ class NumberMatch:
     spec: Spec
     tolerance: Fraction = Fraction(0)
     pick: Pick = "last"
-    mark: Mark = "any"
+    mark: AnswerFormat = "any"
 
     def score(self, answer: Answer) -> Score:
         """1, or 0."""
@@ -36,10 +36,10 @@ class NumberMatch:
         if not expected:
             return unscored(self.spec, "unparsed", "reference")
         found = find_number(answer.response, self.pick, self.mark)
-        if found is None or isinstance(found.number, Several):
-            return nothing_found(self.spec, answer, found.rule if found else None)
-        right = any(same(found.number, one, self.tolerance) for one in expected)
-        return Score(self.spec.name, float(right), "ok", canonical(found.number), found.rule)
+        if found is None or isinstance(found.number, Ambiguous):
+            return no_answer_found(self.spec, answer, found.rule if found else None)
+        right = any(numbers_equal(found.number, one, self.tolerance) for one in expected)
+        return Score(self.spec.name, float(right), "ok", format_number(found.number), found.rule)
 
 
 def _number(reference: str) -> Number | None:
@@ -47,7 +47,7 @@ def _number(reference: str) -> Number | None:
     return found.number if found and isinstance(found.number, Number) else None
 
 
-def same(left: Number, right: Number, tolerance: Fraction) -> bool:
+def numbers_equal(left: Number, right: Number, tolerance: Fraction) -> bool:
     """Whether two numbers are equal; where only one has a percent sign, 50% is both 50 and 0.5."""
     if left.value == right.value or (
         tolerance and abs(Fraction(left.value) - right.value) <= tolerance

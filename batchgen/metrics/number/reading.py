@@ -55,7 +55,7 @@ _LATEX = (
 )
 
 
-def plain(text: str) -> str:
+def to_plain_digits(text: str) -> str:
     """The text with ASCII digits, signs and fractions, and without LaTeX around numbers."""
     if not text.isascii():
         text = _VULGAR.sub(" ", text)
@@ -114,7 +114,7 @@ _LONGEST = 60
 """Digits; more are no answer, and arithmetic on them would take its time."""
 
 
-def numbers(text: str) -> list[Number]:
+def find_numbers(text: str) -> list[Number]:
     """The numbers that are written in digits, in order; `text` is in plain form."""
     found = []
     at = 0
@@ -126,7 +126,7 @@ def numbers(text: str) -> list[Number]:
     return found
 
 
-def numerals(text: str) -> list[Number]:
+def find_numerals(text: str) -> list[Number]:
     """The Chinese numerals, in order; `text` is in plain form. 一 in 一起 is one as well: who asks must judge."""
     found = []
     for match in PATTERN.finditer(text):
@@ -215,7 +215,7 @@ def _lowest(value: Value) -> Value:
     return value if isinstance(value, int) or value.denominator != 1 else value.numerator
 
 
-def canonical(number: Number) -> str:
+def format_number(number: Number) -> str:
     """The one way to write a number: `18`, `-0.5`, `1/3`, `50%`."""
     value = number.value
     digits = str(value) if isinstance(value, int) else _written(value)

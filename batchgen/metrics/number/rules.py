@@ -14,27 +14,27 @@ from dataclasses import dataclass
 from itertools import islice, zip_longest
 from typing import Literal
 
-from batchgen.metrics.number.reading import Number, numbers, numerals, plain
+from batchgen.metrics.number.reading import Number, find_numbers, find_numerals, to_plain_digits
 
-Rule = Literal["hash", "boxed", "cue", "last", "first"]
+NumberRule = Literal["hash", "boxed", "cue", "last", "first"]
 Pick = Literal["last", "first"]
-Mark = Literal["any", "hash", "boxed"]
+AnswerFormat = Literal["any", "hash", "boxed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Several:
+class Ambiguous:
     """An answer that leaves it open: 5-6, 5 or 6."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pointed:
+class ExtractedNumber:
     """What answers, and the rule that pointed to it."""
 
-    number: Number | Several
-    rule: Rule
+    number: Number | Ambiguous
+    rule: NumberRule
 
 
-_Candidates = Iterator[Number | Several]
+_Candidates = Iterator[Number | Ambiguous]
 
 
 _CALCULATOR = re.compile(r"<<[^<>\n]{0,200}>>")
@@ -74,7 +74,9 @@ _WORDS_WITH_ONE = re.compile(r"一[起样定般直些切旦致边面方共]|[第
 _STATEMENT_LIMIT = 400
 
 
-def find_number(text: str, pick: Pick = "last", mark: Mark = "any") -> Pointed | None:
+def find_number(
+    text: str, pick: Pick = "last", mark: AnswerFormat = "any"
+) -> ExtractedNumber | None:
     """The number that answers, or None.
 
     Args:
@@ -82,7 +84,7 @@ def find_number(text: str, pick: Pick = "last", mark: Mark = "any") -> Pointed |
         pick: which one, where several are marked in the same way.
         mark: the rule that has to find it, should it not be just any.
     """
-    text = plain(text)
+    text = to_plain_digits(text)
     if "<<" in text:
         text = _CALCULATOR.sub("", text)
     for rule, candidates in _RULES:
@@ -91,11 +93,11 @@ def find_number(text: str, pick: Pick = "last", mark: Mark = "any") -> Pointed |
         found = candidates(text)
         number = next(found, None) if pick == "first" else _last(found)
         if number is not None:
-            return Pointed(number, pick if rule == "last" else rule)
+            return ExtractedNumber(number, pick if rule == "last" else rule)
     return None
 
 
-def _last(found: _Candidates) -> Number | Several | None:
+def _last(found: _Candidates) -> Number | Ambiguous | None:
     last = None
     for last in found:  # noqa: B007 - the last one is what is wanted
         pass
@@ -107,7 +109,7 @@ def _hashed(text: str) -> _Candidates:
         return
     for match in _HASH.finditer(text):
         line = match[1].strip(" *`")
-        for number in islice(numbers(line), 1):
+        for number in islice(find_numbers(line), 1):
             # `#### 2. Compute` and `#### 3 ways to do it` are headings.
             if not line[: number.start].strip("-= ") and len(line[number.end :].split()) <= 2:
                 yield number
@@ -137,7 +139,7 @@ def _cued(text: str) -> _Candidates:
 
 
 def _last_of(statement: str) -> _Candidates:
-    yield from islice(reversed(numbers(statement) or numerals(statement)), 1)
+    yield from islice(reversed(find_numbers(statement) or find_numerals(statement)), 1)
 
 
 def _statement(statement: str) -> _Candidates:
@@ -145,8 +147,8 @@ def _statement(statement: str) -> _Candidates:
 
     That is the one right at its start, or what `3 + 4 =` there comes to; else its last one.
     """
-    written = numbers(statement)
-    spoken = numerals(statement)
+    written = find_numbers(statement)
+    spoken = find_numerals(statement)
     head = _FILLER.match(statement)
     start = head.end() if head else 0
     leading = [n for n in spoken if n.start <= start and n.end - n.start > 1]
@@ -165,7 +167,7 @@ def _expression(statement: str, written: list[Number]) -> _Candidates:
         between = statement[at.end : following.start]
         operator = _OPERATOR.fullmatch(between)
         if at is written[0] and _OR.fullmatch(between):
-            yield Several()
+            yield Ambiguous()
             return
         if operator is None:
             break
@@ -178,12 +180,12 @@ def _expression(statement: str, written: list[Number]) -> _Candidates:
 
 def _plain_numbers(text: str) -> _Candidates:
     any_digits = False
-    for number in numbers(text):
+    for number in find_numbers(text):
         any_digits = True
         if not _is_mark(text, number):
             yield number
     if not any_digits:
-        for number in numerals(text):
+        for number in find_numerals(text):
             if _stands_alone(text, number):
                 yield number
 
@@ -210,7 +212,7 @@ def _stands_alone(text: str, number: Number) -> bool:
     return number.end - number.start > 1 or not following or following in _MEASURE
 
 
-_RULES: tuple[tuple[Rule, Callable[[str], _Candidates]], ...] = (
+_RULES: tuple[tuple[NumberRule, Callable[[str], _Candidates]], ...] = (
     ("hash", _hashed),
     ("boxed", _boxed),
     ("cue", _cued),

@@ -19,12 +19,12 @@ def normal_quantile(probability: float) -> float:
     return _NORMAL.inv_cdf(probability)
 
 
-def normal_two_sided(distance: float) -> float:
+def z_test_p(distance: float) -> float:
     """The probability that a standard normal variable is at least this far from 0."""
     return math.erfc(abs(distance) / math.sqrt(2))
 
 
-def student_two_sided(distance: float, freedom: float) -> float:
+def t_test_p(distance: float, freedom: float) -> float:
     """The probability that Student's t is at least this far from 0.
 
     Args:
@@ -36,7 +36,7 @@ def student_two_sided(distance: float, freedom: float) -> float:
 
 
 @lru_cache(maxsize=1024)
-def student_quantile(probability: float, freedom: float) -> float:
+def t_quantile(probability: float, freedom: float) -> float:
     """The value that Student's t stays below with this probability, which is above 0.5.
 
     Args:
@@ -45,20 +45,20 @@ def student_quantile(probability: float, freedom: float) -> float:
     """
     tail = 2 * (1 - probability)
     low, high = 0.0, 1.0
-    while student_two_sided(high, freedom) > tail:
+    while t_test_p(high, freedom) > tail:
         low, high = high, 2 * high
     while high - low > 1e-13 * high:
         middle = (low + high) / 2
         if middle in (low, high):
             break
-        if student_two_sided(middle, freedom) > tail:
+        if t_test_p(middle, freedom) > tail:
             low = middle
         else:
             high = middle
     return (low + high) / 2
 
 
-def fair_coin_two_sided(heads: int, tosses: int) -> float:
+def sign_test_p(heads: int, tosses: int) -> float:
     """The exact probability that a fair coin is at least as lopsided as this; 1.0 without a toss."""
     fewer = min(heads, tosses - heads)
     return min(1.0, 2 * float(_coin_probabilities(fewer, tosses).sum()))

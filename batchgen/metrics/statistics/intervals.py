@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from batchgen.metrics.statistics.distributions import normal_quantile, student_quantile
+from batchgen.metrics.statistics.distributions import normal_quantile, t_quantile
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -37,7 +37,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class PointEstimate:
     """A value and how sure it is.
 
     Attributes:
@@ -54,24 +54,24 @@ class Estimate:
     high: float | None
     method: str
 
-    def within(self, least: float, most: float) -> "Estimate":
+    def within(self, least: float, most: float) -> "PointEstimate":
         """The same with the interval cut to what the value can be at all."""
         if self.low is None or self.high is None:
             return self
         return replace(self, low=max(least, self.low), high=min(most, self.high))
 
 
-def no_value(reason: str) -> Estimate:
+def no_estimate(reason: str) -> PointEstimate:
     """Neither a value nor an interval, and why."""
-    return Estimate(None, None, None, None, f"none: {reason}")
+    return PointEstimate(None, None, None, None, f"none: {reason}")
 
 
-NOTHING = no_value("nothing was scored")
+NO_DATA = no_estimate("nothing was scored")
 
 
-def unsure(value: float, reason: str) -> Estimate:
+def point_estimate(value: float, reason: str) -> PointEstimate:
     """A value without error and interval, and why."""
-    return Estimate(value, None, None, None, f"none: {reason}")
+    return PointEstimate(value, None, None, None, f"none: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def moments(values: Floats) -> Moments:
     return Moments(len(values), mean, float(((values - mean) ** 2).sum()), binary)
 
 
-def of_rows(found: Moments, level: float, *, fraction: bool) -> Estimate:
+def row_mean(found: Moments, level: float, *, fraction: bool) -> PointEstimate:
     """The mean of independent rows.
 
     Args:
@@ -120,17 +120,17 @@ def of_rows(found: Moments, level: float, *, fraction: bool) -> Estimate:
         fraction: the values lie between 0 and 1, so that zeros and ones alone are a rate.
     """
     if not found.count:
-        return NOTHING
+        return NO_DATA
     if found.count < 2:
-        return unsure(found.mean, "one row says nothing about spread")
+        return point_estimate(found.mean, "one row says nothing about spread")
     stderr = math.sqrt(found.squares / (found.count - 1) / found.count)
     if fraction and (found.binary or not stderr):
         low, high = wilson(found.mean, found.count, level)
-        return Estimate(found.mean, stderr, low, high, "wilson")
+        return PointEstimate(found.mean, stderr, low, high, "wilson")
     return _student(found.mean, stderr, found.count - 1, level=level, fraction=fraction, method="t")
 
 
-def of_clusters(sums: Floats, level: float, *, fraction: bool) -> Estimate:
+def cluster_mean(sums: Floats, level: float, *, fraction: bool) -> PointEstimate:
     """The mean of rows that hang together in clusters, such as several answers to one prompt.
 
     Args:
@@ -145,16 +145,16 @@ def of_clusters(sums: Floats, level: float, *, fraction: bool) -> Estimate:
     totals, counts = sums[:, 0], sums[:, 1]
     rows = float(counts.sum())
     if not rows:
-        return NOTHING
+        return NO_DATA
     mean = float(totals.sum()) / rows
     clusters = int(np.count_nonzero(counts))
     if clusters < 2:
-        return unsure(mean, "one cluster says nothing about spread")
+        return point_estimate(mean, "one cluster says nothing about spread")
     factor = clusters / (clusters - 1)
     stderr = math.sqrt(factor * float(((totals - counts * mean) ** 2).sum())) / rows
     if fraction and not stderr:
         low, high = wilson(mean, clusters, level)
-        return Estimate(mean, stderr, low, high, "wilson over clusters")
+        return PointEstimate(mean, stderr, low, high, "wilson over clusters")
     return _student(
         mean, stderr, clusters - 1, level=level, fraction=fraction, method="t, clustered"
     )
@@ -162,9 +162,9 @@ def of_clusters(sums: Floats, level: float, *, fraction: bool) -> Estimate:
 
 def _student(
     mean: float, stderr: float, freedom: int, *, level: float, fraction: bool, method: str
-) -> Estimate:
-    reach = student_quantile((1 + level) / 2, freedom) * stderr
-    estimate = Estimate(mean, stderr, mean - reach, mean + reach, method)
+) -> PointEstimate:
+    reach = t_quantile((1 + level) / 2, freedom) * stderr
+    estimate = PointEstimate(mean, stderr, mean - reach, mean + reach, method)
     return estimate.within(0.0, 1.0) if fraction else estimate
 
 
@@ -185,7 +185,7 @@ def bootstrap(
     *,
     replicates: int,
     seed: int,
-) -> Estimate:
+) -> PointEstimate:
     """The value of a corpus metric, with an interval from resampled clusters (Efron and Tibshirani 1993, chapter 13).
 
     The standard error is the standard deviation over replicates, not that of their mean.
@@ -199,19 +199,19 @@ def bootstrap(
     """
     value = float(finalize(sums.sum(axis=0))) if len(sums) else math.nan
     if not math.isfinite(value):
-        return NOTHING
+        return NO_DATA
     if len(sums) < 2 or not replicates:
         reason = "one cluster says nothing about spread" if replicates else "the bootstrap is off"
-        return unsure(value, reason)
-    drawn = finalize(resampled(sums, replicates=replicates, seed=seed))
+        return point_estimate(value, reason)
+    drawn = finalize(resample(sums, replicates=replicates, seed=seed))
     finite = drawn[np.isfinite(drawn)]
     if len(finite) < replicates * 0.99:
-        return unsure(value, "too few rows to resample")
+        return point_estimate(value, "too few rows to resample")
     low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(value, float(finite.std(ddof=1)), float(low), float(high), "bootstrap")
+    return PointEstimate(value, float(finite.std(ddof=1)), float(low), float(high), "bootstrap")
 
 
-def resampled(sums: Floats, *, replicates: int, seed: int) -> Floats:
+def resample(sums: Floats, *, replicates: int, seed: int) -> Floats:
     """The total of each replicate: float64 [replicates, k].
 
     A replicate draws as many clusters as there are, with replacement: its weights are multinomial. Which ones are

@@ -14,19 +14,19 @@ from typing import Literal
 import numpy as np
 
 from batchgen.metrics.statistics.distributions import (
-    fair_coin_two_sided,
     normal_quantile,
-    normal_two_sided,
+    sign_test_p,
+    z_test_p,
 )
 from batchgen.metrics.statistics.intervals import (
     Confidence,
     Finalize,
     Floats,
     Integers,
+    cluster_mean,
     moments,
-    of_clusters,
-    of_rows,
-    resampled,
+    resample,
+    row_mean,
 )
 
 POWER_80 = 2.8
@@ -35,18 +35,18 @@ POWER_80 = 2.8
 
 EXACT_FLIPS = 12
 """Up to so many clusters that differ, every combination of signs is tried."""
-MOST_FLIPPED = 20_000
+MAX_SIGN_FLIPPED = 20_000
 """Beyond so many clusters the sum of random signs is normal for all purposes."""
-FLIPS = 10_000
+SIGN_FLIPS = 10_000
 _BLOCK = 1 << 20
 
-Verdict = Literal[
+ComparisonVerdict = Literal[
     "better", "worse", "higher", "lower", "equivalent", "inconclusive", "not comparable"
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class PairedScores:
     """The scores of two runs for the same observations.
 
     Attributes:
@@ -72,7 +72,7 @@ class Pairs:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class PairedResult:
     """By how much a metric differs.
 
     Attributes:
@@ -96,17 +96,17 @@ class Difference:
         """Smallest difference that such data would find 4 times out of 5, at 5 %."""
         return None if self.stderr is None else POWER_80 * self.stderr
 
-    def within(self, least: float, most: float) -> "Difference":
+    def within(self, least: float, most: float) -> "PairedResult":
         """The same with the interval cut to what the difference can be at all."""
         if self.low is None or self.high is None:
             return self
         return replace(self, low=max(least, self.low), high=min(most, self.high))
 
 
-NO_PAIRS = Difference(None, None, None, None, None, "no rows in common that have a score")
+NO_PAIRS = PairedResult(None, None, None, None, None, "no rows in common that have a score")
 
 
-def compare_means(pairs: Pairs, confidence: Confidence) -> Difference:
+def compare_means(pairs: PairedScores, confidence: Confidence) -> PairedResult:
     """Compare the means of paired scores."""
     level = confidence.level
     if not len(pairs.base):
@@ -122,30 +122,30 @@ def compare_means(pairs: Pairs, confidence: Confidence) -> Difference:
     )
     sums = sums[sums[:, 1] > 0]
     found = (
-        of_rows(moments(differences), level, fraction=False)
+        row_mean(moments(differences), level, fraction=False)
         if pairs.single
-        else of_clusters(sums, level, fraction=False)
+        else cluster_mean(sums, level, fraction=False)
     )
     if found.stderr is None:
-        return Difference(found.value, None, None, None, None, found.method)
+        return PairedResult(found.value, None, None, None, None, found.method)
     p, test = _sign_flip(sums[:, 0], confidence.seed)
-    return Difference(found.value, found.stderr, found.low, found.high, p, test)
+    return PairedResult(found.value, found.stderr, found.low, found.high, p, test)
 
 
-def _matched_rates(differences: Floats, level: float) -> Difference:
+def _matched_rates(differences: Floats, level: float) -> PairedResult:
     """Two rates over the same rows: exact McNemar, and the interval of Agresti and Min (2005), which stays open at 0."""
     count = len(differences)
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
     value = (wins - losses) / count
-    p = fair_coin_two_sided(losses, wins + losses)
+    p = sign_test_p(losses, wins + losses)
     if count < 2:
-        return Difference(value, None, None, None, p, "exact McNemar")
+        return PairedResult(value, None, None, None, p, "exact McNemar")
     padded = count + 2
     middle = (wins - losses) / padded
     spread = math.sqrt(wins + losses + 1 - (wins - losses) ** 2 / padded) / padded
     reach = normal_quantile((1 + level) / 2) * spread
     low, high = max(-1.0, middle - reach), min(1.0, middle + reach)
-    return Difference(value, spread, low, high, p, "exact McNemar")
+    return PairedResult(value, spread, low, high, p, "exact McNemar")
 
 
 def _sign_flip(sums: Floats, seed: int) -> tuple[float, str]:
@@ -154,9 +154,9 @@ def _sign_flip(sums: Floats, seed: int) -> tuple[float, str]:
     if not len(terms):
         return 1.0, "sign flips"
     found = abs(float(terms.sum()))
-    if len(terms) > MOST_FLIPPED:
+    if len(terms) > MAX_SIGN_FLIPPED:
         spread = math.sqrt(float((terms**2).sum()))
-        return normal_two_sided(found / spread), "sign flips, normal"
+        return z_test_p(found / spread), "sign flips, normal"
     least = found * (1 - 1e-12)
     if len(terms) <= EXACT_FLIPS:
         numbers = np.arange(1 << len(terms))
@@ -166,16 +166,16 @@ def _sign_flip(sums: Floats, seed: int) -> tuple[float, str]:
     generator = np.random.default_rng(seed)
     together = max(1, _BLOCK // len(terms))
     extreme = 0
-    for first in range(0, FLIPS, together):
-        count = min(together, FLIPS - first)
+    for first in range(0, SIGN_FLIPS, together):
+        count = min(together, SIGN_FLIPS - first)
         bits = generator.integers(0, 2, size=(count, len(terms)), dtype=np.int8)
         extreme += int((np.abs((1 - 2 * bits).astype(np.float64) @ terms) >= least).sum())
-    return (extreme + 1) / (FLIPS + 1), "sign flips"
+    return (extreme + 1) / (SIGN_FLIPS + 1), "sign flips"
 
 
 def compare_corpora(
     base: Floats, new: Floats, finalize: Finalize, confidence: Confidence
-) -> Difference:
+) -> PairedResult:
     """Compare the values of a corpus metric: both runs are resampled alike.
 
     p is that of sacrebleu's paired bootstrap: how often replicates, moved to a mean of 0, differ as much. A few rows have
@@ -193,21 +193,21 @@ def compare_corpora(
     width = base.shape[1]
     value = float(finalize(new.sum(axis=0)) - finalize(base.sum(axis=0)))
     if len(base) < 2 or replicates < 2:
-        return Difference(value, None, None, None, None, "too few rows, or no replicates")
-    drawn = resampled(np.hstack([base, new]), replicates=replicates, seed=confidence.seed)
+        return PairedResult(value, None, None, None, None, "too few rows, or no replicates")
+    drawn = resample(np.hstack([base, new]), replicates=replicates, seed=confidence.seed)
     differences = finalize(drawn[:, width:]) - finalize(drawn[:, :width])
     differences = differences[np.isfinite(differences)]
     if len(differences) < 0.99 * replicates or not math.isfinite(value):
-        return Difference(value, None, None, None, None, "too few rows to resample")
+        return PairedResult(value, None, None, None, None, "too few rows to resample")
     low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
     extreme = int((np.abs(differences - differences.mean()) >= abs(value)).sum())
     differing = int((base != new).any(axis=1).sum())
     p = max((extreme + 1) / (len(differences) + 1), min(1.0, 2.0 ** (1 - differing)))
     spread = float(differences.std(ddof=1))
-    return Difference(value, spread, float(low), float(high), p, "paired bootstrap")
+    return PairedResult(value, spread, float(low), float(high), p, "paired bootstrap")
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
+def adjust_holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjusted p-values that allow one error in twenty for the whole family (Holm 1979); None stays None."""
     known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
@@ -218,9 +218,9 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def verdict(
-    difference: Difference, p: float | None, higher_is_better: bool | None, margin: float | None
-) -> Verdict:
+def decide_verdict(
+    difference: PairedResult, p: float | None, higher_is_better: bool | None, margin: float | None
+) -> ComparisonVerdict:
     """What a difference means.
 
     Equivalent within a margin comes first: who names the difference that matters is not told of smaller ones.

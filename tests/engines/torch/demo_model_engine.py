@@ -9,7 +9,7 @@ import torch
 from batchgen.engines.torch.engine import TorchEngine
 from batchgen.engines.torch.model import load_model
 from batchgen.job.spec import Batching, ModelSpec
-from batchgen.planning.batches import by_length
+from batchgen.planning.batches import sort_by_length
 from batchgen.records import ResolvedDecoding
 from tests.engines.torch.tiny_models import by_row, generated, requests
 
@@ -31,7 +31,7 @@ def tokens_as_generated(
 ) -> int:
     """Check each answer's tokens up to the first close decision; return how many were checked."""
     decoding = ResolvedDecoding(max_new_tokens=new, end_token_ids=frozenset({end}))
-    found = by_row(engine.generate(by_length(requests(prompts, decoding))))
+    found = by_row(engine.generate(sort_by_length(requests(prompts, decoding))))
     same = 0
     for row, prompt in enumerate(prompts):
         made = generated(

@@ -11,9 +11,9 @@ import torch
 
 from batchgen.engines.contract import Engine
 from batchgen.engines.open import open_engine
-from batchgen.engines.replicas.replicated_engine import on_each
+from batchgen.engines.replicas.replicated_engine import open_replicas
 from batchgen.engines.torch import estimate_torch_engine
-from batchgen.engines.torch.capacity import gpus, lanes
+from batchgen.engines.torch.capacity import step_workers, usable_gpus
 from batchgen.errors import ModelError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.slot_plan import Workers
@@ -54,7 +54,9 @@ def one(folder: Path) -> Iterator[Engine]:
 def two(folder: Path) -> Iterator[Engine]:
     opening = partial(open_engine, folder=folder, workers=1, decode=spell)
     batching = Batching(part_rows=8)
-    with closing(on_each(TWO, SPEC, opening, batching=batching, should_stop=unending)) as engine:
+    with closing(
+        open_replicas(TWO, SPEC, opening, batching=batching, should_stop=unending)
+    ) as engine:
         yield engine
 
 
@@ -100,7 +102,7 @@ def test_two_replicas_give_the_likelihoods_of_one_engine(one: Engine, two: Engin
 def test_a_model_that_cannot_be_loaded_is_said_with_its_device(tmp_path: Path) -> None:
     opening = partial(open_engine, folder=tmp_path / "nowhere", workers=1, decode=spell)
     with pytest.raises(ModelError, match="on cpu: no such model folder"):
-        on_each(TWO, SPEC, opening, batching=Batching(), should_stop=unending)
+        open_replicas(TWO, SPEC, opening, batching=Batching(), should_stop=unending)
 
 
 @pytest.mark.parametrize(
@@ -108,15 +110,15 @@ def test_a_model_that_cannot_be_loaded_is_said_with_its_device(tmp_path: Path) -
     [("cpu", []), ("cuda", ["cuda:0", "cuda:1", "cuda:2"]), ("cuda:1", ["cuda:1"])],
 )
 def test_all_gpus_unless_a_certain_one_is_asked_for(device: str, taken: list[str]) -> None:
-    assert gpus(torch.device(device), there=3) == taken
+    assert usable_gpus(torch.device(device), there=3) == taken
 
 
 @pytest.mark.parametrize(("asked", "reason"), [("auto", "auto: one a GPU"), (3, "run.workers")])
 def test_an_engine_on_a_gpu_is_one_process(asked: Any, reason: str) -> None:
     for device in ("cuda", "cuda:1"):
-        chosen = lanes(asked, torch.device(device))
+        chosen = step_workers(asked, torch.device(device))
         assert (chosen.count, chosen.reason) == (1, reason)
-    assert lanes(3, CPU).count == 3
+    assert step_workers(3, CPU).count == 3
 
 
 def test_a_plan_on_a_cpu_takes_no_gpu(folder: Path) -> None:

@@ -15,10 +15,10 @@ from transformers import (
 
 from batchgen.engines.torch import TorchEngine
 from batchgen.engines.torch.batched_tier import BatchedTier
-from batchgen.engines.torch.generate.generate_runner import Grouping, PlainRunner
+from batchgen.engines.torch.generate.generate_runner import GenerateRunner, Grouping
 from batchgen.engines.torch.model import LoadedModel, rope_switch
-from batchgen.engines.torch.static.static_runner import CohortRunner
-from batchgen.engines.torch.tier import Setting
+from batchgen.engines.torch.static.static_runner import StaticRunner
+from batchgen.engines.torch.tier import TierOptions
 from batchgen.job.spec import Batching
 from batchgen.planning.batches import BatchLimits
 from batchgen.records import Completion, Request, ResolvedDecoding
@@ -117,19 +117,19 @@ def engine(model: PreTrainedModel, **batching: Any) -> TorchEngine:
     )
 
 
-def setting(should_stop: Callable[[], bool] = lambda: False) -> Setting:
-    return Setting(spell, should_stop, padding_tokens=10_000)
+def setting(should_stop: Callable[[], bool] = lambda: False) -> TierOptions:
+    return TierOptions(spell, should_stop, padding_tokens=10_000)
 
 
 def cohort(model: PreTrainedModel, *, rows: int, forward_cost: int = 8) -> BatchedTier:
     """The cohort without a probe before it; a small `forward_cost` makes batches of several prefills."""
-    runner = CohortRunner(loaded(model), setting(), forward_cost=forward_cost)
+    runner = StaticRunner(loaded(model), setting(), forward_cost=forward_cost)
     return BatchedTier(runner, BatchLimits(rows, 10_000, "none"), CPU, setting())
 
 
 def plain(model: PreTrainedModel, *, rows: int, grouping: Grouping = "padded") -> BatchedTier:
     """The tier through `generate`, without a probe before it."""
-    runner = PlainRunner(loaded(model), setting(), grouping)
+    runner = GenerateRunner(loaded(model), setting(), grouping)
     return BatchedTier(runner, BatchLimits(rows, 10_000, "none"), CPU, setting())
 
 

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from batchgen.evaluation.comparing.pairs import pair
+from batchgen.evaluation.comparing.pairs import pair_rows
 
 COMMON = pl.DataFrame({"id": ["a"], "sample": [0]}, schema={"id": pl.String, "sample": pl.Int32})
 
@@ -35,14 +35,14 @@ def scores(value: float, stats: list[float] | None) -> pl.DataFrame:
 def test_rounding_is_no_change(
     base: tuple[float, list[float] | None], new: tuple[float, list[float] | None], change: float
 ) -> None:
-    rows = pair(scores(*base), scores(*new), COMMON).rows
+    rows = pair_rows(scores(*base), scores(*new), COMMON).rows
     assert rows["value_new"][0] - rows["value"][0] == pytest.approx(change, abs=1e-12)
 
 
 def test_sums_that_differ_are_kept_though_the_value_is_the_same() -> None:
-    rows = pair(scores(0.0, [0.0, 8.0]), scores(0.0, [0.0, 9.0]), COMMON).rows
+    rows = pair_rows(scores(0.0, [0.0, 8.0]), scores(0.0, [0.0, 9.0]), COMMON).rows
     assert rows["stats_new"].to_list() == [[0.0, 9.0]]
 
 
 def test_no_rows_are_no_pairs() -> None:
-    assert pair(scores(0.0, None), scores(0.0, None), COMMON.clear()).rows.is_empty()
+    assert pair_rows(scores(0.0, None), scores(0.0, None), COMMON.clear()).rows.is_empty()

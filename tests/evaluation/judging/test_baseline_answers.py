@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import StateError, UsageError
-from batchgen.evaluation.judging.baseline_answers import Key, Other, OtherRun
+from batchgen.evaluation.judging.baseline_answers import AnswerKey, BaselineAnswer, BaselineRun
 from batchgen.jobfile.load import load_job
 from batchgen.run.run import run
 
@@ -29,34 +29,37 @@ def folder(make_job: MakeJob) -> Path:
 
 def test_answers_are_found_by_id_and_sample(folder: Path) -> None:
     keys = [("d", 1), ("a", 0), ("c", 0), ("b", 1), ("b", 2), ("z", 0)]
-    found = OtherRun(folder).find([Key(*key, prompt_hash=None) for key in keys])
-    assert found == list(map(Other, ["four", "one", None, "two", None, None]))
+    found = BaselineRun(folder).find([AnswerKey(*key, prompt_hash=None) for key in keys])
+    assert found == list(map(BaselineAnswer, ["four", "one", None, "two", None, None]))
 
 
 def test_only_answers_to_the_same_prompt_count(folder: Path) -> None:
     import polars as pl
 
     hashes = dict(pl.read_parquet(folder / "responses.parquet").select("id", "prompt_hash").rows())
-    other = OtherRun(folder)
-    found = other.find([Key("a", 0, hashes["a"]), Key("b", 0, hashes["a"])])
-    assert found == [Other("one"), Other(None, asked_else=True)]
+    other = BaselineRun(folder)
+    found = other.find([AnswerKey("a", 0, hashes["a"]), AnswerKey("b", 0, hashes["a"])])
+    assert found == [BaselineAnswer("one"), BaselineAnswer(None, asked_else=True)]
 
 
 def test_parts_and_prefixes_are_read_as_well(make_job: MakeJob) -> None:
     job = make_job(
         ROWS[:2], output={"layout": "parts", "prefix": "out_"}, batching={"part_rows": 1}
     )
-    other = OtherRun(run(load_job(job)).folder.path)
-    assert other.find([Key("b", 0, None), Key("a", 0, None)]) == [Other("two"), Other("one")]
+    other = BaselineRun(run(load_job(job)).folder.path)
+    assert other.find([AnswerKey("b", 0, None), AnswerKey("a", 0, None)]) == [
+        BaselineAnswer("two"),
+        BaselineAnswer("one"),
+    ]
 
 
 def test_without_a_complete_run_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no complete run to compare with"):
-        OtherRun(tmp_path)
+        BaselineRun(tmp_path)
 
 
 def test_a_changed_file_is_no_answer(folder: Path) -> None:
     with (folder / "responses.parquet").open("ab") as file:
         file.write(b"x")
     with pytest.raises(StateError, match="was changed or damaged"):
-        OtherRun(folder)
+        BaselineRun(folder)

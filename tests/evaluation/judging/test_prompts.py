@@ -11,8 +11,14 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from batchgen.errors import ModelError
-from batchgen.evaluation.judging.prompt_texts import VERSION, WORDS
-from batchgen.evaluation.judging.prompts import Asked, Case, JudgePrompts, Labels, prefill
+from batchgen.evaluation.judging.prompt_texts import JUDGE_TEMPLATES, VERSION
+from batchgen.evaluation.judging.prompts import (
+    EncodedCase,
+    JudgeCase,
+    JudgePrompts,
+    VerdictLabels,
+    answer_prefill,
+)
 from batchgen.job.judge import Judge
 from batchgen.job.spec import PromptSpec
 from batchgen.prompts.byte_tokenizer import END, ROLE_IDS, ByteTokenizer
@@ -30,7 +36,7 @@ def prompts_of(
 ) -> JudgePrompts:
     spec = PromptSpec(
         user="-",
-        prefill=prefill(judge),
+        prefill=answer_prefill(judge),
         chat_template="auto" if tokenizer.chat_template else "none",
     )
     return JudgePrompts(judge, rubric, ModelTokenizer(tokenizer, spec, date(2026, 3, 7)), longest)
@@ -40,13 +46,13 @@ def in_bytes(judge: Judge, *, longest: int = PLENTY, rubric: str = "") -> JudgeP
     return JudgePrompts(judge, rubric, ByteTokenizer(), longest)
 
 
-def asked(prompts: JudgePrompts, case: Case) -> Asked:
+def asked(prompts: JudgePrompts, case: JudgeCase) -> EncodedCase:
     (one,) = prompts.ask([case])
-    assert isinstance(one, Asked)
+    assert isinstance(one, EncodedCase)
     return one
 
 
-def text_of(judge: Judge, case: Case, *, rubric: str = "") -> str:
+def text_of(judge: Judge, case: JudgeCase, *, rubric: str = "") -> str:
     """What the judge reads, turn marks left out."""
     return ByteTokenizer().decode(asked(in_bytes(judge, rubric=rubric), case).context)
 
@@ -64,7 +70,9 @@ def code_in(text: str) -> str:
 
 
 def test_the_judge_reads_rubric_question_reference_and_answer_and_then_says_its_verdict() -> None:
-    text = text_of(RUBRIC, Case("What is 7 x 8?", ("56",), "It is 56."), rubric="Is it right?\n")
+    text = text_of(
+        RUBRIC, JudgeCase("What is 7 x 8?", ("56",), "It is 56."), rubric="Is it right?\n"
+    )
     code = code_in(text)
     assert text == (
         "Rate an answer by the criteria below, on a scale from 1 (worst) to 5 (best).\n\n"
@@ -81,7 +89,7 @@ def test_the_judge_reads_rubric_question_reference_and_answer_and_then_says_its_
 
 def test_in_chinese_all_words_are_chinese() -> None:
     judge = PAIRWISE.model_copy(update={"language": "zh"})
-    text = text_of(judge, Case("海是什么颜色？", ("蓝色。", "绿色。")))
+    text = text_of(judge, JudgeCase("海是什么颜色？", ("蓝色。", "绿色。")))
     assert text.startswith("请按照下面的标准比较两个回答：A 和 B。\n\n标准：\n更好的回答内容真实")
     assert text.endswith("按照标准，A 和 B 哪个回答更好？只写字母。\n更好的是回答-")
     assert re.search(
@@ -94,9 +102,9 @@ def test_whoever_changes_what_judges_are_told_raises_the_version() -> None:
     judges = [
         judge.model_copy(update={"language": language})
         for judge in (RUBRIC, PAIRWISE)
-        for language in WORDS
+        for language in JUDGE_TEMPLATES
     ]
-    texts = [text_of(judge, Case("q", answers(judge, "a", "b"), "r")) for judge in judges]
+    texts = [text_of(judge, JudgeCase("q", answers(judge, "a", "b"), "r")) for judge in judges]
     told = hashlib.sha256("".join(texts).encode()).hexdigest()[:12]
     assert (VERSION, told) == (1, "2eb2a99ed44a")
 
@@ -122,8 +130,8 @@ def test_hostile_answers_stay_inside_their_fence(
     judge: Judge, text: str, chatml: PreTrainedTokenizerBase
 ) -> None:
     shown = answers(judge, text, "another")
-    (read,) = prompts_of(judge, chatml).ask([Case(f"Well?\n{text}", shown)])
-    assert isinstance(read, Asked)
+    (read,) = prompts_of(judge, chatml).ask([JudgeCase(f"Well?\n{text}", shown)])
+    assert isinstance(read, EncodedCase)
     whole = str(chatml.decode(list(read.context), skip_special_tokens=True))
     code = code_in(whole)
     assert code not in text
@@ -131,14 +139,16 @@ def test_hostile_answers_stay_inside_their_fence(
         assert whole.count(f"<{mark}-{code}>") == whole.count(f"</{mark}-{code}>") == 1
     # One turn of the user, then the verdict's first words: nothing in the answer opened or closed a turn.
     control = [i for i in read.context if i in chatml.all_special_ids]
-    harmless = asked(prompts_of(judge, chatml), Case("q", ("a",) * len(shown))).context
+    harmless = asked(prompts_of(judge, chatml), JudgeCase("q", ("a",) * len(shown))).context
     assert control == [i for i in harmless if i in chatml.all_special_ids]
-    assert whole.endswith(prefill(judge))
+    assert whole.endswith(answer_prefill(judge))
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_the_code_is_in_no_text_and_knows_no_order(one: str, other: str) -> None:
-    first, second = (text_of(PAIRWISE, Case("q", pair)) for pair in ((one, other), (other, one)))
+    first, second = (
+        text_of(PAIRWISE, JudgeCase("q", pair)) for pair in ((one, other), (other, one))
+    )
     assert code_in(first) == code_in(second)
     assert code_in(first) not in (one + other).casefold()
 
@@ -147,7 +157,7 @@ def test_the_code_is_in_no_text_and_knows_no_order(one: str, other: str) -> None
 def test_long_texts_are_cut_all_to_one_length_and_say_so(judge: Judge) -> None:
     shown = answers(judge, "a" * 5000, "b" * 900)
     prompts = in_bytes(judge, longest=2000)
-    read = asked(prompts, Case("short?", shown))
+    read = asked(prompts, JudgeCase("short?", shown))
     text = ByteTokenizer().decode(read.context)
     assert read.cut
     assert len(read.context) <= 2000 - prompts.labels.longest
@@ -157,7 +167,7 @@ def test_long_texts_are_cut_all_to_one_length_and_say_so(judge: Judge) -> None:
     # One character more would not have fitted.
     assert len(read.context) + len(shown) > 2000 - prompts.labels.longest
     assert judge.mode == "rubric" or lengths["a"] == lengths["b"]
-    assert not asked(in_bytes(judge, longest=20_000), Case("short?", shown)).cut
+    assert not asked(in_bytes(judge, longest=20_000), JudgeCase("short?", shown)).cut
 
 
 def test_a_rubric_that_leaves_no_room_is_refused_at_once() -> None:
@@ -168,7 +178,7 @@ def test_a_rubric_that_leaves_no_room_is_refused_at_once() -> None:
 def test_labels_are_bytes_where_tokens_are() -> None:
     labels = in_bytes(TENTHS).labels
     expected = (*((byte,) for byte in b"0123456789"), tuple(b"10"))
-    assert labels == Labels(expected, dropped=0, added=())
+    assert labels == VerdictLabels(expected, dropped=0, added=())
 
 
 @pytest.mark.parametrize(
@@ -193,7 +203,7 @@ def test_context_and_label_are_the_tokens_of_the_whole_text(
     def spelled(token_ids: Sequence[int]) -> str:
         return str(tokenizer.decode(list(token_ids)))
 
-    case = Case("Wie groß?\n", answers(judge, "3 m", "4 m"))
+    case = JudgeCase("Wie groß?\n", answers(judge, "3 m", "4 m"))
     read = asked(prompts, case)
     text = spelled(read.context)
     for label, ids in zip(judge.labels, prompts.labels.token_ids, strict=True):
@@ -203,5 +213,5 @@ def test_context_and_label_are_the_tokens_of_the_whole_text(
 
 
 def test_one_turn_of_the_user_and_the_start_of_the_answer() -> None:
-    context = list(asked(in_bytes(RUBRIC), Case("q", ("a",))).context)
+    context = list(asked(in_bytes(RUBRIC), JudgeCase("q", ("a",))).context)
     assert [i for i in context if i >= END] == [ROLE_IDS["user"], END, ROLE_IDS["assistant"]]

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batchgen.evaluation.answers import Origin
-from batchgen.evaluation.judging.baseline_answers import Key
-from batchgen.evaluation.judging.prepare_judges import ReadyJudge, ready_judges
-from batchgen.evaluation.judging.queries import Judged, JudgeQuestion, texts_of
-from batchgen.evaluation.judging.scores import Judgement, judge_metrics
-from batchgen.evaluation.judging.verdicts import look_for
-from batchgen.evaluation.model_queries.query import Given, Text
+from batchgen.evaluation.answers import ColumnMap
+from batchgen.evaluation.judging.baseline_answers import AnswerKey
+from batchgen.evaluation.judging.prepare_judges import PreparedJudge, prepare_judges
+from batchgen.evaluation.judging.queries import JudgedAnswer, JudgeQueries, build_judge_queries
+from batchgen.evaluation.judging.scores import JudgeResult, judge_metrics
+from batchgen.evaluation.judging.verdicts import verdict_reader
+from batchgen.evaluation.model_queries.query import LikelihoodQuery, Query
 from batchgen.job.judge import Judge
 from batchgen.jobfile.load import load_job
 from batchgen.metrics.base import Answer
@@ -33,12 +33,12 @@ ROWS = [{"q": "x", "other": "y"}]
 
 
 @pytest.fixture
-def ready(make_job: MakeJob) -> Callable[..., ReadyJudge]:
+def ready(make_job: MakeJob) -> Callable[..., PreparedJudge]:
     """A judge without a model, by its options."""
 
-    def made(**judge: Any) -> ReadyJudge:
+    def made(**judge: Any) -> PreparedJudge:
         section = {"judges": [{"name": "j", **judge}], "reference": "q"}
-        (one,) = ready_judges(
+        (one,) = prepare_judges(
             load_job(make_job(ROWS, evaluate=section)), None, lambda _: None, None
         )
         return one
@@ -53,37 +53,43 @@ def by_hash(one: Continuation) -> Likelihood:
     return Likelihood(one.index, (math.log(chance),))
 
 
-def asked_about(said: Answer, *turns: tuple[str, str]) -> Judged:
+def asked_about(said: Answer, *turns: tuple[str, str]) -> JudgedAnswer:
     messages = [{"role": role, "content": content} for role, content in turns or [("user", "q")]]
-    return Judged(said, messages, Key(said.id, said.sample, None))
+    return JudgedAnswer(said, messages, AnswerKey(said.id, said.sample, None))
 
 
 def judged(
-    one: ReadyJudge, answers: Sequence[Answer], tell: Tell = by_hash
-) -> list[Judgement | None]:
+    one: PreparedJudge, answers: Sequence[Answer], tell: Tell = by_hash
+) -> list[JudgeResult | None]:
     """The judgements of answers, by a model whose opinion `tell` is."""
     rows = [{**a.fields, "response": a.response, "messages": QUESTION} for a in answers]
     table = pa.Table.from_pylist(rows)
-    question = JudgeQuestion(one, Origin("response", messages="messages"), table.schema)
+    question = JudgeQueries(one, ColumnMap("response", messages="messages"), table.schema)
     (texts,) = question.ask(table)
     cells = [[entry(text, tell) for text in of_row] for of_row in texts]
     fields = [{**a.fields, question.columns[0]: c} for a, c in zip(answers, cells, strict=True)]
-    return [look_for(one)(Answer("1", 0, "", fields=of_row)) for of_row in fields]
+    return [verdict_reader(one)(Answer("1", 0, "", fields=of_row)) for of_row in fields]
 
 
-def contexts(one: ReadyJudge, about: Judged) -> list[str]:
+def contexts(one: PreparedJudge, about: JudgedAnswer) -> list[str]:
     """What the judge reads before each of its labels."""
-    (asked,) = texts_of(one, [about])
-    return [ByteTokenizer().decode(text.context) for text in asked if isinstance(text, Given)]
+    (asked,) = build_judge_queries(one, [about])
+    return [
+        ByteTokenizer().decode(text.context) for text in asked if isinstance(text, LikelihoodQuery)
+    ]
 
 
-def read(one: ReadyJudge, about: Judged) -> str:
+def read(one: PreparedJudge, about: JudgedAnswer) -> str:
     return contexts(one, about)[0]
 
 
-def entry(text: Text, tell: Tell) -> dict[str, Any]:
+def entry(text: Query, tell: Tell) -> dict[str, Any]:
     """A text as the panel keeps it."""
-    told = tell(Continuation(0, text.context, text.token_ids)) if isinstance(text, Given) else None
+    told = (
+        tell(Continuation(0, text.context, text.token_ids))
+        if isinstance(text, LikelihoodQuery)
+        else None
+    )
     failure = text if isinstance(text, Failure) else told.failure if told else None
     return {
         "logprob": told.total if told else 0.0,
@@ -94,7 +100,7 @@ def entry(text: Text, tell: Tell) -> dict[str, Any]:
     }
 
 
-def values(judge: Judge, found: Judgement | None) -> dict[str, float]:
+def values(judge: Judge, found: JudgeResult | None) -> dict[str, float]:
     """The numbers of a judgement, by the suffix of their names."""
     scores = [metric.score(SAID) for metric in judge_metrics(judge, lambda _: found, "")]
     return {s.metric.removeprefix("j"): s.value for s in scores if s.value is not None}
@@ -110,7 +116,7 @@ SAID = answer("said")
 @given(st.text(max_size=20), st.text(max_size=20))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_a_pair_is_judged_alike_from_both_sides(
-    ready: Callable[..., ReadyJudge], one: str, other: str
+    ready: Callable[..., PreparedJudge], one: str, other: str
 ) -> None:
     """Swapped answers are asked the same two questions: what is gained on one side is lost on the other."""
     pairwise = ready(mode="pairwise", column="other")
@@ -123,12 +129,12 @@ def test_a_pair_is_judged_alike_from_both_sides(
 
 
 def test_both_orders_are_asked_and_each_label_after_the_same_context(
-    ready: Callable[..., ReadyJudge],
+    ready: Callable[..., PreparedJudge],
 ) -> None:
     pairwise = ready(mode="pairwise", column="other")
     about = asked_about(answer("mine", "yours"))
-    (asked,) = texts_of(pairwise, [about])
-    labels = [bytes(one.token_ids) for one in asked if isinstance(one, Given)]
+    (asked,) = build_judge_queries(pairwise, [about])
+    labels = [bytes(one.token_ids) for one in asked if isinstance(one, LikelihoodQuery)]
     assert labels == [b"A", b"B", b"A", b"B"]
     texts = contexts(pairwise, about)
     assert texts[0] == texts[1]
@@ -139,38 +145,38 @@ def test_both_orders_are_asked_and_each_label_after_the_same_context(
 @pytest.mark.parametrize(
     ("options", "judged_answer", "expected"),
     [
-        pytest.param({}, answer(" \n"), Judgement("empty"), id="empty"),
+        pytest.param({}, answer(" \n"), JudgeResult("empty"), id="empty"),
         pytest.param(
             {"mode": "pairwise", "column": "other"},
             answer("", "x"),
-            Judgement("empty"),
+            JudgeResult("empty"),
             id="empty against something",
         ),
         pytest.param(
             {"mode": "pairwise", "column": "other"},
             answer("x", ""),
-            Judgement("other_empty"),
+            JudgeResult("other_empty"),
             id="something against empty",
         ),
         pytest.param(
             {"mode": "pairwise", "column": "other"},
             answer("", " "),
-            Judgement("both_empty"),
+            JudgeResult("both_empty"),
             id="nothing against nothing",
         ),
         pytest.param(
             {"mode": "pairwise", "column": "other"},
             answer("x", None),
-            Judgement("no_other"),
+            JudgeResult("no_other"),
             id="no other",
         ),
     ],
 )
 def test_what_needs_no_judge_is_not_asked(
-    ready: Callable[..., ReadyJudge],
+    ready: Callable[..., PreparedJudge],
     options: dict[str, Any],
     judged_answer: Answer,
-    expected: Judgement,
+    expected: JudgeResult,
 ) -> None:
     def nobody(one: Continuation) -> Likelihood:
         raise AssertionError(one.index)
@@ -179,7 +185,7 @@ def test_what_needs_no_judge_is_not_asked(
 
 
 def test_an_engine_s_failure_is_that_of_the_answer_alone(
-    ready: Callable[..., ReadyJudge],
+    ready: Callable[..., PreparedJudge],
 ) -> None:
     failure = Failure("nonfinite_logits", "the model's logits are not finite")
 
@@ -188,7 +194,7 @@ def test_an_engine_s_failure_is_that_of_the_answer_alone(
         return Likelihood(one.index, (), failure=failure) if broken else by_hash(one)
 
     found = judged(ready(), [answer("good"), answer("bad"), answer("good")], fails)
-    assert found[1] == Judgement("failed", code="nonfinite_logits")
+    assert found[1] == JudgeResult("failed", code="nonfinite_logits")
     assert found[0] == found[2]
     assert found[0] is not None
     assert found[0].state == "judged"
@@ -206,19 +212,19 @@ def test_an_engine_s_failure_is_that_of_the_answer_alone(
     ],
 )
 def test_turns_are_told_apart(
-    ready: Callable[..., ReadyJudge], turns: list[tuple[str, str]], shown: str
+    ready: Callable[..., PreparedJudge], turns: list[tuple[str, str]], shown: str
 ) -> None:
     assert shown in read(ready(), asked_about(SAID, *turns))
 
 
 def test_where_nobody_knows_what_was_asked_there_is_no_question(
-    ready: Callable[..., ReadyJudge],
+    ready: Callable[..., PreparedJudge],
 ) -> None:
-    assert "<question" not in read(ready(), Judged(SAID, None, Key("1", 0, None)))
+    assert "<question" not in read(ready(), JudgedAnswer(SAID, None, AnswerKey("1", 0, None)))
 
 
 def test_the_reference_is_shown_only_if_the_job_says_so(
-    ready: Callable[..., ReadyJudge],
+    ready: Callable[..., PreparedJudge],
 ) -> None:
     said = answer("a", references=("the truth", "another"))
     for reference, shown in (("hide", False), ("show", True)):
@@ -228,17 +234,17 @@ def test_the_reference_is_shown_only_if_the_job_says_so(
 
 
 def test_rows_outside_where_and_without_a_response_are_not_asked(
-    ready: Callable[..., ReadyJudge],
+    ready: Callable[..., PreparedJudge],
 ) -> None:
     one = ready(where="other = 'y'")
     table = pa.table({"response": ["a", None, "b"], "other": ["y", "y", "n"]})
-    question = JudgeQuestion(one, Origin("response"), table.schema)
+    question = JudgeQueries(one, ColumnMap("response"), table.schema)
     (texts,) = question.ask(table)
     assert list(map(len, texts)) == [5, 0, 0]
 
 
 def test_a_label_within_a_longer_one_loses_what_that_one_has(
-    ready: Callable[..., ReadyJudge],
+    ready: Callable[..., PreparedJudge],
 ) -> None:
     """Byte by byte, 10 begins with 1."""
     chances = {b"1": 0.5, b"10": 0.3}

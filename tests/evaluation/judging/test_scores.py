@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchgen.evaluation.judging.scores import Judgement, State, disjoint, judge_metrics, verdict_of
+from batchgen.evaluation.judging.scores import (
+    JudgeResult,
+    JudgeState,
+    disjoint_logprobs,
+    judge_metrics,
+    verdict_probabilities,
+)
 from batchgen.job.judge import Judge
 from batchgen.metrics.base import Answer
 from batchgen.records import Score
@@ -23,14 +29,14 @@ def logs(*chances: float) -> list[float]:
     return [math.log(chance) if chance else -math.inf for chance in chances]
 
 
-def scores(judge: Judge, judgement: Judgement | None, answer: Answer = SAID) -> dict[str, Score]:
+def scores(judge: Judge, judgement: JudgeResult | None, answer: Answer = SAID) -> dict[str, Score]:
     """By the suffix of the metric's name."""
     metrics = judge_metrics(judge, lambda _: judgement, "")
     return {m.spec.name.removeprefix(judge.name): m.score(answer) for m in metrics}
 
 
 def values(judge: Judge, *chances: float) -> dict[str, float | None]:
-    found = scores(judge, Judgement("judged", logs(*chances)))
+    found = scores(judge, JudgeResult("judged", logs(*chances)))
     return {suffix: None if s.value is None else round(s.value, 9) for suffix, s in found.items()}
 
 
@@ -96,31 +102,31 @@ def test_pairs_are_judged_by_both_orders(
 @pytest.mark.parametrize(
     ("judge", "judgement", "answer", "expected"),
     [
-        pytest.param(RUBRIC, Judgement("empty"), SAID, (1.0, "empty", "empty"), id="empty"),
-        pytest.param(PAIRWISE, Judgement("empty"), SAID, (0.0, "empty", "empty"), id="lost"),
+        pytest.param(RUBRIC, JudgeResult("empty"), SAID, (1.0, "empty", "empty"), id="empty"),
+        pytest.param(PAIRWISE, JudgeResult("empty"), SAID, (0.0, "empty", "empty"), id="lost"),
         pytest.param(
             PAIRWISE,
-            Judgement("other_empty"),
+            JudgeResult("other_empty"),
             SAID,
             (1.0, "empty", "other_empty"),
             id="won without a judge",
         ),
         pytest.param(
-            PAIRWISE, Judgement("both_empty"), SAID, (0.5, "empty", "both_empty"), id="both empty"
+            PAIRWISE, JudgeResult("both_empty"), SAID, (0.5, "empty", "both_empty"), id="both empty"
         ),
         pytest.param(
-            PAIRWISE, Judgement("no_other"), SAID, (None, "skipped", "no_other"), id="alone"
+            PAIRWISE, JudgeResult("no_other"), SAID, (None, "skipped", "no_other"), id="alone"
         ),
         pytest.param(
             PAIRWISE,
-            Judgement("other_prompt"),
+            JudgeResult("other_prompt"),
             SAID,
             (None, "skipped", "other_prompt"),
             id="asked something else",
         ),
         pytest.param(
             RUBRIC,
-            Judgement("failed", code="control_tokens"),
+            JudgeResult("failed", code="control_tokens"),
             SAID,
             (None, "error", "control_tokens"),
             id="not askable",
@@ -131,7 +137,7 @@ def test_pairs_are_judged_by_both_orders(
 )
 def test_answers_that_no_judge_saw(
     judge: Judge,
-    judgement: Judgement | None,
+    judgement: JudgeResult | None,
     answer: Answer,
     expected: tuple[float | None, str, str | None],
 ) -> None:
@@ -142,10 +148,10 @@ def test_answers_that_no_judge_saw(
 
 
 def test_the_detail_tells_all_probabilities_and_that_texts_were_cut() -> None:
-    cut: State = "cut"
-    score = scores(RUBRIC, Judgement(cut, logs(0.1, 0.2, 0.5)))[""]
+    cut: JudgeState = "cut"
+    score = scores(RUBRIC, JudgeResult(cut, logs(0.1, 0.2, 0.5)))[""]
     assert (score.answer, score.rule) == ("3", "cut: 1 0.125, 2 0.250, 3 0.625, mass 0.800")
-    pair = scores(PAIRWISE, Judgement("judged", logs(0.9, 0.1, 0.25, 0.75)))[""]
+    pair = scores(PAIRWISE, JudgeResult("judged", logs(0.9, 0.1, 0.25, 0.75)))[""]
     assert pair.answer == "A, B"
     assert pair.rule == "judged: A 0.900, B 0.100, mass 1.000; A 0.250, B 0.750, mass 1.000"
 
@@ -190,11 +196,11 @@ def _number(value: Any) -> float:
 def test_labels_that_go_on_to_longer_ones_exclude_these(
     chances: tuple[float, ...], tokens: list[tuple[int, ...]], expected: tuple[float, ...]
 ) -> None:
-    left = disjoint(logs(*chances), tokens)
+    left = disjoint_logprobs(logs(*chances), tokens)
     assert np.exp(left) == pytest.approx(expected, abs=1e-12)
 
 
 def test_probabilities_are_a_softmax_even_far_from_one() -> None:
-    verdict = verdict_of([-1000.0, -1001.0], 2)
+    verdict = verdict_probabilities([-1000.0, -1001.0], 2)
     assert verdict.chances[0].tolist() == pytest.approx([1 / (1 + math.exp(-1)), 0.268941421])
     assert verdict.mass.tolist() == [0.0]

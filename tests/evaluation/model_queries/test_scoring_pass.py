@@ -16,19 +16,19 @@ from batchgen.engines.contract import Engine
 from batchgen.engines.echo import EchoEngine
 from batchgen.engines.open import open_engine
 from batchgen.errors import BatchgenError, JobFileError, StateError, UsageError
-from batchgen.evaluation.model_queries.query import Given, Text
-from batchgen.evaluation.model_queries.scoring_pass import BLOCK_ROWS, OpenOnce, Panel
+from batchgen.evaluation.model_queries.query import LikelihoodQuery, Query
+from batchgen.evaluation.model_queries.scoring_pass import BLOCK_ROWS, LazyEngine, ScoringPass
 from batchgen.evaluation.scoring.score_file import score_file
 from batchgen.evaluation.scoring.score_run import score_run
-from batchgen.evaluation.scoring_models import Asking
+from batchgen.evaluation.scoring_models import ScoringModelOptions
 from batchgen.job.evaluate import Evaluate
 from batchgen.job.spec import ModelSpec
 from batchgen.jobfile.load import load_job
 from batchgen.records import Completion, Continuation, Failure, Likelihood, Request
 from batchgen.run.run import run
-from batchgen.state.likelihood_cache import ToldStore
+from batchgen.state.likelihood_cache import LikelihoodCache
 from batchgen.state.run_folder import RunFolder, read_json
-from batchgen.storage.failpoints import TOLD_POINTS, VARIABLE
+from batchgen.storage.failpoints import LIKELIHOOD_POINTS, VARIABLE
 from tests.run.wrapped_engines import Wrapped
 from tests.soak.harness import Spawner
 
@@ -119,14 +119,18 @@ def test_who_waits_is_told_how_far_it_is(tmp_path: Path) -> None:
     class Each:
         columns = ("model:x",)
 
-        def ask(self, table: pa.Table) -> list[list[list[Text]]]:
-            return [[[Given((1, 2), (3,)), Given((1, 2), (4,))]] * table.num_rows]
+        def ask(self, table: pa.Table) -> list[list[list[Query]]]:
+            return [
+                [[LikelihoodQuery((1, 2), (3,)), LikelihoodQuery((1, 2), (4,))]] * table.num_rows
+            ]
 
     folder, words = RunFolder(tmp_path / "out"), list[str]()
     folder.create()
-    engine = OpenOnce(lambda: EchoEngine(str))
+    engine = LazyEngine(lambda: EchoEngine(str))
     what = "judge good: asking somebody"
-    panel = Panel("m", engine, [Each()], ToldStore(folder), say=words.append, what=what, seconds=0)
+    panel = ScoringPass(
+        "m", engine, [Each()], LikelihoodCache(folder), say=words.append, what=what, seconds=0
+    )
     panel.widen(lambda: iter([pa.table({"id": range(BLOCK_ROWS + 128)})]))
     assert words[0] == what
     assert len(words) == 1 + 2 * (BLOCK_ROWS + 128)
@@ -134,7 +138,7 @@ def test_who_waits_is_told_how_far_it_is(tmp_path: Path) -> None:
     assert words[512] == "judge good: about 256 answers are through"
 
 
-@pytest.mark.parametrize("point", [f"{name}:2" for name in TOLD_POINTS])
+@pytest.mark.parametrize("point", [f"{name}:2" for name in LIKELIHOOD_POINTS])
 def test_a_killed_pass_goes_on_without_asking_again(
     make_job: MakeJob, tmp_path: Path, point: str
 ) -> None:
@@ -324,7 +328,7 @@ def test_a_file_leaves_no_engine_open(
         evaluate,
         response="response",
         output=tmp_path / "scored",
-        asking=Asking(model=str(starter_folder), opener=echo),
+        asking=ScoringModelOptions(model=str(starter_folder), opener=echo),
     )
     assert (log.opened, log.open) == (1, 0)
 

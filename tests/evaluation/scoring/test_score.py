@@ -14,7 +14,12 @@ from click.testing import CliRunner
 import batchgen
 from batchgen.cli import cli
 from batchgen.errors import DataError, UsageError
-from batchgen.evaluation.answers import Origin, read_answers, together, whole_prompts
+from batchgen.evaluation.answers import (
+    ColumnMap,
+    check_grouped_by_prompt,
+    read_answers,
+    regroup_by_prompt,
+)
 from batchgen.jobfile.load import load_job
 from batchgen.run.run import run
 
@@ -98,7 +103,7 @@ def test_ids_that_come_back_are_found_across_tables(size: int) -> None:
     def tables(ids: Sequence[str]) -> Iterator[pa.Table]:
         table = pa.table({"id": ids})
         pieces = (table.slice(at, size) for at in range(0, len(ids), size))
-        return together(whole_prompts(pieces, "id"), "id")
+        return check_grouped_by_prompt(regroup_by_prompt(pieces, "id"), "id")
 
     assert sum(table.num_rows for table in tables(["a", "a", "b", "c", "c", "d"])) == 6
     with pytest.raises(DataError, match="row 5 has the id of row 0"):
@@ -346,7 +351,7 @@ def test_prompts_are_joined_messages_and_references_any_of_a_list() -> None:
             "r": [["x", "y"], None, []],
         }
     ).to_arrow(compat_level=pl.CompatLevel.oldest())
-    origin = Origin("response", messages="m", references=("r", "response"))
+    origin = ColumnMap("response", messages="m", references=("r", "response"))
     found = read_answers(table, origin, first=5)
     assert [a.prompt for a in found] == ["s\nu", "", "s"]
     assert [a.references for a in found] == [("x", "y", "a"), ("b",), ("c",)]
@@ -360,7 +365,7 @@ def test_no_prompt_crosses_two_tables(size: int) -> None:
     ids = ["a", "a", "b", "c", "c", "c", "d"]
     table = pl.DataFrame({"id": ids}).to_arrow()
     pieces = (table.slice(at, size) for at in range(0, len(ids), size))
-    found = [piece.column("id").to_pylist() for piece in whole_prompts(pieces, "id")]
+    found = [piece.column("id").to_pylist() for piece in regroup_by_prompt(pieces, "id")]
     assert [i for piece in found for i in piece] == ids
     ends = [piece[-1] for piece in found]
     assert len(set(ends)) == len(ends)

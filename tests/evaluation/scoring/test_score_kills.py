@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from batchgen.errors import StateError
-from batchgen.evaluation.comparing.scored_run import open_side
+from batchgen.evaluation.comparing.scored_run import open_scored_run
 from batchgen.inspection.verify import verify
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import VARIABLE
@@ -167,7 +167,7 @@ def test_meanwhile_nobody_takes_the_files_for_one_set(scored: Scored) -> None:
     scored.start()
     assert scored.score(fail_at="publish.after_rename").killed
     with pytest.raises(StateError, match="are being replaced"):
-        open_side(scored.out.path)
+        open_scored_run(scored.out.path)
     assert [f.file for f in verify(scored.out).findings] == [".batchgen/release.json"]
     purged = scored.purge()
     assert purged.code == 0

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchgen.errors import DataError
-from batchgen.input.sources import Source, open_source
+from batchgen.input.sources import InputSource, open_source
 from batchgen.job.spec import CsvOptions, Input
 
 Cell = str | None
 
 
-def source_of(content: bytes, folder: Path, **options: object) -> Source:
+def source_of(content: bytes, folder: Path, **options: object) -> InputSource:
     path = folder / "rows.csv"
     path.write_bytes(content)
     return open_source(Input(path=str(path), csv=CsvOptions.model_validate(options)), seed=0)

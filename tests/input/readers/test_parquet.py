@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchgen.input.sources import Chunk, Source, open_source
+from batchgen.input.sources import Chunk, InputSource, open_source
 from batchgen.job.spec import Input
 
 TEXT = pa.string()
@@ -17,7 +17,7 @@ TEXT = pa.string()
 
 def source_of(
     folder: Path, *tables: pa.Table | Callable[[Path], object], **settings: object
-) -> Source:
+) -> InputSource:
     for number, table in enumerate(tables):
         path = folder / f"{number}.parquet"
         if callable(table):
@@ -27,11 +27,11 @@ def source_of(
     return open_source(Input.model_validate({"path": str(folder), **settings}), seed=0)
 
 
-def chunks_of(source: Source, rows: int = 1000) -> list[Chunk]:
+def chunks_of(source: InputSource, rows: int = 1000) -> list[Chunk]:
     return list(source.chunks(source.survey(), rows=rows))
 
 
-def rows_of(source: Source) -> list[dict[str, Any]]:
+def rows_of(source: InputSource) -> list[dict[str, Any]]:
     return [row for chunk in chunks_of(source) for row in chunk.table.to_pylist()]
 
 

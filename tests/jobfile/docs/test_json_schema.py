@@ -7,7 +7,7 @@ import pytest
 
 from batchgen.job.spec import Job
 from batchgen.jobfile.docs.reference import job_schema
-from batchgen.jobfile.messages.expected_types import every_key, expected_at
+from batchgen.jobfile.messages.expected_types import all_keys, expected_at
 
 ASSERTIONS = {
     *("type", "enum", "const", "anyOf", "not", "if", "then", "$ref", "required", "properties"),
@@ -125,7 +125,7 @@ def followed(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_key_is_there_with_its_explanation() -> None:
-    for path in every_key():
+    for path in all_keys():
         section = SCHEMA
         for step in path[:-1]:
             section = followed(section["properties"][step])

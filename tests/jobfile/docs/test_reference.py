@@ -12,8 +12,8 @@ from batchgen.job.spec import PromptMessage
 from batchgen.jobfile.docs.reference import job_reference
 from batchgen.jobfile.load import load_job
 from batchgen.jobfile.merge import SYNONYMS
-from batchgen.jobfile.messages.expected_types import every_key, expected_at, fields
-from batchgen.jobfile.tree import dotted
+from batchgen.jobfile.messages.expected_types import all_keys, expected_at, section_fields
+from batchgen.jobfile.tree import dotted_key
 
 Write = Callable[..., Path]
 PAGE = job_reference()
@@ -34,11 +34,11 @@ def rows() -> dict[str, list[str]]:
 
 def test_every_key_has_a_row_that_says_what_the_schema_says() -> None:
     table = rows()
-    for path in every_key():
+    for path in all_keys():
         expected = expected_at(path)
         assert expected is not None
         if expected.section is None:
-            value, _, meaning = table.pop(dotted(path))
+            value, _, meaning = table.pop(dotted_key(path))
             assert (value, meaning) == (str(expected), " ".join(expected.description.split()))
             assert meaning
     of_items: dict[str, type[BaseModel]] = {
@@ -52,7 +52,7 @@ def test_every_key_has_a_row_that_says_what_the_schema_says() -> None:
     own = {
         f"evaluate.metrics.{word}.{key}"
         for word, section in metric_types().items()
-        for key in fields(section).keys() - MetricOptions.model_fields.keys()
+        for key in section_fields(section).keys() - MetricOptions.model_fields.keys()
     }
     assert set(table) == {"extends", "vars", "profiles", "$schema", *items, *shared, *own}
 

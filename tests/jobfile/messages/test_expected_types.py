@@ -1,7 +1,7 @@
 import pytest
 
-from batchgen.jobfile.messages.expected_types import every_key, expected_at
-from batchgen.jobfile.tree import parsed
+from batchgen.jobfile.messages.expected_types import all_keys, expected_at
+from batchgen.jobfile.tree import parse_key
 
 
 @pytest.mark.parametrize(
@@ -29,16 +29,16 @@ from batchgen.jobfile.tree import parsed
     ],
 )
 def test_what_is_expected_is_said_in_words(key: str, words: str) -> None:
-    assert str(expected_at(parsed(key))) == words
+    assert str(expected_at(parse_key(key))) == words
 
 
 @pytest.mark.parametrize("key", ["nothing", "input.nothing", "name.x", "name[0]", "prompt.user[0]"])
 def test_a_key_that_does_not_exist_expects_nothing(key: str) -> None:
-    assert expected_at(parsed(key)) is None
+    assert expected_at(parse_key(key)) is None
 
 
 def test_every_key_is_explained() -> None:
-    for path in every_key():
+    for path in all_keys():
         expected = expected_at(path)
         assert expected is not None
         assert expected.description or expected.section is not None, path

@@ -4,11 +4,17 @@ from fractions import Fraction
 
 import pytest
 
-from batchgen.metrics.number.reading import Number, canonical, numbers, numerals, plain
+from batchgen.metrics.number.reading import (
+    Number,
+    find_numbers,
+    find_numerals,
+    format_number,
+    to_plain_digits,
+)
 
 
 def read(text: str) -> list[str]:
-    return [canonical(number) for number in numbers(plain(text))]
+    return [format_number(number) for number in find_numbers(to_plain_digits(text))]
 
 
 @pytest.mark.parametrize(
@@ -108,12 +114,12 @@ def test_digits(text: str, expected: list[str]) -> None:
     ],
 )
 def test_chinese_numerals(text: str, expected: str) -> None:
-    assert [canonical(number) for number in numerals(text)] == [expected]
+    assert [format_number(number) for number in find_numerals(text)] == [expected]
 
 
 @pytest.mark.parametrize("text", ["百万分", "千", "二三百", "零分之一"])
 def test_signs_that_are_no_number(text: str) -> None:
-    assert [n for n in numerals(text) if n.end == len(text)] == []
+    assert [n for n in find_numerals(text) if n.end == len(text)] == []
 
 
 @pytest.mark.parametrize(
@@ -126,4 +132,4 @@ def test_signs_that_are_no_number(text: str) -> None:
     ],
 )
 def test_there_is_one_way_to_write_a_number(value: int | Fraction, expected: str) -> None:
-    assert canonical(Number(value, False, 0, 0)) == expected
+    assert format_number(Number(value, False, 0, 0)) == expected

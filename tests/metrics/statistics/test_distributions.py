@@ -4,11 +4,11 @@ import pytest
 import scipy.stats
 
 from batchgen.metrics.statistics.distributions import (
-    fair_coin_two_sided,
     normal_quantile,
-    normal_two_sided,
-    student_quantile,
-    student_two_sided,
+    sign_test_p,
+    t_quantile,
+    t_test_p,
+    z_test_p,
 )
 
 FREEDOMS = (1, 2, 3.5, 10, 100, 10_000, 1_000_000)
@@ -19,16 +19,16 @@ def test_student_is_scipys(freedom: float) -> None:
     t = scipy.stats.t(freedom)
     for distance in (0.0, 1e-9, 0.3, 1.0, -2.0, 5.0, 30.0):
         expected = 2 * t.sf(abs(distance))
-        assert student_two_sided(distance, freedom) == pytest.approx(expected, rel=1e-8, abs=1e-300)
+        assert t_test_p(distance, freedom) == pytest.approx(expected, rel=1e-8, abs=1e-300)
     for probability in (0.6, 0.9, 0.975, 0.995, 0.9999):
         expected = t.ppf(probability)
-        assert student_quantile(probability, freedom) == pytest.approx(expected, rel=1e-8)
+        assert t_quantile(probability, freedom) == pytest.approx(expected, rel=1e-8)
 
 
 @pytest.mark.parametrize("distance", [0.0, 0.5, -1.96, 8.0])
 def test_normal_is_scipys(distance: float) -> None:
     expected = 2 * scipy.stats.norm.sf(abs(distance))
-    assert normal_two_sided(distance) == pytest.approx(expected, rel=1e-12)
+    assert z_test_p(distance) == pytest.approx(expected, rel=1e-12)
     assert normal_quantile(0.975) == pytest.approx(scipy.stats.norm.ppf(0.975), rel=1e-12)
 
 
@@ -36,8 +36,8 @@ def test_normal_is_scipys(distance: float) -> None:
 def test_the_coin_is_scipys_binomial(tosses: int) -> None:
     for heads in {0, tosses // 3, tosses // 2, tosses}:
         exact = scipy.stats.binomtest(heads, tosses).pvalue
-        assert fair_coin_two_sided(heads, tosses) == pytest.approx(exact, rel=1e-9, abs=1e-300)
+        assert sign_test_p(heads, tosses) == pytest.approx(exact, rel=1e-9, abs=1e-300)
 
 
 def test_no_toss_says_nothing() -> None:
-    assert fair_coin_two_sided(0, 0) == 1.0
+    assert sign_test_p(0, 0) == 1.0

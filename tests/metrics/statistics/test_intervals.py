@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchgen.metrics.statistics.intervals import (
-    NOTHING,
+    NO_DATA,
     Floats,
     Moments,
     bootstrap,
+    cluster_mean,
     moments,
-    of_clusters,
-    of_rows,
-    resampled,
+    resample,
+    row_mean,
     wilson,
 )
 
@@ -38,7 +38,7 @@ def ones(values: Floats) -> Floats:
 @pytest.mark.parametrize(("wins", "count"), [(0, 2), (1, 7), (5, 10), (499, 500), (500, 500)])
 def test_rates_have_wilsons_interval(wins: int, count: int, level: float) -> None:
     values = np.array([1.0] * wins + [0.0] * (count - wins))
-    found = of_rows(moments(values), level, fraction=True)
+    found = row_mean(moments(values), level, fraction=True)
     exact = scipy.stats.binomtest(wins, count).proportion_ci(level, method="wilson")
     assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
     assert found.method == "wilson"
@@ -48,7 +48,7 @@ def test_rates_have_wilsons_interval(wins: int, count: int, level: float) -> Non
 @pytest.mark.parametrize("count", [2, 3, 30, 1_000])
 def test_other_means_have_students_interval(count: int, level: float) -> None:
     values = np.random.default_rng(count).gamma(2.0, 50.0, count)
-    found = of_rows(moments(values), level, fraction=False)
+    found = row_mean(moments(values), level, fraction=False)
     stderr = scipy.stats.sem(values)
     low, high = scipy.stats.t.interval(level, count - 1, values.mean(), stderr)
     assert found.stderr == pytest.approx(stderr)
@@ -58,8 +58,8 @@ def test_other_means_have_students_interval(count: int, level: float) -> None:
 
 def test_clusters_of_one_are_rows() -> None:
     values = np.random.default_rng(1).normal(size=50)
-    rows = of_rows(moments(values), 0.95, fraction=False)
-    clusters = of_clusters(ones(values), 0.95, fraction=False)
+    rows = row_mean(moments(values), 0.95, fraction=False)
+    clusters = cluster_mean(ones(values), 0.95, fraction=False)
     assert clusters.stderr == pytest.approx(rows.stderr)
     assert (clusters.low, clusters.high) == pytest.approx((rows.low, rows.high))
 
@@ -67,20 +67,20 @@ def test_clusters_of_one_are_rows() -> None:
 def test_clusters_of_one_size_are_the_means_of_prompts() -> None:
     scores = np.random.default_rng(2).normal(size=(40, 4))
     sums = np.stack([scores.sum(axis=1), np.full(40, 4.0)], axis=1)
-    found = of_clusters(sums, 0.95, fraction=False)
+    found = cluster_mean(sums, 0.95, fraction=False)
     assert found.stderr == pytest.approx(scipy.stats.sem(scores.mean(axis=1)))
 
 
-@pytest.mark.parametrize("estimate", [of_rows(Moments(), 0.95, fraction=True), NOTHING])
+@pytest.mark.parametrize("estimate", [row_mean(Moments(), 0.95, fraction=True), NO_DATA])
 def test_nothing_scored_has_no_value(estimate: object) -> None:
-    assert estimate == NOTHING
+    assert estimate == NO_DATA
 
 
 def test_one_observation_has_no_error() -> None:
     one = np.array([0.5])
     for found in (
-        of_rows(moments(one), 0.95, fraction=True),
-        of_clusters(np.array([[2.0, 4.0]]), 0.95, fraction=True),
+        row_mean(moments(one), 0.95, fraction=True),
+        cluster_mean(np.array([[2.0, 4.0]]), 0.95, fraction=True),
         bootstrap(np.array([[2.0, 4.0]]), ratio, 0.95, replicates=100, seed=0),
     ):
         assert found.value == 0.5
@@ -90,7 +90,7 @@ def test_one_observation_has_no_error() -> None:
 
 def test_clusters_that_all_agree_are_not_certain() -> None:
     sums = np.full((20, 2), 4.0)
-    found = of_clusters(sums, 0.95, fraction=True)
+    found = cluster_mean(sums, 0.95, fraction=True)
     assert (found.low, found.high) == pytest.approx(wilson(1.0, 20, 0.95))
     assert found.low is not None
     assert found.low < 0.9
@@ -121,7 +121,7 @@ def _clustered(rng: np.random.Generator) -> Floats:
 
 def test_clustered_errors_are_those_of_a_simulation() -> None:
     rng = np.random.default_rng(3)
-    found = [of_clusters(_clustered(rng), 0.95, fraction=False) for _ in range(4_000)]
+    found = [cluster_mean(_clustered(rng), 0.95, fraction=False) for _ in range(4_000)]
     values = np.array([f.value for f in found])
     errors = np.array([f.stderr for f in found])
     assert np.sqrt((errors**2).mean()) == pytest.approx(values.std(), rel=0.05)
@@ -149,14 +149,14 @@ def test_the_bootstrap_agrees_with_scipys() -> None:
 
 
 def test_every_replicate_draws_as_many_clusters_as_there_are() -> None:
-    drawn = resampled(ones(np.arange(300.0)), replicates=50, seed=1)
+    drawn = resample(ones(np.arange(300.0)), replicates=50, seed=1)
     assert (drawn[:, 1] == 300).all()
     assert len(np.unique(drawn[:, 0])) > 40
 
 
 def test_the_same_seed_resamples_two_runs_alike() -> None:
     sums = np.random.default_rng(6).random((500, 2))
-    one, other = (resampled(sums * factor, replicates=20, seed=9) for factor in (1.0, 2.0))
+    one, other = (resample(sums * factor, replicates=20, seed=9) for factor in (1.0, 2.0))
     assert np.allclose(other, 2 * one)
 
 

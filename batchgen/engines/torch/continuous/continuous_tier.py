@@ -16,16 +16,20 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from batchgen.engines.torch.completion_builder import NONFINITE, Answer, failed
-from batchgen.engines.torch.continuous.kv_store import Store
-from batchgen.engines.torch.continuous.step_runner import Stepper
-from batchgen.engines.torch.continuous.token_picker import Asked, Picked
-from batchgen.engines.torch.continuous.workers import Lanes
-from batchgen.engines.torch.tier import Setting
-from batchgen.planning.pages import Arena, Pages
-from batchgen.planning.prefill_batch import Limits
+from batchgen.engines.torch.completion_builder import (
+    NONFINITE,
+    CompletionBuilder,
+    failed_completion,
+)
+from batchgen.engines.torch.continuous.kv_store import KVStore
+from batchgen.engines.torch.continuous.step_runner import StepRunner
+from batchgen.engines.torch.continuous.token_picker import SampledRow, SampledToken
+from batchgen.engines.torch.continuous.workers import StepWorkers
+from batchgen.engines.torch.tier import TierOptions
+from batchgen.planning.pages import Arena, PageAllocator
+from batchgen.planning.prefill_batch import StepLimits
 from batchgen.planning.scheduler import ExpectedLength, Scheduler
-from batchgen.planning.sequences import Row, Step, share
+from batchgen.planning.sequences import ScheduledSequence, Step, assign_prefixes
 from batchgen.records import Completion, Failure, Request
 
 TOO_LARGE = Failure(
@@ -36,7 +40,7 @@ TOO_LARGE = Failure(
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class BatchShape:
     """How much runs together.
 
     Attributes:
@@ -52,10 +56,10 @@ class Shape:
     share: bool = True
 
 
-class Picks(Protocol):
+class StepSampler(Protocol):
     """Draws the tokens of a step."""
 
-    def pick(self, asked: Sequence[Asked], logits: Tensor) -> list[Picked]:
+    def pick(self, asked: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
         """One token for each row: logits [rows, vocab], never changed.
 
         Where memory ends before all are drawn, none is: the same rows may be asked again.
@@ -63,7 +67,7 @@ class Picks(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class StepBackend:
     """What runs the steps.
 
     Attributes:
@@ -73,22 +77,22 @@ class Machine:
         device: of the model.
     """
 
-    lanes: Lanes
-    store: Store
-    picker: Picks
+    lanes: StepWorkers
+    store: KVStore
+    picker: StepSampler
     device: torch.device
 
 
 @dataclass(eq=False, slots=True)
-class _Job:
+class _RowJob:
     """A row and the requests it answers: identical greedy requests have one row."""
 
-    row: Row
-    answer: Answer
+    row: ScheduledSequence
+    answer: CompletionBuilder
     requests: list[Request]
 
 
-class Lengths:
+class LengthEstimator:
     """Expected answer lengths: nine of ten answers so far were not longer."""
 
     def __init__(self) -> None:
@@ -106,16 +110,16 @@ class Lengths:
         self._seen.append(length)
 
 
-class SlotTier:
+class ContinuousTier:
     """Continuous batching. See `tier.Tier`."""
 
     name = "slots"
 
     def __init__(
         self,
-        machine: Machine,
-        shape: Shape,
-        setting: Setting,
+        machine: StepBackend,
+        shape: BatchShape,
+        setting: TierOptions,
         *,
         expected: ExpectedLength | None = None,
     ) -> None:
@@ -124,17 +128,17 @@ class SlotTier:
         self._shape = shape
         self._setting = setting
         self._store = machine.store
-        self._lengths = Lengths()
+        self._lengths = LengthEstimator()
         self._scheduler = Scheduler(
-            Limits(shape.rows, shape.step_tokens, machine.lanes.count),
-            Pages(self._store.sizes.pages, self._store.sizes.page_size),
+            StepLimits(shape.rows, shape.step_tokens, machine.lanes.count),
+            PageAllocator(self._store.sizes.pages, self._store.sizes.page_size),
             Arena(self._store.sizes.arena),
             expected or self._lengths,
         )
-        self._jobs: dict[int, _Job] = {}
+        self._jobs: dict[int, _RowJob] = {}
         self._next_number = 0
         self._counts = {"duplicates": 0, "prefixes": 0}
-        self._stepper = Stepper(machine.lanes, self._store, machine.device, self._scheduler)
+        self._stepper = StepRunner(machine.lanes, self._store, machine.device, self._scheduler)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Answer all requests, in any order."""
@@ -174,13 +178,13 @@ class SlotTier:
         rows = self._rows(requests)
         if self._shape.share:
             prompts = [row.token_ids for row in rows]
-            self._counts["prefixes"] += share(rows, prompts, self._counts["prefixes"] + 1)
+            self._counts["prefixes"] += assign_prefixes(rows, prompts, self._counts["prefixes"] + 1)
         self._scheduler.add(rows)
 
-    def _rows(self, requests: Sequence[Request]) -> list[Row]:
+    def _rows(self, requests: Sequence[Request]) -> list[ScheduledSequence]:
         """A row for each request, one for all that are identical and greedy."""
-        same: dict[object, _Job] = {}
-        rows: list[Row] = []
+        same: dict[object, _RowJob] = {}
+        rows: list[ScheduledSequence] = []
         for request in requests:
             key: object = None
             if request.decoding.greedy:
@@ -189,28 +193,28 @@ class SlotTier:
                     twin.requests.append(request)
                     self._counts["duplicates"] += 1
                     continue
-            row = Row(
+            row = ScheduledSequence(
                 self._next_number,
                 list(request.token_ids),
                 len(request.token_ids),
                 request.decoding.max_new_tokens,
             )
             self._next_number += 1
-            job = _Job(row, Answer(request, self._setting.decode), [request])
+            job = _RowJob(row, CompletionBuilder(request, self._setting.decode), [request])
             self._jobs[row.number] = job
             if key is not None:
                 same[key] = job
             rows.append(row)
         return rows
 
-    def _pick(self, step: Step, logits: Tensor) -> list[tuple[_Job, Picked]]:
+    def _pick(self, step: Step, logits: Tensor) -> list[tuple[_RowJob, SampledToken]]:
         jobs = [self._jobs[row.number] for row in step.rows]
         if not jobs:
             return []
-        asked = [Asked(j.row.number, j.requests[0], j.row.token_ids) for j in jobs]
+        asked = [SampledRow(j.row.number, j.requests[0], j.row.token_ids) for j in jobs]
         return list(zip(jobs, self._machine.picker.pick(asked, logits), strict=True))
 
-    def _take(self, job: _Job, picked: Picked) -> Iterator[Completion]:
+    def _take(self, job: _RowJob, picked: SampledToken) -> Iterator[Completion]:
         row = job.row
         if not picked.finite:
             # NaN keys would reach whoever gets these pages next.
@@ -236,6 +240,6 @@ class SlotTier:
                 done.logprob_mean,
             )
 
-    def _fail(self, row: Row, failure: Failure) -> Iterator[Completion]:
+    def _fail(self, row: ScheduledSequence, failure: Failure) -> Iterator[Completion]:
         for request in self._jobs.pop(row.number).requests:
-            yield failed(request, failure)
+            yield failed_completion(request, failure)

@@ -22,7 +22,7 @@ from batchgen.errors import ResourceError
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class SlotMapping:
     """Where new tokens go: page and place in the page, int64 [tokens]."""
 
     pages: Tensor
@@ -30,7 +30,7 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class PageRun:
     """Tokens first..last of the forward go into one page, from `offset` on."""
 
     page: int
@@ -40,7 +40,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
+class KVStoreSizes:
     """How many tokens a store holds.
 
     Attributes:
@@ -55,7 +55,7 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class KVLayer:
     """One layer's keys and values."""
 
     keys: Tensor
@@ -64,7 +64,9 @@ class Layer:
     prefix_values: Tensor
 
     @classmethod
-    def like(cls, keys: Tensor, values: Tensor, sizes: Sizes, zeros: "Zeros") -> "Layer":
+    def like(
+        cls, keys: Tensor, values: Tensor, sizes: KVStoreSizes, zeros: "ZerosFactory"
+    ) -> "KVLayer":
         """An empty layer for keys and values [tokens, kv heads, width] like these."""
         (heads, wide), high = keys.shape[1:], values.shape[2]
         return cls(
@@ -74,7 +76,7 @@ class Layer:
             zeros((heads, sizes.arena, high), values),
         )
 
-    def write(self, keys: Tensor, values: Tensor, places: Places) -> None:
+    def write(self, keys: Tensor, values: Tensor, places: SlotMapping) -> None:
         """Store new tokens anywhere.
 
         Args:
@@ -87,7 +89,7 @@ class Layer:
         self.keys[page, heads, :, offset] = keys
         self.values[page, heads, offset] = values
 
-    def write_runs(self, keys: Tensor, values: Tensor, runs: Sequence[Run]) -> None:
+    def write_runs(self, keys: Tensor, values: Tensor, runs: Sequence[PageRun]) -> None:
         """Store new tokens that follow one another; on a CPU several times as fast as one by one."""
         for run in runs:
             tokens, end = slice(run.first, run.last), run.offset + run.last - run.first
@@ -114,26 +116,26 @@ class Layer:
 
 
 @dataclass(slots=True)
-class Store:
+class KVStore:
     """All layers. A layer takes shape when it is first written, or is made `like` those of another store."""
 
-    sizes: Sizes
-    zeros: "Zeros"
-    layers: dict[int, Layer] = field(default_factory=dict)
+    sizes: KVStoreSizes
+    zeros: "ZerosFactory"
+    layers: dict[int, KVLayer] = field(default_factory=dict)
 
     @classmethod
-    def like(cls, other: "Store", sizes: Sizes, zeros: "Zeros") -> "Store":
+    def like(cls, other: "KVStore", sizes: KVStoreSizes, zeros: "ZerosFactory") -> "KVStore":
         """An empty store of other sizes, for the same model: all of it is there before a process is forked."""
         made = cls(sizes, zeros)
         for number, layer in other.layers.items():
             keys, values = layer.prefix_keys.transpose(0, 1), layer.prefix_values.transpose(0, 1)
-            made.layers[number] = Layer.like(keys, values, sizes, zeros)
+            made.layers[number] = KVLayer.like(keys, values, sizes, zeros)
         return made
 
-    def layer(self, number: int, keys: Tensor, values: Tensor) -> Layer:
+    def layer(self, number: int, keys: Tensor, values: Tensor) -> KVLayer:
         """The layer whose new tokens look like these: [tokens, kv heads, width]."""
         if number not in self.layers:
-            self.layers[number] = Layer.like(keys, values, self.sizes, self.zeros)
+            self.layers[number] = KVLayer.like(keys, values, self.sizes, self.zeros)
         return self.layers[number]
 
     @torch.inference_mode()
@@ -144,14 +146,14 @@ class Store:
             layer.values[list(pages)] = 0
 
 
-class Zeros(Protocol):
+class ZerosFactory(Protocol):
     """Makes tensors of zeros."""
 
     def __call__(self, shape: tuple[int, ...], like: Tensor, /) -> Tensor:
         """Zeros of that shape, with the device and dtype of `like`."""
 
 
-def own_zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+def private_zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Zeros for this process alone."""
     if like.device.type != "cpu":
         return like.new_zeros(shape)

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from batchgen.engines.torch.continuous.kv_store import Places, Run
-from batchgen.planning.sequences import Kind, Prefix, Row, Step
+from batchgen.engines.torch.continuous.kv_store import PageRun, SlotMapping
+from batchgen.planning.sequences import Prefix, ScheduledSequence, Step, StepKind
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class RowPiece:
     """A segment of a row in a prefill: tokens first..last of the forward, behind `past` tokens in the row's own pages.
 
     Attributes:
@@ -45,7 +45,7 @@ class PrefixPiece:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class PrefixReach:
     """Tokens first..last of the forward look at a prefix, whose tokens lie at `places` of the arena."""
 
     places: range
@@ -54,7 +54,7 @@ class Reach:
 
 
 @dataclass(slots=True)
-class Group:
+class DecodeGroup:
     """Rows first..last of a decode step, of like length.
 
     Attributes:
@@ -71,7 +71,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class StepBatch:
     """The tensors of a step.
 
     Attributes:
@@ -86,31 +86,31 @@ class Batch:
         reaches: who looks at which prefix.
     """
 
-    kind: Kind
+    kind: StepKind
     token_ids: Tensor
     positions: Tensor
     drawn: Tensor
-    places: Places
-    runs: tuple[Run, ...]
-    pieces: tuple[Piece | PrefixPiece, ...]
-    groups: tuple[Group, ...]
-    reaches: tuple[Reach, ...]
+    places: SlotMapping
+    runs: tuple[PageRun, ...]
+    pieces: tuple[RowPiece | PrefixPiece, ...]
+    groups: tuple[DecodeGroup, ...]
+    reaches: tuple[PrefixReach, ...]
 
 
-def build(step: Step, page_size: int, device: torch.device) -> Batch:
+def build_step_batch(step: Step, page_size: int, device: torch.device) -> StepBatch:
     """The tensors of a step, whose rows hold the pages for it already."""
-    if step.kind is Kind.DECODE:
+    if step.kind is StepKind.DECODE:
         return _decode(step.rows, page_size, device)
     return _prefill(step, page_size, device)
 
 
-def _prefill(step: Step, page_size: int, device: torch.device) -> Batch:
+def _prefill(step: Step, page_size: int, device: torch.device) -> StepBatch:
     token_ids: list[int] = []
     positions: list[int] = []
     drawn: list[int] = []
-    runs: list[Run] = []
-    pieces: list[Piece | PrefixPiece] = []
-    reaches: list[Reach] = []
+    runs: list[PageRun] = []
+    pieces: list[RowPiece | PrefixPiece] = []
+    reaches: list[PrefixReach] = []
     on_cpu = device.type == "cpu"
     for segment in step.segments:
         owner, first = segment.owner, len(token_ids)
@@ -125,10 +125,10 @@ def _prefill(step: Step, page_size: int, device: torch.device) -> Batch:
         past = owner.own
         runs += _runs(owner.pages, page_size, past, range(first, last))
         held = owner.pages[: -(-past // page_size)]
-        pieces.append(Piece(first, last, past, _ints(held, device), owner.shared))
+        pieces.append(RowPiece(first, last, past, _ints(held, device), owner.shared))
         if owner.prefix is not None:
             _reach(reaches, owner.prefix, first, last)
-    return Batch(
+    return StepBatch(
         kind=step.kind,
         token_ids=_ints(token_ids, device),
         positions=_ints(positions, device),
@@ -141,19 +141,19 @@ def _prefill(step: Step, page_size: int, device: torch.device) -> Batch:
     )
 
 
-def _runs(pages: Sequence[int], size: int, past: int, tokens: range) -> Iterator[Run]:
+def _runs(pages: Sequence[int], size: int, past: int, tokens: range) -> Iterator[PageRun]:
     """Where tokens go that follow `past` others in a row's pages: up to a page at a time."""
     first = tokens.start
     while first < tokens.stop:
         page, offset = divmod(past, size)
         count = min(size - offset, tokens.stop - first)
-        yield Run(pages[page], offset, first, first + count)
+        yield PageRun(pages[page], offset, first, first + count)
         first, past = first + count, past + count
 
 
-def _places(runs: Sequence[Run], device: torch.device) -> Places:
+def _places(runs: Sequence[PageRun], device: torch.device) -> SlotMapping:
     places = [(r.page, r.offset + n) for r in runs for n in range(r.last - r.first)]
-    return Places(_ints([p for p, _ in places], device), _ints([o for _, o in places], device))
+    return SlotMapping(_ints([p for p, _ in places], device), _ints([o for _, o in places], device))
 
 
 def _held(prefix: Prefix) -> range:
@@ -162,36 +162,36 @@ def _held(prefix: Prefix) -> range:
     return prefix.places
 
 
-def _decode(rows: list[Row], page_size: int, device: torch.device) -> Batch:
+def _decode(rows: list[ScheduledSequence], page_size: int, device: torch.device) -> StepBatch:
     own = [row.own for row in rows]
-    reaches: list[Reach] = []
+    reaches: list[PrefixReach] = []
     for at, row in enumerate(rows):
         if row.prefix is not None:
             _reach(reaches, row.prefix, at, at + 1)
-    return Batch(
-        kind=Kind.DECODE,
+    return StepBatch(
+        kind=StepKind.DECODE,
         token_ids=_ints([row.token_ids[-1] for row in rows], device),
         positions=_ints([row.cached for row in rows], device),
         drawn=torch.arange(len(rows), device=device),
         runs=(),
-        places=Places(
+        places=SlotMapping(
             _ints([row.pages[n // page_size] for row, n in zip(rows, own, strict=True)], device),
             _ints([n % page_size for n in own], device),
         ),
         pieces=(),
         groups=tuple(
             _group(rows[first:last], first, device)
-            for first, last in grouped([-(-(n + 1) // page_size) for n in own])
+            for first, last in group_rows([-(-(n + 1) // page_size) for n in own])
         ),
         reaches=tuple(reaches),
     )
 
 
-def _group(rows: list[Row], first: int, device: torch.device) -> Group:
+def _group(rows: list[ScheduledSequence], first: int, device: torch.device) -> DecodeGroup:
     held = [len(row.pages) for row in rows]
     used = max(held)
     pages = [row.pages + [row.pages[0]] * (used - n) for row, n in zip(rows, held, strict=True)]
-    return Group(
+    return DecodeGroup(
         first,
         first + len(rows),
         torch.tensor(pages, device=device),
@@ -203,7 +203,7 @@ _GROUP_COST = 24
 """What one more group costs in attention, in pages read: a dozen calls more in every layer."""
 
 
-def grouped(pages: Sequence[int]) -> list[tuple[int, int]]:
+def group_rows(pages: Sequence[int]) -> list[tuple[int, int]]:
     """Cut rows into runs, as (first, last + 1), so that little is read beyond the rows' own pages.
 
     A run reads as many pages for each row as its longest row has. Cheapest cut by dynamic programming over the
@@ -228,12 +228,12 @@ def grouped(pages: Sequence[int]) -> list[tuple[int, int]]:
     return runs[::-1]
 
 
-def _reach(reaches: list[Reach], prefix: Prefix, first: int, last: int) -> None:
+def _reach(reaches: list[PrefixReach], prefix: Prefix, first: int, last: int) -> None:
     """Add tokens that look at a prefix; neighbours with the same one are looked up together."""
     places = _held(prefix)
     if reaches and reaches[-1].places == places and reaches[-1].last == first:
         first = reaches.pop().first
-    reaches.append(Reach(places, first, last))
+    reaches.append(PrefixReach(places, first, last))
 
 
 def _ints(values: Sequence[int], device: torch.device) -> Tensor:

@@ -17,18 +17,18 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from batchgen.engines.torch.continuous.kv_store import Store
-from batchgen.engines.torch.continuous.step import build
-from batchgen.engines.torch.continuous.workers import Lanes
+from batchgen.engines.torch.continuous.kv_store import KVStore
+from batchgen.engines.torch.continuous.step import build_step_batch
+from batchgen.engines.torch.continuous.workers import StepWorkers
 from batchgen.engines.torch.memory import out_of_memory, release_memory
 from batchgen.errors import ResourceError
 from batchgen.planning.scheduler import Scheduler
-from batchgen.planning.sequences import Kind, Prefix, Row, Step, split
+from batchgen.planning.sequences import Prefix, ScheduledSequence, Step, StepKind, split_step
 
 Read = TypeVar("Read")
 
 
-class Stepper:
+class StepRunner:
     """Computes steps on lanes and tells the scheduler.
 
     Attributes:
@@ -36,7 +36,7 @@ class Stepper:
     """
 
     def __init__(
-        self, lanes: Lanes, store: Store, device: torch.device, scheduler: Scheduler
+        self, lanes: StepWorkers, store: KVStore, device: torch.device, scheduler: Scheduler
     ) -> None:
         """Compute what `scheduler` says on what `store` holds."""
         self._lanes = lanes
@@ -44,9 +44,9 @@ class Stepper:
         self._device = device
         self._scheduler = scheduler
         self._usual = replace(scheduler.limits)
-        self._suspect: Row | Prefix | None = None
+        self._suspect: ScheduledSequence | Prefix | None = None
         self.counts = {
-            **{f"{what}_{kind.value}": 0 for what in ("steps", "tokens") for kind in Kind},
+            **{f"{what}_{kind.value}": 0 for what in ("steps", "tokens") for kind in StepKind},
             "out_of_memory": 0,
         }
 
@@ -79,8 +79,8 @@ class Stepper:
 
     def _compute(self, step: Step, read: Callable[[Step, Tensor], list[Read]]) -> list[Read]:
         parts = [
-            build(part, self._store.sizes.page_size, self._device)
-            for part in split(step, self._lanes.count)
+            build_step_batch(part, self._store.sizes.page_size, self._device)
+            for part in split_step(step, self._lanes.count)
         ]
         return read(step, self._lanes.compute(parts, self._store))
 
@@ -111,7 +111,7 @@ class Stepper:
         self._suspect = alone
         release_memory(self._device)
 
-    def _alone(self, step: Step) -> Row | Prefix | None:
+    def _alone(self, step: Step) -> ScheduledSequence | Prefix | None:
         """Who is asked for one token with nobody beside it: a prefix, or a row of which earlier tokens did fit."""
         owner = step.segments[0].owner
         if step.tokens > 1:

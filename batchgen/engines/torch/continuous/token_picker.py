@@ -19,7 +19,7 @@ from batchgen.records import Request
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SampledRow:
     """A row that draws.
 
     Attributes:
@@ -39,7 +39,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Picked:
+class SampledToken:
     """What was drawn for a row; the token means nothing if the logits were not finite.
 
     Attributes:
@@ -51,7 +51,7 @@ class Picked:
     logprob: float
 
 
-class Picker:
+class TokenSampler:
     """Draws tokens for steps."""
 
     def __init__(self, device: torch.device) -> None:
@@ -65,7 +65,7 @@ class Picker:
         self._logprobs = False
 
     @torch.inference_mode()
-    def pick(self, asked: Sequence[Asked], logits: Tensor) -> list[Picked]:
+    def pick(self, asked: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
         """Draw one token for each row: logits [rows, vocab], raw, never changed."""
         numbers = [one.number for one in asked]
         known = numbers == self._numbers
@@ -85,11 +85,11 @@ class Picker:
             logprobs = logprob(logits, draw.tokens).tolist()
         self._numbers = numbers
         return [
-            Picked(token, bool(good), score)
+            SampledToken(token, bool(good), score)
             for token, good, score in zip(token_ids, finite, logprobs, strict=True)
         ]
 
-    def _prepare(self, asked: Sequence[Asked]) -> None:
+    def _prepare(self, asked: Sequence[SampledRow]) -> None:
         settings = [one.request.decoding for one in asked]
         self._sampler = Sampler.of(settings, self._device)
         self._penalties = Penalties.of(settings, self._device)
@@ -100,7 +100,7 @@ class Picker:
             self._history = History.of([one.tokens for one in asked], self._device)
             self._history.new += torch.tensor([one.step for one in asked], device=self._device)
 
-    def _uniforms(self, asked: Sequence[Asked]) -> Tensor:
+    def _uniforms(self, asked: Sequence[SampledRow]) -> Tensor:
         if self._sampler.greedy:
             return torch.empty(0)
         steps = np.array([one.step for one in asked], dtype=np.int64)

@@ -26,16 +26,16 @@ from typing import NoReturn, Protocol
 import torch
 from torch import Tensor
 
-from batchgen.engines.torch.continuous.kv_store import Store, shared_zeros
-from batchgen.engines.torch.continuous.step import Batch
+from batchgen.engines.torch.continuous.kv_store import KVStore, shared_zeros
+from batchgen.engines.torch.continuous.step import StepBatch
 from batchgen.engines.torch.memory import out_of_memory
 from batchgen.errors import DeathError, ResourceError
 
-Forward = Callable[[Batch, Store], Tensor]
+Forward = Callable[[StepBatch, KVStore], Tensor]
 """Runs a step on what the store holds: logits [drawn, vocab]."""
 
 
-class Lanes(Protocol):
+class StepWorkers(Protocol):
     """What computes the parts of a step."""
 
     @property
@@ -46,14 +46,14 @@ class Lanes(Protocol):
     def tokens_elsewhere(self) -> int:
         """How many tokens went through the layers in other processes."""
 
-    def compute(self, parts: Sequence[Batch], store: Store) -> Tensor:
+    def compute(self, parts: Sequence[StepBatch], store: KVStore) -> Tensor:
         """The logits [drawn, vocab] of all parts, in order; what they compute is in `store` afterwards."""
 
     def close(self) -> None:
         """End what was started."""
 
 
-class OneLane:
+class InProcess:
     """Everything in this process."""
 
     count = 1
@@ -63,8 +63,8 @@ class OneLane:
         """Compute by `forward`."""
         self._forward = forward
 
-    def compute(self, parts: Sequence[Batch], store: Store) -> Tensor:
-        """See `Lanes`."""
+    def compute(self, parts: Sequence[StepBatch], store: KVStore) -> Tensor:
+        """See `StepWorkers`."""
         return torch.cat([self._forward(part, store) for part in parts])
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class OneLane:
 
 
 @dataclass(frozen=True, slots=True)
-class Wide:
+class LogitsSpec:
     """What a row of logits looks like: numbers, and their dtype."""
 
     vocab: int
@@ -80,16 +80,16 @@ class Wide:
 
 
 @dataclass(frozen=True, slots=True)
-class _Lane:
+class _Worker:
     pid: int
     pipe: Connection
     logits: Tensor
 
 
-class ForkedLanes:
+class ForkedWorkers:
     """A process for each part; a step that is not split is computed here."""
 
-    def __init__(self, forward: Forward, count: int, rows: int, logits: Wide) -> None:
+    def __init__(self, forward: Forward, count: int, rows: int, logits: LogitsSpec) -> None:
         """Nothing is forked yet. The store that `compute` gets first is the one that lanes share.
 
         Args:
@@ -104,10 +104,10 @@ class ForkedLanes:
         self._forward = forward
         self._wide = logits
         self._threads = max(1, torch.get_num_threads() // count)
-        self._lanes: list[_Lane] = []
+        self._lanes: list[_Worker] = []
 
-    def compute(self, parts: Sequence[Batch], store: Store) -> Tensor:
-        """See `Lanes`.
+    def compute(self, parts: Sequence[StepBatch], store: KVStore) -> Tensor:
+        """See `StepWorkers`.
 
         Raises:
             MemoryError: a part did not fit in memory.
@@ -138,7 +138,7 @@ class ForkedLanes:
             os.waitpid(lane.pid, 0)
         self._lanes = []
 
-    def _fork(self, store: Store) -> None:
+    def _fork(self, store: KVStore) -> None:
         try:
             with ThreadPoolExecutor(1) as forking:
                 forking.submit(self._fork_all, store).result()
@@ -149,7 +149,7 @@ class ForkedLanes:
                 hint="run.workers: 1 needs none",
             ) from error
 
-    def _fork_all(self, store: Store) -> None:
+    def _fork_all(self, store: KVStore) -> None:
         # What is there now is never collected in a lane, so its pages are not copied for the sake of a counter.
         gc.freeze()
         try:
@@ -158,7 +158,7 @@ class ForkedLanes:
         finally:
             gc.unfreeze()
 
-    def _fork_one(self, store: Store) -> _Lane:
+    def _fork_one(self, store: KVStore) -> _Worker:
         logits = shared_zeros(
             (self._rows, self._wide.vocab), torch.empty(0, dtype=self._wide.dtype)
         )
@@ -170,9 +170,9 @@ class ForkedLanes:
         if pid == 0:
             self._serve(there, store, logits)
         there.close()
-        return _Lane(pid, here, logits)
+        return _Worker(pid, here, logits)
 
-    def _serve(self, pipe: Connection, store: Store, logits: Tensor) -> NoReturn:
+    def _serve(self, pipe: Connection, store: KVStore, logits: Tensor) -> NoReturn:
         """A lane's whole life. Nothing of the parent's is touched: no file, no lock, no handler."""
         status = 1
         try:
@@ -187,7 +187,7 @@ class ForkedLanes:
         finally:
             os._exit(status)
 
-    def _answer(self, plan: bytes, store: Store, logits: Tensor) -> bytes:
+    def _answer(self, plan: bytes, store: KVStore, logits: Tensor) -> bytes:
         try:
             made = self._forward(pickle.loads(plan), store)
             logits[: len(made)] = made
@@ -200,21 +200,21 @@ _DONE = b"done"
 _NO_MEMORY = b"no memory"
 
 
-def _send(lane: _Lane, plan: bytes) -> None:
+def _send(lane: _Worker, plan: bytes) -> None:
     try:
         lane.pipe.send_bytes(plan)
     except OSError as error:
-        raise _died(lane) from error
+        raise _worker_death_error(lane) from error
 
 
-def _receive(lane: _Lane) -> bytes:
+def _receive(lane: _Worker) -> bytes:
     try:
         return lane.pipe.recv_bytes()
     except (EOFError, OSError) as error:
-        raise _died(lane) from error
+        raise _worker_death_error(lane) from error
 
 
-def _died(lane: _Lane) -> DeathError:
+def _worker_death_error(lane: _Worker) -> DeathError:
     return DeathError(
         f"process {lane.pid}, which computed a part of the rows, has died: most likely killed for want of memory",
         hint="run the same command again; if it happens again, run.workers: 1 or a lower batching.memory_fraction",

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from batchgen.engines.torch.generate.call import grouped, padded
+from batchgen.engines.torch.generate.call import group_by, pad_prompts
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.quiet import quiet
-from batchgen.planning.batches import by_length
+from batchgen.planning.batches import sort_by_length
 from batchgen.records import Request, ResolvedDecoding
 
 ROWS = 48
@@ -31,7 +31,7 @@ def sorted_generate(
 ) -> list[int]:
     """Answer all requests; how many new tokens each has, in the order of `requests`."""
     lengths: dict[tuple[int, int], int] = {}
-    for alike in grouped(by_length(requests), lambda one: repr(_without_limit(one.decoding))):
+    for alike in group_by(sort_by_length(requests), lambda one: repr(_without_limit(one.decoding))):
         for at in range(0, len(alike), ROWS):
             batch = alike[at : at + ROWS]
             made = _call(loaded, batch, tokenizer)
@@ -48,7 +48,7 @@ def answer_length(tokens: Sequence[int], decoding: ResolvedDecoding) -> int:
 
 def _call(loaded: LoadedModel, batch: Sequence[Request], tokenizer: Any) -> Tensor:  # noqa: ANN401  (as above)
     """New tokens, int64 [rows, longest answer]; what stands behind a row's end means nothing."""
-    inputs = padded(loaded, [request.token_ids for request in batch])
+    inputs = pad_prompts(loaded, [request.token_ids for request in batch])
     decoding = batch[0].decoding
     stops = {"stop_strings": list(decoding.stop_strings), "tokenizer": tokenizer}
     with quiet():

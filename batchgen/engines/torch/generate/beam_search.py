@@ -13,10 +13,14 @@ from transformers import LogitsProcessor, StoppingCriteria
 
 from batchgen.engines.contract import Decode
 from batchgen.engines.torch.answer_logprob import mean_logprob
-from batchgen.engines.torch.completion_builder import NONFINITE, Answer, failed
-from batchgen.engines.torch.generate.call import generate, grouped
+from batchgen.engines.torch.completion_builder import (
+    NONFINITE,
+    CompletionBuilder,
+    failed_completion,
+)
+from batchgen.engines.torch.generate.call import call_generate, group_by
 from batchgen.engines.torch.model import LoadedModel
-from batchgen.engines.torch.tier import Setting
+from batchgen.engines.torch.tier import TierOptions
 from batchgen.records import Completion, Request, ResolvedDecoding
 
 _HOPELESS = -1e9
@@ -28,27 +32,29 @@ class BeamRunner:
 
     name = "generate"
 
-    def __init__(self, model: LoadedModel, setting: Setting) -> None:
+    def __init__(self, model: LoadedModel, setting: TierOptions) -> None:
         self._model = model
         self._setting = setting
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Answer one batch; see `BatchRunner`."""
-        for group in grouped(requests, lambda r: (repr(r.decoding), len(r.token_ids))):
+        for group in group_by(requests, lambda r: (repr(r.decoding), len(r.token_ids))):
             yield from self._search(group)
             if self._setting.should_stop():
                 return
 
     def _search(self, requests: list[Request]) -> Iterator[Completion]:
         decoding = requests[0].decoding
-        alike = grouped(requests, lambda request: tuple(request.token_ids))
+        alike = group_by(requests, lambda request: tuple(request.token_ids))
         prompts = [group[0].token_ids for group in alike]
         count = max(request.sample for request in requests) + 1
         watch = _Watch(decoding.num_beams)
         start = len(self._model.before_answer(prompts[0]))
         stop = _BeamStop(start, decoding.stop_strings, self._setting)
         config = _config(decoding, count)
-        beams = generate(self._model, prompts, config, processor=watch, criterion=stop).tolist()
+        beams = call_generate(
+            self._model, prompts, config, processor=watch, criterion=stop
+        ).tolist()
         if self._setting.should_stop():
             # A beam that has ended may not be the best one of a search that was broken off.
             return
@@ -56,13 +62,13 @@ class BeamRunner:
             found = beams[number * count : (number + 1) * count]
             for request in group:
                 if number in watch.broken:
-                    yield failed(request, NONFINITE)
+                    yield failed_completion(request, NONFINITE)
                 elif (done := self._read(request, found[request.sample])) is not None:
                     yield done
 
     def _read(self, request: Request, beam: Sequence[int]) -> Completion | None:
         """The completion that a beam is; None if it has no end."""
-        answer = Answer(request, self._setting.decode)
+        answer = CompletionBuilder(request, self._setting.decode)
         for token_id in beam:
             reason = answer.take(token_id)
             if reason is not None:
@@ -98,7 +104,7 @@ class _BeamStop(StoppingCriteria):
     Beams change places at every step, so nothing is remembered: the new text of each is decoded anew.
     """
 
-    def __init__(self, start: int, stop_strings: Sequence[str], setting: Setting) -> None:
+    def __init__(self, start: int, stop_strings: Sequence[str], setting: TierOptions) -> None:
         self._start = start
         self._stop_strings = stop_strings
         self._decode: Decode = setting.decode

@@ -24,7 +24,7 @@ from batchgen.errors import ModelError
 Item = TypeVar("Item")
 
 
-def grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
+def group_by(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
     """Items of one key together; groups in the order of their first item."""
     groups: dict[Hashable, list[Item]] = {}
     for item in items:
@@ -33,7 +33,7 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list
 
 
 @torch.inference_mode()
-def generate(
+def call_generate(
     loaded: LoadedModel,
     prompts: Sequence[Sequence[int]],
     config: Mapping[str, Any],
@@ -56,7 +56,7 @@ def generate(
     Raises:
         ModelError: the model or transformers does not take these settings.
     """
-    inputs = padded(loaded, prompts)
+    inputs = pad_prompts(loaded, prompts)
     with quiet(), _translated(loaded):
         made: Tensor = cast(Any, loaded.model).generate(
             **inputs,
@@ -67,7 +67,7 @@ def generate(
     return made[:, 1 if loaded.encoder_decoder else inputs["input_ids"].shape[1] :]
 
 
-def padded(loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+def pad_prompts(loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
     """Prompts as a forward takes them: input_ids and attention_mask, int64 [rows, longest prompt]."""
     longest = max(map(len, prompts))
     gaps = [longest - len(prompt) for prompt in prompts]

@@ -13,35 +13,35 @@ from dataclasses import replace
 from typing import Literal
 
 from batchgen.engines.torch.answer_logprob import mean_logprob
-from batchgen.engines.torch.completion_builder import Answer
-from batchgen.engines.torch.generate.call import generate, grouped
+from batchgen.engines.torch.completion_builder import CompletionBuilder
+from batchgen.engines.torch.generate.call import call_generate, group_by
 from batchgen.engines.torch.generate.processors import (
     LATE,
-    Booking,
-    Choosing,
+    CompletionCriteria,
+    SamplingProcessor,
     late_warpers,
     plain_draw,
 )
 from batchgen.engines.torch.model import LoadedModel
-from batchgen.engines.torch.tier import Setting
+from batchgen.engines.torch.tier import TierOptions
 from batchgen.records import Completion, Request, ResolvedDecoding
 
 Grouping = Literal["padded", "same length", "single"]
 
 
-class PlainRunner:
+class GenerateRunner:
     """Answers batches by `model.generate`, each token chosen by our own sampler."""
 
     name = "generate"
 
-    def __init__(self, model: LoadedModel, setting: Setting, grouping: Grouping) -> None:
+    def __init__(self, model: LoadedModel, setting: TierOptions, grouping: Grouping) -> None:
         self._model = model
         self._setting = setting
         self._grouping = grouping
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Answer one batch; see `BatchRunner`."""
-        for group in grouped(requests, self._key):
+        for group in group_by(requests, self._key):
             yield from self._call(group)
             if self._setting.should_stop():
                 return
@@ -61,9 +61,9 @@ class PlainRunner:
         first = requests[0].decoding
         device = self._model.device
         chooser = self._setting.make_chooser([self._seen(r) for r in requests], device)
-        choosing = Choosing(chooser, late_warpers(first, self._model.vocab_size, device))
-        answers = [Answer(request, self._setting.decode) for request in requests]
-        booking = Booking(choosing, answers, self._setting.should_stop)
+        choosing = SamplingProcessor(chooser, late_warpers(first, self._model.vocab_size, device))
+        answers = [CompletionBuilder(request, self._setting.decode) for request in requests]
+        booking = CompletionCriteria(choosing, answers, self._setting.should_stop)
         own = {name: value for name, value in first.generation_kwargs if name not in LATE}
         config = {
             **own,
@@ -72,7 +72,7 @@ class PlainRunner:
             "eos_token_id": sorted(first.end_token_ids) or None,
         }
         prompts = [request.token_ids for request in requests]
-        generate(self._model, prompts, config, processor=choosing, criterion=booking)
+        call_generate(self._model, prompts, config, processor=choosing, criterion=booking)
         asked = {(r.index, r.sample): r.token_ids for r in requests}
         for completion in booking.completions():
             if own and completion.logprob_mean is not None:

@@ -28,22 +28,26 @@ from transformers import (
 )
 
 from batchgen.decoding.generation_kwargs import SAMPLING
-from batchgen.engines.torch.completion_builder import NONFINITE, Answer, failed
-from batchgen.engines.torch.token_chooser import Choice, TokenChooser
+from batchgen.engines.torch.completion_builder import (
+    NONFINITE,
+    CompletionBuilder,
+    failed_completion,
+)
+from batchgen.engines.torch.token_chooser import BatchSampler, SampledBatch
 from batchgen.records import Completion, ResolvedDecoding
 
 LATE = SAMPLING | {"watermarking_config"}
 """Fields of `GenerationConfig` that act after temperature, top_k, top_p and min_p."""
 
 
-class Choosing(LogitsProcessor):
+class SamplingProcessor(LogitsProcessor):
     """Leaves one token of each row alive. Must come last."""
 
-    def __init__(self, chooser: TokenChooser, warpers: LogitsProcessorList) -> None:
+    def __init__(self, chooser: BatchSampler, warpers: LogitsProcessorList) -> None:
         """Choose with `chooser`, after `warpers` (see `late_warpers`)."""
         self._chooser = chooser
         self._warpers = warpers
-        self.last: Choice | None = None
+        self.last: SampledBatch | None = None
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores [rows, vocab] with 0 at the chosen token and -inf elsewhere."""
@@ -57,11 +61,14 @@ class Choosing(LogitsProcessor):
         return chosen.scatter_(1, self.last.tokens[:, None], 0.0)
 
 
-class Booking(StoppingCriteria):
-    """Books what `Choosing` chose; a row is done when its answer is, all are when the run shall stop."""
+class CompletionCriteria(StoppingCriteria):
+    """Books what `SamplingProcessor` chose; a row is done when its answer is, all are when the run shall stop."""
 
     def __init__(
-        self, choosing: Choosing, answers: Sequence[Answer], should_stop: Callable[[], bool]
+        self,
+        choosing: SamplingProcessor,
+        answers: Sequence[CompletionBuilder],
+        should_stop: Callable[[], bool],
     ) -> None:
         self._choosing = choosing
         self._answers = answers
@@ -83,9 +90,9 @@ class Booking(StoppingCriteria):
         """What is done, in the order in which rows ended."""
         return list(self._done.values())
 
-    def _book(self, row: int, answer: Answer, choice: Choice) -> None:
+    def _book(self, row: int, answer: CompletionBuilder, choice: SampledBatch) -> None:
         if not choice.finite[row]:
-            self._done[row] = failed(answer.request, NONFINITE)
+            self._done[row] = failed_completion(answer.request, NONFINITE)
             return
         reason = answer.take(choice.token_ids[row], choice.logprobs[row])
         if reason is not None:

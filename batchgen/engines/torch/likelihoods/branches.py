@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from batchgen.decoding.sampling import highest
+from batchgen.decoding.sampling import first_argmax
 from batchgen.engines.torch.completion_builder import NONFINITE
 from batchgen.records import Continuation, Failure, Likelihood
 
@@ -58,7 +58,7 @@ class Branch:
             yield Likelihood(index, (), failure=failure)
 
 
-def branches(asked: Iterable[Continuation]) -> dict[tuple[int, ...], list[Branch]]:
+def group_by_context(asked: Iterable[Continuation]) -> dict[tuple[int, ...], list[Branch]]:
     """The continuations of each context, the longest first; identical ones are one."""
     found: dict[tuple[int, ...], dict[tuple[int, ...], Branch]] = {}
     for one in asked:
@@ -71,7 +71,7 @@ def branches(asked: Iterable[Continuation]) -> dict[tuple[int, ...], list[Branch
     }
 
 
-class Reader:
+class ContextReader:
     """Says which tokens' likelihoods are in which logits, then looks at them all."""
 
     def __init__(self) -> None:
@@ -109,6 +109,6 @@ class Reader:
 
 def _read(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of each row: the log of the sum of exponentials, the most likely token, and whether that is a number."""
-    best = highest(logits)
+    best = first_argmax(logits)
     finite = logits.gather(1, best[:, None])[:, 0].isfinite()
     return logits.double().logsumexp(-1), best, finite

@@ -12,8 +12,8 @@ from itertools import chain, islice
 import torch
 
 from batchgen.engines.torch.answer_logprob import last_logits
-from batchgen.engines.torch.generate.call import grouped
-from batchgen.engines.torch.likelihoods.branches import Branch, Reader, branches
+from batchgen.engines.torch.generate.call import group_by
+from batchgen.engines.torch.likelihoods.branches import Branch, ContextReader, group_by_context
 from batchgen.engines.torch.memory import out_of_memory, release_memory
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.records import Continuation, Failure, Likelihood
@@ -59,8 +59,8 @@ class ForwardLikelihoods:
         """See `Engine.likelihoods`."""
         source = iter(asked)
         while window := list(islice(source, self._window)):
-            lines = [line for item in branches(window).items() for line in _lines(*item)]
-            for group in grouped(lines, lambda line: (len(line.context), len(line.answer))):
+            lines = [line for item in group_by_context(window).items() for line in _lines(*item)]
+            for group in group_by(lines, lambda line: (len(line.context), len(line.answer))):
                 yield from self._answer(group)
                 if self._should_stop():
                     return
@@ -97,7 +97,7 @@ class ForwardLikelihoods:
             logits = last_logits(
                 self._loaded, [li.context for li in lines], [li.answer for li in lines], places
             )
-            reader = Reader()
+            reader = ContextReader()
             for line in lines:
                 reader.read(line.everyone, 0)
                 for place in range(1, places):

@@ -18,16 +18,16 @@ from itertools import islice
 
 from torch import Tensor
 
-from batchgen.engines.torch.continuous.continuous_tier import Machine, Shape
-from batchgen.engines.torch.continuous.step_runner import Stepper
-from batchgen.engines.torch.likelihoods.branches import Branch, Reader, branches
-from batchgen.planning.pages import Arena, Pages
-from batchgen.planning.prefill_batch import Limits
+from batchgen.engines.torch.continuous.continuous_tier import BatchShape, StepBackend
+from batchgen.engines.torch.continuous.step_runner import StepRunner
+from batchgen.engines.torch.likelihoods.branches import Branch, ContextReader, group_by_context
+from batchgen.planning.pages import Arena, PageAllocator
+from batchgen.planning.prefill_batch import StepLimits
 from batchgen.planning.scheduler import Scheduler
-from batchgen.planning.sequences import Row, Step, share
+from batchgen.planning.sequences import ScheduledSequence, Step, assign_prefixes
 from batchgen.records import Continuation, Failure, Likelihood
 
-MOST_TOGETHER = 512
+MAX_PENDING = 512
 """Continuations that are looked at together. Nobody waits for a long answer here, so that more would save little, and
 what is told comes out sooner in the order in which it was asked."""
 TOO_LARGE = Failure(
@@ -38,36 +38,38 @@ TOO_LARGE = Failure(
 
 
 @dataclass(eq=False, slots=True)
-class _Job:
+class _LikelihoodJob:
     """A context and its continuations, the longest first.
 
     Attributes:
         turn: which of them the row holds.
     """
 
-    row: Row
+    row: ScheduledSequence
     context: Sequence[int]
     branches: list[Branch]
     turn: int = 0
 
 
-class SlotLikelihoods:
+class StepLikelihoods:
     """Likelihoods by the steps of continuous batching. One call at a time, and none while the tier generates."""
 
-    def __init__(self, machine: Machine, shape: Shape, should_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, machine: StepBackend, shape: BatchShape, should_stop: Callable[[], bool]
+    ) -> None:
         """Ask a machine, whose picker is not needed; `should_stop` is asked between steps."""
         sizes = machine.store.sizes
         self._machine = machine
         self._shape = shape
         self._should_stop = should_stop
         self._scheduler = Scheduler(
-            Limits(shape.rows, shape.step_tokens, machine.lanes.count),
-            Pages(sizes.pages, sizes.page_size),
+            StepLimits(shape.rows, shape.step_tokens, machine.lanes.count),
+            PageAllocator(sizes.pages, sizes.page_size),
             Arena(sizes.arena),
             expected=lambda limit: limit,
         )
-        self._stepper = Stepper(machine.lanes, machine.store, machine.device, self._scheduler)
-        self._jobs: dict[int, _Job] = {}
+        self._stepper = StepRunner(machine.lanes, machine.store, machine.device, self._scheduler)
+        self._jobs: dict[int, _LikelihoodJob] = {}
         self._contexts = 0
         self._prefixes = 0
 
@@ -94,24 +96,24 @@ class SlotLikelihoods:
     def _pull(self, source: Iterator[Continuation]) -> None:
         if self._scheduler.waiting + self._scheduler.active >= self._scheduler.limits.rows:
             return
-        of_contexts = branches(islice(source, min(self._shape.window, MOST_TOGETHER)))
+        of_contexts = group_by_context(islice(source, min(self._shape.window, MAX_PENDING)))
         rows = [self._row(context, group) for context, group in of_contexts.items()]
         if self._shape.share:
             # A context's last token stays the row's own, since it draws.
-            self._prefixes += share(rows, list(of_contexts), self._prefixes + 1)
+            self._prefixes += assign_prefixes(rows, list(of_contexts), self._prefixes + 1)
         self._scheduler.add(rows)
 
-    def _row(self, context: tuple[int, ...], group: list[Branch]) -> Row:
+    def _row(self, context: tuple[int, ...], group: list[Branch]) -> ScheduledSequence:
         longest = group[0].token_ids
         tokens = [*context, *longest[:-1]]
-        row = Row(self._contexts, tokens, len(tokens), limit=0, wanted=len(longest))
+        row = ScheduledSequence(self._contexts, tokens, len(tokens), limit=0, wanted=len(longest))
         self._contexts += 1
-        self._jobs[row.number] = _Job(row, context, group)
+        self._jobs[row.number] = _LikelihoodJob(row, context, group)
         return row
 
-    def _read(self, step: Step, logits: Tensor) -> list[_Job]:
+    def _read(self, step: Step, logits: Tensor) -> list[_LikelihoodJob]:
         """Tell the branches what a step says of them; the jobs that it says something of."""
-        reader = Reader()
+        reader = ContextReader()
         drawing = [segment for segment in step.segments if segment.drawn]
         jobs = [self._jobs[segment.owner.number] for segment in drawing]
         for job, segment in zip(jobs, drawing, strict=True):
@@ -122,7 +124,7 @@ class SlotLikelihoods:
         reader.look(logits)
         return jobs
 
-    def _next(self, job: _Job) -> Iterator[Likelihood]:
+    def _next(self, job: _LikelihoodJob) -> Iterator[Likelihood]:
         """The row's turn is over: the next continuation's, or all are known."""
         row = job.row
         job.turn += 1

@@ -16,17 +16,21 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from batchgen.engines.torch.continuous.continuous_tier import Machine, Shape, SlotTier
-from batchgen.engines.torch.continuous.kv_store import Sizes, Store, own_zeros
-from batchgen.engines.torch.continuous.workers import Forward, OneLane, Wide
-from batchgen.engines.torch.select.continuous_probe import Recorder
-from batchgen.engines.torch.select.parity_probe import Record
-from batchgen.engines.torch.tier import Setting
+from batchgen.engines.torch.continuous.continuous_tier import (
+    BatchShape,
+    ContinuousTier,
+    StepBackend,
+)
+from batchgen.engines.torch.continuous.kv_store import KVStore, KVStoreSizes, private_zeros
+from batchgen.engines.torch.continuous.workers import Forward, InProcess, LogitsSpec
+from batchgen.engines.torch.select.continuous_probe import LogitRecorder
+from batchgen.engines.torch.select.parity_probe import LogitRecord
+from batchgen.engines.torch.tier import TierOptions
 from batchgen.planning.slot_plan import PAGE_TOKENS
 from batchgen.records import Request, ResolvedDecoding
 
-_SIZES = Sizes(pages=16, page_size=PAGE_TOKENS, arena=PAGE_TOKENS)
-_WHOLE = Shape(rows=12, step_tokens=512, share=False)
+_SIZES = KVStoreSizes(pages=16, page_size=PAGE_TOKENS, arena=PAGE_TOKENS)
+_WHOLE = BatchShape(rows=12, step_tokens=512, share=False)
 _BEGINNING = 18
 _MANY, _LENGTH = 8, 28
 """Prompts, and their length, that make a step large."""
@@ -35,7 +39,7 @@ _GIANT = 2 * PAGE_TOKENS + 20
 
 
 @dataclass(frozen=True, slots=True)
-class Independence:
+class BatchInvariance:
     """What was found.
 
     Attributes:
@@ -65,15 +69,15 @@ class Independence:
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class _BatchVariant:
     name: str
     rows: Sequence[Request]
-    shape: Shape
+    shape: BatchShape
 
 
-def batch_independence(
-    forward: Forward, store: Store, logits: Wide, device: torch.device
-) -> Independence:
+def probe_batch_invariance(
+    forward: Forward, store: KVStore, logits: LogitsSpec, device: torch.device
+) -> BatchInvariance:
     """Try whether logits are the same bits alone and beside others.
 
     Args:
@@ -82,24 +86,26 @@ def batch_independence(
         logits: what `forward` gives back.
         device: of the model.
     """
-    room = Store.like(store, _SIZES, own_zeros)
+    room = KVStore.like(store, _SIZES, private_zeros)
 
-    def run(rows: Sequence[Request], shape: Shape, tokens: Record) -> Record:
-        record = Record(tokens.tokens)
-        machine = Machine(OneLane(forward), room, Recorder(record), device)
-        setting = Setting(lambda _: "", lambda: False, padding_tokens=0)
-        for _ in SlotTier(machine, shape, setting).generate(rows):
+    def run(rows: Sequence[Request], shape: BatchShape, tokens: LogitRecord) -> LogitRecord:
+        record = LogitRecord(tokens.tokens)
+        machine = StepBackend(InProcess(forward), room, LogitRecorder(record), device)
+        setting = TierOptions(lambda _: "", lambda: False, padding_tokens=0)
+        for _ in ContinuousTier(machine, shape, setting).generate(rows):
             pass
         return record
 
     long, short, twin, giant, *many = _requests(logits.vocab)
-    alone = run([long, short], replace(_WHOLE, rows=1), Record())
+    alone = run([long, short], replace(_WHOLE, rows=1), LogitRecord())
     ways = (
-        _Way("beside another row", [long, short], _WHOLE),
-        _Way("beside a much longer row", [long, short, giant], _WHOLE),
-        _Way("behind a row", [long, short], replace(_WHOLE, step_tokens=len(long.token_ids) + 4)),
-        _Way("with a shared beginning", [long, twin], replace(_WHOLE, share=True)),
-        _Way("in a large step", [long, short, *many], _WHOLE),
+        _BatchVariant("beside another row", [long, short], _WHOLE),
+        _BatchVariant("beside a much longer row", [long, short, giant], _WHOLE),
+        _BatchVariant(
+            "behind a row", [long, short], replace(_WHOLE, step_tokens=len(long.token_ids) + 4)
+        ),
+        _BatchVariant("with a shared beginning", [long, twin], replace(_WHOLE, share=True)),
+        _BatchVariant("in a large step", [long, short, *many], _WHOLE),
     )
     same: list[str] = []
     changed: list[str] = []
@@ -111,7 +117,7 @@ def batch_independence(
             if place in together.logits
         )
         (same if alike else changed).append(way.name)
-    return Independence(same, changed)
+    return BatchInvariance(same, changed)
 
 
 def _requests(vocab: int) -> list[Request]:

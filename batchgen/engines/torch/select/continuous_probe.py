@@ -10,25 +10,35 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from batchgen.engines.torch.continuous.continuous_tier import Machine, Shape, SlotTier
-from batchgen.engines.torch.continuous.forward.llama import LlamaModel
-from batchgen.engines.torch.continuous.forward.transformers_model import WrappedModel
-from batchgen.engines.torch.continuous.kv_store import Sizes, Store, own_zeros
-from batchgen.engines.torch.continuous.token_picker import Asked, Picked
-from batchgen.engines.torch.continuous.workers import Forward, OneLane, Wide
+from batchgen.engines.torch.continuous.continuous_tier import (
+    BatchShape,
+    ContinuousTier,
+    StepBackend,
+)
+from batchgen.engines.torch.continuous.forward.llama import LlamaForward
+from batchgen.engines.torch.continuous.forward.transformers_model import TransformersForward
+from batchgen.engines.torch.continuous.kv_store import KVStore, KVStoreSizes, private_zeros
+from batchgen.engines.torch.continuous.token_picker import SampledRow, SampledToken
+from batchgen.engines.torch.continuous.workers import Forward, InProcess, LogitsSpec
 from batchgen.engines.torch.memory import out_of_memory
 from batchgen.engines.torch.model import LoadedModel
-from batchgen.engines.torch.select.parity_probe import Record, close, reference, refusal, tolerance
-from batchgen.engines.torch.tier import Setting
+from batchgen.engines.torch.select.parity_probe import (
+    LogitRecord,
+    disparity_text,
+    logit_tolerance,
+    parity_text,
+    record_reference,
+)
+from batchgen.engines.torch.tier import TierOptions
 from batchgen.records import Request
 
 OWN_FORWARD = "slots, own forward"
-_SHAPE = Shape(rows=3, step_tokens=6)
-_SIZES = Sizes(pages=64, page_size=4, arena=64)
+_SHAPE = BatchShape(rows=3, step_tokens=6)
+_SIZES = KVStoreSizes(pages=64, page_size=4, arena=64)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ProbedForward:
     """A forward that answers right.
 
     Attributes:
@@ -40,20 +50,20 @@ class Found:
     """
 
     forward: Forward
-    store: Store
-    logits: Wide
+    store: KVStore
+    logits: LogitsSpec
     name: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class UnsupportedForward:
     """Why no forward can run this model on slots."""
 
     reason: str
 
 
-def try_slots(loaded: LoadedModel, room: int) -> Found | Refused:
+def probe_continuous(loaded: LoadedModel, room: int) -> ProbedForward | UnsupportedForward:
     """Find a forward for slots.
 
     Args:
@@ -64,22 +74,24 @@ def try_slots(loaded: LoadedModel, room: int) -> Found | Refused:
         ModelError: the model cannot generate at all.
     """
     if loaded.encoder_decoder:
-        return Refused(refusal("slots", "encoder and decoder"))
-    requests, alone = reference(loaded)
+        return UnsupportedForward(disparity_text("slots", "encoder and decoder"))
+    requests, alone = record_reference(loaded)
     refused: list[str] = []
     for name, make in _candidates(loaded, room):
         forward = make()
         if forward is None:
             continue
-        store, record = Store(_SIZES, own_zeros), Record(alone.tokens)
-        machine = Machine(OneLane(forward), store, Recorder(record), loaded.device)
+        store, record = KVStore(_SIZES, private_zeros), LogitRecord(alone.tokens)
+        machine = StepBackend(InProcess(forward), store, LogitRecorder(record), loaded.device)
         found = _difference(machine, requests, record, alone)
-        if isinstance(found, float) and found <= tolerance(loaded):
-            reason = "; ".join([*refused, close(found)])
+        if isinstance(found, float) and found <= logit_tolerance(loaded):
+            reason = "; ".join([*refused, parity_text(found)])
             logits = next(iter(record.logits.values()))
-            return Found(forward, store, Wide(len(logits), loaded.dtype), name, reason)
-        refused.append(refusal(name, found))
-    return Refused("; ".join(refused))
+            return ProbedForward(
+                forward, store, LogitsSpec(len(logits), loaded.dtype), name, reason
+            )
+        refused.append(disparity_text(name, found))
+    return UnsupportedForward("; ".join(refused))
 
 
 def forward_named(loaded: LoadedModel, name: str, room: int) -> Forward | None:
@@ -90,17 +102,17 @@ def forward_named(loaded: LoadedModel, name: str, room: int) -> Forward | None:
 def _candidates(
     loaded: LoadedModel, room: int
 ) -> Iterator[tuple[str, Callable[[], Forward | None]]]:
-    yield OWN_FORWARD, lambda: LlamaModel.of(loaded.model, room)
-    yield "slots", lambda: WrappedModel(loaded.model)
+    yield OWN_FORWARD, lambda: LlamaForward.of(loaded.model, room)
+    yield "slots", lambda: TransformersForward(loaded.model)
 
 
 def _difference(
-    machine: Machine, requests: Sequence[Request], record: Record, alone: Record
+    machine: StepBackend, requests: Sequence[Request], record: LogitRecord, alone: LogitRecord
 ) -> float | str:
     """The largest difference of logits, in units of their spread; or why the model cannot run."""
-    setting = Setting(lambda _: "", lambda: False, padding_tokens=0)
+    setting = TierOptions(lambda _: "", lambda: False, padding_tokens=0)
     try:
-        for _ in SlotTier(machine, _SHAPE, setting).generate(requests):
+        for _ in ContinuousTier(machine, _SHAPE, setting).generate(requests):
             pass
     except Exception as error:
         # A model's own code may fail in any way: then this tier is not for it.
@@ -110,16 +122,18 @@ def _difference(
     return record.distance(alone)
 
 
-class Recorder:
+class LogitRecorder:
     """Draws the tokens of an earlier record, and keeps the logits."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: LogitRecord) -> None:
         """Draw and keep in `record`."""
         self._record = record
 
-    def pick(self, asked: Sequence[Asked], logits: Tensor) -> list[Picked]:
+    def pick(self, asked: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
         """See `engine.Picks`."""
         return [
-            Picked(self._record.note((one.request.index, one.step), row), finite=True, logprob=0.0)
+            SampledToken(
+                self._record.note((one.request.index, one.step), row), finite=True, logprob=0.0
+            )
             for one, row in zip(asked, logits, strict=True)
         ]

@@ -44,7 +44,7 @@ _READ_BY_LIBRARIES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Computing:
+class ComputeSettings:
     """How a model is computed.
 
     Attributes:
@@ -58,7 +58,7 @@ class Computing:
     fastest: str
 
 
-def circumstances(files: ModelFiles, computing: Computing) -> Mapping[str, str]:
+def environment_key(files: ModelFiles, computing: ComputeSettings) -> Mapping[str, str]:
     """Everything that decides what trials of this model find out."""
     spec = files.spec
     return {

@@ -16,12 +16,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from batchgen.engines.torch.generate.generate_runner import Grouping, PlainRunner
+from batchgen.engines.torch.generate.generate_runner import GenerateRunner, Grouping
 from batchgen.engines.torch.memory import out_of_memory
 from batchgen.engines.torch.model import LoadedModel
-from batchgen.engines.torch.static.static_runner import CohortRunner
-from batchgen.engines.torch.tier import BatchRunner, MakeChooser, Setting
-from batchgen.engines.torch.token_chooser import Choice, Warp
+from batchgen.engines.torch.static.static_runner import StaticRunner
+from batchgen.engines.torch.tier import BatchRunner, SamplerFactory, TierOptions
+from batchgen.engines.torch.token_chooser import SampledBatch, Warp
 from batchgen.errors import ModelError, ResourceError
 from batchgen.records import Request, ResolvedDecoding
 
@@ -34,11 +34,11 @@ _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 0.1, torc
 _GROUPINGS: tuple[Grouping, ...] = ("padded", "same length")
 _SINGLE = "generate, single"
 
-MakeRunner = Callable[[LoadedModel, Setting], BatchRunner]
+MakeRunner = Callable[[LoadedModel, TierOptions], BatchRunner]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class TierChoice:
     """The tier that was found right.
 
     Attributes:
@@ -59,7 +59,7 @@ class _Candidate:
     make_for_probe: MakeRunner
 
 
-def probe(loaded: LoadedModel) -> Verdict:
+def probe_tiers(loaded: LoadedModel) -> TierChoice:
     """Find the fastest tier that answers as each row alone does.
 
     Raises:
@@ -69,28 +69,28 @@ def probe(loaded: LoadedModel) -> Verdict:
     return _first_right(loaded, _candidates(loaded))
 
 
-def verdict_named(loaded: LoadedModel, name: str, reason: str) -> Verdict | None:
+def tier_choice_named(loaded: LoadedModel, name: str, reason: str) -> TierChoice | None:
     """The verdict that an earlier probe came to; None if there is no such tier for this model."""
     makes = {candidate.name: candidate.make for candidate in _candidates(loaded)}
-    makes[_SINGLE] = partial(PlainRunner, grouping="single")
-    return Verdict(makes[name], name, reason) if name in makes else None
+    makes[_SINGLE] = partial(GenerateRunner, grouping="single")
+    return TierChoice(makes[name], name, reason) if name in makes else None
 
 
-def probe_generate(loaded: LoadedModel) -> Verdict:
+def probe_generate(loaded: LoadedModel) -> TierChoice:
     """The same among the tiers that go through `generate`."""
     return _first_right(loaded, _through_generate())
 
 
-def reference(loaded: LoadedModel) -> tuple[list[Request], "Record"]:
+def record_reference(loaded: LoadedModel) -> tuple[list[Request], "LogitRecord"]:
     """The probe's requests, and what `generate` makes of each one alone.
 
     Raises:
         ModelError: the model cannot generate.
     """
     requests = _requests(loaded)
-    alone = Record()
+    alone = LogitRecord()
     try:
-        _run(partial(PlainRunner, grouping="single"), loaded, requests, alone.chooser)
+        _run(partial(GenerateRunner, grouping="single"), loaded, requests, alone.chooser)
     except ResourceError:
         raise
     except Exception as error:
@@ -98,36 +98,38 @@ def reference(loaded: LoadedModel) -> tuple[list[Request], "Record"]:
     return requests, alone
 
 
-def tolerance(loaded: LoadedModel) -> float:
+def logit_tolerance(loaded: LoadedModel) -> float:
     """How far logits may be apart, in units of their spread."""
     return _TOLERANCE.get(loaded.dtype, 0.2)
 
 
-def close(found: float) -> str:
+def parity_text(found: float) -> str:
     """The words for a tier that answers right."""
     return f"logits within {found:.1e} of one row alone"
 
 
-def refusal(name: str, found: float | str) -> str:
+def disparity_text(name: str, found: float | str) -> str:
     """The words for a tier that does not: how far apart it is, or what stopped it."""
     return f"not {name}: {_words(found)}"
 
 
-def _first_right(loaded: LoadedModel, candidates: Sequence[_Candidate]) -> Verdict:
-    requests, alone = reference(loaded)
+def _first_right(loaded: LoadedModel, candidates: Sequence[_Candidate]) -> TierChoice:
+    requests, alone = record_reference(loaded)
     refused: list[str] = []
     for candidate in candidates:
         found = _difference(candidate, loaded, requests, alone)
-        if isinstance(found, float) and found <= tolerance(loaded):
-            return Verdict(candidate.make, candidate.name, "; ".join([*refused, close(found)]))
-        refused.append(refusal(candidate.name, found))
-    return Verdict(partial(PlainRunner, grouping="single"), _SINGLE, "; ".join(refused))
+        if isinstance(found, float) and found <= logit_tolerance(loaded):
+            return TierChoice(
+                candidate.make, candidate.name, "; ".join([*refused, parity_text(found)])
+            )
+        refused.append(disparity_text(candidate.name, found))
+    return TierChoice(partial(GenerateRunner, grouping="single"), _SINGLE, "; ".join(refused))
 
 
 def _candidates(loaded: LoadedModel) -> list[_Candidate]:
     if loaded.encoder_decoder:
         return _through_generate()
-    cohort = _Candidate("cohort", CohortRunner, partial(CohortRunner, forward_cost=_JOINED))
+    cohort = _Candidate("cohort", StaticRunner, partial(StaticRunner, forward_cost=_JOINED))
     return [cohort, *_through_generate()]
 
 
@@ -135,7 +137,7 @@ def _through_generate() -> list[_Candidate]:
     return [
         _Candidate(f"generate, {grouping}", make, make)
         for grouping in _GROUPINGS
-        for make in [partial(PlainRunner, grouping=grouping)]
+        for make in [partial(GenerateRunner, grouping=grouping)]
     ]
 
 
@@ -154,9 +156,9 @@ def _requests(loaded: LoadedModel) -> list[Request]:
 
 
 def _run(
-    make: MakeRunner, loaded: LoadedModel, requests: Sequence[Request], chooser: MakeChooser
+    make: MakeRunner, loaded: LoadedModel, requests: Sequence[Request], chooser: SamplerFactory
 ) -> None:
-    setting = Setting(lambda _: "", lambda: False, sum(LENGTHS), make_chooser=chooser)
+    setting = TierOptions(lambda _: "", lambda: False, sum(LENGTHS), make_chooser=chooser)
     try:
         for _ in make(loaded, setting).run(requests):
             pass
@@ -170,10 +172,10 @@ def _run(
 
 
 def _difference(
-    candidate: _Candidate, loaded: LoadedModel, requests: Sequence[Request], alone: "Record"
+    candidate: _Candidate, loaded: LoadedModel, requests: Sequence[Request], alone: "LogitRecord"
 ) -> float | str:
     """The largest difference of logits, in units of their spread; or why the tier cannot run."""
-    again = Record(alone.tokens)
+    again = LogitRecord(alone.tokens)
     try:
         _run(candidate.make_for_probe, loaded, requests, again.chooser)
     except ResourceError:
@@ -204,7 +206,7 @@ def _unusable(loaded: LoadedModel, error: Exception) -> ModelError:
     )
 
 
-class Record:
+class LogitRecord:
     """Logits of each row and step; chooses the tokens of an earlier record, or else the most likely ones."""
 
     def __init__(self, tokens: Mapping[tuple[int, int], int] | None = None) -> None:
@@ -212,7 +214,7 @@ class Record:
         self.tokens: dict[tuple[int, int], int] = {}
         self.forced = tokens or {}
 
-    def distance(self, other: "Record") -> float:
+    def distance(self, other: "LogitRecord") -> float:
         """The largest difference of logits from those of `other`, in units of their spread."""
         return max(_distance(self.logits[place], other.logits[place]) for place in other.logits)
 
@@ -228,12 +230,12 @@ class Record:
 
 
 class _Recorder:
-    def __init__(self, record: Record, rows: Sequence[int]) -> None:
+    def __init__(self, record: LogitRecord, rows: Sequence[int]) -> None:
         self._record = record
         self._rows = list(rows)
         self._step = 0
 
-    def choose(self, logits: Tensor, warp: Warp | None = None) -> Choice:  # noqa: ARG002  the protocol's
+    def choose(self, logits: Tensor, warp: Warp | None = None) -> SampledBatch:  # noqa: ARG002  the protocol's
         chosen = [
             self._record.note((row, self._step), one)
             for row, one in zip(self._rows, logits, strict=True)
@@ -241,7 +243,7 @@ class _Recorder:
         self._step += 1
         count = len(chosen)
         tokens = torch.tensor(chosen, device=logits.device)
-        return Choice(tokens, chosen, [True] * count, [0.0] * count)
+        return SampledBatch(tokens, chosen, [True] * count, [0.0] * count)
 
     def keep(self, rows: Sequence[int]) -> None:
         self._rows = [self._rows[row] for row in rows]

@@ -20,7 +20,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from batchgen.storage.durable import write_durably
 
-KEPT = 100
+MAX_RECORDS = 100
 """Files; the oldest leave first."""
 _MOST_BYTES = 1 << 20
 _Size = Annotated[int, Field(ge=0, le=1 << 24)]
@@ -39,7 +39,7 @@ class LayerShape:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class TierRecord:
     """What trials found out.
 
     Attributes:
@@ -73,21 +73,21 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class _Content:
     circumstances: Mapping[str, str]
-    finding: Finding
+    finding: TierRecord
     sha256: str
 
 
 _CONTENT = TypeAdapter(_Content)
-_FINDING = TypeAdapter(Finding)
+_FINDING = TypeAdapter(TierRecord)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdicts:
+class TierCache:
     """Findings in a folder, which is made when the first is kept; it may be removed at any time."""
 
     folder: Path
 
-    def known(self, circumstances: Mapping[str, str]) -> Finding | None:
+    def known(self, circumstances: Mapping[str, str]) -> TierRecord | None:
         """What was found out in exactly these circumstances; None if nothing was, or nothing that can be trusted."""
         content = _read(self._file(circumstances))
         if content is None:
@@ -100,7 +100,7 @@ class Verdicts:
         whole = found.sha256 == _checksum(found.circumstances, found.finding)
         return found.finding if same and whole else None
 
-    def keep(self, circumstances: Mapping[str, str], finding: Finding) -> None:
+    def keep(self, circumstances: Mapping[str, str], finding: TierRecord) -> None:
         """Keep what was found out. What cannot be kept is found out again next time."""
         content = _Content(circumstances, finding, _checksum(circumstances, finding))
         with suppress(OSError):
@@ -115,7 +115,7 @@ class Verdicts:
 
     def _make_room(self) -> None:
         files = sorted(self.folder.glob("*.json"), key=lambda file: file.stat().st_mtime)
-        for file in files[:-KEPT]:
+        for file in files[:-MAX_RECORDS]:
             file.unlink(missing_ok=True)
 
 
@@ -135,7 +135,7 @@ def _read(file: Path) -> bytes | None:
         return None
 
 
-def _checksum(circumstances: Mapping[str, str], finding: Finding) -> str:
+def _checksum(circumstances: Mapping[str, str], finding: TierRecord) -> str:
     text = _canonical(circumstances) + b"\n" + _FINDING.dump_json(finding)
     return hashlib.sha256(text).hexdigest()
 

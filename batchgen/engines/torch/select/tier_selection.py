@@ -13,27 +13,32 @@ from typing import Literal, cast
 
 import torch
 
-from batchgen.engines.torch.capacity import packed_room
-from batchgen.engines.torch.continuous.forward.linear import packs
-from batchgen.engines.torch.continuous.kv_store import Layer, Sizes, Store, own_zeros
-from batchgen.engines.torch.continuous.workers import Wide
+from batchgen.engines.torch.capacity import packable_bytes
+from batchgen.engines.torch.continuous.forward.linear import should_pack_weights
+from batchgen.engines.torch.continuous.kv_store import KVLayer, KVStore, KVStoreSizes, private_zeros
+from batchgen.engines.torch.continuous.workers import LogitsSpec
 from batchgen.engines.torch.memory import cache_numbers, weight_bytes
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.model_files import ModelFiles
-from batchgen.engines.torch.select.batch_invariance import Independence, batch_independence
-from batchgen.engines.torch.select.continuous_probe import Found, Refused, forward_named, try_slots
-from batchgen.engines.torch.select.environment import Computing, circumstances
-from batchgen.engines.torch.select.parity_probe import Verdict, probe, verdict_named
-from batchgen.engines.torch.select.tier_cache import Finding, LayerShape, Verdicts
+from batchgen.engines.torch.select.batch_invariance import BatchInvariance, probe_batch_invariance
+from batchgen.engines.torch.select.continuous_probe import (
+    ProbedForward,
+    UnsupportedForward,
+    forward_named,
+    probe_continuous,
+)
+from batchgen.engines.torch.select.environment import ComputeSettings, environment_key
+from batchgen.engines.torch.select.parity_probe import TierChoice, probe_tiers, tier_choice_named
+from batchgen.engines.torch.select.tier_cache import LayerShape, TierCache, TierRecord
 from batchgen.storage.cache_folder import cache_folder
 
-Fastest = Literal["slots", "cohort"]
-_NOT_TRIED = Independence([], [])
-_NO_ROOM = Sizes(pages=1, page_size=1, arena=0)
+FastTier = Literal["slots", "cohort"]
+_NOT_PROBED = BatchInvariance([], [])
+_SMALLEST_STORE = KVStoreSizes(pages=1, page_size=1, arena=0)
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class SelectedTier:
     """A tier that may answer.
 
     Attributes:
@@ -42,8 +47,8 @@ class Ready:
         known: whether an earlier run had found it.
     """
 
-    finding: Finding
-    runs: Found | Verdict
+    finding: TierRecord
+    runs: ProbedForward | TierChoice
     known: bool
 
     def facts(self) -> Mapping[str, object]:
@@ -57,7 +62,7 @@ class Ready:
         }
 
 
-def find_tier(loaded: LoadedModel, fastest: Fastest, free_bytes: int) -> Ready:
+def select_tier(loaded: LoadedModel, fastest: FastTier, free_bytes: int) -> SelectedTier:
     """The fastest tier that answers as `generate` does on each row alone.
 
     Args:
@@ -69,62 +74,66 @@ def find_tier(loaded: LoadedModel, fastest: Fastest, free_bytes: int) -> Ready:
         ModelError: the model cannot generate at all.
         ResourceError: a few short prompts do not fit in memory.
     """
-    room = packed_room(free_bytes)
+    room = packable_bytes(free_bytes)
     files = loaded.files
     if files is None or files.spec.trust_remote_code:
         # A model's own code may come from anywhere, and do anything.
-        return _tried(loaded, fastest, room)
-    packed = packs(weight_bytes(loaded.model), loaded.device, loaded.dtype, room)
-    now = circumstances(files, Computing(loaded.device, loaded.dtype, packed, fastest))
-    verdicts = Verdicts(_folder())
+        return _probe_tiers(loaded, fastest, room)
+    packed = should_pack_weights(weight_bytes(loaded.model), loaded.device, loaded.dtype, room)
+    now = environment_key(files, ComputeSettings(loaded.device, loaded.dtype, packed, fastest))
+    verdicts = TierCache(_folder())
     known = verdicts.known(now)
-    if known is not None and (ready := _again(loaded, known, room)):
+    if known is not None and (ready := _restore_tier(loaded, known, room)):
         return ready
-    ready = _tried(loaded, fastest, room)
+    ready = _probe_tiers(loaded, fastest, room)
     if files.unchanged():
         verdicts.keep(now, ready.finding)
     return ready
 
 
-def known_finding(files: ModelFiles, computing: Computing) -> Finding | None:
+def cached_tier_record(files: ModelFiles, computing: ComputeSettings) -> TierRecord | None:
     """What an earlier run found out about a model that is not loaded; None if there was none."""
     if files.spec.trust_remote_code:
         return None
-    return Verdicts(_folder()).known(circumstances(files, computing))
+    return TierCache(_folder()).known(environment_key(files, computing))
 
 
 def _folder() -> Path:
     return cache_folder() / "verdicts"
 
 
-def _tried(loaded: LoadedModel, fastest: Fastest, room: int) -> Ready:
-    found = try_slots(loaded, room) if fastest == "slots" else Refused("slots: not tried")
-    if isinstance(found, Found):
-        same = batch_independence(found.forward, found.store, found.logits, loaded.device)
-        return Ready(_finding(loaded, found, found.reason, same), found, known=False)
-    verdict = probe(loaded)
+def _probe_tiers(loaded: LoadedModel, fastest: FastTier, room: int) -> SelectedTier:
+    found = (
+        probe_continuous(loaded, room)
+        if fastest == "slots"
+        else UnsupportedForward("slots: not tried")
+    )
+    if isinstance(found, ProbedForward):
+        same = probe_batch_invariance(found.forward, found.store, found.logits, loaded.device)
+        return SelectedTier(_finding(loaded, found, found.reason, same), found, known=False)
+    verdict = probe_tiers(loaded)
     reason = f"{found.reason}; {verdict.reason}"
-    return Ready(_finding(loaded, verdict, reason, _NOT_TRIED), verdict, known=False)
+    return SelectedTier(_finding(loaded, verdict, reason, _NOT_PROBED), verdict, known=False)
 
 
 def _finding(
-    loaded: LoadedModel, runs: Found | Verdict, reason: str, same: Independence
-) -> Finding:
+    loaded: LoadedModel, runs: ProbedForward | TierChoice, reason: str, same: BatchInvariance
+) -> TierRecord:
     numbers = cache_numbers(loaded.model, loaded.model.config)
-    return Finding(
+    return TierRecord(
         tier=runs.name,
         reason=reason,
-        layers=_shapes(runs.store) if isinstance(runs, Found) else (),
-        vocab=runs.logits.vocab if isinstance(runs, Found) else 0,
+        layers=_shapes(runs.store) if isinstance(runs, ProbedForward) else (),
+        vocab=runs.logits.vocab if isinstance(runs, ProbedForward) else 0,
         cache_per_token=numbers.per_token,
         cache_per_row=numbers.per_row,
         independent=same.holds,
         independent_reason=same.reason,
-        tried_at=Finding.now(),
+        tried_at=TierRecord.now(),
     )
 
 
-def _shapes(store: Store) -> tuple[LayerShape, ...]:
+def _shapes(store: KVStore) -> tuple[LayerShape, ...]:
     return tuple(
         LayerShape(
             number,
@@ -137,23 +146,25 @@ def _shapes(store: Store) -> tuple[LayerShape, ...]:
     )
 
 
-def _again(loaded: LoadedModel, finding: Finding, room: int) -> Ready | None:
+def _restore_tier(loaded: LoadedModel, finding: TierRecord, room: int) -> SelectedTier | None:
     """A tier as it was found; None if it cannot be made."""
     if not finding.layers:
-        verdict = verdict_named(loaded, finding.tier, finding.reason)
-        return Ready(finding, verdict, known=True) if verdict else None
+        verdict = tier_choice_named(loaded, finding.tier, finding.reason)
+        return SelectedTier(finding, verdict, known=True) if verdict else None
     forward = forward_named(loaded, finding.tier, room)
     if forward is None:
         return None
-    store = Store(_NO_ROOM, own_zeros)
+    store = KVStore(_SMALLEST_STORE, private_zeros)
     for shape in finding.layers:
         store.layers[shape.number] = _layer(shape, loaded.device)
-    logits = Wide(finding.vocab, loaded.dtype)
-    return Ready(finding, Found(forward, store, logits, finding.tier, finding.reason), known=True)
+    logits = LogitsSpec(finding.vocab, loaded.dtype)
+    return SelectedTier(
+        finding, ProbedForward(forward, store, logits, finding.tier, finding.reason), known=True
+    )
 
 
-def _layer(shape: LayerShape, device: torch.device) -> Layer:
+def _layer(shape: LayerShape, device: torch.device) -> KVLayer:
     dtype: torch.dtype = getattr(torch, shape.dtype)
     keys = torch.empty(0, shape.heads, shape.key_width, dtype=dtype, device=device)
     values = torch.empty(0, shape.heads, shape.value_width, dtype=dtype, device=device)
-    return Layer.like(keys, values, _NO_ROOM, own_zeros)
+    return KVLayer.like(keys, values, _SMALLEST_STORE, private_zeros)

@@ -94,7 +94,7 @@ class _Taken(DynamicLayer):
     """In place of a layer that was joined, so that its memory is free at once."""
 
 
-def cohort_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
+def static_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
     """An empty cache for a model, whose plain attention layers hold so many tokens more than the prompt."""
     cache = DynamicCache(config=config)
     cache.layers = [
@@ -103,17 +103,17 @@ def cohort_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
     return cache
 
 
-def recurrent(cache: Cache) -> bool:
+def is_recurrent(cache: Cache) -> bool:
     """Whether no layer looks at earlier tokens: all that a row remembers is in states of one size."""
     return all(type(layer) in {LinearAttentionLayer, _EMPTY} for layer in cache.layers)
 
 
-def joinable(cache: Cache) -> bool:
-    """Whether `join` knows every layer of this cache."""
+def is_joinable(cache: Cache) -> bool:
+    """Whether `join_caches` knows every layer of this cache."""
     return all(type(layer) in _JOINABLE for layer in cache.layers)
 
 
-def join(caches: Sequence[DynamicCache], empty: DynamicCache) -> DynamicCache:
+def join_caches(caches: Sequence[DynamicCache], empty: DynamicCache) -> DynamicCache:
     """One cache of all rows, each padded on the left to the longest. The parts are emptied on the way.
 
     Args:
@@ -134,7 +134,7 @@ def join(caches: Sequence[DynamicCache], empty: DynamicCache) -> DynamicCache:
     return empty
 
 
-def keep_rows(cache: Cache, rows: Sequence[int], device: torch.device) -> None:
+def select_rows(cache: Cache, rows: Sequence[int], device: torch.device) -> None:
     """Keep those rows of the cache, in that order."""
     index = cast(torch.LongTensor, torch.tensor(rows, device=device))
     for layer in cache.layers:

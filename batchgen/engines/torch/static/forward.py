@@ -17,7 +17,13 @@ from transformers import Cache, DynamicCache
 
 from batchgen.engines.torch.memory import cache_argument
 from batchgen.engines.torch.model import LoadedModel
-from batchgen.engines.torch.static.cache import cohort_cache, join, joinable, keep_rows, recurrent
+from batchgen.engines.torch.static.cache import (
+    is_joinable,
+    is_recurrent,
+    join_caches,
+    select_rows,
+    static_cache,
+)
 
 _FORWARD_COST_CPU = 64
 _FORWARD_COST_GPU = 2048
@@ -38,16 +44,16 @@ class CausalForward:
         self._cache_argument = cache_argument(self._model)
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
         empty = self.cache(0)
-        self.joinable = joinable(empty)
+        self.joinable = is_joinable(empty)
         # State-space models mask padding in prefill only.
-        self._state_space = recurrent(empty)
+        self._state_space = is_recurrent(empty)
         on_cpu = loaded.device.type == "cpu"
         default = _FORWARD_COST_CPU if on_cpu else _FORWARD_COST_GPU
         self.cost = default if forward_cost is None else forward_cost
 
     def cache(self, room: int) -> DynamicCache:
         """An empty cache with room for so many tokens behind the prompt."""
-        return cohort_cache(self._config, room)
+        return static_cache(self._config, room)
 
     @torch.inference_mode()
     def __call__(self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Cache) -> Tensor:
@@ -75,7 +81,7 @@ class CausalForward:
         return logits
 
 
-class Cohort:
+class StaticBatch:
     """The rows of one batch on the device."""
 
     def __init__(self, forward: CausalForward, prompts: Sequence[Sequence[int]], room: int) -> None:
@@ -99,7 +105,7 @@ class Cohort:
             cache = self._forward.cache(self._room if len(groups) == 1 else 0)
             logits.append(self._prefill(self._prompts[first:last], cache))
             caches.append(cache)
-        self._cache = join(caches, self._forward.cache(self._room))
+        self._cache = join_caches(caches, self._forward.cache(self._room))
         return torch.cat(logits)
 
     @torch.inference_mode()
@@ -114,7 +120,7 @@ class Cohort:
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
         """Keep those rows, in that order."""
-        keep_rows(self._cache, rows, self._forward.device)
+        select_rows(self._cache, rows, self._forward.device)
         index = torch.tensor(rows, device=self._forward.device)
         self._lengths = self._lengths[index]
         self._mask = self._mask[index]
@@ -123,7 +129,7 @@ class Cohort:
         lengths = [len(prompt) for prompt in self._prompts]
         if not self._forward.joinable:
             return [(0, len(lengths))]
-        return neighbours(lengths, self._forward.cost, _PREFILL_TOKENS)
+        return group_by_length(lengths, self._forward.cost, _PREFILL_TOKENS)
 
     def _prefill(self, prompts: Sequence[Sequence[int]], cache: Cache) -> Tensor:
         longest = len(prompts[0])
@@ -139,7 +145,7 @@ class Cohort:
         return self._forward(ids, mask, positions, cache)
 
 
-def neighbours(lengths: Sequence[int], padding: int, tokens: int) -> list[tuple[int, int]]:
+def group_by_length(lengths: Sequence[int], padding: int, tokens: int) -> list[tuple[int, int]]:
     """Rows that are padded to one length together, as (first, last + 1).
 
     Args:

@@ -14,21 +14,25 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from batchgen.engines.torch.completion_builder import NONFINITE, Answer, failed
+from batchgen.engines.torch.completion_builder import (
+    NONFINITE,
+    CompletionBuilder,
+    failed_completion,
+)
 from batchgen.engines.torch.model import LoadedModel
-from batchgen.engines.torch.static.forward import CausalForward, Cohort, neighbours
-from batchgen.engines.torch.tier import Setting
-from batchgen.engines.torch.token_chooser import Choice
+from batchgen.engines.torch.static.forward import CausalForward, StaticBatch, group_by_length
+from batchgen.engines.torch.tier import TierOptions
+from batchgen.engines.torch.token_chooser import SampledBatch
 from batchgen.records import Completion, Request
 
 
-class CohortRunner:
+class StaticRunner:
     """Answers batches by its own prefill and decode loop."""
 
     name = "cohort"
 
     def __init__(
-        self, model: LoadedModel, setting: Setting, *, forward_cost: int | None = None
+        self, model: LoadedModel, setting: TierOptions, *, forward_cost: int | None = None
     ) -> None:
         """Take a decoder model. `forward_cost`: what another prefill costs, in tokens; left out, that of the device."""
         self._forward = CausalForward(model, forward_cost)
@@ -50,12 +54,12 @@ class CohortRunner:
     def _cohorts(self, order: Sequence[Request]) -> list[tuple[int, int]]:
         """Which rows go through decode together."""
         lengths = [len(request.token_ids) for request in order]
-        return neighbours(lengths, self._setting.padding_tokens, len(order) * lengths[0])
+        return group_by_length(lengths, self._setting.padding_tokens, len(order) * lengths[0])
 
     def _run(self, order: Sequence[Request]) -> Iterator[Completion]:
-        answers = [Answer(request, self._setting.decode) for request in order]
+        answers = [CompletionBuilder(request, self._setting.decode) for request in order]
         chooser = self._setting.make_chooser(order, self._forward.device)
-        cohort = Cohort(
+        cohort = StaticBatch(
             self._forward,
             [request.token_ids for request in order],
             max(request.decoding.max_new_tokens for request in order),
@@ -65,7 +69,7 @@ class CohortRunner:
             choice = chooser.choose(logits)
             running: list[int] = []
             for row, answer in enumerate(answers):
-                done = _booked(answer, choice, row)
+                done = _add_token(answer, choice, row)
                 if done is None:
                     running.append(row)
                 else:
@@ -74,7 +78,7 @@ class CohortRunner:
                 return
             tokens = choice.tokens
             if len(running) < len(answers):
-                running = compacted(running)
+                running = compact_rows(running)
                 answers = [answers[row] for row in running]
                 chooser.keep(running)
                 cohort.keep(running)
@@ -82,7 +86,7 @@ class CohortRunner:
             logits = cohort.decode(tokens)
 
 
-def compacted(running: Sequence[int]) -> list[int]:
+def compact_rows(running: Sequence[int]) -> list[int]:
     """The same rows, in an order that moves few: a hole is filled by the last row.
 
     >>> compacted([0, 2, 3, 4])  # row 1 has left; row 4 takes its place
@@ -94,8 +98,8 @@ def compacted(running: Sequence[int]) -> list[int]:
     return [row if row in staying else movers.pop() for row in range(count)]
 
 
-def _booked(answer: Answer, choice: Choice, row: int) -> Completion | None:
+def _add_token(answer: CompletionBuilder, choice: SampledBatch, row: int) -> Completion | None:
     if not choice.finite[row]:
-        return failed(answer.request, NONFINITE)
+        return failed_completion(answer.request, NONFINITE)
     reason = answer.take(choice.token_ids[row], choice.logprobs[row])
     return None if reason is None else answer.completion(reason)

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from batchgen.planning.required_flops import Attention, Costs
+from batchgen.planning.required_flops import AttentionFlops, ModelFlops
 
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_k")
@@ -21,7 +21,7 @@ _WITHOUT_KEYS = ("conv", "linear_attention", "mamba", "moe", "recurrent")
 """Types of layers that look at no keys, as `config.layer_types` names them."""
 
 
-class TokenCount:
+class TokenCounter:
     """Counts the tokens that go through a model's layers, padding and repeats included."""
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -34,7 +34,7 @@ class TokenCount:
         self.tokens += sum(one.numel() for one in arguments if isinstance(one, Tensor))
 
 
-def model_costs(model: PreTrainedModel) -> Costs | None:
+def model_flops(model: PreTrainedModel) -> ModelFlops | None:
     """The costs of a decoder model; None for one with an encoder, whose tokens have two costs."""
     if model.config.is_encoder_decoder:
         return None
@@ -50,7 +50,7 @@ def model_costs(model: PreTrainedModel) -> Costs | None:
         for name, weight in model.named_parameters()
         if weight.dim() >= 2 and id(weight) not in outside
     )
-    return Costs(2.0 * inner, 2.0 * drawn, _attention(config))
+    return ModelFlops(2.0 * inner, 2.0 * drawn, _attention(config))
 
 
 def _looked_up(model: PreTrainedModel) -> Iterator[nn.Parameter]:
@@ -68,7 +68,7 @@ def _chosen_share(name: str, config: PreTrainedConfig) -> float:
     return chosen / experts if chosen and experts else 1.0
 
 
-def _attention(config: PreTrainedConfig) -> tuple[Attention, ...]:
+def _attention(config: PreTrainedConfig) -> tuple[AttentionFlops, ...]:
     heads: int | None = getattr(config, "num_attention_heads", None)
     if heads is None:
         return ()
@@ -78,7 +78,7 @@ def _attention(config: PreTrainedConfig) -> tuple[Attention, ...]:
     value = getattr(config, "v_head_dim", None) or width
     windows = Counter(_windows(config))
     return tuple(
-        Attention(2.0 * heads * (key + value) * layers, window)
+        AttentionFlops(2.0 * heads * (key + value) * layers, window)
         for window, layers in windows.items()
     )
 

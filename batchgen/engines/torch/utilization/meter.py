@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from batchgen.engines.torch.model import LoadedModel
-from batchgen.engines.torch.utilization.flops import TokenCount, model_costs
-from batchgen.engines.torch.utilization.peak import peak
-from batchgen.planning.required_flops import Answered, Useful, useful
+from batchgen.engines.torch.utilization.flops import TokenCounter, model_flops
+from batchgen.engines.torch.utilization.peak import measure_peak_flops
+from batchgen.planning.required_flops import AnsweredRequest, UsefulWork, measure_useful_work
 from batchgen.records import Completion, Request
 
 
@@ -27,20 +27,20 @@ class _Window:
 
     room: int
     left: dict[tuple[int, int], Request] = field(default_factory=dict)
-    answers: list[Answered] = field(default_factory=list)
+    answers: list[AnsweredRequest] = field(default_factory=list)
 
 
-class Meter:
+class UtilizationMeter:
     """Watches requests go in and completions come out."""
 
     def __init__(self, loaded: LoadedModel, window: int) -> None:
         """Watch a model from now on; `window`: how many requests are looked at together."""
         self._loaded = loaded
-        self._costs = model_costs(loaded.model)
-        self._count = TokenCount(loaded.model)
+        self._costs = model_flops(loaded.model)
+        self._count = TokenCounter(loaded.model)
         self._window = window
         self._open: list[_Window] = []
-        self._closed = Useful()
+        self._closed = UsefulWork()
         self._seconds = 0.0
 
     @contextmanager
@@ -67,10 +67,10 @@ class Meter:
         window = next(window for window in self._open if key in window.left)
         request = window.left.pop(key)
         if completion.token_ids:
-            window.answers.append(Answered(request, len(completion.token_ids)))
+            window.answers.append(AnsweredRequest(request, len(completion.token_ids)))
         if not window.room and not window.left:
             self._open.remove(window)
-            self._closed += useful(window.answers, self._costs)
+            self._closed += measure_useful_work(window.answers, self._costs)
 
     def facts(self, tokens_elsewhere: int) -> Mapping[str, object]:
         """Both shares, and what they were computed from; nothing for a model with an encoder.
@@ -80,9 +80,9 @@ class Meter:
         """
         if self._costs is None:
             return {}
-        done = sum((useful(w.answers, self._costs) for w in self._open), self._closed)
+        done = sum((measure_useful_work(w.answers, self._costs) for w in self._open), self._closed)
         computed = self._count.tokens + tokens_elsewhere
-        most = peak(self._loaded.device, self._loaded.dtype)
+        most = measure_peak_flops(self._loaded.device, self._loaded.dtype)
         return {
             "mfu": _share(done.operations, self._seconds * most),
             "useful_token_share": _share(done.tokens, computed),

@@ -21,7 +21,7 @@ _READ_BYTES = 2**28
 
 
 @cache
-def peak(device: torch.device, dtype: torch.dtype) -> float:
+def measure_peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations a second of this process: the best of three products of square matrices.
 
     2,048 rows on two cores; fewer where a format is slow, more on a GPU. Measured once for each device and format.
@@ -36,7 +36,7 @@ def peak(device: torch.device, dtype: torch.dtype) -> float:
     return found
 
 
-def bandwidth(device: torch.device) -> float:
+def measure_bandwidth(device: torch.device) -> float:
     """Bytes a second that a sum over 256 MiB reads: the best of three."""
     numbers = torch.ones(_READ_BYTES // 4, device=device)
     return _READ_BYTES / _best(numbers.sum, device)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from batchgen.engines.torch.continuous.continuous_tier import Shape
-from batchgen.engines.torch.continuous.forward.transformers_model import WrappedModel
-from batchgen.engines.torch.continuous.kv_store import Sizes, Store, own_zeros
+from batchgen.engines.torch.continuous.continuous_tier import BatchShape
+from batchgen.engines.torch.continuous.forward.transformers_model import TransformersForward
+from batchgen.engines.torch.continuous.kv_store import KVStore, KVStoreSizes, private_zeros
 from batchgen.records import Completion, Request, ResolvedDecoding
 from tests.engines.torch.continuous.tiny_continuous_tier import (
     ROOMS,
@@ -108,7 +108,7 @@ def test_a_wrapped_family_draws_what_the_cohort_draws() -> None:
     asked = requests(MIXED, *SAMPLED.values())
     expected = by_row(cohort(model, rows=5).generate(asked))
     for room in ROOMS.values():
-        assert by_row(slots(WrappedModel(model), room).generate(asked)) == expected
+        assert by_row(slots(TransformersForward(model), room).generate(asked)) == expected
 
 
 def test_samples_of_a_prompt_share_its_prefill_and_differ(llama: PreTrainedModel) -> None:
@@ -134,7 +134,7 @@ CHI_SQUARE_999 = 24.32
 def test_frequencies_over_rows_follow_the_law(llama: PreTrainedModel) -> None:
     prompt, rows = SOME[3], 3000
     decoding = ResolvedDecoding(max_new_tokens=1, temperature=3.0, top_k=8)
-    room = Room(Shape(512, 4096), Sizes(1024, 4, 64))
+    room = Room(BatchShape(512, 4096), KVStoreSizes(1024, 4, 64))
     found = answers(llama, requests([prompt] * rows, decoding), room)
     drawn = torch.tensor([one.token_ids[0] for one in found.values()])
     with torch.inference_mode():
@@ -247,7 +247,7 @@ def test_requests_are_pulled_window_by_window(llama: PreTrainedModel) -> None:
             pulled.append(request.index)
             yield request
 
-    running = slots(own_forward(llama), Room(Shape(1, 512, window=2))).generate(stream())
+    running = slots(own_forward(llama), Room(BatchShape(1, 512, window=2))).generate(stream())
     seen = [(done.index, len(pulled)) for done in running]
     # Of a window the longest prompt goes first; the next is read when this one leaves a place free.
     assert seen == [(1, 2), (0, 2), (2, 4), (3, 4), (4, 5)]
@@ -318,7 +318,7 @@ def test_sampled_twins_run_each_for_itself(llama: PreTrainedModel) -> None:
 # Rows that fail.
 
 
-def nan_free(store: Store) -> bool:
+def nan_free(store: KVStore) -> bool:
     return all(
         bool(tensor.isfinite().all())
         for layer in store.layers.values()
@@ -348,10 +348,10 @@ WITH_NAN = {
 def test_a_row_with_nan_fails_alone(family: str, where: str) -> None:
     asked = requests([[*SYSTEM, *p] for p in SOME[:4]], PLAIN)
     asked.insert(2, Request(9, 0, WITH_NAN[where], PLAIN, seed=0))
-    expected = by_row(slots(WrappedModel(tiny_model(family))).generate(asked))
-    damaged = WrappedModel(broken(tiny_model(family)))
+    expected = by_row(slots(TransformersForward(tiny_model(family))).generate(asked))
+    damaged = TransformersForward(broken(tiny_model(family)))
     for room in ROOMS.values():
-        store = Store(room.sizes, own_zeros)
+        store = KVStore(room.sizes, private_zeros)
         found = by_row(slots(damaged, room, store=store).generate(asked))
         failure = found.pop(9).failure
         assert failure is not None
@@ -367,7 +367,7 @@ def test_rows_of_a_prefix_with_nan_fail_and_no_others(llama: PreTrainedModel) ->
     asked = requests([[*bad, *SOME[0]], SOME[1], [*bad, *SOME[2]], SOME[3], [*bad, *SOME[4]]])
     expected = answers(llama, asked)
     assert all(BAD not in one.token_ids for one in expected.values())
-    room = Room(sizes=Sizes(64, 4, 16))
+    room = Room(sizes=KVStoreSizes(64, 4, 16))
     tier = slots(own_forward(broken(tiny_model("llama"))), room)
     found = by_row(tier.generate(asked))
     assert tier.facts()["prefixes"] == 1
@@ -390,7 +390,7 @@ def test_a_row_that_lost_its_step_leaves_no_nan_behind() -> None:
     long, short = requests(
         [SOME[0] + SOME[3], [BAD, 5, 6]], replace(PLAIN, max_new_tokens=20), PLAIN
     )
-    room = Room(Shape(2, 512), Sizes(16, 4, 0), lost=(0,))
+    room = Room(BatchShape(2, 512), KVStoreSizes(16, 4, 0), lost=(0,))
     found = by_row(slots(own_forward(model), room).generate([long, short]))
     assert found[1].finish_reason == "error"
     assert found[0].finish_reason == "length"
@@ -401,7 +401,7 @@ def test_a_row_that_lost_its_step_leaves_no_nan_behind() -> None:
 def test_a_row_that_is_too_large_alone_fails_and_the_others_go_on(
     llama: PreTrainedModel, places: int
 ) -> None:
-    room = Room(Shape(places, 512), Sizes(10, 4, 0))
+    room = Room(BatchShape(places, 512), KVStoreSizes(10, 4, 0))
     asked = requests([SOME[0], SOME[1] * 20, SOME[3], SOME[0], SOME[4]], PLAIN)
     asked[3] = replace(asked[3], decoding=replace(PLAIN, max_new_tokens=500))
     found = answers(llama, asked, room)

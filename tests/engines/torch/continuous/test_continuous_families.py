@@ -15,14 +15,18 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from batchgen.engines.torch.continuous.continuous_tier import Machine, Shape, SlotTier
-from batchgen.engines.torch.continuous.forward.llama import LlamaModel
-from batchgen.engines.torch.continuous.forward.transformers_model import WrappedModel
-from batchgen.engines.torch.continuous.kv_store import Sizes, Store, own_zeros
-from batchgen.engines.torch.continuous.step import Batch
-from batchgen.engines.torch.continuous.token_picker import Picker
-from batchgen.engines.torch.continuous.workers import Forward, OneLane
-from batchgen.engines.torch.tier import Setting
+from batchgen.engines.torch.continuous.continuous_tier import (
+    BatchShape,
+    ContinuousTier,
+    StepBackend,
+)
+from batchgen.engines.torch.continuous.forward.llama import LlamaForward
+from batchgen.engines.torch.continuous.forward.transformers_model import TransformersForward
+from batchgen.engines.torch.continuous.kv_store import KVStore, KVStoreSizes, private_zeros
+from batchgen.engines.torch.continuous.step import StepBatch
+from batchgen.engines.torch.continuous.token_picker import TokenSampler
+from batchgen.engines.torch.continuous.workers import Forward, InProcess
+from batchgen.engines.torch.tier import TierOptions
 from batchgen.records import Completion, Request, ResolvedDecoding
 
 VOCAB = 97
@@ -126,19 +130,19 @@ class Case:
     """How much runs together, which steps fail for want of memory, and whether answers are expected at all."""
 
     name: str
-    shape: Shape
-    sizes: Sizes
+    shape: BatchShape
+    sizes: KVStoreSizes
     lost: tuple[int, ...] = ()
     expected: int = 1
 
 
 CASES = (
-    Case("one place, nothing shared", Shape(1, 512, share=False), Sizes(16, 16, 0)),
-    Case("three places, prompts in chunks", Shape(3, 7), Sizes(64, 4, 64)),
-    Case("all places, a shared beginning", Shape(8, 512), Sizes(16, 64, 64)),
-    Case("too few pages", Shape(8, 64), Sizes(24, 2, 64), expected=0),
-    Case("no room for a shared beginning", Shape(8, 64), Sizes(64, 8, 10)),
-    Case("memory runs out", Shape(8, 64), Sizes(64, 8, 64), lost=(0, 3)),
+    Case("one place, nothing shared", BatchShape(1, 512, share=False), KVStoreSizes(16, 16, 0)),
+    Case("three places, prompts in chunks", BatchShape(3, 7), KVStoreSizes(64, 4, 64)),
+    Case("all places, a shared beginning", BatchShape(8, 512), KVStoreSizes(16, 64, 64)),
+    Case("too few pages", BatchShape(8, 64), KVStoreSizes(24, 2, 64), expected=0),
+    Case("no room for a shared beginning", BatchShape(8, 64), KVStoreSizes(64, 8, 10)),
+    Case("memory runs out", BatchShape(8, 64), KVStoreSizes(64, 8, 64), lost=(0, 3)),
 )
 
 
@@ -185,7 +189,7 @@ class Losing:
         self.lost = lost
         self.steps = 0
 
-    def __call__(self, batch: Batch, store: Store) -> Tensor:
+    def __call__(self, batch: StepBatch, store: KVStore) -> Tensor:
         self.steps += 1
         logits = self.forward(batch, store)
         if self.steps - 1 in self.lost:
@@ -193,18 +197,23 @@ class Losing:
         return logits
 
 
-def run(forward: Forward, case: Case) -> tuple[SlotTier, Iterable[Completion]]:
+def run(forward: Forward, case: Case) -> tuple[ContinuousTier, Iterable[Completion]]:
     requests = [
         Request(index, 0, prompt, ResolvedDecoding(max_new_tokens=limit), seed=0)
         for index, (prompt, limit) in enumerate(zip(PROMPTS, LIMITS, strict=True))
     ]
     random.Random(case.name).shuffle(requests)
-    setting = Setting(lambda _: "", lambda: False, padding_tokens=0)
+    setting = TierOptions(lambda _: "", lambda: False, padding_tokens=0)
     cpu = torch.device("cpu")
-    machine = Machine(
-        OneLane(Losing(forward, case.lost)), Store(case.sizes, own_zeros), Picker(cpu), cpu
+    machine = StepBackend(
+        InProcess(Losing(forward, case.lost)),
+        KVStore(case.sizes, private_zeros),
+        TokenSampler(cpu),
+        cpu,
     )
-    tier = SlotTier(machine, case.shape, setting, expected=lambda limit: limit * case.expected)
+    tier = ContinuousTier(
+        machine, case.shape, setting, expected=lambda limit: limit * case.expected
+    )
     return tier, tier.generate(requests)
 
 
@@ -217,7 +226,7 @@ def _one_thread() -> None:
 def test_tokens_equal_those_of_each_row_alone(family: str) -> None:
     assert len({tuple(answer) for answer in alone(family)}) == len(PROMPTS), "answers must differ"
     for case in CASES:
-        _, done = run(WrappedModel(tiny(family)), case)
+        _, done = run(TransformersForward(tiny(family)), case)
         answers = {one.index: list(one.token_ids) for one in done}
         assert [answers[n] for n in range(len(PROMPTS))] == alone(family), case.name
 
@@ -225,7 +234,7 @@ def test_tokens_equal_those_of_each_row_alone(family: str) -> None:
 @pytest.mark.parametrize("family", OWN_FORWARD)
 def test_our_own_forward_answers_the_same(family: str) -> None:
     for case in CASES:
-        forward = LlamaModel.of(tiny(family), room=10**9)
+        forward = LlamaForward.of(tiny(family), room=10**9)
         assert forward is not None
         _, done = run(forward, case)
         answers = {one.index: list(one.token_ids) for one in done}
@@ -235,7 +244,7 @@ def test_our_own_forward_answers_the_same(family: str) -> None:
 def test_the_cases_are_what_they_are_called() -> None:
     facts = {}
     for case in CASES:
-        tier, done = run(WrappedModel(tiny("llama")), case)
+        tier, done = run(TransformersForward(tiny("llama")), case)
         list(done)
         facts[case.name] = tier.facts()
     assert facts["one place, nothing shared"]["prefixes"] == 0

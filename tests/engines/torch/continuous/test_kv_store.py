@@ -5,29 +5,29 @@ import os
 import pytest
 import torch
 
-from batchgen.engines.torch.continuous.kv_store import Zeros, own_zeros, shared_zeros
+from batchgen.engines.torch.continuous.kv_store import ZerosFactory, private_zeros, shared_zeros
 from batchgen.errors import ResourceError
 
 LIKE = torch.empty(0)
-KINDS = pytest.mark.parametrize("zeros", [own_zeros, shared_zeros])
+KINDS = pytest.mark.parametrize("zeros", [private_zeros, shared_zeros])
 
 
 @KINDS
-def test_memory_that_the_system_refuses_is_a_matter_of_memory(zeros: Zeros) -> None:
+def test_memory_that_the_system_refuses_is_a_matter_of_memory(zeros: ZerosFactory) -> None:
     with pytest.raises(ResourceError, match=r"no [\d,]+ MB for keys, values and logits"):
         zeros((2**48,), LIKE)
 
 
 @KINDS
-def test_zeros_have_the_shape_and_dtype_that_was_asked_for(zeros: Zeros) -> None:
+def test_zeros_have_the_shape_and_dtype_that_was_asked_for(zeros: ZerosFactory) -> None:
     made = zeros((3, 2), LIKE.double())
     assert (made.shape, made.dtype) == ((3, 2), torch.float64)
     assert not made.any()
     assert zeros((0, 2), LIKE).shape == (0, 2)
 
 
-@pytest.mark.parametrize(("zeros", "seen"), [(own_zeros, 0.0), (shared_zeros, 7.0)])
-def test_only_shared_zeros_are_seen_across_a_fork(zeros: Zeros, seen: float) -> None:
+@pytest.mark.parametrize(("zeros", "seen"), [(private_zeros, 0.0), (shared_zeros, 7.0)])
+def test_only_shared_zeros_are_seen_across_a_fork(zeros: ZerosFactory, seen: float) -> None:
     made = zeros((1,), LIKE)
     address = made.numpy()
     if (child := os.fork()) == 0:

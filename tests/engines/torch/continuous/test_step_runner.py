@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from batchgen.engines.torch.continuous.continuous_tier import Shape
-from batchgen.engines.torch.continuous.kv_store import Sizes, Store
-from batchgen.engines.torch.continuous.step import Batch, PrefixPiece
-from batchgen.engines.torch.continuous.token_picker import Asked, Picked, Picker
+from batchgen.engines.torch.continuous.continuous_tier import BatchShape
+from batchgen.engines.torch.continuous.kv_store import KVStore, KVStoreSizes
+from batchgen.engines.torch.continuous.step import PrefixPiece, StepBatch
+from batchgen.engines.torch.continuous.token_picker import SampledRow, SampledToken, TokenSampler
 from batchgen.engines.torch.continuous.workers import Forward
 from batchgen.errors import ResourceError
 from batchgen.records import Completion, Request, ResolvedDecoding
@@ -39,7 +39,7 @@ def failed_for_memory(answer: Completion) -> bool:
 
 
 @pytest.mark.parametrize("token_ids", [SOME, SHARED])
-@pytest.mark.parametrize("room", [Room(lost=range(1000)), Room(Shape(1, 1), lost=range(1000))])
+@pytest.mark.parametrize("room", [Room(lost=range(1000)), Room(BatchShape(1, 1), lost=range(1000))])
 def test_one_token_that_does_not_fit_ends_the_run(
     llama: PreTrainedModel, token_ids: list[list[int]], room: Room
 ) -> None:
@@ -54,7 +54,7 @@ def test_one_token_that_does_not_fit_ends_the_run(
 def short_of_memory(forward: Forward) -> Forward:
     """A forward that has no memory for a token behind 34 others, of a row or of a prefix."""
 
-    def limited(batch: Batch, store: Store) -> Tensor:
+    def limited(batch: StepBatch, store: KVStore) -> Tensor:
         if int(batch.positions.max()) >= 34:
             raise torch.OutOfMemoryError
         return forward(batch, store)
@@ -95,14 +95,14 @@ def test_a_row_alone_goes_on_once_it_is_past_the_place_where_memory_ended(
     assert tier.facts()["max_rows"] == 1
 
 
-class Starving(Picker):
+class Starving(TokenSampler):
     """A picker that has no memory for one row, whoever is beside it."""
 
     def __init__(self, row: int) -> None:
         super().__init__(CPU)
         self._row = row
 
-    def pick(self, asked: Sequence[Asked], logits: Tensor) -> list[Picked]:
+    def pick(self, asked: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
         if any(one.request.index == self._row and one.step == 2 for one in asked):
             raise torch.OutOfMemoryError
         return super().pick(asked, logits)
@@ -138,7 +138,7 @@ class ShortForPrefixes:
         self._first = first
         self.seen: set[int] = set()
 
-    def __call__(self, batch: Batch, store: Store) -> Tensor:
+    def __call__(self, batch: StepBatch, store: KVStore) -> Tensor:
         of_prefixes = any(isinstance(piece, PrefixPiece) for piece in batch.pieces)
         if of_prefixes and int(batch.positions.max()) >= self._first:
             raise torch.OutOfMemoryError
@@ -150,14 +150,16 @@ PLACES = {"the first token": (0, set()), "in the middle": (15, {10}), "the last 
 """The first token of a prefix that does not fit, and how long the prefixes are that are still shared then."""
 
 
-@pytest.mark.parametrize("shape", [Shape(8, 64), Shape(8, 7), Shape(8, 19), Shape(1, 1)])
+@pytest.mark.parametrize(
+    "shape", [BatchShape(8, 64), BatchShape(8, 7), BatchShape(8, 19), BatchShape(1, 1)]
+)
 @pytest.mark.parametrize("place", PLACES)
 def test_rows_go_on_without_a_shared_beginning_that_does_not_fit(
-    llama: PreTrainedModel, place: str, shape: Shape
+    llama: PreTrainedModel, place: str, shape: BatchShape
 ) -> None:
     first, still_shared = PLACES[place]
     forward = ShortForPrefixes(own_forward(llama), first)
-    tier = slots(forward, Room(shape, Sizes(64, 4, 64)))
+    tier = slots(forward, Room(shape, KVStoreSizes(64, 4, 64)))
     asked = requests(SHARED)
     found = by_row(tier.generate(asked))
     assert [list(found[one.index].token_ids) for one in asked] == [whole(llama, o) for o in asked]
@@ -172,7 +174,9 @@ def test_rows_that_do_not_fit_without_their_shared_beginning_either_fail_and_no_
     llama: PreTrainedModel,
 ) -> None:
     asked = requests([[*LONG, *LONG, *p] for p in SOME[:3]] + SHARED[-2:] + [SHORT])
-    tier = slots(short_of_memory(own_forward(llama)), Room(Shape(8, 64), Sizes(64, 4, 64)))
+    tier = slots(
+        short_of_memory(own_forward(llama)), Room(BatchShape(8, 64), KVStoreSizes(64, 4, 64))
+    )
     found = by_row(tier.generate(asked))
     assert tier.facts()["prefixes"] == 1
     assert [failed_for_memory(found[row]) for row in range(6)] == [True] * 3 + [False] * 3

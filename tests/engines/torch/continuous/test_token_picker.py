@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from batchgen.engines.torch.continuous.token_picker import Asked, Picked, Picker
+from batchgen.engines.torch.continuous.token_picker import SampledRow, SampledToken, TokenSampler
 from batchgen.records import ResolvedDecoding
 from tests.engines.torch.tiny_models import CPU, VOCABULARY, prompts, requests
 
@@ -45,13 +45,13 @@ class Answers:
     def __init__(self) -> None:
         self._tokens = [list(request.token_ids) for request in REQUESTS]
 
-    def draw(self, picker: Picker, rows: Sequence[int]) -> list[Picked]:
-        asked = [Asked(row, REQUESTS[row], self._tokens[row]) for row in rows]
+    def draw(self, picker: TokenSampler, rows: Sequence[int]) -> list[SampledToken]:
+        asked = [SampledRow(row, REQUESTS[row], self._tokens[row]) for row in rows]
         return picker.pick(asked, torch.stack([self._logits(row) for row in rows]))
 
-    def grow(self, picker: Picker, rows: Sequence[int]) -> None:
+    def grow(self, picker: TokenSampler, rows: Sequence[int]) -> None:
         """The rows draw a token more, as they would without anything kept."""
-        expected = self.draw(Picker(CPU), rows)
+        expected = self.draw(TokenSampler(CPU), rows)
         assert self.draw(picker, rows) == expected
         for row, picked in zip(rows, expected, strict=True):
             self._tokens[row].append(picked.token_id)
@@ -67,7 +67,7 @@ def test_wherever_in_a_draw_memory_ends_the_next_one_is_as_if_it_had_not_been(
     lost: str, then: str
 ) -> None:
     for calls in count():
-        answers, picker = Answers(), Picker(CPU)
+        answers, picker = Answers(), TokenSampler(CPU)
         answers.grow(picker, ROWS["all"])
         try:
             with Ending(calls):

@@ -16,15 +16,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from batchgen.engines.torch.continuous.continuous_tier import Shape
+from batchgen.engines.torch.continuous.continuous_tier import BatchShape
 from batchgen.engines.torch.continuous.forward.linear import packing_works
-from batchgen.engines.torch.continuous.forward.transformers_model import WrappedModel
-from batchgen.engines.torch.continuous.kv_store import Sizes, Store, own_zeros, shared_zeros
-from batchgen.engines.torch.continuous.step import Batch, build
-from batchgen.engines.torch.continuous.token_picker import Asked, Picked, Picker
-from batchgen.engines.torch.continuous.workers import ForkedLanes, Forward, OneLane, Wide
+from batchgen.engines.torch.continuous.forward.transformers_model import TransformersForward
+from batchgen.engines.torch.continuous.kv_store import (
+    KVStore,
+    KVStoreSizes,
+    private_zeros,
+    shared_zeros,
+)
+from batchgen.engines.torch.continuous.step import StepBatch, build_step_batch
+from batchgen.engines.torch.continuous.token_picker import SampledRow, SampledToken, TokenSampler
+from batchgen.engines.torch.continuous.workers import ForkedWorkers, Forward, InProcess, LogitsSpec
 from batchgen.errors import ResourceError
-from batchgen.planning.sequences import Kind, Row, Segment, Step
+from batchgen.planning.sequences import ScheduledSequence, Segment, Step, StepKind
 from batchgen.records import Completion, Request, ResolvedDecoding
 from tests.engines.torch.continuous.tiny_continuous_tier import Room, own_forward, slots
 from tests.engines.torch.tiny_models import CPU, VOCABULARY, by_row, prompts, requests, tiny_model
@@ -33,13 +38,13 @@ BREAK, KILL, STARVE = 90, 91, 92
 """Tokens that let a part fail."""
 
 
-def part(token: int) -> Batch:
+def part(token: int) -> StepBatch:
     """A part of one token."""
-    row = Row(0, [token], prompt=1, limit=1, pages=[0])
-    return build(Step(Kind.PREFILL, (Segment(row, 1, drawn=1),)), 4, CPU)
+    row = ScheduledSequence(0, [token], prompt=1, limit=1, pages=[0])
+    return build_step_batch(Step(StepKind.PREFILL, (Segment(row, 1, drawn=1),)), 4, CPU)
 
 
-def forward(batch: Batch, _store: Store) -> Tensor:
+def forward(batch: StepBatch, _store: KVStore) -> Tensor:
     """Says which process computed which token."""
     token = int(batch.token_ids[0])
     if token == BREAK:
@@ -52,18 +57,18 @@ def forward(batch: Batch, _store: Store) -> Tensor:
 
 
 @contextmanager
-def two_lanes(to_run: Forward = forward) -> Iterator[ForkedLanes]:
-    lanes = ForkedLanes(to_run, 2, rows=4, logits=Wide(2, torch.float64))
+def two_lanes(to_run: Forward = forward) -> Iterator[ForkedWorkers]:
+    lanes = ForkedWorkers(to_run, 2, rows=4, logits=LogitsSpec(2, torch.float64))
     try:
         yield lanes
     finally:
         lanes.close()
 
 
-STORE = Store(Sizes(4, 4, 0), own_zeros)
+STORE = KVStore(KVStoreSizes(4, 4, 0), private_zeros)
 
 
-def run(lanes: ForkedLanes, *tokens: int) -> tuple[list[int], list[int]]:
+def run(lanes: ForkedWorkers, *tokens: int) -> tuple[list[int], list[int]]:
     """Which processes computed which tokens."""
     made = lanes.compute([part(token) for token in tokens], STORE).long()
     return made[:, 0].tolist(), made[:, 1].tolist()
@@ -140,7 +145,7 @@ def test_signals_to_the_whole_group_leave_lanes_at_work() -> None:
 
 
 def test_what_cannot_be_started_is_said() -> None:
-    lanes = ForkedLanes(forward, 2, rows=8, logits=Wide(4, torch.float64))
+    lanes = ForkedWorkers(forward, 2, rows=8, logits=LogitsSpec(4, torch.float64))
     most = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Not one file more: there is no pipe to a lane.
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, most[1]))
@@ -153,7 +158,7 @@ def test_what_cannot_be_started_is_said() -> None:
 
 def test_logits_that_have_no_room_are_a_matter_of_memory() -> None:
     # More than an address space holds.
-    lanes = ForkedLanes(forward, 2, rows=2**20, logits=Wide(2**38, torch.float64))
+    lanes = ForkedWorkers(forward, 2, rows=2**20, logits=LogitsSpec(2**38, torch.float64))
     with pytest.raises(ResourceError, match="keys, values and logits"):
         run(lanes, 5, 6)
 
@@ -220,14 +225,14 @@ DECODINGS = (
 SYSTEMS = prompts(7, seed=7)[4:7:2]
 
 
-class Watching(Picker):
+class Watching(TokenSampler):
     """A picker that keeps the logits of each row and step."""
 
     def __init__(self) -> None:
         super().__init__(CPU)
         self.logits: dict[tuple[int, int], Tensor] = {}
 
-    def pick(self, asked: Sequence[Asked], logits: Tensor) -> list[Picked]:
+    def pick(self, asked: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
         for one, row in zip(asked, logits, strict=True):
             self.logits[one.request.index, one.step] = row.clone()
         return super().pick(asked, logits)
@@ -241,16 +246,16 @@ def many(*, shared: bool) -> list[Request]:
     return requests(token_ids, *DECODINGS)
 
 
-ROOM = Room(Shape(32, 160, window=12), Sizes(200, 8, 40))
-UNCUT = Room(Shape(32, 640, window=24), Sizes(200, 8, 40))
+ROOM = Room(BatchShape(32, 160, window=12), KVStoreSizes(200, 8, 40))
+UNCUT = Room(BatchShape(32, 640, window=24), KVStoreSizes(200, 8, 40))
 """One step takes all prompts: how many lanes there are does not decide where prompts are cut."""
 
 
-def prepared(to_run: Forward) -> Store:
+def prepared(to_run: Forward) -> KVStore:
     """A store whose layers are there before a process is forked."""
-    small = Store(Sizes(4, 8, 0), own_zeros)
+    small = KVStore(KVStoreSizes(4, 8, 0), private_zeros)
     list(slots(to_run, store=small).generate(requests([[5, 6]], DECODINGS[0])))
-    return Store.like(small, ROOM.sizes, shared_zeros)
+    return KVStore.like(small, ROOM.sizes, shared_zeros)
 
 
 class LosingElsewhere:
@@ -261,7 +266,7 @@ class LosingElsewhere:
         self._here = os.getpid()
         self._steps = 0
 
-    def __call__(self, batch: Batch, store: Store) -> Tensor:
+    def __call__(self, batch: StepBatch, store: KVStore) -> Tensor:
         logits = self._to_run(batch, store)
         self._steps += os.getpid() != self._here
         if self._steps in {3, 5}:
@@ -274,8 +279,8 @@ def answered(
 ) -> tuple[dict[int, Completion], Watching, dict[str, object]]:
     store, watching = prepared(to_run), Watching()
     dtype = next(iter(store.layers.values())).keys.dtype
-    lanes = ForkedLanes(to_run, count, 32, Wide(VOCABULARY, dtype)) if count > 1 else None
-    tier = slots(to_run, room, store=store, picker=watching, lanes=lanes or OneLane(to_run))
+    lanes = ForkedWorkers(to_run, count, 32, LogitsSpec(VOCABULARY, dtype)) if count > 1 else None
+    tier = slots(to_run, room, store=store, picker=watching, lanes=lanes or InProcess(to_run))
     try:
         found = by_row(tier.generate(asked))
     finally:
@@ -313,7 +318,7 @@ def test_lanes_that_share_beginnings_answer_the_same() -> None:
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt2"])
 def test_lanes_of_a_wrapped_family_answer_the_same(family: str) -> None:
-    to_run = WrappedModel(tiny_model(family))
+    to_run = TransformersForward(tiny_model(family))
     asked = many(shared=True)
     one, _, _ = answered(to_run, asked, 1)
     for count in (2, 3):

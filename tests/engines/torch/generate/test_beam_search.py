@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from batchgen.engines.torch.batched_tier import BatchedTier
 from batchgen.engines.torch.generate.beam_search import BeamRunner
-from batchgen.engines.torch.tier import Setting
+from batchgen.engines.torch.tier import TierOptions
 from batchgen.planning.batches import BatchLimits
 from batchgen.records import Request, ResolvedDecoding
 from tests.engines.torch.tiny_models import (
@@ -31,7 +31,7 @@ def llama() -> PreTrainedModel:
     return tiny_model("llama")
 
 
-def search(model: PreTrainedModel, setting: Setting) -> BatchedTier:
+def search(model: PreTrainedModel, setting: TierOptions) -> BatchedTier:
     return BatchedTier(
         BeamRunner(loaded(model), setting), BatchLimits(12, 10_000, "none"), CPU, setting
     )

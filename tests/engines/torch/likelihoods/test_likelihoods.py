@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from batchgen.engines.torch.continuous.forward.transformers_model import WrappedModel
-from batchgen.engines.torch.likelihoods.branches import Reader, branches
+from batchgen.engines.torch.continuous.forward.transformers_model import TransformersForward
+from batchgen.engines.torch.likelihoods.branches import ContextReader, group_by_context
 from batchgen.engines.torch.likelihoods.by_forward import ForwardLikelihoods
 from batchgen.errors import ModelError
 from batchgen.records import Continuation, Likelihood
@@ -106,7 +106,11 @@ def test_a_wrapped_family_says_the_same_in_chunks() -> None:
     model = tiny_model("gemma3_text")
     asked = given()
     room = ROOMS["all places, prompts in chunks"]
-    check(model, asked, by_index(slot_likelihoods(WrappedModel(model), room).likelihoods(asked)))
+    check(
+        model,
+        asked,
+        by_index(slot_likelihoods(TransformersForward(model), room).likelihoods(asked)),
+    )
 
 
 def test_the_most_likely_answer_is_greedy(llama: PreTrainedModel) -> None:
@@ -222,8 +226,8 @@ def test_a_token_that_the_model_does_not_have_is_refused(
 
 
 def test_what_the_model_rules_out_has_no_probability() -> None:
-    (branch,) = branches([Continuation(0, [1], [2, 0])])[1,]
-    reader = Reader()
+    (branch,) = group_by_context([Continuation(0, [1], [2, 0])])[1,]
+    reader = ContextReader()
     reader.read([branch], 0)
     reader.read([branch], 1)
     reader.look(torch.tensor([[0.0, -torch.inf, 0.0], [-torch.inf, 1.0, 1.0]]))

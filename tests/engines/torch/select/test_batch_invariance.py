@@ -6,24 +6,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from batchgen.engines.torch.continuous.kv_store import Sizes, Store, own_zeros
-from batchgen.engines.torch.continuous.step import Batch, Piece
-from batchgen.engines.torch.continuous.workers import Wide
-from batchgen.engines.torch.select.batch_invariance import Independence, batch_independence
-from batchgen.engines.torch.select.continuous_probe import Found, try_slots
-from batchgen.planning.sequences import Kind
+from batchgen.engines.torch.continuous.kv_store import KVStore, KVStoreSizes, private_zeros
+from batchgen.engines.torch.continuous.step import RowPiece, StepBatch
+from batchgen.engines.torch.continuous.workers import LogitsSpec
+from batchgen.engines.torch.select.batch_invariance import BatchInvariance, probe_batch_invariance
+from batchgen.engines.torch.select.continuous_probe import ProbedForward, probe_continuous
+from batchgen.planning.sequences import StepKind
 from tests.engines.torch.tiny_models import CPU, VOCABULARY, engine, loaded, tiny_model
 
 TABLE = torch.randn(VOCABULARY, VOCABULARY, generator=torch.Generator().manual_seed(0))
 LAST_BIT = torch.finfo(torch.float32).eps
 
 
-def merged(batch: Batch) -> bool:
-    return any(isinstance(piece, Piece) and piece.past > 0 for piece in batch.pieces)
+def merged(batch: StepBatch) -> bool:
+    return any(isinstance(piece, RowPiece) and piece.past > 0 for piece in batch.pieces)
 
 
-DEPENDS: dict[str, Callable[[Batch], bool]] = {
-    "beside another row": lambda batch: batch.kind is Kind.DECODE and len(batch.drawn) > 1,
+DEPENDS: dict[str, Callable[[StepBatch], bool]] = {
+    "beside another row": lambda batch: batch.kind is StepKind.DECODE and len(batch.drawn) > 1,
     "beside a much longer row": lambda batch: any(g.pages.shape[1] > 1 for g in batch.groups),
     "behind a row": merged,
     "with a shared beginning": lambda batch: bool(batch.reaches),
@@ -31,13 +31,16 @@ DEPENDS: dict[str, Callable[[Batch], bool]] = {
 }
 
 
-def tried(depends: Callable[[Batch], bool]) -> Independence:
-    def forward(batch: Batch, _store: Store) -> Tensor:
+def tried(depends: Callable[[StepBatch], bool]) -> BatchInvariance:
+    def forward(batch: StepBatch, _store: KVStore) -> Tensor:
         logits = TABLE[batch.token_ids[batch.drawn]]
         return logits * (1 + LAST_BIT * depends(batch))
 
-    return batch_independence(
-        forward, Store(Sizes(1, 1, 0), own_zeros), Wide(VOCABULARY, torch.float32), CPU
+    return probe_batch_invariance(
+        forward,
+        KVStore(KVStoreSizes(1, 1, 0), private_zeros),
+        LogitsSpec(VOCABULARY, torch.float32),
+        CPU,
     )
 
 
@@ -61,9 +64,9 @@ def test_what_is_wrong_in_every_step_alike_is_independent() -> None:
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_the_engine_says_what_it_found_of_its_model(family: str) -> None:
     model = tiny_model(family, torch.float32)
-    found = try_slots(loaded(model), room=10**9)
-    assert isinstance(found, Found)
-    same = batch_independence(found.forward, found.store, found.logits, CPU)
+    found = probe_continuous(loaded(model), room=10**9)
+    assert isinstance(found, ProbedForward)
+    same = probe_batch_invariance(found.forward, found.store, found.logits, CPU)
     opened = engine(model)
     facts = opened.facts()
     assert facts["batch_independent"] is same.holds

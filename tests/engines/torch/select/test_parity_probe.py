@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedModel
 
-from batchgen.engines.torch.select.parity_probe import probe, probe_generate
+from batchgen.engines.torch.select.parity_probe import probe_generate, probe_tiers
 from batchgen.errors import ModelError
 from tests.engines.torch.tiny_models import loaded, tiny_model
 
@@ -55,7 +55,7 @@ def of_class(kind: type[LlamaForCausalLM]) -> PreTrainedModel:
     ],
 )
 def test_tiers_of_families(family: str, dtype: torch.dtype, tier: str) -> None:
-    verdict = probe(loaded(tiny_model(family, dtype)))
+    verdict = probe_tiers(loaded(tiny_model(family, dtype)))
     assert verdict.name == tier
     assert "of one row alone" in verdict.reason
 
@@ -69,7 +69,7 @@ def test_tiers_of_families(family: str, dtype: torch.dtype, tier: str) -> None:
     ],
 )
 def test_a_tier_that_answers_wrong_is_not_taken(kind: type[LlamaForCausalLM], tier: str) -> None:
-    verdict = probe(loaded(of_class(kind)))
+    verdict = probe_tiers(loaded(of_class(kind)))
     assert verdict.name == tier
     assert ("not cohort" in verdict.reason) == (tier != "cohort")
 
@@ -80,4 +80,4 @@ def test_generate_is_probed_by_itself() -> None:
 
 def test_a_model_that_cannot_generate_is_an_error() -> None:
     with pytest.raises(ModelError, match="cannot generate: ZeroDivisionError"):
-        probe(loaded(of_class(Broken)))
+        probe_tiers(loaded(of_class(Broken)))

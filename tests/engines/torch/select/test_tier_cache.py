@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.engines.torch.select.tier_cache import KEPT, Finding, LayerShape, Verdicts
+from batchgen.engines.torch.select.tier_cache import MAX_RECORDS, LayerShape, TierCache, TierRecord
 
 HERE = {"files": "abc", "torch": "2.13", "text": 'quotes " and 数'}
-FOUND = Finding(
+FOUND = TierRecord(
     tier="slots",
     reason="logits within 3.7e-05 of one row alone",
     layers=(LayerShape(0, 2, 8, 8, "float32"), LayerShape(1, 2, 8, 16, "float32")),
@@ -25,21 +25,21 @@ FOUND = Finding(
 
 
 @pytest.fixture
-def verdicts(tmp_path: Path) -> Verdicts:
-    return Verdicts(tmp_path / "cache" / "verdicts")
+def verdicts(tmp_path: Path) -> TierCache:
+    return TierCache(tmp_path / "cache" / "verdicts")
 
 
-def only_file(verdicts: Verdicts) -> Path:
+def only_file(verdicts: TierCache) -> Path:
     (file,) = verdicts.folder.iterdir()
     return file
 
 
-def test_nothing_is_known_at_first(verdicts: Verdicts) -> None:
+def test_nothing_is_known_at_first(verdicts: TierCache) -> None:
     assert verdicts.known(HERE) is None
     assert not verdicts.folder.exists()
 
 
-def test_what_is_kept_is_known(verdicts: Verdicts) -> None:
+def test_what_is_kept_is_known(verdicts: TierCache) -> None:
     verdicts.keep(HERE, FOUND)
     assert verdicts.known(HERE) == FOUND
     assert verdicts.known(dict(reversed(HERE.items()))) == FOUND
@@ -49,14 +49,14 @@ def test_what_is_kept_is_known(verdicts: Verdicts) -> None:
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_in_other_circumstances_nothing_is_known(verdicts: Verdicts, name: str) -> None:
+def test_in_other_circumstances_nothing_is_known(verdicts: TierCache, name: str) -> None:
     verdicts.keep(HERE, FOUND)
     assert verdicts.known(HERE | {name: "other"}) is None
     assert verdicts.known({k: v for k, v in HERE.items() if k != name}) is None
     assert verdicts.known(HERE | {"more": ""}) is None
 
 
-def test_only_its_owner_may_read_or_write_it(verdicts: Verdicts) -> None:
+def test_only_its_owner_may_read_or_write_it(verdicts: TierCache) -> None:
     verdicts.keep(HERE, FOUND)
     assert verdicts.folder.stat().st_mode & 0o777 == 0o700
     assert only_file(verdicts).stat().st_mode & 0o777 == 0o600
@@ -110,13 +110,13 @@ HARM: Mapping[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("harm", HARM)
-def test_what_cannot_be_trusted_is_as_nothing(verdicts: Verdicts, harm: str) -> None:
+def test_what_cannot_be_trusted_is_as_nothing(verdicts: TierCache, harm: str) -> None:
     verdicts.keep(HERE, FOUND)
     HARM[harm](only_file(verdicts))
     assert verdicts.known(HERE) is None
 
 
-def test_a_flipped_bit_is_found_or_harmless(verdicts: Verdicts) -> None:
+def test_a_flipped_bit_is_found_or_harmless(verdicts: TierCache) -> None:
     verdicts.keep(HERE, FOUND)
     file = only_file(verdicts)
     whole = file.read_bytes()
@@ -129,16 +129,16 @@ def test_a_flipped_bit_is_found_or_harmless(verdicts: Verdicts) -> None:
 
 def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
-    verdicts = Verdicts(tmp_path / "cache" / "verdicts")
+    verdicts = TierCache(tmp_path / "cache" / "verdicts")
     verdicts.keep(HERE, FOUND)
     assert verdicts.known(HERE) is None
 
 
-def test_the_oldest_make_room(verdicts: Verdicts) -> None:
-    for number in range(KEPT + 3):
+def test_the_oldest_make_room(verdicts: TierCache) -> None:
+    for number in range(MAX_RECORDS + 3):
         verdicts.keep({"number": str(number)}, FOUND)
         newest = max(verdicts.folder.iterdir(), key=lambda f: f.stat().st_mtime_ns)
         os.utime(newest, (number, number))
-    assert len(list(verdicts.folder.iterdir())) == KEPT
+    assert len(list(verdicts.folder.iterdir())) == MAX_RECORDS
     assert verdicts.known({"number": "0"}) is None
-    assert verdicts.known({"number": str(KEPT + 2)}) == FOUND
+    assert verdicts.known({"number": str(MAX_RECORDS + 2)}) == FOUND

@@ -14,9 +14,9 @@ from torch import Tensor
 from batchgen.engines.torch import TorchEngine
 from batchgen.engines.torch.model import LoadedModel, load_model
 from batchgen.engines.torch.model_files import ModelFiles
-from batchgen.engines.torch.select.environment import Computing, circumstances
-from batchgen.engines.torch.select.tier_cache import Verdicts
-from batchgen.engines.torch.select.tier_selection import find_tier
+from batchgen.engines.torch.select.environment import ComputeSettings, environment_key
+from batchgen.engines.torch.select.tier_cache import TierCache
+from batchgen.engines.torch.select.tier_selection import select_tier
 from batchgen.job.spec import Batching, ModelSpec
 from tests.engines.torch.tiny_models import CPU, by_row, prompts, requests, spell, tiny_model
 
@@ -55,7 +55,7 @@ def load(folder: Path, spec: ModelSpec = SPEC) -> LoadedModel:
 
 
 def known(model: LoadedModel, *, free: int = ROOM) -> bool:
-    return find_tier(model, "slots", free).known
+    return select_tier(model, "slots", free).known
 
 
 def engine_of(model: LoadedModel) -> TorchEngine:
@@ -112,7 +112,7 @@ def test_whatever_may_change_the_outcome_has_it_tried_again(
     assert known(load(folder), free=1000)
     assert not known(load(folder, ModelSpec(path="model", attn_implementation="eager")))
     assert not known(load(folder, ModelSpec(path="model", dtype="bfloat16")))
-    assert not find_tier(load(folder), "cohort", ROOM).known
+    assert not select_tier(load(folder), "cohort", ROOM).known
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     assert not known(load(folder))
     monkeypatch.delenv("MKL_CBWR")
@@ -137,7 +137,7 @@ def test_a_file_that_goes_away_while_it_is_looked_at_leaves_nothing_settled(
 ) -> None:
     """Between listing and looking, which no other process can be made to hit."""
     monkeypatch.setattr(
-        f"{circumstances.__module__}._files", lambda folder: iter([folder / "gone"])
+        f"{environment_key.__module__}._files", lambda folder: iter([folder / "gone"])
     )
     seen = ModelFiles.look(tmp_path, SPEC)
     assert not seen.settled
@@ -146,7 +146,7 @@ def test_a_file_that_goes_away_while_it_is_looked_at_leaves_nothing_settled(
 
 def test_of_a_models_own_code_nothing_is_kept(folders: Folders, cache: Path) -> None:
     folder = folders.take("llama")
-    find_tier(load(folder, ModelSpec(path="model", trust_remote_code=True)), "slots", ROOM)
+    select_tier(load(folder, ModelSpec(path="model", trust_remote_code=True)), "slots", ROOM)
     assert not cache.exists()
 
 
@@ -157,19 +157,21 @@ def test_a_tier_that_cannot_be_made_is_tried_again(
     family: str, unheard_of: str, folders: Folders, cache: Path
 ) -> None:
     model = load(folders.take(family))
-    ready = find_tier(model, "slots", ROOM)
+    ready = select_tier(model, "slots", ROOM)
     (file,) = cache.iterdir()
     now = json.loads(file.read_bytes())["circumstances"]
-    Verdicts(cache).keep(now, replace(ready.finding, tier=unheard_of))
-    again = find_tier(model, "slots", ROOM)
+    TierCache(cache).keep(now, replace(ready.finding, tier=unheard_of))
+    again = select_tier(model, "slots", ROOM)
     assert (again.known, again.finding.tier) == (False, ready.finding.tier)
 
 
-CHANGES: dict[str, Callable[[], Computing]] = {
-    "device": lambda: Computing(torch.device("meta"), torch.float32, packed=True, fastest="slots"),
-    "dtype": lambda: Computing(CPU, torch.float64, packed=True, fastest="slots"),
-    "packing": lambda: Computing(CPU, torch.float32, packed=False, fastest="slots"),
-    "search": lambda: Computing(CPU, torch.float32, packed=True, fastest="cohort"),
+CHANGES: dict[str, Callable[[], ComputeSettings]] = {
+    "device": lambda: ComputeSettings(
+        torch.device("meta"), torch.float32, packed=True, fastest="slots"
+    ),
+    "dtype": lambda: ComputeSettings(CPU, torch.float64, packed=True, fastest="slots"),
+    "packing": lambda: ComputeSettings(CPU, torch.float32, packed=False, fastest="slots"),
+    "search": lambda: ComputeSettings(CPU, torch.float32, packed=True, fastest="cohort"),
 }
 
 
@@ -177,19 +179,19 @@ CHANGES: dict[str, Callable[[], Computing]] = {
 def test_how_it_is_computed_is_among_the_circumstances(change: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     files = ModelFiles.look(tmp_path, SPEC)
-    usual = Computing(CPU, torch.float32, packed=True, fastest="slots")
-    assert circumstances(files, usual) == circumstances(files, usual)
-    assert circumstances(files, usual) != circumstances(files, CHANGES[change]())
+    usual = ComputeSettings(CPU, torch.float32, packed=True, fastest="slots")
+    assert environment_key(files, usual) == environment_key(files, usual)
+    assert environment_key(files, usual) != environment_key(files, CHANGES[change]())
 
 
 def test_libraries_and_threads_are_among_the_circumstances(tmp_path: Path) -> None:
     files = ModelFiles.look(tmp_path, SPEC)
-    usual = Computing(CPU, torch.float32, packed=True, fastest="slots")
-    before = circumstances(files, usual)
+    usual = ComputeSettings(CPU, torch.float32, packed=True, fastest="slots")
+    before = environment_key(files, usual)
     assert before["torch"].startswith(torch.__version__)
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
-        assert circumstances(files, usual)["computing"] != before["computing"]
+        assert environment_key(files, usual)["computing"] != before["computing"]
     finally:
         torch.set_num_threads(threads)

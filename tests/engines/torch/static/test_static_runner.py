@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from batchgen.engines.torch.static.forward import neighbours
-from batchgen.engines.torch.static.static_runner import CohortRunner, compacted
+from batchgen.engines.torch.static.forward import group_by_length
+from batchgen.engines.torch.static.static_runner import StaticRunner, compact_rows
 from batchgen.records import Request, ResolvedDecoding
 from tests.engines.torch.tiny_models import (
     alone,
@@ -156,7 +156,7 @@ def test_a_stop_request_ends_the_run_at_a_step_without_half_answers(
     llama: PreTrainedModel,
 ) -> None:
     steps: Iterator[bool] = iter([False] * 4 + [True] * 99)
-    runner = CohortRunner(loaded(llama), setting(lambda: next(steps)))
+    runner = StaticRunner(loaded(llama), setting(lambda: next(steps)))
     asked = requests(prompts(), *[ResolvedDecoding(max_new_tokens=n) for n in (3, 9)])
     found = by_row(runner.run(asked))
     assert sorted(found) == [0, 2, 4]
@@ -165,7 +165,7 @@ def test_a_stop_request_ends_the_run_at_a_step_without_half_answers(
 
 def test_a_cohort_carries_only_so_much_padding(llama: PreTrainedModel) -> None:
     # Sorted: 23, 17, 11, 5, 3 tokens. 23 and 17 pad 6, 11 with 5 another 6, and 3 would add 8.
-    runner = CohortRunner(loaded(llama), replace(setting(), padding_tokens=6))
+    runner = StaticRunner(loaded(llama), replace(setting(), padding_tokens=6))
     asked = requests(prompts())
     found = list(runner.run(asked))
     assert [c.index for c in found] == [1, 4, 2, 0, 3]
@@ -188,7 +188,7 @@ def test_rows_come_out_as_they_finish(llama: PreTrainedModel) -> None:
     ],
 )
 def test_holes_are_filled_by_the_last_rows(running: list[int], order: list[int]) -> None:
-    assert compacted(running) == order
+    assert compact_rows(running) == order
 
 
 @pytest.mark.parametrize(
@@ -205,4 +205,4 @@ def test_holes_are_filled_by_the_last_rows(running: list[int], order: list[int])
 def test_prompts_share_a_prefill_while_padding_is_cheaper_than_another_one(
     lengths: list[int], padding: int, groups: list[tuple[int, int]]
 ) -> None:
-    assert neighbours(lengths, padding, 4096) == groups
+    assert group_by_length(lengths, padding, 4096) == groups

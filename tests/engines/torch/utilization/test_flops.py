@@ -9,8 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from batchgen.engines.torch.utilization.flops import TokenCount, model_costs
-from batchgen.planning.required_flops import Attention, Costs
+from batchgen.engines.torch.utilization.flops import TokenCounter, model_flops
+from batchgen.planning.required_flops import AttentionFlops, ModelFlops
 from tests.engines.torch.tiny_models import tiny_model
 
 LENGTH = 5
@@ -35,7 +35,7 @@ def with_eager_attention(family: str) -> Any:
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "gpt_neox", "mistral", "gemma3_text"])
 def test_costs_are_what_torch_counts(family: str) -> None:
     model = with_eager_attention(family)
-    costs = model_costs(model)
+    costs = model_flops(model)
     assert costs is not None
     pair = sum(layers.pair for layers in costs.attention)
     # Plain products compute the masked half of the square as well.
@@ -60,7 +60,7 @@ def test_only_chosen_experts_count(family: str) -> None:
     if family == "qwen3_moe":
         sizes["moe_intermediate_size"] = 48
     model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes))
-    costs = model_costs(model)
+    costs = model_flops(model)
     assert costs is not None
     attention = 32 * (4 + 2 + 2) * 8 + 4 * 8 * 32
     experts = 2 * 3 * 32 * 48
@@ -71,26 +71,28 @@ def test_only_chosen_experts_count(family: str) -> None:
 @pytest.mark.parametrize(
     ("family", "expected"),
     [
-        pytest.param("mistral", (Attention(4.0 * 4 * 8 * 3, window=6),), id="all with a window"),
+        pytest.param(
+            "mistral", (AttentionFlops(4.0 * 4 * 8 * 3, window=6),), id="all with a window"
+        ),
         pytest.param(
             "gemma3_text",
-            (Attention(4.0 * 4 * 8 * 2, window=6), Attention(4.0 * 4 * 8)),
+            (AttentionFlops(4.0 * 4 * 8 * 2, window=6), AttentionFlops(4.0 * 4 * 8)),
             id="some with a window",
         ),
-        pytest.param("lfm2", (Attention(4.0 * 4 * 8),), id="one layer with keys of three"),
+        pytest.param("lfm2", (AttentionFlops(4.0 * 4 * 8),), id="one layer with keys of three"),
         pytest.param("mamba", (), id="without keys"),
     ],
 )
 def test_layers_look_as_far_back_as_the_config_says(
-    family: str, expected: tuple[Attention, ...]
+    family: str, expected: tuple[AttentionFlops, ...]
 ) -> None:
-    costs = model_costs(tiny_model(family))
+    costs = model_flops(tiny_model(family))
     assert costs is not None
     assert costs.attention == expected
 
 
 def test_a_model_with_an_encoder_has_no_costs() -> None:
-    assert model_costs(tiny_model("t5")) is None
+    assert model_flops(tiny_model("t5")) is None
 
 
 def test_the_starter_model_by_hand(starter_folder: Path) -> None:
@@ -102,16 +104,16 @@ def test_the_starter_model_by_hand(starter_folder: Path) -> None:
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(starter_folder))
     attention = hidden * (heads + 2 * keys) * width + heads * width * hidden
-    assert model_costs(model) == Costs(
+    assert model_flops(model) == ModelFlops(
         token=2.0 * layers * (attention + 3 * hidden * inner),
         draw=2.0 * 49_152 * hidden,
-        attention=(Attention(4.0 * layers * heads * width),),
+        attention=(AttentionFlops(4.0 * layers * heads * width),),
     )
 
 
 def test_every_token_that_goes_in_is_counted() -> None:
     model: Any = tiny_model("llama")
-    count = TokenCount(model)
+    count = TokenCounter(model)
     model(input_ids=torch.ones(2, 7, dtype=torch.int64))
     model(input_ids=torch.ones(3, 1, dtype=torch.int64))
     assert count.tokens == 17

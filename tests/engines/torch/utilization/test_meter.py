@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from batchgen.engines.torch.utilization.flops import model_costs
-from batchgen.planning.required_flops import Answered, useful
+from batchgen.engines.torch.utilization.flops import model_flops
+from batchgen.planning.required_flops import AnsweredRequest, measure_useful_work
 from batchgen.records import ResolvedDecoding
 from tests.engines.torch.tiny_models import by_row, engine, prompts, requests, tiny_model
 
@@ -47,10 +47,10 @@ def test_beginnings_and_answers_are_counted_within_windows() -> None:
     same = [1 + n % 90 for n in range(40)]
     asked = requests([[*same, 5], [*same, 6, 7], [*same, 8], [*same, 9]], SIX)
     found = by_row(answers.generate(asked))
-    costs = model_costs(model)
+    costs = model_flops(model)
     assert costs is not None
-    answered = [Answered(r, len(found[r.index].token_ids)) for r in asked]
-    both = useful(answered[:2], costs) + useful(answered[2:], costs)
+    answered = [AnsweredRequest(r, len(found[r.index].token_ids)) for r in asked]
+    both = measure_useful_work(answered[:2], costs) + measure_useful_work(answered[2:], costs)
     facts: Any = answers.facts()
     assert facts["useful_tokens"] == both.tokens == 2 * 40 + 5 + 4 * 5
     assert facts["useful_flop"] == both.operations

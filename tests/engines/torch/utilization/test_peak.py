@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from batchgen.engines.torch.utilization.peak import bandwidth, peak
+from batchgen.engines.torch.utilization.peak import measure_bandwidth, measure_peak_flops
 from tests.engines.torch.tiny_models import CPU
 
 
@@ -16,15 +16,15 @@ def test_no_product_is_faster_than_the_peak(dtype: torch.dtype) -> None:
     one @ one
     reached = 2.0 * 600**3 / (time.perf_counter() - begin)
     # Some tolerance: others may have been working on the machine while the peak was measured.
-    assert peak(CPU, dtype) > 0.5 * reached
+    assert measure_peak_flops(CPU, dtype) > 0.5 * reached
 
 
 def test_the_peak_is_measured_once() -> None:
-    peak(CPU, torch.float32)
+    measure_peak_flops(CPU, torch.float32)
     begin = time.perf_counter()
-    peak(CPU, torch.float32)
+    measure_peak_flops(CPU, torch.float32)
     assert time.perf_counter() - begin < 0.01
 
 
 def test_bandwidth_is_that_of_memory() -> None:
-    assert 1e8 < bandwidth(CPU) < 1e13
+    assert 1e8 < measure_bandwidth(CPU) < 1e13

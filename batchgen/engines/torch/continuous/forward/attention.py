@@ -1,6 +1,6 @@
 """Attention over keys in one piece, and how attention over several pieces becomes one.
 
-A `Part` is attention over some of the keys, with the log of the sum of exponentials of the scores. Two parts over
+A `PartialAttention` is attention over some of the keys, with the log of the sum of exponentials of the scores. Two parts over
 different keys merge into the part over both:
 
     share   = sigmoid(mass b - mass a)
@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AttentionRule:
     """How a layer attends.
 
     Attributes:
@@ -45,7 +45,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class AttendedKeys:
     """Keys that are looked at.
 
     Attributes:
@@ -60,7 +60,7 @@ class Seen:
 
 
 @dataclass(slots=True)
-class Part:
+class PartialAttention:
     """Attention over some of the keys.
 
     Attributes:
@@ -71,11 +71,11 @@ class Part:
     values: Tensor
     mass: Tensor
 
-    def cut(self, first: int, last: int) -> "Part":
+    def cut(self, first: int, last: int) -> "PartialAttention":
         """The same of some tokens, as views."""
-        return Part(self.values[first:last], self.mass[first:last])
+        return PartialAttention(self.values[first:last], self.mass[first:last])
 
-    def merge(self, other: "Part") -> None:
+    def merge(self, other: "PartialAttention") -> None:
         """Add attention over further keys, in place."""
         share = torch.sigmoid(other.mass - self.mass)[..., None]
         self.values.lerp_(other.values, share.to(self.values.dtype))
@@ -87,7 +87,7 @@ class Part:
         self.values *= kept.to(self.values.dtype)
 
 
-def causal(q: Tensor, seen: Seen, rule: Rule) -> Part:
+def causal_attention(q: Tensor, seen: AttendedKeys, rule: AttentionRule) -> PartialAttention:
     """Each token of q [tokens, heads, width] looks at itself and the tokens before it: `seen` is of the same tokens."""
     if rule.plain and _fused(q, seen):
         return _flash(q, seen, rule.scale, causal=True)
@@ -95,26 +95,30 @@ def causal(q: Tensor, seen: Seen, rule: Rule) -> Part:
     return _explicit(q, seen, rule, _allowed(order, order, rule) & (order[:, None] >= order))
 
 
-def past(q: Tensor, seen: Seen, rule: Rule, positions: Tensor) -> Part:
+def past_attention(
+    q: Tensor, seen: AttendedKeys, rule: AttentionRule, positions: Tensor
+) -> PartialAttention:
     """Tokens of q [tokens, heads, width] at `positions` look at earlier keys, all that the window allows."""
     if rule.plain and _fused(q, seen):
         return _flash(q, seen, rule.scale, causal=False)
     return _explicit(q, seen, rule, _allowed(positions, seen.positions, rule))
 
 
-def _fused(q: Tensor, seen: Seen) -> bool:
+def _fused(q: Tensor, seen: AttendedKeys) -> bool:
     return q.device.type == "cpu" and q.shape[-1] == seen.values.shape[-1]
 
 
-def _flash(q: Tensor, seen: Seen, scale: float, *, causal: bool) -> Part:
+def _flash(q: Tensor, seen: AttendedKeys, scale: float, *, causal: bool) -> PartialAttention:
     """The CPU's fused attention. It wants the last dimension contiguous, and says nothing if it is not."""
     out, mass = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         q.transpose(0, 1)[None], seen.keys[None], seen.values[None], 0.0, causal, scale=scale
     )
-    return Part(out[0].transpose(0, 1), mass[0].transpose(0, 1))
+    return PartialAttention(out[0].transpose(0, 1), mass[0].transpose(0, 1))
 
 
-def _explicit(q: Tensor, seen: Seen, rule: Rule, allowed: Tensor) -> Part:
+def _explicit(
+    q: Tensor, seen: AttendedKeys, rule: AttentionRule, allowed: Tensor
+) -> PartialAttention:
     """Attention written out; allowed bool [tokens, seen]."""
     tokens, heads, width = q.shape
     kv_heads, count, _ = seen.keys.shape
@@ -125,12 +129,12 @@ def _explicit(q: Tensor, seen: Seen, rule: Rule, allowed: Tensor) -> Part:
     # A window may hide every key from a token: no mass, and weights of 0 instead of NaN.
     weights = (scores - mass.clamp(min=torch.finfo(mass.dtype).min)[..., None]).exp_()
     out = weights.view(kv_heads, -1, count) @ seen.values
-    return Part(
+    return PartialAttention(
         out.view(heads, tokens, -1).transpose(0, 1), mass.view(heads, tokens).transpose(0, 1)
     )
 
 
-def _allowed(positions: Tensor, seen: Tensor, rule: Rule) -> Tensor:
+def _allowed(positions: Tensor, seen: Tensor, rule: AttentionRule) -> Tensor:
     if rule.window is None:
         return torch.ones(len(positions), len(seen), dtype=torch.bool, device=seen.device)
     return seen[None] > positions[:, None] - rule.window

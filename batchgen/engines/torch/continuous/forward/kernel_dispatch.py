@@ -17,9 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from batchgen.engines.torch.continuous.forward.attention import Part, Rule, Seen, past
-from batchgen.engines.torch.continuous.kv_store import Layer, Sizes, own_zeros
-from batchgen.engines.torch.continuous.step import Batch, Reach
+from batchgen.engines.torch.continuous.forward.attention import (
+    AttendedKeys,
+    AttentionRule,
+    PartialAttention,
+    past_attention,
+)
+from batchgen.engines.torch.continuous.kv_store import KVLayer, KVStoreSizes, private_zeros
+from batchgen.engines.torch.continuous.step import PrefixReach, StepBatch
 from batchgen.engines.torch.memory import out_of_memory
 
 _SHORT_PREFIX, _FEW_ROWS = 256, 16
@@ -36,7 +41,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class DecodeQkv:
     """What a layer computed for one new token of each row.
 
     Attributes:
@@ -51,7 +56,7 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class DecodeLayout:
     """Where the rows of a decode step lie.
 
     Attributes:
@@ -65,24 +70,24 @@ class Held:
     prefixes: Tensor
 
     @classmethod
-    def of(cls, batch: Batch) -> "Held":
-        """Of all groups of a decode step; of the prefixes, those that the kernel `reads`."""
+    def of(cls, batch: StepBatch) -> "DecodeLayout":
+        """Of all groups of a decode step; of the prefixes, those that the kernel `kernel_reads_prefix`."""
         most = max(group.pages.shape[1] for group in batch.groups)
         pages = [functional.pad(g.pages, (0, most - g.pages.shape[1])) for g in batch.groups]
         prefixes = torch.zeros(len(batch.token_ids), 2, dtype=torch.int64)
-        for reach in filter(reads, batch.reaches):
+        for reach in filter(kernel_reads_prefix, batch.reaches):
             prefixes[reach.first : reach.last] = torch.tensor(
                 [reach.places.start, reach.places.stop]
             )
         return cls(torch.cat(pages), torch.cat([group.lengths for group in batch.groups]), prefixes)
 
 
-def reads(reach: Reach) -> bool:
+def kernel_reads_prefix(reach: PrefixReach) -> bool:
     """Whether the kernel looks at a prefix, row by row; else all rows do in one product of torch's, which reads it once."""
     return len(reach.places) <= _SHORT_PREFIX or reach.last - reach.first <= _FEW_ROWS
 
 
-def attends(q: Tensor, layer: Layer, rule: Rule) -> bool:
+def kernel_supports_attention(q: Tensor, layer: KVLayer, rule: AttentionRule) -> bool:
     """Whether queries [rows, heads, width] are decoded by the kernel in such a layer."""
     _, heads, width, size = layer.keys.shape
     return (
@@ -95,9 +100,13 @@ def attends(q: Tensor, layer: Layer, rule: Rule) -> bool:
     )
 
 
-def attend(new: Rows, layer: Layer, held: Held, scale: float) -> Part:
+def kernel_attention(
+    new: DecodeQkv, layer: KVLayer, held: DecodeLayout, scale: float
+) -> PartialAttention:
     """Store new keys and values of rows, and attend to all that their own pages hold, and the prefixes that are read."""
-    part = Part(new.q.new_empty(*new.q.shape[:2], new.v.shape[2]), new.q.new_empty(new.q.shape[:2]))
+    part = PartialAttention(
+        new.q.new_empty(*new.q.shape[:2], new.v.shape[2]), new.q.new_empty(new.q.shape[:2])
+    )
     kernel = _attention(new.q.shape[1] // new.k.shape[1], new.q.shape[2], new.v.shape[2])
     stored = (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values)
     where = (held.pages, held.lengths, held.prefixes)
@@ -120,7 +129,7 @@ class CompiledNorm:
         return out
 
 
-def norms(weight: Tensor) -> bool:
+def kernel_supports_norm(weight: Tensor) -> bool:
     """Whether `CompiledNorm` can be had for such a weight."""
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and norm_works()
 
@@ -164,7 +173,7 @@ def attention_works(group: int, width: int, high: int) -> bool:
         return False
     made = _case(group, width, high)
     wanted = _by_torch(made)
-    found = _tried(lambda: attend(made.new, made.layer, made.held, made.scale))
+    found = _tried(lambda: kernel_attention(made.new, made.layer, made.held, made.scale))
     return (
         found is not None and _near(found.values, wanted.values) and _near(found.mass, wanted.mass)
     )
@@ -174,19 +183,21 @@ def attention_works(group: int, width: int, high: int) -> bool:
 class _Case:
     """Three rows, two of them behind a prefix."""
 
-    new: Rows
-    layer: Layer
-    held: Held
+    new: DecodeQkv
+    layer: KVLayer
+    held: DecodeLayout
     scale: float
 
 
 def _case(group: int, width: int, high: int) -> _Case:
     heads, size = 2, 8
-    new = Rows(_drawn(3, group * heads, width), _drawn(3, heads, width), _drawn(3, heads, high))
-    layer = Layer.like(new.k, new.v, Sizes(5, size, 7), own_zeros)
+    new = DecodeQkv(
+        _drawn(3, group * heads, width), _drawn(3, heads, width), _drawn(3, heads, high)
+    )
+    layer = KVLayer.like(new.k, new.v, KVStoreSizes(5, size, 7), private_zeros)
     for tensor in (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values):
         tensor.copy_(_drawn(*tensor.shape))
-    held = Held(
+    held = DecodeLayout(
         torch.tensor([[4, 0, 2], [1, 1, 1], [3, 3, 3]]),
         torch.tensor([21, 8, 1]),
         torch.tensor([[1, 6], [0, 0], [1, 6]]),
@@ -194,7 +205,7 @@ def _case(group: int, width: int, high: int) -> _Case:
     return _Case(new, layer, held, width**-0.5)
 
 
-def _by_torch(case: _Case) -> Part:
+def _by_torch(case: _Case) -> PartialAttention:
     """What the kernel should give, row by row; nothing of the case is changed."""
     parts = []
     for row, (length, (start, stop)) in enumerate(
@@ -209,14 +220,16 @@ def _by_torch(case: _Case) -> Part:
         keys, values = (torch.cat(of, dim=1) for of in zip(*seen, strict=True))
         positions = torch.arange(stop - start + length)
         parts.append(
-            past(
+            past_attention(
                 case.new.q[row, None],
-                Seen(keys, values, positions),
-                Rule(case.scale),
+                AttendedKeys(keys, values, positions),
+                AttentionRule(case.scale),
                 positions[-1:],
             )
         )
-    return Part(torch.cat([p.values for p in parts]), torch.cat([p.mass for p in parts]))
+    return PartialAttention(
+        torch.cat([p.values for p in parts]), torch.cat([p.mass for p in parts])
+    )
 
 
 def _numba() -> bool:

@@ -117,7 +117,9 @@ def _four_at_least(rows: Tensor) -> Tensor:
     return functional.pad(rows, (0, 0, 0, missing)) if missing > 0 else rows
 
 
-def packs(weight_bytes: int, device: torch.device, dtype: torch.dtype, room: int) -> bool:
+def should_pack_weights(
+    weight_bytes: int, device: torch.device, dtype: torch.dtype, room: int
+) -> bool:
     """Whether a model's weights get a packed copy, of as many bytes: if they can be packed, and there is room."""
     can = device.type == "cpu" and dtype == torch.float32
     return can and weight_bytes <= room and packing_works()

@@ -9,7 +9,7 @@
 The rotary trick: turning the pair (x[i], x[i + half]) by an angle is a complex product. The rows of the q and k weights
 are put in such an order that pairs are neighbours; scores do not notice, since both sides are in the same order.
 
-Only for models that look like this inside, in every respect that is read here; `LlamaModel.of` returns None for others, and
+Only for models that look like this inside, in every respect that is read here; `LlamaForward.of` returns None for others, and
 the parity probe has the last word.
 """
 
@@ -21,22 +21,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from batchgen.engines.torch.continuous.forward.attention import Rule
+from batchgen.engines.torch.continuous.forward.attention import AttentionRule
 from batchgen.engines.torch.continuous.forward.kernel_dispatch import (
     CompiledNorm,
     attention_works,
-    norms,
+    kernel_supports_norm,
 )
 from batchgen.engines.torch.continuous.forward.linear import (
     Linear,
     MakeLinear,
     PackedLinear,
     PlainLinear,
-    packs,
+    should_pack_weights,
 )
-from batchgen.engines.torch.continuous.forward.step_attention import Fresh, StepAttention
-from batchgen.engines.torch.continuous.kv_store import Store
-from batchgen.engines.torch.continuous.step import Batch
+from batchgen.engines.torch.continuous.forward.step_attention import LayerQkv, StepAttention
+from batchgen.engines.torch.continuous.kv_store import KVStore
+from batchgen.engines.torch.continuous.step import StepBatch
 from batchgen.engines.torch.memory import weight_bytes
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
@@ -63,7 +63,7 @@ class _PlainNorm:
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class _LlamaLayer:
     before_attention: _Norm
     qkv: Linear
     q_norm: _Norm | None
@@ -73,16 +73,16 @@ class _Layer:
     gate: Linear
     up: Linear
     down: Linear
-    rule: Rule
+    rule: AttentionRule
 
 
-class LlamaModel:
+class LlamaForward:
     """Runs steps with a Llama-like model's weights."""
 
     name = "llama"
 
     def __init__(self, model: PreTrainedModel, make: MakeLinear) -> None:
-        """Take the weights of a model that `suits`; `make` says how products are computed."""
+        """Take the weights of a model that `is_supported`; `make` says how products are computed."""
         inner: Any = model.model
         self._embed: nn.Module = inner.embed_tokens
         self._rotary = inner.rotary_emb
@@ -94,7 +94,7 @@ class LlamaModel:
         self._window: int | None = getattr(config, "sliding_window", None)
         self._layers = [self._layer(layer, make) for layer in inner.layers]
         self._norm = _norm(inner.norm)
-        if norms(inner.norm.weight):
+        if kernel_supports_norm(inner.norm.weight):
             # Compiled, or read from disk, before processes are forked that need it.
             attention_works(self._heads.queries // self._heads.keys, width, width)
         head: Any = model.get_output_embeddings()
@@ -108,13 +108,13 @@ class LlamaModel:
             model: any decoder.
             room: bytes that a packed copy of the weights may take.
         """
-        if not suits(model.config):
+        if not is_supported(model.config):
             return None
-        packed = packs(weight_bytes(model), model.device, model.dtype, room)
+        packed = should_pack_weights(weight_bytes(model), model.device, model.dtype, room)
         return cls(model, PackedLinear if packed else PlainLinear)
 
     @torch.inference_mode()
-    def __call__(self, batch: Batch, store: Store) -> Tensor:
+    def __call__(self, batch: StepBatch, store: KVStore) -> Tensor:
         """Run a step on what `store` holds: logits [drawn, vocab] in the model's dtype."""
         attend = StepAttention(batch, store)
         x: Tensor = self._embed(batch.token_ids)
@@ -134,7 +134,7 @@ class LlamaModel:
             x = layer.down.add(layer.up.multiply(normed, layer.gate.silu(normed)), x)
         return self._head(self._norm(x))
 
-    def _fresh(self, number: int, x: Tensor, turn: Tensor) -> Fresh:
+    def _fresh(self, number: int, x: Tensor, turn: Tensor) -> LayerQkv:
         """Queries, keys and values of a layer, turned to their positions."""
         layer, heads = self._layers[number], self._heads
         qkv = layer.qkv(layer.before_attention(x)).view(len(x), -1, heads.width)
@@ -145,9 +145,9 @@ class LlamaModel:
         pairs = torch.view_as_complex(qkv.view(*qkv.shape[:2], -1, 2))
         pairs[:, :turned] *= turn
         q, k, v = qkv.split([heads.queries, heads.keys, heads.keys], dim=1)
-        return Fresh(number, q, k, v, layer.rule)
+        return LayerQkv(number, q, k, v, layer.rule)
 
-    def _layer(self, layer: nn.Module, make: MakeLinear) -> _Layer:
+    def _layer(self, layer: nn.Module, make: MakeLinear) -> _LlamaLayer:
         parts: Any = layer
         attn, mlp, heads = parts.self_attn, parts.mlp, self._heads
         order = _neighbours(heads.width)
@@ -162,7 +162,7 @@ class LlamaModel:
         if attn.q_proj.bias is not None:
             parted = [_reordered(m.bias, count, order) for m, count in turned]
             biases = torch.cat([*parted, attn.v_proj.bias.detach()])
-        return _Layer(
+        return _LlamaLayer(
             _norm(parts.input_layernorm),
             make(torch.cat([*weights, attn.v_proj.weight.detach()]), biases),
             None if q_norm is None else _head_norm(q_norm, order),
@@ -172,11 +172,11 @@ class LlamaModel:
             linear(mlp.gate_proj),
             linear(mlp.up_proj),
             linear(mlp.down_proj),
-            Rule(attn.scaling, getattr(attn, "sliding_window", self._window)),
+            AttentionRule(attn.scaling, getattr(attn, "sliding_window", self._window)),
         )
 
 
-def suits(config: PreTrainedConfig) -> bool:
+def is_supported(config: PreTrainedConfig) -> bool:
     """Whether a model has the parts that are read here, and no others that matter."""
     return config.model_type in MODEL_TYPES and config.hidden_act == "silu"
 
@@ -185,7 +185,7 @@ def _norm(module: nn.Module) -> _Norm:
     """Of all that a token has."""
     found: Any = module
     weight = found.weight.detach()
-    made = CompiledNorm if norms(weight) else _PlainNorm
+    made = CompiledNorm if kernel_supports_norm(weight) else _PlainNorm
     return made(weight, found.variance_epsilon)
 
 

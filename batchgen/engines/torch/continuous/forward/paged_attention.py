@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from batchgen.engines.torch.continuous.forward.attention import Part, Rule
-from batchgen.engines.torch.continuous.kv_store import Layer
-from batchgen.engines.torch.continuous.step import Group
+from batchgen.engines.torch.continuous.forward.attention import AttentionRule, PartialAttention
+from batchgen.engines.torch.continuous.kv_store import KVLayer
+from batchgen.engines.torch.continuous.step import DecodeGroup
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class AttentionPlan:
     """Where a group's keys and values are, for one shape of heads; the same in every such layer.
 
     Attributes:
@@ -40,17 +40,21 @@ class Plan:
     hidden: Tensor
 
 
-def plan(group: Group, pages: Layer, heads: int, window: int | None) -> Plan:
+def attention_plan(
+    group: DecodeGroup, pages: KVLayer, heads: int, window: int | None
+) -> AttentionPlan:
     """The plan of a group, made when it is first asked for."""
     kv_heads, width, size = pages.keys.shape[1:]
     key = (heads, kv_heads, width, window)
     found = group.plans.get(key)
-    if not isinstance(found, Plan):
+    if not isinstance(found, AttentionPlan):
         found = group.plans[key] = _plan(group, (heads, kv_heads, width, size), window)
     return found
 
 
-def _plan(group: Group, shape: tuple[int, int, int, int], window: int | None) -> Plan:
+def _plan(
+    group: DecodeGroup, shape: tuple[int, int, int, int], window: int | None
+) -> AttentionPlan:
     heads, kv_heads, width, size = shape
     device = group.pages.device
 
@@ -65,7 +69,7 @@ def _plan(group: Group, shape: tuple[int, int, int, int], window: int | None) ->
     hidden = places >= lengths
     if window is not None:
         hidden |= places < lengths - window
-    return Plan(
+    return AttentionPlan(
         (blocks * width + count(width)).flatten(),
         count(rows * heads * used, width),
         (blocks * size + count(size)).flatten(),
@@ -74,21 +78,25 @@ def _plan(group: Group, shape: tuple[int, int, int, int], window: int | None) ->
     )
 
 
-def attend(q: Tensor, pages: Layer, where: Plan, rule: Rule) -> Tensor:
+def attend_pages(q: Tensor, pages: KVLayer, where: AttentionPlan, rule: AttentionRule) -> Tensor:
     """Attention of q [rows, heads, key width]: [rows, heads, value width]."""
     return _weighted(pages, where, _scores(q, pages, where, rule).softmax(-1))
 
 
-def attend_part(q: Tensor, pages: Layer, where: Plan, rule: Rule) -> Part:
+def attend_pages_partial(
+    q: Tensor, pages: KVLayer, where: AttentionPlan, rule: AttentionRule
+) -> PartialAttention:
     """The same, to be merged with more."""
     scores = _scores(q, pages, where, rule)
     highest = scores.amax(-1, keepdim=True)
     weights = scores.sub_(highest).exp_()
     total = weights.sum(-1, keepdim=True)
-    return Part(_weighted(pages, where, weights).div_(total), total.log().add_(highest)[..., 0])
+    return PartialAttention(
+        _weighted(pages, where, weights).div_(total), total.log().add_(highest)[..., 0]
+    )
 
 
-def _scores(q: Tensor, pages: Layer, where: Plan, rule: Rule) -> Tensor:
+def _scores(q: Tensor, pages: KVLayer, where: AttentionPlan, rule: AttentionRule) -> Tensor:
     """Scores, -inf where nothing may be seen: [rows, heads, places]."""
     size = pages.keys.shape[-1]
     used = where.hidden.shape[-1] // size
@@ -103,7 +111,7 @@ def _scores(q: Tensor, pages: Layer, where: Plan, rule: Rule) -> Tensor:
     return rule.capped(scores.view(*q.shape[:2], -1)).masked_fill_(where.hidden, -torch.inf)
 
 
-def _weighted(pages: Layer, where: Plan, weights: Tensor) -> Tensor:
+def _weighted(pages: KVLayer, where: AttentionPlan, weights: Tensor) -> Tensor:
     """Values weighted by [rows, heads, places]."""
     out = functional.embedding_bag(
         where.value_rows,

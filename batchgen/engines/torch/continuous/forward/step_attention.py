@@ -15,14 +15,26 @@ from torch import Tensor
 
 from batchgen.engines.torch.continuous.forward import kernel_dispatch as compiled
 from batchgen.engines.torch.continuous.forward import paged_attention as paged
-from batchgen.engines.torch.continuous.forward.attention import Part, Rule, Seen, causal, past
-from batchgen.engines.torch.continuous.kv_store import Layer, Store
-from batchgen.engines.torch.continuous.step import Batch, Group, Piece, PrefixPiece, Reach
-from batchgen.planning.sequences import Kind
+from batchgen.engines.torch.continuous.forward.attention import (
+    AttendedKeys,
+    AttentionRule,
+    PartialAttention,
+    causal_attention,
+    past_attention,
+)
+from batchgen.engines.torch.continuous.kv_store import KVLayer, KVStore
+from batchgen.engines.torch.continuous.step import (
+    DecodeGroup,
+    PrefixPiece,
+    PrefixReach,
+    RowPiece,
+    StepBatch,
+)
+from batchgen.planning.sequences import StepKind
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
+class LayerQkv:
     """What a layer computed for the tokens of a step.
 
     Attributes:
@@ -37,21 +49,21 @@ class Fresh:
     q: Tensor
     k: Tensor
     v: Tensor
-    rule: Rule
+    rule: AttentionRule
 
 
 class StepAttention:
     """Attention of all layers over one step. Made anew for each step."""
 
-    def __init__(self, batch: Batch, store: Store) -> None:
+    def __init__(self, batch: StepBatch, store: KVStore) -> None:
         """Attend within `batch`, whose past is in `store`."""
         self._batch = batch
         self._store = store
 
-    def __call__(self, fresh: Fresh) -> Tensor:
+    def __call__(self, fresh: LayerQkv) -> Tensor:
         """Store a layer's new keys and values and attend: [tokens, heads, value width]."""
-        batch, decoding = self._batch, self._batch.kind is Kind.DECODE
-        if decoding and compiled.attends(fresh.q, self._layer(fresh), fresh.rule):
+        batch, decoding = self._batch, self._batch.kind is StepKind.DECODE
+        if decoding and compiled.kernel_supports_attention(fresh.q, self._layer(fresh), fresh.rule):
             whole, reaches = self._compiled(fresh), self._unread
         else:
             self._write(fresh)
@@ -66,20 +78,22 @@ class StepAttention:
             whole.sink(fresh.rule.sinks)
         return whole.values
 
-    def _compiled(self, fresh: Fresh) -> Part:
-        new = compiled.Rows(fresh.q, fresh.k, fresh.v)
-        return compiled.attend(new, self._layer(fresh), self._held, fresh.rule.scale)
+    def _compiled(self, fresh: LayerQkv) -> PartialAttention:
+        new = compiled.DecodeQkv(fresh.q, fresh.k, fresh.v)
+        return compiled.kernel_attention(new, self._layer(fresh), self._held, fresh.rule.scale)
 
     @cached_property
-    def _unread(self) -> tuple[Reach, ...]:
+    def _unread(self) -> tuple[PrefixReach, ...]:
         """Who looks at prefixes that the kernel leaves out."""
-        return tuple(reach for reach in self._batch.reaches if not compiled.reads(reach))
+        return tuple(
+            reach for reach in self._batch.reaches if not compiled.kernel_reads_prefix(reach)
+        )
 
     @cached_property
-    def _held(self) -> compiled.Held:
-        return compiled.Held.of(self._batch)
+    def _held(self) -> compiled.DecodeLayout:
+        return compiled.DecodeLayout.of(self._batch)
 
-    def _write(self, fresh: Fresh) -> None:
+    def _write(self, fresh: LayerQkv) -> None:
         batch, layer = self._batch, self._layer(fresh)
         if batch.runs:
             layer.write_runs(fresh.k, fresh.v, batch.runs)
@@ -90,34 +104,36 @@ class StepAttention:
                 at = slice(piece.first, piece.last)
                 layer.write_prefix(fresh.k[at], fresh.v[at], piece.start + piece.past)
 
-    def _decode(self, fresh: Fresh) -> Tensor:
+    def _decode(self, fresh: LayerQkv) -> Tensor:
         pages = self._layer(fresh)
         parts = [
-            paged.attend(fresh.q[g.first : g.last], pages, _plan(g, pages, fresh), fresh.rule)
+            paged.attend_pages(fresh.q[g.first : g.last], pages, _plan(g, pages, fresh), fresh.rule)
             for g in self._batch.groups
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _groups(self, fresh: Fresh) -> list[Part]:
+    def _groups(self, fresh: LayerQkv) -> list[PartialAttention]:
         pages = self._layer(fresh)
         return [
-            paged.attend_part(fresh.q[g.first : g.last], pages, _plan(g, pages, fresh), fresh.rule)
+            paged.attend_pages_partial(
+                fresh.q[g.first : g.last], pages, _plan(g, pages, fresh), fresh.rule
+            )
             for g in self._batch.groups
         ]
 
-    def _pieces(self, fresh: Fresh) -> list[Part]:
+    def _pieces(self, fresh: LayerQkv) -> list[PartialAttention]:
         return [self._piece(piece, fresh) for piece in self._batch.pieces]
 
-    def _piece(self, piece: Piece | PrefixPiece, fresh: Fresh) -> Part:
+    def _piece(self, piece: RowPiece | PrefixPiece, fresh: LayerQkv) -> PartialAttention:
         at = slice(piece.first, piece.last)
         q, positions = fresh.q[at], self._batch.positions[at]
-        own = Seen(fresh.k[at].transpose(0, 1), fresh.v[at].transpose(0, 1), positions)
-        part = causal(q, own, fresh.rule)
+        own = AttendedKeys(fresh.k[at].transpose(0, 1), fresh.v[at].transpose(0, 1), positions)
+        part = causal_attention(q, own, fresh.rule)
         if piece.past:
-            part.merge(past(q, self._past(piece, fresh), fresh.rule, positions))
+            part.merge(past_attention(q, self._past(piece, fresh), fresh.rule, positions))
         return part
 
-    def _past(self, piece: Piece | PrefixPiece, fresh: Fresh) -> Seen:
+    def _past(self, piece: RowPiece | PrefixPiece, fresh: LayerQkv) -> AttendedKeys:
         """The tokens of a segment's owner that are behind the segment, without its prefix."""
         layer = self._layer(fresh)
         if isinstance(piece, PrefixPiece):
@@ -126,25 +142,29 @@ class StepAttention:
         else:
             keys, values = layer.read(piece.pages, piece.past)
             start = piece.shared
-        return Seen(keys, values, torch.arange(start, start + piece.past, device=keys.device))
+        return AttendedKeys(
+            keys, values, torch.arange(start, start + piece.past, device=keys.device)
+        )
 
-    def _look(self, reach: Reach, fresh: Fresh, whole: Part) -> None:
+    def _look(self, reach: PrefixReach, fresh: LayerQkv, whole: PartialAttention) -> None:
         length = len(reach.places)
         keys, values = self._layer(fresh).read_prefix(reach.places.start, length)
-        seen = Seen(keys, values, torch.arange(length, device=keys.device))
+        seen = AttendedKeys(keys, values, torch.arange(length, device=keys.device))
         at = slice(reach.first, reach.last)
-        part = past(fresh.q[at], seen, fresh.rule, self._batch.positions[at])
+        part = past_attention(fresh.q[at], seen, fresh.rule, self._batch.positions[at])
         whole.cut(reach.first, reach.last).merge(part)
 
-    def _layer(self, fresh: Fresh) -> Layer:
+    def _layer(self, fresh: LayerQkv) -> KVLayer:
         return self._store.layer(fresh.layer, fresh.k, fresh.v)
 
 
-def _plan(group: Group, pages: Layer, fresh: Fresh) -> paged.Plan:
-    return paged.plan(group, pages, fresh.q.shape[1], fresh.rule.window)
+def _plan(group: DecodeGroup, pages: KVLayer, fresh: LayerQkv) -> paged.AttentionPlan:
+    return paged.attention_plan(group, pages, fresh.q.shape[1], fresh.rule.window)
 
 
-def _joined(parts: list[Part]) -> Part:
+def _joined(parts: list[PartialAttention]) -> PartialAttention:
     if len(parts) == 1:
         return parts[0]
-    return Part(torch.cat([p.values for p in parts]), torch.cat([p.mass for p in parts]))
+    return PartialAttention(
+        torch.cat([p.values for p in parts]), torch.cat([p.mass for p in parts])
+    )

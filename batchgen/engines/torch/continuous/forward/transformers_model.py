@@ -17,16 +17,16 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, Cache, PreTrainedModel
 from transformers.cache_utils import CacheLayerMixin
 
-from batchgen.engines.torch.continuous.forward.attention import Rule
-from batchgen.engines.torch.continuous.forward.step_attention import Fresh, StepAttention
-from batchgen.engines.torch.continuous.kv_store import Store
-from batchgen.engines.torch.continuous.step import Batch
+from batchgen.engines.torch.continuous.forward.attention import AttentionRule
+from batchgen.engines.torch.continuous.forward.step_attention import LayerQkv, StepAttention
+from batchgen.engines.torch.continuous.kv_store import KVStore
+from batchgen.engines.torch.continuous.step import StepBatch
 from batchgen.engines.torch.memory import cache_argument
 
 NAME = "batchgen_slots"
 
 
-class _Layer(CacheLayerMixin):
+class _CapturingLayer(CacheLayerMixin):
     """Tells the attention function which layer it is in; the keys and values go where that function says."""
 
     is_sliding = False
@@ -81,20 +81,20 @@ def _attend(
     """Attention as transformers calls it: query [1, heads, tokens, width]; the result [1, tokens, heads, width]."""
     current = _current.get()
     asked: dict[str, Any] = settings
-    rule = Rule(
+    rule = AttentionRule(
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
         window=asked.get("sliding_window"),
         softcap=asked.get("softcap"),
         sinks=asked.get("s_aux"),
     )
     q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))
-    return current.attend(Fresh(current.layer, q, k, v, rule))[None], None
+    return current.attend(LayerQkv(current.layer, q, k, v, rule))[None], None
 
 
 AttentionInterface.register(NAME, _attend)
 
 
-class WrappedModel:
+class TransformersForward:
     """Runs steps through the model's own forward."""
 
     name = "transformers"
@@ -104,10 +104,10 @@ class WrappedModel:
         self._model = model
         self._cache_argument = cache_argument(model)
         layers = model.config.get_text_config(decoder=True).num_hidden_layers
-        self._cache = Cache(layers=[_Layer(number) for number in range(layers)])
+        self._cache = Cache(layers=[_CapturingLayer(number) for number in range(layers)])
 
     @torch.inference_mode()
-    def __call__(self, batch: Batch, store: Store) -> Tensor:
+    def __call__(self, batch: StepBatch, store: KVStore) -> Tensor:
         """Run a step on what `store` holds: logits [drawn, vocab] in the model's dtype."""
         token = _current.set(_Current(StepAttention(batch, store)))
         try:

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from batchgen.engines.torch.continuous.forward import kernel_dispatch as compiled
-from batchgen.engines.torch.continuous.forward.attention import Part, Rule
+from batchgen.engines.torch.continuous.forward.attention import AttentionRule, PartialAttention
 from batchgen.engines.torch.continuous.forward.kernel_dispatch import (
     CompiledNorm,
-    Held,
-    Rows,
-    attend,
-    attends,
+    DecodeLayout,
+    DecodeQkv,
+    kernel_attention,
+    kernel_supports_attention,
 )
-from batchgen.engines.torch.continuous.forward.step_attention import Fresh, StepAttention
-from batchgen.engines.torch.continuous.kv_store import Layer, Sizes, Store, own_zeros
-from batchgen.engines.torch.continuous.step import build
-from batchgen.planning.sequences import Kind, Prefix, Row, Segment, Step
+from batchgen.engines.torch.continuous.forward.step_attention import LayerQkv, StepAttention
+from batchgen.engines.torch.continuous.kv_store import KVLayer, KVStore, KVStoreSizes, private_zeros
+from batchgen.engines.torch.continuous.step import build_step_batch
+from batchgen.planning.sequences import Prefix, ScheduledSequence, Segment, Step, StepKind
 
 pytestmark = pytest.mark.skipif(find_spec("numba") is None, reason="no numba for this Python")
 
@@ -37,25 +37,25 @@ def drawn(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def case(group: int, width: int, high: int) -> tuple[Rows, Layer, Held]:
+def case(group: int, width: int, high: int) -> tuple[DecodeQkv, KVLayer, DecodeLayout]:
     rows = len(LENGTHS)
-    new = Rows(
+    new = DecodeQkv(
         drawn(rows, group * HEADS, width), drawn(rows, HEADS, width), drawn(rows, HEADS, high)
     )
     held = [-(-length // PAGE) for length in LENGTHS]
     order = torch.randperm(sum(held), generator=torch.Generator().manual_seed(0)).split(held)
     pages = torch.nn.utils.rnn.pad_sequence(list(order), batch_first=True)
-    layer = Layer.like(new.k, new.v, Sizes(sum(held), PAGE, ARENA), own_zeros)
+    layer = KVLayer.like(new.k, new.v, KVStoreSizes(sum(held), PAGE, ARENA), private_zeros)
     for tensor in (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values):
         tensor.copy_(drawn(*tensor.shape))
-    return new, layer, Held(pages, torch.tensor(LENGTHS), torch.tensor(SPANS))
+    return new, layer, DecodeLayout(pages, torch.tensor(LENGTHS), torch.tensor(SPANS))
 
 
-def copied(layer: Layer) -> Layer:
-    return Layer(*(t.clone() for t in (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values)))  # fmt: skip
+def copied(layer: KVLayer) -> KVLayer:
+    return KVLayer(*(t.clone() for t in (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values)))  # fmt: skip
 
 
-def wanted(new: Rows, layer: Layer, held: Held, scale: float) -> Part:
+def wanted(new: DecodeQkv, layer: KVLayer, held: DecodeLayout, scale: float) -> PartialAttention:
     """Attention written out in float64, row by row, on the layer as it is after the new tokens were stored."""
     values, mass = [], []
     for row, (length, (start, stop)) in enumerate(zip(LENGTHS, SPANS, strict=True)):
@@ -66,7 +66,7 @@ def wanted(new: Rows, layer: Layer, held: Held, scale: float) -> Part:
         scores = q @ keys.transpose(1, 2) * scale
         values.append((scores.softmax(-1) @ seen).flatten(0, 1))
         mass.append(scores.logsumexp(-1).flatten())
-    return Part(torch.stack(values), torch.stack(mass))
+    return PartialAttention(torch.stack(values), torch.stack(mass))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_attention_is_that_of_float64(group: int, width: int, high: int) -> None
     assert compiled.attention_works(group, width, high)
     new, layer, held = case(group, width, high)
     before = copied(layer)
-    found = attend(new, layer, held, 0.3)
+    found = kernel_attention(new, layer, held, 0.3)
     for row, length in enumerate(LENGTHS):
         page, place = held.pages[row, (length - 1) // PAGE], (length - 1) % PAGE
         before.keys[page, :, :, place] = new.k[row]
@@ -93,19 +93,22 @@ def test_attention_is_that_of_float64(group: int, width: int, high: int) -> None
 @pytest.mark.parametrize("tokens", [21, 400], ids=["read by the kernel", "read by torch"])
 def test_a_prefix_of_many_rows_is_seen_once_whoever_reads_it(tokens: int) -> None:
     prefix = Prefix(1, [0] * tokens, users=20, computed=tokens, places=range(3, 3 + tokens))
-    rows = [Row(n, [0] * (tokens + n + 1), tokens + n, 9, prefix=prefix) for n in range(20)]
+    rows = [
+        ScheduledSequence(n, [0] * (tokens + n + 1), tokens + n, 9, prefix=prefix)
+        for n in range(20)
+    ]
     for row in rows:
         row.cached = len(row.token_ids) - 1
         row.pages = list(range(3 * row.number, 3 * row.number + 3))
-    step = Step(Kind.DECODE, tuple(Segment(row, 1, 1) for row in rows))
-    batch = build(step, PAGE, torch.device("cpu"))
-    assert [compiled.reads(reach) for reach in batch.reaches] == [tokens == 21]
-    new = Rows(drawn(20, 6, 8), drawn(20, 2, 8), drawn(20, 2, 8))
-    store = Store(Sizes(60, PAGE, 3 + tokens), own_zeros)
+    step = Step(StepKind.DECODE, tuple(Segment(row, 1, 1) for row in rows))
+    batch = build_step_batch(step, PAGE, torch.device("cpu"))
+    assert [compiled.kernel_reads_prefix(reach) for reach in batch.reaches] == [tokens == 21]
+    new = DecodeQkv(drawn(20, 6, 8), drawn(20, 2, 8), drawn(20, 2, 8))
+    store = KVStore(KVStoreSizes(60, PAGE, 3 + tokens), private_zeros)
     layer = store.layer(0, new.k, new.v)
     for tensor in (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values):
         tensor.copy_(drawn(*tensor.shape))
-    found = StepAttention(batch, store)(Fresh(0, new.q, new.k, new.v, Rule(0.3)))
+    found = StepAttention(batch, store)(LayerQkv(0, new.q, new.k, new.v, AttentionRule(0.3)))
     for row in rows:
         own_keys, own_values = layer.read(torch.tensor(row.pages), row.number + 1)
         keys = torch.cat([layer.prefix_keys[:, 3:], own_keys], dim=1).double()
@@ -117,7 +120,7 @@ def test_a_prefix_of_many_rows_is_seen_once_whoever_reads_it(tokens: int) -> Non
 
 def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
     new, layer, held = case(1, 8, 8)
-    found = attend(replace(new, q=new.q * 300), layer, held, 1.0)
+    found = kernel_attention(replace(new, q=new.q * 300), layer, held, 1.0)
     oracle = wanted(replace(new, q=new.q * 300), layer, held, 1.0)
     torch.testing.assert_close(found.values.double(), oracle.values, rtol=0, atol=1e-3)
     torch.testing.assert_close(found.mass.double(), oracle.mass, rtol=1e-5, atol=0)
@@ -125,13 +128,13 @@ def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
 
 def test_a_row_is_the_same_to_the_bit_beside_any_others() -> None:
     new, layer, held = case(3, 64, 64)
-    together = attend(new, layer, held, 0.3)
+    together = kernel_attention(new, layer, held, 0.3)
     for row in range(len(LENGTHS)):
         one = slice(row, row + 1)
-        alone = attend(
-            Rows(new.q[one], new.k[one], new.v[one]),
+        alone = kernel_attention(
+            DecodeQkv(new.q[one], new.k[one], new.v[one]),
             layer,
-            Held(held.pages[one], held.lengths[one], held.prefixes[one]),
+            DecodeLayout(held.pages[one], held.lengths[one], held.prefixes[one]),
             0.3,
         )
         assert torch.equal(alone.values, together.values[one])
@@ -142,10 +145,10 @@ def test_a_row_is_the_same_to_the_bit_beside_any_others() -> None:
 @pytest.mark.parametrize("where", ["q", "k", "v"])
 def test_what_is_not_finite_shows_in_its_row_and_in_no_other(odd: float, where: str) -> None:
     new, layer, held = case(1, 8, 8)
-    clean = attend(new, layer, held, 0.3).values
+    clean = kernel_attention(new, layer, held, 0.3).values
     tensor = getattr(new, where).clone()
     tensor[3, 0, 1] = odd
-    found = attend(replace(new, **{where: tensor}), layer, held, 0.3).values
+    found = kernel_attention(replace(new, **{where: tensor}), layer, held, 0.3).values
     oracle = wanted(replace(new, **{where: tensor}), layer, held, 0.3).values
     assert torch.equal(found.isfinite(), oracle.isfinite())
     others = [row for row in range(len(LENGTHS)) if row != 3]
@@ -154,12 +157,12 @@ def test_what_is_not_finite_shows_in_its_row_and_in_no_other(odd: float, where: 
 
 def test_what_lies_behind_a_row_s_tokens_is_not_seen() -> None:
     new, layer, held = case(1, 8, 8)
-    clean = attend(new, layer, held, 0.3).values
+    clean = kernel_attention(new, layer, held, 0.3).values
     for row, length in enumerate(LENGTHS):
         page, used = held.pages[row, (length - 1) // PAGE], (length - 1) % PAGE + 1
         layer.keys[page, :, :, used:] = torch.nan
         layer.values[page, :, used:] = 1e30
-    assert torch.equal(attend(new, layer, held, 0.3).values, clean)
+    assert torch.equal(kernel_attention(new, layer, held, 0.3).values, clean)
 
 
 @pytest.fixture
@@ -173,14 +176,14 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.usefixtures("one_thread")
 def test_other_kinds_of_attention_are_left_to_torch() -> None:
     new, layer, _ = case(1, 8, 8)
-    assert attends(new.q, layer, Rule(1.0))
-    assert not attends(new.q.double(), layer, Rule(1.0))
-    assert not attends(new.q, layer, Rule(1.0, window=4))
-    assert not attends(new.q, layer, Rule(1.0, softcap=30.0))
+    assert kernel_supports_attention(new.q, layer, AttentionRule(1.0))
+    assert not kernel_supports_attention(new.q.double(), layer, AttentionRule(1.0))
+    assert not kernel_supports_attention(new.q, layer, AttentionRule(1.0, window=4))
+    assert not kernel_supports_attention(new.q, layer, AttentionRule(1.0, softcap=30.0))
     assert not compiled.attention_works(1, 6, 8)
     assert not compiled.attention_works(17, 8, 8)
     torch.set_num_threads(3)
-    assert not attends(new.q, layer, Rule(1.0))
+    assert not kernel_supports_attention(new.q, layer, AttentionRule(1.0))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 33])
