@@ -1,7 +1,4 @@
-"""What of a job's section `evaluate` does not go with itself, or with the columns of the answers.
-
-Each function names its problems by their keys in the job. Knows nothing of tables that hold answers.
-"""
+"""Checks of a job's section `evaluate`: against itself, and against the columns of the answers."""
 
 from collections.abc import Sequence
 
@@ -15,31 +12,33 @@ from batchgen.job.evaluate import Evaluate
 from batchgen.metrics.told import is_model_metric
 from batchgen.output.score_tables import SCORE_PREFIX
 
-STORED = "With output.store_prompt: true a run writes it."
+STORED = "Set output.store_prompt: true, so that the run writes it."
 
 
-def evaluation_problems(
-    asked: Evaluate, columns: Sequence[str], prefix: str = "", *, messages_hint: str = STORED
-) -> list[Problem]:
-    """What of a job's evaluation does not go with itself, or with the columns of the answers.
+def check_evaluation(
+    section: Evaluate, columns: Sequence[str], prefix: str = "", *, messages_hint: str = STORED
+) -> tuple[Evaluation, list[Problem]]:
+    """Resolve a section and check it. Where there are problems, the evaluation must not be used.
 
     Args:
-        asked: the section.
-        columns: those that the output will have: kept input columns and answer columns.
+        section: of the job.
+        columns: of the output: kept input columns and answer columns.
         prefix: `output.prefix`.
-        messages_hint: how there would be a column with what was asked.
+        messages_hint: how to get the column with the prompts.
     """
     try:
-        evaluation = resolve_evaluation(asked)
+        evaluation = resolve_evaluation(section)
     except DataError as error:
-        return [Problem("evaluate.metrics", error.message, error.hint)]
-    return [
-        *judge_problems(asked.judges, columns, prefix),
+        return resolve_evaluation(Evaluate()), [
+            Problem("evaluate.metrics", error.message, error.hint)
+        ]
+    return evaluation, [
+        *judge_problems(section.judges, columns, prefix),
         *_name_problems(evaluation),
         *_clash_problems(evaluation, columns, prefix),
         *_gate_problems(evaluation),
         *_bound_problems(evaluation),
-        *_column_problems(asked, evaluation, columns),
+        *_column_problems(evaluation, columns),
         *_model_problems(evaluation, columns, prefix, messages_hint),
     ]
 
@@ -47,14 +46,14 @@ def evaluation_problems(
 def _name_problems(evaluation: Evaluation) -> list[Problem]:
     names, rows = evaluation.names, {m.name for m in evaluation.measures if not is_group(m.metric)}
     found = [
-        Problem(m.key, f"two metrics are called {m.name!r}", "Give one of them a name of its own.")
+        Problem(m.key, f"two metrics are called {m.name!r}", "Give one of them another name.")
         for number, m in enumerate(evaluation.measures)
         if m.name in names[:number]
     ]
     found += [
         Problem(
             m.key,
-            f"reads the scores of {m.metric.of!r}, which is no metric of answers in this job",
+            f"reads the scores of {m.metric.of!r}, which is not a metric of single answers in this job",
             f"There are: {', '.join(sorted(rows)) or 'none'}.",
         )
         for m in evaluation.measures
@@ -67,7 +66,7 @@ def _clash_problems(evaluation: Evaluation, columns: Sequence[str], prefix: str)
     return [
         Problem(
             m.key,
-            f"the input column {prefix}{SCORE_PREFIX}{m.name} has the name that its scores would have",
+            f"its scores would have the name of the input column {prefix}{SCORE_PREFIX}{m.name}",
             "Give the metric another name.",
         )
         for m in evaluation.measures
@@ -88,10 +87,10 @@ def _gate_problems(evaluation: Evaluation) -> list[Problem]:
     ] + [
         Problem(
             f"evaluate.gates[{number}].slice",
-            f"no way of slicing gives {gate.slice!r}",
-            f"Slices are named such as {columns[0]}=VALUE; evaluate.slices has: {', '.join(columns)}."
+            f"evaluate.slices does not define the slice {gate.slice!r}",
+            f"Write a slice as {columns[0]}=VALUE; the columns of evaluate.slices: {', '.join(columns)}."
             if columns
-            else "evaluate.slices names none.",
+            else "Add its column to evaluate.slices.",
         )
         for number, gate in enumerate(evaluation.gates)
         if gate.slice not in (None, OVERALL)
@@ -100,7 +99,7 @@ def _gate_problems(evaluation: Evaluation) -> list[Problem]:
 
 
 def _bound_problems(evaluation: Evaluation) -> list[Problem]:
-    """Bounds of gates on a fraction that every value, or none, meets."""
+    """Bounds of gates on a fraction that all values meet, or none."""
     fractions = {m.name for m in evaluation.measures if m.metric.spec.unit == "fraction"}
     bounds = [
         (f"evaluate.gates[{number}].{key}", gate.metric, bound)
@@ -111,8 +110,8 @@ def _bound_problems(evaluation: Evaluation) -> list[Problem]:
     return [
         Problem(
             key,
-            f"{bound:g} is out of range: {metric} is a fraction, from 0 to 1",
-            f"Is {bound:g} % meant? Write {bound / 100:g}."
+            f"{bound:g} is out of range: {metric} is a fraction from 0 to 1",
+            f"For {bound:g} %, write {bound / 100:g}."
             if 1 < bound <= 100
             else "Write a number from 0 to 1.",
         )
@@ -124,7 +123,7 @@ def _bound_problems(evaluation: Evaluation) -> list[Problem]:
 def _model_problems(
     evaluation: Evaluation, columns: Sequence[str], prefix: str, messages_hint: str
 ) -> list[Problem]:
-    """What metrics lack that ask a model about the row's prompt."""
+    """Columns that are missing for metrics that query a model about the row's prompt."""
     found: list[Problem] = []
     for measure in evaluation.measures:
         if not is_model_metric(measure.metric):
@@ -133,7 +132,7 @@ def _model_problems(
             found.append(
                 Problem(
                     measure.key,
-                    f"asks a model what follows the row's prompt, but there is no column {prefix}messages that has it",
+                    f"needs the row's prompt, but the column `{prefix}messages` is missing",
                     messages_hint,
                 )
             )
@@ -149,10 +148,8 @@ def _model_problems(
     return found
 
 
-def _column_problems(
-    asked: Evaluate, evaluation: Evaluation, columns: Sequence[str]
-) -> list[Problem]:
-    one = isinstance(asked.reference, str)
+def _column_problems(evaluation: Evaluation, columns: Sequence[str]) -> list[Problem]:
+    one = isinstance(evaluation.section.reference, str)
     wanted = {
         f"evaluate.reference{'' if one else f'[{number}]'}": name
         for number, name in enumerate(evaluation.references)

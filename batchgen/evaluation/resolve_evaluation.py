@@ -1,12 +1,10 @@
-"""What a job's section `evaluate` comes to: metrics made, names settled.
+"""A job's section `evaluate`, resolved once for all checks and passes: metrics created, names settled.
 
-    asked: Evaluate (job) ──evaluation_of──> resolved: Evaluation
-
-Knows nothing of tables that hold answers.
+Evaluate (job) ──evaluation_of──> Evaluation ──with_judges──> the same, ready to score
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge
@@ -26,10 +24,10 @@ class JobMetric:
     """A metric of a job.
 
     Attributes:
-        where: SQL condition over the columns: only these rows are asked for; None for every row.
-        key: where the job says so, for messages.
-        options: what the job says about it.
-        fingerprint: of everything that decides its numbers beside the answers.
+        options: its section in the job.
+        where: SQL condition over the columns: only these rows are scored; None for every row.
+        key: of the section, for messages.
+        fingerprint: of everything but the answers that decides its numbers.
     """
 
     metric: Metric
@@ -45,18 +43,22 @@ class JobMetric:
 
     @property
     def primary(self) -> bool:
-        """Whether a comparison decides by it; of a judge's numbers, only the main one does."""
+        """Whether `compare` counts it as primary; of a judge's metrics, only the main one can be."""
         main = not isinstance(self.options, Judge) or self.name == self.options.name
         return self.options.primary and main
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How answers are scored, with nothing left open.
+    """How answers are scored.
 
     Attributes:
+        section: of the job.
+        judges: ready to score; empty until `with_judges`.
         reasoning: whether text between think marks is scored.
     """
+
+    section: Evaluate
 
     measures: tuple[JobMetric, ...]
     references: tuple[str, ...]
@@ -65,10 +67,11 @@ class Evaluation:
     slices: tuple[str | Bins, ...]
     confidence: Confidence
     gates: tuple[Gate, ...]
+    judges: tuple[PreparedJudge, ...] = ()
 
     @property
     def fingerprint(self) -> str:
-        """Of everything that decides scores and aggregates: where it differs, answers are scored again."""
+        """A hash of everything that decides scores and aggregates: where it differs, answers are scored again."""
         return fingerprint(
             {
                 "measures": {measure.name: measure.fingerprint for measure in self.measures},
@@ -85,7 +88,7 @@ class Evaluation:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What files of scores say about how they were made; `read_recorded_metrics` reads it."""
+        """The metadata in files of scores; `read_recorded_metrics` reads it."""
         options = {measure.key: measure.options for measure in self.measures}
         metrics = [one for one in options.values() if isinstance(one, MetricOptions)]
         return {
@@ -103,66 +106,83 @@ class Evaluation:
         """The metrics' names."""
         return tuple(measure.name for measure in self.measures)
 
+    def with_judges(self, judges: Sequence[PreparedJudge]) -> "Evaluation":
+        """The same with its judges ready to score: all that the section names, in any order."""
+        prepared = {one.judge.name: one for one in judges}
+        own = (m for m in self.measures if not isinstance(m.options, Judge))
+        measures = (*own, *_judge_measures(self.section, prepared))
+        return replace(self, measures=measures, judges=tuple(judges))
 
-def resolve_evaluation(asked: Evaluate, judges: Sequence[PreparedJudge] = ()) -> Evaluation:
-    """Make the metrics that a job asks for.
 
-    Args:
-        asked: the section.
-        judges: the same that the section names, ready; without them, nothing can be scored by these yet.
+def resolve_evaluation(section: Evaluate) -> Evaluation:
+    """Create the metrics of a section; its judges cannot score yet.
+
+    Loads files that metrics name, such as a schema, and executes a user's module.
 
     Raises:
-        DataError: a metric needs a file or a package that is not there.
+        DataError: a metric needs a file or a package that is missing.
     """
-    references = (asked.reference,) if isinstance(asked.reference, str) else asked.reference or ()
-    read = {"references": references, "reasoning": asked.reasoning}
     measures = [
-        _measure(metric, options, read, f"evaluate.metrics[{number}]")
-        for number, options in enumerate(asked.metrics)
+        _measure(metric, options, section, f"evaluate.metrics[{number}]")
+        for number, options in enumerate(section.metrics)
         for metric in make_metrics(options)
     ]
-    ready = {one.judge.name: one for one in judges}
-    measures += [
-        _measure(metric, judge, read, f"evaluate.judges[{number}]")
-        for number, judge in enumerate(asked.judges)
-        for metric in _judge_metrics(judge, ready.get(judge.name))
-    ]
     return Evaluation(
-        measures=tuple(measures),
-        references=references,
-        reasoning=asked.reasoning,
-        cluster=asked.cluster,
-        slices=asked.slices,
-        confidence=Confidence(asked.ci.level, asked.ci.bootstrap, asked.ci.seed),
-        gates=asked.gates,
+        section=section,
+        measures=(*measures, *_judge_measures(section, {})),
+        references=_references(section),
+        reasoning=section.reasoning,
+        cluster=section.cluster,
+        slices=section.slices,
+        confidence=Confidence(section.ci.level, section.ci.bootstrap, section.ci.seed),
+        gates=section.gates,
     )
 
 
 _SIGNED = ("model", "rubric", "rubric_file", "against")
-"""What a judge's signature speaks for: not where these are, but what lies there."""
+"""Replaced by a judge's signature, which covers the content of these files instead of their paths."""
 
 
-def _judge_metrics(judge: Judge, ready: PreparedJudge | None) -> tuple[JudgeMetric, ...]:
-    if ready is None:
+def _references(section: Evaluate) -> tuple[str, ...]:
+    reference = section.reference
+    return (reference,) if isinstance(reference, str) else reference or ()
+
+
+def _judge_measures(section: Evaluate, prepared: Mapping[str, PreparedJudge]) -> list[JobMetric]:
+    return [
+        _measure(metric, judge, section, f"evaluate.judges[{number}]")
+        for number, judge in enumerate(section.judges)
+        for metric in _judge_metrics(judge, prepared.get(judge.name))
+    ]
+
+
+def _judge_metrics(judge: Judge, prepared: PreparedJudge | None) -> tuple[JudgeMetric, ...]:
+    if prepared is None:
         return judge_metrics(judge, lambda _: None, "")
-    return judge_metrics(judge, verdict_reader(ready), ready.signature)
+    return judge_metrics(judge, verdict_reader(prepared), prepared.signature)
 
 
 def _measure(
-    metric: Metric, options: MetricOptions | Judge, read: Mapping[str, object], key: str
+    metric: Metric, options: MetricOptions | Judge, section: Evaluate, key: str
 ) -> JobMetric:
     decides = {
         "options": options.model_dump(exclude={"name", "primary", *_SIGNED}),
         "version": metric.spec.version,
         "signature": metric.spec.signature,
-        **read,
+        "references": _references(section),
+        "reasoning": section.reasoning,
     }
     return JobMetric(metric, options, options.where, key, fingerprint(decides))
 
 
 def read_recorded_metrics(facts: Mapping[str, Any]) -> dict[str, Metric]:
-    """The metrics that made the scores of a file, by name, from what its metadata says."""
+    """The metrics of a file of scores, by name, from its metadata; without those of a user's module.
+
+    A comparison needs the formula of corpus metrics only, and must not execute code.
+    """
     sections = metric_types()
     asked = facts.get("evaluate", {}).get("metrics", ())
-    options = [sections[one["type"]].model_validate(one) for one in asked]
+    options = [
+        sections[one["type"]].model_validate(one) for one in asked if one["type"] != "python"
+    ]
     return {metric.spec.name: metric for one in options for metric in make_metrics(one)}

@@ -1,13 +1,12 @@
-"""Who is asked about the answers of an evaluation before they are scored.
+"""Which models are queried about the answers before they are scored, and in which order.
 
-    run      own_panel        the run's model, whose engine is open already
-    score    panel_of_run     the run's model by its job.yaml, which must be the one that answered; or another
-             panel_of_file    the model that the command names
-
-One model is in memory at a time. Knows nothing of what becomes of the scores.
+run      the run's model, whose engine is already open
+score    of a run: its model, which must be the one that generated the answers, or that of --model
+of a file: that of --model
+both     the models of the job's judges
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -17,35 +16,37 @@ import pyarrow as pa
 from batchgen.engines.contract import Engine
 from batchgen.engines.open import open_engine
 from batchgen.errors import StateError, UsageError
+from batchgen.evaluation.answers import ColumnMap
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge
 from batchgen.evaluation.judging.queries import JudgeQueries
-from batchgen.evaluation.metric_queries import build_metric_queries
+from batchgen.evaluation.metric_queries import MetricQueries
 from batchgen.evaluation.model_queries.scoring_model import (
     EngineOpener,
+    LazyEngine,
     ScoringModel,
     load_scoring_model,
 )
-from batchgen.evaluation.model_queries.scoring_pass import LazyEngine, ScoringPass, ScoringPasses
-from batchgen.evaluation.scorer import Scorer
+from batchgen.evaluation.model_queries.scoring_pass import ScoringPass, ScoringPasses
+from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.job.spec import Job, ModelSpec
 from batchgen.jobfile.load import LoadedJob
 from batchgen.metrics.told import is_model_metric
-from batchgen.models.local_model import LocalModel, find_local_model, find_model
+from batchgen.models.local_model import find_local_model, find_model
 from batchgen.state.likelihood_cache import LikelihoodCache
 from batchgen.state.run_folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringModelOptions:
-    """How a model is asked while answers are scored.
+    """How models are found and opened for scoring.
 
     Attributes:
-        model: folder or name of a model; empty for the run's own.
-        chat_template: of a model that is asked about a file; as in a job.
+        model: folder or name; empty for the run's own model.
+        chat_template: of a model that scores a file; as in a job.
         opener: opens engines.
-        stop: asked between steps.
-        say: told, in a sentence, what is being waited for.
-        terminal: where bars may be drawn while a model is fetched.
+        stop: called between steps.
+        say: called with progress sentences.
+        terminal: for the progress bars of a download.
     """
 
     model: str = ""
@@ -56,193 +57,124 @@ class ScoringModelOptions:
     terminal: TextIO | None = None
 
 
-def own_panel(
+def scoring_passes(
     folder: RunFolder,
-    asking: ScoringModelOptions,
-    asked: ScoringModel,
+    options: ScoringModelOptions,
+    own: ScoringModel | None,
     *,
-    scorer: Scorer,
-    schema: pa.Schema,
-) -> ScoringPass:
-    """The panel of a model that likelihood metrics ask.
-
-    Args:
-        folder: keeps what was told.
-        asking: how the model is opened.
-        asked: the model.
-        scorer: whose metrics ask.
-        schema: of the tables of answers.
-
-    Raises:
-        JobKeyError: a condition that does not go with the columns.
-    """
-    questions = build_metric_queries(scorer.evaluation, scorer.origin, schema, asked)
-    store = LikelihoodCache(folder)
-    return ScoringPass(
-        asked.identity, _engine(asked, asking), questions, store, asking.stop, asking.say
-    )
-
-
-def all_panels(
-    folder: RunFolder,
-    asking: ScoringModelOptions,
-    asked: ScoringModel,
-    judges: Sequence[PreparedJudge],
-    *,
-    scorer: Scorer,
+    evaluation: Evaluation,
+    origin: ColumnMap,
     schema: pa.Schema,
 ) -> ScoringPasses:
-    """The panels of a run: its model, asked by likelihood metrics, and its judges.
+    """The passes of an evaluation: its likelihood metrics query `own`, its judges their own models.
+
+    Judges with the same model section share an engine. `own` is None where no metric queries a model.
 
     Raises:
-        JobKeyError: a condition that does not go with the columns.
+        JobKeyError: a condition does not fit the columns.
     """
-    own = own_panel(folder, asking, asked, scorer=scorer, schema=schema)
-    return with_judges(own, asking, judges, asked=asked, scorer=scorer, schema=schema)
-
-
-def with_judges(
-    own: ScoringPass,
-    asking: ScoringModelOptions,
-    judges: Sequence[PreparedJudge],
-    *,
-    asked: ScoringModel | None,
-    scorer: Scorer,
-    schema: pa.Schema,
-) -> ScoringPasses:
-    """The panels of judges beside one that is there already, whose model is `asked`; None if it has none.
-
-    Those that name the same model in the same words share its engine.
-
-    Raises:
-        JobKeyError: a condition that does not go with the columns.
-    """
-    engines = {} if asked is None else {(asked.identity, asked.job.model): own.engine}
-    panels = [
-        ScoringPass(
-            one.asked.identity,
-            engines.setdefault(
-                (one.asked.identity, one.asked.job.model), _engine(one.asked, asking)
-            ),
-            (JudgeQueries(one, scorer.origin, schema),),
-            own.store,
-            asking.stop,
-            asking.say,
-            _announcement(one),
-        )
-        for one in judges
-    ]
+    cache = LikelihoodCache(folder)
+    engine = _lazy_engine(own, options)
+    engines = {} if own is None else {(own.identity, own.job.model): engine}
+    stop, say = options.stop, options.say
+    passes = []
+    if own is not None and _querying(evaluation):
+        queries = MetricQueries(evaluation, origin, schema, own)
+        passes.append(ScoringPass(own.identity, engine, [queries], cache, stop, say))
+    for judge in evaluation.judges:
+        model, verdicts = judge.asked, JudgeQueries(judge, origin, schema)
+        shared = engines.setdefault((model.identity, model.job.model), _lazy_engine(model, options))
+        what = _announced(judge)
+        passes.append(ScoringPass(model.identity, shared, [verdicts], cache, stop, say, what))
     order = list(engines.values())
-    return ScoringPasses(own, sorted(panels, key=lambda panel: order.index(panel.engine)))
+    return ScoringPasses(engine, sorted(passes, key=lambda one: order.index(one.engine)), cache)
 
 
-def _announcement(one: PreparedJudge) -> str:
-    itself = (
-        ", which wrote the answers itself: models favour their own" if one.judges_itself else ""
-    )
-    name = one.asked.job.model.path or "engine echo, which has no opinion"
-    return f"judge {one.judge.name}: asking {name}{itself}"
+def _announced(judge: PreparedJudge) -> str:
+    itself = ", which generated the answers: models favour their own" if judge.judges_itself else ""
+    name = judge.asked.job.model.path or "engine echo, which has no opinion"
+    return f"judge {judge.judge.name}: querying {name}{itself}"
 
 
-def _engine(asked: ScoringModel, asking: ScoringModelOptions) -> LazyEngine:
+def _lazy_engine(model: ScoringModel | None, options: ScoringModelOptions) -> LazyEngine:
     def opened() -> Engine:
-        name = asked.job.model.path
-        asking.say(f"loading {name}" if name else "engine echo: answers without a model")
-        return asked.open(asking.opener, asking.stop)
+        if model is None:
+            raise ValueError("no metric queries a model")
+        name = model.job.model.path
+        options.say(f"loading {name}" if name else "engine echo: answers without a model")
+        return model.open(options.opener, options.stop)
 
     return LazyEngine(opened)
 
 
-def panel_of_run(
-    folder: RunFolder,
-    asking: ScoringModelOptions,
+def model_of_run(
+    options: ScoringModelOptions,
     loaded: LoadedJob,
+    evaluation: Evaluation,
     *,
     manifest: Mapping[str, Any],
-    scorer: Scorer,
-    schema: pa.Schema,
-) -> ScoringPass:
-    """The panel for the answers of a complete run; nobody is looked for unless a metric asks.
+) -> ScoringModel | None:
+    """The model that likelihood metrics query about a complete run; None where there are no such metrics.
 
     Raises:
-        UsageError: a model is named that nobody asks.
-        StateError: the run's model is another one now.
+        UsageError: a model is given that no metric queries.
+        StateError: the run's model has changed since it generated the answers.
         ModelError: the model cannot be found.
     """
-    if not _needs_model(scorer):
-        return _empty_pass(folder, asking)
-    if asking.model:
-        spec = ModelSpec(path=asking.model)
+    if not _needs_model(options, evaluation):
+        return None
+    if options.model:
+        spec = ModelSpec(path=options.model)
         loaded = replace(loaded, job=loaded.job.model_copy(update={"model": spec}))
-    model = find_model(loaded, asking.say, asking.terminal)
-    if not asking.model:
-        _must_be(manifest, model)
-    return own_panel(
-        folder,
-        asking,
-        load_scoring_model(loaded.job, model, loaded.date),
-        scorer=scorer,
-        schema=schema,
-    )
+    model = find_model(loaded, options.say, options.terminal)
+    recorded, now = manifest["settings"]["model"], model.card.identity if model else {}
+    differing = sorted(name for name, value in now.items() if recorded.get(name) != value)
+    if differing and not options.model:
+        raise StateError(
+            f"the run's model has changed since it generated the answers: {', '.join(differing)} differs",
+            hint="Restore the model, or choose one with --model.",
+        )
+    return load_scoring_model(loaded.job, model, loaded.date)
 
 
-def panel_of_file(
-    folder: RunFolder, asking: ScoringModelOptions, scorer: Scorer, schema: pa.Schema
-) -> ScoringPass:
-    """The panel for a table of answers.
+def model_of_file(options: ScoringModelOptions, evaluation: Evaluation) -> ScoringModel | None:
+    """The model that likelihood metrics query about a table; None where there are no such metrics.
 
     Raises:
-        UsageError: a metric asks a model and none is named, or the other way round.
+        UsageError: a metric queries a model and none is given, or the reverse.
         ModelError: the model cannot be found.
     """
-    if not _needs_model(scorer):
-        return _empty_pass(folder, asking)
-    if not asking.model:
-        names = [m.name for m in scorer.evaluation.measures if is_model_metric(m.metric)]
+    if not _needs_model(options, evaluation):
+        return None
+    if not options.model:
         raise UsageError(
-            f"{', '.join(names)}: a model has to be asked, and none is named",
-            hint="Such as --model demo:smollm2-135m, or the folder of one.",
+            f"no model given for {', '.join(_querying(evaluation))}",
+            hint="Add --model with a name or a folder, such as --model demo:smollm2-135m.",
         )
     job = Job.model_validate(
         {
             "version": 1,
             "name": "score",
             "input": {"path": "-"},
-            "prompt": {"user": "-", "chat_template": asking.chat_template},
-            "model": {"path": asking.model},
+            "prompt": {"user": "-", "chat_template": options.chat_template},
+            "model": {"path": options.model},
             "output": {"path": "-"},
         }
     )
-    model = find_local_model(job.model, None, asking.say, asking.terminal)
-    today = datetime.now(UTC).astimezone().date()
-    return own_panel(
-        folder, asking, load_scoring_model(job, model, today), scorer=scorer, schema=schema
-    )
+    model = find_local_model(job.model, None, options.say, options.terminal)
+    return load_scoring_model(job, model, datetime.now(UTC).astimezone().date())
 
 
-def _needs_model(scorer: Scorer) -> bool:
-    return any(is_model_metric(measure.metric) for measure in scorer.evaluation.measures)
-
-
-def _empty_pass(folder: RunFolder, asking: ScoringModelOptions) -> ScoringPass:
-    if asking.model:
+def _needs_model(options: ScoringModelOptions, evaluation: Evaluation) -> bool:
+    needed = bool(_querying(evaluation))
+    if options.model and not needed:
         raise UsageError(
-            "--model has no effect: no metric asks a model",
-            hint="Those that do: loglikelihood, perplexity, bits_per_byte, multiple_choice.",
+            "--model has no effect: no metric queries a model",
+            hint="Add one that does: loglikelihood, perplexity, bits_per_byte or multiple_choice.",
         )
-
-    def opened() -> Engine:
-        raise ValueError("nobody asks")
-
-    return ScoringPass("", LazyEngine(opened), (), LikelihoodCache(folder))
+    return needed
 
 
-def _must_be(manifest: Mapping[str, Any], model: LocalModel | None) -> None:
-    """Check that a model is the one that answered."""
-    recorded = manifest["settings"]["model"]
-    own = model.card.identity if model else {}
-    if differing := sorted(name for name, value in own.items() if recorded.get(name) != value):
-        raise StateError(
-            f"the model of this run is another one now: {', '.join(differing)} changed since it answered",
-            hint="Score with the one that answered, or name one with --model.",
-        )
+def _querying(evaluation: Evaluation) -> list[str]:
+    """The names of the metrics that query a model."""
+    return [measure.name for measure in evaluation.measures if is_model_metric(measure.metric)]

@@ -95,7 +95,12 @@ def run_scorer(evaluation: Evaluation, schema: pa.Schema, prefix: str, samples: 
     Raises:
         JobKeyError: a condition that does not go with the columns.
     """
-    origin = ColumnMap(
+    return Scorer(evaluation, run_origin(evaluation, prefix, samples), schema, prefix)
+
+
+def run_origin(evaluation: Evaluation, prefix: str, samples: int) -> ColumnMap:
+    """The columns of a run's own tables; arguments as for `run_scorer`."""
+    return ColumnMap(
         response=f"{prefix}response",
         id=f"{prefix}id",
         sample=f"{prefix}sample" if samples > 1 else None,
@@ -106,7 +111,6 @@ def run_scorer(evaluation: Evaluation, schema: pa.Schema, prefix: str, samples: 
         references=evaluation.references,
         reasoning=evaluation.reasoning,
     )
-    return Scorer(evaluation, origin, schema, prefix)
 
 
 def _metric_rows(evaluation: Evaluation, aggregates: Sequence[Aggregate]) -> list[MetricRow]:

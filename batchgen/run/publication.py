@@ -47,12 +47,12 @@ class Publication:
     identity: Identity
 
     def publish(
-        self, sealed: Mapping[int, SealedPart], result: RunResult, panels: ScoringPasses
+        self, sealed: Mapping[int, SealedPart], result: RunResult, passes: ScoringPasses
     ) -> RunResult:
         """Score and publish all parts, then the manifest, which makes the run complete; unless they are held back.
 
         Raises:
-            StoppedError: it was asked to stop before the panels had told everything.
+            StoppedError: it was asked to stop before all passes were complete.
             DataError: the input is not what the answers were made from; nothing is published.
             StateError: a part is damaged, or the lock is lost.
             ResourceError: the disk refused.
@@ -69,7 +69,7 @@ class Publication:
         ChangeGuard(setup.survey.files).read()
         stage = Stage(self.folder, output.compression, setup.file_mode, origin)
         scorer = setup.scorer()
-        tables = panels.widen(lambda: stream_parts(sealed))
+        tables = passes.add_likelihood_columns(lambda: stream_parts(sealed))
         self.lock.check()
         answers = StagedAnswers(tables, setup.schema, output.layout)
         rows = stage_answers(stage, answers, scorer)
@@ -111,7 +111,7 @@ def is_complete(folder: RunFolder, identity: Identity) -> bool:
 
 
 def already_complete(
-    folder: RunFolder, setup: Setup, panels: ScoringPasses, say: Callable[[str], None]
+    folder: RunFolder, setup: Setup, passes: ScoringPasses, say: Callable[[str], None]
 ) -> RunResult:
     """The result of a run that an earlier start brought to its end; scored again if that is all that changed.
 
@@ -145,9 +145,11 @@ def already_complete(
         else:
             job = setup.loaded.dump()
             report_removed_metrics(manifest, evaluation, say)
-            again = rescore_run(folder, manifest, evaluation, job=job, widen=panels.widen)
+            again = rescore_run(
+                folder, manifest, evaluation, job=job, widen=passes.add_likelihood_columns
+            )
             rows, gates = again.metrics, again.gates
-            panels.forget()
+            passes.cache.delete_unused()
     except StoppedError:
         return replace(result, outcome="stopped")
     return replace(result, metrics=rows, gates=gates)

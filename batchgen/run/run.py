@@ -18,7 +18,7 @@ from batchgen.engines.open import open_engine
 from batchgen.errors import StateError
 from batchgen.evaluation.model_queries.scoring_model import EngineOpener
 from batchgen.evaluation.model_queries.scoring_pass import ScoringPasses, StoppedError
-from batchgen.evaluation.scoring_models import ScoringModelOptions, all_panels
+from batchgen.evaluation.scoring_models import ScoringModelOptions, scoring_passes
 from batchgen.input.change_guard import ChangeGuard
 from batchgen.input.sources import Chunk
 from batchgen.jobfile.load import LoadedJob
@@ -96,12 +96,16 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
         setup = set_up(loaded, say, terminal)
         identity = _identity(folder, setup)
         stopping = StopCondition(stop, deadlines)
-        asking = ScoringModelOptions(opener=opener, stop=stopping, say=say)
-        panels = all_panels(
-            folder, asking, setup.asked, setup.judges, scorer=setup.scorer(), schema=setup.schema
+        passes = scoring_passes(
+            folder,
+            ScoringModelOptions(opener=opener, stop=stopping, say=say),
+            setup.scoring_model,
+            evaluation=setup.evaluation,
+            origin=setup.origin,
+            schema=setup.schema,
         )
         if is_complete(folder, identity) and start != "retry-errors":
-            return already_complete(folder, setup, panels, say)
+            return already_complete(folder, setup, passes, say)
         runner = _Runner(
             folder=folder,
             lock=lock,
@@ -109,7 +113,7 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
             identity=identity,
             voice=Voice(progress, say),
             stop=stopping,
-            panels=panels,
+            passes=passes,
             reuse=open_reuse(
                 folder, incremental_from, setup=setup, run_id=identity.run_id, say=say
             ),
@@ -163,7 +167,7 @@ class _Runner:
     identity: Identity
     voice: Voice
     stop: StopCondition
-    panels: ScoringPasses
+    passes: ScoringPasses
     reuse: AnswerSource
 
     def go(self, start: Start) -> RunResult:
@@ -177,13 +181,13 @@ class _Runner:
             if start == "retry-errors":
                 self._reopen(journal)
             complete = is_complete(self.folder, self.identity)
-            with closing(self.panels.own.engine):
+            with closing(self.passes.engine):
                 result = None if complete else self._answer(journal)
         if result is None:  # no row had failed
-            return already_complete(self.folder, self.setup, self.panels, self.voice.say)
+            return already_complete(self.folder, self.setup, self.passes, self.voice.say)
         if result.outcome == "done":
             clean(self.folder)
-            self.panels.forget()
+            self.passes.cache.delete_unused()
         return result
 
     @property
@@ -212,7 +216,7 @@ class _Runner:
         loaded_at = worked_at = began
         if len(sealed) < self._part_count:
             self._check_room(self._output_rows - resumed.rows)
-            engine = self.panels.own.engine.get()
+            engine = self.passes.engine.get()
             loaded_at = time.monotonic()
             sealed |= self._work(engine, store, journal, sealed=sealed, resumed=resumed)
             worked_at = time.monotonic()
@@ -236,7 +240,7 @@ class _Runner:
             return result
         publication = Publication(self.folder, self.lock, self.setup, self.identity)
         try:
-            return publication.publish(sealed, result, self.panels)
+            return publication.publish(sealed, result, self.passes)
         except StoppedError:
             return replace(result, outcome="stopped", why_stopped=self.stop.reason())
 

@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from batchgen.decoding.resolve_decoding import Resolution, end_tokens, resolve_decoding
 from batchgen.errors import JobKeyError
+from batchgen.evaluation.answers import ColumnMap
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge, prepare_judges
 from batchgen.evaluation.model_queries.scoring_model import ScoringModel, load_scoring_model
-from batchgen.evaluation.resolve_evaluation import Evaluation, resolve_evaluation
+from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.evaluation.scorer import Scorer
-from batchgen.evaluation.staging import run_scorer
+from batchgen.evaluation.staging import run_origin, run_scorer
 from batchgen.fingerprint import fingerprint
 from batchgen.input.sources import Survey
 from batchgen.job.roles import settings_of
@@ -78,9 +79,14 @@ class Setup:
         return int(self.job.output.file_mode, 8)
 
     @property
-    def asked(self) -> ScoringModel:
-        """The model, to be asked about answers."""
+    def scoring_model(self) -> ScoringModel:
+        """The model, for metrics that query it."""
         return ScoringModel(self.job, self.model, self.tokenizer, self.asking.context_length)
+
+    @property
+    def origin(self) -> ColumnMap:
+        """The columns of the answers that metrics read."""
+        return run_origin(self.evaluation, self.job.output.prefix, self.asking.samples)
 
     def scorer(self) -> Scorer:
         """A scorer that has seen nothing yet."""
@@ -109,8 +115,8 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
         generation_config=model.card.generation_config if model else {},
         end_token_ids=end_tokens(*model.card.end_token_sources.values()) if model else frozenset(),
     )
-    asked = load_scoring_model(job, model, loaded.date)
-    tokenizer, context = asked.tokenizer, asked.context_length
+    scoring = load_scoring_model(job, model, loaded.date)
+    tokenizer, context = scoring.tokenizer, scoring.context_length
     room = max(1, context - resolution.decoding.max_new_tokens)
     longest = min(room, job.prompt.max_input_tokens or room)
     settings = _settings(job, model, tokenizer, resolution=resolution, context=context)
@@ -135,7 +141,7 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
         resolution=resolution,
         asking=asking,
         settings=settings,
-        evaluation=resolve_evaluation(job.evaluate, judges),
+        evaluation=reading.evaluation.with_judges(judges),
         judges=judges,
     )
     try:

@@ -1,9 +1,8 @@
-"""What a model told about blocks of answers, kept as long as scores are made of it: a file for each block.
+"""Likelihoods of texts about blocks of answers, cached while scores are computed from them.
 
-    .batchgen/told/<hash of what was asked>.told      Parquet, a column for each who asked; then a hash of all that
+    .batchgen/likelihoods/<hash of the queries>-<hash of the file>.parquet      a column for each metric or judge
 
-A file's name says what was asked of which model, so that nothing is taken for the answer to another question. A file that
-cannot be read is as good as none. Knows nothing of models or metrics.
+A file whose content does not match its name is ignored: Parquet's own checksums leave out its footer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.durable import disk_errors, write_durably
 
-LIKELIHOODS_TYPE = pa.list_(
+LIKELIHOODS = pa.list_(
     pa.struct(
         [
             ("logprob", pa.float64()),
@@ -30,79 +29,54 @@ LIKELIHOODS_TYPE = pa.list_(
         ]
     )
 )
-"""What is told about an answer: an entry for each text that was asked about. See `metrics/told.py`."""
+"""The cell of an answer: an entry for each query. See `metrics/told.py`."""
 
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodCache:
-    """The kept blocks of one run folder."""
+    """The cached blocks of one run folder; a key is a hash of a block's queries."""
 
     folder: RunFolder
     _used: set[str] = field(default_factory=set)
 
     @property
     def _path(self) -> Path:
-        return self.folder.private / "told"
+        return self.folder.private / "likelihoods"
 
-    def has(self, key: str) -> bool:
-        """Whether this block can be read."""
+    def read(self, key: str) -> pa.Table | None:
+        """A cached block; None where it is missing or damaged."""
         self._used.add(key)
-        return self._whole(key) is not None
+        for path in self._path.glob(f"{key}-*.parquet"):
+            try:
+                content = path.read_bytes()
+            except OSError:  # an unreadable block is queried again, like a damaged one
+                continue
+            if path.name == _name(key, content):
+                return pq.read_table(pa.BufferReader(content))
+        return None
 
-    def keep(self, key: str, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Keep a block.
-
-        Args:
-            key: hash of what was asked.
-            columns: values of the type `LIKELIHOODS_TYPE`, by the name of the column.
+    def save(self, key: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Write a block; `columns` are values of the type `LIKELIHOODS`.
 
         Raises:
-            ResourceError: the disk refused.
+            ResourceError: the disk is full or failed.
         """
-        arrays = {name: pa.array(values, LIKELIHOODS_TYPE) for name, values in columns.items()}
-        content = BytesIO()
-        pq.write_table(pa.table(arrays), content, compression="zstd")
-        whole = content.getvalue()
+        arrays = {name: pa.array(values, LIKELIHOODS) for name, values in columns.items()}
+        buffer = BytesIO()
+        pq.write_table(pa.table(arrays), buffer, compression="zstd")
+        content = buffer.getvalue()
+        target, scratch = self._path / _name(key, content), self.folder.scratch
         with disk_errors("cannot write into", self._path):
             self._path.mkdir(mode=0o700, exist_ok=True)
-            write_durably(
-                self._path / f"{key}.told",
-                whole + _check(whole),
-                scratch=self.folder.scratch,
-                stage="told",
-            )
+            write_durably(target, content, scratch=scratch, stage="likelihoods")
 
-    def read(self, key: str) -> pa.Table:
-        """A block that is kept.
-
-        Raises:
-            KeyError: it is not, or damaged.
-        """
-        whole = self._whole(key)
-        if whole is None:
-            raise KeyError(key)
-        return pq.read_table(pa.BufferReader(whole))
-
-    def forget_others(self) -> None:
-        """Delete all blocks that nobody asked for since this store was made."""
+    def delete_unused(self) -> None:
+        """Delete all blocks that this object has not read."""
         with disk_errors("cannot delete from", self._path):
-            for path in self._path.glob("*.told"):
-                if path.stem not in self._used:
+            for path in self._path.glob("*.parquet"):
+                if path.stem.partition("-")[0] not in self._used:
                     path.unlink()
 
-    def _whole(self, key: str) -> bytes | None:
-        """A block's file, if it is there and sound."""
-        try:
-            content = (self._path / f"{key}.told").read_bytes()
-        except OSError:
-            return None
-        whole, check = content[:-_CHECK_BYTES], content[-_CHECK_BYTES:]
-        return whole if check == _check(whole) else None
 
-
-_CHECK_BYTES = 16
-
-
-def _check(content: bytes) -> bytes:
-    """Parquet's own checksums leave its footer out, and a footer that is damaged may still be read as something."""
-    return blake2b(content, digest_size=_CHECK_BYTES).digest()
+def _name(key: str, content: bytes) -> str:
+    return f"{key}-{blake2b(content, digest_size=16).hexdigest()}.parquet"

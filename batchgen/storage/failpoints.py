@@ -52,8 +52,12 @@ POINTS = (
 """In the order in which a run comes by."""
 RETRY_POINTS = ("retry.half", "retry.before_rename", "retry.after_rename")
 """Passed with `--retry-errors` alone."""
-LIKELIHOOD_POINTS = ("told.half", "told.before_rename", "told.after_rename")
-"""Passed where a metric asks a model alone."""
+LIKELIHOOD_POINTS = (
+    "likelihoods.half",
+    "likelihoods.before_rename",
+    "likelihoods.after_rename",
+)
+"""Passed only where a metric queries a model."""
 REUSE_POINTS = ("incremental.half", "incremental.before_rename", "incremental.after_rename")
 """Passed with `--incremental-from` alone."""
 

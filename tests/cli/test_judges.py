@@ -29,7 +29,7 @@ def test_run_says_whom_it_asks_and_what_came_of_it(
 ) -> None:
     assert call(["run", str(make_job(ROWS, evaluate={"judges": [RUBRIC]}))]) == 0
     said = capsys.readouterr()
-    assert "judge good: asking engine echo, which has no opinion" in said.err
+    assert "judge good: querying engine echo, which has no opinion" in said.err
     assert "good_mass" in said.out
 
 

@@ -1,8 +1,8 @@
-"""What a judge is asked about answers, as the panel puts it to the judge's model.
+"""The queries of a judge: how likely is each label after the prompt that shows an answer?
 
-    answers ──other answer beside──> cases ──in both orders──> contexts, each with every label ──> panel
+    answers ──with the other answer──> cases ──in both orders──> contexts, each with every label ──> scoring pass
 
-What comes back is read in `verdicts.py`. Knows nothing of engines, or of where answers come from.
+`verdicts.py` reads the results.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ from batchgen.records import Failure
 
 @dataclass(frozen=True, slots=True)
 class JudgedAnswer:
-    """An answer that is to be judged.
+    """An answer to be judged.
 
     Attributes:
-        answer: it has a response.
-        messages: what was asked, as the table has it: a list of {role, content}; None where unknown.
-        key: finds the other answer.
+        answer: has a response.
+        messages: of the prompt, a list of {role, content}; None where unknown.
+        key: of the other answer.
     """
 
     answer: Answer
@@ -38,18 +38,13 @@ class JudgedAnswer:
 
 
 class JudgeQueries:
-    """What a judge is asked. See `Question`."""
+    """The queries of a judge; a `QuerySource`."""
 
     def __init__(self, ready: PreparedJudge, origin: ColumnMap, schema: pa.Schema) -> None:
-        """Get ready.
-
-        Args:
-            ready: the judge.
-            origin: where in the tables the parts of an answer are.
-            schema: of the tables.
+        """Compile the judge's condition against `schema`.
 
         Raises:
-            JobKeyError: a condition that does not go with the columns.
+            JobKeyError: the condition does not fit the columns.
         """
         self.columns = (likelihood_column(ready.judge.name),)
         self._ready = ready
@@ -57,8 +52,8 @@ class JudgeQueries:
         where = ready.judge.where
         self._where = None if where is None else RowFilter(where, schema, f"{ready.key}.where")
 
-    def ask(self, table: pa.Table) -> list[list[list[Query]]]:
-        """See `Question`: every label after every context; nothing where nothing is to be judged."""
+    def queries(self, table: pa.Table) -> list[list[list[Query]]]:
+        """For each row, every label after every context; none for rows that are not judged."""
         answers = read_answers(table, self._origin, 0)
         mask = [True] * len(answers) if self._where is None else self._where.mask(table).tolist()
         chosen = [k for k, answer in enumerate(answers) if mask[k] and answer.response is not None]
@@ -72,15 +67,15 @@ class JudgeQueries:
             )
             for k in chosen
         ]
-        texts = dict(zip(chosen, build_judge_queries(self._ready, judged), strict=True))
-        return [[texts.get(k, []) for k in range(len(answers))]]
+        found = dict(zip(chosen, queries_of(self._ready, judged), strict=True))
+        return [[found.get(k, []) for k in range(len(answers))]]
 
 
-def build_judge_queries(ready: PreparedJudge, judged: Sequence[JudgedAnswer]) -> list[list[Query]]:
-    """What a judge is asked about each answer: its labels, order after order; or what is known without asking.
+def queries_of(ready: PreparedJudge, judged: Sequence[JudgedAnswer]) -> list[list[Query]]:
+    """The queries about each answer: the labels in one order, then in the other; or a known result.
 
     Raises:
-        StateError: the run with the other answers is damaged.
+        StateError: the baseline run is damaged.
     """
     others = _baseline_answers(ready, judged)
     states = [_state(ready, one.answer, other) for one, other in zip(judged, others, strict=True)]
@@ -109,7 +104,7 @@ def _baseline_answers(ready: PreparedJudge, judged: Sequence[JudgedAnswer]) -> l
 
 
 def _state(ready: PreparedJudge, answer: Answer, other: BaselineAnswer) -> JudgeState | None:
-    """How an answer is judged without asking; None where it has to be."""
+    """The verdict that needs no model; None where it needs one."""
     empty = not (answer.response or "").strip()
     if ready.judge.mode == "rubric":
         return "empty" if empty else None
@@ -121,7 +116,7 @@ def _state(ready: PreparedJudge, answer: Answer, other: BaselineAnswer) -> Judge
 
 
 def _cases(ready: PreparedJudge, judged: JudgedAnswer, other: str | None) -> list[JudgeCase]:
-    """What is shown: with another answer, both orders; the answer in question first, then second."""
+    """The answer alone; or with the other answer, in both orders: first, then second."""
     answer = judged.answer
     shows = ready.judge.reference == "show" and answer.references
     reference = answer.references[0] if shows else None
@@ -132,7 +127,7 @@ def _cases(ready: PreparedJudge, judged: JudgedAnswer, other: str | None) -> lis
 
 
 def _conversation(messages: Sequence[Mapping[str, str]]) -> str:
-    """What was asked: of several turns, each under who said it; solved examples are turns, too."""
+    """The prompt; of several turns (solved examples are turns), each under its role."""
     if len(messages) == 1:
         return messages[0]["content"]
     return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)

@@ -1,7 +1,4 @@
-"""What a judge's model told about an answer, as a judgement: the other end of `queries.py`.
-
-Knows nothing of how models are asked.
-"""
+"""Likelihoods of a judge's labels as verdicts: the reverse of `queries.py`."""
 
 from collections.abc import Mapping
 from typing import get_args
@@ -18,19 +15,19 @@ from batchgen.metrics.told import text_likelihoods
 
 
 def verdict_reader(ready: PreparedJudge) -> VerdictReader:
-    """Finds what a judge's model was told to have said about an answer."""
+    """Return the function that finds the judge's verdict on an answer."""
     labels = ready.prompts.labels.token_ids
 
     def look(answer: Answer) -> JudgeResult | None:
-        said = text_likelihoods(answer, ready.judge.name)
-        if not said:
+        results = text_likelihoods(answer, ready.judge.name)
+        if not results:
             return None
-        if code := next((one.failure for one in said if one.failure), ""):
+        if code := next((one.failure for one in results if one.failure), ""):
             return JudgeResult("failed", code=code)
-        state = _STATES.get(said[0].note, "judged")
-        if len(said) == 1:
+        state = _STATES.get(results[0].note, "judged")
+        if len(results) == 1:
             return JudgeResult(state)
-        orders = (said[at : at + len(labels)] for at in range(0, len(said), len(labels)))
+        orders = (results[at : at + len(labels)] for at in range(0, len(results), len(labels)))
         logprobs = [disjoint_logprobs([one.logprob for one in order], labels) for order in orders]
         return JudgeResult(state, [one for order in logprobs for one in order])
 

@@ -1,9 +1,7 @@
-"""What a model is asked about answers: texts after contexts, in tokens.
+"""Queries to a scoring model about answers, as token ids: how likely is a text after a context?
 
-    metric_queries.py    what follows the row's own prompt
-    queries.py       what a judge says next
-
-Knows nothing of engines, nor of what becomes of the likelihoods: that is `scoring_pass.py`.
+    metric_queries.py    texts after the row's own prompt
+    queries.py           verdicts of a judge
 """
 
 from collections.abc import Sequence
@@ -17,10 +15,7 @@ from batchgen.records import Failure
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodQuery:
-    """A text after a context, as token ids, at least one each: how likely is it?
-
-    `note` comes back with the likelihood, for whoever asks to be reminded of something.
-    """
+    """How likely is this text after this context? Token ids, at least one each; `note` is stored with the result."""
 
     context: Sequence[int]
     token_ids: Sequence[int]
@@ -29,21 +24,21 @@ class LikelihoodQuery:
 
 @dataclass(frozen=True, slots=True)
 class KnownResult:
-    """In the place of a text that no model has to be asked about: `note` says what is known."""
+    """Replaces a query that needs no model; `note` is the result."""
 
     note: str
 
 
 Query = LikelihoodQuery | KnownResult | Failure
-"""A failure stands for a text that cannot be asked about."""
+"""A failure replaces a query that cannot be sent, such as a text that is too long."""
 
 
 class QuerySource(Protocol):
-    """What a model is asked about each answer."""
+    """Makes the queries about each answer."""
 
     @property
     def columns(self) -> Sequence[str]:
-        """The columns in which is told what was asked, `TOLD_PREFIX` included."""
+        """The columns for the results, with their prefix."""
 
-    def ask(self, table: pa.Table) -> Sequence[Sequence[Sequence[Query]]]:
-        """For each column, for each row of a table, the texts; a failure stands for one that cannot be asked about."""
+    def queries(self, table: pa.Table) -> Sequence[Sequence[Sequence[Query]]]:
+        """For each column, for each row of the table, its queries."""

@@ -1,8 +1,6 @@
-"""A model that can be asked about answers: where it is, how text becomes its tokens, and how much fits.
+"""A model that scores given texts: its files, its tokenizer, its context length.
 
-    model and prompt sections ──> AskedModel ──open──> Engine
-
-`setup.py` takes the same for the rows of a run. Knows nothing of questions, rows or files of answers.
+model and prompt sections ──> ScoringModel ──open──> Engine
 """
 
 import sys
@@ -22,17 +20,42 @@ UNBOUNDED = sys.maxsize
 """Context length of `engine: echo` without a model."""
 
 EngineOpener = Callable[..., Engine]
-"""`engines.open.open_engine`, or something that takes the same arguments."""
+"""`engines.open.open_engine`, or a replacement with the same parameters."""
+
+
+class LazyEngine:
+    """An engine that is opened on first use."""
+
+    def __init__(self, opener: Callable[[], Engine]) -> None:
+        self._opener = opener
+        self._engine: Engine | None = None
+
+    def get(self) -> Engine:
+        """Return the engine; the first call opens it.
+
+        Raises:
+            ModelError: the model cannot be loaded.
+            ResourceError: no such device, or not enough memory.
+        """
+        if self._engine is None:
+            self._engine = self._opener()
+        return self._engine
+
+    def close(self) -> None:
+        """Free its memory; `get` opens it again."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringModel:
-    """A model that can be asked.
+    """A model that scores given texts, its weights not loaded.
 
     Attributes:
-        job: whose sections say how.
+        job: its sections configure the engine.
         model: None only for `engine: echo` without a model.
-        context_length: most tokens of a prompt and what follows it.
+        context_length: in tokens, for the prompt and the text after it.
     """
 
     job: Job
@@ -42,7 +65,7 @@ class ScoringModel:
 
     @property
     def identity(self) -> str:
-        """What decides what it tells, beside the tokens."""
+        """A hash of everything but the tokens that decides a likelihood."""
         spec = self.job.model
         own = self.model.card.identity if self.model else {}
         return fingerprint(
@@ -50,10 +73,10 @@ class ScoringModel:
         )
 
     def open(self, opener: EngineOpener, should_stop: Callable[[], bool]) -> Engine:
-        """Load it.
+        """Load the weights.
 
         Raises:
-            ModelError: it cannot be loaded.
+            ModelError: the model cannot be loaded.
             ResourceError: no such device, or not enough memory.
         """
         return opener(
@@ -67,7 +90,7 @@ class ScoringModel:
 
 
 def load_scoring_model(job: Job, model: LocalModel | None, today: date) -> ScoringModel:
-    """The job's model, its tokenizer loaded; `today` is the date that chat templates are told.
+    """Load the tokenizer of the job's model. Chat templates that show a date show `today`.
 
     Raises:
         ModelError: the tokenizer cannot be loaded, or has no chat template.

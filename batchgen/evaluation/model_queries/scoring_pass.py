@@ -1,15 +1,14 @@
-"""Asking a model about answers, between sealing and scoring: what it tells becomes columns that the scorer reads.
+"""Passes of scoring models over sealed answers: likelihoods become columns that the scorer reads.
 
-    tables ──blocks──> questions ──Engine.likelihoods──> a kept file per block ──> tables with columns `model:<metric>`
+    tables ──blocks──> queries ──Engine.likelihoods──> a cached file per block ──> tables with columns `model:<metric>`
 
-Blocks that were kept before a kill are not asked again: a block's file is named by a hash of the model and of every token
-that is asked about. The engine is opened for the first block that is missing, and closed after the last one. What
-is asked is a `QuerySource`'s (`query.py`). Knows nothing of metrics.
+A block's cache key is a hash of the model and of every queried token, so that a resumed pass skips cached blocks. The
+engine is opened for the first block that is not cached.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
 from typing import Any
@@ -17,235 +16,172 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from batchgen.engines.contract import Engine
+from batchgen.errors import StateError
 from batchgen.evaluation.answers import Tables
 from batchgen.evaluation.model_queries.query import KnownResult, LikelihoodQuery, Query, QuerySource
+from batchgen.evaluation.model_queries.scoring_model import LazyEngine
 from batchgen.records import Continuation, Failure, Likelihood
-from batchgen.state.likelihood_cache import LIKELIHOODS_TYPE, LikelihoodCache
+from batchgen.state.likelihood_cache import LIKELIHOODS, LikelihoodCache
 
 BLOCK_ROWS = 256
-"""Answers of a block, which is kept as soon as everything is told of it: a kill costs those that an engine had begun."""
+"""Answers in a block. A block is cached once complete; a kill loses the open blocks."""
 _SPAN = 1 << 32
-"""Room for the continuations of a block: an engine's key is the block's number times this, and a place in it."""
+"""Bound of the queries of a block: an engine's index is the block's number times this, plus a place in the block."""
 
 
 class StoppedError(Exception):
-    """The run was asked to stop before everything was told. What was told is kept."""
-
-
-class LazyEngine:
-    """An engine that is opened when it is first needed."""
-
-    def __init__(self, opener: Callable[[], Engine]) -> None:
-        """Nothing is opened yet."""
-        self._opener = opener
-        self._engine: Engine | None = None
-
-    def get(self) -> Engine:
-        """The engine."""
-        if self._engine is None:
-            self._engine = self._opener()
-        return self._engine
-
-    def close(self) -> None:
-        """Give its memory back. It may be opened again."""
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
+    """The run was stopped before a pass was complete. Complete blocks are cached."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringPass:
-    """One model, and what it is asked about every answer.
+    """One model, and what it is queried about every answer.
 
     Attributes:
-        model: what tells the model from others.
+        model: identity of the model, part of the cache keys.
         engine: of the model; stays open.
-        questions: in any order.
-        store: keeps what was told.
-        stop: asked between continuations.
-        say: told, in a sentence, what is being waited for.
-        what: that sentence; what stands before its colon is said again with how far it is.
-        seconds: between two such words.
+        stop: called between queries.
+        say: called with progress sentences.
+        what: the first of these; later ones begin with its part before the colon.
+        seconds: between two progress sentences.
     """
 
     model: str
     engine: LazyEngine
-    questions: Sequence[QuerySource]
-    store: LikelihoodCache
+    sources: Sequence[QuerySource]
+    cache: LikelihoodCache
     stop: Callable[[], bool] = lambda: False
     say: Callable[[str], None] = lambda _: None
-    what: str = "asking the model about the answers"
+    what: str = "scoring texts with the model"
     seconds: float = 60.0
 
-    def widen(self, tables: Tables) -> Tables:
-        """Ask about all answers; the same tables, with a column for each who asked.
+    def add_likelihood_columns(self, tables: Tables) -> Tables:
+        """Query the model about all answers; the same tables, with the columns of all sources.
 
         Raises:
-            StoppedError: it was asked to stop.
+            StoppedError: the run was stopped.
         """
-        if not self.questions:
-            return tables
-        keys = self._ask(tables)
-        return lambda: self._beside(tables, keys)
+        keys = self._query(tables)
+        return lambda: self._with_columns(tables, keys)
 
-    def _ask(self, tables: Tables) -> list[str]:
-        """The key of each block, all of which are kept by now."""
-        round_ = _PassState(self, tables)
-        asked = round_.missing()
-        first = next(asked, None)
+    def _query(self, tables: Tables) -> list[str]:
+        """Have every block cached; their keys."""
+        keys: list[str] = []
+        open_blocks: dict[int, _AnswerBlock] = {}
+        queries = self._missing(tables, keys, open_blocks)
+        first = next(queries, None)
         if first is None:
-            return round_.keys
+            return keys
         engine = self.engine.get()
         self.say(self.what)
         said = time.monotonic()
-        for likelihood in engine.likelihoods(chain([first], asked)):
-            round_.take(likelihood)
+        for likelihood in engine.likelihoods(chain([first], queries)):
+            number, place = divmod(likelihood.index, _SPAN)
+            block = open_blocks[number]
+            block.add(place, likelihood)
+            if not block.left:
+                self.cache.save(keys[number], block.cells())
+                del open_blocks[number]
             if time.monotonic() - said >= self.seconds:
                 said = time.monotonic()
-                who = self.what.partition(":")[0]
-                self.say(f"{who}: about {round_.through:,} answers are through")
+                done = len(keys) - sum(block.share_left for block in open_blocks.values())
+                self.say(
+                    f"{self.what.partition(':')[0]}: {int(BLOCK_ROWS * done):,} answers scored"
+                )
             if self.stop():
                 break
-        if round_.open or self.stop():
+        if open_blocks or self.stop():
             raise StoppedError
-        return round_.keys
+        return keys
 
-    def texts(self, table: pa.Table) -> "_QueriesByColumn":
-        """What is asked about the rows of a table."""
-        found: dict[str, Sequence[Sequence[Query]]] = {}
-        for question in self.questions:
-            found.update(zip(question.columns, question.ask(table), strict=True))
-        return found
+    def _missing(
+        self, tables: Tables, keys: list[str], open_blocks: dict[int, "_AnswerBlock"]
+    ) -> Iterator[Continuation]:
+        """The queries of all blocks that are not cached; notes every key, and the blocks that wait for results."""
+        for number, rows in enumerate(chain.from_iterable(map(_cut, tables()))):
+            block = _AnswerBlock(self.sources, rows)
+            keys.append(block.key(self.model))
+            if self.cache.read(keys[-1]) is not None:
+                continue
+            if not block.left:
+                self.cache.save(keys[-1], block.cells())
+                continue
+            open_blocks[number] = block
+            yield from block.continuations(number * _SPAN)
 
-    def _beside(self, tables: Tables, keys: Sequence[str]) -> Iterator[pa.Table]:
+    def _with_columns(self, tables: Tables, keys: Sequence[str]) -> Iterator[pa.Table]:
         names = iter(keys)
         for table in tables():
-            told = [self.store.read(next(names)) for _ in _cuts(table)]
-            for name in dict.fromkeys(chain.from_iterable(one.column_names for one in told)):
-                chunks = chain.from_iterable(one.column(name).chunks for one in told)
-                table = table.append_column(name, pa.chunked_array(chunks, LIKELIHOODS_TYPE))
+            blocks = [self._cached(next(names)) for _ in _cut(table)]
+            for name in blocks[0].column_names if blocks else ():
+                chunks = chain.from_iterable(block.column(name).chunks for block in blocks)
+                table = table.append_column(name, pa.chunked_array(chunks, LIKELIHOODS))
             yield table
+
+    def _cached(self, key: str) -> pa.Table:
+        block = self.cache.read(key)
+        if block is None:
+            raise StateError(
+                f"the cache in {self.cache.folder.private} was changed during scoring",
+                hint="Repeat the same command.",
+            )
+        return block
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringPasses:
-    """Everybody who is asked, with one model in memory at a time.
+    """All passes, with one model in memory at a time.
 
     Attributes:
-        own: of the model that answered, whose engine may be open already.
-        others: those that share an engine stand together, those that share that of `own` first.
+        engine: of the model that generated the answers; may already be open.
+        passes: those with `engine` first; those with the same engine are adjacent.
     """
 
-    own: ScoringPass
-    others: Sequence[ScoringPass] = ()
+    engine: LazyEngine
+    passes: Sequence[ScoringPass]
+    cache: LikelihoodCache
 
-    def widen(self, tables: Tables) -> Tables:
-        """Ask everybody about all answers, and close the engines; the same tables, with a column for each who asked.
+    def add_likelihood_columns(self, tables: Tables) -> Tables:
+        """Query all models about all answers, and close the engines; the same tables, with the columns of all passes.
 
         Raises:
-            StoppedError: they were asked to stop.
+            StoppedError: the run was stopped.
         """
-        engine = self.own.engine
+        engine = self.engine
         try:
-            for panel in (self.own, *self.others):
-                if panel.engine is not engine:
+            for one in self.passes:
+                if one.engine is not engine:
                     engine.close()
-                    engine = panel.engine
-                tables = panel.widen(tables)
+                    engine = one.engine
+                tables = one.add_likelihood_columns(tables)
         finally:
             engine.close()
         return tables
 
-    def forget(self) -> None:
-        """Delete what was told to other questions than these: the scores are published."""
-        self.own.store.forget_others()
 
-
-_QueriesByColumn = Mapping[str, Sequence[Sequence[Query]]]
-"""By column, for each row, its texts."""
-
-
-@dataclass(slots=True)
-class _PassState:
-    """One way through all blocks.
-
-    Attributes:
-        keys: of the blocks so far.
-        open: the blocks of which not everything is told yet, by number.
-    """
-
-    panel: ScoringPass
-    tables: Tables
-    keys: list[str] = field(default_factory=list)
-    open: dict[int, "_AnswerBlock"] = field(default_factory=dict)
-
-    @property
-    def through(self) -> int:
-        """About how many answers everything is told of; blocks count as full ones."""
-        whole = len(self.keys) - len(self.open)
-        return int(BLOCK_ROWS * (whole + sum(block.share_told for block in self.open.values())))
-
-    def missing(self) -> Iterator[Continuation]:
-        """What is to be asked about the blocks that are not kept."""
-        store = self.panel.store
-        for number, rows in enumerate(_blocks(self.tables)):
-            block = _AnswerBlock(self.panel.texts(rows))
-            key = block.key(self.panel.model)
-            self.keys.append(key)
-            if store.has(key):
-                continue
-            if block.left:
-                self.open[number] = block
-                yield from block.continuations(number * _SPAN)
-            else:
-                store.keep(key, block.told())
-
-    def take(self, likelihood: Likelihood) -> None:
-        """Note what was told; a block of which everything is told is kept."""
-        number, place = divmod(likelihood.index, _SPAN)
-        block = self.open[number]
-        block.take(place, likelihood)
-        if not block.left:
-            self.panel.store.keep(self.keys[number], block.told())
-            del self.open[number]
-
-
-@dataclass(slots=True)
 class _AnswerBlock:
-    """What is asked about some answers, and what was told so far.
+    """The queries about some answers, by column and row, and the results so far."""
 
-    Attributes:
-        left: how many texts nothing is known of yet.
-    """
-
-    texts: _QueriesByColumn
-    left: int = 0
-    _told: list[Likelihood | None] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        for one in self._all():
-            failure = one if isinstance(one, Failure) else None
-            asks = isinstance(one, LikelihoodQuery)
-            self._told.append(None if asks else Likelihood(0, (), failure=failure))
-            self.left += asks
+    def __init__(self, sources: Sequence[QuerySource], table: pa.Table) -> None:
+        self._columns: dict[str, Sequence[Sequence[Query]]] = {}
+        for source in sources:
+            self._columns |= zip(source.columns, source.queries(table), strict=True)
+        by_row = chain.from_iterable(self._columns.values())
+        self._queries = list(chain.from_iterable(by_row))
+        self._results = [_without_model(query) for query in self._queries]
+        self.left = self._results.count(None)
 
     @property
-    def share_told(self) -> float:
-        """The share of its texts of which something is known."""
-        return 1 - self.left / len(self._told)
-
-    def _all(self) -> Iterator[Query]:
-        for rows in self.texts.values():
-            yield from chain.from_iterable(rows)
+    def share_left(self) -> float:
+        return self.left / len(self._results)
 
     def key(self, model: str) -> str:
-        """A hash of the model, and of all that is asked."""
+        """A hash of the model and of all queries."""
         digest = blake2b(model.encode(), digest_size=16)
-        for column, rows in self.texts.items():
+        for column, rows in self._columns.items():
             digest.update(f"\n{column} ".encode())
-            digest.update(repr([len(texts) for texts in rows]).encode())
-        for one in self._all():
+            digest.update(repr([len(queries) for queries in rows]).encode())
+        for one in self._queries:
             if isinstance(one, Failure):
                 digest.update(f"!{one.code}".encode())
             elif isinstance(one, KnownResult):
@@ -256,42 +192,42 @@ class _AnswerBlock:
         return digest.hexdigest()
 
     def continuations(self, first: int) -> Iterator[Continuation]:
-        """What an engine is to be asked; `first` is the key of place 0."""
-        for place, one in enumerate(self._all()):
+        """The queries for an engine; `first` is the index of place 0."""
+        for place, one in enumerate(self._queries):
             if isinstance(one, LikelihoodQuery):
                 yield Continuation(first + place, one.context, one.token_ids)
 
-    def take(self, place: int, likelihood: Likelihood) -> None:
-        """Note what was told."""
-        self._told[place] = likelihood
+    def add(self, place: int, likelihood: Likelihood) -> None:
+        self._results[place] = likelihood
         self.left -= 1
 
-    def told(self) -> dict[str, list[list[dict[str, Any]]]]:
-        """Everything, as the columns keep it."""
-        every = zip(self._all(), self._told, strict=True)
+    def cells(self) -> dict[str, list[list[dict[str, Any]]]]:
+        """All results, by column and row, as the cache stores them."""
+        every = zip(self._queries, self._results, strict=True)
         return {
-            column: [[_entry(*next(every)) for _ in texts] for texts in rows]
-            for column, rows in self.texts.items()
+            column: [[_entry(*next(every)) for _ in queries] for queries in rows]
+            for column, rows in self._columns.items()
         }
 
 
-def _entry(asked: Query, told: Likelihood | None) -> dict[str, Any]:
-    if told is None:
-        raise ValueError("a block is kept before everything is told")
+def _without_model(query: Query) -> Likelihood | None:
+    if isinstance(query, LikelihoodQuery):
+        return None
+    return Likelihood(0, (), failure=query if isinstance(query, Failure) else None)
+
+
+def _entry(query: Query, result: Likelihood | None) -> dict[str, Any]:
+    if result is None:
+        raise ValueError("a result of the block is missing")
     return {
-        "logprob": told.total,
-        "tokens": len(asked.token_ids) if isinstance(asked, LikelihoodQuery) else 0,
-        "greedy": told.greedy,
-        "failure": told.failure.code if told.failure else None,
-        "note": None if isinstance(asked, Failure) else asked.note,
+        "logprob": result.total,
+        "tokens": len(query.token_ids) if isinstance(query, LikelihoodQuery) else 0,
+        "greedy": result.greedy,
+        "failure": result.failure.code if result.failure else None,
+        "note": None if isinstance(query, Failure) else query.note,
     }
 
 
-def _blocks(tables: Tables) -> Iterator[pa.Table]:
-    for table in tables():
-        yield from _cuts(table)
-
-
-def _cuts(table: pa.Table) -> Iterator[pa.Table]:
+def _cut(table: pa.Table) -> Iterator[pa.Table]:
     for first in range(0, table.num_rows, BLOCK_ROWS):
         yield table.slice(first, BLOCK_ROWS)

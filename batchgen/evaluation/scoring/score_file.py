@@ -12,12 +12,11 @@ import pyarrow as pa
 
 from batchgen.errors import UsageError
 from batchgen.evaluation.answers import ColumnMap, check_grouped_by_prompt, regroup_by_prompt
-from batchgen.evaluation.model_queries.scoring_pass import ScoringPasses
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.evaluation.scorer import Scorer
 from batchgen.evaluation.scoring.join import JoinSpec, open_input_table, open_join, read_tables
 from batchgen.evaluation.scoring.score_run import ScoreResult, check_evaluation
-from batchgen.evaluation.scoring_models import ScoringModelOptions, panel_of_file
+from batchgen.evaluation.scoring_models import ScoringModelOptions, model_of_file, scoring_passes
 from batchgen.evaluation.staging import StagedAnswers, stage_answers
 from batchgen.job.evaluate import Evaluate
 from batchgen.metrics.told import is_model_metric
@@ -85,10 +84,15 @@ def score_file(
         finish_release(folder)
         scorer = Scorer(evaluation, origin, wide)
         stage = Stage(folder, "zstd", 0o600, {"scored": path.name, "response": response})
-        panels = ScoringPasses(panel_of_file(folder, asking or ScoringModelOptions(), scorer, wide))
-        rows = stage_answers(stage, StagedAnswers(panels.widen(tables), own, "file"), scorer)
+        asking = asking or ScoringModelOptions()
+        model = model_of_file(asking, evaluation)
+        passes = scoring_passes(
+            folder, asking, model, evaluation=evaluation, origin=origin, schema=wide
+        )
+        answers = StagedAnswers(passes.add_likelihood_columns(tables), own, "file")
+        rows = stage_answers(stage, answers, scorer)
         stage.release(None)
-        panels.forget()
+        passes.cache.delete_unused()
     return ScoreResult(folder, rows, ())
 
 

@@ -18,14 +18,20 @@ import pyarrow.parquet as pq
 
 from batchgen.errors import ExitCode, StateError, UsageError
 from batchgen.evaluation.answers import Tables
-from batchgen.evaluation.checks import STORED, evaluation_problems
+from batchgen.evaluation.checks import STORED, check_evaluation
 from batchgen.evaluation.gates import GateResult, decide_gates
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge, prepare_judges
-from batchgen.evaluation.resolve_evaluation import Evaluation, resolve_evaluation
+from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.evaluation.scorer import Scorer
 from batchgen.evaluation.scoring.join import Join, JoinSpec, open_join
-from batchgen.evaluation.scoring_models import ScoringModelOptions, panel_of_run, with_judges
-from batchgen.evaluation.staging import FileLayout, StagedAnswers, run_scorer, stage_answers
+from batchgen.evaluation.scoring_models import ScoringModelOptions, model_of_run, scoring_passes
+from batchgen.evaluation.staging import (
+    FileLayout,
+    StagedAnswers,
+    run_origin,
+    run_scorer,
+    stage_answers,
+)
 from batchgen.job.evaluate import Evaluate, Reasoning
 from batchgen.job.metric_options import MetricOptions
 from batchgen.jobfile.load import LoadedJob, load_job
@@ -105,13 +111,21 @@ def score_run(
         asking = asking or ScoringModelOptions()
         judges = _judges(loaded, asking)
         prefix = loaded.job.output.prefix
-        evaluation = check_evaluation(asked.model_copy(update=changed), wide, judges, prefix=prefix)
-        scorer = run_scorer(evaluation, wide, prefix, manifest["samples"])
-        panel = panel_of_run(folder, asking, loaded, manifest=manifest, scorer=scorer, schema=wide)
-        panels = with_judges(panel, asking, judges, asked=None, scorer=scorer, schema=wide)
+        evaluation = check_evaluation(
+            asked.model_copy(update=changed), wide, prefix=prefix
+        ).with_judges(judges)
+        passes = scoring_passes(
+            folder,
+            asking,
+            model_of_run(asking, loaded, evaluation, manifest=manifest),
+            evaluation=evaluation,
+            origin=run_origin(evaluation, prefix, manifest["samples"]),
+            schema=wide,
+        )
         report_removed_metrics(manifest, evaluation, asking.say)
-        result = rescore_run(folder, manifest, evaluation, join=join, widen=panels.widen)
-        panels.forget()
+        widen = passes.add_likelihood_columns
+        result = rescore_run(folder, manifest, evaluation, join=join, widen=widen)
+        passes.cache.delete_unused()
         return result
 
 
@@ -129,7 +143,6 @@ def _name(metric: MetricOptions) -> str:
 def check_evaluation(
     evaluate: Evaluate,
     schema: pa.Schema,
-    judges: Sequence[PreparedJudge] = (),
     *,
     prefix: str = "",
     messages_hint: str = STORED,
@@ -139,7 +152,6 @@ def check_evaluation(
     Args:
         evaluate: the section.
         schema: of the tables.
-        judges: those that the section names, ready.
         prefix: `output.prefix`.
         messages_hint: how there would be a column with what was asked.
 
@@ -148,9 +160,10 @@ def check_evaluation(
         DataError: a metric needs a file or a package that is not there.
     """
     columns = [name for name in schema.names if not name.startswith(SCORE_PREFIX)]
-    if problems := evaluation_problems(evaluate, columns, prefix, messages_hint=messages_hint):
+    found, problems = check_evaluation(evaluate, columns, prefix, messages_hint=messages_hint)
+    if problems:
         raise UsageError("\n".join(p.message for p in problems), hint=problems[0].hint)
-    return resolve_evaluation(evaluate, judges)
+    return found
 
 
 def read_manifest(folder: RunFolder) -> dict[str, Any]:

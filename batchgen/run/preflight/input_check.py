@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from batchgen.decoding.generation_kwargs import check_generation_kwargs
 from batchgen.errors import JobKeyError, Problem
-from batchgen.evaluation.checks import evaluation_problems
+from batchgen.evaluation.checks import check_evaluation
 from batchgen.evaluation.metric_queries import prefill_problems
+from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.input.sources import InputSource, open_source
 from batchgen.jobfile.load import LoadedJob
 from batchgen.output.schema import OutputLayout, column_conflicts, output_layout
@@ -26,6 +27,7 @@ class CheckedInput:
     source: InputSource
     layout: OutputLayout
     columns: tuple[str, ...]
+    evaluation: Evaluation
 
 
 def check_input(loaded: LoadedJob) -> CheckedInput:
@@ -48,14 +50,15 @@ def check_input(loaded: LoadedJob) -> CheckedInput:
     layout = output_layout(source.columns, job.input, job.output, source.id_column)
     prefix = job.output.prefix
     stored = [n for n in layout.names if job.output.store_prompt or n != f"{prefix}messages"]
-    problems += evaluation_problems(job.evaluate, stored, prefix)
+    evaluation, found = check_evaluation(job.evaluate, stored, prefix)
+    problems += found
     if not problems:
-        problems += prefill_problems(job, stored)
+        problems += prefill_problems(job, evaluation, stored)
     if problems:
         raise loaded.error(problems)
     renderer = PromptRenderer(job)
     columns = dict.fromkeys([*renderer.columns, *job.decoding.columns.values()])
-    return CheckedInput(source, layout, tuple(columns))
+    return CheckedInput(source, layout, tuple(columns), evaluation)
 
 
 def add_survey_columns(loaded: LoadedJob, reading: CheckedInput, schema: pa.Schema) -> CheckedInput:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from batchgen.evaluation.answers import ColumnMap
 from batchgen.evaluation.judging.baseline_answers import AnswerKey
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge, prepare_judges
-from batchgen.evaluation.judging.queries import JudgedAnswer, JudgeQueries, build_judge_queries
+from batchgen.evaluation.judging.queries import JudgedAnswer, JudgeQueries, queries_of
 from batchgen.evaluation.judging.scores import JudgeResult, judge_metrics
 from batchgen.evaluation.judging.verdicts import verdict_reader
 from batchgen.evaluation.model_queries.query import LikelihoodQuery, Query
@@ -64,16 +64,16 @@ def judged(
     """The judgements of answers, by a model whose opinion `tell` is."""
     rows = [{**a.fields, "response": a.response, "messages": QUESTION} for a in answers]
     table = pa.Table.from_pylist(rows)
-    question = JudgeQueries(one, ColumnMap("response", messages="messages"), table.schema)
-    (texts,) = question.ask(table)
+    source = JudgeQueries(one, ColumnMap("response", messages="messages"), table.schema)
+    (texts,) = source.queries(table)
     cells = [[entry(text, tell) for text in of_row] for of_row in texts]
-    fields = [{**a.fields, question.columns[0]: c} for a, c in zip(answers, cells, strict=True)]
+    fields = [{**a.fields, source.columns[0]: c} for a, c in zip(answers, cells, strict=True)]
     return [verdict_reader(one)(Answer("1", 0, "", fields=of_row)) for of_row in fields]
 
 
 def contexts(one: PreparedJudge, about: JudgedAnswer) -> list[str]:
     """What the judge reads before each of its labels."""
-    (asked,) = build_judge_queries(one, [about])
+    (asked,) = queries_of(one, [about])
     return [
         ByteTokenizer().decode(text.context) for text in asked if isinstance(text, LikelihoodQuery)
     ]
@@ -133,7 +133,7 @@ def test_both_orders_are_asked_and_each_label_after_the_same_context(
 ) -> None:
     pairwise = ready(mode="pairwise", column="other")
     about = asked_about(answer("mine", "yours"))
-    (asked,) = build_judge_queries(pairwise, [about])
+    (asked,) = queries_of(pairwise, [about])
     labels = [bytes(one.token_ids) for one in asked if isinstance(one, LikelihoodQuery)]
     assert labels == [b"A", b"B", b"A", b"B"]
     texts = contexts(pairwise, about)
@@ -238,8 +238,8 @@ def test_rows_outside_where_and_without_a_response_are_not_asked(
 ) -> None:
     one = ready(where="other = 'y'")
     table = pa.table({"response": ["a", None, "b"], "other": ["y", "y", "n"]})
-    question = JudgeQueries(one, ColumnMap("response"), table.schema)
-    (texts,) = question.ask(table)
+    source = JudgeQueries(one, ColumnMap("response"), table.schema)
+    (texts,) = source.queries(table)
     assert list(map(len, texts)) == [5, 0, 0]
 
 

@@ -1,4 +1,4 @@
-"""What a model is told about between sealing and scoring: asked once, kept through kills, in the tokens of the run."""
+"""Passes of scoring models: each text is queried once, results survive kills, and tokens are those of the run."""
 
 import json
 import math
@@ -17,7 +17,8 @@ from batchgen.engines.echo import EchoEngine
 from batchgen.engines.open import open_engine
 from batchgen.errors import BatchgenError, JobFileError, StateError, UsageError
 from batchgen.evaluation.model_queries.query import LikelihoodQuery, Query
-from batchgen.evaluation.model_queries.scoring_pass import BLOCK_ROWS, LazyEngine, ScoringPass
+from batchgen.evaluation.model_queries.scoring_model import LazyEngine
+from batchgen.evaluation.model_queries.scoring_pass import BLOCK_ROWS, ScoringPass
 from batchgen.evaluation.scoring.score_file import score_file
 from batchgen.evaluation.scoring.score_run import score_run
 from batchgen.evaluation.scoring_models import ScoringModelOptions
@@ -92,7 +93,7 @@ def scores(folder: Path) -> pl.DataFrame:
     return pl.read_parquet(folder / "scores.parquet")
 
 
-def test_a_run_asks_its_open_engine_about_every_row_and_scores_what_it_told(
+def test_a_run_queries_its_open_engine_about_every_row_and_scores_the_results(
     make_job: MakeJob,
 ) -> None:
     log = Log()
@@ -110,42 +111,41 @@ def test_a_run_asks_its_open_engine_about_every_row_and_scores_what_it_told(
     ]
     assert not [name for name in frame.columns if "model:" in name]
     # Kept, so that scoring again for another reason asks nobody; what nobody needs any more goes.
-    assert len(list((result.folder.private / "told").iterdir())) == -(-len(ROWS) // BLOCK_ROWS)
+    assert len(list((result.folder.private / "likelihoods").iterdir())) == -(
+        -len(ROWS) // BLOCK_ROWS
+    )
     run(load_job(make_job(ROWS, evaluate={"metrics": ["exact"], "reference": "right"})))
-    assert not list((result.folder.private / "told").iterdir())
+    assert not list((result.folder.private / "likelihoods").iterdir())
 
 
-def test_who_waits_is_told_how_far_it_is(tmp_path: Path) -> None:
+def test_progress_is_reported(tmp_path: Path) -> None:
     class Each:
         columns = ("model:x",)
 
-        def ask(self, table: pa.Table) -> list[list[list[Query]]]:
-            return [
-                [[LikelihoodQuery((1, 2), (3,)), LikelihoodQuery((1, 2), (4,))]] * table.num_rows
-            ]
+        def queries(self, table: pa.Table) -> list[list[list[Query]]]:
+            texts: list[Query] = [LikelihoodQuery((1, 2), (3,)), LikelihoodQuery((1, 2), (4,))]
+            return [[texts] * table.num_rows]
 
     folder, words = RunFolder(tmp_path / "out"), list[str]()
     folder.create()
-    engine = LazyEngine(lambda: EchoEngine(str))
-    what = "judge good: asking somebody"
-    panel = ScoringPass(
-        "m", engine, [Each()], LikelihoodCache(folder), say=words.append, what=what, seconds=0
-    )
-    panel.widen(lambda: iter([pa.table({"id": range(BLOCK_ROWS + 128)})]))
+    engine, cache = LazyEngine(lambda: EchoEngine(str)), LikelihoodCache(folder)
+    what = "judge good: querying a model"
+    one = ScoringPass("m", engine, [Each()], cache, say=words.append, what=what, seconds=0)
+    one.add_likelihood_columns(lambda: iter([pa.table({"id": range(BLOCK_ROWS + 128)})]))
     assert words[0] == what
     assert len(words) == 1 + 2 * (BLOCK_ROWS + 128)
-    assert words[256] == "judge good: about 128 answers are through"
-    assert words[512] == "judge good: about 256 answers are through"
+    assert words[256] == "judge good: 128 answers scored"
+    assert words[512] == "judge good: 256 answers scored"
 
 
 @pytest.mark.parametrize("point", [f"{name}:2" for name in LIKELIHOOD_POINTS])
-def test_a_killed_pass_goes_on_without_asking_again(
+def test_a_killed_pass_resumes_without_repeating_queries(
     make_job: MakeJob, tmp_path: Path, point: str
 ) -> None:
     job = make_job(ROWS, evaluate=EVALUATE)
     with Spawner(tmp_path / "log") as spawner:
         assert spawner.run(["run", str(job)], env={VARIABLE: point}).killed
-    kept = 2 if point.startswith("told.after") else 1
+    kept = 2 if point.startswith("likelihoods.after") else 1
     log = Log()
     result = run(load_job(job), opener=log.opener)
     assert not log.requests
@@ -154,7 +154,7 @@ def test_a_killed_pass_goes_on_without_asking_again(
     assert scores(result.folder.path).equals(scores(unbroken.folder.path))
 
 
-def test_a_stopped_pass_goes_on(make_job: MakeJob) -> None:
+def test_a_stopped_pass_resumes(make_job: MakeJob) -> None:
     job, log = load_job(make_job(ROWS, evaluate=EVALUATE)), Log()
     result = run(job, opener=log.opener, stop=lambda: len(log.asked) > 3 * BLOCK_ROWS)
     assert (result.outcome, log.open) == ("stopped", 0)
@@ -165,10 +165,10 @@ def test_a_stopped_pass_goes_on(make_job: MakeJob) -> None:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9], ids=["data", "footer", "end"])
-def test_a_damaged_block_is_asked_again(make_job: MakeJob, share: float) -> None:
+def test_a_damaged_block_is_queried_again(make_job: MakeJob, share: float) -> None:
     job, log = load_job(make_job(ROWS, evaluate=EVALUATE)), Log()
     result = run(job, opener=log.opener, stop=lambda: len(log.asked) > 6 * BLOCK_ROWS)
-    first, *_ = sorted((result.folder.private / "told").iterdir())
+    first, *_ = sorted((result.folder.private / "likelihoods").iterdir())
     content = bytearray(first.read_bytes())
     content[int(len(content) * share)] ^= 255
     first.write_bytes(content)
@@ -300,11 +300,11 @@ def refused(*arguments: object) -> str:
     return str(found.value)
 
 
-def test_who_is_asked_about_a_file_has_to_be_said(make_job: MakeJob, tmp_path: Path) -> None:
+def test_a_file_needs_a_model(make_job: MakeJob, tmp_path: Path) -> None:
     run(load_job(make_job(ROWS[:2], evaluate={"reference": "right", "metrics": ["exact"]})))
     file, out = tmp_path / "out" / "responses.parquet", tmp_path / "scored"
     asked = (file, "-m", "loglikelihood", "--reference", "right", "-o", out)
-    assert "none is named" in refused(*asked)
+    assert "no model given for loglikelihood" in refused(*asked)
     exact = (file, "-m", "exact", "--reference", "right", "-o", out)
     assert "--model has no effect" in refused(*exact, "--model", "x")
     assert "goes with --model" in refused(*exact, "--chat-template", "none")
@@ -376,5 +376,8 @@ def test_the_model_of_a_run_must_be_the_one_that_answered(
     manifest = read_json(result.folder.manifest)
     manifest["settings"]["model"] |= {"weights_sampled_sha256": "0" * 64}
     result.folder.write_json(result.folder.manifest, manifest, stage="manifest")
-    with pytest.raises(StateError, match="another one now: weights_sampled_sha256 changed"):
+    with pytest.raises(
+        StateError,
+        match="has changed since it generated the answers: weights_sampled_sha256 differs",
+    ):
         score_run(result.folder.path)
