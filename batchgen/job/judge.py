@@ -23,9 +23,9 @@ def _two_ends(ends: tuple[int, ...]) -> tuple[int, ...]:
 class Judge(Section):
     """A model as judge, under `evaluate.judges`: scores are made of how likely it finds each verdict; nothing is sampled.
 
-    Beside `name`, mode rubric measures `<name>_mass`, the probability that a verdict comes next at all. Mode pairwise
+    Beside `name`, mode rubric measures `<name>_label_mass`, the probability that a verdict comes next at all. Mode pairwise
     measures that of both orders, and `<name>_preference` (the mean probability of being better), `<name>_tie`,
-    `<name>_flip` (the orders disagree), `<name>_first` (how often the answer that was shown first won).
+    `<name>_position_flip` (the orders disagree), `<name>_first_position` (how often the answer that was shown first won).
     """
 
     name: MetricName

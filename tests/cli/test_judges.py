@@ -30,7 +30,7 @@ def test_run_says_whom_it_asks_and_what_came_of_it(
     assert call(["run", str(make_job(ROWS, evaluate={"judges": [RUBRIC]}))]) == 0
     said = capsys.readouterr()
     assert "judge good: querying engine echo, which has no opinion" in said.err
-    assert "good_mass" in said.out
+    assert "good_label_mass" in said.out
 
 
 def test_validate_finds_what_is_missing_without_a_model(

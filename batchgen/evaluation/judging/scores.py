@@ -1,11 +1,10 @@
-"""What a judge's verdict is worth: from the log-probabilities of its labels to scores.
+"""The scores of a judge: from the log-probabilities of its labels to numbers.
 
     rubric      one distribution over the scale          mean of the scale by probability
     pairwise    one over A and B, in each of two orders  better in both orders: 1, in neither: 0, else 0.5
 
-Probabilities are a softmax over the allowed labels; what these have of the whole vocabulary is the label mass. Below
-`MIN_LABEL_MASS` the model was about to say something else, and nothing is read into that. Knows nothing of prompts,
-tokenizers or engines: judgements are given.
+Probabilities are a softmax over the allowed labels. Their share of the whole vocabulary's probability is the label mass;
+below `MIN_LABEL_MASS` the model would have answered something else, and there is no score.
 """
 
 import math
@@ -20,34 +19,34 @@ from batchgen.metrics.base import Answer, Floats, Spec, Unit, unscored
 from batchgen.records import Score
 
 TYPE = "judge"
-"""What stands for a type of metric."""
+"""In the place of a type of metric."""
 VERSION = 1
-"""Raised whenever the same probabilities may get another value than before."""
+"""Raised whenever the same probabilities may get another score than before."""
 MIN_LABEL_MASS = 0.5
-"""Share of the vocabulary's probability that the labels need."""
+"""Least label mass with a score."""
 
 JudgeState = Literal[
     "judged", "cut", "empty", "other_empty", "both_empty", "no_other", "other_prompt", "failed"
 ]
-"""How a judgement came about, or why there is none.
+"""The origin of a judgement, or why there is none.
 
-    judged        the judge was asked
+    judged        the judge was queried
     cut           the same, but the texts did not fit and were cut
-    empty         the answer is empty: the worst there is, and no judge is asked
-    other_empty   the answer that it is compared with is empty: this one is better
-    both_empty    both are
-    no_other      there is no answer to compare with
-    other_prompt  there is one in the other run, but it was asked something else
-    failed        the judge could not be asked
+    empty         the answer is empty: the worst verdict, without a query
+    other_empty   the other answer is empty: this one is better
+    both_empty    both are empty
+    no_other      there is no other answer
+    other_prompt  the other answer has another prompt
+    failed        the query failed
 """
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeResult:
-    """What came of judging one answer.
+    """The result of judging one answer.
 
     Attributes:
-        logprobs: of the labels, order after order; empty where the judge was not asked.
+        logprobs: of the labels, order after order; empty without a query.
         code: of the failure; empty where there is none.
     """
 
@@ -57,7 +56,7 @@ class JudgeResult:
 
 
 VerdictReader = Callable[[Answer], JudgeResult | None]
-"""Finds the judgement of an answer; None for an answer that nobody was to judge."""
+"""Finds the judgement of an answer; None for an answer that is not judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class VerdictProbabilities:
 
     Attributes:
         chances: float64 [orders, labels]: softmax over the labels.
-        mass: float64 [orders]: what the labels have of the whole vocabulary.
+        mass: float64 [orders]: label mass.
     """
 
     chances: Floats
@@ -74,18 +73,17 @@ class VerdictProbabilities:
 
 
 FixedVerdicts = Mapping[JudgeState, VerdictProbabilities]
-"""Verdicts that need no judge."""
+"""Verdicts without a query."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeStatistic:
-    """A number that is read off a verdict.
+    """A number computed from a verdict.
 
     Attributes:
-        suffix: put behind the judge's name; empty for its main number.
-        needs: label mass without which there is no number.
-        asked: whether there is a number only where a judge was asked: it is about the judge.
-        value: the number.
+        suffix: of the metric's name, after the judge's; empty for the main number.
+        needs: least label mass with a number.
+        asked: whether it describes the judge, so that there is no number without a query.
     """
 
     suffix: str
@@ -108,15 +106,7 @@ class JudgeMetric:
         labels: Sequence[str],
         known: FixedVerdicts,
     ) -> None:
-        """Get ready.
-
-        Args:
-            spec: with the judge's name and the reading's suffix.
-            reading: which number.
-            look: finds judgements.
-            labels: of the verdicts, in the order of their probabilities.
-            known: verdicts of states in which no judge is asked.
-        """
+        """`labels` are in the order of a verdict's probabilities; `known` are verdicts by state, without a query."""
         self.spec = spec
         self._reading = reading
         self._look = look
@@ -124,7 +114,7 @@ class JudgeMetric:
         self._known = known
 
     def score(self, answer: Answer) -> Score:
-        """The number, where the answer was judged and the judge was about to say one of the labels."""
+        """The number; none where the answer was not judged, or the label mass is too small."""
         judgement = None if answer.response is None else self._look(answer)
         if judgement is None:
             return unscored(self.spec, "skipped")
@@ -140,14 +130,14 @@ class JudgeMetric:
 
     def _judged(self, judgement: JudgeResult) -> Score:
         verdict = verdict_probabilities(judgement.logprobs, len(self._labels))
-        rule = f"{judgement.state}: {self._told(verdict)}"
+        rule = f"{judgement.state}: {self._probabilities(verdict)}"
         if float(verdict.mass.min()) < self._reading.needs:
             return unscored(self.spec, "unparsed", rule)
         best = [self._labels[place] for place in verdict.chances.argmax(axis=-1)]
         return Score(self.spec.name, self._reading.value(verdict), "ok", ", ".join(best), rule)
 
-    def _told(self, verdict: VerdictProbabilities) -> str:
-        """The probabilities in words, such as `1 0.031, 2 0.212, …, mass 0.998`; order after order."""
+    def _probabilities(self, verdict: VerdictProbabilities) -> str:
+        """Such as `1 0.031, 2 0.212, …, mass 0.998`; order after order."""
         orders = [
             ", ".join(
                 [
@@ -164,9 +154,9 @@ def judge_metrics(judge: Judge, look: VerdictReader, signature: str) -> tuple[Ju
     """The metrics of a judge, the main one first.
 
     Args:
-        judge: what the job says.
+        judge: its section in the job.
         look: finds its judgements.
-        signature: of everything else that decides them: its model, its rubric.
+        signature: a hash of everything else that decides them: its model, its rubric.
     """
     made = []
     for reading in _rubric_statistics(judge) if judge.mode == "rubric" else _PAIRWISE:
@@ -180,7 +170,7 @@ def judge_metrics(judge: Judge, look: VerdictReader, signature: str) -> tuple[Ju
 
 
 def _fixed_verdicts(judge: Judge) -> FixedVerdicts:
-    """What is certain without a judge."""
+    """The verdicts on empty answers."""
     if judge.mode == "rubric":
         worst = np.zeros((1, len(judge.labels)))
         worst[0, 0] = 1.0
@@ -194,28 +184,28 @@ def _fixed_verdicts(judge: Judge) -> FixedVerdicts:
 
 
 def verdict_probabilities(logprobs: Sequence[float], labels: int) -> VerdictProbabilities:
-    """The verdict that log-probabilities of labels, order after order, come to."""
+    """Convert log-probabilities of `labels` labels, order after order, to a verdict."""
     table = np.array(logprobs, np.float64).reshape(-1, labels)
     best = table.max(axis=-1, keepdims=True)
     weights = np.exp(table - np.where(np.isfinite(best), best, 0.0))
     total = weights.sum(axis=-1, keepdims=True)
-    # A judge for whom every label is impossible has no mass either, so that nothing is read off these.
+    # Where every label is impossible, the label mass is 0, and these are not used.
     chances = np.divide(weights, total, out=np.full_like(weights, 1 / labels), where=total > 0)
     return VerdictProbabilities(chances, np.exp(table).sum(axis=-1))
 
 
 def disjoint_logprobs(logprobs: Sequence[float], token_ids: Sequence[Sequence[int]]) -> list[float]:
-    """Log-probabilities of events that exclude each other: the verdict begins with this label, and no longer one.
+    """Log-probabilities of disjoint events: the verdict begins with this label, and not with a longer one.
 
-    A tokenizer may split `10` into `1` and `0`; the probability of the tokens of `1` is then that of every text that
-    begins so, and what goes on to `10` is taken off.
+    A tokenizer may split `10` into `1` and `0`. The probability of the tokens of `1` is then that of every text that
+    begins with them, and the part that continues to `10` is subtracted.
 
     Args:
         logprobs: of all tokens of each label together.
-        token_ids: the tokens of each label; no two alike.
+        token_ids: of each label, all different.
 
     Returns:
-        One for each label; -inf where nothing is left.
+        One for each label; -inf where no probability is left.
     """
     chances = [math.exp(one) for one in logprobs]
     left = [
@@ -226,12 +216,12 @@ def disjoint_logprobs(logprobs: Sequence[float], token_ids: Sequence[Sequence[in
 
 
 def _next_longer(here: int, token_ids: Sequence[Sequence[int]]) -> list[int]:
-    """The labels that go on from a label, less those that go on from one of these."""
-    longer = [k for k, ids in enumerate(token_ids) if _goes_on(ids, token_ids[here])]
-    return [k for k in longer if not any(_goes_on(token_ids[k], token_ids[m]) for m in longer)]
+    """The labels that continue a label, without those that continue one of these."""
+    longer = [k for k, ids in enumerate(token_ids) if _continues(ids, token_ids[here])]
+    return [k for k in longer if not any(_continues(token_ids[k], token_ids[m]) for m in longer)]
 
 
-def _goes_on(longer: Sequence[int], label: Sequence[int]) -> bool:
+def _continues(longer: Sequence[int], label: Sequence[int]) -> bool:
     return len(longer) > len(label) and tuple(longer[: len(label)]) == tuple(label)
 
 
@@ -249,7 +239,7 @@ def _rubric_statistics(judge: Judge) -> tuple[JudgeStatistic, ...]:
 
 
 def _votes(verdict: VerdictProbabilities) -> tuple[int, int]:
-    """Of each order, whom it prefers: 1 the answer, -1 the other one, 0 neither. The answer is shown first, then second."""
+    """The preference in each order: 1 the answer, -1 the other one, 0 neither. The answer is shown first, then second."""
     (first, second), (other_first, other_second) = verdict.chances.tolist()
     return _sign(first - second), _sign(other_second - other_first)
 
@@ -277,17 +267,17 @@ def _flipped(verdict: VerdictProbabilities) -> float:
 
 
 def _first(verdict: VerdictProbabilities) -> float:
-    """How often the answer that was shown first won: 0.5 for a judge who does not look at the order."""
+    """How often the answer that was shown first won; 0.5 without position bias."""
     one, other = _votes(verdict)
     return (2 + one - other) / 4
 
 
-_MASS = JudgeStatistic("_mass", _mass, needs=0.0, asked=True)
+_MASS = JudgeStatistic("_label_mass", _mass, needs=0.0, asked=True)
 _PAIRWISE = (
     JudgeStatistic("", _won, higher_is_better=True),
     JudgeStatistic("_preference", _preference, higher_is_better=True),
     JudgeStatistic("_tie", _tied),
-    JudgeStatistic("_flip", _flipped, higher_is_better=False, asked=True),
-    JudgeStatistic("_first", _first, asked=True),
+    JudgeStatistic("_position_flip", _flipped, higher_is_better=False, asked=True),
+    JudgeStatistic("_first_position", _first, asked=True),
     _MASS,
 )

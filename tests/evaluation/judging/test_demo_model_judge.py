@@ -43,14 +43,14 @@ def test_verdicts_are_those_of_a_plain_forward(make_job: MakeJob, starter_folder
         found = chances(rated[row], [str(number) for number in range(11)])
         found[1] -= found[10]  # 1 begins 10, digit by digit
         mean = sum(number * chance for number, chance in enumerate(found)) / sum(found)
-        assert frame["score_good_mass"][row] == pytest.approx(sum(found), abs=1e-5)
+        assert frame["score_good_label_mass"][row] == pytest.approx(sum(found), abs=1e-5)
         assert frame["score_good"][row] == pytest.approx(mean, abs=1e-4)  # ten times a probability
         first, second = (chances(text, ["A", "B"]) for text in compared[row])
         preference = (first[0] / sum(first) + second[1] / sum(second)) / 2
         assert frame["score_vs_preference"][row] == pytest.approx(preference, abs=1e-5)
     # What looks like control tokens, and a NUL, are text like any other.
-    assert frame["score_good_mass"][2] > 0.5
-    assert frame["score_vs_mass"][2] > 0
+    assert frame["score_good_label_mass"][2] > 0.5
+    assert frame["score_vs_label_mass"][2] > 0
 
 
 def forward(folder: Path) -> Callable[[str, Sequence[str]], list[float]]:

@@ -99,7 +99,7 @@ def test_a_rubric_s_scores_stand_beside_the_answers(make_job: MakeJob) -> None:
     result = judged(make_job, Opinionated(), RUBRIC, evaluate={"slices": ["lang"]})
     frame = result.frame()
     assert frame["score_good"].to_list() == pytest.approx([FIVE, ONE, THREE, None, None])
-    assert frame["score_good_mass"].to_list() == pytest.approx([0.88, 0.88, 0.88, 0.05, None])
+    assert frame["score_good_label_mass"].to_list() == pytest.approx([0.88, 0.88, 0.88, 0.05, None])
     found = metrics(result)
     assert found["good", "all"]["value"] == pytest.approx(3)
     assert (found["good", "all"]["n"], found["good", "all"]["coverage"]) == (3, 0.6)
@@ -123,9 +123,9 @@ def test_pairs_are_won_only_in_both_orders(make_job: MakeJob) -> None:
         "vs": 0.5,
         "vs_preference": 0.5,
         "vs_tie": 0.333333,
-        "vs_flip": 0.333333,
-        "vs_first": 0.666667,
-        "vs_mass": 0.9,
+        "vs_position_flip": 0.333333,
+        "vs_first_position": 0.666667,
+        "vs_label_mass": 0.9,
     }
     assert found["vs"]["coverage"] == 0.6
     assert found["vs"]["ci_low"] is not None
@@ -208,7 +208,7 @@ def test_judged_again_by_the_command_score(make_job: MakeJob) -> None:
     [
         pytest.param({"metric": "good", "min": 2.9}, ExitCode.DONE, id="good enough"),
         pytest.param({"metric": "good", "min": 3.1}, ExitCode.GATE_FAILED, id="not good enough"),
-        pytest.param({"metric": "good_mass", "min": 0.9}, ExitCode.GATE_FAILED, id="mass"),
+        pytest.param({"metric": "good_label_mass", "min": 0.9}, ExitCode.GATE_FAILED, id="mass"),
         pytest.param({"metric": "good", "min_coverage": 0.9}, ExitCode.GATE_FAILED, id="coverage"),
     ],
 )
@@ -227,7 +227,7 @@ def test_everything_that_does_not_go_together_is_told_at_once(make_job: MakeJob)
     evaluate = {
         "judges": judges,
         "metrics": [{"type": "length", "units": ["words"]}],
-        "gates": [{"metric": "a_flip", "max": 0}],
+        "gates": [{"metric": "a_position_flip", "max": 0}],
     }
     with pytest.raises(JobFileError) as caught:
         run(load_job(make_job(ROWS, evaluate=evaluate)))

@@ -124,7 +124,7 @@ def test_a_pair_is_judged_alike_from_both_sides(
     here, there = (values(pairwise.judge, judgement) for judgement in found)
     for name in ("", "_preference"):
         assert here[name] + there[name] == pytest.approx(1)
-    for name in ("_tie", "_flip", "_first", "_mass"):
+    for name in ("_tie", "_position_flip", "_first_position", "_label_mass"):
         assert here.get(name) == there.get(name)
 
 

@@ -53,7 +53,7 @@ def values(judge: Judge, *chances: float) -> dict[str, float | None]:
 def test_the_score_of_a_rubric_is_the_mean_verdict(
     chances: tuple[float, ...], mean: float | None, mass: float
 ) -> None:
-    assert values(RUBRIC, *chances) == {"": mean, "_mass": mass}
+    assert values(RUBRIC, *chances) == {"": mean, "_label_mass": mass}
 
 
 @pytest.mark.parametrize(
@@ -62,33 +62,68 @@ def test_the_score_of_a_rubric_is_the_mean_verdict(
         # P(A), P(B) where the answer is A; then where it is B.
         pytest.param(
             (0.8, 0.2, 0.3, 0.7),
-            {"": 1.0, "_preference": 0.75, "_tie": 0.0, "_flip": 0.0, "_first": 0.5, "_mass": 1.0},
+            {
+                "": 1.0,
+                "_preference": 0.75,
+                "_tie": 0.0,
+                "_position_flip": 0.0,
+                "_first_position": 0.5,
+                "_label_mass": 1.0,
+            },
             id="better in both orders",
         ),
         pytest.param(
             (0.3, 0.6, 0.54, 0.06),
-            {"": 0.0, "_preference": 0.216666667, "_tie": 0.0, "_flip": 0.0, "_first": 0.5}
-            | {"_mass": 0.6},
+            {
+                "": 0.0,
+                "_preference": 0.216666667,
+                "_tie": 0.0,
+                "_position_flip": 0.0,
+                "_first_position": 0.5,
+            }
+            | {"_label_mass": 0.6},
             id="worse in both orders",
         ),
         pytest.param(
             (0.9, 0.1, 0.6, 0.4),
-            {"": 0.5, "_preference": 0.65, "_tie": 1.0, "_flip": 1.0, "_first": 1.0, "_mass": 1.0},
+            {
+                "": 0.5,
+                "_preference": 0.65,
+                "_tie": 1.0,
+                "_position_flip": 1.0,
+                "_first_position": 1.0,
+                "_label_mass": 1.0,
+            },
             id="whoever comes first",
         ),
         pytest.param(
             (0.1, 0.9, 0.3, 0.7),
-            {"": 0.5, "_preference": 0.4, "_tie": 1.0, "_flip": 1.0, "_first": 0.0, "_mass": 1.0},
+            {
+                "": 0.5,
+                "_preference": 0.4,
+                "_tie": 1.0,
+                "_position_flip": 1.0,
+                "_first_position": 0.0,
+                "_label_mass": 1.0,
+            },
             id="whoever comes second",
         ),
         pytest.param(
             (0.25, 0.25, 0.1, 0.9),
-            {"": 0.5, "_preference": 0.7, "_tie": 1.0, "_flip": 0.0, "_first": 0.25, "_mass": 0.5},
+            {
+                "": 0.5,
+                "_preference": 0.7,
+                "_tie": 1.0,
+                "_position_flip": 0.0,
+                "_first_position": 0.25,
+                "_label_mass": 0.5,
+            },
             id="undecided in one order",
         ),
         pytest.param(
             (0.8, 0.2, 0.1, 0.2),
-            dict.fromkeys(["", "_preference", "_tie", "_flip", "_first"]) | {"_mass": 0.3},
+            dict.fromkeys(["", "_preference", "_tie", "_position_flip", "_first_position"])
+            | {"_label_mass": 0.3},
             id="something else in one order",
         ),
     ],
@@ -144,7 +179,11 @@ def test_answers_that_no_judge_saw(
     found = scores(judge, judgement, answer)
     assert (found[""].value, found[""].status, found[""].rule) == expected
     # Nothing was asked, so nothing is known about the judge.
-    assert all(found[name].value is None for name in ("_mass", "_flip", "_first") if name in found)
+    assert all(
+        found[name].value is None
+        for name in ("_label_mass", "_position_flip", "_first_position")
+        if name in found
+    )
 
 
 def test_the_detail_tells_all_probabilities_and_that_texts_were_cut() -> None:
@@ -169,7 +208,7 @@ def test_swapping_the_answers_turns_every_verdict_round(
     other = values(PAIRWISE, *_whole(other_first), *_whole(answer_first))
     for suffix in ("", "_preference"):
         assert math.isclose(_number(one[suffix]) + _number(other[suffix]), 1, abs_tol=1e-8)
-    for suffix in ("_tie", "_flip", "_first", "_mass"):
+    for suffix in ("_tie", "_position_flip", "_first_position", "_label_mass"):
         assert one[suffix] == other[suffix]
 
 
