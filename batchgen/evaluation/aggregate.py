@@ -1,4 +1,4 @@
-"""From scores of rows to values of metrics, overall and by slice, while the rows stream past.
+"""From scores of rows to values of metrics, overall and by slice, in one pass over the rows.
 
     block of scores ──add──> a tally per (metric, slice) ──estimate──> value, error, interval
 
@@ -6,9 +6,9 @@
     answers of one prompt        sums over each cluster       Student's t over clusters
     corpus metrics               sums over each cluster       bootstrap
 
-Memory does not grow with the rows. Beyond `MAX_CLUSTERS`, every so many-th cluster shares a place with the first
-ones: clusters are independent, so that the sums over such groups spread as the clusters do, and 131,072 groups
-tell the error as well as 131,072 clusters. Knows nothing of files or of how a row is scored.
+Memory does not grow with the rows. Beyond `MAX_CLUSTERS`, clusters share places in turn. Clusters are independent, so
+that sums over such groups have the variance of the clusters: 131,072 groups estimate the error as well as 131,072
+clusters.
 """
 
 import math
@@ -34,22 +34,22 @@ from batchgen.metrics.statistics.intervals import (
 )
 
 MAX_CLUSTERS = 1 << 17
-"""Places for the sums of clusters, per metric and slice."""
+"""Most rows of a table of cluster sums, per metric and slice."""
 OVERALL = "all"
-"""Name of the slice that holds every row."""
+"""Name of the slice of all rows."""
 
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredObservations:
-    """What one metric says about some observations: answers, or prompts.
+    """The scores of some observations (answers, or prompts) by one metric.
 
     Attributes:
-        values: float64 [n]; arbitrary where nothing was scored.
-        scored: bool [n]: whether there is a value.
-        clusters: int64 [n]: observations with one number hang together.
-        stats: float64 [n, k]: row statistics of a corpus metric; [n, 0] for all others.
+        values: float64 [n]; arbitrary where there is no score.
+        scored: bool [n]: whether there is a score.
+        clusters: int64 [n]: observations with the same number are dependent.
+        stats: float64 [n, k]: row statistics of a corpus metric; [n, 0] for others.
     """
 
     values: Floats
@@ -58,7 +58,7 @@ class ScoredObservations:
     stats: Floats
 
     def where(self, chosen: Mask) -> "ScoredObservations":
-        """Only the chosen observations."""
+        """The observations where `chosen`, bool [n], is true."""
         return ScoredObservations(
             self.values[chosen], self.scored[chosen], self.clusters[chosen], self.stats[chosen]
         )
@@ -69,8 +69,8 @@ class Aggregate:
     """A row of metrics.parquet: one metric over one slice.
 
     Attributes:
-        n: observations that have a score.
-        coverage: their share of all that should have one; None where there were none.
+        n: observations with a score.
+        coverage: their share of all observations that should have one; None where there are none.
     """
 
     spec: Spec
@@ -81,20 +81,20 @@ class Aggregate:
 
 
 class ClusterIndex(Protocol):
-    """Gives each cluster a place, from 0."""
+    """Maps clusters to places, from 0."""
 
     def places(self, clusters: Integers) -> Integers:
-        """The places of these clusters."""
+        """int64 [n] to int64 [n]."""
 
 
 class BlockLocalClusters:
-    """For clusters that never go on in another block, such as the answers of one prompt."""
+    """For clusters that never span two blocks, such as the answers of one prompt."""
 
     def __init__(self) -> None:
         self._count = 0
 
     def places(self, clusters: Integers) -> Integers:
-        """New places for all of them."""
+        """New places for all clusters."""
         distinct, places = np.unique(clusters, return_inverse=True)
         places = places + self._count
         self._count += len(distinct)
@@ -102,19 +102,19 @@ class BlockLocalClusters:
 
 
 class GlobalClusters:
-    """For clusters that come back any time, such as the passages that questions are about. Remembers each."""
+    """For clusters in any order, such as the passages that questions are about. Keeps each in memory."""
 
     def __init__(self) -> None:
         self._known: dict[int, int] = {}
 
     def places(self, clusters: Integers) -> Integers:
-        """The places of these clusters, new ones for those that were never seen."""
+        """Known places; new ones for new clusters."""
         known = self._known
         return np.array([known.setdefault(c, len(known)) for c in clusters.tolist()], np.int64)
 
 
 class ClusterSums:
-    """Sums over each cluster, and how many observations it has: a table that grows up to `MAX_CLUSTERS` rows."""
+    """Sums and numbers of observations of each cluster, in a table of up to `MAX_CLUSTERS` rows."""
 
     def __init__(self, width: int, numbering: ClusterIndex) -> None:
         self._table = np.zeros((16, width + 1))
@@ -137,13 +137,13 @@ class ClusterSums:
 
 
 class Tally(Protocol):
-    """One metric over one slice so far."""
+    """One metric over one slice."""
 
     def add(self, scored: ScoredObservations) -> None:
-        """Add observations that all have a score."""
+        """Add observations; all of them must have a score."""
 
     def estimate(self, spec: Spec, confidence: Confidence) -> PointEstimate:
-        """The value, and how sure it is."""
+        """The value with its interval."""
 
 
 class RowTally:
@@ -172,7 +172,7 @@ class ClusterTally:
         self._sums.add(scored.clusters, scored.values[:, None])
 
     def estimate(self, spec: Spec, confidence: Confidence) -> PointEstimate:
-        """The mean; where no cluster has two rows, they are independent."""
+        """The mean; where no cluster has two rows, that of independent rows."""
         table = self._sums.table()
         if (table[:, 1] == 1).all():
             single = moments(table[:, 0])
@@ -204,7 +204,7 @@ class CorpusTally:
 
 
 class SliceTallies:
-    """The tallies of one metric: over everything, and over each slice."""
+    """The tallies of one metric: over all rows, and over each slice."""
 
     def __init__(self, spec: Spec, new_tally: Callable[[], Tally]) -> None:
         self.spec = spec
@@ -217,8 +217,8 @@ class SliceTallies:
         """Add a block of observations.
 
         Args:
-            scored: what should have a score.
-            slices: which of these belong to each slice, bool [n] by name.
+            scored: all that should have a score.
+            slices: by name, which of these belong to the slice, bool [n].
         """
         self._add(OVERALL, scored)
         for name, chosen in slices.items():
@@ -226,7 +226,7 @@ class SliceTallies:
                 self._add(name, scored.where(chosen))
 
     def aggregates(self, confidence: Confidence) -> list[Aggregate]:
-        """One per slice, everything first, then by name."""
+        """One per slice: all rows first, then by name."""
         names = [OVERALL, *sorted(self._tallies.keys() - {OVERALL})]
         return [self._aggregate(name, confidence) for name in names]
 

@@ -1,7 +1,4 @@
-"""From a table of responses to the answers that metrics see.
-
-The columns may be a run's own or those of a foreign file: `ColumnMap` says where what lies.
-"""
+"""From a table of responses to the `Answer`s that metrics score. The table is that of a run or of any file."""
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,15 +18,15 @@ from batchgen.job.evaluate import Reasoning
 from batchgen.metrics.base import Answer
 
 Tables = Callable[[], Iterator[pa.Table]]
-"""Reads the answers from the start; the answers of one prompt are never in two tables."""
+"""Reads the answers from the start. The answers of one prompt are never in two tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnMap:
-    """Which columns hold what; None for what the table does not have.
+    """The columns of a table by their meaning; None for missing ones.
 
     Attributes:
-        id: left out, rows are known by their number from 0.
+        id: where it is missing, ids are row numbers from 0.
         references: each cell is a text, a number or a list of these; any one of them is right.
         reasoning: whether text between think marks belongs to a response.
     """
@@ -46,7 +43,7 @@ class ColumnMap:
 
 
 def read_answers(table: pa.Table, origin: ColumnMap, first: int) -> list[Answer]:
-    """The answers of a table. `first` is the number of its first row."""
+    """Read the answers of a table. `first` is the number of its first row."""
     count = table.num_rows
     fields = LazyColumns(table)
     numbers = range(first, first + count)
@@ -75,7 +72,7 @@ def read_answers(table: pa.Table, origin: ColumnMap, first: int) -> list[Answer]
 
 
 def split_between_prompts(table: pa.Table, id_column: str | None, rows: int) -> Iterator[pa.Table]:
-    """The table in blocks of about so many rows, or more where a single prompt has more answers."""
+    """Cut a table between prompts into blocks of up to `rows` rows; more where a single prompt has more answers."""
     starts = _prompt_starts(table, id_column)
     at = 0
     while at < table.num_rows:
@@ -89,7 +86,7 @@ def split_between_prompts(table: pa.Table, id_column: str | None, rows: int) -> 
 
 
 def regroup_by_prompt(tables: Iterable[pa.Table], id_column: str | None) -> Iterator[pa.Table]:
-    """The same rows in tables that no prompt crosses, if its answers stand together."""
+    """Yield the same rows in tables that no prompt spans, provided that its answers are contiguous."""
     kept: pa.Table | None = None
     for table in tables:
         joined = table if kept is None else pa.concat_tables([kept, table])
@@ -104,10 +101,10 @@ def regroup_by_prompt(tables: Iterable[pa.Table], id_column: str | None) -> Iter
 def check_grouped_by_prompt(
     tables: Iterable[pa.Table], id_column: str | None
 ) -> Iterator[pa.Table]:
-    """The same tables, of which no prompt crosses any; afterwards it is known that each prompt's answers stand together.
+    """Yield the same tables, none of which a prompt spans; raise at the end if a prompt's answers are not contiguous.
 
     Raises:
-        DataError: an id comes back after others.
+        DataError: an id occurs again after other ids.
     """
     hashes, places, rows = array("Q"), array("Q"), 0
     for table in tables:
@@ -126,14 +123,14 @@ def check_grouped_by_prompt(
             0
         ]
         raise DataError(
-            f"column {id_column!r}: row {later:,} has the id of row {first:,}, and other rows lie between them",
-            hint="The answers to one prompt have to stand together: sort the file by its ids. Where the column is no "
-            "key of prompts, give it another name. Rows are counted from 0.",
+            f"column {id_column!r}: rows {first:,} and {later:,} (from 0) have the same id, but rows between them do not",
+            hint="Sort the file by its ids, so that the answers to one prompt are adjacent. If the column does not "
+            "identify prompts, rename it.",
         )
 
 
 def _prompt_starts(table: pa.Table, id_column: str | None) -> npt.NDArray[np.int64]:
-    """Where in the table another prompt begins: int64, rising from 0."""
+    """The first row of each prompt: int64, ascending from 0."""
     if id_column is None:
         return np.arange(table.num_rows)
     codes = table.column(id_column).dictionary_encode().combine_chunks().indices
@@ -143,7 +140,7 @@ def _prompt_starts(table: pa.Table, id_column: str | None) -> npt.NDArray[np.int
 
 
 class LazyColumns:
-    """A table's columns as Python values, each made when it is first asked for."""
+    """A table's columns as Python values, each converted on first use."""
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table
@@ -191,7 +188,7 @@ def _ids(column: pa.ChunkedArray) -> list[str]:
 
 
 def _whole(value: object) -> int:
-    """A sample's number; CSV has it as text. 0 for what is none."""
+    """A sample's number, which is text in CSV; 0 where it is not a number."""
     text = str(value)
     return int(text) if text.isdecimal() else 0
 

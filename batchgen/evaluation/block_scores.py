@@ -1,7 +1,4 @@
-"""A block of answers through every metric: what each says about which rows.
-
-Answers of one prompt stand together. Knows nothing of tables, files or slices.
-"""
+"""The scores of a block of answers by every metric. The answers of one prompt are adjacent."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,31 +22,31 @@ from batchgen.records import Score
 
 
 def is_sum(metric: Metric) -> TypeGuard[SumMetric]:
-    """Whether a corpus has a value of its own."""
+    """Whether the value of a corpus is not the mean of its rows."""
     return hasattr(metric, "row_stats")
 
 
 def is_group(metric: Metric) -> TypeGuard[GroupMetric]:
-    """Whether prompts are scored, not answers."""
+    """Whether it scores prompts instead of answers."""
     return hasattr(metric, "score_group")
 
 
 def is_set(metric: Metric) -> TypeGuard[SetMetric]:
-    """Whether only the whole has a value."""
+    """Whether it scores only whole sets."""
     return hasattr(metric, "compute")
 
 
 def is_row(metric: Metric) -> TypeGuard[RowMetric]:
-    """Whether single answers are scored."""
+    """Whether it scores single answers."""
     return not is_group(metric) and not is_set(metric)
 
 
 @dataclass(frozen=True, slots=True)
 class BlockScores:
-    """What one metric says about a block.
+    """The scores of a block by one metric.
 
     Attributes:
-        rows: int64 [n]: the row of each score; of a prompt, its first.
+        rows: int64 [n]: the row of each score; for a prompt, its first.
         stats: float64 [n, k]; k is 0 except for corpus metrics.
     """
 
@@ -59,7 +56,7 @@ class BlockScores:
     stats: Floats
 
     def scored(self, clusters: Integers) -> ScoredObservations:
-        """As numbers for the tallies. `clusters`: int64, the cluster of each row of the block."""
+        """The input of tallies. `clusters`: int64 [rows of the block], the cluster of each row."""
         values = [score.value for score in self.scores]
         return ScoredObservations(
             values=np.array([0.0 if v is None else v for v in values], np.float64),
@@ -72,12 +69,12 @@ class BlockScores:
 def score_block(
     metrics: Sequence[Metric], answers: Sequence[Answer], asked: Mapping[str, Mask]
 ) -> list[BlockScores]:
-    """Score the answers by every metric but those of whole sets.
+    """Score the answers by every metric except those of whole sets.
 
     Args:
         metrics: in any order.
-        answers: whole prompts.
-        asked: for metrics that are not asked about every row, by name: about which, bool [answers].
+        answers: of whole prompts.
+        asked: by name, the rows that a metric with a condition scores, bool [answers].
     """
     everyone = np.ones(len(answers), np.bool_)
     by_name = {
@@ -126,20 +123,20 @@ def _prompts(answers: Sequence[Answer]) -> Iterator[list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class TallyFactory:
-    """Makes the tally that suits a metric; called once for each slice.
+    """Creates the tally of a metric, one for each slice.
 
     Attributes:
-        hang_together: whether several observations may share a cluster.
-        numbering: makes a numbering of clusters.
+        clustered: whether several observations may share a cluster.
+        numbering: of the clusters.
     """
 
     metric: Metric
-    hang_together: bool
+    clustered: bool
     numbering: type[ClusterIndex]
 
     def __call__(self) -> Tally:
-        """A tally that has seen nothing."""
+        """Return an empty tally."""
         if is_sum(self.metric):
             finalize: Finalize = self.metric.finalize
             return CorpusTally(len(self.metric.stats), finalize, self.numbering())
-        return ClusterTally(self.numbering()) if self.hang_together else RowTally()
+        return ClusterTally(self.numbering()) if self.clustered else RowTally()

@@ -1,7 +1,7 @@
-"""Whether a night's metrics are good enough: each gate passes, fails, or cannot be decided.
+"""Gates: whether the metrics of a run are good enough. Each gate passes, fails, or is undecided.
 
-A gate that cannot be decided counts as failed: nobody wants a night's output replaced on a guess. It says so, and
-how many rows would have decided it. Knows nothing of files.
+An undecided gate counts as failed, because output must not be replaced on a guess. Its result gives the number of rows
+that would decide it.
 """
 
 import math
@@ -25,11 +25,11 @@ GateStatus = Literal["passed", "failed", "undecided"]
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """What became of a gate.
+    """The decision of a gate.
 
     Attributes:
         gate: in words, such as "exact >= 0.6".
-        found: in words, why.
+        found: the reason, in words.
     """
 
     gate: str
@@ -38,12 +38,12 @@ class GateResult:
 
     @property
     def passed(self) -> bool:
-        """Whether the output may be used."""
+        """False for an undecided gate."""
         return self.verdict == "passed"
 
 
 def describe_gate(gate: Gate) -> str:
-    """A gate in words."""
+    """The condition of a gate in words."""
     where = f"{gate.metric}{f' ({gate.slice})' if gate.slice else ''}"
     if gate.min_coverage is not None:
         return f"{where}: coverage >= {gate.min_coverage:g}"
@@ -66,7 +66,7 @@ def decide_gate(gate: Gate, measured: MetricRow | None) -> GateResult:
 def _coverage(gate: Gate, measured: MetricRow) -> GateResult:
     name, share = describe_gate(gate), measured.coverage
     if share is None or gate.min_coverage is None:
-        return GateResult(name, "undecided", "no row should have a score")
+        return GateResult(name, "undecided", "the slice has no rows to score")
     verdict: GateStatus = "passed" if share >= gate.min_coverage else "failed"
     return GateResult(name, verdict, f"coverage {share:.4g}")
 
@@ -83,7 +83,7 @@ def _bounds(gate: Gate, measured: MetricRow) -> GateResult:
         return GateResult(name, "passed", found)
     if _within(gate, measured.value):
         found = f"value {measured.value:.4g} would pass, {gate.on} {seen:.4g} does not"
-        return GateResult(name, "undecided", f"{found}: {measured.n:,} rows are too few to tell")
+        return GateResult(name, "undecided", f"{found}: {measured.n:,} rows are too few to decide")
     return GateResult(name, "failed", found)
 
 
@@ -92,10 +92,10 @@ def _within(gate: Gate, seen: float) -> bool:
 
 
 def decide_baseline_gate(gate: Gate, change: MeasuredChange) -> GateResult:
-    """Decide a gate against a baseline: passes only if a loss above max_drop can be ruled out."""
+    """Decide a gate against a baseline: it passes only if the interval excludes a loss above max_drop."""
     name, allowed = describe_gate(gate), gate.max_drop or 0.0
     if change.gain is None or change.low is None or change.high is None:
-        found = f"{change.n:,} rows in common have a score: too few for an interval"
+        found = f"{change.n:,} rows with a score in both runs: too few for an interval"
         return GateResult(name, "undecided", found)
     found = f"change {change.gain:+.4g}, interval {change.low:+.4g} to {change.high:+.4g}, n {change.n:,}"
     if change.low >= -allowed:
@@ -107,13 +107,13 @@ def decide_baseline_gate(gate: Gate, change: MeasuredChange) -> GateResult:
 
 def _too_few(change: MeasuredChange, allowed: float) -> str:
     if not allowed or change.stderr is None:
-        return "too few rows to tell"
+        return "too few rows to decide"
     needed = math.ceil(change.n * (POWER_80 * change.stderr / allowed) ** 2)
-    return f"too few rows to tell; about {max(needed, change.n + 1):,} would do"
+    return f"too few rows to decide; about {max(needed, change.n + 1):,} would be enough"
 
 
 PREVIOUS = "previous"
-"""The baseline that stands for what a folder publishes now."""
+"""Baseline that means: what the folder publishes now."""
 
 
 def decide_gates(
@@ -124,8 +124,8 @@ def decide_gates(
     Args:
         gates: of the job.
         rows: of metrics.parquet.
-        folder: of the run; what it publishes is the previous output.
-        scored: where the scores are: that folder, or the one that nobody sees yet.
+        folder: of the run; it publishes the previous output.
+        scored: folder of the scores: the same, or its staging folder.
     """
     found = {(row.metric, row.slice): row for row in rows}
     return [

@@ -1,10 +1,8 @@
-"""Scores blocks of answers as they stream past, and keeps what the aggregates need.
+"""Scores answers block by block, and keeps what the aggregates need.
 
-    table ──answers──> every metric ──┬──> the table with its columns of scores
-                                      ├──> the long detail
-                                      └──> tallies by slice ──> aggregates
-
-Knows nothing of files.
+table ──answers──> every metric ──┬──> the table with its columns of scores
+├──> the long detail
+└──> tallies by slice ──> aggregates
 """
 
 from collections.abc import Iterator
@@ -46,33 +44,33 @@ from batchgen.output.score_tables import (
 )
 
 BLOCK_ROWS = 2048
-"""Answers that are Python objects at one time, but for a prompt that has more."""
+"""Answers that are Python objects at one time; more where a single prompt has more."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredTable:
-    """A block with its scores: beside the answers, and in detail."""
+    """A block of answers with columns of scores, and the rows of scores.parquet."""
 
     table: pa.Table
     detail: pa.Table
 
 
 class Scorer:
-    """Scores all answers of a run or of a file, block by block."""
+    """Scores all answers of a run or of a file. Stateful: for one pass only."""
 
     def __init__(
         self, evaluation: Evaluation, origin: ColumnMap, schema: pa.Schema, prefix: str = ""
     ) -> None:
-        """Get ready.
+        """Compile the conditions of the metrics against the schema.
 
         Args:
-            evaluation: what is measured.
-            origin: where in the tables the parts of an answer are.
+            evaluation: with all judges ready.
+            origin: of the tables.
             schema: of the tables.
-            prefix: put before the names of columns of scores.
+            prefix: of the columns of scores.
 
         Raises:
-            JobKeyError: a condition that does not go with the columns.
+            JobKeyError: a condition does not fit the columns.
         """
         self.evaluation = evaluation
         self.origin = origin
@@ -98,7 +96,7 @@ class Scorer:
         return add_score_columns(schema, self.columns)
 
     def score(self, table: pa.Table) -> ScoredTable:
-        """Score a table: whole prompts, in order."""
+        """Score the next table; it must contain whole prompts."""
         blocks = [
             self._score(block) for block in split_between_prompts(table, self.origin.id, BLOCK_ROWS)
         ]
@@ -119,13 +117,12 @@ class Scorer:
             of_rows = {name: mask[block.rows] for name, mask in masks.items()}
             self._tallies[block.spec.name].add(block.scored(clusters), of_rows)
         detail = scores_table([self._detail(answers, block) for block in found])
-        return ScoredTable(self._beside(table, answers, found), detail)
+        return ScoredTable(self._with_scores(table, answers, found), detail)
 
     def aggregates(self, tables: Tables) -> list[Aggregate]:
-        """The value of every metric over everything and every slice, in the order of the job.
+        """The value of every metric over all rows and every slice, in the order of the job.
 
-        Args:
-            tables: reads the answers again, for metrics of whole sets.
+        Metrics of whole sets read `tables` again.
         """
         names = [OVERALL, *sorted(self._slices)]
         found: list[Aggregate] = []
@@ -143,7 +140,7 @@ class Scorer:
         return SliceTallies(measure.metric.spec, TallyFactory(measure.metric, several, numbering))
 
     def _cluster_numbers(self, table: pa.Table, answers: list[Answer]) -> Integers:
-        """The cluster of each row: int64 [rows]; those of other blocks only where a column says so."""
+        """The cluster of each row: int64 [rows]. Without a column, numbers are unique within a block only."""
         known = self._clusters if self.evaluation.cluster is not None else {}
         keys = (
             [answer.id for answer in answers]
@@ -152,7 +149,9 @@ class Scorer:
         )
         return np.array([known.setdefault(key, len(known)) for key in keys], np.int64)
 
-    def _beside(self, table: pa.Table, answers: list[Answer], found: list[BlockScores]) -> pa.Table:
+    def _with_scores(
+        self, table: pa.Table, answers: list[Answer], found: list[BlockScores]
+    ) -> pa.Table:
         values = [
             _by_prompt(block, answers)
             if block.spec.name in self._of_prompts
@@ -218,7 +217,7 @@ def _by_row(block: BlockScores, answers: list[Answer]) -> list[float | None]:
 
 
 def _by_prompt(block: BlockScores, answers: list[Answer]) -> list[float | None]:
-    """The score of a prompt, beside each of its answers."""
+    """The score of a prompt for each of its answers."""
     pairs = zip(block.rows.tolist(), block.scores, strict=True)
     known = {answers[row].id: score.value for row, score in pairs}
     return [known.get(answer.id) for answer in answers]

@@ -1,8 +1,6 @@
-"""Which slice a row belongs to: a column's value, or the range that its number lies in.
+"""The slices that a row belongs to: by a column's value, or by the range of its number.
 
-    lang=zh     output_tokens=64 to 256     output_tokens=256 and up     lang=null
-
-Knows nothing of scores.
+lang=zh     output_tokens=64 to 256     output_tokens=256 and up     lang=null
 """
 
 import itertools
@@ -17,24 +15,24 @@ from batchgen.evaluation.aggregate import Mask
 from batchgen.job.evaluate import Bins
 
 MAX_SLICE_VALUES = 200
-"""Values of one column that get a slice of their own; the others share one: a column of texts makes no million."""
+"""Values of one column with a slice each; all others share one, so that a column of texts does not make millions."""
 OTHER_VALUES = "(others)"
 
 
 def slice_column(cut: str | Bins) -> str:
-    """The column by which rows are cut."""
+    """The column of a cut."""
     return cut if isinstance(cut, str) else cut.column
 
 
 class Slicer:
-    """Cuts tables by the columns of a job. Remembers the values that it has seen, in their order."""
+    """Slices tables by the columns of a job. Stateful: the first values of a column get the slices."""
 
     def __init__(self, cuts: Sequence[str | Bins]) -> None:
         self._cuts = cuts
         self._known: dict[str, set[str]] = {cut: set() for cut in cuts if isinstance(cut, str)}
 
     def masks(self, table: pa.Table) -> dict[str, Mask]:
-        """Which rows belong to each slice: bool [rows] by name. Names hold no slice without rows."""
+        """The rows of each slice: bool [rows] by name. There is no slice without rows."""
         masks: dict[str, Mask] = {}
         for names in self.names(table):
             encoded = names.dictionary_encode().combine_chunks()
@@ -68,7 +66,7 @@ class Slicer:
 
 
 def _as_numbers(column: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """float64 [rows]; NaN for what is no number."""
+    """float64 [rows]; NaN for a value that is not a number."""
     if pa.types.is_string(column.type):
         return np.array([_number(text) for text in column.to_pylist()], np.float64)
     numbers = column.cast(pa.float64()).to_numpy(zero_copy_only=False)

@@ -52,4 +52,7 @@ def test_prompts_that_are_not_kept_cannot_be_judged(
 ) -> None:
     job = make_job(ROWS, evaluate={"judges": [RUBRIC]}, output={"store_prompt": False})
     assert call([command, str(job)]) == 2
-    assert "judges read what was asked, but there is no column messages" in capsys.readouterr().err
+    assert (
+        "judges need the row's prompt, but the column `messages` is missing"
+        in capsys.readouterr().err
+    )

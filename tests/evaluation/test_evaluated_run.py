@@ -175,7 +175,7 @@ def test_the_same_evaluation_is_not_done_twice(make_job: MakeJob) -> None:
         (
             {"gates": [{"metric": "exact", "min": 1, "slice": "lng=zh"}]},
             "evaluate.gates[0].slice",
-            "no way of slicing gives 'lng=zh'",
+            "evaluate.slices does not define the slice 'lng=zh'",
         ),
         (
             {"metrics": [{"type": "exact", "where": "lag = 'zh'"}]},
@@ -198,9 +198,9 @@ def test_what_does_not_go_with_the_columns_is_shown_at_its_line(
 @pytest.mark.parametrize(
     ("gate", "hint"),
     [
-        ({"min": 80}, "Is 80 % meant? Write 0.8."),
-        ({"max": 60.5, "slice": "lang=zh", "on": "ci_high"}, "Is 60.5 % meant? Write 0.605."),
-        ({"max_drop": 2, "baseline": "previous"}, "Is 2 % meant? Write 0.02."),
+        ({"min": 80}, "For 80 %, write 0.8."),
+        ({"max": 60.5, "slice": "lang=zh", "on": "ci_high"}, "For 60.5 %, write 0.605."),
+        ({"max_drop": 2, "baseline": "previous"}, "For 2 %, write 0.02."),
         ({"max": -0.5}, "Write a number from 0 to 1."),
         ({"min": 1000}, "Write a number from 0 to 1."),
     ],
@@ -214,7 +214,7 @@ def test_a_gate_on_a_fraction_is_out_of_range(
         check_input(load_job(make_job(ROWS, evaluate=EVALUATE | {"gates": gates})))
     (problem,) = caught.value.problems
     assert problem.key == f"evaluate.gates[0].{key}"
-    assert problem.message == f"{gate[key]:g} is out of range: exact is a fraction, from 0 to 1"
+    assert problem.message == f"{gate[key]:g} is out of range: exact is a fraction from 0 to 1"
     assert problem.hint == hint
     assert problem.line > 0
 

@@ -40,7 +40,7 @@ ALONE = replace(
         ({"max": 0.7}, ROW, "passed", "value 0.7"),
         ({"min": 0.5, "max": 0.6}, ROW, "failed", "value 0.7"),
         ({"min": 0.6, "on": "ci_low"}, ROW, "passed", "ci_low 0.6"),
-        ({"min": 0.65, "on": "ci_low"}, ROW, "undecided", "100 rows are too few to tell"),
+        ({"min": 0.65, "on": "ci_low"}, ROW, "undecided", "100 rows are too few to decide"),
         ({"min": 0.75, "on": "ci_low"}, ROW, "failed", "ci_low 0.6"),
         ({"max": 0.75, "on": "ci_high"}, ROW, "undecided", "too few"),
         ({"min": 0.75, "on": "ci_high"}, ROW, "passed", "ci_high 0.8"),
@@ -77,7 +77,7 @@ def test_a_gate_says_what_it_asks_for() -> None:
         pytest.param(
             MeasuredChange(-0.05, -0.15, 0.05, 0.05, 40),
             "undecided",
-            "about 79 would do",
+            "about 79 would be enough",
             id="too few",
         ),
         pytest.param(

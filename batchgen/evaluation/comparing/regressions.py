@@ -11,7 +11,7 @@ from batchgen.evaluation.comparing.compare import Comparison, MetricComparison
 
 @dataclass(frozen=True, slots=True)
 class MeasuredChange:
-    """How a metric differs from a baseline, over the rows that both have; a gain is better, whatever is better.
+    """The difference of a metric from a baseline, over the rows of both; positive is better.
 
     Attributes:
         gain: None where nothing could be compared.

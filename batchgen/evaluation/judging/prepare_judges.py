@@ -1,8 +1,6 @@
-"""The judges of a job, ready to be asked: models found, rubrics read, other answers opened. No weight is loaded.
+"""The judges of a job, prepared: models found, rubrics read, baselines opened. No weights are loaded.
 
-    Judge (job) ──find model, read rubric, open the other run──> ReadyJudge
-
-Knows nothing of how answers are read or kept.
+Judge (job) ──find model, read rubric, open baseline──> ReadyJudge
 """
 
 from collections.abc import Sequence
@@ -30,7 +28,7 @@ from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
 from batchgen.state.run_folder import RunFolder
 
 JUDGE_DATE = date(2025, 1, 1)
-"""What judges are told if their chat template asks for the date: the same every night, so that verdicts stay the same."""
+"""The date in a judge's chat template, fixed so that verdicts are reproducible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +36,11 @@ class PreparedJudge:
     """A judge, before its weights are loaded.
 
     Attributes:
-        key: where the job names it, for messages.
+        key: of its section, for messages.
         asked: its model.
-        other: the run that answers are compared with; None for a column, or without comparison.
-        signature: of everything that decides its verdicts beside the answers and the job's own words.
-        judges_itself: whether its weights are those that wrote the answers.
+        other: the baseline run; None for a column, or without comparison.
+        signature: a hash of everything that decides its verdicts, except the answers and the job's section.
+        judges_itself: whether its weights are those that generated the answers.
     """
 
     judge: Judge
@@ -57,19 +55,19 @@ class PreparedJudge:
 def prepare_judges(
     loaded: LoadedJob, own: LocalModel | None, say: Say, terminal: TextIO | None
 ) -> tuple[PreparedJudge, ...]:
-    """Make a job's judges ready.
+    """Prepare a job's judges.
 
     Args:
         loaded: the job.
-        own: the model that answers.
-        say: told, in a sentence, what is being waited for.
-        terminal: where bars may be drawn while a model is fetched.
+        own: the model that generates the answers.
+        say: called with progress sentences.
+        terminal: for the progress bars of a download.
 
     Raises:
-        ModelError: a model is not found, is not what the lock file pins, or cannot be a judge.
+        ModelError: a model is not found, differs from the lock file, or cannot be a judge.
         DataError: a rubric cannot be read.
-        UsageError: there is no complete run to compare with.
-        StateError: that run is damaged.
+        UsageError: the baseline is not a complete run.
+        StateError: the baseline is damaged.
     """
     judges = loaded.job.evaluate.judges
     lock = read_lock(lock_path(loaded.file))
@@ -83,7 +81,7 @@ def prepare_judges(
 
 
 def read_rubric(judge: Judge) -> str:
-    """The rubric in a judge's own words; empty where the job gives none.
+    """The rubric of a judge's section; empty where it gives none.
 
     Raises:
         DataError: its file cannot be read, or is empty.
@@ -93,15 +91,15 @@ def read_rubric(judge: Judge) -> str:
     try:
         text = Path(judge.rubric_file).read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
-        words = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise DataError(
-            f"the rubric {judge.rubric_file} cannot be read: {words}",
-            hint="The path is relative to the job file; the file holds text, as UTF-8.",
+            f"the rubric {judge.rubric_file} cannot be read: {reason}",
+            hint="Give the path of a UTF-8 text file, relative to the job file.",
         ) from error
     if not text:
         raise DataError(
             f"the rubric {judge.rubric_file} is empty",
-            hint="Leave rubric_file out for a general one.",
+            hint="Write the rubric, or remove rubric_file to use the general one.",
         )
     return text
 
@@ -144,7 +142,7 @@ def _find_judge_model(
 
 
 def _asked(judge: Judge, prompt: PromptSpec, model: LocalModel | None) -> PromptSpec:
-    """How the judge's model is asked: as the job asks it, if it is the job's; else by its own template, if it has one."""
+    """The prompt section for the judge's model: the job's chat template for the job's model; else its own, if any."""
     begins = {"user": "-", "prefill": answer_prefill(judge)}
     if judge.model is None:
         asked = {
@@ -161,8 +159,8 @@ def _tokenizer(spec: ModelSpec, model: LocalModel | None, asked: PromptSpec) -> 
         return ByteTokenizer()
     if model.card.is_encoder_decoder:
         raise ModelError(
-            f"{model.resolved.name} is an encoder-decoder model: it cannot judge",
-            hint="A judge reads its verdict as the next token of the prompt; choose a decoder-only model.",
+            f"{model.resolved.name} is an encoder-decoder model, which cannot judge",
+            hint="Choose a decoder-only model.",
         )
     pretrained = load_from(model.tokenizer.folder, model.resolved, spec)
     return ModelTokenizer(pretrained, asked, JUDGE_DATE)
@@ -178,14 +176,14 @@ def _same_weights(model: LocalModel | None, own: LocalModel | None) -> bool:
 def judge_problems(
     judges: Sequence[Judge], columns: Sequence[str], prefix: str = ""
 ) -> list[Problem]:
-    """What of a job's judges does not go with the columns of the answers, or with what is on the disk."""
+    """Check the judges of a job against the columns of the answers and against files."""
     found: list[Problem] = []
     if judges and f"{prefix}messages" not in columns:
         found.append(
             Problem(
                 "evaluate.judges",
-                f"judges read what was asked, but there is no column {prefix}messages that has it",
-                "With output.store_prompt: true a run writes it.",
+                f"judges need the row's prompt, but the column `{prefix}messages` is missing",
+                "Set output.store_prompt: true, so that the run writes it.",
             )
         )
     for number, judge in enumerate(judges):

@@ -1,23 +1,20 @@
-"""What a judge is told, in English and Chinese.
-
-Whoever changes a text here raises `VERSION`: verdicts on the same answers will be others.
-"""
+"""The texts of a judge's prompts, in English and Chinese. A change here must raise `VERSION`: verdicts change."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 VERSION = 1
-"""Of all that a judge is told and how; part of the fingerprint of its scores."""
+"""Of texts and layout of the prompts; part of the fingerprint of a judge's scores."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeTemplates:
     """The texts of one language.
 
-    `{low}` and `{high}` stand for the ends of the scale, `{first}` and `{second}` for the labels of two answers. A
-    label follows the verdict's first words at once. These were chosen among several for how much of a small model's
-    probability the labels then have (SmolLM2-135M-Instruct: 0.75 to 0.93; with `Better answer:` it is 0.4).
+    `{low}` and `{high}` are the ends of the scale, `{first}` and `{second}` the labels of two answers. A label follows
+    the `_verdict` texts directly. These were chosen for the label mass of a small model (SmolLM2-135M-Instruct: 0.75 to
+    0.93; with `Better answer:` 0.4).
     """
 
     rate: str

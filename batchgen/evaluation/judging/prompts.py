@@ -1,10 +1,9 @@
-"""What a judge is asked about an answer, and which tokens its verdict may be.
+"""The prompts of a judge, and the tokens of its verdicts.
 
-    Case ──fenced, with words around──> Prompt ──tokenize, cut to fit──> context │ one continuation for each label
+    Case ──fenced, with instructions──> Prompt ──tokenize, cut to fit──> context │ one continuation for each label
 
 The prompt ends where the verdict starts (`Rating:`), so that the model's next tokens are the verdict and nothing has
-to be generated or parsed. Texts stand between marks that carry a code which none of them contains: nothing in an
-answer can close its fence. Knows nothing of models, engines, or of what a verdict is worth.
+to be generated or parsed. Each text is fenced by marks with a code that no text contains: no answer can close its fence.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,12 +23,12 @@ _CODE_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class JudgeCase:
-    """What is judged.
+    """The texts that a judge sees.
 
     Attributes:
-        question: what was asked; empty where unknown.
+        question: the prompt; empty where unknown.
         answers: one, or two in the order in which they are shown.
-        reference: what would be right; None where unknown or not to be shown.
+        reference: the right answer; None where unknown or not to be shown.
     """
 
     question: str
@@ -38,12 +37,12 @@ class JudgeCase:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """All of its texts."""
+        """All of them."""
         reference = () if self.reference is None else (self.reference,)
         return (self.question, *reference, *self.answers)
 
     def at_most(self, characters: int, mark: str) -> "JudgeCase":
-        """The same with every text cut to so many characters; `mark` tells the judge where."""
+        """The same with every text cut to so many characters; `mark` shows the judge where."""
 
         def cut(text: str) -> str:
             return text if len(text) <= characters else f"{text[:characters]}{mark}"
@@ -54,11 +53,11 @@ class JudgeCase:
 
 @dataclass(frozen=True, slots=True)
 class EncodedCase:
-    """A case as the judge's model gets it.
+    """A case as input of the judge's model.
 
     Attributes:
-        context: token ids up to where the verdict starts.
-        cut: whether texts had to be cut.
+        context: token ids before the verdict.
+        cut: whether texts were cut.
     """
 
     context: Sequence[int]
@@ -67,14 +66,14 @@ class EncodedCase:
 
 @dataclass(frozen=True, slots=True)
 class VerdictLabels:
-    """The verdicts that are allowed, as tokens.
+    """The possible verdicts as tokens.
 
-    A tokenizer may split `10` into `1` and `0`: then what begins with the tokens of `1` includes `10`.
+    A tokenizer may split `10` into `1` and `0`: then the texts that begin with the tokens of `1` include `10`.
 
     Attributes:
         token_ids: of each label, at least one each.
-        dropped: how many tokens at the end of an encoded prompt become others once a label follows.
-        added: what all labels begin with, in the place of those: part of the context.
+        dropped: how many tokens at the end of an encoded prompt change when a label follows.
+        added: the tokens that replace these, common to all labels: part of the context.
     """
 
     token_ids: tuple[tuple[int, ...], ...]
@@ -83,28 +82,28 @@ class VerdictLabels:
 
     @property
     def longest(self) -> int:
-        """Tokens that have to fit behind an encoded prompt."""
+        """Most tokens after an encoded prompt."""
         return len(self.added) + max(map(len, self.token_ids))
 
     def context(self, prompt: Sequence[int]) -> tuple[int, ...]:
-        """The tokens before the verdict, from those of a prompt."""
+        """The tokens of a prompt, changed to those before a label."""
         return (*prompt[: len(prompt) - self.dropped], *self.added)
 
 
 class JudgePrompts:
-    """Makes the questions to one judge."""
+    """Builds the prompts of one judge."""
 
     def __init__(self, judge: Judge, rubric: str, tokenizer: Tokenizer, longest: int) -> None:
-        """Find the tokens of the labels, and how much room there is for texts.
+        """Find the tokens of the labels, and how many tokens are left for texts.
 
         Args:
-            judge: what the job says.
-            rubric: what makes an answer good; empty for the general one.
-            tokenizer: that of the judge's model, made for `answer_prefill(judge)`.
-            longest: tokens that its model can read.
+            judge: its section in the job.
+            rubric: empty for the general one.
+            tokenizer: of the judge's model, created for `answer_prefill(judge)`.
+            longest: context length of the model.
 
         Raises:
-            ModelError: the tokenizer does not tell the labels apart, or the rubric alone is too long.
+            ModelError: the tokenizer does not distinguish the labels, or the rubric alone is too long.
         """
         self._judge = judge
         self._words = JUDGE_TEMPLATES[judge.language]
@@ -120,15 +119,15 @@ class JudgePrompts:
             raise ModelError(f"evaluate.judges: {judge.name}: {frame.message}")
         if len(frame) >= self._room:
             raise ModelError(
-                f"the judge {judge.name} has {len(frame):,} tokens of rubric and words around it, and its model "
-                f"reads {longest:,}",
+                f"the prompt of the judge {judge.name} has {len(frame):,} tokens without any answer; the context of "
+                f"its model has {longest:,}",
                 hint="Shorten the rubric, or choose a judge with a longer context.",
             )
 
     def ask(self, cases: Sequence[JudgeCase]) -> list[EncodedCase | Failure]:
-        """The question about each case, in their order; texts that do not fit are cut, all to one length.
+        """Encode each case; texts that do not fit are cut, all to one length.
 
-        A case that cannot be asked is a failure, such as `control_tokens`.
+        A case that cannot be encoded becomes a failure, such as `control_tokens`.
         """
         prompts = [self._prompt(case, _code(case)) for case in cases]
         encoded = self._tokenizer.encode(prompts)
@@ -158,7 +157,7 @@ class JudgePrompts:
         return LengthSearch(cuttable, length=length, limit=self._room)
 
     def _prompt(self, case: JudgeCase, code: str) -> Prompt:
-        # The last line break parts the verdict from the text where no chat template does.
+        # Without a chat template, the last line break separates the verdict from the text.
         text = "\n\n".join(self._blocks(case, code)) + "\n"
         return Prompt(0, "", (Message("user", text),), answer_prefill(self._judge))
 
@@ -182,7 +181,7 @@ class JudgePrompts:
 
 
 def answer_prefill(judge: Judge) -> str:
-    """What the judge's answer starts with; the verdict comes next."""
+    """The beginning of the judge's answer, before the verdict."""
     words = JUDGE_TEMPLATES[judge.language]
     verdict = words.rating_verdict if judge.mode == "rubric" else words.better_verdict
     return verdict.format(**_ends(judge))
@@ -198,7 +197,7 @@ def _fenced(what: str, code: str, text: str) -> str:
 
 
 def _code(case: JudgeCase) -> str:
-    """A code that no text of the case contains; the same for the same texts, in whatever order they are shown."""
+    """A code that no text of the case contains; it does not depend on the order of the texts."""
     digest = blake2b(digest_size=16)
     for text in sorted(case.texts):
         digest.update(f"{len(text)}:".encode() + text.encode("utf-8", "surrogatepass"))
@@ -212,7 +211,7 @@ def _code(case: JudgeCase) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _CuttableCase:
-    """A case whose texts are all cut to the length of what is kept of the longest one."""
+    """A case whose texts are all cut to the length of its cut longest text."""
 
     case: JudgeCase
     mark: str
@@ -220,11 +219,11 @@ class _CuttableCase:
 
     @property
     def text(self) -> str:
-        """The longest text."""
+        """The longest one."""
         return max(self.case.texts, key=len)
 
     def holding(self, text: str) -> Prompt | Failure:
-        """The prompt with no text longer than this one."""
+        """The prompt with no text longer than `text`."""
         return self.prompt(self.case.at_most(len(text), self.mark))
 
 
@@ -232,19 +231,21 @@ def _first(text: str, characters: int) -> str:
     return text[:characters]
 
 
-_NO_ROOM = Failure("prompt_too_long", "not even a character of the texts fits beside the rubric")
+_NO_ROOM = Failure(
+    "prompt_too_long", "the rubric leaves no space for even a character of the texts"
+)
 
 
 def _labels(tokenizer: Tokenizer, frame: Prompt, texts: Sequence[str]) -> VerdictLabels:
-    """The tokens of each label where they follow the prompt.
+    """The tokens of each label after the prompt.
 
-    They are found behind one prompt and hold behind every other: templates put control tokens before what the
-    assistant says, and no tokenizer merges across these.
+    They are found for one prompt and are the same for every other: templates put control tokens before the
+    assistant's text, and no tokenizer merges across these.
     """
     prompts = [frame, *(replace(frame, prefill=frame.prefill + text) for text in texts)]
     encoded = [ids for ids in tokenizer.encode(prompts) if not isinstance(ids, Failure)]
     if len(encoded) < len(prompts):
-        raise ModelError("the judge's tokenizer or chat template refuses the judge's prompt")
+        raise ModelError("the judge's tokenizer or chat template rejects the judge's prompt")
     bare, *with_label = (tuple(ids) for ids in encoded)
     shared = min(_common(with_label[0], other) for other in with_label)
     shared = min(shared, *(len(ids) - 1 for ids in with_label))
@@ -252,12 +253,12 @@ def _labels(tokenizer: Tokenizer, frame: Prompt, texts: Sequence[str]) -> Verdic
     found = tuple(ids[shared:] for ids in with_label)
     if len(set(found)) < len(found):
         raise ModelError(
-            f"the judge's tokenizer does not tell the verdicts {', '.join(texts)} apart",
+            f"the judge's tokenizer gives two of the verdicts {', '.join(texts)} the same tokens",
             hint="Choose another judge, or another scale.",
         )
     return VerdictLabels(found, len(bare) - kept, with_label[0][kept:shared])
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two sequences begin with alike."""
+    """The length of the common prefix."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

@@ -25,7 +25,7 @@ Finalize = Callable[[Floats], Floats]
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """How intervals are made: their level, and the bootstrap's replicates and seed."""
+    """Level of the intervals; replicates and seed of the bootstrap."""
 
     level: float = 0.95
     replicates: int = 1000
