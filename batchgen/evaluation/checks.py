@@ -15,7 +15,7 @@ from batchgen.output.score_tables import SCORE_PREFIX
 STORED = "Set output.store_prompt: true, so that the run writes it."
 
 
-def check_evaluation(
+def resolve_and_check(
     section: Evaluate, columns: Sequence[str], prefix: str = "", *, messages_hint: str = STORED
 ) -> tuple[Evaluation, list[Problem]]:
     """Resolve a section and check it. Where there are problems, the evaluation must not be used.

@@ -1,6 +1,6 @@
 """The judges of a job, prepared: models found, rubrics read, baselines opened. No weights are loaded.
 
-Judge (job) ──find model, read rubric, open baseline──> ReadyJudge
+Judge (job) ──find model, read rubric, open baseline──> PreparedJudge
 """
 
 from collections.abc import Sequence

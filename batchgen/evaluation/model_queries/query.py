@@ -1,7 +1,7 @@
 """Queries to a scoring model about answers, as token ids: how likely is a text after a context?
 
-    metric_queries.py    texts after the row's own prompt
-    queries.py           verdicts of a judge
+metric_queries.py    texts after the row's own prompt
+queries.py           verdicts of a judge
 """
 
 from collections.abc import Sequence

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from batchgen.errors import ExitCode, StateError, UsageError
 from batchgen.evaluation.answers import Tables
-from batchgen.evaluation.checks import STORED, check_evaluation
+from batchgen.evaluation.checks import STORED, resolve_and_check
 from batchgen.evaluation.gates import GateResult, decide_gates
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge, prepare_judges
 from batchgen.evaluation.resolve_evaluation import Evaluation
@@ -160,7 +160,7 @@ def check_evaluation(
         DataError: a metric needs a file or a package that is not there.
     """
     columns = [name for name in schema.names if not name.startswith(SCORE_PREFIX)]
-    found, problems = check_evaluation(evaluate, columns, prefix, messages_hint=messages_hint)
+    found, problems = resolve_and_check(evaluate, columns, prefix, messages_hint=messages_hint)
     if problems:
         raise UsageError("\n".join(p.message for p in problems), hint=problems[0].hint)
     return found

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from batchgen.decoding.generation_kwargs import check_generation_kwargs
 from batchgen.errors import JobKeyError, Problem
-from batchgen.evaluation.checks import check_evaluation
+from batchgen.evaluation.checks import resolve_and_check
 from batchgen.evaluation.metric_queries import prefill_problems
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.input.sources import InputSource, open_source
@@ -50,7 +50,7 @@ def check_input(loaded: LoadedJob) -> CheckedInput:
     layout = output_layout(source.columns, job.input, job.output, source.id_column)
     prefix = job.output.prefix
     stored = [n for n in layout.names if job.output.store_prompt or n != f"{prefix}messages"]
-    evaluation, found = check_evaluation(job.evaluate, stored, prefix)
+    evaluation, found = resolve_and_check(job.evaluate, stored, prefix)
     problems += found
     if not problems:
         problems += prefill_problems(job, evaluation, stored)

@@ -90,7 +90,7 @@ def test_answers_to_a_prompt_that_do_not_stand_together_are_refused(tmp_path: Pa
     ids = ["a", "a", "b", "b", "c", "a"]
     rows = [{"id": i, "sample": n, "response": "x"} for n, i in enumerate(ids)]
     file, out = write(tmp_path / "a.jsonl", rows), tmp_path / "out"
-    with pytest.raises(DataError, match="rows 0 and 5 .* have the same id"):
+    with pytest.raises(DataError, match=r"rows 0 and 5 .* have the same id"):
         score(file, "-m", "sample_diversity", "-o", out)
     assert list(out.glob("*.parquet")) == []
     write(file, sorted(rows, key=lambda row: row["id"]))
@@ -106,7 +106,7 @@ def test_ids_that_come_back_are_found_across_tables(size: int) -> None:
         return check_grouped_by_prompt(regroup_by_prompt(pieces, "id"), "id")
 
     assert sum(table.num_rows for table in tables(["a", "a", "b", "c", "c", "d"])) == 6
-    with pytest.raises(DataError, match="rows 0 and 5 .* have the same id"):
+    with pytest.raises(DataError, match=r"rows 0 and 5 .* have the same id"):
         list(tables(["a", "a", "b", "c", "c", "a"]))
 
 
