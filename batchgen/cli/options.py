@@ -5,13 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
 from batchgen.errors import UsageError
-from batchgen.jobfile.load import LoadedJob
-from batchgen.run.job_for_run import load_for_run, load_limited
+
+if TYPE_CHECKING:  # pydantic is loaded when a command runs, not for `--help`
+    from batchgen.jobfile.load import LoadedJob
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -140,7 +141,7 @@ def parse_date(text: str | None) -> date | None:
         ) from error
 
 
-def load_from_options(options: JobOptions) -> LoadedJob:
+def load_from_options(options: JobOptions) -> "LoadedJob":
     """Load the job that the command line describes.
 
     Raises:
@@ -148,6 +149,8 @@ def load_from_options(options: JobOptions) -> LoadedJob:
         UsageError: `--date` is no date.
         StateError: the output folder's state is damaged.
     """
+    from batchgen.run.job_for_run import load_for_run, load_limited
+
     sets, profile, day = options.overrides, options.profile, options.date
     if options.limit is not None and options.output is None:
         return load_limited(options.job, limit=options.limit, sets=sets, profile=profile, day=day)

@@ -48,9 +48,9 @@ def test_an_interrupted_caller_leaves_no_process(tmp_path: Path) -> None:
     """The signal reaches the caller alone, as from `kill`: a terminal sends it to both."""
     file = tmp_path / "pid"
     script = (
-        "from batchgen.bench.isolated_process import in_a_process\n"
+        "from batchgen.bench.isolated_process import run_in_process\n"
         "from tests.bench.test_isolated_process import sleepy\n"
-        f"if __name__ == '__main__': in_a_process(sleepy, {str(file)!r})\n"
+        f"if __name__ == '__main__': run_in_process(sleepy, {str(file)!r})\n"
     )
     (tmp_path / "caller.py").write_text(script)
     root = Path(__file__).resolve().parent.parent.parent

@@ -23,13 +23,13 @@ sys.addaudithook(guard)
 USE = """
 import os
 from batchgen.job.spec import ModelSpec
-from batchgen.models.info import read_card
+from batchgen.models.info import read_model_info
 from batchgen.models.find_model import resolve_model
 
 found = resolve_model(sys.argv[1])
 assert found.source == sys.argv[2], found
 assert os.environ["HF_HUB_OFFLINE"] == "1"
-read_card(found)
+read_model_info(found)
 heavy = {"torch", "transformers", "huggingface_hub"} & set(sys.modules)
 assert not heavy or "early" in sys.argv, heavy
 from batchgen.models.tokenizer import load_tokenizer

@@ -65,9 +65,9 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 from batchgen.jobfile.load import load_job
 from batchgen.run.run import run
-from batchgen.runner.signals import stop_requests
+from batchgen.run.stop_signals import handle_stop_signals
 from tests.engines.replicas.fake_engines import opener, slow_text
-with stop_requests() as stop:
+with handle_stop_signals() as stop:
     result = run(load_job(Path(sys.argv[1])), opener=opener(slow_text), say=print, stop=stop)
     print(result.outcome, result.counts.rows, flush=True)
     stop.end_by_signal()

@@ -8,8 +8,8 @@ import pytest
 
 WAITING = """
 import sys, time
-from batchgen.runner.signals import stop_requests
-with stop_requests() as stop:
+from batchgen.run.stop_signals import handle_stop_signals
+with handle_stop_signals() as stop:
     print("ready", flush=True)
     while not stop():
         time.sleep(0.01)

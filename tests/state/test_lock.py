@@ -13,8 +13,8 @@ from batchgen.state.lock import hold_lock
 HOLDER = """
 import sys, time
 from pathlib import Path
-from batchgen.state.lock import held
-with held(Path(sys.argv[1])):
+from batchgen.state.lock import hold_lock
+with hold_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """

@@ -151,12 +151,12 @@ class Without(PathFinder):
 sys.meta_path = [Without if finder is PathFinder else finder for finder in sys.meta_path]
 from pathlib import Path
 from batchgen.job.spec import ModelSpec
-from batchgen.models.info import read_card
+from batchgen.models.info import read_model_info
 from batchgen.models.find_model import resolve_model
 from batchgen.models.tokenizer import load_tokenizer
 
 found = resolve_model(sys.argv[1])
-card = read_card(found)
+card = read_model_info(found)
 tokenizer = load_tokenizer(found, ModelSpec(path=sys.argv[1]))
 from transformers import AutoModelForCausalLM
 model = AutoModelForCausalLM.from_pretrained(found.folder, local_files_only=True)

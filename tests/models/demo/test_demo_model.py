@@ -167,12 +167,12 @@ def test_a_conversion_that_fails_leaves_nothing_and_the_next_one_succeeds(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from batchgen.models.demo.demo_model import prepare
+from batchgen.models.demo.demo_model import prepare_demo_model
 sys.path.insert(0, {here!r})
 from test_demo_model import put_wheel, tools, write_two_files
 from batchgen.job.spec import ModelSpec
-from batchgen.models.info import read_card
-from batchgen.progress import Progress
+from batchgen.models.info import read_model_info
+from batchgen.progress import StepProgress
 from batchgen.models.find_model import ResolvedModel
 
 def convert(starter, gguf, folder, progress):
@@ -180,7 +180,7 @@ def convert(starter, gguf, folder, progress):
     os.kill(os.getpid(), signal.SIGKILL)
 
 cache = Path({cache!r})
-prepare(put_wheel(cache), cache, progress=Progress(), tools=tools(convert))
+prepare_demo_model(put_wheel(cache), cache, progress=StepProgress(), tools=tools(convert))
 """
 
 
