@@ -144,6 +144,8 @@ class Request:
         sample: which of the row's answers, from 0.
         token_ids: the whole prompt, at least one token, chat template and prefill included.
         seed: 63-bit; every random number of this answer is drawn from (seed, step) alone.
+        prompt: messages and prefill that `token_ids` encodes, for engines that apply a chat template themselves;
+            None in requests without a row, such as those of a probe.
     """
 
     index: int
@@ -151,6 +153,7 @@ class Request:
     token_ids: Sequence[int]
     decoding: ResolvedDecoding
     seed: int
+    prompt: Prompt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +166,7 @@ class Completion:
         logprob_mean: mean log-probability (natural) of `token_ids` under the model's unmodified distribution;
             None unless `decoding.logprobs`.
         failure: set exactly when `finish_reason` is "error".
+        seed_honored: False where the answer was sampled without the request's seed: generating it again gives another one.
     """
 
     index: int
@@ -172,6 +176,7 @@ class Completion:
     finish_reason: FinishReason
     logprob_mean: float | None = None
     failure: Failure | None = None
+    seed_honored: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +222,7 @@ class Response:
     """One row of the output, less the input's own columns. See `output/schema.py` for the columns it becomes.
 
     `redacted` is how much personal data of each kind was taken out of the answer: it is summed up, not written.
+    `seed` is None where the engine sampled without it.
     """
 
     index: int
@@ -229,7 +235,7 @@ class Response:
     failure: Failure | None
     input_tokens: int | None
     output_tokens: int | None
-    seed: int
+    seed: int | None
     logprob_mean: float | None
     prompt_hash: str
     row_fingerprint: str

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from batchgen.engines.registry import ENGINES
 from batchgen.errors import ExitCode
 from batchgen.job.spec import Job
 from batchgen.jobfile.docs.reference import job_reference
@@ -263,4 +264,6 @@ def test_the_smoke_profile_runs_with_the_starter_model(
 
 def test_the_reference_is_that_of_the_schema() -> None:
     """To renew it: `batchgen schema --format markdown -o jobs/README.md`."""
-    assert (JOBS / "README.md").read_text("utf-8") == job_reference()
+    assert (JOBS / "README.md").read_text("utf-8") == job_reference(
+        {name: entry.info.summary for name, entry in ENGINES.items()}
+    )

@@ -20,7 +20,6 @@ from batchgen.bench.contenders import (
     measure_machine_peak,
 )
 from batchgen.bench.isolated_process import ProcessDied, run_in_process
-from batchgen.engines.open import estimate_engine
 from batchgen.errors import DataError, ModelError, UsageError
 from batchgen.jobfile.load import LoadedJob
 from batchgen.planning.required_flops import AnsweredRequest, ModelFlops, measure_useful_work
@@ -125,11 +124,10 @@ def _work(setup: Setup, asked: Sequence[PendingRow]) -> BenchWork:
     model, job = setup.model, setup.job
     if model is None:
         raise UsageError("without a model there is nothing to measure", hint="Name one: --model.")
-    estimate = estimate_engine(
-        job.model,
-        folder=model.resolved.folder,
-        batching=job.batching,
-        workers=job.run.workers,
+    from batchgen.engines.torch.estimate import estimate_torch_engine
+
+    estimate = estimate_torch_engine(
+        model.resolved.folder, job.model, batching=job.batching, workers_asked=job.run.workers
     )
     requests = [r for a in asked for r in _requests(setup, a)]
     if not requests:

@@ -24,7 +24,7 @@ from batchgen.records import Request, ResolvedDecoding
 from batchgen.section import Auto
 
 if TYPE_CHECKING:
-    from batchgen.engines.torch import TorchEngine
+    from batchgen.engines.torch.engine import TorchEngine
 
 Contender = Literal["slots", "cohort", "generate", "vllm"]
 CONTENDERS: tuple[Contender, ...] = ("slots", "cohort", "generate", "vllm")
@@ -126,13 +126,13 @@ def measure_contender(contender: Contender, work: BenchWork) -> Measured | NotMe
 
 
 def _slots(work: BenchWork) -> Measured | NotMeasured:
-    from batchgen.engines.torch import TorchEngine
+    from batchgen.engines.torch.engine import TorchEngine
 
     return _tier(TorchEngine, work)
 
 
 def _cohort(work: BenchWork) -> Measured | NotMeasured:
-    from batchgen.engines.torch import TorchEngine
+    from batchgen.engines.torch.engine import TorchEngine
 
     class WithoutSlots(TorchEngine):
         fastest_tier = "cohort"

@@ -18,12 +18,13 @@ import click
 @click.option("-o", "--to", type=click.Path(path_type=Path), help="Write there instead of stdout.")
 def schema(kind: str, to: Path | None) -> None:
     """Print the schema of job files."""
+    from batchgen.engines.registry import ENGINES
     from batchgen.jobfile.docs.reference import job_reference, job_schema
 
     if kind == "json":
-        text = json.dumps(job_schema(), indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(job_schema(ENGINES), indent=2, ensure_ascii=False) + "\n"
     else:
-        text = job_reference()
+        text = job_reference({name: one.info.summary for name, one in ENGINES.items()})
     if to is None:
         click.echo(text, nl=False)
         return

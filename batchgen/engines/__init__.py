@@ -1,1 +1,1 @@
-"""Engines: requests in, completions out. `contract.py` is the contract, `open.py` the door."""
+"""Engines: requests in, completions out. `contract.py` is the contract, `registry.py` lists the members."""

@@ -1,91 +1,207 @@
-"""What every engine is: requests are pulled in, completions come out in whatever order they finish.
+"""The engine contract: what an engine does (`Engine`), what it declares (`EngineInfo`), what it estimates (`Estimate`).
 
-An engine takes a request when it has room for it. Static batches, continuous batching and an engine without a
-model are then the same verb, and the next part's rows flow in while the long rows of this one finish. An engine
-knows nothing of rows, files or jobs.
+    requests ──pulled when there is room──> Engine.generate ──> completions, in the order in which they finish
+
+Static batches, continuous batching, a server and an engine without a model implement this one method, and rows of the
+next part enter while the long rows of this one finish. `registry.py` lists the engines; `echo.py` is the smallest.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
+from batchgen.job.spec import Batching, Decoding, ModelSpec
 from batchgen.planning.batches import BatchLimits
 from batchgen.planning.slot_plan import Workers
 from batchgen.records import Completion, Continuation, Likelihood, Request
+from batchgen.section import Auto
 
 Decode = Callable[[Sequence[int]], str]
 """Token ids to text, special tokens left out."""
 
 
 class Engine(Protocol):
-    """Answers requests. Every request ends in exactly one completion; a request that fails takes no other down."""
+    """Answers requests. Every request ends in exactly one completion; a request that fails affects no other."""
 
     @property
     def name(self) -> str:
-        """The engine's name in the job file."""
+        """The value of `model.engine`."""
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Answer all requests.
 
-        The iterable is pulled only when there is room. Closing the iterator stops the engine at a step
-        boundary; rows that were running are then simply not answered.
-        May be called again once it has ended: after a crash, suspect rows are asked in calls of their own.
+        The iterable is pulled only when there is room. Closing the iterator stops the engine at a step boundary; rows in
+        flight are then not answered. May be called again once it has ended: after a crash, suspect rows are generated in
+        calls of their own.
         """
 
     def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
-        """Say how likely each continuation is after its context. Every one ends in exactly one likelihood, in any order.
+        """Compute how likely each continuation is after its context. Every one ends in exactly one likelihood, in any order.
 
-        What one is told does not depend on the others but for the rounding of the model's dtype: not on their order, nor on
-        what shares its computation. It is what the model's own forward over that row alone says, to within 1e-5 a token
-        wherever rounding is smaller. The tokens of a context are computed once for all its continuations that arrive
-        close together, where the engine's tier can do that. Whether a row fits the model's context window is for the
-        asker to see to. Pulling and closing are as with `generate`, and only one of the two runs at a time.
+        A result does not depend on order or on shared computation, except for the rounding of the model's dtype. It equals
+        what the model's own forward over that row alone gives, to within 1e-5 a token wherever rounding is smaller. The
+        tokens of a context are computed once for all its continuations that arrive close together, where the engine can
+        do that. The caller ensures that a row fits the context window. Pulling and closing are as with `generate`, and only
+        one of the two runs at a time. Called only if `EngineInfo.likelihoods`.
         """
 
     def facts(self) -> Mapping[str, object]:
-        """What decided the text or the speed: tier, dtype, device, budget, counts. Plain values, for the manifest."""
+        """What decided the text or the speed, for the manifest: plain values, in addition to `EngineInfo.facts`."""
 
     def close(self) -> None:
-        """Give memory back."""
+        """Free memory, processes and connections."""
+
+
+Needs = Literal["weights", "tokenizer", "nothing"]
+"""What an engine needs of `model.path`: its weights, its tokenizer only, or no model at all."""
+
+OPTIONS = frozenset(
+    {
+        *(
+            f"decoding.{name}"
+            for name in Decoding.model_fields
+            if name not in ("preset", "max_new_tokens", "num_return_sequences", "columns")
+        ),
+        "model.dtype",
+        "model.device",
+        "model.attn_implementation",
+        "batching.max_rows",
+        "batching.max_tokens",
+        "batching.sort",
+        "batching.memory_fraction",
+        "run.workers",
+    }
+)
+"""The job keys that an engine may support or not. What is not here is batchgen's own work, or every engine's duty."""
 
 
 @dataclass(frozen=True, slots=True)
-class SlotEstimate:
-    """What continuous batching would take.
+class EngineInfo:
+    """What an engine declares. Plain data: importing it imports no library that only the engine needs.
 
     Attributes:
-        rows: most rows at a time.
-        row_tokens: that keys and values of rows have room for.
-        prefix_tokens: the same for shared beginnings.
+        name: the value of `model.engine`.
+        summary: a phrase for the reference of job files.
+        options: those of `OPTIONS` that it supports. Log-probabilities, structured output and adapters are job keys too,
+            and are declared here.
+        seeds: whether the seed of a request decides a sampled answer.
+        likelihoods: whether it can score given texts: metrics such as perplexity, and judges.
+        batch_invariant: whether an answer is independent of the other rows in flight; None if that depends on the model
+            and device, and is in the facts of the open engine.
+        token_exact: whether the model gets exactly the token ids of the request, and the completion has exactly those that
+            the model produced.
     """
 
-    rows: int
-    row_tokens: int
-    prefix_tokens: int
+    name: str
+    summary: str
+    needs: Needs
+    options: frozenset[str]
+    seeds: bool
+    likelihoods: bool
+    batch_invariant: bool | None
+    batch_invariant_reason: str
+    token_exact: bool
+
+    def facts(self) -> dict[str, object]:
+        """The part of the manifest's `engine` that is known without opening it."""
+        invariant = {
+            "batch_invariant": self.batch_invariant,
+            "batch_invariant_reason": self.batch_invariant_reason,
+        }
+        return {
+            "engine": self.name,
+            "token_exact": self.token_exact,
+            **(invariant if self.batch_invariant is not None else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """Bytes by what takes them.
+
+    Attributes:
+        parts: name and bytes; the last grows with the tokens held.
+    """
+
+    parts: tuple[tuple[str, int], ...]
+    bytes_per_token: int
+    free_bytes: int
+
+
+Origin = Callable[[str], str]
+"""Where the value of a job key came from, such as "default" or "--set"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What an engine would take, found without loading a weight. Sizes are bytes; all 0 without a model.
-
-    Where each of several workers has a GPU, all but `workers` is of the first one.
+    """What an engine would take, found without opening it. Engines extend it by what they can state.
 
     Attributes:
+        device: such as "cpu"; "none" if nothing is computed on this machine.
         limits: what a padded batch may hold.
-        free_bytes: free on the device now.
-        workers: processes that compute side by side.
-        tier: as an earlier run found it; None before the first, which decides when the model is loaded.
-        packed_bytes: of a second copy of the weights, made for faster products.
-        slots: what continuous batching takes; None where the model is answered in padded batches.
+        workers: processes that compute in parallel.
     """
 
     device: str
-    dtype: str
-    weight_bytes: int
-    kv_bytes_per_token: int
-    free_bytes: int
     limits: BatchLimits
     workers: Workers
-    tier: str | None = None
-    packed_bytes: int = 0
-    slots: SlotEstimate | None = None
+
+    def model_facts(self, origin: Origin) -> list[str]:
+        """How the model is computed, in a few words each."""
+        del origin
+        return []
+
+    def batch_lines(self, origin: Origin) -> list[str]:
+        """How rows share the engine; empty for padded batches, which `limits` describes."""
+        del origin
+        return []
+
+    def memory(self, *, batch_tokens: int, job_tokens: int) -> MemoryEstimate | None:
+        """What is held at most, for the largest padded batch and for all rows of the job; None without a model."""
+        del batch_tokens, job_tokens
+        return None
+
+
+class OpenEngine(Protocol):
+    """Opens an engine; this is where it loads its model."""
+
+    def __call__(
+        self,
+        model: ModelSpec,
+        /,
+        *,
+        folder: Path | None,
+        batching: Batching,
+        workers: int | Auto,
+        decode: Decode,
+        should_stop: Callable[[], bool],
+    ) -> Engine:
+        """Open it.
+
+        Args:
+            model: the job's section, or a judge's.
+            folder: the model's folder; None only if the engine needs no model.
+            batching: how many rows may be computed together.
+            workers: `run.workers`.
+            decode: token ids to text; pickled where there are several GPUs.
+            should_stop: called between steps.
+        """
+
+
+class EstimateEngine(Protocol):
+    """Estimates what an engine would take, without loading a weight."""
+
+    def __call__(
+        self, model: ModelSpec, /, *, folder: Path | None, batching: Batching, workers: int | Auto
+    ) -> Estimate:
+        """Estimate it; the arguments are those of `OpenEngine`."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEntry:
+    """An engine as the registry lists it. `open` and `estimate` import its libraries; None estimates a plain default."""
+
+    info: EngineInfo
+    open: OpenEngine
+    estimate: EstimateEngine | None = None

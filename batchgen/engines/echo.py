@@ -1,39 +1,52 @@
-"""Answers without a model: the prompt's own tokens come back, first to last.
+"""The engine `echo`: answers without a model, by repeating the tokens of the prompt.
 
-Deterministic, instant, and honest about limits, stop strings and counts, so tests and dry runs need no patches.
+Deterministic and instant; token limits, stop strings and counts are those of a real engine, so tests and dry runs need no
+mocks. Also the example of an engine: this file and a line in `registry.py`.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from batchgen.decoding.stopping import Stopper
-from batchgen.engines.contract import Decode
+from batchgen.engines.contract import OPTIONS, Decode, EngineEntry, EngineInfo
 from batchgen.records import Completion, Continuation, FinishReason, Likelihood, Request
 
+INFO = EngineInfo(
+    name="echo",
+    summary="repeats the prompt without a model: for trying out a job",
+    needs="nothing",
+    # A stand-in for any engine: a job can be tried as it is, whatever it will run on.
+    options=OPTIONS,
+    seeds=True,
+    likelihoods=True,
+    batch_invariant=True,
+    batch_invariant_reason="each prompt is repeated alone",
+    token_exact=True,
+)
 _EXPECTED = -math.log(2)
 _OTHER = -math.log(2 * 65_536)
 
 
 class EchoEngine:
-    """Repeats each prompt until a limit, a stop string or its own end."""
+    """Repeats each prompt up to a limit, a stop string or its end."""
 
-    name = "echo"
+    name = INFO.name
 
     def __init__(self, decode: Decode) -> None:
         self._decode = decode
         self._rows = 0
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Answer requests one by one, in the order they come."""
+        """Answer requests one by one, in their order."""
         for request in requests:
             self._rows += 1
             yield self._answer(request)
 
     def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
-        """The likelihood of each continuation, in the order they come, under a made-up distribution.
+        """Likelihoods in the order of the continuations, under an artificial distribution.
 
-        After a context, its own tokens are expected back, first to last: each has probability 1/2, and the other
-        half is spread evenly over a vocabulary of 65,536 tokens.
+        The expected continuation of a context is the context itself, first token to last: each expected token has
+        probability 1/2, and the other half is spread evenly over a vocabulary of 65,536 tokens.
         """
         for one in asked:
             self._rows += 1
@@ -45,11 +58,11 @@ class EchoEngine:
             yield Likelihood(one.index, logprobs, greedy=all(expected))
 
     def facts(self) -> Mapping[str, object]:
-        """How many requests were answered."""
-        return {"engine": self.name, "requests": self._rows}
+        """The number of requests answered."""
+        return {"requests": self._rows}
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to free."""
 
     def _answer(self, request: Request) -> Completion:
         logprob = 0.0 if request.decoding.logprobs else None
@@ -73,3 +86,10 @@ class EchoEngine:
         else:
             tokens, reason = request.token_ids, "stop"
         return Completion(request.index, request.sample, tokens, stopper.finish(), reason, logprob)
+
+
+def _open(_model: object, *, decode: Decode, **_options: object) -> EchoEngine:
+    return EchoEngine(decode)
+
+
+ECHO = EngineEntry(INFO, _open)

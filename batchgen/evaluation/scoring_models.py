@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 
 from batchgen.engines.contract import Engine
-from batchgen.engines.open import open_engine
+from batchgen.engines.registry import find_engine, open_engine
 from batchgen.errors import StateError, UsageError
 from batchgen.evaluation.answers import ColumnMap
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge
@@ -92,7 +92,8 @@ def scoring_passes(
 
 def _announced(judge: PreparedJudge) -> str:
     itself = ", which generated the answers: models favour their own" if judge.judges_itself else ""
-    name = judge.asked.job.model.path or "engine echo, which has no opinion"
+    spec = judge.asked.job.model
+    name = spec.path or f"engine {spec.engine}, without a model"
     return f"judge {judge.judge.name}: querying {name}{itself}"
 
 
@@ -100,8 +101,9 @@ def _lazy_engine(model: ScoringModel | None, options: ScoringModelOptions) -> La
     def opened() -> Engine:
         if model is None:
             raise ValueError("no metric queries a model")
-        name = model.job.model.path
-        options.say(f"loading {name}" if name else "engine echo: answers without a model")
+        spec = model.job.model
+        loads = find_engine(spec.engine).info.needs == "weights"
+        options.say(f"loading {spec.path}" if loads else f"engine {spec.engine}: no model to load")
         return model.open(options.opener, options.stop)
 
     return LazyEngine(opened)

@@ -71,8 +71,6 @@ class Judge(Section):
             raise ValueError(f"{others[0]} has no effect without mode: pairwise")
         if self.mode == "pairwise" and self.scale is not None:
             raise ValueError("scale has no effect with mode: pairwise")
-        if self.model is not None and self.model.path is None and self.model.engine != "echo":
-            raise ValueError("model has no path: a folder, demo:smollm2-135m or a model id")
         return self
 
     @property

@@ -14,9 +14,9 @@ class ModelSpec(Section):
     """Which model answers. A plain text instead of this section is its `path`."""
 
     path: NonEmptyText | None = None
-    """Folder, `demo:smollm2-135m`, or a model id of the hub. Only `engine: echo` can do without."""
-    engine: Literal["transformers", "echo"] = "transformers"
-    """echo answers without a model by repeating the prompt: for trying out a job."""
+    """Folder, `demo:smollm2-135m`, or a model id of the hub. Required if the engine needs a model."""
+    engine: NonEmptyText = "transformers"
+    """What computes the answers: an engine of the table at the end."""
     revision: NonEmptyText | None = None
     """Commit, tag or branch of a hub model."""
     tokenizer: NonEmptyText | None = None

@@ -206,8 +206,6 @@ class Job(Section):
             )
         if prompt.chat_template == "none":
             self._plain_completion(named[0])
-        if self.model.path is None and self.model.engine != "echo":
-            raise ValueError("model.path is required: a folder, demo:smollm2-135m or a model id")
         return self
 
     @model_validator(mode="after")

@@ -67,7 +67,7 @@ class PinnedModels:
 
 
 def find_model(loaded: LoadedJob, say: Say, terminal: TextIO | None) -> LocalModel | None:
-    """The job's model, compared with the job's lock file; None for `engine: echo` without a model.
+    """The job's model, compared with the job's lock file; None if the job names none.
 
     Files that did not change since they were last read are not read again (`models/hash_cache.py`).
 
@@ -173,8 +173,8 @@ def _with_a_model(loaded: LoadedJob) -> list[ModelSpec]:
     if specs := model_specs(loaded.job):
         return specs
     raise UsageError(
-        f"{loaded.file} names no model: engine echo answers without one",
-        hint="give model.path, such as --set model.path=demo:smollm2-135m",
+        f"{loaded.file} names no model",
+        hint="Give model.path, such as --set model.path=demo:smollm2-135m.",
     )
 
 

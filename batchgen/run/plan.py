@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 from batchgen.engines.contract import Estimate
-from batchgen.engines.open import estimate_engine
+from batchgen.engines.registry import estimate_engine
 from batchgen.errors import StateError
 from batchgen.jobfile.load import LoadedJob
 from batchgen.planning.batches import BatchLimits, cut_batches, padding_share, sort_by_length

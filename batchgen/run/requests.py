@@ -16,7 +16,16 @@ from batchgen.decoding.rng import row_seed
 from batchgen.job.spec import Job
 from batchgen.privacy.redact import Redactor
 from batchgen.prompts.prepare import Prepared, Preparer
-from batchgen.records import Completion, Failure, Message, Request, ResolvedDecoding, Response, Row
+from batchgen.records import (
+    Completion,
+    Failure,
+    Message,
+    Prompt,
+    Request,
+    ResolvedDecoding,
+    Response,
+    Row,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,7 @@ class PendingRow:
     settings: ResolvedDecoding | Failure
     prompt_hash: str
     row_fingerprint: str
+    prompt: Prompt | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +91,14 @@ class RequestBuilder:
     def requests(self, asked: PendingRow, settings: ResolvedDecoding) -> list[Request]:
         """One request per sample."""
         return [
-            Request(asked.index, sample, asked.token_ids, settings, self._seed(asked, sample))
+            Request(
+                asked.index,
+                sample,
+                asked.token_ids,
+                settings,
+                self._seed(asked, sample),
+                asked.prompt,
+            )
             for sample in range(self.samples)
         ]
 
@@ -109,6 +126,7 @@ class RequestBuilder:
             settings=prepared.failure or self._settings(row, prepared),
             prompt_hash=prompt_hash,
             row_fingerprint=_hash(self.row_settings, prompt_hash, row.id, own),
+            prompt=prepared.prompt,
         )
 
     def _settings(self, row: Row, prepared: Prepared) -> ResolvedDecoding | Failure:
@@ -141,7 +159,7 @@ class RequestBuilder:
             failure=completion.failure,
             input_tokens=len(asked.token_ids) if asked.token_ids else None,
             output_tokens=None if failed else len(completion.token_ids),
-            seed=self._seed(asked, completion.sample),
+            seed=self._seed(asked, completion.sample) if completion.seed_honored else None,
             logprob_mean=completion.logprob_mean,
             prompt_hash=asked.prompt_hash,
             row_fingerprint=asked.row_fingerprint,

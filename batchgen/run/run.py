@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from batchgen.engines.contract import Engine
-from batchgen.engines.open import open_engine
+from batchgen.engines.registry import find_engine, open_engine
 from batchgen.errors import StateError
 from batchgen.evaluation.model_queries.scoring_model import EngineOpener
 from batchgen.evaluation.model_queries.scoring_pass import ScoringPasses, StoppedError
@@ -212,7 +212,7 @@ class _Runner:
         self._forget(sealed, journal)
         resumed = self._saved(sealed, journal)
         began = time.monotonic()
-        facts: Mapping[str, Any] = {}
+        facts: Mapping[str, Any] = find_engine(job.model.engine).info.facts()
         loaded_at = worked_at = began
         if len(sealed) < self._part_count:
             self._check_room(self._output_rows - resumed.rows)
@@ -220,7 +220,7 @@ class _Runner:
             loaded_at = time.monotonic()
             sealed |= self._work(engine, store, journal, sealed=sealed, resumed=resumed)
             worked_at = time.monotonic()
-            facts = dict(engine.facts())
+            facts = {**facts, **engine.facts()}
             journal.flush()
         result = RunResult(
             outcome="done" if len(sealed) == self._part_count else "stopped",

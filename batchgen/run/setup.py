@@ -16,7 +16,11 @@ from batchgen.decoding.resolve_decoding import Resolution, end_tokens, resolve_d
 from batchgen.errors import JobKeyError
 from batchgen.evaluation.answers import ColumnMap
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge, prepare_judges
-from batchgen.evaluation.model_queries.scoring_model import ScoringModel, load_scoring_model
+from batchgen.evaluation.model_queries.scoring_model import (
+    UNBOUNDED,
+    ScoringModel,
+    load_scoring_model,
+)
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.evaluation.scorer import Scorer
 from batchgen.evaluation.staging import run_origin, run_scorer
@@ -40,7 +44,7 @@ class Setup:
     """What `run` and `plan` start from.
 
     Attributes:
-        model: None only for `engine: echo` without a model.
+        model: None if the job names none, which only an engine without needs permits.
         settings: everything that decides the answers, as plain values: the generation fingerprint's content.
         evaluation: how the answers are scored.
         judges: models that judge the answers, in the order of the job.
@@ -165,7 +169,8 @@ def _settings(
     if job.prompt.file is not None:
         settings["prompt"]["file"] = Path(job.prompt.file).read_text("utf-8")
     del settings["model"]["max_model_len"]
-    settings["model"] |= {**(model.card.identity if model else {}), "context_length": context}
+    settings["model"] |= model.card.identity if model else {}
+    settings["model"]["context_length"] = None if context == UNBOUNDED else context
     settings["tokenizer"] = {**tokenizer.facts, **_other_tokenizer(job, model)}
     settings["decoding"] = {
         **asdict(resolution.decoding),

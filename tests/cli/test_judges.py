@@ -20,7 +20,7 @@ def test_plan_says_who_judges_and_how(
     job = make_job(ROWS, evaluate={"judges": [RUBRIC, pairwise]})
     assert call(["plan", str(job)]) == 0
     out = capsys.readouterr().out
-    assert "Judges    good: rubric, 1 to 3 · none: engine echo has no opinion" in out
+    assert "Judges    good: rubric, 1 to 3 · engine echo, without a model" in out
     assert "          vs: pairwise against column other · none" in out
 
 
@@ -29,7 +29,7 @@ def test_run_says_whom_it_asks_and_what_came_of_it(
 ) -> None:
     assert call(["run", str(make_job(ROWS, evaluate={"judges": [RUBRIC]}))]) == 0
     said = capsys.readouterr()
-    assert "judge good: querying engine echo, which has no opinion" in said.err
+    assert "judge good: querying engine echo, without a model" in said.err
     assert "good_label_mass" in said.out
 
 

@@ -187,6 +187,6 @@ def test_a_run_is_not_compared_with_itself(write: Write) -> None:
 
 
 def test_editors_know_judges() -> None:
-    judge: dict[str, Any] = job_schema()["definitions"]["Judge"]
+    judge: dict[str, Any] = job_schema([])["definitions"]["Judge"]
     assert judge["required"] == ["name"]
     assert {"type": "string", "minLength": 1} in judge["properties"]["model"]["anyOf"]

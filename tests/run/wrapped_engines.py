@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.engines.contract import Engine
-from batchgen.engines.open import open_engine
+from batchgen.engines.registry import open_engine
 from batchgen.errors import BatchgenError
 from batchgen.jobfile.load import load_job
 from batchgen.records import Completion, Continuation, Likelihood, Request

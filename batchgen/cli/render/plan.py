@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.cli.render.terminal import format_bytes, format_count
-from batchgen.engines.contract import Estimate
+from batchgen.engines.registry import find_engine
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge
 from batchgen.planning.slot_plan import Workers
 from batchgen.run.plan import Plan
@@ -63,32 +63,31 @@ def _input(plan: Plan) -> list[str]:
 
 
 def _model(plan: Plan) -> list[str]:
-    setup, engine = plan.setup, plan.engine
+    setup = plan.setup
+    info = find_engine(setup.job.model.engine).info
     if setup.model is None:
-        return ["none: engine echo answers with the prompt's own words"]
+        return [f"none · engine {info.name}: {info.summary}"]
     card, resolved = setup.model.card, setup.model.resolved
     name = resolved.name + (f" @ {resolved.revision[:12]}" if resolved.revision else "")
     if setup.model.lock is not None:
         name += f" as {setup.model.lock.name} pins it"
     where = {"folder": "your folder", "demo": "starter", "cache": "cached", "hub": "downloaded"}
-    if setup.job.model.engine == "echo":
-        return [name, "engine echo: only its tokenizer is used"]
+    if info.needs != "weights":
+        return [name, f"engine {info.name}: only its tokenizer is used"]
+    facts = plan.engine.model_facts(setup.loaded.origin)
+    context = f"context {setup.asking.context_length:,} tokens"
     return [
         f"{name} ({where[resolved.source]}, {card.parameters / 1e6:,.0f}M parameters)",
-        f"transformers · {engine.dtype}{_origin(plan, 'model.dtype')} · "
-        f"{engine.device}{_origin(plan, 'model.device')} · context {setup.asking.context_length:,} tokens · "
-        f"{_tier(engine)}",
+        " · ".join([info.name, *facts, context]),
     ]
-
-
-def _tier(engine: Estimate) -> str:
-    return f"tier {engine.tier}" if engine.tier else "tier decided at first load"
 
 
 def _prompt(plan: Plan) -> list[str]:
     prompt = plan.setup.job.prompt
     template = {"auto": "the model's chat template", "none": "no chat template: plain text"}
     text = template.get(prompt.chat_template, f"chat template {prompt.chat_template}")
+    if plan.setup.model is None:
+        text = "no model: the messages as UTF-8 bytes"
     variables = ", ".join(f"{k}={v}" for k, v in prompt.chat_template_kwargs.items())
     longest = plan.setup.asking.max_input_tokens
     bound = f" · longest {longest:,} tokens, else {prompt.on_overflow}" if longest < 1 << 40 else ""
@@ -106,7 +105,7 @@ def _judge(one: PreparedJudge) -> str:
         if judge.mode == "rubric"
         else f"pairwise against {judge.against or f'column {judge.column}'}"
     )
-    name = model.resolved.name if model else "none: engine echo has no opinion"
+    name = model.resolved.name if model else f"engine {one.asked.job.model.engine}, without a model"
     itself = ", which judges its own answers" if one.judges_itself else ""
     return f"{judge.name}: {way} · {name}{itself}"
 
@@ -177,16 +176,10 @@ def _tokens(plan: Plan) -> list[str]:
 
 
 def _batches(plan: Plan) -> list[str]:
-    batches, limits, slots = plan.batches, plan.engine.limits, plan.engine.slots
+    batches, limits = plan.batches, plan.engine.limits
     parts = f"parts of {format_count(plan.setup.job.batching.part_rows, 'row')}"
-    if slots is not None:
-        return [
-            f"none: rows enter and leave at every step, up to {slots.rows:,} at a time"
-            f"{_origin(plan, 'batching.max_rows')} · {parts}",
-            f"room for {slots.row_tokens:,} tokens{_origin(plan, 'batching.max_tokens')} and "
-            f"{slots.prefix_tokens:,} of shared beginnings",
-            _workers(plan.engine.workers),
-        ]
+    if own := plan.engine.batch_lines(plan.setup.loaded.origin):
+        return [f"{own[0]} · {parts}", *own[1:], _workers(plan.engine.workers)]
     return [
         f"{batches.count:,} of up to {format_count(batches.most_rows, 'row')} · padding {batches.padding:.0%} "
         f"(unsorted: {batches.padding_unsorted:.0%}) · {parts}",
@@ -204,17 +197,14 @@ def _workers(workers: Workers) -> str:
 
 
 def _memory(plan: Plan) -> list[str]:
-    engine = plan.engine
-    if not engine.weight_bytes:
+    memory = plan.engine.memory(
+        batch_tokens=plan.batches.most_tokens, job_tokens=plan.tokens.total + plan.tokens.most_new
+    )
+    if memory is None:
         return ["no model is loaded"]
-    slots = engine.slots
-    tokens = slots.row_tokens + slots.prefix_tokens if slots else plan.batches.most_tokens
-    # No more tokens than the job has are ever held.
-    tokens = min(tokens, plan.tokens.total + plan.tokens.most_new) if slots else tokens
-    packed = f" + {format_bytes(engine.packed_bytes)} packed copy" if engine.packed_bytes else ""
+    parts = " + ".join(f"{format_bytes(count)} {name}" for name, count in memory.parts)
     return [
-        f"{format_bytes(engine.weight_bytes)} weights{packed} + {format_bytes(engine.kv_bytes_per_token * tokens)} KV cache at most "
-        f"({format_bytes(engine.kv_bytes_per_token)} a token) of {format_bytes(engine.free_bytes)} free"
+        f"{parts} ({format_bytes(memory.bytes_per_token)} a token) of {format_bytes(memory.free_bytes)} free"
     ]
 
 

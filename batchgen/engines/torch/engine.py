@@ -148,14 +148,13 @@ class TorchEngine:
         """Tier and why, device, formats, budget, counts, and how well the machine was used."""
         counts = [dict(tier.facts()) for tier in self._others.values()]
         return {
-            "engine": self.name,
             **self._tier_facts,
             **self._loaded.facts(),
             "kv_bytes_per_token": self._memory.kv_bytes_per_token,
             "state_bytes_per_row": self._memory.state_bytes_per_row,
             "free_bytes": self._free_bytes,
             **self._main.facts(),
-            "through_generate": counts,
+            "generate_fallbacks": counts,
             **self._meter.facts(self._lanes.tokens_elsewhere if self._lanes else 0),
         }
 

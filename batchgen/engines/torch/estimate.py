@@ -3,12 +3,13 @@
 The tier is as an earlier run found it. Where none has, room is planned for slots if the model's decoder may be tried there.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedConfig
 
-from batchgen.engines.contract import Estimate, SlotEstimate
+from batchgen.engines.contract import Estimate, MemoryEstimate, Origin
 from batchgen.engines.torch.capacity import (
     PADDED,
     choose_torch_workers,
@@ -31,9 +32,76 @@ from batchgen.planning.budget import batch_limits
 from batchgen.section import Auto
 
 
+@dataclass(frozen=True, slots=True)
+class SlotEstimate:
+    """What continuous batching would take.
+
+    Attributes:
+        rows: most rows in flight.
+        row_tokens: tokens of rows whose keys and values fit.
+        prefix_tokens: the same for shared prefixes.
+    """
+
+    rows: int
+    row_tokens: int
+    prefix_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TorchEstimate(Estimate):
+    """What a local model would take; sizes are bytes. With several GPUs, all but `choose_torch_workers` is of the first one.
+
+    Attributes:
+        free_bytes: free on the device now.
+        tier: as an earlier run found it; None before the first, which decides when the model is loaded.
+        packed_bytes: of a second copy of the weights, made for faster products.
+        slots: what continuous batching takes; None where the model is computed in padded batches.
+    """
+
+    dtype: str
+    weight_bytes: int
+    kv_bytes_per_token: int
+    free_bytes: int
+    tier: str | None = None
+    packed_bytes: int = 0
+    slots: SlotEstimate | None = None
+
+    def model_facts(self, origin: Origin) -> list[str]:
+        """See `Estimate`."""
+        return [
+            f"{self.dtype} ({origin('model.dtype')})",
+            f"{self.device} ({origin('model.device')})",
+            f"tier {self.tier}" if self.tier else "tier decided at first load",
+        ]
+
+    def batch_lines(self, origin: Origin) -> list[str]:
+        """See `Estimate`."""
+        if self.slots is None:
+            return []
+        return [
+            f"none: rows enter and leave at every step, up to {self.slots.rows:,} at a time "
+            f"({origin('batching.max_rows')})",
+            f"room for {self.slots.row_tokens:,} tokens ({origin('batching.max_tokens')}) and "
+            f"{self.slots.prefix_tokens:,} of shared prefixes",
+        ]
+
+    def memory(self, *, batch_tokens: int, job_tokens: int) -> MemoryEstimate:
+        """See `Estimate`."""
+        slots = self.slots
+        # No more tokens than the job has are ever held.
+        tokens = min(slots.row_tokens + slots.prefix_tokens, job_tokens) if slots else batch_tokens
+        packed = (("packed copy", self.packed_bytes),) if self.packed_bytes else ()
+        cache = ("KV cache at most", self.kv_bytes_per_token * tokens)
+        return MemoryEstimate(
+            (("weights", self.weight_bytes), *packed, cache),
+            self.kv_bytes_per_token,
+            self.free_bytes,
+        )
+
+
 def estimate_torch_engine(
     folder: Path, spec: ModelSpec, *, batching: Batching, workers_asked: int | Auto = "auto"
-) -> Estimate:
+) -> TorchEstimate:
     """What the engine would take, from the model's config and what earlier runs found out.
 
     Raises:
@@ -71,7 +139,7 @@ def estimate_torch_engine(
             row_tokens=found.pages * found.page_size,
             prefix_tokens=found.arena,
         )
-    return Estimate(
+    return TorchEstimate(
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
         weight_bytes=memory.weight_bytes,

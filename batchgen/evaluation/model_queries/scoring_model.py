@@ -17,10 +17,10 @@ from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
 
 UNBOUNDED = sys.maxsize
-"""Context length of `engine: echo` without a model."""
+"""Context length where there is no model to limit it."""
 
 EngineOpener = Callable[..., Engine]
-"""`engines.open.open_engine`, or a replacement with the same parameters."""
+"""`engines.registry.open_engine`, or a replacement with the same parameters."""
 
 
 class LazyEngine:
@@ -54,7 +54,7 @@ class ScoringModel:
 
     Attributes:
         job: its sections configure the engine.
-        model: None only for `engine: echo` without a model.
+        model: None if the job names none, which only an engine without needs permits.
         context_length: in tokens, for the prompt and the text after it.
     """
 

@@ -4,7 +4,7 @@ It allows what the loader allows beside the schema of `Job`: synonyms, `extends`
 key, and `${...}` for any value. It does not know which settings go together; the loader does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from batchgen.job.evaluate import Bins, Evaluate, Gate, metric_types
 from batchgen.job.judge import Judge
-from batchgen.job.spec import Decoding, Job, PromptMessage, PromptSpec
+from batchgen.job.spec import Decoding, Job, ModelSpec, PromptMessage, PromptSpec
 from batchgen.jobfile.merge import SYNONYMS
 
 _DIALECT = "http://json-schema.org/draft-07/schema#"
@@ -27,10 +27,12 @@ _NULL = {"type": "null"}
 _PLACEHOLDER = {"type": "string", "pattern": r"\$\{"}
 
 
-def job_schema() -> dict[str, Any]:
-    """The schema, draft-07, as plain values ready for `json.dumps`."""
+def job_schema(engines: Iterable[str]) -> dict[str, Any]:
+    """The schema, draft-07, as plain values ready for `json.dumps`; `engines` are the values of `model.engine`."""
     generated = Job.model_json_schema(ref_template="#/definitions/{model}")
     sections: dict[str, Any] = generated["$defs"]
+    engine = sections[ModelSpec.__name__]["properties"]["engine"]
+    engine["enum"] = list(engines)
     for name, section in sections.items():
         if name == PromptSpec.__name__:
             _loosen(section, [_NULL])

@@ -5,7 +5,7 @@ The texts under the fields of `spec.py` are the page's; only its head is written
 
 import inspect
 import json
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -75,15 +75,25 @@ and `001` are text. Where text is expected, a number needs quotes. Anchors, alia
 """
 
 
-def job_schema() -> dict[str, Any]:
-    """The draft-07 JSON schema of job files, as plain values ready for `json.dumps`."""
-    return json_schema.job_schema()
+def job_schema(engines: Iterable[str]) -> dict[str, Any]:
+    """The draft-07 JSON schema of job files, as plain values ready for `json.dumps`.
+
+    Args:
+        engines: the values of `model.engine`.
+    """
+    return json_schema.job_schema(engines)
 
 
-def job_reference() -> str:
-    """The page that explains every key: `jobs/README.md`."""
+def job_reference(engines: Mapping[str, str]) -> str:
+    """The page that explains every key: `jobs/README.md`.
+
+    Args:
+        engines: the values of `model.engine`, and a phrase about each.
+    """
     parts = (_section((name,), expected) for name, expected in section_fields(Job).items())
     lines = [*_rows(Job), *(line for part in parts for line in part)]
+    lines += ["", "## Engines", "", "| `model.engine` | meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {summary} |" for name, summary in engines.items()]
     return _HEAD + "\n".join(lines) + "\n"
 
 

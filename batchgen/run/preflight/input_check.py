@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from batchgen.decoding.generation_kwargs import check_generation_kwargs
+from batchgen.engines.capability_check import engine_problems
 from batchgen.errors import JobKeyError, Problem
 from batchgen.evaluation.checks import resolve_and_check
 from batchgen.evaluation.metric_queries import prefill_problems
@@ -44,7 +45,8 @@ def check_input(loaded: LoadedJob) -> CheckedInput:
         )
     except JobKeyError as error:
         raise loaded.error([error.problem]) from error
-    problems = check_prompts(job, source.columns)
+    problems = engine_problems(job)
+    problems += check_prompts(job, source.columns)
     problems += check_generation_kwargs(job.decoding)
     problems += _input_problems(loaded, source, source.columns)
     layout = output_layout(source.columns, job.input, job.output, source.id_column)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from batchgen.engines.torch import TorchEngine, estimate_torch_engine, open_torch_engine
 from batchgen.engines.torch.continuous.forward.kernel_dispatch import norm_works
+from batchgen.engines.torch.engine import TorchEngine, open_torch_engine
+from batchgen.engines.torch.estimate import estimate_torch_engine
 from batchgen.errors import ModelError, ResourceError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.records import Request, ResolvedDecoding
@@ -61,7 +62,7 @@ def test_rows_that_switch_their_rotary_embedding_do_not_take_others_along() -> N
     for request in asked:
         assert [list(found[request.index].token_ids)] == alone(model, request.token_ids)
     assert answers.facts()["steps_prefill"]
-    assert answers.facts()["through_generate"]
+    assert answers.facts()["generate_fallbacks"]
 
 
 def test_tokens_that_the_model_does_not_have_are_an_error() -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from batchgen.engines.torch import estimate_torch_engine, open_torch_engine
 from batchgen.engines.torch.continuous.forward.linear import packing_works
+from batchgen.engines.torch.engine import open_torch_engine
+from batchgen.engines.torch.estimate import estimate_torch_engine
 from batchgen.engines.torch.memory import weight_bytes
 from batchgen.job.spec import Batching, ModelSpec
 from tests.engines.torch.tiny_models import spell, tiny_model

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from batchgen.engines.contract import Engine
-from batchgen.engines.open import open_engine
+from batchgen.engines.registry import open_engine
 from batchgen.engines.replicas.replicated_engine import open_replicas
-from batchgen.engines.torch import estimate_torch_engine
 from batchgen.engines.torch.capacity import step_workers, usable_gpus
+from batchgen.engines.torch.estimate import estimate_torch_engine
 from batchgen.errors import ModelError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.slot_plan import Workers
@@ -76,7 +76,7 @@ def test_two_replicas_give_the_answers_of_one_engine(one: Engine, two: Engine) -
     theirs: Any = two.facts()
     assert all(each["useful_tokens"] > 0 for each in theirs["each"])
     assert theirs["workers"] == 2
-    for name in ("engine", "tier", "device", "dtype", "batch_independent"):
+    for name in ("tier", "device", "dtype", "batch_invariant"):
         assert theirs[name] == mine[name]
     assert theirs["useful_tokens"] == pytest.approx(mine["useful_tokens"], rel=0.02)
     assert 0 < theirs["mfu"] < 1

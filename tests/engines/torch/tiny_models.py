@@ -13,8 +13,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from batchgen.engines.torch import TorchEngine
 from batchgen.engines.torch.batched_tier import BatchedTier
+from batchgen.engines.torch.engine import TorchEngine
 from batchgen.engines.torch.generate.generate_runner import GenerateRunner, Grouping
 from batchgen.engines.torch.model import LoadedModel, rope_switch
 from batchgen.engines.torch.static.static_runner import StaticRunner

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from batchgen.engines.registry import ENGINES
 from batchgen.job.evaluate import Bins, Gate, metric_types
 from batchgen.job.judge import Judge
 from batchgen.job.metric_options import MetricOptions
@@ -16,14 +17,15 @@ from batchgen.jobfile.messages.expected_types import all_keys, expected_at, sect
 from batchgen.jobfile.tree import dotted_key
 
 Write = Callable[..., Path]
-PAGE = job_reference()
+SUMMARIES = {name: entry.info.summary for name, entry in ENGINES.items()}
+PAGE = job_reference(SUMMARIES)
 
 
 def rows() -> dict[str, list[str]]:
     """The cells of every row of the tables of keys, by the whole key."""
     found: dict[str, list[str]] = {}
     section = ""
-    for line in PAGE.partition("## Keys")[2].splitlines():
+    for line in PAGE.partition("## Keys")[2].partition("## Engines")[0].splitlines():
         if heading := re.fullmatch(r"#{3,} (?:Each item of )?(\S+)", line):
             section = heading[1] + "."
         elif line.startswith("| `"):

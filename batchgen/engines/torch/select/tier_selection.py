@@ -56,9 +56,9 @@ class SelectedTier:
         return {
             "tier": self.finding.tier,
             "tier_reason": self.finding.reason,
-            "tier_tried_at": self.finding.tried_at,
-            "batch_independent": self.finding.independent,
-            "batch_independent_reason": self.finding.independent_reason,
+            "tier_probed_at": self.finding.tried_at,
+            "batch_invariant": self.finding.independent,
+            "batch_invariant_reason": self.finding.independent_reason,
         }
 
 

@@ -69,13 +69,13 @@ def test_the_engine_says_what_it_found_of_its_model(family: str) -> None:
     same = probe_batch_invariance(found.forward, found.store, found.logits, CPU)
     opened = engine(model)
     facts = opened.facts()
-    assert facts["batch_independent"] is same.holds
-    assert facts["batch_independent_reason"] == same.reason
+    assert facts["batch_invariant"] is same.holds
+    assert facts["batch_invariant_reason"] == same.reason
     opened.close()
 
 
 def test_tiers_of_padded_batches_claim_nothing() -> None:
     opened = engine(tiny_model("lfm2", torch.float32))
     assert opened.facts()["tier"] == "cohort"
-    assert opened.facts()["batch_independent"] is False
+    assert opened.facts()["batch_invariant"] is False
     opened.close()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from batchgen.engines.torch import TorchEngine
+from batchgen.engines.torch.engine import TorchEngine
 from batchgen.engines.torch.model import LoadedModel, load_model
 from batchgen.engines.torch.model_files import ModelFiles
 from batchgen.engines.torch.select.environment import ComputeSettings, environment_key

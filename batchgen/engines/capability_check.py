@@ -1,0 +1,142 @@
+"""What a job requests of its engines and they do not support, by their declarations (`EngineInfo`)."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from batchgen.decoding.resolve_decoding import Resolution
+from batchgen.engines.contract import OPTIONS, EngineInfo
+from batchgen.engines.registry import ENGINES
+from batchgen.errors import ModelError, Problem
+from batchgen.job.likelihood_options import AfterPrompt
+from batchgen.job.spec import Job, ModelSpec
+from batchgen.records import ResolvedDecoding
+from batchgen.section import Section
+
+_NEUTRAL = ResolvedDecoding()
+"""Values that switch a setting off, and so request nothing."""
+
+
+def engine_problems(job: Job) -> list[Problem]:
+    """Every key of the job that its engine, or the engine of a judge, does not support. Never raises."""
+    found = [*_model_problems(job.model, "model"), *_likelihood_problems(job)]
+    for number, judge in enumerate(job.evaluate.judges):
+        if judge.model is not None:
+            found += _model_problems(judge.model, f"evaluate.judges[{number}].model")
+    if (entry := ENGINES.get(job.model.engine)) is None:
+        return found
+    unsupported = OPTIONS - entry.info.options
+    asked = [
+        *_given(job.decoding, "decoding"),
+        *_given(job.batching, "batching"),
+        *_given(job.run, "run"),
+    ]
+    found += [_unsupported(key, entry.info) for key in asked if key in unsupported]
+    found += [
+        _unsupported(f"decoding.columns.{name}", entry.info)
+        for name in job.decoding.columns
+        if f"decoding.{name}" in unsupported
+    ]
+    return found + _seed_problems(job, entry.info)
+
+
+def check_generation_config(info: EngineInfo, resolution: Resolution) -> None:
+    """Check settings that come from the model's generation_config.json, which `engine_problems` cannot see.
+
+    Raises:
+        ModelError: the engine does not support one of them.
+    """
+    unsupported = OPTIONS - info.options
+    names = [
+        name
+        for name, origin in resolution.origins.items()
+        if origin == "generation_config"
+        and f"decoding.{name.partition('.')[0]}" in unsupported
+        and getattr(resolution.decoding, name, None) != getattr(_NEUTRAL, name, ())
+    ]
+    if names:
+        raise ModelError(
+            f"generation_config.json: engine {info.name} does not support {', '.join(names)}",
+            hint="Remove decoding.preset: model, and set the values that you want under decoding.",
+        )
+
+
+def _model_problems(spec: ModelSpec, key: str) -> list[Problem]:
+    if (entry := ENGINES.get(spec.engine)) is None:
+        near = get_close_matches(spec.engine, ENGINES, n=1)
+        guess = f"Did you mean {near[0]}? " if near else ""
+        return [
+            Problem(
+                f"{key}.engine",
+                f"unknown engine {spec.engine!r}",
+                f"{guess}The engines are: {', '.join(ENGINES)}.",
+            )
+        ]
+    unsupported = OPTIONS - entry.info.options
+    found = [
+        _unsupported(f"{key}.{name.removeprefix('model.')}", entry.info)
+        for name in _given(spec, "model")
+        if name in unsupported
+    ]
+    if entry.info.needs != "nothing" and spec.path is None:
+        found.append(
+            Problem(
+                f"{key}.path",
+                f"is required by engine {spec.engine}",
+                "Give a folder, demo:smollm2-135m or a model id.",
+            )
+        )
+    return found
+
+
+def _likelihood_problems(job: Job) -> Iterator[Problem]:
+    """Metrics and judges whose engine cannot score given texts."""
+    askers = {
+        f"evaluate.metrics[{number}]": job.model
+        for number, metric in enumerate(job.evaluate.metrics)
+        if issubclass(type(metric), AfterPrompt)
+    } | {
+        f"evaluate.judges[{number}]": judge.model or job.model
+        for number, judge in enumerate(job.evaluate.judges)
+    }
+    for key, spec in askers.items():
+        entry = ENGINES.get(spec.engine)
+        if entry is not None and not entry.info.likelihoods:
+            yield Problem(
+                key,
+                f"needs log-probabilities of given texts, which engine {spec.engine} does not compute",
+                "Remove it, or use an engine that computes them, such as transformers.",
+            )
+
+
+def _seed_problems(job: Job, info: EngineInfo) -> list[Problem]:
+    sampled = job.decoding.may_sample and "seed" in job.run.model_fields_set
+    if info.seeds or not sampled or job.input.sample is not None:
+        return []
+    return [
+        Problem(
+            "run.seed",
+            f"has no effect: engine {info.name} ignores seeds",
+            "Remove it. Sampled answers of this engine cannot be reproduced.",
+        )
+    ]
+
+
+def _given(section: Section, outer: str) -> list[str]:
+    """The dotted keys of a section that the job sets to anything but their default or neutral value."""
+
+    def asks(name: str, value: Any) -> bool:  # noqa: ANN401  (a value of any key)
+        default = type(section).model_fields[name].get_default(call_default_factory=True)
+        neutral = getattr(_NEUTRAL, name, default) if outer == "decoding" else default
+        return value not in (None, default, neutral)
+
+    names = sorted(section.model_fields_set)
+    return [f"{outer}.{name}" for name in names if asks(name, getattr(section, name))]
+
+
+def _unsupported(key: str, info: EngineInfo) -> Problem:
+    return Problem(
+        key,
+        f"is not supported by engine {info.name}",
+        "Remove it, or choose another model.engine.",
+    )

@@ -1,0 +1,89 @@
+"""The engine `transformers` as the registry lists it. torch is imported when it is opened or estimated."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from batchgen.engines.contract import Decode, Engine, EngineEntry, EngineInfo, Estimate
+from batchgen.errors import UsageError
+from batchgen.job.spec import Batching, ModelSpec
+from batchgen.section import Auto
+
+INFO = EngineInfo(
+    name="transformers",
+    summary="computes a local model with torch, on CPUs and GPUs",
+    needs="weights",
+    options=frozenset(
+        {
+            "decoding.min_new_tokens",
+            "decoding.temperature",
+            "decoding.top_p",
+            "decoding.top_k",
+            "decoding.min_p",
+            "decoding.repetition_penalty",
+            "decoding.no_repeat_ngram_size",
+            "decoding.num_beams",
+            "decoding.length_penalty",
+            "decoding.stop_strings",
+            "decoding.logprobs",
+            "decoding.generation_kwargs",
+            "model.dtype",
+            "model.device",
+            "model.attn_implementation",
+            "batching.max_rows",
+            "batching.max_tokens",
+            "batching.sort",
+            "batching.memory_fraction",
+            "run.workers",
+        }
+    ),
+    seeds=True,
+    likelihoods=True,
+    batch_invariant=None,
+    batch_invariant_reason="measured when the model is loaded",
+    token_exact=True,
+)
+
+
+def _open(
+    model: ModelSpec,
+    *,
+    folder: Path | None,
+    batching: Batching,
+    workers: int | Auto,
+    decode: Decode,
+    should_stop: Callable[[], bool],
+) -> Engine:
+    """Load the model: in this process, or in a process for each of several GPUs. The latter was never run on GPUs."""
+    from batchgen.engines.torch.engine import open_torch_engine, torch_workers
+
+    folder = _required(folder)
+    chosen = torch_workers(model, workers)
+    if len(chosen.gpus) > 1:
+        from batchgen.engines.replicas.replicated_engine import open_replicas
+
+        opening = partial(open_torch_engine, folder, workers=1, decode=decode)
+        return open_replicas(chosen, model, opening, batching=batching, should_stop=should_stop)
+    return open_torch_engine(
+        folder, model, batching=batching, workers=workers, decode=decode, should_stop=should_stop
+    )
+
+
+def _estimate(
+    model: ModelSpec, *, folder: Path | None, batching: Batching, workers: int | Auto
+) -> Estimate:
+    from batchgen.engines.torch.estimate import estimate_torch_engine
+
+    return estimate_torch_engine(_required(folder), model, batching=batching, workers_asked=workers)
+
+
+def _required(folder: Path | None) -> Path:
+    if folder is None:
+        raise UsageError(
+            "engine transformers needs a model",
+            hint="Set model.path to a folder, demo:smollm2-135m or a model id.",
+        )
+    return folder
+
+
+TRANSFORMERS = EngineEntry(INFO, _open, _estimate)
