@@ -21,7 +21,7 @@ def test_plan_says_who_judges_and_how(
     assert call(["plan", str(job)]) == 0
     out = capsys.readouterr().out
     assert "Judges    good: rubric, 1 to 3 · engine echo, without a model" in out
-    assert "          vs: pairwise against column other · none" in out
+    assert "          vs: pairwise against column other · engine echo, without a model" in out
 
 
 def test_run_says_whom_it_asks_and_what_came_of_it(

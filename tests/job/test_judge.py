@@ -126,12 +126,6 @@ def test_the_dump_reads_back_as_the_same_job(write: Write) -> None:
             "rubric is blank: leave it out for a general one",
             id="no rubric",
         ),
-        pytest.param(
-            "{name: a, model: {}}",
-            "model",
-            "model has no path: a folder, demo:smollm2-135m or a model id",
-            id="model without path",
-        ),
         pytest.param("a", "", "expected a mapping; found the text 'a'", id="no mapping"),
     ],
 )

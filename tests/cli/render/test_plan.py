@@ -8,6 +8,8 @@ from batchgen.cli.render.plan import lines, summary
 from batchgen.jobfile.load import load_job
 from batchgen.planning.slot_plan import Workers
 from batchgen.run.plan import plan
+from batchgen.run.run import run
+from batchgen.state.run_folder import read_json
 
 MakeJob = Callable[..., Path]
 
@@ -22,3 +24,18 @@ def test_each_gpu_is_named(make_job: MakeJob) -> None:
         "2 workers (auto: one a GPU), each with as much on a GPU of its own: cuda:0, cuda:1"
     )
     assert summary(found)["engine"]["workers"]["gpus"] == ("cuda:0", "cuda:1")
+
+
+def test_without_a_model_there_is_no_template_and_no_context_length(make_job: MakeJob) -> None:
+    job = make_job()
+    shown = lines(plan(load_job(job)))
+    assert (
+        "Model     none · engine echo: repeats the prompt without a model: for trying out a job"
+        in shown
+    )
+    assert "Prompt    no model: the messages as UTF-8 bytes" in shown
+    assert "Memory    no model is loaded" in shown
+    settings = read_json(run(load_job(job)).folder.manifest)["settings"]
+    assert settings["model"]["context_length"] is None
+    bounded = plan(load_job(job, sets=["model.max_model_len=999"]))
+    assert bounded.setup.settings["model"]["context_length"] == 999

@@ -105,7 +105,6 @@ def test_facts_are_of_all_and_of_each(two: ReplicatedEngine) -> None:
     list(two.generate(asked(100)))
     assert requests_answered(two) == 100
     facts = two.facts()
-    assert facts["engine"] == "echo"
     assert (facts["workers"], facts["workers_reason"]) == (2, "for a test")
 
 

@@ -8,9 +8,11 @@ import torch
 
 from batchgen.engines.torch.continuous.forward.linear import packing_works
 from batchgen.engines.torch.engine import open_torch_engine
-from batchgen.engines.torch.estimate import estimate_torch_engine
+from batchgen.engines.torch.estimate import SlotEstimate, TorchEstimate, estimate_torch_engine
 from batchgen.engines.torch.memory import weight_bytes
 from batchgen.job.spec import Batching, ModelSpec
+from batchgen.planning.batches import BatchLimits
+from batchgen.planning.slot_plan import Workers
 from tests.engines.torch.tiny_models import spell, tiny_model
 
 
@@ -55,3 +57,37 @@ def test_the_tier_is_known_after_the_first_load(
         facts["workers"],
         facts["workers_reason"],
     )
+
+
+@pytest.mark.parametrize(
+    ("slots", "lines", "held"),
+    [
+        (
+            SlotEstimate(rows=64, row_tokens=4_000, prefix_tokens=500),
+            [
+                "none: rows enter and leave at every step, up to 64 at a time (from batching.max_rows)",
+                "room for 4,000 tokens (from batching.max_tokens) and 500 of shared prefixes",
+            ],
+            4_500,
+        ),
+        (None, [], 900),
+    ],
+)
+def test_a_plan_gets_its_lines_from_the_estimate(
+    slots: SlotEstimate | None, lines: list[str], held: int
+) -> None:
+    limits, workers = BatchLimits(8, 1_000, "length"), Workers(1, "asked for")
+    found = TorchEstimate(
+        "cpu", limits, workers, "float32", 500, 10, 9_999, packed_bytes=70, slots=slots
+    )
+    assert found.batch_lines("from {}".format) == lines
+    assert found.model_facts("from {}".format) == [
+        "float32 (from model.dtype)",
+        "cpu (from model.device)",
+        "tier decided at first load",
+    ]
+    memory = found.memory(batch_tokens=900, job_tokens=10_000)
+    assert memory.parts == (("weights", 500), ("packed copy", 70), ("KV cache at most", 10 * held))
+    assert (memory.bytes_per_token, memory.free_bytes) == (10, 9_999)
+    short = found.memory(batch_tokens=900, job_tokens=20)
+    assert short.parts[-1][1] == (200 if slots else 9_000)

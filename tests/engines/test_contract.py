@@ -1,0 +1,164 @@
+"""What every engine guarantees, as a table: each test runs on each engine, through the protocol alone."""
+
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import pytest
+
+from batchgen.engines.contract import Engine, EngineInfo
+from batchgen.engines.echo import INFO as ECHO
+from batchgen.engines.echo import EchoEngine
+from batchgen.engines.torch.entry import INFO as TRANSFORMERS
+from batchgen.records import Completion, Continuation, Request, ResolvedDecoding
+from tests.engines.replicas.fake_engines import echo, replicas
+from tests.engines.torch.tiny_models import break_token, engine, prompts, spell, tiny_model
+
+BROKEN = 1
+"""A token that no prompt has and no model here generates; its embedding is NaN."""
+GREEDY = ResolvedDecoding(max_new_tokens=6)
+SAMPLED = ResolvedDecoding(max_new_tokens=6, temperature=1.0, logprobs=True)
+
+
+def tiny(family: str) -> Engine:
+    model = tiny_model(family)
+    reads: Any = model
+    break_token(reads.encoder if model.config.is_encoder_decoder else reads, BROKEN)
+    return engine(model, max_rows=4, part_rows=4)
+
+
+OPENED: dict[str, tuple[Callable[[], Engine], EngineInfo]] = {
+    "echo": (partial(EchoEngine, spell), ECHO),
+    "replicas": (lambda: replicas(*[partial(echo, spell)] * 2), ECHO),
+    "continuous": (partial(tiny, "llama"), TRANSFORMERS),
+    "static": (partial(tiny, "lfm2"), TRANSFORMERS),
+    "generate": (partial(tiny, "t5"), TRANSFORMERS),
+}
+
+
+PARAMS = [
+    pytest.param(name, marks=[pytest.mark.slow] if name == "replicas" else []) for name in OPENED
+]
+
+
+@pytest.fixture(scope="module", params=PARAMS)
+def opened(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, EngineInfo]]:
+    open_it, info = OPENED[request.param]
+    with closing(open_it()) as one:
+        yield one, info
+
+
+@pytest.fixture
+def answers(opened: tuple[Engine, EngineInfo]) -> Engine:
+    return opened[0]
+
+
+def asked(decoding: ResolvedDecoding = GREEDY, samples: int = 1) -> list[Request]:
+    rows = enumerate(prompts(8))
+    return [
+        Request(index, sample, ids, decoding, seed=100 * index + sample)
+        for index, ids in rows
+        for sample in range(samples)
+    ]
+
+
+def by_key(engine: Engine, requests: Sequence[Request]) -> dict[tuple[int, int], Completion]:
+    found = list(engine.generate(iter(requests)))
+    keyed = {(one.index, one.sample): one for one in found}
+    assert len(keyed) == len(found), "a request was answered twice"
+    return keyed
+
+
+@pytest.mark.parametrize("decoding", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_every_request_is_answered_once_and_alike_in_any_order(
+    opened: tuple[Engine, EngineInfo], decoding: ResolvedDecoding
+) -> None:
+    engine, info = opened
+    requests = asked(decoding, samples=2)
+    first = by_key(engine, requests)
+    assert first.keys() == {(one.index, one.sample) for one in requests}
+    shuffled = by_key(engine, random.Random(7).sample(requests, len(requests)))
+    assert info.seeds
+    for key, one in first.items():
+        assert (one.failure, one.seed_honored) == (None, True)
+        assert one.finish_reason in ("stop", "length")
+        assert one.text == spell(one.token_ids)
+        assert len(one.token_ids) <= decoding.max_new_tokens
+        assert (one.logprob_mean is not None) == decoding.logprobs
+        assert list(shuffled[key].token_ids) == list(one.token_ids)
+
+
+def test_nothing_is_answered_for_no_request(answers: Engine) -> None:
+    assert by_key(answers, []) == {}
+
+
+@pytest.mark.parametrize("name", sorted(OPENED.keys() - {"replicas"}))
+def test_requests_are_pulled_not_pushed_and_closing_stops_the_pull(name: str) -> None:
+    answers = OPENED[name][0]()
+    pulled: list[int] = []
+
+    def stream() -> Iterator[Request]:
+        for number in range(10_000):
+            pulled.append(number)
+            yield Request(number, 0, [5, 6, 7], GREEDY, seed=0)
+
+    running = answers.generate(stream())
+    assert pulled == [], "nothing is pulled before the first completion is wanted"
+    next(running)
+    assert len(pulled) < 100
+    count = len(pulled)
+    running.close()  # type: ignore[attr-defined]  # every engine's iterator is a generator
+    answers.close()
+    assert len(pulled) == count
+
+
+def test_a_row_that_fails_affects_no_other(opened: tuple[Engine, EngineInfo]) -> None:
+    engine, info = opened
+    if info.needs == "nothing":
+        pytest.skip("no request of this engine can fail")
+    expected = by_key(engine, asked())
+    requests = asked()
+    requests.insert(3, Request(99, 0, [7, BROKEN, 9], GREEDY, seed=0))
+    found = by_key(engine, requests)
+    failed = found.pop((99, 0))
+    assert failed.finish_reason == "error"
+    assert failed.failure is not None
+    assert (failed.failure.code, tuple(failed.token_ids)) == ("nonfinite_logits", ())
+    assert {k: list(one.token_ids) for k, one in found.items()} == {
+        k: list(one.token_ids) for k, one in expected.items()
+    }
+
+
+def test_every_continuation_has_one_likelihood(
+    opened: tuple[Engine, EngineInfo], request: pytest.FixtureRequest
+) -> None:
+    engine, info = opened
+    if request.node.callspec.id == "generate":
+        pytest.skip("an encoder-decoder model computes no likelihoods")
+    assert info.likelihoods
+    texts = [
+        Continuation(10 * row + length, context, context[:length])
+        for row, context in enumerate(prompts(6))
+        for length in (1, 2, 3)
+    ]
+    found = {one.index: one for one in engine.likelihoods(texts)}
+    again = {one.index: one for one in engine.likelihoods(reversed(texts))}
+    assert found.keys() == again.keys() == {one.index for one in texts}
+    for one in texts:
+        likelihood = found[one.index]
+        assert likelihood.failure is None
+        assert len(likelihood.logprobs) == len(one.token_ids)
+        assert likelihood.total < 0
+        assert likelihood.total == pytest.approx(again[one.index].total, abs=1e-9)
+
+
+def test_facts_are_plain_and_state_batch_invariance(opened: tuple[Engine, EngineInfo]) -> None:
+    engine, info = opened
+    facts = {**info.facts(), **engine.facts()}
+    assert json.loads(json.dumps(facts)).keys() == facts.keys()
+    assert isinstance(facts["batch_invariant"], bool)
+    assert facts["batch_invariant_reason"]
+    assert (facts["engine"], facts["token_exact"]) == (engine.name, True)
