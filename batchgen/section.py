@@ -1,4 +1,4 @@
-"""What every section of a job has in common: it is strict and frozen; and the types of values that several use."""
+"""The base of every section of a job file, and the types of values that several sections use."""
 
 import math
 import re
@@ -12,12 +12,12 @@ Auto = Literal["auto"]
 
 
 def to_tuple(value: object) -> object:
-    """A list as a tuple."""
+    """Convert a list to a tuple."""
     return tuple(value) if isinstance(value, list) else value
 
 
 AsTuple = BeforeValidator(to_tuple)
-"""YAML makes lists; a job holds tuples, so that nothing can change it."""
+"""YAML makes lists; a job holds tuples, which nothing can change."""
 NonEmptyTexts = Annotated[tuple[NonEmptyText, ...], AsTuple]
 
 
@@ -37,9 +37,19 @@ def _refuse_infinite(value: object) -> None:
 FreeMapping = Annotated[dict[str, Any], AfterValidator(_finite)]
 """Keys and values that are passed on as they are."""
 
+DURATION_PATTERN = r"^(\d{1,6}[dhms])+$"
+"""Pattern of a length of time, such as `5h30m`."""
+_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+
+
+def parse_duration(duration: str) -> int:
+    """Seconds of a text that matches `DURATION_PATTERN`."""
+    parts = re.findall(r"(\d+)([dhms])", duration)
+    return sum(int(number) * _SECONDS[unit] for number, unit in parts)
+
 
 class Section(BaseModel):
-    """A mapping of the job file: unknown keys are refused, values are never changed afterwards."""
+    """A mapping of the job file. Unknown keys are errors; values never change afterwards."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -48,14 +58,3 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
         allow_inf_nan=False,
     )
-
-
-DURATION_PATTERN = r"^(\d{1,6}[dhms])+$"
-
-
-_SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
-
-
-def parse_duration(text: str) -> int:
-    """Seconds of a text that fits `DURATION_PATTERN`."""
-    return sum(int(number) * _SECONDS[unit] for number, unit in re.findall(r"(\d+)([dhms])", text))

@@ -17,9 +17,9 @@ _ARROWS = {True: "↑", False: "↓", None: " "}
 def metrics(kind: str | None, as_json: bool) -> None:
     """List what `evaluate` can measure, or the options of one TYPE of metric."""
     from batchgen.errors import UsageError
-    from batchgen.metrics.catalog import REGISTRY, describe_judge
+    from batchgen.jobfile.docs.metric_docs import describe_judge, describe_metrics
 
-    known = [*(entry.described() for entry in REGISTRY.values()), describe_judge()]
+    known = [*describe_metrics(), describe_judge()]
     described = [one for one in known if kind in (None, one.type)]
     if not described:
         raise UsageError(

@@ -8,8 +8,8 @@ from batchgen.decoding.resolve_decoding import Resolution
 from batchgen.engines.contract import OPTIONS, EngineInfo
 from batchgen.engines.registry import ENGINES
 from batchgen.errors import ModelError, Problem
-from batchgen.job.likelihood_options import AfterPrompt
 from batchgen.job.spec import Job, ModelSpec
+from batchgen.metrics.likelihood import AfterPrompt
 from batchgen.records import ResolvedDecoding
 from batchgen.section import Section
 

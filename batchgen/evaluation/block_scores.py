@@ -16,7 +16,16 @@ from batchgen.evaluation.aggregate import (
     ScoredObservations,
     Tally,
 )
-from batchgen.metrics.base import Answer, GroupMetric, Metric, RowMetric, SetMetric, Spec, SumMetric
+from batchgen.metrics.base import (
+    Answer,
+    GroupMetric,
+    Metric,
+    RowMetric,
+    SetMetric,
+    Spec,
+    SumMetric,
+    score_answer,
+)
 from batchgen.metrics.statistics.intervals import Finalize, Floats, Integers
 from batchgen.records import Score
 
@@ -92,7 +101,7 @@ def score_block(
 
 def _score_rows(metric: RowMetric, answers: Sequence[Answer], asked: Mask) -> BlockScores:
     rows = np.flatnonzero(asked)
-    scores = [metric.score(answers[row]) for row in rows.tolist()]
+    scores = [score_answer(metric, answers[row]) for row in rows.tolist()]
     stats = np.zeros((len(rows), len(metric.stats) if is_sum(metric) else 0))
     if is_sum(metric):
         for place, row in enumerate(rows.tolist()):
@@ -110,8 +119,8 @@ def _score_groups(
     for rows in _prompts(answers):
         chosen = [row for row in rows if asked[row] and (below is None or row in known)]
         if chosen:
-            of_rows = [known[row] for row in chosen] if below else []
-            scores.append(metric.score_group([answers[row] for row in chosen], of_rows))
+            below_scores = [known[row] for row in chosen] if below else []
+            scores.append(metric.score_group([answers[row] for row in chosen], below_scores))
             firsts.append(chosen[0])
     return BlockScores(metric.spec, scores, np.array(firsts, np.int64), np.zeros((len(scores), 0)))
 

@@ -9,7 +9,7 @@ from batchgen.evaluation.judging.prepare_judges import judge_problems
 from batchgen.evaluation.resolve_evaluation import Evaluation, resolve_evaluation
 from batchgen.evaluation.slices import slice_column
 from batchgen.job.evaluate import Evaluate
-from batchgen.metrics.told import is_model_metric
+from batchgen.metrics.likelihood_columns import is_model_metric
 from batchgen.output.score_tables import SCORE_PREFIX
 
 STORED = "Set output.store_prompt: true, so that the run writes it."

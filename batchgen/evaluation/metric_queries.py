@@ -16,7 +16,7 @@ from batchgen.evaluation.model_queries.scoring_model import ScoringModel
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.job.spec import Job
 from batchgen.metrics.base import Answer
-from batchgen.metrics.told import ModelMetric, is_model_metric, likelihood_column
+from batchgen.metrics.likelihood_columns import ModelMetric, is_model_metric, likelihood_column
 from batchgen.prompts.templates.sandbox import Template
 from batchgen.prompts.tokenize import ContinuedPrompt
 from batchgen.records import Failure, Message, Prompt

@@ -11,11 +11,10 @@ from batchgen.evaluation.judging.prepare_judges import PreparedJudge
 from batchgen.evaluation.judging.scores import JudgeMetric, judge_metrics
 from batchgen.evaluation.judging.verdicts import verdict_reader
 from batchgen.fingerprint import fingerprint
-from batchgen.job.evaluate import Bins, Evaluate, Gate, Reasoning, metric_types
+from batchgen.job.evaluate import Bins, Evaluate, Gate, Reasoning
 from batchgen.job.judge import Judge
-from batchgen.job.metric_options import MetricOptions
-from batchgen.metrics.base import Metric
-from batchgen.metrics.catalog import make_metrics
+from batchgen.metrics.base import Metric, MetricOptions
+from batchgen.metrics.registry import METRIC_TYPES, make_metrics
 from batchgen.metrics.statistics.intervals import Confidence
 
 
@@ -180,9 +179,10 @@ def read_recorded_metrics(facts: Mapping[str, Any]) -> dict[str, Metric]:
 
     A comparison needs the formula of corpus metrics only, and must not execute code.
     """
-    sections = metric_types()
     asked = facts.get("evaluate", {}).get("metrics", ())
     options = [
-        sections[one["type"]].model_validate(one) for one in asked if one["type"] != "python"
+        METRIC_TYPES[one["type"]].options.model_validate(one)
+        for one in asked
+        if one["type"] != "python"
     ]
     return {metric.spec.name: metric for one in options for metric in make_metrics(one)}

@@ -114,8 +114,8 @@ class Scorer:
         self._slices |= dict.fromkeys(masks)
         clusters = self._cluster_numbers(table, answers)
         for block in found:
-            of_rows = {name: mask[block.rows] for name, mask in masks.items()}
-            self._tallies[block.spec.name].add(block.scored(clusters), of_rows)
+            row_mean = {name: mask[block.rows] for name, mask in masks.items()}
+            self._tallies[block.spec.name].add(block.scored(clusters), row_mean)
         detail = scores_table([self._detail(answers, block) for block in found])
         return ScoredTable(self._with_scores(table, answers, found), detail)
 

@@ -30,7 +30,7 @@ from batchgen.evaluation.model_queries.scoring_pass import ScoringPass, ScoringP
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.job.spec import Job, ModelSpec
 from batchgen.jobfile.load import LoadedJob
-from batchgen.metrics.told import is_model_metric
+from batchgen.metrics.likelihood_columns import is_model_metric
 from batchgen.models.local_model import find_local_model, find_model
 from batchgen.state.likelihood_cache import LikelihoodCache
 from batchgen.state.run_folder import RunFolder

@@ -1,14 +1,15 @@
 """What a job may say under `evaluate`: what is compared with what, over which slices, and what must hold.
 
-The options of each type of metric are in `metric_options.py`. Knows nothing of how anything is computed.
+The options of each type of metric are in its file under `metrics/`.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
+from typing import TYPE_CHECKING, Annotated, Literal, Self, Union
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from batchgen.job.judge import Judge
-from batchgen.job.metric_options import MetricOptions
+from batchgen.metrics.base import MetricOptions
+from batchgen.metrics.registry import METRIC_TYPES
 from batchgen.section import AsTuple, NonEmptyText, NonEmptyTexts, Section
 
 
@@ -19,9 +20,9 @@ def _spelled_out(value: object) -> object:
 if TYPE_CHECKING:
     AnyMetric = MetricOptions
 else:
-    # Every section of metric_options.py, told apart by its `type`: none can be forgotten here.
+    _SECTIONS = tuple(metric.options for metric in METRIC_TYPES.values())
     AnyMetric = Annotated[
-        Annotated[Union[tuple(MetricOptions.__subclasses__())], Field(discriminator="type")],  # noqa: UP007 - made of a tuple
+        Annotated[Union[_SECTIONS], Field(discriminator="type")],  # noqa: UP007 - made of a tuple
         BeforeValidator(_spelled_out),
     ]
 
@@ -128,14 +129,3 @@ class Evaluate(Section):
         ):
             raise ValueError("metrics: nothing is measured, so that the other keys have no effect")
         return self
-
-
-def metric_types() -> dict[str, type[MetricOptions]]:
-    """The sections of metrics by the word in `type`."""
-    sections: list[type[MetricOptions]] = MetricOptions.__subclasses__()
-    return {_word(section): section for section in sections}
-
-
-def _word(section: type[MetricOptions]) -> str:
-    word: Any = section.model_fields["type"].default
-    return str(word)

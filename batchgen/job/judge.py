@@ -7,10 +7,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from batchgen.job.metric_section import MetricName
 from batchgen.job.model_section import ModelOrPath
+from batchgen.metrics.base import MetricName
 from batchgen.section import AsTuple, NonEmptyText, Section
 
+TYPE = "judge"
+"""The type of a judge's metrics, in files of scores."""
+VERSION = 1
+"""Raised whenever the same probabilities may get another value than before."""
 DEFAULT_SCALE = (1, 5)
 
 

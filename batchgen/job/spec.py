@@ -16,8 +16,8 @@ from batchgen.job.evaluate import Evaluate as Evaluate
 from batchgen.job.model_section import ModelOrPath
 from batchgen.job.model_section import ModelSpec as ModelSpec
 from batchgen.job.redact_section import Redact as Redact
-from batchgen.section import DURATION_PATTERN as DURATION
 from batchgen.section import (
+    DURATION_PATTERN,
     AsTuple,
     Auto,
     FreeMapping,
@@ -158,7 +158,7 @@ class RunSection(Section):
     """Processes that compute side by side. auto: on a CPU one a core, at most 8; else one a GPU. Changes no answer."""
     max_errors: Annotated[float, Field(ge=0)] = 0.01
     """Answers that may fail: below 1 a share, from 1 on a count. More, and the run ends with exit code 3."""
-    max_runtime: Annotated[str, Field(pattern=DURATION)] | None = None
+    max_runtime: Annotated[str, Field(pattern=DURATION_PATTERN)] | None = None
     """Longest time of one start, such as `5h30m` (d, h, m, s). Then it stops with exit code 75; the same command goes on."""
 
 

@@ -1,1 +1,1 @@
-"""Scores: what each metric measures, one file per family; `catalog.py` lists them all."""
+"""Metrics: each file has the options, the computation and the definition of one family; `registry.py` lists them."""

@@ -1,40 +1,61 @@
-"""What a metric is: four shapes, and what all of them see of an answer.
+"""What a metric is: its options, its four shapes, and the answer that it scores.
 
     RowMetric     one number per answer; the runner averages            exact, number, ROUGE
     SumMetric     the same, and a corpus value from sums over rows      BLEU, chrF
     GroupMetric   one number per prompt, from all its samples           pass@k, majority@k
     SetMetric     one number per set of answers                         distinct-n, near-duplicates
 
-A metric is pure: the same answers give the same scores, whatever was scored before. It opens no connection, changes
-nothing, and raises for no text whatever. Knows nothing of files, aggregates, slices or engines.
+A metric is pure: the same answers give the same scores in any order. It opens no connection and raises for no text.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Literal, Protocol
+from typing import Annotated, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from batchgen.metrics.statistics.intervals import PointEstimate
 from batchgen.records import FinishReason, Score, Status
+from batchgen.section import NonEmptyText, Section
 
 Floats = npt.NDArray[np.float64]
 
 Unit = Literal["fraction", "count", "score"]
 """fraction: from 0 to 1. count: of things, such as characters. score: any other number, such as BLEU."""
 
+Need = Literal["response", "references"]
+"""What an answer must have to be scored. Without it, the status of the score is `skipped` or `no_reference`."""
+REFERENCES: tuple[Need, ...] = ("response", "references")
+"""The needs of a metric that compares the response with references."""
+
+MetricName = Annotated[str, Field(pattern=r"^\w+$", max_length=60)]
+
+
+class MetricOptions(Section):
+    """The options that every metric has."""
+
+    type: str
+    """Which metric: see `batchgen metrics`."""
+    name: MetricName | None = None
+    """Its scores are the column `score_<name>`: letters, digits, underscore. Left out: the type."""
+    primary: bool = False
+    """Among the metrics that a comparison decides by; their p-values are corrected for their number."""
+    where: NonEmptyText | None = None
+    """SQL condition over the input columns: only these rows are scored."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a metric sees: one response and what belongs to it.
+    """One response, with the columns and facts that a metric may use.
 
     Attributes:
         id: the row's id.
-        sample: which of the row's answers, from 0.
+        sample: number of the answer among those of its row, from 0.
         response: None for a row that failed or was skipped.
-        references: the texts that would be right, any one of them; empty where the row has none.
+        references: the accepted texts; empty where the row has none.
         prompt: the contents of all messages, joined by line breaks; may be empty.
         fields: the input's columns.
         output_tokens: length of the response in tokens of the model; None where unknown.
@@ -50,17 +71,23 @@ class Answer:
     output_tokens: int | None = None
     finish_reason: FinishReason | None = None
 
+    @property
+    def text(self) -> str:
+        """The response; empty where there is none."""
+        return self.response or ""
+
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a reader of a metric's numbers must know.
+    """How to read the numbers of a metric, and what it needs.
 
     Attributes:
         name: its name in this job: the `<metric>` of the column `score_<metric>`.
-        type: which metric of the catalog it is.
+        type: its type in the registry.
         version: raised whenever the same text may get another value than before.
         higher_is_better: None where neither is, as with a length.
         signature: what else decides the values: sacrebleu's signature, the hash of a schema or a user's function.
+        needs: what an answer must have to be scored. A group or set metric gets every answer.
     """
 
     name: str
@@ -69,18 +96,23 @@ class Spec:
     unit: Unit
     higher_is_better: bool | None
     signature: str = ""
+    needs: tuple[Need, ...] = ("response",)
+
+    def variant(self, name: str) -> "Spec":
+        """The spec of one of several metrics that one entry of the job makes."""
+        return replace(self, name=f"{self.name}_{name}")
 
 
-class RowMetric(Protocol):
+class _Named(Protocol):
+    @property
+    def spec(self) -> Spec: ...
+
+
+class RowMetric(_Named, Protocol):
     """Scores one answer at a time."""
 
-    @property
-    def spec(self) -> Spec:
-        """Name, unit and direction."""
-        ...
-
     def score(self, answer: Answer) -> Score:
-        """Score one answer; raises for no text."""
+        """Score one answer, which has all that the spec `needs`; raises for no text."""
         ...
 
 
@@ -100,24 +132,16 @@ class SumMetric(RowMetric, Protocol):
         ...
 
     def finalize(self, sums: Floats) -> Floats:
-        """Sums of row statistics, float64 [..., k], to values of the metric, float64 [...]."""
+        """Convert sums of row statistics, float64 [..., k], to values of the metric, float64 [...]."""
         ...
 
 
-class GroupMetric(Protocol):
-    """Scores a prompt by all of its samples.
-
-    `of` names the row metric whose scores it reads; None if it reads the answers alone.
-    """
-
-    @property
-    def spec(self) -> Spec:
-        """Name, unit and direction."""
-        ...
+class GroupMetric(_Named, Protocol):
+    """Scores a prompt by all of its samples."""
 
     @property
     def of(self) -> str | None:
-        """Name of the row metric that `score_group` wants the scores of."""
+        """Name of the row metric whose scores `score_group` gets; None if it reads the answers alone."""
         ...
 
     def score_group(self, answers: Sequence[Answer], scores: Sequence[Score]) -> Score:
@@ -128,13 +152,8 @@ class GroupMetric(Protocol):
         ...
 
 
-class SetMetric(Protocol):
-    """Measures a whole set of answers; its value is no mean of anything."""
-
-    @property
-    def spec(self) -> Spec:
-        """Name, unit and direction."""
-        ...
+class SetMetric(_Named, Protocol):
+    """Measures a whole set of answers; its value is not a mean over rows."""
 
     def compute(self, answers: Iterable[Answer], level: float) -> PointEstimate:
         """Measure the set in one pass over it, with an interval of this level, or the reason why there is none."""
@@ -143,18 +162,70 @@ class SetMetric(Protocol):
 
 Metric = RowMetric | SumMetric | GroupMetric | SetMetric
 
+Options = TypeVar("Options", bound=MetricOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricType(Generic[Options]):
+    """The definition of a type of metric. `registry.py` lists them all.
+
+    Attributes:
+        options: what a job may set; the docstring describes what is measured.
+        make: a metric class, or a function that makes one or several metrics, such as one per variant of `rouge`. It
+            raises `DataError` if a file cannot be read or a package is not installed.
+        needs: what an answer must have to be scored.
+        version: raised whenever the same text may get another value than before.
+        higher_is_better: None where neither is.
+    """
+
+    options: type[Options]
+    make: Callable[[Spec, Options], Metric | tuple[Metric, ...]]
+    needs: tuple[Need, ...] = ("response",)
+    unit: Unit = "fraction"
+    higher_is_better: bool | None = True
+    version: int = 1
+
+    @property
+    def word(self) -> str:
+        """The value of `type` in a job."""
+        word: str = self.options.model_fields["type"].default
+        return word
+
+    def metrics(self, options: Options) -> tuple[Metric, ...]:
+        """The metrics of one entry of `evaluate.metrics`."""
+        name = options.name or self.word
+        spec = Spec(
+            name, self.word, self.version, self.unit, self.higher_is_better, needs=self.needs
+        )
+        made = self.make(spec, options)
+        return made if isinstance(made, tuple) else (made,)
+
+
+def score_answer(metric: RowMetric, answer: Answer) -> Score:
+    """Score one answer, or state that it lacks what the metric needs."""
+    if "response" in metric.spec.needs and answer.response is None:
+        return unscored(metric.spec, "skipped")
+    if "references" in metric.spec.needs and not answer.references:
+        return unscored(metric.spec, "no_reference")
+    return metric.score(answer)
+
 
 def unscored(spec: Spec, status: Status, rule: str | None = None) -> Score:
     """A score without a value: it lowers coverage and enters no mean."""
     return Score(spec.name, None, status, None, rule)
 
 
-def no_answer_found(spec: Spec, answer: Answer, rule: str | None = None) -> Score:
-    """0 for an answer in which there is nothing to compare, with the reason as status.
+def scored(spec: Spec, value: float, answer: Answer, found: str | None = None) -> Score:
+    """A score with a value; its status is `empty` for a blank response, else `ok`."""
+    return Score(spec.name, float(value), "ok" if answer.text.strip() else "empty", found)
 
-    A model that was asked for an answer and gave none is wrong: leaving such rows out would reward silence.
+
+def no_answer_found(spec: Spec, answer: Answer, rule: str | None = None) -> Score:
+    """0 for a response in which there is nothing to compare, with the reason as status.
+
+    A missing answer counts as wrong: leaving such rows out would reward silence.
     """
-    if not (answer.response or "").strip():
+    if not answer.text.strip():
         return Score(spec.name, 0.0, "empty", None, rule)
     status: Status = "truncated" if answer.finish_reason == "length" else "no_answer"
     return Score(spec.name, 0.0, status, None, rule)
@@ -165,7 +236,7 @@ _LONGEST_ANSWER = 200
 
 
 def stored_form(answer: str) -> str:
-    """An extracted answer as it is stored: a long one is cut and told from others by a hash of all of it."""
+    """An extracted answer as it is stored: a long one is cut, and a hash of the whole keeps it distinct."""
     if len(answer) <= _LONGEST_ANSWER:
         return answer
     digest = blake2b(answer.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

@@ -1,13 +1,50 @@
-"""Is the label that a response gives the right one. See `choice_rules.py` for how it is found."""
+"""Does the response give the right label of a multiple choice. `choice_rules.py` finds the label."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from batchgen.metrics.base import Answer, Spec, no_answer_found, unscored
+from pydantic import AfterValidator, Field
+
+from batchgen.metrics.base import (
+    REFERENCES,
+    Answer,
+    MetricOptions,
+    MetricType,
+    Spec,
+    no_answer_found,
+    unscored,
+)
 from batchgen.metrics.choice_rules import LabelFinder
-from batchgen.metrics.texts import normalize
+from batchgen.metrics.text import normalize
 from batchgen.records import Score
+from batchgen.section import NonEmptyText, NonEmptyTexts
+
+
+def _distinct(labels: tuple[str, ...]) -> tuple[str, ...]:
+    if len({label.casefold() for label in labels}) < len(labels):
+        raise ValueError("two labels differ only in case, or not at all")
+    return labels
+
+
+class ChoiceOptions(MetricOptions):
+    """The label that the response gives, such as B, is the reference's.
+
+    Takes the last statement such as `the answer is B` or `答案：B`, else a letter that stands alone, else the text of
+    one option. Never just a capital letter.
+    """
+
+    type: Literal["choice"] = "choice"
+    labels: Annotated[NonEmptyTexts, Field(min_length=2), AfterValidator(_distinct)] = (
+        "A",
+        "B",
+        "C",
+        "D",
+    )
+    """The labels to choose from."""
+    options: NonEmptyText | None = None
+    """Column with the texts of the options: a list in the order of the labels, a mapping by label, or JSON of either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +52,6 @@ class Choice:
     """1 if the response gives the label of any reference.
 
     Attributes:
-        labels: what may be chosen.
         column: the input column with the texts of the options; empty if there is none.
     """
 
@@ -24,16 +60,12 @@ class Choice:
     column: str
 
     def score(self, answer: Answer) -> Score:
-        """1, or 0; a reference is a label, or the text of an option."""
-        if answer.response is None:
-            return unscored(self.spec, "skipped")
-        if not answer.references:
-            return unscored(self.spec, "no_reference")
+        """Score an answer. A reference is a label, or the text of an option."""
         options = self._options(answer)
         expected = {self._label(reference, options) for reference in answer.references} - {None}
         if not expected:
             return unscored(self.spec, "unparsed", "reference")
-        found = self.labels.find(answer.response, options)
+        found = self.labels.find(answer.text, options)
         if found is None or not found.label:
             return no_answer_found(self.spec, answer, found.rule if found else None)
         right = found.label in expected
@@ -55,7 +87,7 @@ class Choice:
 def options_of(cell: object, labels: Sequence[str]) -> Mapping[str, str]:
     """The texts of the options by label, from a list, a mapping of labels to texts, or JSON of either.
 
-    A mapping of `text` and `label` to lists, as in ARC, will do as well. Anything else has no options.
+    A mapping of `text` and `label` to lists, as in ARC, works as well. Anything else gives no options.
     """
     if isinstance(cell, str):
         try:
@@ -70,3 +102,10 @@ def options_of(cell: object, labels: Sequence[str]) -> Mapping[str, str]:
     if isinstance(cell, Sequence) and not isinstance(cell, str):
         return dict(zip(labels, map(str, cell), strict=False))
     return {}
+
+
+CHOICE = MetricType(
+    ChoiceOptions,
+    lambda spec, o: Choice(spec, LabelFinder(o.labels), o.options or ""),
+    needs=REFERENCES,
+)

@@ -1,13 +1,13 @@
 r"""Which label of a multiple choice a text gives.
 
-    whole    B · (b) · **B.**                  the text is nothing else
+    whole    B · (b) · **B.**                  the text contains nothing else
     cue      The answer is B · 答案：B · 故选B     the last such statement; also "B is correct", "B项正确"
     boxed    \boxed{B}
     leading  B. Because ...                    the text starts with it, and lists no other
-    trailing ... so:\n(B)                      the last line is nothing else
+    trailing ... so:\n(B)                      the last line contains nothing else
     option   Paris                             the text of exactly one option
 
-There is no "first capital letter": `Let's see` is no L, `A dog` no A, `not B` no B. Knows nothing of references.
+The first capital letter is never taken: `Let's see` is not L, `A dog` not A, `not B` not B.
 """
 
 import re
@@ -16,20 +16,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from batchgen.metrics.texts import normalize
+from batchgen.metrics.text import normalize
 
 ChoiceRule = Literal["whole", "cue", "boxed", "leading", "trailing", "option"]
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A label, and the rule that found it. An empty label: the text names several."""
+    """A label, and the rule that found it. The label is empty if the text names several."""
 
     label: str
     rule: ChoiceRule
 
 
-# Possessive throughout (`*+`): nothing is tried twice, whatever the text.
+# Possessive throughout (`*+`): no backtracking on any text.
 _OPEN = r"[\s*_`\"'“‘(\[{<$:「【]*+"
 _CLOSE = r"[\s*_`\"'”’)\]}>$.,:。、」】!]*+"
 _SAYS = r"(?:\s|[*_:=]|\b(?i:is|was|would\ be|should\ be|must\ be)\b)++"
@@ -44,7 +44,7 @@ _VERDICTS = r"""
   | [)*_]*+ \s*+ (?:选项|项)? \s*+ (?:是|为)? (?:正确|对的)
 """
 _NOT_A_WORD_END = re.compile(r"\s*(?:[).,;:*\]}。、]|$)", re.MULTILINE)
-# After "A" and "I" a small word makes a sentence, unless it goes on about the choice.
+# After "A" and "I" a lower-case word makes a sentence, unless it continues a statement about the choice.
 _MAKES_A_SENTENCE = re.compile(r"\ (?!(?:because|since|as|and|or|is|for|due|but|with|from|which)\b)[a-z]")  # fmt: skip
 
 
@@ -81,7 +81,7 @@ class LabelFinder:
         )
 
     def exactly(self, text: str) -> str | None:
-        """The label, if the text is nothing else but marks around it."""
+        """The label, if the text contains nothing else but punctuation around it."""
         match = self._whole.fullmatch(unicodedata.normalize("NFKC", text))
         return self._by_fold[match["label"].casefold()] if match else None
 
@@ -90,7 +90,7 @@ class LabelFinder:
 
         Args:
             text: a response.
-            options: texts by label, as far as they are known.
+            options: texts by label; empty if unknown.
         """
         text = unicodedata.normalize("NFKC", text).strip()
         for rule, found in (

@@ -1,96 +1,70 @@
-"""chrF2: F-score of character n-grams (Popović 2015), as sacrebleu computes it by default, from 0 to 100.
+"""chrF2 through sacrebleu: F-score of character n-grams (Popović 2015), from 0 to 100.
 
-    precision and recall of n-grams of 1 to 6 characters, without white space, averaged over n;
-    recall counts beta = 2 times
-
-Characters are compared as they are: the signature is `nc:6|nw:0|space:no|case:mixed|eff:yes`.
+Precision and recall of n-grams of 1 to 6 characters, without white space, averaged over n; recall counts twice.
 """
 
-from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
-from batchgen.metrics.base import Answer, Floats, Spec, no_answer_found, unscored
+from batchgen.metrics.base import (
+    REFERENCES,
+    Answer,
+    Floats,
+    MetricOptions,
+    MetricType,
+    Spec,
+    no_answer_found,
+)
+from batchgen.metrics.optional import require_package
 from batchgen.records import Score
 
-SIGNATURE = "case:mixed|eff:yes|nc:6|nw:0|space:no"
-_ORDERS = range(1, 7)
-_BETA2 = 4.0
+_SIGNATURE = "case:mixed|eff:yes|nc:6|nw:0|space:no"
+
+
+class ChrFOptions(MetricOptions):
+    """F-score of groups of 1 to 6 characters: chrF2 of sacrebleu, from 0 to 100. Needs the extra `metrics`."""
+
+    type: Literal["chrf"] = "chrf"
 
 
 @dataclass(frozen=True, slots=True)
 class ChrF:
-    """chrF2 of a row, and of a corpus from the sums of its rows' counts."""
+    """chrF2 of a row, and of a corpus from the sums of its rows' counts.
+
+    Attributes:
+        chrf: sacrebleu's `CHRF`. What it counts for each row has no public name there.
+    """
 
     spec: Spec
+    chrf: Any
 
     @property
     def stats(self) -> tuple[str, ...]:
-        """For n-grams of 1 to 6 characters: those of the response, of the reference, of both."""
-        return tuple(f"{kind}_{n}" for n in _ORDERS for kind in ("response", "reference", "common"))
+        return tuple(
+            f"{kind}_{n}" for n in range(1, 7) for kind in ("response", "reference", "common")
+        )
 
     def score(self, answer: Answer) -> Score:
-        """chrF2 of one answer."""
-        if answer.response is None:
-            return unscored(self.spec, "skipped")
-        sums = self.row_stats(answer)
-        if sums is None:
-            return unscored(self.spec, "no_reference")
-        if not answer.response.strip():
+        if not answer.text.strip():
             return no_answer_found(self.spec, answer)
-        return Score(self.spec.name, _chrf(sums), "ok")
+        return Score(self.spec.name, float(self.finalize(np.array(self.row_stats(answer)))), "ok")
 
-    def row_stats(self, answer: Answer) -> tuple[float, ...] | None:
+    def row_stats(self, answer: Answer) -> tuple[float, ...]:
         """Counts against the reference that scores highest."""
-        if answer.response is None or not answer.references:
-            return None
-        response = _ngrams(answer.response)
-        counted = [_counts(response, _ngrams(reference)) for reference in answer.references]
-        return max(counted, key=_chrf)
+        references = [[reference] for reference in answer.references]
+        (counts,) = self.chrf._extract_corpus_statistics([answer.text], references)
+        return tuple(counts)
 
     def finalize(self, sums: Floats) -> Floats:
-        """Sums [..., 18] to chrF2 [...]."""
-        counts = sums.reshape(*sums.shape[:-1], len(_ORDERS), 3)
-        response, reference, common = counts[..., 0], counts[..., 1], counts[..., 2]
-        counted = (response > 0) & (reference > 0)
-        orders = np.maximum(counted.sum(axis=-1), 1)
-        precision = _ratio(common, response, counted).sum(axis=-1) / orders
-        recall = _ratio(common, reference, counted).sum(axis=-1) / orders
-        below = _BETA2 * precision + recall
-        return 100 * _ratio((1 + _BETA2) * precision * recall, below, below > 0)
+        """Convert sums [..., 18] to chrF2 [...]."""
+        return np.apply_along_axis(lambda row: self.chrf._compute_f_score(row.tolist()), -1, sums)
 
 
-def _ratio(above: Floats, below: Floats, where: np.typing.NDArray[np.bool_]) -> Floats:
-    ratio: Floats = np.divide(above, below, out=np.zeros_like(above, dtype=np.float64), where=where)
-    return ratio
+def _chrf(spec: Spec, _options: ChrFOptions) -> ChrF:
+    chrf = require_package("sacrebleu.metrics.chrf", "metrics").CHRF()
+    return ChrF(replace(spec, signature=_SIGNATURE), chrf)
 
 
-def _chrf(counts: tuple[float, ...]) -> float:
-    """chrF2 of the counts of one row; the same as `finalize`, which is slow for a single row."""
-    precision = recall = 0.0
-    orders = 0
-    for at in range(0, len(counts), 3):
-        response, reference, common = counts[at : at + 3]
-        if response and reference:
-            precision += common / response
-            recall += common / reference
-            orders += 1
-    if not precision + recall:
-        return 0.0
-    precision, recall = precision / orders, recall / orders
-    return 100 * (1 + _BETA2) * precision * recall / (_BETA2 * precision + recall)
-
-
-def _ngrams(text: str) -> list[Counter[str]]:
-    joined = "".join(text.split())
-    return [Counter(joined[at : at + n] for at in range(len(joined) - n + 1)) for n in _ORDERS]
-
-
-def _counts(response: list[Counter[str]], reference: list[Counter[str]]) -> tuple[float, ...]:
-    counts: list[float] = []
-    for ours, theirs in zip(response, reference, strict=True):
-        common = sum(min(count, theirs[ngram]) for ngram, count in ours.items() if ngram in theirs)
-        # Where a reference is too short for an order, sacrebleu does not count the response's n-grams either.
-        counts += (ours.total() if theirs else 0, theirs.total(), common)
-    return tuple(counts)
+CHRF = MetricType(ChrFOptions, _chrf, needs=REFERENCES, unit="score")

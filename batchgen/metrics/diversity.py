@@ -4,11 +4,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import combinations
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
-from batchgen.metrics.base import Answer, Spec, unscored
+from batchgen.metrics.base import Answer, Metric, MetricOptions, MetricType, Spec, unscored
 from batchgen.metrics.overlap import unigram_f1
 from batchgen.metrics.statistics.intervals import (
     NO_DATA,
@@ -18,8 +20,42 @@ from batchgen.metrics.statistics.intervals import (
     point_estimate,
     row_mean,
 )
-from batchgen.metrics.texts import normalize, split_tokens
+from batchgen.metrics.text import normalize, split_tokens
 from batchgen.records import Score
+from batchgen.section import AsTuple
+
+
+class DistinctOptions(MetricOptions):
+    """Distinct n-grams of tokens divided by all n-grams: how varied the answers are. Not comparable between window sizes."""
+
+    type: Literal["distinct"] = "distinct"
+    n: Annotated[tuple[Annotated[int, Field(ge=1, le=10)], ...], AsTuple, Field(min_length=1)] = (
+        1,
+        2,
+    )
+    """Each is a metric: `distinct_2`."""
+    window: Annotated[int, Field(ge=10)] = 1000
+    """Tokens over which n-grams are counted; the value is the mean of all whole windows, null if there is none."""
+
+
+class DuplicatesOptions(MetricOptions):
+    """Share of answers that repeat an earlier answer."""
+
+    type: Literal["duplicates"] = "duplicates"
+    variants: Annotated[tuple[Literal["exact", "near"], ...], AsTuple, Field(min_length=1)] = (
+        "exact",
+        "near",
+    )
+    """Each is a metric. exact: the same, ignoring case, width and punctuation. near: most groups of 5 characters are the same."""
+    similarity: Annotated[float, Field(ge=0.6, le=1)] = 0.8
+    """From which Jaccard similarity two answers are near duplicates."""
+
+
+class SampleDiversityOptions(MetricOptions):
+    """How different the answers to one prompt are: 1 minus the mean token F1 of its pairs. Needs several answers each."""
+
+    type: Literal["sample_diversity"] = "sample_diversity"
+
 
 _NO_INTERVAL = "answers drawn again would be duplicates"
 """Why a share of duplicates has none: the bootstrap repeats rows, and leaving rows out removes what they repeat."""
@@ -29,14 +65,10 @@ Signature = npt.NDArray[np.uint32]
 
 @dataclass(frozen=True, slots=True)
 class Distinct:
-    """Distinct n-grams by all n-grams (Li et al. 2016), the mean over windows of a fixed number of tokens.
+    """Distinct n-grams divided by all n-grams (Li et al. 2016), the mean over windows of a fixed number of tokens.
 
-    The ratio falls with the amount of text, so that only windows of one size compare. A window holds the tokens of
+    The ratio falls with the amount of text, so that only windows of one size compare. A window has the tokens of
     consecutive answers; n-grams do not cross from one answer to the next.
-
-    Attributes:
-        n: tokens of an n-gram.
-        window: tokens of a window.
     """
 
     spec: Spec
@@ -44,27 +76,27 @@ class Distinct:
     window: int
 
     def compute(self, answers: Iterable[Answer], level: float) -> PointEstimate:
-        """The mean of all whole windows, with the interval of a mean; the reason if there is none."""
+        """The mean of all whole windows, with the interval of a mean."""
         shares = [len(set(grams)) / len(grams) for grams in self._windows(answers) if grams]
         if not shares:
             return no_estimate(
                 f"answers too few or too short for a window of {self.window:,} tokens"
             )
         if len(shares) == 1:
-            return point_estimate(shares[0], "one window says nothing about spread")
+            return point_estimate(shares[0], "one window gives no spread")
         found = row_mean(moments(np.array(shares)), level, fraction=True)
         return replace(found, method="t over windows") if found.method == "t" else found
 
     def _windows(self, answers: Iterable[Answer]) -> Iterator[list[tuple[str, ...]]]:
         grams: list[tuple[str, ...]] = []
-        room = self.window
+        left = self.window
         for answer in answers:
             found = split_tokens(answer.response or "")
-            while len(found) >= room:
-                yield [*grams, *self._grams(found[:room])]
-                found, grams, room = found[room:], [], self.window
+            while len(found) >= left:
+                yield [*grams, *self._grams(found[:left])]
+                found, grams, left = found[left:], [], self.window
             grams += self._grams(found)
-            room -= len(found)
+            left -= len(found)
 
     def _grams(self, found: Sequence[str]) -> Iterator[tuple[str, ...]]:
         return zip(*(found[at:] for at in range(self.n)), strict=False)
@@ -72,12 +104,11 @@ class Distinct:
 
 @dataclass(frozen=True, slots=True)
 class ExactDuplicates:
-    """Share of answers that say what an earlier one said, but for case, width, punctuation and spaces."""
+    """Share of answers that repeat an earlier one, ignoring case, width, punctuation and spaces."""
 
     spec: Spec
 
     def compute(self, answers: Iterable[Answer], level: float) -> PointEstimate:
-        """The share, of answers that are not empty; nothing if there is none."""
         del level
         seen: set[bytes] = set()
         count = 0
@@ -101,18 +132,17 @@ _POWERS = np.array([1_000_003**at % 2**64 for at in range(_SHINGLE)], np.uint64)
 class NearDuplicates:
     """Share of answers that nearly repeat an earlier one: most groups of five characters are the same.
 
-    Jaccard similarity of sets of 5 characters is estimated by 64 minima (Broder 1997); pairs to compare are those
-    that agree in one of 16 bands. Needs 256 bytes of memory for each answer.
+    Jaccard similarity of sets of 5 characters is estimated by 64 minima (Broder 1997), with an error of about 0.05;
+    pairs to compare are those that agree in one of 16 bands. Needs 256 bytes of memory for each answer.
 
     Attributes:
-        similarity: from which two answers are near duplicates; the estimate errs by about 0.05.
+        similarity: from which two answers are near duplicates.
     """
 
     spec: Spec
     similarity: float
 
     def compute(self, answers: Iterable[Answer], level: float) -> PointEstimate:
-        """The share, of answers that are not empty; nothing if there is none."""
         del level
         found = [signature(text) for text in _texts(answers)]
         if not found:
@@ -124,7 +154,7 @@ class NearDuplicates:
         return point_estimate(float(repeats.mean()), _NO_INTERVAL)
 
     def _mark(self, repeats: npt.NDArray[np.bool_], all_: Signature, band: Signature) -> None:
-        """Mark the answers that are near to the first, or to the one before them, of those with the same band."""
+        """Among the answers with the same band, mark those that are near to the first or to the one before them."""
         keys = band.view(np.dtype((np.void, band.shape[1] * band.itemsize))).ravel()
         _, bucket = np.unique(keys, return_inverse=True)
         order = np.argsort(bucket, kind="stable")
@@ -138,7 +168,7 @@ class NearDuplicates:
 
 
 def signature(text: str) -> Signature:
-    """64 minima of hashes of the text's groups of five characters: equal ones tell the Jaccard similarity."""
+    """64 minima of hashes of the text's groups of five characters, uint32 [64]; the share of equal ones estimates Jaccard similarity."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
     count = max(1, len(codes) - _SHINGLE + 1)
     shingles = np.zeros(count, np.uint64)
@@ -160,16 +190,33 @@ def _texts(answers: Iterable[Answer]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class SampleDiversity:
-    """How different the samples of one prompt are: 1 less the mean token F1 of all pairs of them."""
+    """How different the samples of one prompt are: 1 minus the mean token F1 of all pairs of them."""
 
     spec: Spec
     of: None = None
 
     def score_group(self, answers: Sequence[Answer], scores: Sequence[Score]) -> Score:
-        """From 0, all samples have the same tokens, to 1, no two share any; needs two samples that say something."""
+        """From 0, all samples have the same tokens, to 1, no two share any; needs two samples with tokens."""
         del scores
         found = [split_tokens(answer.response) for answer in answers if answer.response]
         pairs = [unigram_f1(left, right) for left, right in combinations(filter(None, found), 2)]
         if not pairs:
             return unscored(self.spec, "skipped", "fewer than two samples")
         return Score(self.spec.name, 1 - float(np.mean(pairs)), "ok")
+
+
+def _duplicates(spec: Spec, options: DuplicatesOptions) -> tuple[Metric, ...]:
+    return tuple(
+        ExactDuplicates(spec.variant(name))
+        if name == "exact"
+        else NearDuplicates(spec.variant(name), options.similarity)
+        for name in options.variants
+    )
+
+
+DISTINCT = MetricType(
+    DistinctOptions,
+    lambda spec, o: tuple(Distinct(spec.variant(str(n)), n, o.window) for n in o.n),
+)
+DUPLICATES = MetricType(DuplicatesOptions, _duplicates, higher_is_better=False)
+SAMPLE_DIVERSITY = MetricType(SampleDiversityOptions, lambda spec, _: SampleDiversity(spec))

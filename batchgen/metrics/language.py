@@ -1,19 +1,41 @@
-"""Is the response in the language that was asked for: by script, or by py3langid.
+"""Is the response in the expected language: by script, or by py3langid.
 
-By script, Chinese, Japanese, Korean, Russian, Arabic and the like are told from each other and from English; languages
-that share a script (English and French, Russian and Bulgarian) are not.
+The script distinguishes Chinese, Japanese, Korean, Russian, Arabic and the like from each other and from English, but
+not languages that share a script (English and French, Russian and Bulgarian).
 """
 
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal, Self
 
 import regex
+from pydantic import model_validator
 
-from batchgen.metrics.base import Answer, Spec, unscored
-from batchgen.metrics.packages import require_package
-from batchgen.metrics.texts import split_tokens
+from batchgen.metrics.base import Answer, MetricOptions, MetricType, Spec, unscored
+from batchgen.metrics.optional import require_package
+from batchgen.metrics.text import split_tokens
 from batchgen.records import Score
+from batchgen.section import NonEmptyText
+
+
+class LanguageOptions(MetricOptions):
+    """The response is in the expected language. A response without letters is not scored."""
+
+    type: Literal["language"] = "language"
+    expect: NonEmptyText | None = None
+    """Code of the language, such as `zh` or `en`."""
+    column: NonEmptyText | None = None
+    """Column with the code of each row, instead of `expect`."""
+    detector: Literal["script", "py3langid"] = "script"
+    """script distinguishes Chinese from English, not French from English. py3langid does; it needs the extra `metrics`."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.expect is None) == (self.column is None):
+            raise ValueError("give expect or column: which language is right")
+        return self
+
 
 _SCRIPTS = [
     *("Latin", "Han", "Hiragana", "Katakana", "Hangul", "Cyrillic", "Arabic", "Hebrew", "Greek"),
@@ -52,7 +74,7 @@ _OTHER_SCRIPTS: Mapping[str, str] = {
 }
 _JAPANESE = ("Han", "Hiragana", "Katakana")
 _KANA_SHARE = 0.1
-"""Japanese holds kana; Chinese holds none but in names."""
+"""Japanese contains kana; Chinese does only in names."""
 
 
 def primary_code(language: str) -> str:
@@ -80,41 +102,37 @@ def main_script(text: str) -> str | None:
     return counts.most_common(1)[0][0] if counts.total() else None
 
 
+LanguageDetector = Callable[[str], str | None]
+"""From a text to the code of its language, or to its script; None for a text without letters."""
+
+
 @dataclass(frozen=True, slots=True)
 class LanguageMatch:
-    """1 if the response is in the expected language.
-
-    A response without letters (`42`) has no language: it is not scored.
+    """1 if the response is in the expected language. A response without letters (`42`) is not scored.
 
     Attributes:
-        expect: language code, or None if it stands in a column.
-        column: input column with the code of each row.
-        detect: text to language or script.
-        form: expected code to what `detect` says of it.
+        form: converts an expected code to what `detect` returns for it.
     """
 
     spec: Spec
-    expect: str | None
-    column: str
-    detect: Callable[[str], str | None]
+    options: LanguageOptions
+    detect: LanguageDetector
     form: Callable[[str], str]
 
     def score(self, answer: Answer) -> Score:
-        """1, or 0; `answer` is what was detected."""
-        if answer.response is None:
-            return unscored(self.spec, "skipped")
-        expected = self.expect if self.expect is not None else answer.fields.get(self.column)
+        """Score an answer. `answer` of the score is the detected language or script."""
+        expected = self.options.expect or answer.fields.get(self.options.column or "")
         if not isinstance(expected, str) or not expected:
             return unscored(self.spec, "no_reference")
-        if not answer.response.strip():
+        if not answer.text.strip():
             return unscored(self.spec, "empty")
-        found = self.detect(answer.response)
+        found = self.detect(answer.text)
         if found is None:
             return unscored(self.spec, "no_answer")
         return Score(self.spec.name, float(found == self.form(expected)), "ok", found)
 
 
-def trained_detector() -> Callable[[str], str | None]:
+def trained_detector() -> LanguageDetector:
     """Text to ISO 639-1 code by py3langid, whose model is in its package.
 
     Raises:
@@ -126,3 +144,15 @@ def trained_detector() -> Callable[[str], str | None]:
         return primary_code(str(classify(text)[0])) if any(c.isalpha() for c in text) else None
 
     return detect
+
+
+def _language(spec: Spec, options: LanguageOptions) -> LanguageMatch:
+    detect, form = (
+        (main_script, script_of)
+        if options.detector == "script"
+        else (trained_detector(), primary_code)
+    )
+    return LanguageMatch(spec, options, detect, form)
+
+
+LANGUAGE = MetricType(LanguageOptions, _language)

@@ -1,50 +1,54 @@
 """How long the response is: characters, words, tokens of the model, sentences."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from batchgen.metrics.base import Answer, Spec, unscored
-from batchgen.metrics.texts import split_sentences, split_words
+from pydantic import Field
+
+from batchgen.metrics.base import Answer, MetricOptions, MetricType, Spec, unscored
+from batchgen.metrics.text import split_sentences, split_words
 from batchgen.records import Score
+from batchgen.section import AsTuple
+
+
+class LengthOptions(MetricOptions):
+    """How long the response is."""
+
+    type: Literal["length"] = "length"
+    units: Annotated[
+        tuple[Literal["characters", "words", "tokens", "sentences"], ...],
+        AsTuple,
+        Field(min_length=1),
+    ] = ("characters",)
+    """Each is a metric: `length_words`. A Chinese character is a word; tokens are the model's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """A count of things in the response; an empty response has none of them."""
+    """A count of things in the response. Tokens are those that the model made, the end token included."""
 
     spec: Spec
-    count: Callable[[str], int]
+    count: Callable[[Answer], int | None]
 
     def score(self, answer: Answer) -> Score:
-        """The count."""
-        if answer.response is None:
+        count = self.count(answer)
+        if count is None:
             return unscored(self.spec, "skipped")
-        return Score(self.spec.name, float(self.count(answer.response)), "ok")
+        return Score(self.spec.name, float(count), "ok")
 
 
-@dataclass(frozen=True, slots=True)
-class TokenLength:
-    """Tokens that the model made, the end token included."""
-
-    spec: Spec
-
-    def score(self, answer: Answer) -> Score:
-        """The count, where the engine told it."""
-        if answer.response is None or answer.output_tokens is None:
-            return unscored(self.spec, "skipped")
-        return Score(self.spec.name, float(answer.output_tokens), "ok")
+_COUNTS: Mapping[str, Callable[[Answer], int | None]] = {
+    "characters": lambda answer: len(answer.text.strip()),
+    "words": lambda answer: len(split_words(answer.text)),
+    "sentences": lambda answer: len(split_sentences(answer.text)),
+    "tokens": lambda answer: answer.output_tokens,
+}
 
 
-def count_characters(text: str) -> int:
-    """Code points, without white space at the ends."""
-    return len(text.strip())
-
-
-def count_words(text: str) -> int:
-    """Words; a Chinese character is one."""
-    return len(split_words(text))
-
-
-def count_sentences(text: str) -> int:
-    """Sentences."""
-    return len(split_sentences(text))
+LENGTH = MetricType(
+    LengthOptions,
+    lambda spec, o: tuple(Length(spec.variant(unit), _COUNTS[unit]) for unit in o.units),
+    unit="count",
+    higher_is_better=None,
+)

@@ -1,10 +1,10 @@
-"""How likely the model finds a text that is given: log-likelihood, perplexity, bits per byte.
+"""How likely the model finds a given text: log-likelihood, perplexity, bits per byte.
 
     perplexity      exp(-sum of log-probabilities / tokens)      of all rows: the sums are over all rows
     bits per byte   -sum of log-probabilities / (ln 2 x bytes)   likewise
 
-(Jelinek et al. 1977; The Pile, Gao et al. 2020, section 3.1.) A text that the model rules out altogether, and one that
-could not be asked about, are not scored. Multiple choice is in `multiple_choice.py`.
+(Jelinek et al. 1977; The Pile, Gao et al. 2020, section 3.1.) A text that is impossible for the model, and one whose
+likelihood could not be computed, are not scored.
 """
 
 import math
@@ -14,148 +14,132 @@ from typing import Literal
 
 import numpy as np
 
-from batchgen.metrics.base import Answer, Floats, Spec, unscored
-from batchgen.metrics.told import TextLikelihood, text_likelihoods
+from batchgen.metrics.base import Answer, Floats, MetricOptions, MetricType, Spec, unscored
+from batchgen.metrics.likelihood_columns import TextLikelihood, text_likelihoods
 from batchgen.records import Score
+from batchgen.section import NonEmptyText, Section
 
 _LEAST = -700.0
 """Nats a token. Less has no finite perplexity."""
 
 
-@dataclass(frozen=True, slots=True)
-class TextSelector:
-    """Which text of an answer is meant.
+class AfterPrompt(Section):
+    """Options of a metric that scores texts by their likelihood after the row's prompt."""
 
-    Attributes:
-        column: the column with the text; empty for the references.
-        delimiter: put between prompt and text.
-    """
+    delimiter: str = ""
+    """Put between prompt and text. Leave it empty with a chat template; after a plain prompt such as `Answer:` often a space."""
 
-    column: str
-    delimiter: str
 
-    def texts(self, answer: Answer) -> tuple[str, ...]:
-        """The text, or every reference, without delimiters."""
-        if not self.column:
-            return answer.references
-        cell = answer.fields.get(self.column)
-        return () if cell is None else (str(cell),)
+class TextAfterPrompt(AfterPrompt):
+    """Options of a metric that scores one text."""
 
-    def after_prompt(self, answer: Answer) -> tuple[str, ...]:
-        """What is asked about: texts with delimiters; nothing for an empty text."""
-        return tuple(self.delimiter + text for text in self.texts(answer) if text)
+    column: NonEmptyText | None = None
+    """Column with the text; `response` is the answer itself. Left out: the references, of which the most likely one counts."""
+
+
+class LoglikelihoodOptions(MetricOptions, TextAfterPrompt):
+    """Log-probability (natural) of a text after the row's prompt, as if the model had to write it; higher is likelier."""
+
+    type: Literal["loglikelihood"] = "loglikelihood"
+    per: Literal["text", "token"] = "text"
+    """text: of the whole. token: the mean over its tokens, for texts of different lengths."""
+
+
+class PerplexityOptions(MetricOptions, TextAfterPrompt):
+    """exp of the mean negative log-probability of a text's tokens after the row's prompt; of all rows, over all their tokens."""
+
+    type: Literal["perplexity"] = "perplexity"
+
+
+class BitsPerByteOptions(MetricOptions, TextAfterPrompt):
+    """Negative log2-probability of a text divided by its UTF-8 bytes: comparable between tokenizers; of all rows, over all their bytes."""
+
+    type: Literal["bits_per_byte"] = "bits_per_byte"
 
 
 @dataclass(frozen=True, slots=True)
 class BestText:
-    """The most likely of an answer's texts, and what was told about it."""
+    """The most likely of an answer's texts."""
 
     text: str
-    told: TextLikelihood
-
-
-def find_best_text(spec: Spec, subject: TextSelector, answer: Answer) -> BestText | Score:
-    """The text to be scored, or the score of an answer that has none."""
-    texts = subject.texts(answer)
-    asked = [text for text in texts if text]
-    if not asked:
-        return unscored(spec, "empty" if texts else "no_reference")
-    known = text_likelihoods(answer, spec.name)
-    if len(known) != len(asked):
-        return unscored(spec, "skipped")
-    sound = [BestText(t, k) for t, k in zip(asked, known, strict=True) if not k.failure]
-    if not sound:
-        return unscored(spec, "error", known[0].failure)
-    best = max(sound, key=lambda one: one.told.logprob)
-    if best.told.logprob <= _LEAST * best.told.tokens:
-        return unscored(spec, "error", "impossible")
-    return best
-
-
-@dataclass(frozen=True, slots=True)
-class Loglikelihood:
-    """Log-probability of a text, whole or by token."""
-
-    spec: Spec
-    subject: TextSelector
-    per: Literal["text", "token"]
-
-    def continuations(self, answer: Answer) -> Sequence[str]:
-        """See `ModelMetric`."""
-        return self.subject.after_prompt(answer)
-
-    def score(self, answer: Answer) -> Score:
-        """The log-probability; `rule` says `greedy` where the model would write just this."""
-        found = find_best_text(self.spec, self.subject, answer)
-        if isinstance(found, Score):
-            return found
-        size = found.told.tokens if self.per == "token" else 1
-        return _scored(self.spec, found.told.logprob / size, found.told)
+    likelihood: TextLikelihood
 
 
 Formula = Callable[[Floats, Floats], Floats]
-"""Sums of log-probabilities and of sizes, float64 [...] each, to values; with a size of 0, to what no text says."""
+"""From sums of log-probabilities and of sizes, float64 [...] each, to values; 0 log-probability where the size is 0."""
 
 
 @dataclass(frozen=True, slots=True)
-class LogprobRate:
-    """A value of a text's log-probability and its size, and of a corpus by the sums of both."""
+class LikelihoodMetric:
+    """A value from a text's log-probability and its size."""
 
     spec: Spec
-    subject: TextSelector
-    size_name: str
+    options: TextAfterPrompt
     size: Callable[[BestText], float]
     formula: Formula
 
-    @property
-    def stats(self) -> tuple[str, ...]:
-        """See `SumMetric`."""
-        return ("sum_logprob", self.size_name)
-
     def continuations(self, answer: Answer) -> Sequence[str]:
-        """See `ModelMetric`."""
-        return self.subject.after_prompt(answer)
+        """The texts with the delimiter before each, without empty ones."""
+        return tuple(self.options.delimiter + text for text in self._texts(answer) if text)
 
     def score(self, answer: Answer) -> Score:
-        """The value of the text."""
-        found = find_best_text(self.spec, self.subject, answer)
-        if isinstance(found, Score):
-            return found
-        return _scored(self.spec, float(self.finalize(np.array(self._sums(found)))), found.told)
+        """The value of the text; the rule is `greedy` where greedy decoding would generate it."""
+        best = self.best_text(answer)
+        if isinstance(best, Score):
+            return best
+        logprob, size = np.array(best.likelihood.logprob), np.array(self.size(best))
+        rule = "greedy" if best.likelihood.greedy else None
+        return Score(self.spec.name, float(self.formula(logprob, size)), "ok", None, rule)
+
+    def best_text(self, answer: Answer) -> BestText | Score:
+        """The text to be scored, or the score of an answer that has none."""
+        texts = self._texts(answer)
+        wanted = [text for text in texts if text]
+        if not wanted:
+            return unscored(self.spec, "empty" if texts else "no_reference")
+        known = text_likelihoods(answer, self.spec.name)
+        if len(known) != len(wanted):
+            return unscored(self.spec, "skipped")
+        sound = [BestText(t, k) for t, k in zip(wanted, known, strict=True) if not k.failure]
+        if not sound:
+            return unscored(self.spec, "error", known[0].failure)
+        best = max(sound, key=lambda one: one.likelihood.logprob)
+        if best.likelihood.logprob <= _LEAST * best.likelihood.tokens:
+            return unscored(self.spec, "error", "impossible")
+        return best
+
+    def _texts(self, answer: Answer) -> tuple[str, ...]:
+        if self.options.column is None:
+            return answer.references
+        cell = answer.fields.get(self.options.column)
+        return () if cell is None else (str(cell),)
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusLikelihood(LikelihoodMetric):
+    """The same; the value of a corpus is the formula of the sums over all rows."""
+
+    @property
+    def stats(self) -> tuple[str, ...]:
+        """Log-probability and size of the text."""
+        return ("sum_logprob", "size")
 
     def row_stats(self, answer: Answer) -> tuple[float, ...] | None:
-        """Sum of log-probabilities, and size."""
-        found = find_best_text(self.spec, self.subject, answer)
-        return None if isinstance(found, Score) else self._sums(found)
+        best = self.best_text(answer)
+        return None if isinstance(best, Score) else (best.likelihood.logprob, self.size(best))
 
     def finalize(self, sums: Floats) -> Floats:
-        """Sums [..., 2] to values [...]."""
+        """Convert sums [..., 2] to values [...]."""
         return self.formula(sums[..., 0], sums[..., 1])
 
-    def _sums(self, found: BestText) -> tuple[float, float]:
-        return found.told.logprob, self.size(found)
+
+def _tokens(best: BestText) -> float:
+    return float(best.likelihood.tokens)
 
 
-def perplexity(spec: Spec, subject: TextSelector) -> LogprobRate:
-    """Exp of the mean negative log-probability of tokens."""
-    return LogprobRate(
-        spec,
-        subject,
-        "tokens",
-        lambda found: float(found.told.tokens),
-        lambda total, tokens: np.exp(-_ratio(total, tokens)),
-    )
-
-
-def bits_per_byte(spec: Spec, subject: TextSelector) -> LogprobRate:
-    """Negative log2-probability by UTF-8 bytes of the text, delimiter not counted."""
-    return LogprobRate(
-        spec,
-        subject,
-        "bytes",
-        lambda found: float(len(found.text.encode("utf-8", "surrogatepass"))),
-        lambda total, size: _ratio(-total, size * math.log(2)),
-    )
+def _bytes(best: BestText) -> float:
+    """UTF-8 bytes, without the delimiter."""
+    return float(len(best.text.encode("utf-8", "surrogatepass")))
 
 
 def _ratio(total: Floats, size: Floats) -> Floats:
@@ -163,5 +147,32 @@ def _ratio(total: Floats, size: Floats) -> Floats:
     return ratio
 
 
-def _scored(spec: Spec, value: float, about: TextLikelihood) -> Score:
-    return Score(spec.name, value, "ok", None, "greedy" if about.greedy else None)
+def _loglikelihood(spec: Spec, options: LoglikelihoodOptions) -> LikelihoodMetric:
+    size = _tokens if options.per == "token" else lambda _: 1.0
+    return LikelihoodMetric(spec, options, size, _ratio)
+
+
+def _perplexity(total: Floats, tokens: Floats) -> Floats:
+    return np.exp(-_ratio(total, tokens))
+
+
+def _bits_per_byte(total: Floats, size: Floats) -> Floats:
+    return _ratio(-total, size * math.log(2))
+
+
+# These read a given text, not the response: rows without a response are scored as well.
+LOGLIKELIHOOD = MetricType(LoglikelihoodOptions, _loglikelihood, needs=(), unit="score")
+PERPLEXITY = MetricType(
+    PerplexityOptions,
+    lambda spec, options: CorpusLikelihood(spec, options, _tokens, _perplexity),
+    needs=(),
+    unit="score",
+    higher_is_better=False,
+)
+BITS_PER_BYTE = MetricType(
+    BitsPerByteOptions,
+    lambda spec, options: CorpusLikelihood(spec, options, _bytes, _bits_per_byte),
+    needs=(),
+    unit="score",
+    higher_is_better=False,
+)

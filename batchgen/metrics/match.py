@@ -1,31 +1,145 @@
-"""Is the response one of the references: letter by letter, or but for case, width, punctuation and spaces."""
+"""Is the response one of the references, does it contain certain texts, does it match a pattern."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from batchgen.metrics.base import Answer, Spec, no_answer_found, stored_form, unscored
+import regex
+from pydantic import AfterValidator, Field
+
+from batchgen.metrics.base import (
+    REFERENCES,
+    Answer,
+    MetricOptions,
+    MetricType,
+    Spec,
+    no_answer_found,
+    scored,
+    stored_form,
+    unscored,
+)
+from batchgen.metrics.text import contains_words, fold_case, normalize, normalize_without_articles
 from batchgen.records import Score
+from batchgen.section import NonEmptyText, NonEmptyTexts
+
+
+class ExactOptions(MetricOptions):
+    """The response is one of the references, character by character; white space at the ends does not count."""
+
+    type: Literal["exact"] = "exact"
+
+
+class NormalizedMatchOptions(MetricOptions):
+    """The response is one of the references, ignoring case, width (NFKC), punctuation and spaces; `3.5` is not `35`."""
+
+    type: Literal["normalized_match"] = "normalized_match"
+    articles: Literal["keep", "drop"] = "keep"
+    """drop: `a`, `an` and `the` do not count either, as in SQuAD."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """1 if the response, in the form that is compared, is one of the references in the same form.
+    """1 if the response is one of the references, once both are in the form that `form` gives.
 
-    Attributes:
-        form: text to the form that is compared; an empty form is no answer.
+    An empty form is not an answer.
     """
 
     spec: Spec
     form: Callable[[str], str]
 
     def score(self, answer: Answer) -> Score:
-        """1, or 0."""
-        if answer.response is None:
-            return unscored(self.spec, "skipped")
-        if not answer.references:
-            return unscored(self.spec, "no_reference")
-        found = self.form(answer.response)
+        found = self.form(answer.text)
         if not found:
             return no_answer_found(self.spec, answer)
         right = any(found == self.form(reference) for reference in answer.references)
         return Score(self.spec.name, float(right), "ok", stored_form(found))
+
+
+class ContainsOptions(MetricOptions):
+    """The response contains certain texts, ignoring case and width."""
+
+    type: Literal["contains"] = "contains"
+    texts: Annotated[NonEmptyTexts, Field(min_length=1)] | None = None
+    """The texts to look for. Left out: the row's references."""
+    mode: Literal["any", "all", "none"] = "any"
+    """How many of them must be there."""
+    whole_words: bool = True
+    """true: `no` is not in `know`. false: any part of the response. Chinese has no word boundaries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contains:
+    """1 if any (all, none) of the texts are in the response, ignoring case and width."""
+
+    spec: Spec
+    options: ContainsOptions
+
+    def score(self, answer: Answer) -> Score:
+        """Score an answer. `answer` of the score is the first text that was found."""
+        wanted = self.options.texts or answer.references
+        if not wanted:
+            return unscored(self.spec, "no_reference")
+        text, mode = _spaced_once(answer.text), self.options.mode
+        holds = contains_words if self.options.whole_words else str.__contains__
+        found = [one for one in wanted if holds(text, _spaced_once(one))]
+        right = {"any": bool(found), "all": len(found) == len(wanted), "none": not found}[mode]
+        return scored(self.spec, right, answer, stored_form(found[0]) if found else None)
+
+
+def _spaced_once(text: str) -> str:
+    return " ".join(fold_case(text).split())
+
+
+def _compiled(pattern: str) -> str:
+    try:
+        regex.compile(pattern)
+    except regex.error as error:
+        raise ValueError(f"is not a regular expression: {error}") from error
+    return pattern
+
+
+class RegexOptions(MetricOptions):
+    """A pattern matches somewhere in the response."""
+
+    type: Literal["regex"] = "regex"
+    pattern: Annotated[NonEmptyText, AfterValidator(_compiled)]
+    """In the dialect of the Python package `regex`, which is that of `re` and more; `(?i)` ignores case."""
+    expect: Literal["match", "no_match"] = "match"
+    """Which of the two counts as 1."""
+    timeout: Annotated[float, Field(gt=0, le=60)] = 1.0
+    """Seconds for one response. A search that takes longer is stopped, and the row is not scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """1 if a pattern is found in the response, or is not. The package `regex` can stop a search; `re` cannot."""
+
+    spec: Spec
+    options: RegexOptions
+    pattern: "regex.Pattern[str]"
+
+    def score(self, answer: Answer) -> Score:
+        """Score an answer. `answer` of the score is what the pattern matched."""
+        try:
+            found = self.pattern.search(answer.text, timeout=self.options.timeout)
+        except TimeoutError:
+            return unscored(self.spec, "error", "timeout")
+        right = (found is not None) == (self.options.expect == "match")
+        return scored(self.spec, right, answer, stored_form(found[0]) if found else None)
+
+
+_FORMS: Mapping[str, Callable[[str], str]] = {
+    "keep": normalize,
+    "drop": normalize_without_articles,
+}
+
+EXACT = MetricType(ExactOptions, lambda spec, _: Match(spec, str.strip), needs=REFERENCES)
+NORMALIZED_MATCH = MetricType(
+    NormalizedMatchOptions,
+    lambda spec, options: Match(spec, _FORMS[options.articles]),
+    needs=REFERENCES,
+)
+CONTAINS = MetricType(ContainsOptions, Contains)
+REGEX = MetricType(
+    RegexOptions, lambda spec, options: Matches(spec, options, regex.compile(options.pattern))
+)

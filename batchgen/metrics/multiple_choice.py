@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-from batchgen.metrics.base import Answer, Spec, unscored
+from batchgen.metrics.base import Answer, MetricOptions, MetricType, Spec, unscored
 from batchgen.metrics.choice import options_of
-from batchgen.metrics.texts import normalize
-from batchgen.metrics.told import TextLikelihood, text_likelihoods
+from batchgen.metrics.likelihood import AfterPrompt
+from batchgen.metrics.likelihood_columns import TextLikelihood, text_likelihoods
+from batchgen.metrics.text import normalize
 from batchgen.records import Score
+from batchgen.section import NonEmptyText
 
 Normalize = Literal["none", "characters", "bytes"]
 Gold = Literal["auto", "text", "label", "index"]
@@ -27,30 +29,37 @@ LABELS = (
 """Of options without names of their own."""
 
 
-@dataclass(frozen=True, slots=True)
-class MultipleChoice:
-    """1 if the most likely option is the reference's.
+class MultipleChoiceOptions(MetricOptions, AfterPrompt):
+    """The option that the model finds most likely after the row's prompt is the right one; nothing is generated for it.
 
-    Attributes:
-        column: the column with the options.
-        delimiter: put between prompt and option.
-        normalize: what log-probabilities are divided by.
-        gold: how the reference says which option is right.
+    The reference names the right one: its text, its label (A, B, C), or its number from 0.
     """
 
+    type: Literal["multiple_choice"] = "multiple_choice"
+    options: NonEmptyText
+    """Column with the texts of the options: a list, a mapping by label, or JSON of either."""
+    normalize: Normalize = "none"
+    """Divisor of an option's log-probability, so that long options can win; the delimiter is not counted. characters: acc_norm of lm-eval."""
+    gold: Gold = "auto"
+    """How to read the reference. auto: whichever fits; a row where two readings disagree is not scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class MultipleChoice:
+    """1 if the most likely option is the reference's."""
+
     spec: Spec
-    column: str
-    delimiter: str
-    normalize: Normalize
-    gold: Gold
+    options: MultipleChoiceOptions
 
     def continuations(self, answer: Answer) -> Sequence[str]:
-        """See `ModelMetric`: the options, if the row can be scored."""
+        """The options with the delimiter before each, if the row can be scored."""
         options = self._options(answer)
-        return () if isinstance(options, Score) else [self.delimiter + t for t in options.values()]
+        if isinstance(options, Score):
+            return ()
+        return [self.options.delimiter + text for text in options.values()]
 
     def score(self, answer: Answer) -> Score:
-        """1, or 0; the answer is the label of the option that was found most likely.
+        """Score an answer. `answer` of the score is the label of the most likely option.
 
         Where several are exactly as likely, the model has not chosen: 0 with status `no_answer` if the right one is
         among them and another text as well.
@@ -83,7 +92,7 @@ class MultipleChoice:
 
     def _options(self, answer: Answer) -> dict[str, str] | Score:
         """The options by label, in their order."""
-        options = dict(options_of(answer.fields.get(self.column), LABELS))
+        options = dict(options_of(answer.fields.get(self.options.options), LABELS))
         if len(options) < 2:
             return unscored(self.spec, "unparsed", "options")
         if not all(options.values()):
@@ -91,7 +100,6 @@ class MultipleChoice:
         return options
 
     def _right(self, answer: Answer, options: dict[str, str]) -> set[str] | Score:
-        """The labels of the right options."""
         if not answer.references:
             return unscored(self.spec, "no_reference")
         right: set[str] = set()
@@ -103,20 +111,24 @@ class MultipleChoice:
         return right or unscored(self.spec, "unparsed", "reference")
 
     def _readings(self, reference: str, options: dict[str, str]) -> list[set[str]]:
-        """The labels that a reference means, by each way to read it that the job allows."""
+        """The labels that a reference means, in each reading that the job allows."""
         labels, form, word = list(options), normalize(reference), reference.strip()
-        ways: dict[Gold, set[str]] = {
+        readings: dict[Gold, set[str]] = {
             "text": {label for label, text in options.items() if normalize(text) == form},
             "label": {label for label in labels if label.casefold() == word.casefold()},
             "index": {labels[int(word)]}
             if word.isascii() and word.isdecimal() and len(word) < 9 and int(word) < len(labels)
             else set(),
         }
-        return [found for way, found in ways.items() if self.gold in ("auto", way)]
+        return [found for kind, found in readings.items() if self.options.gold in ("auto", kind)]
 
     def _size(self, text: str) -> int:
-        if self.normalize == "none":
+        if self.options.normalize == "none":
             return 1
-        if self.normalize == "characters":
+        if self.options.normalize == "characters":
             return len(text)
         return len(text.encode("utf-8", "surrogatepass"))
+
+
+# Reads the likelihoods of the options, not the response: rows without a response are scored as well.
+MULTIPLE_CHOICE = MetricType(MultipleChoiceOptions, MultipleChoice, needs=())

@@ -1,18 +1,49 @@
-"""How much of a reference is in the response, by tokens: token F1 and ROUGE. See `texts.tokens` for what a token is.
+"""How much of a reference is in the response, by tokens: token F1 and ROUGE. See `text.tokens` for what a token is.
 
 Of several references the one that gives the highest score counts.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated, Literal
 
-from batchgen.metrics.base import Answer, Spec, no_answer_found, unscored
-from batchgen.metrics.texts import drop_articles, split_tokens
+from pydantic import Field
+
+from batchgen.metrics.base import (
+    REFERENCES,
+    Answer,
+    MetricOptions,
+    MetricType,
+    Spec,
+    no_answer_found,
+)
+from batchgen.metrics.text import split_tokens, tokens_without_articles
 from batchgen.records import Score
+from batchgen.section import AsTuple
 
 Tokens = tuple[str, ...]
+
+
+class TokenF1Options(MetricOptions):
+    """Harmonic mean of precision and recall of tokens, as multisets (SQuAD's F1); a Chinese character is a token."""
+
+    type: Literal["token_f1"] = "token_f1"
+    articles: Literal["keep", "drop"] = "keep"
+    """drop: `a`, `an` and `the` are not tokens, as in SQuAD."""
+
+
+class RougeOptions(MetricOptions):
+    """F1 of n-grams (ROUGE-1, ROUGE-2) or of the longest common subsequence (ROUGE-L), without stemming."""
+
+    type: Literal["rouge"] = "rouge"
+    variants: Annotated[tuple[Literal["1", "2", "L"], ...], AsTuple, Field(min_length=1)] = (
+        "1",
+        "2",
+        "L",
+    )
+    """Each is a metric: `rouge_1`, `rouge_2`, `rouge_L`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +60,11 @@ class Overlap:
     tokenize: Callable[[str], Tokens] = split_tokens
 
     def score(self, answer: Answer) -> Score:
-        """The overlap with the nearest reference."""
-        if answer.response is None:
-            return unscored(self.spec, "skipped")
-        if not answer.references:
-            return unscored(self.spec, "no_reference")
-        found = self.tokenize(answer.response)
+        found = self.tokenize(answer.text)
         if not found:
             return no_answer_found(self.spec, answer)
         best = max(self.overlap(found, self.tokenize(r)) for r in answer.references)
         return Score(self.spec.name, best, "ok")
-
-
-def tokens_without_articles(text: str) -> Tokens:
-    """Tokens, less `a`, `an` and `the`."""
-    return drop_articles(split_tokens(text))
 
 
 def unigram_f1(response: Sequence[str], reference: Sequence[str]) -> float:
@@ -94,3 +115,21 @@ def lcs_length(left: Sequence[str], right: Sequence[str]) -> int:
         if matches:
             row = ((row + matches) | (row - matches)) & mask
     return len(right) - row.bit_count()
+
+
+_TOKENIZERS: Mapping[str, Callable[[str], Tokens]] = {
+    "keep": split_tokens,
+    "drop": tokens_without_articles,
+}
+_ROUGE = {"1": unigram_f1, "2": bigram_f1, "L": lcs_f1}
+
+TOKEN_F1 = MetricType(
+    TokenF1Options,
+    lambda spec, o: Overlap(spec, unigram_f1, _TOKENIZERS[o.articles]),
+    needs=REFERENCES,
+)
+ROUGE = MetricType(
+    RougeOptions,
+    lambda spec, o: tuple(Overlap(spec.variant(name), _ROUGE[name]) for name in o.variants),
+    needs=REFERENCES,
+)

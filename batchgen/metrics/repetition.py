@@ -1,19 +1,20 @@
-"""Did the model run in circles: loops at the end, repeated lines, repeated word groups.
+"""Does the response repeat itself: loops at the end, repeated lines, repeated word n-grams.
 
-Thresholds are those of MassiveText for documents (Rae et al. 2021, "Scaling Language Models", table A1), which read
-word groups of n words; two Chinese characters count as a word.
+Thresholds are those of MassiveText for documents (Rae et al. 2021, "Scaling Language Models", table A1); two Chinese
+characters count as a word.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from batchgen.metrics.base import Answer, Spec, unscored
-from batchgen.metrics.texts import is_unspaced, split_tokens
+from batchgen.metrics.base import Answer, MetricOptions, MetricType, Spec, unscored
+from batchgen.metrics.text import is_unspaced, split_tokens
 from batchgen.records import Score
 
 _LEAST_TOKENS = 24
-"""Shorter texts repeat themselves by chance."""
+"""Shorter texts repeat by chance."""
 _LEAST_LINES = 4
 _LINES = 0.30
 _TOP_NGRAM = {2: 0.20, 3: 0.18, 4: 0.16}
@@ -22,19 +23,23 @@ _LOOP_ROUNDS = 3
 _LOOP_TOKENS = 18
 
 
+class RepetitionOptions(MetricOptions):
+    """The response repeats itself: a loop at its end, or more repeated lines or word groups than normal text has."""
+
+    type: Literal["repetition"] = "repetition"
+
+
 @dataclass(frozen=True, slots=True)
 class Repetition:
-    """1 if the response repeats itself; the rule says how. An empty response is not scored."""
+    """1 if the response repeats itself. An empty response is not scored."""
 
     spec: Spec
 
     def score(self, answer: Answer) -> Score:
-        """1, or 0."""
-        if answer.response is None:
-            return unscored(self.spec, "skipped")
-        if not answer.response.strip():
+        """Score an answer; the rule names what is repeated."""
+        if not answer.text.strip():
             return unscored(self.spec, "empty")
-        rule = next(_signs(answer.response), None)
+        rule = next(_signs(answer.text), None)
         return Score(self.spec.name, float(rule is not None), "ok", None, rule)
 
 
@@ -55,7 +60,7 @@ def _signs(text: str) -> Iterator[str]:
 
 
 def ends_in_a_loop(found: Sequence[str]) -> bool:
-    """Whether the end says the same thing over and over: three rounds or more, of 18 tokens or more together.
+    """Whether the text ends in three or more repeats of the same tokens, of 18 tokens or more together.
 
     Periods are found by the failure function of Knuth, Morris and Pratt on the reversed tokens.
     """
@@ -82,14 +87,14 @@ def _share_of_repeated_lines(text: str) -> float:
 
 
 def _share_of_top_ngram(found: Sequence[str], n: int) -> float:
-    """Characters in occurrences of the most frequent n-gram, by all characters."""
+    """Characters in occurrences of the most frequent n-gram, divided by all characters."""
     grams = Counter(_ngrams(found, n))
     gram, count = max(grams.items(), key=lambda item: item[1] * _size(item[0]), default=((), 0))
     return count * _size(gram) / _size(found) if count > _LOOP_ROUNDS else 0.0
 
 
 def _share_of_repeated_ngrams(found: Sequence[str], n: int) -> float:
-    """Characters in tokens that belong to a second or later occurrence of an n-gram, by all characters."""
+    """Characters in tokens that belong to a second or later occurrence of an n-gram, divided by all characters."""
     seen: set[tuple[str, ...]] = set()
     repeated = bytearray(len(found))
     for at, gram in enumerate(_ngrams(found, n)):
@@ -105,3 +110,6 @@ def _ngrams(found: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
 
 def _size(found: Sequence[str]) -> int:
     return sum(map(len, found))
+
+
+REPETITION = MetricType(RepetitionOptions, lambda spec, _: Repetition(spec), higher_is_better=False)

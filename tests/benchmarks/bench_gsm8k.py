@@ -19,7 +19,13 @@ SHOTS = 5
 NEW_TOKENS = 256
 STOPS = ["Question:", "Question"]
 QUESTION = "Question: {question}\nAnswer:"
-STRICT = {"type": "number", "name": "strict", "pick": "first", "mark": "hash", "primary": True}
+STRICT = {
+    "type": "number",
+    "name": "strict",
+    "pick": "first",
+    "answer_format": "hash",
+    "primary": True,
+}
 
 
 def gsm8k_job(data: Path, output: Path, **sections: Any) -> dict[str, Any]:

@@ -5,15 +5,15 @@ import json
 import pytest
 
 from batchgen.__main__ import call
-from batchgen.metrics.catalog import REGISTRY
+from batchgen.metrics.registry import METRIC_TYPES
 
 
 def test_every_metric_is_listed_with_what_it_measures(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["metrics"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines if line[0] != " "] == [*REGISTRY, "judge"]
+    assert [line.split()[0] for line in lines if line[0] != " "] == [*METRIC_TYPES, "judge"]
     assert lines[0].startswith("exact ")
-    assert "letter by letter" in " ".join(lines[:2])
+    assert "character by character" in " ".join(lines[:2])
 
 
 def test_the_list_has_a_sentence_for_each_and_keeps_to_the_window(

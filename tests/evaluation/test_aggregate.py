@@ -111,7 +111,7 @@ def test_answers_of_other_blocks_are_other_prompts() -> None:
 
 
 def test_beyond_the_most_clusters_errors_stay_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aggregate, "MOST_CLUSTERS", 512)
+    monkeypatch.setattr(aggregate, "MAX_CLUSTERS", 512)
     values = np.random.default_rng(3).normal(size=20_000)
     sums = aggregate.ClusterSums(1, BlockLocalClusters())
     tally = aggregate.ClusterTally(BlockLocalClusters())

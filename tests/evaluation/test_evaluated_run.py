@@ -364,7 +364,7 @@ def test_a_function_that_changed_scores_again_and_lies_beside_the_job(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     scored: list[float] = []
-    evaluate = {"metrics": [{"type": "python", "file": "mine.py", "entry": "score"}]}
+    evaluate = {"metrics": [{"type": "python", "file": "mine.py", "function": "score"}]}
     job = make_job([{"q": "one"}], evaluate=evaluate)
     for value in (1.0, 0.25):
         (tmp_path / "mine.py").write_text(f"def score(answer):\n    return {value}\n")

@@ -28,7 +28,7 @@ ROW = MetricRow(
     seed=None,
 )
 ALONE = replace(
-    ROW, n=1, stderr=None, ci_low=None, ci_high=None, method="none: one row says nothing"
+    ROW, n=1, stderr=None, ci_low=None, ci_high=None, method="none: one row gives no spread"
 )
 
 
@@ -44,7 +44,7 @@ ALONE = replace(
         ({"min": 0.75, "on": "ci_low"}, ROW, "failed", "ci_low 0.6"),
         ({"max": 0.75, "on": "ci_high"}, ROW, "undecided", "too few"),
         ({"min": 0.75, "on": "ci_high"}, ROW, "passed", "ci_high 0.8"),
-        ({"min": 0.1, "on": "ci_low"}, ALONE, "undecided", "no ci_low: one row says nothing"),
+        ({"min": 0.1, "on": "ci_low"}, ALONE, "undecided", "no ci_low: one row gives no spread"),
         ({"min": 0.1}, ALONE, "passed", "n 1"),
         ({"min": 0.1}, replace(ALONE, value=None, n=0), "undecided", "no value"),
         ({"min_coverage": 0.9}, ROW, "passed", "coverage 0.9"),

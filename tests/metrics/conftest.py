@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from batchgen.metrics.base import Answer, Metric
-from batchgen.metrics.catalog import REGISTRY, make_metrics
+from batchgen.metrics.base import Answer, Metric, score_answer
+from batchgen.metrics.registry import METRIC_TYPES, make_metrics
 from batchgen.records import Score
 
 MakeMetrics = Callable[..., tuple[Metric, ...]]
@@ -18,7 +18,7 @@ def make() -> MakeMetrics:
     """Metrics by type and options."""
 
     def made(kind: str, **options: Any) -> tuple[Metric, ...]:
-        return make_metrics(REGISTRY[kind].options.model_validate({"type": kind, **options}))
+        return make_metrics(METRIC_TYPES[kind].options.model_validate({"type": kind, **options}))
 
     return made
 
@@ -32,6 +32,6 @@ def score(make: MakeMetrics) -> ScoreOf:
     ) -> Score:
         (metric,) = make(kind, **options)
         seen: dict[str, Any] = at or {}
-        return metric.score(Answer("a", 0, response, references, **seen))  # type: ignore[union-attr] # only row metrics are asked for
+        return score_answer(metric, Answer("a", 0, response, references, **seen))  # type: ignore[arg-type] # only row metrics are asked for
 
     return scored

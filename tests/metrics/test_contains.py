@@ -30,7 +30,7 @@ def test_contains(score: ScoreOf, response: str, texts: list[str], mode: str, ri
 
 
 def test_parts_of_words_count_if_asked(score: ScoreOf) -> None:
-    assert score("contains", "I know", texts=["no"], boundaries="none").value == 1.0
+    assert score("contains", "I know", texts=["no"], whole_words=False).value == 1.0
 
 
 def test_the_references_are_looked_for_without_texts(score: ScoreOf) -> None:
@@ -71,5 +71,5 @@ def test_the_runaway_of_the_textbook_needs_the_timeout(score: ScoreOf) -> None:
 
 
 def test_a_broken_pattern_is_refused_when_the_job_is_read(make: MakeMetrics) -> None:
-    with pytest.raises(ValidationError, match="is no regular expression: missing"):
+    with pytest.raises(ValidationError, match="is not a regular expression: missing"):
         make("regex", pattern="(a")

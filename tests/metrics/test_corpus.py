@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
-from batchgen.job.metric_options import BleuOptions, ChrFOptions
 from batchgen.metrics.base import Answer
-from batchgen.metrics.catalog import make_metrics
+from batchgen.metrics.bleu import BleuOptions
+from batchgen.metrics.chrf import ChrFOptions
+from batchgen.metrics.registry import make_metrics
 from tests.metrics.conftest import MakeMetrics, ScoreOf
 
 PAIRS = [

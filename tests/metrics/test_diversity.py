@@ -46,12 +46,9 @@ def test_the_error_of_distinct_is_its_spread_over_other_answers(make: MakeMetric
     assert ((lows < values.mean()) & (values.mean() < highs)).mean() > 0.9
 
 
-def test_where_there_is_no_interval_the_reason_is_told(make: MakeMetrics) -> None:
+def test_where_there_is_no_interval_the_reason_is_given(make: MakeMetrics) -> None:
     (one,) = make("distinct", n=[1], window=10)
-    assert (
-        estimate(one, "a b c d e f g h i j k").method
-        == "none: one window says nothing about spread"
-    )
+    assert estimate(one, "a b c d e f g h i j k").method == "none: one window gives no spread"
     too_little = "none: answers too few or too short for a window of 10 tokens"
     assert estimate(one, "a").method == too_little
     assert estimate(make("distinct", n=[2], window=10)[0], *["a"] * 10).method == too_little

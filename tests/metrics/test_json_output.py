@@ -46,8 +46,8 @@ def test_a_response_that_was_cut_says_so(score: ScoreOf) -> None:
 
 
 def test_a_fence_is_let_pass_if_asked(score: ScoreOf) -> None:
-    assert score("json", '```json\n{"a": 1}\n```', fenced="allow").value == 1.0
-    assert score("json", '```\n{"a": \n```', fenced="allow").value == 0.0
+    assert score("json", '```json\n{"a": 1}\n```', allow_code_fence=True).value == 1.0
+    assert score("json", '```\n{"a": \n```', allow_code_fence=True).value == 0.0
 
 
 def written(tmp_path: Path, schema: Any) -> str:
@@ -96,13 +96,13 @@ def test_depth_in_a_schema_that_holds_itself(score: ScoreOf, tmp_path: Path) -> 
 def test_a_schema_that_points_elsewhere_is_refused(
     make: MakeMetrics, tmp_path: Path, schema: dict[str, Any]
 ) -> None:
-    with pytest.raises(DataError, match="points to"):
+    with pytest.raises(DataError, match="refers to"):
         make("json_schema", schema=written(tmp_path, schema))
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [('{"type": "nope"}', "is no JSON Schema"), ("{", "is no JSON"), (None, "cannot be read")],
+    [('{"type": "nope"}', "is not a JSON Schema"), ("{", "is not JSON"), (None, "cannot be read")],
 )
 def test_a_broken_schema_is_an_error_with_its_file(
     make: MakeMetrics, tmp_path: Path, content: str | None, message: str

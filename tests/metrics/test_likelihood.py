@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batchgen.job.evaluate import metric_types
 from batchgen.metrics.base import Answer
-from batchgen.metrics.catalog import make_metrics
-from batchgen.metrics.told import likelihood_column
+from batchgen.metrics.likelihood_columns import likelihood_column
+from batchgen.metrics.registry import METRIC_TYPES, make_metrics
 from batchgen.records import Score
 
 Told = dict[str, Any]
@@ -27,7 +26,7 @@ def told(logprob: float, tokens: int = 1, *, greedy: bool = False, failure: str 
 
 
 def make(**asked: Any) -> Any:
-    (metric,) = make_metrics(metric_types()[asked["type"]].model_validate(asked))
+    (metric,) = make_metrics(METRIC_TYPES[asked["type"]].options.model_validate(asked))
     return metric
 
 

@@ -1,12 +1,12 @@
-"""What is said where a metric's package is not installed."""
+"""The error where a metric's package is not installed."""
 
 import pytest
 
 from batchgen.errors import DataError
-from batchgen.metrics.packages import require_package
+from batchgen.metrics.optional import require_package
 
 
 def test_a_missing_package_names_the_extra_that_brings_it() -> None:
     with pytest.raises(DataError, match="needs the package no_such_package") as caught:
         require_package("no_such_package.part", "metrics")
-    assert caught.value.hint == "in batchgen's folder: pip install -e '.[metrics]'"
+    assert caught.value.hint == "Run in batchgen's folder: pip install -e '.[metrics]'."

@@ -124,7 +124,7 @@ def test_answers_are_no_refusals(score: ScoreOf, text: str) -> None:
 
 def test_which_way_a_refusal_is_better_is_asked(make: MakeMetrics) -> None:
     assert make("refusal")[0].spec.higher_is_better is False
-    assert make("refusal", wanted="refusal")[0].spec.higher_is_better is True
+    assert make("refusal", expect="refusal")[0].spec.higher_is_better is True
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def by_counting(right: Sequence[bool], k: int, rule: Callable[[Sequence[bool]], 
 @pytest.mark.parametrize("right", [(0, 0, 0, 0, 0), (1, 0, 0, 0, 0), (1, 0, 1, 1, 0), (1,) * 5])
 def test_pass_at_k_is_the_share_of_draws(make: MakeMetrics, right: tuple[int, ...], k: int) -> None:
     given = scores(*((float(r), None) for r in right))
-    for kind, rule in (("pass_at_k", any), ("all_of_k", all)):
+    for kind, rule in (("pass_at_k", any), ("pass_hat_k", all)):
         (metric,) = make(kind, of="gsm", k=[k])
         assert metric.spec.name == f"{kind}_{k}"
         found = metric.score_group([], given).value  # type: ignore[union-attr] # a group metric
@@ -56,7 +56,7 @@ def test_majority(
     answer: str | None,
     rule: str | None,
 ) -> None:
-    (metric,) = make("majority", of="gsm", k=k)
+    (metric,) = make("majority_at_k", of="gsm", k=k)
     found = metric.score_group([], scores(*given))  # type: ignore[union-attr] # a group metric
     assert (found.value, found.answer, found.rule) == (value, answer, rule)
 

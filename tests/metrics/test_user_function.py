@@ -46,7 +46,7 @@ def file(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("entry", "value", "status", "rule"),
+    ("function", "value", "status", "rule"),
     [
         ("polite", 1.0, "ok", None),
         ("words", 2.0, "ok", None),
@@ -60,22 +60,22 @@ def file(tmp_path: Path) -> str:
     ],
 )
 def test_a_function_in_a_file(
-    score: ScoreOf, file: str, entry: str, value: float | None, status: str, rule: str | None
+    score: ScoreOf, file: str, function: str, value: float | None, status: str, rule: str | None
 ) -> None:
-    found = score("python", "yes please", file=file, entry=entry)
+    found = score("python", "yes please", file=file, function=function)
     assert (found.value, found.status, found.rule) == (value, status, rule)
 
 
 def test_a_function_of_a_module(score: ScoreOf) -> None:
-    assert score("python", "yes", entry="builtins:callable").value == 0.0
+    assert score("python", "yes", function="builtins:callable").value == 0.0
 
 
 def test_it_is_not_asked_about_failed_rows(score: ScoreOf, file: str) -> None:
-    assert score("python", None, file=file, entry="fails").status == "skipped"
+    assert score("python", None, file=file, function="fails").status == "skipped"
 
 
 @pytest.mark.parametrize(
-    ("content", "entry", "message"),
+    ("content", "function", "message"),
     [
         (SOURCE, "missing", "has no function 'missing'"),
         ("1 +", "x", "cannot be imported: SyntaxError"),
@@ -85,21 +85,21 @@ def test_it_is_not_asked_about_failed_rows(score: ScoreOf, file: str) -> None:
     ],
 )
 def test_what_cannot_be_loaded_is_said_at_once(
-    make: MakeMetrics, tmp_path: Path, content: str | None, entry: str, message: str
+    make: MakeMetrics, tmp_path: Path, content: str | None, function: str, message: str
 ) -> None:
     path = tmp_path / "mine.py"
     if content is not None:
         path.write_text(content, "utf-8")
     with pytest.raises(DataError, match=message):
-        make("python", file=str(path), entry=entry)
+        make("python", file=str(path), function=function)
 
 
 def test_a_module_that_is_not_there_is_said(make: MakeMetrics) -> None:
     with pytest.raises(DataError, match="module 'no_such_module' cannot be imported"):
-        make("python", entry="no_such_module:f")
+        make("python", function="no_such_module:f")
 
 
 def test_another_function_is_another_signature(make: MakeMetrics, file: str) -> None:
-    before = make("python", file=file, entry="polite")[0].spec.signature
+    before = make("python", file=file, function="polite")[0].spec.signature
     Path(file).write_text(SOURCE + "# changed", "utf-8")
-    assert make("python", file=file, entry="polite")[0].spec.signature != before
+    assert make("python", file=file, function="polite")[0].spec.signature != before

@@ -18,7 +18,7 @@ from batchgen.evaluation.judging.prompts import EncodedCase, JudgeCase
 from batchgen.evaluation.judging.scores import JudgeState
 from batchgen.evaluation.model_queries.query import KnownResult, LikelihoodQuery, Query
 from batchgen.metrics.base import Answer
-from batchgen.metrics.told import likelihood_column
+from batchgen.metrics.likelihood_columns import likelihood_column
 from batchgen.records import Failure
 
 

@@ -14,14 +14,10 @@ from typing import Literal
 
 import numpy as np
 
-from batchgen.job.judge import Judge
+from batchgen.job.judge import TYPE, VERSION, Judge
 from batchgen.metrics.base import Answer, Floats, Spec, Unit, unscored
 from batchgen.records import Score
 
-TYPE = "judge"
-"""In the place of a type of metric."""
-VERSION = 1
-"""Raised whenever the same probabilities may get another score than before."""
 MIN_LABEL_MASS = 0.5
 """Least label mass with a score."""
 
@@ -115,7 +111,7 @@ class JudgeMetric:
 
     def score(self, answer: Answer) -> Score:
         """The number; none where the answer was not judged, or the label mass is too small."""
-        judgement = None if answer.response is None else self._look(answer)
+        judgement = self._look(answer)
         if judgement is None:
             return unscored(self.spec, "skipped")
         if judgement.state == "failed":

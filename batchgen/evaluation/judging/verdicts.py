@@ -11,7 +11,7 @@ from batchgen.evaluation.judging.scores import (
     disjoint_logprobs,
 )
 from batchgen.metrics.base import Answer
-from batchgen.metrics.told import text_likelihoods
+from batchgen.metrics.likelihood_columns import text_likelihoods
 
 
 def verdict_reader(ready: PreparedJudge) -> VerdictReader:

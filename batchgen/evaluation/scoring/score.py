@@ -14,7 +14,8 @@ from batchgen.evaluation.scoring.join import JoinSpec
 from batchgen.evaluation.scoring.score_file import score_file
 from batchgen.evaluation.scoring.score_run import ScoreResult, score_run
 from batchgen.evaluation.scoring_models import ScoringModelOptions
-from batchgen.job.evaluate import Evaluate, Reasoning, metric_types
+from batchgen.job.evaluate import Evaluate, Reasoning
+from batchgen.metrics.registry import METRIC_TYPES
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -151,7 +152,7 @@ _TYPE_ERRORS = {
 def _hint(errors: Sequence["ErrorDetails"], metrics: Sequence[MetricSpec]) -> str:
     """All types only where one is amiss; where options are, the way to these."""
     if any(error["type"] in _TYPE_ERRORS and len(error["loc"]) == 2 for error in errors):
-        return f"Types: {', '.join(metric_types())}. `batchgen metrics TYPE` lists the options."
+        return f"Types: {', '.join(METRIC_TYPES)}. `batchgen metrics TYPE` lists the options."
     types = dict.fromkeys(_type(error, metrics) for error in errors if _of_metric(error))
     return f"Options: {', '.join(f'`batchgen metrics {name}`' for name in types)}." if types else ""
 

@@ -19,7 +19,7 @@ from batchgen.evaluation.scoring.score_run import ScoreResult, check_evaluation
 from batchgen.evaluation.scoring_models import ScoringModelOptions, model_of_file, scoring_passes
 from batchgen.evaluation.staging import StagedAnswers, stage_answers
 from batchgen.job.evaluate import Evaluate
-from batchgen.metrics.told import is_model_metric
+from batchgen.metrics.likelihood_columns import is_model_metric
 from batchgen.output.publish import Stage, finish_release
 from batchgen.output.score_tables import SCORE_PREFIX
 from batchgen.state.lock import hold_lock

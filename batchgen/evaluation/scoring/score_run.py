@@ -33,8 +33,8 @@ from batchgen.evaluation.staging import (
     stage_answers,
 )
 from batchgen.job.evaluate import Evaluate, Reasoning
-from batchgen.job.metric_options import MetricOptions
 from batchgen.jobfile.load import LoadedJob, load_job
+from batchgen.metrics.base import MetricOptions
 from batchgen.models.local_model import find_model
 from batchgen.output.publish import PublishedFile, Stage, check_published, finish_release
 from batchgen.output.score_tables import SCORE_PREFIX

@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from batchgen.job.evaluate import Bins, Evaluate, Gate, metric_types
+from batchgen.job.evaluate import Bins, Evaluate, Gate
 from batchgen.job.judge import Judge
 from batchgen.job.spec import Decoding, Job, ModelSpec, PromptMessage, PromptSpec
 from batchgen.jobfile.merge import SYNONYMS
+from batchgen.metrics.registry import METRIC_TYPES
 
 _DIALECT = "http://json-schema.org/draft-07/schema#"
 _ONE_OR_MORE_FILES = {
@@ -82,10 +83,11 @@ def _loosen(section: dict[str, Any], extra: Sequence[dict[str, Any]]) -> dict[st
 
 def _metrics(sections: dict[str, Any], metrics: dict[str, Any]) -> None:
     """Each metric is whole, and told by its type; or its type alone, if it needs no more."""
-    for section in metric_types().values():
-        needed = [name for name, field in section.model_fields.items() if field.is_required()]
-        sections[section.__name__]["required"] = ["type", *needed]
-    alone = [word for word, section in metric_types().items() if _needs_nothing(section)]
+    for metric in METRIC_TYPES.values():
+        fields = metric.options.model_fields.items()
+        needed = [name for name, field in fields if field.is_required()]
+        sections[metric.options.__name__]["required"] = ["type", *needed]
+    alone = [word for word, metric in METRIC_TYPES.items() if _needs_nothing(metric.options)]
     listed = next(one for one in metrics["anyOf"] if one.get("type") == "array")
     listed["items"] = {"anyOf": [*listed["items"]["oneOf"], {"enum": alone}]}
 

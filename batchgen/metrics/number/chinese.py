@@ -1,7 +1,4 @@
-"""Chinese numerals: 十八, 一百零五, 一万五, 二〇二四, 三点五, 三分之二, 百分之五十, 负三, and those of cheques (壹佰).
-
-Knows nothing of digits, sentences or answers.
-"""
+"""Chinese numerals: 十八, 一百零五, 一万五, 二〇二四, 三点五, 三分之二, 百分之五十, 负三, and those of cheques (壹佰)."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +16,7 @@ PATTERN = re.compile(
     rf"|(?:(?P<and>{_PLAIN})又)?(?P<below>[{_C}]+)分之(?P<above>[{_C}]+)"
     rf"|(?P<plain>{_PLAIN}))"
 )
-"""A numeral, as a group of words that belong together."""
+
 
 _LONGEST = 40
 
@@ -33,7 +30,7 @@ class Numeral:
 
 
 def read_numeral(match: re.Match[str]) -> Numeral | None:
-    """The value of a match of `PATTERN`; None for signs that are no number, such as 百万分."""
+    """The value of a match of `PATTERN`; None for characters that are not a number, such as 百万分."""
     if len(match[0]) > _LONGEST:
         return None
     value = _fraction(match) if match["below"] else _plain(match["plain"] or match["hundredths"])
@@ -75,7 +72,7 @@ def _by_units(text: str) -> int | None:
     last_unit = 1
     for c in text:
         if c in _DIGITS:
-            if digit:  # two digits in a row beside units: no number
+            if digit:  # two digits in a row, with units elsewhere: not a number
                 return None
             digit = _DIGITS[c]
             last_unit = 1 if digit == 0 else last_unit
@@ -88,7 +85,7 @@ def _by_units(text: str) -> int | None:
             section += digit or 0
             if not section and not total:
                 return None
-            # 一万亿: a larger unit takes all that stands before it.
+            # 一万亿: a larger unit multiplies all that precedes it.
             total, section = _with_myriad(total, section, _MYRIADS[c])
             digit, last_unit = None, _MYRIADS[c]
     # 三百二 is 320, 一万五 is 15000; 一百零五 is 105.

@@ -1,9 +1,8 @@
-"""The numbers that a text holds, with their places: digits in every usual writing, and Chinese numerals.
+"""The numbers in a text, with their positions: digits in every usual notation, and Chinese numerals.
 
     1,234.5   1.234,56   1 000   1/2   1 1/2   ½   -3   −３   $18   18%   1.5e3   3 × 10^5   2.5 million   3万5千   十八
 
-Not numbers: `GPT-4`, `x2`, `1.2.3`, `2024-11-25`, `3:30`. Not signs: the strokes in `16 - 3` and `3-4 weeks`.
-Knows nothing of which number is an answer.
+Not numbers: `GPT-4`, `x2`, `1.2.3`, `2024-11-25`, `3:30`. Not signs: the hyphens in `16 - 3` and `3-4 weeks`.
 """
 
 import re
@@ -70,7 +69,7 @@ def to_plain_digits(text: str) -> str:
 
 @cache
 def _folded() -> Mapping[int, str]:
-    """What stands for other characters."""
+    """Replacements of single characters."""
     return {
         **ascii_forms(),
         **dict.fromkeys((0x2010, 0x2011, 0x2012, 0x2013, 0x2014, 0x2212, 0xFE63), "-"),
@@ -107,11 +106,11 @@ _NUMBER = re.compile(
 )
 _MAGNITUDES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _GROUPING = {ord(c): None for c in f" ,'’{_SPACES}"}
-# 3千米 and 5千克 are kilometres and kilograms, 2百分 is no number.
+# 3千米 and 5千克 are kilometres and kilograms, 2百分 is not a number.
 _UNIT = re.compile(r" ?(?P<unit>[百千十]?[万萬亿億]|[百千])(?![米克瓦卡赫帕伏分])(?P<rest>[0-9]+(?:\.[0-9]+)?)?")  # fmt: skip
 _UNITS = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 _LONGEST = 60
-"""Digits; more are no answer, and arithmetic on them would take its time."""
+"""Digits; a longer number is not an answer, and arithmetic on it would be slow."""
 
 
 def find_numbers(text: str) -> list[Number]:
@@ -127,7 +126,7 @@ def find_numbers(text: str) -> list[Number]:
 
 
 def find_numerals(text: str) -> list[Number]:
-    """The Chinese numerals, in order; `text` is in plain form. 一 in 一起 is one as well: who asks must judge."""
+    """The Chinese numerals, in order; `text` is in plain form. 一 in 一起 is included: the caller must filter."""
     found = []
     for match in PATTERN.finditer(text):
         numeral = read_numeral(match)
@@ -152,13 +151,13 @@ def _read(match: re.Match[str], text: str) -> Number | None:
 
 
 def _sign(text: str, start: int) -> int | None:
-    """The sign of the number at `start`; None where the stroke before it makes a name of both: GPT-4."""
+    """The sign of the number at `start`; None where the hyphen before it joins both to a name: GPT-4."""
     if start == 0 or text[start - 1] != "-":
         return 1
     before = text[max(0, start - 20) : start - 1]
     if before[-1:].isascii() and before[-1:].isalpha():
         return None
-    # A stroke after a number is a minus between two, or a range.
+    # A hyphen after a number is a minus between two, or a range.
     is_between = before.rstrip(" ")[-1:] in tuple("0123456789)]}%-")
     return 1 if is_between else -1
 

@@ -1,11 +1,9 @@
-r"""Which number of an answer is the answer: the one that is marked as such, else the last.
+r"""Which number of a response is the answer: the one that is marked as such, else the last.
 
-    hash    #### 18               the form of GSM8K
-    boxed   \boxed{18}            the form of MATH
-    cue     The answer is 18      also: Answer: · A: · 答案是 · 答：
-    last    ... so 18 are left    the last number that is no list mark, no "step 2"
-
-Knows nothing of references.
+hash    #### 18               the form of GSM8K
+boxed   \boxed{18}            the form of MATH
+cue     The answer is 18      also: Answer: · A: · 答案是 · 答：
+last    ... so 18 are left    the last number that is not a list mark and not in "step 2"
 """
 
 import re
@@ -23,12 +21,12 @@ AnswerFormat = Literal["any", "hash", "boxed"]
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """An answer that leaves it open: 5-6, 5 or 6."""
+    """An answer that is more than one number: 5-6, 5 or 6."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractedNumber:
-    """What answers, and the rule that pointed to it."""
+    """The number of an answer, and the rule that found it."""
 
     number: Number | Ambiguous
     rule: NumberRule
@@ -52,7 +50,7 @@ _CUE = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _CUE_WORDS = re.compile(r"[答结結]|[aA][nN][sS]|[rR][eE][sS]|A[*_]*:")
-"""Every cue holds one of these: looking for them first is three times as fast."""
+"""Every cue contains one of these; searching for them first is three times as fast."""
 _BOXED = re.compile(
     r"\\boxed\s*+\{(?P<inside>[^{}]*+(?:\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}[^{}]*+)*+)\}"
 )
@@ -75,20 +73,20 @@ _STATEMENT_LIMIT = 400
 
 
 def find_number(
-    text: str, pick: Pick = "last", mark: AnswerFormat = "any"
+    text: str, pick: Pick = "last", answer_format: AnswerFormat = "any"
 ) -> ExtractedNumber | None:
-    """The number that answers, or None.
+    """The number of an answer, or None.
 
     Args:
         text: an answer, or a reference.
         pick: which one, where several are marked in the same way.
-        mark: the rule that has to find it, should it not be just any.
+        answer_format: the only rule to try, or any.
     """
     text = to_plain_digits(text)
     if "<<" in text:
         text = _CALCULATOR.sub("", text)
     for rule, candidates in _RULES:
-        if mark not in ("any", rule):
+        if answer_format not in ("any", rule):
             continue
         found = candidates(text)
         number = next(found, None) if pick == "first" else _last(found)
@@ -99,7 +97,7 @@ def find_number(
 
 def _last(found: _Candidates) -> Number | Ambiguous | None:
     last = None
-    for last in found:  # noqa: B007 - the last one is what is wanted
+    for last in found:  # noqa: B007 - only the last one is used
         pass
     return last
 
@@ -127,7 +125,7 @@ def _cued(text: str) -> _Candidates:
         return
     cues = list(_CUE.finditer(text))
     for cue, following in zip_longest(cues, cues[1:]):
-        start = _MARKS.match(text, cue.end()).end()  # type: ignore[union-attr] # it matches nothing, too
+        start = _MARKS.match(text, cue.end()).end()  # type: ignore[union-attr] # it matches the empty text as well
         # A cue within a statement begins another one.
         limit = min(following.start() if following else len(text), start + _STATEMENT_LIMIT)
         end = _STATEMENT_END.search(text, start, limit)
@@ -143,9 +141,9 @@ def _last_of(statement: str) -> _Candidates:
 
 
 def _statement(statement: str) -> _Candidates:
-    """What a statement gives as its number, if any; digits come before Chinese numerals.
+    """The number that a statement gives, if any; digits come before Chinese numerals.
 
-    That is the one right at its start, or what `3 + 4 =` there comes to; else its last one.
+    That is the one right at its start, or the result of `3 + 4 =` there; else its last one.
     """
     written = find_numbers(statement)
     spoken = find_numerals(statement)
@@ -161,7 +159,7 @@ def _statement(statement: str) -> _Candidates:
 
 
 def _expression(statement: str, written: list[Number]) -> _Candidates:
-    """The first number; if it begins an expression, what that comes to, and nothing if it does not say."""
+    """The first number; if it begins an expression, the result, and nothing if no result is given."""
     at = result = written[0]
     for following in written[1:]:
         between = statement[at.end : following.start]

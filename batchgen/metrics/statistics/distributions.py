@@ -1,6 +1,6 @@
-"""The few distributions that intervals and tests need: normal, Student's t, and the fair coin.
+"""The distributions that intervals and tests need: normal, Student's t, and the fair coin.
 
-Checked against scipy in the tests; numpy and the standard library alone here. Knows nothing of scores.
+Plain numpy and standard library; the tests check them against scipy.
 """
 
 import math
@@ -15,43 +15,33 @@ _MOST_TERMS = 20_000
 
 
 def normal_quantile(probability: float) -> float:
-    """The value that a standard normal variable stays below with this probability."""
+    """The quantile of the standard normal distribution."""
     return _NORMAL.inv_cdf(probability)
 
 
-def z_test_p(distance: float) -> float:
-    """The probability that a standard normal variable is at least this far from 0."""
-    return math.erfc(abs(distance) / math.sqrt(2))
+def z_test_p(z: float) -> float:
+    """Two-sided p: the probability that a standard normal variable is at least as far from 0 as `z`."""
+    return math.erfc(abs(z) / math.sqrt(2))
 
 
-def t_test_p(distance: float, freedom: float) -> float:
-    """The probability that Student's t is at least this far from 0.
-
-    Args:
-        distance: in standard errors; the sign does not matter.
-        freedom: degrees of freedom, above 0.
-    """
+def t_test_p(t: float, df: float) -> float:
+    """Two-sided p: the probability that Student's t with `df` > 0 degrees of freedom is at least as far from 0 as `t`."""
     # DLMF 8.17: the tail is an incomplete beta function of df / (df + t^2).
-    return _incomplete_beta(freedom / (freedom + distance * distance), freedom / 2, 0.5)
+    return _incomplete_beta(df / (df + t * t), df / 2, 0.5)
 
 
 @lru_cache(maxsize=1024)
-def t_quantile(probability: float, freedom: float) -> float:
-    """The value that Student's t stays below with this probability, which is above 0.5.
-
-    Args:
-        probability: from above 0.5 to below 1.
-        freedom: degrees of freedom, above 0.
-    """
+def t_quantile(probability: float, df: float) -> float:
+    """The quantile of Student's t for 0.5 < probability < 1 and `df` > 0 degrees of freedom."""
     tail = 2 * (1 - probability)
     low, high = 0.0, 1.0
-    while t_test_p(high, freedom) > tail:
+    while t_test_p(high, df) > tail:
         low, high = high, 2 * high
     while high - low > 1e-13 * high:
         middle = (low + high) / 2
         if middle in (low, high):
             break
-        if t_test_p(middle, freedom) > tail:
+        if t_test_p(middle, df) > tail:
             low = middle
         else:
             high = middle
@@ -59,7 +49,7 @@ def t_quantile(probability: float, freedom: float) -> float:
 
 
 def sign_test_p(heads: int, tosses: int) -> float:
-    """The exact probability that a fair coin is at least as lopsided as this; 1.0 without a toss."""
+    """Exact two-sided p of a fair coin; 1.0 without a toss."""
     fewer = min(heads, tosses - heads)
     return min(1.0, 2 * float(_coin_probabilities(fewer, tosses).sum()))
 

@@ -1,11 +1,10 @@
-"""How sure a value is: estimates with standard error and interval, from sums that can be added up part by part.
+"""Estimates with standard error and confidence interval, from sums that can be added part by part.
 
-    of_rows       independent rows        Wilson for rates, Student's t for other means
-    of_clusters   samples of one prompt   Student's t over clusters
-    bootstrap     corpus metrics          percentiles over resampled clusters
+    row_mean       independent rows        Wilson for rates, Student's t for other means
+    cluster_mean   samples of one prompt   Student's t over clusters
+    bootstrap      corpus metrics          percentiles over resampled clusters
 
-Fewer than two independent observations say nothing about spread: the error is then None, never 0.
-Knows nothing of metrics, rows or files.
+With fewer than two independent observations the standard error is None, never 0.
 """
 
 import math
@@ -19,8 +18,11 @@ from batchgen.metrics.statistics.distributions import normal_quantile, t_quantil
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-
 Finalize = Callable[[Floats], Floats]
+"""Sums of row statistics, float64 [..., k], to values of a corpus metric, float64 [...]."""
+
+_BLOCK_BYTES = 1 << 20
+"""Memory for the weights of the replicates that are drawn together: small enough for the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +34,16 @@ class Confidence:
     seed: int = 0
 
 
-_BLOCK_BYTES = 1 << 20
-"""Memory for the weights of the replicates that are drawn together: little, so that it stays in the cache."""
-
-
 @dataclass(frozen=True, slots=True)
 class PointEstimate:
-    """A value and how sure it is.
+    """A value with its standard error and confidence interval.
 
     Attributes:
         value: None where there is nothing to measure.
-        stderr: standard error; None where it cannot be known.
+        stderr: None where it cannot be known.
         low: lower end of the interval; None where there is none.
         high: upper end.
-        method: how the interval came about, or why there is none.
+        method: how the interval was computed, or why there is none.
     """
 
     value: float | None
@@ -55,14 +53,14 @@ class PointEstimate:
     method: str
 
     def within(self, least: float, most: float) -> "PointEstimate":
-        """The same with the interval cut to what the value can be at all."""
+        """The same with the interval cut to the possible values."""
         if self.low is None or self.high is None:
             return self
         return replace(self, low=max(least, self.low), high=min(most, self.high))
 
 
 def no_estimate(reason: str) -> PointEstimate:
-    """Neither a value nor an interval, and why."""
+    """Neither a value nor an interval, and the reason."""
     return PointEstimate(None, None, None, None, f"none: {reason}")
 
 
@@ -70,13 +68,13 @@ NO_DATA = no_estimate("nothing was scored")
 
 
 def point_estimate(value: float, reason: str) -> PointEstimate:
-    """A value without error and interval, and why."""
+    """A value without error and interval, and the reason."""
     return PointEstimate(value, None, None, None, f"none: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Count, mean and spread of values, to be added part by part without loss of precision.
+    """Count, mean and spread of values, which can be added part by part without loss of precision.
 
     Attributes:
         squares: sum of the squared distances from the mean.
@@ -89,7 +87,7 @@ class Moments:
     binary: bool = True
 
     def __add__(self, other: "Moments") -> "Moments":
-        """Both together (Chan, Golub and LeVeque 1983)."""
+        """The moments of both together (Chan, Golub and LeVeque 1983)."""
         count = self.count + other.count
         if not other.count or not self.count:
             return self if self.count else other
@@ -117,12 +115,12 @@ def row_mean(found: Moments, level: float, *, fraction: bool) -> PointEstimate:
     Args:
         found: their moments.
         level: of the interval, such as 0.95.
-        fraction: the values lie between 0 and 1, so that zeros and ones alone are a rate.
+        fraction: the values are between 0 and 1, so that zeros and ones alone are a rate.
     """
     if not found.count:
         return NO_DATA
     if found.count < 2:
-        return point_estimate(found.mean, "one row says nothing about spread")
+        return point_estimate(found.mean, "one row gives no spread")
     stderr = math.sqrt(found.squares / (found.count - 1) / found.count)
     if fraction and (found.binary or not stderr):
         low, high = wilson(found.mean, found.count, level)
@@ -131,12 +129,12 @@ def row_mean(found: Moments, level: float, *, fraction: bool) -> PointEstimate:
 
 
 def cluster_mean(sums: Floats, level: float, *, fraction: bool) -> PointEstimate:
-    """The mean of rows that hang together in clusters, such as several answers to one prompt.
+    """The mean of rows in clusters, such as several answers to one prompt.
 
     Args:
         sums: float64 [clusters, 2]: the sum of a cluster's values, and how many there are.
         level: of the interval.
-        fraction: the values lie between 0 and 1.
+        fraction: the values are between 0 and 1.
 
     The variance is that of Miller (2024, arXiv 2411.00640, appendix A) with the factor C / (C - 1) for a finite
     number of clusters. Where no cluster differs from any other it would be 0; a fraction then gets Wilson's interval
@@ -149,7 +147,7 @@ def cluster_mean(sums: Floats, level: float, *, fraction: bool) -> PointEstimate
     mean = float(totals.sum()) / rows
     clusters = int(np.count_nonzero(counts))
     if clusters < 2:
-        return point_estimate(mean, "one cluster says nothing about spread")
+        return point_estimate(mean, "one cluster gives no spread")
     factor = clusters / (clusters - 1)
     stderr = math.sqrt(factor * float(((totals - counts * mean) ** 2).sum())) / rows
     if fraction and not stderr:
@@ -161,9 +159,9 @@ def cluster_mean(sums: Floats, level: float, *, fraction: bool) -> PointEstimate
 
 
 def _student(
-    mean: float, stderr: float, freedom: int, *, level: float, fraction: bool, method: str
+    mean: float, stderr: float, df: int, *, level: float, fraction: bool, method: str
 ) -> PointEstimate:
-    reach = t_quantile((1 + level) / 2, freedom) * stderr
+    reach = t_quantile((1 + level) / 2, df) * stderr
     estimate = PointEstimate(mean, stderr, mean - reach, mean + reach, method)
     return estimate.within(0.0, 1.0) if fraction else estimate
 
@@ -174,13 +172,13 @@ def wilson(rate: float, count: int, level: float) -> tuple[float, float]:
     spread = z * z / count
     middle = (rate + spread / 2) / (1 + spread)
     reach = z / (1 + spread) * math.sqrt(rate * (1 - rate) / count + spread / (4 * count))
-    # At 0 and 1 an end is exactly there; rounding would miss it.
+    # At 0 and 1 an end is exact; rounding would miss it.
     return (0.0 if rate == 0 else middle - reach), (1.0 if rate == 1 else middle + reach)
 
 
 def bootstrap(
     sums: Floats,
-    finalize: Callable[[Floats], Floats],
+    finalize: Finalize,
     level: float,
     *,
     replicates: int,
@@ -201,7 +199,7 @@ def bootstrap(
     if not math.isfinite(value):
         return NO_DATA
     if len(sums) < 2 or not replicates:
-        reason = "one cluster says nothing about spread" if replicates else "the bootstrap is off"
+        reason = "one cluster gives no spread" if replicates else "the bootstrap is off"
         return point_estimate(value, reason)
     drawn = finalize(resample(sums, replicates=replicates, seed=seed))
     finite = drawn[np.isfinite(drawn)]

@@ -3,7 +3,7 @@
     paired rows ──difference per row──> clustered t interval · exact McNemar, or signs flipped at random
     row statistics of both ──same resampled clusters──> paired bootstrap
 
-The difference is the new run less the base run. Knows nothing of files, or of which runs these are.
+The difference is the new run minus the base run.
 """
 
 import math
@@ -30,13 +30,11 @@ from batchgen.metrics.statistics.intervals import (
 )
 
 POWER_80 = 2.8
-"""Difference that a two-sided test at 5 % finds 4 times out of 5, in standard errors: 1.96 + 0.84."""
-
-
+"""PairedResult that a two-sided test at 5 % finds 4 times out of 5, in standard errors: 1.96 + 0.84."""
 EXACT_FLIPS = 12
-"""Up to so many clusters that differ, every combination of signs is tried."""
+"""Up to this many clusters that differ, every combination of signs is tried."""
 MAX_SIGN_FLIPPED = 20_000
-"""Beyond so many clusters the sum of random signs is normal for all purposes."""
+"""Beyond this many clusters the sum of random signs is treated as normal."""
 SIGN_FLIPS = 10_000
 _BLOCK = 1 << 20
 
@@ -52,7 +50,7 @@ class PairedScores:
     Attributes:
         base: float64 [n].
         new: float64 [n].
-        clusters: int64 [n], from 0: observations with one number hang together.
+        clusters: int64 [n], from 0: observations with the same number are dependent.
     """
 
     base: Floats
@@ -66,7 +64,7 @@ class PairedScores:
 
     @property
     def binary(self) -> bool:
-        """Whether both runs have zeros and ones alone."""
+        """Whether both runs have only zeros and ones."""
         both = np.concatenate([self.base, self.new])
         return bool(((both == 0) | (both == 1)).all())
 
@@ -76,11 +74,11 @@ class PairedResult:
     """By how much a metric differs.
 
     Attributes:
-        value: new less base; None where nothing could be compared.
+        value: new minus base; None where nothing could be compared.
         stderr: of the difference; None where it cannot be known.
         low: lower end of its interval.
         high: upper end.
-        p: probability of a difference at least as large if only chance were at work.
+        p: probability of a difference at least as large by chance.
         test: which test gave p, or why there is none.
     """
 
@@ -93,11 +91,11 @@ class PairedResult:
 
     @property
     def detectable(self) -> float | None:
-        """Smallest difference that such data would find 4 times out of 5, at 5 %."""
+        """Smallest difference that such data would detect 4 times out of 5, at 5 %."""
         return None if self.stderr is None else POWER_80 * self.stderr
 
     def within(self, least: float, most: float) -> "PairedResult":
-        """The same with the interval cut to what the difference can be at all."""
+        """The same with the interval cut to the possible values."""
         if self.low is None or self.high is None:
             return self
         return replace(self, low=max(least, self.low), high=min(most, self.high))
@@ -176,10 +174,10 @@ def _sign_flip(sums: Floats, seed: int) -> tuple[float, str]:
 def compare_corpora(
     base: Floats, new: Floats, finalize: Finalize, confidence: Confidence
 ) -> PairedResult:
-    """Compare the values of a corpus metric: both runs are resampled alike.
+    """Compare the values of a corpus metric: both runs are resampled with the same weights.
 
-    p is that of sacrebleu's paired bootstrap: how often replicates, moved to a mean of 0, differ as much. A few rows have
-    few replicates, hardly one of them extreme: p is never below what exchanging the runs row by row could give at least.
+    p is that of sacrebleu's paired bootstrap: how often replicates, shifted to a mean of 0, differ as much. With few rows
+    hardly a replicate is extreme, so p is at least the smallest p that exchanging the runs row by row could give.
 
     Args:
         base: float64 [clusters, k]: row statistics of the base run, summed over each cluster.
@@ -208,7 +206,7 @@ def compare_corpora(
 
 
 def adjust_holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjusted p-values that allow one error in twenty for the whole family (Holm 1979); None stays None."""
+    """p-values adjusted for their number, for one family-wise error rate (Holm 1979); None stays None."""
     known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     least = 0.0
@@ -221,15 +219,13 @@ def adjust_holm(p_values: Sequence[float | None]) -> list[float | None]:
 def decide_verdict(
     difference: PairedResult, p: float | None, higher_is_better: bool | None, margin: float | None
 ) -> ComparisonVerdict:
-    """What a difference means.
-
-    Equivalent within a margin comes first: who names the difference that matters is not told of smaller ones.
+    """Judge a difference. Equivalence within the margin is tested first.
 
     Args:
-        difference: new less base.
+        difference: new minus base.
         p: adjusted for the number of metrics.
         higher_is_better: None where neither is: the verdict is then higher or lower.
-        margin: the largest difference that does not matter; None if nobody said.
+        margin: the largest difference that does not matter; None for no margin.
     """
     if difference.value is None or p is None:
         return "inconclusive"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from batchgen.job.instructions import INSTRUCTIONS
 from batchgen.metrics.base import Answer
+from batchgen.metrics.ifeval.instructions import INSTRUCTIONS
 from tests.metrics.conftest import MakeMetrics
 
 CASES: list[tuple[str, dict[str, Any], str, str]] = [
@@ -77,11 +77,11 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("identifier", "told", "good", "bad"), CASES)
+@pytest.mark.parametrize(("identifier", "args", "good", "bad"), CASES)
 def test_each_instruction(
-    make: MakeMetrics, identifier: str, told: dict[str, Any], good: str, bad: str
+    make: MakeMetrics, identifier: str, args: dict[str, Any], good: str, bad: str
 ) -> None:
-    (metric,) = make("constraints", variants=["prompt_strict"], checks=[{"id": identifier, **told}])
+    (metric,) = make("ifeval", variants=["prompt_strict"], checks=[{"id": identifier, **args}])
     for text, value in ((good, 1.0), (bad, 0.0), (" ", 0.0)):
         assert metric.score(Answer("a", 0, text)).value == value, text  # type: ignore[union-attr] # a row metric
 
@@ -91,17 +91,17 @@ def test_no_instruction_is_left_out() -> None:
 
 
 def published(*asked: tuple[str, dict[str, Any]]) -> dict[str, Any]:
-    """Columns as in the published data: every row has every keyword, null where it is not told."""
+    """Columns as in the published data: every row has every argument, null where it is absent."""
     every = dict.fromkeys(["num_words", "relation", "keywords"])
     return {
         "fields": {
             "instruction_id_list": [identifier for identifier, _ in asked],
-            "kwargs": [{**every, **told} for _, told in asked],
+            "kwargs": [{**every, **args} for _, args in asked],
         }
     }
 
 
-COLUMNS = {"instructions": "instruction_id_list", "keywords": "kwargs"}
+COLUMNS = {"instructions": "instruction_id_list", "kwargs": "kwargs"}
 TWO = published(
     ("punctuation:no_comma", {}),
     ("length_constraints:number_words", {"num_words": 0, "relation": "at least"}),
@@ -109,36 +109,36 @@ TWO = published(
 
 
 def test_rows_bring_their_own_instructions(make: MakeMetrics) -> None:
-    strict, each = make("constraints", **COLUMNS)
+    strict, each = make("ifeval", **COLUMNS)
     answer = Answer("a", 0, "one, two", **TWO)
     assert strict.score(answer).value == 0.0  # type: ignore[union-attr] # a row metric
     assert each.score(answer).value == 0.5  # type: ignore[union-attr] # a row metric
 
 
 @pytest.mark.parametrize("as_text", [False, True])
-def test_what_a_row_is_told_may_be_zero_or_nothing(make: MakeMetrics, as_text: bool) -> None:
-    told: dict[str, Any] = published(
+def test_an_argument_of_a_row_may_be_zero_or_empty(make: MakeMetrics, as_text: bool) -> None:
+    args: dict[str, Any] = published(
         ("detectable_format:number_bullet_lists", {"num_bullets": 0}),
         ("keywords:existence", {"keywords": []}),
     )
     if as_text:
-        told["fields"] = {name: json.dumps(cell) for name, cell in told["fields"].items()}
-    (each,) = make("constraints", variants=["instruction_strict"], **COLUMNS)
+        args["fields"] = {name: json.dumps(cell) for name, cell in args["fields"].items()}
+    (each,) = make("ifeval", variants=["instruction_strict"], **COLUMNS)
     for text, value in (("none", 1.0), ("- one", 0.5)):
-        assert each.score(Answer("a", 0, text, **told)).value == value  # type: ignore[union-attr] # a row metric
+        assert each.score(Answer("a", 0, text, **args)).value == value  # type: ignore[union-attr] # a row metric
 
 
-def test_what_is_told_and_is_nothing_useful_is_no_score(make: MakeMetrics) -> None:
-    (each,) = make("constraints", variants=["instruction_strict"], **COLUMNS)
+def test_an_argument_of_the_wrong_type_gives_no_score(make: MakeMetrics) -> None:
+    (each,) = make("ifeval", variants=["instruction_strict"], **COLUMNS)
     for wrong in (False, "", None, "two"):
-        told = published(("detectable_format:number_bullet_lists", {"num_bullets": wrong}))
-        found = each.score(Answer("a", 0, "- one", **told))  # type: ignore[union-attr] # a row metric
+        args = published(("detectable_format:number_bullet_lists", {"num_bullets": wrong}))
+        found = each.score(Answer("a", 0, "- one", **args))  # type: ignore[union-attr] # a row metric
         assert (found.value, found.status) == (None, "unparsed")
 
 
 def test_over_a_corpus_each_instruction_counts_once(make: MakeMetrics) -> None:
     each: Any
-    (each,) = make("constraints", variants=["instruction_strict"], **COLUMNS)
+    (each,) = make("ifeval", variants=["instruction_strict"], **COLUMNS)
     answers = [
         Answer("a", 0, "one, two", **TWO),
         Answer("b", 0, "one", **published(("punctuation:no_comma", {}))),
@@ -149,7 +149,7 @@ def test_over_a_corpus_each_instruction_counts_once(make: MakeMetrics) -> None:
 
 def test_loose_forgives_a_frame_and_stars(make: MakeMetrics) -> None:
     strict, loose = make(
-        "constraints",
+        "ifeval",
         variants=["prompt_strict", "prompt_loose"],
         checks=[{"id": "change_case:english_lowercase"}, {"id": "startend:end_checker", "end_phrase": "bye"}],
     )  # fmt: skip
@@ -174,7 +174,7 @@ def test_loose_forgives_a_frame_and_stars(make: MakeMetrics) -> None:
 def test_rows_whose_instructions_cannot_be_read_are_not_scored(
     make: MakeMetrics, fields: dict[str, Any], status: str
 ) -> None:
-    (metric,) = make("constraints", variants=["prompt_strict"], **COLUMNS)
+    (metric,) = make("ifeval", variants=["prompt_strict"], **COLUMNS)
     found = metric.score(Answer("a", 0, "text", fields=fields))  # type: ignore[union-attr] # a row metric
     assert (found.status, found.value is None) == (status, status != "ok")
 
@@ -184,12 +184,12 @@ def test_rows_whose_instructions_cannot_be_read_are_not_scored(
     [
         ({}, "give instructions"),
         ({"instructions": "a"}, "go together"),
-        ({"checks": [{"id": "no:such"}]}, "no instruction is called"),
-        ({"checks": [{"id": "startend:end_checker"}]}, "is told end_phrase"),
+        ({"checks": [{"id": "no:such"}]}, "unknown instruction"),
+        ({"checks": [{"id": "startend:end_checker"}]}, "needs exactly the keys id, end_phrase"),
     ],
 )
 def test_a_job_that_asks_for_nothing_is_refused(
     make: MakeMetrics, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValidationError, match=message):
-        make("constraints", **options)
+        make("ifeval", **options)

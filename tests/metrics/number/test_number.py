@@ -120,7 +120,7 @@ def test_a_tolerance_is_decimal(score: ScoreOf) -> None:
 def test_a_number_may_have_to_be_marked(
     score: ScoreOf, mark: str, response: str, value: float, answer: str | None
 ) -> None:
-    found = score("number", response, "The answer is 18.", mark=mark, pick="first")
+    found = score("number", response, "The answer is 18.", answer_format=mark, pick="first")
     assert (found.value, found.answer) == (value, answer)
     assert (found.status == "no_answer") == (answer is None)
 

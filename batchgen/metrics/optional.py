@@ -1,4 +1,4 @@
-"""Packages that only some metrics need: imported when a job asks for one of those, with words if they are missing."""
+"""Packages that only some metrics need: imported when a job uses such a metric."""
 
 import importlib
 from types import ModuleType
@@ -12,7 +12,7 @@ def require_package(module: str, extra: str) -> Any:  # noqa: ANN401 - a module,
 
     Args:
         module: its full name.
-        extra: of this package, which brings it.
+        extra: of batchgen, which installs it.
 
     Raises:
         DataError: if it is not installed.
@@ -23,6 +23,6 @@ def require_package(module: str, extra: str) -> Any:  # noqa: ANN401 - a module,
         package = module.partition(".")[0]
         raise DataError(
             f"a metric of this job needs the package {package}, which is not installed",
-            hint=f"in batchgen's folder: pip install -e '.[{extra}]'",
+            hint=f"Run in batchgen's folder: pip install -e '.[{extra}]'.",
         ) from error
     return found

@@ -1,7 +1,4 @@
-"""What a model told about the texts of an answer, before scoring began: a column for each metric that asked.
-
-Knows nothing of models, nor of how they were asked.
-"""
+"""Log-likelihoods of an answer's texts, computed by a model before scoring: a column for each metric that needs them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +7,7 @@ from typing import Protocol, TypeGuard
 from batchgen.metrics.base import Answer, Metric, RowMetric
 
 LIKELIHOOD_PREFIX = "model:"
-"""Before the name of a metric, the column with what it was told. Such columns are never written."""
+"""Precedes the name of a metric in the name of its column. Such columns are never written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +17,9 @@ class TextLikelihood:
     Attributes:
         logprob: natural, of the whole text; may be -inf. 0 where there is a failure.
         tokens: of the text.
-        greedy: whether the model would write just this.
-        failure: code of why it is not known; empty if it is.
-        note: what the asker wanted to be reminded of; often empty.
+        greedy: whether greedy decoding would generate exactly this text.
+        failure: code of the reason why it is unknown; empty if it is known.
+        note: free text of the query's author; often empty.
     """
 
     logprob: float
@@ -36,17 +33,17 @@ class ModelMetric(RowMetric, Protocol):
     """Scores answers by how likely the model finds texts after their prompts."""
 
     def continuations(self, answer: Answer) -> Sequence[str]:
-        """The texts that `score` wants to know about; what it was told, in the same order, is in the column `likelihood_column`."""
+        """The texts whose likelihoods `score` reads, in the same order, from the column `likelihood_column`."""
         ...
 
 
 def likelihood_column(metric: str) -> str:
-    """The column with what a metric was told."""
+    """The name of the column with a metric's likelihoods."""
     return LIKELIHOOD_PREFIX + metric
 
 
 def text_likelihoods(answer: Answer, metric: str) -> list[TextLikelihood]:
-    """What a metric was told about an answer; nothing where nobody was asked."""
+    """The likelihoods of an answer's texts; empty where the model was not run."""
     cell = answer.fields.get(likelihood_column(metric))
     if not isinstance(cell, Sequence):
         return []
@@ -65,5 +62,5 @@ def _text_likelihood(cell: Mapping[str, object]) -> TextLikelihood:
 
 
 def is_model_metric(metric: Metric) -> TypeGuard[ModelMetric]:
-    """Whether a metric has to be told something by a model before it can score."""
+    """Whether a metric needs likelihoods from a model."""
     return hasattr(metric, "continuations")

@@ -1,7 +1,4 @@
-"""Text as metrics compare it: normal form, tokens, sentences. Chinese is written without spaces: a character is a token.
-
-Knows nothing of references or scores.
-"""
+"""Text as metrics compare it: normal form, tokens, sentences. Chinese is written without spaces: a character is a token."""
 
 import re
 import unicodedata
@@ -10,7 +7,7 @@ from functools import lru_cache
 import regex
 
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー"
-"""Scripts without spaces between words, as the inside of a character class of `regex`: each character is a token."""
+"""Scripts without spaces between words, as the content of a character class of `regex`: each character is a token."""
 
 _ASCII_TOKEN = re.compile(r"[a-z0-9]+")
 _TOKEN = regex.compile(
@@ -23,15 +20,15 @@ _WORD = regex.compile(
     regex.V1,
 )
 _ASCII_WORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9]|['.,_-](?=[A-Za-z0-9]))*")
-# Numbers keep their point and sign, so that 3.5 stays apart from 35. Signs that make another word (C++, C#) stay.
+# Numbers keep their decimal point and sign, so that 3.5 differs from 35. Characters that make another word (C++, C#) stay.
 _NORMAL = re.compile(r"(?<![^\W_])-?\d+(?:[.,]\d+)*|[^\W_]+|[#%&@$€£¥+<=>^|~°]+")
 _BESIDE_UNSPACED = regex.compile(rf"(?<=[{UNSPACED}]) | (?=[{UNSPACED}])")
 _WORD_CHARACTER = regex.compile(rf"[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]", regex.V1)
 _UNSPACED = regex.compile(rf"[{UNSPACED}]")
 _ARTICLES = frozenset(("a", "an", "the"))
-# A stop ends a sentence at a space or at the end, not in 3.14 or e.g.x; Chinese stops always do.
+# A full stop ends a sentence before a space or the end, not in 3.14 or e.g.x; Chinese stops always do.
 _SENTENCE_END = regex.compile(
-    # Nor does the point of `Dr. Who`, or of initials.
+    # Nor does the full stop of `Dr. Who`, or of initials.
     r"[。！？｡…‼⁇⁈⁉]++[\p{Pf}\p{Pe}\"']*+|\n++"
     r"|[.!?]++(?<!\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|e\.g|i\.e|[A-HJ-Z])\.)[\p{Pf}\p{Pe}\"']*+(?=\s|$)"
 )
@@ -52,9 +49,9 @@ def split_tokens(text: str) -> tuple[str, ...]:
     return tuple(_ASCII_TOKEN.findall(plain) if plain.isascii() else _TOKEN.findall(plain))
 
 
-def drop_articles(found: tuple[str, ...]) -> tuple[str, ...]:
-    """Tokens less the English articles."""
-    return tuple(token for token in found if token not in _ARTICLES)
+def tokens_without_articles(text: str) -> tuple[str, ...]:
+    """Tokens except `a`, `an` and `the`."""
+    return tuple(token for token in split_tokens(text) if token not in _ARTICLES)
 
 
 def split_words(text: str) -> list[str]:
@@ -63,13 +60,13 @@ def split_words(text: str) -> list[str]:
 
 
 def split_sentences(text: str) -> list[str]:
-    """Sentences: what ends in a stop or at the end of a line and holds a letter or digit."""
+    """Parts of the text that end in a full stop or a line break and contain a letter or digit."""
     return [part for part in _SENTENCE_END.split(text) if any(c.isalnum() for c in part)]
 
 
 @lru_cache(maxsize=8)
 def normalize(text: str) -> str:
-    """The text without case, width, punctuation and needless spaces.
+    """The text without case, width, punctuation and redundant spaces.
 
     `Well-known!` and `well known` are the same, `3.5` and `35`, `-5` and `5`, `C++` and `C` are not.
     """
@@ -79,7 +76,7 @@ def normalize(text: str) -> str:
 
 
 def normalize_without_articles(text: str) -> str:
-    """`normalize`, less the English articles."""
+    """`normalize`, without the English articles."""
     return " ".join(word for word in normalize(text).split(" ") if word not in _ARTICLES)
 
 

@@ -6,24 +6,36 @@ Characters are compared in NFKC (full-width digits are digits) with white space 
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from batchgen.metrics.base import Answer, Floats, Spec, unscored
-from batchgen.metrics.packages import require_package
+from batchgen.metrics.base import (
+    REFERENCES,
+    Answer,
+    Floats,
+    MetricOptions,
+    MetricType,
+    Spec,
+    scored,
+    unscored,
+)
+from batchgen.metrics.optional import require_package
 from batchgen.records import Score
 
 Distance = Callable[[str, str], int]
 
 
-def levenshtein() -> Distance:
-    """The Levenshtein distance of two texts, in characters.
+class EditDistanceOptions(MetricOptions):
+    """Characters to insert, delete or replace to turn the response into the reference. Needs the extra `metrics`."""
 
-    Raises:
-        DataError: if rapidfuzz is not installed.
-    """
-    distance: Distance = require_package("rapidfuzz.distance.Levenshtein", "metrics").distance
-    return distance
+    type: Literal["edit_distance"] = "edit_distance"
+
+
+class CerOptions(MetricOptions):
+    """Character error rate: edit distance divided by the reference's characters. Needs the extra `metrics`."""
+
+    type: Literal["cer"] = "cer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +46,9 @@ class EditDistance:
     distance: Distance
 
     def score(self, answer: Answer) -> Score:
-        """The smallest distance."""
-        if answer.response is None:
-            return unscored(self.spec, "skipped")
-        if not answer.references:
-            return unscored(self.spec, "no_reference")
-        text = _compared(answer.response)
+        text = _compared(answer.text)
         least = min(self.distance(text, _compared(r)) for r in answer.references)
-        return Score(self.spec.name, float(least), "ok" if text else "empty")
+        return scored(self.spec, least, answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +63,23 @@ class CharacterErrorRate:
 
     @property
     def stats(self) -> tuple[str, ...]:
-        """Edits, and characters of the reference."""
         return ("edits", "characters")
 
     def score(self, answer: Answer) -> Score:
-        """The rate of one answer."""
-        if answer.response is None:
-            return unscored(self.spec, "skipped")
-        if not answer.references:
-            return unscored(self.spec, "no_reference")
-        sums = self.row_stats(answer)
-        if sums is None:
+        counts = self.row_stats(answer)
+        if counts is None:
             return unscored(self.spec, "unparsed", "empty reference")
-        return Score(
-            self.spec.name, sums[0] / sums[1], "ok" if answer.response.strip() else "empty"
-        )
+        return scored(self.spec, counts[0] / counts[1], answer)
 
     def row_stats(self, answer: Answer) -> tuple[float, ...] | None:
         """Edits to the nearest reference, and its length."""
-        if answer.response is None:
-            return None
-        text = _compared(answer.response)
+        text = _compared(answer.text)
         references = [form for form in map(_compared, answer.references) if form]
         rates = [(self.distance(text, form), len(form)) for form in references]
         return min(rates, key=lambda rate: rate[0] / rate[1], default=None)
 
     def finalize(self, sums: Floats) -> Floats:
-        """Sums [..., 2] to rates [...]."""
+        """Convert sums [..., 2] to rates [...]."""
         with np.errstate(divide="ignore", invalid="ignore"):
             rates: Floats = sums[..., 0] / sums[..., 1]
         return rates
@@ -90,3 +87,24 @@ class CharacterErrorRate:
 
 def _compared(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).split())
+
+
+def _levenshtein() -> Distance:
+    distance: Distance = require_package("rapidfuzz.distance.Levenshtein", "metrics").distance
+    return distance
+
+
+EDIT_DISTANCE = MetricType(
+    EditDistanceOptions,
+    lambda spec, _: EditDistance(spec, _levenshtein()),
+    needs=REFERENCES,
+    unit="count",
+    higher_is_better=False,
+)
+CER = MetricType(
+    CerOptions,
+    lambda spec, _: CharacterErrorRate(spec, _levenshtein()),
+    needs=REFERENCES,
+    unit="score",
+    higher_is_better=False,
+)
