@@ -57,18 +57,15 @@ def describe_gate(gate: Gate) -> str:
 
 def decide_gate(gate: Gate, measured: MetricRow | None) -> GateResult:
     """Decide a gate on value, interval or coverage. `measured` is None where there is no such slice."""
+    name = describe_gate(gate)
     if measured is None:
-        found = f"there is no slice {gate.slice or OVERALL!r}"
-        return GateResult(describe_gate(gate), "undecided", found)
-    return _coverage(gate, measured) if gate.min_coverage is not None else _bounds(gate, measured)
-
-
-def _coverage(gate: Gate, measured: MetricRow) -> GateResult:
-    name, share = describe_gate(gate), measured.coverage
-    if share is None or gate.min_coverage is None:
+        return GateResult(name, "undecided", f"there is no slice {gate.slice or OVERALL!r}")
+    if gate.min_coverage is None:
+        return _bounds(gate, measured)
+    if measured.coverage is None:
         return GateResult(name, "undecided", "the slice has no rows to score")
-    verdict: GateStatus = "passed" if share >= gate.min_coverage else "failed"
-    return GateResult(name, verdict, f"coverage {share:.4g}")
+    verdict: GateStatus = "passed" if measured.coverage >= gate.min_coverage else "failed"
+    return GateResult(name, verdict, f"coverage {measured.coverage:.4g}")
 
 
 def _bounds(gate: Gate, measured: MetricRow) -> GateResult:
@@ -137,15 +134,16 @@ def decide_gates(
 
 
 def _against(gate: Gate, baseline: str, folder: RunFolder, scored: Path) -> GateResult:
+    name = describe_gate(gate)
     if baseline == PREVIOUS and not folder.manifest.exists():
-        return GateResult(describe_gate(gate), "passed", "there is no previous output")
+        return GateResult(name, "passed", "there is no previous output")
     path = folder.path if baseline == PREVIOUS else Path(baseline)
     try:
         new = scored_run_in(folder.path, scored)
         found = compare_runs(open_scored_run(path), new, metrics=[gate.metric], named=0)
     except (UsageError, StateError) as error:
-        return GateResult(describe_gate(gate), "undecided", error.message)
+        return GateResult(name, "undecided", error.message)
     (one,) = found.metrics
     if one.reason:
-        return GateResult(describe_gate(gate), "undecided", one.reason)
+        return GateResult(name, "undecided", one.reason)
     return decide_baseline_gate(gate, measured_change(one))

@@ -1,6 +1,8 @@
-"""A job's section `evaluate`, resolved once for all checks and passes: metrics created, names settled.
+"""A job's section `evaluate`, resolved: metrics created, names settled.
 
-Evaluate (job) ──evaluation_of──> Evaluation ──with_judges──> the same, ready to score
+    Evaluate (job) ──resolve_evaluation──> Evaluation ──with_judges──> the same, ready to score
+
+Resolved once for all checks and passes: it executes a user's module.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge
-from batchgen.evaluation.judging.scores import JudgeMetric, judge_metrics
+from batchgen.evaluation.judging.scores import judge_metrics
 from batchgen.evaluation.judging.verdicts import verdict_reader
 from batchgen.fingerprint import fingerprint
 from batchgen.job.evaluate import Bins, Evaluate, Gate, Reasoning
@@ -58,7 +60,6 @@ class Evaluation:
     """
 
     section: Evaluate
-
     measures: tuple[JobMetric, ...]
     references: tuple[str, ...]
     reasoning: Reasoning
@@ -148,17 +149,13 @@ def _references(section: Evaluate) -> tuple[str, ...]:
 
 
 def _judge_measures(section: Evaluate, prepared: Mapping[str, PreparedJudge]) -> list[JobMetric]:
-    return [
-        _measure(metric, judge, section, f"evaluate.judges[{number}]")
-        for number, judge in enumerate(section.judges)
-        for metric in _judge_metrics(judge, prepared.get(judge.name))
-    ]
-
-
-def _judge_metrics(judge: Judge, prepared: PreparedJudge | None) -> tuple[JudgeMetric, ...]:
-    if prepared is None:
-        return judge_metrics(judge, lambda _: None, "")
-    return judge_metrics(judge, verdict_reader(prepared), prepared.signature)
+    measures: list[JobMetric] = []
+    for number, judge in enumerate(section.judges):
+        one, key = prepared.get(judge.name), f"evaluate.judges[{number}]"
+        read = verdict_reader(one) if one else lambda _: None
+        metrics = judge_metrics(judge, read, one.signature if one else "")
+        measures += [_measure(metric, judge, section, key) for metric in metrics]
+    return measures
 
 
 def _measure(

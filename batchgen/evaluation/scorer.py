@@ -1,12 +1,15 @@
 """Scores answers block by block, and keeps what the aggregates need.
 
-table ──answers──> every metric ──┬──> the table with its columns of scores
-├──> the long detail
-└──> tallies by slice ──> aggregates
+    table ──answers──> every metric ──┬──> the table with its columns of scores
+                                      ├──> the long detail
+                                      └──> tallies by slice ──> aggregates
+
+Metrics of whole sets read the answers again.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -75,8 +78,8 @@ class Scorer:
         self.evaluation = evaluation
         self.origin = origin
         self._metrics = [m.metric for m in evaluation.measures]
-        self._scored = [m.name for m in evaluation.measures if not is_set(m.metric)]
-        self.columns = tuple(prefix + SCORE_PREFIX + name for name in self._scored)
+        scored = [m for m in evaluation.measures if not is_set(m.metric)]
+        self.columns = tuple(prefix + SCORE_PREFIX + m.name for m in scored)
         self._filters = {
             m.name: RowFilter(m.where, schema, f"{m.key}.where")
             for m in evaluation.measures
@@ -85,9 +88,7 @@ class Scorer:
         self._slicer = Slicer(evaluation.slices)
         self._clusters: dict[str | None, int] = {}
         self._of_prompts = {m.name for m in evaluation.measures if is_group(m.metric)}
-        self._tallies = {
-            m.name: self._new_slices(m) for m in evaluation.measures if not is_set(m.metric)
-        }
+        self._tallies = {m.name: self._new_slices(m) for m in scored}
         self._slices: dict[str, None] = {}
         self._rows = 0
 
@@ -194,7 +195,8 @@ class Scorer:
     def _answers_of(self, measure: JobMetric, name: str, tables: Tables) -> Iterator[Answer]:
         rows = 0
         slicer = Slicer(self.evaluation.slices)
-        for table in self._blocks(tables):
+        blocks = (split_between_prompts(t, self.origin.id, BLOCK_ROWS) for t in tables())
+        for table in chain.from_iterable(blocks):
             mask: Mask = np.ones(table.num_rows, np.bool_)
             if measure.name in self._filters:
                 mask = self._filters[measure.name].mask(table)
@@ -203,10 +205,6 @@ class Scorer:
             answers = read_answers(table, self.origin, rows)
             rows += len(answers)
             yield from (answers[row] for row in np.flatnonzero(mask).tolist())
-
-    def _blocks(self, tables: Tables) -> Iterator[pa.Table]:
-        for table in tables():
-            yield from split_between_prompts(table, self.origin.id, BLOCK_ROWS)
 
 
 def _by_row(block: BlockScores, answers: list[Answer]) -> list[float | None]:

@@ -1,6 +1,8 @@
-"""The judges of a job, prepared: models found, rubrics read, baselines opened. No weights are loaded.
+"""The judges of a job, prepared.
 
-Judge (job) ──find model, read rubric, open baseline──> PreparedJudge
+    Judge (job) ──find model, read rubric, open baseline──> PreparedJudge
+
+No weights are loaded.
 """
 
 from collections.abc import Sequence

@@ -69,7 +69,6 @@ class VerdictProbabilities:
 
 
 FixedVerdicts = Mapping[JudgeState, VerdictProbabilities]
-"""Verdicts without a query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class JudgeStatistic:
     Attributes:
         suffix: of the metric's name, after the judge's; empty for the main number.
         needs: least label mass with a number.
-        asked: whether it describes the judge, so that there is no number without a query.
+        queried: whether it describes the judge, so that there is no number without a query.
     """
 
     suffix: str
@@ -87,31 +86,27 @@ class JudgeStatistic:
     unit: Unit = "fraction"
     higher_is_better: bool | None = None
     needs: float = MIN_LABEL_MASS
-    asked: bool = False
+    queried: bool = False
 
 
+@dataclass(frozen=True, slots=True)
 class JudgeMetric:
-    """One number of a judge about each answer."""
+    """One number of a judge about each answer.
 
-    def __init__(
-        self,
-        spec: Spec,
-        reading: JudgeStatistic,
-        look: VerdictReader,
-        *,
-        labels: Sequence[str],
-        known: FixedVerdicts,
-    ) -> None:
-        """`labels` are in the order of a verdict's probabilities; `known` are verdicts by state, without a query."""
-        self.spec = spec
-        self._reading = reading
-        self._look = look
-        self._labels = tuple(labels)
-        self._known = known
+    Attributes:
+        labels: in the order of a verdict's probabilities.
+        fixed: verdicts without a query.
+    """
+
+    spec: Spec
+    statistic: JudgeStatistic
+    read: VerdictReader
+    labels: Sequence[str]
+    fixed: FixedVerdicts
 
     def score(self, answer: Answer) -> Score:
         """The number; none where the answer was not judged, or the label mass is too small."""
-        judgement = self._look(answer)
+        judgement = self.read(answer)
         if judgement is None:
             return unscored(self.spec, "skipped")
         if judgement.state == "failed":
@@ -119,49 +114,41 @@ class JudgeMetric:
         if judgement.state in ("no_other", "other_prompt"):
             return unscored(self.spec, "skipped", judgement.state)
         if not judgement.logprobs:
-            verdict = self._known.get(judgement.state)
-            value = None if verdict is None else self._reading.value(verdict)
+            verdict = self.fixed.get(judgement.state)
+            value = None if verdict is None else self.statistic.value(verdict)
             return Score(self.spec.name, value, "empty", None, judgement.state)
         return self._judged(judgement)
 
     def _judged(self, judgement: JudgeResult) -> Score:
-        verdict = verdict_probabilities(judgement.logprobs, len(self._labels))
+        verdict = verdict_probabilities(judgement.logprobs, len(self.labels))
         rule = f"{judgement.state}: {self._probabilities(verdict)}"
-        if float(verdict.mass.min()) < self._reading.needs:
+        if float(verdict.mass.min()) < self.statistic.needs:
             return unscored(self.spec, "unparsed", rule)
-        best = [self._labels[place] for place in verdict.chances.argmax(axis=-1)]
-        return Score(self.spec.name, self._reading.value(verdict), "ok", ", ".join(best), rule)
+        best = [self.labels[place] for place in verdict.chances.argmax(axis=-1)]
+        return Score(self.spec.name, self.statistic.value(verdict), "ok", ", ".join(best), rule)
 
     def _probabilities(self, verdict: VerdictProbabilities) -> str:
         """Such as `1 0.031, 2 0.212, …, mass 0.998`; order after order."""
-        orders = [
-            ", ".join(
-                [
-                    *(f"{name} {p:.3f}" for name, p in zip(self._labels, chances, strict=True)),
-                    f"mass {mass:.3f}",
-                ]
-            )
-            for chances, mass in zip(verdict.chances.tolist(), verdict.mass.tolist(), strict=True)
-        ]
+        orders = []
+        for chances, mass in zip(verdict.chances.tolist(), verdict.mass.tolist(), strict=True):
+            named = zip((*self.labels, "mass"), (*chances, mass), strict=True)
+            orders.append(", ".join(f"{name} {share:.3f}" for name, share in named))
         return "; ".join(orders)
 
 
-def judge_metrics(judge: Judge, look: VerdictReader, signature: str) -> tuple[JudgeMetric, ...]:
+def judge_metrics(judge: Judge, read: VerdictReader, signature: str) -> tuple[JudgeMetric, ...]:
     """The metrics of a judge, the main one first.
 
     Args:
         judge: its section in the job.
-        look: finds its judgements.
+        read: finds its judgements.
         signature: a hash of everything else that decides them: its model, its rubric.
     """
     made = []
-    for reading in _rubric_statistics(judge) if judge.mode == "rubric" else _PAIRWISE:
-        name = judge.name + reading.suffix
-        known = {} if reading.asked else _fixed_verdicts(judge)
-        spec = Spec(
-            name, TYPE, VERSION, reading.unit, reading.higher_is_better, signature=signature
-        )
-        made.append(JudgeMetric(spec, reading, look, labels=judge.labels, known=known))
+    for one in _rubric_statistics(judge) if judge.mode == "rubric" else _PAIRWISE:
+        name, fixed = judge.name + one.suffix, {} if one.queried else _fixed_verdicts(judge)
+        spec = Spec(name, TYPE, VERSION, one.unit, one.higher_is_better, signature=signature)
+        made.append(JudgeMetric(spec, one, read, judge.labels, fixed))
     return tuple(made)
 
 
@@ -234,19 +221,15 @@ def _rubric_statistics(judge: Judge) -> tuple[JudgeStatistic, ...]:
     return (JudgeStatistic("", mean, "score", higher_is_better=True), _MASS)
 
 
-def _votes(verdict: VerdictProbabilities) -> tuple[int, int]:
+def _votes(verdict: VerdictProbabilities) -> tuple[float, float]:
     """The preference in each order: 1 the answer, -1 the other one, 0 neither. The answer is shown first, then second."""
-    (first, second), (other_first, other_second) = verdict.chances.tolist()
-    return _sign(first - second), _sign(other_second - other_first)
-
-
-def _sign(number: float) -> int:
-    return (number > 0) - (number < 0)
+    shown_first, shown_second = np.sign(verdict.chances[:, 0] - verdict.chances[:, 1]).tolist()
+    return shown_first, -shown_second
 
 
 def _won(verdict: VerdictProbabilities) -> float:
-    votes = _votes(verdict)
-    return 1.0 if votes == (1, 1) else 0.0 if votes == (-1, -1) else 0.5
+    balance = sum(_votes(verdict))
+    return 1.0 if balance == 2 else 0.0 if balance == -2 else 0.5
 
 
 def _preference(verdict: VerdictProbabilities) -> float:
@@ -268,12 +251,12 @@ def _first(verdict: VerdictProbabilities) -> float:
     return (2 + one - other) / 4
 
 
-_MASS = JudgeStatistic("_label_mass", _mass, needs=0.0, asked=True)
+_MASS = JudgeStatistic("_label_mass", _mass, needs=0.0, queried=True)
 _PAIRWISE = (
     JudgeStatistic("", _won, higher_is_better=True),
     JudgeStatistic("_preference", _preference, higher_is_better=True),
     JudgeStatistic("_tie", _tied),
-    JudgeStatistic("_position_flip", _flipped, higher_is_better=False, asked=True),
-    JudgeStatistic("_first_position", _first, asked=True),
+    JudgeStatistic("_position_flip", _flipped, higher_is_better=False, queried=True),
+    JudgeStatistic("_first_position", _first, queried=True),
     _MASS,
 )

@@ -1,7 +1,4 @@
-"""A model that scores given texts: its files, its tokenizer, its context length.
-
-model and prompt sections ──> ScoringModel ──open──> Engine
-"""
+"""A model that scores given texts: its files, its tokenizer, its context length; and an engine opened on first use."""
 
 import sys
 from collections.abc import Callable
