@@ -33,9 +33,9 @@ def verify(run_folder: Path, as_json: bool) -> int:
         click.echo(json_line(content))
         return int(code)
     for finding in found.findings:
-        click.echo(printable(f"damaged  {finding.file} {finding.said}"))
+        click.echo(printable(f"damaged  {finding.file} {finding.problem}"))
     if not found.findings:
-        click.echo(f"whole    {found.state} · {format_count(len(found.checked), 'file')} checked")
+        click.echo(f"ok       {found.state} · {format_count(len(found.checked), 'file')} checked")
     return int(code)
 
 

@@ -9,7 +9,6 @@ Knows nothing of where the tables come from, nor of gates.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import pyarrow as pa
 
@@ -18,11 +17,10 @@ from batchgen.evaluation.answers import ColumnMap, Tables
 from batchgen.evaluation.resolve_evaluation import Evaluation, JobMetric
 from batchgen.evaluation.scorer import Scorer
 from batchgen.output.publish import Stage
+from batchgen.output.published_run import FileLayout
 from batchgen.output.score_tables import METRICS, SCORES, metrics_table
 from batchgen.records import MetricRow
 from batchgen.storage.durable import disk_errors
-
-FileLayout = Literal["file", "parts"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ from pathlib import Path
 from batchgen.errors import UsageError
 from batchgen.inspection.status import saved_counts
 from batchgen.output.publish import finish_release
+from batchgen.output.published_run import read_manifest
 from batchgen.state.identity import read_identity
 from batchgen.state.lock import hold_lock
-from batchgen.state.run_folder import RunFolder, read_json
+from batchgen.state.run_folder import RunFolder
 from batchgen.storage.durable import disk_errors
 
 
@@ -82,11 +83,11 @@ def _unpublished(folder: RunFolder) -> int:
     identity = read_identity(folder)
     if identity is None:
         return 0
-    manifest = read_json(folder.manifest) if folder.manifest.exists() else {}
+    manifest = read_manifest(folder) if folder.manifest.exists() else None
     saved = saved_counts(folder, identity)
-    if manifest.get("run_id") != identity.run_id:
+    if manifest is None or manifest.run_id != identity.run_id:
         return saved.rows
-    return 0 if folder.complete else max(0, int(manifest["counts"]["failed"]) - saved.failed)
+    return 0 if folder.complete else max(0, manifest.counts.failed - saved.failed)
 
 
 def _size(path: Path) -> int:

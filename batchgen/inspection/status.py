@@ -3,14 +3,17 @@
 import json
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
+import pyarrow as pa
 
 from batchgen.errors import StateError, UsageError
+from batchgen.output.published_run import PublishedRun
 from batchgen.records import Message, Response
 from batchgen.state.identity import Identity, read_identity
 from batchgen.state.parts import Counts, count_responses, count_table, read_part
@@ -74,26 +77,27 @@ def status(path: Path) -> RunStatus:
         StateError: its state is damaged.
     """
     folder = open_folder(path)
-    prefix = _prefix(folder)
     held_back = folder.held_back.exists()
     if folder.complete and not held_back:
-        manifest = read_json(folder.manifest)
-        counts = Counts(**manifest["counts"])
+        published = PublishedRun(folder)
+        published.check(hashes=False)
+        counts, content = published.manifest.counts, published.manifest.content
         return RunStatus(
             folder=folder,
             state="complete",
-            job=manifest["job"],
-            run_id=manifest["run_id"],
-            started_at=manifest["started_at"],
+            job=content["job"],
+            run_id=published.manifest.run_id,
+            started_at=content["started_at"],
             expected_rows=counts.rows,
             counts=counts,
-            failed=_failures(_published(folder), prefix),
-            facts=manifest,
+            failed=_failures(published.answers(_FAILURE)),
+            facts=content,
         )
     identity = read_identity(folder)
     if identity is None:
         raise StateError(f"{folder.run} is missing", hint="Start over with --fresh.")
     parts, waiting = _saved(folder, identity)
+    prefix = identity.settings["output"]["prefix"]
     return RunStatus(
         folder=folder,
         state="held back" if held_back else "running" if _held(folder) else "stopped",
@@ -102,7 +106,7 @@ def status(path: Path) -> RunStatus:
         started_at=identity.started_at,
         expected_rows=identity.rows * identity.settings["decoding"]["num_return_sequences"],
         counts=sum((_counts(part, prefix) for part in parts), count_responses(waiting)),
-        failed=_failures(parts, prefix, waiting),
+        failed=_failures(_part_columns(parts, prefix), waiting),
         facts={},
         held_back=read_json(folder.held_back)["why"] if held_back else (),
     )
@@ -134,12 +138,15 @@ def find_answers(folder: RunFolder, where: pl.Expr, most: int) -> list[AnswerVie
             f"{folder.path} is not complete yet",
             hint="Run the job again; `batchgen status` says how far it is.",
         )
-    prefix = _prefix(folder)
-    frame = pl.scan_parquet(_published(folder)).select(
-        pl.col(prefix + name).alias(name) for name in AnswerView.__dataclass_fields__
+    published = PublishedRun(folder)
+    published.check(hashes=False, only_responses=True)
+    tables = published.answers(list(AnswerView.__dataclass_fields__))
+    rows = (
+        r
+        for t in tables
+        for r in pl.DataFrame(pl.from_arrow(t)).filter(where).iter_rows(named=True)
     )
-    rows = frame.filter(where).head(most).collect().to_dicts()
-    return [_answer(row) for row in rows]
+    return [_answer(row) for row in islice(rows, most)]
 
 
 def _answer(row: Mapping[str, Any]) -> AnswerView:
@@ -155,12 +162,6 @@ def _answer(row: Mapping[str, Any]) -> AnswerView:
     )
 
 
-def _published(folder: RunFolder) -> list[Path]:
-    if folder.responses.exists():
-        return [folder.responses]
-    return sorted(folder.response_parts.glob("*.parquet"))
-
-
 def _counts(part: Path, prefix: str) -> Counts:
     record = part.with_suffix(".json")
     if record.exists():
@@ -168,28 +169,25 @@ def _counts(part: Path, prefix: str) -> Counts:
     return count_table(read_part(part), prefix)  # sealed this moment, or by a process that died
 
 
-def _prefix(folder: RunFolder) -> str:
-    identity = read_identity(folder)
-    return identity.settings["output"]["prefix"] if identity else ""
+_FAILURE = ("id", "finish_reason", "error_code")
 
 
-def _failures(
-    files: Sequence[Path], prefix: str, waiting: Sequence[Response] = ()
-) -> list[FailedRows]:
-    """The failures in Parquet files, and in answers that are in none yet."""
-    names = ("id", "finish_reason", "error_code")
+def _part_columns(parts: Sequence[Path], prefix: str) -> Iterator[pa.Table]:
+    for part in parts:
+        yield read_part(part).select([prefix + name for name in _FAILURE]).rename_columns(_FAILURE)
+
+
+def _failures(tables: Iterable[pa.Table], waiting: Sequence[Response] = ()) -> list[FailedRows]:
+    """The failures in tables, and in responses that are in no part yet."""
     failed = [(r.id, r.finish_reason, r.failure.code) for r in waiting if r.failure]
-    frames = [pl.LazyFrame(failed, schema=dict.fromkeys(names, pl.String), orient="row")]
-    if files:
-        columns = (pl.col(prefix + name).alias(name) for name in names)
-        frames.append(pl.scan_parquet(list(files)).select(columns))
+    frames = [pl.DataFrame(failed, schema=dict.fromkeys(_FAILURE, pl.String), orient="row")]
+    is_failure = pl.col("error_code").is_not_null()
+    frames += [pl.DataFrame(pl.from_arrow(table)).filter(is_failure) for table in tables]
     frame = (
         pl.concat(frames)
-        .filter(pl.col("error_code").is_not_null())
         .group_by("error_code", "finish_reason", maintain_order=True)
         .agg(pl.len().alias("count"), pl.col("id").head(3).alias("examples"))
         .sort("count", descending=True)
-        .collect()
     )
     return [
         FailedRows(r["error_code"], r["finish_reason"], r["count"], r["examples"])

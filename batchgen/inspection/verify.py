@@ -1,30 +1,44 @@
-"""`batchgen verify`: is everything in a run's folder as it was written? Reads all of it, changes nothing.
+"""`batchgen verify`: compare every file of a run folder with its record. Reads all of it, changes nothing.
 
-    manifest ── its files byte for byte ── their pages, schema, counts     once the run is complete
-    run.json ── sealed parts ── journal                                    what is private
+    manifest ── size and sha256 of its files ── their pages, schema, counts     once the run is complete
+    run.json ── sealed parts ── journal                                         private state
 
-A run that is at work may be verified too: what is sealed does not change any more.
+A running run can be verified too: sealed parts do not change.
 """
 
+import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 from batchgen.errors import StateError
 from batchgen.fingerprint import fingerprint
-from batchgen.inspection import part_checks as files
-from batchgen.inspection.part_checks import relative_name
-from batchgen.output.publish import IntegrityIssue, PublishedFile, integrity_issues
-from batchgen.state.identity import Identity, read_identity
+from batchgen.output.published_run import (
+    IntegrityIssue,
+    Manifest,
+    ParquetTable,
+    PublishedFile,
+    PublishedRun,
+)
+from batchgen.output.schema import ANSWER_COLUMNS
+from batchgen.state.identity import read_identity
+from batchgen.state.parts import Counts, count_table, file_metadata_of, read_part
 from batchgen.state.run_folder import RunFolder, read_json
+from batchgen.state.sqlite_journal import saved_answers
+from batchgen.storage.durable import sha256
+
+_COUNTED = ("rows", "failed", "skipped", "cut_by_length", "input_tokens", "output_tokens")
+"""What can be counted again from the responses; how much was redacted cannot."""
 
 
 @dataclass(frozen=True, slots=True)
 class IntegrityReport:
-    """What was looked at, and what was found.
+    """The result of `verify`.
 
     Attributes:
-        checked: files that were read, relative to the run's folder.
+        checked: files that were read, relative to the run folder.
     """
 
     state: Literal["complete", "unfinished"]
@@ -33,82 +47,136 @@ class IntegrityReport:
 
 
 def verify(folder: RunFolder) -> IntegrityReport:
-    """Check a run's folder: see the head of this file."""
+    """Check a run folder: see the head of this file."""
     private = [folder.run, *sorted(folder.parts.glob("*.bgpart")), folder.journal]
-    checked = [relative_name(folder, path) for path in private if path.exists()]
-    findings = list(_private(folder))
+    checked = [_relative(folder, path) for path in private if path.exists()]
+    run: PublishedRun | None = None
+    published: list[IntegrityIssue] = []
+    if folder.manifest.exists():
+        try:
+            run = PublishedRun(folder)
+        except StateError as error:
+            published = [IntegrityIssue(folder.manifest.name, _problem(error, folder.manifest))]
+    issues = list(_private_issues(folder, run))
     if folder.release.exists():
-        findings.append(
-            IntegrityIssue(
-                relative_name(folder, folder.release),
-                "says that files are being replaced, or were when a process died; run or score it again",
-            )
+        problem = (
+            "exists: files are being replaced, or were when a process died; run or score again"
         )
+        issues.append(IntegrityIssue(_relative(folder, folder.release), problem))
     elif folder.manifest.exists():
-        findings += _published(folder)
-        checked += [folder.manifest.name, *_names(folder)]
-    return IntegrityReport("complete" if folder.complete else "unfinished", checked, findings)
+        issues += published if run is None else _published_issues(run)
+        names = [] if run is None else [file.name for file in run.manifest.files]
+        checked += [folder.manifest.name, *names]
+    return IntegrityReport("complete" if folder.complete else "unfinished", checked, issues)
 
 
-def _private(folder: RunFolder) -> Iterator[IntegrityIssue]:
+def _private_issues(folder: RunFolder, run: PublishedRun | None) -> Iterator[IntegrityIssue]:
+    name = _relative(folder, folder.run)
     try:
         identity = read_identity(folder)
     except StateError as error:
-        yield IntegrityIssue(relative_name(folder, folder.run), _without_place(error, folder))
+        yield IntegrityIssue(name, _problem(error, folder.run))
         return
     if identity is None:
-        yield IntegrityIssue(relative_name(folder, folder.run), "is missing")
+        yield IntegrityIssue(name, "is missing")
         return
-    if folder.manifest.exists():
-        yield from _of_one_run(folder, identity)
+    # With `publish: gated`, published and private files may belong to different runs.
+    same_run = run is not None and run.manifest.run_id == identity.run_id
+    if run is not None and same_run and run.manifest.fingerprint != identity.fingerprint:
+        yield IntegrityIssue(folder.manifest.name, f"has another fingerprint than {name}")
     for part in sorted(folder.parts.glob("*.bgpart")):
-        yield from files.corrupt_part(folder, part)
+        yield from _corrupt_part(folder, part)
     if folder.journal.exists():
-        yield from files.corrupt_journal(folder, identity.run_id)
+        yield from _corrupt_journal(folder, identity.run_id)
 
 
-def _of_one_run(folder: RunFolder, identity: Identity) -> Iterator[IntegrityIssue]:
-    """With `publish: gated`, what is published may be another run's than what is private; then they need not agree."""
+def _corrupt_part(folder: RunFolder, part: Path) -> Iterator[IntegrityIssue]:
+    name, record = _relative(folder, part), part.with_suffix(".json")
     try:
-        manifest = read_json(folder.manifest)
-    except StateError:
-        return  # said by `_published`
-    if manifest["run_id"] == identity.run_id and manifest["fingerprint"] != identity.fingerprint:
-        yield IntegrityIssue(
-            folder.manifest.name,
-            f"has another fingerprint than {relative_name(folder, folder.run)}",
-        )
-
-
-def _published(folder: RunFolder) -> Iterator[IntegrityIssue]:
-    try:
-        manifest = read_json(folder.manifest)
-        listed = [PublishedFile(**file) for file in manifest["files"]]
-        true = manifest["fingerprint"] == fingerprint(manifest["settings"])
+        # A process that is killed between the commit and its record leaves a part without one.
+        if record.exists() and read_json(record)["sha256"] != sha256(part):
+            yield IntegrityIssue(name, "has another sha256 than when it was sealed")
+        read_part(part)
+    except FileNotFoundError:
+        return  # a running process has published and deleted it
+    except KeyError:
+        yield IntegrityIssue(name, "has a damaged record")
     except StateError as error:
-        yield IntegrityIssue(folder.manifest.name, _without_place(error, folder))
-        return
-    if not true:
-        yield IntegrityIssue(
-            folder.manifest.name, "has settings that do not match their fingerprint"
-        )
-    differing = list(integrity_issues(folder, listed))
-    yield from differing
-    yield from files.unexpected_files(folder, {file.name for file in listed})
-    if not differing:
-        yield from files.mismatched_files(folder, listed, manifest)
+        yield IntegrityIssue(name, error.message.removeprefix(f"the saved part {part} "))
 
 
-def _names(folder: RunFolder) -> list[str]:
+def _corrupt_journal(folder: RunFolder, run_id: str) -> Iterator[IntegrityIssue]:
+    name = _relative(folder, folder.journal)
     try:
-        return [str(file["name"]) for file in read_json(folder.manifest)["files"]]
-    except StateError:
-        return []
+        with closing(sqlite3.connect(f"{folder.journal.as_uri()}?mode=ro", uri=True)) as database:
+            (result,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+            (records,) = database.execute("SELECT count(*) FROM answers").fetchone()
+    except sqlite3.Error as error:
+        yield IntegrityIssue(name, f"cannot be read: {error}")
+        return
+    if result != "ok":
+        yield IntegrityIssue(name, f"is damaged: {result}")
+    elif bad := records - len(saved_answers(folder.journal, run_id)):
+        yield IntegrityIssue(name, f"has {bad:,} damaged records")
 
 
-def _without_place(error: StateError, folder: RunFolder) -> str:
-    """The message without the file's path, which findings name by themselves."""
-    for path in (folder.run, folder.manifest):
-        if error.message.startswith(f"{path} "):
-            return error.message.removeprefix(f"{path} ")
-    return error.message
+def _published_issues(run: PublishedRun) -> Iterator[IntegrityIssue]:
+    folder, manifest = run.folder, run.manifest
+    if manifest.fingerprint != fingerprint(manifest.settings):
+        problem = "has settings that do not match their fingerprint"
+        yield IntegrityIssue(folder.manifest.name, problem)
+    changed = list(run.issues())
+    yield from changed
+    # Readers take every file in the folder of the parts for responses.
+    names = {file.name for file in manifest.files}
+    parts = sorted(folder.response_parts.iterdir()) if folder.response_parts.is_dir() else []
+    for name in (_relative(folder, path) for path in parts):
+        if name not in names:
+            yield IntegrityIssue(name, "is not in the manifest")
+    if not changed:
+        yield from _mismatched_files(run)
+
+
+def _mismatched_files(run: PublishedRun) -> Iterator[IntegrityIssue]:
+    """Responses that cannot be read, or that contradict the manifest."""
+    counts = Counts()
+    for file in run.manifest.files:
+        if not file.has_responses:
+            continue
+        try:
+            problems, found = _read(run.folder.path / file.name, file, run.manifest)
+        except (StateError, ValueError, KeyError):
+            yield IntegrityIssue(file.name, "cannot be read")
+            return
+        yield from (IntegrityIssue(file.name, problem) for problem in problems)
+        counts += found
+    recorded_counts, counted = asdict(run.manifest.counts), asdict(counts)
+    for name in _COUNTED:
+        if recorded_counts[name] != counted[name]:
+            problem = f"has {recorded_counts[name]:,} as {name}, counted {counted[name]:,}"
+            yield IntegrityIssue(run.folder.manifest.name, problem)
+
+
+def _read(path: Path, file: PublishedFile, manifest: Manifest) -> tuple[list[str], Counts]:
+    problems = []
+    table = ParquetTable([path])
+    expected = [(manifest.prefix + name, kind) for name, kind in ANSWER_COLUMNS.items()]
+    names = {name for name, _ in expected}
+    # Kept columns come first, scores last.
+    if [(f.name, f.type) for f in table.schema if f.name in names] != expected:
+        problems.append("has other columns than batchgen writes")
+    if file_metadata_of(table.schema)["fingerprint"] != manifest.fingerprint:
+        problems.append("was made by another job than the manifest")
+    counts = sum((count_table(group, manifest.prefix) for group in table.row_groups()), Counts())
+    if counts.rows != file.rows:
+        problems.append(f"has {counts.rows:,} rows, expected {file.rows:,}")
+    return problems, counts
+
+
+def _relative(folder: RunFolder, path: Path) -> str:
+    return path.relative_to(folder.path).as_posix()
+
+
+def _problem(error: StateError, path: Path) -> str:
+    """The message without the file's path, which issues name themselves."""
+    return error.message.removeprefix(f"{path} ")

@@ -1,1 +1,1 @@
-"""The public half of a run folder: columns, staging and publishing of results."""
+"""The public half of a run folder: its columns, how its files are published, and how they are read."""

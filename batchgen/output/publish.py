@@ -8,16 +8,16 @@ from which the next process goes on. Knows nothing of how the answers were made 
 """
 
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.errors import StateError
+from batchgen.output.published_run import FileLayout, PublishedFile
 from batchgen.state.parts import file_metadata, parquet_options
 from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.durable import disk_errors, replace_durably, sha256, sync_file, sync_folder
@@ -25,66 +25,6 @@ from batchgen.storage.failpoints import fail_point
 
 ROW_GROUP_BYTES = 16 << 20
 """Tables are joined into row groups of about this size in memory: parts are small, readers like larger ones, and memory is to stay flat."""
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedFile:
-    """One file that readers may open; `name` is relative to the run's folder."""
-
-    name: str
-    sha256: str
-    bytes: int
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class IntegrityIssue:
-    """Something that is not as it should be. `file` is relative to the run's folder; `said` never quotes a row."""
-
-    file: str
-    said: str
-
-
-def integrity_issues(folder: RunFolder, files: Iterable[PublishedFile]) -> Iterator[IntegrityIssue]:
-    """Published files that are missing, or are not byte for byte what the manifest says."""
-    for file in files:
-        path = folder.path / file.name
-        if not path.is_file():
-            yield IntegrityIssue(file.name, "is missing")
-        elif (size := path.stat().st_size) != file.bytes:
-            yield IntegrityIssue(file.name, f"has {size:,} bytes, expected {file.bytes:,}")
-        elif (found := sha256(path)) != file.sha256:
-            yield IntegrityIssue(file.name, f"has sha256 {found}, expected {file.sha256}")
-
-
-def check_published(folder: RunFolder, files: Iterable[PublishedFile]) -> None:
-    """Make sure that published files are what the manifest says.
-
-    Raises:
-        StateError: one is missing, damaged or was changed, or the process that replaced them has died.
-    """
-    check_no_pending_release(folder)
-    for finding in integrity_issues(folder, files):
-        path = folder.path / finding.file
-        hint = "Start over with --fresh: what is there is moved aside, not deleted."
-        if path in (folder.scores, folder.metrics):
-            hint = f"Make it again: batchgen score {folder.path}"
-        raise StateError(
-            f"{path} was changed or damaged after it was published: it {finding.said}", hint=hint
-        )
-
-
-def check_no_pending_release(folder: RunFolder) -> None:
-    """Make sure that the published files belong together.
-
-    Raises:
-        StateError: some were replaced, others not yet.
-    """
-    if folder.release.exists():
-        raise StateError(
-            f"the files of {folder.path} are being replaced, or were when a process died",
-            hint="Do again what was being done, `batchgen run` or `batchgen score`: it goes on from there.",
-        )
 
 
 class FileWriter:
@@ -186,9 +126,7 @@ class Stage:
                 shutil.rmtree(staged)
             staged.mkdir(mode=0o700)
 
-    def responses(
-        self, schema: pa.Schema, layout: Literal["file", "parts"]
-    ) -> FileWriter | PartsWriter:
+    def responses(self, schema: pa.Schema, layout: FileLayout) -> FileWriter | PartsWriter:
         """A writer of the answers, in one file or in a folder."""
         if layout == "file":
             return self.file(self.folder.responses.name, schema)

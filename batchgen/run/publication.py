@@ -16,14 +16,14 @@ from batchgen.errors import ExitCode
 from batchgen.evaluation.gates import GateResult, decide_gates
 from batchgen.evaluation.model_queries.scoring_pass import ScoringPasses, StoppedError
 from batchgen.evaluation.scoring.score_run import (
-    evaluation_fingerprint,
     evaluation_record,
     report_removed_metrics,
     rescore_run,
 )
 from batchgen.evaluation.staging import StagedAnswers, stage_answers
 from batchgen.input.change_guard import ChangeGuard
-from batchgen.output.publish import PublishedFile, Stage, check_published
+from batchgen.output.publish import Stage
+from batchgen.output.published_run import PublishedRun, read_manifest
 from batchgen.output.score_tables import read_metrics
 from batchgen.records import MetricRow
 from batchgen.run.result import RunResult
@@ -31,8 +31,8 @@ from batchgen.run.reuse import ReuseCounts
 from batchgen.run.setup import Setup
 from batchgen.state.identity import FORMAT, Identity
 from batchgen.state.lock import RunLock
-from batchgen.state.parts import Counts, SealedPart, clear_parts, stream_parts
-from batchgen.state.run_folder import RunFolder, read_json
+from batchgen.state.parts import SealedPart, clear_parts, stream_parts
+from batchgen.state.run_folder import RunFolder
 from batchgen.storage.durable import disk_errors
 from batchgen.storage.sqlite import remove
 
@@ -107,7 +107,7 @@ class Publication:
 
 def is_complete(folder: RunFolder, identity: Identity) -> bool:
     """Whether nothing is left to do of this run; what is published may be another's, with `publish: gated`."""
-    return folder.complete and read_json(folder.manifest)["run_id"] == identity.run_id
+    return folder.complete and read_manifest(folder).run_id == identity.run_id
 
 
 def already_complete(
@@ -118,36 +118,35 @@ def already_complete(
     Raises:
         StateError: what is published is damaged.
     """
-    manifest = read_json(folder.manifest)
-    check_published(folder, [PublishedFile(**file) for file in manifest["files"]])
+    published = PublishedRun(folder)
+    published.check()
     clean(folder)
-    evaluation = setup.evaluation
-    counts = Counts(**manifest["counts"])
+    manifest, evaluation = published.manifest, setup.evaluation
+    counts, incremental = manifest.counts, manifest.content.get("incremental")
     result = RunResult(
         outcome="already complete",
         folder=folder,
-        run_id=manifest["run_id"],
+        run_id=manifest.run_id,
         counts=counts,
         expected_rows=counts.rows,
         resumed_rows=counts.rows,
         seconds=0.0,
         load_seconds=0.0,
         max_errors=setup.job.run.max_errors,
-        engine=manifest["engine"],
-        incremental=ReuseCounts(**manifest["incremental"]) if manifest.get("incremental") else None,
+        engine=manifest.content["engine"],
+        incremental=ReuseCounts(**incremental) if incremental else None,
     )
     rows: Sequence[MetricRow]
     gates: Sequence[GateResult]
     try:
-        if evaluation_fingerprint(manifest) == evaluation.fingerprint:
+        if manifest.evaluation.get("fingerprint") == evaluation.fingerprint:
             rows = read_metrics(folder.metrics) if evaluation.measures else []
             gates = decide_gates(evaluation.gates, rows, folder, folder.path)
         else:
             job = setup.loaded.dump()
             report_removed_metrics(manifest, evaluation, say)
-            again = rescore_run(
-                folder, manifest, evaluation, job=job, widen=passes.add_likelihood_columns
-            )
+            widen = passes.add_likelihood_columns
+            again = rescore_run(published, evaluation, job=job, widen=widen)
             rows, gates = again.metrics, again.gates
             passes.cache.delete_unused()
     except StoppedError:

@@ -10,6 +10,7 @@ import polars as pl
 
 from batchgen.errors import ExitCode, StateError
 from batchgen.evaluation.gates import GateResult
+from batchgen.output.published_run import PublishedRun
 from batchgen.records import MetricRow
 from batchgen.run.reuse import ReuseCounts
 from batchgen.state.parts import Counts
@@ -84,14 +85,7 @@ class RunResult:
                 f"the answers for {self.folder.path} were held back: they did not pass",
                 hint=f"They lie in {self.folder.staged}.",
             )
-        return read_responses(self.folder)
-
-
-def read_responses(folder: RunFolder) -> pl.DataFrame:
-    """The published answers of a complete run."""
-    if folder.responses.exists():
-        return pl.read_parquet(folder.responses)
-    return pl.read_parquet(folder.response_parts / "*.parquet")
+        return PublishedRun(self.folder).frame()
 
 
 def allowed_failures(max_errors: float, rows: int) -> int:

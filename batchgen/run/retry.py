@@ -8,19 +8,18 @@ Published files stay as they are until new ones take their place; `retry.json` s
 complete, so that an interrupted retry is gone on with by a plain `run`. Rows that were skipped have not failed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from batchgen.output.publish import PublishedFile, check_published
+from batchgen.output.published_run import PublishedRun, read_manifest
 from batchgen.output.schema import OutputLayout
 from batchgen.run.crash_suspects import CRASH_SUSPECT, MAX_DEATHS
 from batchgen.state.identity import Identity
 from batchgen.state.journal import Journal
 from batchgen.state.parts import PartStore, SealedPart, clear_parts, read_part
-from batchgen.state.run_folder import RunFolder, read_json
+from batchgen.state.run_folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +58,20 @@ class RetrySetup:
 
     def _is_published(self) -> bool:
         """Whether what is published are this run's answers: better ones of another may be, with `publish: gated`."""
-        return bool(read_json(self.folder.manifest)["run_id"] == self.identity.run_id)
+        return read_manifest(self.folder).run_id == self.identity.run_id
 
     def _unpublish(self) -> None:
         """Seal what is published as parts again. Until `retry.json` is there the run is complete all the same."""
-        manifest = read_json(self.folder.manifest)
-        files = [PublishedFile(**file) for file in manifest["files"]]
-        check_published(self.folder, files)
-        if not manifest["counts"]["failed"]:
+        published = PublishedRun(self.folder)
+        published.check()
+        if not published.manifest.counts.failed:
             return
         clear_parts(self.folder)
         self.journal.forget(0, self.identity.rows)
         rows = self.identity.part_rows * self.samples
-        answers = [file for file in files if file.name.startswith("responses")]
-        scores = manifest["evaluation"]["columns"]
-        for number, table in enumerate(_tables(self.folder, answers, rows)):
-            self.store.seal(number, table.drop_columns(scores))
+        tables = published.responses.row_groups(published.schema.names)
+        for number, table in enumerate(_regrouped(tables, rows)):
+            self.store.seal(number, table.replace_schema_metadata())
 
     def _unseal(self, part: SealedPart) -> None:
         first = part.number * self.identity.part_rows
@@ -87,16 +84,14 @@ class RetrySetup:
         self.store.discard(part)
 
 
-def _tables(folder: RunFolder, files: Sequence[PublishedFile], rows: int) -> Iterator[pa.Table]:
-    """What is published, `rows` at a time."""
-    waiting: list[pa.RecordBatch] = []
-    for file in files:
-        published = pq.ParquetFile(folder.path / file.name, page_checksum_verification=True)
-        for batch in published.iter_batches(batch_size=rows):
-            waiting.append(batch)
-            while sum(b.num_rows for b in waiting) >= rows:
-                table = pa.Table.from_batches(waiting).replace_schema_metadata()
-                yield table.slice(0, rows)
-                waiting = table.slice(rows).to_batches()
-    if waiting:
-        yield pa.Table.from_batches(waiting).replace_schema_metadata()
+def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows, `rows` a table."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        while sum(one.num_rows for one in waiting) >= rows:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, rows)
+            waiting = [whole.slice(rows)]
+    if any(table.num_rows for table in waiting):
+        yield pa.concat_tables(waiting)

@@ -13,20 +13,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from batchgen.errors import BatchgenError, UsageError
 from batchgen.fingerprint import differences
-from batchgen.output.publish import PublishedFile, check_published
+from batchgen.output.published_run import PublishedRun, read_manifest
 from batchgen.output.schema import OutputLayout
 from batchgen.records import Failure, Response
 from batchgen.run.requests import PendingRow
 from batchgen.run.setup import Setup, row_settings
 from batchgen.state.run_folder import RunFolder, read_json
 
-CACHED_ROW_GROUPS = 4
-"""Row groups of the earlier answers that stay in memory, about 16 MiB each: runs are in the same order, mostly."""
 _SHOWN = 3
 
 
@@ -74,41 +70,37 @@ class EarlierRun:
     """The answers of a complete run."""
 
     def __init__(self, folder: RunFolder) -> None:
-        """Verify the run's files, and learn where each answer is.
+        """Check the run's files and index its answers.
 
         Raises:
-            StateError: something of it is damaged.
+            StateError: a file is damaged.
             UsageError: there is no complete run.
         """
         if not folder.complete:
             raise UsageError(
-                f"--incremental-from {folder.path}: no complete run is there",
-                hint="Give the output folder of a run that has ended, such as last night's.",
+                f"--incremental-from {folder.path}: there is no complete run",
+                hint="Give the output folder of a complete run.",
             )
-        manifest = read_json(folder.manifest)
-        files = [PublishedFile(**file) for file in manifest["files"]]
-        check_published(folder, files)
-        self.run_id: str = manifest["run_id"]
-        self.settings: Mapping[str, Any] = manifest["settings"]
-        self._layout = OutputLayout((), self.settings["output"]["prefix"])
-        answers = [folder.path / f.name for f in files if f.name.startswith("responses")]
-        self._files = [pq.ParquetFile(path, page_checksum_verification=True) for path in answers]
-        self._rows = self._places()
-        self._groups: dict[tuple[int, int], pa.Table] = {}
+        self._run = PublishedRun(folder)
+        self._run.check()
+        self.run_id = self._run.manifest.run_id
+        self.settings = self._run.manifest.settings
+        self._layout = OutputLayout((), self._run.manifest.prefix)
+        rows = self._run.index(["id", "sample", "row_fingerprint", "finish_reason"])
+        good = pl.col("finish_reason").is_in(["stop", "length", "stop_string"])
+        self._rows = rows.with_columns(good.alias("good")).drop("finish_reason")
 
     def answers(self, asked: Sequence[PendingRow]) -> Sequence[Response]:
         """See `AnswerSource`."""
         rows = {one.row_fingerprint: one for one in asked if not isinstance(one.settings, Failure)}
-        wanted = pl.DataFrame(
-            {"row_fingerprint": list(rows)}, schema={"row_fingerprint": pl.String}
-        )
-        good = self._rows.filter(pl.col("good")).join(wanted, on="row_fingerprint", how="semi")
+        fingerprint = pl.col("row_fingerprint")
+        good = self._rows.filter(pl.col("good") & fingerprint.is_in(list(rows)))
         found = []
-        for (file, group), places in good.group_by("file", "group"):
-            table = self._group(int(file), int(group)).take(places["place"].to_arrow())
-            for answer in self._layout.responses(table, first=0, samples=1):
-                row = rows[answer.row_fingerprint]
-                found.append(replace(answer, index=row.index, messages=row.messages))
+        for answer in self._layout.responses(
+            self._run.responses.take(good["row"].to_list()), first=0, samples=1
+        ):
+            row = rows[answer.row_fingerprint]
+            found.append(replace(answer, index=row.index, messages=row.messages))
         return found
 
     def count(self, parts: Sequence[Path], run_id: str, prefix: str) -> ReuseCounts | None:
@@ -119,28 +111,6 @@ class EarlierRun:
         reused = rows.filter(pl.col("run_id") != run_id).height
         dropped = self._rows.join(rows, on=("id", "sample"), how="anti").height
         return ReuseCounts(self.run_id, reused, rows.height - reused, dropped)
-
-    def _places(self) -> pl.DataFrame:
-        names = ("id", "sample", "row_fingerprint", "finish_reason")
-        columns = [self._layout.prefix + name for name in names]
-        tables = [
-            pl.DataFrame(pl.from_arrow(opened.read_row_group(group, columns=columns)))
-            .rename(dict(zip(columns, names, strict=True)))
-            .with_columns(pl.lit(file).alias("file"), pl.lit(group).alias("group"))
-            .with_row_index("place")
-            for file, opened in enumerate(self._files)
-            for group in range(opened.num_row_groups)
-        ]
-        good = pl.col("finish_reason").is_in(["stop", "length", "stop_string"])
-        return pl.concat(tables).with_columns(good.alias("good")).drop("finish_reason")
-
-    def _group(self, file: int, group: int) -> pa.Table:
-        key = (file, group)
-        if key not in self._groups:
-            if len(self._groups) >= CACHED_ROW_GROUPS:
-                del self._groups[next(iter(self._groups))]
-            self._groups[key] = self._files[file].read_row_group(group)
-        return self._groups[key]
 
 
 def open_reuse(
@@ -188,7 +158,7 @@ def open_reuse(
 
 def _published_run(folder: RunFolder) -> str | None:
     """Whose answers are published: with `publish: gated`, those of an earlier run stay until better ones are there."""
-    return str(read_json(folder.manifest)["run_id"]) if folder.manifest.exists() else None
+    return read_manifest(folder).run_id if folder.manifest.exists() else None
 
 
 def _known(known: Mapping[str, Any], setup: Setup, say: Callable[[str], None]) -> AnswerSource:

@@ -43,7 +43,7 @@ def test_validate_finds_what_is_missing_without_a_model(
     assert call(["validate", str(make_job(ROWS, evaluate={"judges": judges}))]) == 2
     err = capsys.readouterr().err
     assert "gone.md cannot be read: No such file or directory" in err
-    assert "gone holds no complete run to compare with" in err
+    assert "gone is not the output folder of a complete run" in err
 
 
 @pytest.mark.parametrize("command", ["validate", "plan"])

@@ -45,7 +45,7 @@ def flip(path: Path, place: int, bit: int) -> None:
 def test_a_whole_folder_is_whole(complete: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert list(verify(complete).findings) == []
     assert call(["verify", str(complete.path)]) == 0
-    assert capsys.readouterr().out == "whole    complete · 3 files checked\n"
+    assert capsys.readouterr().out == "ok       complete · 3 files checked\n"
 
 
 def test_an_unfinished_run_is_checked_part_by_part(unfinished: RunFolder) -> None:
@@ -66,7 +66,7 @@ def test_every_flipped_bit_of_a_published_file_is_found(complete: RunFolder) -> 
         flip(complete.responses, chance.randrange(len(whole)), chance.randrange(8))
         (finding,) = verify(complete).findings
         assert finding.file == "responses.parquet"
-        assert finding.said.startswith("has sha256 ")
+        assert finding.problem.startswith("has sha256 ")
         complete.responses.write_bytes(whole)
     assert list(verify(complete).findings) == []
 
@@ -151,17 +151,17 @@ def rewritten(folder: RunFolder, **changes: Any) -> None:
 def test_what_the_manifest_says_is_counted_again(complete: RunFolder) -> None:
     counts = json.loads(complete.manifest.read_text())["counts"]
     rewritten(complete, counts=counts | {"failed": 5, "rows": 99})
-    said = [finding.said for finding in verify(complete).findings]
-    assert said == [
-        "says 99 rows, the answers have 11",
-        f"says 5 failed, the answers have {counts['failed']}",
+    problems = [finding.problem for finding in verify(complete).findings]
+    assert problems == [
+        "has 99 as rows, counted 11",
+        f"has 5 as failed, counted {counts['failed']}",
     ]
     rewritten(complete, counts=counts, fingerprint="f" * 64)
-    said = [finding.said for finding in verify(complete).findings]
-    assert said == [
+    problems = [finding.problem for finding in verify(complete).findings]
+    assert problems == [
         "has another fingerprint than .batchgen/run.json",
         "has settings that do not match their fingerprint",
-        "was made by another job than the manifest says",
+        "was made by another job than the manifest",
     ]
 
 
@@ -170,7 +170,7 @@ def test_a_stranger_among_the_parts_is_found(make_job: MakeJob) -> None:
     assert list(verify(folder).findings) == []
     (folder.response_parts / "part-99999.parquet").write_text("x")
     (finding,) = verify(folder).findings
-    assert (finding.file, finding.said) == (
+    assert (finding.file, finding.problem) == (
         "responses/part-99999.parquet",
         "is not in the manifest",
     )

@@ -3,15 +3,14 @@
 Knows nothing of what is compared.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from batchgen.arrow.values import key_texts
 from batchgen.errors import StateError, UsageError
@@ -19,7 +18,12 @@ from batchgen.evaluation.aggregate import OVERALL
 from batchgen.evaluation.comparing.pairs import CLUSTER, KEY, SLICE
 from batchgen.evaluation.slices import Slicer, slice_column
 from batchgen.job.evaluate import Bins
-from batchgen.output.publish import check_no_pending_release
+from batchgen.output.published_run import (
+    ParquetTable,
+    PublishedRun,
+    check_no_pending_release,
+    responses_in,
+)
 from batchgen.output.score_tables import read_facts, read_metrics
 from batchgen.records import MetricRow
 from batchgen.state.run_folder import RunFolder
@@ -30,9 +34,9 @@ class ScoredRun:
     """The scores of one run."""
 
     path: Path
-    scores: Path
+    scores: ParquetTable
     metrics: Mapping[str, MetricRow]
-    responses: list[Path]
+    responses: ParquetTable
     facts: Mapping[str, Any]
 
     @property
@@ -57,10 +61,10 @@ class ScoredRun:
             "prompt": f"{prefix}prompt_hash",
             CLUSTER: self.facts.get("evaluate", {}).get("cluster"),
         }
-        known = self._schema().names
+        known = self.responses.schema.names
         found = {name: column for name, column in wanted.items() if column in known}
         cuts = [cut for cut in cuts if slice_column(cut) in known]
-        table = self._read(sorted({*found.values(), *map(slice_column, cuts)}))
+        table = self.responses.read(sorted({*found.values(), *map(slice_column, cuts)}))
         texts = {name: key_texts(table.column(column)) for name, column in found.items()}
         slices = {f"{SLICE}{n}": names for n, names in enumerate(Slicer(cuts).names(table))}
         rows = pl.DataFrame({"id": pl.int_range(table.num_rows, eager=True)}).select(
@@ -80,17 +84,6 @@ class ScoredRun:
             )
         return rows
 
-    def _schema(self) -> pa.Schema:
-        with _readable(self.responses[0]):
-            return pq.read_schema(self.responses[0])
-
-    def _read(self, columns: Sequence[str]) -> pa.Table:
-        tables = []
-        for path in self.responses:
-            with _readable(path):
-                tables.append(pq.read_table(path, columns=columns, partitioning=None))
-        return pa.concat_tables(tables)
-
     @property
     def _prefix(self) -> str:
         return str(self.facts.get("settings", {}).get("output", {}).get("prefix", ""))
@@ -102,24 +95,17 @@ class ScoredRun:
 
     def has_scores(self, metric: str) -> bool:
         """Whether rows have scores of a metric, or only the whole set has a value."""
-        chosen = pl.scan_parquet(self.scores).filter(pl.col("metric") == metric)
-        return bool(chosen.select(pl.len()).collect().item())
+        return any(
+            pc.any(pc.equal(t["metric"], metric)).as_py()
+            for t in self.scores.row_groups(["metric"])
+        )
 
     def of(self, metric: str) -> pl.DataFrame:
         """`id`, `sample`, `value` and `stats` of one metric, where there is a value."""
-        chosen = (pl.col("metric") == metric) & pl.col("value").is_not_null()
-        return pl.scan_parquet(self.scores).filter(chosen).select(*KEY, "value", "stats").collect()
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Errors of reading answers say which file is damaged."""
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        raise StateError(
-            f"{path} is damaged", hint="`batchgen verify` looks at every page of a run."
-        ) from error
+        chosen = (pc.field("metric") == metric) & pc.field("value").is_valid()
+        tables = self.scores.row_groups([*KEY, "metric", "value", "stats"])
+        rows = pa.concat_tables([table.filter(chosen) for table in tables])
+        return pl.DataFrame(pl.from_arrow(rows.drop_columns("metric")))
 
 
 def open_scored_run(path: Path) -> ScoredRun:
@@ -147,29 +133,30 @@ def scored_run_in(path: Path, folder: Path) -> ScoredRun:
             f"{path} has no scores",
             hint=f"Score it first: batchgen score {path} --metric exact, or the job's section evaluate.",
         )
+    responses = responses_in(place)
+    if place.manifest.exists():
+        run = PublishedRun(place)
+        run.check(hashes=False)
+        responses = run.responses
     rows = {row.metric: row for row in read_metrics(place.metrics) if row.slice == OVERALL}
-    responses = [place.responses]
-    if not place.responses.exists():
-        responses = sorted(place.response_parts.glob("*.parquet"))
-    return ScoredRun(path, place.scores, rows, responses, read_facts(place.scores))
+    scores = ParquetTable([place.scores], hint="Make it again with `batchgen score`.")
+    return ScoredRun(path, scores, rows, responses, read_facts(place.scores))
 
 
 def read_response_texts(
     side: ScoredRun, asked: Iterable[tuple[str, int | None]]
 ) -> dict[tuple[str, int | None], str | None]:
     """The responses in some rows, by id and sample. Of a prompt that is scored as a whole, the first."""
-    column = side.response
-    rows = side.rows().with_row_index("place")
+    rows = side.rows().with_row_index("row")
     wanted = pl.DataFrame(
         list(asked),
         schema={"id": pl.String, "asked": pl.Int32},
         orient="row",
     ).unique()
-    places = wanted.with_columns(pl.col("asked").fill_null(0).alias("sample")).join(
+    found = wanted.with_columns(pl.col("asked").fill_null(0).alias("sample")).join(
         rows, on=list(KEY)
     )
-    texts = (
-        pl.scan_parquet(side.responses).select(pl.col(column).alias("text")).with_row_index("place")
-    )
-    found = texts.join(places.lazy(), on="place").select("id", "asked", "text").collect()
-    return {(row[0], row[1]): row[2] for row in found.iter_rows()}
+    taken = side.responses.take(found["row"].to_list(), [side.response])
+    texts = taken.column(0).to_pylist()
+    keys = found.select("id", "asked").iter_rows()
+    return {(key[0], key[1]): text for key, text in zip(keys, texts, strict=True)}

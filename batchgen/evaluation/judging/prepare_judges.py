@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from batchgen.errors import DataError, ModelError, Problem
-from batchgen.evaluation.judging.baseline_answers import BaselineRun
+from batchgen.evaluation.judging.baseline_answers import content_of, open_baseline
 from batchgen.evaluation.judging.prompt_texts import VERSION
 from batchgen.evaluation.judging.prompts import JudgePrompts, answer_prefill
 from batchgen.evaluation.model_queries.scoring_model import UNBOUNDED, ScoringModel
@@ -24,6 +24,7 @@ from batchgen.models.info import tokenizer_identity
 from batchgen.models.local_model import LocalModel, find_local_model
 from batchgen.models.lock_file import ModelLock, lock_path, read_lock
 from batchgen.models.tokenizer import load_from
+from batchgen.output.published_run import PublishedRun
 from batchgen.progress import Say
 from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
@@ -49,7 +50,7 @@ class PreparedJudge:
     key: str
     asked: ScoringModel
     prompts: JudgePrompts
-    other: BaselineRun | None
+    other: PublishedRun | None
     signature: str
     judges_itself: bool
 
@@ -113,7 +114,7 @@ def _prepare_judge(
     spec = judge.model or job.model
     tokenizer = _tokenizer(spec, model, _asked(judge, job.prompt, model))
     rubric = read_rubric(judge)
-    other = BaselineRun(Path(judge.against)) if judge.against is not None else None
+    other = open_baseline(Path(judge.against)) if judge.against is not None else None
     stated = model.card.context_length if model else UNBOUNDED
     longest = min(stated, spec.max_model_len or stated)
     files = {"files": tokenizer_identity(model.tokenizer.folder)} if model else {}
@@ -124,7 +125,7 @@ def _prepare_judge(
         "longest": longest,
         "words": VERSION,
         "rubric": rubric,
-        "other": other.content if other else {},
+        "other": content_of(other) if other else {},
     }
     return PreparedJudge(
         judge=judge,
@@ -198,7 +199,7 @@ def judge_problems(
             found.append(
                 Problem(
                     f"{key}.against",
-                    f"{judge.against} holds no complete run to compare with",
+                    f"{judge.against} is not the output folder of a complete run",
                     "Give the output folder of a run that has ended.",
                 )
             )

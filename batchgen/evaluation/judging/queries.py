@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from batchgen.arrow.row_filter import RowFilter
 from batchgen.evaluation.answers import ColumnMap, LazyColumns, read_answers
-from batchgen.evaluation.judging.baseline_answers import AnswerKey, BaselineAnswer
+from batchgen.evaluation.judging.baseline_answers import AnswerKey, BaselineAnswer, find_others
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge
 from batchgen.evaluation.judging.prompts import EncodedCase, JudgeCase
 from batchgen.evaluation.judging.scores import JudgeState
@@ -95,7 +95,7 @@ def queries_of(ready: PreparedJudge, judged: Sequence[JudgedAnswer]) -> list[lis
 
 def _baseline_answers(ready: PreparedJudge, judged: Sequence[JudgedAnswer]) -> list[BaselineAnswer]:
     if ready.other is not None:
-        return ready.other.find([one.key for one in judged])
+        return find_others(ready.other, [one.key for one in judged])
     column = ready.judge.column
     if column is None:
         return [BaselineAnswer(None)] * len(judged)

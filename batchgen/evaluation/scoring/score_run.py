@@ -6,17 +6,15 @@ A metric that asks a model gets its numbers from an engine before this pass, as 
 Knows nothing of the command line.
 """
 
-import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from batchgen.errors import ExitCode, StateError, UsageError
+from batchgen.errors import ExitCode, UsageError
 from batchgen.evaluation.answers import Tables
 from batchgen.evaluation.checks import STORED, resolve_and_check
 from batchgen.evaluation.gates import GateResult, decide_gates
@@ -25,22 +23,17 @@ from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.evaluation.scorer import Scorer
 from batchgen.evaluation.scoring.join import Join, JoinSpec, open_join
 from batchgen.evaluation.scoring_models import ScoringModelOptions, model_of_run, scoring_passes
-from batchgen.evaluation.staging import (
-    FileLayout,
-    StagedAnswers,
-    run_origin,
-    run_scorer,
-    stage_answers,
-)
+from batchgen.evaluation.staging import StagedAnswers, run_origin, run_scorer, stage_answers
 from batchgen.job.evaluate import Evaluate, Reasoning
 from batchgen.jobfile.load import LoadedJob, load_job
 from batchgen.metrics.base import MetricOptions
 from batchgen.models.local_model import find_model
-from batchgen.output.publish import PublishedFile, Stage, check_published, finish_release
+from batchgen.output.publish import Stage, finish_release
+from batchgen.output.published_run import Manifest, PublishedRun
 from batchgen.output.score_tables import SCORE_PREFIX
 from batchgen.records import MetricRow
 from batchgen.state.lock import hold_lock
-from batchgen.state.run_folder import RunFolder, open_folder, read_json
+from batchgen.state.run_folder import RunFolder, open_folder
 from batchgen.storage.failpoints import arm
 
 
@@ -93,9 +86,8 @@ def score_run(
     with hold_lock(folder.lock):
         folder.clear_scratch()
         finish_release(folder)
-        manifest = read_manifest(folder)
-        files = [PublishedFile(**file) for file in manifest["files"]]
-        check_published(folder, [file for file in files if file.name.startswith("responses")])
+        published = PublishedRun(folder)
+        published.check(only_responses=True)
         loaded = load_job(folder.job)
         asked = loaded.job.evaluate
         names = {_name(metric) for metric in metrics}
@@ -105,7 +97,6 @@ def score_run(
             "reference": references or asked.reference,
             "reasoning": reasoning or asked.reasoning,
         }
-        published = PublishedRun(folder, manifest)
         join = open_join(beside, published.schema) if beside else None
         wide = published.schema if join is None else join.wider(published.schema)
         asking = asking or ScoringModelOptions()
@@ -114,17 +105,18 @@ def score_run(
         evaluation = check_evaluation(
             asked.model_copy(update=changed), wide, prefix=prefix
         ).with_judges(judges)
+        manifest = published.manifest
         passes = scoring_passes(
             folder,
             asking,
-            model_of_run(asking, loaded, evaluation, manifest=manifest),
+            model_of_run(asking, loaded, evaluation, manifest=manifest.content),
             evaluation=evaluation,
-            origin=run_origin(evaluation, prefix, manifest["samples"]),
+            origin=run_origin(evaluation, prefix, manifest.samples),
             schema=wide,
         )
         report_removed_metrics(manifest, evaluation, asking.say)
         widen = passes.add_likelihood_columns
-        result = rescore_run(folder, manifest, evaluation, join=join, widen=widen)
+        result = rescore_run(published, evaluation, join=join, widen=widen)
         passes.cache.delete_unused()
         return result
 
@@ -166,23 +158,8 @@ def check_evaluation(
     return found
 
 
-def read_manifest(folder: RunFolder) -> dict[str, Any]:
-    """The manifest of a complete run.
-
-    Raises:
-        StateError: the run is not complete, or its manifest is damaged.
-    """
-    if not folder.manifest.exists():
-        raise StateError(
-            f"{folder.path} is not complete yet",
-            hint="Run the job again; `batchgen status` says how far it is.",
-        )
-    return read_json(folder.manifest)
-
-
 def rescore_run(
-    folder: RunFolder,
-    manifest: Mapping[str, Any],
+    published: PublishedRun,
     evaluation: Evaluation,
     *,
     join: Join | None = None,
@@ -192,8 +169,7 @@ def rescore_run(
     """Score the published answers of a run, with the columns of another file beside them. Only under its lock.
 
     Args:
-        folder: of the run.
-        manifest: of the run; its answers are what it says.
+        published: the run; its responses have been checked.
         evaluation: what is measured.
         join: the columns of another file.
         job: the job as resolved, if it is another now than the one beside the answers.
@@ -204,14 +180,14 @@ def rescore_run(
         JobKeyError: a condition does not go with the columns.
         ResourceError: the disk refused.
     """
-    prefix = manifest["settings"]["output"]["prefix"]
-    published = PublishedRun(folder, manifest)
+    folder, manifest = published.folder, published.manifest
     wide = published.schema if join is None else join.wider(published.schema)
-    scorer = run_scorer(evaluation, wide, prefix, manifest["samples"])
-    stage = Stage(folder, published.compression, published.mode, published.facts)
+    scorer = run_scorer(evaluation, wide, manifest.prefix, manifest.samples)
+    compression = published.responses.compression
+    stage = Stage(folder, compression, published.file_mode, published.origin)
 
     def tables() -> Iterator[pa.Table]:
-        for table in published.tables():
+        for table in published.responses.row_groups(published.schema.names):
             yield join.beside(table) if join else table
 
     answers = StagedAnswers(widen(tables), published.schema, published.layout)
@@ -221,15 +197,15 @@ def rescore_run(
         stage.text(folder.job.name, job)
     files = [asdict(file) for file in stage.files()]
     record = evaluation_record(scorer, gates)
-    stage.release({**manifest, "files": files, "evaluation": record})
+    stage.release({**manifest.content, "files": files, "evaluation": record})
     return ScoreResult(folder, rows, gates)
 
 
 def report_removed_metrics(
-    manifest: Mapping[str, Any], evaluation: Evaluation, say: Callable[[str], None]
+    manifest: Manifest, evaluation: Evaluation, say: Callable[[str], None]
 ) -> None:
     """Say which scores there will be no more, once a run is scored by another evaluation than its manifest's."""
-    before = manifest.get("evaluation", {}).get("metrics", ())
+    before = manifest.evaluation.get("metrics", ())
     if gone := [name for name in before if name not in evaluation.names]:
         say(f"scores removed: {', '.join(gone)}: neither the job nor this command asks for them")
 
@@ -243,62 +219,3 @@ def evaluation_record(scorer: Scorer, gates: Sequence[GateResult]) -> dict[str, 
         "gates": [asdict(gate) for gate in gates],
         "scored_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def evaluation_fingerprint(manifest: Mapping[str, Any]) -> str:
-    """The fingerprint of the evaluation that a run has scores of; empty if it was never scored."""
-    fingerprint: str = manifest.get("evaluation", {}).get("fingerprint", "")
-    return fingerprint
-
-
-class PublishedRun:
-    """The answers of a complete run, without their scores."""
-
-    def __init__(self, folder: RunFolder, manifest: Mapping[str, Any]) -> None:
-        self._paths = [folder.responses]
-        self.layout: FileLayout = "file" if folder.responses.exists() else "parts"
-        if self.layout == "parts":
-            self._paths = sorted(folder.response_parts.glob("*.parquet"))
-        if not self._paths:
-            raise StateError(f"{folder.path} holds no answers", hint="Start over with --fresh.")
-        scores = set(manifest.get("evaluation", {}).get("columns", ()))
-        with self._opened(self._paths[0]) as first:
-            whole = first.schema_arrow.remove_metadata()
-            self.compression = _compression(first)
-        self.schema = pa.schema([field for field in whole if field.name not in scores])
-        self.mode = stat.S_IMODE(self._paths[0].stat().st_mode)
-        origin = ("job", "fingerprint", "settings", "model", "versions")
-        self.facts = {key: manifest[key] for key in origin}
-
-    def tables(self) -> Iterator[pa.Table]:
-        """The answers, row group by row group. No prompt crosses these: they are made of whole parts."""
-        for path in self._paths:
-            with self._opened(path) as file:
-                for number in range(file.num_row_groups):
-                    yield self._row_group(path, file, number)
-
-    def _row_group(self, path: Path, file: pq.ParquetFile, number: int) -> pa.Table:
-        try:
-            return file.read_row_group(number, columns=self.schema.names)
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(path) from error
-
-    def _opened(self, path: Path) -> pq.ParquetFile:
-        try:
-            return pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(path) from error
-
-
-def _damaged(path: Path) -> StateError:
-    return StateError(
-        f"the answers {path} are damaged",
-        hint="Run the job again with --fresh: they are moved aside.",
-    )
-
-
-def _compression(file: pq.ParquetFile) -> str:
-    if not file.num_row_groups:
-        return "zstd"
-    name: str = file.metadata.row_group(0).column(0).compression
-    return "none" if name == "UNCOMPRESSED" else name.lower()

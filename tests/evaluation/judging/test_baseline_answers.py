@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import StateError, UsageError
-from batchgen.evaluation.judging.baseline_answers import AnswerKey, BaselineAnswer, BaselineRun
+from batchgen.evaluation.judging.baseline_answers import (
+    AnswerKey,
+    BaselineAnswer,
+    find_others,
+    open_baseline,
+)
 from batchgen.jobfile.load import load_job
 from batchgen.run.run import run
 
@@ -29,7 +34,7 @@ def folder(make_job: MakeJob) -> Path:
 
 def test_answers_are_found_by_id_and_sample(folder: Path) -> None:
     keys = [("d", 1), ("a", 0), ("c", 0), ("b", 1), ("b", 2), ("z", 0)]
-    found = BaselineRun(folder).find([AnswerKey(*key, prompt_hash=None) for key in keys])
+    found = find_others(open_baseline(folder), [AnswerKey(*key, prompt_hash=None) for key in keys])
     assert found == list(map(BaselineAnswer, ["four", "one", None, "two", None, None]))
 
 
@@ -37,8 +42,8 @@ def test_only_answers_to_the_same_prompt_count(folder: Path) -> None:
     import polars as pl
 
     hashes = dict(pl.read_parquet(folder / "responses.parquet").select("id", "prompt_hash").rows())
-    other = BaselineRun(folder)
-    found = other.find([AnswerKey("a", 0, hashes["a"]), AnswerKey("b", 0, hashes["a"])])
+    keys = [AnswerKey("a", 0, hashes["a"]), AnswerKey("b", 0, hashes["a"])]
+    found = find_others(open_baseline(folder), keys)
     assert found == [BaselineAnswer("one"), BaselineAnswer(None, asked_else=True)]
 
 
@@ -46,20 +51,18 @@ def test_parts_and_prefixes_are_read_as_well(make_job: MakeJob) -> None:
     job = make_job(
         ROWS[:2], output={"layout": "parts", "prefix": "out_"}, batching={"part_rows": 1}
     )
-    other = BaselineRun(run(load_job(job)).folder.path)
-    assert other.find([AnswerKey("b", 0, None), AnswerKey("a", 0, None)]) == [
-        BaselineAnswer("two"),
-        BaselineAnswer("one"),
-    ]
+    baseline = open_baseline(run(load_job(job)).folder.path)
+    found = find_others(baseline, [AnswerKey("b", 0, None), AnswerKey("a", 0, None)])
+    assert found == [BaselineAnswer("two"), BaselineAnswer("one")]
 
 
 def test_without_a_complete_run_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds no complete run to compare with"):
-        BaselineRun(tmp_path)
+    with pytest.raises(UsageError, match="not the output folder of a complete run"):
+        open_baseline(tmp_path)
 
 
 def test_a_changed_file_is_no_answer(folder: Path) -> None:
     with (folder / "responses.parquet").open("ab") as file:
         file.write(b"x")
     with pytest.raises(StateError, match="was changed or damaged"):
-        BaselineRun(folder)
+        open_baseline(folder)
