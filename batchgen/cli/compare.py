@@ -1,4 +1,4 @@
-"""`batchgen compare`: is the new run better than the old one, and could that be chance?"""
+"""`batchgen compare`: is the new run better than the old one, and is the difference significant?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,48 +29,49 @@ PATH = click.Path(path_type=Path, exists=True, file_okay=False)
     "margins",
     multiple=True,
     metavar="METRIC:BY",
-    help="The largest difference that does not matter: within it, runs are equivalent. Repeatable.",
+    help="Differences of up to BY count as equivalent. Repeatable.",
 )
 @click.option(
     "--fail-if-worse",
     "limits",
     multiple=True,
     metavar="METRIC[:BY]",
-    help="End with 4 if the metric is significantly worse; with BY, unless a loss of more than BY is ruled out. Repeatable.",
+    help="Exit with 4 if the metric is significantly worse; with BY, unless a loss above BY is ruled out. Repeatable.",
 )
 @click.option(
-    "--noise",
+    "--repeat-runs",
     nargs=2,
     type=PATH,
     metavar="RUN RUN",
-    help="Two runs of one job: how many rows differ between them is told beside the change.",
+    help="Two runs of one job: their share of differing rows is printed with the change.",
 )
 @click.option(
-    "--flips",
+    "--max-flips",
     type=click.IntRange(0),
     default=5,
     show_default=True,
-    help="Rows to name per metric and direction.",
+    help="Rows to list per metric and direction.",
 )
-@click.option("--texts", is_flag=True, help="Also print what both runs answered in these rows.")
+@click.option("--show-responses", is_flag=True, help="Print both responses of the listed rows.")
 @json_option
 def compare(
     base: Path,
     new: Path,
     *,
-    texts: bool,
+    show_responses: bool,
     as_json: bool,
-    **options: Any,  # noqa: ANN401  # those of _Asked
+    **options: Any,  # noqa: ANN401  # those of _Options
 ) -> int:
-    """Compare the scores of two runs, or of two folders that `batchgen score` wrote, row by row.
+    """Compare the scores of two runs row by row.
 
-    Rows are paired by id and sample; those whose prompt changed are left out, and counted. p is adjusted for the
-    number of primary metrics (Holm), or of all metrics if none is primary.
+    BASE and NEW are run folders, or folders that `batchgen score` wrote. Rows are paired by id and sample; rows whose
+    prompt changed are excluded and counted. p is adjusted for the number of primary metrics (Holm), or of all
+    metrics if none is primary.
     """
     from batchgen.cli.render.comparison import comparison_lines
     from batchgen.evaluation.comparing.regressions import regression_reason
 
-    asked = _CompareOptions(**options)
+    asked = _Options(**options)
     found = asked.comparison(base, new)
     failed = [why for limit in asked.allowed() if (why := regression_reason(found, limit))]
     code = 4 if failed else 0
@@ -78,7 +79,7 @@ def compare(
         head = {"ok": not failed, "exit_code": code, "failed": failed}
         click.echo(json_line({**head, **found.plain()}))
         return code
-    for line in comparison_lines(found, _answers(base, new, found) if texts else {}):
+    for line in comparison_lines(found, _answers(base, new, found) if show_responses else {}):
         click.echo(line)
     for why in failed:
         click.echo(f"failed {why}: exit code 4", err=True)
@@ -86,27 +87,30 @@ def compare(
 
 
 @dataclass(frozen=True, slots=True)
-class _CompareOptions:
-    """What is compared, and what is allowed."""
+class _Options:
+    """Options of the command."""
 
     metrics: Sequence[str]
     margins: Sequence[str]
     limits: Sequence[str]
-    noise: tuple[Path, Path] | None
-    flips: int
+    repeat_runs: tuple[Path, Path] | None
+    max_flips: int
 
     def comparison(self, base: Path, new: Path) -> "Comparison":
-        """The two runs compared."""
         from batchgen.evaluation.comparing.compare import compare
 
         limits = [*map(_margin, self.margins), *self.allowed()]
         margins = {limit.metric: limit.by for limit in limits if limit.by is not None}
         return compare(
-            base, new, metrics=self.metrics, margins=margins, noise=self.noise, named=self.flips
+            base,
+            new,
+            metrics=self.metrics,
+            margins=margins,
+            repeat_runs=self.repeat_runs,
+            max_examples=self.max_flips,
         )
 
     def allowed(self) -> "list[RegressionLimit]":
-        """How much worse the new run may be."""
         from batchgen.evaluation.comparing.regressions import parse_limit
 
         return [parse_limit("--fail-if-worse", text) for text in self.limits]
@@ -119,7 +123,8 @@ def _margin(text: str) -> "RegressionLimit":
     margin = parse_limit("--margin", text)
     if margin.by is None:
         raise UsageError(
-            f"--margin {text}: expected METRIC:BY", hint="Such as --margin exact:0.02."
+            f"--margin {text}: expected METRIC:BY",
+            hint="Add the amount, as in --margin exact:0.02.",
         )
     return margin
 

@@ -83,7 +83,7 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
         if as_json:
             click.echo(json_line(summary(result)))
         elif not quiet and result.outcome != "stopped":
-            if result.outcome != "held back" and sys.stdout.isatty():
+            if result.outcome != "withheld" and sys.stdout.isatty():
                 show_answers(result.folder)
             show_metrics(result)
         sys.stdout.flush()

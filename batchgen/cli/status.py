@@ -31,7 +31,7 @@ def status(run_folder: Path, as_json: bool) -> None:
             "expected_rows": found.expected_rows,
             "counts": asdict(found.counts),
             "failed": [asdict(f) for f in found.failed],
-            "held_back": list(found.held_back),
+            "withheld": list(found.withheld),
         }
         click.echo(json_line(content))
         return
@@ -46,9 +46,9 @@ def status(run_folder: Path, as_json: bool) -> None:
     for failure in found.failed:
         examples = printable(", ".join(failure.examples))
         click.echo(f"{failure.finish_reason:<8} {failure.count:,} {failure.code} · e.g. {examples}")
-    for why in found.held_back:
-        click.echo(f"why      held back by {printable(why)}")
-    if found.held_back:
+    for why in found.withheld:
+        click.echo(f"why      withheld by {printable(why)}")
+    if found.withheld:
         click.echo(f"staged   {found.folder.staged}")
         click.echo(
             "next     batchgen run: the same command decides again, --fresh makes new answers"

@@ -140,7 +140,7 @@ def _against(gate: Gate, baseline: str, folder: RunFolder, scored: Path) -> Gate
     path = folder.path if baseline == PREVIOUS else Path(baseline)
     try:
         new = scored_run_in(folder.path, scored)
-        found = compare_runs(open_scored_run(path), new, metrics=[gate.metric], named=0)
+        found = compare_runs(open_scored_run(path), new, metrics=[gate.metric], max_examples=0)
     except (UsageError, StateError) as error:
         return GateResult(name, "undecided", error.message)
     (one,) = found.metrics

@@ -36,14 +36,14 @@ class RunStatus:
     """How far a run is.
 
     Attributes:
-        state: "running" means that the process which holds the folder is alive on this machine; "held back", that all
+        state: "running" means that the process which holds the folder is alive on this machine; "withheld", that all
             rows are answered and not published, with `output.publish: gated`.
         counts: of the rows that are saved.
-        held_back: why, a sentence each.
+        withheld: why, a sentence each.
     """
 
     folder: RunFolder
-    state: Literal["complete", "running", "stopped", "held back"]
+    state: Literal["complete", "running", "incomplete", "withheld"]
     job: str
     run_id: str
     started_at: str
@@ -51,7 +51,7 @@ class RunStatus:
     counts: Counts
     failed: Sequence[FailedRows]
     facts: Mapping[str, Any]
-    held_back: Sequence[str] = ()
+    withheld: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ def status(path: Path) -> RunStatus:
         StateError: its state is damaged.
     """
     folder = open_folder(path)
-    held_back = folder.held_back.exists()
-    if folder.complete and not held_back:
+    withheld = folder.withheld.exists()
+    if folder.complete and not withheld:
         published = PublishedRun(folder)
         published.check(hashes=False)
         counts, content = published.manifest.counts, published.manifest.content
@@ -100,7 +100,7 @@ def status(path: Path) -> RunStatus:
     prefix = identity.settings["output"]["prefix"]
     return RunStatus(
         folder=folder,
-        state="held back" if held_back else "running" if _held(folder) else "stopped",
+        state="withheld" if withheld else "running" if _held(folder) else "incomplete",
         job=folder.path.name,
         run_id=identity.run_id,
         started_at=identity.started_at,
@@ -108,7 +108,7 @@ def status(path: Path) -> RunStatus:
         counts=sum((_counts(part, prefix) for part in parts), count_responses(waiting)),
         failed=_failures(_part_columns(parts, prefix), waiting),
         facts={},
-        held_back=read_json(folder.held_back)["why"] if held_back else (),
+        withheld=read_json(folder.withheld)["why"] if withheld else (),
     )
 
 

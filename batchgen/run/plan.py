@@ -51,7 +51,7 @@ class Batches:
 class OutputState:
     """What the output folder holds; `refusal` is why a run there would be refused, empty if it would not."""
 
-    state: Literal["new", "to be continued", "complete"]
+    state: Literal["new", "incomplete", "complete"]
     sealed_parts: int
     refusal: str
 
@@ -182,9 +182,7 @@ def _output(setup: Setup) -> OutputState:
     if known is None:
         return OutputState("new", 0, "")
     sealed = len(list(folder.parts.glob("*.bgpart")))
-    state: Literal["complete", "to be continued"] = (
-        "complete" if folder.complete else "to be continued"
-    )
+    state: Literal["complete", "incomplete"] = "complete" if folder.complete else "incomplete"
     try:
         check_same_run(folder, known, new_identity(setup))
     except StateError as error:

@@ -4,12 +4,10 @@ check lock and input ─> answers with scores, staged ─> gates ─> released �
                                                            └─> held back, with `output.publish: gated`
 """
 
-import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 from batchgen.errors import ExitCode
@@ -63,7 +61,7 @@ class Publication:
             "fingerprint": self.identity.fingerprint,
             "settings": self.identity.settings,
             "model": _model_record(setup),
-            "versions": versions(),
+            "versions": setup.versions,
         }
         self.lock.check()
         ChangeGuard(setup.survey.files).read()
@@ -76,9 +74,9 @@ class Publication:
         gates = decide_gates(setup.evaluation.gates, rows, self.folder, self.folder.staged)
         result = replace(result, metrics=rows, gates=gates)
         if output.publish == "gated" and result.exit_code != ExitCode.DONE:
-            result = replace(result, outcome="held back")
+            result = replace(result, outcome="withheld")
             content = {"run_id": result.run_id, "why": result.not_passed}
-            self.folder.write_json(self.folder.held_back, content, stage="held")
+            self.folder.write_json(self.folder.withheld, content, stage="held")
             return result
         stage.text(self.folder.job.name, setup.loaded.dump())
         manifest = {
@@ -175,9 +173,3 @@ def _model_record(setup: Setup) -> dict[str, Any]:
         "lock": setup.model.lock.name if setup.model.lock else None,
         "parameters": setup.model.card.parameters,
     }
-
-
-def versions() -> dict[str, str]:
-    """The libraries that decide what comes out."""
-    names = ("batchgen-llm", "torch", "transformers", "tokenizers", "pyarrow", "polars")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -30,7 +30,7 @@ class RunResult:
         gates: what became of the gates.
     """
 
-    outcome: Literal["done", "already complete", "stopped", "held back"]
+    outcome: Literal["done", "already complete", "stopped", "withheld"]
     folder: RunFolder
     run_id: str
     counts: Counts
@@ -80,10 +80,10 @@ class RunResult:
         """
         if self.outcome == "stopped":
             raise StateError(f"{self.folder.path} is not complete", hint="Run the job again.")
-        if self.outcome == "held back":
+        if self.outcome == "withheld":
             raise StateError(
-                f"the answers for {self.folder.path} were held back: they did not pass",
-                hint=f"They lie in {self.folder.staged}.",
+                f"the answers for {self.folder.path} were withheld: a gate or run.max_errors failed",
+                hint=f"Read them in {self.folder.staged}.",
             )
         return PublishedRun(self.folder).frame()
 

@@ -4,9 +4,12 @@
 """
 
 import json
+import platform
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -48,6 +51,7 @@ class Setup:
         settings: everything that decides the answers, as plain values: the generation fingerprint's content.
         evaluation: how the answers are scored.
         judges: models that judge the answers, in the order of the job.
+        versions: see `installed_versions`.
     """
 
     loaded: LoadedJob
@@ -60,6 +64,7 @@ class Setup:
     settings: Mapping[str, Any]
     evaluation: Evaluation
     judges: tuple[PreparedJudge, ...]
+    versions: Mapping[str, str | None]
 
     @property
     def job(self) -> Job:
@@ -147,6 +152,7 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
         settings=settings,
         evaluation=reading.evaluation.with_judges(judges),
         judges=judges,
+        versions=installed_versions(),
     )
     try:
         setup.scorer()  # wrong conditions are found now, not after a night
@@ -195,6 +201,16 @@ def row_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     columns = {"keep_columns", "store_prompt", "prefix"}
     output = {key: value for key, value in settings["output"].items() if key not in columns}
     return {**settings, "input": {}, "output": output}
+
+
+def installed_versions() -> dict[str, str | None]:
+    """Versions of Python and of the libraries that influence the answers; None for a package without metadata."""
+    names = ("batchgen-llm", "torch", "transformers", "tokenizers", "pyarrow", "polars")
+    found: dict[str, str | None] = {"python": platform.python_version(), **dict.fromkeys(names)}
+    for name in names:
+        with suppress(PackageNotFoundError):  # such as a checkout on PYTHONPATH
+            found[name] = version(name)
+    return found
 
 
 def new_identity(setup: Setup) -> Identity:

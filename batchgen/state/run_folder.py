@@ -108,9 +108,10 @@ class RunFolder:
         return self.private / "staged"
 
     @property
-    def held_back(self) -> Path:
-        """Its presence means that the staged files are answers which did not pass: why."""
-        return self.staged / "held-back.json"
+    def withheld(self) -> Path:
+        """Present if a gate failed and publishing was withheld; lists the reasons. Version 0.1 named it held-back.json."""
+        old = self.staged / "held-back.json"
+        return old if old.exists() else self.staged / "withheld.json"
 
     @property
     def release(self) -> Path:

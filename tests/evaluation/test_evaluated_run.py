@@ -1,4 +1,4 @@
-"""Runs that are evaluated: scores beside the answers, scoring again without generating, answers that are held back."""
+"""Runs that are evaluated: scores beside the answers, scoring again without generating, withheld answers."""
 
 import json
 from collections.abc import Callable
@@ -257,19 +257,19 @@ def test_a_failed_gate_leaves_the_previous_answers_in_place(make_job: MakeJob) -
     before = {p.name: p.read_bytes() for p in good.folder.path.iterdir() if p.is_file()}
     worse = [row | {"right": "other"} for row in ROWS[:3]]
     bad = run(load_job(gated(make_job, 0.5, rows=worse)), start="fresh")
-    assert (bad.outcome, bad.exit_code) == ("held back", ExitCode.GATE_FAILED)
+    assert (bad.outcome, bad.exit_code) == ("withheld", ExitCode.GATE_FAILED)
     after = {p.name: p.read_bytes() for p in bad.folder.path.iterdir() if p.is_file()}
     assert after == before
-    with pytest.raises(StateError, match="held back"):
+    with pytest.raises(StateError, match="withheld"):
         bad.frame()
     staged = pl.read_parquet(bad.folder.staged / "responses.parquet")
     assert staged["right"].to_list() == ["other"] * 3
 
 
-def test_answers_that_were_held_back_are_published_once_the_gate_allows(make_job: MakeJob) -> None:
+def test_answers_that_were_withheld_are_published_once_the_gate_allows(make_job: MakeJob) -> None:
     job = gated(make_job, 0.9)
     held = run(load_job(job))
-    assert held.outcome == "held back"
+    assert held.outcome == "withheld"
     assert not held.folder.responses.exists()
     again = run(load_job(gated(make_job, 0.6)))
     assert (again.outcome, again.exit_code) == ("done", ExitCode.DONE)
@@ -285,11 +285,11 @@ def test_status_says_what_holds_answers_back(make_job: MakeJob) -> None:
     job = gated(make_job, 0.9)
     held = run(load_job(job), start="fresh")
     found = inspect.status(held.folder.path)
-    assert (found.state, found.run_id, found.counts.rows) == ("held back", held.run_id, 3)
-    assert found.held_back == ["gate exact >= 0.9: value 0.6667, n 3"]
+    assert (found.state, found.run_id, found.counts.rows) == ("withheld", held.run_id, 3)
+    assert found.withheld == ["gate exact >= 0.9: value 0.6667, n 3"]
     shown = CliRunner().invoke(cli, ["status", str(held.folder.path)]).stdout
-    assert "held back · 3 of 3 rows (100%)" in shown
-    assert "why      held back by gate exact >= 0.9" in shown
+    assert "withheld · 3 of 3 rows (100%)" in shown
+    assert "why      withheld by gate exact >= 0.9" in shown
     again = run(load_job(gated(make_job, 0.6)))
     assert again.outcome == "done"
     assert inspect.status(again.folder.path).state == "complete"
@@ -307,12 +307,12 @@ def half_scored(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> RunFolder
     return good.folder
 
 
-def test_scores_that_were_being_replaced_stand_when_a_new_run_is_held_back(
+def test_scores_that_were_being_replaced_stand_when_a_new_run_is_withheld(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = half_scored(make_job, monkeypatch)
     worse = [row | {"right": "other"} for row in ROWS[:3]]
-    assert run(load_job(gated(make_job, 0.5, rows=worse)), start="fresh").outcome == "held back"
+    assert run(load_job(gated(make_job, 0.5, rows=worse)), start="fresh").outcome == "withheld"
     assert list(verify(folder).findings) == []
     assert "score_refusal" in pq.read_schema(folder.responses).names
 
@@ -352,8 +352,8 @@ def test_a_damaged_record_of_a_release_is_moved_aside_with_what_it_was_about(
 
 def test_too_many_failed_rows_hold_answers_back_as_well(make_job: MakeJob) -> None:
     result = run(load_job(gated(make_job, 0.1, rows=ROWS)))
-    assert (result.outcome, result.exit_code) == ("held back", ExitCode.TOO_MANY_FAILED_ROWS)
-    (why,) = inspect.status(result.folder.path).held_back
+    assert (result.outcome, result.exit_code) == ("withheld", ExitCode.TOO_MANY_FAILED_ROWS)
+    (why,) = inspect.status(result.folder.path).withheld
     assert why == "failed rows: 1, where run.max_errors allows 0"
     assert not result.folder.responses.exists()
 

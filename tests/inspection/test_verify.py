@@ -252,12 +252,12 @@ def test_scored_answers_are_verified_with_their_scores(make_job: MakeJob) -> Non
     assert [f.file for f in verify(folder).findings] == ["metrics.parquet"]
 
 
-def test_answers_that_a_gate_held_back_are_no_damage_and_are_lost_only_with_consent(
+def test_answers_that_a_gate_withheld_are_no_damage_and_are_lost_only_with_consent(
     make_job: MakeJob,
 ) -> None:
     good = run(load_job(gated(make_job, "first", least=0.0)))
-    held_back = run(load_job(gated(make_job, "second", least=1.0)), start="fresh")
-    assert held_back.outcome == "held back"
+    withheld = run(load_job(gated(make_job, "second", least=1.0)), start="fresh")
+    assert withheld.outcome == "withheld"
     assert list(verify(good.folder).findings) == []
     with pytest.raises(UsageError, match="3 saved answers would be lost"):
         purge(good.folder, lambda _: False)

@@ -1,5 +1,6 @@
 """A run from job file to Parquet: order, failures, stopping anywhere and going on, and what is refused."""
 
+import importlib.metadata
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -59,6 +60,32 @@ def test_the_manifest_accounts_for_every_row_and_file(make_job: MakeJob) -> None
     assert origin["fingerprint"] == manifest["fingerprint"]
     assert manifest["settings"]["decoding"]["max_new_tokens"] == 256
     assert list(result.folder.parts.iterdir()) == []
+
+
+def test_the_version_of_a_package_without_metadata_is_null(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = importlib.metadata.distribution
+    broken = False
+
+    def distribution(name: str) -> importlib.metadata.Distribution:
+        if broken:
+            raise OSError("unreadable metadata")
+        if name == "batchgen-llm":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return known(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", distribution)
+    result = run(load_job(make_job(rows(2))))
+    versions = json.loads(result.folder.manifest.read_text())["versions"]
+    assert versions["batchgen-llm"] is None
+    assert versions["pyarrow"] == importlib.metadata.version("pyarrow")
+    # Whatever else is wrong with the metadata is found before a row is generated.
+    broken = True
+    loaded = load_job(make_job(rows(2), output={"path": "second"}))
+    with pytest.raises(OSError, match="unreadable metadata"):
+        run(loaded)
+    assert not RunFolder(Path(loaded.job.output.path)).run.exists()
 
 
 def test_a_second_run_finds_the_work_done(make_job: MakeJob) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from batchgen.errors import ExitCode, StateError
 from batchgen.job.spec import Output
-from batchgen.output.publish import PublishedFile, Stage
+from batchgen.output.publish import Stage
+from batchgen.output.published_run import PublishedFile
 from batchgen.output.schema import OutputLayout
 from batchgen.records import Failure, FinishReason, Message, Response
 from batchgen.state.parts import Counts, PartStore, SealedPart, stream_parts

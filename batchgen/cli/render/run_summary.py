@@ -35,8 +35,8 @@ def _lines(result: RunResult) -> list[str]:
     ok = counts.rows - counts.failed - counts.skipped
     parts = [f"{ok:,} ok", *_counted(counts.failed, "failed"), *_counted(counts.skipped, "skipped")]
     parts += _counted(counts.cut_by_length, "reached max_new_tokens")
-    if result.outcome == "held back":
-        lines = [f"held back  {format_count(counts.rows, 'row')} · {' · '.join(parts)}"]
+    if result.outcome == "withheld":
+        lines = [f"withheld  {format_count(counts.rows, 'row')} · {' · '.join(parts)}"]
     elif result.outcome == "already complete":
         lines = [f"already complete  {format_count(counts.rows, 'row')} · {' · '.join(parts)}"]
     else:
@@ -48,12 +48,12 @@ def _lines(result: RunResult) -> list[str]:
         lines.append(
             f"failed {format_count(counts.failed, 'row')} failed, run.max_errors allows {allowed:,}: exit code 3"
         )
-    where = result.folder.staged if result.outcome == "held back" else result.folder.path
+    where = result.folder.staged if result.outcome == "withheld" else result.folder.path
     lines += unscored_lines(result.metrics, where / result.folder.scores.name)
     lines += gate_lines(result.gates)
     if result.exit_code == ExitCode.GATE_FAILED:
         lines.append("failed a gate did not pass: exit code 4")
-    if result.outcome == "held back":
+    if result.outcome == "withheld":
         lines.append(f"       {path} is as it was; the new answers lie in {result.folder.staged}")
         lines.append("       the same command decides again; --fresh makes new answers")
         return lines

@@ -35,7 +35,7 @@ from batchgen.metrics.statistics.paired_tests import (
 from batchgen.records import MetricRow
 
 MAX_EXAMPLE_IDS = 10
-"""Ids that are named where some do not pair."""
+"""Most ids to list of rows that do not pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +117,8 @@ def compare(
     *,
     metrics: Sequence[str] = (),
     margins: Mapping[str, float] | None = None,
-    noise: tuple[Path | str, Path | str] | None = None,
-    named: int = MAX_EXAMPLE_IDS,
+    repeat_runs: tuple[Path | str, Path | str] | None = None,
+    max_examples: int = MAX_EXAMPLE_IDS,
 ) -> Comparison:
     """Compare two runs, or two folders that `score` wrote.
 
@@ -127,18 +127,20 @@ def compare(
         new: the folder of what is now.
         metrics: only these; left out, all that both have.
         margins: differences that do not matter, by metric.
-        noise: two runs of one job, to tell how many rows differ though nothing was changed.
-        named: most rows to name for each metric and direction.
+        repeat_runs: two runs of one job: how many rows differ between them is the noise.
+        max_examples: most rows to list for each metric and direction.
 
     Raises:
-        UsageError: a folder has no scores, a metric is not in both, or `noise` are runs of different jobs.
+        UsageError: a folder has no scores, a metric is not in both, or `repeat_runs` are runs of different jobs.
         StateError: scores are damaged, or rows cannot be told apart.
     """
     before, now = open_scored_run(Path(base)), open_scored_run(Path(new))
-    found = compare_runs(before, now, metrics=metrics, margins=margins, cuts=now.cuts, named=named)
-    if noise is None:
+    found = compare_runs(
+        before, now, metrics=metrics, margins=margins, cuts=now.cuts, max_examples=max_examples
+    )
+    if repeat_runs is None:
         return found
-    repeats = open_scored_run(Path(noise[0])), open_scored_run(Path(noise[1]))
+    repeats = open_scored_run(Path(repeat_runs[0])), open_scored_run(Path(repeat_runs[1]))
     _check_same_job(*repeats)
     told = [replace(one, noise=_noise(*repeats, one.metric)) for one in found.metrics]
     return replace(found, metrics=told)
@@ -151,7 +153,7 @@ def compare_runs(
     metrics: Sequence[str] = (),
     margins: Mapping[str, float] | None = None,
     cuts: Sequence[str | Bins] = (),
-    named: int = MAX_EXAMPLE_IDS,
+    max_examples: int = MAX_EXAMPLE_IDS,
 ) -> Comparison:
     """Compare two runs; see `compare`. `cuts` are ways of slicing the rows of the base run."""
     names = _names(base, new, metrics)
@@ -167,7 +169,7 @@ def compare_runs(
         joined.filter(pl.col("prompt") != pl.col("prompt_new")) if prompts_known else joined.head(0)
     )
     common = joined.join(changed.select(KEY), on=list(KEY), how="anti", maintain_order="left")
-    found = [_compare(base, new, name, common=common, named=named) for name in names]
+    found = [_compare(base, new, name, common=common, max_examples=max_examples) for name in names]
     return Comparison(
         base=base.path,
         new=new.path,
@@ -184,8 +186,8 @@ def _check_same_job(one: ScoredRun, other: ScoredRun) -> None:
     fingerprints = {side.facts.get("fingerprint") for side in (one, other)}
     if len(fingerprints) > 1:
         raise UsageError(
-            f"--noise: {one.path} and {other.path} are runs of different jobs",
-            hint="Run one job twice, the second time with another --output: what differs then is noise.",
+            f"--repeat-runs: {one.path} and {other.path} are runs of different jobs",
+            hint="Run one job twice, the second time with another --output.",
         )
 
 
@@ -222,7 +224,7 @@ def _unpaired(rows: pl.DataFrame) -> Unpaired:
 
 
 def _compare(
-    base: ScoredRun, new: ScoredRun, name: str, *, common: pl.DataFrame, named: int
+    base: ScoredRun, new: ScoredRun, name: str, *, common: pl.DataFrame, max_examples: int
 ) -> MetricComparison:
     before, now = base.metrics[name], new.metrics[name]
     if before.fingerprint != now.fingerprint:
@@ -254,8 +256,8 @@ def _compare(
         wins=change.wins,
         ties=change.ties,
         losses=change.losses,
-        regressions=find_flips(pairs, gains, named),
-        improvements=find_flips(pairs, -gains, named),
+        regressions=find_flips(pairs, gains, max_examples),
+        improvements=find_flips(pairs, -gains, max_examples),
         verdict="inconclusive",
         slices=list(comparing.slices(pairs)),
     )

@@ -204,9 +204,11 @@ def test_a_row_is_in_the_slice_that_it_had_before(make_job: MakeJob) -> None:
 def test_noise_is_what_changes_between_two_runs_of_one_job(evaluated: MakeRun) -> None:
     base, new = evaluated("base", [True] * 8), evaluated("new", [True] * 4 + [False] * 4)
     one, other = evaluated("a", [True] * 8), evaluated("b", [True] * 7 + [False])
-    found = metric(compare(base, new, "--noise", one, other), "exact")
+    found = metric(compare(base, new, "--repeat-runs", one, other), "exact")
     assert found["noise"] == {"n": 8, "flips": 1}
-    shown = CliRunner().invoke(cli, ["compare", *map(str, (base, new, "--noise", one, other))])
+    shown = CliRunner().invoke(
+        cli, ["compare", *map(str, (base, new, "--repeat-runs", one, other))]
+    )
     assert "noise: 12.5% of 8 rows change between two runs of one job; 50.0% here" in shown.stdout
     assert metric(compare(base, new), "exact")["noise"] is None
 
@@ -217,17 +219,17 @@ def test_noise_of_two_jobs_is_none(evaluated: MakeRun, make_job: MakeJob) -> Non
     job = make_job(evaluate=evaluate, decoding={"max_new_tokens": 7}, output={"path": "other"})
     other = run(load_job(job)).folder.path
     with pytest.raises(UsageError, match="are runs of different jobs"):
-        compare(base, base, "--noise", base, other)
+        compare(base, base, "--repeat-runs", base, other)
 
 
 def test_python_has_the_same_words(evaluated: MakeRun) -> None:
     base, new = evaluated("base", [True] * 30), evaluated("new", [True] * 15 + [False] * 15)
-    found = batchgen.compare(str(base), new, metrics=["exact"], named=2)
+    found = batchgen.compare(str(base), new, metrics=["exact"], max_examples=2)
     (one,) = found.metrics
     assert (one.verdict, len(one.regressions), one.losses) == ("worse", 2, 15)
     assert json.loads(json.dumps(found.plain())) == {
         key: value
-        for key, value in compare(base, new, "--metric", "exact", "--flips", 2).items()
+        for key, value in compare(base, new, "--metric", "exact", "--max-flips", 2).items()
         if key not in ("ok", "exit_code", "failed")
     }
 
@@ -268,7 +270,7 @@ def test_tables_keep_to_the_window(
 
 def test_the_table_shows_texts_only_when_asked(evaluated: MakeRun) -> None:
     base, new = evaluated("base", [True] * 3), evaluated("new", [True, False, True])
-    for asked in ([], ["--texts"]):
+    for asked in ([], ["--show-responses"]):
         command = ["compare", str(base), str(new), *asked]
         shown = CliRunner().invoke(cli, command, standalone_mode=False).stdout
         assert "id r1  1.000 -> 0.000" in shown
@@ -319,7 +321,7 @@ def test_the_previous_output_is_a_baseline(make_job: MakeJob) -> None:
     assert first.outcome == "done"
     assert first.gates[0].found == "there is no previous output"
     worse = night(10, "fresh")
-    assert (worse.outcome, worse.gates[0].verdict) == ("held back", "failed")
+    assert (worse.outcome, worse.gates[0].verdict) == ("withheld", "failed")
     good = night(40, "fresh")
     assert good.outcome == "done"
     assert good.run_id not in (first.run_id, worse.run_id)
