@@ -1,4 +1,4 @@
-"""`batchgen verify` and `batchgen purge`: is a run's folder whole, and how to get rid of what is private in it."""
+"""`batchgen verify` and `batchgen purge`: check a run folder, and remove its private state."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +14,10 @@ RUN = click.Path(path_type=Path)
 @click.argument("run_folder", metavar="RUN", type=RUN)
 @json_option
 def verify(run_folder: Path, as_json: bool) -> int:
-    """Check every hash, page and count in the folder RUN. Ends with 6 if something is damaged."""
+    """Check every hash, page and count of a run folder.
+
+    Exits with 6 if a file is damaged.
+    """
     from batchgen.cli.render.terminal import format_count, json_line, printable
     from batchgen.errors import ExitCode
     from batchgen.inspection.verify import verify as verify_run
@@ -41,12 +44,15 @@ def verify(run_folder: Path, as_json: bool) -> int:
 
 @click.command()
 @click.argument("run_folder", metavar="RUN", type=RUN)
-@click.option("--yes", is_flag=True, help="Lose answers of an unfinished run without being asked.")
+@click.option(
+    "--yes", is_flag=True, help="Delete the answers of an unfinished run without confirmation."
+)
 @json_option
 def purge(run_folder: Path, yes: bool, as_json: bool) -> None:
-    """Remove what the run in folder RUN keeps in private: journal, parts, what it was made from. Answers stay.
+    """Remove the private state of a run; published answers stay.
 
-    An unfinished run cannot be gone on with afterwards: its saved answers are lost.
+    The private state is the journal, saved parts and caches. An unfinished run cannot be resumed afterwards: its saved
+    answers are lost.
     """
     from batchgen.cli.options import terminal
     from batchgen.cli.render.terminal import format_bytes, format_count, json_line
@@ -57,7 +63,7 @@ def purge(run_folder: Path, yes: bool, as_json: bool) -> None:
         if yes or terminal() is None or as_json:
             return yes
         return click.confirm(
-            f"{format_count(answers, 'saved answer')} would be lost: go on?", err=True
+            f"{format_count(answers, 'saved answer')} would be lost. Continue?", err=True
         )
 
     done = purge_run(open_folder(run_folder), may_lose)

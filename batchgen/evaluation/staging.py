@@ -1,10 +1,8 @@
-"""Answers with their scores, written where nobody looks yet: what `run` and `score` share.
+"""Stage answers with their scores, for `run` and `score`.
 
-    tables ──Scorer──┬──> responses.parquet, or responses/
-                     ├──> scores.parquet
-                     └──> metrics.parquet, once all rows are through
-
-Knows nothing of where the tables come from, nor of gates.
+tables ──Scorer──┬──> responses.parquet, or responses/
+├──> scores.parquet
+└──> metrics.parquet, after all rows
 """
 
 from collections.abc import Sequence
@@ -25,12 +23,12 @@ from batchgen.storage.durable import disk_errors
 
 @dataclass(frozen=True, slots=True)
 class StagedAnswers:
-    """What is to be scored.
+    """The answers to score.
 
     Attributes:
-        tables: reads the answers from the start.
-        schema: of what is written; the tables may have more columns, for metrics to read.
-        layout: of the files that they are to be written to.
+        tables: opens a new stream of the answers.
+        schema: of the written files; the tables may have further columns that metrics read.
+        layout: of the written files.
     """
 
     tables: Tables
@@ -42,13 +40,13 @@ def stage_answers(stage: Stage, answers: StagedAnswers, scorer: Scorer) -> list[
     """Stage answers with their scores; return the rows of metrics.parquet.
 
     Args:
-        stage: takes the files.
-        answers: read once, and once more for each metric of the whole set and each slice.
-        scorer: has seen nothing yet.
+        stage: receives the files.
+        answers: read once, and again for each metric of the whole set and each slice.
+        scorer: a new one.
 
     Raises:
-        StateError: what is read is damaged.
-        ResourceError: the disk refused.
+        StateError: the answers are damaged.
+        ResourceError: the disk is full or read-only.
     """
     stage = replace(stage, facts={**stage.facts, "evaluate": scorer.evaluation.record})
     stage.clear()
@@ -82,16 +80,16 @@ def _score(stage: Stage, answers: StagedAnswers, scorer: Scorer) -> None:
 
 
 def run_scorer(evaluation: Evaluation, schema: pa.Schema, prefix: str, samples: int) -> Scorer:
-    """A scorer of a run's own tables.
+    """Build the scorer for the tables of a run.
 
     Args:
-        evaluation: what is measured.
+        evaluation: the metrics.
         schema: of the tables.
         prefix: `output.prefix`.
         samples: answers per row.
 
     Raises:
-        JobKeyError: a condition that does not go with the columns.
+        JobKeyError: a condition does not fit the columns.
     """
     return Scorer(evaluation, run_origin(evaluation, prefix, samples), schema, prefix)
 

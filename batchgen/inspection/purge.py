@@ -1,8 +1,8 @@
-"""`batchgen purge`: remove what a run keeps in its private folder, under the run's own lock.
+"""`batchgen purge`: remove a run's private folder, under the run's lock.
 
-Of a complete run nothing is lost: its answers are published, and `run.json` stays, so that the job is still known to be
-done. Of an unfinished run the answers that are saved are lost, and the folder is as if it had never run; of a retry
-of failed rows (`retry.py`) what is published stays.
+A complete run loses nothing: its answers are published, and `run.json` stays, so the job still counts as done. An
+unfinished run loses its saved answers, and the folder is as if it had never run; published answers stay if failed
+rows were being retried (`retry.py`).
 """
 
 import shutil
@@ -22,11 +22,11 @@ from batchgen.storage.durable import disk_errors
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What was removed.
+    """The result of `purge`.
 
     Attributes:
-        removed: files and folders, relative to the run's folder.
-        lost: answers that were saved and not published.
+        removed: files and folders, relative to the run folder.
+        lost: number of answers that were saved and not published.
     """
 
     removed: Sequence[str]
@@ -38,14 +38,14 @@ def purge(folder: RunFolder, may_lose: Callable[[int], bool]) -> Purged:
     """Remove a run's private state.
 
     Args:
-        folder: the run's folder.
-        may_lose: asked, if answers are saved that are not published, whether that many may go.
+        folder: the run folder.
+        may_lose: called with the number of unpublished answers, if there are any; whether they may be deleted.
 
     Raises:
         LockedError: the run is at work.
-        ResourceError: the disk refused.
-        StateError: it cannot be told how many answers would be lost.
-        UsageError: answers would be lost.
+        ResourceError: the disk is full or read-only.
+        StateError: damaged state does not show how many answers would be lost.
+        UsageError: `may_lose` returned False.
     """
     with hold_lock(folder.lock):
         finish_release(folder)
@@ -53,14 +53,14 @@ def purge(folder: RunFolder, may_lose: Callable[[int], bool]) -> Purged:
         if lost and not may_lose(lost):
             raise UsageError(
                 f"{folder.path} is not complete: {lost:,} saved answers would be lost",
-                hint="Run the job again to complete it, or add --yes to lose them.",
+                hint="Run the job again to complete it, or add --yes to delete them.",
             )
-        going = _state(folder)
-        told = [path for path in going if path.is_file() or any(path.iterdir())]
-        size = sum(_size(path) for path in told)
+        paths = _state(folder)
+        removed = [path for path in paths if path.is_file() or any(path.iterdir())]
+        size = sum(_size(path) for path in removed)
         with disk_errors("cannot remove the private state of", folder.path):
-            _remove(going)
-    return Purged([path.relative_to(folder.path).as_posix() for path in told], size, lost)
+            _remove(paths)
+    return Purged([path.relative_to(folder.path).as_posix() for path in removed], size, lost)
 
 
 def _state(folder: RunFolder) -> list[Path]:
@@ -79,7 +79,7 @@ def _remove(paths: Sequence[Path]) -> None:
 
 
 def _unpublished(folder: RunFolder) -> int:
-    """Answers that are saved in the private folder alone; of a retry, those that are answers by now."""
+    """Number of answers that only the private folder has; of a retry, those that no longer fail."""
     identity = read_identity(folder)
     if identity is None:
         return 0

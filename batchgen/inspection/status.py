@@ -1,4 +1,4 @@
-"""Looking into a run's folder without running anything: how far it is, what failed, single answers."""
+"""Inspect a run folder: progress, failures, single answers."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from batchgen.state.sqlite_journal import saved_answers
 
 @dataclass(frozen=True, slots=True)
 class FailedRows:
-    """Rows that failed, or were skipped, for one reason; `examples` are ids."""
+    """Rows that failed or were skipped for one reason; `examples` are ids."""
 
     code: str
     finish_reason: str
@@ -33,13 +33,13 @@ class FailedRows:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
-        state: "running" means that the process which holds the folder is alive on this machine; "withheld", that all
-            rows are answered and not published, with `output.publish: gated`.
-        counts: of the rows that are saved.
-        withheld: why, a sentence each.
+        state: "running": the process that holds the lock is alive on this machine; "withheld": all rows are answered,
+            but a gate failed and `output.publish` is `gated`.
+        counts: of the saved rows.
+        withheld: the reasons, a sentence each.
     """
 
     folder: RunFolder
@@ -56,7 +56,7 @@ class RunStatus:
 
 @dataclass(frozen=True, slots=True)
 class AnswerView:
-    """One output row, as `show` prints it."""
+    """An output row, as `show` prints it."""
 
     id: str
     sample: int
@@ -70,11 +70,11 @@ class AnswerView:
 
 
 def status(path: Path) -> RunStatus:
-    """How far the run in a folder is.
+    """Read the progress of a run.
 
     Raises:
         UsageError: there is no run.
-        StateError: its state is damaged.
+        StateError: its state or its answers are damaged.
     """
     folder = open_folder(path)
     withheld = folder.withheld.exists()
@@ -113,14 +113,14 @@ def status(path: Path) -> RunStatus:
 
 
 def saved_counts(folder: RunFolder, identity: Identity) -> Counts:
-    """What is saved of a run and not published."""
+    """Counts of the rows that are saved and not published."""
     parts, waiting = _saved(folder, identity)
     prefix = identity.settings["output"]["prefix"]
     return sum((_counts(part, prefix) for part in parts), count_responses(waiting))
 
 
 def _saved(folder: RunFolder, identity: Identity) -> tuple[list[Path], list[Response]]:
-    """Sealed parts, and the answers in the journal that are in none of them."""
+    """Sealed parts, and the journal's answers that are in none of them."""
     parts = sorted(folder.parts.glob("*.bgpart"))
     sealed = {int(part.stem) for part in parts}
     saved = saved_answers(folder.journal, identity.run_id)
@@ -128,15 +128,16 @@ def _saved(folder: RunFolder, identity: Identity) -> tuple[list[Path], list[Resp
 
 
 def find_answers(folder: RunFolder, where: pl.Expr, most: int) -> list[AnswerView]:
-    """The first answers of a complete run that fulfil a condition on the answer columns (without prefix).
+    """The first `most` answers of a complete run that fulfil a condition on the answer columns (without prefix).
 
     Raises:
-        UsageError: the run is not complete yet.
+        UsageError: the run is not complete.
+        StateError: its answers are damaged.
     """
     if not folder.manifest.exists():
         raise UsageError(
             f"{folder.path} is not complete yet",
-            hint="Run the job again; `batchgen status` says how far it is.",
+            hint="Run the job again; `batchgen status` shows its progress.",
         )
     published = PublishedRun(folder)
     published.check(hashes=False, only_responses=True)
@@ -166,7 +167,7 @@ def _counts(part: Path, prefix: str) -> Counts:
     record = part.with_suffix(".json")
     if record.exists():
         return Counts(**read_json(record)["counts"])
-    return count_table(read_part(part), prefix)  # sealed this moment, or by a process that died
+    return count_table(read_part(part), prefix)  # sealed just now, or by a process that died
 
 
 _FAILURE = ("id", "finish_reason", "error_code")
@@ -196,7 +197,7 @@ def _failures(tables: Iterable[pa.Table], waiting: Sequence[Response] = ()) -> l
 
 
 def _held(folder: RunFolder) -> bool:
-    """Whether the process that last took the lock is alive. Only `flock` knows for sure; this never disturbs it."""
+    """Whether the process that last took the lock is alive; a guess that does not touch the lock itself."""
     try:
         owner = json.loads(folder.lock.read_text())
         if owner["host"] != socket.gethostname():

@@ -1,10 +1,10 @@
-"""From tables to the files that people read: staged whole in the private folder, then renamed; the manifest last.
+"""Publish tables: stage complete files in the private folder, rename them, write the manifest last.
 
     Stage.writer ──rows──> file, fsync ──release──> release.json ─> rename over the previous files ─> manifest
                                                      the commit
 
-Until files are released they lie where no reader looks. Whoever dies in the midst of a release leaves a record of it,
-from which the next process goes on. Knows nothing of how the answers were made or scored.
+Until their release, files are in a folder that no reader opens. A process that dies during a release leaves release.json,
+from which the next process completes it.
 """
 
 import shutil
@@ -24,22 +24,22 @@ from batchgen.storage.durable import disk_errors, replace_durably, sha256, sync_
 from batchgen.storage.failpoints import fail_point
 
 ROW_GROUP_BYTES = 16 << 20
-"""Tables are joined into row groups of about this size in memory: parts are small, readers like larger ones, and memory is to stay flat."""
+"""Size of a row group in memory: several small parts form one, since large row groups read faster; memory stays bounded."""
 
 
 class FileWriter:
-    """One Parquet file, whole and synced once the `with` block is left without an error."""
+    """One Parquet file, complete and synced after the `with` block, if that raised no error."""
 
     def __init__(self, path: Path, schema: pa.Schema, compression: str) -> None:
         self._path = path
         self._schema = schema
         self._waiting: list[pa.Table] = []
         self._bytes = 0
-        self._unfinished = path.with_suffix(".tmp")  # readers take any *.parquet for whole
+        self._unfinished = path.with_suffix(".tmp")  # readers take any *.parquet for complete
         self._writer = pq.ParquetWriter(self._unfinished, schema, **parquet_options(compression))
 
     def write(self, table: pa.Table) -> None:
-        """Write a table, or keep it until there is enough for a row group."""
+        """Write a table, or keep it until a row group is full."""
         self._waiting.append(table)
         self._bytes += table.nbytes
         if self._bytes >= ROW_GROUP_BYTES:
@@ -102,11 +102,11 @@ class PartsWriter:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """New files of a run folder that nobody sees yet.
+    """New files of a run folder before their release.
 
     Attributes:
         mode: permissions of the files.
-        facts: what the files' metadata says about their origin; holds nothing that differs from a resumed run.
+        facts: metadata of the files about their origin; the same for a resumed and an unbroken run.
     """
 
     folder: RunFolder
@@ -115,10 +115,10 @@ class Stage:
     facts: Mapping[str, object]
 
     def clear(self) -> None:
-        """Begin with nothing.
+        """Delete all staged files.
 
         Raises:
-            ResourceError: the disk refused.
+            ResourceError: the disk is full or read-only.
         """
         staged = self.folder.staged
         with disk_errors("cannot empty", staged):
@@ -144,7 +144,7 @@ class Stage:
         """Stage a text file.
 
         Raises:
-            ResourceError: the disk refused.
+            ResourceError: the disk is full or read-only.
         """
         path = self.folder.staged / name
         with disk_errors("cannot write", path):
@@ -152,20 +152,20 @@ class Stage:
             sync_file(path)
 
     def files(self) -> list[PublishedFile]:
-        """The tables that are staged, as a manifest lists them."""
+        """The staged tables, as the manifest lists them."""
         staged = self.folder.staged
         return [_described(staged, path) for path in sorted(staged.rglob("*.parquet"))]
 
     def release(self, manifest: Mapping[str, object] | None) -> None:
-        """Let the new files take the place of the previous ones, and remove what the new ones leave out.
+        """Replace the published files by the staged ones, and remove published files that are not staged.
 
-        From the moment that the record of it is written, the new files stand: `finish_release` goes on after a death.
+        After release.json is written, the release is final: `finish_release` completes it if the process dies.
 
         Args:
-            manifest: written last; None where there is none, beside the scores of a file.
+            manifest: written last; None for the scores of a file.
 
         Raises:
-            ResourceError: the disk refused.
+            ResourceError: the disk is full or read-only.
         """
         staged = self.folder.staged
         names = [p.relative_to(staged).as_posix() for p in staged.rglob("*") if p.is_file()]
@@ -178,11 +178,11 @@ class Stage:
 
 
 def finish_release(folder: RunFolder) -> None:
-    """Bring a release to its end that a process began, if there is one. Only under the lock.
+    """Complete a release that a process began, if there is one. The caller holds the lock.
 
     Raises:
         StateError: its record is damaged.
-        ResourceError: the disk refused.
+        ResourceError: the disk is full or read-only.
     """
     if not folder.release.exists():
         return
@@ -208,19 +208,19 @@ def _take(new: Path, target: Path, mode: int) -> None:
         return
     for path in new.iterdir():
         path.chmod(mode)
-    # A folder is readable to those who may read its files.
+    # A folder is readable for those who may read its files.
     new.chmod(mode | (mode & 0o444) >> 2 | 0o700)
     if not target.exists():
         fail_point("publish.before_rename")
         new.replace(target)
         fail_point("publish.after_rename")
         return
-    for path in sorted(new.iterdir()):  # file by file, so that at no moment the answers are gone
+    for path in sorted(new.iterdir()):  # file by file, so that the answers exist at every moment
         replace_durably(path, target / path.name, stage="publish", mode=mode)
 
 
 def _remove_others(folder: RunFolder, names: Collection[str]) -> None:
-    """Remove published files that are not among these."""
+    """Remove published files that are not in `names`."""
     for path in (*folder.published, *_parts(folder)):
         if path.is_file() and path.relative_to(folder.path).as_posix() not in names:
             path.unlink()

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchgen.errors import StateError
@@ -267,9 +268,13 @@ class ParquetTable:
             for number in range(self._file(path).num_row_groups):
                 yield self._read(path, number, columns)
 
-    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """All rows in memory."""
-        return pa.concat_tables([self._empty(columns), *self.row_groups(columns)])
+    def read(
+        self, columns: Sequence[str] | None = None, where: pc.Expression | None = None
+    ) -> pa.Table:
+        """All rows that fulfil a condition on these columns, in memory."""
+        tables = self.row_groups(columns)
+        chosen = tables if where is None else (table.filter(where) for table in tables)
+        return pa.concat_tables([self._empty(columns), *chosen])
 
     def take(self, rows: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
         """Rows by their number in the whole table, in the given order."""

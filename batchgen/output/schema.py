@@ -1,8 +1,7 @@
-"""The columns of the output: what each is called, its Arrow type, and how responses become a table.
+"""The columns of the output: names, Arrow types, and the conversion from responses to a table.
 
-One explicit schema from the first row on. Were types inferred, a part without a single failure would get a
-null-typed `error` column, and neither pyarrow nor Polars could read it together with its neighbours.
-Knows nothing of files.
+The schema is explicit: with inferred types, a part without failures would get a null-typed `error` column, which
+neither pyarrow nor Polars could read together with the other parts.
 """
 
 import json
@@ -37,19 +36,19 @@ ANSWER_COLUMNS: Mapping[str, pa.DataType] = {
     "run_id": pa.string(),
     "created_at": pa.timestamp("us", tz="UTC"),
 }
-"""The columns that batchgen adds, in order, before `output.prefix`."""
+"""The columns that batchgen adds, in order, without `output.prefix`."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputLayout:
-    """Which columns the output has: the input columns that are kept, then the answer columns."""
+    """The columns of the output: kept input columns, then answer columns."""
 
     kept: tuple[str, ...]
     prefix: str
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The columns' names."""
+        """Of all columns."""
         return (*self.kept, *(self.prefix + name for name in ANSWER_COLUMNS))
 
     def schema(self, input_schema: pa.Schema) -> pa.Schema:
@@ -67,14 +66,14 @@ class OutputLayout:
         run_id: str,
         redacted: Mapping[str, int],
     ) -> pa.Table:
-        """Put input columns and answers side by side.
+        """Join input columns and answers.
 
         Args:
             rows: the part's input rows, all columns.
             responses: one per (row, sample), in output order.
             first: index of the part's first row.
-            run_id: the run that made them, but for those that say otherwise.
-            redacted: how much personal data was taken out of the rows; what was taken out of the answers is added.
+            run_id: of responses without a run_id of their own.
+            redacted: redacted items in the input rows, by kind; those in the responses are added.
         """
         positions = pa.array([r.index - first for r in responses], pa.int64())
         kept = rows.select(list(self.kept)).take(positions)
@@ -85,7 +84,7 @@ class OutputLayout:
         return pa.Table.from_arrays(columns, schema=schema)
 
     def responses(self, table: pa.Table, first: int, samples: int) -> Iterator[Response]:
-        """The answers in a table that `table` made, or a part of it.
+        """The answers in a table that `table` made, or in a slice of it.
 
         Args:
             table: whole rows, each with all its samples.
@@ -135,7 +134,7 @@ def _messages(response: Response) -> list[dict[str, str]] | None:
 
 @dataclass(frozen=True, slots=True)
 class ColumnConflict:
-    """An input column that cannot be kept as asked."""
+    """An input column that cannot be kept."""
 
     key: str
     message: str
@@ -145,7 +144,7 @@ class ColumnConflict:
 def output_layout(
     columns: Sequence[str], asked: Input, output: Output, id_column: str | None
 ) -> OutputLayout:
-    """Decide the output's columns. Call `column_conflicts` first: this takes for granted that there are none."""
+    """Decide the output's columns; `column_conflicts` must have found none."""
     consumed = _consumed(asked, id_column)
     kept = [c for c in _wanted(columns, output) if not (c in consumed and c in _added(output))]
     return OutputLayout(tuple(kept), output.prefix)
@@ -154,12 +153,12 @@ def output_layout(
 def column_conflicts(
     columns: Sequence[str], asked: Input, output: Output, id_column: str | None
 ) -> list[ColumnConflict]:
-    """Kept columns that are not there, or whose names the answer columns take."""
+    """Kept columns that do not exist, or whose names answer columns have."""
     found = [
         ColumnConflict(
             "output.keep_columns",
             f"column {name!r} is not in the input",
-            f"The input has: {', '.join(columns)}",
+            f"Use columns of the input: {', '.join(columns)}.",
         )
         for name in _wanted(columns, output)
         if name not in columns
@@ -170,8 +169,8 @@ def column_conflicts(
         found.append(
             ColumnConflict(
                 "output.prefix",
-                f"the input columns {', '.join(clashes)} have names that batchgen writes too",
-                "Set output.prefix, such as `prefix: bg_`, or leave them out with output.keep_columns.",
+                f"the input columns {', '.join(clashes)} have names of answer columns",
+                "Set output.prefix, such as `prefix: bg_`, or omit them from output.keep_columns.",
             )
         )
     return found
@@ -188,6 +187,6 @@ def _added(output: Output) -> Collection[str]:
 
 
 def _consumed(asked: Input, id_column: str | None) -> Collection[str]:
-    """Columns whose content comes back in an answer column: they are replaced, not lost."""
+    """Columns whose content an answer column repeats: they are replaced, not lost."""
     named = (id_column, asked.columns.prompt, asked.columns.messages)
     return {name for name in named if name is not None}

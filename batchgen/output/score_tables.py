@@ -1,7 +1,4 @@
-"""The columns of scores.parquet, of metrics.parquet, and of the scores beside the answers.
-
-Values that are not there are Arrow nulls, never NaN. Knows nothing of metrics or of how files are written.
-"""
+"""The columns of scores.parquet, of metrics.parquet, and of the scores in responses.parquet. Missing values are null, never NaN."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +13,7 @@ from batchgen.records import MetricRow, Score
 from batchgen.state.parts import file_metadata_of
 
 SCORE_PREFIX = "score_"
-"""Put before a metric's name for its column beside the answers; `output.prefix` comes before that."""
+"""Prefix of a metric's column in responses.parquet, after `output.prefix`."""
 
 SCORES = pa.schema(
     [
@@ -30,7 +27,7 @@ SCORES = pa.schema(
         ("stats", pa.list_(pa.float64())),
     ]
 )
-"""One row per answer and metric; `sample` is null where a prompt is scored by all its answers. `stats` are the row
+"""One row per answer and metric; `sample` is null if a prompt is scored by all its answers. `stats` are the row
 statistics of a corpus metric."""
 
 METRICS = pa.schema(
@@ -61,28 +58,28 @@ def metrics_table(rows: Sequence[MetricRow]) -> pa.Table:
 
 
 def read_metrics(path: Path) -> list[MetricRow]:
-    """The rows of a metrics.parquet.
+    """Read metrics.parquet.
 
     Raises:
-        StateError: it is not one, or damaged.
+        StateError: it is damaged.
     """
     try:
         table = pq.read_table(path, page_checksum_verification=True)
         return [MetricRow(**row) for row in table.select(METRICS.names).to_pylist()]
     except (OSError, KeyError, pa.ArrowException) as error:
         raise StateError(
-            f"{path} is damaged, or no metrics.parquet", hint="Make it again with `batchgen score`."
+            f"{path} is damaged", hint="Make it again with `batchgen score`."
         ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class MetricScores:
-    """One metric's scores of some answers, with the rows they belong to.
+    """One metric's scores of some answers; all sequences have an entry per score.
 
     Attributes:
-        ids: of the row, per score.
-        samples: per score; None where a whole prompt is scored.
-        stats: per score, None where it is no corpus metric or has no value.
+        ids: of the rows.
+        samples: None if whole prompts are scored.
+        stats: None if the metric is not a corpus metric, or has no value.
     """
 
     ids: Sequence[str]
@@ -92,7 +89,7 @@ class MetricScores:
 
 
 def scores_table(scorings: Sequence[MetricScores]) -> pa.Table:
-    """The long detail of a block, metric by metric."""
+    """The rows of scores.parquet for a block, metric by metric."""
     return pa.concat_tables([SCORES.empty_table(), *map(_table, scorings)])
 
 
@@ -112,7 +109,7 @@ def _table(scoring: MetricScores) -> pa.Table:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """What a file's metadata says about its origin; nothing if batchgen did not write it.
+    """The metadata of a file about its origin; empty if batchgen did not write the file.
 
     Raises:
         StateError: it is damaged.
@@ -126,7 +123,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def add_score_columns(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
-    """A schema with a column of scores for each name: last, or in place of one that is there already."""
+    """The schema with columns of scores: existing ones of these names are replaced, and come last."""
     added = [pa.field(name, pa.float64()) for name in names]
     kept = [field for field in schema if field.name not in set(names)]
     return pa.schema([*kept, *added], metadata=schema.metadata)

@@ -1,4 +1,4 @@
-"""Where a run writes, and on which date it began: questions asked of the output folder before anything runs."""
+"""Load a job as its run started: `${date}` comes from the run in the output folder."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -12,16 +12,16 @@ from batchgen.state.run_folder import RunFolder, read_json
 def load_for_run(
     file: Path, *, sets: Sequence[str], profile: str | None, day: date | None
 ) -> LoadedJob:
-    """Load a job as the run in its output folder began: `${date}` is fixed when a run first starts.
+    """Load a job with the date on which the run in its output folder started.
 
     Args:
         file: the job file.
         sets: `KEY=VALUE` overrides.
         profile: a block of the job's profiles.
-        day: another night, named by the user: wins over what the folder says.
+        day: a date that the user gave; takes precedence over the folder's.
 
     Raises:
-        JobFileError: the job is wrong.
+        JobFileError: the job is invalid.
         StateError: the folder's run.json is damaged.
     """
     loaded = load_job(file, sets=sets, profile=profile, date=day)
@@ -38,12 +38,12 @@ def load_for_run(
 def load_limited(
     file: Path, *, limit: int, sets: Sequence[str], profile: str | None, day: date | None
 ) -> LoadedJob:
-    """Load a job for a run of its first rows only, which writes beside the full run.
+    """Load a job for a run of its first rows only, whose output folder has the suffix `-limit-N`.
 
     Raises:
-        JobFileError: the job is wrong.
+        JobFileError: the job is invalid.
         StateError: the folder's run.json is damaged.
     """
     full = load_job(file, sets=sets, profile=profile, date=day)
-    beside = literal_override("output.path", f"{full.job.output.path}-limit-{limit}")
-    return load_for_run(file, sets=(*sets, beside), profile=profile, day=day)
+    output = literal_override("output.path", f"{full.job.output.path}-limit-{limit}")
+    return load_for_run(file, sets=(*sets, output), profile=profile, day=day)

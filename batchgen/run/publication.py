@@ -1,7 +1,7 @@
-"""The end of a run: publish the answers, say in the manifest what they are, and clear up.
+"""The end of a run: publish the answers, write the manifest, delete what only an unfinished run needs.
 
 check lock and input ─> answers with scores, staged ─> gates ─> released ─> manifest: the run is complete
-                                                           └─> held back, with `output.publish: gated`
+                                                           └─> withheld, with `output.publish: gated`
 """
 
 import shutil
@@ -37,7 +37,7 @@ from batchgen.storage.sqlite import remove
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What it takes to publish a run whose parts are all sealed."""
+    """Publishes a run whose parts are all sealed."""
 
     folder: RunFolder
     lock: RunLock
@@ -47,13 +47,13 @@ class Publication:
     def publish(
         self, sealed: Mapping[int, SealedPart], result: RunResult, passes: ScoringPasses
     ) -> RunResult:
-        """Score and publish all parts, then the manifest, which makes the run complete; unless they are held back.
+        """Score and publish all parts, then write the manifest; with `publish: gated`, a failed gate withholds them.
 
         Raises:
-            StoppedError: it was asked to stop before all passes were complete.
-            DataError: the input is not what the answers were made from; nothing is published.
+            StoppedError: the run was stopped before all models were queried.
+            DataError: the input changed since the answers were made; nothing is published.
             StateError: a part is damaged, or the lock is lost.
-            ResourceError: the disk refused.
+            ResourceError: the disk is full or read-only.
         """
         setup, output = self.setup, self.setup.job.output
         origin = {
@@ -76,7 +76,7 @@ class Publication:
         if output.publish == "gated" and result.exit_code != ExitCode.DONE:
             result = replace(result, outcome="withheld")
             content = {"run_id": result.run_id, "why": result.not_passed}
-            self.folder.write_json(self.folder.withheld, content, stage="held")
+            self.folder.write_json(self.folder.withheld, content, stage="withheld")
             return result
         stage.text(self.folder.job.name, setup.loaded.dump())
         manifest = {
@@ -104,17 +104,17 @@ class Publication:
 
 
 def is_complete(folder: RunFolder, identity: Identity) -> bool:
-    """Whether nothing is left to do of this run; what is published may be another's, with `publish: gated`."""
+    """Whether this run is complete: with `publish: gated`, another run's answers may be published."""
     return folder.complete and read_manifest(folder).run_id == identity.run_id
 
 
 def already_complete(
     folder: RunFolder, setup: Setup, passes: ScoringPasses, say: Callable[[str], None]
 ) -> RunResult:
-    """The result of a run that an earlier start brought to its end; scored again if that is all that changed.
+    """The result of a run that an earlier start completed; scored again if only the evaluation changed.
 
     Raises:
-        StateError: what is published is damaged.
+        StateError: published files are damaged.
     """
     published = PublishedRun(folder)
     published.check()
@@ -153,7 +153,7 @@ def already_complete(
 
 
 def clean(folder: RunFolder) -> None:
-    """Delete what only an unfinished run needs, or scoring that was interrupted."""
+    """Delete what only an unfinished run, or an interrupted scoring, needs."""
     with disk_errors("cannot delete", folder.retry):
         folder.retry.unlink(missing_ok=True)
         if folder.staged.exists():

@@ -1,4 +1,4 @@
-"""How a run ended, and where its answers are."""
+"""The result of a run: outcome, counts, exit code, and where its answers are."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,14 @@ from batchgen.state.run_folder import RunFolder
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
-        resumed_rows: output rows that an earlier start of this run had sealed.
-        why_stopped: which deadline is over, for people; empty if there was none, or somebody asked.
-        incremental: how an earlier run was made use of; None if there was none, or the run is not complete.
-        seconds: from the first row to the last, model loading not included; 0 if nothing was left to do.
+        resumed_rows: output rows that earlier starts of this run had saved.
+        why_stopped: the deadline that passed; empty if there was none, or the user stopped the run.
+        incremental: what was reused of an earlier run; None if there is none, or the run is not complete.
+        seconds: from the first row to the last, without loading the model; 0 if no row was left.
         metrics: the rows of metrics.parquet.
-        gates: what became of the gates.
     """
 
     outcome: Literal["done", "already complete", "stopped", "withheld"]
@@ -47,7 +46,7 @@ class RunResult:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the command ends with; a stopped run ends by its signal instead."""
+        """Of the command; a stopped run ends by its signal instead."""
         if self.outcome == "stopped":
             return ExitCode.RUN_AGAIN
         if self.too_many_failed:
@@ -63,7 +62,7 @@ class RunResult:
 
     @property
     def not_passed(self) -> list[str]:
-        """What stands in the way of `publish: gated`, a sentence each."""
+        """Reasons against `publish: gated`, a sentence each."""
         why = [f"gate {one.gate}: {one.found}" for one in self.gates if not one.passed]
         if self.too_many_failed:
             allowed = allowed_failures(self.max_errors, self.counts.rows)
@@ -73,10 +72,10 @@ class RunResult:
         return why
 
     def frame(self) -> pl.DataFrame:
-        """The answers.
+        """The answers, in memory.
 
         Raises:
-            StateError: the run is not complete.
+            StateError: the run is not complete, or its answers are damaged.
         """
         if self.outcome == "stopped":
             raise StateError(f"{self.folder.path} is not complete", hint="Run the job again.")
@@ -89,7 +88,7 @@ class RunResult:
 
 
 def allowed_failures(max_errors: float, rows: int) -> int:
-    """How many rows may fail: `max_errors` is a share below 1, a count from 1 on."""
-    # As it is written in the job: 0.29 * 100 is 28.999… in binary.
+    """Number of rows that may fail: `max_errors` is a share below 1, a count from 1 on."""
+    # Decimal, as in the job file: 0.29 * 100 is 28.999… in binary.
     share = Decimal(str(max_errors))
     return math.floor(share * rows) if share < 1 else math.floor(share)

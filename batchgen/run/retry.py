@@ -1,11 +1,11 @@
-"""`--retry-errors`: rows that failed are open again, and nothing else is.
+"""`--retry-errors`: reopen the failed rows, and no others. Skipped rows have not failed.
 
     published ──> sealed parts ──┐  those with failures
                                  ├──> their good answers go to the journal ──> work as usual ──> publish again
     sealed parts ────────────────┘
 
-Published files stay as they are until new ones take their place; `retry.json` says meanwhile that the run is not
-complete, so that an interrupted retry is gone on with by a plain `run`. Rows that were skipped have not failed.
+Published files stay until new ones replace them. Until then `retry.json` marks the run as incomplete, so that a plain
+`run` resumes an interrupted retry.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ from batchgen.state.run_folder import RunFolder
 
 @dataclass(frozen=True, slots=True)
 class RetrySetup:
-    """Where the rows of a run are saved."""
+    """The places where the rows of a run are saved."""
 
     folder: RunFolder
     store: PartStore
@@ -34,11 +34,11 @@ class RetrySetup:
     samples: int
 
     def reopen(self) -> int:
-        """Forget the answers that are failures. Returns how many they were.
+        """Delete the answers that are failures. Returns their number.
 
         Raises:
-            StateError: what is saved or published is damaged.
-            ResourceError: the disk refused.
+            StateError: saved or published files are damaged.
+            ResourceError: the disk is full or read-only.
         """
         complete = self.folder.complete and self._is_published()
         if complete:
@@ -51,17 +51,17 @@ class RetrySetup:
         known = self.journal.deaths().items()
         self.journal.set_deaths({row: MAX_DEATHS - 1 for row, n in known if n >= MAX_DEATHS})
         if complete and failed:
-            # From here on the run is unfinished, and its failed rows are open.
+            # From here on the run is incomplete, and its failed rows are open.
             content = {"run_id": self.identity.run_id}
             self.folder.write_json(self.folder.retry, content, stage="retry")
         return failed
 
     def _is_published(self) -> bool:
-        """Whether what is published are this run's answers: better ones of another may be, with `publish: gated`."""
+        """Whether this run's answers are published: with `publish: gated`, those of another run may be."""
         return read_manifest(self.folder).run_id == self.identity.run_id
 
     def _unpublish(self) -> None:
-        """Seal what is published as parts again. Until `retry.json` is there the run is complete all the same."""
+        """Seal the published answers as parts again. The run stays complete until `retry.json` exists."""
         published = PublishedRun(self.folder)
         published.check()
         if not published.manifest.counts.failed:

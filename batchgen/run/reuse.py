@@ -1,16 +1,16 @@
-"""`--incremental-from RUN`: answers of an earlier run, for rows that ask the same thing again.
+"""`--incremental-from RUN`: reuse responses of an earlier run for rows that are the same.
 
-    RUN ──verify──> good answers by (row fingerprint, sample) ──> OpenPart.restore; the rest goes to the engine
+    RUN ──check──> good responses by (row fingerprint, sample) ──> OpenPart.restore; the other rows go to the engine
 
-A row's fingerprint holds its id, its prompt and all settings that decide its answer, so it does not matter where a row
-stands. `incremental.json` keeps in the private folder which run that was, for the next start. A reused answer
-keeps everything it had, the id of the run that generated it included. Knows nothing of engines or parts.
+A row's fingerprint covers its id, its prompt and all settings that decide its response; its position does not matter.
+`incremental.json` in the private folder records the earlier run for the next start. A reused response keeps all its
+columns, including the id of the run that generated it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
@@ -28,12 +28,12 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class ReuseCounts:
-    """How a run made use of an earlier one, in output rows.
+    """What a run took from an earlier one, in output rows.
 
     Attributes:
-        run_id: the earlier run.
-        generated: rows of this run that are not from earlier ones, failed and skipped ones included.
-        dropped: rows of the earlier run whose id and sample this run does not have.
+        run_id: of the earlier run.
+        generated: rows that are not from earlier runs, including failed and skipped ones.
+        dropped: rows of the earlier run whose id and sample this run lacks.
     """
 
     run_id: str
@@ -42,35 +42,25 @@ class ReuseCounts:
     dropped: int
 
 
-class AnswerSource(Protocol):
-    """Where answers may come from, besides the engine."""
+class AnswerSource:
+    """Responses that exist already. This base class is a run without an earlier one: there are none."""
 
     def answers(self, asked: Sequence[PendingRow]) -> Sequence[Response]:
-        """The answers to these rows that are there already, in any order."""
-
-    def count(self, parts: Sequence[Path], run_id: str, prefix: str) -> ReuseCounts | None:
-        """What became of both runs' rows, once all of this run's are in `parts`; None if there is no earlier run."""
-
-
-class NoReuse:
-    """For a run that stands alone."""
-
-    def answers(self, asked: Sequence[PendingRow]) -> Sequence[Response]:
-        """None."""
+        """The existing responses to these rows, in any order."""
         del asked
         return ()
 
     def count(self, parts: Sequence[Path], run_id: str, prefix: str) -> ReuseCounts | None:
-        """Nothing to count."""
+        """Compare this run's rows, all in `parts`, with the earlier run's; None if there is no earlier run."""
         del parts, run_id, prefix
         return None
 
 
-class EarlierRun:
-    """The answers of a complete run."""
+class EarlierRun(AnswerSource):
+    """The responses of a complete run."""
 
     def __init__(self, folder: RunFolder) -> None:
-        """Check the run's files and index its answers.
+        """Check the run's files and index its responses.
 
         Raises:
             StateError: a file is damaged.
@@ -95,10 +85,9 @@ class EarlierRun:
         rows = {one.row_fingerprint: one for one in asked if not isinstance(one.settings, Failure)}
         fingerprint = pl.col("row_fingerprint")
         good = self._rows.filter(pl.col("good") & fingerprint.is_in(list(rows)))
+        table = self._run.responses.take(good["row"].to_list(), self._layout.names)
         found = []
-        for answer in self._layout.responses(
-            self._run.responses.take(good["row"].to_list()), first=0, samples=1
-        ):
+        for answer in self._layout.responses(table, first=0, samples=1):
             row = rows[answer.row_fingerprint]
             found.append(replace(answer, index=row.index, messages=row.messages))
         return found
@@ -121,65 +110,67 @@ def open_reuse(
     run_id: str,
     say: Callable[[str], None],
 ) -> AnswerSource:
-    """What a run may take over from an earlier one, which is noted for the next start of the same run.
+    """Open the earlier run, and record it for the next start of this run.
 
     Args:
-        folder: the run's folder.
-        asked: the earlier run's folder, if this start names one.
-        setup: what the run asks.
-        run_id: the run; a note of another one does not count.
-        say: told what is reused, or why nothing is.
+        folder: the run folder.
+        asked: folder of the earlier run, if this start names one.
+        setup: of this run.
+        run_id: of this run; the record of another run is ignored.
+        say: receives what is reused, or why nothing is.
 
     Raises:
-        StateError: the earlier run that is named is damaged.
-        UsageError: it is not complete, is this very run, or not the one that an earlier start named.
+        StateError: the named run is damaged.
+        UsageError: the named run is not complete, is this run, or is not the one that an earlier start named.
     """
     note = folder.private / "incremental.json"
     noted = read_json(note) if note.exists() else {}
     known = noted if noted.get("for") == run_id else None
     if asked is None:
-        return _known(known, setup, say) if known else NoReuse()
+        return _known(known, setup, say) if known else AnswerSource()
     if asked.absolute() == folder.path and _published_run(folder) in (run_id, None):
         raise UsageError(
             f"--incremental-from {asked} is the folder that this run writes to",
-            hint="With --fresh as well, the old run is moved aside first and its answers are reused.",
+            hint="Add --fresh: the old run is moved aside first, and its answers are reused.",
         )
     earlier = EarlierRun(RunFolder(asked.absolute()))
     if known and known["run_id"] != earlier.run_id:
         raise UsageError(
-            f"{folder.path} reuses answers of the run {known['run_id']} already, not of {earlier.run_id}",
-            hint="Leave --incremental-from out to go on, or start over with --fresh.",
+            f"{folder.path} already reuses answers of the run {known['run_id']}, not of {earlier.run_id}",
+            hint="Omit --incremental-from to resume, or start over with --fresh.",
         )
     content = {"for": run_id, "folder": str(asked.absolute()), "run_id": earlier.run_id}
     folder.write_json(note, content, stage="incremental")
-    _tell(earlier, asked, setup, say)
+    _announce(earlier, asked, setup, say)
     return earlier
 
 
 def _published_run(folder: RunFolder) -> str | None:
-    """Whose answers are published: with `publish: gated`, those of an earlier run stay until better ones are there."""
+    """The id of the published run: with `publish: gated`, an earlier run stays published until a new one passes."""
     return read_manifest(folder).run_id if folder.manifest.exists() else None
 
 
 def _known(known: Mapping[str, Any], setup: Setup, say: Callable[[str], None]) -> AnswerSource:
-    place = Path(known["folder"])
+    path = Path(known["folder"])
     try:
-        earlier = EarlierRun(RunFolder(place))
+        earlier = EarlierRun(RunFolder(path))
     except BatchgenError as error:
         say(f"nothing more is reused, all other rows are generated: {error.message}")
-        return NoReuse()
+        return AnswerSource()
     if earlier.run_id != known["run_id"]:
-        say(f"nothing more is reused, all other rows are generated: {place} holds another run now")
-        return NoReuse()
-    _tell(earlier, place, setup, say)
+        say(
+            f"nothing more is reused, all other rows are generated: {path} contains another run now"
+        )
+        return AnswerSource()
+    _announce(earlier, path, setup, say)
     return earlier
 
 
-def _tell(earlier: EarlierRun, place: Path, setup: Setup, say: Callable[[str], None]) -> None:
+def _announce(earlier: EarlierRun, path: Path, setup: Setup, say: Callable[[str], None]) -> None:
     changed = differences(row_settings(earlier.settings), row_settings(setup.settings))
     if changed:
         listed = "; ".join(str(difference) for difference in changed[:_SHOWN])
         more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
-        say(f"no answer of {place} fits, all rows are generated: {listed}{more}")
+        say(f"no answer of {path} fits, all rows are generated: {listed}{more}")
     else:
-        say(f"reusing answers of {place} (run {earlier.run_id}) for rows that are the same")
+        say(f"reusing answers of {path} (run {earlier.run_id}) for rows that are the same")

@@ -1,7 +1,7 @@
-"""One run at a time in an output folder: `flock`, held for the life of the run, never expired by age.
+"""One run at a time in an output folder: a `flock`, held for the life of the run.
 
-The kernel lets go of it when the process ends, however it ends. What the file says is for people. If somebody deletes
-the file, another run can take a new one: whoever holds the old one finds out before it commits anything.
+The kernel releases it when the process ends, however it ends. The content of the file is informative only. If the file
+is deleted, another run can lock a new one; `RunLock.check` detects that before anything is committed.
 """
 
 import errno
@@ -27,20 +27,20 @@ class RunLock:
     descriptor: int
 
     def check(self) -> None:
-        """Make sure that the file is still there, so that nobody else can hold the folder.
+        """Check that no other process can hold the folder.
 
         Raises:
-            StateError: it was deleted or replaced.
+            StateError: the file was deleted or replaced.
         """
         mine = os.fstat(self.descriptor)
         try:
-            there = self.path.lstat()
+            found = self.path.lstat()
         except OSError:
-            there = None
-        if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != (mine.st_dev, mine.st_ino):
             raise StateError(
                 f"{self.path} was deleted while this run held it: another run may write to the folder",
-                hint="Nothing more was saved. See that no other run is at work there, then run again.",
+                hint="Make sure that no other run uses the folder, then run again.",
             )
 
 
@@ -50,7 +50,7 @@ def hold_lock(path: Path) -> Iterator[RunLock]:
 
     Raises:
         LockedError: another process holds it.
-        ResourceError: the filesystem knows no locks, or the file cannot be opened.
+        ResourceError: the filesystem does not support locks, or the file cannot be opened.
     """
     with disk_errors("cannot open the lock", path):
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -76,14 +76,14 @@ def _take(descriptor: int, path: Path) -> None:
     except BlockingIOError as error:
         raise LockedError(
             f"another run holds {path.parent.parent}{_owner(descriptor)}",
-            hint="Wait for it to end, or write elsewhere with --output.",
+            hint="Wait until it ends, or choose another folder with --output.",
         ) from error
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise
         raise ResourceError(
-            f"the filesystem of {path.parent.parent} knows no file locks",
-            hint="Write to a local disk: --output FOLDER.",
+            f"the filesystem of {path.parent.parent} does not support file locks",
+            hint="Choose a folder on a local disk with --output FOLDER.",
         ) from error
 
 
@@ -92,4 +92,4 @@ def _owner(descriptor: int) -> str:
         owner = json.loads(os.pread(descriptor, 4096, 0))
         return f" (process {owner['pid']} on {owner['host']}, since {owner['since']})"
     except (ValueError, KeyError, TypeError):
-        return ""  # the owner has not written its name yet; the lock holds all the same
+        return ""  # the owner holds the lock, but has not written its name yet

@@ -33,7 +33,7 @@ from batchgen.storage.durable import (
 from batchgen.storage.failpoints import fail_point
 
 REDACTED_KEY = b"batchgen.redacted"
-"""Key of a part's metadata under which JSON says how much personal data was taken out of it, by kind."""
+"""Key of a part's metadata: JSON with the number of redacted items by kind."""
 
 
 METADATA_KEY = "batchgen"

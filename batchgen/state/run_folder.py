@@ -248,15 +248,15 @@ def _damaged(path: Path, found: str) -> StateError:
 
 
 def open_folder(path: Path) -> RunFolder:
-    """The run folder at `path`.
+    """Open the run folder at `path`.
 
     Raises:
-        UsageError: there is none.
+        UsageError: it is not a run folder.
     """
     folder = RunFolder(path.absolute())
     if not folder.run.exists() and not folder.manifest.exists():
         raise UsageError(
             f"{path} is not the output folder of a run: it has no manifest.json",
-            hint="Give the folder that output.path names, such as out/my-job.",
+            hint="Give the folder of output.path, such as out/my-job.",
         )
     return folder

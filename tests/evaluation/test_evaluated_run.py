@@ -290,6 +290,9 @@ def test_status_says_what_holds_answers_back(make_job: MakeJob) -> None:
     shown = CliRunner().invoke(cli, ["status", str(held.folder.path)]).stdout
     assert "withheld · 3 of 3 rows (100%)" in shown
     assert "why      withheld by gate exact >= 0.9" in shown
+    new_name = held.folder.withheld
+    new_name.rename(new_name.with_name("held-back.json"))  # as version 0.1 named it
+    assert inspect.status(held.folder.path).withheld == found.withheld
     again = run(load_job(gated(make_job, 0.6)))
     assert again.outcome == "done"
     assert inspect.status(again.folder.path).state == "complete"

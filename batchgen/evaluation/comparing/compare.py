@@ -1,9 +1,7 @@
 """`compare`: two scored runs, or files, row by row.
 
-    scores.parquet of both ──paired on id and sample──> rows that both scored, less those whose prompt changed
-        ──> difference, interval, p, verdict for each metric; by slice; the rows that flipped
-
-Knows nothing of the command line.
+scores.parquet of both ──paired on id and sample──> rows that both scored, without those whose prompt changed
+──> difference, interval, p, verdict for each metric and slice; the flipped rows
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,16 +43,15 @@ class MetricComparison:
     Attributes:
         base: its value in the base run, over these rows.
         new: its value in the new run.
-        unpaired: rows in common that only one run has a score for.
-        detectable: smallest difference that such data would find 4 times out of 5, at 5 %.
-        p: of the difference, adjusted for the number of metrics that decide (Holm).
-        primary: whether it is one of those; all are if the job names none.
-        wins: rows that are better in the new run; greater, where neither is better.
-        slices: the same over each slice; exploratory, since no p is adjusted for their number.
-        noise: how many rows differ between two runs of one job; None if nobody gave such runs.
+        unpaired: common rows with a score in only one run.
+        detectable: smallest difference that is detected with a power of 80 % at the 5 % level.
+        p: of the difference, adjusted for the number of primary metrics (Holm).
+        primary: as in the job; if the job has no primary metric, all are.
+        wins: rows with a better score in the new run; with a greater one, if the metric has no better direction.
+        slices: differences over each slice; exploratory, since p is not adjusted for their number.
+        noise: differing rows between two runs of one job; None without `repeat_runs`.
         regressions: rows that got worse, the worst first.
         improvements: rows that got better, the best first.
-        verdict: what it comes to.
         reason: why it is not comparable; empty otherwise.
     """
 
@@ -82,7 +79,7 @@ class MetricComparison:
 
 @dataclass(frozen=True, slots=True)
 class Unpaired:
-    """Rows that were left out, and some of their ids."""
+    """Excluded rows, and some of their ids."""
 
     count: int
     ids: Sequence[str]
@@ -94,7 +91,7 @@ class Comparison:
 
     Attributes:
         common: rows (id and sample) that both have, with the same prompt.
-        prompts_known: whether both say what was asked, so that changed prompts are found.
+        prompts_known: both have prompt hashes, so changed prompts are detected.
     """
 
     base: Path
@@ -123,16 +120,16 @@ def compare(
     """Compare two runs, or two folders that `score` wrote.
 
     Args:
-        base: the folder of what was before.
-        new: the folder of what is now.
-        metrics: only these; left out, all that both have.
-        margins: differences that do not matter, by metric.
+        base: the baseline's folder.
+        new: the new run's folder.
+        metrics: default: all that both have.
+        margins: largest differences that count as equivalent, by metric.
         repeat_runs: two runs of one job: how many rows differ between them is the noise.
         max_examples: most rows to list for each metric and direction.
 
     Raises:
         UsageError: a folder has no scores, a metric is not in both, or `repeat_runs` are runs of different jobs.
-        StateError: scores are damaged, or rows cannot be told apart.
+        StateError: files are damaged, or two rows have the same id and sample.
     """
     before, now = open_scored_run(Path(base)), open_scored_run(Path(new))
     found = compare_runs(
@@ -142,8 +139,8 @@ def compare(
         return found
     repeats = open_scored_run(Path(repeat_runs[0])), open_scored_run(Path(repeat_runs[1]))
     _check_same_job(*repeats)
-    told = [replace(one, noise=_noise(*repeats, one.metric)) for one in found.metrics]
-    return replace(found, metrics=told)
+    metrics_with_noise = [replace(one, noise=_noise(*repeats, one.metric)) for one in found.metrics]
+    return replace(found, metrics=metrics_with_noise)
 
 
 def compare_runs(
@@ -155,12 +152,12 @@ def compare_runs(
     cuts: Sequence[str | Bins] = (),
     max_examples: int = MAX_EXAMPLE_IDS,
 ) -> Comparison:
-    """Compare two runs; see `compare`. `cuts` are ways of slicing the rows of the base run."""
+    """Compare two runs; see `compare`. `cuts` slice the rows of the base run."""
     names = _names(base, new, metrics)
     margins = margins or {}
     if unknown := [name for name in margins if name not in names]:
         raise UsageError(
-            f"there is no metric {unknown[0]!r} in both", hint=f"There are: {', '.join(names)}."
+            f"{unknown[0]!r} is not a metric of both runs", hint=f"Use one of: {', '.join(names)}."
         )
     before, rows = base.rows(cuts), new.rows()
     joined = before.join(rows, on=list(KEY), how="inner", suffix="_new", maintain_order="left")
@@ -192,7 +189,7 @@ def _check_same_job(one: ScoredRun, other: ScoredRun) -> None:
 
 
 def _noise(one: ScoredRun, other: ScoredRun, name: str) -> Noise | None:
-    """How many rows differ between two runs of one job; None where no row was scored in both."""
+    """Differing rows between two runs of one job; None if no row was scored in both."""
     if name not in one.metrics or name not in other.metrics:
         return None
     pairs = pair_rows(one.of(name), other.of(name), one.rows()).rows
@@ -207,12 +204,12 @@ def _names(base: ScoredRun, new: ScoredRun, asked: Sequence[str]) -> list[str]:
         if name not in both:
             where = base.path if name in new.metrics else new.path
             raise UsageError(
-                f"{where} has no metric {name!r}", hint=f"In both: {', '.join(both) or 'none'}."
+                f"{where} has no metric {name!r}", hint=f"Both have: {', '.join(both) or 'none'}."
             )
     if not both:
         raise UsageError(
             f"{base.path} and {new.path} have no metric in common",
-            hint=f"They have {', '.join(base.metrics)}; and {', '.join(new.metrics)}. `batchgen score` measures more.",
+            hint=f"They have {', '.join(base.metrics)}; and {', '.join(new.metrics)}. Add one with `batchgen score`.",
         )
     return list(asked) or both
 
@@ -228,16 +225,14 @@ def _compare(
 ) -> MetricComparison:
     before, now = base.metrics[name], new.metrics[name]
     if before.fingerprint != now.fingerprint:
-        reason = (
-            "measured differently in both: score them again with the same options and references"
-        )
+        reason = "the definitions differ: score both again with the same options and references"
         return _without(now, before.value, now.value, reason)
     paired = pair_rows(base.of(name), new.of(name), common)
     pairs = paired.rows
     if pairs.is_empty():
-        reason = "no rows in common that both have a score for"
+        reason = "no common row has a score in both"
         if not new.has_scores(name):
-            reason = "a measure of the whole set: its rows have no scores to pair"
+            reason = "a value of the whole set: its rows have no scores to pair"
         return _without(now, before.value, now.value, reason)
     comparing = MetricPairing(now, read_recorded_metrics(new.facts).get(name))
     change, gains = comparing.change(pairs), comparing.gains(pairs)
@@ -292,7 +287,7 @@ def _without(
 def _decided(
     found: Sequence[MetricComparison], margins: Mapping[str, float]
 ) -> list[MetricComparison]:
-    """The same with p-values adjusted within the family that decides, and verdicts."""
+    """Add verdicts, and adjust p-values within the family of the primary metrics."""
     primary = any(one.primary for one in found)
     family = [one for one in found if one.primary or not primary]
     adjusted = dict(
@@ -301,9 +296,9 @@ def _decided(
     decided = []
     for one in found:
         p = adjusted.get(one.metric, one.p)
-        said: ComparisonVerdict = one.verdict
+        decided_verdict: ComparisonVerdict = one.verdict
         if not one.reason:
             margin = margins.get(one.metric)
-            said = decide_verdict(one.difference, p, one.higher_is_better, margin)
-        decided.append(replace(one, p=p, primary=one.metric in adjusted, verdict=said))
+            decided_verdict = decide_verdict(one.difference, p, one.higher_is_better, margin)
+        decided.append(replace(one, p=p, primary=one.metric in adjusted, verdict=decided_verdict))
     return decided

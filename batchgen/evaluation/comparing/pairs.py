@@ -1,9 +1,7 @@
-"""One metric in two runs: the rows that both scored, by how much they differ, and which of them flipped.
+"""One metric in two runs: the rows that both scored, their difference, and the flipped rows.
 
-    scores of both ──paired on id and sample──> difference, interval, p: over everything, and over each slice
-                                            ──> the rows that flipped, the worst first
-
-Knows nothing of folders, or of other metrics.
+scores of both ──paired on id and sample──> difference, interval, p: over all rows, and over each slice
+──> flipped rows, the worst first
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,14 +23,14 @@ from batchgen.metrics.statistics.paired_tests import (
 from batchgen.records import MetricRow
 
 KEY = ("id", "sample")
-"""What pairs rows."""
+"""The columns that pair rows."""
 CLUSTER = "cluster"
 SLICE = "slice_"
-"""Begins the names of columns that hold the slice of a row: a column for each way of slicing."""
+"""Prefix of the columns with the row's slice: one column for each entry of `evaluate.slices`."""
 
 ROUNDING_TOLERANCE = 1e-4
-"""Scores that differ by no more than this, of 1 or of themselves, are the same: a model that is asked twice about one text
-rounds differently, by up to 6e-5 for a text."""
+"""Scores whose absolute or relative difference is at most this count as equal: in two queries a model's log-likelihoods
+of one text differ by rounding, by up to 6e-5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +45,12 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """What the rows that both runs scored come to.
+    """The difference over the rows that both runs scored.
 
     Attributes:
         base: the metric's value in the base run, over these rows.
         new: its value in the new run.
-        wins: rows that are better in the new run; greater, where neither is better.
+        wins: rows with a better score in the new run; with a greater one, if the metric has no better direction.
     """
 
     n: int
@@ -66,9 +64,9 @@ class PairedDifference:
 
 @dataclass(frozen=True, slots=True)
 class SliceDifference:
-    """What the rows of one slice come to; a row's slice is that of the base run.
+    """The difference over the rows of one slice; a row's slice is that of the base run.
 
-    Exploratory: of many slices some differ by chance, and the p of the difference is not adjusted for their number.
+    Exploratory: among many slices some differ by chance, and p is not adjusted for their number.
     """
 
     slice: str
@@ -81,7 +79,7 @@ class Noise:
 
     Attributes:
         n: rows that both scored.
-        flips: those whose score is not the same.
+        flips: rows with two different scores.
     """
 
     n: int
@@ -89,7 +87,7 @@ class Noise:
 
     @property
     def rate(self) -> float:
-        """Share of the rows that differ."""
+        """Flipped rows per row."""
         return self.flips / self.n
 
 
@@ -98,7 +96,7 @@ class PairedRows:
     """The rows that both runs scored.
 
     Attributes:
-        rows: `id`, `sample`, `cluster`, columns of slices, `value`, `stats` and the same of the new run as `_new`.
+        rows: `id`, `sample`, `cluster`, columns of slices, `value`, `stats`, `value_new`, `stats_new`.
         unpaired: rows in common that only one run has a score for.
     """
 
@@ -107,12 +105,12 @@ class PairedRows:
 
 
 def pair_rows(base: pl.DataFrame, new: pl.DataFrame, common: pl.DataFrame) -> PairedRows:
-    """Put the scores of two runs side by side.
+    """Pair the scores of two runs.
 
     Args:
-        base: `id`, `sample`, `value` and `stats` of one metric; `sample` is null where prompts are scored.
-        new: the same of the new run.
-        common: `id` and `sample` of the rows to look at, in order, with their cluster and slices.
+        base: `id`, `sample`, `value` and `stats` of one metric; `sample` is null if whole prompts are scored.
+        new: the same columns of the new run.
+        common: `id` and `sample` of the rows to pair, in order, with their cluster and slices.
     """
     of_prompts = bool(new["sample"].is_null().all())
     key = ["id"] if of_prompts else list(KEY)
@@ -130,7 +128,7 @@ def pair_rows(base: pl.DataFrame, new: pl.DataFrame, common: pl.DataFrame) -> Pa
 
 
 def _without_rounding(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Pairs in which a new score that is the same but for rounding is the old one, if its statistics are, too."""
+    """Replace new scores that differ by rounding only, in value and statistics, by the old ones."""
     same = _same(pairs["value"].to_numpy(), pairs["value_new"].to_numpy())
     summed = pairs["stats"].is_not_null() & pairs["stats_new"].is_not_null()
     if summed.any():
@@ -154,18 +152,18 @@ def _same(one: Floats, other: Floats) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True, slots=True)
 class MetricPairing:
-    """How one metric is compared.
+    """The comparison of one metric.
 
     Attributes:
         row: of metrics.parquet, of the new run.
-        metric: what made the scores; None where that is not known any more.
+        metric: None if the metric that made the scores is unknown.
     """
 
     row: MetricRow
     metric: Metric | None
 
     def change(self, pairs: pl.DataFrame) -> PairedDifference:
-        """Compare over these rows; there is at least one."""
+        """Compare over at least one row."""
         clusters = pairs[CLUSTER].rank("dense").to_numpy().astype(np.int64) - 1
         scores = PairedScores(pairs["value"].to_numpy(), pairs["value_new"].to_numpy(), clusters)
         confidence = Confidence(self.row.ci_level)
@@ -185,13 +183,13 @@ class MetricPairing:
         )
 
     def gains(self, pairs: pl.DataFrame) -> Floats:
-        """By how much each row is better in the new run, or greater where neither is better: float64 [rows]."""
+        """Improvement of each row; its increase, if the metric has no better direction: float64 [rows]."""
         direction = -1.0 if self.row.higher_is_better is False else 1.0
         gains: Floats = direction * (pairs["value_new"] - pairs["value"]).to_numpy()
         return gains
 
     def slices(self, pairs: pl.DataFrame) -> Iterator[SliceDifference]:
-        """Compare over each slice, in the order of the job, then by name."""
+        """Compare over each slice, in the order of `evaluate.slices`, then by name."""
         for column in (name for name in pairs.columns if name.startswith(SLICE)):
             parts: Mapping[tuple[object, ...], pl.DataFrame]
             parts = pairs.partition_by(column, as_dict=True, maintain_order=True)
@@ -200,9 +198,9 @@ class MetricPairing:
 
 
 def find_flips(pairs: pl.DataFrame, gains: Floats, most: int) -> Sequence[Flip]:
-    """The rows with the least gain, below 0, the worst first; of equals, the first in the input."""
+    """The rows with the most negative gains, the worst first; ties in input order."""
     order = np.argsort(gains, kind="stable")[:most]
-    worst = pairs[[int(place) for place in order if gains[place] < 0]]
+    worst = pairs[[int(row) for row in order if gains[row] < 0]]
     columns = ("id", "sample", "value", "value_new")
     return [Flip(*row) for row in worst.select(columns).iter_rows()]
 

@@ -1,7 +1,4 @@
-"""How much worse a run may be: `--fail-if-worse METRIC[:BY]`, and gates against a baseline.
-
-Knows nothing of files.
-"""
+"""Limits on how much worse a run may be: `--fail-if-worse METRIC[:BY]`, and gates against a baseline."""
 
 from dataclasses import dataclass
 
@@ -29,7 +26,7 @@ class MeasuredChange:
 
 @dataclass(frozen=True, slots=True)
 class RegressionLimit:
-    """A metric, and by how much it may get worse; None: not significantly."""
+    """A metric may get worse by at most `by`; if None, it may not get significantly worse."""
 
     metric: str
     by: float | None
@@ -39,7 +36,7 @@ def parse_limit(option: str, text: str) -> RegressionLimit:
     """Read `METRIC` or `METRIC:BY`.
 
     Raises:
-        UsageError: BY is no number of at least 0.
+        UsageError: BY is not a number of at least 0.
     """
     metric, colon, amount = text.partition(":")
     if not colon:
@@ -50,16 +47,17 @@ def parse_limit(option: str, text: str) -> RegressionLimit:
         by = -1.0
     if not 0 <= by < float("inf"):
         raise UsageError(
-            f"{option} {text}: expected a number of at least 0 after the colon, such as 0.02"
+            f"{option} {text}: expected a number of at least 0 after the colon",
+            hint=f"Such as {option} {metric}:0.02.",
         )
     return RegressionLimit(metric, by)
 
 
 def regression_reason(found: Comparison, limit: RegressionLimit) -> str:
-    """Why a run is too much worse, in words; empty if it is not.
+    """The reason why a run exceeds a limit; empty if it does not.
 
     Raises:
-        UsageError: there is no such metric, or neither more nor less of it is worse.
+        UsageError: there is no such metric, or it has no better direction.
     """
     one = next((m for m in found.metrics if m.metric == limit.metric), None)
     if one is None:
@@ -68,7 +66,7 @@ def regression_reason(found: Comparison, limit: RegressionLimit) -> str:
             f"there is no metric {limit.metric!r} to compare", hint=f"There are: {names}."
         )
     if one.higher_is_better is None:
-        raise UsageError(f"{limit.metric}: neither more nor less of it is worse")
+        raise UsageError(f"{limit.metric} has no better direction: neither more nor less is worse")
     if one.reason:
         return f"{limit.metric} is not comparable: {one.reason}"
     if limit.by is None:
@@ -78,12 +76,12 @@ def regression_reason(found: Comparison, limit: RegressionLimit) -> str:
         return f"{limit.metric}: {one.n:,} rows are too few for an interval"
     if change.low >= -limit.by:
         return ""
-    surely = change.high < -limit.by
-    return f"{limit.metric} {'is' if surely else 'may be'} worse by more than {limit.by:g}"
+    verb = "is" if change.high < -limit.by else "may be"
+    return f"{limit.metric} {verb} worse by more than {limit.by:g}"
 
 
 def measured_change(one: MetricComparison) -> MeasuredChange:
-    """A comparison in gains: positive is better. A metric of which neither more nor less is better has none."""
+    """The difference as a gain: positive is better. All None if the metric has no better direction."""
     difference = one.difference
     low, high, value = difference.low, difference.high, difference.value
     if one.higher_is_better is None:

@@ -1,7 +1,4 @@
-"""The scores of one run, or of one folder that `batchgen score` wrote, for comparing them with another's.
-
-Knows nothing of what is compared.
-"""
+"""A scored run, or a folder that `batchgen score` wrote: one of the two that are compared."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchgen.arrow.values import key_texts
@@ -31,7 +27,13 @@ from batchgen.state.run_folder import RunFolder
 
 @dataclass(frozen=True, slots=True)
 class ScoredRun:
-    """The scores of one run."""
+    """A run with scores.
+
+    Attributes:
+        path: as the user gave it, for messages.
+        metrics: rows of metrics.parquet over all answers, by metric.
+        facts: the metadata of scores.parquet.
+    """
 
     path: Path
     scores: ParquetTable
@@ -41,15 +43,15 @@ class ScoredRun:
 
     @property
     def cuts(self) -> Sequence[str | Bins]:
-        """How the job slices its rows."""
+        """The slices of the job."""
         asked = self.facts.get("evaluate", {}).get("slices", ())
         return [cut if isinstance(cut, str) else Bins.model_validate(cut) for cut in asked]
 
     def rows(self, cuts: Sequence[str | Bins] = ()) -> pl.DataFrame:
-        """`id`, `sample`, and where known `prompt` and `cluster`, of each answer, as texts.
+        """`id`, `sample`, and if present `prompt` and `cluster`, of each answer; strings, but for `sample`.
 
         Args:
-            cuts: ways of slicing; each gives a column with the slice of the row, if its column is there.
+            cuts: each adds a column with the row's slice, if the column that it reads exists.
 
         Raises:
             StateError: two rows have the same id and sample, or the answers are damaged.
@@ -79,8 +81,8 @@ class ScoredRun:
         twice = rows.filter(pl.struct(KEY).is_duplicated())
         if twice.height:
             raise StateError(
-                f"{self.path}: id {twice['id'][0]!r} and sample {twice['sample'][0]} are there twice",
-                hint="Rows are compared by id and sample; give each its own.",
+                f"{self.path}: id {twice['id'][0]!r} and sample {twice['sample'][0]} occur twice",
+                hint="Give each row its own id and sample: rows are paired by them.",
             )
         return rows
 
@@ -94,59 +96,54 @@ class ScoredRun:
         return str(self.facts.get("response", f"{self._prefix}response"))
 
     def has_scores(self, metric: str) -> bool:
-        """Whether rows have scores of a metric, or only the whole set has a value."""
-        return any(
-            pc.any(pc.equal(t["metric"], metric)).as_py()
-            for t in self.scores.row_groups(["metric"])
-        )
+        """Whether single rows have scores of a metric; otherwise only the whole set has a value."""
+        return self.scores.read(["metric"], pc.field("metric") == metric).num_rows > 0
 
     def of(self, metric: str) -> pl.DataFrame:
-        """`id`, `sample`, `value` and `stats` of one metric, where there is a value."""
+        """`id`, `sample`, `value` and `stats` of one metric, without null values."""
         chosen = (pc.field("metric") == metric) & pc.field("value").is_valid()
-        tables = self.scores.row_groups([*KEY, "metric", "value", "stats"])
-        rows = pa.concat_tables([table.filter(chosen) for table in tables])
+        rows = self.scores.read([*KEY, "metric", "value", "stats"], chosen)
         return pl.DataFrame(pl.from_arrow(rows.drop_columns("metric")))
 
 
 def open_scored_run(path: Path) -> ScoredRun:
-    """The scores in a folder.
+    """Open the scores in a folder.
 
     Raises:
         UsageError: there are none.
         StateError: they are damaged.
     """
-    folder = RunFolder(path.absolute())
-    return scored_run_in(path, folder.path)
+    return scored_run_in(path, path.absolute())
 
 
 def scored_run_in(path: Path, folder: Path) -> ScoredRun:
-    """The scores that lie in `folder`, which may be one that nobody sees yet; messages call it `path`.
+    """Open the scores in `folder`, which may contain staged files; messages call it `path`.
 
     Raises:
         UsageError: there are none.
-        StateError: they are damaged, or being replaced.
+        StateError: they are damaged, or are being replaced.
     """
-    place = RunFolder(folder)
-    check_no_pending_release(place)
-    if not place.scores.exists() or not place.metrics.exists():
+    run_folder = RunFolder(folder)
+    check_no_pending_release(run_folder)
+    if not run_folder.scores.exists() or not run_folder.metrics.exists():
         raise UsageError(
             f"{path} has no scores",
-            hint=f"Score it first: batchgen score {path} --metric exact, or the job's section evaluate.",
+            hint=f"Score it first: batchgen score {path} --metric exact.",
         )
-    responses = responses_in(place)
-    if place.manifest.exists():
-        run = PublishedRun(place)
+    responses = responses_in(run_folder)
+    if run_folder.manifest.exists():
+        run = PublishedRun(run_folder)
         run.check(hashes=False)
         responses = run.responses
-    rows = {row.metric: row for row in read_metrics(place.metrics) if row.slice == OVERALL}
-    scores = ParquetTable([place.scores], hint="Make it again with `batchgen score`.")
-    return ScoredRun(path, scores, rows, responses, read_facts(place.scores))
+    rows = {row.metric: row for row in read_metrics(run_folder.metrics) if row.slice == OVERALL}
+    scores = ParquetTable([run_folder.scores], hint="Make it again with `batchgen score`.")
+    return ScoredRun(path, scores, rows, responses, read_facts(run_folder.scores))
 
 
 def read_response_texts(
     side: ScoredRun, asked: Iterable[tuple[str, int | None]]
 ) -> dict[tuple[str, int | None], str | None]:
-    """The responses in some rows, by id and sample. Of a prompt that is scored as a whole, the first."""
+    """Responses by id and sample. A sample of None stands for a prompt scored as a whole: its first response."""
     rows = side.rows().with_row_index("row")
     wanted = pl.DataFrame(
         list(asked),

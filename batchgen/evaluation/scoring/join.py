@@ -1,7 +1,4 @@
-"""Columns of another file, put beside the answers by a key: `--join FILE --on COLUMN`.
-
-The other file is held in memory. Knows nothing of scores.
-"""
+"""`--join FILE --on COLUMN`: add columns of another file to the answers. The file is held in memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,17 +16,17 @@ from batchgen.job.spec import Input
 
 @dataclass(frozen=True, slots=True)
 class JoinSpec:
-    """Another file, and the column by which its rows belong to the answers."""
+    """Another file, and the key column that both tables have."""
 
     path: Path
     on: str
 
 
 def open_input_table(path: Path) -> InputTable:
-    """A table in any format that a job can read.
+    """Open a table in any input format.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such file.
         DataError: it cannot be read.
     """
     spec = Input(path=str(path.absolute()))
@@ -40,7 +37,7 @@ def open_input_table(path: Path) -> InputTable:
 
 
 def read_tables(table: InputTable, schema: pa.Schema) -> Iterator[pa.Table]:
-    """All rows, some at a time.
+    """Yield all rows, batch by batch.
 
     Raises:
         DataError: a file is damaged.
@@ -52,35 +49,35 @@ def read_tables(table: InputTable, schema: pa.Schema) -> Iterator[pa.Table]:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """The rows of a file by the text of their key."""
+    """The rows of a file, and the row number of each key as text."""
 
     on: str
     table: pa.Table
     rows: dict[str, int]
 
     def wider(self, schema: pa.Schema) -> pa.Schema:
-        """A schema with the other's columns."""
+        """The schema with the columns of the file."""
         return pa.schema([*schema, *self.table.schema])
 
     def beside(self, table: pa.Table) -> pa.Table:
-        """The table with the other's columns, null where the other has no such key."""
+        """The table with the columns of the file; null if the file lacks the key."""
         keys = key_texts(table.column(self.on)).to_pylist()
-        places = pa.array([None if k is None else self.rows.get(k) for k in keys], pa.int64())
-        joined = self.table.take(places)
+        rows = pa.array([None if k is None else self.rows.get(k) for k in keys], pa.int64())
+        joined = self.table.take(rows)
         for field, column in zip(joined.schema, joined.columns, strict=True):
             table = table.append_column(field, column)
         return table
 
 
 def open_join(beside: JoinSpec, taken: pa.Schema) -> Join:
-    """Read a file whose columns are to stand beside others; those that are there already are left out.
+    """Read a file to join; columns that exist already are left out.
 
     Args:
-        beside: the file, and the column that both have.
-        taken: the columns that are there already.
+        beside: the file and its key column.
+        taken: the existing columns.
 
     Raises:
-        UsageError: a file lacks the column, or a key is there twice.
+        UsageError: one table lacks the key column, or the file has a key twice.
         DataError: the file cannot be read.
     """
     path, on = beside.path, beside.on
@@ -89,7 +86,7 @@ def open_join(beside: JoinSpec, taken: pa.Schema) -> Join:
     for names, where in ((schema.names, path), (taken.names, "the answers")):
         if on not in names:
             raise UsageError(
-                f"--on {on}: no such column in {where}", hint=f"There are: {', '.join(names)}."
+                f"--on {on}: no such column in {where}", hint=f"Use one of: {', '.join(names)}."
             )
     table, places = _whole(source, schema)
     rows: dict[str, int] = {}
@@ -97,7 +94,7 @@ def open_join(beside: JoinSpec, taken: pa.Schema) -> Join:
         if key is not None and rows.setdefault(key, row) != row:
             raise UsageError(
                 f"--on {on}: one value is in two rows: {places.name(rows[key])} and {places.name(row)}",
-                hint="Expected a key that tells the rows apart. Rows are counted from 0.",
+                hint="Choose a column with unique values. Rows are counted from 0.",
             )
     kept = [name for name in table.column_names if name not in taken.names]
     return Join(on, table.select(kept), rows)

@@ -1,7 +1,4 @@
-"""`score`: the answers of a run, or of any table with a response column.
-
-Tells the two apart and reads what is asked for; `score_run` and `score_file` do the work.
-"""
+"""`score`: the responses of a run, or of any table with a response column; see `score_run` and `score_file`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 MetricSpec = str | Mapping[str, Any]
-"""A metric as a job file has it: its type, or a mapping with its options."""
+"""A metric as in a job file: its type, or a mapping with its options."""
 
 
 def score(  # noqa: PLR0913  # a public face: every argument but the first has a default
@@ -39,36 +36,36 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
     say: Callable[[str], None] = lambda _: None,
     terminal: TextIO | None = None,
 ) -> ScoreResult:
-    """Score answers that exist already; nothing is generated.
+    """Score existing responses; nothing is generated.
 
     Args:
-        what: the folder of a run, whose files are written anew; or a Parquet, CSV or JSONL file.
-        metrics: such as `["exact", {"type": "rouge", "variants": ["L"]}]`. A run's own are measured as well.
-        reference: the column with the right answer, or several. Left out: the run's.
-        response: of a file, the column with the responses; left out, `response`.
-        reasoning: drop, and text between think marks is not scored. Left out: as the run's job says, or keep.
+        what: a run folder, whose files are replaced; or a Parquet, CSV or JSONL file.
+        metrics: such as `["exact", {"type": "rouge", "variants": ["L"]}]`. Those of a run's job are added.
+        reference: the column with the right answer, or several. Default: that of the run.
+        response: the column of a file with the responses. Default: `response`.
+        reasoning: with "drop", text between think marks is not scored. Default: that of the run's job, or "keep".
         join: a file with further columns, such as the references.
-        on: the column by which its rows are found.
+        on: the key column of `join`.
         output: the folder for the scores of a file.
-        model: whom likelihood metrics ask: a folder or a name. Left out: of a run, its own.
-        chat_template: how that model is told the messages of a file, as in a job; left out, `auto`.
-        say: told, in a sentence, what is being waited for.
-        terminal: where bars may be drawn while a model is fetched.
+        model: folder or name of the model that likelihood metrics query. Default: the run's model.
+        chat_template: renders the messages of a file for that model, as in a job. Default: `auto`.
+        say: receives a sentence for each lengthy step.
+        terminal: receives progress bars while a model is downloaded.
 
     Raises:
-        UsageError: the arguments do not go together, or columns are missing.
-        DataError: a file cannot be read, or a metric needs what is not there.
-        StateError: the run is not complete, or damaged.
-        LockedError: the run is going on.
-        ResourceError: the disk refused.
+        UsageError: arguments contradict each other, or columns are missing.
+        DataError: a file cannot be read, or a metric lacks a file or a package.
+        StateError: the run is not complete, or is damaged.
+        LockedError: the run is at work.
+        ResourceError: the disk is full or read-only.
     """
     what, references = Path(what), (reference,) if isinstance(reference, str) else tuple(reference)
     evaluate = _evaluate(metrics, references, reasoning)
     if (join is None) != (on is None):
-        raise UsageError("--join and --on go together")
+        raise UsageError("--join and --on require each other")
     beside = JoinSpec(Path(join), on) if join and on else None
     if chat_template and not model:
-        raise UsageError("--chat-template goes with --model")
+        raise UsageError("--chat-template requires --model")
     named = "" if model is None else str(model)
     asking = ScoringModelOptions(
         model=str(Path(named).absolute()) if named and Path(named).is_dir() else named,
@@ -79,7 +76,8 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
     if what.is_dir() and (what / "manifest.json").exists():
         if response or output or chat_template:
             raise UsageError(
-                "--response, --output and --chat-template are for files: a run's scores go beside its answers"
+                "--response, --output and --chat-template apply to files only, not to a run",
+                hint="Omit them: the scores of a run are written into its folder.",
             )
         return score_run(
             what,
@@ -90,9 +88,9 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
             asking=asking,
         )
     if output is None:
-        raise _missing_output_error(what)
+        raise _no_output(what)
     if not evaluate.metrics:
-        raise UsageError("nothing says what to measure", hint="Such as --metric exact.")
+        raise UsageError("no metric given", hint="Add --metric exact.")
     return score_file(
         what,
         evaluate,
@@ -103,15 +101,14 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
     )
 
 
-def _missing_output_error(what: Path) -> UsageError:
+def _no_output(what: Path) -> UsageError:
     if what.is_file():
         return UsageError(
-            f"nothing says where the scores of {what} go",
-            hint="Name a folder with --output FOLDER.",
+            f"no output folder given for the scores of {what}", hint="Add --output FOLDER."
         )
-    missing = "is not the output folder of a complete run" if what.exists() else "is not there"
+    problem = "is not the output folder of a complete run" if what.exists() else "does not exist"
     return UsageError(
-        f"{what} {missing}", hint="Name the output folder of a run, or a file and --output FOLDER."
+        f"{what} {problem}", hint="Give the output folder of a run, or a file and --output FOLDER."
     )
 
 
@@ -119,7 +116,7 @@ def _evaluate(
     metrics: Sequence[MetricSpec], references: Sequence[str], reasoning: Reasoning | None
 ) -> Evaluate:
     content: dict[str, object] = {}
-    if metrics:  # otherwise a run's own metrics are all there is
+    if metrics:  # otherwise only the metrics of the run are computed
         content = {
             "metrics": list(metrics),
             "reference": list(references) or None,
@@ -133,12 +130,12 @@ def _evaluate(
 
 
 def _found(error: "ErrorDetails", metrics: Sequence[MetricSpec]) -> str:
-    place, message = error["loc"], error["msg"].removeprefix("Value error, ")
+    path, message = error["loc"], error["msg"].removeprefix("Value error, ")
     if not _of_metric(error):
-        return f"{place[0]}: {message}" if place else message
+        return f"{path[0]}: {message}" if path else message
     if error["type"] in _TYPE_ERRORS:
         message = _TYPE_ERRORS[error["type"]]
-    key = ".".join(str(step) for step in place[3:])
+    key = ".".join(str(step) for step in path[3:])
     return f"metric {_type(error, metrics)}: {key + ': ' if key else ''}{message}"
 
 
@@ -150,11 +147,13 @@ _TYPE_ERRORS = {
 
 
 def _hint(errors: Sequence["ErrorDetails"], metrics: Sequence[MetricSpec]) -> str:
-    """All types only where one is amiss; where options are, the way to these."""
+    """The types if one is wrong; otherwise where to find the options."""
     if any(error["type"] in _TYPE_ERRORS and len(error["loc"]) == 2 for error in errors):
-        return f"Types: {', '.join(METRIC_TYPES)}. `batchgen metrics TYPE` lists the options."
+        types = ", ".join(METRIC_TYPES)
+        return f"Use one of: {types}. List options with `batchgen metrics TYPE`."
     types = dict.fromkeys(_type(error, metrics) for error in errors if _of_metric(error))
-    return f"Options: {', '.join(f'`batchgen metrics {name}`' for name in types)}." if types else ""
+    commands = ", ".join(f"`batchgen metrics {name}`" for name in types)
+    return f"List options with {commands}." if types else ""
 
 
 def _of_metric(error: "ErrorDetails") -> bool:

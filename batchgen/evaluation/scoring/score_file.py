@@ -1,8 +1,6 @@
-"""Scoring any table with a response column: its rows with their scores go into a folder of their own.
+"""Score any table with a response column into a folder of its own.
 
-    FILE ──(join)──> Scorer ──> OUTPUT/responses.parquet, scores.parquet, metrics.parquet
-
-Knows nothing of runs, nor of the command line.
+FILE ──(join)──> Scorer ──> OUTPUT/responses.parquet, scores.parquet, metrics.parquet
 """
 
 from collections.abc import Callable, Iterator
@@ -38,22 +36,21 @@ def score_file(
 ) -> ScoreResult:
     """Score the rows of a file.
 
-    A column `id` names the rows, `sample` their several answers, which have to stand together; `messages` is what was
-    asked. None of them has to be there.
+    Three columns are optional: `id`; `sample`, the number of the answer to a prompt, whose rows must be contiguous; and
+    `messages`, the prompt.
 
     Args:
         path: Parquet, CSV or JSONL.
-        evaluate: what is measured, and the columns with references.
+        evaluate: the metrics, and the columns with references.
         response: the column with the responses.
-        output: folder for the results; must not be that of a run.
+        output: folder for the results; must not be a run folder.
         beside: a file with further columns, such as the references.
-        asking: which model is asked, where a metric needs one.
+        asking: the model that metrics query.
 
     Raises:
         UsageError: columns are missing, a metric needs a model, or the folder belongs to a run.
-        DataError: a file cannot be read, the answers to a prompt do not stand together, or a metric needs what is not
-            there.
-        ResourceError: the disk refused.
+        DataError: a file cannot be read, a prompt's answers are not contiguous, or a metric lacks a file or a package.
+        ResourceError: the disk is full or read-only.
     """
     arm()
     folder = RunFolder(output.absolute())
@@ -100,19 +97,19 @@ def _evaluation(evaluate: Evaluate, response: str, schema: pa.Schema) -> Evaluat
     if response not in schema.names:
         raise UsageError(
             f"there is no column {response!r} to score",
-            hint=f"Name one with --response. There are: {', '.join(schema.names)}.",
+            hint=f"Choose one with --response: {', '.join(schema.names)}.",
         )
     if not pa.types.is_string(schema.field(response).type):
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
         raise UsageError(
             f"the column {response!r} is {schema.field(response).type}; expected text",
-            hint=f"Name one with --response. Columns of text: {', '.join(texts) or 'none'}.",
+            hint=f"Choose a text column with --response: {', '.join(texts) or 'there is none'}.",
         )
     evaluation = check_evaluation(evaluate, schema, messages_hint=_MESSAGES)
     asking = [measure.name for measure in evaluation.measures if is_model_metric(measure.metric)]
     if asking and not _is_messages_type(schema.field("messages").type):
         raise UsageError(
-            f"{asking[0]}: asks a model what follows the row's prompt, but the column 'messages' is "
+            f"{asking[0]}: the model needs the row's prompt, but the column 'messages' is "
             f"{schema.field('messages').type}; expected a list of {{role, content}}",
             hint=_MESSAGES,
         )
@@ -120,8 +117,8 @@ def _evaluation(evaluate: Evaluate, response: str, schema: pa.Schema) -> Evaluat
 
 
 _MESSAGES = (
-    "Of a file, the prompts are in its column messages, in each row such as "
-    '[{"role": "user", "content": "Hi"}]; --join takes it from another file.'
+    'Add a column messages with the prompts, such as [{"role": "user", "content": "Hi"}], '
+    "or join it from another file with --join."
 )
 
 

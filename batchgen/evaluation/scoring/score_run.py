@@ -1,9 +1,8 @@
-"""Scoring the answers of a run once more: a second pass over what is published. Nothing here generates.
+"""Score the published responses of a run again. Nothing is generated here.
 
-    published answers ──(join)──> Scorer ──> new files, renamed over the old ones ──> manifest
+    published responses ──(join)──> Scorer ──> new files, renamed over the old ones ──> manifest
 
-A metric that asks a model gets its numbers from an engine before this pass, as columns: `scoring_pass.py`.
-Knows nothing of the command line.
+Metrics that query a model read its log-likelihoods from columns, which `scoring_pass.py` adds before this pass.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -39,11 +38,7 @@ from batchgen.storage.failpoints import arm
 
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
-    """What scoring found.
-
-    Attributes:
-        metrics: the rows of metrics.parquet.
-    """
+    """The rows of metrics.parquet, and the decided gates."""
 
     folder: RunFolder
     metrics: Sequence[MetricRow]
@@ -51,7 +46,7 @@ class ScoreResult:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the command ends with."""
+        """Of the command."""
         passed = all(gate.passed for gate in self.gates)
         return ExitCode.DONE if passed else ExitCode.GATE_FAILED
 
@@ -65,21 +60,21 @@ def score_run(
     beside: JoinSpec | None = None,
     asking: ScoringModelOptions | None = None,
 ) -> ScoreResult:
-    """Score the answers of a run as its job says, and by some more metrics.
+    """Score the responses of a run by the metrics of its job, and by further ones.
 
     Args:
-        path: the run's folder.
-        metrics: further ones; one with a name that the job has takes its place.
-        references: columns with references; left out: those of the job.
-        reasoning: whether text between think marks is scored; left out: as the job says.
+        path: the run folder.
+        metrics: further metrics; one with the name of a job's metric replaces it.
+        references: columns with references; default: those of the job.
+        reasoning: whether text between think marks is scored; default: as in the job.
         beside: a file with further columns, such as the references.
-        asking: how a model is asked, where a metric needs one; left out: the run's own, silently.
+        asking: the model that metrics query; default: the run's own model.
 
     Raises:
         UsageError: there is no such run, or columns are missing.
-        DataError: a metric needs what is not there.
-        StateError: the run is not complete, or its state or its answers are damaged, or not those it published.
-        LockedError: the run is going on.
+        DataError: a metric lacks a file or a package.
+        StateError: the run is not complete, or its state or its responses are damaged or were changed.
+        LockedError: the run is at work.
     """
     arm()
     folder = open_folder(path)
@@ -122,7 +117,7 @@ def score_run(
 
 
 def _judges(loaded: LoadedJob, asking: ScoringModelOptions) -> tuple[PreparedJudge, ...]:
-    """The run's judges; its own model is looked for only if it is one of them."""
+    """The run's judges; the run's own model is located only if it is one of them."""
     itself = any(judge.model is None for judge in loaded.job.evaluate.judges)
     own = find_model(loaded, asking.say, asking.terminal) if itself else None
     return prepare_judges(loaded, own, asking.say, asking.terminal)
@@ -139,17 +134,17 @@ def check_evaluation(
     prefix: str = "",
     messages_hint: str = STORED,
 ) -> Evaluation:
-    """The evaluation of tables with these columns; columns of scores in them are to be replaced.
+    """Resolve a section `evaluate` for tables with these columns; their columns of scores are ignored.
 
     Args:
         evaluate: the section.
         schema: of the tables.
         prefix: `output.prefix`.
-        messages_hint: how there would be a column with what was asked.
+        messages_hint: how to get a column with the prompts.
 
     Raises:
-        UsageError: columns or metrics that it names are not there.
-        DataError: a metric needs a file or a package that is not there.
+        UsageError: columns or metrics of the section are missing.
+        DataError: a metric lacks a file or a package.
     """
     columns = [name for name in schema.names if not name.startswith(SCORE_PREFIX)]
     found, problems = resolve_and_check(evaluate, columns, prefix, messages_hint=messages_hint)
@@ -166,19 +161,19 @@ def rescore_run(
     job: str | None = None,
     widen: Callable[[Tables], Tables] = lambda tables: tables,
 ) -> ScoreResult:
-    """Score the published answers of a run, with the columns of another file beside them. Only under its lock.
+    """Score the published responses of a run and replace its files. The caller holds the run's lock.
 
     Args:
         published: the run; its responses have been checked.
-        evaluation: what is measured.
-        join: the columns of another file.
-        job: the job as resolved, if it is another now than the one beside the answers.
-        widen: asks models, where metrics need them.
+        evaluation: the metrics and gates.
+        join: columns of another file.
+        job: the resolved job, if it changed since the responses were published.
+        widen: adds the columns that metrics with a model read.
 
     Raises:
-        StateError: the answers are damaged.
-        JobKeyError: a condition does not go with the columns.
-        ResourceError: the disk refused.
+        StateError: the responses are damaged.
+        JobKeyError: a condition does not fit the columns.
+        ResourceError: the disk is full or read-only.
     """
     folder, manifest = published.folder, published.manifest
     wide = published.schema if join is None else join.wider(published.schema)
@@ -204,14 +199,14 @@ def rescore_run(
 def report_removed_metrics(
     manifest: Manifest, evaluation: Evaluation, say: Callable[[str], None]
 ) -> None:
-    """Say which scores there will be no more, once a run is scored by another evaluation than its manifest's."""
+    """Report the scores in the manifest that the new evaluation does not compute."""
     before = manifest.evaluation.get("metrics", ())
     if gone := [name for name in before if name not in evaluation.names]:
-        say(f"scores removed: {', '.join(gone)}: neither the job nor this command asks for them")
+        say(f"scores removed: {', '.join(gone)}: neither in the job nor in this command")
 
 
 def evaluation_record(scorer: Scorer, gates: Sequence[GateResult]) -> dict[str, Any]:
-    """What the manifest says about scoring."""
+    """The manifest's section `evaluation`."""
     return {
         "fingerprint": scorer.evaluation.fingerprint,
         "metrics": list(scorer.evaluation.names),

@@ -1,4 +1,4 @@
-"""Whether the disk has room for the answers, asked before a model is loaded. An estimate; the disk has the last word."""
+"""Estimate the disk space that a run needs, before a model is loaded."""
 
 import shutil
 from collections.abc import Callable
@@ -8,46 +8,46 @@ from pathlib import Path
 from batchgen.errors import ResourceError
 
 BYTES_PER_TOKEN = 5
-"""Most that a token takes as text; Parquet packs it to about a third."""
+"""Upper bound of a token as text; Parquet compresses it to about a third."""
 BYTES_PER_ROW = 200
-"""Keys, hashes, seed and times of a row, packed."""
+"""Keys, hashes, seed and times of a row, compressed."""
 BYTES_OF_STATE = 8 << 20
-"""The journal and its log, at most, with short answers."""
+"""Upper bound of the journal and its log, with short answers."""
 COPIES = 2
-"""Sealed parts are there until the published file is whole."""
+"""Sealed parts exist until the published file is complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpaceEstimate:
-    """What a run may write, in bytes: at least, and at most if every answer is as long as it may be."""
+    """Bytes that a run writes: at least, and at most, if every answer has the maximum length."""
 
     least: int
     most: int
 
 
 def estimate_space(rows: int, *, new_tokens: int, input_bytes: int) -> SpaceEstimate:
-    """Estimate what `rows` output rows take; `input_bytes` of input are kept, and repeated in the prompts."""
+    """Estimate the bytes of `rows` output rows; `input_bytes` of input are kept, and repeated in the prompts."""
     least = COPIES * rows * BYTES_PER_ROW + BYTES_OF_STATE
     texts = rows * new_tokens * BYTES_PER_TOKEN + 2 * input_bytes
     return SpaceEstimate(least, least + COPIES * texts)
 
 
 def check_disk_space(folder: Path, needed: SpaceEstimate, say: Callable[[str], None]) -> None:
-    """Say what may become too little; refuse what must.
+    """Warn if the free space may not suffice.
 
     Raises:
-        ResourceError: not even the least has room.
+        ResourceError: there is less free space than the lower bound.
     """
     free = shutil.disk_usage(folder).free
     if free < needed.least:
         raise ResourceError(
             f"{folder} has {_megabytes(free)} free; the answers take at least {_megabytes(needed.least)}",
-            hint="Free some space, or write elsewhere with --output FOLDER.",
+            hint="Free some space, or choose another disk with --output FOLDER.",
         )
     if free < needed.most:
         say(
             f"{folder} has {_megabytes(free)} free; answers of full length take up to {_megabytes(needed.most)}. "
-            "If it gets full, the run stops and can be gone on with."
+            "If the disk gets full, the run stops and can be resumed."
         )
 
 

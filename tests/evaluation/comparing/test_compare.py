@@ -101,7 +101,7 @@ def test_a_metric_that_was_measured_differently_is_not_compared(evaluated: MakeR
     new = evaluated("new", [True] * 3, metrics=["exact", {"type": "length", "where": "id <> 'r0'"}])
     found = metric(compare(base, new), "length_characters")
     assert found["verdict"] == "not comparable"
-    assert "measured differently" in found["reason"]
+    assert "the definitions differ" in found["reason"]
     printed = compare(base, new, "--metric", "exact")
     assert [m["metric"] for m in printed["metrics"]] == ["exact"]
 
@@ -143,9 +143,9 @@ def test_a_loss_has_to_be_ruled_out(
     [
         (["--metric", "exakt"], "has no metric 'exakt'"),
         (["--fail-if-worse", "exact:much"], "expected a number of at least 0"),
-        (["--fail-if-worse", "length_characters"], "neither more nor less of it is worse"),
+        (["--fail-if-worse", "length_characters"], "has no better direction"),
         (["--margin", "exact"], "expected METRIC:BY"),
-        (["--margin", "f1:0.1"], "there is no metric 'f1' in both"),
+        (["--margin", "f1:0.1"], "'f1' is not a metric of both runs"),
     ],
 )
 def test_what_is_refused(evaluated: MakeRun, arguments: list[str], words: str) -> None:

@@ -307,7 +307,7 @@ def test_a_file_needs_a_model(make_job: MakeJob, tmp_path: Path) -> None:
     assert "no model given for loglikelihood" in refused(*asked)
     exact = (file, "-m", "exact", "--reference", "right", "-o", out)
     assert "--model has no effect" in refused(*exact, "--model", "x")
-    assert "goes with --model" in refused(*exact, "--chat-template", "none")
+    assert "requires --model" in refused(*exact, "--chat-template", "none")
     bare = tmp_path / "bare.jsonl"
     bare.write_text('{"response": "a", "right": "b"}\n')
     assert "messages" in refused(bare, *asked[1:], "--model", "x")

@@ -133,35 +133,38 @@ def test_python_has_the_same_words(tmp_path: Path, finished: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["-m", "exact"], "nothing says where the scores of .* go"),
-        (["-o", "out"], "nothing says what to measure"),
-        (["-o", "out", "-m", "exat"], r"^metric exat: no such type\n  Types: exact, "),
-        (["-o", "out", "-m", "{tpe: exact}"], r"^metric {'tpe': 'exact'}: has no type\n  Types: "),
-        (["-o", "out", "-m", "3"], r"^metric 3: expected a type, or a mapping .*\n  Types: "),
+        (["-m", "exact"], "no output folder given for the scores of"),
+        (["-o", "out"], "no metric given"),
+        (["-o", "out", "-m", "exat"], r"^metric exat: no such type\n  Use one of: exact, "),
+        (
+            ["-o", "out", "-m", "{tpe: exact}"],
+            r"^metric {'tpe': 'exact'}: has no type\n  Use one of: ",
+        ),
+        (["-o", "out", "-m", "3"], r"^metric 3: expected a type, or a mapping .*\n  Use one of: "),
         (
             ["-o", "out", "-m", "{type: exact, x: 1}"],
-            r"^metric exact: x: Extra inputs are not permitted\n  Options: `batchgen metrics exact`\.$",
+            r"^metric exact: x: Extra inputs are not permitted\n  List options with `batchgen metrics exact`\.$",
         ),
         (
             ["-o", "out", "-m", "{type: number, tolerance: x}", "-m", "{type: rouge, x: 1}"],
-            r"\n  Options: `batchgen metrics number`, `batchgen metrics rouge`\.$",
+            r"\n  List options with `batchgen metrics number`, `batchgen metrics rouge`\.$",
         ),
         (["-o", "out", "-m", "exact", "-m", "exact"], r"^metrics: two are called .*column$"),
         (["-o", "out", "-m", "exact", "--reference", ""], r"(?m)^reference: .* 1 character$"),
         (["-o", "out", "-m", "exact"], "there is no column 'response' to score"),
         (
             ["-o", "out", "-m", "exact", "--response", "key"],
-            r"expected text\n  Name one with --response\. Columns of text: said, lang\.$",
+            r"expected text\n  Choose a text column with --response: said, lang\.$",
         ),
         (
             ["-o", "out", "-m", "perplexity", "--response", "said"],
-            r"the column `messages` is missing\n  Of a file, the prompts are in its column messages,",
+            r"the column `messages` is missing\n  Add a column messages with the prompts,",
         ),
         (
             ["-o", "out", "-m", "exact", "--response", "said", "--reference", "golden"],
             "column 'golden' is not among the columns",
         ),
-        (["-o", "out", "-m", "exact", "--join", "x.csv"], "--join and --on go together"),
+        (["-o", "out", "-m", "exact", "--join", "x.csv"], "--join and --on require each other"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, arguments: list[str], words: str) -> None:
@@ -189,8 +192,8 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
 )
 def test_a_model_is_asked_only_about_messages(messages: object, kind: str, tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [{"response": "x", "messages": messages}])
-    told = rf"^perplexity: asks .* 'messages' is {kind}; expected a list of {{role, content}}\n  Of a file"
-    with pytest.raises(UsageError, match=told):
+    error = rf"^perplexity: .* 'messages' is {kind}; expected a list of {{role, content}}\n  Add a column"
+    with pytest.raises(UsageError, match=error):
         score(file, "-m", "perplexity", "-o", tmp_path / "out", "--model", "demo:smollm2-135m")
 
 
@@ -310,20 +313,20 @@ def test_a_run_is_scored_by_more_metrics_beside_its_own(finished: Path) -> None:
 
 
 def test_scores_that_nothing_asks_for_any_more_are_named(finished: Path) -> None:
-    def told(*arguments: str) -> list[str]:
+    def removed(*arguments: str) -> list[str]:
         done = CliRunner().invoke(cli, list(arguments))
         return [line for line in done.stderr.splitlines() if line.startswith("scores removed")]
 
-    why = "neither the job nor this command asks for them"
+    why = "neither in the job nor in this command"
     extra = ("-m", "length", "-m", "duplicates")
     job = str(finished.parent / "job.yaml")
-    assert told("score", str(finished), *extra) == []
-    assert told("score", str(finished), *extra) == []
+    assert removed("score", str(finished), *extra) == []
+    assert removed("score", str(finished), *extra) == []
     gone = "length_characters, duplicates_exact, duplicates_near"
-    assert told("score", str(finished), "-m", "refusal") == [f"scores removed: {gone}: {why}"]
-    assert told("run", job) == [f"scores removed: refusal: {why}"]
-    assert told("run", job) == []
-    assert told("score", str(finished)) == []
+    assert removed("score", str(finished), "-m", "refusal") == [f"scores removed: {gone}: {why}"]
+    assert removed("run", job) == [f"scores removed: refusal: {why}"]
+    assert removed("run", job) == []
+    assert removed("score", str(finished)) == []
 
 
 def test_a_run_can_be_compared_with_other_references(finished: Path, tmp_path: Path) -> None:
