@@ -97,7 +97,7 @@ class ScoredRun:
 
     def has_scores(self, metric: str) -> bool:
         """Whether single rows have scores of a metric; otherwise only the whole set has a value."""
-        return self.scores.read(["metric"], pc.field("metric") == metric).num_rows > 0
+        return bool(self.scores.read(["metric"], pc.field("metric") == metric).num_rows)
 
     def of(self, metric: str) -> pl.DataFrame:
         """`id`, `sample`, `value` and `stats` of one metric, without null values."""
