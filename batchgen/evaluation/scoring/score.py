@@ -149,8 +149,8 @@ _TYPE_ERRORS = {
 def _hint(errors: Sequence["ErrorDetails"], metrics: Sequence[MetricSpec]) -> str:
     """The types if one is wrong; otherwise where to find the options."""
     if any(error["type"] in _TYPE_ERRORS and len(error["loc"]) == 2 for error in errors):
-        types = ", ".join(METRIC_TYPES)
-        return f"Use one of: {types}. List options with `batchgen metrics TYPE`."
+        known = ", ".join(METRIC_TYPES)
+        return f"Use one of: {known}. List options with `batchgen metrics TYPE`."
     types = dict.fromkeys(_type(error, metrics) for error in errors if _of_metric(error))
     commands = ", ".join(f"`batchgen metrics {name}`" for name in types)
     return f"List options with {commands}." if types else ""
