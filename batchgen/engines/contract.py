@@ -36,7 +36,7 @@ class Engine(Protocol):
         calls of their own.
         """
 
-    def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
+    def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
         """Compute how likely each continuation is after its context. Every one ends in exactly one likelihood, in any order.
 
         A result does not depend on order or on shared computation, except for the rounding of the model's dtype. It equals

@@ -42,13 +42,13 @@ class EchoEngine:
             self._rows += 1
             yield self._answer(request)
 
-    def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
+    def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
         """Likelihoods in the order of the continuations, under an artificial distribution.
 
         The expected continuation of a context is the context itself, first token to last: each expected token has
         probability 1/2, and the other half is spread evenly over a vocabulary of 65,536 tokens.
         """
-        for one in asked:
+        for one in continuations:
             self._rows += 1
             expected = [
                 at < len(one.context) and one.context[at] == token

@@ -72,6 +72,7 @@ def scoring_passes(
 
     Raises:
         JobKeyError: a condition does not fit the columns.
+        UsageError: the engine of a model computes no likelihoods.
     """
     cache = LikelihoodCache(folder)
     engine = _lazy_engine(own, options)
@@ -79,15 +80,26 @@ def scoring_passes(
     stop, say = options.stop, options.say
     passes = []
     if own is not None and _querying(evaluation):
+        _check_likelihoods(own)
         queries = MetricQueries(evaluation, origin, schema, own)
         passes.append(ScoringPass(own.identity, engine, [queries], cache, stop, say))
     for judge in evaluation.judges:
         model, verdicts = judge.asked, JudgeQueries(judge, origin, schema)
+        _check_likelihoods(model)
         shared = engines.setdefault((model.identity, model.job.model), _lazy_engine(model, options))
         what = _announced(judge)
         passes.append(ScoringPass(model.identity, shared, [verdicts], cache, stop, say, what))
     order = list(engines.values())
     return ScoringPasses(engine, sorted(passes, key=lambda one: order.index(one.engine)), cache)
+
+
+def _check_likelihoods(model: ScoringModel) -> None:
+    engine = model.job.model.engine
+    if not find_engine(engine).info.likelihoods:
+        raise UsageError(
+            f"engine {engine} does not compute log-probabilities of given texts",
+            hint="Name a local model, such as --model demo:smollm2-135m.",
+        )
 
 
 def _announced(judge: PreparedJudge) -> str:

@@ -95,6 +95,15 @@ def test_the_column_seed_is_null_where_the_engine_ignored_it(
     assert [seed is not None for seed in responses(job)["seed"]] == [kept, kept]
 
 
+def test_a_finished_run_is_not_scored_by_an_engine_without_likelihoods(
+    job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run(load_job(job, sets=["output.keep_columns=all", "prompt.prefill=null"])).folder.path
+    metric = ["-m", "loglikelihood", "--reference", "q"]
+    assert call(["score", str(out), *metric]) == 2
+    assert "engine shout does not compute log-probabilities" in capsys.readouterr().err
+
+
 def test_it_is_in_the_schema_and_in_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["schema"]) == 0
     assert '"shout"' in capsys.readouterr().out

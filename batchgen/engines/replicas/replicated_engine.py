@@ -1,10 +1,10 @@
-"""Several engines with the same model, each in a process of its own: one a GPU. Together they are an engine.
+"""An engine made of replicas: processes that each load the same model, one per GPU.
 
-    requests ──window──> whoever has room ──> completions, as they come
+    requests ──window──> a replica with room ──> completions, in the order in which they finish
 
-Each loads the model, schedules and answers by itself, and pulls from the one stream of requests, which stays here with all
-that is saved. An answer does not depend on who gives it: random numbers are drawn from a request's own seed. How a
-replica is talked to is in `worker.py`. Knows nothing of devices and models.
+Each replica schedules its own rows and pulls from one stream of requests; the stream and everything that is saved stay in
+this process. An answer does not depend on the replica: random numbers come from the request's own seed. The protocol is in
+`worker.py`.
 """
 
 import os
@@ -29,53 +29,52 @@ from batchgen.planning.slot_plan import Workers
 from batchgen.records import Completion, Continuation, Likelihood, Request
 
 WINDOW = 256
-"""Most requests that a replica takes at once: they keep a GPU busy, and more would be missing elsewhere at the end."""
-_LISTEN_SECONDS = 0.2
-"""Between two looks at whether to stop, while nobody says anything."""
+"""Most requests that a replica pulls at once: enough to keep a GPU busy; more would leave other replicas idle at the end."""
+_POLL_SECONDS = 0.2
+"""Longest wait for a message before `should_stop` is called again."""
 _END_SECONDS = 5.0
-"""For a replica to end by itself; a step may last longer."""
+"""Time for a replica to exit by itself before it is killed; a step may take longer."""
 _TOTALS = ("useful_tokens", "computed_tokens", "useful_flop", "peak_flop_per_second")
 
 EngineFactory = Callable[..., Engine]
-"""Opens an engine, given `should_stop`. Is pickled."""
+"""Opens an engine; called with `should_stop`. Must be picklable."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Replica:
-    """A process, and what its errors say it computes on."""
+    """A process and its pipe; `device` names it in errors."""
 
-    place: str
+    device: str
     process: "subprocess.Popen[bytes]"
     pipe: Connection
 
-    def tell(self, said: object) -> None:
-        """Say something to it."""
-        # If it has died, it may have said why: `hear` finds out.
+    def send(self, message: object) -> None:
+        """Send a message. If the process has died, the next `receive` raises the reason."""
         with suppress(BrokenPipeError, ConnectionResetError):
-            self.pipe.send(said)
+            self.pipe.send(message)
 
-    def hear(self) -> Any:  # noqa: ANN401  what is said depends on what was asked
-        """What it says next.
+    def receive(self) -> Any:  # noqa: ANN401  depends on the command sent before
+        """Wait for the next message.
 
         Raises:
-            BatchgenError: it failed.
-            DeathError: it has died.
+            BatchgenError: its engine failed.
+            DeathError: the process has died.
         """
         try:
-            said = self.pipe.recv()
+            message = self.pipe.recv()
         except (EOFError, OSError) as error:
             raise DeathError(
-                f"process {self.process.pid}, which answered rows on {self.place}, has died",
-                hint="run the same command again; if it happens again, a lower batching.memory_fraction, "
-                "or fewer run.workers: each loads the model through the memory of this machine",
+                f"the worker process {self.process.pid} on {self.device} has died",
+                hint="Run the same command again. If it happens again, lower batching.memory_fraction or run.workers: "
+                "each worker loads its own copy of the model into host memory first.",
             ) from error
-        if isinstance(said, BatchgenError):
-            raise type(said)(f"on {self.place}: {said.message}", hint=said.hint)
-        return said
+        if isinstance(message, BatchgenError):
+            raise type(message)(f"on {self.device}: {message.message}", hint=message.hint)
+        return message
 
 
 class ReplicatedEngine:
-    """Hands requests to replicas and their answers on."""
+    """Distributes requests over replicas and yields their completions."""
 
     def __init__(
         self,
@@ -86,18 +85,18 @@ class ReplicatedEngine:
         why: str,
         should_stop: Callable[[], bool],
     ) -> None:
-        """Start all, and wait until each has loaded its model.
+        """Start all processes, and wait until each has loaded its model.
 
         Args:
-            openings: of each replica: what it computes on, and what opens its engine.
-            name: of the engine in the job file.
-            window: most requests that one takes at once.
-            why: there are so many.
-            should_stop: asked often.
+            openings: device and engine factory of each replica.
+            name: the value of `model.engine`.
+            window: most requests that a replica pulls at once.
+            why: reason for this number of replicas, for the facts.
+            should_stop: called between messages.
 
         Raises:
             BatchgenError: an engine could not be opened.
-            DeathError: a replica has died.
+            DeathError: a process has died.
         """
         self.name = name
         self._window = window
@@ -106,42 +105,42 @@ class ReplicatedEngine:
         self._seconds = 0.0
         self._replicas: list[_Replica] = []
         try:
-            for place, opening in openings:
-                self._replicas.append(_start(place))
-                self._replicas[-1].tell(opening)
+            for device, opening in openings:
+                self._replicas.append(_start(device))
+                self._replicas[-1].send(opening)
             for one in self._replicas:
-                one.hear()
+                one.receive()
         except BaseException:
             self.close()
             raise
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Answer all requests; see `Engine`.
+        """See `Engine`.
 
         Raises:
-            DeathError: a replica has died.
+            DeathError: a process has died.
         """
         begin = time.perf_counter()
         try:
-            yield from self._ask("generate", requests)
+            yield from self._run("generate", requests)
         finally:
             self._seconds += time.perf_counter() - begin
 
-    def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
-        """How likely each continuation is; see `Engine`.
+    def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
+        """See `Engine`.
 
         Raises:
-            DeathError: a replica has died.
+            DeathError: a process has died.
         """
-        return self._ask("likelihoods", asked)
+        return self._run("likelihoods", continuations)
 
     def facts(self) -> Mapping[str, object]:
-        """The words of all, each said once, how well they used the machine together, and the facts of each."""
+        """Texts and flags of all replicas merged, the utilization of all together, and the facts of each."""
         for one in self._replicas:
-            one.tell("facts")
-        each = [one.hear() for one in self._replicas]
+            one.send("facts")
+        each = [one.receive() for one in self._replicas]
         return {
-            **_words(each),
+            **_merged(each),
             "workers": len(each),
             "workers_reason": self._why,
             **_utilization(each, self._seconds),
@@ -149,7 +148,7 @@ class ReplicatedEngine:
         }
 
     def close(self) -> None:
-        """End the processes."""
+        """Stop the processes; kill those that do not exit in time."""
         for one in self._replicas:
             one.pipe.close()
         for one in self._replicas:
@@ -160,29 +159,29 @@ class ReplicatedEngine:
                 one.process.wait()
         self._replicas = []
 
-    def _ask(self, verb: EngineCommand, asked: Iterable[Any]) -> Iterator[Any]:
+    def _run(self, command: EngineCommand, items: Iterable[Any]) -> Iterator[Any]:
         busy = list(self._replicas)
         for one in busy:
-            one.tell(verb)
+            one.send(command)
         try:
-            yield from self._answers(busy, iter(asked))
+            yield from self._results(busy, iter(items))
         except (GeneratorExit, Exception):
-            # Nobody wants more, or what is asked broke off: whoever is left is ready for the next call.
+            # The caller stopped, or `items` raised: the remaining replicas become ready for the next call.
             _stop(busy)
             raise
         _stop(busy)
 
-    def _answers(self, busy: list[_Replica], asked: Iterator[Any]) -> Iterator[Any]:
-        """All answers; whoever has nothing more to do, or has ended, leaves `busy`."""
+    def _results(self, busy: list[_Replica], items: Iterator[Any]) -> Iterator[Any]:
+        """Yield all results; a replica that is done or has failed is removed from `busy`."""
         while busy and not self._should_stop():
             for one in _readable(busy):
-                said = _receive(one, busy)
-                if said is PipeMessage.MORE:
-                    one.tell(list(islice(asked, self._window)))
-                elif said is PipeMessage.DONE:
+                message = _receive(one, busy)
+                if message is PipeMessage.MORE:
+                    one.send(list(islice(items, self._window)))
+                elif message is PipeMessage.DONE:
                     busy.remove(one)
                 else:
-                    yield said
+                    yield message
 
 
 def open_replicas(
@@ -193,19 +192,19 @@ def open_replicas(
     batching: Batching,
     should_stop: Callable[[], bool],
 ) -> ReplicatedEngine:
-    """A replica on each GPU.
+    """Open a replica on each GPU.
 
     Args:
-        workers: say which.
+        workers: the GPUs.
         model: the job's section.
-        opening: opens an engine, given a model's section and `batching` as well.
+        opening: opens an engine; also called with a model section and `batching`.
         batching: of each replica.
-        should_stop: asked often.
+        should_stop: called between messages.
 
     Raises:
         BatchgenError: an engine could not be opened.
     """
-    # What a replica takes at once is also what it looks at together.
+    # A replica sorts and schedules what it pulls at once.
     window = min(WINDOW, batching.part_rows)
     each = batching.model_copy(update={"part_rows": window})
     openings = [
@@ -217,11 +216,11 @@ def open_replicas(
     )
 
 
-def _start(place: str) -> _Replica:
-    """A process that waits to be told which engine to open."""
+def _start(device: str) -> _Replica:
+    """Start a process that waits for its engine factory."""
     here, there = Pipe()
     serve = f"from batchgen.engines.replicas.worker import serve; serve({there.fileno()})"
-    # Signals go to the whole group of a terminal: the parent hears them, and says when to stop.
+    # A terminal sends signals to the whole process group: the parent handles them and sends STOP.
     before = pthread_sigmask(SIG_BLOCK, {SIGINT, SIGTERM, SIGHUP})
     try:
         process = subprocess.Popen(
@@ -234,52 +233,52 @@ def _start(place: str) -> _Replica:
     except OSError as error:
         here.close()
         raise ResourceError(
-            f"no process can be started that answers rows on {place}: {error.strerror}",
-            hint="run.workers: 1 needs none",
+            f"cannot start a worker process for {device}: {error.strerror}",
+            hint="Set run.workers: 1, which needs no worker process.",
         ) from error
     finally:
         pthread_sigmask(SIG_SETMASK, before)
         there.close()
-    return _Replica(place, process, here)
+    return _Replica(device, process, here)
 
 
 def _readable(busy: Sequence[_Replica]) -> list[_Replica]:
-    """Those that have something to say."""
-    ready = wait([one.pipe for one in busy], _LISTEN_SECONDS)
+    """Replicas with a message to receive."""
+    ready = wait([one.pipe for one in busy], _POLL_SECONDS)
     return [one for one in busy if one.pipe in ready]
 
 
-def _receive(one: _Replica, busy: list[_Replica]) -> Any:  # noqa: ANN401  see `_Replica.hear`
+def _receive(one: _Replica, busy: list[_Replica]) -> Any:  # noqa: ANN401  see `_Replica.receive`
     try:
-        return one.hear()
+        return one.receive()
     except BatchgenError:
         busy.remove(one)
         raise
 
 
 def _stop(busy: Sequence[_Replica]) -> None:
-    """Have them answer nothing more; what they say meanwhile is given up."""
+    """Stop replicas at their next step, and discard what they send until then."""
     for one in busy:
-        one.tell(PipeMessage.STOP)
+        one.send(PipeMessage.STOP)
     for one in busy:
-        while one.hear() is not PipeMessage.DONE:
+        while one.receive() is not PipeMessage.DONE:
             pass
 
 
-def _words(each: Sequence[Mapping[str, Any]]) -> dict[str, object]:
-    """What is said in words, such as the device; several answers where they differ. Numbers are each one's own."""
+def _merged(each: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """Texts joined where they differ, flags that hold for all. Numbers are left to `each`."""
     found: dict[str, object] = {}
     for name, value in each[0].items():
-        said = [one[name] for one in each if name in one]
+        values = [one[name] for one in each if name in one]
         if isinstance(value, str):
-            found[name] = "; ".join(dict.fromkeys(said))
+            found[name] = "; ".join(dict.fromkeys(values))
         elif isinstance(value, bool):
-            found[name] = all(said)
+            found[name] = all(values)
     return found
 
 
 def _utilization(each: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, object]:
-    """How well all together used the machine, as `Meter` says it of one; nothing if one does not say it."""
+    """Utilization of all replicas together, as the meter of one reports it; empty if one reports none."""
     if any(name not in one for name in _TOTALS for one in each):
         return {}
     total: Mapping[str, Any] = {name: sum(one[name] for one in each) for name in _TOTALS}

@@ -1,20 +1,19 @@
-"""One engine in a process of its own, which its parent asks through a pipe.
+"""A replica: one engine in a process of its own, which takes commands through a pipe.
 
     parent                      replica
-    how to open an engine ──>
+    engine factory        ──>
                           <──   DONE
     generate, likelihoods ──>
                           <──   MORE           ┐ as often as the engine pulls
-    a window of the asked ──>                  ┘ an empty one is the last
-                          <──   an answer        as often as there is one
-    STOP                  ──>                    at any time: what is not answered is given up
+    a window of items     ──>                  ┘ an empty one is the last
+                          <──   a result         as often as there is one
+    STOP                  ──>                    at any time: rows in flight are discarded
                           <──   DONE
     facts                 ──>
                           <──   a mapping
 
-In place of anything that it says, a replica may say what went wrong: then it ends. It also ends when its pipe does: with
-its parent, however that ends. What goes through the pipe is pickled: nobody else can write there. Knows nothing of
-devices and models.
+Instead of any message a replica may send an error; then it exits. It also exits when the pipe closes, that is with its
+parent, however the parent ends. Messages are pickled: only these two processes can write to the pipe.
 """
 
 import os
@@ -32,7 +31,7 @@ EngineCommand = Literal["generate", "likelihoods", "facts"]
 
 
 class PipeMessage(Enum):
-    """What goes through the pipe beside data."""
+    """Messages other than data."""
 
     MORE = "more"
     STOP = "stop"
@@ -40,62 +39,62 @@ class PipeMessage(Enum):
 
 
 def serve(handle: int) -> None:
-    """A replica's whole life, at the pipe with this file descriptor."""
-    # The parent has gone. There is nobody left to answer, and nothing to save.
+    """Run a replica until its pipe, given by file descriptor, closes."""
+    # The parent has exited: nothing to send, nothing to save.
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         _serve(Connection(handle))
-    # Without taking the process apart, as `__main__` does.
+    # Skips the interpreter's shutdown, as `__main__` does.
     os._exit(0)
 
 
 def _serve(pipe: Connection) -> None:
-    asked = _WorkQueue(pipe)
+    queue = _WorkQueue(pipe)
     try:
-        engine: Engine = pipe.recv()(should_stop=asked.stopped)
+        engine: Engine = pipe.recv()(should_stop=queue.stopped)
         pipe.send(PipeMessage.DONE)
         while True:
-            _do(pipe.recv(), engine, asked, pipe)
+            _execute(pipe.recv(), engine, queue, pipe)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         raise
     except Exception as error:  # noqa: BLE001  the parent raises it
         pipe.send(_sendable_error(error))
 
 
-def _do(
-    verb: EngineCommand | PipeMessage, engine: Engine, asked: "_WorkQueue", pipe: Connection
+def _execute(
+    command: EngineCommand | PipeMessage, engine: Engine, queue: "_WorkQueue", pipe: Connection
 ) -> None:
-    if verb is PipeMessage.STOP:
-        return  # It came when everything was answered.
-    if verb == "facts":
+    if command is PipeMessage.STOP:
+        return  # It arrived after the last result.
+    if command == "facts":
         pipe.send(engine.facts())
         return
-    answer: Mapping[object, Callable[[Iterator[Any]], Iterator[object]]] = {
+    methods: Mapping[object, Callable[[Iterator[Any]], Iterator[object]]] = {
         "generate": engine.generate,
         "likelihoods": engine.likelihoods,
     }
-    for one in answer[verb](asked.items()):
+    for one in methods[command](queue.items()):
         pipe.send(one)
     pipe.send(PipeMessage.DONE)
 
 
 class _WorkQueue:
-    """What the parent asks for. Nothing comes unasked but the word to stop, or the end of the pipe."""
+    """The items of a command, pulled from the parent. Only STOP arrives without a request for it."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._stopped = False
 
     def items(self) -> Iterator[object]:
-        """All that is asked, pulled a window at a time."""
+        """Yield all items; a window is pulled at a time."""
         self._stopped = False
         while window := self._more():
             yield from window
 
     def stopped(self) -> bool:
-        """Whether to stop; an engine asks between steps.
+        """Whether STOP has arrived; an engine calls this between steps.
 
         Raises:
-            EOFError: the parent has gone.
+            EOFError: the parent has exited.
         """
         if not self._stopped and self._pipe.poll():
             self._stopped = self._pipe.recv() is PipeMessage.STOP
@@ -105,15 +104,15 @@ class _WorkQueue:
         if self._stopped:
             return []
         self._pipe.send(PipeMessage.MORE)
-        said: list[object] | PipeMessage = self._pipe.recv()
-        if isinstance(said, PipeMessage):
+        message: list[object] | PipeMessage = self._pipe.recv()
+        if isinstance(message, PipeMessage):
             self._stopped = True
             return []
-        return said
+        return message
 
 
 def _sendable_error(error: Exception) -> BatchgenError:
-    """An error that can be sent. Of what nobody foresaw only kind and place are told: its words may quote a row."""
+    """An error that can be pickled. Of an unexpected one only type and traceback are kept: its message may quote a row."""
     if isinstance(error, BatchgenError):
         return error
     place = "".join(traceback.format_tb(error.__traceback__))

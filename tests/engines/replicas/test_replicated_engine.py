@@ -112,7 +112,7 @@ def test_facts_are_of_all_and_of_each(two: ReplicatedEngine) -> None:
 def test_one_that_is_killed_ends_the_work(two: ReplicatedEngine, row: int) -> None:
     pids = processes(list(two.generate(asked(100))))
     deadly = [*asked(100)[:row], *asked(row + 1, last=DEATH)[row:], *asked(100)[row + 1 :]]
-    with pytest.raises(DeathError, match=r"process \d+, which answered rows on place \d, has died"):
+    with pytest.raises(DeathError, match=r"worker process \d+ on place \d has died"):
         list(two.generate(deadly))
     two.close()
     assert not any(map(alive, pids))
