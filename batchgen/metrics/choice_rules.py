@@ -32,9 +32,9 @@ class Chosen:
 # Possessive throughout (`*+`): no backtracking on any text.
 _OPEN = r"[\s*_`\"'“‘(\[{<$:「【]*+"
 _CLOSE = r"[\s*_`\"'”’)\]}>$.,:。、」】!]*+"
-_SAYS = r"(?:\s|[*_:=]|\b(?i:is|was|would\ be|should\ be|must\ be)\b)++"
+_COPULA = r"(?:\s|[*_:=]|\b(?i:is|was|would\ be|should\ be|must\ be)\b)++"
 _CUES = rf"""
-    \b(?i:answer|choice|option)\b (?:\ (?i:to|of|for)\ [^\n.:?!]{{0,80}}?)? {_SAYS}
+    \b(?i:answer|choice|option)\b (?:\ (?i:to|of|for)\ [^\n.:?!]{{0,80}}?)? {_COPULA}
   | \b(?i:choose|choosing|pick|select|go\ with)\b\ ?
   | (?:答案|选项) [\s*_]*+ (?:应该是|应该|应为|应是|应选|应|是|为|选择|选|:)++
   | (?:选择|选)(?!项) [\s*_]*+

@@ -17,7 +17,7 @@ class _OfKOptions(MetricOptions):
     of: NonEmptyText
     """Name of the metric that decides what is right: its value is 1."""
     k: Annotated[tuple[PositiveInt, ...], AsTuple, Field(min_length=1)] = (1,)
-    """Each is a metric, named after it, such as `pass_at_k_4`. A prompt with fewer scored answers is not scored."""
+    """Each is a metric with the number at the end of its name, such as `_4`. A prompt with fewer scored answers is not scored."""
 
 
 class PassAtKOptions(_OfKOptions):

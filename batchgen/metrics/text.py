@@ -22,7 +22,7 @@ _WORD = regex.compile(
 _ASCII_WORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9]|['.,_-](?=[A-Za-z0-9]))*")
 # Numbers keep their decimal point and sign, so that 3.5 differs from 35. Characters that make another word (C++, C#) stay.
 _NORMAL = re.compile(r"(?<![^\W_])-?\d+(?:[.,]\d+)*|[^\W_]+|[#%&@$€£¥+<=>^|~°]+")
-_BESIDE_UNSPACED = regex.compile(rf"(?<=[{UNSPACED}]) | (?=[{UNSPACED}])")
+_NEXT_TO_UNSPACED = regex.compile(rf"(?<=[{UNSPACED}]) | (?=[{UNSPACED}])")
 _WORD_CHARACTER = regex.compile(rf"[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]", regex.V1)
 _UNSPACED = regex.compile(rf"[{UNSPACED}]")
 _ARTICLES = frozenset(("a", "an", "the"))
@@ -72,7 +72,7 @@ def normalize(text: str) -> str:
     """
     plain = fold_case(text).replace("'", "").replace("’", "")
     joined = " ".join(_NORMAL.findall(plain))
-    return joined if joined.isascii() else _BESIDE_UNSPACED.sub("", joined)
+    return joined if joined.isascii() else _NEXT_TO_UNSPACED.sub("", joined)
 
 
 def normalize_without_articles(text: str) -> str:

@@ -298,7 +298,7 @@ def test_gates_against_a_baseline_rule_a_loss_out(
     result = run(load_job(new.parent / "job.yaml"))
     (found,) = result.gates
     assert (found.verdict, result.exit_code) == (verdict, code)
-    assert ("rows to tell" in found.found) == (verdict == "undecided")
+    assert ("rows to decide" in found.found) == (verdict == "undecided")
 
 
 def test_a_baseline_that_is_not_there_decides_nothing(evaluated: MakeRun, tmp_path: Path) -> None:
