@@ -137,15 +137,19 @@ def _model_problems(
                 )
             )
         found += [
-            Problem(
-                f"{measure.key}.{key}",
-                f"column {name!r} is not among the columns of the answers",
-                f"There are: {', '.join(columns)}.",
-            )
+            _missing_column(f"{measure.key}.{key}", name, columns)
             for key in ("column", "options")
             if (name := getattr(measure.options, key, None)) is not None and name not in columns
         ]
     return found
+
+
+def _missing_column(key: str, name: str, columns: Sequence[str]) -> Problem:
+    return Problem(
+        key,
+        f"column {name!r} is not among the columns of the answers",
+        f"There are: {', '.join(columns)}.",
+    )
 
 
 def _column_problems(evaluation: Evaluation, columns: Sequence[str]) -> list[Problem]:
@@ -159,12 +163,4 @@ def _column_problems(evaluation: Evaluation, columns: Sequence[str]) -> list[Pro
     for number, cut in enumerate(evaluation.slices):
         key = f"evaluate.slices[{number}]"
         wanted[key if isinstance(cut, str) else f"{key}.column"] = slice_column(cut)
-    return [
-        Problem(
-            key,
-            f"column {name!r} is not among the columns of the answers",
-            f"There are: {', '.join(columns)}.",
-        )
-        for key, name in wanted.items()
-        if name not in columns
-    ]
+    return [_missing_column(k, name, columns) for k, name in wanted.items() if name not in columns]

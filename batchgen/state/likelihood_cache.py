@@ -29,7 +29,7 @@ LIKELIHOODS = pa.list_(
         ]
     )
 )
-"""The cell of an answer: an entry for each query. See `metrics/told.py`."""
+"""The cell of an answer: an entry for each query. See `metrics/likelihood_columns.py`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from batchgen.metrics.statistics.intervals import (
 )
 
 POWER_80 = 2.8
-"""PairedResult that a two-sided test at 5 % finds 4 times out of 5, in standard errors: 1.96 + 0.84."""
+"""The difference that a two-sided test at 5 % detects with a power of 80 %, in standard errors: 1.96 + 0.84."""
 EXACT_FLIPS = 12
 """Up to this many clusters that differ, every combination of signs is tried."""
 MAX_SIGN_FLIPPED = 20_000

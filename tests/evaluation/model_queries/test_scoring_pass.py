@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,32 @@ def test_progress_is_reported(tmp_path: Path) -> None:
     assert len(words) == 1 + 2 * (BLOCK_ROWS + 128)
     assert words[256] == "judge good: 128 answers scored"
     assert words[512] == "judge good: 256 answers scored"
+
+
+def test_a_cache_that_is_deleted_during_scoring_is_an_error(tmp_path: Path) -> None:
+    class One:
+        columns = ("model:x",)
+
+        def queries(self, table: pa.Table) -> list[list[list[Query]]]:
+            return [[[LikelihoodQuery((1,), (2,))]] * table.num_rows]
+
+    folder = RunFolder(tmp_path / "out")
+    folder.create()
+    one = ScoringPass("m", LazyEngine(lambda: EchoEngine(str)), [One()], LikelihoodCache(folder))
+    tables = one.add_likelihood_columns(lambda: iter([pa.table({"id": [1, 2]})]))
+    assert [table.column_names for table in tables()] == [["id", "model:x"]]
+    shutil.rmtree(folder.private / "likelihoods")
+    with pytest.raises(StateError, match="changed during scoring"):
+        list(tables())
+
+
+def test_score_loads_a_model_once_for_metrics_and_judges(make_job: MakeJob) -> None:
+    evaluate = {**EVALUATE, "judges": [{"name": "good"}]}
+    result, log = run(load_job(make_job(ROWS[:20], evaluate=evaluate))), Log()
+    shutil.rmtree(result.folder.private / "likelihoods", ignore_errors=True)
+    score_run(result.folder.path, asking=ScoringModelOptions(opener=log.opener))
+    assert (log.opened, log.open) == (1, 0)
+    assert len(log.asked) == 20 * (3 + 5)
 
 
 @pytest.mark.parametrize("point", [f"{name}:2" for name in LIKELIHOOD_POINTS])
