@@ -1,6 +1,6 @@
 """What engines make of one workload on this machine: each measured in a process of its own, one after the other.
 
-    rows of a job ──> requests ──> slots, cohort, generate, vllm ──> figures
+    rows of a job ──> requests ──> continuous, static, generate, vllm ──> figures
 
 The contenders are in `contenders.py`. Writes nothing.
 """

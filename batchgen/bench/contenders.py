@@ -1,8 +1,8 @@
 """The engines that `bench` compares, each for a process of its own: one workload in, one measurement out.
 
-    slots, cohort    the tiers of our engine, each forced
-    generate         length-sorted `model.generate`, in `engines/torch/generate/baseline.py`
-    vllm             where it is installed
+    continuous, static    the tiers of our engine, each forced
+    generate              length-sorted `model.generate`, in `engines/torch/generate/baseline.py`
+    vllm                  where it is installed
 
 Everybody gets the same token ids, limits and end tokens, and the clock runs from the loaded model to the last token.
 """
@@ -26,8 +26,8 @@ from batchgen.section import Auto
 if TYPE_CHECKING:
     from batchgen.engines.torch.engine import TorchEngine
 
-Contender = Literal["slots", "cohort", "generate", "vllm"]
-CONTENDERS: tuple[Contender, ...] = ("slots", "cohort", "generate", "vllm")
+Contender = Literal["continuous", "static", "generate", "vllm"]
+CONTENDERS: tuple[Contender, ...] = ("continuous", "static", "generate", "vllm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,8 @@ def measure_machine_peak(device: str, dtype: str) -> MachinePeak:
 def measure_contender(contender: Contender, work: BenchWork) -> Measured | NotMeasured:
     """Load the model and answer the work. For a process of its own: it leaves memory and threads as they are."""
     run: Mapping[Contender, Callable[[BenchWork], Measured | NotMeasured]] = {
-        "slots": _slots,
-        "cohort": _cohort,
+        "continuous": _continuous,
+        "static": _static,
         "generate": _generate,
         "vllm": _vllm,
     }
@@ -125,19 +125,19 @@ def measure_contender(contender: Contender, work: BenchWork) -> Measured | NotMe
         return NotMeasured(f"failed: {type(error).__name__}")
 
 
-def _slots(work: BenchWork) -> Measured | NotMeasured:
+def _continuous(work: BenchWork) -> Measured | NotMeasured:
     from batchgen.engines.torch.engine import TorchEngine
 
     return _tier(TorchEngine, work)
 
 
-def _cohort(work: BenchWork) -> Measured | NotMeasured:
+def _static(work: BenchWork) -> Measured | NotMeasured:
     from batchgen.engines.torch.engine import TorchEngine
 
-    class WithoutSlots(TorchEngine):
-        fastest_tier = "cohort"
+    class StaticEngine(TorchEngine):
+        fastest_tier = "static"
 
-    return _tier(WithoutSlots, work)
+    return _tier(StaticEngine, work)
 
 
 def _tier(make: "type[TorchEngine]", work: BenchWork) -> Measured | NotMeasured:

@@ -66,8 +66,8 @@ def work(folder: Path) -> BenchWork:
     ("contender", "computed"),
     [
         # The beginning once, then each row's own token and its new ones but the last.
-        pytest.param("slots", 60 + 3 + (2 + 4 + 1), id="slots"),
-        pytest.param("cohort", 3 * 61 + (2 + 4 + 1), id="cohort"),
+        pytest.param("continuous", 60 + 3 + (2 + 4 + 1), id="continuous"),
+        pytest.param("static", 3 * 61 + (2 + 4 + 1), id="static"),
         # Rows that are done are computed until the last one is.
         pytest.param("generate", 3 * 61 + 3 * 4, id="generate"),
     ],
@@ -85,7 +85,7 @@ def test_a_contender_answers_the_work_and_says_what_it_computed(
 
 
 @pytest.mark.parametrize(
-    ("contender", "reason"), [("slots", "not for this model: "), ("vllm", "not installed")]
+    ("contender", "reason"), [("continuous", "not for this model: "), ("vllm", "not installed")]
 )
 def test_who_cannot_run_says_why(
     starter_folder: Path, tmp_path: Path, contender: Contender, reason: str
@@ -161,7 +161,7 @@ def test_a_job_is_measured_with_every_engine_in_a_process_of_its_own(
         assert one.new_tokens_per_second == pytest.approx(one.new_tokens / one.seconds)
         assert one.mfu is not None
         assert 0 < one.mfu < 1
-    slots, plain = found.engines["slots"], found.engines["generate"]
+    slots, plain = found.engines["continuous"], found.engines["generate"]
     assert isinstance(slots, EngineResult)
     assert isinstance(plain, EngineResult)
     assert slots.useful_token_share == 1.0

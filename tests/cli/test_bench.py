@@ -24,7 +24,7 @@ FOUND = Benchmark(
         most_new_tokens=2880,
     ),
     engines={
-        "slots": EngineResult(3.0, 10.0, 2500, useful_token_share=0.996, mfu=0.642),
+        "continuous": EngineResult(3.0, 10.0, 2500, useful_token_share=0.996, mfu=0.642),
         "generate": EngineResult(1.0, 25.0, 2500, useful_token_share=0.4, mfu=0.2),
         "vllm": NotMeasured("not installed"),
     },
@@ -36,7 +36,7 @@ def test_the_table_sets_everybody_against_generate() -> None:
     assert "EPYC · 2 threads · 188 GFLOP/s in float32 products · 56 GB/s" in shown
     assert "48 rows · 4,012 prompt tokens · at most 2,880 new · 2 refused" in shown
     table = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line}
-    assert table["slots"] == ["250.0", "2.50", "100%", "64%", "10.0", "3.0"]
+    assert table["continuous"] == ["250.0", "2.50", "100%", "64%", "10.0", "3.0"]
     assert table["generate"] == ["100.0", "1.00", "40%", "20%", "25.0", "1.0"]
     assert table["vllm"] == ["not", "installed"]
 
@@ -46,13 +46,13 @@ def test_the_object_holds_all_figures() -> None:
     assert said["ok"] is True
     assert said["machine"]["peak"] == 188e9
     assert said["workload"]["rows"] == 48
-    assert said["engines"]["slots"]["new_tokens_per_second"] == 250
+    assert said["engines"]["continuous"]["new_tokens_per_second"] == 250
     assert said["engines"]["vllm"] == {"absent": "not installed"}
 
 
 def test_without_generate_nobody_is_compared() -> None:
     shown = lines(replace(FOUND, engines={**FOUND.engines, "generate": NotMeasured("failed")}))
-    (slots,) = [line.split()[1:] for line in shown if line.startswith("slots")]
+    (slots,) = [line.split()[1:] for line in shown if line.startswith("continuous")]
     assert slots == ["250.0", "100%", "64%", "10.0", "3.0"]
 
 

@@ -1,10 +1,8 @@
-"""The engine for local models: sends each request to the tier that can answer it.
+"""The engine for local models: passes each request to the tier that can answer it.
 
-    beams                                                  ->  beam search, through generate
-    fields that only `generate` knows, a rotary switch     ->  generate
-    everything else                                        ->  the tier that the probe found right
-
-Knows nothing of how a tier works.
+beams                                                  ->  beam search, through generate
+fields that only `generate` has, a rotary switch       ->  generate
+everything else                                        ->  the selected tier
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,7 +20,7 @@ from batchgen.engines.torch.continuous.continuous_tier import (
     ContinuousTier,
     StepBackend,
 )
-from batchgen.engines.torch.continuous.forward.kernel_dispatch import kernel_supports_norm
+from batchgen.engines.torch.continuous.forward.kernel_dispatch import kernel_facts
 from batchgen.engines.torch.continuous.kv_store import (
     KVStore,
     KVStoreSizes,
@@ -36,8 +34,8 @@ from batchgen.engines.torch.generate.beam_search import BeamRunner
 from batchgen.engines.torch.likelihoods.by_forward import ForwardLikelihoods
 from batchgen.engines.torch.likelihoods.by_steps import StepLikelihoods
 from batchgen.engines.torch.memory import (
-    CacheNumbers,
     FreeMemory,
+    cache_numbers,
     free_memory,
     loaded_memory,
     release_memory,
@@ -66,8 +64,8 @@ class TorchEngine:
     """Answers requests with a model in this process."""
 
     name = "transformers"
-    fastest_tier: FastTier = "slots"
-    """Where the search for a tier begins; `bench` begins lower to compare."""
+    fastest_tier: FastTier = "continuous"
+    """Where the search for a tier begins; `bench` starts it lower to compare."""
 
     def __init__(
         self,
@@ -79,17 +77,17 @@ class TorchEngine:
         should_stop: Callable[[], bool],
         free: FreeMemory = free_memory,
     ) -> None:
-        """Take a loaded model, find its tier and its budget.
+        """Select a tier for a loaded model, and its memory budget.
 
         Raises:
             ModelError: the model cannot generate.
             ResourceError: not one row fits.
         """
         self._loaded = loaded
-        ready = select_tier(loaded, self.fastest_tier, free(loaded.device))
-        finding, runs = ready.finding, ready.runs
+        selected = select_tier(loaded, self.fastest_tier, free(loaded.device))
+        runs = selected.runs
         chosen = step_workers(workers, loaded.device) if isinstance(runs, ProbedForward) else PADDED
-        numbers = CacheNumbers(finding.cache_per_token, finding.cache_per_row)
+        numbers = cache_numbers(loaded.model, loaded.model.config)
         self._memory = loaded_memory(loaded.model, numbers)
         per_token = max(1, self._memory.kv_bytes_per_token)
         self._setting = TierOptions(decode, should_stop, weight_bytes(loaded.model) // per_token)
@@ -105,16 +103,14 @@ class TorchEngine:
             if isinstance(runs, ProbedForward)
             else self._batched(runs)
         )
-        compiled = isinstance(runs, ProbedForward) and kernel_supports_norm(
-            next(loaded.model.parameters())
-        )
+        continuous = isinstance(runs, ProbedForward)
         self._tier_facts = {
-            **ready.facts(),
+            **selected.facts(),
             "workers": chosen.count,
             "workers_reason": chosen.reason,
-            "kernels": "numba" if compiled else "torch",
+            "kernels": kernel_facts(next(loaded.model.parameters())) if continuous else {},
         }
-        # Behind the trials, which are nobody's answers.
+        # Created after the probes, which it must not count.
         self._meter = UtilizationMeter(loaded, batching.part_rows)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
@@ -189,8 +185,8 @@ class TorchEngine:
         self._likelihoods = StepLikelihoods(machine, shape, self._setting.should_stop)
         return ContinuousTier(machine, shape, self._setting)
 
-    def _batched(self, verdict: TierChoice) -> Tier:
-        runner = verdict.make(self._loaded, self._setting)
+    def _batched(self, choice: TierChoice) -> Tier:
+        runner = choice.make(self._loaded, self._setting)
         joins = isinstance(runner, StaticRunner) and runner.joins
         # Prompts whose caches are joined are hardly padded in prefill, so length is no reason to end a batch.
         limit = replace(self._limits, sort="none") if joins else self._limits

@@ -24,9 +24,8 @@ from batchgen.engines.torch.memory import free_memory, planned_memory
 from batchgen.engines.torch.model import pick_device, planned_dtype, read_config
 from batchgen.engines.torch.model_files import ModelFiles
 from batchgen.engines.torch.select.continuous_probe import OWN_FORWARD
-from batchgen.engines.torch.select.environment import ComputeSettings
-from batchgen.engines.torch.select.tier_cache import TierRecord
-from batchgen.engines.torch.select.tier_selection import cached_tier_record
+from batchgen.engines.torch.select.tier_cache import ComputeSettings, TierRecord
+from batchgen.engines.torch.select.tier_selection import cached_tier
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.budget import batch_limits
 from batchgen.section import Auto
@@ -119,13 +118,11 @@ def estimate_torch_engine(
     free = free_memory(device)
     beside = free - memory.weight_bytes
     packed = should_pack_weights(memory.weight_bytes, device, dtype, packable_bytes(beside))
-    known = cached_tier_record(
-        ModelFiles.look(folder, spec),
-        ComputeSettings(device, dtype, packed=packed, fastest="slots"),
-    )
+    settings = ComputeSettings(device, dtype, packed=packed, fastest="continuous")
+    known = cached_tier(ModelFiles.look(folder, spec), settings)
     packed_bytes = memory.weight_bytes if packed and _own_forward(config, known) else 0
     slots = None
-    if known.tier.startswith("slots") if known else not config.is_encoder_decoder:
+    if known.tier.startswith("continuous") if known else not config.is_encoder_decoder:
         loaded = memory.loaded()
         found = continuous_capacity(
             loaded,

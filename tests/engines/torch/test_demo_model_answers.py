@@ -64,6 +64,6 @@ def test_real_prompts_are_answered_as_each_alone(starter_folder: Path, shared_da
         for text in questions(shared_data)
     ]
     engine, model = starter_engine(starter_folder, tokenizer)
-    assert engine.facts()["tier"] == "slots, own forward"
+    assert engine.facts()["tier"] == "continuous, own forward"
     end = tokenizer.eos_token_id
     assert tokens_as_generated(engine, model, prompts, end=end, new=NEW) > 5 * NEW

@@ -49,7 +49,7 @@ def test_each_request_goes_to_the_tier_that_can_answer_it() -> None:
             model, request.token_ids, max_new_tokens=6, **config
         )
     facts = answers.facts()
-    assert facts["tier"] == "slots"
+    assert facts["tier"] == "continuous"
     assert facts["steps_decode"] == 10
     json.dumps(facts)
 
@@ -106,10 +106,11 @@ def test_limits_come_from_the_job_or_from_free_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_the_facts_say_whose_kernels_decode(dtype: torch.dtype) -> None:
+def test_the_facts_name_the_kernels_in_use(dtype: torch.dtype) -> None:
     numba = norm_works() and dtype == torch.float32
     opened = engine(tiny_model("llama", dtype))
-    assert opened.facts()["kernels"] == ("numba" if numba else "torch")
+    used = "numba" if numba else "torch"
+    assert opened.facts()["kernels"] == {"attention": used, "norm": used}
     opened.close()
 
 

@@ -20,9 +20,9 @@ from tests.engines.torch.tiny_models import spell, tiny_model
 @pytest.mark.parametrize(
     ("family", "dtype", "tier", "packs", "slots"),
     [
-        ("llama", torch.float32, "slots, own forward", True, True),
-        ("gpt2", torch.float32, "slots", False, True),
-        ("lfm2", torch.float32, "cohort", False, False),
+        ("llama", torch.float32, "continuous, own forward", True, True),
+        ("gpt2", torch.float32, "continuous", False, True),
+        ("lfm2", torch.float32, "static", False, False),
         ("t5", torch.float32, "generate, padded", False, False),
     ],
 )

@@ -113,7 +113,7 @@ class LengthEstimator:
 class ContinuousTier:
     """Continuous batching. See `tier.Tier`."""
 
-    name = "slots"
+    name = "continuous"
 
     def __init__(
         self,

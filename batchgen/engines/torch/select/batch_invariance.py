@@ -1,14 +1,14 @@
-"""Whether a row's logits depend on what runs beside it, to the last bit: tried at start, never promised.
+"""Tests whether a row's logits are bit-identical in any batch. The result is reported, not guaranteed.
 
-A few short prompts run alone, and then in each way in which neighbours change a step:
+A few short prompts run alone, and then once for each way in which a batch changes a step:
 
-    beside another row            products with more rows
-    beside a much longer row      decode looks at as many pages as the longest row of a group has
-    behind a row                  the step's token budget cuts the prompt
-    with a shared beginning       attention is merged of two parts
-    in a large step               products with so many rows that another kernel takes them
+    with another row              matrix products with more rows
+    with a much longer row        decode reads as many pages as the longest row of a group has
+    after a row                   the token budget of the step splits the prompt
+    with a shared prefix          attention is merged from two parts
+    in a large step               products with so many rows that another kernel is used
 
-Lanes cut steps in parts, which is beside fewer rows again. Knows nothing of models.
+Worker processes split steps, which makes products with fewer rows: the first case again.
 """
 
 from collections.abc import Sequence
@@ -33,18 +33,18 @@ _SIZES = KVStoreSizes(pages=16, page_size=PAGE_TOKENS, arena=PAGE_TOKENS)
 _WHOLE = BatchShape(rows=12, step_tokens=512, share=False)
 _BEGINNING = 18
 _MANY, _LENGTH = 8, 28
-"""Prompts, and their length, that make a step large."""
+"""Number and length of the prompts that make a step large."""
 _GIANT = 2 * PAGE_TOKENS + 20
-"""Tokens of a row that has more pages than the others."""
+"""Length of a row that has more pages than the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchInvariance:
-    """What was found.
+    """The result: each tested batch composition is in one of two lists.
 
     Attributes:
-        same: ways in which no bit changed.
-        changed: ways in which one did.
+        same: compositions that changed no bit.
+        changed: compositions that changed a bit.
     """
 
     same: Sequence[str]
@@ -52,24 +52,24 @@ class BatchInvariance:
 
     @property
     def holds(self) -> bool:
-        """Whether a row's bits never depend on its neighbours."""
+        """Whether something was tested and no composition changed a bit."""
         return bool(self.same) and not self.changed
 
     @property
     def reason(self) -> str:
-        """What was found, in words."""
+        """The compositions, for the manifest."""
         if not self.same and not self.changed:
-            return "padded batches are not tried"
-        said = []
+            return "padded batches are not tested"
+        parts = []
         if self.changed:
-            said.append(f"a row's logits have other last bits {', '.join(self.changed)}")
+            parts.append(f"the last bits of a row's logits differ {', '.join(self.changed)}")
         if self.same:
-            said.append(f"the same bits {', '.join(self.same)}")
-        return "; ".join(said)
+            parts.append(f"bit-identical {', '.join(self.same)}")
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
-class _BatchVariant:
+class _Composition:
     name: str
     rows: Sequence[Request]
     shape: BatchShape
@@ -78,12 +78,12 @@ class _BatchVariant:
 def probe_batch_invariance(
     forward: Forward, store: KVStore, logits: LogitsSpec, device: torch.device
 ) -> BatchInvariance:
-    """Try whether logits are the same bits alone and beside others.
+    """Test whether logits are bit-identical alone and in a batch.
 
     Args:
         forward: runs steps.
-        store: of the trial: its layers have the model's shapes.
-        logits: what `forward` gives back.
+        store: the store of the probe: its layers have the model's shapes.
+        logits: width and dtype of the output of `forward`.
         device: of the model.
     """
     room = KVStore.like(store, _SIZES, private_zeros)
@@ -98,30 +98,30 @@ def probe_batch_invariance(
 
     long, short, twin, giant, *many = _requests(logits.vocab)
     alone = run([long, short], replace(_WHOLE, rows=1), LogitRecord())
-    ways = (
-        _BatchVariant("beside another row", [long, short], _WHOLE),
-        _BatchVariant("beside a much longer row", [long, short, giant], _WHOLE),
-        _BatchVariant(
-            "behind a row", [long, short], replace(_WHOLE, step_tokens=len(long.token_ids) + 4)
+    compositions = (
+        _Composition("with another row", [long, short], _WHOLE),
+        _Composition("with a much longer row", [long, short, giant], _WHOLE),
+        _Composition(
+            "after a row", [long, short], replace(_WHOLE, step_tokens=len(long.token_ids) + 4)
         ),
-        _BatchVariant("with a shared beginning", [long, twin], replace(_WHOLE, share=True)),
-        _BatchVariant("in a large step", [long, short, *many], _WHOLE),
+        _Composition("with a shared prefix", [long, twin], replace(_WHOLE, share=True)),
+        _Composition("in a large step", [long, short, *many], _WHOLE),
     )
     same: list[str] = []
     changed: list[str] = []
-    for way in ways:
-        together = run(way.rows, way.shape, alone)
+    for one in compositions:
+        together = run(one.rows, one.shape, alone)
         alike = all(
             torch.equal(together.logits[place], bits)
             for place, bits in alone.logits.items()
             if place in together.logits
         )
-        (same if alike else changed).append(way.name)
+        (same if alike else changed).append(one.name)
     return BatchInvariance(same, changed)
 
 
 def _requests(vocab: int) -> list[Request]:
-    """A long row and a short one, one that begins as the long one does, a giant, and some that make a step large."""
+    """A long row, a short one, one with the prefix of the long one, a giant, and some that make a step large."""
     source = torch.Generator().manual_seed(0)
     drawn = torch.randint(vocab, (_MANY + 2, _LENGTH), generator=source).tolist()
     giant = torch.randint(vocab, (_GIANT,), generator=source).tolist()

@@ -1,8 +1,8 @@
-"""Whether a model can run on slots, and by which forward: the same trial that the other tiers stand.
+"""Parity probe of the continuous tier: finds a forward pass that matches `generate`.
 
-    our own forward of the family  >  the model's own forward, packed  >  not on slots
+    our forward for the model's family  >  the model's own forward on packed batches  >  not this tier
 
-The trial's prompts run in chunks and in pages of four tokens, so that attention to the past is in it.
+The prompts run in chunks and in pages of four tokens, so that attention to earlier chunks and pages is tested.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +23,7 @@ from batchgen.engines.torch.continuous.workers import Forward, InProcess, Logits
 from batchgen.engines.torch.memory import out_of_memory
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.select.parity_probe import (
+    LENGTHS,
     LogitRecord,
     disparity_text,
     logit_tolerance,
@@ -32,21 +33,20 @@ from batchgen.engines.torch.select.parity_probe import (
 from batchgen.engines.torch.tier import TierOptions
 from batchgen.records import Request
 
-OWN_FORWARD = "slots, own forward"
+OWN_FORWARD = "continuous, own forward"
 _SHAPE = BatchShape(rows=3, step_tokens=6)
 _SIZES = KVStoreSizes(pages=64, page_size=4, arena=64)
 
 
 @dataclass(frozen=True, slots=True)
 class ProbedForward:
-    """A forward that answers right.
+    """A forward pass that passed the probe.
 
     Attributes:
         forward: runs steps.
-        store: what it wrote into: its layers have the model's shapes.
-        logits: what it gives back.
-        name: which one it is.
-        reason: how close it is, and why no faster one was taken.
+        store: the store of the probe: its layers have the model's shapes.
+        logits: width and dtype of its output.
+        reason: its difference from `generate`, and why a faster one was rejected.
     """
 
     forward: Forward
@@ -58,27 +58,30 @@ class ProbedForward:
 
 @dataclass(frozen=True, slots=True)
 class UnsupportedForward:
-    """Why no forward can run this model on slots."""
+    """Why the continuous tier cannot run this model."""
 
     reason: str
 
 
-def probe_continuous(loaded: LoadedModel, room: int) -> ProbedForward | UnsupportedForward:
-    """Find a forward for slots.
+def probe_continuous(
+    loaded: LoadedModel, room: int, *, only: str | None = None
+) -> ProbedForward | UnsupportedForward:
+    """Find a forward pass for the continuous tier.
 
     Args:
         loaded: the model.
         room: bytes that a packed copy of its weights may take.
+        only: name of the one forward to check, with one prompt; all are probed if it is None.
 
     Raises:
         ModelError: the model cannot generate at all.
     """
     if loaded.encoder_decoder:
-        return UnsupportedForward(disparity_text("slots", "encoder and decoder"))
-    requests, alone = record_reference(loaded)
+        return UnsupportedForward(disparity_text("continuous", "encoder and decoder"))
+    requests, alone = record_reference(loaded, len(LENGTHS) if only is None else 1)
     refused: list[str] = []
     for name, make in _candidates(loaded, room):
-        forward = make()
+        forward = make() if only in (None, name) else None
         if forward is None:
             continue
         store, record = KVStore(_SIZES, private_zeros), LogitRecord(alone.tokens)
@@ -94,28 +97,23 @@ def probe_continuous(loaded: LoadedModel, room: int) -> ProbedForward | Unsuppor
     return UnsupportedForward("; ".join(refused))
 
 
-def forward_named(loaded: LoadedModel, name: str, room: int) -> Forward | None:
-    """The forward that an earlier trial found; None if there is none of that name for this model."""
-    return next((make() for known, make in _candidates(loaded, room) if known == name), None)
-
-
 def _candidates(
     loaded: LoadedModel, room: int
 ) -> Iterator[tuple[str, Callable[[], Forward | None]]]:
     yield OWN_FORWARD, lambda: LlamaForward.of(loaded.model, room)
-    yield "slots", lambda: TransformersForward(loaded.model)
+    yield "continuous", lambda: TransformersForward(loaded.model)
 
 
 def _difference(
     machine: StepBackend, requests: Sequence[Request], record: LogitRecord, alone: LogitRecord
 ) -> float | str:
-    """The largest difference of logits, in units of their spread; or why the model cannot run."""
+    """The largest difference of logits, in units of their standard deviation; or the error that stopped the model."""
     setting = TierOptions(lambda _: "", lambda: False, padding_tokens=0)
     try:
         for _ in ContinuousTier(machine, _SHAPE, setting).generate(requests):
             pass
     except Exception as error:
-        # A model's own code may fail in any way: then this tier is not for it.
+        # The model's code may fail in any way: then this tier cannot run it.
         if out_of_memory(error):
             raise
         return type(error).__name__
@@ -123,14 +121,13 @@ def _difference(
 
 
 class LogitRecorder:
-    """Draws the tokens of an earlier record, and keeps the logits."""
+    """Picks the tokens of an earlier record, and keeps the logits."""
 
     def __init__(self, record: LogitRecord) -> None:
-        """Draw and keep in `record`."""
         self._record = record
 
     def pick(self, asked: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
-        """See `engine.Picks`."""
+        """See `Picks`."""
         return [
             SampledToken(
                 self._record.note((one.request.index, one.step), row), finite=True, logprob=0.0

@@ -1,12 +1,12 @@
-"""Which tier answers right: each is compared, at load, with `generate` on one row at a time.
+"""Parity probe: compares each tier, when the model is loaded, with `generate` on one row at a time.
 
-Four short prompts are run along the same tokens, and the logits of each step compared: the largest difference, in
-units of the spread of the row's logits. Rounding makes about 1e-5 of it in float32; a wrong mask or position makes
-a tenth or more. The first tier that is close enough is taken:
+Four short prompts are run with the same tokens, and the logits of each step are compared. The measure is the largest
+difference, in units of the standard deviation of the row's logits: about 1e-5 from rounding in float32; 0.1 or more
+from a wrong mask or position. The first tier within the tolerance is selected:
 
-    cohort  >  generate, padded  >  generate, same length  >  generate, single
+    static  >  generate, padded  >  generate, same length  >  generate, single
 
-The prompts are much shorter than a real model's sliding window, so this is no proof; tests compare families.
+The prompts are much shorter than the sliding window of a real model, so this is not a proof; tests compare families.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,10 +26,10 @@ from batchgen.errors import ModelError, ResourceError
 from batchgen.records import Request, ResolvedDecoding
 
 LENGTHS = (9, 7, 3, 3)
-"""Of the prompts: padding inside a prefill, a join of two prefills, and two prompts of one length."""
+"""Prompt lengths: they cause padding inside a prefill, a join of two prefills, and two prompts of equal length."""
 STEPS = 3
 _JOINED = 2
-"""What the cohort pads here at most: the first two prompts share a prefill, the last two another."""
+"""Most padding of the static tier in the probe: the first two prompts share a prefill, the last two another."""
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.2}
 _GROUPINGS: tuple[Grouping, ...] = ("padded", "same length")
 _SINGLE = "generate, single"
@@ -39,12 +39,12 @@ MakeRunner = Callable[[LoadedModel, TierOptions], BatchRunner]
 
 @dataclass(frozen=True, slots=True)
 class TierChoice:
-    """The tier that was found right.
+    """The tier that passed the probe.
 
     Attributes:
         make: builds its runner for real work.
-        name: `cohort`, or `generate` and how rows are put together.
-        reason: how close it is, and why no faster one was taken.
+        name: `static`, or `generate` and how rows are batched.
+        reason: its difference from `generate`, and why faster tiers were rejected.
     """
 
     make: MakeRunner
@@ -60,34 +60,34 @@ class _Candidate:
 
 
 def probe_tiers(loaded: LoadedModel) -> TierChoice:
-    """Find the fastest tier that answers as each row alone does.
+    """Select the fastest tier of padded batches whose logits match those of each row alone.
 
     Raises:
-        ModelError: not even one row alone can be generated.
+        ModelError: `generate` fails for a single row.
         ResourceError: a few short prompts do not fit in memory.
     """
-    return _first_right(loaded, _candidates(loaded))
-
-
-def tier_choice_named(loaded: LoadedModel, name: str, reason: str) -> TierChoice | None:
-    """The verdict that an earlier probe came to; None if there is no such tier for this model."""
-    makes = {candidate.name: candidate.make for candidate in _candidates(loaded)}
-    makes[_SINGLE] = partial(GenerateRunner, grouping="single")
-    return TierChoice(makes[name], name, reason) if name in makes else None
+    return _first_match(loaded, _candidates(loaded))
 
 
 def probe_generate(loaded: LoadedModel) -> TierChoice:
-    """The same among the tiers that go through `generate`."""
-    return _first_right(loaded, _through_generate())
+    """Select among the ways of batching for `generate`."""
+    return _first_match(loaded, _through_generate())
 
 
-def record_reference(loaded: LoadedModel) -> tuple[list[Request], "LogitRecord"]:
-    """The probe's requests, and what `generate` makes of each one alone.
+def check_choice(loaded: LoadedModel, name: str) -> TierChoice | None:
+    """The tier of this name, checked with one prompt; None if the model has none or its logits differ."""
+    named = [candidate for candidate in _candidates(loaded) if candidate.name == name]
+    choice = _first_match(loaded, named, prompts=1)
+    return choice if choice.name == name else None
+
+
+def record_reference(loaded: LoadedModel, prompts: int) -> tuple[list[Request], "LogitRecord"]:
+    """The first requests of the probe, and the logits of `generate` for each one alone.
 
     Raises:
         ModelError: the model cannot generate.
     """
-    requests = _requests(loaded)
+    requests = _requests(loaded)[:prompts]
     alone = LogitRecord()
     try:
         _run(partial(GenerateRunner, grouping="single"), loaded, requests, alone.chooser)
@@ -99,22 +99,26 @@ def record_reference(loaded: LoadedModel) -> tuple[list[Request], "LogitRecord"]
 
 
 def logit_tolerance(loaded: LoadedModel) -> float:
-    """How far logits may be apart, in units of their spread."""
+    """Largest allowed difference of logits, in units of their standard deviation."""
     return _TOLERANCE.get(loaded.dtype, 0.2)
 
 
 def parity_text(found: float) -> str:
-    """The words for a tier that answers right."""
+    """The reason for a tier that passed."""
     return f"logits within {found:.1e} of one row alone"
 
 
 def disparity_text(name: str, found: float | str) -> str:
-    """The words for a tier that does not: how far apart it is, or what stopped it."""
-    return f"not {name}: {_words(found)}"
+    """The reason against a tier: its difference, or the error that stopped it."""
+    if isinstance(found, str):
+        return f"not {name}: the model cannot run there ({found})"
+    return f"not {name}: its logits differ by {found:.1e} of their spread"
 
 
-def _first_right(loaded: LoadedModel, candidates: Sequence[_Candidate]) -> TierChoice:
-    requests, alone = record_reference(loaded)
+def _first_match(
+    loaded: LoadedModel, candidates: Sequence[_Candidate], prompts: int = len(LENGTHS)
+) -> TierChoice:
+    requests, alone = record_reference(loaded, prompts)
     refused: list[str] = []
     for candidate in candidates:
         found = _difference(candidate, loaded, requests, alone)
@@ -129,8 +133,8 @@ def _first_right(loaded: LoadedModel, candidates: Sequence[_Candidate]) -> TierC
 def _candidates(loaded: LoadedModel) -> list[_Candidate]:
     if loaded.encoder_decoder:
         return _through_generate()
-    cohort = _Candidate("cohort", StaticRunner, partial(StaticRunner, forward_cost=_JOINED))
-    return [cohort, *_through_generate()]
+    static = _Candidate("static", StaticRunner, partial(StaticRunner, forward_cost=_JOINED))
+    return [static, *_through_generate()]
 
 
 def _through_generate() -> list[_Candidate]:
@@ -142,7 +146,7 @@ def _through_generate() -> list[_Candidate]:
 
 
 def _requests(loaded: LoadedModel) -> list[Request]:
-    """Prompts of ordinary tokens: drawn once and for all, without the config's special ones."""
+    """Prompts of ordinary tokens, the same in every run, without the special tokens of the config."""
     config = loaded.model.config.get_text_config(decoder=True)
     special = {v for k, v in config.to_dict().items() if k.endswith("_token_id")}
     source = torch.Generator().manual_seed(0)
@@ -165,8 +169,8 @@ def _run(
     except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):
             raise ResourceError(
-                f"the model is loaded, but {len(requests)} short prompts do not fit beside it on {loaded.device}",
-                hint="free memory, or choose a smaller model or dtype",
+                f"the model is loaded, but there is no memory left for {len(requests)} short prompts on {loaded.device}",
+                hint="Free memory, or choose a smaller model or dtype.",
             ) from error
         raise
 
@@ -174,40 +178,34 @@ def _run(
 def _difference(
     candidate: _Candidate, loaded: LoadedModel, requests: Sequence[Request], alone: "LogitRecord"
 ) -> float | str:
-    """The largest difference of logits, in units of their spread; or why the tier cannot run."""
+    """The largest difference of logits, in units of their standard deviation; or the error that stopped the tier."""
     again = LogitRecord(alone.tokens)
     try:
         _run(candidate.make_for_probe, loaded, requests, again.chooser)
     except ResourceError:
         raise
-    except Exception as error:  # noqa: BLE001  a model's own code may fail in any way: this tier is not for it
+    except Exception as error:  # noqa: BLE001  the model's code may fail in any way: then this tier cannot run it
         return type(error).__name__
     return again.distance(alone)
 
 
 def _distance(one: Tensor, other: Tensor) -> float:
     spread = other[other.isfinite()].std()
-    # -inf stands in both where a model masks part of its vocabulary.
+    # Both are -inf where a model masks part of its vocabulary.
     apart = torch.where(one == other, 0.0, (one - other).abs())
     return float(torch.nan_to_num(apart.max() / spread, nan=torch.inf))
-
-
-def _words(found: float | str) -> str:
-    if isinstance(found, str):
-        return f"the model cannot run there ({found})"
-    return f"its logits differ by {found:.1e} of their spread"
 
 
 def _unusable(loaded: LoadedModel, error: Exception) -> ModelError:
     lines = str(error).splitlines() or ["no message"]
     return ModelError(
         f"{type(loaded.model).__name__} cannot generate: {type(error).__name__}: {lines[0][:300]}",
-        hint="the model is perhaps not made for generating text, or needs another version of transformers",
+        hint="Check that the model generates text and which version of transformers it needs.",
     )
 
 
 class LogitRecord:
-    """Logits of each row and step; chooses the tokens of an earlier record, or else the most likely ones."""
+    """Logits of each row and step; chooses the tokens of an earlier record, or else the most likely tokens."""
 
     def __init__(self, tokens: Mapping[tuple[int, int], int] | None = None) -> None:
         self.logits: dict[tuple[int, int], Tensor] = {}
@@ -215,11 +213,11 @@ class LogitRecord:
         self.forced = tokens or {}
 
     def distance(self, other: "LogitRecord") -> float:
-        """The largest difference of logits from those of `other`, in units of their spread."""
+        """The largest difference of logits from those of `other`, in units of their standard deviation."""
         return max(_distance(self.logits[place], other.logits[place]) for place in other.logits)
 
     def note(self, place: tuple[int, int], logits: Tensor) -> int:
-        """Keep the logits [vocab] of a (row, step), and say which token comes next there."""
+        """Keep the logits [vocab] of a (row, step), and return its next token."""
         self.logits[place] = logits.double().cpu()
         self.tokens[place] = self.forced.get(place, int(self.logits[place].argmax()))
         return self.tokens[place]

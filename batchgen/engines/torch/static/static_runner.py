@@ -29,7 +29,7 @@ from batchgen.records import Completion, Request
 class StaticRunner:
     """Answers batches by its own prefill and decode loop."""
 
-    name = "cohort"
+    name = "static"
 
     def __init__(
         self, model: LoadedModel, setting: TierOptions, *, forward_cost: int | None = None

@@ -433,6 +433,6 @@ def test_the_engine_takes_slots_by_itself_and_answers_the_same() -> None:
     asked = requests(MIXED, *SAMPLED.values())
     opened = engine(model, max_rows=3)
     found = by_row(opened.generate(asked))
-    assert opened.facts()["tier"] == "slots, own forward"
+    assert opened.facts()["tier"] == "continuous, own forward"
     assert found == by_row(cohort(model, rows=5).generate(asked))
     opened.close()

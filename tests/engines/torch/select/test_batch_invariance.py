@@ -1,4 +1,4 @@
-"""The self-test finds what makes bits depend on neighbours: forwards that do so in one way each."""
+"""The test of batch invariance finds forwards that break it in one way each."""
 
 from collections.abc import Callable
 
@@ -23,10 +23,10 @@ def merged(batch: StepBatch) -> bool:
 
 
 DEPENDS: dict[str, Callable[[StepBatch], bool]] = {
-    "beside another row": lambda batch: batch.kind is StepKind.DECODE and len(batch.drawn) > 1,
-    "beside a much longer row": lambda batch: any(g.pages.shape[1] > 1 for g in batch.groups),
-    "behind a row": merged,
-    "with a shared beginning": lambda batch: bool(batch.reaches),
+    "with another row": lambda batch: batch.kind is StepKind.DECODE and len(batch.drawn) > 1,
+    "with a much longer row": lambda batch: any(g.pages.shape[1] > 1 for g in batch.groups),
+    "after a row": merged,
+    "with a shared prefix": lambda batch: bool(batch.reaches),
     "in a large step": lambda batch: len(batch.token_ids) >= 192,
 }
 
@@ -44,25 +44,25 @@ def tried(depends: Callable[[StepBatch], bool]) -> BatchInvariance:
     )
 
 
-def test_a_forward_that_looks_at_nothing_else_is_independent() -> None:
+def test_a_forward_without_dependence_is_batch_invariant() -> None:
     assert tried(lambda _batch: False).holds
 
 
 @pytest.mark.parametrize("way", DEPENDS)
-def test_the_way_that_changes_the_last_bit_is_named(way: str) -> None:
+def test_the_composition_that_changes_a_bit_is_named(way: str) -> None:
     found = tried(DEPENDS[way])
     assert not found.holds
     assert found.changed[0] == way
-    assert f"other last bits {way}" in found.reason
+    assert f"logits differ {way}" in found.reason
     assert {*found.same, *found.changed} == set(DEPENDS)
 
 
-def test_what_is_wrong_in_every_step_alike_is_independent() -> None:
+def test_the_same_error_in_every_step_is_batch_invariant() -> None:
     assert tried(lambda _batch: True).holds
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_the_engine_says_what_it_found_of_its_model(family: str) -> None:
+def test_the_engine_reports_the_invariance_of_its_model(family: str) -> None:
     model = tiny_model(family, torch.float32)
     found = probe_continuous(loaded(model), room=10**9)
     assert isinstance(found, ProbedForward)
@@ -76,6 +76,6 @@ def test_the_engine_says_what_it_found_of_its_model(family: str) -> None:
 
 def test_tiers_of_padded_batches_claim_nothing() -> None:
     opened = engine(tiny_model("lfm2", torch.float32))
-    assert opened.facts()["tier"] == "cohort"
+    assert opened.facts()["tier"] == "static"
     assert opened.facts()["batch_invariant"] is False
     opened.close()

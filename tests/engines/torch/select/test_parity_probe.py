@@ -44,10 +44,10 @@ def of_class(kind: type[LlamaForCausalLM]) -> PreTrainedModel:
 @pytest.mark.parametrize(
     ("family", "dtype", "tier"),
     [
-        ("llama", torch.float32, "cohort"),
-        ("llama", torch.bfloat16, "cohort"),
-        ("falcon_h1", torch.float32, "cohort"),
-        ("bloom", torch.float32, "cohort"),
+        ("llama", torch.float32, "static"),
+        ("llama", torch.bfloat16, "static"),
+        ("falcon_h1", torch.float32, "static"),
+        ("bloom", torch.float32, "static"),
         # Its softmax in float32 turns the float64 mask into -inf, and fully masked padding into NaN.
         ("bloom", torch.float64, "generate, same length"),
         ("recurrent_gemma", torch.float32, "generate, same length"),
@@ -63,7 +63,7 @@ def test_tiers_of_families(family: str, dtype: torch.dtype, tier: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "tier"),
     [
-        (LlamaForCausalLM, "cohort"),
+        (LlamaForCausalLM, "static"),
         (Maskless, "generate, same length"),
         (Mingling, "generate, single"),
     ],
@@ -71,7 +71,7 @@ def test_tiers_of_families(family: str, dtype: torch.dtype, tier: str) -> None:
 def test_a_tier_that_answers_wrong_is_not_taken(kind: type[LlamaForCausalLM], tier: str) -> None:
     verdict = probe_tiers(loaded(of_class(kind)))
     assert verdict.name == tier
-    assert ("not cohort" in verdict.reason) == (tier != "cohort")
+    assert ("not static" in verdict.reason) == (tier != "static")
 
 
 def test_generate_is_probed_by_itself() -> None:

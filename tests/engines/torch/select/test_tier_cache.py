@@ -1,80 +1,66 @@
-"""Findings are kept from run to run, and count only as they were written, in the circumstances they were written for."""
+"""Records of tier selection are kept between runs, and used only for exactly the key that they were written for."""
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from batchgen.engines.torch.select.tier_cache import MAX_RECORDS, LayerShape, TierCache, TierRecord
-
-HERE = {"files": "abc", "torch": "2.13", "text": 'quotes " and 数'}
-FOUND = TierRecord(
-    tier="slots",
-    reason="logits within 3.7e-05 of one row alone",
-    layers=(LayerShape(0, 2, 8, 8, "float32"), LayerShape(1, 2, 8, 16, "float32")),
-    vocab=97,
-    cache_per_token=96,
-    cache_per_row=0,
-    independent=False,
-    independent_reason="a row's logits have other last bits beside another row",
-    tried_at="2026-11-24T01:02:03+00:00",
+from batchgen.engines.torch.model_files import ModelFiles
+from batchgen.engines.torch.select.tier_cache import (
+    MOST_FILES,
+    ComputeSettings,
+    TierCache,
+    TierRecord,
+    environment_key,
 )
+from batchgen.job.spec import ModelSpec
+from tests.engines.torch.tiny_models import CPU
+
+KEY = {"model": "abc", "versions": "torch 2.13", "text": 'quotes " and 数'}
+RECORD = TierRecord(
+    tier="continuous",
+    reason="logits within 3.7e-05 of one row alone",
+    batch_invariant=False,
+    batch_invariant_reason="the last bits of a row's logits differ with another row",
+    probed_at="2026-11-24T01:02:03+00:00",
+)
+SPEC = ModelSpec(path="model")
+SETTINGS = ComputeSettings(CPU, torch.float32, packed=True, fastest="continuous")
 
 
 @pytest.fixture
-def verdicts(tmp_path: Path) -> TierCache:
-    return TierCache(tmp_path / "cache" / "verdicts")
+def tiers(tmp_path: Path) -> TierCache:
+    return TierCache(tmp_path / "cache" / "tiers")
 
 
-def only_file(verdicts: TierCache) -> Path:
-    (file,) = verdicts.folder.iterdir()
+def only_file(tiers: TierCache) -> Path:
+    (file,) = tiers.folder.iterdir()
     return file
 
 
-def test_nothing_is_known_at_first(verdicts: TierCache) -> None:
-    assert verdicts.known(HERE) is None
-    assert not verdicts.folder.exists()
+def test_the_cache_is_empty_at_first(tiers: TierCache) -> None:
+    assert tiers.get(KEY) is None
+    assert not tiers.folder.exists()
 
 
-def test_what_is_kept_is_known(verdicts: TierCache) -> None:
-    verdicts.keep(HERE, FOUND)
-    assert verdicts.known(HERE) == FOUND
-    assert verdicts.known(dict(reversed(HERE.items()))) == FOUND
-    later = replace(FOUND, tier="cohort", layers=())
-    verdicts.keep(HERE, later)
-    assert verdicts.known(HERE) == later
+def test_the_last_record_of_a_key_is_found(tiers: TierCache) -> None:
+    tiers.put(KEY, RECORD)
+    assert tiers.get(KEY) == RECORD
+    assert tiers.get(dict(reversed(KEY.items()))) == RECORD
+    later = replace(RECORD, tier="static")
+    tiers.put(KEY, later)
+    assert tiers.get(KEY) == later
 
 
-@pytest.mark.parametrize("name", HERE)
-def test_in_other_circumstances_nothing_is_known(verdicts: TierCache, name: str) -> None:
-    verdicts.keep(HERE, FOUND)
-    assert verdicts.known(HERE | {name: "other"}) is None
-    assert verdicts.known({k: v for k, v in HERE.items() if k != name}) is None
-    assert verdicts.known(HERE | {"more": ""}) is None
-
-
-def test_only_its_owner_may_read_or_write_it(verdicts: TierCache) -> None:
-    verdicts.keep(HERE, FOUND)
-    assert verdicts.folder.stat().st_mode & 0o777 == 0o700
-    assert only_file(verdicts).stat().st_mode & 0o777 == 0o600
-
-
-def change(file: Path, edit: Callable[[dict[str, dict[str, object]]], object]) -> None:
-    content = json.loads(file.read_bytes())
-    edit(content)
-    file.write_text(json.dumps(content), "utf-8")
-
-
-def torn(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-20])
-
-
-def a_pipe(file: Path) -> None:
-    file.unlink()
-    os.mkfifo(file)
+@pytest.mark.parametrize("name", KEY)
+def test_another_key_has_no_record(tiers: TierCache, name: str) -> None:
+    tiers.put(KEY, RECORD)
+    assert tiers.get(KEY | {name: "other"}) is None
+    assert tiers.get({k: v for k, v in KEY.items() if k != name}) is None
+    assert tiers.get(KEY | {"more": ""}) is None
 
 
 def a_folder(file: Path) -> None:
@@ -82,63 +68,94 @@ def a_folder(file: Path) -> None:
     file.mkdir()
 
 
-def a_link(file: Path) -> None:
-    moved = file.rename(file.parent.parent / "elsewhere.json")
-    file.symlink_to(moved)
+def without(text: bytes) -> Callable[[Path], object]:
+    return lambda file: file.write_bytes(file.read_bytes().replace(text, b"1"))
 
 
-HARM: Mapping[str, Callable[[Path], object]] = {
+DAMAGE: Mapping[str, Callable[[Path], object]] = {
     "empty": lambda file: file.write_bytes(b""),
-    "torn": torn,
+    "cut off": lambda file: file.write_bytes(file.read_bytes()[:-20]),
     "not JSON": lambda file: file.write_bytes(b"\x80\x04pickle"),
-    "not UTF-8": lambda file: file.write_bytes(file.read_bytes().replace(b"slots", b"\xff\xfe")),
-    "endlessly deep": lambda file: file.write_text("[" * 500_000),
-    "too large": lambda file: file.write_bytes(file.read_bytes() + b" " * (2 << 20)),
-    "another tier": lambda file: file.write_bytes(file.read_bytes().replace(b"slots", b"other")),
-    "other shapes": lambda file: change(file, lambda c: c["finding"].update(vocab=98)),
-    "a number for a text": lambda file: change(file, lambda c: c["finding"].update(tier=1)),
-    "a size beyond all": lambda file: change(file, lambda c: c["finding"].update(vocab=1 << 60)),
-    "a key less": lambda file: change(file, lambda c: c["finding"].pop("layers")),
-    "a format unheard of": lambda file: file.write_bytes(
-        file.read_bytes().replace(b'"float32"', b'"__import__"')
-    ),
-    "others may write": lambda file: file.chmod(0o666),
-    "a link": a_link,
-    "a pipe": a_pipe,
+    "not UTF-8": lambda file: file.write_bytes(file.read_bytes().replace(b"tier", b"\xff\xfe")),
+    "deeply nested": lambda file: file.write_text("[" * 500_000),
+    "a key is missing": without(b'"reason"'),
+    "a number for a text": without(b'"continuous"'),
+    "another key": lambda file: file.write_bytes(file.read_bytes().replace(b"abc", b"abd")),
     "a folder": a_folder,
 }
 
 
-@pytest.mark.parametrize("harm", HARM)
-def test_what_cannot_be_trusted_is_as_nothing(verdicts: TierCache, harm: str) -> None:
-    verdicts.keep(HERE, FOUND)
-    HARM[harm](only_file(verdicts))
-    assert verdicts.known(HERE) is None
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_ignored(tiers: TierCache, damage: str) -> None:
+    tiers.put(KEY, RECORD)
+    DAMAGE[damage](only_file(tiers))
+    assert tiers.get(KEY) is None
 
 
-def test_a_flipped_bit_is_found_or_harmless(verdicts: TierCache) -> None:
-    verdicts.keep(HERE, FOUND)
-    file = only_file(verdicts)
-    whole = file.read_bytes()
-    for place in range(len(whole)):
-        flipped = bytearray(whole)
-        flipped[place] ^= 1 << place % 8
-        file.write_bytes(flipped)
-        assert verdicts.known(HERE) in (None, FOUND)
+def test_a_folder_that_cannot_be_written_is_harmless(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file in place of the folder")
+    tiers = TierCache(tmp_path / "cache" / "tiers")
+    tiers.put(KEY, RECORD)
+    assert tiers.get(KEY) is None
 
 
-def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file where the folder should be")
-    verdicts = TierCache(tmp_path / "cache" / "verdicts")
-    verdicts.keep(HERE, FOUND)
-    assert verdicts.known(HERE) is None
-
-
-def test_the_oldest_make_room(verdicts: TierCache) -> None:
-    for number in range(MAX_RECORDS + 3):
-        verdicts.keep({"number": str(number)}, FOUND)
-        newest = max(verdicts.folder.iterdir(), key=lambda f: f.stat().st_mtime_ns)
+def test_the_oldest_files_are_deleted(tiers: TierCache) -> None:
+    for number in range(MOST_FILES + 3):
+        tiers.put({"number": str(number)}, RECORD)
+        newest = max(tiers.folder.iterdir(), key=lambda f: f.stat().st_mtime_ns)
         os.utime(newest, (number, number))
-    assert len(list(verdicts.folder.iterdir())) == MAX_RECORDS
-    assert verdicts.known({"number": "0"}) is None
-    assert verdicts.known({"number": str(MAX_RECORDS + 2)}) == FOUND
+    assert len(list(tiers.folder.iterdir())) == MOST_FILES
+    assert tiers.get({"number": "0"}) is None
+    assert tiers.get({"number": str(MOST_FILES + 2)}) == RECORD
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(SETTINGS, device=torch.device("meta")),
+        replace(SETTINGS, dtype=torch.float64),
+        replace(SETTINGS, packed=False),
+        replace(SETTINGS, fastest="static"),
+    ],
+)
+def test_the_key_contains_the_settings(other: ComputeSettings, tmp_path: Path) -> None:
+    files = ModelFiles.look(tmp_path, SPEC)
+    assert environment_key(files, SETTINGS) == environment_key(files, replace(SETTINGS))
+    assert environment_key(files, SETTINGS) != environment_key(files, other)
+
+
+def test_the_key_contains_attention_versions_and_threads(tmp_path: Path) -> None:
+    files = ModelFiles.look(tmp_path, SPEC)
+    before = environment_key(files, SETTINGS)
+    eager = ModelSpec(path="model", attn_implementation="eager")
+    assert environment_key(ModelFiles.look(tmp_path, eager), SETTINGS) != before
+    assert f"torch {torch.__version__.partition('+')[0]}" in before["versions"]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        assert environment_key(files, SETTINGS) != before
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_the_listing_changes_with_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "model.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(b"abc")
+    os.utime(file, ns=(0, 0))
+    files = ModelFiles.look(tmp_path, SPEC)
+    assert files.unchanged()
+    file.write_bytes(b"abcd")
+    os.utime(file, ns=(0, 0))
+    assert not files.unchanged()
+
+
+def test_a_file_that_disappears_during_the_listing_has_no_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between finding and reading it, a moment that another process cannot be made to hit."""
+    monkeypatch.setattr(Path, "rglob", lambda folder, _pattern: [folder / "gone"])
+    monkeypatch.setattr(Path, "is_file", lambda _file: True)
+    files = ModelFiles.look(tmp_path, SPEC)
+    assert files.listing == ""
+    assert not files.unchanged()

@@ -1,17 +1,17 @@
-"""Where the kernels that numba compiles take the place of torch's operations, and whether they can here.
+"""Decides where kernels compiled by numba replace operations of torch.
 
     decode on a CPU in float32, no window, no soft cap      one kernel for a layer
     norms on a CPU in float32                               one kernel instead of eight operations
 
-Everything else goes through torch, and so does all of it where numba is missing or broken, or its kernels are wrong. Knows nothing of models.
+torch computes everything else, and everything where numba cannot be used or a kernel's results are wrong; `kernel_facts` has the reason.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,21 +28,21 @@ from batchgen.engines.torch.continuous.step import PrefixReach, StepBatch
 from batchgen.engines.torch.memory import out_of_memory
 
 _SHORT_PREFIX, _FEW_ROWS = 256, 16
-"""A prefix of more tokens that more rows share leaves the cache between two of them."""
+"""A prefix with more tokens, shared by more rows, does not stay in the processor's cache from row to row."""
 
 _MOST_THREADS = 2
-"""The kernel runs on one. With more than two, torch's operations, which use them all, may be faster: not measured."""
+"""The kernel uses one thread. With more than two, torch, which uses all, may be faster: not measured."""
 
 _MOST_HEADS = 16
-"""Query heads per kv head: each of them is code of its own in the kernel."""
+"""Query heads per kv head: the kernel has separate code for each of them."""
 
-
-Result = TypeVar("Result")
+_status: dict[str, str] = {}
+"""Of each kernel that was tried in this process: "numba", or "torch" and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeQkv:
-    """What a layer computed for one new token of each row.
+    """Queries, keys and values of one layer for one new token of each row.
 
     Attributes:
         q: [rows, heads, width].
@@ -57,11 +57,11 @@ class DecodeQkv:
 
 @dataclass(frozen=True, slots=True)
 class DecodeLayout:
-    """Where the rows of a decode step lie.
+    """Where the keys and values of a decode step's rows are.
 
     Attributes:
-        pages: int64 [rows, most pages], of each row in order, then any.
-        lengths: int64 [rows], tokens of each row in its own pages, the new one among them.
+        pages: int64 [rows, most pages], the pages of each row in order, padded with any page.
+        lengths: int64 [rows], tokens of each row in its own pages, including the new one.
         prefixes: int64 [rows, 2], first and last + 1 place of each row's prefix; equal without one.
     """
 
@@ -71,7 +71,7 @@ class DecodeLayout:
 
     @classmethod
     def of(cls, batch: StepBatch) -> "DecodeLayout":
-        """Of all groups of a decode step; of the prefixes, those that the kernel `kernel_reads_prefix`."""
+        """From all groups of a decode step; only prefixes that the kernel `kernel_reads_prefix` are included."""
         most = max(group.pages.shape[1] for group in batch.groups)
         pages = [functional.pad(g.pages, (0, most - g.pages.shape[1])) for g in batch.groups]
         prefixes = torch.zeros(len(batch.token_ids), 2, dtype=torch.int64)
@@ -83,12 +83,12 @@ class DecodeLayout:
 
 
 def kernel_reads_prefix(reach: PrefixReach) -> bool:
-    """Whether the kernel looks at a prefix, row by row; else all rows do in one product of torch's, which reads it once."""
+    """Whether the kernel reads a prefix, once for each row; otherwise torch reads it once for all rows."""
     return len(reach.places) <= _SHORT_PREFIX or reach.last - reach.first <= _FEW_ROWS
 
 
 def kernel_supports_attention(q: Tensor, layer: KVLayer, rule: AttentionRule) -> bool:
-    """Whether queries [rows, heads, width] are decoded by the kernel in such a layer."""
+    """Whether the kernel computes attention of queries [rows, heads, width] in this layer."""
     _, heads, width, size = layer.keys.shape
     return (
         q.device.type == "cpu"
@@ -103,7 +103,7 @@ def kernel_supports_attention(q: Tensor, layer: KVLayer, rule: AttentionRule) ->
 def kernel_attention(
     new: DecodeQkv, layer: KVLayer, held: DecodeLayout, scale: float
 ) -> PartialAttention:
-    """Store new keys and values of rows, and attend to all that their own pages hold, and the prefixes that are read."""
+    """Store the rows' new keys and values, then attend to their own pages and the prefixes in `held`."""
     part = PartialAttention(
         new.q.new_empty(*new.q.shape[:2], new.v.shape[2]), new.q.new_empty(new.q.shape[:2])
     )
@@ -117,24 +117,34 @@ def kernel_attention(
 
 @dataclass(frozen=True, slots=True)
 class CompiledNorm:
-    """Rows divided by their root mean square, then times a weight."""
+    """RMSNorm: rows divided by their root mean square, multiplied by a weight."""
 
     weight: Tensor
     eps: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Of x float32 [rows, width], contiguous."""
+        """Normalize x float32 [rows, width], contiguous."""
         out = torch.empty_like(x)
         _norm()(x.numpy(), self.weight.numpy(), self.eps, out.numpy())
         return out
 
 
 def kernel_supports_norm(weight: Tensor) -> bool:
-    """Whether `CompiledNorm` can be had for such a weight."""
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and norm_works()
+    """Whether `CompiledNorm` works for this weight."""
+    return _suits(weight) and norm_works()
 
 
-# The kernels are imported when they are first asked for: they need numba, which may be missing.
+def kernel_facts(weight: Tensor) -> Mapping[str, str]:
+    """For the manifest: for each kernel "numba", or "torch" and why numba's cannot be used with such weights."""
+    names = ("attention", "norm")
+    return {name: _status.get(name, "torch") if _suits(weight) else "torch" for name in names}
+
+
+def _suits(weight: Tensor) -> bool:
+    return weight.device.type == "cpu" and weight.dtype == torch.float32
+
+
+# The kernels are imported at their first use: they need numba, which may be missing.
 _KERNELS = "batchgen.engines.torch.slots.kernels"
 
 
@@ -152,36 +162,36 @@ def _norm() -> Callable[..., None]:
 
 @cache
 def norm_works() -> bool:
-    """Whether the kernel for norms can be had here, and is right."""
-    if not _numba():
-        return False
+    """Whether the kernel for norms can be compiled here, and its results are right."""
     x, weight = _drawn(3, 40), _drawn(40)
-    found = _tried(lambda: CompiledNorm(weight, 1e-5)(x))
-    return _near(found, functional.rms_norm(x, (40,), weight, 1e-5))
+    wanted = functional.rms_norm(x, (40,), weight, 1e-5)
+    return _checked("norm", lambda: [CompiledNorm(weight, 1e-5)(x)], [wanted])
 
 
 @cache
 def attention_works(group: int, width: int, high: int) -> bool:
-    """Whether the kernel for such heads can be had here, and is right; compiles it, the first time for seconds.
+    """Whether the kernel for these heads can be compiled here, and its results are right; takes seconds the first time.
 
     Args:
         group: query heads per kv head.
         width: of keys.
         high: of values.
     """
-    if width % 4 or group > _MOST_HEADS or not _numba():
+    if width % 4 or group > _MOST_HEADS:
         return False
     made = _case(group, width, high)
     wanted = _by_torch(made)
-    found = _tried(lambda: kernel_attention(made.new, made.layer, made.held, made.scale))
-    return (
-        found is not None and _near(found.values, wanted.values) and _near(found.mass, wanted.mass)
-    )
+
+    def compute() -> list[Tensor]:
+        part = kernel_attention(made.new, made.layer, made.held, made.scale)
+        return [part.values, part.mass]
+
+    return _checked("attention", compute, [wanted.values, wanted.mass])
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """Three rows, two of them behind a prefix."""
+    """Three rows, two of them with a prefix."""
 
     new: DecodeQkv
     layer: KVLayer
@@ -206,7 +216,7 @@ def _case(group: int, width: int, high: int) -> _Case:
 
 
 def _by_torch(case: _Case) -> PartialAttention:
-    """What the kernel should give, row by row; nothing of the case is changed."""
+    """The expected result, computed row by row; does not change the case."""
     parts = []
     for row, (length, (start, stop)) in enumerate(
         zip(case.held.lengths.tolist(), case.held.prefixes.tolist(), strict=True)
@@ -232,28 +242,42 @@ def _by_torch(case: _Case) -> PartialAttention:
     )
 
 
-def _numba() -> bool:
+def _checked(
+    kernel: str, compute: Callable[[], Sequence[Tensor]], wanted: Sequence[Tensor]
+) -> bool:
+    """Whether a kernel computes what is wanted; records why not."""
+    reason = _numba_problem()
+    if reason is None:
+        try:
+            near = map(_near, compute(), wanted)
+            reason = None if all(near) else "its results differ from those of torch"
+        except Exception as error:
+            # numba and the code that it compiles may fail in any way.
+            if out_of_memory(error):
+                raise
+            reason = _described(error)
+    _status[kernel] = "numba" if reason is None else f"torch: {reason}"
+    return reason is None
+
+
+def _numba_problem() -> str | None:
     if find_spec("numba") is None:
-        return False
-    # It refuses a numpy that is newer than itself.
-    numba: Any = _tried(lambda: import_module("numba"))
-    # Switched off by NUMBA_DISABLE_JIT, kernels would run, as Python.
-    return numba is not None and not numba.config.DISABLE_JIT
-
-
-def _tried(compute: Callable[[], Result]) -> Result | None:
-    """What a kernel gives, or None if numba does not work here."""
+        return "numba is not installed"
     try:
-        return compute()
-    except Exception as error:
-        # numba and what it compiles may fail in any way: then torch does it.
-        if out_of_memory(error):
-            raise
-        return None
+        numba: Any = import_module("numba")
+    except Exception as error:  # noqa: BLE001  it fails with a numpy that is newer than itself, and in other ways
+        return _described(error)
+    # Kernels would run as plain Python.
+    return "NUMBA_DISABLE_JIT is set" if numba.config.DISABLE_JIT else None
 
 
-def _near(found: Tensor | None, wanted: Tensor) -> bool:
-    return found is not None and torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
+def _described(error: Exception) -> str:
+    lines = str(error).splitlines() or ["no message"]
+    return f"{type(error).__name__}: {lines[0][:200]}"
+
+
+def _near(found: Tensor, wanted: Tensor) -> bool:
+    return torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def _drawn(*shape: int) -> Tensor:

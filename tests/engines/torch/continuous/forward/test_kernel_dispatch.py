@@ -203,8 +203,8 @@ def test_a_norm_of_what_is_not_finite_is_not_finite() -> None:
     assert found.isfinite().all(dim=1).tolist() == [True, False, True]
 
 
-def said(program: str, **environment: str) -> list[str]:
-    """The words that a program of its own prints."""
+def printed(program: str, **environment: str) -> str:
+    """The output of a program in a process of its own."""
     done = subprocess.run(
         [
             sys.executable,
@@ -216,38 +216,58 @@ def said(program: str, **environment: str) -> list[str]:
         check=True,
         env=os.environ | environment,
     )
-    return done.stdout.split()
+    return done.stdout.strip()
 
 
 WORKS = "print(compiled.norm_works(), compiled.attention_works(1, 8, 8))"
+FACTS = "import torch; print(*compiled.kernel_facts(torch.ones(1)).values(), sep='|')"
 
 
 @pytest.mark.parametrize(
-    "program",
+    ("program", "reason"),
     [
-        "import sys; sys.modules['numba'] = None",
-        "import numba; numba.config.DISABLE_JIT = 1",
+        ("import sys; sys.modules['numba'] = None", "numba is not installed"),
+        ("import numba; numba.config.DISABLE_JIT = 1", "NUMBA_DISABLE_JIT is set"),
+        (
+            "compiled._KERNELS += '_renamed'",
+            f"ModuleNotFoundError: No module named '{compiled._KERNELS}_renamed'",
+        ),
+        (
+            "compiled._drawn = lambda *shape: torch.full(shape, torch.nan)",
+            "its results differ from those of torch",
+        ),
     ],
-    ids=["not installed", "switched off"],
+    ids=["not installed", "switched off", "a renamed module", "wrong results"],
 )
-def test_without_numba_torch_does_it_all(program: str) -> None:
-    assert said(f"{program}\n{WORKS}") == ["False", "False"]
+def test_torch_replaces_kernels_that_cannot_be_used_and_the_facts_have_the_reason(
+    program: str, reason: str
+) -> None:
+    found = printed(f"import torch\n{program}\n{WORKS}\n{FACTS}").splitlines()
+    assert found == ["False False", f"torch: {reason}|torch: {reason}"]
 
 
 @pytest.mark.parametrize("broken", ["__init__.py", "extending.py"])
-def test_where_numba_is_broken_torch_does_it_all(tmp_path: Path, broken: str) -> None:
+def test_torch_replaces_kernels_where_numba_is_broken(tmp_path: Path, broken: str) -> None:
     package = tmp_path / "numba"
     package.mkdir()
     (package / "__init__.py").write_text("class config: DISABLE_JIT = 0")
     (package / broken).write_text("raise ImportError('Numba needs an older NumPy')")
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})"
-    assert said(f"{program}\n{WORKS}") == ["False", "False"]
+    works, facts = printed(f"{program}\n{WORKS}\n{FACTS}").splitlines()
+    assert works == "False False"
+    assert facts.startswith("torch: ImportError: ")
+
+
+def test_the_facts_name_the_kernels_in_use() -> None:
+    assert printed(f"{WORKS}\n{FACTS}").splitlines() == ["True True", "numba|numba"]
+    double = "import torch; print(*compiled.kernel_facts(torch.ones(1).double()).values())"
+    assert printed(f"{WORKS}\n{double}").splitlines() == ["True True", "torch torch"]
 
 
 def test_each_kernel_is_kept_in_files_of_its_own(tmp_path: Path) -> None:
     # What numba keeps together, two processes that start at once could mix up.
     asked = "print(*(compiled.attention_works(1, 8, high) for high in (8, 12)))"
-    assert said(asked, NUMBA_CACHE_DIR=str(tmp_path)) == ["True", "True"]
+    assert printed(asked, NUMBA_CACHE_DIR=str(tmp_path)) == "True True"
     for ending in ("nbi", "1.nbc"):
         assert len(list(tmp_path.rglob(f"*.{ending}"))) == 2
 
@@ -255,10 +275,10 @@ def test_each_kernel_is_kept_in_files_of_its_own(tmp_path: Path) -> None:
 def test_a_broken_or_missing_cache_costs_time_and_no_kernel(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     asked = "print(compiled.norm_works())"
-    assert said(asked, NUMBA_CACHE_DIR=str(cache)) == ["True"]
+    assert printed(asked, NUMBA_CACHE_DIR=str(cache)) == "True"
     kept = list(cache.rglob("*.nb?"))
     assert len(kept) == 2
     for file in kept:
         file.write_bytes(file.read_bytes()[:100])
-    assert said(asked, NUMBA_CACHE_DIR=str(cache)) == ["True"]
-    assert said(asked, NUMBA_CACHE_DIR="/dev/null/nowhere") == ["True"]
+    assert printed(asked, NUMBA_CACHE_DIR=str(cache)) == "True"
+    assert printed(asked, NUMBA_CACHE_DIR="/dev/null/nowhere") == "True"
