@@ -93,6 +93,9 @@ def _machine_use(facts: Mapping[str, Any]) -> list[str]:
     if "tier" in facts:
         workers = f"{format_count(facts['workers'], 'worker')} ({facts['workers_reason']})"
         lines.append(f"tier   {facts['tier']} · {workers}")
+    for kernel, used in facts.get("kernels", {}).items():
+        if used.startswith("torch: "):
+            lines.append(f"slower {kernel} without its compiled kernel: {used[len('torch: ') :]}")
     mfu, share = facts.get("mfu"), facts.get("useful_token_share")
     if mfu is not None and share is not None:
         lines.append(

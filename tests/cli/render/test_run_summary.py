@@ -1,6 +1,9 @@
 """What `run` says when it ends."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ def test_a_run_says_how_well_it_used_the_machine_and_keeps_it(
     )
     assert call(["run", str(job)]) == 0
     said = re.search(
-        r"^tier   slots, own forward · \d+ workers? \(auto: one a core, at most 8\)\nused   (\d+)% of the machine's peak \(MFU\) · (\d+)% of computed tokens useful$",
+        r"^tier   continuous, own forward · \d+ workers? \(auto: one a core, at most 8\)\nused   (\d+)% of the machine's peak \(MFU\) · (\d+)% of computed tokens useful$",
         capsys.readouterr().err,
         re.MULTILINE,
     )
@@ -30,6 +33,28 @@ def test_a_run_says_how_well_it_used_the_machine_and_keeps_it(
     kept: Any = read_json(job.parent / "out" / "manifest.json")["engine"]
     assert [f"{kept[share]:.0%}" for share in SHARES] == [f"{n}%" for n in said.groups()]
     assert 0 < kept["mfu"] < 1
+
+
+def test_a_run_reports_a_kernel_that_cannot_be_used(
+    make_job: MakeJob, starter_folder: Path, tmp_path: Path
+) -> None:
+    """A package numba that cannot be imported; in a process of its own, as kernels are tried once per process."""
+    (tmp_path / "numba").mkdir()
+    (tmp_path / "numba" / "__init__.py").write_text("raise ImportError('needs NumPy 2.2')")
+    model = {"engine": "transformers", "path": str(starter_folder)}
+    job = make_job([{"q": "Hello."}], model=model, decoding={"max_new_tokens": 2})
+    done = subprocess.run(
+        [sys.executable, "-m", "batchgen", "run", str(job)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}"},
+    )
+    reason = "ImportError: needs NumPy 2.2"
+    assert f"slower attention without its compiled kernel: {reason}" in done.stderr
+    assert f"slower norm without its compiled kernel: {reason}" in done.stderr
+    kept: Any = read_json(job.parent / "out" / "manifest.json")["engine"]
+    assert kept["kernels"] == {"attention": f"torch: {reason}", "norm": f"torch: {reason}"}
 
 
 def test_without_a_model_there_is_nothing_to_say(
