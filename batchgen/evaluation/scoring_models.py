@@ -84,7 +84,7 @@ def scoring_passes(
         queries = MetricQueries(evaluation, origin, schema, own)
         passes.append(ScoringPass(own.identity, engine, [queries], cache, stop, say))
     for judge in evaluation.judges:
-        model, verdicts = judge.asked, JudgeQueries(judge, origin, schema)
+        model, verdicts = judge.model, JudgeQueries(judge, origin, schema)
         _check_likelihoods(model)
         shared = engines.setdefault((model.identity, model.job.model), _lazy_engine(model, options))
         what = _announced(judge)
@@ -103,8 +103,8 @@ def _check_likelihoods(model: ScoringModel) -> None:
 
 
 def _announced(judge: PreparedJudge) -> str:
-    itself = ", which generated the answers: models favour their own" if judge.judges_itself else ""
-    spec = judge.asked.job.model
+    itself = ", which generated the answers: models favour their own" if judge.is_self_judge else ""
+    spec = judge.model.job.model
     name = spec.path or f"engine {spec.engine}, without a model"
     return f"judge {judge.judge.name}: querying {name}{itself}"
 

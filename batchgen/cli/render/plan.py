@@ -99,14 +99,14 @@ def _judges(plan: Plan) -> list[str]:
 
 
 def _judge(one: PreparedJudge) -> str:
-    judge, model = one.judge, one.asked.model
+    judge, model = one.judge, one.model.model
     way = (
         f"rubric, {judge.labels[0]} to {judge.labels[-1]}"
         if judge.mode == "rubric"
         else f"pairwise against {judge.against or f'column {judge.column}'}"
     )
-    name = model.resolved.name if model else f"engine {one.asked.job.model.engine}, without a model"
-    itself = ", which judges its own answers" if one.judges_itself else ""
+    name = model.resolved.name if model else f"engine {one.model.job.model.engine}, without a model"
+    itself = ", which judges its own answers" if one.is_self_judge else ""
     return f"{judge.name}: {way} · {name}{itself}"
 
 

@@ -25,11 +25,11 @@ class BaselineAnswer:
 
     Attributes:
         text: None if there is no answer.
-        asked_else: there is one, to another prompt.
+        different_prompt: there is an answer, to another prompt.
     """
 
     text: str | None
-    asked_else: bool = False
+    different_prompt: bool = False
 
 
 def open_baseline(path: Path) -> PublishedRun:
@@ -55,7 +55,7 @@ def content_of(run: PublishedRun) -> dict[str, Any]:
     return {"run_id": run.manifest.run_id, "finished_at": run.manifest.content["finished_at"]}
 
 
-def find_others(run: PublishedRun, keys: Sequence[AnswerKey]) -> list[BaselineAnswer]:
+def find_baseline_answers(run: PublishedRun, keys: Sequence[AnswerKey]) -> list[BaselineAnswer]:
     """The baseline's answer to each key."""
     rows = run.find([(key.id, key.sample) for key in keys], ["prompt_hash", "response"])
     return [_other(key, row) for key, row in zip(keys, rows, strict=True)]
@@ -65,5 +65,5 @@ def _other(key: AnswerKey, row: dict[str, Any] | None) -> BaselineAnswer:
     if row is None:
         return BaselineAnswer(None)
     if key.prompt_hash is not None and row["prompt_hash"] != key.prompt_hash:
-        return BaselineAnswer(None, asked_else=True)
+        return BaselineAnswer(None, different_prompt=True)
     return BaselineAnswer(row["response"])

@@ -40,19 +40,18 @@ class PreparedJudge:
 
     Attributes:
         key: of its section, for messages.
-        asked: its model.
-        other: the baseline run; None for a column, or without comparison.
+        baseline: None for a column, or without comparison.
         signature: a hash of everything that decides its verdicts, except the answers and the job's section.
-        judges_itself: whether its weights are those that generated the answers.
+        is_self_judge: whether its weights are those that generated the answers.
     """
 
     judge: Judge
     key: str
-    asked: ScoringModel
+    model: ScoringModel
     prompts: JudgePrompts
-    other: PublishedRun | None
+    baseline: PublishedRun | None
     signature: str
-    judges_itself: bool
+    is_self_judge: bool
 
 
 def prepare_judges(
@@ -75,8 +74,7 @@ def prepare_judges(
     judges = loaded.job.evaluate.judges
     lock = read_lock(lock_path(loaded.file))
     models = [
-        own if judge.model is None else _find_judge_model(judge.model, lock, say, terminal)
-        for judge in judges
+        own if judge.model is None else _find(judge.model, lock, say, terminal) for judge in judges
     ]
     return tuple(
         _prepare_judge(loaded.job, number, model, own) for number, model in enumerate(models)
@@ -112,7 +110,7 @@ def _prepare_judge(
 ) -> PreparedJudge:
     judge = job.evaluate.judges[number]
     spec = judge.model or job.model
-    tokenizer = _tokenizer(spec, model, _asked(judge, job.prompt, model))
+    tokenizer = _tokenizer(spec, model, _prompt_section(judge, job.prompt, model))
     rubric = read_rubric(judge)
     other = open_baseline(Path(judge.against)) if judge.against is not None else None
     stated = model.card.context_length if model else UNBOUNDED
@@ -130,34 +128,32 @@ def _prepare_judge(
     return PreparedJudge(
         judge=judge,
         key=f"evaluate.judges[{number}]",
-        asked=ScoringModel(job.model_copy(update={"model": spec}), model, tokenizer, longest),
+        model=ScoringModel(job.model_copy(update={"model": spec}), model, tokenizer, longest),
         prompts=JudgePrompts(judge, rubric, tokenizer, longest),
-        other=other,
+        baseline=other,
         signature=fingerprint(decides),
-        judges_itself=_same_weights(model, own),
+        is_self_judge=_same_weights(model, own),
     )
 
 
-def _find_judge_model(
+def _find(
     spec: ModelSpec, lock: ModelLock | None, say: Say, terminal: TextIO | None
 ) -> LocalModel | None:
     return None if spec.path is None else find_local_model(spec, lock, say, terminal)
 
 
-def _asked(judge: Judge, prompt: PromptSpec, model: LocalModel | None) -> PromptSpec:
+def _prompt_section(judge: Judge, prompt: PromptSpec, model: LocalModel | None) -> PromptSpec:
     """The prompt section for the judge's model: the job's chat template for the job's model; else its own, if any."""
-    begins = {"user": "-", "prefill": answer_prefill(judge)}
     if judge.model is None:
-        asked = {
-            "chat_template": prompt.chat_template,
-            "chat_template_kwargs": prompt.chat_template_kwargs,
-        }
-        return PromptSpec.model_validate({**begins, **asked})
-    knows = model is None or model.card.has_chat_template
-    return PromptSpec.model_validate({**begins, "chat_template": "auto" if knows else "none"})
+        template, kwargs = prompt.chat_template, prompt.chat_template_kwargs
+    else:
+        has_template = model is None or model.card.has_chat_template
+        template, kwargs = "auto" if has_template else "none", {}
+    templates = {"chat_template": template, "chat_template_kwargs": kwargs}
+    return PromptSpec.model_validate({"user": "-", "prefill": answer_prefill(judge), **templates})
 
 
-def _tokenizer(spec: ModelSpec, model: LocalModel | None, asked: PromptSpec) -> Tokenizer:
+def _tokenizer(spec: ModelSpec, model: LocalModel | None, prompt: PromptSpec) -> Tokenizer:
     if model is None:
         return ByteTokenizer()
     if model.card.is_encoder_decoder:
@@ -166,7 +162,7 @@ def _tokenizer(spec: ModelSpec, model: LocalModel | None, asked: PromptSpec) -> 
             hint="Choose a decoder-only model.",
         )
     pretrained = load_from(model.tokenizer.folder, model.resolved, spec)
-    return ModelTokenizer(pretrained, asked, JUDGE_DATE)
+    return ModelTokenizer(pretrained, prompt, JUDGE_DATE)
 
 
 def _same_weights(model: LocalModel | None, own: LocalModel | None) -> bool:

@@ -12,7 +12,11 @@ import pyarrow as pa
 
 from batchgen.arrow.row_filter import RowFilter
 from batchgen.evaluation.answers import ColumnMap, LazyColumns, read_answers
-from batchgen.evaluation.judging.baseline_answers import AnswerKey, BaselineAnswer, find_others
+from batchgen.evaluation.judging.baseline_answers import (
+    AnswerKey,
+    BaselineAnswer,
+    find_baseline_answers,
+)
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge
 from batchgen.evaluation.judging.prompts import EncodedCase, JudgeCase
 from batchgen.evaluation.judging.scores import JudgeState
@@ -94,8 +98,8 @@ def queries_of(ready: PreparedJudge, judged: Sequence[JudgedAnswer]) -> list[lis
 
 
 def _baseline_answers(ready: PreparedJudge, judged: Sequence[JudgedAnswer]) -> list[BaselineAnswer]:
-    if ready.other is not None:
-        return find_others(ready.other, [one.key for one in judged])
+    if ready.baseline is not None:
+        return find_baseline_answers(ready.baseline, [one.key for one in judged])
     column = ready.judge.column
     if column is None:
         return [BaselineAnswer(None)] * len(judged)
@@ -109,7 +113,7 @@ def _state(ready: PreparedJudge, answer: Answer, other: BaselineAnswer) -> Judge
     if ready.judge.mode == "rubric":
         return "empty" if empty else None
     if other.text is None:
-        return "other_prompt" if other.asked_else else "no_other"
+        return "other_prompt" if other.different_prompt else "no_other"
     if not other.text.strip():
         return "both_empty" if empty else "other_empty"
     return "empty" if empty else None

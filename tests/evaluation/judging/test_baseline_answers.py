@@ -9,7 +9,7 @@ from batchgen.errors import StateError, UsageError
 from batchgen.evaluation.judging.baseline_answers import (
     AnswerKey,
     BaselineAnswer,
-    find_others,
+    find_baseline_answers,
     open_baseline,
 )
 from batchgen.jobfile.load import load_job
@@ -34,7 +34,9 @@ def folder(make_job: MakeJob) -> Path:
 
 def test_answers_are_found_by_id_and_sample(folder: Path) -> None:
     keys = [("d", 1), ("a", 0), ("c", 0), ("b", 1), ("b", 2), ("z", 0)]
-    found = find_others(open_baseline(folder), [AnswerKey(*key, prompt_hash=None) for key in keys])
+    found = find_baseline_answers(
+        open_baseline(folder), [AnswerKey(*key, prompt_hash=None) for key in keys]
+    )
     assert found == list(map(BaselineAnswer, ["four", "one", None, "two", None, None]))
 
 
@@ -43,8 +45,8 @@ def test_only_answers_to_the_same_prompt_count(folder: Path) -> None:
 
     hashes = dict(pl.read_parquet(folder / "responses.parquet").select("id", "prompt_hash").rows())
     keys = [AnswerKey("a", 0, hashes["a"]), AnswerKey("b", 0, hashes["a"])]
-    found = find_others(open_baseline(folder), keys)
-    assert found == [BaselineAnswer("one"), BaselineAnswer(None, asked_else=True)]
+    found = find_baseline_answers(open_baseline(folder), keys)
+    assert found == [BaselineAnswer("one"), BaselineAnswer(None, different_prompt=True)]
 
 
 def test_parts_and_prefixes_are_read_as_well(make_job: MakeJob) -> None:
@@ -52,7 +54,7 @@ def test_parts_and_prefixes_are_read_as_well(make_job: MakeJob) -> None:
         ROWS[:2], output={"layout": "parts", "prefix": "out_"}, batching={"part_rows": 1}
     )
     baseline = open_baseline(run(load_job(job)).folder.path)
-    found = find_others(baseline, [AnswerKey("b", 0, None), AnswerKey("a", 0, None)])
+    found = find_baseline_answers(baseline, [AnswerKey("b", 0, None), AnswerKey("a", 0, None)])
     assert found == [BaselineAnswer("two"), BaselineAnswer("one")]
 
 
