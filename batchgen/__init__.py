@@ -5,10 +5,9 @@
     print(batchgen.plan(job).tokens)
     frame = batchgen.run(job).frame()
     print(batchgen.score("out/my-job", ["exact"], reference="answer").metrics)
-    print(batchgen.compare("out/last-night", "out/my-job").metrics)
+    print(batchgen.compare("out/old", "out/my-job").metrics)
 
-The names below are the public face; each is imported when it is first used, so that `import batchgen` costs nothing.
-Their types are in `__init__.pyi`.
+Each public name is imported when it is first used, so that `import batchgen` costs nothing. The types are in `__init__.pyi`.
 """
 
 import importlib
@@ -36,6 +35,10 @@ _HOMES = {
 }
 
 __all__ = tuple(_HOMES)
+
+# `batchgen.run` is the function. Importing the folder of that name binds the folder there, so that happens first.
+importlib.import_module("batchgen.run")
+del globals()["run"]
 
 
 def __getattr__(name: str) -> object:

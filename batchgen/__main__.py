@@ -1,4 +1,4 @@
-"""`python -m batchgen` and the `batchgen` command: run it, and turn failures into words and exit codes."""
+"""`python -m batchgen` and the command `batchgen`: runs it, and turns failures into messages and exit codes."""
 
 import atexit
 import gc
@@ -18,15 +18,15 @@ from batchgen.cli.stdio import NAMES, name_streams
 from batchgen.errors import BatchgenError, ExitCode, ResourceError
 
 FULL_TRACEBACK = "BATCHGEN_TRACEBACK"
-"""Environment variable: set, tracebacks of bugs are shown with the messages of exceptions."""
+"""Environment variable; if set, the tracebacks of bugs include the messages of exceptions."""
 
 _COLLECT_AFTER = (50_000, 20, 50)
-"""In place of Python's 700: importing torch and transformers makes half a million objects that live as long as the
-process, and looking through them again and again takes a fifth of the time until a model is loaded."""
+"""Instead of Python's 700: torch and transformers create half a million objects that live as long as the process, and
+the collector would spend a fifth of the time until a model is loaded on them."""
 
 
 def main() -> None:
-    """Run the command line of this process, and end it."""
+    """Run the command line of this process, and end the process."""
     # A core dump is a copy of every row in memory.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     gc.set_threshold(*_COLLECT_AFTER)
@@ -35,9 +35,9 @@ def main() -> None:
 
 
 def _end(status: int) -> NoReturn:
-    """End the process without taking it apart: with a model in memory that takes a second, and nobody needs it.
+    """End the process without freeing its memory: with a model loaded, that takes a second.
 
-    All that a process does at its end is done first: waiting for threads, exit functions, flushing.
+    Waits for threads, calls exit functions and flushes streams first, as Python does.
     """
     try:
         for thread in threading.enumerate():
@@ -48,41 +48,41 @@ def _end(status: int) -> NoReturn:
             if stream is not None:
                 stream.flush()
     except OSError:
-        # Such as a full disk behind stdout: Python says so, and ends with its own code for that.
+        # Such as a full disk behind stdout: Python reports it, and ends with its own exit code.
         sys.exit(status)
     os._exit(status)
 
 
 def call(arguments: Sequence[str]) -> int:
-    """Run a command and return what the process should end with."""
+    """Run a command and return the exit code."""
     try:
         return int(cli.main(list(arguments), prog_name="batchgen", standalone_mode=False) or 0)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         return 128 + 2
     except BrokenPipeError:
-        # Nobody reads any more (`| head`). Python would complain once more while it closes stdout.
+        # The reader is gone (`| head`). Python would report it once more while it closes stdout.
         sys.stdout = None
         return int(ExitCode.DONE)
-    except Exception as error:  # noqa: BLE001  # the outermost edge: what nobody foresaw is shown as a bug
+    except Exception as error:  # noqa: BLE001  # the outermost level: anything unexpected is shown as a bug
         found = _of_stream(error) if isinstance(error, OSError) else error
         try:
             _explain(found, arguments)
         except OSError:
-            # Nobody can be told any more, but for the exit code.
+            # Only the exit code is left to report the failure.
             sys.stdout = sys.stderr = None
         return _exit_code(found)
 
 
 def _of_stream(error: OSError) -> Exception:
-    """A stream that cannot be written to is no bug; nothing more is said there."""
+    """A stream that cannot be written to is not a bug; it is closed."""
     if error.filename not in NAMES:
         return error
     name = error.filename.strip("<>")
     setattr(sys, name, None)
     return ResourceError(
         f"{name}: cannot write: {error.strerror}",
-        hint="This is about what is printed, not about files that a command writes.",
+        hint="Check where the output of the command goes; files that it writes are not affected.",
     )
 
 
@@ -109,7 +109,7 @@ def _explain(error: Exception, arguments: Sequence[str]) -> None:
 
 
 def _trace(error: BaseException) -> str:
-    """Where it happened, as Python shows it, without messages: those of libraries quote the value they met."""
+    """The traceback as Python formats it, without messages: those of libraries quote values."""
     if os.environ.get(FULL_TRACEBACK):
         return "".join(traceback.format_exception(error))
     lines = []
@@ -118,7 +118,7 @@ def _trace(error: BaseException) -> str:
         lines += [*traceback.format_tb(link.__traceback__), type(link).__qualname__, "\n"]
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
         lines += ["\nfollowing\n\n"] if link is not None else []
-    note = f"messages are left out, since they may quote rows; {FULL_TRACEBACK}=1 shows them"
+    note = f"messages are omitted because they may quote rows; {FULL_TRACEBACK}=1 shows them"
     return f"Traceback (most recent call last):\n{''.join(lines)}({note})\n"
 
 

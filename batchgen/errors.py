@@ -1,17 +1,17 @@
-"""The tree of failures that end a command. Each carries its exit code and, where there is one, the way out.
+"""The failures that end a command. Each has an exit code and, if possible, a hint.
 
-    BatchgenError               1   a bug, or something unforeseen
-    ├── JobFileError            2   the job file: every problem at once, with file, line and column
+    BatchgenError               1   a bug, or something unexpected
+    ├── JobFileError            2   the job file: all problems at once, with file, line and column
     ├── UsageError              2   the command line
-    ├── DataError               5   input that cannot be read, or says something impossible
-    │   └── JobKeyError         5   a key of the job that does not go with it; becomes a JobFileError
+    ├── DataError               5   input that is unreadable or inconsistent
+    │   └── JobKeyError         5   a key of the job that does not match the input; becomes a JobFileError
     ├── ModelError              5   a model or tokenizer that cannot be found or loaded
     ├── ResourceError           5   memory, disk, device
-    │   └── DeathError          5   a process that answered rows has died: those in flight are suspects
-    ├── StateError              6   saved state that belongs to another job, or is damaged
-    └── LockedError            75   another run holds the output folder: run again later
+    │   └── DeathError          5   a worker process has died: the rows in flight are suspects
+    ├── StateError              6   saved state that is damaged or belongs to another job
+    └── LockedError            75   another run has locked the output folder: run again later
 
-A row that fails is not here: it is data (`records.Failure`). Knows nothing of jobs, files or models.
+A row that fails is not an exception: it is data (`records.Failure`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from types import MappingProxyType
 
 
 class ExitCode(IntEnum):
-    """What a command ends with. Stable: scripts and schedulers rely on the numbers."""
+    """The exit codes of commands. Stable: scripts and schedulers rely on the numbers."""
 
     DONE = 0
     BUG = 1
@@ -34,7 +34,7 @@ class ExitCode(IntEnum):
 
 
 class BatchgenError(Exception):
-    """A failure with words for the user: the place, what was found, what was expected; `hint` is the way out."""
+    """A failure with a message for the user: what is wrong, where, what was expected. `hint` is what to do."""
 
     exit_code: ExitCode = ExitCode.BUG
 
@@ -48,22 +48,19 @@ class BatchgenError(Exception):
 
 
 class UsageError(BatchgenError):
-    """The command line asks for something that cannot be."""
+    """The command line is invalid."""
 
     exit_code = ExitCode.USAGE
 
 
 class DataError(BatchgenError):
-    """Input that cannot be read, or says something impossible."""
+    """Input that is unreadable or inconsistent."""
 
     exit_code = ExitCode.ENVIRONMENT
 
 
 class JobKeyError(DataError):
-    """A key of the job that does not go with the input; whoever knows the job file adds the line.
-
-    Until then it counts as a failure of the input.
-    """
+    """A key of the job that does not match the input. The caller that has the job file adds the line."""
 
     def __init__(self, key: str, message: str, *, hint: str = "") -> None:
         super().__init__(f"{key}: {message}", hint=hint)
@@ -71,7 +68,7 @@ class JobKeyError(DataError):
 
 
 class ModelError(BatchgenError):
-    """A model or tokenizer that cannot be found, fetched or loaded."""
+    """A model or tokenizer that cannot be found, downloaded or loaded."""
 
     exit_code = ExitCode.ENVIRONMENT
 
@@ -83,27 +80,28 @@ class ResourceError(BatchgenError):
 
 
 class DeathError(ResourceError):
-    """A process that answered rows has died. To the rows in flight it is as if this one had."""
+    """A worker process has died; its rows in flight are treated as if this process had died."""
 
 
 class StateError(BatchgenError):
-    """A run folder that was made by another job, or is damaged."""
+    """A run folder that is damaged or belongs to another job."""
 
     exit_code = ExitCode.STATE
 
 
 class LockedError(BatchgenError):
-    """Another run holds the output folder."""
+    """Another run has locked the output folder."""
 
     exit_code = ExitCode.RUN_AGAIN
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong in a job file.
+    """One error in a job file.
 
-    `line` and `column` count from 1; they are 0 where the problem has no place in the file, as with `--set`.
-    `file` is the base file that holds it; empty for the job file itself.
+    Attributes:
+        line, column: from 1; 0 if the problem has no position in the file, as with `--set`.
+        file: the base file that contains it; empty for the job file itself.
     """
 
     key: str
@@ -115,9 +113,9 @@ class Problem:
 
 
 class JobFileError(BatchgenError):
-    """Everything that is wrong with a job file, in the order of its lines; then its base files.
+    """All errors of a job file, in the order of its lines, followed by those of its base files.
 
-    `texts` holds the text of each base file by its name, to show the lines in question.
+    `texts` has the text of each base file by name, to quote the lines.
     """
 
     exit_code = ExitCode.USAGE
@@ -134,7 +132,7 @@ class JobFileError(BatchgenError):
             sorted(problems, key=lambda p: (p.file not in ("", file), p.file, p.line, p.column))
         )
         self.file = file
-        lines = {name: known.splitlines() for name, known in {**texts, file: text}.items()}
+        lines = {name: content.splitlines() for name, content in {**texts, file: text}.items()}
         names = [p.file or file for p in self.problems]
         shown = [_shown(p, n, lines.get(n, [])) for p, n in zip(self.problems, names, strict=True)]
         super().__init__("\n".join(shown))
@@ -145,7 +143,7 @@ def _shown(problem: Problem, file: str, lines: list[str]) -> str:
     key = f"{problem.key}: " if problem.key else ""
     shown = [f"{place}: {key}{problem.message}"]
     if 0 < problem.line <= len(lines):
-        # The caret stands under the character only if tabs and control characters take one column each.
+        # The caret is under the character only if tabs and control characters take one column each.
         source = "".join(c if c.isprintable() else " " for c in lines[problem.line - 1])[:160]
         shown.append(f"{problem.line:>6} | {source}")
         if problem.column <= len(source) + 1:

@@ -1,10 +1,9 @@
-"""The types a row passes through on its way from the input file to the output file.
+"""The types of a row, from the input file to the output file.
 
-    Row ──render──> Prompt ──tokenize──> Request ──generate──> Completion ──keep──> Response
-                                         Continuation ──how likely──> Likelihood
+    Row ──render──> Prompt ──tokenize──> Request ──generate──> Completion ──respond──> Response
+                                         Continuation ──score──> Likelihood
 
-Each step may end in a `Failure` instead: the row then keeps its place in the output and says why.
-Everything is frozen and plain. Knows nothing of files, tensors, models or jobs.
+Each step may end in a `Failure` instead; the row then stays in the output, with the reason.
 """
 
 import math
@@ -47,22 +46,21 @@ Status = Literal[
 """How the scoring of an answer by a metric ended.
 
     ok            scored
-    no_answer     the response holds nothing that the metric looks for (no number, no letter)
+    no_answer     the response does not contain what the metric extracts (a number, a letter)
     truncated     the same, and the response was cut at max_new_tokens
     empty         the response is empty or white space
-    no_reference  the row has no reference to compare with: never scored
-    unparsed      what the metric needs beside the response is there, but unreadable: a reference that is no number
-    error         the metric itself failed; `rule` says how, never with text of the row
+    no_reference  the row has no reference to compare with
+    unparsed      the metric cannot read its other input, such as a reference that is not a number
+    error         the metric failed; `rule` gives the reason, without text of the row
     skipped       there is no response: the row failed, or the metric does not apply to it
 
-Only `no_answer`, `truncated` and `empty` may carry a value or none, by the metric's own rule; `ok` always carries
-one, the others never.
+`ok` always has a value; `no_answer`, `truncated` and `empty` may have one, by the metric's own rule; the others never do.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a row has no answer. `message` never repeats text of the row: it reaches logs and terminals."""
+    """Why a row has no answer. `message` never quotes text of the row: it is written to logs and terminals."""
 
     code: FailureCode
     message: str
@@ -94,7 +92,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a row asks, before the model's chat template. `prefill` is text the answer starts with, often empty."""
+    """The messages of a row, before the chat template. `prefill` is the text that the answer starts with, often empty."""
 
     index: int
     id: str
@@ -104,14 +102,14 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedDecoding:
-    """Decoding settings of one request, with nothing left open. Neutral values switch a setting off.
+    """Decoding settings of one request. Neutral values switch a setting off.
 
     Attributes:
         temperature: 0 is greedy: the most likely token.
         top_k: 0 keeps every token.
-        num_beams: 1 is no beam search.
-        end_token_ids: any of these ends the answer and is not part of its text.
-        generation_kwargs: further `GenerationConfig` fields, sorted by name; only plain `generate` knows them.
+        num_beams: 1 switches beam search off.
+        end_token_ids: each of these ends the answer and is not part of its text.
+        generation_kwargs: further `GenerationConfig` fields, sorted by name; only plain `generate` supports them.
     """
 
     max_new_tokens: int = 256
@@ -131,7 +129,7 @@ class ResolvedDecoding:
 
     @property
     def greedy(self) -> bool:
-        """Whether the most likely token is taken, so that seeds do not matter."""
+        """Whether the most likely token is always selected, so that seeds do not matter."""
         return self.temperature == 0.0
 
 
@@ -158,15 +156,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What an engine made of a request.
+    """An engine's result for a request.
 
     Attributes:
-        token_ids: the new tokens, with the end token if there was one; empty if the row failed.
+        token_ids: the new tokens, including the end token if there was one; empty if the row failed.
         text: the new text, cut before a stop string, without special tokens.
         logprob_mean: mean log-probability (natural) of `token_ids` under the model's unmodified distribution;
             None unless `decoding.logprobs`.
         failure: set exactly when `finish_reason` is "error".
-        seed_honored: False where the answer was sampled without the request's seed: generating it again gives another one.
+        seed_honored: False if the answer was sampled without the request's seed, so that it cannot be reproduced.
     """
 
     index: int
@@ -181,12 +179,12 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """A continuation that is given, not generated: how likely does the model find it after its context?
+    """A given text, whose log-probability after a context is computed.
 
     Attributes:
-        index: the asker's key; comes back with the likelihood. Need not be unique.
-        context: all tokens before the continuation, at least one. Continuations of one context share its computation
-            where they arrive close together.
+        index: the caller's key, repeated in the `Likelihood`; need not be unique.
+        context: all tokens before the continuation, at least one. Continuations of the same context that arrive close
+            together share its computation.
         token_ids: at least one.
     """
 
@@ -197,13 +195,13 @@ class Continuation:
 
 @dataclass(frozen=True, slots=True)
 class Likelihood:
-    """What an engine made of a continuation.
+    """An engine's result for a continuation.
 
     Attributes:
-        logprobs: of each token after all that stand before it, natural logarithms under the model's unmodified
-            distribution: log-softmax in float64 of the model's logits. -inf where the model rules a token out.
-            Empty exactly where there is a failure.
-        greedy: whether each token is the most likely one in its place; of equally likely ones, the lowest id.
+        logprobs: of each token given all tokens before it: natural logarithms under the model's unmodified
+            distribution, log-softmax in float64 of the model's logits. -inf for a token of probability 0.
+            Empty exactly if there is a failure.
+        greedy: whether each token is the most likely one at its position; ties go to the lowest id.
     """
 
     index: int
@@ -219,10 +217,12 @@ class Likelihood:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One row of the output, less the input's own columns. See `output/schema.py` for the columns it becomes.
+    """One row of the output, without the input's own columns.
 
-    `redacted` is how much personal data of each kind was taken out of the answer: it is summed up, not written.
-    `seed` is None where the engine sampled without it.
+    Attributes:
+        seed: None if the engine sampled without it.
+        redacted: number of redactions in the answer, by kind; only their sums are written.
+        run_id: the run that generated it; None is the run that writes it.
     """
 
     index: int
@@ -242,18 +242,17 @@ class Response:
     created_at: datetime
     redacted: Mapping[str, int] = field(default_factory=dict)
     run_id: str | None = None
-    """The run that generated it; None is the run that writes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a metric says about one response, or about all samples of one prompt.
+    """The result of a metric for one response, or for all samples of one prompt.
 
     Attributes:
         metric: its name in the job.
-        value: in the metric's unit; None where the row is not scored, which lowers coverage and never counts as 0.
-        answer: what was extracted from the response and compared, in canonical form, such as "18".
-        rule: which rule found it, such as "boxed".
+        value: in the metric's unit; None if the row is not scored, which lowers coverage and never counts as 0.
+        answer: the answer extracted from the response, in canonical form, such as "18".
+        rule: the rule that extracted it, such as "boxed".
     """
 
     metric: str
@@ -268,12 +267,12 @@ class MetricRow:
     """One row of metrics.parquet: a metric over a slice.
 
     Attributes:
-        slice: "all", or such as "lang=zh".
+        slice: "all", or a group such as "lang=zh".
         n: answers, or prompts, that have a score.
-        coverage: their share of all that should have one; None where there were none.
-        method: how the interval came about, or why there is none.
-        fingerprint: of all that decides the value beside the answers: only values with the same one compare.
-        seed: the bootstrap's; None where there was none.
+        coverage: their share of those that should have a score; None if that is none.
+        method: how the interval was computed, or why there is none.
+        fingerprint: of everything that decides the value except the answers; only values with equal ones are comparable.
+        seed: of the bootstrap; None without one.
     """
 
     metric: str

@@ -1,8 +1,9 @@
-"""The architecture, held by tests: floors, light imports, the public face, and how long a file may be."""
+"""The architecture, held by tests: layers, light imports, public names, sizes of files and folders, unique names."""
 
 import ast
 import subprocess
 import sys
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "batchgen"
 HEAVY = ("torch", "transformers")
 LONGEST_FILE = 320
+FULLEST_FOLDER = 15
+LISTS_OF_MEMBERS = {PACKAGE / "metrics", PACKAGE / "cli"}
+"""Folders that may have any number of files: one for each metric, one for each command."""
 
 
 def modules_after(code: str) -> set[str]:
@@ -25,7 +29,7 @@ def modules_after(code: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-def test_imports_keep_to_the_floors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imports_point_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
 
@@ -60,7 +64,7 @@ def test_light_things_stay_light(code: str, absent: tuple[str, ...]) -> None:
     assert modules_after(code).isdisjoint(absent)
 
 
-def test_the_public_face_is_what_it_says() -> None:
+def test_the_stub_matches_the_public_names() -> None:
     stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
     typed = {
         (alias.asname, node.module)
@@ -76,12 +80,19 @@ def test_the_public_face_is_what_it_says() -> None:
         assert (name, value.__module__) in typed
 
 
+def test_the_public_function_run_is_not_hidden_by_the_folder_run() -> None:
+    script = (
+        "import batchgen, batchgen.run.work; assert batchgen.run.__module__ == 'batchgen.run.run'"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
 BETWEEN_FORKS = {PACKAGE / "engines" / "torch" / "continuous" / "workers.py"}
-"""A pipe between a process and its own fork holds what that process wrote, and nobody else can write there."""
+"""Only a process and its own fork can write to the pipe between them."""
 
 
 def test_nothing_is_ever_unpickled() -> None:
-    """Saved state is SQLite, JSON and Parquet: whoever can write there must not be able to run code here."""
+    """Saved state is SQLite, JSON and Parquet, so that write access to it does not allow running code."""
     banned = {"pickle", "dill", "shelve", "marshal", "joblib", "cloudpickle"}
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text())
@@ -101,9 +112,33 @@ def test_nothing_is_ever_unpickled() -> None:
         assert "torch.load(" not in path.read_text(), path
 
 
-def test_no_file_outgrows_its_idea() -> None:
+def test_no_file_is_too_long() -> None:
     lengths = {p.relative_to(ROOT): p.read_text().count("\n") for p in PACKAGE.rglob("*.py")}
     assert {p: n for p, n in lengths.items() if n > LONGEST_FILE} == {}
+
+
+def test_no_folder_is_too_full() -> None:
+    files = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
+    counts = Counter(path.parent for path in files if path.parent not in LISTS_OF_MEMBERS)
+    assert {str(p): n for p, n in counts.items() if n > FULLEST_FOLDER} == {}
+
+
+def test_no_file_name_is_used_twice() -> None:
+    """Files under cli/ are named after commands."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for path in PACKAGE.rglob("*.py"):
+        if path.name != "__init__.py" and not path.is_relative_to(PACKAGE / "cli"):
+            folders[path.name].append(str(path.parent.relative_to(ROOT)))
+    assert {name: places for name, places in folders.items() if len(places) > 1} == {}
+
+
+def test_no_public_class_name_is_used_twice() -> None:
+    modules: dict[str, list[str]] = defaultdict(list)
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                modules[node.name].append(str(path.relative_to(ROOT)))
+    assert {name: places for name, places in modules.items() if len(places) > 1} == {}
 
 
 def test_only_known_entries_at_the_top() -> None:

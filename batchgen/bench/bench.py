@@ -1,11 +1,11 @@
-"""What engines make of one workload on this machine: each measured in a process of its own, one after the other.
+"""Measures every engine on this machine with one workload, each in a process of its own, one after the other.
 
     rows of a job ──> requests ──> continuous, static, generate, vllm ──> figures
 
-The contenders are in `contenders.py`. Writes nothing.
+Nothing is written.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -23,19 +23,19 @@ from batchgen.bench.isolated_process import ProcessDied, run_in_process
 from batchgen.errors import DataError, ModelError, UsageError
 from batchgen.jobfile.load import LoadedJob
 from batchgen.planning.required_flops import AnsweredRequest, ModelFlops, measure_useful_work
-from batchgen.records import Failure, Request
+from batchgen.records import Failure
 from batchgen.run.requests import PendingRow
 from batchgen.run.setup import Setup, set_up
 
 
 @dataclass(frozen=True, slots=True)
 class EngineResult:
-    """How one engine did. Shares are None where the engine does not say what they need.
+    """The result of one engine. Shares are None where the engine does not report what they are computed from.
 
     Attributes:
         seconds: from the loaded model to the last token.
-        useful_token_share: of the tokens that went through the layers, those that were no padding and no repeats.
-        mfu: share of the measured peak that useful arithmetic reached.
+        useful_token_share: of the computed tokens, those that are neither padding nor recomputed.
+        mfu: useful floating-point operations a second, as a share of the measured peak.
     """
 
     load_seconds: float
@@ -46,17 +46,16 @@ class EngineResult:
 
     @property
     def new_tokens_per_second(self) -> float:
-        """Over all rows."""
         return self.new_tokens / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What was answered.
+    """The rows that every engine answered.
 
     Attributes:
-        refused: of the rows, those that no engine was asked about, since their prompt failed.
-        most_new_tokens: that all answers together could have.
+        refused: of the rows, those that were sent to no engine because their prompt failed.
+        most_new_tokens: the largest number of new tokens of all answers together.
     """
 
     name: str
@@ -71,7 +70,7 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """What was found out; `engines` in the order in which they ran."""
+    """The results; `engines` in the order in which they ran."""
 
     machine: MachinePeak
     workload: Workload
@@ -84,56 +83,57 @@ def bench(
     say: Callable[[str], None] = lambda _: None,
     terminal: TextIO | None = None,
 ) -> Benchmark:
-    """Measure every engine that is here with all rows of a job.
-
-    Args:
-        loaded: the job.
-        say: told, in a sentence, what is being waited for.
-        terminal: where bars may be drawn while a model is fetched.
+    """Measure every installed engine with all rows of a job.
 
     Raises:
         UsageError: the job has no model to measure.
-        DataError: none of the rows can be asked.
+        DataError: every row fails before it reaches an engine.
         ModelError: no engine can run the model.
-        BatchgenError: input, job or model stand in the way.
+        BatchgenError: something is wrong with the input, the job or the model.
     """
     setup = set_up(loaded, say, terminal)
-    asked = list(_pending_rows(setup))
-    work = _work(setup, asked)
+    rows = list(setup.pending_rows())
+    work = _work(setup, rows)
     say("measuring the machine")
     machine = run_in_process(measure_machine_peak, work.device, work.dtype)
     found: dict[Contender, Measured | NotMeasured] = {}
     for contender in CONTENDERS:
         say(f"measuring {contender}")
-        found[contender] = _outcome(contender, work)
+        try:
+            found[contender] = run_in_process(measure_contender, contender, work)
+        except ProcessDied as died:
+            reason = f"process exited with {died.exit_code}, probably out of memory"
+            found[contender] = NotMeasured(reason)
     costs = _costs(found)
     return Benchmark(
         machine=machine,
-        workload=_workload(setup, work, asked),
+        workload=Workload(
+            name=setup.job.name,
+            model=work.model.name,
+            parameters=setup.model.card.parameters if setup.model else 0,
+            dtype=work.dtype,
+            rows=len(rows),
+            refused=sum(isinstance(row.settings, Failure) for row in rows),
+            prompt_tokens=sum(len(one.token_ids) for one in work.requests),
+            most_new_tokens=sum(one.decoding.max_new_tokens for one in work.requests),
+        ),
         engines={name: _figures(work, one, costs, machine) for name, one in found.items()},
     )
 
 
-def _pending_rows(setup: Setup) -> Iterator[PendingRow]:
-    chunks = setup.reading.source.chunks(setup.survey, rows=setup.job.batching.part_rows)
-    for chunk in chunks:
-        yield from setup.asking.ask(chunk.rows(setup.asking.columns), chunk.failures)
-
-
-def _work(setup: Setup, asked: Sequence[PendingRow]) -> BenchWork:
+def _work(setup: Setup, rows: Sequence[PendingRow]) -> BenchWork:
     model, job = setup.model, setup.job
     if model is None:
-        raise UsageError("without a model there is nothing to measure", hint="Name one: --model.")
+        raise UsageError("the job has no model to measure", hint="Name one with --model MODEL.")
     from batchgen.engines.torch.estimate import estimate_torch_engine
 
     estimate = estimate_torch_engine(
         model.resolved.folder, job.model, batching=job.batching, workers_asked=job.run.workers
     )
-    requests = [r for a in asked for r in _requests(setup, a)]
+    requests = setup.request_builder.requests(rows)
     if not requests:
         raise DataError(
-            f"none of {len(asked):,} rows can be asked: their prompts fail",
-            hint="`batchgen plan` says why.",
+            f"the prompts of all {len(rows):,} rows fail", hint="See why with `batchgen plan`."
         )
     return BenchWork(
         model=model.resolved,
@@ -146,44 +146,16 @@ def _work(setup: Setup, asked: Sequence[PendingRow]) -> BenchWork:
     )
 
 
-def _requests(setup: Setup, asked: PendingRow) -> list[Request]:
-    if isinstance(asked.settings, Failure):
-        return []
-    return setup.asking.requests(asked, asked.settings)
-
-
-def _workload(setup: Setup, work: BenchWork, asked: Sequence[PendingRow]) -> Workload:
-    return Workload(
-        name=setup.job.name,
-        model=work.model.name,
-        parameters=setup.model.card.parameters if setup.model else 0,
-        dtype=work.dtype,
-        rows=len(asked),
-        refused=sum(isinstance(one.settings, Failure) for one in asked),
-        prompt_tokens=sum(len(one.token_ids) for one in work.requests),
-        most_new_tokens=sum(one.decoding.max_new_tokens for one in work.requests),
-    )
-
-
-def _outcome(contender: Contender, work: BenchWork) -> Measured | NotMeasured:
-    try:
-        return run_in_process(measure_contender, contender, work)
-    except ProcessDied as died:
-        return NotMeasured(f"its process ended with {died.exit_code}: perhaps for want of memory")
-
-
 def _costs(found: Mapping[Contender, Measured | NotMeasured]) -> ModelFlops | None:
-    """The model's costs, from whoever knew them.
+    """The model's costs, from the first engine that reports them.
 
     Raises:
-        ModelError: nobody could run the model at all.
+        ModelError: no engine can run the model.
     """
     measured = [one for one in found.values() if isinstance(one, Measured)]
     if not measured:
-        reasons = [
-            f"{name}: {one.reason}" for name, one in found.items() if isinstance(one, NotMeasured)
-        ]
-        raise ModelError("no engine can run this model", hint="\n  ".join(reasons))
+        reasons = [f"{n}: {one.reason}" for n, one in found.items() if isinstance(one, NotMeasured)]
+        raise ModelError("\n  ".join(["no engine can run this model", *reasons]))
     return next((one.costs for one in measured if one.costs is not None), None)
 
 

@@ -1,15 +1,15 @@
-"""The engines that `bench` compares, each for a process of its own: one workload in, one measurement out.
+"""The engines that `bench` compares; each is measured in a process of its own.
 
     continuous, static    the tiers of our engine, each forced
     generate              length-sorted `model.generate`, in `engines/torch/generate/baseline.py`
-    vllm                  where it is installed
+    vllm                  if it is installed
 
-Everybody gets the same token ids, limits and end tokens, and the clock runs from the loaded model to the last token.
+All have the same token ids, limits and end tokens; the time is taken from the loaded model to the last token.
 """
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,7 +20,7 @@ from batchgen.errors import BatchgenError, UsageError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.models.find_model import ResolvedModel
 from batchgen.planning.required_flops import ModelFlops
-from batchgen.records import Request, ResolvedDecoding
+from batchgen.records import Request
 from batchgen.section import Auto
 
 if TYPE_CHECKING:
@@ -32,13 +32,12 @@ CONTENDERS: tuple[Contender, ...] = ("continuous", "static", "generate", "vllm")
 
 @dataclass(frozen=True, slots=True)
 class BenchWork:
-    """What each contender answers.
+    """What each contender answers, and with which model.
 
     Attributes:
-        model: where the model lies.
-        spec: the job's section about it.
-        device: that our engine computes on, such as "cpu".
-        dtype: the format that our engine computes in, such as "float32": the same for all.
+        spec: the job's section about the model.
+        device: of our engine, such as "cpu".
+        dtype: of our engine, such as "float32"; the same for all contenders.
     """
 
     model: ResolvedModel
@@ -52,14 +51,14 @@ class BenchWork:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """How a contender did.
+    """The result of a contender.
 
     Attributes:
         seconds: from the loaded model to the last token.
-        new_tokens: of each request, in their order; 0 for one that failed.
-        computed_tokens: that went through the layers, padding and repeats included; None if nobody counts them.
+        new_tokens: of each request, in the order of the requests; 0 for one that failed.
+        computed_tokens: including padding and recomputed tokens; None if not counted.
         costs: of the model; None if unknown.
-        peak: floating-point operations a second that the same process measured; None if it did not.
+        peak: floating-point operations a second, measured by the same process; None if not measured.
     """
 
     load_seconds: float
@@ -79,10 +78,10 @@ class NotMeasured:
 
 @dataclass(frozen=True, slots=True)
 class MachinePeak:
-    """What the machine can do.
+    """The measured limits of the machine.
 
     Attributes:
-        peak: floating-point operations a second of a large product in the model's format.
+        peak: floating-point operations a second of a large matrix product in the model's dtype.
         bandwidth: bytes a second read from memory.
         threads: of torch, on a CPU.
     """
@@ -94,7 +93,7 @@ class MachinePeak:
 
 
 def measure_machine_peak(device: str, dtype: str) -> MachinePeak:
-    """Measure what the machine can do; takes a second or two."""
+    """Measure the limits of the machine; takes a second or two."""
     import torch
 
     from batchgen.engines.torch.utilization.peak import measure_bandwidth, measure_peak_flops
@@ -109,9 +108,9 @@ def measure_machine_peak(device: str, dtype: str) -> MachinePeak:
 
 
 def measure_contender(contender: Contender, work: BenchWork) -> Measured | NotMeasured:
-    """Load the model and answer the work. For a process of its own: it leaves memory and threads as they are."""
+    """Load the model and answer the work. Run it in a process of its own: it does not free memory or restore threads."""
     run: Mapping[Contender, Callable[[BenchWork], Measured | NotMeasured]] = {
-        "continuous": _continuous,
+        "continuous": _tier,
         "static": _static,
         "generate": _generate,
         "vllm": _vllm,
@@ -120,15 +119,9 @@ def measure_contender(contender: Contender, work: BenchWork) -> Measured | NotMe
         return run[contender](work)
     except BatchgenError as error:
         return NotMeasured(error.message)
-    except Exception as error:  # noqa: BLE001  one contender's failure, of whatever kind, is not the others'
-        # Its words may quote a prompt.
+    except Exception as error:  # noqa: BLE001  a contender that fails in any way must not stop the others
+        # The message may quote a prompt.
         return NotMeasured(f"failed: {type(error).__name__}")
-
-
-def _continuous(work: BenchWork) -> Measured | NotMeasured:
-    from batchgen.engines.torch.engine import TorchEngine
-
-    return _tier(TorchEngine, work)
 
 
 def _static(work: BenchWork) -> Measured | NotMeasured:
@@ -137,14 +130,18 @@ def _static(work: BenchWork) -> Measured | NotMeasured:
     class StaticEngine(TorchEngine):
         fastest_tier = "static"
 
-    return _tier(StaticEngine, work)
+    return _tier(work, StaticEngine)
 
 
-def _tier(make: "type[TorchEngine]", work: BenchWork) -> Measured | NotMeasured:
+def _tier(
+    work: BenchWork, engine_type: "type[TorchEngine] | None" = None
+) -> Measured | NotMeasured:
+    from batchgen.engines.torch.engine import TorchEngine
     from batchgen.engines.torch.model import load_model
     from batchgen.engines.torch.utilization.flops import model_flops
     from batchgen.planning.batches import sort_by_length
 
+    make = engine_type or TorchEngine
     tokenizer = _tokenizer(work)
     begin = time.perf_counter()
     loaded = load_model(work.model.folder, work.spec)
@@ -158,7 +155,7 @@ def _tier(make: "type[TorchEngine]", work: BenchWork) -> Measured | NotMeasured:
     load_seconds = time.perf_counter() - begin
     tier: Mapping[str, Any] = engine.facts()
     if not tier["tier"].startswith(make.fastest_tier):
-        return NotMeasured(f"not for this model: {tier['tier_reason']}")
+        return NotMeasured(f"does not support this model: {tier['tier_reason']}")
     begin = time.perf_counter()
     done = list(engine.generate(sort_by_length(work.requests)))
     seconds = time.perf_counter() - begin
@@ -200,7 +197,7 @@ def _generate(work: BenchWork) -> Measured:
 def _vllm(work: BenchWork) -> Measured | NotMeasured:
     if find_spec("vllm") is None:
         return NotMeasured("not installed")
-    # Every core computes, as with the others; its own default keeps one for its scheduler.
+    # Use every core, as the others do; by default vLLM reserves one for its scheduler.
     os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -212,7 +209,9 @@ def _vllm(work: BenchWork) -> Measured | NotMeasured:
             str(work.model.folder),
             dtype=work.dtype,
             trust_remote_code=work.spec.trust_remote_code,
-            max_model_len=_longest(work.requests),
+            max_model_len=max(
+                len(one.token_ids) + one.decoding.max_new_tokens for one in work.requests
+            ),
             disable_log_stats=True,
         )
         ready = time.perf_counter()
@@ -225,13 +224,19 @@ def _vllm(work: BenchWork) -> Measured | NotMeasured:
 
 
 def vllm_settings(request: Request) -> dict[str, Any]:
-    """The same settings in vLLM's words.
+    """The decoding settings of a request, as arguments of vLLM's `SamplingParams`.
 
     Raises:
-        UsageError: it has none for one of them.
+        UsageError: vLLM does not support one of them.
     """
     decoding = request.decoding
-    _refuse_unsupported(decoding)
+    unsupported = {
+        "num_beams": decoding.num_beams > 1,
+        "no_repeat_ngram_size": decoding.no_repeat_ngram_size > 0,
+        "generation_kwargs": bool(decoding.generation_kwargs),
+    }
+    if used := [name for name, is_used in unsupported.items() if is_used]:
+        raise UsageError(f"vLLM does not support {' and '.join(used)}, which the job sets")
     return {
         "temperature": decoding.temperature,
         "top_p": decoding.top_p,
@@ -246,21 +251,6 @@ def vllm_settings(request: Request) -> dict[str, Any]:
     }
 
 
-def _refuse_unsupported(decoding: ResolvedDecoding) -> None:
-    own = {
-        "num_beams": decoding.num_beams > 1,
-        "no_repeat_ngram_size": decoding.no_repeat_ngram_size > 0,
-        "generation_kwargs": bool(decoding.generation_kwargs),
-    }
-    asked = [name for name, used in own.items() if used]
-    if asked:
-        raise UsageError(f"has no {' and no '.join(asked)}, which the job asks for")
-
-
-def _longest(requests: Sequence[Request]) -> int:
-    return max(len(one.token_ids) + one.decoding.max_new_tokens for one in requests)
-
-
 def _tokenizer(work: BenchWork) -> Any:  # noqa: ANN401  (a PreTrainedTokenizerBase)
     from batchgen.models.tokenizer import load_tokenizer
 
@@ -268,7 +258,6 @@ def _tokenizer(work: BenchWork) -> Any:  # noqa: ANN401  (a PreTrainedTokenizerB
 
 
 def _processor() -> str:
-    """The processor's name, where Linux says it."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
@@ -279,7 +268,7 @@ def _processor() -> str:
 
 @contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
-    """What is printed inside, by whatever language or child process, goes to stderr: stdout is for results."""
+    """Redirect everything that is printed, by native code and child processes too: stdout is for results."""
     kept = os.dup(1)
     os.dup2(2, 1)
     try:

@@ -1,7 +1,4 @@
-"""A function called in a fresh process of its own, which ends with the call, however that ends.
-
-Its memory, threads and environment are nobody else's. Knows nothing of what is called.
-"""
+"""Calls a function in a new process, which ends with the call."""
 
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import get_context
@@ -12,11 +9,11 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 _SECONDS_TO_END = 30.0
-"""For a process that has answered; then it is ended."""
+"""Before a process that has sent its result is killed."""
 
 
-class ProcessDied(Exception):  # noqa: N818  # it says what happened; whether it is an error is the caller's to say
-    """The process ended without an answer; `exit_code` is negative for a signal, as -9 where memory ran out."""
+class ProcessDied(Exception):  # noqa: N818  # callers decide whether it is an error
+    """The process ended without a result; `exit_code` is negative for a signal, such as -9 when memory ran out."""
 
     def __init__(self, exit_code: int | None) -> None:
         super().__init__(f"exit code {exit_code}")
@@ -26,16 +23,16 @@ class ProcessDied(Exception):  # noqa: N818  # it says what happened; whether it
 def run_in_process(
     function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
 ) -> Result:
-    """Call a function of a module; arguments and result must be picklable.
+    """Call a module-level function; its arguments and result must be picklable.
 
-    If the caller is interrupted, the process is ended first.
+    The process is killed if the caller is interrupted.
 
     Raises:
-        ProcessDied: it ended without an answer; what it raised is on stderr.
+        ProcessDied: it ended without a result; its traceback is on stderr.
     """
     context = get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(sending, function, args, kwargs))
+    process = context.Process(target=_send_result, args=(sending, function, args, kwargs))
     process.start()
     sending.close()
     try:
@@ -51,7 +48,7 @@ def run_in_process(
     return result
 
 
-def _answer(
+def _send_result(
     sending: Connection,
     function: Callable[..., object],
     args: Sequence[object],

@@ -1,10 +1,10 @@
-"""The work that `bench` measures with: a job's first rows, or built-in requests and passages, English and Chinese.
+"""The workload of `bench`: the first rows of a job, or built-in passages and requests, English and Chinese.
 
-    a passage x a task on it       60 to 200 tokens; all of a passage begin alike
+    a passage and a task on it     60 to 200 tokens; prompts on the same passage share a prefix
     a request of one sentence      15 to 40 tokens
-    answers of at most             16, 32, 64 or 128 tokens
+    answers                        at most 16, 32, 64 or 128 tokens
 
-Written for this purpose. An ordinary job file and rows, so that they go the same way as a user's.
+The built-in workload is an ordinary job file with its rows, so it takes the same path as a user's job.
 """
 
 import json
@@ -76,10 +76,10 @@ _SYSTEM = "You help the editors of a local newspaper. Answer in the language of 
 
 
 def built_in_workload(folder: Path, *, model: str, rows: int, sets: tuple[str, ...]) -> LoadedJob:
-    """Write the workload into `folder` as a job with `rows` rows, and load it.
+    """Write the built-in workload into `folder` as a job with `rows` rows, and load it.
 
     Raises:
-        JobFileError: one of `sets` is wrong.
+        JobFileError: one of `sets` is invalid.
     """
     lines = [
         json.dumps({"request": text, "most": most}, ensure_ascii=False)
@@ -90,7 +90,7 @@ def built_in_workload(folder: Path, *, model: str, rows: int, sets: tuple[str, .
         "version": 1,
         "name": "built-in",
         "input": {"path": "requests.jsonl"},
-        # Not as a system message: base models, which have no chat template, are measured with this as well.
+        # Not a system message, since base models, which have no chat template, are measured too.
         "prompt": {"user": _SYSTEM + "\n\n{{ request }}"},
         "model": {},
         "decoding": {"max_new_tokens": max(_MOST_NEW), "columns": {"max_new_tokens": "most"}},
@@ -104,10 +104,10 @@ def built_in_workload(folder: Path, *, model: str, rows: int, sets: tuple[str, .
 def job_workload(
     file: Path, *, model: str | None, rows: int, sets: tuple[str, ...], profile: str | None
 ) -> LoadedJob:
-    """Load a job with no more than that many rows, and another model if one is given.
+    """Load a job limited to its first rows, with another model if one is given.
 
     Raises:
-        JobFileError: the job is wrong.
+        JobFileError: the job has errors.
     """
     if model is not None:
         sets = (*sets, literal_override("model.path", model))
@@ -119,7 +119,7 @@ def job_workload(
 
 
 def _rows() -> Iterator[tuple[str, int]]:
-    """Requests and how many new tokens each may have: as many as wanted, no two alike."""
+    """An endless supply of different requests, each with its largest number of new tokens."""
     for edition in count(1):
         for number, text in enumerate(_requests()):
             most = _MOST_NEW[number % len(_MOST_NEW)]
@@ -127,7 +127,7 @@ def _rows() -> Iterator[tuple[str, int]]:
 
 
 def _requests() -> Iterator[str]:
-    """Every passage with every task, and the single requests, languages and kinds in turn."""
+    """Every passage with every task, and the single requests; kinds and languages alternate."""
     kinds = (
         [f"{passage}\n\n{task}" for task, passage in product(_TASKS_EN, _PASSAGES_EN)],
         _REQUESTS_EN,

@@ -1,6 +1,6 @@
-"""The command line: parse, call one function, print. Results on stdout, messages on stderr.
+"""The command line: each command parses, calls one function and prints. Results on stdout, messages on stderr.
 
-Commands are imported when they are used, so that `--help` costs nothing.
+A command is imported when it is used, so that `--help` stays fast.
 """
 
 import importlib
@@ -11,8 +11,8 @@ import click
 _SECTIONS = {
     "Run": ("run", "plan", "validate"),
     "Evaluate": ("score", "compare"),
-    "Look": ("status", "show"),
-    "Keep": ("verify", "purge"),
+    "Inspect": ("status", "show"),
+    "Maintain": ("verify", "purge"),
     "Models and reference": ("models", "metrics", "bench", "schema"),
 }
 _MODULES = {
@@ -33,15 +33,13 @@ _MODULES = {
 
 
 class Commands(click.Group):
-    """A group whose commands lie in modules of their own, listed by section."""
+    """The commands, each in a module of its own, listed by section."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All commands, in the order of the help page."""
         del ctx
         return [name for names in _SECTIONS.values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the module that holds the command."""
         del ctx
         if cmd_name not in _MODULES:
             return None
@@ -50,11 +48,10 @@ class Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands section by section."""
         for title, names in _SECTIONS.items():
             found = [(name, self.get_command(ctx, name)) for name in names]
             with formatter.section(title):
-                formatter.write_dl([(n, c.get_short_help_str(80)) for n, c in found if c])
+                formatter.write_dl([(n, c.get_short_help_str(60)) for n, c in found if c])
 
 
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -63,10 +60,10 @@ CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_w
 @click.group(cls=Commands, context_settings=CONTEXT)
 @click.version_option(None, "-V", "--version", package_name="batchgen-llm", prog_name="batchgen")
 def cli() -> None:
-    """Generate text for every row of a table: offline, in batches, restartable.
+    """Generate text for every row of a table: offline, in batches, resumable.
 
     \b
-      batchgen plan job.yaml     what would run: prompts, tokens, batches, memory
-      batchgen run  job.yaml     run it; run it again to go on where it stopped
-      batchgen show out/my-job   read the answers
-    """  # noqa: D301  # \b is click's mark for "keep these lines", not an escape sequence of the text
+      batchgen plan job.yaml     preview: prompts, tokens, batches, memory
+      batchgen run  job.yaml     run the job; run it again to resume
+      batchgen show out/my-job   print answers
+    """  # noqa: D301  # click's \b keeps these lines as they are

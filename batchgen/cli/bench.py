@@ -1,4 +1,4 @@
-"""`batchgen bench`: what the engines make of a job on this machine."""
+"""`batchgen bench`: compares the engines on this machine."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,13 +14,13 @@ from batchgen.cli.render.terminal import format_count, json_line, printable
 if TYPE_CHECKING:
     from batchgen.bench.bench import Benchmark, EngineResult
 
-STARTER = "demo:smollm2-135m"
+DEMO_MODEL = "demo:smollm2-135m"
 
 
 @click.command()
 @click.argument("job", type=JOB, required=False)
 @click.option(
-    "--model", metavar="MODEL", help=f"Measure this one. Default: the job's, or {STARTER}."
+    "--model", metavar="MODEL", help=f"Model to measure. Default: the job's, or {DEMO_MODEL}."
 )
 @click.option(
     "--rows",
@@ -28,7 +28,7 @@ STARTER = "demo:smollm2-135m"
     default=48,
     show_default=True,
     metavar="N",
-    help="How many rows, the first ones.",
+    help="Measure the first N rows.",
 )
 @SET
 @PROFILE
@@ -42,17 +42,20 @@ def bench(
     profile: str | None,
     as_json: bool,
 ) -> None:
-    """Measure this machine and every engine on it with the first rows of JOB, or with built-in ones.
+    """Compare the engines on this machine.
 
-    Compares our two tiers, plain length-sorted `generate` and, where it is installed, vLLM: each by itself, on the
-    same token ids, on one GPU where there are several. Writes nothing. Leave the machine alone meanwhile.
+    Measures our two tiers, plain length-sorted `generate` and, if installed, vLLM with the first rows of JOB, or with
+    built-in rows: one after the other, on the same token ids, on one GPU even if there are several. Writes nothing.
+    Leave the machine idle while it runs.
     """
     from batchgen.bench.bench import bench as measure
     from batchgen.bench.workload import built_in_workload, job_workload
 
     with TemporaryDirectory(prefix="batchgen-bench-") as folder:
         if job is None:
-            loaded = built_in_workload(Path(folder), model=model or STARTER, rows=rows, sets=sets)
+            loaded = built_in_workload(
+                Path(folder), model=model or DEMO_MODEL, rows=rows, sets=sets
+            )
         else:
             loaded = job_workload(job, model=model, rows=rows, sets=sets, profile=profile)
         found = measure(loaded, say=lambda text: click.echo(text, err=True), terminal=terminal())
@@ -64,18 +67,18 @@ def bench(
 
 
 def lines(found: "Benchmark") -> list[str]:
-    """What was found, as a table."""
+    """The results as a table."""
     from batchgen.bench.bench import EngineResult
 
     machine, work = found.machine, found.workload
     threads = f" · {format_count(machine.threads, 'thread')}" if machine.threads else ""
-    asked = f"{format_count(work.rows, 'row')} · {work.prompt_tokens:,} prompt tokens · at most {work.most_new_tokens:,} new"
-    refused = f" · {work.refused:,} refused: `batchgen plan` says why" if work.refused else ""
+    size = f"{format_count(work.rows, 'row')} · {work.prompt_tokens:,} prompt tokens · at most {work.most_new_tokens:,} new"
+    failed = f" · {work.refused:,} failed (see `batchgen plan`)" if work.refused else ""
     shown = [
-        f"Machine   {machine.device}{threads} · {machine.peak / 1e9:,.0f} GFLOP/s in {work.dtype} products · "
-        f"{machine.bandwidth / 1e9:,.0f} GB/s read from memory",
+        f"Machine   {machine.device}{threads} · {machine.peak / 1e9:,.0f} GFLOP/s {work.dtype} matrix products · "
+        f"{machine.bandwidth / 1e9:,.0f} GB/s memory reads",
         f"Model     {work.model} · {work.parameters / 1e6:,.0f}M parameters",
-        f"Work      {work.name} · {asked}{refused}",
+        f"Work      {work.name} · {size}{failed}",
         "",
         _row("", ("new tok/s", "x generate", "useful tokens", "MFU", "seconds", "loading")),
     ]
@@ -89,8 +92,8 @@ def lines(found: "Benchmark") -> list[str]:
     return [
         *shown,
         "",
-        "generate: plain `model.generate`, longest prompts first, 48 rows together. MFU: the share of the machine's",
-        "products that useful arithmetic reached, where shared beginnings count once and padding not at all.",
+        "generate: plain `model.generate`, longest prompts first, batches of 48 rows. MFU: useful FLOPs a second as a",
+        "share of the machine's matrix products above; shared prefixes count once, padding does not count.",
     ]
 
 
@@ -126,7 +129,7 @@ def summary(found: "Benchmark") -> Mapping[str, Any]:
         "engines": {
             name: {**asdict(one), "new_tokens_per_second": one.new_tokens_per_second}
             if isinstance(one, EngineResult)
-            else {"absent": one.reason}
+            else {"not_measured": one.reason}
             for name, one in found.engines.items()
         },
     }

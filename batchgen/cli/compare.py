@@ -1,4 +1,4 @@
-"""`batchgen compare`: is the new run better than the old one, and is the difference significant?"""
+"""`batchgen compare`: compares two runs, with significance tests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

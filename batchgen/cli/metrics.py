@@ -1,12 +1,11 @@
-"""`batchgen metrics`: what can be measured, and what a job may say about each."""
+"""`batchgen metrics`: the metrics, and the options of each."""
 
 import re
 from dataclasses import asdict
 
 import click
 
-from batchgen.cli.options import json_option
-from batchgen.cli.render.terminal import json_line
+from batchgen.cli.options import json_option, print_json
 
 _ARROWS = {True: "↑", False: "↓", None: " "}
 
@@ -15,7 +14,7 @@ _ARROWS = {True: "↑", False: "↓", None: " "}
 @click.argument("kind", metavar="[TYPE]", required=False)
 @json_option
 def metrics(kind: str | None, as_json: bool) -> None:
-    """List what `evaluate` can measure, or the options of one TYPE of metric."""
+    """List the metrics, or the options of one TYPE."""
     from batchgen.errors import UsageError
     from batchgen.jobfile.docs.metric_docs import describe_judge, describe_metrics
 
@@ -23,18 +22,19 @@ def metrics(kind: str | None, as_json: bool) -> None:
     described = [one for one in known if kind in (None, one.type)]
     if not described:
         raise UsageError(
-            f"no metric is called {kind!r}", hint="batchgen metrics lists those there are"
+            f"unknown metric {kind!r}", hint="List the metrics with `batchgen metrics`."
         )
     if as_json:
-        listed = [asdict(one) for one in described]
-        click.echo(json_line({"ok": True, "metrics": listed}))
+        print_json(metrics=[asdict(one) for one in described])
         return
     if kind is None:
         width = max(len(one.type) for one in described)
         for one in described:
             head = f"{one.type:<{width}}  {one.unit:<8} {_ARROWS[one.higher_is_better]}  "
             click.echo(_wrapped(head + _first_sentence(one.measures), len(head)))
-        click.echo("\n↑ more is better, ↓ less is. Options of one: batchgen metrics TYPE", err=True)
+        click.echo(
+            "\n↑ higher is better, ↓ lower is. Options of a metric: batchgen metrics TYPE", err=True
+        )
         return
     (one,) = described
     click.echo(_wrapped(f"{one.type}  {one.unit} {_ARROWS[one.higher_is_better]}".rstrip(), 0))
@@ -50,7 +50,6 @@ def _first_sentence(text: str) -> str:
 
 
 def _wrapped(text: str, indent: int) -> str:
-    """Lines that fit the window, all but the first one indented."""
     import textwrap
 
     from batchgen.cli.render.terminal import window_width

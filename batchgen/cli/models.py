@@ -1,30 +1,28 @@
-"""`batchgen models`: which models are here, fetching one ahead of time, a look at one, and pinning a job's."""
+"""`batchgen models`: lists, downloads, checks and pins models."""
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
-from batchgen.cli.options import json_option, setting_options, terminal
-from batchgen.cli.render.terminal import json_line
+from batchgen.cli.options import json_option, print_json, setting_options, terminal
 
 
 @click.group()
 def models() -> None:
-    """List, fetch, check and pin models."""
+    """List, download, check and pin models."""
 
 
 @models.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the starter models and those in the hub's cache."""
+    """List the demo models and the models in the hub cache."""
     from batchgen.cli.render.terminal import format_bytes
     from batchgen.models.catalog import list_models
 
     found = list_models()
     if as_json:
-        _print({"ok": True, "models": [_plain(asdict(model)) for model in found]})
+        print_json(models=[{**asdict(m), "folder": m.folder and str(m.folder)} for m in found])
         return
     width = max(len(model.name) for model in found)
     for model in found:
@@ -39,7 +37,7 @@ def list_(as_json: bool) -> None:
 @click.option("--revision", metavar="COMMIT", help="Commit, tag or branch of a hub model.")
 @json_option
 def get(model: str, revision: str | None, as_json: bool) -> None:
-    """Fetch MODEL now, so that tonight's run finds it on this machine."""
+    """Download MODEL, so that later runs can work offline."""
     from batchgen.models.catalog import get_model
 
     found = get_model(
@@ -49,7 +47,7 @@ def get(model: str, revision: str | None, as_json: bool) -> None:
         terminal=terminal(),
     )
     if as_json:
-        _print({"ok": True, **_plain(asdict(found))})
+        print_json(**{**asdict(found), "folder": str(found.folder)})
         return
     click.echo(f"{found.name}  {found.folder}")
 
@@ -59,7 +57,7 @@ def get(model: str, revision: str | None, as_json: bool) -> None:
 @click.option("--revision", metavar="COMMIT", help="Commit, tag or branch of a hub model.")
 @json_option
 def check(model: str, revision: str | None, as_json: bool) -> int:
-    """Look at MODEL's files and tokenizer: is what a run needs there? Reads no weights."""
+    """Check that MODEL's files and tokenizer are complete."""
     from batchgen.cli.render.terminal import printable
     from batchgen.errors import ExitCode
     from batchgen.models.catalog import check_model
@@ -67,8 +65,7 @@ def check(model: str, revision: str | None, as_json: bool) -> int:
     found = check_model(model, revision=revision, say=lambda text: click.echo(text, err=True))
     code = ExitCode.DONE if found.usable else ExitCode.ENVIRONMENT
     if as_json:
-        findings = [asdict(finding) for finding in found.findings]
-        _print({"ok": found.usable, "exit_code": int(code), "findings": findings})
+        print_json(code, findings=[asdict(finding) for finding in found.findings])
         return int(code)
     click.echo(f"{found.resolved.name}  {found.resolved.folder}")
     for finding in found.findings:
@@ -79,13 +76,16 @@ def check(model: str, revision: str | None, as_json: bool) -> int:
 @models.command()
 @setting_options
 @click.option(
-    "--check", is_flag=True, help="Write nothing; read every byte and compare with the lock file."
+    "--check", is_flag=True, help="Compare every file with the lock file instead of writing it."
 )
 @json_option
 def pin(
     *, job: Path, sets: tuple[str, ...], profile: str | None, check: bool, as_json: bool
 ) -> None:
-    """Write commit and SHA-256 of every file of JOB's models to JOB.lock.json, which `run` then holds them to."""
+    """Write the hashes of JOB's models to JOB.lock.json.
+
+    The file has the commit and the SHA-256 of every file of each model. `run` rejects models that differ from it.
+    """
     from batchgen.cli.render.terminal import format_bytes, format_count
     from batchgen.jobfile.load import load_job
     from batchgen.models.local_model import check_pins, pin_models
@@ -97,19 +97,11 @@ def pin(
         terminal=terminal(),
     )
     if as_json:
-        listed = [{"name": m.name, **asdict(m.pin)} for m in pinned.models]
-        _print({"ok": True, "exit_code": 0, "lock": str(pinned.lock), "models": listed})
+        models = [{"name": m.name, **asdict(m.pin)} for m in pinned.models]
+        print_json(lock=str(pinned.lock), models=models)
         return
     for model in pinned.models:
         version = f" · {model.pin.source} {model.pin.revision[:12]}" if model.pin.revision else ""
         files = f"{format_count(len(model.pin.files), 'file')}, {format_bytes(model.pin.bytes)}"
         click.echo(f"{'same' if check else 'pinned':<8}{model.name} · {files}{version}")
-    click.echo(f"{'as' if check else 'wrote':<8}{pinned.lock}")
-
-
-def _plain(record: dict[str, Any]) -> dict[str, Any]:
-    return {k: str(v) if isinstance(v, Path) else v for k, v in record.items()}
-
-
-def _print(content: dict[str, Any]) -> None:
-    click.echo(json_line(content))
+    click.echo(f"{'matches' if check else 'wrote':<8}{pinned.lock}")

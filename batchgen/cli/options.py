@@ -1,4 +1,4 @@
-"""The options that several commands share, and the one value they are handed on in."""
+"""The options that several commands share, and their values as one object."""
 
 import sys
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
+from batchgen.cli.render.terminal import json_line
 from batchgen.errors import UsageError
 
 if TYPE_CHECKING:  # pydantic is loaded when a command runs, not for `--help`
@@ -24,7 +25,7 @@ SET = click.option(
     "sets",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Override one key of the job, such as decoding.temperature=0.2. Repeatable; wins over everything.",
+    help="Override one key of the job, such as decoding.temperature=0.2. Repeatable; has precedence over all files.",
 )
 
 PROFILE = click.option(
@@ -33,55 +34,40 @@ PROFILE = click.option(
     metavar="NAME",
     envvar="BATCHGEN_PROFILE",
     show_envvar=True,
-    help="Apply a block of the job's profiles.",
+    help="Apply one of the job's profiles.",
 )
+
+LIMIT = click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(1),
+    metavar="ROWS",
+    help="Use only the first rows. Without --output, write to OUTPUT-limit-ROWS.",
+)
+
+OUTPUT = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Write to this folder instead of output.path.",
+)
+
+DATE = click.option("--date", "day", metavar="YYYY-MM-DD", help="Value of ${date}. Default: today.")
 
 
 def setting_options(command: Command) -> Command:
-    """`JOB`, and what changes its settings."""
-    for option in reversed(
-        [
-            click.argument("job", type=JOB),
-            SET,
-            PROFILE,
-        ]
-    ):
-        command = option(command)
-    return command
+    """`JOB`, `--set` and `--profile`."""
+    return click.argument("job", type=JOB)(SET(PROFILE(command)))
 
 
 def job_options(command: Command) -> Command:
-    """`JOB`, and everything that changes what it says."""
-    for option in reversed(
-        [
-            click.option(
-                "-n",
-                "--limit",
-                type=click.IntRange(1),
-                metavar="ROWS",
-                help="Only the first rows, written beside the full run (OUTPUT-limit-ROWS) unless --output is given.",
-            ),
-            click.option(
-                "-o",
-                "--output",
-                type=click.Path(path_type=Path),
-                metavar="FOLDER",
-                help="Write there instead of output.path.",
-            ),
-            click.option(
-                "--date",
-                "day",
-                metavar="YYYY-MM-DD",
-                help="What ${date} means. Default: today.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return setting_options(command)
+    """`JOB`, and all options that change its settings."""
+    return setting_options(LIMIT(OUTPUT(DATE(command))))
 
 
 def json_option(command: Command) -> Command:
-    """`--json`."""
+    """The option `--json`."""
     return click.option(
         "--json", "as_json", is_flag=True, help="Print one JSON object as the last line of stdout."
     )(command)
@@ -89,7 +75,7 @@ def json_option(command: Command) -> Command:
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """What `job_options` adds to a command, as one value: `JobOptions(**kwargs)`."""
+    """The values of the options that `job_options` adds to a command."""
 
     job: Path
     sets: tuple[str, ...]
@@ -100,7 +86,7 @@ class JobOptions:
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """All settings of the command line; paths there are relative to where one stands."""
+        """All overrides of the command line; its paths are relative to the current folder."""
         from batchgen.jobfile.overrides import literal_override
 
         extra = []
@@ -112,42 +98,39 @@ class JobOptions:
 
     @property
     def date(self) -> date | None:
-        """`--date`.
+        """The value of `--date`.
 
         Raises:
-            UsageError: it is no date.
+            UsageError: it is not a date in ISO 8601 format.
         """
-        return parse_date(self.day)
+        if self.day is None:
+            return None
+        try:
+            return datetime.strptime(self.day, "%Y-%m-%d").date()  # noqa: DTZ007  # a calendar day has no time zone
+        except ValueError as error:
+            raise UsageError(
+                f"--date {self.day}: expected a day such as 2026-11-23", hint="Write YYYY-MM-DD."
+            ) from error
+
+
+def print_json(exit_code: int = 0, /, **content: object) -> None:
+    """Print the object of `--json`."""
+    head = {"ok": exit_code == 0, "exit_code": int(exit_code)}
+    click.echo(json_line({**head, **content}))
 
 
 def terminal() -> TextIO | None:
-    """Where bars may be drawn: stderr if it is a terminal."""
+    """Where to draw bars: stderr if it is a terminal."""
     return sys.stderr if sys.stderr.isatty() else None
-
-
-def parse_date(text: str | None) -> date | None:
-    """A date as ISO 8601 writes it.
-
-    Raises:
-        UsageError: it is none.
-    """
-    if text is None:
-        return None
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007  # a calendar day has no time zone
-    except ValueError as error:
-        raise UsageError(
-            f"--date {text}: expected a day such as 2026-11-23", hint="Write YYYY-MM-DD."
-        ) from error
 
 
 def load_from_options(options: JobOptions) -> "LoadedJob":
     """Load the job that the command line describes.
 
     Raises:
-        JobFileError: the job is wrong.
-        UsageError: `--date` is no date.
-        StateError: the output folder's state is damaged.
+        JobFileError: the job has errors.
+        UsageError: `--date` is not a date.
+        StateError: the state in the output folder is damaged.
     """
     from batchgen.run.job_for_run import load_for_run, load_limited
 

@@ -1,8 +1,7 @@
 """`batchgen run`."""
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -18,25 +17,27 @@ from batchgen.errors import UsageError
 @click.command()
 @job_options
 @click.option("--dry-run", is_flag=True, help="Same as `batchgen plan`.")
-@click.option("--fresh", is_flag=True, help="Start over; the old run is moved aside, not deleted.")
+@click.option(
+    "--fresh", is_flag=True, help="Start over; move the old run aside without deleting it."
+)
 @click.option(
     "--incremental-from",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Reuse the answers in RUN, the folder of a complete run, for rows that ask the same; generate the others.",
+    help="Reuse the answers of RUN, the folder of a complete run, for unchanged rows; generate the others.",
 )
 @click.option(
-    "--retry-errors", is_flag=True, help="Answer the rows that failed again; keep all others."
+    "--retry-errors", is_flag=True, help="Generate the failed rows again; keep all others."
 )
 @click.option(
     "--until",
     metavar="HH:MM",
-    help="Stop at that time of the day, with exit code 75; the same command goes on.",
+    help="Stop at this time of day with exit code 75; run again to resume.",
 )
 @json_option
-@click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr; shows no answers.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors; show no answers.")
 @click.pass_context
-def run(  # noqa: PLR0913  # click hands over each option by its name
+def run(  # noqa: PLR0913  # click passes each option by its name
     ctx: click.Context,
     /,
     *,
@@ -47,13 +48,13 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
     until: str | None,
     as_json: bool,
     quiet: bool,
-    **options: Any,  # noqa: ANN401  # the shared options, made into JobOptions
+    **options: Any,  # noqa: ANN401  # the fields of JobOptions
 ) -> int:
-    """Run a job, or go on with it where it was stopped.
+    """Run a job, or resume it.
 
-    Ends with 0 when done, with 3 when more rows failed than run.max_errors allows, with 4 when a gate of evaluate
-    did not pass, and with 75 when --until or run.max_runtime ended it. Ctrl-C stops cleanly; the same command goes
-    on. On a terminal the first answers are shown; never in a log.
+    Ends with 0 when done, with 3 if more rows failed than run.max_errors allows, with 4 if a gate of evaluate fails,
+    and with 75 if --until or run.max_runtime stopped the run. Stop with Ctrl-C; run the same command to resume. The
+    first answers are printed only on a terminal, never into a log.
     """
     if dry_run:
         from batchgen.cli.plan import plan
@@ -61,19 +62,19 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
         ctx.invoke(plan, as_json=as_json, prompts=2, **options)
         return 0
     from batchgen.cli.options import load_from_options
-    from batchgen.cli.render.run_summary import print_summary, show_answers, show_metrics, summary
+    from batchgen.cli.render.run_summary import print_answers, print_metrics, print_summary, summary
+    from batchgen.run.progress_bar import show_progress, silent_progress
     from batchgen.run.run import run as run_job
     from batchgen.run.stop_signals import handle_stop_signals
 
     deadlines = _deadlines(until)
-
     with handle_stop_signals() as stop:
         result = run_job(
-            load_from_options(_effective_options(JobOptions(**options), fresh=fresh)),
+            load_from_options(_dated(JobOptions(**options), fresh=fresh)),
             start=_start(fresh=fresh, retry_errors=retry_errors),
             incremental_from=incremental_from,
-            progress=_progress(quiet),
-            say=_say(quiet),
+            progress=silent_progress if quiet else show_progress,
+            say=lambda text: None if quiet else click.echo(text, err=True),
             terminal=None if quiet else terminal(),
             stop=stop,
             deadlines=deadlines,
@@ -84,15 +85,15 @@ def run(  # noqa: PLR0913  # click hands over each option by its name
             click.echo(json_line(summary(result)))
         elif not quiet and result.outcome != "stopped":
             if result.outcome != "withheld" and sys.stdout.isatty():
-                show_answers(result.folder)
-            show_metrics(result)
+                print_answers(result.folder)
+            print_metrics(result)
         sys.stdout.flush()
         stop.end_by_signal()
     return int(result.exit_code)
 
 
-def _effective_options(options: JobOptions, *, fresh: bool) -> JobOptions:
-    """The options; a run that starts over begins today, whatever the old one says, which may be damaged."""
+def _dated(options: JobOptions, *, fresh: bool) -> JobOptions:
+    """The options; a run that starts over starts today: the stored date of the old run may be damaged."""
     if fresh and options.day is None:
         return replace(options, day=datetime.now().astimezone().date().isoformat())
     return options
@@ -101,8 +102,8 @@ def _effective_options(options: JobOptions, *, fresh: bool) -> JobOptions:
 def _start(*, fresh: bool, retry_errors: bool) -> Literal["resume", "retry-errors", "fresh"]:
     if fresh and retry_errors:
         raise UsageError(
-            "--fresh and --retry-errors do not go together",
-            hint="--fresh answers every row again, --retry-errors only those that failed.",
+            "--fresh and --retry-errors exclude each other",
+            hint="Use --fresh to generate every row again, --retry-errors for only those that failed.",
         )
     if retry_errors:
         return "retry-errors"
@@ -112,26 +113,12 @@ def _start(*, fresh: bool, retry_errors: bool) -> Literal["resume", "retry-error
 def _deadlines(until: str | None) -> Sequence[Any]:
     if until is None:
         return ()
-    from batchgen.run.stop_signals import deadline_at as at
+    from batchgen.run.stop_signals import deadline_at
 
     try:
-        clock = datetime.strptime(until, "%H:%M").time()  # noqa: DTZ007  # a time of the day, on local clocks
+        clock = datetime.strptime(until, "%H:%M").time()  # noqa: DTZ007  # a time of day, on local clocks
     except ValueError as error:
         raise UsageError(
-            f"--until {until}: expected a time of the day", hint="Write HH:MM, such as 06:00."
+            f"--until {until}: expected a time of day", hint="Write HH:MM, such as 06:00."
         ) from error
-    return [at(clock, datetime.now().astimezone())]
-
-
-def _progress(quiet: bool) -> Callable[[str, int, int], AbstractContextManager[Any]]:
-    from batchgen.run.progress_bar import show_progress, silent_progress
-
-    return silent_progress if quiet else show_progress
-
-
-def _say(quiet: bool) -> Callable[[str], None]:
-    def say(text: str) -> None:
-        if not quiet:
-            click.echo(text, err=True)
-
-    return say
+    return [deadline_at(clock, datetime.now().astimezone())]

@@ -1,4 +1,4 @@
-"""`batchgen schema`: the job file's keys, for editors and for people."""
+"""`batchgen schema`: the keys of a job file, for editors or as a page to read."""
 
 import json
 from pathlib import Path
@@ -15,8 +15,14 @@ import click
     show_default=True,
     help="JSON Schema (draft 7) for editors, or the reference page.",
 )
-@click.option("-o", "--to", type=click.Path(path_type=Path), help="Write there instead of stdout.")
-def schema(kind: str, to: Path | None) -> None:
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write to this file instead of stdout.",
+)
+def schema(kind: str, output: Path | None) -> None:
     """Print the schema of job files."""
     from batchgen.engines.registry import ENGINES
     from batchgen.jobfile.docs.reference import job_reference, job_schema
@@ -25,8 +31,8 @@ def schema(kind: str, to: Path | None) -> None:
         text = json.dumps(job_schema(ENGINES), indent=2, ensure_ascii=False) + "\n"
     else:
         text = job_reference({name: one.info.summary for name, one in ENGINES.items()})
-    if to is None:
+    if output is None:
         click.echo(text, nl=False)
         return
-    to.write_text(text, "utf-8")
-    click.echo(f"wrote {to}", err=True)
+    output.write_text(text, "utf-8")
+    click.echo(f"wrote {output}", err=True)

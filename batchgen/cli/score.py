@@ -1,4 +1,4 @@
-"""`batchgen score`: scores for answers that exist already."""
+"""`batchgen score`: scores answers that exist already."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from batchgen.cli.options import json_option, terminal
-from batchgen.cli.render.terminal import json_line
+from batchgen.cli.options import json_option, print_json, terminal
 
 PATH = click.Path(path_type=Path)
 
@@ -20,35 +19,37 @@ PATH = click.Path(path_type=Path)
     "metrics",
     multiple=True,
     metavar="TYPE|YAML",
-    help="What to measure: exact, or '{type: rouge, variants: [L]}'. Repeatable. A run's own metrics are measured as well; those of an earlier `score` are not.",
+    help="A metric, such as exact or '{type: rouge, variants: [L]}'. Repeatable. Added to the metrics of the run's job; metrics of an earlier `score` are dropped.",
 )
 @click.option(
     "--reference",
     "references",
     multiple=True,
     metavar="COLUMN",
-    help="Column with the right answer. Repeatable.",
+    help="Column with the reference answer. Repeatable.",
 )
 @click.option(
-    "--response", metavar="COLUMN", help="Column with the responses of a FILE. Default: response."
+    "--response", metavar="COLUMN", help="Column of FILE with the responses. Default: response."
 )
 @click.option(
     "--reasoning",
     type=click.Choice(["keep", "drop"]),
-    help="drop: text between think marks is not scored. Default: as the run's job says; keep for a FILE.",
+    help="Whether to score text between think marks. Default: output.reasoning of the run's job; keep for a FILE.",
 )
-@click.option("--join", type=PATH, metavar="FILE", help="Take further columns from another file.")
-@click.option("--on", metavar="COLUMN", help="Column by which --join finds the row.")
-@click.option("-o", "--output", type=PATH, metavar="FOLDER", help="Where the scores of a FILE go.")
+@click.option("--join", type=PATH, metavar="FILE", help="Add the columns of another file.")
+@click.option("--on", metavar="COLUMN", help="Column by which --join matches rows.")
+@click.option(
+    "-o", "--output", type=PATH, metavar="FOLDER", help="Folder for the scores of a FILE."
+)
 @click.option(
     "--model",
     metavar="MODEL",
-    help="Model that likelihood metrics ask: a folder, demo:smollm2-135m, or a model id. Of a run: its own by default.",
+    help="Model for likelihood metrics: a folder, demo:smollm2-135m, or a model id. Default: the run's model.",
 )
 @click.option(
     "--chat-template",
     metavar="auto|none|FILE",
-    help="How that model is told the messages of a FILE. Default: auto, its own.",
+    help="Chat template to apply to the messages in FILE. Default: auto, the model's own.",
 )
 @json_option
 def score(
@@ -57,13 +58,13 @@ def score(
     metrics: Sequence[str],
     references: Sequence[str],
     as_json: bool,
-    **options: Any,  # noqa: ANN401  # where columns and results are: passed on as they are
+    **options: Any,  # noqa: ANN401  # arguments of `batchgen.score`
 ) -> int:
-    """Score the answers of a run, or of any table with a response column, without generating anything.
+    """Score the answers of a run or a table.
 
-    A run's files are written anew. The scores of a FILE go to --output: responses.parquet (its columns and the
-    scores), scores.parquet (each score with what was extracted and why) and metrics.parquet (values and intervals).
-    Ends with 4 when a gate of the run's job did not pass.
+    Generates nothing. The files of a RUN are rewritten. The scores of a FILE are written to --output: responses.parquet (its columns and the scores),
+    scores.parquet (each score with the extracted answer and the rule) and metrics.parquet (values and intervals).
+    Ends with 4 if a gate of the run's job fails.
     """
     from batchgen.cli.render.metric_table import (
         gate_lines,
@@ -82,13 +83,8 @@ def score(
         **options,
     )
     if as_json:
-        content = {
-            "ok": result.exit_code == 0,
-            "exit_code": int(result.exit_code),
-            "output": str(result.folder.path),
-            **score_summary(result.metrics, result.gates),
-        }
-        click.echo(json_line(content))
+        scores = score_summary(result.metrics, result.gates)
+        print_json(result.exit_code, output=str(result.folder.path), **scores)
         return int(result.exit_code)
     for line in metric_lines(result.metrics):
         click.echo(line)
@@ -107,5 +103,5 @@ def _read(metrics: Sequence[str]) -> list[Any]:
         return [yaml.safe_load(text) for text in metrics]
     except yaml.YAMLError as error:
         raise UsageError(
-            "--metric: not YAML", hint="Such as --metric '{type: rouge, variants: [L]}'."
+            "--metric: not YAML", hint="Write it as in --metric '{type: rouge, variants: [L]}'."
         ) from error

@@ -1,25 +1,23 @@
-"""stdout and stderr of the process, named in the errors of writing to them: the system's own names no file."""
+"""stdout and stderr that are named in write errors: the system's errors do not name the stream."""
 
 import io
 import sys
 from typing import TextIO
 
 NAMES = ("<stdout>", "<stderr>")
-"""What the `filename` of such an error is."""
+"""The `filename` of such an error."""
 
 
 class NamedStream(io.TextIOWrapper):
-    """A stream whose errors carry its name."""
+    """A stream whose write errors carry its name as `filename`."""
 
     def write(self, text: str, /) -> int:
-        """Write; see the class."""
         try:
             return super().write(text)
         except OSError as error:
             raise OSError(error.errno, error.strerror, self.name) from error
 
     def flush(self) -> None:
-        """Flush; see the class."""
         try:
             super().flush()
         except OSError as error:
@@ -27,7 +25,7 @@ class NamedStream(io.TextIOWrapper):
 
 
 def name_streams() -> None:
-    """Put a `NamedStream` in the place of stdout and stderr, where the process has them."""
+    """Replace stdout and stderr by a `NamedStream` each, if the process has them."""
     sys.stdout, sys.stderr = _named(sys.stdout), _named(sys.stderr)
 
 

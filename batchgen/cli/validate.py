@@ -1,12 +1,11 @@
-"""`batchgen validate`: is this job file right? Under a second, nothing loaded."""
+"""`batchgen validate`: checks a job file in under a second, without loading a model."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from batchgen.cli.options import JobOptions, job_options, json_option
-from batchgen.cli.render.terminal import json_line
+from batchgen.cli.options import JobOptions, job_options, json_option, print_json
 
 
 @click.command()
@@ -14,11 +13,14 @@ from batchgen.cli.render.terminal import json_line
 @click.option(
     "--show",
     is_flag=True,
-    help="Print the job as it would run, each value with where it came from.",
+    help="Print the resolved job, with the origin of each value.",
 )
 @json_option
-def validate(show: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the shared options, made into JobOptions
-    """Check a job file, its input's columns and its templates, without loading a model."""
+def validate(show: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the fields of JobOptions
+    """Check a job file and its input without loading a model.
+
+    Checks the keys, the columns that the job names, and the templates.
+    """
     from batchgen.cli.options import load_from_options
     from batchgen.models.local_model import require_pin
     from batchgen.run.preflight.input_check import check_input
@@ -29,14 +31,8 @@ def validate(show: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401
     if show:
         click.echo(loaded.dump())
     if as_json:
-        content = {"ok": True, "exit_code": 0, "job": loaded.job.name, "file": str(loaded.file)}
-        click.echo(json_line(content))
+        print_json(job=loaded.job.name, file=str(loaded.file))
         return
-    click.echo(f"ok  {_short(loaded.file)}  {loaded.job.name}: {reading.source.describe()}")
-
-
-def _short(file: Path) -> str:
-    try:
-        return str(file.relative_to(Path.cwd()))
-    except ValueError:
-        return str(file)
+    here = Path.cwd()
+    file = loaded.file.relative_to(here) if loaded.file.is_relative_to(here) else loaded.file
+    click.echo(f"ok  {file}  {loaded.job.name}: {reading.source.describe()}")

@@ -1,11 +1,11 @@
-"""`batchgen verify` and `batchgen purge`: check a run folder, and remove its private state."""
+"""`batchgen verify` and `batchgen purge`: checks a run's files, and deletes its private state."""
 
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from batchgen.cli.options import json_option
+from batchgen.cli.options import json_option, print_json
 
 RUN = click.Path(path_type=Path)
 
@@ -14,11 +14,11 @@ RUN = click.Path(path_type=Path)
 @click.argument("run_folder", metavar="RUN", type=RUN)
 @json_option
 def verify(run_folder: Path, as_json: bool) -> int:
-    """Check every hash, page and count of a run folder.
+    """Check the files of a run for damage.
 
-    Exits with 6 if a file is damaged.
+    Checks every hash, page and count in the folder RUN. Ends with 6 if something is damaged.
     """
-    from batchgen.cli.render.terminal import format_count, json_line, printable
+    from batchgen.cli.render.terminal import format_count, printable
     from batchgen.errors import ExitCode
     from batchgen.inspection.verify import verify as verify_run
     from batchgen.state.run_folder import open_folder
@@ -26,14 +26,8 @@ def verify(run_folder: Path, as_json: bool) -> int:
     found = verify_run(open_folder(run_folder))
     code = ExitCode.STATE if found.findings else ExitCode.DONE
     if as_json:
-        content = {
-            "ok": not found.findings,
-            "exit_code": int(code),
-            "state": found.state,
-            "checked": list(found.checked),
-            "findings": [asdict(finding) for finding in found.findings],
-        }
-        click.echo(json_line(content))
+        findings = [asdict(finding) for finding in found.findings]
+        print_json(code, state=found.state, checked=list(found.checked), findings=findings)
         return int(code)
     for finding in found.findings:
         click.echo(printable(f"damaged  {finding.file} {finding.problem}"))
@@ -45,31 +39,30 @@ def verify(run_folder: Path, as_json: bool) -> int:
 @click.command()
 @click.argument("run_folder", metavar="RUN", type=RUN)
 @click.option(
-    "--yes", is_flag=True, help="Delete the answers of an unfinished run without confirmation."
+    "--yes", is_flag=True, help="Do not ask before deleting answers of an unfinished run."
 )
 @json_option
 def purge(run_folder: Path, yes: bool, as_json: bool) -> None:
-    """Remove the private state of a run; published answers stay.
+    """Delete a run's private state. Published answers stay.
 
-    The private state is the journal, saved parts and caches. An unfinished run cannot be resumed afterwards: its saved
-    answers are lost.
+    Deletes the journal, the parts and the settings in the folder RUN. An unfinished run can no longer be resumed:
+    its saved answers are lost.
     """
     from batchgen.cli.options import terminal
-    from batchgen.cli.render.terminal import format_bytes, format_count, json_line
+    from batchgen.cli.render.terminal import format_bytes, format_count
     from batchgen.inspection.purge import purge as purge_run
     from batchgen.state.run_folder import open_folder
 
-    def may_lose(answers: int) -> bool:
+    def may_delete(answers: int) -> bool:
         if yes or terminal() is None or as_json:
             return yes
         return click.confirm(
-            f"{format_count(answers, 'saved answer')} would be lost. Continue?", err=True
+            f"This deletes {format_count(answers, 'saved answer')}. Continue?", err=True
         )
 
-    done = purge_run(open_folder(run_folder), may_lose)
+    done = purge_run(open_folder(run_folder), may_delete)
     if as_json:
-        content = {"ok": True, "exit_code": 0, **asdict(done)}
-        click.echo(json_line(content))
+        print_json(**asdict(done))
         return
     for name in done.removed:
         click.echo(f"removed  {name}")

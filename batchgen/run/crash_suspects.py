@@ -1,11 +1,11 @@
-"""Rows that were in flight when the process died: answered first, so that the one which kills it is found.
+"""Rows that were in flight when the process died: they are answered first, to find the row that crashes it.
 
-    died once      in groups, each answered before the next is begun      ┐ whatever is in flight when it dies again
-    died twice     alone                                                  ┘ is fewer rows, at last one
-    three times    not asked any more: it was alone the third time
+    died once      in batches, each answered before the next one starts    ┐ each further crash leaves fewer rows
+    died twice     one row at a time                                       ┘ in flight, at last one
+    three times    marked failed: the row was alone the third time
 
-An engine pulls thousands of requests at once, so the first death says little. Innocent rows of a group are answered
-by the next start, and are under no suspicion any more. A machine that went down accuses no row.
+An engine pulls thousands of requests at once, so the first crash hardly narrows the search. The next start answers the
+harmless rows of a batch, which clears them. A machine that went down makes no row a suspect.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,58 +13,56 @@ from collections.abc import Iterator, Mapping, Sequence
 from batchgen.input.sources import Chunk
 from batchgen.records import Failure, Request
 from batchgen.run.open_part import OpenPart
-from batchgen.run.work import RunContext
+from batchgen.run.work import RunContext, missing_requests, open_part, save_answer
 
 SUSPECT_BATCH = 256
 """Suspects that are in flight together after one death: enough to keep an engine busy."""
 MAX_DEATHS = 3
-"""Deaths after which a row is not asked any more."""
+"""Deaths after which a row is marked failed."""
 CRASH_SUSPECT = Failure(
     "crash_suspect",
-    f"the process died {MAX_DEATHS} times while this row was being answered, the last time with no other",
+    f"the process died {MAX_DEATHS} times while this row was in flight, the last time with this row alone",
 )
 
 
-def answer_suspects(way: RunContext, chunks: Iterator[Chunk], deaths: Mapping[int, int]) -> None:
-    """Have the suspects of these chunks answered, into the journal, or condemned.
+def answer_suspects(
+    context: RunContext, chunks: Iterator[Chunk], deaths: Mapping[int, int]
+) -> None:
+    """Answer the suspects of these chunks, or mark them failed; the results go to the journal.
 
     Args:
-        way: what the work is done with.
-        chunks: those that hold suspects.
-        deaths: how often the process died while a row was in flight, by row.
+        context: the run.
+        chunks: those that contain suspects.
+        deaths: how often the process died while a row was in flight, by row index.
     """
     for chunk in chunks:
-        way.check()
-        part = OpenPart(chunk, way.asking)
-        part.restore(way.journal.answers(part.first, part.stop))
-        requests = part.requests()
+        context.check()
+        part = open_part(context, chunk)
+        requests = missing_requests(context, part)
         for row in sorted({r.index for r in requests if deaths.get(r.index, 0) >= MAX_DEATHS}):
-            _fail_row(way, part, row)
-        for group in _groups(requests, deaths):
-            if way.stop():
+            _fail_row(context, part, row)
+        for batch in _batches(requests, deaths):
+            if context.stop():
                 return
-            _answer(way, part, group)
+            _answer(context, part, batch)
 
 
-def _fail_row(way: RunContext, part: OpenPart, row: int) -> None:
-    refusals = part.refuse(row, CRASH_SUSPECT)
-    for refusal in refusals:
-        way.journal.keep(refusal)
-    way.progress.rows(len(refusals), new_tokens=0, failed=len(refusals))
+def _fail_row(context: RunContext, part: OpenPart, index: int) -> None:
+    failed = part.add_missing(context.response_builder.failed(part.row(index), CRASH_SUSPECT))
+    for response in failed:
+        context.journal.keep(response)
+    context.progress.rows(len(failed), new_tokens=0, failed=len(failed))
 
 
-def _answer(way: RunContext, part: OpenPart, group: Sequence[Request]) -> None:
-    way.journal.mark({request.index for request in group})
-    for completion in way.engine.generate(group):
-        way.journal.keep(part.keep(completion))
-        way.progress.rows(
-            1, new_tokens=len(completion.token_ids), failed=int(completion.failure is not None)
-        )
-    way.journal.flush()
-    way.journal.unmark()
+def _answer(context: RunContext, part: OpenPart, batch: Sequence[Request]) -> None:
+    context.journal.mark({request.index for request in batch})
+    for completion in context.engine.generate(batch):
+        save_answer(context, part, completion)
+    context.journal.flush()
+    context.journal.unmark()
 
 
-def _groups(requests: Sequence[Request], deaths: Mapping[int, int]) -> Iterator[Sequence[Request]]:
+def _batches(requests: Sequence[Request], deaths: Mapping[int, int]) -> Iterator[Sequence[Request]]:
     alone: dict[int, list[Request]] = {}
     together: list[Request] = []
     for request in requests:

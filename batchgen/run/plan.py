@@ -1,10 +1,7 @@
-"""What a run would do, without loading a weight: rows, tokens, batches, padding, memory, prompts.
-
-Knows nothing of how it is printed: that is `cli/plan.py`.
-"""
+"""What a run would do, without loading weights: rows, tokens, batches, padding, memory, prompts."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,18 +13,18 @@ from batchgen.errors import StateError
 from batchgen.jobfile.load import LoadedJob
 from batchgen.planning.batches import BatchLimits, cut_batches, padding_share, sort_by_length
 from batchgen.records import Failure, Request
-from batchgen.run.requests import PendingRow
 from batchgen.run.setup import Setup, new_identity, set_up
 from batchgen.state.identity import check_same_run, read_identity
 from batchgen.state.run_folder import RunFolder
 
+OutputStateName = Literal["new", "incomplete", "complete"]
 ROWS_COUNTED = 20_000
-"""Most rows that are rendered and tokenized for a plan."""
+"""The largest number of rows that a plan renders and tokenizes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """Prompt lengths, over the rows that were counted; `most_new` is the most that answers can have."""
+    """Prompt tokens of a row, over the rows counted, and the largest number of new tokens of all answers together."""
 
     least: int
     median: int
@@ -38,7 +35,7 @@ class TokenCounts:
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """How the rows would be put together; `most_tokens` is rows x (longest prompt + max_new_tokens)."""
+    """How the rows would be batched; `most_tokens` is rows x (longest prompt + max_new_tokens) of the largest batch."""
 
     count: int
     most_rows: int
@@ -49,16 +46,16 @@ class Batches:
 
 @dataclass(frozen=True, slots=True)
 class OutputState:
-    """What the output folder holds; `refusal` is why a run there would be refused, empty if it would not."""
+    """What the output folder contains; `refusal` is why `run` would reject it, empty if it would not."""
 
-    state: Literal["new", "incomplete", "complete"]
+    state: OutputStateName
     sealed_parts: int
     refusal: str
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedPrompt:
-    """A prompt as the model gets it, control tokens and all."""
+    """A prompt as the model receives it, including control tokens."""
 
     id: str
     tokens: int
@@ -70,8 +67,8 @@ class Plan:
     """What `run` would do.
 
     Attributes:
-        rows_counted: rows that tokens, batches and failures speak of: the first 20,000.
-        failures: rows that will have no answer, by code.
+        rows_counted: the rows that tokens, batches and failures cover: the first 20,000.
+        failures: number of rows that will have no answer, by failure code.
     """
 
     setup: Setup
@@ -91,20 +88,16 @@ def plan(
     say: Callable[[str], None] = lambda _: None,
     terminal: TextIO | None = None,
 ) -> Plan:
-    """Find out what a run would do.
+    """Predict what a run would do.
 
-    Args:
-        loaded: the job.
-        prompts: how many rendered prompts to show.
-        say: told, in a sentence, what is being waited for.
-        terminal: where bars may be drawn while a model is fetched.
+    `prompts` is the number of rendered prompts to include.
 
     Raises:
         BatchgenError: the run could not start.
     """
     setup = set_up(loaded, say, terminal)
-    asked = list(islice(_pending_rows(setup), ROWS_COUNTED))
-    requests = [r for a in asked for r in _requests(setup, a)]
+    rows = list(islice(setup.pending_rows(), ROWS_COUNTED))
+    requests = setup.request_builder.requests(rows)
     estimate = estimate_engine(
         loaded.job.model,
         folder=setup.model.resolved.folder if setup.model else None,
@@ -113,30 +106,18 @@ def plan(
     )
     return Plan(
         setup=setup,
-        rows_counted=len(asked),
+        rows_counted=len(rows),
         tokens=_tokens(requests),
         batches=_batches(setup, requests, estimate.limits),
         engine=estimate,
-        failures=Counter(a.settings.code for a in asked if isinstance(a.settings, Failure)),
+        failures=Counter(r.settings.code for r in rows if isinstance(r.settings, Failure)),
         prompts=[
-            RenderedPrompt(a.id, len(a.token_ids), setup.tokenizer.show(a.token_ids))
-            for a in asked[:prompts]
-            if a.token_ids
+            RenderedPrompt(r.id, len(r.token_ids), setup.tokenizer.show(r.token_ids))
+            for r in rows[:prompts]
+            if r.token_ids
         ],
         output=_output(setup),
     )
-
-
-def _pending_rows(setup: Setup) -> Iterator[PendingRow]:
-    chunks = setup.reading.source.chunks(setup.survey, rows=setup.job.batching.part_rows)
-    for chunk in chunks:
-        yield from setup.asking.ask(chunk.rows(setup.asking.columns), chunk.failures)
-
-
-def _requests(setup: Setup, asked: PendingRow) -> list[Request]:
-    if isinstance(asked.settings, Failure):
-        return []
-    return setup.asking.requests(asked, asked.settings)
 
 
 def _tokens(requests: Sequence[Request]) -> TokenCounts:
@@ -151,7 +132,7 @@ def _tokens(requests: Sequence[Request]) -> TokenCounts:
 
 
 def _batches(setup: Setup, requests: Sequence[Request], limits: BatchLimits) -> Batches:
-    size = setup.job.batching.part_rows * setup.asking.samples
+    size = setup.job.batching.part_rows * setup.samples
     parts = [requests[at : at + size] for at in range(0, len(requests), size)]
     arranged = [sort_by_length(part) if limits.sort == "length" else part for part in parts]
     batches = [batch for part in arranged for batch in cut_batches(part, limits)]
@@ -159,15 +140,14 @@ def _batches(setup: Setup, requests: Sequence[Request], limits: BatchLimits) -> 
     return Batches(
         count=len(batches),
         most_rows=max(map(len, batches), default=0),
-        most_tokens=max((_cells(batch) for batch in batches), default=0),
+        most_tokens=max(map(_padded_tokens, batches), default=0),
         padding=padding_share(map(_lengths, batches)),
         padding_unsorted=padding_share(map(_lengths, unsorted)),
     )
 
 
-def _cells(batch: Sequence[Request]) -> int:
-    new = max(r.decoding.max_new_tokens for r in batch)
-    return len(batch) * (max(_lengths(batch)) + new)
+def _padded_tokens(batch: Sequence[Request]) -> int:
+    return len(batch) * (max(_lengths(batch)) + max(r.decoding.max_new_tokens for r in batch))
 
 
 def _lengths(batch: Sequence[Request]) -> list[int]:
@@ -176,15 +156,13 @@ def _lengths(batch: Sequence[Request]) -> list[int]:
 
 def _output(setup: Setup) -> OutputState:
     folder = RunFolder(Path(setup.job.output.path))
-    if not folder.path.exists():
-        return OutputState("new", 0, "")
-    known = read_identity(folder)
+    known = read_identity(folder) if folder.path.exists() else None
     if known is None:
         return OutputState("new", 0, "")
-    sealed = len(list(folder.parts.glob("*.bgpart")))
-    state: Literal["complete", "incomplete"] = "complete" if folder.complete else "incomplete"
+    refusal = ""
     try:
         check_same_run(folder, known, new_identity(setup))
     except StateError as error:
-        return OutputState(state, sealed, str(error))
-    return OutputState(state, sealed, "")
+        refusal = str(error)
+    state: OutputStateName = "complete" if folder.complete else "incomplete"
+    return OutputState(state, len(list(folder.parts.glob("*.bgpart"))), refusal)

@@ -85,7 +85,7 @@ class Publication:
             **origin,
             "files": [asdict(file) for file in stage.files()],
             "rows": self.identity.rows,
-            "samples": setup.asking.samples,
+            "samples": setup.samples,
             "counts": asdict(result.counts),
             "max_errors": result.max_errors,
             "input": list(self.identity.input),

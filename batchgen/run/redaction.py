@@ -1,7 +1,4 @@
-"""The job's section `redact`, made ready: what is taken out of cells and out of answers, and what must fit the input.
-
-Knows nothing of how personal data is told: that is `batchgen.privacy`.
-"""
+"""The job's section `redact`: the redaction of input cells and of answers, and its checks against the input."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,51 +18,50 @@ from batchgen.privacy.redact import (
     secret_id,
 )
 
-NO_REDACTION = Redactor((), placeholder)
-"""Leaves every text as it is."""
 
-
-def cell_redaction(asked: Redact | None) -> CellRedaction | None:
-    """What is taken out of the input, if anything."""
-    if asked is None or "input" not in asked.apply_to:
+def cell_redaction(redact: Redact | None) -> CellRedaction | None:
+    """The redaction of input cells; None if they are not redacted."""
+    if redact is None or "input" not in redact.apply_to:
         return None
-    return CellRedaction(_redactor(asked), asked.columns, keeps_apart=asked.style == "hash")
+    return CellRedaction(_redactor(redact), redact.columns, keeps_apart=redact.style == "hash")
 
 
-def answer_redactor(asked: Redact | None) -> Redactor:
-    """What is taken out of answers."""
-    return NO_REDACTION if asked is None or "response" not in asked.apply_to else _redactor(asked)
+def answer_redactor(redact: Redact | None) -> Redactor:
+    """The redaction of answers; it changes nothing if they are not redacted."""
+    if redact is None or "response" not in redact.apply_to:
+        return Redactor((), placeholder)
+    return _redactor(redact)
 
 
-def redaction_settings(asked: Redact | None) -> Mapping[str, Any] | None:
-    """The section as fingerprints hold it: the secret told from others, not told."""
-    if asked is None:
+def redaction_settings(redact: Redact | None) -> Mapping[str, Any] | None:
+    """The section for fingerprints: an identifier stands for the secret."""
+    if redact is None:
         return None
-    plain = asked.model_dump(by_alias=True, exclude={"secret"})
-    return {**plain, "secret_id": secret_id(asked.secret)} if asked.secret else plain
+    plain = redact.model_dump(by_alias=True, exclude={"secret"})
+    return {**plain, "secret_id": secret_id(redact.secret)} if redact.secret else plain
 
 
-def redaction_problems(asked: Redact | None, schema: pa.Schema) -> list[Problem]:
-    """Columns that the job names and that hold no text."""
-    named = (asked.columns or ()) if asked else ()
-    cells = cell_redaction(asked)
+def redaction_problems(redact: Redact | None, schema: pa.Schema) -> list[Problem]:
+    """Columns that the job redacts and that do not contain text."""
+    named = (redact.columns or ()) if redact else ()
+    cells = cell_redaction(redact)
     return [
         Problem(
             "redact.columns",
             f"column {name!r} is {schema.field(name).type}; only text can be redacted",
-            "Leave it out of the output with output.keep_columns, or write it as text.",
+            "Exclude it from the output with output.keep_columns, or store it as text.",
         )
         for name in named
         if cells is not None and not cells.covers(schema.field(name))
     ]
 
 
-def _redactor(asked: Redact) -> Redactor:
-    kinds = PII_KINDS if asked.entities == "all" else asked.entities
-    return Redactor(kinds, _substitute(asked))
+def _redactor(redact: Redact) -> Redactor:
+    kinds = PII_KINDS if redact.entities == "all" else redact.entities
+    return Redactor(kinds, _substitute(redact))
 
 
-def _substitute(asked: Redact) -> Substitute:
-    if asked.style == "hash" and asked.secret is not None:
-        return keyed_hash(asked.secret)
-    return mask_value if asked.style == "mask" else placeholder
+def _substitute(redact: Redact) -> Substitute:
+    if redact.style == "hash" and redact.secret is not None:
+        return keyed_hash(redact.secret)
+    return mask_value if redact.style == "mask" else placeholder

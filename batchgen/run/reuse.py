@@ -64,11 +64,11 @@ class EarlierRun(AnswerSource):
 
         Raises:
             StateError: a file is damaged.
-            UsageError: there is no complete run.
+            UsageError: it is not the folder of a complete run.
         """
         if not folder.complete:
             raise UsageError(
-                f"--incremental-from {folder.path}: there is no complete run",
+                f"--incremental-from {folder.path}: not the folder of a complete run",
                 hint="Give the output folder of a complete run.",
             )
         self._run = PublishedRun(folder)

@@ -1,8 +1,8 @@
-"""A whole run: lock the folder, see what is there, answer the missing parts, publish.
+"""A whole run: lock the folder, find the missing parts, generate them, publish.
 
-    lock ─> set up ─> same job as before? ─> which parts are missing? ─> work ─> publish ─> manifest
+    lock ─> set up ─> same job as before? ─> which parts are missing? ─> generate ─> publish ─> manifest
 
-The way of a row is in `generate_parts.py`. Knows nothing of the command line.
+`work.py` is the path of a row.
 """
 
 import math
@@ -29,7 +29,7 @@ from batchgen.run.progress_bar import RunProgress, silent_progress
 from batchgen.run.publication import Publication, already_complete, clean, is_complete
 from batchgen.run.result import RunResult
 from batchgen.run.retry import RetrySetup
-from batchgen.run.reuse import AnswerSource, ReuseCounts, open_reuse
+from batchgen.run.reuse import AnswerSource, open_reuse
 from batchgen.run.setup import Setup, new_identity, set_up
 from batchgen.run.stop_signals import Deadline, StopCondition, deadline_after
 from batchgen.run.work import RunContext, generate_parts
@@ -42,13 +42,13 @@ from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import arm
 
 Start = Literal["resume", "retry-errors", "fresh"]
-"""What becomes of a run that the output folder holds already: go on with it; answer its failed rows again; move it aside."""
+"""What to do with a run that is already in the output folder: resume it, generate its failed rows again, or move it aside."""
 
 ShowProgress = Callable[[str, int, int], AbstractContextManager[RunProgress]]
-"""Opens the progress of a run: its name, its output rows, how many of them are there already."""
+"""Opens the progress of a run, from its name, its number of output rows, and how many of them are finished already."""
 
 
-def run(  # noqa: PLR0913  # the face of the package: every argument but the job has a default
+def run(  # noqa: PLR0913  # public: every argument but the job has a default
     loaded: LoadedJob,
     *,
     start: Start = "resume",
@@ -60,28 +60,26 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
     deadlines: Sequence[Deadline] = (),
     opener: EngineOpener = open_engine,
 ) -> RunResult:
-    """Run a job, or go on with it where it was stopped.
+    """Run a job, or resume it.
 
     Args:
         loaded: the job.
-        start: whether to go on from what the output folder holds.
-        incremental_from: folder of a complete run whose answers are reused where a row asks the same.
-        progress: how to show the work.
-        say: told, in a sentence, what is being waited for.
-        terminal: where bars may be drawn while a model is fetched.
-        stop: asked between steps; once true, the run stops and can be gone on with later.
-        deadlines: when to stop by itself, beside `run.max_runtime`.
-        opener: opens the engine, should it not be one of batchgen's own.
+        start: what to do with a run that is already in the output folder.
+        incremental_from: folder of a complete run whose answers are reused for unchanged rows.
+        progress: shows the progress.
+        say: called with a sentence about each step that takes long.
+        terminal: where to draw bars while a model is downloaded.
+        stop: called between steps; once true, the run stops and can be resumed later.
+        deadlines: when to stop, in addition to `run.max_runtime`.
+        opener: opens the engine, if it is not one of batchgen's own.
 
     Raises:
-        BatchgenError: something stands in the way; its exit code says what kind of thing.
+        BatchgenError: the run cannot start or cannot finish; the exit code is the kind of failure.
     """
     arm()
     if (limit := loaded.job.run.max_runtime) is not None:
-        deadlines = [
-            *deadlines,
-            deadline_after(parse_duration(limit), f"run.max_runtime ({limit}) is over"),
-        ]
+        reason = f"run.max_runtime ({limit}) is over"
+        deadlines = [*deadlines, deadline_after(parse_duration(limit), reason)]
     folder = RunFolder(Path(loaded.job.output.path))
     folder.create()
     with hold_lock(folder.lock) as lock:
@@ -118,13 +116,13 @@ def run(  # noqa: PLR0913  # the face of the package: every argument but the job
                 folder, incremental_from, setup=setup, run_id=identity.run_id, say=say
             ),
         )
-        return runner.go(start)
+        return runner.run(start)
 
 
 def _set_aside(folder: RunFolder, loaded: LoadedJob) -> Path | None:
-    """Make room for a new run; with `publish: gated`, published answers stay until better ones replace them."""
+    """Move an old run aside; with `publish: gated`, its published answers stay until better ones replace them."""
     if loaded.job.output.publish == "gated" and folder.manifest.exists():
-        with suppress(StateError):  # then nothing that is published is known to be whole
+        with suppress(StateError):  # then the published answers may be incomplete
             finish_release(folder)
             return folder.set_state_aside()
     return folder.set_aside()
@@ -133,17 +131,16 @@ def _set_aside(folder: RunFolder, loaded: LoadedJob) -> Path | None:
 def _identity(folder: RunFolder, setup: Setup) -> Identity:
     """The identity of the run in the folder, or a new one."""
     now = new_identity(setup)
-    known = read_identity(folder)
-    if known is not None:
+    if (known := read_identity(folder)) is not None:
         check_same_run(folder, known, now)
         return known
     kept = setup.job.output.publish == "gated" and folder.manifest.exists()
     if folder.holds_answers() and not kept:
         raise StateError(
-            f"{folder.path} holds answers, but not the state of the run that made them: {folder.run} is missing",
-            hint="Write elsewhere with --output FOLDER, or start over with --fresh: they are moved aside.",
+            f"{folder.path} contains answers, but not the state of the run that generated them: {folder.run} is missing",
+            hint="Choose another folder with --output FOLDER, or move the answers aside with --fresh.",
         )
-    if not kept:  # otherwise it goes out with the answers
+    if not kept:  # otherwise it is published with the answers
         folder.write_text(folder.job, setup.loaded.dump(), stage="job", mode=setup.file_mode)
     folder.write_json(folder.run, now.content(), stage="run")  # from here on it is a run
     return now
@@ -151,7 +148,7 @@ def _identity(folder: RunFolder, setup: Setup) -> Identity:
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """How a run speaks."""
+    """How a run reports its progress."""
 
     progress: ShowProgress
     say: Callable[[str], None]
@@ -170,21 +167,16 @@ class _Runner:
     passes: ScoringPasses
     reuse: AnswerSource
 
-    def go(self, start: Start) -> RunResult:
-        """Answer the missing rows, and publish if all are there."""
-        with journal_of(
-            self.folder,
-            run_id=self.identity.run_id,
-            samples=self.setup.asking.samples,
-            say=self.voice.say,
-        ) as journal:
+    def run(self, start: Start) -> RunResult:
+        run_id, samples, say = self.identity.run_id, self.setup.samples, self.voice.say
+        with journal_of(self.folder, run_id=run_id, samples=samples, say=say) as journal:
             if start == "retry-errors":
                 self._reopen(journal)
             complete = is_complete(self.folder, self.identity)
             with closing(self.passes.engine):
                 result = None if complete else self._answer(journal)
         if result is None:  # no row had failed
-            return already_complete(self.folder, self.setup, self.passes, self.voice.say)
+            return already_complete(self.folder, self.setup, self.passes, say)
         if result.outcome == "done":
             clean(self.folder)
             self.passes.cache.delete_unused()
@@ -202,28 +194,30 @@ class _Runner:
             journal=journal,
             layout=self.setup.reading.layout,
             identity=self.identity,
-            samples=self.setup.asking.samples,
+            samples=self.setup.samples,
         ).reopen()
-        self.voice.say(f"{failed:,} answers that failed are asked for again")
+        self.voice.say(f"generating {failed:,} failed answers again")
 
     def _answer(self, journal: Journal) -> RunResult:
-        job, store = self.setup.job, self._store
-        sealed = store.sealed()
+        sealed = self._store.sealed()
         self._forget(sealed, journal)
         resumed = self._saved(sealed, journal)
         began = time.monotonic()
-        facts: Mapping[str, Any] = find_engine(job.model.engine).info.facts()
+        facts: Mapping[str, Any] = find_engine(self.setup.job.model.engine).info.facts()
         loaded_at = worked_at = began
         if len(sealed) < self._part_count:
             self._check_room(self._output_rows - resumed.rows)
             engine = self.passes.engine.get()
             loaded_at = time.monotonic()
-            sealed |= self._work(engine, store, journal, sealed=sealed, resumed=resumed)
+            sealed |= self._generate(engine, journal, sealed, resumed.rows)
             worked_at = time.monotonic()
             facts = {**facts, **engine.facts()}
             journal.flush()
+        done = len(sealed) == self._part_count
+        paths = [part.path for part in sealed.values()]
+        prefix = self.setup.job.output.prefix
         result = RunResult(
-            outcome="done" if len(sealed) == self._part_count else "stopped",
+            outcome="done" if done else "stopped",
             folder=self.folder,
             run_id=self.identity.run_id,
             counts=self._saved(sealed, journal),
@@ -231,12 +225,12 @@ class _Runner:
             resumed_rows=resumed.rows,
             seconds=worked_at - loaded_at,
             load_seconds=loaded_at - began,
-            max_errors=job.run.max_errors,
+            max_errors=self.setup.job.run.max_errors,
             engine=facts,
-            why_stopped="" if len(sealed) == self._part_count else self.stop.reason(),
-            incremental=self._reused(sealed) if len(sealed) == self._part_count else None,
+            why_stopped="" if done else self.stop.reason(),
+            incremental=self.reuse.count(paths, self.identity.run_id, prefix) if done else None,
         )
-        if result.outcome != "done":
+        if not done:
             return result
         publication = Publication(self.folder, self.lock, self.setup, self.identity)
         try:
@@ -244,24 +238,20 @@ class _Runner:
         except StoppedError:
             return replace(result, outcome="stopped", why_stopped=self.stop.reason())
 
-    def _reused(self, sealed: Mapping[int, SealedPart]) -> ReuseCounts | None:
-        parts = [part.path for part in sealed.values()]
-        return self.reuse.count(parts, self.identity.run_id, self.setup.job.output.prefix)
-
     def _forget(self, sealed: Mapping[int, SealedPart], journal: Journal) -> None:
-        """Delete what the journal still holds of sealed parts, should the last process have died in between."""
+        """Delete answers of sealed parts from the journal: the last process may have died between the two steps."""
         size = self.identity.part_rows
         for number in {r.index // size for r in journal.answers(0, self.identity.rows)}:
             if number in sealed:
                 journal.forget(number * size, (number + 1) * size)
 
     def _check_room(self, rows: int) -> None:
-        survey, asking = self.setup.survey, self.setup.asking
+        survey = self.setup.survey
         share = rows / max(1, self._output_rows)
         needed = estimate_space(
             rows,
-            new_tokens=asking.decoding.max_new_tokens,
-            input_bytes=int(share * sum(f.size for f in survey.files) * asking.samples),
+            new_tokens=self.setup.resolution.decoding.max_new_tokens,
+            input_bytes=int(share * sum(f.size for f in survey.files) * self.setup.samples),
         )
         check_disk_space(self.folder.private, needed, self.voice.say)
 
@@ -275,45 +265,39 @@ class _Runner:
 
     @property
     def _output_rows(self) -> int:
-        return self.identity.rows * self.setup.asking.samples
+        return self.identity.rows * self.setup.samples
 
-    def _work(
-        self,
-        engine: Engine,
-        store: PartStore,
-        journal: Journal,
-        *,
-        sealed: Mapping[int, SealedPart],
-        resumed: Counts,
+    def _generate(
+        self, engine: Engine, journal: Journal, sealed: Mapping[int, SealedPart], resumed: int
     ) -> dict[int, SealedPart]:
-        with self.voice.progress(self.setup.job.name, self._output_rows, resumed.rows) as progress:
-            way = RunContext(
-                asking=self.setup.asking,
+        unchanged = ChangeGuard(self.setup.survey.files)
+
+        def check() -> None:
+            self.lock.check()
+            unchanged.look()
+
+        with self.voice.progress(self.setup.job.name, self._output_rows, resumed) as progress:
+            context = RunContext(
+                request_builder=self.setup.request_builder,
+                response_builder=self.setup.response_builder,
                 engine=engine,
                 journal=journal,
-                store=store,
+                store=self._store,
                 layout=self.setup.reading.layout,
                 run_id=self.identity.run_id,
                 part_rows=self.identity.part_rows,
                 progress=progress,
                 stop=self.stop,
-                check=self._check_that(ChangeGuard(self.setup.survey.files)),
+                check=check,
                 reuse=self.reuse.answers,
             )
             if deaths := journal.deaths():
                 self.voice.say(
                     f"the process died with {len(deaths):,} rows in flight: they are answered first"
                 )
-                innocent = set(range(self._part_count)) - {r // way.part_rows for r in deaths}
-                answer_suspects(way, self._chunks(skip=innocent), deaths)
-            return generate_parts(way, self._chunks(skip=sealed.keys()))
-
-    def _check_that(self, input_is: ChangeGuard) -> Callable[[], None]:
-        def check() -> None:
-            self.lock.check()
-            input_is.look()
-
-        return check
+                cleared = set(range(self._part_count)) - {r // context.part_rows for r in deaths}
+                answer_suspects(context, self._chunks(skip=cleared), deaths)
+            return generate_parts(context, self._chunks(skip=sealed.keys()))
 
     def _chunks(self, skip: Collection[int]) -> Iterator[Chunk]:
         source, survey = self.setup.reading.source, self.setup.survey

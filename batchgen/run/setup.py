@@ -1,11 +1,11 @@
-"""Everything that is decided before a weight is loaded: input, prompts, tokenizer, decoding, identity.
+"""Everything that is resolved before weights are loaded: input, prompts, tokenizer, decoding, identity.
 
-`plan` shows it, `run` works with it. Knows nothing of engines or of the output folder.
+`plan` prints it; `run` works with it.
 """
 
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -38,17 +38,18 @@ from batchgen.prompts.prepare import Preparer
 from batchgen.prompts.tokenize import Tokenizer
 from batchgen.run import redaction
 from batchgen.run.preflight.input_check import CheckedInput, add_survey_columns, check_input
-from batchgen.run.requests import RequestBuilder
+from batchgen.run.requests import PendingRow, RequestBuilder
+from batchgen.run.responses import ResponseBuilder
 from batchgen.state.identity import Identity, input_record, new_run_id
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What `run` and `plan` start from.
+    """What `run`, `plan` and `bench` start from.
 
     Attributes:
         model: None if the job names none, which only an engine without needs permits.
-        settings: everything that decides the answers, as plain values: the generation fingerprint's content.
+        settings: everything that decides the answers, as plain values: the content of the generation fingerprint.
         evaluation: how the answers are scored.
         judges: models that judge the answers, in the order of the job.
         versions: see `installed_versions`.
@@ -60,7 +61,8 @@ class Setup:
     model: LocalModel | None
     tokenizer: Tokenizer
     resolution: Resolution
-    asking: RequestBuilder
+    request_builder: RequestBuilder
+    response_builder: ResponseBuilder
     settings: Mapping[str, Any]
     evaluation: Evaluation
     judges: tuple[PreparedJudge, ...]
@@ -68,12 +70,15 @@ class Setup:
 
     @property
     def job(self) -> Job:
-        """What was asked."""
         return self.loaded.job
 
     @property
+    def samples(self) -> int:
+        return self.job.decoding.num_return_sequences
+
+    @property
     def redacted_columns(self) -> list[str]:
-        """The input columns that lose what personal data they hold."""
+        """The input columns in which personal data is redacted."""
         cells = redaction.cell_redaction(self.job.redact)
         return [] if cells is None else [f.name for f in self.survey.schema if cells.covers(f)]
 
@@ -84,35 +89,37 @@ class Setup:
 
     @property
     def file_mode(self) -> int:
-        """Permissions of the files that are published."""
         return int(self.job.output.file_mode, 8)
 
     @property
     def scoring_model(self) -> ScoringModel:
         """The model, for metrics that query it."""
-        return ScoringModel(self.job, self.model, self.tokenizer, self.asking.context_length)
+        return ScoringModel(
+            self.job, self.model, self.tokenizer, self.request_builder.context_length
+        )
 
     @property
     def origin(self) -> ColumnMap:
         """The columns of the answers that metrics read."""
-        return run_origin(self.evaluation, self.job.output.prefix, self.asking.samples)
+        return run_origin(self.evaluation, self.job.output.prefix, self.samples)
 
     def scorer(self) -> Scorer:
-        """A scorer that has seen nothing yet."""
-        prefix, samples = self.job.output.prefix, self.asking.samples
-        return run_scorer(self.evaluation, self.schema, prefix, samples)
+        """A new scorer, which has not seen an answer yet."""
+        return run_scorer(self.evaluation, self.schema, self.job.output.prefix, self.samples)
+
+    def pending_rows(self) -> Iterator[PendingRow]:
+        """Read and prepare all rows of the input, in order."""
+        size = self.job.batching.part_rows
+        for chunk in self.reading.source.chunks(self.survey, rows=size):
+            rows = chunk.rows(self.request_builder.columns)
+            yield from self.request_builder.prepare(rows, chunk.failures)
 
 
 def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | None = None) -> Setup:
-    """Read the input once, find the model, and resolve everything but what needs its weights.
-
-    Args:
-        loaded: the job.
-        say: told, in a sentence, what is being waited for.
-        terminal: where bars may be drawn while a model is fetched.
+    """Read the input once, find the model, and resolve everything that does not need its weights.
 
     Raises:
-        BatchgenError: input, job or model stand in the way.
+        BatchgenError: something is wrong with the input, the job or the model.
     """
     job = loaded.job
     reading = check_input(loaded)
@@ -126,10 +133,10 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
     )
     scoring = load_scoring_model(job, model, loaded.date)
     tokenizer, context = scoring.tokenizer, scoring.context_length
-    room = max(1, context - resolution.decoding.max_new_tokens)
-    longest = min(room, job.prompt.max_input_tokens or room)
-    settings = _settings(job, model, tokenizer, resolution=resolution, context=context)
-    asking = RequestBuilder(
+    longest = max(1, context - resolution.decoding.max_new_tokens)
+    longest = min(longest, job.prompt.max_input_tokens or longest)
+    settings = _settings(scoring, resolution)
+    request_builder = RequestBuilder(
         job=job,
         preparer=Preparer(job, tokenizer, longest),
         columns=reading.columns,
@@ -137,6 +144,9 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
         context_length=context,
         max_input_tokens=longest,
         row_settings=fingerprint(row_settings(settings)),
+    )
+    response_builder = ResponseBuilder(
+        reasoning=job.output.reasoning,
         reasoning_opened=tokenizer.opens_reasoning,
         redactor=redaction.answer_redactor(job.redact),
     )
@@ -148,36 +158,33 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
         model=model,
         tokenizer=tokenizer,
         resolution=resolution,
-        asking=asking,
+        request_builder=request_builder,
+        response_builder=response_builder,
         settings=settings,
         evaluation=reading.evaluation.with_judges(judges),
         judges=judges,
         versions=installed_versions(),
     )
     try:
-        setup.scorer()  # wrong conditions are found now, not after a night
+        setup.scorer()  # finds wrong conditions now, not when all rows are answered
     except JobKeyError as error:
         raise loaded.error([error.problem]) from error
     return setup
 
 
-def _settings(
-    job: Job,
-    model: LocalModel | None,
-    tokenizer: Tokenizer,
-    *,
-    resolution: Resolution,
-    context: int,
-) -> dict[str, Any]:
+def _settings(scoring: ScoringModel, resolution: Resolution) -> dict[str, Any]:
+    job, model, context = scoring.job, scoring.model, scoring.context_length
     settings = settings_of(job, "generation")
-    # The values of "content" keys are places; here is what lies there. What decoding and lengths were resolved to
-    # counts, not how the job says it. `tokenizer.facts` holds the chat template's hash.
+    # Files count by their content, decoding and lengths by their resolved values. `tokenizer.facts` has the hash of the
+    # chat template.
     if job.prompt.file is not None:
         settings["prompt"]["file"] = Path(job.prompt.file).read_text("utf-8")
     del settings["model"]["max_model_len"]
     settings["model"] |= model.card.identity if model else {}
     settings["model"]["context_length"] = None if context == UNBOUNDED else context
-    settings["tokenizer"] = {**tokenizer.facts, **_other_tokenizer(job, model)}
+    settings["tokenizer"] = dict(scoring.tokenizer.facts)
+    if model is not None and job.model.tokenizer is not None:
+        settings["tokenizer"]["files"] = tokenizer_identity(model.tokenizer.folder)
     settings["decoding"] = {
         **asdict(resolution.decoding),
         "end_token_ids": sorted(resolution.decoding.end_token_ids),
@@ -185,19 +192,13 @@ def _settings(
         "num_return_sequences": job.decoding.num_return_sequences,
     }
     settings["redact"] = redaction.redaction_settings(job.redact)
-    # As run.json gives them back: tuples are lists there.
+    # As they are read back from run.json, where tuples are lists.
     plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
     return plain
 
 
-def _other_tokenizer(job: Job, model: LocalModel | None) -> dict[str, str]:
-    if model is None or job.model.tokenizer is None:
-        return {}
-    return {"files": tokenizer_identity(model.tokenizer.folder)}
-
-
 def row_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the generation settings, those that decide a row's answer: neither which rows there are, nor their columns."""
+    """The generation settings that decide a row's answer: without those that select rows or output columns."""
     columns = {"keep_columns", "store_prompt", "prefix"}
     output = {key: value for key, value in settings["output"].items() if key not in columns}
     return {**settings, "input": {}, "output": output}
@@ -214,7 +215,7 @@ def installed_versions() -> dict[str, str | None]:
 
 
 def new_identity(setup: Setup) -> Identity:
-    """The identity that a run started now would have."""
+    """The identity of a run that starts now."""
     return Identity(
         run_id=new_run_id(),
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,6 +1,9 @@
-"""When a run has to stop by itself: after a time, or at a time of the day.
+"""What stops a run early: a signal, a time limit, or a time of day.
 
-Counted by the monotonic clock from the start on, so that a clock that is set, or summer time, moves nothing.
+The first SIGINT, SIGTERM or SIGHUP stops the run at the next step; the second ends the process at once. The process ends by
+the signal it received, so that shells, systemd and Slurm see the cause. A signal that is ignored when the process starts
+stays ignored: `nohup` ignores SIGHUP. Deadlines count on the monotonic clock, so neither a changed clock nor daylight
+saving time moves them.
 """
 
 import os
@@ -16,18 +19,17 @@ from types import FrameType
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A moment, by `time.monotonic`, and what set it, for people."""
+    """A moment, by `time.monotonic`, and the limit that set it, as text for the user."""
 
     at: float
     reason: str
 
     def __call__(self) -> bool:
-        """Whether it is over."""
         return time.monotonic() >= self.at
 
 
 def deadline_after(seconds: float, reason: str) -> Deadline:
-    """The deadline that is so far from now."""
+    """The deadline so many seconds from now."""
     return Deadline(time.monotonic() + seconds, reason)
 
 
@@ -41,59 +43,51 @@ def deadline_at(clock: time_of_day, now: datetime) -> Deadline:
 
 @dataclass(frozen=True, slots=True)
 class StopCondition:
-    """Everything that may ask a run to stop: somebody outside, or one of its deadlines."""
+    """Everything that can stop a run early: a request from outside, or a deadline."""
 
-    asked: Callable[[], bool]
+    requested: Callable[[], bool]
     deadlines: Sequence[Deadline]
 
     def __call__(self) -> bool:
-        """Whether to stop."""
-        return self.asked() or any(deadline() for deadline in self.deadlines)
+        return self.requested() or any(deadline() for deadline in self.deadlines)
 
     def reason(self) -> str:
-        """Which deadline is over, for people; empty if somebody asked."""
-        over = (deadline.reason for deadline in self.deadlines if deadline())
-        return "" if self.asked() else next(over, "")
+        """The limit of the deadline that has passed; empty after a request."""
+        passed = (deadline.reason for deadline in self.deadlines if deadline())
+        return "" if self.requested() else next(passed, "")
 
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
+@dataclass(slots=True)
 class StopRequest:
-    """Whether, and by which signal, the run was asked to stop."""
+    """Whether a signal has requested the run to stop, and which. Engines call it between steps."""
 
-    def __init__(self) -> None:
-        self._signal: signal.Signals | None = None
+    number: signal.Signals | None = None
 
     def __call__(self) -> bool:
-        """Whether to stop. Engines ask between steps."""
-        return self._signal is not None
-
-    def ask(self, number: signal.Signals) -> None:
-        """Ask the run to stop."""
-        self._signal = number
+        return self.number is not None
 
     def end_by_signal(self) -> None:
-        """End this process by the signal that asked for it; return if there was none."""
-        if self._signal is not None:
-            signal.signal(self._signal, signal.SIG_DFL)
-            os.kill(os.getpid(), self._signal)
+        """End this process by the signal it received; return if there was none."""
+        if self.number is not None:
+            signal.signal(self.number, signal.SIG_DFL)
+            os.kill(os.getpid(), self.number)
 
 
 @contextmanager
 def handle_stop_signals() -> Iterator[StopRequest]:
     """Turn the first signal into a request while the block runs; the next one has its default effect."""
     request = StopRequest()
-    heard = [each for each in STOPPING if signal.getsignal(each) != signal.SIG_IGN]
+    stopping = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handled = [each for each in stopping if signal.getsignal(each) != signal.SIG_IGN]
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        request.ask(signal.Signals(number))
+        request.number = signal.Signals(number)
         # Written past every buffer: a handler may interrupt anything.
         os.write(2, b"\nstopping at the next step; once more to stop at once\n")
-        for each in heard:
+        for each in handled:
             signal.signal(each, signal.SIG_DFL)
 
-    before = {each: signal.signal(each, on_signal) for each in heard}
+    before = {each: signal.signal(each, on_signal) for each in handled}
     try:
         yield request
     finally:

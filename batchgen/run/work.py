@@ -1,16 +1,17 @@
-"""READ FIRST: the whole way of a row, on one page.
+"""READ FIRST: the path of a row through the program, on one page.
 
-    read        Chunk of rows                 input/sources.py     ┐
-    render      Row -> Prompt                 prompts/render.py   │ pulled by the engine
-    tokenize    Prompt -> Request             prompts/tokenize.py │ when it has room
-    order       longest first                 planning/           ┘
+    read        Chunk of rows                 input/sources.py    ┐
+    prepare     Row -> PendingRow             prompts/            │ the engine pulls requests
+    request     PendingRow -> Request         run/requests.py     │ when it has capacity
+    order       longest prompt first          planning/batches.py ┘
     generate    Request -> Completion         engines/
-    keep        Completion -> Response        run/open_part.py, state/journal.py
-    seal        a complete part, on the disk  state/parts.py
+    respond     Completion -> Response        run/responses.py
+    journal     a response, saved             state/journal.py
+    seal        a complete part, saved        state/parts.py
 
-The engine pulls: the next part's rows flow in while the long rows of this one finish. Answers that an earlier start
-of the run got are restored from the journal, those of another run (`reuse.py`) likewise, and not asked for again. What comes before (settings,
-model, lock) is in `run.py`, what comes after (publishing, the manifest) too.
+The engine reads the rows of the next part while the longest rows of this part still run. Rows that an earlier start of the
+run answered are restored from the journal; with `--incremental-from`, rows of an earlier run are reused (`reuse.py`). Neither
+is generated again. `run.py` does what comes before (job, model, lock) and after (publishing, manifest).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,23 +20,28 @@ from dataclasses import dataclass
 from batchgen.engines.contract import Engine
 from batchgen.input.sources import Chunk
 from batchgen.output.schema import OutputLayout
-from batchgen.records import Request, Response
+from batchgen.planning.batches import sort_by_length
+from batchgen.records import Completion, Failure, Request, Response
 from batchgen.run.open_part import OpenPart
 from batchgen.run.progress_bar import RunProgress
 from batchgen.run.requests import PendingRow, RequestBuilder
+from batchgen.run.responses import ResponseBuilder
 from batchgen.state.journal import Journal
 from batchgen.state.parts import PartStore, SealedPart
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What the work of a run is done with.
+    """The collaborators of a run.
 
-    `check` raises if nothing may be committed any more: the lock is lost, or the input has changed. `reuse` has the
-    answers of an earlier run to these rows.
+    Attributes:
+        stop: whether to stop early; called after every answer.
+        check: raises if nothing may be saved any more: the lock is lost, or the input has changed.
+        reuse: returns the answers of an earlier run to these rows.
     """
 
-    asking: RequestBuilder
+    request_builder: RequestBuilder
+    response_builder: ResponseBuilder
     engine: Engine
     journal: Journal
     store: PartStore
@@ -48,11 +54,11 @@ class RunContext:
     reuse: Callable[[Sequence[PendingRow]], Sequence[Response]]
 
 
-def generate_parts(way: RunContext, chunks: Iterator[Chunk]) -> dict[int, SealedPart]:
-    """Answer the rows of all chunks and seal their parts; return these by number.
+def generate_parts(context: RunContext, chunks: Iterator[Chunk]) -> dict[int, SealedPart]:
+    """Answer the rows of all chunks and seal their parts; return the sealed parts by number.
 
-    Ends early, with the parts sealed so far, when `way.stop()` says so. Rows in flight are then given up: they
-    are answered by the next run; those that are in wait in the journal.
+    Returns early when `context.stop()` is true. The next start of the run then generates the rows in flight again, and
+    restores the finished rows of unsealed parts from the journal.
     """
     open_parts: dict[int, OpenPart] = {}
     sealed: dict[int, SealedPart] = {}
@@ -60,43 +66,74 @@ def generate_parts(way: RunContext, chunks: Iterator[Chunk]) -> dict[int, Sealed
     def seal_if_complete(part: OpenPart) -> None:
         if part.complete:
             del open_parts[part.number]
-            sealed[part.number] = _seal(way, part)
+            sealed[part.number] = _seal(context, part)
 
     def requests() -> Iterator[Request]:
         for chunk in chunks:
-            way.check()
-            part = open_parts[chunk.number] = OpenPart(chunk, way.asking)
-            part.restore(way.journal.answers(part.first, part.stop))
-            reused = way.reuse(part.unanswered())
+            context.check()
+            part = open_parts[chunk.number] = open_part(context, chunk)
+            reused = context.reuse(part.unanswered())
             part.restore(reused)
-            asked = part.requests()
-            way.journal.mark(request.index for request in asked)
-            way.progress.rows(part.refused, new_tokens=0, failed=part.refused)
-            way.progress.rows(len(reused), new_tokens=0, failed=0)
+            failed = _fail_unsendable(context, part)
+            pending = missing_requests(context, part)
+            context.journal.mark(request.index for request in pending)
+            context.progress.rows(failed, new_tokens=0, failed=failed)
+            context.progress.rows(len(reused), new_tokens=0, failed=0)
             seal_if_complete(part)
-            yield from asked
+            yield from pending
 
-    for completion in way.engine.generate(requests()):
-        part = open_parts[completion.index // way.part_rows]
-        way.journal.keep(part.keep(completion))
-        way.progress.rows(
-            1, new_tokens=len(completion.token_ids), failed=int(completion.failure is not None)
-        )
+    for completion in context.engine.generate(requests()):
+        part = open_parts[completion.index // context.part_rows]
+        save_answer(context, part, completion)
         seal_if_complete(part)
-        if way.stop():
+        if context.stop():
             break
     return sealed
 
 
-def _seal(way: RunContext, part: OpenPart) -> SealedPart:
-    table = way.layout.table(
-        part.rows,
+def open_part(context: RunContext, chunk: Chunk) -> OpenPart:
+    """Prepare the rows of a chunk, and restore the responses that the journal has."""
+    builder = context.request_builder
+    part = OpenPart(chunk, builder.prepare(chunk.rows(builder.columns), chunk.failures))
+    part.restore(context.journal.answers(part.first, part.stop))
+    return part
+
+
+def _fail_unsendable(context: RunContext, part: OpenPart) -> int:
+    """Add the responses of rows that cannot be sent to the engine; return their number."""
+    return sum(
+        len(part.add_missing(context.response_builder.failed(row, row.settings)))
+        for row in part.rows
+        if isinstance(row.settings, Failure)
+    )
+
+
+def missing_requests(context: RunContext, part: OpenPart) -> list[Request]:
+    """The requests of a part that have no response yet, in the order for the engine."""
+    builder = context.request_builder
+    requests = [r for r in builder.requests(part.rows) if part.lacks(r.index, r.sample)]
+    return sort_by_length(requests) if builder.job.batching.sort == "length" else requests
+
+
+def save_answer(context: RunContext, part: OpenPart, completion: Completion) -> None:
+    """Build the response to a completion, and save it in the journal."""
+    response = context.response_builder.answered(part.row(completion.index), completion)
+    part.add(response)
+    context.journal.keep(response)
+    context.progress.rows(
+        1, new_tokens=len(completion.token_ids), failed=int(completion.failure is not None)
+    )
+
+
+def _seal(context: RunContext, part: OpenPart) -> SealedPart:
+    table = context.layout.table(
+        part.table,
         part.responses(),
         first=part.first,
-        run_id=way.run_id,
+        run_id=context.run_id,
         redacted=part.redacted,
     )
-    way.check()
-    sealed = way.store.seal(part.number, table)
-    way.journal.forget(part.first, part.stop)
+    context.check()
+    sealed = context.store.seal(part.number, table)
+    context.journal.forget(part.first, part.stop)
     return sealed

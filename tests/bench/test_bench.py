@@ -72,7 +72,7 @@ def work(folder: Path) -> BenchWork:
         pytest.param("generate", 3 * 61 + 3 * 4, id="generate"),
     ],
 )
-def test_a_contender_answers_the_work_and_says_what_it_computed(
+def test_a_contender_answers_the_work_and_reports_what_it_computed(
     tiny: Path, contender: Contender, computed: int
 ) -> None:
     found = measure_contender(contender, work(tiny))
@@ -85,9 +85,10 @@ def test_a_contender_answers_the_work_and_says_what_it_computed(
 
 
 @pytest.mark.parametrize(
-    ("contender", "reason"), [("continuous", "not for this model: "), ("vllm", "not installed")]
+    ("contender", "reason"),
+    [("continuous", "does not support this model: "), ("vllm", "not installed")],
 )
-def test_who_cannot_run_says_why(
+def test_a_contender_that_cannot_run_gives_the_reason(
     starter_folder: Path, tmp_path: Path, contender: Contender, reason: str
 ) -> None:
     if contender == "vllm" and find_spec("vllm") is not None:
@@ -125,8 +126,8 @@ def test_weights_that_are_gone_are_a_reason_not_an_end(tiny: Path) -> None:
     ],
 )
 def test_vllm_gets_the_same_settings(decoding: ResolvedDecoding, expected: dict[str, Any]) -> None:
-    said = vllm_settings(Request(0, 0, [1], decoding, seed=9))
-    assert {name: said[name] for name in expected} == expected
+    settings = vllm_settings(Request(0, 0, [1], decoding, seed=9))
+    assert {name: settings[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_vllm_gets_the_same_settings(decoding: ResolvedDecoding, expected: dict[
     ],
 )
 def test_vllm_is_not_measured_with_other_settings(decoding: ResolvedDecoding) -> None:
-    with pytest.raises(UsageError, match="which the job asks for"):
+    with pytest.raises(UsageError, match="vLLM does not support"):
         vllm_settings(Request(0, 0, [1], decoding, seed=9))
 
 
@@ -161,18 +162,18 @@ def test_a_job_is_measured_with_every_engine_in_a_process_of_its_own(
         assert one.new_tokens_per_second == pytest.approx(one.new_tokens / one.seconds)
         assert one.mfu is not None
         assert 0 < one.mfu < 1
-    slots, plain = found.engines["continuous"], found.engines["generate"]
-    assert isinstance(slots, EngineResult)
+    continuous, plain = found.engines["continuous"], found.engines["generate"]
+    assert isinstance(continuous, EngineResult)
     assert isinstance(plain, EngineResult)
-    assert slots.useful_token_share == 1.0
+    assert continuous.useful_token_share == 1.0
     assert plain.useful_token_share is not None
     assert plain.useful_token_share <= 1.0
     assert not (job.parent / "out").exists()
 
 
-def test_a_job_that_nobody_can_answer_says_so(make_job: MakeJob, tiny: Path) -> None:
+def test_a_job_that_cannot_be_measured_is_an_error(make_job: MakeJob, tiny: Path) -> None:
     model = {"engine": "transformers", "path": str(tiny)}
-    with pytest.raises(UsageError, match="nothing to measure"):
+    with pytest.raises(UsageError, match="no model to measure"):
         bench(load_job(make_job()))
-    with pytest.raises(DataError, match="none of 1 rows can be asked"):
+    with pytest.raises(DataError, match="prompts of all 1 rows fail"):
         bench(load_job(make_job([{"q": ""}], model=model)))

@@ -31,10 +31,10 @@ FOUND = Benchmark(
 )
 
 
-def test_the_table_sets_everybody_against_generate() -> None:
+def test_the_table_sets_every_engine_against_generate() -> None:
     shown = "\n".join(lines(FOUND))
-    assert "EPYC · 2 threads · 188 GFLOP/s in float32 products · 56 GB/s" in shown
-    assert "48 rows · 4,012 prompt tokens · at most 2,880 new · 2 refused" in shown
+    assert "EPYC · 2 threads · 188 GFLOP/s float32 matrix products · 56 GB/s" in shown
+    assert "48 rows · 4,012 prompt tokens · at most 2,880 new · 2 failed" in shown
     table = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line}
     assert table["continuous"] == ["250.0", "2.50", "100%", "64%", "10.0", "3.0"]
     assert table["generate"] == ["100.0", "1.00", "40%", "20%", "25.0", "1.0"]
@@ -42,37 +42,37 @@ def test_the_table_sets_everybody_against_generate() -> None:
 
 
 def test_the_object_holds_all_figures() -> None:
-    said = json.loads(json.dumps(summary(FOUND)))
-    assert said["ok"] is True
-    assert said["machine"]["peak"] == 188e9
-    assert said["workload"]["rows"] == 48
-    assert said["engines"]["continuous"]["new_tokens_per_second"] == 250
-    assert said["engines"]["vllm"] == {"absent": "not installed"}
+    printed = json.loads(json.dumps(summary(FOUND)))
+    assert printed["ok"] is True
+    assert printed["machine"]["peak"] == 188e9
+    assert printed["workload"]["rows"] == 48
+    assert printed["engines"]["continuous"]["new_tokens_per_second"] == 250
+    assert printed["engines"]["vllm"] == {"not_measured": "not installed"}
 
 
-def test_without_generate_nobody_is_compared() -> None:
+def test_without_generate_nothing_is_compared() -> None:
     shown = lines(replace(FOUND, engines={**FOUND.engines, "generate": NotMeasured("failed")}))
-    (slots,) = [line.split()[1:] for line in shown if line.startswith("continuous")]
-    assert slots == ["250.0", "100%", "64%", "10.0", "3.0"]
+    (continuous,) = [line.split()[1:] for line in shown if line.startswith("continuous")]
+    assert continuous == ["250.0", "100%", "64%", "10.0", "3.0"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "says"),
+    ("arguments", "code", "message"),
     [
-        pytest.param(["JOB"], 2, "Name one: --model", id="no model"),
+        pytest.param(["JOB"], 2, "Name one with --model", id="no model"),
         pytest.param(["nowhere.yaml"], 2, "nowhere.yaml", id="no such job"),
         pytest.param(["JOB", "--rows", "0"], 2, "0 is not in the range", id="no rows"),
         pytest.param(["--model", "./gone"], 5, "gone", id="no such model"),
         pytest.param(["--set", "model.dtyp=x"], 2, "dtype", id="a wrong key"),
     ],
 )
-def test_what_is_wrong_is_said_in_words(
+def test_errors_name_their_cause(
     make_job: MakeJob,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     code: int,
-    says: str,
+    message: str,
 ) -> None:
     job = str(make_job())
     assert call(["bench", *(job if a == "JOB" else a for a in arguments)]) == code
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err

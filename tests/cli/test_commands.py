@@ -33,7 +33,7 @@ def answered(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> Path:
     return job.parent / "out"
 
 
-def test_run_tells_on_stderr_and_writes_no_answers_into_a_log(
+def test_run_reports_on_stderr_and_writes_no_answers_into_a_log(
     make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = make_job([{"q": "first"}, {"q": "second"}, {"q": "third"}])
@@ -49,13 +49,13 @@ def test_run_json_is_the_last_line_of_stdout(
 ) -> None:
     job = make_job([{"q": "first"}, {"q": ""}], run={"max_errors": 1})
     assert call(["run", str(job), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert said["ok"] is True
-    assert said["rows"] == {"total": 2, "ok": 1, "failed": 1, "skipped": 0, "resumed": 0}
-    assert said["output"] == str(job.parent / "out")
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed["ok"] is True
+    assert printed["rows"] == {"total": 2, "ok": 1, "failed": 1, "skipped": 0, "resumed": 0}
+    assert printed["output"] == str(job.parent / "out")
 
 
-def test_quiet_says_nothing(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_nothing(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["run", str(make_job()), "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
 
@@ -69,7 +69,7 @@ def test_failed_rows_end_with_3(make_job: MakeJob, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "says"),
+    ("arguments", "code", "message"),
     [
         pytest.param(["run", "nowhere.yaml"], 2, "nowhere.yaml", id="no such job"),
         pytest.param(["run", "JOB", "--date", "tomorrow"], 2, "2026-11-23", id="date"),
@@ -86,26 +86,26 @@ def test_failed_rows_end_with_3(make_job: MakeJob, capsys: pytest.CaptureFixture
         pytest.param(["models", "get", "demo:gone"], 5, "smollm2-135m", id="starter"),
     ],
 )
-def test_what_is_wrong_is_said_in_words(
+def test_errors_name_their_cause(
     make_job: MakeJob,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     code: int,
-    says: str,
+    message: str,
 ) -> None:
     job = str(make_job())
     assert call([job if a == "JOB" else a for a in arguments]) == code
     out, err = capsys.readouterr()
-    assert says in err
+    assert message in err
     assert "Traceback" not in err + out
 
 
 def test_failures_are_json_too(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["run", str(make_job()), "--set", "input.path=gone.csv", "--json"]) == 5
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert said["ok"] is False
-    assert said["exit_code"] == 5
-    assert "gone.csv" in said["error"]
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed["ok"] is False
+    assert printed["exit_code"] == 5
+    assert "gone.csv" in printed["error"]
 
 
 def test_limit_writes_beside_the_full_run(
@@ -151,8 +151,9 @@ def test_plan_shows_what_would_run_and_where_it_came_from(
     assert call(["plan", str(job), "--set", "decoding.temperature=0.5"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"Input .*rows\.jsonl\n +2 rows · jsonl", out)
-    assert "not asked about: unused" in out
-    assert "rows that will have no answer: 1 prompt_empty" in out
+    assert "unused columns: unused" in out
+    assert "Prompt    no model: the messages as UTF-8 bytes" in out
+    assert "rows that will fail: 1 prompt_empty" in out
     assert "temperature 0.5 (--set)" in out
     assert "max_new_tokens 32 (job)" in out
     assert "stop_strings '\\n\\n' (job)" in out
@@ -162,19 +163,19 @@ def test_plan_shows_what_would_run_and_where_it_came_from(
     assert not (job.parent / "out").exists()
 
 
-def test_plan_says_when_run_would_refuse(
+def test_plan_reports_that_run_would_reject_the_folder(
     make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = make_job()
     assert call(["run", str(job), "-q"]) == 0
     assert call(["run", str(job), "--dry-run", "--set", "run.seed=3"]) == 0
     out = capsys.readouterr().out
-    assert "run will refuse" in out
+    assert "`run` will reject it" in out
     assert "run.seed was 0, is 3" in out
     assert call(["plan", str(job), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["ok"] is True
-    assert said["output"]["state"] == "complete"
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["ok"] is True
+    assert printed["output"]["state"] == "complete"
 
 
 def test_validate(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,7 +224,7 @@ def test_schema_is_json_or_the_reference(
         "http://json-schema.org/draft-07"
     )
     page = tmp_path / "page.md"
-    assert call(["schema", "--format", "markdown", "-o", str(page)]) == 0
+    assert call(["schema", "--format", "markdown", "--output", str(page)]) == 0
     assert "max_new_tokens" in page.read_text("utf-8")
 
 
@@ -252,10 +253,10 @@ def test_ctrl_c_saves_what_is_sealed_and_dies_of_the_signal(make_job: MakeJob) -
     assert process.returncode == -signal.SIGINT
     assert "once more to stop at once" in err
     assert re.search(r"stopped  [\d,]+ of 20,000 rows are saved", err)
-    said: dict[str, Any] = json.loads(
+    printed: dict[str, Any] = json.loads(
         subprocess.run(
             [*command, "--json", "-q"], capture_output=True, check=True, text=True
         ).stdout.splitlines()[-1]
     )
-    assert said["rows"]["resumed"] >= 100
-    assert said["rows"]["ok"] == 20_000
+    assert printed["rows"]["resumed"] >= 100
+    assert printed["rows"]["ok"] == 20_000

@@ -56,4 +56,4 @@ def test_all_of_it_is_there_for_programs(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_an_unknown_metric_names_the_way_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["metrics", "rogue"]) == 2
-    assert "no metric is called 'rogue'" in capsys.readouterr().err
+    assert "unknown metric 'rogue'" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def test_a_time_of_the_day_is_the_next_one(
     assert clock in deadline.reason
 
 
-def test_a_run_stops_at_its_deadline_and_goes_on(make_job: MakeJob) -> None:
+def test_a_run_stops_at_its_deadline_and_resumes(make_job: MakeJob) -> None:
     job = load_job(make_job(ROWS, run={"max_runtime": "1s"}))
     stopped = run(job, opener=meddling(20, lambda: time.sleep(1.1)))
     assert stopped.outcome == "stopped"
@@ -78,14 +78,14 @@ def test_what_is_finished_at_the_deadline_is_published(make_job: MakeJob) -> Non
     assert result.outcome == "done"
 
 
-def test_the_command_ends_with_75_and_says_how_to_go_on(
+def test_the_command_ends_with_75_and_names_how_to_resume(
     make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = str(make_job(ROWS))
     assert call(["run", job, "--set", "run.max_runtime=0s"]) == 75
     err = capsys.readouterr().err
     assert "stopped  run.max_runtime (0s) is over: " in err
-    assert "the same command goes on" in err
+    assert "run the same command to resume" in err
     assert call(["run", job, "--until", "25:00"]) == 2
     assert "HH:MM" in capsys.readouterr().err
     assert call(["run", job, "--until", "06:00"]) == 0

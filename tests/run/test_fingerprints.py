@@ -159,7 +159,8 @@ def test_what_does_not_goes_on(job: Path, key: str) -> None:
 def test_a_row_s_fingerprint_knows_neither_selection_nor_columns(job: Path, key: str) -> None:
     sets = GENERATION[key]
     before, now = (
-        set_up(load_job(job, sets=s), lambda _: None).asking.row_settings for s in ([], sets)
+        set_up(load_job(job, sets=s), lambda _: None).request_builder.row_settings
+        for s in ([], sets)
     )
     prompt_moved = "prompt.user=null" in sets
     same = (key.startswith("input.") and not prompt_moved) or key in OF_THE_ROWS

@@ -96,7 +96,7 @@ def test_only_what_failed_is_answered_again(
         say=told.append,
         opener=lambda model, **others: Counting(open_engine(model, **others), seen),
     )
-    assert f"{first.counts.failed} answers that failed are asked for again" in told
+    assert f"generating {first.counts.failed} failed answers again" in told
     assert second.outcome == "done"
     assert second.counts.failed == 2 * EMPTY
     assert second.run_id == first.run_id
@@ -123,7 +123,7 @@ def test_nothing_failed_means_nothing_to_do(
     assert call(["run", job, "-q"]) == 0
     assert call(["run", job, "--retry-errors"]) == 0
     err = capsys.readouterr().err
-    assert "0 answers that failed" in err
+    assert "0 failed answers" in err
     assert "already complete" in err
 
 
@@ -131,7 +131,7 @@ def test_retry_and_fresh_do_not_go_together(
     make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(["run", str(make_job()), "--retry-errors", "--fresh"]) == 2
-    assert "--retry-errors only those that failed" in capsys.readouterr().err
+    assert "--fresh and --retry-errors exclude each other" in capsys.readouterr().err
 
 
 def test_damaged_answers_are_not_built_upon(make_job: MakeJob) -> None:

@@ -237,7 +237,7 @@ def test_fresh_in_the_same_folder_reuses_what_was_moved_aside(
 def test_a_damaged_or_unfinished_earlier_run_is_refused(night: Callable[..., LoadedJob]) -> None:
     first = run(night("mon", rows("a", "b")))
     stopped = run(night("tue", rows("a", "b")), stop=lambda: True)
-    with pytest.raises(UsageError, match="there is no complete run"):
+    with pytest.raises(UsageError, match="not the folder of a complete run"):
         run(night("wed", rows("a")), incremental_from=stopped.folder.path)
     content = bytearray(first.folder.responses.read_bytes())
     content[len(content) // 3] ^= 1

@@ -292,7 +292,7 @@ def test_answers_without_their_state_are_not_touched(make_job: MakeJob) -> None:
     folder = RunFolder(Path(loaded.job.output.path))
     folder.create()
     folder.responses.write_text("somebody's")
-    with pytest.raises(BatchgenError, match="holds answers, but not the state"):
+    with pytest.raises(BatchgenError, match="contains answers, but not the state"):
         run(loaded)
     assert folder.responses.read_text() == "somebody's"
 

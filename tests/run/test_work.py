@@ -1,4 +1,4 @@
-"""The way of a row keeps memory small: a part is closed before the next but one is opened."""
+"""Memory stays small: at most two parts are open at a time."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -52,8 +52,9 @@ def test_at_most_two_parts_are_open_and_they_close_in_order(make_job: object) ->
     seam = Seam()
     quiet: AbstractContextManager[RunProgress] = silent_progress("x", 0, 0)
     with quiet as progress:
-        way = RunContext(
-            asking=setup.asking,
+        context = RunContext(
+            request_builder=setup.request_builder,
+            response_builder=setup.response_builder,
             engine=EchoEngine(setup.tokenizer.decode),
             journal=NoJournal(),
             store=WatchedStore(folder, seam),
@@ -65,9 +66,8 @@ def test_at_most_two_parts_are_open_and_they_close_in_order(make_job: object) ->
             check=lambda: None,
             reuse=lambda _: (),
         )
-        sealed = generate_parts(
-            way, seam.watched(setup.reading.source.chunks(setup.survey, rows=10))
-        )
+        chunks = seam.watched(setup.reading.source.chunks(setup.survey, rows=10))
+        sealed = generate_parts(context, chunks)
     assert sorted(sealed) == list(range(10))
     assert seam.sealed == list(range(10))
     assert seam.most_open <= 2

@@ -1,4 +1,4 @@
-"""A comparison as lines for a terminal: a table as wide as the window, then what stands behind it."""
+"""A comparison as lines for a terminal: a table as wide as the window, then the details."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,15 +8,15 @@ from batchgen.evaluation.comparing.compare import Comparison, MetricComparison, 
 from batchgen.evaluation.comparing.pairs import Flip, Noise, PairedDifference
 
 ResponsePairs = Mapping[tuple[str, int | None], tuple[str | None, str | None]]
-"""What both runs answered, by id and sample."""
+"""The responses of both runs, by id and sample."""
 SHOWN_SLICES = 30
 _SHOWN_CHARACTERS = 300
 
 
 def comparison_lines(found: Comparison, answers: ResponsePairs) -> Iterator[str]:
-    """What was left out, a table of metrics and slices, and the rows that flipped, regressions first."""
+    """The excluded rows, a table of metrics and slices, and the rows that flipped, regressions first."""
     yield f"{format_count(found.common, 'row')} in both, with the same prompt"
-    yield from _left_out(found)
+    yield from _excluded(found)
     yield ""
     yield _line("metric", ("base", "new", "change", "interval", "p"), "verdict")
     for one in found.metrics:
@@ -30,25 +30,25 @@ def comparison_lines(found: Comparison, answers: ResponsePairs) -> Iterator[str]
         yield from _flips("better", one, one.improvements, answers)
 
 
-def _left_out(found: Comparison) -> Iterator[str]:
+def _excluded(found: Comparison) -> Iterator[str]:
     kinds: Mapping[str, Unpaired] = {
         "only in base": found.only_base,
         "only in new": found.only_new,
-        "left out, since their prompt changed": found.changed_prompts,
+        "excluded, because their prompt changed": found.changed_prompts,
     }
-    for what, rows in kinds.items():
+    for kind, rows in kinds.items():
         if rows.count:
             more = ", …" if rows.count > len(rows.ids) else ""
-            yield f"{rows.count:,} {what}: {printable(', '.join(rows.ids))}{more}"
+            yield f"{rows.count:,} {kind}: {printable(', '.join(rows.ids))}{more}"
     if not found.prompts_known:
-        yield "one of them does not say what was asked: changed prompts cannot be told"
+        yield "one of the runs has no prompts or prompt hashes: changed prompts are not detected"
 
 
 def _line(name: str, values: Sequence[str], rest: str) -> str:
     base, new, change, interval, p = values
     numbers = f" {base:>7} {new:>7} {change:>8}  {interval:<17} {p:>6}  "
-    room = max(12, min(40, window_width() - len(numbers) - len("inconclusive")))
-    return f"{fit_width(printable(name), room)}{numbers}{rest}"
+    width = max(12, min(40, window_width() - len(numbers) - len("inconclusive")))
+    return f"{fit_width(printable(name), width)}{numbers}{rest}"
 
 
 def _values(of: PairedDifference | MetricComparison, p: float | None, unit: str) -> tuple[str, ...]:
@@ -71,10 +71,10 @@ def _slices(metrics: Sequence[MetricComparison]) -> Iterator[str]:
     if not lines:
         return
     yield ""
-    yield "by slice, to look further (of many, some differ by chance; p does not allow for it)"
+    yield "by slice, exploratory (p is not adjusted for the number of slices)"
     yield from lines[:SHOWN_SLICES]
     if len(lines) > SHOWN_SLICES:
-        yield f"and {len(lines) - SHOWN_SLICES:,} more lines: --json has them all"
+        yield f"and {len(lines) - SHOWN_SLICES:,} more lines (all with --json)"
 
 
 def _sliced(one: MetricComparison) -> Iterator[str]:
@@ -87,7 +87,7 @@ def _sliced(one: MetricComparison) -> Iterator[str]:
 
 
 def _incomparable(metrics: Sequence[MetricComparison]) -> Iterator[str]:
-    """The reasons, each with all metrics that it holds for."""
+    """Each reason, with all its metrics."""
     for reason in dict.fromkeys(one.reason for one in metrics if one.reason):
         names = ", ".join(one.metric for one in metrics if one.reason == reason)
         yield f"\n{names}: {reason}"
@@ -100,31 +100,31 @@ def _notes(one: MetricComparison) -> Iterator[str]:
     counts = f"{one.wins:,} {kinds[0]}, {one.losses:,} {kinds[1]}, {one.ties:,} the same"
     yield f"\n{one.metric}: of {format_count(one.n, 'row')} {counts}"
     if one.unpaired:
-        yield f"  {format_count(one.unpaired, 'row')} left out, scored in one of the two only"
+        yield f"  {format_count(one.unpaired, 'row')} excluded, scored in only one of the runs"
     if one.noise is not None:
         yield f"  {_noise(one.noise, one)}"
     if one.verdict == "inconclusive" and one.detectable:
         least = format_value(one.detectable, one.unit)
-        yield f"  a true difference of {least} would be found in 4 of 5 such comparisons"
+        yield f"  smallest difference detected with 80% power: {least}"
 
 
 def _noise(noise: Noise, one: MetricComparison) -> str:
     here = (one.wins + one.losses) / one.n
     return (
-        f"noise: {noise.rate:.1%} of {format_count(noise.n, 'row')} change between two runs of one job; "
+        f"noise: {noise.rate:.1%} of {format_count(noise.n, 'row')} differ between two runs of the same job; "
         f"{here:.1%} here"
     )
 
 
 def _flips(
-    what: str, one: MetricComparison, flips: Sequence[Flip], answers: ResponsePairs
+    kind: str, one: MetricComparison, flips: Sequence[Flip], answers: ResponsePairs
 ) -> Iterator[str]:
     if one.higher_is_better is None:
-        what = {"worse": "lower", "better": "higher"}[what]
+        kind = {"worse": "lower", "better": "higher"}[kind]
     for flip in flips:
         sample = f" · sample {flip.sample}" if flip.sample else ""
         change = f"{format_value(flip.base, one.unit)} -> {format_value(flip.new, one.unit)}"
-        yield f"  {what:<6}  id {printable(flip.id)}{sample}  {change}"
+        yield f"  {kind:<6}  id {printable(flip.id)}{sample}  {change}"
         texts = answers.get((flip.id, flip.sample), ())
         for name, text in zip(("base", "new"), texts, strict=False):
             shown = shorten(printable(text or "(no answer)"), _SHOWN_CHARACTERS)

@@ -16,7 +16,7 @@ SHOWN_ROWS = 30
 
 
 def metric_lines(rows: Sequence[MetricRow]) -> Iterator[str]:
-    """A table of metrics: each with its slices beneath."""
+    """A table of metrics, each followed by its slices."""
     if not rows:
         return
     interval = f"interval at {rows[0].ci_level:.4g}"
@@ -31,34 +31,34 @@ def metric_lines(rows: Sequence[MetricRow]) -> Iterator[str]:
 
 
 def _shown(rows: Sequence[MetricRow]) -> list[MetricRow]:
-    """Every metric, and as many slices of the first ones as there is room for."""
-    room = SHOWN_ROWS - sum(row.slice == OVERALL for row in rows)
+    """Every metric, and its slices until the table is full."""
+    left = SHOWN_ROWS - sum(row.slice == OVERALL for row in rows)
     shown = []
     for row in rows:
-        room -= row.slice != OVERALL
-        if row.slice == OVERALL or room >= 0:
+        left -= row.slice != OVERALL
+        if row.slice == OVERALL or left >= 0:
             shown.append(row)
     return shown
 
 
 def unscored_lines(rows: Sequence[MetricRow], scores: Path) -> Iterator[str]:
-    """Why a metric has no value, and what kept it from scoring rows: each reason with the first cause that was noted.
+    """Why a metric has no value, or does not score some rows: each reason with the first cause.
 
     Args:
         rows: of metrics.parquet.
-        scores: the file with the detail.
+        scores: the file with the score of each answer.
     """
     lacking = {row.metric: row for row in rows if row.slice == OVERALL and (row.coverage or 0) < 1}
     reasons = _reasons(scores, lacking) if lacking else {}
     for row in rows:
         if row.slice != OVERALL:
             continue
-        told = _reason_text(reasons.get(row.metric, ()))
-        if told and row.n:
-            yield f"some rows have no score of {printable(row.metric)}: {told}"
+        why = _explained(reasons.get(row.metric, ()))
+        if why and row.n:
+            yield f"some rows have no score of {printable(row.metric)}: {why}"
         elif row.value is None:
-            why = "no row was asked for" if row.coverage is None else row.method
-            yield f"no score of {printable(row.metric)}: {told or why.removeprefix('none: ')}"
+            method = "no row applies" if row.coverage is None else row.method
+            yield f"no score of {printable(row.metric)}: {why or method.removeprefix('none: ')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,11 @@ class _Reason:
     cause: str
 
 
-def _reason_text(reasons: Sequence[_Reason]) -> str:
-    told = ", ".join(f"{format_count(r.rows, 'row')} {r.status}{_first(r.cause)}" for r in reasons)
-    asks = any(reason.status == "no_reference" for reason in reasons)
-    hint = "; --reference, or evaluate.reference, names the column with the right answers"
-    return told + (hint if asks else "")
+def _explained(reasons: Sequence[_Reason]) -> str:
+    text = ", ".join(f"{format_count(r.rows, 'row')} {r.status}{_first(r.cause)}" for r in reasons)
+    if any(reason.status == "no_reference" for reason in reasons):
+        text += "; name the column with the reference answers: --reference or evaluate.reference"
+    return text
 
 
 def _first(cause: str) -> str:
@@ -81,12 +81,12 @@ def _first(cause: str) -> str:
 
 
 def _reasons(scores: Path, lacking: Mapping[str, MetricRow]) -> Mapping[str, list[_Reason]]:
-    """By metric, the most frequent first; of a metric that scored some rows, only what is amiss with the others."""
+    """By metric, the most frequent first; of a metric that scored some rows, only unparsed references and errors."""
     unscored = [name for name, row in lacking.items() if not row.n]
-    amiss = pl.col("metric").is_in(list(lacking)) & pl.col("status").is_in(["unparsed", "error"])
+    faulty = pl.col("metric").is_in(list(lacking)) & pl.col("status").is_in(["unparsed", "error"])
     found = (
         pl.scan_parquet(scores)
-        .filter(pl.col("metric").is_in(unscored) | amiss)
+        .filter(pl.col("metric").is_in(unscored) | faulty)
         .group_by("metric", "status")
         .agg(pl.len(), pl.col("rule").drop_nulls().first())
         .sort("len", "status", descending=[True, False])
@@ -101,12 +101,12 @@ def _reasons(scores: Path, lacking: Mapping[str, MetricRow]) -> Mapping[str, lis
 def _line(name: str, values: Sequence[str]) -> str:
     value, interval, n, coverage = values
     numbers = f" {value:>9}   {interval:<20} {n:>9}  {coverage:>8}"
-    room = max(16, min(40, window_width() - len(numbers)))
-    return f"{fit_width(printable(name), room)}{numbers}".rstrip()
+    width = max(16, min(40, window_width() - len(numbers)))
+    return f"{fit_width(printable(name), width)}{numbers}".rstrip()
 
 
 def format_value(value: float | None, unit: str) -> str:
-    """A value in as many digits as say something; a dash where there is none."""
+    """A value with its significant digits; a dash for None."""
     if value is None:
         return "-"
     if unit == "fraction":
@@ -121,14 +121,14 @@ def _interval(row: MetricRow) -> str:
 
 
 def gate_lines(gates: Sequence[GateResult]) -> Iterator[str]:
-    """A line for each gate; those that did not pass say so in capitals."""
+    """A line for each gate; one that did not pass has its status in capitals."""
     for gate in gates:
         verdict = "passed" if gate.passed else gate.verdict.upper()
         yield f"gate   {verdict}  {printable(gate.gate)}: {gate.found}"
 
 
 def score_summary(rows: Sequence[MetricRow], gates: Sequence[GateResult]) -> Mapping[str, Any]:
-    """What `--json` says about metrics and gates."""
+    """The metrics and gates in the object that `--json` prints."""
     return {
         "metrics": [asdict(row) for row in rows],
         "gates": [asdict(gate) for gate in gates],

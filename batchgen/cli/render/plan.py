@@ -1,4 +1,4 @@
-"""A plan as lines for a terminal and as an object for programs."""
+"""A plan as lines for a terminal, and as an object for `--json`."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -8,14 +8,13 @@ from typing import Any
 from batchgen.cli.render.terminal import format_bytes, format_count
 from batchgen.engines.registry import find_engine
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge
-from batchgen.planning.slot_plan import Workers
 from batchgen.run.plan import Plan
 
 _WIDTH = 10
 
 
 def lines(plan: Plan) -> list[str]:
-    """The plan, a labelled line for each thing that was decided."""
+    """The plan as labelled lines."""
     labelled = [
         ("Job", [f"{plan.setup.job.name} · {plan.setup.loaded.file}"]),
         ("Input", _input(plan)),
@@ -26,39 +25,38 @@ def lines(plan: Plan) -> list[str]:
         ("Tokens", _tokens(plan)),
         ("Batches", _batches(plan)),
         ("Memory", _memory(plan)),
-        ("Judges", _judges(plan)),
+        ("Judges", [_judge(one) for one in plan.setup.judges]),
         ("Output", _output(plan)),
     ]
-    shown = []
-    for label, texts in labelled:
-        for number, text in enumerate(texts):
-            shown.append(f"{label if not number else '':<{_WIDTH}}{text}")
-    return shown
+    return [
+        f"{'' if number else label:<{_WIDTH}}{text}"
+        for label, texts in labelled
+        for number, text in enumerate(texts)
+    ]
 
 
 def _input(plan: Plan) -> list[str]:
     setup, source = plan.setup, plan.setup.reading.source
-    asked = setup.job.input
-    path = asked.path if isinstance(asked.path, str) else ", ".join(asked.path)
-    id_column = f"id {source.id_column}" if source.id_column else "id row number"
+    selection = setup.job.input
+    paths = [selection.path] if isinstance(selection.path, str) else selection.path
+    id_column = f"id {source.id_column or 'row number'}"
     chosen = [
         f"{name} {value}"
-        for name, value in (
-            ("filter", asked.filter),
-            ("sample", asked.sample),
-            ("limit", asked.limit),
-        )
-        if value is not None
+        for name in ("filter", "sample", "limit")
+        if (value := getattr(selection, name)) is not None
     ]
-    lines = [path, f"{format_count(setup.survey.rows, 'row')} · {source.describe()} · {id_column}"]
+    lines = [
+        ", ".join(paths),
+        f"{format_count(setup.survey.rows, 'row')} · {source.describe()} · {id_column}",
+    ]
     if chosen:
         lines.append(" · ".join(chosen))
-    unused = [c for c in source.columns if c not in setup.asking.columns and c != source.id_column]
-    if unused:
-        lines.append(f"not asked about: {', '.join(unused)}")
+    used = {*setup.request_builder.columns, source.id_column}
+    if unused := [column for column in source.columns if column not in used]:
+        lines.append(f"unused columns: {', '.join(unused)}")
     if plan.failures:
         counted = " · ".join(f"{count:,} {code}" for code, count in sorted(plan.failures.items()))
-        lines.append(f"rows that will have no answer: {counted}")
+        lines.append(f"rows that will fail: {counted}")
     return lines
 
 
@@ -70,12 +68,12 @@ def _model(plan: Plan) -> list[str]:
     card, resolved = setup.model.card, setup.model.resolved
     name = resolved.name + (f" @ {resolved.revision[:12]}" if resolved.revision else "")
     if setup.model.lock is not None:
-        name += f" as {setup.model.lock.name} pins it"
-    where = {"folder": "your folder", "demo": "starter", "cache": "cached", "hub": "downloaded"}
+        name += f", pinned by {setup.model.lock.name}"
+    where = {"folder": "your folder", "demo": "demo model", "cache": "cached", "hub": "downloaded"}
     if info.needs != "weights":
-        return [name, f"engine {info.name}: only its tokenizer is used"]
+        return [name, f"engine {info.name} uses only its tokenizer"]
     facts = plan.engine.model_facts(setup.loaded.origin)
-    context = f"context {setup.asking.context_length:,} tokens"
+    context = f"context {setup.request_builder.context_length:,} tokens"
     return [
         f"{name} ({where[resolved.source]}, {card.parameters / 1e6:,.0f}M parameters)",
         " · ".join([info.name, *facts, context]),
@@ -89,38 +87,34 @@ def _prompt(plan: Plan) -> list[str]:
     if plan.setup.model is None:
         text = "no model: the messages as UTF-8 bytes"
     variables = ", ".join(f"{k}={v}" for k, v in prompt.chat_template_kwargs.items())
-    longest = plan.setup.asking.max_input_tokens
-    bound = f" · longest {longest:,} tokens, else {prompt.on_overflow}" if longest < 1 << 40 else ""
-    return [text + (f", {variables}" if variables else "") + bound]
-
-
-def _judges(plan: Plan) -> list[str]:
-    return [_judge(one) for one in plan.setup.judges]
+    longest = plan.setup.request_builder.max_input_tokens
+    limit = f" · at most {longest:,} tokens, else {prompt.on_overflow}" if longest < 1 << 40 else ""
+    return [text + (f", {variables}" if variables else "") + limit]
 
 
 def _judge(one: PreparedJudge) -> str:
     judge, model = one.judge, one.model.model
-    way = (
+    mode = (
         f"rubric, {judge.labels[0]} to {judge.labels[-1]}"
         if judge.mode == "rubric"
         else f"pairwise against {judge.against or f'column {judge.column}'}"
     )
     name = model.resolved.name if model else f"engine {one.model.job.model.engine}, without a model"
-    itself = ", which judges its own answers" if one.is_self_judge else ""
-    return f"{judge.name}: {way} · {name}{itself}"
+    own = ", which judges its own answers" if one.is_self_judge else ""
+    return f"{judge.name}: {mode} · {name}{own}"
 
 
 def _redact(plan: Plan) -> list[str]:
-    asked = plan.setup.job.redact
-    if asked is None:
+    redact = plan.setup.job.redact
+    if redact is None:
         return []
-    kinds = "all kinds" if asked.entities == "all" else ", ".join(asked.entities)
-    lines = [f"{kinds} in {' and '.join(asked.apply_to)} · as {asked.style}"]
-    if "input" in asked.apply_to:
+    kinds = "all kinds" if redact.entities == "all" else ", ".join(redact.entities)
+    lines = [f"{kinds} in {' and '.join(redact.apply_to)} · as {redact.style}"]
+    if "input" in redact.apply_to:
         covered = plan.setup.redacted_columns
         others = [name for name in plan.setup.survey.schema.names if name not in covered]
         lines.append(f"columns: {', '.join(covered) or 'none'}")
-        lines += [f"as they are: {', '.join(others)}"] if others else []
+        lines += [f"unchanged: {', '.join(others)}"] if others else []
     return lines
 
 
@@ -135,7 +129,8 @@ def _decoding(plan: Plan) -> list[str]:
             name.removeprefix("generation_kwargs."), decoding.get(name)
         )
         where = _origin(plan, f"decoding.{name}") if origin == "job" else f" ({origin})"
-        shown.append(f"{name} {_value(value)}{where}")
+        text = " ".join(map(repr, value)) if isinstance(value, tuple) else str(value)
+        shown.append(f"{name} {text}{where}")
     job = plan.setup.job.decoding
     head = "greedy" if resolution.decoding.greedy else f"sampled, seed {plan.setup.job.run.seed}"
     if resolution.decoding.num_beams > 1:
@@ -145,16 +140,9 @@ def _decoding(plan: Plan) -> list[str]:
         lines.append("by row: " + ", ".join(f"{k} from {v}" for k, v in job.columns.items()))
     if job.num_return_sequences > 1:
         lines.append(f"{job.num_return_sequences} answers per row")
-    ends = sorted(resolution.decoding.end_token_ids)
-    if ends:
+    if ends := sorted(resolution.decoding.end_token_ids):
         lines.append(f"ends at token {', '.join(map(str, ends))}")
     return lines
-
-
-def _value(value: object) -> str:
-    if isinstance(value, tuple):
-        return " ".join(repr(v) for v in value)
-    return str(value)
 
 
 def _origin(plan: Plan, key: str) -> str:
@@ -162,15 +150,12 @@ def _origin(plan: Plan, key: str) -> str:
 
 
 def _tokens(plan: Plan) -> list[str]:
-    tokens, samples = plan.tokens, plan.setup.asking.samples
-    first = (
-        f" (first {format_count(plan.rows_counted, 'row')})"
-        if plan.rows_counted < plan.setup.survey.rows
-        else ""
-    )
-    total = f"{tokens.total:,} in all" + (f" for {samples} answers each" if samples > 1 else "")
+    tokens, samples = plan.tokens, plan.setup.samples
+    partial = plan.rows_counted < plan.setup.survey.rows
+    first = f" (first {format_count(plan.rows_counted, 'row')})" if partial else ""
+    total = f"{tokens.total:,} in total" + (f" for {samples} answers each" if samples > 1 else "")
     return [
-        f"in {tokens.least:,} / {tokens.median:,} / {tokens.most:,} (least / median / most), {total} · "
+        f"in {tokens.least:,} / {tokens.median:,} / {tokens.most:,} (min / median / max), {total} · "
         f"out at most {tokens.most_new:,}{first}"
     ]
 
@@ -178,22 +163,19 @@ def _tokens(plan: Plan) -> list[str]:
 def _batches(plan: Plan) -> list[str]:
     batches, limits = plan.batches, plan.engine.limits
     parts = f"parts of {format_count(plan.setup.job.batching.part_rows, 'row')}"
+    workers = plan.engine.workers
+    used = f"{format_count(workers.count, 'worker')} ({workers.reason})"
+    if len(workers.gpus) > 1:
+        used += f", each with these limits on a GPU of its own: {', '.join(workers.gpus)}"
     if own := plan.engine.batch_lines(plan.setup.loaded.origin):
-        return [f"{own[0]} · {parts}", *own[1:], _workers(plan.engine.workers)]
+        return [f"{own[0]} · {parts}", *own[1:], used]
     return [
         f"{batches.count:,} of up to {format_count(batches.most_rows, 'row')} · padding {batches.padding:.0%} "
         f"(unsorted: {batches.padding_unsorted:.0%}) · {parts}",
         f"limits: {format_count(limits.rows, 'row')}{_origin(plan, 'batching.max_rows')}, "
         f"{limits.tokens:,} tokens{_origin(plan, 'batching.max_tokens')}",
-        _workers(plan.engine.workers),
+        used,
     ]
-
-
-def _workers(workers: Workers) -> str:
-    shown = f"{format_count(workers.count, 'worker')} ({workers.reason})"
-    if len(workers.gpus) > 1:
-        shown += f", each with as much on a GPU of its own: {', '.join(workers.gpus)}"
-    return shown
 
 
 def _memory(plan: Plan) -> list[str]:
@@ -204,14 +186,14 @@ def _memory(plan: Plan) -> list[str]:
         return ["no model is loaded"]
     parts = " + ".join(f"{format_bytes(count)} {name}" for name, count in memory.parts)
     return [
-        f"{parts} ({format_bytes(memory.bytes_per_token)} a token) of {format_bytes(memory.free_bytes)} free"
+        f"{parts} ({format_bytes(memory.bytes_per_token)} per token) of {format_bytes(memory.free_bytes)} free"
     ]
 
 
 def _output(plan: Plan) -> list[str]:
     found, path = plan.output, plan.setup.job.output.path
     if found.refusal:
-        return [f"{path}: run will refuse", *found.refusal.splitlines()]
+        return [f"{path}: `run` will reject it", *found.refusal.splitlines()]
     sealed = f", {format_count(found.sealed_parts, 'part')} saved" if found.sealed_parts else ""
     return [f"{path}, {found.state}{sealed}"]
 

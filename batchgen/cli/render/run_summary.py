@@ -1,4 +1,4 @@
-"""What `run` says when it ends, and how answers are shown."""
+"""The summary at the end of a run, and single answers, as text for a terminal."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,6 +13,7 @@ from batchgen.errors import ExitCode
 from batchgen.inspection.status import AnswerView, find_answers
 from batchgen.run.result import RunResult, allowed_failures
 from batchgen.run.reuse import ReuseCounts
+from batchgen.state.parts import Counts
 from batchgen.state.run_folder import RunFolder
 
 SHOWN_ANSWERS = 2
@@ -20,7 +21,7 @@ SHOWN_CHARACTERS = 600
 
 
 def print_summary(result: RunResult) -> None:
-    """Sum a run up, on stderr."""
+    """Print the summary of a run on stderr."""
     click.echo("\n".join(_lines(result)), err=True)
 
 
@@ -30,18 +31,13 @@ def _lines(result: RunResult) -> list[str]:
         why = f"{result.why_stopped}: " if result.why_stopped else ""
         return [
             f"stopped  {why}{counts.rows:,} of {result.expected_rows:,} rows are saved in {path}",
-            "         the same command goes on from there",
+            "         run the same command to resume",
         ]
-    ok = counts.rows - counts.failed - counts.skipped
-    parts = [f"{ok:,} ok", *_counted(counts.failed, "failed"), *_counted(counts.skipped, "skipped")]
-    parts += _counted(counts.cut_by_length, "reached max_new_tokens")
-    if result.outcome == "withheld":
-        lines = [f"withheld  {format_count(counts.rows, 'row')} · {' · '.join(parts)}"]
-    elif result.outcome == "already complete":
-        lines = [f"already complete  {format_count(counts.rows, 'row')} · {' · '.join(parts)}"]
+    rows = f"{format_count(counts.rows, 'row')}{_pace(result)} · {_outcomes(counts)}"
+    if result.outcome == "done":
+        lines = [f"done   {rows}", *_machine_use(result.engine)]
     else:
-        lines = [f"done   {format_count(counts.rows, 'row')}{_pace(result)} · {' · '.join(parts)}"]
-        lines += _machine_use(result.engine)
+        lines = [f"{result.outcome}  {rows}"]
     lines += _incremental(result.incremental)
     if result.exit_code == ExitCode.TOO_MANY_FAILED_ROWS:
         allowed = allowed_failures(result.max_errors, counts.rows)
@@ -54,13 +50,23 @@ def _lines(result: RunResult) -> list[str]:
     if result.exit_code == ExitCode.GATE_FAILED:
         lines.append("failed a gate did not pass: exit code 4")
     if result.outcome == "withheld":
-        lines.append(f"       {path} is as it was; the new answers lie in {result.folder.staged}")
-        lines.append("       the same command decides again; --fresh makes new answers")
+        lines.append(f"       {path} is unchanged; new answers: {result.folder.staged}")
+        lines.append("       run again to re-check the gates, or with --fresh to regenerate")
         return lines
     lines.append(f"wrote  {path}")
     if counts.failed:
-        lines.append(f"look   batchgen status {path}")
+        lines.append(f"next   batchgen status {path}")
     return lines
+
+
+def _outcomes(counts: Counts) -> str:
+    kinds = {
+        "failed": counts.failed,
+        "skipped": counts.skipped,
+        "reached max_new_tokens": counts.cut_by_length,
+    }
+    ok = counts.rows - counts.failed - counts.skipped
+    return " · ".join([f"{ok:,} ok", *(f"{n:,} {kind}" for kind, n in kinds.items() if n)])
 
 
 def _incremental(made: ReuseCounts | None) -> list[str]:
@@ -71,16 +77,12 @@ def _incremental(made: ReuseCounts | None) -> list[str]:
     ]
 
 
-def _counted(count: int, what: str) -> list[str]:
-    return [f"{count:,} {what}"] if count else []
-
-
 def _pace(result: RunResult) -> str:
-    if not result.seconds:
+    if result.outcome != "done" or not result.seconds:
         return ""
     new = result.counts.rows - result.resumed_rows
     if result.resumed_rows:
-        return f" ({new:,} in {result.seconds:.1f} s, the others before)"
+        return f" ({new:,} in {result.seconds:.1f} s, the others earlier)"
     if result.incremental is not None:
         return f" in {result.seconds:.1f} s"
     rate = result.counts.output_tokens / result.seconds
@@ -88,7 +90,7 @@ def _pace(result: RunResult) -> str:
 
 
 def _machine_use(facts: Mapping[str, Any]) -> list[str]:
-    """How this start answered, and how much of what the machine can do went into it; nothing without a model."""
+    """The tier, the workers and the utilization of this start; nothing without a model."""
     lines = []
     if "tier" in facts:
         workers = f"{format_count(facts['workers'], 'worker')} ({facts['workers_reason']})"
@@ -129,22 +131,22 @@ def summary(result: RunResult) -> Mapping[str, Any]:
     }
 
 
-def show_metrics(result: RunResult) -> None:
+def print_metrics(result: RunResult) -> None:
     """Print the metrics, on stdout."""
     for line in ("", *metric_lines(result.metrics)) if result.metrics else ():
         click.echo(line)
 
 
-def show_answers(folder: RunFolder) -> None:
+def print_answers(folder: RunFolder) -> None:
     """Print the first answers, on stdout."""
     for answer in find_answers(folder, pl.lit(value=True), SHOWN_ANSWERS):
         click.echo()
-        show_answer(answer, SHOWN_CHARACTERS)
+        print_answer(answer, SHOWN_CHARACTERS)
     click.echo(f"\nMore: batchgen show {folder.path}")
 
 
-def show_answer(answer: AnswerView, characters: int) -> None:
-    """Print one answer: what was asked, what came back, how it ended."""
+def print_answer(answer: AnswerView, characters: int) -> None:
+    """Print one answer: the messages, the response, and why it ended."""
     rule = f"── id {answer.id}" + (f" · sample {answer.sample}" if answer.sample else "")
     click.echo(printable(f"{rule} {'─' * max(4, 60 - len(rule))}"))
     for message in answer.messages:

@@ -1,4 +1,4 @@
-"""Text for a terminal: what models and rows say must not move cursors, set titles or turn reading order around."""
+"""Text for a terminal: output of models and rows must not move cursors, set titles or change the reading order."""
 
 import json
 import shutil
@@ -9,43 +9,43 @@ _BIDI = {chr(c) for c in (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E
 
 
 def printable(text: str) -> str:
-    r"""The text with control and direction characters spelled out: ESC becomes \x1b."""
+    r"""The text with control and direction characters escaped: ESC becomes \x1b."""
     if text.isprintable():
         return text
-    return "".join(c if _harmless(c) else _spelled(c) for c in text)
+    return "".join(c if _is_safe(c) else _escaped(c) for c in text)
 
 
 def json_line(content: object) -> str:
-    """One object as one line of JSON, in which nothing takes a terminal over either."""
+    """One object as one line of JSON, with the same characters escaped."""
     text = json.dumps(content, ensure_ascii=False)
     if text.isprintable():
         return text
-    return "".join(c if _harmless(c) or ord(c) > 0xFFFF else f"\\u{ord(c):04x}" for c in text)
+    return "".join(c if _is_safe(c) or ord(c) > 0xFFFF else f"\\u{ord(c):04x}" for c in text)
 
 
-def _harmless(character: str) -> bool:
+def _is_safe(character: str) -> bool:
     if character in _KEPT:
         return True
     return character not in _BIDI and unicodedata.category(character) not in ("Cc", "Cs", "Cn")
 
 
-def _spelled(character: str) -> str:
+def _escaped(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def shorten(text: str, length: int) -> str:
-    """At most `length` characters, with an ellipsis where something was cut."""
+    """At most `length` characters; a longer text ends in an ellipsis."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
 def window_width() -> int:
-    """Columns of the terminal; 100 where there is none."""
+    """Columns of the terminal; 100 without a terminal."""
     return shutil.get_terminal_size(fallback=(100, 24)).columns
 
 
 def fit_width(text: str, columns: int) -> str:
-    """Exactly so many columns of a terminal: cut with an ellipsis, or followed by spaces. Chinese takes two each."""
+    """The text cut or padded to that many columns of a terminal; a Chinese character takes two."""
     taken = [_columns(character) for character in text]
     if sum(taken) > columns:
         kept, room = "", columns - 1
@@ -70,7 +70,7 @@ def format_count(count: int, noun: str) -> str:
 
 
 def format_bytes(count: float) -> str:
-    """Bytes in the unit a person would choose, powers of 1,000."""
+    """Bytes in a readable unit; units are powers of 1,000."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit in ("B", "kB") else f"{count:.1f} {unit}"

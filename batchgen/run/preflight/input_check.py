@@ -1,7 +1,4 @@
-"""The input, found and checked against the job, before anything heavy is imported: what `validate` does.
-
-Knows nothing of models.
-"""
+"""Opens the input and checks it against the job, without importing anything heavy: what `validate` does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +20,7 @@ from batchgen.run import redaction
 
 @dataclass(frozen=True, slots=True)
 class CheckedInput:
-    """The input, found and checked against the job, but not read yet."""
+    """The input, checked against the job, but not read yet."""
 
     source: InputSource
     layout: OutputLayout
@@ -32,11 +29,11 @@ class CheckedInput:
 
 
 def check_input(loaded: LoadedJob) -> CheckedInput:
-    """Open the input and check every column that the job names. Reads only the heads of files.
+    """Open the input and check every column that the job names. Reads only the start of each file.
 
     Raises:
         DataError: the input cannot be read.
-        JobFileError: the job names columns that are not there; all at once.
+        JobFileError: the job names columns that the input does not have; all at once.
     """
     job = loaded.job
     try:
@@ -64,10 +61,10 @@ def check_input(loaded: LoadedJob) -> CheckedInput:
 
 
 def add_survey_columns(loaded: LoadedJob, reading: CheckedInput, schema: pa.Schema) -> CheckedInput:
-    """The reading with the columns that the survey found: JSONL may bring new ones in its last line.
+    """Add the columns that the survey found: the last line of a JSONL file may have new ones.
 
     Raises:
-        JobFileError: a column that came late has a name that batchgen writes; or one is to be redacted and holds no text.
+        JobFileError: a new column has a name that batchgen writes, or a column to be redacted does not contain text.
     """
     source, job, columns = reading.source, loaded.job, schema.names
     problems = _input_problems(loaded, source, columns) or redaction.redaction_problems(
@@ -83,17 +80,16 @@ def _input_problems(
 ) -> list[Problem]:
     job = loaded.job
     found = column_conflicts(columns, job.input, job.output, source.id_column)
-    unknown = [
-        name for name in (job.redact.columns or () if job.redact else ()) if name not in columns
-    ]
+    redacted = (job.redact.columns or ()) if job.redact else ()
     return [
         *(Problem(m.key, m.message, m.hint) for m in found),
         *(
             Problem(
                 "redact.columns",
                 f"column {name!r} is not in the input",
-                f"The input has: {', '.join(columns)}",
+                f"Use one of the input's columns: {', '.join(columns)}.",
             )
-            for name in unknown
+            for name in redacted
+            if name not in columns
         ),
     ]

@@ -21,7 +21,7 @@ def test_each_gpu_is_named(make_job: MakeJob) -> None:
     found = replace(found, engine=replace(found.engine, workers=workers))
     (line,) = (line.strip() for line in lines(found) if "worker" in line)
     assert line == (
-        "2 workers (auto: one a GPU), each with as much on a GPU of its own: cuda:0, cuda:1"
+        "2 workers (auto: one a GPU), each with these limits on a GPU of its own: cuda:0, cuda:1"
     )
     assert summary(found)["engine"]["workers"]["gpus"] == ("cuda:0", "cuda:1")
 

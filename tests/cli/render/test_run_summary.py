@@ -1,4 +1,4 @@
-"""What `run` says when it ends."""
+"""The summary that `run` prints at its end."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from tests.conftest import MakeJob
 SHARES = ("mfu", "useful_token_share")
 
 
-def test_a_run_says_how_well_it_used_the_machine_and_keeps_it(
+def test_a_run_reports_and_stores_its_utilization(
     make_job: MakeJob, starter_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = {"engine": "transformers", "path": str(starter_folder)}
@@ -24,14 +24,14 @@ def test_a_run_says_how_well_it_used_the_machine_and_keeps_it(
         [{"q": "Hello."}, {"q": "Name a colour."}], model=model, decoding={"max_new_tokens": 2}
     )
     assert call(["run", str(job)]) == 0
-    said = re.search(
+    shown = re.search(
         r"^tier   continuous, own forward · \d+ workers? \(auto: one a core, at most 8\)\nused   (\d+)% of the machine's peak \(MFU\) · (\d+)% of computed tokens useful$",
         capsys.readouterr().err,
         re.MULTILINE,
     )
-    assert said is not None
+    assert shown is not None
     kept: Any = read_json(job.parent / "out" / "manifest.json")["engine"]
-    assert [f"{kept[share]:.0%}" for share in SHARES] == [f"{n}%" for n in said.groups()]
+    assert [f"{kept[share]:.0%}" for share in SHARES] == [f"{n}%" for n in shown.groups()]
     assert 0 < kept["mfu"] < 1
 
 
@@ -57,7 +57,7 @@ def test_a_run_reports_a_kernel_that_cannot_be_used(
     assert kept["kernels"] == {"attention": f"torch: {reason}", "norm": f"torch: {reason}"}
 
 
-def test_without_a_model_there_is_nothing_to_say(
+def test_without_a_model_utilization_is_not_reported(
     make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = make_job()

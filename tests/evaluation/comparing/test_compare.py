@@ -209,7 +209,9 @@ def test_noise_is_what_changes_between_two_runs_of_one_job(evaluated: MakeRun) -
     shown = CliRunner().invoke(
         cli, ["compare", *map(str, (base, new, "--repeat-runs", one, other))]
     )
-    assert "noise: 12.5% of 8 rows change between two runs of one job; 50.0% here" in shown.stdout
+    assert (
+        "noise: 12.5% of 8 rows differ between two runs of the same job; 50.0% here" in shown.stdout
+    )
     assert metric(compare(base, new), "exact")["noise"] is None
 
 

@@ -251,7 +251,7 @@ def test_a_metric_without_any_score_says_why(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [{"response": "x"}, {"response": None}])
     command = ["score", str(file), "-m", "exact", "-m", "length", "-o", str(tmp_path / "out")]
     done = CliRunner().invoke(cli, command)
-    assert "no score of exact: 1 row no_reference, 1 row skipped; --reference" in done.stderr
+    assert "no score of exact: 1 row no_reference, 1 row skipped; name the column" in done.stderr
     assert "no score of length" not in done.stderr
 
 

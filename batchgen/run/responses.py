@@ -1,0 +1,81 @@
+"""From completions to responses: the reasoning is split off and personal data is redacted.
+
+Completion, or Failure ──> Response
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from batchgen.decoding.reasoning import split_reasoning
+from batchgen.privacy.redact import Redactor
+from batchgen.records import Completion, Failure, Response
+from batchgen.run.requests import PendingRow
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseBuilder:
+    """Builds the responses of a run.
+
+    Attributes:
+        reasoning: what becomes of text between think marks; the job's `output.reasoning`.
+        reasoning_opened: whether the chat template leaves a think mark open before the answer.
+        redactor: removes personal data from answers.
+    """
+
+    reasoning: Literal["inline", "drop", "column"]
+    reasoning_opened: bool
+    redactor: Redactor
+
+    def answered(self, row: PendingRow, completion: Completion) -> Response:
+        """The response to one request of a row."""
+        failed = completion.failure is not None
+        text = _StoredText(None, None, {}) if failed else self._stored(completion.text)
+        return Response(
+            index=row.index,
+            id=row.id,
+            sample=completion.sample,
+            messages=row.messages,
+            response=text.response,
+            reasoning=text.reasoning,
+            finish_reason=completion.finish_reason,
+            failure=completion.failure,
+            input_tokens=len(row.token_ids) if row.token_ids else None,
+            output_tokens=None if failed else len(completion.token_ids),
+            seed=row.seeds[completion.sample] if completion.seed_honored else None,
+            logprob_mean=completion.logprob_mean,
+            prompt_hash=row.prompt_hash,
+            row_fingerprint=row.row_fingerprint,
+            created_at=datetime.now(UTC),
+            redacted=text.redacted,
+        )
+
+    def failed(self, row: PendingRow, failure: Failure) -> list[Response]:
+        """The responses, one for each sample, of a row that was not sent to the engine."""
+        return [
+            self.answered(
+                row, Completion(row.index, sample, (), "", failure.finish_reason, failure=failure)
+            )
+            for sample in range(len(row.seeds))
+        ]
+
+    def _stored(self, text: str) -> "_StoredText":
+        reasoning: str | None = None
+        if self.reasoning != "inline":
+            answer = split_reasoning(text, opened=self.reasoning_opened)
+            text, reasoning = answer.response, answer.reasoning
+        response = self.redactor.redact(text)
+        if reasoning is None or self.reasoning == "drop":
+            return _StoredText(response.text, None, response.counts)
+        thought = self.redactor.redact(reasoning)
+        counts = Counter(response.counts) + Counter(thought.counts)
+        return _StoredText(response.text, thought.text, counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredText:
+    response: str | None
+    reasoning: str | None
+    redacted: Mapping[str, int]

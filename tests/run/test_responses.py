@@ -1,0 +1,72 @@
+"""From completions to responses: reasoning, redaction, seeds, failures."""
+
+from typing import Literal
+
+import pytest
+
+from batchgen.privacy.recognizers import PII_KINDS
+from batchgen.privacy.redact import Redactor, placeholder
+from batchgen.records import Completion, Failure, Message, ResolvedDecoding
+from batchgen.run.requests import PendingRow
+from batchgen.run.responses import ResponseBuilder
+
+ROW = PendingRow(
+    index=4,
+    id="four",
+    messages=(Message("user", "?"),),
+    token_ids=[1, 2, 3],
+    settings=ResolvedDecoding(),
+    prompt_hash="prompt",
+    row_fingerprint="row",
+    seeds=(10, 11),
+    prompt=None,
+)
+TEXT = "<think>ask a@example.com or b@example.com</think>Write to c@example.com."
+FAILURE = Failure("prompt_empty", "the prompt is empty", "skipped")
+Reasoning = Literal["inline", "drop", "column"]
+
+
+def builder(reasoning: Reasoning = "column") -> ResponseBuilder:
+    return ResponseBuilder(
+        reasoning, reasoning_opened=False, redactor=Redactor(PII_KINDS, placeholder)
+    )
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "response", "thought", "emails"),
+    [
+        ("column", "Write to [EMAIL].", "ask [EMAIL] or [EMAIL]", 3),
+        ("drop", "Write to [EMAIL].", None, 1),
+        ("inline", "<think>ask [EMAIL] or [EMAIL]</think>Write to [EMAIL].", None, 3),
+    ],
+)
+def test_reasoning_is_split_off_before_redaction(
+    reasoning: Reasoning, response: str, thought: str | None, emails: int
+) -> None:
+    completion = Completion(4, 1, [5, 6], TEXT, "stop", logprob_mean=-0.5)
+    made = builder(reasoning).answered(ROW, completion)
+    assert (made.response, made.reasoning) == (response, thought)
+    assert dict(made.redacted) == {"email": emails}
+    assert (made.index, made.id, made.sample, made.seed) == (4, "four", 1, 11)
+    assert (made.input_tokens, made.output_tokens, made.logprob_mean) == (3, 2, -0.5)
+    assert (made.prompt_hash, made.row_fingerprint) == ("prompt", "row")
+    assert made.messages == ROW.messages
+
+
+def test_an_engine_failure_has_no_text() -> None:
+    failure = Failure("out_of_memory", "no memory")
+    made = builder().answered(ROW, Completion(4, 0, (), "", "error", failure=failure))
+    assert (made.response, made.reasoning, made.output_tokens) == (None, None, None)
+    assert (made.finish_reason, made.failure) == ("error", failure)
+
+
+def test_a_seed_that_the_engine_did_not_use_is_not_stored() -> None:
+    made = builder().answered(ROW, Completion(4, 0, [5], "x", "stop", seed_honored=False))
+    assert made.seed is None
+
+
+def test_a_failed_row_has_one_response_for_each_sample() -> None:
+    made = builder().failed(ROW, FAILURE)
+    assert [(one.sample, one.seed) for one in made] == [(0, 10), (1, 11)]
+    assert {(one.finish_reason, one.failure) for one in made} == {("skipped", FAILURE)}
+    assert {one.input_tokens for one in made} == {3}
