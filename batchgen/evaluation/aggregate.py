@@ -153,11 +153,9 @@ class RowTally:
         self._moments = Moments()
 
     def add(self, scored: ScoredObservations) -> None:
-        """Add rows."""
         self._moments += moments(scored.values)
 
     def estimate(self, spec: Spec, confidence: Confidence) -> PointEstimate:
-        """The mean."""
         return row_mean(self._moments, confidence.level, fraction=spec.unit == "fraction")
 
 
@@ -168,7 +166,6 @@ class ClusterTally:
         self._sums = ClusterSums(1, numbering)
 
     def add(self, scored: ScoredObservations) -> None:
-        """Add rows."""
         self._sums.add(scored.clusters, scored.values[:, None])
 
     def estimate(self, spec: Spec, confidence: Confidence) -> PointEstimate:
@@ -188,11 +185,9 @@ class CorpusTally:
         self._finalize = finalize
 
     def add(self, scored: ScoredObservations) -> None:
-        """Add rows."""
         self._sums.add(scored.clusters, scored.stats)
 
     def estimate(self, spec: Spec, confidence: Confidence) -> PointEstimate:
-        """The value."""
         found = bootstrap(
             self._sums.table()[:, :-1],
             self._finalize,

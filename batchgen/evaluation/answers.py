@@ -148,7 +148,6 @@ class LazyColumns:
 
     @property
     def names(self) -> Sequence[str]:
-        """The columns."""
         names: list[str] = self._table.column_names
         return names
 

@@ -144,7 +144,6 @@ class TallyFactory:
     numbering: type[ClusterIndex]
 
     def __call__(self) -> Tally:
-        """Return an empty tally."""
         if is_sum(self.metric):
             finalize: Finalize = self.metric.finalize
             return CorpusTally(len(self.metric.stats), finalize, self.numbering())

@@ -76,48 +76,39 @@ def _clash_problems(evaluation: Evaluation, columns: Sequence[str], prefix: str)
 
 def _gate_problems(evaluation: Evaluation) -> list[Problem]:
     columns = [slice_column(cut) for cut in evaluation.slices]
-    return [
-        Problem(
-            f"evaluate.gates[{number}].metric",
-            f"there is no metric called {gate.metric!r}",
-            f"There are: {', '.join(evaluation.names)}.",
-        )
-        for number, gate in enumerate(evaluation.gates)
-        if gate.metric not in evaluation.names
-    ] + [
-        Problem(
-            f"evaluate.gates[{number}].slice",
-            f"evaluate.slices does not define the slice {gate.slice!r}",
-            f"Write a slice as {columns[0]}=VALUE; the columns of evaluate.slices: {', '.join(columns)}."
-            if columns
-            else "Add its column to evaluate.slices.",
-        )
-        for number, gate in enumerate(evaluation.gates)
-        if gate.slice not in (None, OVERALL)
-        and not any(str(gate.slice).startswith(f"{column}=") for column in columns)
-    ]
+    found: list[Problem] = []
+    for number, gate in enumerate(evaluation.gates):
+        key = f"evaluate.gates[{number}]"
+        if gate.metric not in evaluation.names:
+            hint = f"There are: {', '.join(evaluation.names)}."
+            found.append(
+                Problem(f"{key}.metric", f"there is no metric called {gate.metric!r}", hint)
+            )
+        sliced = any(str(gate.slice).startswith(f"{column}=") for column in columns)
+        if gate.slice not in (None, OVERALL) and not sliced:
+            hint = "Add its column to evaluate.slices."
+            if columns:
+                hint = (
+                    f"Write a slice as {columns[0]}=VALUE; the columns are: {', '.join(columns)}."
+                )
+            message = f"evaluate.slices does not define the slice {gate.slice!r}"
+            found.append(Problem(f"{key}.slice", message, hint))
+    return found
 
 
 def _bound_problems(evaluation: Evaluation) -> list[Problem]:
     """Bounds of gates on a fraction that all values meet, or none."""
     fractions = {m.name for m in evaluation.measures if m.metric.spec.unit == "fraction"}
-    bounds = [
-        (f"evaluate.gates[{number}].{key}", gate.metric, bound)
-        for number, gate in enumerate(evaluation.gates)
-        for key in ("min", "max", "max_drop")
-        if gate.metric in fractions and (bound := getattr(gate, key)) is not None
-    ]
-    return [
-        Problem(
-            key,
-            f"{bound:g} is out of range: {metric} is a fraction from 0 to 1",
-            f"For {bound:g} %, write {bound / 100:g}."
-            if 1 < bound <= 100
-            else "Write a number from 0 to 1.",
-        )
-        for key, metric, bound in bounds
-        if not 0 <= bound <= 1
-    ]
+    found: list[Problem] = []
+    for number, gate in enumerate(evaluation.gates):
+        for key in ("min", "max", "max_drop") if gate.metric in fractions else ():
+            bound = getattr(gate, key)
+            if bound is not None and not 0 <= bound <= 1:
+                percent = f"For {bound:g} %, write {bound / 100:g}."
+                hint = percent if 1 < bound <= 100 else "Write a number from 0 to 1."
+                message = f"{bound:g} is out of range: {gate.metric} is a fraction from 0 to 1"
+                found.append(Problem(f"evaluate.gates[{number}].{key}", message, hint))
+    return found
 
 
 def _model_problems(

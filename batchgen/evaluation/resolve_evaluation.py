@@ -39,7 +39,6 @@ class JobMetric:
 
     @property
     def name(self) -> str:
-        """Its name in the job."""
         return self.metric.spec.name
 
     @property
@@ -103,7 +102,6 @@ class Evaluation:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The metrics' names."""
         return tuple(measure.name for measure in self.measures)
 
     def with_judges(self, judges: Sequence[PreparedJudge]) -> "Evaluation":

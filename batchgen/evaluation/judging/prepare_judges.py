@@ -22,7 +22,7 @@ from batchgen.job.spec import Job, ModelSpec, PromptSpec
 from batchgen.jobfile.load import LoadedJob
 from batchgen.models.info import tokenizer_identity
 from batchgen.models.local_model import LocalModel, find_local_model
-from batchgen.models.lock_file import ModelLock, lock_path, read_lock
+from batchgen.models.lock_file import lock_path, read_lock
 from batchgen.models.tokenizer import load_from
 from batchgen.output.published_run import PublishedRun
 from batchgen.progress import Say
@@ -71,14 +71,15 @@ def prepare_judges(
         UsageError: the baseline is not a complete run.
         StateError: the baseline is damaged.
     """
-    judges = loaded.job.evaluate.judges
     lock = read_lock(lock_path(loaded.file))
-    models = [
-        own if judge.model is None else _find(judge.model, lock, say, terminal) for judge in judges
-    ]
-    return tuple(
-        _prepare_judge(loaded.job, number, model, own) for number, model in enumerate(models)
-    )
+
+    def found(spec: ModelSpec | None) -> LocalModel | None:
+        if spec is None:
+            return own
+        return None if spec.path is None else find_local_model(spec, lock, say, terminal)
+
+    models = [found(judge.model) for judge in loaded.job.evaluate.judges]
+    return tuple(_prepare_judge(loaded.job, n, model, own) for n, model in enumerate(models))
 
 
 def read_rubric(judge: Judge) -> str:
@@ -134,12 +135,6 @@ def _prepare_judge(
         signature=fingerprint(decides),
         is_self_judge=_same_weights(model, own),
     )
-
-
-def _find(
-    spec: ModelSpec, lock: ModelLock | None, say: Say, terminal: TextIO | None
-) -> LocalModel | None:
-    return None if spec.path is None else find_local_model(spec, lock, say, terminal)
 
 
 def _prompt_section(judge: Judge, prompt: PromptSpec, model: LocalModel | None) -> PromptSpec:

@@ -37,7 +37,6 @@ class JudgeCase:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """All of them."""
         reference = () if self.reference is None else (self.reference,)
         return (self.question, *reference, *self.answers)
 
@@ -219,7 +218,6 @@ class _CuttableCase:
 
     @property
     def text(self) -> str:
-        """The longest one."""
         return max(self.case.texts, key=len)
 
     def holding(self, text: str) -> Prompt | Failure:
