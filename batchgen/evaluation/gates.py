@@ -14,7 +14,7 @@ from batchgen.errors import StateError, UsageError
 from batchgen.evaluation.aggregate import OVERALL
 from batchgen.evaluation.comparing.compare import compare_runs
 from batchgen.evaluation.comparing.regressions import MeasuredChange, measured_change
-from batchgen.evaluation.comparing.scored_run import open_scored_run, scored_run_in
+from batchgen.evaluation.comparing.scored_run import open_scored_run
 from batchgen.job.evaluate import Gate
 from batchgen.metrics.statistics.paired_tests import POWER_80
 from batchgen.records import MetricRow
@@ -139,7 +139,7 @@ def _against(gate: Gate, baseline: str, folder: RunFolder, scored: Path) -> Gate
         return GateResult(name, "passed", "there is no previous output")
     path = folder.path if baseline == PREVIOUS else Path(baseline)
     try:
-        new = scored_run_in(folder.path, scored)
+        new = open_scored_run(folder.path, scored)
         found = compare_runs(open_scored_run(path), new, metrics=[gate.metric], max_examples=0)
     except (UsageError, StateError) as error:
         return GateResult(name, "undecided", error.message)

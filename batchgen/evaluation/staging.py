@@ -56,27 +56,27 @@ def stage_answers(stage: Stage, answers: StagedAnswers, scorer: Scorer) -> list[
             return []
         _score(stage, answers, scorer)
         rows = _metric_rows(scorer.evaluation, scorer.aggregates(answers.tables))
-        with stage.file(stage.folder.metrics.name, METRICS) as metrics:
-            metrics.write(metrics_table(rows))
+        with stage.file(stage.folder.metrics.name, METRICS) as write:
+            write(metrics_table(rows))
         return rows
 
 
 def _copy(stage: Stage, answers: StagedAnswers) -> None:
-    with stage.responses(answers.schema, answers.layout) as writer:
+    with stage.responses(answers.schema, answers.layout) as write:
         for table in answers.tables():
-            writer.write(table)
+            write(table)
 
 
 def _score(stage: Stage, answers: StagedAnswers, scorer: Scorer) -> None:
     schema = scorer.schema(answers.schema)
     with (
-        stage.responses(schema, answers.layout) as writer,
-        stage.file(stage.folder.scores.name, SCORES) as detail,
+        stage.responses(schema, answers.layout) as write,
+        stage.file(stage.folder.scores.name, SCORES) as write_detail,
     ):
         for table in answers.tables():
             scored = scorer.score(table)
-            writer.write(scored.table.select(schema.names))
-            detail.write(scored.detail)
+            write(scored.table.select(schema.names))
+            write_detail(scored.detail)
 
 
 def run_scorer(evaluation: Evaluation, schema: pa.Schema, prefix: str, samples: int) -> Scorer:

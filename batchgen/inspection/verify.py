@@ -15,10 +15,10 @@ from typing import Literal
 
 from batchgen.errors import StateError
 from batchgen.fingerprint import fingerprint
+from batchgen.output.parquet_table import ParquetTable
 from batchgen.output.published_run import (
     IntegrityIssue,
     Manifest,
-    ParquetTable,
     PublishedFile,
     PublishedRun,
 )

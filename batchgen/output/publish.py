@@ -7,12 +7,12 @@ Until their release, files are in a folder that no reader opens. A process that 
 from which the next process completes it.
 """
 
+import itertools
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,77 +27,53 @@ ROW_GROUP_BYTES = 16 << 20
 """Size of a row group in memory: several small parts form one, since large row groups read faster; memory stays bounded."""
 
 
-class FileWriter:
-    """One Parquet file, complete and synced after the `with` block, if that raised no error."""
+Write = Callable[[pa.Table], None]
 
-    def __init__(self, path: Path, schema: pa.Schema, compression: str) -> None:
-        self._path = path
-        self._schema = schema
-        self._waiting: list[pa.Table] = []
-        self._bytes = 0
-        self._unfinished = path.with_suffix(".tmp")  # readers take any *.parquet for complete
-        self._writer = pq.ParquetWriter(self._unfinished, schema, **parquet_options(compression))
 
-    def write(self, table: pa.Table) -> None:
-        """Write a table, or keep it until a row group is full."""
-        self._waiting.append(table)
-        self._bytes += table.nbytes
-        if self._bytes >= ROW_GROUP_BYTES:
-            self._flush()
+@contextmanager
+def _write_file(path: Path, schema: pa.Schema, compression: str) -> Iterator[Write]:
+    """Write one Parquet file, which is complete and synced after the block, if that raised no error."""
+    unfinished = path.with_suffix(".tmp")  # readers take any *.parquet for complete
+    waiting: list[pa.Table] = []
+    size = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._writer:
-            if kind is None:
-                self._flush()
-        if kind is None:
-            fail_point("publish.before_sync")
-            sync_file(self._unfinished)
-            self._unfinished.rename(self._path)
-
-    def _flush(self) -> None:
-        if self._waiting:
-            table = pa.concat_tables(self._waiting).cast(self._schema)
-            self._writer.write_table(table, row_group_size=max(1, table.num_rows))
-            self._waiting, self._bytes = [], 0
+    def flush() -> None:
+        nonlocal size
+        if waiting:
+            table = pa.concat_tables(waiting).cast(schema)
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+            waiting.clear()
+            size = 0
             fail_point("publish.half")
 
+    def write(table: pa.Table) -> None:
+        nonlocal size
+        waiting.append(table)
+        size += table.nbytes
+        if size >= ROW_GROUP_BYTES:
+            flush()
 
-class PartsWriter:
-    """A folder of Parquet files, one per table."""
+    with pq.ParquetWriter(unfinished, schema, **parquet_options(compression)) as writer:
+        yield write
+        flush()
+    fail_point("publish.before_sync")
+    sync_file(unfinished)
+    unfinished.rename(path)
 
-    def __init__(self, folder: Path, schema: pa.Schema, compression: str) -> None:
-        folder.mkdir()
-        self._folder = folder
-        self._schema = schema
-        self._compression = compression
-        self._count = 0
 
-    def write(self, table: pa.Table) -> None:
-        """Write a table into a file of its own."""
-        path = self._folder / f"part-{self._count:05d}.parquet"
-        with FileWriter(path, self._schema, self._compression) as writer:
-            writer.write(table)
-        self._count += 1
+@contextmanager
+def _write_parts(folder: Path, schema: pa.Schema, compression: str) -> Iterator[Write]:
+    """Write a folder of Parquet files, one per table."""
+    folder.mkdir()
+    numbers = itertools.count()
 
-    def __enter__(self) -> Self:
-        return self
+    def write(table: pa.Table) -> None:
+        path = folder / f"part-{next(numbers):05d}.parquet"
+        with _write_file(path, schema, compression) as write_file:
+            write_file(table)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            sync_folder(self._folder)
+    yield write
+    sync_folder(folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,19 +102,18 @@ class Stage:
                 shutil.rmtree(staged)
             staged.mkdir(mode=0o700)
 
-    def responses(self, schema: pa.Schema, layout: FileLayout) -> FileWriter | PartsWriter:
-        """A writer of the answers, in one file or in a folder."""
+    def responses(self, schema: pa.Schema, layout: FileLayout) -> AbstractContextManager[Write]:
+        """Open the answers for writing: a context manager that yields a function for tables."""
         if layout == "file":
             return self.file(self.folder.responses.name, schema)
         described = schema.with_metadata(file_metadata(self.facts))
-        return PartsWriter(
-            self.folder.staged / self.folder.response_parts.name, described, self.compression
-        )
+        path = self.folder.staged / self.folder.response_parts.name
+        return _write_parts(path, described, self.compression)
 
-    def file(self, name: str, schema: pa.Schema) -> FileWriter:
-        """A writer of one file."""
+    def file(self, name: str, schema: pa.Schema) -> AbstractContextManager[Write]:
+        """Open one file for writing, as `responses` does."""
         described = schema.with_metadata(file_metadata(self.facts))
-        return FileWriter(self.folder.staged / name, described, self.compression)
+        return _write_file(self.folder.staged / name, described, self.compression)
 
     def text(self, name: str, text: str) -> None:
         """Stage a text file.

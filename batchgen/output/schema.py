@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from batchgen.errors import Problem
 from batchgen.job.spec import Input, Output
 from batchgen.records import Failure, Message, Response
 from batchgen.state.parts import REDACTED_KEY
@@ -105,40 +106,22 @@ def _response(index: int, values: dict[str, Any]) -> Response:
 
 
 def _answers(responses: Sequence[Response], run_id: str) -> dict[str, pa.Array]:
-    values: dict[str, list[object]] = {
-        "id": [r.id for r in responses],
-        "sample": [r.sample for r in responses],
+    derived: dict[str, list[object]] = {
         "messages": [_messages(r) for r in responses],
-        "response": [r.response for r in responses],
-        "reasoning": [r.reasoning for r in responses],
-        "finish_reason": [r.finish_reason for r in responses],
         "error_code": [r.failure.code if r.failure else None for r in responses],
         "error": [r.failure.message if r.failure else None for r in responses],
-        "input_tokens": [r.input_tokens for r in responses],
-        "output_tokens": [r.output_tokens for r in responses],
-        "seed": [r.seed for r in responses],
-        "logprob_mean": [r.logprob_mean for r in responses],
-        "prompt_hash": [r.prompt_hash for r in responses],
-        "row_fingerprint": [r.row_fingerprint for r in responses],
         "run_id": [r.run_id or run_id for r in responses],
-        "created_at": [r.created_at for r in responses],
     }
-    return {name: pa.array(values[name], kind) for name, kind in ANSWER_COLUMNS.items()}
+    return {
+        name: pa.array(derived.get(name) or [getattr(r, name) for r in responses], kind)
+        for name, kind in ANSWER_COLUMNS.items()
+    }
 
 
 def _messages(response: Response) -> list[dict[str, str]] | None:
     if not response.messages:
         return None
     return [{"role": m.role, "content": m.content} for m in response.messages]
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnConflict:
-    """An input column that cannot be kept."""
-
-    key: str
-    message: str
-    hint: str
 
 
 def output_layout(
@@ -152,10 +135,10 @@ def output_layout(
 
 def column_conflicts(
     columns: Sequence[str], asked: Input, output: Output, id_column: str | None
-) -> list[ColumnConflict]:
+) -> list[Problem]:
     """Kept columns that do not exist, or whose names answer columns have."""
     found = [
-        ColumnConflict(
+        Problem(
             "output.keep_columns",
             f"column {name!r} is not in the input",
             f"Use columns of the input: {', '.join(columns)}.",
@@ -167,7 +150,7 @@ def column_conflicts(
     clashes = [c for c in _wanted(columns, output) if c in _added(output) and c not in consumed]
     if clashes:
         found.append(
-            ColumnConflict(
+            Problem(
                 "output.prefix",
                 f"the input columns {', '.join(clashes)} have names of answer columns",
                 "Set output.prefix, such as `prefix: bg_`, or omit them from output.keep_columns.",

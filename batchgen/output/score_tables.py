@@ -94,17 +94,10 @@ def scores_table(scorings: Sequence[MetricScores]) -> pa.Table:
 
 
 def _table(scoring: MetricScores) -> pa.Table:
-    scores = scoring.scores
-    columns = {
-        "id": scoring.ids,
-        "sample": scoring.samples,
-        "metric": [score.metric for score in scores],
-        "value": [score.value for score in scores],
-        "status": [score.status for score in scores],
-        "answer": [score.answer for score in scores],
-        "rule": [score.rule for score in scores],
-        "stats": scoring.stats,
-    }
+    names = ("metric", "value", "status", "answer", "rule")
+    columns: dict[str, Sequence[Any]]
+    columns = {name: [getattr(score, name) for score in scoring.scores] for name in names}
+    columns |= {"id": scoring.ids, "sample": scoring.samples, "stats": scoring.stats}
     return pa.table([pa.array(columns[f.name], f.type) for f in SCORES], schema=SCORES)
 
 

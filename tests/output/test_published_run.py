@@ -14,7 +14,8 @@ import pytest
 from batchgen.__main__ import call
 from batchgen.errors import StateError
 from batchgen.jobfile.load import load_job
-from batchgen.output.published_run import CACHED_ROW_GROUPS, ParquetTable, PublishedRun
+from batchgen.output.parquet_table import CACHED_ROW_GROUPS, ParquetTable
+from batchgen.output.published_run import PublishedRun
 from batchgen.run.run import run
 from batchgen.state.run_folder import RunFolder
 

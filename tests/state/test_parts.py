@@ -65,9 +65,9 @@ def publish(
     """Stage the parts and release them; return what a manifest says of them."""
     stage = Stage(folder, output.compression, int(output.file_mode, 8), facts)
     stage.clear()
-    with stage.responses(schema, output.layout) as writer:
+    with stage.responses(schema, output.layout) as write:
         for table in stream_parts(parts):
-            writer.write(table)
+            write(table)
     files = stage.files()
     stage.release(None)
     return files
@@ -212,7 +212,7 @@ def test_staged_files_are_not_seen(store: PartStore, folder: RunFolder) -> None:
     before = folder.responses.read_bytes()
     stage = Stage(folder, "zstd", 0o600, {})
     stage.clear()
-    with stage.responses(LAYOUT.schema(INPUT), "file") as writer:
-        writer.write(part_table(0, 1).cast(LAYOUT.schema(INPUT)))
+    with stage.responses(LAYOUT.schema(INPUT), "file") as write:
+        write(part_table(0, 1).cast(LAYOUT.schema(INPUT)))
     assert folder.responses.read_bytes() == before
     assert pq.read_metadata(folder.staged / "responses.parquet").num_rows == 1

@@ -57,21 +57,21 @@ class MetricComparison:
 
     metric: str
     unit: str
-    n: int
-    unpaired: int
+    primary: bool
+    higher_is_better: bool | None
     base: float | None
     new: float | None
     difference: PairedResult
-    detectable: float | None
-    p: float | None
-    primary: bool
-    higher_is_better: bool | None
-    wins: int
-    ties: int
-    losses: int
-    regressions: Sequence[Flip]
-    improvements: Sequence[Flip]
     verdict: ComparisonVerdict
+    n: int = 0
+    unpaired: int = 0
+    detectable: float | None = None
+    p: float | None = None
+    wins: int = 0
+    ties: int = 0
+    losses: int = 0
+    regressions: Sequence[Flip] = ()
+    improvements: Sequence[Flip] = ()
     slices: Sequence[SliceDifference] = ()
     noise: Noise | None = None
     reason: str = ""
@@ -236,25 +236,20 @@ def _compare(
         return _without(now, before.value, now.value, reason)
     comparing = MetricPairing(now, read_recorded_metrics(new.facts).get(name))
     change, gains = comparing.change(pairs), comparing.gains(pairs)
+    same = ("base", "new", "difference", "n", "wins", "ties", "losses")
     return MetricComparison(
         metric=name,
         unit=now.unit,
-        n=change.n,
-        unpaired=paired.unpaired,
-        base=change.base,
-        new=change.new,
-        difference=change.difference,
-        detectable=change.difference.detectable,
-        p=change.difference.p,
         primary=now.primary,
         higher_is_better=now.higher_is_better,
-        wins=change.wins,
-        ties=change.ties,
-        losses=change.losses,
+        verdict="inconclusive",
+        unpaired=paired.unpaired,
+        detectable=change.difference.detectable,
+        p=change.difference.p,
         regressions=find_flips(pairs, gains, max_examples),
         improvements=find_flips(pairs, -gains, max_examples),
-        verdict="inconclusive",
         slices=list(comparing.slices(pairs)),
+        **{key: getattr(change, key) for key in same},
     )
 
 
@@ -265,20 +260,11 @@ def _without(
     return MetricComparison(
         metric=now.metric,
         unit=now.unit,
-        n=0,
-        unpaired=0,
+        primary=now.primary,
+        higher_is_better=now.higher_is_better,
         base=base,
         new=new,
         difference=PairedResult(value, None, None, None, None, reason),
-        detectable=None,
-        p=None,
-        primary=now.primary,
-        higher_is_better=now.higher_is_better,
-        wins=0,
-        ties=0,
-        losses=0,
-        regressions=(),
-        improvements=(),
         verdict="not comparable",
         reason=reason,
     )

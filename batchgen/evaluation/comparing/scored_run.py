@@ -14,12 +14,8 @@ from batchgen.evaluation.aggregate import OVERALL
 from batchgen.evaluation.comparing.pairs import CLUSTER, KEY, SLICE
 from batchgen.evaluation.slices import Slicer, slice_column
 from batchgen.job.evaluate import Bins
-from batchgen.output.published_run import (
-    ParquetTable,
-    PublishedRun,
-    check_no_pending_release,
-    responses_in,
-)
+from batchgen.output.parquet_table import ParquetTable
+from batchgen.output.published_run import PublishedRun, check_no_pending_release, responses_in
 from batchgen.output.score_tables import read_facts, read_metrics
 from batchgen.records import MetricRow
 from batchgen.state.run_folder import RunFolder
@@ -106,24 +102,14 @@ class ScoredRun:
         return pl.DataFrame(pl.from_arrow(rows.drop_columns("metric")))
 
 
-def open_scored_run(path: Path) -> ScoredRun:
-    """Open the scores in a folder.
-
-    Raises:
-        UsageError: there are none.
-        StateError: they are damaged.
-    """
-    return scored_run_in(path, path.absolute())
-
-
-def scored_run_in(path: Path, folder: Path) -> ScoredRun:
-    """Open the scores in `folder`, which may contain staged files; messages call it `path`.
+def open_scored_run(path: Path, staged: Path | None = None) -> ScoredRun:
+    """Open the scores in a folder, or the staged ones, which messages call `path` too.
 
     Raises:
         UsageError: there are none.
         StateError: they are damaged, or are being replaced.
     """
-    run_folder = RunFolder(folder)
+    run_folder = RunFolder((staged or path).absolute())
     check_no_pending_release(run_folder)
     if not run_folder.scores.exists() or not run_folder.metrics.exists():
         raise UsageError(

@@ -50,20 +50,17 @@ def open_baseline(path: Path) -> PublishedRun:
     return run
 
 
-def content_of(run: PublishedRun) -> dict[str, Any]:
-    """What identifies the answers of a run, for a fingerprint: `finished_at` changes if failed rows are retried."""
+def baseline_record(run: PublishedRun) -> dict[str, Any]:
+    """Identify the answers of a run, for a fingerprint: `finished_at` changes if failed rows are retried."""
     return {"run_id": run.manifest.run_id, "finished_at": run.manifest.content["finished_at"]}
 
 
 def find_baseline_answers(run: PublishedRun, keys: Sequence[AnswerKey]) -> list[BaselineAnswer]:
     """The baseline's answer to each key."""
     rows = run.find([(key.id, key.sample) for key in keys], ["prompt_hash", "response"])
-    return [_other(key, row) for key, row in zip(keys, rows, strict=True)]
-
-
-def _other(key: AnswerKey, row: dict[str, Any] | None) -> BaselineAnswer:
-    if row is None:
-        return BaselineAnswer(None)
-    if key.prompt_hash is not None and row["prompt_hash"] != key.prompt_hash:
-        return BaselineAnswer(None, different_prompt=True)
-    return BaselineAnswer(row["response"])
+    found = []
+    for key, row in zip(keys, rows, strict=True):
+        different = row is not None and key.prompt_hash not in (None, row["prompt_hash"])
+        text = None if row is None or different else row["response"]
+        found.append(BaselineAnswer(text, different))
+    return found

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from batchgen.errors import DataError, ModelError, Problem
-from batchgen.evaluation.judging.baseline_answers import content_of, open_baseline
+from batchgen.evaluation.judging.baseline_answers import baseline_record, open_baseline
 from batchgen.evaluation.judging.prompt_texts import VERSION
 from batchgen.evaluation.judging.prompts import JudgePrompts, answer_prefill
 from batchgen.evaluation.model_queries.scoring_model import UNBOUNDED, ScoringModel
@@ -124,7 +124,7 @@ def _prepare_judge(
         "longest": longest,
         "words": VERSION,
         "rubric": rubric,
-        "other": content_of(other) if other else {},
+        "other": baseline_record(other) if other else {},
     }
     return PreparedJudge(
         judge=judge,

@@ -82,7 +82,7 @@ def _input_problems(
     found = column_conflicts(columns, job.input, job.output, source.id_column)
     redacted = (job.redact.columns or ()) if job.redact else ()
     return [
-        *(Problem(m.key, m.message, m.hint) for m in found),
+        *found,
         *(
             Problem(
                 "redact.columns",

@@ -13,7 +13,7 @@ import pytest
 from batchgen.engines.contract import Engine
 from batchgen.engines.echo import EchoEngine
 from batchgen.errors import ExitCode, JobFileError
-from batchgen.evaluation.judging.baseline_answers import content_of, open_baseline
+from batchgen.evaluation.judging.baseline_answers import baseline_record, open_baseline
 from batchgen.evaluation.scoring.score_run import score_run
 from batchgen.jobfile.load import load_job
 from batchgen.prompts.byte_tokenizer import ByteTokenizer
@@ -155,13 +155,13 @@ def test_against_another_run_answers_pair_by_id_and_prompt(make_job: MakeJob) ->
 def test_a_run_whose_answers_changed_since_is_another_to_compare_with(make_job: MakeJob) -> None:
     rows = [{"id": "1", "q": "bad"}]
     base = run(load_job(make_job(rows, output={"path": "base"}, prompt={"user": "{{ q }}"})))
-    before = content_of(open_baseline(base.folder.path))
-    assert content_of(open_baseline(base.folder.path)) == before
+    before = baseline_record(open_baseline(base.folder.path))
+    assert baseline_record(open_baseline(base.folder.path)) == before
     manifest = read_json(base.folder.manifest)
     # As `--retry-errors` leaves it, whose failed rows have answers now.
     later = {**manifest, "finished_at": "2100-01-01T00:00:00+00:00"}
     base.folder.write_json(base.folder.manifest, later, stage="manifest")
-    assert content_of(open_baseline(base.folder.path)) != before
+    assert baseline_record(open_baseline(base.folder.path)) != before
 
 
 def test_a_judge_that_means_nothing_is_unparsed_not_zero(make_job: MakeJob) -> None:
