@@ -39,10 +39,7 @@ class StagedAnswers:
 def stage_answers(stage: Stage, answers: StagedAnswers, scorer: Scorer) -> list[MetricRow]:
     """Stage answers with their scores; return the rows of metrics.parquet.
 
-    Args:
-        stage: receives the files.
-        answers: read once, and again for each metric of the whole set and each slice.
-        scorer: a new one.
+    The answers are read once, and again for each metric of the whole set and each slice. The scorer must be a new one.
 
     Raises:
         StateError: the answers are damaged.
@@ -80,13 +77,7 @@ def _score(stage: Stage, answers: StagedAnswers, scorer: Scorer) -> None:
 
 
 def run_scorer(evaluation: Evaluation, schema: pa.Schema, prefix: str, samples: int) -> Scorer:
-    """Build the scorer for the tables of a run.
-
-    Args:
-        evaluation: the metrics.
-        schema: of the tables.
-        prefix: `output.prefix`.
-        samples: answers per row.
+    """Build the scorer for the tables of a run, with `samples` answers per row.
 
     Raises:
         JobKeyError: a condition does not fit the columns.

@@ -50,7 +50,6 @@ class RunStatus:
     expected_rows: int
     counts: Counts
     failed: Sequence[FailedRows]
-    facts: Mapping[str, Any]
     withheld: Sequence[str] = ()
 
 
@@ -91,13 +90,12 @@ def status(path: Path) -> RunStatus:
             expected_rows=counts.rows,
             counts=counts,
             failed=_failures(published.answers(_FAILURE)),
-            facts=content,
         )
     identity = read_identity(folder)
     if identity is None:
         raise StateError(f"{folder.run} is missing", hint="Start over with --fresh.")
-    parts, waiting = _saved(folder, identity)
     prefix = identity.settings["output"]["prefix"]
+    parts, waiting = _saved(folder, identity)
     return RunStatus(
         folder=folder,
         state="withheld" if withheld else "running" if _held(folder) else "incomplete",
@@ -107,7 +105,6 @@ def status(path: Path) -> RunStatus:
         expected_rows=identity.rows * identity.settings["decoding"]["num_return_sequences"],
         counts=sum((_counts(part, prefix) for part in parts), count_responses(waiting)),
         failed=_failures(_part_columns(parts, prefix), waiting),
-        facts={},
         withheld=read_json(folder.withheld)["why"] if withheld else (),
     )
 
@@ -142,25 +139,19 @@ def find_answers(folder: RunFolder, where: pl.Expr, most: int) -> list[AnswerVie
     published = PublishedRun(folder)
     published.check(hashes=False, only_responses=True)
     tables = published.answers(list(AnswerView.__dataclass_fields__))
-    rows = (
-        r
-        for t in tables
-        for r in pl.DataFrame(pl.from_arrow(t)).filter(where).iter_rows(named=True)
-    )
+    frames = (pl.DataFrame(pl.from_arrow(table)).filter(where) for table in tables)
+    rows = (row for frame in frames for row in frame.iter_rows(named=True))
     return [_answer(row) for row in islice(rows, most)]
 
 
 def _answer(row: Mapping[str, Any]) -> AnswerView:
-    messages = [Message(m["role"], m["content"]) for m in row["messages"] or ()]
-    return AnswerView(
-        **{
-            **row,
-            "messages": messages,
-            "error_code": row["error_code"] or "",
-            "error": row["error"] or "",
-            "output_tokens": row["output_tokens"] or 0,
-        }
-    )
+    filled = {
+        "messages": [Message(m["role"], m["content"]) for m in row["messages"] or ()],
+        "error_code": row["error_code"] or "",
+        "error": row["error"] or "",
+        "output_tokens": row["output_tokens"] or 0,
+    }
+    return AnswerView(**{**row, **filled})
 
 
 def _counts(part: Path, prefix: str) -> Counts:

@@ -91,11 +91,7 @@ class Stage:
     facts: Mapping[str, object]
 
     def clear(self) -> None:
-        """Delete all staged files.
-
-        Raises:
-            ResourceError: the disk is full or read-only.
-        """
+        """Delete all staged files."""
         staged = self.folder.staged
         with disk_errors("cannot empty", staged):
             if staged.exists():
@@ -116,11 +112,7 @@ class Stage:
         return _write_file(self.folder.staged / name, described, self.compression)
 
     def text(self, name: str, text: str) -> None:
-        """Stage a text file.
-
-        Raises:
-            ResourceError: the disk is full or read-only.
-        """
+        """Stage a text file."""
         path = self.folder.staged / name
         with disk_errors("cannot write", path):
             path.write_text(text, "utf-8")
@@ -128,19 +120,21 @@ class Stage:
 
     def files(self) -> list[PublishedFile]:
         """The staged tables, as the manifest lists them."""
-        staged = self.folder.staged
-        return [_described(staged, path) for path in sorted(staged.rglob("*.parquet"))]
+        return [
+            PublishedFile(
+                name=path.relative_to(self.folder.staged).as_posix(),
+                sha256=sha256(path),
+                bytes=path.stat().st_size,
+                rows=pq.read_metadata(path).num_rows,
+            )
+            for path in sorted(self.folder.staged.rglob("*.parquet"))
+        ]
 
     def release(self, manifest: Mapping[str, object] | None) -> None:
         """Replace the published files by the staged ones, and remove published files that are not staged.
 
-        After release.json is written, the release is final: `finish_release` completes it if the process dies.
-
-        Args:
-            manifest: written last; None for the scores of a file.
-
-        Raises:
-            ResourceError: the disk is full or read-only.
+        After release.json is written, the release is final: `finish_release` completes it if the process dies. The
+        manifest is written last; it is None for the scores of a file.
         """
         staged = self.folder.staged
         names = [p.relative_to(staged).as_posix() for p in staged.rglob("*") if p.is_file()]
@@ -156,8 +150,7 @@ def finish_release(folder: RunFolder) -> None:
     """Complete a release that a process began, if there is one. The caller holds the lock.
 
     Raises:
-        StateError: its record is damaged.
-        ResourceError: the disk is full or read-only.
+        StateError: release.json is damaged.
     """
     if not folder.release.exists():
         return
@@ -205,9 +198,3 @@ def _remove_others(folder: RunFolder, names: Collection[str]) -> None:
 
 def _parts(folder: RunFolder) -> list[Path]:
     return list(folder.response_parts.iterdir()) if folder.response_parts.is_dir() else []
-
-
-def _described(staged: Path, path: Path) -> PublishedFile:
-    name = path.relative_to(staged).as_posix()
-    rows: int = pq.read_metadata(path).num_rows
-    return PublishedFile(name, sha256(path), path.stat().st_size, rows)

@@ -53,7 +53,6 @@ class Publication:
             StoppedError: the run was stopped before all models were queried.
             DataError: the input changed since the answers were made; nothing is published.
             StateError: a part is damaged, or the lock is lost.
-            ResourceError: the disk is full or read-only.
         """
         setup, output = self.setup, self.setup.job.output
         origin = {

@@ -38,9 +38,11 @@ class RetrySetup:
 
         Raises:
             StateError: saved or published files are damaged.
-            ResourceError: the disk is full or read-only.
         """
-        complete = self.folder.complete and self._is_published()
+        # With `publish: gated`, the answers of another run may be published.
+        complete = (
+            self.folder.complete and read_manifest(self.folder).run_id == self.identity.run_id
+        )
         if complete:
             self._unpublish()
         failed = self.journal.forget_failed()
@@ -55,10 +57,6 @@ class RetrySetup:
             content = {"run_id": self.identity.run_id}
             self.folder.write_json(self.folder.retry, content, stage="retry")
         return failed
-
-    def _is_published(self) -> bool:
-        """Whether this run's answers are published: with `publish: gated`, those of another run may be."""
-        return read_manifest(self.folder).run_id == self.identity.run_id
 
     def _unpublish(self) -> None:
         """Seal the published answers as parts again. The run stays complete until `retry.json` exists."""

@@ -110,14 +110,7 @@ def open_reuse(
     run_id: str,
     say: Callable[[str], None],
 ) -> AnswerSource:
-    """Open the earlier run, and record it for the next start of this run.
-
-    Args:
-        folder: the run folder.
-        asked: folder of the earlier run, if this start names one.
-        setup: of this run.
-        run_id: of this run; the record of another run is ignored.
-        say: receives what is reused, or why nothing is.
+    """Open the earlier run, which `asked` or an earlier start names, and record it for the next start of this run.
 
     Raises:
         StateError: the named run is damaged.

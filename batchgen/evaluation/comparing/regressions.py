@@ -33,7 +33,7 @@ class RegressionLimit:
 
 
 def parse_limit(option: str, text: str) -> RegressionLimit:
-    """Read `METRIC` or `METRIC:BY`.
+    """Parse `METRIC` or `METRIC:BY`.
 
     Raises:
         UsageError: BY is not a number of at least 0.

@@ -70,11 +70,7 @@ class Join:
 
 
 def open_join(beside: JoinSpec, taken: pa.Schema) -> Join:
-    """Read a file to join; columns that exist already are left out.
-
-    Args:
-        beside: the file and its key column.
-        taken: the existing columns.
+    """Read a file to join; its columns that are in `taken` are left out.
 
     Raises:
         UsageError: one table lacks the key column, or the file has a key twice.

@@ -34,23 +34,10 @@ def score_file(
     beside: JoinSpec | None = None,
     asking: ScoringModelOptions | None = None,
 ) -> ScoreResult:
-    """Score the rows of a file.
+    """Score the rows of a file; see `score`.
 
     Three columns are optional: `id`; `sample`, the number of the answer to a prompt, whose rows must be contiguous; and
     `messages`, the prompt.
-
-    Args:
-        path: Parquet, CSV or JSONL.
-        evaluate: the metrics, and the columns with references.
-        response: the column with the responses.
-        output: folder for the results; must not be a run folder.
-        beside: a file with further columns, such as the references.
-        asking: the model that metrics query.
-
-    Raises:
-        UsageError: columns are missing, a metric needs a model, or the folder belongs to a run.
-        DataError: a file cannot be read, a prompt's answers are not contiguous, or a metric lacks a file or a package.
-        ResourceError: the disk is full or read-only.
     """
     arm()
     folder = RunFolder(output.absolute())

@@ -60,21 +60,9 @@ def score_run(
     beside: JoinSpec | None = None,
     asking: ScoringModelOptions | None = None,
 ) -> ScoreResult:
-    """Score the responses of a run by the metrics of its job, and by further ones.
+    """Score the responses of a run by the metrics of its job, and by further ones; see `score`.
 
-    Args:
-        path: the run folder.
-        metrics: further metrics; one with the name of a job's metric replaces it.
-        references: columns with references; default: those of the job.
-        reasoning: whether text between think marks is scored; default: as in the job.
-        beside: a file with further columns, such as the references.
-        asking: the model that metrics query; default: the run's own model.
-
-    Raises:
-        UsageError: there is no such run, or columns are missing.
-        DataError: a metric lacks a file or a package.
-        StateError: the run is not complete, or its state or its responses are damaged or were changed.
-        LockedError: the run is at work.
+    A further metric with the name of a job's metric replaces it.
     """
     arm()
     folder = open_folder(path)
@@ -136,12 +124,6 @@ def check_evaluation(
 ) -> Evaluation:
     """Resolve a section `evaluate` for tables with these columns; their columns of scores are ignored.
 
-    Args:
-        evaluate: the section.
-        schema: of the tables.
-        prefix: `output.prefix`.
-        messages_hint: how to get a column with the prompts.
-
     Raises:
         UsageError: columns or metrics of the section are missing.
         DataError: a metric lacks a file or a package.
@@ -164,7 +146,7 @@ def rescore_run(
     """Score the published responses of a run and replace its files. The caller holds the run's lock.
 
     Args:
-        published: the run; its responses have been checked.
+        published: its responses have been checked.
         evaluation: the metrics and gates.
         join: columns of another file.
         job: the resolved job, if it changed since the responses were published.
@@ -173,7 +155,6 @@ def rescore_run(
     Raises:
         StateError: the responses are damaged.
         JobKeyError: a condition does not fit the columns.
-        ResourceError: the disk is full or read-only.
     """
     folder, manifest = published.folder, published.manifest
     wide = published.schema if join is None else join.wider(published.schema)
