@@ -145,19 +145,20 @@ def _suits(weight: Tensor) -> bool:
 
 
 # The kernels are imported at their first use: they need numba, which may be missing.
-_KERNELS = "batchgen.engines.torch.slots.kernels"
 
 
 @cache
 def _attention(group: int, width: int, high: int) -> Callable[..., None]:
-    kernel: Callable[..., None] = import_module(f"{_KERNELS}.decode").attend(group, width, high)
-    return kernel
+    from batchgen.engines.torch.continuous.forward.kernels import decode
+
+    return decode.attend(group, width, high)
 
 
 @cache
 def _norm() -> Callable[..., None]:
-    kernel: Callable[..., None] = import_module(f"{_KERNELS}.norm").rms_norm()
-    return kernel
+    from batchgen.engines.torch.continuous.forward.kernels import norm
+
+    return norm.rms_norm()
 
 
 @cache
