@@ -12,6 +12,7 @@ clusters.
 """
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -203,10 +204,8 @@ class SliceTallies:
 
     def __init__(self, spec: Spec, new_tally: Callable[[], Tally]) -> None:
         self.spec = spec
-        self._new_tally = new_tally
-        self._tallies: dict[str, Tally] = {OVERALL: new_tally()}
-        self._asked: dict[str, int] = {OVERALL: 0}
-        self._scored: dict[str, int] = {OVERALL: 0}
+        self._tallies = defaultdict(new_tally, {OVERALL: new_tally()})
+        self._observed, self._scored = Counter[str](), Counter[str]()
 
     def add(self, scored: ScoredObservations, slices: Mapping[str, Mask]) -> None:
         """Add a block of observations.
@@ -226,16 +225,13 @@ class SliceTallies:
         return [self._aggregate(name, confidence) for name in names]
 
     def _add(self, name: str, scored: ScoredObservations) -> None:
-        tally = self._tallies.get(name)
-        if tally is None:
-            tally = self._tallies[name] = self._new_tally()
-        tally.add(scored.where(scored.scored))
-        self._asked[name] = self._asked.get(name, 0) + len(scored.scored)
-        self._scored[name] = self._scored.get(name, 0) + int(scored.scored.sum())
+        self._tallies[name].add(scored.where(scored.scored))
+        self._observed[name] += len(scored.scored)
+        self._scored[name] += int(scored.scored.sum())
 
     def _aggregate(self, name: str, confidence: Confidence) -> Aggregate:
-        n, asked = self._scored[name], self._asked[name]
+        n, observed = self._scored[name], self._observed[name]
         estimate = self._tallies[name].estimate(self.spec, confidence)
         if self.spec.unit == "count":
             estimate = estimate.within(0.0, math.inf)
-        return Aggregate(self.spec, name, n, n / asked if asked else None, estimate)
+        return Aggregate(self.spec, name, n, n / observed if observed else None, estimate)

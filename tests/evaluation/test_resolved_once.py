@@ -31,7 +31,7 @@ def job(make_job: MakeJob, tmp_path: Path) -> Path:
     (tmp_path / "metric.py").write_text(MODULE)
     (tmp_path / "schema.json").write_text('{"type": "object"}')
     metrics = [
-        {"type": "python", "file": "metric.py", "entry": "short", "unit": "fraction"},
+        {"type": "python", "file": "metric.py", "function": "short", "unit": "fraction"},
         {"type": "json_schema", "schema": "schema.json"},
     ]
     return make_job(ROWS, evaluate={"metrics": metrics, "judges": [{"name": "good"}]})
@@ -69,7 +69,7 @@ def test_score_executes_the_module_once(job: Path, tmp_path: Path) -> None:
     assert executions(job) == 1
     assert call(["score", str(tmp_path / "out")]) == 0
     assert executions(job) == 1
-    metric = f"{{type: python, file: {tmp_path / 'metric.py'}, entry: short}}"
+    metric = f"{{type: python, file: {tmp_path / 'metric.py'}, function: short}}"
     file, scored = tmp_path / "out" / "responses.parquet", tmp_path / "scored"
     assert call(["score", str(file), "-m", metric, "-o", str(scored)]) == 0
     assert executions(job) == 1
