@@ -32,8 +32,8 @@ class Engine(Protocol):
         """Answer all requests.
 
         The iterable is pulled only when there is room. Closing the iterator stops the engine at a step boundary; rows in
-        flight are then not answered. May be called again once it has ended: after a crash, suspect rows are generated in
-        calls of their own.
+        flight are then not answered. May be called again once it has ended or was closed: after a crash, suspect rows are
+        generated in calls of their own.
         """
 
     def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:

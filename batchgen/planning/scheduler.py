@@ -138,6 +138,15 @@ class Scheduler:
             if row.prefix is prefix:
                 self._detach(row)
 
+    def abandon(self) -> None:
+        """Remove every row that has not ended; pages and prefixes are free again."""
+        for row in (*self._running, *self._prefilling):
+            self._release(row)
+        for row in (*self._running, *self._prefilling, *self._waiting):
+            self._detach(row)
+        for rows in (self._running, self._prefilling, self._waiting, self._refused):
+            rows.clear()
+
     def _worth_admitting(self) -> bool:
         """Whether enough places are free to begin a prefill: an eighth of them, or all that are wanted."""
         free = self.limits.rows - self.active

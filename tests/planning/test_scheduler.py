@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 
 import pytest
 from hypothesis import given, settings
@@ -152,6 +152,20 @@ def test_every_row_ends_once_and_all_room_comes_back(
     assert sorted(run.ended) == list(range(len(wanted)))
     assert free.free == pages
     assert run.scheduler.arena.take(arena) == range(arena)
+
+
+@settings(deadline=None, max_examples=100)
+@given(wanted=st.lists(wishes(), min_size=1, max_size=25), stop_after=st.integers(0, 30))
+def test_abandoned_rows_leave_nothing_behind(wanted: list[Wish], stop_after: int) -> None:
+    free = PageAllocator(40, 4)
+    run = world(wanted, StepLimits(4, 20), free, arena=Arena(15))
+    for _ in islice(run.steps(), stop_after):
+        pass
+    run.scheduler.abandon()
+    assert (run.scheduler.waiting, run.scheduler.active, run.scheduler.too_large()) == (0, 0, [])
+    assert run.scheduler.next() is None
+    assert free.free == 40
+    assert run.scheduler.arena.take(15) == range(15)
 
 
 @settings(deadline=None, max_examples=100)

@@ -142,7 +142,14 @@ class ContinuousTier:
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Answer all requests, in any order."""
-        source = iter(requests)
+        try:
+            yield from self._steps(iter(requests))
+        finally:
+            # After a stop: rows of this call must not appear in the next one.
+            self._scheduler.abandon()
+            self._jobs.clear()
+
+    def _steps(self, source: Iterator[Request]) -> Iterator[Completion]:
         while not self._setting.should_stop():
             self._pull(source)
             for row in self._scheduler.too_large():
