@@ -1,14 +1,12 @@
 """`batchgen compare`: compares two runs, with significance tests."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchgen.cli.options import json_option
-from batchgen.cli.render.terminal import json_line
+from batchgen.cli.options import json_option, print_json
 
 if TYPE_CHECKING:
     from batchgen.cli.render.comparison import ResponsePairs
@@ -54,13 +52,16 @@ PATH = click.Path(path_type=Path, exists=True, file_okay=False)
 )
 @click.option("--show-responses", is_flag=True, help="Print both responses of the listed rows.")
 @json_option
-def compare(
+def compare(  # noqa: PLR0913  # click passes each option by its name
     base: Path,
     new: Path,
     *,
+    margins: Sequence[str],
+    limits: Sequence[str],
+    max_flips: int,
     show_responses: bool,
     as_json: bool,
-    **options: Any,  # noqa: ANN401  # those of _Options
+    **options: Any,  # noqa: ANN401  # arguments of `batchgen.compare`
 ) -> int:
     """Compare the scores of two runs row by row.
 
@@ -69,51 +70,28 @@ def compare(
     metrics if none is primary.
     """
     from batchgen.cli.render.comparison import comparison_lines
-    from batchgen.evaluation.comparing.regressions import regression_reason
+    from batchgen.evaluation.comparing.compare import compare as compare_runs
+    from batchgen.evaluation.comparing.regressions import parse_limit, regression_reason
 
-    asked = _Options(**options)
-    found = asked.comparison(base, new)
-    failed = [why for limit in asked.allowed() if (why := regression_reason(found, limit))]
+    allowed = [parse_limit("--fail-if-worse", text) for text in limits]
+    bounds = [*map(_margin, margins), *allowed]
+    found = compare_runs(
+        base,
+        new,
+        margins={limit.metric: limit.by for limit in bounds if limit.by is not None},
+        max_examples=max_flips,
+        **options,
+    )
+    failed = [why for limit in allowed if (why := regression_reason(found, limit))]
     code = 4 if failed else 0
     if as_json:
-        head = {"ok": not failed, "exit_code": code, "failed": failed}
-        click.echo(json_line({**head, **found.plain()}))
+        print_json(code, failed=failed, **found.plain())
         return code
     for line in comparison_lines(found, _answers(base, new, found) if show_responses else {}):
         click.echo(line)
     for why in failed:
         click.echo(f"failed {why}: exit code 4", err=True)
     return code
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """Options of the command."""
-
-    metrics: Sequence[str]
-    margins: Sequence[str]
-    limits: Sequence[str]
-    repeat_runs: tuple[Path, Path] | None
-    max_flips: int
-
-    def comparison(self, base: Path, new: Path) -> "Comparison":
-        from batchgen.evaluation.comparing.compare import compare
-
-        limits = [*map(_margin, self.margins), *self.allowed()]
-        margins = {limit.metric: limit.by for limit in limits if limit.by is not None}
-        return compare(
-            base,
-            new,
-            metrics=self.metrics,
-            margins=margins,
-            repeat_runs=self.repeat_runs,
-            max_examples=self.max_flips,
-        )
-
-    def allowed(self) -> "list[RegressionLimit]":
-        from batchgen.evaluation.comparing.regressions import parse_limit
-
-        return [parse_limit("--fail-if-worse", text) for text in self.limits]
 
 
 def _margin(text: str) -> "RegressionLimit":

@@ -1,10 +1,98 @@
-"""The first signal asks, the second ends, and the process then dies of the signal that was sent."""
+"""What stops a run early: signals and deadlines, and how a run ends by them."""
 
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from datetime import time as time_of_day
+from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
+
+from batchgen.__main__ import call
+from batchgen.errors import ExitCode, JobFileError
+from batchgen.jobfile.load import load_job
+from batchgen.run.run import run
+from batchgen.run.stop_signals import deadline_after, deadline_at
+from batchgen.section import parse_duration
+from tests.run.wrapped_engines import meddling
+
+MakeJob = Callable[..., Path]
+ROWS = [{"q": f"row {n}"} for n in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("45s", 45), ("90m", 5400), ("5h30m", 19_800), ("1d2h3m4s", 93_784), ("0s", 0)],
+)
+def test_durations(text: str, seconds: int) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["5", "5 h", "1.5h", "h", "", "-5m", "5h 30m", "PT5H"])
+def test_what_is_not_a_duration_is_rejected(make_job: MakeJob, text: str) -> None:
+    with pytest.raises(JobFileError, match="max_runtime"):
+        load_job(make_job(ROWS, run={"max_runtime": text}))
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> ZoneInfo:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    return ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("now", "clock", "hours"),
+    [
+        pytest.param("2026-01-10T22:00", "06:00", 8, id="tomorrow"),
+        pytest.param("2026-01-10T05:00", "06:00", 1, id="today"),
+        pytest.param("2026-01-10T06:00", "06:00", 24, id="now is tomorrow"),
+        pytest.param("2026-03-28T22:00", "06:00", 7, id="clocks go forward"),
+        pytest.param("2026-10-24T22:00", "06:00", 9, id="clocks go back"),
+    ],
+)
+def test_a_time_of_the_day_is_the_next_one(
+    berlin: ZoneInfo, now: str, clock: str, hours: float
+) -> None:
+    at = datetime.fromisoformat(now).replace(tzinfo=berlin)
+    deadline = deadline_at(time_of_day.fromisoformat(clock), at)
+    assert deadline.at - time.monotonic() == pytest.approx(hours * 3600, abs=5)
+    assert clock in deadline.reason
+
+
+def test_a_run_stops_at_its_deadline_and_resumes(make_job: MakeJob) -> None:
+    job = load_job(make_job(ROWS, run={"max_runtime": "1s"}))
+    stopped = run(job, opener=meddling(20, lambda: time.sleep(1.1)))
+    assert stopped.outcome == "stopped"
+    assert stopped.exit_code == ExitCode.RUN_AGAIN
+    assert stopped.why_stopped == "run.max_runtime (1s) is over"
+    assert 0 < stopped.counts.rows < 40
+    resumed = run(load_job(job.file, sets=["run.max_runtime=null"]))
+    assert resumed.outcome == "done"
+    assert resumed.resumed_rows == stopped.counts.rows
+
+
+def test_what_is_finished_at_the_deadline_is_published(make_job: MakeJob) -> None:
+    result = run(load_job(make_job(ROWS[:1])), deadlines=[deadline_after(0, "over")])
+    assert result.outcome == "done"
+
+
+def test_the_command_ends_with_75_and_names_how_to_resume(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = str(make_job(ROWS))
+    assert call(["run", job, "--set", "run.max_runtime=0s"]) == 75
+    err = capsys.readouterr().err
+    assert "stopped  run.max_runtime (0s) is over: " in err
+    assert "run the same command to resume" in err
+    assert call(["run", job, "--until", "25:00"]) == 2
+    assert "HH:MM" in capsys.readouterr().err
+    assert call(["run", job, "--until", "06:00"]) == 0
+
 
 WAITING = """
 import sys, time

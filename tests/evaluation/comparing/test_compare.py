@@ -77,6 +77,12 @@ def test_enough_rows_decide(evaluated: MakeRun) -> None:
     assert compare(new, base, "--fail-if-worse", "exact")["exit_code"] == 0
 
 
+def test_a_limit_without_an_amount_keeps_the_margin(evaluated: MakeRun) -> None:
+    base, new = evaluated("base", [True] * 30), evaluated("new", [True] * 29 + [False])
+    printed = compare(base, new, "--margin", "exact:0.5", "--fail-if-worse", "exact")
+    assert metric(printed, "exact")["verdict"] == "equivalent"
+
+
 def test_rows_pair_by_id_and_changed_prompts_are_left_out(
     evaluated: MakeRun, make_job: MakeJob, tmp_path: Path
 ) -> None:
