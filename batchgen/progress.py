@@ -1,84 +1,192 @@
-"""How a long step shows itself: a bar where there is a terminal, else a plain line now and then.
+"""Messages and progress of a long operation: bars on a terminal, otherwise a line a minute, or nothing.
 
-Knows nothing of models. Who may be spoken to is decided by the caller, who knows of `--quiet`.
+Only counts, speeds and names of files: never text of a row.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Literal, Never, Self, TextIO
+from datetime import UTC, datetime
+from typing import Literal, Never, TextIO
 
 from tqdm import tqdm
 
-Say = Callable[[str], None]
 LINE_EVERY_SECONDS = 60.0
 
 
-def silent(text: str) -> None:
-    """Say nothing; the default of every function that could."""
-    del text
-
-
-@dataclass(frozen=True, slots=True)
 class StepProgress:
-    """Where words about a long step go.
+    """Progress of one step, such as a download; this one shows nothing."""
 
-    Attributes:
-        say: takes one line of text.
-        terminal: where a bar may be drawn; None where there is no terminal, or nobody wants a bar.
-    """
-
-    say: Say = silent
-    terminal: TextIO | None = None
-
-    def meter(self, title: str, total: int, unit: Literal["B", "step"]) -> "ByteMeter":
-        """A meter from 0 to `total`, to be used in a `with` statement."""
-        return ByteMeter(title, total, unit, self)
+    def reached(self, amount: int, note: str = "") -> None:
+        """Show that `amount` of the total is done (not what was added), and a word about what is next."""
 
 
-class ByteMeter:
-    """One step under way. `reached` takes the amount done so far, not what was added."""
+class RowProgress:
+    """Progress of a run in output rows; this one shows nothing."""
 
-    def __init__(
-        self, title: str, total: int, unit: Literal["B", "step"], progress: StepProgress
-    ) -> None:
-        self._title = title
-        self._total = total
-        self._say = progress.say
-        self._line_at = time.monotonic() + LINE_EVERY_SECONDS
-        self._bar: tqdm[Never] | None = None
-        if progress.terminal is None:
-            self._say(title)
+    def add(self, rows: int, *, new_tokens: int = 0, failed: int = 0) -> None:
+        """More output rows are finished; `failed` of them without an answer."""
+
+
+class Reporter:
+    """Receives the messages and the progress of an operation. This one discards them; subclasses show them."""
+
+    draws_bars = False
+    """Whether progress is drawn on a terminal, so that other programs may draw there too."""
+
+    def info(self, text: str) -> None:
+        """One line for the user."""
+
+    @contextmanager
+    def step(self, title: str, total: int, unit: Literal["B", "step"]) -> Iterator[StepProgress]:
+        """Open the progress of a step from 0 to `total`."""
+        del title, total, unit
+        yield StepProgress()
+
+    @contextmanager
+    def rows(self, name: str, total: int, done: int) -> Iterator[RowProgress]:
+        """Open the progress of the job `name`: `total` output rows, of which `done` are already finished."""
+        del name, total, done
+        yield RowProgress()
+
+
+SILENT = Reporter()
+
+
+class ConsoleReporter(Reporter):
+    """Prints messages as lines of a stream; draws bars if the stream is a terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.draws_bars = stream.isatty()
+
+    def info(self, text: str) -> None:
+        # Above the bars that are drawn now, if there are any.
+        tqdm.write(text, file=self._stream)
+        self._stream.flush()
+
+    @contextmanager
+    def step(self, title: str, total: int, unit: Literal["B", "step"]) -> Iterator[StepProgress]:
+        if not self.draws_bars:
+            self.info(title)
+            yield StepLines(title, total, self)
             return
-        self._bar = tqdm(
+        bar: tqdm[Never] = tqdm(
             desc=title,
             total=total,
             unit=unit,
             unit_scale=unit == "B",
-            file=progress.terminal,
+            file=self._stream,
             leave=False,
             dynamic_ncols=True,
         )
+        with bar:
+            yield StepBar(bar, total)
 
-    def __enter__(self) -> Self:
-        return self
+    @contextmanager
+    def rows(self, name: str, total: int, done: int) -> Iterator[RowProgress]:
+        if not self.draws_bars:
+            yield RowLines(name, total, done, stream=self._stream)
+            return
+        bar: tqdm[Never] = tqdm(
+            desc=name, total=total, initial=done, unit="row", file=self._stream, dynamic_ncols=True
+        )
+        with bar:
+            yield RowBar(bar)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+
+class StepBar(StepProgress):
+    """A tqdm bar for a step."""
+
+    def __init__(self, bar: "tqdm[Never]", total: int) -> None:
+        self._bar = bar
+        self._total = total
 
     def reached(self, amount: int, note: str = "") -> None:
-        """Show that `amount` of the total is done and, in a word, what comes now."""
-        if self._bar is not None:
-            self._bar.set_postfix_str(note, refresh=False)
-            self._bar.update(max(0, min(amount, self._total) - self._bar.n))
-            self._bar.refresh()
-        elif time.monotonic() >= self._line_at:
+        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(max(0, min(amount, self._total) - self._bar.n))
+        self._bar.refresh()
+
+
+class StepLines(StepProgress):
+    """A line a minute for a step."""
+
+    def __init__(self, title: str, total: int, reporter: Reporter) -> None:
+        self._title = title
+        self._total = total
+        self._reporter = reporter
+        self._line_at = time.monotonic() + LINE_EVERY_SECONDS
+
+    def reached(self, amount: int, note: str = "") -> None:
+        del note
+        if time.monotonic() >= self._line_at:
             self._line_at = time.monotonic() + LINE_EVERY_SECONDS
-            self._say(f"{self._title}: {amount / self._total:.0%}")
+            self._reporter.info(f"{self._title}: {amount / self._total:.0%}")
+
+
+@dataclass(slots=True)
+class _Totals:
+    rows: int = 0
+    tokens: int = 0
+    failed: int = 0
+
+    def add(self, rows: int, tokens: int, failed: int) -> None:
+        self.rows += rows
+        self.tokens += tokens
+        self.failed += failed
+
+
+class RowBar(RowProgress):
+    """A tqdm bar for a run."""
+
+    def __init__(self, bar: "tqdm[Never]") -> None:
+        self._bar = bar
+        self._totals = _Totals()
+        self._started = time.monotonic()
+
+    def add(self, rows: int, *, new_tokens: int = 0, failed: int = 0) -> None:
+        self._totals.add(rows, new_tokens, failed)
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        words = {"tok/s": f"{self._totals.tokens / seconds:,.0f}"}
+        if self._totals.failed:
+            words["failed"] = str(self._totals.failed)
+        self._bar.set_postfix(words, refresh=False)
+        self._bar.update(rows)
+
+
+class RowLines(RowProgress):
+    """A line a minute for a run, with the time and the job's name."""
+
+    def __init__(
+        self,
+        name: str,
+        total: int,
+        done: int,
+        *,
+        stream: TextIO,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name, self._total, self._done = name, total, done
+        self._stream, self._clock = stream, clock
+        self._totals = _Totals()
+        self._started = self._printed_at = clock()
+
+    def add(self, rows: int, *, new_tokens: int = 0, failed: int = 0) -> None:
+        self._totals.add(rows, new_tokens, failed)
+        now = self._clock()
+        if now - self._printed_at < LINE_EVERY_SECONDS:
+            return
+        self._printed_at = now
+        seconds = max(now - self._started, 1e-9)
+        rate = self._totals.rows / seconds
+        finished = self._done + self._totals.rows
+        left = (self._total - finished) / rate if rate else 0
+        time_of_day = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._stream.write(
+            f"{time_of_day} {self._name} {finished:,}/{self._total:,} rows "
+            f"{finished / max(self._total, 1):.0%} · {rate:.1f} rows/s · "
+            f"{self._totals.tokens / seconds:,.0f} tok/s · about {left / 60:.0f} min left · "
+            f"{self._totals.failed} failed\n"
+        )
+        self._stream.flush()

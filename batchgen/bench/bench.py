@@ -5,9 +5,8 @@
 Nothing is written.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TextIO
 
 from batchgen.bench.contenders import (
     CONTENDERS,
@@ -23,6 +22,7 @@ from batchgen.bench.isolated_process import ProcessDied, run_in_process
 from batchgen.errors import DataError, ModelError, UsageError
 from batchgen.jobfile.load import LoadedJob
 from batchgen.planning.required_flops import AnsweredRequest, ModelFlops, measure_useful_work
+from batchgen.progress import SILENT, Reporter
 from batchgen.records import Failure
 from batchgen.run.requests import PendingRow
 from batchgen.run.setup import Setup, set_up
@@ -80,8 +80,7 @@ class Benchmark:
 def bench(
     loaded: LoadedJob,
     *,
-    say: Callable[[str], None] = lambda _: None,
-    terminal: TextIO | None = None,
+    reporter: Reporter = SILENT,
 ) -> Benchmark:
     """Measure every installed engine with all rows of a job.
 
@@ -91,14 +90,14 @@ def bench(
         ModelError: no engine can run the model.
         BatchgenError: something is wrong with the input, the job or the model.
     """
-    setup = set_up(loaded, say, terminal)
+    setup = set_up(loaded, reporter)
     rows = list(setup.pending_rows())
     work = _work(setup, rows)
-    say("measuring the machine")
+    reporter.info("measuring the machine")
     machine = run_in_process(measure_machine_peak, work.device, work.dtype)
     found: dict[Contender, Measured | NotMeasured] = {}
     for contender in CONTENDERS:
-        say(f"measuring {contender}")
+        reporter.info(f"measuring {contender}")
         try:
             found[contender] = run_in_process(measure_contender, contender, work)
         except ProcessDied as died:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchgen.cli.options import JOB, PROFILE, SET, json_option, terminal
+from batchgen.cli.options import JOB, PROFILE, SET, console_reporter, json_option
 from batchgen.cli.render.terminal import format_count, json_line, printable
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def bench(
             )
         else:
             loaded = job_workload(job, model=model, rows=rows, sets=sets, profile=profile)
-        found = measure(loaded, say=lambda text: click.echo(text, err=True), terminal=terminal())
+        found = measure(loaded, reporter=console_reporter())
     if as_json:
         click.echo(json_line(summary(found)))
         return

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from batchgen.cli.options import json_option, print_json, setting_options, terminal
+from batchgen.cli.options import console_reporter, json_option, print_json, setting_options
 
 
 @click.group()
@@ -43,8 +43,7 @@ def get(model: str, revision: str | None, as_json: bool) -> None:
     found = get_model(
         model,
         revision=revision,
-        say=lambda text: click.echo(text, err=True),
-        terminal=terminal(),
+        reporter=console_reporter(),
     )
     if as_json:
         print_json(**{**asdict(found), "folder": str(found.folder)})
@@ -62,7 +61,7 @@ def check(model: str, revision: str | None, as_json: bool) -> int:
     from batchgen.errors import ExitCode
     from batchgen.models.catalog import check_model
 
-    found = check_model(model, revision=revision, say=lambda text: click.echo(text, err=True))
+    found = check_model(model, revision=revision, reporter=console_reporter())
     code = ExitCode.DONE if found.usable else ExitCode.ENVIRONMENT
     if as_json:
         print_json(code, findings=[asdict(finding) for finding in found.findings])
@@ -93,8 +92,7 @@ def pin(
     act = check_pins if check else pin_models
     pinned = act(
         load_job(job, sets=sets, profile=profile),
-        say=lambda text: click.echo(text, err=True),
-        terminal=terminal(),
+        reporter=console_reporter(),
     )
     if as_json:
         models = [{"name": m.name, **asdict(m.pin)} for m in pinned.models]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +14,7 @@ from batchgen.errors import UsageError
 
 if TYPE_CHECKING:  # pydantic is loaded when a command runs, not for `--help`
     from batchgen.jobfile.load import LoadedJob
+    from batchgen.progress import Reporter
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -119,9 +120,11 @@ def print_json(exit_code: int = 0, /, **content: object) -> None:
     click.echo(json_line({**head, **content}))
 
 
-def terminal() -> TextIO | None:
-    """Where to draw bars: stderr if it is a terminal."""
-    return sys.stderr if sys.stderr.isatty() else None
+def console_reporter(*, quiet: bool = False) -> "Reporter":
+    """Messages and progress on stderr; nothing if `quiet`."""
+    from batchgen.progress import SILENT, ConsoleReporter
+
+    return SILENT if quiet else ConsoleReporter(sys.stderr)
 
 
 def load_from_options(options: JobOptions) -> "LoadedJob":

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from batchgen.cli.options import JobOptions, job_options, json_option, terminal
+from batchgen.cli.options import JobOptions, console_reporter, job_options, json_option
 from batchgen.cli.render.terminal import json_line, printable
 
 
@@ -31,8 +31,7 @@ def plan(prompts: int, as_json: bool, **options: Any) -> None:  # noqa: ANN401  
     made = make_plan(
         load_from_options(JobOptions(**options)),
         prompts=prompts,
-        say=lambda text: click.echo(text, err=True),
-        terminal=terminal(),
+        reporter=console_reporter(),
     )
     if as_json:
         click.echo(json_line(summary(made)))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import click
 
-from batchgen.cli.options import JobOptions, job_options, json_option, terminal
+from batchgen.cli.options import JobOptions, console_reporter, job_options, json_option
 from batchgen.cli.render.terminal import json_line
 from batchgen.errors import UsageError
 
@@ -63,7 +63,6 @@ def run(  # noqa: PLR0913  # click passes each option by its name
         return 0
     from batchgen.cli.options import load_from_options
     from batchgen.cli.render.run_summary import print_answers, print_metrics, print_summary, summary
-    from batchgen.run.progress_bar import show_progress, silent_progress
     from batchgen.run.run import run as run_job
     from batchgen.run.stop_signals import handle_stop_signals
 
@@ -73,9 +72,7 @@ def run(  # noqa: PLR0913  # click passes each option by its name
             load_from_options(_dated(JobOptions(**options), fresh=fresh)),
             start=_start(fresh=fresh, retry_errors=retry_errors),
             incremental_from=incremental_from,
-            progress=silent_progress if quiet else show_progress,
-            say=lambda text: None if quiet else click.echo(text, err=True),
-            terminal=None if quiet else terminal(),
+            reporter=console_reporter(quiet=quiet),
             stop=stop,
             deadlines=deadlines,
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from batchgen.cli.options import json_option, print_json, terminal
+from batchgen.cli.options import console_reporter, json_option, print_json
 
 PATH = click.Path(path_type=Path)
 
@@ -78,8 +78,7 @@ def score(
         what,
         _read(metrics),
         reference=references,
-        say=lambda text: click.echo(text, err=True),
-        terminal=terminal(),
+        reporter=console_reporter(),
         **options,
     )
     if as_json:

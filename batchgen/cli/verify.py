@@ -1,5 +1,6 @@
 """`batchgen verify` and `batchgen purge`: checks a run's files, and deletes its private state."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -48,13 +49,12 @@ def purge(run_folder: Path, yes: bool, as_json: bool) -> None:
     Deletes the journal, the parts and the settings in the folder RUN. An unfinished run can no longer be resumed:
     its saved answers are lost.
     """
-    from batchgen.cli.options import terminal
     from batchgen.cli.render.terminal import format_bytes, format_count
     from batchgen.inspection.purge import purge as purge_run
     from batchgen.state.run_folder import open_folder
 
     def may_delete(answers: int) -> bool:
-        if yes or terminal() is None or as_json:
+        if yes or not sys.stderr.isatty() or as_json:
             return yes
         return click.confirm(
             f"This deletes {format_count(answers, 'saved answer')}. Continue?", err=True

@@ -9,7 +9,7 @@ both     the models of the job's judges
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any
 
 import pyarrow as pa
 
@@ -32,6 +32,7 @@ from batchgen.job.spec import Job, ModelSpec
 from batchgen.jobfile.load import LoadedJob
 from batchgen.metrics.likelihood_columns import is_model_metric
 from batchgen.models.local_model import find_local_model, find_model
+from batchgen.progress import SILENT, Reporter
 from batchgen.state.likelihood_cache import LikelihoodCache
 from batchgen.state.run_folder import RunFolder
 
@@ -45,16 +46,14 @@ class ScoringModelOptions:
         chat_template: of a model that scores a file; as in a job.
         opener: opens engines.
         stop: called between steps.
-        say: called with progress sentences.
-        terminal: for the progress bars of a download.
+        reporter: receives messages and progress.
     """
 
     model: str = ""
     chat_template: str = "auto"
     opener: EngineOpener = open_engine
     stop: Callable[[], bool] = lambda: False
-    say: Callable[[str], None] = lambda _: None
-    terminal: TextIO | None = None
+    reporter: Reporter = SILENT
 
 
 def scoring_passes(
@@ -77,18 +76,18 @@ def scoring_passes(
     cache = LikelihoodCache(folder)
     engine = _lazy_engine(own, options)
     engines = {} if own is None else {(own.identity, own.job.model): engine}
-    stop, say = options.stop, options.say
+    stop, reporter = options.stop, options.reporter
     passes = []
     if own is not None and _querying(evaluation):
         _check_likelihoods(own)
         queries = MetricQueries(evaluation, origin, schema, own)
-        passes.append(ScoringPass(own.identity, engine, [queries], cache, stop, say))
+        passes.append(ScoringPass(own.identity, engine, [queries], cache, stop, reporter))
     for judge in evaluation.judges:
         model, verdicts = judge.model, JudgeQueries(judge, origin, schema)
         _check_likelihoods(model)
         shared = engines.setdefault((model.identity, model.job.model), _lazy_engine(model, options))
         what = _announced(judge)
-        passes.append(ScoringPass(model.identity, shared, [verdicts], cache, stop, say, what))
+        passes.append(ScoringPass(model.identity, shared, [verdicts], cache, stop, reporter, what))
     order = list(engines.values())
     return ScoringPasses(engine, sorted(passes, key=lambda one: order.index(one.engine)), cache)
 
@@ -115,7 +114,9 @@ def _lazy_engine(model: ScoringModel | None, options: ScoringModelOptions) -> La
             raise ValueError("no metric queries a model")
         spec = model.job.model
         loads = find_engine(spec.engine).info.needs == "weights"
-        options.say(f"loading {spec.path}" if loads else f"engine {spec.engine}: no model to load")
+        options.reporter.info(
+            f"loading {spec.path}" if loads else f"engine {spec.engine}: no model to load"
+        )
         return model.open(options.opener, options.stop)
 
     return LazyEngine(opened)
@@ -140,7 +141,7 @@ def model_of_run(
     if options.model:
         spec = ModelSpec(path=options.model)
         loaded = replace(loaded, job=loaded.job.model_copy(update={"model": spec}))
-    model = find_model(loaded, options.say, options.terminal)
+    model = find_model(loaded, options.reporter)
     recorded, now = manifest["settings"]["model"], model.card.identity if model else {}
     differing = sorted(name for name, value in now.items() if recorded.get(name) != value)
     if differing and not options.model:
@@ -175,7 +176,7 @@ def model_of_file(options: ScoringModelOptions, evaluation: Evaluation) -> Scori
             "output": {"path": "-"},
         }
     )
-    model = find_local_model(job.model, None, options.say, options.terminal)
+    model = find_local_model(job.model, None, options.reporter)
     return load_scoring_model(job, model, datetime.now(UTC).astimezone().date())
 
 

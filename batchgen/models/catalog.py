@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from batchgen.errors import ModelError
 from batchgen.job.spec import ModelSpec
@@ -18,7 +18,7 @@ from batchgen.models.hub import Hub
 from batchgen.models.info import UNLIMITED, ModelInfo, read_model_info
 from batchgen.models.model_folder import check_model_folder, check_tokenizer_folder
 from batchgen.models.tokenizer import load_tokenizer
-from batchgen.progress import Say, silent
+from batchgen.progress import SILENT, Reporter
 from batchgen.storage.cache_folder import cache_folder
 
 ModelState = Literal["ready", "to be fetched", "incomplete"]
@@ -82,8 +82,7 @@ def get_model(
     *,
     revision: str | None = None,
     cache: Path | None = None,
-    say: Say = silent,
-    terminal: TextIO | None = None,
+    reporter: Reporter = SILENT,
 ) -> ResolvedModel:
     """Fetch a model now, so that a run tonight finds it. What is here already is left alone.
 
@@ -91,7 +90,7 @@ def get_model(
         ModelError: as `resolve.resolve_model`.
         ResourceError: no room to fetch it.
     """
-    return resolve_model(name, revision=revision, cache=cache, say=say, terminal=terminal)
+    return resolve_model(name, revision=revision, cache=cache, reporter=reporter)
 
 
 def check_model(
@@ -99,14 +98,14 @@ def check_model(
     *,
     revision: str | None = None,
     cache: Path | None = None,
-    say: Say = silent,
+    reporter: Reporter = SILENT,
 ) -> ModelCheck:
     """Look at a model's files and its tokenizer: what a run would need, and whether it is there.
 
     Raises:
         ModelError: it cannot be found, or files are missing or damaged.
     """
-    resolved = resolve_model(name, revision=revision, cache=cache, say=say)
+    resolved = resolve_model(name, revision=revision, cache=cache, reporter=reporter)
     card = read_model_info(resolved)
     return ModelCheck(resolved, card, tuple(_findings(resolved, card)))
 

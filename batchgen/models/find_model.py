@@ -8,15 +8,15 @@ before anything imports huggingface_hub. Reads no weights and imports neither to
 
 import difflib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 from batchgen.errors import ModelError
 from batchgen.models.demo import demo_model as starter
 from batchgen.models.hub import MODEL_ID, PROBE_SECONDS, Hub, UnreachableError, go_offline
 from batchgen.models.model_folder import check_model_folder, check_tokenizer_folder
-from batchgen.progress import Say, StepProgress, silent
+from batchgen.progress import SILENT, Reporter
 from batchgen.storage.cache_folder import cache_folder
 
 ModelSource = Literal["folder", "demo", "cache", "hub"]
@@ -51,8 +51,7 @@ def resolve_model(
     *,
     revision: str | None = None,
     cache: Path | None = None,
-    say: Say = silent,
-    terminal: TextIO | None = None,
+    reporter: Reporter = SILENT,
 ) -> ResolvedModel:
     """Find a model, fetching it if it is not here; sets HF_HUB_OFFLINE once it is.
 
@@ -60,16 +59,13 @@ def resolve_model(
         path: folder, name of a starter such as demo:smollm2-135m, or id of a hub model.
         revision: commit, tag or branch of a hub model.
         cache: where starter models are kept, in place of `cache_folder()`.
-        say: takes lines about what is fetched.
-        terminal: where to draw progress bars.
+        reporter: receives messages and progress.
 
     Raises:
         ModelError: not found, incomplete or not supported; says where it was looked for and what helps.
         ResourceError: no room to fetch it.
     """
-    resolver = Resolver(
-        hub=Hub.from_environment(os.environ), cache=cache, progress=StepProgress(say, terminal)
-    )
+    resolver = Resolver(hub=Hub.from_environment(os.environ), cache=cache, reporter=reporter)
     found = resolver.resolve(path, revision)
     go_offline()
     return found
@@ -87,7 +83,7 @@ class Resolver:
 
     hub: Hub
     cache: Path | None = None
-    progress: StepProgress = field(default_factory=StepProgress)
+    reporter: Reporter = SILENT
     wanted: Literal["model", "tokenizer"] = "model"
     probe_seconds: float = PROBE_SECONDS
 
@@ -116,7 +112,7 @@ class Resolver:
     def _starter(self, name: str) -> ResolvedModel:
         known = starter.find_demo_model(name)
         folder = starter.prepare_demo_model(
-            known, self.cache or cache_folder(), progress=self.progress
+            known, self.cache or cache_folder(), reporter=self.reporter
         )
         return ResolvedModel(name, folder, "demo", known.wheel.member_sha256[:8])
 
@@ -131,10 +127,10 @@ class Resolver:
             else:
                 return ResolvedModel(model_id, snapshot, "cache", snapshot.name)
         self._require_hub(model_id, revision, defect)
-        snapshot = self.hub.fetch(model_id, revision, self.progress)
+        snapshot = self.hub.fetch(model_id, revision, self.reporter)
         self._check(snapshot)
         if revision is None:
-            self.progress.say(
+            self.reporter.info(
                 f"{model_id}: no model.revision, so this is the newest; "
                 f"model.revision: {snapshot.name} keeps it"
             )

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from batchgen.errors import ModelError
 from batchgen.models import download
-from batchgen.progress import LINE_EVERY_SECONDS, StepProgress
+from batchgen.progress import LINE_EVERY_SECONDS, Reporter
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 DEFAULT_REVISION = "main"
@@ -109,18 +109,18 @@ class Hub:
         if refused is not None:
             raise UnreachableError(refused)
 
-    def fetch(self, model_id: str, revision: str | None, progress: StepProgress) -> Path:
+    def fetch(self, model_id: str, revision: str | None, reporter: Reporter) -> Path:
         """Download what a model needs into the cache; the folder of its snapshot.
 
         Raises:
             ModelError: the hub refused, or the connection broke.
         """
-        progress.say(f"downloading {model_id} from {self.shown_endpoint}")
+        reporter.info(f"downloading {model_id} from {self.shown_endpoint}")
         command = [
             sys.executable, "-m", download.__name__,
             model_id, revision or DEFAULT_REVISION, str(self.cache), self.endpoint,
         ]  # fmt: skip
-        quiet = progress.terminal is None
+        quiet = not reporter.draws_bars
         with subprocess.Popen(
             command,
             env=_online(quiet=quiet),
@@ -129,7 +129,7 @@ class Hub:
             stderr=subprocess.DEVNULL if quiet else None,
         ) as process:
             try:
-                printed = self._wait(process, model_id, progress)
+                printed = self._wait(process, model_id, reporter)
             finally:
                 process.kill()
         result = json.loads(printed) if printed.strip() else {}
@@ -141,16 +141,14 @@ class Hub:
             )
         return Path(result["folder"])
 
-    def _wait(
-        self, process: subprocess.Popen[bytes], model_id: str, progress: StepProgress
-    ) -> bytes:
+    def _wait(self, process: subprocess.Popen[bytes], model_id: str, reporter: Reporter) -> bytes:
         while True:
             try:
                 return process.communicate(timeout=LINE_EVERY_SECONDS)[0]
             except subprocess.TimeoutExpired:
                 blobs = (self.repository(model_id) / "blobs").glob("*")
                 size = sum(blob.stat().st_size for blob in blobs if blob.is_file())
-                progress.say(f"downloading {model_id}: {size / 1e6:,.0f} MB so far")
+                reporter.info(f"downloading {model_id}: {size / 1e6:,.0f} MB so far")
 
 
 _TRUE = ("1", "ON", "YES", "TRUE")

@@ -9,7 +9,7 @@ Knows nothing of prompts, input or output.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 from batchgen.errors import ModelError, UsageError
 from batchgen.job.spec import Job, ModelSpec
@@ -28,7 +28,7 @@ from batchgen.models.lock_file import (
 )
 from batchgen.models.remote_code import COMMIT, refuse_external_code
 from batchgen.models.tokenizer import find_tokenizer
-from batchgen.progress import Say, StepProgress, silent
+from batchgen.progress import SILENT, Reporter
 from batchgen.storage.cache_folder import cache_folder
 
 ANNOUNCE_HASHING_BYTES = 200_000_000
@@ -66,7 +66,7 @@ class PinnedModels:
     models: Sequence[PinnedModel]
 
 
-def find_model(loaded: LoadedJob, say: Say, terminal: TextIO | None) -> LocalModel | None:
+def find_model(loaded: LoadedJob, reporter: Reporter) -> LocalModel | None:
     """The job's model, compared with the job's lock file; None if the job names none.
 
     Files that did not change since they were last read are not read again (`models/hash_cache.py`).
@@ -77,22 +77,20 @@ def find_model(loaded: LoadedJob, say: Say, terminal: TextIO | None) -> LocalMod
     """
     if loaded.job.model.path is None:
         return None
-    return find_local_model(loaded.job.model, read_lock(lock_path(loaded.file)), say, terminal)
+    return find_local_model(loaded.job.model, read_lock(lock_path(loaded.file)), reporter)
 
 
-def find_local_model(
-    spec: ModelSpec, lock: ModelLock | None, say: Say, terminal: TextIO | None
-) -> LocalModel:
+def find_local_model(spec: ModelSpec, lock: ModelLock | None, reporter: Reporter) -> LocalModel:
     """A model by its section, compared with a lock file if there is one.
 
     Raises:
         ModelError: as `find_model`.
         ResourceError: no room to fetch it.
     """
-    found = _find(spec, lock, say, terminal)
+    found = _find(spec, lock, reporter)
     if lock is not None:
         for part in found:
-            verify_pin(lock, part, _hashing(part, "known", StepProgress(say, terminal)))
+            verify_pin(lock, part, _hashing(part, "known", reporter))
     if spec.trust_remote_code:
         for part in found:
             refuse_external_code(part.folder)
@@ -120,9 +118,7 @@ def require_pin(loaded: LoadedJob) -> None:
         lock.require(lock.key(path, Path(path) if Path(path).is_dir() else None))
 
 
-def pin_models(
-    loaded: LoadedJob, *, say: Say = silent, terminal: TextIO | None = None
-) -> PinnedModels:
+def pin_models(loaded: LoadedJob, *, reporter: Reporter = SILENT) -> PinnedModels:
     """Write commit, size and SHA-256 of every file of the job's models into its lock file; reads every byte.
 
     Models of the lock file that this job does not name, such as those of other profiles, stay in it.
@@ -136,17 +132,15 @@ def pin_models(
     path = lock_path(loaded.file)
     lock = read_lock(path) or ModelLock(path)
     pinned = []
-    for part in _parts(specs, None, say, terminal):
-        pin = make_pin(part, _hashing(part, "anew", StepProgress(say, terminal)))
+    for part in _parts(specs, None, reporter):
+        pin = make_pin(part, _hashing(part, "anew", reporter))
         lock = lock.with_pin(part, pin)
         pinned.append(PinnedModel(lock.key_of(part), pin))
     lock.write()
     return PinnedModels(path, pinned)
 
 
-def check_pins(
-    loaded: LoadedJob, *, say: Say = silent, terminal: TextIO | None = None
-) -> PinnedModels:
+def check_pins(loaded: LoadedJob, *, reporter: Reporter = SILENT) -> PinnedModels:
     """Compare the job's models with its lock file, reading every byte of them.
 
     Raises:
@@ -162,9 +156,9 @@ def check_pins(
     checked = [
         PinnedModel(
             lock.key_of(part),
-            verify_pin(lock, part, _hashing(part, "anew", StepProgress(say, terminal))),
+            verify_pin(lock, part, _hashing(part, "anew", reporter)),
         )
-        for part in _parts(specs, lock, say, terminal)
+        for part in _parts(specs, lock, reporter)
     ]
     return PinnedModels(lock.path, checked)
 
@@ -179,36 +173,37 @@ def _with_a_model(loaded: LoadedJob) -> list[ModelSpec]:
 
 
 def _parts(
-    specs: Sequence[ModelSpec], lock: ModelLock | None, say: Say, terminal: TextIO | None
+    specs: Sequence[ModelSpec], lock: ModelLock | None, reporter: Reporter
 ) -> list[ResolvedModel]:
     """Models and tokenizers, each once."""
-    found = (part for spec in specs for part in _find(spec, lock, say, terminal))
+    found = (part for spec in specs for part in _find(spec, lock, reporter))
     return list(dict.fromkeys(found))
 
 
 def _find(
-    spec: ModelSpec, lock: ModelLock | None, say: Say, terminal: TextIO | None
+    spec: ModelSpec, lock: ModelLock | None, reporter: Reporter
 ) -> tuple[ResolvedModel, ResolvedModel]:
     def revision(name: str, asked: str | None) -> str | None:
         return lock.revision(name, asked) if lock else asked
 
     path = spec.path or ""
-    model = resolve_model(path, revision=revision(path, spec.revision), say=say, terminal=terminal)
+    model = resolve_model(path, revision=revision(path, spec.revision), reporter=reporter)
     return model, find_tokenizer(
-        model, spec, revision=revision(spec.tokenizer, None) if spec.tokenizer else None, say=say
+        model,
+        spec,
+        revision=revision(spec.tokenizer, None) if spec.tokenizer else None,
+        reporter=reporter,
     )
 
 
-def _hashing(
-    model: ResolvedModel, how: Literal["known", "anew"], progress: StepProgress
-) -> FileHasher:
+def _hashing(model: ResolvedModel, how: Literal["known", "anew"], reporter: Reporter) -> FileHasher:
     """SHA-256 of the model's files, with a word beforehand where reading them takes a while."""
     notes = HashCache(cache_folder() / "hashes")
     files = [f for f in model.folder.iterdir() if f.is_file()]
     unread = [f for f in files if how == "anew" or notes.noted(f) is None]
     total = sum(f.stat().st_size for f in unread)
     if total >= ANNOUNCE_HASHING_BYTES:
-        progress.say(
+        reporter.info(
             f"reading {total / 1e9:,.1f} GB of {model.name} to know its files by their hashes"
         )
     return notes.read if how == "anew" else notes.sha256

@@ -18,10 +18,10 @@ from batchgen.models.model_folder import (
     TOKENIZER_CONFIG_FILE,
     check_tokenizer_folder,
 )
-from batchgen.progress import Say, StepProgress, silent
+from batchgen.progress import SILENT, Reporter
 
 
-def load_tokenizer(resolved: ResolvedModel, spec: ModelSpec, *, say: Say = silent) -> Any:  # noqa: ANN401  (a PreTrainedTokenizerBase: its module is imported only when one is loaded)
+def load_tokenizer(resolved: ResolvedModel, spec: ModelSpec, *, reporter: Reporter = SILENT) -> Any:  # noqa: ANN401  (a PreTrainedTokenizerBase: its module is imported only when one is loaded)
     """The tokenizer of a model, or the one that `model.tokenizer` names; a transformers `PreTrainedTokenizerBase`.
 
     It pads on the left, and has a padding token wherever it has an end token. Fast tokenizers are preferred; a model
@@ -31,7 +31,7 @@ def load_tokenizer(resolved: ResolvedModel, spec: ModelSpec, *, say: Say = silen
         ModelError: it needs files, packages or code that are not there or not allowed; or it knows tokens that the
             model has no numbers for.
     """
-    return load_from(find_tokenizer(resolved, spec, say=say).folder, resolved, spec)
+    return load_from(find_tokenizer(resolved, spec, reporter=reporter).folder, resolved, spec)
 
 
 def load_from(folder: Path, resolved: ResolvedModel, spec: ModelSpec) -> Any:  # noqa: ANN401  (as load_tokenizer)
@@ -53,7 +53,7 @@ def find_tokenizer(
     spec: ModelSpec,
     *,
     revision: str | None = None,
-    say: Say = silent,
+    reporter: Reporter = SILENT,
 ) -> ResolvedModel:
     """Where the tokenizer is: with the model, or where `model.tokenizer` says, fetched if need be.
 
@@ -64,9 +64,7 @@ def find_tokenizer(
     """
     if spec.tokenizer is None:
         return resolved
-    resolver = Resolver(
-        hub=Hub.from_environment(os.environ), progress=StepProgress(say), wanted="tokenizer"
-    )
+    resolver = Resolver(hub=Hub.from_environment(os.environ), reporter=reporter, wanted="tokenizer")
     return resolver.resolve(spec.tokenizer, revision)
 
 

@@ -51,7 +51,7 @@ def _fail_row(context: RunContext, part: OpenPart, index: int) -> None:
     failed = part.add_missing(context.response_builder.failed(part.row(index), CRASH_SUSPECT))
     for response in failed:
         context.journal.keep(response)
-    context.progress.rows(len(failed), new_tokens=0, failed=len(failed))
+    context.progress.add(len(failed), failed=len(failed))
 
 
 def _answer(context: RunContext, part: OpenPart, batch: Sequence[Request]) -> None:

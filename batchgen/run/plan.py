@@ -1,17 +1,18 @@
 """What a run would do, without loading weights: rows, tokens, batches, padding, memory, prompts."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
 from batchgen.engines.contract import Estimate
 from batchgen.engines.registry import estimate_engine
 from batchgen.errors import StateError
 from batchgen.jobfile.load import LoadedJob
 from batchgen.planning.batches import BatchLimits, cut_batches, padding_share, sort_by_length
+from batchgen.progress import SILENT, Reporter
 from batchgen.records import Failure, Request
 from batchgen.run.setup import Setup, new_identity, set_up
 from batchgen.state.identity import check_same_run, read_identity
@@ -85,8 +86,7 @@ def plan(
     loaded: LoadedJob,
     *,
     prompts: int = 2,
-    say: Callable[[str], None] = lambda _: None,
-    terminal: TextIO | None = None,
+    reporter: Reporter = SILENT,
 ) -> Plan:
     """Predict what a run would do.
 
@@ -95,7 +95,7 @@ def plan(
     Raises:
         BatchgenError: the run could not start.
     """
-    setup = set_up(loaded, say, terminal)
+    setup = set_up(loaded, reporter)
     rows = list(islice(setup.pending_rows(), ROWS_COUNTED))
     requests = setup.request_builder.requests(rows)
     estimate = estimate_engine(

@@ -5,7 +5,7 @@ check lock and input ─> answers with scores, staged ─> gates ─> released �
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +23,7 @@ from batchgen.input.change_guard import ChangeGuard
 from batchgen.output.publish import Stage
 from batchgen.output.published_run import PublishedRun, read_manifest
 from batchgen.output.score_tables import read_metrics
+from batchgen.progress import Reporter
 from batchgen.records import MetricRow
 from batchgen.run.result import RunResult
 from batchgen.run.reuse import ReuseCounts
@@ -108,7 +109,7 @@ def is_complete(folder: RunFolder, identity: Identity) -> bool:
 
 
 def already_complete(
-    folder: RunFolder, setup: Setup, passes: ScoringPasses, say: Callable[[str], None]
+    folder: RunFolder, setup: Setup, passes: ScoringPasses, reporter: Reporter
 ) -> RunResult:
     """The result of a run that an earlier start completed; scored again if only the evaluation changed.
 
@@ -141,7 +142,7 @@ def already_complete(
             gates = decide_gates(evaluation.gates, rows, folder, folder.path)
         else:
             job = setup.loaded.dump()
-            report_removed_metrics(manifest, evaluation, say)
+            report_removed_metrics(manifest, evaluation, reporter)
             widen = passes.add_likelihood_columns
             again = rescore_run(published, evaluation, job=job, widen=widen)
             rows, gates = again.metrics, again.gates

@@ -7,7 +7,7 @@ A row's fingerprint covers its id, its prompt and all settings that decide its r
 columns, including the id of the run that generated it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from batchgen.errors import BatchgenError, UsageError
 from batchgen.fingerprint import differences
 from batchgen.output.published_run import PublishedRun, read_manifest
 from batchgen.output.schema import OutputLayout
+from batchgen.progress import Reporter
 from batchgen.records import Failure, Response
 from batchgen.run.requests import PendingRow
 from batchgen.run.setup import Setup, row_settings
@@ -108,7 +109,7 @@ def open_reuse(
     *,
     setup: Setup,
     run_id: str,
-    say: Callable[[str], None],
+    reporter: Reporter,
 ) -> AnswerSource:
     """Open the earlier run, which `asked` or an earlier start names, and record it for the next start of this run.
 
@@ -120,7 +121,7 @@ def open_reuse(
     noted = read_json(note) if note.exists() else {}
     known = noted if noted.get("for") == run_id else None
     if asked is None:
-        return _known(known, setup, say) if known else AnswerSource()
+        return _known(known, setup, reporter) if known else AnswerSource()
     if asked.absolute() == folder.path and _published_run(folder) in (run_id, None):
         raise UsageError(
             f"--incremental-from {asked} is the folder that this run writes to",
@@ -134,7 +135,7 @@ def open_reuse(
         )
     content = {"for": run_id, "folder": str(asked.absolute()), "run_id": earlier.run_id}
     folder.write_json(note, content, stage="incremental")
-    _announce(earlier, asked, setup, say)
+    _announce(earlier, asked, setup, reporter)
     return earlier
 
 
@@ -143,27 +144,29 @@ def _published_run(folder: RunFolder) -> str | None:
     return read_manifest(folder).run_id if folder.manifest.exists() else None
 
 
-def _known(known: Mapping[str, Any], setup: Setup, say: Callable[[str], None]) -> AnswerSource:
+def _known(known: Mapping[str, Any], setup: Setup, reporter: Reporter) -> AnswerSource:
     path = Path(known["folder"])
     try:
         earlier = EarlierRun(RunFolder(path))
     except BatchgenError as error:
-        say(f"nothing more is reused, all other rows are generated: {error.message}")
+        reporter.info(f"nothing more is reused, all other rows are generated: {error.message}")
         return AnswerSource()
     if earlier.run_id != known["run_id"]:
-        say(
+        reporter.info(
             f"nothing more is reused, all other rows are generated: {path} contains another run now"
         )
         return AnswerSource()
-    _announce(earlier, path, setup, say)
+    _announce(earlier, path, setup, reporter)
     return earlier
 
 
-def _announce(earlier: EarlierRun, path: Path, setup: Setup, say: Callable[[str], None]) -> None:
+def _announce(earlier: EarlierRun, path: Path, setup: Setup, reporter: Reporter) -> None:
     changed = differences(row_settings(earlier.settings), row_settings(setup.settings))
     if changed:
         listed = "; ".join(str(difference) for difference in changed[:_SHOWN])
         more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
-        say(f"no answer of {path} fits, all rows are generated: {listed}{more}")
+        reporter.info(f"no answer of {path} fits, all rows are generated: {listed}{more}")
     else:
-        say(f"reusing answers of {path} (run {earlier.run_id}) for rows that are the same")
+        reporter.info(
+            f"reusing answers of {path} (run {earlier.run_id}) for rows that are the same"
+        )

@@ -8,10 +8,10 @@
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from batchgen.engines.contract import Engine
 from batchgen.engines.registry import find_engine, open_engine
@@ -23,9 +23,9 @@ from batchgen.input.change_guard import ChangeGuard
 from batchgen.input.sources import Chunk
 from batchgen.jobfile.load import LoadedJob
 from batchgen.output.publish import finish_release
+from batchgen.progress import SILENT, Reporter
 from batchgen.run.crash_suspects import answer_suspects
 from batchgen.run.preflight.disk_space import check_disk_space, estimate_space
-from batchgen.run.progress_bar import RunProgress, silent_progress
 from batchgen.run.publication import Publication, already_complete, clean, is_complete
 from batchgen.run.result import RunResult
 from batchgen.run.retry import RetrySetup
@@ -44,18 +44,13 @@ from batchgen.storage.failpoints import arm
 Start = Literal["resume", "retry-errors", "fresh"]
 """What to do with a run that is already in the output folder: resume it, generate its failed rows again, or move it aside."""
 
-ShowProgress = Callable[[str, int, int], AbstractContextManager[RunProgress]]
-"""Opens the progress of a run, from its name, its number of output rows, and how many of them are finished already."""
-
 
 def run(  # noqa: PLR0913  # public: every argument but the job has a default
     loaded: LoadedJob,
     *,
     start: Start = "resume",
     incremental_from: Path | None = None,
-    progress: ShowProgress = silent_progress,
-    say: Callable[[str], None] = lambda _: None,
-    terminal: TextIO | None = None,
+    reporter: Reporter = SILENT,
     stop: Callable[[], bool] = lambda: False,
     deadlines: Sequence[Deadline] = (),
     opener: EngineOpener = open_engine,
@@ -66,9 +61,7 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
         loaded: the job.
         start: what to do with a run that is already in the output folder.
         incremental_from: folder of a complete run whose answers are reused for unchanged rows.
-        progress: shows the progress.
-        say: called with a sentence about each step that takes long.
-        terminal: where to draw bars while a model is downloaded.
+        reporter: receives messages and progress.
         stop: called between steps; once true, the run stops and can be resumed later.
         deadlines: when to stop, in addition to `run.max_runtime`.
         opener: opens the engine, if it is not one of batchgen's own.
@@ -87,33 +80,33 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
         if start != "fresh":
             finish_release(folder)
         elif aside := _set_aside(folder, loaded):
-            say(f"the old run is now {aside}")
+            reporter.info(f"the old run is now {aside}")
             moved = not folder.manifest.exists()
             if moved and incremental_from and incremental_from.absolute() == folder.path:
                 incremental_from = aside
-        setup = set_up(loaded, say, terminal)
+        setup = set_up(loaded, reporter)
         identity = _identity(folder, setup)
         stopping = StopCondition(stop, deadlines)
         passes = scoring_passes(
             folder,
-            ScoringModelOptions(opener=opener, stop=stopping, say=say),
+            ScoringModelOptions(opener=opener, stop=stopping, reporter=reporter),
             setup.scoring_model,
             evaluation=setup.evaluation,
             origin=setup.origin,
             schema=setup.schema,
         )
         if is_complete(folder, identity) and start != "retry-errors":
-            return already_complete(folder, setup, passes, say)
+            return already_complete(folder, setup, passes, reporter)
         runner = _Runner(
             folder=folder,
             lock=lock,
             setup=setup,
             identity=identity,
-            voice=Voice(progress, say),
+            reporter=reporter,
             stop=stopping,
             passes=passes,
             reuse=open_reuse(
-                folder, incremental_from, setup=setup, run_id=identity.run_id, say=say
+                folder, incremental_from, setup=setup, run_id=identity.run_id, reporter=reporter
             ),
         )
         return runner.run(start)
@@ -147,14 +140,6 @@ def _identity(folder: RunFolder, setup: Setup) -> Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
-    """How a run reports its progress."""
-
-    progress: ShowProgress
-    say: Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
 class _Runner:
     """One start of a run, under the lock."""
 
@@ -162,21 +147,23 @@ class _Runner:
     lock: RunLock
     setup: Setup
     identity: Identity
-    voice: Voice
+    reporter: Reporter
     stop: StopCondition
     passes: ScoringPasses
     reuse: AnswerSource
 
     def run(self, start: Start) -> RunResult:
-        run_id, samples, say = self.identity.run_id, self.setup.samples, self.voice.say
-        with journal_of(self.folder, run_id=run_id, samples=samples, say=say) as journal:
+        run_id, samples = self.identity.run_id, self.setup.samples
+        with journal_of(
+            self.folder, run_id=run_id, samples=samples, reporter=self.reporter
+        ) as journal:
             if start == "retry-errors":
                 self._reopen(journal)
             complete = is_complete(self.folder, self.identity)
             with closing(self.passes.engine):
                 result = None if complete else self._answer(journal)
         if result is None:  # no row had failed
-            return already_complete(self.folder, self.setup, self.passes, say)
+            return already_complete(self.folder, self.setup, self.passes, self.reporter)
         if result.outcome == "done":
             clean(self.folder)
             self.passes.cache.delete_unused()
@@ -196,7 +183,7 @@ class _Runner:
             identity=self.identity,
             samples=self.setup.samples,
         ).reopen()
-        self.voice.say(f"generating {failed:,} failed answers again")
+        self.reporter.info(f"generating {failed:,} failed answers again")
 
     def _answer(self, journal: Journal) -> RunResult:
         sealed = self._store.sealed()
@@ -253,7 +240,7 @@ class _Runner:
             new_tokens=self.setup.resolution.decoding.max_new_tokens,
             input_bytes=int(share * sum(f.size for f in survey.files) * self.setup.samples),
         )
-        check_disk_space(self.folder.private, needed, self.voice.say)
+        check_disk_space(self.folder.private, needed, self.reporter)
 
     def _saved(self, sealed: Mapping[int, SealedPart], journal: Journal) -> Counts:
         waiting = count_responses(journal.answers(0, self.identity.rows))
@@ -276,7 +263,7 @@ class _Runner:
             self.lock.check()
             unchanged.look()
 
-        with self.voice.progress(self.setup.job.name, self._output_rows, resumed) as progress:
+        with self.reporter.rows(self.setup.job.name, self._output_rows, resumed) as progress:
             context = RunContext(
                 request_builder=self.setup.request_builder,
                 response_builder=self.setup.response_builder,
@@ -292,7 +279,7 @@ class _Runner:
                 reuse=self.reuse.answers,
             )
             if deaths := journal.deaths():
-                self.voice.say(
+                self.reporter.info(
                     f"the process died with {len(deaths):,} rows in flight: they are answered first"
                 )
                 cleared = set(range(self._part_count)) - {r // context.part_rows for r in deaths}

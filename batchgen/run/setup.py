@@ -5,13 +5,13 @@
 
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pyarrow as pa
 
@@ -34,6 +34,7 @@ from batchgen.job.spec import Job
 from batchgen.jobfile.load import LoadedJob
 from batchgen.models.info import tokenizer_identity
 from batchgen.models.local_model import LocalModel, find_model
+from batchgen.progress import SILENT, Reporter
 from batchgen.prompts.prepare import Preparer
 from batchgen.prompts.tokenize import Tokenizer
 from batchgen.run import redaction
@@ -115,7 +116,7 @@ class Setup:
             yield from self.request_builder.prepare(rows, chunk.failures)
 
 
-def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | None = None) -> Setup:
+def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
     """Read the input once, find the model, and resolve everything that does not need its weights.
 
     Raises:
@@ -123,7 +124,7 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
     """
     job = loaded.job
     reading = check_input(loaded)
-    model = find_model(loaded, say, terminal)
+    model = find_model(loaded, reporter)
     survey = reading.source.survey()
     reading = add_survey_columns(loaded, reading, survey.schema)
     resolution = resolve_decoding(
@@ -150,7 +151,7 @@ def set_up(loaded: LoadedJob, say: Callable[[str], None], terminal: TextIO | Non
         reasoning_opened=tokenizer.opens_reasoning,
         redactor=redaction.answer_redactor(job.redact),
     )
-    judges = prepare_judges(loaded, model, say, terminal)
+    judges = prepare_judges(loaded, model, reporter)
     setup = Setup(
         loaded=loaded,
         reading=reading,

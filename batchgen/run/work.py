@@ -21,9 +21,9 @@ from batchgen.engines.contract import Engine
 from batchgen.input.sources import Chunk
 from batchgen.output.schema import OutputLayout
 from batchgen.planning.batches import sort_by_length
+from batchgen.progress import RowProgress
 from batchgen.records import Completion, Failure, Request, Response
 from batchgen.run.open_part import OpenPart
-from batchgen.run.progress_bar import RunProgress
 from batchgen.run.requests import PendingRow, RequestBuilder
 from batchgen.run.responses import ResponseBuilder
 from batchgen.state.journal import Journal
@@ -48,7 +48,7 @@ class RunContext:
     layout: OutputLayout
     run_id: str
     part_rows: int
-    progress: RunProgress
+    progress: RowProgress
     stop: Callable[[], bool]
     check: Callable[[], None]
     reuse: Callable[[Sequence[PendingRow]], Sequence[Response]]
@@ -77,8 +77,8 @@ def generate_parts(context: RunContext, chunks: Iterator[Chunk]) -> dict[int, Se
             failed = _fail_unsendable(context, part)
             pending = missing_requests(context, part)
             context.journal.mark(request.index for request in pending)
-            context.progress.rows(failed, new_tokens=0, failed=failed)
-            context.progress.rows(len(reused), new_tokens=0, failed=0)
+            context.progress.add(failed, failed=failed)
+            context.progress.add(len(reused))
             seal_if_complete(part)
             yield from pending
 
@@ -120,7 +120,7 @@ def save_answer(context: RunContext, part: OpenPart, completion: Completion) -> 
     response = context.response_builder.answered(part.row(completion.index), completion)
     part.add(response)
     context.journal.keep(response)
-    context.progress.rows(
+    context.progress.add(
         1, new_tokens=len(completion.token_ids), failed=int(completion.failure is not None)
     )
 

@@ -4,12 +4,13 @@ A file of SQLite in the private folder (`sqlite_journal.py`); nothing at all on 
 Knows nothing of parts, engines or of what is asked.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from batchgen.errors import DeathError
+from batchgen.progress import Reporter
 from batchgen.records import Response
 from batchgen.state.run_folder import RunFolder
 from batchgen.state.sqlite_journal import JournalRecovery, SqliteJournal
@@ -88,7 +89,7 @@ def journal_of(
     *,
     run_id: str,
     samples: int,
-    say: Callable[[str], None],
+    reporter: Reporter,
     mounts: Path = MOUNTS,
 ) -> Iterator[Journal]:
     """The journal of a run, open while the block runs.
@@ -97,7 +98,7 @@ def journal_of(
         folder: the run's folder.
         run_id: answers of other runs are not taken.
         samples: answers per row.
-        say: told what is out of the ordinary.
+        reporter: receives messages.
         mounts: where the system says what is mounted.
 
     A `DeathError` out of the block counts as the death of this process.
@@ -107,7 +108,7 @@ def journal_of(
     """
     filesystem = filesystem_of(folder.private, mounts)
     if filesystem.shared:
-        say(
+        reporter.info(
             f"{folder.path} is on {filesystem.type}, where a journal of single rows is not safe: a kill costs the "
             "parts in flight. Smaller ones cost less: batching.part_rows"
         )
@@ -116,7 +117,7 @@ def journal_of(
     journal = SqliteJournal(folder.journal, run_id=run_id, samples=samples)
     try:
         for sentence in _sentences(journal.findings):
-            say(sentence)
+            reporter.info(sentence)
         yield journal
     except DeathError:
         journal.note_death()

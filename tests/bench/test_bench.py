@@ -24,6 +24,7 @@ from batchgen.jobfile.load import load_job
 from batchgen.models.find_model import resolve_model
 from batchgen.records import Request, ResolvedDecoding
 from tests.conftest import MakeJob
+from tests.reporters import RecordingReporter
 
 SIZES = {
     "vocab_size": 49_152,
@@ -151,7 +152,7 @@ def test_a_job_is_measured_with_every_engine_in_a_process_of_its_own(
     model = {"engine": "transformers", "path": str(tiny)}
     job = make_job(rows, model=model, decoding={"max_new_tokens": 4})
     said: list[str] = []
-    found = bench(load_job(job), say=said.append)
+    found = bench(load_job(job), reporter=RecordingReporter(said))
     assert said == ["measuring the machine", *(f"measuring {name}" for name in found.engines)]
     assert (found.workload.rows, found.workload.refused) == (3, 1)
     assert found.workload.most_new_tokens == 2 * 4

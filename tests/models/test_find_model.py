@@ -9,7 +9,7 @@ import pytest
 from batchgen.errors import ModelError
 from batchgen.models.find_model import ResolvedModel, Resolver
 from batchgen.models.hub import Hub
-from batchgen.progress import StepProgress
+from tests.reporters import RecordingReporter
 
 Write = Callable[..., Path]
 COMMIT = "c1899de289a04d12100db370d81485cdf75e47ca"
@@ -209,6 +209,6 @@ def test_nothing_is_said_about_a_model_that_is_at_hand(
     write_model(at / "model")
     said: list[str] = []
 
-    Resolver(deaf, progress=StepProgress(said.append)).resolve("model")
+    Resolver(deaf, reporter=RecordingReporter(said)).resolve("model")
 
     assert said == []

@@ -14,7 +14,8 @@ import pytest
 
 from batchgen.errors import ModelError
 from batchgen.models.hub import DEFAULT_ENDPOINT, Hub, UnreachableError
-from batchgen.progress import StepProgress
+from batchgen.progress import SILENT
+from tests.reporters import RecordingReporter
 
 Write = Callable[..., Path]
 COMMIT = "c1899de289a04d12100db370d81485cdf75e47ca"
@@ -265,7 +266,7 @@ def test_a_download_takes_safetensors_and_text_and_nothing_pickled(
     said: list[str] = []
     hub = Hub(tmp_path / "cache", endpoint)
 
-    folder = hub.fetch("Qwen/Qwen3-0.6B", None, StepProgress(said.append))
+    folder = hub.fetch("Qwen/Qwen3-0.6B", None, RecordingReporter(said))
 
     assert folder == hub.snapshot("Qwen/Qwen3-0.6B", None)
     assert folder is not None
@@ -301,7 +302,7 @@ def test_what_the_hub_refuses_is_told_in_one_line(
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
 
     with pytest.raises(ModelError, match=said) as caught:
-        Hub(tmp_path / "cache", fake[0]).fetch(model_id, revision, StepProgress())
+        Hub(tmp_path / "cache", fake[0]).fetch(model_id, revision, SILENT)
 
     assert "\n" not in caught.value.message
 

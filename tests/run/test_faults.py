@@ -16,6 +16,7 @@ from batchgen.errors import BatchgenError, DataError, ExitCode, StateError
 from batchgen.jobfile.load import load_job
 from batchgen.run.run import run
 from batchgen.state.run_folder import RunFolder
+from tests.reporters import RecordingReporter
 from tests.run.wrapped_engines import meddling
 from tests.soak.harness import OF_THE_RUN
 
@@ -237,7 +238,9 @@ def test_little_room_is_said(make_job: MakeJob, small_disk: Callable[[int], Path
     place = small_disk(20_000)
     told: list[str] = []
     sets = [f"output.path={place / 'out'}", "decoding.max_new_tokens=200000"]
-    assert run(load_job(make_job(ROWS), sets=sets), say=told.append).outcome == "done"
+    assert (
+        run(load_job(make_job(ROWS), sets=sets), reporter=RecordingReporter(told)).outcome == "done"
+    )
     assert any("answers of full length take up to" in line for line in told)
 
 

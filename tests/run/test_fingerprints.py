@@ -158,10 +158,7 @@ def test_what_does_not_goes_on(job: Path, key: str) -> None:
 @pytest.mark.parametrize("key", GENERATION)
 def test_a_row_s_fingerprint_knows_neither_selection_nor_columns(job: Path, key: str) -> None:
     sets = GENERATION[key]
-    before, now = (
-        set_up(load_job(job, sets=s), lambda _: None).request_builder.row_settings
-        for s in ([], sets)
-    )
+    before, now = (set_up(load_job(job, sets=s)).request_builder.row_settings for s in ([], sets))
     prompt_moved = "prompt.user=null" in sets
     same = (key.startswith("input.") and not prompt_moved) or key in OF_THE_ROWS
     assert (before == now) is same
@@ -179,7 +176,7 @@ def test_a_preset_counts_by_what_it_leads_to(
         "decoding.max_new_tokens=9",
     ]
     asked = [
-        set_up(load_job(job, sets=[*model, one]), lambda _: None).settings
+        set_up(load_job(job, sets=[*model, one])).settings
         for one in ("decoding.preset=model", "decoding.temperature=0.7", "decoding.preset=greedy")
     ]
     assert differences(asked[0], asked[1]) == []
@@ -200,11 +197,11 @@ def test_where_the_model_and_templates_lie_does_not_matter(
         decoding={"max_new_tokens": 9},
     )
     there = ["model.path=./copy", "prompt.file=same.jinja"]
-    before, now = (set_up(load_job(job, sets=s), lambda _: None).settings for s in ([], there))
+    before, now = (set_up(load_job(job, sets=s)).settings for s in ([], there))
     assert differences(before, now) == []
     (tmp_path / "same.jinja").write_text("{{ q }}!")
     (tmp_path / "copy" / "chat_template.jinja").write_text("{{ messages }}")
-    other = set_up(load_job(job, sets=there), lambda _: None).settings
+    other = set_up(load_job(job, sets=there)).settings
     assert [d.key for d in differences(before, other)] == [
         "model.tokenizer_sha256",
         "prompt.file",
@@ -232,4 +229,4 @@ def test_secrets_are_not_in_a_refusal(job: Path, section: str, named: str) -> No
 def test_run_json_holds_what_the_fingerprint_is_made_of(job: Path) -> None:
     result = run(load_job(job), stop=after(3))
     held = json.loads(result.folder.run.read_text())
-    assert held["settings"] == set_up(load_job(job), lambda _: None).settings
+    assert held["settings"] == set_up(load_job(job)).settings

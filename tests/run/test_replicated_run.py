@@ -17,6 +17,7 @@ from batchgen.jobfile.load import load_job
 from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.run.run import run
 from tests.engines.replicas.fake_engines import MARK, opener, slow_text, text_of_the_dying
+from tests.reporters import RecordingReporter
 from tests.soak.harness import OF_THE_RUN
 
 MakeJob = Callable[..., Path]
@@ -53,7 +54,7 @@ def test_a_replica_that_is_killed_ends_the_run_and_the_next_start_completes_it(
     with pytest.raises(DeathError, match="on place"):
         run(load_job(job), opener=fragile)
     told: list[str] = []
-    result = run(load_job(job), opener=fragile, say=told.append)
+    result = run(load_job(job), opener=fragile, reporter=RecordingReporter(told))
     assert any("rows in flight: they are answered first" in one for one in told)
     assert 0 < result.resumed_rows < ROWS
     assert same(result.frame(), unbroken(job))
@@ -65,10 +66,11 @@ from pathlib import Path
 sys.path.insert(0, {root!r})
 from batchgen.jobfile.load import load_job
 from batchgen.run.run import run
+from batchgen.progress import ConsoleReporter
 from batchgen.run.stop_signals import handle_stop_signals
 from tests.engines.replicas.fake_engines import opener, slow_text
 with handle_stop_signals() as stop:
-    result = run(load_job(Path(sys.argv[1])), opener=opener(slow_text), say=print, stop=stop)
+    result = run(load_job(Path(sys.argv[1])), opener=opener(slow_text), reporter=ConsoleReporter(sys.stdout), stop=stop)
     print(result.outcome, result.counts.rows, flush=True)
     stop.end_by_signal()
 """

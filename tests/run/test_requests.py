@@ -13,7 +13,7 @@ MakeJob = Callable[..., Path]
 
 
 def prepared(job: Path) -> tuple[RequestBuilder, list[PendingRow]]:
-    setup = set_up(load_job(job), lambda _: None)
+    setup = set_up(load_job(job))
     return setup.request_builder, list(setup.pending_rows())
 
 

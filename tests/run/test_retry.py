@@ -16,6 +16,7 @@ from batchgen.jobfile.load import load_job
 from batchgen.records import Completion, Failure, Request
 from batchgen.run.run import run
 from batchgen.storage.failpoints import RETRY_POINTS
+from tests.reporters import RecordingReporter
 from tests.run.wrapped_engines import Wrapped
 from tests.soak.harness import Spawner, Work, reading
 
@@ -93,7 +94,7 @@ def test_only_what_failed_is_answered_again(
     second = run(
         job,
         start="retry-errors",
-        say=told.append,
+        reporter=RecordingReporter(told),
         opener=lambda model, **others: Counting(open_engine(model, **others), seen),
     )
     assert f"generating {first.counts.failed} failed answers again" in told

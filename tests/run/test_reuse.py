@@ -20,6 +20,7 @@ from batchgen.run.result import RunResult
 from batchgen.run.reuse import ReuseCounts
 from batchgen.run.run import run
 from batchgen.storage.failpoints import REUSE_POINTS, VARIABLE
+from tests.reporters import RecordingReporter
 from tests.soak.harness import Spawner
 
 MakeJob = Callable[..., Path]
@@ -138,7 +139,7 @@ def test_nothing_fits_and_the_reason_is_said(night: Callable[..., LoadedJob]) ->
     told: list[str] = []
     first = run(night("mon", rows("a")))
     asked = night("tue", rows("a"), "decoding.max_new_tokens=9")
-    run(asked, incremental_from=first.folder.path, say=told.append)
+    run(asked, incremental_from=first.folder.path, reporter=RecordingReporter(told))
     assert any("all rows are generated: decoding.max_new_tokens was 256, is 9" in t for t in told)
 
 
@@ -215,7 +216,7 @@ def test_an_earlier_run_that_is_gone_meanwhile_costs_only_work(
     assert stopped.outcome == "stopped"
     first.folder.path.rename(first.folder.path.with_name("moved"))
     told: list[str] = []
-    resumed = run(night("tue", rows(*"xabcde")), say=told.append)
+    resumed = run(night("tue", rows(*"xabcde")), reporter=RecordingReporter(told))
     assert any("nothing more is reused" in text for text in told)
     assert answered(resumed).equals(answered(run(night("full", rows(*"xabcde")))))
 

@@ -17,6 +17,7 @@ from batchgen.run.result import allowed_failures
 from batchgen.run.run import run
 from batchgen.state.lock import hold_lock
 from batchgen.state.run_folder import RunFolder
+from tests.reporters import RecordingReporter
 
 MakeJob = Callable[..., Path]
 OF_THE_RUN = ("run_id", "created_at")
@@ -161,7 +162,7 @@ def test_fresh_starts_over_and_keeps_the_old_run(make_job: MakeJob) -> None:
     path = make_job(rows(3))
     old = run(load_job(path)).frame()
     told: list[str] = []
-    new = run(load_job(path, sets=["run.seed=5"]), start="fresh", say=told.append)
+    new = run(load_job(path, sets=["run.seed=5"]), start="fresh", reporter=RecordingReporter(told))
     assert new.outcome == "done"
     aside = path.parent / "out.old-1"
     assert pl.read_parquet(aside / "responses.parquet").equals(old)

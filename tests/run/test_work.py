@@ -1,7 +1,6 @@
 """Memory stays small: at most two parts are open at a time."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pyarrow as pa
 from batchgen.engines.echo import EchoEngine
 from batchgen.input.sources import Chunk
 from batchgen.jobfile.load import load_job
-from batchgen.run.progress_bar import RunProgress, silent_progress
+from batchgen.progress import RowProgress
 from batchgen.run.setup import set_up
 from batchgen.run.work import RunContext, generate_parts
 from batchgen.state.journal import NoJournal
@@ -46,28 +45,26 @@ class WatchedStore(PartStore):
 def test_at_most_two_parts_are_open_and_they_close_in_order(make_job: object) -> None:
     assert callable(make_job)
     job: Path = make_job([{"q": "x" * (i % 7 + 1)} for i in range(100)])
-    setup = set_up(load_job(job), lambda _: None)
+    setup = set_up(load_job(job))
     folder = RunFolder(job.parent / "out")
     folder.create()
     seam = Seam()
-    quiet: AbstractContextManager[RunProgress] = silent_progress("x", 0, 0)
-    with quiet as progress:
-        context = RunContext(
-            request_builder=setup.request_builder,
-            response_builder=setup.response_builder,
-            engine=EchoEngine(setup.tokenizer.decode),
-            journal=NoJournal(),
-            store=WatchedStore(folder, seam),
-            layout=setup.reading.layout,
-            run_id="run",
-            part_rows=10,
-            progress=progress,
-            stop=lambda: False,
-            check=lambda: None,
-            reuse=lambda _: (),
-        )
-        chunks = seam.watched(setup.reading.source.chunks(setup.survey, rows=10))
-        sealed = generate_parts(context, chunks)
+    context = RunContext(
+        request_builder=setup.request_builder,
+        response_builder=setup.response_builder,
+        engine=EchoEngine(setup.tokenizer.decode),
+        journal=NoJournal(),
+        store=WatchedStore(folder, seam),
+        layout=setup.reading.layout,
+        run_id="run",
+        part_rows=10,
+        progress=RowProgress(),
+        stop=lambda: False,
+        check=lambda: None,
+        reuse=lambda _: (),
+    )
+    chunks = seam.watched(setup.reading.source.chunks(setup.survey, rows=10))
+    sealed = generate_parts(context, chunks)
     assert sorted(sealed) == list(range(10))
     assert seam.sealed == list(range(10))
     assert seam.most_open <= 2

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from batchgen.engines.contract import Engine
 from batchgen.engines.registry import open_engine
 from batchgen.errors import BatchgenError
 from batchgen.jobfile.load import load_job
+from batchgen.progress import ConsoleReporter
 from batchgen.records import Completion, Continuation, Likelihood, Request
 from batchgen.run.run import run
 
@@ -91,7 +93,9 @@ def run_deadly(arguments: list[str]) -> int:
         return Deadly(open_engine(model, decode=decode, **others), decode)
 
     try:
-        result = run(load_job(Path(job), sets=sets), opener=opener, say=print)
+        result = run(
+            load_job(Path(job), sets=sets), opener=opener, reporter=ConsoleReporter(sys.stdout)
+        )
     except BatchgenError as error:
         print(error)  # noqa: T201  # read by the test
         return int(error.exit_code)

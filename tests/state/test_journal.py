@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchgen.errors import BatchgenError, DeathError, ResourceError
+from batchgen.progress import SILENT
 from batchgen.records import Failure, Message, Response
 from batchgen.state import sqlite_journal
 from batchgen.state.crash_marker import CrashMarker
@@ -25,6 +26,7 @@ from batchgen.state.response_codec import decode, encode
 from batchgen.state.run_folder import RunFolder
 from batchgen.state.sqlite_journal import SqliteJournal, saved_answers
 from batchgen.storage import failpoints
+from tests.reporters import RecordingReporter
 
 NIGHT = datetime(2026, 1, 31, 23, 59, 59, 123456, tzinfo=UTC)
 
@@ -300,7 +302,9 @@ def test_shared_filesystems_have_no_journal(tmp_path: Path) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text(f"36 35 98:0 / {tmp_path} rw,noatime - nfs4 server:/export rw\n")
     told: list[str] = []
-    with journal_of(folder, run_id="r", samples=1, say=told.append, mounts=mounts) as journal:
+    with journal_of(
+        folder, run_id="r", samples=1, reporter=RecordingReporter(told), mounts=mounts
+    ) as journal:
         assert isinstance(journal, NoJournal)
         journal.keep(response(1))
         assert journal.answers(0, 9) == ()
@@ -319,7 +323,7 @@ def test_the_death_of_a_process_that_answered_counts_as_ours(
     folder.private.mkdir(exist_ok=True)
 
     def opened() -> AbstractContextManager[Journal]:
-        return journal_of(folder, run_id="r", samples=1, say=lambda _: None)
+        return journal_of(folder, run_id="r", samples=1, reporter=SILENT)
 
     def fail() -> None:
         with opened() as journal:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TextIO
 
 from batchgen.errors import DataError, ModelError, Problem
 from batchgen.evaluation.judging.baseline_answers import baseline_record, open_baseline
@@ -25,7 +24,7 @@ from batchgen.models.local_model import LocalModel, find_local_model
 from batchgen.models.lock_file import lock_path, read_lock
 from batchgen.models.tokenizer import load_from
 from batchgen.output.published_run import PublishedRun
-from batchgen.progress import Say
+from batchgen.progress import Reporter
 from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
 from batchgen.state.run_folder import RunFolder
@@ -55,15 +54,14 @@ class PreparedJudge:
 
 
 def prepare_judges(
-    loaded: LoadedJob, own: LocalModel | None, say: Say, terminal: TextIO | None
+    loaded: LoadedJob, own: LocalModel | None, reporter: Reporter
 ) -> tuple[PreparedJudge, ...]:
     """Prepare a job's judges.
 
     Args:
         loaded: the job.
         own: the model that generates the answers.
-        say: called with progress sentences.
-        terminal: for the progress bars of a download.
+        reporter: receives messages and progress.
 
     Raises:
         ModelError: a model is not found, differs from the lock file, or cannot be a judge.
@@ -76,7 +74,7 @@ def prepare_judges(
     def found(spec: ModelSpec | None) -> LocalModel | None:
         if spec is None:
             return own
-        return None if spec.path is None else find_local_model(spec, lock, say, terminal)
+        return None if spec.path is None else find_local_model(spec, lock, reporter)
 
     models = [found(judge.model) for judge in loaded.job.evaluate.judges]
     return tuple(_prepare_judge(loaded.job, n, model, own) for n, model in enumerate(models))

@@ -20,6 +20,7 @@ from batchgen.errors import StateError
 from batchgen.evaluation.answers import Tables
 from batchgen.evaluation.model_queries.query import KnownResult, LikelihoodQuery, Query, QuerySource
 from batchgen.evaluation.model_queries.scoring_model import LazyEngine
+from batchgen.progress import SILENT, Reporter
 from batchgen.records import Continuation, Failure, Likelihood
 from batchgen.state.likelihood_cache import LIKELIHOODS, LikelihoodCache
 
@@ -41,7 +42,7 @@ class ScoringPass:
         model: identity of the model, part of the cache keys.
         engine: of the model; stays open.
         stop: called between queries.
-        say: called with progress sentences.
+        reporter: receives messages.
         what: the first of these; later ones begin with its part before the colon.
         seconds: between two progress sentences.
     """
@@ -51,7 +52,7 @@ class ScoringPass:
     sources: Sequence[QuerySource]
     cache: LikelihoodCache
     stop: Callable[[], bool] = lambda: False
-    say: Callable[[str], None] = lambda _: None
+    reporter: Reporter = SILENT
     what: str = "scoring texts with the model"
     seconds: float = 60.0
 
@@ -73,7 +74,7 @@ class ScoringPass:
         if first is None:
             return keys
         engine = self.engine.get()
-        self.say(self.what)
+        self.reporter.info(self.what)
         said = time.monotonic()
         for likelihood in engine.likelihoods(chain([first], queries)):
             number, place = divmod(likelihood.index, _SPAN)
@@ -85,7 +86,7 @@ class ScoringPass:
             if time.monotonic() - said >= self.seconds:
                 said = time.monotonic()
                 done = len(keys) - sum(block.share_left for block in open_blocks.values())
-                self.say(
+                self.reporter.info(
                     f"{self.what.partition(':')[0]}: {int(BLOCK_ROWS * done):,} answers scored"
                 )
             if self.stop():

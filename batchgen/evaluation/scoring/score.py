@@ -1,8 +1,8 @@
 """`score`: the responses of a run, or of any table with a response column; see `score_run` and `score_file`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -13,6 +13,7 @@ from batchgen.evaluation.scoring.score_run import ScoreResult, score_run
 from batchgen.evaluation.scoring_models import ScoringModelOptions
 from batchgen.job.evaluate import Evaluate, Reasoning
 from batchgen.metrics.registry import METRIC_TYPES
+from batchgen.progress import SILENT, Reporter
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -33,8 +34,7 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
     output: Path | str | None = None,
     model: Path | str | None = None,
     chat_template: str | None = None,
-    say: Callable[[str], None] = lambda _: None,
-    terminal: TextIO | None = None,
+    reporter: Reporter = SILENT,
 ) -> ScoreResult:
     """Score existing responses; nothing is generated.
 
@@ -49,8 +49,7 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
         output: the folder for the scores of a file.
         model: folder or name of the model that likelihood metrics query. Default: the run's model.
         chat_template: renders the messages of a file for that model, as in a job. Default: `auto`.
-        say: receives a sentence for each lengthy step.
-        terminal: receives progress bars while a model is downloaded.
+        reporter: receives messages and progress.
 
     Raises:
         UsageError: arguments contradict each other, or columns are missing.
@@ -70,8 +69,7 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
     asking = ScoringModelOptions(
         model=str(Path(named).absolute()) if named and Path(named).is_dir() else named,
         chat_template=chat_template or "auto",
-        say=say,
-        terminal=terminal,
+        reporter=reporter,
     )
     if what.is_dir() and (what / "manifest.json").exists():
         if response or output or chat_template:

@@ -30,6 +30,7 @@ from batchgen.models.local_model import find_model
 from batchgen.output.publish import Stage, finish_release
 from batchgen.output.published_run import Manifest, PublishedRun
 from batchgen.output.score_tables import SCORE_PREFIX
+from batchgen.progress import Reporter
 from batchgen.records import MetricRow
 from batchgen.state.lock import hold_lock
 from batchgen.state.run_folder import RunFolder, open_folder
@@ -97,7 +98,7 @@ def score_run(
             origin=run_origin(evaluation, prefix, manifest.samples),
             schema=wide,
         )
-        report_removed_metrics(manifest, evaluation, asking.say)
+        report_removed_metrics(manifest, evaluation, asking.reporter)
         widen = passes.add_likelihood_columns
         result = rescore_run(published, evaluation, join=join, widen=widen)
         passes.cache.delete_unused()
@@ -107,8 +108,8 @@ def score_run(
 def _judges(loaded: LoadedJob, asking: ScoringModelOptions) -> tuple[PreparedJudge, ...]:
     """The run's judges; the run's own model is located only if it is one of them."""
     itself = any(judge.model is None for judge in loaded.job.evaluate.judges)
-    own = find_model(loaded, asking.say, asking.terminal) if itself else None
-    return prepare_judges(loaded, own, asking.say, asking.terminal)
+    own = find_model(loaded, asking.reporter) if itself else None
+    return prepare_judges(loaded, own, asking.reporter)
 
 
 def _name(metric: MetricOptions) -> str:
@@ -177,13 +178,11 @@ def rescore_run(
     return ScoreResult(folder, rows, gates)
 
 
-def report_removed_metrics(
-    manifest: Manifest, evaluation: Evaluation, say: Callable[[str], None]
-) -> None:
+def report_removed_metrics(manifest: Manifest, evaluation: Evaluation, reporter: Reporter) -> None:
     """Report the scores in the manifest that the new evaluation does not compute."""
     before = manifest.evaluation.get("metrics", ())
     if gone := [name for name in before if name not in evaluation.names]:
-        say(f"scores removed: {', '.join(gone)}: neither in the job nor in this command")
+        reporter.info(f"scores removed: {', '.join(gone)}: neither in the job nor in this command")
 
 
 def evaluation_record(scorer: Scorer, gates: Sequence[GateResult]) -> dict[str, Any]:

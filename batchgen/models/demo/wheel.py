@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen.errors import ModelError
-from batchgen.progress import StepProgress
+from batchgen.progress import Reporter
 
 COPY_BYTES = 1 << 20
 POLL_SECONDS = 0.2
@@ -66,7 +66,7 @@ def fetch_wheel(
     *,
     downloads: Path,
     work: Path,
-    progress: StepProgress,
+    reporter: Reporter,
     pip: tuple[str, ...] | None,
 ) -> Path:
     """The wheel's file: the one that somebody put into `downloads`, else downloaded into `work`.
@@ -84,7 +84,7 @@ def fetch_wheel(
             f"({sys.executable} has none, and none is on PATH)",
             hint=manual_instructions(wheel, downloads),
         )
-    return _download(wheel, downloads=downloads, work=work, progress=progress, pip=pip)
+    return _download(wheel, downloads=downloads, work=work, reporter=reporter, pip=pip)
 
 
 def extract(wheel: Wheel, archive: Path, folder: Path) -> Path:
@@ -123,7 +123,7 @@ def _check(file: Path, expected: str) -> None:
 
 
 def _download(
-    wheel: Wheel, *, downloads: Path, work: Path, progress: StepProgress, pip: tuple[str, ...]
+    wheel: Wheel, *, downloads: Path, work: Path, reporter: Reporter, pip: tuple[str, ...]
 ) -> Path:
     requirements = work / "requirements.txt"
     requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
@@ -140,7 +140,7 @@ def _download(
     title = f"downloading {wheel.requirement} ({wheel.size / 1e6:.0f} MB)"
     with (
         log.open("wb") as errors,
-        progress.meter(title, wheel.size, "B") as meter,
+        reporter.step(title, wheel.size, "B") as meter,
         subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors
         ) as process,

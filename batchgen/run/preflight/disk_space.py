@@ -1,11 +1,11 @@
 """Estimate the disk space that a run needs, before a model is loaded."""
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen.errors import ResourceError
+from batchgen.progress import Reporter
 
 BYTES_PER_TOKEN = 5
 """Upper bound of a token as text; Parquet compresses it to about a third."""
@@ -32,7 +32,7 @@ def estimate_space(rows: int, *, new_tokens: int, input_bytes: int) -> SpaceEsti
     return SpaceEstimate(least, least + COPIES * texts)
 
 
-def check_disk_space(folder: Path, needed: SpaceEstimate, say: Callable[[str], None]) -> None:
+def check_disk_space(folder: Path, needed: SpaceEstimate, reporter: Reporter) -> None:
     """Warn if the free space may not suffice.
 
     Raises:
@@ -45,7 +45,7 @@ def check_disk_space(folder: Path, needed: SpaceEstimate, say: Callable[[str], N
             hint="Free some space, or choose another disk with --output FOLDER.",
         )
     if free < needed.most:
-        say(
+        reporter.info(
             f"{folder} has {_megabytes(free)} free; answers of full length take up to {_megabytes(needed.most)}. "
             "If the disk gets full, the run stops and can be resumed."
         )

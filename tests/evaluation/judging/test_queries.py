@@ -21,6 +21,7 @@ from batchgen.evaluation.model_queries.query import LikelihoodQuery, Query
 from batchgen.job.judge import Judge
 from batchgen.jobfile.load import load_job
 from batchgen.metrics.base import Answer
+from batchgen.progress import SILENT
 from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.records import Continuation, Failure, Likelihood
 
@@ -38,9 +39,7 @@ def ready(make_job: MakeJob) -> Callable[..., PreparedJudge]:
 
     def made(**judge: Any) -> PreparedJudge:
         section = {"judges": [{"name": "j", **judge}], "reference": "q"}
-        (one,) = prepare_judges(
-            load_job(make_job(ROWS, evaluate=section)), None, lambda _: None, None
-        )
+        (one,) = prepare_judges(load_job(make_job(ROWS, evaluate=section)), None, SILENT)
         return one
 
     return made

@@ -31,6 +31,7 @@ from batchgen.run.run import run
 from batchgen.state.likelihood_cache import LikelihoodCache
 from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.failpoints import LIKELIHOOD_POINTS, VARIABLE
+from tests.reporters import RecordingReporter
 from tests.run.wrapped_engines import Wrapped
 from tests.soak.harness import Spawner
 
@@ -131,7 +132,9 @@ def test_progress_is_reported(tmp_path: Path) -> None:
     folder.create()
     engine, cache = LazyEngine(lambda: EchoEngine(str)), LikelihoodCache(folder)
     what = "judge good: querying a model"
-    one = ScoringPass("m", engine, [Each()], cache, say=words.append, what=what, seconds=0)
+    one = ScoringPass(
+        "m", engine, [Each()], cache, reporter=RecordingReporter(words), what=what, seconds=0
+    )
     one.add_likelihood_columns(lambda: iter([pa.table({"id": range(BLOCK_ROWS + 128)})]))
     assert words[0] == what
     assert len(words) == 1 + 2 * (BLOCK_ROWS + 128)

@@ -15,7 +15,8 @@ from tokenizers import pre_tokenizers
 from batchgen.errors import ModelError
 from batchgen.models.demo.demo_model import DemoModel, Tools, prepare_demo_model
 from batchgen.models.demo.wheel import Wheel, sha256_of
-from batchgen.progress import StepProgress
+from batchgen.progress import SILENT
+from tests.reporters import RecordingReporter
 
 gguf = pytest.importorskip("gguf", reason="needs the extra: demo")
 pytest.importorskip("accelerate", reason="needs the extra: demo")
@@ -100,7 +101,7 @@ def make(folder: Path, *, tied: bool) -> Made:
     write_gguf(file, tied=tied)
     said: list[str] = []
     starter = wheel_of(file, folder / "cache")
-    model = prepare_demo_model(starter, folder / "cache", progress=StepProgress(said.append))
+    model = prepare_demo_model(starter, folder / "cache", reporter=RecordingReporter(said))
     return Made(file, model, tuple(said))
 
 
@@ -210,7 +211,7 @@ def test_a_file_that_cannot_be_converted_is_told_and_leaves_nothing(tmp_path: Pa
     starter = wheel_of(tmp_path / "tiny.gguf", tmp_path / "cache")
 
     with pytest.raises(ModelError, match="could not be converted") as caught:
-        prepare_demo_model(starter, tmp_path / "cache", progress=StepProgress(), tools=Tools())
+        prepare_demo_model(starter, tmp_path / "cache", reporter=SILENT, tools=Tools())
 
     assert "struct.error: " in caught.value.message
     assert [f.name for f in (tmp_path / "cache" / "models").iterdir() if f.is_dir()] == []

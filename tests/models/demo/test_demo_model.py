@@ -26,10 +26,11 @@ from batchgen.models.demo.wheel import Wheel, sha256_of
 from batchgen.models.find_model import ResolvedModel
 from batchgen.models.info import read_model_info
 from batchgen.models.tokenizer import load_tokenizer
-from batchgen.progress import StepProgress
+from batchgen.progress import SILENT, Reporter
+from tests.reporters import RecordingReporter
 
 GGUF = b"weights"
-Convert = Callable[[DemoModel, Path, Path, StepProgress], None]
+Convert = Callable[[DemoModel, Path, Path, Reporter], None]
 
 
 @pytest.fixture
@@ -60,8 +61,8 @@ def put_wheel(cache: Path) -> DemoModel:
     return DemoModel("demo:tiny", "Tiny", "MIT", wheel, needed_bytes=1)
 
 
-def write_two_files(starter: DemoModel, gguf: Path, folder: Path, progress: StepProgress) -> None:
-    del starter, progress
+def write_two_files(starter: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
+    del starter, reporter
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(gguf.read_bytes() * 2)
 
@@ -80,12 +81,12 @@ def test_a_starter_is_made_once_and_then_found(tiny: DemoModel, cache: Path) -> 
     calls: list[Path] = []
     said: list[str] = []
 
-    def convert(starter: DemoModel, gguf: Path, folder: Path, progress: StepProgress) -> None:
+    def convert(starter: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
         calls.append(folder)
-        write_two_files(starter, gguf, folder, progress)
+        write_two_files(starter, gguf, folder, reporter)
 
     folders = [
-        prepare_demo_model(tiny, cache, progress=StepProgress(said.append), tools=tools(convert))
+        prepare_demo_model(tiny, cache, reporter=RecordingReporter(said), tools=tools(convert))
         for _ in range(3)
     ]
 
@@ -102,7 +103,7 @@ def test_a_starter_is_made_once_and_then_found(tiny: DemoModel, cache: Path) -> 
 
 
 def test_the_marker_names_source_licence_and_every_file(tiny: DemoModel, cache: Path) -> None:
-    folder = prepare_demo_model(tiny, cache, progress=StepProgress(), tools=tools())
+    folder = prepare_demo_model(tiny, cache, reporter=SILENT, tools=tools())
 
     marker = json.loads((folder / MARKER).read_text("utf-8"))
 
@@ -117,13 +118,13 @@ def test_the_marker_names_source_licence_and_every_file(tiny: DemoModel, cache: 
 def test_a_whole_folder_needs_no_lock_no_package_and_no_right_to_write(
     tiny: DemoModel, cache: Path
 ) -> None:
-    folder = prepare_demo_model(tiny, cache, progress=StepProgress(), tools=tools())
+    folder = prepare_demo_model(tiny, cache, reporter=SILENT, tools=tools())
     before = everything_in(cache)
     for lock in (cache / "models").glob("*.lock"):
         lock.unlink()
     nothing = Tools(find_pip=_never, convert=_never, importable=lambda _: None)
 
-    assert prepare_demo_model(tiny, cache, progress=StepProgress(), tools=nothing) == folder
+    assert prepare_demo_model(tiny, cache, reporter=SILENT, tools=nothing) == folder
     assert everything_in(cache) == before
     assert not list((cache / "models").glob("*.lock"))
 
@@ -140,16 +141,14 @@ def _fail_at_once(*_: object) -> None:
     raise FailedError
 
 
-def _fail_in_the_middle(
-    starter: DemoModel, gguf: Path, folder: Path, progress: StepProgress
-) -> None:
-    del starter, gguf, progress
+def _fail_in_the_middle(starter: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
+    del starter, gguf, reporter
     (folder / "config.json").write_text("{}")
     raise FailedError
 
 
-def _interrupt(starter: DemoModel, gguf: Path, folder: Path, progress: StepProgress) -> None:
-    write_two_files(starter, gguf, folder, progress)
+def _interrupt(starter: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
+    write_two_files(starter, gguf, folder, reporter)
     raise KeyboardInterrupt
 
 
@@ -158,10 +157,10 @@ def test_a_conversion_that_fails_leaves_nothing_and_the_next_one_succeeds(
     tiny: DemoModel, cache: Path, convert: Convert
 ) -> None:
     with pytest.raises((FailedError, KeyboardInterrupt)):
-        prepare_demo_model(tiny, cache, progress=StepProgress(), tools=tools(convert))
+        prepare_demo_model(tiny, cache, reporter=SILENT, tools=tools(convert))
 
     assert everything_in(cache) == []
-    assert is_intact(prepare_demo_model(tiny, cache, progress=StepProgress(), tools=tools()))
+    assert is_intact(prepare_demo_model(tiny, cache, reporter=SILENT, tools=tools()))
 
 
 KILLED = """
@@ -172,15 +171,15 @@ sys.path.insert(0, {here!r})
 from test_demo_model import put_wheel, tools, write_two_files
 from batchgen.job.spec import ModelSpec
 from batchgen.models.info import read_model_info
-from batchgen.progress import StepProgress
+from batchgen.progress import SILENT
 from batchgen.models.find_model import ResolvedModel
 
-def convert(starter, gguf, folder, progress):
-    write_two_files(starter, gguf, folder, progress)
+def convert(starter, gguf, folder, reporter):
+    write_two_files(starter, gguf, folder, reporter)
     os.kill(os.getpid(), signal.SIGKILL)
 
 cache = Path({cache!r})
-prepare_demo_model(put_wheel(cache), cache, progress=StepProgress(), tools=tools(convert))
+prepare_demo_model(put_wheel(cache), cache, reporter=SILENT, tools=tools(convert))
 """
 
 
@@ -202,7 +201,7 @@ def test_a_killed_conversion_leaves_nothing_that_looks_whole_and_is_swept_away(
     folder = starter.folder(cache)
     assert not folder.exists()
     assert len(everything_in(cache)) > 2
-    prepare_demo_model(starter, cache, progress=StepProgress(), tools=tools())
+    prepare_demo_model(starter, cache, reporter=SILENT, tools=tools())
     assert is_intact(folder)
     assert {name.split("/")[0] for name in everything_in(cache)} == {folder.name}
 
@@ -227,11 +226,11 @@ def _write(file: Path, text: str) -> None:
 def test_a_damaged_folder_is_noticed_and_made_again(
     tiny: DemoModel, cache: Path, damage: Callable[[Path], None]
 ) -> None:
-    folder = prepare_demo_model(tiny, cache, progress=StepProgress(), tools=tools())
+    folder = prepare_demo_model(tiny, cache, reporter=SILENT, tools=tools())
     damage(folder)
     assert not is_intact(folder)
 
-    prepare_demo_model(tiny, cache, progress=StepProgress(), tools=tools())
+    prepare_demo_model(tiny, cache, reporter=SILENT, tools=tools())
 
     assert is_intact(folder)
     assert len(everything_in(cache)) == 4
@@ -244,24 +243,23 @@ def test_of_two_that_want_a_starter_at_once_one_makes_it_and_the_other_waits(
     calls: list[int] = []
     said: list[str] = []
 
-    def convert(starter: DemoModel, gguf: Path, folder: Path, progress: StepProgress) -> None:
+    def convert(starter: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
         calls.append(1)
         under_way.set()
         go_on.wait(timeout=10)
-        write_two_files(starter, gguf, folder, progress)
+        write_two_files(starter, gguf, folder, reporter)
 
-    def say(line: str) -> None:
-        said.append(line)
-        go_on.set()
+    class Resuming(RecordingReporter):
+        def info(self, text: str) -> None:
+            super().info(text)
+            go_on.set()
 
     first = threading.Thread(
-        target=lambda: prepare_demo_model(
-            tiny, cache, progress=StepProgress(), tools=tools(convert)
-        )
+        target=lambda: prepare_demo_model(tiny, cache, reporter=SILENT, tools=tools(convert))
     )
     first.start()
     assert under_way.wait(timeout=10)
-    folder = prepare_demo_model(tiny, cache, progress=StepProgress(say), tools=tools(convert))
+    folder = prepare_demo_model(tiny, cache, reporter=Resuming(said), tools=tools(convert))
     first.join(timeout=10)
 
     assert is_intact(folder)
@@ -275,7 +273,7 @@ def test_packages_that_converting_needs_are_asked_for_before_anything_is_downloa
     without = Tools(find_pip=_never, convert=_never, importable=lambda _: None)
 
     with pytest.raises(ModelError, match="needs gguf and accelerate") as caught:
-        prepare_demo_model(tiny, cache, progress=StepProgress(), tools=without)
+        prepare_demo_model(tiny, cache, reporter=SILENT, tools=without)
 
     assert "pip install -e '.[demo]'" in caught.value.hint
     assert "pip install batchgen" not in caught.value.hint
@@ -286,7 +284,7 @@ def test_a_disk_that_is_too_full_is_told_before_anything_is_downloaded(
 ) -> None:
     with pytest.raises(ResourceError, match="MB free, but demo:tiny needs") as caught:
         prepare_demo_model(
-            replace(tiny, needed_bytes=10**18), cache, progress=StepProgress(), tools=tools(_never)
+            replace(tiny, needed_bytes=10**18), cache, reporter=SILENT, tools=tools(_never)
         )
 
     assert "BATCHGEN_CACHE" in caught.value.hint
@@ -298,7 +296,7 @@ def test_a_cache_that_cannot_be_made_is_told_with_the_variable_that_moves_it(
     (tmp_path / "file").write_text("in the way")
 
     with pytest.raises(ModelError, match="file") as caught:
-        prepare_demo_model(tiny, tmp_path / "file", progress=StepProgress(), tools=tools())
+        prepare_demo_model(tiny, tmp_path / "file", reporter=SILENT, tools=tools())
 
     assert "BATCHGEN_CACHE" in caught.value.hint
 

