@@ -119,7 +119,7 @@ def read_model_info(resolved: ResolvedModel) -> ModelInfo:
         model_type=str(config.get("model_type", "")),
         architectures=tuple(str(name) for name in _list(config.get("architectures"))),
         parameters=sum(tensor.elements for header in headers for tensor in header.tensors),
-        weight_bytes=sum(t.end - t.begin for header in headers for t in header.tensors),
+        weight_bytes=sum(header.size - header.data_start for header in headers),
         dtype=_dtype(config, text, headers),
         context_length=_context_length(config, text, tokenizer),
         vocab_size=vocabulary_size(folder),
@@ -232,7 +232,7 @@ def _dtype(
     sizes: Counter[str] = Counter()
     for header in headers:
         for tensor in header.tensors:
-            sizes[tensor.dtype] += tensor.end - tensor.begin
+            sizes[tensor.dtype] += tensor.elements
     most = sizes.most_common(1)[0][0] if sizes else "F32"
     return DTYPES.get(most, most.lower())
 

@@ -230,7 +230,7 @@ def test_weights_cut_short_are_named(tmp_path: Path, write_model: Write) -> None
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
 
-    with pytest.raises(ModelError, match="cut short") as caught:
+    with pytest.raises(ModelError, match="truncated") as caught:
         read_model_info(ResolvedModel("tiny", folder, "folder", ""))
 
     assert str(weights) in caught.value.message

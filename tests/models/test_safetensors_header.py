@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from batchgen.errors import ModelError
@@ -21,7 +20,7 @@ def entry(shape: list[object], begin: int, end: int, dtype: str = "F32") -> dict
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
 
 
-def test_names_dtypes_shapes_and_places_are_those_the_library_wrote(tmp_path: Path) -> None:
+def test_the_header_lists_every_written_tensor(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     written: dict[str, Any] = {
         "b": np.zeros((2, 3), np.float32),
@@ -35,47 +34,49 @@ def test_names_dtypes_shapes_and_places_are_those_the_library_wrote(tmp_path: Pa
 
     assert {t.name: t.shape for t in header.tensors} == {n: a.shape for n, a in written.items()}
     assert {t.name: t.elements for t in header.tensors} == {n: a.size for n, a in written.items()}
-    assert {t.name: t.end - t.begin for t in header.tensors} == {
-        n: a.nbytes for n, a in written.items()
-    }
-    assert header.data_start + max(t.end for t in header.tensors) == file.stat().st_size
+    assert {t.name: t.dtype for t in header.tensors} == {
+        "b": "F32", "a": "I8", "scalar": "F16", "empty": "F32",
+    }  # fmt: skip
+    assert header.size == file.stat().st_size
+    assert header.size - header.data_start == sum(array.nbytes for array in written.values())
 
 
 BROKEN = {
-    "empty file": (b"", "not a safetensors file"),
-    "header length cut": (b"\x01\x00", "not a safetensors file"),
-    "huge header": (raw({}, length=10**12), "not a safetensors file"),
-    "header cut": (raw({"a": entry([1], 0, 4)}, length=5000), "cut short"),
-    "not JSON": (raw(b"{]"), "makes no sense"),
-    "not UTF-8": (raw(b'{"\xff": 1}'), "makes no sense"),
-    "a list": (raw([]), "makes no sense"),
-    "nested beyond reason": (raw(b"[" * 200_000), "makes no sense"),
-    "tensor without shape": (raw({"a": {"dtype": "F32"}}), "makes no sense"),
-    "tensor that is a number": (raw({"a": 3}), "makes no sense"),
-    "negative shape": (raw({"a": entry([-1], 0, 4)}, b"1234"), "makes no sense"),
-    "shape that is text": (raw({"a": entry(["1"], 0, 4)}, b"1234"), "makes no sense"),
-    "bytes that do not fill the shape": (raw({"a": entry([2], 0, 4)}, b"1234"), "makes no sense"),
-    "hole before the tensor": (raw({"a": entry([1], 4, 8)}, b"12345678"), "begins at"),
-    "overlap": (raw({"a": entry([1], 0, 4), "b": entry([1], 0, 4)}, b"1234"), "begins at"),
-    "data cut": (raw({"a": entry([2], 0, 8)}, b"1234567"), "cut short"),
-    "bytes left over": (raw({"a": entry([1], 0, 4)}, b"12345"), "belong to no tensor"),
+    "empty file": b"",
+    "header length cut": b"\x01\x00",
+    "huge header": raw({}, length=10**12),
+    "header cut": raw({"a": entry([1], 0, 4)}, length=5000),
+    "Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+    "pickle": b"\x80\x02}q\x00." + b"0" * 64,
+    "not JSON": raw(b"{]"),
+    "not UTF-8": raw(b'{"\xff": 1}'),
+    "a list": raw([]),
+    "nested deeply": raw(b"[" * 200_000),
+    "tensor without shape": raw({"a": {"dtype": "F32"}}),
+    "tensor that is a number": raw({"a": 3}),
+    "negative shape": raw({"a": entry([-1], 0, 4)}, b"1234"),
+    "shape that is text": raw({"a": entry(["1"], 0, 4)}, b"1234"),
+    "bytes that do not fill the shape": raw({"a": entry([2], 0, 4)}, b"1234"),
+    "hole before the tensor": raw({"a": entry([1], 4, 8)}, b"12345678"),
+    "overlap": raw({"a": entry([1], 0, 4), "b": entry([1], 0, 4)}, b"1234"),
+    "data cut": raw({"a": entry([2], 0, 8)}, b"1234567"),
+    "bytes left over": raw({"a": entry([1], 0, 4)}, b"12345"),
 }
 
 
-@pytest.mark.parametrize(("content", "said"), BROKEN.values(), ids=BROKEN.keys())
-def test_a_damaged_file_is_refused_by_name_as_the_library_would_refuse_it(
-    tmp_path: Path, content: bytes, said: str
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())
+def test_a_damaged_file_is_an_error_with_its_name_and_a_hint(
+    tmp_path: Path, content: bytes
 ) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(content)
 
-    with pytest.raises(ModelError, match=said) as caught:
+    with pytest.raises(ModelError, match="truncated or not a safetensors file") as caught:
         read_safetensors_header(file)
 
-    assert str(file) in caught.value.message
+    assert caught.value.message.startswith(f"{file}: ")
+    assert f"({len(content):,} bytes)" in caught.value.message
     assert caught.value.hint
-    with pytest.raises(SafetensorError), safe_open(file, framework="np"):
-        pass
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
