@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from batchgen.job.spec import Job
-from batchgen.prompts.templates.sandbox import RefusedError, Template, printed
+from batchgen.prompts.templates.sandbox import Template, printed
+from batchgen.prompts.templates.size_limits import RefusedError
 from batchgen.records import Failure, Role
 
 

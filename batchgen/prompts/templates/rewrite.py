@@ -1,30 +1,22 @@
-"""What is done to the tree of a template before it is compiled: loops and joins are made to count, other files refused."""
+"""Changes to the parsed template before it is compiled: loops and `~` are counted, other files are refused."""
 
 from jinja2 import TemplateSyntaxError, nodes
 
 COUNTED = "batchgen_counted"
-"""Name of the filter around what a loop goes through."""
+"""Name of the filter around the iterable of a loop."""
 JOINED = "batchgen_joined"
-"""Name of the filter around what ~ has joined."""
+"""Name of the filter around the result of `~`."""
 
 
-def add_step_counting(tree: nodes.Template) -> None:
-    """Put the counting filters around loops and joins."""
+def add_counting(tree: nodes.Template) -> None:
+    """Put the counting filters around the iterables of loops and the results of `~`."""
     # {% for x in xs %} becomes {% for x in xs | counted %}; `loop.length` and `loop.last` work as before.
     for loop in tree.find_all(nodes.For):
         loop.iter = _filtered(loop.iter, COUNTED)
-    # a ~ b becomes (a ~ b) | joined, wherever it stands.
-    _wrap_joins(tree)
-
-
-def _wrap_joins(node: nodes.Node) -> None:
-    for name, value in node.iter_fields():
-        inner = value if isinstance(value, list) else [value]
-        for child in inner:
-            if isinstance(child, nodes.Node):
-                _wrap_joins(child)
-        wrapped = [_filtered(c, JOINED) if isinstance(c, nodes.Concat) else c for c in inner]
-        setattr(node, name, wrapped if isinstance(value, list) else wrapped[0])
+    # a ~ b becomes ~ of one operand, (a ~ b) | joined.
+    for concat in list(tree.find_all(nodes.Concat)):
+        inner = nodes.Concat(concat.nodes, lineno=concat.lineno, environment=concat.environment)
+        concat.nodes = [_filtered(inner, JOINED)]
 
 
 def _filtered(expression: nodes.Node, name: str) -> nodes.Filter:
@@ -41,8 +33,8 @@ def _filtered(expression: nodes.Node, name: str) -> nodes.Filter:
 
 
 def refuse_other_files(tree: nodes.Template) -> None:
-    """Raise TemplateSyntaxError where the template would need another file."""
+    """Raise TemplateSyntaxError if the template needs another file."""
     for node in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
         raise TemplateSyntaxError(
-            "a template here is one text: no include, import or extends", node.lineno
+            "include, import and extends are not supported: a template is one text", node.lineno
         )

@@ -1,20 +1,17 @@
 """A Jinja2 template of the job: compiled once in a sandbox, rendered with the columns of each row.
 
-The job's author is trusted, the rows are not: a value of a row is never compiled, and limits that are counted,
-never timed, keep a row from turning a sound template into an endless one. Counted, so that a row that fails fails
-every time. Knows nothing of rows, chats, tokens or jobs.
+The author of the job is trusted, the rows are not: values are never compiled, and limits stop a row that makes a sound
+template endless or huge. The limits count and never use a clock, so that the same row always fails.
 """
 
 import json
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
-from typing import NoReturn
 
 from jinja2 import (
     StrictUndefined,
     TemplateError,
-    TemplateRuntimeError,
     TemplateSyntaxError,
     Undefined,
     UndefinedError,
@@ -28,18 +25,19 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from batchgen.prompts.templates.rewrite import (
     COUNTED,
     JOINED,
-    add_step_counting,
+    add_counting,
     refuse_other_files,
 )
-from batchgen.prompts.templates.size_limits import FILTERS, call_size, filter_size, operator_size
+from batchgen.prompts.templates.size_limits import SIZED, RefusedError, call_size, operator_size
 from batchgen.records import Failure
 
 TEXT_LIMIT = 1_000_000
 """Most characters of one prompt."""
 STEP_LIMIT = 100_000
-"""Most loop steps and calls of one template for one row: a second or so."""
+"""Most loop steps and calls of one template for one row: about a second."""
 WORK_LIMIT = 100 * TEXT_LIMIT
-"""Most characters and items that operators, methods and filters may make on the way to one prompt."""
+"""Most characters and items that operators, methods and filters may make for one prompt, a quarter of them at once:
+0.1 s and at most 200 MB."""
 
 RENDER_ERRORS = (
     TemplateError,
@@ -52,11 +50,11 @@ RENDER_ERRORS = (
     TypeError,
     ValueError,
 )
-"""Whatever a filter, a method of a value or the sandbox may raise while a template is rendered."""
+"""Errors of filters, of methods of values and of the sandbox while a template is rendered."""
 
 
 class InvalidTemplateError(Exception):
-    """A template that cannot be compiled; `line` counts from 1 within the template."""
+    """A template does not compile; `line` counts from 1 within the template."""
 
     def __init__(self, message: str, line: int) -> None:
         super().__init__(message)
@@ -64,31 +62,17 @@ class InvalidTemplateError(Exception):
         self.line = line
 
 
-class RefusedError(TemplateRuntimeError):
-    """Something a template may not do here. The words are ours: they hold no text of the row."""
-
-
 class _NullError(UndefinedError):
-    """A null column was used as if it had a value; the message is the column's name."""
+    """A null column is used like a value; the message is the column's name."""
 
 
 class NullColumn(Undefined):
-    """A column that is null in this row: it can be tested and given a default, but never printed or computed with."""
+    """A column that is null in this row. Templates can test it and give it a default; any other use fails."""
 
     def __init__(self, column: str) -> None:
         super().__init__(hint=column, name=column, exc=_NullError)
 
-    def __str__(self) -> NoReturn:
-        self._fail_with_undefined_error()
-
-    def __repr__(self) -> NoReturn:
-        self._fail_with_undefined_error()
-
-    def __iter__(self) -> NoReturn:
-        self._fail_with_undefined_error()
-
-    def __len__(self) -> NoReturn:
-        self._fail_with_undefined_error()
+    __str__ = __repr__ = __iter__ = __len__ = Undefined._fail_with_undefined_error
 
     def __eq__(self, other: object) -> bool:
         return other is None or isinstance(other, NullColumn)
@@ -101,16 +85,12 @@ class Template:
     """A compiled template.
 
     Attributes:
-        name: what messages call it, such as "prompt.user".
-        columns: the variables it reads, in the order in which it names them.
+        name: for messages, such as "prompt.user".
+        columns: the variables that it reads, in the order of their first use.
     """
 
     def __init__(self, source: str, name: str) -> None:
-        """Compile.
-
-        Raises:
-            InvalidTemplateError: not a template, or one that would need other files.
-        """
+        """Compile; raises InvalidTemplateError."""
         self.name = name
         self._environment = _Environment()
         try:
@@ -120,21 +100,17 @@ class Template:
                 dict.fromkeys(n.name for n in tree.find_all(nodes.Name) if n.name in undeclared)
             )
             refuse_other_files(tree)
-            add_step_counting(tree)
+            add_counting(tree)
             self._template = self._environment.from_string(tree)
             # A text without columns is the same for every row, limits included.
             self._constant = None if self.columns else self._rendered({})
         except TemplateSyntaxError as error:
-            raise InvalidTemplateError(error.message or "not a template", error.lineno) from error
+            raise InvalidTemplateError(error.message or "invalid syntax", error.lineno) from error
         except RecursionError as error:
             raise InvalidTemplateError("nested too deeply", 1) from error
 
     def render(self, fields: Mapping[str, object]) -> str | Failure:
-        """The text for a row. Not for several threads at once.
-
-        Args:
-            fields: at least `columns`; None is a null column.
-        """
+        """The text for a row; not thread-safe. `fields` has at least `columns`; None is a null column."""
         return self._constant if self._constant is not None else self._rendered(fields)
 
     def _rendered(self, fields: Mapping[str, object]) -> str | Failure:
@@ -143,9 +119,8 @@ class Template:
         try:
             return "".join(_limited(self._template.generate(values)))
         except _NullError as error:
-            return Failure(
-                "prompt_null", f"{self._place(error)}: {_null_words(str(error.message))}"
-            )
+            words = f"column {error.message!r} is null; give it another value with `default`"
+            return Failure("prompt_null", f"{self._place(error)}: {words}")
         except RENDER_ERRORS as error:
             nulls = [c for c in self.columns if fields[c] is None]
             note = f" (null in this row: {', '.join(nulls)})" if nulls else ""
@@ -161,7 +136,7 @@ class Template:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox, with steps counted, and without what differs from one run to the next."""
+    """Jinja's sandbox with limits, and without the functions that differ between runs."""
 
     intercepted_binops = frozenset({"*", "**", "+", "%"})
 
@@ -174,8 +149,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         )
         self.steps = self.made = 0
         self.filters["tojson"] = _tojson
-        for name in FILTERS:
-            self.filters[name] = self._sized(name, self.filters[name])
+        for name in self.filters.keys() & SIZED:
+            self.filters[name] = self._limited(name, self.filters[name])
         self.filters[COUNTED] = self._counted
         self.filters[JOINED] = self._joined
         self.tests["none"] = lambda value: value is None or isinstance(value, NullColumn)
@@ -186,11 +161,15 @@ class _Environment(ImmutableSandboxedEnvironment):
     ) -> object:
         """Call from inside the template."""
         self._step()
-        self._make(call_size(function, args, kwargs))
+        # The sandbox wraps `format` of a text.
+        method = getattr(function, "__wrapped__", function)
+        owner, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
+        if isinstance(owner, str | bytes | int):
+            self._make(call_size(name, owner, (*args, *kwargs.values())))
         return super().call(context, function, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: object, right: object) -> object:
-        """Add, multiply, format or raise to a power, where the result stays small."""
+        """Apply one of `intercepted_binops`."""
         self._make(operator_size(operator, left, right))
         return super().call_binop(context, operator, left, right)
 
@@ -200,26 +179,31 @@ class _Environment(ImmutableSandboxedEnvironment):
             raise RefusedError(f"more than {STEP_LIMIT:,} loop steps and calls")
 
     def _make(self, size: int) -> None:
-        self.made += size
-        if size > TEXT_LIMIT:
-            raise RefusedError(f"what it makes is larger than {TEXT_LIMIT:,} characters or items")
-        if self.made > WORK_LIMIT:
-            raise RefusedError(f"more than {WORK_LIMIT:,} characters or items on the way to it")
+        self.made += max(0, size)
+        if size > WORK_LIMIT // 4 or self.made > WORK_LIMIT:
+            raise RefusedError("too many characters or items are made on the way to the text")
 
-    def _sized(self, name: str, function: Callable[..., object]) -> Callable[..., object]:
-        # Filters that ask for the context get it as their first argument.
+    def _limited(self, name: str, function: Callable[..., object]) -> Callable[..., object]:
+        # Filters that need the context get it as their first argument.
         skipped = 1 if hasattr(function, "jinja_pass_arg") else 0
 
         @wraps(function)
-        def sized(*args: object, **kwargs: object) -> object:
+        def limited(*args: object, **kwargs: object) -> object:
             self._step()
-            self._make(filter_size(name, args[skipped:], kwargs))
+            value, *rest = args[skipped:]
+            rest += kwargs.values()
+            if name == "format":
+                self._make(operator_size("%", value, tuple(rest)))
+            elif name == "join":
+                self._make(call_size(name, rest[0] if rest else "", [value]))
+            else:
+                self._make(call_size(name, value, rest))
             return function(*args, **kwargs)
 
-        return sized
+        return limited
 
-    def _joined(self, text: object) -> object:
-        self._make(len(text) if isinstance(text, str) else 0)
+    def _joined(self, text: str) -> str:
+        self._make(len(text))
         return text
 
     def _counted(self, items: Iterable[object]) -> Iterator[object]:
@@ -229,10 +213,10 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 def printed(value: object) -> str:
-    """The text of a value, as templates and prompt columns print it.
+    """The text of a value in templates and prompt columns.
 
     Raises:
-        RefusedError: the value has no text that is worth sending; the message says why.
+        RefusedError: the value is null, bytes, a function or a generator.
     """
     if isinstance(value, str):
         return value
@@ -243,7 +227,7 @@ def printed(value: object) -> str:
     if isinstance(value, Undefined):
         return str(value)
     if callable(value) or isinstance(value, Iterator):
-        # Printed, it would show an address in memory: another prompt in every run.
+        # Its text contains a memory address, so the prompt would differ between runs.
         raise RefusedError("an expression is a function or a generator, not text")
     return str(value)
 
@@ -258,32 +242,26 @@ def _limited(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def _tojson(value: object, indent: int | None = None) -> str:
-    # Jinja's own is for HTML pages: it writes \u003c for < and \u4f60 for 你.
+    # Jinja's own filter escapes for HTML: \u003c for < and \u4f60 for 你.
     return json.dumps(value, ensure_ascii=False, indent=indent, default=printed)
-
-
-def _null_words(column: str) -> str:
-    return f"column {column!r} is null; the template can give it another value with `default`"
 
 
 _WORDS: Mapping[type[Exception], str] = {
     SecurityError: "the sandbox does not allow this",
-    UndefinedError: "a value is used that does not exist",
-    RecursionError: "recursion without end",
+    UndefinedError: "a value does not exist",
+    RecursionError: "endless recursion",
     MemoryError: "not enough memory",
     ZeroDivisionError: "division by zero",
 }
 
 
 def _words(error: Exception) -> str:
-    """What went wrong. Messages of libraries may quote the row, so only our own are repeated."""
+    # Messages of libraries may quote the row, so only our own are repeated.
     if isinstance(error, RefusedError):
         return str(error)
-    for kind, words in _WORDS.items():
-        if isinstance(error, kind):
-            return words
-    return f"a filter, function or operator failed ({type(error).__name__})"
+    failed = f"a filter, function or operator failed ({type(error).__name__})"
+    return next((words for kind, words in _WORDS.items() if isinstance(error, kind)), failed)
 
 
 _GLOBALS = frozenset(_Environment().globals)
-"""Names of functions in templates: range, dict, namespace, cycler, joiner."""
+"""Functions in templates: range, dict, namespace, cycler, joiner."""

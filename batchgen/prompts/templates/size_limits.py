@@ -1,109 +1,75 @@
-"""How much text, or how many items, an operator, a method or a filter is about to make: asked before it does.
+"""The size of what a template is about to make, for the operations with which a short cell makes gigabytes.
 
-Counted in characters, items or digits, never less than what comes out by much, and never by making it. A value of a row
-may be a width or a pattern: these are what turns a short template into gigabytes. Knows nothing of templates.
+Sizes are characters, items or bits. Large widths are refused: widths belong in the template, not in the rows.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Sequence, Sized
 
-MAX_ITEMS = 1_000_000
+from jinja2 import TemplateRuntimeError
+
+WIDTH_LIMIT = 10_000
+"""Largest width, indentation, precision, number of slices or exponent."""
+ITEMS_GUESS = 100_000
+"""Items of a generator, whose number is not known; the sandbox's `range` makes at most as many."""
+PADDING = frozenset(["batch", "center", "ljust", "rjust", "round", "slice", "to_bytes", "zfill"])
+"""Methods and filters that add at most a width to the value."""
+INDENTING = frozenset(["expandtabs", "indent", "tojson"])
+"""Those that may add a width for each character of the value."""
+SIZED = PADDING | INDENTING | {"format", "format_map", "join", "replace"}
+
+
+class RefusedError(TemplateRuntimeError):
+    """A template does what it may not. The message contains no text of the row."""
 
 
 def operator_size(operator: str, left: object, right: object) -> int:
-    """The size of `left operator right`; 0 where it cannot be large."""
+    """The size of `left operator right`; 0 if it cannot be large."""
     size = 0
     match operator, left, right:
-        case "**", int(), int():
-            size = left.bit_length() * right
-        case ("*", str() | bytes() | list() | tuple(), int()):
+        case ("**", int(), int()):
+            size = left.bit_length() * _width(right)
+        case ("*", Sequence(), int()):
             size = len(left) * right
-        case ("*", int(), str() | bytes() | list() | tuple()):
+        case ("*", int(), Sequence()):
             size = left * len(right)
-        case ("+", str() | bytes() | list() | tuple(), str() | bytes() | list() | tuple()):
+        case ("+", Sequence(), Sequence()):
             size = len(left) + len(right)
         case ("%", str(), _):
-            size = _formatted(left, right if isinstance(right, tuple) else (right,))
+            specs = re.findall(r"%(?:\([^)]*\))?([-+ #0-9.*]*)", left)
+            size = _format_size(left, specs, right if isinstance(right, tuple) else (right,))
     return size
 
 
-def call_size(function: object, arguments: Sequence[object], named: Mapping[str, object]) -> int:
-    """The size of what a method of a text, bytes or number returns; 0 for everything else."""
-    function = getattr(
-        function, "__wrapped__", function
-    )  # the sandbox has its own `format` around it
-    owner, name = getattr(function, "__self__", None), getattr(function, "__name__", "")
-    if not isinstance(owner, str | bytes | int) or name not in _METHODS:
+def call_size(name: str, value: object, arguments: Sequence[object]) -> int:
+    """The size of `value.name(*arguments)`, of the filter for a name that both have; 0 if it cannot be large."""
+    match name, value, arguments:
+        case ("format" | "format_map", str(), _):
+            text = value.replace("{{", "")
+            nested = re.findall(r"\{[^{}]*\{", text)
+            return _format_size(
+                text, re.findall(r"\{[^{}]*\}", text) + ["*"] * len(nested), arguments
+            )
+        case ("replace", _, [old, new, *_]):
+            text = str(value)
+            return len(text) + text.count(str(old)) * len(str(new))
+        case ("join", str(), [items, *_]):
+            return len(value) * (len(items) if isinstance(items, Sized) else ITEMS_GUESS)
+    if name not in PADDING | INDENTING:
         return 0
-    return _METHODS[name](owner, *arguments, *named.values())
+    widths = sum(_width(n) for n in arguments if isinstance(n, int))
+    return widths * len(str(value)) if widths and name in INDENTING else widths
 
 
-def filter_size(name: str, arguments: Sequence[object], named: Mapping[str, object]) -> int:
-    """The size of what one of `FILTERS` returns."""
-    return _FILTERS[name](*arguments, *named.values())
+def _format_size(text: str, specs: Sequence[str], arguments: Sequence[object]) -> int:
+    if any("*" in spec for spec in specs):
+        raise RefusedError("a format takes a width from a value")
+    widths = (_width(int(digits[:9])) for spec in specs for digits in re.findall("[0-9]+", spec))
+    longest = max((len(str(argument)) for argument in arguments), default=0)
+    return len(text) + sum(widths) + len(specs) * longest
 
 
-def _formatted(text: str, arguments: Iterable[object]) -> int:
-    """A text with widths in it, such as %9d or {:9}; * and nested braces take theirs from the arguments."""
-    widths = [int(digits[:12]) for digits in re.findall(r"[0-9]+", text)]
-    if "*" in text or re.search(r"\{[^}]*\{", text):
-        widths += [value for value in arguments if isinstance(value, int)]
-    return len(text) + sum(widths)
-
-
-def _wide(value: object, width: object = 0, *_: object) -> int:
-    return (width if isinstance(width, int) else 0) + _length(value)
-
-
-def _expanded(value: object, width: object = 8, *_: object) -> int:
-    tabs = value.count("\t") if isinstance(value, str) else 1
-    return tabs * (width if isinstance(width, int) else 0)
-
-
-def _indented(value: object, width: object = 4, *_: object) -> int:
-    each = len(width) if isinstance(width, str) else width if isinstance(width, int) else 0
-    return (str(value).count("\n") + 1) * each
-
-
-def _replaced(value: object, old: object = "", new: object = "", *_: object) -> int:
-    text = str(value)
-    return len(text) + text.count(str(old)) * _length(new)
-
-
-def _joined(between: object, items: object = (), *_: object) -> int:
-    return _length(between) * (len(items) if isinstance(items, Sized) else MAX_ITEMS)
-
-
-def _divided(_value: object, count: object = 0, *_: object) -> int:
-    return count if isinstance(count, int) else 0
-
-
-def _method_format(text: object, *arguments: object) -> int:
-    return _formatted(str(text), arguments)
-
-
-def _length(value: object) -> int:
-    return len(value) if isinstance(value, Sized) else len(str(value)[:100])
-
-
-_METHODS: Mapping[str, Callable[..., int]] = {
-    **dict.fromkeys(("center", "ljust", "rjust", "zfill"), _wide),
-    "to_bytes": _divided,
-    "expandtabs": _expanded,
-    "replace": _replaced,
-    "join": _joined,
-    "format": _method_format,
-    "format_map": _method_format,
-}
-_FILTERS: Mapping[str, Callable[..., int]] = {
-    "batch": _divided,
-    "center": _wide,
-    "format": _method_format,
-    "indent": _indented,
-    "join": lambda items, between="", *_: _joined(between, items),
-    "replace": _replaced,
-    "slice": _divided,
-    "tojson": _divided,
-}
-FILTERS = tuple(_FILTERS)
-"""Filters of Jinja2 whose result a small value can make large."""
+def _width(width: int) -> int:
+    if width > WIDTH_LIMIT:
+        raise RefusedError(f"a width or exponent is larger than {WIDTH_LIMIT:,}")
+    return width
