@@ -1,10 +1,8 @@
-"""`GenerationConfig` fields that batchgen has no key for: which ones `decoding.generation_kwargs` takes.
+"""The fields of transformers' `GenerationConfig` that `decoding.generation_kwargs` accepts.
 
-The lists are checked against the installed transformers by a test: each field of `GenerationConfig` stands in
-exactly one of them. They are written out here so that `validate` need not import transformers.
+They are listed here so that `validate` need not import transformers; a test compares them with the installed version.
 """
 
-from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Final
 
@@ -29,22 +27,22 @@ ANY_MODE: Final = frozenset(
         "watermarking_config",
     }
 )
-"""These do something however tokens are chosen."""
+"""Fields that have an effect in every decoding mode."""
 
 SAMPLING: Final = frozenset({"epsilon_cutoff", "eta_cutoff", "top_h", "typical_p"})
-"""These do something only where tokens are drawn."""
+"""Fields that have an effect only in sampling."""
 
 BEAMS: Final = frozenset({"early_stopping"})
-"""These do something only in beam search."""
+"""Fields that have an effect only in beam search."""
 
 ACCEPTED_KWARGS: Final = ANY_MODE | SAMPLING | BEAMS
 
 OWN_KEYS: Final = {
-    "eos_token_id": "every end token that tokenizer, config and generation_config name counts already",
-    "max_length": "use decoding.max_new_tokens",
-    "min_length": "use decoding.min_new_tokens",
+    "eos_token_id": "Leave it out: the end tokens of tokenizer, config and generation_config all apply.",
+    "max_length": "Use decoding.max_new_tokens.",
+    "min_length": "Use decoding.min_new_tokens.",
 }
-"""Fields that batchgen decides by another name, and what to do. The schema refuses those of the same name."""
+"""Fields with a key of another name, and a hint. The schema rejects fields with a key of the same name."""
 
 NEUTRAL: Final[dict[str, object]] = {
     "constraints": None,
@@ -61,91 +59,33 @@ NEUTRAL: Final[dict[str, object]] = {
     "penalty_alpha": 0.0,
     "typical_p": 1.0,
 }
-"""Values that switch a field off, beside None, false and an empty list."""
-
-REFUSED_KWARGS: Final = {
-    "constraints": "transformers has dropped constrained beam search",
-    "diversity_penalty": "transformers has dropped group beam search",
-    "dola_layers": "transformers has dropped DoLa decoding",
-    "force_words_ids": "transformers has dropped constrained beam search",
-    "low_memory": "transformers has dropped contrastive search",
-    "num_beam_groups": "transformers has dropped group beam search",
-    "penalty_alpha": "transformers has dropped contrastive search",
-    "max_time": "what an answer says would depend on how fast the machine is",
-    "token_healing": "it rewrites the prompt",
-    "forced_bos_token_id": "it acts on encoder-decoder models only",
-    "forced_eos_token_id": "a forced end token says nothing about the answer; finish_reason tells its end",
-    "decoder_start_token_id": "it acts on encoder-decoder models only",
-    "bos_token_id": "the prompt's first token is the chat template's and the tokenizer's",
-    "pad_token_id": "padding never changes an answer",
-    "use_cache": "it does not change an answer, only slows it",
-    "max_cache_len": "it does not change an answer",
-    "compile_config": "it does not change an answer",
-    "disable_compile": "it does not change an answer",
-    "continuous_batching_config": "batches are the engine's own",
-    "output_attentions": "nothing would read it",
-    "output_hidden_states": "nothing would read it",
-    "output_logits": "nothing would read it; decoding.logprobs writes the mean log-probability",
-    "output_scores": "nothing would read it; decoding.logprobs writes the mean log-probability",
-    "return_dict_in_generate": "nothing would read it",
-    "transformers_version": "it is a record, not a setting",
-} | dict.fromkeys(
-    (
-        "assistant_confidence_threshold",
-        "assistant_early_exit",
-        "assistant_ensemble_weight",
-        "assistant_lookbehind",
-        "is_assistant",
-        "max_matching_ngram_size",
-        "num_assistant_tokens",
-        "num_assistant_tokens_schedule",
-        "prompt_lookup_num_tokens",
-        "speculation_type",
-        "target_lookbehind",
-        "use_mtp",
-    ),
-    "assisted generation takes one row at a time",
-)
-"""Fields that would do nothing, or something that batchgen promises not to, and why."""
+"""Values that switch a field off; None, false and empty lists do so for every field."""
 
 
 def is_neutral(field: str, value: object) -> bool:
-    """Whether a field's value does nothing."""
+    """Whether a value of a field has no effect."""
     absent = value is None or value is False or value in ([], {})
     return absent or (field in NEUTRAL and value == NEUTRAL[field])
 
 
 def check_generation_kwargs(spec: Decoding) -> list[Problem]:
-    """What is wrong with `decoding.generation_kwargs`: unknown, doubled and pointless fields. Never raises."""
+    """The fields of `decoding.generation_kwargs` that are not supported, or have no effect. Never raises."""
     return [
-        Problem(f"decoding.generation_kwargs.{field}", *words)
+        Problem(f"decoding.generation_kwargs.{field}", *text)
         for field in spec.generation_kwargs
-        if (words := _objection(field, spec)) is not None
+        if (text := _objection(field, spec)) is not None
     ]
 
 
 def _objection(field: str, spec: Decoding) -> tuple[str, str] | None:
     if field in OWN_KEYS:
         return "is not for generation_kwargs", OWN_KEYS[field]
-    if field in REFUSED_KWARGS:
-        return f"is not taken: {REFUSED_KWARGS[field]}", "leave it out"
     if field not in ACCEPTED_KWARGS:
-        return "is no field of GenerationConfig", _nearest(field, ACCEPTED_KWARGS)
-    return _without_effect(field, spec)
-
-
-def _without_effect(field: str, spec: Decoding) -> tuple[str, str] | None:
+        near = get_close_matches(field, sorted(ACCEPTED_KWARGS), n=1)
+        names = ", ".join(sorted(ACCEPTED_KWARGS))
+        return "is not supported", f"Did you mean {near[0]}?" if near else f"Use one of: {names}."
     if field in SAMPLING and not spec.may_sample:
-        return "has no effect: decoding is greedy", "set decoding.temperature above 0"
+        return "has no effect: decoding is greedy", "Set decoding.temperature above 0."
     if field in BEAMS and spec.num_beams == 1 and spec.preset != "model":
-        return "has no effect without beam search", "set decoding.num_beams above 1"
+        return "has no effect without beam search", "Set decoding.num_beams above 1."
     return None
-
-
-def _nearest(field: str, known: Iterable[str]) -> str:
-    near = get_close_matches(field, sorted(known), n=1)
-    return (
-        f"did you mean {near[0]}?"
-        if near
-        else f"these can be given: {', '.join(sorted(ACCEPTED_KWARGS))}"
-    )

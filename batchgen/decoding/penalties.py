@@ -1,7 +1,7 @@
-"""What changes logits before a token is chosen: repetition penalty, repeated n-grams, end tokens too early.
+"""Changes to logits before sampling: repetition penalty, blocked n-grams, minimum length.
 
 Order and results are those of transformers' processors on each row alone, without padding:
-RepetitionPenalty, NoRepeatNGram, MinNewTokensLength. Knows nothing of models or of how a token is chosen.
+RepetitionPenalty, NoRepeatNGram, MinNewTokensLength.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from batchgen.records import ResolvedDecoding
 
 
 class History:
-    """The tokens of each row, prompt and new, in one tensor.
+    """The tokens of each row, prompt and answer, in one tensor.
 
         tokens   7 8 9 4 . .      length 4, new 1
                  5 6 2 3 1 .      length 5, new 1
 
-    Places behind a row's end hold the row's first token again, so that every place holds a token of the row
-    and a scatter over the whole width needs no mask.
+    Places after a row's end contain the row's first token, so that every place has a token of the row and a
+    scatter over the whole width needs no mask.
     """
 
     def __init__(self, tokens: Tensor, lengths: Tensor, new: Tensor, prompts: "_Prompts") -> None:
@@ -36,7 +36,7 @@ class History:
 
     @classmethod
     def of(cls, prompts: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> Self:
-        """Rows that have only their prompts so far, each at least one token."""
+        """Rows with their prompts only, each at least one token."""
         facts = _Prompts(max(map(len, prompts)), max(max(prompt) for prompt in prompts))
         width = facts.longest + 64
         tokens = torch.tensor([[*p, *[p[0]] * (width - len(p))] for p in prompts], device=device)
@@ -45,12 +45,12 @@ class History:
 
     @property
     def longest(self) -> int:
-        """No row is longer. Kept on the host: asking a GPU would wait for it."""
+        """An upper bound of the lengths, kept on the host: reading one from a GPU would synchronize."""
         return self._prompts.longest + self._steps
 
     @property
     def highest(self) -> int:
-        """No token of a prompt has a higher id; new tokens are below the width of the logits anyway."""
+        """The highest token id in the prompts; new tokens are below the width of the logits."""
         return self._prompts.highest
 
     def append(self, tokens: Tensor) -> None:
@@ -64,7 +64,7 @@ class History:
         self._steps += 1
 
     def select(self, rows: Tensor) -> Self:
-        """The history of those rows (int64 indices), in that order."""
+        """The history of these rows (int64 indices), in this order."""
         part = type(self)(self.tokens[rows], self.lengths[rows], self.new[rows], self._prompts)
         part._steps = self._steps
         return part
@@ -72,15 +72,13 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class _Prompts:
-    """What the host knows of the prompts: the most tokens, and the highest id."""
-
     longest: int
     highest: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Kinds:
-    """Which penalties any row has, known on the host."""
+    """The penalties that any row has, kept on the host."""
 
     repetition: bool
     ngram_sizes: tuple[int, ...]
@@ -107,12 +105,12 @@ class Penalties:
 
     @property
     def active(self) -> bool:
-        """Whether any row has a penalty. If not, no history need be kept."""
+        """Whether any row has a penalty. If not, no history is needed."""
         return self.kinds.repetition or bool(self.kinds.ngram_sizes) or self.kinds.min_new
 
     @classmethod
     def of(cls, settings: Sequence[ResolvedDecoding], device: torch.device | str = "cpu") -> Self:
-        """The penalties of a batch, one setting a row."""
+        """The penalties of a batch, one setting per row."""
         repetition = [s.repetition_penalty for s in settings]
         ngram = [s.no_repeat_ngram_size for s in settings]
         min_new = [s.min_new_tokens if s.end_token_ids else 0 for s in settings]
@@ -132,7 +130,7 @@ class Penalties:
         )
 
     def select(self, rows: Tensor) -> Self:
-        """The penalties of those rows (int64 indices), in that order."""
+        """The penalties of these rows (int64 indices), in this order."""
         return type(self)(
             self.repetition[rows],
             self.ngram[rows],
@@ -142,7 +140,7 @@ class Penalties:
         )
 
     def apply(self, logits: Tensor, history: History) -> Tensor:
-        """Logits with the penalties in them.
+        """Apply the penalties.
 
         Args:
             logits: [rows, vocab]; never changed.
@@ -157,7 +155,7 @@ class Penalties:
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32), copy=True)
         spare = max(history.highest, self.kinds.highest_end) + 1 - vocab
         if spare > 0:
-            # An embedding wider than the head: what befalls tokens without logits happens in columns cut off below.
+            # An embedding wider than the head: tokens without logits get columns that are cut off below.
             wide = torch.nn.functional.pad(wide, (0, spare))
         if self.kinds.repetition:
             self._repetition(wide, history)
@@ -180,7 +178,7 @@ class Penalties:
             return
         lengths = history.lengths[rows]
         tokens = history.tokens[rows, : history.longest]
-        # What the next token would complete: a row's last size-1 tokens, wherever the row ends.
+        # The last size-1 tokens of each row: the start of the n-gram that the next token completes.
         places = lengths[:, None] + torch.arange(1 - size, 0, device=lengths.device)
         suffix = tokens.gather(1, places)
         windows = tokens.unfold(1, size, 1)

@@ -1,7 +1,7 @@
-"""Which values each decoding setting takes, read off the job's schema, and what they are in words.
+"""The valid values of each decoding setting, taken from the job's schema.
 
-One source: `Decoding` in `job/spec.py`. A value from a column or from generation_config.json is held to the
-same range as one in the job file.
+The only source is `Decoding` in `job/spec.py`: values from a column or from generation_config.json have the same
+range as those in the job file.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from batchgen.job.spec import Decoding
 
 LARGEST = 2**31 - 1
-"""Largest whole number of any setting: counts of tokens stay inside what tensors hold."""
+"""Largest whole number of any setting: token counts must fit in tensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Range:
     """The values of one setting.
 
     Attributes:
-        whole: whether only whole numbers count.
+        whole: whether only whole numbers are valid.
         words: for messages, such as "a number from 0 to 10".
     """
 
@@ -31,9 +31,9 @@ class Range:
     words: str
 
     def accept(self, value: object) -> object:
-        """The value in the setting's own type (1 becomes 1.0 for a temperature), or None if it is none.
+        """The value in the setting's type (1 becomes 1.0 for a temperature), or None if it is not valid.
 
-        Text is never a number, and neither are true and false.
+        Text, true and false are not numbers.
         """
         if isinstance(value, int) and abs(value) > LARGEST:
             return None
@@ -43,9 +43,9 @@ class Range:
             return None
 
     def read(self, cell: object) -> object:
-        """The number that a cell of the input holds or spells, if it is one of these; else None.
+        """The value of an input cell; None if it is not valid.
 
-        Text such as "0.7" counts, and so does 3.0 for a whole number.
+        Accepts text such as "0.7", and 3.0 for a whole number.
         """
         number = _spelled(cell) if isinstance(cell, str | Decimal) else cell
         if self.whole and isinstance(number, float) and number.is_integer():
@@ -55,7 +55,7 @@ class Range:
 
 def _spelled(number: str | Decimal) -> float | None:
     if isinstance(number, str) and "_" in number:
-        return None  # float() would take 1_000, which no table means
+        return None  # float() would accept 1_000
     try:
         return float(number)
     except ValueError:
@@ -64,7 +64,7 @@ def _spelled(number: str | Decimal) -> float | None:
 
 @cache
 def range_of(setting: str) -> Range:
-    """The range of a field of `Decoding`."""
+    """The range of a field of `Decoding`, as its schema defines it."""
     adapter: TypeAdapter[Any] = TypeAdapter(Decoding.model_fields[setting].rebuild_annotation())
     schema = adapter.json_schema()
     schema = schema.get("anyOf", [schema])[0]

@@ -1,8 +1,6 @@
-"""From what a job asks of decoding to settings with nothing left open, for the job and for single rows.
+"""Resolves the decoding settings of a job, and of single rows, to complete values.
 
-    job file  >  generation_config.json (only with preset: model)  >  greedy defaults
-
-Knows nothing of tensors, models or input files.
+job file  >  generation_config.json (only with preset: model)  >  greedy defaults
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +10,6 @@ from typing import Any, Literal
 from batchgen.decoding.generation_kwargs import (
     ACCEPTED_KWARGS,
     BEAMS,
-    REFUSED_KWARGS,
     SAMPLING,
     check_generation_kwargs,
     is_neutral,
@@ -36,10 +33,10 @@ _DEFAULTS = ResolvedDecoding()
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """Settings with nothing left open, and who said so.
+    """Complete settings and their origins.
 
     Attributes:
-        origins: for each field of `decoding` but `end_token_ids`; fields of `generation_kwargs` as
+        origins: for each field of `decoding` except `end_token_ids`; fields of `generation_kwargs` as
             `generation_kwargs.<name>`.
     """
 
@@ -72,23 +69,22 @@ def resolve_decoding(
     generation_config: Mapping[str, object],
     end_token_ids: frozenset[int],
 ) -> Resolution:
-    """Decide every decoding setting.
+    """Resolve every decoding setting.
 
-    With `preset: model`, a setting that the job does not give comes from generation_config.json. What that
-    file leaves out is greedy's: not the values that `generate` would put there (such as top_k 50), for nothing
-    that nobody wrote decides a text. `do_sample: true` without a temperature is temperature 1; without
-    `do_sample: true` the file's temperature, top_p, top_k and min_p do not count, unless the job gives a
-    temperature. Its max_length and num_return_sequences never count.
+    With `preset: model`, a setting that is not in the job comes from generation_config.json. A setting that is in
+    neither has its greedy default, not the default of `generate` (such as top_k 50): only written settings decide
+    an answer. `do_sample: true` without a temperature is temperature 1; without `do_sample: true` the file's
+    temperature, top_p, top_k and min_p do not apply, unless the job sets a temperature. The file's max_length and
+    num_return_sequences never apply.
 
     Args:
-        spec: what the job asks.
-        generation_config: content of the model's generation_config.json, or nothing.
+        spec: the job's section.
+        generation_config: content of the model's generation_config.json; may be empty.
         end_token_ids: see `end_tokens`.
 
     Raises:
         UsageError: settings that contradict each other, or would have no effect.
-        ModelError: generation_config.json holds a value of the wrong type or size, or something that
-            cannot be applied.
+        ModelError: generation_config.json has a value of the wrong type or size, or one that is not supported.
     """
     if problems := check_generation_kwargs(spec):
         raise UsageError("\n".join(f"{p.key} {p.message}; {p.hint}" for p in problems))
@@ -127,11 +123,11 @@ def override_decoding(
     Args:
         decoding: the job's settings.
         columns: setting to input column, as in `decoding.columns`.
-        fields: the row's values by column. Null keeps the job's setting; text counts as the number it spells.
+        fields: the row's values by column. Null keeps the job's setting; numeric text is converted.
 
     Returns:
-        `decoding` itself if the row changes nothing. `Failure` with code invalid_override names the column
-        and the setting; the row's value is never repeated.
+        `decoding` itself if the row changes nothing. A `Failure` with code invalid_override contains the column
+        and the setting, but not the row's value.
     """
     changes: dict[str, Any] = {}
     for setting, column in columns.items():
@@ -142,8 +138,8 @@ def override_decoding(
         if number is None:
             return Failure(
                 "invalid_override",
-                f"column {column!r} does not hold a value for decoding.{setting}: "
-                f"expected {range_of(setting).words}, or null for the job's own",
+                f"column {column!r}: invalid value for decoding.{setting}; "
+                f"expected {range_of(setting).words}, or null for the job's setting",
             )
         changes[setting] = number
     changed = replace(decoding, **changes) if changes else decoding
@@ -151,9 +147,9 @@ def override_decoding(
         named = ", ".join(f"{columns[s]!r} ({s})" for s in changes if s.endswith("_new_tokens"))
         return Failure(
             "invalid_override",
-            f"column {named}: min_new_tokens would be more than max_new_tokens in this row",
+            f"column {named}: min_new_tokens is more than max_new_tokens in this row",
         )
-    # A greedy row is the same greedy row whatever its filters say.
+    # The filters have no effect in a greedy row: equal rows must have equal settings.
     return _greedy(changed) if changed.greedy and "temperature" in columns else changed
 
 
@@ -188,15 +184,13 @@ def _from_model(draft: _Draft, config: Mapping[str, object]) -> None:
 def _refuse_unfaithful(config: Mapping[str, object]) -> None:
     blocked = [name for name in _UNFAITHFUL if not is_neutral(name, config.get(name))]
     if blocked:
-        reason = REFUSED_KWARGS.get(
-            blocked[0], "batchgen counts new tokens only, as min_new_tokens"
-        )
         raise ModelError(
-            f"{_FILE}: {blocked[0]} cannot be applied with preset: model: {reason}",
-            hint="take out preset: model and write the settings you want under decoding",
+            f"{_FILE}: {blocked[0]} is not supported, so preset: model cannot be applied",
+            hint=_WITHOUT_PRESET,
         )
 
 
+_WITHOUT_PRESET = "Remove preset: model and write the settings under decoding."
 _UNFAITHFUL = (
     "constraints",
     "diversity_penalty",
@@ -208,13 +202,13 @@ _UNFAITHFUL = (
     "penalty_alpha",
     "token_healing",
 )
-"""Fields that would change the text and that no engine here applies: leaving them out would be a silent change."""
+"""Fields that would change the answers but are not supported: ignoring them would be a silent change."""
 
 
 def _misfit(name: str, value: object, expected: str) -> ModelError:
     return ModelError(
         f"{_FILE}: {name}: found {value!r:.60}, expected {expected}",
-        hint="correct the file, or take out preset: model and write the settings you want under decoding",
+        hint=f"Correct the file. Or: {_WITHOUT_PRESET}",
     )
 
 
@@ -230,11 +224,11 @@ def _from_job(draft: _Draft, spec: Decoding) -> None:
 
 
 def _without_effect(draft: _Draft, spec: Decoding) -> None:
-    """Take out what the model's file says but greedy or single-beam decoding does not look at.
+    """Remove settings of the model's file that have no effect in greedy or single-beam decoding.
 
     Raises:
-        UsageError: the job itself gives such a setting. Possible only with preset: model; else the job's
-            schema has refused it already.
+        UsageError: the job itself has such a setting. Possible only with preset: model; otherwise the job's
+            schema has rejected it.
     """
     idle: list[str] = []
     if draft.values["temperature"] == 0 and "temperature" not in spec.columns:
@@ -247,7 +241,7 @@ def _without_effect(draft: _Draft, spec: Decoding) -> None:
             raise UsageError(
                 f"decoding.{name} has no effect: with this model's {_FILE}, preset: model is greedy "
                 "without beams",
-                hint="set decoding.temperature above 0, or leave it out",
+                hint=f"Set decoding.temperature above 0, or remove decoding.{name}.",
             )
         if name.startswith("generation_kwargs."):
             draft.kwargs.pop(name.removeprefix("generation_kwargs."), None)
@@ -261,18 +255,18 @@ def _refuse_contradictions(decoding: ResolvedDecoding, spec: Decoding) -> None:
     may_sample = not decoding.greedy or "temperature" in spec.columns
     if may_sample and decoding.num_beams > 1:
         raise UsageError(
-            f"num_beams: {decoding.num_beams} does not go with a temperature: beam search is greedy",
-            hint="set decoding.num_beams: 1 or decoding.temperature: 0",
+            f"num_beams: {decoding.num_beams} cannot be used with a temperature: beam search is greedy",
+            hint="Set decoding.num_beams: 1 or decoding.temperature: 0.",
         )
     if not may_sample and many > decoding.num_beams:
         raise UsageError(
             f"decoding.num_return_sequences: {many} would write the same text several times: with this "
             f"model's {_FILE}, preset: model is greedy with num_beams: {decoding.num_beams}",
-            hint="set a decoding.temperature above 0",
+            hint="Set decoding.temperature above 0.",
         )
     if decoding.min_new_tokens > decoding.max_new_tokens:
         raise UsageError(
             f"min_new_tokens: {decoding.min_new_tokens} is more than max_new_tokens: "
             f"{decoding.max_new_tokens}",
-            hint="give both under decoding",
+            hint="Set both under decoding.",
         )

@@ -1,11 +1,11 @@
-"""Random numbers that belong to a row and a step, whoever else is in the batch.
+"""Random numbers that depend on the row and the step only, not on the batch.
 
     row_seed(run seed, row id, sample) -> 63-bit seed of one answer     (a keyed hash)
     uniforms(seeds, steps)             -> one number in [0, 1) each     (a counter-based generator)
 
-There is no generator state: the number for step 40 of a row is computed from (seed, 40) alone, so a row draws
-the same text after a restart, in another order, beside other rows. The values are part of the format of a run:
-changing them changes the text of every sampled row, so tests pin some. Knows nothing of logits or devices.
+There is no generator state: the number for step 40 of a row is computed from (seed, 40) alone, so a row gets
+the same answer after a restart, in another order, or in another batch. The values are part of the format of a run:
+changing them changes the answer of every sampled row, so tests pin some.
 """
 
 from hashlib import blake2b
@@ -22,7 +22,7 @@ def row_seed(run_seed: int, row_id: str, sample: int) -> int:
     Args:
         run_seed: `run.seed`, 0 to 2**63 - 1.
         row_id: the row's id as text.
-        sample: which of the row's answers, from 0.
+        sample: number of the answer, from 0.
     """
     digest = blake2b(
         sample.to_bytes(8, "little") + row_id.encode("utf-8", "surrogatepass"),
@@ -38,12 +38,12 @@ def uniforms(
 ) -> npt.NDArray[np.float64]:
     """One number in [0, 1) for each (seed, step), from the upper 53 bits of a 64-bit hash.
 
-    Both are put through the output function of SplitMix64 (Steele, Lea, Flood 2014), the step first: streams
-    of two rows can share single values by chance, as any two streams can, but never a run of them.
+    The hash applies the output function of SplitMix64 (Steele, Lea, Flood 2014) to the step, then to its sum with
+    the seed: streams of two rows can share single values by chance, as any two streams can, but no sequence.
 
     Args:
         seeds: uint64, any shape.
-        steps: int64 from 0, of a shape that broadcasts with `seeds`.
+        steps: int64 from 0, shape broadcastable with `seeds`.
     """
     counter = _mix(steps.astype(np.uint64) * _GOLDEN + _GOLDEN)
     bits: npt.NDArray[np.uint64] = _mix(seeds + counter) >> np.uint64(11)

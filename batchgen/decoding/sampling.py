@@ -1,13 +1,12 @@
-"""The next token of each row from its logits: greedy, or drawn by one uniform number a row.
+"""The next token of each row from its logits: greedy, or sampled with one uniform number per row.
 
     greedy              argmax of the raw logits
     top_k or top_p      the most likely tokens in order, cumulated until the uniform is passed
     anything else       all tokens in order of their ids, cumulated until the uniform is passed
 
-Temperature, top_k, top_p and min_p act in transformers' order and keep the same tokens. Which tokens those are and
-which one is drawn is computed from the row alone: rows are put in groups by their own settings and logits, and
-no operation mixes rows, so a row draws the same token beside any neighbours. Where logits tie, the lower token
-id counts as the more likely. Knows nothing of models, prompts or where uniforms come from.
+Temperature, top_k, top_p and min_p apply in transformers' order and keep the same tokens. The kept tokens and the
+sampled one depend on the row alone: rows are grouped by their own settings and logits, and no operation mixes rows,
+so a row gets the same token in any batch. Of tokens with equal logits the lower id ranks first.
 """
 
 from collections.abc import Sequence
@@ -21,23 +20,23 @@ from torch import Tensor
 from batchgen.records import ResolvedDecoding
 
 _WIDTHS = (64, 512, 4096)
-"""Tokens looked at before all are sorted. 64 are enough for top_k 50 and for top_p 0.9 at most steps."""
+"""Numbers of tokens to try before all are sorted. 64 suffice for top_k 50 and, at most steps, for top_p 0.9."""
 
 _BLOCK = 256
 _MOST = 2**31
 _COLDEST = 1e-4
-"""Lower temperatures draw as this one does: a logit 0.01 below the highest then has weight e^-100."""
+"""Lower temperatures are treated as this one: a logit 0.01 below the highest then has weight e^-100."""
 
 _NUMPY_DTYPES = (torch.float32, torch.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What was chosen.
+    """The chosen tokens.
 
     Attributes:
-        tokens: int64 [rows]; of no meaning where `finite` is False.
-        finite: bool [rows], False where the logits hold NaN or +inf, or are all -inf.
+        tokens: int64 [rows]; meaningless where `finite` is False.
+        finite: bool [rows], False where the logits contain NaN or +inf, or are all -inf.
     """
 
     tokens: Tensor
@@ -53,7 +52,7 @@ class Sampler:
         top_k: int64 [rows], 0 keeps all.
         top_p: float64 [rows], 1 keeps all.
         min_p: float64 [rows], 0 keeps all.
-        greedy: whether every row is greedy; then no uniform is looked at.
+        greedy: whether every row is greedy; then uniforms are ignored.
     """
 
     temperature: Tensor
@@ -64,7 +63,7 @@ class Sampler:
 
     @classmethod
     def of(cls, settings: Sequence[ResolvedDecoding], device: torch.device | str = "cpu") -> Self:
-        """The settings of a batch, one a row."""
+        """The settings of a batch, one per row."""
 
         def column(values: list[float]) -> Tensor:
             return torch.tensor(values, dtype=torch.float64, device=device)
@@ -78,7 +77,7 @@ class Sampler:
         )
 
     def select(self, rows: Tensor) -> Self:
-        """The settings of those rows (int64 indices), in that order."""
+        """The settings of these rows (int64 indices), in this order."""
         return type(self)(
             self.temperature[rows],
             self.top_k[rows],
@@ -92,10 +91,10 @@ class Sampler:
 
         Args:
             logits: [rows, vocab], any float dtype; never changed.
-            uniforms: float64 [rows] in [0, 1), on the device of `logits`; not looked at if all rows are greedy.
+            uniforms: float64 [rows] in [0, 1), on the device of `logits`; ignored if all rows are greedy.
         """
         tokens = first_argmax(logits)
-        # NaN and +inf are what argmax finds first, and -inf is the highest only where all are.
+        # argmax prefers NaN and +inf, and returns -inf only where all logits are -inf.
         finite = logits.gather(1, tokens[:, None])[:, 0].isfinite()
         if self.greedy:
             return Draw(tokens, finite)
@@ -110,17 +109,17 @@ class Sampler:
         return Draw(tokens, finite)
 
     def _scaled(self, logits: Tensor) -> Tensor:
-        """Logits / temperature, in their dtype, as TemperatureLogitsWarper computes it."""
+        """Logits / temperature, in their dtype, as in TemperatureLogitsWarper."""
         return logits / self.temperature[:, None].to(logits.dtype)
 
 
 def _pick(logits: Tensor, index: Tensor) -> Tensor:
-    """Those rows, in ascending order; no copy if they are all."""
+    """These rows, in ascending order; not copied if all are selected."""
     return logits if len(index) == len(logits) else logits[index]
 
 
 def logprob(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Natural log-probability of one token a row under the raw logits.
+    """Natural log-probability of one token per row under the raw logits.
 
     Args:
         logits: [rows, vocab].
@@ -134,15 +133,15 @@ def logprob(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def first_argmax(logits: Tensor) -> Tensor:
-    """int64 [rows]: the first of the highest; NaN counts as highest."""
+    """int64 [rows]: the first of the highest; NaN is highest."""
     if logits.device.type == "cpu" and logits.dtype in _NUMPY_DTYPES:
-        # The same answer as torch's, which takes 5 to 10 times as long on a CPU.
+        # Same result as torch, which takes 5 to 10 times as long on a CPU.
         return torch.from_numpy(logits.detach().numpy().argmax(-1))
     return logits.argmax(-1)
 
 
 def _by_id(sampler: Sampler, logits: Tensor, uniforms: Tensor) -> Tensor:
-    """Inverse CDF over the vocabulary in the order of ids: first the block, then the token in it.
+    """Inverse CDF over the vocabulary in order of ids: first the block, then the token in it.
 
     Blocks are summed in the dtype of the logits and cumulated in float64, so that 100,000 small probabilities
     do not lose their mass to rounding.
@@ -162,7 +161,7 @@ def _by_id(sampler: Sampler, logits: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def _inverse(cumulated: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The first place whose cumulated weight is above the target, and the target less all weight before it."""
+    """The first place with a cumulated weight above the target, and the target minus all weight before it."""
     last = torch.nextafter(cumulated[:, -1], torch.zeros_like(target))
     target = torch.minimum(target, last)
     place = torch.searchsorted(cumulated, target[:, None], right=True)
@@ -171,10 +170,10 @@ def _inverse(cumulated: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _by_rank(sampler: Sampler, logits: Tensor, uniforms: Tensor) -> Tensor:
-    """Inverse CDF over the most likely tokens, of which a few are looked at first, then more, then all.
+    """Inverse CDF over the most likely tokens: a few first, then more, then all.
 
-    A row is settled at the first width at which nothing outside could be kept, which its own settings and
-    logits decide.
+    A row is done at the first width at which no token outside can be kept; this depends only on its own settings
+    and logits.
     """
     vocab = logits.shape[1]
     total = _total(sampler, logits)
@@ -222,7 +221,7 @@ def _nucleus(sampler: Sampler, logits: Tensor, total: Tensor, width: int) -> _Nu
     ids = _ranking(logits) if width == vocab else _first(logits, width)
     values = sampler._scaled(logits.gather(1, ids))
     weights = (values - values[:, :1]).double().exp()
-    # top_k keeps whatever ties with the k-th, and does nothing from the size of the vocabulary on.
+    # top_k keeps all tokens that tie with the k-th; it has no effect from the size of the vocabulary on.
     limited = ((sampler.top_k > 0) & (sampler.top_k < vocab))[:, None]
     kth = values.gather(1, (sampler.top_k[:, None] - 1).clamp(0, width - 1))
     weights = weights.masked_fill(limited & (values < kth), 0)
@@ -231,13 +230,13 @@ def _nucleus(sampler: Sampler, logits: Tensor, total: Tensor, width: int) -> _Nu
     top_p = sampler.top_p[:, None]
     weights = weights.masked_fill((top_p < 1) & (likelier >= top_p * norm), 0)
     weights = weights.masked_fill(weights < sampler.min_p[:, None], 0)
-    # The last one seen may tie with tokens not seen: if it or its equals are kept, there may be more.
+    # The last one may tie with tokens outside: if it or its equals are kept, there may be more.
     open_end = ((values == values[:, -1:]) & (weights > 0)).any(-1)
     return _Nucleus(ids, weights, ~open_end | (width == vocab))
 
 
 def _first(logits: Tensor, width: int) -> Tensor:
-    """int64 [rows, width]: the most likely tokens in order. Which of those that tie with the last is open."""
+    """int64 [rows, width]: the most likely tokens in order; any of those that tie with the last."""
     ids = logits.topk(width, sorted=False).indices.sort(-1).values
     order = logits.gather(1, ids).sort(stable=True, dim=-1, descending=True).indices
     return ids.gather(1, order)
@@ -247,8 +246,8 @@ def _ranking(logits: Tensor) -> Tensor:
     """int64 [rows, vocab]: all tokens, most likely first, ties by id."""
     if logits.device.type != "cpu" or logits.dtype != torch.float32:
         return logits.sort(stable=True, dim=-1, descending=True).indices
-    # numpy sorts whole numbers ten times as fast as torch sorts floats. A float's bits, read as a whole number, are
-    # in the order of the values once those of negative numbers are turned round; the id goes into the lower half.
+    # numpy sorts integers ten times as fast as torch sorts floats. The bits of a float, as an integer, are in the
+    # order of the values once those of negative numbers are inverted; the lower half is the id.
     bits = (logits + 0.0).numpy().view(np.int32)  # + 0.0 turns -0.0 into 0.0: they tie
     ascending = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))
     keys = ~ascending.astype(np.int64) << 32 | np.arange(logits.shape[1])

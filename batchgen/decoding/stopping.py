@@ -1,7 +1,4 @@
-"""When an answer is finished, and what its text is: end tokens, length, stop strings.
-
-Knows nothing of logits, batches or tokenizers beyond one function that turns token ids into text.
-"""
+"""End of an answer and its text: end tokens, maximum length, stop strings."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,10 +12,9 @@ _OVERLAP = 6
 class Stopper:
     """Follows one answer token by token.
 
-    Stop strings are looked for in the new text only. The text of the last few tokens is decoded at each step,
-    never the whole answer; a character that is not complete yet (decoders show U+FFFD) is held back until it is.
-    A match in that window is checked against the whole answer decoded once, so what `finish` returns is always
-    a prefix of `decode(all tokens)`.
+    Stop strings are searched in new text only. Each step decodes the last few tokens, not the whole answer; an
+    incomplete character (decoders return U+FFFD) is held back until it is complete. A match in that window is
+    confirmed in the whole answer, decoded once, so the result of `finish` is always a prefix of `decode(all tokens)`.
     """
 
     def __init__(self, decoding: ResolvedDecoding, decode: Callable[[Sequence[int]], str]) -> None:
@@ -32,7 +28,7 @@ class Stopper:
         self._searched = 0
 
     def push(self, token_id: int) -> FinishReason | None:
-        """Take the next token; the reason why the answer ends with it, or None to go on."""
+        """Add the next token; returns the reason if the answer ends with it, else None."""
         if token_id in self._decoding.end_token_ids:
             return self._end("stop")
         self._tokens.append(token_id)
@@ -59,7 +55,7 @@ class Stopper:
     def _found(self) -> bool:
         window = self._decode(self._tokens[self._start :]).rstrip(_PENDING)
         text = self._before + window
-        # Everything up to `searched` has been looked at: a new match ends behind it.
+        # Everything up to `searched` has been searched: a new match ends after it.
         fresh = text[max(0, self._searched - self._longest + 1) :]
         self._searched = len(text)
         if any(stop in fresh for stop in self._decoding.stop_strings):
@@ -73,7 +69,7 @@ class Stopper:
         return False
 
     def _move(self, text: str) -> None:
-        """Begin the window later, where its text joins on to what came before without a seam."""
+        """Start the window later, at a token where the decoded text joins the text before it exactly."""
         for start in range(len(self._tokens) - _OVERLAP, len(self._tokens) - 1):
             window = self._decode(self._tokens[start:])
             if window and text.endswith(window):
