@@ -18,7 +18,7 @@ _HOMES = {
     "run": "batchgen.run.run",
     "score": "batchgen.evaluation.scoring.score",
     "compare": "batchgen.evaluation.comparing.compare",
-    "open_engine": "batchgen.engines.registry",
+    "open_engine": "batchgen.engines.engine_registry",
     "Job": "batchgen.job.spec",
     "LoadedJob": "batchgen.jobfile.load",
     "Plan": "batchgen.run.plan",

@@ -1,4 +1,4 @@
-from batchgen.engines.registry import open_engine as open_engine
+from batchgen.engines.engine_registry import open_engine as open_engine
 from batchgen.errors import BatchgenError as BatchgenError
 from batchgen.evaluation.comparing.compare import Comparison as Comparison
 from batchgen.evaluation.comparing.compare import compare as compare

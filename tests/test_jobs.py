@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.engines.registry import ENGINES
+from batchgen.engines.engine_registry import ENGINES
 from batchgen.errors import ExitCode
 from batchgen.job.spec import Job
 from batchgen.jobfile.docs.reference import job_reference

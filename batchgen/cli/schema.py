@@ -24,7 +24,7 @@ import click
 )
 def schema(kind: str, output: Path | None) -> None:
     """Print the schema of job files."""
-    from batchgen.engines.registry import ENGINES
+    from batchgen.engines.engine_registry import ENGINES
     from batchgen.jobfile.docs.reference import job_reference, job_schema
 
     if kind == "json":

@@ -1,1 +1,1 @@
-"""Engines: requests in, completions out. `contract.py` is the contract, `registry.py` lists the members."""
+"""Engines: requests in, completions out. `contract.py` is the contract, `engine_registry.py` lists the members."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from batchgen.decoding.resolve_decoding import Resolution
 from batchgen.engines.contract import OPTIONS, EngineInfo
-from batchgen.engines.registry import ENGINES
+from batchgen.engines.engine_registry import ENGINES
 from batchgen.errors import ModelError, Problem
 from batchgen.job.spec import Job, ModelSpec
 from batchgen.metrics.likelihood import AfterPrompt

@@ -3,7 +3,7 @@
     requests ──pulled when there is room──> Engine.generate ──> completions, in the order in which they finish
 
 Static batches, continuous batching, a server and an engine without a model implement this one method, and rows of the
-next part enter while the long rows of this one finish. `registry.py` lists the engines; `echo.py` is the smallest.
+next part enter while the long rows of this one finish. `engine_registry.py` lists the engines; `echo.py` is the smallest.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,7 @@
 """The engine `echo`: answers without a model, by repeating the tokens of the prompt.
 
 Deterministic and instant; token limits, stop strings and counts are those of a real engine, so tests and dry runs need no
-mocks. Also the example of an engine: this file and a line in `registry.py`.
+mocks. Also the example of an engine: this file and a line in `engine_registry.py`.
 """
 
 import math

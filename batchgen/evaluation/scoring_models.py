@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from batchgen.engines.contract import Engine
-from batchgen.engines.registry import find_engine, open_engine
+from batchgen.engines.engine_registry import find_engine, open_engine
 from batchgen.errors import StateError, UsageError
 from batchgen.evaluation.answers import ColumnMap
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge

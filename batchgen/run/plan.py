@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from batchgen.engines.contract import Estimate
-from batchgen.engines.registry import estimate_engine
+from batchgen.engines.engine_registry import estimate_engine
 from batchgen.errors import StateError
 from batchgen.jobfile.load import LoadedJob
 from batchgen.planning.batches import BatchLimits, cut_batches, padding_share, sort_by_length

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from batchgen.engines.contract import Engine
-from batchgen.engines.registry import find_engine, open_engine
+from batchgen.engines.engine_registry import find_engine, open_engine
 from batchgen.errors import StateError
 from batchgen.evaluation.model_queries.scoring_model import EngineOpener
 from batchgen.evaluation.model_queries.scoring_pass import ScoringPasses, StoppedError

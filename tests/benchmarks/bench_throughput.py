@@ -20,7 +20,7 @@ ROUNDS = 3
 
 def ours(model: str, workload: str) -> dict[str, float]:
     """Run one workload through the engine, in this process."""
-    from batchgen.engines.registry import open_engine
+    from batchgen.engines.engine_registry import open_engine
     from batchgen.job.spec import Batching, ModelSpec
     from batchgen.models.find_model import resolve_model
     from batchgen.planning.batches import sort_by_length

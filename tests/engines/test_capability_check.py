@@ -11,7 +11,7 @@ from batchgen.decoding.resolve_decoding import resolve_decoding
 from batchgen.engines.capability_check import check_generation_config, engine_problems
 from batchgen.engines.contract import OPTIONS, EngineEntry
 from batchgen.engines.echo import ECHO, INFO
-from batchgen.engines.registry import ENGINES
+from batchgen.engines.engine_registry import ENGINES
 from batchgen.errors import JobFileError, ModelError
 from batchgen.job.spec import Decoding
 from batchgen.jobfile.load import load_job

@@ -9,7 +9,7 @@ import pytest
 
 from batchgen.__main__ import call
 from batchgen.engines.contract import Engine
-from batchgen.engines.registry import open_engine
+from batchgen.engines.engine_registry import open_engine
 from batchgen.errors import StateError
 from batchgen.inspection import status as inspect
 from batchgen.jobfile.load import load_job

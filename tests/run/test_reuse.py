@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from batchgen.__main__ import call
 from batchgen.engines.echo import EchoEngine
-from batchgen.engines.registry import open_engine
+from batchgen.engines.engine_registry import open_engine
 from batchgen.errors import BatchgenError, StateError, UsageError
 from batchgen.jobfile.load import LoadedJob, load_job
 from batchgen.run.result import RunResult

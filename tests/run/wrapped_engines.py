@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.engines.contract import Engine
-from batchgen.engines.registry import open_engine
+from batchgen.engines.engine_registry import open_engine
 from batchgen.errors import BatchgenError
 from batchgen.jobfile.load import load_job
 from batchgen.progress import ConsoleReporter

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from batchgen.cli.render.terminal import format_bytes, format_count
-from batchgen.engines.registry import find_engine
+from batchgen.engines.engine_registry import find_engine
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge
 from batchgen.run.plan import Plan
 

@@ -17,7 +17,7 @@ UNBOUNDED = sys.maxsize
 """Context length where there is no model to limit it."""
 
 EngineOpener = Callable[..., Engine]
-"""`engines.registry.open_engine`, or a replacement with the same parameters."""
+"""`engines.engine_registry.open_engine`, or a replacement with the same parameters."""
 
 
 class LazyEngine:

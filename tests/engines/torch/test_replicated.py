@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from batchgen.engines.contract import Engine
-from batchgen.engines.registry import open_engine
+from batchgen.engines.engine_registry import open_engine
 from batchgen.engines.replicas.replicated_engine import open_replicas
 from batchgen.engines.torch.capacity import step_workers, usable_gpus
 from batchgen.engines.torch.estimate import estimate_torch_engine

@@ -43,7 +43,7 @@ class Opinionated:
     name = "opinionated"
 
     def __call__(self, *_: Any, decode: Callable[[Sequence[int]], str], **__: Any) -> Engine:
-        """Opens it, as `engines.registry.open_engine` does."""
+        """Opens it, as `engines.engine_registry.open_engine` does."""
         self.opened += 1
         self.echo = EchoEngine(decode)
         return self

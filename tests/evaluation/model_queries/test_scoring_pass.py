@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from batchgen.cli import cli
 from batchgen.engines.contract import Engine
 from batchgen.engines.echo import EchoEngine
-from batchgen.engines.registry import open_engine
+from batchgen.engines.engine_registry import open_engine
 from batchgen.errors import BatchgenError, JobFileError, StateError, UsageError
 from batchgen.evaluation.model_queries.query import LikelihoodQuery, Query
 from batchgen.evaluation.model_queries.scoring_model import LazyEngine

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from batchgen.engines.registry import ENGINES
+from batchgen.engines.engine_registry import ENGINES
 from batchgen.job.spec import Job
 from batchgen.jobfile.docs.reference import job_schema
 from batchgen.jobfile.messages.expected_types import all_keys, expected_at

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from batchgen.engines.registry import ENGINES
+from batchgen.engines.engine_registry import ENGINES
 from batchgen.job.evaluate import Bins, Gate
 from batchgen.job.judge import Judge
 from batchgen.job.spec import PromptMessage

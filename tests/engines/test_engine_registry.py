@@ -10,7 +10,7 @@ import pytest
 from batchgen.__main__ import call
 from batchgen.engines.contract import EngineEntry, EngineInfo
 from batchgen.engines.echo import EchoEngine
-from batchgen.engines.registry import ENGINES, open_engine
+from batchgen.engines.engine_registry import ENGINES, open_engine
 from batchgen.errors import UsageError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.jobfile.load import load_job
