@@ -151,7 +151,7 @@ class PublishedRun:
     def find(
         self, keys: Sequence[tuple[str, int]], names: Sequence[str]
     ) -> list[dict[str, Any] | None]:
-        """Some answer columns, without prefix, of the rows with these ids and samples; None where there is no such row."""
+        """Some answer columns, without prefix, of the rows with these ids and samples; None for a missing row."""
         schema = {"id": pl.String, "sample": pl.Int32}
         wanted = pl.DataFrame(list(keys), schema, orient="row")
         rows = wanted.join(self._keys, on=["id", "sample"], how="left", maintain_order="left")[

@@ -46,9 +46,9 @@ class ReuseCounts:
 class AnswerSource:
     """Responses that exist already. This base class is a run without an earlier one: there are none."""
 
-    def answers(self, asked: Sequence[PendingRow]) -> Sequence[Response]:
+    def answers(self, pending: Sequence[PendingRow]) -> Sequence[Response]:
         """The existing responses to these rows, in any order."""
-        del asked
+        del pending
         return ()
 
     def count(self, parts: Sequence[Path], run_id: str, prefix: str) -> ReuseCounts | None:
@@ -81,9 +81,11 @@ class EarlierRun(AnswerSource):
         good = pl.col("finish_reason").is_in(["stop", "length", "stop_string"])
         self._rows = rows.with_columns(good.alias("good")).drop("finish_reason")
 
-    def answers(self, asked: Sequence[PendingRow]) -> Sequence[Response]:
+    def answers(self, pending: Sequence[PendingRow]) -> Sequence[Response]:
         """See `AnswerSource`."""
-        rows = {one.row_fingerprint: one for one in asked if not isinstance(one.settings, Failure)}
+        rows = {
+            one.row_fingerprint: one for one in pending if not isinstance(one.settings, Failure)
+        }
         fingerprint = pl.col("row_fingerprint")
         good = self._rows.filter(pl.col("good") & fingerprint.is_in(list(rows)))
         table = self._run.responses.take(good["row"].to_list(), self._layout.names)
@@ -105,13 +107,13 @@ class EarlierRun(AnswerSource):
 
 def open_reuse(
     folder: RunFolder,
-    asked: Path | None,
+    named: Path | None,
     *,
     setup: Setup,
     run_id: str,
     reporter: Reporter,
 ) -> AnswerSource:
-    """Open the earlier run, which `asked` or an earlier start names, and record it for the next start of this run.
+    """Open the earlier run, given here or by an earlier start, and record it for the next start of this run.
 
     Raises:
         StateError: the named run is damaged.
@@ -120,22 +122,22 @@ def open_reuse(
     note = folder.private / "incremental.json"
     noted = read_json(note) if note.exists() else {}
     known = noted if noted.get("for") == run_id else None
-    if asked is None:
+    if named is None:
         return _known(known, setup, reporter) if known else AnswerSource()
-    if asked.absolute() == folder.path and _published_run(folder) in (run_id, None):
+    if named.absolute() == folder.path and _published_run(folder) in (run_id, None):
         raise UsageError(
-            f"--incremental-from {asked} is the folder that this run writes to",
+            f"--incremental-from {named} is the folder that this run writes to",
             hint="Add --fresh: the old run is moved aside first, and its answers are reused.",
         )
-    earlier = EarlierRun(RunFolder(asked.absolute()))
+    earlier = EarlierRun(RunFolder(named.absolute()))
     if known and known["run_id"] != earlier.run_id:
         raise UsageError(
             f"{folder.path} already reuses answers of the run {known['run_id']}, not of {earlier.run_id}",
             hint="Omit --incremental-from to resume, or start over with --fresh.",
         )
-    content = {"for": run_id, "folder": str(asked.absolute()), "run_id": earlier.run_id}
+    content = {"for": run_id, "folder": str(named.absolute()), "run_id": earlier.run_id}
     folder.write_json(note, content, stage="incremental")
-    _announce(earlier, asked, setup, reporter)
+    _announce(earlier, named, setup, reporter)
     return earlier
 
 

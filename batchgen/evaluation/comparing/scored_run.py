@@ -127,19 +127,19 @@ def open_scored_run(path: Path, staged: Path | None = None) -> ScoredRun:
 
 
 def read_response_texts(
-    side: ScoredRun, asked: Iterable[tuple[str, int | None]]
+    side: ScoredRun, keys: Iterable[tuple[str, int | None]]
 ) -> dict[tuple[str, int | None], str | None]:
     """Responses by id and sample. A sample of None stands for a prompt scored as a whole: its first response."""
     rows = side.rows().with_row_index("row")
     wanted = pl.DataFrame(
-        list(asked),
-        schema={"id": pl.String, "asked": pl.Int32},
+        list(keys),
+        schema={"id": pl.String, "wanted_sample": pl.Int32},
         orient="row",
     ).unique()
-    found = wanted.with_columns(pl.col("asked").fill_null(0).alias("sample")).join(
+    found = wanted.with_columns(pl.col("wanted_sample").fill_null(0).alias("sample")).join(
         rows, on=list(KEY)
     )
     taken = side.responses.take(found["row"].to_list(), [side.response])
     texts = taken.column(0).to_pylist()
-    keys = found.select("id", "asked").iter_rows()
+    keys = found.select("id", "wanted_sample").iter_rows()
     return {(key[0], key[1]): text for key, text in zip(keys, texts, strict=True)}

@@ -55,11 +55,11 @@ class Join:
     table: pa.Table
     rows: dict[str, int]
 
-    def wider(self, schema: pa.Schema) -> pa.Schema:
+    def schema(self, schema: pa.Schema) -> pa.Schema:
         """The schema with the columns of the file."""
         return pa.schema([*schema, *self.table.schema])
 
-    def beside(self, table: pa.Table) -> pa.Table:
+    def add_columns(self, table: pa.Table) -> pa.Table:
         """The table with the columns of the file; null if the file lacks the key."""
         keys = key_texts(table.column(self.on)).to_pylist()
         rows = pa.array([None if k is None else self.rows.get(k) for k in keys], pa.int64())
@@ -69,14 +69,14 @@ class Join:
         return table
 
 
-def open_join(beside: JoinSpec, taken: pa.Schema) -> Join:
+def open_join(join_spec: JoinSpec, taken: pa.Schema) -> Join:
     """Read a file to join; its columns that are in `taken` are left out.
 
     Raises:
         UsageError: one table lacks the key column, or the file has a key twice.
         DataError: the file cannot be read.
     """
-    path, on = beside.path, beside.on
+    path, on = join_spec.path, join_spec.on
     source = open_input_table(path)
     schema = source.schema()
     for names, where in ((schema.names, path), (taken.names, "the answers")):

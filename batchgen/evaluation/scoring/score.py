@@ -62,7 +62,7 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
     evaluate = _evaluate(metrics, references, reasoning)
     if (join is None) != (on is None):
         raise UsageError("--join and --on require each other")
-    beside = JoinSpec(Path(join), on) if join and on else None
+    join_spec = JoinSpec(Path(join), on) if join and on else None
     if chat_template and not model:
         raise UsageError("--chat-template requires --model")
     named = "" if model is None else str(model)
@@ -82,7 +82,7 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
             evaluate.metrics,
             references=references,
             reasoning=reasoning,
-            beside=beside,
+            join_spec=join_spec,
             asking=asking,
         )
     if output is None:
@@ -94,7 +94,7 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
         evaluate,
         response=response or "response",
         output=Path(output),
-        beside=beside,
+        join_spec=join_spec,
         asking=asking,
     )
 

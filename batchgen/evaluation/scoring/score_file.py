@@ -31,7 +31,7 @@ def score_file(
     *,
     response: str,
     output: Path,
-    beside: JoinSpec | None = None,
+    join_spec: JoinSpec | None = None,
     asking: ScoringModelOptions | None = None,
 ) -> ScoreResult:
     """Score the rows of a file; see `score`.
@@ -49,8 +49,8 @@ def score_file(
         )
     source = open_input_table(path)
     schema = source.schema()
-    join = open_join(beside, schema) if beside else None
-    wide = schema if join is None else join.wider(schema)
+    join = open_join(join_spec, schema) if join_spec else None
+    wide = schema if join is None else join.schema(schema)
     evaluation = _evaluation(evaluate, response, wide)
     origin = _origin(wide, response, evaluation)
     replaced = {SCORE_PREFIX + name for name in evaluation.names}
@@ -60,7 +60,7 @@ def score_file(
         for table in check_grouped_by_prompt(
             regroup_by_prompt(read_tables(source, schema), origin.id), origin.id
         ):
-            yield join.beside(table) if join else table
+            yield join.add_columns(table) if join else table
 
     folder.create()
     with hold_lock(folder.lock):

@@ -58,7 +58,7 @@ def score_run(
     *,
     references: tuple[str, ...] = (),
     reasoning: Reasoning | None = None,
-    beside: JoinSpec | None = None,
+    join_spec: JoinSpec | None = None,
     asking: ScoringModelOptions | None = None,
 ) -> ScoreResult:
     """Score the responses of a run by the metrics of its job, and by further ones; see `score`.
@@ -81,8 +81,8 @@ def score_run(
             "reference": references or asked.reference,
             "reasoning": reasoning or asked.reasoning,
         }
-        join = open_join(beside, published.schema) if beside else None
-        wide = published.schema if join is None else join.wider(published.schema)
+        join = open_join(join_spec, published.schema) if join_spec else None
+        wide = published.schema if join is None else join.schema(published.schema)
         asking = asking or ScoringModelOptions()
         judges = _judges(loaded, asking)
         prefix = loaded.job.output.prefix
@@ -158,14 +158,14 @@ def rescore_run(
         JobKeyError: a condition does not fit the columns.
     """
     folder, manifest = published.folder, published.manifest
-    wide = published.schema if join is None else join.wider(published.schema)
+    wide = published.schema if join is None else join.schema(published.schema)
     scorer = run_scorer(evaluation, wide, manifest.prefix, manifest.samples)
     compression = published.responses.compression
     stage = Stage(folder, compression, published.file_mode, published.origin)
 
     def tables() -> Iterator[pa.Table]:
         for table in published.responses.row_groups(published.schema.names):
-            yield join.beside(table) if join else table
+            yield join.add_columns(table) if join else table
 
     answers = StagedAnswers(widen(tables), published.schema, published.layout)
     rows = stage_answers(stage, answers, scorer)
