@@ -1,7 +1,4 @@
-"""What a set of settings is, as one number; and in what two sets differ.
-
-Settings are plain values under dotted keys or nested mappings. Knows nothing of which settings matter.
-"""
+"""The hash of a set of settings, and the differences of two sets. Settings are nested mappings of plain values."""
 
 import datetime as dt
 import hashlib
@@ -16,7 +13,7 @@ from pathlib import PurePath
 
 
 class Absent(Enum):
-    """Stands for a setting that is not there, which is not the same as null."""
+    """A setting that is missing, which differs from null."""
 
     ABSENT = "not set"
 
@@ -24,24 +21,23 @@ class Absent(Enum):
 ABSENT = Absent.ABSENT
 _LONGEST = 60
 _BEFORE = 15
-"""Characters of a value that are shown at most, and of those how many before the first that differs."""
+"""Maximum characters shown of a value, and how many of them before the first difference."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyDifference:
-    """A setting that is not what it was. `old` or `new` is `ABSENT` where there is none."""
+    """A setting that changed. `old` or `new` is `ABSENT` if it is missing."""
 
     key: str
     old: object
     new: object
 
     def __str__(self) -> str:
-        """Such as "decoding.temperature was 0.0, is 0.7". Long values are shortened, secrets left out."""
+        """For example "decoding.temperature was 0.0, is 0.7". Long values are shortened, secrets are left out."""
         if looks_secret(self.key.rpartition(".")[2]):
-            return f"{self.key} was another"
+            return f"{self.key} changed"
         old, new = _shown(self.old), _shown(self.new)
         if max(len(old), len(new)) > _LONGEST:
-            # What long values have in common at their start tells nothing.
             same = sum(
                 1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False))
             )
@@ -51,11 +47,11 @@ class KeyDifference:
 
 
 def fingerprint(settings: Mapping[str, object]) -> str:
-    """SHA-256, in hex, of the settings as canonical JSON: the order of keys and list or tuple do not matter.
+    """SHA-256, in hex, of the settings as canonical JSON. The order of keys does not matter, nor list or tuple.
 
     Raises:
-        TypeError: a value, or a key, that JSON cannot hold.
-        ValueError: a number that is not finite.
+        TypeError: a value or key has no form in JSON.
+        ValueError: a number is not finite.
     """
     return hashlib.sha256(_canonical(settings).encode("ascii")).hexdigest()
 

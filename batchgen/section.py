@@ -1,7 +1,8 @@
-"""The base of every section of a job file, and the types of values that several sections use."""
+"""The base class of all sections of a job, the types that several sections use, and the role of a key."""
 
 import math
 import re
+from enum import Enum
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -11,13 +12,29 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Auto = Literal["auto"]
 
 
+class Role(Enum):
+    """What a key decides. It stands in the key's annotation and holds for all keys of a section; default: generation.
+
+    A resumed run rejects another value of a `GENERATION` key and another content behind a `CONTENT` key.
+    """
+
+    GENERATION = "generation"
+    """The value decides the answers."""
+    CONTENT = "content"
+    """What the value refers to decides the answers (a file, a model, the hash of a secret)."""
+    EVALUATION = "evaluation"
+    """The value decides scores: after a change, a run is scored again."""
+    OPERATIONAL = "operational"
+    """The value decides neither: it may change between two starts of a run."""
+
+
 def to_tuple(value: object) -> object:
     """Convert a list to a tuple."""
     return tuple(value) if isinstance(value, list) else value
 
 
 AsTuple = BeforeValidator(to_tuple)
-"""YAML makes lists; a job holds tuples, which nothing can change."""
+"""YAML has lists; a job holds tuples, so that it is immutable."""
 NonEmptyTexts = Annotated[tuple[NonEmptyText, ...], AsTuple]
 
 
@@ -35,7 +52,7 @@ def _refuse_infinite(value: object) -> None:
 
 
 FreeMapping = Annotated[dict[str, Any], AfterValidator(_finite)]
-"""Keys and values that are passed on as they are."""
+"""A mapping whose keys and values are passed on unchanged."""
 
 DURATION_PATTERN = r"^(\d{1,6}[dhms])+$"
 """Pattern of a length of time, such as `5h30m`."""
@@ -49,7 +66,7 @@ def parse_duration(duration: str) -> int:
 
 
 class Section(BaseModel):
-    """A mapping of the job file. Unknown keys are errors; values never change afterwards."""
+    """A mapping of the job file. Unknown keys are errors; values are immutable."""
 
     model_config = ConfigDict(
         extra="forbid",

@@ -61,7 +61,7 @@ def test_differences_name_nested_keys_and_what_is_missing() -> None:
             KeyDifference("a", "x" * 99 + "old" + "y" * 99, "x" * 99),
             f'a was …{"x" * 15}old{"y" * 41}…, is …{"x" * 15}"',
         ),
-        (KeyDifference("k.api_key", "old secret", "new secret"), "k.api_key was another"),
+        (KeyDifference("k.api_key", "old secret", "new secret"), "k.api_key changed"),
         (KeyDifference("d.max_new_tokens", 256, 7), "d.max_new_tokens was 256, is 7"),
         (KeyDifference("p.max_input_tokens", 9, 7), "p.max_input_tokens was 9, is 7"),
     ],

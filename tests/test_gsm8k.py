@@ -27,7 +27,7 @@ def asked(shared_data: Path, tmp_path: Path) -> pl.DataFrame:
     """What the job asks about the first rows, by way of an engine that needs no model."""
     job = tmp_path / "job.yaml"
     job.write_text(json.dumps(gsm8k_job(shared_data, tmp_path / "out", model={"engine": "echo"})))
-    return run(load_job(job, sets=["input.limit=3"])).frame()
+    return run(load_job(job, overrides=["input.limit=3"])).frame()
 
 
 def test_five_solved_questions_of_the_training_set_come_first(

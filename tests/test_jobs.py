@@ -114,7 +114,7 @@ def test_the_smoke_profile_is_a_matter_of_seconds(path: Path) -> None:
     assert job.decoding.max_new_tokens <= 24
     assert "max_new_tokens" not in job.decoding.columns
     assert Path(job.output.path).name == f"smoke-{path.parent.name}"
-    assert job.run.max_errors == 0
+    assert job.run.max_error_rate == 0
 
 
 @worked
@@ -235,7 +235,7 @@ def test_the_job_keeps_nothing_of_a_note() -> None:
     assert job.redact.entities == "all"
     assert job.output.file_mode == "0600"
     assert job.prompt.on_overflow == "error"
-    assert job.run.max_errors == 0
+    assert job.run.max_error_rate == 0
 
 
 # --------------------------------------------------------------------------- running them
@@ -247,7 +247,7 @@ def test_the_smoke_profile_runs_with_the_starter_model(
     path: Path, starter_folder: Path, tmp_path: Path
 ) -> None:
     assert starter_folder.is_dir()
-    loaded = load_job(path, profile="smoke", sets=[f"output.path={tmp_path}"], date=NIGHT)
+    loaded = load_job(path, profile="smoke", overrides=[f"output.path={tmp_path}"], date=NIGHT)
     result = run(loaded)
     frame = result.frame()
     samples = loaded.job.decoding.num_return_sequences

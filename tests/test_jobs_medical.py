@@ -60,7 +60,7 @@ def test_numbers_and_addresses_of_persons_never_reach_the_answers(tmp_path: Path
         "decoding.max_new_tokens=4000",
         f"output.path={tmp_path}",
     ]
-    frame = run(load_job(JOB, sets=echo)).frame()
+    frame = run(load_job(JOB, overrides=echo)).frame()
     answers = "\n".join(frame["response"])
     valid = [r for r in re.findall(r"(?<!\d)\d{17}[\dX]", TEXT) if resident_id_is_valid(r)]
     for found in (*valid, *re.findall(r"[\w.-]+@|07\d{3} \d{6}|154-?\d{4}-?\d{4}", TEXT)):

@@ -62,7 +62,7 @@ def test_the_output_it_shows_is_what_the_quickstart_prints(
     starter_folder: Path, tmp_path: Path
 ) -> None:
     assert starter_folder.is_dir()
-    frame = run(load_job(QUICKSTART, sets=[f"output.path={tmp_path}"])).frame()
+    frame = run(load_job(QUICKSTART, overrides=[f"output.path={tmp_path}"])).frame()
     (shown,) = [block for block in blocks("text") if "answer:" in block]
     for row in frame.head(2).to_dicts():
         assert f"user:      {row['messages'][-1]['content']}" in shown
@@ -115,5 +115,5 @@ def test_polars_reads_what_the_readme_reads(tmp_path: Path) -> None:
     """The one line of Python in the README is the ordinary way to read the answers."""
     assert 'pl.read_parquet("jobs/out/quickstart/responses.parquet")' in README
     sets = [f"output.path={tmp_path}", "model={engine: echo}"]
-    run(load_job(QUICKSTART, sets=sets))
+    run(load_job(QUICKSTART, overrides=sets))
     assert pl.read_parquet(tmp_path / "responses.parquet").height == 12

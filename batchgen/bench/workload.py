@@ -98,7 +98,7 @@ def built_in_workload(folder: Path, *, model: str, rows: int, sets: tuple[str, .
     }
     file = folder / "job.yaml"
     file.write_text(json.dumps(job, ensure_ascii=False), "utf-8")
-    return load_job(file, sets=(literal_override("model.path", model), *sets))
+    return load_job(file, overrides=(literal_override("model.path", model), *sets))
 
 
 def job_workload(
@@ -111,11 +111,11 @@ def job_workload(
     """
     if model is not None:
         sets = (*sets, literal_override("model.path", model))
-    loaded = load_job(file, sets=sets, profile=profile)
+    loaded = load_job(file, overrides=sets, profile=profile)
     limit = loaded.job.input.limit
     if limit is not None and limit <= rows:
         return loaded
-    return load_job(file, sets=(*sets, f"input.limit={rows}"), profile=profile)
+    return load_job(file, overrides=(*sets, f"input.limit={rows}"), profile=profile)
 
 
 def _rows() -> Iterator[tuple[str, int]]:

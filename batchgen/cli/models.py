@@ -91,7 +91,7 @@ def pin(
 
     act = check_pins if check else pin_models
     pinned = act(
-        load_job(job, sets=sets, profile=profile),
+        load_job(job, overrides=sets, profile=profile),
         reporter=console_reporter(),
     )
     if as_json:

@@ -52,9 +52,9 @@ def run(  # noqa: PLR0913  # click passes each option by its name
 ) -> int:
     """Run a job, or resume it.
 
-    Ends with 0 when done, with 3 if more rows failed than run.max_errors allows, with 4 if a gate of evaluate fails,
-    and with 75 if --until or run.max_runtime stopped the run. Stop with Ctrl-C; run the same command to resume. The
-    first answers are printed only on a terminal, never into a log.
+    Ends with 0 when done, with 3 if more rows failed than run.max_error_rate or run.max_error_count allows, with 4 if a
+    gate of evaluate fails, and with 75 if --until or run.max_runtime stopped the run. Stop with Ctrl-C; run the same
+    command to resume. The first answers are printed only on a terminal, never into a log.
     """
     if dry_run:
         from batchgen.cli.plan import plan

@@ -15,6 +15,7 @@ from batchgen.evaluation.judging.verdicts import verdict_reader
 from batchgen.fingerprint import fingerprint
 from batchgen.job.evaluate import Bins, Evaluate, Gate, Reasoning
 from batchgen.job.judge import Judge
+from batchgen.jobfile.renamed_keys import metric_with_current_names
 from batchgen.metrics.base import Metric, MetricOptions
 from batchgen.metrics.registry import METRIC_TYPES, make_metrics
 from batchgen.metrics.statistics.intervals import Confidence
@@ -137,7 +138,7 @@ def resolve_evaluation(section: Evaluate) -> Evaluation:
     )
 
 
-_SIGNED = ("model", "rubric", "rubric_file", "against")
+_SIGNED = ("model", "rubric", "rubric_file", "baseline")
 """Replaced by a judge's signature, which covers the content of these files instead of their paths."""
 
 
@@ -177,7 +178,7 @@ def read_recorded_metrics(facts: Mapping[str, Any]) -> dict[str, Metric]:
     asked = facts.get("evaluate", {}).get("metrics", ())
     options = [
         METRIC_TYPES[one["type"]].options.model_validate(one)
-        for one in asked
+        for one in map(metric_with_current_names, asked)
         if one["type"] != "python"
     ]
     return {metric.spec.name: metric for one in options for metric in make_metrics(one)}

@@ -64,7 +64,7 @@ class CellRedaction:
             raise DataError(
                 f"column {ids.column_names[0]!r} holds what looks like personal data ({found}), and it is the id: once "
                 "redacted, ids could be the same",
-                hint="Name another column in input.columns.id; or set redact.with: hash, which keeps ids apart; or list "
+                hint="Name another column in input.columns.id; or set redact.replacement: hash, which keeps ids apart; or list "
                 "in redact.columns what is to be redacted, without this one.",
             )
         return redacted.table

@@ -1,4 +1,4 @@
-"""The section `decoding`: how an answer is chosen. See `spec.py` for the rest of a job."""
+"""The section `decoding`: how tokens are chosen."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -27,41 +27,41 @@ OVERRIDABLE = (
 
 
 class Decoding(Section):
-    """How the answer is chosen. Greedy unless asked; names are those of `GenerationConfig`."""
+    """How tokens are chosen. Greedy by default; the names are those of `GenerationConfig`."""
 
     preset: Literal["greedy", "model"] = "greedy"
-    """Where values that are not given come from. model: the model's generation_config.json, and greedy for the rest."""
+    """Defaults of the other keys. model: those of the model's generation_config.json, then greedy."""
     max_new_tokens: PositiveInt = 256
-    """Longest answer, in tokens. Also `max_tokens`, `max_completion_tokens`."""
+    """Maximum length of an answer, in tokens. Also `max_tokens`, `max_completion_tokens`."""
     min_new_tokens: Annotated[int, Field(ge=0)] | None = None
-    """No end token before that many tokens."""
+    """The end token is not allowed before this many tokens."""
     temperature: Annotated[float, Field(ge=0, le=10)] | None = None
-    """Above 0 answers are drawn at random, by `run.seed`. 0 is greedy."""
+    """Above 0: sample at random, by `run.seed`. 0: greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Draw from the most likely tokens that together reach this probability."""
+    """Sample from the most likely tokens that together reach this probability."""
     top_k: Annotated[int, Field(ge=0)] | None = None
-    """Draw from the k most likely tokens."""
+    """Sample from the k most likely tokens."""
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Draw from tokens at least this likely, relative to the most likely one."""
+    """Sample from tokens at least this likely, relative to the most likely one."""
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
     """Above 1, tokens of the prompt and the answer become less likely (Keskar et al. 2019)."""
     no_repeat_ngram_size: Annotated[int, Field(ge=0)] | None = None
-    """No sequence of that many tokens occurs twice."""
+    """No sequence of this many tokens occurs twice."""
     num_beams: Annotated[int, Field(ge=1, le=64)] = 1
-    """Above 1: beam search, through plain `generate`."""
+    """Above 1: beam search, with `model.generate`."""
     length_penalty: Annotated[float, Field(ge=-10, le=10)] | None = None
-    """Beam search: above 0 favours longer answers."""
+    """For beam search: above 0 favours longer answers."""
     stop_strings: NonEmptyTexts = ()
-    """The answer ends before the first of these in the new text. One may stand alone. Also `stop`."""
+    """The answer ends before the first of these in the new text. A single text needs no list. Also `stop`."""
     num_return_sequences: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Answers per row; each is a row of the output. Also `n`."""
+    """Answers per row. Each is a row of the output. Also `n`."""
     logprobs: bool = False
-    """Also write `logprob_mean`."""
+    """Write the column `logprob_mean`."""
     columns: dict[str, NonEmptyText] = Field(default_factory=dict)
-    """Settings that come from a column of the input where it is not null: `{temperature: temp_col}`. Possible for
+    """Take a setting from a column of the input where it is not null: `{temperature: temp_col}`. Allowed for
     max_new_tokens, min_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, no_repeat_ngram_size."""
     generation_kwargs: FreeMapping = Field(default_factory=dict)
-    """Any other `GenerationConfig` field; the job then goes through plain `generate`."""
+    """Other `GenerationConfig` fields; the job then uses `model.generate`."""
 
     @field_validator("stop_strings", mode="before")
     @classmethod
@@ -79,7 +79,7 @@ class Decoding(Section):
 
     @property
     def may_sample(self) -> bool:
-        """Whether some row may be drawn at random."""
+        """Whether any row may be sampled at random."""
         return bool(self.temperature) or self.preset == "model" or "temperature" in self.columns
 
     @field_validator("generation_kwargs")
@@ -87,7 +87,7 @@ class Decoding(Section):
     def _no_second_place(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
             if name in cls.model_fields:
-                raise ValueError(f"{name} has a key of its own: decoding.{name}")
+                raise ValueError(f"{name} has its own key: decoding.{name}")
             if name == "do_sample":
                 raise ValueError("do_sample follows from decoding.temperature: leave it out")
         return value
@@ -125,7 +125,7 @@ class Decoding(Section):
     def _beams(self) -> None:
         if self.temperature or "temperature" in self.columns:
             raise ValueError(
-                "num_beams above 1 does not go with a temperature: beam search is greedy"
+                "num_beams above 1 cannot be combined with a temperature: beam search is greedy"
             )
         if self.num_return_sequences > self.num_beams:
             raise ValueError(

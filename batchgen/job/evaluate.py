@@ -1,7 +1,4 @@
-"""What a job may say under `evaluate`: what is compared with what, over which slices, and what must hold.
-
-The options of each type of metric are in its file under `metrics/`.
-"""
+"""The section `evaluate`: metrics, judges, slices and gates."""
 
 from typing import TYPE_CHECKING, Annotated, Literal, Self, Union
 
@@ -10,7 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from batchgen.job.judge import Judge
 from batchgen.metrics.base import MetricOptions
 from batchgen.metrics.registry import METRIC_TYPES
-from batchgen.section import AsTuple, NonEmptyText, NonEmptyTexts, Section
+from batchgen.section import AsTuple, NonEmptyText, NonEmptyTexts, Role, Section
 
 
 def _spelled_out(value: object) -> object:
@@ -28,50 +25,50 @@ else:
 
 
 class Bins(Section):
-    """A slice for each range of a number, such as `{column: output_tokens, bins: [0, 64, 256]}`."""
+    """A slice for each range of a numeric column, such as `{column: output_tokens, bins: [0, 64, 256]}`."""
 
     column: NonEmptyText
-    """Column of numbers: of the input, or of the answers."""
+    """Numeric column of the input or of the answers."""
     bins: Annotated[tuple[float, ...], AsTuple, Field(min_length=1)]
-    """Where ranges begin, rising: [0, 64] makes `0 to 64` without 64 itself, `64 and up`, and, if need be, `below 0`."""
+    """Start of each range, ascending: [0, 64] gives `0 to 64` (64 excluded), `64 and up`, and `below 0` if there are such rows."""
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
         if any(a >= b for a, b in zip(self.bins, self.bins[1:], strict=False)):
-            raise ValueError("bins must rise from one to the next")
+            raise ValueError("bins must be in ascending order")
         return self
 
 
 class ConfidenceOptions(Section):
-    """How intervals are made."""
+    """How confidence intervals are computed."""
 
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    """How often an interval holds the true value."""
+    """Confidence level."""
     bootstrap: Annotated[int, Field(ge=0, le=100_000)] = 1000
-    """Replicates of the bootstrap, for corpus metrics. 0 switches it off."""
+    """Bootstrap replicates, for corpus metrics. 0: no intervals for them."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Decides which rows are drawn for each replicate."""
+    """Seed of the bootstrap."""
 
 
 class Gate(Section):
-    """A condition on a metric: min or max, or max_drop against a baseline, or min_coverage."""
+    """A condition on a metric: min and max, or max_drop against a baseline, or min_coverage."""
 
     metric: NonEmptyText
     """Name of the metric."""
     slice: NonEmptyText | None = None
     """Name of a slice, such as `lang=zh`. Left out: all rows."""
     min: float | None = None
-    """Least value that passes."""
+    """Smallest value that passes."""
     max: float | None = None
-    """Greatest value that passes."""
+    """Largest value that passes."""
     on: Literal["value", "ci_low", "ci_high"] = "value"
-    """What is compared with min and max: the value, or an end of its interval, for evidence that it holds beyond this night's rows."""
+    """What is compared with min and max: the value, or a bound of its confidence interval."""
     baseline: NonEmptyText | None = None
-    """Folder of another run, relative to the job file; or `previous`: what `output.publish: gated` would replace."""
+    """Folder of another run, relative to the job file; or `previous`: the answers that `output.publish: gated` would replace."""
     max_drop: Annotated[float, Field(ge=0)] | None = None
-    """Passes only if a loss of more than this against the baseline can be ruled out (non-inferiority)."""
+    """Passes only if a loss of more than this against the baseline can be ruled out (a non-inferiority test)."""
     min_coverage: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Least share of rows that have a score."""
+    """Smallest share of rows that must have a score."""
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:
@@ -82,13 +79,13 @@ class Gate(Section):
                 "a gate has one condition: min or max or both, or max_drop, or min_coverage"
             )
         if (self.baseline is None) != (self.max_drop is None):
-            raise ValueError("baseline and max_drop go together")
+            raise ValueError("baseline and max_drop must be given together")
         if self.baseline is not None and self.slice is not None:
-            raise ValueError("slice has no effect beside baseline: runs are compared over all rows")
+            raise ValueError("slice has no effect with baseline: runs are compared over all rows")
         if self.on != "value" and not bounds:
             raise ValueError("on has no effect without min or max")
         if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError("min is above max: nothing can pass")
+            raise ValueError("min is above max: no value can pass")
         return self
 
 
@@ -96,23 +93,23 @@ Reasoning = Literal["keep", "drop"]
 
 
 class Evaluate(Section):
-    """How answers are scored. Scores land in the columns `score_<metric>`, their means in metrics.parquet."""
+    """How answers are scored. Scores are in the columns `score_<metric>`, their means in metrics.parquet."""
 
     reference: NonEmptyText | Annotated[NonEmptyTexts, Field(min_length=1)] | None = None
-    """Column with the right answer, or a list of such columns. A cell may hold a list: any one of them is right."""
+    """Column with the correct answer, or a list of such columns. A cell may contain a list: each of its items is correct."""
     cluster: NonEmptyText | None = None
-    """Column that says which rows hang together, such as questions about one text. Left out: the answers of one row."""
+    """Column that groups dependent rows (such as questions about one text), for clustered standard errors. Left out: the answers of one row form a group."""
     slices: Annotated[tuple[NonEmptyText | Bins, ...], AsTuple] = ()
-    """Columns by whose values metrics are given as well; of numbers, in ranges: `{column: output_tokens, bins: [0, 64]}`."""
+    """Columns for whose values metrics are also computed separately; numeric columns in ranges: `{column: output_tokens, bins: [0, 64]}`."""
     reasoning: Reasoning = "keep"
-    """drop: what an answer says between think marks is not scored. Matters with `output.reasoning: inline`, and to other tools' answers."""
+    """drop: text between think marks is not scored. Relevant with `output.reasoning: inline` and for answers of other tools."""
     ci: ConfidenceOptions = ConfidenceOptions()
     metrics: Annotated[tuple[AnyMetric, ...], AsTuple] = ()
-    """What is measured: each a type alone, such as `exact`, or a mapping with its options."""
+    """Each a type alone, such as `exact`, or a mapping with its options."""
     judges: Annotated[tuple[Judge, ...], AsTuple] = ()
-    """Models that judge the answers, once all are there."""
-    gates: Annotated[tuple[Gate, ...], AsTuple] = ()
-    """What must hold. If a gate fails, or cannot be decided, the run ends with exit code 4."""
+    """Models that judge the answers after all have been generated."""
+    gates: Annotated[tuple[Gate, ...], AsTuple, Role.OPERATIONAL] = ()
+    """Conditions on metrics. If a gate fails or cannot be decided, the run ends with exit code 4."""
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -120,12 +117,12 @@ class Evaluate(Section):
         judges = [judge.name for judge in self.judges]
         if twice := sorted({name for name in names if [*names, *judges].count(name) > 1}):
             raise ValueError(
-                f"metrics: two are called {twice[0]!r}; give one of them another name: its scores need their own column"
+                f"metrics: two are named {twice[0]!r}; set `name` of one of them, since each needs its own column of scores"
             )
         if twice := sorted({name for name in judges if judges.count(name) > 1}):
-            raise ValueError(f"judges: two are called {twice[0]!r}; give one of them another name")
+            raise ValueError(f"judges: two are named {twice[0]!r}; rename one of them")
         if not (self.metrics or self.judges) and (
             self.gates or self.slices or self.cluster or self.reference
         ):
-            raise ValueError("metrics: nothing is measured, so that the other keys have no effect")
+            raise ValueError("metrics is empty, so that the other keys have no effect")
         return self

@@ -1,36 +1,33 @@
-"""What a job may say about a model: the one that answers, and those that judge answers.
-
-Knows nothing of where models lie or of how they are run.
-"""
+"""The section `model`: of a job, and of each judge."""
 
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from batchgen.section import NonEmptyText, PositiveInt, Section
+from batchgen.section import NonEmptyText, PositiveInt, Role, Section
 
 
 class ModelSpec(Section):
-    """Which model answers. A plain text instead of this section is its `path`."""
+    """Which model generates the answers. A text instead of this section is its `path`."""
 
-    path: NonEmptyText | None = None
+    path: Annotated[NonEmptyText | None, Role.CONTENT] = None
     """Folder, `demo:smollm2-135m`, or a model id of the hub. Required if the engine needs a model."""
     engine: NonEmptyText = "transformers"
-    """What computes the answers: an engine of the table at the end."""
-    revision: NonEmptyText | None = None
+    """The engine that generates the answers: see the table at the end."""
+    revision: Annotated[NonEmptyText | None, Role.CONTENT] = None
     """Commit, tag or branch of a hub model."""
-    tokenizer: NonEmptyText | None = None
+    tokenizer: Annotated[NonEmptyText | None, Role.CONTENT] = None
     """Folder or model id of another tokenizer."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """auto: the checkpoint's on a GPU; float32 on a CPU, where half precision is slower."""
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$")] = "auto"
-    """auto: cuda if there is one, else cpu. Or cpu, cuda (all GPUs, see `run.workers`), cuda:1 (only that one)."""
+    """auto: on a GPU that of the checkpoint; on a CPU float32, since half precision is slower there."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$"), Role.OPERATIONAL] = "auto"
+    """auto: cuda if available, otherwise cpu. Or cpu, cuda (all GPUs, see `run.workers`), cuda:1 (only that GPU)."""
     attn_implementation: Literal["sdpa", "eager"] | None = None
-    """Left out: what transformers chooses for the model."""
+    """Left out: the default of transformers for the model."""
     max_model_len: PositiveInt | None = None
-    """Longest prompt and answer together, in tokens. Left out: what the model's config says."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with the model. Only for models you have read."""
+    """Maximum length of prompt and answer together, in tokens. Left out: the value in the model's config."""
+    trust_remote_code: Annotated[bool, Role.OPERATIONAL] = False
+    """Run the Python code in the model's folder. Review that code first."""
 
 
 def _path_alone(value: object) -> object:

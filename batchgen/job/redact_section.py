@@ -1,46 +1,46 @@
-"""The section `redact`: which personal data is taken out of which text. See `spec.py` for the rest of a job."""
+"""The section `redact`: which personal data is removed from which text."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from batchgen.privacy.recognizers import PiiKind
-from batchgen.section import AsTuple, NonEmptyTexts, Section
+from batchgen.section import AsTuple, NonEmptyTexts, Role, Section
 
 MIN_SECRET_LENGTH = 16
-"""Fewest characters of a secret: less could be tried out."""
+"""Minimum characters of a secret. A shorter one could be found by trial."""
 
 
 class Redact(Section):
-    """Personal data that is taken out of text. Without this section, none is; `redact: {}` takes out all kinds.
+    """Removal of personal data from text. Without this section nothing is removed; `redact: {}` removes all kinds.
 
-    Redacted text is all that the model sees and all that is stored. Findings are told by their form and by their check digits,
-    where there are any: names, addresses, and a number with a digit wrong, are not found.
+    The model sees, and the output stores, only redacted text. Matches are found by pattern and, where defined, check digit.
+    Names, addresses and numbers with a wrong digit are not found.
     """
 
     entities: Annotated[tuple[PiiKind, ...], AsTuple, Field(min_length=1)] | Literal["all"] = "all"
-    """Kinds to take out."""
+    """Kinds to remove."""
     apply_to: Annotated[tuple[Literal["input", "response"], ...], AsTuple, Field(min_length=1)] = (
         "input",
         "response",
     )
-    """input: cells, before the model or the output gets them; never the templates' own text. response: answers and their reasoning."""
-    style: Annotated[Literal["placeholder", "hash", "mask"], Field(alias="with")] = "placeholder"
-    """placeholder: `[EMAIL]`. hash: `[EMAIL:...]`, the same for the same value. mask: stars, and the end of a number."""
+    """input: cells of the input, but not the text of the templates. response: answers and their reasoning."""
+    replacement: Literal["placeholder", "hash", "mask"] = "placeholder"
+    """placeholder: `[EMAIL]`. hash: `[EMAIL:...]`, the same for the same value. mask: stars; the last digits of a number stay."""
     columns: NonEmptyTexts | None = None
-    """Input columns to look at, with text in them. Left out: all that hold text; numbers and dates are not looked at."""
-    secret: str | None = None
-    """Key of the hashes, 16 characters or more, such as `${env:REDACT_SECRET}`: whoever has it can test a guess. Only for hash."""
+    """Input columns to redact; they must contain text. Left out: all columns of text; numbers and dates are not redacted."""
+    secret: Annotated[str | None, Role.CONTENT] = None
+    """Key of the hashes, at least 16 characters, such as `${env:REDACT_SECRET}`. With the key, a guessed value can be verified. Only for hash."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.style == "hash" and len(self.secret or "") < MIN_SECRET_LENGTH:
+        if self.replacement == "hash" and len(self.secret or "") < MIN_SECRET_LENGTH:
             raise ValueError(
-                f"with: hash needs redact.secret, {MIN_SECRET_LENGTH} characters or more, such as "
-                "${env:REDACT_SECRET}: without one, all telephone numbers can be tried out"
+                f"replacement: hash needs redact.secret, at least {MIN_SECRET_LENGTH} characters, such as "
+                "${env:REDACT_SECRET}: without it, hashed telephone numbers could be found by trial"
             )
-        if self.style != "hash" and self.secret is not None:
-            raise ValueError(f"redact.secret has no effect with: {self.style}")
+        if self.replacement != "hash" and self.secret is not None:
+            raise ValueError(f"redact.secret has no effect with replacement: {self.replacement}")
         if self.columns is not None and "input" not in self.apply_to:
             raise ValueError("redact.columns has no effect without input in redact.apply_to")
         return self

@@ -1,8 +1,7 @@
-"""What a job file may say: every key, its default and its meaning.
+"""The keys of a job file: type, default, meaning, and by `Role` what each decides.
 
-The texts under the fields are the reference that `jobs/README.md` and `batchgen schema` print. A `Job` is
-what was *asked*: "auto" stays "auto" here, and nothing ever writes into it; what was resolved is in `Plan`.
-Knows nothing of YAML, line numbers or `${...}`: that is `load.py`.
+The texts under the fields are the reference in `jobs/README.md` and in `batchgen schema`. A `Job` holds what the
+user wrote: "auto" stays "auto"; `Plan` holds what it was resolved to.
 """
 
 from pathlib import Path
@@ -24,13 +23,14 @@ from batchgen.section import (
     NonEmptyText,
     NonEmptyTexts,
     PositiveInt,
+    Role,
     Section,
 )
 
 
 def _exactly_one(value: object) -> object:
     if isinstance(value, bool | float):  # both equal 1 in Python
-        raise ValueError(f"expected 1, found {str(value).lower()}; write version: 1")  # noqa: TRY004 - pydantic turns only ValueError into a finding
+        raise ValueError(f"expected 1; found {str(value).lower()}")  # noqa: TRY004 - pydantic reports only ValueError
     return value
 
 
@@ -38,22 +38,22 @@ class CsvOptions(Section):
     """How CSV text is read. Every column is read as text: `001` stays `001`, `NA` stays `NA`."""
 
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | Auto = "auto"
-    """One character. auto: found among comma, semicolon, tab and bar."""
+    """One character. auto: comma, semicolon, tab or bar, by the first lines."""
     encoding: NonEmptyText = "auto"
     """auto: utf-8 (with or without BOM), utf-16 with BOM, then gb18030. Or the name of a codec, such as `latin-1`."""
     quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
-    """The character around values that hold delimiters or line breaks."""
+    """The character around values that contain delimiters or line breaks."""
     null_values: Annotated[tuple[str, ...], AsTuple] = ()
-    """Texts that mean "no value". An empty field without quotes always does."""
+    """Texts that mean "no value". An empty field without quotes is always null."""
 
 
 class Columns(Section):
-    """Columns of the input that mean something to batchgen."""
+    """Columns of the input with a special meaning."""
 
     id: NonEmptyText | None = None
-    """Key of a row: unique, never null. Left out: a column called `id` if there is one, else the row number from 0."""
+    """Column with the key of each row: unique, never null. Left out: the column `id` if there is one, else the row number, from 0."""
     prompt: NonEmptyText | None = None
-    """Column with finished prompt text, instead of `prompt.user`."""
+    """Column with the complete prompt text, instead of `prompt.user`."""
     messages: NonEmptyText | None = None
     """Column with chat messages: a list of {role, content}, or JSON text of one."""
 
@@ -61,19 +61,19 @@ class Columns(Section):
 class Input(Section):
     """Where the rows come from."""
 
-    path: NonEmptyText | Annotated[NonEmptyTexts, Field(min_length=1)]
+    path: Annotated[NonEmptyText | Annotated[NonEmptyTexts, Field(min_length=1)], Role.CONTENT]
     """File, folder, glob, or a list of them; relative to the job file. Hive folders (`lang=zh/`) become columns."""
-    format: Literal["auto", "parquet", "csv", "jsonl"] = "auto"
-    """auto: from the file names. Each may end in `.gz` or `.zst` as well."""
+    format: Annotated[Literal["auto", "parquet", "csv", "jsonl"], Role.CONTENT] = "auto"
+    """auto: by the file names. CSV and JSONL files may also end in `.gz` or `.zst`."""
     columns: Columns = Columns()
     filter: NonEmptyText | None = None
     """SQL condition over the input columns, such as `lang = 'zh' AND length(question) > 5`. Columns of CSV are text."""
     limit: PositiveInt | None = None
-    """Only the first rows, after `filter` and `sample`."""
+    """Use only this many rows, the first ones after `filter` and `sample`."""
     sample: PositiveInt | None = None
-    """That many rows at random (by `run.seed`), in input order."""
+    """Use this many rows, drawn at random by `run.seed`, in input order."""
     on_empty_prompt: Literal["error", "skip"] = "error"
-    """What becomes of a row whose prompt is empty or only white space: a failed row, or a skipped one."""
+    """A row whose prompt is empty or only white space fails (error) or is skipped (skip)."""
     csv: CsvOptions = CsvOptions()
 
 
@@ -87,98 +87,100 @@ class PromptMessage(Section):
 
 
 class PromptSpec(Section):
-    """What is sent to the model. Exactly one of user, messages, file, or a prompt or messages column."""
+    """What is sent to the model. Give exactly one of user, messages, file, or a prompt or messages column."""
 
     system: NonEmptyText | None = None
     """Jinja template of the system message."""
     user: NonEmptyText | None = None
     """Jinja template of the user message; every input column is a variable: `{{ question }}`."""
     messages: Annotated[tuple[PromptMessage, ...], AsTuple, Field(min_length=1)] | None = None
-    """Several turns, each a Jinja template: few-shot examples go here."""
-    file: NonEmptyText | None = None
+    """Several turns, each a Jinja template, for example few-shot examples."""
+    file: Annotated[NonEmptyText | None, Role.CONTENT] = None
     """File with the template of the user message, relative to the job file."""
     prefill: NonEmptyText | None = None
-    """Jinja template of the text that the answer starts with. It is not repeated in the response."""
-    chat_template: NonEmptyText = "auto"
-    """auto: the model's own. none: plain text completion, for base models. Or the path of a .jinja file."""
+    """Jinja template of the text that the answer starts with. The response does not repeat it."""
+    chat_template: Annotated[NonEmptyText, Role.CONTENT] = "auto"
+    """auto: the model's own. none: plain text completion, for base models. Otherwise the path of a .jinja file."""
     chat_template_kwargs: FreeMapping = Field(default_factory=dict)
     """Variables for the chat template, such as `{enable_thinking: false}`."""
     max_input_tokens: PositiveInt | None = None
-    """Longest prompt, in tokens. Left out: the model's context less `max_new_tokens`."""
+    """Longest prompt, in tokens. Left out: the model's context length minus `max_new_tokens`."""
     on_overflow: Literal["error", "skip", "truncate_left", "truncate_right"] = "error"
-    """What becomes of a longer prompt. Truncation cuts the row's text, at its start or end, never the template."""
-    truncate: NonEmptyText | None = None
+    """A longer prompt fails (error), is skipped (skip), or loses text at its start or end (truncate_left, truncate_right). Only the row's text is cut, never the template."""
+    truncate_column: NonEmptyText | None = None
     """The column to cut. Left out: of the columns in the user message, the one that is longest in that row."""
 
 
 class Batching(Section):
-    """How rows are put together. None of this changes an answer."""
+    """How rows are batched. None of these keys changes an answer."""
 
     max_rows: PositiveInt | Auto = "auto"
-    """Most rows in a batch. auto: as many as memory holds and the machine uses well."""
+    """Maximum rows in a batch. auto: by free memory and by what the machine computes efficiently."""
     max_tokens: PositiveInt | Auto = "auto"
-    """Most tokens in a batch: rows x (longest prompt + max_new_tokens). auto: from free memory."""
+    """Maximum tokens in a batch: rows x (longest prompt + max_new_tokens). auto: by free memory."""
     sort: Literal["length", "none"] = "length"
-    """length: within a part, longest prompts first, so that little is padded."""
+    """length: within a part, longest prompts first, which reduces padding. none: input order."""
     part_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 2048
-    """Rows that are sorted, saved and resumed together. Fixed when a run starts."""
+    """Rows that are sorted and saved together. Fixed when a run first starts."""
     memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """How much of the free memory may be planned for."""
+    """Share of the free memory that a batch may use."""
 
 
 class Output(Section):
-    """Where the answers go, and with which columns."""
+    """Where the answers are written, and with which columns."""
 
-    path: NonEmptyText
+    path: Annotated[NonEmptyText, Role.OPERATIONAL]
     """Folder of the run, relative to the job file."""
-    layout: Literal["file", "parts"] = "file"
+    layout: Annotated[Literal["file", "parts"], Role.OPERATIONAL] = "file"
     """file: responses.parquet. parts: responses/part-00000.parquet and so on."""
-    publish: Literal["always", "gated"] = "always"
-    """gated: new files replace the previous ones only if every gate of `evaluate` passed and few enough rows failed."""
+    publish: Annotated[Literal["always", "gated"], Role.OPERATIONAL] = "always"
+    """gated: new files replace the previous ones only if every gate of `evaluate` passes and no limit of failed rows is exceeded."""
     keep_columns: Literal["all", "none"] | NonEmptyTexts = "all"
-    """Input columns that are written beside the answer."""
+    """Input columns to copy to the output."""
     store_prompt: bool = True
-    """Write the column `messages`: what was asked."""
+    """Write the column `messages`: the rendered prompt."""
     reasoning: Literal["column", "drop", "inline"] = "column"
-    """What becomes of text between think marks: the column `reasoning`, nothing, or part of the response."""
-    compression: Literal["zstd", "snappy", "gzip", "none"] = "zstd"
+    """Where text between think marks is written: to the column `reasoning`, nowhere (drop), or to the response (inline)."""
+    compression: Annotated[Literal["zstd", "snappy", "gzip", "none"], Role.OPERATIONAL] = "zstd"
     """Compression of the Parquet files."""
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""
-    """Put before the name of every column that batchgen adds, should one clash: letters, digits, dot, dash, underscore."""
-    file_mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$")] = "0600"
-    """Permissions of the files that are published, in octal."""
+    """Prefix of every column that batchgen adds, for use when a name clashes: letters, digits, dot, dash, underscore."""
+    file_mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$"), Role.OPERATIONAL] = "0600"
+    """Permissions of the published files, in octal."""
 
 
 class RunSection(Section):
-    """How the run behaves."""
+    """Seed, workers and limits of a run."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Every random choice follows from this number, the row's id and the sample."""
-    workers: PositiveInt | Auto = "auto"
-    """Processes that compute side by side. auto: on a CPU one a core, at most 8; else one a GPU. Changes no answer."""
-    max_errors: Annotated[float, Field(ge=0)] = 0.01
-    """Answers that may fail: below 1 a share, from 1 on a count. More, and the run ends with exit code 3."""
-    max_runtime: Annotated[str, Field(pattern=DURATION_PATTERN)] | None = None
-    """Longest time of one start, such as `5h30m` (d, h, m, s). Then it stops with exit code 75; the same command goes on."""
+    """Random choices depend on this number, the row's id and the sample number only."""
+    workers: Annotated[PositiveInt | Auto, Role.OPERATIONAL] = "auto"
+    """Number of worker processes. auto: on a CPU one per core, at most 8; otherwise one per GPU. Does not change answers."""
+    max_error_rate: Annotated[float, Field(ge=0, le=1), Role.OPERATIONAL] = 0.01
+    """Largest share of answers that may fail. If it is exceeded, the run ends with exit code 3."""
+    max_error_count: Annotated[Annotated[int, Field(ge=0)] | None, Role.OPERATIONAL] = None
+    """Largest number of answers that may fail, in addition to `max_error_rate`: the run ends with exit code 3 if either is exceeded."""
+    max_runtime: Annotated[Annotated[str, Field(pattern=DURATION_PATTERN)] | None, Role.OPERATIONAL] = None
+    """Time limit for one invocation, such as `5h30m` (d, h, m, s). The run then stops with exit code 75 and can be resumed by the same command."""
 
 
 class Job(Section):
     """A batchgen job."""
 
-    version: Annotated[Literal[1], BeforeValidator(_exactly_one)]
-    """Version of this format."""
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    version: Annotated[Literal[1], BeforeValidator(_exactly_one), Role.OPERATIONAL]
+    """Version of the job format."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), Role.OPERATIONAL]
     """Name of the job: letters, digits, dot, dash, underscore."""
-    description: str | None = None
-    """For people."""
+    description: Annotated[str | None, Role.OPERATIONAL] = None
+    """Free text; not used."""
     input: Input
     prompt: PromptSpec = PromptSpec()
     model: ModelOrPath
     decoding: Decoding = Decoding()
-    batching: Batching = Batching()
+    batching: Annotated[Batching, Role.OPERATIONAL] = Batching()
     output: Output
     redact: Redact | None = None
-    evaluate: Evaluate = Evaluate()
+    evaluate: Annotated[Evaluate, Role.EVALUATION] = Evaluate()
     run: RunSection = RunSection()
 
     @model_validator(mode="after")
@@ -193,28 +195,28 @@ class Job(Section):
         }
         named = [key for key, value in given.items() if value is not None]
         if not named:
-            raise ValueError(f"nothing says what to ask the model: give one of {', '.join(given)}")
+            raise ValueError(f"no prompt given: give one of {', '.join(given)}")
         if len(named) > 1:
-            raise ValueError(f"{' and '.join(named)} both say what to ask the model: keep one")
+            raise ValueError(f"{' and '.join(named)} both define the prompt: use one")
         if prompt.system is not None and named[0] in ("prompt.messages", "input.columns.messages"):
             raise ValueError(
-                f"prompt.system has no effect beside {named[0]}: put it there as the first message"
+                f"prompt.system has no effect with {named[0]}: put it there as the first message"
             )
-        if prompt.truncate is not None and not prompt.on_overflow.startswith("truncate"):
+        if prompt.truncate_column is not None and not prompt.on_overflow.startswith("truncate"):
             raise ValueError(
-                "prompt.truncate has no effect without on_overflow: truncate_left or truncate_right"
+                "prompt.truncate_column has no effect without on_overflow: truncate_left or truncate_right"
             )
         if prompt.chat_template == "none":
             self._plain_completion(named[0])
         return self
 
     @model_validator(mode="after")
-    def _others_are_elsewhere(self) -> Self:
+    def _baselines_are_other_runs(self) -> Self:
         for number, judge in enumerate(self.evaluate.judges):
-            if judge.against is not None and Path(judge.against) == Path(self.output.path):
+            if judge.baseline is not None and Path(judge.baseline) == Path(self.output.path):
                 raise ValueError(
-                    f"evaluate.judges[{number}].against is the folder that this run writes to; "
-                    "give that of another run"
+                    f"evaluate.judges[{number}].baseline is the output folder of this run; "
+                    "give the folder of another run"
                 )
         return self
 
@@ -224,7 +226,7 @@ class Job(Section):
             "input.columns.messages",
         ):
             raise ValueError(
-                "prompt.chat_template: none sends plain text: it knows no system text and no messages"
+                "prompt.chat_template: none sends plain text and supports neither system prompts nor messages"
             )
         if self.prompt.chat_template_kwargs:
             raise ValueError(

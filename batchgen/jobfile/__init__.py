@@ -1,1 +1,1 @@
-"""From the YAML text of a job file to a checked `Job`: layers, profiles, overrides, positions of errors."""
+"""From the text of a job file to a checked `Job`."""

@@ -1,4 +1,4 @@
-"""The merged tree of a job, filled in and checked against the schema."""
+"""The merged tree of a job: placeholders replaced, paths made absolute, validated by the schema."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,13 +20,13 @@ _LOADER_KEYS = ("$schema", "extends", "profiles", "vars")
 
 @dataclass(frozen=True, slots=True)
 class CheckedJob:
-    """What came of a tree.
+    """The result of checking a tree.
 
     Attributes:
-        tree: the values as the schema saw them: filled in, with absolute paths.
+        tree: the values that were validated.
         job: None exactly if there are findings.
-        problems: met while filling in.
-        findings: what does not fit the schema.
+        problems: of placeholders and paths.
+        findings: violations of the schema.
     """
 
     tree: Node
@@ -36,7 +36,7 @@ class CheckedJob:
 
 
 def check_job(merged: Node, layers: Layers) -> CheckedJob:
-    """Fill in `${...}`, make paths absolute, and validate."""
+    """Replace `${...}`, make paths absolute, and validate."""
     entries = children(merged)
     body = {key: node for key, node in entries.items() if key not in _LOADER_KEYS}
     tree = replace(merged, value=body)
@@ -44,7 +44,14 @@ def check_job(merged: Node, layers: Layers) -> CheckedJob:
     placeholders = Placeholders(layers.environment, layers.date, layers.folders)
     variables = entries.get("vars")
     if variables is not None and not isinstance(variables.value, Mapping | None):
-        problems.append(problem_at(variables, "vars", "expected a mapping of names to values"))
+        problems.append(
+            problem_at(
+                variables,
+                "vars",
+                "expected a mapping of names to values",
+                "Write vars: {NAME: value}.",
+            )
+        )
     tree = placeholders.fill_job(tree, variables)
     tree = absolute_paths(_fitted(tree, ()), layers.folders, problems)
     problems += placeholders.problems
@@ -56,7 +63,7 @@ def check_job(merged: Node, layers: Layers) -> CheckedJob:
 
 
 def new_problems(checked: CheckedJob, known: Sequence[Problem]) -> list[Problem]:
-    """The findings as problems, less those that only follow from a problem that is known already."""
+    """The findings as problems, without those that follow from a known problem."""
     taken = {_spot(problem) for problem in known}
     found = [
         problem_at_path(checked.tree, finding.path, finding.message, finding.hint)
@@ -67,7 +74,7 @@ def new_problems(checked: CheckedJob, known: Sequence[Problem]) -> list[Problem]
 
 
 def origins(tree: Node) -> dict[str, str]:
-    """Where each value came from, by dotted key. What a free mapping holds counts as one value."""
+    """Where each value came from, by dotted key. A free mapping is one value."""
     found: dict[str, list[str]] = {}
     for path, node in walk(drop_nulls(tree)):
         key = _setting(path)
@@ -77,14 +84,14 @@ def origins(tree: Node) -> dict[str, str]:
 
 
 def _spot(problem: Problem) -> tuple[object, ...]:
-    """What tells places apart: the position, or the key where there is none."""
+    """Identifies a place: by position, or by key if there is none."""
     if problem.line:
         return (problem.file, problem.line, problem.column)
     return (problem.file, problem.key)
 
 
 def _setting(path: KeyPath) -> str:
-    """The key of the schema that a value belongs to; empty for an empty section."""
+    """The key in the schema that a value belongs to; empty for an empty section."""
     for length in range(1, len(path) + 1):
         expected = expected_at(path[:length])
         if expected is not None and expected.section is None:
@@ -93,7 +100,7 @@ def _setting(path: KeyPath) -> str:
 
 
 def _fitted(node: Node, path: KeyPath) -> Node:
-    """Text that `${...}` made is read as a number or as true and false where the schema expects one."""
+    """Convert text from `${...}` to a number or boolean where the schema expects one."""
     if isinstance(node.value, Mapping):
         value = {key: _fitted(inner, (*path, key)) for key, inner in node.value.items()}
         return replace(node, value=value)

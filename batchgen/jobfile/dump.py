@@ -1,6 +1,6 @@
-"""A resolved job as YAML, each value with a comment that says where it came from. Reading it gives the same job.
+"""A resolved job as YAML, each value with a comment that gives its origin. Loading it gives the same job.
 
-Secrets are masked: one that came from the environment is written as its `${env:...}` again.
+Secrets are masked; one from the environment is written as `${env:...}`.
 """
 
 import re
@@ -23,7 +23,7 @@ _ONE_LINE = 2**31 - 1
 
 
 def dump_job(job: Job, tree: Node, origins: Mapping[str, str], header: str) -> str:
-    """The job as YAML, under a comment. `tree` is what it was made of, for what `${env:...}` filled in."""
+    """The job as YAML, below a comment. `tree` is its source, which has the `${env:...}` texts."""
     return f"# {_comment(header)}\n" + "".join(_section(job, (), tree, origins))
 
 
@@ -47,7 +47,7 @@ def _section(
 
 
 def _written(value: object, path: KeyPath, node: Node | None) -> object:
-    """The value with secrets masked, and with text that `${...}` leaves alone."""
+    """The value with secrets masked and `${` escaped."""
     if isinstance(value, tuple):
         value = [v.model_dump(by_alias=True) if isinstance(v, BaseModel) else v for v in value]
     if path[0] != "prompt":
@@ -80,7 +80,7 @@ def _masked(value: object, node: Node | None) -> object:
 
 
 def _hidden(value: object, node: Node | None) -> object:
-    """What stands for a secret; numbers and true or false are none."""
+    """A secret, masked. Numbers and booleans are not secrets."""
     if isinstance(value, Mapping):
         return {
             key: _hidden(inner, child(node, key) if node else None) for key, inner in value.items()
@@ -94,7 +94,7 @@ def _hidden(value: object, node: Node | None) -> object:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes whatever YAML 1.1 or 1.2 would read as anything but text; never writes an anchor."""
+    """Quotes text that YAML 1.1 or 1.2 would read as another type; never writes an anchor."""
 
     def ignore_aliases(self, _data: object) -> bool:
         return True
@@ -113,7 +113,7 @@ def _list(dumper: _Dumper, items: list[object] | tuple[object, ...]) -> yaml.Seq
 
 
 _BLOCK = re.compile(r"\S[^\r\x85\u2028\u2029\t]*\n?")
-"""Text that a block after | holds as it is, in every YAML reader."""
+"""Text that every YAML reader reads unchanged from a block after |."""
 
 _Dumper.add_representer(str, _text)
 _Dumper.add_representer(list, _list)

@@ -1,7 +1,7 @@
-"""`${...}` in the text of a job: the environment, the date, variables, the job's name and folder.
+"""`${...}` in the text of a job: environment, date, variables, the job's name and folder.
 
-One pass: what is filled in is never looked at again. `$${` stands for `${` itself. Prompts are left alone, since
-they may hold shell or JavaScript. Knows nothing of what a job may say otherwise.
+One pass: replaced text is not searched again. `$${` is a literal `${`. Prompts are not changed, since they may
+contain shell or JavaScript.
 """
 
 import datetime as dt
@@ -15,16 +15,13 @@ from batchgen.errors import Problem
 from batchgen.jobfile.tree import KeyPath as Keys
 from batchgen.jobfile.tree import Node, Scalar, children, dotted_key, problem_at
 
-MAX_TEXT = 4 * 2**20
-"""Characters that one job may expand to: variables of variables are not possible, long ones many times are."""
-
 _PLACEHOLDER = re.compile(r"\$\$\{|\$\{(?P<inside>[^}]*)(?P<close>\}?)")
 _VARIABLE = re.compile(r"\$\{(vars\.[^}]*)\}")
 _ENVIRONMENT = re.compile(r"env:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)
 _DATE_FIELDS = "aAbBdGjmuVyY%"
 
 
-class _Unknown(Exception):  # noqa: N818 - it never leaves this module
+class _Unknown(Exception):  # noqa: N818 - internal to this module
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
@@ -33,11 +30,11 @@ class _Unknown(Exception):  # noqa: N818 - it never leaves this module
 
 @dataclass(slots=True)
 class Placeholders:
-    """What `${...}` may stand for, and the problems met so far.
+    """The values of `${...}`, and the problems found so far.
 
     Attributes:
-        folders: the folder of each file of the job, by the name in its nodes' places, for `${here}`.
-        values: `name` and `vars.NAME`, as far as they are known.
+        folders: the folder of each file of the job, by the file name in `Place`, for `${here}`.
+        values: `name` and `vars.NAME`, once they are known.
     """
 
     environment: Mapping[str, str]
@@ -45,10 +42,9 @@ class Placeholders:
     folders: Mapping[str, Path]
     values: dict[str, Scalar] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    _spent: int = 0
 
     def fill(self, node: Node, path: Keys) -> Node:
-        """The node with every text in it filled in. A lone `${vars.x}` keeps the variable's type."""
+        """Replace the placeholders in all texts of a node. A text that is only `${vars.x}` gets the variable's type."""
         if isinstance(node.value, Mapping):
             inner = {key: self.fill(child, (*path, key)) for key, child in node.value.items()}
             return Node(inner, node.place, node.origin)
@@ -60,12 +56,12 @@ class Placeholders:
         return self._fill_text(node, node.value, path)
 
     def fill_job(self, tree: Node, variables: Node | None) -> Node:
-        """The job with everything but its prompts filled in: first the variables, then the name, then the rest."""
+        """Replace the placeholders of a job, except in prompts: first in variables, then in the name, then the rest."""
         for key, node in children(variables).items() if variables else ():
             filled = self.fill(node, ("vars", key))
             if isinstance(filled.value, Mapping | tuple):
                 message = "expected text, a number or true/false; found a list or a mapping"
-                self._note(node, ("vars", key), message)
+                self._note(node, ("vars", key), message, "Write a single value.")
             elif filled.value is not None:
                 self.values[f"vars.{key}"] = filled.value
         entries = dict(children(tree))
@@ -94,18 +90,13 @@ class Placeholders:
             filled = "${" if match["inside"] is None else self._meaning(match, file)
             parts += (text[end : match.start()], filled)
             end = match.end()
-            self._spent += len(filled)
-            if self._spent > MAX_TEXT:
-                raise _Unknown(
-                    f"the placeholders of this job make more than {MAX_TEXT:,} characters"
-                )
         return "".join((*parts, text[end:]))
 
     def _meaning(self, match: re.Match[str], file: str) -> str:
         inside = match["inside"]
         if not match["close"]:
             raise _Unknown(
-                "a ${ that is not closed", "close it with }, or write $${ for a plain ${"
+                "a ${ that is not closed", "Close it with }, or write $${ for a literal ${."
             )
         if environment := _ENVIRONMENT.fullmatch(inside):
             return self._environment(environment["name"], environment["default"])
@@ -121,10 +112,10 @@ class Placeholders:
         if key in self.values:
             return self.values[key]
         known = ["env:NAME", "env:NAME:-default", "date", "date:%Y%m%d", "here", *self.values]
-        near = get_close_matches(key[:60], known, 1)
-        hint = f"did you mean ${{{near[0]}}}?" if near else "write $${ for a plain ${"
+        near = get_close_matches(key, known, 1)
+        hint = f"Did you mean ${{{near[0]}}}?" if near else "Write $${ for a literal ${."
         shown = key if len(key) <= 60 else key[:59] + "…"
-        message = f"unknown placeholder ${{{shown}}}; known here: {', '.join(known[:20])}"
+        message = f"unknown placeholder ${{{shown}}}; expected one of {', '.join(known)}"
         raise _Unknown(message, hint)
 
     def _environment(self, name: str, default: str | None) -> str:
@@ -132,16 +123,20 @@ class Placeholders:
         if not value:
             if default is not None:
                 return default
-            hint = f"export {name}=…, or give a default: ${{env:{name}:-value}}"
+            hint = f"Export {name}=..., or write a default: ${{env:{name}:-value}}."
             raise _Unknown(f"the environment variable {name} is not set, or empty", hint)
         if any("\ud800" <= c <= "\udfff" for c in value):
-            raise _Unknown(f"the environment variable {name} is not UTF-8 text", "export it anew")
+            raise _Unknown(
+                f"the environment variable {name} is not UTF-8 text", "Set it to UTF-8 text."
+            )
         return value
 
     def _date(self, form: str) -> str:
         def part(match: re.Match[str]) -> str:
             if not match[1] or match[1] not in _DATE_FIELDS:
-                hint = "such as %Y%m%d; known: " + " ".join(f"%{c}" for c in _DATE_FIELDS)
+                hint = (
+                    f"Use, for example, %Y%m%d. Fields: {' '.join(f'%{c}' for c in _DATE_FIELDS)}."
+                )
                 raise _Unknown(f"unknown date field {match[0]}", hint)
             return self.date.strftime(match[0])
 
@@ -152,7 +147,7 @@ class Placeholders:
 
 
 def escape(text: str) -> str:
-    """Text that means itself after `${...}` was filled in."""
+    """Escape a text so that it stays the same when placeholders are replaced."""
     return text.replace("${", "$${")
 
 

@@ -1,12 +1,8 @@
-"""Paths in a job: relative ones count from the file that they are written in, and the output stays off the input.
-
-Knows nothing of what the files hold; globs are not expanded here.
-"""
+"""Paths in a job: made absolute, relative to the file that contains them; and the check of the output folder."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from batchgen.errors import Problem
@@ -26,7 +22,7 @@ _IN_LISTS: tuple[tuple[Keys, Keys], ...] = (
     (("evaluate", "metrics"), ("schema",)),
     (("evaluate", "metrics"), ("file",)),
     (("evaluate", "judges"), ("rubric_file",)),
-    (("evaluate", "judges"), ("against",)),
+    (("evaluate", "judges"), ("baseline",)),
     *((("evaluate", "judges"), keys) for keys in _MODELS),
 )
 """Paths in the items of lists: where the list is, and the keys in an item."""
@@ -34,18 +30,9 @@ _WORDS: Mapping[str | int, tuple[str, ...]] = {
     "chat_template": ("auto", "none"),
     "baseline": ("previous",),
 }
-"""Words that stand where a path may."""
+"""Words that are not paths."""
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_LONGEST = 4096
 _WILD = re.compile(r"[*?\[]")
-_WRITTEN = (
-    "responses.parquet",
-    "metrics.parquet",
-    "scores.parquet",
-    "manifest.json",
-    "job.yaml",
-)
-"""What a run leaves in its folder that a glob could pick up; and the folder `responses` with its parts."""
 
 
 class _NotAPathError(Exception):
@@ -79,14 +66,13 @@ def absolute_paths(tree: Node, folders: Mapping[str, Path], problems: list[Probl
 
 
 def output_problem(job: Job, file: Path) -> str:
-    """Why the job may not write where it wants to; empty if it may.
+    """Why the output folder is not allowed; empty if it is.
 
-    Reading a folder while writing into it would feed a run its own answers; an output folder around the input or
-    around the job file would be moved aside by `--fresh`.
+    A run must not read its own answers, and `--fresh` must not move the input or the job file.
     """
     output = _real(Path(job.output.path))
     if _real(file).is_relative_to(output) and not _is_record_of_run(file, output):
-        return f"the job file itself would lie in the output folder {output}"
+        return f"the output folder {output} contains the job file"
     paths = (job.input.path,) if isinstance(job.input.path, str) else job.input.path
     for text in paths:
         if relation := _relation(Path(text), output):
@@ -122,18 +108,16 @@ def _is_path(text: str, keys: Keys, folder: Path) -> bool:
 
 def _followed(text: str, keys: Keys) -> Path:
     if keys[0] == "prompt" and "${" in text:
-        hint = "write the path out; every section but prompt may use ${...}"
-        raise _NotAPathError("${...} is not filled in under prompt", hint)
-    if len(text) > _LONGEST:
-        raise _NotAPathError(f"a path of {len(text):,} characters", f"at most {_LONGEST:,}")
+        hint = "Write the full path: ${...} is replaced in all sections except prompt."
+        raise _NotAPathError("${...} is not replaced under prompt", hint)
     if _ADDRESS.match(text):
         raise _NotAPathError(
-            "an address; expected a path on this machine", "copy the files here first"
+            "a URL; expected a path on this machine", "Copy the files to this machine first."
         )
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise _NotAPathError("no user of that name has a home", "write the path out") from error
+        raise _NotAPathError("unknown user", "Write the full path.") from error
 
 
 def _joined(folder: Path, path: Path) -> Path:
@@ -148,60 +132,22 @@ def _joined(folder: Path, path: Path) -> Path:
 def _relation(pattern: Path, output: Path) -> str:
     parts = pattern.parts
     wild = next((i for i, part in enumerate(parts) if _WILD.search(part)), len(parts))
-    if wild < len(parts) and not _exists(pattern):
-        fixed = _real(Path(*parts[:wild]))
-        if fixed.is_relative_to(output):
-            return "is around the input"
-        reached = _reaches((*fixed.parts, *parts[wild:]), output)
-        return "would be read by the input" if reached else ""
+    if wild < len(parts) and not _exists(
+        pattern
+    ):  # files that a glob finds in the folder: see `run`
+        return "contains the input" if _real(Path(*parts[:wild])).is_relative_to(output) else ""
     source = _real(pattern)
     if source == output:
         return "is the input"
     if source.is_relative_to(output):
-        return "is around the input"
+        return "contains the input"
     return "is inside the input" if output.is_relative_to(source) else ""
-
-
-def _reaches(pattern: tuple[str, ...], output: Path) -> bool:
-    """Whether a recursive glob finds the output folder, a folder around it, or a file that the run writes."""
-    states = _skipped({0}, pattern)
-    for part in output.parts:
-        states = _advanced(states, pattern, part)
-        if len(pattern) in states:
-            return True
-    written = [*((name,) for name in _WRITTEN), ("responses",), ("responses", "part-00000.parquet")]
-    for parts in written:
-        ahead = states
-        for part in parts:
-            ahead = _advanced(ahead, pattern, part)
-        if len(pattern) in ahead:
-            return True
-    return False
-
-
-def _advanced(states: set[int], pattern: tuple[str, ...], part: str) -> set[int]:
-    """The positions in the glob that are possible after one more part of a path."""
-    inside = [i for i in states if i < len(pattern)]
-    stay = {i for i in inside if pattern[i] == "**"}
-    step = {i + 1 for i in inside if pattern[i] != "**" and fnmatchcase(part, pattern[i])}
-    return _skipped(stay | step, pattern)
-
-
-def _skipped(states: set[int], pattern: tuple[str, ...]) -> set[int]:
-    """The same and what ** allows when it stands for no folder at all."""
-    found = set(states)
-    for i in sorted(states):
-        after = i
-        while after < len(pattern) and pattern[after] == "**":
-            after += 1
-            found.add(after)
-    return found
 
 
 def _real(path: Path) -> Path:
     try:
         return path.resolve()
-    except (OSError, RuntimeError):  # a circle of links: then it is no folder of ours either
+    except (OSError, RuntimeError):  # a circle of links
         return path
 
 

@@ -1,10 +1,8 @@
-"""The files of a job: the job itself and the base files that it extends, read into layers.
-
-Knows how files refer to each other, not what they may say.
-"""
+"""The files of a job: the job file and the base files that it extends, read into layers."""
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,9 +15,7 @@ from batchgen.jobfile.yaml_reader import read_yaml
 
 MAX_BYTES = 2**20
 MAX_PROBLEMS = 100
-"""More are counted, not shown."""
-MAX_FILES = 50
-"""Base files of one job, counted each time one is named."""
+"""Further problems are only counted."""
 
 NEWEST_VERSION = 1
 MINIMAL_JOB = """\
@@ -34,26 +30,25 @@ output: {path: out/my-job}
 
 @dataclass(slots=True)
 class Layers:
-    """What has been read so far: texts and folders by the name that messages show, and the problems."""
+    """Texts and folders of the files read so far, by the names used in messages; and the problems."""
 
     environment: Mapping[str, str]
     date: dt.date
     texts: dict[str, str] = field(default_factory=dict)
     folders: dict[str, Path] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    bases: int = 0
 
     def placeholders(self) -> Placeholders:
-        """What `${...}` may stand for: no variables and no name yet."""
+        """Placeholders without variables and without the job's name."""
         return Placeholders(self.environment, self.date, self.folders)
 
     def error(self, problems: Sequence[Problem]) -> JobFileError:
-        """The failure that shows these problems, each with the line that it is about."""
+        """The error for these problems, each with its line."""
         return job_file_error(problems, self.texts)
 
 
 def job_file_error(problems: Sequence[Problem], texts: Mapping[str, str]) -> JobFileError:
-    """The failure that shows these problems. `texts` holds the job's file first, then its base files."""
+    """The error for these problems. `texts` has the job file first, then its base files."""
     file = next(iter(texts), "")
     shown = list(dict.fromkeys(problems))
     if (more := len(shown) - MAX_PROBLEMS) > 0:
@@ -62,11 +57,10 @@ def job_file_error(problems: Sequence[Problem], texts: Mapping[str, str]) -> Job
 
 
 def read_layers(file: Path, layers: Layers) -> Node:
-    """The job merged over its base files. Problems are noted in `layers`.
+    """The job merged over its base files. Problems are added to `layers`.
 
     Raises:
-        JobFileError: a file is not there, is not readable as a mapping, or is of a newer version: nothing else
-            can be said about the job then.
+        JobFileError: a file is missing, is not a mapping, or has a newer version.
     """
     return _read(file, "job", (), layers)
 
@@ -92,7 +86,7 @@ def _read(file: Path, origin: str, chain: tuple[Path, ...], layers: Layers) -> N
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file of the job: its label in origins, and the files that led to it, itself last."""
+    """A file of the job, its origin label, and the chain of files that extend it, itself last."""
 
     path: Path
     origin: str
@@ -108,31 +102,30 @@ def _bases(top: Node, here: _File, layers: Layers) -> Iterator[Node]:
     for node in extends.value if isinstance(extends.value, tuple) else (extends,):
         placeholders = layers.placeholders()
         filled = placeholders.fill(node, ("extends",)).value
-        path = _base_path(here.path, filled) if isinstance(filled, str) and filled else None
-        layers.bases += 1
         if placeholders.problems:
             raise layers.error([*layers.problems, *placeholders.problems])
-        if path is None:
-            raise _refused(layers, node, "expected the name of a file, or a list of them")
+        if not isinstance(filled, str) or not filled:
+            hint = "Write extends: base.yaml, or a list of files."
+            raise _refused(layers, node, "expected the name of a file, or a list of them", hint)
+        path = here.path.parent / filled
+        if filled.startswith("~"):
+            with suppress(RuntimeError):  # ~name of an unknown user
+                path = Path(filled).expanduser()
         if _identity(path) in here.chain:
-            way = " -> ".join(p.name for p in (*here.chain, path))
-            raise _refused(layers, node, f"the files extend each other in a circle: {way}")
-        if layers.bases > MAX_FILES:
-            raise _refused(layers, node, f"more than {MAX_FILES} base files")
+            chain = " -> ".join(p.name for p in (*here.chain, path))
+            hint = "Remove one of the extends."
+            raise _refused(layers, node, f"the files extend each other in a circle: {chain}", hint)
         if not _is_file(path):
-            raise _refused(layers, node, f"no such file: {path}", _similar_file_hint(path))
+            hint = (
+                _similar_file_hint(path)
+                or "Check the path: it is relative to the file that contains it."
+            )
+            raise _refused(layers, node, f"no such file: {path}", hint)
         yield _read(path, str(outer / str(filled)), here.chain, layers)
 
 
 def _refused(layers: Layers, node: Node, message: str, hint: str = "") -> JobFileError:
     return layers.error([*layers.problems, problem_at(node, "extends", message, hint)])
-
-
-def _base_path(file: Path, written: str) -> Path | None:
-    try:
-        return file.parent / Path(written).expanduser()
-    except RuntimeError:  # ~name of no known user
-        return None
 
 
 def _is_file(path: Path) -> bool:
@@ -150,57 +143,44 @@ def _text(file: Path) -> str:
         raise _unreadable(file, error) from error
     name = str(file)
     if len(data) > MAX_BYTES:
-        message = f"is larger than {MAX_BYTES:,} bytes"
-        hint = "is this the data instead of the job? Long prompts go into files: prompt.file"
+        message = f"larger than {MAX_BYTES:,} bytes"
+        hint = "Give a job file, not a data file. Put long prompts into a file: prompt.file."
         raise JobFileError([Problem("", message, hint)], file=name)
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        message = "not UTF-8 text: it starts like UTF-16"
-        raise JobFileError([Problem("", message, "save it as UTF-8", 1, 1)], file=name)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _not_utf8(error, data, name) from error
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}"
+        problem = Problem("", message, "Save the file as UTF-8.", line, 1)
+        raise JobFileError([problem], file=name) from error
 
 
 def _unreadable(file: Path, error: Exception) -> JobFileError:
     if isinstance(error, FileNotFoundError):
         return JobFileError([Problem("", "no such file", _similar_file_hint(file))], file=str(file))
     if isinstance(error, IsADirectoryError):
-        hint = "name the job file in it"
+        hint = "Give the job file in it."
         return JobFileError([Problem("", "is a folder; expected a file", hint)], file=str(file))
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return JobFileError([Problem("", f"cannot be read: {reason}")], file=str(file))
 
 
-def _not_utf8(error: UnicodeDecodeError, data: bytes, name: str) -> JobFileError:
-    before = data[: error.start].decode("utf-8-sig", errors="replace").splitlines(keepends=True)
-    last = before[-1] if before else ""
-    line, column = (
-        (len(before) + 1, 1)
-        if last.endswith(("\n", "\r"))
-        else (max(len(before), 1), len(last) + 1)
-    )
-    byte = data[error.start]
-    message = f"not UTF-8 text: byte 0x{byte:02x} at offset {error.start}"
-    return JobFileError([Problem("", message, "save it as UTF-8", line, column)], file=name)
-
-
 def _similar_file_hint(path: Path) -> str:
-    """The job file that was probably meant."""
+    """A hint that names a similar job file, if there is one."""
     try:
         found = {p.stem: p for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml")}
     except OSError:
         return ""
-    near = get_close_matches(path.stem, list(found)[:1000], 1)
-    return f"did you mean {found[near[0]]}?" if near else ""
+    near = get_close_matches(path.stem, found, 1)
+    return f"Did you mean {found[near[0]]}?" if near else ""
 
 
 def _no_mapping(top: Node | None, name: str) -> Problem:
     if top is None or top.value is None:
         minimal = MINIMAL_JOB.replace("\n", "\n         ").rstrip()
-        return Problem("", "is empty", f"a minimal job is:\n         {minimal}", 1, 1, name)
+        return Problem("", "is empty", f"A minimal job is:\n         {minimal}", 1, 1, name)
     found = "a list" if isinstance(top.value, tuple) else "a single value"
-    hint = "start with version: 1 and name: my-job"
+    hint = "Start with version: 1 and name: my-job."
     return problem_at(top, "", f"expected a mapping at the top, found {found}", hint)
 
 
@@ -210,9 +190,9 @@ def _refuse_newer(top: Node, layers: Layers) -> None:
         return
     if version.value > NEWEST_VERSION:
         message = (
-            f"version {version.value} needs a newer batchgen; this one reads up to {NEWEST_VERSION}"
+            f"version {version.value} of the job format; this batchgen reads up to {NEWEST_VERSION}"
         )
-        hint = "pip install -U batchgen-llm"
+        hint = "Update batchgen: pip install -U batchgen-llm."
         raise layers.error([problem_at(version, "version", message, hint)])
 
 

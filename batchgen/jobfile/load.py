@@ -1,9 +1,8 @@
-"""A job file becomes a `Job`: the way of a value from YAML text to the schema, in the order of this page.
+"""From a job file to a checked `Job`.
 
     files ──read──> layers ──merge──> tree ──${...}──> tree ──paths──> tree ──pydantic──> Job
 
-Everything that is wrong is reported at once, with its place. Imports pydantic and PyYAML only, since
-`batchgen validate` must answer at once.
+All problems are reported at once, each with its place. Imports no heavy library: `batchgen validate` must be quick.
 """
 
 import datetime as dt
@@ -17,26 +16,27 @@ from batchgen.job.spec import Job
 from batchgen.jobfile.check import check_job, new_problems, origins
 from batchgen.jobfile.dump import dump_job
 from batchgen.jobfile.job_paths import output_problem
-from batchgen.jobfile.layers import MAX_PROBLEMS, Layers, job_file_error, read_layers
+from batchgen.jobfile.layers import Layers, job_file_error, read_layers
 from batchgen.jobfile.merge import merge_layers
 from batchgen.jobfile.messages.explain import add_locations, problem_at_path
 from batchgen.jobfile.overrides import parse_overrides
 from batchgen.jobfile.profiles import check_unused_profile, profiles_of, select_profile
-from batchgen.jobfile.tree import Node
+from batchgen.jobfile.renamed_keys import with_current_names
+from batchgen.jobfile.tree import Node, as_node, to_python
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedJob:
-    """A job and how it came about.
+    """A job and its sources.
 
     Attributes:
         file: the job file, absolute.
-        text: what stands in it.
-        date: what `${date}` means.
+        text: its text.
+        date: the value of `${date}`.
         origins: where each value came from, by dotted key: "job", "profile smoke", "--set" or a base file's name.
-            A key that is not here has its default.
+            Other keys have their default.
         tree: the values with their places.
-        texts: the text of the job file and its base files, by the names that messages show; the job's is first.
+        texts: the text of the job file and its base files, by the names used in messages; the job's is first.
     """
 
     job: Job
@@ -48,23 +48,23 @@ class LoadedJob:
     texts: Mapping[str, str] = field(repr=False)
 
     def origin(self, key: str) -> str:
-        """Where a value came from, such as "profile smoke"; "default" if nobody gave it."""
+        """Where a value came from, such as "profile smoke" or "default"."""
         return self.origins.get(key, "default")
 
     def error(self, problems: Sequence[Problem]) -> JobFileError:
-        """The failure that shows these problems where their keys stand in the file."""
+        """The error for these problems, each with the line of its key."""
         return job_file_error(add_locations(self.tree, problems), self.texts)
 
     def dump(self) -> str:
-        """The job as resolved, as YAML, each value with where it came from. Secrets are masked."""
-        header = f"{self.job.name} as it was resolved for {self.date}, from {self.file}"
+        """The resolved job as YAML, each value with its origin. Secrets are masked."""
+        header = f"{self.job.name}, resolved for {self.date} from {self.file}"
         return dump_job(self.job, self.tree, self.origins, header)
 
 
 def load_job(
     path: Path | str,
     *,
-    sets: Sequence[str] = (),
+    overrides: Sequence[str] = (),
     profile: str | None = None,
     date: dt.date | None = None,
 ) -> LoadedJob:
@@ -72,27 +72,53 @@ def load_job(
 
     Args:
         path: the job file.
-        sets: `KEY=VALUE` each, as with `--set`.
+        overrides: `KEY=VALUE` each, as with `--set`.
         profile: the name of one of the job's profiles.
-        date: what `${date}` means; today if left out.
+        date: the value of `${date}`; today if left out.
 
     Raises:
-        JobFileError: everything that is wrong with the job, at once.
+        JobFileError: the job is invalid; contains all problems.
     """
-    layers = Layers(os.environ, date or dt.datetime.now().astimezone().date())
-    file = Path(path)
+    layers, file = _layers(date), Path(path)
+    return _load(read_layers(file, layers), file, layers, overrides=overrides, profile=profile)
+
+
+def load_stored_job(path: Path) -> LoadedJob:
+    """Read the job.yaml of a run folder. Keys and metric types of version 0.1 are translated.
+
+    Raises:
+        JobFileError: the job is invalid.
+    """
+    layers = _layers(None)
+    stored = read_layers(path, layers)
+    written = to_python(stored)
+    if isinstance(written, Mapping) and (current := with_current_names(written)) != written:
+        stored = as_node(current, stored.place, stored.origin)
+    return _load(stored, path, layers)
+
+
+def _layers(date: dt.date | None) -> Layers:
+    return Layers(os.environ, date or dt.datetime.now().astimezone().date())
+
+
+def _load(
+    written: Node,
+    file: Path,
+    layers: Layers,
+    *,
+    overrides: Sequence[str] = (),
+    profile: str | None = None,
+) -> LoadedJob:
     name = str(file)
-    written = read_layers(file, layers)
     problems = layers.problems
     profiles = profiles_of(written, problems)
     merged = merge_layers(written, select_profile(profile, profiles, name, problems))
-    merged = merge_layers(merged, parse_overrides(sets, name, problems))
+    merged = merge_layers(merged, parse_overrides(overrides, name, problems))
     checked = check_job(merged, layers)
     problems += checked.problems
     problems += new_problems(checked, problems)
     for other in profiles.keys() - {profile}:
-        if len(problems) <= MAX_PROBLEMS:
-            problems += check_unused_profile(profiles[other], written, layers)
+        problems += check_unused_profile(profiles[other], written, layers)
     location = layers.folders[name] / file.name
     if not problems and checked.job is not None:
         problems += _output_problems(checked.job, checked.tree, location)
@@ -111,5 +137,5 @@ def load_job(
 
 def _output_problems(job: Job, tree: Node, location: Path) -> list[Problem]:
     clash = output_problem(job, location)
-    hint = f"write somewhere else, such as out/{job.name}"
+    hint = f"Write to another folder, such as out/{job.name}."
     return [problem_at_path(tree, ("output", "path"), clash, hint)] if clash else []

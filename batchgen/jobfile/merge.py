@@ -1,7 +1,7 @@
-"""The layers of a job become one tree: base files, the job, a profile, `--set`, each over the one before.
+"""Merging of the layers of a job: base files, the job, a profile, `--set`, each over the one before.
 
-Mappings merge, everything else replaces, null unsets. Synonyms and short forms become the canonical ones first, so
-that any spelling overrides any other.
+Mappings are merged, other values are replaced, null unsets. Synonyms and short forms are made canonical first, so that
+any spelling overrides any other.
 """
 
 from collections.abc import Mapping
@@ -20,9 +20,9 @@ SYNONYMS: Mapping[str, str] = {
 
 
 def merge_layers(below: Node, above: Node) -> Node:
-    """What `above` says, and what `below` says where `above` is silent.
+    """The values of `above`, and those of `below` for other keys.
 
-    A section that a profile or `--set` adds to stays where the file has it: that is where a missing key is missed.
+    A section that a profile or `--set` extends keeps its place in the file, where missing keys are reported.
     """
     if not (isinstance(below.value, Mapping) and isinstance(above.value, Mapping)):
         return above
@@ -34,7 +34,7 @@ def merge_layers(below: Node, above: Node) -> Node:
 
 
 def canonicalize(layer: Node, problems: list[Problem], prefix: str = "") -> Node:
-    """A layer with GenerationConfig's names and `model: PATH` written out; a setting given twice is a problem."""
+    """A layer with the names of GenerationConfig and with `model: PATH` as a section. Duplicate settings are problems."""
     entries = dict(children(layer))
     if "decoding" in entries:
         entries["decoding"] = _canonical_decoding(entries["decoding"], problems, prefix)
@@ -61,7 +61,7 @@ def canonicalize(layer: Node, problems: list[Problem], prefix: str = "") -> Node
 
 
 def _with_model_section(entries: Mapping[str, Node]) -> dict[str, Node]:
-    """The same with `model: PATH` written out as a section."""
+    """The entries with `model: PATH` as a section."""
     model = entries.get("model")
     if model is None or not isinstance(model.value, str):
         return dict(entries)
@@ -77,8 +77,8 @@ def _canonical_decoding(section: Node, problems: list[Problem], prefix: str) -> 
         name = SYNONYMS.get(key, key)
         if name in entries:
             where = f"{prefix}decoding.{key}"
-            message = f"given together with {written[name]}, which means the same"
-            problems.append(problem_at(node, where, message, f"keep {name}"))
+            message = f"given together with {written[name]}, which is the same setting"
+            problems.append(problem_at(node, where, message, f"Keep {name}."))
         entries[name] = node
         written.setdefault(name, key)
     return Node(entries, section.place, section.origin)

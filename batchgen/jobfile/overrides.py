@@ -1,7 +1,6 @@
-"""`--set KEY=VALUE`: the uppermost layer of a job.
+"""`--set KEY=VALUE`: the top layer of a job.
 
-VALUE is YAML, as in the file; but where nothing except text can be meant it needs no quotes, since a shell has
-already taken one pair away.
+VALUE is YAML, as in the file. Where only text is possible it needs no quotes, since the shell removes one pair.
 """
 
 from collections.abc import Sequence
@@ -14,10 +13,10 @@ from batchgen.jobfile.tree import COMMAND_LINE, Node, SourceLocation, map_nodes,
 from batchgen.jobfile.yaml_reader import MAX_DEPTH, read_yaml
 
 
-def parse_overrides(sets: Sequence[str], file: str, problems: list[Problem]) -> Node:
-    """The layer that all `--set` make together; later ones win. `file` is the job's name in messages."""
+def parse_overrides(overrides: Sequence[str], file: str, problems: list[Problem]) -> Node:
+    """The layer of all `--set`; later ones win. `file` is the job's name in messages."""
     layer = Node({}, SourceLocation(file), COMMAND_LINE)
-    for given in sets:
+    for given in overrides:
         key, _, value = given.partition("=")
         path = [step for step in parse_key(key.strip()) if isinstance(step, str)]
         problem = _unusable(given, path)
@@ -32,20 +31,20 @@ def parse_overrides(sets: Sequence[str], file: str, problems: list[Problem]) -> 
 
 
 def _unusable(given: str, path: Sequence[str]) -> Problem | None:
-    """Why this cannot be set, if it cannot."""
+    """The problem with a `--set`, if there is one."""
     key, equals, value = given.partition("=")
     if not equals or not path or ".".join(path) != key.strip() or len(path) > MAX_DEPTH:
-        message = f"--set {given[:80]}: not KEY=VALUE with a key such as decoding.temperature"
-        return Problem("", message, "lists are set as a whole: KEY=[a, b]")
+        message = f"--set {given[:80]}: expected KEY=VALUE with a key such as decoding.temperature"
+        return Problem("", message, "Set lists as a whole: KEY=[a, b].")
     if path[0] in ("extends", "profiles"):
-        return Problem(path[0], "cannot be given by --set", "write it into the job file")
+        return Problem(path[0], "not allowed in --set", "Write it in the job file.")
     if any("\ud800" <= c <= "\udfff" or c == "\0" for c in value):
-        return Problem(key, "not UTF-8 text (given by --set)", "set it in the job file")
+        return Problem(key, "not UTF-8 text (given by --set)", "Write it in the job file.")
     return None
 
 
 def _given(text: str, path: Sequence[str], file: str, problems: list[Problem]) -> Node:
-    """VALUE as a node, without a place in any file."""
+    """VALUE as a node without a position."""
     expected = expected_at(_canonical(path))
     text_meant = expected is not None and expected.means_text
     only_text = expected is not None and text_meant and expected.item is None and path != ["model"]
@@ -63,7 +62,7 @@ def _given(text: str, path: Sequence[str], file: str, problems: list[Problem]) -
 
 
 def _canonical(path: Sequence[str]) -> tuple[str, ...]:
-    """The path of the schema: `model` alone is its path, and synonyms have another name."""
+    """The path in the schema: `model` means `model.path`, and synonyms are replaced."""
     if list(path) == ["model"]:
         return ("model", "path")
     if len(path) > 1 and path[0] == "decoding":
@@ -72,5 +71,5 @@ def _canonical(path: Sequence[str]) -> tuple[str, ...]:
 
 
 def literal_override(key: str, text: str) -> str:
-    """A setting whose value is exactly this text, whatever it holds: quotes, `${`, blanks."""
+    """A setting whose value is exactly this text, including quotes, `${` and blanks."""
     return f"{key}='{text.replace('${', '$${').replace(chr(39), chr(39) * 2)}'"

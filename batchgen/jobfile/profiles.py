@@ -1,7 +1,4 @@
-"""Profiles: named layers inside a job file, of which one may be chosen.
-
-All of them are checked, so that a typing error in the one for production shows on the day it is made.
-"""
+"""Profiles: named layers in a job file, of which one may be chosen. All of them are checked."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,23 +20,21 @@ from batchgen.jobfile.tree import (
     problem_at,
 )
 
-MAX_PROFILES = 100
 _NOT_INSIDE = ("extends", "profiles", "$schema")
 
 
 def profiles_of(merged: Node, problems: list[Problem]) -> dict[str, Node]:
-    """The profiles of a job by name, their values labelled with it. What is no profile is a problem."""
+    """The profiles of a job by name; the origin of their values is set."""
     section = children(merged).get("profiles")
     if section is None or section.value is None:
         return {}
     if not isinstance(section.value, Mapping):
         message = "expected a mapping of names to settings"
         problems.append(
-            problem_at(section, "profiles", message, "such as smoke: {input: {limit: 8}}")
+            problem_at(
+                section, "profiles", message, "Write, for example, smoke: {input: {limit: 8}}."
+            )
         )
-        return {}
-    if len(section.value) > MAX_PROFILES:
-        problems.append(problem_at(section, "profiles", f"more than {MAX_PROFILES} profiles"))
         return {}
     found: dict[str, Node] = {}
     for name, node in section.value.items():
@@ -48,7 +43,8 @@ def profiles_of(merged: Node, problems: list[Problem]) -> dict[str, Node]:
             found[name] = _labelled(_usable(node, key, problems), PROFILE + name)
         elif node.value is not None:
             message = "expected a mapping of settings"
-            problems.append(problem_at(node, key, message, "such as {input: {limit: 8}}"))
+            hint = "Write, for example, {input: {limit: 8}}."
+            problems.append(problem_at(node, key, message, hint))
         else:
             found[name] = replace(node, value={})
     return found
@@ -62,16 +58,16 @@ def select_profile(
     if name is None or name in profiles:
         return nothing if name is None else profiles[name]
     near = get_close_matches(name, profiles, 1)
-    message = f"no profile {name!r}; there are: {', '.join(profiles) or 'none'}"
-    hint = f"did you mean {near[0]}?" if near else ""
+    message = f"no profile {name!r}; profiles: {', '.join(profiles) or 'none'}"
+    hint = f"Did you mean {near[0]}?" if near else "Choose one of them, or add it."
     problems.append(Problem("profiles", message, hint, file=file))
     return nothing
 
 
 def check_unused_profile(profile: Node, merged: Node, layers: Layers) -> list[Problem]:
-    """What is wrong with single keys and values of a profile that is not chosen.
+    """Problems of single keys and values of a profile that is not chosen.
 
-    Its placeholders are not judged (another machine may have the variable), nor how its values go together.
+    Placeholders (another machine may have the variable) and combinations of values are not checked.
     """
     variables = children(merged).get("vars")
     if variables is not None and "vars" not in children(profile):
@@ -94,8 +90,6 @@ def _usable(node: Node, key: str, problems: list[Problem]) -> Node:
     entries = dict(children(node))
     for name in _NOT_INSIDE:
         if unusable := entries.pop(name, None):
-            hint = "write it at the top of the file"
-            problems.append(
-                problem_at(unusable, f"{key}.{name}", "cannot stand in a profile", hint)
-            )
+            hint = "Write it at the top of the file."
+            problems.append(problem_at(unusable, f"{key}.{name}", "not allowed in a profile", hint))
     return replace(node, value=entries)

@@ -1,8 +1,7 @@
-"""The values of a job file, each with its place and where it came from.
+"""The values of a job file, each with its place and its origin.
 
-A job is put together from layers (base files, the job, a profile, `--set`); a `Node` carries its line and its
-layer through merging and `${...}`, so that every later message can point at what the user wrote.
-Knows nothing of YAML syntax or of what a job may say.
+A job is merged from layers (base files, the job, a profile, `--set`). A `Node` keeps its line and its layer through
+merging and `${...}`, so that messages can point to the user's text.
 """
 
 import re
@@ -16,14 +15,14 @@ KeyPath = tuple[str | int, ...]
 """Keys and list positions from the top of the job, such as ("prompt", "messages", 0, "role")."""
 
 COMMAND_LINE = "--set"
-"""Origin of what the command line gave."""
+"""Origin of values from the command line."""
 PROFILE = "profile "
-"""Start of the origin of what a profile gave; its name follows."""
+"""Start of the origin of values from a profile; its name follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceLocation:
-    """A position in a file. `file` is the name that messages show; line and column count from 1, 0 is no line."""
+    """A position in a file. `file` is the name used in messages; line and column count from 1; 0: unknown."""
 
     file: str
     line: int = 0
@@ -38,7 +37,7 @@ class Node:
         value: a scalar, or more nodes.
         place: of its key in a mapping, of itself in a list.
         origin: "job", "profile NAME", "--set", or the base file's name.
-        raw: the text before `${...}` was filled in; empty where nothing was.
+        raw: the text before `${...}` was replaced; empty if nothing was.
     """
 
     value: "Scalar | tuple[Node, ...] | Mapping[str, Node]"
@@ -48,7 +47,7 @@ class Node:
 
 
 def children(node: Node) -> Mapping[str, Node]:
-    """The entries of a mapping; nothing for anything else."""
+    """The entries of a mapping; empty for other values."""
     return node.value if isinstance(node.value, Mapping) else {}
 
 
@@ -59,6 +58,18 @@ def to_python(node: Node) -> object:
     if isinstance(node.value, tuple):
         return [to_python(child) for child in node.value]
     return node.value
+
+
+def as_node(value: object, place: SourceLocation, origin: str) -> Node:
+    """Plain values as a tree, all of it with the same place."""
+    if isinstance(value, Mapping):
+        entries = {str(key): as_node(inner, place, origin) for key, inner in value.items()}
+        return Node(entries, place, origin)
+    if isinstance(value, list | tuple):
+        return Node(tuple(as_node(inner, place, origin) for inner in value), place, origin)
+    if value is None or isinstance(value, bool | int | float | str):
+        return Node(value, place, origin)
+    raise TypeError(f"{type(value).__name__} in a job")
 
 
 def child(node: Node, step: str | int) -> Node | None:
@@ -79,7 +90,7 @@ def find_node(tree: Node, path: KeyPath) -> Node | None:
 
 
 def replace_node(tree: Node, path: KeyPath, new: Node) -> Node:
-    """The same tree with another node at a path of keys, which must exist."""
+    """The tree with another node at a path of keys, which must exist."""
     if not path:
         return new
     entries = dict(children(tree))
@@ -89,7 +100,7 @@ def replace_node(tree: Node, path: KeyPath, new: Node) -> Node:
 
 
 def nearest_node(tree: Node, path: KeyPath) -> Node:
-    """The node at a path, or the innermost one that encloses where it would be."""
+    """The node at a path, or the innermost existing one around it."""
     node = tree
     for step in path:
         inner = child(node, step)
@@ -100,7 +111,7 @@ def nearest_node(tree: Node, path: KeyPath) -> Node:
 
 
 def walk(node: Node, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
-    """Every node that holds no further mapping, with its path; lists count as one value."""
+    """Every leaf with its path; a list is one leaf."""
     if isinstance(node.value, Mapping) and node.value:
         for key, inner in node.value.items():
             yield from walk(inner, (*path, key))
@@ -109,7 +120,7 @@ def walk(node: Node, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
 
 
 def map_nodes(node: Node, change: Callable[[Node], Node]) -> Node:
-    """The same tree with every node changed, the inner ones first."""
+    """The tree with every node changed, inner ones first."""
     value = node.value
     if isinstance(value, Mapping):
         value = {key: map_nodes(inner, change) for key, inner in value.items()}
@@ -119,7 +130,7 @@ def map_nodes(node: Node, change: Callable[[Node], Node]) -> Node:
 
 
 def drop_nulls(node: Node) -> Node:
-    """The same without keys that are null: null unsets. What lists hold is left alone."""
+    """The tree without keys that are null. Items of lists are unchanged."""
     if not isinstance(node.value, Mapping):
         return node
     kept = {k: drop_nulls(v) for k, v in node.value.items() if v.value is not None}
@@ -133,7 +144,7 @@ def problem_at(node: Node, key: str, message: str, hint: str = "") -> Problem:
 
 
 def dotted_key(path: KeyPath) -> str:
-    """How messages write a path: `prompt.messages[0].role`. Long or odd keys are shortened and quoted."""
+    """A path as messages write it: `prompt.messages[0].role`. Long or unprintable keys are shortened or quoted."""
     text = ""
     for step in path:
         if isinstance(step, int):
@@ -144,7 +155,7 @@ def dotted_key(path: KeyPath) -> str:
 
 
 def parse_key(key: str) -> KeyPath:
-    """The path that a dotted key names."""
+    """The path of a dotted key."""
     steps = re.findall(r"\[\d+\]|[^.\[\]]+", key)
     return tuple(int(s[1:-1]) if s.startswith("[") else s for s in steps)
 

@@ -1,7 +1,4 @@
-"""What is wrong with text that is not YAML at all, in words that say what to do.
-
-PyYAML's own messages ("expected <block end>, but found '<scalar>'") describe its parser's state, not the mistake.
-"""
+"""Messages for invalid YAML. Those of PyYAML ("expected <block end>") describe its parser, not the mistake."""
 
 import re
 
@@ -10,44 +7,52 @@ import yaml
 from batchgen.errors import Problem
 
 TEMPLATE_MESSAGE = "a bare {{ … }} or {% … %} is read as a YAML mapping"
-TEMPLATE_HINT = 'put the template in quotes, "{{ question }}", or in a block after |'
+TEMPLATE_HINT = 'Put the template in quotes, "{{ question }}", or in a block after |.'
 
 _BARE_TEMPLATE = re.compile(r"^\s*(?:- +)?(?:(?P<key>[\w.-]+): +)?(?:\[ *)?(?P<template>\{[{%])")
 _WORDS = (
-    # (what PyYAML says, what we say, the way out)
-    (r"character '\\t'", "a tab, where YAML allows only spaces", "indent with spaces"),
+    # (pattern in PyYAML's message, message, hint)
+    (r"character '\\t'", "a tab, where YAML allows only spaces", "Indent with spaces."),
     (
         r"mapping values are not allowed",
         "a second ': ' on this line, or a line indented too far",
-        "put text that holds ': ' in quotes or in a block after |",
+        "Put text that contains ': ' in quotes or in a block after |.",
     ),
     (
         r"could not find expected ':'|expected ':'",
         "a line that is not `key: value`",
-        "indent text that goes on, quote it, or put it in a block after |",
+        "Indent text of several lines, quote it, or put it in a block after |.",
     ),
     (
         r"character '.*' that cannot start",
         "text that starts with a character that YAML reserves",
-        "put values that start with @ ` % & * ! { [ in quotes",
+        "Put values that start with @ ` % & * ! { [ in quotes.",
     ),
     (
         r"expected alphabetic or numeric|unexpected end of stream.*alias",
         "text that starts with * or & is read as an alias",
-        "put it in quotes",
+        "Put it in quotes.",
     ),
-    (r"expected ',' or", "a bracket that is not closed, or text after it", "close it, or quote it"),
+    (
+        r"expected ',' or",
+        "a bracket that is not closed, or text after it",
+        "Close the bracket, or quote the text.",
+    ),
     (
         r"expected <block end>|expected the node content|expected <document start>",
-        "this line does not go on from the one above: wrong indentation, or text after a closed value",
-        "align keys of one section; quote values as a whole",
+        "wrong indentation, or text after a closed value",
+        "Align the keys of a section; quote values as a whole.",
     ),
-    (r"unexpected end of stream|document separator", "a quote that is never closed", "close it"),
+    (
+        r"unexpected end of stream|document separator",
+        "a quote that is not closed",
+        "Close the quote.",
+    ),
 )
 
 
 class UnreadableYamlError(Exception):
-    """Stops reading; carries why."""
+    """Raised within the reader when the rest of the text cannot be read."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -55,7 +60,7 @@ class UnreadableYamlError(Exception):
 
 
 def explain_syntax_error(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:
-    """The problem in words for the user. A template without quotes is the usual cause, and gets its own."""
+    """The problem for the user. A template without quotes is the usual cause and has its own message."""
     found = f"{error.problem or error.context} {error.context or ''}"
     opened = "quoted scalar" in found or "flow" in found
     mark = (error.context_mark if opened else None) or error.problem_mark or error.context_mark
@@ -73,7 +78,7 @@ def explain_syntax_error(error: yaml.MarkedYAMLError, text: str, file: str) -> P
             message, hint = words, way_out
             break
     if "${" in line and "bracket" in message:
-        hint = "inside { } and [ ], text such as ${name} needs quotes"
+        hint = "Quote text such as ${name} inside { } and [ ]."
     return Problem("", f"not valid YAML: {message}", hint, mark.line + 1, mark.column + 1, file)
 
 

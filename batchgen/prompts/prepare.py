@@ -48,7 +48,7 @@ class Preparer:
         self._tokenizer = tokenizer
         self._limit = max_input_tokens
         self._on_overflow = job.prompt.on_overflow
-        self._truncate = job.prompt.truncate
+        self._truncate = job.prompt.truncate_column
         self._skips_empty = job.input.on_empty_prompt == "skip"
 
     def prepare(self, rows: Sequence[Row]) -> list[Prepared]:

@@ -63,11 +63,11 @@ def _template_problems(source: PromptSource, columns: Sequence[str]) -> Iterator
 def _truncation_problems(job: Job) -> Iterator[Problem]:
     if not job.prompt.on_overflow.startswith("truncate"):
         return
-    cuttable, truncate = cuttable_columns(list(conversation_turns(job))), job.prompt.truncate
+    cuttable, truncate = cuttable_columns(list(conversation_turns(job))), job.prompt.truncate_column
     if job.input.columns.messages is not None:
         if truncate is not None:
             yield Problem(
-                "prompt.truncate",
+                "prompt.truncate_column",
                 "has no effect with a messages column: its last user message is cut",
                 "Remove the line.",
             )
@@ -79,7 +79,7 @@ def _truncation_problems(job: Job) -> Iterator[Problem]:
         )
     elif truncate is not None and truncate not in cuttable:
         yield Problem(
-            "prompt.truncate",
+            "prompt.truncate_column",
             f"column {truncate!r} is not part of the user message",
             f"One of: {', '.join(cuttable)}",
         )

@@ -24,14 +24,14 @@ def load_for_run(
         JobFileError: the job is invalid.
         StateError: the folder's run.json is damaged.
     """
-    loaded = load_job(file, sets=sets, profile=profile, date=day)
+    loaded = load_job(file, overrides=sets, profile=profile, date=day)
     known = RunFolder(Path(loaded.job.output.path)).run
     if day is not None or not known.exists():
         return loaded
     began = date.fromisoformat(read_json(known)["date"])
     if began == loaded.date:
         return loaded
-    again = load_job(file, sets=sets, profile=profile, date=began)
+    again = load_job(file, overrides=sets, profile=profile, date=began)
     return again if again.job.output.path == loaded.job.output.path else loaded
 
 
@@ -44,6 +44,6 @@ def load_limited(
         JobFileError: the job is invalid.
         StateError: the folder's run.json is damaged.
     """
-    full = load_job(file, sets=sets, profile=profile, date=day)
+    full = load_job(file, overrides=sets, profile=profile, date=day)
     output = literal_override("output.path", f"{full.job.output.path}-limit-{limit}")
     return load_for_run(file, sets=(*sets, output), profile=profile, day=day)

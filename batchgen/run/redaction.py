@@ -1,8 +1,5 @@
 """The job's section `redact`: the redaction of input cells and of answers, and its checks against the input."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import pyarrow as pa
 
 from batchgen.errors import Problem
@@ -15,7 +12,6 @@ from batchgen.privacy.redact import (
     keyed_hash,
     mask_value,
     placeholder,
-    secret_id,
 )
 
 
@@ -23,7 +19,7 @@ def cell_redaction(redact: Redact | None) -> CellRedaction | None:
     """The redaction of input cells; None if they are not redacted."""
     if redact is None or "input" not in redact.apply_to:
         return None
-    return CellRedaction(_redactor(redact), redact.columns, keeps_apart=redact.style == "hash")
+    return CellRedaction(_redactor(redact), redact.columns, keeps_apart=redact.replacement == "hash")
 
 
 def answer_redactor(redact: Redact | None) -> Redactor:
@@ -31,14 +27,6 @@ def answer_redactor(redact: Redact | None) -> Redactor:
     if redact is None or "response" not in redact.apply_to:
         return Redactor((), placeholder)
     return _redactor(redact)
-
-
-def redaction_settings(redact: Redact | None) -> Mapping[str, Any] | None:
-    """The section for fingerprints: an identifier stands for the secret."""
-    if redact is None:
-        return None
-    plain = redact.model_dump(by_alias=True, exclude={"secret"})
-    return {**plain, "secret_id": secret_id(redact.secret)} if redact.secret else plain
 
 
 def redaction_problems(redact: Redact | None, schema: pa.Schema) -> list[Problem]:
@@ -62,6 +50,6 @@ def _redactor(redact: Redact) -> Redactor:
 
 
 def _substitute(redact: Redact) -> Substitute:
-    if redact.style == "hash" and redact.secret is not None:
+    if redact.replacement == "hash" and redact.secret is not None:
         return keyed_hash(redact.secret)
-    return mask_value if redact.style == "mask" else placeholder
+    return mask_value if redact.replacement == "mask" else placeholder

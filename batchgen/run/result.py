@@ -37,7 +37,8 @@ class RunResult:
     resumed_rows: int
     seconds: float
     load_seconds: float
-    max_errors: float
+    max_error_rate: float
+    max_error_count: int | None
     engine: Mapping[str, Any]
     why_stopped: str = ""
     metrics: Sequence[MetricRow] = ()
@@ -57,17 +58,30 @@ class RunResult:
 
     @property
     def too_many_failed(self) -> bool:
-        """Whether more rows failed than `run.max_errors` allows."""
-        return self.counts.failed > allowed_failures(self.max_errors, self.counts.rows)
+        """Whether more answers failed than `run.max_error_rate` or `run.max_error_count` allows."""
+        return self.counts.failed > self.max_failed
+
+    @property
+    def max_failed(self) -> int:
+        """Largest number of failed answers that both limits allow."""
+        # Decimal, as written in the job: 0.29 * 100 is 28.999... in binary.
+        by_rate = math.floor(Decimal(str(self.max_error_rate)) * self.counts.rows)
+        return by_rate if self.max_error_count is None else min(by_rate, self.max_error_count)
+
+    @property
+    def error_limit(self) -> str:
+        """The stricter of the two limits, such as `run.max_error_rate: 0.01`."""
+        if self.max_failed == self.max_error_count:
+            return f"run.max_error_count: {self.max_error_count}"
+        return f"run.max_error_rate: {self.max_error_rate}"
 
     @property
     def not_passed(self) -> list[str]:
         """Reasons against `publish: gated`, a sentence each."""
         why = [f"gate {one.gate}: {one.found}" for one in self.gates if not one.passed]
         if self.too_many_failed:
-            allowed = allowed_failures(self.max_errors, self.counts.rows)
             why.append(
-                f"failed rows: {self.counts.failed:,}, where run.max_errors allows {allowed:,}"
+                f"failed rows: {self.counts.failed:,}, allowed: {self.max_failed:,} ({self.error_limit})"
             )
         return why
 
@@ -85,10 +99,3 @@ class RunResult:
                 hint=f"Read them in {self.folder.staged}.",
             )
         return PublishedRun(self.folder).frame()
-
-
-def allowed_failures(max_errors: float, rows: int) -> int:
-    """Number of rows that may fail: `max_errors` is a share below 1, a count from 1 on."""
-    # Decimal, as in the job file: 0.29 * 100 is 28.999… in binary.
-    share = Decimal(str(max_errors))
-    return math.floor(share * rows) if share < 1 else math.floor(share)

@@ -21,7 +21,8 @@ from batchgen.output.schema import OutputLayout
 from batchgen.progress import Reporter
 from batchgen.records import Failure, Response
 from batchgen.run.requests import PendingRow
-from batchgen.run.setup import Setup, row_settings
+from batchgen.run.setup import Setup
+from batchgen.state.identity import row_settings
 from batchgen.state.run_folder import RunFolder, read_json
 
 _SHOWN = 3

@@ -3,14 +3,12 @@
 `plan` prints it; `run` works with it.
 """
 
-import json
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -27,9 +25,7 @@ from batchgen.evaluation.model_queries.scoring_model import (
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.evaluation.scorer import Scorer
 from batchgen.evaluation.staging import run_origin, run_scorer
-from batchgen.fingerprint import fingerprint
 from batchgen.input.sources import Survey
-from batchgen.job.roles import settings_of
 from batchgen.job.spec import Job
 from batchgen.jobfile.load import LoadedJob
 from batchgen.models.info import tokenizer_identity
@@ -41,7 +37,13 @@ from batchgen.run import redaction
 from batchgen.run.preflight.input_check import CheckedInput, add_survey_columns, check_input
 from batchgen.run.requests import PendingRow, RequestBuilder
 from batchgen.run.responses import ResponseBuilder
-from batchgen.state.identity import Identity, input_record, new_run_id
+from batchgen.state.identity import (
+    Identity,
+    generation_settings,
+    input_record,
+    new_run_id,
+    row_settings_fingerprint,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,16 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
     tokenizer, context = scoring.tokenizer, scoring.context_length
     longest = max(1, context - resolution.decoding.max_new_tokens)
     longest = min(longest, job.prompt.max_input_tokens or longest)
-    settings = _settings(scoring, resolution)
+    facts = dict(tokenizer.facts)
+    if model is not None and job.model.tokenizer is not None:
+        facts["files"] = tokenizer_identity(model.tokenizer.folder)
+    settings = generation_settings(
+        job,
+        resolution=resolution,
+        model=model.card.identity if model else {},
+        tokenizer=facts,
+        context_length=None if context == UNBOUNDED else context,
+    )
     request_builder = RequestBuilder(
         job=job,
         preparer=Preparer(job, tokenizer, longest),
@@ -144,7 +155,7 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
         decoding=resolution.decoding,
         context_length=context,
         max_input_tokens=longest,
-        row_settings=fingerprint(row_settings(settings)),
+        row_settings=row_settings_fingerprint(settings),
     )
     response_builder = ResponseBuilder(
         reasoning=job.output.reasoning,
@@ -171,38 +182,6 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
     except JobKeyError as error:
         raise loaded.error([error.problem]) from error
     return setup
-
-
-def _settings(scoring: ScoringModel, resolution: Resolution) -> dict[str, Any]:
-    job, model, context = scoring.job, scoring.model, scoring.context_length
-    settings = settings_of(job, "generation")
-    # Files count by their content, decoding and lengths by their resolved values. `tokenizer.facts` has the hash of the
-    # chat template.
-    if job.prompt.file is not None:
-        settings["prompt"]["file"] = Path(job.prompt.file).read_text("utf-8")
-    del settings["model"]["max_model_len"]
-    settings["model"] |= model.card.identity if model else {}
-    settings["model"]["context_length"] = None if context == UNBOUNDED else context
-    settings["tokenizer"] = dict(scoring.tokenizer.facts)
-    if model is not None and job.model.tokenizer is not None:
-        settings["tokenizer"]["files"] = tokenizer_identity(model.tokenizer.folder)
-    settings["decoding"] = {
-        **asdict(resolution.decoding),
-        "end_token_ids": sorted(resolution.decoding.end_token_ids),
-        "columns": dict(job.decoding.columns),
-        "num_return_sequences": job.decoding.num_return_sequences,
-    }
-    settings["redact"] = redaction.redaction_settings(job.redact)
-    # As they are read back from run.json, where tuples are lists.
-    plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
-    return plain
-
-
-def row_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The generation settings that decide a row's answer: without those that select rows or output columns."""
-    columns = {"keep_columns", "store_prompt", "prefix"}
-    output = {key: value for key, value in settings["output"].items() if key not in columns}
-    return {**settings, "input": {}, "output": output}
 
 
 def installed_versions() -> dict[str, str | None]:

@@ -51,7 +51,7 @@ def test_a_time_that_python_lacks_costs_its_own_row_alone(
     job = make_job(
         input={"path": "rows.parquet"},
         prompt={"user": "{{ t.year }} {{ n.year }}"},
-        run={"max_errors": 1},
+        run={"max_error_rate": 1},
     )
     frame = run(load_job(job)).frame()
     assert frame["error_code"].to_list() == ["prompt_null", None]

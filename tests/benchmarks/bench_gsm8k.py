@@ -78,7 +78,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder) / "job.yaml"
         job.write_text(json.dumps(gsm8k_job(DATA, Path(folder) / "out")))
-        result = run(load_job(job, sets=sys.argv[1:]))
+        result = run(load_job(job, overrides=sys.argv[1:]))
     counts = result.counts
     print("\n".join(metric_lines(result.metrics)))
     print(

@@ -26,7 +26,7 @@ def answered(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> Path:
     """The folder of a finished run of three rows, the second of which failed."""
     job = make_job(
         [{"id": "a", "q": "first"}, {"id": "b", "q": ""}, {"id": "c", "q": "\x1b[2Jthird"}],
-        run={"max_errors": 1},
+        run={"max_error_rate": 1},
     )
     assert call(["run", str(job), "-q"]) == 0
     capsys.readouterr()
@@ -47,7 +47,7 @@ def test_run_reports_on_stderr_and_writes_no_answers_into_a_log(
 def test_run_json_is_the_last_line_of_stdout(
     make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = make_job([{"q": "first"}, {"q": ""}], run={"max_errors": 1})
+    job = make_job([{"q": "first"}, {"q": ""}], run={"max_error_rate": 1})
     assert call(["run", str(job), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert printed["ok"] is True
@@ -64,7 +64,7 @@ def test_failed_rows_end_with_3(make_job: MakeJob, capsys: pytest.CaptureFixture
     assert call(["run", str(make_job([{"q": ""}, {"q": "x"}])), "--json"]) == 3
     out, err = capsys.readouterr()
     assert json.loads(out.splitlines()[-1])["exit_code"] == 3
-    assert "run.max_errors allows 0: exit code 3" in err
+    assert "0 allowed (run.max_error_rate: 0.01): exit code 3" in err
     assert "batchgen status" in err
 
 

@@ -41,7 +41,7 @@ def job(make_job: MakeJob) -> Path:
         {"id": ID, "q": HOSTILE, COLUMN: HOSTILE},
         {"id": f"{ID}2", "q": "", COLUMN: HOSTILE},
     ]
-    return make_job(rows, prompt={"system": "Echo this."}, run={"max_errors": 1}, redact={})
+    return make_job(rows, prompt={"system": "Echo this."}, run={"max_error_rate": 1}, redact={})
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_validate_finds_what_is_missing_without_a_model(
 ) -> None:
     judges = [
         {"name": "a", "model": "no/such-model", "rubric_file": "gone.md"},
-        {"name": "b", "mode": "pairwise", "against": "gone"},
+        {"name": "b", "mode": "pairwise", "baseline": "gone"},
     ]
     assert call(["validate", str(make_job(ROWS, evaluate={"judges": judges}))]) == 2
     err = capsys.readouterr().err

@@ -46,7 +46,7 @@ def metrics(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
 
 def test_scores_land_beside_the_answers(make_job: MakeJob) -> None:
     job = load_job(
-        make_job(ROWS, evaluate=EVALUATE, run={"max_errors": 1}, batching={"part_rows": 2})
+        make_job(ROWS, evaluate=EVALUATE, run={"max_error_rate": 1}, batching={"part_rows": 2})
     )
     frame = run(job).frame()
     assert frame["score_exact"].to_list() == [1.0, 0.0, 1.0, None, None]
@@ -55,7 +55,7 @@ def test_scores_land_beside_the_answers(make_job: MakeJob) -> None:
 
 
 def test_the_long_detail_says_why_a_row_has_no_score(make_job: MakeJob, tmp_path: Path) -> None:
-    run(load_job(make_job(ROWS, evaluate=EVALUATE, run={"max_errors": 1})))
+    run(load_job(make_job(ROWS, evaluate=EVALUATE, run={"max_error_rate": 1})))
     detail = pl.read_parquet(tmp_path / "out" / "scores.parquet").filter(
         pl.col("metric") == "exact"
     )
@@ -66,7 +66,7 @@ def test_the_long_detail_says_why_a_row_has_no_score(make_job: MakeJob, tmp_path
 def test_metrics_tell_value_coverage_and_interval_by_slice(
     make_job: MakeJob, tmp_path: Path
 ) -> None:
-    run(load_job(make_job(ROWS, evaluate=EVALUATE, run={"max_errors": 1})))
+    run(load_job(make_job(ROWS, evaluate=EVALUATE, run={"max_error_rate": 1})))
     found = metrics(tmp_path / "out")
     whole = found["exact", "all"]
     assert (whole["value"], whole["n"], whole["coverage"]) == (pytest.approx(2 / 3), 3, 0.6)
@@ -102,7 +102,7 @@ def test_other_metrics_score_again_without_generating(make_job: MakeJob) -> None
     first = run(load_job(job))
     answers = first.frame()
     only = "evaluate.metrics=[{type: exact, name: right, primary: true}]"
-    again = run(load_job(job, sets=[only, "evaluate.slices=[]"]))
+    again = run(load_job(job, overrides=[only, "evaluate.slices=[]"]))
     assert again.outcome == "already complete"
     assert again.run_id == first.run_id
     frame = again.frame()
@@ -121,7 +121,7 @@ def test_the_manifest_accounts_for_all_files_after_scoring_again(make_job: MakeJ
         batching={"part_rows": 2},
     )
     run(load_job(job))
-    folder = run(load_job(job, sets=["evaluate.metrics=[exact]"])).folder
+    folder = run(load_job(job, overrides=["evaluate.metrics=[exact]"])).folder
     manifest = json.loads(folder.manifest.read_text())
     listed = {file["name"]: file["rows"] for file in manifest["files"]}
     assert listed == {
@@ -357,7 +357,7 @@ def test_too_many_failed_rows_hold_answers_back_as_well(make_job: MakeJob) -> No
     result = run(load_job(gated(make_job, 0.1, rows=ROWS)))
     assert (result.outcome, result.exit_code) == ("withheld", ExitCode.TOO_MANY_FAILED_ROWS)
     (why,) = inspect.status(result.folder.path).withheld
-    assert why == "failed rows: 1, where run.max_errors allows 0"
+    assert why == "failed rows: 1, allowed: 0 (run.max_error_rate: 0.1)"
     assert not result.folder.responses.exists()
 
 

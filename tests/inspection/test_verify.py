@@ -24,7 +24,7 @@ ROWS = [{"q": "canary " * (n % 5), "n": n} for n in range(1, 12)]
 
 @pytest.fixture
 def complete(make_job: MakeJob) -> RunFolder:
-    job = make_job(ROWS, batching={"part_rows": 4}, run={"max_errors": 99})
+    job = make_job(ROWS, batching={"part_rows": 4}, run={"max_error_rate": 1})
     return run(load_job(job)).folder
 
 
@@ -32,7 +32,7 @@ def complete(make_job: MakeJob) -> RunFolder:
 def unfinished(make_job: MakeJob) -> RunFolder:
     """Stopped with a sealed part of four answers, and two in the journal."""
     left = iter(range(5))
-    job = make_job(ROWS, batching={"part_rows": 4}, run={"max_errors": 99})
+    job = make_job(ROWS, batching={"part_rows": 4}, run={"max_error_rate": 1})
     return run(load_job(job), stop=lambda: next(left, None) is None).folder
 
 
@@ -211,7 +211,7 @@ def test_purging_an_unfinished_run_needs_consent_and_leaves_nothing(
 
 
 def test_a_purged_job_can_run_again(make_job: MakeJob) -> None:
-    job = make_job(ROWS, run={"max_errors": 99})
+    job = make_job(ROWS, run={"max_error_rate": 1})
     stopped = run(load_job(job), stop=lambda: True)
     purge(stopped.folder, lambda _: True)
     assert run(load_job(job)).outcome == "done"

@@ -55,14 +55,14 @@ def test_the_dump_reads_back_as_the_same_job(write: Write) -> None:
             "  metrics: [exat]\n",
             "8:13",
             "evaluate.metrics[0]",
-            "found the text 'exat', which is no type",
+            "expected a type; found the text 'exat'",
             id="unknown type alone",
         ),
         pytest.param(
             "  metrics:\n  - {type: exat}\n",
             "9:6",
             "evaluate.metrics[0].type",
-            "found the text 'exat', which is no type",
+            "expected a type; found the text 'exat'",
             id="unknown type",
         ),
         pytest.param(
@@ -90,15 +90,14 @@ def test_the_dump_reads_back_as_the_same_job(write: Write) -> None:
             "  metrics: [exact, exact]\n",
             "8:3",
             "evaluate.metrics",
-            "metrics: two are called 'exact'; give one of them another name: "
-            "its scores need their own column",
+            "metrics: two are named 'exact'; set `name` of one of them, since each needs its own column of scores",
             id="one name twice",
         ),
         pytest.param(
             "  metrics: [exact]\n  slices: [{column: n, bins: [2, 1]}]\n",
             "9:24",
             "evaluate.slices[0].bins",
-            "bins must rise from one to the next",
+            "bins must be in ascending order",
             id="falling bins",
         ),
         pytest.param(
@@ -112,7 +111,7 @@ def test_the_dump_reads_back_as_the_same_job(write: Write) -> None:
             "  slices: [lang]\n",
             "7:1",
             "evaluate",
-            "metrics: nothing is measured, so that the other keys have no effect",
+            "metrics is empty, so that the other keys have no effect",
             id="no metrics",
         ),
     ],
@@ -128,4 +127,4 @@ def test_what_is_refused(write: Write, added: str, place: str, key: str, message
 def test_an_unknown_option_is_answered_with_those_of_its_type(write: Write) -> None:
     with pytest.raises(JobFileError) as caught:
         load_job(write("evaluate: {metrics: [{type: rouge, variant: [L]}]}\n"))
-    assert caught.value.problems[0].hint == "did you mean variants?"
+    assert caught.value.problems[0].hint == "Did you mean variants?"

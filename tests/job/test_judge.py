@@ -36,7 +36,7 @@ def test_paths_count_from_the_job_file(write: Write, tmp_path: Path) -> None:
         "evaluate:\n  judges:\n"
         "  - {name: a, model: small, rubric_file: good.md}\n"
         "  - {name: b, model: {path: ../big, tokenizer: small}}\n"
-        "  - {name: c, model: org/name, mode: pairwise, against: ../out/other}\n"
+        "  - {name: c, model: org/name, mode: pairwise, baseline: ../out/other}\n"
     )
     a, b, c = load_job(write(added, name="jobs/job.yaml")).job.evaluate.judges
     assert a.model
@@ -45,7 +45,7 @@ def test_paths_count_from_the_job_file(write: Write, tmp_path: Path) -> None:
     assert a.model.path == str(tmp_path / "jobs" / "small")
     assert a.rubric_file == str(tmp_path / "jobs" / "good.md")
     assert (b.model.path, b.model.tokenizer) == (str(tmp_path / "big"), a.model.path)
-    assert (c.model.path, c.against) == ("org/name", str(tmp_path / "out" / "other"))
+    assert (c.model.path, c.baseline) == ("org/name", str(tmp_path / "out" / "other"))
 
 
 def test_the_dump_reads_back_as_the_same_job(write: Write) -> None:
@@ -64,7 +64,7 @@ def test_the_dump_reads_back_as_the_same_job(write: Write) -> None:
     ("judge", "key", "message"),
     [
         pytest.param("{mode: rubric}", "name", "is required", id="no name"),
-        pytest.param("{name: a b}", "name", "found the text 'a b', which does not fit", id="name"),
+        pytest.param("{name: a b}", "name", "invalid value: the text 'a b'", id="name"),
         pytest.param("{name: a, rubrik: x}", "rubrik", "unknown key", id="unknown key"),
         pytest.param(
             "{name: a, mode: pair}",
@@ -75,13 +75,13 @@ def test_the_dump_reads_back_as_the_same_job(write: Write) -> None:
         pytest.param(
             "{name: a, scale: [5, 1]}",
             "scale",
-            "expected the worst verdict and a greater best one, such as [1, 5]",
+            "scale must be the worst verdict and a greater best one, such as [1, 5]",
             id="falling scale",
         ),
         pytest.param(
             "{name: a, scale: [1, 2, 3]}",
             "scale",
-            "expected the worst verdict and a greater best one, such as [1, 5]",
+            "scale must be the worst verdict and a greater best one, such as [1, 5]",
             id="scale of three",
         ),
         pytest.param(
@@ -93,13 +93,13 @@ def test_the_dump_reads_back_as_the_same_job(write: Write) -> None:
         pytest.param(
             "{name: a, mode: pairwise}",
             "mode",
-            "mode: pairwise compares with another answer: give against or column",
+            "mode: pairwise needs another answer: give baseline or column",
             id="nothing to compare with",
         ),
         pytest.param(
-            "{name: a, mode: pairwise, column: b, against: c}",
+            "{name: a, mode: pairwise, column: b, baseline: c}",
             "mode",
-            "mode: pairwise compares with another answer: give against or column",
+            "mode: pairwise needs another answer: give baseline or column",
             id="two to compare with",
         ),
         pytest.param(
@@ -117,13 +117,13 @@ def test_the_dump_reads_back_as_the_same_job(write: Write) -> None:
         pytest.param(
             "{name: a, rubric: x, rubric_file: y}",
             "rubric",
-            "rubric and rubric_file both say what is good: keep one",
+            "rubric and rubric_file both define the rubric: use one",
             id="two rubrics",
         ),
         pytest.param(
             "{name: a, rubric: ' '}",
             "rubric",
-            "rubric is blank: leave it out for a general one",
+            "rubric is blank: leave it out to use the general one",
             id="no rubric",
         ),
         pytest.param("a", "", "expected a mapping; found the text 'a'", id="no mapping"),
@@ -154,30 +154,29 @@ def test_all_problems_are_told_at_once(write: Write) -> None:
     [
         pytest.param(
             "{judges: [{name: a}, {name: a}]}",
-            "judges: two are called 'a'; give one of them another name",
+            "judges: two are named 'a'; rename one of them",
             id="two judges",
         ),
         pytest.param(
             "{metrics: [exact], judges: [{name: exact}]}",
-            "metrics: two are called 'exact'; "
-            "give one of them another name: its scores need their own column",
+            "metrics: two are named 'exact'; set `name` of one of them, since each needs its own column of scores",
             id="a metric and a judge",
         ),
     ],
 )
 def test_names_are_taken_once(write: Write, section: str, message: str) -> None:
-    with pytest.raises(JobFileError, match="another name") as caught:
+    with pytest.raises(JobFileError, match="two are named") as caught:
         load_job(write(f"evaluate: {section}\n"))
     assert [p.message for p in caught.value.problems] == [message]
 
 
 def test_a_run_is_not_compared_with_itself(write: Write) -> None:
-    added = "evaluate:\n  judges:\n  - {name: a, mode: pairwise, against: out/demo}\n"
+    added = "evaluate:\n  judges:\n  - {name: a, mode: pairwise, baseline: out/demo}\n"
     with pytest.raises(JobFileError) as caught:
         load_job(write(added))
     (problem,) = caught.value.problems
-    assert (problem.key, problem.line) == ("evaluate.judges[0].against", 9)
-    assert "is the folder that this run writes to" in problem.message
+    assert (problem.key, problem.line) == ("evaluate.judges[0].baseline", 9)
+    assert "is the output folder of this run" in problem.message
 
 
 def test_editors_know_judges() -> None:

@@ -137,9 +137,9 @@ def test_every_value_says_where_it_came_from(write: Write, tmp_path: Path) -> No
         'decoding: {stop: ["\\n\\n", x], temperature: 0.5, generation_kwargs: {a: {b: 1}}}\n'
         "profiles: {smoke: {input: {limit: 2}, decoding: {generation_kwargs: {c: 2}}}}\n"
     )
-    sets = ["prompt.user=one\n\n  two: {{ question }}\n", "run.max_errors=0"]
-    lines = load_job(path, profile="smoke", sets=sets, date=NIGHT).dump().splitlines()
-    assert lines[0] == f"# demo as it was resolved for 2026-03-09, from {path}"
+    sets = ["prompt.user=one\n\n  two: {{ question }}\n", "run.max_error_rate=0"]
+    lines = load_job(path, profile="smoke", overrides=sets, date=NIGHT).dump().splitlines()
+    assert lines[0] == f"# demo, resolved for 2026-03-09 from {path}"
     text = "\n".join(lines)
     for shown in (
         "version: 1  # job\n",
@@ -153,7 +153,7 @@ def test_every_value_says_where_it_came_from(write: Write, tmp_path: Path) -> No
         "  seed: 3  # base.yaml\n",
     ):
         assert shown in text
-    assert "  max_errors: 0.0  # --set" in lines
+    assert "  max_error_rate: 0.0  # --set" in lines
     assert lines[-1].startswith("  max_runtime: ")
 
 

@@ -37,7 +37,7 @@ def test_paths_are_relative_to_the_file_that_says_them(
         "prompt: {chat_template: t.jinja}\n",
     )
     monkeypatch.chdir(tmp_path / "base")
-    job = load_job("../jobs/job.yaml", sets=["model.path=./here"]).job
+    job = load_job("../jobs/job.yaml", overrides=["model.path=./here"]).job
     assert job.input.path == tuple(str(tmp_path / p) for p in ("jobs/a.csv", "jobs/b/*.csv", "c"))
     assert job.prompt.file == str(tmp_path / "base/ask.txt")
     assert job.prompt.chat_template == str(tmp_path / "jobs/t.jinja")
@@ -94,22 +94,19 @@ def test_dots_go_through_links_as_the_system_does(write: Write, tmp_path: Path) 
         pytest.param(
             text(source="s3://bucket/x"),
             "input.path",
-            "an address; expected a path on this machine",
+            "a URL; expected a path on this machine",
             id="address",
-        ),
-        pytest.param(
-            text(source=f"[{'x' * 5000}]"), "input.path", "a path of 5,000 characters", id="long"
         ),
         pytest.param(
             text(prompt="file: 'x-${date}'"),
             "prompt.file",
-            "${...} is not filled in under prompt",
+            "${...} is not replaced under prompt",
             id="placeholder under prompt",
         ),
         pytest.param(
             text(output="~nobody_here/x"),
             "output.path",
-            "no user of that name has a home",
+            "unknown user",
             id="unknown user",
         ),
     ],
@@ -125,30 +122,11 @@ def test_what_is_no_path(write: Write, job: str, key: str, message: str) -> None
         ("data/x.csv", "data/x.csv", "HERE/data/x.csv is the input HERE/data/x.csv"),
         ("data", "data/out", "HERE/data/out is inside the input HERE/data"),
         ("data", "data/../data/out", "HERE/data/out is inside the input HERE/data"),
-        ("data/x.csv", "data", "HERE/data is around the input HERE/data/x.csv"),
+        ("data/x.csv", "data", "HERE/data contains the input HERE/data/x.csv"),
         ("[other, data]", "data/out", "HERE/data/out is inside the input HERE/data"),
         ("link", "data/out", "HERE/data/out is inside the input HERE/link"),
-        ("data/*.csv", "data", "HERE/data is around the input HERE/data/*.csv"),
-        ("data/a*/*.csv", "data", "HERE/data is around the input HERE/data/a*/*.csv"),
-        ("data/*", "data/out", "HERE/data/out would be read by the input HERE/data/*"),
-        ("data/*", "data/out/x", "HERE/data/out/x would be read by the input HERE/data/*"),
-        ("data/**", "data/out", "HERE/data/out would be read by the input HERE/data/**"),
-        (
-            "'**/*.parquet'",
-            "data/out",
-            "HERE/data/out would be read by the input HERE/**/*.parquet",
-        ),
-        (
-            "data/*/*.parquet",
-            "data/out",
-            "HERE/data/out would be read by the input HERE/data/*/*.parquet",
-        ),
-        (
-            "data/*/responses/*",
-            "data/out",
-            "HERE/data/out would be read by the input HERE/data/*/responses/*",
-        ),
-        ("'[dx]ata'", "data/out", "HERE/data/out would be read by the input HERE/[dx]ata"),
+        ("data/*.csv", "data", "HERE/data contains the input HERE/data/*.csv"),
+        ("data/a*/*.csv", "data", "HERE/data contains the input HERE/data/a*/*.csv"),
     ],
 )
 def test_the_output_stays_off_the_input(
@@ -191,7 +169,7 @@ def test_a_name_with_brackets_is_a_file_if_there_is_one(write: Write, tmp_path: 
 def test_a_run_may_not_write_around_its_job_file(write: Write) -> None:
     assert refusal(write(text=text(output="."))) == (
         "output.path",
-        "the job file itself would lie in the output folder HERE",
+        "the output folder HERE contains the job file",
     )
 
 

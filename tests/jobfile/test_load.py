@@ -41,23 +41,34 @@ def test_a_small_job_is_its_text_and_defaults(write: Write, tmp_path: Path) -> N
 
 
 def test_what_decides_is_the_last_layer_that_speaks(write: Write) -> None:
-    write(name="low.yaml", text="run: {seed: 1, max_errors: 1}\ndecoding: {top_k: 1, min_p: 0.1}\n")
+    write(
+        name="low.yaml",
+        text="run: {seed: 1, max_error_rate: 1}\ndecoding: {top_k: 1, min_p: 0.1}\n",
+    )
     path = write(
         "extends: low.yaml\n"
         "run: {seed: 2}\n"
         "decoding: {temperature: 1, top_k: 2}\n"
         "profiles: {night: {decoding: {top_k: 3, top_p: 0.3}, batching: {part_rows: 3}}}\n"
     )
-    loaded = load_job(path, profile="night", sets=["decoding.top_p=0.4", "decoding.min_p=null"])
+    loaded = load_job(
+        path, profile="night", overrides=["decoding.top_p=0.4", "decoding.min_p=null"]
+    )
     found = {
         key: (value(loaded, key), loaded.origin(key))
         for key in (
-            *("run.max_errors", "run.seed", "decoding.top_k", "decoding.top_p", "decoding.min_p"),
+            *(
+                "run.max_error_rate",
+                "run.seed",
+                "decoding.top_k",
+                "decoding.top_p",
+                "decoding.min_p",
+            ),
             *("batching.part_rows", "batching.sort"),
         )
     }
     assert found == {
-        "run.max_errors": (1.0, "low.yaml"),
+        "run.max_error_rate": (1.0, "low.yaml"),
         "run.seed": (2, "job"),
         "decoding.top_k": (3, "profile night"),
         "decoding.top_p": (0.4, "--set"),
@@ -68,13 +79,17 @@ def test_what_decides_is_the_last_layer_that_speaks(write: Write) -> None:
 
 
 def test_base_files_lie_under_each_other_in_their_order(write: Write) -> None:
-    write(name="common/deep.yaml", text="run: {seed: 1, max_errors: 1}\nbatching: {sort: none}\n")
+    write(
+        name="common/deep.yaml", text="run: {seed: 1, max_error_rate: 1}\nbatching: {sort: none}\n"
+    )
     write(name="common/first.yaml", text="extends: deep.yaml\nrun: {seed: 2}\n")
     write(name="second.yaml", text="run: {seed: 3}\n")
     loaded = load_job(write("extends: [common/first.yaml, second.yaml]\n"))
-    assert (loaded.job.run.seed, loaded.job.run.max_errors) == (3, 1.0)
+    assert (loaded.job.run.seed, loaded.job.run.max_error_rate) == (3, 1.0)
     assert loaded.origin("run.seed") == "second.yaml"
-    assert loaded.origin("run.max_errors") == loaded.origin("batching.sort") == "common/deep.yaml"
+    assert (
+        loaded.origin("run.max_error_rate") == loaded.origin("batching.sort") == "common/deep.yaml"
+    )
 
 
 def test_a_base_file_may_be_used_twice_but_not_in_a_circle(write: Write) -> None:
@@ -91,7 +106,7 @@ def test_lists_replace_and_null_unsets(write: Write) -> None:
         "  p: {decoding: {stop_strings: [c], generation_kwargs: {x: null, y: {w: 2}}}, prompt: null}\n"
     )
     assert load_job(path).job.decoding.stop_strings == ("a", "b")
-    chosen = load_job(path, profile="p", sets=["prompt.user=x"]).job
+    chosen = load_job(path, profile="p", overrides=["prompt.user=x"]).job
     assert chosen.decoding.stop_strings == ("c",)
     assert chosen.decoding.generation_kwargs == {"y": {"z": 1, "w": 2}}
 
@@ -111,10 +126,10 @@ def test_synonyms_override_and_are_overridden(
 ) -> None:
     hot = "decoding: {temperature: 1}\n"
     in_job = load_job(write(hot.replace("}", f", {synonym}: {written}}}")))
-    by_set = load_job(write(hot), sets=[f"decoding.{synonym}={written}"])
+    by_set = load_job(write(hot), overrides=[f"decoding.{synonym}={written}"])
     other = "[z]" if synonym == "stop" else "9"
     over = load_job(
-        write(hot.replace("}", f", {name}: {other}}}")), sets=[f"decoding.{synonym}={written}"]
+        write(hot.replace("}", f", {name}: {other}}}")), overrides=[f"decoding.{synonym}={written}"]
     )
     for loaded in (in_job, by_set, over):
         assert getattr(loaded.job.decoding, name) == meant
@@ -122,15 +137,17 @@ def test_synonyms_override_and_are_overridden(
 
 def test_a_model_by_its_path_alone_merges_like_a_mapping(write: Write) -> None:
     path = write("profiles: {p: {model: {dtype: float32}}, q: {model: other}}\n")
-    loaded = load_job(path, profile="p", sets=["model.device=cpu"])
+    loaded = load_job(path, profile="p", overrides=["model.device=cpu"])
     assert loaded.job.model.model_dump(include={"path", "dtype", "device"}) == {
         "path": "demo:smollm2-135m",
         "dtype": "float32",
         "device": "cpu",
     }
     assert load_job(path, profile="q").job.model.path == "other"
-    assert load_job(path, profile="p", sets=["model=third"]).job.model.path == "third"
-    assert load_job(path, sets=["model={path: x, dtype: float16}"]).job.model.dtype == "float16"
+    assert load_job(path, profile="p", overrides=["model=third"]).job.model.path == "third"
+    assert (
+        load_job(path, overrides=["model={path: x, dtype: float16}"]).job.model.dtype == "float16"
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,22 +180,26 @@ def test_set_reads_values_as_they_are_meant(
     write: Write, given: str, key: str, meant: object
 ) -> None:
     hot = write("decoding: {temperature: 1}\nrun: {seed: 5}\n")
-    loaded = load_job(hot, sets=[given])
+    loaded = load_job(hot, overrides=[given])
     assert value(loaded, key) == meant
     assert type(value(loaded, key)) is type(meant)
 
 
 def test_set_takes_globs_and_lists_of_paths(write: Write, tmp_path: Path) -> None:
-    assert load_job(write(), sets=["input.path=*.csv"]).job.input.path == str(tmp_path / "*.csv")
-    assert load_job(write(), sets=["input.path=[a, b/*.csv]"]).job.input.path == (
+    assert load_job(write(), overrides=["input.path=*.csv"]).job.input.path == str(
+        tmp_path / "*.csv"
+    )
+    assert load_job(write(), overrides=["input.path=[a, b/*.csv]"]).job.input.path == (
         str(tmp_path / "a"),
         str(tmp_path / "b/*.csv"),
     )
 
 
 def test_the_last_set_of_a_key_counts(write: Write) -> None:
-    loaded = load_job(write(), sets=["run.seed=1", "run=null", "run.seed=3", "run.max_errors=2"])
-    assert (loaded.job.run.seed, loaded.job.run.max_errors) == (3, 2.0)
+    loaded = load_job(
+        write(), overrides=["run.seed=1", "run=null", "run.seed=3", "run.max_error_rate=0.5"]
+    )
+    assert (loaded.job.run.seed, loaded.job.run.max_error_rate) == (3, 0.5)
 
 
 def test_profiles_and_variables_work_together(write: Write) -> None:
@@ -191,7 +212,7 @@ def test_profiles_and_variables_work_together(write: Write) -> None:
     assert load_job(path, date=NIGHT).job.input.limit == 10
     assert load_job(path, date=NIGHT).job.input.path == str(path.parent / "data-09.csv")
     assert load_job(path, profile="smoke").job.input.limit == 2
-    assert load_job(path, profile="smoke", sets=["vars.rows=3"]).job.input.limit == 3
+    assert load_job(path, profile="smoke", overrides=["vars.rows=3"]).job.input.limit == 3
 
 
 def test_a_schema_key_for_editors_is_ignored(write: Write) -> None:
@@ -210,14 +231,14 @@ def test_later_problems_find_their_place_by_key(write: Write) -> None:
         text="version: 1\nname: d\ninput: {path: x}\nprompt:\n  messages:\n"
         "    - {role: user,\n       content: x}\nmodel: m\noutput: {path: out}\n",
     )
-    loaded = load_job(path, profile="p", sets=["run.max_errors=1"])
+    loaded = load_job(path, profile="p", overrides=["run.max_error_rate=1"])
     keys = (
         *("prompt.messages[0].content", "prompt.messages[0]", "prompt.user", "model.path"),
-        *("decoding.max_new_tokens", "run.seed", "run.max_errors", "input.columns.id"),
+        *("decoding.max_new_tokens", "run.seed", "run.max_error_rate", "input.columns.id"),
     )
     error = loaded.error([Problem(key, "is wrong") for key in keys])
     assert {p.key: (p.line, p.column, p.message) for p in error.problems} == {
-        "run.max_errors": (0, 0, "is wrong (given by --set)"),
+        "run.max_error_rate": (0, 0, "is wrong (given by --set)"),
         "input.columns.id": (3, 1, "is wrong"),
         "prompt.user": (4, 1, "is wrong"),
         "prompt.messages[0]": (6, 7, "is wrong"),

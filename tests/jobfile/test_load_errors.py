@@ -35,7 +35,7 @@ CASES = [
         "8:3",
         "decoding.temprature",
         "unknown key",
-        "did you mean temperature?",
+        "Did you mean temperature?",
     ),
     Case(
         "key of another section",
@@ -43,7 +43,7 @@ CASES = [
         "7:1",
         "temperature",
         "unknown key",
-        "temperature belongs under decoding: decoding.temperature",
+        "Did you mean decoding.temperature?",
     ),
     Case(
         "synonym in the wrong place",
@@ -51,7 +51,7 @@ CASES = [
         "7:1",
         "max_tokens",
         "unknown key",
-        "max_tokens belongs under decoding: decoding.max_tokens",
+        "Did you mean decoding.max_tokens?",
     ),
     Case(
         "dotted key",
@@ -59,7 +59,7 @@ CASES = [
         "7:1",
         "decoding.top_k",
         "unknown key",
-        "write top_k on a line of its own beneath decoding:",
+        "Write top_k on a line of its own beneath decoding:.",
     ),
     Case(
         "key like one of another section",
@@ -67,7 +67,7 @@ CASES = [
         "7:7",
         "run.temprature",
         "unknown key",
-        "did you mean decoding.temperature?",
+        "Did you mean decoding.temperature?",
     ),
     Case(
         "key like nothing",
@@ -75,7 +75,7 @@ CASES = [
         "7:7",
         "run.xyz",
         "unknown key",
-        "known here: seed, workers, max_errors, max_runtime",
+        "Use one of seed, workers, max_error_rate, max_error_count, max_runtime.",
     ),
     Case(
         "transformers' do_sample",
@@ -83,7 +83,7 @@ CASES = [
         "7:12",
         "decoding.do_sample",
         "unknown key",
-        "leave it out: sampling is on when decoding.temperature is above 0",
+        "Leave it out: sampling is on when decoding.temperature is above 0.",
     ),
     Case(
         "another tool's name",
@@ -91,15 +91,31 @@ CASES = [
         "7:12",
         "batching.batch_size",
         "unknown key",
-        "it is batching.max_rows",
+        "Use batching.max_rows.",
     ),
     Case(
-        "key of a later version",
-        "report: []\n",
+        "key of run at the top",
+        "workers: 2\n",
         "7:1",
-        "report",
+        "workers",
         "unknown key",
-        "this version of batchgen does not have it",
+        "Did you mean run.workers?",
+    ),
+    Case(
+        "time limit at the top",
+        "max_runtime: 5h\n",
+        "7:1",
+        "max_runtime",
+        "unknown key",
+        "Did you mean run.max_runtime?",
+    ),
+    Case(
+        "key that no section has",
+        "quantization: int4\n",
+        "7:1",
+        "quantization",
+        "unknown key",
+        "Use one of version, name, description, input, prompt, model, decoding, batching, output, redact, evaluate, run, extends, vars, profiles.",
     ),
     Case(
         "duplicate key",
@@ -107,15 +123,15 @@ CASES = [
         "7:1",
         "name",
         "given twice (lines 2 and 7)",
-        "keep one of them",
+        "Keep one of them.",
     ),
     Case(
         "synonym twice",
         "decoding: {max_tokens: 3, max_new_tokens: 4}\n",
         "7:27",
         "decoding.max_new_tokens",
-        "given together with max_tokens, which means the same",
-        "keep max_new_tokens",
+        "given together with max_tokens, which is the same setting",
+        "Keep max_new_tokens.",
     ),
     Case(
         "no is no boolean",
@@ -123,7 +139,7 @@ CASES = [
         "7:12",
         "decoding.logprobs",
         "expected true or false; found the text 'no'",
-        "write false",
+        "Write false.",
     ),
     Case(
         "number for text",
@@ -131,7 +147,7 @@ CASES = [
         "7:1",
         "description",
         "expected text; found 12",
-        "quote it: '12'",
+        "Quote it: '12'.",
     ),
     Case(
         "boolean for text",
@@ -139,7 +155,7 @@ CASES = [
         "7:1",
         "description",
         "expected text; found true",
-        "quote it: 'true'",
+        "Quote it: 'true'.",
     ),
     Case(
         "number in a list of texts",
@@ -147,7 +163,7 @@ CASES = [
         "7:22",
         "decoding.stop_strings[1]",
         "expected text; found 1",
-        "quote it: '1'",
+        "Quote it: '1'.",
     ),
     Case(
         "leading zeros",
@@ -155,7 +171,7 @@ CASES = [
         "7:7",
         "run.seed",
         "expected a whole number from 0 to 2^63 - 1; found the text '007'",
-        "write 7, without quotes, separators or leading zeros",
+        "Write 7, without quotes, separators or leading zeros.",
     ),
     Case(
         "sexagesimal",
@@ -170,7 +186,7 @@ CASES = [
         "7:12",
         "batching.part_rows",
         "expected a whole number from 1 to 1,000,000; found 4.0",
-        "write 4",
+        "Write 4.",
     ),
     Case(
         "union in one message",
@@ -227,7 +243,7 @@ CASES = [
         "7:7",
         "run.seed",
         "a number that does not fit into 64 bits",
-        "quote it if it is meant as text",
+        "Quote it if it is text.",
     ),
     Case(
         "no effect",
@@ -248,7 +264,7 @@ CASES = [
         "decoding: {generation_kwargs: {temperature: 1}}\n",
         "7:32",
         "decoding.generation_kwargs.temperature",
-        "temperature has a key of its own: decoding.temperature",
+        "temperature has its own key: decoding.temperature",
     ),
     Case(
         "column for what has none",
@@ -263,7 +279,7 @@ CASES = [
         "7:1",
         "decoding",
         "expected a mapping; found the text 'greedy'",
-        "write its keys on lines beneath: preset, max_new_tokens, min_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, no_repeat_ngram_size, num_beams, length_penalty, stop_strings, num_return_sequences, logprobs, columns, generation_kwargs",
+        "Write its keys on lines beneath: preset, max_new_tokens, min_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, no_repeat_ngram_size, num_beams, length_penalty, stop_strings, num_return_sequences, logprobs, columns, generation_kwargs.",
     ),
     Case(
         "empty text",
@@ -271,7 +287,7 @@ CASES = [
         "7:24",
         "profiles.p.model.revision",
         "expected text; found an empty text",
-        "leave the key out",
+        "Leave the key out.",
     ),
     Case(
         "variable that is not set",
@@ -279,7 +295,7 @@ CASES = [
         "7:1",
         "description",
         "the environment variable BATCHGEN_NOT_SET is not set, or empty",
-        "export BATCHGEN_NOT_SET=…, or give a default: ${env:BATCHGEN_NOT_SET:-value}",
+        "Export BATCHGEN_NOT_SET=..., or write a default: ${env:BATCHGEN_NOT_SET:-value}.",
     ),
     Case(
         "vars as a list",
@@ -287,6 +303,7 @@ CASES = [
         "7:1",
         "vars",
         "expected a mapping of names to values",
+        "Write vars: {NAME: value}.",
     ),
     Case(
         "mapping as a variable",
@@ -294,6 +311,7 @@ CASES = [
         "7:8",
         "vars.a",
         "expected text, a number or true/false; found a list or a mapping",
+        "Write a single value.",
     ),
     Case(
         "profiles as a list",
@@ -301,15 +319,15 @@ CASES = [
         "7:1",
         "profiles",
         "expected a mapping of names to settings",
-        "such as smoke: {input: {limit: 8}}",
+        "Write, for example, smoke: {input: {limit: 8}}.",
     ),
     Case(
         "profile in a profile",
         "profiles: {p: {profiles: {}}}\n",
         "7:16",
         "profiles.p.profiles",
-        "cannot stand in a profile",
-        "write it at the top of the file",
+        "not allowed in a profile",
+        "Write it at the top of the file.",
     ),
     Case(
         "unknown key in a profile that is not chosen",
@@ -317,7 +335,7 @@ CASES = [
         "7:27",
         "profiles.p.decoding.temprature",
         "unknown key",
-        "did you mean temperature?",
+        "Did you mean temperature?",
     ),
     Case(
         "wrong value in a profile that is not chosen",
@@ -332,6 +350,7 @@ CASES = [
         "7:1",
         "extends",
         "no such file: FOLDER/nowhere.yaml",
+        "Check the path: it is relative to the file that contains it.",
     ),
     Case(
         "circle of base files",
@@ -339,6 +358,7 @@ CASES = [
         "7:1",
         "extends",
         "the files extend each other in a circle: job.yaml -> job.yaml",
+        "Remove one of the extends.",
     ),
     Case(
         "number as base file",
@@ -346,15 +366,55 @@ CASES = [
         "7:1",
         "extends",
         "expected the name of a file, or a list of them",
+        "Write extends: base.yaml, or a list of files.",
     ),
 ]
+
+
+HOSTILE = {
+    "deep lists": "vars: " + "[" * 3000 + "]" * 3000,
+    "deep mappings": "vars: " + "{a: " * 3000 + "1" + "}" * 3000,
+    "deep skipped key": "vars: {? " + "[" * 300 + "]" * 300 + " : 1}",
+    "deep block": "vars:\n" + "".join(" " * n + "- \n" for n in range(1, 200)),
+    "huge integer": "run: {seed: 1" + "0" * 5000 + "}",
+    "huge hexadecimal": "run: {seed: 0x" + "F" * 5000 + "}",
+    "huge exponent": "decoding: {temperature: 1e99999}",
+    "huge limit": "batching: {max_tokens: 99999999999999999999}",
+    "NUL": "description: a\0b",
+    "escaped NUL": 'description: "a\\0b"',
+    "lone surrogate": 'description: "\\uD800"',
+    "escape out of range": 'description: "\\UFFFFFFFF"',
+    "version out of range": "%YAML " + "9" * 5000 + ".1\n--- {}",
+    "billion laughs": "vars: {a: &a [x, x], b: &b [*a, *a], c: [*b, *b]}",
+    "recursive alias": "vars: &v {a: *v}",
+    "extends itself": "extends: [job.yaml, job.yaml]",
+    "long base file": "extends: " + "x" * 5000,
+    "unknown user": "extends: ~nobody_here/x.yaml",
+    "long unknown key": "k" * 5000 + ": 1",
+    "long placeholder": "description: ${" + "x" * 5000 + "}",
+    "many unknown keys": "\n".join(f"key{n}: 1" for n in range(5000)),
+    "many problems in profiles": "profiles: {"
+    + ", ".join(f"p{n}: {{x: 1}}" for n in range(300))
+    + "}",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_text_is_an_error_with_a_hint(write: Write, text: str) -> None:
+    found = problems(write(text + "\n"))
+    assert all(p.hint or p.message.startswith(("and ", "expected ")) for p in found), found
+
+
+def test_very_long_paths_and_numbers_of_the_command_line_are_errors(write: Write) -> None:
+    for one in ("a." * 3000 + "b=1", "run.seed=" + "9" * 5000, "name=" + "[" * 3000):
+        assert only(write(), sets=(one,)).message
 
 
 def problems(
     path: Path, *, sets: tuple[str, ...] = (), profile: str | None = None
 ) -> tuple[Problem, ...]:
     with pytest.raises(JobFileError) as caught:
-        load_job(path, sets=sets, profile=profile)
+        load_job(path, overrides=sets, profile=profile)
     assert int(caught.value.exit_code) == 2
     return caught.value.problems
 
@@ -381,25 +441,27 @@ def test_one_wrong_thing(write: Write, case: Case) -> None:
         pytest.param(b"# nothing\n\n", ":1:1: is empty", id="only comments"),
         pytest.param(b"- a\n", ":1:1: expected a mapping at the top, found a list", id="list"),
         pytest.param(b"hello\n", ":1:1: expected a mapping at the top, found a single", id="text"),
-        pytest.param(b"a: \xff\n", ":1:4: not UTF-8 text: byte 0xff at offset 3", id="latin-1"),
+        pytest.param(b"a: \xff\n", ":1:1: not UTF-8 text: byte 0xff at offset 3", id="latin-1"),
         pytest.param(
-            "a: 1\nb: 语\n".encode("gb18030"), ":2:4: not UTF-8 text: byte 0xd3", id="gb18030"
+            "a: 1\nb: 语\n".encode("gb18030"), ":2:1: not UTF-8 text: byte 0xd3", id="gb18030"
         ),
         pytest.param(
-            "version: 1\n".encode("utf-16"), ":1:1: not UTF-8 text: it starts", id="utf-16"
+            "version: 1\n".encode("utf-16"),
+            ":1:1: not UTF-8 text: byte 0xff at offset 0",
+            id="utf-16",
         ),
         pytest.param(
-            "a: 1\n".encode("utf-16-le"), ":1:2: the character U+0000", id="utf-16 unmarked"
+            "a: 1\n".encode("utf-16-le"), ":1:1: the character U+0000", id="utf-16 unmarked"
         ),
-        pytest.param(b"a: 1\0", ":1:5: the character U+0000", id="NUL"),
-        pytest.param(b"#" * (2**20 + 1), ": is larger than 1,048,576 bytes", id="too large"),
+        pytest.param(b"a: 1\0", ":1:1: the character U+0000", id="NUL"),
+        pytest.param(b"#" * (2**20 + 1), ": larger than 1,048,576 bytes", id="too large"),
         pytest.param(
             b"version: 2\nx: y\n",
-            ":1:1: version: version 2 needs a newer batchgen",
+            ":1:1: version: version 2 of the job format",
             id="newer version",
         ),
         pytest.param(
-            b"version: true\n", ":1:1: version: expected 1, found true", id="true as version"
+            b"version: true\n", ":1:1: version: expected 1; found true", id="true as version"
         ),
     ],
 )
@@ -413,15 +475,19 @@ def test_files_that_are_no_job(tmp_path: Path, text: bytes, words: str) -> None:
 
 def test_an_empty_file_is_answered_with_a_whole_job(write: Write) -> None:
     hint = only(write(text="")).hint
-    minimal = hint.removeprefix("a minimal job is:\n").replace("\n         ", "\n").strip()
+    minimal = hint.removeprefix("A minimal job is:\n").replace("\n         ", "\n").strip()
     assert load_job(write(text=minimal, name="minimal.yaml")).job.name == "my-job"
 
 
 def test_a_newer_version_is_the_only_problem(write: Write, job_text: str) -> None:
     newer = job_text.replace("version: 1", "version: 2") + "unknown: 1\n"
     found = only(write(text=newer))
-    assert found.message == "version 2 needs a newer batchgen; this one reads up to 1"
-    assert (found.key, found.line, found.hint) == ("version", 1, "pip install -U batchgen-llm")
+    assert found.message == "version 2 of the job format; this batchgen reads up to 1"
+    assert (found.key, found.line, found.hint) == (
+        "version",
+        1,
+        "Update batchgen: pip install -U batchgen-llm.",
+    )
 
 
 def test_a_file_that_is_not_there(write: Write, tmp_path: Path) -> None:
@@ -429,7 +495,7 @@ def test_a_file_that_is_not_there(write: Write, tmp_path: Path) -> None:
     found = only(tmp_path / "nightly.yml")
     assert (found.message, found.hint) == (
         "no such file",
-        f"did you mean {tmp_path / 'nightly.yaml'}?",
+        f"Did you mean {tmp_path / 'nightly.yaml'}?",
     )
     assert only(tmp_path).message == "is a folder; expected a file"
     assert only(Path("a\0b")).message == "cannot be read: embedded null byte"
@@ -479,7 +545,7 @@ def test_a_message_shows_the_line_and_points_at_the_key(write: Write) -> None:
         f"{path}:8:3: decoding.temprature: unknown key",
         "     8 |   temprature: 1",
         "       |   ^",
-        "       = hint: did you mean temperature?",
+        "       = hint: Did you mean temperature?",
     ]
 
 
@@ -490,14 +556,13 @@ def test_a_message_shows_the_line_and_points_at_the_key(write: Write) -> None:
             "decoding.temprature=1",
             "decoding.temprature",
             "unknown key (given by --set)",
-            "did you mean temperature?",
+            "Did you mean temperature?",
         ),
         (
             "decoding.top_k=[",
             "decoding.top_k",
-            "not valid YAML: this line does not go on from the one above: wrong indentation, or text "
-            "after a closed value (given by --set)",
-            "align keys of one section; quote values as a whole",
+            "not valid YAML: wrong indentation, or text after a closed value (given by --set)",
+            "Align the keys of a section; quote values as a whole.",
         ),
         (
             "decoding.top_k=x",
@@ -508,13 +573,18 @@ def test_a_message_shows_the_line_and_points_at_the_key(write: Write) -> None:
         (
             "run.seed",
             "",
-            "--set run.seed: not KEY=VALUE with a key such as decoding.temperature",
+            "--set run.seed: expected KEY=VALUE with a key such as decoding.temperature",
             "s",
         ),
-        ("=3", "", "--set =3: not KEY=VALUE with a key such as decoding.temperature", "s"),
-        ("a..b=3", "", "--set a..b=3: not KEY=VALUE with a key such as decoding.temperature", "s"),
-        ("extends=x.yaml", "extends", "cannot be given by --set", "write it into the job file"),
-        ("name=\udcff", "name", "not UTF-8 text (given by --set)", "set it in the job file"),
+        ("=3", "", "--set =3: expected KEY=VALUE with a key such as decoding.temperature", "s"),
+        (
+            "a..b=3",
+            "",
+            "--set a..b=3: expected KEY=VALUE with a key such as decoding.temperature",
+            "s",
+        ),
+        ("extends=x.yaml", "extends", "not allowed in --set", "Write it in the job file."),
+        ("name=\udcff", "name", "not UTF-8 text (given by --set)", "Write it in the job file."),
     ],
 )
 def test_what_is_wrong_with_set(
@@ -522,13 +592,13 @@ def test_what_is_wrong_with_set(
 ) -> None:
     found = only(write(), sets=(given,))
     assert (found.key, found.message, found.line) == (key, message, 0)
-    assert found.hint == ("lists are set as a whole: KEY=[a, b]" if hint == "s" else hint)
+    assert found.hint == ("Set lists as a whole: KEY=[a, b]." if hint == "s" else hint)
 
 
 def test_a_profile_that_does_not_exist(write: Write) -> None:
     found = only(write("profiles: {smoke: null, night: {}}\n"), profile="smok")
-    assert (found.key, found.hint) == ("profiles", "did you mean smoke?")
-    assert found.message == "no profile 'smok'; there are: smoke, night"
+    assert (found.key, found.hint) == ("profiles", "Did you mean smoke?")
+    assert found.message == "no profile 'smok'; profiles: smoke, night"
 
 
 def test_a_profile_that_is_not_chosen_may_lean_on_what_is_not_here(write: Write) -> None:

@@ -53,7 +53,7 @@ def test_a_pinned_job_runs_and_says_so(job: Path) -> None:
     manifest = json.loads(result.folder.manifest.read_text())
     assert manifest["model"]["lock"] == "job.lock.json"
     pinned.lock.unlink()
-    unpinned = run(load_job(job, sets=["output.path=other"]))
+    unpinned = run(load_job(job, overrides=["output.path=other"]))
     assert json.loads(unpinned.folder.manifest.read_text())["model"]["lock"] is None
 
 
@@ -76,7 +76,7 @@ def test_a_tokenizer_of_its_own_is_pinned_too(
     job: Path, write_model: Write, tmp_path: Path
 ) -> None:
     other = write_model(tmp_path / "tokens", {"config.json": None, "model.safetensors": None})
-    loaded = load_job(job, sets=["model.tokenizer=./tokens"])
+    loaded = load_job(job, overrides=["model.tokenizer=./tokens"])
     assert [m.name for m in pin_models(loaded).models] == ["./tiny", "./tokens"]
     check_pins(loaded)
     (other / "chat_template.jinja").write_text("other")
@@ -99,7 +99,7 @@ def test_a_branch_that_moved_does_not_matter_once_pinned(
 def test_pins_of_other_profiles_stay(job: Path, write_model: Write, tmp_path: Path) -> None:
     write_model(tmp_path / "small")
     pin_models(load_job(job))
-    pinned = pin_models(load_job(job, sets=["model.path=./small"]))
+    pinned = pin_models(load_job(job, overrides=["model.path=./small"]))
     assert sorted(json.loads(pinned.lock.read_text())["models"]) == ["./small", "./tiny"]
 
 
@@ -144,9 +144,9 @@ def test_trusted_code_must_not_move(make_job: MakeJob, write_model: Write, tmp_p
     with pytest.raises(ModelError, match="whatever version a branch points to") as caught:
         run(load_job(job))
     assert f"model.revision: {snapshot.name}" in caught.value.hint
-    run(load_job(job, sets=[f"model.revision='{snapshot.name}'"]))
+    run(load_job(job, overrides=[f"model.revision='{snapshot.name}'"]))
     pin_models(load_job(job))
-    run(load_job(job, sets=["output.path=pinned"]))
+    run(load_job(job, overrides=["output.path=pinned"]))
 
 
 def test_judges_are_pinned_like_the_model_that_answers(

@@ -23,11 +23,11 @@ PROBLEMS = [
     pytest.param({"input": {"columns": {"prompt": "promt"}}}, "input.columns.prompt", "'promt'", "", id="prompt-column"),
     pytest.param({"input": {"columns": {"messages": "chats"}}}, "input.columns.messages", "'chats'", "Did you mean 'chat'?", id="messages-column"),
     pytest.param({"user": "a", "decoding": {"columns": {"temperature": "tmp"}}}, "decoding.columns.temperature", "'tmp'", "'temp'", id="override-column"),
-    pytest.param({"user": "{{ question }}", "on_overflow": "truncate_left", "truncate": "topic"}, "prompt.truncate", "'topic' is not part", "question", id="truncate-another-column"),
+    pytest.param({"user": "{{ question }}", "on_overflow": "truncate_left", "truncate_column": "topic"}, "prompt.truncate_column", "'topic' is not part", "question", id="truncate-another-column"),
     pytest.param({"user": "Go.", "on_overflow": "truncate_left"}, "prompt.on_overflow", "nothing to cut", "error or skip", id="nothing-to-truncate"),
     pytest.param(
-        {"input": {"columns": {"messages": "chat"}}, "on_overflow": "truncate_left", "truncate": "chat"},
-        "prompt.truncate", "no effect with a messages column", "Remove", id="truncate-with-messages",
+        {"input": {"columns": {"messages": "chat"}}, "on_overflow": "truncate_left", "truncate_column": "chat"},
+        "prompt.truncate_column", "no effect with a messages column", "Remove", id="truncate-with-messages",
     ),
     pytest.param({"user": "a", "file": None, "chat_template": "none.jinja"}, "prompt.chat_template", "cannot read none.jinja", ".jinja", id="chat-template-file"),
     pytest.param({"user": "a", "chat_template_kwargs": {"tokenize": False}}, "prompt.chat_template_kwargs.tokenize", "set by batchgen", "Remove", id="reserved-variable"),
@@ -61,7 +61,7 @@ def test_a_file_that_is_not_text(ask: Ask, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "prompt",
     [
-        {"user": "{{ question }}", "on_overflow": "truncate_right", "truncate": "question"},
+        {"user": "{{ question }}", "on_overflow": "truncate_right", "truncate_column": "question"},
         {"input": {"columns": {"prompt": "question"}}, "on_overflow": "truncate_right"},
         {"input": {"columns": {"messages": "chat"}}, "on_overflow": "truncate_right"},
         {"messages": LAST[:1], "prefill": "A: ", "decoding": {"columns": {"temperature": "temp"}}},

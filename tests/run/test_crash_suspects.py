@@ -46,7 +46,7 @@ def test_three_deaths_find_the_row(
     job = make_job(
         rows,
         batching={"part_rows": part_rows},
-        run={"max_errors": 5},
+        run={"max_error_rate": 1},
         decoding={"num_return_sequences": samples, "temperature": 1.0},
     )
     assert deaths_until_done(spawner, job) == 3
@@ -55,7 +55,7 @@ def test_three_deaths_find_the_row(
     assert failed["id"].unique().to_list() == [str(n) for n in deadly]
     assert failed["error_code"].to_list() == ["crash_suspect"] * samples
     assert failed["messages"].null_count() == 0
-    whole = run(load_job(job, sets=["output.path=whole"])).frame()
+    whole = run(load_job(job, overrides=["output.path=whole"])).frame()
     others = pl.col("error_code").is_null()
     columns = ["id", "sample", "response", "seed", "finish_reason", "row_fingerprint"]
     innocent = pl.col("id").is_in([str(n) for n in deadly]).not_()
@@ -65,7 +65,7 @@ def test_three_deaths_find_the_row(
 def test_each_deadly_row_costs_at_most_three_deaths(make_job: MakeJob, spawner: Spawner) -> None:
     deadly = [5, 6, 1000]
     rows = [{"q": f"{MARK if n in deadly else 'harmless'} {n}"} for n in range(1100)]
-    job = make_job(rows, run={"max_errors": 5})
+    job = make_job(rows, run={"max_error_rate": 1})
     assert deaths_until_done(spawner, job) <= 3 * len(deadly)
     found = pl.read_parquet(job.parent / "out" / "responses.parquet")
     condemned = found.filter(pl.col("error_code") == "crash_suspect")
@@ -76,7 +76,7 @@ def test_each_deadly_row_costs_at_most_three_deaths(make_job: MakeJob, spawner: 
 def test_a_condemned_row_is_asked_again_on_demand(make_job: MakeJob, spawner: Spawner) -> None:
     """With an engine that it does not kill, it gets its answer; with the same one, a single death condemns it."""
     rows = [{"q": f"{MARK if n == 3 else 'harmless'} {n}"} for n in range(10)]
-    job = make_job(rows, run={"max_errors": 5})
+    job = make_job(rows, run={"max_error_rate": 1})
     assert deaths_until_done(spawner, job) == 3
     result = run(load_job(job), start="retry-errors")
     assert result.counts.failed == 0

@@ -27,7 +27,7 @@ ROWS = [{"q": f"row {n}"} for n in range(60)]
 def again(job: Path) -> None:
     """Undisturbed, the run comes to the answers of one that never was disturbed."""
     found = run(load_job(job)).frame().drop(OF_THE_RUN)
-    whole = run(load_job(job, sets=["output.path=whole"])).frame().drop(OF_THE_RUN)
+    whole = run(load_job(job, overrides=["output.path=whole"])).frame().drop(OF_THE_RUN)
     assert found.equals(whole)
 
 
@@ -210,14 +210,14 @@ def test_a_full_disk_ends_with_5_and_goes_on_when_there_is_room(
     else:
         room = meddling(1, lambda: None)
     with pytest.raises(BatchgenError) as caught:
-        run(load_job(job, sets=out), opener=room)
+        run(load_job(job, overrides=out), opener=room)
     assert caught.value.exit_code == ExitCode.ENVIRONMENT
     assert str(place) in caught.value.message
     assert not list(place.rglob("*.parquet"))
     filler.unlink(missing_ok=True)
     subprocess.run(["mount", "-o", "remount,size=100m", str(place)], check=True)
-    found = run(load_job(job, sets=out)).frame().drop(OF_THE_RUN)
-    whole = run(load_job(job, sets=["output.path=whole"])).frame().drop(OF_THE_RUN)
+    found = run(load_job(job, overrides=out)).frame().drop(OF_THE_RUN)
+    whole = run(load_job(job, overrides=["output.path=whole"])).frame().drop(OF_THE_RUN)
     assert found.equals(whole)
 
 
@@ -230,7 +230,7 @@ def test_no_room_is_said_before_the_model_is_loaded(
         pytest.fail("the model was loaded")
 
     with pytest.raises(BatchgenError, match=r"free; the answers take at least") as caught:
-        run(load_job(make_job(ROWS), sets=[f"output.path={place / 'out'}"]), opener=never)
+        run(load_job(make_job(ROWS), overrides=[f"output.path={place / 'out'}"]), opener=never)
     assert "--output" in caught.value.hint
 
 
@@ -239,7 +239,7 @@ def test_little_room_is_said(make_job: MakeJob, small_disk: Callable[[int], Path
     told: list[str] = []
     sets = [f"output.path={place / 'out'}", "decoding.max_new_tokens=200000"]
     assert (
-        run(load_job(make_job(ROWS), sets=sets), reporter=RecordingReporter(told)).outcome == "done"
+        run(load_job(make_job(ROWS), overrides=sets), reporter=RecordingReporter(told)).outcome == "done"
     )
     assert any("answers of full length take up to" in line for line in told)
 

@@ -12,11 +12,12 @@ import pytest
 
 from batchgen.errors import StateError
 from batchgen.fingerprint import differences
-from batchgen.job.roles import ROLES
+from batchgen.job.roles import roles
 from batchgen.jobfile.load import load_job
 from batchgen.run.plan import plan
 from batchgen.run.run import run
 from batchgen.run.setup import set_up
+from batchgen.section import Role
 
 MakeJob = Callable[..., Path]
 BASE: dict[str, Any] = {
@@ -47,7 +48,7 @@ GENERATION: dict[str, list[str]] = {
     "prompt.chat_template_kwargs": ["prompt.chat_template_kwargs={thinking: false}"],
     "prompt.max_input_tokens": ["prompt.max_input_tokens=99"],
     "prompt.on_overflow": ["prompt.on_overflow=skip"],
-    "prompt.truncate": ["prompt.truncate=q"],
+    "prompt.truncate_column": ["prompt.truncate_column=q"],
     "model.dtype": ["model.dtype=bfloat16"],
     "model.attn_implementation": ["model.attn_implementation=eager"],
     "model.max_model_len": ["model.max_model_len=999"],
@@ -76,7 +77,7 @@ GENERATION: dict[str, list[str]] = {
     "output.prefix": ["output.prefix=bg_"],
     "redact.entities": ["redact.entities=[email]"],
     "redact.apply_to": ["redact.apply_to=[response]"],
-    "redact.with": ["redact.with=mask"],
+    "redact.replacement": ["redact.replacement=mask"],
     "redact.columns": ["redact.columns=[q]"],
     "run.seed": ["run.seed=1"],
 }
@@ -99,7 +100,8 @@ OPERATIONAL: dict[str, list[str]] = {
         "evaluate.gates=[{metric: length_characters, min: 1}]",
     ],
     "run.workers": ["run.workers=2"],
-    "run.max_errors": ["run.max_errors=3"],
+    "run.max_error_rate": ["run.max_error_rate=0.5"],
+    "run.max_error_count": ["run.max_error_count=9"],
     "run.max_runtime": ["run.max_runtime=9h"],
 }
 RESOLVED = {"model.max_model_len": "model.context_length"}
@@ -130,9 +132,9 @@ def job(make_job: MakeJob) -> Path:
 
 
 def test_every_key_is_changed_once() -> None:
-    """A key that is new in roles.py fails here: add a change of it to one of the tables."""
-    for role, table in (("generation", GENERATION), ("operational", OPERATIONAL)):
-        named = {key for key, value in ROLES.items() if value == role}
+    """A new key of the job fails here: add a change of it to one of the tables."""
+    for role, table in ((Role.GENERATION, GENERATION), (Role.OPERATIONAL, OPERATIONAL)):
+        named = {key for key, value in roles().items() if value == role}
         assert named - table.keys() - ELSEWHERE.keys() == set()
         assert table.keys() - named == set()
 
@@ -141,7 +143,7 @@ def test_every_key_is_changed_once() -> None:
 def test_what_decides_answers_is_refused_and_named(job: Path, key: str) -> None:
     run(load_job(job), stop=after(3))
     with pytest.raises(StateError, match="made by another job") as caught:
-        run(load_job(job, sets=GENERATION[key]))
+        run(load_job(job, overrides=GENERATION[key]))
     named = RESOLVED.get(key, key)
     assert any(f"{named}{after}" in caught.value.message for after in (" was ", "."))
 
@@ -149,16 +151,16 @@ def test_what_decides_answers_is_refused_and_named(job: Path, key: str) -> None:
 @pytest.mark.parametrize("key", OPERATIONAL)
 def test_what_does_not_goes_on(job: Path, key: str) -> None:
     stopped = run(load_job(job), stop=after(3))
-    resumed = run(load_job(job, sets=OPERATIONAL[key]))
+    resumed = run(load_job(job, overrides=OPERATIONAL[key]))
     assert resumed.run_id == stopped.run_id
     assert resumed.counts.rows == len(ROWS)
-    assert plan(load_job(job, sets=OPERATIONAL[key])).output.refusal == ""
+    assert plan(load_job(job, overrides=OPERATIONAL[key])).output.refusal == ""
 
 
 @pytest.mark.parametrize("key", GENERATION)
 def test_a_row_s_fingerprint_knows_neither_selection_nor_columns(job: Path, key: str) -> None:
     sets = GENERATION[key]
-    before, now = (set_up(load_job(job, sets=s)).request_builder.row_settings for s in ([], sets))
+    before, now = (set_up(load_job(job, overrides=s)).request_builder.row_settings for s in ([], sets))
     prompt_moved = "prompt.user=null" in sets
     same = (key.startswith("input.") and not prompt_moved) or key in OF_THE_ROWS
     assert (before == now) is same
@@ -176,7 +178,7 @@ def test_a_preset_counts_by_what_it_leads_to(
         "decoding.max_new_tokens=9",
     ]
     asked = [
-        set_up(load_job(job, sets=[*model, one])).settings
+        set_up(load_job(job, overrides=[*model, one])).settings
         for one in ("decoding.preset=model", "decoding.temperature=0.7", "decoding.preset=greedy")
     ]
     assert differences(asked[0], asked[1]) == []
@@ -197,11 +199,11 @@ def test_where_the_model_and_templates_lie_does_not_matter(
         decoding={"max_new_tokens": 9},
     )
     there = ["model.path=./copy", "prompt.file=same.jinja"]
-    before, now = (set_up(load_job(job, sets=s)).settings for s in ([], there))
+    before, now = (set_up(load_job(job, overrides=s)).settings for s in ([], there))
     assert differences(before, now) == []
     (tmp_path / "same.jinja").write_text("{{ q }}!")
     (tmp_path / "copy" / "chat_template.jinja").write_text("{{ messages }}")
-    other = set_up(load_job(job, sets=there)).settings
+    other = set_up(load_job(job, overrides=there)).settings
     assert [d.key for d in differences(before, other)] == [
         "model.tokenizer_sha256",
         "prompt.file",
@@ -212,15 +214,15 @@ def test_where_the_model_and_templates_lie_does_not_matter(
 @pytest.mark.parametrize(
     ("section", "named"),
     [
-        ("prompt={chat_template_kwargs: {api_key: %s}}", "api_key was another"),
-        ("redact={with: hash, secret: %s}", "redact.secret_id was "),
+        ("prompt={chat_template_kwargs: {api_key: %s}}", "api_key changed"),
+        ("redact={replacement: hash, secret: %s}", "redact.secret_id was "),
     ],
 )
 def test_secrets_are_not_in_a_refusal(job: Path, section: str, named: str) -> None:
     first, second = "canary-0123456789", "canary-9876543210"
-    stopped = run(load_job(job, sets=[section % first]), stop=after(1))
+    stopped = run(load_job(job, overrides=[section % first]), stop=after(1))
     with pytest.raises(StateError, match=named) as caught:
-        run(load_job(job, sets=[section % second]))
+        run(load_job(job, overrides=[section % second]))
     assert "canary" not in str(caught.value)
     if "redact" in section:
         assert "canary" not in stopped.folder.run.read_text()

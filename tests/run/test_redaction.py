@@ -79,7 +79,7 @@ def test_reasoning_is_part_of_the_answer(make_job: MakeJob) -> None:
 
 
 def test_a_hash_is_the_same_in_cell_prompt_and_answer(make_job: MakeJob) -> None:
-    result = run_job(make_job, **{"with": "hash", "secret": "0123456789abcdef"})
+    result = run_job(make_job, replacement="hash", secret="0123456789abcdef")
     row = result.frame().to_dicts()[0]
     assert row["who"].startswith("[EMAIL:")
     assert row["who"] in row["messages"][1]["content"]
@@ -89,7 +89,7 @@ def test_a_hash_is_the_same_in_cell_prompt_and_answer(make_job: MakeJob) -> None
 
 def test_ids_are_hashed_or_refused(make_job: MakeJob) -> None:
     rows = [{"id": f"u{i}@example.com", "q": "x"} for i in range(3)]
-    hashed = make_job(rows, redact={"with": "hash", "secret": "0123456789abcdef"})
+    hashed = make_job(rows, redact={"replacement": "hash", "secret": "0123456789abcdef"})
     ids = run(load_job(hashed)).frame()["id"]
     assert ids.n_unique() == 3
     assert ids.str.starts_with("[EMAIL:").all()
@@ -100,7 +100,7 @@ def test_ids_are_hashed_or_refused(make_job: MakeJob) -> None:
     assert run(load_job(kept)).frame()["id"][0] == "u0@example.com"
 
 
-@pytest.mark.parametrize("change", [{"entities": ["email"]}, {"with": "mask"}, {"columns": ["q"]}, {"apply_to": ["input"]}, None])  # fmt: skip
+@pytest.mark.parametrize("change", [{"entities": ["email"]}, {"replacement": "mask"}, {"columns": ["q"]}, {"apply_to": ["input"]}, None])  # fmt: skip
 def test_another_redaction_is_another_run(make_job: MakeJob, change: dict[str, Any] | None) -> None:
     run_job(make_job)
     other = make_job(ROWS, prompt=PROMPT, output={"compression": "none"}, **({} if change is None else {"redact": change}))  # fmt: skip
@@ -116,9 +116,12 @@ def test_another_redaction_is_another_run(make_job: MakeJob, change: dict[str, A
         ({"columns": ["q"], "apply_to": ["response"]}, "redact.columns has no effect"),
         ({"entities": ["mail"]}, "did you mean email"),
         ({"entities": []}, "one or more words"),
-        ({"with": "hash"}, "needs redact.secret"),
-        ({"with": "hash", "secret": "short"}, "16 characters"),
-        ({"secret": "0123456789abcdef"}, "redact.secret has no effect with: placeholder"),
+        ({"replacement": "hash"}, "needs redact.secret"),
+        ({"replacement": "hash", "secret": "short"}, "16 characters"),
+        (
+            {"secret": "0123456789abcdef"},
+            "redact.secret has no effect with replacement: placeholder",
+        ),
     ],
 )
 def test_what_would_have_no_effect_is_refused(

@@ -32,7 +32,7 @@ def job_of(make_job: MakeJob) -> Path:
 
 def unbroken(job: Path) -> pl.DataFrame:
     """The answers of one engine in this process."""
-    return run(load_job(job, sets=["output.path=unbroken"])).frame()
+    return run(load_job(job, overrides=["output.path=unbroken"])).frame()
 
 
 def same(one: pl.DataFrame, other: pl.DataFrame) -> bool:

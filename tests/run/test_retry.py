@@ -79,7 +79,7 @@ def test_only_what_failed_is_answered_again(
         make_job(
             ROWS,
             batching={"part_rows": part_rows},
-            run={"max_errors": 90},
+            run={"max_error_rate": 1},
             decoding=decoding,
             output={"layout": layout},
         )
@@ -102,13 +102,13 @@ def test_only_what_failed_is_answered_again(
     assert second.counts.failed == 2 * EMPTY
     assert second.run_id == first.run_id
     assert len(seen) == 2 * (len(ROWS) - EMPTY) - good
-    whole = run(load_job(job.file, sets=["output.path=other"]))
+    whole = run(load_job(job.file, overrides=["output.path=other"]))
     drop = ("run_id", "created_at")
     assert second.frame().drop(drop).equals(whole.frame().drop(drop))
 
 
 def test_good_answers_keep_their_time(make_job: MakeJob) -> None:
-    job = load_job(make_job(ROWS, run={"max_errors": 40}))
+    job = load_job(make_job(ROWS, run={"max_error_rate": 1}))
     before = run(job, opener=unlucky).frame()
     after = run(job, start="retry-errors").frame()
     same = before["created_at"] == after["created_at"]
@@ -136,7 +136,7 @@ def test_retry_and_fresh_do_not_go_together(
 
 
 def test_damaged_answers_are_not_built_upon(make_job: MakeJob) -> None:
-    job = load_job(make_job(ROWS, run={"max_errors": 40}))
+    job = load_job(make_job(ROWS, run={"max_error_rate": 1}))
     published = run(job, opener=unlucky).folder.responses
     data = bytearray(published.read_bytes())
     data[100] ^= 1

@@ -37,8 +37,8 @@ def night(make_job: MakeJob) -> Callable[..., LoadedJob]:
     """The job of one night: other rows, another folder, and what else differs."""
 
     def load(name: str, given: Sequence[dict[str, Any]], *sets: str) -> LoadedJob:
-        path = make_job(given, batching={"part_rows": 3}, run={"max_errors": 99})
-        return load_job(path, sets=[f"output.path={name}", *sets])
+        path = make_job(given, batching={"part_rows": 3}, run={"max_error_rate": 1})
+        return load_job(path, overrides=[f"output.path={name}", *sets])
 
     return load
 

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import pytest
 
 from batchgen.errors import BatchgenError, ExitCode, LockedError, StateError
 from batchgen.jobfile.load import load_job
-from batchgen.run.result import allowed_failures
 from batchgen.run.run import run
 from batchgen.state.lock import hold_lock
 from batchgen.state.run_folder import RunFolder
@@ -109,7 +109,7 @@ def test_a_stopped_run_goes_on_and_ends_like_an_unbroken_one(make_job: MakeJob, 
     resumed = run(loaded)
     assert resumed.outcome == "done"
     assert resumed.resumed_rows == stopped.counts.rows == looks + 1
-    unbroken = run(load_job(loaded.file, sets=("output.path=other",)))
+    unbroken = run(load_job(loaded.file, overrides=("output.path=other",)))
     assert resumed.frame().drop(OF_THE_RUN).equals(unbroken.frame().drop(OF_THE_RUN))
 
 
@@ -132,22 +132,22 @@ def test_another_job_is_refused_with_what_differs(
     path = make_job(rows(10), batching={"part_rows": 2})
     run(load_job(path), stop=After(looks))
     with pytest.raises(StateError, match="made by another job") as caught:
-        run(load_job(path, sets=sets))
+        run(load_job(path, overrides=sets))
     assert names in caught.value.message
     assert "--fresh" in caught.value.hint
 
 
 @pytest.mark.parametrize(
     "sets",
-    [["batching.part_rows=3"], ["batching.max_rows=1"], ["run.max_errors=0.5"]],
-    ids=["part_rows", "max_rows", "max_errors"],
+    [["batching.part_rows=3"], ["batching.max_rows=1"], ["run.max_error_rate=0.5"]],
+    ids=["part_rows", "max_rows", "max_error_rate"],
 )
 def test_what_changes_no_answer_does_not_stand_in_the_way(
     make_job: MakeJob, sets: Sequence[str]
 ) -> None:
     path = make_job(rows(10), batching={"part_rows": 2})
     run(load_job(path), stop=After(4))
-    assert run(load_job(path, sets=sets)).counts.rows == 10
+    assert run(load_job(path, overrides=sets)).counts.rows == 10
 
 
 def test_changed_input_is_refused_by_name(make_job: MakeJob) -> None:
@@ -162,7 +162,7 @@ def test_fresh_starts_over_and_keeps_the_old_run(make_job: MakeJob) -> None:
     path = make_job(rows(3))
     old = run(load_job(path)).frame()
     told: list[str] = []
-    new = run(load_job(path, sets=["run.seed=5"]), start="fresh", reporter=RecordingReporter(told))
+    new = run(load_job(path, overrides=["run.seed=5"]), start="fresh", reporter=RecordingReporter(told))
     assert new.outcome == "done"
     aside = path.parent / "out.old-1"
     assert pl.read_parquet(aside / "responses.parquet").equals(old)
@@ -179,7 +179,9 @@ MIXED: Sequence[Mapping[str, Any]] = [
 
 
 def test_failed_rows_keep_their_place_and_say_why(make_job: MakeJob) -> None:
-    result = run(load_job(make_job(MIXED, prompt={"max_input_tokens": 100}, run={"max_errors": 3})))
+    result = run(
+        load_job(make_job(MIXED, prompt={"max_input_tokens": 100}, run={"max_error_rate": 1}))
+    )
     frame = result.frame()
     assert frame["finish_reason"].to_list() == ["stop", "error", "error", "stop", "error"]
     assert frame["error_code"].to_list() == [
@@ -196,7 +198,7 @@ def test_failed_rows_keep_their_place_and_say_why(make_job: MakeJob) -> None:
 
 
 def test_too_many_failed_rows_end_with_3_and_are_published(make_job: MakeJob) -> None:
-    result = run(load_job(make_job(MIXED, run={"max_errors": 0.2})))
+    result = run(load_job(make_job(MIXED, run={"max_error_rate": 0.2})))
     assert result.counts.failed == 2
     assert result.exit_code == ExitCode.TOO_MANY_FAILED_ROWS
     assert result.frame().height == 5
@@ -205,33 +207,48 @@ def test_too_many_failed_rows_end_with_3_and_are_published(make_job: MakeJob) ->
 def test_skipped_rows_are_no_failures(make_job: MakeJob) -> None:
     sets = ("input.on_empty_prompt=skip", "prompt.on_overflow=skip", "prompt.max_input_tokens=100")
     result = run(
-        load_job(make_job([MIXED[0], MIXED[1], MIXED[4]], run={"max_errors": 0}), sets=sets)
+        load_job(
+            make_job([MIXED[0], MIXED[1], MIXED[4]], run={"max_error_rate": 0}), overrides=sets
+        )
     )
     assert result.frame()["finish_reason"].to_list() == ["stop", "skipped", "skipped"]
     assert result.exit_code == ExitCode.DONE
 
 
 def test_a_part_of_failures_alone_is_sealed_too(make_job: MakeJob) -> None:
-    job = make_job([{"q": ""}] * 6, batching={"part_rows": 2}, run={"max_errors": 6})
+    job = make_job([{"q": ""}] * 6, batching={"part_rows": 2}, run={"max_error_rate": 1})
     assert run(load_job(job)).frame()["error_code"].to_list() == ["prompt_empty"] * 6
 
 
 @pytest.mark.parametrize(
-    ("max_errors", "count", "allowed"),
+    ("rate", "count", "rows", "allowed"),
     [
-        (0, 100, 0),
-        (0.01, 100, 1),
-        (0.01, 99, 0),
-        (0.5, 3, 1),
-        (0.29, 100, 29),
-        (1, 100, 1),
-        (7, 3, 7),
+        (0, None, 100, 0),
+        (0.01, None, 100, 1),
+        (0.01, None, 99, 0),
+        (0.5, None, 3, 1),
+        (0.29, None, 100, 29),
+        (1, None, 3, 3),
+        (0.01, 20, 100, 1),
+        (0.5, 20, 100, 20),
+        (1, 0, 100, 0),
     ],
 )
-def test_failures_are_allowed_by_share_or_count(
-    max_errors: float, count: int, allowed: int
+def test_both_limits_of_failures_hold(
+    make_job: MakeJob, rate: float, count: int | None, rows: int, allowed: int
 ) -> None:
-    assert allowed_failures(max_errors, count) == allowed
+    result = run(load_job(make_job(MIXED[:1])))
+    for failed, exceeded in ((allowed, False), (allowed + 1, True)):
+        counts = replace(result.counts, rows=rows, failed=failed)
+        ended = replace(result, counts=counts, max_error_rate=rate, max_error_count=count)
+        assert (ended.max_failed, ended.too_many_failed) == (allowed, exceeded)
+
+
+def test_the_message_names_the_limit_that_is_exceeded(make_job: MakeJob) -> None:
+    limits = {"max_error_rate": 1, "max_error_count": 1}
+    result = run(load_job(make_job(MIXED, run=limits)))
+    assert result.exit_code == ExitCode.TOO_MANY_FAILED_ROWS
+    assert result.not_passed == ["failed rows: 2, allowed: 1 (run.max_error_count: 1)"]
 
 
 def test_samples_are_rows_of_their_own(make_job: MakeJob) -> None:
@@ -248,7 +265,7 @@ def test_stop_strings_and_limits_are_told_apart(make_job: MakeJob) -> None:
     frame = run(load_job(job)).frame()
     assert frame["finish_reason"].to_list() == ["stop_string", "stop"]
     assert frame["response"][0].endswith("one ")
-    short = run(load_job(job, sets=["decoding.max_new_tokens=3", "output.path=short"])).frame()
+    short = run(load_job(job, overrides=["decoding.max_new_tokens=3", "output.path=short"])).frame()
     assert short["finish_reason"].to_list() == ["length", "length"]
     assert short["output_tokens"].to_list() == [3, 3]
 
@@ -300,7 +317,7 @@ def test_answers_without_their_state_are_not_touched(make_job: MakeJob) -> None:
 
 def test_job_yaml_in_the_folder_runs_again(make_job: MakeJob, tmp_path: Path) -> None:
     first = run(load_job(make_job(rows(4), decoding={"max_new_tokens": 5})))
-    again = run(load_job(first.folder.job, sets=[f"output.path={tmp_path / 'again'}"]))
+    again = run(load_job(first.folder.job, overrides=[f"output.path={tmp_path / 'again'}"]))
     assert again.frame().drop(OF_THE_RUN).equals(first.frame().drop(OF_THE_RUN))
     assert first.folder.job.stat().st_mode & 0o777 == 0o600
 

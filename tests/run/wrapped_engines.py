@@ -94,7 +94,7 @@ def run_deadly(arguments: list[str]) -> int:
 
     try:
         result = run(
-            load_job(Path(job), sets=sets), opener=opener, reporter=ConsoleReporter(sys.stdout)
+            load_job(Path(job), overrides=sets), opener=opener, reporter=ConsoleReporter(sys.stdout)
         )
     except BatchgenError as error:
         print(error)  # noqa: T201  # read by the test

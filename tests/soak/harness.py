@@ -131,7 +131,7 @@ class Work:
                 "metrics": ["length"],
                 "slices": [{"column": "output_tokens", "bins": [20, 40]}],
             },
-            "run": {"max_errors": 0.5},
+            "run": {"max_error_rate": 0.5},
         }
         self.job.write_text(yaml.safe_dump(job))
         ended = self.run("--output", str(self.folder / "golden"))

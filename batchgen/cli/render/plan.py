@@ -97,7 +97,7 @@ def _judge(one: PreparedJudge) -> str:
     mode = (
         f"rubric, {judge.labels[0]} to {judge.labels[-1]}"
         if judge.mode == "rubric"
-        else f"pairwise against {judge.against or f'column {judge.column}'}"
+        else f"pairwise against {judge.baseline or f'column {judge.column}'}"
     )
     name = model.resolved.name if model else f"engine {one.model.job.model.engine}, without a model"
     own = ", which judges its own answers" if one.is_self_judge else ""
@@ -109,7 +109,7 @@ def _redact(plan: Plan) -> list[str]:
     if redact is None:
         return []
     kinds = "all kinds" if redact.entities == "all" else ", ".join(redact.entities)
-    lines = [f"{kinds} in {' and '.join(redact.apply_to)} · as {redact.style}"]
+    lines = [f"{kinds} in {' and '.join(redact.apply_to)} · as {redact.replacement}"]
     if "input" in redact.apply_to:
         covered = plan.setup.redacted_columns
         others = [name for name in plan.setup.survey.schema.names if name not in covered]

@@ -11,7 +11,7 @@ from batchgen.cli.render.metric_table import gate_lines, metric_lines, score_sum
 from batchgen.cli.render.terminal import format_count, printable, shorten
 from batchgen.errors import ExitCode
 from batchgen.inspection.status import AnswerView, find_answers
-from batchgen.run.result import RunResult, allowed_failures
+from batchgen.run.result import RunResult
 from batchgen.run.reuse import ReuseCounts
 from batchgen.state.parts import Counts
 from batchgen.state.run_folder import RunFolder
@@ -40,9 +40,8 @@ def _lines(result: RunResult) -> list[str]:
         lines = [f"{result.outcome}  {rows}"]
     lines += _incremental(result.incremental)
     if result.exit_code == ExitCode.TOO_MANY_FAILED_ROWS:
-        allowed = allowed_failures(result.max_errors, counts.rows)
         lines.append(
-            f"failed {format_count(counts.failed, 'row')} failed, run.max_errors allows {allowed:,}: exit code 3"
+            f"failed {format_count(counts.failed, 'row')} failed, {result.max_failed:,} allowed ({result.error_limit}): exit code 3"
         )
     where = result.folder.staged if result.outcome == "withheld" else result.folder.path
     lines += unscored_lines(result.metrics, where / result.folder.scores.name)

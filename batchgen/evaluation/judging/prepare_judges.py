@@ -111,7 +111,7 @@ def _prepare_judge(
     spec = judge.model or job.model
     tokenizer = _tokenizer(spec, model, _prompt_section(judge, job.prompt, model))
     rubric = read_rubric(judge)
-    other = open_baseline(Path(judge.against)) if judge.against is not None else None
+    other = open_baseline(Path(judge.baseline)) if judge.baseline is not None else None
     stated = model.card.context_length if model else UNBOUNDED
     longest = min(stated, spec.max_model_len or stated)
     files = {"files": tokenizer_identity(model.tokenizer.folder)} if model else {}
@@ -184,11 +184,11 @@ def judge_problems(
             read_rubric(judge)
         except DataError as error:
             found.append(Problem(f"{key}.rubric_file", error.message, error.hint))
-        if judge.against is not None and not RunFolder(Path(judge.against)).manifest.exists():
+        if judge.baseline is not None and not RunFolder(Path(judge.baseline)).manifest.exists():
             found.append(
                 Problem(
-                    f"{key}.against",
-                    f"{judge.against} is not the output folder of a complete run",
+                    f"{key}.baseline",
+                    f"{judge.baseline} is not the output folder of a complete run",
                     "Give the output folder of a run that has ended.",
                 )
             )

@@ -12,6 +12,7 @@ from batchgen.evaluation.scoring.score_file import score_file
 from batchgen.evaluation.scoring.score_run import ScoreResult, score_run
 from batchgen.evaluation.scoring_models import ScoringModelOptions
 from batchgen.job.evaluate import Evaluate, Reasoning
+from batchgen.jobfile.renamed_keys import explain_renamed_key, explain_renamed_type
 from batchgen.metrics.registry import METRIC_TYPES
 from batchgen.progress import SILENT, Reporter
 
@@ -129,6 +130,8 @@ def _evaluate(
 
 def _found(error: "ErrorDetails", metrics: Sequence[MetricSpec]) -> str:
     path, message = error["loc"], error["msg"].removeprefix("Value error, ")
+    if renamed := _renamed(error, metrics):
+        return f"metric {_type(error, metrics)}: {renamed[0]}"
     if not _of_metric(error):
         return f"{path[0]}: {message}" if path else message
     if error["type"] in _TYPE_ERRORS:
@@ -146,12 +149,24 @@ _TYPE_ERRORS = {
 
 def _hint(errors: Sequence["ErrorDetails"], metrics: Sequence[MetricSpec]) -> str:
     """The types if one is wrong; otherwise where to find the options."""
+    if renamed := next(filter(None, (_renamed(error, metrics) for error in errors)), None):
+        return renamed[1]
     if any(error["type"] in _TYPE_ERRORS and len(error["loc"]) == 2 for error in errors):
         known = ", ".join(METRIC_TYPES)
         return f"Use one of: {known}. List options with `batchgen metrics TYPE`."
     types = dict.fromkeys(_type(error, metrics) for error in errors if _of_metric(error))
     commands = ", ".join(f"`batchgen metrics {name}`" for name in types)
     return f"List options with {commands}." if types else ""
+
+
+def _renamed(error: "ErrorDetails", metrics: Sequence[MetricSpec]) -> tuple[str, str] | None:
+    """Message and hint, where an error is about a type or a key that was renamed."""
+    place = tuple(error["loc"])
+    if error["type"] == "union_tag_invalid":
+        return explain_renamed_type(_type(error, metrics))
+    if error["type"] == "extra_forbidden":
+        return explain_renamed_key(place[-1:], ("evaluate", *place), error["input"])
+    return None
 
 
 def _of_metric(error: "ErrorDetails") -> bool:

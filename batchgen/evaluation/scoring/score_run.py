@@ -24,7 +24,7 @@ from batchgen.evaluation.scoring.join import Join, JoinSpec, open_join
 from batchgen.evaluation.scoring_models import ScoringModelOptions, model_of_run, scoring_passes
 from batchgen.evaluation.staging import StagedAnswers, run_origin, run_scorer, stage_answers
 from batchgen.job.evaluate import Evaluate, Reasoning
-from batchgen.jobfile.load import LoadedJob, load_job
+from batchgen.jobfile.load import LoadedJob, load_stored_job
 from batchgen.metrics.base import MetricOptions
 from batchgen.models.local_model import find_model
 from batchgen.output.publish import Stage, finish_release
@@ -72,7 +72,7 @@ def score_run(
         finish_release(folder)
         published = PublishedRun(folder)
         published.check(only_responses=True)
-        loaded = load_job(folder.job)
+        loaded = load_stored_job(folder.job)
         asked = loaded.job.evaluate
         names = {_name(metric) for metric in metrics}
         kept = [metric for metric in asked.metrics if _name(metric) not in names]

@@ -1,7 +1,7 @@
-"""The JSON schema of job files, for editors that complete and check while one types.
+"""The JSON schema of job files, for completion and checks in editors.
 
-It allows what the loader allows beside the schema of `Job`: synonyms, `extends`, `vars`, `profiles`, null for any
-key, and `${...}` for any value. It does not know which settings go together; the loader does.
+It also allows what only the loader accepts: synonyms, `extends`, `vars`, `profiles`, null for any key, and `${...}`
+for any value. It does not check combinations of settings.
 """
 
 from collections.abc import Iterable, Sequence
@@ -66,7 +66,7 @@ def job_schema(engines: Iterable[str]) -> dict[str, Any]:
 
 
 def _loosen(section: dict[str, Any], extra: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Let every key hold the extra values too, and require none: layers may be partial."""
+    """Allow extra values for every key, and require no key, since layers may be partial."""
     section.pop("required", None)
     for name, value in section["properties"].items():
         described = {k: value[k] for k in ("description", "default") if value.get(k) is not None}
@@ -82,7 +82,7 @@ def _loosen(section: dict[str, Any], extra: Sequence[dict[str, Any]]) -> dict[st
 
 
 def _metrics(sections: dict[str, Any], metrics: dict[str, Any]) -> None:
-    """Each metric is whole, and told by its type; or its type alone, if it needs no more."""
+    """Each metric is complete, chosen by its type; or its type alone, if no other key is required."""
     for metric in METRIC_TYPES.values():
         fields = metric.options.model_fields.items()
         needed = [name for name, field in fields if field.is_required()]
@@ -105,12 +105,12 @@ def _add_synonyms(properties: dict[str, Any]) -> None:
 def _loader_keys() -> dict[str, Any]:
     return {
         "extends": {
-            "description": "Base file or files, merged underneath.",
+            "description": "Base file or files, with lower priority.",
             **deepcopy(_ONE_OR_MORE_FILES),
         },
         "vars": _variables(),
         "profiles": {
-            "description": "Named settings over those of the job: --profile NAME.",
+            "description": "Named settings that override those of the job: --profile NAME.",
             "anyOf": [
                 {
                     "type": "object",
@@ -137,7 +137,7 @@ def _profile(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _required() -> dict[str, Any]:
-    """What a job without a base file must say; inside sections too."""
+    """The required keys of a job without a base file, also inside sections."""
     within: dict[str, Any] = {}
     for name, field in Job.model_fields.items():
         section = field.annotation

@@ -1,7 +1,4 @@
-"""The reference of job files, as a page of Markdown and as JSON schema, both made from the schema itself.
-
-The texts under the fields of `spec.py` are the page's; only its head is written here.
-"""
+"""The reference of job files, `jobs/README.md`, generated from the docstrings of the sections; and the JSON schema."""
 
 import inspect
 import json
@@ -21,56 +18,54 @@ from batchgen.jobfile.tree import KeyPath, dotted_key
 _HEAD = f"""\
 # Job files
 
-A job file says, in YAML, which rows are read, what is asked about each, which model answers and where the answers
-go. The smallest one:
+A job file is YAML. It defines the input rows, the prompt for each row, the model and the output folder. The smallest one:
 
 ```yaml
 {MINIMAL_JOB}```
 
 `batchgen validate job.yaml` checks a job, `batchgen plan job.yaml` shows what it would do, `batchgen run job.yaml`
-does it. `batchgen schema` prints a JSON schema for editors. A mistake is reported with its line and a way out, all
-mistakes at once; nothing that is written here is ever silently ignored.
+runs it. `batchgen schema` prints a JSON schema for editors. All errors are reported at once, each with its line and a
+suggested fix. Unknown keys are errors.
 
 ## Rules
 
-**Paths** are relative to the file that they are written in, wherever the command is started; those given by `--set`
+**Paths** are relative to the file that contains them, whatever the current folder is; those given by `--set` are relative
 to the job file. `~` is the home folder. `model.path` and `model.tokenizer` are folders if they start with `./`, `../`,
-`/` or `~`, or if there is such a folder beside the job file; otherwise they name a model.
+`/` or `~`, or if the folder of the job file contains such a folder; otherwise they are model ids.
 
-**Text in braces.** `${{...}}` is filled in everywhere except under `prompt`, where `{{{{ column }}}}` stands for a column of
-the input:
+**Placeholders.** `${{...}}` is replaced everywhere except under `prompt`, where `{{{{ column }}}}` is a column of the input:
 
-| write | and get |
+| placeholder | value |
 |---|---|
 | `${{env:NAME}}` | the environment variable; an error if it is not set |
 | `${{env:NAME:-text}}` | the same, or `text` |
 | `${{date}}`, `${{date:%Y%m%d}}` | the date on which the run first started, or `--date` |
 | `${{name}}` | the job's name |
-| `${{here}}` | the folder of the file that it is written in |
-| `${{vars.NAME}}` | an entry of `vars`; alone in a value, it keeps its type |
+| `${{here}}` | the folder of the file that contains it |
+| `${{vars.NAME}}` | an entry of `vars`; if it is the whole value, it keeps its type |
 | `$${{` | `${{` itself |
 
-Where a number or true or false is expected, text that was filled in is read as one. `vars` can use the environment,
-the date and `${{here}}`. Inside `{{ }}` and `[ ]`, YAML wants `"${{...}}"` in quotes.
+Where a number or boolean is expected, the resulting text is converted to one. `vars` can use the environment, the date and
+`${{here}}`. Inside `{{ }}` and `[ ]`, YAML requires quotes: `"${{...}}"`.
 
-**Layers.** Each of these overrides the ones before it: the defaults below, the files named by `extends`, the job file,
-the profile chosen by `--profile`, and `--set KEY=VALUE` (such as `--set decoding.temperature=0.7`). Mappings are merged
-key by key, everything else is replaced, and `null` puts a key back to its default.
+**Layers.** Each of these overrides the ones before it: the defaults below, the files in `extends`, the job file, the
+profile chosen by `--profile`, and `--set KEY=VALUE` (such as `--set decoding.temperature=0.7`). Mappings are merged key
+by key, other values are replaced, and `null` resets a key to its default.
 
 **YAML** is read by the rules of version 1.2: `1e-5` is a number, only `true` and `false` are booleans, and `no`, `12:30`
-and `001` are text. Where text is expected, a number needs quotes. Anchors, aliases, tags and repeated keys are errors.
+and `001` are text. Where text is expected, a number needs quotes. Anchors, aliases, tags and duplicate keys are errors.
 
 **Synonyms** under `decoding`: {", ".join(f"`{synonym}` for `{name}`" for synonym, name in SYNONYMS.items())}.
 
 ## Keys
 
-`input`, `model`, `output` and the keys whose default says "required" must be there; everything else may be left out.
+`input`, `model`, `output` and the keys with the default "required" must be given; all others are optional.
 
 | key | value | default | meaning |
 |---|---|---|---|
-| `extends` | text, or a list of texts | | Base file or files, merged underneath; of several, later ones win. |
-| `vars` | a mapping | | Text, numbers and true or false, for `${{vars.NAME}}`. |
-| `profiles` | a mapping of mappings | | Settings by the name that `--profile` chooses: `smoke: {{input: {{limit: 8}}}}`. |
+| `extends` | text, or a list of texts | | Base file or files, with lower priority than this file; later ones override earlier ones. |
+| `vars` | a mapping | | Text, numbers and booleans, for `${{vars.NAME}}`. |
+| `profiles` | a mapping of mappings | | Settings that `--profile NAME` applies: `smoke: {{input: {{limit: 8}}}}`. |
 | `$schema` | text | | For editors; ignored. |
 """
 
@@ -85,7 +80,7 @@ def job_schema(engines: Iterable[str]) -> dict[str, Any]:
 
 
 def job_reference(engines: Mapping[str, str]) -> str:
-    """The page that explains every key: `jobs/README.md`.
+    """The Markdown page that explains every key.
 
     Args:
         engines: the values of `model.engine`, and a phrase about each.
@@ -98,7 +93,7 @@ def job_reference(engines: Mapping[str, str]) -> str:
 
 
 def _section(path: KeyPath, expected: Expected) -> Iterator[str]:
-    """Heading, introduction and table of a section or of the items of a list; nothing for a single value."""
+    """Heading, text and table of a section or of the items of a list; empty for a single value."""
     if expected.item is not None and expected.item.tagged:
         yield from _types(path, expected.item.tagged)
         return
@@ -115,16 +110,16 @@ def _section(path: KeyPath, expected: Expected) -> Iterator[str]:
 
 
 def _types(path: KeyPath, sections: Mapping[str, type[BaseModel]]) -> Iterator[str]:
-    """The keys that items of all types have, then each type with its own."""
+    """The keys that all types have, then each type with its own keys."""
     shared = set.intersection(*(set(section_fields(section)) for section in sections.values())) - {
         "type"
     }
     yield from ("", f"{'#' * (len(path) + 2)} Each item of {dotted_key(path)}", "")
     yield from (
-        "A type alone, such as `- exact`, or a mapping with these keys and those of its type.",
+        "A type alone, such as `- exact`, or a mapping with these keys and the keys of its type.",
         "",
     )
-    yield from (*_TABLE, "| `type` | one of the words below | required | What is measured. |")
+    yield from (*_TABLE, "| `type` | one of the types below | required | Type of the metric. |")
     yield from _rows(next(iter(sections.values())), only=shared)
     for word, section in sections.items():
         yield from ("", f"{'#' * (len(path) + 3)} {dotted_key((*path, word))}", "")
@@ -134,7 +129,7 @@ def _types(path: KeyPath, sections: Mapping[str, type[BaseModel]]) -> Iterator[s
 
 
 def _stands_elsewhere(expected: Expected) -> bool:
-    """Whether a section is like another one, which the words at its key name."""
+    """Whether a section is described at another key, which its own description names."""
     return expected.section is not None and bool(expected.description)
 
 
@@ -142,19 +137,19 @@ _TABLE = ("| key | value | default | meaning |", "|---|---|---|---|")
 
 
 def _rows(section: type[BaseModel], only: Container[str] | None = None) -> Iterator[str]:
-    """A line of the table for each key that is no section with a table of its own; or only for some keys."""
+    """A table row for each key that is not a section with its own table; or only for some keys."""
     for name, field in section.model_fields.items():
         key = key_of(name, field)
         expected = section_fields(section)[key]
-        told = expected.section is None or _stands_elsewhere(expected)
-        if told and (only is None or key in only):
+        has_row = expected.section is None or _stands_elsewhere(expected)
+        if has_row and (only is None or key in only):
             default = default_of(field)
             meaning = " ".join(expected.description.split()).replace("|", r"\|")
             yield f"| `{key}` | {expected} | {default} | {meaning} |"
 
 
 def default_of(field: FieldInfo) -> str:
-    """The default of a key, as it is written in a job; empty if that is nothing."""
+    """The default of a key, as written in a job; empty if there is none."""
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)

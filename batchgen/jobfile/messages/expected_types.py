@@ -1,7 +1,4 @@
-"""What the job's schema expects at a key, and in which words: for messages and for the reference alike.
-
-Reads the pydantic models of `spec.py`; knows nothing of YAML or of any particular key.
-"""
+"""The value that the schema expects at a key, in words: for messages and for the reference."""
 
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,29 +15,29 @@ from batchgen.jobfile.tree import KeyPath
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A type of the schema: the union taken apart, each member with its limits (`annotated_types` and `Field`)."""
+    """A type of the schema: the members of its union, each with its limits (`annotated_types` and `Field`)."""
 
     members: tuple["Member", ...]
     description: str = ""
 
     @property
     def takes_text(self) -> bool:
-        """Whether any text will do, as opposed to a few words such as "auto"."""
+        """Whether any text is valid, not only words such as "auto"."""
         return any(m.kind in (str, Any) for m in self.members)
 
     @property
     def means_text(self) -> bool:
-        """Whether text is what is meant here, as opposed to any value at all."""
+        """Whether the type is text, not any value."""
         return any(m.kind is str for m in self.members)
 
     @property
     def section(self) -> type[BaseModel] | None:
-        """The section, if this is one and there is no choice."""
+        """The section, if there is exactly one."""
         return self._sections[0] if len(self._sections) == 1 else None
 
     @property
     def tagged(self) -> "Mapping[str, type[BaseModel]]":
-        """The sections to choose from by what the key `type` says; none where there is no choice."""
+        """The possible sections by the value of the key `type`; empty if there is no choice."""
         if len(self._sections) < 2:
             return {}
         return {str(section.model_fields["type"].default): section for section in self._sections}
@@ -52,18 +49,18 @@ class Expected:
 
     @property
     def item(self) -> "Expected | None":
-        """What a list holds, if a list will do."""
+        """The type of the items, if a list is valid."""
         lists = (m.arguments[0] for m in self.members if m.kind is tuple)
         return next((_expected(item) for item in lists), None)
 
     @property
     def is_free(self) -> bool:
-        """Whether this is a mapping whose keys are the user's."""
+        """Whether this is a mapping with arbitrary keys."""
         return any(m.kind is dict for m in self.members)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words that are allowed, where a few are."""
+        """The words that are valid."""
         choices = (c for m in self.members if m.kind is Literal for c in m.arguments)
         return tuple(c for c in choices if isinstance(c, str))
 
@@ -82,7 +79,7 @@ class Member:
     limits: tuple[object, ...] = ()
 
     def words(self) -> str:
-        """What it is, in words."""
+        """The description in words."""
         if self.kind is Literal:
             return _alternatives([str(choice) for choice in self.arguments])
         if self.kind is str:
@@ -131,7 +128,7 @@ _PLURALS: dict[object, str] = {str: "texts", int: "whole numbers", float: "numbe
 
 
 def key_of(name: str, field: FieldInfo) -> str:
-    """How the job file calls a field; Python has its own use for some words, such as `with`."""
+    """The key of a field in the job file. It differs where Python reserves the word, such as `schema`."""
     return field.alias or name
 
 
@@ -148,9 +145,9 @@ def section_fields(section: type[BaseModel]) -> Mapping[str, Expected]:
 
 
 def expected_at(path: KeyPath, top: type[BaseModel] = Job) -> Expected | None:
-    """What belongs at a path; None for a key that does not exist. Anything goes inside a free mapping.
+    """The type at a path; None for a key that does not exist. In a free mapping any value is valid.
 
-    Where a list holds sections of several types, the path may name the type: ("evaluate", "metrics", 0, "exact").
+    Where a list has sections of several types, the path may contain the type: ("evaluate", "metrics", 0, "exact").
     """
     here: Expected | None = Expected((Member(top),))
     for step in path:
@@ -160,7 +157,7 @@ def expected_at(path: KeyPath, top: type[BaseModel] = Job) -> Expected | None:
 
 @cache
 def all_keys() -> tuple[KeyPath, ...]:
-    """The path of every key and section, top to bottom."""
+    """The path of every key and section, in the order of the schema."""
     return tuple(_keys(Job, ()))
 
 

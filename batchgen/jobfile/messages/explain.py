@@ -1,4 +1,4 @@
-"""What pydantic found wrong, as problems that point into the file and speak of the job, not of pydantic."""
+"""From the errors of pydantic to problems with a place in the file, in the terms of the job."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from batchgen.errors import Problem
 from batchgen.jobfile.messages.expected_types import expected_at
 from batchgen.jobfile.messages.hints import scalar_text, unknown_key_hint, wrong_value_hint
+from batchgen.jobfile.renamed_keys import explain_renamed_key, explain_renamed_type
 from batchgen.jobfile.tree import (
     COMMAND_LINE,
     PROFILE,
@@ -20,25 +21,25 @@ from batchgen.jobfile.tree import (
     nearest_node,
     parse_key,
     problem_at,
+    to_python,
 )
 
-_ENOUGH = 200
-"""Findings after which the rest is not worth explaining."""
+_MAX_FINDINGS = 200
 
 _REQUIRED: Mapping[str, str] = {
-    "version": "write version: 1",
-    "name": "write name: my-job",
-    "input": "write input: {path: data/*.csv}",
-    "input.path": "a file, a folder, a glob or a list of them",
-    "model": "write model: demo:smollm2-135m, a folder or a model id",
-    "output": "write output: {path: out/my-job}",
-    "output.path": "the folder that the run writes",
+    "version": "Write version: 1.",
+    "name": "Write name: my-job.",
+    "input": "Write input: {path: data/*.csv}.",
+    "input.path": "Write a file, a folder, a glob or a list of them.",
+    "model": "Write model: demo:smollm2-135m, a folder or a model id.",
+    "output": "Write output: {path: out/my-job}.",
+    "output.path": "Write the folder of the run.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaError:
-    """One thing that does not fit the schema. `whole` says that it is about a section, not about one value."""
+    """One violation of the schema. `whole`: it is about a section, not about one value."""
 
     path: KeyPath
     message: str
@@ -47,14 +48,16 @@ class SchemaError:
 
 
 def explain(error: ValidationError, tree: Node) -> list[SchemaError]:
-    """Every finding once. The several errors of a union become one, which names all that was allowed."""
+    """Every finding once. The errors of a union become one that names all alternatives."""
     findings: dict[KeyPath, SchemaError] = {}
     for one in error.errors(include_url=False, include_context=False):
         kind = one["type"]
         path = _path(one["loc"], tree, kind)
         if kind == "extra_forbidden":
-            hint = unknown_key_hint(_with_types(path, tree))
-            findings[path] = SchemaError(path, "unknown key", hint)
+            typed, node = _with_types(path, tree), find_node(tree, path)
+            renamed = explain_renamed_key(path, typed, to_python(node) if node else None)
+            message, hint = renamed or ("unknown key", unknown_key_hint(typed))
+            findings[path] = SchemaError(path, message, hint)
         elif kind.startswith("union_tag"):
             findings[path] = _of_type(path, tree)
         elif kind == "missing":
@@ -63,14 +66,14 @@ def explain(error: ValidationError, tree: Node) -> list[SchemaError]:
             findings[path] = _of_validator(path, one["msg"].removeprefix("Value error, "), tree)
         elif path not in findings:
             findings[path] = _of_value(path, tree, kind)
-        if len(findings) > _ENOUGH:
+        if len(findings) > _MAX_FINDINGS:
             break
     outer = {path[:-1] for path in findings if path and isinstance(path[-1], int)}
     return [finding for path, finding in findings.items() if path not in outer]
 
 
 def problem_at_path(tree: Node, path: KeyPath, message: str, hint: str = "") -> Problem:
-    """A problem with its place: that of the key, or of what encloses it if the key is not there."""
+    """A problem with its place: that of the key, or of the enclosing section if the key is missing."""
     node = nearest_node(tree, path)
     key = dotted_key(path)
     if node.origin == COMMAND_LINE:
@@ -81,7 +84,7 @@ def problem_at_path(tree: Node, path: KeyPath, message: str, hint: str = "") -> 
 
 
 def add_locations(tree: Node, problems: Sequence[Problem]) -> list[Problem]:
-    """Problems that know only their key, with their places."""
+    """Add places to problems that have only a key."""
     return [
         p if p.line else problem_at_path(tree, parse_key(p.key), p.message, p.hint)
         for p in problems
@@ -89,7 +92,7 @@ def add_locations(tree: Node, problems: Sequence[Problem]) -> list[Problem]:
 
 
 def _path(loc: Sequence[int | str], tree: Node, kind: str) -> KeyPath:
-    """The path in the file. Pydantic's names for members of a union are in no file, and are left out."""
+    """The path in the file, without pydantic's names for the members of a union."""
     path: KeyPath = ()
     node = tree
     for position, step in enumerate(loc):
@@ -102,7 +105,7 @@ def _path(loc: Sequence[int | str], tree: Node, kind: str) -> KeyPath:
 
 
 def _with_types(path: KeyPath, tree: Node) -> KeyPath:
-    """The path as the schema sees it: with the type of an item where a list holds several."""
+    """The path in the schema: with the type of an item where a list has several types."""
     full: KeyPath = ()
     for length, step in enumerate(path, 1):
         full = (*full, step)
@@ -124,25 +127,27 @@ def _of_type(path: KeyPath, tree: Node) -> SchemaError:
     path = (*path, "type") if word is not None else path
     word = word or item
     if word is None or isinstance(word.value, Mapping):
-        return SchemaError((*path, "type"), "is required", f"one of {', '.join(known)}")
+        return SchemaError((*path, "type"), "is required", f"Use one of {', '.join(known)}.")
+    if renamed := explain_renamed_type(word.value):
+        return SchemaError(path, *renamed)
     near = get_close_matches(str(word.value), known, 1)
-    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-    return SchemaError(path, f"found {_found(word)}, which is no type", hint)
+    hint = f"Did you mean {near[0]}?" if near else f"Use one of {', '.join(known)}."
+    return SchemaError(path, f"expected a type; found {_found(word)}", hint)
 
 
 def _of_value(path: KeyPath, tree: Node, kind: str) -> SchemaError:
     node = find_node(tree, path)
     expected = expected_at(_with_types(path, tree))
     if node is None or expected is None:
-        return SchemaError(path, "has a value that does not fit", "")
+        return SchemaError(path, "invalid value", "")
     hint = wrong_value_hint(expected, node.value)
     if kind == "string_pattern_mismatch":
-        return SchemaError(path, f"found {_found(node)}, which does not fit", expected.description)
+        return SchemaError(path, f"invalid value: {_found(node)}", expected.description)
     return SchemaError(path, f"expected {expected}; found {_found(node)}", hint)
 
 
 def _of_validator(path: KeyPath, message: str, tree: Node) -> SchemaError:
-    """A message of our own validators. It starts with the key that it is about, which is then pointed at."""
+    """A message of our own validators. It starts with the key that it is about."""
     expected = expected_at(path)
     whole = expected is not None and expected.section is not None
     named = parse_key(message.split(" ", 1)[0].rstrip(":"))

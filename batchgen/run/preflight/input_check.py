@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -43,6 +44,7 @@ def check_input(loaded: LoadedJob) -> CheckedInput:
     except JobKeyError as error:
         raise loaded.error([error.problem]) from error
     problems = engine_problems(job)
+    problems += _inside_output(source, Path(job.output.path))
     problems += check_prompts(job, source.columns)
     problems += check_generation_kwargs(job.decoding)
     problems += _input_problems(loaded, source, source.columns)
@@ -73,6 +75,19 @@ def add_survey_columns(loaded: LoadedJob, reading: CheckedInput, schema: pa.Sche
     if problems:
         raise loaded.error(problems)
     return replace(reading, layout=output_layout(columns, job.input, job.output, source.id_column))
+
+
+def _inside_output(source: InputSource, output: Path) -> list[Problem]:
+    """The problem of input files in the output folder: the run would read its own answers."""
+    paths = [
+        file.path for file in source.files if file.path.resolve().is_relative_to(output.resolve())
+    ]
+    if not paths:
+        return []
+    hint = "Write to another folder, or narrow input.path."
+    return [
+        Problem("output.path", f"the output folder {output} contains the input {paths[0]}", hint)
+    ]
 
 
 def _input_problems(

@@ -27,7 +27,10 @@ ROWS: list[dict[str, str | None]] = [
 @pytest.fixture
 def folder(make_job: MakeJob) -> Path:
     job = make_job(
-        ROWS, batching={"part_rows": 1}, decoding={"n": 2, "temperature": 1}, run={"max_errors": 4}
+        ROWS,
+        batching={"part_rows": 1},
+        decoding={"n": 2, "temperature": 1},
+        run={"max_error_rate": 1},
     )
     return run(load_job(job)).folder.path
 

@@ -80,7 +80,7 @@ def judged(
     make_job: MakeJob, engine: Opinionated, *judges: Mapping[str, Any], **more: Any
 ) -> RunResult:
     evaluate = {"judges": list(judges), **more.pop("evaluate", {})}
-    job = make_job(ROWS, evaluate=evaluate, run={"max_errors": 1}, **more)
+    job = make_job(ROWS, evaluate=evaluate, run={"max_error_rate": 1}, **more)
     return run(load_job(job), opener=engine)
 
 
@@ -142,7 +142,7 @@ def test_against_another_run_answers_pair_by_id_and_prompt(make_job: MakeJob) ->
     base = run(load_job(make_job(rows, output={"path": "base"}, prompt={"user": "{{ q }}"})))
     assert base.outcome == "done"
     rows = [{"id": str(k), "q": q} for k, q in enumerate(["bad", "fair", "fair", "good", "good"])]
-    judge = {"name": "vs", "mode": "pairwise", "against": "base"}
+    judge = {"name": "vs", "mode": "pairwise", "baseline": "base"}
     job = make_job(rows, evaluate={"judges": [judge]})
     result = run(load_job(job), opener=Opinionated())
     detail = pl.read_parquet(result.folder.scores).filter(pl.col("metric") == "vs")
@@ -220,7 +220,7 @@ def test_gates_may_be_about_judges(make_job: MakeJob, gate: dict[str, Any], code
 def test_everything_that_does_not_go_together_is_told_at_once(make_job: MakeJob) -> None:
     judges = [
         {"name": "a", "rubric_file": "gone.md"},
-        {"name": "b", "mode": "pairwise", "against": "gone"},
+        {"name": "b", "mode": "pairwise", "baseline": "gone"},
         {"name": "c", "mode": "pairwise", "column": "gone"},
         {"name": "length_words", "where": "lang = 'en'"},
     ]
@@ -234,7 +234,7 @@ def test_everything_that_does_not_go_together_is_told_at_once(make_job: MakeJob)
     assert [p.key for p in caught.value.problems] == [
         "evaluate.gates[0].metric",
         "evaluate.judges[0].rubric_file",
-        "evaluate.judges[1].against",
+        "evaluate.judges[1].baseline",
         "evaluate.judges[2].column",
         "evaluate.judges[3]",
     ]

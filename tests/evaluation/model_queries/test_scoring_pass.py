@@ -180,7 +180,7 @@ def test_a_killed_pass_resumes_without_repeating_queries(
     result = run(load_job(job), opener=log.opener)
     assert not log.requests
     assert len(log.asked) == 3 * (len(ROWS) - kept * BLOCK_ROWS)
-    unbroken = run(load_job(job, sets=["output.path=whole"]))
+    unbroken = run(load_job(job, overrides=["output.path=whole"]))
     assert scores(result.folder.path).equals(scores(unbroken.folder.path))
 
 

@@ -240,7 +240,7 @@ def test_a_run_with_inline_reasoning_is_scored_as_told(make_job: MakeJob) -> Non
     job = make_job(rows, evaluate=evaluate, output={"path": "out", "reasoning": "inline"})
     kept = run(load_job(job))
     assert kept.metrics[0].value == 0.0
-    dropped = run(load_job(job, sets=["evaluate.reasoning=drop"]))
+    dropped = run(load_job(job, overrides=["evaluate.reasoning=drop"]))
     assert (dropped.outcome, dropped.metrics[0].value) == ("already complete", 1.0)
     assert dropped.metrics[0].fingerprint != kept.metrics[0].fingerprint
     (again,) = batchgen.score(kept.folder.path, reasoning="keep").metrics

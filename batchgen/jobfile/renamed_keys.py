@@ -1,0 +1,119 @@
+"""Job keys and metric types of version 0.1 that have another name now. To be deleted in version 0.4.
+
+In a job file an old name is an error that gives the new one. In what a run of version 0.1 has stored, it is translated.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from batchgen.jobfile.messages.hints import scalar_text
+from batchgen.jobfile.tree import KeyPath, dotted_key
+
+_SINCE = "in version 0.2"
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """What became of a key.
+
+    Attributes:
+        names: the new key, or the several that it was split into.
+        convert: new keys and values for an old value; None if the values are the same.
+    """
+
+    names: tuple[str, ...]
+    convert: Callable[[Any], Mapping[str, Any]] | None = None
+
+
+def _choice(name: str, values: Mapping[str, bool]) -> Rename:
+    return Rename((name,), lambda value: {name: values.get(str(value), value)})
+
+
+def _error_limits(value: Any) -> Mapping[str, Any]:  # noqa: ANN401 - a value of a job
+    if isinstance(value, int | float) and value >= 1:
+        return {"max_error_rate": 1, "max_error_count": int(value)}
+    return {"max_error_rate": value}
+
+
+_FENCE = _choice("allow_code_fence", {"allow": True, "refuse": False})
+
+RENAMED_KEYS: Mapping[str, Rename] = {
+    "prompt.truncate": Rename(("truncate_column",)),
+    "redact.with": Rename(("replacement",)),
+    "run.max_errors": Rename(("max_error_rate", "max_error_count"), _error_limits),
+    "evaluate.judges.against": Rename(("baseline",)),
+    "evaluate.metrics.contains.boundaries": _choice("whole_words", {"words": True, "none": False}),
+    "evaluate.metrics.ifeval.keywords": Rename(("kwargs",)),
+    "evaluate.metrics.json.fenced": _FENCE,
+    "evaluate.metrics.json_schema.fenced": _FENCE,
+    "evaluate.metrics.number.mark": Rename(("answer_format",)),
+    "evaluate.metrics.python.better": Rename(("direction",)),
+    "evaluate.metrics.python.entry": Rename(("function",)),
+    "evaluate.metrics.refusal.wanted": Rename(("expect",)),
+}
+RENAMED_TYPES: Mapping[str, str] = {
+    "all_of_k": "pass_hat_k",
+    "constraints": "ifeval",
+    "majority": "majority_at_k",
+}
+"""Types of metrics."""
+
+
+def explain_renamed_key(path: KeyPath, typed: KeyPath, value: object) -> tuple[str, str] | None:
+    """Message and hint for an unknown key that was renamed; None if it was not.
+
+    Args:
+        path: the key, as messages write it.
+        typed: the same with the type of an item where a list holds several types.
+        value: its plain value.
+    """
+    rename = RENAMED_KEYS.get(".".join(step for step in typed if isinstance(step, str)))
+    if rename is None:
+        return None
+    names = " and ".join(f"`{name}`" for name in rename.names)
+    new = rename.convert(value) if rename.convert else dict.fromkeys(rename.names)
+    written = [
+        dotted_key((*path[:-1], name)) + (f": {scalar_text(one)}" if rename.convert else "")
+        for name, one in new.items()
+    ]
+    message = f"unknown key `{path[-1]}`: renamed to {names} {_SINCE}"
+    return message, f"Write {' and '.join(written)}."
+
+
+def explain_renamed_type(word: object) -> tuple[str, str] | None:
+    """Message and hint for a metric type that was renamed; None if it was not."""
+    new = RENAMED_TYPES.get(str(word))
+    return (f"unknown type `{word}`: renamed to `{new}` {_SINCE}", f"Write {new}.") if new else None
+
+
+def with_current_names(job: Mapping[str, Any]) -> dict[str, Any]:
+    """A job that a run has stored, as plain values, under the current names."""
+    found = dict(job)
+    for section in ("prompt", "redact", "run"):
+        if isinstance(values := job.get(section), Mapping):
+            found[section] = _renamed(section, values)
+    if isinstance(evaluate := job.get("evaluate"), Mapping):
+        metrics = [metric_with_current_names(one) for one in evaluate.get("metrics") or ()]
+        judges = [_renamed("evaluate.judges", one) for one in evaluate.get("judges") or ()]
+        found["evaluate"] = {**evaluate, "metrics": metrics, "judges": judges}
+    return found
+
+
+def metric_with_current_names(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a metric that a run has stored, under the current names. The metric keeps its own name."""
+    old = options["type"]
+    new = RENAMED_TYPES.get(old, old)
+    found = {**_renamed(f"evaluate.metrics.{new}", options), "type": new}
+    return found if new == old else {**found, "name": options.get("name") or old}
+
+
+def _renamed(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        rename = RENAMED_KEYS.get(f"{section}.{key}")
+        if rename is None:
+            found[key] = value
+        else:
+            found |= rename.convert(value) if rename.convert else {rename.names[0]: value}
+    return found
