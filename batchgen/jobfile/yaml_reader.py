@@ -100,12 +100,7 @@ class _Composer:
         return top
 
     def _value(self, event: yaml.Event, path: KeyPath, place: SourceLocation) -> Node:
-        if len(path) > MAX_DEPTH:
-            message = f"nested more than {MAX_DEPTH} levels deep"
-            hint = "Use fewer levels."
-            raise UnreadableYamlError(
-                Problem("", message, hint, place.line, place.column, self._file)
-            )
+        self._refuse_depth(len(path), place)
         self._refuse_tag_and_anchor(event, path, place)
         if isinstance(event, yaml.MappingStartEvent):
             return Node(self._mapping(path, place), place, self._origin)
@@ -177,6 +172,13 @@ class _Composer:
             return None
         return resolve_scalar(text)
 
+    def _refuse_depth(self, depth: int, place: SourceLocation) -> None:
+        if depth > MAX_DEPTH:
+            message, hint = f"nested more than {MAX_DEPTH} levels deep", "Use fewer levels."
+            raise UnreadableYamlError(
+                Problem("", message, hint, place.line, place.column, self._file)
+            )
+
     def _refuse_tag_and_anchor(
         self, event: yaml.Event, path: KeyPath, place: SourceLocation
     ) -> None:
@@ -194,6 +196,7 @@ class _Composer:
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth <= 0:
                 return
+            self._refuse_depth(depth, self._place(event))  # PyYAML takes quadratic time otherwise
             event = self._next()
 
     def _next(self) -> yaml.Event:
