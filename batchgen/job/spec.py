@@ -160,7 +160,9 @@ class RunSection(Section):
     """Largest share of answers that may fail. If it is exceeded, the run ends with exit code 3."""
     max_error_count: Annotated[Annotated[int, Field(ge=0)] | None, Role.OPERATIONAL] = None
     """Largest number of answers that may fail, in addition to `max_error_rate`: the run ends with exit code 3 if either is exceeded."""
-    max_runtime: Annotated[Annotated[str, Field(pattern=DURATION_PATTERN)] | None, Role.OPERATIONAL] = None
+    max_runtime: Annotated[
+        Annotated[str, Field(pattern=DURATION_PATTERN)] | None, Role.OPERATIONAL
+    ] = None
     """Time limit for one invocation, such as `5h30m` (d, h, m, s). The run then stops with exit code 75 and can be resumed by the same command."""
 
 

@@ -36,7 +36,7 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def problems(job: Path, *sets: str) -> dict[str, str]:
-    return {p.key: p.message for p in engine_problems(load_job(job, sets=sets).job)}
+    return {p.key: p.message for p in engine_problems(load_job(job, overrides=sets).job)}
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_a_job_runs_through_it(job: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_the_column_seed_is_null_where_the_engine_ignored_it(
     job: Path, temperature: float, kept: bool
 ) -> None:
-    result = run(load_job(job, sets=[f"decoding.temperature={temperature}"]))
+    result = run(load_job(job, overrides=[f"decoding.temperature={temperature}"]))
     assert result.outcome == "done"
     assert [seed is not None for seed in responses(job)["seed"]] == [kept, kept]
 

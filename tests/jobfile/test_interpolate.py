@@ -118,8 +118,8 @@ def test_a_near_miss_is_named() -> None:
     known = placeholders()
     known.fill_job(node({"x": "${vars.shp}", "y": "${dat}"}), node({"shop": 1}))
     assert [p.hint for p in known.problems] == [
-        "did you mean ${vars.shop}?",
-        "did you mean ${date}?",
+        "Did you mean ${vars.shop}?",
+        "Did you mean ${date}?",
     ]
 
 

@@ -37,5 +37,5 @@ def test_without_a_model_there_is_no_template_and_no_context_length(make_job: Ma
     assert "Memory    no model is loaded" in shown
     settings = read_json(run(load_job(job)).folder.manifest)["settings"]
     assert settings["model"]["context_length"] is None
-    bounded = plan(load_job(job, sets=["model.max_model_len=999"]))
+    bounded = plan(load_job(job, overrides=["model.max_model_len=999"]))
     assert bounded.setup.settings["model"]["context_length"] == 999
