@@ -98,7 +98,9 @@ def test_the_column_seed_is_null_where_the_engine_ignored_it(
 def test_a_finished_run_is_not_scored_by_an_engine_without_likelihoods(
     job: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = run(load_job(job, sets=["output.keep_columns=all", "prompt.prefill=null"])).folder.path
+    out = run(
+        load_job(job, overrides=["output.keep_columns=all", "prompt.prefill=null"])
+    ).folder.path
     metric = ["-m", "loglikelihood", "--reference", "q"]
     assert call(["score", str(out), *metric]) == 2
     assert "engine shout does not compute log-probabilities" in capsys.readouterr().err

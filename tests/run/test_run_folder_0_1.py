@@ -1,0 +1,152 @@
+"""Folders that version 0.1 wrote: a published one can be read, an unfinished one is rejected by its format.
+
+`tests/run_folder_0_1` was made by version 0.1 with the engine echo: `published` is complete, `unfinished` was stopped.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from batchgen.__main__ import call
+from batchgen.errors import ExitCode, StateError
+from batchgen.evaluation.comparing.compare import compare
+from batchgen.evaluation.judging.baseline_answers import AnswerKey, find_others, open_baseline
+from batchgen.evaluation.scoring.score import score
+from batchgen.inspection.status import status
+from batchgen.inspection.verify import verify
+from batchgen.jobfile.load import load_job
+from batchgen.run.plan import plan
+from batchgen.run.run import run
+from batchgen.state.run_folder import RunFolder
+
+STORED = Path(__file__).parent.parent / "run_folder_0_1"
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A copy of the published folder."""
+    shutil.copytree(STORED / "published", tmp_path / "published")
+    return tmp_path / "published"
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    """The same job in the names of version 0.2."""
+    shutil.copy(STORED / "questions.csv", tmp_path)
+    content: dict[str, Any] = {
+        "version": 1,
+        "name": "run-0-1",
+        "input": {"path": "questions.csv"},
+        "prompt": {
+            "user": "{{ question }}",
+            "on_overflow": "truncate_left",
+            "truncate_column": "question",
+        },
+        "model": {"engine": "echo"},
+        "decoding": {"max_new_tokens": 32, "temperature": 1.0, "n": 2},
+        "batching": {"part_rows": 2},
+        "output": {"path": "new"},
+        "redact": {"replacement": "mask"},
+        "evaluate": {
+            "reference": "answer",
+            "metrics": [
+                "exact",
+                "length",
+                {"type": "contains", "name": "found", "whole_words": True},
+                {"type": "refusal", "expect": "refusal"},
+                {"type": "pass_hat_k", "name": "all_of_k", "of": "exact", "k": [2]},
+            ],
+        },
+    }
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    return path
+
+
+def test_a_published_folder_can_be_shown_and_verified(
+    old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = status(old)
+    assert (found.state, found.job, found.counts.rows) == ("complete", "run-0-1", 12)
+    assert list(verify(RunFolder(old)).findings) == []
+    assert call(["show", str(old), "--row", "q2"]) == 0
+    assert "Say yes." in capsys.readouterr().out
+
+
+def test_a_published_folder_can_be_scored_by_its_old_job(old: Path) -> None:
+    before = pl.read_parquet(old / "responses.parquet")
+    result = score(old)
+    after = pl.read_parquet(old / "responses.parquet")
+    assert after.equals(before)
+    assert "score_all_of_k_2" in after.columns
+    assert [row.metric for row in result.metrics] == [
+        *("exact", "length_characters", "found", "refusal", "all_of_k_2")
+    ]
+
+
+def test_a_published_folder_can_be_compared(old: Path, job: Path) -> None:
+    new = run(load_job(job))
+    comparison = compare(old, new.folder.path)
+    assert {row.metric for row in comparison.metrics} == {
+        *("exact", "length_characters", "found", "refusal", "all_of_k_2")
+    }
+    assert all(row.base == row.new for row in comparison.metrics)
+    reasons = {row.metric: row.reason for row in comparison.metrics}
+    assert reasons["exact"] == reasons["length_characters"] == ""
+    score(old)
+    assert {row.reason for row in compare(old, new.folder.path).metrics} == {""}
+
+
+def test_a_published_folder_is_a_baseline_of_judges_and_gates(old: Path, job: Path) -> None:
+    rows = pl.read_parquet(old / "responses.parquet")
+    keys = [AnswerKey(r["id"], r["sample"], r["prompt_hash"]) for r in rows.to_dicts()]
+    found = find_others(open_baseline(old), keys)
+    assert [one.text for one in found] == rows["response"].to_list()
+    gates = "evaluate.gates=[" + ", ".join(
+        f"{{metric: {name}, baseline: {old}, max_drop: 0.5}}" for name in ("exact", "found")
+    )
+    loaded = load_job(job, overrides=[gates + "]"])
+    exact, contains = run(loaded).gates
+    assert exact.passed
+    assert "score both again" in contains.found, "an option of this metric was renamed"
+    score(old)
+    assert [one.passed for one in run(loaded).gates] == [True, True]
+
+
+def test_answers_of_a_published_folder_are_reused(old: Path, job: Path) -> None:
+    result = run(load_job(job), incremental_from=old)
+    assert result.incremental is not None
+    assert (result.incremental.reused, result.incremental.generated) == (12, 0)
+    columns = ["id", "sample", "response", "row_fingerprint", "run_id"]
+    assert (
+        result.frame()
+        .select(columns)
+        .equals(pl.read_parquet(old / "responses.parquet").select(columns))
+    )
+
+
+@pytest.mark.parametrize(
+    ("folder", "hint"),
+    [
+        ("unfinished", "Finish it with version 0.1 of batchgen, or start over with --fresh"),
+        ("published", "Start over with --fresh"),
+    ],
+)
+def test_a_run_in_an_old_folder_is_rejected_by_its_format(
+    job: Path, tmp_path: Path, folder: str, hint: str
+) -> None:
+    output = tmp_path / "new"
+    shutil.copytree(STORED / folder, output)
+    with pytest.raises(
+        StateError, match="a run in format 1; this version resumes format 2"
+    ) as caught:
+        run(load_job(job))
+    assert caught.value.exit_code == ExitCode.STATE
+    assert caught.value.hint.startswith(hint)
+    assert "format 1" in plan(load_job(job)).output.refusal
+    assert run(load_job(job), start="fresh").outcome == "done"
+    assert (tmp_path / "new.old-1" / ".batchgen" / "run.json").exists()
