@@ -19,7 +19,9 @@ def cell_redaction(redact: Redact | None) -> CellRedaction | None:
     """The redaction of input cells; None if they are not redacted."""
     if redact is None or "input" not in redact.apply_to:
         return None
-    return CellRedaction(_redactor(redact), redact.columns, keeps_apart=redact.replacement == "hash")
+    return CellRedaction(
+        _redactor(redact), redact.columns, keeps_apart=redact.replacement == "hash"
+    )
 
 
 def answer_redactor(redact: Redact | None) -> Redactor:

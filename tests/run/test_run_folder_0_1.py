@@ -14,7 +14,11 @@ import yaml
 from batchgen.__main__ import call
 from batchgen.errors import ExitCode, StateError
 from batchgen.evaluation.comparing.compare import compare
-from batchgen.evaluation.judging.baseline_answers import AnswerKey, find_others, open_baseline
+from batchgen.evaluation.judging.baseline_answers import (
+    AnswerKey,
+    find_baseline_answers,
+    open_baseline,
+)
 from batchgen.evaluation.scoring.score import score
 from batchgen.inspection.status import status
 from batchgen.inspection.verify import verify
@@ -26,11 +30,18 @@ from batchgen.state.run_folder import RunFolder
 STORED = Path(__file__).parent.parent / "run_folder_0_1"
 
 
+def copied(name: str, target: Path) -> Path:
+    """A copy of a stored folder, with the empty folders that Git does not store."""
+    shutil.copytree(STORED / name, target)
+    for empty in ("parts", "tmp"):
+        (target / ".batchgen" / empty).mkdir(exist_ok=True)
+    return target
+
+
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     """A copy of the published folder."""
-    shutil.copytree(STORED / "published", tmp_path / "published")
-    return tmp_path / "published"
+    return copied("published", tmp_path / "published")
 
 
 @pytest.fixture
@@ -104,7 +115,7 @@ def test_a_published_folder_can_be_compared(old: Path, job: Path) -> None:
 def test_a_published_folder_is_a_baseline_of_judges_and_gates(old: Path, job: Path) -> None:
     rows = pl.read_parquet(old / "responses.parquet")
     keys = [AnswerKey(r["id"], r["sample"], r["prompt_hash"]) for r in rows.to_dicts()]
-    found = find_others(open_baseline(old), keys)
+    found = find_baseline_answers(open_baseline(old), keys)
     assert [one.text for one in found] == rows["response"].to_list()
     gates = "evaluate.gates=[" + ", ".join(
         f"{{metric: {name}, baseline: {old}, max_drop: 0.5}}" for name in ("exact", "found")
@@ -139,8 +150,7 @@ def test_answers_of_a_published_folder_are_reused(old: Path, job: Path) -> None:
 def test_a_run_in_an_old_folder_is_rejected_by_its_format(
     job: Path, tmp_path: Path, folder: str, hint: str
 ) -> None:
-    output = tmp_path / "new"
-    shutil.copytree(STORED / folder, output)
+    copied(folder, tmp_path / "new")
     with pytest.raises(
         StateError, match="a run in format 1; this version resumes format 2"
     ) as caught:
