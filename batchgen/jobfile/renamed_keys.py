@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batchgen.jobfile.messages.hints import scalar_text
-from batchgen.jobfile.tree import KeyPath, dotted_key
+from batchgen.jobfile.tree import KeyPath, dotted_key, scalar_text
 
 _SINCE = "in version 0.2"
 

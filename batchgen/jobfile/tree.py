@@ -4,6 +4,7 @@ A job is merged from layers (base files, the job, a profile, `--set`). A `Node` 
 merging and `${...}`, so that messages can point to the user's text.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -141,6 +142,17 @@ def problem_at(node: Node, key: str, message: str, hint: str = "") -> Problem:
     """A problem at the place of a node."""
     place = node.place
     return Problem(key, message, hint, place.line, place.column, place.file)
+
+
+def scalar_text(value: Scalar) -> str:
+    """A value as YAML writes it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else f"{'-' if value < 0 else ''}.inf"
+    return str(value)
 
 
 def dotted_key(path: KeyPath) -> str:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from batchgen.errors import Problem
 from batchgen.jobfile.messages.expected_types import expected_at
-from batchgen.jobfile.messages.hints import scalar_text, unknown_key_hint, wrong_value_hint
+from batchgen.jobfile.messages.hints import unknown_key_hint, wrong_value_hint
 from batchgen.jobfile.renamed_keys import explain_renamed_key, explain_renamed_type
 from batchgen.jobfile.tree import (
     COMMAND_LINE,
@@ -21,6 +21,7 @@ from batchgen.jobfile.tree import (
     nearest_node,
     parse_key,
     problem_at,
+    scalar_text,
     to_python,
 )
 

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from batchgen.jobfile.merge import SYNONYMS
 from batchgen.jobfile.messages.expected_types import Expected, all_keys, expected_at, section_fields
-from batchgen.jobfile.tree import KeyPath, Scalar, dotted_key
+from batchgen.jobfile.tree import KeyPath, dotted_key, scalar_text
 
 LOADER_KEYS = ("extends", "vars", "profiles")
 """Keys at the top that the loader uses and the schema does not have."""
@@ -85,17 +85,6 @@ def _wrong_number_hint(expected: Expected, value: float) -> str:
     if int in kinds and not isinstance(value, int) and value.is_integer():
         return f"Write {int(value)}."
     return ""
-
-
-def scalar_text(value: Scalar) -> str:
-    """A value as YAML writes it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float) and not math.isfinite(value):
-        return ".nan" if math.isnan(value) else f"{'-' if value < 0 else ''}.inf"
-    return str(value)
 
 
 def _keys_beside(path: KeyPath) -> list[str]:
