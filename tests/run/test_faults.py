@@ -239,7 +239,8 @@ def test_little_room_is_said(make_job: MakeJob, small_disk: Callable[[int], Path
     told: list[str] = []
     sets = [f"output.path={place / 'out'}", "decoding.max_new_tokens=200000"]
     assert (
-        run(load_job(make_job(ROWS), overrides=sets), reporter=RecordingReporter(told)).outcome == "done"
+        run(load_job(make_job(ROWS), overrides=sets), reporter=RecordingReporter(told)).outcome
+        == "done"
     )
     assert any("answers of full length take up to" in line for line in told)
 

@@ -160,7 +160,9 @@ def test_what_does_not_goes_on(job: Path, key: str) -> None:
 @pytest.mark.parametrize("key", GENERATION)
 def test_a_row_s_fingerprint_knows_neither_selection_nor_columns(job: Path, key: str) -> None:
     sets = GENERATION[key]
-    before, now = (set_up(load_job(job, overrides=s)).request_builder.row_settings for s in ([], sets))
+    before, now = (
+        set_up(load_job(job, overrides=s)).request_builder.row_settings for s in ([], sets)
+    )
     prompt_moved = "prompt.user=null" in sets
     same = (key.startswith("input.") and not prompt_moved) or key in OF_THE_ROWS
     assert (before == now) is same

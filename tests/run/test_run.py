@@ -162,7 +162,9 @@ def test_fresh_starts_over_and_keeps_the_old_run(make_job: MakeJob) -> None:
     path = make_job(rows(3))
     old = run(load_job(path)).frame()
     told: list[str] = []
-    new = run(load_job(path, overrides=["run.seed=5"]), start="fresh", reporter=RecordingReporter(told))
+    new = run(
+        load_job(path, overrides=["run.seed=5"]), start="fresh", reporter=RecordingReporter(told)
+    )
     assert new.outcome == "done"
     aside = path.parent / "out.old-1"
     assert pl.read_parquet(aside / "responses.parquet").equals(old)

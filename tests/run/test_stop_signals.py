@@ -71,7 +71,7 @@ def test_a_run_stops_at_its_deadline_and_resumes(make_job: MakeJob) -> None:
     assert stopped.exit_code == ExitCode.RUN_AGAIN
     assert stopped.why_stopped == "run.max_runtime (1s) is over"
     assert 0 < stopped.counts.rows < 40
-    resumed = run(load_job(job.file, sets=["run.max_runtime=null"]))
+    resumed = run(load_job(job.file, overrides=["run.max_runtime=null"]))
     assert resumed.outcome == "done"
     assert resumed.resumed_rows == stopped.counts.rows
 
