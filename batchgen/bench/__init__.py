@@ -1,1 +1,1 @@
-"""`batchgen bench`: this engine beside others on the rows of a job."""
+"""`batchgen bench`: compares the engines on the rows of a job."""
