@@ -79,7 +79,8 @@ def status(path: Path) -> RunStatus:
     withheld = folder.withheld.exists()
     if folder.complete and not withheld:
         published = PublishedRun(folder)
-        published.check(hashes=False)
+        if not folder.release.exists():  # an interrupted replacement has a status, too
+            published.check(hashes=False)
         counts, content = published.manifest.counts, published.manifest.content
         return RunStatus(
             folder=folder,
