@@ -29,7 +29,6 @@ DATA = {
 }
 """Files whose strings are prompts or patterns, not messages."""
 PENDING: tuple[str, ...] = (
-    "README.md",
     "jobs/README.md",
     "decoding",
     "engines/torch",

@@ -64,7 +64,7 @@ def test_the_output_it_shows_is_what_the_quickstart_prints(
     assert starter_folder.is_dir()
     frame = run(load_job(QUICKSTART, overrides=[f"output.path={tmp_path}"])).frame()
     (shown,) = [block for block in blocks("text") if "answer:" in block]
-    for row in frame.head(2).to_dicts():
+    for row in frame.head(1).to_dicts():
         assert f"user:      {row['messages'][-1]['content']}" in shown
         assert f"answer:    {row['response']}" in shown
         assert f"({row['finish_reason']}, {row['output_tokens']} tokens)" in shown
@@ -87,7 +87,7 @@ def test_the_commands_it_names_are_there_with_their_options() -> None:
 
 
 def test_the_columns_it_names_are_those_that_are_written() -> None:
-    table = README.split("What comes out", 1)[1].split("\n## ", 1)[0]
+    table = README.split("## Output", 1)[1].split("\n## ", 1)[0]
     named = [
         name
         for cell in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
