@@ -39,10 +39,11 @@ PENDING: tuple[str, ...] = (
     "models",
     "planning",
     "prompts",
-    "state",
     "storage",
 )
 """Folders of the package, and pages, that are not in plain English yet."""
+SQL = re.compile(r"\s*(?:SELECT|CREATE TABLE)\b")
+"""The journal's column `said` has its name from file format 1."""
 HINT_START = re.compile(r"[A-Z`'\"$-]")
 HINT_END = re.compile(r"[.?`]$")
 
@@ -115,7 +116,7 @@ def test_messages_have_no_banned_words() -> None:
         f"{path.relative_to(ROOT)}:{line}: {text}"
         for path, tree in sources()
         for line, text in strings(tree)
-        if BANNED.search(text)
+        if BANNED.search(text) and not SQL.match(text)
     ]
     assert found == []
 

@@ -50,7 +50,7 @@ def answer_suspects(
 def _fail_row(context: RunContext, part: OpenPart, index: int) -> None:
     failed = part.add_missing(context.response_builder.failed(part.row(index), CRASH_SUSPECT))
     for response in failed:
-        context.journal.keep(response)
+        context.journal.save(response)
     context.progress.add(len(failed), failed=len(failed))
 
 

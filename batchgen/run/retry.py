@@ -45,7 +45,7 @@ class RetrySetup:
         )
         if complete:
             self._unpublish()
-        failed = self.journal.forget_failed()
+        failed = self.journal.delete_failed()
         for part in self.store.sealed().values():
             if part.counts.failed:
                 self._unseal(part)
@@ -65,7 +65,7 @@ class RetrySetup:
         if not published.manifest.counts.failed:
             return
         clear_parts(self.folder)
-        self.journal.forget(0, self.identity.rows)
+        self.journal.delete(0, self.identity.rows)
         rows = self.identity.part_rows * self.samples
         tables = published.responses.row_groups(published.schema.names)
         for number, table in enumerate(_regrouped(tables, rows)):
@@ -75,7 +75,7 @@ class RetrySetup:
         first = part.number * self.identity.part_rows
         for response in self.layout.responses(read_part(part.path), first, self.samples):
             if response.finish_reason != "error":
-                self.journal.keep(response)
+                self.journal.save(response)
             elif response.failure and response.failure.code == CRASH_SUSPECT.code:
                 self.journal.set_deaths({response.index: MAX_DEATHS})
         self.journal.flush()

@@ -35,7 +35,7 @@ from batchgen.run.stop_signals import Deadline, StopCondition, deadline_after
 from batchgen.run.work import RunContext, generate_parts
 from batchgen.section import parse_duration
 from batchgen.state.identity import Identity, check_same_run, read_identity
-from batchgen.state.journal import Journal, journal_of
+from batchgen.state.journal import Journal, open_journal
 from batchgen.state.lock import RunLock, hold_lock
 from batchgen.state.parts import Counts, PartStore, SealedPart, count_responses
 from batchgen.state.run_folder import RunFolder
@@ -154,7 +154,7 @@ class _Runner:
 
     def run(self, start: Start) -> RunResult:
         run_id, samples = self.identity.run_id, self.setup.samples
-        with journal_of(
+        with open_journal(
             self.folder, run_id=run_id, samples=samples, reporter=self.reporter
         ) as journal:
             if start == "retry-errors":
@@ -231,7 +231,7 @@ class _Runner:
         size = self.identity.part_rows
         for number in {r.index // size for r in journal.answers(0, self.identity.rows)}:
             if number in sealed:
-                journal.forget(number * size, (number + 1) * size)
+                journal.delete(number * size, (number + 1) * size)
 
     def _check_room(self, rows: int) -> None:
         survey = self.setup.survey

@@ -119,7 +119,7 @@ def save_answer(context: RunContext, part: OpenPart, completion: Completion) -> 
     """Build the response to a completion, and save it in the journal."""
     response = context.response_builder.answered(part.row(completion.index), completion)
     part.add(response)
-    context.journal.keep(response)
+    context.journal.save(response)
     context.progress.add(
         1, new_tokens=len(completion.token_ids), failed=int(completion.failure is not None)
     )
@@ -135,5 +135,5 @@ def _seal(context: RunContext, part: OpenPart) -> SealedPart:
     )
     context.check()
     sealed = context.store.seal(part.number, table)
-    context.journal.forget(part.first, part.stop)
+    context.journal.delete(part.first, part.stop)
     return sealed

@@ -4,7 +4,7 @@
 
 A resumed run must have the same settings and the same input; otherwise the error names the keys that differ. The
 settings are those job keys whose role is `GENERATION`, what the `CONTENT` keys refer to, and what decoding, model and
-tokenizer were resolved to. The role of a key stands beside the key, in `batchgen/job/`.
+tokenizer were resolved to. The role of a key is metadata of its field, in `batchgen/job/`.
 """
 
 import json
@@ -40,10 +40,10 @@ class Identity:
     """A run's identity, as in run.json.
 
     Attributes:
-        settings: everything that decides the answers, as plain values; `fingerprint` is its hash.
+        settings: everything that decides the answers, as plain values.
         input: path, size and sha256 of each input file.
         rows: selected input rows.
-        part_rows: rows per part, fixed for the life of the run.
+        part_rows: rows per part, fixed for the whole run.
     """
 
     run_id: str

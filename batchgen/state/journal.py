@@ -1,7 +1,6 @@
-"""Where answers wait for their part to be sealed, so that a kill costs only rows in flight.
+"""Journal of answers whose part is not sealed yet: a killed process loses only the rows in flight.
 
-A file of SQLite in the private folder (`sqlite_journal.py`); nothing at all on filesystems where that is not safe.
-Knows nothing of parts, engines or of what is asked.
+The journal is a SQLite file (`sqlite_journal.py`). On filesystems where SQLite is not safe there is no journal.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,78 +12,68 @@ from batchgen.errors import DeathError
 from batchgen.progress import Reporter
 from batchgen.records import Response
 from batchgen.state.run_folder import RunFolder
-from batchgen.state.sqlite_journal import JournalRecovery, SqliteJournal
+from batchgen.state.sqlite_journal import SqliteJournal
 from batchgen.storage.filesystems import MOUNTS, filesystem_of
 
 
 class Journal(Protocol):
-    """Where answers wait for their part to be sealed."""
+    """Answers, rows in flight and crash counts of one run. Every method may raise ResourceError."""
 
     def answers(self, first: int, stop: int) -> Sequence[Response]:
-        """The answers of rows [first, stop) that are in, in any order."""
+        """The saved answers of rows [first, stop), in any order."""
 
     def deaths(self) -> Mapping[int, int]:
-        """How often the process died while a row, not answered yet, was in flight."""
+        """How often the process crashed while a row was in flight, for rows without an answer."""
 
-    def set_deaths(self, deaths: Mapping[int, int]) -> None:
-        """Note how often the process died with these rows in flight."""
+    def set_deaths(self, deaths: Mapping[int, int]) -> None: ...
 
     def mark(self, rows: Iterable[int]) -> None:
-        """These rows go to the engine now. On the disk when this returns."""
+        """Record that rows are in flight. On disk when this returns."""
 
     def unmark(self) -> None:
-        """No row is with the engine."""
+        """Record that no row is in flight."""
 
-    def keep(self, response: Response) -> None:
-        """Keep an answer. On the disk after `SECONDS_BETWEEN_COMMITS`, or `flush`."""
+    def save(self, response: Response) -> None:
+        """Save an answer. On disk after `SECONDS_BETWEEN_COMMITS`, or after `flush`."""
 
     def flush(self) -> None:
-        """Put everything kept so far on the disk."""
+        """Write all saved answers to disk."""
 
-    def forget(self, first: int, stop: int) -> None:
-        """Delete everything about rows [first, stop): their part is sealed."""
+    def delete(self, first: int, stop: int) -> None:
+        """Delete all records of rows [first, stop)."""
 
-    def forget_failed(self) -> int:
-        """Delete the answers that are failures, so that they are asked for again. Returns how many they were."""
+    def delete_failed(self) -> int:
+        """Delete the failed answers and return their number."""
 
 
 class NoJournal:
-    """For filesystems where a journal is not safe: parts alone are saved."""
+    """Saves nothing: for filesystems where a SQLite journal is not safe."""
 
     def answers(self, first: int, stop: int) -> Sequence[Response]:
-        """None."""
         del first, stop
         return ()
 
     def deaths(self) -> Mapping[int, int]:
-        """None are known."""
         return {}
 
-    def set_deaths(self, deaths: Mapping[int, int]) -> None:
-        """Not noted."""
+    def set_deaths(self, deaths: Mapping[int, int]) -> None: ...
 
-    def mark(self, rows: Iterable[int]) -> None:
-        """Not noted."""
+    def mark(self, rows: Iterable[int]) -> None: ...
 
-    def unmark(self) -> None:
-        """Not noted."""
+    def unmark(self) -> None: ...
 
-    def keep(self, response: Response) -> None:
-        """Not kept."""
+    def save(self, response: Response) -> None: ...
 
-    def flush(self) -> None:
-        """Nothing waits."""
+    def flush(self) -> None: ...
 
-    def forget(self, first: int, stop: int) -> None:
-        """Nothing is there."""
+    def delete(self, first: int, stop: int) -> None: ...
 
-    def forget_failed(self) -> int:
-        """Nothing is there."""
+    def delete_failed(self) -> int:
         return 0
 
 
 @contextmanager
-def journal_of(
+def open_journal(
     folder: RunFolder,
     *,
     run_id: str,
@@ -92,42 +81,41 @@ def journal_of(
     reporter: Reporter,
     mounts: Path = MOUNTS,
 ) -> Iterator[Journal]:
-    """The journal of a run, open while the block runs.
+    """Open the journal of a run for the block. A `DeathError` from the block counts as a crash of this process.
 
     Args:
         folder: the run's folder.
-        run_id: answers of other runs are not taken.
+        run_id: records of other runs are ignored.
         samples: answers per row.
-        reporter: receives messages.
-        mounts: where the system says what is mounted.
-
-    A `DeathError` out of the block counts as the death of this process.
+        reporter: receives warnings.
+        mounts: the mount table of the system.
 
     Raises:
-        ResourceError: the disk refused.
+        ResourceError: the disk is full or failed.
     """
     filesystem = filesystem_of(folder.private, mounts)
     if filesystem.shared:
         reporter.info(
-            f"{folder.path} is on {filesystem.type}, where a journal of single rows is not safe: a kill costs the "
-            "parts in flight. Smaller ones cost less: batching.part_rows"
+            f"row-level journaling is unsafe on {filesystem.type} ({folder.path}): a crash loses the open parts. "
+            "Lower batching.part_rows to lose less."
         )
         yield NoJournal()
         return
     journal = SqliteJournal(folder.journal, run_id=run_id, samples=samples)
     try:
-        for sentence in _sentences(journal.findings):
-            reporter.info(sentence)
+        recovery = journal.recovery
+        if recovery.set_aside is not None:
+            reporter.info(
+                f"the journal was damaged and moved to {recovery.set_aside}: "
+                "rows saved only in it are generated again"
+            )
+        if recovery.dropped:
+            reporter.info(
+                f"{recovery.dropped:,} records of the journal were damaged: their rows are generated again"
+            )
         yield journal
     except DeathError:
         journal.note_death()
         raise
     finally:
         journal.close()
-
-
-def _sentences(found: JournalRecovery) -> Iterator[str]:
-    if found.set_aside is not None:
-        yield f"the journal was damaged and is now {found.set_aside}: rows that only it held are answered again"
-    if found.dropped:
-        yield f"{found.dropped:,} records of the journal were damaged: these rows are answered again"

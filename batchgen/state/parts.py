@@ -1,12 +1,11 @@
-"""Sealed parts: a part is written whole, checked, and then given its name; from then on it counts.
+"""Sealed parts: a part is written, checked, and committed under its final name.
 
     tmp/<random>.tmp   written with page checksums, fsync, re-opened and counted
         │ link()       ← the commit point; never overwrites
     parts/00012.bgpart
     parts/00012.json   derived: rows, counts, sha256; rebuilt if it is missing
 
-A part holds the output rows of consecutive input rows, in input order. Knows nothing of engines or of what is
-still to be done.
+A part holds the output rows of consecutive input rows, in input order.
 """
 
 import json
@@ -33,16 +32,15 @@ from batchgen.storage.durable import (
 from batchgen.storage.failpoints import fail_point
 
 REDACTED_KEY = b"batchgen.redacted"
-"""Key of a part's metadata: JSON with the number of redacted items by kind."""
-
+"""Parquet metadata key of a part: JSON with the number of redacted items by kind."""
 
 METADATA_KEY = "batchgen"
-"""Parquet metadata key under which JSON says where the answers came from."""
+"""Parquet metadata key of JSON with the origin of the answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a part, or a run, holds; rows are output rows, one per (input row, sample)."""
+    """Sums over a part or a run; rows are output rows, one per (input row, sample)."""
 
     rows: int = 0
     failed: int = 0
@@ -51,7 +49,7 @@ class Counts:
     input_tokens: int = 0
     output_tokens: int = 0
     redacted: Mapping[str, int] = field(default_factory=dict)
-    """Personal data taken out, by kind; that of a row's cells counts once, however many answers it has."""
+    """Number of redacted items by kind; the items of a row's cells count once, not once per sample."""
 
     def __add__(self, other: "Counts") -> "Counts":
         return Counts(
@@ -67,7 +65,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class SealedPart:
-    """A part that is safe on the disk."""
+    """A committed part."""
 
     number: int
     path: Path
@@ -76,7 +74,7 @@ class SealedPart:
 
 
 def parquet_options(compression: str) -> dict[str, object]:
-    """How every Parquet file is written: checksums on each page, and an index for readers that skip."""
+    """Options of every Parquet file that is written: a checksum for each page, and a page index."""
     return {
         "compression": None if compression == "none" else compression,
         "write_page_checksum": True,
@@ -106,20 +104,19 @@ def count_table(table: pa.Table, prefix: str) -> Counts:
 
 
 def count_responses(responses: Iterable[Response]) -> Counts:
-    """Sum up answers that are in no part yet."""
-    return sum((_of_one(response) for response in responses), Counts())
-
-
-def _of_one(response: Response) -> Counts:
-    return Counts(
-        rows=1,
-        failed=int(response.finish_reason == "error"),
-        skipped=int(response.finish_reason == "skipped"),
-        cut_by_length=int(response.finish_reason == "length"),
-        input_tokens=response.input_tokens or 0,
-        output_tokens=response.output_tokens or 0,
-        redacted=response.redacted,
-    )
+    """Sum up answers that are not in a part yet."""
+    total = Counts()
+    for response in responses:
+        total += Counts(
+            rows=1,
+            failed=int(response.finish_reason == "error"),
+            skipped=int(response.finish_reason == "skipped"),
+            cut_by_length=int(response.finish_reason == "length"),
+            input_tokens=response.input_tokens or 0,
+            output_tokens=response.output_tokens or 0,
+            redacted=response.redacted,
+        )
+    return total
 
 
 class PartStore:
@@ -134,8 +131,8 @@ class PartStore:
         """Write a part, check it and commit it.
 
         Raises:
-            ResourceError: the disk refused; nothing of the part is left.
-            StateError: what was written reads back differently, or somebody else has sealed this part.
+            ResourceError: the disk is full or failed; nothing of the part is left.
+            StateError: the file does not read back as written, or another process has sealed this part.
         """
         target = self._path(number)
         temporary = temporary_name(self._folder.scratch)
@@ -151,27 +148,23 @@ class PartStore:
             except FileExistsError as error:
                 raise StateError(
                     f"{target} was sealed by another process",
-                    hint="Two runs wrote to this folder. Let one go on: run again.",
+                    hint="Make sure that no other run uses this folder, then run again.",
                 ) from error
             finally:
                 temporary.unlink(missing_ok=True)
         return self._record(number, count_table(table, self._prefix))
 
     def discard(self, part: SealedPart) -> None:
-        """Delete a part: its rows are open again.
-
-        Raises:
-            ResourceError: the disk refused.
-        """
+        """Delete a part."""
         with disk_errors("cannot delete", part.path):
             part.path.unlink()
             part.path.with_suffix(".json").unlink(missing_ok=True)
 
     def sealed(self) -> dict[int, SealedPart]:
-        """The parts that count, by number; each is checked against its sha256.
+        """The sealed parts by number.
 
         Raises:
-            StateError: a part is damaged.
+            StateError: the sha256 of a part is wrong.
         """
         found = sorted(self._folder.parts.glob("*.bgpart"))
         return {part.number: part for part in map(self._read, found)}
@@ -196,16 +189,12 @@ class PartStore:
             return self._record(number, count_table(read_part(path), self._prefix))
         known = read_json(record)
         if sha256(path) != known["sha256"]:
-            raise part_error(path, "its sha256 is not the one recorded when it was sealed")
+            raise part_error(path, "its sha256 differs from the one recorded when it was sealed")
         return SealedPart(number, path, known["sha256"], Counts(**known["counts"]))
 
 
 def clear_parts(folder: RunFolder) -> None:
-    """Delete everything that is sealed: it has been published.
-
-    Raises:
-        ResourceError: the disk refused.
-    """
+    """Delete all sealed parts, after they have been published."""
     with disk_errors("cannot empty", folder.parts):
         fail_point("clean.before")
         for path in sorted(folder.parts.iterdir()):
@@ -214,11 +203,7 @@ def clear_parts(folder: RunFolder) -> None:
 
 
 def read_part(path: Path) -> pa.Table:
-    """Read a part, checking every page.
-
-    Raises:
-        StateError: it is damaged.
-    """
+    """Read a part; StateError if a page checksum is wrong."""
     try:
         return pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
@@ -226,11 +211,7 @@ def read_part(path: Path) -> pa.Table:
 
 
 def stream_parts(parts: Mapping[int, SealedPart]) -> Iterator[pa.Table]:
-    """The parts' tables in input order, each verified on the way.
-
-    Raises:
-        StateError: a part is damaged, or has changed since it was sealed.
-    """
+    """The parts' tables in input order; StateError if a part is damaged or has changed since it was sealed."""
     for number in sorted(parts):
         part = parts[number]
         if sha256(part.path) != part.sha256:
@@ -238,25 +219,21 @@ def stream_parts(parts: Mapping[int, SealedPart]) -> Iterator[pa.Table]:
         yield read_part(part.path)
 
 
-def part_error(path: Path, found: str) -> StateError:
-    """The error for a part that must not be published."""
+def part_error(path: Path, problem: str) -> StateError:
+    """The error for a damaged part."""
     return StateError(
-        f"the saved part {path} is damaged: {found}",
+        f"the saved part {path} is damaged: {problem}",
         hint="Delete that file to have its rows generated again, or start over with --fresh.",
     )
 
 
 def file_metadata(content: Mapping[str, object]) -> dict[str, str]:
-    """The Parquet key-value metadata that every file of a run carries."""
+    """The Parquet key-value metadata of every published file of a run."""
     return {METADATA_KEY: json.dumps(content, ensure_ascii=False, sort_keys=True)}
 
 
 def file_metadata_of(schema: pa.Schema) -> dict[str, Any]:
-    """What `file_metadata` was given for the file with this schema; nothing if batchgen did not write it.
-
-    Raises:
-        ValueError: it is no JSON.
-    """
+    """The content given to `file_metadata`; empty if batchgen did not write the file. ValueError if it is not JSON."""
     metadata = schema.metadata or {}
     content: dict[str, Any] = json.loads(metadata.get(METADATA_KEY.encode(), b"{}"))
     return content
@@ -265,4 +242,4 @@ def file_metadata_of(schema: pa.Schema) -> dict[str, Any]:
 def _check_rows(path: Path, expected: int) -> None:
     found = pq.read_metadata(path).num_rows
     if found != expected:
-        raise StateError(f"{path} reads back with {found} rows, {expected} were written")
+        raise StateError(f"{path} has {found} rows after writing; expected {expected}")

@@ -1,4 +1,4 @@
-"""A Response as bytes and back, exactly: what the journal holds of an answer."""
+"""Lossless encoding of a Response as bytes, for the journal."""
 
 import json
 from dataclasses import fields
@@ -16,9 +16,9 @@ def encode(response: Response) -> bytes:
     return json.dumps(values, default=_plain, separators=(",", ":")).encode("ascii")
 
 
-def decode(said: bytes) -> Response:
-    """The response that `encode` was given."""
-    values: dict[str, Any] = dict(zip(_NAMES, json.loads(said), strict=True))
+def decode(content: bytes) -> Response:
+    """Inverse of `encode`."""
+    values: dict[str, Any] = dict(zip(_NAMES, json.loads(content), strict=True))
     values["messages"] = tuple(Message(**message) for message in values["messages"])
     values["failure"] = Failure(**values["failure"]) if values["failure"] else None
     values["created_at"] = datetime.fromisoformat(values["created_at"])

@@ -1,14 +1,14 @@
-"""Where things lie in a run's folder, and how its small JSON files are read.
+"""Layout of a run folder, and access to its small JSON files.
 
     out/my-job/
       responses.parquet  or  responses/part-00000.parquet …
-      scores.parquet         what each metric says about each answer
-      metrics.parquet        the value of each metric over each slice
-      manifest.json          written last: it marks the run complete
+      scores.parquet         the result of each metric for each answer
+      metrics.parquet        the value of each metric for each slice
+      manifest.json          written last: its presence marks the run complete
       job.yaml               the job as resolved
       .batchgen/             private, 0700: lock, run.json, journal.sqlite3, parts/, staged/, release.json, tmp/
 
-Each JSON file holds a hash of itself, so that a flipped bit is found. Knows nothing of Parquet, engines or jobs.
+Each JSON file contains a hash of its content, so that damage is detected.
 """
 
 import json
@@ -34,77 +34,65 @@ class RunFolder:
 
     @property
     def responses(self) -> Path:
-        """The answers, when published as one file."""
         return self.path / "responses.parquet"
 
     @property
     def response_parts(self) -> Path:
-        """The folder of the answers, when published as parts."""
         return self.path / "responses"
 
     @property
     def scores(self) -> Path:
-        """The long detail of scoring."""
         return self.path / "scores.parquet"
 
     @property
     def metrics(self) -> Path:
-        """The value of each metric over each slice."""
         return self.path / "metrics.parquet"
 
     @property
     def published(self) -> tuple[Path, ...]:
-        """Everything that holds answers or says how good they are; not all of these exist."""
+        """All published files and folders of answers and scores; some may not exist."""
         return (self.responses, self.response_parts, self.scores, self.metrics)
 
     @property
     def manifest(self) -> Path:
-        """Its presence means that the run is complete."""
         return self.path / "manifest.json"
 
     @property
     def job(self) -> Path:
-        """The job as resolved."""
         return self.path / "job.yaml"
 
     @property
     def private(self) -> Path:
-        """State that nobody but batchgen reads."""
         return self.path / ".batchgen"
 
     @property
     def run(self) -> Path:
-        """Identity of the run: fingerprints, input, date."""
         return self.private / "run.json"
 
     @property
     def retry(self) -> Path:
-        """Its presence means that failed rows of a complete run are being answered again."""
+        """Present while failed rows of a complete run are generated again."""
         return self.private / "retry.json"
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to do."""
         return self.manifest.exists() and not self.retry.exists()
 
     @property
     def lock(self) -> Path:
-        """Held for the life of a run."""
         return self.private / "lock"
 
     @property
     def journal(self) -> Path:
-        """Answers of parts that are not sealed yet."""
         return self.private / "journal.sqlite3"
 
     @property
     def parts(self) -> Path:
-        """Sealed parts."""
         return self.private / "parts"
 
     @property
     def staged(self) -> Path:
-        """Files that are whole, but that nobody is to see yet, or ever: a gate may have failed."""
+        """Complete files that are not published yet; they stay here if a gate fails."""
         return self.private / "staged"
 
     @property
@@ -115,25 +103,20 @@ class RunFolder:
 
     @property
     def release(self) -> Path:
-        """Its presence means that staged files are taking the place of published ones: what they are, and the manifest."""
+        """Present while staged files replace published ones: lists them, with the new manifest."""
         return self.private / "release.json"
 
     @property
     def scratch(self) -> Path:
-        """Files in the making; emptied at every start."""
+        """Unfinished files; emptied at every start."""
         return self.private / "tmp"
 
     def holds_answers(self) -> bool:
-        """Whether any answers are here, published or not."""
         published = (self.manifest, self.responses, self.response_parts, self.journal)
         return any(path.exists() for path in published) or any(self.parts.iterdir())
 
     def create(self) -> None:
-        """Make the folders that a run needs.
-
-        Raises:
-            ResourceError: the place cannot be written to.
-        """
+        """Create the folders of a run; ResourceError if that is not possible."""
         with disk_errors("cannot create the output folder", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             for folder in (self.private, self.parts, self.scratch):
@@ -141,7 +124,7 @@ class RunFolder:
                 _make_private(folder)
 
     def clear_scratch(self) -> None:
-        """Remove what an interrupted run left half done. Only under the lock."""
+        """Delete the unfinished files of an interrupted run. The caller holds the lock."""
         with disk_errors("cannot empty", self.scratch):
             for entry in self.scratch.iterdir():
                 if entry.is_dir() and not entry.is_symlink():
@@ -152,43 +135,25 @@ class RunFolder:
     def write_json(
         self, target: Path, content: Mapping[str, object], *, stage: str, mode: int = 0o600
     ) -> None:
-        """Write a JSON file in one step, together with a hash of what it says.
-
-        Raises:
-            ResourceError: the disk refused.
-        """
-        whole = {**content, CHECK: fingerprint(content)}
-        text = json.dumps(whole, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        """Write a JSON file atomically, with a hash of its content; `stage` names the fail points."""
+        hashed = {**content, CHECK: fingerprint(content)}
+        text = json.dumps(hashed, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
         self.write_text(target, text, stage=stage, mode=mode)
 
     def write_text(self, target: Path, text: str, *, stage: str, mode: int = 0o600) -> None:
-        """Write a text file in one step; `stage` names the fail points.
-
-        Raises:
-            ResourceError: the disk refused.
-        """
+        """Write a text file atomically; `stage` names the fail points. ResourceError if the disk fails."""
         with disk_errors("cannot write", target):
             write_durably(target, text.encode(), scratch=self.scratch, stage=stage, mode=mode)
 
     def set_aside(self) -> Path | None:
-        """Move what the folder holds to a sibling `NAME.old-1`, `.old-2` …; None if there was nothing.
-
-        The private folder goes along, but for the lock, which this process holds.
-
-        Raises:
-            ResourceError: the disk refused.
-        """
-        held = [p for p in self.path.iterdir() if p != self.private]
-        if not held and not self.run.exists() and not self.holds_answers():
+        """Move the content, except the lock, to a sibling `NAME.old-1`, `.old-2` …; None if there was nothing."""
+        public = [p for p in self.path.iterdir() if p != self.private]
+        if not public and not self.run.exists() and not self.holds_answers():
             return None
-        return self._move_aside(held)
+        return self._move_aside(public)
 
     def set_state_aside(self) -> Path | None:
-        """Move the private folder alone to a sibling, as `set_aside` does; None if there was nothing to lose.
-
-        Raises:
-            ResourceError: the disk refused.
-        """
+        """Move only the private folder to a sibling, as `set_aside` does; None if it contains no answers."""
         lost = [self.journal, self.retry, self.staged, *self.parts.iterdir()]
         if any(path.exists() for path in lost):
             return self._move_aside(())
@@ -196,7 +161,7 @@ class RunFolder:
             self.run.unlink(missing_ok=True)
         return None
 
-    def _move_aside(self, held: Iterable[Path]) -> Path:
+    def _move_aside(self, public: Iterable[Path]) -> Path:
         private = [p for p in self.private.iterdir() if p != self.lock]
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
@@ -205,7 +170,7 @@ class RunFolder:
             (aside / self.private.name).mkdir(parents=True, mode=0o700)
             for entry in private:
                 entry.rename(aside / self.private.name / entry.name)
-            for entry in held:
+            for entry in public:
                 entry.rename(aside / entry.name)
             sync_folder(aside)
             sync_folder(self.path)
@@ -214,21 +179,17 @@ class RunFolder:
 
 
 def _make_private(folder: Path) -> None:
-    """Close a folder to others, who may have made it before us to have us write, or delete, somewhere else."""
+    # Another user may have created the link, so that batchgen writes or deletes somewhere else.
     if folder.is_symlink():
         raise ResourceError(
-            f"{folder} is a link; the state of a run lies in its own folder",
-            hint="Remove the link, or write elsewhere with --output FOLDER.",
+            f"{folder} is a link; expected a folder for the state of the run",
+            hint="Remove the link, or choose another folder with --output FOLDER.",
         )
     folder.chmod(0o700)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read one of batchgen's own JSON files.
-
-    Raises:
-        StateError: it is damaged.
-    """
+    """Read a file that `RunFolder.write_json` wrote; StateError if it is damaged."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except (ValueError, OSError) as error:
@@ -240,9 +201,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _damaged(path: Path, found: str) -> StateError:
+def _damaged(path: Path, problem: str) -> StateError:
     return StateError(
-        f"{path} is damaged: {found}",
+        f"{path} is damaged: {problem}",
         hint="Start over with --fresh: the old run is moved aside, not deleted.",
     )
 

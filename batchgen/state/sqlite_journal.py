@@ -1,12 +1,11 @@
-"""The journal as a SQLite file: see `journal.py` for what it is to do.
+"""The journal as a SQLite file. `journal.py` describes its methods.
 
-    keep ──> memory ──(a thread, every 0.2 s)──> one transaction ──> answers by (row, sample)
-    mark ──────────────────────────────────────> rows in flight      ┐ at the next start, if the process died:
-                                                 deaths by row     <─┘ one more for each row that was in flight
-    forget: the part is sealed
+    save ──> memory ──(a thread, every 0.2 s)──> one transaction ──> answers by (row, sample)
+    mark ──────────────────────────────────────> rows in flight      ┐ at the next start, if the process crashed:
+                                                 deaths by row     <─┘ one more for each row in flight
 
-Every record carries a hash over what it says, its key and the run: SQLite itself does not notice a flipped bit. A
-record that fails it is dropped, a file that SQLite cannot read is set aside, and those rows are answered again.
+Every record has a hash over its content, its key and the run, since SQLite does not detect a flipped bit. A record
+with a wrong hash is dropped, and a file that SQLite cannot read is moved aside; their rows are generated again.
 """
 
 import hashlib
@@ -26,7 +25,7 @@ from batchgen.storage.sqlite import connect, set_aside, translate_errors
 
 SECONDS_BETWEEN_COMMITS = 0.2
 ROWS_PER_COMMIT = 512
-"""Answers that wait in memory, at most: what is not committed is lost by a kill, like a row in flight."""
+"""Most answers in memory. A killed process loses them, like the rows in flight."""
 
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS answers (row INTEGER, sample INTEGER, said BLOB, hash BLOB, PRIMARY KEY (row, sample)) WITHOUT ROWID;
@@ -38,11 +37,11 @@ _ANSWERED = "SELECT row FROM answers GROUP BY row HAVING count(*) = ?"
 
 @dataclass(frozen=True, slots=True)
 class JournalRecovery:
-    """What opening a journal brought to light.
+    """Damage found when a journal was opened.
 
     Attributes:
-        dropped: records that were damaged, and are answered again.
-        set_aside: where a file went that could not be read, or belongs to another run.
+        dropped: number of damaged records; their rows are generated again.
+        set_aside: new path of a file that could not be read.
     """
 
     dropped: int
@@ -50,18 +49,15 @@ class JournalRecovery:
 
 
 class SqliteJournal:
-    """The journal of one run. To be called from one thread; it has another of its own."""
+    """The journal of one run. Its methods are called from one thread; another thread commits."""
 
     def __init__(self, path: Path, *, run_id: str, samples: int) -> None:
-        """Open or create it. If the last process died, its rows in flight are counted.
+        """Open or create the file. If the last process crashed, count a death for each of its rows in flight.
 
         Args:
             path: the file.
-            run_id: answers of other runs are not taken.
-            samples: answers that a row has when it is complete.
-
-        Raises:
-            ResourceError: the disk refused.
+            run_id: records of other runs are ignored.
+            samples: number of answers of a complete row.
         """
         self._path, self._run_id, self._samples = path, run_id, samples
         self._lock = threading.RLock()
@@ -78,17 +74,12 @@ class SqliteJournal:
         except StateError:
             aside = set_aside(path)
             dropped = self._open(died)
-        self.findings = JournalRecovery(dropped, aside)
+        self.recovery = JournalRecovery(dropped, aside)
         self._running.begin()
         self._thread = threading.Thread(target=self._commit_regularly, name="journal", daemon=True)
         self._thread.start()
 
     def answers(self, first: int, stop: int) -> Sequence[Response]:
-        """See `journal.Journal`.
-
-        Raises:
-            StateError: the file was damaged after it was opened.
-        """
         self.flush()
         with self._transaction("read") as database:
             found = database.execute(
@@ -96,13 +87,12 @@ class SqliteJournal:
                 (first, stop),
             ).fetchall()
         return [
-            decode(said)
-            for row, sample, said, hash_ in found
-            if hash_ == self._hash(row, sample, said)
+            decode(content)
+            for row, sample, content, hash_ in found
+            if hash_ == self._hash(row, sample, content)
         ]
 
     def deaths(self) -> Mapping[int, int]:
-        """See `journal.Journal`."""
         with self._transaction("read") as database:
             found = database.execute(
                 f"SELECT row, count, hash FROM deaths WHERE row NOT IN ({_ANSWERED})",  # a constant
@@ -111,27 +101,20 @@ class SqliteJournal:
         return {row: n for row, n, hash_ in found if hash_ == self._death_hash(row, n)}
 
     def mark(self, rows: Iterable[int]) -> None:
-        """See `journal.Journal`."""
         with self._transaction("note what is in flight in") as database:
             database.executemany("INSERT OR IGNORE INTO in_flight VALUES (?)", ((r,) for r in rows))
 
     def unmark(self) -> None:
-        """See `journal.Journal`."""
         with self._transaction("note what is in flight in") as database:
             database.execute("DELETE FROM in_flight")
 
     def set_deaths(self, deaths: Mapping[int, int]) -> None:
-        """See `journal.Journal`."""
         records = [(row, n, self._death_hash(row, n)) for row, n in deaths.items()]
         with self._transaction("count deaths in") as database:
             database.executemany("INSERT OR REPLACE INTO deaths VALUES (?, ?, ?)", records)
 
-    def keep(self, response: Response) -> None:
-        """See `journal.Journal`.
-
-        Raises:
-            ResourceError: the disk refused this answer or an earlier one.
-        """
+    def save(self, response: Response) -> None:
+        """Save an answer. Raises the error of an earlier commit, if one failed."""
         with self._wake:
             self._waiting.append(response)
             if len(self._waiting) == 1 or len(self._waiting) == ROWS_PER_COMMIT:
@@ -140,26 +123,20 @@ class SqliteJournal:
             raise self._failure
 
     def flush(self) -> None:
-        """See `journal.Journal`.
-
-        Raises:
-            ResourceError: the disk refused.
-        """
         with self._lock:
             with self._wake:
                 taken, self._waiting = self._waiting, []
             if not taken:
                 return
             try:
-                self._save(taken)
+                self._commit(taken)
             except BaseException:
                 with self._wake:
                     self._waiting = taken + self._waiting
                 raise
             fail_point("journal.after_commit")
 
-    def forget(self, first: int, stop: int) -> None:
-        """See `journal.Journal`."""
+    def delete(self, first: int, stop: int) -> None:
         with self._transaction("clear") as database:
             fail_point("journal.before_forget")
             with self._wake:
@@ -171,25 +148,24 @@ class SqliteJournal:
                 )
         fail_point("journal.after_forget")
 
-    def forget_failed(self) -> int:
-        """See `journal.Journal`."""
+    def delete_failed(self) -> int:
         self.flush()
         with self._transaction("clear") as database:
             found = database.execute("SELECT row, sample, said FROM answers").fetchall()
             failed = [
                 (row, sample)
-                for row, sample, said in found
-                if decode(said).finish_reason == "error"
+                for row, sample, content in found
+                if decode(content).finish_reason == "error"
             ]
             database.executemany("DELETE FROM answers WHERE row = ? AND sample = ?", failed)
         return len(failed)
 
     def note_death(self) -> None:
-        """A process that answered rows for this one has died: the next start takes it for the death of this one."""
+        """Record that a worker process crashed: the next start counts it as a crash of this process."""
         self._death = True
 
     def close(self) -> None:
-        """Save what waits, and note that no process died. Whatever goes wrong, the file is closed."""
+        """Commit the answers in memory, record an orderly exit and close the file, even after an error."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -204,22 +180,22 @@ class SqliteJournal:
     def _open(self, died: bool) -> int:
         self._database = connect(self._path, _SCHEMA)
         try:
-            return self._take_stock(died)
+            return self._check_records(died)
         except BaseException:
             self._database.close()
             raise
 
-    def _take_stock(self, died: bool) -> int:
-        """Check every record, and count a death for each row that was in flight. Returns how many were dropped."""
+    def _check_records(self, died: bool) -> int:
+        """Delete damaged records and return their number; count a death for each row in flight."""
         with self._transaction("open") as database:
             if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("quick_check found damage")
             bad = [
                 (row, sample)
-                for row, sample, said, hash_ in database.execute(
+                for row, sample, content, hash_ in database.execute(
                     "SELECT row, sample, said, hash FROM answers"
                 )
-                if hash_ != self._hash(row, sample, said)
+                if hash_ != self._hash(row, sample, content)
             ]
             database.executemany("DELETE FROM answers WHERE row = ? AND sample = ?", bad)
             before = self.deaths()
@@ -251,7 +227,7 @@ class SqliteJournal:
 
     @contextmanager
     def _transaction(self, doing: str) -> Iterator[sqlite3.Connection]:
-        """One transaction, all or nothing; inside another, a part of it."""
+        """A transaction, or part of the one that is open."""
         with self._lock, translate_errors(doing, self._path):
             inside = self._database.in_transaction
             if inside:
@@ -267,7 +243,7 @@ class SqliteJournal:
                     self._database.execute("ROLLBACK")
                 raise
 
-    def _save(self, responses: Sequence[Response]) -> None:
+    def _commit(self, responses: Sequence[Response]) -> None:
         with self._transaction("save answers in") as database:
             database.executemany(
                 "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)", map(self._record, responses)
@@ -275,29 +251,27 @@ class SqliteJournal:
             fail_point("journal.before_commit")
 
     def _record(self, response: Response) -> tuple[int, int, bytes, bytes]:
-        said = encode(response)
+        content = encode(response)
         key = response.index, response.sample
-        return *key, said, self._hash(*key, said)
+        return *key, content, self._hash(*key, content)
 
     def _death_hash(self, row: object, count: object) -> bytes:
         return self._hash(row, "deaths", str(count).encode())
 
-    def _hash(self, row: object, sample: object, said: object) -> bytes:
-        return record_hash(self._run_id, row, sample, said)
+    def _hash(self, row: object, sample: object, content: object) -> bytes:
+        return record_hash(self._run_id, row, sample, content)
 
 
-def record_hash(run_id: str, row: object, sample: object, said: object) -> bytes:
-    """Hash of a record. Values are as SQLite gives them back: of any type, if a bit flipped."""
-    key = f"{run_id}/{row}/{sample}/{type(said).__name__}/".encode()
-    content = said if isinstance(said, bytes) else b""
-    return hashlib.blake2b(key + content, digest_size=16).digest()
+def record_hash(run_id: str, row: object, sample: object, content: object) -> bytes:
+    """Hash of a record. After a flipped bit SQLite may return values of any type."""
+    key = f"{run_id}/{row}/{sample}/{type(content).__name__}/".encode()
+    return hashlib.blake2b(
+        key + (content if isinstance(content, bytes) else b""), digest_size=16
+    ).digest()
 
 
 def saved_answers(path: Path, run_id: str) -> Sequence[Response]:
-    """What the journal of a run holds now, be it at work or not; nothing where it cannot be read.
-
-    Looking at a run is never to stand in its way: what is wrong with the file, the next `run` will say.
-    """
+    """The answers in a journal, even while a run uses it; empty if it cannot be read: the next `run` reports why."""
     if not path.exists():
         return ()
     try:
@@ -306,7 +280,7 @@ def saved_answers(path: Path, run_id: str) -> Sequence[Response]:
     except sqlite3.Error:
         return ()
     return [
-        decode(said)
-        for row, sample, said, hash_ in found
-        if hash_ == record_hash(run_id, row, sample, said)
+        decode(content)
+        for row, sample, content, hash_ in found
+        if hash_ == record_hash(run_id, row, sample, content)
     ]

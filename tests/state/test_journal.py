@@ -21,7 +21,7 @@ from batchgen.progress import SILENT
 from batchgen.records import Failure, Message, Response
 from batchgen.state import sqlite_journal
 from batchgen.state.crash_marker import CrashMarker
-from batchgen.state.journal import Journal, NoJournal, journal_of
+from batchgen.state.journal import Journal, NoJournal, open_journal
 from batchgen.state.response_codec import decode, encode
 from batchgen.state.run_folder import RunFolder
 from batchgen.state.sqlite_journal import SqliteJournal, saved_answers
@@ -81,7 +81,7 @@ def test_answers_are_there_again_after_closing(path: Path) -> None:
     kept = [response(3), response(5, 1), response(5, 0), response(9, text=None)]
     with closing(opened(path)) as journal:
         for one in kept:
-            journal.keep(one)
+            journal.save(one)
     assert path.stat().st_mode & 0o777 == 0o600
     with closing(opened(path)) as journal:
         assert sorted(journal.answers(0, 100), key=lambda r: (r.index, r.sample)) == [
@@ -91,14 +91,14 @@ def test_answers_are_there_again_after_closing(path: Path) -> None:
             kept[3],
         ]
         assert journal.answers(3, 5) == [kept[0]]
-        journal.forget(0, 6)
+        journal.delete(0, 6)
         assert journal.answers(0, 100) == [kept[3]]
 
 
 def test_the_last_answer_counts(path: Path) -> None:
     with closing(opened(path)) as journal:
-        journal.keep(response(1, text="first"))
-        journal.keep(response(1, text="second"))
+        journal.save(response(1, text="first"))
+        journal.save(response(1, text="second"))
         journal.flush()
         assert [r.response for r in journal.answers(0, 2)] == ["second"]
 
@@ -106,7 +106,7 @@ def test_the_last_answer_counts(path: Path) -> None:
 def test_answers_reach_the_disk_while_the_engine_is_busy(path: Path) -> None:
     """Nothing calls the journal after `keep`: its own thread commits."""
     with closing(opened(path)) as journal:
-        journal.keep(response(1))
+        journal.save(response(1))
         deadline = time.monotonic() + 20
         while not saved_answers(path, "run"):
             assert time.monotonic() < deadline
@@ -116,18 +116,18 @@ def test_answers_reach_the_disk_while_the_engine_is_busy(path: Path) -> None:
 def test_answers_of_a_sealed_part_do_not_come_back(path: Path) -> None:
     """They may still wait for the thread when their part is sealed."""
     with closing(opened(path)) as journal:
-        journal.keep(response(1))
-        journal.keep(response(9))
-        journal.forget(0, 5)
+        journal.save(response(1))
+        journal.save(response(9))
+        journal.delete(0, 5)
     with closing(opened(path)) as journal:
         assert [r.index for r in journal.answers(0, 100)] == [9]
 
 
 def test_answers_of_another_run_are_not_taken(path: Path) -> None:
     with closing(opened(path, "old")) as journal:
-        journal.keep(response(1))
+        journal.save(response(1))
     with closing(opened(path, "new")) as journal:
-        assert journal.findings.dropped == 1
+        assert journal.recovery.dropped == 1
         assert journal.answers(0, 9) == []
 
 
@@ -139,9 +139,9 @@ from tests.state.test_journal import response
 journal = SqliteJournal(Path(sys.argv[1]), run_id="run", samples=1)
 journal.mark(range(10))
 for row in (1, 2, 3):
-    journal.keep(response(row))
+    journal.save(response(row))
 journal.flush()
-journal.keep(response(4))
+journal.save(response(4))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -162,7 +162,7 @@ def test_deaths_add_up_until_the_row_is_answered(path: Path) -> None:
             journal.mark([4, 5])
         dead(path)
     with closing(opened(path)) as journal:
-        journal.keep(response(5))
+        journal.save(response(5))
         journal.flush()
         assert journal.deaths() == {4: 3}
 
@@ -171,7 +171,7 @@ def test_a_row_is_answered_when_all_its_samples_are(path: Path) -> None:
     with closing(opened(path, samples=2)) as journal:
         journal.mark([1, 2])
         for key in ((1, 0), (1, 1), (2, 0)):
-            journal.keep(response(*key))
+            journal.save(response(*key))
     dead(path)
     with closing(opened(path, samples=2)) as journal:
         assert journal.deaths() == {2: 1}
@@ -227,29 +227,29 @@ def truncate(path: Path) -> None:
 )
 def test_damage_is_found_and_costs_only_answers(path: Path, damage: Damage, left: set[int]) -> None:
     with closing(opened(path)) as journal:
-        journal.keep(response(1))
-        journal.keep(response(2))
+        journal.save(response(1))
+        journal.save(response(2))
         journal.set_deaths({4: 1})
     damage(path)
     with closing(opened(path)) as journal:
         assert {r.index for r in journal.answers(0, 100)} == left
         assert set(journal.deaths().values()) <= {1}
         assert all(r == response(r.index) for r in journal.answers(0, 100))
-        journal.keep(response(3))
+        journal.save(response(3))
         journal.flush()
         assert 3 in {r.index for r in journal.answers(0, 100)}
 
 
 def test_a_torn_log_loses_only_its_tail(path: Path) -> None:
     script = KILLED.replace(
-        "journal.flush()", "journal.flush(); journal.keep(response(6)); journal.flush()"
+        "journal.flush()", "journal.flush(); journal.save(response(6)); journal.flush()"
     )
     subprocess.run([sys.executable, "-c", script, str(path)], check=False)
     log = path.with_name(path.name + "-wal")
     os.truncate(log, log.stat().st_size - 100)
     with closing(opened(path)) as journal:
         assert {1, 2, 3} <= {r.index for r in journal.answers(0, 100)}
-        assert journal.findings == sqlite_journal.JournalRecovery(0, None)
+        assert journal.recovery == sqlite_journal.JournalRecovery(0, None)
 
 
 @pytest.fixture
@@ -263,17 +263,17 @@ def fail_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
 
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT", "EFBIG", "EIO"])
-def test_a_disk_that_refuses_is_told_at_the_next_answer_and_costs_nothing_saved(
+def test_a_disk_error_is_raised_at_the_next_save_and_loses_nothing_saved(
     path: Path, fail_at: Callable[[str], None], error: str
 ) -> None:
     journal = opened(path)
-    journal.keep(response(1))
+    journal.save(response(1))
     journal.flush()
     fail_at(f"journal.before_commit={error}")
-    journal.keep(response(2))
+    journal.save(response(2))
     journal._thread.join(timeout=20)
     with pytest.raises(ResourceError, match="cannot save answers in") as caught:
-        journal.keep(response(3))
+        journal.save(response(3))
     assert "the same command then goes on" in caught.value.hint
     with pytest.raises(ResourceError):
         journal.close()
@@ -288,7 +288,7 @@ def test_a_disk_that_has_room_again_gets_what_waited(
 ) -> None:
     with closing(opened(path)) as journal:
         fail_at("journal.before_commit=ENOSPC")
-        journal.keep(response(2))
+        journal.save(response(2))
         with pytest.raises(ResourceError):
             journal.flush()
         fail_at("")
@@ -301,15 +301,15 @@ def test_shared_filesystems_have_no_journal(tmp_path: Path) -> None:
     folder.create()
     mounts = tmp_path / "mounts"
     mounts.write_text(f"36 35 98:0 / {tmp_path} rw,noatime - nfs4 server:/export rw\n")
-    told: list[str] = []
-    with journal_of(
-        folder, run_id="r", samples=1, reporter=RecordingReporter(told), mounts=mounts
+    messages: list[str] = []
+    with open_journal(
+        folder, run_id="r", samples=1, reporter=RecordingReporter(messages), mounts=mounts
     ) as journal:
         assert isinstance(journal, NoJournal)
-        journal.keep(response(1))
+        journal.save(response(1))
         assert journal.answers(0, 9) == ()
-    assert "nfs4" in told[0]
-    assert "batching.part_rows" in told[0]
+    assert "nfs4" in messages[0]
+    assert "batching.part_rows" in messages[0]
     assert not folder.journal.exists()
 
 
@@ -323,7 +323,7 @@ def test_the_death_of_a_process_that_answered_counts_as_ours(
     folder.private.mkdir(exist_ok=True)
 
     def opened() -> AbstractContextManager[Journal]:
-        return journal_of(folder, run_id="r", samples=1, reporter=SILENT)
+        return open_journal(folder, run_id="r", samples=1, reporter=SILENT)
 
     def fail() -> None:
         with opened() as journal:

@@ -26,7 +26,7 @@ def lock(tmp_path: Path) -> Path:
     return tmp_path / "out" / ".batchgen" / "lock"
 
 
-def test_the_second_run_is_told_who_holds_the_folder(lock: Path) -> None:
+def test_the_error_of_a_second_run_names_the_owner_of_the_lock(lock: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(lock)], stdout=subprocess.PIPE, text=True
     ) as holder:
