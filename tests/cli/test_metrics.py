@@ -40,7 +40,7 @@ def test_one_metric_shows_its_options(capsys: pytest.CaptureFixture[str]) -> Non
 def test_judges_show_their_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["metrics", "judge"]) == 0
     out = capsys.readouterr().out
-    assert "A model as judge, under `evaluate.judges`" in out
+    assert "A model as judge. Scores are computed" in out
     assert "mode: rubric or pairwise (default `rubric`)" in out
 
 

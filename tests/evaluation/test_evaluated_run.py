@@ -357,7 +357,7 @@ def test_too_many_failed_rows_hold_answers_back_as_well(make_job: MakeJob) -> No
     result = run(load_job(gated(make_job, 0.1, rows=ROWS)))
     assert (result.outcome, result.exit_code) == ("withheld", ExitCode.TOO_MANY_FAILED_ROWS)
     (why,) = inspect.status(result.folder.path).withheld
-    assert why == "failed rows: 1, allowed: 0 (run.max_error_rate: 0.1)"
+    assert why == "failed rows: 1, allowed: 0 (run.max_error_rate: 0.01)"
     assert not result.folder.responses.exists()
 
 

@@ -131,7 +131,7 @@ def test_the_template_around_the_text_is_never_cut(ask: Ask) -> None:
 
 
 def test_the_column_that_the_job_names_is_cut(ask: Ask) -> None:
-    job = ask(user="{{ a }}|{{ b }}", on_overflow="truncate_right", truncate="a")
+    job = ask(user="{{ a }}|{{ b }}", on_overflow="truncate_right", truncate_column="a")
     table = [Row(0, "0", {"a": "x" * 50, "b": "y" * 60}), Row(1, "1", {"a": "x", "b": "y" * 200})]
     found, hopeless = Preparer(job, ByteTokenizer(), 100).prepare(table)
     assert user_text(found) == "x" * 36 + "|" + "y" * 60

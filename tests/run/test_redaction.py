@@ -114,7 +114,7 @@ def test_another_redaction_is_another_run(make_job: MakeJob, change: dict[str, A
         ({"columns": ["n"]}, "column 'n' is int64; only text can be redacted"),
         ({"columns": ["nope"]}, "column 'nope' is not in the input"),
         ({"columns": ["q"], "apply_to": ["response"]}, "redact.columns has no effect"),
-        ({"entities": ["mail"]}, "did you mean email"),
+        ({"entities": ["mail"]}, "Did you mean email"),
         ({"entities": []}, "one or more words"),
         ({"replacement": "hash"}, "needs redact.secret"),
         ({"replacement": "hash", "secret": "short"}, "16 characters"),
