@@ -149,7 +149,10 @@ def test_python_has_the_same_words(tmp_path: Path, finished: Path) -> None:
             ["-o", "out", "-m", "{type: number, tolerance: x}", "-m", "{type: rouge, x: 1}"],
             r"\n  List options with `batchgen metrics number`, `batchgen metrics rouge`\.$",
         ),
-        (["-o", "out", "-m", "exact", "-m", "exact"], r"^metrics: two are named .*column of scores$"),
+        (
+            ["-o", "out", "-m", "exact", "-m", "exact"],
+            r"^metrics: two are named .*column of scores$",
+        ),
         (["-o", "out", "-m", "exact", "--reference", ""], r"(?m)^reference: .* 1 character$"),
         (["-o", "out", "-m", "exact"], "there is no column 'response' to score"),
         (
