@@ -1,16 +1,19 @@
 """Checks of a job's section `evaluate`: against itself, and against the columns of the answers."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from batchgen.errors import DataError, Problem
 from batchgen.evaluation.aggregate import OVERALL
 from batchgen.evaluation.block_scores import is_group
-from batchgen.evaluation.judging.prepare_judges import judge_problems
+from batchgen.evaluation.judging.prepare_judges import read_rubric
 from batchgen.evaluation.resolve_evaluation import Evaluation, resolve_evaluation
 from batchgen.evaluation.slices import slice_column
 from batchgen.job.evaluate import Evaluate
+from batchgen.job.judge import Judge
 from batchgen.metrics.likelihood_columns import is_model_metric
 from batchgen.output.score_tables import SCORE_PREFIX
+from batchgen.state.run_folder import RunFolder
 
 STORED = "Set output.store_prompt: true, so that the run writes it."
 
@@ -33,7 +36,7 @@ def resolve_and_check(
             Problem("evaluate.metrics", error.message, error.hint)
         ]
     return evaluation, [
-        *judge_problems(section.judges, columns, prefix),
+        *_judge_problems(section.judges, columns, prefix),
         *_name_problems(evaluation),
         *_clash_problems(evaluation, columns, prefix),
         *_gate_problems(evaluation),
@@ -155,3 +158,23 @@ def _column_problems(evaluation: Evaluation, columns: Sequence[str]) -> list[Pro
         key = f"evaluate.slices[{number}]"
         wanted[key if isinstance(cut, str) else f"{key}.column"] = slice_column(cut)
     return [_missing_column(k, name, columns) for k, name in wanted.items() if name not in columns]
+
+
+def _judge_problems(judges: Sequence[Judge], columns: Sequence[str], prefix: str) -> list[Problem]:
+    found: list[Problem] = []
+    if judges and f"{prefix}messages" not in columns:
+        message = f"judges need the row's prompt, but the column `{prefix}messages` is missing"
+        found.append(Problem("evaluate.judges", message, STORED))
+    for number, judge in enumerate(judges):
+        key = f"evaluate.judges[{number}]"
+        try:
+            read_rubric(judge)
+        except DataError as error:
+            found.append(Problem(f"{key}.rubric_file", error.message, error.hint))
+        if judge.baseline is not None and not RunFolder(Path(judge.baseline)).manifest.exists():
+            message = f"{judge.baseline} is not the output folder of a complete run"
+            hint = "Give the output folder of a run that has ended."
+            found.append(Problem(f"{key}.baseline", message, hint))
+        if judge.column is not None and judge.column not in columns:
+            found.append(_missing_column(f"{key}.column", judge.column, columns))
+    return found

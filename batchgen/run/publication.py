@@ -66,11 +66,10 @@ class Publication:
         self.lock.check()
         ChangeGuard(setup.survey.files).read()
         stage = Stage(self.folder, output.compression, setup.file_mode, origin)
-        scorer = setup.scorer()
         tables = passes.add_likelihood_columns(lambda: stream_parts(sealed))
         self.lock.check()
         answers = StagedAnswers(tables, setup.schema, output.layout)
-        rows = stage_answers(stage, answers, scorer)
+        rows = stage_answers(stage, answers, setup.scorer)
         gates = decide_gates(setup.evaluation.gates, rows, self.folder, self.folder.staged)
         result = replace(result, metrics=rows, gates=gates)
         if output.publish == "gated" and result.exit_code != ExitCode.DONE:
@@ -91,7 +90,7 @@ class Publication:
             "max_error_count": result.max_error_count,
             "input": list(self.identity.input),
             "engine": dict(result.engine),
-            "evaluation": evaluation_record(scorer, gates),
+            "evaluation": evaluation_record(setup.scorer, gates),
             "started_at": self.identity.started_at,
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(result.seconds, 3),

@@ -16,7 +16,7 @@ import pyarrow as pa
 from batchgen.decoding.resolve_decoding import Resolution, end_tokens, resolve_decoding
 from batchgen.errors import JobKeyError
 from batchgen.evaluation.answers import ColumnMap
-from batchgen.evaluation.judging.prepare_judges import PreparedJudge, prepare_judges
+from batchgen.evaluation.judging.prepare_judges import prepare_judges
 from batchgen.evaluation.model_queries.scoring_model import (
     UNBOUNDED,
     ScoringModel,
@@ -53,8 +53,8 @@ class Setup:
     Attributes:
         model: None if the job names none, which only an engine without needs permits.
         settings: everything that decides the answers, as plain values: the content of the generation fingerprint.
-        evaluation: how the answers are scored.
-        judges: models that judge the answers, in the order of the job.
+        evaluation: how the answers are scored, with its judges ready.
+        scorer: a new one, which has not seen an answer yet.
         versions: see `installed_versions`.
     """
 
@@ -68,7 +68,7 @@ class Setup:
     response_builder: ResponseBuilder
     settings: Mapping[str, Any]
     evaluation: Evaluation
-    judges: tuple[PreparedJudge, ...]
+    scorer: Scorer
     versions: Mapping[str, str | None]
 
     @property
@@ -105,10 +105,6 @@ class Setup:
     def origin(self) -> ColumnMap:
         """The columns of the answers that metrics read."""
         return run_origin(self.evaluation, self.job.output.prefix, self.samples)
-
-    def scorer(self) -> Scorer:
-        """A new scorer, which has not seen an answer yet."""
-        return run_scorer(self.evaluation, self.schema, self.job.output.prefix, self.samples)
 
     def pending_rows(self) -> Iterator[PendingRow]:
         """Read and prepare all rows of the input, in order."""
@@ -162,8 +158,13 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
         reasoning_opened=tokenizer.opens_reasoning,
         redactor=redaction.answer_redactor(job.redact),
     )
-    judges = prepare_judges(loaded, model, reporter)
-    setup = Setup(
+    evaluation = reading.evaluation.with_judges(prepare_judges(loaded, model, reporter))
+    schema, samples = reading.layout.schema(survey.schema), job.decoding.num_return_sequences
+    try:
+        scorer = run_scorer(evaluation, schema, job.output.prefix, samples)
+    except JobKeyError as error:
+        raise loaded.error([error.problem]) from error
+    return Setup(
         loaded=loaded,
         reading=reading,
         survey=survey,
@@ -173,15 +174,10 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
         request_builder=request_builder,
         response_builder=response_builder,
         settings=settings,
-        evaluation=reading.evaluation.with_judges(judges),
-        judges=judges,
+        evaluation=evaluation,
+        scorer=scorer,
         versions=installed_versions(),
     )
-    try:
-        setup.scorer()  # finds wrong conditions now, not when all rows are answered
-    except JobKeyError as error:
-        raise loaded.error([error.problem]) from error
-    return setup
 
 
 def installed_versions() -> dict[str, str | None]:

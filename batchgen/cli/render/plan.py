@@ -25,7 +25,7 @@ def lines(plan: Plan) -> list[str]:
         ("Tokens", _tokens(plan)),
         ("Batches", _batches(plan)),
         ("Memory", _memory(plan)),
-        ("Judges", [_judge(one) for one in plan.setup.judges]),
+        ("Judges", [_judge(one) for one in plan.setup.evaluation.judges]),
         ("Output", _output(plan)),
     ]
     return [

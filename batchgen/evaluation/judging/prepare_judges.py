@@ -5,12 +5,11 @@
 No weights are loaded.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from batchgen.errors import DataError, ModelError, Problem
+from batchgen.errors import DataError, ModelError
 from batchgen.evaluation.judging.baseline_answers import baseline_record, open_baseline
 from batchgen.evaluation.judging.prompt_texts import VERSION
 from batchgen.evaluation.judging.prompts import JudgePrompts, answer_prefill
@@ -27,7 +26,6 @@ from batchgen.output.published_run import PublishedRun
 from batchgen.progress import Reporter
 from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
-from batchgen.state.run_folder import RunFolder
 
 JUDGE_DATE = date(2025, 1, 1)
 """The date in a judge's chat template, fixed so that verdicts are reproducible."""
@@ -163,41 +161,3 @@ def _same_weights(model: LocalModel | None, own: LocalModel | None) -> bool:
         return False
     key = "weights_sampled_sha256"
     return model.card.identity[key] == own.card.identity[key]
-
-
-def judge_problems(
-    judges: Sequence[Judge], columns: Sequence[str], prefix: str = ""
-) -> list[Problem]:
-    """Check the judges of a job against the columns of the answers and against files."""
-    found: list[Problem] = []
-    if judges and f"{prefix}messages" not in columns:
-        found.append(
-            Problem(
-                "evaluate.judges",
-                f"judges need the row's prompt, but the column `{prefix}messages` is missing",
-                "Set output.store_prompt: true, so that the run writes it.",
-            )
-        )
-    for number, judge in enumerate(judges):
-        key = f"evaluate.judges[{number}]"
-        try:
-            read_rubric(judge)
-        except DataError as error:
-            found.append(Problem(f"{key}.rubric_file", error.message, error.hint))
-        if judge.baseline is not None and not RunFolder(Path(judge.baseline)).manifest.exists():
-            found.append(
-                Problem(
-                    f"{key}.baseline",
-                    f"{judge.baseline} is not the output folder of a complete run",
-                    "Give the output folder of a run that has ended.",
-                )
-            )
-        if judge.column is not None and judge.column not in columns:
-            found.append(
-                Problem(
-                    f"{key}.column",
-                    f"column {judge.column!r} is not among the columns of the answers",
-                    f"There are: {', '.join(columns)}.",
-                )
-            )
-    return found
