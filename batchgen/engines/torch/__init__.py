@@ -2,6 +2,6 @@
 
 import os
 
-# Asks for large pages of memory where torch allocates, which it reads before its first tensor: weights and activations are
-# then found with fewer look-ups, a tenth of the time of a prefill on two cores.
+# Large memory pages for torch, which reads this before its first tensor: fewer TLB misses on weights and activations save
+# a tenth of a prefill's time on two cores.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

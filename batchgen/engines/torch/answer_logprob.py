@@ -1,4 +1,4 @@
-"""How likely a model finds an answer that is already there: its own forward over prompt and answer, unpadded."""
+"""Log-probability of a finished answer: the model's own forward over prompt and answer, without padding."""
 
 import inspect
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ def last_logits(
     answers: Sequence[Sequence[int]],
     count: int,
 ) -> Tensor:
-    """What the model says after the last tokens of rows of one length: logits [rows, count, vocab] in its dtype.
+    """Logits of the last positions of rows of equal length: [rows, count, vocab] in the model's dtype.
 
     Args:
         loaded: the model.
         prompts: token ids before the answers, all of one length.
-        answers: token ids, all of one length, which may be 0.
+        answers: token ids, all of one length, possibly 0.
         count: positions, from the end.
     """
 

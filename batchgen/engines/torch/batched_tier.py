@@ -1,10 +1,8 @@
-"""Cuts a stream of requests into batches that fit, and tries again with less where one did not.
+"""Cuts a stream of requests into batches that fit, and retries with smaller ones after running out of memory.
 
-    requests ──cut──> batch ──run──> completions
-                        │ out of memory
-                        └──> its two halves, and a smaller limit for the batches to come
-
-Knows nothing of how a batch is answered.
+requests ──cut──> batch ──run──> completions
+                    │ out of memory
+                    └──> its two halves, and a smaller limit for later batches
 """
 
 import gc
@@ -19,11 +17,11 @@ from batchgen.planning.batches import BatchLimits, cut_batches
 from batchgen.records import Completion, Failure, Request
 
 _BACK_OFF = 0.8
-"""Of the tokens of a batch that did not fit, what later batches may have."""
+"""Limit of later batches, as a share of the tokens of a batch that did not fit."""
 
 
 class BatchedTier:
-    """A tier that answers one batch after the other."""
+    """A tier that answers one batch at a time."""
 
     def __init__(
         self, runner: BatchRunner, limits: BatchLimits, device: torch.device, setting: TierOptions
@@ -77,7 +75,7 @@ class BatchedTier:
             fits = False
         if fits:
             return
-        # Behind the except block: while the error lives, its traceback holds the tensors of the failed step.
+        # After the except block: while the error exists, its traceback holds the tensors of the failed step.
         gc.collect()
         release_memory(self._device)
         if len(batch) == 1:
@@ -89,7 +87,7 @@ class BatchedTier:
 
 
 def _tokens(batch: Sequence[Request]) -> int:
-    """What `cut_batches` counts: rows x (longest prompt + largest max_new_tokens)."""
+    """As `cut_batches` counts: rows x (longest prompt + largest max_new_tokens)."""
     longest = max(len(request.token_ids) for request in batch)
     return len(batch) * (longest + max(request.decoding.max_new_tokens for request in batch))
 

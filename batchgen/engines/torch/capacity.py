@@ -1,6 +1,6 @@
-"""How much runs together on a device: `run` takes it, `plan` shows it, by the same functions.
+"""How many rows and tokens run together on a device. `run` and `plan` use the same functions.
 
-workers    processes that compute side by side
+workers    processes that compute in parallel
 slots      pages and rows of continuous batching
 fits       rows and tokens of a padded batch
 """
@@ -16,42 +16,42 @@ from batchgen.planning.slot_plan import SlotPlan, Workers, choose_workers, plan_
 from batchgen.section import Auto
 
 PADDED = Workers(1, "padded batches are computed by one process")
-"""Of tiers without slots, on one device."""
+"""For tiers other than `continuous`, on one device."""
 _DEVICES: Mapping[str, Device] = {"cpu": "cpu", "cuda": "cuda"}
 
 
 @dataclass(frozen=True, slots=True)
 class ContinuousCapacity:
-    """What continuous batching takes."""
+    """Capacity of continuous batching."""
 
     plan: SlotPlan
     workers: Workers
 
 
 def packable_bytes(free_bytes: int) -> int:
-    """Of the bytes that are free beside the weights, those that a packed copy of them may take."""
+    """Most bytes of a packed copy of the weights, from the bytes that are free besides the weights."""
     return free_bytes // 2
 
 
 def choose_torch_workers(asked: int | Auto, device: torch.device) -> Workers:
-    """How many processes compute side by side, and why: lanes of one engine on a CPU, or an engine a GPU.
+    """Number of parallel processes and its reason: step workers of one engine on a CPU, one engine per GPU.
 
     Raises:
-        UsageError: more than there are GPUs.
+        UsageError: more workers than GPUs.
     """
     there = usable_gpus(device, torch.cuda.device_count())
     return choose_workers(asked, threads=torch.get_num_threads(), gpus=there)
 
 
 def usable_gpus(device: torch.device, there: int) -> list[str]:
-    """The GPUs that a model may be computed on, out of so many: all, unless a certain one is asked for."""
+    """The usable ones of `there` GPUs: all, unless the device has a number."""
     if device.type != "cuda":
         return []
     return [f"cuda:{n}" for n in range(there)] if str(device) == "cuda" else [str(device)]
 
 
 def step_workers(asked: int | Auto, device: torch.device) -> Workers:
-    """How many processes share the steps of one engine, and why."""
+    """Number of processes that share the steps of one engine, and its reason."""
     if device.type == "cpu":
         return choose_torch_workers(asked, device)
     return choose_workers("auto" if asked == "auto" else 1, threads=1, gpus=[str(device)])
@@ -65,7 +65,7 @@ def continuous_capacity(
     batching: Batching,
     workers: Workers,
 ) -> ContinuousCapacity:
-    """What continuous batching takes of the bytes that are free beside weights and packed weights.
+    """Capacity of continuous batching, from the bytes that are free besides weights and packed weights.
 
     Raises:
         ResourceError: not even a short row fits.
@@ -79,7 +79,7 @@ def continuous_capacity(
 def padded_budget(
     memory: ModelMemory, device: torch.device, free_bytes: int, batching: Batching
 ) -> Budget:
-    """What a padded batch may hold.
+    """Largest padded batch.
 
     Raises:
         ResourceError: not one short row fits.

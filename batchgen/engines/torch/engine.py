@@ -61,7 +61,7 @@ from batchgen.section import Auto
 
 
 class TorchEngine:
-    """Answers requests with a model in this process."""
+    """Generates with a model in this process."""
 
     name = "transformers"
     fastest_tier: FastTier = "continuous"
@@ -97,9 +97,9 @@ class TorchEngine:
         self._others: dict[int, Tier] = {}
         self._forwards = ForwardLikelihoods(loaded, should_stop, batching.part_rows)
         self._likelihoods: Likelihoods = self._forwards
-        self._lanes: StepWorkers | None = None
+        self._workers: StepWorkers | None = None
         self._main: Tier = (
-            self._on_slots(runs, batching, chosen)
+            self._continuous(runs, batching, chosen)
             if isinstance(runs, ProbedForward)
             else self._batched(runs)
         )
@@ -117,7 +117,7 @@ class TorchEngine:
         """Answer all requests; see `Engine`.
 
         Raises:
-            ModelError: a prompt holds a token that the model does not have.
+            ModelError: a prompt contains a token that the model does not have.
         """
         asked = map(self._checked, self._meter.asked(requests))
         with self._meter.running():
@@ -129,10 +129,10 @@ class TorchEngine:
                     return
 
     def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
-        """How likely each continuation is; see `Engine`.
+        """Log-probabilities of continuations; see `Engine`.
 
         Raises:
-            ModelError: a continuation or its context holds a token that the model does not have.
+            ModelError: a continuation or its context contains a token that the model does not have.
         """
         checked = map(self._checked_whole, asked)
         for switches, run in groupby(checked, self._may_switch):
@@ -141,7 +141,7 @@ class TorchEngine:
                 return
 
     def facts(self) -> Mapping[str, object]:
-        """Tier and why, device, formats, budget, counts, and how well the machine was used."""
+        """Tier and reason, device, formats, memory, counters and utilization, for the manifest."""
         counts = [dict(tier.facts()) for tier in self._others.values()]
         return {
             **self._tier_facts,
@@ -151,18 +151,18 @@ class TorchEngine:
             "free_bytes": self._free_bytes,
             **self._main.facts(),
             "generate_fallbacks": counts,
-            **self._meter.facts(self._lanes.tokens_elsewhere if self._lanes else 0),
+            **self._meter.facts(self._workers.tokens_elsewhere if self._workers else 0),
         }
 
     def close(self) -> None:
-        """Give the model's memory back. The engine answers nothing afterwards."""
-        if self._lanes is not None:
-            self._lanes.close()
+        """Free the model's memory. The engine cannot be used afterwards."""
+        if self._workers is not None:
+            self._workers.close()
         model: Any = self._loaded.model
         model.to("meta")
         release_memory(self._loaded.device)
 
-    def _on_slots(self, found: ProbedForward, batching: Batching, chosen: Workers) -> Tier:
+    def _continuous(self, found: ProbedForward, batching: Batching, chosen: Workers) -> Tier:
         device = self._loaded.device
         room = continuous_capacity(
             self._memory, device, self._free_bytes, batching=batching, workers=chosen
@@ -174,7 +174,7 @@ class TorchEngine:
         if count > 1:
             computing = ForkedWorkers(found.forward, count, plan.rows, found.logits)
             zeros = shared_zeros
-        self._lanes = computing
+        self._workers = computing
         machine = StepBackend(
             computing,
             KVStore.like(found.store, sizes, zeros),
@@ -188,7 +188,7 @@ class TorchEngine:
     def _batched(self, choice: TierChoice) -> Tier:
         runner = choice.make(self._loaded, self._setting)
         joins = isinstance(runner, StaticRunner) and runner.joins
-        # Prompts whose caches are joined are hardly padded in prefill, so length is no reason to end a batch.
+        # Joined caches need hardly any padding in prefill, so a batch may have prompts of any length.
         limit = replace(self._limits, sort="none") if joins else self._limits
         return BatchedTier(runner, limit, self._loaded.device, self._setting)
 
@@ -204,9 +204,9 @@ class TorchEngine:
     def _check(self, row: int, highest: int, where: str) -> None:
         if highest >= self._loaded.vocab_size:
             raise ModelError(
-                f"row {row}: token {highest} in {where}, but the model knows tokens below "
-                f"{self._loaded.vocab_size}: tokenizer and model do not belong together",
-                hint="check model.tokenizer, or whether the folder mixes files of two models",
+                f"row {row}: token {highest} in {where}, but the model has tokens below "
+                f"{self._loaded.vocab_size}: tokenizer and model do not match",
+                hint="Check model.tokenizer, and whether the folder mixes files of two models.",
             )
 
     def _may_switch(self, one: Continuation) -> bool:
@@ -234,11 +234,11 @@ class TorchEngine:
 
 
 def torch_workers(spec: ModelSpec, asked: int | Auto) -> Workers:
-    """How many processes compute side by side, and why.
+    """Number of parallel processes and its reason.
 
     Raises:
         ResourceError: no such device.
-        UsageError: more than there are GPUs.
+        UsageError: more workers than GPUs.
     """
     return choose_workers(asked, pick_device(spec.device))
 
@@ -252,7 +252,7 @@ def open_torch_engine(
     decode: Decode,
     should_stop: Callable[[], bool],
 ) -> TorchEngine:
-    """Load a model and make it ready, on one device.
+    """Load a model on one device and select its tier.
 
     Raises:
         ModelError: the model cannot be loaded, or cannot generate.

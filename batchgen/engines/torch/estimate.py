@@ -1,6 +1,6 @@
-"""What the engine would take, found without loading a weight: `plan` shows it.
+"""Estimate of the engine's tier and memory for `plan`, without loading weights.
 
-The tier is as an earlier run found it. Where none has, room is planned for slots if the model's decoder may be tried there.
+The tier is that of an earlier run; without one, the estimate is for continuous batching if the model is decoder-only.
 """
 
 from dataclasses import dataclass
@@ -33,11 +33,11 @@ from batchgen.section import Auto
 
 @dataclass(frozen=True, slots=True)
 class SlotEstimate:
-    """What continuous batching would take.
+    """Estimated capacity of continuous batching.
 
     Attributes:
         rows: most rows in flight.
-        row_tokens: tokens of rows whose keys and values fit.
+        row_tokens: tokens whose keys and values fit.
         prefix_tokens: the same for shared prefixes.
     """
 
@@ -48,13 +48,13 @@ class SlotEstimate:
 
 @dataclass(frozen=True, slots=True)
 class TorchEstimate(Estimate):
-    """What a local model would take; sizes are bytes. With several GPUs, all but `choose_torch_workers` is of the first one.
+    """Estimate for a local model; sizes are bytes. With several GPUs, all but `workers` is for the first one.
 
     Attributes:
         free_bytes: free on the device now.
-        tier: as an earlier run found it; None before the first, which decides when the model is loaded.
-        packed_bytes: of a second copy of the weights, made for faster products.
-        slots: what continuous batching takes; None where the model is computed in padded batches.
+        tier: that of an earlier run; None before the first run.
+        packed_bytes: size of a packed copy of the weights, for faster products.
+        slots: None for padded batches.
     """
 
     dtype: str
@@ -101,7 +101,7 @@ class TorchEstimate(Estimate):
 def estimate_torch_engine(
     folder: Path, spec: ModelSpec, *, batching: Batching, workers_asked: int | Auto = "auto"
 ) -> TorchEstimate:
-    """What the engine would take, from the model's config and what earlier runs found out.
+    """Estimate from the model's config and the tier of an earlier run.
 
     Raises:
         ModelError: the config cannot be read.
@@ -111,7 +111,7 @@ def estimate_torch_engine(
     device = pick_device(spec.device)
     chosen = choose_torch_workers(workers_asked, device)
     if len(chosen.gpus) > 1:
-        device = torch.device(chosen.gpus[0])  # where the first of them looks for what is known
+        device = torch.device(chosen.gpus[0])  # the cache key of the first engine
     config = read_config(folder, spec)
     dtype = planned_dtype(spec, config, device)
     memory = planned_memory(config, dtype)

@@ -1,10 +1,10 @@
-"""What a model takes in memory, measured: cache per token from two tiny forwards, on the device or without weights.
+"""Memory of a model, measured: cache per token from two tiny forwards, on the device or without weights.
 
     1 token   b1 bytes of cache          a token takes  b2 - b1
     2 tokens  b2 bytes of cache          a row takes    b1 - (b2 - b1)   whatever its length
 
-The second line is what recurrent and convolution states take. On the meta device the same two forwards need
-neither weights nor time, so `plan` can say the same numbers. What follows from them is in `planning/budget.py`.
+The second line is the size of recurrent and convolution states. On the meta device the same two forwards need
+neither weights nor time, so `plan` gets the same numbers. `planning/budget.py` derives limits from them.
 """
 
 import inspect
@@ -42,7 +42,7 @@ class CacheNumbers:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes free on a device; what torch holds in reserve without using it counts as free."""
+    """Bytes free on a device, including unused memory that torch has reserved."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -50,7 +50,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what torch keeps for later, after an allocation failed."""
+    """Return unused memory that torch has reserved, after an allocation failed."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
@@ -68,26 +68,24 @@ def weight_bytes(model: PreTrainedModel) -> int:
 
 
 def cache_numbers(model: PreTrainedModel, config: PreTrainedConfig) -> CacheNumbers:
-    """What a model's cache holds, measured; from the sizes in its config where that cannot be."""
+    """Cache size of a model, measured, or from the sizes in its config if it cannot be measured."""
     text = config.get_text_config(decoder=True)
     guess = 2 * text.num_hidden_layers * _key_heads(text) * _head_width(text)
     return _measured(model) or CacheNumbers(guess, per_row=0)
 
 
 def loaded_memory(model: PreTrainedModel, numbers: CacheNumbers) -> ModelMemory:
-    """What a loaded model takes besides its weights."""
+    """Memory of a loaded model besides its weights."""
     return _memory(model.config, model.dtype, numbers, weight_bytes=0)
 
 
 def planned_memory(config: PreTrainedConfig, dtype: torch.dtype) -> ModelMemory:
-    """What a model would take, from its config alone."""
+    """Memory of a model, from its config alone."""
     loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     config = deepcopy(config)
-    config.pad_token_id = (
-        None  # Where it is set, GPT-2 looks for it among tokens that have no values here.
-    )
+    config.pad_token_id = None  # if it is set, GPT-2 searches for it in tokens without values
     with quiet(), torch.device("meta"):
-        # bfloat16: some expert layers refuse other formats on this device. Only numbers are counted.
+        # Some expert layers accept only bfloat16 on this device. The numbers are only counted.
         model = loader.from_config(config, dtype=torch.bfloat16).eval()
     weights = sum(weight.numel() for weight in model.parameters()) * dtype.itemsize
     return _memory(config, dtype, cache_numbers(model, config), weight_bytes=weights)
@@ -124,12 +122,12 @@ def _head_width(text: PreTrainedConfig) -> int:
 
 
 def _measured(model: PreTrainedModel) -> CacheNumbers | None:
-    """The cache of two tiny forwards; None where the model gives none back or cannot run like this."""
+    """The cache of two tiny forwards; None if the model returns none or cannot run like this."""
     try:
         with quiet():
             one, two = (_cache_numbers(model, tokens) for tokens in (1, 2))
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
-        # A few models read a value on the way, which the meta device has not. The config's sizes then serve.
+        # A few models read a value of a tensor, which is impossible on the meta device.
         return None
     per_token = two - one
     return CacheNumbers(per_token, one - per_token) if one else None

@@ -1,7 +1,7 @@
-"""A model in memory: weights from a folder, on a device, in a number format, ready to answer.
+"""Loads a model from a folder onto a device.
 
-Safetensors only, nothing from the network, no code from the folder unless the job says so. A tensor that is missing
-or has another shape stops here: transformers alone would fill it with random numbers. Knows nothing of batches.
+Safetensors only, nothing from the network, no code from the folder unless the job allows it. A tensor that is missing
+or has another shape is an error: transformers would fill it with random numbers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ _IMPLEMENTATIONS = {
     "_attn_implementation": {"eager", "sdpa", "flex_attention"},
     "_experts_implementation": {"eager", "batched_mm", "grouped_mm"},
 }
-"""What is part of torch and transformers. For any other name they look on the hub for a kernel."""
+"""Parts of torch and transformers. For any other name transformers downloads a kernel from the hub."""
 _SHOWN_TENSORS = 5
 
 
@@ -45,10 +45,10 @@ class LoadedModel:
 
     Attributes:
         encoder_decoder: whether prompts go to an encoder, as with T5.
-        vocab_size: token ids from here on have no embedding.
-        rope_switch: once a row is longer than this, the rotary embedding of its whole batch changes (LongRoPE,
-            dynamic NTK), and some models compute their cache anew; None where nothing of the kind happens.
-        files: where it was read from; None for a model that was made in memory.
+        vocab_size: rows of the embedding; higher token ids are invalid.
+        rope_switch: length above which a row changes the rotary embedding of its whole batch (LongRoPE, dynamic
+            NTK), and some models recompute their cache; None if this does not happen.
+        files: the files it was read from; None for a model that was made in memory.
     """
 
     model: PreTrainedModel
@@ -60,15 +60,15 @@ class LoadedModel:
     files: ModelFiles | None = None
 
     def may_switch(self, request: Request) -> bool:
-        """Whether this row may change its batch's rotary embedding; only rows of its length may be with it."""
+        """Whether this row may change the rotary embedding of its batch; it may be batched only with rows of its length."""
         return self.switches_at(len(request.token_ids) + request.decoding.max_new_tokens)
 
     def switches_at(self, length: int) -> bool:
-        """Whether a row of that length changes the rotary embedding of a batch that it is in."""
+        """Whether a row of this length changes the rotary embedding of its batch."""
         return self.rope_switch is not None and length > self.rope_switch
 
     def before_answer(self, prompt: Sequence[int]) -> Sequence[int]:
-        """What the decoder reads before the answer: the prompt, or the start token of an encoder-decoder."""
+        """Decoder input before the answer: the prompt, or the start token of an encoder-decoder."""
         if not self.encoder_decoder:
             return prompt
         config = self.model.generation_config
@@ -76,7 +76,7 @@ class LoadedModel:
         return [config.bos_token_id if start is None else start]
 
     def facts(self) -> Mapping[str, object]:
-        """What decided the numbers."""
+        """Everything that the computed numbers depend on, for the manifest."""
         return {
             "architecture": type(self.model).__name__,
             "dtype": str(self.dtype).removeprefix("torch."),
@@ -89,7 +89,7 @@ class LoadedModel:
 
 
 def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
-    """Load the model that lies in `folder`.
+    """Load the model in `folder`.
 
     Raises:
         ModelError: no such model, damaged or incomplete weights, or weights that only pickle could read.
@@ -136,7 +136,7 @@ def read_config(folder: Path, spec: ModelSpec) -> PreTrainedConfig:
     """
     if not folder.is_dir():
         raise ModelError(
-            f"no such model folder: {folder}", hint="give the folder that holds config.json"
+            f"no such model folder: {folder}", hint="Give the folder that contains config.json."
         )
     with quiet(), _translated(folder):
         config: PreTrainedConfig = AutoConfig.from_pretrained(
@@ -149,7 +149,7 @@ def read_config(folder: Path, spec: ModelSpec) -> PreTrainedConfig:
 
 
 def pick_device(asked: str) -> torch.device:
-    """The device that `model.device` means; auto is cuda if there is one, else cpu.
+    """The device for `model.device`; auto is cuda if available, else cpu.
 
     Raises:
         ResourceError: this machine has no such device.
@@ -161,20 +161,20 @@ def pick_device(asked: str) -> torch.device:
     if (device.index or 0) >= there:
         raise ResourceError(
             f"model.device: {asked}: this machine has {there} {device.type} device(s)",
-            hint="leave model.device out to use what there is",
+            hint="Remove model.device to use an available device.",
         )
     return device
 
 
 def pick_dtype(asked: str, device: torch.device) -> torch.dtype | str:
-    """The dtype that `model.dtype` means; auto is float32 on a CPU, the checkpoint's elsewhere."""
+    """The dtype for `model.dtype`; auto is float32 on a CPU, otherwise that of the checkpoint."""
     if asked != "auto":
         return _DTYPES[asked]
     return torch.float32 if device.type == "cpu" else "auto"
 
 
 def planned_dtype(spec: ModelSpec, config: PreTrainedConfig, device: torch.device) -> torch.dtype:
-    """The dtype that a model would have, from its config alone."""
+    """The dtype of a model, from its config alone."""
     dtype = pick_dtype(spec.dtype, device)
     named = getattr(config, "dtype", None) or torch.float32
     return named if isinstance(dtype, str) else dtype
@@ -196,7 +196,7 @@ def _translated(folder: Path) -> Iterator[None]:
         if out_of_memory(error):
             raise ResourceError(
                 f"{folder}: the weights do not fit in memory: {_first_line(error)}",
-                hint="a smaller model, model.dtype: bfloat16, or another device",
+                hint="Use a smaller model, model.dtype: bfloat16, or another device.",
             ) from error
         raise ModelError(
             f"{folder}: the model cannot be loaded: {_first_line(error)}",
@@ -211,9 +211,11 @@ def _first_line(error: BaseException) -> str:
 
 def _way_out(folder: Path, error: BaseException) -> str:
     if "trust_remote_code" in str(error):
-        return "this model brings its own Python code; `model.trust_remote_code: true` runs it, so read it first"
+        return (
+            "Read the Python code of this model, then allow it with model.trust_remote_code: true."
+        )
     if isinstance(error, ImportError):
-        return "install what it names, or take a model whose weights are not quantised"
+        return "Install the named package, or use a model without quantised weights."
     return _about_files(sorted(path.name for path in folder.iterdir()), error)
 
 
@@ -221,15 +223,15 @@ def _about_files(names: Sequence[str], error: BaseException) -> str:
     pickled = [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
     tensors = [name for name in names if name.endswith(".safetensors")]
     if isinstance(error, SafetensorError) or "safetensors" in type(error).__name__.lower():
-        return f"one of {', '.join(tensors)} is damaged or cut short: copy or download it again"
+        return f"Copy or download the model again: one of {', '.join(tensors)} is damaged."
     if pickled and not tensors:
         return (
-            f"the weights are only there as {', '.join(pickled)}, a format that can run code when it is read; "
-            "convert them once with `model.save_pretrained(folder, safe_serialization=True)`"
+            "Convert the weights with `model.save_pretrained(folder, safe_serialization=True)`: "
+            f"{', '.join(pickled)} is in a format that can run code when it is read."
         )
     if not tensors:
-        return "the folder should hold config.json and model.safetensors"
-    return "check that the folder is complete and that this version of transformers knows the model"
+        return "Give a folder that contains config.json and model.safetensors."
+    return "Check that the folder is complete and that this version of transformers supports the model."
 
 
 def _refuse_incomplete(folder: Path, report: Mapping[str, Any]) -> None:
@@ -241,38 +243,38 @@ def _refuse_incomplete(folder: Path, report: Mapping[str, Any]) -> None:
         + (", …" if len(names) > _SHOWN_TENSORS else "")
         for names, what in (
             (missing, "missing"),
-            (mismatched, "of another shape than config.json says"),
+            (mismatched, "with another shape than in config.json"),
         )
         if names
     ]
     if problems:
         raise ModelError(
             f"{folder}: {'; '.join(problems)}",
-            hint="the weights are incomplete or belong to another config.json: copy or download the model again",
+            hint="Copy or download the model again.",
         )
 
 
 def _refuse_foreign_code(folder: Path, config: PreTrainedConfig) -> None:
-    """Raise if a config has transformers run code that did not come with it.
+    """Raise if a config makes transformers run code that is not part of it.
 
-    Looks at what the file was made into: keys of config.json can be renamed by other keys of it.
+    Checks the loaded config, not the file: keys of config.json can be renamed by other keys.
     """
     for part in _parts(config):
         for name, known in _IMPLEMENTATIONS.items():
             value = vars(part).get(
                 f"{name}_internal"
-            )  # a property's place: some configs refuse to read it
+            )  # the field behind the property: some configs cannot read the property
             if value is not None and str(value) not in known and not _installed(str(value)):
                 raise ModelError(
                     f"{folder / 'config.json'}: {name.removeprefix('_')}: {str(value)[:200]!r} would be fetched "
                     f"and run as code; expected one of {', '.join(sorted(known))}",
-                    hint="take that key out of the file"
-                    + (", or choose model.attn_implementation: sdpa" if "attn" in name else ""),
+                    hint="Remove this key from the file"
+                    + (", or set model.attn_implementation: sdpa." if "attn" in name else "."),
                 )
 
 
 def _parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
-    """A config and those inside it, whether they are its sections or its layers."""
+    """A config and all configs inside it: sections and layers."""
     yield config
     if getattr(config, "is_heterogeneous", False):
         yield from config.per_layer_config
@@ -286,10 +288,10 @@ def _installed(implementation: str) -> bool:
 
 
 def rope_switch(config: PreTrainedConfig) -> int | None:
-    """The length from which on a config changes the rotary embedding of a whole batch; None if it never does."""
+    """The length above which a model changes the rotary embedding of a whole batch; None if it never does."""
     text = config.get_text_config(decoder=True)
     rope = getattr(text, "rope_parameters", None) or {}
-    # Models with several layer types have one set of parameters for each of them.
+    # Models with several layer types have one set of parameters for each type.
     several = [one for one in rope.values() if isinstance(one, dict)] or [rope]
     lengths = [
         int(one.get("original_max_position_embeddings") or text.max_position_embeddings)
@@ -300,6 +302,6 @@ def rope_switch(config: PreTrainedConfig) -> int | None:
 
 
 def _structural(given: GenerationConfig | None) -> GenerationConfig:
-    """What `generate` cannot do without. A model's own sampling settings apply only where the job asks for them."""
+    """The settings that `generate` requires. Sampling settings of a model apply only with preset: model."""
     kept = ("decoder_start_token_id", "bos_token_id", "pad_token_id")
     return GenerationConfig(**{name: getattr(given, name, None) for name in kept})

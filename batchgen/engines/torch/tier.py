@@ -1,10 +1,8 @@
-"""What a tier is: one way to run a model. `parity_probe.py` picks the fastest one that answers right.
+"""The interface of a tier, one way to run a model. `tier_selection.py` selects the fastest correct one.
 
-    slots      continuous batching (not here yet); pulls requests by itself
-    cohort     padded batches with finished rows dropped: `static_runner.py`
-    generate   plain `model.generate`: `normalize.py`
-
-Knows nothing of how a tier works.
+continuous   continuous batching: rows enter and leave at every step: `continuous_tier.py`
+static       padded batches; finished rows leave: `static_runner.py`
+generate     plain `model.generate`: `generate_runner.py`
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,14 +20,14 @@ SamplerFactory = Callable[[Sequence[Request], torch.device], BatchSampler]
 
 @dataclass(frozen=True, slots=True)
 class TierOptions:
-    """What a tier needs besides the model.
+    """Options of a tier.
 
     Attributes:
         decode: token ids to text.
-        should_stop: asked between steps; when true, a tier returns and rows that run are not answered.
-        padding_tokens: most padding that rows may carry through decode together. Each step reads it again;
-            where that costs more than reading the weights for another batch, batches are the better choice.
-        make_chooser: who chooses the tokens of a batch; the probe puts another one here.
+        should_stop: checked between steps; when true, a tier returns without completing running rows.
+        padding_tokens: most padding in one decode batch. Each step reads the padding again; beyond this limit
+            that costs more than reading the weights for another batch.
+        make_chooser: makes the sampler of a batch; the probe uses another one.
     """
 
     decode: Decode
@@ -39,32 +37,32 @@ class TierOptions:
 
 
 class Tier(Protocol):
-    """Answers a stream of requests, pulling them when there is room."""
+    """Answers a stream of requests; pulls them as capacity allows."""
 
     @property
     def name(self) -> str:
-        """The tier's name in `facts()`."""
+        """Name in `facts()`."""
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Answer all requests, in any order."""
 
     def facts(self) -> Mapping[str, object]:
-        """What the tier decided and counted."""
+        """Limits and counters, for the manifest."""
 
 
 class Likelihoods(Protocol):
-    """Says how likely given continuations are."""
+    """Computes log-probabilities of given continuations."""
 
     def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
         """See `Engine.likelihoods`."""
 
 
 class BatchRunner(Protocol):
-    """Answers one batch that is known to fit, or finds out that it does not."""
+    """Answers one batch."""
 
     @property
     def name(self) -> str:
-        """The name of the tier that this makes."""
+        """Name of the tier."""
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Answer one batch; may fail for want of memory before every row was yielded."""
+        """Answer one batch; may run out of memory before every row is yielded."""

@@ -1,7 +1,4 @@
-"""The next token of every row of a batch: penalties, then the sampler, then one trip to the host.
-
-Knows nothing of models or caches: logits come in, tokens go out, in every tier the same way.
-"""
+"""The next token of every row of a batch: penalties, sampler, one transfer to the host. The same in every tier."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,8 +21,8 @@ class SampledBatch:
     Attributes:
         tokens: int64 [rows], on the model's device.
         token_ids: the same on the host.
-        finite: False where a row's logits were not finite: its token means nothing.
-        logprobs: natural log-probability of each token under the raw logits; zeros if nobody asked.
+        finite: False where a row's logits were not finite: its token is meaningless.
+        logprobs: natural log-probability of each token under the raw logits; zeros if no row requests it.
     """
 
     tokens: Tensor
@@ -35,26 +32,26 @@ class SampledBatch:
 
 
 Warp = Callable[[Tensor], Tensor]
-"""Scores to scores, [rows, vocab]: between penalties and sampler."""
+"""Maps scores [rows, vocab] to scores; applied between penalties and sampler."""
 
 
 class BatchSampler(Protocol):
-    """Chooses for the rows of one batch, step after step. All rows are at the same step."""
+    """Samples tokens for the rows of one batch, which are all at the same step."""
 
     def choose(self, logits: Tensor, warp: Warp | None = None) -> SampledBatch:
-        """Choose one token a row from raw logits [rows, vocab], which are never changed."""
+        """Choose one token per row from raw logits [rows, vocab], which are not changed."""
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Keep those rows, in that order."""
+        """Keep these rows, in this order."""
 
 
 class RequestSampler:
-    """The chooser that reads the requests' settings."""
+    """Samples with the settings of the requests."""
 
     def __init__(self, requests: Sequence[Request], device: torch.device) -> None:
-        """Read the settings of a batch: one request a row, logits on `device`.
+        """Read the settings of a batch, one request per row; logits are on `device`.
 
-        Penalties count each request's `token_ids` as seen before the answer.
+        Penalties include each request's `token_ids`.
         """
         settings = [request.decoding for request in requests]
         self._device = device
@@ -68,7 +65,7 @@ class RequestSampler:
         self._step = 0
 
     def choose(self, logits: Tensor, warp: Warp | None = None) -> SampledBatch:
-        """Choose one token a row from raw logits [rows, vocab], which are never changed."""
+        """Choose one token per row from raw logits [rows, vocab], which are not changed."""
         scores = logits
         if self._history is not None:
             scores = self._penalties.apply(logits, self._history)
@@ -85,7 +82,7 @@ class RequestSampler:
         return SampledBatch(draw.tokens, token_ids, list(map(bool, finite)), logprobs)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Keep those rows, in that order."""
+        """Keep these rows, in this order."""
         index = torch.tensor(rows, device=self._device)
         self._sampler = self._sampler.select(index)
         self._penalties = self._penalties.select(index)

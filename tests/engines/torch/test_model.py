@@ -148,10 +148,10 @@ def quantised_by_a_package_that_is_not_here(folder: Path) -> None:
 BAD: dict[Callable[[Path], None], tuple[str, str]] = {
     without_a_tensor: ("1 tensor(s) missing: model.layers.1.mlp.up_proj.weight", "incomplete"),
     with_another_shape: (
-        "of another shape than config.json says: model.layers.0.mlp.down_proj.weight",
+        "with another shape than in config.json: model.layers.0.mlp.down_proj.weight",
         "incomplete",
     ),
-    truncated: ("Safetensor", "damaged or cut short"),
+    truncated: ("Safetensor", "is damaged"),
     pickled: ("cannot be loaded", "pytorch_model.bin"),
     without_weights: ("cannot be loaded", "should hold config.json and model.safetensors"),
     without_a_config: ("cannot be loaded", "check that the folder is complete"),

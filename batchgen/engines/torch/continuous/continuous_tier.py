@@ -1,9 +1,9 @@
-"""The loop: choose what runs, compute it, book the tokens.
+"""The loop of the continuous tier: choose rows, compute a step, collect tokens.
 
     requests ──window──> rows ──scheduler──> step ──model──> logits ──picker──> tokens ──answers──> completions
 
-Requests are pulled a window at a time, so that duplicates and shared beginnings can be seen; the next window is pulled
-when the rows of this one no longer fill the places. Who runs is `scheduler.py`'s, what is computed `attention.py`'s.
+Requests are pulled in windows, so that duplicates and shared prefixes can be found; the next window is pulled when the
+remaining rows no longer fill the batch. `scheduler.py` chooses the rows.
 """
 
 import math
@@ -34,20 +34,20 @@ from batchgen.records import Completion, Failure, Request
 
 TOO_LARGE = Failure(
     "out_of_memory",
-    "prompt and max_new_tokens need more memory for keys and values than there is; "
+    "prompt and max_new_tokens need more memory for keys and values than available; "
     "shorten them or raise batching.max_tokens",
 )
 
 
 @dataclass(frozen=True, slots=True)
 class BatchShape:
-    """How much runs together.
+    """Limits of what runs together.
 
     Attributes:
         rows: most rows at a time.
         step_tokens: most tokens of a prefill step.
-        window: requests that are looked at together.
-        share: whether shared beginnings are computed once.
+        window: requests that are pulled together.
+        share: whether shared prefixes are computed once.
     """
 
     rows: int = 128
@@ -57,23 +57,23 @@ class BatchShape:
 
 
 class StepSampler(Protocol):
-    """Draws the tokens of a step."""
+    """Samples the tokens of a step."""
 
     def pick(self, asked: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
-        """One token for each row: logits [rows, vocab], never changed.
+        """Sample one token for each row; logits [rows, vocab] are not changed.
 
-        Where memory ends before all are drawn, none is: the same rows may be asked again.
+        If memory runs out, no token counts and the same rows may be passed again.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class StepBackend:
-    """What runs the steps.
+    """The parts that run steps.
 
     Attributes:
         lanes: compute a step, or its parts.
-        store: holds keys and values.
-        picker: draws the tokens.
+        store: keys and values.
+        picker: samples the tokens.
         device: of the model.
     """
 
@@ -85,7 +85,7 @@ class StepBackend:
 
 @dataclass(eq=False, slots=True)
 class _RowJob:
-    """A row and the requests it answers: identical greedy requests have one row."""
+    """A row and its requests: identical greedy requests share one row."""
 
     row: ScheduledSequence
     answer: CompletionBuilder
@@ -93,20 +93,20 @@ class _RowJob:
 
 
 class LengthEstimator:
-    """Expected answer lengths: nine of ten answers so far were not longer."""
+    """Expected answer lengths: the 0.9 quantile of recent answers."""
 
     def __init__(self) -> None:
         self._seen: deque[int] = deque(maxlen=256)
 
     def __call__(self, limit: int) -> int:
-        """Of an answer that may have `limit` tokens; the limit itself while little is known."""
+        """Expected length of an answer with at most `limit` tokens; the limit itself for the first 16 answers."""
         if len(self._seen) < 16:
             return limit
         recent = sorted(self._seen)
         return min(limit, recent[math.ceil(0.9 * len(recent)) - 1])
 
     def add(self, length: int) -> None:
-        """Another answer has ended."""
+        """Record the length of a finished answer."""
         self._seen.append(length)
 
 
@@ -123,7 +123,7 @@ class ContinuousTier:
         *,
         expected: ExpectedLength | None = None,
     ) -> None:
-        """Answer with a machine; `expected` replaces what is learnt about lengths of answers."""
+        """Run steps on `machine`; `expected` replaces the estimate of answer lengths."""
         self._machine = machine
         self._shape = shape
         self._setting = setting
@@ -145,7 +145,7 @@ class ContinuousTier:
         try:
             yield from self._steps(iter(requests))
         finally:
-            # After a stop: rows of this call must not appear in the next one.
+            # After a stop: rows of this call must not remain in the next one.
             self._scheduler.abandon()
             self._jobs.clear()
 
@@ -163,7 +163,7 @@ class ContinuousTier:
                 yield from self._take(job, picked)
 
     def facts(self) -> Mapping[str, object]:
-        """What was decided and counted."""
+        """Limits and counters, for the manifest."""
         sizes = self._store.sizes
         return {
             "max_rows": self._scheduler.limits.rows,
@@ -189,7 +189,7 @@ class ContinuousTier:
         self._scheduler.add(rows)
 
     def _rows(self, requests: Sequence[Request]) -> list[ScheduledSequence]:
-        """A row for each request, one for all that are identical and greedy."""
+        """One row per request; identical greedy requests share one."""
         same: dict[object, _RowJob] = {}
         rows: list[ScheduledSequence] = []
         for request in requests:
@@ -224,7 +224,7 @@ class ContinuousTier:
     def _take(self, job: _RowJob, picked: SampledToken) -> Iterator[Completion]:
         row = job.row
         if not picked.finite:
-            # NaN keys would reach whoever gets these pages next.
+            # NaN keys would affect the next rows that use these pages.
             self._store.clear(row.pages)
             self._scheduler.leave(row)
             yield from self._fail(row, NONFINITE)

@@ -1,11 +1,11 @@
-"""Keys and values of all layers: of rows in pages, of shared prefixes in an arena.
+"""Keys and values of all layers: rows in pages, shared prefixes in an arena.
 
-    keys            [pages, kv heads, key width, page size]     a page's keys lie transposed: decode reads them by width
+    keys            [pages, kv heads, key width, page size]     keys are transposed in a page: decode reads them by width
     values          [pages, kv heads, page size, value width]
-    prefix keys     [kv heads, arena, key width]                a prefix is one piece of it
+    prefix keys     [kv heads, arena, key width]                a prefix is contiguous
     prefix values   [kv heads, arena, value width]
 
-Knows nothing of rows: it is told where tokens go. On a CPU memory costs nothing before it is written.
+On a CPU memory is not used before it is written.
 """
 
 import mmap
@@ -23,7 +23,7 @@ from batchgen.errors import ResourceError
 
 @dataclass(frozen=True, slots=True)
 class SlotMapping:
-    """Where new tokens go: page and place in the page, int64 [tokens]."""
+    """Page and place in the page of new tokens, int64 [tokens]."""
 
     pages: Tensor
     offsets: Tensor
@@ -31,7 +31,7 @@ class SlotMapping:
 
 @dataclass(frozen=True, slots=True)
 class PageRun:
-    """Tokens first..last of the forward go into one page, from `offset` on."""
+    """Tokens first..last-1 of the forward are stored in one page, starting at `offset`."""
 
     page: int
     offset: int
@@ -41,10 +41,10 @@ class PageRun:
 
 @dataclass(frozen=True, slots=True)
 class KVStoreSizes:
-    """How many tokens a store holds.
+    """Sizes of a store.
 
     Attributes:
-        pages: of rows.
+        pages: number of pages for rows.
         page_size: tokens in a page.
         arena: tokens of prefixes.
     """
@@ -77,7 +77,7 @@ class KVLayer:
         )
 
     def write(self, keys: Tensor, values: Tensor, places: SlotMapping) -> None:
-        """Store new tokens anywhere.
+        """Store new tokens at any places.
 
         Args:
             keys: [tokens, kv heads, key width].
@@ -90,21 +90,21 @@ class KVLayer:
         self.values[page, heads, offset] = values
 
     def write_runs(self, keys: Tensor, values: Tensor, runs: Sequence[PageRun]) -> None:
-        """Store new tokens that follow one another; on a CPU several times as fast as one by one."""
+        """Store consecutive tokens; on a CPU several times as fast as `write`."""
         for run in runs:
             tokens, end = slice(run.first, run.last), run.offset + run.last - run.first
             self.keys[run.page, :, :, run.offset : end] = keys[tokens].permute(1, 2, 0)
             self.values[run.page, :, run.offset : end] = values[tokens].transpose(0, 1)
 
     def read(self, pages: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
-        """The first tokens of a row, copied: keys and values [kv heads, tokens, width]."""
+        """A copy of the first tokens of a row: keys and values [kv heads, tokens, width]."""
         keys = self.keys[pages].permute(1, 0, 3, 2).flatten(1, 2)
         values = self.values[pages].transpose(0, 1).flatten(1, 2)
-        # Of a single page this is a view with keys still transposed, which fused attention misreads.
+        # With a single page the keys are still a transposed view, which fused attention misreads.
         return keys.contiguous()[:, :tokens], values[:, :tokens]
 
     def write_prefix(self, keys: Tensor, values: Tensor, start: int) -> None:
-        """Store tokens of a prefix from place `start` of the arena on: keys and values [tokens, kv heads, width]."""
+        """Store tokens of a prefix, starting at place `start` of the arena: keys and values [tokens, kv heads, width]."""
         end = start + len(keys)
         self.prefix_keys[:, start:end] = keys.transpose(0, 1)
         self.prefix_values[:, start:end] = values.transpose(0, 1)
@@ -117,7 +117,7 @@ class KVLayer:
 
 @dataclass(slots=True)
 class KVStore:
-    """All layers. A layer takes shape when it is first written, or is made `like` those of another store."""
+    """All layers. A layer is created when it is first written, or `like` that of another store."""
 
     sizes: KVStoreSizes
     zeros: "ZerosFactory"
@@ -125,7 +125,7 @@ class KVStore:
 
     @classmethod
     def like(cls, other: "KVStore", sizes: KVStoreSizes, zeros: "ZerosFactory") -> "KVStore":
-        """An empty store of other sizes, for the same model: all of it is there before a process is forked."""
+        """An empty store with other sizes for the same model, fully allocated before processes are forked."""
         made = cls(sizes, zeros)
         for number, layer in other.layers.items():
             keys, values = layer.prefix_keys.transpose(0, 1), layer.prefix_values.transpose(0, 1)
@@ -133,35 +133,35 @@ class KVStore:
         return made
 
     def layer(self, number: int, keys: Tensor, values: Tensor) -> KVLayer:
-        """The layer whose new tokens look like these: [tokens, kv heads, width]."""
+        """The layer, created for keys and values [tokens, kv heads, width] like these if necessary."""
         if number not in self.layers:
             self.layers[number] = KVLayer.like(keys, values, self.sizes, self.zeros)
         return self.layers[number]
 
     @torch.inference_mode()
     def clear(self, pages: Sequence[int]) -> None:
-        """Overwrite pages with zeros: a row with NaN in them has left, and weight 0 times NaN is NaN."""
+        """Overwrite pages with zeros after a row with NaN: attention weight 0 times NaN is NaN."""
         for layer in self.layers.values():
             layer.keys[list(pages)] = 0
             layer.values[list(pages)] = 0
 
 
 class ZerosFactory(Protocol):
-    """Makes tensors of zeros."""
+    """Allocates tensors of zeros."""
 
     def __call__(self, shape: tuple[int, ...], like: Tensor, /) -> Tensor:
-        """Zeros of that shape, with the device and dtype of `like`."""
+        """Zeros of this shape, with the device and dtype of `like`."""
 
 
 def private_zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Zeros for this process alone."""
+    """Zeros in private memory."""
     if like.device.type != "cpu":
         return like.new_zeros(shape)
     return _mapped(shape, like.dtype, mmap.MAP_PRIVATE)
 
 
 def shared_zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Zeros on a CPU that this process and those it forks see alike."""
+    """Zeros in CPU memory that is shared with forked processes."""
     return _mapped(shape, like.dtype, mmap.MAP_SHARED)
 
 
@@ -172,13 +172,13 @@ def _mapped(shape: tuple[int, ...], dtype: torch.dtype, kind: int) -> Tensor:
     try:
         memory = mmap.mmap(-1, size, flags=kind | mmap.MAP_ANONYMOUS)
     except OSError as error:
-        # A machine that promises no more memory than it has refuses here, not when it is written.
+        # Without overcommit, allocation fails here and not when memory is written.
         raise ResourceError(
-            f"the system gives no {size / 1e6:,.0f} MB for keys, values and logits: {error.strerror}",
-            hint="lower batching.memory_fraction or batching.max_tokens",
+            f"cannot allocate {size / 1e6:,.0f} MB for keys, values and logits: {error.strerror}",
+            hint="Lower batching.memory_fraction or batching.max_tokens.",
         ) from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        # A request that the system may decline: decode reads all of it, and large pages need fewer look-ups.
+        # The system may decline. Decode reads all of this memory; large pages cause fewer TLB misses.
         with suppress(OSError):
             memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=dtype).view(shape)

@@ -1,11 +1,11 @@
-"""One forward as tensors: which tokens, at which positions, where their keys go and what they look at.
+"""One step as tensors: tokens, positions, where their keys are stored and what they attend to.
 
-All tokens of a step lie behind one another, without padding:
+The tokens of a step are concatenated, without padding:
 
     prefill   [prefix prefix prefix | row row | row row row row | row]
-    decode    [row | row | row | ...]       longest first, in groups of like length
+    decode    [row | row | row | ...]       longest first, in groups of similar length
 
-Built once per step and used by every layer. Knows nothing of models.
+Built once per step and used by every layer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,11 +20,11 @@ from batchgen.planning.sequences import Prefix, ScheduledSequence, Step, StepKin
 
 @dataclass(frozen=True, slots=True)
 class RowPiece:
-    """A segment of a row in a prefill: tokens first..last of the forward, behind `past` tokens in the row's own pages.
+    """A segment of a row in a prefill: tokens first..last-1 of the forward, after `past` tokens in the row's own pages.
 
     Attributes:
-        pages: int64, those that hold the past; empty without one.
-        shared: tokens that lie in a prefix, before the row's own.
+        pages: int64, those with the past; empty without one.
+        shared: tokens in a prefix, before the row's own.
     """
 
     first: int
@@ -36,7 +36,7 @@ class RowPiece:
 
 @dataclass(frozen=True, slots=True)
 class PrefixPiece:
-    """A segment of a prefix: tokens first..last of the forward, behind `past` tokens that lie from `start` on."""
+    """A segment of a prefix: tokens first..last-1 of the forward, after `past` tokens that begin at `start`."""
 
     first: int
     last: int
@@ -46,7 +46,7 @@ class PrefixPiece:
 
 @dataclass(frozen=True, slots=True)
 class PrefixReach:
-    """Tokens first..last of the forward look at a prefix, whose tokens lie at `places` of the arena."""
+    """Tokens first..last-1 of the forward attend to a prefix at `places` of the arena."""
 
     places: range
     first: int
@@ -55,12 +55,12 @@ class PrefixReach:
 
 @dataclass(slots=True)
 class DecodeGroup:
-    """Rows first..last of a decode step, of like length.
+    """Rows first..last-1 of a decode step, of similar length.
 
     Attributes:
         pages: int64 [rows, pages of the longest], padded with any page.
-        lengths: int64 [rows]: own tokens with the new one.
-        plans: indices that `paged_attention.py` derives from the pages, kept for the other layers.
+        lengths: int64 [rows]: own tokens including the new one.
+        plans: indices that `paged_attention.py` computes from the pages, cached for all layers.
     """
 
     first: int
@@ -78,12 +78,12 @@ class StepBatch:
         kind: prefill or decode.
         token_ids: int64 [tokens].
         positions: int64 [tokens].
-        drawn: int64, which tokens' logits are wanted.
-        places: of the tokens, or
-        runs: of them where they follow one another; prefixes have neither.
+        drawn: int64, indices of the tokens whose logits are needed.
+        places: where the tokens are stored, or
+        runs: the same for consecutive tokens; prefixes have neither.
         pieces: of a prefill.
         groups: of a decode.
-        reaches: who looks at which prefix.
+        reaches: which tokens attend to which prefix.
     """
 
     kind: StepKind
@@ -98,7 +98,7 @@ class StepBatch:
 
 
 def build_step_batch(step: Step, page_size: int, device: torch.device) -> StepBatch:
-    """The tensors of a step, whose rows hold the pages for it already."""
+    """The tensors of a step, for which its rows already have pages."""
     if step.kind is StepKind.DECODE:
         return _decode(step.rows, page_size, device)
     return _prefill(step, page_size, device)
@@ -142,7 +142,7 @@ def _prefill(step: Step, page_size: int, device: torch.device) -> StepBatch:
 
 
 def _runs(pages: Sequence[int], size: int, past: int, tokens: range) -> Iterator[PageRun]:
-    """Where tokens go that follow `past` others in a row's pages: up to a page at a time."""
+    """Where tokens after `past` others are stored in a row's pages, page by page."""
     first = tokens.start
     while first < tokens.stop:
         page, offset = divmod(past, size)
@@ -158,7 +158,7 @@ def _places(runs: Sequence[PageRun], device: torch.device) -> SlotMapping:
 
 def _held(prefix: Prefix) -> range:
     if prefix.places is None:
-        raise ValueError(f"prefix {prefix.number} is in a step, but has no places")
+        raise ValueError(f"prefix {prefix.number} is in a step but has no places")
     return prefix.places
 
 
@@ -200,14 +200,14 @@ def _group(rows: list[ScheduledSequence], first: int, device: torch.device) -> D
 
 
 _GROUP_COST = 24
-"""What one more group costs in attention, in pages read: a dozen calls more in every layer."""
+"""Cost of another group, in pages read: a dozen more calls in every layer."""
 
 
 def group_rows(pages: Sequence[int]) -> list[tuple[int, int]]:
-    """Cut rows into runs, as (first, last + 1), so that little is read beyond the rows' own pages.
+    """Cut rows into runs, as (first, last + 1), so that few pages are read beyond the rows' own.
 
-    A run reads as many pages for each row as its longest row has. Cheapest cut by dynamic programming over the
-    places where the number of pages changes.
+    A run reads as many pages for each row as its longest row has. Dynamic programming over the places where the
+    number of pages changes finds the cheapest cut.
     """
     borders = [0, *(i for i in range(1, len(pages)) if pages[i] != pages[i - 1]), len(pages)]
     best: list[tuple[int, int]] = [(0, 0)]
@@ -229,7 +229,7 @@ def group_rows(pages: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _reach(reaches: list[PrefixReach], prefix: Prefix, first: int, last: int) -> None:
-    """Add tokens that look at a prefix; neighbours with the same one are looked up together."""
+    """Add tokens that attend to a prefix; adjacent ones with the same prefix are merged."""
     places = _held(prefix)
     if reaches and reaches[-1].places == places and reaches[-1].last == first:
         first = reaches.pop().first

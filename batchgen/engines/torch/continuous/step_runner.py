@@ -1,13 +1,13 @@
-"""Runs the steps that a scheduler asks for, and has their logits read; where memory ends, less runs together from then on.
+"""Runs the steps of a scheduler; after running out of memory, fewer rows and tokens run together.
 
-    what did not fit                               what becomes of it
-    several tokens, or one beside other rows       everyone begins again, with half the tokens and half the rows
-    one token of a prefix, nobody beside it        the same; the second time, its rows go on without it
-    one token of a row, nobody beside it           the same; the second time, if it has drawn none since, it is refused
-    the first token of a row, nobody beside it     the same; when nothing is left to halve, the run ends
+    what did not fit                        consequence
+    several tokens, or several rows         all rows restart, with half the tokens and half the rows
+    one token of a prefix, no other row     the same; the second time, its rows continue without the prefix
+    one token of a row, no other row        the same; the second time without a token in between, the row fails
+    the first token of a row, no other row  the same; when the limits cannot be halved, the run ends
 
-Where nothing is left to halve, the first time counts as the second. Memory may end in the forward or where its logits
-are read; either way it is the step that did not fit. Knows nothing of what the logits are for.
+When the limits cannot be halved, the first time counts as the second. Memory may run out in the forward or while its
+logits are read; both count as the step.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ Read = TypeVar("Read")
 
 
 class StepRunner:
-    """Computes steps on lanes and tells the scheduler.
+    """Computes steps and updates the scheduler.
 
     Attributes:
         counts: steps and tokens of each kind, and how often memory ran out.
@@ -38,7 +38,6 @@ class StepRunner:
     def __init__(
         self, lanes: StepWorkers, store: KVStore, device: torch.device, scheduler: Scheduler
     ) -> None:
-        """Compute what `scheduler` says on what `store` holds."""
         self._lanes = lanes
         self._store = store
         self._device = device
@@ -51,12 +50,12 @@ class StepRunner:
         }
 
     def compute(self, step: Step, read: Callable[[Step, Tensor], list[Read]]) -> list[Read]:
-        """Run a step; what was read in its logits. Nothing if there was not enough memory: everyone begins again.
+        """Run a step and return the results of `read`; empty if memory ran out, after which all rows restart.
 
         Args:
-            step: what the scheduler says.
-            read: is given the step, which its rows do not count yet, and its logits [drawn, vocab]. If it runs out of
-                memory, the rows draw again.
+            step: from the scheduler.
+            read: called with the step, before its tokens count as cached, and its logits [drawn, vocab]. If it runs
+                out of memory, the rows sample again.
 
         Raises:
             ResourceError: the first token of a row does not fit.
@@ -73,7 +72,7 @@ class StepRunner:
             self.counts[f"steps_{step.kind.value}"] += 1
             self.counts[f"tokens_{step.kind.value}"] += step.tokens
             return found
-        # Outside of the handler: the error holds the frames, and with them the tensors.
+        # Outside of the handler: the error references the frames, and with them the tensors.
         self._shrink(step)
         return []
 
@@ -85,21 +84,21 @@ class StepRunner:
         return read(step, self._lanes.compute(parts, self._store))
 
     def _shrink(self, step: Step) -> None:
-        """Half the tokens of a step, and half the rows, or whoever is alone goes: everyone begins again."""
+        """Halve the limits, or remove the only row or prefix; all rows restart."""
         limits, usual = self._scheduler.limits, self._usual
         least = limits.rows == 1 and limits.step_tokens == 1
         alone = self._alone(step)
         if least and alone is None:
             raise ResourceError(
                 "one token of one row does not fit in memory",
-                hint="close other programs, or lower batching.memory_fraction",
+                hint="Close other programs, or lower batching.memory_fraction.",
             )
         self.counts["out_of_memory"] += 1
-        # What was computed may be NaN, and nobody has looked at it yet.
+        # Computed values may be NaN and are not checked yet.
         self._store.clear(self._scheduler.held)
         self._scheduler.preempt_all()
         if alone is not None and (least or alone is self._suspect):
-            # It was this one's length, so the others may have all the room again.
+            # Its length was the cause: the limits of the others are restored.
             if isinstance(alone, Prefix):
                 self._scheduler.unshare(alone)
             else:
@@ -112,7 +111,7 @@ class StepRunner:
         release_memory(self._device)
 
     def _alone(self, step: Step) -> ScheduledSequence | Prefix | None:
-        """Who is asked for one token with nobody beside it: a prefix, or a row of which earlier tokens did fit."""
+        """The only active prefix or row, if the step has one token; of rows, one whose earlier tokens did fit."""
         owner = step.segments[0].owner
         if step.tokens > 1:
             return None

@@ -1,8 +1,7 @@
-"""The next token of each row of a step: penalties, the sampler, one trip to the host.
+"""The next token of each row of a step: penalties, sampler, one transfer to the host.
 
-The rows of a step are at different places of their answers. What their settings make of tensors is kept as long as the
-same rows come back in the same order, which is most steps. Memory may end in the middle of a draw: then nothing is kept,
-and the same rows are drawn the same tokens again. Knows nothing of models or caches.
+The rows of a step are at different positions of their answers. Tensors of their settings are kept while the same rows
+come in the same order, as in most steps. If memory runs out, nothing is kept; the same rows then get the same tokens.
 """
 
 from collections.abc import Sequence
@@ -20,10 +19,10 @@ from batchgen.records import Request
 
 @dataclass(frozen=True, slots=True)
 class SampledRow:
-    """A row that draws.
+    """A row that samples a token.
 
     Attributes:
-        number: the engine's key of the row.
+        number: key of the row.
         request: its settings and seed.
         tokens: prompt and new tokens so far.
     """
@@ -34,16 +33,16 @@ class SampledRow:
 
     @property
     def step(self) -> int:
-        """How many new tokens there are."""
+        """Number of new tokens so far."""
         return len(self.tokens) - len(self.request.token_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """What was drawn for a row; the token means nothing if the logits were not finite.
+    """The token of a row; meaningless if the logits were not finite.
 
     Attributes:
-        logprob: natural log-probability under the raw logits; 0 unless the row asked for it.
+        logprob: natural log-probability under the raw logits; 0 unless the row requests it.
     """
 
     token_id: int
@@ -52,10 +51,9 @@ class SampledToken:
 
 
 class TokenSampler:
-    """Draws tokens for steps."""
+    """Samples tokens for steps."""
 
     def __init__(self, device: torch.device) -> None:
-        """Draw from logits on `device`."""
         self._device = device
         self._numbers: list[int] = []
         self._sampler = Sampler.of([], device)
@@ -66,10 +64,10 @@ class TokenSampler:
 
     @torch.inference_mode()
     def pick(self, asked: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
-        """Draw one token for each row: logits [rows, vocab], raw, never changed."""
+        """Sample one token for each row from raw logits [rows, vocab], which are not changed."""
         numbers = [one.number for one in asked]
         known = numbers == self._numbers
-        # A draw that fails may leave settings of other rows, or a history that is a token ahead.
+        # A failed call may leave settings of other rows, or a history that is one token ahead.
         self._numbers = []
         if not known:
             self._prepare(asked)

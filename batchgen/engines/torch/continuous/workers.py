@@ -1,14 +1,14 @@
-"""Processes that compute the parts of a step side by side.
+"""Worker processes that compute the parts of a step in parallel, on a CPU.
 
     one process, all threads in every operation     a barrier after each of some 600 operations; Python, copies and small
                                                     operations leave the other cores idle
-    one lane a core, a part of the step each        one barrier at the end
+    one worker per core, each with a part           one barrier at the end
 
-Lanes are forked when the first step is worth it. They share the weights as they are, and the memory of keys, values and
-logits, so that only the plan of a step goes through a pipe; who runs and which token is drawn stays with the parent. A lane
-ends when its pipe does: with its parent, however that ends. On other devices than a CPU there are no lanes.
+Workers are forked at the first step that is split. They share the weights and the memory of keys, values and logits, so
+only the plan of a step is sent through a pipe; the parent schedules and samples. A worker ends when its pipe closes: when
+its parent ends, in whatever way.
 
-Forked from a thread of its own: libgomp's threads do not survive a fork, and a lane would wait for them.
+They are forked from a new thread: libgomp's threads do not survive a fork, and a worker would wait for them.
 """
 
 import gc
@@ -32,35 +32,34 @@ from batchgen.engines.torch.memory import out_of_memory
 from batchgen.errors import DeathError, ResourceError
 
 Forward = Callable[[StepBatch, KVStore], Tensor]
-"""Runs a step on what the store holds: logits [drawn, vocab]."""
+"""Runs a step with the keys and values of the store: logits [drawn, vocab]."""
 
 
 class StepWorkers(Protocol):
-    """What computes the parts of a step."""
+    """Computes the parts of a step."""
 
     @property
     def count(self) -> int:
-        """How many parts at a time."""
+        """Number of parallel parts."""
 
     @property
     def tokens_elsewhere(self) -> int:
-        """How many tokens went through the layers in other processes."""
+        """Number of tokens computed in other processes."""
 
     def compute(self, parts: Sequence[StepBatch], store: KVStore) -> Tensor:
-        """The logits [drawn, vocab] of all parts, in order; what they compute is in `store` afterwards."""
+        """Compute all parts; returns their logits [drawn, vocab] in order and writes `store`."""
 
     def close(self) -> None:
-        """End what was started."""
+        """End the processes."""
 
 
 class InProcess:
-    """Everything in this process."""
+    """Computes all parts in this process."""
 
     count = 1
     tokens_elsewhere = 0
 
     def __init__(self, forward: Forward) -> None:
-        """Compute by `forward`."""
         self._forward = forward
 
     def compute(self, parts: Sequence[StepBatch], store: KVStore) -> Tensor:
@@ -68,12 +67,12 @@ class InProcess:
         return torch.cat([self._forward(part, store) for part in parts])
 
     def close(self) -> None:
-        """Nothing was started."""
+        """There is nothing to end."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogitsSpec:
-    """What a row of logits looks like: numbers, and their dtype."""
+    """Width and dtype of the logits."""
 
     vocab: int
     dtype: torch.dtype
@@ -87,16 +86,16 @@ class _Worker:
 
 
 class ForkedWorkers:
-    """A process for each part; a step that is not split is computed here."""
+    """One process per part; a step that is not split is computed in this process."""
 
     def __init__(self, forward: Forward, count: int, rows: int, logits: LogitsSpec) -> None:
-        """Nothing is forked yet. The store that `compute` gets first is the one that lanes share.
+        """Processes are forked later; they share the store of the first `compute`.
 
         Args:
             forward: computes a part.
-            count: of lanes.
+            count: number of processes.
             rows: most rows of a part.
-            logits: of one row.
+            logits: width and dtype of a row.
         """
         self.count = count
         self.tokens_elsewhere = 0
@@ -111,7 +110,7 @@ class ForkedWorkers:
 
         Raises:
             MemoryError: a part did not fit in memory.
-            DeathError: a lane has died.
+            DeathError: a worker process has died.
         """
         if len(parts) == 1:
             return self._forward(parts[0], store)
@@ -120,12 +119,12 @@ class ForkedWorkers:
         lanes = self._lanes[: len(parts)]
         for lane, part in zip(lanes, parts, strict=True):
             _send(lane, pickle.dumps(part, protocol=pickle.HIGHEST_PROTOCOL))
-        # All are heard before anything is raised: a lane that still runs would write into the next step.
+        # All answers are received before raising: a running worker would write into the next step.
         answers = [_receive(lane) for lane in lanes]
         if any(answer == _NO_MEMORY for answer in answers):
-            raise MemoryError("a lane ran out of memory")
+            raise MemoryError("a worker ran out of memory")
         if failed := next((a for a in answers if a != _DONE), None):
-            raise RuntimeError(f"a lane failed: {failed.decode(errors='replace')}")
+            raise RuntimeError(f"a worker failed: {failed.decode(errors='replace')}")
         self.tokens_elsewhere += sum(len(part.token_ids) for part in parts)
         counts = [len(part.drawn) for part in parts]
         return torch.cat([lane.logits[:n] for lane, n in zip(lanes, counts, strict=True)])
@@ -145,12 +144,12 @@ class ForkedWorkers:
         except OSError as error:
             self.close()
             raise ResourceError(
-                f"no process can be started that computes a part of the rows: {error.strerror}",
-                hint="run.workers: 1 needs none",
+                f"cannot start a worker process: {error.strerror}",
+                hint="Set run.workers: 1, which needs no worker process.",
             ) from error
 
     def _fork_all(self, store: KVStore) -> None:
-        # What is there now is never collected in a lane, so its pages are not copied for the sake of a counter.
+        # Garbage collection in a worker would write to existing objects and so copy their memory pages.
         gc.freeze()
         try:
             for _ in range(self.count):
@@ -164,7 +163,7 @@ class ForkedWorkers:
         )
         here, there = Pipe()
         with warnings.catch_warnings():
-            # Python 3.12 warns that another thread may hold a lock. A lane takes none: see `_serve`.
+            # Python 3.12 warns that another thread may hold a lock. A worker takes none: see `_serve`.
             warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
             pid = os.fork()
         if pid == 0:
@@ -173,7 +172,7 @@ class ForkedWorkers:
         return _Worker(pid, here, logits)
 
     def _serve(self, pipe: Connection, store: KVStore, logits: Tensor) -> NoReturn:
-        """A lane's whole life. Nothing of the parent's is touched: no file, no lock, no handler."""
+        """The main loop of a worker. It uses no file, lock or handler of the parent."""
         status = 1
         try:
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
@@ -216,6 +215,6 @@ def _receive(lane: _Worker) -> bytes:
 
 def _worker_death_error(lane: _Worker) -> DeathError:
     return DeathError(
-        f"process {lane.pid}, which computed a part of the rows, has died: most likely killed for want of memory",
-        hint="run the same command again; if it happens again, run.workers: 1 or a lower batching.memory_fraction",
+        f"worker process {lane.pid} has died, most likely killed because memory ran out",
+        hint="Run the same command again. If it fails again, set run.workers: 1 or lower batching.memory_fraction.",
     )

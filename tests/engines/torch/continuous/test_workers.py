@@ -92,7 +92,7 @@ def test_a_step_that_is_not_split_is_computed_here() -> None:
 def test_an_error_in_a_lane_is_named_and_the_lanes_go_on() -> None:
     with two_lanes() as lanes:
         pids, _ = run(lanes, 5, 6)
-        with pytest.raises(RuntimeError, match="a lane failed: ZeroDivisionError"):
+        with pytest.raises(RuntimeError, match="a worker failed: ZeroDivisionError"):
             run(lanes, BREAK, 6)
         assert run(lanes, 7, 8) == (pids, [7, 8])
 

@@ -1,13 +1,12 @@
-"""Attention over keys in one piece, and how attention over several pieces becomes one.
+"""Attention over one piece of keys, and the merging of several pieces.
 
-A `PartialAttention` is attention over some of the keys, with the log of the sum of exponentials of the scores. Two parts over
-different keys merge into the part over both:
+A `PartialAttention` is attention over some of the keys, with the log of the sum of exponentials of the scores. Two of them
+over different keys merge into one over both:
 
     share   = sigmoid(mass b - mass a)
     values  = (1 - share) a + share b          mass = log(exp(mass a) + exp(mass b))
 
-Plain layers on a CPU use torch's fused kernel; soft caps, windows and other devices have it written out. Knows nothing of
-pages, prefixes or models.
+Plain layers on a CPU use torch's fused kernel; soft caps, windows and other devices use separate operations.
 """
 
 from dataclasses import dataclass
@@ -18,13 +17,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class AttentionRule:
-    """How a layer attends.
+    """Parameters of a layer's attention.
 
     Attributes:
         scale: of the scores.
-        window: each token sees so many tokens, itself included; None sees all.
-        softcap: scores are squeezed into +-softcap by tanh.
-        sinks: [heads], a logit that takes probability and gives nothing.
+        window: number of tokens that each token attends to, including itself; None for all.
+        softcap: scores are limited to +-softcap by tanh.
+        sinks: [heads], logits that take probability without a value.
     """
 
     scale: float
@@ -34,7 +33,7 @@ class AttentionRule:
 
     @property
     def plain(self) -> bool:
-        """Whether the fused kernels know this rule."""
+        """Whether the fused kernels support this rule."""
         return self.window is None and self.softcap is None
 
     def capped(self, scores: Tensor) -> Tensor:
@@ -46,7 +45,7 @@ class AttentionRule:
 
 @dataclass(frozen=True, slots=True)
 class AttendedKeys:
-    """Keys that are looked at.
+    """Keys and values to attend to.
 
     Attributes:
         keys: [kv heads, seen, key width].
@@ -72,23 +71,23 @@ class PartialAttention:
     mass: Tensor
 
     def cut(self, first: int, last: int) -> "PartialAttention":
-        """The same of some tokens, as views."""
+        """Views of tokens first..last-1."""
         return PartialAttention(self.values[first:last], self.mass[first:last])
 
     def merge(self, other: "PartialAttention") -> None:
-        """Add attention over further keys, in place."""
+        """Merge attention over other keys, in place."""
         share = torch.sigmoid(other.mass - self.mass)[..., None]
         self.values.lerp_(other.values, share.to(self.values.dtype))
         torch.logaddexp(self.mass, other.mass, out=self.mass)
 
     def sink(self, sinks: Tensor) -> None:
-        """Give part of the probability away: [heads] logits."""
+        """Apply sinks: [heads] logits."""
         kept = torch.sigmoid(self.mass - sinks.to(self.mass))[..., None]
         self.values *= kept.to(self.values.dtype)
 
 
 def causal_attention(q: Tensor, seen: AttendedKeys, rule: AttentionRule) -> PartialAttention:
-    """Each token of q [tokens, heads, width] looks at itself and the tokens before it: `seen` is of the same tokens."""
+    """Causal attention of q [tokens, heads, width] to the same tokens in `seen`."""
     if rule.plain and _fused(q, seen):
         return _flash(q, seen, rule.scale, causal=True)
     order = seen.positions
@@ -98,7 +97,7 @@ def causal_attention(q: Tensor, seen: AttendedKeys, rule: AttentionRule) -> Part
 def past_attention(
     q: Tensor, seen: AttendedKeys, rule: AttentionRule, positions: Tensor
 ) -> PartialAttention:
-    """Tokens of q [tokens, heads, width] at `positions` look at earlier keys, all that the window allows."""
+    """Attention of q [tokens, heads, width] at `positions` to earlier keys within the window."""
     if rule.plain and _fused(q, seen):
         return _flash(q, seen, rule.scale, causal=False)
     return _explicit(q, seen, rule, _allowed(positions, seen.positions, rule))
@@ -109,7 +108,7 @@ def _fused(q: Tensor, seen: AttendedKeys) -> bool:
 
 
 def _flash(q: Tensor, seen: AttendedKeys, scale: float, *, causal: bool) -> PartialAttention:
-    """The CPU's fused attention. It wants the last dimension contiguous, and says nothing if it is not."""
+    """The CPU's fused attention. It requires a contiguous last dimension without checking it."""
     out, mass = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         q.transpose(0, 1)[None], seen.keys[None], seen.values[None], 0.0, causal, scale=scale
     )
@@ -119,14 +118,14 @@ def _flash(q: Tensor, seen: AttendedKeys, scale: float, *, causal: bool) -> Part
 def _explicit(
     q: Tensor, seen: AttendedKeys, rule: AttentionRule, allowed: Tensor
 ) -> PartialAttention:
-    """Attention written out; allowed bool [tokens, seen]."""
+    """Attention by separate operations; allowed bool [tokens, seen]."""
     tokens, heads, width = q.shape
     kv_heads, count, _ = seen.keys.shape
     grouped = q.transpose(0, 1).reshape(kv_heads, -1, width)
     scores = (grouped @ seen.keys.transpose(1, 2)).view(kv_heads, -1, tokens, count)
     scores = rule.capped(scores * rule.scale).masked_fill_(~allowed, -torch.inf)
     mass = scores.logsumexp(-1)
-    # A window may hide every key from a token: no mass, and weights of 0 instead of NaN.
+    # A window may exclude all keys of a token: then mass is -inf and weights are 0, not NaN.
     weights = (scores - mass.clamp(min=torch.finfo(mass.dtype).min)[..., None]).exp_()
     out = weights.view(kv_heads, -1, count) @ seen.values
     return PartialAttention(

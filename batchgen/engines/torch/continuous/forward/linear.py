@@ -1,9 +1,9 @@
-"""Products with weights that do not change: packed by oneDNN where this machine can and is right, else plain.
+"""Products with constant weights: packed by oneDNN where that works, otherwise plain.
 
-A packed product is as fast or faster at any number of rows, does what follows (SiLU, add, multiply) while the result is in cache,
-and computes each row the same beside any others: the plain one takes another kernel for one to three rows. It keeps a second
-copy of the weight. torch reaches it by private operators, so they are tried out once (`packing_works`), and left alone
-where they are missing or wrong. Knows nothing of models.
+A packed product is as fast or faster at any number of rows, applies SiLU, add or multiply while the result is in cache,
+and computes each row identically in any batch: the plain one uses another kernel for one to three rows. It needs a second
+copy of the weight. The operators are private in torch, so they are tested once (`packing_works`) and not used if they are
+missing or wrong.
 """
 
 from functools import cache
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 
 class Linear(Protocol):
-    """x times a weight, plus a bias."""
+    """Product with a weight, plus a bias."""
 
     @property
     def outputs(self) -> int:
@@ -28,10 +28,10 @@ class Linear(Protocol):
         """SiLU of the product: [rows, out]."""
 
     def add(self, x: Tensor, to: Tensor) -> Tensor:
-        """`to` [rows, out] plus the product; `to` may be overwritten."""
+        """`to` [rows, out] plus the product; may overwrite `to`."""
 
     def multiply(self, x: Tensor, by: Tensor) -> Tensor:
-        """`by` [rows, out] times the product, element by element; `by` may be overwritten."""
+        """`by` [rows, out] times the product, elementwise; may overwrite `by`."""
 
 
 class MakeLinear(Protocol):
@@ -109,9 +109,9 @@ class PackedLinear:
 
 
 def _four_at_least(rows: Tensor) -> Tensor:
-    """The rows, and as many more of zeros as make four.
+    """The rows, padded with zeros to at least four.
 
-    One row alone would go to another kernel, which adds up in another order; two or three take a third longer than four.
+    One row would use another kernel with another order of summation; two or three take a third longer than four.
     """
     missing = 4 - len(rows)
     return functional.pad(rows, (0, 0, 0, missing)) if missing > 0 else rows
@@ -120,14 +120,14 @@ def _four_at_least(rows: Tensor) -> Tensor:
 def should_pack_weights(
     weight_bytes: int, device: torch.device, dtype: torch.dtype, room: int
 ) -> bool:
-    """Whether a model's weights get a packed copy, of as many bytes: if they can be packed, and there is room."""
+    """Whether to make a packed copy of a model's weights: if packing works and the copy fits in `room` bytes."""
     can = device.type == "cpu" and dtype == torch.float32
     return can and weight_bytes <= room and packing_works()
 
 
 @cache
 def packing_works() -> bool:
-    """Whether packed products can be had here, and are right: tried on a small weight."""
+    """Whether packed products are available here and correct, tested with a small weight."""
     if not torch.backends.mkldnn.is_available():
         return False
     generator = torch.Generator().manual_seed(0)

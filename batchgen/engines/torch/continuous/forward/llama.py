@@ -1,16 +1,15 @@
-"""The Llama family by our own forward: the model's weights, far fewer and larger operations.
+"""Our own forward for the Llama family: the model's weights, fewer and larger operations.
 
     transformers, a layer and step: about 45 operations        here: about 12
     q, k, v                         three products             one
     rotary                          six operations             one complex product, in place
-    norms, attention                a dozen operations         one kernel each, where `kernel_dispatch.py` has them
-    residual, SiLU, gate times up   operations of their own    done while the product's result is in cache
+    norms, attention                a dozen operations         one kernel each, if `kernel_dispatch.py` has them
+    residual, SiLU, gate times up   separate operations        done while the product's result is in cache
 
-The rotary trick: turning the pair (x[i], x[i + half]) by an angle is a complex product. The rows of the q and k weights
-are put in such an order that pairs are neighbours; scores do not notice, since both sides are in the same order.
+Rotary embedding: rotating the pair (x[i], x[i + half]) is a complex product. The rows of the q and k weights are reordered
+so that pairs are adjacent; scores do not change, since both sides have the same order.
 
-Only for models that look like this inside, in every respect that is read here; `LlamaForward.of` returns None for others, and
-the parity probe has the last word.
+`LlamaForward.of` returns None for models with another structure; the parity probe decides for the others.
 """
 
 from dataclasses import dataclass
@@ -82,7 +81,7 @@ class LlamaForward:
     name = "llama"
 
     def __init__(self, model: PreTrainedModel, make: MakeLinear) -> None:
-        """Take the weights of a model that `is_supported`; `make` says how products are computed."""
+        """Use the weights of a model that `is_supported`; `make` creates its products."""
         inner: Any = model.model
         self._embed: nn.Module = inner.embed_tokens
         self._rotary = inner.rotary_emb
@@ -95,14 +94,14 @@ class LlamaForward:
         self._layers = [self._layer(layer, make) for layer in inner.layers]
         self._norm = _norm(inner.norm)
         if kernel_supports_norm(inner.norm.weight):
-            # Compiled, or read from disk, before processes are forked that need it.
+            # Compiled, or read from disk, before worker processes are forked.
             attention_works(self._heads.queries // self._heads.keys, width, width)
         head: Any = model.get_output_embeddings()
         self._head = make(head.weight.detach(), head.bias)
 
     @classmethod
     def of(cls, model: PreTrainedModel, room: int) -> Self | None:
-        """The model by this forward, or None if it does not look like one that is known here.
+        """This forward for a model, or None if the model is not supported.
 
         Args:
             model: any decoder.
@@ -115,7 +114,7 @@ class LlamaForward:
 
     @torch.inference_mode()
     def __call__(self, batch: StepBatch, store: KVStore) -> Tensor:
-        """Run a step on what `store` holds: logits [drawn, vocab] in the model's dtype."""
+        """Run a step with the keys and values of `store`: logits [drawn, vocab] in the model's dtype."""
         attend = StepAttention(batch, store)
         x: Tensor = self._embed(batch.token_ids)
         cos, sin = self._rotary(x, batch.positions[None])
@@ -125,7 +124,7 @@ class LlamaForward:
         for number, layer in enumerate(self._layers):
             attended = attend(self._fresh(number, x, turn)).reshape(len(x), -1)
             if number == last and len(batch.drawn) < len(x):
-                # Only tokens that draw need what comes after the last keys and values.
+                # After the last keys and values, only tokens with needed logits are computed.
                 if len(batch.drawn) == 0:
                     return x.new_zeros(0, self._head.outputs)
                 attended, x = attended[batch.drawn], x[batch.drawn]
@@ -135,7 +134,7 @@ class LlamaForward:
         return self._head(self._norm(x))
 
     def _fresh(self, number: int, x: Tensor, turn: Tensor) -> LayerQkv:
-        """Queries, keys and values of a layer, turned to their positions."""
+        """Queries, keys and values of a layer, with rotary embedding."""
         layer, heads = self._layers[number], self._heads
         qkv = layer.qkv(layer.before_attention(x)).view(len(x), -1, heads.width)
         turned = heads.queries + heads.keys
@@ -177,12 +176,11 @@ class LlamaForward:
 
 
 def is_supported(config: PreTrainedConfig) -> bool:
-    """Whether a model has the parts that are read here, and no others that matter."""
+    """Whether a model has the structure that this forward implements."""
     return config.model_type in MODEL_TYPES and config.hidden_act == "silu"
 
 
 def _norm(module: nn.Module) -> _Norm:
-    """Of all that a token has."""
     found: Any = module
     weight = found.weight.detach()
     made = CompiledNorm if kernel_supports_norm(weight) else _PlainNorm
@@ -190,23 +188,22 @@ def _norm(module: nn.Module) -> _Norm:
 
 
 def _head_norm(module: nn.Module, order: Tensor) -> _Norm:
-    """Of each head of a token by itself."""
     found: Any = module
     return _PlainNorm(found.weight.detach()[order], found.variance_epsilon)
 
 
 def _neighbours(width: int) -> Tensor:
-    """The order that puts i and i + half beside each other: 0, half, 1, half + 1, ..."""
+    """The order that makes i and i + half adjacent: 0, half, 1, half + 1, ..."""
     return torch.arange(width).view(2, -1).t().flatten()
 
 
 def _reordered(tensor: Tensor, heads: int, order: Tensor) -> Tensor:
-    """A weight or bias whose rows are `heads` times a width, with each head's rows put in order."""
+    """A weight or bias with `heads` times `width` rows, reordered within each head."""
     parts = tensor.detach().view(heads, len(order), *tensor.shape[1:])
     return parts[:, order].flatten(0, 1)
 
 
 def _bias(module: nn.Linear) -> Tensor | None:
-    # A linear layer may be made without a bias, whatever its annotation says.
+    # The bias may be None, although it is annotated as a tensor.
     bias: Tensor | None = getattr(module, "bias", None)
     return None if bias is None else bias.detach()

@@ -1,13 +1,13 @@
-"""Attention of one new token of each row over the row's own pages.
+"""Attention of one new token of each row over the row's own pages, for cases without a compiled kernel.
 
-By `embedding_bag`, a sum of table rows with weights:
+It uses `embedding_bag`, a weighted sum of table rows:
 
     score of 64 tokens   = sum over the key's width of   query[i] x (row i of a page's transposed keys)
     output               = sum over the tokens of        probability x value
 
-Where `kernel_dispatch.py` has no kernel. On a CPU that is the fastest one torch has for one query against many keys: its matrix products are made for many
-queries and take twice as long. It reads the pages where they lie, and a row's result does not depend on its
-neighbours. On a GPU it runs too, but `torch.nn.attention.varlen` should replace it; this was never run on one.
+On a CPU this is the fastest operation of torch for one query and many keys: matrix products are made for many queries and
+take twice as long. It reads the pages in place, and a row's result does not depend on the other rows. On a GPU
+`torch.nn.attention.varlen` should replace it; this was never run on one.
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ from batchgen.engines.torch.continuous.step import DecodeGroup
 
 @dataclass(frozen=True, slots=True)
 class AttentionPlan:
-    """Where a group's keys and values are, for one shape of heads; the same in every such layer.
+    """Indices of a group's keys and values for one shape of heads; the same in every such layer.
 
     Attributes:
         key_rows: int32, rows of the table of transposed keys: a bag of `key width` for each (row, head, page).
-        key_bags: int32, where the bags begin.
+        key_bags: int32, start of each bag.
         value_rows: int32, rows of the table of values: a bag for each (row, head).
-        value_bags: int32, where the bags begin.
+        value_bags: int32, start of each bag.
         hidden: bool [rows, 1, places]: beyond the row's length, or outside its window.
     """
 
@@ -43,7 +43,7 @@ class AttentionPlan:
 def attention_plan(
     group: DecodeGroup, pages: KVLayer, heads: int, window: int | None
 ) -> AttentionPlan:
-    """The plan of a group, made when it is first asked for."""
+    """The plan of a group, computed at its first use."""
     kv_heads, width, size = pages.keys.shape[1:]
     key = (heads, kv_heads, width, window)
     found = group.plans.get(key)
@@ -86,7 +86,7 @@ def attend_pages(q: Tensor, pages: KVLayer, where: AttentionPlan, rule: Attentio
 def attend_pages_partial(
     q: Tensor, pages: KVLayer, where: AttentionPlan, rule: AttentionRule
 ) -> PartialAttention:
-    """The same, to be merged with more."""
+    """The same, for merging with attention to a prefix."""
     scores = _scores(q, pages, where, rule)
     highest = scores.amax(-1, keepdim=True)
     weights = scores.sub_(highest).exp_()
@@ -97,7 +97,7 @@ def attend_pages_partial(
 
 
 def _scores(q: Tensor, pages: KVLayer, where: AttentionPlan, rule: AttentionRule) -> Tensor:
-    """Scores, -inf where nothing may be seen: [rows, heads, places]."""
+    """Scores, -inf at hidden places: [rows, heads, places]."""
     size = pages.keys.shape[-1]
     used = where.hidden.shape[-1] // size
     queries = (q * rule.scale)[:, :, None].expand(-1, -1, used, -1)

@@ -1,10 +1,10 @@
-"""Attention of each layer over a step: what was just computed, what lies in pages, what prefixes hold.
+"""Attention of each layer over a step: new tokens, pages and prefixes.
 
     prefill   causal over the segment's own new tokens  +  its own past, read from pages  +  its prefix
-    decode    its own pages, the new token among them                                     +  its prefix
+    decode    its own pages, including the new token                                      +  its prefix
 
-A prefix is looked up by all its rows in one product, so its keys stream through memory once for all of them. Where
-`kernel_dispatch.py` has a kernel, a decode step is one call of it, in which each row looks its prefix up by itself.
+All rows of a prefix attend to it in one product, which reads its keys once. With a compiled kernel (`kernel_dispatch.py`),
+a decode step is one call, in which each row reads its prefix separately.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from batchgen.planning.sequences import StepKind
 
 @dataclass(frozen=True, slots=True)
 class LayerQkv:
-    """What a layer computed for the tokens of a step.
+    """Queries, keys and values of a layer for the tokens of a step.
 
     Attributes:
         layer: its number.
@@ -53,10 +53,9 @@ class LayerQkv:
 
 
 class StepAttention:
-    """Attention of all layers over one step. Made anew for each step."""
+    """Attention of all layers over one step; created for each step."""
 
     def __init__(self, batch: StepBatch, store: KVStore) -> None:
-        """Attend within `batch`, whose past is in `store`."""
         self._batch = batch
         self._store = store
 
@@ -68,7 +67,7 @@ class StepAttention:
         else:
             self._write(fresh)
             if decoding and not batch.reaches and fresh.rule.sinks is None:
-                # Nothing to merge with: no need for the mass.
+                # Nothing to merge with: the mass is not needed.
                 return self._decode(fresh)
             whole = _joined(self._groups(fresh) if decoding else self._pieces(fresh))
             reaches = batch.reaches
@@ -84,7 +83,7 @@ class StepAttention:
 
     @cached_property
     def _unread(self) -> tuple[PrefixReach, ...]:
-        """Who looks at prefixes that the kernel leaves out."""
+        """The reaches whose prefixes the kernel does not read."""
         return tuple(
             reach for reach in self._batch.reaches if not compiled.kernel_reads_prefix(reach)
         )
@@ -134,7 +133,7 @@ class StepAttention:
         return part
 
     def _past(self, piece: RowPiece | PrefixPiece, fresh: LayerQkv) -> AttendedKeys:
-        """The tokens of a segment's owner that are behind the segment, without its prefix."""
+        """The cached tokens before a segment, without its prefix."""
         layer = self._layer(fresh)
         if isinstance(piece, PrefixPiece):
             keys, values = layer.read_prefix(piece.start, piece.past)

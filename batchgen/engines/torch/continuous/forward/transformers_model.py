@@ -1,9 +1,8 @@
 """An unmodified transformers model on a packed step.
 
-The tokens of all rows go through the model as one sequence `[1, tokens]`. All that mixes tokens is attention, and that
-is ours: `AttentionInterface` hands us queries, keys and values of a layer, and because no mask function is
-registered under our name, transformers builds no mask. Right for models whose layers mix tokens in that place only;
-the parity probe finds out.
+The tokens of all rows are one sequence `[1, tokens]` for the model. Only attention mixes tokens, and ours replaces it:
+`AttentionInterface` passes queries, keys and values of a layer, and transformers builds no mask, because no mask function
+is registered under our name. Correct for models whose layers mix tokens in attention only; the parity probe tests this.
 """
 
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ NAME = "batchgen_slots"
 
 
 class _CapturingLayer(CacheLayerMixin):
-    """Tells the attention function which layer it is in; the keys and values go where that function says."""
+    """Passes the layer number to the attention function, which stores keys and values."""
 
     is_sliding = False
 
@@ -36,12 +35,12 @@ class _CapturingLayer(CacheLayerMixin):
         self._number = number
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing to prepare."""
+        """There is nothing to prepare."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_args: object, **_kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Pass the new keys and values on: [1, heads, tokens, width]."""
+        """Return the new keys and values [1, heads, tokens, width]."""
         _current.get().layer = self._number
         return key_states, value_states
 
@@ -50,17 +49,17 @@ class _CapturingLayer(CacheLayerMixin):
         return query_length, 0
 
     def get_seq_length(self) -> int:
-        """Positions are given, not counted."""
+        """Always 0: positions are explicit."""
         return 0
 
     def get_max_length(self) -> int:
-        """No bound."""
+        """Unlimited."""
         return -1
 
 
 @dataclass(slots=True)
 class _Current:
-    """What a forward is in: its step, and the layer that was last heard of."""
+    """State of a forward: its step and current layer."""
 
     attend: StepAttention
     layer: int = 0
@@ -78,7 +77,7 @@ def _attend(
     scaling: float | None = None,
     **settings: object,
 ) -> tuple[Tensor, None]:
-    """Attention as transformers calls it: query [1, heads, tokens, width]; the result [1, tokens, heads, width]."""
+    """Attention function for transformers: query [1, heads, tokens, width]; returns [1, tokens, heads, width]."""
     current = _current.get()
     asked: dict[str, Any] = settings
     rule = AttentionRule(
@@ -100,7 +99,7 @@ class TransformersForward:
     name = "transformers"
 
     def __init__(self, model: PreTrainedModel) -> None:
-        """Run `model`, whose attention is replaced by ours for the time of a forward."""
+        """Run `model` with its attention replaced by ours during a forward."""
         self._model = model
         self._cache_argument = cache_argument(model)
         layers = model.config.get_text_config(decoder=True).num_hidden_layers
@@ -108,7 +107,7 @@ class TransformersForward:
 
     @torch.inference_mode()
     def __call__(self, batch: StepBatch, store: KVStore) -> Tensor:
-        """Run a step on what `store` holds: logits [drawn, vocab] in the model's dtype."""
+        """Run a step with the keys and values of `store`: logits [drawn, vocab] in the model's dtype."""
         token = _current.set(_Current(StepAttention(batch, store)))
         try:
             with _our_attention(self._model):
@@ -128,7 +127,7 @@ class TransformersForward:
 
 @contextmanager
 def _our_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Attention by us for the time of a forward, the model's own again afterwards."""
+    """Use our attention in this context, and restore the model's own afterwards."""
     config = model.config.get_text_config(decoder=True)
     own = config._attn_implementation
     config._attn_implementation = NAME
