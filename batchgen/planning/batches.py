@@ -1,9 +1,7 @@
-"""Requests put in order and cut into batches that fit a budget.
+"""Sorts requests and cuts them into batches that fit a budget.
 
-    order   longest prompt first, so that neighbours are alike and the fullest memory comes first
-    cut     rows x (longest prompt + largest max_new_tokens) <= limits.tokens, and at most limits.rows rows
-
-Plain Python: what fits is policy. Knows nothing of tensors, models or how large a token is.
+order   longest prompt first, so that neighbours are similar and memory peaks early
+cut     rows x (longest prompt + largest max_new_tokens) <= limits.tokens, and at most limits.rows rows
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +11,7 @@ from typing import Literal
 from batchgen.records import Request
 
 STEP_TOKENS = 32
-"""What one more decode step costs, in tokens of prefill, however few rows take part in it.
+"""Cost of another decode step with few rows, in tokens of prefill.
 
 Measured on two AVX2 cores with a model of 135 million parameters: a step of one row takes about 80 ms (weights
 stream from memory), prefill runs at about 450 tokens a second. Larger on a GPU, where 32 splits more than it should.
@@ -22,15 +20,15 @@ stream from memory), prefill runs at about 450 tokens a second. Larger on a GPU,
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """What a batch may hold.
+    """Limits of a batch.
 
     Attributes:
         rows: most rows.
         tokens: most tokens, rows x (longest prompt + largest max_new_tokens).
         sort: "length" also ends a batch where padding would cost more than one batch more: a batch runs
             up to max_new_tokens steps, each worth STEP_TOKENS of prefill, and every padded token is prefilled.
-            So one long prompt does not pad 63 short ones, and a long prompt that follows short ones (the next
-            part's first) starts anew unless the difference is small. "none" minds rows and tokens only.
+            So one long prompt does not pad 63 short ones, and a long prompt after short ones (the first of the
+            next part) starts a batch unless the difference is small. "none" limits rows and tokens only.
     """
 
     rows: int
@@ -40,7 +38,7 @@ class BatchLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """A batch as the limits see it: a rectangle of `rows` rows, `longest` + `new` tokens wide."""
+    """Size of a padded batch: `rows` rows of `longest` + `new` tokens."""
 
     rows: int = 0
     longest: int = 0
@@ -69,15 +67,15 @@ _EMPTY = _Shape()
 
 
 def sort_by_length(requests: Iterable[Request]) -> list[Request]:
-    """Longest prompt first; requests of one length stay in their order."""
+    """Longest prompt first; requests of equal length keep their order."""
     return sorted(requests, key=lambda request: -len(request.token_ids))
 
 
 def cut_batches(requests: Iterable[Request], limits: BatchLimits) -> Iterator[list[Request]]:
-    """Consecutive requests as batches within the limits.
+    """Cut consecutive requests into batches within the limits.
 
-    Lazy: at most one request is pulled that is not in the batch just yielded, and none once a batch has all
-    its rows. A request that is too large by itself makes a batch of one.
+    Lazy: at most one request beyond the yielded batch is pulled, and none if the batch has all its rows. A request
+    that exceeds the limits by itself is a batch of one.
     """
     batch: list[Request] = []
     shape = _EMPTY
@@ -96,7 +94,7 @@ def cut_batches(requests: Iterable[Request], limits: BatchLimits) -> Iterator[li
 
 
 def padding_share(batches: Iterable[Sequence[int]]) -> float:
-    """Share of prompt tokens that are padding, from the prompt lengths of each batch: 0 to below 1."""
+    """Share of padding in prompt tokens, from the prompt lengths of each batch: 0 to below 1."""
     cells = tokens = 0
     for lengths in batches:
         cells += len(lengths) * max(lengths, default=0)

@@ -1,10 +1,9 @@
-"""From free memory and the size of a model to how many rows and tokens a batch may hold.
+"""Rows and tokens of a padded batch that fit in free memory.
 
     bytes(rows, tokens) = tokens x (KV + activations) + rows x (state + logits)
     budget              = the largest tokens, at a useful number of rows, whose bytes fit
 
-All sizes are bytes. Numbers about a GPU are passed in; about this machine `free_host_memory` asks the kernel.
-Knows nothing of tensors or of how the numbers of a model were found.
+All sizes are bytes.
 """
 
 from dataclasses import dataclass, replace
@@ -19,29 +18,29 @@ Device = Literal["cpu", "cuda"]
 USEFUL_ROWS: dict[Device, int] = {"cpu": 64, "cuda": 256}
 """Rows beyond which a decode step gains little.
 
-A step streams all weights once and does the arithmetic of each row, so its cost per row falls until the arithmetic
-takes as long as the streaming: B* = P s F / (W f_d), which is F/W in half precision and 2 F/W in float32 whatever
+A step reads all weights once and computes each row, so its cost per row falls until the computation takes as long
+as the reading: B* = P s F / (W f_d), which is F/W in half precision and 2 F/W in float32 whatever
 the model (F flop/s, W bytes/s). Two AVX2 cores: 140 GFLOP/s over 20 GB/s, B* = 14; at 64 rows the weights are a
-sixth of a step, and more rows only make a batch wait longer for its longest answer. An H100: B* = 300.
+sixth of a step, and with more rows a batch only waits longer for its longest answer. An H100: B* = 300.
 """
 
 _HOST_SHARE = 0.75
-"""Of host memory, what is planned with: the reader, the writer and the page cache live in the rest."""
+"""Usable share of host memory: the reader, the writer and the page cache need the rest."""
 
 _FEWEST_TOKENS = 256
-"""Below this nothing sensible runs."""
+"""Fewest tokens of a useful batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelMemory:
-    """What a model takes.
+    """Memory of a model.
 
     Attributes:
-        weight_bytes: weights that are still to be loaded; 0 once they are.
-        kv_bytes_per_token: sum over layers of cached key and value widths x item size, better measured than guessed.
+        weight_bytes: weights that are not loaded yet; 0 afterwards.
+        kv_bytes_per_token: sum over layers of cached key and value widths x item size.
         activation_bytes_per_token: at the peak of a prefill; see `activation_bytes`.
         vocab_size: width of the logits.
-        state_bytes_per_row: what a row holds whatever its length: recurrent and convolution states.
+        state_bytes_per_row: size of a row's recurrent and convolution states, independent of its length.
     """
 
     weight_bytes: int
@@ -51,13 +50,13 @@ class ModelMemory:
     state_bytes_per_row: int = 0
 
     def loaded(self) -> "ModelMemory":
-        """The same once the weights are there."""
+        """The same with loaded weights."""
         return replace(self, weight_bytes=0)
 
     def batch_bytes(self, rows: int, tokens: int) -> int:
-        """What a batch of `rows` rows takes with `tokens` tokens in all, prompts and answers, weights left out.
+        """Memory of a batch with `rows` rows and `tokens` tokens of prompts and answers, without weights.
 
-        Logits are counted four times in float32: raw, scaled or penalised, exponentials, and one to spare.
+        Logits are counted four times in float32: raw, scaled or penalised, exponentials, and one spare.
         """
         per_row = self.state_bytes_per_row + 4 * 4 * self.vocab_size
         return rows * per_row + tokens * self._per_token
@@ -69,7 +68,7 @@ class ModelMemory:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a batch may hold: rows, and rows x (longest prompt + max_new_tokens)."""
+    """Limits of a batch: rows, and rows x (longest prompt + max_new_tokens)."""
 
     rows: int
     tokens: int
@@ -93,13 +92,13 @@ def activation_bytes(*, hidden: int, intermediate: int, attention: int, item: in
 def compute_budget(
     memory: ModelMemory, *, free_bytes: int, fraction: float, device: Device
 ) -> Budget:
-    """The largest batch that fits, at as many rows as are useful on the device, fewer if memory is short.
+    """The largest batch that fits, with the useful number of rows for the device, or fewer if memory is short.
 
     Args:
-        memory: what the model takes.
+        memory: of the model.
         free_bytes: memory that is free on the device now.
         fraction: `batching.memory_fraction`.
-        device: on "cpu" three quarters of the fraction are used.
+        device: on "cpu" only three quarters of the fraction are used.
 
     Raises:
         ResourceError: weights and one short row do not fit.
@@ -114,19 +113,19 @@ def compute_budget(
         raise ResourceError(
             f"not enough memory on {device}: {_mb(free_bytes)} free, of which "
             f"{_mb(plannable_bytes(free_bytes, fraction, device))} "
-            f"may be planned for; the model and one short row take {_mb(needed)}",
-            hint="free memory, choose a smaller model or dtype, or raise batching.memory_fraction",
+            f"are usable; the model and one short row need {_mb(needed)}",
+            hint="Free memory, choose a smaller model or dtype, or raise batching.memory_fraction.",
         )
     return Budget(rows, tokens)
 
 
 def plannable_bytes(free_bytes: int, fraction: float, device: Device) -> int:
-    """Of the free bytes, what may be planned for: on "cpu" three quarters of the fraction."""
+    """Usable share of the free bytes: on "cpu" three quarters of the fraction."""
     return int(free_bytes * (fraction if device == "cuda" else fraction * _HOST_SHARE))
 
 
 def batch_limits(batching: Batching, automatic: Budget) -> BatchLimits:
-    """The job's own numbers where it gives them, else the automatic ones."""
+    """The numbers of the job if given, otherwise the automatic ones."""
     return BatchLimits(
         automatic.rows if batching.max_rows == "auto" else batching.max_rows,
         automatic.tokens if batching.max_tokens == "auto" else batching.max_tokens,

@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 def free_host_memory(root: Path = Path("/")) -> int:
-    """Bytes that this process could still take: what the machine has and what its control groups allow.
+    """Bytes that this process can still allocate: free memory of the machine, limited by its control groups.
 
     Reads MemAvailable of /proc/meminfo and the memory limits of cgroup v1 and v2, of this process's group and
-    of every group above it. Page cache that the kernel would give back counts as free. Where there is no
-    /proc, all physical memory is taken as free.
+    of every group above it. Reclaimable page cache counts as free. Without /proc, all physical memory counts as
+    free.
 
     Args:
-        root: where /proc and /sys are, for tests.
+        root: folder of /proc and /sys, for tests.
     """
     available = _keyed(root / "proc/meminfo").get("MemAvailable:")
     free = _physical() if available is None else available * 1024
@@ -78,7 +78,7 @@ def _keyed(file: Path) -> dict[str, int]:
 
 
 def _read(file: Path) -> str:
-    # A group without a limit has no such file, a container may hide it, other systems have neither.
+    # A group without a limit has no such file, a container may hide it, and other systems have neither.
     try:
         return file.read_text("utf-8")
     except OSError:

@@ -1,7 +1,6 @@
-"""Which pages of the cache are free. Plain numbers: what a page holds is `kv_store.py`'s affair.
+"""Allocation of the KV cache: pages for rows, an arena for prefixes.
 
-A page holds a fixed number of tokens of one row. Lowest numbers go first, so that a job that needs little memory
-touches little of it.
+A page has a fixed number of tokens of one row. Lowest numbers are used first, so that a small job touches little memory.
 """
 
 import heapq
@@ -12,51 +11,51 @@ class PageAllocator:
 
     Attributes:
         size: tokens in a page.
-        total: pages in all.
+        total: number of pages.
     """
 
     def __init__(self, total: int, size: int) -> None:
-        """All `total` pages of `size` tokens are free."""
+        """All pages are free."""
         self.size = size
         self.total = total
         self._free = list(range(total))
 
     @property
     def free(self) -> int:
-        """How many pages nobody holds."""
+        """Number of free pages."""
         return len(self._free)
 
     def needed(self, tokens: int) -> int:
-        """How many pages so many tokens fill."""
+        """Number of pages for so many tokens."""
         return -(-tokens // self.size)
 
     def take(self, count: int) -> list[int]:
-        """Hand out pages, lowest numbers first. There must be as many."""
+        """Allocate pages, lowest numbers first; ValueError if there are not enough."""
         if count > len(self._free):
             raise ValueError(f"{count} pages wanted, {len(self._free)} free")
         return [heapq.heappop(self._free) for _ in range(count)]
 
     def give_back(self, pages: list[int]) -> None:
-        """Take pages back; the list is emptied."""
+        """Free pages and empty the list."""
         for page in pages:
             heapq.heappush(self._free, page)
         pages.clear()
 
 
 class Arena:
-    """Places in a row, handed out in pieces.
+    """Consecutive places, allocated as ranges.
 
     Attributes:
-        total: places in all.
+        total: number of places.
     """
 
     def __init__(self, total: int) -> None:
-        """All `total` places are free."""
+        """All places are free."""
         self.total = total
         self._held: list[range] = []
 
     def take(self, length: int) -> range | None:
-        """The first free piece of that length; None if there is none."""
+        """Allocate the first free range of this length; None if there is none."""
         start = 0
         for held in self._held:
             if held.start - start >= length:
@@ -70,5 +69,5 @@ class Arena:
         return piece
 
     def give_back(self, piece: range) -> None:
-        """Take a piece back."""
+        """Free a range."""
         self._held.remove(piece)

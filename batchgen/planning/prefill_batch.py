@@ -1,4 +1,4 @@
-"""How a prefill step is filled with rows. Plain Python; who comes next is `scheduler.py`'s decision."""
+"""Fills a prefill step with rows; `scheduler.py` decides their order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from batchgen.planning.sequences import Prefix, ScheduledSequence, Segment
 
 @dataclass(slots=True)
 class StepLimits:
-    """What may run together.
+    """Limits of what runs together.
 
     Attributes:
         rows: most rows at a time, and most logits of a step.
         step_tokens: most tokens of a prefill step.
-        parts: in which a step is computed, side by side.
+        parts: number of parallel parts of a step.
     """
 
     rows: int
@@ -22,17 +22,17 @@ class StepLimits:
 
 
 class PrefillBatch:
-    """A prefill step that is being made.
+    """A prefill step under construction.
 
-    Rows are cut where a part ends, so that all parts are of one size and nobody waits for the others:
+    Rows are cut where a part ends, so that all parts have equal size and no worker waits:
 
         part 1   a a a a a | b b b          part 2   c c | d d d d d d          the rest of b and d: in the next step
 
-    Not in a step that takes all there is, as one part: cut rows would want another step.
+    If one step can take all tokens, it is one part: cut rows would need another step.
     """
 
     def __init__(self, limits: StepLimits, part_tokens: int) -> None:
-        """Nothing yet; parts may have so many tokens."""
+        """`part_tokens`: most tokens of a part."""
         self._part_tokens = part_tokens
         self._parts: list[list[Segment]] = [[]]
         self._tokens = limits.step_tokens
@@ -41,11 +41,11 @@ class PrefillBatch:
 
     @property
     def open(self) -> bool:
-        """Whether another row may begin."""
+        """Whether another row fits."""
         return self._tokens > 0 and self._logits > 0
 
     def add(self, row: ScheduledSequence) -> None:
-        """As many tokens of the row as there is room for."""
+        """Add as many tokens of the row as fit."""
         before = max(0, row.pending - row.wanted)
         count = min(row.pending, self._room, self._tokens, before + self._logits)
         if count == 0:
@@ -60,13 +60,13 @@ class PrefillBatch:
             self._room = self._part_tokens
 
     def segments(self) -> Iterator[Segment]:
-        """Part by part; in a part, those of one prefix side by side."""
+        """Segments by part; in a part, rows of the same prefix are adjacent."""
         for part in self._parts:
             yield from sorted(part, key=lambda segment: prefix_key(segment.owner))
 
 
 def prefix_key(owner: ScheduledSequence | Prefix) -> int:
-    """Rows of one prefix lie together in a step: it is looked up for all of them at once."""
+    """Sort key that makes rows of the same prefix adjacent: they attend to it in one product."""
     return (
         owner.prefix.number
         if isinstance(owner, ScheduledSequence) and owner.prefix is not None

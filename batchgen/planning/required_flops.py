@@ -1,13 +1,11 @@
-"""How much arithmetic answers need: what an engine without any waste would compute.
+"""FLOPs that answers require: those of an engine without waste.
 
     floating-point operations of   a token through the layers      2 x weights of its products
-                                   a token that draws              2 x weights of the head
-                                   a token looking at a key        4 x heads x width, summed over layers
+                                   logits of a token               2 x weights of the head
+                                   a token attending to a key      4 x heads x width, summed over layers
 
-Each distinct prompt token counts once, however many prompts begin with it; each new token once; identical greedy
-requests once; no padding. Element-wise work is left out, as usual. Formula: Chowdhery et al. 2022 (PaLM), appendix B.
-
-Plain numbers: knows nothing of models or tensors.
+A prefix that several prompts share counts once, each new token once, identical greedy requests once, and padding not at
+all. Elementwise operations are not included, as usual. Formula: Chowdhery et al. 2022 (PaLM), appendix B.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,18 +17,18 @@ from batchgen.records import Request
 
 @dataclass(frozen=True, slots=True)
 class AttentionFlops:
-    """Layers whose tokens look equally far back.
+    """Layers with the same attention window.
 
     Attributes:
-        pair: floating-point operations of one token looking at one key, summed over these layers.
-        window: most keys that a token looks at, itself included; None for all before it.
+        pair: FLOPs of one token attending to one key, summed over these layers.
+        window: most keys that a token attends to, including its own; None for all.
     """
 
     pair: float
     window: int | None = None
 
     def operations(self, first: int, last: int) -> float:
-        """Of the tokens at positions first..last-1 looking at all keys up to their own."""
+        """FLOPs of the tokens at positions first..last-1 attending to all keys up to their own."""
         return self.pair * (self._pairs(last) - self._pairs(first))
 
     def _pairs(self, tokens: int) -> int:
@@ -40,12 +38,12 @@ class AttentionFlops:
 
 @dataclass(frozen=True, slots=True)
 class ModelFlops:
-    """Floating-point operations of a model.
+    """FLOPs of a model.
 
     Attributes:
-        token: of one token through all layers, without attention.
+        token: of one token in all layers, without attention.
         draw: of the logits of one token.
-        attention: of tokens looking at keys; empty for a model without attention.
+        attention: by window; empty for a model without attention.
     """
 
     token: float
@@ -53,14 +51,14 @@ class ModelFlops:
     attention: tuple[AttentionFlops, ...]
 
     def operations(self, first: int, last: int, *, draws: int) -> float:
-        """Of a row's tokens at positions first..last-1 through the layers, `draws` of which draw a token."""
+        """FLOPs of a row's tokens at positions first..last-1, with the logits of `draws` of them."""
         attended = sum(layers.operations(first, last) for layers in self.attention)
         return (last - first) * self.token + draws * self.draw + attended
 
 
 @dataclass(frozen=True, slots=True)
 class AnsweredRequest:
-    """A request and how many tokens its answer has, at least one."""
+    """A request and the number of tokens of its answer, at least one."""
 
     request: Request
     new_tokens: int
@@ -68,10 +66,10 @@ class AnsweredRequest:
 
 @dataclass(frozen=True, slots=True)
 class UsefulWork:
-    """What answers needed.
+    """Computation that answers require.
 
     Attributes:
-        tokens: that had to go through the layers; the last one of an answer never does.
+        tokens: to compute; without the last one of each answer.
         operations: floating-point operations.
     """
 
@@ -83,16 +81,16 @@ class UsefulWork:
 
 
 def measure_useful_work(answers: Iterable[AnsweredRequest], costs: ModelFlops) -> UsefulWork:
-    """What these answers needed together.
+    """Computation that these answers require together.
 
-    Beginnings are found by sorting: what a prompt shares with any other of them, it shares with its neighbour.
+    Prompts are sorted: the longest prefix that a prompt shares with an earlier one is that shared with its predecessor.
     """
     tokens, operations = 0, 0.0
     before: Sequence[int] = ()
     for answer in sorted(_distinct(answers), key=lambda one: list(one.request.token_ids)):
         prompt = answer.request.token_ids
         first, last = common_length(before, prompt), len(prompt) + answer.new_tokens - 1
-        # The logits behind a prompt that was there before are known as well.
+        # The logits after an identical earlier prompt are known as well.
         draws = answer.new_tokens - (first == len(prompt))
         tokens += last - first
         operations += costs.operations(first, last, draws=draws)
@@ -101,13 +99,13 @@ def measure_useful_work(answers: Iterable[AnsweredRequest], costs: ModelFlops) -
 
 
 def _distinct(answers: Iterable[AnsweredRequest]) -> list[AnsweredRequest]:
-    """The answers less those of greedy requests that are identical to an earlier one."""
+    """The answers without those of greedy requests that are identical to an earlier one."""
     found: dict[object, AnsweredRequest] = {}
     for answer in answers:
         request = answer.request
         key: object = (request.index, request.sample)
         if request.decoding.greedy:
-            # By its words: `generation_kwargs` may hold lists, which have no hash.
+            # As text: `generation_kwargs` may contain lists, which cannot be hashed.
             key = (tuple(request.token_ids), repr(request.decoding))
         found.setdefault(key, answer)
     return list(found.values())

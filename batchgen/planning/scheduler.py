@@ -1,18 +1,18 @@
-"""Who runs next. Plain Python: no tensors, no model, no clock.
+"""Decides which rows run next.
 
     waiting ──admit──> prefilling ──last prompt token──> running ──end──> gone
        ^                                                    |
-       └──────────── preempted: pages given back, tokens kept, computed again ──┘
+       └──────────── preempted: pages freed, tokens kept, computed again ────────┘
 
-A step is a list of segments: so many tokens of a row, from where its cache ends. Either every segment is one token
-(decode), or prompts are computed, in chunks if they are long (prefill). Prefill goes first, unless so few rows have
-left that their places are not worth a forward of their own.
+A step is a list of segments, each with the next uncached tokens of a row. Either every segment has one token (decode), or
+prompts are computed, in chunks if they are long (prefill). Prefill has priority, unless too few places are free to be
+worth a forward.
 
-Rows of one window are served longest first: memory peaks early, and the long answers do not run alone at the end. A
-window is served out before the next one begins, so nobody waits for ever.
+Rows of a window run longest first: memory peaks early, and long answers do not run alone at the end. A window is finished
+before the next one begins, so no row starves.
 
-A prompt's beginning that many rows share is a `Prefix`: computed once, in steps of its own before those of its rows.
-Where it does not fit, in the arena or in memory, a row goes on without.
+A prefix that many rows share is computed once, in separate steps before those of its rows. If it does not fit in the arena
+or in memory, its rows run without it.
 """
 
 from collections import deque
@@ -24,22 +24,22 @@ from batchgen.planning.prefill_batch import PrefillBatch, StepLimits, prefix_key
 from batchgen.planning.sequences import Prefix, ScheduledSequence, Segment, Step, StepKind
 
 ExpectedLength = Callable[[int], int]
-"""How many new tokens an answer will probably have that may have so many."""
+"""Expected number of new tokens, from the largest allowed number."""
 
 
 class Scheduler:
-    """Holds all rows that are not gone, and says what to compute next."""
+    """Schedules all unfinished rows."""
 
     def __init__(
         self, limits: StepLimits, pages: PageAllocator, arena: Arena, expected: ExpectedLength
     ) -> None:
-        """No rows yet.
+        """Start without rows.
 
         Args:
             limits: may be lowered between steps.
-            pages: the free pages; only the scheduler takes and gives them back.
-            arena: room for prefixes; the same holds.
-            expected: how long answers become, asked at admission.
+            pages: of rows; only the scheduler allocates and frees them.
+            arena: places for prefixes; only the scheduler allocates and frees them.
+            expected: length of answers, used at admission.
         """
         self.limits = limits
         self.pages = pages
@@ -55,25 +55,25 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """Rows that have not begun."""
+        """Number of rows that have not started."""
         return len(self._waiting)
 
     @property
     def active(self) -> int:
-        """Rows that hold a place."""
+        """Number of rows that have started."""
         return len(self._prefilling) + len(self._running)
 
     @property
     def held(self) -> list[int]:
-        """The pages of all rows that have a place."""
+        """The pages of all rows that have started."""
         return [page for row in (*self._prefilling, *self._running) for page in row.pages]
 
     def add(self, window: Sequence[ScheduledSequence]) -> None:
-        """Rows that arrive together; they are served longest first, after all that arrived before."""
+        """Add the rows of a window; they run longest first, after all earlier rows."""
         self._waiting.extend(sorted(window, key=lambda row: -(row.prompt + row.limit)))
 
     def too_large(self) -> list[ScheduledSequence]:
-        """Take out the rows at the head that do not fit even alone, and those that were refused."""
+        """Remove and return waiting rows that do not fit even alone, and refused rows."""
         alone, self._refused = self._refused, []
         while self._waiting and self.active == 0 and not self._fits_alone(self._waiting[0]):
             self._detach(self._waiting[0])
@@ -81,7 +81,7 @@ class Scheduler:
         return alone
 
     def next(self) -> Step | None:
-        """What to compute now; None when nothing is left to do. Pages are taken here."""
+        """Allocate and return the next step; None if there is nothing to do."""
         if self._prefilling or self._worth_admitting():
             step = self._prefill()
             if step is not None:
@@ -92,7 +92,7 @@ class Scheduler:
         return self._decode()
 
     def computed(self, step: Step) -> None:
-        """The step has run: its tokens have keys and values."""
+        """Record that the tokens of a step have keys and values."""
         for segment in step.segments:
             owner = segment.owner
             if isinstance(owner, Prefix):
@@ -104,18 +104,18 @@ class Scheduler:
                 self._running.append(owner)
 
     def again(self, row: ScheduledSequence) -> None:
-        """A running row has other tokens behind its cached ones now, no more than its pages hold: they are prefilled."""
+        """Prefill a running row again, whose tokens after the cached ones have changed and fit in its pages."""
         self._running.remove(row)
         self._prefilling.appendleft(row)
 
     def leave(self, row: ScheduledSequence) -> None:
-        """A running row has ended."""
+        """Remove a running row."""
         self._running.remove(row)
         self._release(row)
         self._detach(row)
 
     def preempt_all(self) -> None:
-        """Everyone gives back their pages and waits again, those who came first in front."""
+        """Preempt all rows: free their pages and return them to the queue in order of arrival."""
         active = [*self._running, *self._prefilling]
         self._prefilling.clear()
         self._running.clear()
@@ -127,19 +127,19 @@ class Scheduler:
         self._drop_idle_prefixes()
 
     def refuse(self, row: ScheduledSequence) -> None:
-        """A waiting row has been tried by itself and did not fit; see `too_large`."""
+        """Remove a waiting row that did not fit when it ran alone; see `too_large`."""
         self._waiting.remove(row)
         self._detach(row)
         self._refused.append(row)
 
     def unshare(self, prefix: Prefix) -> None:
-        """A prefix has been tried by itself and did not fit: its rows, which all wait, go on without."""
+        """Remove a prefix that did not fit when it ran alone; its rows, all waiting, run without it."""
         for row in self._waiting:
             if row.prefix is prefix:
                 self._detach(row)
 
     def abandon(self) -> None:
-        """Remove every row that has not ended; pages and prefixes are free again."""
+        """Remove all rows and free their pages and prefixes."""
         for row in (*self._running, *self._prefilling):
             self._release(row)
         for row in (*self._running, *self._prefilling, *self._waiting):
@@ -148,7 +148,7 @@ class Scheduler:
             rows.clear()
 
     def _worth_admitting(self) -> bool:
-        """Whether enough places are free to begin a prefill: an eighth of them, or all that are wanted."""
+        """Whether enough places are free for a prefill: an eighth of all, or enough for all waiting rows."""
         free = self.limits.rows - self.active
         wanted = min(len(self._waiting), max(1, self.limits.rows // 8))
         return 0 < wanted <= free
@@ -167,7 +167,7 @@ class Scheduler:
         return Step(StepKind.PREFILL, segments) if segments else None
 
     def _part_tokens(self) -> int:
-        """Tokens of a part of the next step: all that are left if one step can take them."""
+        """Most tokens of a part of the next step: the whole step if it can take all tokens."""
         whole, left = self.limits.step_tokens, self.limits.step_tokens
         for row in chain(self._prefilling, self._waiting):
             left -= len(row.token_ids) - max(row.cached, row.shared)
@@ -182,7 +182,7 @@ class Scheduler:
         return prefix is None or prefix.ready
 
     def _missing_prefixes(self) -> list[Segment]:
-        """What is still to be computed of the prefixes of the rows that come next, as far as a step goes."""
+        """Segments of uncomputed prefixes of the next rows, within the tokens of a step."""
         budget = self.limits.step_tokens
         segments: list[Segment] = []
         wanted: set[int] = set()
@@ -201,7 +201,7 @@ class Scheduler:
         return segments
 
     def _hold(self, prefix: Prefix, wanted: Set[int]) -> bool:
-        """Find places for a prefix unless it has them. Others may have to go, but not those of rows that come before."""
+        """Allocate places for a prefix if necessary. Idle prefixes may be dropped, except those of earlier rows."""
         if prefix.places is None:
             length = len(prefix.token_ids)
             prefix.places = self.arena.take(length)
@@ -213,13 +213,13 @@ class Scheduler:
         return True
 
     def _begin_alone(self, row: ScheduledSequence) -> None:
-        """Nothing runs and still the next row cannot begin, because there is no room for its prefix."""
+        """Start the next row without its prefix, which does not fit although no row runs."""
         self._detach(row)
         if not self._admit(row):
             raise ValueError(f"row {row.number} does not fit even alone; see too_large()")
 
     def _detach(self, row: ScheduledSequence) -> None:
-        """The row has no prefix any more; after the last one, the prefix gives its places back."""
+        """Remove the prefix of a row; the last user frees its places."""
         if row.prefix is None:
             return
         row.prefix.users -= 1
@@ -228,7 +228,7 @@ class Scheduler:
         row.prefix = None
 
     def _drop_idle_prefixes(self, wanted: Set[int] = frozenset()) -> bool:
-        """Prefixes that no running row has, nor anyone wants, give their places back; whether there were any."""
+        """Drop prefixes that no started row uses and that are not in `wanted`; returns whether there were any."""
         used = {prefix_key(row) for row in (*self._prefilling, *self._running)} | wanted
         idle = [prefix for prefix in self._prefixes if prefix.number not in used]
         for prefix in idle:
@@ -264,7 +264,7 @@ class Scheduler:
 
     def _decode(self) -> Step | None:
         for row in list(self._running):
-            # Rows that came first keep their pages: the one that came last leaves.
+            # Earlier rows keep their pages: the latest one is preempted.
             while row in self._running and not self._grow(row):
                 self._preempt(self._running[-1])
         if not self._running:

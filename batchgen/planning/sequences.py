@@ -1,8 +1,8 @@
-"""What continuous batching is made of: rows that grow, prefixes that rows share, and steps that compute tokens of them.
+"""The data of continuous batching: rows, prefixes that rows share, and steps that compute their tokens.
 
-    Step ──of──> Segment ──so many tokens of──> Row ──its beginning──> Prefix
+    Step ──of──> Segment ──tokens of──> ScheduledSequence ──beginning──> Prefix
 
-Plain Python: no tensors, no model. Who is in a step is `scheduler.py`'s decision.
+`scheduler.py` decides which rows are in a step.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ class Prefix:
     """The beginning of several prompts.
 
     Attributes:
-        number: tells prefixes apart, from 1.
-        token_ids: from the first token of the prompt on.
-        users: rows that are not gone yet; nobody else keeps the prefix.
-        computed: how many of its tokens have keys and values.
-        places: in the arena; None while it has none.
+        number: id, from 1.
+        token_ids: from the first token of the prompt.
+        users: number of rows that still use the prefix.
+        computed: number of its tokens with keys and values.
+        places: in the arena; None if not allocated.
     """
 
     number: int
@@ -39,16 +39,16 @@ class Prefix:
 
 @dataclass(eq=False, slots=True)
 class ScheduledSequence:
-    """One answer on its way.
+    """A row: a prompt and its growing answer.
 
     Attributes:
-        number: the engine's key, ascending in the order of arrival.
+        number: the engine's key, in order of arrival.
         token_ids: prompt and new tokens; grows.
-        prompt: how many of them are the prompt.
+        prompt: number of prompt tokens.
         limit: most new tokens.
-        prefix: what it shares; its tokens are not in the row's own pages.
-        wanted: so many of the last tokens draw: the logits behind them are wanted.
-        cached: tokens that have keys and values, prefix included.
+        prefix: shared prefix; its tokens are not in the row's own pages.
+        wanted: number of last tokens whose logits are needed.
+        cached: number of tokens with keys and values, including the prefix.
         pages: of the row's own tokens, in order.
     """
 
@@ -63,24 +63,24 @@ class ScheduledSequence:
 
     @property
     def shared(self) -> int:
-        """Tokens that lie in the prefix."""
+        """Number of tokens in the prefix."""
         return len(self.prefix.token_ids) if self.prefix else 0
 
     @property
     def pending(self) -> int:
-        """Tokens that have no keys and values yet."""
+        """Number of tokens without keys and values."""
         return len(self.token_ids) - self.cached
 
     @property
     def own(self) -> int:
-        """Cached tokens that lie in the row's own pages."""
+        """Number of cached tokens in the row's own pages."""
         return self.cached - self.shared
 
 
 def assign_prefixes(
     rows: Sequence[ScheduledSequence], prompts: Sequence[Sequence[int]], first_number: int
 ) -> int:
-    """Give rows the beginnings that their prompts share, numbered from `first_number` on; return how many there are."""
+    """Assign shared prefixes of the prompts to rows, numbered from `first_number`; returns their number."""
     found = find_shared_prefixes(prompts)
     for number, shared in enumerate(found, first_number):
         beginning = prompts[shared.members[0]][: shared.length]
@@ -92,7 +92,7 @@ def assign_prefixes(
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`count` tokens of a row or a prefix, from where its cache ends. The last `drawn` of them draw: their logits are wanted."""
+    """The next `count` uncached tokens of a row or prefix. The logits of the last `drawn` tokens are needed."""
 
     owner: ScheduledSequence | Prefix
     count: int
@@ -100,7 +100,7 @@ class Segment:
 
 
 class StepKind(Enum):
-    """What a step does."""
+    """Whether a step computes prompts or one new token per row."""
 
     PREFILL = "prefill"
     DECODE = "decode"
@@ -108,29 +108,29 @@ class StepKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is computed together: segments of rows, or of prefixes, never of both."""
+    """Segments that are computed together: of rows or of prefixes, not both."""
 
     kind: StepKind
     segments: tuple[Segment, ...]
 
     @property
     def tokens(self) -> int:
-        """Tokens of the forward."""
+        """Number of tokens."""
         return sum(segment.count for segment in self.segments)
 
     @property
     def rows_only(self) -> bool:
-        """Whether no segment is a prefix's."""
+        """Whether all segments are of rows."""
         return all(isinstance(segment.owner, ScheduledSequence) for segment in self.segments)
 
     @property
     def rows(self) -> list[ScheduledSequence]:
-        """The rows that draw, in the order of the logits."""
+        """The rows with needed logits, in their order."""
         return [row for row, _ in self.drawn]
 
     @property
     def drawn(self) -> list[tuple[ScheduledSequence, int]]:
-        """The rows that draw, and how often, in the order of the logits."""
+        """The rows with needed logits and their number, in the order of the logits."""
         return [
             (s.owner, s.drawn)
             for s in self.segments
@@ -139,19 +139,19 @@ class Step:
 
 
 FEWEST_TOKENS = 8
-"""Of a part. Fewer leave a thread waiting for the weights, which all threads together can wait for just as well."""
+"""Fewest tokens of a part: with fewer, reading the weights dominates, and splitting gains nothing."""
 
 
 _TOKENS_AS_ONE = 2000
-"""Looking at so many earlier tokens takes about as long as all else that is done for a token."""
+"""Attention to so many earlier tokens takes about as long as the other computation of a token."""
 
 
 _UNEVEN = 1.3
-"""A part that has so many times its share is not worth it: the others would wait."""
+"""Largest size of a part relative to its share: beyond it, the others would wait."""
 
 
 def split_step(step: Step, parts: int) -> list[Step]:
-    """The step in `parts` parts of like work, or whole where that cannot be."""
+    """Split the step into `parts` parts of similar work; a list with the whole step if that is not possible."""
     if parts == 1 or step.tokens < parts * FEWEST_TOKENS or not step.rows_only:
         return [step]
     work = [_work(segment) for segment in step.segments]
@@ -167,7 +167,7 @@ def split_step(step: Step, parts: int) -> list[Step]:
 
 
 def _work(segment: Segment) -> float:
-    """In tokens that look at nothing."""
+    """In units of a token without attention."""
     cached = (
         segment.owner.cached
         if isinstance(segment.owner, ScheduledSequence)

@@ -1,8 +1,8 @@
-"""From free memory to how much runs together under continuous batching.
+"""Rows and pages of continuous batching that fit in free memory.
 
     bytes = step tokens x activations  +  rows x logits  +  (pages x page size  +  arena) x KV
 
-Unlike a batch, a row takes the memory of the tokens that it has, not of the longest row's. Plain arithmetic.
+Unlike in a padded batch, a row needs memory for its own tokens only, not for those of the longest row.
 """
 
 from collections.abc import Sequence
@@ -14,27 +14,27 @@ from batchgen.job.spec import Batching
 from batchgen.planning.budget import Device, ModelMemory
 
 ROWS: dict[Device, int] = {"cpu": 256, "cuda": 512}
-"""Most rows at a time. More rows make products larger and never cost a row that is there, until memory ends."""
+"""Most rows at a time. More rows make products larger at no cost for the others, while memory suffices."""
 
 STEP_TOKENS: dict[Device, int] = {"cpu": 1024, "cuda": 8192}
-"""Most tokens of a prefill step, for each worker: fewer are up to a tenth slower on a CPU, more no faster."""
+"""Most tokens of a prefill step, per worker: fewer are up to a tenth slower on a CPU, more are not faster."""
 
 PAGE_TOKENS = 64
 _ARENA_SHARE = 5
-"""One page in so many is set apart for shared prefixes."""
+"""One page in so many is reserved for shared prefixes."""
 _MOST_WORKERS = 8
-"""Of which each then has several threads: a part of a step should keep some dozen rows."""
+"""Most workers; with more cores each has several threads, so that a part of a step has some dozen rows."""
 _FEWEST_PAGES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class SlotPlan:
-    """How much runs together.
+    """Limits of what runs together.
 
     Attributes:
         rows: most rows at a time.
         step_tokens: most tokens of a prefill step.
-        pages: of keys and values.
+        pages: number of pages of keys and values.
         page_size: tokens in a page.
         arena: tokens of shared prefixes.
     """
@@ -48,10 +48,10 @@ class SlotPlan:
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """How many processes compute side by side, and why so many.
+    """Number of parallel processes and its reason.
 
     Attributes:
-        gpus: those that they take, one each, as values of `model.device`; none on a CPU.
+        gpus: one per process, as values of `model.device`; empty on a CPU.
     """
 
     count: int
@@ -62,14 +62,14 @@ class Workers:
 def plan_slots(
     memory: ModelMemory, *, room: int, device: Device, batching: Batching, workers: int = 1
 ) -> SlotPlan:
-    """The rows and pages that fit, and room for prefixes.
+    """The rows, pages and prefix tokens that fit.
 
     Args:
-        memory: what the model takes; its weights are loaded.
-        room: bytes that may be planned for.
+        memory: of the model, whose weights are loaded.
+        room: usable bytes.
         device: the kind of device.
-        batching: the job's own numbers go first.
-        workers: processes that share a step, each with as many tokens as one alone would have.
+        batching: numbers of the job take precedence.
+        workers: processes that share a step; the token limit is multiplied by their number.
 
     Raises:
         ResourceError: not even a short row fits.
@@ -81,9 +81,9 @@ def plan_slots(
     pages = _pages(memory, room, rows, step)
     if pages < _FEWEST_PAGES:
         raise ResourceError(
-            f"not enough memory on {device}: of {room / 1e6:,.0f} MB that may be planned for, nothing is left "
+            f"not enough memory on {device}: {room / 1e6:,.0f} MB are usable, too little "
             "for the keys and values of a short row",
-            hint="free memory, choose a smaller model or dtype, or raise batching.memory_fraction",
+            hint="Free memory, choose a smaller model or dtype, or raise batching.memory_fraction.",
         )
     if batching.max_tokens != "auto":
         pages = min(pages, max(1, batching.max_tokens // PAGE_TOKENS))
@@ -94,32 +94,32 @@ def plan_slots(
 def choose_workers(
     asked: int | Literal["auto"], *, threads: int, gpus: Sequence[str] = ()
 ) -> Workers:
-    """How many processes compute side by side.
+    """Number of parallel processes.
 
     Args:
         asked: `run.workers`.
-        threads: that this process may compute with.
-        gpus: that the model may be computed on; none where that is a CPU's work.
+        threads: of this process.
+        gpus: usable GPUs; empty on a CPU.
 
     Raises:
-        UsageError: more than there are GPUs.
+        UsageError: more workers than GPUs.
     """
     if gpus:
         return _one_per_gpu(asked, gpus)
     if asked != "auto":
         return Workers(asked, "run.workers")
     count = min(threads, _MOST_WORKERS)
-    return Workers(count, f"auto: one a core, at most {_MOST_WORKERS}")
+    return Workers(count, f"auto: one per core, at most {_MOST_WORKERS}")
 
 
 def _one_per_gpu(asked: int | Literal["auto"], gpus: Sequence[str]) -> Workers:
     if asked == "auto":
-        return Workers(len(gpus), "auto: one a GPU", tuple(gpus))
+        return Workers(len(gpus), "auto: one per GPU", tuple(gpus))
     if asked > len(gpus):
         raise UsageError(
-            f"run.workers: {asked}, but each takes a GPU of its own, and there are {len(gpus)} "
-            f"for this model: {', '.join(gpus)}",
-            hint="run.workers: auto takes all that model.device allows: cuda all that are visible, cuda:1 that one",
+            f"run.workers: {asked}, but each worker needs its own GPU, and this model can use {len(gpus)}: "
+            f"{', '.join(gpus)}",
+            hint="Set run.workers: auto. model.device: cuda uses all visible GPUs, cuda:1 only that one.",
         )
     return Workers(asked, "run.workers", tuple(gpus[:asked]))
 

@@ -93,7 +93,7 @@ def test_short_memory_costs_rows_before_it_costs_all() -> None:
 def test_too_little_memory_is_told_with_numbers_and_a_way_out() -> None:
     with pytest.raises(ResourceError) as caught:
         compute_budget(SMALL, free_bytes=600_000_000, fraction=0.9, device="cpu")
-    for words in ("on cpu", "600 MB free", "405 MB may be planned", "memory_fraction"):
+    for words in ("on cpu", "600 MB free", "405 MB are usable", "memory_fraction"):
         assert words in str(caught.value)
 
 

@@ -115,7 +115,7 @@ def test_workers_take_a_gpu_each(
 ) -> None:
     chosen = choose_workers(asked, threads=64, gpus=there)
     assert (chosen.count, chosen.gpus) == (len(taken), taken)
-    assert chosen.reason == ("auto: one a GPU" if asked == "auto" else "run.workers")
+    assert chosen.reason == ("auto: one per GPU" if asked == "auto" else "run.workers")
 
 
 def test_more_workers_than_gpus_are_refused() -> None:

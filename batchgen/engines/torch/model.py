@@ -250,7 +250,7 @@ def _refuse_incomplete(folder: Path, report: Mapping[str, Any]) -> None:
     if problems:
         raise ModelError(
             f"{folder}: {'; '.join(problems)}",
-            hint="Copy or download the model again.",
+            hint="Copy or download the model again: its weights are incomplete or belong to another config.json.",
         )
 
 

@@ -17,11 +17,11 @@ MakeJob = Callable[..., Path]
 def test_each_gpu_is_named(make_job: MakeJob) -> None:
     found = plan(load_job(make_job()))
     assert any(line.endswith(" 1 worker (engine echo)") for line in lines(found))
-    workers = Workers(2, "auto: one a GPU", ("cuda:0", "cuda:1"))
+    workers = Workers(2, "auto: one per GPU", ("cuda:0", "cuda:1"))
     found = replace(found, engine=replace(found.engine, workers=workers))
     (line,) = (line.strip() for line in lines(found) if "worker" in line)
     assert line == (
-        "2 workers (auto: one a GPU), each with these limits on a GPU of its own: cuda:0, cuda:1"
+        "2 workers (auto: one per GPU), each with these limits on a GPU of its own: cuda:0, cuda:1"
     )
     assert summary(found)["engine"]["workers"]["gpus"] == ("cuda:0", "cuda:1")
 

@@ -25,7 +25,7 @@ def test_a_run_reports_and_stores_its_utilization(
     )
     assert call(["run", str(job)]) == 0
     shown = re.search(
-        r"^tier   continuous, own forward · \d+ workers? \(auto: one a core, at most 8\)\nused   (\d+)% of the machine's peak \(MFU\) · (\d+)% of computed tokens useful$",
+        r"^tier   continuous, own forward · \d+ workers? \(auto: one per core, at most 8\)\nused   (\d+)% of the machine's peak \(MFU\) · (\d+)% of computed tokens useful$",
         capsys.readouterr().err,
         re.MULTILINE,
     )

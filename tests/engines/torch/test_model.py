@@ -153,10 +153,10 @@ BAD: dict[Callable[[Path], None], tuple[str, str]] = {
     ),
     truncated: ("Safetensor", "is damaged"),
     pickled: ("cannot be loaded", "pytorch_model.bin"),
-    without_weights: ("cannot be loaded", "should hold config.json and model.safetensors"),
-    without_a_config: ("cannot be loaded", "check that the folder is complete"),
-    with_a_broken_config: ("config.json", "check that the folder is complete"),
-    of_an_unknown_kind: ("somethingelse", "knows the model"),
+    without_weights: ("cannot be loaded", "contains config.json and model.safetensors"),
+    without_a_config: ("cannot be loaded", "Check that the folder is complete"),
+    with_a_broken_config: ("config.json", "Check that the folder is complete"),
+    of_an_unknown_kind: ("somethingelse", "supports the model"),
     with_code_of_its_own: ("cannot be loaded", "trust_remote_code: true"),
     with_attention_from_a_stranger: ("stranger/kernel", "attn_implementation: sdpa"),
     with_attention_from_a_stranger_in_a_part: ("stranger/kernel", "attn_implementation: sdpa"),
@@ -164,8 +164,8 @@ BAD: dict[Callable[[Path], None], tuple[str, str]] = {
     with_attention_under_the_name_of_its_place: ("stranger/kernel", "attn_implementation: sdpa"),
     with_attention_of_one_layer: ("stranger/kernel", "attn_implementation: sdpa"),
     with_attention_that_is_not_installed: ("flash_attention_2", "attn_implementation: sdpa"),
-    with_experts_from_a_stranger: ("experts_implementation: 'sonicmoe'", "take that key out"),
-    quantised_by_a_package_that_is_not_here: ("No module named 'torchao'", "install"),
+    with_experts_from_a_stranger: ("experts_implementation: 'sonicmoe'", "Remove this key"),
+    quantised_by_a_package_that_is_not_here: ("No module named 'torchao'", "Install"),
 }
 
 

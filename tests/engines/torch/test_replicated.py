@@ -113,7 +113,7 @@ def test_all_gpus_unless_a_certain_one_is_asked_for(device: str, taken: list[str
     assert usable_gpus(torch.device(device), there=3) == taken
 
 
-@pytest.mark.parametrize(("asked", "reason"), [("auto", "auto: one a GPU"), (3, "run.workers")])
+@pytest.mark.parametrize(("asked", "reason"), [("auto", "auto: one per GPU"), (3, "run.workers")])
 def test_an_engine_on_a_gpu_is_one_process(asked: Any, reason: str) -> None:
     for device in ("cuda", "cuda:1"):
         chosen = step_workers(asked, torch.device(device))

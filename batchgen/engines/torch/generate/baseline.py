@@ -1,8 +1,6 @@
-"""Sorted `generate`, as anyone would write it: what the tiers are compared with. Takes no part in a run.
+"""Plain sorted `generate`, the baseline of `bench`. A run does not use it.
 
-    longest prompt first  ->  padded batches of 48  ->  model.generate, until the last row of a batch ends
-
-Knows nothing of tiers: none of their code runs here.
+longest prompt first  ->  padded batches of 48  ->  model.generate, until the last row of a batch ends
 """
 
 from collections.abc import Sequence
@@ -20,16 +18,16 @@ from batchgen.planning.batches import sort_by_length
 from batchgen.records import Request, ResolvedDecoding
 
 ROWS = 48
-"""Of a batch: enough to keep two cores busy, and what the published comparisons use."""
+"""Rows of a batch: enough for two cores, and the number in published comparisons."""
 
 
 @torch.inference_mode()
 def sorted_generate(
     loaded: LoadedModel,
     requests: Sequence[Request],
-    tokenizer: Any,  # noqa: ANN401  (a PreTrainedTokenizerBase: only `generate` looks into it, for stop strings)
+    tokenizer: Any,  # noqa: ANN401  (a PreTrainedTokenizerBase: only `generate` uses it, for stop strings)
 ) -> list[int]:
-    """Answer all requests; how many new tokens each has, in the order of `requests`."""
+    """Answer all requests; returns the number of new tokens of each, in the order of `requests`."""
     lengths: dict[tuple[int, int], int] = {}
     for alike in group_by(sort_by_length(requests), lambda one: repr(_without_limit(one.decoding))):
         for at in range(0, len(alike), ROWS):
@@ -41,13 +39,13 @@ def sorted_generate(
 
 
 def answer_length(tokens: Sequence[int], decoding: ResolvedDecoding) -> int:
-    """How many tokens of a row are its answer: up to its first end token, and no more than it may have."""
+    """Number of tokens in a row's answer: up to its first end token, at most max_new_tokens."""
     ends = (at + 1 for at, token in enumerate(tokens) if token in decoding.end_token_ids)
     return min(next(ends, len(tokens)), decoding.max_new_tokens)
 
 
 def _call(loaded: LoadedModel, batch: Sequence[Request], tokenizer: Any) -> Tensor:  # noqa: ANN401  (as above)
-    """New tokens, int64 [rows, longest answer]; what stands behind a row's end means nothing."""
+    """New tokens, int64 [rows, longest answer]; meaningless after a row's end."""
     inputs = pad_prompts(loaded, [request.token_ids for request in batch])
     decoding = batch[0].decoding
     stops = {"stop_strings": list(decoding.stop_strings), "tokenizer": tokenizer}

@@ -1,7 +1,7 @@
-"""Beam search through plain `model.generate`: prompts of one length and one setting at a time.
+"""Beam search through plain `model.generate`: prompts of equal length and settings at a time.
 
-The `sample`-th answer of a row is its `sample`-th best beam, so samples of a row are searched for once and handed
-out. The search is transformers' own, with its processors; stop strings end a beam as an end token does.
+The `sample`-th answer of a row is its `sample`-th best beam, so one search gives all samples of a row. The search is
+transformers' own, with its processors; stop strings end a beam like an end token.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ from batchgen.engines.torch.tier import TierOptions
 from batchgen.records import Completion, Request, ResolvedDecoding
 
 _HOPELESS = -1e9
-"""A score that no beam survives, as transformers writes it."""
+"""A score that ends a beam, the same as in transformers."""
 
 
 class BeamRunner:
@@ -56,7 +56,7 @@ class BeamRunner:
             self._model, prompts, config, processor=watch, criterion=stop
         ).tolist()
         if self._setting.should_stop():
-            # A beam that has ended may not be the best one of a search that was broken off.
+            # In an interrupted search an ended beam may not be the best one.
             return
         for number, group in enumerate(alike):
             found = beams[number * count : (number + 1) * count]
@@ -67,7 +67,7 @@ class BeamRunner:
                     yield done
 
     def _read(self, request: Request, beam: Sequence[int]) -> Completion | None:
-        """The completion that a beam is; None if it has no end."""
+        """The completion of a beam; None if it has no end."""
         answer = CompletionBuilder(request, self._setting.decode)
         for token_id in beam:
             reason = answer.take(token_id)
@@ -83,7 +83,7 @@ class BeamRunner:
 
 
 class _Watch(LogitsProcessor):
-    """Notes rows whose logits are not finite, and ends the beams that have them."""
+    """Records rows with non-finite logits, and ends their beams."""
 
     def __init__(self, num_beams: int) -> None:
         self._num_beams = num_beams
@@ -99,9 +99,9 @@ class _Watch(LogitsProcessor):
 
 
 class _BeamStop(StoppingCriteria):
-    """Ends beams whose new text holds a stop string; all of them when the run shall stop.
+    """Ends beams whose new text contains a stop string; all beams when the run should stop.
 
-    Beams change places at every step, so nothing is remembered: the new text of each is decoded anew.
+    Beams are reordered at every step, so the new text of each is decoded again.
     """
 
     def __init__(self, start: int, stop_strings: Sequence[str], setting: TierOptions) -> None:

@@ -1,7 +1,4 @@
-"""One call of `model.generate`: prompts of several rows as tensors, and nothing in the config that was not asked for.
-
-Knows nothing of requests, tiers or beams.
-"""
+"""One call of `model.generate` for several prompts, with only the given settings."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +22,7 @@ Item = TypeVar("Item")
 
 
 def group_by(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
-    """Items of one key together; groups in the order of their first item."""
+    """Group items by key; groups are in the order of their first item."""
     groups: dict[Hashable, list[Item]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
@@ -47,14 +44,14 @@ def call_generate(
         loaded: the model.
         prompts: token ids; padded on the left, for an encoder on the right.
         config: fields of `GenerationConfig`.
-        processor: called last, after the processors that `config` asks for.
-        criterion: says which rows are done.
+        processor: called last, after the processors for `config`.
+        criterion: decides which rows are done.
 
     Returns:
-        New tokens, int64 [rows, longest answer]; what stands behind a row's end means nothing.
+        New tokens, int64 [rows, longest answer]; meaningless after a row's end.
 
     Raises:
-        ModelError: the model or transformers does not take these settings.
+        ModelError: the model or transformers does not support these settings.
     """
     inputs = pad_prompts(loaded, prompts)
     with quiet(), _translated(loaded):
@@ -68,10 +65,10 @@ def call_generate(
 
 
 def pad_prompts(loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-    """Prompts as a forward takes them: input_ids and attention_mask, int64 [rows, longest prompt]."""
+    """Prompts as arguments of a forward: input_ids and attention_mask, int64 [rows, longest prompt]."""
     longest = max(map(len, prompts))
     gaps = [longest - len(prompt) for prompt in prompts]
-    # The padding is the row's own first token: whatever it is, it cannot bring in a broken embedding.
+    # Padding is the row's own first token: it adds no embedding with NaN.
     fill = [[prompt[0]] * gap for prompt, gap in zip(prompts, gaps, strict=True)]
     if loaded.encoder_decoder:
         ids = [[*p, *f] for p, f in zip(prompts, fill, strict=True)]
@@ -92,6 +89,6 @@ def _translated(loaded: LoadedModel) -> Iterator[None]:
     except (ValueError, TypeError, NotImplementedError, AttributeError) as error:
         lines = str(error).splitlines() or ["no message"]
         raise ModelError(
-            f"{type(loaded.model).__name__}: generate does not take these settings: {lines[0][:300]}",
-            hint="check decoding.generation_kwargs and decoding.num_beams: not every model takes every setting",
+            f"{type(loaded.model).__name__}: generate does not support these settings: {lines[0][:300]}",
+            hint="Check decoding.generation_kwargs and decoding.num_beams: not every model supports every setting.",
         ) from error

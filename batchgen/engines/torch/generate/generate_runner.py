@@ -1,10 +1,10 @@
-"""The tier that runs any model: plain `model.generate`, over rows that may share a call.
+"""The tier for any model: plain `model.generate` for rows that can share a call.
 
     padded         prompts of any length, padded on the left (for an encoder on the right)
     same length    only prompts of one length, for models whose padded answers differ, such as BLOOM
     single         one row at a time
 
-Limits of this tier: rows come out when the whole call is done, and a finished row is computed until the last one
+Limits of this tier: rows are returned when the whole call is done, and a finished row is computed until the last one
 ends. Beam search is in `beam_search.py`.
 """
 
@@ -30,7 +30,7 @@ Grouping = Literal["padded", "same length", "single"]
 
 
 class GenerateRunner:
-    """Answers batches by `model.generate`, each token chosen by our own sampler."""
+    """Answers batches with `model.generate`; our own sampler chooses each token."""
 
     name = "generate"
 
@@ -47,7 +47,7 @@ class GenerateRunner:
                 return
 
     def _key(self, request: Request) -> Hashable:
-        """Requests of one key share a call: their config is the same, and their prompts may stand together."""
+        """Requests with the same key share a call: same config, and prompts that can be batched."""
         decoding = request.decoding
         together: Hashable = {
             "padded": len(request.token_ids) if self._model.may_switch(request) else None,
@@ -83,7 +83,7 @@ class GenerateRunner:
             yield completion
 
     def _seen(self, request: Request) -> Request:
-        """The request as the chooser shall see it: what precedes the answer, and settings not applied before."""
+        """The request for the sampler: tokens before the answer, and settings that are not applied yet."""
         decoding = plain_draw(request.decoding) if _late(request.decoding) else request.decoding
         before = self._model.before_answer(request.token_ids)
         return replace(request, token_ids=before, decoding=decoding)

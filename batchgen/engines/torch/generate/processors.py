@@ -1,9 +1,9 @@
-"""How `model.generate` is made to choose and stop as the cohort does: a logits processor and a stopping criterion.
+"""Makes `model.generate` sample and stop like the other tiers: a logits processor and a stopping criterion.
 
-    Choosing    scores -> our penalties and sampler -> every token at -inf but the chosen one
-    Booking     books that token; says which rows are done
+    SamplingProcessor     scores -> our penalties and sampler -> every token except the chosen one is -inf
+    CompletionCriteria    adds that token to the answer; decides which rows are done
 
-`generate` itself is then greedy over one living token, so a row's text does not depend on the tier.
+Greedy search of `generate` then takes the chosen token, so an answer does not depend on the tier.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,14 +37,14 @@ from batchgen.engines.torch.token_chooser import BatchSampler, SampledBatch
 from batchgen.records import Completion, ResolvedDecoding
 
 LATE = SAMPLING | {"watermarking_config"}
-"""Fields of `GenerationConfig` that act after temperature, top_k, top_p and min_p."""
+"""Fields of `GenerationConfig` that apply after temperature, top_k, top_p and min_p."""
 
 
 class SamplingProcessor(LogitsProcessor):
-    """Leaves one token of each row alive. Must come last."""
+    """Sets every token except the chosen one to -inf. Must be the last processor."""
 
     def __init__(self, chooser: BatchSampler, warpers: LogitsProcessorList) -> None:
-        """Choose with `chooser`, after `warpers` (see `late_warpers`)."""
+        """`warpers`: applied before `chooser`; see `late_warpers`."""
         self._chooser = chooser
         self._warpers = warpers
         self.last: SampledBatch | None = None
@@ -62,7 +62,7 @@ class SamplingProcessor(LogitsProcessor):
 
 
 class CompletionCriteria(StoppingCriteria):
-    """Books what `SamplingProcessor` chose; a row is done when its answer is, all are when the run shall stop."""
+    """Adds the chosen tokens to the answers; a row is done with its answer, all rows when the run should stop."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class CompletionCriteria(StoppingCriteria):
         return torch.tensor(done, device=input_ids.device)
 
     def completions(self) -> list[Completion]:
-        """What is done, in the order in which rows ended."""
+        """The finished completions, in the order in which they ended."""
         return list(self._done.values())
 
     def _book(self, row: int, answer: CompletionBuilder, choice: SampledBatch) -> None:
@@ -102,9 +102,9 @@ class CompletionCriteria(StoppingCriteria):
 def late_warpers(
     decoding: ResolvedDecoding, vocab_size: int, device: torch.device
 ) -> LogitsProcessorList:
-    """Transformers' own warpers, in its order, where one of them is not ours; else an empty list.
+    """Transformers' own warpers, in its order, if one of them has no equivalent here; otherwise an empty list.
 
-    Our sampler then draws from what they leave, with settings made `plain_draw`.
+    Our sampler then samples from their result, with the settings of `plain_draw`.
     """
     own: dict[str, Any] = dict(decoding.generation_kwargs)
     warpers = LogitsProcessorList()
@@ -129,7 +129,7 @@ def late_warpers(
 
 
 def plain_draw(decoding: ResolvedDecoding) -> ResolvedDecoding:
-    """The same settings for scores that `late_warpers` has been over already."""
+    """The settings for scores to which `late_warpers` are applied already."""
     if decoding.greedy:
         return decoding
     return replace(decoding, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)

@@ -1,10 +1,8 @@
-"""Continuations of one context while their likelihoods come in, and the reader of the logits that say them.
+"""Collects log-probabilities of the continuations of one context from logits.
 
-    context  c c c | x x x     branch 0      logits behind the context: the first token of every branch
-                   | y y       branch 1      logits behind x: the second token of branch 0
-                   | z         branch 2
-
-Knows nothing of how logits come about.
+context  c c c | x x x     branch 0      logits after the context: the first token of every branch
+               | y y       branch 1      logits after x: the second token of branch 0
+               | z         branch 2
 """
 
 import math
@@ -19,18 +17,18 @@ from batchgen.engines.torch.completion_builder import NONFINITE
 from batchgen.records import Continuation, Failure, Likelihood
 
 _CHUNK_ROWS = 16
-"""Logits that are turned to float64 at a time: with 150,000 tokens some 20 MB."""
+"""Rows of logits that are converted to float64 at a time: some 20 MB for 150,000 tokens."""
 
 
 @dataclass(eq=False, slots=True)
 class Branch:
-    """A continuation, and all who ask for it.
+    """A continuation and the keys that request it.
 
     Attributes:
-        indices: their keys.
+        indices: of the `Continuation`s with these tokens.
         logprobs: of each token; NaN where not known yet.
         greedy: whether each token is the most likely one.
-        broken: whether logits of it were not finite.
+        broken: whether any of its logits were not finite.
     """
 
     token_ids: tuple[int, ...]
@@ -40,12 +38,11 @@ class Branch:
     broken: bool = False
 
     def __post_init__(self) -> None:
-        """Nothing is known."""
         self.logprobs = [math.nan] * len(self.token_ids)
         self.greedy = [False] * len(self.token_ids)
 
     def likelihoods(self) -> Iterator[Likelihood]:
-        """What everyone who asked is told, all logits being read."""
+        """The results, once all logits are read."""
         if self.broken:
             yield from self.failed(NONFINITE)
             return
@@ -53,13 +50,13 @@ class Branch:
             yield Likelihood(index, tuple(self.logprobs), all(self.greedy))
 
     def failed(self, failure: Failure) -> Iterator[Likelihood]:
-        """What everyone who asked is told when it cannot be known."""
+        """The results of a failure."""
         for index in self.indices:
             yield Likelihood(index, (), failure=failure)
 
 
 def group_by_context(asked: Iterable[Continuation]) -> dict[tuple[int, ...], list[Branch]]:
-    """The continuations of each context, the longest first; identical ones are one."""
+    """The continuations of each context, longest first; identical ones are merged."""
     found: dict[tuple[int, ...], dict[tuple[int, ...], Branch]] = {}
     for one in asked:
         group = found.setdefault(tuple(one.context), {})
@@ -72,7 +69,7 @@ def group_by_context(asked: Iterable[Continuation]) -> dict[tuple[int, ...], lis
 
 
 class ContextReader:
-    """Says which tokens' likelihoods are in which logits, then looks at them all."""
+    """Records which logits contain which tokens' log-probabilities, then reads all of them."""
 
     def __init__(self) -> None:
         """Nothing is wanted yet."""
@@ -81,7 +78,7 @@ class ContextReader:
         self._next = 0
 
     def read(self, wanted: Sequence[Branch], place: int) -> None:
-        """The next row of the logits is that of the tokens at `place` of these branches."""
+        """Use the next row of the logits for the tokens at `place` of these branches."""
         for branch in wanted:
             self._places.append((branch, place))
             self._rows.append(self._next)
@@ -89,7 +86,7 @@ class ContextReader:
 
     @torch.inference_mode()
     def look(self, logits: Tensor) -> None:
-        """Tell the branches: logits [rows, vocab], raw, one for each `read`."""
+        """Fill the branches from raw logits [rows, vocab], one row for each `read`."""
         if not self._places:
             return
         chunks = [_read(chunk) for chunk in logits.split(_CHUNK_ROWS)]
@@ -108,7 +105,7 @@ class ContextReader:
 
 
 def _read(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each row: the log of the sum of exponentials, the most likely token, and whether that is a number."""
+    """For each row: log of the sum of exponentials, most likely token, and whether its logit is finite."""
     best = first_argmax(logits)
     finite = logits.gather(1, best[:, None])[:, 0].isfinite()
     return logits.double().logsumexp(-1), best, finite

@@ -1,8 +1,8 @@
-"""Likelihoods of given continuations by the model's own forward, for every model and every length.
+"""Log-probabilities of given continuations by the model's own forward, for every model and length.
 
-Rows of one length share a forward, so that nothing is padded and no mask is needed: right for recurrent states, rotary
-switches and encoders as well. The price is that a context is computed for each of its continuations that has more than
-one token; `engines/torch/likelihoods/by_steps.py` computes it once.
+Rows of equal length share a forward without padding or mask, which is correct for recurrent states, rotary switches and
+encoders too. A context is computed once for each of its continuations with more than one token; `by_steps.py` computes it
+only once.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,9 +19,9 @@ from batchgen.engines.torch.model import LoadedModel
 from batchgen.records import Continuation, Failure, Likelihood
 
 _STEP_TOKENS = 4096
-"""Most tokens of a forward of several rows: more does not run faster, and its activations take memory."""
+"""Most tokens of a forward of several rows: more is not faster, and the activations need memory."""
 _LOGITS = 2**26
-"""Most logits, single numbers, of a forward of several rows: in float32 a quarter of a gigabyte."""
+"""Most logits of a forward of several rows, in numbers: a quarter of a gigabyte in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +31,26 @@ class _Line:
     Attributes:
         context: token ids.
         answer: the continuation without its last token; may be empty.
-        branch: whose tokens its logits say; and
-        beside: those of one token, whose first token they say as well.
+        branch: the branch of its tokens; and
+        single: branches of one token, which the same logits contain.
     """
 
     context: Sequence[int]
     answer: Sequence[int]
     branch: Branch
-    beside: tuple[Branch, ...] = ()
+    single: tuple[Branch, ...] = ()
 
     @property
-    def everyone(self) -> tuple[Branch, ...]:
-        """All whose likelihoods are known after this row."""
-        return (self.branch, *self.beside)
+    def branches(self) -> tuple[Branch, ...]:
+        """All branches that this row completes."""
+        return (self.branch, *self.single)
 
 
 class ForwardLikelihoods:
     """Likelihoods by plain forwards."""
 
     def __init__(self, loaded: LoadedModel, should_stop: Callable[[], bool], window: int) -> None:
-        """Ask a model; `window` continuations are looked at together, `should_stop` is asked between forwards."""
+        """`window`: continuations that are pulled together; `should_stop`: checked between forwards."""
         self._loaded = loaded
         self._should_stop = should_stop
         self._window = window
@@ -66,7 +66,7 @@ class ForwardLikelihoods:
                     return
 
     def _answer(self, group: list[_Line]) -> Iterator[Likelihood]:
-        """Answer rows of one length, so many at a time as go together."""
+        """Answer rows of equal length, as many at a time as fit."""
         waiting = [group]
         while waiting and not self._should_stop():
             lines = waiting.pop()
@@ -74,24 +74,24 @@ class ForwardLikelihoods:
             if len(lines) > most:
                 waiting += [lines[most:], lines[:most]]
             elif self._read(lines):
-                for branch in chain.from_iterable(line.everyone for line in lines):
+                for branch in chain.from_iterable(line.branches for line in lines):
                     yield from branch.likelihoods()
             elif len(lines) > 1:
                 middle = len(lines) // 2
                 waiting += [lines[middle:], lines[:middle]]
             else:
                 failure = _does_not_fit(lines[0], self._loaded.device)
-                for branch in lines[0].everyone:
+                for branch in lines[0].branches:
                     yield from branch.failed(failure)
 
     def _most(self, line: _Line) -> int:
-        """How many rows of this length go together."""
+        """Most rows of this length in a forward."""
         length = len(line.context) + len(line.answer)
         logits = self._loaded.vocab_size * len(line.branch.token_ids)
         return max(1, min(_STEP_TOKENS // length, _LOGITS // logits))
 
     def _read(self, lines: Sequence[_Line]) -> bool:
-        """Compute the rows and tell their branches; whether there was enough memory."""
+        """Compute the rows and fill their branches; returns False if memory ran out."""
         places = len(lines[0].branch.token_ids)
         try:
             logits = last_logits(
@@ -99,7 +99,7 @@ class ForwardLikelihoods:
             )
             reader = ContextReader()
             for line in lines:
-                reader.read(line.everyone, 0)
+                reader.read(line.branches, 0)
                 for place in range(1, places):
                     reader.read([line.branch], place)
             reader.look(logits.flatten(0, 1))
@@ -108,13 +108,13 @@ class ForwardLikelihoods:
                 raise
         else:
             return True
-        # Outside of the handler: the error holds the frames, and with them the tensors.
+        # Outside of the handler: the error references the frames, and with them the tensors.
         release_memory(self._loaded.device)
         return False
 
 
 def _lines(context: Sequence[int], group: Sequence[Branch]) -> Iterator[_Line]:
-    """The rows that a context needs: one for each continuation of several tokens, or one for all that have one."""
+    """The rows for a context: one for each continuation of several tokens, or one for all of one token."""
     first, *others = group
     single = tuple(branch for branch in others if len(branch.token_ids) == 1)
     yield _Line(context, first.token_ids[:-1], first, single)

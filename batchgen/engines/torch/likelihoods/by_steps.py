@@ -1,15 +1,15 @@
-"""The loop for continuations that are given: nothing is drawn, every token's likelihood is read.
+"""Log-probabilities of given continuations by the steps of continuous batching.
 
     continuations ──window──> rows ──scheduler──> step ──model──> logits ──reader──> likelihoods
 
-A row is a context and its continuations, which take turns behind it:
+A row is a context and its continuations, one after the other:
 
-    context + longest    c c c c x x x x      the context is computed here, and only here
-    the next one         c c c c y y          its tokens lie in the pages where the last one's lay
-    of one token         c c c c              nothing to compute: the logits behind the context say it
+    context + longest    c c c c x x x x      the context is computed only here
+    the next one         c c c c y y          its tokens use the same pages
+    of one token         c c c c              nothing to compute: the logits after the context contain it
 
-The logits behind the context are those of every continuation's first token. A continuation's last token is not computed:
-nobody asks what comes after it. Beginnings that contexts share are computed once, as for prompts.
+The logits after the context contain the first token of every continuation. The last token of a continuation is not
+computed: its logits are not needed. Shared prefixes of contexts are computed once, as for prompts.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,11 +28,11 @@ from batchgen.planning.sequences import ScheduledSequence, Step, assign_prefixes
 from batchgen.records import Continuation, Failure, Likelihood
 
 MAX_PENDING = 512
-"""Continuations that are looked at together. Nobody waits for a long answer here, so that more would save little, and
-what is told comes out sooner in the order in which it was asked."""
+"""Continuations that are pulled together. There are no long answers here, so more would save little, and results stay
+closer to the order of the requests."""
 TOO_LARGE = Failure(
     "out_of_memory",
-    "context and continuation need more memory for keys and values than there is; "
+    "context and continuation need more memory for keys and values than available; "
     "shorten them or raise batching.max_tokens",
 )
 
@@ -42,7 +42,7 @@ class _LikelihoodJob:
     """A context and its continuations, the longest first.
 
     Attributes:
-        turn: which of them the row holds.
+        turn: index of the continuation in the row.
     """
 
     row: ScheduledSequence
@@ -52,12 +52,12 @@ class _LikelihoodJob:
 
 
 class StepLikelihoods:
-    """Likelihoods by the steps of continuous batching. One call at a time, and none while the tier generates."""
+    """Computes log-probabilities by steps. One call at a time, and none while the tier generates."""
 
     def __init__(
         self, machine: StepBackend, shape: BatchShape, should_stop: Callable[[], bool]
     ) -> None:
-        """Ask a machine, whose picker is not needed; `should_stop` is asked between steps."""
+        """`machine`: its picker is not used; `should_stop`: checked between steps."""
         sizes = machine.store.sizes
         self._machine = machine
         self._shape = shape
@@ -90,7 +90,7 @@ class StepLikelihoods:
                     yield from self._next(job)
 
     def facts(self) -> Mapping[str, object]:
-        """What was counted."""
+        """Counters."""
         return {"contexts": self._contexts, "prefixes": self._prefixes, **self._stepper.counts}
 
     def _pull(self, source: Iterator[Continuation]) -> None:
@@ -99,7 +99,7 @@ class StepLikelihoods:
         of_contexts = group_by_context(islice(source, min(self._shape.window, MAX_PENDING)))
         rows = [self._row(context, group) for context, group in of_contexts.items()]
         if self._shape.share:
-            # A context's last token stays the row's own, since it draws.
+            # The last token of a context is not in a prefix, since its logits are needed.
             self._prefixes += assign_prefixes(rows, list(of_contexts), self._prefixes + 1)
         self._scheduler.add(rows)
 
@@ -112,20 +112,20 @@ class StepLikelihoods:
         return row
 
     def _read(self, step: Step, logits: Tensor) -> list[_LikelihoodJob]:
-        """Tell the branches what a step says of them; the jobs that it says something of."""
+        """Fill the branches from the logits of a step; returns their jobs."""
         reader = ContextReader()
         drawing = [segment for segment in step.segments if segment.drawn]
         jobs = [self._jobs[segment.owner.number] for segment in drawing]
         for job, segment in zip(jobs, drawing, strict=True):
             end = job.row.cached + segment.count - (len(job.context) - 1)
             for place in range(end - segment.drawn, end):
-                # The first token of all of them comes after the context, whoever's turn it is.
+                # The first token of every branch follows the context, whatever the turn.
                 reader.read(job.branches if place == 0 else [job.branches[job.turn]], place)
         reader.look(logits)
         return jobs
 
     def _next(self, job: _LikelihoodJob) -> Iterator[Likelihood]:
-        """The row's turn is over: the next continuation's, or all are known."""
+        """Start the next continuation of the row, or return the results of all."""
         row = job.row
         job.turn += 1
         further = job.turn < len(job.branches) and len(job.branches[job.turn].token_ids) > 1
@@ -137,7 +137,7 @@ class StepLikelihoods:
             self._scheduler.again(row)
             return
         if any(branch.broken for branch in job.branches):
-            # NaN keys would reach whoever gets these pages next.
+            # NaN keys would affect the next rows that use these pages.
             self._machine.store.clear(row.pages)
         self._scheduler.leave(row)
         del self._jobs[row.number]

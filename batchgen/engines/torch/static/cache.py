@@ -1,13 +1,13 @@
-"""The keys and values of a cohort: grown in place, joined from several prefills, compacted when rows finish.
+"""Keys and values of a static batch: extended in place, joined from several prefills, compacted when rows finish.
 
     DynamicCache      copies the whole cache at every step (`torch.cat`) and at every reordering
-    cohort_cache      the same layers, but plain attention writes into a buffer with room to grow:
+    static_cache      the same layers, but plain attention writes into a buffer with room to grow:
 
         keys [rows, heads, capacity, width]
         row 0   . . p p p p n n _ _        . left padding   p prompt
-        row 1   p p p p p p n n _ _        n new tokens     _ room
+        row 1   p p p p p p n n _ _        n new tokens     _ free
 
-Sliding windows and recurrent states are small and stay transformers' own. Knows nothing of requests or models.
+Sliding windows and recurrent states are small and use transformers' own layers.
 """
 
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ from transformers.cache_utils import (
 
 
 class GrowingLayer(DynamicLayer):
-    """Attention keys and values in one buffer; a new token is written behind the last one.
+    """Attention keys and values in one buffer; a new token is written after the last one.
 
-    `keys` and `values` are views of the used part, as `DynamicLayer` promises its readers.
+    `keys` and `values` are views of the used part, as in `DynamicLayer`.
     """
 
     def __init__(self, room: int) -> None:
-        """Make an empty layer with room for so many tokens behind the first ones."""
+        """Make an empty layer with room for so many tokens after the first ones."""
         super().__init__()
         self._room = room
         self._buffers: tuple[Tensor, ...] = ()
@@ -42,7 +42,7 @@ class GrowingLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *_args: object, **_kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Append [rows, heads, new, width]; all keys and values so far."""
+        """Append [rows, heads, new, width]; returns all keys and values so far."""
         new = (key_states, value_states)
         used = self.get_seq_length()
         end = used + key_states.shape[-2]
@@ -53,7 +53,7 @@ class GrowingLayer(DynamicLayer):
         return self._show(len(key_states), end)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Keep those rows, in that order. Rows that stay where they are cost nothing."""
+        """Keep these rows, in this order. Rows that stay in place are not copied."""
         if not self._buffers:
             return
         used = self.get_seq_length()
@@ -79,7 +79,7 @@ class GrowingLayer(DynamicLayer):
 
 
 _EMPTY: type = getattr(cache_utils, "DummyLayer", type(None))
-"""A layer that holds nothing, which newer releases of transformers have."""
+"""An empty layer of newer releases of transformers."""
 _JOINABLE = (
     GrowingLayer,
     DynamicSlidingWindowLayer,
@@ -91,11 +91,11 @@ _JOINABLE = (
 
 
 class _Taken(DynamicLayer):
-    """In place of a layer that was joined, so that its memory is free at once."""
+    """Replaces a joined layer, so that its memory is freed at once."""
 
 
 def static_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
-    """An empty cache for a model, whose plain attention layers hold so many tokens more than the prompt."""
+    """An empty cache for a model, whose plain attention layers have room for so many tokens after the prompt."""
     cache = DynamicCache(config=config)
     cache.layers = [
         GrowingLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers
@@ -104,21 +104,21 @@ def static_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
 
 
 def is_recurrent(cache: Cache) -> bool:
-    """Whether no layer looks at earlier tokens: all that a row remembers is in states of one size."""
+    """Whether no layer attends to earlier tokens: all layers have states of constant size."""
     return all(type(layer) in {LinearAttentionLayer, _EMPTY} for layer in cache.layers)
 
 
 def is_joinable(cache: Cache) -> bool:
-    """Whether `join_caches` knows every layer of this cache."""
+    """Whether `join_caches` supports every layer of this cache."""
     return all(type(layer) in _JOINABLE for layer in cache.layers)
 
 
 def join_caches(caches: Sequence[DynamicCache], empty: DynamicCache) -> DynamicCache:
-    """One cache of all rows, each padded on the left to the longest. The parts are emptied on the way.
+    """One cache of all rows, left-padded to the longest. The parts are emptied.
 
     Args:
-        caches: what prefills left, each with left-padded rows of one length.
-        empty: a fresh cache of the same model.
+        caches: of several prefills, each with left-padded rows of one length.
+        empty: a new cache of the same model.
     """
     if len(caches) == 1:
         return caches[0]
@@ -135,7 +135,7 @@ def join_caches(caches: Sequence[DynamicCache], empty: DynamicCache) -> DynamicC
 
 
 def select_rows(cache: Cache, rows: Sequence[int], device: torch.device) -> None:
-    """Keep those rows of the cache, in that order."""
+    """Keep these rows of the cache, in this order."""
     index = cast(torch.LongTensor, torch.tensor(rows, device=device))
     for layer in cache.layers:
         if isinstance(layer, GrowingLayer):
@@ -163,7 +163,7 @@ def _join_attention(target: CacheLayerMixin, parts: Sequence[Any], longest: int)
 
 def _left_padded(parts: Sequence[Tensor], width: int) -> Tensor:
     _, heads, _, size = parts[0].shape
-    # Zeros, not whatever was in memory: attention gives padding the weight 0, and 0 x NaN is NaN.
+    # Zeros, not uninitialized memory: attention gives padding the weight 0, and 0 x NaN is NaN.
     joined = parts[0].new_zeros((sum(map(len, parts)), heads, width, size))
     row = 0
     for part in parts:

@@ -1,10 +1,10 @@
-"""Prefill and decode of a cohort: the tensors of a batch, and the two forwards that change them.
+"""Prefill and decode of a static batch, as tensors.
 
     prefill()         -> logits of each row's first new token
     decode(tokens)    -> logits of the next one
-    keep(rows)        rows that are done leave
+    keep(rows)        removes finished rows
 
-Tensors only: who runs, which token is taken and when a row ends is decided in `static_runner.py`.
+`static_runner.py` decides which rows run, which tokens are taken and when a row ends.
 """
 
 import inspect
@@ -27,13 +27,13 @@ from batchgen.engines.torch.static.cache import (
 
 _FORWARD_COST_CPU = 64
 _FORWARD_COST_GPU = 2048
-"""What one more prefill costs, in tokens: streaming the weights once more, or launching a few hundred kernels."""
+"""Cost of another prefill, in tokens: reading the weights again, or launching a few hundred kernels."""
 _PREFILL_TOKENS = 4096
-"""Most tokens of one prefill of several rows: more does not run faster, and its activations take memory."""
+"""Most tokens of one prefill of several rows: more is not faster, and the activations need memory."""
 
 
 class CausalForward:
-    """A decoder's forward with just the arguments that this model takes."""
+    """A decoder's forward with the arguments that its model accepts."""
 
     def __init__(self, loaded: LoadedModel, forward_cost: int | None = None) -> None:
         self._model = loaded.model
@@ -52,17 +52,17 @@ class CausalForward:
         self.cost = default if forward_cost is None else forward_cost
 
     def cache(self, room: int) -> DynamicCache:
-        """An empty cache with room for so many tokens behind the prompt."""
+        """An empty cache with room for so many tokens after the prompt."""
         return static_cache(self._config, room)
 
     @torch.inference_mode()
     def __call__(self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Cache) -> Tensor:
-        """Run new tokens and remember them in the cache.
+        """Run new tokens and add them to the cache.
 
         Args:
             ids: int64 [rows, new].
             mask: int64 [rows, past + new], 0 at padding; None when nothing is padded.
-            positions: int64 [rows, new], counted without padding.
+            positions: int64 [rows, new], without padding.
             cache: of the same rows; changed.
 
         Returns:
@@ -85,7 +85,7 @@ class StaticBatch:
     """The rows of one batch on the device."""
 
     def __init__(self, forward: CausalForward, prompts: Sequence[Sequence[int]], room: int) -> None:
-        """Take prompts, longest first, whose answers have at most `room` tokens."""
+        """`prompts`: longest first; their answers have at most `room` tokens."""
         self._forward = forward
         self._prompts = prompts
         self._room = room
@@ -101,7 +101,7 @@ class StaticBatch:
         caches, logits = [], []
         groups = self._groups()
         for first, last in groups:
-            # Parts of a join are copied at once: only the whole needs room for the answers.
+            # Parts of a join are copied immediately: only the joined cache needs room for the answers.
             cache = self._forward.cache(self._room if len(groups) == 1 else 0)
             logits.append(self._prefill(self._prompts[first:last], cache))
             caches.append(cache)
@@ -110,7 +110,7 @@ class StaticBatch:
 
     @torch.inference_mode()
     def decode(self, tokens: Tensor) -> Tensor:
-        """Append one token a row, int64 [rows]; logits [rows, vocab] of the next."""
+        """Append one token per row, int64 [rows]; returns logits [rows, vocab] of the next."""
         self._past += 1
         mask = self._mask[:, : self._past] if self._padded else None
         logits = self._forward(tokens[:, None], mask, self._lengths[:, None], self._cache)
@@ -119,7 +119,7 @@ class StaticBatch:
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
-        """Keep those rows, in that order."""
+        """Keep these rows, in this order."""
         select_rows(self._cache, rows, self._forward.device)
         index = torch.tensor(rows, device=self._forward.device)
         self._lengths = self._lengths[index]
@@ -134,7 +134,7 @@ class StaticBatch:
     def _prefill(self, prompts: Sequence[Sequence[int]], cache: Cache) -> Tensor:
         longest = len(prompts[0])
         device = self._forward.device
-        # The padding is the row's own first token: whatever it is, it cannot bring in a broken embedding.
+        # Padding is the row's own first token: it adds no embedding with NaN.
         ids = torch.tensor([[p[0]] * (longest - len(p)) + list(p) for p in prompts], device=device)
         mask = None
         positions = torch.arange(longest, device=device).expand(len(prompts), -1)
@@ -146,7 +146,7 @@ class StaticBatch:
 
 
 def group_by_length(lengths: Sequence[int], padding: int, tokens: int) -> list[tuple[int, int]]:
-    """Rows that are padded to one length together, as (first, last + 1).
+    """Groups of rows that are padded to one length, as (first, last + 1).
 
     Args:
         lengths: of the prompts, longest first.
@@ -166,6 +166,6 @@ def group_by_length(lengths: Sequence[int], padding: int, tokens: int) -> list[t
 
 
 def _mask(lengths: Tensor, longest: int, room: int) -> Tensor:
-    """int64 [rows, longest + room]: 0 at the padding on the left, 1 behind it."""
+    """int64 [rows, longest + room]: 0 at the padding on the left, 1 after it."""
     places = torch.arange(longest + room, device=lengths.device)
     return (places >= (longest - lengths)[:, None]).long()

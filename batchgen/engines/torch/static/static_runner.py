@@ -1,13 +1,13 @@
-"""The cohort: a batch of prompts that start together, are padded on the left, and leave when they are done.
+"""Static batching: a batch of prompts starts together, left-padded; finished rows leave.
 
-    prefill     prompts of like length share a forward; their caches are joined into one
-    decode      one forward a step for all rows that still run; a finished row makes room at once
+    prefill     prompts of similar length share a forward; their caches are joined into one
+    decode      one forward per step for all running rows; a finished row is removed at once
 
         . . 5 8 3 | 7 2 9       . padding: the row's own first token, masked
         4 6 1 1 9 | 3 3         5 8 3 prompt | 7 2 9 answer
 
-Right for models whose forward takes a 2-D attention mask and a cache of transformers' own layers; `parity_probe.py` finds
-out at load whether this is one. Beam search is not here.
+Correct for models whose forward takes a 2-D attention mask and a cache of transformers' own layers; `parity_probe.py` tests
+this when the model is loaded.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,44 +27,44 @@ from batchgen.records import Completion, Request
 
 
 class StaticRunner:
-    """Answers batches by its own prefill and decode loop."""
+    """Answers batches with its own prefill and decode loop."""
 
     name = "static"
 
     def __init__(
         self, model: LoadedModel, setting: TierOptions, *, forward_cost: int | None = None
     ) -> None:
-        """Take a decoder model. `forward_cost`: what another prefill costs, in tokens; left out, that of the device."""
+        """`model`: a decoder. `forward_cost`: cost of another prefill, in tokens; None for the default of the device."""
         self._forward = CausalForward(model, forward_cost)
         self._setting = setting
 
     @property
     def joins(self) -> bool:
-        """Whether prompts of any length go together without being padded to the longest."""
+        """Whether prompts of different lengths run together without padding to the longest."""
         return self._forward.joinable
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Answer one batch; rows come out as they finish. See `BatchRunner`."""
+        """Answer one batch; yields rows as they finish. See `BatchRunner`."""
         order = sorted(requests, key=lambda request: -len(request.token_ids))
-        for first, last in self._cohorts(order):
+        for first, last in self._decode_groups(order):
             yield from self._run(order[first:last])
             if self._setting.should_stop():
                 return
 
-    def _cohorts(self, order: Sequence[Request]) -> list[tuple[int, int]]:
-        """Which rows go through decode together."""
+    def _decode_groups(self, order: Sequence[Request]) -> list[tuple[int, int]]:
+        """Rows that are decoded together, as (first, last + 1)."""
         lengths = [len(request.token_ids) for request in order]
         return group_by_length(lengths, self._setting.padding_tokens, len(order) * lengths[0])
 
     def _run(self, order: Sequence[Request]) -> Iterator[Completion]:
         answers = [CompletionBuilder(request, self._setting.decode) for request in order]
         chooser = self._setting.make_chooser(order, self._forward.device)
-        cohort = StaticBatch(
+        batch = StaticBatch(
             self._forward,
             [request.token_ids for request in order],
             max(request.decoding.max_new_tokens for request in order),
         )
-        logits = cohort.prefill()
+        logits = batch.prefill()
         while True:
             choice = chooser.choose(logits)
             running: list[int] = []
@@ -81,9 +81,9 @@ class StaticRunner:
                 running = compact_rows(running)
                 answers = [answers[row] for row in running]
                 chooser.keep(running)
-                cohort.keep(running)
+                batch.keep(running)
                 tokens = tokens[torch.tensor(running, device=tokens.device)]
-            logits = cohort.decode(tokens)
+            logits = batch.decode(tokens)
 
 
 def compact_rows(running: Sequence[int]) -> list[int]:

@@ -1,9 +1,9 @@
-"""The arithmetic of a model: what a token costs, and how many tokens went through.
+"""FLOPs per token of a model, and the number of tokens computed.
 
-    costs of a token      from the shapes of the weights and the config; formula in `planning/required_flops.py`
-    tokens computed       counted where every one of them comes by: at the input embeddings
+    FLOPs per token     from the shapes of the weights and the config; formula in `planning/required_flops.py`
+    tokens computed     counted at the input embeddings
 
-What a machine can do is in `peak.py`, the ratio of the two in `meter.py`.
+`peak.py` measures the machine's peak, `meter.py` computes the ratio.
 """
 
 from collections import Counter
@@ -18,14 +18,14 @@ from batchgen.planning.required_flops import AttentionFlops, ModelFlops
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 _CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_k")
 _WITHOUT_KEYS = ("conv", "linear_attention", "mamba", "moe", "recurrent")
-"""Types of layers that look at no keys, as `config.layer_types` names them."""
+"""Layer types without attention, in the terms of `config.layer_types`."""
 
 
 class TokenCounter:
-    """Counts the tokens that go through a model's layers, padding and repeats included."""
+    """Counts the tokens that a model computes, including padding and repeats."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        """Count from now on."""
+        """Start counting."""
         self.tokens = 0
         embeddings: nn.Module = model.get_input_embeddings()
         embeddings.register_forward_pre_hook(self._count)
@@ -35,7 +35,7 @@ class TokenCounter:
 
 
 def model_flops(model: PreTrainedModel) -> ModelFlops | None:
-    """The costs of a decoder model; None for one with an encoder, whose tokens have two costs."""
+    """The FLOPs of a decoder model; None for one with an encoder, whose tokens have two different costs."""
     if model.config.is_encoder_decoder:
         return None
     config = model.config.get_text_config(decoder=True)
@@ -54,14 +54,14 @@ def model_flops(model: PreTrainedModel) -> ModelFlops | None:
 
 
 def _looked_up(model: PreTrainedModel) -> Iterator[nn.Parameter]:
-    """Weights that are looked up and never multiplied: embeddings of tokens and positions."""
+    """Weights that are only looked up: embeddings of tokens and positions."""
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             yield from module.parameters(recurse=False)
 
 
 def _chosen_share(name: str, config: PreTrainedConfig) -> float:
-    """Which share of a weight takes part in a token: of experts, those that are chosen."""
+    """Share of a weight that a token uses: that of the chosen experts."""
     if "experts" not in name or "shared" in name:
         return 1.0
     experts, chosen = _first(config, _EXPERTS), _first(config, _CHOSEN)
@@ -73,7 +73,7 @@ def _attention(config: PreTrainedConfig) -> tuple[AttentionFlops, ...]:
     if heads is None:
         return ()
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    # Keys and values of one width, but for multi-head latent attention (DeepSeek).
+    # Keys and values have equal widths, except in multi-head latent attention (DeepSeek).
     key = getattr(config, "qk_head_dim", None) or width
     value = getattr(config, "v_head_dim", None) or width
     windows = Counter(_windows(config))
@@ -84,7 +84,7 @@ def _attention(config: PreTrainedConfig) -> tuple[AttentionFlops, ...]:
 
 
 def _windows(config: PreTrainedConfig) -> Iterator[int | None]:
-    """How far each layer that has keys looks back."""
+    """Attention window of each layer with attention."""
     window: int | None = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
     if kinds is None:

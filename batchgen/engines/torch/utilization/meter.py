@@ -1,12 +1,12 @@
-"""How well an engine used its machine, over all it answered.
+"""Utilization of the machine over all completions of an engine.
 
-    useful-token share   tokens that answers needed / tokens that went through the layers
-    MFU                  arithmetic that answers needed / (seconds x measured peak)
+    useful-token share   tokens that answers required / tokens computed
+    MFU                  FLOPs that answers required / (seconds x measured peak)
 
-MFU is model FLOP utilization (Chowdhery et al. 2022, PaLM, section 4.1). The seconds are those of the whole work, from
-the first request asked for to the last completion taken, so reading, tokenizing and writing count.
+MFU is model FLOP utilization (Chowdhery et al. 2022, PaLM, section 4.1). The seconds are from
+the first request to the last completion, so reading, tokenizing and writing count.
 
-What answers have in common is looked for among the requests of a window, as the engine itself does.
+Shared prefixes and duplicates are found among the requests of a window, as in the engine.
 """
 
 import time
@@ -23,7 +23,7 @@ from batchgen.records import Completion, Request
 
 @dataclass(eq=False, slots=True)
 class _Window:
-    """Requests that are looked at together: those still to be answered, and the answers of the others."""
+    """Requests that are compared with each other: open requests, and the answers of the others."""
 
     room: int
     left: dict[tuple[int, int], Request] = field(default_factory=dict)
@@ -31,10 +31,10 @@ class _Window:
 
 
 class UtilizationMeter:
-    """Watches requests go in and completions come out."""
+    """Counts the work of requests and completions."""
 
     def __init__(self, loaded: LoadedModel, window: int) -> None:
-        """Watch a model from now on; `window`: how many requests are looked at together."""
+        """Start counting; `window`: number of requests that are compared with each other."""
         self._loaded = loaded
         self._costs = model_flops(loaded.model)
         self._count = TokenCounter(loaded.model)
@@ -45,7 +45,7 @@ class UtilizationMeter:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """The time inside counts."""
+        """Add the time in this context."""
         begin = time.perf_counter()
         try:
             yield
@@ -53,14 +53,14 @@ class UtilizationMeter:
             self._seconds += time.perf_counter() - begin
 
     def asked(self, requests: Iterable[Request]) -> Iterator[Request]:
-        """The same requests, noted as they pass."""
+        """Yield the same requests and record them."""
         for request in requests:
             if self._costs is not None:
                 self._note(request)
             yield request
 
     def answered(self, completion: Completion) -> None:
-        """A completion has come out; one that failed was of no use."""
+        """Record a completion; a failed one has no useful work."""
         if self._costs is None:
             return
         key = completion.index, completion.sample
@@ -73,10 +73,10 @@ class UtilizationMeter:
             self._closed += measure_useful_work(window.answers, self._costs)
 
     def facts(self, tokens_elsewhere: int) -> Mapping[str, object]:
-        """Both shares, and what they were computed from; nothing for a model with an encoder.
+        """Both shares and their terms; empty for a model with an encoder.
 
         Args:
-            tokens_elsewhere: how many went through the layers in other processes.
+            tokens_elsewhere: number of tokens computed in other processes.
         """
         if self._costs is None:
             return {}

@@ -1,7 +1,7 @@
-"""What the machine can do, measured: the two ceilings of any engine on it.
+"""Measured limits of the machine.
 
-    peak         floating-point operations a second of a large square product: what arithmetic is compared with
-    bandwidth    bytes a second read from memory: each step streams all weights, so few rows are bound by it
+    peak         FLOPs per second of a large square product: the reference of MFU
+    bandwidth    bytes per second read from memory: each step reads all weights, which limits steps of few rows
 
 Was never run on a GPU.
 """
@@ -14,17 +14,17 @@ import torch
 
 _SIZES = (512, 1024, 2048, 4096)
 _ENOUGH_SECONDS = 0.04
-"""A product that takes as long as this is large enough: the next size would not be faster."""
+"""Seconds of a product that is large enough: the next size would not be faster."""
 _TIMES = 3
 _READ_BYTES = 2**28
-"""Much more than any cache holds."""
+"""Much more than any cache."""
 
 
 @cache
 def measure_peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of this process: the best of three products of square matrices.
+    """FLOPs per second of this process: the best of three products of square matrices.
 
-    2,048 rows on two cores; fewer where a format is slow, more on a GPU. Measured once for each device and format.
+    2,048 rows on two cores; fewer for slow formats, more on a GPU. Measured once for each device and format.
     """
     found = 0.0
     for size in _SIZES:
@@ -37,14 +37,14 @@ def measure_peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def measure_bandwidth(device: torch.device) -> float:
-    """Bytes a second that a sum over 256 MiB reads: the best of three."""
+    """Bytes per second of a sum over 256 MiB: the best of three."""
     numbers = torch.ones(_READ_BYTES // 4, device=device)
     return _READ_BYTES / _best(numbers.sum, device)
 
 
 @torch.inference_mode()
 def _best(work: Callable[[], torch.Tensor], device: torch.device) -> float:
-    """Seconds of the fastest of three times; the first, which warms up, is seldom it."""
+    """Seconds of the fastest of three calls; the first one is a warm-up."""
     seconds = []
     for _ in range(_TIMES):
         begin = time.perf_counter()

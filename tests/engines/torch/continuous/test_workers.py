@@ -150,7 +150,7 @@ def test_what_cannot_be_started_is_said() -> None:
     # Not one file more: there is no pipe to a lane.
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, most[1]))
     try:
-        with pytest.raises(ResourceError, match="no process can be started"):
+        with pytest.raises(ResourceError, match="cannot start a worker process"):
             run(lanes, 5, 6)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, most)

@@ -155,7 +155,7 @@ def test_logprob_mean_is_that_of_teacher_forcing(
 
 def test_settings_that_generate_does_not_take_are_an_error(llama: PreTrainedModel) -> None:
     decoding = ResolvedDecoding(generation_kwargs=(("sequence_bias", 3),))
-    with pytest.raises(ModelError, match="does not take these settings"):
+    with pytest.raises(ModelError, match="does not support these settings"):
         list(plain(llama, rows=1).generate(requests(prompts(1), decoding)))
 
 
