@@ -27,8 +27,8 @@ MakeJob = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def starter_folder() -> Path:
-    """The starter model, converted; fetched once per machine."""
+def demo_folder() -> Path:
+    """The demo model, converted; fetched once per machine."""
     from batchgen.models.demo.demo_model import fetch_demo_model
 
     return fetch_demo_model("smollm2-135m")

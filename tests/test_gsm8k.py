@@ -13,7 +13,7 @@ from batchgen.cli import cli
 from batchgen.jobfile.load import load_job
 from batchgen.run.run import run
 from tests.benchmarks.bench_gsm8k import STRICT, gsm8k_job
-from tests.engines.torch.demo_model_engine import starter_engine, tokens_as_generated
+from tests.engines.torch.demo_model_engine import demo_engine, tokens_as_generated
 
 NEW = 12
 
@@ -65,16 +65,16 @@ def test_the_references_are_right_by_the_strict_rule(shared_data: Path, tmp_path
 
 @pytest.mark.slow
 def test_tokens_after_a_shared_beginning_are_those_of_generate(
-    asked: pl.DataFrame, starter_folder: Path
+    asked: pl.DataFrame, demo_folder: Path
 ) -> None:
-    tokenizer: Any = AutoTokenizer.from_pretrained(starter_folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(demo_folder)
     prompts = [
         tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)[
             "input_ids"
         ]
         for messages in asked["messages"].to_list()
     ]
-    engine, model = starter_engine(starter_folder, tokenizer)
+    engine, model = demo_engine(demo_folder, tokenizer)
     end = tokenizer.eos_token_id
     assert tokens_as_generated(engine, model, prompts, end=end, new=NEW) > 2 * NEW
     assert engine.facts()["prefixes"] == 1

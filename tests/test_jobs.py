@@ -96,7 +96,7 @@ def test_jobs_that_run_every_night_write_a_folder_per_night() -> None:
     assert load(JOBS / "medical" / "job.yaml").output.path.endswith("/2026-11-20")
 
 
-def test_the_quickstart_is_short_and_needs_only_the_starter_model() -> None:
+def test_the_quickstart_is_short_and_needs_only_the_demo_model() -> None:
     job = load(QUICKSTART)
     lines = [line for line in QUICKSTART.read_text("utf-8").splitlines() if line.strip()]
     assert len([line for line in lines if not line.startswith("#")]) <= 15
@@ -243,10 +243,10 @@ def test_the_job_keeps_nothing_of_a_note() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", WORKED, ids=name_of)
-def test_the_smoke_profile_runs_with_the_starter_model(
-    path: Path, starter_folder: Path, tmp_path: Path
+def test_the_smoke_profile_runs_with_the_demo_model(
+    path: Path, demo_folder: Path, tmp_path: Path
 ) -> None:
-    assert starter_folder.is_dir()
+    assert demo_folder.is_dir()
     loaded = load_job(path, profile="smoke", overrides=[f"output.path={tmp_path}"], date=NIGHT)
     result = run(loaded)
     frame = result.frame()

@@ -36,7 +36,6 @@ PENDING: tuple[str, ...] = (
     "input",
     "job",
     "jobfile",
-    "models",
     "planning",
     "prompts",
     "storage",

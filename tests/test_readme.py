@@ -59,9 +59,9 @@ def test_the_job_it_shows_is_a_job(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_output_it_shows_is_what_the_quickstart_prints(
-    starter_folder: Path, tmp_path: Path
+    demo_folder: Path, tmp_path: Path
 ) -> None:
-    assert starter_folder.is_dir()
+    assert demo_folder.is_dir()
     frame = run(load_job(QUICKSTART, overrides=[f"output.path={tmp_path}"])).frame()
     (shown,) = [block for block in blocks("text") if "answer:" in block]
     for row in frame.head(1).to_dicts():

@@ -109,7 +109,7 @@ def bench(
         workload=Workload(
             name=setup.job.name,
             model=work.model.name,
-            parameters=setup.model.card.parameters if setup.model else 0,
+            parameters=setup.model.info.parameters if setup.model else 0,
             dtype=work.dtype,
             rows=len(rows),
             refused=sum(isinstance(row.settings, Failure) for row in rows),

@@ -64,11 +64,11 @@ def check(model: str, revision: str | None, as_json: bool) -> int:
     found = check_model(model, revision=revision, reporter=console_reporter())
     code = ExitCode.DONE if found.usable else ExitCode.ENVIRONMENT
     if as_json:
-        print_json(code, findings=[asdict(finding) for finding in found.findings])
+        print_json(code, findings=[asdict(item) for item in found.items])
         return int(code)
     click.echo(f"{found.resolved.name}  {found.resolved.folder}")
-    for finding in found.findings:
-        click.echo(f"{finding.verdict:<8} {finding.topic}: {printable(finding.text)}")
+    for item in found.items:
+        click.echo(f"{item.verdict:<8} {item.topic}: {printable(item.text)}")
     return int(code)
 
 

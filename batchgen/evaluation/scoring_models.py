@@ -142,7 +142,7 @@ def model_of_run(
         spec = ModelSpec(path=options.model)
         loaded = replace(loaded, job=loaded.job.model_copy(update={"model": spec}))
     model = find_model(loaded, options.reporter)
-    recorded, now = manifest["settings"]["model"], model.card.identity if model else {}
+    recorded, now = manifest["settings"]["model"], model.info.identity if model else {}
     differing = sorted(name for name, value in now.items() if recorded.get(name) != value)
     if differing and not options.model:
         raise StateError(

@@ -1,1 +1,1 @@
-"""Where a model comes from and what it is: found, described and checked without loading its weights."""
+"""Models are found, downloaded, described and checked, without loading their weights."""

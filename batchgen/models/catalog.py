@@ -1,7 +1,4 @@
-"""What `batchgen models` shows: the models at hand, and what a look at one finds, without loading its weights.
-
-Knows nothing of how it is printed.
-"""
+"""The commands of `batchgen models`: list models, download one, check one without loading its weights."""
 
 import os
 from collections.abc import Iterator
@@ -21,10 +18,10 @@ from batchgen.models.tokenizer import load_tokenizer
 from batchgen.progress import SILENT, Reporter
 from batchgen.storage.cache_folder import cache_folder
 
-ModelState = Literal["ready", "to be fetched", "incomplete"]
+ModelState = Literal["ready", "not downloaded", "incomplete"]
 CheckStatus = Literal["ok", "note", "problem"]
 ROUND_TRIP = "Hello, wörld! 12  34\n你好，世界。 🙂"
-"""Blanks, digits, an umlaut, Chinese and a character outside the basic plane."""
+"""Blanks, digits, an umlaut, Chinese and a character outside the Basic Multilingual Plane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +29,10 @@ class KnownModel:
     """A model that a job can name.
 
     Attributes:
-        name: what to write into `model.path`.
-        source: a starter, or the hub's cache.
-        folder: where it is; None if it has to be fetched first.
-        bytes: on disk; of a model to be fetched, those of the download.
-        note: licence of a starter, commit of a hub model, or what is missing.
+        name: the value for `model.path`.
+        folder: None if it is not downloaded.
+        bytes: on disk, or of the download.
+        note: licence of a demo model, commit of a hub model, or what is missing.
     """
 
     name: str
@@ -49,7 +45,7 @@ class KnownModel:
 
 @dataclass(frozen=True, slots=True)
 class CheckItem:
-    """One thing that a check looked at. "note" is worth knowing, "problem" keeps a job from running."""
+    """One line of a check; a job cannot run with a "problem"."""
 
     topic: str
     verdict: CheckStatus
@@ -58,23 +54,23 @@ class CheckItem:
 
 @dataclass(frozen=True, slots=True)
 class ModelCheck:
-    """What was found about a model; the weights themselves were not read."""
+    """The result of `check_model`."""
 
     resolved: ResolvedModel
-    card: ModelInfo
-    findings: tuple[CheckItem, ...]
+    info: ModelInfo
+    items: tuple[CheckItem, ...]
 
     @property
     def usable(self) -> bool:
-        """Whether nothing stands in the way of a run."""
-        return all(finding.verdict != "problem" for finding in self.findings)
+        """Whether there is no problem."""
+        return all(item.verdict != "problem" for item in self.items)
 
 
 def list_models(*, cache: Path | None = None, hub: Hub | None = None) -> tuple[KnownModel, ...]:
-    """The starters, fetched or not, and every model in the hub's cache. Touches no network."""
+    """The demo models, downloaded or not, and all models in the hub's cache; does not connect."""
     hub = hub or Hub.from_environment(os.environ)
-    starters = _starters(cache or cache_folder())
-    return (*starters, *(_cached(hub, model_id) for model_id in hub.models()))
+    demos = _demo_models(cache or cache_folder())
+    return (*demos, *(_cached(hub, model_id) for model_id in hub.models()))
 
 
 def get_model(
@@ -84,12 +80,7 @@ def get_model(
     cache: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> ResolvedModel:
-    """Fetch a model now, so that a run tonight finds it. What is here already is left alone.
-
-    Raises:
-        ModelError: as `resolve.resolve_model`.
-        ResourceError: no room to fetch it.
-    """
+    """Download a model if it is not on this machine, so that later runs can work offline; as `resolve_model`."""
     return resolve_model(name, revision=revision, cache=cache, reporter=reporter)
 
 
@@ -100,24 +91,24 @@ def check_model(
     cache: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> ModelCheck:
-    """Look at a model's files and its tokenizer: what a run would need, and whether it is there.
+    """Check a model's files and tokenizer.
 
     Raises:
-        ModelError: it cannot be found, or files are missing or damaged.
+        ModelError: it is not found, or files are missing or damaged.
     """
     resolved = resolve_model(name, revision=revision, cache=cache, reporter=reporter)
-    card = read_model_info(resolved)
-    return ModelCheck(resolved, card, tuple(_findings(resolved, card)))
+    info = read_model_info(resolved)
+    return ModelCheck(resolved, info, tuple(_items(resolved, info)))
 
 
-def _starters(cache: Path) -> Iterator[KnownModel]:
-    for starter in DEMO_MODELS.values():
-        folder = starter.folder(cache)
+def _demo_models(cache: Path) -> Iterator[KnownModel]:
+    for demo in DEMO_MODELS.values():
+        folder = demo.folder(cache)
         if is_intact(folder):
-            yield KnownModel(starter.name, "demo", "ready", folder, _bytes(folder), starter.licence)
+            yield KnownModel(demo.name, "demo", "ready", folder, _bytes(folder), demo.licence)
         else:
             yield KnownModel(
-                starter.name, "demo", "to be fetched", None, starter.wheel.size, starter.licence
+                demo.name, "demo", "not downloaded", None, demo.wheel.size, demo.licence
             )
 
 
@@ -140,43 +131,43 @@ def _bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _findings(resolved: ResolvedModel, card: ModelInfo) -> Iterator[CheckItem]:
+def _items(resolved: ResolvedModel, info: ModelInfo) -> Iterator[CheckItem]:
     yield CheckItem(
         "weights",
         "ok",
-        f"{card.parameters:,} parameters, {card.weight_bytes / 1e6:,.0f} MB as {card.dtype} "
-        f"in {', '.join(card.files[:1])}{f' and {more} more' if (more := len(card.files) - 1) else ''}; "
-        "headers checked, numbers not read",
+        f"{info.parameters:,} parameters, {info.weight_bytes / 1e6:,.0f} MB as {info.dtype} "
+        f"in {', '.join(info.files[:1])}{f' and {more} more' if (more := len(info.files) - 1) else ''}; "
+        "headers checked, data not read",
     )
-    yield _context(card)
-    yield _end_tokens(card)
-    yield _template(card)
-    if card.remote_code:
+    yield _context(info)
+    yield _end_tokens(info)
+    yield _template(info)
+    if info.remote_code:
         yield CheckItem(
-            "code", "note", "brings Python code of its own; run only with model.trust_remote_code"
+            "code", "note", "contains Python code, which runs only with model.trust_remote_code"
         )
     yield from _tokenizer(resolved)
 
 
-def _context(card: ModelInfo) -> CheckItem:
-    if card.context_length == UNLIMITED:
-        return CheckItem("context", "note", "no length stated; model.max_model_len sets one")
-    return CheckItem("context", "ok", f"{card.context_length:,} tokens")
+def _context(info: ModelInfo) -> CheckItem:
+    if info.context_length == UNLIMITED:
+        return CheckItem("context", "note", "not stated; model.max_model_len sets it")
+    return CheckItem("context", "ok", f"{info.context_length:,} tokens")
 
 
-def _end_tokens(card: ModelInfo) -> CheckItem:
-    if not card.end_token_sources:
-        return CheckItem("end tokens", "note", "none stated: every answer runs to max_new_tokens")
-    said = "; ".join(f"{source}: {ids}" for source, ids in card.end_token_sources.items())
-    return CheckItem("end tokens", "ok", said)
+def _end_tokens(info: ModelInfo) -> CheckItem:
+    if not info.end_token_sources:
+        return CheckItem("end tokens", "note", "none stated: every response runs to max_new_tokens")
+    stated = "; ".join(f"{source}: {ids}" for source, ids in info.end_token_sources.items())
+    return CheckItem("end tokens", "ok", stated)
 
 
-def _template(card: ModelInfo) -> CheckItem:
-    if card.chat_template is None:
+def _template(info: ModelInfo) -> CheckItem:
+    if info.chat_template is None:
         return CheckItem(
-            "chat template", "note", "none, as with base models: set prompt.chat_template: none"
+            "chat template", "note", "none, as in base models; needs prompt.chat_template: none"
         )
-    return CheckItem("chat template", "ok", card.chat_template)
+    return CheckItem("chat template", "ok", info.chat_template)
 
 
 def _tokenizer(resolved: ResolvedModel) -> Iterator[CheckItem]:
@@ -193,7 +184,7 @@ def _tokenizer(resolved: ResolvedModel) -> Iterator[CheckItem]:
 
 def _padding(tokenizer: Any) -> CheckItem:  # noqa: ANN401  (as tokenizer.load_tokenizer)
     if tokenizer.pad_token is None:
-        return CheckItem("pad token", "note", "none; masked positions get id 0")
+        return CheckItem("pad token", "note", "none; masked positions have id 0")
     same = tokenizer.pad_token == tokenizer.eos_token
     text = f"{tokenizer.pad_token} ({tokenizer.pad_token_id})"
     return CheckItem("pad token", "ok", f"{text}, the end token" if same else text)
@@ -202,11 +193,6 @@ def _padding(tokenizer: Any) -> CheckItem:  # noqa: ANN401  (as tokenizer.load_t
 def _round_trip(tokenizer: Any) -> CheckItem:  # noqa: ANN401  (as tokenizer.load_tokenizer)
     ids = tokenizer.encode(ROUND_TRIP, add_special_tokens=False)
     if tokenizer.decode(ids) == ROUND_TRIP:
-        return CheckItem(
-            "round trip", "ok", f"{len(ROUND_TRIP)} characters, {len(ids)} tokens, equal"
-        )
-    return CheckItem(
-        "round trip",
-        "note",
-        "text does not come back unchanged from tokens: some characters are lost",
-    )
+        text = f"{len(ROUND_TRIP)} characters, {len(ids)} tokens, equal"
+        return CheckItem("round trip", "ok", text)
+    return CheckItem("round trip", "note", "decoded tokens differ from the text")

@@ -1,8 +1,7 @@
-"""Downloads one model of the hub into the hub's own cache: a process of its own, the only one that may connect.
+"""Downloads one model into the hub's cache, in a process of its own, the only one that connects.
 
 `python -m batchgen.models.download ID REVISION CACHE ENDPOINT` prints one JSON object: {"folder"} or {"problem"}.
-A process, because huggingface_hub reads HF_HUB_OFFLINE once, when it is imported, and the run that follows has to
-stay offline. Knows nothing of what makes a folder a model.
+The run must stay offline, and huggingface_hub reads HF_HUB_OFFLINE only when it is imported.
 """
 
 import json
@@ -13,7 +12,7 @@ PATTERNS = (
     "*.safetensors", "*.json", "*.jinja", "*.py", "*.model", "*.tiktoken",
     "merges.txt", "vocab.txt", "*/merges.txt", "*/vocab.txt",
 )  # fmt: skip
-"""Weights as safetensors, and text. Python files are run only with `model.trust_remote_code`."""
+"""Weights in safetensors, and text files. Python files run only with `model.trust_remote_code`."""
 DUPLICATES = (
     "consolidated*",
     "original/*",
@@ -22,14 +21,14 @@ DUPLICATES = (
     "coreml/*",
     "*.fp16.safetensors",
 )
-"""The same weights once more, for other programs."""
+"""Copies of the same weights for other programs."""
 
 
 def download(model_id: str, revision: str, *, cache: Path, endpoint: str) -> Path:
-    """The folder of the snapshot, complete. What is there already is not fetched again.
+    """Complete the snapshot in the cache, and return its folder.
 
     Raises:
-        OSError, ValueError: what huggingface_hub raises.
+        OSError, ValueError: as huggingface_hub.
     """
     from huggingface_hub import snapshot_download
 
@@ -45,13 +44,13 @@ def download(model_id: str, revision: str, *, cache: Path, endpoint: str) -> Pat
 
 
 def problem(error: Exception, model_id: str, revision: str) -> str:
-    """An error of huggingface_hub in one line, without its page of advice."""
+    """An error of huggingface_hub in one line."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        return f"{model_id} is gated: ask for access on its page, then set HF_TOKEN"
+        return f"{model_id} is gated: request access on its page, then set HF_TOKEN"
     if isinstance(error, errors.RepositoryNotFoundError):
-        return f"there is no model {model_id}, or it is private and HF_TOKEN is not set"
+        return f"{model_id} does not exist, or is private and HF_TOKEN is not set"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{model_id} has no revision {revision}"
     lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -59,7 +58,7 @@ def problem(error: Exception, model_id: str, revision: str) -> str:
 
 
 def main(model_id: str, revision: str, cache: str, endpoint: str) -> None:
-    """Download, and say on standard output how it went."""
+    """Download, and print the result as JSON."""
     try:
         result = {"folder": str(download(model_id, revision, cache=Path(cache), endpoint=endpoint))}
     except (OSError, ValueError, RuntimeError) as error:

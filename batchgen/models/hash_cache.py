@@ -1,8 +1,7 @@
-"""SHA-256 of large files without reading them every night: a note in the cache remembers it.
+"""A cache of the SHA-256 of large files, so that unchanged files are not read in every run.
 
-A note counts only while size, times, inode and device of the file are those it was made for. The time of change
-(ctime) is among them: unlike the time of writing, no program can set it back. What a disk loses by itself shows in
-none of these; reading every byte again finds that (`HashCache.read`). Knows nothing of models.
+An entry is valid while size, mtime, ctime, inode and device of the file are unchanged; programs cannot set ctime back.
+Silent corruption of the disk changes none of these: `HashCache.rehash` reads every byte.
 """
 
 import hashlib
@@ -17,43 +16,39 @@ from pathlib import Path
 from batchgen.errors import ModelError
 
 SMALL_BYTES = 1 << 20
-"""Smaller files are always read: that takes no longer than finding their note."""
+"""Smaller files are always read, which takes no longer than looking up their entry."""
 SETTLED_SECONDS = 2.0
-"""A file that was touched this shortly before it was read gets no note: clocks of filesystems are coarse, and it
-could change once more within the same tick."""
+"""A file changed this shortly before it was read is not cached: file systems have coarse clocks, so it could change
+again with the same times."""
 
 
 @dataclass(frozen=True, slots=True)
 class HashCache:
-    """Notes about files, in a folder that is made when the first is written; it may be removed at any time."""
+    """Entries are JSON files in `folder`, which is created with the first one and may be deleted at any time."""
 
     folder: Path
     small_bytes: int = SMALL_BYTES
     settled_seconds: float = SETTLED_SECONDS
 
     def sha256(self, file: Path) -> str:
-        """The file's SHA-256 in hex, from its note or else by reading it.
+        """The file's SHA-256 in hex, from the cache or by reading the file; raises as `rehash`."""
+        return self.cached(file) or self.rehash(file)
 
-        Raises:
-            ModelError: it cannot be read, or changes meanwhile.
-        """
-        return self.noted(file) or self.read(file)
-
-    def noted(self, file: Path) -> str | None:
-        """What is known of the file as it is now, without reading it."""
+    def cached(self, file: Path) -> str | None:
+        """The SHA-256 from a valid entry; None without one."""
         try:
-            found = json.loads(self._note(file).read_text("utf-8"))
+            found = json.loads(self._entry(file).read_text("utf-8"))
             same = found["file"] == _appearance(file.stat())
             sha256 = str(found["sha256"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return sha256 if same else None
 
-    def read(self, file: Path) -> str:
-        """As `sha256`, by reading every byte whatever is noted; the note is made anew.
+    def rehash(self, file: Path) -> str:
+        """Read every byte, and replace the entry.
 
         Raises:
-            ModelError: it cannot be read, or changes meanwhile.
+            ModelError: the file cannot be read, or changes while it is read.
         """
         try:
             before = file.stat()
@@ -65,26 +60,27 @@ class HashCache:
             raise ModelError(f"{file}: {error.strerror or error}") from error
         if _appearance(before) != _appearance(after):
             raise ModelError(
-                f"{file} changes while it is read", hint="wait until its copy or download has ended"
+                f"{file} changes while it is read",
+                hint="Wait until its copy or download has finished.",
             )
         touched = max(before.st_mtime, before.st_ctime)
         if before.st_size >= self.small_bytes and touched + self.settled_seconds <= began:
-            self._remember(file, before, sha256)
+            self._store(file, before, sha256)
         return sha256
 
-    def _note(self, file: Path) -> Path:
+    def _entry(self, file: Path) -> Path:
         name = hashlib.sha256(str(file.absolute()).encode("utf-8", "surrogateescape")).hexdigest()
         return self.folder / f"{name[:32]}.json"
 
-    def _remember(self, file: Path, seen: os.stat_result, sha256: str) -> None:
-        note = self._note(file)
+    def _store(self, file: Path, seen: os.stat_result, sha256: str) -> None:
+        entry = self._entry(file)
         content = {"path": str(file.absolute()), "file": _appearance(seen), "sha256": sha256}
-        temporary = note.with_name(f"{note.name}.{uuid.uuid4().hex}.tmp")
-        # Without a note the file is read again next time, which costs time and nothing else.
+        temporary = entry.with_name(f"{entry.name}.{uuid.uuid4().hex}.tmp")
+        # Without an entry the file is read again, which costs only time.
         with suppress(OSError):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary.write_text(json.dumps(content), "utf-8")
-            temporary.replace(note)
+            temporary.replace(entry)
 
 
 def _appearance(seen: os.stat_result) -> list[int]:

@@ -1,7 +1,6 @@
-"""The model hub: its cache on this machine, whether it answers, and the one way to download from it.
+"""The model hub: its cache on this machine, a probe, and the download.
 
-Nothing here imports huggingface_hub: it reads HF_HUB_OFFLINE when it is imported, and whether to be offline is
-decided with what is found here. Knows nothing of what makes a folder a model.
+Does not import huggingface_hub, which reads HF_HUB_OFFLINE when it is imported: that is decided here first.
 """
 
 import json
@@ -28,22 +27,22 @@ DEFAULT_REVISION = "main"
 PROBE_SECONDS = 3.0
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 SET_BY_US = "BATCHGEN_SET_OFFLINE"
-"""Set beside HF_HUB_OFFLINE when it was batchgen that set it: then the user has not forbidden a download."""
+"""Set with HF_HUB_OFFLINE by batchgen, to distinguish it from a user who forbids downloads."""
 MODEL_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 class UnreachableError(Exception):
-    """The hub does not answer. The text says how it showed; it never leaves this package."""
+    """The hub does not respond; never leaves this package."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """The hub as this process sees it.
+    """A hub and its cache.
 
     Attributes:
         cache: folder of huggingface_hub's cache: models--OWNER--NAME/{blobs,refs,snapshots}.
-        endpoint: address of the hub or a mirror.
-        offline_by: the environment variable with which the user forbids connections; None if there is none.
+        endpoint: URL of the hub or a mirror.
+        offline_by: the environment variable with which the user forbids connections.
     """
 
     cache: Path
@@ -52,7 +51,7 @@ class Hub:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """The hub as the environment describes it, with huggingface_hub's names and order."""
+        """Read the variables that huggingface_hub reads, with the same precedence."""
         home = environment.get("XDG_CACHE_HOME") or "~/.cache"
         home = environment.get("HF_HOME") or f"{home}/huggingface"
         cache = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
@@ -65,56 +64,52 @@ class Hub:
 
     @property
     def shown_endpoint(self) -> str:
-        """The endpoint without a password that may be in it."""
+        """The endpoint without user name and password."""
         parts = urlsplit(self.endpoint)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
     def repository(self, model_id: str) -> Path:
-        """Where the cache keeps a model."""
+        """The folder of a model in the cache."""
         return self.cache / f"models--{model_id.replace('/', '--')}"
 
     def snapshot(self, model_id: str, revision: str | None) -> Path | None:
-        """The folder that the cache has for a revision, whether or not everything is in it."""
+        """The folder of a revision in the cache; it may be incomplete."""
         repository, wanted = self.repository(model_id), revision or DEFAULT_REVISION
         try:
             commit = (repository / "refs" / wanted).read_text(encoding="utf-8").strip()
-        except (OSError, ValueError):  # no such branch or tag here: perhaps a commit
+        except (OSError, ValueError):  # not a cached branch or tag: perhaps a commit
             commit = wanted
         if not commit or not (folder := repository / "snapshots" / commit).is_dir():
             return None
         return folder
 
     def models(self) -> tuple[str, ...]:
-        """Ids of the models of which the cache has something, sorted."""
+        """Ids of the models in the cache, complete or not, sorted."""
         folders = self.cache.glob("models--*/snapshots")
         return tuple(
             sorted(f.parent.name.removeprefix("models--").replace("--", "/", 1) for f in folders)
         )
 
     def probe(self, seconds: float = PROBE_SECONDS) -> None:
-        """Ask once whether the hub is there. Any HTTP answer counts, an error page too.
+        """Send one request. Any HTTP response counts, error pages included.
 
         Raises:
-            UnreachableError: no answer in that time, name lookup included.
+            UnreachableError: there is none in that time, name lookup included.
         """
         answer: queue.Queue[str | None] = queue.Queue()
-        # A thread, because no timeout ends a name lookup that hangs. It may outlive us: it is a daemon.
+        # A thread, because no timeout ends a name lookup; a daemon, because it may outlive the process.
         threading.Thread(
             target=lambda: answer.put(_ask(self.endpoint, seconds)), daemon=True
         ).start()
         try:
             refused = answer.get(timeout=seconds)
         except queue.Empty:
-            refused = f"no answer within {seconds:g} seconds"
+            refused = f"no response within {seconds:g} seconds"
         if refused is not None:
             raise UnreachableError(refused)
 
     def fetch(self, model_id: str, revision: str | None, reporter: Reporter) -> Path:
-        """Download what a model needs into the cache; the folder of its snapshot.
-
-        Raises:
-            ModelError: the hub refused, or the connection broke.
-        """
+        """Download a model into the cache, and return the folder of its snapshot; raises ModelError."""
         reporter.info(f"downloading {model_id} from {self.shown_endpoint}")
         command = [
             sys.executable, "-m", download.__name__,
@@ -136,8 +131,8 @@ class Hub:
         if "folder" not in result:
             raise ModelError(
                 f"{model_id} could not be downloaded from {self.shown_endpoint}: "
-                f"{result.get('problem', f'the process ended with {process.returncode}')}",
-                hint="run again to go on with the download, or give a folder that holds the model",
+                f"{result.get('problem', f'the process exited with {process.returncode}')}",
+                hint="Run again to resume the download, or give a folder that contains the model.",
             )
         return Path(result["folder"])
 
@@ -152,14 +147,13 @@ class Hub:
 
 
 _TRUE = ("1", "ON", "YES", "TRUE")
-"""What huggingface_hub takes for yes."""
+"""True for huggingface_hub."""
 
 
 def go_offline() -> None:
-    """Let nothing that is imported from now on, here or in a child process, ask the hub anything.
+    """Stop later imports of huggingface_hub, here and in child processes, from connecting.
 
-    huggingface_hub reads the variable when it is imported, so this comes before transformers is. Where a program had
-    imported it earlier, the explicit `local_files_only` of every call still keeps the connection shut.
+    If a program imported it earlier, `local_files_only` of every call still prevents connections.
     """
     if not any(os.environ.get(name, "").upper() in _TRUE for name in OFFLINE_VARIABLES):
         os.environ["HF_HUB_OFFLINE"] = "1"
@@ -182,7 +176,7 @@ def _online(*, quiet: bool) -> dict[str, str]:
 
 
 def _ask(endpoint: str, seconds: float) -> str | None:
-    """None for an answer, else why there was none."""
+    """None for a response, else the reason."""
     try:
         request = urllib.request.Request(endpoint, method="HEAD")
         with urllib.request.urlopen(request, timeout=seconds):

@@ -1,7 +1,4 @@
-"""What a model says about itself: read from its JSON files and the headers of its weights, in milliseconds.
-
-No weights are read and nothing is imported that could run a model. Knows nothing of devices or of memory.
-"""
+"""Facts about a model from its JSON files and the headers of its weights; takes milliseconds."""
 
 import hashlib
 import sys
@@ -40,13 +37,13 @@ CONTEXT_KEYS = (
     "max_seq_length",
     "model_max_length",
 )
-"""Names that configs use for the longest sequence, the usual one first."""
+"""Keys of the longest sequence in configs, the usual one first."""
 TEXT_SECTIONS = ("text_config", "llm_config", "language_config", "thinker_config")
-"""Where a config of several parts keeps that of its language model."""
+"""Sections of the language model in a multi-part config."""
 SANE_LENGTH = 10**9
-"""Above this, a tokenizer's model_max_length (often 10**30) means "nobody wrote one down"."""
+"""A larger model_max_length of a tokenizer (often 10**30) means that none is stated."""
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "embeddings.weight")
-"""How the tensor with a row per token is called, where the config leaves out vocab_size."""
+"""Tensors with a row per token, for configs without vocab_size."""
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 TOKENIZER_FILES = (
     *VOCABULARY_FILES,
@@ -61,22 +58,22 @@ DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float6
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model's facts.
+    """Facts about a model.
 
     Attributes:
-        model_type: the family, as config.json names it, such as llama.
-        parameters: numbers in the weight files; tied ones count once. For weights packed by a quantiser, fewer than
-            the model has.
-        weight_bytes: their bytes on disk.
-        dtype: what config.json says, else what most of the weights are, such as bfloat16.
-        context_length: tokens of prompt and answer together; `UNLIMITED` if neither config nor tokenizer says.
-        vocab_size: rows of the output; every token id is below it.
-        generation_config: generation_config.json; empty if there is none.
-        end_token_sources: ids of end tokens by who says so: config, generation_config, tokenizer.
-        chat_template: who brings one ("chat_template.jinja", …); None if nobody does, as with base models.
-        remote_code: whether config or tokenizer name Python code of the model's own.
+        model_type: as in config.json, such as llama.
+        parameters: elements in the weight files; tied ones count once. Fewer than the model has if a quantiser packed
+            them.
+        weight_bytes: bytes of the tensors on disk.
+        dtype: of config.json, else the most frequent one of the weights, such as bfloat16.
+        context_length: tokens of prompt and response together; `UNLIMITED` if neither config nor tokenizer states it.
+        vocab_size: rows of the output; every token id is smaller.
+        generation_config: generation_config.json; empty if the model has none.
+        end_token_sources: ids of end tokens by source: config, generation_config, tokenizer.
+        chat_template: the file that contains it; None without one, as in base models.
+        remote_code: whether config or tokenizer name Python code of the model.
         files: names of the weight files.
-        identity: what tells this model from another: file kind to digest. Goes into the generation fingerprint.
+        identity: digests by kind of file; part of the generation fingerprint.
     """
 
     model_type: str
@@ -97,15 +94,15 @@ class ModelInfo:
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether the model knows how a conversation is written."""
+        """False for base models."""
         return self.chat_template is not None
 
 
 def read_model_info(resolved: ResolvedModel) -> ModelInfo:
-    """Read a model's card from its folder.
+    """Read the facts from the model's folder.
 
     Raises:
-        ModelError: a file is missing, damaged or says nonsense; named.
+        ModelError: a file is missing or damaged, or the files contradict each other.
     """
     folder = resolved.folder
     check_config(folder)
@@ -135,11 +132,7 @@ def read_model_info(resolved: ResolvedModel) -> ModelInfo:
 
 
 def vocabulary_size(folder: Path) -> int:
-    """Rows of the model's output, as in `ModelInfo.vocab_size`, without the rest of the card.
-
-    Raises:
-        ModelError: neither config nor weights say.
-    """
+    """As `ModelInfo.vocab_size`; raises ModelError if neither config nor weights state it."""
     text = _text_section(read_json(folder / CONFIG_FILE))
     if size := _whole(text.get("vocab_size")):
         return size
@@ -147,11 +140,11 @@ def vocabulary_size(folder: Path) -> int:
         for tensor in read_safetensors_header(file).tensors:
             if tensor.name.endswith(EMBEDDINGS) and len(tensor.shape) == 2:
                 return tensor.shape[0]
-    raise ModelError(f"{folder / CONFIG_FILE}: no vocab_size, so this is no language model")
+    raise ModelError(f"{folder / CONFIG_FILE}: not a language model: no vocab_size")
 
 
 def tokenizer_identity(folder: Path) -> str:
-    """A SHA-256 over every file that decides what a tokenizer does, chat template included; cheap."""
+    """A SHA-256 of all files that define the tokenizer, chat template included."""
     digest = hashlib.sha256()
     for name in (*TOKENIZER_FILES, *_further_tokenizer_files(folder)):
         if (folder / name).is_file():
@@ -160,13 +153,13 @@ def tokenizer_identity(folder: Path) -> str:
 
 
 def _further_tokenizer_files(folder: Path) -> list[str]:
-    """Chat templates by name, tokenizers for one version of transformers, and code of the model's own."""
+    """Named chat templates, tokenizers for one version of transformers, and code of the model."""
     patterns = ("additional_chat_templates/*", "tokenizer.*.json", "*.py")
     return sorted(str(f.relative_to(folder)) for pattern in patterns for f in folder.glob(pattern))
 
 
 def token_id(folder: Path, token: str) -> int | None:
-    """The id of a token by its text, from the tokenizer's files; None if they do not say."""
+    """The id of a token by its text, from the tokenizer's files; None if they do not state it."""
     listed = _optional(folder / TOKENIZER_CONFIG_FILE).get("added_tokens_decoder")
     if isinstance(listed, dict):
         for number, entry in listed.items():
@@ -217,8 +210,8 @@ def _require_every_tensor(folder: Path, headers: Sequence[SafetensorsHeader]) ->
     for tensor, file in named.items():
         if str(file) in held and tensor not in held[str(file)]:
             raise ModelError(
-                f"{folder / str(file)}: tensor {tensor} is not in it, though {INDEX_FILE} says so",
-                hint="the files belong to different versions of the model: fetch it again",
+                f"{folder / str(file)}: tensor {tensor} is missing, but listed in {INDEX_FILE}",
+                hint="Download or copy the model again; the files are of different versions.",
             )
 
 

@@ -1,4 +1,4 @@
-"""The JSON files of a model: read with a limit, and every way they can be wrong said in words."""
+"""Reads the JSON files of a model, with a size limit and one clear error for each fault."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ def read_json(file: Path) -> Mapping[str, object]:
     """A JSON object from a file of a model.
 
     Raises:
-        ModelError: not there, not readable, not JSON, not an object; the message names file and line.
+        ModelError: missing, unreadable or too large, or not a JSON object; with file, line and column.
     """
     try:
         if file.stat().st_size > JSON_LIMIT:
@@ -34,7 +34,7 @@ def read_json(file: Path) -> Mapping[str, object]:
 
 
 def leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
-    """Everything in a JSON value that is neither object nor list, with its dotted key; list items share a key."""
+    """All scalars in a JSON value with their dotted keys; the items of a list share its key."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from leaves(inner, f"{key}.{name}" if key else str(name))

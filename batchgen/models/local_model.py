@@ -1,9 +1,7 @@
-"""The job's model on this machine: found, compared with the job's lock file if there is one, and its card read.
+"""The job's models on this machine: found, compared with the job's lock file if there is one, and described.
 
-    job ──resolve──> folders ──verify──> card
-                        └──pin──> job.lock.json
-
-Knows nothing of prompts, input or output.
+job ──resolve──> folders ──verify──> info
+                    └──pin──> job.lock.json
 """
 
 from collections.abc import Sequence
@@ -32,7 +30,7 @@ from batchgen.progress import SILENT, Reporter
 from batchgen.storage.cache_folder import cache_folder
 
 ANNOUNCE_HASHING_BYTES = 200_000_000
-"""Bytes to be read from which on the user is told what takes so long."""
+"""From this many bytes on, a message announces that files are hashed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +38,19 @@ class LocalModel:
     """A model on this machine, its weights unread.
 
     Attributes:
-        tokenizer: where the tokenizer is; the model itself unless `model.tokenizer` names another.
-        lock: the lock file that it was found to agree with; None if the job has none.
+        tokenizer: the model itself unless `model.tokenizer` names another.
+        lock: the lock file that it agrees with; None if the job has none.
     """
 
     resolved: ResolvedModel
     tokenizer: ResolvedModel
-    card: ModelInfo
+    info: ModelInfo
     lock: Path | None
 
 
 @dataclass(frozen=True, slots=True)
 class PinnedModel:
-    """What `batchgen models pin` did or checked."""
+    """A model in the lock file."""
 
     name: str
     pin: Pin
@@ -60,7 +58,7 @@ class PinnedModel:
 
 @dataclass(frozen=True, slots=True)
 class PinnedModels:
-    """The lock file and what it says of the job's models."""
+    """The lock file, and the pins of the models that the job names."""
 
     lock: Path
     models: Sequence[PinnedModel]
@@ -69,11 +67,9 @@ class PinnedModels:
 def find_model(loaded: LoadedJob, reporter: Reporter) -> LocalModel | None:
     """The job's model, compared with the job's lock file; None if the job names none.
 
-    Files that did not change since they were last read are not read again (`models/hash_cache.py`).
-
     Raises:
-        ModelError: not found, not what the lock file pins, or with code that is not to be run.
-        ResourceError: no room to fetch it.
+        ModelError: it is not found, differs from the lock file, or has code of another repository.
+        ResourceError: the disk is too full to download it.
     """
     if loaded.job.model.path is None:
         return None
@@ -81,12 +77,7 @@ def find_model(loaded: LoadedJob, reporter: Reporter) -> LocalModel | None:
 
 
 def find_local_model(spec: ModelSpec, lock: ModelLock | None, reporter: Reporter) -> LocalModel:
-    """A model by its section, compared with a lock file if there is one.
-
-    Raises:
-        ModelError: as `find_model`.
-        ResourceError: no room to fetch it.
-    """
+    """As `find_model`, for any section `model`."""
     found = _find(spec, lock, reporter)
     if lock is not None:
         for part in found:
@@ -100,17 +91,13 @@ def find_local_model(spec: ModelSpec, lock: ModelLock | None, reporter: Reporter
 
 
 def model_specs(job: Job) -> list[ModelSpec]:
-    """All models that a job names: the one that answers, then its judges."""
+    """The models that a job names: the generating one, then the judges'."""
     judges = (judge.model for judge in job.evaluate.judges)
     return [spec for spec in (job.model, *judges) if spec is not None and spec.path is not None]
 
 
 def require_pin(loaded: LoadedJob) -> None:
-    """Check, without looking at any model, that the job's lock file can be read and has its models.
-
-    Raises:
-        ModelError: it cannot, or has not.
-    """
+    """Raise ModelError if the job's lock file is damaged or lacks a model; no model is read."""
     lock = read_lock(lock_path(loaded.file))
     if lock is None:
         return
@@ -119,13 +106,13 @@ def require_pin(loaded: LoadedJob) -> None:
 
 
 def pin_models(loaded: LoadedJob, *, reporter: Reporter = SILENT) -> PinnedModels:
-    """Write commit, size and SHA-256 of every file of the job's models into its lock file; reads every byte.
+    """Write the job's models into its lock file; reads every byte of them.
 
-    Models of the lock file that this job does not name, such as those of other profiles, stay in it.
+    Models in the lock file that this job does not name, such as those of other profiles, stay.
 
     Raises:
-        ModelError: not found, or not readable.
-        ResourceError: no room to fetch it, or no permission to write the lock file.
+        ModelError: a model is not found or cannot be read.
+        ResourceError: the disk is too full, or the lock file cannot be written.
         UsageError: the job has no model.
     """
     specs = _with_a_model(loaded)
@@ -141,17 +128,17 @@ def pin_models(loaded: LoadedJob, *, reporter: Reporter = SILENT) -> PinnedModel
 
 
 def check_pins(loaded: LoadedJob, *, reporter: Reporter = SILENT) -> PinnedModels:
-    """Compare the job's models with its lock file, reading every byte of them.
+    """Compare the job's models with its lock file; reads every byte of them.
 
     Raises:
         ModelError: they differ, or are not pinned.
-        UsageError: the job has no model, or no lock file.
+        UsageError: the job has no model or no lock file.
     """
     specs = _with_a_model(loaded)
     lock = read_lock(lock_path(loaded.file))
     if lock is None:
         raise UsageError(
-            f"there is no {lock_path(loaded.file)}", hint="batchgen models pin JOB writes it"
+            f"{lock_path(loaded.file)} does not exist", hint="Create it: `batchgen models pin JOB`."
         )
     checked = [
         PinnedModel(
@@ -168,16 +155,14 @@ def _with_a_model(loaded: LoadedJob) -> list[ModelSpec]:
         return specs
     raise UsageError(
         f"{loaded.file} names no model",
-        hint="Give model.path, such as --set model.path=demo:smollm2-135m.",
+        hint="Set model.path, for example --set model.path=demo:smollm2-135m.",
     )
 
 
 def _parts(
     specs: Sequence[ModelSpec], lock: ModelLock | None, reporter: Reporter
 ) -> list[ResolvedModel]:
-    """Models and tokenizers, each once."""
-    found = (part for spec in specs for part in _find(spec, lock, reporter))
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(part for spec in specs for part in _find(spec, lock, reporter)))
 
 
 def _find(
@@ -197,23 +182,20 @@ def _find(
 
 
 def _hashing(model: ResolvedModel, how: Literal["known", "anew"], reporter: Reporter) -> FileHasher:
-    """SHA-256 of the model's files, with a word beforehand where reading them takes a while."""
-    notes = HashCache(cache_folder() / "hashes")
+    """The function that hashes the model's files; a message announces it if that takes long."""
+    hashes = HashCache(cache_folder() / "hashes")
     files = [f for f in model.folder.iterdir() if f.is_file()]
-    unread = [f for f in files if how == "anew" or notes.noted(f) is None]
+    unread = [f for f in files if how == "anew" or hashes.cached(f) is None]
     total = sum(f.stat().st_size for f in unread)
     if total >= ANNOUNCE_HASHING_BYTES:
-        reporter.info(
-            f"reading {total / 1e9:,.1f} GB of {model.name} to know its files by their hashes"
-        )
-    return notes.read if how == "anew" else notes.sha256
+        reporter.info(f"hashing {total / 1e9:,.1f} GB of {model.name}")
+    return hashes.rehash if how == "anew" else hashes.sha256
 
 
 def _require_commit(model: ResolvedModel, spec: ModelSpec) -> None:
-    """Code that the job trusts must be the code that somebody read."""
     if model.source in ("cache", "hub") and not COMMIT.fullmatch(spec.revision or ""):
         raise ModelError(
-            f"model.trust_remote_code: the code of {model.name} is run in whatever version a branch points to",
-            hint=f"read its *.py files in {model.folder}, then keep that version: "
-            f"model.revision: {model.revision}, or batchgen models pin JOB",
+            f"model.trust_remote_code: the code of {model.name} is not fixed to a commit",
+            hint=f"Read its *.py files in {model.folder}, then fix that version: "
+            f"model.revision: {model.revision}, or `batchgen models pin JOB`.",
         )

@@ -1,10 +1,10 @@
-"""What a job's models were when they were pinned: commit, and size and SHA-256 of every file, beside the job file.
+"""The lock file of a job: commit of each model, and size and SHA-256 of each of its files.
 
     job.yaml
     job.lock.json    {"format": 1, "models": {NAME: {"source", "revision", "files": {FILE: {"bytes", "sha256"}}}}}
 
-A model is listed by the name that the job gives it; a folder by its path from the lock file, so that both can move
-together. Made to be committed next to the job. Knows nothing of jobs.
+Models are listed by their names in the job, folders by their paths relative to the lock file. The lock file is made to
+be committed with the job.
 """
 
 import json
@@ -22,7 +22,7 @@ from batchgen.storage.durable import disk_errors, write_durably
 
 FORMAT = 1
 READ_BY_LOADERS = (".safetensors", ".json", ".jinja", ".py", ".model", ".tiktoken", ".txt")
-"""A file of one of these kinds that is not pinned may change what the model does."""
+"""An unpinned file of one of these types may change the answers."""
 _SHOWN = 5
 
 FileHasher = Callable[[Path], str]
@@ -31,7 +31,7 @@ FileHasher = Callable[[Path], str]
 
 @dataclass(frozen=True, slots=True)
 class PinnedFile:
-    """What a file was."""
+    """Size and digest of a file."""
 
     bytes: int
     sha256: str
@@ -39,12 +39,12 @@ class PinnedFile:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """What a model was.
+    """The pinned state of a model.
 
     Attributes:
-        source: "hub" whether or not it was in the cache already.
+        source: "hub" also if it was found in the cache.
         revision: as in `ResolvedModel`.
-        files: by path from the model's folder, with `/`.
+        files: by path relative to the model's folder, with `/`.
     """
 
     source: ModelSource
@@ -53,34 +53,30 @@ class Pin:
 
     @property
     def bytes(self) -> int:
-        """Of all files."""
+        """The sum of all files."""
         return sum(file.bytes for file in self.files.values())
 
 
 @dataclass(frozen=True, slots=True)
 class ModelLock:
-    """A lock file's content."""
+    """The content of a lock file."""
 
     path: Path
     models: Mapping[str, Pin] = field(default_factory=dict)
 
     def key(self, name: str, folder: Path | None) -> str:
-        """How the lock file calls a model: by its name, a folder by its path from here."""
+        """The model's name in the lock file; for a folder its relative path."""
         if folder is None:
             return name
-        way = Path(os.path.relpath(folder, self.path.parent)).as_posix()
-        return way if way.startswith(".") else f"./{way}"
+        relative = Path(os.path.relpath(folder, self.path.parent)).as_posix()
+        return relative if relative.startswith(".") else f"./{relative}"
 
     def require(self, key: str) -> Pin:
-        """The pin of a model.
-
-        Raises:
-            ModelError: there is none.
-        """
+        """The pin of a model; raises ModelError without one."""
         if key not in self.models:
             raise ModelError(
                 f"{self.path} does not pin {key}; it pins {', '.join(self.models) or 'nothing'}",
-                hint="pin this one too: batchgen models pin JOB, with the options that this command got",
+                hint="Pin it: `batchgen models pin JOB`, with the options of this command.",
             )
         return self.models[key]
 
@@ -89,10 +85,10 @@ class ModelLock:
         return self.key(model.name, model.folder if model.source == "folder" else None)
 
     def revision(self, name: str, asked: str | None) -> str | None:
-        """Which revision of a model to look for: the pinned commit, whatever a branch points to by now.
+        """The pinned commit of a hub model; `asked` if it is not pinned.
 
         Raises:
-            ModelError: the job asks for another commit.
+            ModelError: `asked` is another commit.
         """
         pin = self.models.get(name)
         if pin is None or pin.source != "hub":
@@ -105,34 +101,30 @@ class ModelLock:
         return pin.revision
 
     def with_pin(self, model: ResolvedModel, pin: Pin) -> "ModelLock":
-        """The same, with a model's pin put in or replaced."""
+        """A copy in which the model's pin is added or replaced."""
         return ModelLock(self.path, {**self.models, self.key_of(model): pin})
 
     def write(self) -> None:
-        """Write the lock file in one step.
-
-        Raises:
-            ResourceError: the disk refused.
-        """
+        """Write the lock file atomically; raises ResourceError."""
         models = {name: asdict(pin) for name, pin in sorted(self.models.items())}
         text = json.dumps({"format": FORMAT, "models": models}, ensure_ascii=False, indent=1)
         with disk_errors("cannot write", self.path):
             write_durably(self.path, f"{text}\n".encode(), scratch=self.path.parent, mode=0o644)
 
 
-_PIN_AGAIN = "if the change is meant, pin it: batchgen models pin JOB"
+_PIN_AGAIN = "If the change is intended, pin it: `batchgen models pin JOB`."
 
 
 def lock_path(job_file: Path) -> Path:
-    """Where the lock file of a job is: `job.lock.json` beside `job.yaml`."""
+    """`job.lock.json` in the folder of `job.yaml`."""
     return job_file.with_suffix(".lock.json")
 
 
 def read_lock(path: Path) -> ModelLock | None:
-    """The lock file, or None if there is none.
+    """The lock file; None if it does not exist.
 
     Raises:
-        ModelError: it is damaged, or of a later version.
+        ModelError: it is damaged, or has another format number.
     """
     if not path.exists():
         return None
@@ -140,7 +132,7 @@ def read_lock(path: Path) -> ModelLock | None:
     if content.get("format") != FORMAT:
         raise ModelError(
             f"{path}: format {content.get('format')!r}, expected {FORMAT}",
-            hint="it was written by another version of batchgen; pin the models again",
+            hint="Pin the models again with this version: `batchgen models pin JOB`.",
         )
     try:
         models: Any = content["models"]
@@ -148,7 +140,7 @@ def read_lock(path: Path) -> ModelLock | None:
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"{path} is damaged: {type(error).__name__}: {error}",
-            hint="take it back from version control, or pin the models again: batchgen models pin JOB",
+            hint="Restore it from version control, or pin the models again: `batchgen models pin JOB`.",
         ) from error
 
 
@@ -161,11 +153,7 @@ def _pin(entry: Mapping[str, Any]) -> Pin:
 
 
 def make_pin(model: ResolvedModel, sha256: FileHasher) -> Pin:
-    """Pin a model as it lies on the disk now.
-
-    Raises:
-        ModelError: a file cannot be read.
-    """
+    """The pin of a model as it is on disk; raises ModelError if a file cannot be read."""
     files = {
         name: PinnedFile((model.folder / name).stat().st_size, sha256(model.folder / name))
         for name in _files(model.folder)
@@ -174,18 +162,18 @@ def make_pin(model: ResolvedModel, sha256: FileHasher) -> Pin:
 
 
 def verify_pin(lock: ModelLock, model: ResolvedModel, sha256: FileHasher) -> Pin:
-    """Compare a model with its pin, which is returned.
+    """Compare a model with its pin, and return the pin.
 
     Raises:
-        ModelError: it has none, or a file differs, is missing or was added; each is named, with what was expected.
+        ModelError: there is no pin, or files differ, are missing or were added; each is named.
     """
     pin = lock.require(lock.key_of(model))
     found = list(_differences(model.folder, pin, sha256))
     if found:
         more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
         raise ModelError(
-            f"{model.name} is not what {lock.path} pins: {'; '.join(found[:_SHOWN] + more)}",
-            hint=f"looked in {model.folder}: fetch or copy the model again; {_PIN_AGAIN}",
+            f"{model.name} differs from {lock.path}: {'; '.join(found[:_SHOWN] + more)}",
+            hint=f"Download or copy the model to {model.folder} again. {_PIN_AGAIN}",
         )
     return pin
 
@@ -207,7 +195,7 @@ def _differences(folder: Path, pin: Pin, sha256: FileHasher) -> Iterator[str]:
 
 
 def _files(folder: Path) -> list[str]:
-    """Every file of a model but hidden ones, such as what version control and downloads leave behind."""
+    """All files but hidden ones, which version control and downloads leave behind."""
     found = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
     return sorted(
         f.as_posix()

@@ -1,7 +1,4 @@
-"""Which files make a folder a model, and what stands in a folder that is none: said by name.
-
-Reads JSON only. Knows nothing of where folders come from.
-"""
+"""Checks that a folder contains a model that can be loaded; reads only JSON."""
 
 import re
 from pathlib import Path
@@ -19,17 +16,18 @@ VOCABULARY_FILES = (
     "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model",
     "sentencepiece.bpe.model", "tekken.json", "qwen.tiktoken", "tiktoken.model",
 )  # fmt: skip
-"""Any one of these holds a vocabulary."""
+"""Each of these contains a vocabulary."""
+_AGAIN = "Download or copy the model again; the last attempt was incomplete."
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
 PART_OF_A_TRAINING = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
-"""A distributed checkpoint: where one such file lies, transformers reads these and not model.safetensors."""
+"""A distributed checkpoint: transformers prefers such files to model.safetensors."""
 
 
 def check_model_folder(folder: Path) -> None:
-    """Check that the folder holds a model that can be loaded without running foreign code; its tokenizer may be elsewhere.
+    """Check that the folder contains config and weights, and names no code of another repository.
 
     Raises:
-        ModelError: what is missing or not supported, by name, and the way out.
+        ModelError: something is missing or not supported.
     """
     names = sorted(entry.name for entry in folder.iterdir())
     if "adapter_config.json" in names:
@@ -41,41 +39,33 @@ def check_model_folder(folder: Path) -> None:
 
 
 def check_tokenizer_folder(folder: Path) -> None:
-    """Check that the folder holds a vocabulary.
-
-    Raises:
-        ModelError: it holds none.
-    """
+    """Raise ModelError if the folder contains no vocabulary."""
     if not any((folder / name).is_file() for name in VOCABULARY_FILES) and not _own_tokenizer(
         folder
     ):
         raise ModelError(
             f"{folder}: no tokenizer (none of {', '.join(VOCABULARY_FILES[:4])} …)",
-            hint="copy the model's tokenizer files into the folder, or name another in model.tokenizer",
+            hint="Copy the tokenizer files into the folder, or set model.tokenizer to another tokenizer.",
         )
 
 
 def check_config(folder: Path) -> None:
-    """Refuse a config that names code to be fetched, as `foreign_code.refuse_foreign` says.
-
-    Raises:
-        ModelError: the file, the key and the value.
-    """
+    """Apply `refuse_external_references` to the model's config files; raises ModelError."""
     for name in (CONFIG_FILE, GENERATION_CONFIG_FILE):
         if (folder / name).exists():
             refuse_external_references(folder / name, read_json(folder / name))
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files that transformers will load, sorted; each exists.
+    """The safetensors files that transformers loads, sorted; each exists.
 
     Raises:
-        ModelError: there are none, some of those that the index names are missing, or transformers would read others.
+        ModelError: there are none, files of the index are missing, or transformers would read others.
     """
     if parts := sorted(f.name for f in folder.iterdir() if PART_OF_A_TRAINING.match(f.name)):
         raise ModelError(
-            f"{folder}: {parts[0]} is a part of a distributed checkpoint, which is read in place of {WEIGHTS_FILE}",
-            hint="move such files away, or save the model as a whole with `save_pretrained`",
+            f"{folder}: {parts[0]} is part of a distributed checkpoint, which transformers reads instead of {WEIGHTS_FILE}",
+            hint="Move such files away, or save the whole model with `save_pretrained`.",
         )
     if (folder / WEIGHTS_FILE).is_file():
         return (folder / WEIGHTS_FILE,)
@@ -84,25 +74,23 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     index = read_json(folder / INDEX_FILE)
     shards = index.get("weight_map")
     if not isinstance(shards, dict) or not shards:
-        raise ModelError(
-            f"{folder / INDEX_FILE}: no weight_map that names the files of the weights"
-        )
+        raise ModelError(f"{folder / INDEX_FILE}: weight_map is missing, empty or not an object")
     names = sorted({str(name) for name in shards.values()})
     if odd := [name for name in names if Path(name).name != name]:
         raise ModelError(
-            f"{folder / INDEX_FILE}: {odd[0][:200]!r} is no name of a file in this folder"
+            f"{folder / INDEX_FILE}: {odd[0][:200]!r} is not a file name in this folder"
         )
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise ModelError(
-            f"{folder}: {len(missing)} of {len(names)} files of the weights are missing: "
+            f"{folder}: {len(missing)} of {len(names)} weight files are missing: "
             f"{', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}",
-            hint="the download or copy was not finished: fetch the model again",
+            hint=_AGAIN,
         )
     return tuple(folder / name for name in names)
 
 
 def _own_tokenizer(folder: Path) -> bool:
-    """Whether the tokenizer is code of the model's own, which may keep its vocabulary under any name."""
+    """Whether the tokenizer is code of the model, which may store its vocabulary under any name."""
     file = folder / TOKENIZER_CONFIG_FILE
     return file.exists() and "auto_map" in read_json(file)
 
@@ -110,21 +98,21 @@ def _own_tokenizer(folder: Path) -> bool:
 def _adapter(folder: Path) -> ModelError:
     base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
     return ModelError(
-        f"{folder}: holds an adapter (adapter_config.json) for {base or 'another model'}; adapters are not supported",
-        hint="merge it into its model and save that: PeftModel.merge_and_unload().save_pretrained(FOLDER)",
+        f"{folder}: an adapter (adapter_config.json) for {base or 'another model'}; adapters are not supported",
+        hint="Merge it into its model: PeftModel.merge_and_unload().save_pretrained(FOLDER).",
     )
 
 
 def _no_config(folder: Path, names: list[str]) -> ModelError:
     if gguf := [name for name in names if name.endswith(".gguf")]:
         return ModelError(
-            f"{folder}: holds GGUF ({gguf[0]}) and no config.json; GGUF files are not run here",
-            hint="give a folder with the same model in safetensors",
+            f"{folder}: contains GGUF ({gguf[0]}) and no config.json; GGUF is not supported",
+            hint="Give a folder with the same model in safetensors.",
         )
     found = ", ".join(names[:5]) + (" …" if len(names) > 5 else "") if names else "nothing"
     return ModelError(
-        f"{folder}: no config.json, so this is no folder of a model; found {found}",
-        hint="give the folder that holds config.json, the weights (*.safetensors) and the tokenizer",
+        f"{folder}: not a model folder: no config.json; found {found}",
+        hint="Give the folder that contains config.json, the weights (*.safetensors) and the tokenizer.",
     )
 
 
@@ -132,19 +120,15 @@ def _no_weights(folder: Path) -> ModelError:
     names = sorted(entry.name for entry in folder.iterdir())
     if pickled := [name for name in names if name.endswith(PICKLED)]:
         return ModelError(
-            f"{folder}: the weights are only there as {pickled[0]}, a format that can run code when it is "
-            "read; batchgen reads safetensors",
-            hint="if you trust them, convert once: AutoModelForCausalLM.from_pretrained(FOLDER)"
-            ".save_pretrained(NEW_FOLDER), and copy the tokenizer",
+            f"{folder}: the weights are in {pickled[0]}, a format that can run code when it is read; expected safetensors",
+            hint="If you trust them, convert them: AutoModelForCausalLM.from_pretrained(FOLDER)"
+            ".save_pretrained(NEW_FOLDER), and copy the tokenizer.",
         )
     for ending in (".safetensors", ".gguf"):
         if other := [name for name in names if name.endswith(ending)]:
             return ModelError(
                 f"{folder}: no {WEIGHTS_FILE} and no {INDEX_FILE}; found {other[0]}, which is not "
                 "loaded under that name",
-                hint="give a folder with the model in safetensors, as save_pretrained writes it",
+                hint="Give a folder with the model in safetensors, as save_pretrained writes it.",
             )
-    return ModelError(
-        f"{folder}: no weights: neither {WEIGHTS_FILE} nor {INDEX_FILE}",
-        hint="the download or copy was not finished: fetch the model again",
-    )
+    return ModelError(f"{folder}: no weights: neither {WEIGHTS_FILE} nor {INDEX_FILE}", hint=_AGAIN)

@@ -1,7 +1,7 @@
-"""Where a model's files ask for more than numbers: code from elsewhere, weights under other names.
+"""Refuses keys in a model's JSON files that name code of another repository, or other weights.
 
-transformers follows such keys on its own, some of them whatever its caller passes. They are found here by name,
-before anything of the model is loaded. `engines/torch/model.py` looks once more, at what transformers made of them.
+transformers follows such keys, some of them whatever its caller passes. They are found here by name, before anything
+of the model is loaded. `engines/torch/model.py` checks again what transformers made of them.
 """
 
 import re
@@ -13,19 +13,17 @@ from batchgen.errors import ModelError
 from batchgen.models.json_file import leaves, read_json
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-"""A revision that cannot move, unlike a branch or a tag."""
+"""A revision that cannot change, unlike a branch or a tag."""
 _CODE_FILES = ("config.json", "tokenizer_config.json", "processor_config.json")
 _VALUE = 200
 
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """A kind of key that is refused: which, with which values, why, and what to do."""
-
     key: re.Pattern[str]
     refuses: Callable[[object], bool]
     why: str
-    way_out: str
+    hint: str
 
 
 def _named(value: object) -> bool:
@@ -40,27 +38,27 @@ _RULES = (
     _Rule(
         re.compile(r"implementation|(^|\.)use_kernels$|kernel_config"),
         _repository,
-        "names a repository with code to be run",
-        "batchgen does not run it: take {key} out of the file",
+        "names a repository with code, which batchgen does not run",
+        "Remove {key} from the file.",
     ),
     _Rule(
         re.compile(r"(^|\.)attribute_map(\.|$)"),
         _named,
         "gives other keys of the file a new meaning",
-        "it belongs to a model's code and never into its file: take attribute_map out",
+        "Remove attribute_map from the file; it belongs in the code of a model class.",
     ),
     _Rule(
         re.compile(r"(^|\.)transformers_weights$"),
         _named,
         "names other weights than model.safetensors",
-        "rename that file to model.safetensors, and take {key} out",
+        "Rename that file to model.safetensors, and remove {key}.",
     ),
 )
-"""What no config.json may say. A model whose code comes with transformers needs none of it."""
+"""Keys that are refused in config.json. A model whose code is part of transformers needs none of them."""
 
 
 def refuse_external_references(file: Path, content: Mapping[str, object]) -> None:
-    """Refuse a config that names code to be fetched, or other weights than those that are checked here.
+    """Refuse a config that names code of another repository, or weights that are not checked.
 
     Raises:
         ModelError: the file, the key and the value.
@@ -70,12 +68,12 @@ def refuse_external_references(file: Path, content: Mapping[str, object]) -> Non
             if rule.key.search(key) and rule.refuses(value):
                 raise ModelError(
                     f"{file}: {key}: {str(value)[:_VALUE]!r} {rule.why}",
-                    hint=rule.way_out.format(key=key.rpartition(".")[2]),
+                    hint=rule.hint.format(key=key.rpartition(".")[2]),
                 )
 
 
 def refuse_external_code(folder: Path) -> None:
-    """Refuse a model whose own code, which the job trusts, lies in another repository than the model.
+    """Refuse a model that the job trusts, but whose code is in another repository.
 
     Raises:
         ModelError: the file, the key and the value.
@@ -88,5 +86,5 @@ def refuse_external_code(folder: Path) -> None:
                 raise ModelError(
                     f"{folder / name}: auto_map{f'.{key}' if key else ''}: {value[:_VALUE]!r} is code of "
                     "another repository, which model.trust_remote_code does not cover",
-                    hint="copy that file into the model's folder, read it, and name it without `owner/name--`",
+                    hint="Copy that file into the model's folder, read it, and name it without `owner/name--`.",
                 )

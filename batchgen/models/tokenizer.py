@@ -1,6 +1,6 @@
-"""Loads a model's tokenizer from disk, and says in plain words why one cannot be loaded.
+"""Finds and loads the tokenizer of a model.
 
-Nothing is asked of the hub, and code of the model's own runs only if the job allows it. Knows nothing of prompts.
+Loading never connects to the hub, and runs code of the model only if the job trusts it.
 """
 
 import os
@@ -22,24 +22,19 @@ from batchgen.progress import SILENT, Reporter
 
 
 def load_tokenizer(resolved: ResolvedModel, spec: ModelSpec, *, reporter: Reporter = SILENT) -> Any:  # noqa: ANN401  (a PreTrainedTokenizerBase: its module is imported only when one is loaded)
-    """The tokenizer of a model, or the one that `model.tokenizer` names; a transformers `PreTrainedTokenizerBase`.
+    """The tokenizer of a model, or the one of `model.tokenizer`: a transformers `PreTrainedTokenizerBase`.
 
-    It pads on the left, and has a padding token wherever it has an end token. Fast tokenizers are preferred; a model
-    that has only a slow one gets that.
+    It pads on the left, and has a padding token if it has an end token. It is a fast one if the model has one.
 
     Raises:
-        ModelError: it needs files, packages or code that are not there or not allowed; or it knows tokens that the
-            model has no numbers for.
+        ModelError: files or packages are missing, its code is not trusted, or it has token ids beyond the model's
+            vocabulary.
     """
     return load_from(find_tokenizer(resolved, spec, reporter=reporter).folder, resolved, spec)
 
 
 def load_from(folder: Path, resolved: ResolvedModel, spec: ModelSpec) -> Any:  # noqa: ANN401  (as load_tokenizer)
-    """As `load_tokenizer`, from the folder that `find_tokenizer` found.
-
-    Raises:
-        ModelError: as `load_tokenizer`.
-    """
+    """As `load_tokenizer`, from the folder of `find_tokenizer`."""
     check_tokenizer_folder(folder)
     tokenizer = _load(folder, trust_remote_code=spec.trust_remote_code)
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
@@ -55,9 +50,7 @@ def find_tokenizer(
     revision: str | None = None,
     reporter: Reporter = SILENT,
 ) -> ResolvedModel:
-    """Where the tokenizer is: with the model, or where `model.tokenizer` says, fetched if need be.
-
-    `revision` is that of a tokenizer on the hub, newest if left out.
+    """The model itself, or `model.tokenizer`, downloaded if needed in `revision` (default: the newest).
 
     Raises:
         ModelError: it cannot be found.
@@ -75,29 +68,29 @@ def _load(folder: Path, *, trust_remote_code: bool) -> Any:  # noqa: ANN401  (as
     try:
         return AutoTokenizer.from_pretrained(
             folder,
-            # None would ask on standard input, and wait.
+            # None would prompt on standard input.
             trust_remote_code=trust_remote_code,
             local_files_only=True,
             padding_side="left",
         )
-    except Exception as error:  # the tokenizers library raises nothing more special
+    except Exception as error:  # the tokenizers library raises no narrower class
         raise _translated(error, folder, trust_remote_code=trust_remote_code) from error
 
 
 def _translated(error: Exception, folder: Path, *, trust_remote_code: bool) -> ModelError:
     if not trust_remote_code and _own_code(folder):
         return ModelError(
-            f"{folder}: the tokenizer is Python code of the model's own, which is not run unasked",
-            hint="read its *.py files; if you trust them, set model.trust_remote_code: true",
+            f"{folder}: the tokenizer is Python code of the model, which runs only if it is trusted",
+            hint="Read its *.py files; if you trust them, set model.trust_remote_code: true.",
         )
     if isinstance(error, ImportError):
         return ModelError(
             f"{folder}: the tokenizer needs a package that is not installed: {_first_line(error)}",
-            hint="install it, or give a folder that has a tokenizer.json",
+            hint="Install it, or give a folder that contains tokenizer.json.",
         )
     return ModelError(
         f"{folder}: the tokenizer cannot be loaded: {_first_line(error)}",
-        hint="fetch the model's tokenizer files again, or name another in model.tokenizer",
+        hint="Download the tokenizer files again, or set model.tokenizer to another tokenizer.",
     )
 
 
@@ -119,7 +112,7 @@ def _check_vocabulary_fits(tokenizer: Any, folder: Path, resolved: ResolvedModel
     if beyond:
         number, token = beyond[0]
         raise ModelError(
-            f"{folder}: the tokenizer has {len(beyond)} tokens that {resolved.name} has no numbers for: "
-            f"{token!r} has id {number}, and ids end at {rows - 1}",
-            hint="the tokenizer belongs to another model; model.tokenizer names the right one",
+            f"{folder}: the tokenizer has {len(beyond)} tokens beyond the vocabulary of {resolved.name}: "
+            f"{token!r} has id {number}, expected at most {rows - 1}",
+            hint="Set model.tokenizer to the tokenizer of this model.",
         )

@@ -41,28 +41,28 @@ class ControlTokens:
         normalizer = getattr(backend, "normalizer", None)
         self._normalizer = normalizer if any(t.normalized for t in tokens.values()) else None
 
-    def within(self, text: str) -> bool:
+    def spelled_in(self, text: str) -> bool:
         """Whether the text spells out a control token."""
         return (
             bool(self._pattern.search(text)) or self._pattern.search(self._normal(text)) is not None
         )
 
-    def in_messages(self, prompt: Prompt) -> bool:
+    def spelled_in_messages(self, prompt: Prompt) -> bool:
         """Whether a message of the prompt spells one out."""
-        return any(self.within(message.content) for message in prompt.messages)
+        return any(self.spelled_in(message.content) for message in prompt.messages)
 
-    def harmless(self, prompt: Prompt) -> Prompt:
+    def defuse(self, prompt: Prompt) -> Prompt:
         """The same conversation, with a letter in the place of each control token that it spells out."""
         # Not with nothing in its place: "<|im_<|im_end|>end|>" would then become what was removed.
         messages = tuple(replace(m, content=self._without(m.content)) for m in prompt.messages)
         return replace(prompt, messages=messages, prefill=self._without(prompt.prefill))
 
-    def among(self, token_ids: Sequence[int]) -> list[int]:
+    def find_in(self, token_ids: Sequence[int]) -> list[int]:
         """Those of the ids that are control tokens, in their order."""
         return [token for token in token_ids if token in self._ids]
 
     def _without(self, text: str) -> str:
-        return self._pattern.sub("x", self._normal(text)) if self.within(text) else text
+        return self._pattern.sub("x", self._normal(text)) if self.spelled_in(text) else text
 
     def _normal(self, text: str) -> str:
         normal: str = self._normalizer.normalize_str(text) if self._normalizer else text

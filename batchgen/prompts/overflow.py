@@ -20,7 +20,7 @@ class CuttablePrompt(Protocol):
     def text(self) -> str:
         """The text, whole."""
 
-    def holding(self, text: str) -> Prompt | Failure:
+    def with_text(self, text: str) -> Prompt | Failure:
         """The prompt with another text in its place."""
 
 
@@ -33,7 +33,7 @@ class ColumnCut:
     text: str
     render: Callable[[Row], Prompt | Failure]
 
-    def holding(self, text: str) -> Prompt | Failure:
+    def with_text(self, text: str) -> Prompt | Failure:
         """The row's prompt with another text in the column."""
         return self.render(replace(self.row, fields={**self.row.fields, self.column: text}))
 
@@ -50,7 +50,7 @@ class MessageCut:
         """The message, whole."""
         return self.prompt.messages[self.number].content
 
-    def holding(self, text: str) -> Prompt | Failure:
+    def with_text(self, text: str) -> Prompt | Failure:
         """The conversation with another text in that message."""
         messages = list(self.prompt.messages)
         messages[self.number] = replace(messages[self.number], content=text)
@@ -93,7 +93,7 @@ class LengthSearch:
         """The number of characters to try next, between 1 and all but one."""
         return self._probe
 
-    def tell(self, outcome: Tokenized | None) -> None:
+    def update(self, outcome: Tokenized | None) -> None:
         """Go on after a try: the prompt if it fits, else None."""
         if outcome is not None:
             self.best, self._fits = outcome, self._probe
@@ -124,12 +124,12 @@ def shorten(
         keep: `keep(text, n)` is the part of n characters that stays.
     """
     while running := [search for search in searches if not search.done]:
-        tried = [s.cuttable.holding(keep(s.cuttable.text, s.probe)) for s in running]
+        tried = [s.cuttable.with_text(keep(s.cuttable.text, s.probe)) for s in running]
         encoded = iter(encode([prompt for prompt in tried if isinstance(prompt, Prompt)]))
         for search, prompt in zip(running, tried, strict=True):
             # A template may fail on a shorter text (`doc.split()[7]`): that much does not do, then.
             token_ids = next(encoded) if isinstance(prompt, Prompt) else None
             if isinstance(prompt, Failure) or token_ids is None or isinstance(token_ids, Failure):
-                search.tell(None)
+                search.update(None)
             else:
-                search.tell(Tokenized(prompt, token_ids) if len(token_ids) <= limit else None)
+                search.update(Tokenized(prompt, token_ids) if len(token_ids) <= limit else None)

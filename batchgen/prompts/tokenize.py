@@ -145,7 +145,7 @@ class ModelTokenizer:
             for k, before in rendered.items()
             if isinstance(before, str)
             for text in texts[k]
-            if not self._control.within(text)
+            if not self._control.spelled_in(text)
         }
         encoded = dict(zip(whole, self._encode_texts(list(whole.values())), strict=True))
 
@@ -163,9 +163,9 @@ class ModelTokenizer:
         ]
 
     def _spells_control_tokens(self, prompt: Prompt) -> bool:
-        if self._control.in_messages(prompt):
+        if self._control.spelled_in_messages(prompt):
             return True
-        return not self._prefill_is_ours and self._control.within(prompt.prefill)
+        return not self._prefill_is_ours and self._control.spelled_in(prompt.prefill)
 
     def _encode_plain(self, prompts: Sequence[Prompt]) -> list[list[int] | Failure]:
         texts = self._format.render(prompts)
@@ -188,7 +188,7 @@ class ModelTokenizer:
         return [e.ids for e in backend.encode_batch_fast(texts, add_special_tokens=special)]
 
     def _encode_hostile(self, prompt: Prompt) -> list[int] | Failure:
-        if self._prefill_is_ours and self._control.within(prompt.prefill):
+        if self._prefill_is_ours and self._control.spelled_in(prompt.prefill):
             return _FORGED  # As text it would not be the prefill that was asked for.
         try:
             ids = self._format.encode_as_text(prompt)
@@ -196,10 +196,10 @@ class ModelTokenizer:
             return _FORGED
         # Whatever version of transformers did this: the row has not forged a turn exactly when the prompt has the
         # control tokens of the same conversation without those texts.
-        (harmless,) = self._encode_plain([self._control.harmless(prompt)])
+        (harmless,) = self._encode_plain([self._control.defuse(prompt)])
         if isinstance(harmless, Failure):
             return harmless
-        return ids if self._control.among(ids) == self._control.among(harmless) else _FORGED
+        return ids if self._control.find_in(ids) == self._control.find_in(harmless) else _FORGED
 
 
 _FORGED = Failure(

@@ -172,5 +172,5 @@ def _model_record(setup: Setup) -> dict[str, Any]:
         "source": resolved.source,
         "revision": resolved.revision,
         "lock": setup.model.lock.name if setup.model.lock else None,
-        "parameters": setup.model.card.parameters,
+        "parameters": setup.model.info.parameters,
     }

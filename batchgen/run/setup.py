@@ -127,8 +127,8 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
     reading = add_survey_columns(loaded, reading, survey.schema)
     resolution = resolve_decoding(
         job.decoding,
-        generation_config=model.card.generation_config if model else {},
-        end_token_ids=end_tokens(*model.card.end_token_sources.values()) if model else frozenset(),
+        generation_config=model.info.generation_config if model else {},
+        end_token_ids=end_tokens(*model.info.end_token_sources.values()) if model else frozenset(),
     )
     scoring = load_scoring_model(job, model, loaded.date)
     tokenizer, context = scoring.tokenizer, scoring.context_length
@@ -140,7 +140,7 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
     settings = generation_settings(
         job,
         resolution=resolution,
-        model=model.card.identity if model else {},
+        model=model.info.identity if model else {},
         tokenizer=facts,
         context_length=None if context == UNBOUNDED else context,
     )

@@ -1,4 +1,4 @@
-"""Where things are kept that can be made again: starter models, notes about files, what trials found out."""
+"""Where things are kept that can be made again: demo model, notes about files, what trials found out."""
 
 import os
 import sys

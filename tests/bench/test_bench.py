@@ -37,11 +37,11 @@ SIZES = {
 }
 
 
-def tiny_folder(starter: Path, folder: Path, family: str) -> Path:
-    """A random model of a family, with the starter's tokenizer."""
+def tiny_folder(demo: Path, folder: Path, family: str) -> Path:
+    """A random model of a family, with the demo model's tokenizer."""
     folder.mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(starter / name, folder)
+        shutil.copy(demo / name, folder)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         loader: Any = AutoModelForCausalLM
@@ -50,8 +50,8 @@ def tiny_folder(starter: Path, folder: Path, family: str) -> Path:
 
 
 @pytest.fixture
-def tiny(starter_folder: Path, tmp_path: Path) -> Path:
-    return tiny_folder(starter_folder, tmp_path / "llama", "llama")
+def tiny(demo_folder: Path, tmp_path: Path) -> Path:
+    return tiny_folder(demo_folder, tmp_path / "llama", "llama")
 
 
 def work(folder: Path) -> BenchWork:
@@ -90,11 +90,11 @@ def test_a_contender_answers_the_work_and_reports_what_it_computed(
     [("continuous", "does not support this model: "), ("vllm", "not installed")],
 )
 def test_a_contender_that_cannot_run_gives_the_reason(
-    starter_folder: Path, tmp_path: Path, contender: Contender, reason: str
+    demo_folder: Path, tmp_path: Path, contender: Contender, reason: str
 ) -> None:
     if contender == "vllm" and find_spec("vllm") is not None:
         pytest.skip("vllm is here")
-    folder = tiny_folder(starter_folder, tmp_path / "mamba", "mamba")
+    folder = tiny_folder(demo_folder, tmp_path / "mamba", "mamba")
     found = measure_contender(contender, work(folder))
     assert isinstance(found, NotMeasured)
     assert found.reason.startswith(reason)

@@ -31,7 +31,7 @@ WORDS = "the order was sent on Monday and has not arrived yet please tell me whe
 
 
 def write_model(folder: Path) -> None:
-    """A random model with the starter's tokenizer."""
+    """A random model with the demo model's tokenizer."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 

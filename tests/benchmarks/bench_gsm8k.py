@@ -1,4 +1,4 @@
-"""GSM8K's test set as the starter model's card measures it: accuracy with its interval, coverage, new tokens a second.
+"""GSM8K's test set as the demo model's card measures it: accuracy with its interval, coverage, new tokens a second.
 
 Five solved questions as turns, then the question: `Question: ...`, line break, `Answer:`; an answer begins with a space.
 At most 256 new tokens, and none from `Question` on. The strict score takes the first number after `####`, as lighteval

@@ -83,7 +83,7 @@ def test_failed_rows_end_with_3(make_job: MakeJob, capsys: pytest.CaptureFixture
         pytest.param(["run", "JOB", "--set", "prompt.user={{ promt }}"], 2, "promt", id="column"),
         pytest.param(["run", "JOB", "--set", "model={path: ./gone}"], 5, "gone", id="model folder"),
         pytest.param(["run", "JOB", "-o", "/proc/x"], 5, "/proc/x", id="output"),
-        pytest.param(["models", "get", "demo:gone"], 5, "smollm2-135m", id="starter"),
+        pytest.param(["models", "get", "demo:gone"], 5, "smollm2-135m", id="demo model"),
     ],
 )
 def test_errors_name_their_cause(

@@ -14,17 +14,17 @@ Write = Callable[..., Path]
 DEMO = DEMO_MODELS["demo:smollm2-135m"]
 
 
-def test_a_starter_is_listed_before_it_is_fetched(tmp_path: Path) -> None:
+def test_a_demo_model_is_listed_before_it_is_fetched(tmp_path: Path) -> None:
     listed = list_models(cache=tmp_path, hub=Hub(tmp_path / "hub"))
 
     assert listed == (
         KnownModel(
-            "demo:smollm2-135m", "demo", "to be fetched", None, DEMO.wheel.size, "Apache-2.0"
+            "demo:smollm2-135m", "demo", "not downloaded", None, DEMO.wheel.size, "Apache-2.0"
         ),
     )
 
 
-def test_a_starter_that_is_there_is_listed_with_its_folder(tmp_path: Path) -> None:
+def test_a_demo_model_that_is_there_is_listed_with_its_folder(tmp_path: Path) -> None:
     folder = DEMO.folder(tmp_path)
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
@@ -98,7 +98,7 @@ CHECKS: dict[str, tuple[dict[str, object], dict[str, tuple[str, str]], bool]] = 
         },
         {
             "end tokens": ("note", "max_new_tokens"),
-            "context": ("note", "no length stated"),
+            "context": ("note", "not stated"),
             "pad token": ("note", "none"),
         },
         True,
@@ -140,7 +140,7 @@ def test_what_a_check_finds(
 ) -> None:
     check = check_model(str(write_model(tmp_path / "model", changes)))
 
-    found = {finding.topic: finding for finding in check.findings}
+    found = {finding.topic: finding for finding in check.items}
     for topic, (verdict, text) in expected.items():
         assert (found[topic].verdict, text in found[topic].text) == (verdict, True), found[topic]
     assert check.usable is usable
@@ -154,6 +154,6 @@ def test_a_tokenizer_that_loses_characters_is_noted(tmp_path: Path, write_model:
 
     check = check_model(str(folder))
 
-    (trip,) = [finding for finding in check.findings if finding.topic == "round trip"]
+    (trip,) = [finding for finding in check.items if finding.topic == "round trip"]
     assert trip.verdict == "note"
     assert check.usable

@@ -36,7 +36,7 @@ def test_a_file_is_not_read_twice(notes: HashCache, file: Path) -> None:
     (note,) = notes.folder.iterdir()
     note.write_text(note.read_text().replace(sha256(CONTENT), "f" * 64))
     assert notes.sha256(file) == "f" * 64
-    assert notes.read(file) == sha256(CONTENT)
+    assert notes.rehash(file) == sha256(CONTENT)
     assert notes.sha256(file) == sha256(CONTENT)
 
 
@@ -68,7 +68,7 @@ def test_a_changed_file_is_read_again(
 ) -> None:
     notes.sha256(file)
     change(file)
-    assert notes.noted(file) is None
+    assert notes.cached(file) is None
     assert notes.sha256(file) == sha256(bytes(len(CONTENT)))
 
 

@@ -139,7 +139,7 @@ def test_a_hub_that_accepts_and_says_nothing_is_given_up_in_time(tmp_path: Path)
         silent.listen()
         began = time.monotonic()
 
-        with pytest.raises(UnreachableError, match=r"no answer within 0\.3 seconds|timed out"):
+        with pytest.raises(UnreachableError, match=r"no response within 0\.3 seconds|timed out"):
             Hub(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}").probe(seconds=0.3)
 
         assert time.monotonic() - began < 2
@@ -287,7 +287,7 @@ def test_a_download_takes_safetensors_and_text_and_nothing_pickled(
 @pytest.mark.parametrize(
     ("model_id", "revision", "said"),
     [
-        ("Qwen/Qwen9", None, "there is no model Qwen/Qwen9, or it is private"),
+        ("Qwen/Qwen9", None, "Qwen/Qwen9 does not exist, or is private"),
         ("Qwen/Qwen3-0.6B", "v9", "Qwen/Qwen3-0.6B has no revision v9"),
     ],
 )

@@ -221,7 +221,7 @@ def test_shards_of_different_versions_are_noticed(tmp_path: Path, write_model: W
     )
     folder = write_model(tmp_path / "model", changes)
 
-    with pytest.raises(ModelError, match=r"model-2\.safetensors: tensor a is not in it"):
+    with pytest.raises(ModelError, match=r"model-2\.safetensors: tensor a is missing"):
         read_model_info(ResolvedModel("tiny", folder, "folder", ""))
 
 

@@ -80,7 +80,7 @@ def test_a_tokenizer_of_its_own_is_pinned_too(
     assert [m.name for m in pin_models(loaded).models] == ["./tiny", "./tokens"]
     check_pins(loaded)
     (other / "chat_template.jinja").write_text("other")
-    with pytest.raises(ModelError, match=r"tokens is not what .* chat_template.jinja has"):
+    with pytest.raises(ModelError, match=r"tokens differs from .* chat_template.jinja has"):
         run(loaded)
     run(load_job(job))
 
@@ -119,7 +119,7 @@ def test_check_compares_and_writes_nothing(
     job: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(["models", "pin", str(job), "--check"]) == 2
-    assert "there is no" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err
     assert call(["models", "pin", str(job)]) == 0
     lock = job.with_name("job.lock.json").read_bytes()
     assert call(["models", "pin", str(job), "--check", "--json"]) == 0
@@ -141,7 +141,7 @@ def test_trusted_code_must_not_move(make_job: MakeJob, write_model: Write, tmp_p
     snapshot = write_cached(tmp_path, write_model, {})
     model = {"engine": "echo", "path": "owner/name", "trust_remote_code": True}
     job = make_job(model=model, **SHORT)
-    with pytest.raises(ModelError, match="whatever version a branch points to") as caught:
+    with pytest.raises(ModelError, match="is not fixed to a commit") as caught:
         run(load_job(job))
     assert f"model.revision: {snapshot.name}" in caught.value.hint
     run(load_job(job, overrides=[f"model.revision='{snapshot.name}'"]))
@@ -159,7 +159,7 @@ def test_judges_are_pinned_like_the_model_that_answers(
     assert check_pins(load_job(job)).models
     config = json.loads((judge / "config.json").read_text())
     (judge / "config.json").write_text(json.dumps({**config, "changed": 1}))
-    with pytest.raises(ModelError, match=r"judge is not what .*job.lock.json pins"):
+    with pytest.raises(ModelError, match=r"judge differs from .*job.lock.json"):
         run(load_job(job))
 
 

@@ -17,14 +17,14 @@ Write = Callable[..., Path]
 INDEX = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.safetensors"}}
 REFUSED: dict[str, tuple[dict[str, object], str, str]] = {
     # changes to a whole folder            message                          way out
-    "no config": ({"config.json": None}, "no config.json", "give the folder that holds"),
+    "no config": ({"config.json": None}, "no config.json", "Give the folder that contains"),
     "config cut": ({"config.json": '{"model_type":\n'}, "config.json:2:1: not JSON", ""),
     "config is a list": ({"config.json": "[]"}, "expected a JSON object, found a list", ""),
     "config is not text": ({"config.json": b"\xff\xfe{}"}, "config.json: not JSON", ""),
-    "no weights": ({"model.safetensors": None}, "no weights", "fetch the model again"),
+    "no weights": ({"model.safetensors": None}, "no weights", "copy the model again"),
     "pickled weights": (
         {"model.safetensors": None, "pytorch_model.bin": b"x"},
-        "only there as pytorch_model.bin",
+        "the weights are in pytorch_model.bin",
         "save_pretrained",
     ),
     "other names of weights": (
@@ -40,12 +40,12 @@ REFUSED: dict[str, tuple[dict[str, object], str, str]] = {
     "GGUF alone": ({"config.json": None, "m.gguf": b"x"}, "GGUF", "safetensors"),
     "a shard missing": (
         {"model.safetensors": None, "model.safetensors.index.json": INDEX},
-        "2 of 2 files of the weights are missing: model-00001-of-00002.safetensors",
-        "fetch the model again",
+        "2 of 2 weight files are missing: model-00001-of-00002.safetensors",
+        "copy the model again",
     ),
     "index without map": (
         {"model.safetensors": None, "model.safetensors.index.json": {}},
-        "no weight_map",
+        "weight_map is missing",
         "",
     ),
     "index that leads out of the folder": (
@@ -53,33 +53,33 @@ REFUSED: dict[str, tuple[dict[str, object], str, str]] = {
             "model.safetensors": None,
             "model.safetensors.index.json": {"weight_map": {"a": "../../other.safetensors"}},
         },
-        "is no name of a file in this folder",
+        "is not a file name in this folder",
         "",
     ),
     "a part of a distributed checkpoint": (
         {"shard-00001-model-00001-of-00002.safetensors": b"x"},
-        "shard-00001-model-00001-of-00002.safetensors is a part of a distributed checkpoint",
-        "move such files away",
+        "shard-00001-model-00001-of-00002.safetensors is part of a distributed checkpoint",
+        "Move such files away",
     ),
     "other weights": (
         {"config.json": {"transformers_weights": "other.safetensors"}},
         "transformers_weights: 'other.safetensors' names other weights",
-        "rename that file",
+        "Rename that file",
     ),
     "other weights in a part": (
         {"config.json": {"text_config": {"transformers_weights": "x.safetensors.index.json"}}},
         "text_config.transformers_weights: .* names other weights",
-        "take transformers_weights out",
+        "remove transformers_weights",
     ),
     "keys with a new meaning": (
         {"config.json": {"attribute_map": {"x": "_attn_implementation"}, "x": "owner/kernel"}},
         "attribute_map.x: '_attn_implementation' gives other keys of the file a new meaning",
-        "take attribute_map out",
+        "Remove attribute_map",
     ),
     "adapter": (
         {"adapter_config.json": {"base_model_name_or_path": "owner/base"}},
         "an adapter .* for owner/base",
-        "merge",
+        "Merge",
     ),
 }
 

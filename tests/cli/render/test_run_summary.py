@@ -17,9 +17,9 @@ SHARES = ("mfu", "useful_token_share")
 
 
 def test_a_run_reports_and_stores_its_utilization(
-    make_job: MakeJob, starter_folder: Path, capsys: pytest.CaptureFixture[str]
+    make_job: MakeJob, demo_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = {"engine": "transformers", "path": str(starter_folder)}
+    model = {"engine": "transformers", "path": str(demo_folder)}
     job = make_job(
         [{"q": "Hello."}, {"q": "Name a colour."}], model=model, decoding={"max_new_tokens": 2}
     )
@@ -36,12 +36,12 @@ def test_a_run_reports_and_stores_its_utilization(
 
 
 def test_a_run_reports_a_kernel_that_cannot_be_used(
-    make_job: MakeJob, starter_folder: Path, tmp_path: Path
+    make_job: MakeJob, demo_folder: Path, tmp_path: Path
 ) -> None:
     """A package numba that cannot be imported; in a process of its own, as kernels are tried once per process."""
     (tmp_path / "numba").mkdir()
     (tmp_path / "numba" / "__init__.py").write_text("raise ImportError('needs NumPy 2.2')")
-    model = {"engine": "transformers", "path": str(starter_folder)}
+    model = {"engine": "transformers", "path": str(demo_folder)}
     job = make_job([{"q": "Hello."}], model=model, decoding={"max_new_tokens": 2})
     done = subprocess.run(
         [sys.executable, "-m", "batchgen", "run", str(job)],

@@ -1,4 +1,4 @@
-"""The starter model's answers beside plain `generate`, prompt by prompt."""
+"""The demo model's answers beside plain `generate`, prompt by prompt."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +17,8 @@ MARGIN = 1e-3
 """Where the two best logits are this close in float32, either token is right."""
 
 
-def starter_engine(folder: Path, tokenizer: Any) -> tuple[TorchEngine, Any]:
-    """The engine on the starter model, and that model."""
+def demo_engine(folder: Path, tokenizer: Any) -> tuple[TorchEngine, Any]:
+    """The engine on the demo model, and that model."""
     loaded = load_model(folder, ModelSpec(path="model"))
     engine = TorchEngine(
         loaded, batching=Batching(), decode=tokenizer.decode, should_stop=lambda: False

@@ -1,4 +1,4 @@
-"""The starter model, on real prompts, answers as `generate` does on each of them alone."""
+"""The demo model, on real prompts, answers as `generate` does on each of them alone."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from batchgen.records import Continuation, Likelihood
-from tests.engines.torch.demo_model_engine import starter_engine, tokens_as_generated
+from tests.engines.torch.demo_model_engine import demo_engine, tokens_as_generated
 from tests.engines.torch.tiny_models import forced_table
 
 NEW = 8
@@ -27,9 +27,9 @@ def questions(data: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_real_continuations_are_as_likely_as_in_a_forward_of_each_row_alone(
-    starter_folder: Path,
+    demo_folder: Path,
 ) -> None:
-    tokenizer: Any = AutoTokenizer.from_pretrained(starter_folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(demo_folder)
     cases = {
         "The capital of France is": [" Paris", " London", " a city in the north of the country."],
         "Water boils at 100 degrees": [" Celsius", " Fahrenheit", " if it is heated."],
@@ -41,7 +41,7 @@ def test_real_continuations_are_as_likely_as_in_a_forward_of_each_row_alone(
             (context, ending) for context, endings in cases.items() for ending in endings
         )
     ]
-    engine, model = starter_engine(starter_folder, tokenizer)
+    engine, model = demo_engine(demo_folder, tokenizer)
     found: dict[int, Likelihood] = {}
     for ordered in (asked, asked[::-1]):
         found = {one.index: one for one in engine.likelihoods(ordered)}
@@ -55,15 +55,15 @@ def test_real_continuations_are_as_likely_as_in_a_forward_of_each_row_alone(
 
 
 @pytest.mark.slow
-def test_real_prompts_are_answered_as_each_alone(starter_folder: Path, shared_data: Path) -> None:
-    tokenizer: Any = AutoTokenizer.from_pretrained(starter_folder)
+def test_real_prompts_are_answered_as_each_alone(demo_folder: Path, shared_data: Path) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(demo_folder)
     prompts = [
         tokenizer.apply_chat_template(
             [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=True
         )["input_ids"]
         for text in questions(shared_data)
     ]
-    engine, model = starter_engine(starter_folder, tokenizer)
+    engine, model = demo_engine(demo_folder, tokenizer)
     assert engine.facts()["tier"] == "continuous, own forward"
     end = tokenizer.eos_token_id
     assert tokens_as_generated(engine, model, prompts, end=end, new=NEW) > 5 * NEW

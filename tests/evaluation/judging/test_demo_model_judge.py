@@ -23,11 +23,11 @@ ROWS = [
 """Echoed by the engine that answers; the last row tries to speak as the judge."""
 TENTHS = {"name": "good", "rubric": "Is it right?", "scale": [0, 10]}
 PAIRWISE = {"name": "vs", "mode": "pairwise", "column": "other", "language": "zh"}
-STARTER = {"path": "demo:smollm2-135m", "dtype": "float32"}
+DEMO_MODEL = {"path": "demo:smollm2-135m", "dtype": "float32"}
 
 
 @pytest.mark.slow
-def test_verdicts_are_those_of_a_plain_forward(make_job: MakeJob, starter_folder: Path) -> None:
+def test_verdicts_are_those_of_a_plain_forward(make_job: MakeJob, demo_folder: Path) -> None:
     notes = Opinionated()  # notes what judges read, label by label
     job = make_job(ROWS, evaluate={"judges": [TENTHS, PAIRWISE]})
     run(load_job(job), opener=notes)
@@ -35,10 +35,10 @@ def test_verdicts_are_those_of_a_plain_forward(make_job: MakeJob, starter_folder
     pairs = notes.asked[33:]
     compared = [(pairs[4 * row], pairs[4 * row + 2]) for row in range(3)]
 
-    judges = [{**judge, "model": dict(STARTER)} for judge in (TENTHS, PAIRWISE)]
+    judges = [{**judge, "model": dict(DEMO_MODEL)} for judge in (TENTHS, PAIRWISE)]
     job = make_job(ROWS, evaluate={"judges": judges}, output={"path": "judged"})
     frame = run(load_job(job)).frame()
-    chances = forward(starter_folder)
+    chances = forward(demo_folder)
     for row in range(2):
         found = chances(rated[row], [str(number) for number in range(11)])
         found[1] -= found[10]  # 1 begins 10, digit by digit

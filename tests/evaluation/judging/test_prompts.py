@@ -192,7 +192,7 @@ def test_labels_are_bytes_where_tokens_are() -> None:
     ],
     ids=["rubric", "tenths", "pairwise", "pairwise zh", "tenths zh"],
 )
-@pytest.mark.parametrize("kind", ["chatml", "llama3", "base_model", "starter_tokenizer"])
+@pytest.mark.parametrize("kind", ["chatml", "llama3", "base_model", "demo_tokenizer"])
 def test_context_and_label_are_the_tokens_of_the_whole_text(
     judge: Judge, kind: str, request: pytest.FixtureRequest
 ) -> None:

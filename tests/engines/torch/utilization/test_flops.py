@@ -1,4 +1,4 @@
-"""What a model's tokens cost: against torch's own counter, and by hand for the starter model."""
+"""What a model's tokens cost: against torch's own counter, and by hand for the demo model."""
 
 import json
 from pathlib import Path
@@ -95,14 +95,14 @@ def test_a_model_with_an_encoder_has_no_costs() -> None:
     assert model_flops(tiny_model("t5")) is None
 
 
-def test_the_starter_model_by_hand(starter_folder: Path) -> None:
-    config = json.loads((starter_folder / "config.json").read_text())
+def test_the_demo_model_by_hand(demo_folder: Path) -> None:
+    config = json.loads((demo_folder / "config.json").read_text())
     hidden, inner, layers = (
         config[k] for k in ("hidden_size", "intermediate_size", "num_hidden_layers")
     )
     heads, keys, width = 9, 3, 64
     with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(starter_folder))
+        model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(demo_folder))
     attention = hidden * (heads + 2 * keys) * width + heads * width * hidden
     assert model_flops(model) == ModelFlops(
         token=2.0 * layers * (attention + 3 * hidden * inner),

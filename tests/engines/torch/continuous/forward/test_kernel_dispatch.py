@@ -72,7 +72,7 @@ def wanted(new: DecodeQkv, layer: KVLayer, held: DecodeLayout, scale: float) -> 
 @pytest.mark.parametrize(
     ("group", "width", "high"),
     [(1, 8, 8), (3, 64, 64), (4, 12, 20)],
-    ids=["every head its own keys", "the starter's", "values of another width"],
+    ids=["every head its own keys", "the demo model's", "values of another width"],
 )
 def test_attention_is_that_of_float64(group: int, width: int, high: int) -> None:
     assert compiled.attention_works(group, width, high)

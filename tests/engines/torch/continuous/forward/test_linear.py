@@ -42,7 +42,7 @@ def test_products_are_those_of_float64(
 
 
 @pytest.mark.parametrize(
-    "width", [64, 576, 1536], ids=["narrow", "wide", "as wide as the starter's"]
+    "width", [64, 576, 1536], ids=["narrow", "wide", "as wide as the demo model's"]
 )
 def test_a_packed_row_is_the_same_number_by_number_beside_any_others(width: int) -> None:
     linear, x, other = PackedLinear(drawn(192, width), None), drawn(300, width), drawn(300, 192)
