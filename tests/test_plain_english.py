@@ -33,7 +33,6 @@ PENDING: tuple[str, ...] = (
     "decoding",
     "engines/torch",
     "evaluation",
-    "input",
     "job",
     "jobfile",
     "planning",

@@ -1,1 +1,1 @@
-"""Input files: found, read, surveyed, filtered, and cut into chunks of rows."""
+"""Input files: finding, reading, surveying and filtering them, and cutting them into chunks of rows."""

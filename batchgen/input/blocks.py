@@ -1,4 +1,4 @@
-"""Rows of the input on their way to chunks: numbered, thinned out, cut to size. Knows nothing of files' formats."""
+"""Blocks of numbered input rows: filtering, slicing, concatenating, rechunking."""
 
 import bisect
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,14 +14,13 @@ from batchgen.records import Failure
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some rows, with their numbers over the whole input; failures by position."""
+    """Some rows, with their numbers in the whole input; failures by position in the block."""
 
     table: pa.Table
     rows: npt.NDArray[np.int64]
     failures: Mapping[int, Failure]
 
     def where(self, kept: npt.NDArray[np.bool_]) -> "Block":
-        """The rows that are kept."""
         if kept.all():
             return self
         positions = np.flatnonzero(kept)
@@ -30,58 +29,57 @@ class Block:
         return Block(self.table.take(pa.array(positions)), self.rows[positions], failures)
 
     def slice(self, start: int, stop: int) -> "Block":
-        """The rows from position `start` up to `stop`."""
         failures = {
-            old - start: found for old, found in self.failures.items() if start <= old < stop
+            old - start: failure for old, failure in self.failures.items() if start <= old < stop
         }
         return Block(self.table.slice(start, stop - start), self.rows[start:stop], failures)
 
 
 def concat_blocks(blocks: list[Block]) -> Block:
-    """Blocks, at least one, as one."""
+    """Concatenate blocks, at least one."""
     if len(blocks) == 1:
         return blocks[0]
     failures: dict[int, Failure] = {}
     start = 0
     for block in blocks:
-        failures |= {start + position: found for position, found in block.failures.items()}
+        failures |= {start + position: failure for position, failure in block.failures.items()}
         start += len(block.rows)
     rows = np.concatenate([block.rows for block in blocks])
     return Block(pa.concat_tables([block.table for block in blocks]), rows, failures)
 
 
 def rechunk(blocks: Iterable[Block], rows: int) -> Iterator[Block]:
-    """The same rows in blocks of exactly so many, but for the last."""
-    held: list[Block] = []
-    room = rows
+    """Yield the same rows in blocks of exactly `rows` rows; the last may be shorter."""
+    pieces: list[Block] = []
+    missing = rows
     for block in blocks:
         start = 0
         while start < len(block.rows):
-            stop = min(len(block.rows), start + room)
-            held.append(block.slice(start, stop))
-            room -= stop - start
+            stop = min(len(block.rows), start + missing)
+            pieces.append(block.slice(start, stop))
+            missing -= stop - start
             start = stop
-            if room == 0:
-                yield concat_blocks(held)
-                held, room = [], rows
-    if held:
-        yield concat_blocks(held)
+            if missing == 0:
+                yield concat_blocks(pieces)
+                pieces, missing = [], rows
+    if pieces:
+        yield concat_blocks(pieces)
 
 
 @dataclass(slots=True)
 class RowLocations:
-    """Which rows are in which file; filled in as the files are read."""
+    """The rows of each file; filled in while the files are read."""
 
     files: list[Path] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     rows: int = 0
 
-    def begin(self, file: Path) -> None:
-        """The rows from now on are of this file."""
+    def start_file(self, file: Path) -> None:
+        """Count the following rows as rows of `file`."""
         self.files.append(file)
         self.starts.append(self.rows)
 
-    def name(self, row: int) -> str:
-        """A row, by its number over the whole input, for messages. Rows of a file count from 0."""
+    def row_label(self, row: int) -> str:
+        """File and row number in it, from 0, for messages; `row` is the number in the whole input."""
         number = bisect.bisect_right(self.starts, row) - 1
         return f"{self.files[number]} row {row - self.starts[number]:,}"

@@ -1,6 +1,6 @@
-"""Whether the input is still what was surveyed: a look at each file at every seam, a hash of it where it looks new.
+"""Detection of input files that change during a run. A file is hashed again only if its status has changed.
 
-A file that was only touched, linked or replaced by its own copy is no other file. Knows nothing of what is inside.
+A file that was only touched, linked or replaced by its own copy counts as unchanged.
 """
 
 from collections.abc import Sequence
@@ -10,35 +10,30 @@ from batchgen.errors import DataError
 from batchgen.input.sources import SurveyedFile
 from batchgen.storage.durable import sha256
 
-_Seen = tuple[int, int, int, int]
-"""Size, times of the last change of content and of anything, inode. Nobody can set the second time."""
+_RESTORE_HINT = (
+    "Nothing was published. Restore the old file and run again, or start over with --fresh."
+)
+_Status = tuple[int, int, int, int]
+"""Size, mtime, ctime, inode. Programs cannot set ctime."""
 
 
 class ChangeGuard:
-    """Watches the files of a survey."""
+    """Detects changes of surveyed files. Its methods raise DataError if the content of a file has changed."""
 
     def __init__(self, files: Sequence[SurveyedFile]) -> None:
         self._files = files
-        self._seen: dict[Path, _Seen] = {}
+        self._status: dict[Path, _Status] = {}
 
-    def look(self) -> None:
-        """Look at each file; read those that look different from the last time.
-
-        Raises:
-            DataError: a file is not what it was.
-        """
+    def check(self) -> None:
+        """Hash the files whose status has changed since the last call."""
         for file in self._files:
-            now = _seen(file.path)
-            if self._seen.get(file.path) != now:
+            now = _read_status(file.path)
+            if self._status.get(file.path) != now:
                 self._compare(file)
-                self._seen[file.path] = now
+                self._status[file.path] = now
 
-    def read(self) -> None:
-        """Read each file again, however it looks.
-
-        Raises:
-            DataError: a file is not what it was.
-        """
+    def rehash(self) -> None:
+        """Hash all files."""
         for file in self._files:
             self._compare(file)
 
@@ -47,20 +42,17 @@ class ChangeGuard:
             same = sha256(file.path) == file.sha256
         except OSError as error:
             raise DataError(
-                f"{file.path}: cannot be read any more: {error.strerror}", hint=_WAY_OUT
+                f"{file.path}: can no longer be read: {error.strerror}", hint=_RESTORE_HINT
             ) from error
         if not same:
-            raise DataError(f"{file.path}: changed while the run was using it", hint=_WAY_OUT)
+            raise DataError(f"{file.path}: changed while the run was using it", hint=_RESTORE_HINT)
 
 
-_WAY_OUT = "Nothing was published. Put the old file back and run again to go on, or start over with --fresh."
-
-
-def _seen(path: Path) -> _Seen:
+def _read_status(path: Path) -> _Status:
     try:
         status = path.stat()
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be read any more: {error.strerror}", hint=_WAY_OUT
+            f"{path}: can no longer be read: {error.strerror}", hint=_RESTORE_HINT
         ) from error
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino

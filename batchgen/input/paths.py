@@ -1,7 +1,4 @@
-"""Paths, folders and globs, down to the files that they mean. Knows nothing of formats.
-
-A folder means the files in it, at any depth, sorted by path, without names that begin with a dot or an underscore.
-"""
+"""Paths, folders and globs, resolved to files."""
 
 import difflib
 import glob
@@ -16,19 +13,15 @@ from batchgen.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class PathMatch:
-    """A path on disk, the folder below which `key=value` folders count, and whether it was named itself."""
+    """A file of the input. `key=value` folders count below `root`; `is_explicit` is False for files of a folder."""
 
     path: Path
     root: Path
-    named: bool
+    is_explicit: bool
 
 
 def expand_path(text: str) -> list[PathMatch]:
-    """The files that a path, folder or glob means.
-
-    Raises:
-        DataError: nothing there, or links that lead in a circle.
-    """
+    """The files of a path, folder or glob; DataError if nothing is there, or for a symlink loop."""
     path = Path(text)
     try:
         mode = path.stat().st_mode
@@ -37,8 +30,8 @@ def expand_path(text: str) -> list[PathMatch]:
             return _expand_glob(text)
         raise missing_path_error(path, error) from error
     if stat.S_ISDIR(mode):
-        return [PathMatch(file, path, named=False) for file in _walk(path)]
-    return [PathMatch(path, path.parent, named=True)]
+        return [PathMatch(file, path, is_explicit=False) for file in _files_below(path)]
+    return [PathMatch(path, path.parent, is_explicit=True)]
 
 
 def _expand_glob(text: str) -> list[PathMatch]:
@@ -49,22 +42,22 @@ def _expand_glob(text: str) -> list[PathMatch]:
         matches = sorted(root.glob(str(Path(*patterns))))
     except ValueError as error:
         raise DataError(
-            f"{text}: is not a pattern of paths",
-            hint="** stands alone between slashes, as in data/**/*.csv.",
+            f"{text}: is not a valid glob",
+            hint="Write ** only as a whole path component, such as data/**/*.csv.",
         ) from error
     found: list[PathMatch] = []
     for match in matches:
         if _is_hidden(match.relative_to(root).parts, patterns):
             continue
         if not match.is_dir():
-            found.append(PathMatch(match, root, named=True))
+            found.append(PathMatch(match, root, is_explicit=True))
         elif patterns[-1] != "**":
-            found += [PathMatch(file, root, named=False) for file in _walk(match)]
+            found += [PathMatch(file, root, is_explicit=False) for file in _files_below(match)]
     return found
 
 
 def _is_hidden(names: Sequence[str], patterns: Sequence[str]) -> bool:
-    """Whether a name begins with a dot or underscore that the pattern does not ask for."""
+    """Whether a name begins with a dot or underscore that no pattern begins with."""
     return any(
         name.startswith(mark) and not any(p.startswith(mark) and fnmatch(name, p) for p in patterns)
         for name in names
@@ -72,8 +65,8 @@ def _is_hidden(names: Sequence[str], patterns: Sequence[str]) -> bool:
     )
 
 
-def _walk(folder: Path) -> list[Path]:
-    """Files below a folder, sorted by path. Links to folders are followed, once."""
+def _files_below(folder: Path) -> list[Path]:
+    """Files below a folder, sorted by path. Links to folders are followed."""
     files: list[Path] = []
     waiting = [(folder, frozenset([file_identity(folder)]))]
     while waiting:
@@ -87,8 +80,8 @@ def _walk(folder: Path) -> list[Path]:
             folder_id = file_identity(path)
             if folder_id in above:
                 raise DataError(
-                    f"{path}: is a link to a folder above it, so that it never ends",
-                    hint="Remove the link, or name the files by a glob.",
+                    f"{path}: symlink loop: points to a parent folder",
+                    hint="Remove the link, or give a glob in input.path.",
                 )
             waiting.append((path, above | {folder_id}))
     return sorted(files)
@@ -102,22 +95,20 @@ def _listing(folder: Path) -> Iterator[Path]:
 
 
 def file_identity(path: Path) -> tuple[int, int]:
-    """What two names of the same file have in common: device and number."""
+    """Device and inode of a file."""
     status = path.stat()
     return status.st_dev, status.st_ino
 
 
 def missing_path_error(path: Path, error: OSError | ValueError) -> DataError:
-    """The error for a path that cannot be looked at, with the nearest name beside it."""
+    """The error for a path that cannot be accessed, with the most similar name in its folder as a hint."""
     reason = (error.strerror or "cannot be read") if isinstance(error, OSError) else str(error)
     try:
         names = [entry.name for entry in path.parent.iterdir()]
     except (OSError, ValueError):
         names = []
     near = difflib.get_close_matches(path.name, names, n=1)
-    return DataError(
-        f"{path}: {reason.lower()}",
-        hint=f"Did you mean {near[0]}?"
-        if near
-        else "Check input.path; it is relative to the job file.",
+    hint = (
+        f"Did you mean {near[0]}?" if near else "Check input.path: it is relative to the job file."
     )
+    return DataError(f"{path}: {reason.lower()}", hint=hint)

@@ -1,7 +1,4 @@
-"""Personal data taken out of the cells of a table, before anything else sees them.
-
-Text is looked at wherever it is, in lists and structs too; numbers and dates are not. Knows nothing of files and jobs.
-"""
+"""Redaction of personal data in the text cells of a table, including text in lists and structs."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -18,7 +15,7 @@ from batchgen.privacy.redact import Redactor
 
 @dataclass(frozen=True, slots=True)
 class RedactedTable:
-    """A table without personal data, and how many findings of each kind it had."""
+    """A redacted table and the number of replaced items by kind."""
 
     table: pa.Table
     counts: Mapping[str, int]
@@ -26,55 +23,43 @@ class RedactedTable:
 
 @dataclass(frozen=True, slots=True)
 class CellRedaction:
-    """What is taken out of the cells of an input.
+    """The redaction of the cells of an input.
 
     Attributes:
-        columns: those that are looked at; None for all that hold text.
-        keeps_apart: whether different values stay different, so that even ids may be redacted.
+        columns: the columns to redact; None for all with text.
+        keeps_ids_distinct: whether different values stay different, so that ids may be redacted.
     """
 
     redactor: Redactor
     columns: Collection[str] | None
-    keeps_apart: bool
+    keeps_ids_distinct: bool
 
     def apply(self, table: pa.Table) -> RedactedTable:
-        """The table with the same columns and types, and other texts."""
         counts: Counter[str] = Counter()
         for number, field in enumerate(table.schema):
             if self.covers(field):
-                column = table.column(number)
-                redacted = self._column(column, counts)
-                table = table.set_column(number, field, redacted)
+                chunks = [self._array(chunk, counts) for chunk in table.column(number).chunks]
+                table = table.set_column(number, field, pa.chunked_array(chunks, field.type))
         return RedactedTable(table, counts)
 
     def covers(self, field: pa.Field) -> bool:
-        """Whether a column is looked at."""
         wanted = self.columns is None or field.name in self.columns
         return wanted and holds_text(field.type)
 
-    def of_ids(self, ids: pa.Table) -> pa.Table:
-        """The column of ids, like `apply`.
-
-        Raises:
-            DataError: some hold personal data, and what would take its place could be the same for several.
-        """
+    def apply_to_ids(self, ids: pa.Table) -> pa.Table:
+        """Like `apply`, for a table of one column; DataError if ids may become equal."""
         redacted = self.apply(ids)
-        if redacted.counts and not self.keeps_apart:
-            found = " and ".join(redacted.counts)
+        if redacted.counts and not self.keeps_ids_distinct:
+            kinds = " and ".join(redacted.counts)
             raise DataError(
-                f"column {ids.column_names[0]!r} holds what looks like personal data ({found}), and it is the id: once "
-                "redacted, ids could be the same",
-                hint="Name another column in input.columns.id; or set redact.replacement: hash, which keeps ids apart; or list "
-                "in redact.columns what is to be redacted, without this one.",
+                f"the id column {ids.column_names[0]!r} seems to contain personal data ({kinds}): redacted ids may be equal",
+                hint="Name another column in input.columns.id, set redact.replacement: hash, which keeps ids distinct, or "
+                "list the columns to redact, without this one, in redact.columns.",
             )
         return redacted.table
 
-    def _column(self, column: pa.ChunkedArray, counts: Counter[str]) -> pa.ChunkedArray:
-        chunks = [self._array(chunk, counts) for chunk in column.chunks]
-        return pa.chunked_array(chunks, column.type)
-
     def _array(self, array: pa.Array, counts: Counter[str]) -> pa.Array:
-        """The same values but for text; times and numbers are not touched, whether Python has such ones or not."""
+        # Only text becomes Python objects: Python cannot represent all times and numbers of Arrow.
         type_ = array.type
         if pa.types.is_string(type_):
             return pa.array([self._text(text, counts) for text in array.to_pylist()], type_)

@@ -1,16 +1,14 @@
-"""The input of a job as a stream: found, proved readable once from end to end, then read in chunks of rows.
+"""The input of a job as a stream of chunks of rows.
 
-    source = open_source(job.input, seed=job.run.seed)      heads and footers only
-    survey = source.survey()                                 one pass: rows, types, ids, hashes of the files
-    for chunk in source.chunks(survey, rows=2048): ...       another pass, from which rows are taken
+    source = open_source(job.input, seed=job.run.seed)      reads only heads and footers
+    survey = source.survey()                                 one pass: counts rows, finds types, checks ids, hashes files
+    for chunk in source.chunks(survey, rows=2048): ...       another pass, yields the rows
 
-Rows are numbered twice: over the whole input from 0, which is the id of a row that has no other; and over the rows
-that `filter`, `sample` and `limit` leave, in that order, which is `Row.index`. Memory does not grow with the input,
-but for eight bytes a row that tell ids apart during the survey.
-Knows nothing of prompts and output.
+A row has two numbers: one in the whole input, from 0, which is its id if there is no id column; and `Row.index`, its
+number among the rows that `filter`, `sample` and `limit`, in that order, select. Memory does not grow with the input,
+except for eight bytes a row during the survey, for the check of ids.
 """
 
-import hashlib
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,13 +26,14 @@ from batchgen.input.redacted_cells import CellRedaction
 from batchgen.input.row_sample import BottomK, Condition, sample_keys
 from batchgen.job.spec import Columns, Input
 from batchgen.records import Failure, Row
+from batchgen.storage.durable import sha256
 
 __all__ = ["Chunk", "InputFile", "InputSource", "Survey", "SurveyedFile", "open_source"]
 
 
 @dataclass(frozen=True, slots=True)
 class SurveyedFile:
-    """A file as it was when it was proved readable."""
+    """An input file as it was during the survey."""
 
     path: Path
     size: int
@@ -44,12 +43,12 @@ class SurveyedFile:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What one pass over the input found.
+    """Result of one pass over the input.
 
     Attributes:
-        rows: selected rows, after filter, sample and limit.
+        rows: number of rows after filter, sample and limit.
         schema: the columns of every chunk.
-        sample_key: rows with a greater key are not drawn; None where all are.
+        sample_key: rows with a larger key are not selected; None if all are.
     """
 
     rows: int
@@ -63,10 +62,10 @@ class Chunk:
     """Selected rows [first, first + len(ids)).
 
     Attributes:
-        number: chunks count from 0.
-        table: all columns, with exactly the schema of the survey.
+        number: from 0.
+        table: all columns, with the schema of the survey.
         failures: rows that cannot be used, by `Row.index`.
-        redacted: how much personal data of each kind was taken out of the table.
+        redacted: number of redacted items in the table, by kind.
     """
 
     number: int
@@ -77,7 +76,7 @@ class Chunk:
     redacted: Mapping[str, int] = field(default_factory=dict)
 
     def rows(self, columns: Sequence[str]) -> list[Row]:
-        """The rows, with only some columns as Python objects."""
+        """The rows with some columns as Python objects."""
         values = [python_values(self.table.column(name)) for name in columns]
         fields = zip(*values, strict=True) if values else ((),) * len(self.ids)
         return [
@@ -87,29 +86,28 @@ class Chunk:
 
 
 def open_source(spec: Input, *, seed: int, redaction: CellRedaction | None = None) -> "InputSource":
-    """Find the input files and read their heads: format, encoding, columns.
+    """Find the input files and read format, encoding and columns.
 
     Args:
         spec: `input` of the job; paths are absolute.
-        seed: decides which rows `sample` draws.
-        redaction: what is taken out of the cells of chunks; `filter` sees them as they are.
+        seed: the seed of `sample`.
+        redaction: applied to chunks; `filter` sees the original cells.
 
     Raises:
-        DataError: nothing to read, its beginning is not what it should be, or the job names columns that it lacks.
+        DataError: no files, an unreadable start of a file, or a column of the job that is missing.
     """
     return InputSource(open_table(find_files(spec), spec), spec, seed=seed, redaction=redaction)
 
 
 class InputSource:
-    """The rows of some input files. `columns` are theirs and those of hive folders, in order.
+    """The rows of the input files; made by `open_source`.
 
-    Of JSONL files `columns` are those in the first lines; the survey's schema has all.
+    `columns` includes those of hive folders. For JSONL it has those of the first lines; the survey's schema has all.
     """
 
     def __init__(
         self, table: InputTable, spec: Input, *, seed: int, redaction: CellRedaction | None = None
     ) -> None:
-        """See `open_source`."""
         self._redaction = redaction
         self._table = table
         self._spec = spec
@@ -121,54 +119,52 @@ class InputSource:
             self._filter(table.known_schema)
 
     def describe(self) -> str:
-        """Format, number of files, encoding and delimiter, such as `csv, gb18030, ","`."""
         return self._table.describe()
 
     def survey(self) -> Survey:
-        """Read everything: prove it readable, find the types, count the selected rows, check the ids.
+        """Read everything once (JSONL twice, for its types), count the selected rows and check the ids.
 
-        Ids have to be there, and to differ, among all rows that pass `filter`, whatever `sample` and `limit` leave.
-        JSONL is read twice, since its types are known only at the end.
+        Ids must be present and unique among all rows that pass `filter`, even if `sample` or `limit` drops them.
 
         Raises:
-            DataError: something in the input is not as it should be, or no row is left.
+            DataError: the input has an error, or no row is selected.
         """
         schema = self._table.schema()
         _check_types(schema, self._spec.columns)
         files = tuple(_surveyed(file) for file in self.files)
-        least = None if self._spec.sample is None else BottomK(self._spec.sample)
-        places = RowLocations()
-        ids = None if self.id_column is None else IdCheck(self.id_column, places.name)
+        smallest = None if self._spec.sample is None else BottomK(self._spec.sample)
+        locations = RowLocations()
+        ids = None if self.id_column is None else IdCheck(self.id_column, locations.row_label)
         kept = 0
-        for block in self._blocks(schema, places):
+        for block in self._blocks(schema, locations):
             kept += len(block.rows)
             if ids is not None:
                 ids.add(self._ids(block))
-            if least is not None:
-                least.add(sample_keys(block.rows, self._seed))
+            if smallest is not None:
+                smallest.add(sample_keys(block.rows, self._seed))
         if ids is not None:
             ids.finish(lambda: map(self._ids, self._blocks(schema, RowLocations())))
         if not kept:
-            raise self._nothing(places.rows)
+            raise self._no_rows(locations.rows)
         rows = min(kept, self._spec.sample or kept, self._spec.limit or kept)
-        return Survey(rows, schema, files, None if least is None else least.greatest())
+        return Survey(rows, schema, files, None if smallest is None else smallest.threshold())
 
     def chunks(self, survey: Survey, *, rows: int, skip: Container[int] = ()) -> Iterator[Chunk]:
-        """The selected rows in chunks: chunk k holds those with index [k * rows, (k + 1) * rows).
+        """Yield the selected rows in chunks: chunk k has the rows with index [k * rows, (k + 1) * rows).
 
         Args:
-            survey: of this source, by this process or another.
-            rows: rows of every chunk but the last.
-            skip: numbers of chunks to pass over.
+            survey: of the same files, possibly by another process.
+            rows: rows of every chunk except the last.
+            skip: numbers of the chunks to leave out.
 
         Raises:
-            DataError: the files are no longer those that were surveyed.
+            DataError: the files have changed since the survey.
         """
         before = [(file.path, file.size, file.modified_ns) for file in survey.files]
         if before != [(file.path, file.size, file.modified_ns) for file in self.files]:
             raise DataError(
                 f"{self.files[0].path.parent}: the input changed after it was surveyed",
-                hint="Run again; leave the input alone while it is used.",
+                hint="Run again. Do not change the input during a run.",
             )
         last = max((n for n in range(-(-survey.rows // rows)) if n not in skip), default=None)
         if last is None:
@@ -180,19 +176,19 @@ class InputSource:
             if number == last:
                 return
         raise DataError(
-            f"{self.files[0].path.parent}: gave {number + 1:,} chunks of rows; expected {last + 1:,}, as surveyed",
-            hint="Run again; leave the input alone while it is used.",
+            f"{self.files[0].path.parent}: has {number + 1:,} chunks of rows; expected {last + 1:,}, as surveyed",
+            hint="Run again. Do not change the input during a run.",
         )
 
-    def _blocks(self, schema: pa.Schema, places: RowLocations) -> Iterator[Block]:
+    def _blocks(self, schema: pa.Schema, locations: RowLocations) -> Iterator[Block]:
         """All rows that pass the filter."""
         row_filter = self._filter(schema)
         for number, file in enumerate(self.files):
-            places.begin(file.path)
+            locations.start_file(file.path)
             for batch in self._table.batches(schema, number):
-                stop = places.rows + batch.table.num_rows
-                block = Block(batch.table, np.arange(places.rows, stop), batch.failures)
-                places.rows = stop
+                stop = locations.rows + batch.table.num_rows
+                block = Block(batch.table, np.arange(locations.rows, stop), batch.failures)
+                locations.rows = stop
                 yield block if row_filter is None else block.where(row_filter.mask(batch.table))
 
     def _selected(self, survey: Survey) -> Iterator[Block]:
@@ -220,7 +216,7 @@ class InputSource:
             return RowIds(pa.array(block.rows).cast(pa.string()), block.rows)
         column = block.table.select([name])
         if self._redaction is not None:
-            column = self._redaction.of_ids(column)
+            column = self._redaction.apply_to_ids(column)
         return RowIds(id_texts(column.column(0), name), block.rows)
 
     def _chunk(self, number: int, first: int, block: Block) -> Chunk:
@@ -231,29 +227,26 @@ class InputSource:
         redacted = self._redaction.apply(block.table)
         return Chunk(number, first, redacted.table, ids, failures, redacted.counts)
 
-    def _nothing(self, rows: int) -> DataError:
+    def _no_rows(self, rows: int) -> DataError:
         if rows:
             return DataError(
                 f"input.filter: none of the {rows:,} rows meets {self._spec.filter!r}",
-                hint="Look at the values of these columns; text is compared letter by letter.",
+                hint="Check the values of these columns. Text must match exactly.",
             )
         names = ", ".join(str(file.path) for file in self.files[:3])
-        return DataError(
-            f"{names}: no rows", hint="Is the input complete? A header alone is not enough."
-        )
+        return DataError(f"{names}: no rows", hint="Check that the input is complete.")
 
 
 def _surveyed(file: InputFile) -> SurveyedFile:
     try:
-        with file.path.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        digest = sha256(file.path)
     except OSError as error:
         raise DataError(f"{file.path}: cannot be read: {error.strerror}") from error
     return SurveyedFile(file.path, file.size, file.modified_ns, digest)
 
 
 def _check_types(schema: pa.Schema, columns: Columns) -> None:
-    """Raise DataError if the columns for prompts and messages are not there, or hold something else."""
+    """Raise DataError if the columns for prompts and messages are missing or have another type."""
     wanted = {
         "prompt": (columns.prompt, "text", pa.types.is_string),
         "messages": (
@@ -269,7 +262,7 @@ def _check_types(schema: pa.Schema, columns: Columns) -> None:
         if not fits(schema.field(name).type):
             raise DataError(
                 f"input.columns.{key}: column {name!r} is {schema.field(name).type}; expected {expected}",
-                hint="Name another column, or write this one as text.",
+                hint="Name another column, or convert this one to text.",
             )
 
 

@@ -64,7 +64,7 @@ class Publication:
             "versions": setup.versions,
         }
         self.lock.check()
-        ChangeGuard(setup.survey.files).read()
+        ChangeGuard(setup.survey.files).rehash()
         stage = Stage(self.folder, output.compression, setup.file_mode, origin)
         tables = passes.add_likelihood_columns(lambda: stream_parts(sealed))
         self.lock.check()

@@ -20,7 +20,7 @@ def cell_redaction(redact: Redact | None) -> CellRedaction | None:
     if redact is None or "input" not in redact.apply_to:
         return None
     return CellRedaction(
-        _redactor(redact), redact.columns, keeps_apart=redact.replacement == "hash"
+        _redactor(redact), redact.columns, keeps_ids_distinct=redact.replacement == "hash"
     )
 
 

@@ -262,7 +262,7 @@ class _Runner:
 
         def check() -> None:
             self.lock.check()
-            unchanged.look()
+            unchanged.check()
 
         with self.reporter.rows(self.setup.job.name, self._output_rows, resumed) as progress:
             context = RunContext(

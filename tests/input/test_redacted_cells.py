@@ -26,7 +26,7 @@ TEXT = Redactor(PII_KINDS, placeholder)
 
 
 def test_text_is_looked_at_wherever_it_is_and_types_stay() -> None:
-    done = CellRedaction(TEXT, None, keeps_apart=False).apply(TABLE)
+    done = CellRedaction(TEXT, None, keeps_ids_distinct=False).apply(TABLE)
     assert done.table.schema == TABLE.schema
     assert done.table.to_pylist()[0] == {
         "text": "[EMAIL]",
@@ -41,19 +41,19 @@ def test_text_is_looked_at_wherever_it_is_and_types_stay() -> None:
 
 
 def test_columns_narrow_it_down() -> None:
-    done = CellRedaction(TEXT, ["text", "number"], keeps_apart=False).apply(TABLE)
+    done = CellRedaction(TEXT, ["text", "number"], keeps_ids_distinct=False).apply(TABLE)
     assert done.counts == {"email": 1}
     assert done.table.drop(["text"]).equals(TABLE.drop(["text"]))
 
 
 def test_ids_are_redacted_only_where_they_stay_apart() -> None:
     ids = pa.table({"who": [MAIL, "bob@example.com"]})
-    hashed = CellRedaction(Redactor(PII_KINDS, keyed_hash("x" * 16)), None, keeps_apart=True)
-    assert len(set(hashed.of_ids(ids).column(0).to_pylist())) == 2
-    with pytest.raises(DataError, match=r"'who' holds what looks like personal data \(email\)"):
-        CellRedaction(TEXT, None, keeps_apart=False).of_ids(ids)
-    narrowed = CellRedaction(TEXT, ["note"], keeps_apart=False)
-    assert narrowed.of_ids(ids).equals(ids)
+    hashed = CellRedaction(Redactor(PII_KINDS, keyed_hash("x" * 16)), None, keeps_ids_distinct=True)
+    assert len(set(hashed.apply_to_ids(ids).column(0).to_pylist())) == 2
+    with pytest.raises(DataError, match=r"'who' seems to contain personal data \(email\)"):
+        CellRedaction(TEXT, None, keeps_ids_distinct=False).apply_to_ids(ids)
+    narrowed = CellRedaction(TEXT, ["note"], keeps_ids_distinct=False)
+    assert narrowed.apply_to_ids(ids).equals(ids)
 
 
 def test_times_that_python_lacks_pass_untouched() -> None:
@@ -72,7 +72,7 @@ def test_times_that_python_lacks_pass_untouched() -> None:
     lists = pa.ListArray.from_arrays([0, 2, 2, 3], cells, mask=pa.array([False, True, False]))
     whole = pa.table({"cell": cells, "list": lists})
     for table in (whole, whole.slice(1), pa.concat_tables([whole, whole.slice(2)])):
-        done = CellRedaction(TEXT, None, keeps_apart=False).apply(table)
+        done = CellRedaction(TEXT, None, keeps_ids_distinct=False).apply(table)
         assert done.table.schema == table.schema
         done.table.validate(full=True)
         for before, after in zip(_leaves(table), _leaves(done.table), strict=True):

@@ -78,4 +78,4 @@ def test_least_keys(keys: list[int], size: int, step: int) -> None:
     for start in range(0, len(keys), step):
         least.add(np.array(keys[start : start + step], dtype=np.uint64))
     expected = sorted(keys)[size - 1] if len(keys) >= size else None
-    assert least.greatest() == expected
+    assert least.threshold() == expected

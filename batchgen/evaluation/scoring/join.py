@@ -84,12 +84,12 @@ def open_join(join_spec: JoinSpec, taken: pa.Schema) -> Join:
             raise UsageError(
                 f"--on {on}: no such column in {where}", hint=f"Use one of: {', '.join(names)}."
             )
-    table, places = _whole(source, schema)
+    table, locations = _whole(source, schema)
     rows: dict[str, int] = {}
     for row, key in enumerate(key_texts(table.column(on)).to_pylist()):
         if key is not None and rows.setdefault(key, row) != row:
             raise UsageError(
-                f"--on {on}: one value is in two rows: {places.name(rows[key])} and {places.name(row)}",
+                f"--on {on}: one value is in two rows: {locations.row_label(rows[key])} and {locations.row_label(row)}",
                 hint="Choose a column with unique values. Rows are counted from 0.",
             )
     kept = [name for name in table.column_names if name not in taken.names]
@@ -97,10 +97,10 @@ def open_join(join_spec: JoinSpec, taken: pa.Schema) -> Join:
 
 
 def _whole(source: InputTable, schema: pa.Schema) -> tuple[pa.Table, RowLocations]:
-    tables, places = [schema.empty_table()], RowLocations()
+    tables, locations = [schema.empty_table()], RowLocations()
     for number, file in enumerate(source.files):
-        places.begin(file.path)
+        locations.start_file(file.path)
         for batch in source.batches(schema, number):
             tables.append(batch.table)
-            places.rows += batch.table.num_rows
-    return pa.concat_tables(tables), places
+            locations.rows += batch.table.num_rows
+    return pa.concat_tables(tables), locations

@@ -112,7 +112,7 @@ def _check_packing(file: InputFile, start: bytes) -> None:
         raise DataError(f"{file.path}: is empty (0 bytes)", hint="Is it still being written?")
     if file.compression not in (found, "none"):
         raise DataError(
-            f"{file.path}: is not {file.compression} data, though its name says so",
+            f"{file.path}: is not {file.compression} data, despite its name",
             hint="Name it as what it is.",
         )
     if file.compression == "none" and found != "none":
