@@ -119,5 +119,5 @@ def test_workers_take_a_gpu_each(
 
 
 def test_more_workers_than_gpus_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"run\.workers: 4.*there are 2.*: cuda:0, cuda:1"):
+    with pytest.raises(UsageError, match=r"run\.workers: 4.*can use 2: cuda:0, cuda:1"):
         choose_workers(4, threads=64, gpus=["cuda:0", "cuda:1"])
