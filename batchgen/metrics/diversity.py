@@ -215,8 +215,7 @@ def _duplicates(spec: Spec, options: DuplicatesOptions) -> tuple[Metric, ...]:
 
 
 DISTINCT = MetricType(
-    DistinctOptions,
-    lambda spec, o: tuple(Distinct(spec.variant(str(n)), n, o.window) for n in o.n),
+    DistinctOptions, lambda spec, o: tuple(Distinct(spec.variant(str(n)), n, o.window) for n in o.n)
 )
 DUPLICATES = MetricType(DuplicatesOptions, _duplicates, higher_is_better=False)
 SAMPLE_DIVERSITY = MetricType(SampleDiversityOptions, lambda spec, _: SampleDiversity(spec))

@@ -11,13 +11,7 @@ from typing import Annotated, Literal, NoReturn
 from pydantic import Field
 
 from batchgen.errors import DataError
-from batchgen.metrics.base import (
-    Answer,
-    MetricOptions,
-    MetricType,
-    Spec,
-    no_answer_found,
-)
+from batchgen.metrics.base import Answer, MetricOptions, MetricType, Spec, no_answer_found
 from batchgen.metrics.optional import require_package
 from batchgen.records import Score
 from batchgen.section import NonEmptyText

@@ -128,10 +128,7 @@ class Matches:
         return scored(self.spec, right, answer, stored_form(found[0]) if found else None)
 
 
-_FORMS: Mapping[str, Callable[[str], str]] = {
-    "keep": normalize,
-    "drop": normalize_without_articles,
-}
+_FORMS: Mapping[str, Callable[[str], str]] = {"keep": normalize, "drop": normalize_without_articles}
 
 EXACT = MetricType(ExactOptions, lambda spec, _: Match(spec, str.strip), needs=REFERENCES)
 NORMALIZED_MATCH = MetricType(

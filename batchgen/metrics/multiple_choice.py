@@ -22,10 +22,7 @@ from batchgen.section import NonEmptyText
 Normalize = Literal["none", "characters", "bytes"]
 Gold = Literal["auto", "text", "label", "index"]
 
-LABELS = (
-    *string.ascii_uppercase,
-    *map("".join, product(string.ascii_uppercase, repeat=2)),
-)
+LABELS = (*string.ascii_uppercase, *map("".join, product(string.ascii_uppercase, repeat=2)))
 """Of options without names of their own."""
 
 

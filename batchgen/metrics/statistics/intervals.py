@@ -177,12 +177,7 @@ def wilson(rate: float, count: int, level: float) -> tuple[float, float]:
 
 
 def bootstrap(
-    sums: Floats,
-    finalize: Finalize,
-    level: float,
-    *,
-    replicates: int,
-    seed: int,
+    sums: Floats, finalize: Finalize, level: float, *, replicates: int, seed: int
 ) -> PointEstimate:
     """The value of a corpus metric, with an interval from resampled clusters (Efron and Tibshirani 1993, chapter 13).
 

@@ -13,11 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from batchgen.metrics.statistics.distributions import (
-    normal_quantile,
-    sign_test_p,
-    z_test_p,
-)
+from batchgen.metrics.statistics.distributions import normal_quantile, sign_test_p, z_test_p
 from batchgen.metrics.statistics.intervals import (
     Confidence,
     Finalize,
@@ -113,10 +109,7 @@ def compare_means(pairs: PairedScores, confidence: Confidence) -> PairedResult:
     if pairs.single and pairs.binary:
         return _matched_rates(differences, level)
     sums = np.column_stack(
-        [
-            np.bincount(pairs.clusters, differences),
-            np.bincount(pairs.clusters).astype(np.float64),
-        ]
+        [np.bincount(pairs.clusters, differences), np.bincount(pairs.clusters).astype(np.float64)]
     )
     sums = sums[sums[:, 1] > 0]
     found = (
