@@ -196,7 +196,7 @@ class CorpusTally:
             replicates=confidence.replicates,
             seed=confidence.seed,
         )
-        return found.within(0.0, 1.0) if spec.unit == "fraction" else found
+        return found.clipped(0.0, 1.0) if spec.unit == "fraction" else found
 
 
 class SliceTallies:
@@ -233,5 +233,5 @@ class SliceTallies:
         n, observed = self._scored[name], self._observed[name]
         estimate = self._tallies[name].estimate(self.spec, confidence)
         if self.spec.unit == "count":
-            estimate = estimate.within(0.0, math.inf)
+            estimate = estimate.clipped(0.0, math.inf)
         return Aggregate(self.spec, name, n, n / observed if observed else None, estimate)

@@ -26,10 +26,8 @@ Floats = npt.NDArray[np.float64]
 Unit = Literal["fraction", "count", "score"]
 """fraction: from 0 to 1. count: of things, such as characters. score: any other number, such as BLEU."""
 
-Need = Literal["response", "references"]
-"""What an answer must have to be scored. Without it, the status of the score is `skipped` or `no_reference`."""
-REFERENCES: tuple[Need, ...] = ("response", "references")
-"""The needs of a metric that compares the response with references."""
+Need = Literal["nothing", "response", "references"]
+"""What an answer must have to be scored. Without a response the status of the score is `skipped`; `references` needs both."""
 
 MetricName = Annotated[str, Field(pattern=r"^\w+$", max_length=60)]
 
@@ -52,7 +50,6 @@ class Answer:
     """One response, with the columns and facts that a metric may use.
 
     Attributes:
-        id: the row's id.
         sample: number of the answer among those of its row, from 0.
         response: None for a row that failed or was skipped.
         references: the accepted texts; empty where the row has none.
@@ -82,12 +79,11 @@ class Spec:
     """How to read the numbers of a metric, and what it needs.
 
     Attributes:
-        name: its name in this job: the `<metric>` of the column `score_<metric>`.
-        type: its type in the registry.
+        name: the `<metric>` of the column `score_<metric>`.
         version: raised whenever the same text may get another value than before.
         higher_is_better: None where neither is, as with a length.
         signature: what else decides the values: sacrebleu's signature, the hash of a schema or a user's function.
-        needs: what an answer must have to be scored. A group or set metric gets every answer.
+        needs: a group or set metric gets every answer.
     """
 
     name: str
@@ -96,7 +92,7 @@ class Spec:
     unit: Unit
     higher_is_better: bool | None
     signature: str = ""
-    needs: tuple[Need, ...] = ("response",)
+    needs: Need = "response"
 
     def variant(self, name: str) -> "Spec":
         """The spec of one of several metrics that one entry of the job makes."""
@@ -112,15 +108,12 @@ class RowMetric(_Named, Protocol):
     """Scores one answer at a time."""
 
     def score(self, answer: Answer) -> Score:
-        """Score one answer, which has all that the spec `needs`; raises for no text."""
+        """Score one answer, which has what the spec `needs`."""
         ...
 
 
 class SumMetric(RowMetric, Protocol):
-    """Scores single answers, and a whole corpus from the sums of additive row statistics.
-
-    The value of a corpus is not the mean of its rows' scores: only `finalize` of the sums is the published metric.
-    """
+    """Scores single answers, and a corpus from the sums of row statistics, not from the mean of scores."""
 
     @property
     def stats(self) -> tuple[str, ...]:
@@ -132,8 +125,19 @@ class SumMetric(RowMetric, Protocol):
         ...
 
     def finalize(self, sums: Floats) -> Floats:
-        """Convert sums of row statistics, float64 [..., k], to values of the metric, float64 [...]."""
+        """Convert sums of row statistics, float64 [..., k], to values, float64 [...]."""
         ...
+
+
+class SumRatio:
+    """The part of a `SumMetric` whose value is the sum of the first of two statistics divided by that of the second."""
+
+    __slots__ = ()
+
+    def finalize(self, sums: Floats) -> Floats:
+        """Convert sums [..., 2] to ratios [...]; not a number where both are 0."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(sums[..., 0] / sums[..., 1])
 
 
 class GroupMetric(_Named, Protocol):
@@ -171,16 +175,13 @@ class MetricType(Generic[Options]):
 
     Attributes:
         options: what a job may set; the docstring describes what is measured.
-        make: a metric class, or a function that makes one or several metrics, such as one per variant of `rouge`. It
-            raises `DataError` if a file cannot be read or a package is not installed.
-        needs: what an answer must have to be scored.
-        version: raised whenever the same text may get another value than before.
-        higher_is_better: None where neither is.
+        make: makes one metric or several, such as one per variant of `rouge`. It raises `DataError` if a file cannot
+            be read or a package is not installed.
     """
 
     options: type[Options]
     make: Callable[[Spec, Options], Metric | tuple[Metric, ...]]
-    needs: tuple[Need, ...] = ("response",)
+    needs: Need = "response"
     unit: Unit = "fraction"
     higher_is_better: bool | None = True
     version: int = 1
@@ -188,24 +189,21 @@ class MetricType(Generic[Options]):
     @property
     def word(self) -> str:
         """The value of `type` in a job."""
-        word: str = self.options.model_fields["type"].default
-        return word
+        return str(self.options.model_fields["type"].default)
 
     def metrics(self, options: Options) -> tuple[Metric, ...]:
         """The metrics of one entry of `evaluate.metrics`."""
-        name = options.name or self.word
-        spec = Spec(
-            name, self.word, self.version, self.unit, self.higher_is_better, needs=self.needs
-        )
+        name, word = options.name or self.word, self.word
+        spec = Spec(name, word, self.version, self.unit, self.higher_is_better, needs=self.needs)
         made = self.make(spec, options)
         return made if isinstance(made, tuple) else (made,)
 
 
 def score_answer(metric: RowMetric, answer: Answer) -> Score:
     """Score one answer, or state that it lacks what the metric needs."""
-    if "response" in metric.spec.needs and answer.response is None:
+    if metric.spec.needs != "nothing" and answer.response is None:
         return unscored(metric.spec, "skipped")
-    if "references" in metric.spec.needs and not answer.references:
+    if metric.spec.needs == "references" and not answer.references:
         return unscored(metric.spec, "no_reference")
     return metric.score(answer)
 
@@ -231,13 +229,9 @@ def no_answer_found(spec: Spec, answer: Answer, rule: str | None = None) -> Scor
     return Score(spec.name, 0.0, status, None, rule)
 
 
-_LONGEST_ANSWER = 200
-"""Characters."""
-
-
 def stored_form(answer: str) -> str:
-    """An extracted answer as it is stored: a long one is cut, and a hash of the whole keeps it distinct."""
-    if len(answer) <= _LONGEST_ANSWER:
+    """An extracted answer as it is stored: cut to 200 characters, with a hash of the text that keeps it distinct."""
+    if len(answer) <= 200:
         return answer
     digest = blake2b(answer.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    return f"{answer[:_LONGEST_ANSWER]}… {digest}"
+    return f"{answer[:200]}… {digest}"

@@ -8,15 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from batchgen.metrics.base import (
-    REFERENCES,
-    Answer,
-    Floats,
-    MetricOptions,
-    MetricType,
-    Spec,
-    no_answer_found,
-)
+from batchgen.metrics.base import Answer, Floats, MetricOptions, MetricType, Spec, no_answer_found
 from batchgen.metrics.optional import require_package
 from batchgen.records import Score
 
@@ -79,4 +71,4 @@ def _bleu(spec: Spec, options: BleuOptions) -> Bleu:
     return Bleu(signed, bleu(tokenize=options.tokenize, effective_order=True, force=True))
 
 
-BLEU = MetricType(BleuOptions, _bleu, needs=REFERENCES, unit="score")
+BLEU = MetricType(BleuOptions, _bleu, needs="references", unit="score")

@@ -7,15 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from batchgen.metrics.base import (
-    REFERENCES,
-    Answer,
-    MetricOptions,
-    MetricType,
-    Spec,
-    no_answer_found,
-    unscored,
-)
+from batchgen.metrics.base import Answer, MetricOptions, MetricType, Spec, no_answer_found, unscored
 from batchgen.metrics.choice_rules import LabelFinder
 from batchgen.metrics.text import normalize
 from batchgen.records import Score
@@ -49,11 +41,7 @@ class ChoiceOptions(MetricOptions):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """1 if the response gives the label of any reference.
-
-    Attributes:
-        column: the input column with the texts of the options; empty if there is none.
-    """
+    """1 if the response gives the label of any reference. `column` has the texts of the options; empty for none."""
 
     spec: Spec
     labels: LabelFinder
@@ -61,7 +49,8 @@ class Choice:
 
     def score(self, answer: Answer) -> Score:
         """Score an answer. A reference is a label, or the text of an option."""
-        options = self._options(answer)
+        cell = answer.fields.get(self.column) if self.column else None
+        options = options_of(cell, self.labels.labels)
         expected = {self._label(reference, options) for reference in answer.references} - {None}
         if not expected:
             return unscored(self.spec, "unparsed", "reference")
@@ -77,11 +66,6 @@ class Choice:
             return label
         form = normalize(reference)
         return next((one for one, option in options.items() if normalize(option) == form), None)
-
-    def _options(self, answer: Answer) -> Mapping[str, str]:
-        if not self.column:
-            return {}
-        return options_of(answer.fields.get(self.column), self.labels.labels)
 
 
 def options_of(cell: object, labels: Sequence[str]) -> Mapping[str, str]:
@@ -107,5 +91,5 @@ def options_of(cell: object, labels: Sequence[str]) -> Mapping[str, str]:
 CHOICE = MetricType(
     ChoiceOptions,
     lambda spec, o: Choice(spec, LabelFinder(o.labels), o.options or ""),
-    needs=REFERENCES,
+    needs="references",
 )

@@ -49,11 +49,7 @@ _MAKES_A_SENTENCE = re.compile(r"\ (?!(?:because|since|as|and|or|is|for|due|but|
 
 
 class LabelFinder:
-    """Finds one of a set of labels.
-
-    Args:
-        labels: such as A, B, C, D, or 甲, 乙, 丙, 丁.
-    """
+    """Finds one of a set of labels, such as A, B, C, D, or 甲, 乙, 丙, 丁."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = tuple(labels)
@@ -86,12 +82,7 @@ class LabelFinder:
         return self._by_fold[match["label"].casefold()] if match else None
 
     def find(self, text: str, options: Mapping[str, str]) -> Chosen | None:
-        """The label that a text gives.
-
-        Args:
-            text: a response.
-            options: texts by label; empty if unknown.
-        """
+        """The label that a response gives. `options` are texts by label; empty if unknown."""
         text = unicodedata.normalize("NFKC", text).strip()
         for rule, found in (
             ("whole", self.exactly(text)),

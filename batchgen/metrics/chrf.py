@@ -8,15 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from batchgen.metrics.base import (
-    REFERENCES,
-    Answer,
-    Floats,
-    MetricOptions,
-    MetricType,
-    Spec,
-    no_answer_found,
-)
+from batchgen.metrics.base import Answer, Floats, MetricOptions, MetricType, Spec, no_answer_found
 from batchgen.metrics.optional import require_package
 from batchgen.records import Score
 
@@ -67,4 +59,4 @@ def _chrf(spec: Spec, _options: ChrFOptions) -> ChrF:
     return ChrF(replace(spec, signature=_SIGNATURE), chrf)
 
 
-CHRF = MetricType(ChrFOptions, _chrf, needs=REFERENCES, unit="score")
+CHRF = MetricType(ChrFOptions, _chrf, needs="references", unit="score")

@@ -58,7 +58,6 @@ class SampleDiversityOptions(MetricOptions):
 
 
 _NO_INTERVAL = "answers drawn again would be duplicates"
-"""Why a share of duplicates has none: the bootstrap repeats rows, and leaving rows out removes what they repeat."""
 
 Signature = npt.NDArray[np.uint32]
 
@@ -134,9 +133,6 @@ class NearDuplicates:
 
     Jaccard similarity of sets of 5 characters is estimated by 64 minima (Broder 1997), with an error of about 0.05;
     pairs to compare are those that agree in one of 16 bands. Needs 256 bytes of memory for each answer.
-
-    Attributes:
-        similarity: from which two answers are near duplicates.
     """
 
     spec: Spec

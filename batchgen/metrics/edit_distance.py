@@ -8,15 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from batchgen.metrics.base import (
-    REFERENCES,
     Answer,
-    Floats,
     MetricOptions,
     MetricType,
     Spec,
+    SumRatio,
     scored,
     unscored,
 )
@@ -52,7 +49,7 @@ class EditDistance:
 
 
 @dataclass(frozen=True, slots=True)
-class CharacterErrorRate:
+class CharacterErrorRate(SumRatio):
     """Edits divided by the characters of the reference; of a corpus, all edits by all characters.
 
     Of several references the one with the lowest rate counts. Above 1 where the response is much longer.
@@ -78,12 +75,6 @@ class CharacterErrorRate:
         rates = [(self.distance(text, form), len(form)) for form in references]
         return min(rates, key=lambda rate: rate[0] / rate[1], default=None)
 
-    def finalize(self, sums: Floats) -> Floats:
-        """Convert sums [..., 2] to rates [...]."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rates: Floats = sums[..., 0] / sums[..., 1]
-        return rates
-
 
 def _compared(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).split())
@@ -97,14 +88,14 @@ def _levenshtein() -> Distance:
 EDIT_DISTANCE = MetricType(
     EditDistanceOptions,
     lambda spec, _: EditDistance(spec, _levenshtein()),
-    needs=REFERENCES,
+    needs="references",
     unit="count",
     higher_is_better=False,
 )
 CER = MetricType(
     CerOptions,
     lambda spec, _: CharacterErrorRate(spec, _levenshtein()),
-    needs=REFERENCES,
+    needs="references",
     unit="score",
     higher_is_better=False,
 )

@@ -97,8 +97,7 @@ def main_script(text: str) -> str | None:
             counts[match.lastgroup] += 1
     kana = counts["Hiragana"] + counts["Katakana"]
     if kana and kana >= _KANA_SHARE * (kana + counts["Han"]):
-        together = sum(counts.pop(script, 0) for script in _JAPANESE)
-        counts["Japanese"] = together
+        counts["Japanese"] = sum(counts.pop(script, 0) for script in _JAPANESE)
     return counts.most_common(1)[0][0] if counts.total() else None
 
 
@@ -108,11 +107,7 @@ LanguageDetector = Callable[[str], str | None]
 
 @dataclass(frozen=True, slots=True)
 class LanguageMatch:
-    """1 if the response is in the expected language. A response without letters (`42`) is not scored.
-
-    Attributes:
-        form: converts an expected code to what `detect` returns for it.
-    """
+    """1 if the response is in the expected language, which `form` converts to what `detect` returns for it."""
 
     spec: Spec
     options: LanguageOptions

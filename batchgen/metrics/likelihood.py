@@ -10,7 +10,7 @@ likelihood could not be computed, are not scored.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ _LEAST = -700.0
 
 
 class AfterPrompt(Section):
-    """Options of a metric that scores texts by their likelihood after the row's prompt."""
+    """Options of a metric that scores texts by their likelihood after the prompt."""
 
     delimiter: str = ""
     """Put between prompt and text. Leave it empty with a chat template; after a plain prompt such as `Answer:` often a space."""
@@ -57,8 +57,7 @@ class BitsPerByteOptions(MetricOptions, TextAfterPrompt):
     type: Literal["bits_per_byte"] = "bits_per_byte"
 
 
-@dataclass(frozen=True, slots=True)
-class BestText:
+class BestText(NamedTuple):
     """The most likely of an answer's texts."""
 
     text: str
@@ -121,7 +120,6 @@ class CorpusLikelihood(LikelihoodMetric):
 
     @property
     def stats(self) -> tuple[str, ...]:
-        """Log-probability and size of the text."""
         return ("sum_logprob", "size")
 
     def row_stats(self, answer: Answer) -> tuple[float, ...] | None:
@@ -129,7 +127,6 @@ class CorpusLikelihood(LikelihoodMetric):
         return None if isinstance(best, Score) else (best.likelihood.logprob, self.size(best))
 
     def finalize(self, sums: Floats) -> Floats:
-        """Convert sums [..., 2] to values [...]."""
         return self.formula(sums[..., 0], sums[..., 1])
 
 
@@ -161,18 +158,18 @@ def _bits_per_byte(total: Floats, size: Floats) -> Floats:
 
 
 # These read a given text, not the response: rows without a response are scored as well.
-LOGLIKELIHOOD = MetricType(LoglikelihoodOptions, _loglikelihood, needs=(), unit="score")
+LOGLIKELIHOOD = MetricType(LoglikelihoodOptions, _loglikelihood, needs="nothing", unit="score")
 PERPLEXITY = MetricType(
     PerplexityOptions,
     lambda spec, options: CorpusLikelihood(spec, options, _tokens, _perplexity),
-    needs=(),
+    needs="nothing",
     unit="score",
     higher_is_better=False,
 )
 BITS_PER_BYTE = MetricType(
     BitsPerByteOptions,
     lambda spec, options: CorpusLikelihood(spec, options, _bytes, _bits_per_byte),
-    needs=(),
+    needs="nothing",
     unit="score",
     higher_is_better=False,
 )

@@ -15,10 +15,9 @@ class TextLikelihood:
     """How likely a model finds a text.
 
     Attributes:
-        logprob: natural, of the whole text; may be -inf. 0 where there is a failure.
-        tokens: of the text.
+        logprob: natural, of the text; may be -inf. 0 where there is a failure.
         greedy: whether greedy decoding would generate exactly this text.
-        failure: code of the reason why it is unknown; empty if it is known.
+        failure: code of the reason why it is not available; empty if it is.
         note: free text of the query's author; often empty.
     """
 

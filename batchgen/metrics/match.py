@@ -8,7 +8,6 @@ import regex
 from pydantic import AfterValidator, Field
 
 from batchgen.metrics.base import (
-    REFERENCES,
     Answer,
     MetricOptions,
     MetricType,
@@ -39,10 +38,7 @@ class NormalizedMatchOptions(MetricOptions):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """1 if the response is one of the references, once both are in the form that `form` gives.
-
-    An empty form is not an answer.
-    """
+    """1 if the response is one of the references, both converted by `form`. An empty form is not an answer."""
 
     spec: Spec
     form: Callable[[str], str]
@@ -130,11 +126,11 @@ class Matches:
 
 _FORMS: Mapping[str, Callable[[str], str]] = {"keep": normalize, "drop": normalize_without_articles}
 
-EXACT = MetricType(ExactOptions, lambda spec, _: Match(spec, str.strip), needs=REFERENCES)
+EXACT = MetricType(ExactOptions, lambda spec, _: Match(spec, str.strip), needs="references")
 NORMALIZED_MATCH = MetricType(
     NormalizedMatchOptions,
     lambda spec, options: Match(spec, _FORMS[options.articles]),
-    needs=REFERENCES,
+    needs="references",
 )
 CONTAINS = MetricType(ContainsOptions, Contains)
 REGEX = MetricType(

@@ -51,9 +51,8 @@ class MultipleChoice:
     def continuations(self, answer: Answer) -> Sequence[str]:
         """The options with the delimiter before each, if the row can be scored."""
         options = self._options(answer)
-        if isinstance(options, Score):
-            return ()
-        return [self.options.delimiter + text for text in options.values()]
+        texts = () if isinstance(options, Score) else options.values()
+        return [self.options.delimiter + text for text in texts]
 
     def score(self, answer: Answer) -> Score:
         """Score an answer. `answer` of the score is the label of the most likely option.
@@ -120,12 +119,10 @@ class MultipleChoice:
         return [found for kind, found in readings.items() if self.options.gold in ("auto", kind)]
 
     def _size(self, text: str) -> int:
-        if self.options.normalize == "none":
-            return 1
-        if self.options.normalize == "characters":
-            return len(text)
-        return len(text.encode("utf-8", "surrogatepass"))
+        if self.options.normalize == "bytes":
+            return len(text.encode("utf-8", "surrogatepass"))
+        return len(text) if self.options.normalize == "characters" else 1
 
 
 # Reads the likelihoods of the options, not the response: rows without a response are scored as well.
-MULTIPLE_CHOICE = MetricType(MultipleChoiceOptions, MultipleChoice, needs=())
+MULTIPLE_CHOICE = MetricType(MultipleChoiceOptions, MultipleChoice, needs="nothing")

@@ -11,14 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from batchgen.metrics.base import (
-    REFERENCES,
-    Answer,
-    MetricOptions,
-    MetricType,
-    Spec,
-    no_answer_found,
-)
+from batchgen.metrics.base import Answer, MetricOptions, MetricType, Spec, no_answer_found
 from batchgen.metrics.text import split_tokens, tokens_without_articles
 from batchgen.records import Score
 from batchgen.section import AsTuple
@@ -48,12 +41,7 @@ class RougeOptions(MetricOptions):
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """The highest overlap with any reference, from 0 to 1.
-
-    Attributes:
-        overlap: (tokens of the response, tokens of a reference) to a number from 0 to 1.
-        tokenize: text to tokens.
-    """
+    """The highest overlap with any reference, from 0 to 1."""
 
     spec: Spec
     overlap: Callable[[Tokens, Tokens], float]
@@ -126,10 +114,10 @@ _ROUGE = {"1": unigram_f1, "2": bigram_f1, "L": lcs_f1}
 TOKEN_F1 = MetricType(
     TokenF1Options,
     lambda spec, o: Overlap(spec, unigram_f1, _TOKENIZERS[o.articles]),
-    needs=REFERENCES,
+    needs="references",
 )
 ROUGE = MetricType(
     RougeOptions,
     lambda spec, o: tuple(Overlap(spec.variant(name), _ROUGE[name]) for name in o.variants),
-    needs=REFERENCES,
+    needs="references",
 )

@@ -22,7 +22,7 @@ class PiiOptions(MetricOptions):
 
 @dataclass(frozen=True, slots=True)
 class PiiLeak:
-    """1 if the response contains personal data of these kinds that the prompt does not."""
+    """1 if the response contains personal data that the prompt does not."""
 
     spec: Spec
     kinds: frozenset[PiiKind]

@@ -70,6 +70,6 @@ def make_metrics(options: MetricOptions) -> tuple[Metric, ...]:
     """The metrics of one entry of `evaluate.metrics`.
 
     Raises:
-        DataError: if a file that it names cannot be read, or a package that it needs is not installed.
+        DataError: if a file cannot be read or a package is not installed.
     """
     return METRIC_TYPES[options.type].metrics(options)

@@ -46,10 +46,8 @@ class MajorityAtKOptions(MetricOptions):
 class RightOfK:
     """Probability of an outcome of k samples, estimated from all n that the metric `of` scored.
 
-    A sample is right if its score is 1. Samples without a score are left out of n.
-
-    Attributes:
-        probability: from n, the number c of right samples, and k.
+    A sample is right if its score is 1. Samples without a score are left out of n. `probability` gets n, the number c
+    of right samples, and k.
     """
 
     spec: Spec
@@ -58,7 +56,6 @@ class RightOfK:
     probability: Callable[[int, int, int], float]
 
     def score_group(self, answers: Sequence[Answer], scores: Sequence[Score]) -> Score:
-        """From 0 to 1; not scored if there are fewer than k scored samples."""
         del answers
         right = [score.value == 1.0 for score in scores if score.value is not None]
         if len(right) < self.k:
@@ -99,22 +96,13 @@ class MajorityAtK:
         return Score(self.spec.name, value, "ok", winner, "tie" if tied else "majority")
 
 
-def _at_least_one(n: int, c: int, k: int) -> float:
-    """Chen et al. 2021, eq. 1."""
-    return 1 - comb(n - c, k) / comb(n, k)
+def _of_k(
+    probability: Callable[[int, int, int], float],
+) -> Callable[[Spec, _OfKOptions], tuple[RightOfK, ...]]:
+    return lambda spec, o: tuple(RightOfK(spec.variant(str(k)), o.of, k, probability) for k in o.k)
 
 
-def _all(n: int, c: int, k: int) -> float:
-    """Yao et al. 2024, tau-bench."""
-    return comb(c, k) / comb(n, k)
-
-
-PASS_AT_K = MetricType(
-    PassAtKOptions,
-    lambda spec, o: tuple(RightOfK(spec.variant(str(k)), o.of, k, _at_least_one) for k in o.k),
-)
-PASS_HAT_K = MetricType(
-    PassHatKOptions,
-    lambda spec, o: tuple(RightOfK(spec.variant(str(k)), o.of, k, _all) for k in o.k),
-)
+# Chen et al. 2021, eq. 1; Yao et al. 2024, tau-bench.
+PASS_AT_K = MetricType(PassAtKOptions, _of_k(lambda n, c, k: 1 - comb(n - c, k) / comb(n, k)))
+PASS_HAT_K = MetricType(PassHatKOptions, _of_k(lambda n, c, k: comb(c, k) / comb(n, k)))
 MAJORITY_AT_K = MetricType(MajorityAtKOptions, MajorityAtK)

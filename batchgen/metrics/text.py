@@ -96,5 +96,5 @@ def contains_words(text: str, wanted: str) -> bool:
 
 
 def is_unspaced(token: str) -> bool:
-    """Whether a token is a character of a script without spaces between words."""
+    """Whether a token is of a script without spaces between words."""
     return _UNSPACED.match(token) is not None

@@ -51,7 +51,6 @@ class UserFunction:
     function: Callable[[Answer], object]
 
     def score(self, answer: Answer) -> Score:
-        """The function's number; None is "not scored"."""
         try:
             value = self.function(answer)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code: any exception is an error of the row
@@ -100,9 +99,6 @@ def _imported(name: str) -> ModuleType:
         ) from error
 
 
-_HIGHER_IS_BETTER = {"higher": True, "lower": False, "neither": None}
-
-
 def _python(spec: Spec, options: PythonOptions) -> UserFunction:
     """Load the function. The signature is its name and the hash of its file."""
     module_name, _, name = options.function.rpartition(":")
@@ -119,7 +115,7 @@ def _python(spec: Spec, options: PythonOptions) -> UserFunction:
     spec = replace(
         spec,
         unit=options.unit,
-        higher_is_better=_HIGHER_IS_BETTER[options.direction],
+        higher_is_better={"higher": True, "lower": False, "neither": None}[options.direction],
         signature=f"{name}|sha256:{digest}",
     )
     return UserFunction(spec, function)

@@ -175,7 +175,7 @@ class MetricPairing:
             base, new = float(scores.base.mean()), float(scores.new.mean())
             difference = compare_means(scores, confidence)
             if self.row.unit == "fraction":
-                difference = difference.within(-1.0, 1.0)
+                difference = difference.clipped(-1.0, 1.0)
         gains = self.gains(pairs)
         wins, losses = int((gains > 0).sum()), int((gains < 0).sum())
         return PairedDifference(

@@ -12,17 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
 from batchgen.errors import DataError
 from batchgen.metrics.base import (
     Answer,
-    Floats,
-    Metric,
     MetricOptions,
     MetricType,
     Spec,
+    SumRatio,
     scored,
     unscored,
 )
@@ -33,7 +31,7 @@ from batchgen.metrics.ifeval.instructions import (
     MissingArgumentError,
     make_instruction_checks,
 )
-from batchgen.metrics.language import LanguageDetector, trained_detector
+from batchgen.metrics.language import trained_detector
 from batchgen.records import Score
 from batchgen.section import AsTuple, NonEmptyText
 
@@ -89,7 +87,7 @@ class LanguageUnknownError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """An instruction of a row: its id, and its arguments."""
+    """An instruction of a row."""
 
     identifier: str
     kwargs: Kwargs
@@ -100,10 +98,8 @@ class Ifeval:
     """1 if all instructions of a row are followed.
 
     Attributes:
-        loose: whether the seven other forms of the response count as well.
         fixed: instructions of every row.
         columns: input columns with the ids and arguments of the row's own; empty for none.
-        checks: the functions by id.
     """
 
     spec: Spec
@@ -143,12 +139,11 @@ class Ifeval:
 
 
 @dataclass(frozen=True, slots=True)
-class InstructionLevel(Ifeval):
+class InstructionLevel(Ifeval, SumRatio):
     """Share of the instructions that are followed."""
 
     @property
     def stats(self) -> tuple[str, ...]:
-        """Instructions that are followed, and all."""
         return ("followed", "given")
 
     def score(self, answer: Answer) -> Score:
@@ -160,12 +155,6 @@ class InstructionLevel(Ifeval):
     def row_stats(self, answer: Answer) -> tuple[float, ...] | None:
         counts = self.counts(answer)
         return None if isinstance(counts, Score) else counts
-
-    def finalize(self, sums: Floats) -> Floats:
-        """Convert sums [..., 2] to shares [...]."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shares: Floats = sums[..., 0] / sums[..., 1]
-        return shares
 
 
 def _forms(text: str) -> list[str]:
@@ -206,24 +195,20 @@ def _undetected(_text: str) -> str | None:
     raise LanguageUnknownError
 
 
-def _detector() -> LanguageDetector:
-    """py3langid if it is installed; else a detector that leaves the rows that need it unscored."""
-    try:
-        return trained_detector()
-    except DataError:
-        return _undetected
-
-
-def _ifeval(spec: Spec, options: IfevalOptions) -> tuple[Metric, ...]:
+def _ifeval(spec: Spec, options: IfevalOptions) -> tuple[Ifeval, ...]:
     fixed = tuple(
         Instruction(one["id"], {k: v for k, v in one.items() if k != "id"})
         for one in options.checks
     )
     columns = tuple(one for one in (options.instructions, options.kwargs) if one)
-    functions = make_instruction_checks(_detector())
+    try:
+        detect = trained_detector()
+    except DataError:  # py3langid is not installed: rows that need it are not scored
+        detect = _undetected
+    checks = make_instruction_checks(detect)
     return tuple(
         (Ifeval if name.startswith("prompt") else InstructionLevel)(
-            spec.variant(name), name.endswith("loose"), fixed, columns, functions
+            spec.variant(name), name.endswith("loose"), fixed, columns, checks
         )
         for name in options.variants
     )

@@ -6,15 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from batchgen.metrics.base import (
-    REFERENCES,
-    Answer,
-    MetricOptions,
-    MetricType,
-    Spec,
-    no_answer_found,
-    unscored,
-)
+from batchgen.metrics.base import Answer, MetricOptions, MetricType, Spec, no_answer_found, unscored
 from batchgen.metrics.number.reading import Number, format_number
 from batchgen.metrics.number.rules import AnswerFormat, Pick, find_number
 from batchgen.records import Score
@@ -76,4 +68,4 @@ def numbers_equal(left: Number, right: Number, tolerance: Fraction) -> bool:
     return abs(Fraction(percent.value) / 100 - bare.value) <= tolerance
 
 
-NUMBER = MetricType(NumberOptions, NumberMatch, needs=REFERENCES)
+NUMBER = MetricType(NumberOptions, NumberMatch, needs="references")

@@ -75,13 +75,7 @@ _STATEMENT_LIMIT = 400
 def find_number(
     text: str, pick: Pick = "last", answer_format: AnswerFormat = "any"
 ) -> ExtractedNumber | None:
-    """The number of an answer, or None.
-
-    Args:
-        text: an answer, or a reference.
-        pick: which one, where several are marked in the same way.
-        answer_format: the only rule to try, or any.
-    """
+    """The number of an answer or a reference. `pick`: which of several that are marked in the same way."""
     text = to_plain_digits(text)
     if "<<" in text:
         text = _CALCULATOR.sub("", text)

@@ -40,9 +40,7 @@ class PointEstimate:
 
     Attributes:
         value: None where there is nothing to measure.
-        stderr: None where it cannot be known.
         low: lower end of the interval; None where there is none.
-        high: upper end.
         method: how the interval was computed, or why there is none.
     """
 
@@ -52,7 +50,7 @@ class PointEstimate:
     high: float | None
     method: str
 
-    def within(self, least: float, most: float) -> "PointEstimate":
+    def clipped(self, least: float, most: float) -> "PointEstimate":
         """The same with the interval cut to the possible values."""
         if self.low is None or self.high is None:
             return self
@@ -110,13 +108,7 @@ def moments(values: Floats) -> Moments:
 
 
 def row_mean(found: Moments, level: float, *, fraction: bool) -> PointEstimate:
-    """The mean of independent rows.
-
-    Args:
-        found: their moments.
-        level: of the interval, such as 0.95.
-        fraction: the values are between 0 and 1, so that zeros and ones alone are a rate.
-    """
+    """The mean of independent rows, with an interval of this level. `fraction`: the values are between 0 and 1."""
     if not found.count:
         return NO_DATA
     if found.count < 2:
@@ -129,12 +121,7 @@ def row_mean(found: Moments, level: float, *, fraction: bool) -> PointEstimate:
 
 
 def cluster_mean(sums: Floats, level: float, *, fraction: bool) -> PointEstimate:
-    """The mean of rows in clusters, such as several answers to one prompt.
-
-    Args:
-        sums: float64 [clusters, 2]: the sum of a cluster's values, and how many there are.
-        level: of the interval.
-        fraction: the values are between 0 and 1.
+    """The mean of rows in clusters, from the sum and the number of each cluster's values: float64 [clusters, 2].
 
     The variance is that of Miller (2024, arXiv 2411.00640, appendix A) with the factor C / (C - 1) for a finite
     number of clusters. Where no cluster differs from any other it would be 0; a fraction then gets Wilson's interval
@@ -163,7 +150,7 @@ def _student(
 ) -> PointEstimate:
     reach = t_quantile((1 + level) / 2, df) * stderr
     estimate = PointEstimate(mean, stderr, mean - reach, mean + reach, method)
-    return estimate.within(0.0, 1.0) if fraction else estimate
+    return estimate.clipped(0.0, 1.0) if fraction else estimate
 
 
 def wilson(rate: float, count: int, level: float) -> tuple[float, float]:
@@ -181,14 +168,9 @@ def bootstrap(
 ) -> PointEstimate:
     """The value of a corpus metric, with an interval from resampled clusters (Efron and Tibshirani 1993, chapter 13).
 
-    The standard error is the standard deviation over replicates, not that of their mean.
-
-    Args:
-        sums: float64 [clusters, k]: row statistics, summed over each cluster.
-        finalize: float64 [..., k] to float64 [...].
-        level: of the interval.
-        replicates: how often to resample; 0 for a value without interval.
-        seed: the same seed gives the same replicates, whatever the metric.
+    `sums` are row statistics summed over each cluster, float64 [clusters, k]. Without replicates there is no interval.
+    The same seed gives the same replicates for every metric. The standard error is the standard deviation over
+    replicates, not that of their mean.
     """
     value = float(finalize(sums.sum(axis=0))) if len(sums) else math.nan
     if not math.isfinite(value):

@@ -71,9 +71,7 @@ class PairedResult:
 
     Attributes:
         value: new minus base; None where nothing could be compared.
-        stderr: of the difference; None where it cannot be known.
         low: lower end of its interval.
-        high: upper end.
         p: probability of a difference at least as large by chance.
         test: which test gave p, or why there is none.
     """
@@ -90,7 +88,7 @@ class PairedResult:
         """Smallest difference that such data would detect 4 times out of 5, at 5 %."""
         return None if self.stderr is None else POWER_80 * self.stderr
 
-    def within(self, least: float, most: float) -> "PairedResult":
+    def clipped(self, least: float, most: float) -> "PairedResult":
         """The same with the interval cut to the possible values."""
         if self.low is None or self.high is None:
             return self
@@ -171,12 +169,7 @@ def compare_corpora(
 
     p is that of sacrebleu's paired bootstrap: how often replicates, shifted to a mean of 0, differ as much. With few rows
     hardly a replicate is extreme, so p is at least the smallest p that exchanging the runs row by row could give.
-
-    Args:
-        base: float64 [clusters, k]: row statistics of the base run, summed over each cluster.
-        new: the same of the new run, for the same clusters.
-        finalize: float64 [..., k] to float64 [...].
-        confidence: level of the interval, replicates and seed.
+    `base` and `new` are row statistics, summed over the same clusters: float64 [clusters, k].
     """
     level, replicates = confidence.level, confidence.replicates
     if not len(base):
@@ -212,13 +205,10 @@ def adjust_holm(p_values: Sequence[float | None]) -> list[float | None]:
 def decide_verdict(
     difference: PairedResult, p: float | None, higher_is_better: bool | None, margin: float | None
 ) -> ComparisonVerdict:
-    """Judge a difference. Equivalence within the margin is tested first.
+    """Judge a difference, by a p that is adjusted for the number of metrics.
 
-    Args:
-        difference: new minus base.
-        p: adjusted for the number of metrics.
-        higher_is_better: None where neither is: the verdict is then higher or lower.
-        margin: the largest difference that does not matter; None for no margin.
+    Equivalence is tested first: the margin is the largest difference that does not matter. If `higher_is_better` is
+    None, the verdict is higher or lower.
     """
     if difference.value is None or p is None:
         return "inconclusive"
