@@ -38,9 +38,9 @@ _SPECIAL = {
 }
 
 _HINTS = {
-    ".tmp": "Is it still being written? Wait for its final name, or set input.format if it is complete.",
-    ".part": "Is it still being written? Wait for its final name, or set input.format if it is complete.",
-    ".json": "One JSON object per line is JSONL: name it .jsonl or set input.format: jsonl.",
+    ".tmp": "Wait if it is still being written. Set input.format if it is complete.",
+    ".part": "Wait if it is still being written. Set input.format if it is complete.",
+    ".json": "Rename it to .jsonl or set input.format: jsonl if it has one JSON object per line.",
     ".xlsx": "Save the sheet as CSV UTF-8.",
     ".xls": "Save the sheet as CSV UTF-8.",
     ".zip": "Unpack it first.",

@@ -128,7 +128,7 @@ CSV: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
     "cut off within a character": ({"x.csv": "a\n天".encode()[:-1]}, {"csv": {"encoding": "utf-8"}}, ["x.csv:2", "not utf-8"]),
     "no such encoding": ({"x.csv": SECRET_CSV}, {"csv": {"encoding": "utf-9"}}, ["input.csv.encoding", "'utf-9'"]),
     "no text encoding": ({"x.csv": SECRET_CSV}, {"csv": {"encoding": "base64"}}, ["input.csv.encoding", "'base64'"]),
-    "text that is not Unicode": ({"x.csv": "a\n\\ud800\n"}, {"csv": {"encoding": "unicode_escape"}}, ["x.csv", "not Unicode"]),
+    "text that is not Unicode": ({"x.csv": "a\n\\ud800\n"}, {"csv": {"encoding": "unicode_escape"}}, ["x.csv", "not valid Unicode"]),
     "delimiter is the quote": ({"x.csv": SECRET_CSV}, {"csv": {"delimiter": '"'}}, ["input.csv", "both"]),
     "line break as delimiter": ({"x.csv": SECRET_CSV}, {"csv": {"delimiter": "\n"}}, ["input.csv.delimiter"]),
     "wide delimiter": ({"x.csv": SECRET_CSV}, {"csv": {"delimiter": "，"}}, ["input.csv.delimiter", "ASCII"]),
@@ -147,11 +147,11 @@ JSONL: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
     "key twice": ({"x.jsonl": '{"a": "SECRET", "a": 1}\n'}, {}, ["x.jsonl:1", "key 'a' appears twice"]),
     "NaN": ({"x.jsonl": '{"a": NaN, "b": "SECRET"}\n'}, {}, ["x.jsonl:1", "NaN is not JSON", "null"]),
     "number and text": (
-        {"x.jsonl": '{"a": null}\n{"a": 1}\n\n{"a": "SECRET"}\n'}, {}, ["x.jsonl:4", "'a'", "holds text", "a whole number in", "x.jsonl:2"]),
+        {"x.jsonl": '{"a": null}\n{"a": 1}\n\n{"a": "SECRET"}\n'}, {}, ["x.jsonl:4", "'a'", "contains text", "a whole number in", "x.jsonl:2"]),
     "number and text far apart": (
-        {"x.jsonl": '{"a": 1}\n' * 60_000 + '{"a": "SECRET"}\n'}, {}, ["x.jsonl:60001", "holds text", "x.jsonl:1"]),
+        {"x.jsonl": '{"a": 1}\n' * 60_000 + '{"a": "SECRET"}\n'}, {}, ["x.jsonl:60001", "contains text", "x.jsonl:1"]),
     "number and text in two files": (
-        {"a.jsonl": '{"a": 1}\n', "b.jsonl": '{"a": "SECRET"}\n'}, {}, ["b.jsonl:1", "holds text", "a.jsonl:1"]),
+        {"a.jsonl": '{"a": 1}\n', "b.jsonl": '{"a": "SECRET"}\n'}, {}, ["b.jsonl:1", "contains text", "a.jsonl:1"]),
     "true and number": ({"x.jsonl": '{"a": true}\n{"a": 1}\n'}, {}, ["x.jsonl:2", "a whole number", "true or false", "x.jsonl:1"]),
     "list and text": ({"x.jsonl": '{"a": ["SECRET"]}\n{"a": "SECRET"}\n'}, {}, ["x.jsonl:2", "text", "a list", "x.jsonl:1"]),
     "inner types": (
@@ -169,7 +169,7 @@ JSONL: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
         {"x.jsonl": "".join(f'{{"k{n}": 1}}\n' for n in range(3000))}, {}, ["x.jsonl", "2,000 different keys"]),
     "inner keys without end": (
         {"x.jsonl": "".join(f'{{"a": {{"k{n}": 1}}}}\n' for n in range(3000))}, {}, ["x.jsonl", "2,000 different keys"]),
-    "not UTF-8": ({"x.jsonl": b'{"a": 1}\n{"a": "SECRET\xff"}\n'}, {}, ["x.jsonl:2", "not utf-8", "0xff", "convert"]),
+    "not UTF-8": ({"x.jsonl": b'{"a": 1}\n{"a": "SECRET\xff"}\n'}, {}, ["x.jsonl:2", "not utf-8", "0xff", "Convert"]),
     "utf-16": ({"x.jsonl": SECRET_LINE.encode("utf-16")}, {}, ["x.jsonl:1", "not utf-8"]),
     "prompt column of numbers": (
         {"x.jsonl": '{"p": 1}\n'}, {"columns": {"prompt": "p"}}, ["input.columns.prompt", "'p' is int64", "expected text"]),
@@ -186,7 +186,7 @@ PARQUET: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] =
     "encrypted": ({"x.parquet": b"PARE" + b"x" * 40 + b"\x10\0\0\0PARE"}, {}, ["x.parquet", "encrypted"]),
     "a damaged page": ({"x.parquet": damaged}, {}, ["x.parquet", "page is damaged"]),
     "temporary name": ({"x.parquet.tmp": parquet(a=["SECRET"])}, {}, ["x.parquet.tmp", "still being written"]),
-    "column twice": ({"x.parquet": double_column}, {}, ["x.parquet", "two columns called 'prompt'"]),
+    "column twice": ({"x.parquet": double_column}, {}, ["x.parquet", "two columns named 'prompt'"]),
     "field twice": ({"x.parquet": field_twice}, {}, ["x.parquet", "'a'", "its fields need different names"]),
     "a type that cannot be used": ({"x.parquet": interval}, {}, ["x.parquet", "'a'", "list_view"]),
     "no rows": ({"x.parquet": parquet(a=pa.array([], pa.string()))}, {}, ["x.parquet", "no rows"]),
@@ -222,13 +222,13 @@ FILES: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
     "gzip under another name": ({"x.csv": gzip.compress(SECRET_CSV.encode())}, {}, ["x.csv", "is gzip data"]),
     "gzip named JSONL": ({"x.jsonl": gzip.compress(SECRET_LINE.encode())}, {}, ["x.jsonl", "is gzip data", ".gz"]),
     "gzip named Parquet": ({"x.parquet": gzip.compress(SECRET_CSV.encode())}, {}, ["x.parquet", "not a Parquet file"]),
-    "gzip within gzip": ({"x.csv.gz": gzip.compress(gzip.compress(SECRET_CSV.encode()))}, {}, ["x.csv.gz:1", "encoding is not known"]),
+    "gzip within gzip": ({"x.csv.gz": gzip.compress(gzip.compress(SECRET_CSV.encode()))}, {}, ["x.csv.gz:1", "unknown encoding"]),
     "nothing within gzip": ({"x.csv.gz": gzip.compress(b"")}, {}, ["x.csv.gz", "no header"]),
     "zstd under another name": ({"x.csv": zstd}, {}, ["x.csv", "is zstd data"]),
     "named zstd, but is not": ({"x.csv.zst": SECRET_CSV}, {}, ["x.csv.zst", "not zstd data"]),
     "named gzip, but is not": ({"x.csv.gz": SECRET_CSV}, {}, ["x.csv.gz", "not gzip data"]),
-    "gzip cut off": ({"x.csv.gz": gzip.compress(os.urandom(9999).hex().encode())[:-20]}, {}, ["x.csv.gz", "damaged or cut off"]),
-    "zstd cut off": ({"x.csv.zst": cut(zstd, 1500)}, {}, ["x.csv.zst", "damaged or cut off"]),
+    "gzip cut off": ({"x.csv.gz": gzip.compress(os.urandom(9999).hex().encode())[:-20]}, {}, ["x.csv.gz", "damaged or incomplete"]),
+    "zstd cut off": ({"x.csv.zst": cut(zstd, 1500)}, {}, ["x.csv.zst", "damaged or incomplete"]),
     "a workbook": ({"x.csv": b"PK\x03\x04SECRET"}, {}, ["x.csv", "zip data"]),
     "Parquet named CSV": ({"x.csv": b"PAR1SECRET"}, {}, ["x.csv", "Parquet data"]),
     "Parquet named JSONL": ({"x.jsonl": parquet(a=["SECRET"])}, {}, ["x.jsonl", "is Parquet data"]),

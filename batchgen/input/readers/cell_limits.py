@@ -1,7 +1,4 @@
-"""Cells that no later step could carry: text that is not Unicode, and text without end.
-
-A row with such a cell fails, and only that row; what stays in the table is fit to be written. Knows nothing of files.
-"""
+"""Cells with invalid or too long text: the text is repaired or cut, and its row fails."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +18,7 @@ def invalid_unicode(column: str) -> Failure:
     """The failure of a row with text that is not Unicode."""
     return Failure(
         "invalid_unicode",
-        f"column {column!r} holds text that is not Unicode; what is not is shown as U+FFFD",
+        f"column {column!r} contains text that is not Unicode; the invalid parts are replaced by U+FFFD",
     )
 
 
@@ -29,12 +26,12 @@ def cell_too_long(column: str) -> Failure:
     """The failure of a row with a cell of more than CELL_LIMIT characters."""
     return Failure(
         "prompt_too_long",
-        f"column {column!r} holds more than {CELL_LIMIT:,} characters; the rest of the text is cut off",
+        f"column {column!r} contains more than {CELL_LIMIT:,} characters; the rest of the text is cut off",
     )
 
 
 def without_surrogates(value: object) -> object:
-    """A value of JSON, each lone surrogate in its texts and keys replaced by U+FFFD."""
+    """Replace each lone surrogate in the texts and keys of a JSON value by U+FFFD."""
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):
@@ -45,15 +42,15 @@ def without_surrogates(value: object) -> object:
 
 
 def check_cells(table: pa.Table, failures: Mapping[int, Failure]) -> TableBatch:
-    """A batch whose text is Unicode and at most CELL_LIMIT long.
+    """Make all text valid and at most CELL_LIMIT characters long; the row of a changed cell fails.
 
-    Where a cell is not, its row fails. A text is repaired or cut; a list or struct becomes null.
+    A text is repaired or cut; a list or struct becomes null.
 
     Args:
-        table: columns of plain types (see expected_types.py). Their text need not be valid UTF-8.
-        failures: those that the rows have already, by position.
+        table: columns of plain types (see arrow/types.py). Their text need not be valid UTF-8.
+        failures: earlier failures of the rows, by position.
     """
-    found = dict(failures)
+    all_failures = dict(failures)
     for number, column in enumerate(table.schema):
         if not holds_text(column.type):
             continue
@@ -62,28 +59,27 @@ def check_cells(table: pa.Table, failures: Mapping[int, Failure]) -> TableBatch:
             rows = list(_rows_where(array, check.finds))
             if rows:
                 array = _repaired(array, rows, check.repair)
-                found |= {row: check.failure(column.name) for row in rows if row not in found}
+                failure = check.failure(column.name)
+                all_failures = dict.fromkeys(rows, failure) | all_failures
                 table = table.set_column(number, column, array)
-    return TableBatch(table, found)
+    return TableBatch(table, all_failures)
 
 
 def cut_texts(array: pa.StringArray, limit: int) -> pa.StringArray:
-    """The texts, of which those beyond CELL_LIMIT are cut to `limit` characters."""
+    """Cut the texts longer than CELL_LIMIT to `limit` characters."""
     rows = list(_rows_where(array, _is_too_long))
     return _repaired(array, rows, lambda text: _cut(text, limit))
 
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """Whether an array holds a bad text, how to repair it, and the failure of its row."""
-
     finds: Callable[[pa.Array], bool]
     repair: Callable[[bytes], str]
     failure: Callable[[str], Failure]
 
 
 def holds_text(type_: pa.DataType) -> bool:
-    """Whether there is text in values of a type, at any depth."""
+    """Whether values of a type contain text, at any depth."""
     return pa.types.is_string(type_) or any(
         holds_text(type_.field(i).type) for i in range(type_.num_fields)
     )
@@ -109,21 +105,21 @@ def _is_not_unicode(array: pa.Array) -> bool:
     return False
 
 
+def has_long_text(texts: pa.StringArray | pa.ChunkedArray) -> bool:
+    """Whether one of the texts has more than CELL_LIMIT characters."""
+    # The number of bytes is an upper bound, and is known without reading the text.
+    most = pc.max(pc.binary_length(texts)).as_py() or 0
+    return most > CELL_LIMIT and pc.max(pc.utf8_length(texts)).as_py() > CELL_LIMIT
+
+
 def _is_too_long(array: pa.Array) -> bool:
-    for text in _texts(array):
-        # Bytes are counted without reading them, and are never fewer than characters.
-        most = pc.max(pc.binary_length(text)).as_py()
-        if most is not None and most > CELL_LIMIT:
-            longest = pc.max(pc.utf8_length(text)).as_py()
-            if longest > CELL_LIMIT:
-                return True
-    return False
+    return any(map(has_long_text, _texts(array)))
 
 
 def _rows_where(
     array: pa.Array, is_bad: Callable[[pa.Array], bool], start: int = 0
 ) -> Iterator[int]:
-    """Positions of the bad rows, by halves: one look where nothing is wrong."""
+    """Positions of the bad rows, by bisection: a single check if there are none."""
     if len(array) == 0 or not is_bad(array):
         return
     if len(array) == 1:
@@ -135,7 +131,7 @@ def _rows_where(
 
 
 def _repaired(array: pa.Array, rows: list[int], repair: Callable[[bytes], str]) -> pa.Array:
-    """The array with some rows repaired, or null where they are not plain text."""
+    """The array with some rows repaired; rows of lists and structs become null."""
     pieces: list[pa.Array] = []
     end = 0
     for row in rows:
@@ -147,17 +143,13 @@ def _repaired(array: pa.Array, rows: list[int], repair: Callable[[bytes], str]) 
     return pa.concat_arrays([*pieces, array.slice(end)])
 
 
-def _replaced(text: bytes) -> str:
-    return text.decode("utf-8", "replace")
-
-
 def _cut(text: bytes, limit: int = CELL_LIMIT) -> str:
-    # A character has at most four bytes; decoding all of a cell without end would take as much again.
+    # A character has at most four bytes; decoding all of a huge cell would double its memory.
     return text[: 4 * limit].decode("utf-8", "replace")[:limit]
 
 
 _CHECKS = (
-    # In this order: cutting leaves valid text, and saves looking at all of it.
+    # In this order: a cut text is valid, and is not checked again as a whole.
     _Check(_is_too_long, _cut, cell_too_long),
-    _Check(_is_not_unicode, _replaced, invalid_unicode),
+    _Check(_is_not_unicode, lambda text: text.decode("utf-8", "replace"), invalid_unicode),
 )

@@ -1,11 +1,9 @@
 """CSV files as batches in which every column is text.
 
-pyarrow's parser splits the fields, an order of magnitude faster than the standard library's. On its own it swallows
-the rest of a file after a quote that is never closed, so it is given whole, checked records only (csv_records.py).
-Every record has as many fields as the header, or an error names its line; an empty field without quotes is null,
-`""` is an empty text; empty lines are passed over. A cell of more than CELL_LIMIT characters is an error here,
-since it nearly always is a quote that was never closed.
-Knows nothing of what the columns mean.
+pyarrow's parser splits the fields, ten times as fast as the standard library's. It would read the rest of a file as
+one field after a quote that is never closed, so it gets only complete records (csv_records.py). A record with another
+number of fields than the header is an error. An empty field without quotes is null, `""` is an empty text; empty lines
+are skipped. A cell of more than CELL_LIMIT characters is an error, since its cause is nearly always an unclosed quote.
 """
 
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ from batchgen.arrow.types import TableBatch, conform_table
 from batchgen.errors import DataError
 from batchgen.input.files import InputFile
 from batchgen.input.readers import streams
+from batchgen.input.readers.cell_limits import has_long_text
 from batchgen.input.readers.csv_records import (
     Dialect,
     Records,
@@ -36,7 +35,7 @@ DELIMITERS = (",", ";", "\t", "|")
 
 @dataclass(frozen=True, slots=True)
 class CsvFile:
-    """One CSV file whose header has been read."""
+    """A CSV file whose header has been read."""
 
     file: InputFile
     dialect: Dialect
@@ -44,11 +43,7 @@ class CsvFile:
     columns: tuple[str, ...]
 
     def batches(self, schema: pa.Schema) -> Iterator[TableBatch]:
-        """All records after the header, with the columns of a schema in its order, each a string.
-
-        Raises:
-            DataError: a record that cannot be, with its line.
-        """
+        """All records after the header, as string columns in the order of `schema`; DataError for a bad record."""
         blocks = read_records(self.file, self.dialect)
         header = read_header(blocks, self.file.path)
         for records in chain([header.rest], blocks):
@@ -60,8 +55,8 @@ class CsvFile:
             text = records.text.encode()
         except UnicodeEncodeError as error:
             raise DataError(
-                f"{self.file.path}: read as {self.dialect.encoding}, its text is not Unicode",
-                hint="Name another encoding in input.csv.encoding.",
+                f"{self.file.path}: is not valid Unicode text when read as {self.dialect.encoding}",
+                hint="Set another encoding in input.csv.encoding.",
             ) from error
         try:
             table = pa_csv.read_csv(
@@ -84,7 +79,7 @@ class CsvFile:
             )
         except pa.ArrowInvalid as error:
             raise explain_bad_record(records, self.columns) from error
-        if any(_is_too_long(column) for column in table.columns):
+        if any(map(has_long_text, table.columns)):
             raise explain_bad_record(records, self.columns)
         return self._with_nulls(table) if self.null_values else table
 
@@ -98,10 +93,10 @@ class CsvFile:
 
 
 def open_csv(file: InputFile, options: CsvOptions) -> CsvFile:
-    """Find encoding and delimiter from the head of a file, and read its header.
+    """Detect encoding and delimiter, and read the header.
 
     Raises:
-        DataError: nothing in it, an unknown encoding, a header that names a column twice.
+        DataError: an empty file, an unknown encoding, or a header with a repeated column.
     """
     _check_marks(options)
     head = streams.read_head(file)
@@ -111,7 +106,7 @@ def open_csv(file: InputFile, options: CsvOptions) -> CsvFile:
         candidates = [mark for mark in DELIMITERS if mark != options.quote]
         start = head.decode(encoding, "ignore").removeprefix("\ufeff")
         if len(head) == streams.HEAD_BYTES:
-            # The last line is cut off: its fields must not count.
+            # Leave out the last line, which is incomplete.
             start = start[: max(start.rfind("\n"), start.rfind("\r")) + 1] or start
         delimiter = find_delimiter(start, options.quote, candidates)
     dialect = Dialect(encoding, delimiter, options.quote)
@@ -123,19 +118,11 @@ def _check_marks(options: CsvOptions) -> None:
     for key, mark in (("delimiter", options.delimiter), ("quote", options.quote)):
         if mark != "auto" and (mark in {"\r", "\n"} or not mark.isascii()):
             raise DataError(
-                f"input.csv.{key}: {mark!r} cannot be one; expected one ASCII character, no line break",
-                hint='Such as "," ";" or "|"; a tab is "\\t" in double quotes.',
+                f"input.csv.{key}: invalid {key} {mark!r}: expected one ASCII character other than a line break",
+                hint='Use a character such as "," ";" or "|". Write a tab as "\\t" in double quotes.',
             )
     if options.delimiter == options.quote:
         raise DataError(
             f"input.csv: delimiter and quote are both {options.quote!r}",
-            hint="They have to differ.",
+            hint="Set two different characters.",
         )
-
-
-def _is_too_long(column: pa.ChunkedArray) -> bool:
-    # Bytes are counted without reading them, and are never fewer than characters.
-    most = pc.max(pc.binary_length(column)).as_py()
-    if most is None or most <= streams.CELL_LIMIT:
-        return False
-    return bool(pc.max(pc.utf8_length(column)).as_py() > streams.CELL_LIMIT)

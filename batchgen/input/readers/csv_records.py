@@ -1,13 +1,12 @@
-"""Whole records of a CSV file, as text, and in words what is wrong with a record that cannot be.
+"""Complete records of a CSV file as text, and explanations of malformed records.
 
-Where a record ends is decided by one regular expression for the grammar of RFC 4180, over a block of text at once:
+A regular expression for the grammar of RFC 4180 finds the ends of records, in a block of text at once:
 
     record = field (delimiter field)* line-break        line-break = LF | CRLF | CR
     field  = " (not-quote | "")* "  |  not-quote-delimiter-or-break not-delimiter-or-break*  |  nothing
 
-so that a quote inside a field that does not begin with one is text (`he said "hi"`). Records that do not follow
-it are looked at once more, slowly, by the standard library's parser, to say which line is wrong and why.
-Knows nothing of Arrow, nor of what the columns mean.
+so that a quote inside a field that does not begin with a quote is text (`he said "hi"`). Malformed records are parsed
+again by the standard library, to find the line and the cause.
 """
 
 import csv
@@ -28,7 +27,7 @@ from batchgen.input.readers.streams import CELL_LIMIT, LINE_LIMIT, text_blocks
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How the text of one CSV file is read."""
+    """Encoding, delimiter and quote of a CSV file."""
 
     encoding: str
     delimiter: str
@@ -39,13 +38,12 @@ class Dialect:
 
     @property
     def shown_delimiter(self) -> str:
-        """The delimiter, for messages."""
         return "tab" if self.delimiter == "\t" else self.delimiter
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Whole records of a file as they stand there, and the number of the first line, from 1."""
+    """Text of complete records, and the number of its first line, from 1."""
 
     path: Path
     dialect: Dialect
@@ -55,17 +53,17 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class CsvHeader:
-    """The names of the columns, and the records that follow in the same block."""
+    """The names of the columns, and the other records of the same block."""
 
     names: tuple[str, ...]
     rest: Records
 
 
 def read_records(file: InputFile, dialect: Dialect) -> Iterator[Records]:
-    """The records of a file, about a block of it at a time.
+    """Yield the records of a file, about a block at a time.
 
     Raises:
-        DataError: bytes that are not text, quotes that do not match, a field without end.
+        DataError: undecodable bytes, unmatched quotes, or a field that is too long.
     """
     grammar = _grammar(dialect.delimiter, dialect.quote)
     rest, line = "", 1
@@ -85,11 +83,7 @@ def read_records(file: InputFile, dialect: Dialect) -> Iterator[Records]:
 
 
 def read_header(records: Iterator[Records], path: Path) -> CsvHeader:
-    """The first record that is not an empty line.
-
-    Raises:
-        DataError: there is none, or it names a column twice.
-    """
+    """Read the first record that is not an empty line; DataError if there is none, or a column is repeated."""
     for block in records:
         lines = split_lines(block.text)
         parser = _parser(lines, block.dialect)
@@ -100,16 +94,17 @@ def read_header(records: Iterator[Records], path: Path) -> CsvHeader:
             rest = Records(path, block.dialect, "".join(lines[parser.line_num :]), line)
             return CsvHeader(tuple(names), rest)
     raise DataError(
-        f"{path}: has no header, nothing but empty lines", hint="Is it still being written?"
+        f"{path}: has no header: all lines are empty",
+        hint="Wait if the file is still being written.",
     )
 
 
 def explain_bad_record(records: Records, columns: Sequence[str] | None = None) -> DataError:
-    """What is wrong with the first record that cannot be.
+    """The error for the first malformed record.
 
     Args:
-        records: among them such a record; the last may be cut off.
-        columns: names of the fields that every record should have; None if the header is not known yet.
+        records: contain a malformed record; the last may be incomplete.
+        columns: names of the expected fields; None if the header is not known yet.
     """
     parser = _parser(split_lines(records.text), records.dialect)
     start = 0
@@ -122,32 +117,32 @@ def explain_bad_record(records: Records, columns: Sequence[str] | None = None) -
     except csv.Error:
         return _malformed(records, start)
     return DataError(
-        f"{records.path}:{records.first_line}: no CSV record can be read from here on",
-        hint="Is this a CSV file? See input.csv.delimiter and input.csv.quote.",
+        f"{records.path}:{records.first_line}: no CSV record can be read from this line on",
+        hint="Check input.csv.delimiter and input.csv.quote.",
     )
 
 
 def find_delimiter(start: str, quote: str, candidates: Sequence[str]) -> str:
-    """The delimiter that splits the first records into the same number of fields, and into most of them.
+    """The delimiter that splits the first records into the same, and the largest, number of fields.
 
     Args:
         start: the first lines of a file.
-        quote: the character around fields.
-        candidates: in order of preference; the first is taken where there seems to be a single column.
+        quote: the quote character.
+        candidates: in order of preference; the first is the result if there seems to be one column.
     """
     lines = split_lines(start)
-    found = [_evenness(lines, Dialect("", mark, quote)) for mark in candidates]
-    return candidates[found.index(max(found))]
+    scores = [_evenness(lines, Dialect("", mark, quote)) for mark in candidates]
+    return candidates[scores.index(max(scores))]
 
 
 def split_lines(text: str) -> list[str]:
-    """Lines with their ends: LF, CRLF or CR, and nothing else, unlike `str.splitlines`."""
+    """Split at LF, CRLF and CR only, unlike `str.splitlines`, and keep the line ends."""
     return list(io.StringIO(text, newline=""))
 
 
 @dataclass(frozen=True, slots=True)
 class _Grammar:
-    """Patterns of whole records; of the start of one (`last` is its last field); and of one field."""
+    """Patterns of complete records, of the start of a record (`last` is its last field), and of a field."""
 
     records: re.Pattern[str]
     start: re.Pattern[str]
@@ -180,23 +175,23 @@ def _end_of_records(text: str, grammar: _Grammar, quote: str) -> int:
 
 
 def _check_rest(rest: Records, grammar: _Grammar) -> None:
-    """Raise DataError if what is left of a block cannot become a record, or one without end."""
+    """Raise DataError if the rest of a block cannot be the start of a record, or is too long."""
     start = grammar.start.match(rest.text.removesuffix("\r"))
     if start is None or len(start["last"]) > CELL_LIMIT:
         raise explain_bad_record(rest)
     if len(rest.text) > LINE_LIMIT:
         raise DataError(
             f"{rest.path}:{rest.first_line}: a record is longer than {LINE_LIMIT:,} characters",
-            hint="Is this a CSV file?",
+            hint="Check that this is a CSV file, and input.csv.quote.",
         )
 
 
-def _check_names(names: Sequence[str], place: str) -> None:
+def _check_names(names: Sequence[str], location: str) -> None:
     seen: dict[str, int] = {}
     for number, name in enumerate(names, start=1):
         if seen.setdefault(name, number) != number:
             raise DataError(
-                f"{place}: the header names column {name!r} twice (fields {seen[name]} and {number})",
+                f"{location}: the header has column {name!r} twice (fields {seen[name]} and {number})",
                 hint="Give each column its own name.",
             )
 
@@ -207,13 +202,13 @@ def _wrong_width(records: Records, start: int, found: int, columns: Sequence[str
     names = ", ".join(columns[:5]) + (", …" if len(columns) > 5 else "")
     return DataError(
         f"{records.path}:{line}: found {found} field{'s' * (found > 1)}, expected {len(columns)} ({names})",
-        hint=f'Fields are separated by "{dialect.shown_delimiter}" (input.csv.delimiter); text that contains it, '
-        f"or a line break, needs {dialect.quote} around it.",
+        hint=f"Put {dialect.quote} around text that contains a line break or the delimiter "
+        f'"{dialect.shown_delimiter}". Check input.csv.delimiter.',
     )
 
 
 def _malformed(records: Records, start: int) -> DataError:
-    """What is wrong with the record that begins `start` lines on, which the parser refused."""
+    """The error for the record that begins after `start` lines and that the parser cannot read."""
     quote = records.dialect.quote
     grammar = _grammar(records.dialect.delimiter, quote)
     text = "".join(split_lines(records.text)[start:])
@@ -224,20 +219,20 @@ def _malformed(records: Records, start: int) -> DataError:
         if field["quoted"] is not None and (field["closed"] is None or length > CELL_LIMIT):
             return DataError(
                 f"{opened}: the quote that opens field {number} is never closed "
-                f"(looked for {quote} in the next {min(length, CELL_LIMIT):,} characters)",
-                hint=f"Close it; inside quoted text, write {quote} twice.",
+                f"(no closing {quote} in the next {min(length, CELL_LIMIT):,} characters)",
+                hint=f"Close the quote. Inside quoted text, write {quote} twice.",
             )
         if field["quoted"] is not None and field["rest"]:
             return DataError(
                 f"{records.path}:{first + _line_breaks(text[: field.end('quoted')])}: text follows the "
                 f"closing quote of field {number}, which was opened at {opened}",
-                hint=f"Inside quoted text, write {quote} twice. Or is an earlier quote not closed?",
+                hint=f"Inside quoted text, write {quote} twice. Check that earlier quotes are closed.",
             )
         if length > CELL_LIMIT or field["end"] != records.dialect.delimiter:
             break
     return DataError(
         f"{records.path}:{first}: a field is longer than {CELL_LIMIT:,} characters",
-        hint="Is this a CSV file? Or are its line breaks lost?",
+        hint="Check that this is a CSV file with line breaks.",
     )
 
 
@@ -254,8 +249,7 @@ def _parser(lines: Sequence[str], dialect: Dialect) -> _Parser:
 
 
 def _rows(parser: _Parser) -> Iterator[list[str]]:
-    """The records that a parser finds, each of whose fields may have CELL_LIMIT characters."""
-    # The standard library keeps this limit for the whole process.
+    # The standard library has one limit for the whole process.
     before = csv.field_size_limit(CELL_LIMIT)
     try:
         yield from parser
@@ -265,12 +259,12 @@ def _rows(parser: _Parser) -> Iterator[list[str]]:
 
 def _line_breaks(text: str) -> int:
     breaks = text.count("\n")
-    # Looking for a CR is much faster than counting them.
+    # Searching for a CR is much faster than counting.
     return breaks + text.count("\r") - text.count("\r\n") if "\r" in text else breaks
 
 
 def _evenness(lines: Sequence[str], dialect: Dialect) -> tuple[bool, int]:
-    """Whether the first records have one number of fields, above 1; and the number of fields of the header."""
+    """Whether the first records have the same number of fields, above 1; and the number of fields of the header."""
     widths = list(islice(_widths(lines, dialect), 50))
     if not widths:
         return False, "".join(lines[:1]).count(dialect.delimiter) + 1
@@ -278,8 +272,5 @@ def _evenness(lines: Sequence[str], dialect: Dialect) -> tuple[bool, int]:
 
 
 def _widths(lines: Sequence[str], dialect: Dialect) -> Iterator[int]:
-    """Numbers of fields of the records, up to one that cannot be: cut off, or by another delimiter."""
-    with suppress(csv.Error):
-        for row in _rows(_parser(lines, dialect)):
-            if row:
-                yield len(row)
+    with suppress(csv.Error):  # an incomplete record, or one with another delimiter
+        yield from (len(row) for row in _rows(_parser(lines, dialect)) if row)

@@ -1,7 +1,7 @@
-"""Which encoding a text file has: asked for by name, or found from its first bytes.
+"""Encoding of a text file: set by name, or detected from its first bytes.
 
-Found are byte order marks, then UTF-8, then GB18030, each read strictly. Statistics over letters are not used: on
-short files they take GBK for Korean. Knows nothing of CSV.
+The detection tries a byte order mark, then strict UTF-8, then strict GB18030. It uses no letter statistics, which
+mistake GBK for Korean in short files.
 """
 
 import codecs
@@ -17,24 +17,24 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _COMMON_SHARE = 0.75
-"""Of the characters beyond ASCII, how many have to be common Chinese ones."""
+"""Least share of common Chinese characters among those beyond ASCII."""
 _MOST_NULS = 0.2
-"""ASCII in UTF-16 is half NULs, and valid UTF-8."""
+"""ASCII text in UTF-16 is valid UTF-8, but half of its bytes are NULs."""
 
 
-def find_encoding(asked: str, head: bytes, path: Path) -> str:
-    """Name of the codec to read a file with.
+def find_encoding(setting: str, head: bytes, path: Path) -> str:
+    """Name of the codec of a file.
 
     Args:
-        asked: "auto" or the name of a codec.
+        setting: "auto" or the name of a codec.
         head: the first bytes of the file; they may end inside a character.
         path: for messages.
 
     Raises:
-        DataError: no such text codec, or "auto" and none fits.
+        DataError: an unknown codec, or "auto" and none fits.
     """
-    if asked != "auto":
-        return _by_name(asked)
+    if setting != "auto":
+        return _codec_name(setting)
     for mark, name in _MARKS:
         if head.startswith(mark):
             return name
@@ -47,31 +47,30 @@ def find_encoding(asked: str, head: bytes, path: Path) -> str:
             return "gb18030"
     guess = "utf-16-le" if odd > even else "utf-16-be" if even else "latin-1"
     raise DataError(
-        f"{path}{_first_broken(head)}: its encoding is not known: neither UTF-8 nor GB18030 text, and no byte "
-        "order mark",
-        hint=f"Mend that line if the rest is UTF-8; else name the encoding in input.csv.encoding, such as {guess}.",
+        f"{path}{_first_broken(head)}: unknown encoding: neither UTF-8 nor GB18030 text, and no byte order mark",
+        hint="Correct that line if the rest is UTF-8. Otherwise set input.csv.encoding, such as to "
+        f"{guess}.",
     )
 
 
 def _first_broken(head: bytes) -> str:
-    """The line that keeps a text from being UTF-8, as `:12`."""
+    """The first line that is not UTF-8, such as `:12`."""
     try:
         head.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = head.count(b"\n", 0, error.start) + 1
-        return f":{line}"
+        return ":" + str(head.count(b"\n", 0, error.start) + 1)
     return ""
 
 
-def _by_name(asked: str) -> str:
+def _codec_name(setting: str) -> str:
     try:
-        codec = codecs.lookup(asked)
-        b"a".decode(asked, "ignore")
-        codecs.getincrementaldecoder(asked)("strict")
+        codec = codecs.lookup(setting)
+        b"a".decode(setting, "ignore")
+        codecs.getincrementaldecoder(setting)("strict")
     except (LookupError, ValueError, TypeError) as error:
         raise DataError(
-            f"input.csv.encoding: {asked!r} is not a text encoding that is known here",
-            hint="Names such as utf-8, utf-16, gb18030, gbk, big5, shift_jis, latin-1, cp1252 are.",
+            f"input.csv.encoding: unknown text encoding {setting!r}",
+            hint="Set an encoding such as utf-8, utf-16, gb18030, gbk, big5, shift_jis, latin-1 or cp1252.",
         ) from error
     return codec.name
 
@@ -84,9 +83,9 @@ def _decoded(head: bytes, encoding: str) -> str | None:
 
 
 def _is_plausible_chinese(text: str) -> bool:
-    """Whether most characters beyond ASCII are of GB2312, the 7,445 that Chinese text is written with.
+    """Whether most characters beyond ASCII are among the 7,445 of GB2312, which are common in Chinese text.
 
-    Two letters of Latin-1 read as one GB18030 character fall outside it, nearly always: "Müller" gives 黮.
+    Two letters of Latin-1, read as one GB18030 character, are nearly always outside of it: "Müller" gives 黮.
     """
     beyond = [char for char in text if ord(char) > 127]
     common = "".join(beyond).encode("gb2312", "ignore").decode("gb2312")

@@ -1,8 +1,7 @@
 """JSONL files: one JSON object per line, as batches of typed columns.
 
-A key that a line lacks is null. Types are found over all lines of all files before any row is used: whole numbers
-beside fractions become fractions, a column without any value is text, and numbers beside text are an error that names
-both lines. Knows nothing of what the columns mean.
+A missing key is null. Types are inferred from all lines of all files before any row is used: integers and fractions
+in one column become fractions, a column without values is text, and numbers and text in one column are an error.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,17 +24,13 @@ from batchgen.input.readers.jsonl_types import (
 
 @dataclass(frozen=True, slots=True)
 class JsonlFile:
-    """One JSONL file. `columns` are the keys in its first block, in order of appearance."""
+    """A JSONL file. `columns` are the keys in its first block, in order of appearance."""
 
     file: InputFile
     columns: tuple[str, ...]
 
     def batches(self, schema: pa.Schema) -> Iterator[TableBatch]:
-        """All rows, as the columns of a schema that `infer_schema` found.
-
-        Raises:
-            DataError: a line that is not a JSON object, with its number.
-        """
+        """All rows, as the columns of a schema from `infer_schema`; DataError for a line that is not a JSON object."""
         for lines in read_lines(self.file):
             try:
                 columns = [make_column(f.name, lines.column(f.name), f.type) for f in schema]
@@ -45,21 +40,17 @@ class JsonlFile:
 
 
 def open_jsonl(file: InputFile) -> JsonlFile:
-    """Read the keys in the first block of a file.
-
-    Raises:
-        DataError: one of its first lines is not a JSON object.
-    """
+    """Read the keys in the first block of a file; DataError if a line of it is not a JSON object."""
     lines = next(read_lines(file), None)
-    keys = [key for found in lines.objects for key in found] if lines else []
+    keys = [key for object_ in lines.objects for key in object_] if lines else []
     return JsonlFile(file, tuple(dict.fromkeys(keys)))
 
 
 def infer_schema(files: Sequence[JsonlFile]) -> pa.Schema:
-    """The columns of all lines of all files, with types that hold every value: a pass over everything.
+    """Infer the columns and their types in one pass over all files.
 
     Raises:
-        DataError: a line that is not an object; values of different kinds in one column; too many columns.
+        DataError: a line that is not an object, values of different kinds in one column, or too many columns.
     """
     types: dict[str, pa.DataType] = {}
     try:

@@ -1,7 +1,7 @@
-"""Lines of a JSONL file as objects, some at a time, each with its number.
+"""Lines of a JSONL file as objects.
 
-Strict: no NaN, no key twice, nothing after the object, bounded length and depth. Text that is not Unicode
-(half of a surrogate pair) is repaired here and fails its row. Knows nothing of columns and their types.
+Parsing is strict: no NaN, no repeated key, nothing after the object, bounded length and depth. A lone surrogate is
+replaced, and its row fails.
 """
 
 import json
@@ -18,7 +18,7 @@ from batchgen.input.readers.streams import LINE_LIMIT, text_blocks
 from batchgen.records import Failure
 
 DEPTH_LIMIT = 32
-"""Most lists and objects within each other."""
+"""Deepest nesting of lists and objects."""
 
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _KINDS = {list: "a list", str: "text", bool: "true or false", type(None): "null"}
@@ -26,7 +26,7 @@ _KINDS = {list: "a list", str: "text", bool: "true or false", type(None): "null"
 
 @dataclass(frozen=True, slots=True)
 class JsonLines:
-    """Some lines of a file as objects, with their numbers from 1; `failures` are by position."""
+    """Some lines as objects, with their numbers from 1; `failures` are by position."""
 
     path: Path
     objects: Sequence[Mapping[str, object]]
@@ -35,14 +35,14 @@ class JsonLines:
 
     def column(self, key: str) -> list[object]:
         """The values of a key; None where it is missing."""
-        return [found.get(key) for found in self.objects]
+        return [object_.get(key) for object_ in self.objects]
 
 
 def read_lines(file: InputFile) -> Iterator[JsonLines]:
-    """All lines that are not empty, about a block of the file at a time.
+    """Yield all lines that are not empty, about a block of the file at a time.
 
     Raises:
-        DataError: bytes that are not UTF-8; a line that is not a JSON object, with its number.
+        DataError: bytes that are not UTF-8, or a line that is not a JSON object.
     """
     rest, number = "", 1
     for block in text_blocks(file, "utf-8"):
@@ -54,51 +54,52 @@ def read_lines(file: InputFile) -> Iterator[JsonLines]:
                 f"{file.path}:{number + complete.count(chr(10))}: a line is longer than {LINE_LIMIT:,} characters",
                 hint="Expected one JSON object per line.",
             )
-        if found := _parsed(file.path, complete, number):
-            yield found
+        if lines := _parse_lines(file.path, complete, number):
+            yield lines
         number += complete.count("\n")
     try:
-        if found := _parsed(file.path, rest, number):
-            yield found
+        if lines := _parse_lines(file.path, rest, number):
+            yield lines
     except DataError as error:
         raise DataError(
             f"{error.message} (this last line has no line break)",
-            hint="Is the file still being written, or cut off?",
+            hint="Wait if the file is still being written. Otherwise download or write it again.",
         ) from error
 
 
 class _NotJsonError(ValueError):
-    """Something that the parser would let pass."""
+    """Text that the standard library's parser accepts although it is not JSON."""
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _reject_constant(name: str) -> NoReturn:
     raise _NotJsonError(f"{name} is not JSON; write null")
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    object_ = dict(pairs)
+    if len(object_) != len(pairs):
         keys = [key for key, _ in pairs]
-        twice = next(key for key in found if keys.count(key) > 1)
-        raise _NotJsonError(f"key {twice!r} appears twice")
-    return found
+        repeated = next(key for key in object_ if keys.count(key) > 1)
+        raise _NotJsonError(f"key {repeated!r} appears twice")
+    return object_
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object)
+_DECODER = json.JSONDecoder(parse_constant=_reject_constant, object_pairs_hook=_object)
 
 
-def _parsed(path: Path, text: str, number: int) -> JsonLines | None:
+def _parse_lines(path: Path, text: str, number: int) -> JsonLines | None:
     objects: list[dict[str, object]] = []
     numbers: list[int] = []
     lines = text.split("\n")
-    # Most files have no list and no object within an object: then no line needs a look at its depth.
+    # Most files have no nested lists or objects; then the depth of their lines is not checked.
     is_flat = "[" not in text and text.count("{") <= len(lines)
     for line in lines:
         if line and not line.isspace():
-            found = _parsed_line(line, path, number)
-            if not is_flat and line.count("[") + line.count("{") > DEPTH_LIMIT and _is_deep(found):
+            object_ = _parse_line(line, path, number)
+            may_be_deep = not is_flat and line.count("[") + line.count("{") > DEPTH_LIMIT
+            if may_be_deep and _is_deep(object_):
                 raise _too_deep(path, number)
-            objects.append(found)
+            objects.append(object_)
             numbers.append(number)
         number += 1
     if not objects:
@@ -107,49 +108,51 @@ def _parsed(path: Path, text: str, number: int) -> JsonLines | None:
     return JsonLines(path, objects, numbers, failures)
 
 
-def _parsed_line(line: str, path: Path, number: int) -> dict[str, object]:
+def _parse_line(line: str, path: Path, number: int) -> dict[str, object]:
     try:
-        found, end = _DECODER.raw_decode(line)
+        value, end = _DECODER.raw_decode(line)
     except (ValueError, RecursionError):
-        # White space before it, or not JSON.
-        return _parsed_slowly(line, path, number)
-    if type(found) is dict and (end == len(line) or line[end:].isspace()):
-        return found
-    return _parsed_slowly(line, path, number)
+        # Leading white space, or not JSON.
+        return _parse_slowly(line, path, number)
+    if type(value) is dict and (end == len(line) or line[end:].isspace()):
+        return value
+    return _parse_slowly(line, path, number)
 
 
-def _parsed_slowly(line: str, path: Path, number: int) -> dict[str, object]:
-    """The object in a line, or what is wrong with it."""
-    place = f"{path}:{number}"
+def _parse_slowly(line: str, path: Path, number: int) -> dict[str, object]:
+    """The object in a line; DataError with the cause if there is none."""
+    location = f"{path}:{number}"
     try:
-        found: object = _DECODER.decode(line)
+        value: object = _DECODER.decode(line)
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{place}: is not JSON: {error.msg[0].lower() + error.msg[1:]} at character {error.colno:,}",
+            f"{location}: is not JSON: {error.msg[0].lower() + error.msg[1:]} at character {error.colno:,}",
             hint="Expected one JSON object per line.",
         ) from error
     except _NotJsonError as error:
-        raise DataError(f"{place}: {error}", hint="Expected one JSON object per line.") from error
-    except ValueError as error:
-        # Python refuses to read numbers of more than 4,300 digits.
         raise DataError(
-            f"{place}: a number has too many digits", hint="Write it as text, in quotes."
+            f"{location}: {error}", hint="Expected one JSON object per line."
+        ) from error
+    except ValueError as error:
+        # Python does not parse integers of more than 4,300 digits.
+        raise DataError(
+            f"{location}: a number has too many digits", hint="Write it as text, in quotes."
         ) from error
     except RecursionError as error:
         raise _too_deep(path, number) from error
-    if not isinstance(found, dict):
-        kind = _KINDS.get(type(found), "a number")
+    if not isinstance(value, dict):
+        kind = _KINDS.get(type(value), "a number")
         raise DataError(
-            f'{place}: is {kind}; expected an object, such as {{"id": 1, "question": "…"}}',
-            hint="One object per line, without brackets or commas around them.",
+            f'{location}: is {kind}; expected an object, such as {{"id": 1, "question": "…"}}',
+            hint="Write one object per line, without brackets or commas around it.",
         )
-    return found
+    return value
 
 
 def _too_deep(path: Path, number: int) -> DataError:
     return DataError(
-        f"{path}:{number}: lists and objects lie more than {DEPTH_LIMIT} deep within each other",
-        hint="Keep such data as JSON text, in quotes.",
+        f"{path}:{number}: lists and objects are nested more than {DEPTH_LIMIT} deep",
+        hint="Write such data as JSON text, in quotes.",
     )
 
 
@@ -168,16 +171,13 @@ def _is_deep(value: object) -> bool:
 
 
 def _repair(objects: list[dict[str, object]]) -> dict[int, Failure]:
-    """Replace what is not Unicode, and say which rows it was in."""
+    """Replace lone surrogates, in place, and return the failures of their rows."""
     failures: dict[int, Failure] = {}
-    for position, found in enumerate(objects):
-        for key, value in list(found.items()):
+    for position, object_ in enumerate(objects):
+        for key, value in list(object_.items()):
             clean = without_surrogates({key: value})
             if clean != {key: value} and isinstance(clean, dict):
                 failures.setdefault(position, invalid_unicode(*clean))
-                objects[position] = {**_without(objects[position], key), **clean}
+                del object_[key]
+                object_.update(clean)
     return failures
-
-
-def _without(found: Mapping[str, object], key: str) -> dict[str, object]:
-    return {name: value for name, value in found.items() if name != key}

@@ -1,7 +1,4 @@
-"""Column types of JSON values, found over many lines; and which two lines do not agree.
-
-Knows nothing of files beyond their names in messages.
-"""
+"""Column types of JSON values, inferred from many lines, and explanations of conflicts."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +10,7 @@ from batchgen.errors import DataError
 from batchgen.input.readers.jsonl_lines import JsonLines
 
 COLUMN_LIMIT = 2_000
-"""Most different keys, also within objects. Beyond it the keys are data, and the schema would grow with the file."""
+"""Most different keys, including those in nested objects. Beyond it the keys are probably data."""
 
 _CONVERSION_ERRORS = (
     pa.ArrowInvalid,
@@ -25,7 +22,7 @@ _EXACT = 2**53
 
 
 class TypeConflictError(Exception):
-    """Values of a column fit no single type. `key` is its name."""
+    """Values of the column `key` fit no single type."""
 
     def __init__(self, key: str) -> None:
         super().__init__(key)
@@ -33,13 +30,13 @@ class TypeConflictError(Exception):
 
 
 def widen_types(types: dict[str, pa.DataType], lines: JsonLines) -> None:
-    """Widen the types of columns, in place, until they hold some more lines.
+    """Widen the types of columns, in place, to the values of some lines.
 
     Raises:
-        TypesDisagreeError: no type holds all values of a column.
+        TypeConflictError: no type fits all values of a column.
         DataError: too many keys.
     """
-    for key in dict.fromkeys(key for found in lines.objects for key in found):
+    for key in dict.fromkeys(key for object_ in lines.objects for key in object_):
         try:
             new = pa.array(lines.column(key)).type
         except _CONVERSION_ERRORS as error:
@@ -52,20 +49,20 @@ def widen_types(types: dict[str, pa.DataType], lines: JsonLines) -> None:
         if len(types) > COLUMN_LIMIT or _width(both) > COLUMN_LIMIT:
             raise DataError(
                 f"{lines.path}:{lines.numbers[-1]}: more than {COLUMN_LIMIT:,} different keys so far",
-                hint="Expected the same keys in every line. Put data into values, or keep it as JSON text.",
+                hint="Use the same keys in every line. Write data as values, or as JSON text.",
             )
 
 
 def column_type(type_: pa.DataType) -> pa.DataType:
-    """The type of a column, from that of its values: JSON text where Parquet has no type for it."""
+    """The type of a column, from that of its values; JSON text if Parquet has no type for them."""
     return pa.string() if _holds_empty_object(type_) else plain_type(type_)
 
 
 def make_column(key: str, values: Sequence[object], type_: pa.DataType) -> pa.Array:
-    """Values as a column of the type that `column_type` gave.
+    """Convert values to a column of a type from `column_type`.
 
     Raises:
-        TypesDisagreeError: a whole number that a column of fractions cannot hold exactly.
+        TypeConflictError: an integer that a column of fractions cannot represent exactly.
     """
     try:
         return pa.array(values, type_)
@@ -77,32 +74,32 @@ def make_column(key: str, values: Sequence[object], type_: pa.DataType) -> pa.Ar
 
 
 def type_conflict(key: str, lines: Iterable[JsonLines]) -> DataError:
-    """Which two values of a column do not fit together, and where they are."""
+    """The error for the first two conflicting values of a column, with their lines."""
     seen: dict[str, dict[str, str]] = {}
-    place = ""
-    for place, value in _places(key, lines):
+    location = ""
+    for location, value in _located_values(key, lines):
         for name, inner in _values(key, value):
             kinds = seen.setdefault(name, {})
-            kinds.setdefault(_kind(inner), place)
+            kinds.setdefault(_kind(inner), location)
             if problem := _problem(name, kinds):
                 return problem
     return DataError(
-        f"{place}: the values of column {key!r} up to here fit no column type",
+        f"{location}: the values of column {key!r} up to this line fit no column type",
         hint="Write them as text.",
     )
 
 
-def _places(key: str, lines: Iterable[JsonLines]) -> Iterator[tuple[str, object]]:
-    """The values of a key, each with its file and line."""
+def _located_values(key: str, lines: Iterable[JsonLines]) -> Iterator[tuple[str, object]]:
     for block in lines:
         for number, value in zip(block.numbers, block.column(key), strict=True):
             yield f"{block.path}:{number}", value
 
 
 def _problem(name: str, kinds: dict[str, str]) -> DataError | None:
-    if place := kinds.get("a whole number of more than 64 bits"):
+    """The error if the kinds of a column conflict; `kinds` maps each kind to its first file and line."""
+    if location := kinds.get("a whole number of more than 64 bits"):
         return DataError(
-            f"{place}: column {name!r} holds a whole number of more than 64 bits",
+            f"{location}: column {name!r} contains a whole number of more than 64 bits",
             hint="Write it as text, in quotes, in every line.",
         )
     if set(kinds) <= {"a whole number", "a number"} or len(kinds) == 1:
@@ -113,13 +110,13 @@ def _problem(name: str, kinds: dict[str, str]) -> DataError | None:
     if {one, other} == {"a whole number", "a number"}:
         other, second = list(kinds.items())[2]
     return DataError(
-        f"{second}: column {name!r} holds {other}, but {one} in {first}; expected one kind in all lines",
+        f"{second}: column {name!r} contains {other}, but {one} in {first}; expected one kind in all lines",
         hint="Write it as text, in quotes, in every line.",
     )
 
 
 def _values(name: str, value: object) -> Iterator[tuple[str, object]]:
-    """A value and those within it, by name, such as `messages[].role`. Nulls say nothing about a type."""
+    """A value and its nested values, by name, such as `messages[].role`; without nulls."""
     if value is None:
         return
     yield name, value

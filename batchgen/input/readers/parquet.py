@@ -1,7 +1,7 @@
 """Parquet files as batches in plain types.
 
-Sizes in a footer are hints at best: rows are read some at a time, as few as the cells are long, with page checksums
-verified where the file has them, and without holding a row group. Knows nothing of what the columns mean.
+Sizes in a footer may be wrong, so the number of rows in a batch depends on the length of the cells. Page checksums are
+verified, and a row group is never in memory as a whole.
 """
 
 import itertools
@@ -26,39 +26,38 @@ from batchgen.input.readers.streams import CELL_LIMIT
 
 BATCH_ROWS = 1024
 BATCH_BYTES = 1 << 25
-"""Most memory that the cells of a batch are planned to take."""
+"""Planned upper limit of the memory of a batch."""
 
 _CUT_BYTES = 4 * (CELL_LIMIT + 1)
-"""No text of CELL_LIMIT characters has as many bytes."""
+"""More bytes than a text of CELL_LIMIT characters can have."""
 _MAGIC = b"PAR1"
 _ENCRYPTED = b"PARE"
-_AGAIN = "Is it still being written? Otherwise fetch or make it again."
+_AGAIN = "Wait if it is still being written. Otherwise download or write it again."
 
 
 @dataclass(frozen=True, slots=True)
 class ParquetFile:
-    """One Parquet file whose footer has been read. `schema` has plain types, or null where there are only nulls."""
+    """A Parquet file whose footer has been read. `schema` has plain types, or the null type for columns of nulls."""
 
     file: InputFile
     schema: pa.Schema
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns."""
         return tuple(self.schema.names)
 
     def batches(self, schema: pa.Schema) -> Iterator[TableBatch]:
-        """All rows, as columns of a schema that `unify_schemas` found.
+        """All rows, as the columns of a schema from `unify_schemas`.
 
         Raises:
-            DataError: a page that is damaged or cannot be decoded; a number that does not fit the common type.
+            DataError: a damaged page, or a number that does not fit the common type.
         """
         done = 0
         for table in self._tables():
             try:
                 plain = conform_table(table, schema)
             except pa.ArrowInvalid as error:
-                raise self._misfit(table, schema, done) from error
+                raise self._type_error(table, schema, done) from error
             yield check_cells(plain, {})
             done += table.num_rows
 
@@ -72,17 +71,17 @@ class ParquetFile:
         except (OSError, pa.ArrowException) as error:
             raise DataError(
                 f"{self.file.path}: cannot be read after row {done:,}: a page is damaged",
-                hint="Fetch or make the file again.",
+                hint="Download or write the file again.",
             ) from error
 
-    def _misfit(self, table: pa.Table, schema: pa.Schema, done: int) -> DataError:
+    def _type_error(self, table: pa.Table, schema: pa.Schema, done: int) -> DataError:
         for field in schema:
             try:
                 conform_table(table, pa.schema([field]))
             except pa.ArrowInvalid:
                 return DataError(
                     f"{self.file.path}: rows {done:,} to {done + table.num_rows - 1:,}: column {field.name!r} "
-                    f"holds a value that {field.type}, the type that all files share, cannot hold",
+                    f"contains a value that does not fit {field.type}, the common type of all files",
                     hint="Write the column with one type in all files.",
                 )
         return DataError(f"{self.file.path}: its values do not fit the types of its columns")
@@ -92,40 +91,40 @@ def open_parquet(file: InputFile) -> ParquetFile:
     """Read the footer of a file.
 
     Raises:
-        DataError: not a complete Parquet file; two columns of one name; a column type that cannot be used.
+        DataError: not a complete Parquet file, a repeated column, or a column type that is not supported.
     """
     _check_ends(file)
     try:
         with _opened(file) as parquet:
-            found = parquet.schema_arrow
+            schema = parquet.schema_arrow
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{file.path}: its Parquet footer cannot be read", hint=_AGAIN) from error
-    for name in found.names:
-        if found.names.count(name) > 1:
+    for name in schema.names:
+        if schema.names.count(name) > 1:
             raise DataError(
-                f"{file.path}: has two columns called {name!r}", hint="Rename one of them."
+                f"{file.path}: has two columns named {name!r}", hint="Rename one of them."
             )
-    return ParquetFile(file, pa.schema([_plain_field(file, field) for field in found]))
+    return ParquetFile(file, pa.schema([_plain_field(file, field) for field in schema]))
 
 
 def unify_schemas(files: Sequence[ParquetFile]) -> pa.Schema:
-    """The columns of files that all have the same, in the order of the first, with types that hold all values.
+    """The common schema of files with the same columns, in the order of the first file.
 
     Raises:
-        DataError: types that do not go together.
+        DataError: a column has types without a common type.
     """
     first, *others = files
     types = {field.name: field.type for field in first.schema}
     for file in others:
         for field in file.schema:
-            both = unified_type(types[field.name], field.type)
-            if both is None:
+            common = unified_type(types[field.name], field.type)
+            if common is None:
                 raise DataError(
                     f"{file.file.path}: column {field.name!r} is {field.type}, but {types[field.name]} "
                     f"in {first.file.path}",
                     hint="Write the column with one type in all files.",
                 )
-            types[field.name] = both
+            types[field.name] = common
     return pa.schema([(name, plain_type(type_)) for name, type_ in types.items()])
 
 
@@ -133,7 +132,7 @@ def _opened(file: InputFile, dictionaries: Sequence[str] = ()) -> pq.ParquetFile
     return pq.ParquetFile(
         file.path,
         page_checksum_verification=True,
-        # Pages are read as they are needed; otherwise a row group would be held whole.
+        # Read pages when needed, instead of a whole row group.
         pre_buffer=False,
         buffer_size=1 << 18,
         read_dictionary=list(dictionaries),
@@ -153,9 +152,7 @@ def _check_ends(file: InputFile) -> None:
             f"{file.path}: is empty (0 bytes), not a complete Parquet file", hint=_AGAIN
         )
     if _ENCRYPTED in {start, end}:
-        raise DataError(
-            f"{file.path}: is encrypted Parquet", hint="Write it anew without encryption."
-        )
+        raise DataError(f"{file.path}: is encrypted Parquet", hint="Write it without encryption.")
     if start != _MAGIC:
         raise DataError(
             f"{file.path}: is not a Parquet file: it begins with {start!r}, not {_MAGIC!r}",
@@ -175,32 +172,32 @@ def _plain_field(file: InputFile, field: pa.Field) -> pa.Field:
         return pa.field(field.name, plain_type(field.type))
     except UnusableTypeError as error:
         raise DataError(
-            f"{file.path}: column {field.name!r} has a type that cannot be used: {error}",
+            f"{file.path}: column {field.name!r} has a type that is not supported: {error}",
             hint="Write the column as text or JSON text.",
         ) from error
 
 
 def _bounded_tables(file: InputFile, parquet: pq.ParquetFile) -> Iterator[pa.Table]:
-    """All rows, so many at a time that they stay near BATCH_BYTES.
+    """Yield all rows, in tables of about BATCH_BYTES.
 
-    A page may say one long text in a dictionary and repeat it a million times in a few bytes: 6 KB of file become
-    gigabytes. So the dictionaries are looked at first; where they hold texts without end, these are cut there.
+    A page may store a long text once in a dictionary and repeat it a million times in a few bytes: 6 KB of file become
+    gigabytes. So the dictionaries are read first, and too long texts are cut in them.
     """
     for number in range(parquet.num_row_groups):
         group = parquet.metadata.row_group(number)
-        packed = _packed_columns(group)
-        longest = _longest_entry(file, number, packed) if packed else 0
+        encoded = _dictionary_columns(group)
+        longest = _longest_entry(file, number, encoded) if encoded else 0
         row_bytes = 1 + group.total_byte_size // max(1, group.num_rows)
         if longest > _CUT_BYTES:
-            yield from _cut_tables(file, number, packed, max(1, BATCH_BYTES // row_bytes))
+            yield from _cut_tables(file, number, encoded, max(1, BATCH_BYTES // row_bytes))
             continue
         rows = max(1, min(BATCH_ROWS, BATCH_BYTES // (row_bytes + longest)))
         for batch in parquet.iter_batches(rows, row_groups=[number], use_threads=False):
             yield pa.Table.from_batches([batch])
 
 
-def _packed_columns(group: pq.RowGroupMetaData) -> list[str]:
-    """Columns of a row group whose texts are in a dictionary, at least at first."""
+def _dictionary_columns(group: pq.RowGroupMetaData) -> list[str]:
+    """The text columns of a row group that have a dictionary."""
     columns = [group.column(i) for i in range(group.num_columns)]
     return [
         c.path_in_schema
@@ -210,11 +207,11 @@ def _packed_columns(group: pq.RowGroupMetaData) -> list[str]:
 
 
 def _cut_tables(
-    file: InputFile, number: int, packed: Sequence[str], rows: int
+    file: InputFile, number: int, encoded: Sequence[str], rows: int
 ) -> Iterator[pa.Table]:
-    """A row group, with the texts in its dictionaries cut before they are spread over the rows."""
-    few = max(1, BATCH_BYTES // (_CUT_BYTES * len(packed)))
-    with _opened(file, packed) as parquet:
+    """The tables of a row group, with the texts in its dictionaries cut."""
+    few = max(1, BATCH_BYTES // (_CUT_BYTES * len(encoded)))
+    with _opened(file, encoded) as parquet:
         for batch in parquet.iter_batches(
             min(BATCH_ROWS, rows), row_groups=[number], use_threads=False
         ):
@@ -223,7 +220,7 @@ def _cut_tables(
 
 
 def _longest_entry(file: InputFile, number: int, columns: Sequence[str]) -> int:
-    """Bytes of the longest texts in the dictionaries of some columns, taken together."""
+    """Sum of the bytes of the longest text in the dictionary of each column."""
     with _opened(file, columns) as parquet:
         rows = parquet.iter_batches(
             1, row_groups=[number], columns=list(columns), use_threads=False
@@ -242,7 +239,7 @@ def _longest(array: pa.Array) -> int:
 
 
 def _cut(array: pa.Array) -> pa.Array:
-    """Cut the texts in a dictionary, so far beyond CELL_LIMIT that they are still seen to be too long."""
+    """Cut the texts in a dictionary to CELL_LIMIT + 1 characters, so that `check_cells` still rejects them."""
     if not pa.types.is_dictionary(array.type):
         return array
     entries = cut_texts(array.dictionary.cast(pa.string()), CELL_LIMIT + 1)

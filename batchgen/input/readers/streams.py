@@ -1,9 +1,10 @@
-"""Bytes of a file, unpacked, in blocks; and their text. Knows nothing of lines, columns or rows."""
+"""Decompressed bytes of a file in blocks, and their text."""
 
 import codecs
 import gzip
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from typing import IO, Protocol
 
 import pyarrow as pa
@@ -12,9 +13,9 @@ from batchgen.errors import DataError
 from batchgen.input.files import InputFile
 
 BLOCK_BYTES = 1 << 18
-"""Bytes that are read at a time. Memory, and the rows of a batch, follow from it."""
+"""Bytes of a block. Memory and the rows of a batch depend on it."""
 HEAD_BYTES = 1 << 20
-"""Bytes, unpacked, that decide about encoding, delimiter and columns."""
+"""Decompressed bytes for the detection of encoding, delimiter and columns."""
 CELL_LIMIT = 1_000_000
 """Most characters in one cell."""
 LINE_LIMIT = 16_000_000
@@ -35,18 +36,18 @@ class _Readable(Protocol):
 
 
 def byte_blocks(file: InputFile) -> Iterator[bytes]:
-    """The content of a file without its compression.
+    """Yield the decompressed content of a file.
 
     Raises:
-        DataError: unreadable, damaged, cut off, or packed otherwise than its name says.
+        DataError: unreadable, damaged, incomplete, or in another compression than its name.
     """
     done = 0
     try:
         with file.path.open("rb") as raw:
-            _check_packing(file, raw.read(8))
+            _check_compression(file, raw.read(8))
             raw.seek(0)
-            unpacked = _unpacked(file, raw)
-            while block := unpacked.read(BLOCK_BYTES):
+            stream = _decompressed(file, raw)
+            while block := stream.read(BLOCK_BYTES):
                 done += len(block)
                 yield block
     except (EOFError, zlib.error, gzip.BadGzipFile, pa.ArrowException) as error:
@@ -59,7 +60,7 @@ def byte_blocks(file: InputFile) -> Iterator[bytes]:
 
 
 def read_head(file: InputFile) -> bytes:
-    """The first HEAD_BYTES of the content, or all of it if there is less."""
+    """The first HEAD_BYTES of the decompressed content."""
     blocks: list[bytes] = []
     size = 0
     for block in byte_blocks(file):
@@ -71,15 +72,15 @@ def read_head(file: InputFile) -> bytes:
 
 
 def text_blocks(file: InputFile, encoding: str) -> Iterator[str]:
-    """The content as text, without byte order mark. Line ends are as in the file.
+    """Yield the content as text, without byte order mark, with the line ends of the file.
 
     Raises:
-        DataError: bytes that are not of this encoding, with the line they are in.
+        DataError: bytes that are invalid in this encoding.
     """
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     done = 0
     start = True
-    for block in _with_end(byte_blocks(file)):
+    for block in chain(byte_blocks(file), [b""]):  # the empty block ends the decoding
         try:
             done += len(block)
             text = decoder.decode(block, final=not block)
@@ -91,60 +92,55 @@ def text_blocks(file: InputFile, encoding: str) -> Iterator[str]:
             yield text
 
 
-def _with_end(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The blocks, then an empty one, which tells a decoder to close."""
-    yield from blocks
-    yield b""
-
-
-def _unpacked(file: InputFile, raw: IO[bytes]) -> _Readable:
+def _decompressed(file: InputFile, raw: IO[bytes]) -> _Readable:
     if file.compression == "gzip":
         return gzip.GzipFile(fileobj=raw, mode="rb")
     if file.compression == "zstd":
-        unpacked: _Readable = pa.CompressedInputStream(raw, "zstd")
-        return unpacked
+        stream: _Readable = pa.CompressedInputStream(raw, "zstd")
+        return stream
     return raw
 
 
-def _check_packing(file: InputFile, start: bytes) -> None:
+def _check_compression(file: InputFile, start: bytes) -> None:
     found = next((name for magic, name in _MAGIC if start.startswith(magic)), "none")
     if not start:
-        raise DataError(f"{file.path}: is empty (0 bytes)", hint="Is it still being written?")
+        raise DataError(
+            f"{file.path}: is empty (0 bytes)", hint="Wait if it is still being written."
+        )
     if file.compression not in (found, "none"):
         raise DataError(
             f"{file.path}: is not {file.compression} data, despite its name",
-            hint="Name it as what it is.",
+            hint="Rename the file.",
         )
     if file.compression == "none" and found != "none":
         raise DataError(
             f"{file.path}: is {found} data; expected plain {file.format} text",
-            hint="Name it as what it is (.gz, .zst, .parquet), or unpack it.",
+            hint="Rename it (.gz, .zst, .parquet), or unpack it.",
         )
 
 
 def _damaged(file: InputFile, done: int) -> DataError:
     return DataError(
-        f"{file.path}: the {file.compression} data is damaged or cut off after {done:,} unpacked bytes",
-        hint="Is it still being written? Otherwise fetch or make it again.",
+        f"{file.path}: the {file.compression} data is damaged or incomplete after {done:,} decompressed bytes",
+        hint="Wait if it is still being written. Otherwise download or write it again.",
     )
 
 
 def _undecodable(file: InputFile, encoding: str, error: UnicodeError, done: int) -> DataError:
-    """The error for a byte among the last of the `done` ones that were read."""
-    line, found = 1, ""
+    """The error for an invalid byte in the last block of the `done` bytes that were read."""
+    line, byte = 1, ""
     if isinstance(error, UnicodeDecodeError):
-        before = _first(file, done - len(error.object) + error.start)
+        before = _first_bytes(file, done - len(error.object) + error.start)
         texts = codecs.iterdecode(before, encoding, "replace")
         line += sum(text.count("\n") for text in texts)
-        found = f" (byte 0x{error.object[error.start]:02x})" if error.object[error.start :] else ""
-    hint = "Name the encoding in input.csv.encoding, such as gb18030 or latin-1."
+        byte = f" (byte 0x{error.object[error.start]:02x})" if error.object[error.start :] else ""
+    hint = "Set input.csv.encoding, such as to gb18030 or latin-1."
     if file.format == "jsonl":
-        hint = "JSONL is UTF-8 text: convert the file."
-    return DataError(f"{file.path}:{line}: is not {encoding} text{found}", hint=hint)
+        hint = "Convert the file to UTF-8."
+    return DataError(f"{file.path}:{line}: is not {encoding} text{byte}", hint=hint)
 
 
-def _first(file: InputFile, size: int) -> Iterator[bytes]:
-    """The blocks that make up the first `size` bytes of the content."""
+def _first_bytes(file: InputFile, size: int) -> Iterator[bytes]:
     for block in byte_blocks(file):
         if size <= 0:
             return
