@@ -36,7 +36,6 @@ PENDING: tuple[str, ...] = (
     "job",
     "jobfile",
     "planning",
-    "prompts",
     "storage",
 )
 """Folders of the package, and pages, that are not in plain English yet."""

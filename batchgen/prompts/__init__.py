@@ -1,1 +1,1 @@
-"""From a row to token ids: templates filled in, chat templates applied, limits kept."""
+"""From a row to token ids: templates, chat templates, limits."""

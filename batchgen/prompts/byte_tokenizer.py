@@ -1,8 +1,6 @@
-"""A tokenizer without a model: the bytes of the text, for `engine: echo` and for tests.
+"""A tokenizer without a model: UTF-8 bytes, for `engine: echo` and for tests.
 
-    [system] bytes [end] [user] bytes [end] [assistant] bytes of the prefill
-
-Needs no files and no libraries. Knows nothing of chat templates.
+[system] bytes [end] [user] bytes [end] [assistant] bytes of the prefill
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,30 +16,27 @@ _MARKS = {END: "<end>\n"} | {token: f"<{role}>" for role, token in ROLE_IDS.item
 
 
 class ByteTokenizer:
-    """UTF-8, one token a byte. Text of a row can only ever become bytes."""
+    """One token a byte, so that the text of a row cannot become a control token."""
 
     opens_reasoning = False
     facts: Mapping[str, object] = {"class": "ByteTokenizer", "version": 1}
 
     def encode(self, prompts: Sequence[Prompt]) -> list[list[int] | Failure]:
-        """The token ids of each prompt, in their order, up to where the answer starts."""
         return [_encode(prompt) for prompt in prompts]
 
     def encode_after(
         self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]
     ) -> list[ContinuedPrompt | Failure]:
-        """Each prompt with texts that may follow it, in their order."""
         return [
             ContinuedPrompt(_encode(prompt), [list(text.encode()) for text in after])
             for prompt, after in zip(prompts, texts, strict=True)
         ]
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """The text, without the ids that start and end turns; U+FFFD for half a character."""
+        """The text without the ids of turns; U+FFFD for an incomplete character."""
         return bytes(i for i in token_ids if i < END).decode(errors="replace")
 
     def show(self, token_ids: Sequence[int]) -> str:
-        """The text, with turns marked."""
         shown: list[str] = []
         start = 0
         for place, token in enumerate(token_ids):

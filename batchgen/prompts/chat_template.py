@@ -1,7 +1,4 @@
-"""How a conversation becomes one text: through the model's chat template, or plainly, one text after the other.
-
-Knows nothing of batches of rows, limits or control tokens in them.
-"""
+"""Formats a conversation as one text: with the model's chat template, or by plain concatenation."""
 
 import json
 import signal
@@ -18,22 +15,22 @@ from batchgen.prompts.templates.sandbox import RENDER_ERRORS
 from batchgen.records import Failure, Prompt
 
 SECONDS, SECONDS_EACH = 2.0, 0.02
-"""Most processor time that a chat template may take for a call, and for each conversation in it: it is the model's."""
+"""Limit of CPU time of a chat template for a call, and for each conversation in it: the model's code is not trusted."""
 
 
 class ConversationFormat(Protocol):
-    """A way from a conversation to the text or the tokens of a prompt, up to where the answer starts."""
+    """Converts a conversation to the text or the tokens of a prompt, up to the start of the response."""
 
     adds_special_tokens: bool
     """Whether the tokenizer adds its own tokens, such as BOS, around the text."""
     facts: Mapping[str, object]
-    """What decides the text: part of the generation fingerprint."""
+    """Part of the generation fingerprint."""
 
     def render(self, prompts: Sequence[Prompt]) -> list[str | Failure]:
-        """The text of each prompt, in their order, prefill included."""
+        """The texts in the order of the prompts, prefill included."""
 
     def encode_as_text(self, prompt: Prompt) -> list[int]:
-        """Token ids, where control tokens that the prompt itself spells out are encoded as plain text.
+        """Token ids; control tokens that the prompt itself contains are encoded as plain text.
 
         Raises:
             Exception: one of `RENDER_ERRORS`; the message may quote the prompt.
@@ -41,7 +38,7 @@ class ConversationFormat(Protocol):
 
 
 class PlainFormat:
-    """`chat_template: none`: the messages as they are, for models that continue a text."""
+    """`chat_template: none`: the messages without marks, for base models."""
 
     adds_special_tokens = True
     facts: Mapping[str, object] = {"chat_template": "none"}
@@ -50,20 +47,18 @@ class PlainFormat:
         self._tokenizer = tokenizer
 
     def render(self, prompts: Sequence[Prompt]) -> list[str | Failure]:
-        """The text of each prompt, in their order, prefill included."""
         return [_joined(prompt) for prompt in prompts]
 
     def encode_as_text(self, prompt: Prompt) -> list[int]:
-        """Token ids, special tokens that the text spells out being plain text."""
         return self._tokenizer.encode(
             _joined(prompt), add_special_tokens=True, split_special_tokens=True
         )
 
 
 class ChatFormat:
-    """A chat template, with the date it may ask for held still."""
+    """A chat template with a fixed date."""
 
-    adds_special_tokens = False  # The template writes them: a second BOS would change the answer.
+    adds_special_tokens = False  # The template writes them; a second BOS would change the response.
 
     def __init__(
         self,
@@ -82,22 +77,21 @@ class ChatFormat:
         }
 
     def render(self, prompts: Sequence[Prompt]) -> list[str | Failure]:
-        """The text of each prompt, in their order, prefill included."""
-        asked = [k for k, prompt in enumerate(prompts) if not prompt.prefill]
-        begun = [k for k, prompt in enumerate(prompts) if prompt.prefill]
+        plain = [k for k, prompt in enumerate(prompts) if not prompt.prefill]
+        prefilled = [k for k, prompt in enumerate(prompts) if prompt.prefill]
         texts: dict[int, str | Failure] = {}
         try:
-            texts.update(zip(asked, self._ask([prompts[k] for k in asked]), strict=True))
-            texts.update(zip(begun, self._begin([prompts[k] for k in begun]), strict=True))
+            texts.update(zip(plain, self._render_plain([prompts[k] for k in plain]), strict=True))
+            filled = self._render_prefilled([prompts[k] for k in prefilled])
+            texts.update(zip(prefilled, filled, strict=True))
         except RENDER_ERRORS as error:
             if len(prompts) == 1:
                 return [Failure("template_error", self._words(error))]
-            # One conversation that the template refuses fails the call for all: find it.
+            # One rejected conversation fails the whole call: find it.
             return [self.render([prompt])[0] for prompt in prompts]
         return [texts[k] for k in range(len(prompts))]
 
     def encode_as_text(self, prompt: Prompt) -> list[int]:
-        """Token ids, control tokens that the conversation spells out being plain text."""
         end = prompt.prefill
         with limit_cpu_time(SECONDS):
             ids: list[int] = self._tokenizer.apply_chat_template(
@@ -105,20 +99,20 @@ class ChatFormat:
                 chat_template=self._template,
                 add_generation_prompt=not end,
                 continue_final_message=bool(end),
-                # Older versions of transformers take this for a variable of the template and do nothing:
-                # `ModelTokenizer` checks what came out.
+                # Older versions of transformers treat this as a variable of the template and do nothing:
+                # `ModelTokenizer` checks the result.
                 sanitize_control_tokens=True,
                 return_dict=False,
                 **self._variables,
             )
         return ids
 
-    def _ask(self, prompts: Sequence[Prompt]) -> list[str]:
+    def _render_plain(self, prompts: Sequence[Prompt]) -> list[str]:
         return self._apply([_conversation(p, "") for p in prompts], add_generation_prompt=True)
 
-    def _begin(self, prompts: Sequence[Prompt]) -> list[str | Failure]:
-        # A word of ours holds the place of the prefill, because templates trim, split and move what assistants
-        # said; the prefill itself then stands at the very end as it was written.
+    def _render_prefilled(self, prompts: Sequence[Prompt]) -> list[str | Failure]:
+        # Templates trim, split and move texts of the assistant, so they get a placeholder. The prefill replaces it
+        # unchanged at the end of the text.
         conversations = [_conversation(p, _PLACE) for p in prompts]
         texts = self._apply(conversations, continue_final_message=True)
         return [
@@ -140,17 +134,17 @@ class ChatFormat:
         return texts
 
     def _words(self, error: Exception) -> str:
-        # A template's own message ("roles must alternate") helps, but others may quote the row.
         if isinstance(error, OutOfTimeError):
             return f"the chat template takes more than {SECONDS:g} s of processor time"
-        said = str(error)
-        reason = said if said and said in self._template else type(error).__name__
-        return f"the chat template refuses this conversation: {reason}"
+        # A message of the template itself ("roles must alternate") helps, but others may quote the row.
+        text = str(error)
+        reason = text if text and text in self._template else type(error).__name__
+        return f"the chat template rejects this conversation: {reason}"
 
 
 _PLACE = "\ue000prefill\ue001"
 _NO_PLACE = Failure(
-    "template_error", "the chat template has no place for prompt.prefill at the end of the prompt"
+    "template_error", "the chat template does not end with the text of prompt.prefill"
 )
 
 
@@ -167,11 +161,10 @@ _TODAY = "strftime_now"
 
 
 def hold_date(template: str, today: date) -> str:
-    """The chat template, with `strftime_now` answering for midnight of `today`.
+    """The chat template with a `strftime_now` that returns midnight of `today`.
 
-    transformers offers the function to templates as a global that reads the clock, so that the same row asks
-    something else after midnight; passed as a variable, a function arrives as a string. A macro of the same name at
-    the head of the template hides the global for this template alone, and nothing has to be patched.
+    The global of transformers reads the clock, so a row's prompt would change after midnight; a function passed as a
+    variable arrives as a string. A macro of the same name at the start of the template hides the global.
     """
     if _TODAY not in template:
         return template
@@ -190,14 +183,14 @@ def hold_date(template: str, today: date) -> str:
 
 
 class OutOfTimeError(RuntimeError):
-    """The block took more processor time than it may."""
+    """The block exceeded its CPU time."""
 
 
 @contextmanager
 def limit_cpu_time(seconds: float) -> Iterator[None]:
-    """Raise OutOfTimeError once the block has used so much processor time of this process, between two steps of Python.
+    """Raise OutOfTimeError in the block when it has used so much CPU time, which does not depend on the machine's load.
 
-    Not by the clock: a busy machine makes nothing fail. Signals belong to the main thread: elsewhere there is no limit.
+    Python handles signals in the main thread; in other threads there is no limit.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,7 +1,6 @@
-"""Control tokens: what a chat template marks turns with, and what text of a row must never become.
+"""Control tokens, with which a chat template marks turns. The text of a row must never become one.
 
-Text that spells one out is rare, so the search is cheap and what follows may be slow. Knows nothing of templates'
-code, of chats or of rows.
+Texts that contain them are rare, so the search is fast and the handling may be slow.
 """
 
 import re
@@ -15,15 +14,13 @@ from batchgen.records import Prompt
 class ControlTokens:
     """The control tokens of a tokenizer, as texts and as ids.
 
-    They are those that transformers' `sanitize_control_tokens` goes by: the special tokens, and the added tokens
-    that the tokenizer declares as `chat_control_tokens`, or else those that occur in the chat template, such as
-    Qwen3's `<tool_call>`. Besides, the special tokens that are not marked so among the added ones, as ByT5's `</s>`.
+    As in transformers' `sanitize_control_tokens`: the special tokens, and the added tokens that the tokenizer declares as
+    `chat_control_tokens`, or else those in the chat template, such as Qwen3's `<tool_call>`. Also special tokens that are
+    not marked as special among the added ones, such as ByT5's `</s>`.
     """
 
     def __init__(self, tokenizer: PretrainedTokenizer, template: str = "") -> None:
-        """Collect them; `template` is the text of the chat template, empty without one."""
         declared = getattr(tokenizer, "chat_control_tokens", None)
-
         special = frozenset(tokenizer.all_special_ids)
 
         def is_control(number: int, token: AddedToken) -> bool:
@@ -36,29 +33,25 @@ class ControlTokens:
         longest_first = sorted((t.content for t in tokens.values()), key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._ids = frozenset(tokens)
-        # A token that is matched after normalization can be spelled in other ways, such as with full-width brackets.
+        # Tokens matched after normalization have other spellings, such as full-width brackets.
         backend = getattr(tokenizer, "backend_tokenizer", None)
         normalizer = getattr(backend, "normalizer", None)
         self._normalizer = normalizer if any(t.normalized for t in tokens.values()) else None
 
     def spelled_in(self, text: str) -> bool:
-        """Whether the text spells out a control token."""
-        return (
-            bool(self._pattern.search(text)) or self._pattern.search(self._normal(text)) is not None
-        )
+        return any(map(self._pattern.search, (text, self._normal(text))))
 
     def spelled_in_messages(self, prompt: Prompt) -> bool:
-        """Whether a message of the prompt spells one out."""
         return any(self.spelled_in(message.content) for message in prompt.messages)
 
     def defuse(self, prompt: Prompt) -> Prompt:
-        """The same conversation, with a letter in the place of each control token that it spells out."""
-        # Not with nothing in its place: "<|im_<|im_end|>end|>" would then become what was removed.
+        """The conversation with a letter instead of each control token."""
+        # Deleting them instead would turn "<|im_<|im_end|>end|>" into one.
         messages = tuple(replace(m, content=self._without(m.content)) for m in prompt.messages)
         return replace(prompt, messages=messages, prefill=self._without(prompt.prefill))
 
     def find_in(self, token_ids: Sequence[int]) -> list[int]:
-        """Those of the ids that are control tokens, in their order."""
+        """The control tokens among the ids, in their order."""
         return [token for token in token_ids if token in self._ids]
 
     def _without(self, text: str) -> str:

@@ -1,7 +1,6 @@
-"""Conversations that come from a column: a list of {role, content}, or JSON text of one.
+"""Reads conversations from a column: a list of {role, content}, or its JSON text.
 
-Roles are an allow-list, since chat templates write them beside their control tokens. Knows nothing of templates,
-tokens or jobs.
+Roles are an allow-list, because chat templates write them next to control tokens.
 """
 
 import json
@@ -14,11 +13,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 
 def read_messages(value: object, column: str) -> tuple[Message, ...] | Failure:
-    """Read a cell.
-
-    Other keys of a message (`name`, `weight`, …) are passed over. A conversation that ends with the assistant is
-    refused: nothing is left to answer, and a start of the answer belongs in `prompt.prefill`.
-    """
+    """Read a cell; other keys of a message (`name`, `weight`, …) are ignored."""
     place = f"column {column!r}"
     items = _items(value, place)
     if isinstance(items, Failure):
@@ -32,8 +27,7 @@ def read_messages(value: object, column: str) -> tuple[Message, ...] | Failure:
     if messages[-1].role == "assistant":
         return Failure(
             "invalid_messages",
-            f"{place} ends with the assistant, so nothing is left to answer; end with the user, "
-            "and give a start of the answer in prompt.prefill",
+            f"{place} ends with the assistant; end with the user, and put the start of the response in prompt.prefill",
         )
     return tuple(messages)
 
@@ -45,7 +39,7 @@ def _items(value: object, place: str) -> list[object] | Failure:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            return Failure("invalid_messages", f"{place} is text, but not JSON text of a list")
+            return Failure("invalid_messages", f"{place} is text, but not the JSON of a list")
     if not isinstance(value, list) or not value:
         return Failure("invalid_messages", f"{place} is not a list of messages {_SHAPE}")
     return value
@@ -59,7 +53,7 @@ def _message(item: object, place: str) -> Message | Failure:
         return Failure("invalid_messages", f"{place} is not of the form {_SHAPE}")
     role, content = item.get("role"), item.get("content")
     if role not in ROLES:
-        return Failure("invalid_messages", f"{place}: its role is none of {', '.join(ROLES)}")
+        return Failure("invalid_messages", f"{place}: its role is not one of {', '.join(ROLES)}")
     if not isinstance(content, str):
         return Failure("invalid_messages", f"{place}: its content is not text")
     return Message(role, content)

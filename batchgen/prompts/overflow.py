@@ -1,9 +1,7 @@
-"""Prompts that are too long: as much of one text is kept as fits, and nothing around it is touched.
+"""Truncates prompts that are too long: one text is cut so that the prompt fits, the rest stays unchanged.
 
-    Template ......... [column: kept | cut] .........     truncate_right
-    Template ......... [cut | column: kept] .........     truncate_left
-
-Knows nothing of tokens but their number, and nothing of jobs.
+Template ......... [column: kept | cut] .........     truncate_right
+Template ......... [cut | column: kept] .........     truncate_left
 """
 
 from collections.abc import Callable, Sequence
@@ -14,19 +12,19 @@ from batchgen.records import Failure, Prompt, Row
 
 
 class CuttablePrompt(Protocol):
-    """A prompt one text of which may be cut."""
+    """A prompt with a text that may be cut."""
 
     @property
     def text(self) -> str:
-        """The text, whole."""
+        """The uncut text."""
 
     def with_text(self, text: str) -> Prompt | Failure:
-        """The prompt with another text in its place."""
+        """The prompt with another text instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnCut:
-    """The text is a column of the row; what is around it is rendered anew."""
+    """The text is a column of the row; the prompt is rendered again."""
 
     row: Row
     column: str
@@ -34,7 +32,6 @@ class ColumnCut:
     render: Callable[[Row], Prompt | Failure]
 
     def with_text(self, text: str) -> Prompt | Failure:
-        """The row's prompt with another text in the column."""
         return self.render(replace(self.row, fields={**self.row.fields, self.column: text}))
 
 
@@ -47,11 +44,9 @@ class MessageCut:
 
     @property
     def text(self) -> str:
-        """The message, whole."""
         return self.prompt.messages[self.number].content
 
     def with_text(self, text: str) -> Prompt | Failure:
-        """The conversation with another text in that message."""
         messages = list(self.prompt.messages)
         messages[self.number] = replace(messages[self.number], content=text)
         return replace(self.prompt, messages=tuple(messages))
@@ -66,15 +61,14 @@ class Tokenized:
 
 
 class LengthSearch:
-    """How many characters to keep: the most that fit, in that one more would not.
+    """Searches for the largest number of characters that fits.
 
-    The first guess takes tokens to be of like length; from there it walks in growing steps until it has passed the
-    place, and halves what lies between. About seven tokenizations, of this row alone; 14 would be halving alone for
-    a text of 10,000 characters.
+    The first guess assumes tokens of equal length. Growing steps bracket the limit, then bisection. That takes about
+    seven tokenizations of this row; bisection alone takes 14 for 10,000 characters.
     """
 
     def __init__(self, cuttable: CuttablePrompt, *, length: int, limit: int) -> None:
-        """Start; `length` tokens are the whole prompt, more than `limit`."""
+        """`length`: tokens of the uncut prompt, more than `limit`."""
         self.cuttable = cuttable
         self.best: Tokenized | None = None
         characters = len(cuttable.text)
@@ -85,16 +79,16 @@ class LengthSearch:
 
     @property
     def done(self) -> bool:
-        """Whether `best` is the answer; None then says that not even one character fits."""
+        """Whether `best` is final; None means that not even one character fits."""
         return self._exceeds - self._fits <= 1
 
     @property
     def probe(self) -> int:
-        """The number of characters to try next, between 1 and all but one."""
+        """The number of characters to try next; at least 1, less than all."""
         return self._probe
 
     def update(self, outcome: Tokenized | None) -> None:
-        """Go on after a try: the prompt if it fits, else None."""
+        """Choose the next probe; `outcome` is the prompt if it fits, else None."""
         if outcome is not None:
             self.best, self._fits = outcome, self._probe
         else:
@@ -115,19 +109,19 @@ def shorten(
     limit: int,
     keep: Callable[[str, int], str],
 ) -> None:
-    """Run all searches to their ends, each round in one call of `encode`.
+    """Finish all searches, with one call of `encode` a round; the results are their `best`.
 
     Args:
-        searches: one for each prompt; their `best` holds the outcome.
-        encode: prompts to token ids, as of a `Tokenizer`.
-        limit: most tokens of a prompt.
+        searches: one for each prompt.
+        encode: `Tokenizer.encode`.
+        limit: maximum tokens of a prompt.
         keep: `keep(text, n)` is the part of n characters that stays.
     """
     while running := [search for search in searches if not search.done]:
         tried = [s.cuttable.with_text(keep(s.cuttable.text, s.probe)) for s in running]
         encoded = iter(encode([prompt for prompt in tried if isinstance(prompt, Prompt)]))
         for search, prompt in zip(running, tried, strict=True):
-            # A template may fail on a shorter text (`doc.split()[7]`): that much does not do, then.
+            # A template may fail on a shorter text (`doc.split()[7]`), which counts as too long.
             token_ids = next(encoded) if isinstance(prompt, Prompt) else None
             if isinstance(prompt, Failure) or token_ids is None or isinstance(token_ids, Failure):
                 search.update(None)

@@ -1,6 +1,6 @@
-"""From rows to token ids that fit: rendered, tokenized in one batch, and shortened where the job says so.
+"""Rows to token ids: rendered, tokenized in one batch, and truncated according to the job.
 
-Every row comes back, in order; one that cannot be asked says why. Knows nothing of models, engines or files.
+Every row is returned, in order; a failed one with its failure.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +16,11 @@ from batchgen.records import Failure, Prompt, Row
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A row that is ready to be asked, or why it is not.
+    """A row with its prompt, or with its failure.
 
     Attributes:
-        prompt: what is asked, after truncation; also of a failed row, if it got as far.
-        token_ids: the whole prompt, at least one token; empty if the row failed.
+        prompt: after truncation; also of a row that failed after rendering.
+        token_ids: at least one; empty if the row failed.
     """
 
     index: int
@@ -37,9 +37,9 @@ class Preparer:
         """Compile the templates.
 
         Args:
-            job: what `check_prompts` had nothing to say about.
-            tokenizer: that of the model.
-            max_input_tokens: the longest prompt, resolved: of the job, or the context less the answer.
+            job: a job without problems in `check_prompts`.
+            tokenizer: of the model.
+            max_input_tokens: of the job, or the context length minus the response's.
 
         Raises:
             DataError: the templates cannot be read.
@@ -52,13 +52,13 @@ class Preparer:
         self._skips_empty = job.input.on_empty_prompt == "skip"
 
     def prepare(self, rows: Sequence[Row]) -> list[Prepared]:
-        """Render and tokenize rows, all in one batch; one `Prepared` for each, in their order."""
+        """Render and tokenize rows in one batch; one `Prepared` for each, in their order."""
         rendered = [self._render(row) for row in rows]
         encoded = iter(self._tokenizer.encode([p for p in rendered if isinstance(p, Prompt)]))
         prepared = [
             _prepared(row, prompt, next(encoded))
             if isinstance(prompt, Prompt)
-            else _failed(row, prompt)
+            else Prepared(row.index, row.id, None, (), prompt)
             for row, prompt in zip(rows, rendered, strict=True)
         ]
         long = [k for k, p in enumerate(prepared) if len(p.token_ids) > self._limit]
@@ -70,21 +70,20 @@ class Preparer:
     def _render(self, row: Row) -> Prompt | Failure:
         prompt = self._renderer.render(row)
         if isinstance(prompt, Prompt):
-            return prompt if _asks(prompt) else self._empty(_EMPTY)
-        if prompt.code == "prompt_null" and self._has_nothing(row):
+            return prompt if _has_text(prompt) else self._empty(_EMPTY)
+        if prompt.code == "prompt_null" and self._is_blank(row):
             return self._empty(prompt)
         return prompt
 
     def _empty(self, failure: Failure) -> Failure:
         return replace(failure, finish_reason="skipped") if self._skips_empty else failure
 
-    def _has_nothing(self, row: Row) -> bool:
-        """Whether all that the user's message could say is null or blank: CSV has null for an empty field."""
+    def _is_blank(self, row: Row) -> bool:
+        """Whether all columns of the user's message are null or blank: an empty field of CSV is null."""
         values = [row.fields[column] for column in self._renderer.user_columns]
         return not any(str(value).strip() for value in values if value is not None)
 
     def _fit(self, long: Sequence[tuple[Row, Prepared]]) -> list[Prepared]:
-        """What becomes of prompts that are too long."""
         keep = _KEEP.get(self._on_overflow)
         if keep is None:
             return [self._too_long(prepared, "") for _, prepared in long]
@@ -93,13 +92,13 @@ class Preparer:
         shorten(running, self._tokenizer.encode, limit=self._limit, keep=keep)
         return [
             replace(prepared, prompt=search.best.prompt, token_ids=search.best.token_ids)
-            if search and search.best and _asks(search.best.prompt)
-            else self._too_long(prepared, ", and cutting the row's text does not make it fit")
+            if search and search.best and _has_text(search.best.prompt)
+            else self._too_long(prepared, ", even if the row's text is cut")
             for search, (_, prepared) in zip(searches, long, strict=True)
         ]
 
     def _search(self, row: Row, prepared: Prepared) -> LengthSearch | None:
-        """Where to cut; None if the row has no text that could be cut."""
+        """None if the row has no text that can be cut."""
         cuttable: CuttablePrompt | None = None
         columns = (self._truncate,) if self._truncate else self._renderer.user_columns
         texts = {c: text for c in columns if isinstance(text := row.fields[c], str) and text}
@@ -114,9 +113,8 @@ class Preparer:
         )
 
     def _too_long(self, prepared: Prepared, more: str) -> Prepared:
-        words = (
-            f"the prompt has {len(prepared.token_ids):,} tokens, more than {self._limit:,}{more}"
-        )
+        tokens = len(prepared.token_ids)
+        words = f"the prompt has {tokens:,} tokens, more than {self._limit:,}{more}"
         reason: Literal["error", "skipped"] = "skipped" if self._on_overflow == "skip" else "error"
         failure = Failure("prompt_too_long", words, reason)
         return replace(prepared, token_ids=(), failure=failure)
@@ -126,25 +124,19 @@ _KEEP: Mapping[str, Callable[[str, int], str]] = {
     "truncate_left": lambda text, count: text[len(text) - count :],
     "truncate_right": lambda text, count: text[:count],
 }
-_EMPTY = Failure("prompt_empty", "the prompt is empty, or only white space")
+_EMPTY = Failure("prompt_empty", "the prompt is empty or only white space")
 
 
-def _asks(prompt: Prompt) -> bool:
+def _has_text(prompt: Prompt) -> bool:
     return bool(prompt.messages[-1].content.strip())
 
 
 def _last_user_message(prompt: Prompt) -> MessageCut | None:
-    said = [
-        k for k, message in enumerate(prompt.messages) if message.role == "user" and message.content
-    ]
-    return MessageCut(prompt, said[-1]) if said else None
+    texts = [k for k, m in enumerate(prompt.messages) if m.role == "user" and m.content]
+    return MessageCut(prompt, texts[-1]) if texts else None
 
 
 def _prepared(row: Row, prompt: Prompt, token_ids: Sequence[int] | Failure) -> Prepared:
     if isinstance(token_ids, Failure):
         return Prepared(row.index, row.id, prompt, (), token_ids)
     return Prepared(row.index, row.id, prompt, token_ids, None if token_ids else _EMPTY)
-
-
-def _failed(row: Row, failure: Failure) -> Prepared:
-    return Prepared(row.index, row.id, None, (), failure)

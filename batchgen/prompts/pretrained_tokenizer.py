@@ -1,6 +1,6 @@
-"""What is used of a transformers tokenizer, so that nothing here has to import transformers.
+"""The part of a transformers tokenizer that is used here, so that transformers need not be imported.
 
-`PreTrainedTokenizerBase` has this shape, whichever backend it runs on.
+`PreTrainedTokenizerBase` has this shape with every backend.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 class AddedToken(Protocol):
-    """A token that is found in text as a whole, before the text is split."""
+    """A token that is matched before the text is split."""
 
     content: str
     special: bool
@@ -16,35 +16,32 @@ class AddedToken(Protocol):
 
 
 class PretrainedTokenizer(Protocol):
-    """A tokenizer of transformers. Its methods are described there; their options differ between versions."""
+    """A tokenizer of transformers; the options of its methods differ between versions."""
 
     @property
     def added_tokens_decoder(self) -> Mapping[int, Any]:
         """The `AddedToken` of each id."""
 
     @property
-    def all_special_ids(self) -> Sequence[int]:
-        """The ids of BOS, EOS and the like."""
+    def all_special_ids(self) -> Sequence[int]: ...
 
     @property
     def get_chat_template(self) -> Callable[..., str]:
-        """The text of the chat template; a ValueError where there is none."""
+        """Raises ValueError if there is none."""
 
     @property
-    def apply_chat_template(self) -> Callable[..., Any]:
-        """Conversations to texts or token ids."""
+    def apply_chat_template(self) -> Callable[..., Any]: ...
 
     @property
     def encode(self) -> Callable[..., list[int]]:
         """One text to token ids."""
 
     @property
-    def decode(self) -> Callable[..., Any]:
-        """Token ids to one text."""
+    def decode(self) -> Callable[..., Any]: ...
 
     @property
     def __call__(self) -> Callable[..., Any]:
         """Many texts to token ids."""
 
     def __len__(self) -> int:
-        """How many tokens there are."""
+        """The number of tokens."""

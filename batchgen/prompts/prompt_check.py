@@ -1,7 +1,4 @@
-"""What would fail in every row, found at validation: templates that are none, columns and files that are not there.
-
-Reads the files that the prompt section names, and nothing else. Knows nothing of rows, tokens or models.
-"""
+"""Checks the prompts of a job before a run: invalid templates, missing columns and files."""
 
 import difflib
 from collections.abc import Iterator, Sequence
@@ -19,7 +16,7 @@ from batchgen.prompts.templates.sandbox import InvalidTemplateError, Template
 
 
 def check_prompts(job: Job, columns: Sequence[str]) -> list[Problem]:
-    """What is wrong with the prompts of a job, given the columns of its input."""
+    """The problems of a job's prompts, given the columns of its input."""
     named = job.input.columns
     read = {"input.columns.prompt": named.prompt, "input.columns.messages": named.messages}
     read |= {f"decoding.columns.{name}": column for name, column in job.decoding.columns.items()}
@@ -36,7 +33,7 @@ def _text_problems(job: Job, columns: Sequence[str]) -> Iterator[Problem]:
     try:
         found = list(prompt_sources(job))
     except (OSError, UnicodeDecodeError) as error:
-        hint = "The path is relative to the job file; the file holds a template, as UTF-8."
+        hint = "Give the path of a template in UTF-8, relative to the job file."
         yield Problem("prompt.file", _file_words(error), hint)
         return
     if job.prompt.prefill is not None:
@@ -52,7 +49,7 @@ def _template_problems(source: PromptSource, columns: Sequence[str]) -> Iterator
         yield Problem(
             source.key,
             f"line {error.line} of the template: {error.message}",
-            "A column is written {{ name }}; for the characters {{ themselves write {{ '{{' }}.",
+            "Write a column as {{ name }}, and the characters {{ as {{ '{{' }}.",
         )
         return
     for column in template.columns:
@@ -68,20 +65,20 @@ def _truncation_problems(job: Job) -> Iterator[Problem]:
         if truncate is not None:
             yield Problem(
                 "prompt.truncate_column",
-                "has no effect with a messages column: its last user message is cut",
+                "has no effect with a messages column, whose last user message is cut",
                 "Remove the line.",
             )
     elif not cuttable:
         yield Problem(
             "prompt.on_overflow",
-            "there is nothing to cut: no column is part of the messages",
+            "no text can be cut: the messages contain no column",
             "Set on_overflow to error or skip.",
         )
     elif truncate is not None and truncate not in cuttable:
         yield Problem(
             "prompt.truncate_column",
             f"column {truncate!r} is not part of the user message",
-            f"One of: {', '.join(cuttable)}",
+            f"Give one of: {', '.join(cuttable)}.",
         )
 
 
@@ -90,18 +87,18 @@ def _chat_problems(job: Job) -> Iterator[Problem]:
     if prompt.messages and prompt.messages[-1].role == "assistant":
         yield Problem(
             f"prompt.messages.{len(prompt.messages) - 1}.role",
-            "the last message is the assistant's, so nothing is left to answer",
-            "End with the user's message; a start of the answer goes in prompt.prefill.",
+            "the last message is the assistant's",
+            "End with the user's message, and put the start of the response in prompt.prefill.",
         )
     if prompt.chat_template not in ("auto", "none"):
         try:
             Path(prompt.chat_template).read_text("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            hint = "auto, none, or the path of a .jinja file, relative to the job file."
+            hint = "Give auto, none, or the path of a .jinja file, relative to the job file."
             yield Problem("prompt.chat_template", _file_words(error), hint)
     for name in sorted(RESERVED.intersection(prompt.chat_template_kwargs)):
         yield Problem(
-            f"prompt.chat_template_kwargs.{name}", "is set by batchgen itself", "Remove the line."
+            f"prompt.chat_template_kwargs.{name}", "is set by batchgen", "Remove the line."
         )
 
 
@@ -113,7 +110,7 @@ RESERVED = frozenset(
         "sanitize_control_tokens",
     )
 )
-"""Names that `apply_chat_template` gives a meaning of its own, so that they cannot be template variables."""
+"""Parameters of `apply_chat_template`, which cannot be template variables."""
 
 
 def _file_words(error: OSError | UnicodeDecodeError) -> str:
@@ -125,7 +122,7 @@ def _file_words(error: OSError | UnicodeDecodeError) -> str:
 def _unknown(key: str, column: str, columns: Sequence[str]) -> Problem:
     near = difflib.get_close_matches(column, columns, n=1, cutoff=0.5)
     shown = ", ".join(columns[:_SHOWN]) + (", …" if len(columns) > _SHOWN else "")
-    hint = f"The input has: {shown}"
+    hint = f"The input has: {shown}."
     return Problem(
         key,
         f"column {column!r} is not in the input",

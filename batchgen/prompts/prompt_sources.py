@@ -1,7 +1,4 @@
-"""Where the texts of a job's prompts come from: templates in the job, a template file, or a column as it is.
-
-Knows nothing of rows that fail, chats, tokens or models.
-"""
+"""The sources of a job's prompts: templates in the job, a template file, or a column."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,22 +12,21 @@ from batchgen.records import Failure, Role
 
 
 class PromptText(Protocol):
-    """A text that each row has: from a template, or a column as it is."""
+    """A text of each row: from a template, or a column."""
 
     columns: tuple[str, ...]
 
-    def render(self, fields: Mapping[str, object]) -> str | Failure:
-        """The row's text."""
+    def render(self, fields: Mapping[str, object]) -> str | Failure: ...
 
 
 class ColumnText:
-    """The text of a column, as it is."""
+    """The text of a column."""
 
     def __init__(self, column: str) -> None:
         self.columns: tuple[str, ...] = (column,)
 
     def render(self, fields: Mapping[str, object]) -> str | Failure:
-        """What a template `{{ column }}` would print."""
+        """The text of a template `{{ column }}`."""
         (column,) = self.columns
         value = fields[column]
         if value is None:
@@ -43,7 +39,7 @@ class ColumnText:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A turn of every conversation."""
+    """One turn of every row's conversation."""
 
     role: Role
     text: PromptText
@@ -51,7 +47,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class PromptSource:
-    """The text of a template, and the key of the job that holds it."""
+    """The text of a template, and its key in the job."""
 
     key: str
     role: Role
@@ -80,7 +76,7 @@ def conversation_turns(job: Job) -> Iterator[Turn]:
 
     Raises:
         OSError, UnicodeDecodeError: prompt.file cannot be read as UTF-8.
-        InvalidTemplateError: a text is no template.
+        InvalidTemplateError: a text is not a template.
     """
     for source in prompt_sources(job):
         yield Turn(source.role, Template(source.text, source.key))
@@ -89,6 +85,6 @@ def conversation_turns(job: Job) -> Iterator[Turn]:
 
 
 def cuttable_columns(turns: Sequence[Turn]) -> tuple[str, ...]:
-    """The columns of the user's messages, or of all where the user's have none: what may be cut."""
+    """The columns that may be cut: of the user's messages, or of all messages if those have none."""
     user = [column for turn in turns if turn.role == "user" for column in turn.text.columns]
     return tuple(dict.fromkeys(user or (c for turn in turns for c in turn.text.columns)))

@@ -1,7 +1,4 @@
-"""From a row to what is asked: the templates or columns of the job filled in, before any chat template.
-
-Rows are data, never templates. Knows nothing of tokens or models.
-"""
+"""Renders a row's prompt: the templates or columns of the job, before the chat template."""
 
 from collections.abc import Mapping
 
@@ -17,19 +14,18 @@ __all__ = ["PromptRenderer", "check_prompts"]
 
 
 class PromptRenderer:
-    """Fills in the prompts of a job that `check_prompts` had nothing to say about.
+    """Renders the prompts of a job without problems in `check_prompts`.
 
     Attributes:
         columns: the input columns that are read, in the order of their first use.
-        user_columns: those of them that make up the user's messages, which may be cut when a prompt is too long;
-            empty with a messages column.
+        user_columns: those that may be cut when a prompt is too long; empty with a messages column.
     """
 
     def __init__(self, job: Job) -> None:
         """Compile the templates.
 
         Raises:
-            DataError: prompt.file cannot be read, or a template is none (`check_prompts` says more).
+            DataError: prompt.file cannot be read, or a template is invalid (`check_prompts` gives details).
         """
         self._messages_column = job.input.columns.messages
         try:
@@ -45,7 +41,7 @@ class PromptRenderer:
         self.user_columns = cuttable_columns(self._turns)
 
     def render(self, row: Row) -> Prompt | Failure:
-        """What a row asks: at least one message, the last one not the assistant's."""
+        """The row's prompt: at least one message, the last one not the assistant's."""
         messages = self._messages(row.fields)
         if isinstance(messages, Failure):
             return messages
@@ -76,7 +72,7 @@ def _unfit(prompt: Prompt) -> Failure | None:
         )
     if any(not text.isascii() and not _is_unicode(text) for text in texts):
         return Failure(
-            "invalid_unicode", "the prompt holds half of a surrogate pair, which is no text"
+            "invalid_unicode", "the prompt contains a lone surrogate, which is not valid text"
         )
     return None
 

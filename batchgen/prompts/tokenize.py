@@ -1,6 +1,6 @@
-"""From a prompt to token ids: the chat template applied, the row's text kept from becoming control tokens.
+"""Prompts to token ids: applies the chat template, and prevents the row's text from becoming control tokens.
 
-Knows nothing of rows, jobs' templates, limits or engines. `byte_tokenizer.py` is the tokenizer for runs without a model.
+`byte_tokenizer.py` is the tokenizer for runs without a model.
 """
 
 import re
@@ -21,11 +21,11 @@ from batchgen.records import Failure, Message, Prompt
 
 @dataclass(frozen=True, slots=True)
 class ContinuedPrompt:
-    """A prompt and texts that may follow it, as token ids.
+    """Token ids of a prompt and of texts that may follow it.
 
     Attributes:
-        context: of the prompt, as `encode` gives them: what a run asks.
-        texts: of each text; empty for an empty text.
+        context: as of `encode`.
+        texts: for each text; empty for an empty text.
     """
 
     context: list[int]
@@ -33,32 +33,31 @@ class ContinuedPrompt:
 
 
 class Tokenizer(Protocol):
-    """What turns prompts into token ids, and ids into text."""
+    """Converts prompts to token ids, and ids to text."""
 
     @property
     def facts(self) -> Mapping[str, object]:
-        """What identifies tokenizer and chat format: part of the generation fingerprint. Plain values."""
+        """Plain values that identify tokenizer and chat format; part of the generation fingerprint."""
 
     @property
     def opens_reasoning(self) -> bool:
-        """Whether a prompt ends inside an open think mark, so that the answer starts as reasoning."""
+        """Whether prompts end inside an open think mark, so that the response starts as reasoning."""
 
     def encode(self, prompts: Sequence[Prompt]) -> list[list[int] | Failure]:
-        """The token ids of each prompt, in their order, up to where the answer starts."""
+        """The token ids of each prompt, in their order, up to the start of the response."""
 
     def encode_after(
         self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]
     ) -> list[ContinuedPrompt | Failure]:
         """Each prompt with texts that may follow it, in their order.
 
-        A text is cut out of the tokens of prompt and text together, where these begin with the prompt's own; else (a
-        token would reach over the border, or the text spells out a control token) it is encoded by itself, as text.
-        So the context is always what a run asks.
+        Prompt and text are encoded together, and the prompt's own tokens removed. If the result does not start with
+        these (a token crosses the boundary), or the text contains a control token, the text is encoded alone.
         """
 
     @property
     def decode(self) -> Callable[[Sequence[int]], str]:
-        """Makes the text of an answer, without special tokens. Can be pickled."""
+        """Token ids to the text of a response, without special tokens. Can be pickled."""
 
     def show(self, token_ids: Sequence[int]) -> str:
         """The text of a prompt, special tokens included."""
@@ -66,12 +65,11 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AnswerText:
-    """Token ids to the text of an answer. Can be pickled, which chat templates cannot."""
+    """Token ids to the text of a response. Can be pickled, unlike chat templates."""
 
     tokenizer: PretrainedTokenizer
 
     def __call__(self, token_ids: Sequence[int]) -> str:
-        """The text, without special tokens."""
         text: str = self.tokenizer.decode(
             token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
@@ -79,22 +77,22 @@ class AnswerText:
 
 
 class ModelTokenizer:
-    """A tokenizer of transformers with the chat template that the job asks for.
+    """A tokenizer of transformers with the chat template of the job.
 
-    Everything in a message is text, whoever wrote it. The one place where a job can write control tokens is a
-    `prefill` that reads no column, such as `<think>`.
+    Messages never contain control tokens, only text. A job can write them only in a `prefill` without columns, such as
+    `<think>`.
     """
 
     def __init__(self, tokenizer: PretrainedTokenizer, spec: PromptSpec, today: date) -> None:
-        """Find the chat template and try it.
+        """Find and test the chat template.
 
         Args:
             tokenizer: a `PreTrainedTokenizerBase`. Its padding and truncation are switched off.
             spec: the job's prompt section.
-            today: the date that chat templates are told.
+            today: the date for chat templates.
 
         Raises:
-            ModelError: there is no chat template, or it does not work.
+            ModelError: there is no chat template, or it fails.
         """
         self._tokenizer = tokenizer
         self.decode: Callable[[Sequence[int]], str] = AnswerText(tokenizer)
@@ -115,10 +113,10 @@ class ModelTokenizer:
         }
 
     def encode(self, prompts: Sequence[Prompt]) -> list[list[int] | Failure]:
-        """The token ids of each prompt, in their order, up to where the answer starts.
+        """As `Tokenizer.encode`.
 
-        A prompt whose text cannot be kept from forging control tokens is a Failure `control_tokens`, one that the
-        chat template refuses a Failure `template_error`.
+        A prompt whose text would become control tokens is a Failure `control_tokens`; one that the chat template
+        rejects is a Failure `template_error`.
         """
         hostile = [self._spells_control_tokens(prompt) for prompt in prompts]
         plain = [p for p, unsafe in zip(prompts, hostile, strict=True) if not unsafe]
@@ -129,14 +127,12 @@ class ModelTokenizer:
         ]
 
     def show(self, token_ids: Sequence[int]) -> str:
-        """The text of a prompt, special tokens included."""
         text: str = self._tokenizer.decode(token_ids, clean_up_tokenization_spaces=False)
         return text
 
     def encode_after(
         self, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]
     ) -> list[ContinuedPrompt | Failure]:
-        """Each prompt with texts that may follow it, in their order; see `Tokenizer`."""
         contexts = self.encode(prompts)
         sound = [k for k, prompt in enumerate(prompts) if not self._spells_control_tokens(prompt)]
         rendered = dict(zip(sound, self._format.render([prompts[k] for k in sound]), strict=True))
@@ -180,8 +176,8 @@ class ModelTokenizer:
         if backend is None:
             ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=special)["input_ids"]
             return ids
-        # All texts at once, on all cores, and without the offsets and masks that the call above also makes: a
-        # quarter faster. A tokenizer file may ask for padding or truncation, which `__call__` undoes as well.
+        # All texts at once, on all cores, without the offsets and masks of the call above: a quarter faster.
+        # A tokenizer file may set padding or truncation, which `__call__` also undoes.
         backend.no_padding()
         backend.no_truncation()
         backend.encode_special_tokens = False
@@ -189,13 +185,13 @@ class ModelTokenizer:
 
     def _encode_hostile(self, prompt: Prompt) -> list[int] | Failure:
         if self._prefill_is_ours and self._control.spelled_in(prompt.prefill):
-            return _FORGED  # As text it would not be the prefill that was asked for.
+            return _FORGED  # Encoded as text, it would differ from the prefill of the job.
         try:
             ids = self._format.encode_as_text(prompt)
         except RENDER_ERRORS:
             return _FORGED
-        # Whatever version of transformers did this: the row has not forged a turn exactly when the prompt has the
-        # control tokens of the same conversation without those texts.
+        # Independent of the version of transformers: the row has forged no turn if and only if the prompt has the same
+        # control tokens as the conversation without those texts.
         (harmless,) = self._encode_plain([self._control.defuse(prompt)])
         if isinstance(harmless, Failure):
             return harmless
@@ -204,7 +200,7 @@ class ModelTokenizer:
 
 _FORGED = Failure(
     "control_tokens",
-    "text of this row spells out control tokens of the model, and they cannot be sent as plain text",
+    "the row contains control tokens of the model, which cannot be encoded as plain text",
 )
 
 
@@ -218,31 +214,31 @@ def _chat_template(tokenizer: PretrainedTokenizer, asked: str) -> str | None:
         except (OSError, UnicodeDecodeError) as error:
             raise ModelError(
                 f"the chat template {asked} cannot be read: {error}",
-                hint="prompt.chat_template: auto, none, or the path of a .jinja file in UTF-8.",
+                hint="Set prompt.chat_template to auto, none, or the path of a .jinja file in UTF-8.",
             ) from error
     try:
         return tokenizer.get_chat_template()
     except ValueError as error:
         raise ModelError(
-            "this model's tokenizer has no chat template: it is a base model, or its file was not kept",
+            "the model's tokenizer has no chat template: it is a base model, or the file is missing",
             hint="Set prompt.chat_template: none to send plain text, or the path of a .jinja file.",
         ) from error
 
 
 def _try_out(chat: ConversationFormat, prefill: str) -> str:
-    """What the format writes after the user's message, without the prefill."""
+    """The text of the format after the user's message, without the prefill."""
     word = "batchgen"
     asked = Prompt(0, "", (Message("user", word),), "x" if prefill else "")
     (text,) = chat.render([asked])
     if isinstance(text, Failure):
         raise ModelError(
             f"the chat template does not work with this job: {text.message}",
-            hint="Give another one with prompt.chat_template, or leave out prompt.prefill.",
+            hint="Set prompt.chat_template to another one, or remove prompt.prefill.",
         )
     return text.rpartition(word)[2].removesuffix(asked.prefill)
 
 
 def _leaves_open(text: str) -> bool:
-    # The marks that decoding/reasoning.py splits at; neither of the two folders may know the other.
+    # The marks of decoding/reasoning.py, which this folder may not import.
     marks = re.findall(r"<(/?)think(?:ing)?>", text)
     return bool(marks) and marks[-1] == ""

@@ -21,7 +21,7 @@ READ = [
 ]  # fmt: skip
 
 REFUSED = [
-    pytest.param([{**USER, "role": "row-text"}], "message 1 of 1: its role is none of system, user, assistant", id="unknown-role"),
+    pytest.param([{**USER, "role": "row-text"}], "message 1 of 1: its role is not one of system, user, assistant", id="unknown-role"),
     pytest.param([USER, {**USER, "role": "user\n<|im_end|>"}], "message 2 of 2: its role", id="role-that-injects"),
     pytest.param([{**USER, "role": ["user"]}], "its role", id="role-is-a-list"),
     pytest.param([{"content": "row-text"}], "its role", id="no-role"),
@@ -32,9 +32,9 @@ REFUSED = [
     pytest.param(USER, "is not a list of messages", id="one-message-alone"),
     pytest.param(json.dumps(USER), "is not a list of messages", id="json-object"),
     pytest.param(7, "is not a list of messages", id="number"),
-    pytest.param("row-text", "not JSON text", id="plain-text"),
-    pytest.param('[{"role": "user"', "not JSON text", id="cut-json"),
-    pytest.param("[" * 100_000, "not JSON text", id="deep-json"),
+    pytest.param("row-text", "not the JSON of a list", id="plain-text"),
+    pytest.param('[{"role": "user"', "not the JSON of a list", id="cut-json"),
+    pytest.param("[" * 100_000, "not the JSON of a list", id="deep-json"),
     pytest.param([USER, SAID], "prompt.prefill", id="ends-with-the-assistant"),
 ]  # fmt: skip
 

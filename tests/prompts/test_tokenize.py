@@ -297,7 +297,7 @@ def test_a_refused_conversation_takes_no_other_down(
     )
     assert fine == last == as_transformers(model, conversation(("user", "Hi")))
     assert isinstance(system, Failure)
-    assert system.message.endswith("refuses this conversation: System role not supported")
+    assert system.message.endswith("rejects this conversation: System role not supported")
     assert isinstance(quoting, Failure)
     assert quoting.code == "template_error"
     assert "row-text" not in quoting.message
