@@ -169,7 +169,7 @@ def _figures(
         needed = measure_useful_work(
             [AnsweredRequest(request, new) for request, new in pairs if new], costs
         )
-        mfu = needed.operations / (outcome.seconds * (outcome.peak or machine.peak))
+        mfu = needed.flops / (outcome.seconds * (outcome.peak or machine.peak))
         share = needed.tokens / outcome.computed_tokens if outcome.computed_tokens else None
     return EngineResult(
         load_seconds=outcome.load_seconds,

@@ -1,7 +1,6 @@
-"""Sorts requests and cuts them into batches that fit a budget.
+"""Sorts requests, longest prompt first, and cuts them into padded batches within limits.
 
-order   longest prompt first, so that neighbours are similar and memory peaks early
-cut     rows x (longest prompt + largest max_new_tokens) <= limits.tokens, and at most limits.rows rows
+Sorted, the lengths in a batch are similar, and memory peaks early.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +10,7 @@ from typing import Literal
 from batchgen.records import Request
 
 STEP_TOKENS = 32
-"""Cost of another decode step with few rows, in tokens of prefill.
+"""Cost of one more decode step, in tokens of prefill, however few rows it has.
 
 Measured on two AVX2 cores with a model of 135 million parameters: a step of one row takes about 80 ms (weights
 stream from memory), prefill runs at about 450 tokens a second. Larger on a GPU, where 32 splits more than it should.
@@ -23,12 +22,11 @@ class BatchLimits:
     """Limits of a batch.
 
     Attributes:
-        rows: most rows.
-        tokens: most tokens, rows x (longest prompt + largest max_new_tokens).
-        sort: "length" also ends a batch where padding would cost more than one batch more: a batch runs
-            up to max_new_tokens steps, each worth STEP_TOKENS of prefill, and every padded token is prefilled.
-            So one long prompt does not pad 63 short ones, and a long prompt after short ones (the first of the
-            next part) starts a batch unless the difference is small. "none" limits rows and tokens only.
+        tokens: rows x (longest prompt + largest max_new_tokens).
+        sort: "length" also ends a batch where padding would cost more than another batch: a batch runs up to
+            max_new_tokens steps, each worth STEP_TOKENS of prefill, and every padded token is prefilled. So one long
+            prompt does not pad 63 short ones, and a long prompt after short ones (the first of the next part) starts
+            a batch unless the difference is small. "none" applies the limits of rows and tokens only.
     """
 
     rows: int
@@ -38,7 +36,7 @@ class BatchLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """Size of a padded batch: `rows` rows of `longest` + `new` tokens."""
+    """A batch as a rectangle: `rows` rows, each `longest` + `new` tokens wide."""
 
     rows: int = 0
     longest: int = 0
@@ -63,11 +61,8 @@ class _Shape:
         return limits.sort == "none" or padding <= STEP_TOKENS * self.new
 
 
-_EMPTY = _Shape()
-
-
 def sort_by_length(requests: Iterable[Request]) -> list[Request]:
-    """Longest prompt first; requests of equal length keep their order."""
+    """Sort by prompt length, longest first; the order is stable."""
     return sorted(requests, key=lambda request: -len(request.token_ids))
 
 
@@ -75,26 +70,25 @@ def cut_batches(requests: Iterable[Request], limits: BatchLimits) -> Iterator[li
     """Cut consecutive requests into batches within the limits.
 
     Lazy: at most one request beyond the yielded batch is pulled, and none if the batch has all its rows. A request
-    that exceeds the limits by itself is a batch of one.
+    that exceeds the limits alone is a batch of one.
     """
     batch: list[Request] = []
-    shape = _EMPTY
+    shape = _Shape()
     for request in requests:
-        joined = shape.joined(request)
-        if not joined.fits(limits):
+        shape = shape.joined(request)
+        if not shape.fits(limits):
             yield batch
-            batch, joined = [], _EMPTY.joined(request)
+            batch, shape = [], _Shape().joined(request)
         batch.append(request)
-        shape = joined
         if shape.rows == limits.rows:
             yield batch
-            batch, shape = [], _EMPTY
+            batch, shape = [], _Shape()
     if batch:
         yield batch
 
 
 def padding_share(batches: Iterable[Sequence[int]]) -> float:
-    """Share of padding in prompt tokens, from the prompt lengths of each batch: 0 to below 1."""
+    """Share of prompt tokens that are padding, from the prompt lengths of each batch: 0 to below 1."""
     cells = tokens = 0
     for lengths in batches:
         cells += len(lengths) * max(lengths, default=0)

@@ -1,61 +1,47 @@
-"""Allocation of the KV cache: pages for rows, an arena for prefixes.
-
-A page has a fixed number of tokens of one row. Lowest numbers are used first, so that a small job touches little memory.
-"""
+"""Allocators of the KV cache: pages of rows, and the arena of shared prefixes. They only count; tensors are in `kv_store.py`."""
 
 import heapq
 
 
 class PageAllocator:
-    """The free pages of a cache.
-
-    Attributes:
-        size: tokens in a page.
-        total: number of pages.
-    """
+    """Hands out `total` pages of `size` tokens, lowest numbers first, so that a small job touches little memory."""
 
     def __init__(self, total: int, size: int) -> None:
-        """All pages are free."""
         self.size = size
         self.total = total
         self._free = list(range(total))
 
     @property
     def free(self) -> int:
-        """Number of free pages."""
+        """The number of free pages."""
         return len(self._free)
 
-    def needed(self, tokens: int) -> int:
-        """Number of pages for so many tokens."""
+    def pages_for(self, tokens: int) -> int:
+        """The number of pages that so many tokens fill."""
         return -(-tokens // self.size)
 
-    def take(self, count: int) -> list[int]:
-        """Allocate pages, lowest numbers first; ValueError if there are not enough."""
+    def allocate(self, count: int) -> list[int]:
+        """Allocate pages. Raises ValueError if there are fewer."""
         if count > len(self._free):
-            raise ValueError(f"{count} pages wanted, {len(self._free)} free")
+            raise ValueError(f"{count} pages requested, {len(self._free)} free")
         return [heapq.heappop(self._free) for _ in range(count)]
 
-    def give_back(self, pages: list[int]) -> None:
-        """Free pages and empty the list."""
+    def release(self, pages: list[int]) -> None:
+        """Free these pages, and empty the list."""
         for page in pages:
             heapq.heappush(self._free, page)
         pages.clear()
 
 
 class Arena:
-    """Consecutive places, allocated as ranges.
-
-    Attributes:
-        total: number of places.
-    """
+    """Hands out contiguous ranges of `total` token positions."""
 
     def __init__(self, total: int) -> None:
-        """All places are free."""
         self.total = total
         self._held: list[range] = []
 
-    def take(self, length: int) -> range | None:
-        """Allocate the first free range of this length; None if there is none."""
+    def allocate(self, length: int) -> range | None:
+        """The first free range of that length; None if there is none."""
         start = 0
         for held in self._held:
             if held.start - start >= length:
@@ -68,6 +54,6 @@ class Arena:
         self._held.sort(key=lambda held: held.start)
         return piece
 
-    def give_back(self, piece: range) -> None:
+    def release(self, piece: range) -> None:
         """Free a range."""
         self._held.remove(piece)

@@ -1,4 +1,4 @@
-"""Fills a prefill step with rows; `scheduler.py` decides their order."""
+"""Fills a prefill step with rows; `scheduler.py` decides which row comes next."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from batchgen.planning.sequences import Prefix, ScheduledSequence, Segment
 
 @dataclass(slots=True)
 class StepLimits:
-    """Limits of what runs together.
+    """Limits of a step.
 
     Attributes:
-        rows: most rows at a time, and most logits of a step.
+        rows: most rows in flight, and most logits of a step.
         step_tokens: most tokens of a prefill step.
-        parts: number of parallel parts of a step.
+        parts: number of parts in which a step is computed in parallel.
     """
 
     rows: int
@@ -24,20 +24,19 @@ class StepLimits:
 class PrefillBatch:
     """A prefill step under construction.
 
-    Rows are cut where a part ends, so that all parts have equal size and no worker waits:
+    Rows are cut at the end of a part of `part_tokens` tokens, so that all parts take equally long:
 
         part 1   a a a a a | b b b          part 2   c c | d d d d d d          the rest of b and d: in the next step
 
-    If one step can take all tokens, it is one part: cut rows would need another step.
+    If one step takes all pending tokens, it is one part: a cut row would need another step.
     """
 
     def __init__(self, limits: StepLimits, part_tokens: int) -> None:
-        """`part_tokens`: most tokens of a part."""
         self._part_tokens = part_tokens
         self._parts: list[list[Segment]] = [[]]
         self._tokens = limits.step_tokens
         self._logits = limits.rows
-        self._room = self._part_tokens
+        self._part_left = part_tokens
 
     @property
     def open(self) -> bool:
@@ -46,29 +45,25 @@ class PrefillBatch:
 
     def add(self, row: ScheduledSequence) -> None:
         """Add as many tokens of the row as fit."""
-        before = max(0, row.pending - row.wanted)
-        count = min(row.pending, self._room, self._tokens, before + self._logits)
+        before = max(0, row.pending - row.draws)
+        count = min(row.pending, self._part_left, self._tokens, before + self._logits)
         if count == 0:
             return
         drawn = max(0, count - before)
         self._parts[-1].append(Segment(row, count, drawn))
         self._tokens -= count
         self._logits -= drawn
-        self._room -= count
-        if self._room == 0:
+        self._part_left -= count
+        if self._part_left == 0:
             self._parts.append([])
-            self._room = self._part_tokens
+            self._part_left = self._part_tokens
 
     def segments(self) -> Iterator[Segment]:
-        """Segments by part; in a part, rows of the same prefix are adjacent."""
+        """Part by part; rows with the same prefix are adjacent within a part."""
         for part in self._parts:
             yield from sorted(part, key=lambda segment: prefix_key(segment.owner))
 
 
 def prefix_key(owner: ScheduledSequence | Prefix) -> int:
-    """Sort key that makes rows of the same prefix adjacent: they attend to it in one product."""
-    return (
-        owner.prefix.number
-        if isinstance(owner, ScheduledSequence) and owner.prefix is not None
-        else 0
-    )
+    """Sort key that makes rows with the same prefix adjacent: attention reads it once for all of them."""
+    return owner.prefix.number if isinstance(owner, ScheduledSequence) and owner.prefix else 0

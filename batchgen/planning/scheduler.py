@@ -38,8 +38,8 @@ class Scheduler:
         Args:
             limits: may be lowered between steps.
             pages: of rows; only the scheduler allocates and frees them.
-            arena: places for prefixes; only the scheduler allocates and frees them.
-            expected: length of answers, used at admission.
+            arena: of prefixes; only the scheduler allocates and frees them.
+            expected: used at admission.
         """
         self.limits = limits
         self.pages = pages
@@ -50,48 +50,58 @@ class Scheduler:
         self._prefilling: deque[ScheduledSequence] = deque()
         self._running: list[ScheduledSequence] = []
         self._prefixes: list[Prefix] = []
-        self._promised: dict[int, int] = {}
-        self._refused: list[ScheduledSequence] = []
+        self._rejected: list[ScheduledSequence] = []
 
     @property
     def waiting(self) -> int:
-        """Number of rows that have not started."""
+        """The number of rows that have not started."""
         return len(self._waiting)
 
     @property
     def active(self) -> int:
-        """Number of rows that have started."""
+        """The number of rows that have started."""
         return len(self._prefilling) + len(self._running)
 
     @property
-    def held(self) -> list[int]:
-        """The pages of all rows that have started."""
-        return [page for row in (*self._prefilling, *self._running) for page in row.pages]
+    def _started(self) -> list[ScheduledSequence]:
+        return [*self._running, *self._prefilling]
+
+    @property
+    def held_pages(self) -> list[int]:
+        return [page for row in self._started for page in row.pages]
 
     def add(self, window: Sequence[ScheduledSequence]) -> None:
         """Add the rows of a window; they run longest first, after all earlier rows."""
         self._waiting.extend(sorted(window, key=lambda row: -(row.prompt + row.limit)))
 
     def too_large(self) -> list[ScheduledSequence]:
-        """Remove and return waiting rows that do not fit even alone, and refused rows."""
-        alone, self._refused = self._refused, []
-        while self._waiting and self.active == 0 and not self._fits_alone(self._waiting[0]):
-            self._detach(self._waiting[0])
+        """Remove and return the next waiting rows while they do not fit even alone, and rejected rows."""
+        alone, self._rejected = self._rejected, []
+        while self._waiting and self.active == 0:
+            row = self._waiting[0]
+            if self.pages.pages_for(row.prompt + row.limit) <= self.pages.total:
+                break
+            self._detach(row)
             alone.append(self._waiting.popleft())
         return alone
 
     def next(self) -> Step | None:
         """Allocate and return the next step; None if there is nothing to do."""
         if self._prefilling or self._worth_admitting():
-            step = self._prefill()
+            prefixes = self._missing_prefixes()
+            step = Step(StepKind.PREFILL, tuple(prefixes)) if prefixes else self._prefill_rows()
             if step is not None:
                 return step
             if self.active == 0:
-                self._begin_alone(self._waiting[0])
+                # The next row's prefix does not fit although no row runs.
+                row = self._waiting[0]
+                self._detach(row)
+                if not self._admit(row):
+                    raise ValueError(f"row {row.number} does not fit even alone; see too_large()")
                 return self._prefill_rows()
         return self._decode()
 
-    def computed(self, step: Step) -> None:
+    def mark_computed(self, step: Step) -> None:
         """Record that the tokens of a step have keys and values."""
         for segment in step.segments:
             owner = segment.owner
@@ -103,36 +113,32 @@ class Scheduler:
                 self._prefilling.remove(owner)
                 self._running.append(owner)
 
-    def again(self, row: ScheduledSequence) -> None:
+    def requeue_prefill(self, row: ScheduledSequence) -> None:
         """Prefill a running row again, whose tokens after the cached ones have changed and fit in its pages."""
         self._running.remove(row)
         self._prefilling.appendleft(row)
 
-    def leave(self, row: ScheduledSequence) -> None:
-        """Remove a running row."""
+    def finish(self, row: ScheduledSequence) -> None:
         self._running.remove(row)
-        self._release(row)
+        self.pages.release(row.pages)
         self._detach(row)
 
     def preempt_all(self) -> None:
         """Preempt all rows: free their pages and return them to the queue in order of arrival."""
-        active = [*self._running, *self._prefilling]
+        started = self._started
         self._prefilling.clear()
         self._running.clear()
-        for row in reversed(active):
-            self._release(row)
-            row.cached = 0
-            self._waiting.appendleft(row)
-        self.preempted += len(active)
+        for row in reversed(started):
+            self._requeue(row)
         self._drop_idle_prefixes()
 
-    def refuse(self, row: ScheduledSequence) -> None:
+    def reject(self, row: ScheduledSequence) -> None:
         """Remove a waiting row that did not fit when it ran alone; see `too_large`."""
         self._waiting.remove(row)
         self._detach(row)
-        self._refused.append(row)
+        self._rejected.append(row)
 
-    def unshare(self, prefix: Prefix) -> None:
+    def drop_prefix(self, prefix: Prefix) -> None:
         """Remove a prefix that did not fit when it ran alone; its rows, all waiting, run without it."""
         for row in self._waiting:
             if row.prefix is prefix:
@@ -140,22 +146,18 @@ class Scheduler:
 
     def abandon(self) -> None:
         """Remove all rows and free their pages and prefixes."""
-        for row in (*self._running, *self._prefilling):
-            self._release(row)
-        for row in (*self._running, *self._prefilling, *self._waiting):
+        for row in self._started:
+            self.pages.release(row.pages)
+        for row in (*self._started, *self._waiting):
             self._detach(row)
-        for rows in (self._running, self._prefilling, self._waiting, self._refused):
+        for rows in (self._running, self._prefilling, self._waiting, self._rejected):
             rows.clear()
 
     def _worth_admitting(self) -> bool:
         """Whether enough places are free for a prefill: an eighth of all, or enough for all waiting rows."""
         free = self.limits.rows - self.active
-        wanted = min(len(self._waiting), max(1, self.limits.rows // 8))
-        return 0 < wanted <= free
-
-    def _prefill(self) -> Step | None:
-        prefixes = self._missing_prefixes()
-        return Step(StepKind.PREFILL, tuple(prefixes)) if prefixes else self._prefill_rows()
+        worthwhile = min(len(self._waiting), max(1, self.limits.rows // 8))
+        return 0 < worthwhile <= free
 
     def _prefill_rows(self) -> Step | None:
         step = PrefillBatch(self.limits, self._part_tokens())
@@ -168,12 +170,12 @@ class Scheduler:
 
     def _part_tokens(self) -> int:
         """Most tokens of a part of the next step: the whole step if it can take all tokens."""
-        whole, left = self.limits.step_tokens, self.limits.step_tokens
+        step = left = self.limits.step_tokens
         for row in chain(self._prefilling, self._waiting):
             left -= len(row.token_ids) - max(row.cached, row.shared)
             if left < 0:
-                return max(1, whole // self.limits.parts)
-        return whole
+                return max(1, step // self.limits.parts)
+        return step
 
     def _can_begin(self) -> bool:
         if not self._waiting or self.active >= self.limits.rows:
@@ -185,79 +187,68 @@ class Scheduler:
         """Segments of uncomputed prefixes of the next rows, within the tokens of a step."""
         budget = self.limits.step_tokens
         segments: list[Segment] = []
-        wanted: set[int] = set()
+        needed: set[int] = set()
         for row in islice(self._waiting, self.limits.rows - self.active):
             prefix = row.prefix
-            if prefix is None or prefix.number in wanted:
+            if prefix is None or prefix.number in needed:
                 continue
-            wanted.add(prefix.number)
+            needed.add(prefix.number)
             if prefix.ready:
                 continue
-            if budget == 0 or not self._hold(prefix, wanted):
+            if budget == 0 or not self._hold(prefix, needed):
                 break
             count = min(budget, len(prefix.token_ids) - prefix.computed)
             budget -= count
             segments.append(Segment(prefix, count, drawn=0))
         return segments
 
-    def _hold(self, prefix: Prefix, wanted: Set[int]) -> bool:
+    def _hold(self, prefix: Prefix, needed: Set[int]) -> bool:
         """Allocate places for a prefix if necessary. Idle prefixes may be dropped, except those of earlier rows."""
-        if prefix.places is None:
+        if prefix.arena_range is None:
             length = len(prefix.token_ids)
-            prefix.places = self.arena.take(length)
-            if prefix.places is None and self._drop_idle_prefixes(wanted):
-                prefix.places = self.arena.take(length)
-            if prefix.places is None:
+            prefix.arena_range = self.arena.allocate(length)
+            if prefix.arena_range is None and self._drop_idle_prefixes(needed):
+                prefix.arena_range = self.arena.allocate(length)
+            if prefix.arena_range is None:
                 return False
             self._prefixes.append(prefix)
         return True
 
-    def _begin_alone(self, row: ScheduledSequence) -> None:
-        """Start the next row without its prefix, which does not fit although no row runs."""
-        self._detach(row)
-        if not self._admit(row):
-            raise ValueError(f"row {row.number} does not fit even alone; see too_large()")
-
     def _detach(self, row: ScheduledSequence) -> None:
         """Remove the prefix of a row; the last user frees its places."""
-        if row.prefix is None:
-            return
-        row.prefix.users -= 1
-        if row.prefix.users == 0:
-            self._drop(row.prefix)
-        row.prefix = None
+        if row.prefix is not None:
+            row.prefix.users -= 1
+            if row.prefix.users == 0:
+                self._drop(row.prefix)
+            row.prefix = None
 
-    def _drop_idle_prefixes(self, wanted: Set[int] = frozenset()) -> bool:
-        """Drop prefixes that no started row uses and that are not in `wanted`; returns whether there were any."""
-        used = {prefix_key(row) for row in (*self._prefilling, *self._running)} | wanted
+    def _drop_idle_prefixes(self, needed: Set[int] = frozenset()) -> bool:
+        """Drop prefixes that no started row uses and that are not in `needed`; returns whether there were any."""
+        used = {prefix_key(row) for row in self._started} | needed
         idle = [prefix for prefix in self._prefixes if prefix.number not in used]
         for prefix in idle:
             self._drop(prefix)
         return bool(idle)
 
     def _drop(self, prefix: Prefix) -> None:
-        if prefix.places is None:
-            return
-        self._prefixes.remove(prefix)
-        self.arena.give_back(prefix.places)
-        prefix.places = None
-        prefix.computed = 0
+        if prefix.arena_range is not None:
+            self._prefixes.remove(prefix)
+            self.arena.release(prefix.arena_range)
+            prefix.arena_range = None
+            prefix.computed = 0
 
     def _admit(self, row: ScheduledSequence) -> bool:
+        """Start the next row if its tokens fit, and the expected tokens of all started rows too."""
         tokens = len(row.token_ids) - row.shared
         left = row.limit - (len(row.token_ids) - row.prompt)
-        promised = self.pages.needed(tokens + min(left, self._expected(row.limit)))
-        open_promises = sum(
-            max(0, promised_ - len(held.pages))
-            for held in (*self._prefilling, *self._running)
-            for promised_ in (self._promised[held.number],)
-        )
-        needed = self.pages.needed(tokens)
-        if needed > self.pages.free or (self.active and promised + open_promises > self.pages.free):
+        needed = self.pages.pages_for(tokens)
+        expected = self.pages.pages_for(tokens + min(left, self._expected(row.limit)))
+        missing = sum(max(0, one.expected_pages - len(one.pages)) for one in self._started)
+        if needed > self.pages.free or (self.active and expected + missing > self.pages.free):
             return False
         self._waiting.popleft()
-        self._promised[row.number] = promised
-        row.pages.extend(self.pages.take(needed))
+        row.expected_pages = expected
+        row.pages.extend(self.pages.allocate(needed))
         row.cached = row.shared
         self._prefilling.append(row)
         return True
@@ -266,29 +257,22 @@ class Scheduler:
         for row in list(self._running):
             # Earlier rows keep their pages: the latest one is preempted.
             while row in self._running and not self._grow(row):
-                self._preempt(self._running[-1])
+                self._requeue(self._running.pop())
         if not self._running:
             return None
         order = sorted(self._running, key=lambda row: (prefix_key(row), -row.own))
         return Step(StepKind.DECODE, tuple(Segment(row, 1, drawn=1) for row in order))
 
     def _grow(self, row: ScheduledSequence) -> bool:
-        missing = self.pages.needed(row.own + 1) - len(row.pages)
+        missing = self.pages.pages_for(row.own + 1) - len(row.pages)
         if missing > self.pages.free:
             return False
-        row.pages.extend(self.pages.take(missing))
+        row.pages.extend(self.pages.allocate(missing))
         return True
 
-    def _preempt(self, row: ScheduledSequence) -> None:
-        self._running.remove(row)
-        self._release(row)
+    def _requeue(self, row: ScheduledSequence) -> None:
+        """Preempt a row that is in none of the queues."""
+        self.pages.release(row.pages)
         row.cached = 0
         self._waiting.appendleft(row)
         self.preempted += 1
-
-    def _release(self, row: ScheduledSequence) -> None:
-        self.pages.give_back(row.pages)
-        self._promised.pop(row.number, None)
-
-    def _fits_alone(self, row: ScheduledSequence) -> bool:
-        return self.pages.needed(row.prompt + row.limit) <= self.pages.total

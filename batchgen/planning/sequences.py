@@ -22,18 +22,17 @@ class Prefix:
         token_ids: from the first token of the prompt.
         users: number of rows that still use the prefix.
         computed: number of its tokens with keys and values.
-        places: in the arena; None if not allocated.
+        arena_range: its positions in the arena; None if not allocated.
     """
 
     number: int
     token_ids: Sequence[int]
     users: int = 0
     computed: int = 0
-    places: range | None = None
+    arena_range: range | None = None
 
     @property
     def ready(self) -> bool:
-        """Whether all of it is computed."""
         return self.computed == len(self.token_ids)
 
 
@@ -47,9 +46,10 @@ class ScheduledSequence:
         prompt: number of prompt tokens.
         limit: most new tokens.
         prefix: shared prefix; its tokens are not in the row's own pages.
-        wanted: number of last tokens whose logits are needed.
+        draws: number of last tokens whose logits are needed.
         cached: number of tokens with keys and values, including the prefix.
         pages: of the row's own tokens, in order.
+        expected_pages: expected number of pages at its end, as of its admission.
     """
 
     number: int
@@ -57,9 +57,10 @@ class ScheduledSequence:
     prompt: int
     limit: int
     prefix: Prefix | None = None
-    wanted: int = 1
+    draws: int = 1
     cached: int = 0
     pages: list[int] = field(default_factory=list)
+    expected_pages: int = 0
 
     @property
     def shared(self) -> int:
@@ -81,13 +82,13 @@ def assign_prefixes(
     rows: Sequence[ScheduledSequence], prompts: Sequence[Sequence[int]], first_number: int
 ) -> int:
     """Assign shared prefixes of the prompts to rows, numbered from `first_number`; returns their number."""
-    found = find_shared_prefixes(prompts)
-    for number, shared in enumerate(found, first_number):
-        beginning = prompts[shared.members[0]][: shared.length]
-        prefix = Prefix(number, beginning, users=len(shared.members))
+    prefixes = find_shared_prefixes(prompts)
+    for number, shared in enumerate(prefixes, first_number):
+        token_ids = prompts[shared.members[0]][: shared.length]
+        prefix = Prefix(number, token_ids, users=len(shared.members))
         for member in shared.members:
             rows[member].prefix = prefix
-    return len(found)
+    return len(prefixes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +116,7 @@ class Step:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens."""
         return sum(segment.count for segment in self.segments)
-
-    @property
-    def rows_only(self) -> bool:
-        """Whether all segments are of rows."""
-        return all(isinstance(segment.owner, ScheduledSequence) for segment in self.segments)
 
     @property
     def rows(self) -> list[ScheduledSequence]:
@@ -140,19 +135,17 @@ class Step:
 
 FEWEST_TOKENS = 8
 """Fewest tokens of a part: with fewer, reading the weights dominates, and splitting gains nothing."""
-
-
 _TOKENS_AS_ONE = 2000
 """Attention to so many earlier tokens takes about as long as the other computation of a token."""
-
-
 _UNEVEN = 1.3
 """Largest size of a part relative to its share: beyond it, the others would wait."""
 
 
 def split_step(step: Step, parts: int) -> list[Step]:
     """Split the step into `parts` parts of similar work; a list with the whole step if that is not possible."""
-    if parts == 1 or step.tokens < parts * FEWEST_TOKENS or not step.rows_only:
+    if parts == 1 or step.tokens < parts * FEWEST_TOKENS:
+        return [step]
+    if any(isinstance(segment.owner, Prefix) for segment in step.segments):
         return [step]
     work = [_work(segment) for segment in step.segments]
     done = [0.0, *accumulate(work)]
@@ -160,17 +153,13 @@ def split_step(step: Step, parts: int) -> list[Step]:
     borders = [
         min(range(len(done)), key=lambda i: abs(done[i] - n * share)) for n in range(parts + 1)
     ]
-    runs = list(pairwise(borders))
-    if any(first == last or done[last] - done[first] > _UNEVEN * share for first, last in runs):
+    if any(a == b or done[b] - done[a] > _UNEVEN * share for a, b in pairwise(borders)):
         return [step]
-    return [Step(step.kind, step.segments[first:last]) for first, last in runs]
+    return [Step(step.kind, step.segments[a:b]) for a, b in pairwise(borders)]
 
 
 def _work(segment: Segment) -> float:
     """In units of a token without attention."""
-    cached = (
-        segment.owner.cached
-        if isinstance(segment.owner, ScheduledSequence)
-        else segment.owner.computed
-    )
+    owner = segment.owner
+    cached = owner.cached if isinstance(owner, ScheduledSequence) else owner.computed
     return segment.count * (1 + (cached + segment.count / 2) / _TOKENS_AS_ONE)

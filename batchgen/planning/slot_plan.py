@@ -7,24 +7,22 @@ Unlike in a padded batch, a row needs memory for its own tokens only, not for th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from batchgen.errors import ResourceError, UsageError
 from batchgen.job.spec import Batching
 from batchgen.planning.budget import Device, ModelMemory
+from batchgen.section import Auto
 
 ROWS: dict[Device, int] = {"cpu": 256, "cuda": 512}
 """Most rows at a time. More rows make products larger at no cost for the others, while memory suffices."""
-
 STEP_TOKENS: dict[Device, int] = {"cpu": 1024, "cuda": 8192}
 """Most tokens of a prefill step, per worker: fewer are up to a tenth slower on a CPU, more are not faster."""
-
 PAGE_TOKENS = 64
 _ARENA_SHARE = 5
 """One page in so many is reserved for shared prefixes."""
-_MOST_WORKERS = 8
+_MAX_WORKERS = 8
 """Most workers; with more cores each has several threads, so that a part of a step has some dozen rows."""
-_FEWEST_PAGES = 4
+_MIN_PAGES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +30,8 @@ class SlotPlan:
     """Limits of what runs together.
 
     Attributes:
-        rows: most rows at a time.
         step_tokens: most tokens of a prefill step.
-        pages: number of pages of keys and values.
-        page_size: tokens in a page.
+        pages: number of pages of keys and values, of `page_size` tokens each.
         arena: tokens of shared prefixes.
     """
 
@@ -60,28 +56,33 @@ class Workers:
 
 
 def plan_slots(
-    memory: ModelMemory, *, room: int, device: Device, batching: Batching, workers: int = 1
+    memory: ModelMemory,
+    *,
+    available_bytes: int,
+    device: Device,
+    batching: Batching,
+    workers: int = 1,
 ) -> SlotPlan:
-    """The rows, pages and prefix tokens that fit.
+    """The rows, pages and prefix tokens that fit, for a model with its weights loaded.
 
-    Args:
-        memory: of the model, whose weights are loaded.
-        room: usable bytes.
-        device: the kind of device.
-        batching: numbers of the job take precedence.
-        workers: processes that share a step; the token limit is multiplied by their number.
+    Numbers of the job take precedence. `workers` processes share a step; its token limit is multiplied by their number.
 
     Raises:
         ResourceError: not even a short row fits.
     """
+
+    def count_pages(rows: int, step: int) -> int:
+        activations = memory.batch_bytes(rows, 0) + step * memory.activation_bytes_per_token
+        return (available_bytes - activations) // (PAGE_TOKENS * max(1, memory.kv_bytes_per_token))
+
     rows = ROWS[device] if batching.max_rows == "auto" else batching.max_rows
     step = STEP_TOKENS[device] * workers
-    while rows * step > 1 and _pages(memory, room, rows, step) < max(_FEWEST_PAGES, rows):
+    while rows * step > 1 and count_pages(rows, step) < max(_MIN_PAGES, rows):
         rows, step = max(1, rows // 2), max(1, step // 2)
-    pages = _pages(memory, room, rows, step)
-    if pages < _FEWEST_PAGES:
+    pages = count_pages(rows, step)
+    if pages < _MIN_PAGES:
         raise ResourceError(
-            f"not enough memory on {device}: {room / 1e6:,.0f} MB are usable, too little "
+            f"not enough memory on {device}: {available_bytes / 1e6:,.0f} MB are usable, too little "
             "for the keys and values of a short row",
             hint="Free memory, choose a smaller model or dtype, or raise batching.memory_fraction.",
         )
@@ -91,39 +92,26 @@ def plan_slots(
     return SlotPlan(rows, step, pages - arena, PAGE_TOKENS, arena * PAGE_TOKENS)
 
 
-def choose_workers(
-    asked: int | Literal["auto"], *, threads: int, gpus: Sequence[str] = ()
-) -> Workers:
+def choose_workers(requested: int | Auto, *, threads: int, gpus: Sequence[str] = ()) -> Workers:
     """Number of parallel processes.
 
     Args:
-        asked: `run.workers`.
+        requested: `run.workers`.
         threads: of this process.
         gpus: usable GPUs; empty on a CPU.
 
     Raises:
         UsageError: more workers than GPUs.
     """
-    if gpus:
-        return _one_per_gpu(asked, gpus)
-    if asked != "auto":
-        return Workers(asked, "run.workers")
-    count = min(threads, _MOST_WORKERS)
-    return Workers(count, f"auto: one per core, at most {_MOST_WORKERS}")
-
-
-def _one_per_gpu(asked: int | Literal["auto"], gpus: Sequence[str]) -> Workers:
-    if asked == "auto":
+    if gpus and requested == "auto":
         return Workers(len(gpus), "auto: one per GPU", tuple(gpus))
-    if asked > len(gpus):
+    if requested == "auto":
+        count = min(threads, _MAX_WORKERS)
+        return Workers(count, f"auto: one per core, at most {_MAX_WORKERS}")
+    if gpus and requested > len(gpus):
         raise UsageError(
-            f"run.workers: {asked}, but each worker needs its own GPU, and this model can use {len(gpus)}: "
+            f"run.workers: {requested}, but each worker needs its own GPU, and this model can use {len(gpus)}: "
             f"{', '.join(gpus)}",
             hint="Set run.workers: auto. model.device: cuda uses all visible GPUs, cuda:1 only that one.",
         )
-    return Workers(asked, "run.workers", tuple(gpus[:asked]))
-
-
-def _pages(memory: ModelMemory, room: int, rows: int, step: int) -> int:
-    activations = memory.batch_bytes(rows, 0) + step * memory.activation_bytes_per_token
-    return (room - activations) // (PAGE_TOKENS * max(1, memory.kv_bytes_per_token))
+    return Workers(requested, "run.workers", tuple(gpus[:requested]))

@@ -8,20 +8,20 @@ from batchgen.planning.pages import Arena
 
 def test_lowest_places_go_first_and_holes_are_filled() -> None:
     arena = Arena(20)
-    first, second, third = (arena.take(n) for n in (5, 8, 4))
+    first, second, third = (arena.allocate(n) for n in (5, 8, 4))
     assert (first, second, third) == (range(5), range(5, 13), range(13, 17))
-    assert arena.take(4) is None
+    assert arena.allocate(4) is None
     assert second is not None
-    arena.give_back(second)
-    assert arena.take(3) == range(5, 8)
-    assert arena.take(6) is None, "5 places behind it, 3 at the end: not in one piece"
-    assert arena.take(5) == range(8, 13)
+    arena.release(second)
+    assert arena.allocate(3) == range(5, 8)
+    assert arena.allocate(6) is None, "5 places behind it, 3 at the end: not in one piece"
+    assert arena.allocate(5) == range(8, 13)
 
 
 def test_an_arena_without_room() -> None:
-    assert Arena(0).take(1) is None
-    assert Arena(4).take(5) is None
-    assert Arena(4).take(4) == range(4)
+    assert Arena(0).allocate(1) is None
+    assert Arena(4).allocate(5) is None
+    assert Arena(4).allocate(4) == range(4)
 
 
 @given(
@@ -35,12 +35,12 @@ def test_pieces_never_overlap_and_are_refused_only_without_room(
     for length, back in wishes:
         taken = {place for piece in held for place in piece}
         starts = [s for s in range(total - length + 1) if taken.isdisjoint(range(s, s + length))]
-        piece = arena.take(length)
+        piece = arena.allocate(length)
         assert piece == (range(starts[0], starts[0] + length) if starts else None)
         if piece is not None:
             held.append(piece)
         if back < len(held):
-            arena.give_back(held.pop(back))
+            arena.release(held.pop(back))
     for piece in held:
-        arena.give_back(piece)
-    assert total == 0 or arena.take(total) == range(total)
+        arena.release(piece)
+    assert total == 0 or arena.allocate(total) == range(total)

@@ -45,7 +45,7 @@ def answered(
 def test_a_token_looks_at_itself_and_all_before(
     attention: AttentionFlops, first: int, last: int, keys: int
 ) -> None:
-    assert attention.operations(first, last) == keys
+    assert attention.flops(first, last) == keys
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_sorting_finds_what_the_tree_of_prompts_holds(rows: list[tuple[list[int]
     found = measure_useful_work(
         answered(prompts, new), ModelFlops(0.0, 0.0, (AttentionFlops(1.0),))
     )
-    assert (found.tokens, found.operations) == (
+    assert (found.tokens, found.flops) == (
         tree(prompts, new).tokens,
         tree(prompts, new).keys,
     )
@@ -102,4 +102,4 @@ def test_sorting_finds_what_the_tree_of_prompts_holds(rows: list[tuple[list[int]
 
 def test_a_row_costs_tokens_draws_and_keys() -> None:
     # Three tokens at positions 2, 3, 4: 3 + 4 + 5 keys, at most three of them in the layers with a window.
-    assert COSTS.operations(2, 5, draws=2) == 3 * 1000 + 2 * 100 + 12 + 0.5 * 9
+    assert COSTS.flops(2, 5, draws=2) == 3 * 1000 + 2 * 100 + 12 + 0.5 * 9

@@ -67,12 +67,12 @@ class World:
                 return
             self.check(step)
             yield step
-            scheduler.computed(step)
+            scheduler.mark_computed(step)
             for row in step.rows:
                 assert row.pending == 0
                 row.token_ids.append(7)
                 if len(row.token_ids) - row.prompt == self.ends[row.number]:
-                    scheduler.leave(row)
+                    scheduler.finish(row)
                     self.ended.append(row.number)
         pytest.fail("the rows never end")
 
@@ -94,8 +94,8 @@ class World:
         for segment in step.segments:
             owner = segment.owner
             if isinstance(owner, Prefix):
-                assert owner.places is not None
-                assert len(owner.places) == len(owner.token_ids)
+                assert owner.arena_range is not None
+                assert len(owner.arena_range) == len(owner.token_ids)
                 continue
             held += owner.pages
             room = len(owner.pages) * self.scheduler.pages.size
@@ -151,7 +151,7 @@ def test_every_row_ends_once_and_all_room_comes_back(
         pass
     assert sorted(run.ended) == list(range(len(wanted)))
     assert free.free == pages
-    assert run.scheduler.arena.take(arena) == range(arena)
+    assert run.scheduler.arena.allocate(arena) == range(arena)
 
 
 @settings(deadline=None, max_examples=100)
@@ -165,7 +165,7 @@ def test_abandoned_rows_leave_nothing_behind(wanted: list[Wish], stop_after: int
     assert (run.scheduler.waiting, run.scheduler.active, run.scheduler.too_large()) == (0, 0, [])
     assert run.scheduler.next() is None
     assert free.free == 40
-    assert run.scheduler.arena.take(15) == range(15)
+    assert run.scheduler.arena.allocate(15) == range(15)
 
 
 @settings(deadline=None, max_examples=100)
@@ -195,20 +195,20 @@ def test_steps_that_ran_out_of_memory_are_made_up_for(
             if not lost[number]:
                 continue
             if isinstance(owner, Prefix):
-                scheduler.unshare(owner)
+                scheduler.drop_prefix(owner)
                 unshared.append(owner)
             else:
-                scheduler.refuse(owner)
+                scheduler.reject(owner)
             continue
-        scheduler.computed(step)
+        scheduler.mark_computed(step)
         for row in step.rows:
             row.token_ids.append(7)
             if len(row.token_ids) - row.prompt == run.ends[row.number]:
-                scheduler.leave(row)
+                scheduler.finish(row)
                 run.ended.append(row.number)
     assert sorted(run.ended) == list(range(len(wanted)))
     assert free.free == pages
-    assert scheduler.arena.take(64) == range(64)
+    assert scheduler.arena.allocate(64) == range(64)
 
 
 @dataclass
@@ -228,18 +228,18 @@ class Turns:
         turns = cls(scheduler, [sorted(e, reverse=True) for _, e in wanted], [])
         for row in rows:
             turns.contexts.append(len(row.token_ids))
-            row.wanted, row.limit = turns.ends[row.number][0], 0
-            row.token_ids += [5] * (row.wanted - 1)
+            row.draws, row.limit = turns.ends[row.number][0], 0
+            row.token_ids += [5] * (row.draws - 1)
             row.prompt = len(row.token_ids)
         scheduler.add(rows)
         return turns
 
     def run(self, step: Step) -> None:
-        self.scheduler.computed(step)
+        self.scheduler.mark_computed(step)
         for row, count in step.drawn:
             self.drawn[row.number] += count
             if row.pending == 0:
-                assert self.drawn[row.number] == row.wanted, "each token is read once"
+                assert self.drawn[row.number] == row.draws, "each token is read once"
                 self.drawn[row.number] = 0
                 self._next(row)
 
@@ -252,11 +252,11 @@ class Turns:
         ends.pop(0)
         if not ends or ends[0] == 1:
             ends.clear()
-            self.scheduler.leave(row)
+            self.scheduler.finish(row)
             return
-        row.wanted, row.cached = ends[0] - 1, context
-        row.token_ids = [9] * context + [5] * row.wanted
-        self.scheduler.again(row)
+        row.draws, row.cached = ends[0] - 1, context
+        row.token_ids = [9] * context + [5] * row.draws
+        self.scheduler.requeue_prefill(row)
 
 
 @settings(deadline=None, max_examples=100)
@@ -368,9 +368,9 @@ def test_rows_go_on_without_a_prefix_that_memory_has_no_room_for() -> None:
     run.scheduler.preempt_all()
     large = lost.segments[0].owner
     assert isinstance(large, Prefix)
-    run.scheduler.unshare(large)
+    run.scheduler.drop_prefix(large)
     assert [[s.count for s in step.segments] for step in run.steps()] == [[5], [13, 13, 3, 3]]
-    assert run.scheduler.arena.take(15) == range(15)
+    assert run.scheduler.arena.allocate(15) == range(15)
 
 
 def test_a_prefix_makes_room_for_another_when_none_of_its_rows_runs() -> None:

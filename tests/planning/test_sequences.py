@@ -51,7 +51,9 @@ def test_parts(step: Step, parts: int, lengths: list[int]) -> None:
 
 
 def test_prefixes_are_never_split() -> None:
-    prefixes = [Prefix(n, [1] * 50, users=2, places=range(50 * n, 50 * n + 50)) for n in range(4)]
+    prefixes = [
+        Prefix(n, [1] * 50, users=2, arena_range=range(50 * n, 50 * n + 50)) for n in range(4)
+    ]
     step = Step(StepKind.PREFILL, tuple(Segment(prefix, 50, drawn=0) for prefix in prefixes))
     assert split_step(step, 2) == [step]
 

@@ -30,7 +30,7 @@ SMALL = ModelMemory(
 def test_with_enough_memory_there_are_as_many_rows_as_are_useful(
     device: Device, rows: int, step: int
 ) -> None:
-    plan = plan_slots(SMALL, room=80 * GB, device=device, batching=Batching())
+    plan = plan_slots(SMALL, available_bytes=80 * GB, device=device, batching=Batching())
     assert (plan.rows, plan.step_tokens) == (rows, step) == (ROWS[device], STEP_TOKENS[device])
     # 80 GB less logits and activations, at 46,080 bytes a token; one page in five is for prefixes.
     tokens = (80 * GB - rows * 16 * 49_152 - step * 36_096) // 46_080
@@ -40,19 +40,19 @@ def test_with_enough_memory_there_are_as_many_rows_as_are_useful(
 
 def test_the_jobs_own_numbers_go_first() -> None:
     batching = Batching(max_rows=7, max_tokens=64 * 50)
-    plan = plan_slots(SMALL, room=80 * GB, device="cpu", batching=batching)
+    plan = plan_slots(SMALL, available_bytes=80 * GB, device="cpu", batching=batching)
     assert (plan.rows, plan.pages, plan.arena) == (7, 40, 10 * 64)
 
 
 def test_fewer_rows_where_memory_is_short() -> None:
-    plan = plan_slots(SMALL, room=300_000_000, device="cpu", batching=Batching())
+    plan = plan_slots(SMALL, available_bytes=300_000_000, device="cpu", batching=Batching())
     assert plan.rows < 256
     assert plan.pages + plan.arena // 64 >= plan.rows, "a page for each row"
 
 
 def test_too_little_memory_is_an_error() -> None:
     with pytest.raises(ResourceError, match="not enough memory on cpu"):
-        plan_slots(SMALL, room=10_000_000, device="cpu", batching=Batching())
+        plan_slots(SMALL, available_bytes=10_000_000, device="cpu", batching=Batching())
 
 
 @given(
@@ -69,7 +69,7 @@ def test_what_is_planned_fits(
     memory = ModelMemory(0, kv, activations, vocab)
     try:
         plan = plan_slots(
-            memory, room=room, device=device, batching=Batching(max_rows=rows or "auto")
+            memory, available_bytes=room, device=device, batching=Batching(max_rows=rows or "auto")
         )
     except ResourceError:
         # Not even a row of four pages.

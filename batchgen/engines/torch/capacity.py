@@ -72,7 +72,9 @@ def continuous_capacity(
     """
     kind = _DEVICES[device.type]
     room = plannable_bytes(free_bytes, batching.memory_fraction, kind)
-    plan = plan_slots(memory, room=room, device=kind, batching=batching, workers=workers.count)
+    plan = plan_slots(
+        memory, available_bytes=room, device=kind, batching=batching, workers=workers.count
+    )
     return ContinuousCapacity(plan, workers)
 
 

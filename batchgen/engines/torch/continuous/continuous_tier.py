@@ -226,14 +226,14 @@ class ContinuousTier:
         if not picked.finite:
             # NaN keys would affect the next rows that use these pages.
             self._store.clear(row.pages)
-            self._scheduler.leave(row)
+            self._scheduler.finish(row)
             yield from self._fail(row, NONFINITE)
             return
         row.token_ids.append(picked.token_id)
         reason = job.answer.take(picked.token_id, picked.logprob)
         if reason is None:
             return
-        self._scheduler.leave(row)
+        self._scheduler.finish(row)
         self._lengths.add(len(row.token_ids) - row.prompt)
         del self._jobs[row.number]
         done = job.answer.completion(reason)

@@ -157,9 +157,9 @@ def _places(runs: Sequence[PageRun], device: torch.device) -> SlotMapping:
 
 
 def _held(prefix: Prefix) -> range:
-    if prefix.places is None:
+    if prefix.arena_range is None:
         raise ValueError(f"prefix {prefix.number} is in a step but has no places")
-    return prefix.places
+    return prefix.arena_range
 
 
 def _decode(rows: list[ScheduledSequence], page_size: int, device: torch.device) -> StepBatch:

@@ -66,7 +66,7 @@ class StepRunner:
             if not out_of_memory(error):
                 raise
         else:
-            self._scheduler.computed(step)
+            self._scheduler.mark_computed(step)
             if self._suspect in step.rows:
                 self._suspect = None
             self.counts[f"steps_{step.kind.value}"] += 1
@@ -95,14 +95,14 @@ class StepRunner:
             )
         self.counts["out_of_memory"] += 1
         # Computed values may be NaN and are not checked yet.
-        self._store.clear(self._scheduler.held)
+        self._store.clear(self._scheduler.held_pages)
         self._scheduler.preempt_all()
         if alone is not None and (least or alone is self._suspect):
             # Its length was the cause: the limits of the others are restored.
             if isinstance(alone, Prefix):
-                self._scheduler.unshare(alone)
+                self._scheduler.drop_prefix(alone)
             else:
-                self._scheduler.refuse(alone)
+                self._scheduler.reject(alone)
             limits.rows, limits.step_tokens = usual.rows, usual.step_tokens
         else:
             limits.rows = max(1, limits.rows // 2)

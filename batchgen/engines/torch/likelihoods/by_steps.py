@@ -106,7 +106,7 @@ class StepLikelihoods:
     def _row(self, context: tuple[int, ...], group: list[Branch]) -> ScheduledSequence:
         longest = group[0].token_ids
         tokens = [*context, *longest[:-1]]
-        row = ScheduledSequence(self._contexts, tokens, len(tokens), limit=0, wanted=len(longest))
+        row = ScheduledSequence(self._contexts, tokens, len(tokens), limit=0, draws=len(longest))
         self._contexts += 1
         self._jobs[row.number] = _LikelihoodJob(row, context, group)
         return row
@@ -133,13 +133,13 @@ class StepLikelihoods:
             tokens = job.branches[job.turn].token_ids
             row.token_ids = [*job.context, *tokens[:-1]]
             row.cached = len(job.context)
-            row.wanted = len(tokens) - 1
-            self._scheduler.again(row)
+            row.draws = len(tokens) - 1
+            self._scheduler.requeue_prefill(row)
             return
         if any(branch.broken for branch in job.branches):
             # NaN keys would affect the next rows that use these pages.
             self._machine.store.clear(row.pages)
-        self._scheduler.leave(row)
+        self._scheduler.finish(row)
         del self._jobs[row.number]
         for branch in job.branches:
             yield from branch.likelihoods()

@@ -84,11 +84,11 @@ class UtilizationMeter:
         computed = self._count.tokens + tokens_elsewhere
         most = measure_peak_flops(self._loaded.device, self._loaded.dtype)
         return {
-            "mfu": _share(done.operations, self._seconds * most),
+            "mfu": _share(done.flops, self._seconds * most),
             "useful_token_share": _share(done.tokens, computed),
             "useful_tokens": done.tokens,
             "computed_tokens": computed,
-            "useful_flop": done.operations,
+            "useful_flop": done.flops,
             "peak_flop_per_second": most,
         }
 

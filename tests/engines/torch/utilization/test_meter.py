@@ -53,7 +53,7 @@ def test_beginnings_and_answers_are_counted_within_windows() -> None:
     both = measure_useful_work(answered[:2], costs) + measure_useful_work(answered[2:], costs)
     facts: Any = answers.facts()
     assert facts["useful_tokens"] == both.tokens == 2 * 40 + 5 + 4 * 5
-    assert facts["useful_flop"] == both.operations
+    assert facts["useful_flop"] == both.flops
 
 
 def test_what_was_not_answered_does_not_count() -> None:

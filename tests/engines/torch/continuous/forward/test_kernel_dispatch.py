@@ -92,7 +92,7 @@ def test_attention_is_that_of_float64(group: int, width: int, high: int) -> None
 
 @pytest.mark.parametrize("tokens", [21, 400], ids=["read by the kernel", "read by torch"])
 def test_a_prefix_of_many_rows_is_seen_once_whoever_reads_it(tokens: int) -> None:
-    prefix = Prefix(1, [0] * tokens, users=20, computed=tokens, places=range(3, 3 + tokens))
+    prefix = Prefix(1, [0] * tokens, users=20, computed=tokens, arena_range=range(3, 3 + tokens))
     rows = [
         ScheduledSequence(n, [0] * (tokens + n + 1), tokens + n, 9, prefix=prefix)
         for n in range(20)
