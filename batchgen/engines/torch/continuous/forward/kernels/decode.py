@@ -1,10 +1,10 @@
 """Attention of one new token of each row over the row's prefix and its own pages.
 
-    for each row      scores of all its keys, a softmax for each head, its values by these weights
-    for each block    a block is one kv head in one page; while it is added up, the next one is fetched
+    for each row      scores of all its keys, a softmax for each head, the values weighted by it
+    for each block    a block is one kv head in one page; while it is summed, the next one is prefetched
 
 Why not torch: decode attention reads all keys and values once and computes little. `embedding_bag` waits for memory most of
-that time, and what stands between its calls (masks, exponentials, writes of new keys, prefixes) costs as much again.
+that time, and the operations between its calls (masks, exponentials, writes of new keys, prefixes) take as long again.
 """
 
 from collections.abc import Callable
@@ -24,14 +24,14 @@ from batchgen.engines.torch.continuous.forward.kernels.softmax import softmax
 _LINE = 64
 """Bytes of a cache line."""
 _LANES = 16
-"""Tokens whose scores are computed together: as many as the widest vector registers hold."""
+"""Tokens whose scores are computed together: as many as fit in the widest vector registers."""
 
 _ZERO = np.float32(0)
 
 
 @inlined
 def _fetch_rows(block: Ints, first: int) -> None:
-    """Four rows of a block, from row `first` on; see `_blocks`."""
+    """Prefetch four rows of a block, starting at row `first`; see `_blocks`."""
     for row in range(first, min(first + 4, block[1])):
         for line in range(block[3]):
             fetch(block[0] + row * block[2] + line * _LINE)
@@ -39,7 +39,7 @@ def _fetch_rows(block: Ints, first: int) -> None:
 
 @called
 def _blocks(keys: Floats, values: Floats, pages: Ints, lengths: Ints) -> Ints:
-    """What is read, in the order in which it is read, and an empty one behind.
+    """The blocks in the order in which they are read, and an empty one at the end.
 
     Returns:
         int64 [blocks + 1, 4]: address, rows, bytes from row to row, cache lines of a row.
@@ -137,7 +137,7 @@ def _add_values(
 
 @inlined
 def _prefix_scores(shape: tuple[int, int], queries: Floats, keys: Floats, scores: Floats) -> None:
-    """Scores [group, tokens] of queries [group, width] and keys [tokens, width], which all rows read: they are in cache."""
+    """Scores [group, tokens] of queries [group, width] and keys [tokens, width], which all rows read, so that they are in cache."""
     group, width = shape
     for t in range(len(keys)):
         for g in range(group):
@@ -161,10 +161,10 @@ def _prefix_values(
                 sums[g, d] += weights[g, t] * values[t, d]
 
 
-def attend(group: int, width: int, high: int) -> Callable[..., None]:  # noqa: PLR0915  a row's way, in one loop
-    """Decode attention for so many query heads per kv head, with keys of `width` and values of `high` numbers.
+def attend(group: int, width: int, high: int) -> Callable[..., None]:  # noqa: PLR0915  all of a row's computation in one loop
+    """Compile decode attention for `group` query heads per kv head, keys of `width` and values of `high` numbers.
 
-    The kernel takes, in this order:
+    The arguments of the kernel, in this order:
         q: float32 [rows, heads, width].
         k: float32 [rows, kv heads, width], of the new tokens.
         v: float32 [rows, kv heads, high], of the new tokens.
@@ -173,7 +173,7 @@ def attend(group: int, width: int, high: int) -> Callable[..., None]:  # noqa: P
         prefix_keys: float32 [kv heads, arena, width].
         prefix_values: float32 [kv heads, arena, high].
         pages: int64 [rows, most pages], the pages of each row in order.
-        lengths: int64 [rows], tokens in each row's own pages, the new one among them.
+        lengths: int64 [rows], tokens in each row's own pages, including the new one.
         prefixes: int64 [rows, 2], first and last + 1 place of each row's prefix.
         scale: float32, of the scores.
         out: float32 [rows, heads, high], the result.
@@ -202,7 +202,7 @@ def attend(group: int, width: int, high: int) -> Callable[..., None]:  # noqa: P
             _store(k[row], v[row], keys[page], values[page], place)
             _scaled((group, width), q[row], scale, queries)
             sums[:] = _ZERO
-            # Scores of the prefix, then the row's own, each filled up to whole lanes.
+            # Scores of the prefix, then the row's own, each padded to whole lanes.
             start, stop = prefixes[row]
             own = -(-(stop - start) // _LANES) * _LANES
             end = own + -(-count // _LANES) * _LANES
@@ -227,7 +227,7 @@ def attend(group: int, width: int, high: int) -> Callable[..., None]:  # noqa: P
             for head in range(heads * group):
                 part = scores[head // group, head % group, :end]
                 mass[row, head] = softmax(part, exponents)
-            # What lies behind a row's tokens has weight 0, not nearly 0.
+            # Places after a row's tokens have weight 0, not nearly 0.
             scores[:, :, own + count : end] = _ZERO
             for head in range(heads):
                 _prefix_values(

@@ -1,6 +1,6 @@
-"""How kernels are compiled: their parts, themselves, and where the compiled code is kept.
+"""Compiles kernels and their parts.
 
-numba keeps it beside the source, or in the user's cache folder where that cannot be written.
+numba caches compiled code next to the source, or in the user's cache folder if that is not writable.
 """
 
 import hashlib
@@ -23,44 +23,44 @@ Ints = NDArray[np.int64]
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _FLAGS = {"reassoc", "contract", "arcp", "nsz"}
-"""Sums in any order, fused multiply and add. Not among them: that numbers are finite."""
+"""Allow sums in any order and fused multiply-add, but do not assume finite numbers."""
 
 
 def inlined(function: _Function) -> _Function:
-    """A part of kernels: where it is called with a constant, it is compiled for that constant."""
+    """Decorator for an inlined part of kernels; constant arguments are compiled in."""
     made: Any = njit(inline="always", error_model="numpy", fastmath=_FLAGS)(function)
     return cast(_Function, made)
 
 
 def called(function: _Function) -> _Function:
-    """A part of kernels that is compiled once."""
+    """Decorator for a part of kernels that is compiled once."""
     made: Any = njit(error_model="numpy", fastmath=_FLAGS)(function)
     return cast(_Function, made)
 
 
 def of_numbers(function: _Function) -> _Function:
-    """The same, for a result that does not matter where something is no number."""
+    """The same, for functions whose result does not matter if an input is NaN."""
     made: Any = njit(error_model="numpy", fastmath={*_FLAGS, "nnan"})(function)
     return cast(_Function, made)
 
 
 def kernel(signature: str, function: Callable[..., None]) -> Callable[..., None]:
-    """Compile, or take from numba's cache on disk."""
-    # numba looks at the file of a kernel only, and parts of it lie in others. It keeps kernels of one name together, and
-    # processes that start at once could mix them up. So the name tells all.
+    """Compile a kernel, or load it from numba's cache on disk."""
+    # numba's cache checks only the file of a kernel, not the files of its parts, and keeps kernels of the same name together,
+    # which processes that start at the same time could mix up. So the name identifies everything that is compiled.
     function.__qualname__ += f"_{_made_of(function)}"
     made: Any
     try:
         made = njit(signature, cache=True, error_model="numpy", fastmath=_FLAGS)(function)
     except Exception:  # noqa: BLE001  pickle may fail in any way
-        # The cache has no folder, its disk is full, or a file of it is broken. What is wrong with the kernel itself shows again here.
+        # The cache has no folder, its disk is full, or one of its files is broken. An error of the kernel itself is raised again here.
         made = njit(signature, error_model="numpy", fastmath=_FLAGS)(function)
     return cast(Callable[..., None], made)
 
 
 @intrinsic
 def fetch(_typing: object, _address: object = None) -> object:
-    """Ask for the cache line at an address without waiting: into the second level, the first one is in use."""
+    """Prefetch the cache line at an address into the second level, since the first one is in use."""
 
     def generate(context: Any, builder: Any, _signature: object, arguments: Any) -> object:
         number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
@@ -75,7 +75,7 @@ def fetch(_typing: object, _address: object = None) -> object:
 
 
 def _made_of(function: Callable[..., None]) -> str:
-    """What a kernel is compiled from, with which constants, and for which processor, in one word."""
+    """Hash of a kernel's sources, constants and processor."""
     constants = sorted(getclosurevars(function).nonlocals.items())
     processor = (binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten())
     return hashlib.sha256(repr((_sources(), constants, processor)).encode()).hexdigest()[:16]
@@ -83,6 +83,6 @@ def _made_of(function: Callable[..., None]) -> str:
 
 @cache
 def _sources() -> str:
-    """What the files of this folder are, in one word."""
+    """Hash of the files of this folder."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()

@@ -11,9 +11,9 @@ _ZERO, _ONE = _FLOAT(0), _FLOAT(1)
 
 
 def rms_norm() -> Callable[..., None]:
-    """Each row divided by its root mean square.
+    """Compile RMSNorm: each row divided by its root mean square.
 
-    The kernel takes, in this order:
+    The arguments of the kernel, in this order:
         x: float32 [rows, width].
         weight: float32 [width], multiplies the result.
         eps: float32, added to the mean square.

@@ -1,4 +1,4 @@
-"""Softmax with an exponential that compilers turn into vectors."""
+"""Softmax with an exponential that compilers can vectorize."""
 
 import math
 
@@ -14,14 +14,14 @@ _LOG2_E = _FLOAT(1 / math.log(2))
 _E1, _E2, _E3, _E4, _E5, _E6, _E7 = (
     _FLOAT(math.log(2) ** n / math.factorial(n)) for n in range(1, 8)
 )
-"""Taylor series of 2**x: off by 1e-8 at most for |x| <= 1/2, less than float32 can tell."""
+"""Taylor series of 2**x: error at most 1e-8 for |x| <= 1/2, less than the resolution of float32."""
 _SMALLEST_POWER = _FLOAT(-126)
-"""Of two, in float32: what is smaller still becomes this, 1e-38."""
+"""Smallest exponent of a normal float32; smaller results become 2**-126, about 1e-38."""
 
 
 @of_numbers
 def _highest(scores: Floats) -> np.float32:
-    """The highest number; any of them if one is no number, which shows in the sum."""
+    """The highest number; any number if one is NaN, which then appears in the sum."""
     highest: np.float32 = scores[0]
     for score in scores:
         highest = max(highest, score)
@@ -30,7 +30,7 @@ def _highest(scores: Floats) -> np.float32:
 
 @called
 def softmax(scores: Floats, exponents: NDArray[np.int32]) -> np.float32:
-    """Softmax in place; the log of the sum of exponentials.
+    """Softmax in place; returns the log of the sum of exponentials.
 
     exp(x) = 2**n (1 + ...) with n a whole number, written into a float's exponent, and |x / log(2) - n| <= 1/2.
     """
