@@ -148,10 +148,10 @@ class Resolver:
             raise self._absent(model_id, revision, reason, defect) from error
 
     def _absent(self, model_id: str, revision: str | None, reason: str, defect: str) -> ModelError:
-        asked = model_id if revision is None else f"{model_id} at revision {revision}"
+        wanted = model_id if revision is None else f"{model_id} at revision {revision}"
         similar = _similar(model_id, self.hub.models())
         return ModelError(
-            f"model {asked} is not on this machine, and {reason}",
+            f"model {wanted} is not on this machine, and {reason}",
             hint=f"{MODEL_HINTS}\n  Searched: {Path(model_id).absolute()} (no such folder), "
             f"{self.hub.cache} ({defect}){similar}.",
         )

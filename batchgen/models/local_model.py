@@ -168,8 +168,8 @@ def _parts(
 def _find(
     spec: ModelSpec, lock: ModelLock | None, reporter: Reporter
 ) -> tuple[ResolvedModel, ResolvedModel]:
-    def revision(name: str, asked: str | None) -> str | None:
-        return lock.revision(name, asked) if lock else asked
+    def revision(name: str, requested: str | None) -> str | None:
+        return lock.revision(name, requested) if lock else requested
 
     path = spec.path or ""
     model = resolve_model(path, revision=revision(path, spec.revision), reporter=reporter)

@@ -84,18 +84,18 @@ class ModelLock:
         """As `key`."""
         return self.key(model.name, model.folder if model.source == "folder" else None)
 
-    def revision(self, name: str, asked: str | None) -> str | None:
-        """The pinned commit of a hub model; `asked` if it is not pinned.
+    def revision(self, name: str, requested: str | None) -> str | None:
+        """The pinned commit of a hub model; `requested` if it is not pinned.
 
         Raises:
-            ModelError: `asked` is another commit.
+            ModelError: `requested` is another commit.
         """
         pin = self.models.get(name)
         if pin is None or pin.source != "hub":
-            return asked
-        if asked is not None and COMMIT.fullmatch(asked) and asked != pin.revision:
+            return requested
+        if requested is not None and COMMIT.fullmatch(requested) and requested != pin.revision:
             raise ModelError(
-                f"model.revision: {asked}, but {self.path} pins {name} at {pin.revision}",
+                f"model.revision: {requested}, but {self.path} pins {name} at {pin.revision}",
                 hint=_PIN_AGAIN,
             )
         return pin.revision

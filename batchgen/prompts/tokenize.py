@@ -204,16 +204,16 @@ _FORGED = Failure(
 )
 
 
-def _chat_template(tokenizer: PretrainedTokenizer, asked: str) -> str | None:
+def _chat_template(tokenizer: PretrainedTokenizer, choice: str) -> str | None:
     """The text of the chat template; None for `chat_template: none`."""
-    if asked == "none":
+    if choice == "none":
         return None
-    if asked != "auto":
+    if choice != "auto":
         try:
-            return Path(asked).read_text("utf-8-sig")
+            return Path(choice).read_text("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ModelError(
-                f"the chat template {asked} cannot be read: {error}",
+                f"the chat template {choice} cannot be read: {error}",
                 hint="Set prompt.chat_template to auto, none, or the path of a .jinja file in UTF-8.",
             ) from error
     try:
@@ -228,14 +228,14 @@ def _chat_template(tokenizer: PretrainedTokenizer, asked: str) -> str | None:
 def _try_out(chat: ConversationFormat, prefill: str) -> str:
     """The text of the format after the user's message, without the prefill."""
     word = "batchgen"
-    asked = Prompt(0, "", (Message("user", word),), "x" if prefill else "")
-    (text,) = chat.render([asked])
+    prompt = Prompt(0, "", (Message("user", word),), "x" if prefill else "")
+    (text,) = chat.render([prompt])
     if isinstance(text, Failure):
         raise ModelError(
             f"the chat template does not work with this job: {text.message}",
             hint="Set prompt.chat_template to another one, or remove prompt.prefill.",
         )
-    return text.rpartition(word)[2].removesuffix(asked.prefill)
+    return text.rpartition(word)[2].removesuffix(prompt.prefill)
 
 
 def _leaves_open(text: str) -> bool:

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -146,7 +147,8 @@ def _download(
         ) as process,
     ):
         try:
-            while not _ended(process):
+            while process.poll() is None:
+                time.sleep(POLL_SECONDS)
                 meter.reached(_bytes_in(scratch))
         finally:
             process.kill()
@@ -158,14 +160,6 @@ def _download(
         )
     _check(found, wheel.sha256)
     return found
-
-
-def _ended(process: subprocess.Popen[bytes]) -> bool:
-    try:
-        process.wait(timeout=POLL_SECONDS)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
 
 
 def _bytes_in(folder: Path) -> int:

@@ -20,16 +20,8 @@ def add_counting(tree: nodes.Template) -> None:
 
 
 def _filtered(expression: nodes.Node, name: str) -> nodes.Filter:
-    return nodes.Filter(
-        expression,
-        name,
-        [],
-        [],
-        None,
-        None,
-        lineno=expression.lineno,
-        environment=expression.environment,
-    )
+    place = {"lineno": expression.lineno, "environment": expression.environment}
+    return nodes.Filter(expression, name, [], [], None, None, **place)
 
 
 def refuse_other_files(tree: nodes.Template) -> None:

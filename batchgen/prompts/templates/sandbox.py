@@ -127,11 +127,8 @@ class Template:
             return Failure("template_error", f"{self._place(error)}: {_words(error)}{note}")
 
     def _place(self, error: Exception) -> str:
-        lines = [
-            number
-            for frame, number in traceback.walk_tb(error.__traceback__)
-            if frame.f_code.co_filename == "<template>"
-        ]
+        frames = traceback.walk_tb(error.__traceback__)
+        lines = [n for frame, n in frames if frame.f_code.co_filename == "<template>"]
         return f"{self.name}, line {lines[-1]}" if lines else self.name
 
 
@@ -141,12 +138,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**", "+", "%"})
 
     def __init__(self) -> None:
-        super().__init__(
-            undefined=StrictUndefined,
-            autoescape=False,
-            keep_trailing_newline=True,
-            finalize=printed,
-        )
+        super().__init__(undefined=StrictUndefined, keep_trailing_newline=True, finalize=printed)
         self.steps = self.made = 0
         self.filters["tojson"] = _tojson
         for name in self.filters.keys() & SIZED:
@@ -159,7 +151,6 @@ class _Environment(ImmutableSandboxedEnvironment):
     def call(
         self, context: Context, function: object, /, *args: object, **kwargs: object
     ) -> object:
-        """Call from inside the template."""
         self._step()
         # The sandbox wraps `format` of a text.
         method = getattr(function, "__wrapped__", function)
@@ -169,7 +160,6 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().call(context, function, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: object, right: object) -> object:
-        """Apply one of `intercepted_binops`."""
         self._make(operator_size(operator, left, right))
         return super().call_binop(context, operator, left, right)
 

@@ -15,7 +15,7 @@ ITEMS_GUESS = 100_000
 PADDING = frozenset(["batch", "center", "ljust", "rjust", "round", "slice", "to_bytes", "zfill"])
 """Methods and filters that add at most a width to the value."""
 INDENTING = frozenset(["expandtabs", "indent", "tojson"])
-"""Those that may add a width for each character of the value."""
+"""Those that may add a width, or a text, for each character of the value."""
 SIZED = PADDING | INDENTING | {"format", "format_map", "join", "replace"}
 
 
@@ -43,22 +43,27 @@ def operator_size(operator: str, left: object, right: object) -> int:
 
 def call_size(name: str, value: object, arguments: Sequence[object]) -> int:
     """The size of `value.name(*arguments)`, of the filter for a name that both have; 0 if it cannot be large."""
+    size = 0
     match name, value, arguments:
         case ("format" | "format_map", str(), _):
             text = value.replace("{{", "")
-            nested = re.findall(r"\{[^{}]*\{", text)
-            return _format_size(
-                text, re.findall(r"\{[^{}]*\}", text) + ["*"] * len(nested), arguments
-            )
+            nested = ["*"] if re.search(r"\{[^{}]*\{", text) else []
+            size = _format_size(text, re.findall(r"\{[^{}]*\}", text) + nested, arguments)
         case ("replace", _, [old, new, *_]):
             text = str(value)
-            return len(text) + text.count(str(old)) * len(str(new))
+            size = len(text) + text.count(str(old)) * len(str(new))
         case ("join", str(), [items, *_]):
-            return len(value) * (len(items) if isinstance(items, Sized) else ITEMS_GUESS)
-    if name not in PADDING | INDENTING:
-        return 0
-    widths = sum(_width(n) for n in arguments if isinstance(n, int))
-    return widths * len(str(value)) if widths and name in INDENTING else widths
+            size = len(value) * (len(items) if isinstance(items, Sized) else ITEMS_GUESS)
+        case _ if name in PADDING:
+            size = _widths(arguments)
+        case _ if name in INDENTING:
+            widths = _widths(arguments) + sum(len(t) for t in arguments if isinstance(t, str))
+            size = widths * len(str(value)) if widths else 0
+    return size
+
+
+def _widths(arguments: Sequence[object]) -> int:
+    return sum(_width(number) for number in arguments if isinstance(number, int))
 
 
 def _format_size(text: str, specs: Sequence[str], arguments: Sequence[object]) -> int:

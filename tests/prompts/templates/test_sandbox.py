@@ -113,6 +113,8 @@ HOSTILE = [
     pytest.param("{{ a.ljust(b | int) }}", {"a": "x", "b": "999999999"}, "width", id="width-from-text"),
     pytest.param("{{ a | indent(width=b) }}", {"a": "x", "b": 10**9}, "width", id="indent"),
     pytest.param("{{ a | indent(b) }}", {"a": "\n" * 300_000, "b": 9_999}, "too many", id="many-lines-indented"),
+    pytest.param("{{ a | indent(b) }}", {"a": "\n" * 99_999, "b": "x" * 99_999}, "too many", id="indented-by-a-text"),
+    pytest.param("{{ a | tojson(indent=b) }}", {"a": ["x"] * 9_999, "b": "x" * 99_999}, "too many", id="json-indented-by-a-text"),
     pytest.param("{{ a.expandtabs(b) | length }}", {"a": "\t" * 300_000, "b": 9_999}, "too many", id="many-tabs"),
     pytest.param("{{ a | tojson(indent=b) }}", {"a": ["x"] * 99_999, "b": 9_999}, "too many", id="indented-json"),
     pytest.param("{{ a | slice(b) | list }}", {"a": "x", "b": 10**9}, "width", id="slices"),
