@@ -36,7 +36,8 @@ def operator_size(operator: str, left: object, right: object) -> int:
         case ("+", Sequence(), Sequence()):
             size = len(left) + len(right)
         case ("%", str(), _):
-            specs = re.findall(r"%(?:\([^)]*\))?([-+ #0-9.*]*)", left)
+            # Flags and widths follow % or, as in %(name)9d, a parenthesis.
+            specs = re.findall(r"[%)][-+ #0-9.*]*", left)
             size = _format_size(left, specs, right if isinstance(right, tuple) else (right,))
     return size
 
@@ -69,7 +70,7 @@ def _widths(arguments: Sequence[object]) -> int:
 def _format_size(text: str, specs: Sequence[str], arguments: Sequence[object]) -> int:
     if any("*" in spec for spec in specs):
         raise RefusedError("a format takes a width from a value")
-    widths = (_width(int(digits[:9])) for spec in specs for digits in re.findall("[0-9]+", spec))
+    widths = (_width(int(digits)) for spec in specs for digits in re.findall("[0-9]+", spec))
     longest = max((len(str(argument)) for argument in arguments), default=0)
     return len(text) + sum(widths) + len(specs) * longest
 
