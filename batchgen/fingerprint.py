@@ -38,10 +38,8 @@ class KeyDifference:
             return f"{self.key} changed"
         old, new = _shown(self.old), _shown(self.new)
         if max(len(old), len(new)) > _LONGEST:
-            same = sum(
-                1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False))
-            )
-            start = max(0, same - _BEFORE)
+            same = takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False))
+            start = max(0, len(list(same)) - _BEFORE)
             old, new = _excerpt(old, start), _excerpt(new, start)
         return f"{self.key} was {old}, is {new}"
 
@@ -57,7 +55,7 @@ def fingerprint(settings: Mapping[str, object]) -> str:
 
 
 def differences(old: Mapping[str, object], new: Mapping[str, object]) -> list[KeyDifference]:
-    """The settings that differ, by dotted key in alphabetical order. Lists are compared as a whole."""
+    """The settings that differ, sorted by dotted key. Lists are compared as a whole."""
     before = dict(_flat(json.loads(_canonical(old))))
     after = dict(_flat(json.loads(_canonical(new))))
     return [

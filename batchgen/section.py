@@ -13,7 +13,7 @@ Auto = Literal["auto"]
 
 
 class Role(Enum):
-    """What a key decides. It stands in the key's annotation and holds for all keys of a section; default: generation.
+    """What a key decides. The annotation of a key, or of a section for all of its keys, contains it; default: generation.
 
     A resumed run rejects another value of a `GENERATION` key and another content behind a `CONTENT` key.
     """
@@ -39,16 +39,16 @@ NonEmptyTexts = Annotated[tuple[NonEmptyText, ...], AsTuple]
 
 
 def _finite(value: dict[str, Any]) -> dict[str, Any]:
-    _refuse_infinite(value)
+    _check_finite(value)
     return value
 
 
-def _refuse_infinite(value: object) -> None:
+def _check_finite(value: object) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("holds a number that is infinite or .nan; expected a finite one")
+        raise ValueError("contains a number that is infinite or .nan; expected a finite number")
     if isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
-            _refuse_infinite(inner)
+            _check_finite(inner)
 
 
 FreeMapping = Annotated[dict[str, Any], AfterValidator(_finite)]

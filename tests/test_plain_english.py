@@ -36,7 +36,6 @@ PENDING: tuple[str, ...] = (
     "job",
     "jobfile",
     "planning",
-    "storage",
 )
 """Folders of the package, and pages, that are not in plain English yet."""
 SQL = re.compile(r"\s*(?:SELECT|CREATE TABLE)\b")

@@ -1,7 +1,6 @@
-"""`filter` as a condition over each row, compiled and run by Polars.
+"""`filter`: an SQL condition on each row, evaluated by Polars.
 
-A module of its own because Polars takes a quarter of a second to import: only jobs with a filter pay for it.
-It does not depend on how the rows come in batches. Knows nothing of files.
+Import this module only when needed: importing Polars takes a quarter of a second.
 """
 
 import re
@@ -19,17 +18,17 @@ _CLOCK = re.compile(
     r"\b(now|current_date|current_time|current_timestamp|localtime\w*)\b", re.IGNORECASE
 )
 _POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
-_CAST = "Columns of CSV are text: compare numbers by TRY_CAST(score AS DOUBLE) > 5."
+_CAST = "Compare numbers with TRY_CAST(score AS DOUBLE) > 5 if the input is CSV, whose columns are text."
 
 
 class RowFilter:
-    """An SQL condition over the columns of a row, such as `lang = 'zh' AND length(question) > 5`."""
+    """An SQL condition on the columns of a row, such as `lang = 'zh' AND length(question) > 5`."""
 
     def __init__(self, condition: str, schema: pa.Schema, key: str = "input.filter") -> None:
-        """Compile a condition against the columns that there are. `key` is where the job says it.
+        """Compile a condition; `key` is its key in the job, for messages.
 
         Raises:
-            DataError: not one condition over these columns, row by row.
+            DataError: not a condition on these columns that is evaluated row by row.
         """
         self._condition = condition
         self._key = key
@@ -39,21 +38,23 @@ class RowFilter:
         except _POLARS_ERRORS as error:
             raise self._error(str(error).splitlines()[0], _CAST) from error
         if kind != pl.Boolean:
-            raise self._error(f"gives {kind}; expected true or false", "Such as lang = 'zh'.")
+            raise self._error(
+                f"gives {kind}; expected true or false", "Write a condition, such as lang = 'zh'."
+            )
 
     def mask(self, table: pa.Table) -> npt.NDArray[np.bool_]:
-        """Whether each row meets the condition; a null does not.
+        """Whether the condition is true for each row; null counts as false.
 
         Raises:
-            DataError: a value that the condition cannot convert.
+            DataError: the condition cannot convert a value.
         """
         try:
             met = self._evaluated(table)
         except _POLARS_ERRORS as error:
-            # Here the text of the error repeats cells.
+            # The text of the error contains cells, so it is not shown.
             raise self._error(
-                "cannot be evaluated: a value is not what it converts or compares",
-                "TRY_CAST gives null where CAST fails.",
+                "cannot be evaluated: a value cannot be converted or compared",
+                "Use TRY_CAST, which gives null where CAST fails.",
             ) from error
         return met.fill_null(value=False).to_numpy()
 
@@ -61,7 +62,7 @@ class RowFilter:
         if found := _CLOCK.search(_QUOTED.sub(" ", self._condition)):
             raise self._error(
                 f"{found.group()} changes from run to run",
-                "Write the date, or ${date} for that of the run.",
+                "Write the date, or ${date} for the date of the run.",
             )
         try:
             expression = pl.sql_expr(self._condition)
@@ -70,17 +71,17 @@ class RowFilter:
             by_row = _is_by_row(expression)
         except _POLARS_ERRORS as error:
             reason = str(error).splitlines()[0] if str(error) else "cannot be parsed"
-            raise self._error(reason, "Expected a condition, such as lang = 'zh'.") from error
+            raise self._error(reason, "Write a condition, such as lang = 'zh'.") from error
         if unknown := [name for name in roots if name not in names]:
             raise self._error(
                 f"column {unknown[0]!r} is not in the input", f"The input has: {', '.join(names)}."
             )
         if not by_row:
             raise self._error(
-                "looks at more than one row", "Aggregates and windows have no place in a filter."
+                "depends on more than one row", "Do not use aggregates or window functions."
             )
         if several or not roots:
-            raise self._error("names no column by itself", f"The input has: {', '.join(names)}.")
+            raise self._error("contains no column", f"The input has: {', '.join(names)}.")
         self._columns = roots
         return expression
 
@@ -95,7 +96,7 @@ class RowFilter:
 
 
 def _is_by_row(expression: pl.Expr) -> bool:
-    """Whether a row's result depends on that row alone, so that it is the same in any batch."""
+    """Whether the result for a row depends only on that row, so that it is the same in any batch."""
     nodes = [expression]
     while nodes:
         node = nodes.pop()
@@ -105,7 +106,7 @@ def _is_by_row(expression: pl.Expr) -> bool:
             if not node.meta.is_row_separable():
                 return False
         except pl.exceptions.ColumnNotFoundError:
-            # Some functions of SQL, such as IN, know themselves only beside a table; what they hold is looked at.
+            # Polars cannot classify some functions, such as IN, without a table; their arguments are checked.
             pass
         nodes += node.meta.pop()
     return True

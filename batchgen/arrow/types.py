@@ -1,9 +1,7 @@
-"""Tables of the input in plain Arrow types: what is read, before rows are chosen.
+"""Plain Arrow types: the few types that Parquet, Polars and pyarrow all write and read back unchanged.
 
-Types are brought to the few that Parquet, Polars and pyarrow all write and read back alike: every string-like type is
-`string`, every list-like one `list`, a map a list of {key, value}, a column of nulls a `string` of nulls; a moment of
-a zone that nobody knows is one of UTC.
-Knows nothing of files.
+Every string-like type becomes `string`, every list-like type `list`, a map a list of {key, value}, a column of nulls a
+`string` of nulls, and a timestamp in an unknown time zone one in UTC.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,21 +15,21 @@ from batchgen.records import Failure
 
 @dataclass(frozen=True, slots=True)
 class TableBatch:
-    """Some consecutive rows of one file. `failures` are by position in `table`."""
+    """Consecutive rows of one file. `failures` are by position in `table`."""
 
     table: pa.Table
     failures: Mapping[int, Failure] = field(default_factory=dict)
 
 
 class UnusableTypeError(TypeError):
-    """A column type that cannot be written to Parquet and read back everywhere."""
+    """A type without a plain type."""
 
 
 def plain_type(type_: pa.DataType) -> pa.DataType:
-    """The plain type that holds the values of another one.
+    """The plain type for the values of a type.
 
     Raises:
-        UnusableTypeError: there is none: a union, an interval, a list view, a struct with two fields of one name.
+        UnusableTypeError: a union, an interval, a list view, or a struct without fields or with a repeated field.
     """
     if isinstance(type_, pa.BaseExtensionType):
         return plain_type(type_.storage_type)
@@ -39,19 +37,19 @@ def plain_type(type_: pa.DataType) -> pa.DataType:
         return plain_type(type_.value_type)
     if pa.types.is_nested(type_):
         return _plain_nested(type_)
+    return _plain_scalar(type_)
+
+
+def _plain_scalar(type_: pa.DataType) -> pa.DataType:
     for is_kind, plain in _SCALARS:
         if is_kind(type_):
             return type_ if plain is None else plain
-    if pa.types.is_timestamp(type_) or pa.types.is_decimal(type_):
-        return _plain_parametric(type_)
-    raise UnusableTypeError(f"type {type_}")
-
-
-def _plain_parametric(type_: pa.DataType) -> pa.DataType:
     if pa.types.is_timestamp(type_):
         return pa.timestamp(type_.unit, known_zone(type_))
-    fits = type_.precision <= 38
-    return pa.decimal128(type_.precision, type_.scale) if fits else pa.string()
+    if pa.types.is_decimal(type_):
+        fits = type_.precision <= 38
+        return pa.decimal128(type_.precision, type_.scale) if fits else pa.string()
+    raise UnusableTypeError(f"type {type_}")
 
 
 def _is_string_like(type_: pa.DataType) -> bool:
@@ -84,7 +82,7 @@ _SCALARS: tuple[tuple[Callable[[pa.DataType], bool], pa.DataType | None], ...] =
     (pa.types.is_time, None),
     (pa.types.is_duration, None),
 )
-"""Kind of scalar, and its plain type; None where the type is plain already."""
+"""Kinds of scalar types and their plain types; None if the type is plain."""
 
 
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
@@ -97,7 +95,9 @@ def _plain_nested(type_: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(type_):
         names = [type_.field(i).name for i in range(type_.num_fields)]
         if not names or len(set(names)) != len(names):
-            raise UnusableTypeError(f"type {type_}: its fields need different names, at least one")
+            raise UnusableTypeError(
+                f"type {type_}: expected at least one field, and different names"
+            )
         return pa.struct([(name, plain_type(type_.field(name).type)) for name in names])
     if any(is_list(type_) for is_list in _LISTS):
         return pa.list_(plain_type(type_.value_type))
@@ -105,7 +105,7 @@ def _plain_nested(type_: pa.DataType) -> pa.DataType:
 
 
 def unified_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """The type that holds values of two types, each plain or of nulls; or None: numbers and text do not mix."""
+    """The common type of two types, each plain or null; None if there is none, as for numbers and text."""
     if pa.types.is_null(one) or pa.types.is_null(other):
         return other if pa.types.is_null(one) else one
     if _is_binary_like(one) != _is_binary_like(other):
@@ -119,10 +119,10 @@ def unified_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
 
 
 def conform_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns of a schema, in its order and types; the table has each of them.
+    """Select and cast the columns of a schema from a table that has them all.
 
     Raises:
-        pyarrow.ArrowInvalid: a value does not fit its type. The text holds the value: never show it.
+        pyarrow.ArrowInvalid: a value does not fit its type. Do not show its text, which contains the value.
     """
     columns = [table.column(field.name) for field in schema]
     cast = [

@@ -1,7 +1,7 @@
-"""Cells as Python objects, for templates and metrics, and as keys that tell them apart, whatever a column holds.
+"""Cells as Python objects, for templates and metrics, and as texts, for comparing keys.
 
-Python's times are of microseconds and end with the year 9999; Arrow's are not and do not. What reaches the output is
-Arrow's and whole. Knows nothing of rows and files.
+Python's times have microseconds and end with the year 9999; Arrow's have neither limit. The output always contains the
+exact values of Arrow.
 """
 
 from typing import Any
@@ -16,9 +16,9 @@ _COARSE = {
 
 
 def python_values(column: pa.ChunkedArray) -> list[Any]:
-    """The cells of a column of a plain type (see expected_types.py): times cut to microseconds, null where Python has no such time.
+    """The cells of a column of a plain type (see types.py): times cut to microseconds, None if Python lacks the time.
 
-    A time zone that this machine does not know is shown as UTC.
+    A time in an unknown time zone becomes UTC.
     """
     type_ = _python_type(column.type)
     values = column if type_ == column.type else column.cast(type_, safe=False)
@@ -29,10 +29,10 @@ def python_values(column: pa.ChunkedArray) -> list[Any]:
 
 
 def key_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The cells of a column of a plain type as text by which they are told apart, null where they are.
+    """The cells of a column of a plain type as text; equal values have equal texts, nulls stay null.
 
-    A number or a time has one text, whatever its type: 1 and 1.0, milliseconds and nanoseconds. Times that Python
-    lacks are told apart as well, but in a list or a struct, where such a time makes all of the cell null.
+    The text of a number or a time does not depend on its type: 1 and 1.0, milliseconds and nanoseconds. In a list or a
+    struct, a time that Python lacks makes the whole cell null.
     """
     type_ = column.type
     if pa.types.is_string(type_):
@@ -75,7 +75,7 @@ def _python_type(type_: pa.DataType) -> pa.DataType:
 
 
 def known_zone(type_: pa.TimestampType) -> str | None:
-    """The time zone of a type, or UTC where this machine does not know it."""
+    """The time zone of a type, or UTC if this machine does not have it."""
     try:
         pa.scalar(0, type_).as_py()
     except ValueError:

@@ -1,1 +1,1 @@
-"""Personal data in text: where it is, and what is put in its place. Knows nothing of jobs, rows or files."""
+"""Detection and replacement of personal data in text."""

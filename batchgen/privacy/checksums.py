@@ -1,6 +1,6 @@
-"""Check digits, and what else a number must fulfil to be one of its kind.
+"""Checks of identity numbers: check digits, lengths and ranges.
 
-Each takes the bare characters: no spaces, no separators, ASCII.
+Each function takes ASCII characters without spaces and separators.
 """
 
 from collections.abc import Collection, Mapping
@@ -9,7 +9,10 @@ from datetime import date
 
 def is_card(digits: str) -> bool:
     """A payment card: a known issuer's first digits, its lengths, and the Luhn digit (ISO/IEC 7812-1, annex B)."""
-    return luhn(digits) and _issued(digits)
+    length = len(digits)
+    return luhn(digits) and any(
+        low <= digits[: len(low)] <= high and length in lengths for low, high, lengths in _ISSUERS
+    )
 
 
 def luhn(digits: str) -> bool:
@@ -19,13 +22,6 @@ def luhn(digits: str) -> bool:
 
 
 _DOUBLED = {str(d): sum(divmod(2 * d, 10)) for d in range(10)}
-
-
-def _issued(digits: str) -> bool:
-    length = len(digits)
-    return any(
-        low <= digits[: len(low)] <= high and length in lengths for low, high, lengths in _ISSUERS
-    )
 
 
 _ISSUERS: tuple[tuple[str, str, Collection[int]], ...] = (
@@ -42,7 +38,7 @@ _ISSUERS: tuple[tuple[str, str, Collection[int]], ...] = (
     ("51", "55", (16,)),  # Mastercard
     ("56", "69", range(13, 20)),  # Maestro, Discover, RuPay, UnionPay
 )
-"""First digits, from and to, and how long such a number is."""
+"""First digits, from and to, and the lengths of such a number."""
 
 
 def is_iban(text: str) -> bool:

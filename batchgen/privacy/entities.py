@@ -1,8 +1,6 @@
-"""Where a text holds personal data: `find_pii` tells the kind and the place of each.
+"""Detection of personal data in a text, with kind and position.
 
-    text ──plain form──> patterns ──> check digits, dates ──> overlaps joined ──> Found
-
-Knows nothing of what becomes of the findings.
+text ──> normalized text ──> patterns ──> check digits, dates ──> merged overlaps ──> PiiMatch
 """
 
 from collections.abc import Collection
@@ -16,7 +14,7 @@ from batchgen.privacy.recognizers import PiiKind as PiiKind
 
 @dataclass(frozen=True, slots=True)
 class PiiMatch:
-    """One finding: `text[start:end]`, in characters of the text as it was given."""
+    """Personal data in `text[start:end]` of the original text."""
 
     kind: PiiKind
     start: int
@@ -24,40 +22,36 @@ class PiiMatch:
 
 
 def find_pii(text: str, kinds: Collection[PiiKind] = PII_KINDS) -> list[PiiMatch]:
-    """The personal data in a text, in order, without overlaps.
+    """The personal data of some kinds in a text, in order, without overlaps.
 
-    Full-width characters, digits of other scripts, foreign spaces and dashes are read as the ASCII they stand for,
-    and invisible characters are not seen.
-
-    Args:
-        text: anything, of any length.
-        kinds: what to look for.
+    Full-width characters, digits of all scripts, and Unicode spaces and dashes count as their ASCII equivalents;
+    invisible characters are ignored.
     """
     if not kinds:
         return []
-    shape = normalize_text(text)
-    digits = any(digit in shape.text for digit in "0123456789")
-    claims = [
-        PiiMatch(recognizer.kind, shape.position(start), shape.position(end - 1) + 1)
+    normalized = normalize_text(text)
+    digits = any(digit in normalized.text for digit in "0123456789")
+    matches = [
+        PiiMatch(recognizer.kind, normalized.position(start), normalized.position(end - 1) + 1)
         for recognizer in RECOGNIZERS
         if recognizer.kind in kinds and (digits or recognizer.kind == "email")
-        for start, end in recognizer.places(shape.text)
+        for start, end in recognizer.matches(normalized.text)
     ]
-    return _merge_overlaps(claims)
+    return _merge_overlaps(matches)
 
 
-def _merge_overlaps(claims: list[PiiMatch]) -> list[PiiMatch]:
-    """Overlapping claims as one: whatever any of them claims is covered, under the name of the longest."""
-    joined: list[PiiMatch] = []
+def _merge_overlaps(matches: list[PiiMatch]) -> list[PiiMatch]:
+    """Merge overlapping matches; the merged match has the kind of the longest."""
+    merged: list[PiiMatch] = []
     longest = 0
-    for claim in sorted(claims, key=lambda f: (f.start, -f.end, PII_KINDS.index(f.kind))):
-        length = claim.end - claim.start
-        if not joined or claim.start >= joined[-1].end:
-            joined.append(claim)
+    for match in sorted(matches, key=lambda m: (m.start, -m.end, PII_KINDS.index(m.kind))):
+        length = match.end - match.start
+        if not merged or match.start >= merged[-1].end:
+            merged.append(match)
             longest = length
             continue
-        last = joined[-1]
-        kind = claim.kind if length > longest else last.kind
-        joined[-1] = PiiMatch(kind, last.start, max(last.end, claim.end))
+        last = merged[-1]
+        kind = match.kind if length > longest else last.kind
+        merged[-1] = PiiMatch(kind, last.start, max(last.end, match.end))
         longest = max(longest, length)
-    return joined
+    return merged

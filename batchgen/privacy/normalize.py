@@ -1,10 +1,7 @@
-r"""Text as recognizers read it: full-width characters, foreign digits, dashes and spaces as ASCII, nothing invisible.
+r"""Normalization of text for recognizers: ASCII digits, letters, dashes and spaces, no invisible characters.
 
-JSON text writes `\n` for a new line and often `\u4f60` for 你: escapes are read as spaces, or the number behind one would
-seem to be the middle of a word.
-
-Each character that stays keeps its place, or the place it had is known: what is found is cut out of the text as it
-was given.
+Escapes of JSON text, such as `\n` and `\u4f60` for 你, become spaces; otherwise a number after one would look like the
+middle of a word. The original position of each character is known, so that matches can be cut out of the original text.
 """
 
 import re
@@ -31,32 +28,33 @@ _ESCAPE = re.compile(r"\\(?:u[0-9A-Fa-f]{4}|[bfnrt])")
 
 @dataclass(frozen=True, slots=True)
 class NormalizedText:
-    """A text in plain form; `positions` tells where each character was, where that is not where it is."""
+    """A normalized text, and the original position of each character; None if positions are unchanged."""
 
     text: str
     positions: Sequence[int] | None = None
 
     def position(self, at: int) -> int:
-        """Where the character at `at` stood in the text as it was given."""
+        """Position of character `at` in the original text."""
         return at if self.positions is None else self.positions[at]
 
 
 def normalize_text(text: str) -> NormalizedText:
-    """The plain form of a text."""
+    """Normalize a text; see the head of this file."""
     if "\\" in text:
         text = _ESCAPE.sub(lambda escape: " " * len(escape[0]), text)
     if text.isascii():
         return NormalizedText(text)
-    shown = text.translate(_plain())
-    bare = shown.translate(_INVISIBLE)
-    if len(bare) == len(shown):
-        return NormalizedText(shown)
-    return NormalizedText(bare, [at for at, c in enumerate(shown) if ord(c) not in _INVISIBLE])
+    ascii_text = text.translate(_ascii_characters())
+    visible = ascii_text.translate(_INVISIBLE)
+    if len(visible) == len(ascii_text):
+        return NormalizedText(visible)
+    positions = [at for at, c in enumerate(ascii_text) if ord(c) not in _INVISIBLE]
+    return NormalizedText(visible, positions)
 
 
 @cache
 def ascii_forms() -> Mapping[int, str]:
-    """Full-width ASCII and the digits of all scripts. Made when it is needed: digits are looked for in all of Unicode."""
+    """Map full-width ASCII and the digits of all scripts to ASCII. Made on first use: it scans all of Unicode."""
     beyond_ascii = map(chr, range(0x80, sys.maxunicode + 1))
     return {
         **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # full-width ASCII
@@ -65,8 +63,7 @@ def ascii_forms() -> Mapping[int, str]:
 
 
 @cache
-def _plain() -> Mapping[int, str]:
-    """One character for one character."""
+def _ascii_characters() -> Mapping[int, str]:
     return {
         **dict.fromkeys(_SPACES, " "),
         **dict.fromkeys(_DASHES, "-"),

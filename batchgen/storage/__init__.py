@@ -1,1 +1,1 @@
-"""Durable files, caches, SQLite, and what file systems guarantee."""
+"""Durable files, the cache folder, SQLite, and properties of filesystems."""

@@ -1,4 +1,4 @@
-"""Where things are kept that can be made again: demo model, notes about files, what trials found out."""
+"""The folder for files that can be made again: the demo model, hashes of files, results of probes."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ def cache_folder() -> Path:
     except RuntimeError as error:
         raise ModelError(
             "no cache folder: this user has no home folder",
-            hint="set BATCHGEN_CACHE to a folder that can be written",
+            hint="Set BATCHGEN_CACHE to a writable folder.",
         ) from error
     if sys.platform == "darwin":
         return home / "Library" / "Caches" / "batchgen"

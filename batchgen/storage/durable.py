@@ -1,9 +1,9 @@
-"""Files that are there whole or not at all, and stay there: temporary name, fsync, rename or link, fsync the folder.
+"""Atomic and durable files: temporary name, fsync, rename or link, fsync of the folder.
 
-    write_durably    replaces a file in one step: a reader sees the old one or the new one
+    write_durably    replaces a file atomically
     commit_new       gives a finished temporary file its final name, and never overwrites
 
-Knows nothing of what is inside a file. Errors of the operating system become `ResourceError` at the edge that calls.
+These functions raise OSError; their callers convert it with `disk_errors`.
 """
 
 import errno
@@ -17,48 +17,44 @@ from pathlib import Path
 from batchgen.errors import ResourceError
 from batchgen.storage.failpoints import fail_point
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
 
 
 @contextmanager
-def disk_errors(doing: str, place: Path) -> Iterator[None]:
-    """Turn an OSError under it into a ResourceError that says what was being done, and where."""
+def disk_errors(action: str, path: Path) -> Iterator[None]:
+    """Convert an OSError in the block to a ResourceError; `action` begins the message, such as "cannot write"."""
     try:
         yield
     except OSError as error:
-        raise _translated(error, doing, place) from error
+        reason = error.strerror or str(error)
+        if error.errno in _DISK_FULL:
+            raise disk_full_error(action, path, reason) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            hint = "Choose a writable folder with --output FOLDER, or with output.path in the job."
+            raise ResourceError(f"{action} {path}: {reason}", hint=hint) from error
+        raise disk_error(action, path, reason) from error
 
 
-def _translated(error: OSError, doing: str, place: Path) -> ResourceError:
-    why = error.strerror or str(error)
-    if error.errno in _NO_ROOM:
-        return disk_full_error(doing, place, why)
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        hint = "Choose a folder that you may write to: --output FOLDER, or output.path in the job."
-        return ResourceError(f"{doing} {place}: {why}", hint=hint)
-    return disk_error(doing, place, why)
+def disk_full_error(action: str, path: Path, reason: str = "no space left") -> ResourceError:
+    """The error for a full disk or an exhausted quota."""
+    hint = "Free some space or raise the quota, then repeat the command to resume."
+    return ResourceError(f"{action} {path}: {reason}", hint=hint)
 
 
-def disk_full_error(doing: str, place: Path, why: str = "no space left") -> ResourceError:
-    """The error for a disk, or a quota, that is full."""
-    hint = "Free some space or raise the quota; the same command then goes on from what is saved."
-    return ResourceError(f"{doing} {place}: {why}", hint=hint)
-
-
-def disk_error(doing: str, place: Path, why: str) -> ResourceError:
-    """The error for a disk that does not do as it is told."""
-    hint = "Check the disk; the same command then goes on from what is saved."
-    return ResourceError(f"{doing} {place}: {why}", hint=hint)
+def disk_error(action: str, path: Path, reason: str) -> ResourceError:
+    """The error for a failed disk operation."""
+    hint = "Check the disk, then repeat the command to resume."
+    return ResourceError(f"{action} {path}: {reason}", hint=hint)
 
 
 def temporary_name(folder: Path) -> Path:
-    """A name in `folder` that nobody else uses. Never ends in .parquet: readers pick those up."""
+    """A unique path in `folder`. It does not end in .parquet, so that readers of the folder ignore it."""
     return folder / f"{uuid.uuid4().hex}.tmp"
 
 
 def sync_file(path: Path) -> None:
-    """Have the operating system put the file's content on the disk."""
+    """Flush a file to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -67,7 +63,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the operating system put the folder's entries on the disk: what makes a rename last."""
+    """Flush the entries of a folder to disk, which makes a rename durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -78,10 +74,9 @@ def sync_folder(folder: Path) -> None:
 def write_durably(
     target: Path, content: bytes, *, scratch: Path, stage: str = "", mode: int = 0o600
 ) -> None:
-    """Write `target` in one step. `scratch` is a folder on the same filesystem; `stage` names fail points, if any.
+    """Write `target` atomically: after an OSError the old file is unchanged.
 
-    Raises:
-        OSError: as the operating system says; the old file is then untouched.
+    `scratch` is a folder on the same filesystem; `stage` is the prefix of the fail points.
     """
     temporary = temporary_name(scratch)
     try:
@@ -99,7 +94,7 @@ def write_durably(
 
 
 def replace_durably(temporary: Path, target: Path, *, stage: str, mode: int) -> None:
-    """Rename a finished, synced temporary file over `target`."""
+    """Rename a synced temporary file to `target`."""
     temporary.chmod(mode)
     fail_point(f"{stage}.before_rename")
     temporary.replace(target)
@@ -108,20 +103,14 @@ def replace_durably(temporary: Path, target: Path, *, stage: str, mode: int) -> 
 
 
 def commit_new(temporary: Path, target: Path) -> None:
-    """Give a finished, synced temporary file its final name: the moment it counts.
-
-    Raises:
-        FileExistsError: something has that name already; it is left as it is.
-        OSError: as the operating system says.
-    """
+    """Give a synced temporary file its final name; FileExistsError if the target exists."""
     fail_point("part.before_link")
     try:
         os.link(temporary, target)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        # A filesystem without hard links. Only one process commits here (it holds the run's lock), so a look
-        # before the rename cannot race.
+        # A filesystem without hard links. Only the process with the run's lock commits, so this check cannot race.
         if target.exists():
             raise FileExistsError(errno.EEXIST, "file exists", str(target)) from error
         temporary.rename(target)
@@ -132,6 +121,6 @@ def commit_new(temporary: Path, target: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of the file's content, read in pieces."""
+    """Hex SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,10 +1,8 @@
-"""Named places on the write path where a test may kill the process or have the disk refuse.
+"""Fail points: named points in the code that writes files, where a test can kill the process or raise an OSError.
 
-    BATCHGEN_FAIL_AT=part.after_link            kill -9 of this process, the first time it comes by
-    BATCHGEN_FAIL_AT=journal.before_commit:3    the third time
-    BATCHGEN_FAIL_AT=part.before_sync=ENOSPC    OSError with that number instead, from the first time on
-
-Without the variable a point is one look at a constant. Knows nothing of what is written.
+BATCHGEN_FAIL_AT=part.after_link            kill -9 of this process at the first pass
+BATCHGEN_FAIL_AT=journal.before_commit:3    at the third pass
+BATCHGEN_FAIL_AT=part.before_sync=ENOSPC    OSError with that number, from the first pass on
 """
 
 import errno
@@ -49,9 +47,9 @@ POINTS = (
     "clean.before",
     "clean.half",
 )
-"""In the order in which a run comes by."""
+"""In the order of a run."""
 RETRY_POINTS = ("retry.half", "retry.before_rename", "retry.after_rename")
-"""Passed with `--retry-errors` alone."""
+"""Passed only with `--retry-errors`."""
 LIKELIHOOD_POINTS = (
     "likelihoods.half",
     "likelihoods.before_rename",
@@ -59,12 +57,12 @@ LIKELIHOOD_POINTS = (
 )
 """Passed only where a metric queries a model."""
 REUSE_POINTS = ("incremental.half", "incremental.before_rename", "incremental.after_rename")
-"""Passed with `--incremental-from` alone."""
+"""Passed only with `--incremental-from`."""
 
 
 @dataclass(slots=True)
 class _Armed:
-    """What the variable asks for. `number` is None for a kill."""
+    """The parsed variable; `number` is that of the OSError, None for a kill."""
 
     point: str
     left: int
@@ -72,7 +70,7 @@ class _Armed:
 
 
 def fail_point(point: str) -> None:
-    """Die here, or raise OSError, if the environment says so."""
+    """Kill the process or raise OSError, if the environment variable names this point."""
     if _armed is None or _armed.point != point:
         return
     _armed.left -= 1
@@ -92,7 +90,7 @@ def _read(text: str) -> _Armed | None:
     if found is None or found[1] not in _KNOWN or (found[3] and number is None):
         raise UsageError(
             f"{VARIABLE}={text}: expected NAME, NAME:COUNT or NAME=ERRNO",
-            hint=f"The names are {', '.join(_KNOWN)}. Outside of tests, unset it.",
+            hint=f"Use one of {', '.join(_KNOWN)}. Outside of tests, unset the variable.",
         )
     return _Armed(found[1], int(found[2] or 1), number)
 
@@ -102,10 +100,6 @@ _armed: _Armed | None = None
 
 
 def arm() -> None:
-    """Read the environment variable. Called before anything is written.
-
-    Raises:
-        UsageError: it names no point.
-    """
+    """Read the environment variable, before anything is written; UsageError if it is invalid."""
     global _armed  # one process, one fault
     _armed = _read(os.environ.get(VARIABLE, ""))

@@ -1,7 +1,7 @@
-"""On what kind of filesystem a folder lies, and whether SQLite's write-ahead log may be trusted there.
+"""Type of the filesystem of a folder, and whether SQLite's write-ahead log is safe on it.
 
-The log needs memory that all processes of the machine share and locks that mean something: network filesystems
-promise neither (sqlite.org/wal.html, sqlite.org/howtocorrupt.html). Knows nothing of SQLite itself.
+The log needs shared memory and reliable locks; network filesystems guarantee neither (sqlite.org/wal.html,
+sqlite.org/howtocorrupt.html).
 """
 
 import os
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MOUNTS = Path("/proc/self/mountinfo")
-"""Linux says there what is mounted where; see proc_pid_mountinfo(5)."""
+"""The mount table of Linux; see proc_pid_mountinfo(5)."""
 
 _SHARED = frozenset(
     [
@@ -43,37 +43,32 @@ _LOCAL_FUSE = frozenset(["fuse.fuse-overlayfs"])
 
 @dataclass(frozen=True, slots=True)
 class Filesystem:
-    """The mount that holds a folder; `type` is empty where the system does not say."""
+    """The mount of a folder; `type` is empty if it is unknown."""
 
     type: str
     mounted_at: str
 
     @property
     def shared(self) -> bool:
-        """Whether other machines, or a process in user space, may stand between a write and the disk."""
+        """Whether the filesystem is on a network or in user space."""
         if self.type.startswith("fuse."):
             return self.type not in _LOCAL_FUSE
         return self.type in _SHARED
 
 
 def filesystem_of(folder: Path, mounts: Path = MOUNTS) -> Filesystem:
-    """Find the mount that holds an existing folder; the last one mounted over a place is the one seen."""
+    """The mount of an existing folder; the last one, if several have the same mount point."""
     try:
         lines = mounts.read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
         return Filesystem("", "")
-    here = os.path.realpath(folder)
+    path = os.path.realpath(folder)
     found = Filesystem("", "")
     for line in lines:
-        place, kind = _mount(line)
-        inside = here == place or here.startswith(place.rstrip("/") + "/")
-        if inside and len(place) >= len(found.mounted_at):
-            found = Filesystem(kind, place)
+        before, _, after = line.partition(" - ")
+        # Blanks in a mount point are octal escapes.
+        point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), before.split(" ")[4])
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(found.mounted_at):
+            found = Filesystem(after.split(" ")[0], point)
     return found
-
-
-def _mount(line: str) -> tuple[str, str]:
-    """Mount point and type; blanks in the point are written as octal escapes."""
-    before, _, after = line.partition(" - ")
-    place = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), before.split(" ")[4])
-    return place, after.split(" ")[0]

@@ -1,7 +1,4 @@
-"""SQLite at its most careful, its errors in our words; what to do with a file that it cannot read.
-
-Knows nothing of what is in a database.
-"""
+"""SQLite with durable transactions and our error types; moving damaged databases aside."""
 
 import os
 import sqlite3
@@ -21,10 +18,10 @@ _DISK = {
 
 
 def connect(path: Path, schema: str) -> sqlite3.Connection:
-    """Open or create a database that survives a kill and a power cut. Transactions are begun by hand.
+    """Open or create a database that survives a kill and a power cut. The caller begins transactions.
 
     Raises:
-        ResourceError: the disk refused.
+        ResourceError: the disk is full or failed.
         StateError: the file is damaged.
     """
     with disk_errors("cannot open", path):
@@ -42,34 +39,34 @@ def connect(path: Path, schema: str) -> sqlite3.Connection:
 
 
 @contextmanager
-def translate_errors(doing: str, path: Path) -> Iterator[None]:
-    """Turn what SQLite and the disk say under it into our own errors.
+def translate_errors(action: str, path: Path) -> Iterator[None]:
+    """Convert errors of SQLite and the disk in the block; "cannot" and `action` begin the message.
 
     Raises:
-        ResourceError: the disk refused.
+        ResourceError: the disk is full or failed.
         StateError: the file is damaged.
     """
     try:
-        with disk_errors(f"cannot {doing}", path):
+        with disk_errors(f"cannot {action}", path):
             yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
         if code == sqlite3.SQLITE_FULL:
-            raise disk_full_error(f"cannot {doing}", path) from error
+            raise disk_full_error(f"cannot {action}", path) from error
         if code in _DISK:
-            raise disk_error(f"cannot {doing}", path, str(error)) from error
+            raise disk_error(f"cannot {action}", path, str(error)) from error
         raise StateError(
             f"{path} is damaged: {error}",
-            hint="Run again: it is set aside then, and its rows are answered again.",
+            hint="Run again. The file is then moved aside, and its rows are generated again.",
         ) from error
 
 
 def set_aside(path: Path) -> Path:
-    """Move a database that cannot be read out of the way, together with its log."""
+    """Rename a damaged database to NAME.damaged-1, -2 …, delete its log, and return the new path."""
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
-    with disk_errors("cannot set aside", path):
+    with disk_errors("cannot move aside", path):
         path.rename(aside)
         for ending in ("-wal", "-shm"):
             path.with_name(path.name + ending).unlink(missing_ok=True)

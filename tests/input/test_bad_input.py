@@ -187,7 +187,7 @@ PARQUET: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] =
     "a damaged page": ({"x.parquet": damaged}, {}, ["x.parquet", "page is damaged"]),
     "temporary name": ({"x.parquet.tmp": parquet(a=["SECRET"])}, {}, ["x.parquet.tmp", "still being written"]),
     "column twice": ({"x.parquet": double_column}, {}, ["x.parquet", "two columns named 'prompt'"]),
-    "field twice": ({"x.parquet": field_twice}, {}, ["x.parquet", "'a'", "its fields need different names"]),
+    "field twice": ({"x.parquet": field_twice}, {}, ["x.parquet", "'a'", "different names"]),
     "a type that cannot be used": ({"x.parquet": interval}, {}, ["x.parquet", "'a'", "list_view"]),
     "no rows": ({"x.parquet": parquet(a=pa.array([], pa.string()))}, {}, ["x.parquet", "no rows"]),
     "types in two files": (
@@ -279,7 +279,7 @@ ROWS: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
     "filter: all columns": ({"x.csv": SECRET_CSV}, {"filter": "COLUMNS('.*') = '1'"}, ["input.filter"]),
     "filter: a pattern of columns": ({"x.csv": SECRET_CSV}, {"filter": "\"^.*$\" = '1'"}, ["input.filter"]),
     "filter: a file": ({"x.csv": SECRET_CSV}, {"filter": "id IN read_csv('x.csv')"}, ["input.filter"]),
-    "filter: a constant": ({"x.csv": SECRET_CSV}, {"filter": "1 = 1"}, ["input.filter", "names no column"]),
+    "filter: a constant": ({"x.csv": SECRET_CSV}, {"filter": "1 = 1"}, ["input.filter", "contains no column"]),
     "filter: the clock": ({"x.csv": SECRET_CSV}, {"filter": "id < NOW()"}, ["input.filter", "${date}"]),
 }  # fmt: skip
 

@@ -235,7 +235,7 @@ CASES = [
         "decoding: {generation_kwargs: {a: [.inf]}}\n",
         "7:12",
         "decoding.generation_kwargs",
-        "holds a number that is infinite or .nan; expected a finite one",
+        "contains a number that is infinite or .nan; expected a finite number",
     ),
     Case(
         "huge number",

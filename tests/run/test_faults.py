@@ -265,7 +265,7 @@ def test_a_limit_on_file_sizes_is_a_full_disk(make_job: MakeJob) -> None:
     job = make_job(LONG, batching={"part_rows": 200}, decoding={"max_new_tokens": 2000})
     ended = limited("RLIMIT_FSIZE", 100_000, job)
     assert ended.returncode == 5, ended.stderr
-    assert "goes on from what is saved" in ended.stderr
+    assert "repeat the command to resume" in ended.stderr
     assert "Traceback" not in ended.stderr
     again(job)
 

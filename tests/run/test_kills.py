@@ -73,7 +73,7 @@ def test_a_disk_that_refuses_anywhere_ends_with_5_and_can_be_gone_on_with(
         stopped = ("--set", "run.max_runtime=0s") if point.endswith("_commit") else ()
         ended = work.run(*stopped, fail_at=f"{point}={error}")
         assert ended.code == 5, ended.said
-        assert "goes on from what is saved" in ended.said
+        assert "repeat the command to resume" in ended.said
         assert "Traceback" not in ended.said
         work.finish()
 

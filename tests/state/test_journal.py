@@ -274,7 +274,7 @@ def test_a_disk_error_is_raised_at_the_next_save_and_loses_nothing_saved(
     journal._thread.join(timeout=20)
     with pytest.raises(ResourceError, match="cannot save answers in") as caught:
         journal.save(response(3))
-    assert "the same command then goes on" in caught.value.hint
+    assert "repeat the command to resume" in caught.value.hint
     with pytest.raises(ResourceError):
         journal.close()
     fail_at("")

@@ -182,7 +182,7 @@ def test_a_disk_that_refuses_can_be_gone_on_with(scored: Scored, point: str, err
     with scored.reading():
         ended = scored.score(fail_at=f"{point}={error}")
         assert ended.code == 5, ended.said
-        assert "goes on from what is saved" in ended.said
+        assert "repeat the command to resume" in ended.said
         assert scored.score().code == 0
     assert files(scored.out.path) == scored.after
 
