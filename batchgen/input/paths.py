@@ -45,15 +45,15 @@ def _expand_glob(text: str) -> list[PathMatch]:
             f"{text}: is not a valid glob",
             hint="Write ** only as a whole path component, such as data/**/*.csv.",
         ) from error
-    found: list[PathMatch] = []
+    files: list[PathMatch] = []
     for match in matches:
         if _is_hidden(match.relative_to(root).parts, patterns):
             continue
         if not match.is_dir():
-            found.append(PathMatch(match, root, is_explicit=True))
+            files.append(PathMatch(match, root, is_explicit=True))
         elif patterns[-1] != "**":
-            found += [PathMatch(file, root, is_explicit=False) for file in _files_below(match)]
-    return found
+            files += [PathMatch(file, root, is_explicit=False) for file in _files_below(match)]
+    return files
 
 
 def _is_hidden(names: Sequence[str], patterns: Sequence[str]) -> bool:

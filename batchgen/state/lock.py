@@ -34,10 +34,10 @@ class RunLock:
         """
         mine = os.fstat(self.descriptor)
         try:
-            found = self.path.lstat()
+            current = self.path.lstat()
         except OSError:
-            found = None
-        if found is None or (found.st_dev, found.st_ino) != (mine.st_dev, mine.st_ino):
+            current = None
+        if current is None or (current.st_dev, current.st_ino) != (mine.st_dev, mine.st_ino):
             raise StateError(
                 f"{self.path} was deleted while this run held it: another run may write to the folder",
                 hint="Make sure that no other run uses the folder, then run again.",

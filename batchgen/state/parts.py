@@ -143,7 +143,11 @@ class PartStore:
                     fail_point("part.half")
                 fail_point("part.before_sync")
                 sync_file(temporary)
-                _check_rows(temporary, table.num_rows)
+                written = pq.read_metadata(temporary).num_rows
+                if written != table.num_rows:
+                    raise StateError(
+                        f"{temporary} has {written} rows after writing; expected {table.num_rows}"
+                    )
                 commit_new(temporary, target)
             except FileExistsError as error:
                 raise StateError(
@@ -166,8 +170,8 @@ class PartStore:
         Raises:
             StateError: the sha256 of a part is wrong.
         """
-        found = sorted(self._folder.parts.glob("*.bgpart"))
-        return {part.number: part for part in map(self._read, found)}
+        paths = sorted(self._folder.parts.glob("*.bgpart"))
+        return {part.number: part for part in map(self._read, paths)}
 
     def _path(self, number: int) -> Path:
         return self._folder.parts / f"{number:05d}.bgpart"
@@ -237,9 +241,3 @@ def file_metadata_of(schema: pa.Schema) -> dict[str, Any]:
     metadata = schema.metadata or {}
     content: dict[str, Any] = json.loads(metadata.get(METADATA_KEY.encode(), b"{}"))
     return content
-
-
-def _check_rows(path: Path, expected: int) -> None:
-    found = pq.read_metadata(path).num_rows
-    if found != expected:
-        raise StateError(f"{path} has {found} rows after writing; expected {expected}")

@@ -82,23 +82,19 @@ class SqliteJournal:
     def answers(self, first: int, stop: int) -> Sequence[Response]:
         self.flush()
         with self._transaction("read") as database:
-            found = database.execute(
+            records = database.execute(
                 "SELECT row, sample, said, hash FROM answers WHERE row >= ? AND row < ?",
                 (first, stop),
             ).fetchall()
-        return [
-            decode(content)
-            for row, sample, content, hash_ in found
-            if hash_ == self._hash(row, sample, content)
-        ]
+        return _intact_answers(self._run_id, records)
 
     def deaths(self) -> Mapping[int, int]:
         with self._transaction("read") as database:
-            found = database.execute(
+            records = database.execute(
                 f"SELECT row, count, hash FROM deaths WHERE row NOT IN ({_ANSWERED})",  # a constant
                 (self._samples,),
             ).fetchall()
-        return {row: n for row, n, hash_ in found if hash_ == self._death_hash(row, n)}
+        return {row: n for row, n, hash_ in records if hash_ == self._death_hash(row, n)}
 
     def mark(self, rows: Iterable[int]) -> None:
         with self._transaction("note what is in flight in") as database:
@@ -151,10 +147,10 @@ class SqliteJournal:
     def delete_failed(self) -> int:
         self.flush()
         with self._transaction("clear") as database:
-            found = database.execute("SELECT row, sample, said FROM answers").fetchall()
+            records = database.execute("SELECT row, sample, said FROM answers").fetchall()
             failed = [
                 (row, sample)
-                for row, sample, content in found
+                for row, sample, content in records
                 if decode(content).finish_reason == "error"
             ]
             database.executemany("DELETE FROM answers WHERE row = ? AND sample = ?", failed)
@@ -213,7 +209,10 @@ class SqliteJournal:
             with self._wake:
                 self._wake.wait_for(lambda: self._waiting or self._closing)
                 if not self._closing and len(self._waiting) < ROWS_PER_COMMIT:
-                    self._wake.wait_for(self._urgent, timeout=SECONDS_BETWEEN_COMMITS)
+                    self._wake.wait_for(
+                        lambda: self._closing or len(self._waiting) >= ROWS_PER_COMMIT,
+                        timeout=SECONDS_BETWEEN_COMMITS,
+                    )
                 if self._closing:
                     return
             try:
@@ -221,9 +220,6 @@ class SqliteJournal:
             except (ResourceError, StateError) as error:
                 self._failure = error
                 return
-
-    def _urgent(self) -> bool:
-        return self._closing or len(self._waiting) >= ROWS_PER_COMMIT
 
     @contextmanager
     def _transaction(self, doing: str) -> Iterator[sqlite3.Connection]:
@@ -276,11 +272,17 @@ def saved_answers(path: Path, run_id: str) -> Sequence[Response]:
         return ()
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
-            found = database.execute("SELECT row, sample, said, hash FROM answers").fetchall()
+            records = database.execute("SELECT row, sample, said, hash FROM answers").fetchall()
     except sqlite3.Error:
         return ()
+    return _intact_answers(run_id, records)
+
+
+def _intact_answers(
+    run_id: str, records: Iterable[tuple[int, int, bytes, bytes]]
+) -> Sequence[Response]:
     return [
         decode(content)
-        for row, sample, content, hash_ in found
+        for row, sample, content, hash_ in records
         if hash_ == record_hash(run_id, row, sample, content)
     ]

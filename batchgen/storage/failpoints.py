@@ -16,45 +16,22 @@ from batchgen.errors import UsageError
 VARIABLE = "BATCHGEN_FAIL_AT"
 
 POINTS = (
-    "job.half",
-    "job.before_rename",
-    "job.after_rename",
-    "run.half",
-    "run.before_rename",
-    "run.after_rename",
-    "journal.before_commit",
-    "journal.after_commit",
-    "part.half",
-    "part.before_sync",
-    "part.before_link",
-    "part.after_link",
-    "part.after_folder_sync",
-    "record.half",
-    "record.before_rename",
-    "record.after_rename",
-    "journal.before_forget",
-    "journal.after_forget",
-    "publish.half",
-    "publish.before_sync",
-    "release.half",
-    "release.before_rename",
-    "release.after_rename",
-    "publish.before_rename",
-    "publish.after_rename",
-    "manifest.half",
-    "manifest.before_rename",
-    "manifest.after_rename",
-    "clean.before",
-    "clean.half",
-)
+    "job.half", "job.before_rename", "job.after_rename",
+    "run.half", "run.before_rename", "run.after_rename",
+    "journal.before_commit", "journal.after_commit",
+    "part.half", "part.before_sync", "part.before_link", "part.after_link", "part.after_folder_sync",
+    "record.half", "record.before_rename", "record.after_rename",
+    "journal.before_forget", "journal.after_forget",
+    "publish.half", "publish.before_sync",
+    "release.half", "release.before_rename", "release.after_rename",
+    "publish.before_rename", "publish.after_rename",
+    "manifest.half", "manifest.before_rename", "manifest.after_rename",
+    "clean.before", "clean.half",
+)  # fmt: skip
 """In the order of a run."""
 RETRY_POINTS = ("retry.half", "retry.before_rename", "retry.after_rename")
 """Passed only with `--retry-errors`."""
-LIKELIHOOD_POINTS = (
-    "likelihoods.half",
-    "likelihoods.before_rename",
-    "likelihoods.after_rename",
-)
+LIKELIHOOD_POINTS = ("likelihoods.half", "likelihoods.before_rename", "likelihoods.after_rename")
 """Passed only where a metric queries a model."""
 REUSE_POINTS = ("incremental.half", "incremental.before_rename", "incremental.after_rename")
 """Passed only with `--incremental-from`."""

@@ -12,32 +12,11 @@ from pathlib import Path
 MOUNTS = Path("/proc/self/mountinfo")
 """The mount table of Linux; see proc_pid_mountinfo(5)."""
 
-_SHARED = frozenset(
-    [
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "ncpfs",
-        "afs",
-        "coda",
-        "ceph",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "orangefs",
-        "pvfs2",
-        "glusterfs",
-        "gfs2",
-        "ocfs2",
-        "9p",
-        "virtiofs",
-        "vboxsf",
-        "prl_fs",
-        "fuse",
-    ]
-)
+_SHARED = frozenset([
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "coda", "ceph", "lustre",
+    "gpfs", "beegfs", "orangefs", "pvfs2", "glusterfs", "gfs2", "ocfs2", "9p", "virtiofs", "vboxsf",
+    "prl_fs", "fuse",
+])  # fmt: skip
 _LOCAL_FUSE = frozenset(["fuse.fuse-overlayfs"])
 
 
@@ -63,12 +42,12 @@ def filesystem_of(folder: Path, mounts: Path = MOUNTS) -> Filesystem:
     except OSError:
         return Filesystem("", "")
     path = os.path.realpath(folder)
-    found = Filesystem("", "")
+    result = Filesystem("", "")
     for line in lines:
         before, _, after = line.partition(" - ")
         # Blanks in a mount point are octal escapes.
         point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), before.split(" ")[4])
         inside = path == point or path.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(found.mounted_at):
-            found = Filesystem(after.split(" ")[0], point)
-    return found
+        if inside and len(point) >= len(result.mounted_at):
+            result = Filesystem(after.split(" ")[0], point)
+    return result
