@@ -25,7 +25,8 @@ import click
 def schema(kind: str, output: Path | None) -> None:
     """Print the schema of job files."""
     from batchgen.engines.engine_registry import ENGINES
-    from batchgen.jobfile.docs.reference import job_reference, job_schema
+    from batchgen.jobfile.docs.json_schema import job_schema
+    from batchgen.jobfile.docs.reference import job_reference
 
     if kind == "json":
         text = json.dumps(job_schema(ENGINES), indent=2, ensure_ascii=False) + "\n"

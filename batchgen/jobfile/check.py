@@ -20,19 +20,12 @@ _LOADER_KEYS = ("$schema", "extends", "profiles", "vars")
 
 @dataclass(frozen=True, slots=True)
 class CheckedJob:
-    """The result of checking a tree.
-
-    Attributes:
-        tree: the values that were validated.
-        job: None exactly if there are findings.
-        problems: of placeholders and paths.
-        findings: violations of the schema.
-    """
+    """The values that were validated, the job (None exactly if there are schema errors), and the other problems."""
 
     tree: Node
     job: Job | None
     problems: tuple[Problem, ...]
-    findings: tuple[SchemaError, ...]
+    schema_errors: tuple[SchemaError, ...]
 
 
 def check_job(merged: Node, layers: Layers) -> CheckedJob:
@@ -44,14 +37,8 @@ def check_job(merged: Node, layers: Layers) -> CheckedJob:
     placeholders = Placeholders(layers.environment, layers.date, layers.folders)
     variables = entries.get("vars")
     if variables is not None and not isinstance(variables.value, Mapping | None):
-        problems.append(
-            problem_at(
-                variables,
-                "vars",
-                "expected a mapping of names to values",
-                "Write vars: {NAME: value}.",
-            )
-        )
+        message = "expected a mapping of names to values"
+        problems.append(problem_at(variables, "vars", message, "Write vars: {NAME: value}."))
     tree = placeholders.fill_job(tree, variables)
     tree = absolute_paths(_fitted(tree, ()), layers.folders, problems)
     problems += placeholders.problems
@@ -63,14 +50,14 @@ def check_job(merged: Node, layers: Layers) -> CheckedJob:
 
 
 def new_problems(checked: CheckedJob, known: Sequence[Problem]) -> list[Problem]:
-    """The findings as problems, without those that follow from a known problem."""
-    taken = {_spot(problem) for problem in known}
+    """The schema errors as problems, without those that follow from a known problem."""
+    taken = {_position(problem) for problem in known}
     found = [
-        problem_at_path(checked.tree, finding.path, finding.message, finding.hint)
-        for finding in checked.findings
-        if not (finding.whole and known)
+        problem_at_path(checked.tree, error.path, error.message, error.hint)
+        for error in checked.schema_errors
+        if not (error.is_section and known)
     ]
-    return [problem for problem in found if _spot(problem) not in taken]
+    return [problem for problem in found if _position(problem) not in taken]
 
 
 def origins(tree: Node) -> dict[str, str]:
@@ -83,11 +70,9 @@ def origins(tree: Node) -> dict[str, str]:
     return {key: ", ".join(names) for key, names in found.items()}
 
 
-def _spot(problem: Problem) -> tuple[object, ...]:
-    """Identifies a place: by position, or by key if there is none."""
-    if problem.line:
-        return (problem.file, problem.line, problem.column)
-    return (problem.file, problem.key)
+def _position(problem: Problem) -> tuple[object, ...]:
+    where = (problem.line, problem.column) if problem.line else (problem.key,)
+    return (problem.file, *where)
 
 
 def _setting(path: KeyPath) -> str:

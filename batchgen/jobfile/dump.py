@@ -82,9 +82,7 @@ def _masked(value: object, node: Node | None) -> object:
 def _hidden(value: object, node: Node | None) -> object:
     """A secret, masked. Numbers and booleans are not secrets."""
     if isinstance(value, Mapping):
-        return {
-            key: _hidden(inner, child(node, key) if node else None) for key, inner in value.items()
-        }
+        return {key: _hidden(v, child(node, key) if node else None) for key, v in value.items()}
     if isinstance(value, list | tuple):
         return [_hidden(inner, None) for inner in value]
     if not isinstance(value, str):

@@ -12,20 +12,21 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from batchgen.errors import Problem
-from batchgen.jobfile.tree import KeyPath as Keys
-from batchgen.jobfile.tree import Node, Scalar, children, dotted_key, problem_at
+from batchgen.jobfile.tree import (
+    InvalidValueError,
+    KeyPath,
+    Node,
+    Scalar,
+    children,
+    dotted_key,
+    problem_at,
+    shorten,
+)
 
 _PLACEHOLDER = re.compile(r"\$\$\{|\$\{(?P<inside>[^}]*)(?P<close>\}?)")
 _VARIABLE = re.compile(r"\$\{(vars\.[^}]*)\}")
 _ENVIRONMENT = re.compile(r"env:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)
 _DATE_FIELDS = "aAbBdGjmuVyY%"
-
-
-class _Unknown(Exception):  # noqa: N818 - internal to this module
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
 
 
 @dataclass(slots=True)
@@ -43,14 +44,14 @@ class Placeholders:
     values: dict[str, Scalar] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
-    def fill(self, node: Node, path: Keys) -> Node:
+    def fill(self, node: Node, path: KeyPath) -> Node:
         """Replace the placeholders in all texts of a node. A text that is only `${vars.x}` gets the variable's type."""
         if isinstance(node.value, Mapping):
             inner = {key: self.fill(child, (*path, key)) for key, child in node.value.items()}
-            return Node(inner, node.place, node.origin)
+            return Node(inner, node.location, node.origin)
         if isinstance(node.value, tuple):
             items = tuple(self.fill(child, (*path, i)) for i, child in enumerate(node.value))
-            return Node(items, node.place, node.origin)
+            return Node(items, node.location, node.origin)
         if not isinstance(node.value, str) or "${" not in node.value:
             return node
         return self._fill_text(node, node.value, path)
@@ -71,17 +72,17 @@ class Placeholders:
                 self.values["name"] = entries["name"].value
         rest = {k: v for k, v in entries.items() if k not in ("name", "prompt")}
         entries |= {key: self.fill(node, (key,)) for key, node in rest.items()}
-        return Node(entries, tree.place, tree.origin)
+        return Node(entries, tree.location, tree.origin)
 
-    def _fill_text(self, node: Node, text: str, path: Keys) -> Node:
+    def _fill_text(self, node: Node, text: str, path: KeyPath) -> Node:
         lone = _VARIABLE.fullmatch(text)
         value: Scalar
         try:
-            value = self._variable(lone[1]) if lone else self._replaced(text, node.place.file)
-        except _Unknown as unknown:
-            self._note(node, path, unknown.message, unknown.hint)
+            value = self._variable(lone[1]) if lone else self._replaced(text, node.location.file)
+        except InvalidValueError as error:
+            self._note(node, path, error.message, error.hint)
             return node
-        return Node(value, node.place, node.origin, raw=text)
+        return Node(value, node.location, node.origin, raw=text)
 
     def _replaced(self, text: str, file: str) -> str:
         parts: list[str] = []
@@ -95,9 +96,8 @@ class Placeholders:
     def _meaning(self, match: re.Match[str], file: str) -> str:
         inside = match["inside"]
         if not match["close"]:
-            raise _Unknown(
-                "a ${ that is not closed", "Close it with }, or write $${ for a literal ${."
-            )
+            hint = "Close it with }, or write $${ for a literal ${."
+            raise InvalidValueError("a ${ that is not closed", hint)
         if environment := _ENVIRONMENT.fullmatch(inside):
             return self._environment(environment["name"], environment["default"])
         if inside == "date":
@@ -106,7 +106,8 @@ class Placeholders:
             return self._date(inside.removeprefix("date:"))
         if inside == "here":
             return str(self.folders[file])
-        return _as_text(self._variable(inside))
+        value = self._variable(inside)
+        return str(value).lower() if isinstance(value, bool) else str(value)
 
     def _variable(self, key: str) -> Scalar:
         if key in self.values:
@@ -114,9 +115,8 @@ class Placeholders:
         known = ["env:NAME", "env:NAME:-default", "date", "date:%Y%m%d", "here", *self.values]
         near = get_close_matches(key, known, 1)
         hint = f"Did you mean ${{{near[0]}}}?" if near else "Write $${ for a literal ${."
-        shown = key if len(key) <= 60 else key[:59] + "…"
-        message = f"unknown placeholder ${{{shown}}}; expected one of {', '.join(known)}"
-        raise _Unknown(message, hint)
+        message = f"unknown placeholder ${{{shorten(key, 60)}}}; expected one of {', '.join(known)}"
+        raise InvalidValueError(message, hint)
 
     def _environment(self, name: str, default: str | None) -> str:
         value = self.environment.get(name, "")
@@ -124,32 +124,26 @@ class Placeholders:
             if default is not None:
                 return default
             hint = f"Export {name}=..., or write a default: ${{env:{name}:-value}}."
-            raise _Unknown(f"the environment variable {name} is not set, or empty", hint)
+            raise InvalidValueError(f"the environment variable {name} is not set, or empty", hint)
         if any("\ud800" <= c <= "\udfff" for c in value):
-            raise _Unknown(
-                f"the environment variable {name} is not UTF-8 text", "Set it to UTF-8 text."
-            )
+            message = f"the environment variable {name} is not UTF-8 text"
+            raise InvalidValueError(message, "Set it to UTF-8 text.")
         return value
 
     def _date(self, form: str) -> str:
         def part(match: re.Match[str]) -> str:
             if not match[1] or match[1] not in _DATE_FIELDS:
-                hint = (
-                    f"Use, for example, %Y%m%d. Fields: {' '.join(f'%{c}' for c in _DATE_FIELDS)}."
-                )
-                raise _Unknown(f"unknown date field {match[0]}", hint)
+                fields = " ".join(f"%{c}" for c in _DATE_FIELDS)
+                hint = f"Use, for example, %Y%m%d. Fields: {fields}."
+                raise InvalidValueError(f"unknown date field {match[0]}", hint)
             return self.date.strftime(match[0])
 
         return re.sub("%(.?)", part, form, flags=re.DOTALL)
 
-    def _note(self, node: Node, path: Keys, message: str, hint: str = "") -> None:
+    def _note(self, node: Node, path: KeyPath, message: str, hint: str = "") -> None:
         self.problems.append(problem_at(node, dotted_key(path), message, hint))
 
 
 def escape(text: str) -> str:
     """Escape a text so that it stays the same when placeholders are replaced."""
     return text.replace("${", "$${")
-
-
-def _as_text(value: Scalar) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

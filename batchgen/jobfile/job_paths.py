@@ -1,5 +1,6 @@
 """Paths in a job: made absolute, relative to the file that contains them; and the check of the output folder."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,17 +8,24 @@ from pathlib import Path
 
 from batchgen.errors import Problem
 from batchgen.job.spec import Job
-from batchgen.jobfile.tree import KeyPath as Keys
-from batchgen.jobfile.tree import Node, dotted_key, find_node, problem_at, replace_node
+from batchgen.jobfile.tree import (
+    InvalidValueError,
+    KeyPath,
+    Node,
+    dotted_key,
+    find_node,
+    problem_at,
+    replace_node,
+)
 
-_FILES: tuple[Keys, ...] = (
+_FILES: tuple[KeyPath, ...] = (
     ("input", "path"),
     ("prompt", "file"),
     ("prompt", "chat_template"),
     ("output", "path"),
 )
-_MODELS: tuple[Keys, ...] = (("model", "path"), ("model", "tokenizer"))
-_IN_LISTS: tuple[tuple[Keys, Keys], ...] = (
+_MODELS: tuple[KeyPath, ...] = (("model", "path"), ("model", "tokenizer"))
+_IN_LISTS: tuple[tuple[KeyPath, KeyPath], ...] = (
     (("evaluate", "gates"), ("baseline",)),
     (("evaluate", "metrics"), ("schema",)),
     (("evaluate", "metrics"), ("file",)),
@@ -35,21 +43,15 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _WILD = re.compile(r"[*?\[]")
 
 
-class _NotAPathError(Exception):
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
 def absolute_paths(tree: Node, folders: Mapping[str, Path], problems: list[Problem]) -> Node:
-    """The job with absolute paths. `folders` holds the folder of each file of the job, by its name in places."""
+    """The job with absolute paths. `folders` holds the folder of each file of the job, by its name in messages."""
     for keys in (*_FILES, *_MODELS):
         node = find_node(tree, keys)
         if node is None:
             continue
         if isinstance(node.value, tuple):
             items = tuple(_absolute(item, keys, folders, problems) for item in node.value)
-            node = Node(items, node.place, node.origin, node.raw)
+            node = Node(items, node.location, node.origin, node.raw)
         tree = replace_node(tree, keys, _absolute(node, keys, folders, problems))
     for keys, inner in _IN_LISTS:
         listed = find_node(tree, keys)
@@ -70,8 +72,10 @@ def output_problem(job: Job, file: Path) -> str:
 
     A run must not read its own answers, and `--fresh` must not move the input or the job file.
     """
-    output = _real(Path(job.output.path))
-    if _real(file).is_relative_to(output) and not _is_record_of_run(file, output):
+    output, real = real_path(Path(job.output.path)), real_path(file)
+    # A run may be started again from the copy of the job in its folder.
+    is_copy = real == output / "job.yaml" and _exists(output / ".batchgen")
+    if real.is_relative_to(output) and not is_copy:
         return f"the output folder {output} contains the job file"
     paths = (job.input.path,) if isinstance(job.input.path, str) else job.input.path
     for text in paths:
@@ -80,19 +84,21 @@ def output_problem(job: Job, file: Path) -> str:
     return ""
 
 
-def _absolute(node: Node, keys: Keys, folders: Mapping[str, Path], problems: list[Problem]) -> Node:
+def _absolute(
+    node: Node, keys: KeyPath, folders: Mapping[str, Path], problems: list[Problem]
+) -> Node:
     text = node.value
-    folder = folders[node.place.file]
+    folder = folders[node.location.file]
     if not isinstance(text, str) or not _is_path(text, keys, folder):
         return node
     try:
         return replace(node, value=str(_joined(folder, _followed(text, keys))))
-    except _NotAPathError as error:
-        problems.append(problem_at(node, dotted_key(keys), str(error), error.hint))
+    except InvalidValueError as error:
+        problems.append(problem_at(node, dotted_key(keys), error.message, error.hint))
         return node
 
 
-def _is_path(text: str, keys: Keys, folder: Path) -> bool:
+def _is_path(text: str, keys: KeyPath, folder: Path) -> bool:
     """Whether the text is a path, not a word such as "none" and not the id of a model."""
     if not text or text in _WORDS.get(keys[-1], ()):
         return False
@@ -100,24 +106,20 @@ def _is_path(text: str, keys: Keys, folder: Path) -> bool:
         return True
     if text.startswith(("./", "../", "/", "~")) or text in (".", ".."):
         return True
-    try:
-        return (folder / text).is_dir()
-    except OSError:  # such as a name that is too long for the file system
-        return False
+    return os.path.isdir(folder / text)  # noqa: PTH112 - raises nothing, such as for a name that is too long
 
 
-def _followed(text: str, keys: Keys) -> Path:
+def _followed(text: str, keys: KeyPath) -> Path:
     if keys[0] == "prompt" and "${" in text:
         hint = "Write the full path: ${...} is replaced in all sections except prompt."
-        raise _NotAPathError("${...} is not replaced under prompt", hint)
+        raise InvalidValueError("${...} is not replaced under prompt", hint)
     if _ADDRESS.match(text):
-        raise _NotAPathError(
-            "a URL; expected a path on this machine", "Copy the files to this machine first."
-        )
+        hint = "Copy the files to this machine first."
+        raise InvalidValueError("a URL; expected a path on this machine", hint)
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise _NotAPathError("unknown user", "Write the full path.") from error
+        raise InvalidValueError("unknown user", "Write the full path.") from error
 
 
 def _joined(folder: Path, path: Path) -> Path:
@@ -126,17 +128,16 @@ def _joined(folder: Path, path: Path) -> Path:
     if ".." not in parts:
         return Path(*parts)
     last = len(parts) - parts[::-1].index("..")
-    return _real(Path(*parts[:last])).joinpath(*parts[last:])
+    return real_path(Path(*parts[:last])).joinpath(*parts[last:])
 
 
 def _relation(pattern: Path, output: Path) -> str:
     parts = pattern.parts
     wild = next((i for i, part in enumerate(parts) if _WILD.search(part)), len(parts))
-    if wild < len(parts) and not _exists(
-        pattern
-    ):  # files that a glob finds in the folder: see `run`
-        return "contains the input" if _real(Path(*parts[:wild])).is_relative_to(output) else ""
-    source = _real(pattern)
+    if wild < len(parts) and not _exists(pattern):  # `run` checks the files that a glob finds
+        root = real_path(Path(*parts[:wild]))
+        return "contains the input" if root.is_relative_to(output) else ""
+    source = real_path(pattern)
     if source == output:
         return "is the input"
     if source.is_relative_to(output):
@@ -144,20 +145,10 @@ def _relation(pattern: Path, output: Path) -> str:
     return "is inside the input" if output.is_relative_to(source) else ""
 
 
-def _real(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError):  # a circle of links
-        return path
+def real_path(path: Path) -> Path:
+    """The path without links; a circle of links is left as it is."""
+    return Path(os.path.realpath(path))
 
 
 def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        return False
-
-
-def _is_record_of_run(file: Path, output: Path) -> bool:
-    """Whether the job file is the copy that a run left in its own folder, from which it may be run again."""
-    return _real(file) == output / "job.yaml" and _exists(output / ".batchgen")
+    return os.path.exists(path)  # noqa: PTH110 - raises nothing, such as for a name that is too long

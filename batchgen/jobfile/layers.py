@@ -1,6 +1,7 @@
 """The files of a job: the job file and the base files that it extends, read into layers."""
 
 import datetime as dt
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from batchgen.errors import JobFileError, Problem
 from batchgen.jobfile.interpolate import Placeholders
+from batchgen.jobfile.job_paths import real_path
 from batchgen.jobfile.merge import canonicalize, merge_layers
 from batchgen.jobfile.tree import Node, children, find_node, problem_at
 from batchgen.jobfile.yaml_reader import read_yaml
@@ -37,10 +39,6 @@ class Layers:
     texts: dict[str, str] = field(default_factory=dict)
     folders: dict[str, Path] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-
-    def placeholders(self) -> Placeholders:
-        """Placeholders without variables and without the job's name."""
-        return Placeholders(self.environment, self.date, self.folders)
 
     def error(self, problems: Sequence[Problem]) -> JobFileError:
         """The error for these problems, each with its line."""
@@ -77,7 +75,7 @@ def _read(file: Path, origin: str, chain: tuple[Path, ...], layers: Layers) -> N
         raise layers.error(layers.problems or [_no_mapping(top, name)])
     _refuse_newer(top, layers)
     top = canonicalize(top, layers.problems)
-    here = _File(file, origin, (*chain, _identity(file)))
+    here = _File(file, origin, (*chain, real_path(file)))
     merged: Node | None = None
     for base in _bases(top, here, layers):
         merged = merge_layers(merged, base) if merged is not None else base
@@ -100,7 +98,7 @@ def _bases(top: Node, here: _File, layers: Layers) -> Iterator[Node]:
         return
     outer = Path(here.origin).parent if len(here.chain) > 1 else Path()
     for node in extends.value if isinstance(extends.value, tuple) else (extends,):
-        placeholders = layers.placeholders()
+        placeholders = Placeholders(layers.environment, layers.date, layers.folders)
         filled = placeholders.fill(node, ("extends",)).value
         if placeholders.problems:
             raise layers.error([*layers.problems, *placeholders.problems])
@@ -111,28 +109,19 @@ def _bases(top: Node, here: _File, layers: Layers) -> Iterator[Node]:
         if filled.startswith("~"):
             with suppress(RuntimeError):  # ~name of an unknown user
                 path = Path(filled).expanduser()
-        if _identity(path) in here.chain:
+        if real_path(path) in here.chain:
             chain = " -> ".join(p.name for p in (*here.chain, path))
             hint = "Remove one of the extends."
             raise _refused(layers, node, f"the files extend each other in a circle: {chain}", hint)
-        if not _is_file(path):
-            hint = (
-                _similar_file_hint(path)
-                or "Check the path: it is relative to the file that contains it."
-            )
+        if not os.path.isfile(path):  # noqa: PTH113 - raises nothing, such as for a name that is too long
+            general = "Check the path: it is relative to the file that contains it."
+            hint = _similar_file_hint(path) or general
             raise _refused(layers, node, f"no such file: {path}", hint)
         yield _read(path, str(outer / str(filled)), here.chain, layers)
 
 
 def _refused(layers: Layers, node: Node, message: str, hint: str = "") -> JobFileError:
     return layers.error([*layers.problems, problem_at(node, "extends", message, hint)])
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # such as a name that is too long
-        return False
 
 
 def _text(file: Path) -> str:
@@ -189,15 +178,7 @@ def _refuse_newer(top: Node, layers: Layers) -> None:
     if version is None or isinstance(version.value, bool) or not isinstance(version.value, int):
         return
     if version.value > NEWEST_VERSION:
-        message = (
-            f"version {version.value} of the job format; this batchgen reads up to {NEWEST_VERSION}"
-        )
+        newest = f"this batchgen reads up to {NEWEST_VERSION}"
+        message = f"version {version.value} of the job format; {newest}"
         hint = "Update batchgen: pip install -U batchgen-llm."
         raise layers.error([problem_at(version, "version", message, hint)])
-
-
-def _identity(file: Path) -> Path:
-    try:
-        return file.resolve()
-    except (OSError, RuntimeError):
-        return file.absolute()

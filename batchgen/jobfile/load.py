@@ -2,7 +2,7 @@
 
     files ──read──> layers ──merge──> tree ──${...}──> tree ──paths──> tree ──pydantic──> Job
 
-All problems are reported at once, each with its place. Imports no heavy library: `batchgen validate` must be quick.
+All problems are reported at once, each with its location. Imports no heavy library: `batchgen validate` must be quick.
 """
 
 import datetime as dt
@@ -30,12 +30,10 @@ class LoadedJob:
     """A job and its sources.
 
     Attributes:
-        file: the job file, absolute.
-        text: its text.
+        file: absolute.
         date: the value of `${date}`.
         origins: where each value came from, by dotted key: "job", "profile smoke", "--set" or a base file's name.
             Other keys have their default.
-        tree: the values with their places.
         texts: the text of the job file and its base files, by the names used in messages; the job's is first.
     """
 
@@ -68,13 +66,7 @@ def load_job(
     profile: str | None = None,
     date: dt.date | None = None,
 ) -> LoadedJob:
-    """Read a job file.
-
-    Args:
-        path: the job file.
-        overrides: `KEY=VALUE` each, as with `--set`.
-        profile: the name of one of the job's profiles.
-        date: the value of `${date}`; today if left out.
+    """Read a job file. `overrides` are `KEY=VALUE` each, as with `--set`; `${date}` is today if left out.
 
     Raises:
         JobFileError: the job is invalid; contains all problems.
@@ -93,7 +85,7 @@ def load_stored_job(path: Path) -> LoadedJob:
     stored = read_layers(path, layers)
     written = to_python(stored)
     if isinstance(written, Mapping) and (current := with_current_names(written)) != written:
-        stored = as_node(current, stored.place, stored.origin)
+        stored = as_node(current, stored.location, stored.origin)
     return _load(stored, path, layers)
 
 
@@ -120,22 +112,14 @@ def _load(
     for other in profiles.keys() - {profile}:
         problems += check_unused_profile(profiles[other], written, layers)
     location = layers.folders[name] / file.name
-    if not problems and checked.job is not None:
-        problems += _output_problems(checked.job, checked.tree, location)
+    if (
+        not problems
+        and checked.job is not None
+        and (clash := output_problem(checked.job, location))
+    ):
+        hint = f"Write to another folder, such as out/{checked.job.name}."
+        problems.append(problem_at_path(checked.tree, ("output", "path"), clash, hint))
     if problems or checked.job is None:
         raise layers.error(problems)
-    return LoadedJob(
-        job=checked.job,
-        file=location,
-        text=layers.texts[name],
-        date=layers.date,
-        origins=origins(checked.tree),
-        tree=checked.tree,
-        texts=layers.texts,
-    )
-
-
-def _output_problems(job: Job, tree: Node, location: Path) -> list[Problem]:
-    clash = output_problem(job, location)
-    hint = f"Write to another folder, such as out/{job.name}."
-    return [problem_at_path(tree, ("output", "path"), clash, hint)] if clash else []
+    tree, texts = checked.tree, layers.texts
+    return LoadedJob(checked.job, location, texts[name], layers.date, origins(tree), tree, texts)

@@ -22,7 +22,7 @@ SYNONYMS: Mapping[str, str] = {
 def merge_layers(below: Node, above: Node) -> Node:
     """The values of `above`, and those of `below` for other keys.
 
-    A section that a profile or `--set` extends keeps its place in the file, where missing keys are reported.
+    A section that a profile or `--set` extends keeps its location in the file, where missing keys are reported.
     """
     if not (isinstance(below.value, Mapping) and isinstance(above.value, Mapping)):
         return above
@@ -56,8 +56,8 @@ def canonicalize(layer: Node, problems: list[Problem], prefix: str = "") -> Node
             if isinstance(profile.value, Mapping)
         }
         named = {**profiles.value, **named}
-        entries["profiles"] = Node(named, profiles.place, profiles.origin)
-    return Node(entries, layer.place, layer.origin)
+        entries["profiles"] = Node(named, profiles.location, profiles.origin)
+    return Node(entries, layer.location, layer.origin)
 
 
 def _with_model_section(entries: Mapping[str, Node]) -> dict[str, Node]:
@@ -65,7 +65,7 @@ def _with_model_section(entries: Mapping[str, Node]) -> dict[str, Node]:
     model = entries.get("model")
     if model is None or not isinstance(model.value, str):
         return dict(entries)
-    return {**entries, "model": Node({"path": model}, model.place, model.origin)}
+    return {**entries, "model": Node({"path": model}, model.location, model.origin)}
 
 
 def _canonical_decoding(section: Node, problems: list[Problem], prefix: str) -> Node:
@@ -81,4 +81,4 @@ def _canonical_decoding(section: Node, problems: list[Problem], prefix: str) -> 
             problems.append(problem_at(node, where, message, f"Keep {name}."))
         entries[name] = node
         written.setdefault(name, key)
-    return Node(entries, section.place, section.origin)
+    return Node(entries, section.location, section.origin)

@@ -31,7 +31,6 @@ def parse_overrides(overrides: Sequence[str], file: str, problems: list[Problem]
 
 
 def _unusable(given: str, path: Sequence[str]) -> Problem | None:
-    """The problem with a `--set`, if there is one."""
     key, equals, value = given.partition("=")
     if not equals or not path or ".".join(path) != key.strip() or len(path) > MAX_DEPTH:
         message = f"--set {given[:80]}: expected KEY=VALUE with a key such as decoding.temperature"
@@ -44,7 +43,6 @@ def _unusable(given: str, path: Sequence[str]) -> Problem | None:
 
 
 def _given(text: str, path: Sequence[str], file: str, problems: list[Problem]) -> Node:
-    """VALUE as a node without a position."""
     expected = expected_at(_canonical(path))
     text_meant = expected is not None and expected.means_text
     only_text = expected is not None and text_meant and expected.item is None and path != ["model"]
@@ -58,7 +56,7 @@ def _given(text: str, path: Sequence[str], file: str, problems: list[Problem]) -
         problem = reading.problems[0]
         message = f"{problem.message} (given by --set)"
         problems.append(Problem(".".join(path), message, problem.hint))
-    return map_nodes(top, lambda node: replace(node, place=SourceLocation(file)))
+    return map_nodes(top, lambda node: replace(node, location=SourceLocation(file)))
 
 
 def _canonical(path: Sequence[str]) -> tuple[str, ...]:

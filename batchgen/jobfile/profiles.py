@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 
 from batchgen.errors import Problem
 from batchgen.jobfile.check import check_job
@@ -20,8 +21,6 @@ from batchgen.jobfile.tree import (
     problem_at,
 )
 
-_NOT_INSIDE = ("extends", "profiles", "$schema")
-
 
 def profiles_of(merged: Node, problems: list[Problem]) -> dict[str, Node]:
     """The profiles of a job by name; the origin of their values is set."""
@@ -30,17 +29,15 @@ def profiles_of(merged: Node, problems: list[Problem]) -> dict[str, Node]:
         return {}
     if not isinstance(section.value, Mapping):
         message = "expected a mapping of names to settings"
-        problems.append(
-            problem_at(
-                section, "profiles", message, "Write, for example, smoke: {input: {limit: 8}}."
-            )
-        )
+        hint = "Write, for example, smoke: {input: {limit: 8}}."
+        problems.append(problem_at(section, "profiles", message, hint))
         return {}
     found: dict[str, Node] = {}
     for name, node in section.value.items():
         key = dotted_key(("profiles", name))
         if isinstance(node.value, Mapping):
-            found[name] = _labelled(_usable(node, key, problems), PROFILE + name)
+            origin, usable = PROFILE + name, _usable(node, key, problems)
+            found[name] = map_nodes(usable, partial(replace, origin=origin))
         elif node.value is not None:
             message = "expected a mapping of settings"
             hint = "Write, for example, {input: {limit: 8}}."
@@ -71,24 +68,20 @@ def check_unused_profile(profile: Node, merged: Node, layers: Layers) -> list[Pr
     """
     variables = children(merged).get("vars")
     if variables is not None and "vars" not in children(profile):
-        profile = merge_layers(Node({"vars": variables}, profile.place, profile.origin), profile)
+        profile = merge_layers(Node({"vars": variables}, profile.location, profile.origin), profile)
     checked = check_job(profile, layers)
     skipped = {(p.file, p.line, p.column) for p in checked.problems}
     found = [
-        problem_at_path(checked.tree, finding.path, finding.message, finding.hint)
-        for finding in checked.findings
-        if not finding.whole and find_node(checked.tree, finding.path) is not None
+        problem_at_path(checked.tree, error.path, error.message, error.hint)
+        for error in checked.schema_errors
+        if not error.is_section and find_node(checked.tree, error.path) is not None
     ]
     return [p for p in found if (p.file, p.line, p.column) not in skipped]
 
 
-def _labelled(profile: Node, origin: str) -> Node:
-    return map_nodes(profile, lambda node: replace(node, origin=origin))
-
-
 def _usable(node: Node, key: str, problems: list[Problem]) -> Node:
     entries = dict(children(node))
-    for name in _NOT_INSIDE:
+    for name in ("extends", "profiles", "$schema"):
         if unusable := entries.pop(name, None):
             hint = "Write it at the top of the file."
             problems.append(problem_at(unusable, f"{key}.{name}", "not allowed in a profile", hint))

@@ -1,4 +1,4 @@
-"""The values of a job file, each with its place and its origin.
+"""The values of a job file, each with its location and its origin.
 
 A job is merged from layers (base files, the job, a profile, `--set`). A `Node` keeps its line and its layer through
 merging and `${...}`, so that messages can point to the user's text.
@@ -36,15 +36,23 @@ class Node:
 
     Attributes:
         value: a scalar, or more nodes.
-        place: of its key in a mapping, of itself in a list.
+        location: of its key in a mapping, of itself in a list.
         origin: "job", "profile NAME", "--set", or the base file's name.
         raw: the text before `${...}` was replaced; empty if nothing was.
     """
 
     value: "Scalar | tuple[Node, ...] | Mapping[str, Node]"
-    place: SourceLocation
+    location: SourceLocation
     origin: str
     raw: str = ""
+
+
+class InvalidValueError(Exception):
+    """A value that cannot be used; the caller adds its position."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message, self.hint = message, hint
 
 
 def children(node: Node) -> Mapping[str, Node]:
@@ -61,15 +69,15 @@ def to_python(node: Node) -> object:
     return node.value
 
 
-def as_node(value: object, place: SourceLocation, origin: str) -> Node:
-    """Plain values as a tree, all of it with the same place."""
+def as_node(value: object, location: SourceLocation, origin: str) -> Node:
+    """Plain values as a tree, all of it with the same location."""
     if isinstance(value, Mapping):
-        entries = {str(key): as_node(inner, place, origin) for key, inner in value.items()}
-        return Node(entries, place, origin)
+        entries = {str(key): as_node(inner, location, origin) for key, inner in value.items()}
+        return Node(entries, location, origin)
     if isinstance(value, list | tuple):
-        return Node(tuple(as_node(inner, place, origin) for inner in value), place, origin)
+        return Node(tuple(as_node(inner, location, origin) for inner in value), location, origin)
     if value is None or isinstance(value, bool | int | float | str):
-        return Node(value, place, origin)
+        return Node(value, location, origin)
     raise TypeError(f"{type(value).__name__} in a job")
 
 
@@ -97,7 +105,7 @@ def replace_node(tree: Node, path: KeyPath, new: Node) -> Node:
     entries = dict(children(tree))
     key = str(path[0])
     entries[key] = replace_node(entries[key], path[1:], new)
-    return Node(entries, tree.place, tree.origin, tree.raw)
+    return Node(entries, tree.location, tree.origin, tree.raw)
 
 
 def nearest_node(tree: Node, path: KeyPath) -> Node:
@@ -135,13 +143,13 @@ def drop_nulls(node: Node) -> Node:
     if not isinstance(node.value, Mapping):
         return node
     kept = {k: drop_nulls(v) for k, v in node.value.items() if v.value is not None}
-    return Node(kept, node.place, node.origin)
+    return Node(kept, node.location, node.origin)
 
 
 def problem_at(node: Node, key: str, message: str, hint: str = "") -> Problem:
-    """A problem at the place of a node."""
-    place = node.place
-    return Problem(key, message, hint, place.line, place.column, place.file)
+    """A problem at the location of a node."""
+    location = node.location
+    return Problem(key, message, hint, location.line, location.column, location.file)
 
 
 def scalar_text(value: Scalar) -> str:
@@ -162,7 +170,10 @@ def dotted_key(path: KeyPath) -> str:
         if isinstance(step, int):
             text += f"[{step}]"
         else:
-            text += ("." if text else "") + _key(step)
+            short = shorten(step, 60)
+            text += ("." if text else "") + (
+                short if short.isprintable() and short else repr(short)
+            )
     return text
 
 
@@ -172,6 +183,6 @@ def parse_key(key: str) -> KeyPath:
     return tuple(int(s[1:-1]) if s.startswith("[") else s for s in steps)
 
 
-def _key(key: str) -> str:
-    short = key if len(key) <= 60 else key[:59] + "…"
-    return short if short.isprintable() and short else repr(short)
+def shorten(text: str, length: int) -> str:
+    """A text of at most `length` characters, cut with an ellipsis."""
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,4 +1,4 @@
-"""From YAML text to a tree of values with their places, by the rules of YAML 1.2.
+"""From YAML text to a tree of values with their positions, by the rules of YAML 1.2.
 
 `1e-5` is a number; only true and false are booleans; `no`, `12:30`, `2026-11-01` and `017` are text.
 Anchors, tags, merge keys and duplicate keys are errors.
@@ -59,9 +59,8 @@ def read_yaml(text: str, *, file: str, origin: str) -> ParsedYaml:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         message = f"the character U+{error.character:04X} is not allowed in YAML"
-        return ParsedYaml(
-            None, (Problem("", message, "Save the file as UTF-8 text.", line, 1, file),)
-        )
+        problem = Problem("", message, "Save the file as UTF-8 text.", line, 1, file)
+        return ParsedYaml(None, (problem,))
     try:
         top = composer.document()
     except UnreadableYamlError as stop:
@@ -90,56 +89,54 @@ class _Composer:
         if isinstance(self._next(), yaml.StreamEndEvent):
             return None
         first = self._next()
-        top = self._value(first, (), self._place(first))
+        top = self._value(first, (), self._location(first))
         self._next()  # the document's end
         after = self._next()
         if not isinstance(after, yaml.StreamEndEvent):
-            self._note(
-                after, (), "a second document", "Remove the text after ---: a file has one job."
-            )
+            hint = "Remove the text after ---: a file has one job."
+            self._note(after, (), "a second document", hint)
         return top
 
-    def _value(self, event: yaml.Event, path: KeyPath, place: SourceLocation) -> Node:
-        self._refuse_depth(len(path), place)
-        self._refuse_tag_and_anchor(event, path, place)
+    def _value(self, event: yaml.Event, path: KeyPath, location: SourceLocation) -> Node:
+        if len(path) > MAX_DEPTH:
+            message, hint = f"nested more than {MAX_DEPTH} levels deep", "Use fewer levels."
+            raise self._unreadable(location, message, hint)
+        self._refuse_tag_and_anchor(event, path, location)
         if isinstance(event, yaml.MappingStartEvent):
-            return Node(self._mapping(path, place), place, self._origin)
+            return Node(self._mapping(path, location), location, self._origin)
         if isinstance(event, yaml.SequenceStartEvent):
-            return Node(self._sequence(path), place, self._origin)
+            return Node(self._sequence(path), location, self._origin)
         if isinstance(event, yaml.ScalarEvent):
-            return Node(self._scalar(event, path, place), place, self._origin)
-        return Node(None, place, self._origin)  # an alias, which is a problem already
+            return Node(self._scalar(event, path, location), location, self._origin)
+        return Node(None, location, self._origin)  # an alias, which is a problem already
 
     def _sequence(self, path: KeyPath) -> tuple[Node, ...]:
         items: list[Node] = []
         while not isinstance(event := self._next(), yaml.SequenceEndEvent):
-            items.append(self._value(event, (*path, len(items)), self._place(event)))
+            items.append(self._value(event, (*path, len(items)), self._location(event)))
         return tuple(items)
 
-    def _mapping(self, path: KeyPath, place: SourceLocation) -> dict[str, Node] | None:
+    def _mapping(self, path: KeyPath, location: SourceLocation) -> dict[str, Node] | None:
         entries: dict[str, Node] = {}
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             if isinstance(event, yaml.MappingStartEvent) and event.flow_style:
-                self._note(place, path, TEMPLATE_MESSAGE, TEMPLATE_HINT)
+                self._note(location, path, TEMPLATE_MESSAGE, TEMPLATE_HINT)
                 self._skip(event)
                 self._skip(self._next())
-                self._rest_of_template()
+                while not isinstance(event := self._next(), yaml.MappingEndEvent):
+                    self._skip(event)
                 return None
             key = self._key(event, path, entries)
             if key is None:
                 self._skip(event)
                 self._skip(self._next())
             else:
-                entries[key] = self._value(self._next(), (*path, key), self._place(event))
+                entries[key] = self._value(self._next(), (*path, key), self._location(event))
         return entries
-
-    def _rest_of_template(self) -> None:
-        while not isinstance(event := self._next(), yaml.MappingEndEvent):
-            self._skip(event)
 
     def _key(self, event: yaml.Event, path: KeyPath, entries: Mapping[str, Node]) -> str | None:
         """The name of the next entry; None, and a problem, if it is invalid."""
-        self._refuse_tag_and_anchor(event, path, self._place(event))
+        self._refuse_tag_and_anchor(event, path, self._location(event))
         if not isinstance(event, yaml.ScalarEvent):
             if not isinstance(event, yaml.AliasEvent):
                 message = "expected text as a key; found a list or a mapping"
@@ -149,45 +146,41 @@ class _Composer:
             hint = "Use extends or profiles to share settings."
             self._note(event, path, "YAML merge keys (<<) are not allowed", hint)
             return None
-        if not isinstance(self._scalar(event, path, self._place(event)), str):
+        if not isinstance(self._scalar(event, path, self._location(event)), str):
             message = f"expected text as a key; found {event.value or 'nothing'}"
             self._note(event, path, message, f"Quote it: '{event.value}'." if event.value else "")
             return None
         if event.value in entries:
-            first = entries[event.value].place.line
-            message = f"given twice (lines {first} and {self._place(event).line})"
+            first = entries[event.value].location.line
+            message = f"given twice (lines {first} and {self._location(event).line})"
             self._note(event, (*path, event.value), message, "Keep one of them.")
         return event.value
 
-    def _scalar(self, event: yaml.ScalarEvent, path: KeyPath, place: SourceLocation) -> Scalar:
+    def _scalar(self, event: yaml.ScalarEvent, path: KeyPath, location: SourceLocation) -> Scalar:
         text = event.value
         if any("\ud800" <= c <= "\udfff" or c == "\0" for c in text):
-            self._note(place, path, "contains NUL or a lone surrogate", "Remove the escape.")
+            self._note(location, path, "contains NUL or a lone surrogate", "Remove the escape.")
             return None
         if event.style is not None:
             return text
         if INTEGER.fullmatch(text) and _exceeds_64_bits(text):
             message = "a number that does not fit into 64 bits"
-            self._note(place, path, message, "Quote it if it is text.")
+            self._note(location, path, message, "Quote it if it is text.")
             return None
         return resolve_scalar(text)
 
-    def _refuse_depth(self, depth: int, place: SourceLocation) -> None:
-        if depth > MAX_DEPTH:
-            message, hint = f"nested more than {MAX_DEPTH} levels deep", "Use fewer levels."
-            raise UnreadableYamlError(
-                Problem("", message, hint, place.line, place.column, self._file)
-            )
+    def _unreadable(self, at: SourceLocation, message: str, hint: str) -> UnreadableYamlError:
+        return UnreadableYamlError(Problem("", message, hint, at.line, at.column, self._file))
 
     def _refuse_tag_and_anchor(
-        self, event: yaml.Event, path: KeyPath, place: SourceLocation
+        self, event: yaml.Event, path: KeyPath, location: SourceLocation
     ) -> None:
         if getattr(event, "tag", None):
             hint = "Remove the word that starts with !, or quote the text."
-            self._note(place, path, "YAML tags are not allowed", hint)
+            self._note(location, path, "YAML tags are not allowed", hint)
         if getattr(event, "anchor", None):
             hint = "Use vars or extends to share values; quote text that starts with * or &."
-            self._note(place, path, "YAML anchors and aliases (& and *) are not allowed", hint)
+            self._note(location, path, "YAML anchors and aliases (& and *) are not allowed", hint)
 
     def _skip(self, event: yaml.Event) -> None:
         depth = 0
@@ -196,36 +189,31 @@ class _Composer:
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth <= 0:
                 return
-            self._refuse_depth(depth, self._place(event))  # PyYAML takes quadratic time otherwise
             event = self._next()
 
     def _next(self) -> yaml.Event:
         try:
             event: yaml.Event = self._loader.get_event()  # type: ignore[no-untyped-call]  # gap in the stubs
         except yaml.MarkedYAMLError as error:
-            raise UnreadableYamlError(
-                explain_syntax_error(error, self._text, self._file)
-            ) from error
+            problem = explain_syntax_error(error, self._text, self._file)
+            raise UnreadableYamlError(problem) from error
         except (ValueError, OverflowError) as error:  # the escape "\UFFFFFFFF"
             mark = self._loader.get_mark()
+            location = SourceLocation(self._file, mark.line + 1, mark.column + 1)
             message = "not valid YAML: an escape such as \\U is out of range"
-            problem = Problem(
-                "", message, "Correct the escape.", mark.line + 1, mark.column + 1, self._file
-            )
-            raise UnreadableYamlError(problem) from error
+            raise self._unreadable(location, message, "Correct the escape.") from error
         return event
 
-    def _place(self, event: yaml.Event) -> SourceLocation:
+    def _location(self, event: yaml.Event) -> SourceLocation:
         mark = event.start_mark
-        return (
-            SourceLocation(self._file, mark.line + 1, mark.column + 1)
-            if mark
-            else SourceLocation(self._file)
-        )
+        position = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        return SourceLocation(self._file, *position)
 
     def _note(
         self, at: yaml.Event | SourceLocation, path: KeyPath, message: str, hint: str = ""
     ) -> None:
-        place = at if isinstance(at, SourceLocation) else self._place(at)
-        problem = Problem(dotted_key(path), message, hint, place.line, place.column, self._file)
+        location = at if isinstance(at, SourceLocation) else self._location(at)
+        problem = Problem(
+            dotted_key(path), message, hint, location.line, location.column, self._file
+        )
         self.problems.append(problem)

@@ -93,13 +93,13 @@ def lcs_length(left: Sequence[str], right: Sequence[str]) -> int:
 
     A bit of `row` is 0 where the table grows (Hyyrö, "Bit-parallel LCS-length computation revisited", 2004).
     """
-    places: dict[str, int] = {}
+    positions: dict[str, int] = {}
     for at, token in enumerate(right):
-        places[token] = places.get(token, 0) | (1 << at)
+        positions[token] = positions.get(token, 0) | (1 << at)
     mask = (1 << len(right)) - 1
     row = mask
     for token in left:
-        matches = row & places.get(token, 0)
+        matches = row & positions.get(token, 0)
         if matches:
             row = ((row + matches) | (row - matches)) & mask
     return len(right) - row.bit_count()

@@ -16,7 +16,6 @@ from batchgen.job.spec import Decoding, Job, ModelSpec, PromptMessage, PromptSpe
 from batchgen.jobfile.merge import SYNONYMS
 from batchgen.metrics.registry import METRIC_TYPES
 
-_DIALECT = "http://json-schema.org/draft-07/schema#"
 _ONE_OR_MORE_FILES = {
     "anyOf": [
         {"type": "string", "minLength": 1},
@@ -52,7 +51,7 @@ def job_schema(engines: Iterable[str]) -> dict[str, Any]:
         }
     layer = {"type": "object", "additionalProperties": False, "properties": properties}
     return {
-        "$schema": _DIALECT,
+        "$schema": "http://json-schema.org/draft-07/schema#",
         "$id": "urn:batchgen:job:v1",
         "title": "batchgen job",
         "type": "object",
@@ -61,7 +60,10 @@ def job_schema(engines: Iterable[str]) -> dict[str, Any]:
         # With a base file underneath, any part of a job may be left to it.
         "if": {"not": {"required": ["extends"]}},
         "then": _required(),
-        "definitions": {**sections, "Profile": {**layer, "properties": _profile(properties)}},
+        "definitions": {
+            **sections,
+            "Profile": {**layer, "properties": {**deepcopy(properties), "vars": _variables()}},
+        },
     }
 
 
@@ -70,9 +72,8 @@ def _loosen(section: dict[str, Any], extra: Sequence[dict[str, Any]]) -> dict[st
     section.pop("required", None)
     for name, value in section["properties"].items():
         described = {k: value[k] for k in ("description", "default") if value.get(k) is not None}
-        rest = {
-            k: v for k, v in value.items() if k not in ("title", "description", "default", "anyOf")
-        }
+        other = ("title", "description", "default", "anyOf")
+        rest = {k: v for k, v in value.items() if k not in other}
         allowed = value.get("anyOf", [rest])
         more = [one for one in extra if one not in allowed]
         if name == "stop_strings":
@@ -83,23 +84,20 @@ def _loosen(section: dict[str, Any], extra: Sequence[dict[str, Any]]) -> dict[st
 
 def _metrics(sections: dict[str, Any], metrics: dict[str, Any]) -> None:
     """Each metric is complete, chosen by its type; or its type alone, if no other key is required."""
+    alone: list[str] = []
     for metric in METRIC_TYPES.values():
         fields = metric.options.model_fields.items()
         needed = [name for name, field in fields if field.is_required()]
         sections[metric.options.__name__]["required"] = ["type", *needed]
-    alone = [word for word, metric in METRIC_TYPES.items() if _needs_nothing(metric.options)]
+        if not needed:
+            alone.append(metric.word)
     listed = next(one for one in metrics["anyOf"] if one.get("type") == "array")
     listed["items"] = {"anyOf": [*listed["items"]["oneOf"], {"enum": alone}]}
 
 
-def _needs_nothing(section: type[BaseModel]) -> bool:
-    return not any(field.is_required() for field in section.model_fields.values())
-
-
 def _add_synonyms(properties: dict[str, Any]) -> None:
     for synonym, name in SYNONYMS.items():
-        same = deepcopy(properties[name])
-        properties[synonym] = {**same, "description": f"The same as {name}."}
+        properties[synonym] = {**deepcopy(properties[name]), "description": f"The same as {name}."}
 
 
 def _loader_keys() -> dict[str, Any]:
@@ -130,10 +128,6 @@ def _variables() -> dict[str, Any]:
         "description": "Values for ${vars.NAME}.",
         "anyOf": [{"type": "object", "additionalProperties": scalar}, {"type": "null"}],
     }
-
-
-def _profile(properties: dict[str, Any]) -> dict[str, Any]:
-    return {**deepcopy(properties), "vars": _variables()}
 
 
 def _required() -> dict[str, Any]:

@@ -36,34 +36,24 @@ class MetricDescription:
 def describe_metrics() -> list[MetricDescription]:
     """All types of metrics."""
     return [
-        MetricDescription(
-            word,
-            _measures(metric.options),
-            metric.unit,
-            metric.higher_is_better,
-            metric.version,
-            _describe_options(metric.options),
-        )
-        for word, metric in METRIC_TYPES.items()
+        _describe(m.word, m.options, m.unit, better=m.higher_is_better, version=m.version)
+        for m in METRIC_TYPES.values()
     ]
 
 
 def describe_judge() -> MetricDescription:
     """`evaluate.judges`, whose scores are metrics like all others."""
-    return MetricDescription(
-        TYPE, _measures(Judge), "score", True, VERSION, _describe_options(Judge)
-    )
+    return _describe(TYPE, Judge, "score", better=True, version=VERSION)
 
 
-def _measures(section: type[BaseModel]) -> str:
-    return " ".join((section.__doc__ or "").split())
-
-
-def _describe_options(section: type[BaseModel]) -> tuple[OptionDescription, ...]:
-    expected = section_fields(section)
+def _describe(
+    word: str, section: type[BaseModel], unit: Unit, *, better: bool | None, version: int
+) -> MetricDescription:
+    measures, expected = " ".join((section.__doc__ or "").split()), section_fields(section)
     keys = ((key_of(name, field), field) for name, field in section.model_fields.items())
-    return tuple(
+    options = tuple(
         OptionDescription(key, str(expected[key]), default_of(field), expected[key].description)
         for key, field in keys
         if key != "type"
     )
+    return MetricDescription(word, measures, unit, better, version, options)

@@ -1,15 +1,13 @@
-"""The reference of job files, `jobs/README.md`, generated from the docstrings of the sections; and the JSON schema."""
+"""The reference of job files, `jobs/README.md`, generated from the docstrings of the sections."""
 
 import inspect
 import json
-from collections.abc import Container, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Container, Iterator, Mapping
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from batchgen.job.spec import Job
-from batchgen.jobfile.docs import json_schema
 from batchgen.jobfile.layers import MINIMAL_JOB
 from batchgen.jobfile.merge import SYNONYMS
 from batchgen.jobfile.messages.expected_types import Expected, key_of, section_fields
@@ -70,21 +68,8 @@ and `001` are text. Where text is expected, a number needs quotes. Anchors, alia
 """
 
 
-def job_schema(engines: Iterable[str]) -> dict[str, Any]:
-    """The draft-07 JSON schema of job files, as plain values ready for `json.dumps`.
-
-    Args:
-        engines: the values of `model.engine`.
-    """
-    return json_schema.job_schema(engines)
-
-
 def job_reference(engines: Mapping[str, str]) -> str:
-    """The Markdown page that explains every key.
-
-    Args:
-        engines: the values of `model.engine`, and a phrase about each.
-    """
+    """The Markdown page that explains every key. `engines`: the values of `model.engine`, and a phrase about each."""
     parts = (_section((name,), expected) for name, expected in section_fields(Job).items())
     lines = [*_rows(Job), *(line for part in parts for line in part)]
     lines += ["", "## Engines", "", "| `model.engine` | meaning |", "|---|---|"]
@@ -99,7 +84,7 @@ def _section(path: KeyPath, expected: Expected) -> Iterator[str]:
         return
     items = expected.item.section if expected.item is not None else None
     section = expected.section or items
-    if section is None or _stands_elsewhere(expected):
+    if section is None or _is_described_elsewhere(expected):
         return
     title = f"Each item of {dotted_key(path)}" if items is not None else dotted_key(path)
     yield from ("", f"{'#' * (len(path) + 2)} {title}", "")
@@ -111,14 +96,11 @@ def _section(path: KeyPath, expected: Expected) -> Iterator[str]:
 
 def _types(path: KeyPath, sections: Mapping[str, type[BaseModel]]) -> Iterator[str]:
     """The keys that all types have, then each type with its own keys."""
-    shared = set.intersection(*(set(section_fields(section)) for section in sections.values())) - {
-        "type"
-    }
+    keys = [set(section_fields(section)) for section in sections.values()]
+    shared = set.intersection(*keys) - {"type"}
     yield from ("", f"{'#' * (len(path) + 2)} Each item of {dotted_key(path)}", "")
-    yield from (
-        "A type alone, such as `- exact`, or a mapping with these keys and the keys of its type.",
-        "",
-    )
+    yield "A type alone, such as `- exact`, or a mapping with these keys and the keys of its type."
+    yield ""
     yield from (*_TABLE, "| `type` | one of the types below | required | Type of the metric. |")
     yield from _rows(next(iter(sections.values())), only=shared)
     for word, section in sections.items():
@@ -128,7 +110,7 @@ def _types(path: KeyPath, sections: Mapping[str, type[BaseModel]]) -> Iterator[s
             yield from ("", *_TABLE, *_rows(section, only=own))
 
 
-def _stands_elsewhere(expected: Expected) -> bool:
+def _is_described_elsewhere(expected: Expected) -> bool:
     """Whether a section is described at another key, which its own description names."""
     return expected.section is not None and bool(expected.description)
 
@@ -141,7 +123,7 @@ def _rows(section: type[BaseModel], only: Container[str] | None = None) -> Itera
     for name, field in section.model_fields.items():
         key = key_of(name, field)
         expected = section_fields(section)[key]
-        has_row = expected.section is None or _stands_elsewhere(expected)
+        has_row = expected.section is None or _is_described_elsewhere(expected)
         if has_row and (only is None or key in only):
             default = default_of(field)
             meaning = " ".join(expected.description.split()).replace("|", r"\|")

@@ -65,7 +65,7 @@ class Expected:
         return tuple(c for c in choices if isinstance(c, str))
 
     def __str__(self) -> str:
-        """Such as "a whole number, at least 1, or auto"."""
+        """Such as "a whole number of at least 1, or auto"."""
         texts = [m.words() for m in self.members if m.kind is not type(None)]
         return texts[0] if len(texts) == 1 else ", or ".join(texts)
 
@@ -79,20 +79,16 @@ class Member:
     limits: tuple[object, ...] = ()
 
     def words(self) -> str:
-        """The description in words."""
         if self.kind is Literal:
             return _alternatives([str(choice) for choice in self.arguments])
         if self.kind is str:
             return "one character" if self._limit("max_length") == 1 else "text"
         if self.kind is tuple:
-            return self._list()
+            least = "one or more " if self._limit("min_length") else ""
+            return f"a list of {least}{_plural(_expected(self.arguments[0]))}"
         if self.kind in (int, float):
             return ("a whole number" if self.kind is int else "a number") + self._range()
         return _NAMES.get(self.kind, "a mapping")
-
-    def _list(self) -> str:
-        least = "one or more " if self._limit("min_length") else ""
-        return f"a list of {least}{_plural(_expected(self.arguments[0]))}"
 
     def _limit(self, name: str) -> Any:  # noqa: ANN401 - numbers of either kind, or None
         found = (getattr(limit, name) for limit in self.limits if hasattr(limit, name))
@@ -105,16 +101,8 @@ class Member:
             return f" from {least} to 2^63 - 1"
         if least is not None and most is not None:
             return f" from {least:,} to {most:,}"
-        parts = [
-            f"{words} {limit}"
-            for words, limit in (
-                ("of at least", least),
-                ("above", above),
-                ("at most", most),
-                ("below", below),
-            )
-            if limit is not None
-        ]
+        bounds = {"of at least": least, "above": above, "at most": most, "below": below}
+        parts = [f"{words} {limit}" for words, limit in bounds.items() if limit is not None]
         return (" " + " and ".join(parts)) if parts else ""
 
 
@@ -141,7 +129,12 @@ def _plural(item: Expected) -> str:
 @cache
 def section_fields(section: type[BaseModel]) -> Mapping[str, Expected]:
     """The keys of a section."""
-    return {key_of(name, f): _of_field(f) for name, f in section.model_fields.items()}
+    return {
+        key_of(name, field): Expected(
+            _members(field.annotation, tuple(field.metadata)), field.description or ""
+        )
+        for name, field in section.model_fields.items()
+    }
 
 
 def expected_at(path: KeyPath, top: type[BaseModel] = Job) -> Expected | None:
@@ -181,11 +174,6 @@ def _inside(expected: Expected, step: str | int) -> Expected | None:
     return next((_expected(value) for value in values), None)
 
 
-def _of_field(field: FieldInfo) -> Expected:
-    members = _members(field.annotation, tuple(field.metadata))
-    return Expected(members, field.description or "")
-
-
 def _expected(annotation: object) -> Expected:
     return Expected(_members(annotation, ()))
 
@@ -194,18 +182,13 @@ def _members(annotation: object, limits: tuple[object, ...]) -> tuple[Member, ..
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner, *metadata = arguments
-        return _members(inner, (*_flat(metadata), *limits))
+        flat = (
+            m for one in metadata for m in (one.metadata if isinstance(one, FieldInfo) else (one,))
+        )
+        return _members(inner, (*flat, *limits))
     if origin in (Union, types.UnionType):
         return tuple(m for argument in arguments for m in _members(argument, limits))
     return (Member(origin or annotation, arguments, limits),)
-
-
-def _flat(metadata: Sequence[object]) -> list[object]:
-    return [
-        limit
-        for one in metadata
-        for limit in (one.metadata if isinstance(one, FieldInfo) else (one,))
-    ]
 
 
 def _alternatives(words: Sequence[str]) -> str:

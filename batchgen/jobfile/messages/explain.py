@@ -1,4 +1,4 @@
-"""From the errors of pydantic to problems with a place in the file, in the terms of the job."""
+"""From the errors of pydantic to problems with a location in the file, in the terms of the job."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +22,9 @@ from batchgen.jobfile.tree import (
     parse_key,
     problem_at,
     scalar_text,
+    shorten,
     to_python,
 )
-
-_MAX_FINDINGS = 200
 
 _REQUIRED: Mapping[str, str] = {
     "version": "Write version: 1.",
@@ -40,17 +39,17 @@ _REQUIRED: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class SchemaError:
-    """One violation of the schema. `whole`: it is about a section, not about one value."""
+    """One violation of the schema. `is_section`: it is about a section, not about one value."""
 
     path: KeyPath
     message: str
     hint: str
-    whole: bool = False
+    is_section: bool = False
 
 
 def explain(error: ValidationError, tree: Node) -> list[SchemaError]:
-    """Every finding once. The errors of a union become one that names all alternatives."""
-    findings: dict[KeyPath, SchemaError] = {}
+    """Every error, one for each path. The errors of a union become one that names all alternatives."""
+    errors: dict[KeyPath, SchemaError] = {}
     for one in error.errors(include_url=False, include_context=False):
         kind = one["type"]
         path = _path(one["loc"], tree, kind)
@@ -58,23 +57,21 @@ def explain(error: ValidationError, tree: Node) -> list[SchemaError]:
             typed, node = _with_types(path, tree), find_node(tree, path)
             renamed = explain_renamed_key(path, typed, to_python(node) if node else None)
             message, hint = renamed or ("unknown key", unknown_key_hint(typed))
-            findings[path] = SchemaError(path, message, hint)
+            errors[path] = SchemaError(path, message, hint)
         elif kind.startswith("union_tag"):
-            findings[path] = _of_type(path, tree)
+            errors[path] = _of_type(path, tree)
         elif kind == "missing":
-            findings[path] = SchemaError(path, "is required", _REQUIRED.get(dotted_key(path), ""))
+            errors[path] = SchemaError(path, "is required", _REQUIRED.get(dotted_key(path), ""))
         elif kind == "value_error":
-            findings[path] = _of_validator(path, one["msg"].removeprefix("Value error, "), tree)
-        elif path not in findings:
-            findings[path] = _of_value(path, tree, kind)
-        if len(findings) > _MAX_FINDINGS:
-            break
-    outer = {path[:-1] for path in findings if path and isinstance(path[-1], int)}
-    return [finding for path, finding in findings.items() if path not in outer]
+            errors[path] = _of_validator(path, one["msg"].removeprefix("Value error, "), tree)
+        elif path not in errors:
+            errors[path] = _of_value(path, tree, kind)
+    outer = {path[:-1] for path in errors if path and isinstance(path[-1], int)}
+    return [found for path, found in errors.items() if path not in outer]
 
 
 def problem_at_path(tree: Node, path: KeyPath, message: str, hint: str = "") -> Problem:
-    """A problem with its place: that of the key, or of the enclosing section if the key is missing."""
+    """A problem with its location: that of the key, or of the enclosing section if the key is missing."""
     node = nearest_node(tree, path)
     key = dotted_key(path)
     if node.origin == COMMAND_LINE:
@@ -85,7 +82,7 @@ def problem_at_path(tree: Node, path: KeyPath, message: str, hint: str = "") -> 
 
 
 def add_locations(tree: Node, problems: Sequence[Problem]) -> list[Problem]:
-    """Add places to problems that have only a key."""
+    """Add locations to problems that have only a key."""
     return [
         p if p.line else problem_at_path(tree, parse_key(p.key), p.message, p.hint)
         for p in problems
@@ -150,13 +147,13 @@ def _of_value(path: KeyPath, tree: Node, kind: str) -> SchemaError:
 def _of_validator(path: KeyPath, message: str, tree: Node) -> SchemaError:
     """A message of our own validators. It starts with the key that it is about."""
     expected = expected_at(path)
-    whole = expected is not None and expected.section is not None
+    is_section = expected is not None and expected.section is not None
     named = parse_key(message.split(" ", 1)[0].rstrip(":"))
     if named and find_node(tree, (*path, *named)) is not None:
-        return SchemaError((*path, *named), message, "", whole)
-    if named and expected_at(named) is not None:
-        return SchemaError(named, message, "", whole)
-    return SchemaError(path, message, "", whole)
+        path = (*path, *named)
+    elif named and expected_at(named) is not None:
+        path = named
+    return SchemaError(path, message, "", is_section)
 
 
 def _found(node: Node) -> str:
@@ -172,5 +169,4 @@ def _found(node: Node) -> str:
 def _found_text(text: str, raw: str) -> str:
     if "${env:" in raw:
         return "another text"  # it may be a secret
-    shown = text if len(text) <= 40 else text[:39] + "…"
-    return f"the text {shown!r}" if text else "an empty text"
+    return f"the text {shorten(text, 40)!r}" if text else "an empty text"

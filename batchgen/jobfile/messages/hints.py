@@ -9,9 +9,6 @@ from batchgen.jobfile.merge import SYNONYMS
 from batchgen.jobfile.messages.expected_types import Expected, all_keys, expected_at, section_fields
 from batchgen.jobfile.tree import KeyPath, dotted_key, scalar_text
 
-LOADER_KEYS = ("extends", "vars", "profiles")
-"""Keys at the top that the loader uses and the schema does not have."""
-
 _END_TOKENS = (
     "Leave it out: the model's end tokens are always used. Use decoding.stop_strings for text."
 )
@@ -90,13 +87,9 @@ def _wrong_number_hint(expected: Expected, value: float) -> str:
 def _keys_beside(path: KeyPath) -> list[str]:
     """The valid keys of the section that a key is in."""
     outer = expected_at(path[:-1])
-    known = (
-        list(section_fields(outer.section))
-        if outer is not None and outer.section is not None
-        else []
-    )
+    known = list(section_fields(outer.section)) if outer and outer.section else []
     if len(path) == 1:
-        known += LOADER_KEYS
+        known += ("extends", "vars", "profiles")  # keys of the loader
     return [*known, *SYNONYMS] if path[0] == "decoding" else known
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from batchgen.engines.engine_registry import ENGINES
 from batchgen.job.spec import Job
-from batchgen.jobfile.docs.reference import job_schema
+from batchgen.jobfile.docs.json_schema import job_schema
 from batchgen.jobfile.messages.expected_types import all_keys, expected_at
 
 ASSERTIONS = {
