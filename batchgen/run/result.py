@@ -95,7 +95,8 @@ class RunResult:
             raise StateError(f"{self.folder.path} is not complete", hint="Run the job again.")
         if self.outcome == "withheld":
             raise StateError(
-                f"the answers for {self.folder.path} were withheld: a gate or run.max_errors failed",
+                f"the answers for {self.folder.path} were withheld: a gate failed, or more "
+                "answers failed than run.max_error_rate or run.max_error_count allows",
                 hint=f"Read them in {self.folder.staged}.",
             )
         return PublishedRun(self.folder).frame()

@@ -76,7 +76,7 @@ def test_an_option_is_rejected_only_by_an_engine_without_it(
         ("decoding", {"max_new_tokens": 9, "stop": [], "generation_kwargs": {}}),
         ("model", {"dtype": "auto", "device": "auto", "attn_implementation": None}),
         ("batching", {"part_rows": 7, "max_rows": "auto", "sort": "length"}),
-        ("run", {"workers": "auto", "seed": 3, "max_errors": 5}),
+        ("run", {"workers": "auto", "seed": 3, "max_error_count": 5}),
     ],
 )
 def test_a_neutral_value_requests_nothing(
