@@ -30,12 +30,10 @@ DATA = {
 """Files whose strings are prompts or patterns, not messages."""
 PENDING: tuple[str, ...] = (
     "jobs/README.md",
-    "decoding",
     "engines/torch",
     "evaluation",
     "job",
     "jobfile",
-    "planning",
 )
 """Folders of the package, and pages, that are not in plain English yet."""
 SQL = re.compile(r"\s*(?:SELECT|CREATE TABLE)\b")

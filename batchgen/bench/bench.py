@@ -1,9 +1,4 @@
-"""Measures every engine on this machine with one workload, each in a process of its own, one after the other.
-
-    rows of a job ──> requests ──> continuous, static, generate, vllm ──> figures
-
-Nothing is written.
-"""
+"""Measures every engine on this machine with one workload, one after the other, each in a process of its own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,8 +49,8 @@ class Workload:
     """The rows that every engine answered.
 
     Attributes:
-        refused: of the rows, those that were sent to no engine because their prompt failed.
-        most_new_tokens: the largest number of new tokens of all answers together.
+        refused: of the rows, those whose prompt failed; they are sent to no engine.
+        most_new_tokens: the largest possible number of new tokens in total.
     """
 
     name: str
@@ -77,11 +72,7 @@ class Benchmark:
     engines: Mapping[Contender, EngineResult | NotMeasured]
 
 
-def bench(
-    loaded: LoadedJob,
-    *,
-    reporter: Reporter = SILENT,
-) -> Benchmark:
+def bench(loaded: LoadedJob, *, reporter: Reporter = SILENT) -> Benchmark:
     """Measure every installed engine with all rows of a job.
 
     Raises:
@@ -95,15 +86,16 @@ def bench(
     work = _work(setup, rows)
     reporter.info("measuring the machine")
     machine = run_in_process(measure_machine_peak, work.device, work.dtype)
-    found: dict[Contender, Measured | NotMeasured] = {}
+    results: dict[Contender, Measured | NotMeasured] = {}
     for contender in CONTENDERS:
         reporter.info(f"measuring {contender}")
         try:
-            found[contender] = run_in_process(measure_contender, contender, work)
+            results[contender] = run_in_process(measure_contender, contender, work)
         except ProcessDied as died:
-            reason = f"process exited with {died.exit_code}, probably out of memory"
-            found[contender] = NotMeasured(reason)
-    costs = _costs(found)
+            results[contender] = NotMeasured(
+                f"process exited with {died.exit_code}, probably out of memory"
+            )
+    costs = _costs(results)
     return Benchmark(
         machine=machine,
         workload=Workload(
@@ -116,7 +108,7 @@ def bench(
             prompt_tokens=sum(len(one.token_ids) for one in work.requests),
             most_new_tokens=sum(one.decoding.max_new_tokens for one in work.requests),
         ),
-        engines={name: _figures(work, one, costs, machine) for name, one in found.items()},
+        engines={name: _figures(work, one, costs, machine) for name, one in results.items()},
     )
 
 
@@ -145,15 +137,11 @@ def _work(setup: Setup, rows: Sequence[PendingRow]) -> BenchWork:
     )
 
 
-def _costs(found: Mapping[Contender, Measured | NotMeasured]) -> ModelFlops | None:
-    """The model's costs, from the first engine that reports them.
-
-    Raises:
-        ModelError: no engine can run the model.
-    """
-    measured = [one for one in found.values() if isinstance(one, Measured)]
+def _costs(results: Mapping[Contender, Measured | NotMeasured]) -> ModelFlops | None:
+    """The model's costs, from the first engine that reports them."""
+    measured = [one for one in results.values() if isinstance(one, Measured)]
     if not measured:
-        reasons = [f"{n}: {one.reason}" for n, one in found.items() if isinstance(one, NotMeasured)]
+        reasons = [f"{n}: {r.reason}" for n, r in results.items() if isinstance(r, NotMeasured)]
         raise ModelError("\n  ".join(["no engine can run this model", *reasons]))
     return next((one.costs for one in measured if one.costs is not None), None)
 
@@ -166,9 +154,7 @@ def _figures(
     share = mfu = None
     if costs is not None:
         pairs = zip(work.requests, outcome.new_tokens, strict=True)
-        needed = measure_useful_work(
-            [AnsweredRequest(request, new) for request, new in pairs if new], costs
-        )
+        needed = measure_useful_work((AnsweredRequest(*pair) for pair in pairs if pair[1]), costs)
         mfu = needed.flops / (outcome.seconds * (outcome.peak or machine.peak))
         share = needed.tokens / outcome.computed_tokens if outcome.computed_tokens else None
     return EngineResult(

@@ -32,13 +32,7 @@ CONTENDERS: tuple[Contender, ...] = ("continuous", "static", "generate", "vllm")
 
 @dataclass(frozen=True, slots=True)
 class BenchWork:
-    """What each contender answers, and with which model.
-
-    Attributes:
-        spec: the job's section about the model.
-        device: of our engine, such as "cpu".
-        dtype: of our engine, such as "float32"; the same for all contenders.
-    """
+    """Requests and model of a benchmark; `device` and `dtype` are of our engine, such as "cpu" and "float32"."""
 
     model: ResolvedModel
     spec: ModelSpec
@@ -51,14 +45,13 @@ class BenchWork:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The result of a contender.
+    """The result of a contender; None where it was not measured.
 
     Attributes:
         seconds: from the loaded model to the last token.
         new_tokens: of each request, in the order of the requests; 0 for one that failed.
-        computed_tokens: including padding and recomputed tokens; None if not counted.
-        costs: of the model; None if unknown.
-        peak: floating-point operations a second, measured by the same process; None if not measured.
+        computed_tokens: including padding and recomputed tokens.
+        peak: floating-point operations a second, measured by the same process.
     """
 
     load_seconds: float
@@ -71,7 +64,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class NotMeasured:
-    """Why a contender did not run."""
+    """A contender that did not run."""
 
     reason: str
 
@@ -98,11 +91,11 @@ def measure_machine_peak(device: str, dtype: str) -> MachinePeak:
 
     from batchgen.engines.torch.utilization.peak import measure_bandwidth, measure_peak_flops
 
-    place = torch.device(device)
+    measured = torch.device(device)
     return MachinePeak(
-        device=torch.cuda.get_device_name(place) if place.type == "cuda" else _processor(),
-        peak=measure_peak_flops(place, getattr(torch, dtype)),
-        bandwidth=measure_bandwidth(place),
+        device=torch.cuda.get_device_name(measured) if measured.type == "cuda" else _processor(),
+        peak=measure_peak_flops(measured, getattr(torch, dtype)),
+        bandwidth=measure_bandwidth(measured),
         threads=torch.get_num_threads(),
     )
 
@@ -110,7 +103,7 @@ def measure_machine_peak(device: str, dtype: str) -> MachinePeak:
 def measure_contender(contender: Contender, work: BenchWork) -> Measured | NotMeasured:
     """Load the model and answer the work. Run it in a process of its own: it does not free memory or restore threads."""
     run: Mapping[Contender, Callable[[BenchWork], Measured | NotMeasured]] = {
-        "continuous": _tier,
+        "continuous": _continuous,
         "static": _static,
         "generate": _generate,
         "vllm": _vllm,
@@ -124,6 +117,12 @@ def measure_contender(contender: Contender, work: BenchWork) -> Measured | NotMe
         return NotMeasured(f"failed: {type(error).__name__}")
 
 
+def _continuous(work: BenchWork) -> Measured | NotMeasured:
+    from batchgen.engines.torch.engine import TorchEngine
+
+    return _tier(work, TorchEngine)
+
+
 def _static(work: BenchWork) -> Measured | NotMeasured:
     from batchgen.engines.torch.engine import TorchEngine
 
@@ -133,19 +132,15 @@ def _static(work: BenchWork) -> Measured | NotMeasured:
     return _tier(work, StaticEngine)
 
 
-def _tier(
-    work: BenchWork, engine_type: "type[TorchEngine] | None" = None
-) -> Measured | NotMeasured:
-    from batchgen.engines.torch.engine import TorchEngine
+def _tier(work: BenchWork, engine_type: "type[TorchEngine]") -> Measured | NotMeasured:
     from batchgen.engines.torch.model import load_model
     from batchgen.engines.torch.utilization.flops import model_flops
     from batchgen.planning.batches import sort_by_length
 
-    make = engine_type or TorchEngine
     tokenizer = _tokenizer(work)
     begin = time.perf_counter()
     loaded = load_model(work.model.folder, work.spec)
-    engine = make(
+    engine = engine_type(
         loaded,
         batching=work.batching,
         workers=work.workers,
@@ -154,7 +149,7 @@ def _tier(
     )
     load_seconds = time.perf_counter() - begin
     tier: Mapping[str, Any] = engine.facts()
-    if not tier["tier"].startswith(make.fastest_tier):
+    if not tier["tier"].startswith(engine_type.fastest_tier):
         return NotMeasured(f"does not support this model: {tier['tier_reason']}")
     begin = time.perf_counter()
     done = list(engine.generate(sort_by_length(work.requests)))
@@ -258,10 +253,8 @@ def _tokenizer(work: BenchWork) -> Any:  # noqa: ANN401  (a PreTrainedTokenizerB
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        lines = []
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text("utf-8").splitlines() if file.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, "CPU")
 

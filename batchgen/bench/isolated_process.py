@@ -23,9 +23,7 @@ class ProcessDied(Exception):  # noqa: N818  # callers decide whether it is an e
 def run_in_process(
     function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
 ) -> Result:
-    """Call a module-level function; its arguments and result must be picklable.
-
-    The process is killed if the caller is interrupted.
+    """Call a module-level function with picklable arguments and result; the process is killed if the caller is interrupted.
 
     Raises:
         ProcessDied: it ended without a result; its traceback is on stderr.

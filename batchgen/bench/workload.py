@@ -1,10 +1,8 @@
-"""The workload of `bench`: the first rows of a job, or built-in passages and requests, English and Chinese.
+"""The workload of `bench`: the first rows of a job, or a built-in job in English and Chinese.
 
-    a passage and a task on it     60 to 200 tokens; prompts on the same passage share a prefix
-    a request of one sentence      15 to 40 tokens
-    answers                        at most 16, 32, 64 or 128 tokens
-
-The built-in workload is an ordinary job file with its rows, so it takes the same path as a user's job.
+a passage and a task on it     60 to 200 tokens; prompts on the same passage share a prefix
+a request of one sentence      15 to 40 tokens
+answers                        at most 16, 32, 64 or 128 tokens
 """
 
 import json
@@ -119,7 +117,7 @@ def job_workload(
 
 
 def _rows() -> Iterator[tuple[str, int]]:
-    """An endless supply of different requests, each with its largest number of new tokens."""
+    """Different requests without end, each with its largest number of new tokens."""
     for edition in count(1):
         for number, text in enumerate(_requests()):
             most = _MOST_NEW[number % len(_MOST_NEW)]

@@ -1,7 +1,6 @@
-"""The valid values of each decoding setting, taken from the job's schema.
+"""The valid values of each decoding setting, whether from the job, a column or generation_config.json.
 
-The only source is `Decoding` in `job/spec.py`: values from a column or from generation_config.json have the same
-range as those in the job file.
+The only source is `Decoding` in `job/spec.py`.
 """
 
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from batchgen.job.spec import Decoding
 
-LARGEST = 2**31 - 1
-"""Largest whole number of any setting: token counts must fit in tensors."""
+_LARGEST = 2**31 - 1
+"""Largest integer of any setting: token counts must fit in tensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +21,11 @@ class Range:
     """The values of one setting.
 
     Attributes:
-        whole: whether only whole numbers are valid.
         words: for messages, such as "a number from 0 to 10".
     """
 
     adapter: TypeAdapter[Any]
-    whole: bool
+    is_integer: bool
     words: str
 
     def accept(self, value: object) -> object:
@@ -35,7 +33,7 @@ class Range:
 
         Text, true and false are not numbers.
         """
-        if isinstance(value, int) and abs(value) > LARGEST:
+        if isinstance(value, int) and abs(value) > _LARGEST:
             return None
         try:
             return self.adapter.validate_python(value, strict=True)
@@ -43,17 +41,14 @@ class Range:
             return None
 
     def read(self, cell: object) -> object:
-        """The value of an input cell; None if it is not valid.
-
-        Accepts text such as "0.7", and 3.0 for a whole number.
-        """
-        number = _spelled(cell) if isinstance(cell, str | Decimal) else cell
-        if self.whole and isinstance(number, float) and number.is_integer():
+        """The value of an input cell; None if it is not valid. Accepts text such as "0.7", and 3.0 for an integer."""
+        number = _to_float(cell) if isinstance(cell, str | Decimal) else cell
+        if self.is_integer and isinstance(number, float) and number.is_integer():
             number = int(number)
         return self.accept(number)
 
 
-def _spelled(number: str | Decimal) -> float | None:
+def _to_float(number: str | Decimal) -> float | None:
     if isinstance(number, str) and "_" in number:
         return None  # float() would accept 1_000
     try:

@@ -27,11 +27,8 @@ def split_reasoning(text: str, *, opened: bool = False) -> SplitAnswer:
     A block ends at the first closing tag of its name. Several blocks are joined by an empty line. A block without a
     closing tag (the answer reached max_new_tokens) extends to the end of the text if no response precedes it; in the
     middle of a response an opening tag is ordinary text. A text without a block is returned unchanged; otherwise
-    white space around the blocks is removed.
-
-    Args:
-        text: the answer.
-        opened: whether the prompt ends inside an open think tag, so that the answer starts with reasoning.
+    white space around the blocks is removed. `opened`: the prompt ends inside an open think tag, so that the answer
+    starts with reasoning.
     """
     thoughts: list[str] = []
     response: list[str] = []
@@ -64,5 +61,5 @@ def without_reasoning(text: str) -> str:
 
 def _until(mark: re.Pattern[str], text: str) -> tuple[str, str]:
     """The text before and after the mark; all of it is before if there is none."""
-    found = mark.search(text)
-    return (text[: found.start()], text[found.end() :]) if found else (text, "")
+    match = mark.search(text)
+    return (text[: match.start()], text[match.end() :]) if match else (text, "")

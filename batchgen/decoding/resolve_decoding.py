@@ -5,6 +5,7 @@ job file  >  generation_config.json (only with preset: model)  >  greedy default
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from typing import Any, Literal
 
 from batchgen.decoding.generation_kwargs import (
@@ -69,18 +70,13 @@ def resolve_decoding(
     generation_config: Mapping[str, object],
     end_token_ids: frozenset[int],
 ) -> Resolution:
-    """Resolve every decoding setting.
+    """Resolve every decoding setting. The model's file may be empty; for `end_token_ids` see `end_tokens`.
 
     With `preset: model`, a setting that is not in the job comes from generation_config.json. A setting that is in
     neither has its greedy default, not the default of `generate` (such as top_k 50): only written settings decide
     an answer. `do_sample: true` without a temperature is temperature 1; without `do_sample: true` the file's
     temperature, top_p, top_k and min_p do not apply, unless the job sets a temperature. The file's max_length and
     num_return_sequences never apply.
-
-    Args:
-        spec: the job's section.
-        generation_config: content of the model's generation_config.json; may be empty.
-        end_token_ids: see `end_tokens`.
 
     Raises:
         UsageError: settings that contradict each other, or would have no effect.
@@ -102,32 +98,23 @@ def resolve_decoding(
         generation_kwargs=tuple(sorted(draft.kwargs.items())),
     )
     draft.origins["logprobs"] = "job" if "logprobs" in spec.model_fields_set else "default"
-    _refuse_contradictions(decoding, spec)
+    _check_contradictions(decoding, spec)
     return Resolution(decoding, draft.origins)
 
 
 def end_tokens(*sources: object) -> frozenset[int]:
     """The union of end tokens from tokenizer, config and generation_config: ints, lists of ints, or None."""
-    found: set[int] = set()
-    for source in sources:
-        several = source if isinstance(source, Iterable) else (source,)
-        found.update(one for one in several if isinstance(one, int) and not isinstance(one, bool))
-    return frozenset(found)
+    lists = [source if isinstance(source, Iterable) else (source,) for source in sources]
+    return frozenset(one for one in chain(*lists) if type(one) is int)
 
 
 def override_decoding(
     decoding: ResolvedDecoding, columns: Mapping[str, str], fields: Mapping[str, object]
 ) -> ResolvedDecoding | Failure:
-    """The settings of one row.
+    """The settings of one row: `decoding` itself if the row changes nothing.
 
-    Args:
-        decoding: the job's settings.
-        columns: setting to input column, as in `decoding.columns`.
-        fields: the row's values by column. Null keeps the job's setting; numeric text is converted.
-
-    Returns:
-        `decoding` itself if the row changes nothing. A `Failure` with code invalid_override contains the column
-        and the setting, but not the row's value.
+    `columns` maps settings to input columns, `fields` columns to values. Null keeps the job's setting; numeric text is
+    converted. A failure contains the column and the setting, but not the row's value.
     """
     changes: dict[str, Any] = {}
     for setting, column in columns.items():
@@ -149,27 +136,22 @@ def override_decoding(
             "invalid_override",
             f"column {named}: min_new_tokens is more than max_new_tokens in this row",
         )
-    # The filters have no effect in a greedy row: equal rows must have equal settings.
-    return _greedy(changed) if changed.greedy and "temperature" in columns else changed
-
-
-def _greedy(decoding: ResolvedDecoding) -> ResolvedDecoding:
-    neutral = {name: getattr(_DEFAULTS, name) for name in _WARPERS}
-    if all(getattr(decoding, name) == value for name, value in neutral.items()):
-        return decoding
-    return replace(decoding, **neutral)
+    if changed.greedy and "temperature" in columns:
+        # The filters have no effect in a greedy row: equal rows must have equal settings.
+        changed = replace(changed, **{name: getattr(_DEFAULTS, name) for name in _WARPERS})
+    return decoding if changed == decoding else changed
 
 
 def _from_model(draft: _Draft, config: Mapping[str, object]) -> None:
     samples = config.get("do_sample")
     if not isinstance(samples, bool | None):
         raise _misfit("do_sample", samples, "true or false")
-    given = {name: config[name] for name in _SETTINGS if config.get(name) is not None}
+    settings = {name: config[name] for name in _SETTINGS if config.get(name) is not None}
     if not samples:
-        given.pop("temperature", None)
-    elif "temperature" not in given:
-        given["temperature"] = 1.0
-    for name, value in given.items():
+        settings.pop("temperature", None)
+    elif "temperature" not in settings:
+        settings["temperature"] = 1.0
+    for name, value in settings.items():
         value = [value] if name == "stop_strings" and isinstance(value, str) else value
         accepted = range_of(name).accept(value)
         if accepted is None:
@@ -178,16 +160,16 @@ def _from_model(draft: _Draft, config: Mapping[str, object]) -> None:
     for name in sorted(ACCEPTED_KWARGS & set(config)):
         if not is_neutral(name, config[name]):
             draft.add_kwarg(name, config[name], "generation_config")
-    _refuse_unfaithful(config)
+    _check_supported(config)
 
 
-def _refuse_unfaithful(config: Mapping[str, object]) -> None:
-    blocked = [name for name in _UNFAITHFUL if not is_neutral(name, config.get(name))]
-    if blocked:
-        raise ModelError(
-            f"{_FILE}: {blocked[0]} is not supported, so preset: model cannot be applied",
-            hint=_WITHOUT_PRESET,
-        )
+def _check_supported(config: Mapping[str, object]) -> None:
+    for name in _UNFAITHFUL:
+        if not is_neutral(name, config.get(name)):
+            raise ModelError(
+                f"{_FILE}: {name} is not supported, so preset: model cannot be applied",
+                hint=_WITHOUT_PRESET,
+            )
 
 
 _WITHOUT_PRESET = "Remove preset: model and write the settings under decoding."
@@ -226,9 +208,8 @@ def _from_job(draft: _Draft, spec: Decoding) -> None:
 def _without_effect(draft: _Draft, spec: Decoding) -> None:
     """Remove settings of the model's file that have no effect in greedy or single-beam decoding.
 
-    Raises:
-        UsageError: the job itself has such a setting. Possible only with preset: model; otherwise the job's
-            schema has rejected it.
+    Raises UsageError if the job itself has such a setting. Possible only with preset: model; otherwise the job's schema
+    has rejected it.
     """
     idle: list[str] = []
     if draft.values["temperature"] == 0 and "temperature" not in spec.columns:
@@ -250,7 +231,7 @@ def _without_effect(draft: _Draft, spec: Decoding) -> None:
             draft.neutral(name)
 
 
-def _refuse_contradictions(decoding: ResolvedDecoding, spec: Decoding) -> None:
+def _check_contradictions(decoding: ResolvedDecoding, spec: Decoding) -> None:
     many = spec.num_return_sequences
     may_sample = not decoding.greedy or "temperature" in spec.columns
     if may_sample and decoding.num_beams > 1:

@@ -17,13 +17,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def row_seed(run_seed: int, row_id: str, sample: int) -> int:
-    """Seed of one answer: BLAKE2b of (row id, sample), keyed by the run's seed, cut to 63 bits.
-
-    Args:
-        run_seed: `run.seed`, 0 to 2**63 - 1.
-        row_id: the row's id as text.
-        sample: number of the answer, from 0.
-    """
+    """Seed of one answer: BLAKE2b of (row id, sample), keyed by `run.seed` (0 to 2**63 - 1), cut to 63 bits."""
     digest = blake2b(
         sample.to_bytes(8, "little") + row_id.encode("utf-8", "surrogatepass"),
         digest_size=8,
@@ -40,10 +34,7 @@ def uniforms(
 
     The hash applies the output function of SplitMix64 (Steele, Lea, Flood 2014) to the step, then to its sum with
     the seed: streams of two rows can share single values by chance, as any two streams can, but no sequence.
-
-    Args:
-        seeds: uint64, any shape.
-        steps: int64 from 0, shape broadcastable with `seeds`.
+    `seeds` and `steps` must have shapes that broadcast.
     """
     counter = _mix(steps.astype(np.uint64) * _GOLDEN + _GOLDEN)
     bits: npt.NDArray[np.uint64] = _mix(seeds + counter) >> np.uint64(11)

@@ -10,7 +10,7 @@ so a row gets the same token in any batch. Of tokens with equal logits the lower
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -23,11 +23,9 @@ _WIDTHS = (64, 512, 4096)
 """Numbers of tokens to try before all are sorted. 64 suffice for top_k 50 and, at most steps, for top_p 0.9."""
 
 _BLOCK = 256
-_MOST = 2**31
+_MAX_TOP_K = 2**31
 _COLDEST = 1e-4
 """Lower temperatures are treated as this one: a logit 0.01 below the highest then has weight e^-100."""
-
-_NUMPY_DTYPES = (torch.float32, torch.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,9 @@ class Sampler:
 
         return cls(
             column([max(s.temperature, _COLDEST) if s.temperature else 0.0 for s in settings]),
-            torch.tensor([min(s.top_k, _MOST) for s in settings], dtype=torch.int64, device=device),
+            torch.tensor(
+                [min(s.top_k, _MAX_TOP_K) for s in settings], dtype=torch.int64, device=device
+            ),
             column([s.top_p for s in settings]),
             column([s.min_p for s in settings]),
             all(s.greedy for s in settings),
@@ -78,20 +78,18 @@ class Sampler:
 
     def select(self, rows: Tensor) -> Self:
         """The settings of these rows (int64 indices), in this order."""
-        return type(self)(
-            self.temperature[rows],
-            self.top_k[rows],
-            self.top_p[rows],
-            self.min_p[rows],
-            self.greedy,
+        return replace(
+            self,
+            temperature=self.temperature[rows],
+            top_k=self.top_k[rows],
+            top_p=self.top_p[rows],
+            min_p=self.min_p[rows],
         )
 
     def draw(self, logits: Tensor, uniforms: Tensor) -> Draw:
-        """Choose a token for each row.
+        """Choose a token for each row from `logits` [rows, vocab] of any float dtype.
 
-        Args:
-            logits: [rows, vocab], any float dtype; never changed.
-            uniforms: float64 [rows] in [0, 1), on the device of `logits`; ignored if all rows are greedy.
+        `uniforms` are float64 [rows] in [0, 1), on the device of `logits`; ignored if all rows are greedy.
         """
         tokens = first_argmax(logits)
         # argmax prefers NaN and +inf, and returns -inf only where all logits are -inf.
@@ -119,22 +117,14 @@ def _pick(logits: Tensor, index: Tensor) -> Tensor:
 
 
 def logprob(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Natural log-probability of one token per row under the raw logits.
-
-    Args:
-        logits: [rows, vocab].
-        tokens: int64 [rows].
-
-    Returns:
-        float32 at least, [rows].
-    """
+    """Natural log-probability [rows], float32 at least, of `tokens` [rows] under the raw `logits` [rows, vocab]."""
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return wide.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
 
 
 def first_argmax(logits: Tensor) -> Tensor:
     """int64 [rows]: the first of the highest; NaN is highest."""
-    if logits.device.type == "cpu" and logits.dtype in _NUMPY_DTYPES:
+    if logits.device.type == "cpu" and logits.dtype in (torch.float32, torch.float64):
         # Same result as torch, which takes 5 to 10 times as long on a CPU.
         return torch.from_numpy(logits.detach().numpy().argmax(-1))
     return logits.argmax(-1)
@@ -161,12 +151,12 @@ def _by_id(sampler: Sampler, logits: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def _inverse(cumulated: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The first place with a cumulated weight above the target, and the target minus all weight before it."""
+    """The first index with a cumulated weight above the target, and the target minus all weight before it."""
     last = torch.nextafter(cumulated[:, -1], torch.zeros_like(target))
     target = torch.minimum(target, last)
-    place = torch.searchsorted(cumulated, target[:, None], right=True)
-    before = torch.nn.functional.pad(cumulated, (1, 0)).gather(1, place)
-    return place[:, 0], target - before[:, 0]
+    index = torch.searchsorted(cumulated, target[:, None], right=True)
+    before = torch.nn.functional.pad(cumulated, (1, 0)).gather(1, index)
+    return index[:, 0], target - before[:, 0]
 
 
 def _by_rank(sampler: Sampler, logits: Tensor, uniforms: Tensor) -> Tensor:
@@ -185,9 +175,9 @@ def _by_rank(sampler: Sampler, logits: Tensor, uniforms: Tensor) -> Tensor:
             continue
         nucleus = _nucleus(sampler.select(index), _pick(logits, index), total[index], width)
         mass = nucleus.weights.cumsum(-1)
-        place, _ = _inverse(mass, uniforms[index] * mass[:, -1])
-        tokens[index] = nucleus.ids.gather(1, place[:, None])[:, 0]
-        settled[index] = nucleus.whole
+        rank, _ = _inverse(mass, uniforms[index] * mass[:, -1])
+        tokens[index] = nucleus.ids.gather(1, rank[:, None])[:, 0]
+        settled[index] = nucleus.complete
     return tokens
 
 
@@ -208,12 +198,12 @@ class _Nucleus:
     Attributes:
         ids: int64 [rows, width], most likely first, ties by id.
         weights: float64 [rows, width], proportional to probability; 0 where a filter drops the token.
-        whole: bool [rows], whether no token outside can be kept.
+        complete: bool [rows], whether no token outside can be kept.
     """
 
     ids: Tensor
     weights: Tensor
-    whole: Tensor
+    complete: Tensor
 
 
 def _nucleus(sampler: Sampler, logits: Tensor, total: Tensor, width: int) -> _Nucleus:

@@ -34,7 +34,7 @@ class Stopper:
         self._tokens.append(token_id)
         if len(self._tokens) >= self._decoding.max_new_tokens:
             return self._end("length")
-        if self._longest and self._found():
+        if self._longest and self._matches():
             return "stop_string"
         return None
 
@@ -49,20 +49,20 @@ class Stopper:
         return reason if cut == len(text) else "stop_string"
 
     def _cut(self, text: str) -> int:
-        places = [text.find(stop) for stop in self._decoding.stop_strings]
-        return min((place for place in places if place >= 0), default=len(text))
+        starts = [text.find(stop) for stop in self._decoding.stop_strings]
+        return min((start for start in starts if start >= 0), default=len(text))
 
-    def _found(self) -> bool:
+    def _matches(self) -> bool:
         window = self._decode(self._tokens[self._start :]).rstrip(_PENDING)
         text = self._before + window
         # Everything up to `searched` has been searched: a new match ends after it.
         fresh = text[max(0, self._searched - self._longest + 1) :]
         self._searched = len(text)
         if any(stop in fresh for stop in self._decoding.stop_strings):
-            whole = self._decode(self._tokens).rstrip(_PENDING)
-            cut = self._cut(whole)
-            if cut < len(whole):
-                self._text = whole[:cut]
+            answer = self._decode(self._tokens).rstrip(_PENDING)
+            cut = self._cut(answer)
+            if cut < len(answer):
+                self._text = answer[:cut]
                 return True
         if len(self._tokens) - self._start >= _WINDOW:
             self._move(text)

@@ -1,4 +1,4 @@
-"""What a job requests of its engines and they do not support, by their declarations (`EngineInfo`)."""
+"""Checks what a job requests of its engines against their declarations (`EngineInfo`)."""
 
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -19,25 +19,27 @@ _NEUTRAL = ResolvedDecoding()
 
 def engine_problems(job: Job) -> list[Problem]:
     """Every key of the job that its engine, or the engine of a judge, does not support. Never raises."""
-    found = [*_model_problems(job.model, "model"), *_likelihood_problems(job)]
+    problems = [*_model_problems(job.model, "model"), *_likelihood_problems(job)]
     for number, judge in enumerate(job.evaluate.judges):
         if judge.model is not None:
-            found += _model_problems(judge.model, f"evaluate.judges[{number}].model")
+            problems += _model_problems(judge.model, f"evaluate.judges[{number}].model")
     if (entry := ENGINES.get(job.model.engine)) is None:
-        return found
+        return problems
     unsupported = OPTIONS - entry.info.options
-    asked = [
-        *_given(job.decoding, "decoding"),
-        *_given(job.batching, "batching"),
-        *_given(job.run, "run"),
-    ]
-    found += [_unsupported(key, entry.info) for key in asked if key in unsupported]
-    found += [
+    sections = (job.decoding, "decoding"), (job.batching, "batching"), (job.run, "run")
+    keys = [key for section, name in sections for key in _set_keys(section, name)]
+    problems += [_unsupported(key, entry.info) for key in keys if key in unsupported]
+    problems += [
         _unsupported(f"decoding.columns.{name}", entry.info)
         for name in job.decoding.columns
         if f"decoding.{name}" in unsupported
     ]
-    return found + _seed_problems(job, entry.info)
+    sampled = job.decoding.may_sample and "seed" in job.run.model_fields_set
+    if sampled and not entry.info.seeds and job.input.sample is None:
+        message = f"has no effect: engine {entry.info.name} ignores seeds"
+        hint = "Remove it. Sampled answers of this engine cannot be reproduced."
+        problems.append(Problem("run.seed", message, hint))
+    return problems
 
 
 def check_generation_config(info: EngineInfo, resolution: Resolution) -> None:
@@ -65,33 +67,23 @@ def _model_problems(spec: ModelSpec, key: str) -> list[Problem]:
     if (entry := ENGINES.get(spec.engine)) is None:
         near = get_close_matches(spec.engine, ENGINES, n=1)
         guess = f"Did you mean {near[0]}? " if near else ""
-        return [
-            Problem(
-                f"{key}.engine",
-                f"unknown engine {spec.engine!r}",
-                f"{guess}The engines are: {', '.join(ENGINES)}.",
-            )
-        ]
+        hint = f"{guess}The engines are: {', '.join(ENGINES)}."
+        return [Problem(f"{key}.engine", f"unknown engine {spec.engine!r}", hint)]
     unsupported = OPTIONS - entry.info.options
-    found = [
+    problems = [
         _unsupported(f"{key}.{name.removeprefix('model.')}", entry.info)
-        for name in _given(spec, "model")
+        for name in _set_keys(spec, "model")
         if name in unsupported
     ]
     if entry.info.needs != "nothing" and spec.path is None:
-        found.append(
-            Problem(
-                f"{key}.path",
-                f"is required by engine {spec.engine}",
-                "Give a folder, demo:smollm2-135m or a model id.",
-            )
-        )
-    return found
+        hint = "Give a folder, demo:smollm2-135m or a model id."
+        problems.append(Problem(f"{key}.path", f"is required by engine {spec.engine}", hint))
+    return problems
 
 
 def _likelihood_problems(job: Job) -> Iterator[Problem]:
     """Metrics and judges whose engine cannot score given texts."""
-    askers = {
+    users = {
         f"evaluate.metrics[{number}]": job.model
         for number, metric in enumerate(job.evaluate.metrics)
         if issubclass(type(metric), AfterPrompt)
@@ -99,7 +91,7 @@ def _likelihood_problems(job: Job) -> Iterator[Problem]:
         f"evaluate.judges[{number}]": judge.model or job.model
         for number, judge in enumerate(job.evaluate.judges)
     }
-    for key, spec in askers.items():
+    for key, spec in users.items():
         entry = ENGINES.get(spec.engine)
         if entry is not None and not entry.info.likelihoods:
             yield Problem(
@@ -109,34 +101,18 @@ def _likelihood_problems(job: Job) -> Iterator[Problem]:
             )
 
 
-def _seed_problems(job: Job, info: EngineInfo) -> list[Problem]:
-    sampled = job.decoding.may_sample and "seed" in job.run.model_fields_set
-    if info.seeds or not sampled or job.input.sample is not None:
-        return []
-    return [
-        Problem(
-            "run.seed",
-            f"has no effect: engine {info.name} ignores seeds",
-            "Remove it. Sampled answers of this engine cannot be reproduced.",
-        )
-    ]
+def _set_keys(section: Section, outer: str) -> list[str]:
+    """The dotted keys of a section that the job sets to a value that is neither the default nor neutral."""
 
-
-def _given(section: Section, outer: str) -> list[str]:
-    """The dotted keys of a section that the job sets to anything but their default or neutral value."""
-
-    def asks(name: str, value: Any) -> bool:  # noqa: ANN401  (a value of any key)
+    def requests(name: str, value: Any) -> bool:  # noqa: ANN401  (a value of any key)
         default = type(section).model_fields[name].get_default(call_default_factory=True)
         neutral = getattr(_NEUTRAL, name, default) if outer == "decoding" else default
         return value not in (None, default, neutral)
 
     names = sorted(section.model_fields_set)
-    return [f"{outer}.{name}" for name in names if asks(name, getattr(section, name))]
+    return [f"{outer}.{name}" for name in names if requests(name, getattr(section, name))]
 
 
 def _unsupported(key: str, info: EngineInfo) -> Problem:
-    return Problem(
-        key,
-        f"is not supported by engine {info.name}",
-        "Remove it, or choose another model.engine.",
-    )
+    hint = "Remove it, or choose another model.engine."
+    return Problem(key, f"is not supported by engine {info.name}", hint)

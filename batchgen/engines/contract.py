@@ -1,9 +1,9 @@
 """The engine contract: what an engine does (`Engine`), what it declares (`EngineInfo`), what it estimates (`Estimate`).
 
-    requests ──pulled when there is room──> Engine.generate ──> completions, in the order in which they finish
+    requests ──pulled as capacity allows──> Engine.generate ──> completions, in the order in which they finish
 
-Static batches, continuous batching, a server and an engine without a model implement this one method, and rows of the
-next part enter while the long rows of this one finish. `engine_registry.py` lists the engines; `echo.py` is the smallest.
+Rows of the next part start while the long rows of this one finish. `engine_registry.py` lists the engines; `echo.py` is the
+smallest one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,23 +31,23 @@ class Engine(Protocol):
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Answer all requests.
 
-        The iterable is pulled only when there is room. Closing the iterator stops the engine at a step boundary; rows in
-        flight are then not answered. May be called again once it has ended or was closed: after a crash, suspect rows are
-        generated in calls of their own.
+        The iterable is pulled only as capacity allows. Closing the iterator stops the engine at a step boundary; rows in
+        flight are then not answered. May be called again after that: after a crash, suspect rows are generated in
+        separate calls.
         """
 
     def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
         """Compute how likely each continuation is after its context. Every one ends in exactly one likelihood, in any order.
 
-        A result does not depend on order or on shared computation, except for the rounding of the model's dtype. It equals
-        what the model's own forward over that row alone gives, to within 1e-5 a token wherever rounding is smaller. The
-        tokens of a context are computed once for all its continuations that arrive close together, where the engine can
-        do that. The caller ensures that a row fits the context window. Pulling and closing are as with `generate`, and only
-        one of the two runs at a time. Called only if `EngineInfo.likelihoods`.
+        A result does not depend on order or on shared computation, except for the rounding of the model's dtype: it equals
+        that of the model's own forward over the row alone, to within 1e-5 a token where rounding is smaller. If possible,
+        the tokens of a context are computed once for all its continuations that arrive close together. The caller ensures
+        that a row fits the context window. Pulling and closing are as with `generate`; only one of the two runs at a time.
+        Called only if `EngineInfo.likelihoods`.
         """
 
     def facts(self) -> Mapping[str, object]:
-        """What decided the text or the speed, for the manifest: plain values, in addition to `EngineInfo.facts`."""
+        """Plain values for the manifest that decided the text or the speed, in addition to `EngineInfo.facts`."""
 
     def close(self) -> None:
         """Free memory, processes and connections."""
@@ -73,7 +73,7 @@ OPTIONS = frozenset(
         "run.workers",
     }
 )
-"""The job keys that an engine may support or not. What is not here is batchgen's own work, or every engine's duty."""
+"""The job keys that an engine may support or not. Every other key concerns batchgen itself, or all engines support it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ class EngineInfo:
         likelihoods: whether it can score given texts: metrics such as perplexity, and judges.
         batch_invariant: whether an answer is independent of the other rows in flight; None if that depends on the model
             and device, and is in the facts of the open engine.
-        token_exact: whether the model gets exactly the token ids of the request, and the completion has exactly those that
-            the model produced.
+        token_exact: whether the model gets exactly the token ids of the request, and the completion has exactly those of
+            the model.
     """
 
     name: str
@@ -105,24 +105,16 @@ class EngineInfo:
 
     def facts(self) -> dict[str, object]:
         """The part of the manifest's `engine` that is known without opening it."""
-        invariant = {
-            "batch_invariant": self.batch_invariant,
-            "batch_invariant_reason": self.batch_invariant_reason,
-        }
-        return {
-            "engine": self.name,
-            "token_exact": self.token_exact,
-            **(invariant if self.batch_invariant is not None else {}),
-        }
+        facts: dict[str, object] = {"engine": self.name, "token_exact": self.token_exact}
+        if self.batch_invariant is not None:
+            facts["batch_invariant"] = self.batch_invariant
+            facts["batch_invariant_reason"] = self.batch_invariant_reason
+        return facts
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Bytes by what takes them.
-
-    Attributes:
-        parts: name and bytes; the last grows with the tokens held.
-    """
+    """Bytes; of the `parts` (name and bytes), the last grows with the tokens in memory."""
 
     parts: tuple[tuple[str, int], ...]
     bytes_per_token: int
@@ -130,17 +122,16 @@ class MemoryEstimate:
 
 
 Origin = Callable[[str], str]
-"""Where the value of a job key came from, such as "default" or "--set"."""
+"""The origin of the value of a job key, such as "default" or "--set"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What an engine would take, found without opening it. Engines extend it by what they can state.
+    """What an engine would need, without opening it. Engines extend it.
 
     Attributes:
         device: such as "cpu"; "none" if nothing is computed on this machine.
-        limits: what a padded batch may hold.
-        workers: processes that compute in parallel.
+        limits: of a padded batch.
     """
 
     device: str
@@ -153,12 +144,12 @@ class Estimate:
         return []
 
     def batch_lines(self, origin: Origin) -> list[str]:
-        """How rows share the engine; empty for padded batches, which `limits` describes."""
+        """How rows are computed together; empty for padded batches, which `limits` describes."""
         del origin
         return []
 
     def memory(self, *, batch_tokens: int, job_tokens: int) -> MemoryEstimate | None:
-        """What is held at most, for the largest padded batch and for all rows of the job; None without a model."""
+        """The most memory needed, from the tokens of the largest padded batch and of the whole job; None without a model."""
         del batch_tokens, job_tokens
         return None
 
@@ -177,7 +168,7 @@ class OpenEngine(Protocol):
         decode: Decode,
         should_stop: Callable[[], bool],
     ) -> Engine:
-        """Open it.
+        """Open the engine.
 
         Args:
             model: the job's section, or a judge's.
@@ -190,12 +181,11 @@ class OpenEngine(Protocol):
 
 
 class EstimateEngine(Protocol):
-    """Estimates what an engine would take, without loading a weight."""
+    """Estimates what an engine would need, without loading a weight; the arguments are those of `OpenEngine`."""
 
     def __call__(
         self, model: ModelSpec, /, *, folder: Path | None, batching: Batching, workers: int | Auto
-    ) -> Estimate:
-        """Estimate it; the arguments are those of `OpenEngine`."""
+    ) -> Estimate: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ mocks. Also the example of an engine: this file and a line in `engine_registry.p
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 
 from batchgen.decoding.stopping import Stopper
 from batchgen.engines.contract import OPTIONS, Decode, EngineEntry, EngineInfo
@@ -37,7 +38,6 @@ class EchoEngine:
         self._rows = 0
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Answer requests one by one, in their order."""
         for request in requests:
             self._rows += 1
             yield self._answer(request)
@@ -50,38 +50,29 @@ class EchoEngine:
         """
         for one in continuations:
             self._rows += 1
-            expected = [
-                at < len(one.context) and one.context[at] == token
-                for at, token in enumerate(one.token_ids)
-            ]
-            logprobs = tuple(_EXPECTED if hit else _OTHER for hit in expected)
-            yield Likelihood(one.index, logprobs, greedy=all(expected))
+            pairs = zip_longest(one.token_ids, one.context[: len(one.token_ids)])
+            hits = [token == expected for token, expected in pairs]
+            logprobs = tuple(_EXPECTED if hit else _OTHER for hit in hits)
+            yield Likelihood(one.index, logprobs, greedy=all(hits))
 
     def facts(self) -> Mapping[str, object]:
-        """The number of requests answered."""
         return {"requests": self._rows}
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing."""
 
     def _answer(self, request: Request) -> Completion:
         logprob = 0.0 if request.decoding.logprobs else None
         if not request.decoding.stop_strings:
             # The common case, and what the pipeline benchmark measures: no token-by-token work.
             tokens = request.token_ids[: request.decoding.max_new_tokens]
-            whole = len(tokens) == len(request.token_ids)
-            reason: FinishReason = "stop" if whole else "length"
-            return Completion(
-                request.index, request.sample, tokens, self._decode(tokens), reason, logprob
-            )
-        return self._until_stopped(request, logprob)
-
-    def _until_stopped(self, request: Request, logprob: float | None) -> Completion:
+            text = self._decode(tokens)
+            reason: FinishReason = "stop" if len(tokens) == len(request.token_ids) else "length"
+            return Completion(request.index, request.sample, tokens, text, reason, logprob)
         stopper = Stopper(request.decoding, self._decode)
         for count, token in enumerate(request.token_ids, start=1):
-            reason = stopper.push(token)
-            if reason is not None:
-                tokens = request.token_ids[:count]
+            if (ended := stopper.push(token)) is not None:
+                tokens, reason = request.token_ids[:count], ended
                 break
         else:
             tokens, reason = request.token_ids, "stop"

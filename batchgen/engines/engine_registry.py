@@ -16,7 +16,7 @@ ENGINES: dict[str, EngineEntry] = {entry.info.name: entry for entry in (TRANSFOR
 """By name. An engine of your own: `ENGINES["name"] = EngineEntry(info, open)` before the job runs."""
 
 _DEFAULT_BUDGET = Budget(rows=64, tokens=65_536)
-"""What `plan` cuts batches by where the engine estimates nothing."""
+"""For the batches of `plan` if the engine estimates nothing."""
 
 
 def find_engine(name: str) -> EngineEntry:
@@ -46,7 +46,8 @@ def open_engine(
         ResourceError: no such device, or not enough memory.
         UsageError: an unknown engine, or more workers than GPUs.
     """
-    return find_engine(model.engine).open(
+    open_it = find_engine(model.engine).open
+    return open_it(
         model,
         folder=folder,
         batching=batching,
@@ -59,7 +60,7 @@ def open_engine(
 def estimate_engine(
     model: ModelSpec, *, folder: Path | None, batching: Batching, workers: int | Auto
 ) -> Estimate:
-    """What the engine would take, without loading a weight.
+    """What the engine would need, without loading a weight.
 
     Raises:
         ModelError: the model's config cannot be read.
@@ -68,6 +69,6 @@ def estimate_engine(
     """
     entry = find_engine(model.engine)
     if entry.estimate is None:
-        alone = Workers(1, f"engine {model.engine}")
-        return Estimate("none", batch_limits(batching, _DEFAULT_BUDGET), alone)
+        limits = batch_limits(batching, _DEFAULT_BUDGET)
+        return Estimate("none", limits, Workers(1, f"engine {model.engine}"))
     return entry.estimate(model, folder=folder, batching=batching, workers=workers)

@@ -1,9 +1,9 @@
 """An engine made of replicas: processes that each load the same model, one per GPU.
 
-    requests ──window──> a replica with room ──> completions, in the order in which they finish
+    requests ──window──> a replica with capacity ──> completions, in the order in which they finish
 
-Each replica schedules its own rows and pulls from one stream of requests; the stream and everything that is saved stay in
-this process. An answer does not depend on the replica: random numbers come from the request's own seed. The protocol is in
+Each replica schedules its own rows and pulls from one stream of requests; the stream and all saved state stay in this
+process. An answer does not depend on the replica: random numbers come from the request's own seed. The protocol is in
 `worker.py`.
 """
 
@@ -82,7 +82,7 @@ class ReplicatedEngine:
         *,
         name: str,
         window: int,
-        why: str,
+        reason: str,
         should_stop: Callable[[], bool],
     ) -> None:
         """Start all processes, and wait until each has loaded its model.
@@ -91,7 +91,7 @@ class ReplicatedEngine:
             openings: device and engine factory of each replica.
             name: the value of `model.engine`.
             window: most requests that a replica pulls at once.
-            why: reason for this number of replicas, for the facts.
+            reason: for this number of replicas, for the facts.
             should_stop: called between messages.
 
         Raises:
@@ -100,7 +100,7 @@ class ReplicatedEngine:
         """
         self.name = name
         self._window = window
-        self._why = why
+        self._reason = reason
         self._should_stop = should_stop
         self._seconds = 0.0
         self._replicas: list[_Replica] = []
@@ -115,11 +115,6 @@ class ReplicatedEngine:
             raise
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """See `Engine`.
-
-        Raises:
-            DeathError: a process has died.
-        """
         begin = time.perf_counter()
         try:
             yield from self._run("generate", requests)
@@ -127,11 +122,6 @@ class ReplicatedEngine:
             self._seconds += time.perf_counter() - begin
 
     def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
-        """See `Engine`.
-
-        Raises:
-            DeathError: a process has died.
-        """
         return self._run("likelihoods", continuations)
 
     def facts(self) -> Mapping[str, object]:
@@ -142,7 +132,7 @@ class ReplicatedEngine:
         return {
             **_merged(each),
             "workers": len(each),
-            "workers_reason": self._why,
+            "workers_reason": self._reason,
             **_utilization(each, self._seconds),
             "each": each,
         }
@@ -174,8 +164,13 @@ class ReplicatedEngine:
     def _results(self, busy: list[_Replica], items: Iterator[Any]) -> Iterator[Any]:
         """Yield all results; a replica that is done or has failed is removed from `busy`."""
         while busy and not self._should_stop():
-            for one in _readable(busy):
-                message = _receive(one, busy)
+            ready = wait([one.pipe for one in busy], _POLL_SECONDS)
+            for one in [one for one in busy if one.pipe in ready]:
+                try:
+                    message = one.receive()
+                except BatchgenError:
+                    busy.remove(one)
+                    raise
                 if message is PipeMessage.MORE:
                     one.send(list(islice(items, self._window)))
                 elif message is PipeMessage.DONE:
@@ -192,14 +187,7 @@ def open_replicas(
     batching: Batching,
     should_stop: Callable[[], bool],
 ) -> ReplicatedEngine:
-    """Open a replica on each GPU.
-
-    Args:
-        workers: the GPUs.
-        model: the job's section.
-        opening: opens an engine; also called with a model section and `batching`.
-        batching: of each replica.
-        should_stop: called between messages.
+    """Open a replica on each GPU; `opening` is called with a model section, `batching` and `should_stop`.
 
     Raises:
         BatchgenError: an engine could not be opened.
@@ -212,7 +200,7 @@ def open_replicas(
         for one in workers.gpus
     ]
     return ReplicatedEngine(
-        openings, name=model.engine, window=window, why=workers.reason, should_stop=should_stop
+        openings, name=model.engine, window=window, reason=workers.reason, should_stop=should_stop
     )
 
 
@@ -242,20 +230,6 @@ def _start(device: str) -> _Replica:
     return _Replica(device, process, here)
 
 
-def _readable(busy: Sequence[_Replica]) -> list[_Replica]:
-    """Replicas with a message to receive."""
-    ready = wait([one.pipe for one in busy], _POLL_SECONDS)
-    return [one for one in busy if one.pipe in ready]
-
-
-def _receive(one: _Replica, busy: list[_Replica]) -> Any:  # noqa: ANN401  see `_Replica.receive`
-    try:
-        return one.receive()
-    except BatchgenError:
-        busy.remove(one)
-        raise
-
-
 def _stop(busy: Sequence[_Replica]) -> None:
     """Stop replicas at their next step, and discard what they send until then."""
     for one in busy:
@@ -267,14 +241,14 @@ def _stop(busy: Sequence[_Replica]) -> None:
 
 def _merged(each: Sequence[Mapping[str, Any]]) -> dict[str, object]:
     """Texts joined where they differ, flags that hold for all. Numbers are left to `each`."""
-    found: dict[str, object] = {}
+    merged: dict[str, object] = {}
     for name, value in each[0].items():
         values = [one[name] for one in each if name in one]
         if isinstance(value, str):
-            found[name] = "; ".join(dict.fromkeys(values))
+            merged[name] = "; ".join(dict.fromkeys(values))
         elif isinstance(value, bool):
-            found[name] = all(values)
-    return found
+            merged[name] = all(values)
+    return merged
 
 
 def _utilization(each: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, object]:
@@ -287,5 +261,5 @@ def _utilization(each: Sequence[Mapping[str, Any]], seconds: float) -> dict[str,
         "mfu": (total["useful_flop"], possible),
         "useful_token_share": (total["useful_tokens"], total["computed_tokens"]),
     }
-    found = {name: round(part / of, 4) if of else None for name, (part, of) in shares.items()}
-    return {**found, **total}
+    rounded = {name: round(part / of, 4) if of else None for name, (part, of) in shares.items()}
+    return {**rounded, **total}

@@ -85,7 +85,6 @@ class _WorkQueue:
         self._stopped = False
 
     def items(self) -> Iterator[object]:
-        """Yield all items; a window is pulled at a time."""
         self._stopped = False
         while window := self._more():
             yield from window
@@ -115,5 +114,5 @@ def _sendable_error(error: Exception) -> BatchgenError:
     """An error that can be pickled. Of an unexpected one only type and traceback are kept: its message may quote a row."""
     if isinstance(error, BatchgenError):
         return error
-    place = "".join(traceback.format_tb(error.__traceback__))
-    return BatchgenError(f"{type(error).__name__}, which is a bug in batchgen", hint=place)
+    trace = "".join(traceback.format_tb(error.__traceback__))
+    return BatchgenError(f"{type(error).__name__}, which is a bug in batchgen", hint=trace)

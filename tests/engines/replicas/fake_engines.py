@@ -82,7 +82,7 @@ def replicas(
         [(f"place {number}", opening) for number, opening in enumerate(openings)],
         name="echo",
         window=window,
-        why="for a test",
+        reason="for a test",
         should_stop=should_stop,
     )
 
