@@ -12,29 +12,22 @@ Each public name is imported when it is first used, so that `import batchgen` co
 
 import importlib
 
-_HOMES = {
-    "load_job": "batchgen.jobfile.load",
-    "plan": "batchgen.run.plan",
-    "run": "batchgen.run.run",
-    "score": "batchgen.evaluation.scoring.score",
-    "compare": "batchgen.evaluation.comparing.compare",
-    "open_engine": "batchgen.engines.engine_registry",
-    "Job": "batchgen.job.spec",
-    "LoadedJob": "batchgen.jobfile.load",
-    "Plan": "batchgen.run.plan",
-    "RunResult": "batchgen.run.result",
-    "ScoreResult": "batchgen.evaluation.scoring.score_run",
-    "Comparison": "batchgen.evaluation.comparing.compare",
-    "Row": "batchgen.records",
-    "Prompt": "batchgen.records",
-    "Request": "batchgen.records",
-    "Completion": "batchgen.records",
-    "Response": "batchgen.records",
-    "Failure": "batchgen.records",
-    "BatchgenError": "batchgen.errors",
+_PUBLIC = {
+    "jobfile.load": ("load_job", "LoadedJob"),
+    "run.plan": ("plan", "Plan"),
+    "run.run": ("run",),
+    "evaluation.scoring.score": ("score",),
+    "evaluation.comparing.compare": ("compare", "Comparison"),
+    "engines.engine_registry": ("open_engine",),
+    "job.spec": ("Job",),
+    "run.result": ("RunResult",),
+    "evaluation.scoring.score_run": ("ScoreResult",),
+    "records": ("Row", "Prompt", "Request", "Completion", "Response", "Failure"),
+    "errors": ("BatchgenError",),
 }
+_MODULE_OF = {name: f"batchgen.{module}" for module, names in _PUBLIC.items() for name in names}
 
-__all__ = tuple(_HOMES)
+__all__ = tuple(_MODULE_OF)
 
 # `batchgen.run` is the function. Importing the folder of that name binds the folder there, so that happens first.
 importlib.import_module("batchgen.run")
@@ -42,6 +35,6 @@ del globals()["run"]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'batchgen' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)

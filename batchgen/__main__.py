@@ -65,7 +65,7 @@ def call(arguments: Sequence[str]) -> int:
         sys.stdout = None
         return int(ExitCode.DONE)
     except Exception as error:  # noqa: BLE001  # the outermost level: anything unexpected is shown as a bug
-        found = _of_stream(error) if isinstance(error, OSError) else error
+        found = _stream_failure(error) if isinstance(error, OSError) else error
         try:
             _explain(found, arguments)
         except OSError:
@@ -74,8 +74,8 @@ def call(arguments: Sequence[str]) -> int:
         return _exit_code(found)
 
 
-def _of_stream(error: OSError) -> Exception:
-    """A stream that cannot be written to is not a bug; it is closed."""
+def _stream_failure(error: OSError) -> Exception:
+    """The failure of a stream that cannot be written to, which is closed; any other error as it is."""
     if error.filename not in NAMES:
         return error
     name = error.filename.strip("<>")

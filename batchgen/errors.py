@@ -139,9 +139,9 @@ class JobFileError(BatchgenError):
 
 
 def _shown(problem: Problem, file: str, lines: list[str]) -> str:
-    place = f"{file}:{problem.line}:{problem.column}" if problem.line else file
+    position = f"{file}:{problem.line}:{problem.column}" if problem.line else file
     key = f"{problem.key}: " if problem.key else ""
-    shown = [f"{place}: {key}{problem.message}"]
+    shown = [f"{position}: {key}{problem.message}"]
     if 0 < problem.line <= len(lines):
         # The caret is under the character only if tabs and control characters take one column each.
         source = "".join(c if c.isprintable() else " " for c in lines[problem.line - 1])[:160]

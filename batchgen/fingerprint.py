@@ -19,7 +19,7 @@ class Absent(Enum):
 
 
 ABSENT = Absent.ABSENT
-_LONGEST = 60
+_MAX_SHOWN = 60
 _BEFORE = 15
 """Maximum characters shown of a value, and how many of them before the first difference."""
 
@@ -37,7 +37,7 @@ class KeyDifference:
         if looks_secret(self.key.rpartition(".")[2]):
             return f"{self.key} changed"
         old, new = _shown(self.old), _shown(self.new)
-        if max(len(old), len(new)) > _LONGEST:
+        if max(len(old), len(new)) > _MAX_SHOWN:
             same = takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False))
             start = max(0, len(list(same)) - _BEFORE)
             old, new = _excerpt(old, start), _excerpt(new, start)
@@ -101,17 +101,15 @@ def _shown(value: object) -> str:
 
 
 def _excerpt(text: str, start: int) -> str:
-    if len(text) <= _LONGEST:
+    if len(text) <= _MAX_SHOWN:
         return text
-    shown = text[start : start + _LONGEST - 1]
+    shown = text[start : start + _MAX_SHOWN - 1]
     return ("…" if start else "") + shown + ("…" if start + len(shown) < len(text) else "")
 
 
 _SECRET = re.compile(
     r"(^|[_-])(api_?key|access_?key|token|password|passwd|secret|credential)s?$", re.IGNORECASE
 )
-
-
 _TOKEN_OF_A_VOCABULARY = re.compile(
     r"^(bos|eos|pad|unk|sep|cls|mask)_token$|^(max|min)_(\w+_)?tokens$", re.IGNORECASE
 )

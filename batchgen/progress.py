@@ -1,17 +1,14 @@
-"""Messages and progress of a long operation: bars on a terminal, otherwise a line a minute, or nothing.
-
-Only counts, speeds and names of files: never text of a row.
-"""
+"""Messages and progress of a long operation: bars on a terminal, otherwise a line a minute. Never text of a row."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, Never, TextIO
+from typing import Any, Literal, Never, TextIO
 
 from tqdm import tqdm
 
+Clock = Callable[[], float]
 LINE_EVERY_SECONDS = 60.0
 
 
@@ -19,14 +16,14 @@ class StepProgress:
     """Progress of one step, such as a download; this one shows nothing."""
 
     def reached(self, amount: int, note: str = "") -> None:
-        """Show that `amount` of the total is done (not what was added), and a word about what is next."""
+        """Show that `amount` of the total is done, in all, and a note on what is next."""
 
 
 class RowProgress:
     """Progress of a run in output rows; this one shows nothing."""
 
     def add(self, rows: int, *, new_tokens: int = 0, failed: int = 0) -> None:
-        """More output rows are finished; `failed` of them without an answer."""
+        """Count finished output rows; `failed` of them have no answer."""
 
 
 class Reporter:
@@ -72,16 +69,7 @@ class ConsoleReporter(Reporter):
             self.info(title)
             yield StepLines(title, total, self)
             return
-        bar: tqdm[Never] = tqdm(
-            desc=title,
-            total=total,
-            unit=unit,
-            unit_scale=unit == "B",
-            file=self._stream,
-            leave=False,
-            dynamic_ncols=True,
-        )
-        with bar:
+        with self._bar(title, total, unit=unit, unit_scale=unit == "B", leave=False) as bar:
             yield StepBar(bar, total)
 
     @contextmanager
@@ -89,11 +77,11 @@ class ConsoleReporter(Reporter):
         if not self.draws_bars:
             yield RowLines(name, total, done, stream=self._stream)
             return
-        bar: tqdm[Never] = tqdm(
-            desc=name, total=total, initial=done, unit="row", file=self._stream, dynamic_ncols=True
-        )
-        with bar:
+        with self._bar(name, total, unit="row", initial=done) as bar:
             yield RowBar(bar)
+
+    def _bar(self, title: str, total: int, **options: Any) -> "tqdm[Never]":  # noqa: ANN401  # of tqdm
+        return tqdm(desc=title, total=total, file=self._stream, dynamic_ncols=True, **options)
 
 
 class StepBar(StepProgress):
@@ -125,32 +113,21 @@ class StepLines(StepProgress):
             self._reporter.info(f"{self._title}: {amount / self._total:.0%}")
 
 
-@dataclass(slots=True)
-class _Totals:
-    rows: int = 0
-    tokens: int = 0
-    failed: int = 0
-
-    def add(self, rows: int, tokens: int, failed: int) -> None:
-        self.rows += rows
-        self.tokens += tokens
-        self.failed += failed
-
-
 class RowBar(RowProgress):
     """A tqdm bar for a run."""
 
     def __init__(self, bar: "tqdm[Never]") -> None:
         self._bar = bar
-        self._totals = _Totals()
+        self._tokens = self._failed = 0
         self._started = time.monotonic()
 
     def add(self, rows: int, *, new_tokens: int = 0, failed: int = 0) -> None:
-        self._totals.add(rows, new_tokens, failed)
+        self._tokens += new_tokens
+        self._failed += failed
         seconds = max(time.monotonic() - self._started, 1e-9)
-        words = {"tok/s": f"{self._totals.tokens / seconds:,.0f}"}
-        if self._totals.failed:
-            words["failed"] = str(self._totals.failed)
+        words = {"tok/s": f"{self._tokens / seconds:,.0f}"}
+        if self._failed:
+            words["failed"] = str(self._failed)
         self._bar.set_postfix(words, refresh=False)
         self._bar.update(rows)
 
@@ -159,34 +136,30 @@ class RowLines(RowProgress):
     """A line a minute for a run, with the time and the job's name."""
 
     def __init__(
-        self,
-        name: str,
-        total: int,
-        done: int,
-        *,
-        stream: TextIO,
-        clock: Callable[[], float] = time.monotonic,
+        self, name: str, total: int, done: int, *, stream: TextIO, clock: Clock = time.monotonic
     ) -> None:
         self._name, self._total, self._done = name, total, done
         self._stream, self._clock = stream, clock
-        self._totals = _Totals()
+        self._rows = self._tokens = self._failed = 0
         self._started = self._printed_at = clock()
 
     def add(self, rows: int, *, new_tokens: int = 0, failed: int = 0) -> None:
-        self._totals.add(rows, new_tokens, failed)
+        self._rows += rows
+        self._tokens += new_tokens
+        self._failed += failed
         now = self._clock()
         if now - self._printed_at < LINE_EVERY_SECONDS:
             return
         self._printed_at = now
         seconds = max(now - self._started, 1e-9)
-        rate = self._totals.rows / seconds
-        finished = self._done + self._totals.rows
+        rate = self._rows / seconds
+        finished = self._done + self._rows
         left = (self._total - finished) / rate if rate else 0
         time_of_day = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._stream.write(
             f"{time_of_day} {self._name} {finished:,}/{self._total:,} rows "
             f"{finished / max(self._total, 1):.0%} · {rate:.1f} rows/s · "
-            f"{self._totals.tokens / seconds:,.0f} tok/s · about {left / 60:.0f} min left · "
-            f"{self._totals.failed} failed\n"
+            f"{self._tokens / seconds:,.0f} tok/s · about {left / 60:.0f} min left · "
+            f"{self._failed} failed\n"
         )
         self._stream.flush()

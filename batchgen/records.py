@@ -34,14 +34,7 @@ FailureCode = Literal[
 Role = Literal["system", "user", "assistant"]
 
 Status = Literal[
-    "ok",
-    "no_answer",
-    "truncated",
-    "empty",
-    "no_reference",
-    "unparsed",
-    "error",
-    "skipped",
+    "ok", "no_answer", "truncated", "empty", "no_reference", "unparsed", "error", "skipped"
 ]
 """How the scoring of an answer by a metric ended.
 
@@ -129,7 +122,6 @@ class ResolvedDecoding:
 
     @property
     def greedy(self) -> bool:
-        """Whether the most likely token is always selected, so that seeds do not matter."""
         return self.temperature == 0.0
 
 
@@ -211,7 +203,6 @@ class Likelihood:
 
     @property
     def total(self) -> float:
-        """The log-probability of the whole continuation."""
         return math.fsum(self.logprobs)
 
 

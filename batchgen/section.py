@@ -69,9 +69,5 @@ class Section(BaseModel):
     """A mapping of the job file. Unknown keys are errors; values are immutable."""
 
     model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        use_attribute_docstrings=True,
-        allow_inf_nan=False,
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
     )

@@ -121,7 +121,7 @@ def _work(setup: Setup, rows: Sequence[PendingRow]) -> BenchWork:
     estimate = estimate_torch_engine(
         model.resolved.folder, job.model, batching=job.batching, workers_asked=job.run.workers
     )
-    requests = setup.request_builder.requests(rows)
+    requests = setup.request_builder.build_requests(rows)
     if not requests:
         raise DataError(
             f"the prompts of all {len(rows):,} rows fail", hint="See why with `batchgen plan`."

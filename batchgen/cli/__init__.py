@@ -15,21 +15,7 @@ _SECTIONS = {
     "Maintain": ("verify", "purge"),
     "Models and reference": ("models", "metrics", "bench", "schema"),
 }
-_MODULES = {
-    "run": "run",
-    "plan": "plan",
-    "validate": "validate",
-    "score": "score",
-    "compare": "compare",
-    "status": "status",
-    "show": "status",
-    "verify": "verify",
-    "purge": "verify",
-    "models": "models",
-    "metrics": "metrics",
-    "bench": "bench",
-    "schema": "schema",
-}
+_SHARED_MODULES = {"show": "status", "purge": "verify"}
 
 
 class Commands(click.Group):
@@ -40,11 +26,10 @@ class Commands(click.Group):
         return [name for names in _SECTIONS.values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        del ctx
-        if cmd_name not in _MODULES:
+        if cmd_name not in self.list_commands(ctx):
             return None
-        module = importlib.import_module(f"batchgen.cli.{_MODULES[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name)
+        name = _SHARED_MODULES.get(cmd_name, cmd_name)
+        command: click.Command = getattr(importlib.import_module(f"batchgen.cli.{name}"), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchgen.cli.options import JOB, PROFILE, SET, console_reporter, json_option
-from batchgen.cli.render.terminal import format_count, json_line, printable
+from batchgen.cli.options import JOB, PROFILE, SET, console_reporter, json_option, print_json
+from batchgen.cli.render.terminal import format_count, printable
 
 if TYPE_CHECKING:
     from batchgen.bench.bench import Benchmark, EngineResult
@@ -44,23 +44,22 @@ def bench(
 ) -> None:
     """Compare the engines on this machine.
 
-    Measures our two tiers, plain length-sorted `generate` and, if installed, vLLM with the first rows of JOB, or with
-    built-in rows: one after the other, on the same token ids, on one GPU even if there are several. Writes nothing.
-    Leave the machine idle while it runs.
+    Measures our two tiers (continuous and static batching), plain length-sorted `generate` and, if installed, vLLM,
+    with the first rows of JOB or with built-in rows: one after the other, on the same token ids, on one GPU even if
+    there are several. Writes nothing. Leave the machine idle while it runs.
     """
     from batchgen.bench.bench import bench as measure
     from batchgen.bench.workload import built_in_workload, job_workload
 
     with TemporaryDirectory(prefix="batchgen-bench-") as folder:
-        if job is None:
-            loaded = built_in_workload(
-                Path(folder), model=model or DEMO_MODEL, rows=rows, sets=sets
-            )
-        else:
+        if job is not None:
             loaded = job_workload(job, model=model, rows=rows, sets=sets, profile=profile)
+        else:
+            model = model or DEMO_MODEL
+            loaded = built_in_workload(Path(folder), model=model, rows=rows, sets=sets)
         found = measure(loaded, reporter=console_reporter())
     if as_json:
-        click.echo(json_line(summary(found)))
+        print_json(**summary(found))
         return
     for line in lines(found):
         click.echo(printable(line))
@@ -99,18 +98,9 @@ def lines(found: "Benchmark") -> list[str]:
 
 def _cells(one: "EngineResult", plain: float | None) -> Sequence[str]:
     speed = one.new_tokens_per_second
-    return (
-        f"{speed:,.1f}",
-        f"{speed / plain:.2f}" if plain else "",
-        _share(one.useful_token_share),
-        _share(one.mfu),
-        f"{one.seconds:,.1f}",
-        f"{one.load_seconds:,.1f}",
-    )
-
-
-def _share(share: float | None) -> str:
-    return "" if share is None else f"{share:.0%}"
+    times_faster = f"{speed / plain:.2f}" if plain else ""
+    shares = ["" if s is None else f"{s:.0%}" for s in (one.useful_token_share, one.mfu)]
+    return f"{speed:,.1f}", times_faster, *shares, f"{one.seconds:,.1f}", f"{one.load_seconds:,.1f}"
 
 
 def _row(name: str, cells: Sequence[str]) -> str:
@@ -122,14 +112,11 @@ def summary(found: "Benchmark") -> Mapping[str, Any]:
     """The object that `bench --json` prints."""
     from batchgen.bench.bench import EngineResult
 
-    return {
-        "ok": True,
-        "machine": asdict(found.machine),
-        "workload": asdict(found.workload),
-        "engines": {
-            name: {**asdict(one), "new_tokens_per_second": one.new_tokens_per_second}
-            if isinstance(one, EngineResult)
-            else {"not_measured": one.reason}
-            for name, one in found.engines.items()
-        },
-    }
+    engines: dict[str, Any] = {}
+    for name, one in found.engines.items():
+        if isinstance(one, EngineResult):
+            engines[name] = {**asdict(one), "new_tokens_per_second": one.new_tokens_per_second}
+        else:
+            engines[name] = {"not_measured": one.reason}
+    machine, workload = asdict(found.machine), asdict(found.workload)
+    return {"machine": machine, "workload": workload, "engines": engines}

@@ -20,7 +20,12 @@ PATH = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.argument("base", metavar="BASE", type=PATH)
 @click.argument("new", metavar="NEW", type=PATH)
 @click.option(
-    "-m", "--metric", "metrics", multiple=True, metavar="METRIC", help="Only this one. Repeatable."
+    "-m",
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="METRIC",
+    help="Compare only this metric. Repeatable.",
 )
 @click.option(
     "--margin",
@@ -48,6 +53,7 @@ PATH = click.Path(path_type=Path, exists=True, file_okay=False)
     type=click.IntRange(0),
     default=5,
     show_default=True,
+    metavar="N",
     help="Rows to list per metric and direction.",
 )
 @click.option("--show-responses", is_flag=True, help="Print both responses of the listed rows.")
@@ -110,10 +116,7 @@ def _margin(text: str) -> "RegressionLimit":
 def _answers(base: Path, new: Path, found: "Comparison") -> "ResponsePairs":
     from batchgen.evaluation.comparing.scored_run import open_scored_run, read_response_texts
 
-    flips = [
-        (flip.id, flip.sample)
-        for one in found.metrics
-        for flip in (*one.regressions, *one.improvements)
-    ]
+    listed = (flip for one in found.metrics for flip in (*one.regressions, *one.improvements))
+    flips = [(flip.id, flip.sample) for flip in listed]
     before, now = (read_response_texts(open_scored_run(path), flips) for path in (base, new))
     return {key: (before.get(key), now.get(key)) for key in before}

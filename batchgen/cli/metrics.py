@@ -1,11 +1,13 @@
 """`batchgen metrics`: the metrics, and the options of each."""
 
 import re
+import textwrap
 from dataclasses import asdict
 
 import click
 
 from batchgen.cli.options import json_option, print_json
+from batchgen.cli.render.terminal import window_width
 
 _ARROWS = {True: "↑", False: "↓", None: " "}
 
@@ -50,12 +52,7 @@ def _first_sentence(text: str) -> str:
 
 
 def _wrapped(text: str, indent: int) -> str:
-    import textwrap
-
-    from batchgen.cli.render.terminal import window_width
-
     start = "\n" if text.startswith("\n") else ""
-    return start + textwrap.fill(
-        text.removeprefix("\n"), window_width(), subsequent_indent=" " * indent,
-        drop_whitespace=True, break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
+    wrapper = textwrap.TextWrapper(window_width(), subsequent_indent=" " * indent)
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return start + wrapper.fill(text.removeprefix("\n"))

@@ -26,10 +26,8 @@ def list_(as_json: bool) -> None:
         return
     width = max(len(model.name) for model in found)
     for model in found:
-        place = f" · {model.folder}" if model.folder else ""
-        click.echo(
-            f"{model.name:<{width}}  {model.state} · {format_bytes(model.bytes)} · {model.note}{place}"
-        )
+        facts = [model.state, format_bytes(model.bytes), model.note, str(model.folder or "")]
+        click.echo(f"{model.name:<{width}}  {' · '.join(filter(None, facts))}")
 
 
 @models.command()
@@ -40,11 +38,7 @@ def get(model: str, revision: str | None, as_json: bool) -> None:
     """Download MODEL, so that later runs can work offline."""
     from batchgen.models.catalog import get_model
 
-    found = get_model(
-        model,
-        revision=revision,
-        reporter=console_reporter(),
-    )
+    found = get_model(model, revision=revision, reporter=console_reporter())
     if as_json:
         print_json(**{**asdict(found), "folder": str(found.folder)})
         return
@@ -89,11 +83,8 @@ def pin(
     from batchgen.jobfile.load import load_job
     from batchgen.models.local_model import check_pins, pin_models
 
-    act = check_pins if check else pin_models
-    pinned = act(
-        load_job(job, overrides=sets, profile=profile),
-        reporter=console_reporter(),
-    )
+    loaded = load_job(job, overrides=sets, profile=profile)
+    pinned = (check_pins if check else pin_models)(loaded, reporter=console_reporter())
     if as_json:
         models = [{"name": m.name, **asdict(m.pin)} for m in pinned.models]
         print_json(lock=str(pinned.lock), models=models)

@@ -1,9 +1,8 @@
-"""The options that several commands share, and their values as one object."""
+"""The options that several commands share, and the job that they describe."""
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,6 +56,11 @@ OUTPUT = click.option(
 DATE = click.option("--date", "day", metavar="YYYY-MM-DD", help="Value of ${date}. Default: today.")
 
 
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object as the last line of stdout."
+)
+
+
 def setting_options(command: Command) -> Command:
     """`JOB`, `--set` and `--profile`."""
     return click.argument("job", type=JOB)(SET(PROFILE(command)))
@@ -65,53 +69,6 @@ def setting_options(command: Command) -> Command:
 def job_options(command: Command) -> Command:
     """`JOB`, and all options that change its settings."""
     return setting_options(LIMIT(OUTPUT(DATE(command))))
-
-
-def json_option(command: Command) -> Command:
-    """The option `--json`."""
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print one JSON object as the last line of stdout."
-    )(command)
-
-
-@dataclass(frozen=True, slots=True)
-class JobOptions:
-    """The values of the options that `job_options` adds to a command."""
-
-    job: Path
-    sets: tuple[str, ...]
-    profile: str | None
-    limit: int | None
-    output: Path | None
-    day: str | None
-
-    @property
-    def overrides(self) -> tuple[str, ...]:
-        """All overrides of the command line; its paths are relative to the current folder."""
-        from batchgen.jobfile.overrides import literal_override
-
-        extra = []
-        if self.limit is not None:
-            extra.append(f"input.limit={self.limit}")
-        if self.output is not None:
-            extra.append(literal_override("output.path", str(self.output.absolute())))
-        return (*self.sets, *extra)
-
-    @property
-    def date(self) -> date | None:
-        """The value of `--date`.
-
-        Raises:
-            UsageError: it is not a date in ISO 8601 format.
-        """
-        if self.day is None:
-            return None
-        try:
-            return datetime.strptime(self.day, "%Y-%m-%d").date()  # noqa: DTZ007  # a calendar day has no time zone
-        except ValueError as error:
-            raise UsageError(
-                f"--date {self.day}: expected a day such as 2026-11-23", hint="Write YYYY-MM-DD."
-            ) from error
 
 
 def print_json(exit_code: int = 0, /, **content: object) -> None:
@@ -127,17 +84,29 @@ def console_reporter(*, quiet: bool = False) -> "Reporter":
     return SILENT if quiet else ConsoleReporter(sys.stderr)
 
 
-def load_from_options(options: JobOptions) -> "LoadedJob":
-    """Load the job that the command line describes.
+def load_from_options(  # click passes each option by its name
+    *,
+    job: Path,
+    sets: tuple[str, ...],
+    profile: str | None,
+    limit: int | None,
+    output: Path | None,
+    day: str | None,
+) -> "LoadedJob":
+    """Load the job that the values of `job_options` describe."""
+    from batchgen.jobfile.overrides import literal_override
+    from batchgen.run.job_for_run import load_for_run
 
-    Raises:
-        JobFileError: the job has errors.
-        UsageError: `--date` is not a date.
-        StateError: the state in the output folder is damaged.
-    """
-    from batchgen.run.job_for_run import load_for_run, load_limited
-
-    sets, profile, day = options.overrides, options.profile, options.date
-    if options.limit is not None and options.output is None:
-        return load_limited(options.job, limit=options.limit, sets=sets, profile=profile, day=day)
-    return load_for_run(options.job, sets=sets, profile=profile, day=day)
+    if limit is not None:
+        sets = (*sets, f"input.limit={limit}")
+    if output is not None:
+        sets = (*sets, literal_override("output.path", str(output.absolute())))
+        limit = None  # a named folder gets no suffix
+    try:
+        # A calendar day has no time zone.
+        date = datetime.strptime(day, "%Y-%m-%d").date() if day else None  # noqa: DTZ007
+    except ValueError as error:
+        raise UsageError(
+            f"--date {day}: expected a day such as 2026-11-23", hint="Write YYYY-MM-DD."
+        ) from error
+    return load_for_run(job, sets=sets, profile=profile, day=date, limit=limit)

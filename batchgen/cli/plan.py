@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from batchgen.cli.options import JobOptions, console_reporter, job_options, json_option
-from batchgen.cli.render.terminal import json_line, printable
+from batchgen.cli.options import console_reporter, job_options, json_option, load_from_options
+from batchgen.cli.render.terminal import format_count, json_line, printable
 
 
 @click.command()
@@ -19,26 +19,22 @@ from batchgen.cli.render.terminal import json_line, printable
     help="Show the first N prompts exactly as the model receives them.",
 )
 @json_option
-def plan(prompts: int, as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the fields of JobOptions
+def plan(prompts: int, as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the arguments of load_from_options
     """Preview a run without loading weights.
 
     Shows settings, token counts, batches, memory and the first prompts.
     """
-    from batchgen.cli.options import load_from_options
     from batchgen.cli.render.plan import lines, summary
     from batchgen.run.plan import plan as make_plan
 
-    made = make_plan(
-        load_from_options(JobOptions(**options)),
-        prompts=prompts,
-        reporter=console_reporter(),
-    )
+    loaded = load_from_options(**options)
+    made = make_plan(loaded, prompts=prompts, reporter=console_reporter())
     if as_json:
         click.echo(json_line(summary(made)))
         return
     for line in lines(made):
         click.echo(printable(line))
     for number, prompt in enumerate(made.prompts, start=1):
-        head = f"prompt {number} of {len(made.prompts)} · id {printable(prompt.id)} · {prompt.tokens:,} tokens "
+        head = f"prompt {number} of {len(made.prompts)} · id {printable(prompt.id)} · {format_count(prompt.tokens, 'token')} "
         click.echo(f"\n{head}{'─' * max(4, 72 - len(head))}\n{printable(prompt.text)}")
     click.echo(f"{'─' * 72}\nNext: batchgen run {made.setup.loaded.file}")

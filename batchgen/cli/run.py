@@ -1,15 +1,14 @@
-"""`batchgen run`."""
+"""`batchgen run`: runs a job, or resumes it."""
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
-from batchgen.cli.options import JobOptions, console_reporter, job_options, json_option
+from batchgen.cli.options import console_reporter, job_options, json_option, load_from_options
 from batchgen.cli.render.terminal import json_line
 from batchgen.errors import UsageError
 
@@ -48,7 +47,7 @@ def run(  # noqa: PLR0913  # click passes each option by its name
     until: str | None,
     as_json: bool,
     quiet: bool,
-    **options: Any,  # noqa: ANN401  # the fields of JobOptions
+    **options: Any,  # noqa: ANN401  # the arguments of load_from_options
 ) -> int:
     """Run a job, or resume it.
 
@@ -61,16 +60,22 @@ def run(  # noqa: PLR0913  # click passes each option by its name
 
         ctx.invoke(plan, as_json=as_json, prompts=2, **options)
         return 0
-    from batchgen.cli.options import load_from_options
     from batchgen.cli.render.run_summary import print_answers, print_metrics, print_summary, summary
     from batchgen.run.run import run as run_job
     from batchgen.run.stop_signals import handle_stop_signals
 
+    if fresh and retry_errors:
+        raise UsageError(
+            "--fresh and --retry-errors exclude each other",
+            hint="Use --fresh to generate every row again, --retry-errors for only those that failed.",
+        )
+    if fresh:  # the date that the old run stored may be damaged
+        options["day"] = options["day"] or datetime.now().astimezone().date().isoformat()
     deadlines = _deadlines(until)
     with handle_stop_signals() as stop:
         result = run_job(
-            load_from_options(_dated(JobOptions(**options), fresh=fresh)),
-            start=_start(fresh=fresh, retry_errors=retry_errors),
+            load_from_options(**options),
+            start="fresh" if fresh else "retry-errors" if retry_errors else "resume",
             incremental_from=incremental_from,
             reporter=console_reporter(quiet=quiet),
             stop=stop,
@@ -87,24 +92,6 @@ def run(  # noqa: PLR0913  # click passes each option by its name
         sys.stdout.flush()
         stop.end_by_signal()
     return int(result.exit_code)
-
-
-def _dated(options: JobOptions, *, fresh: bool) -> JobOptions:
-    """The options; a run that starts over starts today: the stored date of the old run may be damaged."""
-    if fresh and options.day is None:
-        return replace(options, day=datetime.now().astimezone().date().isoformat())
-    return options
-
-
-def _start(*, fresh: bool, retry_errors: bool) -> Literal["resume", "retry-errors", "fresh"]:
-    if fresh and retry_errors:
-        raise UsageError(
-            "--fresh and --retry-errors exclude each other",
-            hint="Use --fresh to generate every row again, --retry-errors for only those that failed.",
-        )
-    if retry_errors:
-        return "retry-errors"
-    return "fresh" if fresh else "resume"
 
 
 def _deadlines(until: str | None) -> Sequence[Any]:

@@ -66,29 +66,20 @@ def score(
     scores.parquet (each score with the extracted answer and the rule) and metrics.parquet (values and intervals).
     Ends with 4 if a gate of the run's job fails.
     """
-    from batchgen.cli.render.metric_table import (
-        gate_lines,
-        metric_lines,
-        score_summary,
-        unscored_lines,
-    )
+    from batchgen.cli.render import metric_table
     from batchgen.evaluation.scoring.score import score as score_any
 
-    result = score_any(
-        what,
-        _read(metrics),
-        reference=references,
-        reporter=console_reporter(),
-        **options,
-    )
+    reporter = console_reporter()
+    result = score_any(what, _read(metrics), reference=references, reporter=reporter, **options)
     if as_json:
-        scores = score_summary(result.metrics, result.gates)
+        scores = metric_table.score_summary(result.metrics, result.gates)
         print_json(result.exit_code, output=str(result.folder.path), **scores)
         return int(result.exit_code)
-    for line in metric_lines(result.metrics):
+    for line in metric_table.metric_lines(result.metrics):
         click.echo(line)
-    unscored = unscored_lines(result.metrics, result.folder.scores)
-    for line in (*unscored, *gate_lines(result.gates), f"wrote  {result.folder.path}"):
+    unscored = metric_table.unscored_lines(result.metrics, result.folder.scores)
+    gates = metric_table.gate_lines(result.gates)
+    for line in (*unscored, *gates, f"wrote  {result.folder.path}"):
         click.echo(line, err=True)
     return int(result.exit_code)
 

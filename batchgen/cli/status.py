@@ -49,9 +49,15 @@ def status(run_folder: Path, as_json: bool) -> None:
         click.echo(f"why      withheld by {printable(why)}")
     if found.withheld:
         click.echo(f"staged   {found.folder.staged}")
-        click.echo("next     batchgen run: again to re-check the gates, with --fresh to regenerate")
-    if found.state == "complete":
-        click.echo(f"next     batchgen show {found.folder.path}")
+    failed = " --failed" if found.failed else ""
+    next_step = {
+        "complete": f"batchgen show {found.folder.path}{failed}",
+        "incomplete": "run the same command again to resume",
+        "withheld": "run again to re-check the gates, or with --fresh to regenerate",
+        "running": "",
+    }[found.state]
+    if next_step:
+        click.echo(f"next     {next_step}")
 
 
 @click.command()
@@ -89,3 +95,5 @@ def show(run_folder: Path, *, row_id: str | None, most: int, failed: bool, as_js
     for answer in found:
         print_answer(answer, 10_000)
         click.echo()
+    if not found:
+        click.echo("no such rows", err=True)

@@ -66,5 +66,8 @@ def purge(run_folder: Path, yes: bool, as_json: bool) -> None:
         return
     for name in done.removed:
         click.echo(f"removed  {name}")
+    if not done.removed:
+        click.echo("nothing to delete")
+        return
     lost = f" · {format_count(done.lost, 'answer')} lost" if done.lost else ""
     click.echo(f"{format_bytes(done.bytes)} in {format_count(len(done.removed), 'item')}{lost}")

@@ -30,25 +30,24 @@ def answer_suspects(
 ) -> None:
     """Answer the suspects of these chunks, or mark them failed; the results go to the journal.
 
-    Args:
-        context: the run.
-        chunks: those that contain suspects.
-        deaths: how often the process died while a row was in flight, by row index.
+    `deaths` has, by row index, how often the process died while the row was in flight.
     """
     for chunk in chunks:
-        context.check()
+        context.check_still_valid()
         part = open_part(context, chunk)
         requests = missing_requests(context, part)
         for row in sorted({r.index for r in requests if deaths.get(r.index, 0) >= MAX_DEATHS}):
             _fail_row(context, part, row)
         for batch in _batches(requests, deaths):
-            if context.stop():
+            if context.should_stop():
                 return
             _answer(context, part, batch)
 
 
 def _fail_row(context: RunContext, part: OpenPart, index: int) -> None:
-    failed = part.add_missing(context.response_builder.failed(part.row(index), CRASH_SUSPECT))
+    failed = part.add_missing(
+        context.response_builder.failed_responses(part.row(index), CRASH_SUSPECT)
+    )
     for response in failed:
         context.journal.save(response)
     context.progress.add(len(failed), failed=len(failed))

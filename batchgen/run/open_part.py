@@ -23,7 +23,6 @@ class OpenPart:
         self._responses: dict[tuple[int, int], Response] = {}
 
     def row(self, index: int) -> PendingRow:
-        """The row with this index; indexes count over the whole run."""
         return self.rows[index - self.first]
 
     def restore(self, responses: Iterable[Response]) -> None:
@@ -33,7 +32,6 @@ class OpenPart:
                 self.add(response)
 
     def add(self, response: Response) -> None:
-        """Add a response, or replace the one that is there."""
         self._responses[response.index, response.sample] = response
 
     def add_missing(self, responses: Iterable[Response]) -> list[Response]:
@@ -44,18 +42,14 @@ class OpenPart:
         return added
 
     def lacks(self, index: int, sample: int) -> bool:
-        """Whether the response to this sample of a row is missing."""
         return (index, sample) not in self._responses
 
-    def unanswered(self) -> list[PendingRow]:
-        """The rows that lack at least one response."""
+    def pending_rows(self) -> list[PendingRow]:
         return [r for r in self.rows if any(self.lacks(r.index, n) for n in range(len(r.seeds)))]
 
     @property
     def complete(self) -> bool:
-        """Whether every row has all its responses."""
         return len(self._responses) == self._expected
 
     def responses(self) -> list[Response]:
-        """The responses so far, by row, then sample."""
         return [self._responses[key] for key in sorted(self._responses)]

@@ -18,9 +18,8 @@ from batchgen.run.setup import Setup, new_identity, set_up
 from batchgen.state.identity import check_same_run, read_identity
 from batchgen.state.run_folder import RunFolder
 
-OutputStateName = Literal["new", "incomplete", "complete"]
 ROWS_COUNTED = 20_000
-"""The largest number of rows that a plan renders and tokenizes."""
+"""A plan renders and tokenizes no more rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Batches:
 class OutputState:
     """What the output folder contains; `refusal` is why `run` would reject it, empty if it would not."""
 
-    state: OutputStateName
+    state: Literal["new", "incomplete", "complete"]
     sealed_parts: int
     refusal: str
 
@@ -82,28 +81,23 @@ class Plan:
     output: OutputState
 
 
-def plan(
-    loaded: LoadedJob,
-    *,
-    prompts: int = 2,
-    reporter: Reporter = SILENT,
-) -> Plan:
-    """Predict what a run would do.
-
-    `prompts` is the number of rendered prompts to include.
+def plan(loaded: LoadedJob, *, prompts: int = 2, reporter: Reporter = SILENT) -> Plan:
+    """Predict what a run would do. The plan includes the first `prompts` rendered prompts.
 
     Raises:
         BatchgenError: the run could not start.
     """
     setup = set_up(loaded, reporter)
     rows = list(islice(setup.pending_rows(), ROWS_COUNTED))
-    requests = setup.request_builder.requests(rows)
+    requests = setup.request_builder.build_requests(rows)
     estimate = estimate_engine(
         loaded.job.model,
         folder=setup.model.resolved.folder if setup.model else None,
         batching=loaded.job.batching,
         workers=loaded.job.run.workers,
     )
+    shown = [row for row in rows[:prompts] if row.token_ids]
+    show = setup.tokenizer.show
     return Plan(
         setup=setup,
         rows_counted=len(rows),
@@ -111,24 +105,16 @@ def plan(
         batches=_batches(setup, requests, estimate.limits),
         engine=estimate,
         failures=Counter(r.settings.code for r in rows if isinstance(r.settings, Failure)),
-        prompts=[
-            RenderedPrompt(r.id, len(r.token_ids), setup.tokenizer.show(r.token_ids))
-            for r in rows[:prompts]
-            if r.token_ids
-        ],
+        prompts=[RenderedPrompt(r.id, len(r.token_ids), show(r.token_ids)) for r in shown],
         output=_output(setup),
     )
 
 
 def _tokens(requests: Sequence[Request]) -> TokenCounts:
-    lengths = sorted(len(r.token_ids) for r in requests) or [0]
-    return TokenCounts(
-        least=lengths[0],
-        median=lengths[len(lengths) // 2],
-        most=lengths[-1],
-        total=sum(lengths),
-        most_new=sum(r.decoding.max_new_tokens for r in requests),
-    )
+    lengths = sorted(_lengths(requests)) or [0]
+    median, total = lengths[len(lengths) // 2], sum(lengths)
+    most_new = sum(r.decoding.max_new_tokens for r in requests)
+    return TokenCounts(lengths[0], median, lengths[-1], total, most_new)
 
 
 def _batches(setup: Setup, requests: Sequence[Request], limits: BatchLimits) -> Batches:
@@ -156,13 +142,13 @@ def _lengths(batch: Sequence[Request]) -> list[int]:
 
 def _output(setup: Setup) -> OutputState:
     folder = RunFolder(Path(setup.job.output.path))
-    known = read_identity(folder) if folder.path.exists() else None
-    if known is None:
+    recorded = read_identity(folder) if folder.path.exists() else None
+    if recorded is None:
         return OutputState("new", 0, "")
     refusal = ""
     try:
-        check_same_run(folder, known, new_identity(setup))
+        check_same_run(folder, recorded, new_identity(setup))
     except StateError as error:
         refusal = str(error)
-    state: OutputStateName = "complete" if folder.complete else "incomplete"
+    state: Literal["complete", "incomplete"] = "complete" if folder.complete else "incomplete"
     return OutputState(state, len(list(folder.parts.glob("*.bgpart"))), refusal)

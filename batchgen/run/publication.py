@@ -86,8 +86,8 @@ class Publication:
             "rows": self.identity.rows,
             "samples": setup.samples,
             "counts": asdict(result.counts),
-            "max_error_rate": result.max_error_rate,
-            "max_error_count": result.max_error_count,
+            "max_error_rate": result.limits.max_error_rate,
+            "max_error_count": result.limits.max_error_count,
             "input": list(self.identity.input),
             "engine": dict(result.engine),
             "evaluation": evaluation_record(setup.scorer, gates),
@@ -120,7 +120,7 @@ def already_complete(
     published.check()
     clean(folder)
     manifest, evaluation = published.manifest, setup.evaluation
-    counts, incremental = manifest.counts, manifest.content.get("incremental")
+    counts, reused = manifest.counts, manifest.content.get("incremental")
     result = RunResult(
         outcome="already complete",
         folder=folder,
@@ -128,12 +128,9 @@ def already_complete(
         counts=counts,
         expected_rows=counts.rows,
         resumed_rows=counts.rows,
-        seconds=0.0,
-        load_seconds=0.0,
-        max_error_rate=setup.job.run.max_error_rate,
-        max_error_count=setup.job.run.max_error_count,
+        limits=setup.job.run,
         engine=manifest.content["engine"],
-        incremental=ReuseCounts(**incremental) if incremental else None,
+        incremental=ReuseCounts(**reused) if reused else None,
     )
     rows: Sequence[MetricRow]
     gates: Sequence[GateResult]
@@ -142,11 +139,10 @@ def already_complete(
             rows = read_metrics(folder.metrics) if evaluation.measures else []
             gates = decide_gates(evaluation.gates, rows, folder, folder.path)
         else:
-            job = setup.loaded.dump()
+            job, widen = setup.loaded.dump(), passes.add_likelihood_columns
             report_removed_metrics(manifest, evaluation, reporter)
-            widen = passes.add_likelihood_columns
-            again = rescore_run(published, evaluation, job=job, widen=widen)
-            rows, gates = again.metrics, again.gates
+            scored = rescore_run(published, evaluation, job=job, widen=widen)
+            rows, gates = scored.metrics, scored.gates
             passes.cache.delete_unused()
     except StoppedError:
         return replace(result, outcome="stopped")

@@ -6,22 +6,15 @@ from batchgen.errors import Problem
 from batchgen.input.redacted_cells import CellRedaction
 from batchgen.job.spec import Redact
 from batchgen.privacy.recognizers import PII_KINDS
-from batchgen.privacy.redact import (
-    Redactor,
-    Substitute,
-    keyed_hash,
-    mask_value,
-    placeholder,
-)
+from batchgen.privacy.redact import Redactor, keyed_hash, mask_value, placeholder
 
 
 def cell_redaction(redact: Redact | None) -> CellRedaction | None:
     """The redaction of input cells; None if they are not redacted."""
     if redact is None or "input" not in redact.apply_to:
         return None
-    return CellRedaction(
-        _redactor(redact), redact.columns, keeps_ids_distinct=redact.replacement == "hash"
-    )
+    hashed = redact.replacement == "hash"
+    return CellRedaction(_redactor(redact), redact.columns, keeps_ids_distinct=hashed)
 
 
 def answer_redactor(redact: Redact | None) -> Redactor:
@@ -48,10 +41,6 @@ def redaction_problems(redact: Redact | None, schema: pa.Schema) -> list[Problem
 
 def _redactor(redact: Redact) -> Redactor:
     kinds = PII_KINDS if redact.entities == "all" else redact.entities
-    return Redactor(kinds, _substitute(redact))
-
-
-def _substitute(redact: Redact) -> Substitute:
     if redact.replacement == "hash" and redact.secret is not None:
-        return keyed_hash(redact.secret)
-    return mask_value if redact.replacement == "mask" else placeholder
+        return Redactor(kinds, keyed_hash(redact.secret))
+    return Redactor(kinds, mask_value if redact.replacement == "mask" else placeholder)

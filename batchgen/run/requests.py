@@ -58,25 +58,18 @@ class RequestBuilder:
     max_input_tokens: int
     row_settings: str
 
-    def prepare(self, rows: Sequence[Row], failures: Mapping[int, Failure]) -> list[PendingRow]:
-        """Render and tokenize rows, in one batch.
-
-        Args:
-            rows: rows of one part, in input order.
-            failures: why rows could not be read, by index; these rows are not rendered.
-        """
+    def prepare_rows(
+        self, rows: Sequence[Row], failures: Mapping[int, Failure]
+    ) -> list[PendingRow]:
+        """Render and tokenize rows of one part, in one batch; those in `failures` could not be read."""
         readable = self.preparer.prepare([row for row in rows if row.index not in failures])
         prepared = {one.index: one for one in readable}
-        return [
-            self._pending(
-                row,
-                prepared.get(row.index)
-                or Prepared(row.index, row.id, None, (), failures[row.index]),
-            )
-            for row in rows
-        ]
+        for row in rows:
+            if row.index in failures:
+                prepared[row.index] = Prepared(row.index, row.id, None, (), failures[row.index])
+        return [self._pending_row(row, prepared[row.index]) for row in rows]
 
-    def requests(self, rows: Iterable[PendingRow]) -> list[Request]:
+    def build_requests(self, rows: Iterable[PendingRow]) -> list[Request]:
         """One request for each sample of each row, in input order; none for rows that failed."""
         return [
             Request(row.index, sample, row.token_ids, row.settings, seed, row.prompt)
@@ -85,7 +78,7 @@ class RequestBuilder:
             for sample, seed in enumerate(row.seeds)
         ]
 
-    def _pending(self, row: Row, prepared: Prepared) -> PendingRow:
+    def _pending_row(self, row: Row, prepared: Prepared) -> PendingRow:
         messages = prepared.prompt.messages if prepared.prompt else ()
         prefill = prepared.prompt.prefill if prepared.prompt else ""
         prompt_hash = _hash([[m.role, m.content] for m in messages], prefill) if messages else ""

@@ -29,7 +29,7 @@ class ResponseBuilder:
     reasoning_opened: bool
     redactor: Redactor
 
-    def answered(self, row: PendingRow, completion: Completion) -> Response:
+    def build_response(self, row: PendingRow, completion: Completion) -> Response:
         """The response to one request of a row."""
         failed = completion.failure is not None
         text = _StoredText(None, None, {}) if failed else self._stored(completion.text)
@@ -52,10 +52,10 @@ class ResponseBuilder:
             redacted=text.redacted,
         )
 
-    def failed(self, row: PendingRow, failure: Failure) -> list[Response]:
+    def failed_responses(self, row: PendingRow, failure: Failure) -> list[Response]:
         """The responses, one for each sample, of a row that was not sent to the engine."""
         return [
-            self.answered(
+            self.build_response(
                 row, Completion(row.index, sample, (), "", failure.finish_reason, failure=failure)
             )
             for sample in range(len(row.seeds))

@@ -10,6 +10,7 @@ import polars as pl
 
 from batchgen.errors import ExitCode, StateError
 from batchgen.evaluation.gates import GateResult
+from batchgen.job.spec import RunSection
 from batchgen.output.published_run import PublishedRun
 from batchgen.records import MetricRow
 from batchgen.run.reuse import ReuseCounts
@@ -23,6 +24,7 @@ class RunResult:
 
     Attributes:
         resumed_rows: output rows that earlier starts of this run had saved.
+        limits: the job's section `run`.
         why_stopped: the deadline that passed; empty if there was none, or the user stopped the run.
         incremental: what was reused of an earlier run; None if there is none, or the run is not complete.
         seconds: from the first row to the last, without loading the model; 0 if no row was left.
@@ -35,11 +37,10 @@ class RunResult:
     counts: Counts
     expected_rows: int
     resumed_rows: int
-    seconds: float
-    load_seconds: float
-    max_error_rate: float
-    max_error_count: int | None
+    limits: RunSection
     engine: Mapping[str, Any]
+    seconds: float = 0.0
+    load_seconds: float = 0.0
     why_stopped: str = ""
     metrics: Sequence[MetricRow] = ()
     gates: Sequence[GateResult] = ()
@@ -47,7 +48,7 @@ class RunResult:
 
     @property
     def exit_code(self) -> ExitCode:
-        """Of the command; a stopped run ends by its signal instead."""
+        """The command's exit code; a run stopped by a signal ends by that signal instead."""
         if self.outcome == "stopped":
             return ExitCode.RUN_AGAIN
         if self.too_many_failed:
@@ -58,22 +59,22 @@ class RunResult:
 
     @property
     def too_many_failed(self) -> bool:
-        """Whether more answers failed than `run.max_error_rate` or `run.max_error_count` allows."""
         return self.counts.failed > self.max_failed
 
     @property
     def max_failed(self) -> int:
         """Largest number of failed answers that both limits allow."""
         # Decimal, as written in the job: 0.29 * 100 is 28.999... in binary.
-        by_rate = math.floor(Decimal(str(self.max_error_rate)) * self.counts.rows)
-        return by_rate if self.max_error_count is None else min(by_rate, self.max_error_count)
+        by_rate = math.floor(Decimal(str(self.limits.max_error_rate)) * self.counts.rows)
+        count = self.limits.max_error_count
+        return by_rate if count is None else min(by_rate, count)
 
     @property
     def error_limit(self) -> str:
         """The stricter of the two limits, such as `run.max_error_rate: 0.01`."""
-        if self.max_failed == self.max_error_count:
-            return f"run.max_error_count: {self.max_error_count}"
-        return f"run.max_error_rate: {self.max_error_rate}"
+        if self.max_failed == self.limits.max_error_count:
+            return f"run.max_error_count: {self.limits.max_error_count}"
+        return f"run.max_error_rate: {self.limits.max_error_rate}"
 
     @property
     def not_passed(self) -> list[str]:

@@ -1,7 +1,7 @@
 """`--retry-errors`: reopen the failed rows, and no others. Skipped rows have not failed.
 
     published ──> sealed parts ──┐  those with failures
-                                 ├──> their good answers go to the journal ──> work as usual ──> publish again
+                                 ├──> their good answers go to the journal ──> a run as usual ──> publish again
     sealed parts ────────────────┘
 
 Published files stay until new ones replace them. Until then `retry.json` marks the run as incomplete, so that a plain
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from batchgen.output.published_run import PublishedRun, read_manifest
+from batchgen.output.published_run import PublishedRun
 from batchgen.output.schema import OutputLayout
 from batchgen.run.crash_suspects import CRASH_SUSPECT, MAX_DEATHS
 from batchgen.state.identity import Identity
@@ -23,8 +23,8 @@ from batchgen.state.run_folder import RunFolder
 
 
 @dataclass(frozen=True, slots=True)
-class RetrySetup:
-    """The places where the rows of a run are saved."""
+class RowReopener:
+    """Reopens failed rows in a run's published files, parts and journal."""
 
     folder: RunFolder
     store: PartStore
@@ -33,27 +33,22 @@ class RetrySetup:
     identity: Identity
     samples: int
 
-    def reopen(self) -> int:
-        """Delete the answers that are failures. Returns their number.
+    def reopen_failed_rows(self, *, published: bool) -> int:
+        """Delete the answers that are failures, of the published answers as well; return their number.
 
         Raises:
             StateError: saved or published files are damaged.
         """
-        # With `publish: gated`, the answers of another run may be published.
-        complete = (
-            self.folder.complete and read_manifest(self.folder).run_id == self.identity.run_id
-        )
-        if complete:
+        if published:
             self._unpublish()
         failed = self.journal.delete_failed()
         for part in self.store.sealed().values():
             if part.counts.failed:
                 self._unseal(part)
                 failed += part.counts.failed
-        known = self.journal.deaths().items()
-        self.journal.set_deaths({row: MAX_DEATHS - 1 for row, n in known if n >= MAX_DEATHS})
-        if complete and failed:
-            # From here on the run is incomplete, and its failed rows are open.
+        deaths = self.journal.deaths().items()
+        self.journal.set_deaths({row: MAX_DEATHS - 1 for row, n in deaths if n >= MAX_DEATHS})
+        if published and failed:  # from here on the run is incomplete
             content = {"run_id": self.identity.run_id}
             self.folder.write_json(self.folder.retry, content, stage="retry")
         return failed
@@ -88,8 +83,8 @@ def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
     for table in tables:
         waiting.append(table)
         while sum(one.num_rows for one in waiting) >= rows:
-            whole = pa.concat_tables(waiting)
-            yield whole.slice(0, rows)
-            waiting = [whole.slice(rows)]
+            joined = pa.concat_tables(waiting)
+            yield joined.slice(0, rows)
+            waiting = [joined.slice(rows)]
     if any(table.num_rows for table in waiting):
         yield pa.concat_tables(waiting)

@@ -1,4 +1,4 @@
-"""`--incremental-from RUN`: reuse responses of an earlier run for rows that are the same.
+"""`--incremental-from RUN`: reuse responses of an earlier run for unchanged rows.
 
     RUN ──check──> good responses by (row fingerprint, sample) ──> OpenPart.restore; the other rows go to the engine
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from batchgen.errors import BatchgenError, UsageError
+from batchgen.errors import BatchgenError, StateError, UsageError
 from batchgen.fingerprint import differences
 from batchgen.output.published_run import PublishedRun, read_manifest
 from batchgen.output.schema import OutputLayout
@@ -44,21 +44,7 @@ class ReuseCounts:
     dropped: int
 
 
-class AnswerSource:
-    """Responses that exist already. This base class is a run without an earlier one: there are none."""
-
-    def answers(self, pending: Sequence[PendingRow]) -> Sequence[Response]:
-        """The existing responses to these rows, in any order."""
-        del pending
-        return ()
-
-    def count(self, parts: Sequence[Path], run_id: str, prefix: str) -> ReuseCounts | None:
-        """Compare this run's rows, all in `parts`, with the earlier run's; None if there is no earlier run."""
-        del parts, run_id, prefix
-        return None
-
-
-class EarlierRun(AnswerSource):
+class EarlierRun:
     """The responses of a complete run."""
 
     def __init__(self, folder: RunFolder) -> None:
@@ -82,22 +68,18 @@ class EarlierRun(AnswerSource):
         good = pl.col("finish_reason").is_in(["stop", "length", "stop_string"])
         self._rows = rows.with_columns(good.alias("good")).drop("finish_reason")
 
-    def answers(self, pending: Sequence[PendingRow]) -> Sequence[Response]:
-        """See `AnswerSource`."""
-        rows = {
-            one.row_fingerprint: one for one in pending if not isinstance(one.settings, Failure)
-        }
-        fingerprint = pl.col("row_fingerprint")
-        good = self._rows.filter(pl.col("good") & fingerprint.is_in(list(rows)))
-        table = self._run.responses.take(good["row"].to_list(), self._layout.names)
-        found = []
-        for answer in self._layout.responses(table, first=0, samples=1):
-            row = rows[answer.row_fingerprint]
-            found.append(replace(answer, index=row.index, messages=row.messages))
-        return found
+    def responses(self, pending: Sequence[PendingRow]) -> list[Response]:
+        """The existing responses to these rows, in any order."""
+        rows = {r.row_fingerprint: r for r in pending if not isinstance(r.settings, Failure)}
+        fits = pl.col("good") & pl.col("row_fingerprint").is_in(list(rows))
+        wanted = self._rows.filter(fits)["row"].to_list()
+        table = self._run.responses.take(wanted, self._layout.names)
+        found = self._layout.responses(table, first=0, samples=1)
+        matched = [(response, rows[response.row_fingerprint]) for response in found]
+        return [replace(r, index=row.index, messages=row.messages) for r, row in matched]
 
-    def count(self, parts: Sequence[Path], run_id: str, prefix: str) -> ReuseCounts | None:
-        """See `AnswerSource`."""
+    def count_reused(self, parts: Sequence[Path], run_id: str, prefix: str) -> ReuseCounts:
+        """Compare this run's rows, all in `parts`, with the earlier run's."""
         names = {prefix + name: name for name in ("id", "sample", "run_id")}
         now = pl.scan_parquet([*parts]).select(pl.col(old).alias(new) for old, new in names.items())
         rows = now.collect()
@@ -107,14 +89,9 @@ class EarlierRun(AnswerSource):
 
 
 def open_reuse(
-    folder: RunFolder,
-    named: Path | None,
-    *,
-    setup: Setup,
-    run_id: str,
-    reporter: Reporter,
-) -> AnswerSource:
-    """Open the earlier run, given here or by an earlier start, and record it for the next start of this run.
+    folder: RunFolder, named: Path | None, *, setup: Setup, run_id: str, reporter: Reporter
+) -> EarlierRun | None:
+    """Open the earlier run, named here or by an earlier start, and record it for the next start of this run.
 
     Raises:
         StateError: the named run is damaged.
@@ -122,18 +99,20 @@ def open_reuse(
     """
     note = folder.private / "incremental.json"
     noted = read_json(note) if note.exists() else {}
-    known = noted if noted.get("for") == run_id else None
+    recorded = noted if noted.get("for") == run_id else None
     if named is None:
-        return _known(known, setup, reporter) if known else AnswerSource()
-    if named.absolute() == folder.path and _published_run(folder) in (run_id, None):
+        return _open_recorded(recorded, setup, reporter) if recorded else None
+    # With `publish: gated`, an earlier run stays published until a new one passes.
+    published = read_manifest(folder).run_id if folder.manifest.exists() else run_id
+    if named.absolute() == folder.path and published == run_id:
         raise UsageError(
             f"--incremental-from {named} is the folder that this run writes to",
             hint="Add --fresh: the old run is moved aside first, and its answers are reused.",
         )
     earlier = EarlierRun(RunFolder(named.absolute()))
-    if known and known["run_id"] != earlier.run_id:
+    if recorded and recorded["run_id"] != earlier.run_id:
         raise UsageError(
-            f"{folder.path} already reuses answers of the run {known['run_id']}, not of {earlier.run_id}",
+            f"{folder.path} already reuses answers of the run {recorded['run_id']}, not of {earlier.run_id}",
             hint="Omit --incremental-from to resume, or start over with --fresh.",
         )
     content = {"for": run_id, "folder": str(named.absolute()), "run_id": earlier.run_id}
@@ -142,23 +121,17 @@ def open_reuse(
     return earlier
 
 
-def _published_run(folder: RunFolder) -> str | None:
-    """The id of the published run: with `publish: gated`, an earlier run stays published until a new one passes."""
-    return read_manifest(folder).run_id if folder.manifest.exists() else None
-
-
-def _known(known: Mapping[str, Any], setup: Setup, reporter: Reporter) -> AnswerSource:
-    path = Path(known["folder"])
+def _open_recorded(
+    recorded: Mapping[str, Any], setup: Setup, reporter: Reporter
+) -> EarlierRun | None:
+    path = Path(recorded["folder"])
     try:
         earlier = EarlierRun(RunFolder(path))
+        if earlier.run_id != recorded["run_id"]:
+            raise StateError(f"{path} contains another run now")
     except BatchgenError as error:
         reporter.info(f"nothing more is reused, all other rows are generated: {error.message}")
-        return AnswerSource()
-    if earlier.run_id != known["run_id"]:
-        reporter.info(
-            f"nothing more is reused, all other rows are generated: {path} contains another run now"
-        )
-        return AnswerSource()
+        return None
     _announce(earlier, path, setup, reporter)
     return earlier
 
@@ -170,6 +143,4 @@ def _announce(earlier: EarlierRun, path: Path, setup: Setup, reporter: Reporter)
         more = f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         reporter.info(f"no answer of {path} fits, all rows are generated: {listed}{more}")
     else:
-        reporter.info(
-            f"reusing answers of {path} (run {earlier.run_id}) for rows that are the same"
-        )
+        reporter.info(f"reusing answers of {path} (run {earlier.run_id}) for unchanged rows")

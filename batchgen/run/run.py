@@ -25,11 +25,11 @@ from batchgen.jobfile.load import LoadedJob
 from batchgen.output.publish import finish_release
 from batchgen.progress import SILENT, Reporter
 from batchgen.run.crash_suspects import answer_suspects
-from batchgen.run.preflight.disk_space import check_disk_space, estimate_space
+from batchgen.run.preflight.disk_space import check_disk_space
 from batchgen.run.publication import Publication, already_complete, clean, is_complete
 from batchgen.run.result import RunResult
-from batchgen.run.retry import RetrySetup
-from batchgen.run.reuse import AnswerSource, open_reuse
+from batchgen.run.retry import RowReopener
+from batchgen.run.reuse import EarlierRun, open_reuse
 from batchgen.run.setup import Setup, new_identity, set_up
 from batchgen.run.stop_signals import Deadline, StopCondition, deadline_after
 from batchgen.run.work import RunContext, generate_parts
@@ -64,7 +64,7 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
         reporter: receives messages and progress.
         stop: called between steps; once true, the run stops and can be resumed later.
         deadlines: when to stop, in addition to `run.max_runtime`.
-        opener: opens the engine, if it is not one of batchgen's own.
+        opener: opens the engine; for engines that are not in the registry.
 
     Raises:
         BatchgenError: the run cannot start or cannot finish; the exit code is the kind of failure.
@@ -97,18 +97,10 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
         )
         if is_complete(folder, identity) and start != "retry-errors":
             return already_complete(folder, setup, passes, reporter)
-        runner = _Runner(
-            folder=folder,
-            lock=lock,
-            setup=setup,
-            identity=identity,
-            reporter=reporter,
-            stop=stopping,
-            passes=passes,
-            reuse=open_reuse(
-                folder, incremental_from, setup=setup, run_id=identity.run_id, reporter=reporter
-            ),
+        earlier = open_reuse(
+            folder, incremental_from, setup=setup, run_id=identity.run_id, reporter=reporter
         )
+        runner = _Runner(folder, lock, setup, identity, reporter, stopping, passes, earlier)
         return runner.run(start)
 
 
@@ -124,9 +116,9 @@ def _set_aside(folder: RunFolder, loaded: LoadedJob) -> Path | None:
 def _identity(folder: RunFolder, setup: Setup) -> Identity:
     """The identity of the run in the folder, or a new one."""
     now = new_identity(setup)
-    if (known := read_identity(folder)) is not None:
-        check_same_run(folder, known, now)
-        return known
+    if (recorded := read_identity(folder)) is not None:
+        check_same_run(folder, recorded, now)
+        return recorded
     kept = setup.job.output.publish == "gated" and folder.manifest.exists()
     if folder.holds_answers() and not kept:
         raise StateError(
@@ -150,12 +142,14 @@ class _Runner:
     reporter: Reporter
     stop: StopCondition
     passes: ScoringPasses
-    reuse: AnswerSource
+    earlier: EarlierRun | None
 
     def run(self, start: Start) -> RunResult:
-        run_id, samples = self.identity.run_id, self.setup.samples
         with open_journal(
-            self.folder, run_id=run_id, samples=samples, reporter=self.reporter
+            self.folder,
+            run_id=self.identity.run_id,
+            samples=self.setup.samples,
+            reporter=self.reporter,
         ) as journal:
             if start == "retry-errors":
                 self._reopen(journal)
@@ -175,25 +169,20 @@ class _Runner:
         return PartStore(self.folder, compression=output.compression, prefix=output.prefix)
 
     def _reopen(self, journal: Journal) -> None:
-        failed = RetrySetup(
-            folder=self.folder,
-            store=self._store,
-            journal=journal,
-            layout=self.setup.reading.layout,
-            identity=self.identity,
-            samples=self.setup.samples,
-        ).reopen()
-        self.reporter.info(f"generating {failed:,} failed answers again")
+        layout, samples = self.setup.checked_input.layout, self.setup.samples
+        reopener = RowReopener(self.folder, self._store, journal, layout, self.identity, samples)
+        failed = reopener.reopen_failed_rows(published=is_complete(self.folder, self.identity))
+        self.reporter.info(f"failed answers to generate again: {failed:,}")
 
     def _answer(self, journal: Journal) -> RunResult:
         sealed = self._store.sealed()
-        self._forget(sealed, journal)
-        resumed = self._saved(sealed, journal)
+        self._delete_sealed(sealed, journal)
+        resumed = self._count_saved(sealed, journal)
         began = time.monotonic()
         facts: Mapping[str, Any] = find_engine(self.setup.job.model.engine).info.facts()
         loaded_at = worked_at = began
         if len(sealed) < self._part_count:
-            self._check_room(self._output_rows - resumed.rows)
+            self._check_disk_space(self._output_rows - resumed.rows)
             engine = self.passes.engine.get()
             loaded_at = time.monotonic()
             sealed |= self._generate(engine, journal, sealed, resumed.rows)
@@ -201,49 +190,51 @@ class _Runner:
             facts = {**facts, **engine.facts()}
             journal.flush()
         done = len(sealed) == self._part_count
-        paths = [part.path for part in sealed.values()]
-        prefix = self.setup.job.output.prefix
         result = RunResult(
             outcome="done" if done else "stopped",
             folder=self.folder,
             run_id=self.identity.run_id,
-            counts=self._saved(sealed, journal),
+            counts=self._count_saved(sealed, journal),
             expected_rows=self._output_rows,
             resumed_rows=resumed.rows,
             seconds=worked_at - loaded_at,
             load_seconds=loaded_at - began,
-            max_error_rate=self.setup.job.run.max_error_rate,
-            max_error_count=self.setup.job.run.max_error_count,
+            limits=self.setup.job.run,
             engine=facts,
             why_stopped="" if done else self.stop.reason(),
-            incremental=self.reuse.count(paths, self.identity.run_id, prefix) if done else None,
         )
         if not done:
             return result
+        if self.earlier:
+            paths = [part.path for part in sealed.values()]
+            prefix = self.setup.job.output.prefix
+            reused = self.earlier.count_reused(paths, self.identity.run_id, prefix)
+            result = replace(result, incremental=reused)
         publication = Publication(self.folder, self.lock, self.setup, self.identity)
         try:
             return publication.publish(sealed, result, self.passes)
         except StoppedError:
             return replace(result, outcome="stopped", why_stopped=self.stop.reason())
 
-    def _forget(self, sealed: Mapping[int, SealedPart], journal: Journal) -> None:
+    def _delete_sealed(self, sealed: Mapping[int, SealedPart], journal: Journal) -> None:
         """Delete answers of sealed parts from the journal: the last process may have died between the two steps."""
         size = self.identity.part_rows
         for number in {r.index // size for r in journal.answers(0, self.identity.rows)}:
             if number in sealed:
                 journal.delete(number * size, (number + 1) * size)
 
-    def _check_room(self, rows: int) -> None:
-        survey = self.setup.survey
+    def _check_disk_space(self, rows: int) -> None:
         share = rows / max(1, self._output_rows)
-        needed = estimate_space(
+        size = sum(file.size for file in self.setup.survey.files)
+        check_disk_space(
+            self.folder.private,
             rows,
             new_tokens=self.setup.resolution.decoding.max_new_tokens,
-            input_bytes=int(share * sum(f.size for f in survey.files) * self.setup.samples),
+            input_bytes=int(share * size * self.setup.samples),
+            reporter=self.reporter,
         )
-        check_disk_space(self.folder.private, needed, self.reporter)
 
-    def _saved(self, sealed: Mapping[int, SealedPart], journal: Journal) -> Counts:
+    def _count_saved(self, sealed: Mapping[int, SealedPart], journal: Journal) -> Counts:
         waiting = count_responses(journal.answers(0, self.identity.rows))
         return sum((part.counts for part in sealed.values()), waiting)
 
@@ -271,13 +262,13 @@ class _Runner:
                 engine=engine,
                 journal=journal,
                 store=self._store,
-                layout=self.setup.reading.layout,
+                layout=self.setup.checked_input.layout,
                 run_id=self.identity.run_id,
                 part_rows=self.identity.part_rows,
                 progress=progress,
-                stop=self.stop,
-                check=check,
-                reuse=self.reuse.answers,
+                should_stop=self.stop,
+                check_still_valid=check,
+                reuse=self.earlier.responses if self.earlier else lambda _: (),
             )
             if deaths := journal.deaths():
                 self.reporter.info(
@@ -288,5 +279,5 @@ class _Runner:
             return generate_parts(context, self._chunks(skip=sealed.keys()))
 
     def _chunks(self, skip: Collection[int]) -> Iterator[Chunk]:
-        source, survey = self.setup.reading.source, self.setup.survey
+        source, survey = self.setup.checked_input.source, self.setup.survey
         return source.chunks(survey, rows=self.identity.part_rows, skip=skip)

@@ -1,7 +1,4 @@
-"""Everything that is resolved before weights are loaded: input, prompts, tokenizer, decoding, identity.
-
-`plan` prints it; `run` works with it.
-"""
+"""Everything that is resolved before weights are loaded: input, prompts, tokenizer, decoding, identity."""
 
 import platform
 from collections.abc import Iterator, Mapping
@@ -53,13 +50,13 @@ class Setup:
     Attributes:
         model: None if the job names none, which only an engine without needs permits.
         settings: everything that decides the answers, as plain values: the content of the generation fingerprint.
-        evaluation: how the answers are scored, with its judges ready.
-        scorer: a new one, which has not seen an answer yet.
-        versions: see `installed_versions`.
+        evaluation: how the answers are scored, with its judges prepared.
+        scorer: a new one, which has not scored an answer yet.
+        versions: of Python and of the libraries that influence the answers; None for a package without metadata.
     """
 
     loaded: LoadedJob
-    reading: CheckedInput
+    checked_input: CheckedInput
     survey: Survey
     model: LocalModel | None
     tokenizer: Tokenizer
@@ -81,14 +78,13 @@ class Setup:
 
     @property
     def redacted_columns(self) -> list[str]:
-        """The input columns in which personal data is redacted."""
         cells = redaction.cell_redaction(self.job.redact)
         return [] if cells is None else [f.name for f in self.survey.schema if cells.covers(f)]
 
     @property
     def schema(self) -> pa.Schema:
         """The columns of the answers, before they are scored."""
-        return self.reading.layout.schema(self.survey.schema)
+        return self.checked_input.layout.schema(self.survey.schema)
 
     @property
     def file_mode(self) -> int:
@@ -96,35 +92,27 @@ class Setup:
 
     @property
     def scoring_model(self) -> ScoringModel:
-        """The model, for metrics that query it."""
-        return ScoringModel(
-            self.job, self.model, self.tokenizer, self.request_builder.context_length
-        )
+        context_length = self.request_builder.context_length
+        return ScoringModel(self.job, self.model, self.tokenizer, context_length)
 
     @property
     def origin(self) -> ColumnMap:
-        """The columns of the answers that metrics read."""
         return run_origin(self.evaluation, self.job.output.prefix, self.samples)
 
     def pending_rows(self) -> Iterator[PendingRow]:
-        """Read and prepare all rows of the input, in order."""
         size = self.job.batching.part_rows
-        for chunk in self.reading.source.chunks(self.survey, rows=size):
+        for chunk in self.checked_input.source.chunks(self.survey, rows=size):
             rows = chunk.rows(self.request_builder.columns)
-            yield from self.request_builder.prepare(rows, chunk.failures)
+            yield from self.request_builder.prepare_rows(rows, chunk.failures)
 
 
 def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
-    """Read the input once, find the model, and resolve everything that does not need its weights.
-
-    Raises:
-        BatchgenError: something is wrong with the input, the job or the model.
-    """
+    """Check and survey the input, find the model, and resolve everything that does not need its weights."""
     job = loaded.job
-    reading = check_input(loaded)
+    checked = check_input(loaded)
     model = find_model(loaded, reporter)
-    survey = reading.source.survey()
-    reading = add_survey_columns(loaded, reading, survey.schema)
+    survey = checked.source.survey()
+    checked = add_survey_columns(loaded, checked, survey.schema)
     resolution = resolve_decoding(
         job.decoding,
         generation_config=model.info.generation_config if model else {},
@@ -132,8 +120,8 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
     )
     scoring = load_scoring_model(job, model, loaded.date)
     tokenizer, context = scoring.tokenizer, scoring.context_length
-    longest = max(1, context - resolution.decoding.max_new_tokens)
-    longest = min(longest, job.prompt.max_input_tokens or longest)
+    max_input = max(1, context - resolution.decoding.max_new_tokens)
+    max_input = min(max_input, job.prompt.max_input_tokens or max_input)
     facts = dict(tokenizer.facts)
     if model is not None and job.model.tokenizer is not None:
         facts["files"] = tokenizer_identity(model.tokenizer.folder)
@@ -146,11 +134,11 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
     )
     request_builder = RequestBuilder(
         job=job,
-        preparer=Preparer(job, tokenizer, longest),
-        columns=reading.columns,
+        preparer=Preparer(job, tokenizer, max_input),
+        columns=checked.columns,
         decoding=resolution.decoding,
         context_length=context,
-        max_input_tokens=longest,
+        max_input_tokens=max_input,
         row_settings=row_settings_fingerprint(settings),
     )
     response_builder = ResponseBuilder(
@@ -158,15 +146,15 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
         reasoning_opened=tokenizer.opens_reasoning,
         redactor=redaction.answer_redactor(job.redact),
     )
-    evaluation = reading.evaluation.with_judges(prepare_judges(loaded, model, reporter))
-    schema, samples = reading.layout.schema(survey.schema), job.decoding.num_return_sequences
+    evaluation = checked.evaluation.with_judges(prepare_judges(loaded, model, reporter))
+    schema, samples = checked.layout.schema(survey.schema), job.decoding.num_return_sequences
     try:
         scorer = run_scorer(evaluation, schema, job.output.prefix, samples)
     except JobKeyError as error:
         raise loaded.error([error.problem]) from error
     return Setup(
         loaded=loaded,
-        reading=reading,
+        checked_input=checked,
         survey=survey,
         model=model,
         tokenizer=tokenizer,
@@ -176,12 +164,11 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
         settings=settings,
         evaluation=evaluation,
         scorer=scorer,
-        versions=installed_versions(),
+        versions=_installed_versions(),
     )
 
 
-def installed_versions() -> dict[str, str | None]:
-    """Versions of Python and of the libraries that influence the answers; None for a package without metadata."""
+def _installed_versions() -> dict[str, str | None]:
     names = ("batchgen-llm", "torch", "transformers", "tokenizers", "pyarrow", "polars")
     found: dict[str, str | None] = {"python": platform.python_version(), **dict.fromkeys(names)}
     for name in names:

@@ -29,7 +29,7 @@ class Deadline:
 
 
 def deadline_after(seconds: float, reason: str) -> Deadline:
-    """The deadline so many seconds from now."""
+    """The deadline `seconds` from now."""
     return Deadline(time.monotonic() + seconds, reason)
 
 

@@ -35,8 +35,8 @@ class RunContext:
     """The collaborators of a run.
 
     Attributes:
-        stop: whether to stop early; called after every answer.
-        check: raises if nothing may be saved any more: the lock is lost, or the input has changed.
+        should_stop: whether to stop early; called after every answer.
+        check_still_valid: raises if nothing may be saved any more: the lock is lost, or the input has changed.
         reuse: returns the answers of an earlier run to these rows.
     """
 
@@ -49,15 +49,15 @@ class RunContext:
     run_id: str
     part_rows: int
     progress: RowProgress
-    stop: Callable[[], bool]
-    check: Callable[[], None]
+    should_stop: Callable[[], bool]
+    check_still_valid: Callable[[], None]
     reuse: Callable[[Sequence[PendingRow]], Sequence[Response]]
 
 
 def generate_parts(context: RunContext, chunks: Iterator[Chunk]) -> dict[int, SealedPart]:
     """Answer the rows of all chunks and seal their parts; return the sealed parts by number.
 
-    Returns early when `context.stop()` is true. The next start of the run then generates the rows in flight again, and
+    Returns early when `context.should_stop()` is true. The next start of the run then generates the rows in flight again, and
     restores the finished rows of unsealed parts from the journal.
     """
     open_parts: dict[int, OpenPart] = {}
@@ -70,9 +70,9 @@ def generate_parts(context: RunContext, chunks: Iterator[Chunk]) -> dict[int, Se
 
     def requests() -> Iterator[Request]:
         for chunk in chunks:
-            context.check()
+            context.check_still_valid()
             part = open_parts[chunk.number] = open_part(context, chunk)
-            reused = context.reuse(part.unanswered())
+            reused = context.reuse(part.pending_rows())
             part.restore(reused)
             failed = _fail_unsendable(context, part)
             pending = missing_requests(context, part)
@@ -86,7 +86,7 @@ def generate_parts(context: RunContext, chunks: Iterator[Chunk]) -> dict[int, Se
         part = open_parts[completion.index // context.part_rows]
         save_answer(context, part, completion)
         seal_if_complete(part)
-        if context.stop():
+        if context.should_stop():
             break
     return sealed
 
@@ -94,30 +94,28 @@ def generate_parts(context: RunContext, chunks: Iterator[Chunk]) -> dict[int, Se
 def open_part(context: RunContext, chunk: Chunk) -> OpenPart:
     """Prepare the rows of a chunk, and restore the responses that the journal has."""
     builder = context.request_builder
-    part = OpenPart(chunk, builder.prepare(chunk.rows(builder.columns), chunk.failures))
+    part = OpenPart(chunk, builder.prepare_rows(chunk.rows(builder.columns), chunk.failures))
     part.restore(context.journal.answers(part.first, part.stop))
     return part
 
 
 def _fail_unsendable(context: RunContext, part: OpenPart) -> int:
     """Add the responses of rows that cannot be sent to the engine; return their number."""
-    return sum(
-        len(part.add_missing(context.response_builder.failed(row, row.settings)))
-        for row in part.rows
-        if isinstance(row.settings, Failure)
-    )
+    build = context.response_builder.failed_responses
+    failed = [(row, row.settings) for row in part.rows if isinstance(row.settings, Failure)]
+    return sum(len(part.add_missing(build(row, failure))) for row, failure in failed)
 
 
 def missing_requests(context: RunContext, part: OpenPart) -> list[Request]:
     """The requests of a part that have no response yet, in the order for the engine."""
     builder = context.request_builder
-    requests = [r for r in builder.requests(part.rows) if part.lacks(r.index, r.sample)]
+    requests = [r for r in builder.build_requests(part.rows) if part.lacks(r.index, r.sample)]
     return sort_by_length(requests) if builder.job.batching.sort == "length" else requests
 
 
 def save_answer(context: RunContext, part: OpenPart, completion: Completion) -> None:
     """Build the response to a completion, and save it in the journal."""
-    response = context.response_builder.answered(part.row(completion.index), completion)
+    response = context.response_builder.build_response(part.row(completion.index), completion)
     part.add(response)
     context.journal.save(response)
     context.progress.add(
@@ -126,14 +124,11 @@ def save_answer(context: RunContext, part: OpenPart, completion: Completion) -> 
 
 
 def _seal(context: RunContext, part: OpenPart) -> SealedPart:
+    responses, redacted = part.responses(), part.redacted
     table = context.layout.table(
-        part.table,
-        part.responses(),
-        first=part.first,
-        run_id=context.run_id,
-        redacted=part.redacted,
+        part.table, responses, first=part.first, run_id=context.run_id, redacted=redacted
     )
-    context.check()
+    context.check_still_valid()
     sealed = context.store.seal(part.number, table)
     context.journal.delete(part.first, part.stop)
     return sealed

@@ -13,9 +13,9 @@ from tests.conftest import MakeJob
 
 
 def fields(loaded: LoadedJob) -> Iterator[dict[str, Any]]:
-    reading = check_input(loaded)
-    survey = reading.source.survey()
-    for chunk in reading.source.chunks(survey, rows=10_000):
+    checked = check_input(loaded)
+    survey = checked.source.survey()
+    for chunk in checked.source.chunks(survey, rows=10_000):
         yield from (dict(row.fields) for row in chunk.rows(("request", "most")))
 
 

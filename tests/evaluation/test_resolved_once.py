@@ -91,7 +91,7 @@ def test_neither_a_gate_nor_compare_executes_the_module_of_a_scored_run(
 
 def test_a_run_scores_with_the_metrics_that_were_checked(job: Path) -> None:
     setup = set_up(load_job(job))
-    checked = {m.name: m.metric for m in setup.reading.evaluation.measures}
+    checked = {m.name: m.metric for m in setup.checked_input.evaluation.measures}
     used = {m.name: m.metric for m in setup.evaluation.measures}
     for name in ("python", "json_schema"):
         assert used[name] is checked[name]

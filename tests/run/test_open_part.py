@@ -25,7 +25,9 @@ ROWS = [row(FIRST), row(FIRST + 1)]
 
 
 def response(index: int, sample: int, text: str = "x") -> Response:
-    return RESPONSES.answered(ROWS[index - FIRST], Completion(index, sample, [5], text, "stop"))
+    return RESPONSES.build_response(
+        ROWS[index - FIRST], Completion(index, sample, [5], text, "stop")
+    )
 
 
 @pytest.fixture
@@ -38,10 +40,10 @@ def test_a_part_is_complete_with_all_samples_of_all_rows(part: OpenPart) -> None
     for index, sample in [(21, 1), (20, 0), (21, 0)]:
         part.add(response(index, sample))
         assert not part.complete
-    assert part.unanswered() == [ROWS[0]]
+    assert part.pending_rows() == [ROWS[0]]
     part.add(response(20, 1))
     assert part.complete
-    assert part.unanswered() == []
+    assert part.pending_rows() == []
     assert [(r.index, r.sample) for r in part.responses()] == [(20, 0), (20, 1), (21, 0), (21, 1)]
 
 

@@ -24,7 +24,7 @@ def test_each_sample_has_a_request_and_a_seed_of_its_own(make_job: MakeJob) -> N
         run={"seed": 7},
     )
     builder, rows = prepared(job)
-    requests = builder.requests(rows)
+    requests = builder.build_requests(rows)
     keys = [(request.index, request.sample) for request in requests]
     assert keys == [(0, 0), (0, 1), (2, 0), (2, 1)]
     assert [request.seed for request in requests] == [
@@ -55,7 +55,7 @@ def test_decoding_columns_change_the_settings_and_the_fingerprint_of_their_row(
         decoding={"columns": {"max_new_tokens": "most"}},
     )
     builder, rows = prepared(job)
-    requests = builder.requests(rows)
+    requests = builder.build_requests(rows)
     assert [request.decoding.max_new_tokens for request in requests] == [3, 4]
     assert rows[0].prompt_hash == rows[1].prompt_hash
     assert rows[0].row_fingerprint != rows[1].row_fingerprint

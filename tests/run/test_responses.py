@@ -44,7 +44,7 @@ def test_reasoning_is_split_off_before_redaction(
     reasoning: Reasoning, response: str, thought: str | None, emails: int
 ) -> None:
     completion = Completion(4, 1, [5, 6], TEXT, "stop", logprob_mean=-0.5)
-    made = builder(reasoning).answered(ROW, completion)
+    made = builder(reasoning).build_response(ROW, completion)
     assert (made.response, made.reasoning) == (response, thought)
     assert dict(made.redacted) == {"email": emails}
     assert (made.index, made.id, made.sample, made.seed) == (4, "four", 1, 11)
@@ -55,18 +55,18 @@ def test_reasoning_is_split_off_before_redaction(
 
 def test_an_engine_failure_has_no_text() -> None:
     failure = Failure("out_of_memory", "no memory")
-    made = builder().answered(ROW, Completion(4, 0, (), "", "error", failure=failure))
+    made = builder().build_response(ROW, Completion(4, 0, (), "", "error", failure=failure))
     assert (made.response, made.reasoning, made.output_tokens) == (None, None, None)
     assert (made.finish_reason, made.failure) == ("error", failure)
 
 
 def test_a_seed_that_the_engine_did_not_use_is_not_stored() -> None:
-    made = builder().answered(ROW, Completion(4, 0, [5], "x", "stop", seed_honored=False))
+    made = builder().build_response(ROW, Completion(4, 0, [5], "x", "stop", seed_honored=False))
     assert made.seed is None
 
 
 def test_a_failed_row_has_one_response_for_each_sample() -> None:
-    made = builder().failed(ROW, FAILURE)
+    made = builder().failed_responses(ROW, FAILURE)
     assert [(one.sample, one.seed) for one in made] == [(0, 10), (1, 11)]
     assert {(one.finish_reason, one.failure) for one in made} == {("skipped", FAILURE)}
     assert {one.input_tokens for one in made} == {3}

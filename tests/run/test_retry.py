@@ -97,7 +97,7 @@ def test_only_what_failed_is_answered_again(
         reporter=RecordingReporter(told),
         opener=lambda model, **others: Counting(open_engine(model, **others), seen),
     )
-    assert f"generating {first.counts.failed} failed answers again" in told
+    assert f"failed answers to generate again: {first.counts.failed}" in told
     assert second.outcome == "done"
     assert second.counts.failed == 2 * EMPTY
     assert second.run_id == first.run_id
@@ -124,7 +124,7 @@ def test_nothing_failed_means_nothing_to_do(
     assert call(["run", job, "-q"]) == 0
     assert call(["run", job, "--retry-errors"]) == 0
     err = capsys.readouterr().err
-    assert "0 failed answers" in err
+    assert "failed answers to generate again: 0" in err
     assert "already complete" in err
 
 

@@ -239,10 +239,11 @@ def test_a_part_of_failures_alone_is_sealed_too(make_job: MakeJob) -> None:
 def test_both_limits_of_failures_hold(
     make_job: MakeJob, rate: float, count: int | None, rows: int, allowed: int
 ) -> None:
-    result = run(load_job(make_job(MIXED[:1])))
+    limits = {"max_error_rate": rate, "max_error_count": count}
+    result = run(load_job(make_job(MIXED[:1], run=limits)))
     for failed, exceeded in ((allowed, False), (allowed + 1, True)):
         counts = replace(result.counts, rows=rows, failed=failed)
-        ended = replace(result, counts=counts, max_error_rate=rate, max_error_count=count)
+        ended = replace(result, counts=counts)
         assert (ended.max_failed, ended.too_many_failed) == (allowed, exceeded)
 
 

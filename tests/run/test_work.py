@@ -55,15 +55,15 @@ def test_at_most_two_parts_are_open_and_they_close_in_order(make_job: object) ->
         engine=EchoEngine(setup.tokenizer.decode),
         journal=NoJournal(),
         store=WatchedStore(folder, seam),
-        layout=setup.reading.layout,
+        layout=setup.checked_input.layout,
         run_id="run",
         part_rows=10,
         progress=RowProgress(),
-        stop=lambda: False,
-        check=lambda: None,
+        should_stop=lambda: False,
+        check_still_valid=lambda: None,
         reuse=lambda _: (),
     )
-    chunks = seam.watched(setup.reading.source.chunks(setup.survey, rows=10))
+    chunks = seam.watched(setup.checked_input.source.chunks(setup.survey, rows=10))
     sealed = generate_parts(context, chunks)
     assert sorted(sealed) == list(range(10))
     assert seam.sealed == list(range(10))

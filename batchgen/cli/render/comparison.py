@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from batchgen.cli.render.metric_table import format_value
 from batchgen.cli.render.terminal import fit_width, format_count, printable, shorten, window_width
 from batchgen.evaluation.comparing.compare import Comparison, MetricComparison, Unpaired
-from batchgen.evaluation.comparing.pairs import Flip, Noise, PairedDifference
+from batchgen.evaluation.comparing.pairs import Flip, PairedDifference
 
 ResponsePairs = Mapping[tuple[str, int | None], tuple[str | None, str | None]]
 """The responses of both runs, by id and sample."""
@@ -23,7 +23,8 @@ def comparison_lines(found: Comparison, answers: ResponsePairs) -> Iterator[str]
         values = _values(one, one.p, one.unit)
         yield _line(one.metric, values, one.verdict if one.n else "see below")
     yield from _slices(found.metrics)
-    yield from _incomparable(found.metrics)
+    for reason in dict.fromkeys(one.reason for one in found.metrics if one.reason):
+        yield f"\n{', '.join(one.metric for one in found.metrics if one.reason == reason)}: {reason}"
     for one in found.metrics:
         yield from _notes(one)
         yield from _flips("worse", one, one.regressions, answers)
@@ -67,17 +68,16 @@ def _signed(value: float | None, unit: str) -> str:
 
 
 def _slices(metrics: Sequence[MetricComparison]) -> Iterator[str]:
-    lines = [line for one in metrics if one.wins or one.losses for line in _sliced(one)]
+    lines = [line for one in metrics if one.wins or one.losses for line in _metric_slices(one)]
     if not lines:
         return
-    yield ""
-    yield "by slice, exploratory (p is not adjusted for the number of slices)"
+    yield "\nby slice, exploratory (p is not adjusted for the number of slices)"
     yield from lines[:SHOWN_SLICES]
     if len(lines) > SHOWN_SLICES:
         yield f"and {len(lines) - SHOWN_SLICES:,} more lines (all with --json)"
 
 
-def _sliced(one: MetricComparison) -> Iterator[str]:
+def _metric_slices(one: MetricComparison) -> Iterator[str]:
     if one.slices:
         yield one.metric
     for part in one.slices:
@@ -86,34 +86,20 @@ def _sliced(one: MetricComparison) -> Iterator[str]:
         yield _line(f"  {part.slice}", values, format_count(change.n, "row"))
 
 
-def _incomparable(metrics: Sequence[MetricComparison]) -> Iterator[str]:
-    """Each reason, with all its metrics."""
-    for reason in dict.fromkeys(one.reason for one in metrics if one.reason):
-        names = ", ".join(one.metric for one in metrics if one.reason == reason)
-        yield f"\n{names}: {reason}"
-
-
 def _notes(one: MetricComparison) -> Iterator[str]:
     if one.reason:
         return
     kinds = ("higher", "lower") if one.higher_is_better is None else ("better", "worse")
     counts = f"{one.wins:,} {kinds[0]}, {one.losses:,} {kinds[1]}, {one.ties:,} the same"
-    yield f"\n{one.metric}: of {format_count(one.n, 'row')} {counts}"
+    yield f"\n{one.metric}: {format_count(one.n, 'row')}: {counts}"
     if one.unpaired:
         yield f"  {format_count(one.unpaired, 'row')} excluded, scored in only one of the runs"
-    if one.noise is not None:
-        yield f"  {_noise(one.noise, one)}"
+    if (noise := one.noise) is not None:
+        pairs, here = format_count(noise.n, "row"), (one.wins + one.losses) / one.n
+        yield f"  noise: {noise.rate:.1%} of {pairs} differ between two runs of the same job; {here:.1%} here"
     if one.verdict == "inconclusive" and one.detectable:
         least = format_value(one.detectable, one.unit)
         yield f"  smallest difference detected with 80% power: {least}"
-
-
-def _noise(noise: Noise, one: MetricComparison) -> str:
-    here = (one.wins + one.losses) / one.n
-    return (
-        f"noise: {noise.rate:.1%} of {format_count(noise.n, 'row')} differ between two runs of the same job; "
-        f"{here:.1%} here"
-    )
 
 
 def _flips(

@@ -1,9 +1,9 @@
 """Metrics and gates as lines for a terminal; tables are as wide as the window."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -42,12 +42,7 @@ def _shown(rows: Sequence[MetricRow]) -> list[MetricRow]:
 
 
 def unscored_lines(rows: Sequence[MetricRow], scores: Path) -> Iterator[str]:
-    """Why a metric has no value, or does not score some rows: each reason with the first cause.
-
-    Args:
-        rows: of metrics.parquet.
-        scores: the file with the score of each answer.
-    """
+    """Why a metric has no value, or does not score some rows: each reason with the first cause in `scores`."""
     lacking = {row.metric: row for row in rows if row.slice == OVERALL and (row.coverage or 0) < 1}
     reasons = _reasons(scores, lacking) if lacking else {}
     for row in rows:
@@ -61,23 +56,22 @@ def unscored_lines(rows: Sequence[MetricRow], scores: Path) -> Iterator[str]:
             yield f"no score of {printable(row.metric)}: {why or method.removeprefix('none: ')}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Reason:
+class _Reason(NamedTuple):
     status: str
     rows: int
     cause: str
 
 
 def _explained(reasons: Sequence[_Reason]) -> str:
-    text = ", ".join(f"{format_count(r.rows, 'row')} {r.status}{_first(r.cause)}" for r in reasons)
+    texts = []
+    for reason in reasons:
+        cause = shorten(printable(" ".join(reason.cause.split())), 100)
+        first = f" (first: {cause})" if cause else ""
+        texts.append(f"{format_count(reason.rows, 'row')} {reason.status}{first}")
+    text = ", ".join(texts)
     if any(reason.status == "no_reference" for reason in reasons):
         text += "; name the column with the reference answers: --reference or evaluate.reference"
     return text
-
-
-def _first(cause: str) -> str:
-    line = printable(" ".join(cause.split()))
-    return f" (first: {shorten(line, 100)})" if line else ""
 
 
 def _reasons(scores: Path, lacking: Mapping[str, MetricRow]) -> Mapping[str, list[_Reason]]:
@@ -129,7 +123,4 @@ def gate_lines(gates: Sequence[GateResult]) -> Iterator[str]:
 
 def score_summary(rows: Sequence[MetricRow], gates: Sequence[GateResult]) -> Mapping[str, Any]:
     """The metrics and gates in the object that `--json` prints."""
-    return {
-        "metrics": [asdict(row) for row in rows],
-        "gates": [asdict(gate) for gate in gates],
-    }
+    return {"metrics": [asdict(row) for row in rows], "gates": [asdict(gate) for gate in gates]}

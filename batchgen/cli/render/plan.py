@@ -10,8 +10,6 @@ from batchgen.engines.engine_registry import find_engine
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge
 from batchgen.run.plan import Plan
 
-_WIDTH = 10
-
 
 def lines(plan: Plan) -> list[str]:
     """The plan as labelled lines."""
@@ -28,28 +26,19 @@ def lines(plan: Plan) -> list[str]:
         ("Judges", [_judge(one) for one in plan.setup.evaluation.judges]),
         ("Output", _output(plan)),
     ]
-    return [
-        f"{'' if number else label:<{_WIDTH}}{text}"
-        for label, texts in labelled
-        for number, text in enumerate(texts)
-    ]
+    rows = [(label, *row) for label, texts in labelled for row in enumerate(texts)]
+    return [f"{'' if number else label:<10}{text}" for label, number, text in rows]
 
 
 def _input(plan: Plan) -> list[str]:
-    setup, source = plan.setup, plan.setup.reading.source
+    setup, source = plan.setup, plan.setup.checked_input.source
     selection = setup.job.input
     paths = [selection.path] if isinstance(selection.path, str) else selection.path
-    id_column = f"id {source.id_column or 'row number'}"
-    chosen = [
-        f"{name} {value}"
-        for name in ("filter", "sample", "limit")
-        if (value := getattr(selection, name)) is not None
-    ]
-    lines = [
-        ", ".join(paths),
-        f"{format_count(setup.survey.rows, 'row')} · {source.describe()} · {id_column}",
-    ]
-    if chosen:
+    id_column = f"id column: {source.id_column or 'none, row numbers'}"
+    rows = format_count(setup.survey.rows, "row")
+    lines = [", ".join(paths), f"{rows} · {source.describe()} · {id_column}"]
+    values = {name: getattr(selection, name) for name in ("filter", "sample", "limit")}
+    if chosen := [f"{name} {value}" for name, value in values.items() if value is not None]:
         lines.append(" · ".join(chosen))
     used = {*setup.request_builder.columns, source.id_column}
     if unused := [column for column in source.columns if column not in used]:
@@ -74,10 +63,9 @@ def _model(plan: Plan) -> list[str]:
         return [name, f"engine {info.name} uses only its tokenizer"]
     facts = plan.engine.model_facts(setup.loaded.origin)
     context = f"context {setup.request_builder.context_length:,} tokens"
-    return [
-        f"{name} ({where[resolved.source]}, {setup.model.info.parameters / 1e6:,.0f}M parameters)",
-        " · ".join([info.name, *facts, context]),
-    ]
+    parameters = f"{setup.model.info.parameters / 1e6:,.0f}M parameters"
+    head = f"{name} ({where[resolved.source]}, {parameters})"
+    return [head, " · ".join([info.name, *facts, context])]
 
 
 def _prompt(plan: Plan) -> list[str]:
@@ -94,11 +82,9 @@ def _prompt(plan: Plan) -> list[str]:
 
 def _judge(one: PreparedJudge) -> str:
     judge, model = one.judge, one.model.model
-    mode = (
-        f"rubric, {judge.labels[0]} to {judge.labels[-1]}"
-        if judge.mode == "rubric"
-        else f"pairwise against {judge.baseline or f'column {judge.column}'}"
-    )
+    mode = f"rubric, {judge.labels[0]} to {judge.labels[-1]}"
+    if judge.mode != "rubric":
+        mode = f"pairwise against {judge.baseline or f'column {judge.column}'}"
     name = model.resolved.name if model else f"engine {one.model.job.model.engine}, without a model"
     own = ", which judges its own answers" if one.is_self_judge else ""
     return f"{judge.name}: {mode} · {name}{own}"
@@ -121,16 +107,15 @@ def _redact(plan: Plan) -> list[str]:
 def _decoding(plan: Plan) -> list[str]:
     resolution = plan.setup.resolution
     decoding = asdict(resolution.decoding)
+    further = dict(resolution.decoding.generation_kwargs)
     shown = []
     for name, origin in resolution.origins.items():
         if origin == "default" and name not in ("max_new_tokens", "temperature"):
             continue
-        value = dict(resolution.decoding.generation_kwargs).get(
-            name.removeprefix("generation_kwargs."), decoding.get(name)
-        )
-        where = _origin(plan, f"decoding.{name}") if origin == "job" else f" ({origin})"
+        value = further.get(name.removeprefix("generation_kwargs."), decoding.get(name))
+        where = plan.setup.loaded.origin(f"decoding.{name}") if origin == "job" else origin
         text = " ".join(map(repr, value)) if isinstance(value, tuple) else str(value)
-        shown.append(f"{name} {text}{where}")
+        shown.append(f"{name} {text} ({where})")
     job = plan.setup.job.decoding
     head = "greedy" if resolution.decoding.greedy else f"sampled, seed {plan.setup.job.run.seed}"
     if resolution.decoding.num_beams > 1:
@@ -145,35 +130,29 @@ def _decoding(plan: Plan) -> list[str]:
     return lines
 
 
-def _origin(plan: Plan, key: str) -> str:
-    return f" ({plan.setup.loaded.origin(key)})"
-
-
 def _tokens(plan: Plan) -> list[str]:
     tokens, samples = plan.tokens, plan.setup.samples
     partial = plan.rows_counted < plan.setup.survey.rows
     first = f" (first {format_count(plan.rows_counted, 'row')})" if partial else ""
     total = f"{tokens.total:,} in total" + (f" for {samples} answers each" if samples > 1 else "")
-    return [
-        f"in {tokens.least:,} / {tokens.median:,} / {tokens.most:,} (min / median / max), {total} · "
-        f"out at most {tokens.most_new:,}{first}"
-    ]
+    lengths = f"in {tokens.least:,} / {tokens.median:,} / {tokens.most:,} (min / median / max)"
+    return [f"{lengths}, {total} · out at most {tokens.most_new:,}{first}"]
 
 
 def _batches(plan: Plan) -> list[str]:
-    batches, limits = plan.batches, plan.engine.limits
+    batches, limits, origin = plan.batches, plan.engine.limits, plan.setup.loaded.origin
     parts = f"parts of {format_count(plan.setup.job.batching.part_rows, 'row')}"
     workers = plan.engine.workers
     used = f"{format_count(workers.count, 'worker')} ({workers.reason})"
     if len(workers.gpus) > 1:
         used += f", each with these limits on a GPU of its own: {', '.join(workers.gpus)}"
-    if own := plan.engine.batch_lines(plan.setup.loaded.origin):
+    if own := plan.engine.batch_lines(origin):
         return [f"{own[0]} · {parts}", *own[1:], used]
     return [
         f"{batches.count:,} of up to {format_count(batches.most_rows, 'row')} · padding {batches.padding:.0%} "
         f"(unsorted: {batches.padding_unsorted:.0%}) · {parts}",
-        f"limits: {format_count(limits.rows, 'row')}{_origin(plan, 'batching.max_rows')}, "
-        f"{limits.tokens:,} tokens{_origin(plan, 'batching.max_tokens')}",
+        f"limits: {format_count(limits.rows, 'row')} ({origin('batching.max_rows')}), "
+        f"{limits.tokens:,} tokens ({origin('batching.max_tokens')})",
         used,
     ]
 
@@ -185,9 +164,8 @@ def _memory(plan: Plan) -> list[str]:
     if memory is None:
         return ["no model is loaded"]
     parts = " + ".join(f"{format_bytes(count)} {name}" for name, count in memory.parts)
-    return [
-        f"{parts} ({format_bytes(memory.bytes_per_token)} per token) of {format_bytes(memory.free_bytes)} free"
-    ]
+    per_token, free = format_bytes(memory.bytes_per_token), format_bytes(memory.free_bytes)
+    return [f"{parts} ({per_token} per token) of {free} free"]
 
 
 def _output(plan: Plan) -> list[str]:

@@ -12,7 +12,6 @@ from batchgen.cli.render.terminal import format_count, printable, shorten
 from batchgen.errors import ExitCode
 from batchgen.inspection.status import AnswerView, find_answers
 from batchgen.run.result import RunResult
-from batchgen.run.reuse import ReuseCounts
 from batchgen.state.parts import Counts
 from batchgen.state.run_folder import RunFolder
 
@@ -38,11 +37,14 @@ def _lines(result: RunResult) -> list[str]:
         lines = [f"done   {rows}", *_machine_use(result.engine)]
     else:
         lines = [f"{result.outcome}  {rows}"]
-    lines += _incremental(result.incremental)
-    if result.exit_code == ExitCode.TOO_MANY_FAILED_ROWS:
-        lines.append(
-            f"failed {format_count(counts.failed, 'row')} failed, {result.max_failed:,} allowed ({result.error_limit}): exit code 3"
+    if (made := result.incremental) is not None:
+        counts_made = (
+            f"reused {made.reused:,} · generated {made.generated:,} · dropped {made.dropped:,}"
         )
+        lines.append(f"{counts_made} of run {made.run_id}")
+    if result.exit_code == ExitCode.TOO_MANY_FAILED_ROWS:
+        failed = f"{format_count(counts.failed, 'row')} failed, {result.max_failed:,} allowed"
+        lines.append(f"failed {failed} ({result.error_limit}): exit code 3")
     where = result.folder.staged if result.outcome == "withheld" else result.folder.path
     lines += unscored_lines(result.metrics, where / result.folder.scores.name)
     lines += gate_lines(result.gates)
@@ -52,7 +54,7 @@ def _lines(result: RunResult) -> list[str]:
         lines.append(f"       {path} is unchanged; new answers: {result.folder.staged}")
         lines.append("       run again to re-check the gates, or with --fresh to regenerate")
         return lines
-    lines.append(f"wrote  {path}")
+    lines.append(f"{'wrote' if result.outcome == 'done' else 'output':<6} {path}")
     if counts.failed:
         lines.append(f"next   batchgen status {path}")
     return lines
@@ -66,14 +68,6 @@ def _outcomes(counts: Counts) -> str:
     }
     ok = counts.rows - counts.failed - counts.skipped
     return " · ".join([f"{ok:,} ok", *(f"{n:,} {kind}" for kind, n in kinds.items() if n)])
-
-
-def _incremental(made: ReuseCounts | None) -> list[str]:
-    if made is None:
-        return []
-    return [
-        f"reused {made.reused:,} · generated {made.generated:,} · dropped {made.dropped:,} of run {made.run_id}"
-    ]
 
 
 def _pace(result: RunResult) -> str:
@@ -99,9 +93,8 @@ def _machine_use(facts: Mapping[str, Any]) -> list[str]:
             lines.append(f"slower {kernel} without its compiled kernel: {used[len('torch: ') :]}")
     mfu, share = facts.get("mfu"), facts.get("useful_token_share")
     if mfu is not None and share is not None:
-        lines.append(
-            f"used   {mfu:.0%} of the machine's peak (MFU) · {share:.0%} of computed tokens useful"
-        )
+        useful = f"{share:.0%} of computed tokens useful"
+        lines.append(f"used   {mfu:.0%} of the machine's peak (MFU) · {useful}")
     return lines
 
 
@@ -145,24 +138,21 @@ def print_answers(folder: RunFolder) -> None:
 
 
 def print_answer(answer: AnswerView, characters: int) -> None:
-    """Print one answer: the messages, the response, and why it ended."""
+    """Print one answer: the messages, the response, and why it ended; at most so many characters of each text."""
+
+    def line(label: str, text: str) -> None:
+        text = shorten(printable(text.strip()), characters).replace("\n", "\n" + " " * 11)
+        click.echo(f"{label:<11}{text}")
+
     rule = f"── id {answer.id}" + (f" · sample {answer.sample}" if answer.sample else "")
     click.echo(printable(f"{rule} {'─' * max(4, 60 - len(rule))}"))
     for message in answer.messages:
-        text = shorten(printable(message.content.strip()), characters)
-        click.echo(f"{message.role + ':':<11}{_indented(text)}")
+        line(f"{message.role}:", message.content)
     if answer.reasoning:
-        text = shorten(printable(answer.reasoning.strip()), characters)
-        click.echo(f"{'reasoning:':<11}{_indented(text)}")
+        line("reasoning:", answer.reasoning)
     if answer.response is None:
         click.echo(f"{'no answer:':<11}{answer.error_code}: {printable(answer.error)}")
     else:
-        text = shorten(printable(answer.response.strip()), characters)
-        click.echo(f"{'answer:':<11}{_indented(text)}")
-        click.echo(
-            f"{'':<11}({answer.finish_reason}, {format_count(answer.output_tokens, 'token')})"
-        )
-
-
-def _indented(text: str) -> str:
-    return text.replace("\n", "\n" + " " * 11)
+        line("answer:", answer.response)
+        tokens = format_count(answer.output_tokens, "token")
+        click.echo(f"{'':<11}({answer.finish_reason}, {tokens})")

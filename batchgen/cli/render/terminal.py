@@ -1,5 +1,6 @@
 """Text for a terminal: output of models and rows must not move cursors, set titles or change the reading order."""
 
+import itertools
 import json
 import shutil
 import unicodedata
@@ -48,13 +49,8 @@ def fit_width(text: str, columns: int) -> str:
     """The text cut or padded to that many columns of a terminal; a Chinese character takes two."""
     taken = [_columns(character) for character in text]
     if sum(taken) > columns:
-        kept, room = "", columns - 1
-        for character, width in zip(text, taken, strict=True):
-            room -= width
-            if room < 0:
-                break
-            kept += character
-        text = kept + "…"
+        ends = itertools.accumulate(taken)
+        text = text[: sum(end < columns for end in ends)] + "…"
     return text + " " * (columns - sum(map(_columns, text)))
 
 

@@ -1,7 +1,6 @@
 """Estimate the disk space that a run needs, before a model is loaded."""
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen.errors import ResourceError
@@ -17,36 +16,27 @@ COPIES = 2
 """Sealed parts exist until the published file is complete."""
 
 
-@dataclass(frozen=True, slots=True)
-class SpaceEstimate:
-    """Bytes that a run writes: at least, and at most, if every answer has the maximum length."""
+def check_disk_space(
+    folder: Path, rows: int, *, new_tokens: int, input_bytes: int, reporter: Reporter
+) -> None:
+    """Warn if `rows` output rows whose answers have the maximum length need more than the free space.
 
-    least: int
-    most: int
-
-
-def estimate_space(rows: int, *, new_tokens: int, input_bytes: int) -> SpaceEstimate:
-    """Estimate the bytes of `rows` output rows; `input_bytes` of input are kept, and repeated in the prompts."""
-    least = COPIES * rows * BYTES_PER_ROW + BYTES_OF_STATE
-    texts = rows * new_tokens * BYTES_PER_TOKEN + 2 * input_bytes
-    return SpaceEstimate(least, least + COPIES * texts)
-
-
-def check_disk_space(folder: Path, needed: SpaceEstimate, reporter: Reporter) -> None:
-    """Warn if the free space may not suffice.
+    `input_bytes` is the size of their input, which the output and the prompts repeat.
 
     Raises:
-        ResourceError: there is less free space than the lower bound.
+        ResourceError: even empty answers need more.
     """
+    min_bytes = COPIES * rows * BYTES_PER_ROW + BYTES_OF_STATE
+    max_bytes = min_bytes + COPIES * (rows * new_tokens * BYTES_PER_TOKEN + 2 * input_bytes)
     free = shutil.disk_usage(folder).free
-    if free < needed.least:
+    if free < min_bytes:
         raise ResourceError(
-            f"{folder} has {_megabytes(free)} free; the answers take at least {_megabytes(needed.least)}",
+            f"{folder} has {_megabytes(free)} free; the answers take at least {_megabytes(min_bytes)}",
             hint="Free some space, or choose another disk with --output FOLDER.",
         )
-    if free < needed.most:
+    if free < max_bytes:
         reporter.info(
-            f"{folder} has {_megabytes(free)} free; answers of full length take up to {_megabytes(needed.most)}. "
+            f"{folder} has {_megabytes(free)} free; answers of full length take up to {_megabytes(max_bytes)}. "
             "If the disk gets full, the run stops and can be resumed."
         )
 

@@ -1,4 +1,4 @@
-"""Opens the input and checks it against the job, without importing anything heavy: what `validate` does."""
+"""Open the input and check it against the job, without loading weights: what `validate` does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ from batchgen.evaluation.checks import resolve_and_check
 from batchgen.evaluation.metric_queries import prefill_problems
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.input.sources import InputSource, open_source
+from batchgen.job.spec import Job
 from batchgen.jobfile.load import LoadedJob
 from batchgen.output.schema import OutputLayout, column_conflicts, output_layout
 from batchgen.prompts.render import PromptRenderer, check_prompts
@@ -38,16 +39,15 @@ def check_input(loaded: LoadedJob) -> CheckedInput:
     """
     job = loaded.job
     try:
-        source = open_source(
-            job.input, seed=job.run.seed, redaction=redaction.cell_redaction(job.redact)
-        )
+        cells = redaction.cell_redaction(job.redact)
+        source = open_source(job.input, seed=job.run.seed, redaction=cells)
     except JobKeyError as error:
         raise loaded.error([error.problem]) from error
     problems = engine_problems(job)
     problems += _inside_output(source, Path(job.output.path))
     problems += check_prompts(job, source.columns)
     problems += check_generation_kwargs(job.decoding)
-    problems += _input_problems(loaded, source, source.columns)
+    problems += _input_problems(job, source, source.columns)
     layout = output_layout(source.columns, job.input, job.output, source.id_column)
     prefix = job.output.prefix
     stored = [n for n in layout.names if job.output.store_prompt or n != f"{prefix}messages"]
@@ -62,48 +62,37 @@ def check_input(loaded: LoadedJob) -> CheckedInput:
     return CheckedInput(source, layout, tuple(columns), evaluation)
 
 
-def add_survey_columns(loaded: LoadedJob, reading: CheckedInput, schema: pa.Schema) -> CheckedInput:
+def add_survey_columns(loaded: LoadedJob, checked: CheckedInput, schema: pa.Schema) -> CheckedInput:
     """Add the columns that the survey found: the last line of a JSONL file may have new ones.
 
     Raises:
         JobFileError: a new column has a name that batchgen writes, or a column to be redacted does not contain text.
     """
-    source, job, columns = reading.source, loaded.job, schema.names
-    problems = _input_problems(loaded, source, columns) or redaction.redaction_problems(
-        job.redact, schema
-    )
-    if problems:
+    source, job, columns = checked.source, loaded.job, schema.names
+    problems = _input_problems(job, source, columns)
+    if problems := problems or redaction.redaction_problems(job.redact, schema):
         raise loaded.error(problems)
-    return replace(reading, layout=output_layout(columns, job.input, job.output, source.id_column))
+    return replace(checked, layout=output_layout(columns, job.input, job.output, source.id_column))
 
 
 def _inside_output(source: InputSource, output: Path) -> list[Problem]:
     """The problem of input files in the output folder: the run would read its own answers."""
-    paths = [
-        file.path for file in source.files if file.path.resolve().is_relative_to(output.resolve())
-    ]
-    if not paths:
-        return []
-    hint = "Write to another folder, or narrow input.path."
-    return [
-        Problem("output.path", f"the output folder {output} contains the input {paths[0]}", hint)
-    ]
+    for file in source.files:
+        if file.path.resolve().is_relative_to(output.resolve()):
+            message = f"the output folder {output} contains the input {file.path}"
+            return [
+                Problem("output.path", message, "Write to another folder, or narrow input.path.")
+            ]
+    return []
 
 
-def _input_problems(
-    loaded: LoadedJob, source: InputSource, columns: Sequence[str]
-) -> list[Problem]:
-    job = loaded.job
-    found = column_conflicts(columns, job.input, job.output, source.id_column)
+def _input_problems(job: Job, source: InputSource, columns: Sequence[str]) -> list[Problem]:
     redacted = (job.redact.columns or ()) if job.redact else ()
+    hint = f"Use one of the input's columns: {', '.join(columns)}."
     return [
-        *found,
+        *column_conflicts(columns, job.input, job.output, source.id_column),
         *(
-            Problem(
-                "redact.columns",
-                f"column {name!r} is not in the input",
-                f"Use one of the input's columns: {', '.join(columns)}.",
-            )
+            Problem("redact.columns", f"column {name!r} is not in the input", hint)
             for name in redacted
             if name not in columns
         ),
