@@ -31,7 +31,6 @@ DATA = {
 PENDING: tuple[str, ...] = (
     "jobs/README.md",
     "engines/torch",
-    "evaluation",
     "job",
     "jobfile",
 )

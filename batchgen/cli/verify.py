@@ -25,14 +25,14 @@ def verify(run_folder: Path, as_json: bool) -> int:
     from batchgen.state.run_folder import open_folder
 
     found = verify_run(open_folder(run_folder))
-    code = ExitCode.STATE if found.findings else ExitCode.DONE
+    code = ExitCode.STATE if found.issues else ExitCode.DONE
     if as_json:
-        findings = [asdict(finding) for finding in found.findings]
+        findings = [asdict(finding) for finding in found.issues]
         print_json(code, state=found.state, checked=list(found.checked), findings=findings)
         return int(code)
-    for finding in found.findings:
+    for finding in found.issues:
         click.echo(printable(f"damaged  {finding.file} {finding.problem}"))
-    if not found.findings:
+    if not found.issues:
         click.echo(f"ok       {found.state} · {format_count(len(found.checked), 'file')} checked")
     return int(code)
 

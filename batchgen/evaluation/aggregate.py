@@ -6,9 +6,8 @@
     answers of one prompt        sums over each cluster       Student's t over clusters
     corpus metrics               sums over each cluster       bootstrap
 
-Memory does not grow with the rows. Beyond `MAX_CLUSTERS`, clusters share places in turn. Clusters are independent, so
-that sums over such groups have the variance of the clusters: 131,072 groups estimate the error as well as 131,072
-clusters.
+Memory does not grow with the rows. Beyond `MAX_CLUSTERS`, clusters share rows of the table in turn. Clusters are
+independent, so that sums over 131,072 such groups estimate the error as well as 131,072 clusters.
 """
 
 import math
@@ -47,7 +46,7 @@ class ScoredObservations:
     """The scores of some observations (answers, or prompts) by one metric.
 
     Attributes:
-        values: float64 [n]; arbitrary where there is no score.
+        values: float64 [n]; arbitrary where not scored.
         scored: bool [n]: whether there is a score.
         clusters: int64 [n]: observations with the same number are dependent.
         stats: float64 [n, k]: row statistics of a corpus metric; [n, 0] for others.
@@ -58,7 +57,7 @@ class ScoredObservations:
     clusters: Integers
     stats: Floats
 
-    def where(self, chosen: Mask) -> "ScoredObservations":
+    def select(self, chosen: Mask) -> "ScoredObservations":
         """The observations where `chosen`, bool [n], is true."""
         return ScoredObservations(
             self.values[chosen], self.scored[chosen], self.clusters[chosen], self.stats[chosen]
@@ -82,55 +81,53 @@ class Aggregate:
 
 
 class ClusterIndex(Protocol):
-    """Maps clusters to places, from 0."""
+    """Maps clusters to positions, from 0."""
 
-    def places(self, clusters: Integers) -> Integers:
+    def positions(self, clusters: Integers) -> Integers:
         """int64 [n] to int64 [n]."""
 
 
 class BlockLocalClusters:
-    """For clusters that never span two blocks, such as the answers of one prompt."""
+    """For clusters that never span two blocks, such as the answers of one prompt: all are new."""
 
     def __init__(self) -> None:
         self._count = 0
 
-    def places(self, clusters: Integers) -> Integers:
-        """New places for all clusters."""
-        distinct, places = np.unique(clusters, return_inverse=True)
-        places = places + self._count
+    def positions(self, clusters: Integers) -> Integers:
+        distinct, positions = np.unique(clusters, return_inverse=True)
+        positions = positions + self._count
         self._count += len(distinct)
-        return places.astype(np.int64)
+        return positions.astype(np.int64)
 
 
 class GlobalClusters:
     """For clusters in any order, such as the passages that questions are about. Keeps each in memory."""
 
     def __init__(self) -> None:
-        self._known: dict[int, int] = {}
+        self._positions: dict[int, int] = {}
 
-    def places(self, clusters: Integers) -> Integers:
-        """Known places; new ones for new clusters."""
-        known = self._known
-        return np.array([known.setdefault(c, len(known)) for c in clusters.tolist()], np.int64)
+    def positions(self, clusters: Integers) -> Integers:
+        seen = self._positions
+        return np.array([seen.setdefault(c, len(seen)) for c in clusters.tolist()], np.int64)
 
 
 class ClusterSums:
     """Sums and numbers of observations of each cluster, in a table of up to `MAX_CLUSTERS` rows."""
 
-    def __init__(self, width: int, numbering: ClusterIndex) -> None:
+    def __init__(self, width: int, index: ClusterIndex) -> None:
         self._table = np.zeros((16, width + 1))
         self._used = 0
-        self._numbering = numbering
+        self._index = index
 
     def add(self, clusters: Integers, values: Floats) -> None:
-        """Add observations, float64 [n, width]."""
+        """Add observations: `values` are float64 [n, width]."""
         if not len(values):
             return
-        places = self._numbering.places(clusters) % MAX_CLUSTERS
-        self._used = max(self._used, int(places.max()) + 1)
+        positions = self._index.positions(clusters) % MAX_CLUSTERS
+        self._used = max(self._used, int(positions.max()) + 1)
         while len(self._table) < self._used:
             self._table = np.concatenate([self._table, np.zeros_like(self._table)])
-        np.add.at(self._table, places, np.column_stack([values, np.ones(len(values))]))
+        np.add.at(self._table, positions, np.column_stack([values, np.ones(len(values))]))
 
     def table(self) -> Floats:
         """float64 [clusters, width + 1]; the last column counts observations."""
@@ -138,13 +135,11 @@ class ClusterSums:
 
 
 class Tally(Protocol):
-    """One metric over one slice."""
+    """One metric over one slice. Added observations must have a score."""
 
-    def add(self, scored: ScoredObservations) -> None:
-        """Add observations; all of them must have a score."""
+    def add(self, scored: ScoredObservations) -> None: ...
 
-    def estimate(self, spec: Spec, confidence: Confidence) -> PointEstimate:
-        """The value with its interval."""
+    def estimate(self, spec: Spec, confidence: Confidence) -> PointEstimate: ...
 
 
 class RowTally:
@@ -163,26 +158,25 @@ class RowTally:
 class ClusterTally:
     """The mean of rows in clusters."""
 
-    def __init__(self, numbering: ClusterIndex) -> None:
-        self._sums = ClusterSums(1, numbering)
+    def __init__(self, index: ClusterIndex) -> None:
+        self._sums = ClusterSums(1, index)
 
     def add(self, scored: ScoredObservations) -> None:
         self._sums.add(scored.clusters, scored.values[:, None])
 
     def estimate(self, spec: Spec, confidence: Confidence) -> PointEstimate:
         """The mean; where no cluster has two rows, that of independent rows."""
-        table = self._sums.table()
+        table, fraction = self._sums.table(), spec.unit == "fraction"
         if (table[:, 1] == 1).all():
-            single = moments(table[:, 0])
-            return row_mean(single, confidence.level, fraction=spec.unit == "fraction")
-        return cluster_mean(table, confidence.level, fraction=spec.unit == "fraction")
+            return row_mean(moments(table[:, 0]), confidence.level, fraction=fraction)
+        return cluster_mean(table, confidence.level, fraction=fraction)
 
 
 class CorpusTally:
     """The value of a corpus metric."""
 
-    def __init__(self, width: int, finalize: Finalize, numbering: ClusterIndex) -> None:
-        self._sums = ClusterSums(width, numbering)
+    def __init__(self, width: int, finalize: Finalize, index: ClusterIndex) -> None:
+        self._sums = ClusterSums(width, index)
         self._finalize = finalize
 
     def add(self, scored: ScoredObservations) -> None:
@@ -208,30 +202,25 @@ class SliceTallies:
         self._observed, self._scored = Counter[str](), Counter[str]()
 
     def add(self, scored: ScoredObservations, slices: Mapping[str, Mask]) -> None:
-        """Add a block of observations.
-
-        Args:
-            scored: all that should have a score.
-            slices: by name, which of these belong to the slice, bool [n].
-        """
+        """Add a block of observations. `slices`: by name, which of these belong to the slice, bool [n]."""
         self._add(OVERALL, scored)
         for name, chosen in slices.items():
             if chosen.any():
-                self._add(name, scored.where(chosen))
+                self._add(name, scored.select(chosen))
 
     def aggregates(self, confidence: Confidence) -> list[Aggregate]:
         """One per slice: all rows first, then by name."""
-        names = [OVERALL, *sorted(self._tallies.keys() - {OVERALL})]
-        return [self._aggregate(name, confidence) for name in names]
+        aggregates = []
+        for name in (OVERALL, *sorted(self._tallies.keys() - {OVERALL})):
+            n, observed = self._scored[name], self._observed[name]
+            estimate = self._tallies[name].estimate(self.spec, confidence)
+            if self.spec.unit == "count":
+                estimate = estimate.clipped(0.0, math.inf)
+            coverage = n / observed if observed else None
+            aggregates.append(Aggregate(self.spec, name, n, coverage, estimate))
+        return aggregates
 
     def _add(self, name: str, scored: ScoredObservations) -> None:
-        self._tallies[name].add(scored.where(scored.scored))
+        self._tallies[name].add(scored.select(scored.scored))
         self._observed[name] += len(scored.scored)
         self._scored[name] += int(scored.scored.sum())
-
-    def _aggregate(self, name: str, confidence: Confidence) -> Aggregate:
-        n, observed = self._scored[name], self._observed[name]
-        estimate = self._tallies[name].estimate(self.spec, confidence)
-        if self.spec.unit == "count":
-            estimate = estimate.clipped(0.0, math.inf)
-        return Aggregate(self.spec, name, n, n / observed if observed else None, estimate)

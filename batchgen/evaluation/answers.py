@@ -28,7 +28,6 @@ class ColumnMap:
     Attributes:
         id: where it is missing, ids are row numbers from 0.
         references: each cell is a text, a number or a list of these; any one of them is right.
-        reasoning: whether text between think marks belongs to a response.
     """
 
     response: str
@@ -76,11 +75,11 @@ def split_between_prompts(table: pa.Table, id_column: str | None, rows: int) -> 
     starts = _prompt_starts(table, id_column)
     at = 0
     while at < table.num_rows:
-        later = starts[starts > at]
-        near = later[later <= at + rows]
-        end = int(near[-1] if len(near) else later[0] if len(later) else table.num_rows)
-        if table.num_rows - at <= rows:
-            end = table.num_rows
+        end = table.num_rows
+        if end - at > rows:
+            later = starts[starts > at]
+            near = later[later <= at + rows]
+            end = int(near[-1] if len(near) else later[0] if len(later) else end)
         yield table.slice(at, end - at)
         at = end
 
@@ -101,27 +100,21 @@ def regroup_by_prompt(tables: Iterable[pa.Table], id_column: str | None) -> Iter
 def check_grouped_by_prompt(
     tables: Iterable[pa.Table], id_column: str | None
 ) -> Iterator[pa.Table]:
-    """Yield the same tables, none of which a prompt spans; raise at the end if a prompt's answers are not contiguous.
-
-    Raises:
-        DataError: an id occurs again after other ids.
-    """
-    hashes, places, rows = array("Q"), array("Q"), 0
+    """Yield the same tables, none of which a prompt spans; DataError at the end if an id occurs again after other ids."""
+    hashes, positions, rows = array("Q"), array("Q"), 0
     for table in tables:
         yield table
         if id_column is not None:
             starts = _prompt_starts(table, id_column)
             ids = pl.Series(key_texts(table.column(id_column).take(pa.array(starts))))
             hashes.frombytes(ids.hash().to_numpy().tobytes())
-            places.frombytes((starts + rows).astype(np.uint64).tobytes())
+            positions.frombytes((starts + rows).astype(np.uint64).tobytes())
         rows += table.num_rows
-    known = np.frombuffer(hashes, np.uint64)
-    order = np.argsort(known, kind="stable")
-    again = np.flatnonzero(known[order][1:] == known[order][:-1])
+    ids_seen = np.frombuffer(hashes, np.uint64)
+    order = np.argsort(ids_seen, kind="stable")
+    again = np.flatnonzero(ids_seen[order][1:] == ids_seen[order][:-1])
     if len(again):
-        first, later = sorted((places[order[place]], places[order[place + 1]]) for place in again)[
-            0
-        ]
+        first, later = min(sorted((positions[order[k]], positions[order[k + 1]])) for k in again)
         raise DataError(
             f"column {id_column!r}: rows {first:,} and {later:,} (from 0) have the same id, but rows between them do not",
             hint="Sort the file by its ids, so that the answers to one prompt are adjacent. If the column does not "
@@ -143,23 +136,14 @@ class LazyColumns:
     """A table's columns as Python values, each converted on first use."""
 
     def __init__(self, table: pa.Table) -> None:
+        self.names: Sequence[str] = table.column_names
         self._table = table
-        self._known: dict[str, list[Any]] = {}
-
-    @property
-    def names(self) -> Sequence[str]:
-        names: list[str] = self._table.column_names
-        return names
+        self._values: dict[str, list[Any]] = {}
 
     def column(self, name: str) -> list[Any]:
-        """The values of a column.
-
-        Raises:
-            KeyError: there is none of that name.
-        """
-        if name not in self._known:
-            self._known[name] = python_values(self._table.column(name))
-        return self._known[name]
+        if name not in self._values:
+            self._values[name] = python_values(self._table.column(name))
+        return self._values[name]
 
 
 class RowFields(Mapping[str, object]):
@@ -207,14 +191,9 @@ def _prompts(table: pa.Table, messages: str | None) -> list[str]:
 
 
 def _references(columns: Sequence[Sequence[object]], rows: int) -> list[tuple[str, ...]]:
-    if len(columns) == 1:
-        return [_right(cell) for cell in columns[0]]
     if not columns:
         return [()] * rows
-    return [
-        tuple(text for cell in cells for text in _right(cell))
-        for cells in zip(*columns, strict=True)
-    ]
+    return [_right(list(cells)) for cells in zip(*columns, strict=True)]
 
 
 def _right(cell: object) -> tuple[str, ...]:

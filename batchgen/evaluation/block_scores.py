@@ -1,6 +1,6 @@
 """The scores of a block of answers by every metric. The answers of one prompt are adjacent."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeGuard
@@ -64,7 +64,7 @@ class BlockScores:
     rows: Integers
     stats: Floats
 
-    def scored(self, clusters: Integers) -> ScoredObservations:
+    def observations(self, clusters: Integers) -> ScoredObservations:
         """The input of tallies. `clusters`: int64 [rows of the block], the cluster of each row."""
         values = [score.value for score in self.scores]
         return ScoredObservations(
@@ -76,18 +76,15 @@ class BlockScores:
 
 
 def score_block(
-    metrics: Sequence[Metric], answers: Sequence[Answer], asked: Mapping[str, Mask]
+    metrics: Sequence[Metric], answers: Sequence[Answer], selected: Mapping[str, Mask]
 ) -> list[BlockScores]:
-    """Score the answers by every metric except those of whole sets.
+    """Score the answers of whole prompts by every metric except those of whole sets.
 
-    Args:
-        metrics: in any order.
-        answers: of whole prompts.
-        asked: by name, the rows that a metric with a condition scores, bool [answers].
+    `selected`: the rows that a metric with a condition scores, bool [answers], by the metric's name.
     """
     everyone = np.ones(len(answers), np.bool_)
     by_name = {
-        m.spec.name: _score_rows(m, answers, asked.get(m.spec.name, everyone))
+        m.spec.name: _score_rows(m, answers, selected.get(m.spec.name, everyone))
         for m in metrics
         if is_row(m)
     }
@@ -95,56 +92,39 @@ def score_block(
         if is_group(metric):
             name = metric.spec.name
             below = by_name[metric.of] if metric.of is not None else None
-            by_name[name] = _score_groups(metric, answers, asked.get(name, everyone), below)
+            by_name[name] = _score_groups(metric, answers, selected.get(name, everyone), below)
     return [by_name[m.spec.name] for m in metrics if m.spec.name in by_name]
 
 
-def _score_rows(metric: RowMetric, answers: Sequence[Answer], asked: Mask) -> BlockScores:
-    rows = np.flatnonzero(asked)
+def _score_rows(metric: RowMetric, answers: Sequence[Answer], selected: Mask) -> BlockScores:
+    rows = np.flatnonzero(selected)
     scores = [score_answer(metric, answers[row]) for row in rows.tolist()]
     stats = np.zeros((len(rows), len(metric.stats) if is_sum(metric) else 0))
     if is_sum(metric):
-        for place, row in enumerate(rows.tolist()):
-            counted = metric.row_stats(answers[row]) if scores[place].value is not None else None
-            if counted is not None:
-                stats[place] = counted
+        for position, row in enumerate(rows.tolist()):
+            if scores[position].value is not None:
+                counted = metric.row_stats(answers[row])
+                stats[position] = 0.0 if counted is None else counted
     return BlockScores(metric.spec, scores, rows, stats)
 
 
 def _score_groups(
-    metric: GroupMetric, answers: Sequence[Answer], asked: Mask, below: BlockScores | None
+    metric: GroupMetric, answers: Sequence[Answer], selected: Mask, below: BlockScores | None
 ) -> BlockScores:
-    known = dict(zip(below.rows.tolist(), below.scores, strict=True)) if below else {}
+    scored = dict(zip(below.rows.tolist(), below.scores, strict=True)) if below else {}
     scores, firsts = [], []
-    for rows in _prompts(answers):
-        chosen = [row for row in rows if asked[row] and (below is None or row in known)]
+    for _, rows in groupby(range(len(answers)), key=lambda row: answers[row].id):
+        chosen = [row for row in rows if selected[row] and (below is None or row in scored)]
         if chosen:
-            below_scores = [known[row] for row in chosen] if below else []
+            below_scores = [scored[row] for row in chosen] if below else []
             scores.append(metric.score_group([answers[row] for row in chosen], below_scores))
             firsts.append(chosen[0])
     return BlockScores(metric.spec, scores, np.array(firsts, np.int64), np.zeros((len(scores), 0)))
 
 
-def _prompts(answers: Sequence[Answer]) -> Iterator[list[int]]:
-    for _, rows in groupby(range(len(answers)), key=lambda row: answers[row].id):
-        yield list(rows)
-
-
-@dataclass(frozen=True, slots=True)
-class TallyFactory:
-    """Creates the tally of a metric, one for each slice.
-
-    Attributes:
-        clustered: whether several observations may share a cluster.
-        numbering: of the clusters.
-    """
-
-    metric: Metric
-    clustered: bool
-    numbering: type[ClusterIndex]
-
-    def __call__(self) -> Tally:
-        if is_sum(self.metric):
-            finalize: Finalize = self.metric.finalize
-            return CorpusTally(len(self.metric.stats), finalize, self.numbering())
-        return ClusterTally(self.numbering()) if self.clustered else RowTally()
+def new_tally(metric: Metric, clustered: bool, cluster_index: type[ClusterIndex]) -> Tally:
+    """The tally of a metric over a slice. `clustered`: several observations may share a cluster."""
+    if is_sum(metric):
+        finalize: Finalize = metric.finalize
+        return CorpusTally(len(metric.stats), finalize, cluster_index())
+    return ClusterTally(cluster_index()) if clustered else RowTally()

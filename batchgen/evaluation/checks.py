@@ -23,94 +23,65 @@ def resolve_and_check(
 ) -> tuple[Evaluation, list[Problem]]:
     """Resolve a section and check it. Where there are problems, the evaluation must not be used.
 
-    Args:
-        section: of the job.
-        columns: of the output: kept input columns and answer columns.
-        prefix: `output.prefix`.
-        messages_hint: how to get the column with the prompts.
+    `columns` are those of the output, `messages_hint` is how to get the column with the prompts.
     """
     try:
         evaluation = resolve_evaluation(section)
     except DataError as error:
-        return resolve_evaluation(Evaluate()), [
-            Problem("evaluate.metrics", error.message, error.hint)
-        ]
+        problem = Problem("evaluate.metrics", error.message, error.hint)
+        return resolve_evaluation(Evaluate()), [problem]
     return evaluation, [
         *_judge_problems(section.judges, columns, prefix),
-        *_name_problems(evaluation),
-        *_clash_problems(evaluation, columns, prefix),
+        *_name_problems(evaluation, columns, prefix),
         *_gate_problems(evaluation),
-        *_bound_problems(evaluation),
         *_column_problems(evaluation, columns),
         *_model_problems(evaluation, columns, prefix, messages_hint),
     ]
 
 
-def _name_problems(evaluation: Evaluation) -> list[Problem]:
+def _name_problems(evaluation: Evaluation, columns: Sequence[str], prefix: str) -> list[Problem]:
     names, rows = evaluation.names, {m.name for m in evaluation.measures if not is_group(m.metric)}
-    found = [
-        Problem(m.key, f"two metrics are called {m.name!r}", "Give one of them another name.")
-        for number, m in enumerate(evaluation.measures)
-        if m.name in names[:number]
-    ]
-    found += [
-        Problem(
-            m.key,
-            f"reads the scores of {m.metric.of!r}, which is not a metric of single answers in this job",
-            f"There are: {', '.join(sorted(rows)) or 'none'}.",
-        )
-        for m in evaluation.measures
-        if is_group(m.metric) and m.metric.of is not None and m.metric.of not in rows
-    ]
+    found = []
+    for number, m in enumerate(evaluation.measures):
+        if m.name in names[:number]:
+            message = f"two metrics are called {m.name!r}"
+            found.append(Problem(m.key, message, "Give one of them another name."))
+        if is_group(m.metric) and m.metric.of is not None and m.metric.of not in rows:
+            message = f"reads the scores of {m.metric.of!r}, which is not a metric of single answers in this job"
+            found.append(
+                Problem(m.key, message, f"There are: {', '.join(sorted(rows)) or 'none'}.")
+            )
+        if (column := f"{prefix}{SCORE_PREFIX}{m.name}") in columns:
+            message = f"its scores would have the name of the input column {column}"
+            found.append(Problem(m.key, message, "Give the metric another name."))
     return found
 
 
-def _clash_problems(evaluation: Evaluation, columns: Sequence[str], prefix: str) -> list[Problem]:
-    return [
-        Problem(
-            m.key,
-            f"its scores would have the name of the input column {prefix}{SCORE_PREFIX}{m.name}",
-            "Give the metric another name.",
-        )
-        for m in evaluation.measures
-        if f"{prefix}{SCORE_PREFIX}{m.name}" in columns
-    ]
-
-
 def _gate_problems(evaluation: Evaluation) -> list[Problem]:
-    columns = [slice_column(cut) for cut in evaluation.slices]
+    columns = [slice_column(cut) for cut in evaluation.section.slices]
+    fractions = {m.name for m in evaluation.measures if m.metric.spec.unit == "fraction"}
     found: list[Problem] = []
-    for number, gate in enumerate(evaluation.gates):
+    for number, gate in enumerate(evaluation.section.gates):
         key = f"evaluate.gates[{number}]"
         if gate.metric not in evaluation.names:
             hint = f"There are: {', '.join(evaluation.names)}."
-            found.append(
-                Problem(f"{key}.metric", f"there is no metric called {gate.metric!r}", hint)
-            )
+            message = f"the job has no metric called {gate.metric!r}"
+            found.append(Problem(f"{key}.metric", message, hint))
         sliced = any(str(gate.slice).startswith(f"{column}=") for column in columns)
         if gate.slice not in (None, OVERALL) and not sliced:
             hint = "Add its column to evaluate.slices."
             if columns:
-                hint = (
-                    f"Write a slice as {columns[0]}=VALUE; the columns are: {', '.join(columns)}."
-                )
+                example = f"Write a slice as {columns[0]}=VALUE"
+                hint = f"{example}; the columns are: {', '.join(columns)}."
             message = f"evaluate.slices does not define the slice {gate.slice!r}"
             found.append(Problem(f"{key}.slice", message, hint))
-    return found
-
-
-def _bound_problems(evaluation: Evaluation) -> list[Problem]:
-    """Bounds of gates on a fraction that all values meet, or none."""
-    fractions = {m.name for m in evaluation.measures if m.metric.spec.unit == "fraction"}
-    found: list[Problem] = []
-    for number, gate in enumerate(evaluation.gates):
-        for key in ("min", "max", "max_drop") if gate.metric in fractions else ():
-            bound = getattr(gate, key)
+        for limit in ("min", "max", "max_drop") if gate.metric in fractions else ():
+            bound = getattr(gate, limit)
             if bound is not None and not 0 <= bound <= 1:
                 percent = f"For {bound:g} %, write {bound / 100:g}."
                 hint = percent if 1 < bound <= 100 else "Write a number from 0 to 1."
                 message = f"{bound:g} is out of range: {gate.metric} is a fraction from 0 to 1"
-                found.append(Problem(f"evaluate.gates[{number}].{key}", message, hint))
+                found.append(Problem(f"{key}.{limit}", message, hint))
     return found
 
 
@@ -123,13 +94,8 @@ def _model_problems(
         if not is_model_metric(measure.metric):
             continue
         if f"{prefix}messages" not in columns:
-            found.append(
-                Problem(
-                    measure.key,
-                    f"needs the row's prompt, but the column `{prefix}messages` is missing",
-                    messages_hint,
-                )
-            )
+            message = f"needs the row's prompt, but the column `{prefix}messages` is missing"
+            found.append(Problem(measure.key, message, messages_hint))
         found += [
             _missing_column(f"{measure.key}.{key}", name, columns)
             for key in ("column", "options")
@@ -139,11 +105,8 @@ def _model_problems(
 
 
 def _missing_column(key: str, name: str, columns: Sequence[str]) -> Problem:
-    return Problem(
-        key,
-        f"column {name!r} is not among the columns of the answers",
-        f"There are: {', '.join(columns)}.",
-    )
+    message = f"column {name!r} is not among the columns of the answers"
+    return Problem(key, message, f"There are: {', '.join(columns)}.")
 
 
 def _column_problems(evaluation: Evaluation, columns: Sequence[str]) -> list[Problem]:
@@ -152,9 +115,9 @@ def _column_problems(evaluation: Evaluation, columns: Sequence[str]) -> list[Pro
         f"evaluate.reference{'' if one else f'[{number}]'}": name
         for number, name in enumerate(evaluation.references)
     }
-    if evaluation.cluster is not None:
-        wanted["evaluate.cluster"] = evaluation.cluster
-    for number, cut in enumerate(evaluation.slices):
+    if evaluation.section.cluster is not None:
+        wanted["evaluate.cluster"] = evaluation.section.cluster
+    for number, cut in enumerate(evaluation.section.slices):
         key = f"evaluate.slices[{number}]"
         wanted[key if isinstance(cut, str) else f"{key}.column"] = slice_column(cut)
     return [_missing_column(k, name, columns) for k, name in wanted.items() if name not in columns]

@@ -25,12 +25,7 @@ GateStatus = Literal["passed", "failed", "undecided"]
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """The decision of a gate.
-
-    Attributes:
-        gate: in words, such as "exact >= 0.6".
-        found: the reason, in words.
-    """
+    """The decision of a gate: the gate in words, such as "exact >= 0.6", and the reason in words."""
 
     gate: str
     verdict: GateStatus
@@ -59,7 +54,7 @@ def decide_gate(gate: Gate, measured: MetricRow | None) -> GateResult:
     """Decide a gate on value, interval or coverage. `measured` is None where there is no such slice."""
     name = describe_gate(gate)
     if measured is None:
-        return GateResult(name, "undecided", f"there is no slice {gate.slice or OVERALL!r}")
+        return GateResult(name, "undecided", f"the scores have no slice {gate.slice or OVERALL!r}")
     if gate.min_coverage is None:
         return _bounds(gate, measured)
     if measured.coverage is None:
@@ -69,44 +64,41 @@ def decide_gate(gate: Gate, measured: MetricRow | None) -> GateResult:
 
 
 def _bounds(gate: Gate, measured: MetricRow) -> GateResult:
+    def within(value: float) -> bool:
+        return (gate.min is None or value >= gate.min) and (gate.max is None or value <= gate.max)
+
     name = describe_gate(gate)
-    ends = {"value": measured.value, "ci_low": measured.ci_low, "ci_high": measured.ci_high}
-    seen = ends[gate.on]
-    if seen is None or measured.value is None:
+    bounds = {"value": measured.value, "ci_low": measured.ci_low, "ci_high": measured.ci_high}
+    bound = bounds[gate.on]
+    if bound is None or measured.value is None:
         why = measured.method.removeprefix("none: ")
         return GateResult(name, "undecided", f"no {gate.on}: {why}")
-    found = f"{gate.on} {seen:.4g}, n {measured.n:,}"
-    if _within(gate, seen):
-        return GateResult(name, "passed", found)
-    if _within(gate, measured.value):
-        found = f"value {measured.value:.4g} would pass, {gate.on} {seen:.4g} does not"
-        return GateResult(name, "undecided", f"{found}: {measured.n:,} rows are too few to decide")
-    return GateResult(name, "failed", found)
-
-
-def _within(gate: Gate, seen: float) -> bool:
-    return (gate.min is None or seen >= gate.min) and (gate.max is None or seen <= gate.max)
+    reason = f"{gate.on} {bound:.4g}, n {measured.n:,}"
+    if within(bound):
+        return GateResult(name, "passed", reason)
+    if within(measured.value):
+        reason = f"value {measured.value:.4g} would pass, {gate.on} {bound:.4g} does not"
+        return GateResult(name, "undecided", f"{reason}: {measured.n:,} rows are too few to decide")
+    return GateResult(name, "failed", reason)
 
 
 def decide_baseline_gate(gate: Gate, change: MeasuredChange) -> GateResult:
     """Decide a gate against a baseline: it passes only if the interval excludes a loss above max_drop."""
     name, allowed = describe_gate(gate), gate.max_drop or 0.0
     if change.gain is None or change.low is None or change.high is None:
-        found = f"{change.n:,} rows with a score in both runs: too few for an interval"
-        return GateResult(name, "undecided", found)
-    found = f"change {change.gain:+.4g}, interval {change.low:+.4g} to {change.high:+.4g}, n {change.n:,}"
+        reason = f"{change.n:,} rows with a score in both runs: too few for an interval"
+        return GateResult(name, "undecided", reason)
+    interval = f"interval {change.low:+.4g} to {change.high:+.4g}"
+    reason = f"change {change.gain:+.4g}, {interval}, n {change.n:,}"
     if change.low >= -allowed:
-        return GateResult(name, "passed", found)
+        return GateResult(name, "passed", reason)
     if change.high < -allowed:
-        return GateResult(name, "failed", found)
-    return GateResult(name, "undecided", f"{found}: {_too_few(change, allowed)}")
-
-
-def _too_few(change: MeasuredChange, allowed: float) -> str:
-    if not allowed or change.stderr is None:
-        return "too few rows to decide"
-    needed = math.ceil(change.n * (POWER_80 * change.stderr / allowed) ** 2)
-    return f"too few rows to decide; about {max(needed, change.n + 1):,} would be enough"
+        return GateResult(name, "failed", reason)
+    reason += ": too few rows to decide"
+    if allowed and change.stderr is not None:
+        needed = math.ceil(change.n * (POWER_80 * change.stderr / allowed) ** 2)
+        reason += f"; about {max(needed, change.n + 1):,} would be enough"
+    return GateResult(name, "undecided", reason)
 
 
 PREVIOUS = "previous"
@@ -116,17 +108,13 @@ PREVIOUS = "previous"
 def decide_gates(
     gates: Sequence[Gate], rows: Sequence[MetricRow], folder: RunFolder, scored: Path
 ) -> list[GateResult]:
-    """Decide each gate.
+    """Decide each gate of a run by the rows of metrics.parquet.
 
-    Args:
-        gates: of the job.
-        rows: of metrics.parquet.
-        folder: of the run; it publishes the previous output.
-        scored: folder of the scores: the same, or its staging folder.
+    `scored` is the folder with the scores: `folder`, which publishes the previous output, or its staging folder.
     """
-    found = {(row.metric, row.slice): row for row in rows}
+    by_name = {(row.metric, row.slice): row for row in rows}
     return [
-        decide_gate(gate, found.get((gate.metric, gate.slice or OVERALL)))
+        decide_gate(gate, by_name.get((gate.metric, gate.slice or OVERALL)))
         if gate.baseline is None
         else _against(gate, gate.baseline, folder, scored)
         for gate in gates
@@ -136,14 +124,14 @@ def decide_gates(
 def _against(gate: Gate, baseline: str, folder: RunFolder, scored: Path) -> GateResult:
     name = describe_gate(gate)
     if baseline == PREVIOUS and not folder.manifest.exists():
-        return GateResult(name, "passed", "there is no previous output")
+        return GateResult(name, "passed", "no previous output to compare with")
     path = folder.path if baseline == PREVIOUS else Path(baseline)
     try:
         new = open_scored_run(folder.path, scored)
-        found = compare_runs(open_scored_run(path), new, metrics=[gate.metric], max_examples=0)
+        comparison = compare_runs(open_scored_run(path), new, metrics=[gate.metric], max_examples=0)
     except (UsageError, StateError) as error:
         return GateResult(name, "undecided", error.message)
-    (one,) = found.metrics
+    (one,) = comparison.metrics
     if one.reason:
         return GateResult(name, "undecided", one.reason)
     return decide_baseline_gate(gate, measured_change(one))

@@ -22,7 +22,6 @@ from batchgen.prompts.tokenize import ContinuedPrompt
 from batchgen.records import Failure, Message, Prompt
 
 _NO_PROMPT = Failure("prompt_null", "the row has no prompt")
-_EMPTY = Failure("continuation_empty", "the text to be scored is empty")
 
 
 def prefill_problems(job: Job, evaluation: Evaluation, columns: Collection[str]) -> list[Problem]:
@@ -50,11 +49,7 @@ class MetricQueries:
     def __init__(
         self, evaluation: Evaluation, origin: ColumnMap, schema: pa.Schema, model: ScoringModel
     ) -> None:
-        """Compile the conditions of the metrics against `schema`.
-
-        Raises:
-            JobKeyError: a condition does not fit the columns.
-        """
+        """Compile the conditions of the metrics against `schema`."""
         self._metrics = [
             (m.metric, None if m.where is None else RowFilter(m.where, schema, f"{m.key}.where"))
             for m in evaluation.measures
@@ -70,61 +65,57 @@ class MetricQueries:
         answers = read_answers(table, self._origin, 0)
         wanted = [_texts(metric, where, table, answers) for metric, where in self._metrics]
         distinct = [tuple(dict.fromkeys(sum(texts, ()))) for texts in zip(*wanted, strict=True)]
-        found = self._by_text(table, distinct)
+        queries = self._by_text(table, distinct)
         return [
-            [[found[row][text] for text in texts] for row, texts in enumerate(of_metric)]
+            [[queries[row][text] for text in texts] for row, texts in enumerate(of_metric)]
             for of_metric in wanted
         ]
 
     def _by_text(
         self, table: pa.Table, texts: Sequence[Sequence[str]]
     ) -> list[dict[str, LikelihoodQuery | Failure]]:
-        """For each row, the query about each of its texts."""
         prompts = self._prompts(table)
-        found: list[dict[str, LikelihoodQuery | Failure]] = [
-            dict.fromkeys(of_row, prompt if isinstance(prompt, Failure) else _NO_PROMPT)
-            for of_row, prompt in zip(texts, prompts, strict=True)
-        ]
-        sound = {k: p for k, p in enumerate(prompts) if isinstance(p, Prompt) and texts[k]}
+        rows = [k for k, prompt in enumerate(prompts) if isinstance(prompt, Prompt) and texts[k]]
         encoded = self._model.tokenizer.encode_after(
-            list(sound.values()), [texts[k] for k in sound]
+            [p for k in rows if isinstance(p := prompts[k], Prompt)], [texts[k] for k in rows]
         )
-        for k, one in zip(sound, encoded, strict=True):
-            if isinstance(one, Failure):
-                found[k] = dict.fromkeys(texts[k], one)
+        of_row = dict(zip(rows, encoded, strict=True))
+        queries: list[dict[str, LikelihoodQuery | Failure]] = []
+        for row, prompt in enumerate(prompts):
+            one = of_row.get(row, prompt)
+            if isinstance(one, ContinuedPrompt):
+                made = (self._query(one, token_ids) for token_ids in one.texts)
+                queries.append(dict(zip(texts[row], made, strict=True)))
             else:
-                queries = (self._query(one, token_ids) for token_ids in one.texts)
-                found[k] = dict(zip(texts[k], queries, strict=True))
-        return found
+                failure = one if isinstance(one, Failure) else _NO_PROMPT
+                queries.append(dict.fromkeys(texts[row], failure))
+        return queries
 
     def _query(
         self, continued: ContinuedPrompt, token_ids: Sequence[int]
     ) -> LikelihoodQuery | Failure:
         length, limit = len(continued.context) + len(token_ids), self._model.context_length
         if not token_ids:
-            return _EMPTY
+            return Failure("continuation_empty", "the text to be scored is empty")
         if length > limit:
-            return Failure(
-                "continuation_too_long",
-                f"prompt and text have {length:,} tokens, the model's context {limit:,}",
-            )
+            problem = f"prompt and text have {length:,} tokens, the model's context {limit:,}"
+            return Failure("continuation_too_long", problem)
         return LikelihoodQuery(continued.context, token_ids)
 
     def _prompts(self, table: pa.Table) -> list[Prompt | Failure]:
-        """The prompt of each row."""
         if self._origin.messages is None:
             return [_NO_PROMPT] * table.num_rows
         fields = LazyColumns(table)
-        found: list[Prompt | Failure] = []
+        prompts: list[Prompt | Failure] = []
         for row, cell in enumerate(fields.column(self._origin.messages)):
             cells = {name: fields.column(name)[row] for name in self._prefill.columns}
             prefill, messages = self._prefill.render(cells), _messages(cell)
             if isinstance(prefill, Failure):
-                found.append(prefill)
+                prompts.append(prefill)
             else:
                 sound = Prompt(row, str(row), messages, prefill)
-                found.append(sound if messages else _NO_PROMPT)
-        return found
+                prompts.append(sound if messages else _NO_PROMPT)
+        return prompts
 
 
 def _texts(

@@ -1,8 +1,6 @@
 """A job's section `evaluate`, resolved: metrics created, names settled.
 
-    Evaluate (job) ──resolve_evaluation──> Evaluation ──with_judges──> the same, ready to score
-
-Resolved once for all checks and passes: it executes a user's module.
+Resolved once for all checks and passes, since it executes a user's module.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +11,7 @@ from batchgen.evaluation.judging.prepare_judges import PreparedJudge
 from batchgen.evaluation.judging.scores import judge_metrics
 from batchgen.evaluation.judging.verdicts import verdict_reader
 from batchgen.fingerprint import fingerprint
-from batchgen.job.evaluate import Bins, Evaluate, Gate, Reasoning
+from batchgen.job.evaluate import Evaluate
 from batchgen.job.judge import Judge
 from batchgen.jobfile.renamed_keys import metric_with_current_names
 from batchgen.metrics.base import Metric, MetricOptions
@@ -26,9 +24,7 @@ class JobMetric:
     """A metric of a job.
 
     Attributes:
-        options: its section in the job.
         where: SQL condition over the columns: only these rows are scored; None for every row.
-        key: of the section, for messages.
         fingerprint: of everything but the answers that decides its numbers.
     """
 
@@ -51,38 +47,25 @@ class JobMetric:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How answers are scored.
-
-    Attributes:
-        section: of the job.
-        judges: ready to score; empty until `with_judges`.
-        reasoning: whether text between think marks is scored.
-    """
+    """How answers are scored. `judges`: ready to score; empty until `with_judges`."""
 
     section: Evaluate
     measures: tuple[JobMetric, ...]
     references: tuple[str, ...]
-    reasoning: Reasoning
-    cluster: str | None
-    slices: tuple[str | Bins, ...]
     confidence: Confidence
-    gates: tuple[Gate, ...]
     judges: tuple[PreparedJudge, ...] = ()
 
     @property
     def fingerprint(self) -> str:
         """A hash of everything that decides scores and aggregates: where it differs, answers are scored again."""
+        confidence = self.confidence
         return fingerprint(
             {
                 "measures": {measure.name: measure.fingerprint for measure in self.measures},
                 "primary": [measure.name for measure in self.measures if measure.primary],
                 "slices": self._cuts,
-                "cluster": self.cluster,
-                "confidence": [
-                    self.confidence.level,
-                    self.confidence.replicates,
-                    self.confidence.seed,
-                ],
+                "cluster": self.section.cluster,
+                "confidence": [confidence.level, confidence.replicates, confidence.seed],
             }
         )
 
@@ -93,13 +76,16 @@ class Evaluation:
         metrics = [one for one in options.values() if isinstance(one, MetricOptions)]
         return {
             "metrics": [one.model_dump(mode="json", by_alias=True) for one in metrics],
-            "cluster": self.cluster,
+            "cluster": self.section.cluster,
             "slices": self._cuts,
         }
 
     @property
     def _cuts(self) -> list[Any]:
-        return [cut if isinstance(cut, str) else cut.model_dump(mode="json") for cut in self.slices]
+        return [
+            cut if isinstance(cut, str) else cut.model_dump(mode="json")
+            for cut in self.section.slices
+        ]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -117,9 +103,6 @@ def resolve_evaluation(section: Evaluate) -> Evaluation:
     """Create the metrics of a section; its judges cannot score yet.
 
     Loads files that metrics name, such as a schema, and executes a user's module.
-
-    Raises:
-        DataError: a metric needs a file or a package that is missing.
     """
     measures = [
         _measure(metric, options, section, f"evaluate.metrics[{number}]")
@@ -130,11 +113,7 @@ def resolve_evaluation(section: Evaluate) -> Evaluation:
         section=section,
         measures=(*measures, *_judge_measures(section, {})),
         references=_references(section),
-        reasoning=section.reasoning,
-        cluster=section.cluster,
-        slices=section.slices,
         confidence=Confidence(section.ci.level, section.ci.bootstrap, section.ci.seed),
-        gates=section.gates,
     )
 
 
@@ -175,10 +154,10 @@ def read_recorded_metrics(facts: Mapping[str, Any]) -> dict[str, Metric]:
 
     A comparison needs the formula of corpus metrics only, and must not execute code.
     """
-    asked = facts.get("evaluate", {}).get("metrics", ())
+    recorded = facts.get("evaluate", {}).get("metrics", ())
     options = [
         METRIC_TYPES[one["type"]].options.model_validate(one)
-        for one in map(metric_with_current_names, asked)
+        for one in map(metric_with_current_names, recorded)
         if one["type"] != "python"
     ]
     return {metric.spec.name: metric for one in options for metric in make_metrics(one)}

@@ -1,9 +1,9 @@
 """Which models are queried about the answers before they are scored, and in which order.
 
-run      the run's model, whose engine is already open
-score    of a run: its model, which must be the one that generated the answers, or that of --model
-of a file: that of --model
-both     the models of the job's judges
+    run, score of a run    its model, which must be the one that generated the answers; for `score`, or that of --model
+    score of a file        that of --model
+
+The models of the job's judges follow.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,20 +39,12 @@ from batchgen.state.run_folder import RunFolder
 
 @dataclass(frozen=True, slots=True)
 class ScoringModelOptions:
-    """How models are found and opened for scoring.
-
-    Attributes:
-        model: folder or name; empty for the run's own model.
-        chat_template: of a model that scores a file; as in a job.
-        opener: opens engines.
-        stop: called between steps.
-        reporter: receives messages and progress.
-    """
+    """How models are found and opened for scoring. `model`: folder or name; empty for the run's own model."""
 
     model: str = ""
     chat_template: str = "auto"
     opener: EngineOpener = open_engine
-    stop: Callable[[], bool] = lambda: False
+    should_stop: Callable[[], bool] = lambda: False
     reporter: Reporter = SILENT
 
 
@@ -68,15 +60,11 @@ def scoring_passes(
     """The passes of an evaluation: its likelihood metrics query `own`, its judges their own models.
 
     Judges with the same model section share an engine. `own` is None where no metric queries a model.
-
-    Raises:
-        JobKeyError: a condition does not fit the columns.
-        UsageError: the engine of a model computes no likelihoods.
     """
     cache = LikelihoodCache(folder)
     engine = _lazy_engine(own, options)
     engines = {} if own is None else {(own.identity, own.job.model): engine}
-    stop, reporter = options.stop, options.reporter
+    stop, reporter = options.should_stop, options.reporter
     passes = []
     if own is not None and _querying(evaluation):
         _check_likelihoods(own)
@@ -86,7 +74,7 @@ def scoring_passes(
         model, verdicts = judge.model, JudgeQueries(judge, origin, schema)
         _check_likelihoods(model)
         shared = engines.setdefault((model.identity, model.job.model), _lazy_engine(model, options))
-        what = _announced(judge)
+        what = _announcement(judge)
         passes.append(ScoringPass(model.identity, shared, [verdicts], cache, stop, reporter, what))
     order = list(engines.values())
     return ScoringPasses(engine, sorted(passes, key=lambda one: order.index(one.engine)), cache)
@@ -101,7 +89,7 @@ def _check_likelihoods(model: ScoringModel) -> None:
         )
 
 
-def _announced(judge: PreparedJudge) -> str:
+def _announcement(judge: PreparedJudge) -> str:
     itself = ", which generated the answers: models favour their own" if judge.is_self_judge else ""
     spec = judge.model.job.model
     name = spec.path or f"engine {spec.engine}, without a model"
@@ -114,10 +102,9 @@ def _lazy_engine(model: ScoringModel | None, options: ScoringModelOptions) -> La
             raise ValueError("no metric queries a model")
         spec = model.job.model
         loads = find_engine(spec.engine).info.needs == "weights"
-        options.reporter.info(
-            f"loading {spec.path}" if loads else f"engine {spec.engine}: no model to load"
-        )
-        return model.open(options.opener, options.stop)
+        what = f"loading {spec.path}" if loads else f"engine {spec.engine}: no model to load"
+        options.reporter.info(what)
+        return model.open(options.opener, options.should_stop)
 
     return LazyEngine(opened)
 
@@ -131,10 +118,7 @@ def model_of_run(
 ) -> ScoringModel | None:
     """The model that likelihood metrics query about a complete run; None where there are no such metrics.
 
-    Raises:
-        UsageError: a model is given that no metric queries.
-        StateError: the run's model has changed since it generated the answers.
-        ModelError: the model cannot be found.
+    StateError if the run's model has changed since it generated the answers.
     """
     if not _needs_model(options, evaluation):
         return None
@@ -153,12 +137,7 @@ def model_of_run(
 
 
 def model_of_file(options: ScoringModelOptions, evaluation: Evaluation) -> ScoringModel | None:
-    """The model that likelihood metrics query about a table; None where there are no such metrics.
-
-    Raises:
-        UsageError: a metric queries a model and none is given, or the reverse.
-        ModelError: the model cannot be found.
-    """
+    """The model that likelihood metrics query about a table; None where there are no such metrics."""
     if not _needs_model(options, evaluation):
         return None
     if not options.model:

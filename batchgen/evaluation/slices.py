@@ -1,6 +1,6 @@
 """The slices that a row belongs to: by a column's value, or by the range of its number.
 
-lang=zh     output_tokens=64 to 256     output_tokens=256 and up     lang=null
+Such as `lang=zh`, `lang=null`, `output_tokens=64 to 256`, `output_tokens=256 and up`.
 """
 
 import itertools
@@ -29,16 +29,15 @@ class Slicer:
 
     def __init__(self, cuts: Sequence[str | Bins]) -> None:
         self._cuts = cuts
-        self._known: dict[str, set[str]] = {cut: set() for cut in cuts if isinstance(cut, str)}
+        self._seen: dict[str, set[str]] = {cut: set() for cut in cuts if isinstance(cut, str)}
 
     def masks(self, table: pa.Table) -> dict[str, Mask]:
-        """The rows of each slice: bool [rows] by name. There is no slice without rows."""
+        """The rows of each slice: bool [rows] by name. Every slice has rows."""
         masks: dict[str, Mask] = {}
         for names in self.names(table):
             encoded = names.dictionary_encode().combine_chunks()
             codes = encoded.indices.to_numpy(zero_copy_only=False)
-            for code, name in enumerate(encoded.dictionary.to_pylist()):
-                masks[name] = codes == code
+            masks |= {name: codes == k for k, name in enumerate(encoded.dictionary.to_pylist())}
         return masks
 
     def names(self, table: pa.Table) -> list[pa.ChunkedArray]:
@@ -50,19 +49,20 @@ class Slicer:
 
     def _values(self, table: pa.Table, column: str) -> pa.ChunkedArray:
         texts = pc.fill_null(key_texts(table.column(column)), "null")
-        known = self._known[column]
+        seen = self._seen[column]
         for value in pc.unique(texts).to_pylist():
-            if len(known) < MAX_SLICE_VALUES:
-                known.add(value)
-        own = pc.is_in(texts, pa.array(sorted(known), pa.string()))
+            if len(seen) < MAX_SLICE_VALUES:
+                seen.add(value)
+        own = pc.is_in(texts, pa.array(sorted(seen), pa.string()))
         return pc.binary_join_element_wise(f"{column}=", pc.if_else(own, texts, OTHER_VALUES), "")
 
     def _ranges(self, table: pa.Table, cut: Bins) -> pa.ChunkedArray:
         numbers = _as_numbers(table.column(cut.column))
-        places = np.digitize(numbers, cut.bins)
-        names = [f"{cut.column}={name}" for name in (*_range_names(cut.bins), "null")]
-        places[np.isnan(numbers)] = len(names) - 1
-        return pa.chunked_array([pa.array(np.array(names, object)[places], pa.string())])
+        between = [f"{a:g} to {b:g}" for a, b in itertools.pairwise(cut.bins)]
+        ranges = (f"below {cut.bins[0]:g}", *between, f"{cut.bins[-1]:g} and up", "null")
+        names = np.array([f"{cut.column}={name}" for name in ranges], object)
+        chosen = np.where(np.isnan(numbers), len(ranges) - 1, np.digitize(numbers, cut.bins))
+        return pa.chunked_array([pa.array(names[chosen], pa.string())])
 
 
 def _as_numbers(column: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -78,8 +78,3 @@ def _number(text: str | None) -> float:
         return float(text) if text is not None else float("nan")
     except ValueError:
         return float("nan")
-
-
-def _range_names(bins: Sequence[float]) -> list[str]:
-    between = [f"{a:g} to {b:g}" for a, b in itertools.pairwise(bins)]
-    return [f"below {bins[0]:g}", *between, f"{bins[-1]:g} and up"]

@@ -1,17 +1,17 @@
 """`batchgen purge`: remove a run's private folder, under the run's lock.
 
-A complete run loses nothing: its answers are published, and `run.json` stays, so the job still counts as done. An
-unfinished run loses its saved answers, and the folder is as if it had never run; published answers stay if failed
-rows were being retried (`retry.py`).
+A complete run stays complete: `run.json` stays. An unfinished run loses its saved answers; answers that were published
+stay while failed rows are being retried.
 """
 
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from batchgen.errors import UsageError
-from batchgen.inspection.status import saved_counts
+from batchgen.inspection.status import read_saved
 from batchgen.output.publish import finish_release
 from batchgen.output.published_run import read_manifest
 from batchgen.state.identity import read_identity
@@ -22,12 +22,7 @@ from batchgen.storage.durable import disk_errors
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """The result of `purge`.
-
-    Attributes:
-        removed: files and folders, relative to the run folder.
-        lost: number of answers that were saved and not published.
-    """
+    """The result of `purge`. `lost`: number of answers that were saved and not published."""
 
     removed: Sequence[str]
     bytes: int
@@ -37,15 +32,8 @@ class Purged:
 def purge(folder: RunFolder, may_lose: Callable[[int], bool]) -> Purged:
     """Remove a run's private state.
 
-    Args:
-        folder: the run folder.
-        may_lose: called with the number of unpublished answers, if there are any; whether they may be deleted.
-
-    Raises:
-        LockedError: the run is at work.
-        ResourceError: the disk is full or read-only.
-        StateError: damaged state does not show how many answers would be lost.
-        UsageError: `may_lose` returned False.
+    If there are unpublished answers, `may_lose` decides by their number whether they may be deleted: if not, UsageError.
+    StateError if damaged state does not show how many there are.
     """
     with hold_lock(folder.lock):
         finish_release(folder)
@@ -57,7 +45,8 @@ def purge(folder: RunFolder, may_lose: Callable[[int], bool]) -> Purged:
             )
         paths = _state(folder)
         removed = [path for path in paths if path.is_file() or any(path.iterdir())]
-        size = sum(_size(path) for path in removed)
+        files = chain(*(path.rglob("*") if path.is_dir() else (path,) for path in removed))
+        size = sum(file.stat().st_size for file in files if file.is_file())
         with disk_errors("cannot remove the private state of", folder.path):
             _remove(paths)
     return Purged([path.relative_to(folder.path).as_posix() for path in removed], size, lost)
@@ -84,12 +73,7 @@ def _unpublished(folder: RunFolder) -> int:
     if identity is None:
         return 0
     manifest = read_manifest(folder) if folder.manifest.exists() else None
-    saved = saved_counts(folder, identity)
+    saved = read_saved(folder, identity).counts
     if manifest is None or manifest.run_id != identity.run_id:
         return saved.rows
     return 0 if folder.complete else max(0, manifest.counts.failed - saved.failed)
-
-
-def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else (path,)
-    return sum(file.stat().st_size for file in files if file.is_file())

@@ -3,11 +3,11 @@
 import json
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import polars as pl
 import pyarrow as pa
@@ -36,10 +36,8 @@ class RunStatus:
     """Progress of a run.
 
     Attributes:
-        state: "running": the process that holds the lock is alive on this machine; "withheld": all rows are answered,
-            but a gate failed and `output.publish` is `gated`.
-        counts: of the saved rows.
-        withheld: the reasons, a sentence each.
+        state: "running": the process that holds the lock is alive on this machine; "withheld": all rows are
+            answered, but a gate failed and `output.publish` is `gated`.
     """
 
     folder: RunFolder
@@ -69,12 +67,7 @@ class AnswerView:
 
 
 def status(path: Path) -> RunStatus:
-    """Read the progress of a run.
-
-    Raises:
-        UsageError: there is no run.
-        StateError: its state or its answers are damaged.
-    """
+    """Read the progress of a run."""
     folder = open_folder(path)
     withheld = folder.withheld.exists()
     if folder.complete and not withheld:
@@ -95,8 +88,9 @@ def status(path: Path) -> RunStatus:
     identity = read_identity(folder)
     if identity is None:
         raise StateError(f"{folder.run} is missing", hint="Start over with --fresh.")
-    prefix = identity.settings["output"]["prefix"]
-    parts, waiting = _saved(folder, identity)
+    saved = read_saved(folder, identity)
+    names = [identity.settings["output"]["prefix"] + name for name in _FAILURE]
+    tables = (read_part(part).select(names).rename_columns(_FAILURE) for part in saved.parts)
     return RunStatus(
         folder=folder,
         state="withheld" if withheld else "running" if _held(folder) else "incomplete",
@@ -104,34 +98,33 @@ def status(path: Path) -> RunStatus:
         run_id=identity.run_id,
         started_at=identity.started_at,
         expected_rows=identity.rows * identity.settings["decoding"]["num_return_sequences"],
-        counts=sum((_counts(part, prefix) for part in parts), count_responses(waiting)),
-        failed=_failures(_part_columns(parts, prefix), waiting),
+        counts=saved.counts,
+        failed=_failures(tables, saved.waiting),
         withheld=read_json(folder.withheld)["why"] if withheld else (),
     )
 
 
-def saved_counts(folder: RunFolder, identity: Identity) -> Counts:
-    """Counts of the rows that are saved and not published."""
-    parts, waiting = _saved(folder, identity)
-    prefix = identity.settings["output"]["prefix"]
-    return sum((_counts(part, prefix) for part in parts), count_responses(waiting))
+class SavedRows(NamedTuple):
+    """What is saved and not published: sealed parts, and the journal's answers that are in none of them."""
+
+    parts: Sequence[Path]
+    waiting: Sequence[Response]
+    counts: Counts
 
 
-def _saved(folder: RunFolder, identity: Identity) -> tuple[list[Path], list[Response]]:
-    """Sealed parts, and the journal's answers that are in none of them."""
+def read_saved(folder: RunFolder, identity: Identity) -> SavedRows:
+    """Find and count the rows that are saved and not published."""
     parts = sorted(folder.parts.glob("*.bgpart"))
     sealed = {int(part.stem) for part in parts}
     saved = saved_answers(folder.journal, identity.run_id)
-    return parts, [r for r in saved if r.index // identity.part_rows not in sealed]
+    waiting = [r for r in saved if r.index // identity.part_rows not in sealed]
+    prefix = identity.settings["output"]["prefix"]
+    counts = sum((_counts(part, prefix) for part in parts), count_responses(waiting))
+    return SavedRows(parts, waiting, counts)
 
 
 def find_answers(folder: RunFolder, where: pl.Expr, most: int) -> list[AnswerView]:
-    """The first `most` answers of a complete run that fulfil a condition on the answer columns (without prefix).
-
-    Raises:
-        UsageError: the run is not complete.
-        StateError: its answers are damaged.
-    """
+    """The first `most` answers of a complete run that fulfil a condition on the answer columns (without prefix)."""
     if not folder.manifest.exists():
         raise UsageError(
             f"{folder.path} is not complete yet",
@@ -146,13 +139,10 @@ def find_answers(folder: RunFolder, where: pl.Expr, most: int) -> list[AnswerVie
 
 
 def _answer(row: Mapping[str, Any]) -> AnswerView:
-    filled = {
-        "messages": [Message(m["role"], m["content"]) for m in row["messages"] or ()],
-        "error_code": row["error_code"] or "",
-        "error": row["error"] or "",
-        "output_tokens": row["output_tokens"] or 0,
-    }
-    return AnswerView(**{**row, **filled})
+    messages = [Message(m["role"], m["content"]) for m in row["messages"] or ()]
+    texts = {name: row[name] or "" for name in ("error_code", "error")}
+    tokens = row["output_tokens"] or 0
+    return AnswerView(**{**row, **texts, "messages": messages, "output_tokens": tokens})
 
 
 def _counts(part: Path, prefix: str) -> Counts:
@@ -163,11 +153,6 @@ def _counts(part: Path, prefix: str) -> Counts:
 
 
 _FAILURE = ("id", "finish_reason", "error_code")
-
-
-def _part_columns(parts: Sequence[Path], prefix: str) -> Iterator[pa.Table]:
-    for part in parts:
-        yield read_part(part).select([prefix + name for name in _FAILURE]).rename_columns(_FAILURE)
 
 
 def _failures(tables: Iterable[pa.Table], waiting: Sequence[Response] = ()) -> list[FailedRows]:
@@ -182,10 +167,7 @@ def _failures(tables: Iterable[pa.Table], waiting: Sequence[Response] = ()) -> l
         .agg(pl.len().alias("count"), pl.col("id").head(3).alias("examples"))
         .sort("count", descending=True)
     )
-    return [
-        FailedRows(r["error_code"], r["finish_reason"], r["count"], r["examples"])
-        for r in frame.to_dicts()
-    ]
+    return [FailedRows(*row) for row in frame.iter_rows()]
 
 
 def _held(folder: RunFolder) -> bool:

@@ -16,12 +16,7 @@ from typing import Literal
 from batchgen.errors import StateError
 from batchgen.fingerprint import fingerprint
 from batchgen.output.parquet_table import ParquetTable
-from batchgen.output.published_run import (
-    IntegrityIssue,
-    Manifest,
-    PublishedFile,
-    PublishedRun,
-)
+from batchgen.output.published_run import IntegrityIssue, Manifest, PublishedFile, PublishedRun
 from batchgen.output.schema import ANSWER_COLUMNS
 from batchgen.state.identity import read_identity
 from batchgen.state.parts import Counts, count_table, file_metadata_of, read_part
@@ -35,15 +30,11 @@ _COUNTED = ("rows", "failed", "skipped", "cut_by_length", "input_tokens", "outpu
 
 @dataclass(frozen=True, slots=True)
 class IntegrityReport:
-    """The result of `verify`.
-
-    Attributes:
-        checked: files that were read, relative to the run folder.
-    """
+    """The result of `verify`. `checked`: files that were read, relative to the run folder."""
 
     state: Literal["complete", "unfinished"]
     checked: Sequence[str]
-    findings: Sequence[IntegrityIssue]
+    issues: Sequence[IntegrityIssue]
 
 
 def verify(folder: RunFolder) -> IntegrityReport:
@@ -59,10 +50,8 @@ def verify(folder: RunFolder) -> IntegrityReport:
             published = [IntegrityIssue(folder.manifest.name, _problem(error, folder.manifest))]
     issues = list(_private_issues(folder, run))
     if folder.release.exists():
-        problem = (
-            "exists: files are being replaced, or were when a process died; run or score again"
-        )
-        issues.append(IntegrityIssue(_relative(folder, folder.release), problem))
+        why = "exists: files are being replaced, or were when a process died; run or score again"
+        issues.append(IntegrityIssue(_relative(folder, folder.release), why))
     elif folder.manifest.exists():
         issues += published if run is None else _published_issues(run)
         names = [] if run is None else [file.name for file in run.manifest.files]
@@ -129,9 +118,8 @@ def _published_issues(run: PublishedRun) -> Iterator[IntegrityIssue]:
     yield from changed
     # Readers take every file in the folder of the parts for responses.
     names = {file.name for file in manifest.files}
-    parts = sorted(folder.response_parts.iterdir()) if folder.response_parts.is_dir() else []
-    for name in (_relative(folder, path) for path in parts):
-        if name not in names:
+    for path in sorted(folder.response_parts.glob("*")):
+        if (name := _relative(folder, path)) not in names:
             yield IntegrityIssue(name, "is not in the manifest")
     if not changed:
         yield from _mismatched_files(run)

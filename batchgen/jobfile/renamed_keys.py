@@ -57,6 +57,11 @@ RENAMED_TYPES: Mapping[str, str] = {
     "majority": "majority_at_k",
 }
 """Types of metrics."""
+_RENAMED_JUDGE_METRICS = {
+    "_first": "_first_position",
+    "_flip": "_position_flip",
+    "_mass": "_label_mass",
+}
 
 
 def explain_renamed_key(path: KeyPath, typed: KeyPath, value: object) -> tuple[str, str] | None:
@@ -95,7 +100,16 @@ def with_current_names(job: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(evaluate := job.get("evaluate"), Mapping):
         metrics = [metric_with_current_names(one) for one in evaluate.get("metrics") or ()]
         judges = [_renamed("evaluate.judges", one) for one in evaluate.get("judges") or ()]
-        found["evaluate"] = {**evaluate, "metrics": metrics, "judges": judges}
+        current = {
+            judge["name"] + old: judge["name"] + new
+            for judge in judges
+            for old, new in _RENAMED_JUDGE_METRICS.items()
+        }
+        gates = [
+            {**gate, "metric": current.get(gate["metric"], gate["metric"])}
+            for gate in evaluate.get("gates") or ()
+        ]
+        found["evaluate"] = {**evaluate, "metrics": metrics, "judges": judges, "gates": gates}
     return found
 
 

@@ -26,7 +26,6 @@ from batchgen.storage.failpoints import fail_point
 ROW_GROUP_BYTES = 16 << 20
 """Size of a row group in memory: several small parts form one, since large row groups read faster; memory stays bounded."""
 
-
 Write = Callable[[pa.Table], None]
 
 
@@ -81,7 +80,6 @@ class Stage:
     """New files of a run folder before their release.
 
     Attributes:
-        mode: permissions of the files.
         facts: metadata of the files about their origin; the same for a resumed and an unbroken run.
     """
 
@@ -91,7 +89,6 @@ class Stage:
     facts: Mapping[str, object]
 
     def clear(self) -> None:
-        """Delete all staged files."""
         staged = self.folder.staged
         with disk_errors("cannot empty", staged):
             if staged.exists():
@@ -112,7 +109,6 @@ class Stage:
         return _write_file(self.folder.staged / name, described, self.compression)
 
     def text(self, name: str, text: str) -> None:
-        """Stage a text file."""
         path = self.folder.staged / name
         with disk_errors("cannot write", path):
             path.write_text(text, "utf-8")
@@ -147,11 +143,7 @@ class Stage:
 
 
 def finish_release(folder: RunFolder) -> None:
-    """Complete a release that a process began, if there is one. The caller holds the lock.
-
-    Raises:
-        StateError: release.json is damaged.
-    """
+    """Complete a release that a process began, if there is one. The caller holds the lock."""
     if not folder.release.exists():
         return
     record = read_json(folder.release)
@@ -189,12 +181,8 @@ def _take(new: Path, target: Path, mode: int) -> None:
 
 def _remove_others(folder: RunFolder, names: Collection[str]) -> None:
     """Remove published files that are not in `names`."""
-    for path in (*folder.published, *_parts(folder)):
+    for path in (*folder.published, *folder.response_parts.glob("*")):
         if path.is_file() and path.relative_to(folder.path).as_posix() not in names:
             path.unlink()
-    if folder.response_parts.is_dir() and not _parts(folder):
+    if folder.response_parts.is_dir() and not any(folder.response_parts.iterdir()):
         folder.response_parts.rmdir()
-
-
-def _parts(folder: RunFolder) -> list[Path]:
-    return list(folder.response_parts.iterdir()) if folder.response_parts.is_dir() else []

@@ -1,7 +1,9 @@
 """The published files of a complete run, for every command that reads one.
 
-manifest.json ──> Manifest: run id, settings, counts; name, size and sha256 of each file
-responses.parquet, or responses/*.parquet ──> ParquetTable: row groups, one at a time
+    manifest.json                                   Manifest: run id, settings, counts; name, size and sha256 of each file
+    responses.parquet, or responses/*.parquet       ParquetTable: row groups, one at a time
+
+A file is checked against the manifest before it is read.
 """
 
 import stat
@@ -50,9 +52,7 @@ class Manifest:
     """The manifest of a complete run.
 
     Attributes:
-        content: all of it, as plain values.
         settings: everything that decides the responses; `fingerprint` is its hash.
-        samples: responses per input row.
         evaluation: metrics, columns and gates of the last scoring.
     """
 
@@ -72,11 +72,7 @@ class Manifest:
 
 
 def read_manifest(folder: RunFolder) -> Manifest:
-    """Read the manifest of a complete run.
-
-    Raises:
-        StateError: there is none, or it is damaged.
-    """
+    """Read the manifest of a complete run."""
     if not folder.manifest.exists():
         raise StateError(
             f"{folder.path} is not complete yet",
@@ -86,8 +82,8 @@ def read_manifest(folder: RunFolder) -> Manifest:
     try:
         names = ("run_id", "fingerprint", "settings", "samples", "evaluation")
         files = tuple(PublishedFile(**file) for file in content["files"])
-        known = {name: content[name] for name in names}
-        return Manifest(content, files=files, counts=Counts(**content["counts"]), **known)
+        same = {name: content[name] for name in names}
+        return Manifest(content, files=files, counts=Counts(**content["counts"]), **same)
     except (KeyError, TypeError) as error:
         raise StateError(
             f"{folder.manifest} is damaged: {error}",
@@ -99,11 +95,7 @@ class PublishedRun:
     """The published files of a complete run."""
 
     def __init__(self, folder: RunFolder) -> None:
-        """Read the manifest, and no other file.
-
-        Raises:
-            StateError: the run is not complete, or its manifest is damaged.
-        """
+        """Read the manifest, and no other file."""
         self.folder = folder
         self.manifest = read_manifest(folder)
 
@@ -122,12 +114,11 @@ class PublishedRun:
     def schema(self) -> pa.Schema:
         """The columns of the responses without the scores."""
         scores = set(self.manifest.evaluation.get("columns", ()))
-        whole = self.responses.schema.remove_metadata()
-        return pa.schema([column for column in whole if column.name not in scores])
+        columns = self.responses.schema.remove_metadata()
+        return pa.schema([column for column in columns if column.name not in scores])
 
     @property
     def file_mode(self) -> int:
-        """Permissions of the published files."""
         return stat.S_IMODE(self.responses.paths[0].stat().st_mode)
 
     @property
@@ -154,9 +145,8 @@ class PublishedRun:
         """Some answer columns, without prefix, of the rows with these ids and samples; None for a missing row."""
         schema = {"id": pl.String, "sample": pl.Int32}
         wanted = pl.DataFrame(list(keys), schema, orient="row")
-        rows = wanted.join(self._keys, on=["id", "sample"], how="left", maintain_order="left")[
-            "row"
-        ]
+        joined = wanted.join(self._keys, on=list(schema), how="left", maintain_order="left")
+        rows = joined["row"]
         columns = [self.manifest.prefix + name for name in names]
         taken = self.responses.take(rows.drop_nulls().to_list(), columns)
         values = iter(taken.rename_columns(list(names)).to_pylist())
@@ -167,18 +157,12 @@ class PublishedRun:
         return self.index(["id", "sample"]).unique(["id", "sample"], keep="last")
 
     def frame(self) -> pl.DataFrame:
-        """All responses in memory."""
         return pl.DataFrame(pl.from_arrow(self.responses.read()))
 
     def issues(
         self, *, hashes: bool = True, only_responses: bool = False
     ) -> Iterator[IntegrityIssue]:
-        """Published files that are missing or that differ from the manifest.
-
-        Args:
-            hashes: compare sha256 as well as sizes; reads the files whole.
-            only_responses: leave scores and metrics out.
-        """
+        """Published files that are missing or that differ from the manifest; without `hashes`, only sizes are compared."""
         for file in self.manifest.files:
             path = self.folder.path / file.name
             if only_responses and not file.has_responses:
@@ -191,11 +175,7 @@ class PublishedRun:
                 yield IntegrityIssue(file.name, f"has sha256 {found}, expected {file.sha256}")
 
     def check(self, *, hashes: bool = True, only_responses: bool = False) -> None:
-        """Raise if a published file differs from the manifest; see `issues`.
-
-        Raises:
-            StateError: one is missing, damaged or was changed, or a process died while it replaced the files.
-        """
+        """Raise if a published file differs from the manifest; see `issues`."""
         check_no_pending_release(self.folder)
         for issue in self.issues(hashes=hashes, only_responses=only_responses):
             path = self.folder.path / issue.file
@@ -209,11 +189,7 @@ class PublishedRun:
 
 
 def check_no_pending_release(folder: RunFolder) -> None:
-    """Raise if some published files were replaced and others not yet.
-
-    Raises:
-        StateError: a release is pending.
-    """
+    """Raise if some published files were replaced and others not yet."""
     if folder.release.exists():
         raise StateError(
             f"the files of {folder.path} are being replaced, or were when a process died",

@@ -6,7 +6,7 @@ neither pyarrow nor Polars could read together with the other parts.
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,11 +49,9 @@ class OutputLayout:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all columns."""
         return (*self.kept, *(self.prefix + name for name in ANSWER_COLUMNS))
 
     def schema(self, input_schema: pa.Schema) -> pa.Schema:
-        """The Arrow schema of the output."""
         kept = [input_schema.field(name) for name in self.kept]
         added = [pa.field(self.prefix + n, t) for n, t in ANSWER_COLUMNS.items()]
         return pa.schema([*kept, *added])
@@ -67,14 +65,10 @@ class OutputLayout:
         run_id: str,
         redacted: Mapping[str, int],
     ) -> pa.Table:
-        """Join input columns and answers.
+        """Join the part's input rows and the answers, one per (row, sample) in output order.
 
-        Args:
-            rows: the part's input rows, all columns.
-            responses: one per (row, sample), in output order.
-            first: index of the part's first row.
-            run_id: of responses without a run_id of their own.
-            redacted: redacted items in the input rows, by kind; those in the responses are added.
+        `first` is the index of the part's first row, `run_id` that of responses without their own. `redacted` counts items
+        in the input rows by kind; those in the responses are added.
         """
         positions = pa.array([r.index - first for r in responses], pa.int64())
         kept = rows.select(list(self.kept)).take(positions)
@@ -85,13 +79,7 @@ class OutputLayout:
         return pa.Table.from_arrays(columns, schema=schema)
 
     def responses(self, table: pa.Table, first: int, samples: int) -> Iterator[Response]:
-        """The answers in a table that `table` made, or in a slice of it.
-
-        Args:
-            table: whole rows, each with all its samples.
-            first: index of its first row.
-            samples: answers per row.
-        """
+        """The answers in a table of whole rows that `table` made. `first` is the index of its first row."""
         names = list(ANSWER_COLUMNS)
         columns = table.select([self.prefix + name for name in names]).rename_columns(names)
         for position, values in enumerate(columns.to_pylist()):
@@ -107,7 +95,9 @@ def _response(index: int, values: dict[str, Any]) -> Response:
 
 def _answers(responses: Sequence[Response], run_id: str) -> dict[str, pa.Array]:
     derived: dict[str, list[object]] = {
-        "messages": [_messages(r) for r in responses],
+        "messages": [
+            [{"role": m.role, "content": m.content} for m in r.messages] or None for r in responses
+        ],
         "error_code": [r.failure.code if r.failure else None for r in responses],
         "error": [r.failure.message if r.failure else None for r in responses],
         "run_id": [r.run_id or run_id for r in responses],
@@ -118,58 +108,43 @@ def _answers(responses: Sequence[Response], run_id: str) -> dict[str, pa.Array]:
     }
 
 
-def _messages(response: Response) -> list[dict[str, str]] | None:
-    if not response.messages:
-        return None
-    return [{"role": m.role, "content": m.content} for m in response.messages]
-
-
 def output_layout(
-    columns: Sequence[str], asked: Input, output: Output, id_column: str | None
+    columns: Sequence[str], section: Input, output: Output, id_column: str | None
 ) -> OutputLayout:
     """Decide the output's columns; `column_conflicts` must have found none."""
-    consumed = _consumed(asked, id_column)
-    kept = [c for c in _wanted(columns, output) if not (c in consumed and c in _added(output))]
+    kept, _ = _kept_and_clashing(columns, section, output, id_column)
     return OutputLayout(tuple(kept), output.prefix)
 
 
 def column_conflicts(
-    columns: Sequence[str], asked: Input, output: Output, id_column: str | None
+    columns: Sequence[str], section: Input, output: Output, id_column: str | None
 ) -> list[Problem]:
     """Kept columns that do not exist, or whose names answer columns have."""
+    kept, clashing = _kept_and_clashing(columns, section, output, id_column)
+    hint = f"Use columns of the input: {', '.join(columns)}."
     found = [
-        Problem(
-            "output.keep_columns",
-            f"column {name!r} is not in the input",
-            f"Use columns of the input: {', '.join(columns)}.",
-        )
-        for name in _wanted(columns, output)
+        Problem("output.keep_columns", f"column {name!r} is not in the input", hint)
+        for name in kept
         if name not in columns
     ]
-    consumed = _consumed(asked, id_column)
-    clashes = [c for c in _wanted(columns, output) if c in _added(output) and c not in consumed]
-    if clashes:
-        found.append(
-            Problem(
-                "output.prefix",
-                f"the input columns {', '.join(clashes)} have names of answer columns",
-                "Set output.prefix, such as `prefix: bg_`, or omit them from output.keep_columns.",
-            )
-        )
+    if clashing:
+        problem = f"the input columns {', '.join(clashing)} have names of answer columns"
+        hint = "Set output.prefix, such as `prefix: bg_`, or omit them from output.keep_columns."
+        found.append(Problem("output.prefix", problem, hint))
     return found
 
 
-def _wanted(columns: Sequence[str], output: Output) -> Sequence[str]:
-    if output.keep_columns == "all":
-        return columns
-    return () if output.keep_columns == "none" else output.keep_columns
+def _kept_and_clashing(
+    columns: Sequence[str], section: Input, output: Output, id_column: str | None
+) -> tuple[list[str], list[str]]:
+    """The kept columns, and those of them that have the name of an answer column.
 
-
-def _added(output: Output) -> Collection[str]:
-    return {output.prefix + name for name in ANSWER_COLUMNS}
-
-
-def _consumed(asked: Input, id_column: str | None) -> Collection[str]:
-    """Columns whose content an answer column repeats: they are replaced, not lost."""
-    named = (id_column, asked.columns.prompt, asked.columns.messages)
-    return {name for name in named if name is not None}
+    A column whose content an answer column repeats is replaced by it, and not lost: it is not kept.
+    """
+    named = {"all": columns, "none": ()}
+    wanted = output.keep_columns
+    names = named[wanted] if isinstance(wanted, str) else wanted
+    added = {output.prefix + name for name in ANSWER_COLUMNS}
+    repeated = {id_column, section.columns.prompt, section.columns.messages}
+    kept = [name for name in names if name not in added or name not in repeated]
+    return kept, [name for name in kept if name in added]

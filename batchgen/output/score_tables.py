@@ -1,7 +1,7 @@
 """The columns of scores.parquet, of metrics.parquet, and of the scores in responses.parquet. Missing values are null, never NaN."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,7 @@ def metrics_table(rows: Sequence[MetricRow]) -> pa.Table:
 
 
 def read_metrics(path: Path) -> list[MetricRow]:
-    """Read metrics.parquet.
-
-    Raises:
-        StateError: it is damaged.
-    """
+    """Read metrics.parquet."""
     try:
         table = pq.read_table(path, page_checksum_verification=True)
         return [MetricRow(**row) for row in table.select(METRICS.names).to_pylist()]
@@ -72,41 +68,22 @@ def read_metrics(path: Path) -> list[MetricRow]:
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class MetricScores:
-    """One metric's scores of some answers; all sequences have an entry per score.
-
-    Attributes:
-        ids: of the rows.
-        samples: None if whole prompts are scored.
-        stats: None if the metric is not a corpus metric, or has no value.
-    """
-
-    ids: Sequence[str]
-    samples: Sequence[int | None]
-    scores: Sequence[Score]
-    stats: Sequence[Sequence[float] | None]
-
-
-def scores_table(scorings: Sequence[MetricScores]) -> pa.Table:
-    """The rows of scores.parquet for a block, metric by metric."""
-    return pa.concat_tables([SCORES.empty_table(), *map(_table, scorings)])
-
-
-def _table(scoring: MetricScores) -> pa.Table:
+def scores_table(
+    scores: Sequence[Score],
+    ids: Sequence[str],
+    samples: Sequence[int | None],
+    stats: Sequence[Sequence[float] | None],
+) -> pa.Table:
+    """Rows of scores.parquet for one metric: an entry of each sequence is one row."""
     names = ("metric", "value", "status", "answer", "rule")
     columns: dict[str, Sequence[Any]]
-    columns = {name: [getattr(score, name) for score in scoring.scores] for name in names}
-    columns |= {"id": scoring.ids, "sample": scoring.samples, "stats": scoring.stats}
-    return pa.table([pa.array(columns[f.name], f.type) for f in SCORES], schema=SCORES)
+    columns = {name: [getattr(score, name) for score in scores] for name in names}
+    columns |= {"id": ids, "sample": samples, "stats": stats}
+    return pa.table({field.name: columns[field.name] for field in SCORES}, schema=SCORES)
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The metadata of a file about its origin; empty if batchgen did not write the file.
-
-    Raises:
-        StateError: it is damaged.
-    """
+    """The metadata of a file about its origin; empty if batchgen did not write the file."""
     try:
         return file_metadata_of(pq.read_schema(path))
     except (OSError, ValueError, pa.ArrowException) as error:

@@ -70,7 +70,7 @@ class Publication:
         self.lock.check()
         answers = StagedAnswers(tables, setup.schema, output.layout)
         rows = stage_answers(stage, answers, setup.scorer)
-        gates = decide_gates(setup.evaluation.gates, rows, self.folder, self.folder.staged)
+        gates = decide_gates(setup.evaluation.section.gates, rows, self.folder, self.folder.staged)
         result = replace(result, metrics=rows, gates=gates)
         if output.publish == "gated" and result.exit_code != ExitCode.DONE:
             result = replace(result, outcome="withheld")
@@ -137,11 +137,11 @@ def already_complete(
     try:
         if manifest.evaluation.get("fingerprint") == evaluation.fingerprint:
             rows = read_metrics(folder.metrics) if evaluation.measures else []
-            gates = decide_gates(evaluation.gates, rows, folder, folder.path)
+            gates = decide_gates(evaluation.section.gates, rows, folder, folder.path)
         else:
-            job, widen = setup.loaded.dump(), passes.add_likelihood_columns
+            job, transform = setup.loaded.dump(), passes.add_likelihood_columns
             report_removed_metrics(manifest, evaluation, reporter)
-            scored = rescore_run(published, evaluation, job=job, widen=widen)
+            scored = rescore_run(published, evaluation, job=job, transform=transform)
             rows, gates = scored.metrics, scored.gates
             passes.cache.delete_unused()
     except StoppedError:

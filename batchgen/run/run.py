@@ -89,7 +89,7 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
         stopping = StopCondition(stop, deadlines)
         passes = scoring_passes(
             folder,
-            ScoringModelOptions(opener=opener, stop=stopping, reporter=reporter),
+            ScoringModelOptions(opener=opener, should_stop=stopping, reporter=reporter),
             setup.scoring_model,
             evaluation=setup.evaluation,
             origin=setup.origin,

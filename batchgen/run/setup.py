@@ -21,7 +21,7 @@ from batchgen.evaluation.model_queries.scoring_model import (
 )
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.evaluation.scorer import Scorer
-from batchgen.evaluation.staging import run_origin, run_scorer
+from batchgen.evaluation.staging import run_origin
 from batchgen.input.sources import Survey
 from batchgen.job.spec import Job
 from batchgen.jobfile.load import LoadedJob
@@ -149,7 +149,8 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
     evaluation = checked.evaluation.with_judges(prepare_judges(loaded, model, reporter))
     schema, samples = checked.layout.schema(survey.schema), job.decoding.num_return_sequences
     try:
-        scorer = run_scorer(evaluation, schema, job.output.prefix, samples)
+        origin = run_origin(evaluation, job.output.prefix, samples)
+        scorer = Scorer(evaluation, origin, schema, job.output.prefix)
     except JobKeyError as error:
         raise loaded.error([error.problem]) from error
     return Setup(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +17,7 @@ from batchgen.evaluation.aggregate import (
     SliceTallies,
     Tally,
 )
-from batchgen.evaluation.block_scores import TallyFactory, score_block
+from batchgen.evaluation.block_scores import new_tally, score_block
 from batchgen.metrics.base import Answer, Metric, Spec
 from batchgen.metrics.statistics.intervals import Confidence, Floats, Integers
 from batchgen.records import Score
@@ -141,8 +142,8 @@ def answers(*responses: str | None) -> list[Answer]:
 def everything(metric: Metric, responses: list[str | None]) -> aggregate.Aggregate:
     block = score_block([metric], answers(*responses), {})[0]
     clusters = np.arange(len(responses)) // 2
-    slices = SliceTallies(metric.spec, TallyFactory(metric, True, BlockLocalClusters))
-    slices.add(block.scored(clusters), {})
+    slices = SliceTallies(metric.spec, partial(new_tally, metric, True, BlockLocalClusters))
+    slices.add(block.observations(clusters), {})
     return slices.aggregates(CONFIDENCE)[0]
 
 

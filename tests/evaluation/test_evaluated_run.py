@@ -170,7 +170,7 @@ def test_the_same_evaluation_is_not_done_twice(make_job: MakeJob) -> None:
         (
             {"gates": [{"metric": "exakt", "min": 1}]},
             "evaluate.gates[0].metric",
-            "there is no metric called 'exakt'",
+            "the job has no metric called 'exakt'",
         ),
         (
             {"gates": [{"metric": "exact", "min": 1, "slice": "lng=zh"}]},
@@ -306,7 +306,7 @@ def half_scored(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> RunFolder
         batchgen.score(good.folder.path, ["refusal"])
     monkeypatch.delenv(VARIABLE)
     assert good.folder.release.exists()
-    assert list(verify(good.folder).findings) != []
+    assert list(verify(good.folder).issues) != []
     return good.folder
 
 
@@ -316,7 +316,7 @@ def test_scores_that_were_being_replaced_stand_when_a_new_run_is_withheld(
     folder = half_scored(make_job, monkeypatch)
     worse = [row | {"right": "other"} for row in ROWS[:3]]
     assert run(load_job(gated(make_job, 0.5, rows=worse)), start="fresh").outcome == "withheld"
-    assert list(verify(folder).findings) == []
+    assert list(verify(folder).issues) == []
     assert "score_refusal" in pq.read_schema(folder.responses).names
 
 
@@ -335,7 +335,7 @@ def test_better_answers_take_the_place_of_good_ones_whatever_stops_them(
     again = run(job)
     assert again.exit_code == ExitCode.DONE
     assert again.frame()["response"].to_list() == ["new"]
-    assert list(verify(again.folder).findings) == []
+    assert list(verify(again.folder).issues) == []
     assert not again.folder.staged.exists()
 
 
@@ -349,7 +349,7 @@ def test_a_damaged_record_of_a_release_is_moved_aside_with_what_it_was_about(
         run(job)
     assert "--fresh" in caught.value.hint
     assert run(job, start="fresh").outcome == "done"
-    assert list(verify(folder).findings) == []
+    assert list(verify(folder).issues) == []
     assert (folder.path.with_name("out.old-1") / "responses.parquet").exists()
 
 

@@ -50,7 +50,7 @@ ALONE = replace(
         ({"min_coverage": 0.9}, ROW, "passed", "coverage 0.9"),
         ({"min_coverage": 0.91}, ROW, "failed", "coverage 0.9"),
         ({"min_coverage": 0.9}, replace(ROW, coverage=None), "undecided", "no row"),
-        ({"min": 0.1, "slice": "lang=zh"}, None, "undecided", "there is no slice 'lang=zh'"),
+        ({"min": 0.1, "slice": "lang=zh"}, None, "undecided", "the scores have no slice 'lang=zh'"),
     ],
 )
 def test_verdicts(gate: dict[str, Any], row: MetricRow | None, verdict: str, words: str) -> None:

@@ -43,14 +43,14 @@ def flip(path: Path, place: int, bit: int) -> None:
 
 
 def test_a_whole_folder_is_whole(complete: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(verify(complete).findings) == []
+    assert list(verify(complete).issues) == []
     assert call(["verify", str(complete.path)]) == 0
     assert capsys.readouterr().out == "ok       complete · 3 files checked\n"
 
 
 def test_an_unfinished_run_is_checked_part_by_part(unfinished: RunFolder) -> None:
     found = verify(unfinished)
-    assert list(found.findings) == []
+    assert list(found.issues) == []
     assert found.state == "unfinished"
     assert found.checked == [
         ".batchgen/run.json",
@@ -64,11 +64,11 @@ def test_every_flipped_bit_of_a_published_file_is_found(complete: RunFolder) -> 
     whole = complete.responses.read_bytes()
     for _ in range(100):
         flip(complete.responses, chance.randrange(len(whole)), chance.randrange(8))
-        (finding,) = verify(complete).findings
+        (finding,) = verify(complete).issues
         assert finding.file == "responses.parquet"
         assert finding.problem.startswith("has sha256 ")
         complete.responses.write_bytes(whole)
-    assert list(verify(complete).findings) == []
+    assert list(verify(complete).issues) == []
 
 
 def test_every_flipped_bit_of_the_manifest_is_found(complete: RunFolder) -> None:
@@ -76,7 +76,7 @@ def test_every_flipped_bit_of_the_manifest_is_found(complete: RunFolder) -> None
     whole = complete.manifest.read_bytes()
     for _ in range(100):
         flip(complete.manifest, chance.randrange(len(whole)), chance.randrange(8))
-        findings = verify(complete).findings
+        findings = verify(complete).issues
         assert {finding.file for finding in findings} == {"manifest.json"}
         complete.manifest.write_bytes(whole)
 
@@ -95,7 +95,7 @@ def test_flipped_bits_in_private_state_are_found(unfinished: RunFolder, name: st
     places = [whole.find(b"canary")] if name == "journal" else range(0, len(whole), 97)
     for place in places:
         flip(path, place, 1)
-        assert verify(unfinished).findings, place
+        assert verify(unfinished).issues, place
         path.write_bytes(whole)
 
 
@@ -151,13 +151,13 @@ def rewritten(folder: RunFolder, **changes: Any) -> None:
 def test_what_the_manifest_says_is_counted_again(complete: RunFolder) -> None:
     counts = json.loads(complete.manifest.read_text())["counts"]
     rewritten(complete, counts=counts | {"failed": 5, "rows": 99})
-    problems = [finding.problem for finding in verify(complete).findings]
+    problems = [finding.problem for finding in verify(complete).issues]
     assert problems == [
         "has 99 as rows, counted 11",
         f"has 5 as failed, counted {counts['failed']}",
     ]
     rewritten(complete, counts=counts, fingerprint="f" * 64)
-    problems = [finding.problem for finding in verify(complete).findings]
+    problems = [finding.problem for finding in verify(complete).issues]
     assert problems == [
         "has another fingerprint than .batchgen/run.json",
         "has settings that do not match their fingerprint",
@@ -167,9 +167,9 @@ def test_what_the_manifest_says_is_counted_again(complete: RunFolder) -> None:
 
 def test_a_stranger_among_the_parts_is_found(make_job: MakeJob) -> None:
     folder = run(load_job(make_job(ROWS, output={"layout": "parts"}))).folder
-    assert list(verify(folder).findings) == []
+    assert list(verify(folder).issues) == []
     (folder.response_parts / "part-99999.parquet").write_text("x")
-    (finding,) = verify(folder).findings
+    (finding,) = verify(folder).issues
     assert (finding.file, finding.problem) == (
         "responses/part-99999.parquet",
         "is not in the manifest",
@@ -189,7 +189,7 @@ def test_purging_a_complete_run_loses_nothing(complete: RunFolder) -> None:
     assert done.removed == [".batchgen/tmp"]
     assert done.lost == 0
     assert complete.responses.read_bytes() == before
-    assert list(verify(complete).findings) == []
+    assert list(verify(complete).issues) == []
     assert sorted(p.name for p in complete.private.iterdir()) == ["lock", "run.json"]
 
 
@@ -198,7 +198,7 @@ def test_purging_an_unfinished_run_needs_consent_and_leaves_nothing(
 ) -> None:
     with pytest.raises(UsageError, match="6 saved answers would be lost"):
         purge(unfinished, lambda _: False)
-    assert list(verify(unfinished).findings) == []
+    assert list(verify(unfinished).issues) == []
     assert call(["purge", str(unfinished.path)]) == 2
     assert "--yes" in capsys.readouterr().err
     assert call(["purge", str(unfinished.path), "--yes", "--json"]) == 0
@@ -246,10 +246,10 @@ def gated(make_job: MakeJob, name: str, *, least: float) -> Path:
 def test_scored_answers_are_verified_with_their_scores(make_job: MakeJob) -> None:
     folder = run(load_job(make_job(ANSWERS, evaluate=EXACT))).folder
     found = verify(folder)
-    assert list(found.findings) == []
+    assert list(found.issues) == []
     assert {"metrics.parquet", "scores.parquet"} <= set(found.checked)
     flip(folder.path / "metrics.parquet", 40, 1)
-    assert [f.file for f in verify(folder).findings] == ["metrics.parquet"]
+    assert [f.file for f in verify(folder).issues] == ["metrics.parquet"]
 
 
 def test_answers_that_a_gate_withheld_are_no_damage_and_are_lost_only_with_consent(
@@ -258,10 +258,10 @@ def test_answers_that_a_gate_withheld_are_no_damage_and_are_lost_only_with_conse
     good = run(load_job(gated(make_job, "first", least=0.0)))
     withheld = run(load_job(gated(make_job, "second", least=1.0)), start="fresh")
     assert withheld.outcome == "withheld"
-    assert list(verify(good.folder).findings) == []
+    assert list(verify(good.folder).issues) == []
     with pytest.raises(UsageError, match="3 saved answers would be lost"):
         purge(good.folder, lambda _: False)
     before = good.folder.responses.read_bytes()
     assert purge(good.folder, lambda _: True).lost == 3
     assert good.folder.responses.read_bytes() == before
-    assert list(verify(good.folder).findings) == []
+    assert list(verify(good.folder).issues) == []

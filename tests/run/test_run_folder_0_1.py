@@ -1,6 +1,7 @@
 """Folders that version 0.1 wrote: a published one can be read, an unfinished one is rejected by its format.
 
-`tests/run_folder_0_1` was made by version 0.1 with the engine echo: `published` is complete, `unfinished` was stopped.
+`tests/run_folder_0_1` was made by version 0.1 with the engine echo: `published` is complete, `judged` too, with two judges
+and every renamed metric and option, `unfinished` was stopped.
 """
 
 import shutil
@@ -14,6 +15,7 @@ import yaml
 from batchgen.__main__ import call
 from batchgen.errors import ExitCode, StateError
 from batchgen.evaluation.comparing.compare import compare
+from batchgen.evaluation.comparing.scored_run import open_scored_run
 from batchgen.evaluation.judging.baseline_answers import (
     AnswerKey,
     find_baseline_answers,
@@ -83,9 +85,73 @@ def test_a_published_folder_can_be_shown_and_verified(
 ) -> None:
     found = status(old)
     assert (found.state, found.job, found.counts.rows) == ("complete", "run-0-1", 12)
-    assert list(verify(RunFolder(old)).findings) == []
+    assert list(verify(RunFolder(old)).issues) == []
     assert call(["show", str(old), "--row", "q2"]) == 0
     assert "Say yes." in capsys.readouterr().out
+
+
+JUDGED = [
+    *("exact", "number", "json", "majority"),
+    *("constraints_prompt_strict", "constraints_instruction_strict", "python", "perplexity"),
+    *("good", "good_label_mass", "better", "better_preference", "better_tie"),
+    *("better_position_flip", "better_first_position", "better_label_mass"),
+]
+"""The metrics of the folder `judged` in version 0.2."""
+
+
+@pytest.fixture
+def judged(tmp_path: Path) -> Path:
+    """A copy of the folder with judges, which compare with `published`."""
+    shutil.copy(STORED / "metric.py", tmp_path)
+    copied("published", tmp_path / "run_folder_0_1" / "published")
+    path = copied("judged", tmp_path / "judged")
+    text = (path / "job.yaml").read_text("utf-8")
+    (path / "job.yaml").write_text(text.replace("/tmp/fx", str(tmp_path)), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "output"),
+    [
+        (["show", "RUN"], 0, "What is 2 + 2?"),
+        (["status", "RUN"], 0, "run-0-1  complete"),
+        (["verify", "RUN"], 0, "ok       complete"),
+        (["score", "RUN"], 4, "good_label_mass >= 0: value 3.815e-05, n 18"),
+        (["score", "RUN", "--metric", "length"], 4, "length_characters"),
+        (["compare", "OLD", "OLD"], 0, "constraints_prompt_strict             1.000   1.000"),
+        (["compare", "OLD", "RUN"], 0, "perplexity                          131,072 131,072"),
+    ],
+)
+def test_commands_read_a_folder_with_judges(
+    judged: Path, words: list[str], exit_code: int, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = {"RUN": judged, "OLD": judged.with_name("old")}
+    shutil.copytree(paths["RUN"], paths["OLD"])
+    if words[-1] == "RUN" and words[0] == "compare":
+        score(judged)
+    assert call([str(paths.get(word, word)) for word in words]) == exit_code
+    printed = capsys.readouterr()
+    assert output in printed.out + printed.err
+
+
+def test_a_folder_with_judges_is_scored_under_the_current_names(judged: Path) -> None:
+    before = {row.metric: row for row in open_scored_run(judged).metrics.values()}
+    result = score(judged)
+    assert [row.metric for row in result.metrics] == JUDGED
+    old = ("_label_mass", "_mass"), ("_position_flip", "_flip"), ("_first_position", "_first")
+    for row in result.metrics:
+        name = row.metric
+        for new, short in old:
+            name = name.removesuffix(new) + short if name.endswith(new) else name
+        assert (row.value, row.n, row.coverage) == (
+            *(before[name].value, before[name].n, before[name].coverage),
+        )
+    columns = pl.read_parquet(judged / "responses.parquet").columns
+    assert [name for name in columns if name.startswith("score_")] == [f"score_{n}" for n in JUDGED]
+    assert [(gate.gate, gate.verdict) for gate in result.gates] == [
+        ("good_label_mass >= 0", "passed"),
+        ("better_position_flip <= 1", "undecided"),
+    ]
 
 
 def test_a_published_folder_can_be_scored_by_its_old_job(old: Path) -> None:

@@ -1,7 +1,9 @@
 """`compare`: two scored runs, or files, row by row.
 
-scores.parquet of both ──paired on id and sample──> rows that both scored, without those whose prompt changed
-──> difference, interval, p, verdict for each metric and slice; the flipped rows
+    scores.parquet of both ──paired on id and sample──> rows that both scored, without those whose prompt changed
+                           ──> difference, interval, p, verdict for each metric and slice; the flipped rows
+
+The statistics of one metric are in `pairs.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,17 +44,16 @@ class MetricComparison:
 
     Attributes:
         base: its value in the base run, over these rows.
-        new: its value in the new run.
         unpaired: common rows with a score in only one run.
         detectable: smallest difference that is detected with a power of 80 % at the 5 % level.
         p: of the difference, adjusted for the number of primary metrics (Holm).
         primary: as in the job; if the job has no primary metric, all are.
-        wins: rows with a better score in the new run; with a greater one, if the metric has no better direction.
+        wins: rows with a better score in the new run; with a greater one, if the metric has no better
+            direction.
         slices: differences over each slice; exploratory, since p is not adjusted for their number.
         noise: differing rows between two runs of one job; None without `repeat_runs`.
         regressions: rows that got worse, the worst first.
         improvements: rows that got better, the best first.
-        reason: why it is not comparable; empty otherwise.
     """
 
     metric: str
@@ -120,8 +121,8 @@ def compare(
     """Compare two runs, or two folders that `score` wrote.
 
     Args:
-        base: the baseline's folder.
-        new: the new run's folder.
+        base: the folder of the run to compare with.
+        new: the other folder.
         metrics: default: all that both have.
         margins: largest differences that count as equivalent, by metric.
         repeat_runs: two runs of one job: how many rows differ between them is the noise.
@@ -132,15 +133,19 @@ def compare(
         StateError: files are damaged, or two rows have the same id and sample.
     """
     before, now = open_scored_run(Path(base)), open_scored_run(Path(new))
-    found = compare_runs(
-        before, now, metrics=metrics, margins=margins, cuts=now.cuts, max_examples=max_examples
+    comparison = compare_runs(
+        before, now, metrics=metrics, margins=margins, cuts=now.slices, max_examples=max_examples
     )
     if repeat_runs is None:
-        return found
-    repeats = open_scored_run(Path(repeat_runs[0])), open_scored_run(Path(repeat_runs[1]))
-    _check_same_job(*repeats)
-    metrics_with_noise = [replace(one, noise=_noise(*repeats, one.metric)) for one in found.metrics]
-    return replace(found, metrics=metrics_with_noise)
+        return comparison
+    one, other = open_scored_run(Path(repeat_runs[0])), open_scored_run(Path(repeat_runs[1]))
+    if one.facts.get("fingerprint") != other.facts.get("fingerprint"):
+        raise UsageError(
+            f"--repeat-runs: {one.path} and {other.path} are runs of different jobs",
+            hint="Run one job twice, the second time with another --output.",
+        )
+    compared = [replace(m, noise=_noise(one, other, m.metric)) for m in comparison.metrics]
+    return replace(comparison, metrics=compared)
 
 
 def compare_runs(
@@ -162,11 +167,10 @@ def compare_runs(
     before, rows = base.rows(cuts), new.rows()
     joined = before.join(rows, on=list(KEY), how="inner", suffix="_new", maintain_order="left")
     prompts_known = "prompt" in before.columns and "prompt" in rows.columns
-    changed = (
-        joined.filter(pl.col("prompt") != pl.col("prompt_new")) if prompts_known else joined.head(0)
-    )
+    different = pl.col("prompt") != pl.col("prompt_new") if prompts_known else pl.lit(False)
+    changed = joined.filter(different)
     common = joined.join(changed.select(KEY), on=list(KEY), how="anti", maintain_order="left")
-    found = [_compare(base, new, name, common=common, max_examples=max_examples) for name in names]
+    compared = [_compare(base, new, n, common=common, max_examples=max_examples) for n in names]
     return Comparison(
         base=base.path,
         new=new.path,
@@ -175,32 +179,23 @@ def compare_runs(
         only_new=_unpaired(rows.join(before, on=list(KEY), how="anti", maintain_order="left")),
         changed_prompts=_unpaired(changed),
         prompts_known=prompts_known,
-        metrics=_decided(found, margins),
+        metrics=_decided(compared, margins),
     )
-
-
-def _check_same_job(one: ScoredRun, other: ScoredRun) -> None:
-    fingerprints = {side.facts.get("fingerprint") for side in (one, other)}
-    if len(fingerprints) > 1:
-        raise UsageError(
-            f"--repeat-runs: {one.path} and {other.path} are runs of different jobs",
-            hint="Run one job twice, the second time with another --output.",
-        )
 
 
 def _noise(one: ScoredRun, other: ScoredRun, name: str) -> Noise | None:
     """Differing rows between two runs of one job; None if no row was scored in both."""
     if name not in one.metrics or name not in other.metrics:
         return None
-    pairs = pair_rows(one.of(name), other.of(name), one.rows()).rows
+    pairs = pair_rows(one.metric_scores(name), other.metric_scores(name), one.rows()).rows
     if pairs.is_empty():
         return None
     return Noise(pairs.height, int((pairs["value"] != pairs["value_new"]).sum()))
 
 
-def _names(base: ScoredRun, new: ScoredRun, asked: Sequence[str]) -> list[str]:
+def _names(base: ScoredRun, new: ScoredRun, chosen: Sequence[str]) -> list[str]:
     both = [name for name in new.metrics if name in base.metrics]
-    for name in asked:
+    for name in chosen:
         if name not in both:
             where = base.path if name in new.metrics else new.path
             raise UsageError(
@@ -211,13 +206,12 @@ def _names(base: ScoredRun, new: ScoredRun, asked: Sequence[str]) -> list[str]:
             f"{base.path} and {new.path} have no metric in common",
             hint=f"They have {', '.join(base.metrics)}; and {', '.join(new.metrics)}. Add one with `batchgen score`.",
         )
-    return list(asked) or both
+    return list(chosen) or both
 
 
 def _unpaired(rows: pl.DataFrame) -> Unpaired:
-    return Unpaired(
-        rows.height, rows["id"].unique(maintain_order=True).head(MAX_EXAMPLE_IDS).to_list()
-    )
+    ids = rows["id"].unique(maintain_order=True).head(MAX_EXAMPLE_IDS)
+    return Unpaired(rows.height, ids.to_list())
 
 
 def _compare(
@@ -227,15 +221,15 @@ def _compare(
     if before.fingerprint != now.fingerprint:
         reason = "the definitions differ: score both again with the same options and references"
         return _without(now, before.value, now.value, reason)
-    paired = pair_rows(base.of(name), new.of(name), common)
+    paired = pair_rows(base.metric_scores(name), new.metric_scores(name), common)
     pairs = paired.rows
     if pairs.is_empty():
         reason = "no common row has a score in both"
         if not new.has_scores(name):
             reason = "a value of the whole set: its rows have no scores to pair"
         return _without(now, before.value, now.value, reason)
-    comparing = MetricPairing(now, read_recorded_metrics(new.facts).get(name))
-    change, gains = comparing.change(pairs), comparing.gains(pairs)
+    pairing = MetricPairing(now, read_recorded_metrics(new.facts).get(name))
+    change, gains = pairing.change(pairs), pairing.gains(pairs)
     same = ("base", "new", "difference", "n", "wins", "ties", "losses")
     return MetricComparison(
         metric=name,
@@ -248,7 +242,7 @@ def _compare(
         p=change.difference.p,
         regressions=find_flips(pairs, gains, max_examples),
         improvements=find_flips(pairs, -gains, max_examples),
-        slices=list(comparing.slices(pairs)),
+        slices=list(pairing.slices(pairs)),
         **{key: getattr(change, key) for key in same},
     )
 
@@ -271,20 +265,18 @@ def _without(
 
 
 def _decided(
-    found: Sequence[MetricComparison], margins: Mapping[str, float]
+    compared: Sequence[MetricComparison], margins: Mapping[str, float]
 ) -> list[MetricComparison]:
     """Add verdicts, and adjust p-values within the family of the primary metrics."""
-    primary = any(one.primary for one in found)
-    family = [one for one in found if one.primary or not primary]
-    adjusted = dict(
-        zip((o.metric for o in family), adjust_holm([o.p for o in family]), strict=True)
-    )
+    primary = any(one.primary for one in compared)
+    family = [one for one in compared if one.primary or not primary]
+    corrected = adjust_holm([one.p for one in family])
+    adjusted = dict(zip((one.metric for one in family), corrected, strict=True))
     decided = []
-    for one in found:
-        p = adjusted.get(one.metric, one.p)
-        decided_verdict: ComparisonVerdict = one.verdict
+    for one in compared:
+        p, verdict = adjusted.get(one.metric, one.p), one.verdict
         if not one.reason:
             margin = margins.get(one.metric)
-            decided_verdict = decide_verdict(one.difference, p, one.higher_is_better, margin)
-        decided.append(replace(one, p=p, primary=one.metric in adjusted, verdict=decided_verdict))
+            verdict = decide_verdict(one.difference, p, one.higher_is_better, margin)
+        decided.append(replace(one, p=p, primary=one.metric in adjusted, verdict=verdict))
     return decided

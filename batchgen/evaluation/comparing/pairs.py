@@ -1,8 +1,4 @@
-"""One metric in two runs: the rows that both scored, their difference, and the flipped rows.
-
-scores of both ──paired on id and sample──> difference, interval, p: over all rows, and over each slice
-──> flipped rows, the worst first
-"""
+"""One metric in two runs: the rows that both scored, their difference by slice, and the flipped rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,8 +45,8 @@ class PairedDifference:
 
     Attributes:
         base: the metric's value in the base run, over these rows.
-        new: its value in the new run.
-        wins: rows with a better score in the new run; with a greater one, if the metric has no better direction.
+        wins: rows with a better score in the new run; with a greater one, if the metric has no better
+            direction.
     """
 
     n: int
@@ -75,12 +71,7 @@ class SliceDifference:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """How many rows differ between two runs of one job.
-
-    Attributes:
-        n: rows that both scored.
-        flips: rows with two different scores.
-    """
+    """How many rows differ between two runs of one job."""
 
     n: int
     flips: int
@@ -105,12 +96,10 @@ class PairedRows:
 
 
 def pair_rows(base: pl.DataFrame, new: pl.DataFrame, common: pl.DataFrame) -> PairedRows:
-    """Pair the scores of two runs.
+    """Pair the scores of two runs: tables of one metric with `id`, `sample`, `value` and `stats`.
 
-    Args:
-        base: `id`, `sample`, `value` and `stats` of one metric; `sample` is null if whole prompts are scored.
-        new: the same columns of the new run.
-        common: `id` and `sample` of the rows to pair, in order, with their cluster and slices.
+    `sample` is null if whole prompts are scored. `common` has `id` and `sample` of the rows to pair, in order, with their
+    cluster and slices.
     """
     of_prompts = bool(new["sample"].is_null().all())
     key = ["id"] if of_prompts else list(KEY)
@@ -133,9 +122,7 @@ def _without_rounding(pairs: pl.DataFrame) -> pl.DataFrame:
     summed = pairs["stats"].is_not_null() & pairs["stats_new"].is_not_null()
     if summed.any():
         both = pairs.filter(summed)
-        one, other = (
-            np.array(both[column].to_list(), np.float64) for column in ("stats", "stats_new")
-        )
+        one, other = (np.array(both[c].to_list(), np.float64) for c in ("stats", "stats_new"))
         same[summed.to_numpy()] &= _same(one, other).all(axis=-1)
     return pairs.with_columns(
         pl.when(pl.Series(same))
@@ -152,12 +139,7 @@ def _same(one: Floats, other: Floats) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True, slots=True)
 class MetricPairing:
-    """The comparison of one metric.
-
-    Attributes:
-        row: of metrics.parquet, of the new run.
-        metric: None if the metric that made the scores is unknown.
-    """
+    """The comparison of one metric. `metric`: None if the metric that made the scores is unknown."""
 
     row: MetricRow
     metric: Metric | None

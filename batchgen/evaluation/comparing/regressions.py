@@ -12,9 +12,6 @@ class MeasuredChange:
 
     Attributes:
         gain: None where nothing could be compared.
-        low: lower end of its interval; None where there is none.
-        high: upper end.
-        n: rows, or prompts, that were compared.
     """
 
     gain: float | None
@@ -33,11 +30,7 @@ class RegressionLimit:
 
 
 def parse_limit(option: str, text: str) -> RegressionLimit:
-    """Parse `METRIC` or `METRIC:BY`.
-
-    Raises:
-        UsageError: BY is not a number of at least 0.
-    """
+    """Parse `METRIC` or `METRIC:BY`. Raises UsageError: BY is not a number of at least 0."""
     metric, colon, amount = text.partition(":")
     if not colon:
         return RegressionLimit(metric, None)
@@ -53,18 +46,13 @@ def parse_limit(option: str, text: str) -> RegressionLimit:
     return RegressionLimit(metric, by)
 
 
-def regression_reason(found: Comparison, limit: RegressionLimit) -> str:
-    """The reason why a run exceeds a limit; empty if it does not.
-
-    Raises:
-        UsageError: there is no such metric, or it has no better direction.
-    """
-    one = next((m for m in found.metrics if m.metric == limit.metric), None)
+def regression_reason(comparison: Comparison, limit: RegressionLimit) -> str:
+    """The reason why a run exceeds a limit; empty if it does not. UsageError if the metric has no better direction."""
+    one = next((m for m in comparison.metrics if m.metric == limit.metric), None)
     if one is None:
-        names = ", ".join(m.metric for m in found.metrics)
-        raise UsageError(
-            f"there is no metric {limit.metric!r} to compare", hint=f"There are: {names}."
-        )
+        names = ", ".join(m.metric for m in comparison.metrics)
+        problem = f"the runs have no metric {limit.metric!r} to compare"
+        raise UsageError(problem, hint=f"There are: {names}.")
     if one.higher_is_better is None:
         raise UsageError(f"{limit.metric} has no better direction: neither more nor less is worse")
     if one.reason:

@@ -28,7 +28,6 @@ class ScoredRun:
     Attributes:
         path: as the user gave it, for messages.
         metrics: rows of metrics.parquet over all answers, by metric.
-        facts: the metadata of scores.parquet.
     """
 
     path: Path
@@ -38,19 +37,16 @@ class ScoredRun:
     facts: Mapping[str, Any]
 
     @property
-    def cuts(self) -> Sequence[str | Bins]:
-        """The slices of the job."""
-        asked = self.facts.get("evaluate", {}).get("slices", ())
-        return [cut if isinstance(cut, str) else Bins.model_validate(cut) for cut in asked]
+    def slices(self) -> Sequence[str | Bins]:
+        """The section `evaluate.slices` of the job."""
+        cuts = self.facts.get("evaluate", {}).get("slices", ())
+        return [cut if isinstance(cut, str) else Bins.model_validate(cut) for cut in cuts]
 
     def rows(self, cuts: Sequence[str | Bins] = ()) -> pl.DataFrame:
         """`id`, `sample`, and if present `prompt` and `cluster`, of each answer; strings, but for `sample`.
 
-        Args:
-            cuts: each adds a column with the row's slice, if the column that it reads exists.
-
-        Raises:
-            StateError: two rows have the same id and sample, or the answers are damaged.
+        Each of `cuts` adds a column with the row's slice, if the column that it reads exists. Raises StateError if two rows
+        have the same id and sample.
         """
         prefix = self._prefix
         wanted = {
@@ -59,11 +55,11 @@ class ScoredRun:
             "prompt": f"{prefix}prompt_hash",
             CLUSTER: self.facts.get("evaluate", {}).get("cluster"),
         }
-        known = self.responses.schema.names
-        found = {name: column for name, column in wanted.items() if column in known}
-        cuts = [cut for cut in cuts if slice_column(cut) in known]
-        table = self.responses.read(sorted({*found.values(), *map(slice_column, cuts)}))
-        texts = {name: key_texts(table.column(column)) for name, column in found.items()}
+        existing = self.responses.schema.names
+        columns = {name: column for name, column in wanted.items() if column in existing}
+        cuts = [cut for cut in cuts if slice_column(cut) in existing]
+        table = self.responses.read(sorted({*columns.values(), *map(slice_column, cuts)}))
+        texts = {name: key_texts(table.column(column)) for name, column in columns.items()}
         slices = {f"{SLICE}{n}": names for n, names in enumerate(Slicer(cuts).names(table))}
         rows = pl.DataFrame({"id": pl.int_range(table.num_rows, eager=True)}).select(
             pl.col("id").cast(pl.String), pl.lit("0").alias("sample")
@@ -95,7 +91,7 @@ class ScoredRun:
         """Whether single rows have scores of a metric; otherwise only the whole set has a value."""
         return bool(self.scores.read(["metric"], pc.field("metric") == metric).num_rows)
 
-    def of(self, metric: str) -> pl.DataFrame:
+    def metric_scores(self, metric: str) -> pl.DataFrame:
         """`id`, `sample`, `value` and `stats` of one metric, without null values."""
         chosen = (pc.field("metric") == metric) & pc.field("value").is_valid()
         rows = self.scores.read([*KEY, "metric", "value", "stats"], chosen)
@@ -103,18 +99,12 @@ class ScoredRun:
 
 
 def open_scored_run(path: Path, staged: Path | None = None) -> ScoredRun:
-    """Open the scores in a folder, or the staged ones, which messages call `path` too.
-
-    Raises:
-        UsageError: there are none.
-        StateError: they are damaged, or are being replaced.
-    """
+    """Open the scores in a folder, or the staged ones, which messages call `path` too. UsageError if there are none."""
     run_folder = RunFolder((staged or path).absolute())
     check_no_pending_release(run_folder)
     if not run_folder.scores.exists() or not run_folder.metrics.exists():
         raise UsageError(
-            f"{path} has no scores",
-            hint=f"Score it first: batchgen score {path} --metric exact.",
+            f"{path} has no scores", hint=f"Score it first: batchgen score {path} --metric exact."
         )
     responses = responses_in(run_folder)
     if run_folder.manifest.exists():
@@ -127,19 +117,16 @@ def open_scored_run(path: Path, staged: Path | None = None) -> ScoredRun:
 
 
 def read_response_texts(
-    side: ScoredRun, keys: Iterable[tuple[str, int | None]]
+    run: ScoredRun, keys: Iterable[tuple[str, int | None]]
 ) -> dict[tuple[str, int | None], str | None]:
     """Responses by id and sample. A sample of None stands for a prompt scored as a whole: its first response."""
-    rows = side.rows().with_row_index("row")
     wanted = pl.DataFrame(
-        list(keys),
-        schema={"id": pl.String, "wanted_sample": pl.Int32},
-        orient="row",
+        list(keys), schema={"id": pl.String, "wanted_sample": pl.Int32}, orient="row"
     ).unique()
     found = wanted.with_columns(pl.col("wanted_sample").fill_null(0).alias("sample")).join(
-        rows, on=list(KEY)
+        run.rows().with_row_index("row"), on=list(KEY)
     )
-    taken = side.responses.take(found["row"].to_list(), [side.response])
+    taken = run.responses.take(found["row"].to_list(), [run.response])
     texts = taken.column(0).to_pylist()
     keys = found.select("id", "wanted_sample").iter_rows()
     return {(key[0], key[1]): text for key, text in zip(keys, texts, strict=True)}

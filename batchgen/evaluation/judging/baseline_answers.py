@@ -21,30 +21,18 @@ class AnswerKey:
 
 @dataclass(frozen=True, slots=True)
 class BaselineAnswer:
-    """The baseline's answer to one key.
-
-    Attributes:
-        text: None if there is no answer.
-        different_prompt: there is an answer, to another prompt.
-    """
+    """The baseline's answer to one key. `different_prompt`: there is an answer, to another prompt."""
 
     text: str | None
     different_prompt: bool = False
 
 
 def open_baseline(path: Path) -> PublishedRun:
-    """Open a run and check its answers.
-
-    Raises:
-        UsageError: there is no complete run.
-        StateError: its answers are damaged.
-    """
+    """Open a run and check its answers."""
     folder = RunFolder(path.absolute())
     if not folder.manifest.exists():
-        raise UsageError(
-            f"{path} is not the output folder of a complete run",
-            hint="Give the output folder of a complete run.",
-        )
+        problem = f"{path} is not the output folder of a complete run"
+        raise UsageError(problem, hint="Give the output folder of a complete run.")
     run = PublishedRun(folder)
     run.check(only_responses=True)
     return run
@@ -58,9 +46,9 @@ def baseline_record(run: PublishedRun) -> dict[str, Any]:
 def find_baseline_answers(run: PublishedRun, keys: Sequence[AnswerKey]) -> list[BaselineAnswer]:
     """The baseline's answer to each key."""
     rows = run.find([(key.id, key.sample) for key in keys], ["prompt_hash", "response"])
-    found = []
+    answers = []
     for key, row in zip(keys, rows, strict=True):
         different = row is not None and key.prompt_hash not in (None, row["prompt_hash"])
         text = None if row is None or different else row["response"]
-        found.append(BaselineAnswer(text, different))
-    return found
+        answers.append(BaselineAnswer(text, different))
+    return answers

@@ -1,9 +1,4 @@
-"""The judges of a job, prepared.
-
-    Judge (job) ──find model, read rubric, open baseline──> PreparedJudge
-
-No weights are loaded.
-"""
+"""The judges of a job, prepared: model located, rubric read, baseline opened. No weights are loaded."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -13,7 +8,7 @@ from batchgen.errors import DataError, ModelError
 from batchgen.evaluation.judging.baseline_answers import baseline_record, open_baseline
 from batchgen.evaluation.judging.prompt_texts import VERSION
 from batchgen.evaluation.judging.prompts import JudgePrompts, answer_prefill
-from batchgen.evaluation.model_queries.scoring_model import UNBOUNDED, ScoringModel
+from batchgen.evaluation.model_queries.scoring_model import ScoringModel, load_scoring_model
 from batchgen.fingerprint import fingerprint
 from batchgen.job.judge import Judge
 from batchgen.job.spec import Job, ModelSpec, PromptSpec
@@ -21,11 +16,8 @@ from batchgen.jobfile.load import LoadedJob
 from batchgen.models.info import tokenizer_identity
 from batchgen.models.local_model import LocalModel, find_local_model
 from batchgen.models.lock_file import lock_path, read_lock
-from batchgen.models.tokenizer import load_from
 from batchgen.output.published_run import PublishedRun
 from batchgen.progress import Reporter
-from batchgen.prompts.byte_tokenizer import ByteTokenizer
-from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
 
 JUDGE_DATE = date(2025, 1, 1)
 """The date in a judge's chat template, fixed so that verdicts are reproducible."""
@@ -36,7 +28,6 @@ class PreparedJudge:
     """A judge, before its weights are loaded.
 
     Attributes:
-        key: of its section, for messages.
         baseline: None for a column, or without comparison.
         signature: a hash of everything that decides its verdicts, except the answers and the job's section.
         is_self_judge: whether its weights are those that generated the answers.
@@ -54,36 +45,24 @@ class PreparedJudge:
 def prepare_judges(
     loaded: LoadedJob, own: LocalModel | None, reporter: Reporter
 ) -> tuple[PreparedJudge, ...]:
-    """Prepare a job's judges.
-
-    Args:
-        loaded: the job.
-        own: the model that generates the answers.
-        reporter: receives messages and progress.
+    """Prepare a job's judges. `own` is the model that generates the answers.
 
     Raises:
-        ModelError: a model is not found, differs from the lock file, or cannot be a judge.
-        DataError: a rubric cannot be read.
-        UsageError: the baseline is not a complete run.
-        StateError: the baseline is damaged.
+        BatchgenError: a model, a rubric or a baseline is missing, damaged, or cannot be used.
     """
     lock = read_lock(lock_path(loaded.file))
 
-    def found(spec: ModelSpec | None) -> LocalModel | None:
+    def find(spec: ModelSpec | None) -> LocalModel | None:
         if spec is None:
             return own
         return None if spec.path is None else find_local_model(spec, lock, reporter)
 
-    models = [found(judge.model) for judge in loaded.job.evaluate.judges]
+    models = [find(judge.model) for judge in loaded.job.evaluate.judges]
     return tuple(_prepare_judge(loaded.job, n, model, own) for n, model in enumerate(models))
 
 
 def read_rubric(judge: Judge) -> str:
-    """The rubric of a judge's section; empty where it gives none.
-
-    Raises:
-        DataError: its file cannot be read, or is empty.
-    """
+    """The rubric of a judge's section; empty where it gives none."""
     if judge.rubric_file is None:
         return judge.rubric or ""
     try:
@@ -105,31 +84,37 @@ def read_rubric(judge: Judge) -> str:
 def _prepare_judge(
     job: Job, number: int, model: LocalModel | None, own: LocalModel | None
 ) -> PreparedJudge:
+    if model is not None and model.info.is_encoder_decoder:
+        raise ModelError(
+            f"{model.resolved.name} is an encoder-decoder model, which cannot judge",
+            hint="Choose a decoder-only model.",
+        )
     judge = job.evaluate.judges[number]
     spec = judge.model or job.model
-    tokenizer = _tokenizer(spec, model, _prompt_section(judge, job.prompt, model))
+    sections = {"model": spec, "prompt": _prompt_section(judge, job.prompt, model)}
+    scoring = load_scoring_model(job.model_copy(update=sections), model, JUDGE_DATE)
     rubric = read_rubric(judge)
-    other = open_baseline(Path(judge.baseline)) if judge.baseline is not None else None
-    stated = model.info.context_length if model else UNBOUNDED
-    longest = min(stated, spec.max_model_len or stated)
+    baseline = open_baseline(Path(judge.baseline)) if judge.baseline is not None else None
     files = {"files": tokenizer_identity(model.tokenizer.folder)} if model else {}
     decides = {
         "model": model.info.identity if model else {},
         "engine": [spec.engine, spec.dtype, spec.attn_implementation],
-        "tokenizer": {**tokenizer.facts, **files},
-        "longest": longest,
+        "tokenizer": {**scoring.tokenizer.facts, **files},
+        "longest": scoring.context_length,
         "words": VERSION,
         "rubric": rubric,
-        "other": baseline_record(other) if other else {},
+        "other": baseline_record(baseline) if baseline else {},
     }
+    key = "weights_sampled_sha256"
+    same_weights = model and own and model.info.identity[key] == own.info.identity[key]
     return PreparedJudge(
         judge=judge,
         key=f"evaluate.judges[{number}]",
-        model=ScoringModel(job.model_copy(update={"model": spec}), model, tokenizer, longest),
-        prompts=JudgePrompts(judge, rubric, tokenizer, longest),
-        baseline=other,
+        model=scoring,
+        prompts=JudgePrompts(judge, rubric, scoring.tokenizer, scoring.context_length),
+        baseline=baseline,
         signature=fingerprint(decides),
-        is_self_judge=_same_weights(model, own),
+        is_self_judge=bool(same_weights),
     )
 
 
@@ -142,22 +127,3 @@ def _prompt_section(judge: Judge, prompt: PromptSpec, model: LocalModel | None) 
         template, kwargs = "auto" if has_template else "none", {}
     templates = {"chat_template": template, "chat_template_kwargs": kwargs}
     return PromptSpec.model_validate({"user": "-", "prefill": answer_prefill(judge), **templates})
-
-
-def _tokenizer(spec: ModelSpec, model: LocalModel | None, prompt: PromptSpec) -> Tokenizer:
-    if model is None:
-        return ByteTokenizer()
-    if model.info.is_encoder_decoder:
-        raise ModelError(
-            f"{model.resolved.name} is an encoder-decoder model, which cannot judge",
-            hint="Choose a decoder-only model.",
-        )
-    pretrained = load_from(model.tokenizer.folder, model.resolved, spec)
-    return ModelTokenizer(pretrained, prompt, JUDGE_DATE)
-
-
-def _same_weights(model: LocalModel | None, own: LocalModel | None) -> bool:
-    if model is None or own is None:
-        return False
-    key = "weights_sampled_sha256"
-    return model.info.identity[key] == own.info.identity[key]

@@ -18,8 +18,6 @@ from batchgen.prompts.overflow import LengthSearch, shorten
 from batchgen.prompts.tokenize import Tokenizer
 from batchgen.records import Failure, Message, Prompt
 
-_CODE_BYTES = 4
-
 
 @dataclass(frozen=True, slots=True)
 class JudgeCase:
@@ -40,7 +38,7 @@ class JudgeCase:
         reference = () if self.reference is None else (self.reference,)
         return (self.question, *reference, *self.answers)
 
-    def at_most(self, characters: int, mark: str) -> "JudgeCase":
+    def truncated(self, characters: int, mark: str) -> "JudgeCase":
         """The same with every text cut to so many characters; `mark` shows the judge where."""
 
         def cut(text: str) -> str:
@@ -52,15 +50,10 @@ class JudgeCase:
 
 @dataclass(frozen=True, slots=True)
 class EncodedCase:
-    """A case as input of the judge's model.
-
-    Attributes:
-        context: token ids before the verdict.
-        cut: whether texts were cut.
-    """
+    """A case as input of the judge's model."""
 
     context: Sequence[int]
-    cut: bool
+    was_cut: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +63,6 @@ class VerdictLabels:
     A tokenizer may split `10` into `1` and `0`: then the texts that begin with the tokens of `1` include `10`.
 
     Attributes:
-        token_ids: of each label, at least one each.
         dropped: how many tokens at the end of an encoded prompt change when a label follows.
         added: the tokens that replace these, common to all labels: part of the context.
     """
@@ -95,65 +87,60 @@ class JudgePrompts:
     def __init__(self, judge: Judge, rubric: str, tokenizer: Tokenizer, longest: int) -> None:
         """Find the tokens of the labels, and how many tokens are left for texts.
 
-        Args:
-            judge: its section in the job.
-            rubric: empty for the general one.
-            tokenizer: of the judge's model, created for `answer_prefill(judge)`.
-            longest: context length of the model.
+        `tokenizer` was created for `answer_prefill(judge)`; `longest` is the context length of its model.
 
         Raises:
             ModelError: the tokenizer does not distinguish the labels, or the rubric alone is too long.
         """
         self._judge = judge
         self._words = JUDGE_TEMPLATES[judge.language]
-        self._rubric = rubric.strip() or (
-            self._words.rubric if judge.mode == "rubric" else self._words.compare_rubric
-        )
+        single = judge.mode == "rubric"
+        general = self._words.rubric if single else self._words.compare_rubric
+        self._rubric = rubric.strip() or general
         self._tokenizer = tokenizer
-        nothing = self._prompt(JudgeCase("", ("",) * (1 if judge.mode == "rubric" else 2)), "0" * 8)
-        self.labels = _labels(tokenizer, nothing, judge.labels)
-        self._room = longest - self.labels.longest
-        (frame,) = tokenizer.encode([nothing])
+        empty = self._prompt(JudgeCase("", ("",) * (1 if single else 2)), "0" * 8)
+        self.labels = _labels(tokenizer, empty, judge.labels)
+        self._limit = longest - self.labels.longest
+        (frame,) = tokenizer.encode([empty])
         if isinstance(frame, Failure):
             raise ModelError(f"evaluate.judges: {judge.name}: {frame.message}")
-        if len(frame) >= self._room:
+        if len(frame) >= self._limit:
             raise ModelError(
                 f"the prompt of the judge {judge.name} has {len(frame):,} tokens without any answer; the context of "
                 f"its model has {longest:,}",
                 hint="Shorten the rubric, or choose a judge with a longer context.",
             )
 
-    def ask(self, cases: Sequence[JudgeCase]) -> list[EncodedCase | Failure]:
+    def encode_cases(self, cases: Sequence[JudgeCase]) -> list[EncodedCase | Failure]:
         """Encode each case; texts that do not fit are cut, all to one length.
 
         A case that cannot be encoded becomes a failure, such as `control_tokens`.
         """
-        prompts = [self._prompt(case, _code(case)) for case in cases]
-        encoded = self._tokenizer.encode(prompts)
-        asked = [
-            ids if isinstance(ids, Failure) else EncodedCase(self.labels.context(ids), cut=False)
-            for ids in encoded
-        ]
-        searches = {
-            k: self._search(cases[k], len(ids))
-            for k, ids in enumerate(encoded)
-            if not isinstance(ids, Failure) and len(ids) > self._room
-        }
+        encoded = self._tokenizer.encode([self._prompt(case, _code(case)) for case in cases])
+        cut = f" {self._words.cut}"
+        searches = {}
+        for k, ids in enumerate(encoded):
+            if not isinstance(ids, Failure) and len(ids) > self._limit:
+                text = _CuttableCase(cases[k], cut, lambda case: self._prompt(case, _code(case)))
+                searches[k] = LengthSearch(text, length=len(ids), limit=self._limit)
         running = list(searches.values())
-        shorten(running, self._tokenizer.encode, limit=self._room, keep=_first)
-        for k, search in searches.items():
-            asked[k] = (
-                EncodedCase(self.labels.context(search.best.token_ids), cut=True)
-                if search.best
-                else _NO_ROOM
-            )
-        return asked
-
-    def _search(self, case: JudgeCase, length: int) -> LengthSearch:
-        cuttable = _CuttableCase(
-            case, f" {self._words.cut}", lambda cut: self._prompt(cut, _code(case))
+        shorten(
+            running,
+            self._tokenizer.encode,
+            limit=self._limit,
+            keep=lambda text, characters: text[:characters],
         )
-        return LengthSearch(cuttable, length=length, limit=self._room)
+        results: list[EncodedCase | Failure] = []
+        for k, ids in enumerate(encoded):
+            best = searches[k].best if k in searches else None
+            if isinstance(ids, Failure):
+                results.append(ids)
+            elif k in searches and best is None:
+                results.append(_NO_SPACE)
+            else:
+                kept = best.token_ids if best else ids
+                results.append(EncodedCase(self.labels.context(kept), was_cut=best is not None))
+        return results
 
     def _prompt(self, case: JudgeCase, code: str) -> Prompt:
         # Without a chat template, the last line break separates the verdict from the text.
@@ -202,7 +189,7 @@ def _code(case: JudgeCase) -> str:
         digest.update(f"{len(text)}:".encode() + text.encode("utf-8", "surrogatepass"))
     folded = [text.casefold() for text in case.texts]
     codes = (
-        blake2b(digest.digest() + number.to_bytes(8), digest_size=_CODE_BYTES).hexdigest()
+        blake2b(digest.digest() + number.to_bytes(8), digest_size=4).hexdigest()
         for number in count()
     )
     return next(code for code in codes if not any(code in text for text in folded))
@@ -222,23 +209,18 @@ class _CuttableCase:
 
     def with_text(self, text: str) -> Prompt | Failure:
         """The prompt with no text longer than `text`."""
-        return self.prompt(self.case.at_most(len(text), self.mark))
+        return self.prompt(self.case.truncated(len(text), self.mark))
 
 
-def _first(text: str, characters: int) -> str:
-    return text[:characters]
-
-
-_NO_ROOM = Failure(
+_NO_SPACE = Failure(
     "prompt_too_long", "the rubric leaves no space for even a character of the texts"
 )
 
 
 def _labels(tokenizer: Tokenizer, frame: Prompt, texts: Sequence[str]) -> VerdictLabels:
-    """The tokens of each label after the prompt.
+    """The tokens of each label after a prompt, the same for every prompt.
 
-    They are found for one prompt and are the same for every other: templates put control tokens before the
-    assistant's text, and no tokenizer merges across these.
+    Templates put control tokens before the assistant's text, and no tokenizer merges across these.
     """
     prompts = [frame, *(replace(frame, prefill=frame.prefill + text) for text in texts)]
     encoded = [ids for ids in tokenizer.encode(prompts) if not isinstance(ids, Failure)]
@@ -248,13 +230,13 @@ def _labels(tokenizer: Tokenizer, frame: Prompt, texts: Sequence[str]) -> Verdic
     shared = min(_common(with_label[0], other) for other in with_label)
     shared = min(shared, *(len(ids) - 1 for ids in with_label))
     kept = min(_common(bare, with_label[0]), shared)
-    found = tuple(ids[shared:] for ids in with_label)
-    if len(set(found)) < len(found):
+    labels = tuple(ids[shared:] for ids in with_label)
+    if len(set(labels)) < len(labels):
         raise ModelError(
             f"the judge's tokenizer gives two of the verdicts {', '.join(texts)} the same tokens",
             hint="Choose another judge, or another scale.",
         )
-    return VerdictLabels(found, len(bare) - kept, with_label[0][kept:shared])
+    return VerdictLabels(labels, len(bare) - kept, with_label[0][kept:shared])
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

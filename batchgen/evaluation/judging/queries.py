@@ -28,13 +28,7 @@ from batchgen.records import Failure
 
 @dataclass(frozen=True, slots=True)
 class JudgedAnswer:
-    """An answer to be judged.
-
-    Attributes:
-        answer: has a response.
-        messages: of the prompt, a list of {role, content}; None where unknown.
-        key: of the other answer.
-    """
+    """An answer to be judged. `messages`: of the prompt, a list of {role, content}; None where unknown."""
 
     answer: Answer
     messages: Sequence[Mapping[str, str]] | None
@@ -44,17 +38,13 @@ class JudgedAnswer:
 class JudgeQueries:
     """The queries of a judge; a `QuerySource`."""
 
-    def __init__(self, ready: PreparedJudge, origin: ColumnMap, schema: pa.Schema) -> None:
-        """Compile the judge's condition against `schema`.
-
-        Raises:
-            JobKeyError: the condition does not fit the columns.
-        """
-        self.columns = (likelihood_column(ready.judge.name),)
-        self._ready = ready
+    def __init__(self, prepared: PreparedJudge, origin: ColumnMap, schema: pa.Schema) -> None:
+        """Compile the judge's condition against `schema`."""
+        self.columns = (likelihood_column(prepared.judge.name),)
+        self._prepared = prepared
         self._origin = origin
-        where = ready.judge.where
-        self._where = None if where is None else RowFilter(where, schema, f"{ready.key}.where")
+        where = prepared.judge.where
+        self._where = None if where is None else RowFilter(where, schema, f"{prepared.key}.where")
 
     def queries(self, table: pa.Table) -> list[list[list[Query]]]:
         """For each row, every label after every context; none for rows that are not judged."""
@@ -65,52 +55,49 @@ class JudgeQueries:
         unknown = [None] * len(answers)
         messages = fields.column(origin.messages) if origin.messages else unknown
         hashes = fields.column(origin.prompt_hash) if origin.prompt_hash else unknown
-        judged = [
-            JudgedAnswer(
-                answers[k], messages[k], AnswerKey(answers[k].id, answers[k].sample, hashes[k])
-            )
-            for k in chosen
-        ]
-        found = dict(zip(chosen, queries_of(self._ready, judged), strict=True))
-        return [[found.get(k, []) for k in range(len(answers))]]
+        judged = []
+        for k in chosen:
+            key = AnswerKey(answers[k].id, answers[k].sample, hashes[k])
+            judged.append(JudgedAnswer(answers[k], messages[k], key))
+        queries = dict(zip(chosen, queries_of(self._prepared, judged), strict=True))
+        return [[queries.get(k, []) for k in range(len(answers))]]
 
 
-def queries_of(ready: PreparedJudge, judged: Sequence[JudgedAnswer]) -> list[list[Query]]:
-    """The queries about each answer: the labels in one order, then in the other; or a known result.
-
-    Raises:
-        StateError: the baseline run is damaged.
-    """
-    others = _baseline_answers(ready, judged)
-    states = [_state(ready, one.answer, other) for one, other in zip(judged, others, strict=True)]
+def queries_of(prepared: PreparedJudge, judged: Sequence[JudgedAnswer]) -> list[list[Query]]:
+    """The queries about each answer: the labels in one order, then in the other; or a known result."""
+    others = _baseline_answers(prepared, judged)
+    pairs = list(zip(judged, others, strict=True))
+    states = [_state(prepared, one.answer, other) for one, other in pairs]
     cases = [
         case
-        for one, other, state in zip(judged, others, states, strict=True)
+        for (one, other), state in zip(pairs, states, strict=True)
         if state is None
-        for case in _cases(ready, one, other.text)
+        for case in _cases(prepared, one, other.text)
     ]
-    read = iter(ready.prompts.ask(cases))
-    orders = 1 if ready.judge.mode == "rubric" else 2
+    encoded = iter(prepared.prompts.encode_cases(cases))
+    orders = 1 if prepared.judge.mode == "rubric" else 2
     return [
-        [KnownResult(state)] if state else _labels(ready, [next(read) for _ in range(orders)])
+        [KnownResult(state)] if state else _labels(prepared, [next(encoded) for _ in range(orders)])
         for state in states
     ]
 
 
-def _baseline_answers(ready: PreparedJudge, judged: Sequence[JudgedAnswer]) -> list[BaselineAnswer]:
-    if ready.baseline is not None:
-        return find_baseline_answers(ready.baseline, [one.key for one in judged])
-    column = ready.judge.column
+def _baseline_answers(
+    prepared: PreparedJudge, judged: Sequence[JudgedAnswer]
+) -> list[BaselineAnswer]:
+    if prepared.baseline is not None:
+        return find_baseline_answers(prepared.baseline, [one.key for one in judged])
+    column = prepared.judge.column
     if column is None:
         return [BaselineAnswer(None)] * len(judged)
     values = (one.answer.fields[column] for one in judged)
     return [BaselineAnswer(None if value is None else str(value)) for value in values]
 
 
-def _state(ready: PreparedJudge, answer: Answer, other: BaselineAnswer) -> JudgeState | None:
+def _state(prepared: PreparedJudge, answer: Answer, other: BaselineAnswer) -> JudgeState | None:
     """The verdict that needs no model; None where it needs one."""
     empty = not (answer.response or "").strip()
-    if ready.judge.mode == "rubric":
+    if prepared.judge.mode == "rubric":
         return "empty" if empty else None
     if other.text is None:
         return "other_prompt" if other.different_prompt else "no_other"
@@ -119,10 +106,10 @@ def _state(ready: PreparedJudge, answer: Answer, other: BaselineAnswer) -> Judge
     return "empty" if empty else None
 
 
-def _cases(ready: PreparedJudge, judged: JudgedAnswer, other: str | None) -> list[JudgeCase]:
+def _cases(prepared: PreparedJudge, judged: JudgedAnswer, other: str | None) -> list[JudgeCase]:
     """The answer alone; or with the other answer, in both orders: first, then second."""
     answer = judged.answer
-    shows = ready.judge.reference == "show" and answer.references
+    shows = prepared.judge.reference == "show" and answer.references
     reference = answer.references[0] if shows else None
     response = answer.response or ""
     pairs = ((response,),) if other is None else ((response, other), (other, response))
@@ -137,11 +124,12 @@ def _conversation(messages: Sequence[Mapping[str, str]]) -> str:
     return "\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages)
 
 
-def _labels(ready: PreparedJudge, orders: Sequence[EncodedCase | Failure]) -> list[Query]:
-    failed = next((one for one in orders if isinstance(one, Failure)), None)
-    if failed is not None:
-        return [failed]
-    asked = [one for one in orders if isinstance(one, EncodedCase)]
-    note: JudgeState = "cut" if any(one.cut for one in asked) else "judged"
-    labels = ready.prompts.labels.token_ids
-    return [LikelihoodQuery(one.context, token_ids, note) for one in asked for token_ids in labels]
+def _labels(prepared: PreparedJudge, orders: Sequence[EncodedCase | Failure]) -> list[Query]:
+    encoded = []
+    for one in orders:
+        if isinstance(one, Failure):
+            return [one]
+        encoded.append(one)
+    note: JudgeState = "cut" if any(one.was_cut for one in encoded) else "judged"
+    labels = prepared.prompts.labels.token_ids
+    return [LikelihoodQuery(one.context, tokens, note) for one in encoded for tokens in labels]

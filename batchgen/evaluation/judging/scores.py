@@ -4,7 +4,7 @@
     pairwise    one over A and B, in each of two orders  better in both orders: 1, in neither: 0, else 0.5
 
 Probabilities are a softmax over the allowed labels. Their share of the whole vocabulary's probability is the label mass;
-below `MIN_LABEL_MASS` the model would have answered something else, and there is no score.
+below `MIN_LABEL_MASS` the model would have answered something else, and the answer has no score.
 """
 
 import math
@@ -31,7 +31,7 @@ JudgeState = Literal[
     empty         the answer is empty: the worst verdict, without a query
     other_empty   the other answer is empty: this one is better
     both_empty    both are empty
-    no_other      there is no other answer
+    no_other      the other answer does not exist
     other_prompt  the other answer has another prompt
     failed        the query failed
 """
@@ -39,12 +39,7 @@ JudgeState = Literal[
 
 @dataclass(frozen=True, slots=True)
 class JudgeResult:
-    """The result of judging one answer.
-
-    Attributes:
-        logprobs: of the labels, order after order; empty without a query.
-        code: of the failure; empty where there is none.
-    """
+    """The result of judging one answer. `logprobs`: of the labels, order after order; empty without a query."""
 
     state: JudgeState
     logprobs: Sequence[float] = ()
@@ -57,14 +52,9 @@ VerdictReader = Callable[[Answer], JudgeResult | None]
 
 @dataclass(frozen=True, slots=True)
 class VerdictProbabilities:
-    """A judgement in probabilities.
+    """A judgement in probabilities. `probabilities`: float64 [orders, labels]: softmax over the labels."""
 
-    Attributes:
-        chances: float64 [orders, labels]: softmax over the labels.
-        mass: float64 [orders]: label mass.
-    """
-
-    chances: Floats
+    probabilities: Floats
     mass: Floats
 
 
@@ -77,26 +67,20 @@ class JudgeStatistic:
 
     Attributes:
         suffix: of the metric's name, after the judge's; empty for the main number.
-        needs: least label mass with a number.
-        queried: whether it describes the judge, so that there is no number without a query.
+        queried: whether it describes the judge, so that it has no value without a query.
     """
 
     suffix: str
     value: Callable[[VerdictProbabilities], float]
     unit: Unit = "fraction"
     higher_is_better: bool | None = None
-    needs: float = MIN_LABEL_MASS
+    min_mass: float = MIN_LABEL_MASS
     queried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeMetric:
-    """One number of a judge about each answer.
-
-    Attributes:
-        labels: in the order of a verdict's probabilities.
-        fixed: verdicts without a query.
-    """
+    """One number of a judge about each answer. `labels`: in the order of a verdict's probabilities."""
 
     spec: Spec
     statistic: JudgeStatistic
@@ -106,43 +90,41 @@ class JudgeMetric:
 
     def score(self, answer: Answer) -> Score:
         """The number; none where the answer was not judged, or the label mass is too small."""
-        judgement = self.read(answer)
-        if judgement is None:
+        result = self.read(answer)
+        if result is None:
             return unscored(self.spec, "skipped")
-        if judgement.state == "failed":
-            return unscored(self.spec, "error", judgement.code)
-        if judgement.state in ("no_other", "other_prompt"):
-            return unscored(self.spec, "skipped", judgement.state)
-        if not judgement.logprobs:
-            verdict = self.fixed.get(judgement.state)
-            value = None if verdict is None else self.statistic.value(verdict)
-            return Score(self.spec.name, value, "empty", None, judgement.state)
-        return self._judged(judgement)
+        if result.state == "failed":
+            return unscored(self.spec, "error", result.code)
+        if result.state in ("no_other", "other_prompt"):
+            return unscored(self.spec, "skipped", result.state)
+        if result.logprobs:
+            return self._judged(result)
+        fixed = self.fixed.get(result.state)
+        value = None if fixed is None else self.statistic.value(fixed)
+        return Score(self.spec.name, value, "empty", None, result.state)
 
-    def _judged(self, judgement: JudgeResult) -> Score:
-        verdict = verdict_probabilities(judgement.logprobs, len(self.labels))
-        rule = f"{judgement.state}: {self._probabilities(verdict)}"
-        if float(verdict.mass.min()) < self.statistic.needs:
+    def _judged(self, result: JudgeResult) -> Score:
+        verdict = verdict_probabilities(result.logprobs, len(self.labels))
+        rule = f"{result.state}: {_describe(verdict, self.labels)}"
+        if float(verdict.mass.min()) < self.statistic.min_mass:
             return unscored(self.spec, "unparsed", rule)
-        best = [self.labels[place] for place in verdict.chances.argmax(axis=-1)]
+        best = [self.labels[position] for position in verdict.probabilities.argmax(axis=-1)]
         return Score(self.spec.name, self.statistic.value(verdict), "ok", ", ".join(best), rule)
 
-    def _probabilities(self, verdict: VerdictProbabilities) -> str:
-        """Such as `1 0.031, 2 0.212, …, mass 0.998`; order after order."""
-        orders = []
-        for chances, mass in zip(verdict.chances.tolist(), verdict.mass.tolist(), strict=True):
-            named = zip((*self.labels, "mass"), (*chances, mass), strict=True)
-            orders.append(", ".join(f"{name} {share:.3f}" for name, share in named))
-        return "; ".join(orders)
+
+def _describe(verdict: VerdictProbabilities, labels: Sequence[str]) -> str:
+    """Such as `1 0.031, 2 0.212, …, mass 0.998`; order after order."""
+    orders = []
+    for shares, mass in zip(verdict.probabilities.tolist(), verdict.mass.tolist(), strict=True):
+        named = zip((*labels, "mass"), (*shares, mass), strict=True)
+        orders.append(", ".join(f"{name} {share:.3f}" for name, share in named))
+    return "; ".join(orders)
 
 
 def judge_metrics(judge: Judge, read: VerdictReader, signature: str) -> tuple[JudgeMetric, ...]:
     """The metrics of a judge, the main one first.
 
-    Args:
-        judge: its section in the job.
-        read: finds its judgements.
-        signature: a hash of everything else that decides them: its model, its rubric.
+    `signature` is a hash of everything outside its section that decides its verdicts: its model, its rubric.
     """
     made = []
     for one in _rubric_statistics(judge) if judge.mode == "rubric" else _PAIRWISE:
@@ -178,17 +160,10 @@ def verdict_probabilities(logprobs: Sequence[float], labels: int) -> VerdictProb
 
 
 def disjoint_logprobs(logprobs: Sequence[float], token_ids: Sequence[Sequence[int]]) -> list[float]:
-    """Log-probabilities of disjoint events: the verdict begins with this label, and not with a longer one.
+    """Log-probabilities of disjoint events: the verdict begins with this label, and not with a longer one; or -inf.
 
     A tokenizer may split `10` into `1` and `0`. The probability of the tokens of `1` is then that of every text that
     begins with them, and the part that continues to `10` is subtracted.
-
-    Args:
-        logprobs: of all tokens of each label together.
-        token_ids: of each label, all different.
-
-    Returns:
-        One for each label; -inf where no probability is left.
     """
     chances = [math.exp(one) for one in logprobs]
     left = [
@@ -216,14 +191,16 @@ def _rubric_statistics(judge: Judge) -> tuple[JudgeStatistic, ...]:
     scale = np.array(judge.verdicts, np.float64)
 
     def mean(verdict: VerdictProbabilities) -> float:
-        return float(verdict.chances[0] @ scale)
+        return float(verdict.probabilities[0] @ scale)
 
     return (JudgeStatistic("", mean, "score", higher_is_better=True), _MASS)
 
 
 def _votes(verdict: VerdictProbabilities) -> tuple[float, float]:
     """The preference in each order: 1 the answer, -1 the other one, 0 neither. The answer is shown first, then second."""
-    shown_first, shown_second = np.sign(verdict.chances[:, 0] - verdict.chances[:, 1]).tolist()
+    shown_first, shown_second = np.sign(
+        verdict.probabilities[:, 0] - verdict.probabilities[:, 1]
+    ).tolist()
     return shown_first, -shown_second
 
 
@@ -233,7 +210,7 @@ def _won(verdict: VerdictProbabilities) -> float:
 
 
 def _preference(verdict: VerdictProbabilities) -> float:
-    return float(verdict.chances[0, 0] + 1 - verdict.chances[1, 0]) / 2
+    return float(verdict.probabilities[0, 0] + 1 - verdict.probabilities[1, 0]) / 2
 
 
 def _tied(verdict: VerdictProbabilities) -> float:
@@ -251,7 +228,7 @@ def _first(verdict: VerdictProbabilities) -> float:
     return (2 + one - other) / 4
 
 
-_MASS = JudgeStatistic("_label_mass", _mass, needs=0.0, queried=True)
+_MASS = JudgeStatistic("_label_mass", _mass, min_mass=0.0, queried=True)
 _PAIRWISE = (
     JudgeStatistic("", _won, higher_is_better=True),
     JudgeStatistic("_preference", _preference, higher_is_better=True),

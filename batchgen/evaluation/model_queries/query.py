@@ -1,7 +1,6 @@
 """Queries to a scoring model about answers, as token ids: how likely is a text after a context?
 
-metric_queries.py    texts after the row's own prompt
-queries.py           verdicts of a judge
+`metric_queries.py` queries about texts after the row's own prompt, `judging/queries.py` about the verdicts of a judge.
 """
 
 from collections.abc import Sequence

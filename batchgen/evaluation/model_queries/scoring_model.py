@@ -14,32 +14,25 @@ from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.prompts.tokenize import ModelTokenizer, Tokenizer
 
 UNBOUNDED = sys.maxsize
-"""Context length where there is no model to limit it."""
+"""Context length without a model."""
 
 EngineOpener = Callable[..., Engine]
 """`engines.engine_registry.open_engine`, or a replacement with the same parameters."""
 
 
 class LazyEngine:
-    """An engine that is opened on first use."""
+    """An engine that is opened on first use, and again after `close`."""
 
     def __init__(self, opener: Callable[[], Engine]) -> None:
         self._opener = opener
         self._engine: Engine | None = None
 
     def get(self) -> Engine:
-        """Return the engine; the first call opens it.
-
-        Raises:
-            ModelError: the model cannot be loaded.
-            ResourceError: no such device, or not enough memory.
-        """
         if self._engine is None:
             self._engine = self._opener()
         return self._engine
 
     def close(self) -> None:
-        """Free its memory; `get` opens it again."""
         if self._engine is not None:
             self._engine.close()
             self._engine = None
@@ -50,9 +43,7 @@ class ScoringModel:
     """A model that scores given texts, its weights not loaded.
 
     Attributes:
-        job: its sections configure the engine.
         model: None if the job names none, which only an engine without needs permits.
-        context_length: in tokens, for the prompt and the text after it.
     """
 
     job: Job
@@ -70,12 +61,6 @@ class ScoringModel:
         )
 
     def open(self, opener: EngineOpener, should_stop: Callable[[], bool]) -> Engine:
-        """Load the weights.
-
-        Raises:
-            ModelError: the model cannot be loaded.
-            ResourceError: no such device, or not enough memory.
-        """
         return opener(
             self.job.model,
             folder=self.model.resolved.folder if self.model else None,
@@ -87,11 +72,7 @@ class ScoringModel:
 
 
 def load_scoring_model(job: Job, model: LocalModel | None, today: date) -> ScoringModel:
-    """Load the tokenizer of the job's model. Chat templates that show a date show `today`.
-
-    Raises:
-        ModelError: the tokenizer cannot be loaded, or has no chat template.
-    """
+    """Load the tokenizer of the job's model. Chat templates that show a date show `today`."""
     tokenizer = (
         ByteTokenizer()
         if model is None

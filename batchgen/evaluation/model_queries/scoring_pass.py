@@ -27,7 +27,7 @@ from batchgen.state.likelihood_cache import LIKELIHOODS, LikelihoodCache
 BLOCK_ROWS = 256
 """Answers in a block. A block is cached once complete; a kill loses the open blocks."""
 _SPAN = 1 << 32
-"""Bound of the queries of a block: an engine's index is the block's number times this, plus a place in the block."""
+"""Bound of the queries of a block: an engine's index is the block's number times this, plus a position in the block."""
 
 
 class StoppedError(Exception):
@@ -40,9 +40,6 @@ class ScoringPass:
 
     Attributes:
         model: identity of the model, part of the cache keys.
-        engine: of the model; stays open.
-        stop: called between queries.
-        reporter: receives messages.
         what: the first of these; later ones begin with its part before the colon.
         seconds: between two progress sentences.
     """
@@ -51,21 +48,17 @@ class ScoringPass:
     engine: LazyEngine
     sources: Sequence[QuerySource]
     cache: LikelihoodCache
-    stop: Callable[[], bool] = lambda: False
+    should_stop: Callable[[], bool] = lambda: False
     reporter: Reporter = SILENT
     what: str = "scoring texts with the model"
     seconds: float = 60.0
 
     def add_likelihood_columns(self, tables: Tables) -> Tables:
-        """Query the model about all answers; the same tables, with the columns of all sources.
-
-        Raises:
-            StoppedError: the run was stopped.
-        """
-        keys = self._query(tables)
+        """Query the model about all answers; the same tables, with the columns of all sources."""
+        keys = self._run_queries(tables)
         return lambda: self._with_columns(tables, keys)
 
-    def _query(self, tables: Tables) -> list[str]:
+    def _run_queries(self, tables: Tables) -> list[str]:
         """Have every block cached; their keys."""
         keys: list[str] = []
         open_blocks: dict[int, _AnswerBlock] = {}
@@ -75,23 +68,22 @@ class ScoringPass:
             return keys
         engine = self.engine.get()
         self.reporter.info(self.what)
-        said = time.monotonic()
+        reported = time.monotonic()
         for likelihood in engine.likelihoods(chain([first], queries)):
-            number, place = divmod(likelihood.index, _SPAN)
+            number, position = divmod(likelihood.index, _SPAN)
             block = open_blocks[number]
-            block.add(place, likelihood)
+            block.add(position, likelihood)
             if not block.left:
                 self.cache.save(keys[number], block.cells())
                 del open_blocks[number]
-            if time.monotonic() - said >= self.seconds:
-                said = time.monotonic()
+            if time.monotonic() - reported >= self.seconds:
+                reported = time.monotonic()
                 done = len(keys) - sum(block.share_left for block in open_blocks.values())
-                self.reporter.info(
-                    f"{self.what.partition(':')[0]}: {int(BLOCK_ROWS * done):,} answers scored"
-                )
-            if self.stop():
+                what = self.what.partition(":")[0]
+                self.reporter.info(f"{what}: {int(BLOCK_ROWS * done):,} answers scored")
+            if self.should_stop():
                 break
-        if open_blocks or self.stop():
+        if open_blocks or self.should_stop():
             raise StoppedError
         return keys
 
@@ -143,11 +135,7 @@ class ScoringPasses:
     cache: LikelihoodCache
 
     def add_likelihood_columns(self, tables: Tables) -> Tables:
-        """Query all models about all answers, and close the engines; the same tables, with the columns of all passes.
-
-        Raises:
-            StoppedError: the run was stopped.
-        """
+        """Query all models about all answers, and close the engines; the same tables, with the columns of all passes."""
         engine = self.engine
         try:
             for one in self.passes:
@@ -167,8 +155,7 @@ class _AnswerBlock:
         self._columns: dict[str, Sequence[Sequence[Query]]] = {}
         for source in sources:
             self._columns |= zip(source.columns, source.queries(table), strict=True)
-        by_row = chain.from_iterable(self._columns.values())
-        self._queries = list(chain.from_iterable(by_row))
+        self._queries = list(chain.from_iterable(chain.from_iterable(self._columns.values())))
         self._results = [_without_model(query) for query in self._queries]
         self.left = self._results.count(None)
 
@@ -193,13 +180,13 @@ class _AnswerBlock:
         return digest.hexdigest()
 
     def continuations(self, first: int) -> Iterator[Continuation]:
-        """The queries for an engine; `first` is the index of place 0."""
-        for place, one in enumerate(self._queries):
+        """The queries for an engine; `first` is the index of position 0."""
+        for position, one in enumerate(self._queries):
             if isinstance(one, LikelihoodQuery):
-                yield Continuation(first + place, one.context, one.token_ids)
+                yield Continuation(first + position, one.context, one.token_ids)
 
-    def add(self, place: int, likelihood: Likelihood) -> None:
-        self._results[place] = likelihood
+    def add(self, position: int, likelihood: Likelihood) -> None:
+        self._results[position] = likelihood
         self.left -= 1
 
     def cells(self) -> dict[str, list[list[dict[str, Any]]]]:

@@ -23,12 +23,7 @@ class JoinSpec:
 
 
 def open_input_table(path: Path) -> InputTable:
-    """Open a table in any input format.
-
-    Raises:
-        UsageError: there is no such file.
-        DataError: it cannot be read.
-    """
+    """Open a table in any input format."""
     spec = Input(path=str(path.absolute()))
     try:
         return open_table(find_files(spec), spec)
@@ -37,14 +32,9 @@ def open_input_table(path: Path) -> InputTable:
 
 
 def read_tables(table: InputTable, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Yield all rows, batch by batch.
-
-    Raises:
-        DataError: a file is damaged.
-    """
+    """Yield all rows, batch by batch."""
     for number in range(len(table.files)):
-        for batch in table.batches(schema, number):
-            yield batch.table
+        yield from (batch.table for batch in table.batches(schema, number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +46,6 @@ class Join:
     rows: dict[str, int]
 
     def schema(self, schema: pa.Schema) -> pa.Schema:
-        """The schema with the columns of the file."""
         return pa.schema([*schema, *self.table.schema])
 
     def add_columns(self, table: pa.Table) -> pa.Table:
@@ -70,12 +59,7 @@ class Join:
 
 
 def open_join(join_spec: JoinSpec, taken: pa.Schema) -> Join:
-    """Read a file to join; its columns that are in `taken` are left out.
-
-    Raises:
-        UsageError: one table lacks the key column, or the file has a key twice.
-        DataError: the file cannot be read.
-    """
+    """Read a file to join; its columns that are in `taken` are left out."""
     path, on = join_spec.path, join_spec.on
     source = open_input_table(path)
     schema = source.schema()
@@ -84,7 +68,7 @@ def open_join(join_spec: JoinSpec, taken: pa.Schema) -> Join:
             raise UsageError(
                 f"--on {on}: no such column in {where}", hint=f"Use one of: {', '.join(names)}."
             )
-    table, locations = _whole(source, schema)
+    table, locations = _read(source, schema)
     rows: dict[str, int] = {}
     for row, key in enumerate(key_texts(table.column(on)).to_pylist()):
         if key is not None and rows.setdefault(key, row) != row:
@@ -96,7 +80,7 @@ def open_join(join_spec: JoinSpec, taken: pa.Schema) -> Join:
     return Join(on, table.select(kept), rows)
 
 
-def _whole(source: InputTable, schema: pa.Schema) -> tuple[pa.Table, RowLocations]:
+def _read(source: InputTable, schema: pa.Schema) -> tuple[pa.Table, RowLocations]:
     tables, locations = [schema.empty_table()], RowLocations()
     for number, file in enumerate(source.files):
         locations.start_file(file.path)

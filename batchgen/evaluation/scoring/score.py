@@ -67,7 +67,7 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
     if chat_template and not model:
         raise UsageError("--chat-template requires --model")
     named = "" if model is None else str(model)
-    asking = ScoringModelOptions(
+    options = ScoringModelOptions(
         model=str(Path(named).absolute()) if named and Path(named).is_dir() else named,
         chat_template=chat_template or "auto",
         reporter=reporter,
@@ -84,7 +84,7 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
             references=references,
             reasoning=reasoning,
             join_spec=join_spec,
-            asking=asking,
+            options=options,
         )
     if output is None:
         raise _no_output(what)
@@ -96,15 +96,14 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
         response=response or "response",
         output=Path(output),
         join_spec=join_spec,
-        asking=asking,
+        options=options,
     )
 
 
 def _no_output(what: Path) -> UsageError:
     if what.is_file():
-        return UsageError(
-            f"no output folder given for the scores of {what}", hint="Add --output FOLDER."
-        )
+        problem = f"no output folder given for the scores of {what}"
+        return UsageError(problem, hint="Add --output FOLDER.")
     problem = "is not the output folder of a complete run" if what.exists() else "does not exist"
     return UsageError(
         f"{what} {problem}", hint="Give the output folder of a run, or a file and --output FOLDER."
@@ -116,19 +115,16 @@ def _evaluate(
 ) -> Evaluate:
     content: dict[str, object] = {}
     if metrics:  # otherwise only the metrics of the run are computed
-        content = {
-            "metrics": list(metrics),
-            "reference": list(references) or None,
-            "reasoning": reasoning or "keep",
-        }
+        content = {"metrics": list(metrics), "reference": list(references) or None}
+        content["reasoning"] = reasoning or "keep"
     try:
         return Evaluate.model_validate(content)
     except ValidationError as error:
-        lines = [_found(one, metrics) for one in error.errors()]
+        lines = [_message(one, metrics) for one in error.errors()]
         raise UsageError("\n".join(lines), hint=_hint(error.errors(), metrics)) from error
 
 
-def _found(error: "ErrorDetails", metrics: Sequence[MetricSpec]) -> str:
+def _message(error: "ErrorDetails", metrics: Sequence[MetricSpec]) -> str:
     path, message = error["loc"], error["msg"].removeprefix("Value error, ")
     if renamed := _renamed(error, metrics):
         return f"metric {_type(error, metrics)}: {renamed[0]}"
@@ -152,8 +148,7 @@ def _hint(errors: Sequence["ErrorDetails"], metrics: Sequence[MetricSpec]) -> st
     if renamed := next(filter(None, (_renamed(error, metrics) for error in errors)), None):
         return renamed[1]
     if any(error["type"] in _TYPE_ERRORS and len(error["loc"]) == 2 for error in errors):
-        known = ", ".join(METRIC_TYPES)
-        return f"Use one of: {known}. List options with `batchgen metrics TYPE`."
+        return f"Use one of: {', '.join(METRIC_TYPES)}. List options with `batchgen metrics TYPE`."
     types = dict.fromkeys(_type(error, metrics) for error in errors if _of_metric(error))
     commands = ", ".join(f"`batchgen metrics {name}`" for name in types)
     return f"List options with {commands}." if types else ""
@@ -161,11 +156,11 @@ def _hint(errors: Sequence["ErrorDetails"], metrics: Sequence[MetricSpec]) -> st
 
 def _renamed(error: "ErrorDetails", metrics: Sequence[MetricSpec]) -> tuple[str, str] | None:
     """Message and hint, where an error is about a type or a key that was renamed."""
-    place = tuple(error["loc"])
+    path = tuple(error["loc"])
     if error["type"] == "union_tag_invalid":
         return explain_renamed_type(_type(error, metrics))
     if error["type"] == "extra_forbidden":
-        return explain_renamed_key(place[-1:], ("evaluate", *place), error["input"])
+        return explain_renamed_key(path[-1:], ("evaluate", *path), error["input"])
     return None
 
 
@@ -174,5 +169,5 @@ def _of_metric(error: "ErrorDetails") -> bool:
 
 
 def _type(error: "ErrorDetails", metrics: Sequence[MetricSpec]) -> str:
-    asked = metrics[int(error["loc"][1])]
-    return str(asked.get("type", dict(asked)) if isinstance(asked, Mapping) else asked)
+    metric = metrics[int(error["loc"][1])]
+    return str(metric.get("type", dict(metric)) if isinstance(metric, Mapping) else metric)

@@ -1,7 +1,4 @@
-"""Score any table with a response column into a folder of its own.
-
-FILE ──(join)──> Scorer ──> OUTPUT/responses.parquet, scores.parquet, metrics.parquet
-"""
+"""Score any table with a response column into a folder of its own, which then has the same files as a scored run."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,7 +29,7 @@ def score_file(
     response: str,
     output: Path,
     join_spec: JoinSpec | None = None,
-    asking: ScoringModelOptions | None = None,
+    options: ScoringModelOptions,
 ) -> ScoreResult:
     """Score the rows of a file; see `score`.
 
@@ -50,28 +47,26 @@ def score_file(
     source = open_input_table(path)
     schema = source.schema()
     join = open_join(join_spec, schema) if join_spec else None
-    wide = schema if join is None else join.schema(schema)
-    evaluation = _evaluation(evaluate, response, wide)
-    origin = _origin(wide, response, evaluation)
+    joined = schema if join is None else join.schema(schema)
+    evaluation = _evaluation(evaluate, response, joined)
+    origin = _origin(joined, response, evaluation)
     replaced = {SCORE_PREFIX + name for name in evaluation.names}
     own = pa.schema([field for field in schema if field.name not in replaced])
 
     def tables() -> Iterator[pa.Table]:
-        for table in check_grouped_by_prompt(
-            regroup_by_prompt(read_tables(source, schema), origin.id), origin.id
-        ):
+        grouped = regroup_by_prompt(read_tables(source, schema), origin.id)
+        for table in check_grouped_by_prompt(grouped, origin.id):
             yield join.add_columns(table) if join else table
 
     folder.create()
     with hold_lock(folder.lock):
         folder.clear_scratch()
         finish_release(folder)
-        scorer = Scorer(evaluation, origin, wide)
+        scorer = Scorer(evaluation, origin, joined)
         stage = Stage(folder, "zstd", 0o600, {"scored": path.name, "response": response})
-        asking = asking or ScoringModelOptions()
-        model = model_of_file(asking, evaluation)
+        model = model_of_file(options, evaluation)
         passes = scoring_passes(
-            folder, asking, model, evaluation=evaluation, origin=origin, schema=wide
+            folder, options, model, evaluation=evaluation, origin=origin, schema=joined
         )
         answers = StagedAnswers(passes.add_likelihood_columns(tables), own, "file")
         rows = stage_answers(stage, answers, scorer)
@@ -83,7 +78,7 @@ def score_file(
 def _evaluation(evaluate: Evaluate, response: str, schema: pa.Schema) -> Evaluation:
     if response not in schema.names:
         raise UsageError(
-            f"there is no column {response!r} to score",
+            f"the column {response!r} to score does not exist",
             hint=f"Choose one with --response: {', '.join(schema.names)}.",
         )
     if not pa.types.is_string(schema.field(response).type):
@@ -93,10 +88,10 @@ def _evaluation(evaluate: Evaluate, response: str, schema: pa.Schema) -> Evaluat
             hint=f"Choose a text column with --response: {', '.join(texts) or 'there is none'}.",
         )
     evaluation = check_evaluation(evaluate, schema, messages_hint=_MESSAGES)
-    asking = [measure.name for measure in evaluation.measures if is_model_metric(measure.metric)]
-    if asking and not _is_messages_type(schema.field("messages").type):
+    querying = [measure.name for measure in evaluation.measures if is_model_metric(measure.metric)]
+    if querying and not _is_messages_type(schema.field("messages").type):
         raise UsageError(
-            f"{asking[0]}: the model needs the row's prompt, but the column 'messages' is "
+            f"{querying[0]}: the model needs the row's prompt, but the column 'messages' is "
             f"{schema.field('messages').type}; expected a list of {{role, content}}",
             hint=_MESSAGES,
         )
@@ -110,18 +105,18 @@ _MESSAGES = (
 
 
 def _origin(schema: pa.Schema, response: str, evaluation: Evaluation) -> ColumnMap:
-    def known(name: str, fits: Callable[[pa.DataType], bool] = lambda _: True) -> str | None:
+    def column(name: str, fits: Callable[[pa.DataType], bool] = lambda _: True) -> str | None:
         return name if name in schema.names and fits(schema.field(name).type) else None
 
     return ColumnMap(
         response=response,
-        id=known("id"),
-        sample=known("sample"),
-        messages=known("messages", _is_messages_type),
-        output_tokens=known("output_tokens", pa.types.is_integer),
-        finish_reason=known("finish_reason", pa.types.is_string),
+        id=column("id"),
+        sample=column("sample"),
+        messages=column("messages", _is_messages_type),
+        output_tokens=column("output_tokens", pa.types.is_integer),
+        finish_reason=column("finish_reason", pa.types.is_string),
         references=evaluation.references,
-        reasoning=evaluation.reasoning,
+        reasoning=evaluation.section.reasoning,
     )
 
 

@@ -17,14 +17,14 @@ from batchgen.errors import ExitCode, UsageError
 from batchgen.evaluation.answers import Tables
 from batchgen.evaluation.checks import STORED, resolve_and_check
 from batchgen.evaluation.gates import GateResult, decide_gates
-from batchgen.evaluation.judging.prepare_judges import PreparedJudge, prepare_judges
+from batchgen.evaluation.judging.prepare_judges import prepare_judges
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.evaluation.scorer import Scorer
 from batchgen.evaluation.scoring.join import Join, JoinSpec, open_join
 from batchgen.evaluation.scoring_models import ScoringModelOptions, model_of_run, scoring_passes
-from batchgen.evaluation.staging import StagedAnswers, run_origin, run_scorer, stage_answers
+from batchgen.evaluation.staging import StagedAnswers, run_origin, stage_answers
 from batchgen.job.evaluate import Evaluate, Reasoning
-from batchgen.jobfile.load import LoadedJob, load_stored_job
+from batchgen.jobfile.load import load_stored_job
 from batchgen.metrics.base import MetricOptions
 from batchgen.models.local_model import find_model
 from batchgen.output.publish import Stage, finish_release
@@ -47,7 +47,6 @@ class ScoreResult:
 
     @property
     def exit_code(self) -> ExitCode:
-        """Of the command."""
         passed = all(gate.passed for gate in self.gates)
         return ExitCode.DONE if passed else ExitCode.GATE_FAILED
 
@@ -59,7 +58,7 @@ def score_run(
     references: tuple[str, ...] = (),
     reasoning: Reasoning | None = None,
     join_spec: JoinSpec | None = None,
-    asking: ScoringModelOptions | None = None,
+    options: ScoringModelOptions | None = None,
 ) -> ScoreResult:
     """Score the responses of a run by the metrics of its job, and by further ones; see `score`.
 
@@ -73,43 +72,36 @@ def score_run(
         published = PublishedRun(folder)
         published.check(only_responses=True)
         loaded = load_stored_job(folder.job)
-        asked = loaded.job.evaluate
+        section, prefix = loaded.job.evaluate, loaded.job.output.prefix
         names = {_name(metric) for metric in metrics}
-        kept = [metric for metric in asked.metrics if _name(metric) not in names]
+        kept = [metric for metric in section.metrics if _name(metric) not in names]
         changed = {
             "metrics": (*kept, *metrics),
-            "reference": references or asked.reference,
-            "reasoning": reasoning or asked.reasoning,
+            "reference": references or section.reference,
+            "reasoning": reasoning or section.reasoning,
         }
         join = open_join(join_spec, published.schema) if join_spec else None
-        wide = published.schema if join is None else join.schema(published.schema)
-        asking = asking or ScoringModelOptions()
-        judges = _judges(loaded, asking)
-        prefix = loaded.job.output.prefix
-        evaluation = check_evaluation(
-            asked.model_copy(update=changed), wide, prefix=prefix
-        ).with_judges(judges)
+        schema = published.schema if join is None else join.schema(published.schema)
+        options = options or ScoringModelOptions()
+        is_judge = any(judge.model is None for judge in section.judges)
+        own = find_model(loaded, options.reporter) if is_judge else None
+        evaluation = check_evaluation(section.model_copy(update=changed), schema, prefix=prefix)
+        evaluation = evaluation.with_judges(prepare_judges(loaded, own, options.reporter))
         manifest = published.manifest
         passes = scoring_passes(
             folder,
-            asking,
-            model_of_run(asking, loaded, evaluation, manifest=manifest.content),
+            options,
+            model_of_run(options, loaded, evaluation, manifest=manifest.content),
             evaluation=evaluation,
             origin=run_origin(evaluation, prefix, manifest.samples),
-            schema=wide,
+            schema=schema,
         )
-        report_removed_metrics(manifest, evaluation, asking.reporter)
-        widen = passes.add_likelihood_columns
-        result = rescore_run(published, evaluation, join=join, widen=widen)
+        report_removed_metrics(manifest, evaluation, options.reporter)
+        result = rescore_run(
+            published, evaluation, join=join, transform=passes.add_likelihood_columns
+        )
         passes.cache.delete_unused()
         return result
-
-
-def _judges(loaded: LoadedJob, asking: ScoringModelOptions) -> tuple[PreparedJudge, ...]:
-    """The run's judges; the run's own model is located only if it is one of them."""
-    itself = any(judge.model is None for judge in loaded.job.evaluate.judges)
-    own = find_model(loaded, asking.reporter) if itself else None
-    return prepare_judges(loaded, own, asking.reporter)
 
 
 def _name(metric: MetricOptions) -> str:
@@ -117,23 +109,14 @@ def _name(metric: MetricOptions) -> str:
 
 
 def check_evaluation(
-    evaluate: Evaluate,
-    schema: pa.Schema,
-    *,
-    prefix: str = "",
-    messages_hint: str = STORED,
+    evaluate: Evaluate, schema: pa.Schema, *, prefix: str = "", messages_hint: str = STORED
 ) -> Evaluation:
-    """Resolve a section `evaluate` for tables with these columns; their columns of scores are ignored.
-
-    Raises:
-        UsageError: columns or metrics of the section are missing.
-        DataError: a metric lacks a file or a package.
-    """
+    """Resolve a section `evaluate` for tables with these columns; their columns of scores are ignored."""
     columns = [name for name in schema.names if not name.startswith(SCORE_PREFIX)]
-    found, problems = resolve_and_check(evaluate, columns, prefix, messages_hint=messages_hint)
+    evaluation, problems = resolve_and_check(evaluate, columns, prefix, messages_hint=messages_hint)
     if problems:
         raise UsageError("\n".join(p.message for p in problems), hint=problems[0].hint)
-    return found
+    return evaluation
 
 
 def rescore_run(
@@ -142,24 +125,17 @@ def rescore_run(
     *,
     join: Join | None = None,
     job: str | None = None,
-    widen: Callable[[Tables], Tables] = lambda tables: tables,
+    transform: Callable[[Tables], Tables] = lambda tables: tables,
 ) -> ScoreResult:
-    """Score the published responses of a run and replace its files. The caller holds the run's lock.
+    """Score the published responses of a run, which have been checked, and replace its files; needs the run's lock.
 
-    Args:
-        published: its responses have been checked.
-        evaluation: the metrics and gates.
-        join: columns of another file.
-        job: the resolved job, if it changed since the responses were published.
-        widen: adds the columns that metrics with a model read.
-
-    Raises:
-        StateError: the responses are damaged.
-        JobKeyError: a condition does not fit the columns.
+    `job` is the resolved job, if it changed since the responses were published. `transform` adds the columns that metrics
+    with a model read.
     """
     folder, manifest = published.folder, published.manifest
-    wide = published.schema if join is None else join.schema(published.schema)
-    scorer = run_scorer(evaluation, wide, manifest.prefix, manifest.samples)
+    schema = published.schema if join is None else join.schema(published.schema)
+    origin = run_origin(evaluation, manifest.prefix, manifest.samples)
+    scorer = Scorer(evaluation, origin, schema, manifest.prefix)
     compression = published.responses.compression
     stage = Stage(folder, compression, published.file_mode, published.origin)
 
@@ -167,9 +143,9 @@ def rescore_run(
         for table in published.responses.row_groups(published.schema.names):
             yield join.add_columns(table) if join else table
 
-    answers = StagedAnswers(widen(tables), published.schema, published.layout)
+    answers = StagedAnswers(transform(tables), published.schema, published.layout)
     rows = stage_answers(stage, answers, scorer)
-    gates = decide_gates(evaluation.gates, rows, folder, folder.staged)
+    gates = decide_gates(evaluation.section.gates, rows, folder, folder.staged)
     if job is not None:
         stage.text(folder.job.name, job)
     files = [asdict(file) for file in stage.files()]

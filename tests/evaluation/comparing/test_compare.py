@@ -327,7 +327,7 @@ def test_the_previous_output_is_a_baseline(make_job: MakeJob) -> None:
 
     first = night(40, "resume")
     assert first.outcome == "done"
-    assert first.gates[0].found == "there is no previous output"
+    assert first.gates[0].found == "no previous output to compare with"
     worse = night(10, "fresh")
     assert (worse.outcome, worse.gates[0].verdict) == ("withheld", "failed")
     good = night(40, "fresh")

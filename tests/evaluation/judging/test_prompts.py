@@ -47,7 +47,7 @@ def in_bytes(judge: Judge, *, longest: int = PLENTY, rubric: str = "") -> JudgeP
 
 
 def asked(prompts: JudgePrompts, case: JudgeCase) -> EncodedCase:
-    (one,) = prompts.ask([case])
+    (one,) = prompts.encode_cases([case])
     assert isinstance(one, EncodedCase)
     return one
 
@@ -130,7 +130,7 @@ def test_hostile_answers_stay_inside_their_fence(
     judge: Judge, text: str, chatml: PreTrainedTokenizerBase
 ) -> None:
     shown = answers(judge, text, "another")
-    (read,) = prompts_of(judge, chatml).ask([JudgeCase(f"Well?\n{text}", shown)])
+    (read,) = prompts_of(judge, chatml).encode_cases([JudgeCase(f"Well?\n{text}", shown)])
     assert isinstance(read, EncodedCase)
     whole = str(chatml.decode(list(read.context), skip_special_tokens=True))
     code = code_in(whole)
@@ -159,7 +159,7 @@ def test_long_texts_are_cut_all_to_one_length_and_say_so(judge: Judge) -> None:
     prompts = in_bytes(judge, longest=2000)
     read = asked(prompts, JudgeCase("short?", shown))
     text = ByteTokenizer().decode(read.context)
-    assert read.cut
+    assert read.was_cut
     assert len(read.context) <= 2000 - prompts.labels.longest
     lengths = {letter: max(map(len, re.findall(f"{letter}+", text))) for letter in "ab"}
     assert "short?" in text
@@ -167,7 +167,7 @@ def test_long_texts_are_cut_all_to_one_length_and_say_so(judge: Judge) -> None:
     # One character more would not have fitted.
     assert len(read.context) + len(shown) > 2000 - prompts.labels.longest
     assert judge.mode == "rubric" or lengths["a"] == lengths["b"]
-    assert not asked(in_bytes(judge, longest=20_000), JudgeCase("short?", shown)).cut
+    assert not asked(in_bytes(judge, longest=20_000), JudgeCase("short?", shown)).was_cut
 
 
 def test_a_rubric_that_leaves_no_room_is_refused_at_once() -> None:

@@ -241,5 +241,5 @@ def test_labels_that_go_on_to_longer_ones_exclude_these(
 
 def test_probabilities_are_a_softmax_even_far_from_one() -> None:
     verdict = verdict_probabilities([-1000.0, -1001.0], 2)
-    assert verdict.chances[0].tolist() == pytest.approx([1 / (1 + math.exp(-1)), 0.268941421])
+    assert verdict.probabilities[0].tolist() == pytest.approx([1 / (1 + math.exp(-1)), 0.268941421])
     assert verdict.mass.tolist() == [0.0]

@@ -163,7 +163,7 @@ def test_score_loads_a_model_once_for_metrics_and_judges(make_job: MakeJob) -> N
     evaluate = {**EVALUATE, "judges": [{"name": "good"}]}
     result, log = run(load_job(make_job(ROWS[:20], evaluate=evaluate))), Log()
     shutil.rmtree(result.folder.private / "likelihoods", ignore_errors=True)
-    score_run(result.folder.path, asking=ScoringModelOptions(opener=log.opener))
+    score_run(result.folder.path, options=ScoringModelOptions(opener=log.opener))
     assert (log.opened, log.open) == (1, 0)
     assert len(log.asked) == 20 * (3 + 5)
 
@@ -356,7 +356,7 @@ def test_a_file_leaves_no_engine_open(make_job: MakeJob, demo_folder: Path, tmp_
         evaluate,
         response="response",
         output=tmp_path / "scored",
-        asking=ScoringModelOptions(model=str(demo_folder), opener=echo),
+        options=ScoringModelOptions(model=str(demo_folder), opener=echo),
     )
     assert (log.opened, log.open) == (1, 0)
 

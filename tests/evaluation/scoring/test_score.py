@@ -154,7 +154,7 @@ def test_python_has_the_same_words(tmp_path: Path, finished: Path) -> None:
             r"^metrics: two are named .*column of scores$",
         ),
         (["-o", "out", "-m", "exact", "--reference", ""], r"(?m)^reference: .* 1 character$"),
-        (["-o", "out", "-m", "exact"], "there is no column 'response' to score"),
+        (["-o", "out", "-m", "exact"], "the column 'response' to score does not exist"),
         (
             ["-o", "out", "-m", "exact", "--response", "key"],
             r"expected text\n  Choose a text column with --response: said, lang\.$",

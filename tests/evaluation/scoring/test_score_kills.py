@@ -156,7 +156,7 @@ def test_a_kill_leaves_the_old_scores_or_the_new(scored: Scored, point: str, rep
         with scored.reading():
             assert scored.run().code == 0
         assert files(scored.out.path) == scored.before
-    assert list(verify(scored.out).findings) == []
+    assert list(verify(scored.out).issues) == []
     assert manifest_is_true(scored.out)
     assert not scored.out.release.exists()
     assert not scored.out.staged.exists()
@@ -168,11 +168,11 @@ def test_meanwhile_nobody_takes_the_files_for_one_set(scored: Scored) -> None:
     assert scored.score(fail_at="publish.after_rename").killed
     with pytest.raises(StateError, match="are being replaced"):
         open_scored_run(scored.out.path)
-    assert [f.file for f in verify(scored.out).findings] == [".batchgen/release.json"]
+    assert [f.file for f in verify(scored.out).issues] == [".batchgen/release.json"]
     purged = scored.purge()
     assert purged.code == 0
     assert files(scored.out.path) == scored.after
-    assert list(verify(scored.out).findings) == []
+    assert list(verify(scored.out).issues) == []
 
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
