@@ -183,14 +183,14 @@ class CorpusTally:
         self._sums.add(scored.clusters, scored.stats)
 
     def estimate(self, spec: Spec, confidence: Confidence) -> PointEstimate:
-        found = bootstrap(
+        estimate = bootstrap(
             self._sums.table()[:, :-1],
             self._finalize,
             confidence.level,
             replicates=confidence.replicates,
             seed=confidence.seed,
         )
-        return found.clipped(0.0, 1.0) if spec.unit == "fraction" else found
+        return estimate.clipped(0.0, 1.0) if spec.unit == "fraction" else estimate
 
 
 class SliceTallies:
@@ -202,7 +202,7 @@ class SliceTallies:
         self._observed, self._scored = Counter[str](), Counter[str]()
 
     def add(self, scored: ScoredObservations, slices: Mapping[str, Mask]) -> None:
-        """Add a block of observations. `slices`: by name, which of these belong to the slice, bool [n]."""
+        """Add a block of observations. `slices` has by name which of them belong to the slice, bool [n]."""
         self._add(OVERALL, scored)
         for name, chosen in slices.items():
             if chosen.any():

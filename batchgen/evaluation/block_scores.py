@@ -65,7 +65,7 @@ class BlockScores:
     stats: Floats
 
     def observations(self, clusters: Integers) -> ScoredObservations:
-        """The input of tallies. `clusters`: int64 [rows of the block], the cluster of each row."""
+        """The input of tallies. `clusters` is the cluster of each row, int64 [rows of the block]."""
         values = [score.value for score in self.scores]
         return ScoredObservations(
             values=np.array([0.0 if v is None else v for v in values], np.float64),
@@ -123,7 +123,7 @@ def _score_groups(
 
 
 def new_tally(metric: Metric, clustered: bool, cluster_index: type[ClusterIndex]) -> Tally:
-    """The tally of a metric over a slice. `clustered`: several observations may share a cluster."""
+    """The tally of a metric over a slice. `clustered` if several observations may share a cluster."""
     if is_sum(metric):
         finalize: Finalize = metric.finalize
         return CorpusTally(len(metric.stats), finalize, cluster_index())

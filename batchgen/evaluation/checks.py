@@ -41,32 +41,32 @@ def resolve_and_check(
 
 def _name_problems(evaluation: Evaluation, columns: Sequence[str], prefix: str) -> list[Problem]:
     names, rows = evaluation.names, {m.name for m in evaluation.measures if not is_group(m.metric)}
-    found = []
+    problems = []
     for number, m in enumerate(evaluation.measures):
         if m.name in names[:number]:
             message = f"two metrics are called {m.name!r}"
-            found.append(Problem(m.key, message, "Give one of them another name."))
+            problems.append(Problem(m.key, message, "Give one of them another name."))
         if is_group(m.metric) and m.metric.of is not None and m.metric.of not in rows:
             message = f"reads the scores of {m.metric.of!r}, which is not a metric of single answers in this job"
-            found.append(
+            problems.append(
                 Problem(m.key, message, f"There are: {', '.join(sorted(rows)) or 'none'}.")
             )
         if (column := f"{prefix}{SCORE_PREFIX}{m.name}") in columns:
             message = f"its scores would have the name of the input column {column}"
-            found.append(Problem(m.key, message, "Give the metric another name."))
-    return found
+            problems.append(Problem(m.key, message, "Give the metric another name."))
+    return problems
 
 
 def _gate_problems(evaluation: Evaluation) -> list[Problem]:
     columns = [slice_column(cut) for cut in evaluation.section.slices]
     fractions = {m.name for m in evaluation.measures if m.metric.spec.unit == "fraction"}
-    found: list[Problem] = []
+    problems: list[Problem] = []
     for number, gate in enumerate(evaluation.section.gates):
         key = f"evaluate.gates[{number}]"
         if gate.metric not in evaluation.names:
             hint = f"There are: {', '.join(evaluation.names)}."
             message = f"the job has no metric called {gate.metric!r}"
-            found.append(Problem(f"{key}.metric", message, hint))
+            problems.append(Problem(f"{key}.metric", message, hint))
         sliced = any(str(gate.slice).startswith(f"{column}=") for column in columns)
         if gate.slice not in (None, OVERALL) and not sliced:
             hint = "Add its column to evaluate.slices."
@@ -74,34 +74,34 @@ def _gate_problems(evaluation: Evaluation) -> list[Problem]:
                 example = f"Write a slice as {columns[0]}=VALUE"
                 hint = f"{example}; the columns are: {', '.join(columns)}."
             message = f"evaluate.slices does not define the slice {gate.slice!r}"
-            found.append(Problem(f"{key}.slice", message, hint))
+            problems.append(Problem(f"{key}.slice", message, hint))
         for limit in ("min", "max", "max_drop") if gate.metric in fractions else ():
             bound = getattr(gate, limit)
             if bound is not None and not 0 <= bound <= 1:
                 percent = f"For {bound:g} %, write {bound / 100:g}."
                 hint = percent if 1 < bound <= 100 else "Write a number from 0 to 1."
                 message = f"{bound:g} is out of range: {gate.metric} is a fraction from 0 to 1"
-                found.append(Problem(f"{key}.{limit}", message, hint))
-    return found
+                problems.append(Problem(f"{key}.{limit}", message, hint))
+    return problems
 
 
 def _model_problems(
     evaluation: Evaluation, columns: Sequence[str], prefix: str, messages_hint: str
 ) -> list[Problem]:
     """Columns that are missing for metrics that query a model about the row's prompt."""
-    found: list[Problem] = []
+    problems: list[Problem] = []
     for measure in evaluation.measures:
         if not is_model_metric(measure.metric):
             continue
         if f"{prefix}messages" not in columns:
             message = f"needs the row's prompt, but the column `{prefix}messages` is missing"
-            found.append(Problem(measure.key, message, messages_hint))
-        found += [
+            problems.append(Problem(measure.key, message, messages_hint))
+        problems += [
             _missing_column(f"{measure.key}.{key}", name, columns)
             for key in ("column", "options")
             if (name := getattr(measure.options, key, None)) is not None and name not in columns
         ]
-    return found
+    return problems
 
 
 def _missing_column(key: str, name: str, columns: Sequence[str]) -> Problem:
@@ -124,20 +124,20 @@ def _column_problems(evaluation: Evaluation, columns: Sequence[str]) -> list[Pro
 
 
 def _judge_problems(judges: Sequence[Judge], columns: Sequence[str], prefix: str) -> list[Problem]:
-    found: list[Problem] = []
+    problems: list[Problem] = []
     if judges and f"{prefix}messages" not in columns:
         message = f"judges need the row's prompt, but the column `{prefix}messages` is missing"
-        found.append(Problem("evaluate.judges", message, STORED))
+        problems.append(Problem("evaluate.judges", message, STORED))
     for number, judge in enumerate(judges):
         key = f"evaluate.judges[{number}]"
         try:
             read_rubric(judge)
         except DataError as error:
-            found.append(Problem(f"{key}.rubric_file", error.message, error.hint))
+            problems.append(Problem(f"{key}.rubric_file", error.message, error.hint))
         if judge.baseline is not None and not RunFolder(Path(judge.baseline)).manifest.exists():
             message = f"{judge.baseline} is not the output folder of a complete run"
             hint = "Give the output folder of a run that has ended."
-            found.append(Problem(f"{key}.baseline", message, hint))
+            problems.append(Problem(f"{key}.baseline", message, hint))
         if judge.column is not None and judge.column not in columns:
-            found.append(_missing_column(f"{key}.column", judge.column, columns))
-    return found
+            problems.append(_missing_column(f"{key}.column", judge.column, columns))
+    return problems

@@ -47,7 +47,7 @@ class JobMetric:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How answers are scored. `judges`: ready to score; empty until `with_judges`."""
+    """How answers are scored. `judges` is empty until `with_judges`."""
 
     section: Evaluate
     measures: tuple[JobMetric, ...]

@@ -64,7 +64,6 @@ class Scorer:
         self._metrics = [m.metric for m in evaluation.measures]
         scored = [m for m in evaluation.measures if not is_set(m.metric)]
         self.columns = tuple(prefix + SCORE_PREFIX + m.name for m in scored)
-        """The columns of scores."""
         self._filters = {
             m.name: RowFilter(m.where, schema, f"{m.key}.where")
             for m in evaluation.measures

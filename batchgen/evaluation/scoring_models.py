@@ -39,7 +39,7 @@ from batchgen.state.run_folder import RunFolder
 
 @dataclass(frozen=True, slots=True)
 class ScoringModelOptions:
-    """How models are found and opened for scoring. `model`: folder or name; empty for the run's own model."""
+    """How models are found and opened for scoring. `model` is a folder or a name; empty for the run's own model."""
 
     model: str = ""
     chat_template: str = "auto"

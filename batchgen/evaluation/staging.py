@@ -18,7 +18,7 @@ from batchgen.storage.durable import disk_errors
 
 @dataclass(frozen=True, slots=True)
 class StagedAnswers:
-    """The answers to score. `schema`: of the written files; the tables may have further columns that metrics read."""
+    """The answers to score. `schema` is that of the written files; the tables may have further columns that metrics read."""
 
     tables: Tables
     schema: pa.Schema

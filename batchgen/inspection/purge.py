@@ -22,7 +22,7 @@ from batchgen.storage.durable import disk_errors
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """The result of `purge`. `lost`: number of answers that were saved and not published."""
+    """The result of `purge`. `lost` is the number of answers that were saved and not published."""
 
     removed: Sequence[str]
     bytes: int

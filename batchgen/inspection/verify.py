@@ -30,7 +30,7 @@ _COUNTED = ("rows", "failed", "skipped", "cut_by_length", "input_tokens", "outpu
 
 @dataclass(frozen=True, slots=True)
 class IntegrityReport:
-    """The result of `verify`. `checked`: files that were read, relative to the run folder."""
+    """The result of `verify`. `checked` are the files that were read, relative to the run folder."""
 
     state: Literal["complete", "unfinished"]
     checked: Sequence[str]
@@ -132,12 +132,12 @@ def _mismatched_files(run: PublishedRun) -> Iterator[IntegrityIssue]:
         if not file.has_responses:
             continue
         try:
-            problems, found = _read(run.folder.path / file.name, file, run.manifest)
+            problems, counted_rows = _read(run.folder.path / file.name, file, run.manifest)
         except (StateError, ValueError, KeyError):
             yield IntegrityIssue(file.name, "cannot be read")
             return
         yield from (IntegrityIssue(file.name, problem) for problem in problems)
-        counts += found
+        counts += counted_rows
     recorded_counts, counted = asdict(run.manifest.counts), asdict(counts)
     for name in _COUNTED:
         if recorded_counts[name] != counted[name]:

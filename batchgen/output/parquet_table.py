@@ -81,12 +81,12 @@ class ParquetTable:
     @cached_property
     def _groups(self) -> list[tuple[Path, int, int]]:
         """File, number in it, and rows of each row group."""
-        found = []
+        groups = []
         for path in self.paths:
             metadata = self._file(path).metadata
             sizes = [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)]
-            found += [(path, n, size) for n, size in enumerate(sizes)]
-        return found
+            groups += [(path, n, size) for n, size in enumerate(sizes)]
+        return groups
 
     @cached_property
     def _ends(self) -> npt.NDArray[np.int64]:

@@ -122,7 +122,7 @@ def column_conflicts(
     """Kept columns that do not exist, or whose names answer columns have."""
     kept, clashing = _kept_and_clashing(columns, section, output, id_column)
     hint = f"Use columns of the input: {', '.join(columns)}."
-    found = [
+    problems = [
         Problem("output.keep_columns", f"column {name!r} is not in the input", hint)
         for name in kept
         if name not in columns
@@ -130,8 +130,8 @@ def column_conflicts(
     if clashing:
         problem = f"the input columns {', '.join(clashing)} have names of answer columns"
         hint = "Set output.prefix, such as `prefix: bg_`, or omit them from output.keep_columns."
-        found.append(Problem("output.prefix", problem, hint))
-    return found
+        problems.append(Problem("output.prefix", problem, hint))
+    return problems
 
 
 def _kept_and_clashing(

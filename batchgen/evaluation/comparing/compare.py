@@ -52,8 +52,7 @@ class MetricComparison:
             direction.
         slices: differences over each slice; exploratory, since p is not adjusted for their number.
         noise: differing rows between two runs of one job; None without `repeat_runs`.
-        regressions: rows that got worse, the worst first.
-        improvements: rows that got better, the best first.
+        regressions: rows that got worse, the worst first; `improvements` those that got better, the best first.
     """
 
     metric: str

@@ -139,7 +139,7 @@ def _same(one: Floats, other: Floats) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True, slots=True)
 class MetricPairing:
-    """The comparison of one metric. `metric`: None if the metric that made the scores is unknown."""
+    """The comparison of one metric. `metric` is None if the metric that made the scores is unknown."""
 
     row: MetricRow
     metric: Metric | None

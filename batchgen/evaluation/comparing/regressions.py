@@ -30,7 +30,7 @@ class RegressionLimit:
 
 
 def parse_limit(option: str, text: str) -> RegressionLimit:
-    """Parse `METRIC` or `METRIC:BY`. Raises UsageError: BY is not a number of at least 0."""
+    """Parse `METRIC` or `METRIC:BY`. UsageError if BY is not a number of at least 0."""
     metric, colon, amount = text.partition(":")
     if not colon:
         return RegressionLimit(metric, None)

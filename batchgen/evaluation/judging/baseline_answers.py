@@ -21,7 +21,7 @@ class AnswerKey:
 
 @dataclass(frozen=True, slots=True)
 class BaselineAnswer:
-    """The baseline's answer to one key. `different_prompt`: there is an answer, to another prompt."""
+    """The baseline's answer to one key. `different_prompt` if there is one, to another prompt."""
 
     text: str | None
     different_prompt: bool = False

@@ -28,7 +28,7 @@ from batchgen.records import Failure
 
 @dataclass(frozen=True, slots=True)
 class JudgedAnswer:
-    """An answer to be judged. `messages`: of the prompt, a list of {role, content}; None where unknown."""
+    """An answer to be judged. `messages` is the prompt, a list of {role, content}; None where unknown."""
 
     answer: Answer
     messages: Sequence[Mapping[str, str]] | None

@@ -39,7 +39,7 @@ JudgeState = Literal[
 
 @dataclass(frozen=True, slots=True)
 class JudgeResult:
-    """The result of judging one answer. `logprobs`: of the labels, order after order; empty without a query."""
+    """The result of judging one answer. `logprobs` are those of the labels, order after order; empty without a query."""
 
     state: JudgeState
     logprobs: Sequence[float] = ()
@@ -52,7 +52,7 @@ VerdictReader = Callable[[Answer], JudgeResult | None]
 
 @dataclass(frozen=True, slots=True)
 class VerdictProbabilities:
-    """A judgement in probabilities. `probabilities`: float64 [orders, labels]: softmax over the labels."""
+    """A judgement in probabilities: softmax over the labels, float64 [orders, labels], and label mass, float64 [orders]."""
 
     probabilities: Floats
     mass: Floats
@@ -80,7 +80,7 @@ class JudgeStatistic:
 
 @dataclass(frozen=True, slots=True)
 class JudgeMetric:
-    """One number of a judge about each answer. `labels`: in the order of a verdict's probabilities."""
+    """One number of a judge about each answer. `labels` are in the order of a verdict's probabilities."""
 
     spec: Spec
     statistic: JudgeStatistic

@@ -18,7 +18,7 @@ def verdict_reader(ready: PreparedJudge) -> VerdictReader:
     """Return the function that finds the judge's verdict on an answer."""
     labels = ready.prompts.labels.token_ids
 
-    def look(answer: Answer) -> JudgeResult | None:
+    def read(answer: Answer) -> JudgeResult | None:
         results = text_likelihoods(answer, ready.judge.name)
         if not results:
             return None
@@ -31,7 +31,7 @@ def verdict_reader(ready: PreparedJudge) -> VerdictReader:
         logprobs = [disjoint_logprobs([one.logprob for one in order], labels) for order in orders]
         return JudgeResult(state, [one for order in logprobs for one in order])
 
-    return look
+    return read
 
 
 _STATES: Mapping[str, JudgeState] = {state: state for state in get_args(JudgeState)}

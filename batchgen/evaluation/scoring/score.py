@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from batchgen.errors import UsageError
 from batchgen.evaluation.scoring.join import JoinSpec
@@ -15,9 +16,6 @@ from batchgen.job.evaluate import Evaluate, Reasoning
 from batchgen.jobfile.renamed_keys import explain_renamed_key, explain_renamed_type
 from batchgen.metrics.registry import METRIC_TYPES
 from batchgen.progress import SILENT, Reporter
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 MetricSpec = str | Mapping[str, Any]
 """A metric as in a job file: its type, or a mapping with its options."""
@@ -124,7 +122,7 @@ def _evaluate(
         raise UsageError("\n".join(lines), hint=_hint(error.errors(), metrics)) from error
 
 
-def _message(error: "ErrorDetails", metrics: Sequence[MetricSpec]) -> str:
+def _message(error: ErrorDetails, metrics: Sequence[MetricSpec]) -> str:
     path, message = error["loc"], error["msg"].removeprefix("Value error, ")
     if renamed := _renamed(error, metrics):
         return f"metric {_type(error, metrics)}: {renamed[0]}"
@@ -143,7 +141,7 @@ _TYPE_ERRORS = {
 }
 
 
-def _hint(errors: Sequence["ErrorDetails"], metrics: Sequence[MetricSpec]) -> str:
+def _hint(errors: Sequence[ErrorDetails], metrics: Sequence[MetricSpec]) -> str:
     """The types if one is wrong; otherwise where to find the options."""
     if renamed := next(filter(None, (_renamed(error, metrics) for error in errors)), None):
         return renamed[1]
@@ -154,7 +152,7 @@ def _hint(errors: Sequence["ErrorDetails"], metrics: Sequence[MetricSpec]) -> st
     return f"List options with {commands}." if types else ""
 
 
-def _renamed(error: "ErrorDetails", metrics: Sequence[MetricSpec]) -> tuple[str, str] | None:
+def _renamed(error: ErrorDetails, metrics: Sequence[MetricSpec]) -> tuple[str, str] | None:
     """Message and hint, where an error is about a type or a key that was renamed."""
     path = tuple(error["loc"])
     if error["type"] == "union_tag_invalid":
@@ -164,10 +162,10 @@ def _renamed(error: "ErrorDetails", metrics: Sequence[MetricSpec]) -> tuple[str,
     return None
 
 
-def _of_metric(error: "ErrorDetails") -> bool:
+def _of_metric(error: ErrorDetails) -> bool:
     return len(error["loc"]) > 1 and isinstance(error["loc"][1], int)
 
 
-def _type(error: "ErrorDetails", metrics: Sequence[MetricSpec]) -> str:
+def _type(error: ErrorDetails, metrics: Sequence[MetricSpec]) -> str:
     metric = metrics[int(error["loc"][1])]
     return str(metric.get("type", dict(metric)) if isinstance(metric, Mapping) else metric)
