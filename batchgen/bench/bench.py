@@ -95,7 +95,11 @@ def bench(loaded: LoadedJob, *, reporter: Reporter = SILENT) -> Benchmark:
             results[contender] = NotMeasured(
                 f"process exited with {died.exit_code}, probably out of memory"
             )
-    costs = _costs(results)
+    measured = [one for one in results.values() if isinstance(one, Measured)]
+    if not measured:
+        reasons = [f"{n}: {r.reason}" for n, r in results.items() if isinstance(r, NotMeasured)]
+        raise ModelError("\n  ".join(["no engine can run this model", *reasons]))
+    costs = next((one.costs for one in measured if one.costs is not None), None)
     return Benchmark(
         machine=machine,
         workload=Workload(
@@ -135,15 +139,6 @@ def _work(setup: Setup, rows: Sequence[PendingRow]) -> BenchWork:
         workers=job.run.workers,
         requests=tuple(requests),
     )
-
-
-def _costs(results: Mapping[Contender, Measured | NotMeasured]) -> ModelFlops | None:
-    """The model's costs, from the first engine that reports them."""
-    measured = [one for one in results.values() if isinstance(one, Measured)]
-    if not measured:
-        reasons = [f"{n}: {r.reason}" for n, r in results.items() if isinstance(r, NotMeasured)]
-        raise ModelError("\n  ".join(["no engine can run this model", *reasons]))
-    return next((one.costs for one in measured if one.costs is not None), None)
 
 
 def _figures(

@@ -9,8 +9,7 @@ All have the same token ids, limits and end tokens; the time is taken from the l
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -101,7 +100,7 @@ def measure_machine_peak(device: str, dtype: str) -> MachinePeak:
 
 
 def measure_contender(contender: Contender, work: BenchWork) -> Measured | NotMeasured:
-    """Load the model and answer the work. Run it in a process of its own: it does not free memory or restore threads."""
+    """Load the model and answer the work, in a process of its own: it does not free memory, nor restore threads or stdout."""
     run: Mapping[Contender, Callable[[BenchWork], Measured | NotMeasured]] = {
         "continuous": _continuous,
         "static": _static,
@@ -196,24 +195,25 @@ def _vllm(work: BenchWork) -> Measured | NotMeasured:
     os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    with _stdout_to_stderr():
-        from vllm import LLM, SamplingParams
+    # stdout is for results, also in native code and child processes.
+    os.dup2(2, 1)
+    from vllm import LLM, SamplingParams
 
-        begin = time.perf_counter()
-        llm = LLM(
-            str(work.model.folder),
-            dtype=work.dtype,
-            trust_remote_code=work.spec.trust_remote_code,
-            max_model_len=max(
-                len(one.token_ids) + one.decoding.max_new_tokens for one in work.requests
-            ),
-            disable_log_stats=True,
-        )
-        ready = time.perf_counter()
-        params = [SamplingParams(**vllm_settings(request)) for request in work.requests]
-        prompts = [{"prompt_token_ids": list(request.token_ids)} for request in work.requests]
-        done = llm.generate(prompts, params, use_tqdm=False)
-        end = time.perf_counter()
+    begin = time.perf_counter()
+    llm = LLM(
+        str(work.model.folder),
+        dtype=work.dtype,
+        trust_remote_code=work.spec.trust_remote_code,
+        max_model_len=max(
+            len(one.token_ids) + one.decoding.max_new_tokens for one in work.requests
+        ),
+        disable_log_stats=True,
+    )
+    ready = time.perf_counter()
+    params = [SamplingParams(**vllm_settings(request)) for request in work.requests]
+    prompts = [{"prompt_token_ids": list(request.token_ids)} for request in work.requests]
+    done = llm.generate(prompts, params, use_tqdm=False)
+    end = time.perf_counter()
     lengths = tuple(len(one.outputs[0].token_ids) for one in done)
     return Measured(load_seconds=ready - begin, seconds=end - ready, new_tokens=lengths)
 
@@ -257,15 +257,3 @@ def _processor() -> str:
     lines = file.read_text("utf-8").splitlines() if file.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, "CPU")
-
-
-@contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """Redirect everything that is printed, by native code and child processes too: stdout is for results."""
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)

@@ -93,7 +93,6 @@ class Penalties:
 
     @classmethod
     def of(cls, settings: Sequence[ResolvedDecoding], device: torch.device | str = "cpu") -> Self:
-        """The penalties of a batch, one setting per row."""
         repetition = [s.repetition_penalty for s in settings]
         ngram = [s.no_repeat_ngram_size for s in settings]
         min_new = [s.min_new_tokens if s.end_token_ids else 0 for s in settings]

@@ -61,7 +61,6 @@ class Sampler:
 
     @classmethod
     def of(cls, settings: Sequence[ResolvedDecoding], device: torch.device | str = "cpu") -> Self:
-        """The settings of a batch, one per row."""
 
         def column(values: list[float]) -> Tensor:
             return torch.tensor(values, dtype=torch.float64, device=device)
@@ -107,7 +106,7 @@ class Sampler:
         return Draw(tokens, finite)
 
     def _scaled(self, logits: Tensor) -> Tensor:
-        """Logits / temperature, in their dtype, as in TemperatureLogitsWarper."""
+        # In the dtype of the logits, as in TemperatureLogitsWarper.
         return logits / self.temperature[:, None].to(logits.dtype)
 
 
@@ -173,11 +172,12 @@ def _by_rank(sampler: Sampler, logits: Tensor, uniforms: Tensor) -> Tensor:
         index = (~settled & ((sampler.top_k < width) | (width == vocab))).nonzero()[:, 0]
         if len(index) == 0:
             continue
-        nucleus = _nucleus(sampler.select(index), _pick(logits, index), total[index], width)
-        mass = nucleus.weights.cumsum(-1)
+        part = sampler.select(index)
+        ids, weights, complete = _nucleus(part, _pick(logits, index), total[index], width)
+        mass = weights.cumsum(-1)
         rank, _ = _inverse(mass, uniforms[index] * mass[:, -1])
-        tokens[index] = nucleus.ids.gather(1, rank[:, None])[:, 0]
-        settled[index] = nucleus.complete
+        tokens[index] = ids.gather(1, rank[:, None])[:, 0]
+        settled[index] = complete
     return tokens
 
 
@@ -191,22 +191,16 @@ def _total(sampler: Sampler, logits: Tensor) -> Tensor:
     return total
 
 
-@dataclass(frozen=True, slots=True)
-class _Nucleus:
+def _nucleus(
+    sampler: Sampler, logits: Tensor, total: Tensor, width: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """The most likely tokens of each row.
 
-    Attributes:
+    Returns:
         ids: int64 [rows, width], most likely first, ties by id.
         weights: float64 [rows, width], proportional to probability; 0 where a filter drops the token.
         complete: bool [rows], whether no token outside can be kept.
     """
-
-    ids: Tensor
-    weights: Tensor
-    complete: Tensor
-
-
-def _nucleus(sampler: Sampler, logits: Tensor, total: Tensor, width: int) -> _Nucleus:
     vocab = logits.shape[1]
     ids = _ranking(logits) if width == vocab else _first(logits, width)
     values = sampler._scaled(logits.gather(1, ids))
@@ -222,7 +216,7 @@ def _nucleus(sampler: Sampler, logits: Tensor, total: Tensor, width: int) -> _Nu
     weights = weights.masked_fill(weights < sampler.min_p[:, None], 0)
     # The last one may tie with tokens outside: if it or its equals are kept, there may be more.
     open_end = ((values == values[:, -1:]) & (weights > 0)).any(-1)
-    return _Nucleus(ids, weights, ~open_end | (width == vocab))
+    return ids, weights, ~open_end | (width == vocab)
 
 
 def _first(logits: Tensor, width: int) -> Tensor:

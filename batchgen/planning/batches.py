@@ -34,33 +34,6 @@ class BatchLimits:
     sort: Literal["length", "none"] = "length"
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """A batch as a rectangle: `rows` rows, each `longest` + `new` tokens wide."""
-
-    rows: int = 0
-    longest: int = 0
-    new: int = 0
-    prompt_tokens: int = 0
-
-    def joined(self, request: Request) -> "_Shape":
-        prompt = len(request.token_ids)
-        return _Shape(
-            self.rows + 1,
-            max(self.longest, prompt),
-            max(self.new, request.decoding.max_new_tokens),
-            self.prompt_tokens + prompt,
-        )
-
-    def fits(self, limits: BatchLimits) -> bool:
-        if self.rows == 1:
-            return True
-        if self.rows > limits.rows or self.rows * (self.longest + self.new) > limits.tokens:
-            return False
-        padding = self.rows * self.longest - self.prompt_tokens
-        return limits.sort == "none" or padding <= STEP_TOKENS * self.new
-
-
 def sort_by_length(requests: Iterable[Request]) -> list[Request]:
     """Sort by prompt length, longest first; the order is stable."""
     return sorted(requests, key=lambda request: -len(request.token_ids))
@@ -72,17 +45,25 @@ def cut_batches(requests: Iterable[Request], limits: BatchLimits) -> Iterator[li
     Lazy: at most one request beyond the yielded batch is pulled, and none if the batch has all its rows. A request
     that exceeds the limits alone is a batch of one.
     """
+
+    def fit(rows: int, longest: int, new: int, tokens: int) -> bool:
+        if rows > limits.rows or rows * (longest + new) > limits.tokens:
+            return False
+        return limits.sort == "none" or rows * longest - tokens <= STEP_TOKENS * new
+
     batch: list[Request] = []
-    shape = _Shape()
+    longest = new = tokens = 0
     for request in requests:
-        shape = shape.joined(request)
-        if not shape.fits(limits):
+        prompt, most = len(request.token_ids), request.decoding.max_new_tokens
+        joined = max(longest, prompt), max(new, most), tokens + prompt
+        if batch and not fit(len(batch) + 1, *joined):
             yield batch
-            batch, shape = [], _Shape().joined(request)
+            batch, joined = [], (prompt, most, prompt)
         batch.append(request)
-        if shape.rows == limits.rows:
+        longest, new, tokens = joined
+        if len(batch) == limits.rows:
             yield batch
-            batch, shape = [], _Shape()
+            batch, longest, new, tokens = [], 0, 0, 0
     if batch:
         yield batch
 

@@ -13,7 +13,6 @@ class PageAllocator:
 
     @property
     def free(self) -> int:
-        """The number of free pages."""
         return len(self._free)
 
     def pages_for(self, tokens: int) -> int:
@@ -55,5 +54,4 @@ class Arena:
         return piece
 
     def release(self, piece: range) -> None:
-        """Free a range."""
         self._held.remove(piece)

@@ -40,11 +40,9 @@ class PrefillBatch:
 
     @property
     def open(self) -> bool:
-        """Whether another row fits."""
         return self._tokens > 0 and self._logits > 0
 
     def add(self, row: ScheduledSequence) -> None:
-        """Add as many tokens of the row as fit."""
         before = max(0, row.pending - row.draws)
         count = min(row.pending, self._part_left, self._tokens, before + self._logits)
         if count == 0:

@@ -54,12 +54,10 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """The number of rows that have not started."""
         return len(self._waiting)
 
     @property
     def active(self) -> int:
-        """The number of rows that have started."""
         return len(self._prefilling) + len(self._running)
 
     @property
@@ -145,7 +143,6 @@ class Scheduler:
                 self._detach(row)
 
     def abandon(self) -> None:
-        """Remove all rows and free their pages and prefixes."""
         for row in self._started:
             self.pages.release(row.pages)
         for row in (*self._started, *self._waiting):

@@ -48,7 +48,7 @@ class ScheduledSequence:
         prefix: shared prefix; its tokens are not in the row's own pages.
         draws: number of last tokens whose logits are needed.
         cached: number of tokens with keys and values, including the prefix.
-        pages: of the row's own tokens, in order.
+        pages: of the row's own tokens (`own`: those not in the prefix), in order.
         expected_pages: expected number of pages at its end, as of its admission.
     """
 
@@ -64,17 +64,14 @@ class ScheduledSequence:
 
     @property
     def shared(self) -> int:
-        """Number of tokens in the prefix."""
         return len(self.prefix.token_ids) if self.prefix else 0
 
     @property
     def pending(self) -> int:
-        """Number of tokens without keys and values."""
         return len(self.token_ids) - self.cached
 
     @property
     def own(self) -> int:
-        """Number of cached tokens in the row's own pages."""
         return self.cached - self.shared
 
 
@@ -120,7 +117,6 @@ class Step:
 
     @property
     def rows(self) -> list[ScheduledSequence]:
-        """The rows with needed logits, in their order."""
         return [row for row, _ in self.drawn]
 
     @property

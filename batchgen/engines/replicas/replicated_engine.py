@@ -54,12 +54,7 @@ class _Replica:
             self.pipe.send(message)
 
     def receive(self) -> Any:  # noqa: ANN401  depends on the command sent before
-        """Wait for the next message.
-
-        Raises:
-            BatchgenError: its engine failed.
-            DeathError: the process has died.
-        """
+        """Wait for the next message. Raises the error of its engine, or DeathError if the process has died."""
         try:
             message = self.pipe.recv()
         except (EOFError, OSError) as error:
@@ -93,10 +88,6 @@ class ReplicatedEngine:
             window: most requests that a replica pulls at once.
             reason: for this number of replicas, for the facts.
             should_stop: called between messages.
-
-        Raises:
-            BatchgenError: an engine could not be opened.
-            DeathError: a process has died.
         """
         self.name = name
         self._window = window
@@ -187,11 +178,7 @@ def open_replicas(
     batching: Batching,
     should_stop: Callable[[], bool],
 ) -> ReplicatedEngine:
-    """Open a replica on each GPU; `opening` is called with a model section, `batching` and `should_stop`.
-
-    Raises:
-        BatchgenError: an engine could not be opened.
-    """
+    """Open a replica on each GPU; `opening` is called with a model section, `batching` and `should_stop`."""
     # A replica sorts and schedules what it pulls at once.
     window = min(WINDOW, batching.part_rows)
     each = batching.model_copy(update={"part_rows": window})
