@@ -71,10 +71,9 @@ class Decoding(Section):
     @field_validator("columns")
     @classmethod
     def _only_overridable(cls, value: dict[str, str]) -> dict[str, str]:
-        if unknown := sorted(set(value) - set(OVERRIDABLE)):
-            raise ValueError(
-                f"{', '.join(unknown)} cannot come from a column; these can: {', '.join(OVERRIDABLE)}"
-            )
+        if unknown := ", ".join(sorted(set(value) - set(OVERRIDABLE))):
+            can = ", ".join(OVERRIDABLE)
+            raise ValueError(f"{unknown} cannot come from a column; these can: {can}")
         return value
 
     @property
@@ -100,23 +99,23 @@ class Decoding(Section):
             self._beams()
         elif self.length_penalty is not None:
             raise ValueError("length_penalty has no effect without num_beams above 1")
-        if self.min_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
-            raise ValueError(
-                f"min_new_tokens: {self.min_new_tokens} is more than max_new_tokens: {self.max_new_tokens}"
-            )
+        if self.min_new_tokens is not None:
+            self._at_most("min_new_tokens", "max_new_tokens")
         return self
+
+    def _at_most(self, name: str, limit: str) -> None:
+        value, most = getattr(self, name), getattr(self, limit)
+        if value > most:
+            raise ValueError(f"{name}: {value} is more than {limit}: {most}")
 
     def _greedy(self) -> None:
         for name in ("top_p", "top_k", "min_p"):
             if getattr(self, name) is not None or name in self.columns:
-                raise ValueError(
-                    f"{name} has no effect: decoding is greedy; set a temperature above 0"
-                )
-        if self.num_return_sequences > self.num_beams:
-            if self.num_beams > 1:
-                raise ValueError(
-                    f"num_return_sequences: {self.num_return_sequences} is more than num_beams: {self.num_beams}"
-                )
+                reason = "decoding is greedy; set a temperature above 0"
+                raise ValueError(f"{name} has no effect: {reason}")
+        if self.num_beams > 1:
+            self._at_most("num_return_sequences", "num_beams")
+        elif self.num_return_sequences > 1:
             raise ValueError(
                 f"num_return_sequences: {self.num_return_sequences} with greedy decoding would write the same "
                 "text several times; set a temperature above 0"
@@ -124,10 +123,6 @@ class Decoding(Section):
 
     def _beams(self) -> None:
         if self.temperature or "temperature" in self.columns:
-            raise ValueError(
-                "num_beams above 1 cannot be combined with a temperature: beam search is greedy"
-            )
-        if self.num_return_sequences > self.num_beams:
-            raise ValueError(
-                f"num_return_sequences: {self.num_return_sequences} is more than num_beams: {self.num_beams}"
-            )
+            reason = "beam search is greedy"
+            raise ValueError(f"num_beams above 1 cannot be combined with a temperature: {reason}")
+        self._at_most("num_return_sequences", "num_beams")

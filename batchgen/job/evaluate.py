@@ -75,9 +75,8 @@ class Gate(Section):
         bounds = self.min is not None or self.max is not None
         kinds = [bounds, self.max_drop is not None, self.min_coverage is not None]
         if sum(kinds) != 1:
-            raise ValueError(
-                "a gate has one condition: min or max or both, or max_drop, or min_coverage"
-            )
+            conditions = "min or max or both, or max_drop, or min_coverage"
+            raise ValueError(f"a gate has one condition: {conditions}")
         if (self.baseline is None) != (self.max_drop is None):
             raise ValueError("baseline and max_drop must be given together")
         if self.baseline is not None and self.slice is not None:
@@ -121,8 +120,7 @@ class Evaluate(Section):
             )
         if twice := sorted({name for name in judges if judges.count(name) > 1}):
             raise ValueError(f"judges: two are named {twice[0]!r}; rename one of them")
-        if not (self.metrics or self.judges) and (
-            self.gates or self.slices or self.cluster or self.reference
-        ):
+        others = self.gates or self.slices or self.cluster or self.reference
+        if others and not (self.metrics or self.judges):
             raise ValueError("metrics is empty, so that the other keys have no effect")
         return self

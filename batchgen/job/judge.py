@@ -12,7 +12,6 @@ TYPE = "judge"
 """The type of a judge's metrics, in files of scores."""
 VERSION = 1
 """Raised whenever the same probabilities may get another value than before."""
-DEFAULT_SCALE = (1, 5)
 
 
 def _two_ends(ends: tuple[int, ...]) -> tuple[int, ...]:
@@ -78,7 +77,7 @@ class Judge(Section):
     @property
     def verdicts(self) -> range:
         """The verdicts of mode rubric, worst first."""
-        low, high = self.scale or DEFAULT_SCALE
+        low, high = self.scale or (1, 5)
         return range(low, high + 1)
 
     @property

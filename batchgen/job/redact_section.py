@@ -7,9 +7,6 @@ from pydantic import Field, model_validator
 from batchgen.privacy.recognizers import PiiKind
 from batchgen.section import AsTuple, NonEmptyTexts, Role, Section
 
-MIN_SECRET_LENGTH = 16
-"""Minimum characters of a secret. A shorter one could be found by trial."""
-
 
 class Redact(Section):
     """Removal of personal data from text. Without this section nothing is removed; `redact: {}` removes all kinds.
@@ -34,9 +31,9 @@ class Redact(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.replacement == "hash" and len(self.secret or "") < MIN_SECRET_LENGTH:
+        if self.replacement == "hash" and len(self.secret or "") < 16:
             raise ValueError(
-                f"replacement: hash needs redact.secret, at least {MIN_SECRET_LENGTH} characters, such as "
+                "replacement: hash needs redact.secret, at least 16 characters, such as "
                 "${env:REDACT_SECRET}: without it, hashed telephone numbers could be found by trial"
             )
         if self.replacement != "hash" and self.secret is not None:

@@ -200,10 +200,9 @@ class Job(Section):
             raise ValueError(f"no prompt given: give one of {', '.join(given)}")
         if len(named) > 1:
             raise ValueError(f"{' and '.join(named)} both define the prompt: use one")
-        if prompt.system is not None and named[0] in ("prompt.messages", "input.columns.messages"):
-            raise ValueError(
-                f"prompt.system has no effect with {named[0]}: put it there as the first message"
-            )
+        if prompt.system is not None and named[0].endswith(".messages"):
+            advice = "put it there as the first message"
+            raise ValueError(f"prompt.system has no effect with {named[0]}: {advice}")
         if prompt.truncate_column is not None and not prompt.on_overflow.startswith("truncate"):
             raise ValueError(
                 "prompt.truncate_column has no effect without on_overflow: truncate_left or truncate_right"
@@ -223,10 +222,7 @@ class Job(Section):
         return self
 
     def _plain_completion(self, source: str) -> None:
-        if self.prompt.system is not None or source in (
-            "prompt.messages",
-            "input.columns.messages",
-        ):
+        if self.prompt.system is not None or source.endswith(".messages"):
             raise ValueError(
                 "prompt.chat_template: none sends plain text and supports neither system prompts nor messages"
             )

@@ -14,12 +14,7 @@ _SINCE = "in version 0.2"
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """What became of a key.
-
-    Attributes:
-        names: the new key, or the several that it was split into.
-        convert: new keys and values for an old value; None if the values are the same.
-    """
+    """The new key, or the several that it was split into. `convert`: to new keys and values, if these differ."""
 
     names: tuple[str, ...]
     convert: Callable[[Any], Mapping[str, Any]] | None = None
@@ -67,10 +62,7 @@ _RENAMED_JUDGE_METRICS = {
 def explain_renamed_key(path: KeyPath, typed: KeyPath, value: object) -> tuple[str, str] | None:
     """Message and hint for an unknown key that was renamed; None if it was not.
 
-    Args:
-        path: the key, as messages write it.
-        typed: the same with the type of an item where a list holds several types.
-        value: its plain value.
+    `typed` is the path with the type of an item where a list has items of several types.
     """
     rename = RENAMED_KEYS.get(".".join(step for step in typed if isinstance(step, str)))
     if rename is None:

@@ -5,7 +5,6 @@ for any value. It does not check combinations of settings.
 """
 
 from collections.abc import Iterable, Sequence
-from copy import deepcopy
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,14 +15,8 @@ from batchgen.job.spec import Decoding, Job, ModelSpec, PromptMessage, PromptSpe
 from batchgen.jobfile.merge import SYNONYMS
 from batchgen.metrics.registry import METRIC_TYPES
 
-_ONE_OR_MORE_FILES = {
-    "anyOf": [
-        {"type": "string", "minLength": 1},
-        {"type": "array", "items": {"type": "string", "minLength": 1}},
-        {"type": "null"},
-    ]
-}
 _NULL = {"type": "null"}
+_TEXT = {"type": "string", "minLength": 1}
 _PLACEHOLDER = {"type": "string", "pattern": r"\$\{"}
 
 
@@ -41,29 +34,29 @@ def job_schema(engines: Iterable[str]) -> dict[str, Any]:
             _loosen(section, [_NULL, _PLACEHOLDER])
             if name in (Bins.__name__, Gate.__name__, Judge.__name__):  # items of lists are whole
                 section["required"] = required
-    _add_synonyms(sections[Decoding.__name__]["properties"])
+    decoding = sections[Decoding.__name__]["properties"]
+    for synonym, name in SYNONYMS.items():
+        decoding[synonym] = {**decoding[name], "description": f"The same as {name}."}
     _metrics(sections, sections[Evaluate.__name__]["properties"]["metrics"])
     properties = _loosen({"properties": generated["properties"]}, [_NULL])["properties"]
     for holder in (properties, sections[Judge.__name__]["properties"]):
         holder["model"] = {
             "description": "Path of the model, or a mapping.",
-            "anyOf": [{"type": "string", "minLength": 1}, *holder["model"]["anyOf"]],
+            "anyOf": [_TEXT, *holder["model"]["anyOf"]],
         }
-    layer = {"type": "object", "additionalProperties": False, "properties": properties}
+    in_profile = {**properties, "vars": _VARIABLES}
+    profile = {"type": "object", "additionalProperties": False, "properties": in_profile}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "$id": "urn:batchgen:job:v1",
         "title": "batchgen job",
         "type": "object",
         "additionalProperties": False,
-        "properties": {"$schema": {"type": "string"}, **properties, **_loader_keys()},
+        "properties": {"$schema": {"type": "string"}, **properties, **_LOADER_KEYS},
         # With a base file underneath, any part of a job may be left to it.
         "if": {"not": {"required": ["extends"]}},
         "then": _required(),
-        "definitions": {
-            **sections,
-            "Profile": {**layer, "properties": {**deepcopy(properties), "vars": _variables()}},
-        },
+        "definitions": {**sections, "Profile": profile},
     }
 
 
@@ -77,8 +70,8 @@ def _loosen(section: dict[str, Any], extra: Sequence[dict[str, Any]]) -> dict[st
         allowed = value.get("anyOf", [rest])
         more = [one for one in extra if one not in allowed]
         if name == "stop_strings":
-            more.append({"type": "string", "minLength": 1})
-        section["properties"][name] = {**described, "anyOf": [*allowed, *deepcopy(more)]}
+            more.append(_TEXT)
+        section["properties"][name] = {**described, "anyOf": [*allowed, *more]}
     return section
 
 
@@ -95,39 +88,25 @@ def _metrics(sections: dict[str, Any], metrics: dict[str, Any]) -> None:
     listed["items"] = {"anyOf": [*listed["items"]["oneOf"], {"enum": alone}]}
 
 
-def _add_synonyms(properties: dict[str, Any]) -> None:
-    for synonym, name in SYNONYMS.items():
-        properties[synonym] = {**deepcopy(properties[name]), "description": f"The same as {name}."}
+def _mapping_of(value: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": value}
 
 
-def _loader_keys() -> dict[str, Any]:
-    return {
-        "extends": {
-            "description": "Base file or files, with lower priority.",
-            **deepcopy(_ONE_OR_MORE_FILES),
-        },
-        "vars": _variables(),
-        "profiles": {
-            "description": "Named settings that override those of the job: --profile NAME.",
-            "anyOf": [
-                {
-                    "type": "object",
-                    "additionalProperties": {
-                        "anyOf": [{"$ref": "#/definitions/Profile"}, {"type": "null"}]
-                    },
-                },
-                {"type": "null"},
-            ],
-        },
-    }
-
-
-def _variables() -> dict[str, Any]:
-    scalar = {"type": ["string", "number", "boolean", "null"]}
-    return {
-        "description": "Values for ${vars.NAME}.",
-        "anyOf": [{"type": "object", "additionalProperties": scalar}, {"type": "null"}],
-    }
+_VARIABLES = {
+    "description": "Values for ${vars.NAME}.",
+    "anyOf": [_mapping_of({"type": ["string", "number", "boolean", "null"]}), _NULL],
+}
+_LOADER_KEYS = {
+    "extends": {
+        "description": "Base file or files, with lower priority.",
+        "anyOf": [_TEXT, {"type": "array", "items": _TEXT}, _NULL],
+    },
+    "vars": _VARIABLES,
+    "profiles": {
+        "description": "Named settings that override those of the job: --profile NAME.",
+        "anyOf": [_mapping_of({"anyOf": [{"$ref": "#/definitions/Profile"}, _NULL]}), _NULL],
+    },
+}
 
 
 def _required() -> dict[str, Any]:

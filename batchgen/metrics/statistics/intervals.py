@@ -10,6 +10,7 @@ With fewer than two independent observations the standard error is None, never 0
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +51,7 @@ class PointEstimate:
     high: float | None
     method: str
 
-    def clipped(self, least: float, most: float) -> "PointEstimate":
+    def clipped(self, least: float, most: float) -> Self:
         """The same with the interval cut to the possible values."""
         if self.low is None or self.high is None:
             return self
@@ -58,7 +59,7 @@ class PointEstimate:
 
 
 def no_estimate(reason: str) -> PointEstimate:
-    """Neither a value nor an interval, and the reason."""
+    """No value and no interval, for a reason."""
     return PointEstimate(None, None, None, None, f"none: {reason}")
 
 
@@ -66,7 +67,7 @@ NO_DATA = no_estimate("nothing was scored")
 
 
 def point_estimate(value: float, reason: str) -> PointEstimate:
-    """A value without error and interval, and the reason."""
+    """A value without error and interval, for a reason."""
     return PointEstimate(value, None, None, None, f"none: {reason}")
 
 
