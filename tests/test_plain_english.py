@@ -28,12 +28,7 @@ DATA = {
     PACKAGE / "metrics" / "ifeval" / "instructions.py",
 }
 """Files whose strings are prompts or patterns, not messages."""
-PENDING: tuple[str, ...] = (
-    "jobs/README.md",
-    "engines/torch",
-    "job",
-    "jobfile",
-)
+PENDING: tuple[str, ...] = ("engines/torch",)
 """Folders of the package, and pages, that are not in plain English yet."""
 SQL = re.compile(r"\s*(?:SELECT|CREATE TABLE)\b")
 """The journal's column `said` has its name from file format 1."""

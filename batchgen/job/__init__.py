@@ -1,1 +1,1 @@
-"""The job file: its schema, and the way from YAML text to a checked job."""
+"""What a job may contain: the sections of the job file."""

@@ -30,7 +30,7 @@ class Decoding(Section):
     """How tokens are chosen. Greedy by default; the names are those of `GenerationConfig`."""
 
     preset: Literal["greedy", "model"] = "greedy"
-    """Defaults of the other keys. model: those of the model's generation_config.json, then greedy."""
+    """Defaults of the other keys. model: the model's generation_config.json, then greedy."""
     max_new_tokens: PositiveInt = 256
     """Maximum length of an answer, in tokens. Also `max_tokens`, `max_completion_tokens`."""
     min_new_tokens: Annotated[int, Field(ge=0)] | None = None

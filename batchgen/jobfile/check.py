@@ -12,7 +12,7 @@ from batchgen.jobfile.job_paths import absolute_paths
 from batchgen.jobfile.layers import Layers
 from batchgen.jobfile.messages.expected_types import expected_at
 from batchgen.jobfile.messages.explain import SchemaError, explain, problem_at_path
-from batchgen.jobfile.tree import KeyPath, Node, children, drop_nulls, problem_at, to_python, walk
+from batchgen.jobfile.tree import KeyPath, Node, children, drop_nulls, problem_at, to_python, leaves
 from batchgen.jobfile.yaml_reader import resolve_scalar
 
 _LOADER_KEYS = ("$schema", "extends", "profiles", "vars")
@@ -63,7 +63,7 @@ def new_problems(checked: CheckedJob, known: Sequence[Problem]) -> list[Problem]
 def origins(tree: Node) -> dict[str, str]:
     """Where each value came from, by dotted key. A free mapping is one value."""
     found: dict[str, list[str]] = {}
-    for path, node in walk(drop_nulls(tree)):
+    for path, node in leaves(drop_nulls(tree)):
         key = _setting(path)
         if key and node.origin not in found.setdefault(key, []):
             found[key].append(node.origin)

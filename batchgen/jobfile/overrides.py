@@ -19,18 +19,18 @@ def parse_overrides(overrides: Sequence[str], file: str, problems: list[Problem]
     for given in overrides:
         key, _, value = given.partition("=")
         path = [step for step in parse_key(key.strip()) if isinstance(step, str)]
-        problem = _unusable(given, path)
+        problem = _override_problem(given, path)
         if problem is not None:
             problems.append(problem)
             continue
-        node = _given(value, path, file, problems)
+        node = _override_node(value, path, file, problems)
         for step in reversed(path):
             node = Node({step: node}, SourceLocation(file), COMMAND_LINE)
         layer = merge_layers(layer, canonicalize(node, problems))
     return layer
 
 
-def _unusable(given: str, path: Sequence[str]) -> Problem | None:
+def _override_problem(given: str, path: Sequence[str]) -> Problem | None:
     key, equals, value = given.partition("=")
     if not equals or not path or ".".join(path) != key.strip() or len(path) > MAX_DEPTH:
         message = f"--set {given[:80]}: expected KEY=VALUE with a key such as decoding.temperature"
@@ -42,7 +42,7 @@ def _unusable(given: str, path: Sequence[str]) -> Problem | None:
     return None
 
 
-def _given(text: str, path: Sequence[str], file: str, problems: list[Problem]) -> Node:
+def _override_node(text: str, path: Sequence[str], file: str, problems: list[Problem]) -> Node:
     expected = expected_at(_canonical(path))
     text_meant = expected is not None and expected.means_text
     only_text = expected is not None and text_meant and expected.item is None and path != ["model"]

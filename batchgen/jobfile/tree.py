@@ -119,11 +119,11 @@ def nearest_node(tree: Node, path: KeyPath) -> Node:
     return node
 
 
-def walk(node: Node, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
+def leaves(node: Node, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
     """Every leaf with its path; a list is one leaf."""
     if isinstance(node.value, Mapping) and node.value:
         for key, inner in node.value.items():
-            yield from walk(inner, (*path, key))
+            yield from leaves(inner, (*path, key))
     else:
         yield path, node
 

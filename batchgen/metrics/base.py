@@ -40,7 +40,7 @@ class MetricOptions(Section):
     name: MetricName | None = None
     """Its scores are the column `score_<name>`: letters, digits, underscore. Left out: the type."""
     primary: bool = False
-    """Among the metrics that a comparison decides by; their p-values are corrected for their number."""
+    """A primary metric in comparisons: the p-values of primary metrics are corrected for their number (Holm)."""
     where: NonEmptyText | None = None
     """SQL condition over the input columns: only these rows are scored."""
 

@@ -16,7 +16,7 @@ _ORDERS = 4
 
 
 class BleuOptions(MetricOptions):
-    """BLEU of sacrebleu, from 0 to 100; of all rows it is that of the corpus. Needs the extra `metrics`."""
+    """BLEU of sacrebleu, from 0 to 100; over all rows it is corpus BLEU. Needs the extra `metrics`."""
 
     type: Literal["bleu"] = "bleu"
     # All of these are in the package; sacrebleu's other tokenizers download models.

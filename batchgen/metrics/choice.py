@@ -1,4 +1,4 @@
-"""Does the response give the right label of a multiple choice. `choice_rules.py` finds the label."""
+"""Whether the response gives the right label of a multiple choice. `choice_rules.py` finds the label."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,10 @@ def _distinct(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class ChoiceOptions(MetricOptions):
-    """The label that the response gives, such as B, is the reference's.
+    """The response gives the label of the reference, such as B.
 
-    Takes the last statement such as `the answer is B` or `答案：B`, else a letter that stands alone, else the text of
-    one option. Never just a capital letter.
+    Uses the last statement such as `the answer is B` or `答案：B`, else a label on its own, else the text of one option;
+    never a capital letter within a sentence.
     """
 
     type: Literal["choice"] = "choice"

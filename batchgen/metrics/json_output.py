@@ -1,4 +1,4 @@
-"""Is the response JSON, and does it conform to a schema."""
+"""Whether the response is JSON, and conforms to a schema."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Is the response in the expected language: by script, or by py3langid.
+"""Whether the response is in the expected language: by script, or by py3langid.
 
 The script distinguishes Chinese, Japanese, Korean, Russian, Arabic and the like from each other and from English, but
 not languages that share a script (English and French, Russian and Bulgarian).

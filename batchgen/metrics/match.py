@@ -1,4 +1,4 @@
-"""Is the response one of the references, does it contain certain texts, does it match a pattern."""
+"""Whether the response is one of the references, contains certain texts, or matches a pattern."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from batchgen.section import NonEmptyText, NonEmptyTexts
 
 
 class ExactOptions(MetricOptions):
-    """The response is one of the references, character by character; white space at the ends does not count."""
+    """The response is exactly one of the references; white space at the ends is ignored."""
 
     type: Literal["exact"] = "exact"
 
@@ -33,7 +33,7 @@ class NormalizedMatchOptions(MetricOptions):
 
     type: Literal["normalized_match"] = "normalized_match"
     articles: Literal["keep", "drop"] = "keep"
-    """drop: `a`, `an` and `the` do not count either, as in SQuAD."""
+    """drop: `a`, `an` and `the` are ignored as well, as in SQuAD."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class RegexOptions(MetricOptions):
 
     type: Literal["regex"] = "regex"
     pattern: Annotated[NonEmptyText, AfterValidator(_compiled)]
-    """In the dialect of the Python package `regex`, which is that of `re` and more; `(?i)` ignores case."""
+    """A pattern of the Python package `regex`, which extends `re`; `(?i)` ignores case."""
     expect: Literal["match", "no_match"] = "match"
     """Which of the two counts as 1."""
     timeout: Annotated[float, Field(gt=0, le=60)] = 1.0

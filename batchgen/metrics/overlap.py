@@ -1,4 +1,4 @@
-"""How much of a reference is in the response, by tokens: token F1 and ROUGE. See `text.tokens` for what a token is.
+"""How much of a reference is in the response, by tokens: token F1 and ROUGE. See `text.split_tokens` for what a token is.
 
 Of several references the one that gives the highest score counts.
 """

@@ -1,4 +1,4 @@
-"""Does the response repeat itself: loops at the end, repeated lines, repeated word n-grams.
+"""Whether the response repeats itself: loops at the end, repeated lines, repeated word n-grams.
 
 Thresholds are those of MassiveText for documents (Rae et al. 2021, "Scaling Language Models", table A1); two Chinese
 characters count as a word.

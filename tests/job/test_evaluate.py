@@ -51,71 +51,17 @@ def test_the_dump_reads_back_as_the_same_job(write: Write) -> None:
 @pytest.mark.parametrize(
     ("added", "place", "key", "message"),
     [
-        pytest.param(
-            "  metrics: [exat]\n",
-            "8:13",
-            "evaluate.metrics[0]",
-            "expected a type; found the text 'exat'",
-            id="unknown type alone",
-        ),
-        pytest.param(
-            "  metrics:\n  - {type: exat}\n",
-            "9:6",
-            "evaluate.metrics[0].type",
-            "expected a type; found the text 'exat'",
-            id="unknown type",
-        ),
-        pytest.param(
-            "  metrics:\n  - {name: x}\n",
-            "9:5",
-            "evaluate.metrics[0].type",
-            "is required",
-            id="no type",
-        ),
-        pytest.param(
-            "  metrics:\n  - exact\n  - {type: exact, name: b, tolerance: 0}\n",
-            "10:28",
-            "evaluate.metrics[1].tolerance",
-            "unknown key",
-            id="unknown option",
-        ),
-        pytest.param(
-            "  metrics: [exact]\n  gates: [{metric: exact}]\n",
-            "9:11",
-            "evaluate.gates[0]",
-            "a gate has one condition: min or max or both, or max_drop, or min_coverage",
-            id="gate without condition",
-        ),
-        pytest.param(
-            "  metrics: [exact, exact]\n",
-            "8:3",
-            "evaluate.metrics",
-            "metrics: two are named 'exact'; set `name` of one of them, since each needs its own column of scores",
-            id="one name twice",
-        ),
-        pytest.param(
-            "  metrics: [exact]\n  slices: [{column: n, bins: [2, 1]}]\n",
-            "9:24",
-            "evaluate.slices[0].bins",
-            "bins must be in ascending order",
-            id="falling bins",
-        ),
-        pytest.param(
-            "  metrics: [exact]\n  ci: {level: 95}\n",
-            "9:8",
-            "evaluate.ci.level",
-            "expected a number above 0 and below 1; found 95",
-            id="level in percent",
-        ),
-        pytest.param(
-            "  slices: [lang]\n",
-            "7:1",
-            "evaluate",
-            "metrics is empty, so that the other keys have no effect",
-            id="no metrics",
-        ),
+        pytest.param("  metrics: [exat]\n", "8:13", "evaluate.metrics[0]", "expected a type; found the text 'exat'", id="unknown type alone"),
+        pytest.param("  metrics:\n  - {type: exat}\n", "9:6", "evaluate.metrics[0].type", "expected a type; found the text 'exat'", id="unknown type"),
+        pytest.param("  metrics:\n  - {name: x}\n", "9:5", "evaluate.metrics[0].type", "is required", id="no type"),
+        pytest.param("  metrics:\n  - exact\n  - {type: exact, name: b, tolerance: 0}\n", "10:28", "evaluate.metrics[1].tolerance", "unknown key", id="unknown option"),
+        pytest.param("  metrics: [exact]\n  gates: [{metric: exact}]\n", "9:11", "evaluate.gates[0]", "a gate has one condition: min or max or both, or max_drop, or min_coverage", id="gate without condition"),
+        pytest.param("  metrics: [exact, exact]\n", "8:3", "evaluate.metrics", "metrics: two are named 'exact'; set `name` of one of them, since each needs its own column of scores", id="one name twice"),
+        pytest.param("  metrics: [exact]\n  slices: [{column: n, bins: [2, 1]}]\n", "9:24", "evaluate.slices[0].bins", "bins must be in ascending order", id="falling bins"),
+        pytest.param("  metrics: [exact]\n  ci: {level: 95}\n", "9:8", "evaluate.ci.level", "expected a number above 0 and below 1; found 95", id="level in percent"),
+        pytest.param("  slices: [lang]\n", "7:1", "evaluate", "metrics is empty, so that the other keys have no effect", id="no metrics"),
     ],
-)
+)  # fmt: skip
 def test_what_is_refused(write: Write, added: str, place: str, key: str, message: str) -> None:
     with pytest.raises(JobFileError) as caught:
         load_job(write("evaluate:\n" + added))

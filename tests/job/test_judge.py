@@ -66,69 +66,19 @@ def test_the_dump_reads_back_as_the_same_job(write: Write) -> None:
         pytest.param("{mode: rubric}", "name", "is required", id="no name"),
         pytest.param("{name: a b}", "name", "invalid value: the text 'a b'", id="name"),
         pytest.param("{name: a, rubrik: x}", "rubrik", "unknown key", id="unknown key"),
-        pytest.param(
-            "{name: a, mode: pair}",
-            "mode",
-            "expected rubric or pairwise; found the text 'pair'",
-            id="unknown mode",
-        ),
-        pytest.param(
-            "{name: a, scale: [5, 1]}",
-            "scale",
-            "scale must be the worst verdict and a greater best one, such as [1, 5]",
-            id="falling scale",
-        ),
-        pytest.param(
-            "{name: a, scale: [1, 2, 3]}",
-            "scale",
-            "scale must be the worst verdict and a greater best one, such as [1, 5]",
-            id="scale of three",
-        ),
-        pytest.param(
-            "{name: a, scale: [1, 100]}",
-            "scale[1]",
-            "expected a whole number from 0 to 10; found 100",
-            id="scale too long",
-        ),
-        pytest.param(
-            "{name: a, mode: pairwise}",
-            "mode",
-            "mode: pairwise needs another answer: give baseline or column",
-            id="nothing to compare with",
-        ),
-        pytest.param(
-            "{name: a, mode: pairwise, column: b, baseline: c}",
-            "mode",
-            "mode: pairwise needs another answer: give baseline or column",
-            id="two to compare with",
-        ),
-        pytest.param(
-            "{name: a, column: b}",
-            "column",
-            "column has no effect without mode: pairwise",
-            id="column for a rubric",
-        ),
-        pytest.param(
-            "{name: a, mode: pairwise, column: b, scale: [1, 2]}",
-            "scale",
-            "scale has no effect with mode: pairwise",
-            id="scale for pairs",
-        ),
-        pytest.param(
-            "{name: a, rubric: x, rubric_file: y}",
-            "rubric",
-            "rubric and rubric_file both define the rubric: use one",
-            id="two rubrics",
-        ),
-        pytest.param(
-            "{name: a, rubric: ' '}",
-            "rubric",
-            "rubric is blank: leave it out to use the general one",
-            id="no rubric",
-        ),
+        pytest.param("{name: a, mode: pair}", "mode", "expected rubric or pairwise; found the text 'pair'", id="unknown mode"),
+        pytest.param("{name: a, scale: [5, 1]}", "scale", "scale must be the worst verdict and a greater best one, such as [1, 5]", id="falling scale"),
+        pytest.param("{name: a, scale: [1, 2, 3]}", "scale", "scale must be the worst verdict and a greater best one, such as [1, 5]", id="scale of three"),
+        pytest.param("{name: a, scale: [1, 100]}", "scale[1]", "expected a whole number from 0 to 10; found 100", id="scale too long"),
+        pytest.param("{name: a, mode: pairwise}", "mode", "mode: pairwise needs another answer: give baseline or column", id="nothing to compare with"),
+        pytest.param("{name: a, mode: pairwise, column: b, baseline: c}", "mode", "mode: pairwise needs another answer: give baseline or column", id="two to compare with"),
+        pytest.param("{name: a, column: b}", "column", "column has no effect without mode: pairwise", id="column for a rubric"),
+        pytest.param("{name: a, mode: pairwise, column: b, scale: [1, 2]}", "scale", "scale has no effect with mode: pairwise", id="scale for pairs"),
+        pytest.param("{name: a, rubric: x, rubric_file: y}", "rubric", "rubric and rubric_file both define the rubric: use one", id="two rubrics"),
+        pytest.param("{name: a, rubric: ' '}", "rubric", "rubric is blank: leave it out to use the general one", id="no rubric"),
         pytest.param("a", "", "expected a mapping; found the text 'a'", id="no mapping"),
     ],
-)
+)  # fmt: skip
 def test_what_is_refused(write: Write, judge: str, key: str, message: str) -> None:
     with pytest.raises(JobFileError) as caught:
         load_job(write(f"evaluate:\n  judges:\n  - {judge}\n"))
@@ -163,7 +113,7 @@ def test_all_problems_are_told_at_once(write: Write) -> None:
             id="a metric and a judge",
         ),
     ],
-)
+)  # fmt: skip
 def test_names_are_taken_once(write: Write, section: str, message: str) -> None:
     with pytest.raises(JobFileError, match="two are named") as caught:
         load_job(write(f"evaluate: {section}\n"))

@@ -12,7 +12,7 @@ from batchgen.fingerprint import looks_secret
 from batchgen.jobfile.load import load_job
 
 Write = Callable[..., Path]
-NIGHT = dt.date(2026, 3, 9)
+DATE = dt.date(2026, 3, 9)
 
 # Anything a text may hold in YAML: no NUL, no half of a pair, but every line break and awkward first character.
 TEXTS = st.text(
@@ -138,7 +138,7 @@ def test_every_value_says_where_it_came_from(write: Write, tmp_path: Path) -> No
         "profiles: {smoke: {input: {limit: 2}, decoding: {generation_kwargs: {c: 2}}}}\n"
     )
     sets = ["prompt.user=one\n\n  two: {{ question }}\n", "run.max_error_rate=0"]
-    lines = load_job(path, profile="smoke", overrides=sets, date=NIGHT).dump().splitlines()
+    lines = load_job(path, profile="smoke", overrides=sets, date=DATE).dump().splitlines()
     assert lines[0] == f"# demo, resolved for 2026-03-09 from {path}"
     text = "\n".join(lines)
     for shown in (

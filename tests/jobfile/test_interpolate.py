@@ -6,7 +6,7 @@ import pytest
 from batchgen.jobfile.interpolate import Placeholders, escape
 from batchgen.jobfile.tree import Node, SourceLocation, children, to_python
 
-NIGHT = dt.date(2026, 3, 9)
+DATE = dt.date(2026, 3, 9)
 PLACE = SourceLocation("job.yaml", 1, 1)
 
 
@@ -21,7 +21,7 @@ def node(value: object) -> Node:
 
 def placeholders() -> Placeholders:
     environment = {"SHOP": "Acme ${date}", "EMPTY": "", "BROKEN": "\udcff"}
-    return Placeholders(environment, NIGHT, {"job.yaml": Path("/jobs")})
+    return Placeholders(environment, DATE, {"job.yaml": Path("/jobs")})
 
 
 def filled(text: str, **variables: object) -> object:

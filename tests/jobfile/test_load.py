@@ -10,7 +10,7 @@ from batchgen.errors import Problem
 from batchgen.jobfile.load import LoadedJob, load_job
 
 Write = Callable[..., Path]
-NIGHT = dt.date(2026, 3, 9)
+DATE = dt.date(2026, 3, 9)
 
 
 def value(loaded: LoadedJob, key: str) -> object:
@@ -22,7 +22,7 @@ def value(loaded: LoadedJob, key: str) -> object:
 
 def test_a_small_job_is_its_text_and_defaults(write: Write, tmp_path: Path) -> None:
     path = write()
-    loaded = load_job(path, date=NIGHT)
+    loaded = load_job(path, date=DATE)
     job = loaded.job
     assert (job.name, job.prompt.user, job.model.path) == (
         "demo",
@@ -34,7 +34,7 @@ def test_a_small_job_is_its_text_and_defaults(write: Write, tmp_path: Path) -> N
         str(tmp_path / "out/demo"),
     )
     assert (job.decoding.max_new_tokens, job.decoding.temperature) == (256, None)
-    assert (loaded.file, loaded.text, loaded.date) == (path, path.read_text(), NIGHT)
+    assert (loaded.file, loaded.text, loaded.date) == (path, path.read_text(), DATE)
     assert loaded.origins == dict.fromkeys(
         ("version", "name", "input.path", "prompt.user", "model.path", "output.path"), "job"
     )
@@ -209,8 +209,8 @@ def test_profiles_and_variables_work_together(write: Write) -> None:
         "profiles: {smoke: {vars: {rows: 2}}}\n",
         text="version: 1\nname: d\nprompt: {user: x}\nmodel: m\noutput: {path: out}\n",
     )
-    assert load_job(path, date=NIGHT).job.input.limit == 10
-    assert load_job(path, date=NIGHT).job.input.path == str(path.parent / "data-09.csv")
+    assert load_job(path, date=DATE).job.input.limit == 10
+    assert load_job(path, date=DATE).job.input.path == str(path.parent / "data-09.csv")
     assert load_job(path, profile="smoke").job.input.limit == 2
     assert load_job(path, profile="smoke", overrides=["vars.rows=3"]).job.input.limit == 3
 

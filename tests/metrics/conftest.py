@@ -1,4 +1,4 @@
-"""Helpers that the metrics' tests share: one metric as a job asks for it, and its score of one response."""
+"""Helpers that the metrics' tests share: a metric from its options, and its score of one response."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +32,6 @@ def score(make: MakeMetrics) -> ScoreOf:
     ) -> Score:
         (metric,) = make(kind, **options)
         seen: dict[str, Any] = at or {}
-        return score_answer(metric, Answer("a", 0, response, references, **seen))  # type: ignore[arg-type] # only row metrics are asked for
+        return score_answer(metric, Answer("a", 0, response, references, **seen))  # type: ignore[arg-type] # a row metric
 
     return scored

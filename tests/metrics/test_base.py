@@ -1,4 +1,4 @@
-"""What all metrics share: an answer without content counts as 0 and says why; an unscored row has no value."""
+"""What all metrics share: an answer without content counts as 0 with a reason; an unscored row has no value."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Likelihood metrics on what a model is said to have told, against numbers worked out by hand."""
+"""Likelihood metrics on likelihoods of a model, against numbers computed by hand."""
 
 import math
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from batchgen.metrics.likelihood_columns import likelihood_column
 from batchgen.metrics.registry import METRIC_TYPES, make_metrics
 from batchgen.records import Score
 
-Told = dict[str, Any]
+Cell = dict[str, Any]
 
 
-def told(logprob: float, tokens: int = 1, *, greedy: bool = False, failure: str = "") -> Told:
+def likelihood(logprob: float, tokens: int = 1, *, greedy: bool = False, failure: str = "") -> Cell:
     return {
         "logprob": logprob,
         "tokens": tokens,
@@ -25,23 +25,23 @@ def told(logprob: float, tokens: int = 1, *, greedy: bool = False, failure: str 
     }
 
 
-def make(**asked: Any) -> Any:
-    (metric,) = make_metrics(METRIC_TYPES[asked["type"]].options.model_validate(asked))
+def make(**options: Any) -> Any:
+    (metric,) = make_metrics(METRIC_TYPES[options["type"]].options.model_validate(options))
     return metric
 
 
 def answer(
-    metric: Any, heard: Sequence[Told], references: Sequence[str] = (), **fields: Any
+    metric: Any, likelihoods: Sequence[Cell], references: Sequence[str] = (), **fields: Any
 ) -> Answer:
-    told_ = {likelihood_column(metric.spec.name): list(heard)}
-    return Answer("a", 0, "said", tuple(references), fields={**fields, **told_})
+    cells = {likelihood_column(metric.spec.name): list(likelihoods)}
+    return Answer("a", 0, "a response", tuple(references), fields={**fields, **cells})
 
 
 def parts(score: Score) -> tuple[Any, ...]:
     return score.value, score.status, score.answer, score.rule
 
 
-TEXT = told(-6.0, 3)
+TEXT = likelihood(-6.0, 3)
 VALUES: list[tuple[dict[str, Any], float]] = [
     ({"type": "loglikelihood"}, -6.0),
     ({"type": "loglikelihood", "per": "token"}, -2.0),
@@ -51,43 +51,48 @@ VALUES: list[tuple[dict[str, Any], float]] = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "value"), VALUES)
-def test_a_text_has_the_value_of_its_formula(asked: dict[str, Any], value: float) -> None:
-    metric = make(**asked)
+@pytest.mark.parametrize(("options", "value"), VALUES)
+def test_a_text_has_the_value_of_its_formula(options: dict[str, Any], value: float) -> None:
+    metric = make(**options)
     whole = answer(metric, [TEXT], ["北京"])
     assert metric.continuations(whole) == ("北京",)
     assert parts(metric.score(whole)) == (pytest.approx(value, abs=1e-12), "ok", None, None)
-    of_column = make(**asked, column="text", delimiter=" ")
-    beside = answer(of_column, [told(-6.0, 3, greedy=True)], ["no"], text="北京")
-    assert of_column.continuations(beside) == (" 北京",)
-    assert parts(of_column.score(beside)) == (pytest.approx(value, abs=1e-12), "ok", None, "greedy")
+    of_column = make(**options, column="text", delimiter=" ")
+    other = answer(of_column, [likelihood(-6.0, 3, greedy=True)], ["no"], text="北京")
+    assert of_column.continuations(other) == (" 北京",)
+    assert parts(of_column.score(other)) == (pytest.approx(value, abs=1e-12), "ok", None, "greedy")
 
 
-UNSCORED: list[tuple[Sequence[Told], Sequence[str], str, str | None]] = [
+UNSCORED: list[tuple[Sequence[Cell], Sequence[str], str, str | None]] = [
     ([], [], "no_reference", None),
     ([], [""], "empty", None),
     ([], ["x"], "skipped", None),
-    ([told(0, failure="continuation_too_long")], ["x"], "error", "continuation_too_long"),
-    ([told(-math.inf)], ["x"], "error", "impossible"),
-    ([told(-1401, 2)], ["x"], "error", "impossible"),
+    ([likelihood(0, failure="continuation_too_long")], ["x"], "error", "continuation_too_long"),
+    ([likelihood(-math.inf)], ["x"], "error", "impossible"),
+    ([likelihood(-1401, 2)], ["x"], "error", "impossible"),
 ]
 
 
-@pytest.mark.parametrize(("heard", "references", "status", "rule"), UNSCORED)
+@pytest.mark.parametrize(("likelihoods", "references", "status", "rule"), UNSCORED)
 @pytest.mark.parametrize("kind", ["loglikelihood", "perplexity", "bits_per_byte"])
 def test_what_cannot_be_known_is_not_scored(
-    kind: str, heard: Sequence[Told], references: Sequence[str], status: str, rule: str | None
+    kind: str, likelihoods: Sequence[Cell], references: Sequence[str], status: str, rule: str | None
 ) -> None:
     metric = make(type=kind)
-    assert parts(metric.score(answer(metric, heard, references))) == (None, status, None, rule)
+    assert parts(metric.score(answer(metric, likelihoods, references))) == (
+        None,
+        status,
+        None,
+        rule,
+    )
     if kind != "loglikelihood":
-        assert metric.row_stats(answer(metric, heard, references)) is None
+        assert metric.row_stats(answer(metric, likelihoods, references)) is None
 
 
 def test_of_several_references_the_most_likely_one_counts() -> None:
     metric = make(type="loglikelihood")
-    heard = [told(-3.0), told(-1.0), told(0, failure="nonfinite_logits")]
-    assert metric.score(answer(metric, heard, ["a", "b", "c"])).value == -1.0
+    likelihoods = [likelihood(-3.0), likelihood(-1.0), likelihood(0, failure="nonfinite_logits")]
+    assert metric.score(answer(metric, likelihoods, ["a", "b", "c"])).value == -1.0
 
 
 @pytest.mark.parametrize(
@@ -97,8 +102,8 @@ def test_of_several_references_the_most_likely_one_counts() -> None:
 def test_a_corpus_is_weighed_by_tokens_or_bytes_not_by_rows(kind: str, value: float) -> None:
     metric = make(type=kind)
     rows = [
-        metric.row_stats(answer(metric, [told(-6.0, 3)], ["北京"])),
-        metric.row_stats(answer(metric, [told(-3.0, 1)], ["x"])),
+        metric.row_stats(answer(metric, [likelihood(-6.0, 3)], ["北京"])),
+        metric.row_stats(answer(metric, [likelihood(-3.0, 1)], ["x"])),
     ]
     sums = np.array([np.sum(rows, axis=0), [0.0, 0.0]])
     assert metric.finalize(sums)[0] == pytest.approx(value, abs=1e-12)
@@ -106,7 +111,7 @@ def test_a_corpus_is_weighed_by_tokens_or_bytes_not_by_rows(kind: str, value: fl
 
 
 OPTIONS = ["cat", "elephants", "犬"]
-HEARD = [told(-3.0, 1), told(-4.5, 3), told(-3.2, 2)]
+LIKELIHOODS = [likelihood(-3.0, 1), likelihood(-4.5, 3), likelihood(-3.2, 2)]
 """By text the first is likeliest, by characters (3, 9, 1) and bytes (3, 9, 3) the second."""
 
 
@@ -115,18 +120,18 @@ HEARD = [told(-3.0, 1), told(-4.5, 3), told(-3.2, 2)]
 )
 def test_long_options_win_by_length(normalize: str, chosen: str) -> None:
     metric = make(type="multiple_choice", options="o", normalize=normalize, delimiter=" ")
-    row = answer(metric, HEARD, [chosen], o=OPTIONS)
+    row = answer(metric, LIKELIHOODS, [chosen], o=OPTIONS)
     assert metric.continuations(row) == [" cat", " elephants", " 犬"]
     assert parts(metric.score(row)) == (1.0, "ok", chosen, "likeliest")
-    assert metric.score(answer(metric, HEARD, ["C"], o=OPTIONS)).value == 0.0
+    assert metric.score(answer(metric, LIKELIHOODS, ["C"], o=OPTIONS)).value == 0.0
 
 
 def test_bytes_and_characters_differ_in_chinese() -> None:
-    heard = [told(-4.0), told(-5.0)]
+    likelihoods = [likelihood(-4.0), likelihood(-5.0)]
     for normalize, chosen in (("characters", "A"), ("bytes", "B")):
         metric = make(type="multiple_choice", options="o", normalize=normalize)
         # 4 and 4 characters; 4 and 12 bytes.
-        row = answer(metric, heard, ["A"], o=["dogs", "一群大狗"])
+        row = answer(metric, likelihoods, ["A"], o=["dogs", "一群大狗"])
         assert metric.score(row).answer == chosen
 
 
@@ -156,7 +161,7 @@ def test_the_reference_says_which_option_is_right(
     options: Any, reference: str, gold: str, status: str, value: float | None, rule: str | None
 ) -> None:
     metric = make(type="multiple_choice", options="o", gold=gold)
-    row = answer(metric, HEARD, [reference], o=options)
+    row = answer(metric, LIKELIHOODS, [reference], o=options)
     score = metric.score(row)
     assert (score.status, score.value, score.rule) == (status, value, rule)
     assert (len(metric.continuations(row)) == 0) == (rule in ("options", "empty_option"))
@@ -174,14 +179,18 @@ def test_a_tie_is_no_choice_unless_both_say_the_same(
     options: Sequence[str], reference: str, expected: tuple[float, str, str, str]
 ) -> None:
     metric = make(type="multiple_choice", options="o")
-    heard = [told(-1.0), told(-1.0), told(-2.0)]
-    assert parts(metric.score(answer(metric, heard, [reference], o=options))) == expected
+    likelihoods = [likelihood(-1.0), likelihood(-1.0), likelihood(-2.0)]
+    assert parts(metric.score(answer(metric, likelihoods, [reference], o=options))) == expected
 
 
 def test_one_option_that_is_not_known_leaves_the_row_unscored() -> None:
     metric = make(type="multiple_choice", options="o")
-    heard = [told(-1.0), told(0, failure="continuation_too_long"), told(-2.0)]
-    score = metric.score(answer(metric, heard, ["A"], o=OPTIONS))
+    likelihoods = [
+        likelihood(-1.0),
+        likelihood(0, failure="continuation_too_long"),
+        likelihood(-2.0),
+    ]
+    score = metric.score(answer(metric, likelihoods, ["A"], o=OPTIONS))
     assert parts(score) == (None, "error", None, "continuation_too_long")
     assert parts(metric.score(answer(metric, [], ["A"], o=OPTIONS)))[:2] == (None, "skipped")
 
@@ -189,5 +198,5 @@ def test_one_option_that_is_not_known_leaves_the_row_unscored() -> None:
 def test_there_are_labels_for_many_options() -> None:
     metric = make(type="multiple_choice", options="o")
     many = [f"option {n}" for n in range(40)]
-    heard = [told(-float(n != 30)) for n in range(40)]
-    assert metric.score(answer(metric, heard, ["30"], o=many)).answer == "AE"
+    likelihoods = [likelihood(-float(n != 30)) for n in range(40)]
+    assert metric.score(answer(metric, likelihoods, ["30"], o=many)).answer == "AE"

@@ -17,7 +17,7 @@ def rouge(make: MakeMetrics, response: str, *references: str) -> list[float | No
 @pytest.mark.parametrize(
     ("reference", "response", "expected"),
     [
-        # Lin 2004, section 3: both share one bigram; only the order tells them apart.
+        # Lin 2004, section 3: both share one bigram; only the order differs.
         pytest.param(
             "police killed the gunman", "police kill the gunman", (3 / 4, 1 / 3, 3 / 4), id="S2"
         ),

@@ -257,7 +257,7 @@ def _without(
         higher_is_better=now.higher_is_better,
         base=base,
         new=new,
-        difference=PairedResult(value, None, None, None, reason),
+        difference=PairedResult(value, None, None, None, None, reason),
         verdict="not comparable",
         reason=reason,
     )

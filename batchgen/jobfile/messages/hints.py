@@ -51,7 +51,7 @@ _OTHER_NAMES: Mapping[str, str] = {
 def unknown_key_hint(path: KeyPath) -> str:
     """The key that was probably meant by one that does not exist."""
     key = str(path[-1])
-    known = _keys_beside(path)
+    known = _section_keys(path)
     return (
         _OTHER_NAMES.get(key)
         or _elsewhere(key)
@@ -84,7 +84,7 @@ def _wrong_number_hint(expected: Expected, value: float) -> str:
     return ""
 
 
-def _keys_beside(path: KeyPath) -> list[str]:
+def _section_keys(path: KeyPath) -> list[str]:
     """The valid keys of the section that a key is in."""
     outer = expected_at(path[:-1])
     known = list(section_fields(outer.section)) if outer and outer.section else []

@@ -1,1 +1,1 @@
-"""IFEval (Zhou et al. 2023): does a response follow instructions that a program can check?"""
+"""IFEval (Zhou et al. 2023): whether a response follows instructions that a program can check."""

@@ -1,4 +1,4 @@
-"""Does the response follow instructions that a program can check, as IFEval does: strict or loose, all or each.
+"""Whether the response follows instructions that a program can check, as in IFEval: strict or loose, all or each.
 
     strict   the response as it is
     loose    any of eight forms of it: without its first line, its last line, or both; with and without `*`

@@ -1,4 +1,4 @@
-r"""Does a text follow an instruction of IFEval (Zhou et al. 2023): one function for each of the 25 published ids.
+r"""Whether a text follows an instruction of IFEval (Zhou et al. 2023): one function for each of the 25 published ids.
 
 They follow the reference implementation and also work for Chinese: a character is a word, `，` is a comma, `“”` are
 quotation marks, and words need no spaces around them. Sentences and words in capitals are found without NLTK, languages

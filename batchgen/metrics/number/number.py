@@ -1,4 +1,4 @@
-"""Is the number that the response gives the reference's."""
+"""Whether the number that the response gives is that of the reference."""
 
 from dataclasses import dataclass
 from fractions import Fraction

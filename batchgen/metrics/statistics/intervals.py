@@ -10,7 +10,6 @@ With fewer than two independent observations the standard error is None, never 0
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +50,7 @@ class PointEstimate:
     high: float | None
     method: str
 
-    def clipped(self, least: float, most: float) -> Self:
+    def clipped(self, least: float, most: float) -> "PointEstimate":
         """The same with the interval cut to the possible values."""
         if self.low is None or self.high is None:
             return self
@@ -59,7 +58,7 @@ class PointEstimate:
 
 
 def no_estimate(reason: str) -> PointEstimate:
-    """No value and no interval, for a reason."""
+    """Neither a value nor an interval, and the reason."""
     return PointEstimate(None, None, None, None, f"none: {reason}")
 
 
@@ -67,7 +66,7 @@ NO_DATA = no_estimate("nothing was scored")
 
 
 def point_estimate(value: float, reason: str) -> PointEstimate:
-    """A value without error and interval, for a reason."""
+    """A value without error and interval, and the reason."""
     return PointEstimate(value, None, None, None, f"none: {reason}")
 
 

@@ -8,7 +8,7 @@ The difference is the new run minus the base run.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,6 @@ from batchgen.metrics.statistics.intervals import (
     Finalize,
     Floats,
     Integers,
-    PointEstimate,
     cluster_mean,
     moments,
     resample,
@@ -67,22 +66,36 @@ class PairedScores:
 
 
 @dataclass(frozen=True, slots=True)
-class PairedResult(PointEstimate):
-    """By how much a metric differs, new minus base. `method` is the test that gave p, or why there is none.
+class PairedResult:
+    """By how much a metric differs.
 
     Attributes:
+        value: new minus base; None where nothing could be compared.
+        low: lower end of its interval.
         p: probability of a difference at least as large by chance.
+        test: which test gave p, or why there is none.
     """
 
-    p: float | None = None
+    value: float | None
+    stderr: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    test: str
 
     @property
     def detectable(self) -> float | None:
         """Smallest difference that such data would detect 4 times out of 5, at 5 %."""
         return None if self.stderr is None else POWER_80 * self.stderr
 
+    def clipped(self, least: float, most: float) -> "PairedResult":
+        """The same with the interval cut to the possible values."""
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=max(least, self.low), high=min(most, self.high))
 
-NO_PAIRS = PairedResult(None, None, None, None, "no rows in common that have a score")
+
+NO_PAIRS = PairedResult(None, None, None, None, None, "no rows in common that have a score")
 
 
 def compare_means(pairs: PairedScores, confidence: Confidence) -> PairedResult:
@@ -103,9 +116,9 @@ def compare_means(pairs: PairedScores, confidence: Confidence) -> PairedResult:
         else cluster_mean(sums, level, fraction=False)
     )
     if found.stderr is None:
-        return PairedResult(found.value, None, None, None, found.method)
+        return PairedResult(found.value, None, None, None, None, found.method)
     p, test = _sign_flip(sums[:, 0], confidence.seed)
-    return PairedResult(found.value, found.stderr, found.low, found.high, test, p)
+    return PairedResult(found.value, found.stderr, found.low, found.high, p, test)
 
 
 def _matched_rates(differences: Floats, level: float) -> PairedResult:
@@ -115,13 +128,13 @@ def _matched_rates(differences: Floats, level: float) -> PairedResult:
     value = (wins - losses) / count
     p = sign_test_p(losses, wins + losses)
     if count < 2:
-        return PairedResult(value, None, None, None, "exact McNemar", p)
+        return PairedResult(value, None, None, None, p, "exact McNemar")
     padded = count + 2
     middle = (wins - losses) / padded
     spread = math.sqrt(wins + losses + 1 - (wins - losses) ** 2 / padded) / padded
     reach = normal_quantile((1 + level) / 2) * spread
     low, high = max(-1.0, middle - reach), min(1.0, middle + reach)
-    return PairedResult(value, spread, low, high, "exact McNemar", p)
+    return PairedResult(value, spread, low, high, p, "exact McNemar")
 
 
 def _sign_flip(sums: Floats, seed: int) -> tuple[float, str]:
@@ -164,18 +177,18 @@ def compare_corpora(
     width = base.shape[1]
     value = float(finalize(new.sum(axis=0)) - finalize(base.sum(axis=0)))
     if len(base) < 2 or replicates < 2:
-        return PairedResult(value, None, None, None, "too few rows, or no replicates")
+        return PairedResult(value, None, None, None, None, "too few rows, or no replicates")
     drawn = resample(np.hstack([base, new]), replicates=replicates, seed=confidence.seed)
     differences = finalize(drawn[:, width:]) - finalize(drawn[:, :width])
     differences = differences[np.isfinite(differences)]
     if len(differences) < 0.99 * replicates or not math.isfinite(value):
-        return PairedResult(value, None, None, None, "too few rows to resample")
+        return PairedResult(value, None, None, None, None, "too few rows to resample")
     low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
     extreme = int((np.abs(differences - differences.mean()) >= abs(value)).sum())
     differing = int((base != new).any(axis=1).sum())
     p = max((extreme + 1) / (len(differences) + 1), min(1.0, 2.0 ** (1 - differing)))
     spread = float(differences.std(ddof=1))
-    return PairedResult(value, spread, float(low), float(high), "paired bootstrap", p)
+    return PairedResult(value, spread, float(low), float(high), p, "paired bootstrap")
 
 
 def adjust_holm(p_values: Sequence[float | None]) -> list[float | None]:

@@ -40,7 +40,7 @@ def fits(value: Any, schema: Any) -> bool:
     """Draft-07 for exactly the keywords of `ASSERTIONS`: enough to test this schema without a further package."""
     if isinstance(schema, bool):
         return schema
-    if "$ref" in schema:  # draft-07: what stands beside $ref is ignored
+    if "$ref" in schema:  # draft-07: other keys next to $ref are ignored
         return fits(value, SCHEMA["definitions"][schema["$ref"].removeprefix("#/definitions/")])
     checks = (_general, _numbers, _texts, _arrays, _objects)
     return all(check(value, schema) for check in checks)

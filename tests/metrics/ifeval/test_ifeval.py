@@ -90,13 +90,13 @@ def test_no_instruction_is_left_out() -> None:
     assert {identifier for identifier, *_ in CASES} == set(INSTRUCTIONS)
 
 
-def published(*asked: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+def published(*instructions: tuple[str, dict[str, Any]]) -> dict[str, Any]:
     """Columns as in the published data: every row has every argument, null where it is absent."""
     every = dict.fromkeys(["num_words", "relation", "keywords"])
     return {
         "fields": {
-            "instruction_id_list": [identifier for identifier, _ in asked],
-            "kwargs": [{**every, **args} for _, args in asked],
+            "instruction_id_list": [identifier for identifier, _ in instructions],
+            "kwargs": [{**every, **args} for _, args in instructions],
         }
     }
 

@@ -38,7 +38,7 @@ def test_rates_are_compared_by_mcnemars_exact_test(wins: int, losses: int) -> No
     expected = scipy.stats.binomtest(losses, discordant).pvalue if discordant else 1.0
     assert found.p == pytest.approx(expected)
     assert found.value == pytest.approx((wins - losses) / (discordant + 40))
-    assert found.method == "exact McNemar"
+    assert found.test == "exact McNemar"
 
 
 def test_the_interval_of_rates_is_that_of_agresti_and_min() -> None:
@@ -96,7 +96,7 @@ def test_very_many_rows_are_normal() -> None:
     base = rng.normal(size=count)
     new = base + rng.normal(size=count) + 0.01
     found = compare_means(pairs(base, new), CONFIDENCE)
-    assert found.method == "sign flips, normal"
+    assert found.test == "sign flips, normal"
     assert found.p == pytest.approx(scipy.stats.ttest_rel(new, base).pvalue, rel=0.02)
 
 
@@ -193,7 +193,7 @@ def test_verdicts(
     margin: float | None,
     expected: str,
 ) -> None:
-    difference = PairedResult(value, 0.02, low, high, "", p)
+    difference = PairedResult(value, 0.02, low, high, p, "")
     assert decide_verdict(difference, p, higher_is_better, margin) == expected
 
 
@@ -201,7 +201,7 @@ def test_the_detectable_difference_is_found_four_times_in_five() -> None:
     """Tested at 5 % (Student's t of 40 rows): power 0.8."""
     rng = np.random.default_rng(6)
     found = 0
-    shift = PairedResult(0.0, 1 / np.sqrt(40), None, None, "").detectable
+    shift = PairedResult(0.0, 1 / np.sqrt(40), None, None, None, "").detectable
     assert shift is not None
     for _ in range(400):
         one = compare_means(pairs(np.zeros(40), rng.normal(shift, 1, 40)), CONFIDENCE)
