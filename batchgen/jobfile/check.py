@@ -12,7 +12,7 @@ from batchgen.jobfile.job_paths import absolute_paths
 from batchgen.jobfile.layers import Layers
 from batchgen.jobfile.messages.expected_types import expected_at
 from batchgen.jobfile.messages.explain import SchemaError, explain, problem_at_path
-from batchgen.jobfile.tree import KeyPath, Node, children, drop_nulls, problem_at, to_python, leaves
+from batchgen.jobfile.tree import KeyPath, Node, children, drop_nulls, leaves, problem_at, to_python
 from batchgen.jobfile.yaml_reader import resolve_scalar
 
 _LOADER_KEYS = ("$schema", "extends", "profiles", "vars")
