@@ -2,6 +2,9 @@
 
 The texts under the fields are the reference in `jobs/README.md` and in `batchgen schema`. A `Job` holds what the
 user wrote: "auto" stays "auto"; `Plan` holds what it was resolved to.
+
+To add a key: a field with its text, and its `Role` unless it decides answers (`Role.GENERATION` is the default: a resumed
+run rejects a changed value). A key of `decoding` is also declared by each engine that supports it (`engines/`).
 """
 
 from pathlib import Path

@@ -1,11 +1,12 @@
-"""Rows that were in flight when the process died: they are answered first, to find the row that crashes it.
+"""Crash suspects: rows that were in flight when the process died. They are answered first, to find the one that kills it.
 
-    died once      in batches, each answered before the next one starts    ┐ each further crash leaves fewer rows
-    died twice     one row at a time                                       ┘ in flight, at last one
-    three times    marked failed: the row was alone the third time
+    deaths of the row   how it is answered in the next start
+    1                   in batches of `SUSPECT_BATCH`, one after the other: each further crash leaves fewer suspects
+    2                   alone
+    3                   not at all: marked failed, since it was alone at the third death
 
-An engine pulls thousands of requests at once, so the first crash hardly narrows the search. The next start answers the
-harmless rows of a batch, which clears them. A machine that went down makes no row a suspect.
+The journal chooses the suspects when it is opened (`state/sqlite_journal.py`): in flight, not answered, and the process
+was killed. A row that is answered is no longer a suspect. A machine that went down makes no row a suspect.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,10 +1,11 @@
 """The identity of a run: what decides its answers, and what a resumed run rejects.
 
-    run.json   format, id, date, settings, input, part_rows: written once, when the run first starts
+    run.json   format, id, date, settings, fingerprint, input, rows, part_rows: written once, when the run first starts
 
 A resumed run must have the same settings and the same input; otherwise the error names the keys that differ. The
 settings are those job keys whose role is `GENERATION`, what the `CONTENT` keys refer to, and what decoding, model and
-tokenizer were resolved to. The role of a key is metadata of its field, in `batchgen/job/`.
+tokenizer were resolved to. The role of a key is metadata of its field, in `batchgen/job/`. `part_rows` is fixed by the
+first start: a later value in the job is ignored.
 """
 
 import json

@@ -28,7 +28,7 @@ ROWS_PER_COMMIT = 512
 """Most answers in memory. A killed process loses them, like the rows in flight."""
 
 _SCHEMA = """
-    CREATE TABLE IF NOT EXISTS answers (row INTEGER, sample INTEGER, said BLOB, hash BLOB, PRIMARY KEY (row, sample)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS answers (row INTEGER, sample INTEGER, response BLOB, hash BLOB, PRIMARY KEY (row, sample)) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS deaths (row INTEGER PRIMARY KEY, count INTEGER, hash BLOB);
     CREATE TABLE IF NOT EXISTS in_flight (row INTEGER PRIMARY KEY);
 """
@@ -83,7 +83,7 @@ class SqliteJournal:
         self.flush()
         with self._transaction("read") as database:
             records = database.execute(
-                "SELECT row, sample, said, hash FROM answers WHERE row >= ? AND row < ?",
+                "SELECT row, sample, response, hash FROM answers WHERE row >= ? AND row < ?",
                 (first, stop),
             ).fetchall()
         return _intact_answers(self._run_id, records)
@@ -147,7 +147,7 @@ class SqliteJournal:
     def delete_failed(self) -> int:
         self.flush()
         with self._transaction("clear") as database:
-            records = database.execute("SELECT row, sample, said FROM answers").fetchall()
+            records = database.execute("SELECT row, sample, response FROM answers").fetchall()
             failed = [
                 (row, sample)
                 for row, sample, content in records
@@ -176,12 +176,12 @@ class SqliteJournal:
     def _open(self, died: bool) -> int:
         self._database = connect(self._path, _SCHEMA)
         try:
-            return self._check_records(died)
+            return self._drop_damaged_and_count_deaths(died)
         except BaseException:
             self._database.close()
             raise
 
-    def _check_records(self, died: bool) -> int:
+    def _drop_damaged_and_count_deaths(self, died: bool) -> int:
         """Delete damaged records and return their number; count a death for each row in flight."""
         with self._transaction("open") as database:
             if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
@@ -189,7 +189,7 @@ class SqliteJournal:
             bad = [
                 (row, sample)
                 for row, sample, content, hash_ in database.execute(
-                    "SELECT row, sample, said, hash FROM answers"
+                    "SELECT row, sample, response, hash FROM answers"
                 )
                 if hash_ != self._hash(row, sample, content)
             ]
@@ -272,7 +272,7 @@ def saved_answers(path: Path, run_id: str) -> Sequence[Response]:
         return ()
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
-            records = database.execute("SELECT row, sample, said, hash FROM answers").fetchall()
+            records = database.execute("SELECT row, sample, response, hash FROM answers").fetchall()
     except sqlite3.Error:
         return ()
     return _intact_answers(run_id, records)

@@ -213,14 +213,18 @@ def truncate(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "left"),
     [
-        pytest.param(change("UPDATE answers SET said = '[]' WHERE row = 1"), {2}, id="said"),
+        pytest.param(
+            change("UPDATE answers SET response = '[]' WHERE row = 1"), {2}, id="response"
+        ),
         pytest.param(change("UPDATE answers SET row = 7 WHERE row = 1"), {2}, id="key"),
         pytest.param(change("UPDATE answers SET hash = NULL WHERE row = 1"), {2}, id="hash"),
         pytest.param(change("UPDATE deaths SET count = 3"), {1, 2}, id="deaths"),
         pytest.param(change("UPDATE deaths SET count = 'x'"), {1, 2}, id="no number"),
         pytest.param(change("UPDATE deaths SET hash = 7"), {1, 2}, id="no hash"),
         pytest.param(change("ALTER TABLE answers RENAME TO answer"), set(), id="table"),
-        pytest.param(change("ALTER TABLE answers RENAME COLUMN said TO sais"), set(), id="column"),
+        pytest.param(
+            change("ALTER TABLE answers RENAME COLUMN response TO answer"), set(), id="column"
+        ),
         pytest.param(overwrite, set(), id="overwritten"),
         pytest.param(truncate, set(), id="truncated"),
     ],

@@ -1,1 +1,1 @@
-"""Checks before a run: input, disk space, the plan."""
+"""Checks before a run: the input, and space on the disk."""
