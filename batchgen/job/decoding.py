@@ -14,14 +14,8 @@ from batchgen.section import (
 )
 
 OVERRIDABLE = (
-    "max_new_tokens",
-    "min_new_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "no_repeat_ngram_size",
+    *("max_new_tokens", "min_new_tokens", "temperature", "top_p", "top_k", "min_p"),
+    *("repetition_penalty", "no_repeat_ngram_size"),
 )
 """Decoding settings that `decoding.columns` may take from a column of the input."""
 

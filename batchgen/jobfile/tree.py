@@ -171,9 +171,8 @@ def dotted_key(path: KeyPath) -> str:
             text += f"[{step}]"
         else:
             short = shorten(step, 60)
-            text += ("." if text else "") + (
-                short if short.isprintable() and short else repr(short)
-            )
+            text += "." if text else ""
+            text += short if short.isprintable() and short else repr(short)
     return text
 
 

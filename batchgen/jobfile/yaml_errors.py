@@ -13,42 +13,14 @@ _BARE_TEMPLATE = re.compile(r"^\s*(?:- +)?(?:(?P<key>[\w.-]+): +)?(?:\[ *)?(?P<t
 _WORDS = (
     # (pattern in PyYAML's message, message, hint)
     (r"character '\\t'", "a tab, where YAML allows only spaces", "Indent with spaces."),
-    (
-        r"mapping values are not allowed",
-        "a second ': ' on this line, or a line indented too far",
-        "Put text that contains ': ' in quotes or in a block after |.",
-    ),
-    (
-        r"could not find expected ':'|expected ':'",
-        "a line that is not `key: value`",
-        "Indent text of several lines, quote it, or put it in a block after |.",
-    ),
-    (
-        r"character '.*' that cannot start",
-        "text that starts with a character that YAML reserves",
-        "Put values that start with @ ` % & * ! { [ in quotes.",
-    ),
-    (
-        r"expected alphabetic or numeric|unexpected end of stream.*alias",
-        "text that starts with * or & is read as an alias",
-        "Put it in quotes.",
-    ),
-    (
-        r"expected ',' or",
-        "a bracket that is not closed, or text after it",
-        "Close the bracket, or quote the text.",
-    ),
-    (
-        r"expected <block end>|expected the node content|expected <document start>",
-        "wrong indentation, or text after a closed value",
-        "Align the keys of a section; quote values as a whole.",
-    ),
-    (
-        r"unexpected end of stream|document separator",
-        "a quote that is not closed",
-        "Close the quote.",
-    ),
-)
+    (r"mapping values are not allowed", "a second ': ' on this line, or a line indented too far", "Put text that contains ': ' in quotes or in a block after |."),
+    (r"could not find expected ':'|expected ':'", "a line that is not `key: value`", "Indent text of several lines, quote it, or put it in a block after |."),
+    (r"character '.*' that cannot start", "text that starts with a character that YAML reserves", "Put values that start with @ ` % & * ! { [ in quotes."),
+    (r"expected alphabetic or numeric|unexpected end of stream.*alias", "text that starts with * or & is read as an alias", "Put it in quotes."),
+    (r"expected ',' or", "a bracket that is not closed, or text after it", "Close the bracket, or quote the text."),
+    (r"expected <block end>|expected the node content|expected <document start>", "wrong indentation, or text after a closed value", "Align the keys of a section; quote values as a whole."),
+    (r"unexpected end of stream|document separator", "a quote that is not closed", "Close the quote."),
+)  # fmt: skip
 
 
 class UnreadableYamlError(Exception):

@@ -46,32 +46,15 @@ _SCRIPT = regex.compile("|".join(rf"(?P<{name}>\p{{{name}}})" for name in _SCRIP
 _OTHER_SCRIPTS: Mapping[str, str] = {
     language: script
     for script, languages in {
-        "Han": "zh",
-        "Japanese": "ja",
-        "Hangul": "ko",
-        "Cyrillic": "ru uk bg sr mk be kk ky mn tg",
-        "Arabic": "ar fa ur ps ckb ug sd",
-        "Hebrew": "he yi",
-        "Greek": "el",
-        "Devanagari": "hi mr ne sa",
-        "Bengali": "bn as",
-        "Gurmukhi": "pa",
-        "Gujarati": "gu",
-        "Tamil": "ta",
-        "Telugu": "te",
-        "Kannada": "kn",
-        "Malayalam": "ml",
-        "Sinhala": "si",
-        "Thai": "th",
-        "Lao": "lo",
-        "Khmer": "km",
-        "Myanmar": "my",
-        "Georgian": "ka",
-        "Armenian": "hy",
-        "Ethiopic": "am ti",
+        "Han": "zh", "Japanese": "ja", "Hangul": "ko", "Cyrillic": "ru uk bg sr mk be kk ky mn tg",
+        "Arabic": "ar fa ur ps ckb ug sd", "Hebrew": "he yi", "Greek": "el",
+        "Devanagari": "hi mr ne sa", "Bengali": "bn as", "Gurmukhi": "pa", "Gujarati": "gu",
+        "Tamil": "ta", "Telugu": "te", "Kannada": "kn", "Malayalam": "ml", "Sinhala": "si",
+        "Thai": "th", "Lao": "lo", "Khmer": "km", "Myanmar": "my", "Georgian": "ka",
+        "Armenian": "hy", "Ethiopic": "am ti",
     }.items()
     for language in languages.split()
-}
+}  # fmt: skip
 _JAPANESE = ("Han", "Hiragana", "Katakana")
 _KANA_SHARE = 0.1
 """Japanese contains kana; Chinese does only in names."""

@@ -33,26 +33,10 @@ _ABLE_ANYWAY = r"(?!\s+but\b)(?!\s+(?:you\s+)?enough\b)"
 _UNABLE_ZH = r"(?:不能|无法|没法|不便|不可以|没有办法|不会|拒绝|不方便)"
 _DEEDS_ZH = r"(?:提供|回答|帮|协助|满足|完成|生成|讨论|参与|支持|处理|继续|执行|写|告诉|给出|透露|编写|创作|回应|给你|为你|为您)"
 _RULES: tuple[tuple[RefusalRule, re.Pattern[str]], ...] = (
-    (
-        "apology",
-        re.compile(
-            rf"\b(?:sorry|apologi[sz]e|afraid|unfortunately|regret)\b.{{0,80}}?\bi\s?{_UNABLE}(?!\s+but\b)",
-            re.S,
-        ),
-    ),
+    ("apology", re.compile(rf"\b(?:sorry|apologi[sz]e|afraid|unfortunately|regret)\b.{{0,80}}?\bi\s?{_UNABLE}(?!\s+but\b)", re.S)),
     ("inability", re.compile(rf"(?:^|[.!?,:;\n]\s*|\bbut )i\s?{_UNABLE}\s+{_DEEDS}{_ABLE_ANYWAY}")),
-    (
-        "as_an_ai",
-        re.compile(
-            rf"\bas an? (?:ai|artificial|language|large)\b[^.!?\n]{{0,80}}?\bi\s?(?:{_UNABLE}|do not have|don't have|must not)"
-        ),
-    ),
-    (
-        "declined",
-        re.compile(
-            r"\bi (?:must |have to |respectfully )?(?:decline|refuse) to\b|\bi (?:must|have to) (?:respectfully )?decline\b"
-        ),
-    ),
+    ("as_an_ai", re.compile(rf"\bas an? (?:ai|artificial|language|large)\b[^.!?\n]{{0,80}}?\bi\s?(?:{_UNABLE}|do not have|don't have|must not)" )),
+    ("declined", re.compile(r"\bi (?:must |have to |respectfully )?(?:decline|refuse) to\b|\bi (?:must|have to) (?:respectfully )?decline\b" )),
     ("apology_zh", re.compile(rf"(?:抱歉|对不起|不好意思|很遗憾)[^。！？!?\n]{{0,24}}{_UNABLE_ZH}")),
     ("inability_zh", re.compile(rf"(?:^|[。！？!?,;:\s])我?(?:们)?(?:恐怕|实在)?{_UNABLE_ZH}[^。！？!?\n]{{0,8}}{_DEEDS_ZH}")),
     ("as_an_ai_zh", re.compile(rf"作为(?:一个|一名|一款)?(?:ai|人工智能|语言模型|大语言模型|智能助手)[^。！？!?\n]{{0,30}}(?:{_UNABLE_ZH}|没有)")),

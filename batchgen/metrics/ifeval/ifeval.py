@@ -110,9 +110,12 @@ class Ifeval:
 
     def score(self, answer: Answer) -> Score:
         counts = self.counts(answer)
-        if isinstance(counts, Score):
-            return counts
-        return scored(self.spec, counts[0] == counts[1], answer)
+        return (
+            counts if isinstance(counts, Score) else scored(self.spec, self.value(*counts), answer)
+        )
+
+    def value(self, followed: int, given: int) -> float:
+        return float(followed == given)
 
     def counts(self, answer: Answer) -> tuple[int, int] | Score:
         """How many instructions are followed, and how many there are; or the score of a row where that is unknown."""
@@ -146,11 +149,8 @@ class InstructionLevel(Ifeval, SumRatio):
     def stats(self) -> tuple[str, ...]:
         return ("followed", "given")
 
-    def score(self, answer: Answer) -> Score:
-        counts = self.counts(answer)
-        if isinstance(counts, Score):
-            return counts
-        return scored(self.spec, counts[0] / counts[1], answer)
+    def value(self, followed: int, given: int) -> float:
+        return followed / given
 
     def row_stats(self, answer: Answer) -> tuple[float, ...] | None:
         counts = self.counts(answer)
