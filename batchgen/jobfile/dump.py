@@ -19,7 +19,6 @@ from batchgen.jobfile.yaml_reader import FLOAT, INTEGER
 MASK = "***"
 
 _ONLY_ENVIRONMENT = re.compile(r"([^$]|\$\{env:[^}]*\})*")
-_ONE_LINE = 2**31 - 1
 
 
 def dump_job(job: Job, tree: Node, origins: Mapping[str, str], header: str) -> str:
@@ -39,7 +38,10 @@ def _section(
             lines += [f"{indent}{key}:\n", *_section(value, here, tree, origins)]
             continue
         written = _written(value, here, find_node(tree, here))
-        first, *rest = _yaml({key: written}).split("\n")
+        text = yaml.dump(
+            {key: written}, Dumper=_Dumper, allow_unicode=True, width=2**31 - 1, sort_keys=False
+        )
+        first, *rest = text.removesuffix("\n").split("\n")
         origin = _comment(origins.get(dotted_key(here), "default"))
         lines.append(f"{indent}{first}  # {origin}\n")
         lines += [f"{indent}{line}\n" if line else "\n" for line in rest]
@@ -118,11 +120,6 @@ _Dumper.add_representer(list, _list)
 _Dumper.add_representer(tuple, _list)
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789."))
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:int", INTEGER, list("-+0123456789"))
-
-
-def _yaml(value: object) -> str:
-    text = yaml.dump(value, Dumper=_Dumper, allow_unicode=True, width=_ONE_LINE, sort_keys=False)
-    return text.removesuffix("\n")
 
 
 def _comment(text: str) -> str:

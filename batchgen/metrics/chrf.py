@@ -12,8 +12,6 @@ from batchgen.metrics.base import Answer, Floats, MetricOptions, MetricType, Spe
 from batchgen.metrics.optional import require_package
 from batchgen.records import Score
 
-_SIGNATURE = "case:mixed|eff:yes|nc:6|nw:0|space:no"
-
 
 class ChrFOptions(MetricOptions):
     """F-score of groups of 1 to 6 characters: chrF2 of sacrebleu, from 0 to 100. Needs the extra `metrics`."""
@@ -23,11 +21,7 @@ class ChrFOptions(MetricOptions):
 
 @dataclass(frozen=True, slots=True)
 class ChrF:
-    """chrF2 of a row, and of a corpus from the sums of its rows' counts.
-
-    Attributes:
-        chrf: sacrebleu's `CHRF`. What it counts for each row has no public name there.
-    """
+    """chrF2 of a row, and of a corpus from the sums of its rows' counts. `chrf` is sacrebleu's `CHRF`."""
 
     spec: Spec
     chrf: Any
@@ -44,7 +38,7 @@ class ChrF:
         return Score(self.spec.name, float(self.finalize(np.array(self.row_stats(answer)))), "ok")
 
     def row_stats(self, answer: Answer) -> tuple[float, ...]:
-        """Counts against the reference that scores highest."""
+        """Counts against the reference that scores highest; sacrebleu has no public name for them."""
         references = [[reference] for reference in answer.references]
         (counts,) = self.chrf._extract_corpus_statistics([answer.text], references)
         return tuple(counts)
@@ -56,7 +50,7 @@ class ChrF:
 
 def _chrf(spec: Spec, _options: ChrFOptions) -> ChrF:
     chrf = require_package("sacrebleu.metrics.chrf", "metrics").CHRF()
-    return ChrF(replace(spec, signature=_SIGNATURE), chrf)
+    return ChrF(replace(spec, signature="case:mixed|eff:yes|nc:6|nw:0|space:no"), chrf)
 
 
 CHRF = MetricType(ChrFOptions, _chrf, needs="references", unit="score")

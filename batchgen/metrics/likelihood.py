@@ -135,7 +135,6 @@ def _tokens(best: BestText) -> float:
 
 
 def _bytes(best: BestText) -> float:
-    """UTF-8 bytes, without the delimiter."""
     return float(len(best.text.encode("utf-8", "surrogatepass")))
 
 

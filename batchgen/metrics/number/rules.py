@@ -125,13 +125,10 @@ def _cued(text: str) -> _Candidates:
         end = _STATEMENT_END.search(text, start, limit)
         statement = text[start : end.start() if end else limit]
         if cue["sentence"]:  # 答：3个人一共有18个苹果。
-            yield from _last_of(statement)
+            numbers = find_numbers(statement) or find_numerals(statement)
+            yield from numbers[-1:]
         else:
             yield from _statement(statement)
-
-
-def _last_of(statement: str) -> _Candidates:
-    yield from islice(reversed(find_numbers(statement) or find_numerals(statement)), 1)
 
 
 def _statement(statement: str) -> _Candidates:
