@@ -161,7 +161,7 @@ def test_prompts_are_scored_by_the_scores_of_their_answers() -> None:
     assert blocks[0].rows.tolist() == [0, 2]
 
 
-def test_rows_that_are_not_asked_for_are_not_there() -> None:
+def test_rows_that_are_not_selected_have_no_scores() -> None:
     asked = {"m": np.array([True, True, False, False])}
     best, share = score_block([Best(), Share()], answers("a", "b", "ab", "bb"), asked)
     assert share.rows.tolist() == [0, 1]

@@ -1,4 +1,4 @@
-"""Runs that are evaluated: scores beside the answers, scoring again without generating, withheld answers."""
+"""Runs that are evaluated: scores as columns of the answers, scoring again without generating, withheld answers."""
 
 import json
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def metrics(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return {(row["metric"], row["slice"]): row for row in frame.to_dicts()}
 
 
-def test_scores_land_beside_the_answers(make_job: MakeJob) -> None:
+def test_scores_are_columns_of_the_answers(make_job: MakeJob) -> None:
     job = load_job(
         make_job(ROWS, evaluate=EVALUATE, run={"max_error_rate": 1}, batching={"part_rows": 2})
     )
@@ -54,7 +54,9 @@ def test_scores_land_beside_the_answers(make_job: MakeJob) -> None:
     assert frame["score_exact"].is_nan().sum() == 0
 
 
-def test_the_long_detail_says_why_a_row_has_no_score(make_job: MakeJob, tmp_path: Path) -> None:
+def test_the_long_detail_has_the_reason_why_a_row_has_no_score(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
     run(load_job(make_job(ROWS, evaluate=EVALUATE, run={"max_error_rate": 1})))
     detail = pl.read_parquet(tmp_path / "out" / "scores.parquet").filter(
         pl.col("metric") == "exact"
@@ -63,7 +65,7 @@ def test_the_long_detail_says_why_a_row_has_no_score(make_job: MakeJob, tmp_path
     assert detail["status"].to_list() == ["ok", "ok", "ok", "no_reference", "skipped"]
 
 
-def test_metrics_tell_value_coverage_and_interval_by_slice(
+def test_metrics_have_value_coverage_and_interval_by_slice(
     make_job: MakeJob, tmp_path: Path
 ) -> None:
     run(load_job(make_job(ROWS, evaluate=EVALUATE, run={"max_error_rate": 1})))
@@ -219,7 +221,7 @@ def test_a_gate_on_a_fraction_is_out_of_range(
     assert problem.line > 0
 
 
-def test_gates_may_ask_for_the_ends_of_a_fraction_and_for_any_number_of_others(
+def test_gates_may_be_the_ends_of_a_fraction_and_any_number_of_others(
     make_job: MakeJob,
 ) -> None:
     gates = [
@@ -279,7 +281,7 @@ def test_answers_that_were_withheld_are_published_once_the_gate_allows(make_job:
     assert list(again.folder.parts.iterdir()) == []
 
 
-def test_status_says_what_holds_answers_back(make_job: MakeJob) -> None:
+def test_status_gives_the_reason_why_answers_are_withheld(make_job: MakeJob) -> None:
     good = run(load_job(gated(make_job, 0.5)))
     assert inspect.status(good.folder.path).state == "complete"
     job = gated(make_job, 0.9)
@@ -361,7 +363,7 @@ def test_too_many_failed_rows_hold_answers_back_as_well(make_job: MakeJob) -> No
     assert not result.folder.responses.exists()
 
 
-def test_a_function_that_changed_scores_again_and_lies_beside_the_job(
+def test_a_changed_function_in_the_folder_of_the_job_scores_again(
     make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "elsewhere").mkdir()

@@ -60,7 +60,7 @@ def test_verdicts(gate: dict[str, Any], row: MetricRow | None, verdict: str, wor
     assert words in found.found
 
 
-def test_a_gate_says_what_it_asks_for() -> None:
+def test_a_gate_is_described_by_its_condition() -> None:
     gate = Gate(metric="exact", slice="lang=zh", min=0.5, max=1, on="ci_low")
     assert decide_gate(gate, None).gate == "exact (lang=zh) ci_low >= 0.5 and <= 1"
 

@@ -148,7 +148,7 @@ def rewritten(folder: RunFolder, **changes: Any) -> None:
     folder.write_json(folder.manifest, content | changes, stage="manifest")
 
 
-def test_what_the_manifest_says_is_counted_again(complete: RunFolder) -> None:
+def test_the_counts_of_the_manifest_are_checked(complete: RunFolder) -> None:
     counts = json.loads(complete.manifest.read_text())["counts"]
     rewritten(complete, counts=counts | {"failed": 5, "rows": 99})
     problems = [finding.problem for finding in verify(complete).issues]
@@ -224,7 +224,7 @@ def test_a_run_at_work_is_not_purged(complete: RunFolder) -> None:
         purge(complete, lambda _: True)
 
 
-def test_damaged_state_is_not_purged_unasked(unfinished: RunFolder) -> None:
+def test_damaged_state_is_not_purged_without_confirmation(unfinished: RunFolder) -> None:
     unfinished.run.write_text("{")
     with pytest.raises(StateError, match="is damaged"):
         purge(unfinished, lambda _: True)

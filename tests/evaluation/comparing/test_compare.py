@@ -160,7 +160,7 @@ def test_what_is_refused(evaluated: MakeRun, arguments: list[str], words: str) -
         compare(base, new, *arguments)
 
 
-def test_a_folder_without_scores_is_told_how_to_get_some(make_job: MakeJob, tmp_path: Path) -> None:
+def test_a_folder_without_scores_is_an_error_with_a_hint(make_job: MakeJob, tmp_path: Path) -> None:
     run(load_job(make_job()))
     with pytest.raises(UsageError, match="has no scores") as caught:
         compare(tmp_path / "out", tmp_path / "out")
@@ -276,7 +276,7 @@ def test_tables_keep_to_the_window(
     assert max(map(len, scored)) <= columns
 
 
-def test_the_table_shows_texts_only_when_asked(evaluated: MakeRun) -> None:
+def test_the_table_shows_texts_only_with_the_option(evaluated: MakeRun) -> None:
     base, new = evaluated("base", [True] * 3), evaluated("new", [True, False, True])
     for asked in ([], ["--show-responses"]):
         command = ["compare", str(base), str(new), *asked]
@@ -336,7 +336,7 @@ def test_the_previous_output_is_a_baseline(make_job: MakeJob) -> None:
     assert good.frame().height == 40
 
 
-def test_scoring_again_says_what_it_records_of_gates(make_job: MakeJob) -> None:
+def test_scoring_again_prints_the_gates_that_it_records(make_job: MakeJob) -> None:
     rows = [{"id": str(n), "q": f"q{n}", "gold": f"q{n}", "other": "x"} for n in range(40)]
 
     def scored_by(reference: str) -> Any:

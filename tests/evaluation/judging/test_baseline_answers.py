@@ -1,4 +1,4 @@
-"""Another run's answers: found by id and sample, and only if it asked the same."""
+"""Another run's answers: found by id and sample, and only if the prompt is the same."""
 
 from collections.abc import Callable
 from pathlib import Path

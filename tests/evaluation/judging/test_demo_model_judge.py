@@ -31,8 +31,8 @@ def test_verdicts_are_those_of_a_plain_forward(make_job: MakeJob, demo_folder: P
     notes = Opinionated()  # notes what judges read, label by label
     job = make_job(ROWS, evaluate={"judges": [TENTHS, PAIRWISE]})
     run(load_job(job), opener=notes)
-    rated = [notes.asked[11 * row] for row in range(3)]
-    pairs = notes.asked[33:]
+    rated = [notes.queries[11 * row] for row in range(3)]
+    pairs = notes.queries[33:]
     compared = [(pairs[4 * row], pairs[4 * row + 2]) for row in range(3)]
 
     judges = [{**judge, "model": dict(DEMO_MODEL)} for judge in (TENTHS, PAIRWISE)]

@@ -1,4 +1,4 @@
-"""Runs whose answers are judged: scores, intervals and gates; asked once, asked again when the rubric changes."""
+"""Runs whose answers are judged: scores, intervals and gates; judged again only when the rubric changes."""
 
 import math
 import re
@@ -37,7 +37,7 @@ WORTH = {"good": 5, "fair": 3, "bad": 1}
 class Opinionated:
     """Answers as echo does, and judges: it knows the worth of a few words, is silent about others, and favours A a little."""
 
-    asked: list[str] = field(default_factory=list)
+    queries: list[str] = field(default_factory=list)
     opened: int = 0
 
     name = "opinionated"
@@ -51,10 +51,10 @@ class Opinionated:
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         return self.echo.generate(requests)
 
-    def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
-        for one in asked:
+    def likelihoods(self, queries: Iterable[Continuation]) -> Iterator[Likelihood]:
+        for one in queries:
             text = ByteTokenizer().decode(one.context)
-            self.asked.append(text)
+            self.queries.append(text)
             label = ByteTokenizer().decode(one.token_ids)
             yield Likelihood(one.index, (math.log(_chance(text, label)),))
 
@@ -95,7 +95,7 @@ PAIRWISE = {"name": "vs", "mode": "pairwise", "column": "other"}
 FIVE, THREE, ONE = ((0.8 * w + 0.02 * (15 - w)) / 0.88 for w in (5, 3, 1))
 
 
-def test_a_rubric_s_scores_stand_beside_the_answers(make_job: MakeJob) -> None:
+def test_scores_by_a_rubric_are_columns_of_the_answers(make_job: MakeJob) -> None:
     result = judged(make_job, Opinionated(), RUBRIC, evaluate={"slices": ["lang"]})
     frame = result.frame()
     assert frame["score_good"].to_list() == pytest.approx([FIVE, ONE, THREE, None, None])
@@ -173,27 +173,25 @@ def test_a_judge_that_means_nothing_is_unparsed_not_zero(make_job: MakeJob) -> N
     assert metrics(result)["good", "all"]["coverage"] == 0
 
 
-def test_the_same_rubric_is_asked_once_and_another_one_again(
-    make_job: MakeJob, tmp_path: Path
-) -> None:
+def test_answers_are_judged_again_only_by_another_rubric(make_job: MakeJob, tmp_path: Path) -> None:
     (tmp_path / "good.md").write_text("Is it good?")
     judge = {"name": "good", "rubric_file": "good.md"}
     first = Opinionated()
     judged(make_job, first, judge)
-    assert len(first.asked) == 4 * 5
-    assert all("Is it good?" in text for text in first.asked)
+    assert len(first.queries) == 4 * 5
+    assert all("Is it good?" in text for text in first.queries)
     again = Opinionated()
     assert judged(make_job, again, judge).outcome == "already complete"
     assert again.opened == 0
     more = Opinionated()
     result = judged(make_job, more, judge, evaluate={"metrics": ["length"]})
-    assert (more.opened, more.asked) == (0, [])
+    assert (more.opened, more.queries) == (0, [])
     assert result.frame()["score_good"].to_list()[0] == pytest.approx(FIVE)
     (tmp_path / "good.md").write_text("Is it short?")
     other = Opinionated()
     judged(make_job, other, judge)
-    assert len(other.asked) == 4 * 5
-    assert all("Is it short?" in text for text in other.asked)
+    assert len(other.queries) == 4 * 5
+    assert all("Is it short?" in text for text in other.queries)
 
 
 def test_judged_again_by_the_command_score(make_job: MakeJob) -> None:
@@ -217,7 +215,7 @@ def test_gates_may_be_about_judges(make_job: MakeJob, gate: dict[str, Any], code
     assert result.exit_code == code
 
 
-def test_everything_that_does_not_go_together_is_told_at_once(make_job: MakeJob) -> None:
+def test_all_contradictions_are_reported_together(make_job: MakeJob) -> None:
     judges = [
         {"name": "a", "rubric_file": "gone.md"},
         {"name": "b", "mode": "pairwise", "baseline": "gone"},
@@ -240,11 +238,11 @@ def test_everything_that_does_not_go_together_is_told_at_once(make_job: MakeJob)
     ]
 
 
-def test_a_run_that_is_stopped_while_judging_goes_on_where_it_was(make_job: MakeJob) -> None:
+def test_a_run_that_is_stopped_while_judging_resumes(make_job: MakeJob) -> None:
     rows = [{"q": f"{word} {k}"} for k in range(300) for word in ("good", "bad")]
     job = make_job(rows, evaluate={"judges": [RUBRIC]})
     first = Opinionated()
-    stopped = run(load_job(job), opener=first, stop=lambda: len(first.asked) >= 5 * 300)
+    stopped = run(load_job(job), opener=first, stop=lambda: len(first.queries) >= 5 * 300)
     assert stopped.outcome == "stopped"
     assert not stopped.folder.manifest.exists()
     again = Opinionated()
@@ -252,7 +250,7 @@ def test_a_run_that_is_stopped_while_judging_goes_on_where_it_was(make_job: Make
     assert result.outcome == "done"
     assert result.frame()["score_good"].to_list() == pytest.approx([FIVE, ONE] * 300)
     # A block of 256 answers was whole.
-    assert len(again.asked) == 5 * (600 - 256)
+    assert len(again.queries) == 5 * (600 - 256)
 
 
 def test_judges_of_one_model_share_its_engine(make_job: MakeJob) -> None:

@@ -1,4 +1,4 @@
-"""What a judge is asked: hostile answers stay inside their fences, labels are found whatever the tokenizer does."""
+"""The prompts of a judge: hostile answers stay inside their fences, labels are found whatever the tokenizer does."""
 
 import hashlib
 import re
@@ -69,7 +69,7 @@ def code_in(text: str) -> str:
     return found[1]
 
 
-def test_the_judge_reads_rubric_question_reference_and_answer_and_then_says_its_verdict() -> None:
+def test_the_prompt_has_rubric_question_reference_and_answer_and_ends_before_the_verdict() -> None:
     text = text_of(
         RUBRIC, JudgeCase("What is 7 x 8?", ("56",), "It is 56."), rubric="Is it right?\n"
     )
@@ -97,7 +97,7 @@ def test_in_chinese_all_words_are_chinese() -> None:
     )
 
 
-def test_whoever_changes_what_judges_are_told_raises_the_version() -> None:
+def test_a_change_of_the_prompt_texts_raises_the_version() -> None:
     """Scores of two versions do not compare: `VERSION` is part of their fingerprint."""
     judges = [
         judge.model_copy(update={"language": language})
@@ -145,7 +145,7 @@ def test_hostile_answers_stay_inside_their_fence(
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
-def test_the_code_is_in_no_text_and_knows_no_order(one: str, other: str) -> None:
+def test_the_code_is_in_no_text_and_does_not_depend_on_the_order(one: str, other: str) -> None:
     first, second = (
         text_of(PAIRWISE, JudgeCase("q", pair)) for pair in ((one, other), (other, one))
     )

@@ -1,4 +1,4 @@
-"""A block of answers before a judge: what is asked, in which order, and what comes of it."""
+"""A block of answers and a judge: the queries, their order, and the results."""
 
 import hashlib
 import math
@@ -127,7 +127,7 @@ def test_a_pair_is_judged_alike_from_both_sides(
         assert here.get(name) == there.get(name)
 
 
-def test_both_orders_are_asked_and_each_label_after_the_same_context(
+def test_both_orders_are_queried_with_each_label_after_the_same_context(
     ready: Callable[..., PreparedJudge],
 ) -> None:
     pairwise = ready(mode="pairwise", column="other")
@@ -171,7 +171,7 @@ def test_both_orders_are_asked_and_each_label_after_the_same_context(
         ),
     ],
 )
-def test_what_needs_no_judge_is_not_asked(
+def test_a_known_result_is_not_queried(
     ready: Callable[..., PreparedJudge],
     options: dict[str, Any],
     judged_answer: Answer,
@@ -210,19 +210,19 @@ def test_an_engine_s_failure_is_that_of_the_answer_alone(
         ),
     ],
 )
-def test_turns_are_told_apart(
+def test_turns_are_distinguished(
     ready: Callable[..., PreparedJudge], turns: list[tuple[str, str]], shown: str
 ) -> None:
     assert shown in read(ready(), asked_about(SAID, *turns))
 
 
-def test_where_nobody_knows_what_was_asked_there_is_no_question(
+def test_without_messages_the_prompt_has_no_question(
     ready: Callable[..., PreparedJudge],
 ) -> None:
     assert "<question" not in read(ready(), JudgedAnswer(SAID, None, AnswerKey("1", 0, None)))
 
 
-def test_the_reference_is_shown_only_if_the_job_says_so(
+def test_the_reference_is_shown_only_if_the_job_sets_it(
     ready: Callable[..., PreparedJudge],
 ) -> None:
     said = answer("a", references=("the truth", "another"))
@@ -232,7 +232,7 @@ def test_the_reference_is_shown_only_if_the_job_says_so(
         assert "another" not in text
 
 
-def test_rows_outside_where_and_without_a_response_are_not_asked(
+def test_rows_outside_where_and_without_a_response_are_not_queried(
     ready: Callable[..., PreparedJudge],
 ) -> None:
     one = ready(where="other = 'y'")

@@ -186,7 +186,7 @@ def test_answers_that_no_judge_saw(
     )
 
 
-def test_the_detail_tells_all_probabilities_and_that_texts_were_cut() -> None:
+def test_the_detail_has_all_probabilities_and_whether_texts_were_cut() -> None:
     cut: JudgeState = "cut"
     score = scores(RUBRIC, JudgeResult(cut, logs(0.1, 0.2, 0.5)))[""]
     assert (score.answer, score.rule) == ("3", "cut: 1 0.125, 2 0.250, 3 0.625, mass 0.800")

@@ -45,7 +45,7 @@ EVALUATE = {"reference": "right", "metrics": METRICS}
 
 
 class Watched(Wrapped):
-    """Notes what it is asked."""
+    """Records its queries."""
 
     def __init__(self, inner: Engine, log: "Log") -> None:
         super().__init__(inner)
@@ -58,9 +58,9 @@ class Watched(Wrapped):
             self._log.requests[request.index] = list(request.token_ids)
             yield from self.inner.generate([request])
 
-    def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
-        for one in asked:
-            self._log.asked.append(one)
+    def likelihoods(self, queries: Iterable[Continuation]) -> Iterator[Likelihood]:
+        for one in queries:
+            self._log.queries.append(one)
             if one.token_ids == self._log.broken:
                 failure = Failure("nonfinite_logits", "broken")
                 yield Likelihood(one.index, (), failure=failure)
@@ -73,11 +73,11 @@ class Watched(Wrapped):
 
 
 class Log:
-    """What engines were asked, and how many there were."""
+    """The queries to engines, and how many engines there were."""
 
     def __init__(self) -> None:
         self.requests: dict[int, list[int]] = {}
-        self.asked: list[Continuation] = []
+        self.queries: list[Continuation] = []
         self.broken: Sequence[int] = ()
         self.opened = self.open = 0
 
@@ -102,7 +102,7 @@ def test_a_run_queries_its_open_engine_about_every_row_and_scores_the_results(
     result = run(load_job(make_job(ROWS, evaluate=EVALUATE)), opener=log.opener)
     assert (log.opened, log.open) == (1, 0)
     # The reference, and two options of which one is the reference.
-    assert len(log.asked) == len(ROWS) * 3
+    assert len(log.queries) == len(ROWS) * 3
     frame = result.frame()
     assert frame["score_loglikelihood"].to_list() == pytest.approx(
         [expected(row["right"]) for row in ROWS], abs=1e-9
@@ -165,7 +165,7 @@ def test_score_loads_a_model_once_for_metrics_and_judges(make_job: MakeJob) -> N
     shutil.rmtree(result.folder.private / "likelihoods", ignore_errors=True)
     score_run(result.folder.path, options=ScoringModelOptions(opener=log.opener))
     assert (log.opened, log.open) == (1, 0)
-    assert len(log.asked) == 20 * (3 + 5)
+    assert len(log.queries) == 20 * (3 + 5)
 
 
 @pytest.mark.parametrize("point", [f"{name}:2" for name in LIKELIHOOD_POINTS])
@@ -179,39 +179,39 @@ def test_a_killed_pass_resumes_without_repeating_queries(
     log = Log()
     result = run(load_job(job), opener=log.opener)
     assert not log.requests
-    assert len(log.asked) == 3 * (len(ROWS) - kept * BLOCK_ROWS)
+    assert len(log.queries) == 3 * (len(ROWS) - kept * BLOCK_ROWS)
     unbroken = run(load_job(job, overrides=["output.path=whole"]))
     assert scores(result.folder.path).equals(scores(unbroken.folder.path))
 
 
 def test_a_stopped_pass_resumes(make_job: MakeJob) -> None:
     job, log = load_job(make_job(ROWS, evaluate=EVALUATE)), Log()
-    result = run(job, opener=log.opener, stop=lambda: len(log.asked) > 3 * BLOCK_ROWS)
+    result = run(job, opener=log.opener, stop=lambda: len(log.queries) > 3 * BLOCK_ROWS)
     assert (result.outcome, log.open) == ("stopped", 0)
     again = Log()
     assert run(job, opener=again.opener).outcome == "done"
     assert not again.requests
-    assert len(again.asked) == 3 * (len(ROWS) - BLOCK_ROWS)
+    assert len(again.queries) == 3 * (len(ROWS) - BLOCK_ROWS)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9], ids=["data", "footer", "end"])
 def test_a_damaged_block_is_queried_again(make_job: MakeJob, share: float) -> None:
     job, log = load_job(make_job(ROWS, evaluate=EVALUATE)), Log()
-    result = run(job, opener=log.opener, stop=lambda: len(log.asked) > 6 * BLOCK_ROWS)
+    result = run(job, opener=log.opener, stop=lambda: len(log.queries) > 6 * BLOCK_ROWS)
     first, *_ = sorted((result.folder.private / "likelihoods").iterdir())
     content = bytearray(first.read_bytes())
     content[int(len(content) * share)] ^= 255
     first.write_bytes(content)
     again = Log()
     assert run(job, opener=again.opener).outcome == "done"
-    assert len(again.asked) == 3 * (len(ROWS) - BLOCK_ROWS)
+    assert len(again.queries) == 3 * (len(ROWS) - BLOCK_ROWS)
 
 
-def test_more_metrics_ask_about_the_published_answers(make_job: MakeJob) -> None:
+def test_further_metrics_query_about_the_published_answers(make_job: MakeJob) -> None:
     job = make_job(ROWS[:20], evaluate={"reference": "right", "metrics": ["exact"]})
     log = Log()
     assert run(load_job(job), opener=log.opener).outcome == "done"
-    assert not log.asked
+    assert not log.queries
     assert run(load_job(job), opener=log.opener).outcome == "already complete"
     assert log.opened == 1
     job = make_job(ROWS[:20], evaluate=EVALUATE)
@@ -219,19 +219,19 @@ def test_more_metrics_ask_about_the_published_answers(make_job: MakeJob) -> None
     for _ in range(2):
         again = run(load_job(job), opener=log.opener)
         assert again.frame()["score_loglikelihood"].null_count() == 0
-        assert (log.opened, log.open, len(log.asked)) == (2, 0, 60)
+        assert (log.opened, log.open, len(log.queries)) == (2, 0, 60)
     printed = score(again.folder.path, "-m", "{type: perplexity, column: response}")
     names = [row["metric"] for row in printed["metrics"]]
     assert names == ["loglikelihood", "multiple_choice", "exact", "perplexity"]
     assert score(again.folder.path)["metrics"] == printed["metrics"][:3]
 
 
-def test_only_rows_that_a_metric_is_about_are_asked(make_job: MakeJob) -> None:
+def test_only_rows_that_a_metric_selects_are_queried(make_job: MakeJob) -> None:
     metrics = [{"type": "loglikelihood", "where": "right = '7'"}]
     log = Log()
     job = make_job(ROWS[:20], evaluate={"reference": "right", "metrics": metrics})
     result = run(load_job(job), opener=log.opener)
-    assert len(log.asked) == 1
+    assert len(log.queries) == 1
     assert result.frame()["score_loglikelihood"].null_count() == 19
 
 
@@ -257,7 +257,7 @@ def test_a_text_that_fails_takes_no_other_down(make_job: MakeJob) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("prefill", [None, "答案: ", "{{ right }}"])
 @pytest.mark.parametrize("template", ["auto", "none"])
-def test_the_context_is_what_the_run_asked(
+def test_the_context_is_the_prompt_of_the_run(
     make_job: MakeJob, demo_folder: Path, template: str, prefill: str | None
 ) -> None:
     rows = [
@@ -275,12 +275,12 @@ def test_the_context_is_what_the_run_asked(
         decoding={"max_new_tokens": 2},
     )
     run(load_job(job), opener=log.opener)
-    contexts = [list(one.context) for one in log.asked]
+    contexts = [list(one.context) for one in log.queries]
     assert contexts == [log.requests[row] for row in range(6)]
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(demo_folder)
-    for one, row in zip(log.asked, rows, strict=False):
+    for one, row in zip(log.queries, rows, strict=False):
         assert tokenizer.decode(one.token_ids) == row["right"]
         assert not set(one.token_ids) & set(tokenizer.all_special_ids)
 

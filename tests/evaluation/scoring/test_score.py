@@ -193,7 +193,9 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("messages", "kind"), [("Hi", "string"), (["Hi"], "list<.*string>"), (3, "int64")]
 )
-def test_a_model_is_asked_only_about_messages(messages: object, kind: str, tmp_path: Path) -> None:
+def test_a_model_is_queried_only_about_messages(
+    messages: object, kind: str, tmp_path: Path
+) -> None:
     file = write(tmp_path / "a.jsonl", [{"response": "x", "messages": messages}])
     error = rf"^perplexity: .* 'messages' is {kind}; expected a list of {{role, content}}\n  Add a column"
     with pytest.raises(UsageError, match=error):
@@ -237,7 +239,7 @@ def test_reasoning_is_scored_unless_it_is_dropped(tmp_path: Path) -> None:
         assert frame["response"].to_list() == said, "what is dropped is not scored, but stays"
 
 
-def test_a_run_with_inline_reasoning_is_scored_as_told(make_job: MakeJob) -> None:
+def test_a_run_with_inline_reasoning_is_scored_with_and_without_it(make_job: MakeJob) -> None:
     rows = [{"q": "<think>hm</think>4", "gold": "4"}]
     evaluate = {"reference": "gold", "metrics": ["exact"]}
     job = make_job(rows, evaluate=evaluate, output={"path": "out", "reasoning": "inline"})
@@ -250,7 +252,7 @@ def test_a_run_with_inline_reasoning_is_scored_as_told(make_job: MakeJob) -> Non
     assert again.value == 0.0
 
 
-def test_a_metric_without_any_score_says_why(tmp_path: Path) -> None:
+def test_a_metric_without_any_score_has_a_reason(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [{"response": "x"}, {"response": None}])
     command = ["score", str(file), "-m", "exact", "-m", "length", "-o", str(tmp_path / "out")]
     done = CliRunner().invoke(cli, command)
@@ -282,7 +284,7 @@ CAUSES = {
 
 
 @pytest.mark.parametrize(("metric", "line"), CAUSES.items(), ids=CAUSES.keys())
-def test_why_rows_have_no_score_is_told_in_a_line(
+def test_the_reason_why_rows_have_no_score_is_one_line(
     metric: str, line: str | None, tmp_path: Path
 ) -> None:
     (tmp_path / "own.py").write_text(AMISS)
@@ -307,7 +309,7 @@ def finished(make_job: MakeJob, tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_a_run_is_scored_by_more_metrics_beside_its_own(finished: Path) -> None:
+def test_a_run_is_scored_by_further_metrics(finished: Path) -> None:
     before = pl.read_parquet(finished / "responses.parquet")
     printed = score(finished, "-m", "length")
     after = pl.read_parquet(finished / "responses.parquet")
@@ -315,7 +317,7 @@ def test_a_run_is_scored_by_more_metrics_beside_its_own(finished: Path) -> None:
     assert [row["metric"] for row in printed["metrics"]] == ["exact", "length_characters"]
 
 
-def test_scores_that_nothing_asks_for_any_more_are_named(finished: Path) -> None:
+def test_removed_scores_are_reported(finished: Path) -> None:
     def removed(*arguments: str) -> list[str]:
         done = CliRunner().invoke(cli, list(arguments))
         return [line for line in done.stderr.splitlines() if line.startswith("scores removed")]

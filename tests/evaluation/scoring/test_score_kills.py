@@ -163,7 +163,7 @@ def test_a_kill_leaves_the_old_scores_or_the_new(scored: Scored, point: str, rep
     assert list(scored.out.scratch.iterdir()) == []
 
 
-def test_meanwhile_nobody_takes_the_files_for_one_set(scored: Scored) -> None:
+def test_during_a_release_the_files_are_not_read_as_one_set(scored: Scored) -> None:
     scored.start()
     assert scored.score(fail_at="publish.after_rename").killed
     with pytest.raises(StateError, match="are being replaced"):
