@@ -93,17 +93,17 @@ def test_a_contender_that_cannot_run_gives_the_reason(
     demo_folder: Path, tmp_path: Path, contender: Contender, reason: str
 ) -> None:
     if contender == "vllm" and find_spec("vllm") is not None:
-        pytest.skip("vllm is here")
+        pytest.skip("vllm is installed")
     folder = tiny_folder(demo_folder, tmp_path / "mamba", "mamba")
     found = measure_contender(contender, work(folder))
     assert isinstance(found, NotMeasured)
     assert found.reason.startswith(reason)
 
 
-def test_weights_that_are_gone_are_a_reason_not_an_end(tiny: Path) -> None:
-    asked = work(tiny)
+def test_missing_weights_are_a_reason_and_not_an_exception(tiny: Path) -> None:
+    bench_work = work(tiny)
     (tiny / "model.safetensors").unlink()
-    found = measure_contender("generate", asked)
+    found = measure_contender("generate", bench_work)
     assert isinstance(found, NotMeasured)
     assert "safetensors" in found.reason
 
@@ -151,9 +151,9 @@ def test_a_job_is_measured_with_every_engine_in_a_process_of_its_own(
     rows = [{"q": "one"}, {"q": ""}, {"q": "three"}]
     model = {"engine": "transformers", "path": str(tiny)}
     job = make_job(rows, model=model, decoding={"max_new_tokens": 4})
-    said: list[str] = []
-    found = bench(load_job(job), reporter=RecordingReporter(said))
-    assert said == ["measuring the machine", *(f"measuring {name}" for name in found.engines)]
+    reported: list[str] = []
+    found = bench(load_job(job), reporter=RecordingReporter(reported))
+    assert reported == ["measuring the machine", *(f"measuring {name}" for name in found.engines)]
     assert (found.workload.rows, found.workload.refused) == (3, 1)
     assert found.workload.most_new_tokens == 2 * 4
     measured = [one for one in found.engines.values() if isinstance(one, EngineResult)]

@@ -1,4 +1,4 @@
-"""A process of its own: what it says comes back, and it never outlives its caller's patience."""
+"""A function in a new process: its result is returned, and the process never outlives its caller."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ def test_the_result_comes_back_from_another_process() -> None:
     assert process != os.getpid()
 
 
-def test_a_process_that_dies_says_how() -> None:
+def test_a_process_that_dies_is_reported_with_its_exit_code() -> None:
     with pytest.raises(ProcessDied) as died:
         run_in_process(killed)
     assert died.value.exit_code == -signal.SIGKILL

@@ -20,7 +20,7 @@ def fields(loaded: LoadedJob) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("rows", [1, 48, 300])
-def test_the_built_in_rows_are_as_many_as_asked_and_all_different(
+def test_the_built_in_rows_have_the_requested_number_and_all_differ(
     tmp_path: Path, rows: int
 ) -> None:
     loaded = built_in_workload(tmp_path, model="demo:smollm2-135m", rows=rows, sets=())
@@ -67,7 +67,7 @@ def test_another_model_keeps_the_rest_of_the_section(make_job: MakeJob) -> None:
     assert (loaded.job.model.path, loaded.job.model.dtype) == ("it's/other", "float16")
 
 
-def test_another_model_for_a_job_that_names_its_own_in_one_word(make_job: MakeJob) -> None:
+def test_another_model_for_a_job_whose_model_is_a_plain_text(make_job: MakeJob) -> None:
     job = make_job()
     job.write_text(job.read_text().replace("model:\n  engine: echo", "model: one"))
     assert job_workload(job, model="two", rows=1, sets=(), profile=None).job.model.path == "two"

@@ -67,7 +67,7 @@ def history_of(prompts: list[list[int]], new: list[list[int]]) -> History:
 PROMPT = [1, 2, 3, 1, 2, 3, 4, 1, 2]
 
 CASES = [
-    pytest.param(NONE, PROMPT, [], id="nothing asked"),
+    pytest.param(NONE, PROMPT, [], id="no penalty"),
     pytest.param(penalised(repetition=1.3), PROMPT, [], id="repetition in the prompt"),
     pytest.param(penalised(repetition=1.3), PROMPT, [5, 5, 6], id="and in the answer"),
     pytest.param(penalised(repetition=0.5), PROMPT, [5], id="below 1 rewards"),
@@ -112,7 +112,7 @@ def test_a_batch_equals_its_rows(data: st.DataObject) -> None:
 
     prompts = [tokens(dice.randrange(1, 15)) for _ in range(rows)]
     new = [tokens(steps) for _ in range(rows)]
-    asked = [
+    row_settings = [
         penalised(
             repetition=dice.choice([1.0, 1.1, 2.0, 0.7]),
             ngram=dice.choice([0, 1, 2, 3, 7]),
@@ -121,16 +121,20 @@ def test_a_batch_equals_its_rows(data: st.DataObject) -> None:
         )
         for _ in range(rows)
     ]
-    history, penalties, logits = history_of(prompts, new), Penalties.of(asked), random_logits(rows)
+    history, penalties, logits = (
+        history_of(prompts, new),
+        Penalties.of(row_settings),
+        random_logits(rows),
+    )
     kept = dice.sample(range(rows), dice.randrange(1, rows + 1))
     index = torch.tensor(kept)
     changed = penalties.select(index).apply(logits[index], history.select(index))
     for at, row in enumerate(kept):
-        expected = reference(logits[row], prompts[row], new[row], asked[row])
+        expected = reference(logits[row], prompts[row], new[row], row_settings[row])
         assert torch.equal(changed[at], expected)
 
 
-def test_rows_of_unequal_length_go_on_after_rows_were_dropped() -> None:
+def test_rows_of_unequal_length_continue_after_rows_were_dropped() -> None:
     prompts = [[1, 2, 3], [4], [5, 6, 5, 6, 5]]
     history = history_of(prompts, [[7], [4], [6]]).select(torch.tensor([2, 1]))
     history.append(torch.tensor([5, 9]))

@@ -66,7 +66,7 @@ def test_no_word_is_lost_or_invented(pieces: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "response"),
     [
         ("<think>2 and 2</think>\n\n4", "4"),
         ("2 and 2</think>\n\n4", "4"),
@@ -77,5 +77,5 @@ def test_no_word_is_lost_or_invented(pieces: list[str]) -> None:
         ("a </think> b <think>c</think> d", "b  d"),
     ],
 )
-def test_answers_of_unknown_origin_may_start_inside_a_block(text: str, said: str) -> None:
-    assert without_reasoning(text) == said
+def test_answers_of_unknown_origin_may_start_inside_a_block(text: str, response: str) -> None:
+    assert without_reasoning(text) == response

@@ -31,7 +31,7 @@ MODEL = {"preset": "model"}
     ("spec", "config", "expected"),
     [
         pytest.param({}, CHATTY, {}, id="a model's own values never apply unasked"),
-        pytest.param(MODEL, CHATTY, {"temperature": 0.6, "top_p": 0.95, "top_k": 20}, id="asked for"),
+        pytest.param(MODEL, CHATTY, {"temperature": 0.6, "top_p": 0.95, "top_k": 20}, id="requested"),
         pytest.param({**MODEL, "top_p": 0.5}, CHATTY, {"temperature": 0.6, "top_p": 0.5, "top_k": 20}, id="the job wins"),
         pytest.param({**MODEL, "top_k": 0}, CHATTY, {"temperature": 0.6, "top_p": 0.95}, id="and may switch off"),
         pytest.param({**MODEL, "temperature": 0}, CHATTY, {}, id="greedy takes no filters along"),
@@ -63,7 +63,7 @@ def test_job_before_model_before_default(
     assert decoding == ResolvedDecoding(**expected, end_token_ids=frozenset({2}))
 
 
-def test_origins_say_who_gave_each_value() -> None:
+def test_origins_of_each_value() -> None:
     spec = {**MODEL, "top_p": 0.5, "generation_kwargs": {"suppress_tokens": [7]}}
     _, origins = resolved(spec, {**CHATTY, "renormalize_logits": True})
     given_by = {
@@ -84,7 +84,7 @@ def test_what_has_no_effect_has_no_origin_but_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ({"do_sample": "yes"}, ["do_sample", "'yes'", "true or false"]),
         ({"do_sample": 1}, ["do_sample", "1"]),
@@ -105,18 +105,18 @@ def test_what_has_no_effect_has_no_origin_but_default() -> None:
     ],
 )
 def test_a_model_file_that_cannot_be_applied_is_named(
-    config: dict[str, object], said: list[str]
+    config: dict[str, object], message: list[str]
 ) -> None:
     with pytest.raises(ModelError) as caught:
         resolved(MODEL, config)
-    for words in ["generation_config.json", *said]:
+    for words in ["generation_config.json", *message]:
         assert words in str(caught.value)
     assert caught.value.hint
     assert resolved({}, config)[0] == ResolvedDecoding(end_token_ids=frozenset({2}))
 
 
 @pytest.mark.parametrize(
-    ("spec", "config", "said"),
+    ("spec", "config", "message"),
     [
         ({**MODEL, "top_p": 0.5}, {}, "decoding.top_p has no effect"),
         ({**MODEL, "temperature": 0, "min_p": 0.1}, CHATTY, "decoding.min_p has no effect"),
@@ -132,11 +132,11 @@ def test_a_model_file_that_cannot_be_applied_is_named(
     ],
 )  # fmt: skip
 def test_settings_without_effect_are_refused(
-    spec: dict[str, Any], config: dict[str, object], said: str
+    spec: dict[str, Any], config: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
         resolved(spec, config)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,9 @@ def test_any_other_cell_fails_the_row_and_is_not_repeated(setting: str, cell: ob
         ("max_new_tokens", 0, "a whole number from 1 on"),
     ],
 )
-def test_a_value_out_of_range_is_told_the_range(setting: str, cell: object, range_: str) -> None:
+def test_the_message_for_a_value_out_of_range_contains_the_range(
+    setting: str, cell: object, range_: str
+) -> None:
     failure = by_row(setting, cell)
     assert isinstance(failure, Failure)
     assert range_ in failure.message

@@ -57,7 +57,7 @@ def reference_law(logits: Tensor, decoding: ResolvedDecoding) -> Tensor:
 
 
 def draw_order(logits: Tensor, decoding: ResolvedDecoding) -> list[int]:
-    """The order in which tokens lie on [0, 1): by rank if there is a top_k or top_p, else by id."""
+    """The order of the tokens on [0, 1): by rank if there is a top_k or top_p, else by id."""
     ids = range(len(logits))
     if decoding.top_k or decoding.top_p < 1:
         return sorted(ids, key=lambda i: (-logits[i].item(), i))
@@ -100,14 +100,14 @@ def name_of(decoding: ResolvedDecoding) -> str:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("vocab", [7, 700, 5003])
 @pytest.mark.parametrize("decoding", SETTINGS, ids=name_of)
-def test_each_kept_token_lies_where_its_probability_says(
+def test_each_kept_token_has_the_interval_of_its_probability(
     decoding: ResolvedDecoding, vocab: int, dtype: torch.dtype
 ) -> None:
     logits = random_logits(vocab, seed=vocab).to(dtype)
     law = reference_law(logits, decoding)
     order = [i for i in draw_order(logits, decoding) if law[i] > 0]
     ends = law[order].cumsum(-1)
-    # A probability below 1e-6 has no middle that float32 logits could tell from its borders.
+    # A probability below 1e-6 has no middle that float32 logits could separate from its borders.
     some = [k for k, i in enumerate(order) if law[i] > 1e-6][:: max(1, len(order) // 30)]
     middles = [(ends[k] - law[order[k]] / 2).item() for k in some]
     at = [0.0, *middles, ALMOST_ONE]
@@ -281,7 +281,7 @@ NAN, INF = math.nan, math.inf
 @pytest.mark.parametrize(
     "decoding", [GREEDY, sampled(), sampled(1.0, top_p=0.9), sampled(1.0, top_k=2)], ids=name_of
 )
-def test_rows_without_finite_logits_are_told_and_harm_no_other(
+def test_rows_without_finite_logits_are_marked_and_affect_no_other(
     decoding: ResolvedDecoding, row: list[float], finite: bool, dtype: torch.dtype
 ) -> None:
     logits = torch.tensor([[0.0, 1.0, 9.0], row, [9.0, 1.0, 0.0]], dtype=dtype)

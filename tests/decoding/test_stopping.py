@@ -76,7 +76,7 @@ def brute_force(decoding: ResolvedDecoding, decode: Decode, tokens: Sequence[int
     return Ended(len(taken), None, decode(taken))
 
 
-def asked(*stop: str, most: int = 1000) -> ResolvedDecoding:
+def settings_with(*stop: str, most: int = 1000) -> ResolvedDecoding:
     return ResolvedDecoding(
         max_new_tokens=most, stop_strings=stop, end_token_ids=frozenset({END, 99})
     )
@@ -91,23 +91,23 @@ HANZI = ByteLevel(
 @pytest.mark.parametrize(
     ("decode", "decoding", "tokens", "expected"),
     [
-        pytest.param(WORDS, asked(), [1, 2, END, 3], Ended(3, "stop", "Hello world"), id="end"),
-        pytest.param(WORDS, asked(), [1, 99], Ended(2, "stop", "Hello"), id="any end token"),
-        pytest.param(WORDS, asked(), [END], Ended(1, "stop", ""), id="nothing but an end token"),
-        pytest.param(WORDS, asked(most=2), [1, 2, 3], Ended(2, "length", "Hello world"), id="length"),
-        pytest.param(WORDS, asked(most=1), [END], Ended(1, "stop", ""), id="end at the length"),
-        pytest.param(WORDS, asked(), [1, 2], Ended(2, None, "Hello world"), id="goes on"),
-        pytest.param(WORDS, asked("STOP"), [1, 3, 4, 2], Ended(3, "stop_string", "Hello"), id="over tokens"),
-        pytest.param(WORDS, asked("lo wo"), [1, 2, 2], Ended(2, "stop_string", "Hel"), id="inside tokens"),
-        pytest.param(WORDS, asked("b", "a"), [7, 8], Ended(1, "stop_string", ""), id="at the start"),
-        pytest.param(WORDS, asked("orl", "wor"), [1, 2], Ended(2, "stop_string", "Hello "), id="the earliest of two"),
-        pytest.param(WORDS, asked("\n\n\n"), [5, 7, 6, 5, 1], Ended(4, "stop_string", "\na"), id="newlines"),
-        pytest.param(WORDS, asked("aab"), [7, 7, 7, 8], Ended(4, "stop_string", "a"), id="after a false start"),
-        pytest.param(WORDS, asked("STOP", most=2), [3, 4], Ended(2, "stop_string", ""), id="stop string at the length"),
-        pytest.param(WORDS, asked("STOP"), [3, END], Ended(2, "stop", "ST"), id="half a stop string"),
-        pytest.param(HANZI, asked("停"), [5, 1, 2, 3], Ended(3, "stop_string", "x"), id="character over tokens"),
-        pytest.param(HANZI, asked("停止"), [5, 1, 2, 3, 4, 5], Ended(5, "stop_string", "x"), id="two of them"),
-        pytest.param(HANZI, asked("止"), [5, 1, END], Ended(3, "stop", "x\N{REPLACEMENT CHARACTER}"), id="ends inside a character"),
+        pytest.param(WORDS, settings_with(), [1, 2, END, 3], Ended(3, "stop", "Hello world"), id="end"),
+        pytest.param(WORDS, settings_with(), [1, 99], Ended(2, "stop", "Hello"), id="any end token"),
+        pytest.param(WORDS, settings_with(), [END], Ended(1, "stop", ""), id="nothing but an end token"),
+        pytest.param(WORDS, settings_with(most=2), [1, 2, 3], Ended(2, "length", "Hello world"), id="length"),
+        pytest.param(WORDS, settings_with(most=1), [END], Ended(1, "stop", ""), id="end at the length"),
+        pytest.param(WORDS, settings_with(), [1, 2], Ended(2, None, "Hello world"), id="not ended"),
+        pytest.param(WORDS, settings_with("STOP"), [1, 3, 4, 2], Ended(3, "stop_string", "Hello"), id="over tokens"),
+        pytest.param(WORDS, settings_with("lo wo"), [1, 2, 2], Ended(2, "stop_string", "Hel"), id="inside tokens"),
+        pytest.param(WORDS, settings_with("b", "a"), [7, 8], Ended(1, "stop_string", ""), id="at the start"),
+        pytest.param(WORDS, settings_with("orl", "wor"), [1, 2], Ended(2, "stop_string", "Hello "), id="the earliest of two"),
+        pytest.param(WORDS, settings_with("\n\n\n"), [5, 7, 6, 5, 1], Ended(4, "stop_string", "\na"), id="newlines"),
+        pytest.param(WORDS, settings_with("aab"), [7, 7, 7, 8], Ended(4, "stop_string", "a"), id="after a false start"),
+        pytest.param(WORDS, settings_with("STOP", most=2), [3, 4], Ended(2, "stop_string", ""), id="stop string at the length"),
+        pytest.param(WORDS, settings_with("STOP"), [3, END], Ended(2, "stop", "ST"), id="half a stop string"),
+        pytest.param(HANZI, settings_with("停"), [5, 1, 2, 3], Ended(3, "stop_string", "x"), id="character over tokens"),
+        pytest.param(HANZI, settings_with("停止"), [5, 1, 2, 3, 4, 5], Ended(5, "stop_string", "x"), id="two of them"),
+        pytest.param(HANZI, settings_with("止"), [5, 1, END], Ended(3, "stop", "x\N{REPLACEMENT CHARACTER}"), id="ends inside a character"),
     ],
 )  # fmt: skip
 def test_answers_end(
@@ -132,7 +132,7 @@ def test_byte_level_answers_end_as_by_brute_force(
     tokens: list[int], stop: tuple[str, ...], most: int, ends: bool
 ) -> None:
     tokens = [*tokens, END] if ends else tokens
-    decoding = asked(*stop, most=most)
+    decoding = settings_with(*stop, most=most)
     assert followed(decoding, BYTES, tokens) == brute_force(decoding, BYTES, tokens)
 
 
@@ -142,13 +142,13 @@ def test_byte_level_answers_end_as_by_brute_force(
     st.lists(st.text("ab. é", min_size=1, max_size=6), max_size=3).map(tuple),
 )
 def test_word_level_answers_end_as_by_brute_force(tokens: list[int], stop: tuple[str, ...]) -> None:
-    decoding = asked(*stop)
+    decoding = settings_with(*stop)
     assert followed(decoding, SENTENCES, tokens) == brute_force(decoding, SENTENCES, tokens)
 
 
 def test_without_stop_strings_only_the_end_decodes() -> None:
     decode = ByteLevel([b"a"])
-    stopper = Stopper(asked(most=500), decode)
+    stopper = Stopper(settings_with(most=500), decode)
     for _ in range(499):
         assert stopper.push(1) is None
     assert decode.decoded == 0
@@ -159,7 +159,7 @@ def test_without_stop_strings_only_the_end_decodes() -> None:
 
 def test_with_stop_strings_the_work_grows_with_the_answer_not_with_its_square() -> None:
     decode = ByteLevel([b"abc "])
-    followed(asked("STOP", most=5000), decode, [1] * 5000)
+    followed(settings_with("STOP", most=5000), decode, [1] * 5000)
     assert decode.decoded < 5000 * 32
 
 
@@ -171,4 +171,6 @@ def test_a_decoder_whose_text_depends_on_where_it_begins_is_still_followed_right
         return "".join("_nS"[t] for t in token_ids).capitalize().replace("s", "S")
 
     tokens = [1] * 60 + [2] + [1] * 60
-    assert followed(asked(stop), decode, tokens) == brute_force(asked(stop), decode, tokens)
+    assert followed(settings_with(stop), decode, tokens) == brute_force(
+        settings_with(stop), decode, tokens
+    )

@@ -56,7 +56,7 @@ def answers(opened: tuple[Engine, EngineInfo]) -> Engine:
     return opened[0]
 
 
-def asked(decoding: ResolvedDecoding = GREEDY, samples: int = 1) -> list[Request]:
+def make_requests(decoding: ResolvedDecoding = GREEDY, samples: int = 1) -> list[Request]:
     rows = enumerate(prompts(8))
     return [
         Request(index, sample, ids, decoding, seed=100 * index + sample)
@@ -77,7 +77,7 @@ def test_every_request_is_answered_once_and_alike_in_any_order(
     opened: tuple[Engine, EngineInfo], decoding: ResolvedDecoding
 ) -> None:
     engine, info = opened
-    requests = asked(decoding, samples=2)
+    requests = make_requests(decoding, samples=2)
     first = by_key(engine, requests)
     assert first.keys() == {(one.index, one.sample) for one in requests}
     shuffled = by_key(engine, random.Random(7).sample(requests, len(requests)))
@@ -96,7 +96,7 @@ def test_nothing_is_answered_for_no_request(answers: Engine) -> None:
 
 
 def test_requests_are_pulled_and_closing_leaves_nothing_behind(answers: Engine) -> None:
-    expected = {key: list(one.token_ids) for key, one in by_key(answers, asked()).items()}
+    expected = {key: list(one.token_ids) for key, one in by_key(answers, make_requests()).items()}
     pulled: list[int] = []
 
     def stream() -> Iterator[Request]:
@@ -110,7 +110,7 @@ def test_requests_are_pulled_and_closing_leaves_nothing_behind(answers: Engine) 
     assert len(pulled) < 100
     count = len(pulled)
     running.close()  # type: ignore[attr-defined]  # every engine's iterator is a generator
-    found = {key: list(one.token_ids) for key, one in by_key(answers, asked()).items()}
+    found = {key: list(one.token_ids) for key, one in by_key(answers, make_requests()).items()}
     assert (found, len(pulled)) == (expected, count)
 
 
@@ -118,8 +118,8 @@ def test_a_row_that_fails_affects_no_other(opened: tuple[Engine, EngineInfo]) ->
     engine, info = opened
     if info.needs == "nothing":
         pytest.skip("no request of this engine can fail")
-    expected = by_key(engine, asked())
-    requests = asked()
+    expected = by_key(engine, make_requests())
+    requests = make_requests()
     requests.insert(3, Request(99, 0, [7, BROKEN, 9], GREEDY, seed=0))
     found = by_key(engine, requests)
     failed = found.pop((99, 0))

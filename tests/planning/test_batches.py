@@ -43,24 +43,24 @@ LIMITS = st.builds(
 
 
 @given(REQUESTS, LIMITS)
-def test_every_request_comes_once_and_in_order(asked: list[Request], limits: BatchLimits) -> None:
-    assert list(chain.from_iterable(cut_batches(asked, limits))) == asked
+def test_every_request_comes_once_and_in_order(pending: list[Request], limits: BatchLimits) -> None:
+    assert list(chain.from_iterable(cut_batches(pending, limits))) == pending
 
 
 @given(REQUESTS, LIMITS)
 def test_no_batch_exceeds_the_limits_but_a_single_request_that_is_too_large(
-    asked: list[Request], limits: BatchLimits
+    pending: list[Request], limits: BatchLimits
 ) -> None:
-    for batch in cut_batches(asked, limits):
+    for batch in cut_batches(pending, limits):
         assert 1 <= len(batch) <= limits.rows
         assert len(batch) == 1 or cells(batch) <= limits.tokens
 
 
 @given(REQUESTS, LIMITS)
 def test_padding_stays_below_the_price_of_another_batch(
-    asked: list[Request], limits: BatchLimits
+    pending: list[Request], limits: BatchLimits
 ) -> None:
-    for batch in cut_batches(sort_by_length(asked), limits):
+    for batch in cut_batches(sort_by_length(pending), limits):
         longest = max(len(r.token_ids) for r in batch)
         padding = sum(longest - len(r.token_ids) for r in batch)
         steps = max(r.decoding.max_new_tokens for r in batch)
@@ -69,18 +69,18 @@ def test_padding_stays_below_the_price_of_another_batch(
 
 @given(REQUESTS, LIMITS)
 def test_a_batch_ends_only_where_the_next_request_does_not_fit(
-    asked: list[Request], limits: BatchLimits
+    pending: list[Request], limits: BatchLimits
 ) -> None:
-    batches = list(cut_batches(asked, limits))
+    batches = list(cut_batches(pending, limits))
     for batch, following in pairwise(batches):
         joined = [*batch, following[0]]
         assert len(list(cut_batches(joined, limits))) == 2
 
 
 @given(REQUESTS)
-def test_the_order_is_longest_first_and_stable(asked: list[Request]) -> None:
-    ordered = sort_by_length(asked)
-    assert ordered == sorted(asked, key=lambda r: (-len(r.token_ids), r.index))
+def test_the_order_is_longest_first_and_stable(pending: list[Request]) -> None:
+    ordered = sort_by_length(pending)
+    assert ordered == sorted(pending, key=lambda r: (-len(r.token_ids), r.index))
 
 
 @pytest.mark.parametrize(
@@ -107,19 +107,19 @@ def test_where_batches_are_cut(
 
 
 def test_the_largest_answer_counts_for_every_row() -> None:
-    asked = [request(0, 10, new=5), request(1, 10, new=90), request(2, 10, new=5)]
-    assert [len(b) for b in cut_batches(asked, BatchLimits(9, 200))] == [2, 1]
+    pending = [request(0, 10, new=5), request(1, 10, new=90), request(2, 10, new=5)]
+    assert [len(b) for b in cut_batches(pending, BatchLimits(9, 200))] == [2, 1]
 
 
 class Tap:
     """Counts how many requests have been pulled."""
 
-    def __init__(self, asked: Sequence[Request]) -> None:
-        self.asked = asked
+    def __init__(self, pending: Sequence[Request]) -> None:
+        self.pending = pending
         self.pulled = 0
 
     def __iter__(self) -> Iterator[Request]:
-        for one in self.asked:
+        for one in self.pending:
             self.pulled += 1
             yield one
 

@@ -1,4 +1,4 @@
-"""From memory to tokens: the formulas, and what is asked of the kernel."""
+"""From memory to tokens: the formulas, and free memory as reported by the kernel."""
 
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def test_what_a_budget_allows_fits_and_one_token_more_does_not(
     assert memory.batch_bytes(found.rows, found.tokens + 1) > room
 
 
-def test_short_memory_costs_rows_before_it_costs_all() -> None:
+def test_with_little_memory_there_are_fewer_rows() -> None:
     rows = [
         compute_budget(SMALL, free_bytes=int(gb * GB), fraction=0.9, device="cpu").rows
         for gb in (1, 1.5, 2, 4)
@@ -90,7 +90,7 @@ def test_short_memory_costs_rows_before_it_costs_all() -> None:
     assert rows[0] < rows[-1] == 64
 
 
-def test_too_little_memory_is_told_with_numbers_and_a_way_out() -> None:
+def test_too_little_memory_is_an_error_with_numbers_and_a_hint() -> None:
     with pytest.raises(ResourceError) as caught:
         compute_budget(SMALL, free_bytes=600_000_000, fraction=0.9, device="cpu")
     for words in ("on cpu", "600 MB free", "405 MB are usable", "memory_fraction"):
@@ -98,7 +98,7 @@ def test_too_little_memory_is_told_with_numbers_and_a_way_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("batching", "expected"),
     [
         (Batching(), BatchLimits(64, 9000, "length")),
         (Batching(max_rows=8), BatchLimits(8, 9000, "length")),
@@ -106,8 +106,8 @@ def test_too_little_memory_is_told_with_numbers_and_a_way_out() -> None:
         (Batching(max_rows=8, max_tokens=100, sort="none"), BatchLimits(8, 100, "none")),
     ],
 )
-def test_numbers_of_the_job_stand(asked: Batching, expected: BatchLimits) -> None:
-    assert batch_limits(asked, Budget(64, 9000)) == expected
+def test_numbers_of_the_job_take_precedence(batching: Batching, expected: BatchLimits) -> None:
+    assert batch_limits(batching, Budget(64, 9000)) == expected
 
 
 # The kernel's files, in a folder of our own.
@@ -159,7 +159,7 @@ AVAILABLE = 64_000 * 1024
         pytest.param(MEMINFO | of_group("0::/") | group_v2("", str(10**12), 0), AVAILABLE, id="a limit above the machine"),
     ],
 )  # fmt: skip
-def test_free_memory_is_the_least_that_anyone_grants(
+def test_free_memory_is_the_minimum_of_machine_and_control_groups(
     tmp_path: Path, files: dict[str, str], expected: int
 ) -> None:
     for name, text in files.items():

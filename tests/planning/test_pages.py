@@ -1,4 +1,4 @@
-"""Pieces of the arena never overlap, and free room is found."""
+"""Ranges of the arena never overlap, and free ranges are reused."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from batchgen.planning.pages import Arena
 
 
-def test_lowest_places_go_first_and_holes_are_filled() -> None:
+def test_lowest_positions_are_used_first_and_gaps_are_reused() -> None:
     arena = Arena(20)
     first, second, third = (arena.allocate(n) for n in (5, 8, 4))
     assert (first, second, third) == (range(5), range(5, 13), range(13, 17))
@@ -18,7 +18,7 @@ def test_lowest_places_go_first_and_holes_are_filled() -> None:
     assert arena.allocate(5) == range(8, 13)
 
 
-def test_an_arena_without_room() -> None:
+def test_a_full_arena() -> None:
     assert Arena(0).allocate(1) is None
     assert Arena(4).allocate(5) is None
     assert Arena(4).allocate(4) == range(4)
@@ -28,7 +28,7 @@ def test_an_arena_without_room() -> None:
     total=st.integers(0, 60),
     wishes=st.lists(st.tuples(st.integers(1, 25), st.integers(0, 10)), max_size=40),
 )
-def test_pieces_never_overlap_and_are_refused_only_without_room(
+def test_ranges_never_overlap_and_the_first_free_one_is_used(
     total: int, wishes: list[tuple[int, int]]
 ) -> None:
     arena, held = Arena(total), list[range]()

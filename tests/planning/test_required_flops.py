@@ -1,4 +1,4 @@
-"""Useful arithmetic: counted by hand, and against a walk over the tree of all prompts."""
+"""Useful arithmetic: counted by hand, and against the tree of all prompts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

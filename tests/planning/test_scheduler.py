@@ -1,4 +1,4 @@
-"""Who runs next, without a model: a step "computes" by being booked, and answers end when the draw says so."""
+"""The scheduler without a model: a step is only marked as computed, and answers end at given lengths."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from batchgen.planning.sequences import Prefix, ScheduledSequence, Step, StepKin
 
 @dataclass(frozen=True)
 class Wish:
-    """A row to be: its prompt's length, its limit, where it really ends, and which prefix it has (0: none)."""
+    """A row: prompt length, limit, actual length of the answer, and number of its prefix (0: none)."""
 
     prompt: int
     limit: int
@@ -47,7 +47,7 @@ def rows_of(wanted: list[Wish]) -> list[ScheduledSequence]:
 
 @dataclass
 class World:
-    """A scheduler at work, watched."""
+    """A scheduler whose steps are checked."""
 
     scheduler: Scheduler
     ends: dict[int, int]
@@ -57,7 +57,7 @@ class World:
         self.began: list[int] = []
 
     def steps(self) -> Iterator[Step]:
-        """Run until nothing is left; every promise that holds at all times is checked here."""
+        """Run until nothing is left; invariants are checked before each step."""
         scheduler = self.scheduler
         for _ in range(20_000):
             for row in scheduler.too_large():
@@ -80,7 +80,7 @@ class World:
         limits = self.scheduler.limits
         owners = [segment.owner for segment in step.segments]
         assert step.segments, "an empty step"
-        assert len(set(map(id, owners))) == len(owners), "nobody is in a step twice"
+        assert len(set(map(id, owners))) == len(owners), "no row is in a step twice"
         assert all(segment.count > 0 for segment in step.segments)
         assert self.scheduler.active <= limits.rows
         if step.kind is StepKind.PREFILL:
@@ -136,7 +136,7 @@ def world(
     size=st.sampled_from([1, 4, 16]),
     arena=st.integers(0, 20),
 )
-def test_every_row_ends_once_and_all_room_comes_back(
+def test_every_row_ends_once_and_all_memory_is_released(
     wanted: list[Wish],
     places: int,
     step_tokens: int,
@@ -174,10 +174,10 @@ def test_abandoned_rows_leave_nothing_behind(wanted: list[Wish], stop_after: int
     lost=st.dictionaries(st.integers(0, 40), st.booleans(), max_size=5),
     pages=st.integers(60, 80),
 )
-def test_steps_that_ran_out_of_memory_are_made_up_for(
+def test_steps_that_ran_out_of_memory_are_repeated(
     wanted: list[Wish], lost: dict[int, bool], pages: int
 ) -> None:
-    """What is lost for good goes: a row ends, a prefix is shared no more."""
+    """A rejected row ends; a dropped prefix is not shared any more."""
     free = PageAllocator(pages, 4)
     run = world(wanted, StepLimits(8, 30), free)
     scheduler = run.scheduler
@@ -213,7 +213,7 @@ def test_steps_that_ran_out_of_memory_are_made_up_for(
 
 @dataclass
 class Turns:
-    """Rows of likelihoods at work: several tokens of one draw, then a shorter end is prefilled behind the same context."""
+    """Rows of likelihoods: several logits at once, then a shorter continuation is prefilled after the same context."""
 
     scheduler: Scheduler
     ends: list[list[int]]
@@ -268,7 +268,7 @@ class Turns:
     lost=st.sets(st.integers(0, 40), max_size=5),
     pages=st.integers(16, 40),
 )
-def test_rows_whose_ends_take_turns_are_read_to_the_end(
+def test_all_continuations_of_a_context_are_computed(
     wanted: list[tuple[Wish, list[int]]], limits: StepLimits, lost: set[int], pages: int
 ) -> None:
     free = PageAllocator(pages, 4)
@@ -290,7 +290,7 @@ def test_rows_whose_ends_take_turns_are_read_to_the_end(
     assert free.free == pages
 
 
-def test_a_window_is_served_longest_first_and_before_the_next() -> None:
+def test_a_window_runs_longest_first_and_before_the_next() -> None:
     wanted = [Wish(n, 2, 2, 0) for n in (3, 9, 5, 30, 40)]
     rows = rows_of(wanted)
     scheduler = Scheduler(
@@ -304,7 +304,7 @@ def test_a_window_is_served_longest_first_and_before_the_next() -> None:
     assert run.began == [1, 2, 0, 4, 3]
 
 
-def test_prompts_are_computed_before_answers_go_on_and_long_ones_in_chunks() -> None:
+def test_prompts_are_computed_before_answers_continue_and_long_ones_in_chunks() -> None:
     wanted = [Wish(25, 3, 3, 0), Wish(6, 3, 3, 0)]
     run = world(wanted, StepLimits(4, 10), PageAllocator(64, 4))
     seen = [(step.kind.value, [s.count for s in step.segments]) for step in run.steps()]
@@ -333,7 +333,7 @@ def test_rows_are_cut_where_a_part_of_the_step_ends_but_not_in_the_last_step() -
     parts=st.integers(1, 4),
     part_tokens=st.integers(8, 32),
 )
-def test_parts_of_a_full_step_are_of_one_size_while_more_waits(
+def test_parts_of_a_full_step_have_equal_size_while_rows_wait(
     prompts: list[int], parts: int, part_tokens: int
 ) -> None:
     limits = StepLimits(64, parts * part_tokens, parts)
@@ -352,14 +352,14 @@ def test_prefixes_are_computed_once_and_before_their_rows() -> None:
     assert [[s.count for s in step.segments] for step in run.steps()] == [[10, 5], [3, 3, 3]]
 
 
-def test_a_row_goes_on_without_a_prefix_that_the_arena_has_no_room_for() -> None:
+def test_a_row_runs_without_a_prefix_that_does_not_fit_in_the_arena() -> None:
     wanted = [Wish(3, 1, 1, 2), Wish(3, 1, 1, 2), Wish(2, 1, 1, 1)]
     run = world(wanted, StepLimits(1, 64), PageAllocator(64, 4), arena=Arena(9))
     counts = [[s.count for s in step.segments] for step in run.steps()]
     assert counts == [[13], [13], [5], [2]]
 
 
-def test_rows_go_on_without_a_prefix_that_memory_has_no_room_for() -> None:
+def test_rows_run_without_a_prefix_that_does_not_fit_in_memory() -> None:
     wanted = [Wish(3, 1, 1, 2), Wish(3, 1, 1, 1), Wish(3, 1, 1, 2), Wish(3, 1, 1, 1)]
     run = world(wanted, StepLimits(4, 64), PageAllocator(64, 4), arena=Arena(15))
     lost = run.scheduler.next()
@@ -373,7 +373,7 @@ def test_rows_go_on_without_a_prefix_that_memory_has_no_room_for() -> None:
     assert run.scheduler.arena.allocate(15) == range(15)
 
 
-def test_a_prefix_makes_room_for_another_when_none_of_its_rows_runs() -> None:
+def test_a_prefix_is_dropped_for_another_when_none_of_its_rows_runs() -> None:
     wanted = [Wish(12, 2, 2, 1), Wish(6, 1, 1, 2), Wish(1, 1, 1, 1)]
     run = world(wanted, StepLimits(1, 64), PageAllocator(64, 4), arena=Arena(12))
     counts = [[s.count for s in step.segments] for step in run.steps()]
@@ -384,11 +384,11 @@ def test_few_free_places_wait_for_more_before_a_prefill() -> None:
     wanted = [Wish(2, 12, 12 if n else 1, 0) for n in range(16)] + [Wish(2, 4, 4, 0)] * 4
     run = world(wanted, StepLimits(16, 64), PageAllocator(64, 4))
     kinds = [step.kind.value for step in run.steps()]
-    # Row 0 leaves at once; one free place of sixteen is not worth a forward while fifteen rows go on.
+    # Row 0 ends at once; one free place of sixteen is not worth a forward while fifteen rows run.
     assert kinds[:3] == ["prefill", "decode", "decode"]
 
 
-def test_the_row_that_came_last_leaves_when_pages_run_out() -> None:
+def test_the_latest_row_is_preempted_when_pages_run_out() -> None:
     wanted = [Wish(4, 8, 8, 0), Wish(4, 8, 8, 0)]
     run = world(wanted, StepLimits(2, 64), PageAllocator(4, 4), expected=lambda limit: 0 * limit)
     for _ in run.steps():
@@ -397,7 +397,7 @@ def test_the_row_that_came_last_leaves_when_pages_run_out() -> None:
     assert run.scheduler.preempted == 1
 
 
-def test_a_row_that_never_fits_is_taken_out_and_the_others_go_on() -> None:
+def test_a_row_that_never_fits_is_removed_and_the_others_run() -> None:
     wanted = [Wish(40, 12, 1, 0), Wish(4, 4, 4, 0)]
     run = world(wanted, StepLimits(2, 64), PageAllocator(4, 4))
     for step in run.steps():

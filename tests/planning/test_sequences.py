@@ -16,7 +16,7 @@ from batchgen.planning.sequences import (
 
 
 def decode(*cached: int) -> Step:
-    """One token for each row, which looks at so many earlier ones."""
+    """One token per row, with the given numbers of cached tokens."""
     rows = [
         ScheduledSequence(n, [1] * (held + 1), held, 9, cached=held)
         for n, held in enumerate(cached)
@@ -25,7 +25,7 @@ def decode(*cached: int) -> Step:
 
 
 def prefill(*counts: int) -> Step:
-    """Whole prompts of so many tokens."""
+    """Prompts of the given lengths."""
     rows = [ScheduledSequence(n, [1] * count, count, 9) for n, count in enumerate(counts)]
     return Step(StepKind.PREFILL, tuple(Segment(row, row.prompt, drawn=1) for row in rows))
 
@@ -59,7 +59,7 @@ def test_prefixes_are_never_split() -> None:
 
 
 def work(step: Step) -> float:
-    """As the module's head says: so many earlier tokens are as dear as the token itself."""
+    """Attention to 2,000 earlier tokens costs as much as the token itself."""
     total = 0.0
     for segment in step.segments:
         assert isinstance(segment.owner, ScheduledSequence)

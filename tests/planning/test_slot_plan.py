@@ -27,7 +27,7 @@ SMALL = ModelMemory(
 @pytest.mark.parametrize(
     ("device", "rows", "step"), [("cpu", 256, 1024), ("cuda", 512, 8192)], ids=["cpu", "cuda"]
 )
-def test_with_enough_memory_there_are_as_many_rows_as_are_useful(
+def test_enough_memory_gives_the_useful_number_of_rows(
     device: Device, rows: int, step: int
 ) -> None:
     plan = plan_slots(SMALL, available_bytes=80 * GB, device=device, batching=Batching())
@@ -38,7 +38,7 @@ def test_with_enough_memory_there_are_as_many_rows_as_are_useful(
     assert plan.arena == (plan.pages * 64 + plan.arena) // 64 // 5 * 64
 
 
-def test_the_jobs_own_numbers_go_first() -> None:
+def test_numbers_of_the_job_take_precedence() -> None:
     batching = Batching(max_rows=7, max_tokens=64 * 50)
     plan = plan_slots(SMALL, available_bytes=80 * GB, device="cpu", batching=batching)
     assert (plan.rows, plan.pages, plan.arena) == (7, 40, 10 * 64)
@@ -85,7 +85,7 @@ def test_what_is_planned_fits(
 
 
 @pytest.mark.parametrize(
-    ("asked", "threads", "count"),
+    ("requested", "threads", "count"),
     [
         ("auto", 1, 1),
         ("auto", 2, 2),
@@ -95,14 +95,14 @@ def test_what_is_planned_fits(
         (12, 64, 12),
     ],
 )
-def test_workers_of_a_cpu(asked: int | Literal["auto"], threads: int, count: int) -> None:
-    chosen = choose_workers(asked, threads=threads)
+def test_workers_of_a_cpu(requested: int | Literal["auto"], threads: int, count: int) -> None:
+    chosen = choose_workers(requested, threads=threads)
     assert (chosen.count, chosen.gpus) == (count, ())
     assert chosen.reason
 
 
 @pytest.mark.parametrize(
-    ("asked", "there", "taken"),
+    ("requested", "available", "taken"),
     [
         ("auto", ["cuda:0"], ("cuda:0",)),
         ("auto", ["cuda:0", "cuda:1"], ("cuda:0", "cuda:1")),
@@ -111,13 +111,13 @@ def test_workers_of_a_cpu(asked: int | Literal["auto"], threads: int, count: int
     ],
 )
 def test_workers_take_a_gpu_each(
-    asked: int | Literal["auto"], there: list[str], taken: tuple[str, ...]
+    requested: int | Literal["auto"], available: list[str], taken: tuple[str, ...]
 ) -> None:
-    chosen = choose_workers(asked, threads=64, gpus=there)
+    chosen = choose_workers(requested, threads=64, gpus=available)
     assert (chosen.count, chosen.gpus) == (len(taken), taken)
-    assert chosen.reason == ("auto: one per GPU" if asked == "auto" else "run.workers")
+    assert chosen.reason == ("auto: one per GPU" if requested == "auto" else "run.workers")
 
 
-def test_more_workers_than_gpus_are_refused() -> None:
+def test_more_workers_than_gpus_are_an_error() -> None:
     with pytest.raises(UsageError, match=r"run\.workers: 4.*can use 2: cuda:0, cuda:1"):
         choose_workers(4, threads=64, gpus=["cuda:0", "cuda:1"])

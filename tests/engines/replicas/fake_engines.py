@@ -1,4 +1,4 @@
-"""Engines without a model for replicas: slow ones, and such that certain rows break or kill."""
+"""Engines without a model for replicas: slow ones, and ones that certain rows break or kill."""
 
 import os
 import signal
@@ -15,14 +15,14 @@ from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.records import Completion, Request
 
 BUG, REFUSAL, DEATH = 7, 8, 9
-"""Tokens at whose sight an engine breaks."""
+"""Tokens that break an engine."""
 SECRET = "the text of a row"
 MARK = "deadly"
-"""Text at whose sight an engine dies, once."""
+"""Text that kills an engine, once."""
 
 
 class Touchy(EchoEngine):
-    """Says by which process it was answered, takes its time, and breaks at certain tokens."""
+    """A slow engine that breaks at certain tokens."""
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         for request in requests:
@@ -37,7 +37,7 @@ class Touchy(EchoEngine):
 
 
 class Collecting(EchoEngine):
-    """Takes all requests before it answers the first; asks before each whether to stop."""
+    """Pulls all requests before it answers the first; calls `should_stop` before each."""
 
     def __init__(self, decode: Decode, should_stop: Callable[[], bool]) -> None:
         super().__init__(decode)
@@ -52,12 +52,12 @@ class Collecting(EchoEngine):
 
 
 def process(_token_ids: Sequence[int]) -> str:
-    """Says which process answers."""
+    """The id of the answering process, as text."""
     return str(os.getpid())
 
 
 def touchy(*, should_stop: Callable[[], bool]) -> Engine:
-    del should_stop  # It is stopped when it asks for more.
+    del should_stop  # It is stopped when it pulls more.
     return Touchy(process)
 
 
@@ -93,7 +93,7 @@ def slow_text(token_ids: Sequence[int]) -> str:
 
 
 def text_of_the_dying(died: Path, token_ids: Sequence[int]) -> str:
-    """Text; at the first sight of the mark this process dies, and leaves word."""
+    """Text; at the first mark this process creates a file and dies."""
     text = slow_text(token_ids)
     if MARK in text and not died.exists():
         died.touch()
@@ -102,7 +102,7 @@ def text_of_the_dying(died: Path, token_ids: Sequence[int]) -> str:
 
 
 def opener(decode: Decode, count: int = 2) -> Callable[..., Engine]:
-    """For `run`: so many replicas of echo."""
+    """For `run`: replicas of echo."""
     opening = partial(echo, decode)
 
     def opened(_model: object, *, should_stop: Callable[[], bool], **_others: object) -> Engine:

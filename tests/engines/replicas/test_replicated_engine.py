@@ -1,4 +1,4 @@
-"""Replicas: every request is answered once, by whoever has room; what goes wrong in one is said, and nothing is left behind."""
+"""Replicas: every request is answered once, errors name the device, and no process is left."""
 
 import fcntl
 import os
@@ -46,7 +46,7 @@ def two() -> Iterator[ReplicatedEngine]:
         yield opened
 
 
-def asked(count: int, *, last: int = 5) -> list[Request]:
+def make_requests(count: int, *, last: int = 5) -> list[Request]:
     """Rows of which the last one ends with a certain token."""
     rows = [[index + 100, 5] for index in range(count)]
     rows[-1:] = [[count + 99, last]] if count else []
@@ -59,12 +59,12 @@ def processes(answers: Sequence[Completion]) -> set[int]:
 
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 @given(calls=st.lists(st.tuples(st.integers(0, 40), st.none() | st.integers(0, 40)), max_size=4))
-def test_everything_asked_is_answered_once_in_any_number_of_calls(
+def test_every_request_is_answered_once_in_any_number_of_calls(
     three: ReplicatedEngine, calls: list[tuple[int, int | None]]
 ) -> None:
-    """A call that is given up midway leaves nothing that comes out in the next one."""
+    """A call that was closed early has no effect on the next one."""
     for rows, wanted in calls:
-        requests = asked(rows)
+        requests = make_requests(rows)
         running = three.generate(iter(requests))
         found = list(islice(running, wanted))
         del running  # which closes it, as leaving a loop does
@@ -76,16 +76,16 @@ def test_everything_asked_is_answered_once_in_any_number_of_calls(
 
 
 def test_all_replicas_work(two: ReplicatedEngine) -> None:
-    found = list(two.generate(asked(100)))
+    found = list(two.generate(make_requests(100)))
     assert len(processes(found)) == 2
     assert os.getpid() not in processes(found)
 
 
-def test_requests_are_pulled_where_there_is_room(two: ReplicatedEngine) -> None:
+def test_requests_are_pulled_as_capacity_allows(two: ReplicatedEngine) -> None:
     pulled: list[int] = []
 
     def stream() -> Iterator[Request]:
-        for request in asked(60):
+        for request in make_requests(60):
             pulled.append(request.index)
             yield request
 
@@ -102,44 +102,50 @@ def test_likelihoods_are_those_of_one_engine() -> None:
 
 
 def test_facts_are_of_all_and_of_each(two: ReplicatedEngine) -> None:
-    list(two.generate(asked(100)))
+    list(two.generate(make_requests(100)))
     assert requests_answered(two) == 100
     facts = two.facts()
     assert (facts["workers"], facts["workers_reason"]) == (2, "for a test")
 
 
 @pytest.mark.parametrize("row", [0, 50, 99])
-def test_one_that_is_killed_ends_the_work(two: ReplicatedEngine, row: int) -> None:
-    pids = processes(list(two.generate(asked(100))))
-    deadly = [*asked(100)[:row], *asked(row + 1, last=DEATH)[row:], *asked(100)[row + 1 :]]
+def test_a_killed_replica_ends_the_call(two: ReplicatedEngine, row: int) -> None:
+    pids = processes(list(two.generate(make_requests(100))))
+    deadly = [
+        *make_requests(100)[:row],
+        *make_requests(row + 1, last=DEATH)[row:],
+        *make_requests(100)[row + 1 :],
+    ]
     with pytest.raises(DeathError, match=r"worker process \d+ on place \d has died"):
         list(two.generate(deadly))
     two.close()
     assert not any(map(alive, pids))
 
 
-def test_one_that_is_killed_while_nothing_is_asked_is_missed(two: ReplicatedEngine) -> None:
-    victim, _ = processes(list(two.generate(asked(100))))
+def test_a_replica_that_is_killed_between_calls_is_an_error_of_the_next(
+    two: ReplicatedEngine,
+) -> None:
+    victim, _ = processes(list(two.generate(make_requests(100))))
     os.kill(victim, signal.SIGKILL)
     with pytest.raises(DeathError, match=f"process {victim}"):
-        list(two.generate(asked(100)))
+        list(two.generate(make_requests(100)))
 
 
-def test_what_an_engine_refuses_is_said_with_its_place(two: ReplicatedEngine) -> None:
+def test_an_error_of_an_engine_names_its_device(two: ReplicatedEngine) -> None:
     with pytest.raises(ModelError, match=r"^on place \d: no such token\n  another model$"):
-        list(two.generate(asked(30, last=REFUSAL)))
+        list(two.generate(make_requests(30, last=REFUSAL)))
 
 
-def test_a_bug_is_told_without_the_words_of_a_row(two: ReplicatedEngine) -> None:
-    with pytest.raises(BatchgenError) as told:
-        list(two.generate(asked(30, last=BUG)))
-    assert told.value.exit_code == 1
-    assert "ZeroDivisionError" in str(told.value)
-    assert "fake_engines.py" in str(told.value)
-    assert SECRET not in str(told.value)
+def test_a_bug_is_reported_without_the_text_of_a_row(two: ReplicatedEngine) -> None:
+    with pytest.raises(BatchgenError) as caught:
+        list(two.generate(make_requests(30, last=BUG)))
+    assert caught.value.exit_code == 1
+    assert "ZeroDivisionError" in str(caught.value)
+    assert "fake_engines.py" in str(caught.value)
+    assert SECRET not in str(caught.value)
 
 
-def test_an_engine_that_cannot_be_opened_takes_the_others_along() -> None:
+def test_an_engine_that_cannot_be_opened_ends_the_others() -> None:
     before = children()
     with pytest.raises(ModelError, match="on place 1: no weights"):
         replicas(touchy, refusing)
@@ -150,39 +156,39 @@ def test_stopping_ends_a_call_within_a_window_and_no_further_one() -> None:
     stop: list[bool] = []
     with closing(replicas(touchy, touchy, window=50, should_stop=lambda: bool(stop))) as opened:
         found = []
-        for one in opened.generate(asked(10_000)):
+        for one in opened.generate(make_requests(10_000)):
             found.append(one)
             stop[:] = [True] if len(found) >= 20 else []
         assert 20 <= len(found) <= 200
         stop.clear()
-        assert len(list(opened.generate(asked(30)))) == 30
+        assert len(list(opened.generate(make_requests(30)))) == 30
 
 
-def test_a_call_that_is_given_up_once_all_is_answered_spoils_no_further_one() -> None:
+def test_a_call_that_is_closed_after_all_is_answered_has_no_effect_on_the_next() -> None:
     with closing(replicas(collecting)) as opened:
-        running = opened.generate(asked(20))
+        running = opened.generate(make_requests(20))
         next(running)
-        time.sleep(0.6)  # Everything is answered by now, and nobody has heard it.
+        time.sleep(0.6)  # All requests are answered; no completion has been received.
         del running
-        assert len(list(opened.generate(asked(20)))) == 20
+        assert len(list(opened.generate(make_requests(20)))) == 20
         assert requests_answered(opened) == 40
 
 
-def test_a_stream_that_breaks_off_spoils_no_further_call(two: ReplicatedEngine) -> None:
+def test_an_error_of_the_requests_has_no_effect_on_the_next_call(two: ReplicatedEngine) -> None:
     def broken() -> Iterator[Request]:
-        yield from asked(30)
+        yield from make_requests(30)
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         list(two.generate(broken()))
-    assert sorted(one.index for one in two.generate(asked(20))) == list(range(20))
+    assert sorted(one.index for one in two.generate(make_requests(20))) == list(range(20))
 
 
-def test_what_a_replica_holds_is_given_up_when_it_is_stopped_while_it_takes_more() -> None:
+def test_rows_in_flight_are_discarded_when_a_replica_is_stopped_while_it_pulls() -> None:
     stop: list[bool] = []
 
     def stream() -> Iterator[Request]:
-        for request in asked(1000):
+        for request in make_requests(1000):
             stop[:] = [request.index == 500]
             yield request
             if stop[0]:
@@ -193,9 +199,9 @@ def test_what_a_replica_holds_is_given_up_when_it_is_stopped_while_it_takes_more
         assert requests_answered(opened) == 0
 
 
-def test_an_engine_that_asks_whether_to_stop_stops_at_its_next_step() -> None:
+def test_an_engine_that_checks_should_stop_stops_at_its_next_step() -> None:
     with closing(replicas(collecting, window=500)) as opened:
-        running = opened.generate(asked(500))
+        running = opened.generate(make_requests(500))
         next(running)
         del running
         assert 1 <= requests_answered(opened) < 50
@@ -207,12 +213,12 @@ def requests_answered(opened: ReplicatedEngine) -> int:
     return sum(one["requests"] for one in each)
 
 
-def test_signals_to_the_whole_group_leave_replicas_at_work(two: ReplicatedEngine) -> None:
-    pids = processes(list(two.generate(asked(100))))
+def test_signals_to_the_process_group_do_not_stop_replicas(two: ReplicatedEngine) -> None:
+    pids = processes(list(two.generate(make_requests(100))))
     for pid in pids:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(pid, number)
-    assert processes(list(two.generate(asked(100)))) == pids
+    assert processes(list(two.generate(make_requests(100)))) == pids
 
 
 PARENT = """
@@ -220,12 +226,12 @@ import fcntl, sys, time
 from functools import partial
 sys.path.insert(0, {root!r})
 from tests.engines.replicas.fake_engines import replicas, touchy
-from tests.engines.replicas.test_replicated_engine import asked, processes
+from tests.engines.replicas.test_replicated_engine import make_requests, processes
 held = open(sys.argv[1], "w")
 fcntl.flock(held, fcntl.LOCK_EX)
 two = replicas(touchy, touchy)
-print(*processes(list(two.generate(asked(100)))), flush=True)
-for _ in two.generate(asked(100_000)):
+print(*processes(list(two.generate(make_requests(100)))), flush=True)
+for _ in two.generate(make_requests(100_000)):
     pass
 """
 
@@ -253,8 +259,8 @@ def test_replicas_hold_nothing_of_their_parent_and_end_when_it_is_killed(tmp_pat
     pytest.fail("replicas outlive their parent")
 
 
-def test_closing_twice_is_closing(two: ReplicatedEngine) -> None:
-    pids = processes(list(two.generate(asked(100))))
+def test_closing_twice_is_allowed(two: ReplicatedEngine) -> None:
+    pids = processes(list(two.generate(make_requests(100))))
     two.close()
     two.close()
     assert not any(map(alive, pids))
@@ -267,7 +273,7 @@ def children() -> set[str]:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that has died and that nobody has reaped does not."""
+    """Whether a process runs; one that has died and that has not been reaped does not."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
