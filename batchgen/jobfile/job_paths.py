@@ -1,5 +1,6 @@
 """Paths in a job: made absolute, relative to the file that contains them; and the check of the output folder."""
 
+import errno
 import os
 import re
 from collections.abc import Mapping
@@ -72,6 +73,11 @@ def output_problem(job: Job, file: Path) -> str:
 
     A run must not read its own answers, and `--fresh` must not move the input or the job file.
     """
+    try:
+        Path(job.output.path).stat()
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            return f"cannot be used: {error.strerror}"
     output, real = real_path(Path(job.output.path)), real_path(file)
     # A run may be started again from the copy of the job in its folder.
     is_copy = real == output / "job.yaml" and _exists(output / ".batchgen")

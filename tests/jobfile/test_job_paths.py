@@ -26,7 +26,7 @@ def refusal(path: Path) -> tuple[str, str]:
     return problem.key, problem.message.replace(str(path.parent), "HERE")
 
 
-def test_paths_are_relative_to_the_file_that_says_them(
+def test_paths_are_relative_to_the_file_that_contains_them(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(name="base/base.yaml", text="prompt: {file: ask.txt}\noutput: {path: ../out}\n")
@@ -155,7 +155,7 @@ def test_the_output_stays_off_the_input(
         ("'**/d?ta/*.parquet'", "out/mine"),
     ],
 )
-def test_an_output_beside_the_input_is_fine(write: Write, source: str, output: str) -> None:
+def test_an_output_next_to_the_input_is_allowed(write: Write, source: str, output: str) -> None:
     loaded = load_job(write(text=text(source=source, output=output)))
     assert loaded.job.output.path == str(loaded.file.parent / output)
 
@@ -179,3 +179,12 @@ def test_the_copy_in_a_run_folder_may_be_run_again(write: Write, tmp_path: Path)
     assert refusal(path)[0] == "output.path"
     (tmp_path / "run/.batchgen").mkdir()
     assert load_job(path).job.output.path == str(tmp_path / "run")
+
+
+def test_an_output_folder_that_cannot_exist_is_an_error(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for output, reason in (("x" * 5000, "File name too long"), ("a/x", "Too many levels")):
+        key, message = refusal(write(text=text(output=output)))
+        assert key == "output.path"
+        assert message.startswith(f"cannot be used: {reason}")

@@ -14,6 +14,7 @@ from batchgen.evaluation.metric_queries import prefill_problems
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.input.sources import InputSource, open_source
 from batchgen.job.spec import Job
+from batchgen.jobfile.job_paths import real_path
 from batchgen.jobfile.load import LoadedJob
 from batchgen.output.schema import OutputLayout, column_conflicts, output_layout
 from batchgen.prompts.render import PromptRenderer, check_prompts
@@ -78,7 +79,7 @@ def add_survey_columns(loaded: LoadedJob, checked: CheckedInput, schema: pa.Sche
 def _inside_output(source: InputSource, output: Path) -> list[Problem]:
     """The problem of input files in the output folder: the run would read its own answers."""
     for file in source.files:
-        if file.path.resolve().is_relative_to(output.resolve()):
+        if real_path(file.path).is_relative_to(real_path(output)):
             message = f"the output folder {output} contains the input {file.path}"
             return [
                 Problem("output.path", message, "Write to another folder, or narrow input.path.")
