@@ -1,4 +1,4 @@
-"""Cells of any plain type become Python objects: nothing that a column holds ends a run."""
+"""Conversion of cells of any plain type to Python objects: no cell ends a run."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
@@ -21,7 +21,7 @@ CASES: dict[str, tuple[pa.Array, list[object]]] = {
     "nanoseconds": (pa.array([NANOSECONDS, None], pa.timestamp("ns")), [DAY, None]),
     "nanoseconds of a zone": (
         pa.array([NANOSECONDS], pa.timestamp("ns", "UTC")), [DAY.replace(tzinfo=UTC)]),
-    "a zone that nobody knows": (
+    "an unknown time zone": (
         pa.array([NANOSECONDS], pa.timestamp("ns", "Foo/Bar")), [DAY.replace(tzinfo=UTC)]),
     "after the year 9999": (pa.array([FAR, 0], pa.timestamp("ms")), [None, datetime(1970, 1, 1)]),  # noqa: DTZ001 - as above
     "a day after the year 9999": (pa.array([2**31 - 1, 0], pa.date32()), [None, date(1970, 1, 1)]),
@@ -38,11 +38,11 @@ CASES: dict[str, tuple[pa.Array, list[object]]] = {
 
 
 @pytest.mark.parametrize(("column", "expected"), CASES.values(), ids=CASES.keys())
-def test_cells_as_python_has_them(column: pa.Array, expected: list[object]) -> None:
+def test_cells_become_python_objects(column: pa.Array, expected: list[object]) -> None:
     assert python_values(pa.chunked_array([column])) == expected
 
 
-def test_a_time_that_python_lacks_costs_its_own_row_alone(
+def test_a_time_outside_pythons_range_affects_only_its_row(
     make_job: MakeJob, tmp_path: Path
 ) -> None:
     times = pa.array([FAR, 0], pa.timestamp("ms"))
@@ -69,7 +69,7 @@ KEYS: dict[str, tuple[pa.Array, list[str | None]]] = {
     "whole seconds of any unit": (pa.array([0, 500_000_000], pa.timestamp("ns")),
                                   ["1970-01-01 00:00:00", "1970-01-01 00:00:00.5"]),
     "a zone": (pa.array([0], pa.timestamp("ms", "Asia/Shanghai")), ["1970-01-01 08:00:00+0800"]),
-    "a zone that nobody knows": (pa.array([0], pa.timestamp("ns", "Foo/Bar")), ["1970-01-01 00:00:00Z"]),
+    "an unknown time zone": (pa.array([0], pa.timestamp("ns", "Foo/Bar")), ["1970-01-01 00:00:00Z"]),
     "times that Python lacks": (pa.array([FAR, FAR + 1], pa.timestamp("ms")),
                                 [f"<value out of range: {FAR}>", f"<value out of range: {FAR + 1}>"]),
     "spans": (pa.array([2**62, 10], pa.duration("s")), [str(2**62), "10"]),
@@ -80,5 +80,5 @@ KEYS: dict[str, tuple[pa.Array, list[str | None]]] = {
 
 
 @pytest.mark.parametrize(("column", "expected"), KEYS.values(), ids=KEYS.keys())
-def test_keys_tell_cells_apart(column: pa.Array, expected: list[str | None]) -> None:
+def test_keys_distinguish_cells(column: pa.Array, expected: list[str | None]) -> None:
     assert key_texts(pa.chunked_array([column])).to_pylist() == expected

@@ -1,4 +1,4 @@
-"""`decoding.generation_kwargs` takes exactly what plain `generate` would act on and batchgen has no key for."""
+"""`decoding.generation_kwargs` accepts exactly the settings of plain `generate` that have no key in batchgen."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def test_the_schema_refuses_fields_that_have_a_key_of_the_same_name(field: str) 
         Decoding(generation_kwargs={field: 1})
 
 
-def test_neutral_values_are_those_that_generate_fills_in() -> None:
+def test_neutral_values_are_the_defaults_of_generate() -> None:
     defaults = GenerationConfig._get_default_generation_params()
     assert {k: v for k, v in NEUTRAL.items() if k in defaults} == {
         k: defaults[k] for k in NEUTRAL if k in defaults
@@ -62,12 +62,12 @@ def problems(kwargs: dict[str, Any], **others: Any) -> list[tuple[str, str, str]
 
 
 @pytest.mark.parametrize("field", sorted(ANY_MODE))
-def test_fields_with_an_effect_are_taken(field: str) -> None:
+def test_fields_with_an_effect_are_accepted(field: str) -> None:
     assert problems({field: 1}) == []
 
 
 @pytest.mark.parametrize("field", sorted(SAMPLING))
-def test_warpers_are_taken_where_something_is_drawn(field: str) -> None:
+def test_warpers_are_accepted_if_sampling(field: str) -> None:
     assert problems({field: 0.5}, temperature=0.7) == []
     assert problems({field: 0.5}, preset="model") == []
     assert problems({field: 0.5}, columns={"temperature": "t"}) == []
@@ -77,7 +77,7 @@ def test_warpers_are_taken_where_something_is_drawn(field: str) -> None:
     assert "temperature" in hint
 
 
-def test_early_stopping_is_taken_with_beams() -> None:
+def test_early_stopping_is_accepted_with_beams() -> None:
     assert problems({"early_stopping": True}, num_beams=2) == []
     [(_, message, hint)] = problems({"early_stopping": True})
     assert "no effect" in message
@@ -85,7 +85,7 @@ def test_early_stopping_is_taken_with_beams() -> None:
 
 
 @pytest.mark.parametrize("field", sorted(OWN_KEYS))
-def test_fields_that_have_a_key_point_to_it(field: str) -> None:
+def test_the_hint_names_the_key_of_a_field(field: str) -> None:
     [(_, message, hint)] = problems({field: 1})
     assert "not for generation_kwargs" in message
     assert hint == OWN_KEYS[field]
@@ -100,7 +100,7 @@ def test_fields_that_have_a_key_point_to_it(field: str) -> None:
         ("zzz", "Use one of: bad_words_ids"),
     ],
 )
-def test_unknown_fields_get_the_nearest_name(field: str, hint: str) -> None:
+def test_the_hint_names_the_nearest_field(field: str, hint: str) -> None:
     [(key, message, given_hint)] = problems({field: 1})
     assert key == f"decoding.generation_kwargs.{field}"
     assert "is not supported" in message

@@ -145,7 +145,7 @@ def test_rows_of_unequal_length_continue_after_rows_were_dropped() -> None:
     assert torch.equal(changed[1], reference(logits[1], prompts[1], [4, 9], decoding))
 
 
-def test_without_penalties_the_logits_themselves_come_back() -> None:
+def test_without_penalties_the_same_logits_are_returned() -> None:
     logits = random_logits(2)
     penalties = Penalties.of([NONE, penalised(min_new=9)])
     assert not penalties.active
@@ -153,14 +153,14 @@ def test_without_penalties_the_logits_themselves_come_back() -> None:
 
 
 @pytest.mark.parametrize("decoding", [case.values[0] for case in CASES])
-def test_logits_are_left_as_they_were(decoding: ResolvedDecoding) -> None:
+def test_logits_are_not_modified(decoding: ResolvedDecoding) -> None:
     logits = random_logits(1)
     before = logits.clone()
     Penalties.of([decoding]).apply(logits, History.of([PROMPT]))
     assert torch.equal(logits, before)
 
 
-def test_half_precision_is_widened_before_anything_is_computed() -> None:
+def test_half_precision_is_widened_before_the_computation() -> None:
     logits = random_logits(1).bfloat16()
     decoding = penalised(repetition=1.1)
     changed = Penalties.of([decoding]).apply(logits, History.of([PROMPT]))
@@ -168,7 +168,7 @@ def test_half_precision_is_widened_before_anything_is_computed() -> None:
     assert torch.equal(changed[0], reference(logits[0].float(), PROMPT, [], decoding))
 
 
-def test_a_row_that_may_repeat_nothing_has_no_token_left() -> None:
+def test_blocking_all_repeats_can_leave_no_token() -> None:
     logits = random_logits(1, vocab=3)
     changed = Penalties.of([penalised(ngram=1)]).apply(logits, History.of([[0, 1, 2]]))
     assert changed.tolist() == [[-math.inf] * 3]

@@ -48,12 +48,14 @@ def test_text_between_marks_is_reasoning(text: str, response: str, reasoning: st
 
 
 @pytest.mark.parametrize("text", UNCHANGED)
-def test_an_answer_without_a_block_is_untouched(text: str) -> None:
+def test_an_answer_without_a_block_is_unchanged(text: str) -> None:
     assert split_reasoning(text) == SplitAnswer(text, None)
 
 
 @pytest.mark.parametrize(("text", "response", "reasoning"), OPENED)
-def test_a_prompt_may_have_opened_the_mark(text: str, response: str, reasoning: str | None) -> None:
+def test_the_prompt_may_contain_the_opening_mark(
+    text: str, response: str, reasoning: str | None
+) -> None:
     assert split_reasoning(text, opened=True) == SplitAnswer(response, reasoning)
 
 

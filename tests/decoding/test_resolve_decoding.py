@@ -1,4 +1,4 @@
-"""Settings with nothing left open: precedence, origins, refusals, and overrides by single rows."""
+"""Resolved settings: precedence, origins, errors, and overrides by single rows."""
 
 from decimal import Decimal
 from typing import Any
@@ -77,7 +77,7 @@ def test_origins_of_each_value() -> None:
     assert {"max_new_tokens", "num_beams", "stop_strings", "logprobs"} <= origins.keys()
 
 
-def test_what_has_no_effect_has_no_origin_but_default() -> None:
+def test_ignored_values_have_the_origin_default() -> None:
     _, origins = resolved(MODEL, {"top_p": 0.9, "typical_p": 0.5, "length_penalty": 2.0})
     assert set(origins.values()) == {"default"}
     assert "generation_kwargs.typical_p" not in origins
@@ -104,7 +104,7 @@ def test_what_has_no_effect_has_no_origin_but_default() -> None:
         ({"num_beam_groups": 2}, ["num_beam_groups", "is not supported"]),
     ],
 )
-def test_a_model_file_that_cannot_be_applied_is_named(
+def test_the_error_names_a_model_file_that_cannot_be_applied(
     config: dict[str, object], message: list[str]
 ) -> None:
     with pytest.raises(ModelError) as caught:
@@ -151,7 +151,7 @@ def test_settings_without_effect_are_refused(
         ([True, "2"], set()),
     ],
 )
-def test_every_source_of_end_tokens_counts(sources: list[object], expected: set[int]) -> None:
+def test_end_tokens_of_all_sources_are_used(sources: list[object], expected: set[int]) -> None:
     assert end_tokens(*sources) == expected
 
 
@@ -181,7 +181,7 @@ def by_row(setting: str, cell: object, base: ResolvedDecoding = BASE) -> Resolve
     ],
     ids=repr,
 )
-def test_a_cell_that_spells_a_number_counts(setting: str, cell: object, value: float) -> None:
+def test_a_cell_may_contain_a_number_as_text(setting: str, cell: object, value: float) -> None:
     changed = by_row(setting, cell)
     assert isinstance(changed, ResolvedDecoding)
     assert getattr(changed, setting) == value
@@ -189,7 +189,7 @@ def test_a_cell_that_spells_a_number_counts(setting: str, cell: object, value: f
 
 
 @pytest.mark.parametrize("setting", OVERRIDABLE)
-def test_null_keeps_the_setting_of_the_job(setting: str) -> None:
+def test_a_null_cell_keeps_the_setting_of_the_job(setting: str) -> None:
     assert by_row(setting, None) is BASE
 
 
@@ -239,11 +239,11 @@ def test_several_columns_change_a_row_together() -> None:
     assert changed == ResolvedDecoding(temperature=2.0, top_p=0.9, min_p=0.1, max_new_tokens=64)
 
 
-def test_a_row_that_turns_greedy_drops_the_filters() -> None:
+def test_a_greedy_override_drops_the_filters() -> None:
     assert by_row("temperature", "0") == ResolvedDecoding(max_new_tokens=64)
 
 
-def test_a_row_left_greedy_equals_any_other_greedy_row() -> None:
+def test_greedy_rows_have_equal_settings() -> None:
     base = ResolvedDecoding(top_p=0.9)
     assert by_row("temperature", None, base) == ResolvedDecoding()
     assert by_row("temperature", "0.5", base) == ResolvedDecoding(temperature=0.5, top_p=0.9)
@@ -272,7 +272,7 @@ CELLS = st.none() | st.booleans() | st.text() | NUMBERS | NUMBERS.map(str)
 @settings(max_examples=60, deadline=None)
 @example({"top_k": Decimal("sNaN")})
 @given(st.dictionaries(st.sampled_from(OVERRIDABLE), CELLS))
-def test_no_cell_breaks_a_run(cells: dict[str, object]) -> None:
+def test_no_cell_ends_a_run(cells: dict[str, object]) -> None:
     changed = override_decoding(BASE, {setting: setting for setting in cells}, cells)
     if isinstance(changed, ResolvedDecoding):
         given_values = {name: getattr(changed, name) for name in OVERRIDABLE}

@@ -1,4 +1,4 @@
-"""Counter-based random numbers: fixed for ever, uniform, independent of each other."""
+"""Counter-based random numbers: fixed across versions, uniform, independent of each other."""
 
 import numpy as np
 import numpy.typing as npt
@@ -54,17 +54,17 @@ def test_a_seed_has_63_bits(run_seed: int, row_id: str, sample: int) -> None:
     assert 0 <= row_seed(run_seed, row_id, sample) < 2**63
 
 
-def test_run_seed_id_and_sample_each_make_another_seed() -> None:
+def test_the_seed_depends_on_run_seed_id_and_sample() -> None:
     seeds = [row_seed(r, i, s) for r in range(10) for i in ("", "0", "1", "01") for s in range(10)]
     assert len(set(seeds)) == 400
 
 
-def test_an_id_with_half_a_surrogate_pair_has_a_seed() -> None:
+def test_an_id_with_a_lone_surrogate_has_a_seed() -> None:
     assert row_seed(0, "\ud83d", 0) != row_seed(0, "?", 0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**63 - 1), st.integers(0, 10_000)), min_size=2))
-def test_a_number_depends_on_its_own_seed_and_step_alone(pairs: list[tuple[int, int]]) -> None:
+def test_a_number_depends_only_on_its_seed_and_step(pairs: list[tuple[int, int]]) -> None:
     seeds = np.array([seed for seed, _ in pairs], np.uint64)
     steps = np.array([step for _, step in pairs])
     together = uniforms(seeds, steps)
@@ -78,7 +78,7 @@ SEEDS = np.arange(512, dtype=np.uint64)[:, None]
 GRID = uniforms(SEEDS, np.arange(512)[None, :])
 
 
-def test_mean_and_variance_are_those_of_the_uniform_law() -> None:
+def test_mean_and_variance_are_those_of_the_uniform_distribution() -> None:
     # 4 standard errors: sqrt(1/12 / n) and sqrt(1/180 / n).
     assert abs(GRID.mean() - 1 / 2) < 4 * (1 / 12 / GRID.size) ** 0.5
     assert abs(GRID.var() - 1 / 12) < 4 * (1 / 180 / GRID.size) ** 0.5
@@ -110,6 +110,6 @@ def test_neighbours_are_independent(
     assert abs(correlation) < 4 / left.size**0.5
 
 
-def test_two_rows_never_share_a_run_of_numbers() -> None:
+def test_two_rows_never_share_a_sequence_of_numbers() -> None:
     rows = GRID[:64, :64]
     assert len({round(v, 15) for v in rows.ravel().tolist()}) == rows.size

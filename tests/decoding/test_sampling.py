@@ -1,4 +1,4 @@
-"""Tokens are drawn by exactly the law of transformers' warpers, from the row alone."""
+"""Tokens are drawn from exactly the distribution of transformers' warpers, independent of other rows."""
 
 import math
 from collections.abc import Sequence
@@ -113,7 +113,7 @@ def test_each_kept_token_has_the_interval_of_its_probability(
     at = [0.0, *middles, ALMOST_ONE]
     drawn = draw(logits.expand(len(at), -1), [decoding] * len(at), at)
     assert drawn[1:-1] == [order[k] for k in some]
-    # In rank order, the first and the last token kept say that exactly the same set is kept.
+    # In rank order, equal first and last kept tokens imply that the same set is kept.
     assert drawn[0] == order[0]
     assert drawn[-1] == order[-1] or law[order[-1]] < 1e-7
 
@@ -155,7 +155,7 @@ CHI_SQUARE_999 = {1: 10.8, 4: 18.5, 9: 27.9, 19: 43.8, 29: 58.3}
     ],
     ids=name_of,
 )
-def test_frequencies_over_rows_follow_the_law(decoding: ResolvedDecoding) -> None:
+def test_frequencies_over_rows_match_the_distribution(decoding: ResolvedDecoding) -> None:
     logits, rows = random_logits(30, spread=1.0), 20_000
     noise = uniforms(np.arange(rows, dtype=np.uint64), np.zeros(rows, np.int64))
     drawn = Sampler.of([decoding] * rows).draw(logits.expand(rows, -1), torch.from_numpy(noise))
@@ -184,7 +184,7 @@ TIED = [2.0, 5.0, 5.0, 5.0, 1.0, 2.0]
         pytest.param(sampled(1.0, min_p=0.9), [1, 2, 3], id="min_p keeps a tie whole"),
     ],
 )
-def test_ties_are_settled_by_token_id(decoding: ResolvedDecoding, kept: list[int]) -> None:
+def test_ties_are_broken_by_token_id(decoding: ResolvedDecoding, kept: list[int]) -> None:
     at = [(i + 0.5) / 600 for i in range(600)]
     drawn = draw(torch.tensor(TIED).expand(600, -1), [decoding] * 600, at)
     assert list(dict.fromkeys(drawn)) == kept
@@ -192,7 +192,7 @@ def test_ties_are_settled_by_token_id(decoding: ResolvedDecoding, kept: list[int
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("vocab", [40, 1000])
-def test_a_wholly_flat_row_is_drawn_in_the_order_of_ids(dtype: torch.dtype, vocab: int) -> None:
+def test_a_row_of_equal_logits_is_drawn_in_the_order_of_ids(dtype: torch.dtype, vocab: int) -> None:
     logits = torch.zeros(20, vocab, dtype=dtype)
     logits[:, ::2] = -0.0
     at = [(i + 0.5) / 20 for i in range(20)]
@@ -228,7 +228,7 @@ def test_a_draw_does_not_depend_on_the_other_rows(vocab: int) -> None:
 
 
 @pytest.mark.parametrize("decoding", [sampled(), sampled(0.8, top_p=0.9), sampled(1.0, top_k=40)])
-def test_not_even_the_last_bit_of_a_border_depends_on_the_other_rows(
+def test_the_last_bit_of_an_interval_bound_does_not_depend_on_other_rows(
     decoding: ResolvedDecoding,
 ) -> None:
     logits = random_logits(9, 1003, seed=5).float()
@@ -241,7 +241,7 @@ def test_not_even_the_last_bit_of_a_border_depends_on_the_other_rows(
     assert below != above
     while (middle := (low + high) / 2) not in (low, high):
         low, high = (middle, high) if alone(middle) == below else (low, middle)
-    # `low` and `high` are neighbouring floats on either side of a border between two tokens.
+    # `low` and `high` are adjacent floats on either side of a bound between two tokens.
     assert alone(low) != alone(high)
     for size in (2, 5, 9):
         for at in (low, high):
@@ -297,11 +297,11 @@ def test_an_impossible_token_is_never_drawn(decoding: ResolvedDecoding) -> None:
     assert set(draw(logits.expand(len(at), -1), [decoding] * len(at), at)) == {1, 3}
 
 
-# Greedy rows, cold rows, and what is left untouched.
+# Greedy rows, rows with a low temperature, and unchanged logits.
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_greedy_is_argmax_and_looks_at_no_uniform(dtype: torch.dtype) -> None:
+def test_greedy_is_argmax_and_ignores_the_uniform_number(dtype: torch.dtype) -> None:
     logits = random_logits(5, 300).to(dtype)
     drawn = Sampler.of([GREEDY] * 5).draw(logits, torch.empty(0))
     assert drawn.tokens.tolist() == logits.argmax(-1).tolist()
@@ -309,14 +309,14 @@ def test_greedy_is_argmax_and_looks_at_no_uniform(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("temperature", [1e-300, 1e-40, 1e-6])
 @pytest.mark.parametrize("top_p", [1.0, 0.9])
-def test_a_temperature_near_zero_is_as_good_as_greedy(temperature: float, top_p: float) -> None:
+def test_a_temperature_near_zero_equals_greedy(temperature: float, top_p: float) -> None:
     logits = random_logits(4, 300).float() * 1000
     drawn = draw(logits, [sampled(temperature, top_p=top_p)] * 4, [0.0, 0.3, 0.6, ALMOST_ONE])
     assert drawn == logits.argmax(-1).tolist()
 
 
 @pytest.mark.parametrize("decoding", NEIGHBOURS, ids=name_of)
-def test_logits_are_left_as_they_were(decoding: ResolvedDecoding) -> None:
+def test_logits_are_not_modified(decoding: ResolvedDecoding) -> None:
     logits = random_logits(3, 700).float()
     before = logits.clone()
     draw(logits, [decoding] * 3, [0.1, 0.5, 0.9])

@@ -1,4 +1,4 @@
-"""When an answer ends, and with what text; the oracle decodes the whole answer at every step."""
+"""The end and the text of an answer; the oracle decodes the whole answer at every step."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class WordLevel:
 
 @dataclass(frozen=True)
 class Ended:
-    """How many tokens were taken, why no more, and the text."""
+    """Number of tokens, finish reason, text."""
 
     tokens: int
     reason: FinishReason | None
@@ -65,7 +65,7 @@ def brute_force(decoding: ResolvedDecoding, decode: Decode, tokens: Sequence[int
             if len(taken) == decoding.max_new_tokens:
                 reason = "length"
         text = decode(taken)
-        # A character that is still incomplete is text only once nothing can complete it.
+        # An incomplete character becomes text only when no token can complete it.
         certain = text if reason else text.rstrip("\N{REPLACEMENT CHARACTER}")
         places = [certain.find(s) for s in decoding.stop_strings if s in certain]
         count = len(taken) + (reason == "stop")
@@ -128,7 +128,7 @@ STOPS = st.lists(st.text("aé停😀b", min_size=1, max_size=5), max_size=3).map
 @settings(max_examples=150, deadline=None)
 @given(TOKENS, STOPS, st.integers(1, 120), st.booleans())
 @example(list(range(1, 11)) * 6, ("😀a停",), 100, False)
-def test_byte_level_answers_end_as_by_brute_force(
+def test_byte_level_answers_equal_brute_force(
     tokens: list[int], stop: tuple[str, ...], most: int, ends: bool
 ) -> None:
     tokens = [*tokens, END] if ends else tokens
@@ -141,7 +141,7 @@ def test_byte_level_answers_end_as_by_brute_force(
     st.lists(st.integers(0, 6), max_size=120).map(lambda t: [x or 1 for x in t]),
     st.lists(st.text("ab. é", min_size=1, max_size=6), max_size=3).map(tuple),
 )
-def test_word_level_answers_end_as_by_brute_force(tokens: list[int], stop: tuple[str, ...]) -> None:
+def test_word_level_answers_equal_brute_force(tokens: list[int], stop: tuple[str, ...]) -> None:
     decoding = settings_with(*stop)
     assert followed(decoding, SENTENCES, tokens) == brute_force(decoding, SENTENCES, tokens)
 
@@ -157,14 +157,14 @@ def test_without_stop_strings_only_the_end_decodes() -> None:
     assert decode.decoded == 500
 
 
-def test_with_stop_strings_the_work_grows_with_the_answer_not_with_its_square() -> None:
+def test_the_cost_of_stop_strings_is_linear_in_the_answer() -> None:
     decode = ByteLevel([b"abc "])
     followed(settings_with("STOP", most=5000), decode, [1] * 5000)
     assert decode.decoded < 5000 * 32
 
 
 @pytest.mark.parametrize("stop", ["nS", "Nn", "nnS", "Snnn", "N"])
-def test_a_decoder_whose_text_depends_on_where_it_begins_is_still_followed_rightly(
+def test_a_decoder_whose_text_depends_on_the_start_is_followed(
     stop: str,
 ) -> None:
     def decode(token_ids: Sequence[int]) -> str:

@@ -1,6 +1,6 @@
-"""Input that cannot be read: every case says where, what was found, what was expected, and the way out.
+"""Unreadable input: each message has the place, what was found, what was expected, and a hint.
 
-Cells are never repeated in a message: they hold SECRET here.
+Messages never repeat a cell: cells contain SECRET here.
 """
 
 import gzip
@@ -63,7 +63,7 @@ def pipe(path: Path) -> None:
 
 
 def socket_file(path: Path) -> None:
-    """Bound by a name relative to its folder: the whole path may be longer than a socket's may."""
+    """A socket file, bound by its relative name: the absolute path may exceed the limit for sockets."""
     here = os.open(".", os.O_RDONLY)
     try:
         os.chdir(path.parent)
@@ -158,9 +158,9 @@ JSONL: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
         {"x.jsonl": '{"m": [{"role": "user"}]}\n{"m": [{"role": 1}]}\n'}, {}, ["x.jsonl:2", "'m[].role'", "x.jsonl:1"]),
     "more than 64 bits": ({"x.jsonl": f'{{"a": {2**64}}}\n'}, {}, ["x.jsonl:1", "'a'", "64 bits", "in quotes"]),
     "thousands of digits": ({"x.jsonl": '{"a": ' + "9" * 5000 + "}\n"}, {}, ["x.jsonl:1", "too many digits"]),
-    "large numbers beside fractions": (
+    "large numbers and fractions": (
         {"x.jsonl": f'{{"a": 0.5}}\n{{"a": {2**53 + 1}}}\n'}, {}, ["x.jsonl:2", "a large whole number", "x.jsonl:1"]),
-    "large numbers beside fractions far apart": (
+    "large numbers and fractions far apart": (
         {"x.jsonl": f'{{"a": {2**53 + 1}}}\n' * 50_000 + '{"a": 0.5}\n'}, {}, ["x.jsonl:50001", "a large whole number"]),
     "deep": ({"x.jsonl": '{"a": ' + "[" * 50 + "]" * 50 + "}\n"}, {}, ["x.jsonl:1", "32 deep"]),
     "very deep": ({"x.jsonl": '{"a": ' + "[" * 500_000 + "]" * 500_000 + "}\n"}, {}, ["x.jsonl:1", "32 deep"]),
@@ -267,7 +267,7 @@ ROWS: dict[str, tuple[Mapping[str, Content], Mapping[str, Any], list[str]]] = {
     "filter: no such column": ({"x.csv": SECRET_CSV}, {"filter": "txt = 'x'"}, ["input.filter", "'txt'", "id, text"]),
     "filter: a number": ({"x.csv": SECRET_CSV}, {"filter": "length(text)"}, ["input.filter", "true or false"]),
     "filter: text against number": ({"x.csv": SECRET_CSV}, {"filter": "id > 0"}, ["input.filter", "TRY_CAST"]),
-    "filter: a cell that is no number": ({"x.csv": SECRET_CSV}, {"filter": "CAST(text AS INT) > 0"}, ["input.filter", "TRY_CAST"]),
+    "filter: a cell that is not a number": ({"x.csv": SECRET_CSV}, {"filter": "CAST(text AS INT) > 0"}, ["input.filter", "TRY_CAST"]),
     "filter: an aggregate": ({"x.csv": SECRET_CSV}, {"filter": "length(text) > AVG(length(text))"}, ["input.filter", "more than one row"]),
     "filter: a count": ({"x.csv": SECRET_CSV}, {"filter": "COUNT(id) > 1"}, ["input.filter", "more than one row"]),
     "filter: a window": (
@@ -327,20 +327,20 @@ HALF_A_GIGABYTE = gzip.compress(b"x" * 50_000_000) * 10
 
 
 @pytest.mark.parametrize(
-    ("name", "head", "says"),
+    ("name", "head", "message"),
     [
         ("x.csv.gz", b"", "x.csv.gz:1: a field is longer than 1,000,000"),
         ("x.csv.gz", b'q\n"', "x.csv.gz:2: the quote that opens field 1 is never closed"),
         ("x.jsonl.gz", b'{"q": "', "x.jsonl.gz:1: a line is longer than 16,000,000"),
     ],
 )
-def test_a_small_file_that_unpacks_to_a_large_one_is_refused_early(
-    name: str, head: bytes, says: str, tmp_path: Path
+def test_a_compression_bomb_is_rejected_early(
+    name: str, head: bytes, message: str, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(gzip.compress(head) + HALF_A_GIGABYTE)
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match=says):
+        with pytest.raises(DataError, match=message):
             open_source(Input(path=str(tmp_path / name)), seed=0).survey()
         _, most = tracemalloc.get_traced_memory()
     finally:
@@ -361,7 +361,7 @@ def test_a_changed_file_stops_the_chunks(tmp_path: Path) -> None:
         list(open_source(Input(path=str(path)), seed=0).chunks(survey, rows=4))
 
 
-def test_a_vanished_file_stops_the_chunks(tmp_path: Path) -> None:
+def test_a_deleted_file_stops_the_chunks(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text('{"n": 1}\n')
     source = open_source(Input(path=str(path)), seed=0)
@@ -371,7 +371,7 @@ def test_a_vanished_file_stops_the_chunks(tmp_path: Path) -> None:
         list(source.chunks(survey, rows=4))
 
 
-def test_a_link_to_a_folder_above_it(tmp_path: Path) -> None:
+def test_a_symlink_to_a_parent_folder(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(SECRET_CSV)
     (tmp_path / "down").symlink_to(tmp_path)
     with pytest.raises(DataError, match="symlink loop"):

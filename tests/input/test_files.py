@@ -1,4 +1,4 @@
-"""Which files an input path means, in which order, and what their folders say."""
+"""Files that an input path selects, their order, and the columns from hive folders."""
 
 import gzip
 import os
@@ -40,7 +40,7 @@ CHOICES: dict[str, tuple[list[str], str, list[str]]] = {
     "a glob through folders": (["**/*.csv"], "auto", ["a.csv", "b.csv", "sub/deep/d.csv"]),
     "a glob of folders": (["su*"], "auto", ["sub/c.tsv", "sub/deep/d.csv"]),
     "a glob with a format": (["n*.txt"], "csv", ["notes.txt"]),
-    "a glob that asks for hidden names": (["_*/*.csv"], "auto", ["_temporary/x.csv"]),
+    "a glob that matches hidden names": (["_*/*.csv"], "auto", ["_temporary/x.csv"]),
     "a list keeps its order": (["sub", "b.csv", "a.csv"], "auto", ["sub/c.tsv", "sub/deep/d.csv", "b.csv", "a.csv"]),
 }  # fmt: skip
 
@@ -51,7 +51,7 @@ def test_choice(paths: list[str], format: str, expected: list[str], tmp_path: Pa
     assert found(tmp_path, *paths, format=format) == expected
 
 
-def test_a_name_with_brackets_is_a_name(tmp_path: Path) -> None:
+def test_a_file_name_may_contain_brackets(tmp_path: Path) -> None:
     make(tmp_path, ["a[1].csv", "a1.csv"])
     assert found(tmp_path, "a[1].csv") == ["a[1].csv"]
 
@@ -64,7 +64,7 @@ def test_linked_files_and_folders_are_followed(tmp_path: Path) -> None:
     assert found(tmp_path, "in") == ["in/x.csv", "in/y/b.csv"]
 
 
-def test_facts_of_a_file(tmp_path: Path) -> None:
+def test_file_attributes(tmp_path: Path) -> None:
     make(tmp_path, ["a.csv"])
     os.utime(tmp_path / "a.csv", ns=(1, 1_700_000_000_123_456_789))
     (file,) = find_files(Input(path=str(tmp_path / "a.csv")))
@@ -96,14 +96,14 @@ def test_hive_folders_can_be_filtered(tmp_path: Path) -> None:
     assert chunk.ids == ("0",)
 
 
-def test_a_column_of_the_file_wins_over_its_folder(tmp_path: Path) -> None:
+def test_a_column_of_the_file_overrides_the_partition_column(tmp_path: Path) -> None:
     make(tmp_path, ["in/q=zh/a.csv"])
     source = open_source(Input(path=str(tmp_path / "in")), seed=0)
     (chunk,) = source.chunks(source.survey(), rows=10)
     assert chunk.table.to_pylist() == [{"id": "0", "q": "a"}]
 
 
-def test_a_named_file_says_nothing_by_its_folder(tmp_path: Path) -> None:
+def test_a_named_file_has_no_partition_columns(tmp_path: Path) -> None:
     make(tmp_path, ["lang=zh/a.csv"])
     assert open_source(Input(path=str(tmp_path / "lang=zh/a.csv")), seed=0).columns == ("id", "q")
 
@@ -115,7 +115,7 @@ def test_compressed(name: str, compression: str, tmp_path: Path) -> None:
     content = (text * 1).encode()
     path = tmp_path / f"{name}.{compression}"
     if compression == "gz":
-        # Two members, as `cat a.gz b.gz` makes them.
+        # Two members, as from `cat a.gz b.gz`.
         path.write_bytes(gzip.compress(content[:5]) + gzip.compress(content[5:]))
     else:
         with pa.CompressedOutputStream(str(path), "zstd") as out:

@@ -1,4 +1,4 @@
-"""Personal data in the cells of a table: which are looked at, and what becomes of ids."""
+"""Redaction of the cells of a table: which cells are searched, and how ids are redacted."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ TABLE = pa.table(
 TEXT = Redactor(PII_KINDS, placeholder)
 
 
-def test_text_is_looked_at_wherever_it_is_and_types_stay() -> None:
+def test_nested_text_is_redacted_and_types_are_kept() -> None:
     done = CellRedaction(TEXT, None, keeps_ids_distinct=False).apply(TABLE)
     assert done.table.schema == TABLE.schema
     assert done.table.to_pylist()[0] == {
@@ -40,13 +40,13 @@ def test_text_is_looked_at_wherever_it_is_and_types_stay() -> None:
     assert done.counts == {"email": 7}
 
 
-def test_columns_narrow_it_down() -> None:
+def test_only_the_listed_columns_are_redacted() -> None:
     done = CellRedaction(TEXT, ["text", "number"], keeps_ids_distinct=False).apply(TABLE)
     assert done.counts == {"email": 1}
     assert done.table.drop(["text"]).equals(TABLE.drop(["text"]))
 
 
-def test_ids_are_redacted_only_where_they_stay_apart() -> None:
+def test_ids_are_redacted_only_if_they_stay_unique() -> None:
     ids = pa.table({"who": [MAIL, "bob@example.com"]})
     hashed = CellRedaction(Redactor(PII_KINDS, keyed_hash("x" * 16)), None, keeps_ids_distinct=True)
     assert len(set(hashed.apply_to_ids(ids).column(0).to_pylist())) == 2
@@ -56,7 +56,7 @@ def test_ids_are_redacted_only_where_they_stay_apart() -> None:
     assert narrowed.apply_to_ids(ids).equals(ids)
 
 
-def test_times_that_python_lacks_pass_untouched() -> None:
+def test_times_outside_pythons_range_are_unchanged() -> None:
     moment = pa.struct(
         [("at", pa.timestamp("ns", "Foo/Bar")), ("far", pa.date32()), ("who", pa.string())]
     )
@@ -83,7 +83,7 @@ def test_times_that_python_lacks_pass_untouched() -> None:
 
 
 def _leaves(table: pa.Table) -> Iterator[pa.ChunkedArray]:
-    """Everything that is no text, and which rows there are."""
+    """All values except text, and the row numbers."""
     yield table["cell"].is_null()
     yield pc.list_value_length(table["list"])
     for cells in (table["cell"], pc.list_flatten(table["list"])):

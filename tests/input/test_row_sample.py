@@ -1,4 +1,4 @@
-"""Choosing rows: conditions and draws, whatever the batches."""
+"""Row selection by filter and sample, for any division into batches."""
 
 import numpy as np
 import pyarrow as pa
@@ -46,20 +46,20 @@ def test_conditions(condition: str, ids: str) -> None:
     assert by_row == kept.tolist(), "a row alone is judged as among others"
 
 
-def test_keys_depend_on_row_and_seed_alone() -> None:
+def test_keys_depend_only_on_row_and_seed() -> None:
     rows = np.arange(1000)
     whole = sample_keys(rows, 7)
     assert len(np.unique(whole)) == 1000
     parts = [sample_keys(rows[start : start + 37], 7) for start in range(0, 1000, 37)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     assert not np.any(sample_keys(rows, 8) == whole)
-    # A fixed point: a sample must not change with the version of batchgen.
+    # Golden values: a sample must not change with the version of batchgen.
     expected = [925976493033741594, 3906919552290621101, 6484859569107880025]
     assert sample_keys(np.array([0, 1, 10**12]), 2**62).tolist() == expected
 
 
-def test_draws_are_even() -> None:
-    """Each row is drawn by about as many seeds as any other: 20 of 100 rows, 2,000 seeds, five standard deviations."""
+def test_draws_are_uniform() -> None:
+    """Each row is drawn about equally often: 20 of 100 rows, 2,000 seeds, tolerance five standard deviations."""
     counts = np.zeros(100)
     for seed in range(2000):
         keys = sample_keys(np.arange(100), seed)
@@ -73,7 +73,7 @@ def test_draws_are_even() -> None:
     size=st.integers(1, 20),
     step=st.integers(1, 30),
 )
-def test_least_keys(keys: list[int], size: int, step: int) -> None:
+def test_smallest_keys(keys: list[int], size: int, step: int) -> None:
     least = BottomK(size)
     for start in range(0, len(keys), step):
         least.add(np.array(keys[start : start + step], dtype=np.uint64))

@@ -1,4 +1,4 @@
-"""The input as a stream: rows numbered, chosen and cut the same way in every format."""
+"""Streaming input: row numbers, selection and chunks are the same in every format."""
 
 import hashlib
 import json
@@ -74,7 +74,7 @@ def test_chunks_hold_the_rows_in_order(format: str, tmp_path: Path) -> None:
 
 
 @formats
-def test_rows_have_the_columns_asked_for(format: str, tmp_path: Path) -> None:
+def test_rows_have_the_requested_columns(format: str, tmp_path: Path) -> None:
     _, chunks = read(open_rows(MANY, tmp_path, format, columns={"id": "key"}), rows=2048)
     assert chunks[1].rows(["q"])[1] == Row(2049, "k2049", {"q": "question 2049"})
     assert chunks[1].rows(["kind", "q"])[0].fields == {"kind": "a", "q": "question 2048"}
@@ -83,9 +83,7 @@ def test_rows_have_the_columns_asked_for(format: str, tmp_path: Path) -> None:
 
 @formats
 @pytest.mark.parametrize("rows", [1000, 2048, 5000, 9000])
-def test_skipped_chunks_leave_the_others_as_they_are(
-    format: str, rows: int, tmp_path: Path
-) -> None:
+def test_skipping_chunks_does_not_change_the_others(format: str, rows: int, tmp_path: Path) -> None:
     source = open_rows(MANY, tmp_path, format)
     survey, chunks = read(source, rows)
     for skip in ({0}, {1}, {len(chunks) - 1}, set(range(len(chunks)))):
@@ -131,13 +129,13 @@ def test_row_numbers_are_those_of_the_whole_input(format: str, tmp_path: Path) -
 
 
 @formats
-def test_repeated_ids_outside_the_filter_do_no_harm(format: str, tmp_path: Path) -> None:
+def test_duplicate_ids_outside_the_filter_are_allowed(format: str, tmp_path: Path) -> None:
     rows = [{"id": "a", "keep": "no"}, {"id": "a", "keep": "yes"}, {"id": "b", "keep": "yes"}]
     assert ids_of(read(open_rows(rows, tmp_path, format, filter="keep = 'yes'"))[1]) == ["a", "b"]
 
 
 @formats
-def test_a_sample_is_a_draw_in_input_order(format: str, tmp_path: Path) -> None:
+def test_a_sample_keeps_the_input_order(format: str, tmp_path: Path) -> None:
     _, chunks = read(open_rows(MANY, tmp_path, format, sample=500))
     numbers = [int(id_) for id_ in ids_of(chunks)]
     assert len(numbers) == 500
@@ -145,7 +143,7 @@ def test_a_sample_is_a_draw_in_input_order(format: str, tmp_path: Path) -> None:
     assert 2300 < sum(numbers) / 500 < 2700
 
 
-def test_a_sample_is_the_same_in_every_format_and_cut(tmp_path: Path) -> None:
+def test_a_sample_does_not_depend_on_format_or_chunks(tmp_path: Path) -> None:
     draws = {
         (format, rows): tuple(
             ids_of(read(open_rows(MANY, tmp_path, format, sample=99, seed=5), rows)[1])
@@ -190,7 +188,7 @@ def test_limit_takes_the_first_of_the_sample(tmp_path: Path) -> None:
     limit=st.none() | st.integers(1, 320),
     skip=st.sets(st.integers(0, 10)),
 )
-def test_chunks_equal_slices_of_one_list(
+def test_chunks_equal_slices_of_one_list_of_rows(
     count: int,
     rows: int,
     sample: int | None,
@@ -211,7 +209,7 @@ def test_chunks_equal_slices_of_one_list(
         assert chunk.table.to_pylist() == expected[chunk.first : chunk.first + rows]
 
 
-def test_the_survey_knows_its_files(tmp_path: Path) -> None:
+def test_the_survey_lists_its_files(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("q\nx\n")
     (tmp_path / "b.csv").write_text("q\ny\n")
     survey = open_source(Input(path=str(tmp_path)), seed=0).survey()
@@ -221,7 +219,7 @@ def test_the_survey_knows_its_files(tmp_path: Path) -> None:
     assert again == survey
 
 
-def test_messages_become_lists_of_mappings(tmp_path: Path) -> None:
+def test_messages_are_read_as_lists_of_mappings(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "你好"}]
     for format in ("jsonl", "parquet"):
         source = open_rows([{"m": turns}], tmp_path, format, columns={"messages": "m"})
@@ -232,7 +230,7 @@ def test_messages_become_lists_of_mappings(tmp_path: Path) -> None:
 @formats
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(format: str, tmp_path: Path) -> None:
-    """Twelve times the rows take no more memory but for eight bytes each, which tell ids apart."""
+    """Twelve times the rows need only eight more bytes per row, for the check of unique ids."""
 
     def peak(count: int) -> int:
         rows = [{"id": str(n), "q": f"{n} " + "What is it? " * 25} for n in range(count)]

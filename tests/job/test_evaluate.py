@@ -1,4 +1,4 @@
-"""The section `evaluate`: short forms, what is refused and where, and that it survives being written out."""
+"""The section `evaluate`: short forms, errors with their place, and a round trip through the dump."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_a_type_alone_is_a_metric_with_its_defaults(write: Write) -> None:
     assert (other.type, other.name) == ("exact", "other")
 
 
-def test_numbers_that_variables_filled_in_are_read_as_numbers(write: Write) -> None:
+def test_numbers_from_variables_are_read_as_numbers(write: Write) -> None:
     added = "vars: {least: 0.5}\nevaluate:\n  metrics: [exact]\n  gates: [{metric: exact, min: '${vars.least}'}]\n"
     (gate,) = load_job(write(added)).job.evaluate.gates
     assert gate.min == 0.5
@@ -70,7 +70,7 @@ def test_what_is_refused(write: Write, added: str, place: str, key: str, message
     assert (problem.key, problem.message) == (key, message)
 
 
-def test_an_unknown_option_is_answered_with_those_of_its_type(write: Write) -> None:
+def test_the_error_of_an_unknown_option_lists_those_of_the_type(write: Write) -> None:
     with pytest.raises(JobFileError) as caught:
         load_job(write("evaluate: {metrics: [{type: rouge, variant: [L]}]}\n"))
     assert caught.value.problems[0].hint == "Did you mean variants?"

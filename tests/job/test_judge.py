@@ -1,4 +1,4 @@
-"""The section `evaluate.judges`: what is refused and where, paths, and that it survives being written out."""
+"""The section `evaluate.judges`: errors with their place, paths, and a round trip through the dump."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from batchgen.jobfile.load import load_job
 Write = Callable[..., Path]
 
 
-def test_a_name_is_enough(write: Write) -> None:
+def test_a_judge_needs_only_a_name(write: Write) -> None:
     (judge,) = load_job(write("evaluate: {judges: [{name: good}]}\n")).job.evaluate.judges
     assert (judge.mode, judge.model, judge.language, judge.reference) == (
         "rubric",
@@ -30,7 +30,7 @@ def test_a_scale_has_all_whole_numbers_between_its_ends(write: Write) -> None:
     assert judge.labels == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10")
 
 
-def test_paths_count_from_the_job_file(write: Write, tmp_path: Path) -> None:
+def test_paths_are_relative_to_the_job_file(write: Write, tmp_path: Path) -> None:
     (tmp_path / "jobs" / "small").mkdir(parents=True)
     added = (
         "evaluate:\n  judges:\n"
@@ -87,7 +87,7 @@ def test_what_is_refused(write: Write, judge: str, key: str, message: str) -> No
     assert (problem.line, problem.message) == (9, message)
 
 
-def test_all_problems_are_told_at_once(write: Write) -> None:
+def test_all_problems_are_reported_at_once(write: Write) -> None:
     added = "evaluate:\n  judges: [{name: a, scale: [2, 1]}, {name: b, mode: x}, {nam: c}]\n"
     with pytest.raises(JobFileError) as caught:
         load_job(write(added))
@@ -114,7 +114,7 @@ def test_all_problems_are_told_at_once(write: Write) -> None:
         ),
     ],
 )  # fmt: skip
-def test_names_are_taken_once(write: Write, section: str, message: str) -> None:
+def test_names_are_unique(write: Write, section: str, message: str) -> None:
     with pytest.raises(JobFileError, match="two are named") as caught:
         load_job(write(f"evaluate: {section}\n"))
     assert [p.message for p in caught.value.problems] == [message]
@@ -129,7 +129,7 @@ def test_a_run_is_not_compared_with_itself(write: Write) -> None:
     assert "is the output folder of this run" in problem.message
 
 
-def test_editors_know_judges() -> None:
+def test_the_schema_describes_judges() -> None:
     judge: dict[str, Any] = job_schema([])["definitions"]["Judge"]
     assert judge["required"] == ["name"]
     assert {"type": "string", "minLength": 1} in judge["properties"]["model"]["anyOf"]

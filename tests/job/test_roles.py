@@ -27,13 +27,13 @@ NOT_GENERATION = {
 }
 
 
-def test_only_these_keys_may_change_between_two_starts_of_a_run() -> None:
-    """A new key decides answers unless its annotation has another role; then it is to be listed here too."""
+def test_only_these_keys_may_change_when_a_run_resumes() -> None:
+    """A new key affects answers unless its annotation has another role; then it must be listed here too."""
     for role, expected in NOT_GENERATION.items():
         assert {key for key, one in roles().items() if one == role} == set(expected.split())
 
 
-def test_a_key_without_a_role_decides_answers() -> None:
+def test_a_key_without_a_role_affects_answers() -> None:
     generation = {key for key, role in roles().items() if role == Role.GENERATION}
     assert {"run.seed", "decoding.temperature", "redact.replacement", "prompt.user"} <= generation
 

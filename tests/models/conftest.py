@@ -59,7 +59,7 @@ def tensors() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def write_model() -> WriteModel:
-    """Write a whole model into a folder, then apply changes to it."""
+    """Write a complete model into a folder, then apply changes to it."""
     vocabulary = tokenizer_json()
 
     def write(folder: Path, changes: Files | None = None) -> Path:

@@ -14,7 +14,7 @@ Write = Callable[..., Path]
 DEMO = DEMO_MODELS["demo:smollm2-135m"]
 
 
-def test_a_demo_model_is_listed_before_it_is_fetched(tmp_path: Path) -> None:
+def test_a_demo_model_is_listed_before_it_is_downloaded(tmp_path: Path) -> None:
     listed = list_models(cache=tmp_path, hub=Hub(tmp_path / "hub"))
 
     assert listed == (
@@ -24,7 +24,7 @@ def test_a_demo_model_is_listed_before_it_is_fetched(tmp_path: Path) -> None:
     )
 
 
-def test_a_demo_model_that_is_there_is_listed_with_its_folder(tmp_path: Path) -> None:
+def test_a_converted_demo_model_is_listed_with_its_folder(tmp_path: Path) -> None:
     folder = DEMO.folder(tmp_path)
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
@@ -38,7 +38,7 @@ def test_a_demo_model_that_is_there_is_listed_with_its_folder(tmp_path: Path) ->
     )
 
 
-def test_models_of_the_hubs_cache_are_listed_whole_or_not(
+def test_models_of_the_hub_cache_are_listed_even_if_incomplete(
     tmp_path: Path, write_model: Write
 ) -> None:
     hub = Hub(tmp_path / "hub")
@@ -66,7 +66,7 @@ def test_models_of_the_hubs_cache_are_listed_whole_or_not(
     assert all(m.folder is None or m.bytes > 0 for m in listed)
 
 
-def test_getting_a_model_that_is_there_does_nothing(tmp_path: Path, write_model: Write) -> None:
+def test_downloading_an_existing_model_does_nothing(tmp_path: Path, write_model: Write) -> None:
     folder = write_model(tmp_path / "model")
     before = sorted(tmp_path.rglob("*"))
 
@@ -75,7 +75,7 @@ def test_getting_a_model_that_is_there_does_nothing(tmp_path: Path, write_model:
 
 
 CHECKS: dict[str, tuple[dict[str, object], dict[str, tuple[str, str]], bool]] = {
-    # changes to a whole folder, topic: (verdict, part of the text), usable
+    # changes to a complete folder, topic: (verdict, part of the text), usable
     "whole": (
         {},
         {
@@ -131,7 +131,7 @@ CHECKS: dict[str, tuple[dict[str, object], dict[str, tuple[str, str]], bool]] = 
 
 
 @pytest.mark.parametrize(("changes", "expected", "usable"), CHECKS.values(), ids=CHECKS.keys())
-def test_what_a_check_finds(
+def test_check_findings(
     tmp_path: Path,
     write_model: Write,
     changes: dict[str, object],
@@ -146,7 +146,7 @@ def test_what_a_check_finds(
     assert check.usable is usable
 
 
-def test_a_tokenizer_that_loses_characters_is_noted(tmp_path: Path, write_model: Write) -> None:
+def test_a_lossy_tokenizer_is_noted(tmp_path: Path, write_model: Write) -> None:
     folder = write_model(tmp_path / "model")
     content: dict[str, Any] = json.loads((folder / "tokenizer.json").read_text("utf-8"))
     content["normalizer"] = {"type": "Lowercase"}

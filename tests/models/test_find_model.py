@@ -18,7 +18,7 @@ ID = "Qwen/Qwen3-0.6B"
 
 @pytest.fixture
 def deaf(tmp_path: Path) -> Hub:
-    """A hub whose port nobody listens on."""
+    """A hub address with a closed port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -27,7 +27,7 @@ def deaf(tmp_path: Path) -> Hub:
 
 @pytest.fixture
 def at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that relative paths start from."""
+    """The folder that relative paths are based on."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -40,7 +40,7 @@ def into_cache(hub: Hub, write_model: Write, changes: dict[str, object] | None =
 
 
 @pytest.mark.parametrize("path", ["model", "./model", "Qwen/Qwen3-0.6B"])
-def test_a_folder_comes_first_whatever_its_name(
+def test_a_folder_is_preferred_whatever_its_name(
     at: Path, deaf: Hub, write_model: Write, path: str
 ) -> None:
     folder = at / path
@@ -51,7 +51,7 @@ def test_a_folder_comes_first_whatever_its_name(
     assert Resolver(deaf).resolve(path) == ResolvedModel(path, folder, "folder", "")
 
 
-def test_a_cached_model_needs_no_hub(deaf: Hub, write_model: Write) -> None:
+def test_a_cached_model_needs_no_connection(deaf: Hub, write_model: Write) -> None:
     folder = into_cache(deaf, write_model)
 
     for revision in (None, "main", COMMIT):
@@ -66,7 +66,7 @@ def test_an_unknown_demo_model_lists_those_that_exist(deaf: Hub) -> None:
         Resolver(deaf).resolve("demo:gpt5")
 
 
-def test_an_unreachable_hub_names_the_model_the_places_and_the_ways_out(
+def test_the_error_of_an_unreachable_hub_names_model_places_and_remedies(
     at: Path, deaf: Hub
 ) -> None:
     with pytest.raises(ModelError, match="is not on this machine") as caught:
@@ -84,7 +84,7 @@ def test_an_unreachable_hub_names_the_model_the_places_and_the_ways_out(
         assert part in caught.value.hint
 
 
-def test_a_hub_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
+def test_requests_to_a_hanging_hub_time_out(tmp_path: Path) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -97,8 +97,8 @@ def test_a_hub_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
         assert time.monotonic() - began < 2
 
 
-def test_a_user_who_forbids_connections_is_not_made_to_wait(tmp_path: Path) -> None:
-    """The address would hang: nothing may even try it."""
+def test_offline_mode_makes_no_connection_attempt(tmp_path: Path) -> None:
+    """A connection to the address would hang, so no attempt may be made."""
     hub = Hub(tmp_path, "http://192.0.2.1", offline_by="HF_HUB_OFFLINE")
     began = time.monotonic()
 
@@ -109,7 +109,7 @@ def test_a_user_who_forbids_connections_is_not_made_to_wait(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("lacks", "said"),
+    ("lacks", "message"),
     [
         ("config.json", "no config.json"),
         ("model.safetensors", "no weights"),
@@ -117,7 +117,7 @@ def test_a_user_who_forbids_connections_is_not_made_to_wait(tmp_path: Path) -> N
     ],
 )
 def test_an_incomplete_copy_in_the_cache_is_mentioned(
-    deaf: Hub, write_model: Write, lacks: str, said: str
+    deaf: Hub, write_model: Write, lacks: str, message: str
 ) -> None:
     into_cache(deaf, write_model, {lacks: None})
 
@@ -125,17 +125,17 @@ def test_an_incomplete_copy_in_the_cache_is_mentioned(
         Resolver(deaf).resolve(ID)
 
     assert "an unusable copy" in caught.value.hint
-    assert said in caught.value.hint
+    assert message in caught.value.hint
 
 
-@pytest.mark.parametrize("asked", ["Qwen/Qwen3-0.6b", "qwen/Qwen3-0.6B", "Qwen/Qwen3-06B"])
-def test_a_similar_name_in_the_cache_is_pointed_out(
-    deaf: Hub, write_model: Write, asked: str
+@pytest.mark.parametrize("requested", ["Qwen/Qwen3-0.6b", "qwen/Qwen3-0.6B", "Qwen/Qwen3-06B"])
+def test_the_hint_names_a_similar_cached_model(
+    deaf: Hub, write_model: Write, requested: str
 ) -> None:
     into_cache(deaf, write_model)
 
     with pytest.raises(ModelError) as caught:
-        Resolver(deaf).resolve(asked)
+        Resolver(deaf).resolve(requested)
 
     assert f"similar: {ID}" in caught.value.hint
 
@@ -154,9 +154,9 @@ NO_ID: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("path", "said"), NO_ID.values(), ids=NO_ID.keys())
-def test_what_is_neither_folder_nor_id_is_told_without_asking_the_hub(
-    at: Path, tmp_path: Path, path: str, said: str
+@pytest.mark.parametrize(("path", "message"), NO_ID.values(), ids=NO_ID.keys())
+def test_what_is_neither_folder_nor_id_is_rejected_without_a_request(
+    at: Path, tmp_path: Path, path: str, message: str
 ) -> None:
     (at / "weights.safetensors").write_bytes(b"")
     hangs = Hub(tmp_path / "hub", "http://192.0.2.1")
@@ -165,11 +165,11 @@ def test_what_is_neither_folder_nor_id_is_told_without_asking_the_hub(
     with pytest.raises(ModelError) as caught:
         Resolver(hangs).resolve(path)
 
-    assert said.format(at=at) in caught.value.message
+    assert message.format(at=at) in caught.value.message
     assert time.monotonic() - began < 0.5
 
 
-def test_a_folder_with_nearly_that_name_is_pointed_out(at: Path, deaf: Hub) -> None:
+def test_the_hint_names_a_folder_with_a_similar_name(at: Path, deaf: Hub) -> None:
     (at / "models" / "Qwen3-0.6B").mkdir(parents=True)
 
     with pytest.raises(ModelError, match=r"similar: .*models/Qwen3-0\.6B"):
@@ -177,7 +177,7 @@ def test_a_folder_with_nearly_that_name_is_pointed_out(at: Path, deaf: Hub) -> N
 
 
 @pytest.mark.parametrize("path", ["model", "demo:smollm2-135m"])
-def test_a_revision_that_would_have_no_effect_is_refused(
+def test_a_revision_without_effect_is_rejected(
     at: Path, deaf: Hub, write_model: Write, path: str
 ) -> None:
     write_model(at / "model")
@@ -186,7 +186,7 @@ def test_a_revision_that_would_have_no_effect_is_refused(
         Resolver(deaf).resolve(path, "main")
 
 
-def test_a_folder_is_checked_before_anything_loads_it(
+def test_a_folder_is_checked_before_it_is_loaded(
     at: Path, deaf: Hub, write_model: Write, config: dict[str, Any]
 ) -> None:
     write_model(at / "model", {"config.json": {**config, "_attn_implementation": "owner/kernel"}})
@@ -205,12 +205,10 @@ def test_a_tokenizer_needs_neither_config_nor_weights(
     assert found.folder == at / "tokenizer"
 
 
-def test_nothing_is_said_about_a_model_that_is_at_hand(
-    at: Path, deaf: Hub, write_model: Write
-) -> None:
+def test_a_local_model_prints_no_messages(at: Path, deaf: Hub, write_model: Write) -> None:
     write_model(at / "model")
-    said: list[str] = []
+    message: list[str] = []
 
-    Resolver(deaf, reporter=RecordingReporter(said)).resolve("model")
+    Resolver(deaf, reporter=RecordingReporter(message)).resolve("model")
 
-    assert said == []
+    assert message == []

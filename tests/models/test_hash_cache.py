@@ -1,4 +1,4 @@
-"""A hash is remembered for as long as nothing could have touched the file, and not a moment longer."""
+"""A hash is reused only while the file is provably unchanged."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def test_a_file_is_not_read_twice(notes: HashCache, file: Path) -> None:
 
 
 def overwritten(file: Path) -> None:
-    """As many bytes, and the old times: only ctime tells."""
+    """The same size and times: only ctime differs."""
     seen = file.stat()
     file.write_bytes(bytes(len(CONTENT)))
     os.utime(file, ns=(seen.st_atime_ns, seen.st_mtime_ns))
@@ -56,7 +56,7 @@ def replaced(file: Path) -> None:
 
 
 def linked_elsewhere(file: Path) -> None:
-    """As the hub's cache does it: the name is a link to a blob."""
+    """Like the hub's cache: the name is a symlink to a blob."""
     (blob := file.with_name("blob")).write_bytes(bytes(len(CONTENT)))
     file.unlink()
     file.symlink_to(blob)
@@ -73,7 +73,7 @@ def test_a_changed_file_is_read_again(
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"file": 1}'])
-def test_a_damaged_note_counts_for_nothing(notes: HashCache, file: Path, damage: str) -> None:
+def test_a_damaged_note_is_ignored(notes: HashCache, file: Path, damage: str) -> None:
     notes.sha256(file)
     (note,) = notes.folder.iterdir()
     note.write_text(damage)
@@ -88,7 +88,7 @@ def test_a_damaged_note_counts_for_nothing(notes: HashCache, file: Path, damage:
         pytest.param(lambda folder: HashCache(folder, settled_seconds=0.0), id="small"),
     ],
 )
-def test_what_is_not_worth_a_note_or_not_safe_gets_none(
+def test_small_or_recently_changed_files_are_not_noted(
     tmp_path: Path, file: Path, notes_of: Callable[[Path], HashCache]
 ) -> None:
     notes = notes_of(tmp_path / "notes")
@@ -96,12 +96,12 @@ def test_what_is_not_worth_a_note_or_not_safe_gets_none(
     assert not notes.folder.exists()
 
 
-def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path: Path, file: Path) -> None:
+def test_an_unwritable_cache_is_not_an_error(tmp_path: Path, file: Path) -> None:
     (tmp_path / "notes").write_text("a file where the folder should be")
     notes = HashCache(tmp_path / "notes", small_bytes=0, settled_seconds=0.0)
     assert notes.sha256(file) == sha256(CONTENT)
 
 
-def test_a_file_that_is_gone_is_named(notes: HashCache, tmp_path: Path) -> None:
+def test_the_error_names_a_missing_file(notes: HashCache, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"gone: No such file"):
         notes.sha256(tmp_path / "gone")

@@ -32,7 +32,7 @@ COMMIT = "c1899de289a04d12100db370d81485cdf75e47ca"
         ({"HF_HUB_CACHE": "~/models"}, "~/models"),
     ],
 )
-def test_the_cache_is_where_huggingface_hub_keeps_it(
+def test_the_cache_folder_is_that_of_huggingface_hub(
     environment: dict[str, str], cache: str
 ) -> None:
     assert Hub.from_environment(environment).cache == Path(cache).expanduser()
@@ -50,7 +50,7 @@ def test_the_cache_is_where_huggingface_hub_keeps_it(
         {"HF_HUB_OFFLINE": "0"},
     ],
 )
-def test_the_library_itself_reads_the_environment_the_same_way(environment: dict[str, str]) -> None:
+def test_huggingface_hub_reads_the_environment_the_same_way(environment: dict[str, str]) -> None:
     program = (
         "from huggingface_hub import constants as c; import json; "
         "print(json.dumps([c.HF_HUB_CACHE, c.ENDPOINT, c.HF_HUB_OFFLINE]))"
@@ -77,7 +77,7 @@ def test_the_library_itself_reads_the_environment_the_same_way(environment: dict
         ({"HF_HUB_OFFLINE": "1", "BATCHGEN_SET_OFFLINE": "1"}, None),
     ],
 )
-def test_only_the_user_forbids_a_download(
+def test_only_the_users_settings_prevent_a_download(
     environment: dict[str, str], offline_by: str | None
 ) -> None:
     """The last case: an earlier model was local, and batchgen itself went offline."""
@@ -104,7 +104,7 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 
 
 class Quiet(BaseHTTPRequestHandler):
-    """Answers every request with one status."""
+    """Sends the same status for every request."""
 
     status = 200
 
@@ -118,13 +118,13 @@ class Quiet(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("status", [200, 301, 401, 404, 503])
-def test_a_hub_that_answers_anything_is_there(tmp_path: Path, status: int) -> None:
+def test_a_hub_that_sends_any_response_is_reachable(tmp_path: Path, status: int) -> None:
     handler = type("Answer", (Quiet,), {"status": status})
     with serving(handler) as endpoint:
         Hub(tmp_path, endpoint).probe(seconds=5)
 
 
-def test_a_hub_that_refuses_the_connection_is_not_there(tmp_path: Path) -> None:
+def test_a_hub_that_rejects_the_connection_is_unreachable(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -133,7 +133,7 @@ def test_a_hub_that_refuses_the_connection_is_not_there(tmp_path: Path) -> None:
         Hub(tmp_path, f"http://127.0.0.1:{port}").probe(seconds=5)
 
 
-def test_a_hub_that_accepts_and_says_nothing_is_given_up_in_time(tmp_path: Path) -> None:
+def test_requests_to_a_silent_hub_time_out(tmp_path: Path) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -146,7 +146,7 @@ def test_a_hub_that_accepts_and_says_nothing_is_given_up_in_time(tmp_path: Path)
 
 
 @pytest.mark.parametrize("endpoint", ["mirror.example", "http://", "http://[", "ftp://x", ""])
-def test_an_endpoint_that_is_no_address_is_not_there(tmp_path: Path, endpoint: str) -> None:
+def test_an_invalid_endpoint_is_unreachable(tmp_path: Path, endpoint: str) -> None:
     with pytest.raises(UnreachableError):
         Hub(tmp_path, endpoint).probe(seconds=5)
 
@@ -162,7 +162,7 @@ def snapshot(hub: Hub, commit: str = COMMIT, *, ref: str | None = "main") -> Pat
 
 
 @pytest.mark.parametrize(
-    ("ref", "asked", "found"),
+    ("ref", "requested", "found"),
     [
         ("main", None, True),
         ("main", COMMIT, True),
@@ -176,13 +176,13 @@ def snapshot(hub: Hub, commit: str = COMMIT, *, ref: str | None = "main") -> Pat
     ],
 )
 def test_a_snapshot_is_found_by_branch_tag_or_commit(
-    tmp_path: Path, ref: str | None, asked: str | None, found: bool
+    tmp_path: Path, ref: str | None, requested: str | None, found: bool
 ) -> None:
     hub = Hub(tmp_path)
     folder = snapshot(hub, ref=ref)
 
-    assert hub.snapshot("Qwen/Qwen3-0.6B", asked) == (folder if found else None)
-    assert hub.snapshot("Qwen/Qwen3-1.7B", asked) is None
+    assert hub.snapshot("Qwen/Qwen3-0.6B", requested) == (folder if found else None)
+    assert hub.snapshot("Qwen/Qwen3-1.7B", requested) is None
 
 
 def test_cached_models_are_listed_by_their_ids(tmp_path: Path) -> None:
@@ -195,10 +195,10 @@ def test_cached_models_are_listed_by_their_ids(tmp_path: Path) -> None:
 
 
 class FakeHub(Quiet):
-    """As much of the hub's interface as one download takes: revision, tree, files."""
+    """The part of the hub's API that one download uses: revision, tree, files."""
 
     files: dict[str, bytes] = {}  # noqa: RUF012  (set once, by a subclass)
-    asked: list[str] = []  # noqa: RUF012  (as above)
+    requested: list[str] = []  # noqa: RUF012  (as above)
 
     def _send(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
@@ -228,7 +228,7 @@ class FakeHub(Quiet):
             self._send(404, b"{}", X_Error_Code="RevisionNotFound")
 
     def _file(self, name: str) -> None:
-        self.asked.append(name)
+        self.requested.append(name)
         body = self.files[name]
         self._send(200, body, ETag=f'"{_blob(body)}"', X_Repo_Commit=COMMIT)
 
@@ -246,27 +246,27 @@ def _listed(name: str, body: bytes) -> dict[str, object]:
 
 @pytest.fixture
 def fake(tmp_path: Path, write_model: Write) -> Iterator[tuple[str, list[str]]]:
-    """The address of a hub with one model, and the list of files that are asked of it."""
+    """The address of a hub with one model, and the list of requested files."""
     source = write_model(
         tmp_path / "source", {"README.md": "a page", "pytorch_model.bin": b"x", "onnx/m.json": {}}
     )
     files = {str(f.relative_to(source)): f.read_bytes() for f in source.rglob("*") if f.is_file()}
-    asked: list[str] = []
-    with serving(type("OneModel", (FakeHub,), {"files": files, "asked": asked})) as endpoint:
-        yield endpoint, asked
+    requested: list[str] = []
+    with serving(type("OneModel", (FakeHub,), {"files": files, "asked": requested})) as endpoint:
+        yield endpoint, requested
 
 
 @pytest.mark.slow
-def test_a_download_takes_safetensors_and_text_and_nothing_pickled(
+def test_a_download_takes_safetensors_and_text_but_no_pickles(
     tmp_path: Path, fake: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("BATCHGEN_SET_OFFLINE", "1")
-    endpoint, asked = fake
-    said: list[str] = []
+    endpoint, requested = fake
+    messages: list[str] = []
     hub = Hub(tmp_path / "cache", endpoint)
 
-    folder = hub.fetch("Qwen/Qwen3-0.6B", None, RecordingReporter(said))
+    folder = hub.fetch("Qwen/Qwen3-0.6B", None, RecordingReporter(messages))
 
     assert folder == hub.snapshot("Qwen/Qwen3-0.6B", None)
     assert folder is not None
@@ -279,33 +279,33 @@ def test_a_download_takes_safetensors_and_text_and_nothing_pickled(
         "tokenizer.json",
         "tokenizer_config.json",
     }
-    assert not {"README.md", "pytorch_model.bin", "onnx/m.json"} & set(asked)
-    assert said == [f"downloading Qwen/Qwen3-0.6B from {endpoint}"]
+    assert not {"README.md", "pytorch_model.bin", "onnx/m.json"} & set(requested)
+    assert messages == [f"downloading Qwen/Qwen3-0.6B from {endpoint}"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model_id", "revision", "said"),
+    ("model_id", "revision", "messages"),
     [
         ("Qwen/Qwen9", None, "Qwen/Qwen9 does not exist, or is private"),
         ("Qwen/Qwen3-0.6B", "v9", "Qwen/Qwen3-0.6B has no revision v9"),
     ],
 )
-def test_what_the_hub_refuses_is_told_in_one_line(
+def test_errors_of_the_hub_are_one_line(
     tmp_path: Path,
     fake: tuple[str, list[str]],
     monkeypatch: pytest.MonkeyPatch,
     model_id: str,
     revision: str | None,
-    said: str,
+    messages: str,
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
 
-    with pytest.raises(ModelError, match=said) as caught:
+    with pytest.raises(ModelError, match=messages) as caught:
         Hub(tmp_path / "cache", fake[0]).fetch(model_id, revision, SILENT)
 
     assert "\n" not in caught.value.message
 
 
-def test_the_default_is_the_hub_that_everybody_uses() -> None:
+def test_the_default_endpoint_is_huggingface_co() -> None:
     assert Hub.from_environment({"HF_ENDPOINT": ""}).endpoint == DEFAULT_ENDPOINT

@@ -21,7 +21,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def card_of(tmp_path: Path, write_model: Write) -> Callable[[dict[str, object]], ModelInfo]:
-    """The card of the tiny model after some changes to its folder."""
+    """Reads the info of the tiny model after changes to its folder."""
 
     def read(changes: dict[str, object]) -> ModelInfo:
         folder = write_model(tmp_path / "model", changes)
@@ -30,7 +30,7 @@ def card_of(tmp_path: Path, write_model: Write) -> Callable[[dict[str, object]],
     return read
 
 
-def test_the_card_of_a_whole_model(card_of: Callable[[dict[str, object]], ModelInfo]) -> None:
+def test_the_info_of_a_complete_model(card_of: Callable[[dict[str, object]], ModelInfo]) -> None:
     card = card_of({})
 
     assert card.model_type == "llama"
@@ -63,14 +63,14 @@ CONTEXTS: dict[str, tuple[dict[str, object], object, int]] = {
     "only the tokenizer": ({}, 512, 512),
     "written as a float": ({}, 512.0, 512),
     "the tokenizer's nonsense": ({}, 10**30, UNLIMITED),
-    "nobody": ({}, None, UNLIMITED),
+    "unknown": ({}, None, UNLIMITED),
     "config's nonsense": ({"max_position_embeddings": "many"}, 512, 512),
     "zero": ({"max_position_embeddings": 0}, 512, 512),
 }
 
 
 @pytest.mark.parametrize(("facts", "tokenizer", "context"), CONTEXTS.values(), ids=CONTEXTS.keys())
-def test_where_the_context_length_comes_from(
+def test_the_source_of_the_context_length(
     card_of: Callable[[dict[str, object]], ModelInfo],
     config: dict[str, Any],
     facts: dict[str, object],
@@ -89,7 +89,7 @@ def test_where_the_context_length_comes_from(
 
 
 END_TOKENS: dict[str, tuple[dict[str, object], object]] = {
-    # what tokenizer_config.json says, and the id that follows
+    # content of tokenizer_config.json, and the resulting id
     "text": ({"eos_token": "<|im_end|>"}, 257),
     "mapping": ({"eos_token": {"content": "<|im_end|>", "special": True}}, 257),
     "its own list": (
@@ -103,11 +103,11 @@ END_TOKENS: dict[str, tuple[dict[str, object], object]] = {
 }
 
 
-@pytest.mark.parametrize(("says", "expected"), END_TOKENS.values(), ids=END_TOKENS.keys())
+@pytest.mark.parametrize(("settings", "expected"), END_TOKENS.values(), ids=END_TOKENS.keys())
 def test_the_end_token_of_the_tokenizer_is_found_by_its_text(
-    card_of: Callable[[dict[str, object]], ModelInfo], says: dict[str, object], expected: object
+    card_of: Callable[[dict[str, object]], ModelInfo], settings: dict[str, object], expected: object
 ) -> None:
-    card = card_of({"tokenizer_config.json": says})
+    card = card_of({"tokenizer_config.json": settings})
 
     assert card.end_token_sources.get("tokenizer") == expected
 
@@ -154,7 +154,7 @@ def test_end_tokens_may_be_one_several_or_none(
         ({"chat_template.jinja": None}, None),
     ],
 )
-def test_who_brings_a_chat_template(
+def test_the_source_of_the_chat_template(
     card_of: Callable[[dict[str, object]], ModelInfo],
     changes: dict[str, object],
     expected: str | None,
@@ -172,7 +172,7 @@ def test_who_brings_a_chat_template(
         ({}, "float32"),
     ],
 )
-def test_the_dtype_is_what_config_says_else_what_is_stored(
+def test_the_dtype_is_that_of_the_config_or_of_the_stored_tensors(
     card_of: Callable[[dict[str, object]], ModelInfo],
     config: dict[str, Any],
     facts: dict[str, object],
@@ -215,7 +215,7 @@ def test_shards_are_added_up(tmp_path: Path, write_model: Write) -> None:
     assert card.files == ("model-1.safetensors", "model-2.safetensors")
 
 
-def test_shards_of_different_versions_are_noticed(tmp_path: Path, write_model: Write) -> None:
+def test_shards_of_different_versions_are_rejected(tmp_path: Path, write_model: Write) -> None:
     changes = sharded(
         tmp_path / "model", index={"a": "model-2.safetensors", "b": "model-2.safetensors"}
     )
@@ -225,7 +225,7 @@ def test_shards_of_different_versions_are_noticed(tmp_path: Path, write_model: W
         read_model_info(ResolvedModel("tiny", folder, "folder", ""))
 
 
-def test_weights_cut_short_are_named(tmp_path: Path, write_model: Write) -> None:
+def test_the_error_names_truncated_weights(tmp_path: Path, write_model: Write) -> None:
     folder = write_model(tmp_path / "model")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
@@ -237,7 +237,7 @@ def test_weights_cut_short_are_named(tmp_path: Path, write_model: Write) -> None
 
 
 IDENTITY: dict[str, tuple[dict[str, object], set[str]]] = {
-    # a change of the folder, and the parts of its identity that must follow
+    # a change of the folder, and the parts of its identity that must change
     "nothing": ({}, set()),
     "a page": ({"README.md": "words"}, set()),
     "tokenizer": ({"tokenizer.json": "{}"}, {"tokenizer_sha256"}),
@@ -251,7 +251,7 @@ IDENTITY: dict[str, tuple[dict[str, object], set[str]]] = {
 
 
 @pytest.mark.parametrize(("changes", "parts"), IDENTITY.values(), ids=IDENTITY.keys())
-def test_what_decides_an_answer_decides_the_identity(
+def test_the_identity_covers_what_affects_answers(
     card_of: Callable[[dict[str, object]], ModelInfo], changes: dict[str, object], parts: set[str]
 ) -> None:
     before = card_of({}).identity
@@ -260,7 +260,7 @@ def test_what_decides_an_answer_decides_the_identity(
     assert {key for key in before if before[key] != after[key]} == parts
 
 
-def test_other_weights_of_the_same_shape_have_another_identity(
+def test_different_weights_of_the_same_shape_have_different_identities(
     tmp_path: Path, write_model: Write
 ) -> None:
     folder = write_model(tmp_path / "model")
@@ -278,10 +278,10 @@ def test_other_weights_of_the_same_shape_have_another_identity(
 @pytest.mark.parametrize(
     "name", ["tokenizer.5.0.json", "additional_chat_templates/tools.jinja", "own.py"]
 )
-def test_what_else_decides_about_tokens_is_part_of_the_identity(
+def test_the_identity_covers_the_tokenizer_settings(
     tmp_path: Path, write_model: Write, name: str
 ) -> None:
-    """tokenizer_config.json may choose a file for one version of transformers, or name code."""
+    """tokenizer_config.json may select a file by version of transformers, or name code."""
     bare, more = write_model(tmp_path / "a"), write_model(tmp_path / "b", {name: "{}"})
 
     assert tokenizer_identity(bare) != tokenizer_identity(more)

@@ -1,4 +1,4 @@
-"""A job whose models are pinned runs with those and no others."""
+"""A job whose models are pinned runs only with the pinned files."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ SHORT = {"decoding": {"max_new_tokens": 16}}
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Notes about hashes stay with the test."""
+    """Cached hashes stay in the test's folder."""
     monkeypatch.setenv("BATCHGEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
 
@@ -32,7 +32,7 @@ def folder(tmp_path: Path, write_model: Write) -> Path:
 
 @pytest.fixture
 def job(make_job: MakeJob, folder: Path) -> Path:
-    """A job that uses the tiny model's tokenizer, and whose answers need no weights."""
+    """A job that uses the tiny model's tokenizer but not its weights."""
     return make_job(model={"engine": "echo", "path": f"./{folder.name}"}, **SHORT)
 
 
@@ -45,7 +45,7 @@ def write_cached(tmp_path: Path, write: Write, changes: dict[str, object]) -> Pa
     return write(repository / "snapshots" / commit, changes)
 
 
-def test_a_pinned_job_runs_and_says_so(job: Path) -> None:
+def test_a_pinned_job_runs_and_prints_that_it_is_pinned(job: Path) -> None:
     pinned = pin_models(load_job(job))
     assert pinned.lock == job.with_name("job.lock.json")
     assert [m.name for m in pinned.models] == ["./tiny"]
@@ -58,7 +58,7 @@ def test_a_pinned_job_runs_and_says_so(job: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])
-def test_another_file_is_refused_before_anything_runs(
+def test_a_changed_file_is_rejected_before_the_run_starts(
     job: Path, folder: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pin_models(load_job(job))
@@ -85,7 +85,7 @@ def test_a_tokenizer_of_its_own_is_pinned_too(
     run(load_job(job))
 
 
-def test_a_branch_that_moved_does_not_matter_once_pinned(
+def test_a_pinned_model_ignores_later_commits_of_its_branch(
     make_job: MakeJob, write_model: Write, tmp_path: Path
 ) -> None:
     job = make_job(model={"engine": "echo", "path": "owner/name"}, **SHORT)
@@ -96,14 +96,14 @@ def test_a_branch_that_moved_does_not_matter_once_pinned(
     assert manifest["model"]["revision"] == first.name
 
 
-def test_pins_of_other_profiles_stay(job: Path, write_model: Write, tmp_path: Path) -> None:
+def test_pins_of_other_profiles_are_kept(job: Path, write_model: Write, tmp_path: Path) -> None:
     write_model(tmp_path / "small")
     pin_models(load_job(job))
     pinned = pin_models(load_job(job, overrides=["model.path=./small"]))
     assert sorted(json.loads(pinned.lock.read_text())["models"]) == ["./small", "./tiny"]
 
 
-def test_what_is_not_pinned_is_refused_by_validate_already(
+def test_validate_rejects_an_unpinned_model(
     job: Path, write_model: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_model(tmp_path / "small")
@@ -123,21 +123,23 @@ def test_check_compares_and_writes_nothing(
     assert call(["models", "pin", str(job)]) == 0
     lock = job.with_name("job.lock.json").read_bytes()
     assert call(["models", "pin", str(job), "--check", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     weights = folder / "model.safetensors"
-    assert said["models"][0]["files"][weights.name]["bytes"] == weights.stat().st_size
+    assert printed["models"][0]["files"][weights.name]["bytes"] == weights.stat().st_size
     weights.write_bytes(weights.read_bytes() + b"x")
     assert call(["models", "pin", str(job), "--check"]) == 5
     assert job.with_name("job.lock.json").read_bytes() == lock
 
 
-def test_a_job_without_a_model_has_nothing_to_pin(make_job: MakeJob) -> None:
+def test_a_job_without_a_model_cannot_be_pinned(make_job: MakeJob) -> None:
     with pytest.raises(UsageError, match="names no model"):
         pin_models(load_job(make_job()))
 
 
-def test_trusted_code_must_not_move(make_job: MakeJob, write_model: Write, tmp_path: Path) -> None:
-    """A branch may point to other code tomorrow: a commit, or a pin, is required."""
+def test_trusted_code_needs_a_commit_or_a_pin(
+    make_job: MakeJob, write_model: Write, tmp_path: Path
+) -> None:
+    """A branch may later point to other code: a commit or a pin is required."""
     snapshot = write_cached(tmp_path, write_model, {})
     model = {"engine": "echo", "path": "owner/name", "trust_remote_code": True}
     job = make_job(model=model, **SHORT)

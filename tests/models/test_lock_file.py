@@ -1,4 +1,4 @@
-"""What a lock file holds a model to: every file of it, byte for byte."""
+"""A lock file pins every byte of every file of a model."""
 
 import hashlib
 import json
@@ -34,13 +34,13 @@ def lock(tmp_path: Path, model: ResolvedModel) -> ModelLock:
     return made
 
 
-def test_a_lock_file_lies_beside_its_job_and_reads_as_it_was_written(lock: ModelLock) -> None:
+def test_a_lock_file_is_next_to_its_job_and_reads_back_unchanged(lock: ModelLock) -> None:
     assert lock_path(lock.path.with_name("jobs.yaml")) == lock.path
     assert read_lock(lock.path) == lock
     assert read_lock(lock.path.with_name("other.lock.json")) is None
 
 
-def test_it_lists_every_file_but_hidden_ones_by_the_way_from_the_lock(
+def test_a_lock_file_lists_visible_files_by_relative_path(
     tmp_path: Path, write_model: Write, model: ResolvedModel
 ) -> None:
     write_model(model.folder, {".git": "x", "README.md": "x", "sub/own.py": "x"})
@@ -66,7 +66,7 @@ def test_it_lists_every_file_but_hidden_ones_by_the_way_from_the_lock(
     }
 
 
-def test_an_unchanged_model_passes_wherever_both_were_moved(
+def test_an_unchanged_model_passes_after_moving_lock_and_model(
     tmp_path: Path, lock: ModelLock, model: ResolvedModel
 ) -> None:
     assert verify_pin(lock, model, sha256) == lock.models["./tiny"]
@@ -102,12 +102,16 @@ CHANGES: dict[str, tuple[dict[str, object], str]] = {
 }
 
 
-@pytest.mark.parametrize(("changes", "said"), CHANGES.values(), ids=CHANGES.keys())
-def test_a_changed_model_is_refused_file_by_file(
-    lock: ModelLock, model: ResolvedModel, write_model: Write, changes: dict[str, object], said: str
+@pytest.mark.parametrize(("changes", "message"), CHANGES.values(), ids=CHANGES.keys())
+def test_the_error_of_a_changed_model_lists_its_files(
+    lock: ModelLock,
+    model: ResolvedModel,
+    write_model: Write,
+    changes: dict[str, object],
+    message: str,
 ) -> None:
     write_model(model.folder, changes)
-    with pytest.raises(ModelError, match=said) as caught:
+    with pytest.raises(ModelError, match=message) as caught:
         verify_pin(lock, model, sha256)
     assert str(lock.path) in caught.value.message
     assert "batchgen models pin JOB" in caught.value.hint
@@ -121,7 +125,7 @@ def test_a_changed_model_is_refused_file_by_file(
     name=st.sampled_from(["model.safetensors", "tokenizer.json", "config.json"]),
     data=st.data(),
 )
-def test_any_flipped_bit_is_found(
+def test_any_flipped_bit_is_detected(
     lock: ModelLock, model: ResolvedModel, name: str, data: st.DataObject
 ) -> None:
     file = model.folder / name
@@ -137,7 +141,9 @@ def test_any_flipped_bit_is_found(
         file.write_bytes(whole)
 
 
-def test_documents_may_be_added(lock: ModelLock, model: ResolvedModel, write_model: Write) -> None:
+def test_documents_may_be_added_to_a_pinned_model(
+    lock: ModelLock, model: ResolvedModel, write_model: Write
+) -> None:
     write_model(model.folder, {"README.md": "x", "picture.png": b"x"})
     verify_pin(lock, model, sha256)
 
@@ -148,7 +154,7 @@ def test_a_model_that_is_not_pinned_is_refused(lock: ModelLock, tmp_path: Path) 
         verify_pin(lock, other, sha256)
 
 
-def test_a_hub_model_is_looked_for_at_its_pinned_commit(
+def test_a_hub_model_is_resolved_at_its_pinned_commit(
     lock: ModelLock, model: ResolvedModel
 ) -> None:
     cached = ResolvedModel("owner/name", model.folder, "cache", COMMIT)
@@ -163,7 +169,7 @@ def test_a_hub_model_is_looked_for_at_its_pinned_commit(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("{", "not JSON"),
         ("{}", "format None, expected 1"),
@@ -173,7 +179,7 @@ def test_a_hub_model_is_looked_for_at_its_pinned_commit(
         ('{"format": 1, "models": {"a": {"source": "hub", "files": {}}}}', "is damaged"),
     ],
 )
-def test_a_damaged_lock_file_is_refused(tmp_path: Path, content: str, said: str) -> None:
+def test_a_damaged_lock_file_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "job.lock.json").write_text(content)
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=message):
         read_lock(tmp_path / "job.lock.json")

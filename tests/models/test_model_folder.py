@@ -16,7 +16,7 @@ Write = Callable[..., Path]
 
 INDEX = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model.safetensors"}}
 REFUSED: dict[str, tuple[dict[str, object], str, str]] = {
-    # changes to a whole folder            message                          way out
+    # changes to a complete folder         message                          hint
     "no config": ({"config.json": None}, "no config.json", "Give the folder that contains"),
     "config cut": ({"config.json": '{"model_type":\n'}, "config.json:2:1: not JSON", ""),
     "config is a list": ({"config.json": "[]"}, "expected a JSON object, found a list", ""),
@@ -32,7 +32,7 @@ REFUSED: dict[str, tuple[dict[str, object], str, str]] = {
         "found consolidated.safetensors",
         "save_pretrained",
     ),
-    "GGUF beside a config": (
+    "GGUF and a config": (
         {"model.safetensors": None, "model.Q4.gguf": b"x"},
         "found model.Q4.gguf",
         "safetensors",
@@ -84,13 +84,13 @@ REFUSED: dict[str, tuple[dict[str, object], str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("changes", "said", "way_out"), REFUSED.values(), ids=REFUSED.keys())
-def test_a_folder_that_is_no_model_is_refused_with_what_is_wrong_and_the_way_out(
-    tmp_path: Path, write_model: Write, changes: dict[str, object], said: str, way_out: str
+@pytest.mark.parametrize(("changes", "message", "way_out"), REFUSED.values(), ids=REFUSED.keys())
+def test_the_error_of_an_invalid_model_folder_has_the_problem_and_a_hint(
+    tmp_path: Path, write_model: Write, changes: dict[str, object], message: str, way_out: str
 ) -> None:
     folder = write_model(tmp_path / "model", changes)
 
-    with pytest.raises(ModelError, match=said) as caught:
+    with pytest.raises(ModelError, match=message) as caught:
         check_model_folder(folder)
 
     assert str(folder) in caught.value.message
@@ -109,7 +109,7 @@ KERNELS: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("extra", KERNELS.values(), ids=KERNELS.keys())
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
-def test_a_config_that_names_a_repository_of_code_is_refused_with_the_key(
+def test_a_config_that_names_a_code_repository_is_rejected_with_the_key(
     tmp_path: Path,
     write_model: Write,
     config: dict[str, Any],
@@ -130,13 +130,13 @@ def test_a_config_that_names_a_repository_of_code_is_refused_with_the_key(
         {"attn_implementation": None},
     ],
 )
-def test_plain_configs_pass(
+def test_plain_configs_are_accepted(
     tmp_path: Path, write_model: Write, config: dict[str, Any], extra: dict[str, object]
 ) -> None:
     check_model_folder(write_model(tmp_path / "model", {"config.json": {**config, **extra}}))
 
 
-def test_a_whole_file_is_preferred_to_an_index_as_transformers_does(
+def test_a_single_weights_file_is_preferred_to_an_index_as_in_transformers(
     tmp_path: Path, write_model: Write
 ) -> None:
     folder = write_model(tmp_path / "model", {"model.safetensors.index.json": INDEX})
@@ -178,7 +178,7 @@ def test_a_giant_json_file_is_not_read(tmp_path: Path) -> None:
         ("tokenizer_config.json", '{"auto_map": {"AutoTokenizer": ["own.Own", null]}}'),
     ],
 )
-def test_one_vocabulary_or_code_of_its_own_is_enough_of_a_tokenizer(
+def test_a_tokenizer_needs_only_a_vocabulary_or_its_own_code(
     tmp_path: Path, file: str, content: str
 ) -> None:
     with pytest.raises(ModelError, match="no tokenizer") as caught:

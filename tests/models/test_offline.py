@@ -1,4 +1,4 @@
-"""A model on disk is used without a single connection: a guard in the process refuses every attempt."""
+"""A model on disk is used without connections: a guard in the process rejects every attempt."""
 
 import os
 import subprocess
@@ -56,7 +56,7 @@ def run(program: str, *arguments: str, **environment: str) -> subprocess.Complet
 def test_a_folder_is_used_without_a_connection_even_if_transformers_came_first(
     tmp_path: Path, write_model: Write
 ) -> None:
-    """A program that imported transformers before batchgen could forbid it the hub."""
+    """transformers is imported before batchgen can set the offline mode."""
     folder = write_model(tmp_path / "model")
     early = "import huggingface_hub, transformers\n"
 
@@ -76,8 +76,8 @@ def test_a_cached_model_is_used_without_a_connection(tmp_path: Path, write_model
     assert ended.returncode == 0, ended.stderr
 
 
-def test_the_guard_sees_the_probe_of_the_hub(tmp_path: Path) -> None:
-    """The oracle of the tests above: a model that is not there makes the guard speak up."""
+def test_the_guard_detects_the_request_to_the_hub(tmp_path: Path) -> None:
+    """Proves that the guard of the tests above works: a missing model triggers it."""
     program = GUARDED.replace("raise SystemExit(", "print(") + (
         "from batchgen.models.find_model import resolve_model\nresolve_model('a/b')\n"
     )

@@ -17,7 +17,7 @@ Write = Callable[..., Path]
         ("tokenizer_config.json", {"AutoTokenizer": [None, "owner/other--tokens.Own"]}),
     ],
 )
-def test_trusted_code_is_that_of_the_model_and_no_other(
+def test_only_the_code_of_the_trusted_model_is_allowed(
     tmp_path: Path, write_model: Write, file: str, auto_map: dict[str, Any]
 ) -> None:
     with pytest.raises(

@@ -79,16 +79,14 @@ def test_a_damaged_file_is_an_error_with_its_name_and_a_hint(
     assert caught.value.hint
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_the_error_names_the_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"gone\.safetensors"):
         read_safetensors_header(tmp_path / "gone.safetensors")
 
 
 @pytest.mark.parametrize("place", [0, 7, 250_000, 999_999])
-def test_the_digest_tells_two_trainings_apart_though_their_headers_are_equal(
-    tmp_path: Path, place: int
-) -> None:
-    """A training moves nearly every number; here a stretch of 20 KB, wherever it is."""
+def test_the_digest_distinguishes_trainings_with_equal_headers(tmp_path: Path, place: int) -> None:
+    """Training changes nearly every number; here 20 KB change, at any offset."""
     before, after = tmp_path / "before.safetensors", tmp_path / "after.safetensors"
     numbers = np.zeros(1_000_000, np.float32)
     save_file({"a": numbers}, before)

@@ -15,7 +15,7 @@ Load = Callable[..., Any]
 
 @pytest.fixture
 def load(tmp_path: Path, write_model: Write) -> Load:
-    """Load the tiny model's tokenizer after some changes to its folder."""
+    """Loads the tiny model's tokenizer after changes to its folder."""
 
     def load_changed(changes: dict[str, object] | None = None, **spec: object) -> Any:
         folder = write_model(tmp_path / "model", changes)
@@ -25,7 +25,7 @@ def load(tmp_path: Path, write_model: Write) -> Load:
     return load_changed
 
 
-def test_a_tokenizer_pads_on_the_left_with_the_end_token_for_want_of_another(load: Load) -> None:
+def test_a_tokenizer_pads_left_with_the_end_token_by_default(load: Load) -> None:
     tokenizer = load()
 
     padded = tokenizer(["ab", "a"], padding=True)
@@ -36,9 +36,9 @@ def test_a_tokenizer_pads_on_the_left_with_the_end_token_for_want_of_another(loa
 
 
 def test_a_padding_token_of_its_own_is_kept(load: Load) -> None:
-    says = {"eos_token": "<|im_end|>", "pad_token": "<|im_start|>", "padding_side": "right"}
+    settings = {"eos_token": "<|im_end|>", "pad_token": "<|im_start|>", "padding_side": "right"}
 
-    tokenizer = load({"tokenizer_config.json": says})
+    tokenizer = load({"tokenizer_config.json": settings})
 
     assert tokenizer.pad_token_id == 256
     assert tokenizer.padding_side == "left"
@@ -48,14 +48,14 @@ def test_without_end_token_there_is_no_padding_token(load: Load) -> None:
     assert load({"tokenizer_config.json": {}}).pad_token is None
 
 
-def test_the_chat_template_comes_along(load: Load) -> None:
+def test_the_chat_template_is_loaded(load: Load) -> None:
     text = load().apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
 
     assert text == "<|im_start|>user\nhi<|im_end|>\n"
 
 
 @pytest.mark.parametrize("content", ["{}", "not JSON", '{"model": {"type": "Unknown"}}'])
-def test_a_damaged_tokenizer_is_named(load: Load, tmp_path: Path, content: str) -> None:
+def test_the_error_names_a_damaged_tokenizer(load: Load, tmp_path: Path, content: str) -> None:
     with pytest.raises(ModelError, match="the tokenizer cannot be loaded") as caught:
         load({"tokenizer.json": content})
 
@@ -64,7 +64,7 @@ def test_a_damaged_tokenizer_is_named(load: Load, tmp_path: Path, content: str) 
     assert "model.tokenizer" in caught.value.hint
 
 
-def test_code_of_the_models_own_is_not_run_unasked(load: Load, tmp_path: Path) -> None:
+def test_model_code_is_not_run_without_trust(load: Load, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     code = f"from pathlib import Path\nPath({str(ran)!r}).touch()\nclass Own: pass\n"
 
@@ -84,16 +84,14 @@ def test_code_of_the_models_own_is_not_run_unasked(load: Load, tmp_path: Path) -
     assert not ran.exists()
 
 
-def test_tokens_that_the_model_has_no_numbers_for_are_named(
-    load: Load, config: dict[str, Any]
-) -> None:
+def test_the_error_names_tokens_outside_the_vocabulary(load: Load, config: dict[str, Any]) -> None:
     with pytest.raises(
         ModelError, match=r"1 tokens beyond the vocabulary of tiny: '<\|im_end\|>' has id 257"
     ):
         load({"config.json": {**config, "vocab_size": 257}})
 
 
-def test_another_tokenizer_is_taken_from_its_own_folder(
+def test_another_tokenizer_is_loaded_from_its_own_folder(
     load: Load, write_model: Write, tmp_path: Path
 ) -> None:
     other = write_model(
@@ -104,12 +102,12 @@ def test_another_tokenizer_is_taken_from_its_own_folder(
     assert load({"tokenizer.json": None}, tokenizer=str(other)).chat_template == "other"
 
 
-def test_a_folder_without_tokenizer_is_told(load: Load) -> None:
+def test_a_folder_without_a_tokenizer_is_an_error(load: Load) -> None:
     with pytest.raises(ModelError, match="no tokenizer"):
         load({"tokenizer.json": None})
 
 
-def test_a_tokenizer_that_is_nowhere_is_told_like_a_model(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_tokenizer_is_like_that_of_a_model(tmp_path: Path) -> None:
     resolved = ResolvedModel("tiny", tmp_path, "folder", "")
     spec = ModelSpec(path="tiny", tokenizer=str(tmp_path / "gone"))
 

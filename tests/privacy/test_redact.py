@@ -1,4 +1,4 @@
-"""What stands in the place of personal data."""
+"""Replacements of personal data."""
 
 import hmac
 
@@ -24,13 +24,13 @@ def redact(text: str, substitute: Substitute = placeholder) -> str:
     return Redactor(PII_KINDS, substitute).redact(text).text
 
 
-def test_placeholders_leave_everything_else_as_it_was() -> None:
+def test_placeholders_leave_the_other_text_unchanged() -> None:
     redacted = Redactor(PII_KINDS, placeholder).redact(TEXT)
     assert redacted.text == "Ann <[EMAIL]>, [PHONE], 卡号[CREDIT_CARD]。"
     assert redacted.counts == {"email": 1, "phone": 1, "credit_card": 1}
 
 
-def test_only_kinds_that_are_asked_for() -> None:
+def test_only_the_requested_kinds_are_redacted() -> None:
     assert Redactor(["phone"], placeholder).redact(TEXT).text == TEXT.replace(
         "138 0013 8000", "[PHONE]"
     )
@@ -52,11 +52,11 @@ def test_only_kinds_that_are_asked_for() -> None:
         ("11010519491231002X", "**************002X"),
     ],
 )
-def test_masks_keep_what_does_not_tell_who_it_is(text: str, masked: str) -> None:
+def test_masks_keep_only_nonidentifying_parts(text: str, masked: str) -> None:
     assert redact(f"a {text} b", mask_value) == f"a {masked} b"
 
 
-def test_a_hash_is_that_of_rfc_2104_over_the_value() -> None:
+def test_a_hash_is_the_rfc_2104_hmac_of_the_value() -> None:
     digest = hmac.new(SECRET.encode(), b"phone:13800138000", "sha256").digest()
     letters = "abcdefghijklmnopqrstuvwxyz234567"
     bits = int.from_bytes(digest) >> (256 - 65)
@@ -67,7 +67,7 @@ def test_a_hash_is_that_of_rfc_2104_over_the_value() -> None:
 @pytest.mark.parametrize(
     "other", ["138 0013 8000", "138-0013-8000", "１３８００１３８０００", "138\u200b00138000"]
 )
-def test_a_value_has_one_hash_however_it_is_spelled(other: str) -> None:
+def test_spellings_of_a_value_have_the_same_hash(other: str) -> None:
     assert redact(other, keyed_hash(SECRET)) == redact("13800138000", keyed_hash(SECRET))
 
 
@@ -84,7 +84,7 @@ SAMPLES = ["ann@example.com", "13800138000", "078-05-1120", "192.0.2.1", "DE8937
 
 @pytest.mark.parametrize("substitute", [placeholder, mask_value, keyed_hash(SECRET)])
 @given(st.lists(st.sampled_from([*SAMPLES, " ", "-", "a", "你", "[", "@", "\n"]), max_size=12))
-def test_nothing_is_left_to_find(substitute: Substitute, pieces: list[str]) -> None:
+def test_redacted_text_has_no_findings(substitute: Substitute, pieces: list[str]) -> None:
     once = redact("; ".join(pieces), substitute)
     assert find_pii(once) == []
     assert redact(once, substitute) == once

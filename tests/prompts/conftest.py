@@ -1,4 +1,4 @@
-"""Jobs that hold only what prompts read, and tokenizers small enough to count tokens by hand."""
+"""Jobs with only the sections that prompts use, and tokenizers small enough to count tokens by hand."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +34,7 @@ MakeTokenizer = Callable[..., PreTrainedTokenizerBase]
 
 @pytest.fixture
 def ask() -> AskJob:
-    """A job; keywords are `prompt`'s, `input` and `decoding` are sections."""
+    """A job; keywords are keys of `prompt`, except the sections `input` and `decoding`."""
 
     def make(
         *,
@@ -95,13 +95,13 @@ def make_tokenizer() -> MakeTokenizer:
 
 @pytest.fixture(scope="session")
 def chatml(make_tokenizer: MakeTokenizer) -> PreTrainedTokenizerBase:
-    """As Qwen's and SmolLM's: turns between two special tokens, no BOS."""
+    """Like Qwen and SmolLM: turns between two special tokens, no BOS."""
     return make_tokenizer(("<|im_start|>", "<|im_end|>"), template=CHATML)
 
 
 @pytest.fixture(scope="session")
 def llama3(make_tokenizer: MakeTokenizer) -> PreTrainedTokenizerBase:
-    """As Llama 3's: BOS both in the template and from the tokenizer itself; the template trims messages."""
+    """Like Llama 3: BOS both in the template and from the tokenizer itself; the template trims messages."""
     return make_tokenizer(
         ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
         template=LLAMA3,
@@ -111,13 +111,13 @@ def llama3(make_tokenizer: MakeTokenizer) -> PreTrainedTokenizerBase:
 
 @pytest.fixture(scope="session")
 def base_model(make_tokenizer: MakeTokenizer) -> PreTrainedTokenizerBase:
-    """A base model's: BOS from the tokenizer itself, no chat template."""
+    """Like a base model: BOS from the tokenizer itself, no chat template."""
     return make_tokenizer(("<s>", "</s>"), template=None, bos_by_itself=True)
 
 
 @pytest.fixture(scope="session")
 def demo_tokenizer(demo_folder: Path) -> PreTrainedTokenizerBase:
-    """The demo model's own."""
+    """The tokenizer of the demo model."""
     from transformers import AutoTokenizer
 
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(demo_folder)

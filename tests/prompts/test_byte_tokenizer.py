@@ -17,18 +17,18 @@ def test_a_conversation() -> None:
 
 
 @given(TEXTS)
-def test_any_text_comes_back(text: str) -> None:
+def test_any_text_round_trips(text: str) -> None:
     (ids,) = ByteTokenizer().encode([Prompt(0, "0", (Message("user", text),))])
     assert isinstance(ids, list)
     assert ByteTokenizer().decode(ids) == text
 
 
 @pytest.mark.parametrize("text", ["<end>", "<user>", "\x00\xff"])
-def test_text_cannot_become_a_mark(text: str) -> None:
+def test_text_cannot_become_a_control_token(text: str) -> None:
     (ids,) = ByteTokenizer().encode([Prompt(0, "0", (Message("user", text),))])
     assert isinstance(ids, list)
     assert [i for i in ids if i >= END] == [ROLE_IDS["user"], END, ROLE_IDS["assistant"]]
 
 
-def test_half_a_character_does_not_fail() -> None:
+def test_an_incomplete_character_is_not_an_error() -> None:
     assert ByteTokenizer().decode("é".encode()[:1]) == "�"

@@ -45,7 +45,7 @@ def test_conversations(cell: object, messages: list[Message]) -> None:
 
 
 @pytest.mark.parametrize(("cell", "words"), REFUSED)
-def test_what_is_no_conversation(cell: object, words: str) -> None:
+def test_invalid_conversations(cell: object, words: str) -> None:
     outcome = read_messages(cell, "chat")
     assert isinstance(outcome, Failure)
     assert outcome.code == "invalid_messages"

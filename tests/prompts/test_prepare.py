@@ -51,7 +51,7 @@ EMPTY = [
     pytest.param({"user": "{{ q }}"}, "", "prompt_empty", True, id="empty"),
     pytest.param({"user": "{{ q }}"}, " \n\u3000", "prompt_empty", True, id="white-space"),
     pytest.param({"user": "{{ q }}"}, None, "prompt_null", True, id="null"),
-    pytest.param({"user": "{{ q }} {{ r }}"}, None, "prompt_null", False, id="null-beside-a-value"),
+    pytest.param({"user": "{{ q }} {{ r }}"}, None, "prompt_null", False, id="null-and-a-value"),
     pytest.param({"user": "Go.", "system": "{{ q }}"}, None, "prompt_null", True, id="null-in-system"),
     pytest.param({"input": {"columns": {"prompt": "q"}}}, None, "prompt_null", True, id="null-prompt-column"),
     pytest.param({"input": {"columns": {"prompt": "q"}}}, " ", "prompt_empty", True, id="blank-prompt-column"),
@@ -102,7 +102,9 @@ CUTS = [
 
 
 @pytest.mark.parametrize(("policy", "limit", "text"), CUTS)
-def test_the_most_that_fits_is_kept(ask: Ask, policy: str, limit: int, text: str) -> None:
+def test_truncation_keeps_the_longest_text_that_fits(
+    ask: Ask, policy: str, limit: int, text: str
+) -> None:
     tokenizer = CountingTokenizer()
     job = ask(user="Q: {{ q }}\n", system="Be brief.", on_overflow=policy)
     (found,) = Preparer(job, tokenizer, limit).prepare(rows(text))
@@ -117,7 +119,7 @@ def test_the_most_that_fits_is_kept(ask: Ask, policy: str, limit: int, text: str
     assert len(tokenizer.calls) <= 16
 
 
-def test_the_template_around_the_text_is_never_cut(ask: Ask) -> None:
+def test_the_template_around_the_text_is_never_truncated(ask: Ask) -> None:
     job = ask(user="{{ a }}|{{ b }}|end", on_overflow="truncate_right")
     table = [
         Row(0, "0", {"a": "x" * 50, "b": "y" * 90}),
@@ -130,7 +132,7 @@ def test_the_template_around_the_text_is_never_cut(ask: Ask) -> None:
     ]
 
 
-def test_the_column_that_the_job_names_is_cut(ask: Ask) -> None:
+def test_the_column_that_the_job_names_is_truncated(ask: Ask) -> None:
     job = ask(user="{{ a }}|{{ b }}", on_overflow="truncate_right", truncate_column="a")
     table = [Row(0, "0", {"a": "x" * 50, "b": "y" * 60}), Row(1, "1", {"a": "x", "b": "y" * 200})]
     found, hopeless = Preparer(job, ByteTokenizer(), 100).prepare(table)
@@ -154,7 +156,7 @@ def test_the_column_that_the_job_names_is_cut(ask: Ask) -> None:
         ({"input": {"columns": {"messages": "q"}}}, {"q": [{"role": "system", "content": "s" * 200}]}),
     ],
 )  # fmt: skip
-def test_where_cutting_does_not_help(
+def test_prompts_that_truncation_cannot_shorten(
     ask: Ask, prompt: dict[str, Any], fields: dict[str, object]
 ) -> None:
     job = ask(**prompt, on_overflow="truncate_right")
@@ -166,7 +168,7 @@ def test_where_cutting_does_not_help(
     assert not found.token_ids
 
 
-def test_other_sources_are_cut_too(ask: Ask) -> None:
+def test_other_sources_are_truncated_too(ask: Ask) -> None:
     column = ask(
         input={"columns": {"prompt": "q"}}, system="Be brief.", on_overflow="truncate_left"
     )
@@ -183,7 +185,7 @@ def test_other_sources_are_cut_too(ask: Ask) -> None:
     assert len(found.token_ids) == 50
 
 
-def test_many_long_rows_are_cut_together(ask: Ask) -> None:
+def test_many_long_rows_are_truncated_together(ask: Ask) -> None:
     tokenizer = CountingTokenizer()
     job = ask(user="{{ q }}", on_overflow="truncate_right")
     table = rows(*("x" * (50 + 61 * k) for k in range(40)))

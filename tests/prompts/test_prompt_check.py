@@ -36,7 +36,7 @@ PROBLEMS = [
 
 
 @pytest.mark.parametrize(("prompt", "key", "words", "hint"), PROBLEMS)
-def test_what_would_fail_in_every_row(
+def test_errors_that_affect_every_row(
     ask: Ask, prompt: dict[str, Any], key: str, words: str, hint: str
 ) -> None:
     (problem,) = check_prompts(ask(**prompt), COLUMNS)
@@ -68,5 +68,5 @@ def test_a_file_that_is_not_text(ask: Ask, tmp_path: Path) -> None:
         {"user": "{{ question }}", "chat_template_kwargs": {"enable_thinking": False}},
     ],
 )
-def test_a_sound_job(ask: Ask, prompt: dict[str, Any]) -> None:
+def test_a_valid_job(ask: Ask, prompt: dict[str, Any]) -> None:
     assert check_prompts(ask(**prompt), COLUMNS) == []

@@ -48,7 +48,7 @@ SOURCES = [
 
 
 @pytest.mark.parametrize(("prompt", "messages", "columns", "user_columns"), SOURCES)
-def test_where_prompts_come_from(
+def test_prompt_sources(
     ask: Ask,
     prompt: dict[str, Any],
     messages: list[tuple[Any, str]],
@@ -92,7 +92,9 @@ def test_prefill_is_a_template(ask: Ask) -> None:
         ({"input": {"columns": {"messages": "q"}}}, "invalid_messages", "column 'q'"),
     ],
 )  # fmt: skip
-def test_rows_that_cannot_be_asked(ask: Ask, prompt: dict[str, Any], code: str, words: str) -> None:
+def test_rows_without_a_valid_prompt(
+    ask: Ask, prompt: dict[str, Any], code: str, words: str
+) -> None:
     outcome = PromptRenderer(ask(**prompt)).render(ROW)
     assert isinstance(outcome, Failure)
     assert outcome.code == code
@@ -106,7 +108,7 @@ def test_prompts_have_an_end(ask: Ask, user: str) -> None:
     assert f"{TEXT_LIMIT:,}" in outcome.message
 
 
-def test_half_a_surrogate_pair_is_no_text(ask: Ask) -> None:
+def test_a_lone_surrogate_is_invalid_text(ask: Ask) -> None:
     cell = json.dumps([{"role": "user", "content": "\ud83d"}])
     outcome = PromptRenderer(ask(input={"columns": {"messages": "chat"}})).render(Row(0, "0", {"chat": cell}))  # fmt: skip
     assert isinstance(outcome, Failure)

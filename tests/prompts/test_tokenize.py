@@ -41,7 +41,7 @@ def ids_of(tokenizer: ModelTokenizer, *prompts: Prompt) -> list[list[int]]:
 def as_transformers(
     tokenizer: PreTrainedTokenizerBase, prompt: Prompt, **options: Any
 ) -> list[int]:
-    """What transformers makes of one conversation on its own."""
+    """The token ids that transformers gives for one conversation alone."""
     turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
     if prompt.prefill:
         turns.append({"role": "assistant", "content": prompt.prefill})
@@ -92,10 +92,10 @@ def test_text_cannot_forge_a_turn(name: str, place: str, request: pytest.Fixture
     expected, found, again = ids_of(tokenizer, honest, forged, honest)
     assert control_ids(model, found) == control_ids(model, expected)
     assert again == expected
-    # As text it is all there, and it is what transformers' own switch makes of it.
+    # As text it is complete, and equal to the result of transformers' own option.
     assert FORGERIES[name].strip() in tokenizer.show(found)
     assert found == as_transformers(model, forged, sanitize_control_tokens=True)
-    # The forgery works where nobody looks: the test would notice.
+    # The forgery works without the protection, so this test can fail.
     assert control_ids(model, as_transformers(model, forged)) != control_ids(model, expected)
 
 
@@ -110,7 +110,7 @@ def test_a_prefill_from_a_column_cannot_forge_a_turn(chatml: PreTrainedTokenizer
 
 
 @pytest.mark.parametrize("name", ["base_model", "demo_tokenizer"])
-def test_plain_text_cannot_forge_either(name: str, request: pytest.FixtureRequest) -> None:
+def test_plain_text_cannot_forge_a_turn(name: str, request: pytest.FixtureRequest) -> None:
     model = request.getfixturevalue(name)
     tokenizer = ModelTokenizer(model, PromptSpec(chat_template="none"), DATE)
     honest, forged = ids_of(
@@ -124,7 +124,7 @@ def test_plain_text_cannot_forge_either(name: str, request: pytest.FixtureReques
 @pytest.mark.parametrize(
     ("text", "code"), [("＜|im_end|＞", "control_tokens"), ("＜|im＞", None)], ids=["wide", "other"]
 )
-def test_a_token_that_only_normalization_makes(
+def test_a_token_that_appears_only_after_normalization(
     make_tokenizer: MakeTokenizer, chatml: PreTrainedTokenizerBase, text: str, code: str | None
 ) -> None:
     added = (AddedToken("<|im_end|>", normalized=True, special=True),)
@@ -146,7 +146,7 @@ def test_added_tokens_of_the_template_are_control_tokens(
 
 
 class OldTokenizer:
-    """A tokenizer of a transformers version that does not know `sanitize_control_tokens`."""
+    """A tokenizer of a transformers version without `sanitize_control_tokens`."""
 
     def __init__(self, model: PreTrainedTokenizerBase) -> None:
         self._model = model
@@ -165,7 +165,7 @@ class OldTokenizer:
         return self._model.apply_chat_template(*args, **options)
 
 
-def test_what_cannot_be_defused_is_a_failed_row(chatml: PreTrainedTokenizerBase) -> None:
+def test_a_row_that_cannot_be_sanitized_fails(chatml: PreTrainedTokenizerBase) -> None:
     tokenizer = ModelTokenizer(OldTokenizer(chatml), PromptSpec(), DATE)
     fine, forged = tokenizer.encode([CONVERSATIONS[0], conversation(("user", FORGERY))])
     assert fine == as_transformers(chatml, CONVERSATIONS[0])
@@ -186,9 +186,7 @@ def test_the_authors_own_prefill_may_hold_control_tokens(chatml: PreTrainedToken
 
 
 @pytest.mark.parametrize("prefill", ["{", " two  spaces ", "line\n", "<think>\n", "a</think>b"])
-def test_prefill_stands_at_the_end_as_it_was_written(
-    prefill: str, llama3: PreTrainedTokenizerBase
-) -> None:
+def test_prefill_is_appended_unchanged(prefill: str, llama3: PreTrainedTokenizerBase) -> None:
     tokenizer = ModelTokenizer(llama3, PromptSpec(prefill=prefill), DATE)
     (ids,) = ids_of(tokenizer, conversation(("user", "Hi"), prefill=prefill))
     assert tokenizer.show(ids).endswith("assistant<|end_header_id|>\n\n" + prefill)
@@ -219,7 +217,7 @@ def test_no_chat_template(base_model: PreTrainedTokenizerBase) -> None:
     assert "chat_template: none" in caught.value.hint
 
 
-def test_template_of_a_file(base_model: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+def test_chat_template_from_a_file(base_model: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     path = tmp_path / "chat.jinja"
     path.write_text("{{ mood }}:{% for m in messages %}<s>{{ m.content }}{% endfor %}", "utf-8")
     spec = PromptSpec(chat_template=str(path), chat_template_kwargs={"mood": "kind"})
@@ -246,7 +244,7 @@ LONG_LOOP = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{
         (LONG_LOOP, "more than 2 s of processor time"),
     ],
 )
-def test_chat_templates_that_do_not_work(
+def test_invalid_chat_templates(
     base_model: PreTrainedTokenizerBase, tmp_path: Path, text: str | None, words: str
 ) -> None:
     path = tmp_path / "chat.jinja"
@@ -258,7 +256,7 @@ def test_chat_templates_that_do_not_work(
 
 
 @pytest.mark.slow
-def test_a_conversation_that_keeps_the_chat_template_busy_takes_no_other_down(
+def test_a_conversation_that_exceeds_the_step_limit_does_not_affect_others(
     make_tokenizer: MakeTokenizer, chatml: PreTrainedTokenizerBase
 ) -> None:
     trap = f"{{% if messages[0]['content'] == 'row-text' %}}{LONG_LOOP}{{% endif %}}"
@@ -273,7 +271,9 @@ def test_a_conversation_that_keeps_the_chat_template_busy_takes_no_other_down(
     assert "row-text" not in trapped.message
 
 
-def test_prefill_without_a_place(base_model: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+def test_prefill_that_the_template_cannot_place(
+    base_model: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
     path = tmp_path / "chat.jinja"
     path.write_text("{{ messages[0]['content'] }} END", "utf-8")
     with pytest.raises(ModelError) as caught:
@@ -281,7 +281,7 @@ def test_prefill_without_a_place(base_model: PreTrainedTokenizerBase, tmp_path: 
     assert "prompt.prefill" in caught.value.hint
 
 
-def test_a_refused_conversation_takes_no_other_down(
+def test_a_rejected_conversation_does_not_affect_others(
     make_tokenizer: MakeTokenizer, chatml: PreTrainedTokenizerBase
 ) -> None:
     model = make_tokenizer(
@@ -303,7 +303,7 @@ def test_a_refused_conversation_takes_no_other_down(
     assert "row-text" not in quoting.message
 
 
-def test_the_date_is_the_runs(
+def test_the_date_is_that_of_the_run(
     make_tokenizer: MakeTokenizer, chatml: PreTrainedTokenizerBase
 ) -> None:
     dated = (
@@ -316,14 +316,16 @@ def test_the_date_is_the_runs(
     text = tokenizer.show(ids)
     assert text.startswith("07 March 2026 2026-03-07, 7. Mar, 100%d")
     assert tokenizer.facts["chat_template_date"] == "2026-03-07"
-    # Nothing but the date differs from what transformers makes of the template on a day like that.
+    # Only the date differs from transformers' rendering of the template.
     turns = [{"role": "user", "content": "Hi"}]
     now = model.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
     assert isinstance(now, str)
     assert text.partition("\n")[1:] == now.partition("\n")[1:]
 
 
-def test_the_date_counts_only_where_it_is_asked_for(chatml: PreTrainedTokenizerBase) -> None:
+def test_the_facts_omit_a_date_that_the_template_does_not_use(
+    chatml: PreTrainedTokenizerBase,
+) -> None:
     one, other = (
         ModelTokenizer(chatml, PromptSpec(), DATE.replace(day=day)).facts for day in (1, 2)
     )
@@ -369,7 +371,9 @@ def test_padding_and_truncation_of_a_tokenizer_file_do_nothing(
     )
 
 
-def test_answers_lose_special_tokens_and_prompts_show_them(chatml: PreTrainedTokenizerBase) -> None:
+def test_special_tokens_are_removed_from_answers_and_kept_in_prompts(
+    chatml: PreTrainedTokenizerBase,
+) -> None:
     tokenizer = ModelTokenizer(chatml, PromptSpec(), DATE)
     ids = chatml.encode("Four , please .<|im_end|>")
     assert tokenizer.decode(ids) == "Four , please ."

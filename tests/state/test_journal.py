@@ -1,4 +1,4 @@
-"""The journal: what was kept is there after a kill, exactly; damage is found; a death is counted by row."""
+"""The journal: committed answers survive a kill unchanged; damage is detected; crashes are counted by row."""
 
 import os
 import signal
@@ -61,7 +61,7 @@ def opened(path: Path, run_id: str = "run", samples: int = 1) -> SqliteJournal:
 
 
 def dead(path: Path) -> None:
-    """Leave things as a process does that is killed."""
+    """Leave the files as a killed process does."""
     CrashMarker(path.with_suffix(".running")).begin()
 
 
@@ -70,14 +70,14 @@ def dead(path: Path) -> None:
     logprob=st.none() | st.floats(allow_nan=False),
     messages=st.lists(st.builds(Message, st.sampled_from(["user", "system"]), st.text())),
 )
-def test_a_response_comes_back_as_it_was(
+def test_a_saved_response_is_read_back_unchanged(
     text: str | None, logprob: float | None, messages: list[Message]
 ) -> None:
     kept = replace(response(7, text=text), logprob_mean=logprob, messages=tuple(messages))
     assert decode(encode(kept)) == kept
 
 
-def test_answers_are_there_again_after_closing(path: Path) -> None:
+def test_reopening_the_journal_restores_its_answers(path: Path) -> None:
     kept = [response(3), response(5, 1), response(5, 0), response(9, text=None)]
     with closing(opened(path)) as journal:
         for one in kept:
@@ -95,7 +95,7 @@ def test_answers_are_there_again_after_closing(path: Path) -> None:
         assert journal.answers(0, 100) == [kept[3]]
 
 
-def test_the_last_answer_counts(path: Path) -> None:
+def test_the_last_answer_of_a_row_replaces_earlier_ones(path: Path) -> None:
     with closing(opened(path)) as journal:
         journal.save(response(1, text="first"))
         journal.save(response(1, text="second"))
@@ -103,7 +103,7 @@ def test_the_last_answer_counts(path: Path) -> None:
         assert [r.response for r in journal.answers(0, 2)] == ["second"]
 
 
-def test_answers_reach_the_disk_while_the_engine_is_busy(path: Path) -> None:
+def test_answers_are_committed_while_the_engine_is_busy(path: Path) -> None:
     """Nothing calls the journal after `keep`: its own thread commits."""
     with closing(opened(path)) as journal:
         journal.save(response(1))
@@ -113,8 +113,8 @@ def test_answers_reach_the_disk_while_the_engine_is_busy(path: Path) -> None:
             time.sleep(0.01)
 
 
-def test_answers_of_a_sealed_part_do_not_come_back(path: Path) -> None:
-    """They may still wait for the thread when their part is sealed."""
+def test_answers_of_a_sealed_part_are_deleted(path: Path) -> None:
+    """The thread may not have committed them yet when their part is sealed."""
     with closing(opened(path)) as journal:
         journal.save(response(1))
         journal.save(response(9))
@@ -123,7 +123,7 @@ def test_answers_of_a_sealed_part_do_not_come_back(path: Path) -> None:
         assert [r.index for r in journal.answers(0, 100)] == [9]
 
 
-def test_answers_of_another_run_are_not_taken(path: Path) -> None:
+def test_answers_of_another_run_are_ignored(path: Path) -> None:
     with closing(opened(path, "old")) as journal:
         journal.save(response(1))
     with closing(opened(path, "new")) as journal:
@@ -146,7 +146,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_kill_costs_what_was_not_committed(path: Path) -> None:
+def test_a_kill_loses_only_uncommitted_answers(path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
     assert done.returncode == -signal.SIGKILL
     with closing(opened(path)) as journal:
@@ -155,7 +155,7 @@ def test_a_kill_costs_what_was_not_committed(path: Path) -> None:
         assert journal.deaths() == dict.fromkeys(set(range(10)) - answered, 1)
 
 
-def test_deaths_add_up_until_the_row_is_answered(path: Path) -> None:
+def test_crashes_accumulate_until_the_row_is_answered(path: Path) -> None:
     for count in (1, 2, 3):
         with closing(opened(path)) as journal:
             assert journal.deaths() == ({} if count == 1 else {4: count - 1, 5: count - 1})
@@ -178,7 +178,7 @@ def test_a_row_is_answered_when_all_its_samples_are(path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["closed", "rebooted", "unmarked"])
-def test_no_row_is_accused_without_a_death(path: Path, how: str) -> None:
+def test_no_row_is_suspect_without_a_crash(path: Path, how: str) -> None:
     with closing(opened(path)) as journal:
         journal.mark([1, 2])
         if how == "unmarked":
@@ -229,7 +229,9 @@ def truncate(path: Path) -> None:
         pytest.param(truncate, set(), id="truncated"),
     ],
 )
-def test_damage_is_found_and_costs_only_answers(path: Path, damage: Damage, left: set[int]) -> None:
+def test_damage_is_detected_and_loses_only_answers(
+    path: Path, damage: Damage, left: set[int]
+) -> None:
     with closing(opened(path)) as journal:
         journal.save(response(1))
         journal.save(response(2))
@@ -287,7 +289,7 @@ def test_a_disk_error_is_raised_at_the_next_save_and_loses_nothing_saved(
         assert again.answers(0, 100) == [response(1)]
 
 
-def test_a_disk_that_has_room_again_gets_what_waited(
+def test_pending_answers_are_saved_once_the_disk_has_space(
     path: Path, fail_at: Callable[[str], None]
 ) -> None:
     with closing(opened(path)) as journal:
@@ -300,7 +302,7 @@ def test_a_disk_that_has_room_again_gets_what_waited(
         assert again.answers(0, 100) == [response(2)]
 
 
-def test_shared_filesystems_have_no_journal(tmp_path: Path) -> None:
+def test_there_is_no_journal_on_shared_filesystems(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "out")
     folder.create()
     mounts = tmp_path / "mounts"
@@ -320,7 +322,7 @@ def test_shared_filesystems_have_no_journal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "deaths"), [(DeathError("a lane"), {3: 1}), (ResourceError("memory"), {})]
 )
-def test_the_death_of_a_process_that_answered_counts_as_ours(
+def test_a_crash_of_a_process_that_answered_is_counted(
     error: BatchgenError, deaths: dict[int, int], tmp_path: Path
 ) -> None:
     folder = RunFolder(tmp_path)

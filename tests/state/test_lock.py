@@ -43,7 +43,7 @@ def test_the_error_of_a_second_run_names_the_owner_of_the_lock(lock: Path) -> No
         holder.send_signal(signal.SIGKILL)
         holder.wait()
     with hold_lock(lock):
-        pass  # the kernel let go of it
+        pass  # the kernel released it
 
 
 def test_a_lock_is_free_after_its_block(lock: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_lock_is_free_after_its_block(lock: Path) -> None:
             assert '"pid"' in lock.read_text()
 
 
-def test_a_symlink_in_its_place_is_not_followed(lock: Path, tmp_path: Path) -> None:
+def test_a_symlink_instead_of_the_lock_is_not_followed(lock: Path, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("keep me")
     lock.symlink_to(precious)

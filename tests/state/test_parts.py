@@ -1,4 +1,4 @@
-"""A part is there whole or not at all, and a damaged one is never published."""
+"""A part is complete or absent, and a damaged part is never published."""
 
 import stat
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ def publish(
     output: Output,
     facts: Mapping[str, object],
 ) -> list[PublishedFile]:
-    """Stage the parts and release them; return what a manifest says of them."""
+    """Stage the parts and release them; return their entries in the manifest."""
     stage = Stage(folder, output.compression, int(output.file_mode, 8), facts)
     stage.clear()
     with stage.responses(schema, output.layout) as write:
@@ -85,9 +85,7 @@ def store(folder: RunFolder) -> PartStore:
     return PartStore(folder, compression="zstd", prefix="")
 
 
-def test_sealed_parts_are_found_again_with_their_counts(
-    store: PartStore, folder: RunFolder
-) -> None:
+def test_sealed_parts_are_reopened_with_their_counts(store: PartStore, folder: RunFolder) -> None:
     store.seal(1, part_table(3, 2))
     store.seal(0, part_table(0, 3, failed=frozenset({1})))
     found = PartStore(folder, compression="zstd", prefix="").sealed()
@@ -96,7 +94,7 @@ def test_sealed_parts_are_found_again_with_their_counts(
     assert list(folder.scratch.iterdir()) == []
 
 
-def test_a_part_without_its_record_is_adopted(store: PartStore) -> None:
+def test_a_sealed_part_without_a_record_is_used(store: PartStore) -> None:
     sealed = store.seal(0, part_table(0, 3))
     sealed.path.with_suffix(".json").unlink()
     assert store.sealed() == {0: sealed}
@@ -111,7 +109,7 @@ def test_a_sealed_part_is_never_overwritten(store: PartStore) -> None:
 
 
 @pytest.mark.parametrize("offset", [10, 100, -10])
-def test_a_flipped_byte_is_found_before_anything_is_published(
+def test_a_flipped_byte_is_detected_before_publishing(
     store: PartStore, folder: RunFolder, offset: int
 ) -> None:
     sealed = store.seal(0, part_table(0, 300))
@@ -128,7 +126,9 @@ def test_a_flipped_byte_is_found_before_anything_is_published(
     assert not folder.responses.exists()
 
 
-def test_published_rows_are_the_parts_in_order(store: PartStore, folder: RunFolder) -> None:
+def test_published_rows_are_those_of_the_parts_in_order(
+    store: PartStore, folder: RunFolder
+) -> None:
     parts = {n: store.seal(n, part_table(first, 3)) for n, first in ((1, 3), (0, 0), (2, 6))}
     files = publish(
         folder, parts, LAYOUT.schema(INPUT), output=Output(path="out"), facts={"job": "x"}
@@ -160,7 +160,7 @@ def test_the_layout_parts_has_only_parts_in_its_folder(store: PartStore, folder:
 
 
 @pytest.mark.parametrize("mode", ["0600", "0644"])
-def test_published_files_have_the_asked_permissions(
+def test_published_files_have_the_requested_permissions(
     store: PartStore, folder: RunFolder, mode: str
 ) -> None:
     parts = {0: store.seal(0, part_table(0, 1))}
@@ -172,7 +172,7 @@ def test_published_files_have_the_asked_permissions(
 
 
 def test_every_page_has_a_checksum(store: PartStore, folder: RunFolder) -> None:
-    """Without page checksums most flipped bits come back as other data, silently."""
+    """Without page checksums most flipped bits are read as other data without an error."""
     parts = {0: store.seal(0, part_table(0, 2000))}
     publish(
         folder, parts, LAYOUT.schema(INPUT), output=Output(path="out", compression="none"), facts={}
@@ -186,7 +186,7 @@ def test_every_page_has_a_checksum(store: PartStore, folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(("first", "second"), [("file", "parts"), ("parts", "file")])
-def test_new_files_leave_nothing_of_the_old_ones(
+def test_publishing_removes_all_old_files(
     store: PartStore, folder: RunFolder, first: str, second: str
 ) -> None:
     parts = {n: store.seal(n, part_table(3 * n, 3)) for n in range(2)}
@@ -206,7 +206,7 @@ def test_a_folder_of_parts_is_replaced_file_by_file(store: PartStore, folder: Ru
         assert frame["id"].to_list() == [str(i) for i in range(last + 1)]
 
 
-def test_staged_files_are_not_seen(store: PartStore, folder: RunFolder) -> None:
+def test_staged_files_are_not_visible(store: PartStore, folder: RunFolder) -> None:
     parts = {0: store.seal(0, part_table(0, 3))}
     publish(folder, parts, LAYOUT.schema(INPUT), output=Output(path="out"), facts={})
     before = folder.responses.read_bytes()

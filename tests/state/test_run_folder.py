@@ -1,4 +1,4 @@
-"""The run's folder: private state is private, files change in one step, and old runs are moved, not lost."""
+"""The run's folder: state is private, files are replaced atomically, and old runs are moved aside, not deleted."""
 
 import stat
 from pathlib import Path
@@ -17,13 +17,13 @@ def folder(tmp_path: Path) -> RunFolder:
     return made
 
 
-def test_state_is_for_the_owner_only(folder: RunFolder) -> None:
+def test_state_is_readable_only_by_its_owner(folder: RunFolder) -> None:
     folder.write_json(folder.run, {"a": 1}, stage="manifest")
     assert stat.S_IMODE(folder.private.stat().st_mode) == 0o700
     assert stat.S_IMODE(folder.run.stat().st_mode) == 0o600
 
 
-def test_a_file_is_replaced_whole(folder: RunFolder) -> None:
+def test_a_file_is_replaced_atomically(folder: RunFolder) -> None:
     folder.write_json(folder.manifest, {"text": "你好"}, stage="manifest")
     folder.write_json(folder.manifest, {"text": "再见"}, stage="manifest")
     assert read_json(folder.manifest) == {"text": "再见"}
@@ -53,7 +53,7 @@ def test_a_commit_never_overwrites(folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "\x00\x01", "null"])
-def test_damaged_state_is_named(folder: RunFolder, content: str) -> None:
+def test_the_error_names_the_damaged_state(folder: RunFolder, content: str) -> None:
     folder.run.write_text(content)
     with pytest.raises(StateError, match=r"run\.json is damaged") as caught:
         read_json(folder.run)
@@ -75,14 +75,14 @@ def test_old_runs_are_moved_aside_one_by_one(folder: RunFolder) -> None:
         assert folder.parts.is_dir()
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match="cannot create the output folder") as caught:
         RunFolder(tmp_path / "file" / "out").create()
     assert caught.value.exit_code == ExitCode.ENVIRONMENT
 
 
-def test_what_an_interrupted_run_left_half_done_goes(folder: RunFolder) -> None:
+def test_leftovers_of_an_interrupted_run_are_deleted(folder: RunFolder) -> None:
     (folder.scratch / "x.tmp").write_text("half")
     (folder.scratch / "y.tmp").mkdir()
     (folder.scratch / "y.tmp" / "part-00000.parquet").write_text("half")
@@ -91,8 +91,8 @@ def test_what_an_interrupted_run_left_half_done_goes(folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("name", [".batchgen", ".batchgen/parts", ".batchgen/tmp"])
-def test_a_link_in_the_place_of_a_private_folder_is_refused(name: str, tmp_path: Path) -> None:
-    """Whoever put it there would have us empty the folder that it leads to."""
+def test_a_symlink_instead_of_a_private_folder_is_rejected(name: str, tmp_path: Path) -> None:
+    """Following the symlink would empty the folder that it points to."""
     target = tmp_path / "precious"
     target.mkdir()
     (target / "kept").write_text("kept")
@@ -104,7 +104,7 @@ def test_a_link_in_the_place_of_a_private_folder_is_refused(name: str, tmp_path:
     assert [p.name for p in target.iterdir()] == ["kept"]
 
 
-def test_links_among_leftovers_are_removed_not_followed(tmp_path: Path) -> None:
+def test_symlinks_among_leftovers_are_removed_not_followed(tmp_path: Path) -> None:
     target = tmp_path / "precious"
     target.mkdir()
     (target / "kept").write_text("kept")
@@ -117,7 +117,7 @@ def test_links_among_leftovers_are_removed_not_followed(tmp_path: Path) -> None:
     assert (target / "kept").read_text() == "kept"
 
 
-def test_private_folders_are_closed_even_if_somebody_else_left_them_open(tmp_path: Path) -> None:
+def test_permissions_of_existing_private_folders_are_restricted(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "out")
     (tmp_path / "out/.batchgen/tmp").mkdir(parents=True)
     folder.private.chmod(0o777)

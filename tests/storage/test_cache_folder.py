@@ -1,4 +1,4 @@
-"""Where the cache is."""
+"""The location of the cache folder."""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ from batchgen.storage.cache_folder import cache_folder
     ],
 )
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems keep caches elsewhere")
-def test_where_the_cache_is(
+def test_cache_folder(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: str
 ) -> None:
     for name in ("BATCHGEN_CACHE", "XDG_CACHE_HOME"):

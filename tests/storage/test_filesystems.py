@@ -1,4 +1,4 @@
-"""Which mount holds a folder, and where a write-ahead log is not safe."""
+"""The mount of a folder, and filesystems on which a write-ahead log is unsafe."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ MOUNTS = """\
         ("/over/out", "lustre", True),
     ],
 )
-def test_the_innermost_and_last_mount_counts(
+def test_the_innermost_and_last_mount_is_used(
     tmp_path: Path, folder: str, kind: str, shared: bool
 ) -> None:
     mounts = tmp_path / "mountinfo"
@@ -55,13 +55,13 @@ def test_the_innermost_and_last_mount_counts(
         ("", False),
     ],
 )
-def test_network_and_user_space_are_shared(kind: str, shared: bool) -> None:
+def test_network_and_user_space_filesystems_are_shared(kind: str, shared: bool) -> None:
     assert Filesystem(kind, "/").shared is shared
 
 
-def test_a_system_that_does_not_say_is_trusted(tmp_path: Path) -> None:
+def test_a_filesystem_of_unknown_type_is_local(tmp_path: Path) -> None:
     assert filesystem_of(tmp_path, tmp_path / "none") == Filesystem("", "")
 
 
-def test_this_machine_says(tmp_path: Path) -> None:
+def test_the_mount_table_of_this_machine_is_read(tmp_path: Path) -> None:
     assert filesystem_of(tmp_path).type

@@ -1,4 +1,4 @@
-"""CSV: what is accepted and as what, in any encoding, against a parser that reads character by character."""
+"""CSV: accepted files and their cells, in any encoding; the oracle is a parser that reads character by character."""
 
 import codecs
 import csv
@@ -82,7 +82,7 @@ ENCODINGS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("content", "name"), ENCODINGS.values(), ids=ENCODINGS.keys())
-def test_encoding_is_found(content: bytes, name: str, tmp_path: Path) -> None:
+def test_encoding_is_detected(content: bytes, name: str, tmp_path: Path) -> None:
     source = source_of(content, tmp_path)
     assert source.describe() == f'csv, {name}, ","'
     assert source.columns == ("编号", "问题")
@@ -105,7 +105,7 @@ def test_characters_across_blocks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["Müller", "naïve café", "Über, schön"])
-def test_latin_text_is_not_taken_for_chinese(word: str, tmp_path: Path) -> None:
+def test_latin_text_is_not_detected_as_chinese(word: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="latin-1"):
         source_of(f"name\n{word}\n".encode("latin-1"), tmp_path)
 
@@ -122,7 +122,7 @@ DELIMITERS = {
 
 
 @pytest.mark.parametrize(("content", "mark", "names"), DELIMITERS.values(), ids=DELIMITERS.keys())
-def test_delimiter_is_found(content: str, mark: str, names: list[str], tmp_path: Path) -> None:
+def test_delimiter_is_detected(content: str, mark: str, names: list[str], tmp_path: Path) -> None:
     source = source_of(content.encode(), tmp_path)
     assert source.describe() == f'csv, utf-8, "{mark}"'
     assert source.columns == tuple(names)
@@ -147,7 +147,7 @@ def test_a_long_record_within_the_limits(tmp_path: Path) -> None:
 
 
 def plainly_parsed(text: str, delimiter: str) -> list[list[Cell]]:
-    """RFC 4180 by descent, slow and plain. Raises ValueError for quotes that do not match."""
+    """Recursive-descent parser for RFC 4180. Raises ValueError for unmatched quotes."""
     records: list[list[Cell]] = []
     at = 0
     while at < len(text):
@@ -204,7 +204,7 @@ SNIPPETS = st.lists(
 @settings(max_examples=200, deadline=None)
 @given(body=SNIPPETS)
 def test_equals_the_plain_parser(body: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Either both read the same records, or both refuse."""
+    """Both read the same records, or both reject the text."""
     text = "h1,h2\n" + body
     folder = tmp_path_factory.mktemp("csv")
     try:
@@ -228,7 +228,7 @@ CELLS = st.text(st.characters(codec="utf-8"), max_size=12)
     line_end=st.sampled_from(["\n", "\r\n", "\r"]),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "gb18030", "utf-16"]),
 )
-def test_what_the_standard_library_writes_is_read(
+def test_files_of_the_csv_module_are_read(
     rows: Sequence[Sequence[str]],
     delimiter: str,
     line_end: str,
@@ -251,7 +251,7 @@ def test_what_the_standard_library_writes_is_read(
                  max_size=60).map(b"".join),
     )
 )  # fmt: skip
-def test_any_bytes_are_read_or_refused(
+def test_any_bytes_are_read_or_rejected(
     content: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     error = refusal(content, tmp_path_factory.mktemp("csv"))

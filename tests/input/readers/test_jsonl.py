@@ -1,4 +1,4 @@
-"""JSONL: how values become columns, over all lines."""
+"""JSONL: column types that follow from the values of all lines."""
 
 import json
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ TYPES: dict[str, tuple[list[object], pa.DataType, list[object]]] = {
 def test_types(
     values: list[object], type_: pa.DataType, expected: list[object], gap: int, tmp_path: Path
 ) -> None:
-    """The types are the same whether the values stand close together or megabytes apart."""
+    """The types are the same whether the values are close together or megabytes apart."""
     between = "".join(f'{{"filler": "{"x" * 1000}"}}\n' for _ in range(gap // 100))
     text = between.join(json.dumps({"v": value}) + "\n" for value in values)
     schema, chunks = read(text, tmp_path)
@@ -80,7 +80,7 @@ def test_layouts(text: str, tmp_path: Path) -> None:
     assert rows_of(read(text, tmp_path)[1]) == [{"a": 1}, {"a": 2}]
 
 
-def test_a_missing_key_is_null_and_a_late_one_is_a_column(tmp_path: Path) -> None:
+def test_a_missing_key_is_null_and_a_late_key_is_a_column(tmp_path: Path) -> None:
     filler = '{"a": 1}\n' * 60_000
     schema, chunks = read('{"a": 1}\n{"b": "x"}\n' + filler + '{"late": true}\n', tmp_path)
     assert schema.names == ["a", "b", "late"]
@@ -114,7 +114,7 @@ def test_half_a_character_fails_its_row(escape: str, expected: str, tmp_path: Pa
     pq.write_table(chunk.table, tmp_path / "again.parquet")
 
 
-def test_text_without_end_fails_its_row(tmp_path: Path) -> None:
+def test_unterminated_text_fails_its_row(tmp_path: Path) -> None:
     rows = [{"t": "字" * 1_000_000}, {"t": "字" * 1_000_001}, {"m": [{"content": "x" * 1_000_001}]}]
     _, (chunk,) = read("".join(json.dumps(row) + "\n" for row in rows), tmp_path)
     assert {index: failure.code for index, failure in chunk.failures.items()} == {
@@ -140,7 +140,7 @@ JSON = st.recursive(
 @given(
     rows=st.lists(st.dictionaries(st.sampled_from("abc"), JSON, max_size=3), min_size=1, max_size=5)
 )
-def test_any_objects_are_read_or_refused(
+def test_any_objects_are_read_or_rejected(
     rows: list[dict[str, object]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("jsonl")
@@ -157,7 +157,7 @@ def test_any_objects_are_read_or_refused(
         .map("".join).map(str.encode),
     )
 )  # fmt: skip
-def test_any_bytes_are_read_or_refused(
+def test_any_bytes_are_read_or_rejected(
     content: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     read_or_refused(content, tmp_path_factory.mktemp("jsonl"))

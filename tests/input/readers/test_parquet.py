@@ -1,4 +1,4 @@
-"""Parquet: types made plain, text checked, memory bounded whatever the footer says."""
+"""Parquet: conversion to plain types, text validation, memory that does not depend on the footer."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +42,7 @@ LIKE_TEXT = [
 
 
 @pytest.mark.parametrize("type_", LIKE_TEXT, ids=str)
-def test_every_type_of_text_is_plain_text(type_: pa.DataType, tmp_path: Path) -> None:
+def test_every_text_type_is_read_as_string(type_: pa.DataType, tmp_path: Path) -> None:
     values = ["字", None, "", "字"]
     column = (
         pa.array(values).dictionary_encode().cast(type_)
@@ -135,7 +135,7 @@ def test_columns_in_another_order(tmp_path: Path) -> None:
 
 
 def text_of(*values: bytes) -> pa.StringArray:
-    """A string array whose bytes nobody checked."""
+    """A string array whose bytes are not validated."""
     raw = pa.array(values, pa.binary())
     return pa.Array.from_buffers(TEXT, len(raw), raw.buffers())
 
@@ -193,8 +193,8 @@ def test_failures_keep_their_rows_through_filter_and_chunks(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_bomb_stays_small(tmp_path: Path) -> None:
-    """Kilobytes of file that say gigabytes: one text of 50 MB in a dictionary, repeated for 60 rows."""
+def test_a_decompression_bomb_uses_little_memory(tmp_path: Path) -> None:
+    """A small file that decodes to 3 GB: one text of 50 MB in a dictionary, repeated for 60 rows."""
 
     def write(path: Path) -> None:
         text = pa.DictionaryArray.from_arrays(pa.array([0] * 60, pa.int32()), ["z" * 50_000_000])

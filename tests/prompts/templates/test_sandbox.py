@@ -148,7 +148,7 @@ HOSTILE = [
     pytest.param("{% set n = namespace(x='') %}{% for t in b %}{% set n.x = n.x ~ t %}{% endfor %}", {"b": ["x" * 99] * 99_999}, "too many", id="joined-in-a-loop"),
     pytest.param("{% set n = namespace(x='') %}{% for t in b %}{% set n.x = n.x + t %}{% endfor %}", {"b": ["x" * 99] * 99_999}, "too many", id="added-in-a-loop"),
 ]  # fmt: skip
-"""A template that is sound for ordinary rows, a row that makes it endless or huge, and a word of the failure."""
+"""A template that works for ordinary rows, a row that makes it endless or huge, and a word of the failure."""
 
 
 @pytest.mark.parametrize(("source", "fields", "word"), HOSTILE)
@@ -174,7 +174,7 @@ def test_columns_are_filled_in(source: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("source", NULLS)
-def test_a_null_column_is_never_the_word_none(source: str) -> None:
+def test_a_null_column_is_never_rendered_as_none(source: str) -> None:
     outcome = Template("a\n" + source, "prompt.user").render(FIELDS)
     assert outcome == Failure(
         "prompt_null",
@@ -183,7 +183,7 @@ def test_a_null_column_is_never_the_word_none(source: str) -> None:
 
 
 @pytest.mark.parametrize(("source", "words"), FAILURES)
-def test_a_failing_template_says_where_and_why(source: str, words: str) -> None:
+def test_the_error_of_a_failing_template_has_place_and_cause(source: str, words: str) -> None:
     outcome = Template("a\n\n" + source, "prompt.system").render(FIELDS)
     assert isinstance(outcome, Failure)
     assert outcome.code == "template_error"
@@ -193,7 +193,7 @@ def test_a_failing_template_says_where_and_why(source: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("source", BOMBS)
-def test_a_bomb_ends_soon_and_every_time(source: str) -> None:
+def test_a_template_bomb_always_ends_soon(source: str) -> None:
     template = Template(source, "prompt.user")
     start = time.process_time()
     outcome = template.render(FIELDS)
@@ -204,11 +204,11 @@ def test_a_bomb_ends_soon_and_every_time(source: str) -> None:
 
 
 @pytest.mark.parametrize(("source", "text"), HARMLESS)
-def test_what_could_be_large_and_is_not(source: str, text: str) -> None:
+def test_harmless_templates_that_resemble_bombs_are_rendered(source: str, text: str) -> None:
     assert Template(source, "prompt.user").render(FIELDS) == text
 
 
-def test_steps_are_counted_for_each_row_anew() -> None:
+def test_steps_are_counted_per_row() -> None:
     template = Template(
         "{% for i in range(number * 30000) %}{% endfor %}{{ number }}", "prompt.user"
     )
@@ -216,7 +216,7 @@ def test_steps_are_counted_for_each_row_anew() -> None:
 
 
 @pytest.mark.parametrize("text", ["{{ q }}", "{% for x in y %}", "{{ 7 * 7 }}", "{# no #}", "{{"])
-def test_a_row_is_never_a_template(text: str) -> None:
+def test_cells_are_not_rendered_as_templates(text: str) -> None:
     assert Template("<{{ q }}>", "prompt.user").render({"q": text}) == f"<{text}>"
 
 
@@ -240,14 +240,14 @@ def test_nothing_random(source: str) -> None:
         ("{{ " + "(" * 5000 + ")" * 5000 + " }}", 1, "nested"),
     ],
 )  # fmt: skip
-def test_what_is_no_template(source: str, line: int, words: str) -> None:
+def test_invalid_templates(source: str, line: int, words: str) -> None:
     with pytest.raises(InvalidTemplateError) as caught:
         Template(source, "prompt.user")
     assert caught.value.line == line
     assert words in caught.value.message
 
 
-def test_columns_are_what_the_template_reads() -> None:
+def test_columns_are_those_that_the_template_reads() -> None:
     source = (
         "{{ b }}{% set c = a %}{{ c }}{% for i in range(3) %}{{ i }}{{ b }}{% endfor %}{{ 题目 }}"
     )

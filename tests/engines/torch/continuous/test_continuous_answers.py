@@ -131,7 +131,7 @@ CHI_SQUARE_999 = 24.32
 """The 0.999 quantile at 7 degrees of freedom (NIST/SEMATECH e-Handbook, table 1.3.6.7.4)."""
 
 
-def test_frequencies_over_rows_follow_the_law(llama: PreTrainedModel) -> None:
+def test_frequencies_over_rows_match_the_distribution(llama: PreTrainedModel) -> None:
     prompt, rows = SOME[3], 3000
     decoding = ResolvedDecoding(max_new_tokens=1, temperature=3.0, top_k=8)
     room = Room(BatchShape(512, 4096), KVStoreSizes(1024, 4, 64))
