@@ -123,7 +123,7 @@ def _work(setup: Setup, rows: Sequence[PendingRow]) -> BenchWork:
     from batchgen.engines.torch.estimate import estimate_torch_engine
 
     estimate = estimate_torch_engine(
-        model.resolved.folder, job.model, batching=job.batching, workers_asked=job.run.workers
+        model.resolved.folder, job.model, batching=job.batching, workers=job.run.workers
     )
     requests = setup.request_builder.build_requests(rows)
     if not requests:

@@ -13,13 +13,7 @@ from batchgen.engines.torch.model import LoadedModel
 
 @torch.inference_mode()
 def mean_logprob(loaded: LoadedModel, prompt: Sequence[int], answer: Sequence[int]) -> float:
-    """Mean natural log-probability of the answer's tokens under the model's unmodified distribution.
-
-    Args:
-        loaded: the model.
-        prompt: token ids before the answer.
-        answer: at least one token id.
-    """
+    """Mean natural log-probability of the answer's tokens, at least one, under the model's unmodified distribution."""
     logits = last_logits(loaded, [prompt], [answer[:-1]], len(answer))[0]
     tokens = torch.tensor(answer, device=loaded.device)
     return float(logprob(logits, tokens).double().mean())
@@ -32,13 +26,9 @@ def last_logits(
     answers: Sequence[Sequence[int]],
     count: int,
 ) -> Tensor:
-    """Logits of the last positions of rows of equal length: [rows, count, vocab] in the model's dtype.
+    """Logits of the last `count` positions of rows: [rows, count, vocab] in the model's dtype.
 
-    Args:
-        loaded: the model.
-        prompts: token ids before the answers, all of one length.
-        answers: token ids, all of one length, possibly 0.
-        count: positions, from the end.
+    All prompts have one length; all answers have one length, possibly 0.
     """
 
     def tensor(rows: list[list[int]]) -> Tensor:

@@ -24,32 +24,29 @@ class BatchedTier:
     """A tier that answers one batch at a time."""
 
     def __init__(
-        self, runner: BatchRunner, limits: BatchLimits, device: torch.device, setting: TierOptions
+        self, runner: BatchRunner, limits: BatchLimits, device: torch.device, options: TierOptions
     ) -> None:
         self._runner = runner
         self._limits = limits
         self._device = device
-        self._setting = setting
+        self._options = options
         self._splits = 0
         self._batches = 0
         self._learned_tokens: int | None = None
 
     @property
     def name(self) -> str:
-        """The runner's name."""
         return self._runner.name
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Answer all requests, batch by batch."""
         for batch in cut_batches(requests, self._limits):
             waiting = [batch]
             while waiting:
                 yield from self._answer(waiting.pop(), waiting)
-                if self._setting.should_stop():
+                if self._options.should_stop():
                     return
 
     def facts(self) -> Mapping[str, object]:
-        """Limits and counts."""
         return {
             "max_rows": self._limits.rows,
             "max_tokens": self._learned_tokens or self._limits.tokens,
@@ -58,13 +55,11 @@ class BatchedTier:
         }
 
     def _answer(self, batch: list[Request], waiting: list[list[Request]]) -> Iterator[Completion]:
-        """Answer a batch, or put its halves on the list."""
         if len(batch) > 1 and _tokens(batch) > (self._learned_tokens or self._limits.tokens):
             waiting.extend(_halves(batch))
             return
         self._batches += 1
         left = {(request.index, request.sample): request for request in batch}
-        fits = True
         try:
             for completion in self._runner.run(batch):
                 del left[completion.index, completion.sample]
@@ -72,14 +67,18 @@ class BatchedTier:
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            fits = False
-        if fits:
+        else:
             return
         # After the except block: while the error exists, its traceback holds the tensors of the failed step.
         gc.collect()
         release_memory(self._device)
         if len(batch) == 1:
-            yield failed_completion(batch[0], _does_not_fit(batch[0], self._device))
+            tokens, limit = len(batch[0].token_ids), batch[0].decoding.max_new_tokens
+            message = (
+                f"{tokens:,} prompt tokens and max_new_tokens {limit:,} "
+                f"do not fit in the memory of {self._device} even alone"
+            )
+            yield failed_completion(batch[0], Failure("out_of_memory", message))
             return
         self._splits += 1
         self._learned_tokens = int(_tokens(batch) * _BACK_OFF)
@@ -95,11 +94,3 @@ def _tokens(batch: Sequence[Request]) -> int:
 def _halves(batch: list[Request]) -> list[list[Request]]:
     middle = (len(batch) + 1) // 2
     return [half for half in (batch[middle:], batch[:middle]) if half]
-
-
-def _does_not_fit(request: Request, device: torch.device) -> Failure:
-    return Failure(
-        "out_of_memory",
-        f"{len(request.token_ids):,} prompt tokens and max_new_tokens {request.decoding.max_new_tokens:,} "
-        f"do not fit in the memory of {device} even alone",
-    )

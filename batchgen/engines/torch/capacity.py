@@ -6,7 +6,6 @@ fits       rows and tokens of a padded batch
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 
@@ -20,62 +19,48 @@ PADDED = Workers(1, "padded batches are computed by one process")
 _DEVICES: Mapping[str, Device] = {"cpu": "cpu", "cuda": "cuda"}
 
 
-@dataclass(frozen=True, slots=True)
-class ContinuousCapacity:
-    """Capacity of continuous batching."""
-
-    plan: SlotPlan
-    workers: Workers
-
-
 def packable_bytes(free_bytes: int) -> int:
     """Most bytes of a packed copy of the weights, from the bytes that are free besides the weights."""
     return free_bytes // 2
 
 
-def choose_torch_workers(asked: int | Auto, device: torch.device) -> Workers:
+def choose_torch_workers(requested: int | Auto, device: torch.device) -> Workers:
     """Number of parallel processes and its reason: step workers of one engine on a CPU, one engine per GPU.
 
     Raises:
         UsageError: more workers than GPUs.
     """
-    there = usable_gpus(device, torch.cuda.device_count())
-    return choose_workers(asked, threads=torch.get_num_threads(), gpus=there)
+    gpus = usable_gpus(device, torch.cuda.device_count())
+    return choose_workers(requested, threads=torch.get_num_threads(), gpus=gpus)
 
 
-def usable_gpus(device: torch.device, there: int) -> list[str]:
-    """The usable ones of `there` GPUs: all, unless the device has a number."""
+def usable_gpus(device: torch.device, count: int) -> list[str]:
+    """The usable ones of `count` GPUs: all, unless the device has a number."""
     if device.type != "cuda":
         return []
-    return [f"cuda:{n}" for n in range(there)] if str(device) == "cuda" else [str(device)]
+    return [f"cuda:{n}" for n in range(count)] if str(device) == "cuda" else [str(device)]
 
 
-def step_workers(asked: int | Auto, device: torch.device) -> Workers:
+def step_workers(requested: int | Auto, device: torch.device) -> Workers:
     """Number of processes that share the steps of one engine, and its reason."""
     if device.type == "cpu":
-        return choose_torch_workers(asked, device)
-    return choose_workers("auto" if asked == "auto" else 1, threads=1, gpus=[str(device)])
+        return choose_torch_workers(requested, device)
+    return choose_workers("auto" if requested == "auto" else 1, threads=1, gpus=[str(device)])
 
 
 def continuous_capacity(
-    memory: ModelMemory,
-    device: torch.device,
-    free_bytes: int,
-    *,
-    batching: Batching,
-    workers: Workers,
-) -> ContinuousCapacity:
+    memory: ModelMemory, device: torch.device, free_bytes: int, *, batching: Batching, workers: int
+) -> SlotPlan:
     """Capacity of continuous batching, from the bytes that are free besides weights and packed weights.
 
     Raises:
         ResourceError: not even a short row fits.
     """
     kind = _DEVICES[device.type]
-    room = plannable_bytes(free_bytes, batching.memory_fraction, kind)
-    plan = plan_slots(
-        memory, available_bytes=room, device=kind, batching=batching, workers=workers.count
+    usable = plannable_bytes(free_bytes, batching.memory_fraction, kind)
+    return plan_slots(
+        memory, available_bytes=usable, device=kind, batching=batching, workers=workers
     )
-    return ContinuousCapacity(plan, workers)
 
 
 def padded_budget(

@@ -2,6 +2,7 @@
 
 from batchgen.decoding.stopping import Stopper
 from batchgen.engines.contract import Decode
+from batchgen.engines.torch.token_chooser import SampledBatch
 from batchgen.records import Completion, Failure, FinishReason, Request
 
 NONFINITE = Failure(
@@ -12,7 +13,7 @@ NONFINITE = Failure(
 
 
 class CompletionBuilder:
-    """The new tokens of one request and its finish reason."""
+    """The new tokens of one request."""
 
     def __init__(self, request: Request, decode: Decode) -> None:
         self.request = request
@@ -20,14 +21,20 @@ class CompletionBuilder:
         self._token_ids: list[int] = []
         self._logprobs = 0.0
 
-    def take(self, token_id: int, logprob: float = 0.0) -> FinishReason | None:
+    def add_token(self, token_id: int, logprob: float = 0.0) -> FinishReason | None:
         """Add the next token; returns the reason if the answer ends with it, else None."""
         self._token_ids.append(token_id)
         self._logprobs += logprob
         return self._stopper.push(token_id)
 
+    def add_sampled(self, batch: SampledBatch, row: int) -> Completion | None:
+        """Add the token that was sampled for a row; returns the completion if the answer ends with it."""
+        if not batch.finite[row]:
+            return failed_completion(self.request, NONFINITE)
+        reason = self.add_token(batch.token_ids[row], batch.logprobs[row])
+        return None if reason is None else self.completion(reason)
+
     def completion(self, reason: FinishReason) -> Completion:
-        """The completion of a finished answer."""
         request = self.request
         mean = self._logprobs / len(self._token_ids) if request.decoding.logprobs else None
         return Completion(

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from batchgen.engines.contract import Decode
 from batchgen.engines.torch.batched_tier import BatchedTier
 from batchgen.engines.torch.capacity import PADDED, continuous_capacity, padded_budget, step_workers
-from batchgen.engines.torch.capacity import choose_torch_workers as choose_workers
 from batchgen.engines.torch.continuous.continuous_tier import (
     BatchShape,
     ContinuousTier,
@@ -41,11 +40,7 @@ from batchgen.engines.torch.memory import (
     release_memory,
     weight_bytes,
 )
-from batchgen.engines.torch.model import (
-    LoadedModel,
-    load_model,
-    pick_device,
-)
+from batchgen.engines.torch.model import LoadedModel, load_model
 from batchgen.engines.torch.select.continuous_probe import ProbedForward
 from batchgen.engines.torch.select.parity_probe import TierChoice, probe_generate
 from batchgen.engines.torch.select.tier_selection import FastTier, select_tier
@@ -55,9 +50,10 @@ from batchgen.engines.torch.utilization.meter import UtilizationMeter
 from batchgen.errors import ModelError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.budget import batch_limits
-from batchgen.planning.slot_plan import Workers
 from batchgen.records import Completion, Continuation, Likelihood, Request
 from batchgen.section import Auto
+
+Item = TypeVar("Item", Request, Continuation)
 
 
 class TorchEngine:
@@ -85,25 +81,25 @@ class TorchEngine:
         """
         self._loaded = loaded
         selected = select_tier(loaded, self.fastest_tier, free(loaded.device))
-        runs = selected.runs
-        chosen = step_workers(workers, loaded.device) if isinstance(runs, ProbedForward) else PADDED
+        result = selected.probe_result
+        continuous = isinstance(result, ProbedForward)
+        chosen = step_workers(workers, loaded.device) if continuous else PADDED
         numbers = cache_numbers(loaded.model, loaded.model.config)
         self._memory = loaded_memory(loaded.model, numbers)
         per_token = max(1, self._memory.kv_bytes_per_token)
-        self._setting = TierOptions(decode, should_stop, weight_bytes(loaded.model) // per_token)
+        self._options = TierOptions(decode, should_stop, weight_bytes(loaded.model) // per_token)
         self._free_bytes = free(loaded.device)
         fit = padded_budget(self._memory, loaded.device, self._free_bytes, batching)
         self._limits = batch_limits(batching, fit)
-        self._others: dict[int, Tier] = {}
-        self._forwards = ForwardLikelihoods(loaded, should_stop, batching.part_rows)
-        self._likelihoods: Likelihoods = self._forwards
+        self._fallback_tiers: dict[int, Tier] = {}
+        self._forward_likelihoods = ForwardLikelihoods(loaded, should_stop, batching.part_rows)
+        self._likelihoods: Likelihoods = self._forward_likelihoods
         self._workers: StepWorkers | None = None
         self._main: Tier = (
-            self._continuous(runs, batching, chosen)
-            if isinstance(runs, ProbedForward)
-            else self._batched(runs)
+            self._continuous(result, batching, chosen.count)
+            if isinstance(result, ProbedForward)
+            else self._batched(result)
         )
-        continuous = isinstance(runs, ProbedForward)
         self._tier_facts = {
             **selected.facts(),
             "workers": chosen.count,
@@ -119,30 +115,35 @@ class TorchEngine:
         Raises:
             ModelError: a prompt contains a token that the model does not have.
         """
-        asked = map(self._checked, self._meter.asked(requests))
+        checked = (
+            self._checked(request, max(request.token_ids), "the prompt")
+            for request in self._meter.watch_requests(requests)
+        )
         with self._meter.running():
-            for tier, run in groupby(asked, self._tier):
+            for tier, run in groupby(checked, self._tier):
                 for completion in tier.generate(run):
-                    self._meter.answered(completion)
+                    self._meter.add_completion(completion)
                     yield completion
-                if self._setting.should_stop():
+                if self._options.should_stop():
                     return
 
-    def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
+    def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
         """Log-probabilities of continuations; see `Engine`.
 
         Raises:
             ModelError: a continuation or its context contains a token that the model does not have.
         """
-        checked = map(self._checked_whole, asked)
+        checked = (
+            self._checked(one, max(*one.context, *one.token_ids), "a context or continuation")
+            for one in continuations
+        )
         for switches, run in groupby(checked, self._may_switch):
-            yield from (self._forwards if switches else self._likelihoods).likelihoods(run)
-            if self._setting.should_stop():
+            tier = self._forward_likelihoods if switches else self._likelihoods
+            yield from tier.likelihoods(run)
+            if self._options.should_stop():
                 return
 
     def facts(self) -> Mapping[str, object]:
-        """Tier and reason, device, formats, memory, counters and utilization, for the manifest."""
-        counts = [dict(tier.facts()) for tier in self._others.values()]
         return {
             **self._tier_facts,
             **self._loaded.facts(),
@@ -150,7 +151,7 @@ class TorchEngine:
             "state_bytes_per_row": self._memory.state_bytes_per_row,
             "free_bytes": self._free_bytes,
             **self._main.facts(),
-            "generate_fallbacks": counts,
+            "generate_fallbacks": [dict(tier.facts()) for tier in self._fallback_tiers.values()],
             **self._meter.facts(self._workers.tokens_elsewhere if self._workers else 0),
         }
 
@@ -162,52 +163,38 @@ class TorchEngine:
         model.to("meta")
         release_memory(self._loaded.device)
 
-    def _continuous(self, found: ProbedForward, batching: Batching, chosen: Workers) -> Tier:
+    def _continuous(self, probed: ProbedForward, batching: Batching, workers: int) -> Tier:
         device = self._loaded.device
-        room = continuous_capacity(
-            self._memory, device, self._free_bytes, batching=batching, workers=chosen
+        plan = continuous_capacity(
+            self._memory, device, self._free_bytes, batching=batching, workers=workers
         )
-        plan, count = room.plan, chosen.count
         sizes = KVStoreSizes(plan.pages, plan.page_size, plan.arena)
-        computing: StepWorkers = InProcess(found.forward)
+        self._workers = InProcess(probed.forward)
         zeros: ZerosFactory = private_zeros
-        if count > 1:
-            computing = ForkedWorkers(found.forward, count, plan.rows, found.logits)
+        if workers > 1:
+            self._workers = ForkedWorkers(probed.forward, workers, plan.rows, probed.logits)
             zeros = shared_zeros
-        self._workers = computing
-        machine = StepBackend(
-            computing,
-            KVStore.like(found.store, sizes, zeros),
-            TokenSampler(self._loaded.device),
-            self._loaded.device,
-        )
+        store = KVStore.like(probed.store, sizes, zeros)
+        backend = StepBackend(self._workers, store, TokenSampler(device), device)
         shape = BatchShape(plan.rows, plan.step_tokens, batching.part_rows)
-        self._likelihoods = StepLikelihoods(machine, shape, self._setting.should_stop)
-        return ContinuousTier(machine, shape, self._setting)
+        self._likelihoods = StepLikelihoods(backend, shape, self._options.should_stop)
+        return ContinuousTier(backend, shape, self._options)
 
     def _batched(self, choice: TierChoice) -> Tier:
-        runner = choice.make(self._loaded, self._setting)
+        runner = choice.make(self._loaded, self._options)
         joins = isinstance(runner, StaticRunner) and runner.joins
         # Joined caches need hardly any padding in prefill, so a batch may have prompts of any length.
         limit = replace(self._limits, sort="none") if joins else self._limits
-        return BatchedTier(runner, limit, self._loaded.device, self._setting)
+        return BatchedTier(runner, limit, self._loaded.device, self._options)
 
-    def _checked(self, request: Request) -> Request:
-        self._check(request.index, max(request.token_ids), "the prompt")
-        return request
-
-    def _checked_whole(self, one: Continuation) -> Continuation:
-        highest = max(max(one.context), max(one.token_ids))
-        self._check(one.index, highest, "a context or continuation")
-        return one
-
-    def _check(self, row: int, highest: int, where: str) -> None:
+    def _checked(self, one: Item, highest: int, where: str) -> Item:
         if highest >= self._loaded.vocab_size:
             raise ModelError(
-                f"row {row}: token {highest} in {where}, but the model has tokens below "
+                f"row {one.index}: token {highest} in {where}, but the model has tokens below "
                 f"{self._loaded.vocab_size}: tokenizer and model do not match",
                 hint="Check model.tokenizer, and whether the folder mixes files of two models.",
             )
+        return one
 
     def _may_switch(self, one: Continuation) -> bool:
         return self._loaded.switches_at(len(one.context) + len(one.token_ids))
@@ -217,9 +204,9 @@ class TorchEngine:
         special = request.decoding.generation_kwargs or self._loaded.may_switch(request)
         if beams == 1 and not special:
             return self._main
-        if beams not in self._others:
-            self._others[beams] = self._through_generate(beams)
-        return self._others[beams]
+        if beams not in self._fallback_tiers:
+            self._fallback_tiers[beams] = self._through_generate(beams)
+        return self._fallback_tiers[beams]
 
     def _through_generate(self, beams: int) -> Tier:
         limit = replace(
@@ -227,20 +214,10 @@ class TorchEngine:
             rows=max(1, self._limits.rows // beams),
             tokens=max(1, self._limits.tokens // beams),
         )
-        runner: BatchRunner = BeamRunner(self._loaded, self._setting)
+        runner: BatchRunner = BeamRunner(self._loaded, self._options)
         if beams == 1:
-            runner = probe_generate(self._loaded).make(self._loaded, self._setting)
-        return BatchedTier(runner, limit, self._loaded.device, self._setting)
-
-
-def torch_workers(spec: ModelSpec, asked: int | Auto) -> Workers:
-    """Number of parallel processes and its reason.
-
-    Raises:
-        ResourceError: no such device.
-        UsageError: more workers than GPUs.
-    """
-    return choose_workers(asked, pick_device(spec.device))
+            runner = probe_generate(self._loaded).make(self._loaded, self._options)
+        return BatchedTier(runner, limit, self._loaded.device, self._options)
 
 
 def open_torch_engine(

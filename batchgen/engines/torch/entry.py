@@ -55,10 +55,12 @@ def _open(
     should_stop: Callable[[], bool],
 ) -> Engine:
     """Load the model: in this process, or in a process for each of several GPUs. The latter was never run on GPUs."""
-    from batchgen.engines.torch.engine import open_torch_engine, torch_workers
+    from batchgen.engines.torch.capacity import choose_torch_workers
+    from batchgen.engines.torch.engine import open_torch_engine
+    from batchgen.engines.torch.model import pick_device
 
     folder = _required(folder)
-    chosen = torch_workers(model, workers)
+    chosen = choose_torch_workers(workers, pick_device(model.device))
     if len(chosen.gpus) > 1:
         from batchgen.engines.replicas.replicated_engine import open_replicas
 
@@ -74,7 +76,7 @@ def _estimate(
 ) -> Estimate:
     from batchgen.engines.torch.estimate import estimate_torch_engine
 
-    return estimate_torch_engine(_required(folder), model, batching=batching, workers_asked=workers)
+    return estimate_torch_engine(_required(folder), model, batching=batching, workers=workers)
 
 
 def _required(folder: Path | None) -> Path:

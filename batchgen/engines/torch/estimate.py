@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedConfig
 
 from batchgen.engines.contract import Estimate, MemoryEstimate, Origin
 from batchgen.engines.torch.capacity import (
@@ -24,26 +23,12 @@ from batchgen.engines.torch.memory import free_memory, planned_memory
 from batchgen.engines.torch.model import pick_device, planned_dtype, read_config
 from batchgen.engines.torch.model_files import ModelFiles
 from batchgen.engines.torch.select.continuous_probe import OWN_FORWARD
-from batchgen.engines.torch.select.tier_cache import ComputeSettings, TierRecord
+from batchgen.engines.torch.select.tier_cache import ComputeSettings
 from batchgen.engines.torch.select.tier_selection import cached_tier
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.budget import batch_limits
+from batchgen.planning.slot_plan import SlotPlan
 from batchgen.section import Auto
-
-
-@dataclass(frozen=True, slots=True)
-class SlotEstimate:
-    """Estimated capacity of continuous batching.
-
-    Attributes:
-        rows: most rows in flight.
-        row_tokens: tokens whose keys and values fit.
-        prefix_tokens: the same for shared prefixes.
-    """
-
-    rows: int
-    row_tokens: int
-    prefix_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +48,14 @@ class TorchEstimate(Estimate):
     free_bytes: int
     tier: str | None = None
     packed_bytes: int = 0
-    slots: SlotEstimate | None = None
+    slots: SlotPlan | None = None
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens whose keys and values fit, without shared prefixes; 0 for padded batches."""
+        return self.slots.pages * self.slots.page_size if self.slots else 0
 
     def model_facts(self, origin: Origin) -> list[str]:
-        """See `Estimate`."""
         return [
             f"{self.dtype} ({origin('model.dtype')})",
             f"{self.device} ({origin('model.device')})",
@@ -74,21 +63,18 @@ class TorchEstimate(Estimate):
         ]
 
     def batch_lines(self, origin: Origin) -> list[str]:
-        """See `Estimate`."""
         if self.slots is None:
             return []
         return [
             f"none: rows enter and leave at every step, up to {self.slots.rows:,} at a time "
             f"({origin('batching.max_rows')})",
-            f"room for {self.slots.row_tokens:,} tokens ({origin('batching.max_tokens')}) and "
-            f"{self.slots.prefix_tokens:,} of shared prefixes",
+            f"room for {self.row_tokens:,} tokens ({origin('batching.max_tokens')}) and "
+            f"{self.slots.arena:,} of shared prefixes",
         ]
 
     def memory(self, *, batch_tokens: int, job_tokens: int) -> MemoryEstimate:
-        """See `Estimate`."""
-        slots = self.slots
         # No more tokens than the job has are ever held.
-        tokens = min(slots.row_tokens + slots.prefix_tokens, job_tokens) if slots else batch_tokens
+        tokens = min(self.row_tokens + self.slots.arena, job_tokens) if self.slots else batch_tokens
         packed = (("packed copy", self.packed_bytes),) if self.packed_bytes else ()
         cache = ("KV cache at most", self.kv_bytes_per_token * tokens)
         return MemoryEstimate(
@@ -99,7 +85,7 @@ class TorchEstimate(Estimate):
 
 
 def estimate_torch_engine(
-    folder: Path, spec: ModelSpec, *, batching: Batching, workers_asked: int | Auto = "auto"
+    folder: Path, spec: ModelSpec, *, batching: Batching, workers: int | Auto = "auto"
 ) -> TorchEstimate:
     """Estimate from the model's config and the tier of an earlier run.
 
@@ -109,32 +95,28 @@ def estimate_torch_engine(
         UsageError: more workers than GPUs.
     """
     device = pick_device(spec.device)
-    chosen = choose_torch_workers(workers_asked, device)
+    chosen = choose_torch_workers(workers, device)
     if len(chosen.gpus) > 1:
         device = torch.device(chosen.gpus[0])  # the cache key of the first engine
     config = read_config(folder, spec)
     dtype = planned_dtype(spec, config, device)
     memory = planned_memory(config, dtype)
     free = free_memory(device)
-    beside = free - memory.weight_bytes
-    packed = should_pack_weights(memory.weight_bytes, device, dtype, packable_bytes(beside))
+    free_besides_weights = free - memory.weight_bytes
+    packable = packable_bytes(free_besides_weights)
+    packed = should_pack_weights(memory.weight_bytes, device, dtype, packable)
     settings = ComputeSettings(device, dtype, packed=packed, fastest="continuous")
-    known = cached_tier(ModelFiles.look(folder, spec), settings)
-    packed_bytes = memory.weight_bytes if packed and _own_forward(config, known) else 0
+    cached = cached_tier(ModelFiles.scan(folder, spec), settings)
+    own_forward = cached.tier == OWN_FORWARD if cached else is_supported(config)
+    packed_bytes = memory.weight_bytes if packed and own_forward else 0
     slots = None
-    if known.tier.startswith("continuous") if known else not config.is_encoder_decoder:
-        loaded = memory.loaded()
-        found = continuous_capacity(
-            loaded,
+    if cached.tier.startswith("continuous") if cached else not config.is_encoder_decoder:
+        slots = continuous_capacity(
+            memory.loaded(),
             device,
-            beside - packed_bytes,
+            free_besides_weights - packed_bytes,
             batching=batching,
-            workers=step_workers(workers_asked, device),
-        ).plan
-        slots = SlotEstimate(
-            rows=found.rows,
-            row_tokens=found.pages * found.page_size,
-            prefix_tokens=found.arena,
+            workers=step_workers(workers, device).count,
         )
     return TorchEstimate(
         device=str(device),
@@ -143,12 +125,8 @@ def estimate_torch_engine(
         kv_bytes_per_token=memory.kv_bytes_per_token,
         free_bytes=free,
         limits=batch_limits(batching, padded_budget(memory, device, free - packed_bytes, batching)),
-        tier=known.tier if known else None,
+        tier=cached.tier if cached else None,
         packed_bytes=packed_bytes,
         slots=slots,
         workers=chosen if slots or len(chosen.gpus) > 1 else PADDED,
     )
-
-
-def _own_forward(config: PreTrainedConfig, known: TierRecord | None) -> bool:
-    return known.tier == OWN_FORWARD if known else is_supported(config)

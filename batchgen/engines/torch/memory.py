@@ -30,8 +30,6 @@ from batchgen.planning.host_memory import free_host_memory
 FreeMemory = Callable[[torch.device], int]
 """Bytes that are free on a device."""
 
-_CPU_REFUSAL = "can't allocate memory"
-
 
 @dataclass(frozen=True, slots=True)
 class CacheNumbers:
@@ -59,7 +57,7 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error means that an allocation failed, on any device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and _CPU_REFUSAL in str(error)
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def weight_bytes(model: PreTrainedModel) -> int:
@@ -159,15 +157,15 @@ def _tensors(held: object) -> Iterator[Tensor]:
 
 
 _NAMES = ("cache", "past_key_values", "cache_params")
-"""What transformers calls the cache: from 5.24 on, before, and before in state-space models."""
+"""Names of the cache in transformers: from 5.24 on, before, and before in state-space models."""
 
 
 def cache_argument(model: PreTrainedModel) -> str:
     """The name under which the model's forward takes its cache."""
-    known = inspect.signature(model.forward).parameters
-    return next((name for name in _NAMES if name in known), _NAMES[0])
+    parameters = inspect.signature(model.forward).parameters
+    return next((name for name in _NAMES if name in parameters), _NAMES[0])
 
 
 def output_cache(output: Mapping[str, Any]) -> object:
-    """The cache that a forward gave back; None where there is none."""
+    """The cache that a forward returned; None if it returned none."""
     return next((output[name] for name in _NAMES if name in output), None)

@@ -25,7 +25,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available
 
 from batchgen.engines.torch.memory import out_of_memory
 from batchgen.engines.torch.model_files import ModelFiles
-from batchgen.engines.torch.quiet import quiet
+from batchgen.engines.torch.quiet import first_line, quiet
 from batchgen.errors import ModelError, ResourceError
 from batchgen.job.spec import ModelSpec
 from batchgen.records import Request
@@ -37,6 +37,15 @@ _IMPLEMENTATIONS = {
 }
 """Parts of torch and transformers. For any other name transformers downloads a kernel from the hub."""
 _SHOWN_TENSORS = 5
+_LOAD_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    ImportError,
+    MemoryError,
+    SafetensorError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,6 @@ class LoadedModel:
     """Weights on a device.
 
     Attributes:
-        encoder_decoder: whether prompts go to an encoder, as with T5.
         vocab_size: rows of the embedding; higher token ids are invalid.
         rope_switch: length above which a row changes the rotary embedding of its whole batch (LongRoPE, dynamic
             NTK), and some models recompute their cache; None if this does not happen.
@@ -64,7 +72,6 @@ class LoadedModel:
         return self.switches_at(len(request.token_ids) + request.decoding.max_new_tokens)
 
     def switches_at(self, length: int) -> bool:
-        """Whether a row of this length changes the rotary embedding of its batch."""
         return self.rope_switch is not None and length > self.rope_switch
 
     def before_answer(self, prompt: Sequence[int]) -> Sequence[int]:
@@ -76,7 +83,6 @@ class LoadedModel:
         return [config.bos_token_id if start is None else start]
 
     def facts(self) -> Mapping[str, object]:
-        """Everything that the computed numbers depend on, for the manifest."""
         return {
             "architecture": type(self.model).__name__,
             "dtype": str(self.dtype).removeprefix("torch."),
@@ -99,7 +105,7 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
     if spec.device.startswith("cuda:"):
         # Some libraries start their kernels on the current device. Was never run on a GPU.
         torch.cuda.set_device(device)
-    files = ModelFiles.look(folder, spec)
+    files = ModelFiles.scan(folder, spec)
     config = read_config(folder, spec)
     loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     options: dict[str, Any] = {
@@ -148,28 +154,28 @@ def read_config(folder: Path, spec: ModelSpec) -> PreTrainedConfig:
     return config
 
 
-def pick_device(asked: str) -> torch.device:
+def pick_device(requested: str) -> torch.device:
     """The device for `model.device`; auto is cuda if available, else cpu.
 
     Raises:
         ResourceError: this machine has no such device.
     """
-    if asked == "auto":
+    if requested == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(asked)
-    there = torch.cuda.device_count() if device.type == "cuda" else 1
-    if (device.index or 0) >= there:
+    device = torch.device(requested)
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if (device.index or 0) >= count:
         raise ResourceError(
-            f"model.device: {asked}: this machine has {there} {device.type} device(s)",
+            f"model.device: {requested}: this machine has {count} {device.type} device(s)",
             hint="Remove model.device to use an available device.",
         )
     return device
 
 
-def pick_dtype(asked: str, device: torch.device) -> torch.dtype | str:
+def pick_dtype(requested: str, device: torch.device) -> torch.dtype | str:
     """The dtype for `model.dtype`; auto is float32 on a CPU, otherwise that of the checkpoint."""
-    if asked != "auto":
-        return _DTYPES[asked]
+    if requested != "auto":
+        return _DTYPES[requested]
     return torch.float32 if device.type == "cpu" else "auto"
 
 
@@ -184,42 +190,29 @@ def planned_dtype(spec: ModelSpec, config: PreTrainedConfig, device: torch.devic
 def _translated(folder: Path) -> Iterator[None]:
     try:
         yield
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        KeyError,
-        ImportError,
-        MemoryError,
-        SafetensorError,
-    ) as error:
+    except _LOAD_ERRORS as error:
         if out_of_memory(error):
             raise ResourceError(
-                f"{folder}: the weights do not fit in memory: {_first_line(error)}",
+                f"{folder}: the weights do not fit in memory: {first_line(error)}",
                 hint="Use a smaller model, model.dtype: bfloat16, or another device.",
             ) from error
         raise ModelError(
-            f"{folder}: the model cannot be loaded: {_first_line(error)}",
-            hint=_way_out(folder, error),
+            f"{folder}: the model cannot be loaded: {first_line(error)}",
+            hint=_load_hint(folder, error),
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
-
-
-def _way_out(folder: Path, error: BaseException) -> str:
+def _load_hint(folder: Path, error: BaseException) -> str:
     if "trust_remote_code" in str(error):
         return (
             "Read the Python code of this model, then allow it with model.trust_remote_code: true."
         )
     if isinstance(error, ImportError):
         return "Install the named package, or use a model without quantised weights."
-    return _about_files(sorted(path.name for path in folder.iterdir()), error)
+    return _file_hint(sorted(path.name for path in folder.iterdir()), error)
 
 
-def _about_files(names: Sequence[str], error: BaseException) -> str:
+def _file_hint(names: Sequence[str], error: BaseException) -> str:
     pickled = [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
     tensors = [name for name in names if name.endswith(".safetensors")]
     if isinstance(error, SafetensorError) or "safetensors" in type(error).__name__.lower():
@@ -261,9 +254,8 @@ def _refuse_foreign_code(folder: Path, config: PreTrainedConfig) -> None:
     """
     for part in _parts(config):
         for name, known in _IMPLEMENTATIONS.items():
-            value = vars(part).get(
-                f"{name}_internal"
-            )  # the field behind the property: some configs cannot read the property
+            # The field behind the property: some configs cannot read the property.
+            value = vars(part).get(f"{name}_internal")
             if value is not None and str(value) not in known and not _installed(str(value)):
                 raise ModelError(
                     f"{folder / 'config.json'}: {name.removeprefix('_')}: {str(value)[:200]!r} would be fetched "
@@ -301,7 +293,7 @@ def rope_switch(config: PreTrainedConfig) -> int | None:
     return min(lengths, default=None)
 
 
-def _structural(given: GenerationConfig | None) -> GenerationConfig:
+def _structural(config: GenerationConfig | None) -> GenerationConfig:
     """The settings that `generate` requires. Sampling settings of a model apply only with preset: model."""
     kept = ("decoder_start_token_id", "bos_token_id", "pad_token_id")
-    return GenerationConfig(**{name: getattr(given, name, None) for name in kept})
+    return GenerationConfig(**{name: getattr(config, name, None) for name in kept})

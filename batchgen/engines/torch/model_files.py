@@ -20,8 +20,7 @@ class ModelFiles:
     listing: str
 
     @classmethod
-    def look(cls, folder: Path, spec: ModelSpec) -> "ModelFiles":
-        """List every file under `folder`."""
+    def scan(cls, folder: Path, spec: ModelSpec) -> "ModelFiles":
         digest = hashlib.sha256()
         try:
             for file in sorted(f for f in folder.rglob("*") if f.is_file()):
@@ -33,6 +32,5 @@ class ModelFiles:
         return cls(folder, spec, digest.hexdigest()[:32])
 
     def unchanged(self) -> bool:
-        """Whether the same files are still there."""
-        now = ModelFiles.look(self.folder, self.spec).listing
+        now = ModelFiles.scan(self.folder, self.spec).listing
         return bool(now) and now == self.listing

@@ -27,42 +27,37 @@ class TierOptions:
         should_stop: checked between steps; when true, a tier returns without completing running rows.
         padding_tokens: most padding in one decode batch. Each step reads the padding again; beyond this limit
             that costs more than reading the weights for another batch.
-        make_chooser: makes the sampler of a batch; the probe uses another one.
+        make_sampler: makes the sampler of a batch; the probe uses another one.
     """
 
     decode: Decode
     should_stop: Callable[[], bool]
     padding_tokens: int
-    make_chooser: SamplerFactory = RequestSampler
+    make_sampler: SamplerFactory = RequestSampler
 
 
 class Tier(Protocol):
     """Answers a stream of requests; pulls them as capacity allows."""
 
     @property
-    def name(self) -> str:
-        """Name in `facts()`."""
+    def name(self) -> str: ...
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Answer all requests, in any order."""
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]: ...
 
-    def facts(self) -> Mapping[str, object]:
-        """Limits and counters, for the manifest."""
+    def facts(self) -> Mapping[str, object]: ...
 
 
 class Likelihoods(Protocol):
     """Computes log-probabilities of given continuations."""
 
-    def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
-        """See `Engine.likelihoods`."""
+    def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]: ...
 
 
 class BatchRunner(Protocol):
     """Answers one batch."""
 
     @property
-    def name(self) -> str:
-        """Name of the tier."""
+    def name(self) -> str: ...
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Answer one batch; may run out of memory before every row is yielded."""

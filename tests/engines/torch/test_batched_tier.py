@@ -8,7 +8,7 @@ import torch
 from batchgen.engines.torch.batched_tier import BatchedTier
 from batchgen.planning.batches import BatchLimits
 from batchgen.records import Completion, Request, ResolvedDecoding
-from tests.engines.torch.tiny_models import CPU, setting
+from tests.engines.torch.tiny_models import CPU, options
 
 NEW = 10
 
@@ -38,7 +38,7 @@ def ask(lengths: Sequence[int]) -> list[Request]:
 
 
 def tier(runner: Tight, rows: int = 8) -> BatchedTier:
-    return BatchedTier(runner, BatchLimits(rows, 10_000, "none"), CPU, setting())
+    return BatchedTier(runner, BatchLimits(rows, 10_000, "none"), CPU, options())
 
 
 @pytest.mark.parametrize(

@@ -100,8 +100,8 @@ def test_limits_come_from_the_job_or_from_free_memory(tmp_path: Path) -> None:
     planned = (free.slots.rows, free.workers.count, free.workers.reason)
     assert (facts["max_rows"], facts["workers"], facts["workers_reason"]) == planned
     # Of the memory that is free at that moment, which others take and give back meanwhile.
-    assert facts["max_tokens"] == pytest.approx(free.slots.row_tokens, rel=0.1)
-    assert facts["max_prefix_tokens"] == pytest.approx(free.slots.prefix_tokens, rel=0.1)
+    assert facts["max_tokens"] == pytest.approx(free.row_tokens, rel=0.1)
+    assert facts["max_prefix_tokens"] == pytest.approx(free.slots.arena, rel=0.1)
     opened.close()
 
 

@@ -8,11 +8,11 @@ import torch
 
 from batchgen.engines.torch.continuous.forward.linear import packing_works
 from batchgen.engines.torch.engine import open_torch_engine
-from batchgen.engines.torch.estimate import SlotEstimate, TorchEstimate, estimate_torch_engine
+from batchgen.engines.torch.estimate import TorchEstimate, estimate_torch_engine
 from batchgen.engines.torch.memory import weight_bytes
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.batches import BatchLimits
-from batchgen.planning.slot_plan import Workers
+from batchgen.planning.slot_plan import SlotPlan, Workers
 from tests.engines.torch.tiny_models import spell, tiny_model
 
 
@@ -63,7 +63,7 @@ def test_the_tier_is_known_after_the_first_load(
     ("slots", "lines", "held"),
     [
         (
-            SlotEstimate(rows=64, row_tokens=4_000, prefix_tokens=500),
+            SlotPlan(rows=64, step_tokens=1024, pages=1_000, page_size=4, arena=500),
             [
                 "none: rows enter and leave at every step, up to 64 at a time (from batching.max_rows)",
                 "room for 4,000 tokens (from batching.max_tokens) and 500 of shared prefixes",
@@ -74,7 +74,7 @@ def test_the_tier_is_known_after_the_first_load(
     ],
 )
 def test_a_plan_gets_its_lines_from_the_estimate(
-    slots: SlotEstimate | None, lines: list[str], held: int
+    slots: SlotPlan | None, lines: list[str], held: int
 ) -> None:
     limits, workers = BatchLimits(8, 1_000, "length"), Workers(1, "asked for")
     found = TorchEstimate(

@@ -110,7 +110,7 @@ def test_a_model_that_cannot_be_loaded_is_said_with_its_device(tmp_path: Path) -
     [("cpu", []), ("cuda", ["cuda:0", "cuda:1", "cuda:2"]), ("cuda:1", ["cuda:1"])],
 )
 def test_all_gpus_unless_a_certain_one_is_asked_for(device: str, taken: list[str]) -> None:
-    assert usable_gpus(torch.device(device), there=3) == taken
+    assert usable_gpus(torch.device(device), count=3) == taken
 
 
 @pytest.mark.parametrize(("asked", "reason"), [("auto", "auto: one per GPU"), (3, "run.workers")])
@@ -122,5 +122,5 @@ def test_an_engine_on_a_gpu_is_one_process(asked: Any, reason: str) -> None:
 
 
 def test_a_plan_on_a_cpu_takes_no_gpu(folder: Path) -> None:
-    planned = estimate_torch_engine(folder, SPEC, batching=Batching(), workers_asked=3)
+    planned = estimate_torch_engine(folder, SPEC, batching=Batching(), workers=3)
     assert planned.workers == Workers(3, "run.workers")

@@ -117,20 +117,20 @@ def engine(model: PreTrainedModel, **batching: Any) -> TorchEngine:
     )
 
 
-def setting(should_stop: Callable[[], bool] = lambda: False) -> TierOptions:
+def options(should_stop: Callable[[], bool] = lambda: False) -> TierOptions:
     return TierOptions(spell, should_stop, padding_tokens=10_000)
 
 
 def cohort(model: PreTrainedModel, *, rows: int, forward_cost: int = 8) -> BatchedTier:
     """The cohort without a probe before it; a small `forward_cost` makes batches of several prefills."""
-    runner = StaticRunner(loaded(model), setting(), forward_cost=forward_cost)
-    return BatchedTier(runner, BatchLimits(rows, 10_000, "none"), CPU, setting())
+    runner = StaticRunner(loaded(model), options(), forward_cost=forward_cost)
+    return BatchedTier(runner, BatchLimits(rows, 10_000, "none"), CPU, options())
 
 
 def plain(model: PreTrainedModel, *, rows: int, grouping: Grouping = "padded") -> BatchedTier:
     """The tier through `generate`, without a probe before it."""
-    runner = GenerateRunner(loaded(model), setting(), grouping)
-    return BatchedTier(runner, BatchLimits(rows, 10_000, "none"), CPU, setting())
+    runner = GenerateRunner(loaded(model), options(), grouping)
+    return BatchedTier(runner, BatchLimits(rows, 10_000, "none"), CPU, options())
 
 
 def prompts(count: int = 5, seed: int = 0) -> list[list[int]]:

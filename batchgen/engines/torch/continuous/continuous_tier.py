@@ -1,6 +1,6 @@
 """The loop of the continuous tier: choose rows, compute a step, collect tokens.
 
-    requests ──window──> rows ──scheduler──> step ──model──> logits ──picker──> tokens ──answers──> completions
+    requests ──window──> rows ──scheduler──> step ──model──> logits ──sampler──> tokens ──builders──> completions
 
 Requests are pulled in windows, so that duplicates and shared prefixes can be found; the next window is pulled when the
 remaining rows no longer fill the batch. `scheduler.py` chooses the rows.
@@ -9,7 +9,7 @@ remaining rows no longer fill the batch. `scheduler.py` chooses the rows.
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
@@ -44,7 +44,6 @@ class BatchShape:
     """Limits of what runs together.
 
     Attributes:
-        rows: most rows at a time.
         step_tokens: most tokens of a prefill step.
         window: requests that are pulled together.
         share: whether shared prefixes are computed once.
@@ -53,13 +52,13 @@ class BatchShape:
     rows: int = 128
     step_tokens: int = 512
     window: int = 2048
-    share: bool = True
+    share_prefixes: bool = True
 
 
 class StepSampler(Protocol):
     """Samples the tokens of a step."""
 
-    def pick(self, asked: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
+    def sample(self, rows: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
         """Sample one token for each row; logits [rows, vocab] are not changed.
 
         If memory runs out, no token counts and the same rows may be passed again.
@@ -68,18 +67,11 @@ class StepSampler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepBackend:
-    """The parts that run steps.
+    """The parts that run steps on the device of a model."""
 
-    Attributes:
-        lanes: compute a step, or its parts.
-        store: keys and values.
-        picker: samples the tokens.
-        device: of the model.
-    """
-
-    lanes: StepWorkers
+    workers: StepWorkers
     store: KVStore
-    picker: StepSampler
+    sampler: StepSampler
     device: torch.device
 
 
@@ -106,7 +98,6 @@ class LengthEstimator:
         return min(limit, recent[math.ceil(0.9 * len(recent)) - 1])
 
     def add(self, length: int) -> None:
-        """Record the length of a finished answer."""
         self._seen.append(length)
 
 
@@ -117,20 +108,19 @@ class ContinuousTier:
 
     def __init__(
         self,
-        machine: StepBackend,
+        backend: StepBackend,
         shape: BatchShape,
-        setting: TierOptions,
+        options: TierOptions,
         *,
         expected: ExpectedLength | None = None,
     ) -> None:
-        """Run steps on `machine`; `expected` replaces the estimate of answer lengths."""
-        self._machine = machine
+        self._backend = backend
         self._shape = shape
-        self._setting = setting
-        self._store = machine.store
+        self._options = options
+        self._store = backend.store
         self._lengths = LengthEstimator()
         self._scheduler = Scheduler(
-            StepLimits(shape.rows, shape.step_tokens, machine.lanes.count),
+            StepLimits(shape.rows, shape.step_tokens, backend.workers.count),
             PageAllocator(self._store.sizes.pages, self._store.sizes.page_size),
             Arena(self._store.sizes.arena),
             expected or self._lengths,
@@ -138,10 +128,9 @@ class ContinuousTier:
         self._jobs: dict[int, _RowJob] = {}
         self._next_number = 0
         self._counts = {"duplicates": 0, "prefixes": 0}
-        self._stepper = StepRunner(machine.lanes, self._store, machine.device, self._scheduler)
+        self._stepper = StepRunner(backend.workers, self._store, backend.device, self._scheduler)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Answer all requests, in any order."""
         try:
             yield from self._steps(iter(requests))
         finally:
@@ -150,7 +139,7 @@ class ContinuousTier:
             self._jobs.clear()
 
     def _steps(self, source: Iterator[Request]) -> Iterator[Completion]:
-        while not self._setting.should_stop():
+        while not self._options.should_stop():
             self._pull(source)
             for row in self._scheduler.too_large():
                 yield from self._fail(row, TOO_LARGE)
@@ -159,18 +148,17 @@ class ContinuousTier:
                 if not self._jobs:
                     return
                 continue
-            for job, picked in self._stepper.compute(step, self._pick):
-                yield from self._take(job, picked)
+            for job, sampled in self._stepper.compute(step, self._sample):
+                yield from self._add_token(job, sampled)
 
     def facts(self) -> Mapping[str, object]:
-        """Limits and counters, for the manifest."""
         sizes = self._store.sizes
         return {
             "max_rows": self._scheduler.limits.rows,
             "max_tokens": sizes.pages * sizes.page_size,
             "max_prefix_tokens": sizes.arena,
             "step_tokens": self._scheduler.limits.step_tokens,
-            "workers": self._machine.lanes.count,
+            "workers": self._backend.workers.count,
             "preempted": self._scheduler.preempted,
             **self._stepper.counts,
             **self._counts,
@@ -183,13 +171,12 @@ class ContinuousTier:
         if not requests:
             return
         rows = self._rows(requests)
-        if self._shape.share:
+        if self._shape.share_prefixes:
             prompts = [row.token_ids for row in rows]
             self._counts["prefixes"] += assign_prefixes(rows, prompts, self._counts["prefixes"] + 1)
         self._scheduler.add(rows)
 
     def _rows(self, requests: Sequence[Request]) -> list[ScheduledSequence]:
-        """One row per request; identical greedy requests share one."""
         same: dict[object, _RowJob] = {}
         rows: list[ScheduledSequence] = []
         for request in requests:
@@ -200,37 +187,34 @@ class ContinuousTier:
                     twin.requests.append(request)
                     self._counts["duplicates"] += 1
                     continue
-            row = ScheduledSequence(
-                self._next_number,
-                list(request.token_ids),
-                len(request.token_ids),
-                request.decoding.max_new_tokens,
-            )
+            tokens = list(request.token_ids)
+            limit = request.decoding.max_new_tokens
+            row = ScheduledSequence(self._next_number, tokens, len(tokens), limit)
             self._next_number += 1
-            job = _RowJob(row, CompletionBuilder(request, self._setting.decode), [request])
+            job = _RowJob(row, CompletionBuilder(request, self._options.decode), [request])
             self._jobs[row.number] = job
             if key is not None:
                 same[key] = job
             rows.append(row)
         return rows
 
-    def _pick(self, step: Step, logits: Tensor) -> list[tuple[_RowJob, SampledToken]]:
+    def _sample(self, step: Step, logits: Tensor) -> list[tuple[_RowJob, SampledToken]]:
         jobs = [self._jobs[row.number] for row in step.rows]
         if not jobs:
             return []
-        asked = [SampledRow(j.row.number, j.requests[0], j.row.token_ids) for j in jobs]
-        return list(zip(jobs, self._machine.picker.pick(asked, logits), strict=True))
+        rows = [SampledRow(j.row.number, j.requests[0], j.row.token_ids) for j in jobs]
+        return list(zip(jobs, self._backend.sampler.sample(rows, logits), strict=True))
 
-    def _take(self, job: _RowJob, picked: SampledToken) -> Iterator[Completion]:
+    def _add_token(self, job: _RowJob, sampled: SampledToken) -> Iterator[Completion]:
         row = job.row
-        if not picked.finite:
+        if not sampled.finite:
             # NaN keys would affect the next rows that use these pages.
             self._store.clear(row.pages)
             self._scheduler.finish(row)
             yield from self._fail(row, NONFINITE)
             return
-        row.token_ids.append(picked.token_id)
-        reason = job.answer.take(picked.token_id, picked.logprob)
+        row.token_ids.append(sampled.token_id)
+        reason = job.answer.add_token(sampled.token_id, sampled.logprob)
         if reason is None:
             return
         self._scheduler.finish(row)
@@ -238,14 +222,7 @@ class ContinuousTier:
         del self._jobs[row.number]
         done = job.answer.completion(reason)
         for request in job.requests:
-            yield Completion(
-                request.index,
-                request.sample,
-                done.token_ids,
-                done.text,
-                done.finish_reason,
-                done.logprob_mean,
-            )
+            yield replace(done, index=request.index, sample=request.sample)
 
     def _fail(self, row: ScheduledSequence, failure: Failure) -> Iterator[Completion]:
         for request in self._jobs.pop(row.number).requests:

@@ -23,7 +23,7 @@ from batchgen.errors import ResourceError
 
 @dataclass(frozen=True, slots=True)
 class SlotMapping:
-    """Page and place in the page of new tokens, int64 [tokens]."""
+    """Page and offset in the page of new tokens, int64 [tokens]."""
 
     pages: Tensor
     offsets: Tensor
@@ -41,13 +41,7 @@ class PageRun:
 
 @dataclass(frozen=True, slots=True)
 class KVStoreSizes:
-    """Sizes of a store.
-
-    Attributes:
-        pages: number of pages for rows.
-        page_size: tokens in a page.
-        arena: tokens of prefixes.
-    """
+    """Sizes of a store: `pages` of `page_size` tokens for rows, `arena` tokens for prefixes."""
 
     pages: int
     page_size: int
@@ -76,16 +70,10 @@ class KVLayer:
             zeros((heads, sizes.arena, high), values),
         )
 
-    def write(self, keys: Tensor, values: Tensor, places: SlotMapping) -> None:
-        """Store new tokens at any places.
-
-        Args:
-            keys: [tokens, kv heads, key width].
-            values: [tokens, kv heads, value width].
-            places: of these tokens.
-        """
+    def write(self, keys: Tensor, values: Tensor, slots: SlotMapping) -> None:
+        """Store new tokens in any slots: keys and values [tokens, kv heads, width]."""
         heads = torch.arange(keys.shape[1], device=keys.device)[None]
-        page, offset = places.pages[:, None], places.offsets[:, None]
+        page, offset = slots.pages[:, None], slots.offsets[:, None]
         self.keys[page, heads, :, offset] = keys
         self.values[page, heads, offset] = values
 
@@ -104,7 +92,7 @@ class KVLayer:
         return keys.contiguous()[:, :tokens], values[:, :tokens]
 
     def write_prefix(self, keys: Tensor, values: Tensor, start: int) -> None:
-        """Store tokens of a prefix, starting at place `start` of the arena: keys and values [tokens, kv heads, width]."""
+        """Store tokens of a prefix, starting at position `start` of the arena: keys and values [tokens, kv heads, width]."""
         end = start + len(keys)
         self.prefix_keys[:, start:end] = keys.transpose(0, 1)
         self.prefix_values[:, start:end] = values.transpose(0, 1)

@@ -46,9 +46,9 @@ class PrefixPiece:
 
 @dataclass(frozen=True, slots=True)
 class PrefixReach:
-    """Tokens first..last-1 of the forward attend to a prefix at `places` of the arena."""
+    """Tokens first..last-1 of the forward attend to a prefix at `slots` of the arena."""
 
-    places: range
+    slots: range
     first: int
     last: int
 
@@ -75,13 +75,12 @@ class StepBatch:
     """The tensors of a step.
 
     Attributes:
-        kind: prefill or decode.
         token_ids: int64 [tokens].
         positions: int64 [tokens].
         drawn: int64, indices of the tokens whose logits are needed.
-        places: where the tokens are stored, or
+        slot_mapping: where the tokens are stored, or
         runs: the same for consecutive tokens; prefixes have neither.
-        pieces: of a prefill.
+        pieces: of a prefill, and
         groups: of a decode.
         reaches: which tokens attend to which prefix.
     """
@@ -90,7 +89,7 @@ class StepBatch:
     token_ids: Tensor
     positions: Tensor
     drawn: Tensor
-    places: SlotMapping
+    slot_mapping: SlotMapping
     runs: tuple[PageRun, ...]
     pieces: tuple[RowPiece | PrefixPiece, ...]
     groups: tuple[DecodeGroup, ...]
@@ -128,12 +127,16 @@ def _prefill(step: Step, page_size: int, device: torch.device) -> StepBatch:
         pieces.append(RowPiece(first, last, past, _ints(held, device), owner.shared))
         if owner.prefix is not None:
             _reach(reaches, owner.prefix, first, last)
+    # On a CPU, runs replace the mapping.
+    slots = [(r.page, r.offset + n) for r in runs if not on_cpu for n in range(r.last - r.first)]
     return StepBatch(
         kind=step.kind,
         token_ids=_ints(token_ids, device),
         positions=_ints(positions, device),
         drawn=_ints(drawn, device),
-        places=_places([] if on_cpu else runs, device),
+        slot_mapping=SlotMapping(
+            _ints([page for page, _ in slots], device), _ints([at for _, at in slots], device)
+        ),
         runs=tuple(runs) if on_cpu else (),
         pieces=tuple(pieces),
         groups=(),
@@ -151,19 +154,15 @@ def _runs(pages: Sequence[int], size: int, past: int, tokens: range) -> Iterator
         first, past = first + count, past + count
 
 
-def _places(runs: Sequence[PageRun], device: torch.device) -> SlotMapping:
-    places = [(r.page, r.offset + n) for r in runs for n in range(r.last - r.first)]
-    return SlotMapping(_ints([p for p, _ in places], device), _ints([o for _, o in places], device))
-
-
 def _held(prefix: Prefix) -> range:
     if prefix.arena_range is None:
-        raise ValueError(f"prefix {prefix.number} is in a step but has no places")
+        raise ValueError(f"prefix {prefix.number} is in a step but not in the arena")
     return prefix.arena_range
 
 
 def _decode(rows: list[ScheduledSequence], page_size: int, device: torch.device) -> StepBatch:
     own = [row.own for row in rows]
+    used = [row.pages[n // page_size] for row, n in zip(rows, own, strict=True)]
     reaches: list[PrefixReach] = []
     for at, row in enumerate(rows):
         if row.prefix is not None:
@@ -174,10 +173,7 @@ def _decode(rows: list[ScheduledSequence], page_size: int, device: torch.device)
         positions=_ints([row.cached for row in rows], device),
         drawn=torch.arange(len(rows), device=device),
         runs=(),
-        places=SlotMapping(
-            _ints([row.pages[n // page_size] for row, n in zip(rows, own, strict=True)], device),
-            _ints([n % page_size for n in own], device),
-        ),
+        slot_mapping=SlotMapping(_ints(used, device), _ints([n % page_size for n in own], device)),
         pieces=(),
         groups=tuple(
             _group(rows[first:last], first, device)
@@ -191,12 +187,8 @@ def _group(rows: list[ScheduledSequence], first: int, device: torch.device) -> D
     held = [len(row.pages) for row in rows]
     used = max(held)
     pages = [row.pages + [row.pages[0]] * (used - n) for row, n in zip(rows, held, strict=True)]
-    return DecodeGroup(
-        first,
-        first + len(rows),
-        torch.tensor(pages, device=device),
-        _ints([row.own + 1 for row in rows], device),
-    )
+    lengths = _ints([row.own + 1 for row in rows], device)
+    return DecodeGroup(first, first + len(rows), torch.tensor(pages, device=device), lengths)
 
 
 _GROUP_COST = 24
@@ -206,8 +198,8 @@ _GROUP_COST = 24
 def group_rows(pages: Sequence[int]) -> list[tuple[int, int]]:
     """Cut rows into runs, as (first, last + 1), so that few pages are read beyond the rows' own.
 
-    A run reads as many pages for each row as its longest row has. Dynamic programming over the places where the
-    number of pages changes finds the cheapest cut.
+    A run reads as many pages for each row as its longest row has. Dynamic programming over the rows at which
+    the number of pages changes finds the cheapest cut.
     """
     borders = [0, *(i for i in range(1, len(pages)) if pages[i] != pages[i - 1]), len(pages)]
     best: list[tuple[int, int]] = [(0, 0)]
@@ -230,10 +222,10 @@ def group_rows(pages: Sequence[int]) -> list[tuple[int, int]]:
 
 def _reach(reaches: list[PrefixReach], prefix: Prefix, first: int, last: int) -> None:
     """Add tokens that attend to a prefix; adjacent ones with the same prefix are merged."""
-    places = _held(prefix)
-    if reaches and reaches[-1].places == places and reaches[-1].last == first:
+    slots = _held(prefix)
+    if reaches and reaches[-1].slots == slots and reaches[-1].last == first:
         first = reaches.pop().first
-    reaches.append(PrefixReach(places, first, last))
+    reaches.append(PrefixReach(slots, first, last))
 
 
 def _ints(values: Sequence[int], device: torch.device) -> Tensor:

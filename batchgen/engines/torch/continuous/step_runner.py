@@ -36,13 +36,13 @@ class StepRunner:
     """
 
     def __init__(
-        self, lanes: StepWorkers, store: KVStore, device: torch.device, scheduler: Scheduler
+        self, workers: StepWorkers, store: KVStore, device: torch.device, scheduler: Scheduler
     ) -> None:
-        self._lanes = lanes
+        self._workers = workers
         self._store = store
         self._device = device
         self._scheduler = scheduler
-        self._usual = replace(scheduler.limits)
+        self._initial_limits = replace(scheduler.limits)
         self._suspect: ScheduledSequence | Prefix | None = None
         self.counts = {
             **{f"{what}_{kind.value}": 0 for what in ("steps", "tokens") for kind in StepKind},
@@ -61,7 +61,7 @@ class StepRunner:
             ResourceError: the first token of a row does not fit.
         """
         try:
-            found = self._compute(step, read)
+            results = self._compute(step, read)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -71,7 +71,7 @@ class StepRunner:
                 self._suspect = None
             self.counts[f"steps_{step.kind.value}"] += 1
             self.counts[f"tokens_{step.kind.value}"] += step.tokens
-            return found
+            return results
         # Outside of the handler: the error references the frames, and with them the tensors.
         self._shrink(step)
         return []
@@ -79,16 +79,16 @@ class StepRunner:
     def _compute(self, step: Step, read: Callable[[Step, Tensor], list[Read]]) -> list[Read]:
         parts = [
             build_step_batch(part, self._store.sizes.page_size, self._device)
-            for part in split_step(step, self._lanes.count)
+            for part in split_step(step, self._workers.count)
         ]
-        return read(step, self._lanes.compute(parts, self._store))
+        return read(step, self._workers.compute(parts, self._store))
 
     def _shrink(self, step: Step) -> None:
         """Halve the limits, or remove the only row or prefix; all rows restart."""
-        limits, usual = self._scheduler.limits, self._usual
+        limits, initial = self._scheduler.limits, self._initial_limits
         least = limits.rows == 1 and limits.step_tokens == 1
-        alone = self._alone(step)
-        if least and alone is None:
+        only = self._only_owner(step)
+        if least and only is None:
             raise ResourceError(
                 "one token of one row does not fit in memory",
                 hint="Close other programs, or lower batching.memory_fraction.",
@@ -97,20 +97,20 @@ class StepRunner:
         # Computed values may be NaN and are not checked yet.
         self._store.clear(self._scheduler.held_pages)
         self._scheduler.preempt_all()
-        if alone is not None and (least or alone is self._suspect):
+        if only is not None and (least or only is self._suspect):
             # Its length was the cause: the limits of the others are restored.
-            if isinstance(alone, Prefix):
-                self._scheduler.drop_prefix(alone)
+            if isinstance(only, Prefix):
+                self._scheduler.drop_prefix(only)
             else:
-                self._scheduler.reject(alone)
-            limits.rows, limits.step_tokens = usual.rows, usual.step_tokens
+                self._scheduler.reject(only)
+            limits.rows, limits.step_tokens = initial.rows, initial.step_tokens
         else:
             limits.rows = max(1, limits.rows // 2)
             limits.step_tokens = max(1, limits.step_tokens // 2)
-        self._suspect = alone
+        self._suspect = only
         release_memory(self._device)
 
-    def _alone(self, step: Step) -> ScheduledSequence | Prefix | None:
+    def _only_owner(self, step: Step) -> ScheduledSequence | Prefix | None:
         """The only active prefix or row, if the step has one token; of rows, one whose earlier tokens did fit."""
         owner = step.segments[0].owner
         if step.tokens > 1:

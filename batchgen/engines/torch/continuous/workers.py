@@ -6,7 +6,7 @@
 
 Workers are forked at the first step that is split. They share the weights and the memory of keys, values and logits, so
 only the plan of a step is sent through a pipe; the parent schedules and samples. A worker ends when its pipe closes: when
-its parent ends, in whatever way.
+its parent ends for any reason.
 
 They are forked from a new thread: libgomp's threads do not survive a fork, and a worker would wait for them.
 """
@@ -39,18 +39,15 @@ class StepWorkers(Protocol):
     """Computes the parts of a step."""
 
     @property
-    def count(self) -> int:
-        """Number of parallel parts."""
+    def count(self) -> int: ...
 
     @property
-    def tokens_elsewhere(self) -> int:
-        """Number of tokens computed in other processes."""
+    def tokens_elsewhere(self) -> int: ...
 
     def compute(self, parts: Sequence[StepBatch], store: KVStore) -> Tensor:
         """Compute all parts; returns their logits [drawn, vocab] in order and writes `store`."""
 
-    def close(self) -> None:
-        """End the processes."""
+    def close(self) -> None: ...
 
 
 class InProcess:
@@ -63,11 +60,9 @@ class InProcess:
         self._forward = forward
 
     def compute(self, parts: Sequence[StepBatch], store: KVStore) -> Tensor:
-        """See `StepWorkers`."""
         return torch.cat([self._forward(part, store) for part in parts])
 
-    def close(self) -> None:
-        """There is nothing to end."""
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,53 +84,40 @@ class ForkedWorkers:
     """One process per part; a step that is not split is computed in this process."""
 
     def __init__(self, forward: Forward, count: int, rows: int, logits: LogitsSpec) -> None:
-        """Processes are forked later; they share the store of the first `compute`.
-
-        Args:
-            forward: computes a part.
-            count: number of processes.
-            rows: most rows of a part.
-            logits: width and dtype of a row.
-        """
+        """Fork processes later, which share the store of the first `compute`. `rows`: most rows of a part."""
         self.count = count
         self.tokens_elsewhere = 0
         self._rows = rows
         self._forward = forward
-        self._wide = logits
+        self._logits = logits
         self._threads = max(1, torch.get_num_threads() // count)
-        self._lanes: list[_Worker] = []
+        self._workers: list[_Worker] = []
 
     def compute(self, parts: Sequence[StepBatch], store: KVStore) -> Tensor:
-        """See `StepWorkers`.
-
-        Raises:
-            MemoryError: a part did not fit in memory.
-            DeathError: a worker process has died.
-        """
+        """See `StepWorkers`. Raises MemoryError, or DeathError if a process has died."""
         if len(parts) == 1:
             return self._forward(parts[0], store)
-        if not self._lanes:
+        if not self._workers:
             self._fork(store)
-        lanes = self._lanes[: len(parts)]
-        for lane, part in zip(lanes, parts, strict=True):
-            _send(lane, pickle.dumps(part, protocol=pickle.HIGHEST_PROTOCOL))
+        workers = self._workers[: len(parts)]
+        for worker, part in zip(workers, parts, strict=True):
+            _send(worker, pickle.dumps(part, protocol=pickle.HIGHEST_PROTOCOL))
         # All answers are received before raising: a running worker would write into the next step.
-        answers = [_receive(lane) for lane in lanes]
+        answers = [_receive(worker) for worker in workers]
         if any(answer == _NO_MEMORY for answer in answers):
             raise MemoryError("a worker ran out of memory")
         if failed := next((a for a in answers if a != _DONE), None):
             raise RuntimeError(f"a worker failed: {failed.decode(errors='replace')}")
         self.tokens_elsewhere += sum(len(part.token_ids) for part in parts)
         counts = [len(part.drawn) for part in parts]
-        return torch.cat([lane.logits[:n] for lane, n in zip(lanes, counts, strict=True)])
+        return torch.cat([worker.logits[:n] for worker, n in zip(workers, counts, strict=True)])
 
     def close(self) -> None:
-        """End the processes."""
-        for lane in self._lanes:
-            lane.pipe.close()
-        for lane in self._lanes:
-            os.waitpid(lane.pid, 0)
-        self._lanes = []
+        for worker in self._workers:
+            worker.pipe.close()
+        for worker in self._workers:
+            os.waitpid(worker.pid, 0)
+        self._workers = []
 
     def _fork(self, store: KVStore) -> None:
         try:
@@ -153,14 +135,13 @@ class ForkedWorkers:
         gc.freeze()
         try:
             for _ in range(self.count):
-                self._lanes.append(self._fork_one(store))
+                self._workers.append(self._fork_one(store))
         finally:
             gc.unfreeze()
 
     def _fork_one(self, store: KVStore) -> _Worker:
-        logits = shared_zeros(
-            (self._rows, self._wide.vocab), torch.empty(0, dtype=self._wide.dtype)
-        )
+        shape = self._rows, self._logits.vocab
+        logits = shared_zeros(shape, torch.empty(0, dtype=self._logits.dtype))
         here, there = Pipe()
         with warnings.catch_warnings():
             # Python 3.12 warns that another thread may hold a lock. A worker takes none: see `_serve`.
@@ -188,8 +169,8 @@ class ForkedWorkers:
 
     def _answer(self, plan: bytes, store: KVStore, logits: Tensor) -> bytes:
         try:
-            made = self._forward(pickle.loads(plan), store)
-            logits[: len(made)] = made
+            computed = self._forward(pickle.loads(plan), store)
+            logits[: len(computed)] = computed
         except Exception as error:  # noqa: BLE001  the parent raises it
             return _NO_MEMORY if out_of_memory(error) else type(error).__name__.encode()
         return _DONE
@@ -199,22 +180,22 @@ _DONE = b"done"
 _NO_MEMORY = b"no memory"
 
 
-def _send(lane: _Worker, plan: bytes) -> None:
+def _send(worker: _Worker, plan: bytes) -> None:
     try:
-        lane.pipe.send_bytes(plan)
+        worker.pipe.send_bytes(plan)
     except OSError as error:
-        raise _worker_death_error(lane) from error
+        raise _worker_death_error(worker) from error
 
 
-def _receive(lane: _Worker) -> bytes:
+def _receive(worker: _Worker) -> bytes:
     try:
-        return lane.pipe.recv_bytes()
+        return worker.pipe.recv_bytes()
     except (EOFError, OSError) as error:
-        raise _worker_death_error(lane) from error
+        raise _worker_death_error(worker) from error
 
 
-def _worker_death_error(lane: _Worker) -> DeathError:
+def _worker_death_error(worker: _Worker) -> DeathError:
     return DeathError(
-        f"worker process {lane.pid} has died, most likely killed because memory ran out",
+        f"worker process {worker.pid} has died, most likely killed because memory ran out",
         hint="Run the same command again. If it fails again, set run.workers: 1 or lower batching.memory_fraction.",
     )

@@ -29,11 +29,13 @@ def sorted_generate(
 ) -> list[int]:
     """Answer all requests; returns the number of new tokens of each, in the order of `requests`."""
     lengths: dict[tuple[int, int], int] = {}
-    for alike in group_by(sort_by_length(requests), lambda one: repr(_without_limit(one.decoding))):
+    for alike in group_by(
+        sort_by_length(requests), lambda one: repr(replace(one.decoding, max_new_tokens=0))
+    ):
         for at in range(0, len(alike), ROWS):
             batch = alike[at : at + ROWS]
-            made = _call(loaded, batch, tokenizer)
-            for request, tokens in zip(batch, made.tolist(), strict=True):
+            answers = _call(loaded, batch, tokenizer).tolist()
+            for request, tokens in zip(batch, answers, strict=True):
                 lengths[request.index, request.sample] = answer_length(tokens, request.decoding)
     return [lengths[request.index, request.sample] for request in requests]
 
@@ -50,17 +52,17 @@ def _call(loaded: LoadedModel, batch: Sequence[Request], tokenizer: Any) -> Tens
     decoding = batch[0].decoding
     stops = {"stop_strings": list(decoding.stop_strings), "tokenizer": tokenizer}
     with quiet():
-        made: Tensor = cast(Any, loaded.model).generate(
+        output: Tensor = cast(Any, loaded.model).generate(
             **inputs,
             generation_config=_config(decoding, max(r.decoding.max_new_tokens for r in batch)),
             **(stops if decoding.stop_strings else {}),
         )
-    return made[:, 1 if loaded.encoder_decoder else inputs["input_ids"].shape[1] :]
+    return output[:, 1 if loaded.encoder_decoder else inputs["input_ids"].shape[1] :]
 
 
 def _config(decoding: ResolvedDecoding, most: int) -> GenerationConfig:
     ends = sorted(decoding.end_token_ids)
-    drawing = {
+    sampling = {
         "do_sample": True,
         "temperature": decoding.temperature,
         "top_p": decoding.top_p,
@@ -75,10 +77,6 @@ def _config(decoding: ResolvedDecoding, most: int) -> GenerationConfig:
         num_beams=decoding.num_beams,
         eos_token_id=ends or None,
         pad_token_id=ends[0] if ends else 0,
-        **({"do_sample": False} if decoding.greedy else drawing),
+        **({"do_sample": False} if decoding.greedy else sampling),
         **dict(decoding.generation_kwargs),
     )
-
-
-def _without_limit(decoding: ResolvedDecoding) -> ResolvedDecoding:
-    return replace(decoding, max_new_tokens=0)

@@ -23,8 +23,8 @@ from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.tier import TierOptions
 from batchgen.records import Completion, Request, ResolvedDecoding
 
-_HOPELESS = -1e9
-"""A score that ends a beam, the same as in transformers."""
+_ENDED_SCORE = -1e9
+"""Score of an ended beam, as in transformers."""
 
 
 class BeamRunner:
@@ -32,15 +32,14 @@ class BeamRunner:
 
     name = "generate"
 
-    def __init__(self, model: LoadedModel, setting: TierOptions) -> None:
+    def __init__(self, model: LoadedModel, options: TierOptions) -> None:
         self._model = model
-        self._setting = setting
+        self._options = options
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Answer one batch; see `BatchRunner`."""
         for group in group_by(requests, lambda r: (repr(r.decoding), len(r.token_ids))):
             yield from self._search(group)
-            if self._setting.should_stop():
+            if self._options.should_stop():
                 return
 
     def _search(self, requests: list[Request]) -> Iterator[Completion]:
@@ -50,36 +49,31 @@ class BeamRunner:
         count = max(request.sample for request in requests) + 1
         watch = _Watch(decoding.num_beams)
         start = len(self._model.before_answer(prompts[0]))
-        stop = _BeamStop(start, decoding.stop_strings, self._setting)
+        stop = _BeamStop(start, decoding.stop_strings, self._options)
         config = _config(decoding, count)
-        beams = call_generate(
-            self._model, prompts, config, processor=watch, criterion=stop
-        ).tolist()
-        if self._setting.should_stop():
+        tokens = call_generate(self._model, prompts, config, processor=watch, criterion=stop)
+        if self._options.should_stop():
             # In an interrupted search an ended beam may not be the best one.
             return
         for number, group in enumerate(alike):
-            found = beams[number * count : (number + 1) * count]
+            beams = tokens[number * count : (number + 1) * count].tolist()
             for request in group:
-                if number in watch.broken:
+                if number in watch.nonfinite:
                     yield failed_completion(request, NONFINITE)
-                elif (done := self._read(request, found[request.sample])) is not None:
+                elif (done := self._read(request, beams[request.sample])) is not None:
                     yield done
 
     def _read(self, request: Request, beam: Sequence[int]) -> Completion | None:
-        """The completion of a beam; None if it has no end."""
-        answer = CompletionBuilder(request, self._setting.decode)
+        answer = CompletionBuilder(request, self._options.decode)
         for token_id in beam:
-            reason = answer.take(token_id)
-            if reason is not None:
-                return self._with_logprob(request, answer.completion(reason))
-        return None
-
-    def _with_logprob(self, request: Request, completion: Completion) -> Completion:
-        if not request.decoding.logprobs:
+            if (reason := answer.add_token(token_id)) is None:
+                continue
+            completion = answer.completion(reason)
+            if request.decoding.logprobs:
+                mean = mean_logprob(self._model, request.token_ids, completion.token_ids)
+                completion = replace(completion, logprob_mean=mean)
             return completion
-        mean = mean_logprob(self._model, request.token_ids, completion.token_ids)
-        return replace(completion, logprob_mean=mean)
+        return None
 
 
 class _Watch(LogitsProcessor):
@@ -87,15 +81,15 @@ class _Watch(LogitsProcessor):
 
     def __init__(self, num_beams: int) -> None:
         self._num_beams = num_beams
-        self.broken: set[int] = set()
+        self.nonfinite: set[int] = set()
 
     def __call__(self, _input_ids: Tensor, scores: Tensor) -> Tensor:
         bad = ~scores.amax(-1).isfinite()
         rows = bad.nonzero()[:, 0].tolist()
         if not rows:
             return scores
-        self.broken.update(row // self._num_beams for row in rows)
-        return scores.masked_fill(bad[:, None], _HOPELESS)
+        self.nonfinite.update(row // self._num_beams for row in rows)
+        return scores.masked_fill(bad[:, None], _ENDED_SCORE)
 
 
 class _BeamStop(StoppingCriteria):
@@ -104,11 +98,11 @@ class _BeamStop(StoppingCriteria):
     Beams are reordered at every step, so the new text of each is decoded again.
     """
 
-    def __init__(self, start: int, stop_strings: Sequence[str], setting: TierOptions) -> None:
+    def __init__(self, start: int, stop_strings: Sequence[str], options: TierOptions) -> None:
         self._start = start
         self._stop_strings = stop_strings
-        self._decode: Decode = setting.decode
-        self._should_stop: Callable[[], bool] = setting.should_stop
+        self._decode: Decode = options.decode
+        self._should_stop: Callable[[], bool] = options.should_stop
 
     def __call__(self, input_ids: Tensor, *_args: object, **_kwargs: object) -> Tensor:
         if self._should_stop():

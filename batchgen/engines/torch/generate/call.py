@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from batchgen.engines.torch.model import LoadedModel
-from batchgen.engines.torch.quiet import quiet
+from batchgen.engines.torch.quiet import first_line, quiet
 from batchgen.errors import ModelError
 
 Item = TypeVar("Item")
@@ -55,13 +55,13 @@ def call_generate(
     """
     inputs = pad_prompts(loaded, prompts)
     with quiet(), _translated(loaded):
-        made: Tensor = cast(Any, loaded.model).generate(
+        output: Tensor = cast(Any, loaded.model).generate(
             **inputs,
             generation_config=GenerationConfig(**{"pad_token_id": 0, **config}),
             logits_processor=LogitsProcessorList([processor]),
             stopping_criteria=StoppingCriteriaList([criterion]),
         )
-    return made[:, 1 if loaded.encoder_decoder else inputs["input_ids"].shape[1] :]
+    return output[:, 1 if loaded.encoder_decoder else inputs["input_ids"].shape[1] :]
 
 
 def pad_prompts(loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
@@ -87,8 +87,7 @@ def _translated(loaded: LoadedModel) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, NotImplementedError, AttributeError) as error:
-        lines = str(error).splitlines() or ["no message"]
         raise ModelError(
-            f"{type(loaded.model).__name__}: generate does not support these settings: {lines[0][:300]}",
+            f"{type(loaded.model).__name__}: generate does not support these settings: {first_line(error)}",
             hint="Check decoding.generation_kwargs and decoding.num_beams: not every model supports every setting.",
         ) from error

@@ -34,16 +34,15 @@ class GenerateRunner:
 
     name = "generate"
 
-    def __init__(self, model: LoadedModel, setting: TierOptions, grouping: Grouping) -> None:
+    def __init__(self, model: LoadedModel, options: TierOptions, grouping: Grouping) -> None:
         self._model = model
-        self._setting = setting
+        self._options = options
         self._grouping = grouping
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Answer one batch; see `BatchRunner`."""
         for group in group_by(requests, self._key):
             yield from self._call(group)
-            if self._setting.should_stop():
+            if self._options.should_stop():
                 return
 
     def _key(self, request: Request) -> Hashable:
@@ -60,10 +59,11 @@ class GenerateRunner:
     def _call(self, requests: list[Request]) -> Iterator[Completion]:
         first = requests[0].decoding
         device = self._model.device
-        chooser = self._setting.make_chooser([self._seen(r) for r in requests], device)
-        choosing = SamplingProcessor(chooser, late_warpers(first, self._model.vocab_size, device))
-        answers = [CompletionBuilder(request, self._setting.decode) for request in requests]
-        booking = CompletionCriteria(choosing, answers, self._setting.should_stop)
+        sampled = [self._without_late_settings(request) for request in requests]
+        sampler = self._options.make_sampler(sampled, device)
+        processor = SamplingProcessor(sampler, late_warpers(first, self._model.vocab_size, device))
+        answers = [CompletionBuilder(request, self._options.decode) for request in requests]
+        criteria = CompletionCriteria(processor, answers, self._options.should_stop)
         own = {name: value for name, value in first.generation_kwargs if name not in LATE}
         config = {
             **own,
@@ -72,17 +72,17 @@ class GenerateRunner:
             "eos_token_id": sorted(first.end_token_ids) or None,
         }
         prompts = [request.token_ids for request in requests]
-        call_generate(self._model, prompts, config, processor=choosing, criterion=booking)
-        asked = {(r.index, r.sample): r.token_ids for r in requests}
-        for completion in booking.completions():
+        call_generate(self._model, prompts, config, processor=processor, criterion=criteria)
+        by_key = {(r.index, r.sample): r.token_ids for r in requests}
+        for completion in criteria.completions():
             if own and completion.logprob_mean is not None:
                 # `own` changed the scores before our processor saw them.
-                prompt = asked[completion.index, completion.sample]
+                prompt = by_key[completion.index, completion.sample]
                 mean = mean_logprob(self._model, prompt, completion.token_ids)
                 completion = replace(completion, logprob_mean=mean)
             yield completion
 
-    def _seen(self, request: Request) -> Request:
+    def _without_late_settings(self, request: Request) -> Request:
         """The request for the sampler: tokens before the answer, and settings that are not applied yet."""
         decoding = plain_draw(request.decoding) if _late(request.decoding) else request.decoding
         before = self._model.before_answer(request.token_ids)

@@ -28,11 +28,7 @@ from transformers import (
 )
 
 from batchgen.decoding.generation_kwargs import SAMPLING
-from batchgen.engines.torch.completion_builder import (
-    NONFINITE,
-    CompletionBuilder,
-    failed_completion,
-)
+from batchgen.engines.torch.completion_builder import CompletionBuilder
 from batchgen.engines.torch.token_chooser import BatchSampler, SampledBatch
 from batchgen.records import Completion, ResolvedDecoding
 
@@ -43,20 +39,19 @@ LATE = SAMPLING | {"watermarking_config"}
 class SamplingProcessor(LogitsProcessor):
     """Sets every token except the chosen one to -inf. Must be the last processor."""
 
-    def __init__(self, chooser: BatchSampler, warpers: LogitsProcessorList) -> None:
+    def __init__(self, sampler: BatchSampler, warpers: LogitsProcessorList) -> None:
         """`warpers`: applied before `chooser`; see `late_warpers`."""
-        self._chooser = chooser
+        self._sampler = sampler
         self._warpers = warpers
         self.last: SampledBatch | None = None
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores [rows, vocab] with 0 at the chosen token and -inf elsewhere."""
-        warp = (
-            (lambda raw: self._warpers(cast(torch.LongTensor, input_ids), raw))
-            if self._warpers
-            else None
-        )
-        self.last = self._chooser.choose(scores, warp)
+
+        def warp(raw: Tensor) -> Tensor:
+            return self._warpers(cast(torch.LongTensor, input_ids), cast(torch.FloatTensor, raw))
+
+        self.last = self._sampler.sample(scores, warp if self._warpers else None)
         chosen = torch.full_like(scores, -torch.inf)
         return chosen.scatter_(1, self.last.tokens[:, None], 0.0)
 
@@ -66,37 +61,27 @@ class CompletionCriteria(StoppingCriteria):
 
     def __init__(
         self,
-        choosing: SamplingProcessor,
+        processor: SamplingProcessor,
         answers: Sequence[CompletionBuilder],
         should_stop: Callable[[], bool],
     ) -> None:
-        self._choosing = choosing
+        self._processor = processor
         self._answers = answers
         self._should_stop = should_stop
         self._done: dict[int, Completion] = {}
 
     def __call__(self, input_ids: Tensor, *_args: object, **_kwargs: object) -> Tensor:
-        """Bool [rows]: whether the row is done."""
-        choice = self._choosing.last
-        if choice is not None:
+        sampled = self._processor.last
+        if sampled is not None:
             for row, answer in enumerate(self._answers):
-                if row not in self._done:
-                    self._book(row, answer, choice)
+                if row not in self._done and (done := answer.add_sampled(sampled, row)):
+                    self._done[row] = done
         stop = self._should_stop()
-        done = [stop or row in self._done for row in range(len(self._answers))]
-        return torch.tensor(done, device=input_ids.device)
+        ended = [stop or row in self._done for row in range(len(self._answers))]
+        return torch.tensor(ended, device=input_ids.device)
 
     def completions(self) -> list[Completion]:
-        """The finished completions, in the order in which they ended."""
         return list(self._done.values())
-
-    def _book(self, row: int, answer: CompletionBuilder, choice: SampledBatch) -> None:
-        if not choice.finite[row]:
-            self._done[row] = failed_completion(answer.request, NONFINITE)
-            return
-        reason = answer.take(choice.token_ids[row], choice.logprobs[row])
-        if reason is not None:
-            self._done[row] = answer.completion(reason)
 
 
 def late_warpers(

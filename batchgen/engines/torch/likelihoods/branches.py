@@ -26,45 +26,43 @@ class Branch:
 
     Attributes:
         indices: of the `Continuation`s with these tokens.
-        logprobs: of each token; NaN where not known yet.
+        logprobs: of each token; NaN where not read yet.
         greedy: whether each token is the most likely one.
-        broken: whether any of its logits were not finite.
+        nonfinite: whether any of its logits were not finite.
     """
 
     token_ids: tuple[int, ...]
     indices: list[int]
     logprobs: list[float] = field(init=False)
     greedy: list[bool] = field(init=False)
-    broken: bool = False
+    nonfinite: bool = False
 
     def __post_init__(self) -> None:
         self.logprobs = [math.nan] * len(self.token_ids)
         self.greedy = [False] * len(self.token_ids)
 
     def likelihoods(self) -> Iterator[Likelihood]:
-        """The results, once all logits are read."""
-        if self.broken:
+        if self.nonfinite:
             yield from self.failed(NONFINITE)
             return
         for index in self.indices:
             yield Likelihood(index, tuple(self.logprobs), all(self.greedy))
 
     def failed(self, failure: Failure) -> Iterator[Likelihood]:
-        """The results of a failure."""
         for index in self.indices:
             yield Likelihood(index, (), failure=failure)
 
 
-def group_by_context(asked: Iterable[Continuation]) -> dict[tuple[int, ...], list[Branch]]:
+def group_by_context(continuations: Iterable[Continuation]) -> dict[tuple[int, ...], list[Branch]]:
     """The continuations of each context, longest first; identical ones are merged."""
-    found: dict[tuple[int, ...], dict[tuple[int, ...], Branch]] = {}
-    for one in asked:
-        group = found.setdefault(tuple(one.context), {})
+    contexts: dict[tuple[int, ...], dict[tuple[int, ...], Branch]] = {}
+    for one in continuations:
+        group = contexts.setdefault(tuple(one.context), {})
         tokens = tuple(one.token_ids)
         group.setdefault(tokens, Branch(tokens, [])).indices.append(one.index)
     return {
         context: sorted(group.values(), key=lambda branch: -len(branch.token_ids))
-        for context, group in found.items()
+        for context, group in contexts.items()
     }
 
 
@@ -72,39 +70,37 @@ class ContextReader:
     """Records which logits contain which tokens' log-probabilities, then reads all of them."""
 
     def __init__(self) -> None:
-        """Nothing is wanted yet."""
-        self._places: list[tuple[Branch, int]] = []
+        self._expected: list[tuple[Branch, int]] = []
         self._rows: list[int] = []
         self._next = 0
 
-    def read(self, wanted: Sequence[Branch], place: int) -> None:
-        """Use the next row of the logits for the tokens at `place` of these branches."""
-        for branch in wanted:
-            self._places.append((branch, place))
+    def expect(self, branches: Sequence[Branch], position: int) -> None:
+        """Use the next row of the logits for the tokens at `position` of these branches."""
+        for branch in branches:
+            self._expected.append((branch, position))
             self._rows.append(self._next)
         self._next += 1
 
     @torch.inference_mode()
-    def look(self, logits: Tensor) -> None:
-        """Fill the branches from raw logits [rows, vocab], one row for each `read`."""
-        if not self._places:
+    def read_logits(self, logits: Tensor) -> None:
+        """Fill the branches from raw logits [rows, vocab], one row for each `expect`."""
+        if not self._expected:
             return
-        chunks = [_read(chunk) for chunk in logits.split(_CHUNK_ROWS)]
+        chunks = [_row_facts(chunk) for chunk in logits.split(_CHUNK_ROWS)]
         mass, best, finite = (torch.cat(parts) for parts in zip(*chunks, strict=True))
         rows = torch.tensor(self._rows, device=logits.device)
         tokens = torch.tensor(
-            [branch.token_ids[place] for branch, place in self._places], device=logits.device
+            [branch.token_ids[at] for branch, at in self._expected], device=logits.device
         )
         logprobs = (logits[rows, tokens].double() - mass[rows]).tolist()
         greedy = (best[rows] == tokens).tolist()
-        whole = finite[rows].tolist()
-        for at, (branch, place) in enumerate(self._places):
-            branch.logprobs[place] = logprobs[at]
-            branch.greedy[place] = greedy[at]
-            branch.broken |= not whole[at]
+        values = zip(logprobs, greedy, finite[rows].tolist(), strict=True)
+        for (branch, at), value in zip(self._expected, values, strict=True):
+            branch.logprobs[at], branch.greedy[at], is_finite = value
+            branch.nonfinite |= not is_finite
 
 
-def _read(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _row_facts(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """For each row: log of the sum of exponentials, most likely token, and whether its logit is finite."""
     best = first_argmax(logits)
     finite = logits.gather(1, best[:, None])[:, 0].isfinite()

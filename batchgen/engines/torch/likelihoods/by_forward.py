@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
-import torch
-
 from batchgen.engines.torch.answer_logprob import last_logits
 from batchgen.engines.torch.generate.call import group_by
 from batchgen.engines.torch.likelihoods.branches import Branch, ContextReader, group_by_context
@@ -25,7 +23,7 @@ _LOGITS = 2**26
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class _ForwardRow:
     """A row of a forward.
 
     Attributes:
@@ -42,7 +40,6 @@ class _Line:
 
     @property
     def branches(self) -> tuple[Branch, ...]:
-        """All branches that this row completes."""
         return (self.branch, *self.single)
 
 
@@ -55,54 +52,56 @@ class ForwardLikelihoods:
         self._should_stop = should_stop
         self._window = window
 
-    def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
-        """See `Engine.likelihoods`."""
-        source = iter(asked)
+    def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
+        source = iter(continuations)
         while window := list(islice(source, self._window)):
-            lines = [line for item in group_by_context(window).items() for line in _lines(*item)]
-            for group in group_by(lines, lambda line: (len(line.context), len(line.answer))):
+            rows = [
+                row for item in group_by_context(window).items() for row in _forward_rows(*item)
+            ]
+            for group in group_by(rows, lambda row: (len(row.context), len(row.answer))):
                 yield from self._answer(group)
                 if self._should_stop():
                     return
 
-    def _answer(self, group: list[_Line]) -> Iterator[Likelihood]:
-        """Answer rows of equal length, as many at a time as fit."""
+    def _answer(self, group: list[_ForwardRow]) -> Iterator[Likelihood]:
         waiting = [group]
         while waiting and not self._should_stop():
-            lines = waiting.pop()
-            most = self._most(lines[0])
-            if len(lines) > most:
-                waiting += [lines[most:], lines[:most]]
-            elif self._read(lines):
-                for branch in chain.from_iterable(line.branches for line in lines):
+            rows = waiting.pop()
+            most = self._most(rows[0])
+            if len(rows) > most:
+                waiting += [rows[most:], rows[:most]]
+            elif self._read(rows):
+                for branch in chain.from_iterable(row.branches for row in rows):
                     yield from branch.likelihoods()
-            elif len(lines) > 1:
-                middle = len(lines) // 2
-                waiting += [lines[middle:], lines[:middle]]
+            elif len(rows) > 1:
+                middle = len(rows) // 2
+                waiting += [rows[middle:], rows[:middle]]
             else:
-                failure = _does_not_fit(lines[0], self._loaded.device)
-                for branch in lines[0].branches:
-                    yield from branch.failed(failure)
+                context, tokens = len(rows[0].context), len(rows[0].branch.token_ids)
+                message = (
+                    f"a context of {context:,} tokens and a continuation of {tokens:,} "
+                    f"do not fit in the memory of {self._loaded.device} even alone"
+                )
+                for branch in rows[0].branches:
+                    yield from branch.failed(Failure("out_of_memory", message))
 
-    def _most(self, line: _Line) -> int:
-        """Most rows of this length in a forward."""
-        length = len(line.context) + len(line.answer)
-        logits = self._loaded.vocab_size * len(line.branch.token_ids)
+    def _most(self, row: _ForwardRow) -> int:
+        length = len(row.context) + len(row.answer)
+        logits = self._loaded.vocab_size * len(row.branch.token_ids)
         return max(1, min(_STEP_TOKENS // length, _LOGITS // logits))
 
-    def _read(self, lines: Sequence[_Line]) -> bool:
+    def _read(self, rows: Sequence[_ForwardRow]) -> bool:
         """Compute the rows and fill their branches; returns False if memory ran out."""
-        places = len(lines[0].branch.token_ids)
+        count = len(rows[0].branch.token_ids)
         try:
-            logits = last_logits(
-                self._loaded, [li.context for li in lines], [li.answer for li in lines], places
-            )
+            contexts, answers = [row.context for row in rows], [row.answer for row in rows]
+            logits = last_logits(self._loaded, contexts, answers, count)
             reader = ContextReader()
-            for line in lines:
-                reader.read(line.branches, 0)
-                for place in range(1, places):
-                    reader.read([line.branch], place)
-            reader.look(logits.flatten(0, 1))
+            for row in rows:
+                reader.expect(row.branches, 0)
+                for position in range(1, count):
+                    reader.expect([row.branch], position)
+            reader.read_logits(logits.flatten(0, 1))
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -113,19 +112,11 @@ class ForwardLikelihoods:
         return False
 
 
-def _lines(context: Sequence[int], group: Sequence[Branch]) -> Iterator[_Line]:
+def _forward_rows(context: Sequence[int], group: Sequence[Branch]) -> Iterator[_ForwardRow]:
     """The rows for a context: one for each continuation of several tokens, or one for all of one token."""
     first, *others = group
     single = tuple(branch for branch in others if len(branch.token_ids) == 1)
-    yield _Line(context, first.token_ids[:-1], first, single)
+    yield _ForwardRow(context, first.token_ids[:-1], first, single)
     for branch in others:
         if len(branch.token_ids) > 1:
-            yield _Line(context, branch.token_ids[:-1], branch)
-
-
-def _does_not_fit(line: _Line, device: torch.device) -> Failure:
-    return Failure(
-        "out_of_memory",
-        f"a context of {len(line.context):,} tokens and a continuation of {len(line.branch.token_ids):,} "
-        f"do not fit in the memory of {device} even alone",
-    )
+            yield _ForwardRow(context, branch.token_ids[:-1], branch)

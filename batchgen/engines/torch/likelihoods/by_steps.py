@@ -2,7 +2,7 @@
 
     continuations ──window──> rows ──scheduler──> step ──model──> logits ──reader──> likelihoods
 
-A row is a context and its continuations, one after the other:
+A row is a context and its continuations, in turn:
 
     context + longest    c c c c x x x x      the context is computed only here
     the next one         c c c c y y          its tokens use the same pages
@@ -55,31 +55,31 @@ class StepLikelihoods:
     """Computes log-probabilities by steps. One call at a time, and none while the tier generates."""
 
     def __init__(
-        self, machine: StepBackend, shape: BatchShape, should_stop: Callable[[], bool]
+        self, backend: StepBackend, shape: BatchShape, should_stop: Callable[[], bool]
     ) -> None:
-        """`machine`: its picker is not used; `should_stop`: checked between steps."""
-        sizes = machine.store.sizes
-        self._machine = machine
+        """The sampler of `machine` is not used; `should_stop`: checked between steps."""
+        sizes = backend.store.sizes
+        self._backend = backend
         self._shape = shape
         self._should_stop = should_stop
         self._scheduler = Scheduler(
-            StepLimits(shape.rows, shape.step_tokens, machine.lanes.count),
+            StepLimits(shape.rows, shape.step_tokens, backend.workers.count),
             PageAllocator(sizes.pages, sizes.page_size),
             Arena(sizes.arena),
             expected=lambda limit: limit,
         )
-        self._stepper = StepRunner(machine.lanes, machine.store, machine.device, self._scheduler)
+        self._stepper = StepRunner(backend.workers, backend.store, backend.device, self._scheduler)
         self._jobs: dict[int, _LikelihoodJob] = {}
         self._contexts = 0
         self._prefixes = 0
 
-    def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
-        """See `Engine.likelihoods`."""
-        source = iter(asked)
+    def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
+        source = iter(continuations)
         while not self._should_stop():
             self._pull(source)
             for row in self._scheduler.too_large():
-                yield from _failed(self._jobs.pop(row.number).branches, TOO_LARGE)
+                for branch in self._jobs.pop(row.number).branches:
+                    yield from branch.failed(TOO_LARGE)
             step = self._scheduler.next()
             if step is None:
                 if not self._jobs:
@@ -90,7 +90,6 @@ class StepLikelihoods:
                     yield from self._next(job)
 
     def facts(self) -> Mapping[str, object]:
-        """Counters."""
         return {"contexts": self._contexts, "prefixes": self._prefixes, **self._stepper.counts}
 
     def _pull(self, source: Iterator[Continuation]) -> None:
@@ -98,7 +97,7 @@ class StepLikelihoods:
             return
         of_contexts = group_by_context(islice(source, min(self._shape.window, MAX_PENDING)))
         rows = [self._row(context, group) for context, group in of_contexts.items()]
-        if self._shape.share:
+        if self._shape.share_prefixes:
             # The last token of a context is not in a prefix, since its logits are needed.
             self._prefixes += assign_prefixes(rows, list(of_contexts), self._prefixes + 1)
         self._scheduler.add(rows)
@@ -112,39 +111,33 @@ class StepLikelihoods:
         return row
 
     def _read(self, step: Step, logits: Tensor) -> list[_LikelihoodJob]:
-        """Fill the branches from the logits of a step; returns their jobs."""
         reader = ContextReader()
         drawing = [segment for segment in step.segments if segment.drawn]
         jobs = [self._jobs[segment.owner.number] for segment in drawing]
         for job, segment in zip(jobs, drawing, strict=True):
             end = job.row.cached + segment.count - (len(job.context) - 1)
-            for place in range(end - segment.drawn, end):
+            for position in range(end - segment.drawn, end):
                 # The first token of every branch follows the context, whatever the turn.
-                reader.read(job.branches if place == 0 else [job.branches[job.turn]], place)
-        reader.look(logits)
+                read = job.branches if position == 0 else [job.branches[job.turn]]
+                reader.expect(read, position)
+        reader.read_logits(logits)
         return jobs
 
     def _next(self, job: _LikelihoodJob) -> Iterator[Likelihood]:
         """Start the next continuation of the row, or return the results of all."""
         row = job.row
         job.turn += 1
-        further = job.turn < len(job.branches) and len(job.branches[job.turn].token_ids) > 1
-        if further:
+        if job.turn < len(job.branches) and len(job.branches[job.turn].token_ids) > 1:
             tokens = job.branches[job.turn].token_ids
             row.token_ids = [*job.context, *tokens[:-1]]
             row.cached = len(job.context)
             row.draws = len(tokens) - 1
             self._scheduler.requeue_prefill(row)
             return
-        if any(branch.broken for branch in job.branches):
+        if any(branch.nonfinite for branch in job.branches):
             # NaN keys would affect the next rows that use these pages.
-            self._machine.store.clear(row.pages)
+            self._backend.store.clear(row.pages)
         self._scheduler.finish(row)
         del self._jobs[row.number]
         for branch in job.branches:
             yield from branch.likelihoods()
-
-
-def _failed(group: Sequence[Branch], failure: Failure) -> Iterator[Likelihood]:
-    for branch in group:
-        yield from branch.failed(failure)

@@ -16,22 +16,17 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from batchgen.engines.torch.continuous.continuous_tier import (
-    BatchShape,
-    ContinuousTier,
-    StepBackend,
-)
+from batchgen.engines.torch.continuous.continuous_tier import BatchShape, StepBackend
 from batchgen.engines.torch.continuous.kv_store import KVStore, KVStoreSizes, private_zeros
 from batchgen.engines.torch.continuous.workers import Forward, InProcess, LogitsSpec
-from batchgen.engines.torch.select.continuous_probe import LogitRecorder
+from batchgen.engines.torch.select.continuous_probe import LogitRecorder, run_requests
 from batchgen.engines.torch.select.parity_probe import LogitRecord
-from batchgen.engines.torch.tier import TierOptions
 from batchgen.planning.slot_plan import PAGE_TOKENS
 from batchgen.records import Request, ResolvedDecoding
 
 _SIZES = KVStoreSizes(pages=16, page_size=PAGE_TOKENS, arena=PAGE_TOKENS)
-_WHOLE = BatchShape(rows=12, step_tokens=512, share=False)
-_BEGINNING = 18
+_WHOLE = BatchShape(rows=12, step_tokens=512, share_prefixes=False)
+_PREFIX = 18
 _MANY, _LENGTH = 8, 28
 """Number and length of the prompts that make a step large."""
 _GIANT = 2 * PAGE_TOKENS + 20
@@ -43,28 +38,26 @@ class BatchInvariance:
     """The result: each tested batch composition is in one of two lists.
 
     Attributes:
-        same: compositions that changed no bit.
+        unchanged: compositions that changed no bit.
         changed: compositions that changed a bit.
     """
 
-    same: Sequence[str]
+    unchanged: Sequence[str]
     changed: Sequence[str]
 
     @property
     def holds(self) -> bool:
-        """Whether something was tested and no composition changed a bit."""
-        return bool(self.same) and not self.changed
+        return bool(self.unchanged) and not self.changed
 
     @property
     def reason(self) -> str:
-        """The compositions, for the manifest."""
-        if not self.same and not self.changed:
+        if not self.unchanged and not self.changed:
             return "padded batches are not tested"
         parts = []
         if self.changed:
             parts.append(f"the last bits of a row's logits differ {', '.join(self.changed)}")
-        if self.same:
-            parts.append(f"bit-identical {', '.join(self.same)}")
+        if self.unchanged:
+            parts.append(f"bit-identical {', '.join(self.unchanged)}")
         return "; ".join(parts)
 
 
@@ -78,46 +71,36 @@ class _Composition:
 def probe_batch_invariance(
     forward: Forward, store: KVStore, logits: LogitsSpec, device: torch.device
 ) -> BatchInvariance:
-    """Test whether logits are bit-identical alone and in a batch.
-
-    Args:
-        forward: runs steps.
-        store: the store of the probe: its layers have the model's shapes.
-        logits: width and dtype of the output of `forward`.
-        device: of the model.
-    """
-    room = KVStore.like(store, _SIZES, private_zeros)
+    """Test whether logits are bit-identical alone and in a batch. The layers of `store` have the model's shapes."""
+    empty = KVStore.like(store, _SIZES, private_zeros)
 
     def run(rows: Sequence[Request], shape: BatchShape, tokens: LogitRecord) -> LogitRecord:
         record = LogitRecord(tokens.tokens)
-        machine = StepBackend(InProcess(forward), room, LogitRecorder(record), device)
-        setting = TierOptions(lambda _: "", lambda: False, padding_tokens=0)
-        for _ in ContinuousTier(machine, shape, setting).generate(rows):
-            pass
+        backend = StepBackend(InProcess(forward), empty, LogitRecorder(record), device)
+        run_requests(backend, shape, rows)
         return record
 
     long, short, twin, giant, *many = _requests(logits.vocab)
     alone = run([long, short], replace(_WHOLE, rows=1), LogitRecord())
+    split = len(long.token_ids) + 4
     compositions = (
         _Composition("with another row", [long, short], _WHOLE),
         _Composition("with a much longer row", [long, short, giant], _WHOLE),
-        _Composition(
-            "after a row", [long, short], replace(_WHOLE, step_tokens=len(long.token_ids) + 4)
-        ),
-        _Composition("with a shared prefix", [long, twin], replace(_WHOLE, share=True)),
+        _Composition("after a row", [long, short], replace(_WHOLE, step_tokens=split)),
+        _Composition("with a shared prefix", [long, twin], replace(_WHOLE, share_prefixes=True)),
         _Composition("in a large step", [long, short, *many], _WHOLE),
     )
-    same: list[str] = []
+    unchanged: list[str] = []
     changed: list[str] = []
     for one in compositions:
         together = run(one.rows, one.shape, alone)
         alike = all(
-            torch.equal(together.logits[place], bits)
-            for place, bits in alone.logits.items()
-            if place in together.logits
+            torch.equal(together.logits[key], bits)
+            for key, bits in alone.logits.items()
+            if key in together.logits
         )
-        (same if alike else changed).append(one.name)
-    return BatchInvariance(same, changed)
+        (unchanged if alike else changed).append(one.name)
+    return BatchInvariance(unchanged, changed)
 
 
 def _requests(vocab: int) -> list[Request]:
@@ -125,7 +108,7 @@ def _requests(vocab: int) -> list[Request]:
     source = torch.Generator().manual_seed(0)
     drawn = torch.randint(vocab, (_MANY + 2, _LENGTH), generator=source).tolist()
     giant = torch.randint(vocab, (_GIANT,), generator=source).tolist()
-    beginning = drawn[0][:_BEGINNING]
-    prompts = [drawn[0][:22], drawn[1][:9], [*beginning, *drawn[1][9:11]], giant, *drawn[2:]]
+    prefix = drawn[0][:_PREFIX]
+    prompts = [drawn[0][:22], drawn[1][:9], [*prefix, *drawn[1][9:11]], giant, *drawn[2:]]
     two = ResolvedDecoding(max_new_tokens=2)
     return [Request(index, 0, prompt, two, 0) for index, prompt in enumerate(prompts)]

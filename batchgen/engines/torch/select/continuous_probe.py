@@ -64,13 +64,13 @@ class UnsupportedForward:
 
 
 def probe_continuous(
-    loaded: LoadedModel, room: int, *, only: str | None = None
+    loaded: LoadedModel, packable: int, *, only: str | None = None
 ) -> ProbedForward | UnsupportedForward:
     """Find a forward pass for the continuous tier.
 
     Args:
         loaded: the model.
-        room: bytes that a packed copy of its weights may take.
+        packable: most bytes of a packed copy of its weights.
         only: name of the one forward to check, with one prompt; all are probed if it is None.
 
     Raises:
@@ -79,39 +79,35 @@ def probe_continuous(
     if loaded.encoder_decoder:
         return UnsupportedForward(disparity_text("continuous", "encoder and decoder"))
     requests, alone = record_reference(loaded, len(LENGTHS) if only is None else 1)
-    refused: list[str] = []
-    for name, make in _candidates(loaded, room):
+    rejected: list[str] = []
+    for name, make in _candidates(loaded, packable):
         forward = make() if only in (None, name) else None
         if forward is None:
             continue
         store, record = KVStore(_SIZES, private_zeros), LogitRecord(alone.tokens)
-        machine = StepBackend(InProcess(forward), store, LogitRecorder(record), loaded.device)
-        found = _difference(machine, requests, record, alone)
-        if isinstance(found, float) and found <= logit_tolerance(loaded):
-            reason = "; ".join([*refused, parity_text(found)])
-            logits = next(iter(record.logits.values()))
-            return ProbedForward(
-                forward, store, LogitsSpec(len(logits), loaded.dtype), name, reason
-            )
-        refused.append(disparity_text(name, found))
-    return UnsupportedForward("; ".join(refused))
+        backend = StepBackend(InProcess(forward), store, LogitRecorder(record), loaded.device)
+        difference = _difference(backend, requests, record, alone)
+        if isinstance(difference, float) and difference <= logit_tolerance(loaded):
+            reason = "; ".join([*rejected, parity_text(difference)])
+            logits = LogitsSpec(len(next(iter(record.logits.values()))), loaded.dtype)
+            return ProbedForward(forward, store, logits, name, reason)
+        rejected.append(disparity_text(name, difference))
+    return UnsupportedForward("; ".join(rejected))
 
 
 def _candidates(
-    loaded: LoadedModel, room: int
+    loaded: LoadedModel, packable: int
 ) -> Iterator[tuple[str, Callable[[], Forward | None]]]:
-    yield OWN_FORWARD, lambda: LlamaForward.of(loaded.model, room)
+    yield OWN_FORWARD, lambda: LlamaForward.of(loaded.model, packable)
     yield "continuous", lambda: TransformersForward(loaded.model)
 
 
 def _difference(
-    machine: StepBackend, requests: Sequence[Request], record: LogitRecord, alone: LogitRecord
+    backend: StepBackend, requests: Sequence[Request], record: LogitRecord, alone: LogitRecord
 ) -> float | str:
     """The largest difference of logits, in units of their standard deviation; or the error that stopped the model."""
-    setting = TierOptions(lambda _: "", lambda: False, padding_tokens=0)
     try:
-        for _ in ContinuousTier(machine, _SHAPE, setting).generate(requests):
-            pass
+        run_requests(backend, _SHAPE, requests)
     except Exception as error:
         # The model's code may fail in any way: then this tier cannot run it.
         if out_of_memory(error):
@@ -120,17 +116,22 @@ def _difference(
     return record.distance(alone)
 
 
+def run_requests(backend: StepBackend, shape: BatchShape, requests: Sequence[Request]) -> None:
+    """Run requests in the continuous tier, for the records of its sampler."""
+    options = TierOptions(lambda _: "", lambda: False, padding_tokens=0)
+    for _ in ContinuousTier(backend, shape, options).generate(requests):
+        pass
+
+
 class LogitRecorder:
-    """Picks the tokens of an earlier record, and keeps the logits."""
+    """Takes the tokens of an earlier record, and records the logits."""
 
     def __init__(self, record: LogitRecord) -> None:
         self._record = record
 
-    def pick(self, asked: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
-        """See `Picks`."""
-        return [
-            SampledToken(
-                self._record.note((one.request.index, one.step), row), finite=True, logprob=0.0
-            )
-            for one, row in zip(asked, logits, strict=True)
+    def sample(self, rows: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
+        tokens = [
+            self._record.note((row.request.index, row.step), one)
+            for row, one in zip(rows, logits, strict=True)
         ]
+        return [SampledToken(token, finite=True, logprob=0.0) for token in tokens]

@@ -19,6 +19,7 @@ from torch import Tensor
 from batchgen.engines.torch.generate.generate_runner import GenerateRunner, Grouping
 from batchgen.engines.torch.memory import out_of_memory
 from batchgen.engines.torch.model import LoadedModel
+from batchgen.engines.torch.quiet import first_line
 from batchgen.engines.torch.static.static_runner import StaticRunner
 from batchgen.engines.torch.tier import BatchRunner, SamplerFactory, TierOptions
 from batchgen.engines.torch.token_chooser import SampledBatch, Warp
@@ -90,11 +91,14 @@ def record_reference(loaded: LoadedModel, prompts: int) -> tuple[list[Request], 
     requests = _requests(loaded)[:prompts]
     alone = LogitRecord()
     try:
-        _run(partial(GenerateRunner, grouping="single"), loaded, requests, alone.chooser)
+        _run(partial(GenerateRunner, grouping="single"), loaded, requests, alone.sampler_for)
     except ResourceError:
         raise
     except Exception as error:
-        raise _unusable(loaded, error) from error
+        raise ModelError(
+            f"{type(loaded.model).__name__} cannot generate: {first_line(error)}",
+            hint="Check that the model generates text and which version of transformers it needs.",
+        ) from error
     return requests, alone
 
 
@@ -103,31 +107,30 @@ def logit_tolerance(loaded: LoadedModel) -> float:
     return _TOLERANCE.get(loaded.dtype, 0.2)
 
 
-def parity_text(found: float) -> str:
+def parity_text(difference: float) -> str:
     """The reason for a tier that passed."""
-    return f"logits within {found:.1e} of one row alone"
+    return f"logits within {difference:.1e} of one row alone"
 
 
-def disparity_text(name: str, found: float | str) -> str:
+def disparity_text(name: str, difference: float | str) -> str:
     """The reason against a tier: its difference, or the error that stopped it."""
-    if isinstance(found, str):
-        return f"not {name}: the model cannot run there ({found})"
-    return f"not {name}: its logits differ by {found:.1e} of their spread"
+    if isinstance(difference, str):
+        return f"not {name}: the model cannot run there ({difference})"
+    return f"not {name}: its logits differ by {difference:.1e} of their spread"
 
 
 def _first_match(
     loaded: LoadedModel, candidates: Sequence[_Candidate], prompts: int = len(LENGTHS)
 ) -> TierChoice:
     requests, alone = record_reference(loaded, prompts)
-    refused: list[str] = []
+    rejected: list[str] = []
     for candidate in candidates:
-        found = _difference(candidate, loaded, requests, alone)
-        if isinstance(found, float) and found <= logit_tolerance(loaded):
-            return TierChoice(
-                candidate.make, candidate.name, "; ".join([*refused, parity_text(found)])
-            )
-        refused.append(disparity_text(candidate.name, found))
-    return TierChoice(partial(GenerateRunner, grouping="single"), _SINGLE, "; ".join(refused))
+        difference = _difference(candidate, loaded, requests, alone)
+        if isinstance(difference, float) and difference <= logit_tolerance(loaded):
+            reason = "; ".join([*rejected, parity_text(difference)])
+            return TierChoice(candidate.make, candidate.name, reason)
+        rejected.append(disparity_text(candidate.name, difference))
+    return TierChoice(partial(GenerateRunner, grouping="single"), _SINGLE, "; ".join(rejected))
 
 
 def _candidates(loaded: LoadedModel) -> list[_Candidate]:
@@ -138,11 +141,8 @@ def _candidates(loaded: LoadedModel) -> list[_Candidate]:
 
 
 def _through_generate() -> list[_Candidate]:
-    return [
-        _Candidate(f"generate, {grouping}", make, make)
-        for grouping in _GROUPINGS
-        for make in [partial(GenerateRunner, grouping=grouping)]
-    ]
+    makes = {f"generate, {one}": partial(GenerateRunner, grouping=one) for one in _GROUPINGS}
+    return [_Candidate(name, make, make) for name, make in makes.items()]
 
 
 def _requests(loaded: LoadedModel) -> list[Request]:
@@ -160,11 +160,11 @@ def _requests(loaded: LoadedModel) -> list[Request]:
 
 
 def _run(
-    make: MakeRunner, loaded: LoadedModel, requests: Sequence[Request], chooser: SamplerFactory
+    make: MakeRunner, loaded: LoadedModel, requests: Sequence[Request], sampler: SamplerFactory
 ) -> None:
-    setting = TierOptions(lambda _: "", lambda: False, sum(LENGTHS), make_chooser=chooser)
+    options = TierOptions(lambda _: "", lambda: False, sum(LENGTHS), make_sampler=sampler)
     try:
-        for _ in make(loaded, setting).run(requests):
+        for _ in make(loaded, options).run(requests):
             pass
     except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):
@@ -181,7 +181,7 @@ def _difference(
     """The largest difference of logits, in units of their standard deviation; or the error that stopped the tier."""
     again = LogitRecord(alone.tokens)
     try:
-        _run(candidate.make_for_probe, loaded, requests, again.chooser)
+        _run(candidate.make_for_probe, loaded, requests, again.sampler_for)
     except ResourceError:
         raise
     except Exception as error:  # noqa: BLE001  the model's code may fail in any way: then this tier cannot run it
@@ -196,16 +196,8 @@ def _distance(one: Tensor, other: Tensor) -> float:
     return float(torch.nan_to_num(apart.max() / spread, nan=torch.inf))
 
 
-def _unusable(loaded: LoadedModel, error: Exception) -> ModelError:
-    lines = str(error).splitlines() or ["no message"]
-    return ModelError(
-        f"{type(loaded.model).__name__} cannot generate: {type(error).__name__}: {lines[0][:300]}",
-        hint="Check that the model generates text and which version of transformers it needs.",
-    )
-
-
 class LogitRecord:
-    """Logits of each row and step; chooses the tokens of an earlier record, or else the most likely tokens."""
+    """Logits of each (row, step); takes the tokens of an earlier record, or else the most likely ones."""
 
     def __init__(self, tokens: Mapping[tuple[int, int], int] | None = None) -> None:
         self.logits: dict[tuple[int, int], Tensor] = {}
@@ -214,16 +206,15 @@ class LogitRecord:
 
     def distance(self, other: "LogitRecord") -> float:
         """The largest difference of logits from those of `other`, in units of their standard deviation."""
-        return max(_distance(self.logits[place], other.logits[place]) for place in other.logits)
+        return max(_distance(self.logits[key], logits) for key, logits in other.logits.items())
 
-    def note(self, place: tuple[int, int], logits: Tensor) -> int:
-        """Keep the logits [vocab] of a (row, step), and return its next token."""
-        self.logits[place] = logits.double().cpu()
-        self.tokens[place] = self.forced.get(place, int(self.logits[place].argmax()))
-        return self.tokens[place]
+    def note(self, key: tuple[int, int], logits: Tensor) -> int:
+        """Record the logits [vocab] of a (row, step), and return its next token."""
+        self.logits[key] = logits.double().cpu()
+        self.tokens[key] = self.forced.get(key, int(self.logits[key].argmax()))
+        return self.tokens[key]
 
-    def chooser(self, requests: Sequence[Request], _device: torch.device) -> "_Recorder":
-        """A chooser for a batch that writes into this record."""
+    def sampler_for(self, requests: Sequence[Request], _device: torch.device) -> "_Recorder":
         return _Recorder(self, [request.index for request in requests])
 
 
@@ -233,15 +224,12 @@ class _Recorder:
         self._rows = list(rows)
         self._step = 0
 
-    def choose(self, logits: Tensor, warp: Warp | None = None) -> SampledBatch:  # noqa: ARG002  the protocol's
-        chosen = [
-            self._record.note((row, self._step), one)
-            for row, one in zip(self._rows, logits, strict=True)
-        ]
+    def sample(self, logits: Tensor, warp: Warp | None = None) -> SampledBatch:  # noqa: ARG002  the protocol's
+        pairs = zip(self._rows, logits, strict=True)
+        token_ids = [self._record.note((row, self._step), one) for row, one in pairs]
         self._step += 1
-        count = len(chosen)
-        tokens = torch.tensor(chosen, device=logits.device)
-        return SampledBatch(tokens, chosen, [True] * count, [0.0] * count)
+        tokens, count = torch.tensor(token_ids, device=logits.device), len(token_ids)
+        return SampledBatch(tokens, token_ids, [True] * count, [0.0] * count)
 
-    def keep(self, rows: Sequence[int]) -> None:
+    def select(self, rows: Sequence[int]) -> None:
         self._rows = [self._rows[row] for row in rows]

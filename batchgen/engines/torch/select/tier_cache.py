@@ -9,7 +9,6 @@ import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -74,11 +73,6 @@ class TierRecord:
     batch_invariant: bool
     batch_invariant_reason: str
     probed_at: str
-
-    @staticmethod
-    def now() -> str:
-        """The value for `probed_at`."""
-        return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True, slots=True)

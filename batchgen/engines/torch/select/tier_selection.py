@@ -7,6 +7,7 @@ in the cache?  ── yes ──>  checked with one prompt  ── matches ─�
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 from batchgen.engines.torch.capacity import packable_bytes
@@ -34,19 +35,18 @@ FastTier = Literal["continuous", "static"]
 
 @dataclass(frozen=True, slots=True)
 class SelectedTier:
-    """A tier that may answer.
+    """A tier that matches `generate`.
 
     Attributes:
-        runs: what the tier is built from.
-        cached: whether the record is that of an earlier run.
+        probe_result: what the tier is built from.
+        from_cache: whether the record is that of an earlier run.
     """
 
     record: TierRecord
-    runs: ProbedForward | TierChoice
-    cached: bool
+    probe_result: ProbedForward | TierChoice
+    from_cache: bool
 
     def facts(self) -> Mapping[str, object]:
-        """For the manifest."""
         return {
             "tier": self.record.tier,
             "tier_reason": self.record.reason,
@@ -68,17 +68,17 @@ def select_tier(loaded: LoadedModel, fastest: FastTier, free_bytes: int) -> Sele
         ModelError: the model cannot generate at all.
         ResourceError: a few short prompts do not fit in memory.
     """
-    room = packable_bytes(free_bytes)
+    packable = packable_bytes(free_bytes)
     files = loaded.files
     if files is None or files.spec.trust_remote_code:
         # The code of such a model may come from anywhere: its files do not identify it.
-        return _probed(loaded, fastest, room)
-    packed = should_pack_weights(weight_bytes(loaded.model), loaded.device, loaded.dtype, room)
+        return _probed(loaded, fastest, packable)
+    packed = should_pack_weights(weight_bytes(loaded.model), loaded.device, loaded.dtype, packable)
     key = environment_key(files, ComputeSettings(loaded.device, loaded.dtype, packed, fastest))
     record = _cache().get(key)
-    if record is not None and (runs := _checked(loaded, record, room)):
-        return SelectedTier(record, runs, cached=True)
-    selected = _probed(loaded, fastest, room)
+    if record is not None and (probed := _checked(loaded, record, packable)):
+        return SelectedTier(record, probed, from_cache=True)
+    selected = _probed(loaded, fastest, packable)
     if files.unchanged():
         _cache().put(key, selected.record)
     return selected
@@ -96,26 +96,30 @@ def _cache() -> TierCache:
 
 
 def _checked(
-    loaded: LoadedModel, record: TierRecord, room: int
+    loaded: LoadedModel, record: TierRecord, packable: int
 ) -> ProbedForward | TierChoice | None:
-    """What a tier of the cache is built from; None if it does not exist or its logits differ."""
     if not record.tier.startswith("continuous"):
         return check_choice(loaded, record.tier)
-    found = probe_continuous(loaded, room, only=record.tier)
-    return found if isinstance(found, ProbedForward) else None
+    probed = probe_continuous(loaded, packable, only=record.tier)
+    return probed if isinstance(probed, ProbedForward) else None
 
 
-def _probed(loaded: LoadedModel, fastest: FastTier, room: int) -> SelectedTier:
-    found: ProbedForward | UnsupportedForward = UnsupportedForward("continuous: not tried")
+def _probed(loaded: LoadedModel, fastest: FastTier, packable: int) -> SelectedTier:
+    probed: ProbedForward | UnsupportedForward = UnsupportedForward("continuous: not tried")
     if fastest == "continuous":
-        found = probe_continuous(loaded, room)
-    if isinstance(found, ProbedForward):
-        same = probe_batch_invariance(found.forward, found.store, found.logits, loaded.device)
-        return SelectedTier(_record(found, found.reason, same), found, cached=False)
+        probed = probe_continuous(loaded, packable)
+    if isinstance(probed, ProbedForward):
+        invariance = probe_batch_invariance(
+            probed.forward, probed.store, probed.logits, loaded.device
+        )
+        return SelectedTier(_record(probed, probed.reason, invariance), probed, from_cache=False)
     choice = probe_tiers(loaded)
-    record = _record(choice, f"{found.reason}; {choice.reason}", BatchInvariance([], []))
-    return SelectedTier(record, choice, cached=False)
+    record = _record(choice, f"{probed.reason}; {choice.reason}", BatchInvariance([], []))
+    return SelectedTier(record, choice, from_cache=False)
 
 
-def _record(runs: ProbedForward | TierChoice, reason: str, same: BatchInvariance) -> TierRecord:
-    return TierRecord(runs.name, reason, same.holds, same.reason, TierRecord.now())
+def _record(
+    probed: ProbedForward | TierChoice, reason: str, invariance: BatchInvariance
+) -> TierRecord:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return TierRecord(probed.name, reason, invariance.holds, invariance.reason, now)

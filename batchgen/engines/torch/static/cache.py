@@ -1,7 +1,7 @@
 """Keys and values of a static batch: extended in place, joined from several prefills, compacted when rows finish.
 
     DynamicCache      copies the whole cache at every step (`torch.cat`) and at every reordering
-    static_cache      the same layers, but plain attention writes into a buffer with room to grow:
+    static_cache      the same layers, but plain attention writes into a larger buffer:
 
         keys [rows, heads, capacity, width]
         row 0   . . p p p p n n _ _        . left padding   p prompt
@@ -33,10 +33,9 @@ class GrowingLayer(DynamicLayer):
     `keys` and `values` are views of the used part, as in `DynamicLayer`.
     """
 
-    def __init__(self, room: int) -> None:
-        """Make an empty layer with room for so many tokens after the first ones."""
+    def __init__(self, new_tokens: int) -> None:
         super().__init__()
-        self._room = room
+        self._new_tokens = new_tokens
         self._buffers: tuple[Tensor, ...] = ()
 
     def update(
@@ -47,21 +46,21 @@ class GrowingLayer(DynamicLayer):
         used = self.get_seq_length()
         end = used + key_states.shape[-2]
         if not self._buffers or end > self._buffers[0].shape[-2]:
-            self._enlarge(new, used, end + self._room)
+            self._enlarge(new, used, end + self._new_tokens)
         for buffer, states in zip(self._buffers, new, strict=True):
             buffer[: len(states), :, used:end] = states
         return self._show(len(key_states), end)
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Keep these rows, in this order. Rows that stay in place are not copied."""
+    def select_rows(self, rows: Sequence[int]) -> None:
+        """Keep these rows, in this order. A row whose index stays the same is not copied."""
         if not self._buffers:
             return
         used = self.get_seq_length()
-        moves = [(place, row) for place, row in enumerate(rows) if place != row]
+        moves = [(target, source) for target, source in enumerate(rows) if target != source]
         if moves:
-            places, sources = torch.tensor(moves, device=self.device).unbind(1)
+            targets, sources = torch.tensor(moves, device=self.device).unbind(1)
             for buffer in self._buffers:
-                buffer[places, :, :used] = buffer[sources, :, :used]
+                buffer[targets, :, :used] = buffer[sources, :, :used]
         self._show(len(rows), used)
 
     def _enlarge(self, new: tuple[Tensor, Tensor], used: int, capacity: int) -> None:
@@ -94,12 +93,12 @@ class _Taken(DynamicLayer):
     """Replaces a joined layer, so that its memory is freed at once."""
 
 
-def static_cache(config: PreTrainedConfig, room: int) -> DynamicCache:
-    """An empty cache for a model, whose plain attention layers have room for so many tokens after the prompt."""
+def static_cache(config: PreTrainedConfig, new_tokens: int) -> DynamicCache:
+    """An empty cache for a model; plain attention layers allocate `new_tokens` after the prompt."""
     cache = DynamicCache(config=config)
-    cache.layers = [
-        GrowingLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers
-    ]
+    for number, layer in enumerate(cache.layers):
+        if type(layer) is DynamicLayer:
+            cache.layers[number] = GrowingLayer(new_tokens)
     return cache
 
 
@@ -122,7 +121,8 @@ def join_caches(caches: Sequence[DynamicCache], empty: DynamicCache) -> DynamicC
     """
     if len(caches) == 1:
         return caches[0]
-    longest = max(cache.get_seq_length() for cache in caches) if _has_attention(empty) else 0
+    attention = any(isinstance(layer, CacheLayerMixin) for layer in empty.layers)
+    longest = max(cache.get_seq_length() for cache in caches) if attention else 0
     for number, target in enumerate(empty.layers):
         parts: list[Any] = [cache.layers[number] for cache in caches]
         if isinstance(target, CacheLayerMixin):
@@ -139,13 +139,9 @@ def select_rows(cache: Cache, rows: Sequence[int], device: torch.device) -> None
     index = cast(torch.LongTensor, torch.tensor(rows, device=device))
     for layer in cache.layers:
         if isinstance(layer, GrowingLayer):
-            layer.keep(rows)
+            layer.select_rows(rows)
         else:
             layer.reorder_cache(index)
-
-
-def _has_attention(cache: Cache) -> bool:
-    return any(isinstance(layer, CacheLayerMixin) for layer in cache.layers)
 
 
 def _join_attention(target: CacheLayerMixin, parts: Sequence[Any], longest: int) -> None:

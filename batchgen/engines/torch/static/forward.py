@@ -2,7 +2,7 @@
 
     prefill()         -> logits of each row's first new token
     decode(tokens)    -> logits of the next one
-    keep(rows)        removes finished rows
+    select(rows)      removes finished rows
 
 `static_runner.py` decides which rows run, which tokens are taken and when a row ends.
 """
@@ -39,21 +39,19 @@ class CausalForward:
         self._model = loaded.model
         self._config = loaded.model.config.get_text_config(decoder=True)
         self.device = loaded.device
-        known = inspect.signature(self._model.forward).parameters
-        self._takes_positions = "position_ids" in known
+        parameters = inspect.signature(self._model.forward).parameters
+        self._takes_positions = "position_ids" in parameters
         self._cache_argument = cache_argument(self._model)
-        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
+        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
         empty = self.cache(0)
         self.joinable = is_joinable(empty)
         # State-space models mask padding in prefill only.
         self._state_space = is_recurrent(empty)
-        on_cpu = loaded.device.type == "cpu"
-        default = _FORWARD_COST_CPU if on_cpu else _FORWARD_COST_GPU
+        default = _FORWARD_COST_CPU if loaded.device.type == "cpu" else _FORWARD_COST_GPU
         self.cost = default if forward_cost is None else forward_cost
 
-    def cache(self, room: int) -> DynamicCache:
-        """An empty cache with room for so many tokens after the prompt."""
-        return static_cache(self._config, room)
+    def cache(self, new_tokens: int) -> DynamicCache:
+        return static_cache(self._config, new_tokens)
 
     @torch.inference_mode()
     def __call__(self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Cache) -> Tensor:
@@ -84,28 +82,29 @@ class CausalForward:
 class StaticBatch:
     """The rows of one batch on the device."""
 
-    def __init__(self, forward: CausalForward, prompts: Sequence[Sequence[int]], room: int) -> None:
-        """`prompts`: longest first; their answers have at most `room` tokens."""
+    def __init__(
+        self, forward: CausalForward, prompts: Sequence[Sequence[int]], new_tokens: int
+    ) -> None:
+        """`prompts`: longest first; their answers have at most `new_tokens` tokens."""
         self._forward = forward
         self._prompts = prompts
-        self._room = room
+        self._new_tokens = new_tokens
         self._lengths = torch.tensor([len(p) for p in prompts], device=forward.device)
-        self._cache = forward.cache(room)
+        self._cache = forward.cache(new_tokens)
         self._past = len(prompts[0])
-        self._mask = _mask(self._lengths, self._past, room)
+        self._mask = _mask(self._lengths, self._past, new_tokens)
         self._padded = len(prompts[-1]) < len(prompts[0])
 
     @torch.inference_mode()
     def prefill(self) -> Tensor:
-        """Run the prompts; logits [rows, vocab]."""
         caches, logits = [], []
         groups = self._groups()
         for first, last in groups:
-            # Parts of a join are copied immediately: only the joined cache needs room for the answers.
-            cache = self._forward.cache(self._room if len(groups) == 1 else 0)
+            # Parts of a join are copied immediately: only the joined cache needs memory for the answers.
+            cache = self._forward.cache(self._new_tokens if len(groups) == 1 else 0)
             logits.append(self._prefill(self._prompts[first:last], cache))
             caches.append(cache)
-        self._cache = join_caches(caches, self._forward.cache(self._room))
+        self._cache = join_caches(caches, self._forward.cache(self._new_tokens))
         return torch.cat(logits)
 
     @torch.inference_mode()
@@ -118,8 +117,7 @@ class StaticBatch:
         return logits
 
     @torch.inference_mode()
-    def keep(self, rows: Sequence[int]) -> None:
-        """Keep these rows, in this order."""
+    def select(self, rows: Sequence[int]) -> None:
         select_rows(self._cache, rows, self._forward.device)
         index = torch.tensor(rows, device=self._forward.device)
         self._lengths = self._lengths[index]
@@ -165,7 +163,7 @@ def group_by_length(lengths: Sequence[int], padding: int, tokens: int) -> list[t
     return groups
 
 
-def _mask(lengths: Tensor, longest: int, room: int) -> Tensor:
-    """int64 [rows, longest + room]: 0 at the padding on the left, 1 after it."""
-    places = torch.arange(longest + room, device=lengths.device)
-    return (places >= (longest - lengths)[:, None]).long()
+def _mask(lengths: Tensor, longest: int, new_tokens: int) -> Tensor:
+    """int64 [rows, longest + new_tokens]: 0 at the padding on the left, 1 after it."""
+    positions = torch.arange(longest + new_tokens, device=lengths.device)
+    return (positions >= (longest - lengths)[:, None]).long()

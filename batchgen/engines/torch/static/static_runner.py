@@ -14,15 +14,10 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from batchgen.engines.torch.completion_builder import (
-    NONFINITE,
-    CompletionBuilder,
-    failed_completion,
-)
+from batchgen.engines.torch.completion_builder import CompletionBuilder
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.static.forward import CausalForward, StaticBatch, group_by_length
 from batchgen.engines.torch.tier import TierOptions
-from batchgen.engines.torch.token_chooser import SampledBatch
 from batchgen.records import Completion, Request
 
 
@@ -32,33 +27,28 @@ class StaticRunner:
     name = "static"
 
     def __init__(
-        self, model: LoadedModel, setting: TierOptions, *, forward_cost: int | None = None
+        self, model: LoadedModel, options: TierOptions, *, forward_cost: int | None = None
     ) -> None:
-        """`model`: a decoder. `forward_cost`: cost of another prefill, in tokens; None for the default of the device."""
+        """`forward_cost`: cost of another prefill, in tokens; None for the default of the device."""
         self._forward = CausalForward(model, forward_cost)
-        self._setting = setting
+        self._options = options
 
     @property
     def joins(self) -> bool:
-        """Whether prompts of different lengths run together without padding to the longest."""
         return self._forward.joinable
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """Answer one batch; yields rows as they finish. See `BatchRunner`."""
         order = sorted(requests, key=lambda request: -len(request.token_ids))
-        for first, last in self._decode_groups(order):
+        lengths = [len(request.token_ids) for request in order]
+        groups = group_by_length(lengths, self._options.padding_tokens, len(order) * lengths[0])
+        for first, last in groups:
             yield from self._run(order[first:last])
-            if self._setting.should_stop():
+            if self._options.should_stop():
                 return
 
-    def _decode_groups(self, order: Sequence[Request]) -> list[tuple[int, int]]:
-        """Rows that are decoded together, as (first, last + 1)."""
-        lengths = [len(request.token_ids) for request in order]
-        return group_by_length(lengths, self._setting.padding_tokens, len(order) * lengths[0])
-
     def _run(self, order: Sequence[Request]) -> Iterator[Completion]:
-        answers = [CompletionBuilder(request, self._setting.decode) for request in order]
-        chooser = self._setting.make_chooser(order, self._forward.device)
+        answers = [CompletionBuilder(request, self._options.decode) for request in order]
+        sampler = self._options.make_sampler(order, self._forward.device)
         batch = StaticBatch(
             self._forward,
             [request.token_ids for request in order],
@@ -66,22 +56,22 @@ class StaticRunner:
         )
         logits = batch.prefill()
         while True:
-            choice = chooser.choose(logits)
+            sampled = sampler.sample(logits)
             running: list[int] = []
             for row, answer in enumerate(answers):
-                done = _add_token(answer, choice, row)
+                done = answer.add_sampled(sampled, row)
                 if done is None:
                     running.append(row)
                 else:
                     yield done
-            if not running or self._setting.should_stop():
+            if not running or self._options.should_stop():
                 return
-            tokens = choice.tokens
+            tokens = sampled.tokens
             if len(running) < len(answers):
                 running = compact_rows(running)
                 answers = [answers[row] for row in running]
-                chooser.keep(running)
-                batch.keep(running)
+                sampler.select(running)
+                batch.select(running)
                 tokens = tokens[torch.tensor(running, device=tokens.device)]
             logits = batch.decode(tokens)
 
@@ -89,17 +79,10 @@ class StaticRunner:
 def compact_rows(running: Sequence[int]) -> list[int]:
     """The same rows, in an order that moves few: a hole is filled by the last row.
 
-    >>> compacted([0, 2, 3, 4])  # row 1 has left; row 4 takes its place
+    >>> compact_rows([0, 2, 3, 4])  # row 1 has left; row 4 takes its place
     [0, 4, 2, 3]
     """
     count = len(running)
     movers = [row for row in running if row >= count]
     staying = set(running)
     return [row if row in staying else movers.pop() for row in range(count)]
-
-
-def _add_token(answer: CompletionBuilder, choice: SampledBatch, row: int) -> Completion | None:
-    if not choice.finite[row]:
-        return failed_completion(answer.request, NONFINITE)
-    reason = answer.take(choice.token_ids[row], choice.logprobs[row])
-    return None if reason is None else answer.completion(reason)

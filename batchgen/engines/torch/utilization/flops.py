@@ -25,7 +25,6 @@ class TokenCounter:
     """Counts the tokens that a model computes, including padding and repeats."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        """Start counting."""
         self.tokens = 0
         embeddings: nn.Module = model.get_input_embeddings()
         embeddings.register_forward_pre_hook(self._count)
@@ -41,7 +40,9 @@ def model_flops(model: PreTrainedModel) -> ModelFlops | None:
     config = model.config.get_text_config(decoder=True)
     head: nn.Module | None = model.get_output_embeddings()
     drawn = 0
-    outside = {id(weight) for weight in _looked_up(model)}
+    # Embeddings of tokens and positions are only looked up.
+    embeddings = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    outside = {id(weight) for m in embeddings for weight in m.parameters(recurse=False)}
     if head is not None:
         drawn = sum(weight.numel() for weight in head.parameters() if weight.dim() == 2)
         outside |= {id(weight) for weight in head.parameters()}
@@ -51,13 +52,6 @@ def model_flops(model: PreTrainedModel) -> ModelFlops | None:
         if weight.dim() >= 2 and id(weight) not in outside
     )
     return ModelFlops(2.0 * inner, 2.0 * drawn, _attention(config))
-
-
-def _looked_up(model: PreTrainedModel) -> Iterator[nn.Parameter]:
-    """Weights that are only looked up: embeddings of tokens and positions."""
-    for module in model.modules():
-        if isinstance(module, nn.Embedding):
-            yield from module.parameters(recurse=False)
 
 
 def _chosen_share(name: str, config: PreTrainedConfig) -> float:
@@ -84,7 +78,6 @@ def _attention(config: PreTrainedConfig) -> tuple[AttentionFlops, ...]:
 
 
 def _windows(config: PreTrainedConfig) -> Iterator[int | None]:
-    """Attention window of each layer with attention."""
     window: int | None = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
     if kinds is None:

@@ -23,10 +23,10 @@ from batchgen.records import Completion, Request
 
 @dataclass(eq=False, slots=True)
 class _Window:
-    """Requests that are compared with each other: open requests, and the answers of the others."""
+    """Requests that are compared with each other. `free`: requests that may still be added."""
 
-    room: int
-    left: dict[tuple[int, int], Request] = field(default_factory=dict)
+    free: int
+    unanswered: dict[tuple[int, int], Request] = field(default_factory=dict)
     answers: list[AnsweredRequest] = field(default_factory=list)
 
 
@@ -34,7 +34,7 @@ class UtilizationMeter:
     """Counts the work of requests and completions."""
 
     def __init__(self, loaded: LoadedModel, window: int) -> None:
-        """Start counting; `window`: number of requests that are compared with each other."""
+        """`window`: number of requests that are compared with each other."""
         self._loaded = loaded
         self._costs = model_flops(loaded.model)
         self._count = TokenCounter(loaded.model)
@@ -45,39 +45,37 @@ class UtilizationMeter:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Add the time in this context."""
         begin = time.perf_counter()
         try:
             yield
         finally:
             self._seconds += time.perf_counter() - begin
 
-    def asked(self, requests: Iterable[Request]) -> Iterator[Request]:
-        """Yield the same requests and record them."""
+    def watch_requests(self, requests: Iterable[Request]) -> Iterator[Request]:
         for request in requests:
             if self._costs is not None:
-                self._note(request)
+                if not self._open or not self._open[-1].free:
+                    self._open.append(_Window(self._window))
+                window = self._open[-1]
+                window.free -= 1
+                window.unanswered[request.index, request.sample] = request
             yield request
 
-    def answered(self, completion: Completion) -> None:
+    def add_completion(self, completion: Completion) -> None:
         """Record a completion; a failed one has no useful work."""
         if self._costs is None:
             return
         key = completion.index, completion.sample
-        window = next(window for window in self._open if key in window.left)
-        request = window.left.pop(key)
+        window = next(window for window in self._open if key in window.unanswered)
+        request = window.unanswered.pop(key)
         if completion.token_ids:
             window.answers.append(AnsweredRequest(request, len(completion.token_ids)))
-        if not window.room and not window.left:
+        if not window.free and not window.unanswered:
             self._open.remove(window)
             self._closed += measure_useful_work(window.answers, self._costs)
 
     def facts(self, tokens_elsewhere: int) -> Mapping[str, object]:
-        """Both shares and their terms; empty for a model with an encoder.
-
-        Args:
-            tokens_elsewhere: number of tokens computed in other processes.
-        """
+        """Both shares and their terms; empty for a model with an encoder."""
         if self._costs is None:
             return {}
         done = sum((measure_useful_work(w.answers, self._costs) for w in self._open), self._closed)
@@ -91,13 +89,6 @@ class UtilizationMeter:
             "useful_flop": done.flops,
             "peak_flop_per_second": most,
         }
-
-    def _note(self, request: Request) -> None:
-        if not self._open or not self._open[-1].room:
-            self._open.append(_Window(self._window))
-        window = self._open[-1]
-        window.room -= 1
-        window.left[request.index, request.sample] = request
 
 
 def _share(part: float, whole: float) -> float | None:

@@ -26,14 +26,14 @@ def measure_peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 
     2,048 rows on two cores; fewer for slow formats, more on a GPU. Measured once for each device and format.
     """
-    found = 0.0
+    fastest = 0.0
     for size in _SIZES:
         one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
         seconds = _best(lambda a=one, b=other: a @ b, device)  # type: ignore[misc]
-        found = max(found, 2.0 * size**3 / seconds)
+        fastest = max(fastest, 2.0 * size**3 / seconds)
         if seconds > _ENOUGH_SECONDS:
             break
-    return found
+    return fastest
 
 
 def measure_bandwidth(device: torch.device) -> float:

@@ -137,7 +137,11 @@ class Case:
 
 
 CASES = (
-    Case("one place, nothing shared", BatchShape(1, 512, share=False), KVStoreSizes(16, 16, 0)),
+    Case(
+        "one place, nothing shared",
+        BatchShape(1, 512, share_prefixes=False),
+        KVStoreSizes(16, 16, 0),
+    ),
     Case("three places, prompts in chunks", BatchShape(3, 7), KVStoreSizes(64, 4, 64)),
     Case("all places, a shared beginning", BatchShape(8, 512), KVStoreSizes(16, 64, 64)),
     Case("too few pages", BatchShape(8, 64), KVStoreSizes(24, 2, 64), expected=0),
@@ -203,16 +207,16 @@ def run(forward: Forward, case: Case) -> tuple[ContinuousTier, Iterable[Completi
         for index, (prompt, limit) in enumerate(zip(PROMPTS, LIMITS, strict=True))
     ]
     random.Random(case.name).shuffle(requests)
-    setting = TierOptions(lambda _: "", lambda: False, padding_tokens=0)
+    options = TierOptions(lambda _: "", lambda: False, padding_tokens=0)
     cpu = torch.device("cpu")
-    machine = StepBackend(
+    backend = StepBackend(
         InProcess(Losing(forward, case.lost)),
         KVStore(case.sizes, private_zeros),
         TokenSampler(cpu),
         cpu,
     )
     tier = ContinuousTier(
-        machine, case.shape, setting, expected=lambda limit: limit * case.expected
+        backend, case.shape, options, expected=lambda limit: limit * case.expected
     )
     return tier, tier.generate(requests)
 
@@ -234,7 +238,7 @@ def test_tokens_equal_those_of_each_row_alone(family: str) -> None:
 @pytest.mark.parametrize("family", OWN_FORWARD)
 def test_our_own_forward_answers_the_same(family: str) -> None:
     for case in CASES:
-        forward = LlamaForward.of(tiny(family), room=10**9)
+        forward = LlamaForward.of(tiny(family), packable=10**9)
         assert forward is not None
         _, done = run(forward, case)
         answers = {one.index: list(one.token_ids) for one in done}

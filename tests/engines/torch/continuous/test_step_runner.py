@@ -102,10 +102,10 @@ class Starving(TokenSampler):
         super().__init__(CPU)
         self._row = row
 
-    def pick(self, asked: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
+    def sample(self, asked: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
         if any(one.request.index == self._row and one.step == 2 for one in asked):
             raise torch.OutOfMemoryError
-        return super().pick(asked, logits)
+        return super().sample(asked, logits)
 
 
 @pytest.mark.parametrize("room", SOME_ROOMS)
@@ -113,7 +113,7 @@ def test_a_row_that_there_is_no_memory_to_draw_for_fails_alone(
     llama: PreTrainedModel, room: str
 ) -> None:
     asked = requests(SHARED)
-    tier = slots(own_forward(llama), ROOMS[room], picker=Starving(2))
+    tier = slots(own_forward(llama), ROOMS[room], sampler=Starving(2))
     found = by_row(tier.generate(asked))
     assert failed_for_memory(found.pop(2))
     assert len(found) == len(asked) - 1
@@ -142,7 +142,7 @@ class ShortForPrefixes:
         of_prefixes = any(isinstance(piece, PrefixPiece) for piece in batch.pieces)
         if of_prefixes and int(batch.positions.max()) >= self._first:
             raise torch.OutOfMemoryError
-        self.seen |= {len(reach.places) for reach in batch.reaches}
+        self.seen |= {len(reach.slots) for reach in batch.reaches}
         return self._forward(batch, store)
 
 

@@ -45,16 +45,16 @@ class Answers:
     def __init__(self) -> None:
         self._tokens = [list(request.token_ids) for request in REQUESTS]
 
-    def draw(self, picker: TokenSampler, rows: Sequence[int]) -> list[SampledToken]:
+    def draw(self, sampler: TokenSampler, rows: Sequence[int]) -> list[SampledToken]:
         asked = [SampledRow(row, REQUESTS[row], self._tokens[row]) for row in rows]
-        return picker.pick(asked, torch.stack([self._logits(row) for row in rows]))
+        return sampler.sample(asked, torch.stack([self._logits(row) for row in rows]))
 
-    def grow(self, picker: TokenSampler, rows: Sequence[int]) -> None:
+    def grow(self, sampler: TokenSampler, rows: Sequence[int]) -> None:
         """The rows draw a token more, as they would without anything kept."""
         expected = self.draw(TokenSampler(CPU), rows)
-        assert self.draw(picker, rows) == expected
-        for row, picked in zip(rows, expected, strict=True):
-            self._tokens[row].append(picked.token_id)
+        assert self.draw(sampler, rows) == expected
+        for row, sampled in zip(rows, expected, strict=True):
+            self._tokens[row].append(sampled.token_id)
 
     def _logits(self, row: int) -> Tensor:
         source = torch.Generator().manual_seed(100 * row + len(self._tokens[row]))
@@ -67,14 +67,14 @@ def test_wherever_in_a_draw_memory_ends_the_next_one_is_as_if_it_had_not_been(
     lost: str, then: str
 ) -> None:
     for calls in count():
-        answers, picker = Answers(), TokenSampler(CPU)
-        answers.grow(picker, ROWS["all"])
+        answers, sampler = Answers(), TokenSampler(CPU)
+        answers.grow(sampler, ROWS["all"])
         try:
             with Ending(calls):
-                answers.draw(picker, ROWS[lost])
+                answers.draw(sampler, ROWS[lost])
         except torch.OutOfMemoryError:
-            answers.grow(picker, ROWS[then])
-            answers.grow(picker, ROWS[then])
+            answers.grow(sampler, ROWS[then])
+            answers.grow(sampler, ROWS[then])
         else:
             break
     assert calls > 30, "memory ends at every call of a draw"

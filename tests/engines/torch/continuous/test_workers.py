@@ -57,110 +57,110 @@ def forward(batch: StepBatch, _store: KVStore) -> Tensor:
 
 
 @contextmanager
-def two_lanes(to_run: Forward = forward) -> Iterator[ForkedWorkers]:
-    lanes = ForkedWorkers(to_run, 2, rows=4, logits=LogitsSpec(2, torch.float64))
+def two_workers(to_run: Forward = forward) -> Iterator[ForkedWorkers]:
+    workers = ForkedWorkers(to_run, 2, rows=4, logits=LogitsSpec(2, torch.float64))
     try:
-        yield lanes
+        yield workers
     finally:
-        lanes.close()
+        workers.close()
 
 
 STORE = KVStore(KVStoreSizes(4, 4, 0), private_zeros)
 
 
-def run(lanes: ForkedWorkers, *tokens: int) -> tuple[list[int], list[int]]:
+def run(workers: ForkedWorkers, *tokens: int) -> tuple[list[int], list[int]]:
     """Which processes computed which tokens."""
-    made = lanes.compute([part(token) for token in tokens], STORE).long()
+    made = workers.compute([part(token) for token in tokens], STORE).long()
     return made[:, 0].tolist(), made[:, 1].tolist()
 
 
 def test_parts_are_computed_in_processes_of_their_own_and_come_back_in_order() -> None:
-    with two_lanes() as lanes:
-        pids, tokens = run(lanes, 5, 6)
+    with two_workers() as workers:
+        pids, tokens = run(workers, 5, 6)
         assert tokens == [5, 6]
         assert len({*pids, os.getpid()}) == 3
-        assert run(lanes, 8, 7) == (pids, [8, 7])
-        assert lanes.tokens_elsewhere == 4
+        assert run(workers, 8, 7) == (pids, [8, 7])
+        assert workers.tokens_elsewhere == 4
 
 
 def test_a_step_that_is_not_split_is_computed_here() -> None:
-    with two_lanes() as lanes:
-        assert run(lanes, 5) == ([os.getpid()], [5])
-        assert lanes.tokens_elsewhere == 0
+    with two_workers() as workers:
+        assert run(workers, 5) == ([os.getpid()], [5])
+        assert workers.tokens_elsewhere == 0
 
 
 def test_an_error_in_a_lane_is_named_and_the_lanes_go_on() -> None:
-    with two_lanes() as lanes:
-        pids, _ = run(lanes, 5, 6)
+    with two_workers() as workers:
+        pids, _ = run(workers, 5, 6)
         with pytest.raises(RuntimeError, match="a worker failed: ZeroDivisionError"):
-            run(lanes, BREAK, 6)
-        assert run(lanes, 7, 8) == (pids, [7, 8])
+            run(workers, BREAK, 6)
+        assert run(workers, 7, 8) == (pids, [7, 8])
 
 
 def test_a_part_that_does_not_fit_is_a_memory_error_and_the_lanes_go_on() -> None:
-    with two_lanes() as lanes:
-        pids, _ = run(lanes, 5, 6)
+    with two_workers() as workers:
+        pids, _ = run(workers, 5, 6)
         with pytest.raises(MemoryError):
-            run(lanes, 5, STARVE)
-        assert run(lanes, 7, 8) == (pids, [7, 8])
+            run(workers, 5, STARVE)
+        assert run(workers, 7, 8) == (pids, [7, 8])
 
 
 def test_close_ends_and_reaps_all() -> None:
-    with two_lanes() as lanes:
-        pids, _ = run(lanes, 5, 6)
+    with two_workers() as workers:
+        pids, _ = run(workers, 5, 6)
     for pid in pids:
         with pytest.raises(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
-    lanes.close()
+    workers.close()
 
 
 @pytest.mark.parametrize("tokens", [(KILL, 6), (6, KILL)], ids=["first", "last"])
 def test_a_lane_that_is_killed_at_work_ends_the_run(tokens: tuple[int, int]) -> None:
-    with two_lanes() as lanes:
-        pids, _ = run(lanes, 5, 6)
+    with two_workers() as workers:
+        pids, _ = run(workers, 5, 6)
         victim = pids[tokens.index(KILL)]
         with pytest.raises(ResourceError, match=f"process {victim}.*has died"):
-            run(lanes, *tokens)
+            run(workers, *tokens)
     for pid in pids:
         with pytest.raises(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
 
 
 def test_a_lane_that_is_killed_between_steps_ends_the_run() -> None:
-    with two_lanes() as lanes:
-        (pid, _), _ = run(lanes, 5, 6)
+    with two_workers() as workers:
+        (pid, _), _ = run(workers, 5, 6)
         os.kill(pid, signal.SIGKILL)
         # Ended, but not reaped: that is left to `close`.
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(ResourceError, match=f"process {pid}.*has died"):
-            run(lanes, 5, 6)
+            run(workers, 5, 6)
 
 
 def test_signals_to_the_whole_group_leave_lanes_at_work() -> None:
-    with two_lanes() as lanes:
-        pids, _ = run(lanes, 5, 6)
+    with two_workers() as workers:
+        pids, _ = run(workers, 5, 6)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(pids[0], number)
-        assert run(lanes, 7, 8) == (pids, [7, 8])
+        assert run(workers, 7, 8) == (pids, [7, 8])
 
 
 def test_what_cannot_be_started_is_said() -> None:
-    lanes = ForkedWorkers(forward, 2, rows=8, logits=LogitsSpec(4, torch.float64))
+    workers = ForkedWorkers(forward, 2, rows=8, logits=LogitsSpec(4, torch.float64))
     most = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Not one file more: there is no pipe to a lane.
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, most[1]))
     try:
         with pytest.raises(ResourceError, match="cannot start a worker process"):
-            run(lanes, 5, 6)
+            run(workers, 5, 6)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, most)
 
 
 def test_logits_that_have_no_room_are_a_matter_of_memory() -> None:
     # More than an address space holds.
-    lanes = ForkedWorkers(forward, 2, rows=2**20, logits=LogitsSpec(2**38, torch.float64))
+    workers = ForkedWorkers(forward, 2, rows=2**20, logits=LogitsSpec(2**38, torch.float64))
     with pytest.raises(ResourceError, match="keys, values and logits"):
-        run(lanes, 5, 6)
+        run(workers, 5, 6)
 
 
 PARENT = """
@@ -232,10 +232,10 @@ class Watching(TokenSampler):
         super().__init__(CPU)
         self.logits: dict[tuple[int, int], Tensor] = {}
 
-    def pick(self, asked: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
+    def sample(self, asked: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
         for one, row in zip(asked, logits, strict=True):
             self.logits[one.request.index, one.step] = row.clone()
-        return super().pick(asked, logits)
+        return super().sample(asked, logits)
 
 
 def many(*, shared: bool) -> list[Request]:
@@ -279,14 +279,14 @@ def answered(
 ) -> tuple[dict[int, Completion], Watching, dict[str, object]]:
     store, watching = prepared(to_run), Watching()
     dtype = next(iter(store.layers.values())).keys.dtype
-    lanes = ForkedWorkers(to_run, count, 32, LogitsSpec(VOCABULARY, dtype)) if count > 1 else None
-    tier = slots(to_run, room, store=store, picker=watching, lanes=lanes or InProcess(to_run))
+    workers = ForkedWorkers(to_run, count, 32, LogitsSpec(VOCABULARY, dtype)) if count > 1 else None
+    tier = slots(to_run, room, store=store, sampler=watching, workers=workers or InProcess(to_run))
     try:
         found = by_row(tier.generate(asked))
     finally:
-        if lanes is not None:
-            lanes.close()
-    assert lanes is None or lanes.tokens_elsewhere > 100
+        if workers is not None:
+            workers.close()
+    assert workers is None or workers.tokens_elsewhere > 100
     return found, watching, dict(tier.facts())
 
 

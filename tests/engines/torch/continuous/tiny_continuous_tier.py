@@ -20,7 +20,7 @@ from batchgen.engines.torch.continuous.token_picker import TokenSampler
 from batchgen.engines.torch.continuous.workers import Forward, InProcess, StepWorkers
 from batchgen.engines.torch.likelihoods.by_steps import StepLikelihoods
 from batchgen.planning.scheduler import ExpectedLength
-from tests.engines.torch.tiny_models import CPU, setting
+from tests.engines.torch.tiny_models import CPU, options
 
 _SHAPE = BatchShape(rows=8, step_tokens=512)
 _SIZES = KVStoreSizes(pages=64, page_size=16, arena=64)
@@ -40,7 +40,7 @@ class Room:
 WIDE = Room()
 ROOMS = {
     "one place": Room(BatchShape(1, 512)),
-    "three places, nothing shared": Room(BatchShape(3, 512, share=False)),
+    "three places, nothing shared": Room(BatchShape(3, 512, share_prefixes=False)),
     "all places, prompts in chunks": Room(BatchShape(8, 7), KVStoreSizes(64, 4, 64)),
     "too few pages": Room(BatchShape(8, 64), KVStoreSizes(28, 2, 16), expected=lambda _limit: 0),
     "memory runs out": Room(BatchShape(8, 64), KVStoreSizes(64, 4, 64), lost=(0, 3)),
@@ -75,7 +75,7 @@ class Unreadable(Tensor):
         raise torch.OutOfMemoryError
 
 
-class LosingLanes(InProcess):
+class LosingWorkers(InProcess):
     """A lane in which memory runs out at some steps, in the forward or behind it."""
 
     def __init__(self, forward: Forward, room: Room) -> None:
@@ -90,7 +90,7 @@ class LosingLanes(InProcess):
 
 
 def own_forward(model: PreTrainedModel) -> Forward:
-    forward = LlamaForward.of(model, room=10**9)
+    forward = LlamaForward.of(model, packable=10**9)
     assert forward is not None
     return forward
 
@@ -100,23 +100,23 @@ def slots(
     room: Room = WIDE,
     *,
     store: KVStore | None = None,
-    picker: TokenSampler | None = None,
-    lanes: StepWorkers | None = None,
+    sampler: TokenSampler | None = None,
+    workers: StepWorkers | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> ContinuousTier:
     """The slot engine without a trial before it."""
-    machine = StepBackend(
-        lanes or LosingLanes(forward, room),
+    backend = StepBackend(
+        workers or LosingWorkers(forward, room),
         store or KVStore(room.sizes, private_zeros),
-        picker or TokenSampler(CPU),
+        sampler or TokenSampler(CPU),
         CPU,
     )
-    return ContinuousTier(machine, room.shape, setting(should_stop), expected=room.expected)
+    return ContinuousTier(backend, room.shape, options(should_stop), expected=room.expected)
 
 
 def slot_likelihoods(forward: Forward, room: Room = WIDE) -> StepLikelihoods:
     """The likelihoods of the slot engine without a trial before it."""
-    machine = StepBackend(
-        LosingLanes(forward, room), KVStore(room.sizes, private_zeros), TokenSampler(CPU), CPU
+    backend = StepBackend(
+        LosingWorkers(forward, room), KVStore(room.sizes, private_zeros), TokenSampler(CPU), CPU
     )
-    return StepLikelihoods(machine, room.shape, lambda: False)
+    return StepLikelihoods(backend, room.shape, lambda: False)

@@ -16,8 +16,8 @@ from tests.engines.torch.tiny_models import (
     alone,
     break_token,
     loaded,
+    options,
     prompts,
-    setting,
     spell,
     teacher_forced,
     tiny_model,
@@ -31,9 +31,9 @@ def llama() -> PreTrainedModel:
     return tiny_model("llama")
 
 
-def search(model: PreTrainedModel, setting: TierOptions) -> BatchedTier:
+def search(model: PreTrainedModel, options: TierOptions) -> BatchedTier:
     return BatchedTier(
-        BeamRunner(loaded(model), setting), BatchLimits(12, 10_000, "none"), CPU, setting
+        BeamRunner(loaded(model), options), BatchLimits(12, 10_000, "none"), CPU, options
     )
 
 
@@ -52,7 +52,7 @@ def each(count: int, decoding: ResolvedDecoding, samples: int = 1) -> list[Reque
 def test_samples_are_the_best_beams_of_each_row_alone(family: str, length_penalty: float) -> None:
     model = tiny_model(family)
     asked = each(3, replace(BEAMS, length_penalty=length_penalty), samples=2)
-    found = {(c.index, c.sample): c for c in search(model, setting()).generate(asked)}
+    found = {(c.index, c.sample): c for c in search(model, options()).generate(asked)}
     assert len(found) == len(asked)
     for row in range(4):
         prompt = next(r.token_ids for r in asked if r.index == row)
@@ -77,7 +77,7 @@ def test_samples_are_the_best_beams_of_each_row_alone(family: str, length_penalt
 
 def test_penalties_act_in_the_search(llama: PreTrainedModel) -> None:
     decoding = replace(BEAMS, repetition_penalty=1.4, no_repeat_ngram_size=2, min_new_tokens=4)
-    (answer,) = search(llama, setting()).generate(each(1, decoding)[:1])
+    (answer,) = search(llama, options()).generate(each(1, decoding)[:1])
     (expected,) = alone(
         llama,
         prompts(1)[0],
@@ -93,16 +93,16 @@ def test_penalties_act_in_the_search(llama: PreTrainedModel) -> None:
 
 def test_a_stop_string_ends_a_beam(llama: PreTrainedModel) -> None:
     free = replace(BEAMS, end_token_ids=frozenset())
-    (before,) = search(llama, setting()).generate(each(1, free)[:1])
+    (before,) = search(llama, options()).generate(each(1, free)[:1])
     stop = spell(before.token_ids[2:3])
-    (answer,) = search(llama, setting()).generate(each(1, replace(free, stop_strings=(stop,)))[:1])
+    (answer,) = search(llama, options()).generate(each(1, replace(free, stop_strings=(stop,)))[:1])
     assert stop not in answer.text
     assert answer.finish_reason in ("stop_string", "length")
 
 
 def test_logprob_mean_is_that_of_teacher_forcing(llama: PreTrainedModel) -> None:
     asked = each(2, replace(BEAMS, logprobs=True, repetition_penalty=1.3))
-    for answer in search(llama, setting()).generate(asked):
+    for answer in search(llama, options()).generate(asked):
         expected = teacher_forced(llama, asked[answer.index].token_ids, answer.token_ids)
         assert answer.logprob_mean == pytest.approx(expected, abs=1e-4)
 
@@ -113,9 +113,9 @@ def test_a_row_with_nan_fails_alone() -> None:
     first = prompts(1)[0]
     rows = [first, [96, *first[1:]], first[::-1]]
     asked = [Request(row, 0, ids, free, 0) for row, ids in enumerate(rows)]
-    sound = {c.index: c for c in search(model, setting()).generate(asked)}
+    sound = {c.index: c for c in search(model, options()).generate(asked)}
     break_token(model, 96)
-    found = {c.index: c for c in search(model, setting()).generate(asked)}
+    found = {c.index: c for c in search(model, options()).generate(asked)}
     assert found[1].failure is not None
     assert found[1].failure.code == "nonfinite_logits"
     for row in (0, 2):
@@ -126,5 +126,5 @@ def test_a_row_with_nan_fails_alone() -> None:
 def test_a_stop_request_answers_nothing_half(llama: PreTrainedModel) -> None:
     steps = iter([False] * 3 + [True] * 99)
     free = replace(BEAMS, end_token_ids=frozenset())
-    stopped = search(llama, setting(lambda: next(steps)))
+    stopped = search(llama, options(lambda: next(steps)))
     assert list(stopped.generate(each(2, free))) == []

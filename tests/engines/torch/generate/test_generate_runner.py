@@ -17,10 +17,10 @@ from tests.engines.torch.tiny_models import (
     cohort,
     generated,
     loaded,
+    options,
     plain,
     prompts,
     requests,
-    setting,
     spell,
     teacher_forced,
     tiny_model,
@@ -161,6 +161,6 @@ def test_settings_that_generate_does_not_take_are_an_error(llama: PreTrainedMode
 
 def test_a_stop_request_keeps_only_rows_that_were_done(llama: PreTrainedModel) -> None:
     steps = iter([False] * 4 + [True] * 99)
-    runner = GenerateRunner(loaded(llama), setting(lambda: next(steps)), "padded")
+    runner = GenerateRunner(loaded(llama), options(lambda: next(steps)), "padded")
     asked = requests(prompts(), *[ResolvedDecoding(max_new_tokens=n) for n in (3, 9)])
     assert sorted(by_row(runner.run(asked))) == [0, 2, 4]

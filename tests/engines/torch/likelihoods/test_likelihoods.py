@@ -228,9 +228,9 @@ def test_a_token_that_the_model_does_not_have_is_refused(
 def test_what_the_model_rules_out_has_no_probability() -> None:
     (branch,) = group_by_context([Continuation(0, [1], [2, 0])])[1,]
     reader = ContextReader()
-    reader.read([branch], 0)
-    reader.read([branch], 1)
-    reader.look(torch.tensor([[0.0, -torch.inf, 0.0], [-torch.inf, 1.0, 1.0]]))
+    reader.expect([branch], 0)
+    reader.expect([branch], 1)
+    reader.read_logits(torch.tensor([[0.0, -torch.inf, 0.0], [-torch.inf, 1.0, 1.0]]))
     (found,) = branch.likelihoods()
     assert found.logprobs[0] == pytest.approx(-0.6931471805599453, abs=1e-15)
     assert found.logprobs[1] == -torch.inf

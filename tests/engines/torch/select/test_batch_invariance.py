@@ -54,7 +54,7 @@ def test_the_composition_that_changes_a_bit_is_named(way: str) -> None:
     assert not found.holds
     assert found.changed[0] == way
     assert f"logits differ {way}" in found.reason
-    assert {*found.same, *found.changed} == set(DEPENDS)
+    assert {*found.unchanged, *found.changed} == set(DEPENDS)
 
 
 def test_the_same_error_in_every_step_is_batch_invariant() -> None:
@@ -64,7 +64,7 @@ def test_the_same_error_in_every_step_is_batch_invariant() -> None:
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_the_engine_reports_the_invariance_of_its_model(family: str) -> None:
     model = tiny_model(family, torch.float32)
-    found = probe_continuous(loaded(model), room=10**9)
+    found = probe_continuous(loaded(model), packable=10**9)
     assert isinstance(found, ProbedForward)
     same = probe_batch_invariance(found.forward, found.store, found.logits, CPU)
     opened = engine(model)

@@ -119,16 +119,16 @@ def test_the_oldest_files_are_deleted(tiers: TierCache) -> None:
     ],
 )
 def test_the_key_contains_the_settings(other: ComputeSettings, tmp_path: Path) -> None:
-    files = ModelFiles.look(tmp_path, SPEC)
+    files = ModelFiles.scan(tmp_path, SPEC)
     assert environment_key(files, SETTINGS) == environment_key(files, replace(SETTINGS))
     assert environment_key(files, SETTINGS) != environment_key(files, other)
 
 
 def test_the_key_contains_attention_versions_and_threads(tmp_path: Path) -> None:
-    files = ModelFiles.look(tmp_path, SPEC)
+    files = ModelFiles.scan(tmp_path, SPEC)
     before = environment_key(files, SETTINGS)
     eager = ModelSpec(path="model", attn_implementation="eager")
-    assert environment_key(ModelFiles.look(tmp_path, eager), SETTINGS) != before
+    assert environment_key(ModelFiles.scan(tmp_path, eager), SETTINGS) != before
     assert f"torch {torch.__version__.partition('+')[0]}" in before["versions"]
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
@@ -143,7 +143,7 @@ def test_the_listing_changes_with_a_file(tmp_path: Path) -> None:
     file.parent.mkdir()
     file.write_bytes(b"abc")
     os.utime(file, ns=(0, 0))
-    files = ModelFiles.look(tmp_path, SPEC)
+    files = ModelFiles.scan(tmp_path, SPEC)
     assert files.unchanged()
     file.write_bytes(b"abcd")
     os.utime(file, ns=(0, 0))
@@ -156,6 +156,6 @@ def test_a_file_that_disappears_during_the_listing_has_no_listing(
     """Between finding and reading it, a moment that another process cannot be made to hit."""
     monkeypatch.setattr(Path, "rglob", lambda folder, _pattern: [folder / "gone"])
     monkeypatch.setattr(Path, "is_file", lambda _file: True)
-    files = ModelFiles.look(tmp_path, SPEC)
+    files = ModelFiles.scan(tmp_path, SPEC)
     assert files.listing == ""
     assert not files.unchanged()

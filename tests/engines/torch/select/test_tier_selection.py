@@ -37,7 +37,7 @@ def load(folder: Path, spec: ModelSpec = SPEC) -> LoadedModel:
 
 
 def cached(model: LoadedModel, *, free: int = FREE) -> bool:
-    return select_tier(model, "continuous", free).cached
+    return select_tier(model, "continuous", free).from_cache
 
 
 def engine_of(model: LoadedModel) -> TorchEngine:
@@ -73,7 +73,7 @@ def test_the_second_start_checks_one_prompt_and_answers_the_same(
     wanted = by_row(first.generate(requests(prompts())))
     again = load(folder)
     computed = forwards(again)
-    assert select_tier(again, "continuous", FREE).cached
+    assert select_tier(again, "continuous", FREE).from_cache
     assert sum(computed) <= 2 * (LENGTHS[0] + 3)
     second = engine_of(again)
     assert by_row(second.generate(requests(prompts()))) == wanted
@@ -93,7 +93,7 @@ def test_a_change_of_model_or_settings_repeats_the_search(tmp_path: Path) -> Non
     assert cached(load(folder), free=1000)
     assert not cached(load(folder, ModelSpec(path="model", attn_implementation="eager")))
     assert not cached(load(folder, ModelSpec(path="model", dtype="bfloat16")))
-    assert not select_tier(load(folder), "static", FREE).cached
+    assert not select_tier(load(folder), "static", FREE).from_cache
     (folder / "model.safetensors").touch()
     assert not cached(load(folder))
 
@@ -125,7 +125,7 @@ def test_a_tier_that_does_not_exist_for_the_model_repeats_the_search(
     key = json.loads(file.read_bytes())["key"]
     TierCache(cache).put(key, replace(selected.record, tier=wrong))
     again = select_tier(model, "continuous", FREE)
-    assert (again.cached, again.record.tier) == (False, selected.record.tier)
+    assert (again.from_cache, again.record.tier) == (False, selected.record.tier)
 
 
 def test_a_cached_tier_with_other_logits_repeats_the_search(tmp_path: Path) -> None:
@@ -138,5 +138,5 @@ def test_a_cached_tier_with_other_logits_repeats_the_search(tmp_path: Path) -> N
     inner: Any = model.model
     inner.model.norm.register_forward_hook(changed)  # own forward does not call this module
     again = select_tier(model, "continuous", FREE)
-    assert (again.cached, again.record.tier) == (False, "continuous")
+    assert (again.from_cache, again.record.tier) == (False, "continuous")
     assert "not continuous, own forward: its logits differ" in again.record.reason

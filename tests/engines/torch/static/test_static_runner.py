@@ -16,9 +16,9 @@ from tests.engines.torch.tiny_models import (
     by_row,
     cohort,
     loaded,
+    options,
     prompts,
     requests,
-    setting,
     spell,
     teacher_forced,
     tiny_model,
@@ -156,7 +156,7 @@ def test_a_stop_request_ends_the_run_at_a_step_without_half_answers(
     llama: PreTrainedModel,
 ) -> None:
     steps: Iterator[bool] = iter([False] * 4 + [True] * 99)
-    runner = StaticRunner(loaded(llama), setting(lambda: next(steps)))
+    runner = StaticRunner(loaded(llama), options(lambda: next(steps)))
     asked = requests(prompts(), *[ResolvedDecoding(max_new_tokens=n) for n in (3, 9)])
     found = by_row(runner.run(asked))
     assert sorted(found) == [0, 2, 4]
@@ -165,7 +165,7 @@ def test_a_stop_request_ends_the_run_at_a_step_without_half_answers(
 
 def test_a_cohort_carries_only_so_much_padding(llama: PreTrainedModel) -> None:
     # Sorted: 23, 17, 11, 5, 3 tokens. 23 and 17 pad 6, 11 with 5 another 6, and 3 would add 8.
-    runner = StaticRunner(loaded(llama), replace(setting(), padding_tokens=6))
+    runner = StaticRunner(loaded(llama), replace(options(), padding_tokens=6))
     asked = requests(prompts())
     found = list(runner.run(asked))
     assert [c.index for c in found] == [1, 4, 2, 0, 3]

@@ -9,6 +9,7 @@ over different keys merge into one over both:
 Plain layers on a CPU use torch's fused kernel; soft caps, windows and other devices use separate operations.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,6 @@ class AttentionRule:
 
     @property
     def plain(self) -> bool:
-        """Whether the fused kernels support this rule."""
         return self.window is None and self.softcap is None
 
     def capped(self, scores: Tensor) -> Tensor:
@@ -41,6 +41,24 @@ class AttentionRule:
         if self.softcap is None:
             return scores
         return scores.div_(self.softcap).tanh_().mul_(self.softcap)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerQkv:
+    """Queries, keys and values of a layer for the tokens of a step.
+
+    Attributes:
+        layer: its number.
+        q: [tokens, heads, key width].
+        k: [tokens, kv heads, key width].
+        v: [tokens, kv heads, value width].
+    """
+
+    layer: int
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    rule: AttentionRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +88,14 @@ class PartialAttention:
     values: Tensor
     mass: Tensor
 
+    @classmethod
+    def concatenate(cls, parts: Sequence["PartialAttention"]) -> "PartialAttention":
+        """Attention of all tokens, from that of consecutive ones."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(torch.cat([p.values for p in parts]), torch.cat([p.mass for p in parts]))
+
     def cut(self, first: int, last: int) -> "PartialAttention":
-        """Views of tokens first..last-1."""
         return PartialAttention(self.values[first:last], self.mass[first:last])
 
     def merge(self, other: "PartialAttention") -> None:
@@ -81,7 +105,6 @@ class PartialAttention:
         torch.logaddexp(self.mass, other.mass, out=self.mass)
 
     def sink(self, sinks: Tensor) -> None:
-        """Apply sinks: [heads] logits."""
         kept = torch.sigmoid(self.mass - sinks.to(self.mass))[..., None]
         self.values *= kept.to(self.values.dtype)
 
@@ -118,7 +141,6 @@ def _flash(q: Tensor, seen: AttendedKeys, scale: float, *, causal: bool) -> Part
 def _explicit(
     q: Tensor, seen: AttendedKeys, rule: AttentionRule, allowed: Tensor
 ) -> PartialAttention:
-    """Attention by separate operations; allowed bool [tokens, seen]."""
     tokens, heads, width = q.shape
     kv_heads, count, _ = seen.keys.shape
     grouped = q.transpose(0, 1).reshape(kv_heads, -1, width)

@@ -20,12 +20,14 @@ from torch.nn import functional
 from batchgen.engines.torch.continuous.forward.attention import (
     AttendedKeys,
     AttentionRule,
+    LayerQkv,
     PartialAttention,
     past_attention,
 )
 from batchgen.engines.torch.continuous.kv_store import KVLayer, KVStoreSizes, private_zeros
 from batchgen.engines.torch.continuous.step import PrefixReach, StepBatch
 from batchgen.engines.torch.memory import out_of_memory
+from batchgen.engines.torch.quiet import first_line
 
 _SHORT_PREFIX, _FEW_ROWS = 256, 16
 """A prefix with more tokens, shared by more rows, does not stay in the processor's cache from row to row."""
@@ -41,28 +43,13 @@ _status: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class DecodeQkv:
-    """Queries, keys and values of one layer for one new token of each row.
-
-    Attributes:
-        q: [rows, heads, width].
-        k: [rows, kv heads, width].
-        v: [rows, kv heads, value width].
-    """
-
-    q: Tensor
-    k: Tensor
-    v: Tensor
-
-
-@dataclass(frozen=True, slots=True)
 class DecodeLayout:
     """Where the keys and values of a decode step's rows are.
 
     Attributes:
         pages: int64 [rows, most pages], the pages of each row in order, padded with any page.
         lengths: int64 [rows], tokens of each row in its own pages, including the new one.
-        prefixes: int64 [rows, 2], first and last + 1 place of each row's prefix; equal without one.
+        prefixes: int64 [rows, 2], first and last + 1 slot of each row's prefix; equal without one.
     """
 
     pages: Tensor
@@ -76,19 +63,19 @@ class DecodeLayout:
         pages = [functional.pad(g.pages, (0, most - g.pages.shape[1])) for g in batch.groups]
         prefixes = torch.zeros(len(batch.token_ids), 2, dtype=torch.int64)
         for reach in filter(kernel_reads_prefix, batch.reaches):
-            prefixes[reach.first : reach.last] = torch.tensor(
-                [reach.places.start, reach.places.stop]
-            )
+            bounds = torch.tensor([reach.slots.start, reach.slots.stop])
+            prefixes[reach.first : reach.last] = bounds
         return cls(torch.cat(pages), torch.cat([group.lengths for group in batch.groups]), prefixes)
 
 
 def kernel_reads_prefix(reach: PrefixReach) -> bool:
     """Whether the kernel reads a prefix, once for each row; otherwise torch reads it once for all rows."""
-    return len(reach.places) <= _SHORT_PREFIX or reach.last - reach.first <= _FEW_ROWS
+    return len(reach.slots) <= _SHORT_PREFIX or reach.last - reach.first <= _FEW_ROWS
 
 
-def kernel_supports_attention(q: Tensor, layer: KVLayer, rule: AttentionRule) -> bool:
-    """Whether the kernel computes attention of queries [rows, heads, width] in this layer."""
+def kernel_supports_attention(new: LayerQkv, layer: KVLayer) -> bool:
+    """Whether the kernel computes attention of one new token of each row in this layer."""
+    q, rule = new.q, new.rule
     _, heads, width, size = layer.keys.shape
     return (
         q.device.type == "cpu"
@@ -100,18 +87,16 @@ def kernel_supports_attention(q: Tensor, layer: KVLayer, rule: AttentionRule) ->
     )
 
 
-def kernel_attention(
-    new: DecodeQkv, layer: KVLayer, held: DecodeLayout, scale: float
-) -> PartialAttention:
-    """Store the rows' new keys and values, then attend to their own pages and the prefixes in `held`."""
+def kernel_attention(new: LayerQkv, layer: KVLayer, layout: DecodeLayout) -> PartialAttention:
+    """Store the keys and values of one new token of each row, then attend to the row's pages and prefix."""
     part = PartialAttention(
         new.q.new_empty(*new.q.shape[:2], new.v.shape[2]), new.q.new_empty(new.q.shape[:2])
     )
     kernel = _attention(new.q.shape[1] // new.k.shape[1], new.q.shape[2], new.v.shape[2])
     stored = (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values)
-    where = (held.pages, held.lengths, held.prefixes)
+    where = (layout.pages, layout.lengths, layout.prefixes)
     arrays = (tensor.numpy() for tensor in (new.q, new.k, new.v, *stored, *where))
-    kernel(*arrays, scale, part.values.numpy(), part.mass.numpy())
+    kernel(*arrays, new.rule.scale, part.values.numpy(), part.mass.numpy())
     return part
 
 
@@ -123,7 +108,7 @@ class CompiledNorm:
     eps: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Normalize x float32 [rows, width], contiguous."""
+        """Normalize contiguous float32 [rows, width]."""
         out = torch.empty_like(x)
         _norm()(x.numpy(), self.weight.numpy(), self.eps, out.numpy())
         return out
@@ -180,67 +165,47 @@ def attention_works(group: int, width: int, high: int) -> bool:
     """
     if width % 4 or group > _MOST_HEADS:
         return False
-    made = _case(group, width, high)
-    wanted = _by_torch(made)
+    case = _case(group, width, high)
+    wanted = _by_torch(*case)
 
     def compute() -> list[Tensor]:
-        part = kernel_attention(made.new, made.layer, made.held, made.scale)
+        part = kernel_attention(*case)
         return [part.values, part.mass]
 
     return _checked("attention", compute, [wanted.values, wanted.mass])
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
+def _case(group: int, width: int, high: int) -> tuple[LayerQkv, KVLayer, DecodeLayout]:
     """Three rows, two of them with a prefix."""
-
-    new: DecodeQkv
-    layer: KVLayer
-    held: DecodeLayout
-    scale: float
-
-
-def _case(group: int, width: int, high: int) -> _Case:
     heads, size = 2, 8
-    new = DecodeQkv(
-        _drawn(3, group * heads, width), _drawn(3, heads, width), _drawn(3, heads, high)
-    )
+    q, k, v = _drawn(3, group * heads, width), _drawn(3, heads, width), _drawn(3, heads, high)
+    new = LayerQkv(0, q, k, v, AttentionRule(width**-0.5))
     layer = KVLayer.like(new.k, new.v, KVStoreSizes(5, size, 7), private_zeros)
     for tensor in (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values):
         tensor.copy_(_drawn(*tensor.shape))
-    held = DecodeLayout(
+    layout = DecodeLayout(
         torch.tensor([[4, 0, 2], [1, 1, 1], [3, 3, 3]]),
         torch.tensor([21, 8, 1]),
         torch.tensor([[1, 6], [0, 0], [1, 6]]),
     )
-    return _Case(new, layer, held, width**-0.5)
+    return new, layer, layout
 
 
-def _by_torch(case: _Case) -> PartialAttention:
-    """The expected result, computed row by row; does not change the case."""
+def _by_torch(new: LayerQkv, layer: KVLayer, layout: DecodeLayout) -> PartialAttention:
+    """The expected result, computed row by row; stores nothing."""
     parts = []
-    for row, (length, (start, stop)) in enumerate(
-        zip(case.held.lengths.tolist(), case.held.prefixes.tolist(), strict=True)
-    ):
-        keys, values = case.layer.read(case.held.pages[row], length - 1)
+    bounds = zip(layout.lengths.tolist(), layout.prefixes.tolist(), strict=True)
+    for row, (length, (start, stop)) in enumerate(bounds):
         seen = [
-            (case.layer.prefix_keys[:, start:stop], case.layer.prefix_values[:, start:stop]),
-            (keys, values),
-            (case.new.k[row, :, None], case.new.v[row, :, None]),
+            (layer.prefix_keys[:, start:stop], layer.prefix_values[:, start:stop]),
+            layer.read(layout.pages[row], length - 1),
+            (new.k[row, :, None], new.v[row, :, None]),
         ]
         keys, values = (torch.cat(of, dim=1) for of in zip(*seen, strict=True))
         positions = torch.arange(stop - start + length)
-        parts.append(
-            past_attention(
-                case.new.q[row, None],
-                AttendedKeys(keys, values, positions),
-                AttentionRule(case.scale),
-                positions[-1:],
-            )
-        )
-    return PartialAttention(
-        torch.cat([p.values for p in parts]), torch.cat([p.mass for p in parts])
-    )
+        attended = AttendedKeys(keys, values, positions)
+        parts.append(past_attention(new.q[row, None], attended, new.rule, positions[-1:]))
+    return PartialAttention.concatenate(parts)
 
 
 def _checked(
@@ -250,13 +215,14 @@ def _checked(
     reason = _numba_problem()
     if reason is None:
         try:
-            near = map(_near, compute(), wanted)
-            reason = None if all(near) else "its results differ from those of torch"
+            pairs = zip(compute(), wanted, strict=True)
+            equal = all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs)
+            reason = None if equal else "its results differ from those of torch"
         except Exception as error:
             # numba and the code that it compiles may fail in any way.
             if out_of_memory(error):
                 raise
-            reason = _described(error)
+            reason = first_line(error)
     _status[kernel] = "numba" if reason is None else f"torch: {reason}"
     return reason is None
 
@@ -267,18 +233,9 @@ def _numba_problem() -> str | None:
     try:
         numba: Any = import_module("numba")
     except Exception as error:  # noqa: BLE001  it fails with a numpy that is newer than itself, and in other ways
-        return _described(error)
+        return first_line(error)
     # Kernels would run as plain Python.
     return "NUMBA_DISABLE_JIT is set" if numba.config.DISABLE_JIT else None
-
-
-def _described(error: Exception) -> str:
-    lines = str(error).splitlines() or ["no message"]
-    return f"{type(error).__name__}: {lines[0][:200]}"
-
-
-def _near(found: Tensor, wanted: Tensor) -> bool:
-    return torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def _drawn(*shape: int) -> Tensor:

@@ -18,8 +18,7 @@ class Linear(Protocol):
     """Product with a weight, plus a bias."""
 
     @property
-    def outputs(self) -> int:
-        """Width of the result."""
+    def outputs(self) -> int: ...
 
     def __call__(self, x: Tensor) -> Tensor:
         """X [rows, in] times the weight: [rows, out]."""
@@ -37,36 +36,30 @@ class Linear(Protocol):
 class MakeLinear(Protocol):
     """Makes a `Linear` of a weight [out, in] and a bias [out]."""
 
-    def __call__(self, weight: Tensor, bias: Tensor | None, /) -> Linear:
-        """A product with these."""
+    def __call__(self, weight: Tensor, bias: Tensor | None, /) -> Linear: ...
 
 
 class PlainLinear:
     """torch's own product. See `Linear`."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Use the weight as it is."""
         self.outputs = weight.shape[0]
         self._weight = weight
         self._transposed = weight.t()
         self._bias = bias
 
     def __call__(self, x: Tensor) -> Tensor:
-        """See `Linear`."""
         return functional.linear(x, self._weight, self._bias)
 
     def silu(self, x: Tensor) -> Tensor:
-        """See `Linear`."""
         return functional.silu(self(x), inplace=True)
 
     def add(self, x: Tensor, to: Tensor) -> Tensor:
-        """See `Linear`."""
         if self._bias is not None:
             to += self._bias
         return to.addmm_(x, self._transposed)
 
     def multiply(self, x: Tensor, by: Tensor) -> Tensor:
-        """See `Linear`."""
         return by.mul_(self(x))
 
 
@@ -80,19 +73,15 @@ class PackedLinear:
         self._bias = bias
 
     def __call__(self, x: Tensor) -> Tensor:
-        """See `Linear`."""
         return self._then(x, "none")
 
     def silu(self, x: Tensor) -> Tensor:
-        """See `Linear`."""
         return self._then(x, "swish")
 
     def add(self, x: Tensor, to: Tensor) -> Tensor:
-        """See `Linear`."""
         return self._with(x, to, "add")
 
     def multiply(self, x: Tensor, by: Tensor) -> Tensor:
-        """See `Linear`."""
         return self._with(x, by, "mul")
 
     def _then(self, x: Tensor, operation: str) -> Tensor:
@@ -118,11 +107,11 @@ def _four_at_least(rows: Tensor) -> Tensor:
 
 
 def should_pack_weights(
-    weight_bytes: int, device: torch.device, dtype: torch.dtype, room: int
+    weight_bytes: int, device: torch.device, dtype: torch.dtype, packable: int
 ) -> bool:
-    """Whether to make a packed copy of a model's weights: if packing works and the copy fits in `room` bytes."""
-    can = device.type == "cpu" and dtype == torch.float32
-    return can and weight_bytes <= room and packing_works()
+    """Whether to make a packed copy of a model's weights: if packing works and the copy has at most `packable` bytes."""
+    possible = device.type == "cpu" and dtype == torch.float32
+    return possible and weight_bytes <= packable and packing_works()
 
 
 @cache
@@ -135,13 +124,12 @@ def packing_works() -> bool:
     bias = torch.randn(48, generator=generator)
     x, other = torch.randn(5, 32, generator=generator), torch.randn(5, 48, generator=generator)
     try:
-        found = _results(PackedLinear(weight, bias), x, other)
+        packed = _results(PackedLinear(weight, bias), x, other)
     except (AttributeError, RuntimeError):
         return False
-    wanted = _results(PlainLinear(weight, bias), x, other)
-    return all(
-        torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(found, wanted, strict=True)
-    )
+    plain = _results(PlainLinear(weight, bias), x, other)
+    pairs = zip(packed, plain, strict=True)
+    return all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in pairs)
 
 
 def _results(linear: Linear, x: Tensor, other: Tensor) -> tuple[Tensor, ...]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from batchgen.engines.torch.continuous.forward.attention import AttentionRule
+from batchgen.engines.torch.continuous.forward.attention import AttentionRule, LayerQkv
 from batchgen.engines.torch.continuous.forward.kernel_dispatch import (
     CompiledNorm,
     attention_works,
@@ -33,7 +33,7 @@ from batchgen.engines.torch.continuous.forward.linear import (
     PlainLinear,
     should_pack_weights,
 )
-from batchgen.engines.torch.continuous.forward.step_attention import LayerQkv, StepAttention
+from batchgen.engines.torch.continuous.forward.step_attention import StepAttention
 from batchgen.engines.torch.continuous.kv_store import KVStore
 from batchgen.engines.torch.continuous.step import StepBatch
 from batchgen.engines.torch.memory import weight_bytes
@@ -100,16 +100,11 @@ class LlamaForward:
         self._head = make(head.weight.detach(), head.bias)
 
     @classmethod
-    def of(cls, model: PreTrainedModel, room: int) -> Self | None:
-        """This forward for a model, or None if the model is not supported.
-
-        Args:
-            model: any decoder.
-            room: bytes that a packed copy of the weights may take.
-        """
+    def of(cls, model: PreTrainedModel, packable: int) -> Self | None:
+        """This forward for a decoder, or None if it is not supported. `packable`: most bytes of packed weights."""
         if not is_supported(model.config):
             return None
-        packed = should_pack_weights(weight_bytes(model), model.device, model.dtype, room)
+        packed = should_pack_weights(weight_bytes(model), model.device, model.dtype, packable)
         return cls(model, PackedLinear if packed else PlainLinear)
 
     @torch.inference_mode()
@@ -134,7 +129,6 @@ class LlamaForward:
         return self._head(self._norm(x))
 
     def _fresh(self, number: int, x: Tensor, turn: Tensor) -> LayerQkv:
-        """Queries, keys and values of a layer, with rotary embedding."""
         layer, heads = self._layers[number], self._heads
         qkv = layer.qkv(layer.before_attention(x)).view(len(x), -1, heads.width)
         turned = heads.queries + heads.keys
@@ -149,18 +143,21 @@ class LlamaForward:
     def _layer(self, layer: nn.Module, make: MakeLinear) -> _LlamaLayer:
         parts: Any = layer
         attn, mlp, heads = parts.self_attn, parts.mlp, self._heads
-        order = _neighbours(heads.width)
+        # Makes i and i + half adjacent: 0, half, 1, half + 1, ...
+        order = torch.arange(heads.width).view(2, -1).t().flatten()
         q_norm, k_norm = getattr(attn, "q_norm", None), getattr(attn, "k_norm", None)
 
         def linear(module: nn.Linear) -> Linear:
-            return make(module.weight.detach(), _bias(module))
+            # The bias may be None, although it is annotated as a tensor.
+            bias: Tensor | None = getattr(module, "bias", None)
+            return make(module.weight.detach(), None if bias is None else bias.detach())
 
         turned = [(attn.q_proj, heads.queries), (attn.k_proj, heads.keys)]
         weights = [_reordered(m.weight, count, order) for m, count in turned]
         biases = None
         if attn.q_proj.bias is not None:
-            parted = [_reordered(m.bias, count, order) for m, count in turned]
-            biases = torch.cat([*parted, attn.v_proj.bias.detach()])
+            reordered = [_reordered(m.bias, count, order) for m, count in turned]
+            biases = torch.cat([*reordered, attn.v_proj.bias.detach()])
         return _LlamaLayer(
             _norm(parts.input_layernorm),
             make(torch.cat([*weights, attn.v_proj.weight.detach()]), biases),
@@ -181,29 +178,18 @@ def is_supported(config: PreTrainedConfig) -> bool:
 
 
 def _norm(module: nn.Module) -> _Norm:
-    found: Any = module
-    weight = found.weight.detach()
-    made = CompiledNorm if kernel_supports_norm(weight) else _PlainNorm
-    return made(weight, found.variance_epsilon)
+    norm: Any = module
+    weight = norm.weight.detach()
+    make = CompiledNorm if kernel_supports_norm(weight) else _PlainNorm
+    return make(weight, norm.variance_epsilon)
 
 
 def _head_norm(module: nn.Module, order: Tensor) -> _Norm:
-    found: Any = module
-    return _PlainNorm(found.weight.detach()[order], found.variance_epsilon)
-
-
-def _neighbours(width: int) -> Tensor:
-    """The order that makes i and i + half adjacent: 0, half, 1, half + 1, ..."""
-    return torch.arange(width).view(2, -1).t().flatten()
+    norm: Any = module
+    return _PlainNorm(norm.weight.detach()[order], norm.variance_epsilon)
 
 
 def _reordered(tensor: Tensor, heads: int, order: Tensor) -> Tensor:
     """A weight or bias with `heads` times `width` rows, reordered within each head."""
     parts = tensor.detach().view(heads, len(order), *tensor.shape[1:])
     return parts[:, order].flatten(0, 1)
-
-
-def _bias(module: nn.Linear) -> Tensor | None:
-    # The bias may be None, although it is annotated as a tensor.
-    bias: Tensor | None = getattr(module, "bias", None)
-    return None if bias is None else bias.detach()

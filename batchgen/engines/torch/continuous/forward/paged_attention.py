@@ -30,7 +30,7 @@ class AttentionPlan:
         key_bags: int32, start of each bag.
         value_rows: int32, rows of the table of values: a bag for each (row, head).
         value_bags: int32, start of each bag.
-        hidden: bool [rows, 1, places]: beyond the row's length, or outside its window.
+        hidden: bool [rows, 1, slots]: beyond the row's length, or outside its window.
     """
 
     key_rows: Tensor
@@ -46,10 +46,10 @@ def attention_plan(
     """The plan of a group, computed at its first use."""
     kv_heads, width, size = pages.keys.shape[1:]
     key = (heads, kv_heads, width, window)
-    found = group.plans.get(key)
-    if not isinstance(found, AttentionPlan):
-        found = group.plans[key] = _plan(group, (heads, kv_heads, width, size), window)
-    return found
+    plan = group.plans.get(key)
+    if not isinstance(plan, AttentionPlan):
+        plan = group.plans[key] = _plan(group, (heads, kv_heads, width, size), window)
+    return plan
 
 
 def _plan(
@@ -64,11 +64,11 @@ def _plan(
     rows, used = group.pages.shape
     kv_head = torch.arange(heads, device=device) // (heads // kv_heads)
     blocks = (group.pages[:, None] * kv_heads + kv_head[:, None]).int()[..., None]
-    places = torch.arange(used * size, device=device)
+    positions = torch.arange(used * size, device=device)
     lengths = group.lengths[:, None]
-    hidden = places >= lengths
+    hidden = positions >= lengths
     if window is not None:
-        hidden |= places < lengths - window
+        hidden |= positions < lengths - window
     return AttentionPlan(
         (blocks * width + count(width)).flatten(),
         count(rows * heads * used, width),
@@ -78,45 +78,44 @@ def _plan(
     )
 
 
-def attend_pages(q: Tensor, pages: KVLayer, where: AttentionPlan, rule: AttentionRule) -> Tensor:
+def attend_pages(q: Tensor, pages: KVLayer, plan: AttentionPlan, rule: AttentionRule) -> Tensor:
     """Attention of q [rows, heads, key width]: [rows, heads, value width]."""
-    return _weighted(pages, where, _scores(q, pages, where, rule).softmax(-1))
+    return _weighted(pages, plan, _scores(q, pages, plan, rule).softmax(-1))
 
 
 def attend_pages_partial(
-    q: Tensor, pages: KVLayer, where: AttentionPlan, rule: AttentionRule
+    q: Tensor, pages: KVLayer, plan: AttentionPlan, rule: AttentionRule
 ) -> PartialAttention:
     """The same, for merging with attention to a prefix."""
-    scores = _scores(q, pages, where, rule)
+    scores = _scores(q, pages, plan, rule)
     highest = scores.amax(-1, keepdim=True)
     weights = scores.sub_(highest).exp_()
     total = weights.sum(-1, keepdim=True)
-    return PartialAttention(
-        _weighted(pages, where, weights).div_(total), total.log().add_(highest)[..., 0]
-    )
+    values = _weighted(pages, plan, weights).div_(total)
+    return PartialAttention(values, total.log().add_(highest)[..., 0])
 
 
-def _scores(q: Tensor, pages: KVLayer, where: AttentionPlan, rule: AttentionRule) -> Tensor:
-    """Scores, -inf at hidden places: [rows, heads, places]."""
+def _scores(q: Tensor, pages: KVLayer, plan: AttentionPlan, rule: AttentionRule) -> Tensor:
+    """Scores, -inf at hidden slots: [rows, heads, slots]."""
     size = pages.keys.shape[-1]
-    used = where.hidden.shape[-1] // size
+    used = plan.hidden.shape[-1] // size
     queries = (q * rule.scale)[:, :, None].expand(-1, -1, used, -1)
     scores = functional.embedding_bag(
-        where.key_rows,
+        plan.key_rows,
         pages.keys.view(-1, size),
-        where.key_bags,
+        plan.key_bags,
         mode="sum",
         per_sample_weights=queries.flatten(),
     )
-    return rule.capped(scores.view(*q.shape[:2], -1)).masked_fill_(where.hidden, -torch.inf)
+    return rule.capped(scores.view(*q.shape[:2], -1)).masked_fill_(plan.hidden, -torch.inf)
 
 
-def _weighted(pages: KVLayer, where: AttentionPlan, weights: Tensor) -> Tensor:
-    """Values weighted by [rows, heads, places]."""
+def _weighted(pages: KVLayer, plan: AttentionPlan, weights: Tensor) -> Tensor:
+    """Values weighted by [rows, heads, slots]."""
     out = functional.embedding_bag(
-        where.value_rows,
+        plan.value_rows,
         pages.values.view(-1, pages.values.shape[-1]),
-        where.value_bags,
+        plan.value_bags,
         mode="sum",
         per_sample_weights=weights.flatten(),
     )

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, Cache, PreTrainedModel
 from transformers.cache_utils import CacheLayerMixin
 
-from batchgen.engines.torch.continuous.forward.attention import AttentionRule
-from batchgen.engines.torch.continuous.forward.step_attention import LayerQkv, StepAttention
+from batchgen.engines.torch.continuous.forward.attention import AttentionRule, LayerQkv
+from batchgen.engines.torch.continuous.forward.step_attention import StepAttention
 from batchgen.engines.torch.continuous.kv_store import KVStore
 from batchgen.engines.torch.continuous.step import StepBatch
 from batchgen.engines.torch.memory import cache_argument
 
-NAME = "batchgen_slots"
+NAME = "batchgen_continuous"
 
 
 class _CapturingLayer(CacheLayerMixin):
@@ -34,8 +34,7 @@ class _CapturingLayer(CacheLayerMixin):
         super().__init__()
         self._number = number
 
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """There is nothing to prepare."""
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None: ...
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_args: object, **_kwargs: object
@@ -45,7 +44,6 @@ class _CapturingLayer(CacheLayerMixin):
         return key_states, value_states
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """No mask is built."""
         return query_length, 0
 
     def get_seq_length(self) -> int:
@@ -53,7 +51,6 @@ class _CapturingLayer(CacheLayerMixin):
         return 0
 
     def get_max_length(self) -> int:
-        """Unlimited."""
         return -1
 
 
@@ -79,12 +76,12 @@ def _attend(
 ) -> tuple[Tensor, None]:
     """Attention function for transformers: query [1, heads, tokens, width]; returns [1, tokens, heads, width]."""
     current = _current.get()
-    asked: dict[str, Any] = settings
+    options: dict[str, Any] = settings
     rule = AttentionRule(
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
-        window=asked.get("sliding_window"),
-        softcap=asked.get("softcap"),
-        sinks=asked.get("s_aux"),
+        window=options.get("sliding_window"),
+        softcap=options.get("softcap"),
+        sinks=options.get("s_aux"),
     )
     q, k, v = (t[0].transpose(0, 1) for t in (query, key, value))
     return current.attend(LayerQkv(current.layer, q, k, v, rule))[None], None
@@ -99,7 +96,6 @@ class TransformersForward:
     name = "transformers"
 
     def __init__(self, model: PreTrainedModel) -> None:
-        """Run `model` with its attention replaced by ours during a forward."""
         self._model = model
         self._cache_argument = cache_argument(model)
         layers = model.config.get_text_config(decoder=True).num_hidden_layers
@@ -127,7 +123,6 @@ class TransformersForward:
 
 @contextmanager
 def _our_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Use our attention in this context, and restore the model's own afterwards."""
     config = model.config.get_text_config(decoder=True)
     own = config._attn_implementation
     config._attn_implementation = NAME

@@ -13,15 +13,14 @@ import torch
 from torch import Tensor
 
 from batchgen.engines.torch.continuous.forward import kernel_dispatch as compiled
-from batchgen.engines.torch.continuous.forward.attention import AttentionRule, PartialAttention
+from batchgen.engines.torch.continuous.forward.attention import AttentionRule, LayerQkv, PartialAttention
 from batchgen.engines.torch.continuous.forward.kernel_dispatch import (
     CompiledNorm,
     DecodeLayout,
-    DecodeQkv,
     kernel_attention,
     kernel_supports_attention,
 )
-from batchgen.engines.torch.continuous.forward.step_attention import LayerQkv, StepAttention
+from batchgen.engines.torch.continuous.forward.step_attention import StepAttention
 from batchgen.engines.torch.continuous.kv_store import KVLayer, KVStore, KVStoreSizes, private_zeros
 from batchgen.engines.torch.continuous.step import build_step_batch
 from batchgen.planning.sequences import Prefix, ScheduledSequence, Segment, Step, StepKind
@@ -37,11 +36,10 @@ def drawn(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def case(group: int, width: int, high: int) -> tuple[DecodeQkv, KVLayer, DecodeLayout]:
+def case(group: int, width: int, high: int) -> tuple[KVLayer, DecodeLayout]:
     rows = len(LENGTHS)
-    new = DecodeQkv(
-        drawn(rows, group * HEADS, width), drawn(rows, HEADS, width), drawn(rows, HEADS, high)
-    )
+    q, k, v = drawn(rows, group * HEADS, width), drawn(rows, HEADS, width), drawn(rows, HEADS, high)
+    new = LayerQkv(0, q, k, v, AttentionRule(0.3))
     held = [-(-length // PAGE) for length in LENGTHS]
     order = torch.randperm(sum(held), generator=torch.Generator().manual_seed(0)).split(held)
     pages = torch.nn.utils.rnn.pad_sequence(list(order), batch_first=True)
@@ -55,7 +53,7 @@ def copied(layer: KVLayer) -> KVLayer:
     return KVLayer(*(t.clone() for t in (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values)))  # fmt: skip
 
 
-def wanted(new: DecodeQkv, layer: KVLayer, held: DecodeLayout, scale: float) -> PartialAttention:
+def wanted(new: layer: KVLayer, held: DecodeLayout, scale: float) -> PartialAttention:
     """Attention written out in float64, row by row, on the layer as it is after the new tokens were stored."""
     values, mass = [], []
     for row, (length, (start, stop)) in enumerate(zip(LENGTHS, SPANS, strict=True)):
@@ -78,7 +76,7 @@ def test_attention_is_that_of_float64(group: int, width: int, high: int) -> None
     assert compiled.attention_works(group, width, high)
     new, layer, held = case(group, width, high)
     before = copied(layer)
-    found = kernel_attention(new, layer, held, 0.3)
+    found = kernel_attention(new, layer, held)
     for row, length in enumerate(LENGTHS):
         page, place = held.pages[row, (length - 1) // PAGE], (length - 1) % PAGE
         before.keys[page, :, :, place] = new.k[row]
@@ -103,12 +101,13 @@ def test_a_prefix_of_many_rows_is_seen_once_whoever_reads_it(tokens: int) -> Non
     step = Step(StepKind.DECODE, tuple(Segment(row, 1, 1) for row in rows))
     batch = build_step_batch(step, PAGE, torch.device("cpu"))
     assert [compiled.kernel_reads_prefix(reach) for reach in batch.reaches] == [tokens == 21]
-    new = DecodeQkv(drawn(20, 6, 8), drawn(20, 2, 8), drawn(20, 2, 8))
+    q, k, v = drawn(20, 6, 8), drawn(20, 2, 8), drawn(20, 2, 8)
+    new = LayerQkv(0, q, k, v, AttentionRule(0.3))
     store = KVStore(KVStoreSizes(60, PAGE, 3 + tokens), private_zeros)
     layer = store.layer(0, new.k, new.v)
     for tensor in (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values):
         tensor.copy_(drawn(*tensor.shape))
-    found = StepAttention(batch, store)(LayerQkv(0, new.q, new.k, new.v, AttentionRule(0.3)))
+    found = StepAttention(batch, store)(new)
     for row in rows:
         own_keys, own_values = layer.read(torch.tensor(row.pages), row.number + 1)
         keys = torch.cat([layer.prefix_keys[:, 3:], own_keys], dim=1).double()
@@ -120,22 +119,22 @@ def test_a_prefix_of_many_rows_is_seen_once_whoever_reads_it(tokens: int) -> Non
 
 def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
     new, layer, held = case(1, 8, 8)
-    found = kernel_attention(replace(new, q=new.q * 300), layer, held, 1.0)
-    oracle = wanted(replace(new, q=new.q * 300), layer, held, 1.0)
+    new = replace(new, q=new.q * 300, rule=AttentionRule(1.0))
+    found = kernel_attention(new, layer, held)
+    oracle = wanted(new, layer, held, 1.0)
     torch.testing.assert_close(found.values.double(), oracle.values, rtol=0, atol=1e-3)
     torch.testing.assert_close(found.mass.double(), oracle.mass, rtol=1e-5, atol=0)
 
 
 def test_a_row_is_the_same_to_the_bit_beside_any_others() -> None:
     new, layer, held = case(3, 64, 64)
-    together = kernel_attention(new, layer, held, 0.3)
+    together = kernel_attention(new, layer, held)
     for row in range(len(LENGTHS)):
         one = slice(row, row + 1)
         alone = kernel_attention(
-            DecodeQkv(new.q[one], new.k[one], new.v[one]),
+            replace(new, q=new.q[one], k=new.k[one], v=new.v[one]),
             layer,
             DecodeLayout(held.pages[one], held.lengths[one], held.prefixes[one]),
-            0.3,
         )
         assert torch.equal(alone.values, together.values[one])
         assert torch.equal(alone.mass, together.mass[one])
@@ -145,10 +144,10 @@ def test_a_row_is_the_same_to_the_bit_beside_any_others() -> None:
 @pytest.mark.parametrize("where", ["q", "k", "v"])
 def test_what_is_not_finite_shows_in_its_row_and_in_no_other(odd: float, where: str) -> None:
     new, layer, held = case(1, 8, 8)
-    clean = kernel_attention(new, layer, held, 0.3).values
+    clean = kernel_attention(new, layer, held).values
     tensor = getattr(new, where).clone()
     tensor[3, 0, 1] = odd
-    found = kernel_attention(replace(new, **{where: tensor}), layer, held, 0.3).values
+    found = kernel_attention(replace(new, **{where: tensor}), layer, held).values
     oracle = wanted(replace(new, **{where: tensor}), layer, held, 0.3).values
     assert torch.equal(found.isfinite(), oracle.isfinite())
     others = [row for row in range(len(LENGTHS)) if row != 3]
@@ -157,12 +156,12 @@ def test_what_is_not_finite_shows_in_its_row_and_in_no_other(odd: float, where: 
 
 def test_what_lies_behind_a_row_s_tokens_is_not_seen() -> None:
     new, layer, held = case(1, 8, 8)
-    clean = kernel_attention(new, layer, held, 0.3).values
+    clean = kernel_attention(new, layer, held).values
     for row, length in enumerate(LENGTHS):
         page, used = held.pages[row, (length - 1) // PAGE], (length - 1) % PAGE + 1
         layer.keys[page, :, :, used:] = torch.nan
         layer.values[page, :, used:] = 1e30
-    assert torch.equal(kernel_attention(new, layer, held, 0.3).values, clean)
+    assert torch.equal(kernel_attention(new, layer, held).values, clean)
 
 
 @pytest.fixture
@@ -176,14 +175,14 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.usefixtures("one_thread")
 def test_other_kinds_of_attention_are_left_to_torch() -> None:
     new, layer, _ = case(1, 8, 8)
-    assert kernel_supports_attention(new.q, layer, AttentionRule(1.0))
-    assert not kernel_supports_attention(new.q.double(), layer, AttentionRule(1.0))
-    assert not kernel_supports_attention(new.q, layer, AttentionRule(1.0, window=4))
-    assert not kernel_supports_attention(new.q, layer, AttentionRule(1.0, softcap=30.0))
+    assert kernel_supports_attention(new, layer)
+    assert not kernel_supports_attention(replace(new, q=new.q.double()), layer)
+    assert not kernel_supports_attention(replace(new, rule=AttentionRule(1.0, window=4)), layer)
+    assert not kernel_supports_attention(replace(new, rule=AttentionRule(1.0, softcap=30.0)), layer)
     assert not compiled.attention_works(1, 6, 8)
     assert not compiled.attention_works(17, 8, 8)
     torch.set_num_threads(3)
-    assert not kernel_supports_attention(new.q, layer, AttentionRule(1.0))
+    assert not kernel_supports_attention(new, layer)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 33])
