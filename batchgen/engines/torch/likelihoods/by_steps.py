@@ -57,7 +57,7 @@ class StepLikelihoods:
     def __init__(
         self, backend: StepBackend, shape: BatchShape, should_stop: Callable[[], bool]
     ) -> None:
-        """The sampler of `machine` is not used; `should_stop`: checked between steps."""
+        """The sampler of `backend` is not used; `should_stop`: checked between steps."""
         sizes = backend.store.sizes
         self._backend = backend
         self._shape = shape

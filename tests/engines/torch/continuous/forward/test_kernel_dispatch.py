@@ -13,7 +13,11 @@ import torch
 from torch import Tensor
 
 from batchgen.engines.torch.continuous.forward import kernel_dispatch as compiled
-from batchgen.engines.torch.continuous.forward.attention import AttentionRule, LayerQkv, PartialAttention
+from batchgen.engines.torch.continuous.forward.attention import (
+    AttentionRule,
+    LayerQkv,
+    PartialAttention,
+)
 from batchgen.engines.torch.continuous.forward.kernel_dispatch import (
     CompiledNorm,
     DecodeLayout,
@@ -36,7 +40,7 @@ def drawn(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def case(group: int, width: int, high: int) -> tuple[KVLayer, DecodeLayout]:
+def case(group: int, width: int, high: int) -> tuple[LayerQkv, KVLayer, DecodeLayout]:
     rows = len(LENGTHS)
     q, k, v = drawn(rows, group * HEADS, width), drawn(rows, HEADS, width), drawn(rows, HEADS, high)
     new = LayerQkv(0, q, k, v, AttentionRule(0.3))
@@ -53,7 +57,7 @@ def copied(layer: KVLayer) -> KVLayer:
     return KVLayer(*(t.clone() for t in (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values)))  # fmt: skip
 
 
-def wanted(new: layer: KVLayer, held: DecodeLayout, scale: float) -> PartialAttention:
+def wanted(new: LayerQkv, layer: KVLayer, held: DecodeLayout, scale: float) -> PartialAttention:
     """Attention written out in float64, row by row, on the layer as it is after the new tokens were stored."""
     values, mass = [], []
     for row, (length, (start, stop)) in enumerate(zip(LENGTHS, SPANS, strict=True)):
