@@ -9,7 +9,7 @@ from typing import Literal
 
 from batchgen.records import Request
 
-STEP_TOKENS = 32
+STEP_COST_TOKENS = 32
 """Cost of one more decode step, in tokens of prefill, however few rows it has.
 
 Measured on two AVX2 cores with a model of 135 million parameters: a step of one row takes about 80 ms (weights
@@ -24,7 +24,7 @@ class BatchLimits:
     Attributes:
         tokens: rows x (longest prompt + largest max_new_tokens).
         sort: "length" also ends a batch where padding would cost more than another batch: a batch runs up to
-            max_new_tokens steps, each worth STEP_TOKENS of prefill, and every padded token is prefilled. So one long
+            max_new_tokens steps, each worth STEP_COST_TOKENS of prefill, and every padded token is prefilled. So one long
             prompt does not pad 63 short ones, and a long prompt after short ones (the first of the next part) starts
             a batch unless the difference is small. "none" applies the limits of rows and tokens only.
     """
@@ -49,7 +49,7 @@ def cut_batches(requests: Iterable[Request], limits: BatchLimits) -> Iterator[li
     def fit(rows: int, longest: int, new: int, tokens: int) -> bool:
         if rows > limits.rows or rows * (longest + new) > limits.tokens:
             return False
-        return limits.sort == "none" or rows * longest - tokens <= STEP_TOKENS * new
+        return limits.sort == "none" or rows * longest - tokens <= STEP_COST_TOKENS * new
 
     batch: list[Request] = []
     longest = new = tokens = 0

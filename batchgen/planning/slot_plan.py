@@ -15,7 +15,7 @@ from batchgen.section import Auto
 
 ROWS: dict[Device, int] = {"cpu": 256, "cuda": 512}
 """Most rows at a time. More rows make products larger at no cost for the others, while memory suffices."""
-STEP_TOKENS: dict[Device, int] = {"cpu": 1024, "cuda": 8192}
+PREFILL_TOKENS: dict[Device, int] = {"cpu": 1024, "cuda": 8192}
 """Most tokens of a prefill step, per worker: fewer are up to a tenth slower on a CPU, more are not faster."""
 PAGE_TOKENS = 64
 _ARENA_SHARE = 5
@@ -76,7 +76,7 @@ def plan_slots(
         return (available_bytes - activations) // (PAGE_TOKENS * max(1, memory.kv_bytes_per_token))
 
     rows = ROWS[device] if batching.max_rows == "auto" else batching.max_rows
-    step = STEP_TOKENS[device] * workers
+    step = PREFILL_TOKENS[device] * workers
     while rows * step > 1 and count_pages(rows, step) < max(_MIN_PAGES, rows):
         rows, step = max(1, rows // 2), max(1, step // 2)
     pages = count_pages(rows, step)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchgen.planning.batches import (
-    STEP_TOKENS,
+    STEP_COST_TOKENS,
     BatchLimits,
     cut_batches,
     padding_share,
@@ -64,7 +64,7 @@ def test_padding_stays_below_the_price_of_another_batch(
         longest = max(len(r.token_ids) for r in batch)
         padding = sum(longest - len(r.token_ids) for r in batch)
         steps = max(r.decoding.max_new_tokens for r in batch)
-        assert limits.sort == "none" or padding <= STEP_TOKENS * steps
+        assert limits.sort == "none" or padding <= STEP_COST_TOKENS * steps
 
 
 @given(REQUESTS, LIMITS)

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from batchgen.errors import ResourceError, UsageError
 from batchgen.job.spec import Batching
 from batchgen.planning.budget import Device, ModelMemory, activation_bytes
-from batchgen.planning.slot_plan import PAGE_TOKENS, ROWS, STEP_TOKENS, choose_workers, plan_slots
+from batchgen.planning.slot_plan import (
+    PAGE_TOKENS,
+    PREFILL_TOKENS,
+    ROWS,
+    choose_workers,
+    plan_slots,
+)
 
 GB = 10**9
 
@@ -31,7 +37,7 @@ def test_enough_memory_gives_the_useful_number_of_rows(
     device: Device, rows: int, step: int
 ) -> None:
     plan = plan_slots(SMALL, available_bytes=80 * GB, device=device, batching=Batching())
-    assert (plan.rows, plan.step_tokens) == (rows, step) == (ROWS[device], STEP_TOKENS[device])
+    assert (plan.rows, plan.step_tokens) == (rows, step) == (ROWS[device], PREFILL_TOKENS[device])
     # 80 GB less logits and activations, at 46,080 bytes a token; one page in five is for prefixes.
     tokens = (80 * GB - rows * 16 * 49_152 - step * 36_096) // 46_080
     assert tokens - 64 < plan.pages * 64 + plan.arena <= tokens

@@ -26,10 +26,7 @@ def last_logits(
     answers: Sequence[Sequence[int]],
     count: int,
 ) -> Tensor:
-    """Logits of the last `count` positions of rows: [rows, count, vocab] in the model's dtype.
-
-    All prompts have one length; all answers have one length, possibly 0.
-    """
+    """Logits of the last `count` positions of rows of one length: [rows, count, vocab] in the model's dtype."""
 
     def tensor(rows: list[list[int]]) -> Tensor:
         return torch.tensor(rows, device=loaded.device)

@@ -25,11 +25,7 @@ def packable_bytes(free_bytes: int) -> int:
 
 
 def choose_torch_workers(requested: int | Auto, device: torch.device) -> Workers:
-    """Number of parallel processes and its reason: step workers of one engine on a CPU, one engine per GPU.
-
-    Raises:
-        UsageError: more workers than GPUs.
-    """
+    """Number of processes: step workers of one engine on a CPU, one engine per GPU. Raises UsageError for more than GPUs."""
     gpus = usable_gpus(device, torch.cuda.device_count())
     return choose_workers(requested, threads=torch.get_num_threads(), gpus=gpus)
 
@@ -51,11 +47,7 @@ def step_workers(requested: int | Auto, device: torch.device) -> Workers:
 def continuous_capacity(
     memory: ModelMemory, device: torch.device, free_bytes: int, *, batching: Batching, workers: int
 ) -> SlotPlan:
-    """Capacity of continuous batching, from the bytes that are free besides weights and packed weights.
-
-    Raises:
-        ResourceError: not even a short row fits.
-    """
+    """Capacity besides weights and packed weights. Raises ResourceError if not even a short row fits."""
     kind = _DEVICES[device.type]
     usable = plannable_bytes(free_bytes, batching.memory_fraction, kind)
     return plan_slots(
@@ -66,11 +58,7 @@ def continuous_capacity(
 def padded_budget(
     memory: ModelMemory, device: torch.device, free_bytes: int, batching: Batching
 ) -> Budget:
-    """Largest padded batch.
-
-    Raises:
-        ResourceError: not one short row fits.
-    """
+    """Largest padded batch. Raises ResourceError if not even a short row fits."""
     kind = _DEVICES[device.type]
     return compute_budget(
         memory, free_bytes=free_bytes, fraction=batching.memory_fraction, device=kind

@@ -110,11 +110,7 @@ class TorchEngine:
         self._meter = UtilizationMeter(loaded, batching.part_rows)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Answer all requests; see `Engine`.
-
-        Raises:
-            ModelError: a prompt contains a token that the model does not have.
-        """
+        """See `Engine`. Raises ModelError if a prompt contains a token that the model does not have."""
         checked = (
             self._checked(request, max(request.token_ids), "the prompt")
             for request in self._meter.watch_requests(requests)
@@ -128,16 +124,13 @@ class TorchEngine:
                     return
 
     def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
-        """Log-probabilities of continuations; see `Engine`.
-
-        Raises:
-            ModelError: a continuation or its context contains a token that the model does not have.
-        """
+        """See `Engine`. Raises ModelError if a row contains a token that the model does not have."""
         checked = (
             self._checked(one, max(*one.context, *one.token_ids), "a context or continuation")
             for one in continuations
         )
-        for switches, run in groupby(checked, self._may_switch):
+        switch = self._loaded.switches_at
+        for switches, run in groupby(checked, lambda r: switch(len(r.context) + len(r.token_ids))):
             tier = self._forward_likelihoods if switches else self._likelihoods
             yield from tier.likelihoods(run)
             if self._options.should_stop():
@@ -195,9 +188,6 @@ class TorchEngine:
                 hint="Check model.tokenizer, and whether the folder mixes files of two models.",
             )
         return one
-
-    def _may_switch(self, one: Continuation) -> bool:
-        return self._loaded.switches_at(len(one.context) + len(one.token_ids))
 
     def _tier(self, request: Request) -> Tier:
         beams = request.decoding.num_beams

@@ -36,7 +36,6 @@ class TorchEstimate(Estimate):
     """Estimate for a local model; sizes are bytes. With several GPUs, all but `workers` is for the first one.
 
     Attributes:
-        free_bytes: free on the device now.
         tier: that of an earlier run; None before the first run.
         packed_bytes: size of a packed copy of the weights, for faster products.
         slots: None for padded batches.

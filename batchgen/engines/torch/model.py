@@ -135,11 +135,7 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
 
 
 def read_config(folder: Path, spec: ModelSpec) -> PreTrainedConfig:
-    """The model's config, without its weights.
-
-    Raises:
-        ModelError: there is none, it cannot be read, or it names code to be fetched.
-    """
+    """The model's config. Raises ModelError if there is none, it cannot be read, or it names code to be fetched."""
     if not folder.is_dir():
         raise ModelError(
             f"no such model folder: {folder}", hint="Give the folder that contains config.json."
@@ -155,11 +151,7 @@ def read_config(folder: Path, spec: ModelSpec) -> PreTrainedConfig:
 
 
 def pick_device(requested: str) -> torch.device:
-    """The device for `model.device`; auto is cuda if available, else cpu.
-
-    Raises:
-        ResourceError: this machine has no such device.
-    """
+    """The device for `model.device`; auto is cuda if available, else cpu. Raises ResourceError if there is none."""
     if requested == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(requested)
@@ -248,10 +240,7 @@ def _refuse_incomplete(folder: Path, report: Mapping[str, Any]) -> None:
 
 
 def _refuse_foreign_code(folder: Path, config: PreTrainedConfig) -> None:
-    """Raise if a config makes transformers run code that is not part of it.
-
-    Checks the loaded config, not the file: keys of config.json can be renamed by other keys.
-    """
+    """Raise if a loaded config makes transformers run code that is not part of it; keys in the file can rename others."""
     for part in _parts(config):
         for name, known in _IMPLEMENTATIONS.items():
             # The field behind the property: some configs cannot read the property.

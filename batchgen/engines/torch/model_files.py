@@ -9,11 +9,7 @@ from batchgen.job.spec import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model's files as they were before they were read.
-
-    Attributes:
-        listing: hash of names, sizes and times of change; empty if a file disappeared while they were listed.
-    """
+    """A model's files. `listing`: hash of names, sizes and times of change; empty if a file disappeared during the scan."""
 
     folder: Path
     spec: ModelSpec

@@ -23,7 +23,6 @@ class TierOptions:
     """Options of a tier.
 
     Attributes:
-        decode: token ids to text.
         should_stop: checked between steps; when true, a tier returns without completing running rows.
         padding_tokens: most padding in one decode batch. Each step reads the padding again; beyond this limit
             that costs more than reading the weights for another batch.

@@ -46,7 +46,7 @@ class BatchShape:
     Attributes:
         step_tokens: most tokens of a prefill step.
         window: requests that are pulled together.
-        share: whether shared prefixes are computed once.
+        share_prefixes: whether shared prefixes are computed once.
     """
 
     rows: int = 128
@@ -59,10 +59,7 @@ class StepSampler(Protocol):
     """Samples the tokens of a step."""
 
     def sample(self, rows: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
-        """Sample one token for each row; logits [rows, vocab] are not changed.
-
-        If memory runs out, no token counts and the same rows may be passed again.
-        """
+        """Sample one token for each row; logits [rows, vocab] stay. After an error the same rows may be passed again."""
 
 
 @dataclass(frozen=True, slots=True)

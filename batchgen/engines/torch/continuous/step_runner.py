@@ -29,11 +29,7 @@ Read = TypeVar("Read")
 
 
 class StepRunner:
-    """Computes steps and updates the scheduler.
-
-    Attributes:
-        counts: steps and tokens of each kind, and how often memory ran out.
-    """
+    """Computes steps and updates the scheduler; `counts` steps, tokens and failures."""
 
     def __init__(
         self, workers: StepWorkers, store: KVStore, device: torch.device, scheduler: Scheduler
@@ -52,13 +48,8 @@ class StepRunner:
     def compute(self, step: Step, read: Callable[[Step, Tensor], list[Read]]) -> list[Read]:
         """Run a step and return the results of `read`; empty if memory ran out, after which all rows restart.
 
-        Args:
-            step: from the scheduler.
-            read: called with the step, before its tokens count as cached, and its logits [drawn, vocab]. If it runs
-                out of memory, the rows sample again.
-
-        Raises:
-            ResourceError: the first token of a row does not fit.
+        `read` is called with the step, before its tokens count as cached, and its logits [drawn, vocab]. If it runs out of
+        memory, the rows sample again. Raises ResourceError if the first token of a row does not fit.
         """
         try:
             results = self._compute(step, read)

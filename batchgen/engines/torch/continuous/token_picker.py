@@ -16,13 +16,7 @@ from batchgen.records import Request
 
 @dataclass(frozen=True, slots=True)
 class SampledRow:
-    """A row that samples a token.
-
-    Attributes:
-        number: key of the row.
-        request: its settings and seed.
-        tokens: prompt and new tokens so far.
-    """
+    """A row that samples a token. `number` is its key; `tokens` are prompt and new tokens so far."""
 
     number: int
     request: Request
@@ -35,11 +29,7 @@ class SampledRow:
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
-    """The token of a row; meaningless if the logits were not finite.
-
-    Attributes:
-        logprob: natural log-probability under the raw logits; 0 unless the row requests it.
-    """
+    """The token of a row; see `SampledBatch`."""
 
     token_id: int
     finite: bool

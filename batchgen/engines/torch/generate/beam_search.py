@@ -93,10 +93,7 @@ class _Watch(LogitsProcessor):
 
 
 class _BeamStop(StoppingCriteria):
-    """Ends beams whose new text contains a stop string; all beams when the run should stop.
-
-    Beams are reordered at every step, so the new text of each is decoded again.
-    """
+    """Ends beams whose new text contains a stop string. Beams change at every step, so all are decoded again."""
 
     def __init__(self, start: int, stop_strings: Sequence[str], options: TierOptions) -> None:
         self._start = start

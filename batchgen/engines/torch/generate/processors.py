@@ -40,7 +40,7 @@ class SamplingProcessor(LogitsProcessor):
     """Sets every token except the chosen one to -inf. Must be the last processor."""
 
     def __init__(self, sampler: BatchSampler, warpers: LogitsProcessorList) -> None:
-        """`warpers`: applied before `chooser`; see `late_warpers`."""
+        """`warpers`: applied before `sampler`; see `late_warpers`."""
         self._sampler = sampler
         self._warpers = warpers
         self.last: SampledBatch | None = None

@@ -22,13 +22,12 @@ _CHUNK_ROWS = 16
 
 @dataclass(eq=False, slots=True)
 class Branch:
-    """A continuation and the keys that request it.
+    """A continuation.
 
     Attributes:
         indices: of the `Continuation`s with these tokens.
         logprobs: of each token; NaN where not read yet.
         greedy: whether each token is the most likely one.
-        nonfinite: whether any of its logits were not finite.
     """
 
     token_ids: tuple[int, ...]

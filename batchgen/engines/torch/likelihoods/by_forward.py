@@ -27,9 +27,7 @@ class _ForwardRow:
     """A row of a forward.
 
     Attributes:
-        context: token ids.
         answer: the continuation without its last token; may be empty.
-        branch: the branch of its tokens; and
         single: branches of one token, which the same logits contain.
     """
 
@@ -59,15 +57,17 @@ class ForwardLikelihoods:
                 row for item in group_by_context(window).items() for row in _forward_rows(*item)
             ]
             for group in group_by(rows, lambda row: (len(row.context), len(row.answer))):
-                yield from self._answer(group)
+                yield from self._compute_group(group)
                 if self._should_stop():
                     return
 
-    def _answer(self, group: list[_ForwardRow]) -> Iterator[Likelihood]:
+    def _compute_group(self, group: list[_ForwardRow]) -> Iterator[Likelihood]:
         waiting = [group]
         while waiting and not self._should_stop():
             rows = waiting.pop()
-            most = self._most(rows[0])
+            length = len(rows[0].context) + len(rows[0].answer)
+            logits = self._loaded.vocab_size * len(rows[0].branch.token_ids)
+            most = max(1, min(_STEP_TOKENS // length, _LOGITS // logits))
             if len(rows) > most:
                 waiting += [rows[most:], rows[:most]]
             elif self._read(rows):
@@ -84,11 +84,6 @@ class ForwardLikelihoods:
                 )
                 for branch in rows[0].branches:
                     yield from branch.failed(Failure("out_of_memory", message))
-
-    def _most(self, row: _ForwardRow) -> int:
-        length = len(row.context) + len(row.answer)
-        logits = self._loaded.vocab_size * len(row.branch.token_ids)
-        return max(1, min(_STEP_TOKENS // length, _LOGITS // logits))
 
     def _read(self, rows: Sequence[_ForwardRow]) -> bool:
         """Compute the rows and fill their branches; returns False if memory ran out."""

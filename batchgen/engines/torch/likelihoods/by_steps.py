@@ -39,11 +39,7 @@ TOO_LARGE = Failure(
 
 @dataclass(eq=False, slots=True)
 class _LikelihoodJob:
-    """A context and its continuations, the longest first.
-
-    Attributes:
-        turn: index of the continuation in the row.
-    """
+    """A context and its continuations, the longest first; the one with index `turn` is in the row."""
 
     row: ScheduledSequence
     context: Sequence[int]

@@ -35,12 +35,7 @@ _GIANT = 2 * PAGE_TOKENS + 20
 
 @dataclass(frozen=True, slots=True)
 class BatchInvariance:
-    """The result: each tested batch composition is in one of two lists.
-
-    Attributes:
-        unchanged: compositions that changed no bit.
-        changed: compositions that changed a bit.
-    """
+    """The tested batch compositions: those that changed no bit of the logits, and those that changed one."""
 
     unchanged: Sequence[str]
     changed: Sequence[str]

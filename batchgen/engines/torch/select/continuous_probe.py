@@ -43,7 +43,6 @@ class ProbedForward:
     """A forward pass that passed the probe.
 
     Attributes:
-        forward: runs steps.
         store: the store of the probe: its layers have the model's shapes.
         logits: width and dtype of its output.
         reason: its difference from `generate`, and why a faster one was rejected.

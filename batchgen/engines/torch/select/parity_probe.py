@@ -83,11 +83,7 @@ def check_choice(loaded: LoadedModel, name: str) -> TierChoice | None:
 
 
 def record_reference(loaded: LoadedModel, prompts: int) -> tuple[list[Request], "LogitRecord"]:
-    """The first requests of the probe, and the logits of `generate` for each one alone.
-
-    Raises:
-        ModelError: the model cannot generate.
-    """
+    """Some requests, and the logits of `generate` for each one alone. Raises ModelError if the model cannot generate."""
     requests = _requests(loaded)[:prompts]
     alone = LogitRecord()
     try:
@@ -169,7 +165,7 @@ def _run(
     except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):
             raise ResourceError(
-                f"the model is loaded, but there is no memory left for {len(requests)} short prompts on {loaded.device}",
+                f"the model is loaded, but no memory is left for {len(requests)} short prompts on {loaded.device}",
                 hint="Free memory, or choose a smaller model or dtype.",
             ) from error
         raise

@@ -24,12 +24,7 @@ MOST_FILES = 100
 
 @dataclass(frozen=True, slots=True)
 class ComputeSettings:
-    """How a model is computed.
-
-    Attributes:
-        packed: whether a packed copy of the weights is made.
-        fastest: the tier with which the search begins.
-    """
+    """How a model is computed: with `packed` weights or not, and the `fastest` tier to search from."""
 
     device: torch.device
     dtype: torch.dtype
@@ -40,12 +35,9 @@ class ComputeSettings:
 def environment_key(files: ModelFiles, settings: ComputeSettings) -> Mapping[str, str]:
     """The facts that identify a model and its environment; needs no weights, so that `plan` can use it."""
     device = settings.device
-    # Was never run on a GPU.
-    kind = (
-        str(torch.cuda.get_device_properties(device))
-        if device.type == "cuda"
-        else f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    )
+    kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    if device.type == "cuda":  # Was never run on a GPU.
+        kind = str(torch.cuda.get_device_properties(device))
     return {
         "model": f"{files.listing}, attention {files.spec.attn_implementation}",
         "versions": ", ".join(
@@ -61,7 +53,6 @@ class TierRecord:
     """The result of a tier selection.
 
     Attributes:
-        tier: name of the selected tier.
         reason: its difference from `generate`, and why faster tiers were rejected.
         batch_invariant: whether a row's logits were bit-identical in all tested batch compositions.
         batch_invariant_reason: the compositions tested.

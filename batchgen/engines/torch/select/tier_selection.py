@@ -35,12 +35,7 @@ FastTier = Literal["continuous", "static"]
 
 @dataclass(frozen=True, slots=True)
 class SelectedTier:
-    """A tier that matches `generate`.
-
-    Attributes:
-        probe_result: what the tier is built from.
-        from_cache: whether the record is that of an earlier run.
-    """
+    """A tier that matches `generate`; `from_cache`: the record is that of an earlier run."""
 
     record: TierRecord
     probe_result: ProbedForward | TierChoice
@@ -57,12 +52,9 @@ class SelectedTier:
 
 
 def select_tier(loaded: LoadedModel, fastest: FastTier, free_bytes: int) -> SelectedTier:
-    """The fastest tier whose logits match those of `generate` on each row alone.
+    """The first tier, from `fastest` on, whose logits match those of `generate` on each row alone.
 
-    Args:
-        loaded: the model; the cache is used only if it was read from files.
-        fastest: the tier with which the search begins.
-        free_bytes: free memory besides the weights.
+    `free_bytes`: free memory besides the weights.
 
     Raises:
         ModelError: the model cannot generate at all.

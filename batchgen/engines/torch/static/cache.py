@@ -28,10 +28,7 @@ from transformers.cache_utils import (
 
 
 class GrowingLayer(DynamicLayer):
-    """Attention keys and values in one buffer; a new token is written after the last one.
-
-    `keys` and `values` are views of the used part, as in `DynamicLayer`.
-    """
+    """Attention keys and values in one buffer, of which `keys` and `values` are views. New tokens are written at the end."""
 
     def __init__(self, new_tokens: int) -> None:
         super().__init__()
@@ -113,12 +110,7 @@ def is_joinable(cache: Cache) -> bool:
 
 
 def join_caches(caches: Sequence[DynamicCache], empty: DynamicCache) -> DynamicCache:
-    """One cache of all rows, left-padded to the longest. The parts are emptied.
-
-    Args:
-        caches: of several prefills, each with left-padded rows of one length.
-        empty: a new cache of the same model.
-    """
+    """One cache, in `empty`, of the left-padded rows of several prefills, whose caches are emptied."""
     if len(caches) == 1:
         return caches[0]
     attention = any(isinstance(layer, CacheLayerMixin) for layer in empty.layers)

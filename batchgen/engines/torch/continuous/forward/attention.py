@@ -48,7 +48,6 @@ class LayerQkv:
     """Queries, keys and values of a layer for the tokens of a step.
 
     Attributes:
-        layer: its number.
         q: [tokens, heads, key width].
         k: [tokens, kv heads, key width].
         v: [tokens, kv heads, value width].

@@ -156,13 +156,7 @@ def norm_works() -> bool:
 
 @cache
 def attention_works(group: int, width: int, high: int) -> bool:
-    """Whether the kernel for these heads can be compiled here, and its results are right; takes seconds the first time.
-
-    Args:
-        group: query heads per kv head.
-        width: of keys.
-        high: of values.
-    """
+    """Whether the kernel for `group` query heads per kv head, keys of `width` and values of `high` numbers works here."""
     if width % 4 or group > _MOST_HEADS:
         return False
     case = _case(group, width, high)

@@ -98,10 +98,7 @@ class PackedLinear:
 
 
 def _four_at_least(rows: Tensor) -> Tensor:
-    """The rows, padded with zeros to at least four.
-
-    One row would use another kernel with another order of summation; two or three take a third longer than four.
-    """
+    # One row would use another kernel with another order of summation; two or three take a third longer than four.
     missing = 4 - len(rows)
     return functional.pad(rows, (0, 0, 0, missing)) if missing > 0 else rows
 
