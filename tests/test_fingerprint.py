@@ -13,7 +13,7 @@ def test_a_fingerprint_is_the_hash_of_canonical_json() -> None:
     assert fingerprint({"b": {"c": "语"}, "a": (1, 2.5, None, True)}) == expected
 
 
-def test_how_a_value_is_held_does_not_matter() -> None:
+def test_the_type_of_a_container_does_not_matter() -> None:
     held = {"a": [1], "s": ["x", "y"], "p": "/x", "d": "2026-03-09", "m": {"y": 1, "x": 2}}
     same = {
         "m": {"x": 2, "y": 1},
@@ -29,12 +29,12 @@ def test_how_a_value_is_held_does_not_matter() -> None:
 @pytest.mark.parametrize(
     ("one", "other"), [(1, 1.0), (1, True), ("1", 1), (None, "null"), ([1, 2], [2, 1]), ({}, None)]
 )
-def test_what_is_not_the_same_value_differs(one: object, other: object) -> None:
+def test_different_values_have_different_fingerprints(one: object, other: object) -> None:
     assert fingerprint({"a": one}) != fingerprint({"a": other})
     assert differences({"a": one}, {"a": other}) == [KeyDifference("a", one, other)]
 
 
-def test_differences_name_nested_keys_and_what_is_missing() -> None:
+def test_differences_name_nested_and_missing_keys() -> None:
     old = {"decoding": {"temperature": 0.0, "kwargs": {}}, "gone": {"x": 1}, "same": [1]}
     new = {"decoding": {"temperature": 0.7, "kwargs": {"k": 1}}, "new": None, "same": (1,)}
     assert differences(old, new) == [
@@ -66,7 +66,7 @@ def test_differences_name_nested_keys_and_what_is_missing() -> None:
         (KeyDifference("p.max_input_tokens", 9, 7), "p.max_input_tokens was 9, is 7"),
     ],
 )
-def test_a_difference_in_words(difference: KeyDifference, words: str) -> None:
+def test_a_difference_as_text(difference: KeyDifference, words: str) -> None:
     assert str(difference) == words
 
 
@@ -74,7 +74,7 @@ def test_a_difference_in_words(difference: KeyDifference, words: str) -> None:
     ("settings", "error"),
     [({"a": math.nan}, ValueError), ({"a": object()}, TypeError), ({"a": {1: 2}}, TypeError)],
 )
-def test_what_json_cannot_hold_is_refused(
+def test_values_without_a_json_form_are_rejected(
     settings: dict[str, object], error: type[Exception]
 ) -> None:
     with pytest.raises(error):

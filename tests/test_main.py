@@ -27,7 +27,9 @@ main()
     ("arguments", "code", "first"),
     [(["--version"], 0, "batchgen, version"), (["validate", "none.yaml"], 2, "a thread has ended")],
 )
-def test_all_is_done_before_the_process_ends(arguments: list[str], code: int, first: str) -> None:
+def test_threads_and_exit_functions_finish_before_the_process_ends(
+    arguments: list[str], code: int, first: str
+) -> None:
     done = subprocess.run(
         [sys.executable, "-c", ENDS.format(arguments=arguments)],
         check=False,
@@ -53,11 +55,11 @@ NO_JOB = "none.yaml: no such file"
         pytest.param(["schema"], "stdout", 5, f"stdout: {BROKEN}", id="long"),
         pytest.param(["validate", "none.yaml"], "stdout", 2, NO_JOB, id="error"),
         pytest.param(["validate", "none.yaml", "--json"], "stdout", 2, NO_JOB, id="error as JSON"),
-        pytest.param(["validate", "none.yaml"], "stderr", 2, "", id="nobody is told"),
+        pytest.param(["validate", "none.yaml"], "stderr", 2, "", id="nobody is messages"),
         pytest.param(["--version"], "stderr", 0, "batchgen, version", id="nothing to tell"),
     ],
 )
-def test_a_full_stream_is_no_bug(
+def test_a_full_stream_is_not_a_bug(
     arguments: list[str], full: str, code: int, says: str, unbuffered: str
 ) -> None:
     with Path("/dev/full").open("wb") as refused:

@@ -31,7 +31,7 @@ FOUND = Benchmark(
 )
 
 
-def test_the_table_sets_every_engine_against_generate() -> None:
+def test_the_table_compares_every_engine_with_generate() -> None:
     shown = "\n".join(lines(FOUND))
     assert "EPYC · 2 threads · 188 GFLOP/s float32 matrix products · 56 GB/s" in shown
     assert "48 rows · 4,012 prompt tokens · at most 2,880 new · 2 failed" in shown
@@ -41,7 +41,7 @@ def test_the_table_sets_every_engine_against_generate() -> None:
     assert table["vllm"] == ["not", "installed"]
 
 
-def test_the_object_holds_all_figures() -> None:
+def test_the_json_object_contains_all_figures() -> None:
     printed = json.loads(json.dumps(summary(FOUND)))
     assert printed["machine"]["peak"] == 188e9
     assert printed["workload"]["rows"] == 48

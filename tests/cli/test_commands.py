@@ -1,4 +1,4 @@
-"""The commands as a user meets them: what they print, where, and the exit code they end with."""
+"""The commands as users see them: what they print, where, and their exit codes."""
 
 import json
 import os
@@ -108,7 +108,7 @@ def test_failures_are_json_too(make_job: MakeJob, capsys: pytest.CaptureFixture[
     assert "gone.csv" in printed["error"]
 
 
-def test_limit_writes_beside_the_full_run(
+def test_limit_writes_to_a_folder_of_its_own(
     make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = make_job([{"q": "a"}, {"q": "b"}, {"q": "c"}])
@@ -131,7 +131,7 @@ def test_output_folders_may_have_any_name(make_job: MakeJob, name: str) -> None:
     assert (folder / "responses.parquet").exists()
 
 
-def test_a_run_keeps_the_date_it_began_with(make_job: MakeJob) -> None:
+def test_a_resumed_run_keeps_its_date(make_job: MakeJob) -> None:
     job = make_job(vars={"day": "x"}, description="of ${date}")
     assert call(["run", str(job), "-q", "--date", "2026-01-31"]) == 0
     stored = json.loads((job.parent / "out" / ".batchgen" / "run.json").read_text())
@@ -142,7 +142,7 @@ def test_a_run_keeps_the_date_it_began_with(make_job: MakeJob) -> None:
     assert (job.parent / "out-20260131" / "responses.parquet").exists()
 
 
-def test_plan_shows_what_would_run_and_where_it_came_from(
+def test_plan_shows_the_settings_and_their_origin(
     make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = make_job(
@@ -237,7 +237,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_what_is_sealed_and_dies_of_the_signal(make_job: MakeJob) -> None:
+def test_ctrl_c_saves_the_answers_and_ends_by_the_signal(make_job: MakeJob) -> None:
     job = make_job([{"q": "x" * 50}] * 20_000, batching={"part_rows": 100})
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "batchgen", "run", str(job)]

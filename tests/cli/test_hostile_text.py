@@ -1,4 +1,4 @@
-"""No text of a row, a column or a file takes the terminal over, wherever it is shown."""
+"""Text of a row, a column or a file cannot control the terminal, wherever it is shown."""
 
 import json
 import unicodedata
@@ -64,7 +64,7 @@ def job(make_job: MakeJob) -> Path:
         ["run", "JOB", "--set", f"input.path=no such {HOSTILE}".replace("\x00", "")],
     ],
 )
-def test_nothing_takes_the_terminal_over(
+def test_no_text_controls_the_terminal(
     arguments: list[str], job: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(["run", str(job), "-q"]) == 0
@@ -100,6 +100,6 @@ def test_names_of_files_never_come_from_rows(make_job: MakeJob, tmp_path: Path) 
 
 @pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "+1", "-1", "\tx", "=cmd|'/c calc'!A0"])
 def test_text_that_looks_like_a_formula_is_kept_as_it_is(text: str, make_job: MakeJob) -> None:
-    """Parquet has no formulas; whoever exports to a spreadsheet has to mind them there."""
+    """Parquet has no formulas; an export to a spreadsheet has to escape them."""
     frame = run(load_job(make_job([{"q": text}]))).frame()
     assert (frame["q"][0], frame["response"][0]) == (text, text)

@@ -1,4 +1,4 @@
-"""Jobs with judges as a user meets them: `validate`, `plan`, `run`, `models pin`."""
+"""Jobs with judges as users see them: `validate`, `plan`, `run`, `models pin`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +13,7 @@ ROWS = [{"q": "hello", "other": "hi"}]
 RUBRIC = {"name": "good", "scale": [1, 3]}
 
 
-def test_plan_says_who_judges_and_how(
-    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_plan_shows_the_judges(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
     pairwise = {"name": "vs", "mode": "pairwise", "column": "other"}
     job = make_job(ROWS, evaluate={"judges": [RUBRIC, pairwise]})
     assert call(["plan", str(job)]) == 0
@@ -24,16 +22,16 @@ def test_plan_says_who_judges_and_how(
     assert "          vs: pairwise against column other · engine echo, without a model" in out
 
 
-def test_run_says_whom_it_asks_and_what_came_of_it(
+def test_run_reports_the_judge_and_its_scores(
     make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(["run", str(make_job(ROWS, evaluate={"judges": [RUBRIC]}))]) == 0
-    said = capsys.readouterr()
-    assert "judge good: querying engine echo, without a model" in said.err
-    assert "good_label_mass" in said.out
+    printed = capsys.readouterr()
+    assert "judge good: querying engine echo, without a model" in printed.err
+    assert "good_label_mass" in printed.out
 
 
-def test_validate_finds_what_is_missing_without_a_model(
+def test_validate_reports_missing_columns_without_a_model(
     make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     judges = [
@@ -47,7 +45,7 @@ def test_validate_finds_what_is_missing_without_a_model(
 
 
 @pytest.mark.parametrize("command", ["validate", "plan"])
-def test_prompts_that_are_not_kept_cannot_be_judged(
+def test_prompts_that_are_not_stored_cannot_be_judged(
     make_job: MakeJob, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     job = make_job(ROWS, evaluate={"judges": [RUBRIC]}, output={"store_prompt": False})

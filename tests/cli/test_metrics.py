@@ -1,4 +1,4 @@
-"""`batchgen metrics` as a user meets it."""
+"""`batchgen metrics` as users see it."""
 
 import json
 
@@ -16,7 +16,7 @@ def test_every_metric_is_listed_with_what_it_measures(capsys: pytest.CaptureFixt
     assert "character by character" in " ".join(lines[:2])
 
 
-def test_the_list_has_a_sentence_for_each_and_keeps_to_the_window(
+def test_the_list_has_a_sentence_for_each_and_fits_the_window(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -44,16 +44,16 @@ def test_judges_show_their_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert "mode: rubric or pairwise (default `rubric`)" in out
 
 
-def test_all_of_it_is_there_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_contains_every_metric_and_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["metrics", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert said["ok"] is True
-    by_type = {metric["type"]: metric for metric in said["metrics"]}
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed["ok"] is True
+    by_type = {metric["type"]: metric for metric in printed["metrics"]}
     assert by_type["length"]["higher_is_better"] is None
     assert by_type["pass_at_k"]["options"][-1]["name"] == "k"
-    assert all(option["meaning"] for metric in said["metrics"] for option in metric["options"])
+    assert all(option["meaning"] for metric in printed["metrics"] for option in metric["options"])
 
 
-def test_an_unknown_metric_names_the_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_metric_is_an_error_with_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["metrics", "rogue"]) == 2
     assert "unknown metric 'rogue'" in capsys.readouterr().err

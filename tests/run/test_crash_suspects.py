@@ -1,4 +1,4 @@
-"""A row that kills the process is found after three deaths, and no other row is condemned with it."""
+"""A row that crashes the process is marked failed after three deaths, and no other row is."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,7 +39,7 @@ def deaths_until_done(spawner: Spawner, job: Path) -> int:
         pytest.param([3], 2048, 3, id="samples"),
     ],
 )
-def test_three_deaths_find_the_row(
+def test_a_row_that_crashes_the_process_is_identified_after_three_deaths(
     make_job: MakeJob, spawner: Spawner, deadly: list[int], part_rows: int, samples: int
 ) -> None:
     rows = [{"q": f"{MARK if n in deadly else 'harmless'} {n}"} for n in range(1100)]
@@ -62,7 +62,7 @@ def test_three_deaths_find_the_row(
     assert found.filter(others)[columns].equals(whole.filter(innocent)[columns])
 
 
-def test_each_deadly_row_costs_at_most_three_deaths(make_job: MakeJob, spawner: Spawner) -> None:
+def test_each_crashing_row_costs_at_most_three_deaths(make_job: MakeJob, spawner: Spawner) -> None:
     deadly = [5, 6, 1000]
     rows = [{"q": f"{MARK if n in deadly else 'harmless'} {n}"} for n in range(1100)]
     job = make_job(rows, run={"max_error_rate": 1})
@@ -73,7 +73,7 @@ def test_each_deadly_row_costs_at_most_three_deaths(make_job: MakeJob, spawner: 
     assert found["error_code"].drop_nulls().len() == 3
 
 
-def test_a_condemned_row_is_asked_again_on_demand(make_job: MakeJob, spawner: Spawner) -> None:
+def test_retry_errors_generates_a_crash_suspect_again(make_job: MakeJob, spawner: Spawner) -> None:
     """With an engine that it does not kill, it gets its answer; with the same one, a single death condemns it."""
     rows = [{"q": f"{MARK if n == 3 else 'harmless'} {n}"} for n in range(10)]
     job = make_job(rows, run={"max_error_rate": 1})

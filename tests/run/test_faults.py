@@ -31,7 +31,7 @@ def again(job: Path) -> None:
     assert found.equals(whole)
 
 
-def test_a_deleted_lock_is_noticed_before_anything_is_committed(make_job: MakeJob) -> None:
+def test_a_deleted_lock_is_detected_before_anything_is_committed(make_job: MakeJob) -> None:
     job = make_job(ROWS, batching={"part_rows": 20})
     folder = RunFolder(job.parent / "out")
     with pytest.raises(StateError, match="lock was deleted while this run held it"):
@@ -41,8 +41,8 @@ def test_a_deleted_lock_is_noticed_before_anything_is_committed(make_job: MakeJo
     again(job)
 
 
-def test_a_second_run_with_a_new_lock_publishes_alone(make_job: MakeJob) -> None:
-    """The lock file is deleted and a second run takes a new one, while the first is at work."""
+def test_only_the_run_with_the_new_lock_publishes(make_job: MakeJob) -> None:
+    """The lock file is deleted and a second run takes a new one while the first is running."""
     job = make_job(ROWS, batching={"part_rows": 20})
     folder = RunFolder(job.parent / "out")
 
@@ -78,7 +78,7 @@ def pretend(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [edit, replace, truncate, pretend, Path.unlink])
 @pytest.mark.parametrize("at", [5, 59], ids=["early", "last answer"])
-def test_input_that_changes_during_a_run_is_named_and_nothing_published(
+def test_input_that_changes_during_a_run_is_named_and_nothing_is_published(
     make_job: MakeJob, change: Callable[[Path], None], at: int
 ) -> None:
     job = make_job(ROWS, batching={"part_rows": 20})
@@ -108,7 +108,7 @@ def hard_link(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harmless", [copy_over, hard_link, touch])
-def test_input_that_only_looks_new_does_not_matter(
+def test_input_with_a_new_time_and_the_same_content_does_not_matter(
     make_job: MakeJob, harmless: Callable[[Path], None]
 ) -> None:
     job = make_job(ROWS, batching={"part_rows": 200})
@@ -129,7 +129,7 @@ STATE = ["run.json", "journal.sqlite3", "parts/00000.bgpart", "parts/00000.json"
 
 
 @pytest.mark.parametrize("name", STATE)
-def test_deleted_state_is_rebuilt_or_refused(unfinished: Path, name: str) -> None:
+def test_deleted_state_is_rebuilt_or_rejected(unfinished: Path, name: str) -> None:
     path = unfinished.parent / "out" / ".batchgen" / name
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     if name == "run.json":
@@ -141,7 +141,7 @@ def test_deleted_state_is_rebuilt_or_refused(unfinished: Path, name: str) -> Non
 
 @pytest.mark.parametrize("size", [0, 100], ids=["empty", "cut off"])
 @pytest.mark.parametrize("name", ["run.json", "parts/00000.bgpart", "parts/00001.json"])
-def test_truncated_state_is_refused_by_name(unfinished: Path, name: str, size: int) -> None:
+def test_truncated_state_is_rejected_by_name(unfinished: Path, name: str, size: int) -> None:
     path = unfinished.parent / "out" / ".batchgen" / name
     os.truncate(path, size)
     with pytest.raises(StateError, match=r"is damaged") as caught:
@@ -152,7 +152,7 @@ def test_truncated_state_is_refused_by_name(unfinished: Path, name: str, size: i
     again(unfinished)
 
 
-def test_a_damaged_identity_does_not_stand_in_the_way_of_fresh(unfinished: Path) -> None:
+def test_fresh_works_with_a_damaged_identity(unfinished: Path) -> None:
     """Not even where the date is read from, before anything else."""
     os.truncate(unfinished.parent / "out" / ".batchgen" / "run.json", 50)
     assert call(["run", str(unfinished), "-q"]) == ExitCode.STATE
@@ -164,7 +164,7 @@ def test_a_damaged_identity_does_not_stand_in_the_way_of_fresh(unfinished: Path)
     ("damage", "found"),
     [(Path.unlink, "it is missing"), (truncate, r"it has [\d,]+ bytes, expected [\d,]+")],
 )
-def test_published_answers_that_are_damaged_are_not_called_complete(
+def test_a_run_with_damaged_answers_is_not_complete(
     make_job: MakeJob, damage: Callable[[Path], None], found: str
 ) -> None:
     job = make_job(ROWS)
@@ -197,7 +197,7 @@ LONG = [{"q": f"{n} " + os.urandom(500).hex()} for n in range(600)]
 
 
 @pytest.mark.parametrize("kib", [16, 9_000, 9_600, 10_000])
-def test_a_full_disk_ends_with_5_and_goes_on_when_there_is_room(
+def test_a_full_disk_ends_with_5_and_the_run_can_be_resumed(
     make_job: MakeJob, small_disk: Callable[[int], Path], kib: int
 ) -> None:
     """Too small for anything; for the journal; for the parts; for the published file."""
@@ -221,7 +221,7 @@ def test_a_full_disk_ends_with_5_and_goes_on_when_there_is_room(
     assert found.equals(whole)
 
 
-def test_no_room_is_said_before_the_model_is_loaded(
+def test_too_little_disk_space_is_an_error_before_the_model_is_loaded(
     make_job: MakeJob, small_disk: Callable[[int], Path]
 ) -> None:
     place = small_disk(2000)
@@ -234,15 +234,17 @@ def test_no_room_is_said_before_the_model_is_loaded(
     assert "--output" in caught.value.hint
 
 
-def test_little_room_is_said(make_job: MakeJob, small_disk: Callable[[int], Path]) -> None:
+def test_little_disk_space_is_a_warning(
+    make_job: MakeJob, small_disk: Callable[[int], Path]
+) -> None:
     place = small_disk(20_000)
-    told: list[str] = []
+    messages: list[str] = []
     sets = [f"output.path={place / 'out'}", "decoding.max_new_tokens=200000"]
     assert (
-        run(load_job(make_job(ROWS), overrides=sets), reporter=RecordingReporter(told)).outcome
+        run(load_job(make_job(ROWS), overrides=sets), reporter=RecordingReporter(messages)).outcome
         == "done"
     )
-    assert any("answers of full length take up to" in line for line in told)
+    assert any("answers of full length take up to" in line for line in messages)
 
 
 LIMITED = """
@@ -261,7 +263,7 @@ def limited(which: str, most: int, job: Path) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.slow
-def test_a_limit_on_file_sizes_is_a_full_disk(make_job: MakeJob) -> None:
+def test_a_limit_on_file_sizes_is_reported_like_a_full_disk(make_job: MakeJob) -> None:
     job = make_job(LONG, batching={"part_rows": 200}, decoding={"max_new_tokens": 2000})
     ended = limited("RLIMIT_FSIZE", 100_000, job)
     assert ended.returncode == 5, ended.stderr
@@ -271,7 +273,7 @@ def test_a_limit_on_file_sizes_is_a_full_disk(make_job: MakeJob) -> None:
 
 
 @pytest.mark.slow
-def test_too_few_files_are_an_error_in_words_or_enough(make_job: MakeJob) -> None:
+def test_a_limit_on_open_files_is_an_error_message_or_suffices(make_job: MakeJob) -> None:
     job = make_job(ROWS, batching={"part_rows": 20})
     ended = limited("RLIMIT_NOFILE", 16, job)
     assert ended.returncode in (0, 5), ended.stderr
@@ -280,7 +282,7 @@ def test_too_few_files_are_an_error_in_words_or_enough(make_job: MakeJob) -> Non
 
 
 @pytest.mark.slow
-def test_nobody_reads_what_the_command_says(make_job: MakeJob) -> None:
+def test_a_closed_pipe_is_not_an_error(make_job: MakeJob) -> None:
     """`batchgen run job.yaml | head -0`, without a terminal, in the C locale."""
     job = make_job([{"q": "问" * 50}] * 60)
     reader, writer = os.pipe()

@@ -1,4 +1,4 @@
-"""Which change of a job goes on, which is refused, and which rows a change leaves as they were.
+"""Which changes of a job a resumed run accepts or rejects, and which rows a change does not affect.
 
 Every key of a job is changed once: `test_every_key_is_changed_once` fails for a new one.
 """
@@ -24,7 +24,7 @@ BASE: dict[str, Any] = {
     "decoding": {"temperature": 1.0, "stop": ["x"]},
     "prompt": {"on_overflow": "truncate_left"},
 }
-"""What other keys need to have an effect."""
+"""Other keys that these keys need to have an effect."""
 
 GENERATION: dict[str, list[str]] = {
     "input.columns.id": ["input.columns.id=id"],
@@ -105,15 +105,15 @@ OPERATIONAL: dict[str, list[str]] = {
     "run.max_runtime": ["run.max_runtime=9h"],
 }
 RESOLVED = {"model.max_model_len": "model.context_length"}
-"""Keys that a refusal names by what they were resolved to."""
+"""Keys that an error names by their resolved form."""
 ELSEWHERE = {
     "version": "there is only one",
     "model.engine": "echo is the only one without a model",
     "output.path": "names another run",
-    "decoding.preset": "without a model there is nothing to take: test_a_preset_counts_by_what_it_leads_to",
+    "decoding.preset": "without a model there is nothing to take: test_a_preset_counts_by_its_resolved_values",
 }
 OF_THE_ROWS = {"output.keep_columns", "output.store_prompt", "output.prefix"}
-"""Keys that decide columns, and leave every row's answer as it is."""
+"""Keys that decide columns, and change no answer."""
 ROWS = [
     {"id": f"r{n}", "q": "a" * n, "k": n, "m": [{"role": "user", "content": "x"}]}
     for n in range(1, 6)
@@ -140,7 +140,7 @@ def test_every_key_is_changed_once() -> None:
 
 
 @pytest.mark.parametrize("key", GENERATION)
-def test_what_decides_answers_is_refused_and_named(job: Path, key: str) -> None:
+def test_a_changed_key_that_decides_answers_is_rejected_and_named(job: Path, key: str) -> None:
     run(load_job(job), stop=after(3))
     with pytest.raises(StateError, match="made by another job") as caught:
         run(load_job(job, overrides=GENERATION[key]))
@@ -149,7 +149,7 @@ def test_what_decides_answers_is_refused_and_named(job: Path, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", OPERATIONAL)
-def test_what_does_not_goes_on(job: Path, key: str) -> None:
+def test_a_changed_key_that_does_not_decide_answers_is_accepted(job: Path, key: str) -> None:
     stopped = run(load_job(job), stop=after(3))
     resumed = run(load_job(job, overrides=OPERATIONAL[key]))
     assert resumed.run_id == stopped.run_id
@@ -158,7 +158,7 @@ def test_what_does_not_goes_on(job: Path, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", GENERATION)
-def test_a_row_s_fingerprint_knows_neither_selection_nor_columns(job: Path, key: str) -> None:
+def test_a_row_s_fingerprint_ignores_selection_and_output_columns(job: Path, key: str) -> None:
     sets = GENERATION[key]
     before, now = (
         set_up(load_job(job, overrides=s)).request_builder.row_settings for s in ([], sets)
@@ -168,10 +168,10 @@ def test_a_row_s_fingerprint_knows_neither_selection_nor_columns(job: Path, key:
     assert (before == now) is same
 
 
-def test_a_preset_counts_by_what_it_leads_to(
+def test_a_preset_counts_by_its_resolved_values(
     job: Path, write_model: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """The model's own temperature, and the same one asked for by number."""
+    """The model's own temperature, and the same one set by number."""
     own = {"do_sample": True, "temperature": 0.7}
     write_model(tmp_path / "tiny", {"generation_config.json": own})
     model = [
@@ -179,15 +179,17 @@ def test_a_preset_counts_by_what_it_leads_to(
         "decoding.temperature=null",
         "decoding.max_new_tokens=9",
     ]
-    asked = [
+    settings_of_each = [
         set_up(load_job(job, overrides=[*model, one])).settings
         for one in ("decoding.preset=model", "decoding.temperature=0.7", "decoding.preset=greedy")
     ]
-    assert differences(asked[0], asked[1]) == []
-    assert [d.key for d in differences(asked[0], asked[2])] == ["decoding.temperature"]
+    assert differences(settings_of_each[0], settings_of_each[1]) == []
+    assert [d.key for d in differences(settings_of_each[0], settings_of_each[2])] == [
+        "decoding.temperature"
+    ]
 
 
-def test_where_the_model_and_templates_lie_does_not_matter(
+def test_the_paths_of_model_and_templates_do_not_matter(
     make_job: MakeJob, write_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     write_model(tmp_path / "tiny")
@@ -220,7 +222,7 @@ def test_where_the_model_and_templates_lie_does_not_matter(
         ("redact={replacement: hash, secret: %s}", "redact.secret_id was "),
     ],
 )
-def test_secrets_are_not_in_a_refusal(job: Path, section: str, named: str) -> None:
+def test_an_error_message_does_not_contain_secrets(job: Path, section: str, named: str) -> None:
     first, second = "canary-0123456789", "canary-9876543210"
     stopped = run(load_job(job, overrides=[section % first]), stop=after(1))
     with pytest.raises(StateError, match=named) as caught:
@@ -230,7 +232,7 @@ def test_secrets_are_not_in_a_refusal(job: Path, section: str, named: str) -> No
         assert "canary" not in stopped.folder.run.read_text()
 
 
-def test_run_json_holds_what_the_fingerprint_is_made_of(job: Path) -> None:
+def test_run_json_contains_the_settings_of_the_fingerprint(job: Path) -> None:
     result = run(load_job(job), stop=after(3))
     held = json.loads(result.folder.run.read_text())
     assert held["settings"] == set_up(load_job(job)).settings

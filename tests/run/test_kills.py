@@ -1,4 +1,4 @@
-"""Killed at each named point and at random, with a reader polling: the answers are those of an undisturbed run."""
+"""Killed at each named point and at random, with a reader polling: the answers are those of an uninterrupted run."""
 
 import random
 from collections.abc import Iterator
@@ -65,7 +65,7 @@ def test_twenty_random_kills_lose_nothing(work: Work) -> None:
 
 
 @pytest.mark.parametrize(("point", "error"), list(zip(REFUSED, cycle(FULL), strict=False)))
-def test_a_disk_that_refuses_anywhere_ends_with_5_and_can_be_gone_on_with(
+def test_a_write_error_at_any_point_ends_with_5_and_the_run_can_be_resumed(
     work: Work, point: str, error: str
 ) -> None:
     work.clear()
@@ -78,11 +78,11 @@ def test_a_disk_that_refuses_anywhere_ends_with_5_and_can_be_gone_on_with(
         work.finish()
 
 
-def test_flipped_bits_are_found_or_harmless(work: Work) -> None:
+def test_flipped_bits_are_detected_or_harmless(work: Work) -> None:
     assert flips(work, 20, random.Random(4)).total() == 20
 
 
-def test_a_point_that_does_not_exist_is_refused(work: Work) -> None:
+def test_an_unknown_fail_point_is_rejected(work: Work) -> None:
     work.clear()
     ended = work.run(fail_at="part.gone")
     assert ended.code == 2

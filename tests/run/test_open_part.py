@@ -53,7 +53,7 @@ def test_only_answers_to_the_same_row_are_restored(part: OpenPart) -> None:
     assert part.lacks(21, 0)
 
 
-def test_answers_that_are_there_are_not_replaced_by_failures(part: OpenPart) -> None:
+def test_existing_answers_are_not_replaced_by_failures(part: OpenPart) -> None:
     part.add(response(20, 0, "kept"))
     added = part.add_missing([response(20, 0, "lost"), response(20, 1, "new")])
     assert [r.response for r in added] == ["new"]

@@ -1,4 +1,4 @@
-"""`redact` in a whole run: what the model sees, what is on the disk, and what is refused."""
+"""`redact` in a complete run: what the model receives, what is stored, and what is rejected."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def run_job(make_job: MakeJob, **redact: Any) -> Any:
     return run(load_job(job))
 
 
-def test_the_model_and_the_disk_get_redacted_text_only(make_job: MakeJob) -> None:
+def test_the_model_and_the_disk_receive_only_redacted_text(make_job: MakeJob) -> None:
     result = run_job(make_job)
     frame = result.frame()
     assert frame["messages"].to_list()[0] == [
@@ -87,7 +87,7 @@ def test_a_hash_is_the_same_in_cell_prompt_and_answer(make_job: MakeJob) -> None
     assert b"0123456789abcdef" not in bytes_of(result.folder.path)
 
 
-def test_ids_are_hashed_or_refused(make_job: MakeJob) -> None:
+def test_ids_are_hashed_or_rejected(make_job: MakeJob) -> None:
     rows = [{"id": f"u{i}@example.com", "q": "x"} for i in range(3)]
     hashed = make_job(rows, redact={"replacement": "hash", "secret": "0123456789abcdef"})
     ids = run(load_job(hashed)).frame()["id"]
@@ -109,7 +109,7 @@ def test_another_redaction_is_another_run(make_job: MakeJob, change: dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("redact", "says"),
+    ("redact", "message"),
     [
         ({"columns": ["n"]}, "column 'n' is int64; only text can be redacted"),
         ({"columns": ["nope"]}, "column 'nope' is not in the input"),
@@ -124,8 +124,8 @@ def test_another_redaction_is_another_run(make_job: MakeJob, change: dict[str, A
         ),
     ],
 )
-def test_what_would_have_no_effect_is_refused(
-    make_job: MakeJob, redact: dict[str, Any], says: str
+def test_a_redaction_without_effect_is_rejected(
+    make_job: MakeJob, redact: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(JobFileError, match=says):
+    with pytest.raises(JobFileError, match=message):
         run_job(make_job, **redact)

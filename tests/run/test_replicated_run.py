@@ -1,4 +1,4 @@
-"""A run whose rows several replicas answer: the same output, whatever happens to one of them."""
+"""A run with several replicas: the same output, whatever happens to one of them."""
 
 import os
 import signal
@@ -30,9 +30,9 @@ def job_of(make_job: MakeJob) -> Path:
     return make_job(rows, batching={"part_rows": 100})
 
 
-def unbroken(job: Path) -> pl.DataFrame:
+def uninterrupted(job: Path) -> pl.DataFrame:
     """The answers of one engine in this process."""
-    return run(load_job(job, overrides=["output.path=unbroken"])).frame()
+    return run(load_job(job, overrides=["output.path=uninterrupted"])).frame()
 
 
 def same(one: pl.DataFrame, other: pl.DataFrame) -> bool:
@@ -43,7 +43,7 @@ def test_replicas_write_what_one_engine_writes(make_job: MakeJob) -> None:
     job = job_of(make_job)
     result = run(load_job(job), opener=opener(ByteTokenizer().decode))
     assert result.engine["workers"] == 2
-    assert same(result.frame(), unbroken(job))
+    assert same(result.frame(), uninterrupted(job))
 
 
 def test_a_replica_that_is_killed_ends_the_run_and_the_next_start_completes_it(
@@ -53,11 +53,11 @@ def test_a_replica_that_is_killed_ends_the_run_and_the_next_start_completes_it(
     fragile = opener(partial(text_of_the_dying, tmp_path / "died"))
     with pytest.raises(DeathError, match="on place"):
         run(load_job(job), opener=fragile)
-    told: list[str] = []
-    result = run(load_job(job), opener=fragile, reporter=RecordingReporter(told))
-    assert any("rows in flight: they are answered first" in one for one in told)
+    messages: list[str] = []
+    result = run(load_job(job), opener=fragile, reporter=RecordingReporter(messages))
+    assert any("rows in flight: they are answered first" in one for one in messages)
     assert 0 < result.resumed_rows < ROWS
-    assert same(result.frame(), unbroken(job))
+    assert same(result.frame(), uninterrupted(job))
 
 
 STOPPED = """
@@ -78,7 +78,7 @@ with handle_stop_signals() as stop:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_the_whole_group_stops_all_and_the_next_start_goes_on(
+def test_a_signal_to_the_process_group_stops_all_and_the_next_start_resumes(
     number: signal.Signals, make_job: MakeJob
 ) -> None:
     job = job_of(make_job)
@@ -102,4 +102,4 @@ def test_a_signal_to_the_whole_group_stops_all_and_the_next_start_goes_on(
         os.killpg(process.pid, 0)
     result = run(load_job(job), opener=opener(slow_text))
     assert result.resumed_rows == int(saved)
-    assert same(result.frame(), unbroken(job))
+    assert same(result.frame(), uninterrupted(job))

@@ -17,7 +17,7 @@ def prepared(job: Path) -> tuple[RequestBuilder, list[PendingRow]]:
     return setup.request_builder, list(setup.pending_rows())
 
 
-def test_each_sample_has_a_request_and_a_seed_of_its_own(make_job: MakeJob) -> None:
+def test_each_sample_has_its_own_request_and_seed(make_job: MakeJob) -> None:
     job = make_job(
         [{"id": "a", "q": "one"}, {"id": "b", "q": ""}, {"id": "c", "q": "two"}],
         decoding={"num_return_sequences": 2, "temperature": 1.0},

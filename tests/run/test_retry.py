@@ -1,4 +1,4 @@
-"""`--retry-errors` answers what failed again and keeps everything else, from complete and from unfinished runs."""
+"""`--retry-errors` generates failed rows again and keeps all others, in complete and unfinished runs."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -38,7 +38,7 @@ class Unlucky(Wrapped):
 
 
 class Counting(Wrapped):
-    """Counts what it is asked."""
+    """Counts its requests."""
 
     def __init__(self, inner: Engine, seen: list[Request]) -> None:
         super().__init__(inner)
@@ -71,7 +71,7 @@ class After:
 @pytest.mark.parametrize("layout", ["file", "parts"])
 @pytest.mark.parametrize("part_rows", [6, 2048])
 @pytest.mark.parametrize("looks", [11, 10_000], ids=["unfinished", "complete"])
-def test_only_what_failed_is_answered_again(
+def test_only_failed_rows_are_generated_again(
     make_job: MakeJob, layout: str, part_rows: int, looks: int
 ) -> None:
     decoding = {"num_return_sequences": 2, "temperature": 1.0}
@@ -90,14 +90,14 @@ def test_only_what_failed_is_answered_again(
     assert told_of.counts == first.counts
     assert sum(failure.count for failure in told_of.failed) == first.counts.failed
     seen: list[Request] = []
-    told: list[str] = []
+    messages: list[str] = []
     second = run(
         job,
         start="retry-errors",
-        reporter=RecordingReporter(told),
+        reporter=RecordingReporter(messages),
         opener=lambda model, **others: Counting(open_engine(model, **others), seen),
     )
-    assert f"failed answers to generate again: {first.counts.failed}" in told
+    assert f"failed answers to generate again: {first.counts.failed}" in messages
     assert second.outcome == "done"
     assert second.counts.failed == 2 * EMPTY
     assert second.run_id == first.run_id
@@ -117,7 +117,7 @@ def test_good_answers_keep_their_time(make_job: MakeJob) -> None:
     assert not same.filter(before["error_code"] == "out_of_memory").any()
 
 
-def test_nothing_failed_means_nothing_to_do(
+def test_without_failed_rows_nothing_is_generated(
     make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = str(make_job([{"q": "a"}]))
@@ -128,14 +128,14 @@ def test_nothing_failed_means_nothing_to_do(
     assert "already complete" in err
 
 
-def test_retry_and_fresh_do_not_go_together(
+def test_retry_errors_and_fresh_exclude_each_other(
     make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(["run", str(make_job()), "--retry-errors", "--fresh"]) == 2
     assert "--fresh and --retry-errors exclude each other" in capsys.readouterr().err
 
 
-def test_damaged_answers_are_not_built_upon(make_job: MakeJob) -> None:
+def test_damaged_answers_are_not_reopened(make_job: MakeJob) -> None:
     job = load_job(make_job(ROWS, run={"max_error_rate": 1}))
     published = run(job, opener=unlucky).folder.responses
     data = bytearray(published.read_bytes())
@@ -164,10 +164,10 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Work]:
         "clean.half",
     ],
 )
-def test_a_killed_retry_leaves_whole_answers_and_can_be_gone_on_with(
+def test_a_killed_retry_leaves_the_published_answers_and_can_be_resumed(
     work: Work, point: str
 ) -> None:
-    """Published files are there all the time; a plain `run` goes on with the retry."""
+    """Published files exist all the time; a plain `run` resumes the retry."""
     work.clear()
     assert work.run().code == 0
     with reading(work) as reader:

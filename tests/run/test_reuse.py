@@ -1,4 +1,4 @@
-"""`--incremental-from`: the nightly run. Its output is that of a full run; only unchanged rows are not generated."""
+"""`--incremental-from`: the output is that of a full run, but unchanged rows are not generated."""
 
 import itertools
 import json
@@ -33,8 +33,8 @@ def rows(*ids: str, changed: Sequence[str] = ()) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def night(make_job: MakeJob) -> Callable[..., LoadedJob]:
-    """The job of one night: other rows, another folder, and what else differs."""
+def make_run_job(make_job: MakeJob) -> Callable[..., LoadedJob]:
+    """A job with its own rows, folder and overrides."""
 
     def load(name: str, given: Sequence[dict[str, Any]], *sets: str) -> LoadedJob:
         path = make_job(given, batching={"part_rows": 3}, run={"max_error_rate": 1})
@@ -47,10 +47,10 @@ def answered(result: RunResult) -> pl.DataFrame:
     return result.frame().drop(OF_THE_RUN)
 
 
-def test_unchanged_rows_are_taken_over_wherever_they_stand(night: Callable[..., LoadedJob]) -> None:
-    first = run(night("mon", rows("a", "b", "c", "d", "e")))
-    asked = night("tue", rows("e", "x", "c", "a", "b", changed=["c"]))
-    second = run(asked, incremental_from=first.folder.path)
+def test_unchanged_rows_are_reused_at_any_position(make_run_job: Callable[..., LoadedJob]) -> None:
+    first = run(make_run_job("mon", rows("a", "b", "c", "d", "e")))
+    job = make_run_job("tue", rows("e", "x", "c", "a", "b", changed=["c"]))
+    second = run(job, incremental_from=first.folder.path)
     assert second.incremental == ReuseCounts(first.run_id, reused=3, generated=2, dropped=1)
     frame = second.frame()
     assert frame["run_id"].to_list() == [
@@ -62,15 +62,15 @@ def test_unchanged_rows_are_taken_over_wherever_they_stand(night: Callable[..., 
         for i, when in frame.select("id", "created_at").iter_rows()
     )
     assert answered(second).equals(
-        answered(run(night("full", rows("e", "x", "c", "a", "b", changed=["c"]))))
+        answered(run(make_run_job("full", rows("e", "x", "c", "a", "b", changed=["c"]))))
     )
 
 
 def test_the_manifest_and_the_last_lines_count_all_three(
-    night: Callable[..., LoadedJob], capsys: pytest.CaptureFixture[str]
+    make_run_job: Callable[..., LoadedJob], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = run(night("mon", rows("a", "b", "c")))
-    job = str(night("tue", rows("a", "b", "d", "e")).file)
+    first = run(make_run_job("mon", rows("a", "b", "c")))
+    job = str(make_run_job("tue", rows("a", "b", "d", "e")).file)
     options = ["-o", str(first.folder.path.with_name("tue")), "--incremental-from"]
     assert call(["run", job, *options, str(first.folder.path), "--json"]) == 0
     out, err = capsys.readouterr()
@@ -84,22 +84,26 @@ def test_the_manifest_and_the_last_lines_count_all_three(
     assert f"reused 2 · generated 2 · dropped 1 of run {first.run_id}" in err
     manifest = json.loads((first.folder.path.with_name("tue") / "manifest.json").read_text())
     assert manifest["incremental"] == counts
-    assert run(night("tue", rows("a", "b", "d", "e"))).incremental == ReuseCounts(**counts)
-    assert run(night("alone", rows("a"))).incremental is None
+    assert run(make_run_job("tue", rows("a", "b", "d", "e"))).incremental == ReuseCounts(**counts)
+    assert run(make_run_job("alone", rows("a"))).incremental is None
 
 
-def test_a_chain_of_nights_keeps_who_generated_what(night: Callable[..., LoadedJob]) -> None:
-    first = run(night("mon", rows("a", "b")))
-    second = run(night("tue", rows("a", "b", "c")), incremental_from=first.folder.path)
-    third = run(night("wed", rows("a", "c", "d")), incremental_from=second.folder.path)
+def test_a_chain_of_runs_keeps_the_id_of_the_run_that_generated_each_answer(
+    make_run_job: Callable[..., LoadedJob],
+) -> None:
+    first = run(make_run_job("mon", rows("a", "b")))
+    second = run(make_run_job("tue", rows("a", "b", "c")), incremental_from=first.folder.path)
+    third = run(make_run_job("wed", rows("a", "c", "d")), incremental_from=second.folder.path)
     assert third.frame()["run_id"].to_list() == [first.run_id, second.run_id, third.run_id]
     assert third.incremental == ReuseCounts(second.run_id, reused=2, generated=1, dropped=1)
 
 
-def test_failed_and_skipped_rows_are_asked_again(night: Callable[..., LoadedJob]) -> None:
+def test_failed_and_skipped_rows_are_generated_again(
+    make_run_job: Callable[..., LoadedJob],
+) -> None:
     given = [*rows("a"), {"id": "b", "q": "", "note": "b"}]
-    first = run(night("mon", given))
-    again = run(night("tue", given), incremental_from=first.folder.path)
+    first = run(make_run_job("mon", given))
+    again = run(make_run_job("tue", given), incremental_from=first.folder.path)
     assert again.incremental == ReuseCounts(first.run_id, reused=1, generated=1, dropped=0)
     assert again.frame()["error_code"].to_list() == [None, "prompt_empty"]
 
@@ -121,48 +125,50 @@ def test_failed_and_skipped_rows_are_asked_again(night: Callable[..., LoadedJob]
     ],
 )
 def test_what_decides_an_answer_decides_what_is_reused(
-    night: Callable[..., LoadedJob], sets: list[str], reused: int
+    make_run_job: Callable[..., LoadedJob], sets: list[str], reused: int
 ) -> None:
     """From a run with these settings to the plain one, and back: each output is that of a full run."""
     given = rows("a", "b", "c")
     for name, before, now in (("to", [], sets), ("back", sets, [])):
-        first = run(night(f"{name}-1", given, *before))
-        second = run(night(f"{name}-2", given, *now), incremental_from=first.folder.path)
-        full = run(night(f"{name}-full", given, *now))
+        first = run(make_run_job(f"{name}-1", given, *before))
+        second = run(make_run_job(f"{name}-2", given, *now), incremental_from=first.folder.path)
+        full = run(make_run_job(f"{name}-full", given, *now))
         assert second.incremental is not None
         assert second.incremental.reused == reused
         kept = [c for c in full.frame().columns if not c.endswith(OF_THE_RUN)]
         assert second.frame().select(kept).equals(full.frame().select(kept))
 
 
-def test_nothing_fits_and_the_reason_is_said(night: Callable[..., LoadedJob]) -> None:
-    told: list[str] = []
-    first = run(night("mon", rows("a")))
-    asked = night("tue", rows("a"), "decoding.max_new_tokens=9")
-    run(asked, incremental_from=first.folder.path, reporter=RecordingReporter(told))
-    assert any("all rows are generated: decoding.max_new_tokens was 256, is 9" in t for t in told)
+def test_if_no_answer_fits_the_reason_is_reported(make_run_job: Callable[..., LoadedJob]) -> None:
+    messages: list[str] = []
+    first = run(make_run_job("mon", rows("a")))
+    job = make_run_job("tue", rows("a"), "decoding.max_new_tokens=9")
+    run(job, incremental_from=first.folder.path, reporter=RecordingReporter(messages))
+    assert any(
+        "all rows are generated: decoding.max_new_tokens was 256, is 9" in t for t in messages
+    )
 
 
-def test_every_sample_is_its_own(night: Callable[..., LoadedJob]) -> None:
+def test_samples_are_reused_one_by_one(make_run_job: Callable[..., LoadedJob]) -> None:
     sampled = ("decoding={num_return_sequences: 3, temperature: 1.0}",)
-    first = run(night("mon", rows("a", "b"), *sampled))
-    second = run(night("tue", rows("b", "c"), *sampled), incremental_from=first.folder.path)
+    first = run(make_run_job("mon", rows("a", "b"), *sampled))
+    second = run(make_run_job("tue", rows("b", "c"), *sampled), incremental_from=first.folder.path)
     assert second.incremental == ReuseCounts(first.run_id, reused=3, generated=3, dropped=3)
-    assert answered(second).equals(answered(run(night("full", rows("b", "c"), *sampled))))
+    assert answered(second).equals(answered(run(make_run_job("full", rows("b", "c"), *sampled))))
 
 
-def test_without_ids_rows_are_told_by_their_number(night: Callable[..., LoadedJob]) -> None:
+def test_without_ids_the_row_number_is_the_id(make_run_job: Callable[..., LoadedJob]) -> None:
     plain = [{"q": "one"}, {"q": "two"}]
-    first = run(night("mon", plain))
-    second = run(night("tue", [{"q": "new"}, *plain]), incremental_from=first.folder.path)
+    first = run(make_run_job("mon", plain))
+    second = run(make_run_job("tue", [{"q": "new"}, *plain]), incremental_from=first.folder.path)
     assert second.incremental == ReuseCounts(first.run_id, reused=0, generated=3, dropped=0)
 
 
 class Counted:
-    """Opens the echo engine and counts what it is asked."""
+    """Opens the echo engine and counts its requests."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.requests = 0
 
     def __call__(self, *given: Any, **options: Any) -> Any:
         opened = open_engine(*given, **options)
@@ -172,7 +178,7 @@ class Counted:
         def counting(requests: Any) -> Any:
             def seen() -> Any:
                 for request in requests:
-                    self.asked += 1
+                    self.requests += 1
                     yield request
 
             return generate(seen())
@@ -181,77 +187,84 @@ class Counted:
         return opened
 
 
-def test_the_engine_is_asked_only_for_the_rest(night: Callable[..., LoadedJob]) -> None:
-    first = run(night("mon", rows(*"abcdefgh")))
+def test_the_engine_generates_only_the_other_rows(make_run_job: Callable[..., LoadedJob]) -> None:
+    first = run(make_run_job("mon", rows(*"abcdefgh")))
     counted = Counted()
-    run(night("tue", rows(*"abcdefxy")), incremental_from=first.folder.path, opener=counted)
-    assert counted.asked == 2
+    run(make_run_job("tue", rows(*"abcdefxy")), incremental_from=first.folder.path, opener=counted)
+    assert counted.requests == 2
 
 
 @pytest.mark.parametrize("looks", [0, 1, 2])
-def test_a_stopped_incremental_run_goes_on_without_being_told_again(
-    night: Callable[..., LoadedJob], looks: int
+def test_a_stopped_incremental_run_resumes_without_the_option(
+    make_run_job: Callable[..., LoadedJob], looks: int
 ) -> None:
-    first = run(night("mon", rows(*"abcdefgh")))
+    first = run(make_run_job("mon", rows(*"abcdefgh")))
     given = rows(*"hgxfeydcz", changed=["e"])
     left = iter(range(looks))
     stopped = run(
-        night("tue", given),
+        make_run_job("tue", given),
         incremental_from=first.folder.path,
         stop=lambda: next(left, None) is None,
     )
     assert stopped.outcome == "stopped"
-    resumed = run(night("tue", given))
+    resumed = run(make_run_job("tue", given))
     assert resumed.incremental == ReuseCounts(first.run_id, reused=5, generated=4, dropped=2)
-    assert answered(resumed).equals(answered(run(night("full", given))))
+    assert answered(resumed).equals(answered(run(make_run_job("full", given))))
 
 
-def test_an_earlier_run_that_is_gone_meanwhile_costs_only_work(
-    night: Callable[..., LoadedJob],
+def test_if_the_earlier_run_was_deleted_all_other_rows_are_generated(
+    make_run_job: Callable[..., LoadedJob],
 ) -> None:
-    first = run(night("mon", rows(*"abcdef")))
+    first = run(make_run_job("mon", rows(*"abcdef")))
     stopped = run(
-        night("tue", rows(*"xabcde")), incremental_from=first.folder.path, stop=lambda: True
+        make_run_job("tue", rows(*"xabcde")), incremental_from=first.folder.path, stop=lambda: True
     )
     assert stopped.outcome == "stopped"
     first.folder.path.rename(first.folder.path.with_name("moved"))
-    told: list[str] = []
-    resumed = run(night("tue", rows(*"xabcde")), reporter=RecordingReporter(told))
-    assert any("nothing more is reused" in text for text in told)
-    assert answered(resumed).equals(answered(run(night("full", rows(*"xabcde")))))
+    messages: list[str] = []
+    resumed = run(make_run_job("tue", rows(*"xabcde")), reporter=RecordingReporter(messages))
+    assert any("nothing more is reused" in text for text in messages)
+    assert answered(resumed).equals(answered(run(make_run_job("full", rows(*"xabcde")))))
 
 
 def test_fresh_in_the_same_folder_reuses_what_was_moved_aside(
-    night: Callable[..., LoadedJob],
+    make_run_job: Callable[..., LoadedJob],
 ) -> None:
-    first = run(night("out", rows("a", "b")))
+    first = run(make_run_job("out", rows("a", "b")))
     with pytest.raises(UsageError, match="is the folder that this run writes to"):
         run(
-            night("out", rows("a", "b"), "name=x"),
+            make_run_job("out", rows("a", "b"), "name=x"),
             incremental_from=first.folder.path,
             start="retry-errors",
         )
-    second = run(night("out", rows("b", "c")), incremental_from=first.folder.path, start="fresh")
+    second = run(
+        make_run_job("out", rows("b", "c")), incremental_from=first.folder.path, start="fresh"
+    )
     assert second.incremental == ReuseCounts(first.run_id, reused=1, generated=1, dropped=1)
 
 
-def test_a_damaged_or_unfinished_earlier_run_is_refused(night: Callable[..., LoadedJob]) -> None:
-    first = run(night("mon", rows("a", "b")))
-    stopped = run(night("tue", rows("a", "b")), stop=lambda: True)
+def test_a_damaged_or_unfinished_earlier_run_is_rejected(
+    make_run_job: Callable[..., LoadedJob],
+) -> None:
+    first = run(make_run_job("mon", rows("a", "b")))
+    stopped = run(make_run_job("tue", rows("a", "b")), stop=lambda: True)
     with pytest.raises(UsageError, match="not the folder of a complete run"):
-        run(night("wed", rows("a")), incremental_from=stopped.folder.path)
+        run(make_run_job("wed", rows("a")), incremental_from=stopped.folder.path)
     content = bytearray(first.folder.responses.read_bytes())
     content[len(content) // 3] ^= 1
     first.folder.responses.write_bytes(content)
     with pytest.raises(StateError, match=r"responses\.parquet"):
-        run(night("wed", rows("a")), incremental_from=first.folder.path)
+        run(make_run_job("wed", rows("a")), incremental_from=first.folder.path)
 
 
-def test_one_run_reuses_one_other(night: Callable[..., LoadedJob]) -> None:
-    first, second = run(night("mon", rows("a", "b"))), run(night("tue", rows("a", "b")))
-    run(night("wed", rows(*"cdef")), incremental_from=first.folder.path, stop=lambda: True)
+def test_a_run_reuses_only_one_earlier_run(make_run_job: Callable[..., LoadedJob]) -> None:
+    first, second = (
+        run(make_run_job("mon", rows("a", "b"))),
+        run(make_run_job("tue", rows("a", "b"))),
+    )
+    run(make_run_job("wed", rows(*"cdef")), incremental_from=first.folder.path, stop=lambda: True)
     with pytest.raises(BatchgenError, match=f"already reuses answers of the run {first.run_id}"):
-        run(night("wed", rows(*"cdef")), incremental_from=second.folder.path)
+        run(make_run_job("wed", rows(*"cdef")), incremental_from=second.folder.path)
 
 
 TURNS = itertools.count()
@@ -262,18 +275,18 @@ IDS = st.lists(st.sampled_from("abcdefghij"), unique=True, min_size=1, max_size=
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(before=IDS, now=IDS, changed=st.sets(st.sampled_from("abcdefghij")))
-def test_any_night_after_any_other_is_a_full_run(
-    night: Callable[..., LoadedJob], before: list[str], now: list[str], changed: set[str]
+def test_an_incremental_run_equals_a_full_run_for_any_change_of_rows(
+    make_run_job: Callable[..., LoadedJob], before: list[str], now: list[str], changed: set[str]
 ) -> None:
     turn = next(TURNS)
-    first = run(night(f"{turn}-1", rows(*before)))
+    first = run(make_run_job(f"{turn}-1", rows(*before)))
     given = rows(*now, changed=sorted(changed))
-    second = run(night(f"{turn}-2", given), incremental_from=first.folder.path)
+    second = run(make_run_job(f"{turn}-2", given), incremental_from=first.folder.path)
     same = (set(before) & set(now)) - changed
     assert second.incremental == ReuseCounts(
         first.run_id, len(same), len(now) - len(same), len(set(before) - set(now))
     )
-    assert answered(second).equals(answered(run(night(f"{turn}-3", given))))
+    assert answered(second).equals(answered(run(make_run_job(f"{turn}-3", given))))
 
 
 KILLS = (
@@ -293,11 +306,11 @@ def spawner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawner]:
 
 @pytest.mark.parametrize("point", KILLS)
 def test_an_incremental_run_survives_kill_9(
-    night: Callable[..., LoadedJob], spawner: Spawner, point: str
+    make_run_job: Callable[..., LoadedJob], spawner: Spawner, point: str
 ) -> None:
-    first = run(night("mon", rows(*"abcdefgh")))
+    first = run(make_run_job("mon", rows(*"abcdefgh")))
     given = rows(*"hgxfeydcz", changed=["e"])
-    job = night("tue", given)
+    job = make_run_job("tue", given)
     command = ["run", str(job.file), "-o", job.job.output.path]
     command += ["--incremental-from", str(first.folder.path)]
     ended = spawner.run(command, env={VARIABLE: point})
@@ -306,12 +319,12 @@ def test_an_incremental_run_survives_kill_9(
     finished = run(job)
     assert finished.outcome == "already complete"
     assert finished.incremental == ReuseCounts(first.run_id, reused=5, generated=4, dropped=2)
-    assert answered(finished).equals(answered(run(night("full", given))))
+    assert answered(finished).equals(answered(run(make_run_job("full", given))))
 
 
 @pytest.mark.slow
 def test_answers_of_a_model_are_those_of_a_full_run(
-    night: Callable[..., LoadedJob], write_model: Callable[..., Path], tmp_path: Path
+    make_run_job: Callable[..., LoadedJob], write_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -327,22 +340,24 @@ def test_answers_of_a_model_are_those_of_a_full_run(
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     model = ("model={engine: transformers, path: ./tiny}", "decoding={max_new_tokens: 8}")
-    first = run(night("mon", rows(*"abcdef"), *model))
+    first = run(make_run_job("mon", rows(*"abcdef"), *model))
     given = rows(*"fxebda", changed=["b"])
-    second = run(night("tue", given, *model), incremental_from=first.folder.path)
+    second = run(make_run_job("tue", given, *model), incremental_from=first.folder.path)
     assert second.incremental == ReuseCounts(first.run_id, reused=4, generated=2, dropped=1)
-    assert answered(second).equals(answered(run(night("full", given, *model))))
+    assert answered(second).equals(answered(run(make_run_job("full", given, *model))))
 
 
-def test_a_gated_night_in_one_folder_reuses_what_is_published(
-    night: Callable[..., LoadedJob],
+def test_a_gated_run_in_the_same_folder_reuses_the_published_answers(
+    make_run_job: Callable[..., LoadedJob],
 ) -> None:
     gated = ("output.publish=gated", "evaluate={reference: note, metrics: [exact]}")
-    first = run(night("out", rows("a", "b"), *gated))
+    first = run(make_run_job("out", rows("a", "b"), *gated))
     second = run(
-        night("out", rows("b", "c"), *gated), incremental_from=first.folder.path, start="fresh"
+        make_run_job("out", rows("b", "c"), *gated),
+        incremental_from=first.folder.path,
+        start="fresh",
     )
     assert second.incremental == ReuseCounts(first.run_id, reused=1, generated=1, dropped=1)
-    third = run(night("out", rows("b", "c", "d"), *gated), start="fresh")
+    third = run(make_run_job("out", rows("b", "c", "d"), *gated), start="fresh")
     assert third.incremental is None
     assert third.frame()["run_id"].unique().to_list() == [third.run_id]

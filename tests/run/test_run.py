@@ -1,4 +1,4 @@
-"""A run from job file to Parquet: order, failures, stopping anywhere and going on, and what is refused."""
+"""A run from job file to Parquet: order, failures, stopping anywhere and resuming, and rejected changes."""
 
 import importlib.metadata
 import json
@@ -21,7 +21,7 @@ from tests.reporters import RecordingReporter
 
 MakeJob = Callable[..., Path]
 OF_THE_RUN = ("run_id", "created_at")
-"""The columns that may differ between a resumed and an unbroken run."""
+"""The columns that may differ between a resumed and an uninterrupted run."""
 
 
 def rows(count: int) -> list[dict[str, Any]]:
@@ -40,13 +40,13 @@ class After:
         return self.left < 0
 
 
-def test_answers_come_in_input_order_beside_their_rows(make_job: MakeJob) -> None:
+def test_answers_are_in_input_order_with_their_rows(make_job: MakeJob) -> None:
     frame = run(load_job(make_job(rows(50), batching={"part_rows": 8}))).frame()
     assert frame["n"].to_list() == list(range(50))
     assert frame["id"].to_list() == [str(n) for n in range(50)]
     assert frame["finish_reason"].unique().to_list() == ["stop"]
-    asked = frame["messages"].list.first().struct.field("content")
-    assert asked.equals(frame["q"], check_names=False)
+    prompts = frame["messages"].list.first().struct.field("content")
+    assert prompts.equals(frame["q"], check_names=False)
     assert all(q in answer for q, answer in zip(frame["q"], frame["response"], strict=True))
 
 
@@ -89,7 +89,7 @@ def test_the_version_of_a_package_without_metadata_is_null(
     assert not RunFolder(Path(loaded.job.output.path)).run.exists()
 
 
-def test_a_second_run_finds_the_work_done(make_job: MakeJob) -> None:
+def test_a_second_start_of_a_complete_run_generates_nothing(make_job: MakeJob) -> None:
     loaded = load_job(make_job(rows(5)))
     first = run(loaded)
     before = first.folder.responses.stat().st_mtime_ns
@@ -100,7 +100,7 @@ def test_a_second_run_finds_the_work_done(make_job: MakeJob) -> None:
 
 
 @pytest.mark.parametrize("looks", [0, 1, 9, 25, 48])
-def test_a_stopped_run_goes_on_and_ends_like_an_unbroken_one(make_job: MakeJob, looks: int) -> None:
+def test_a_resumed_run_ends_like_an_uninterrupted_one(make_job: MakeJob, looks: int) -> None:
     loaded = load_job(make_job(rows(50), batching={"part_rows": 8}))
     stopped = run(loaded, stop=After(looks))
     assert stopped.outcome == "stopped"
@@ -109,8 +109,8 @@ def test_a_stopped_run_goes_on_and_ends_like_an_unbroken_one(make_job: MakeJob, 
     resumed = run(loaded)
     assert resumed.outcome == "done"
     assert resumed.resumed_rows == stopped.counts.rows == looks + 1
-    unbroken = run(load_job(loaded.file, overrides=("output.path=other",)))
-    assert resumed.frame().drop(OF_THE_RUN).equals(unbroken.frame().drop(OF_THE_RUN))
+    uninterrupted = run(load_job(loaded.file, overrides=("output.path=other",)))
+    assert resumed.frame().drop(OF_THE_RUN).equals(uninterrupted.frame().drop(OF_THE_RUN))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_stopped_run_goes_on_and_ends_like_an_unbroken_one(make_job: MakeJob, 
     ],
 )
 @pytest.mark.parametrize("looks", [3, 1000], ids=["stopped", "complete"])
-def test_another_job_is_refused_with_what_differs(
+def test_another_job_is_rejected_and_the_differences_are_named(
     make_job: MakeJob, sets: Sequence[str], names: str, looks: int
 ) -> None:
     path = make_job(rows(10), batching={"part_rows": 2})
@@ -142,15 +142,13 @@ def test_another_job_is_refused_with_what_differs(
     [["batching.part_rows=3"], ["batching.max_rows=1"], ["run.max_error_rate=0.5"]],
     ids=["part_rows", "max_rows", "max_error_rate"],
 )
-def test_what_changes_no_answer_does_not_stand_in_the_way(
-    make_job: MakeJob, sets: Sequence[str]
-) -> None:
+def test_keys_that_change_no_answer_may_change(make_job: MakeJob, sets: Sequence[str]) -> None:
     path = make_job(rows(10), batching={"part_rows": 2})
     run(load_job(path), stop=After(4))
     assert run(load_job(path, overrides=sets)).counts.rows == 10
 
 
-def test_changed_input_is_refused_by_name(make_job: MakeJob) -> None:
+def test_changed_input_is_rejected_by_name(make_job: MakeJob) -> None:
     path = make_job(rows(10), batching={"part_rows": 2})
     run(load_job(path), stop=After(4))
     (path.parent / "rows.jsonl").write_text('{"q": "new", "n": 0}\n')
@@ -161,14 +159,16 @@ def test_changed_input_is_refused_by_name(make_job: MakeJob) -> None:
 def test_fresh_starts_over_and_keeps_the_old_run(make_job: MakeJob) -> None:
     path = make_job(rows(3))
     old = run(load_job(path)).frame()
-    told: list[str] = []
+    messages: list[str] = []
     new = run(
-        load_job(path, overrides=["run.seed=5"]), start="fresh", reporter=RecordingReporter(told)
+        load_job(path, overrides=["run.seed=5"]),
+        start="fresh",
+        reporter=RecordingReporter(messages),
     )
     assert new.outcome == "done"
     aside = path.parent / "out.old-1"
     assert pl.read_parquet(aside / "responses.parquet").equals(old)
-    assert any(str(aside) in line for line in told)
+    assert any(str(aside) in line for line in messages)
 
 
 MIXED: Sequence[Mapping[str, Any]] = [
@@ -180,7 +180,7 @@ MIXED: Sequence[Mapping[str, Any]] = [
 ]
 
 
-def test_failed_rows_keep_their_place_and_say_why(make_job: MakeJob) -> None:
+def test_failed_rows_stay_in_the_output_with_the_reason(make_job: MakeJob) -> None:
     result = run(
         load_job(make_job(MIXED, prompt={"max_input_tokens": 100}, run={"max_error_rate": 1}))
     )
@@ -206,7 +206,7 @@ def test_too_many_failed_rows_end_with_3_and_are_published(make_job: MakeJob) ->
     assert result.frame().height == 5
 
 
-def test_skipped_rows_are_no_failures(make_job: MakeJob) -> None:
+def test_skipped_rows_are_not_failures(make_job: MakeJob) -> None:
     sets = ("input.on_empty_prompt=skip", "prompt.on_overflow=skip", "prompt.max_input_tokens=100")
     result = run(
         load_job(
@@ -217,7 +217,7 @@ def test_skipped_rows_are_no_failures(make_job: MakeJob) -> None:
     assert result.exit_code == ExitCode.DONE
 
 
-def test_a_part_of_failures_alone_is_sealed_too(make_job: MakeJob) -> None:
+def test_a_part_with_only_failures_is_sealed(make_job: MakeJob) -> None:
     job = make_job([{"q": ""}] * 6, batching={"part_rows": 2}, run={"max_error_rate": 1})
     assert run(load_job(job)).frame()["error_code"].to_list() == ["prompt_empty"] * 6
 
@@ -254,7 +254,7 @@ def test_the_message_names_the_limit_that_is_exceeded(make_job: MakeJob) -> None
     assert result.not_passed == ["failed rows: 2, allowed: 1 (run.max_error_count: 1)"]
 
 
-def test_samples_are_rows_of_their_own(make_job: MakeJob) -> None:
+def test_each_sample_is_a_row(make_job: MakeJob) -> None:
     decoding = {"num_return_sequences": 3, "temperature": 1.0}
     frame = run(load_job(make_job(rows(4), decoding=decoding))).frame()
     assert frame["n"].to_list() == [n for n in range(4) for _ in range(3)]
@@ -263,7 +263,7 @@ def test_samples_are_rows_of_their_own(make_job: MakeJob) -> None:
     assert frame["seed"].min() >= 0  # type: ignore[operator]  # a number: the column is int64
 
 
-def test_stop_strings_and_limits_are_told_apart(make_job: MakeJob) -> None:
+def test_finish_reasons_distinguish_stop_strings_and_limits(make_job: MakeJob) -> None:
     job = make_job([{"q": "one STOP two"}, {"q": "one two"}], decoding={"stop_strings": ["STOP"]})
     frame = run(load_job(job)).frame()
     assert frame["finish_reason"].to_list() == ["stop_string", "stop"]
@@ -282,7 +282,7 @@ def test_prompts_need_not_be_stored(make_job: MakeJob) -> None:
     assert b"canary" not in result.folder.responses.read_bytes()
 
 
-def test_a_prefix_keeps_names_apart(make_job: MakeJob) -> None:
+def test_a_prefix_avoids_name_conflicts(make_job: MakeJob) -> None:
     frame = run(
         load_job(make_job([{"q": "a", "response": "mine"}], output={"prefix": "bg_"}))
     ).frame()
@@ -325,7 +325,7 @@ def test_job_yaml_in_the_folder_runs_again(make_job: MakeJob, tmp_path: Path) ->
     assert first.folder.job.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_link_in_the_place_of_the_answers_is_replaced_not_followed(
+def test_a_link_named_like_the_answers_is_replaced_not_followed(
     make_job: MakeJob, tmp_path: Path
 ) -> None:
     victim = tmp_path / "victim"
@@ -339,7 +339,7 @@ def test_a_link_in_the_place_of_the_answers_is_replaced_not_followed(
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-def test_nobody_else_can_read_anything_whatever_the_umask(mask: int, make_job: MakeJob) -> None:
+def test_other_users_cannot_read_anything_whatever_the_umask(mask: int, make_job: MakeJob) -> None:
     before = os.umask(mask)
     try:
         stopped = run(load_job(make_job(rows(30), batching={"part_rows": 8})), stop=After(20))

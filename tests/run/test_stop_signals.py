@@ -110,7 +110,7 @@ print("not reached", flush=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_first_signal_stops_cleanly_and_is_the_process_s_end(number: signal.Signals) -> None:
+def test_the_first_signal_stops_cleanly_and_ends_the_process(number: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", WAITING, "end"],
         stdout=subprocess.PIPE,
@@ -160,7 +160,7 @@ def test_nohup_is_respected() -> None:
     assert process.returncode == -signal.SIGTERM
 
 
-def test_handlers_are_given_back() -> None:
+def test_signal_handlers_are_restored() -> None:
     from batchgen.run.stop_signals import handle_stop_signals
 
     before = signal.getsignal(signal.SIGTERM)

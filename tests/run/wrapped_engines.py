@@ -1,4 +1,4 @@
-"""Engines for tests, through the public protocol: one that lets something happen midway, one that a row kills."""
+"""Engines for tests, through the public protocol: one calls a function midway, one dies of certain rows."""
 
 import os
 import signal
@@ -31,8 +31,8 @@ class Wrapped:
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         return self.inner.generate(requests)
 
-    def likelihoods(self, asked: Iterable[Continuation]) -> Iterator[Likelihood]:
-        return self.inner.likelihoods(asked)
+    def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
+        return self.inner.likelihoods(continuations)
 
     def facts(self) -> Mapping[str, object]:
         return self.inner.facts()
@@ -62,7 +62,7 @@ def meddling(at: int, action: Callable[[], object]) -> Callable[..., Engine]:
 
 
 class Deadly(Wrapped):
-    """Takes a whole window of requests at once, as continuous batching does, and dies of one that holds the mark."""
+    """Pulls many requests at once, as continuous batching does, and dies of one that contains the mark."""
 
     WINDOW = 2048
 
@@ -86,7 +86,7 @@ class Deadly(Wrapped):
 
 
 def run_deadly(arguments: list[str]) -> int:
-    """`batchgen run JOB` with the engine that some rows kill; for a process of its own."""
+    """`batchgen run JOB` with the engine that dies of certain rows; for a separate process."""
     job, *sets = arguments
 
     def opener(model: Any, *, decode: Callable[..., str], **others: Any) -> Engine:

@@ -1,4 +1,4 @@
-"""What a plan shows of things that this machine may not have."""
+"""How a plan shows hardware that this machine may not have."""
 
 from collections.abc import Callable
 from dataclasses import replace

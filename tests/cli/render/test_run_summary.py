@@ -38,7 +38,7 @@ def test_a_run_reports_and_stores_its_utilization(
 def test_a_run_reports_a_kernel_that_cannot_be_used(
     make_job: MakeJob, demo_folder: Path, tmp_path: Path
 ) -> None:
-    """A package numba that cannot be imported; in a process of its own, as kernels are tried once per process."""
+    """A package numba that cannot be imported; in a separate process, since kernels are tried once per process."""
     (tmp_path / "numba").mkdir()
     (tmp_path / "numba" / "__init__.py").write_text("raise ImportError('needs NumPy 2.2')")
     model = {"engine": "transformers", "path": str(demo_folder)}

@@ -1,4 +1,4 @@
-"""Text for a terminal cannot take the terminal over, and stays readable."""
+"""Text for a terminal cannot control it, and stays readable."""
 
 import pytest
 
