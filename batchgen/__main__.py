@@ -65,13 +65,13 @@ def call(arguments: Sequence[str]) -> int:
         sys.stdout = None
         return int(ExitCode.DONE)
     except Exception as error:  # noqa: BLE001  # the outermost level: anything unexpected is shown as a bug
-        found = _stream_failure(error) if isinstance(error, OSError) else error
+        failure = _stream_failure(error) if isinstance(error, OSError) else error
         try:
-            _explain(found, arguments)
+            _explain(failure, arguments)
         except OSError:
             # Only the exit code is left to report the failure.
             sys.stdout = sys.stderr = None
-        return _exit_code(found)
+        return _exit_code(failure)
 
 
 def _stream_failure(error: OSError) -> Exception:

@@ -108,13 +108,11 @@ def _excerpt(text: str, start: int) -> str:
 
 
 _SECRET = re.compile(
-    r"(^|[_-])(api_?key|access_?key|token|password|passwd|secret|credential)s?$", re.IGNORECASE
+    r"(?i)(^|[_-])(api_?key|access_?key|token|password|passwd|secret|credential)s?$"
 )
-_TOKEN_OF_A_VOCABULARY = re.compile(
-    r"^(bos|eos|pad|unk|sep|cls|mask)_token$|^(max|min)_(\w+_)?tokens$", re.IGNORECASE
-)
+_NOT_SECRET = re.compile(r"(?i)^(bos|eos|pad|unk|sep|cls|mask)_token$|^(max|min)_(\w+_)?tokens$")
 
 
 def looks_secret(key: str) -> bool:
     """Whether a key names a secret: `api_key`, `hub_token`, `password`; but not `eos_token`, `max_new_tokens`."""
-    return bool(_SECRET.search(key)) and not _TOKEN_OF_A_VOCABULARY.match(key)
+    return bool(_SECRET.search(key)) and not _NOT_SECRET.match(key)

@@ -19,9 +19,7 @@ DEMO_MODEL = "demo:smollm2-135m"
 
 @click.command()
 @click.argument("job", type=JOB, required=False)
-@click.option(
-    "--model", metavar="MODEL", help=f"Model to measure. Default: the job's, or {DEMO_MODEL}."
-)
+@click.option("--model", metavar="MODEL", help=f"Default: the job's model, or {DEMO_MODEL}.")
 @click.option(
     "--rows",
     type=click.IntRange(1),
@@ -57,19 +55,19 @@ def bench(
         else:
             model = model or DEMO_MODEL
             loaded = built_in_workload(Path(folder), model=model, rows=rows, sets=sets)
-        found = measure(loaded, reporter=console_reporter())
+        benchmark = measure(loaded, reporter=console_reporter())
     if as_json:
-        print_json(**summary(found))
+        print_json(**summary(benchmark))
         return
-    for line in lines(found):
+    for line in lines(benchmark):
         click.echo(printable(line))
 
 
-def lines(found: "Benchmark") -> list[str]:
+def lines(benchmark: "Benchmark") -> list[str]:
     """The results as a table."""
     from batchgen.bench.bench import EngineResult
 
-    machine, work = found.machine, found.workload
+    machine, work = benchmark.machine, benchmark.workload
     threads = f" · {format_count(machine.threads, 'thread')}" if machine.threads else ""
     size = f"{format_count(work.rows, 'row')} · {work.prompt_tokens:,} prompt tokens · at most {work.most_new_tokens:,} new"
     failed = f" · {work.refused:,} failed (see `batchgen plan`)" if work.refused else ""
@@ -81,9 +79,9 @@ def lines(found: "Benchmark") -> list[str]:
         "",
         _row("", ("new tok/s", "x generate", "useful tokens", "MFU", "seconds", "loading")),
     ]
-    base = found.engines.get("generate")
+    base = benchmark.engines.get("generate")
     plain = base.new_tokens_per_second if isinstance(base, EngineResult) else None
-    for name, one in found.engines.items():
+    for name, one in benchmark.engines.items():
         if isinstance(one, EngineResult):
             shown.append(_row(name, _cells(one, plain)))
         else:
@@ -108,15 +106,15 @@ def _row(name: str, cells: Sequence[str]) -> str:
     return f"{name:<10}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
 
 
-def summary(found: "Benchmark") -> Mapping[str, Any]:
+def summary(benchmark: "Benchmark") -> Mapping[str, Any]:
     """The object that `bench --json` prints."""
     from batchgen.bench.bench import EngineResult
 
     engines: dict[str, Any] = {}
-    for name, one in found.engines.items():
+    for name, one in benchmark.engines.items():
         if isinstance(one, EngineResult):
             engines[name] = {**asdict(one), "new_tokens_per_second": one.new_tokens_per_second}
         else:
             engines[name] = {"not_measured": one.reason}
-    machine, workload = asdict(found.machine), asdict(found.workload)
+    machine, workload = asdict(benchmark.machine), asdict(benchmark.workload)
     return {"machine": machine, "workload": workload, "engines": engines}

@@ -81,19 +81,21 @@ def compare(  # noqa: PLR0913  # click passes each option by its name
 
     allowed = [parse_limit("--fail-if-worse", text) for text in limits]
     bounds = [*map(_margin, margins), *allowed]
-    found = compare_runs(
+    comparison = compare_runs(
         base,
         new,
         margins={limit.metric: limit.by for limit in bounds if limit.by is not None},
         max_examples=max_flips,
         **options,
     )
-    failed = [why for limit in allowed if (why := regression_reason(found, limit))]
+    failed = [why for limit in allowed if (why := regression_reason(comparison, limit))]
     code = 4 if failed else 0
     if as_json:
-        print_json(code, failed=failed, **found.plain())
+        print_json(code, failed=failed, **comparison.plain())
         return code
-    for line in comparison_lines(found, _answers(base, new, found) if show_responses else {}):
+    for line in comparison_lines(
+        comparison, _answers(base, new, comparison) if show_responses else {}
+    ):
         click.echo(line)
     for why in failed:
         click.echo(f"failed {why}: exit code 4", err=True)
@@ -113,10 +115,10 @@ def _margin(text: str) -> "RegressionLimit":
     return margin
 
 
-def _answers(base: Path, new: Path, found: "Comparison") -> "ResponsePairs":
+def _answers(base: Path, new: Path, comparison: "Comparison") -> "ResponsePairs":
     from batchgen.evaluation.comparing.scored_run import open_scored_run, read_response_texts
 
-    listed = (flip for one in found.metrics for flip in (*one.regressions, *one.improvements))
+    listed = (flip for one in comparison.metrics for flip in (*one.regressions, *one.improvements))
     flips = [(flip.id, flip.sample) for flip in listed]
     before, now = (read_response_texts(open_scored_run(path), flips) for path in (base, new))
     return {key: (before.get(key), now.get(key)) for key in before}

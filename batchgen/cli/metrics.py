@@ -20,12 +20,11 @@ def metrics(kind: str | None, as_json: bool) -> None:
     from batchgen.errors import UsageError
     from batchgen.jobfile.docs.metric_docs import describe_judge, describe_metrics
 
-    known = [*describe_metrics(), describe_judge()]
-    described = [one for one in known if kind in (None, one.type)]
+    documented = [*describe_metrics(), describe_judge()]
+    described = [one for one in documented if kind in (None, one.type)]
     if not described:
-        raise UsageError(
-            f"unknown metric {kind!r}", hint="List the metrics with `batchgen metrics`."
-        )
+        hint = "List the metrics with `batchgen metrics`."
+        raise UsageError(f"unknown metric {kind!r}", hint=hint)
     if as_json:
         print_json(metrics=[asdict(one) for one in described])
         return

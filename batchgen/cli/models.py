@@ -20,12 +20,12 @@ def list_(as_json: bool) -> None:
     from batchgen.cli.render.terminal import format_bytes
     from batchgen.models.catalog import list_models
 
-    found = list_models()
+    listed = list_models()
     if as_json:
-        print_json(models=[{**asdict(m), "folder": m.folder and str(m.folder)} for m in found])
+        print_json(models=[{**asdict(m), "folder": m.folder and str(m.folder)} for m in listed])
         return
-    width = max(len(model.name) for model in found)
-    for model in found:
+    width = max(len(model.name) for model in listed)
+    for model in listed:
         facts = [model.state, format_bytes(model.bytes), model.note, str(model.folder or "")]
         click.echo(f"{model.name:<{width}}  {' · '.join(filter(None, facts))}")
 
@@ -38,11 +38,11 @@ def get(model: str, revision: str | None, as_json: bool) -> None:
     """Download MODEL, so that later runs can work offline."""
     from batchgen.models.catalog import get_model
 
-    found = get_model(model, revision=revision, reporter=console_reporter())
+    resolved = get_model(model, revision=revision, reporter=console_reporter())
     if as_json:
-        print_json(**{**asdict(found), "folder": str(found.folder)})
+        print_json(**{**asdict(resolved), "folder": str(resolved.folder)})
         return
-    click.echo(f"{found.name}  {found.folder}")
+    click.echo(f"{resolved.name}  {resolved.folder}")
 
 
 @models.command()
@@ -55,22 +55,20 @@ def check(model: str, revision: str | None, as_json: bool) -> int:
     from batchgen.errors import ExitCode
     from batchgen.models.catalog import check_model
 
-    found = check_model(model, revision=revision, reporter=console_reporter())
-    code = ExitCode.DONE if found.usable else ExitCode.ENVIRONMENT
+    checked = check_model(model, revision=revision, reporter=console_reporter())
+    code = ExitCode.DONE if checked.usable else ExitCode.ENVIRONMENT
     if as_json:
-        print_json(code, findings=[asdict(item) for item in found.items])
+        print_json(code, findings=[asdict(item) for item in checked.items])
         return int(code)
-    click.echo(f"{found.resolved.name}  {found.resolved.folder}")
-    for item in found.items:
+    click.echo(f"{checked.resolved.name}  {checked.resolved.folder}")
+    for item in checked.items:
         click.echo(f"{item.verdict:<8} {item.topic}: {printable(item.text)}")
     return int(code)
 
 
 @models.command()
 @setting_options
-@click.option(
-    "--check", is_flag=True, help="Compare every file with the lock file instead of writing it."
-)
+@click.option("--check", is_flag=True, help="Compare the files with JOB.lock.json; write nothing.")
 @json_option
 def pin(
     *, job: Path, sets: tuple[str, ...], profile: str | None, check: bool, as_json: bool

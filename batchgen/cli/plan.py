@@ -37,4 +37,5 @@ def plan(prompts: int, as_json: bool, **options: Any) -> None:  # noqa: ANN401  
     for number, prompt in enumerate(made.prompts, start=1):
         head = f"prompt {number} of {len(made.prompts)} · id {printable(prompt.id)} · {format_count(prompt.tokens, 'token')} "
         click.echo(f"\n{head}{'─' * max(4, 72 - len(head))}\n{printable(prompt.text)}")
-    click.echo(f"{'─' * 72}\nNext: batchgen run {made.setup.loaded.file}")
+    if not made.output.refusal:
+        click.echo(f"{'─' * 72}\nNext: batchgen run {made.setup.loaded.file}")

@@ -16,23 +16,15 @@ from batchgen.errors import UsageError
 @click.command()
 @job_options
 @click.option("--dry-run", is_flag=True, help="Same as `batchgen plan`.")
-@click.option(
-    "--fresh", is_flag=True, help="Start over; move the old run aside without deleting it."
-)
+@click.option("--fresh", is_flag=True, help="Start over; the old run is moved aside, not deleted.")
 @click.option(
     "--incremental-from",
     type=click.Path(path_type=Path),
     metavar="RUN",
     help="Reuse the answers of RUN, the folder of a complete run, for unchanged rows; generate the others.",
 )
-@click.option(
-    "--retry-errors", is_flag=True, help="Generate the failed rows again; keep all others."
-)
-@click.option(
-    "--until",
-    metavar="HH:MM",
-    help="Stop at this time of day with exit code 75; run again to resume.",
-)
+@click.option("--retry-errors", is_flag=True, help="Generate failed rows again; keep all others.")
+@click.option("--until", metavar="HH:MM", help="Stop at this time of day with exit code 75.")
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print only errors; show no answers.")
 @click.pass_context

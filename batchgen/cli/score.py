@@ -28,9 +28,7 @@ PATH = click.Path(path_type=Path)
     metavar="COLUMN",
     help="Column with the reference answer. Repeatable.",
 )
-@click.option(
-    "--response", metavar="COLUMN", help="Column of FILE with the responses. Default: response."
-)
+@click.option("--response", metavar="COLUMN", help="Response column of FILE. Default: response.")
 @click.option(
     "--reasoning",
     type=click.Choice(["keep", "drop"]),
@@ -38,9 +36,7 @@ PATH = click.Path(path_type=Path)
 )
 @click.option("--join", type=PATH, metavar="FILE", help="Add the columns of another file.")
 @click.option("--on", metavar="COLUMN", help="Column by which --join matches rows.")
-@click.option(
-    "-o", "--output", type=PATH, metavar="FOLDER", help="Folder for the scores of a FILE."
-)
+@click.option("-o", "--output", type=PATH, metavar="FOLDER", help="Folder for a FILE's scores.")
 @click.option(
     "--model",
     metavar="MODEL",

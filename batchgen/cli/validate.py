@@ -27,7 +27,6 @@ def validate(show: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401
     if as_json:
         print_json(job=loaded.job.name, file=str(loaded.file))
         return
-    click.echo(
-        f"ok    {options['job']} · job {loaded.job.name} · input {checked.source.describe()}"
-    )
-    click.echo(f"next  batchgen plan {options['job']}")
+    file, source = options["job"], checked.source.describe()
+    click.echo(f"ok    {file} · job {loaded.job.name} · input {source}")
+    click.echo(f"next  batchgen plan {file}")

@@ -24,24 +24,22 @@ def verify(run_folder: Path, as_json: bool) -> int:
     from batchgen.inspection.verify import verify as verify_run
     from batchgen.state.run_folder import open_folder
 
-    found = verify_run(open_folder(run_folder))
-    code = ExitCode.STATE if found.issues else ExitCode.DONE
+    report = verify_run(open_folder(run_folder))
+    code = ExitCode.STATE if report.issues else ExitCode.DONE
     if as_json:
-        findings = [asdict(finding) for finding in found.issues]
-        print_json(code, state=found.state, checked=list(found.checked), findings=findings)
+        findings = [asdict(issue) for issue in report.issues]
+        print_json(code, state=report.state, checked=list(report.checked), findings=findings)
         return int(code)
-    for finding in found.issues:
-        click.echo(printable(f"damaged  {finding.file} {finding.problem}"))
-    if not found.issues:
-        click.echo(f"ok       {found.state} · {format_count(len(found.checked), 'file')} checked")
+    for issue in report.issues:
+        click.echo(printable(f"damaged  {issue.file} {issue.problem}"))
+    if not report.issues:
+        click.echo(f"ok       {report.state} · {format_count(len(report.checked), 'file')} checked")
     return int(code)
 
 
 @click.command()
 @click.argument("run_folder", metavar="RUN", type=RUN)
-@click.option(
-    "--yes", is_flag=True, help="Do not ask before deleting answers of an unfinished run."
-)
+@click.option("--yes", is_flag=True, help="Delete answers of an unfinished run without asking.")
 @json_option
 def purge(run_folder: Path, yes: bool, as_json: bool) -> None:
     """Delete a run's private state. Published answers stay.
@@ -56,9 +54,8 @@ def purge(run_folder: Path, yes: bool, as_json: bool) -> None:
     def may_delete(answers: int) -> bool:
         if yes or not sys.stderr.isatty() or as_json:
             return yes
-        return click.confirm(
-            f"This deletes {format_count(answers, 'saved answer')}. Continue?", err=True
-        )
+        lost = format_count(answers, "saved answer")
+        return click.confirm(f"This deletes {lost}. Continue?", err=True)
 
     done = purge_run(open_folder(run_folder), may_delete)
     if as_json:

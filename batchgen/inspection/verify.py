@@ -32,7 +32,7 @@ _COUNTED = ("rows", "failed", "skipped", "cut_by_length", "input_tokens", "outpu
 class IntegrityReport:
     """The result of `verify`. `checked` are the files that were read, relative to the run folder."""
 
-    state: Literal["complete", "unfinished"]
+    state: Literal["complete", "incomplete"]
     checked: Sequence[str]
     issues: Sequence[IntegrityIssue]
 
@@ -56,7 +56,7 @@ def verify(folder: RunFolder) -> IntegrityReport:
         issues += published if run is None else _published_issues(run)
         names = [] if run is None else [file.name for file in run.manifest.files]
         checked += [folder.manifest.name, *names]
-    return IntegrityReport("complete" if folder.complete else "unfinished", checked, issues)
+    return IntegrityReport("complete" if folder.complete else "incomplete", checked, issues)
 
 
 def _private_issues(folder: RunFolder, run: PublishedRun | None) -> Iterator[IntegrityIssue]:

@@ -46,9 +46,8 @@ def answer_suspects(
 
 
 def _fail_row(context: RunContext, part: OpenPart, index: int) -> None:
-    failed = part.add_missing(
-        context.response_builder.failed_responses(part.row(index), CRASH_SUSPECT)
-    )
+    build = context.response_builder.failed_responses
+    failed = part.add_missing(build(part.row(index), CRASH_SUSPECT))
     for response in failed:
         context.journal.save(response)
     context.progress.add(len(failed), failed=len(failed))

@@ -26,8 +26,8 @@ def answer_redactor(redact: Redact | None) -> Redactor:
 
 def redaction_problems(redact: Redact | None, schema: pa.Schema) -> list[Problem]:
     """Columns that the job redacts and that do not contain text."""
-    named = (redact.columns or ()) if redact else ()
     cells = cell_redaction(redact)
+    named = (redact.columns or ()) if redact and cells else ()
     return [
         Problem(
             "redact.columns",
@@ -35,7 +35,7 @@ def redaction_problems(redact: Redact | None, schema: pa.Schema) -> list[Problem
             "Exclude it from the output with output.keep_columns, or store it as text.",
         )
         for name in named
-        if cells is not None and not cells.covers(schema.field(name))
+        if cells and not cells.covers(schema.field(name))
     ]
 
 

@@ -5,7 +5,7 @@ Completion, or Failure ──> Response
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -54,12 +54,9 @@ class ResponseBuilder:
 
     def failed_responses(self, row: PendingRow, failure: Failure) -> list[Response]:
         """The responses, one for each sample, of a row that was not sent to the engine."""
-        return [
-            self.build_response(
-                row, Completion(row.index, sample, (), "", failure.finish_reason, failure=failure)
-            )
-            for sample in range(len(row.seeds))
-        ]
+        first = Completion(row.index, 0, (), "", failure.finish_reason, failure=failure)
+        samples = range(len(row.seeds))
+        return [self.build_response(row, replace(first, sample=sample)) for sample in samples]
 
     def _stored(self, text: str) -> "_StoredText":
         reasoning: str | None = None

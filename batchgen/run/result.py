@@ -81,9 +81,8 @@ class RunResult:
         """Reasons against `publish: gated`, a sentence each."""
         why = [f"gate {one.gate}: {one.found}" for one in self.gates if not one.passed]
         if self.too_many_failed:
-            why.append(
-                f"failed rows: {self.counts.failed:,}, allowed: {self.max_failed:,} ({self.error_limit})"
-            )
+            allowed = f"allowed: {self.max_failed:,} ({self.error_limit})"
+            why.append(f"failed rows: {self.counts.failed:,}, {allowed}")
         return why
 
     def frame(self) -> pl.DataFrame:

@@ -79,12 +79,11 @@ class RowReopener:
 
 def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
     """The same rows, `rows` a table."""
-    waiting: list[pa.Table] = []
+    waiting: pa.Table | None = None
     for table in tables:
-        waiting.append(table)
-        while sum(one.num_rows for one in waiting) >= rows:
-            joined = pa.concat_tables(waiting)
-            yield joined.slice(0, rows)
-            waiting = [joined.slice(rows)]
-    if any(table.num_rows for table in waiting):
-        yield pa.concat_tables(waiting)
+        waiting = table if waiting is None else pa.concat_tables([waiting, table])
+        while waiting.num_rows >= rows:
+            yield waiting.slice(0, rows)
+            waiting = waiting.slice(rows)
+    if waiting is not None and waiting.num_rows:
+        yield waiting

@@ -74,8 +74,8 @@ class EarlierRun:
         fits = pl.col("good") & pl.col("row_fingerprint").is_in(list(rows))
         wanted = self._rows.filter(fits)["row"].to_list()
         table = self._run.responses.take(wanted, self._layout.names)
-        found = self._layout.responses(table, first=0, samples=1)
-        matched = [(response, rows[response.row_fingerprint]) for response in found]
+        reusable = self._layout.responses(table, first=0, samples=1)
+        matched = [(response, rows[response.row_fingerprint]) for response in reusable]
         return [replace(r, index=row.index, messages=row.messages) for r, row in matched]
 
     def count_reused(self, parts: Sequence[Path], run_id: str, prefix: str) -> ReuseCounts:

@@ -145,12 +145,9 @@ class _Runner:
     earlier: EarlierRun | None
 
     def run(self, start: Start) -> RunResult:
-        with open_journal(
-            self.folder,
-            run_id=self.identity.run_id,
-            samples=self.setup.samples,
-            reporter=self.reporter,
-        ) as journal:
+        run_id, samples = self.identity.run_id, self.setup.samples
+        opened = open_journal(self.folder, run_id=run_id, samples=samples, reporter=self.reporter)
+        with opened as journal:
             if start == "retry-errors":
                 self._reopen(journal)
             complete = is_complete(self.folder, self.identity)
@@ -271,9 +268,8 @@ class _Runner:
                 reuse=self.earlier.responses if self.earlier else lambda _: (),
             )
             if deaths := journal.deaths():
-                self.reporter.info(
-                    f"the process died with {len(deaths):,} rows in flight: they are answered first"
-                )
+                died = f"the process died with {len(deaths):,} rows in flight"
+                self.reporter.info(f"{died}: they are answered first")
                 cleared = set(range(self._part_count)) - {r // context.part_rows for r in deaths}
                 answer_suspects(context, self._chunks(skip=cleared), deaths)
             return generate_parts(context, self._chunks(skip=sealed.keys()))

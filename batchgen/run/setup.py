@@ -171,11 +171,11 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
 
 def _installed_versions() -> dict[str, str | None]:
     names = ("batchgen-llm", "torch", "transformers", "tokenizers", "pyarrow", "polars")
-    found: dict[str, str | None] = {"python": platform.python_version(), **dict.fromkeys(names)}
+    versions: dict[str, str | None] = {"python": platform.python_version(), **dict.fromkeys(names)}
     for name in names:
         with suppress(PackageNotFoundError):  # such as a checkout on PYTHONPATH
-            found[name] = version(name)
-    return found
+            versions[name] = version(name)
+    return versions
 
 
 def new_identity(setup: Setup) -> Identity:

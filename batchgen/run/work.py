@@ -118,9 +118,8 @@ def save_answer(context: RunContext, part: OpenPart, completion: Completion) -> 
     response = context.response_builder.build_response(part.row(completion.index), completion)
     part.add(response)
     context.journal.save(response)
-    context.progress.add(
-        1, new_tokens=len(completion.token_ids), failed=int(completion.failure is not None)
-    )
+    failed = int(completion.failure is not None)
+    context.progress.add(1, new_tokens=len(completion.token_ids), failed=failed)
 
 
 def _seal(context: RunContext, part: OpenPart) -> SealedPart:

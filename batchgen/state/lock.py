@@ -75,7 +75,7 @@ def _take(descriptor: int, path: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise LockedError(
-            f"another run holds {path.parent.parent}{_owner(descriptor)}",
+            f"another run has locked {path.parent.parent}{_owner(descriptor)}",
             hint="Wait until it ends, or choose another folder with --output.",
         ) from error
     except OSError as error:

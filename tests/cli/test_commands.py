@@ -172,6 +172,7 @@ def test_plan_reports_that_run_would_reject_the_folder(
     out = capsys.readouterr().out
     assert "`run` will reject it" in out
     assert "run.seed was 0, is 3" in out
+    assert "Next:" not in out
     assert call(["plan", str(job), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["ok"] is True
@@ -181,7 +182,9 @@ def test_plan_reports_that_run_would_reject_the_folder(
 def test_validate(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:
     job = make_job()
     assert call(["validate", str(job), "--show"]) == 0
-    assert "max_new_tokens: 256" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "max_new_tokens: 256" in out
+    assert out.endswith(f"ok    {job} · job test · input jsonl\nnext  batchgen plan {job}\n")
     broken = make_job(
         prompt={"user": "{{ a }} {{ b }}"},
         decoding={"temperature": 1, "columns": {"top_k": "k"}},
@@ -199,6 +202,7 @@ def test_status_names_failures_by_code_and_id(
     out = capsys.readouterr().out
     assert "complete · 3 of 3 rows (100%) · 1 failed" in out
     assert "1 prompt_empty · e.g. b" in out
+    assert out.endswith(f"next     batchgen show {answered} --failed\n")
     assert call(["status", str(answered), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["failed"][0]["examples"] == ["b"]
 
@@ -214,6 +218,29 @@ def test_show_prints_answers_that_cannot_touch_the_terminal(
     (answer,) = json.loads(capsys.readouterr().out)["answers"]
     assert (answer["id"], answer["error_code"]) == ("b", "prompt_empty")
     assert call(["show", str(answered), "--row", "zzz"]) == 2
+    capsys.readouterr()
+    assert call(["show", str(answered), "--failed", "--row", "c"]) == 0
+    assert capsys.readouterr() == ("", "no such rows\n")
+
+
+def test_an_incomplete_run_shows_how_to_resume_and_an_empty_result_is_a_message(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job([{"q": "a"}, {"q": "b"}])
+    out = str(job.parent / "out")
+    # In another process: its lock would be held by this one, which is alive.
+    stopped = [sys.executable, "-m", "batchgen", "run", str(job), "--set", "run.max_runtime=0s"]
+    assert subprocess.run(stopped, capture_output=True, check=False).returncode == 75
+    assert call(["status", out]) == 0
+    assert capsys.readouterr().out.endswith("next     run the same command again to resume\n")
+    assert call(["run", str(job), "-q"]) == 0
+    assert call(["run", str(job)]) == 0
+    assert f"output {out}\n" in capsys.readouterr().err
+    assert call(["show", out, "--failed"]) == 0
+    assert capsys.readouterr() == ("", "no such rows\n")
+    assert call(["purge", out]) == 0
+    assert call(["purge", out]) == 0
+    assert capsys.readouterr().out.endswith("nothing to delete\n")
 
 
 def test_schema_is_json_or_the_reference(

@@ -51,7 +51,7 @@ def test_a_whole_folder_is_whole(complete: RunFolder, capsys: pytest.CaptureFixt
 def test_an_unfinished_run_is_checked_part_by_part(unfinished: RunFolder) -> None:
     found = verify(unfinished)
     assert list(found.issues) == []
-    assert found.state == "unfinished"
+    assert found.state == "incomplete"
     assert found.checked == [
         ".batchgen/run.json",
         ".batchgen/parts/00000.bgpart",

@@ -13,35 +13,35 @@ SHOWN_SLICES = 30
 _SHOWN_CHARACTERS = 300
 
 
-def comparison_lines(found: Comparison, answers: ResponsePairs) -> Iterator[str]:
+def comparison_lines(comparison: Comparison, answers: ResponsePairs) -> Iterator[str]:
     """The excluded rows, a table of metrics and slices, and the rows that flipped, regressions first."""
-    yield f"{format_count(found.common, 'row')} in both, with the same prompt"
-    yield from _excluded(found)
+    yield f"{format_count(comparison.common, 'row')} in both, with the same prompt"
+    yield from _excluded(comparison)
     yield ""
     yield _line("metric", ("base", "new", "change", "interval", "p"), "verdict")
-    for one in found.metrics:
+    for one in comparison.metrics:
         values = _values(one, one.p, one.unit)
         yield _line(one.metric, values, one.verdict if one.n else "see below")
-    yield from _slices(found.metrics)
-    for reason in dict.fromkeys(one.reason for one in found.metrics if one.reason):
-        yield f"\n{', '.join(one.metric for one in found.metrics if one.reason == reason)}: {reason}"
-    for one in found.metrics:
+    yield from _slices(comparison.metrics)
+    for reason in dict.fromkeys(one.reason for one in comparison.metrics if one.reason):
+        yield f"\n{', '.join(one.metric for one in comparison.metrics if one.reason == reason)}: {reason}"
+    for one in comparison.metrics:
         yield from _notes(one)
         yield from _flips("worse", one, one.regressions, answers)
         yield from _flips("better", one, one.improvements, answers)
 
 
-def _excluded(found: Comparison) -> Iterator[str]:
+def _excluded(comparison: Comparison) -> Iterator[str]:
     kinds: Mapping[str, Unpaired] = {
-        "only in base": found.only_base,
-        "only in new": found.only_new,
-        "excluded, because their prompt changed": found.changed_prompts,
+        "only in base": comparison.only_base,
+        "only in new": comparison.only_new,
+        "excluded, because their prompt changed": comparison.changed_prompts,
     }
     for kind, rows in kinds.items():
         if rows.count:
             more = ", …" if rows.count > len(rows.ids) else ""
             yield f"{rows.count:,} {kind}: {printable(', '.join(rows.ids))}{more}"
-    if not found.prompts_known:
+    if not comparison.prompts_known:
         yield "one of the runs has no prompts or prompt hashes: changed prompts are not detected"
 
 

@@ -78,7 +78,7 @@ def _reasons(scores: Path, lacking: Mapping[str, MetricRow]) -> Mapping[str, lis
     """By metric, the most frequent first; of a metric that scored some rows, only unparsed references and errors."""
     unscored = [name for name, row in lacking.items() if not row.n]
     faulty = pl.col("metric").is_in(list(lacking)) & pl.col("status").is_in(["unparsed", "error"])
-    found = (
+    counted = (
         pl.scan_parquet(scores)
         .filter(pl.col("metric").is_in(unscored) | faulty)
         .group_by("metric", "status")
@@ -87,7 +87,7 @@ def _reasons(scores: Path, lacking: Mapping[str, MetricRow]) -> Mapping[str, lis
         .collect()
     )
     reasons: dict[str, list[_Reason]] = {}
-    for metric, status, count, rule in found.iter_rows():
+    for metric, status, count, rule in counted.iter_rows():
         reasons.setdefault(metric, []).append(_Reason(status, count, rule or ""))
     return reasons
 

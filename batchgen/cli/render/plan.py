@@ -158,9 +158,8 @@ def _batches(plan: Plan) -> list[str]:
 
 
 def _memory(plan: Plan) -> list[str]:
-    memory = plan.engine.memory(
-        batch_tokens=plan.batches.most_tokens, job_tokens=plan.tokens.total + plan.tokens.most_new
-    )
+    job_tokens = plan.tokens.total + plan.tokens.most_new
+    memory = plan.engine.memory(batch_tokens=plan.batches.most_tokens, job_tokens=job_tokens)
     if memory is None:
         return ["no model is loaded"]
     parts = " + ".join(f"{format_bytes(count)} {name}" for name, count in memory.parts)
@@ -169,11 +168,11 @@ def _memory(plan: Plan) -> list[str]:
 
 
 def _output(plan: Plan) -> list[str]:
-    found, path = plan.output, plan.setup.job.output.path
-    if found.refusal:
-        return [f"{path}: `run` will reject it", *found.refusal.splitlines()]
-    sealed = f", {format_count(found.sealed_parts, 'part')} saved" if found.sealed_parts else ""
-    return [f"{path}, {found.state}{sealed}"]
+    state, path = plan.output, plan.setup.job.output.path
+    if state.refusal:
+        return [f"{path}: `run` will reject it", *state.refusal.splitlines()]
+    sealed = f", {format_count(state.sealed_parts, 'part')} saved" if state.sealed_parts else ""
+    return [f"{path}, {state.state}{sealed}"]
 
 
 def summary(plan: Plan) -> Mapping[str, Any]:

@@ -38,10 +38,8 @@ def _lines(result: RunResult) -> list[str]:
     else:
         lines = [f"{result.outcome}  {rows}"]
     if (made := result.incremental) is not None:
-        counts_made = (
-            f"reused {made.reused:,} · generated {made.generated:,} · dropped {made.dropped:,}"
-        )
-        lines.append(f"{counts_made} of run {made.run_id}")
+        new = f"generated {made.generated:,} · dropped {made.dropped:,} of run {made.run_id}"
+        lines.append(f"reused {made.reused:,} · {new}")
     if result.exit_code == ExitCode.TOO_MANY_FAILED_ROWS:
         failed = f"{format_count(counts.failed, 'row')} failed, {result.max_failed:,} allowed"
         lines.append(f"failed {failed} ({result.error_limit}): exit code 3")
@@ -61,11 +59,8 @@ def _lines(result: RunResult) -> list[str]:
 
 
 def _outcomes(counts: Counts) -> str:
-    kinds = {
-        "failed": counts.failed,
-        "skipped": counts.skipped,
-        "reached max_new_tokens": counts.cut_by_length,
-    }
+    kinds = {"failed": counts.failed, "skipped": counts.skipped}
+    kinds |= {"reached max_new_tokens": counts.cut_by_length}
     ok = counts.rows - counts.failed - counts.skipped
     return " · ".join([f"{ok:,} ok", *(f"{n:,} {kind}" for kind, n in kinds.items() if n)])
 
@@ -124,9 +119,9 @@ def summary(result: RunResult) -> Mapping[str, Any]:
 
 
 def print_metrics(result: RunResult) -> None:
-    """Print the metrics, on stdout."""
-    for line in ("", *metric_lines(result.metrics)) if result.metrics else ():
-        click.echo(line)
+    """Print the metrics, if there are any, on stdout."""
+    if result.metrics:
+        click.echo("\n".join(["", *metric_lines(result.metrics)]))
 
 
 def print_answers(folder: RunFolder) -> None:

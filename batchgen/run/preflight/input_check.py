@@ -81,9 +81,8 @@ def _inside_output(source: InputSource, output: Path) -> list[Problem]:
     for file in source.files:
         if real_path(file.path).is_relative_to(real_path(output)):
             message = f"the output folder {output} contains the input {file.path}"
-            return [
-                Problem("output.path", message, "Write to another folder, or narrow input.path.")
-            ]
+            hint = "Write to another folder, or narrow input.path."
+            return [Problem("output.path", message, hint)]
     return []
 
 
