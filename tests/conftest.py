@@ -1,4 +1,4 @@
-"""The fixtures that the whole suite shares."""
+"""Fixtures that all tests share."""
 
 import json
 import os
@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-# Set before any test imports a library that reads it: the suite never asks a hub for anything.
+# Set before any test imports a library that reads it: the suite sends no request to a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# Whoever started the suite may have ignored these (nohup, a shell's background job). Runs keep to that, and tests send them.
+# The caller may ignore these signals (nohup, a background job of a shell), which child processes inherit; tests send them.
 for _stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(_stop) is signal.SIG_IGN:
         signal.signal(
@@ -28,7 +28,7 @@ MakeJob = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def demo_folder() -> Path:
-    """The demo model, converted; fetched once per machine."""
+    """The converted demo model; downloaded once per machine."""
     from batchgen.models.demo.demo_model import fetch_demo_model
 
     return fetch_demo_model("smollm2-135m")
@@ -36,7 +36,7 @@ def demo_folder() -> Path:
 
 @pytest.fixture
 def make_job(tmp_path: Path) -> MakeJob:
-    """Write rows to `rows.jsonl` and a job that asks `{{ q }}` of the echo engine; keywords override sections."""
+    """Write rows to `rows.jsonl` and a job with the prompt `{{ q }}` and the echo engine; keywords override sections."""
 
     def make(rows: Sequence[Mapping[str, Any]] = ({"q": "hello"},), **sections: Any) -> Path:
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -62,7 +62,7 @@ def make_job(tmp_path: Path) -> MakeJob:
 
 @pytest.fixture
 def shared_data() -> Path:
-    """The folder of public prompts beside the checkout; skips where there is none."""
+    """The folder of public prompts, ../shared/data; skips the test without it."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("needs ../shared/data")

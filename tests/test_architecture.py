@@ -60,7 +60,7 @@ def test_imports_point_down(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("import batchgen.planning.batches", HEAVY, id="planning"),
     ],
 )
-def test_light_things_stay_light(code: str, absent: tuple[str, ...]) -> None:
+def test_light_modules_import_no_heavy_ones(code: str, absent: tuple[str, ...]) -> None:
     assert modules_after(code).isdisjoint(absent)
 
 
@@ -80,7 +80,7 @@ def test_the_stub_matches_the_public_names() -> None:
         assert (name, value.__module__) in typed
 
 
-def test_the_public_function_run_is_not_hidden_by_the_folder_run() -> None:
+def test_the_function_run_is_not_shadowed_by_the_package_run() -> None:
     script = (
         "import batchgen, batchgen.run.work; assert batchgen.run.__module__ == 'batchgen.run.run'"
     )
@@ -92,7 +92,7 @@ BETWEEN_FORKS = {PACKAGE / "engines" / "torch" / "continuous" / "workers.py"}
 
 
 def test_nothing_is_ever_unpickled() -> None:
-    """Saved state is SQLite, JSON and Parquet, so that write access to it does not allow running code."""
+    """Saved state is SQLite, JSON and Parquet: write access to it does not allow code execution."""
     banned = {"pickle", "dill", "shelve", "marshal", "joblib", "cloudpickle"}
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text())

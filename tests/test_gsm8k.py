@@ -1,4 +1,4 @@
-"""The five-shot job on GSM8K: its prompts are those of the published figure, its scores are right, its tokens plain `generate`'s."""
+"""The five-shot job on GSM8K: prompts as for the published figure, correct scores, the tokens of plain `generate`."""
 
 import json
 from pathlib import Path
@@ -24,13 +24,13 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def asked(shared_data: Path, tmp_path: Path) -> pl.DataFrame:
-    """What the job asks about the first rows, by way of an engine that needs no model."""
+    """The prompts of the first rows, through an engine without a model."""
     job = tmp_path / "job.yaml"
     job.write_text(json.dumps(gsm8k_job(shared_data, tmp_path / "out", model={"engine": "echo"})))
     return run(load_job(job, overrides=["input.limit=3"])).frame()
 
 
-def test_five_solved_questions_of_the_training_set_come_first(
+def test_the_prompt_begins_with_five_solved_questions_of_the_training_set(
     asked: pl.DataFrame, shared_data: Path
 ) -> None:
     trained = {

@@ -1,4 +1,4 @@
-"""The worked jobs in `jobs/`: they load, and their data is what they say it is."""
+"""The example jobs in `jobs/`: they load, and their data matches their description."""
 
 import csv
 import datetime as dt
@@ -51,7 +51,7 @@ def data_file(job: Job) -> Path:
 
 
 def records_of(job: Job) -> list[Record]:
-    """The data through the standard library, which knows nothing of batchgen's readers: no text is null."""
+    """The data, read by the standard library instead of batchgen's readers: an empty CSV cell is null."""
     file = data_file(job)
     text = file.read_bytes().decode("utf-8")
     if file.suffix == ".jsonl":
@@ -64,7 +64,7 @@ def records_of(job: Job) -> list[Record]:
 
 
 def answered(job: Job, records: list[Record]) -> list[Record]:
-    """The rows that the job's filter lets through, for the one filter that there is."""
+    """The rows that pass the job's filter; implemented for the only filter in use."""
     if job.input.filter is None:
         return records
     assert job.input.filter == "status = 'open' AND body IS NOT NULL"
@@ -79,19 +79,19 @@ every_job = pytest.mark.parametrize(
 )
 
 
-def test_no_job_file_goes_untested() -> None:
+def test_every_job_file_is_tested() -> None:
     found = {f for f in JOBS.rglob("*.yaml") if "out" not in f.relative_to(JOBS).parts}
     assert found == {QUICKSTART, *WORKED}
 
 
 @every_job
-def test_a_job_loads_and_writes_where_git_does_not_look(path: Path, profile: str | None) -> None:
+def test_a_job_loads_and_its_output_is_ignored_by_git(path: Path, profile: str | None) -> None:
     job = load(path, profile)
     assert data_file(job).is_file()
     assert Path(job.output.path).is_relative_to(JOBS / "out")
 
 
-def test_jobs_that_run_every_night_write_a_folder_per_night() -> None:
+def test_recurring_jobs_write_one_folder_per_day() -> None:
     assert load(JOBS / "customer_service" / "job.yaml").output.path.endswith("/2026-11-20")
     assert load(JOBS / "medical" / "job.yaml").output.path.endswith("/2026-11-20")
 
@@ -106,7 +106,7 @@ def test_the_quickstart_is_short_and_needs_only_the_demo_model() -> None:
 
 
 @worked
-def test_the_smoke_profile_is_a_matter_of_seconds(path: Path) -> None:
+def test_the_smoke_profile_is_small(path: Path) -> None:
     job = load(path, "smoke")
     assert job.model.path == "demo:smollm2-135m"
     assert job.input.limit is not None
@@ -118,7 +118,7 @@ def test_the_smoke_profile_is_a_matter_of_seconds(path: Path) -> None:
 
 
 @worked
-def test_the_data_is_of_two_languages_and_of_many_lengths(path: Path) -> None:
+def test_the_data_has_two_languages_and_many_lengths(path: Path) -> None:
     job = load(path)
     records = records_of(job)
     assert 30 <= len(records) <= 60
@@ -132,7 +132,7 @@ def test_the_data_is_of_two_languages_and_of_many_lengths(path: Path) -> None:
 
 
 @worked
-def test_the_data_holds_no_text_that_batchgen_would_have_to_repair(path: Path) -> None:
+def test_the_data_has_only_valid_text(path: Path) -> None:
     raw = data_file(load(path)).read_bytes()
     text = raw.decode("utf-8")
     assert not raw.startswith(b"\xef\xbb\xbf")
@@ -149,7 +149,7 @@ def test_ids_are_unique_and_never_null(path: Path) -> None:
 
 
 @worked
-def test_some_optional_column_is_empty_somewhere(path: Path) -> None:
+def test_an_optional_column_has_an_empty_cell(path: Path) -> None:
     assert any(value is None for record in records_of(load(path)) for value in record.values())
 
 
@@ -177,7 +177,7 @@ def test_every_row_has_a_prompt(path: Path, profile: str | None) -> None:
             assert "\n\n\n" not in message.content
 
 
-def test_a_ticket_without_a_body_is_what_the_filter_is_for() -> None:
+def test_the_filter_excludes_tickets_without_a_body() -> None:
     job = load(JOBS / "customer_service" / "job.yaml")
     records = records_of(job)
     renderer = PromptRenderer(job)
@@ -215,7 +215,7 @@ def test_the_answers_to_school_questions_are_scored() -> None:
     assert set(job.evaluate.slices) <= set(records[0])
 
 
-def test_openings_are_measured_for_variety() -> None:
+def test_the_job_measures_diversity() -> None:
     job = load(JOBS / "creative_writing" / "job.yaml")
     assert {metric.type for metric in job.evaluate.metrics} == {
         *("sample_diversity", "distinct", "length"),
@@ -227,7 +227,7 @@ def test_summaries_are_checked_for_personal_data_and_json() -> None:
     assert {gate.metric for gate in job.evaluate.gates} == {"json", "pii"}
 
 
-def test_the_job_keeps_nothing_of_a_note() -> None:
+def test_the_job_stores_no_text_of_a_note() -> None:
     job = load(JOBS / "medical" / "job.yaml")
     assert not job.output.store_prompt
     assert "note" not in job.output.keep_columns
@@ -262,7 +262,7 @@ def test_the_smoke_profile_runs_with_the_demo_model(
     assert written[-2:] == ["run_id", "created_at"]
 
 
-def test_the_reference_is_that_of_the_schema() -> None:
+def test_the_reference_page_matches_the_schema() -> None:
     """To renew it: `batchgen schema --format markdown -o jobs/README.md`."""
     assert (JOBS / "README.md").read_text("utf-8") == job_reference(
         {name: entry.info.summary for name, entry in ENGINES.items()}

@@ -1,4 +1,4 @@
-"""The answers in `jobs/education/questions.csv` are right: what can be worked out is worked out a second time."""
+"""The answers in `jobs/education/questions.csv` are correct: computable ones are computed again."""
 
 import csv
 import math
@@ -47,7 +47,7 @@ ARITHMETIC: dict[str, Oracle] = {
     "Q051": lambda: 1 - Fraction("0.36"),
     "Q052": lambda: (12 + 9) % 24,
 }
-"""What the number in the column `answer` has to be, worked out from the question a second time."""
+"""The correct number for the column `answer`, computed again from the question."""
 
 
 def questions() -> list[Question]:
@@ -55,12 +55,12 @@ def questions() -> list[Question]:
         return list(csv.DictReader(file, strict=True))
 
 
-def test_every_number_among_the_answers_has_been_worked_out() -> None:
+def test_every_numeric_answer_is_checked() -> None:
     assert {q["qid"] for q in questions() if q["kind"] == "number"} == set(ARITHMETIC)
 
 
 @pytest.mark.parametrize("qid", ARITHMETIC)
-def test_the_number_is_right(qid: str) -> None:
+def test_the_numeric_answer_is_correct(qid: str) -> None:
     (question,) = (q for q in questions() if q["qid"] == qid)
     assert Fraction(question["answer"]) == Fraction(ARITHMETIC[qid]())
 
@@ -72,18 +72,18 @@ def choices() -> Iterator[tuple[Question, dict[str, str]]]:
             yield question, {line[0]: line[3:] for line in lines}
 
 
-def test_choices_are_four_different_ones_and_the_answer_is_a_letter_among_them() -> None:
+def test_choices_are_four_distinct_texts_and_the_answer_is_one_letter() -> None:
     letters = []
     for question, texts in choices():
         assert list(texts) == ["A", "B", "C", "D"]
         assert len(set(texts.values())) == 4
         letters.append(question["answer"])
-    # No letter is so common that always saying it would look like knowledge.
+    # No letter is so common that a constant answer would score well.
     assert set(letters) == {"A", "B", "C", "D"}
     assert max(map(letters.count, letters)) <= len(letters) / 2
 
 
-def test_choices_that_can_be_worked_out_are_right() -> None:
+def test_computable_choices_are_correct() -> None:
     right = {q["qid"]: texts[q["answer"]] for q, texts in choices()}
     assert right["Q025"] == f"{6 * 50_000 // 100_000} km"
     assert right["Q032"] == f"({Fraction(6, 2)}, 0)"

@@ -1,4 +1,4 @@
-"""The notes in `jobs/medical/notes.jsonl`: numbers that look like persons' belong to nobody, some valid, some not."""
+"""The notes in `jobs/medical/notes.jsonl`: personal numbers are fictitious, some valid, some not."""
 
 import json
 import re
@@ -13,7 +13,7 @@ NOTES = [json.loads(line) for line in FILE.read_text("utf-8").splitlines()]
 TEXT = "\n".join(note["note"] for note in NOTES)
 
 
-def test_urgency_is_one_of_three_and_each_occurs() -> None:
+def test_urgency_has_three_values_that_all_occur() -> None:
     found = [note["nurse_urgency"] for note in NOTES]
     assert set(found) == {"emergency", "urgent", "routine"}
     assert min(map(found.count, found)) >= 8
@@ -30,18 +30,18 @@ def nhs_number_is_valid(digits: str) -> bool:
     return sum(int(d) * (10 - i) for i, d in enumerate(digits)) % 11 == 0
 
 
-def test_numbers_of_persons_are_both_valid_and_invalid_and_belong_to_nobody() -> None:
+def test_personal_numbers_are_valid_or_invalid_and_fictitious() -> None:
     residents = re.findall(r"(?<!\d)\d{17}[\dX]", TEXT)
     assert {resident_id_is_valid(number) for number in residents} == {True, False}
-    # 110100 names a city as a whole; identity numbers carry the code of a district.
+    # 110100 is the code of a city; identity numbers contain the code of a district.
     assert all(number.startswith("110100") for number in residents)
     patients = [n.replace(" ", "") for n in re.findall(r"(?<!\d)\d{3} \d{3} \d{4}(?!\d)", TEXT)]
     assert len(patients) >= 2
-    # 999 is the block for tests.
+    # 999 is the range for tests.
     assert all(nhs_number_is_valid(n) and n.startswith("999") for n in patients)
 
 
-def test_addresses_and_telephone_numbers_are_from_ranges_kept_for_examples() -> None:
+def test_addresses_and_telephone_numbers_are_from_ranges_for_examples() -> None:
     mails = re.findall(r"[\w.-]+@([\w.-]*\w)", TEXT)
     assert len(mails) >= 4
     assert set(mails) <= {"example.com", "example.net", "example.org"}
@@ -53,8 +53,8 @@ def test_addresses_and_telephone_numbers_are_from_ranges_kept_for_examples() -> 
     assert all(number.startswith("154") for number in chinese)
 
 
-def test_numbers_and_addresses_of_persons_never_reach_the_answers(tmp_path: Path) -> None:
-    """The echo engine answers with the prompt: what it answers is what a model would have seen."""
+def test_answers_contain_no_personal_numbers_or_addresses(tmp_path: Path) -> None:
+    """The echo engine answers with the prompt, so its answers show the input of a model."""
     echo = [
         "model={engine: echo, path: null}",
         "decoding.max_new_tokens=4000",

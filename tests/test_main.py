@@ -1,4 +1,4 @@
-"""How the process of the command ends: at once, but with everything done that is done at an end."""
+"""The end of the command's process: immediate, but after all cleanup."""
 
 import os
 import subprocess
@@ -72,8 +72,8 @@ def test_a_full_stream_is_not_a_bug(
             **{**streams, full: refused},
         )
     assert done.returncode == code
-    said = done.stderr if full == "stdout" else done.stdout
-    assert says in said
-    assert "Traceback" not in said
-    assert "bug" not in said
-    assert "ignored" not in said
+    printed = done.stderr if full == "stdout" else done.stdout
+    assert says in printed
+    assert "Traceback" not in printed
+    assert "bug" not in printed
+    assert "ignored" not in printed

@@ -1,6 +1,6 @@
-"""Text of rows is in the output and in saved state, and nowhere else: every byte of everything else is searched.
+"""Text of rows is only in the output and in saved state: every byte of all other files and messages is searched.
 
-Jobs run from the command line with marked text in cells; the echo engine's answers are what was asked. The text of the
+Jobs run from the command line with marked text in cells; the echo engine answers with the prompt. The text of the
 job file itself is its author's, and may be repeated.
 """
 
@@ -29,7 +29,7 @@ MEANT_TO_HOLD_TEXT = ("*.parquet", "*.bgpart", "journal*", "*.tmp")
 
 
 def command(*arguments: object, code: str = "") -> list[str]:
-    """Batchgen in a process of its own, after some `code`."""
+    """batchgen in a separate process, after `code`."""
     script = f"{code}\nfrom batchgen.__main__ import main; main()"
     return [sys.executable, "-c", script, *map(str, arguments)]
 
@@ -40,15 +40,15 @@ def batchgen(*arguments: object, code: str = "") -> subprocess.CompletedProcess[
 
 def leaks(
     folder: Path,
-    *said: subprocess.CompletedProcess[bytes] | pytest.CaptureFixture[bytes],
+    *printed: subprocess.CompletedProcess[bytes] | pytest.CaptureFixture[bytes],
     text: str = CANARY,
 ) -> list[str]:
-    """Where the text is, other than in files that are meant to hold it."""
+    """The places of the text outside the files that may contain it."""
     spoken = [
         (one.stdout, one.stderr)
         if isinstance(one, subprocess.CompletedProcess)
         else one.readouterr()
-        for one in said
+        for one in printed
     ]
     found = [words.decode() for pair in spoken for words in pair if text.encode() in words]
     files = [p for p in folder.rglob("*") if p.is_file()]
@@ -84,7 +84,7 @@ ROWS: Mapping[str, tuple[list[dict[str, Any]], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("rows", "sections"), ROWS.values(), ids=ROWS.keys())
-def test_rows_of_every_kind(
+def test_no_leak_from_rows_of_every_kind(
     rows: list[dict[str, Any]],
     sections: dict[str, Any],
     make_job: MakeJob,
@@ -132,7 +132,7 @@ INPUTS: Mapping[str, tuple[str, Build, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("name", "build", "settings"), INPUTS.values(), ids=INPUTS.keys())
-def test_input_that_cannot_be_used(
+def test_no_leak_from_unusable_input(
     name: str,
     build: Build,
     settings: dict[str, Any],
@@ -148,8 +148,8 @@ def test_input_that_cannot_be_used(
     assert leaks(tmp_path / "out", capfdbinary) == []
 
 
-def test_a_bug_does_not_quote_the_row_it_met(make_job: MakeJob, tmp_path: Path) -> None:
-    """Messages of foreign errors quote what they choked on; where it happened is shown all the same."""
+def test_the_report_of_a_bug_does_not_quote_the_row(make_job: MakeJob, tmp_path: Path) -> None:
+    """Messages of foreign errors may quote the row; only their place in the code is shown."""
     bug = """
 import batchgen.engines.echo as echo
 def answer(self, request):
@@ -163,11 +163,11 @@ echo.EchoEngine._answer = answer
     done = batchgen("run", job, "--json", code=bug)
     assert done.returncode == 1
     assert leaks(tmp_path / "out", done) == []
-    said = done.stderr.decode()
-    assert "in answer" in said
-    assert said.count("KeyError") == 1
-    assert "ValueError" in said
-    assert "this is a bug in batchgen" in said
+    printed = done.stderr.decode()
+    assert "in answer" in printed
+    assert printed.count("KeyError") == 1
+    assert "ValueError" in printed
+    assert "this is a bug in batchgen" in printed
 
 
 SLOW = """
@@ -198,7 +198,7 @@ def kill_after_the_first_part(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_was_stopped_and_its_leftovers(
+def test_no_leak_from_a_stopped_run_and_its_leftovers(
     number: signal.Signals, make_job: MakeJob, tmp_path: Path
 ) -> None:
     job = make_job([{"q": f"{CANARY} {i}"} for i in range(99)], batching={"part_rows": 4})
@@ -211,10 +211,10 @@ def test_a_run_that_was_stopped_and_its_leftovers(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_prompts_that_are_not_stored_are_nowhere(
+def test_prompts_that_are_not_stored_are_in_no_file(
     number: signal.Signals, make_job: MakeJob, tmp_path: Path
 ) -> None:
-    """The answers have one token here, so that they do not repeat what was asked."""
+    """The answers have one token here, so that they do not repeat the prompt."""
     job = make_job(
         [{"q": f"{CANARY} {i}"} for i in range(99)],
         prompt={"system": "{{ q }}", "prefill": "{{ q }}"},
@@ -234,7 +234,7 @@ def test_prompts_that_are_not_stored_are_nowhere(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_what_is_redacted_is_nowhere(
+def test_redacted_text_is_in_no_file(
     number: signal.Signals, make_job: MakeJob, tmp_path: Path
 ) -> None:
     mail, phone = "ann@example.com", "13800138000"
@@ -253,7 +253,7 @@ def test_what_is_redacted_is_nowhere(
         assert [p for p in files if secret.encode() in p.read_bytes()] == []
 
 
-def test_a_refusal_to_mix_names_files_and_settings_only(
+def test_the_error_of_mixed_answers_names_only_files_and_settings(
     make_job: MakeJob, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     assert call(["run", str(make_job([{"q": "a"}]))]) == 0
@@ -261,20 +261,20 @@ def test_a_refusal_to_mix_names_files_and_settings_only(
     assert leaks(tmp_path / "out", capfdbinary) == []
 
 
-def test_answers_are_shown_on_a_terminal_only(make_job: MakeJob) -> None:
+def test_answers_are_printed_only_on_a_terminal(make_job: MakeJob) -> None:
     job = make_job([{"q": CANARY}, {"q": "second"}, {"q": "third"}])
     ours, its = pty.openpty()
     process = subprocess.Popen(command("run", job), stdout=its, stderr=subprocess.DEVNULL)
     os.close(its)
-    said = b""
+    printed = b""
     try:
         while chunk := os.read(ours, 4096):
-            said += chunk
-    except OSError:  # how Linux says that nobody writes any more
+            printed += chunk
+    except OSError:  # Linux's error when the writer has closed the terminal
         pass
     os.close(ours)
     assert process.wait(60) == 0
-    assert said.count(b"answer:") == 2
-    assert CANARY.encode() in said
-    assert b"third" not in said
+    assert printed.count(b"answer:") == 2
+    assert CANARY.encode() in printed
+    assert b"third" not in printed
     assert CANARY.encode() not in batchgen("run", job).stdout

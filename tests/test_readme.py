@@ -1,4 +1,4 @@
-"""The README says nothing that does not hold: its commands, its job, its output and its map of the code."""
+"""The README is correct: its commands, its job, its output and its map of the code."""
 
 import re
 import subprocess
@@ -44,12 +44,12 @@ def test_ci_finds_the_test_command() -> None:
     assert found.stdout == "pip install -e '.[demo,test]' && pytest\n"
 
 
-def test_nobody_is_sent_to_a_stranger_s_package() -> None:
+def test_the_readme_installs_only_packages_of_the_project() -> None:
     texts = [p.read_text("utf-8") for p in [*ROOT.glob("batchgen/**/*.py"), ROOT / "README.md"]]
     assert not any(re.search(r"pip install ['\"]?batchgen\b(?!-llm)", text) for text in texts)
 
 
-def test_the_job_it_shows_is_a_job(tmp_path: Path) -> None:
+def test_the_job_in_the_readme_is_valid(tmp_path: Path) -> None:
     (shown,) = blocks("yaml")
     assert len(shown.splitlines()) <= 15
     path = tmp_path / "job.yaml"
@@ -58,7 +58,7 @@ def test_the_job_it_shows_is_a_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_output_it_shows_is_what_the_quickstart_prints(
+def test_the_output_in_the_readme_is_that_of_the_quickstart(
     demo_folder: Path, tmp_path: Path
 ) -> None:
     assert demo_folder.is_dir()
@@ -72,10 +72,10 @@ def test_the_output_it_shows_is_what_the_quickstart_prints(
     assert "12 rows" in shown
 
 
-def test_the_commands_it_names_are_there_with_their_options() -> None:
+def test_the_commands_in_the_readme_exist_with_their_options() -> None:
     shown = [line for block in blocks("bash") for line in block.splitlines()]
-    said = re.findall(r"`(batchgen [a-z][^`]*)`", README)
-    for text in (*shown, *said):
+    printed = re.findall(r"`(batchgen [a-z][^`]*)`", README)
+    for text in (*shown, *printed):
         for command in re.findall(r"\bbatchgen ([a-z][^&]*)", text):
             words = command.split()
             found: click.Command | None = cli
@@ -86,7 +86,7 @@ def test_the_commands_it_names_are_there_with_their_options() -> None:
             assert {word for word in words if word.startswith("--")} <= known, command
 
 
-def test_the_columns_it_names_are_those_that_are_written() -> None:
+def test_the_columns_in_the_readme_are_those_of_the_output() -> None:
     table = README.split("## Output", 1)[1].split("\n## ", 1)[0]
     named = [
         name
@@ -96,13 +96,13 @@ def test_the_columns_it_names_are_those_that_are_written() -> None:
     assert named == list(ANSWER_COLUMNS)
 
 
-def test_the_exit_codes_it_names_are_those_there_are() -> None:
+def test_the_exit_codes_in_the_readme_exist() -> None:
     table = README.split("Exit codes", 1)[1]
     named = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
     assert named == {int(code) for code in ExitCode}
 
 
-def test_the_map_of_the_code_names_what_is_there() -> None:
+def test_the_map_of_the_code_in_the_readme_is_complete() -> None:
     (tree,) = [block for block in blocks("text") if "batchgen/" in block and "records.py" in block]
     named = set(re.findall(r"^  (\w+(?:/|\.py))", tree, re.MULTILINE))
     package = ROOT / "batchgen"
@@ -111,8 +111,8 @@ def test_the_map_of_the_code_names_what_is_there() -> None:
     assert named == folders | files
 
 
-def test_polars_reads_what_the_readme_reads(tmp_path: Path) -> None:
-    """The one line of Python in the README is the ordinary way to read the answers."""
+def test_polars_reads_the_example_of_the_readme(tmp_path: Path) -> None:
+    """The only line of Python in the README reads the answers."""
     assert 'pl.read_parquet("jobs/out/quickstart/responses.parquet")' in README
     sets = [f"output.path={tmp_path}", "model={engine: echo}"]
     run(load_job(QUICKSTART, overrides=sets))

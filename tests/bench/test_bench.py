@@ -1,4 +1,4 @@
-"""Each contender by itself on a tiny model, and what is made of their measurements."""
+"""Each contender alone on a tiny model, and the comparison of their measurements."""
 
 import shutil
 from importlib.util import find_spec
@@ -66,14 +66,14 @@ def work(folder: Path) -> BenchWork:
 @pytest.mark.parametrize(
     ("contender", "computed"),
     [
-        # The beginning once, then each row's own token and its new ones but the last.
+        # The shared prefix once, then each row's own token and its new ones except the last.
         pytest.param("continuous", 60 + 3 + (2 + 4 + 1), id="continuous"),
         pytest.param("static", 3 * 61 + (2 + 4 + 1), id="static"),
-        # Rows that are done are computed until the last one is.
+        # Finished rows are computed until the last row is finished.
         pytest.param("generate", 3 * 61 + 3 * 4, id="generate"),
     ],
 )
-def test_a_contender_answers_the_work_and_reports_what_it_computed(
+def test_a_contender_answers_the_workload_and_reports_its_computation(
     tiny: Path, contender: Contender, computed: int
 ) -> None:
     found = measure_contender(contender, work(tiny))
@@ -145,7 +145,7 @@ def test_vllm_is_not_measured_with_other_settings(decoding: ResolvedDecoding) ->
 
 
 @pytest.mark.slow
-def test_a_job_is_measured_with_every_engine_in_a_process_of_its_own(
+def test_a_job_is_measured_with_every_engine_in_a_separate_process(
     make_job: MakeJob, tiny: Path
 ) -> None:
     rows = [{"q": "one"}, {"q": ""}, {"q": "three"}]

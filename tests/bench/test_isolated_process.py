@@ -45,7 +45,7 @@ def test_a_process_that_dies_is_reported_with_its_exit_code() -> None:
 
 
 def test_an_interrupted_caller_leaves_no_process(tmp_path: Path) -> None:
-    """The signal reaches the caller alone, as from `kill`: a terminal sends it to both."""
+    """Only the caller gets the signal, as from `kill`; a terminal sends it to both."""
     file = tmp_path / "pid"
     script = (
         "from batchgen.bench.isolated_process import run_in_process\n"

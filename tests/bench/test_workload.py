@@ -1,4 +1,4 @@
-"""What `bench` measures with: a job's first rows, or the built-in ones."""
+"""The workload of `bench`: a job's first rows, or the built-in rows."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_settings_reach_the_built_in_job(tmp_path: Path) -> None:
         pytest.param(None, 9, 9, id="more than there are"),
     ],
 )
-def test_of_a_job_the_first_rows(
+def test_the_first_rows_of_a_job_are_used(
     make_job: MakeJob, limit: int | None, rows: int, kept: int
 ) -> None:
     job = make_job([{"q": str(n)} for n in range(4)], input={"limit": limit})

@@ -1,6 +1,6 @@
-"""All figures, printed one after another: `python tests/benchmarks`, or only some: `python tests/benchmarks startup`.
+"""All benchmarks: `python tests/benchmarks`; or some of them: `python tests/benchmarks startup`.
 
-Each figure is a process of its own, so that none inherits another's memory. `gsm8k` takes longest, and is printed only
+Each benchmark runs in a separate process, so that none inherits another's memory. `gsm8k` takes longest, and is printed only
 when it is named.
 """
 

@@ -1,4 +1,4 @@
-"""The bootstrap of corpus metrics: 1,000 replicates over 100k rows, one run alone and two runs compared.
+"""The bootstrap of corpus metrics: 1,000 replicates over 100k rows, for one run and for two runs compared.
 
 The row statistics are those of BLEU: ten numbers a row.
 """
@@ -16,7 +16,7 @@ ROWS, STATISTICS, REPLICATES, TIMES = 100_000, 10, 1_000, 3
 
 
 def finalize(sums: Floats) -> Floats:
-    """A ratio of two sums: how the rows are drawn is what takes the time."""
+    """A ratio of two sums: drawing the rows takes most of the time."""
     value: Floats = sums[..., 0] / sums[..., 1]
     return value
 

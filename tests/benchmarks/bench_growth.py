@@ -1,6 +1,6 @@
-"""Whether work that is ten times as long goes on as fast and in as little memory: new tokens a second at 1k and 10k rows.
+"""Speed and memory of a job ten times as long: new tokens a second at 1k and 10k rows.
 
-A tiny random model of the Llama family, so that it ends; each size runs in a process of its own. What could grow is the
+A tiny random model of the Llama family, to limit the time; each size runs in a separate process. What could grow is the
 engine's and the pipeline's own: queues, counts, parts, pages. Rates may differ by 5 %, peak memory by a few MiB.
 The smaller size runs with one worker, too. `bench_growth.py SMALL LARGE` takes other sizes.
 """
@@ -52,7 +52,7 @@ def write_rows(path: Path, rows: int) -> None:
 
 
 def measured(rows: int, workers: int, folder: Path) -> dict[str, float]:
-    """Run the job in this process and say what it took."""
+    """Run the job in this process and return its figures."""
     from batchgen.jobfile.load import load_job
     from batchgen.run.run import run
 
@@ -83,7 +83,7 @@ def measured(rows: int, workers: int, folder: Path) -> dict[str, float]:
 
 
 def rate(rows: int, workers: int, folder: str) -> float:
-    """Run the job in a process of its own and print its figures."""
+    """Run the job in a separate process and print its figures."""
     command = [sys.executable, __file__, "--one", str(rows), str(workers), folder]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     m = json.loads(done.stdout.splitlines()[-1])

@@ -2,7 +2,7 @@
 
 Five solved questions as turns, then the question: `Question: ...`, line break, `Answer:`; an answer begins with a space.
 At most 256 new tokens, and none from `Question` on. The strict score takes the first number after `####`, as lighteval
-does. The data lies beside the checkout and is not part of it; the five come from the head of the training set.
+does. The data is in ../shared/data; the five come from the head of the training set.
 
 Takes a quarter of an hour on two quiet cores. Other settings, such as one worker: `bench_gsm8k.py run.workers=1`.
 """
@@ -63,7 +63,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _verbatim(text: str) -> str:
-    """Text of which the template engine changes nothing."""
+    """Text that the template engine does not change."""
     return "{% raw %}" + text + "{% endraw %}"
 
 

@@ -1,4 +1,4 @@
-"""Share of prompt tokens that are padding, sorted within parts and unsorted, on public prompts beside the checkout."""
+"""Share of prompt tokens that are padding, sorted within parts and unsorted, for the public prompts in ../shared/data."""
 
 import json
 from pathlib import Path

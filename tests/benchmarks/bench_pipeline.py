@@ -1,6 +1,6 @@
 """The pipeline without a model: echo, tokenizer on, rows of about 100 tokens, at 10k, 100k and 1M rows.
 
-Each size runs in a process of its own. Printed: rows a second, peak memory, and where the time goes: rendering and
+Each size runs in a separate process. Printed: rows a second, peak memory, and where the time goes: rendering and
 tokenization against everything else (reading, planning, collecting, writing).
 """
 
@@ -30,7 +30,7 @@ WORDS = (  # noqa: SIM905  # a sentence is easier to read than a list of its wor
 
 
 def write_rows(path: Path, rows: int) -> None:
-    """Rows whose prompts are about 100 tokens, system text and chat template included."""
+    """Rows with prompts of about 100 tokens, including system text and chat template."""
     chance = random.Random(1)
     with pq.ParquetWriter(path, pa.schema([("n", pa.int64()), ("text", pa.string())])) as writer:
         for first in range(0, rows, 10_000):
@@ -42,7 +42,7 @@ def write_rows(path: Path, rows: int) -> None:
 
 
 def measured(rows: int, folder: Path) -> dict[str, float]:
-    """Run the job in this process and say what it took."""
+    """Run the job in this process and return its figures."""
     spent = 0.0
     prepare = Preparer.prepare
 

@@ -1,7 +1,7 @@
-"""Scoring answers that exist: exact match, number, token F1, ROUGE-L and length, at 100k and 1M rows.
+"""Scoring existing answers: exact match, number, token F1, ROUGE-L and length, at 100k and 1M rows.
 
 Answers are worked solutions of about 50 words that end with a number, references such numbers; every tenth answer is in
-Chinese. Each size runs in a process of its own. What could grow are the tallies: peak memory should not.
+Chinese. Each size runs in a separate process. What could grow are the tallies: peak memory should not.
 """
 
 import json
@@ -30,9 +30,9 @@ def write_rows(path: Path, rows: int) -> None:
     columns = [("response", pa.string()), ("answer", pa.string())]
     with pq.ParquetWriter(path, pa.schema(columns)) as writer:
         for first in range(0, rows, 10_000):
-            said = [_answer(chance, n) for n in range(first, first + 10_000)]
+            responses = [_answer(chance, n) for n in range(first, first + 10_000)]
             right = [f"#### {n % 97}" for n in range(10_000)]
-            writer.write_table(pa.table({"response": said, "answer": right}))
+            writer.write_table(pa.table({"response": responses, "answer": right}))
 
 
 def _answer(chance: random.Random, n: int) -> str:
@@ -42,7 +42,7 @@ def _answer(chance: random.Random, n: int) -> str:
 
 
 def measured(rows: int, folder: Path) -> dict[str, float]:
-    """Score the file in this process and say what it took."""
+    """Score the file in this process and return its figures."""
     import batchgen
 
     began = time.perf_counter()

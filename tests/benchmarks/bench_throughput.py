@@ -1,7 +1,7 @@
-"""New tokens a second against length-sorted `generate` with 48 rows, on the same token ids, in one sitting.
+"""New tokens a second against length-sorted `generate` with 48 rows, on the same token ids, in one session.
 
-The two take turns, each in a process of its own with the clock starting once the model is loaded; medians of three.
-Workloads and the peer are the scripts beside the checkout, the workloads mixed, skewed, fewshot and labels:
+The two alternate, each in a separate process; the time starts when the model is loaded; medians of three.
+Workloads and the peer are the scripts in ../shared/bench, the workloads mixed, skewed, fewshot and labels:
 `python tests/benchmarks/bench_throughput.py [WORKLOAD ...]`. All four take most of an hour on two cores.
 """
 
@@ -55,7 +55,7 @@ def ours(model: str, workload: str) -> dict[str, float]:
 
 
 def peer(folder: str, workload: str) -> dict[str, float]:
-    """Run the peer's script; its answer is the last line it prints."""
+    """Run the peer's script; its result is its last line of output."""
     command = [sys.executable, str(BENCH / "peers.py"), "sorted", folder, workload]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -70,7 +70,7 @@ def ours_alone(model: str, workload: str) -> dict[str, float]:
 
 
 def compare(name: str, folder: str, path: str) -> None:
-    """Let both answer one workload in turns, and print the ratio of their medians."""
+    """Run both on one workload alternately, and print the ratio of their medians."""
     rates: dict[str, list[float]] = {"sorted": [], "batchgen": []}
     for _ in range(ROUNDS):
         for who, taken in rates.items():

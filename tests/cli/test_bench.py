@@ -1,4 +1,4 @@
-"""What `batchgen bench` prints, and how it fails."""
+"""Output and errors of `batchgen bench`."""
 
 import json
 from dataclasses import replace
@@ -49,7 +49,7 @@ def test_the_json_object_contains_all_figures() -> None:
     assert printed["engines"]["vllm"] == {"not_measured": "not installed"}
 
 
-def test_without_generate_nothing_is_compared() -> None:
+def test_without_generate_there_is_no_comparison() -> None:
     shown = lines(replace(FOUND, engines={**FOUND.engines, "generate": NotMeasured("failed")}))
     (continuous,) = [line.split()[1:] for line in shown if line.startswith("continuous")]
     assert continuous == ["250.0", "100%", "64%", "10.0", "3.0"]

@@ -33,7 +33,7 @@ def answered(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> Path:
     return job.parent / "out"
 
 
-def test_run_reports_on_stderr_and_writes_no_answers_into_a_log(
+def test_run_prints_its_report_on_stderr_and_logs_no_answers(
     make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = make_job([{"q": "first"}, {"q": "second"}, {"q": "third"}])
@@ -207,7 +207,7 @@ def test_status_names_failures_by_code_and_id(
     assert json.loads(capsys.readouterr().out)["failed"][0]["examples"] == ["b"]
 
 
-def test_show_prints_answers_that_cannot_touch_the_terminal(
+def test_show_escapes_control_characters(
     answered: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(["show", str(answered), "--row", "c"]) == 0

@@ -21,7 +21,7 @@ COLUMN = f"col{TITLE}{TURNED}"
 
 
 def takes_over(text: str) -> list[str]:
-    """Control characters but for new lines and tabs, and characters that turn the reading order around."""
+    """Control characters except newlines and tabs, and characters that reverse the text direction."""
     return [f"U+{ord(c):04X}" for c in text if _is_control(c) or _turns(c)]
 
 
@@ -78,14 +78,14 @@ def test_no_text_controls_the_terminal(
         assert json.loads(out)["answers"][0]["messages"][1]["content"] == HOSTILE
 
 
-def test_the_text_itself_is_kept_as_it_is(job: Path) -> None:
+def test_the_stored_text_is_unchanged(job: Path) -> None:
     frame = run(load_job(job)).frame()
     assert frame[COLUMN].to_list() == [HOSTILE, HOSTILE]
     assert frame["id"][0] == ID
     assert HOSTILE in frame["response"][0]
 
 
-def test_names_of_files_never_come_from_rows(make_job: MakeJob, tmp_path: Path) -> None:
+def test_file_names_never_depend_on_rows(make_job: MakeJob, tmp_path: Path) -> None:
     ids = ["../../up", "/tmp/absolute", "a/b", "..", "nul\x00", "x" * 300, "~", "$HOME", "*"]
     job = make_job([{"id": id_, "q": id_} for id_ in ids], output={"layout": "parts"})
     before = {p for p in tmp_path.rglob("*") if "out" not in p.parts}
@@ -99,7 +99,7 @@ def test_names_of_files_never_come_from_rows(make_job: MakeJob, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "+1", "-1", "\tx", "=cmd|'/c calc'!A0"])
-def test_text_that_looks_like_a_formula_is_kept_as_it_is(text: str, make_job: MakeJob) -> None:
+def test_text_that_resembles_a_formula_is_unchanged(text: str, make_job: MakeJob) -> None:
     """Parquet has no formulas; an export to a spreadsheet has to escape them."""
     frame = run(load_job(make_job([{"q": text}]))).frame()
     assert (frame["q"][0], frame["response"][0]) == (text, text)

@@ -8,7 +8,7 @@ from batchgen.__main__ import call
 from batchgen.metrics.registry import METRIC_TYPES
 
 
-def test_every_metric_is_listed_with_what_it_measures(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_metric_is_listed_with_its_description(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["metrics"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if line[0] != " "] == [*METRIC_TYPES, "judge"]

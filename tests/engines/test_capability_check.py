@@ -1,4 +1,4 @@
-"""What a job requests and its engine does not support is an error at the line of the key, all at once."""
+"""Settings of a job that its engine does not support are errors at the lines of their keys, reported at once."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +112,7 @@ def test_a_seed_is_rejected_where_only_sampling_would_read_it(make_job: MakeJob)
 
 
 @pytest.mark.parametrize("command", ["validate", "plan", "run"])
-def test_everything_is_shown_at_once_at_its_line(
+def test_all_errors_are_reported_at_once_with_their_lines(
     make_job: MakeJob, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = make_job(
@@ -158,7 +158,7 @@ def test_a_path_is_required_if_the_engine_needs_a_model(
     assert (found.get("model.path") == missing) is required
 
 
-def test_what_comes_from_generation_config_is_checked_once_it_is_read() -> None:
+def test_settings_of_generation_config_are_checked_after_loading() -> None:
     config = {"do_sample": True, "temperature": 0.7, "top_p": 1.0, "suppress_tokens": [5]}
     resolution = resolve_decoding(
         Decoding(preset="model"), generation_config=config, end_token_ids=frozenset()

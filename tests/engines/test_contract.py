@@ -91,11 +91,11 @@ def test_every_request_is_answered_once_and_alike_in_any_order(
         assert list(shuffled[key].token_ids) == list(one.token_ids)
 
 
-def test_nothing_is_answered_for_no_request(answers: Engine) -> None:
+def test_no_requests_give_no_answers(answers: Engine) -> None:
     assert by_key(answers, []) == {}
 
 
-def test_requests_are_pulled_and_closing_leaves_nothing_behind(answers: Engine) -> None:
+def test_requests_are_pulled_and_closing_discards_pending_ones(answers: Engine) -> None:
     expected = {key: list(one.token_ids) for key, one in by_key(answers, make_requests()).items()}
     pulled: list[int] = []
 

@@ -21,5 +21,5 @@ def test_the_repeated_prompt_is_likely_and_everything_else_is_not() -> None:
         (other,),
         (half, half, half, other),
     ]
-    # One half and as much for each token of the vocabulary: a distribution.
+    # One half, and equal shares of the rest for each token of the vocabulary, sum to 1.
     assert math.isclose(math.exp(half) + 65_536 * math.exp(other), 1)

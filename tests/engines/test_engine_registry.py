@@ -1,4 +1,4 @@
-"""An engine of one's own: written here, registered, and named by a job file."""
+"""A user-defined engine: defined here, registered, and named by a job file."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -69,7 +69,7 @@ def responses(job: Path) -> pl.DataFrame:
     return pl.read_parquet(job.parent / "out" / "responses.parquet")
 
 
-def test_a_job_runs_through_it(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_runs_with_a_registered_engine(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["validate", str(job)]) == 0
     assert call(["plan", str(job)]) == 0
     shown = capsys.readouterr().out
@@ -106,7 +106,9 @@ def test_a_finished_run_is_not_scored_by_an_engine_without_likelihoods(
     assert "engine shout does not compute log-probabilities" in capsys.readouterr().err
 
 
-def test_it_is_in_the_schema_and_in_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_registered_engine_is_in_the_schema_and_in_the_reference(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert call(["schema"]) == 0
     assert '"shout"' in capsys.readouterr().out
     assert call(["schema", "--format", "markdown"]) == 0
@@ -118,7 +120,7 @@ def test_an_engine_without_an_estimate_plans_with_a_default(job: Path) -> None:
     assert (estimate.device, estimate.workers.count, estimate.limits.rows) == ("none", 1, 64)
 
 
-def test_the_name_alone_decides_which_engine_opens() -> None:
+def test_only_the_name_selects_the_engine() -> None:
     def opened(name: str) -> object:
         return open_engine(
             ModelSpec(engine=name),

@@ -1,4 +1,4 @@
-"""Batches hold every request once, in order, within the limits, and are cut no earlier than they must be."""
+"""Batches contain each request once, in order, within the limits, and end only where required."""
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
@@ -43,12 +43,14 @@ LIMITS = st.builds(
 
 
 @given(REQUESTS, LIMITS)
-def test_every_request_comes_once_and_in_order(pending: list[Request], limits: BatchLimits) -> None:
+def test_every_request_is_returned_once_and_in_order(
+    pending: list[Request], limits: BatchLimits
+) -> None:
     assert list(chain.from_iterable(cut_batches(pending, limits))) == pending
 
 
 @given(REQUESTS, LIMITS)
-def test_no_batch_exceeds_the_limits_but_a_single_request_that_is_too_large(
+def test_only_a_single_oversized_request_exceeds_the_limits(
     pending: list[Request], limits: BatchLimits
 ) -> None:
     for batch in cut_batches(pending, limits):
@@ -57,9 +59,7 @@ def test_no_batch_exceeds_the_limits_but_a_single_request_that_is_too_large(
 
 
 @given(REQUESTS, LIMITS)
-def test_padding_stays_below_the_price_of_another_batch(
-    pending: list[Request], limits: BatchLimits
-) -> None:
+def test_padding_costs_less_than_another_batch(pending: list[Request], limits: BatchLimits) -> None:
     for batch in cut_batches(sort_by_length(pending), limits):
         longest = max(len(r.token_ids) for r in batch)
         padding = sum(longest - len(r.token_ids) for r in batch)
@@ -100,13 +100,13 @@ def test_the_order_is_longest_first_and_stable(pending: list[Request]) -> None:
         pytest.param([400, *[10] * 5], BatchLimits(9, 10**6, "none"), [[400, *[10] * 5]], id="unsorted batches do not mind padding"),
     ],
 )  # fmt: skip
-def test_where_batches_are_cut(
+def test_batch_boundaries(
     lengths: list[int], limits: BatchLimits, expected: list[list[int]]
 ) -> None:
     assert lengths_of(cut_batches(requests(lengths), limits)) == expected
 
 
-def test_the_largest_answer_counts_for_every_row() -> None:
+def test_the_largest_answer_limit_applies_to_every_row() -> None:
     pending = [request(0, 10, new=5), request(1, 10, new=90), request(2, 10, new=5)]
     assert [len(b) for b in cut_batches(pending, BatchLimits(9, 200))] == [2, 1]
 
@@ -131,7 +131,7 @@ class Tap:
         pytest.param(BatchLimits(99, 40), 1, id="a batch cut by tokens has seen one more"),
     ],
 )
-def test_requests_are_pulled_when_they_are_needed(limits: BatchLimits, ahead: int) -> None:
+def test_requests_are_pulled_only_when_needed(limits: BatchLimits, ahead: int) -> None:
     tap = Tap(requests([5] * 12))
     taken = 0
     batches = cut_batches(tap, limits)
@@ -156,8 +156,8 @@ def test_padding_share(batches: list[list[int]], share: float) -> None:
     assert padding_share(batches) == pytest.approx(share)
 
 
-def test_sorting_saves_most_of_the_padding() -> None:
-    # Lengths of a heavy tail, as prompts have: e^(0.8 z) around 100, in an order that mixes them.
+def test_sorting_avoids_most_of_the_padding() -> None:
+    # Heavy-tailed lengths as of real prompts: e^(0.8 z) around 100, in mixed order.
     lengths = [round(100 * 2.718 ** (0.8 * ((i * 37 % 201) / 50 - 2))) for i in range(402)]
     limits = BatchLimits(64, 10**6)
     mixed = padding_share(

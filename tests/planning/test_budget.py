@@ -33,18 +33,18 @@ SMALL = ModelMemory(
 )
 
 
-def test_activations_of_a_token() -> None:
+def test_activation_bytes_of_a_token() -> None:
     # 4 x (6 x 576 + 3 x 1,536 + 15 x 64), by hand.
     assert SMALL.activation_bytes_per_token == 36_096
 
 
-def test_a_batch_takes_its_tokens_its_logits_and_its_states() -> None:
+def test_batch_memory_is_that_of_tokens_logits_and_states() -> None:
     memory = ModelMemory(7, 100, 10, vocab_size=1000, state_bytes_per_row=5)
     assert memory.batch_bytes(rows=3, tokens=50) == 50 * 110 + 3 * (16_000 + 5)
 
 
 @pytest.mark.parametrize(("device", "rows"), [("cpu", 64), ("cuda", 256)], ids=["cpu", "cuda"])
-def test_with_enough_memory_there_are_as_many_rows_as_are_useful(device: Device, rows: int) -> None:
+def test_with_enough_memory_the_row_count_is_the_useful_maximum(device: Device, rows: int) -> None:
     found = compute_budget(SMALL, free_bytes=80 * GB, fraction=0.9, device=device)
     assert found.rows == rows == USEFUL_ROWS[device]
     assert found.tokens > rows * 1000
@@ -66,7 +66,7 @@ MEMORIES = st.builds(
     st.floats(0.01, 1),
     st.sampled_from(["cpu", "cuda"]),
 )
-def test_what_a_budget_allows_fits_and_one_token_more_does_not(
+def test_a_budget_fits_exactly_the_tokens_it_allows(
     memory: ModelMemory, free: int, fraction: float, device: Device
 ) -> None:
     share = fraction if device == "cuda" else fraction * 0.75
@@ -110,7 +110,7 @@ def test_numbers_of_the_job_take_precedence(batching: Batching, expected: BatchL
     assert batch_limits(batching, Budget(64, 9000)) == expected
 
 
-# The kernel's files, in a folder of our own.
+# Copies of the kernel's files, in a temporary folder.
 
 MEMINFO = {"proc/meminfo": "MemTotal: 100 kB\nMemAvailable:    64000 kB\nHugePages_Total: 0\n"}
 UNLIMITED_V1 = "9223372036854771712\n"
@@ -169,9 +169,9 @@ def test_free_memory_is_the_minimum_of_machine_and_control_groups(
     assert free_host_memory(tmp_path) == expected
 
 
-def test_without_proc_all_physical_memory_counts(tmp_path: Path) -> None:
+def test_without_proc_free_memory_is_the_physical_memory(tmp_path: Path) -> None:
     assert free_host_memory(tmp_path) > 100_000_000
 
 
-def test_this_machine_has_memory() -> None:
+def test_free_memory_of_this_machine_is_positive() -> None:
     assert 0 < free_host_memory() < 10**15

@@ -1,4 +1,4 @@
-"""Shared beginnings: the choice that saves most, found by trying every way on small cases."""
+"""Shared prefixes: the choice that saves most tokens; the oracle tries all choices on small cases."""
 
 from collections.abc import Sequence
 
@@ -33,16 +33,16 @@ Prompts = Sequence[Sequence[int]]
         ),
     ],
 )
-def test_what_is_shared(prompts: Prompts, found: list[SharedPrefix]) -> None:
+def test_shared_prefixes(prompts: Prompts, found: list[SharedPrefix]) -> None:
     assert find_shared_prefixes(prompts, min_saving=1) == found
 
 
-def test_small_savings_are_left_alone() -> None:
+def test_small_savings_are_ignored() -> None:
     assert find_shared_prefixes([[1, 2, 3], [1, 2, 4]], min_saving=3) == []
 
 
 def best_saving(prompts: Prompts, depth: int = 0) -> int:
-    """The most tokens that one shared beginning per prompt can save, by trying all beginnings."""
+    """The most tokens that one shared prefix per prompt can save, by trying all prefixes."""
     if len(prompts) < 2:
         return 0
     shortest = min(map(len, prompts))
@@ -57,7 +57,7 @@ def best_saving(prompts: Prompts, depth: int = 0) -> int:
 
 
 @given(st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=6), min_size=1, max_size=9))
-def test_nothing_better_exists(prompts: list[list[int]]) -> None:
+def test_the_choice_is_optimal(prompts: list[list[int]]) -> None:
     found = find_shared_prefixes(prompts, min_saving=1)
     members = [member for shared in found for member in shared.members]
     assert len(set(members)) == len(members), "no prompt is in two"

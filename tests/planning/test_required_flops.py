@@ -42,7 +42,7 @@ def answered(
         pytest.param(AttentionFlops(1.0), 3, 3, 0, id="nothing"),
     ],
 )
-def test_a_token_looks_at_itself_and_all_before(
+def test_a_token_attends_to_itself_and_all_earlier_ones(
     attention: AttentionFlops, first: int, last: int, keys: int
 ) -> None:
     assert attention.flops(first, last) == keys
@@ -79,7 +79,7 @@ class Counted:
 
 
 def tree(prompts: Sequence[Sequence[int]], new: Sequence[int]) -> Counted:
-    """The oracle: every beginning of every prompt as a node, every answer as a path of its own below."""
+    """The oracle: a node for each prefix of each prompt, and a separate path below for each answer."""
     nodes = {tuple(ids[:length]) for ids in prompts for length in range(1, len(ids) + 1)}
     answers = [len(ids) + step for ids, n in zip(prompts, new, strict=True) for step in range(1, n)]
     return Counted(len(nodes) + len(answers), sum(map(len, nodes)) + sum(answers))
@@ -89,7 +89,9 @@ ROWS = st.lists(st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=8), s
 
 
 @given(ROWS)
-def test_sorting_finds_what_the_tree_of_prompts_holds(rows: list[tuple[list[int], int]]) -> None:
+def test_sorting_finds_the_shared_tokens_of_the_prompt_tree(
+    rows: list[tuple[list[int], int]],
+) -> None:
     prompts, new = [ids for ids, _ in rows], [n for _, n in rows]
     found = measure_useful_work(
         answered(prompts, new), ModelFlops(0.0, 0.0, (AttentionFlops(1.0),))
@@ -100,6 +102,6 @@ def test_sorting_finds_what_the_tree_of_prompts_holds(rows: list[tuple[list[int]
     )
 
 
-def test_a_row_costs_tokens_draws_and_keys() -> None:
+def test_the_flops_of_a_row_count_tokens_draws_and_keys() -> None:
     # Three tokens at positions 2, 3, 4: 3 + 4 + 5 keys, at most three of them in the layers with a window.
     assert COSTS.flops(2, 5, draws=2) == 3 * 1000 + 2 * 100 + 12 + 0.5 * 9

@@ -33,7 +33,7 @@ def wishes(draw: st.DrawFn) -> Wish:
 
 
 def rows_of(wanted: list[Wish]) -> list[ScheduledSequence]:
-    """Rows whose prompts begin with their prefix of 5 or 10 tokens, and have one token more at least."""
+    """Rows whose prompts begin with a prefix of 5 or 10 tokens and are at least one token longer."""
     prefixes = {n: Prefix(n, [n] * 5 * n) for n in (1, 2)}
     rows = []
     for number, wish in enumerate(wanted):
@@ -156,7 +156,7 @@ def test_every_row_ends_once_and_all_memory_is_released(
 
 @settings(deadline=None, max_examples=100)
 @given(wanted=st.lists(wishes(), min_size=1, max_size=25), stop_after=st.integers(0, 30))
-def test_abandoned_rows_leave_nothing_behind(wanted: list[Wish], stop_after: int) -> None:
+def test_abandoned_rows_free_all_pages(wanted: list[Wish], stop_after: int) -> None:
     free = PageAllocator(40, 4)
     run = world(wanted, StepLimits(4, 20), free, arena=Arena(15))
     for _ in islice(run.steps(), stop_after):
@@ -318,7 +318,7 @@ def test_prompts_are_computed_before_answers_continue_and_long_ones_in_chunks() 
     ]
 
 
-def test_rows_are_cut_where_a_part_of_the_step_ends_but_not_in_the_last_step() -> None:
+def test_rows_are_split_at_part_boundaries_except_in_the_last_step() -> None:
     wanted = [Wish(n, 1, 1, 0) for n in (14, 8, 7, 6, 5)]
     run = world(wanted, StepLimits(8, 20, parts=2), PageAllocator(64, 4))
     seen = [[(s.owner.token_ids.count(9), s.count) for s in step.segments] for step in run.steps()]
@@ -380,7 +380,7 @@ def test_a_prefix_is_dropped_for_another_when_none_of_its_rows_runs() -> None:
     assert counts == [[5], [12], [1], [10], [6], [5], [1]]
 
 
-def test_few_free_places_wait_for_more_before_a_prefill() -> None:
+def test_a_prefill_waits_for_enough_free_slots() -> None:
     wanted = [Wish(2, 12, 12 if n else 1, 0) for n in range(16)] + [Wish(2, 4, 4, 0)] * 4
     run = world(wanted, StepLimits(16, 64), PageAllocator(64, 4))
     kinds = [step.kind.value for step in run.steps()]

@@ -1,4 +1,4 @@
-"""A step cut into parts: all of it, in order, about the same work for each."""
+"""A step split into parts: complete, in order, about equal work for each."""
 
 import pytest
 from hypothesis import given
@@ -92,9 +92,7 @@ def test_parts_cover_the_step_in_order_and_are_balanced(
 
 
 @given(rows=st.integers(16, 400), parts=st.integers(2, 8), cached=st.integers(0, 3000))
-def test_rows_of_one_length_are_always_split_where_there_are_enough(
-    rows: int, parts: int, cached: int
-) -> None:
+def test_enough_rows_of_equal_length_are_always_split(rows: int, parts: int, cached: int) -> None:
     lengths = [len(part.segments) for part in split_step(decode(*[cached] * rows), parts)]
     if rows < parts * FEWEST_TOKENS:
         assert lengths == [rows]

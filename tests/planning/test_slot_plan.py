@@ -50,7 +50,7 @@ def test_numbers_of_the_job_take_precedence() -> None:
     assert (plan.rows, plan.pages, plan.arena) == (7, 40, 10 * 64)
 
 
-def test_fewer_rows_where_memory_is_short() -> None:
+def test_little_memory_reduces_the_rows() -> None:
     plan = plan_slots(SMALL, available_bytes=300_000_000, device="cpu", batching=Batching())
     assert plan.rows < 256
     assert plan.pages + plan.arena // 64 >= plan.rows, "a page for each row"
@@ -69,7 +69,7 @@ def test_too_little_memory_is_an_error() -> None:
     rows=st.none() | st.integers(1, 1000),
     device=st.sampled_from(["cpu", "cuda"]),
 )
-def test_what_is_planned_fits(
+def test_the_plan_fits_in_memory(
     kv: int, activations: int, vocab: int, room: int, rows: int | None, device: Device
 ) -> None:
     memory = ModelMemory(0, kv, activations, vocab)
@@ -78,7 +78,7 @@ def test_what_is_planned_fits(
             memory, available_bytes=room, device=device, batching=Batching(max_rows=rows or "auto")
         )
     except ResourceError:
-        # Not even a row of four pages.
+        # Too little even for a row of four pages.
         assert 16 * vocab + activations + 4 * PAGE_TOKENS * max(1, kv) > room
         return
     tokens = plan.pages * plan.page_size + plan.arena
@@ -101,7 +101,7 @@ def test_what_is_planned_fits(
         (12, 64, 12),
     ],
 )
-def test_workers_of_a_cpu(requested: int | Literal["auto"], threads: int, count: int) -> None:
+def test_workers_on_a_cpu(requested: int | Literal["auto"], threads: int, count: int) -> None:
     chosen = choose_workers(requested, threads=threads)
     assert (chosen.count, chosen.gpus) == (count, ())
     assert chosen.reason
@@ -116,7 +116,7 @@ def test_workers_of_a_cpu(requested: int | Literal["auto"], threads: int, count:
         (2, ["cuda:0", "cuda:1", "cuda:2"], ("cuda:0", "cuda:1")),
     ],
 )
-def test_workers_take_a_gpu_each(
+def test_each_worker_uses_one_gpu(
     requested: int | Literal["auto"], available: list[str], taken: tuple[str, ...]
 ) -> None:
     chosen = choose_workers(requested, threads=64, gpus=available)

@@ -26,7 +26,7 @@ def deaths_until_done(spawner: Spawner, job: Path) -> int:
         ended = spawner.run([str(job)], call="tests.run.wrapped_engines:run_deadly")
         if ended.code == 0:
             return deaths
-        assert ended.killed, ended.said
+        assert ended.killed, ended.output
     pytest.fail("the run never came to its end")
 
 

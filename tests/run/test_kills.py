@@ -47,7 +47,7 @@ def test_a_kill_at_any_named_point_costs_only_rows_in_flight(
     stopped = ("--set", "run.max_runtime=0s") if point.endswith("_commit") else ()
     with reading(work):
         ended = work.run(*stopped, fail_at=f"{point}:{count}")
-        assert ended.killed, ended.said
+        assert ended.killed, ended.output
         work.finish()
 
 
@@ -72,9 +72,9 @@ def test_a_write_error_at_any_point_ends_with_5_and_the_run_can_be_resumed(
     with reading(work):
         stopped = ("--set", "run.max_runtime=0s") if point.endswith("_commit") else ()
         ended = work.run(*stopped, fail_at=f"{point}={error}")
-        assert ended.code == 5, ended.said
-        assert "repeat the command to resume" in ended.said
-        assert "Traceback" not in ended.said
+        assert ended.code == 5, ended.output
+        assert "repeat the command to resume" in ended.output
+        assert "Traceback" not in ended.output
         work.finish()
 
 
@@ -86,4 +86,4 @@ def test_an_unknown_fail_point_is_rejected(work: Work) -> None:
     work.clear()
     ended = work.run(fail_at="part.gone")
     assert ended.code == 2
-    assert f"{VARIABLE}=part.gone" in ended.said
+    assert f"{VARIABLE}=part.gone" in ended.output

@@ -314,7 +314,7 @@ def test_an_incremental_run_survives_kill_9(
     command = ["run", str(job.file), "-o", job.job.output.path]
     command += ["--incremental-from", str(first.folder.path)]
     ended = spawner.run(command, env={VARIABLE: point})
-    assert ended.killed, ended.said
+    assert ended.killed, ended.output
     assert spawner.run(command).code == 0
     finished = run(job)
     assert finished.outcome == "already complete"

@@ -1,4 +1,4 @@
-"""Hours of harm in minutes: `python -m tests.soak`, or less of it with `--kills 50 --flips 30 --minutes 1`.
+"""Fault injection: `python -m tests.soak`, or a shorter run with `--kills 50 --flips 30 --minutes 1`.
 
 Not part of the suite. Prints what was done; the first wrong answer, torn file or lost row ends it.
 """

@@ -1,4 +1,4 @@
-"""Flipped bits: in the state of a run that was killed, and in a complete one. Found, or without effect; never other answers."""
+"""Flipped bits in the state of a killed run and in a complete run: detected or without effect, never other answers."""
 
 import random
 import shutil
@@ -11,7 +11,7 @@ from tests.soak.harness import Work, content, flip
 
 
 def flips(work: Work, count: int, chance: random.Random) -> Counter[str]:
-    """Flip `count` bits, each in a run of its own; returns how often each thing came of it, by file.
+    """Flip `count` bits, each in a run of its own; returns the number of each outcome, by file.
 
     A run either ends with the answers of an undisturbed one, or with 5 or 6 and a message that names the file.
     """
@@ -30,17 +30,17 @@ def flips(work: Work, count: int, chance: random.Random) -> Counter[str]:
 def _outcome(work: Work, path: Path) -> str:
     ended = work.run()
     if ended.code == 0:
-        # The parts of the copied state carry its run id; everything else has to be the same.
-        assert content(work.out).equals(work.golden), f"{path}: another answer came of it"
-        return "found and healed" if "damaged" in ended.said else "no effect"
-    assert ended.code in (5, 6), ended.said
-    assert path.name in ended.said or str(path.parent) in ended.said, ended.said
-    assert "Traceback" not in ended.said
+        # The parts of the copied state have its run id; everything else must be the same.
+        assert content(work.out).equals(work.golden), f"{path}: the answers changed"
+        return "detected and repaired" if "damaged" in ended.output else "no effect"
+    assert ended.code in (5, 6), ended.output
+    assert path.name in ended.output or str(path.parent) in ended.output, ended.output
+    assert "Traceback" not in ended.output
     return f"refused with {ended.code}"
 
 
 def _any_of_any_kind(folder: Path, chance: random.Random) -> Path:
-    """Any file, so that a kind with many files does not take most of the bits."""
+    """Draw a kind of file, then a file, so that a kind with many files does not get most of the bits."""
     files = sorted(p for p in folder.rglob("*") if _has_bits(p))
     kind = chance.choice(sorted({_kind(p) for p in files}))
     return chance.choice([p for p in files if _kind(p) == kind])
@@ -52,7 +52,7 @@ def _has_bits(path: Path) -> bool:
 
 def _kind(path: Path) -> str:
     if path.suffix == ".tmp":
-        return "a file in the making"
+        return "a staged file"
     if path.stem.startswith("part-"):
         return "a published part"
     return (

@@ -1,6 +1,6 @@
-"""What the tests of durability share: starting and killing real processes, a reader that polls, and the oracle.
+"""Shared by the durability tests: starting and killing real processes, a polling reader, and the oracle.
 
-The oracle is a run that nobody disturbed: everything else has to end with the same rows.
+The oracle is a run without faults: all other runs must end with the same rows.
 """
 
 import json
@@ -65,7 +65,7 @@ class Spawner:
         env: Mapping[str, str] | None = None,
         kill_after: float | None = None,
     ) -> "Ended":
-        """Run `batchgen ARGUMENTS` to its end, or to its death after some seconds."""
+        """Run `batchgen ARGUMENTS` until it ends, or kill it after `kill_after` seconds."""
         asked = {
             "call": call,
             "arguments": list(arguments),
@@ -89,16 +89,16 @@ class Spawner:
 
 
 def _kill(child: int) -> None:
-    with suppress(ProcessLookupError):  # it has just ended by itself
+    with suppress(ProcessLookupError):  # it ended before the signal
         os.kill(child, signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a process ended; `said` is its stdout and stderr."""
+    """How a process ended; `output` is its stdout and stderr."""
 
     code: int
-    said: str
+    output: str
 
     @property
     def killed(self) -> bool:
@@ -135,7 +135,7 @@ class Work:
         }
         self.job.write_text(yaml.safe_dump(job))
         ended = self.run("--output", str(self.folder / "golden"))
-        assert ended.code == 0, ended.said
+        assert ended.code == 0, ended.output
         golden = RunFolder(self.folder / "golden")
         self.golden = content(golden)
         self.expected = {
@@ -154,7 +154,7 @@ class Work:
         return RunFolder(self.folder / "out")
 
     def write_input(self, edited: int | None = None) -> None:
-        """Write the rows; one of them may be another."""
+        """Write the rows, with an optional edit of one of them."""
         lines = [json.dumps({"q": _question(n), "n": n}) for n in range(self.rows)]
         if edited is not None:
             lines[edited % self.rows] = json.dumps({"q": "edited", "n": edited})
@@ -172,21 +172,21 @@ class Work:
         return inspect.status(self.out.path).counts.rows
 
     def clear(self) -> None:
-        """Forget the run."""
+        """Delete the run."""
         shutil.rmtree(self.out.path, ignore_errors=True)
 
     def finish(self) -> int:
-        """Go on undisturbed, and hold the result against the oracle. Returns the rows that were saved before."""
+        """Resume without faults and compare the result with the oracle. Returns the number of rows saved before."""
         saved = self.saved()
         ended = self.run()
-        assert ended.code == 0, ended.said
-        said = json.loads(ended.said.splitlines()[-1])
-        assert said["rows"]["resumed"] >= saved, "something that was saved has been lost"
+        assert ended.code == 0, ended.output
+        output = json.loads(ended.output.splitlines()[-1])
+        assert output["rows"]["resumed"] >= saved, "something that was saved has been lost"
         self.check()
-        return int(said["rows"]["resumed"])
+        return int(output["rows"]["resumed"])
 
     def check(self) -> None:
-        """Hold what is published against the oracle: every row once, in order, the same; the manifest tells of it."""
+        """Compare the published rows with the oracle: each row once, in order, equal; the manifest matches."""
         found = content(self.out)
         assert found.equals(self.golden), "the answers are not those of an undisturbed run"
         assert table(self.out.metrics).equals(self.expected["metrics.parquet"])
@@ -227,14 +227,14 @@ def manifest_is_true(out: RunFolder) -> bool:
 
 @dataclass
 class Reader:
-    """Reads whatever has a Parquet name in a run's folder, again and again."""
+    """Repeatedly reads every file with a Parquet name in a run's folder."""
 
     work: Work
     reads: int = 0
     bad: list[str] = field(default_factory=list)
 
     def look(self) -> None:
-        """One look at everything that is there."""
+        """Read every file once."""
         for path in self._found():
             try:
                 found = table(path)
@@ -252,12 +252,12 @@ class Reader:
         try:
             return list(self.work.out.path.rglob("*.parquet"))
         except FileNotFoundError:
-            return []  # a folder went away while it was listed
+            return []  # a folder was deleted while it was listed
 
 
 @contextmanager
 def reading(work: Work) -> Iterator[Reader]:
-    """Have a reader poll while the block runs; afterwards it must have seen nothing but whole files."""
+    """Poll with a reader while the block runs; every file that it has seen must have been complete."""
     reader, done = Reader(work), threading.Event()
 
     def poll() -> None:
@@ -275,7 +275,7 @@ def reading(work: Work) -> Iterator[Reader]:
 
 
 def flip(path: Path, chance: random.Random) -> None:
-    """Turn one bit of a file around."""
+    """Flip one bit of a file."""
     data = bytearray(path.read_bytes())
     data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
     path.write_bytes(bytes(data))
@@ -283,7 +283,7 @@ def flip(path: Path, chance: random.Random) -> None:
 
 @dataclass
 class Kills:
-    """What random kills came to."""
+    """Counts of random kills."""
 
     kills: int = 0
     jobs: int = 0
@@ -292,7 +292,7 @@ class Kills:
 
 
 def random_kills(work: Work, count: int, chance: random.Random, longest: float) -> Kills:
-    """Kill runs at random moments until `count` died; each job is then brought to its end and checked."""
+    """Kill runs at random moments until `count` were killed; each job is then finished and checked."""
     total = Kills()
     while total.kills < count:
         work.clear()
@@ -310,7 +310,7 @@ def _killed_until_done(work: Work, most: int, chance: random.Random, longest: fl
     while died < most and not done:
         ended = work.run(kill_after=chance.uniform(0, longest))
         done = ended.code == 0
-        assert done or ended.killed, ended.said
+        assert done or ended.killed, ended.output
         assert work.saved() >= saved, "something that was saved has been lost"
         saved = work.saved()
         died += ended.killed
@@ -318,13 +318,13 @@ def _killed_until_done(work: Work, most: int, chance: random.Random, longest: fl
 
 
 def _finish_with_suspects(work: Work, died: int) -> int:
-    """Finish. A row that was alone in flight at a third kill is condemned, rightly as far as anyone can know."""
+    """Finish. A row that was alone in flight at the third kill is a crash suspect, which is correct."""
     ended = work.run()
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     condemned = content(work.out).filter(pl.col("error_code") == "crash_suspect").height
     assert condemned <= died // 3
     if condemned:
         again = work.run("--retry-errors")
-        assert again.code == 0, again.said
+        assert again.code == 0, again.output
     work.check()
     return condemned

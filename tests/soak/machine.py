@@ -1,4 +1,4 @@
-"""Any sequence of starts, kills, edits, full disks and flipped bits: the answers are those of an undisturbed run, or none."""
+"""Random sequences of starts, kills, edits, full disks and flipped bits: the answers equal those of a run without faults, or there are none."""
 
 import random
 import time
@@ -23,7 +23,7 @@ REFUSING = [point for point in POINTS if "before" in point or "half" in point]
 
 
 class Machine(RuleBasedStateMachine):
-    """One job, and everything that can befall it. `work` is set before it is run."""
+    """One job and all its faults. `work` must be set before the machine runs."""
 
     work: Work
 
@@ -36,29 +36,29 @@ class Machine(RuleBasedStateMachine):
         self.saved = 0
 
     def sound(self) -> bool:
-        """Whether the input and the saved state are as they should be."""
+        """Whether the input and the saved state are intact."""
         return not self.edited and self.damaged is None
 
     @precondition(sound)
     @rule(point=st.sampled_from(POINTS), count=st.integers(1, 4))
     def killed_at(self, point: str, count: int) -> None:
         ended = self.work.run(fail_at=f"{point}:{count}")
-        assert ended.killed or ended.code == 0, ended.said
+        assert ended.killed or ended.code == 0, ended.output
         self.nothing_lost()
 
     @precondition(sound)
     @rule(after=st.floats(0, 0.4))
     def killed_after(self, after: float) -> None:
         ended = self.work.run(kill_after=after)
-        assert ended.killed or ended.code == 0, ended.said
+        assert ended.killed or ended.code == 0, ended.output
         self.nothing_lost()
 
     @precondition(sound)
     @rule(point=st.sampled_from(REFUSING), error=st.sampled_from(FULL))
     def disk_full(self, point: str, error: str) -> None:
         ended = self.work.run(fail_at=f"{point}={error}")
-        assert ended.code in (0, 5), ended.said
-        assert "Traceback" not in ended.said
+        assert ended.code in (0, 5), ended.output
+        assert "Traceback" not in ended.output
         self.nothing_lost()
 
     @precondition(sound)
@@ -72,8 +72,8 @@ class Machine(RuleBasedStateMachine):
     def edited_input_is_refused(self) -> None:
         if self.work.out.run.exists():
             ended = self.work.run()
-            assert ended.code == 6, ended.said
-            assert "rows.jsonl changed" in ended.said
+            assert ended.code == 6, ended.output
+            assert "rows.jsonl changed" in ended.output
         self.work.write_input()
         self.edited = False
 
@@ -91,9 +91,9 @@ class Machine(RuleBasedStateMachine):
     def damage_is_found_or_harmless(self) -> None:
         assert self.damaged is not None
         ended = self.work.run()
-        assert ended.code in (0, 5, 6), ended.said
+        assert ended.code in (0, 5, 6), ended.output
         if ended.code:
-            assert self.damaged.name in ended.said, ended.said
+            assert self.damaged.name in ended.output, ended.output
             assert self.work.run("--fresh").code == 0
         self.damaged = None
         self.resumed()
@@ -102,10 +102,10 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def resumed(self) -> None:
         ended = self.work.run()
-        assert ended.code == 0, ended.said
-        # A row that was alone in flight at the third kill is condemned; it is asked again like this.
+        assert ended.code == 0, ended.output
+        # A row that was alone in flight at the third kill is a crash suspect; this retries it.
         again = self.work.run("--retry-errors")
-        assert again.code == 0, again.said
+        assert again.code == 0, again.output
         self.work.check()
         self.saved = self.work.rows
 
@@ -123,7 +123,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def run_machine(work: Work, seconds: float) -> int:
-    """Run random sequences until the time is over. Returns how many."""
+    """Run random sequences until the time is over. Returns their number."""
     end = time.monotonic() + seconds
     sequences = 0
     while time.monotonic() < end:

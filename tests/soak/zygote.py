@@ -1,6 +1,6 @@
-"""Starts `batchgen` processes fast: everything is imported once, and each start is a fork of that.
+"""Starts `batchgen` processes fast: everything is imported once, and each process is a fork.
 
-Reads one JSON object a line: {"call": "module:function", "arguments": [...], "env": {...}, "log": "file"}. Answers with
+Reads one JSON object a line: {"call": "module:function", "arguments": [...], "env": {...}, "log": "file"}. Replies with
 {"pid": ...} at once and {"code": ...} when the process has ended; a negative code is a signal, as in `subprocess`.
 """
 

@@ -1,4 +1,4 @@
-"""The summary that `run` prints at its end."""
+"""The final summary of `run`."""
 
 import os
 import re

@@ -93,7 +93,7 @@ def slow_text(token_ids: Sequence[int]) -> str:
 
 
 def text_of_the_dying(died: Path, token_ids: Sequence[int]) -> str:
-    """Text; at the first mark this process creates a file and dies."""
+    """Text; at the first mark this process creates a file and is killed."""
     text = slow_text(token_ids)
     if MARK in text and not died.exists():
         died.touch()

@@ -67,7 +67,7 @@ def test_every_request_is_answered_once_in_any_number_of_calls(
         requests = make_requests(rows)
         running = three.generate(iter(requests))
         found = list(islice(running, wanted))
-        del running  # which closes it, as leaving a loop does
+        del running  # this closes it, as leaving a loop does
         expected = {one.index: tuple(one.token_ids) for one in requests}
         answers = {one.index: tuple(one.token_ids) for one in found}
         assert len(answers) == len(found), "a row was answered twice"
@@ -90,7 +90,7 @@ def test_requests_are_pulled_as_capacity_allows(two: ReplicatedEngine) -> None:
             yield request
 
     for answered, _ in enumerate(two.generate(stream()), start=1):
-        # A window with each, of which nothing is answered yet, and the answers that are on the way.
+        # One window per replica without an answer yet, and the answers in transit.
         assert len(pulled) <= answered + 2 * 4 + 2 * 4
 
 
@@ -101,7 +101,7 @@ def test_likelihoods_are_those_of_one_engine() -> None:
     assert found == list(EchoEngine(process).likelihoods(given))
 
 
-def test_facts_are_of_all_and_of_each(two: ReplicatedEngine) -> None:
+def test_facts_describe_all_replicas_and_each(two: ReplicatedEngine) -> None:
     list(two.generate(make_requests(100)))
     assert requests_answered(two) == 100
     facts = two.facts()
@@ -152,7 +152,7 @@ def test_an_engine_that_cannot_be_opened_ends_the_others() -> None:
     assert children() == before
 
 
-def test_stopping_ends_a_call_within_a_window_and_no_further_one() -> None:
+def test_a_stop_request_ends_only_the_current_call_within_a_window() -> None:
     stop: list[bool] = []
     with closing(replicas(touchy, touchy, window=50, should_stop=lambda: bool(stop))) as opened:
         found = []
@@ -236,7 +236,7 @@ for _ in two.generate(make_requests(100_000)):
 """
 
 
-def test_replicas_hold_nothing_of_their_parent_and_end_when_it_is_killed(tmp_path: Path) -> None:
+def test_replicas_inherit_no_files_and_end_when_the_parent_is_killed(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     with subprocess.Popen(
         [sys.executable, "-c", PARENT.format(root=str(ROOT)), str(lock)],
@@ -267,13 +267,13 @@ def test_closing_twice_is_allowed(two: ReplicatedEngine) -> None:
 
 
 def children() -> set[str]:
-    """The processes that this one has started, and that it has not seen the end of."""
+    """Child processes of this one, including those not reaped yet."""
     files = Path("/proc/self/task").glob("*/children")
     return {pid for file in files for pid in file.read_text().split()}
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that has died and that has not been reaped does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

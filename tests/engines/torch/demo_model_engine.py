@@ -1,4 +1,4 @@
-"""The demo model's answers beside plain `generate`, prompt by prompt."""
+"""The demo model's answers compared with plain `generate`, prompt by prompt."""
 
 from collections.abc import Sequence
 from pathlib import Path

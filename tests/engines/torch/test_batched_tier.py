@@ -14,7 +14,7 @@ NEW = 10
 
 
 class Tight:
-    """A runner with room for so many tokens; answers half of a batch before it finds out."""
+    """A runner with memory for a number of tokens; answers half of a batch before it runs out."""
 
     name = "tight"
 
@@ -67,7 +67,7 @@ def test_every_row_is_answered_once_after_splits(error: Callable[[], BaseExcepti
     ]
 
 
-def test_later_batches_keep_below_what_did_not_fit() -> None:
+def test_later_batches_stay_below_the_size_that_did_not_fit() -> None:
     runner = Tight(100, MemoryError)
     list(tier(runner).generate(ask([10] * 8 + [10] * 8)))
     # 160 tokens failed, so 128 are the limit: the second batch is halved before it is tried.
@@ -85,12 +85,12 @@ def test_a_row_that_never_fits_fails_alone() -> None:
     assert found[1].failure.code == "out_of_memory"
 
 
-def test_other_errors_are_not_taken_for_want_of_memory() -> None:
+def test_other_errors_are_not_treated_as_out_of_memory() -> None:
     with pytest.raises(RuntimeError, match="size mismatch"):
         list(tier(Tight(45, lambda: RuntimeError("size mismatch"))).generate(ask([10] * 8)))
 
 
-def test_requests_are_pulled_only_when_there_is_room() -> None:
+def test_requests_are_pulled_only_when_they_fit() -> None:
     pulled: list[int] = []
 
     def stream() -> Iterator[Request]:

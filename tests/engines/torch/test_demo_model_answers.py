@@ -48,7 +48,7 @@ def test_real_continuations_are_as_likely_as_in_a_forward_of_each_row_alone(
         for one in asked:
             table = forced_table(model, one.context, one.token_ids)
             expected = [float(row[token]) for row, token in zip(table, one.token_ids, strict=True)]
-            # A token's own rounding in float32 is larger than that of the mean; so it is in transformers' own forward.
+            # The float32 rounding of one token is larger than that of the mean, also in transformers' own forward.
             assert found[one.index].logprobs == pytest.approx(expected, abs=1e-4, rel=0)
             assert fmean(found[one.index].logprobs) == pytest.approx(fmean(expected), abs=1e-5)
     assert [found[n].total > found[n + 1].total for n in (0, 3, 6)] == [True] * 3

@@ -54,7 +54,7 @@ def test_each_request_goes_to_the_tier_that_can_answer_it() -> None:
     json.dumps(facts)
 
 
-def test_rows_that_switch_their_rotary_embedding_do_not_take_others_along() -> None:
+def test_rows_with_another_rotary_embedding_do_not_affect_others() -> None:
     model = tiny_model("phi3")
     answers = engine(model, max_rows=6)
     asked = requests([*prompts(), prompts(1)[0][::-1], [7, 8, 9]])
@@ -65,12 +65,12 @@ def test_rows_that_switch_their_rotary_embedding_do_not_take_others_along() -> N
     assert answers.facts()["generate_fallbacks"]
 
 
-def test_tokens_that_the_model_does_not_have_are_an_error() -> None:
+def test_tokens_outside_the_vocabulary_are_an_error() -> None:
     with pytest.raises(ModelError, match=r"token 97 in the prompt.*tokenizer and model"):
         list(engine(tiny_model("llama")).generate(requests([[5, 97]])))
 
 
-def test_the_iterable_is_read_by_the_part() -> None:
+def test_requests_are_read_in_parts() -> None:
     pulled: list[int] = []
 
     def stream() -> Iterator[Request]:
@@ -99,7 +99,7 @@ def test_limits_come_from_the_job_or_from_free_memory(tmp_path: Path) -> None:
     assert free.slots is not None
     planned = (free.slots.rows, free.workers.count, free.workers.reason)
     assert (facts["max_rows"], facts["workers"], facts["workers_reason"]) == planned
-    # Of the memory that is free at that moment, which others take and give back meanwhile.
+    # Approximate: other processes change the free memory between the two measurements.
     assert facts["max_tokens"] == pytest.approx(free.row_tokens, rel=0.1)
     assert facts["max_prefix_tokens"] == pytest.approx(free.slots.arena, rel=0.1)
     opened.close()
@@ -114,7 +114,7 @@ def test_the_facts_name_the_kernels_in_use(dtype: torch.dtype) -> None:
     opened.close()
 
 
-def test_too_little_memory_is_said_before_anything_runs() -> None:
+def test_too_little_memory_is_an_error_before_the_run() -> None:
     with pytest.raises(ResourceError, match="not enough memory on cpu"):
         TorchEngine(
             loaded(tiny_model("llama")),

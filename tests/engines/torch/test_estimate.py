@@ -1,4 +1,4 @@
-"""What `plan` says beforehand is what `run` takes: tier, packed copy of the weights, workers."""
+"""The estimate of `plan` equals what `run` uses: tier, packed copy of the weights, workers."""
 
 import time
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_the_tier_is_known_after_the_first_load(
     spec = ModelSpec(path="model")
     before = estimate_torch_engine(tmp_path / "model", spec, batching=Batching())
     assert before.tier is None
-    # Before the first load, room is planned for what is likely.
+    # Before the first load, the plan assumes the likely tier.
     assert (before.slots is None) == (family == "t5")
     engine = open_torch_engine(
         tmp_path / "model", spec, batching=Batching(), decode=spell, should_stop=lambda: False
@@ -73,9 +73,7 @@ def test_the_tier_is_known_after_the_first_load(
         (None, [], 900),
     ],
 )
-def test_a_plan_gets_its_lines_from_the_estimate(
-    slots: SlotPlan | None, lines: list[str], held: int
-) -> None:
+def test_a_plan_prints_the_estimate(slots: SlotPlan | None, lines: list[str], held: int) -> None:
     limits, workers = BatchLimits(8, 1_000, "length"), Workers(1, "asked for")
     found = TorchEstimate(
         "cpu", limits, workers, "float32", 500, 10, 9_999, packed_bytes=70, slots=slots

@@ -1,4 +1,4 @@
-"""What a model takes is measured, with weights and without, and the two agree."""
+"""Memory of a model: measurements with and without weights agree."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def measured(model: PreTrainedModel) -> ModelMemory:
         ("lfm2", 1 * 2 * 2 * 8 * FLOAT, 2 * 32 * 3 * FLOAT),
         # No attention: convolution (4 places) and state (16) of 48 channels in 3 layers.
         ("mamba", 0, 3 * 48 * (4 + 16) * FLOAT),
-        # The decoder's own keys and values, and those of the prompt.
+        # Keys and values of the decoder, and those of the encoded prompt.
         ("t5", 2 * (2 * 2 * 4 * 8) * FLOAT, 0),
     ],
 )
@@ -42,7 +42,7 @@ def test_cache_of_a_token_and_of_a_row(family: str, per_token: int, per_row: int
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3_text", "lfm2", "mamba", "bloom", "t5"])
-def test_a_plan_without_weights_says_the_same(family: str) -> None:
+def test_a_plan_without_weights_equals_one_with_weights(family: str) -> None:
     model = tiny_model(family, torch.float32)
     planned = planned_memory(model.config, torch.float32)
     found = measured(model)
@@ -65,7 +65,7 @@ def test_a_cpu_has_free_memory() -> None:
     assert 0 < free_memory(CPU) < 2**50
 
 
-def test_a_failed_cpu_allocation_is_known_as_such() -> None:
+def test_a_failed_cpu_allocation_is_recognized() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert out_of_memory(caught.value)

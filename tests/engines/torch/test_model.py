@@ -1,4 +1,4 @@
-"""What is loaded, and what is refused in words that help."""
+"""Loading of models, and errors with hints."""
 
 import json
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def edit_config(folder: Path, **changes: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
-def test_a_cpu_computes_in_float32_unless_asked(folder: Path) -> None:
+def test_a_cpu_computes_in_float32_by_default(folder: Path) -> None:
     assert load_model(folder, spec()).dtype == torch.float32
     assert load_model(folder, spec(dtype="bfloat16")).dtype == torch.bfloat16
 
@@ -43,7 +43,7 @@ def test_the_weights_are_those_of_the_folder(folder: Path) -> None:
     assert alone(load_model(folder, spec()).model, prompt) == alone(expected.float(), prompt)
 
 
-def test_facts_say_what_computes(folder: Path) -> None:
+def test_facts_describe_the_computation(folder: Path) -> None:
     facts = load_model(folder, spec(attn_implementation="eager", device="cpu")).facts()
     assert {
         "device": "cpu",
@@ -59,12 +59,12 @@ def test_tied_weights_are_not_missing(tmp_path: Path) -> None:
     assert load_model(tmp_path, spec()).vocab_size == 97
 
 
-def test_an_encoder_decoder_is_one(tmp_path: Path) -> None:
+def test_an_encoder_decoder_model_is_recognized(tmp_path: Path) -> None:
     tiny_model("t5", torch.float32).save_pretrained(tmp_path)
     assert load_model(tmp_path, spec()).encoder_decoder
 
 
-def test_the_models_own_sampling_settings_are_left_out(folder: Path) -> None:
+def test_the_sampling_settings_of_the_model_are_removed(folder: Path) -> None:
     own = {"do_sample": True, "temperature": 0.3, "repetition_penalty": 1.8, "eos_token_id": 2}
     (folder / "generation_config.json").write_text(json.dumps(own))
     config = load_model(folder, spec()).model.generation_config
@@ -170,7 +170,9 @@ BAD: dict[Callable[[Path], None], tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("damage", BAD, ids=lambda damage: damage.__name__)
-def test_a_bad_folder_is_refused_by_name(folder: Path, damage: Callable[[Path], None]) -> None:
+def test_the_error_of_an_invalid_model_folder_names_it(
+    folder: Path, damage: Callable[[Path], None]
+) -> None:
     damage(folder)
     with pytest.raises(ModelError) as caught:
         load_model(folder, spec())
@@ -180,17 +182,17 @@ def test_a_bad_folder_is_refused_by_name(folder: Path, damage: Callable[[Path], 
     assert hint in caught.value.hint
 
 
-def test_attention_that_the_job_names_wins_over_the_file(folder: Path) -> None:
+def test_the_attention_of_the_job_overrides_the_config(folder: Path) -> None:
     edit_config(folder, attn_implementation="flash_attention_2")
     facts = load_model(folder, spec(attn_implementation="eager")).facts()
     assert facts["attn_implementation"] == "eager"
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such model folder"):
         read_config(tmp_path / "absent", spec())
 
 
-def test_a_device_that_is_not_there() -> None:
+def test_a_missing_device_is_an_error() -> None:
     with pytest.raises(ResourceError, match="cuda:97"):
         pick_device("cuda:97")

@@ -1,4 +1,4 @@
-"""Two replicas of a model, on devices that stand in for GPUs: the answers and likelihoods of one engine."""
+"""Two replicas of a model on simulated GPUs: the answers and likelihoods of one engine."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -99,7 +99,7 @@ def test_two_replicas_give_the_likelihoods_of_one_engine(one: Engine, two: Engin
 
 
 @pytest.mark.slow
-def test_a_model_that_cannot_be_loaded_is_said_with_its_device(tmp_path: Path) -> None:
+def test_the_error_of_a_model_that_cannot_be_loaded_names_its_device(tmp_path: Path) -> None:
     opening = partial(open_engine, folder=tmp_path / "nowhere", workers=1, decode=spell)
     with pytest.raises(ModelError, match="on cpu: no such model folder"):
         open_replicas(TWO, SPEC, opening, batching=Batching(), should_stop=unending)
@@ -109,7 +109,7 @@ def test_a_model_that_cannot_be_loaded_is_said_with_its_device(tmp_path: Path) -
     ("device", "taken"),
     [("cpu", []), ("cuda", ["cuda:0", "cuda:1", "cuda:2"]), ("cuda:1", ["cuda:1"])],
 )
-def test_all_gpus_unless_a_certain_one_is_asked_for(device: str, taken: list[str]) -> None:
+def test_all_gpus_are_used_by_default(device: str, taken: list[str]) -> None:
     assert usable_gpus(torch.device(device), count=3) == taken
 
 
@@ -121,6 +121,6 @@ def test_an_engine_on_a_gpu_is_one_process(asked: Any, reason: str) -> None:
     assert step_workers(3, CPU).count == 3
 
 
-def test_a_plan_on_a_cpu_takes_no_gpu(folder: Path) -> None:
+def test_a_plan_on_a_cpu_uses_no_gpu(folder: Path) -> None:
     planned = estimate_torch_engine(folder, SPEC, batching=Batching(), workers=3)
     assert planned.workers == Workers(3, "run.workers")

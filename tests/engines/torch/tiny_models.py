@@ -1,4 +1,4 @@
-"""Tiny random models of many families, and what their answers must be: `generate` on one row at a time."""
+"""Tiny random models of many families, and their reference answers: `generate` on one row at a time."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -86,7 +86,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 
 def tiny_model(family: str, dtype: torch.dtype = torch.float64) -> PreTrainedModel:
-    """A random model whose answers differ from prompt to prompt. float64 leaves no doubt which token is best."""
+    """A random model whose answers differ from prompt to prompt. float64 avoids near ties between tokens."""
     config = AutoConfig.for_model(family, **{**_COMMON, **FAMILIES[family]})
     loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with torch.random.fork_rng():
@@ -122,7 +122,7 @@ def options(should_stop: Callable[[], bool] = lambda: False) -> TierOptions:
 
 
 def cohort(model: PreTrainedModel, *, rows: int, forward_cost: int = 8) -> BatchedTier:
-    """The cohort without a probe before it; a small `forward_cost` makes batches of several prefills."""
+    """The static tier without a probe before it; a small `forward_cost` makes batches of several prefills."""
     runner = StaticRunner(loaded(model), options(), forward_cost=forward_cost)
     return BatchedTier(runner, BatchLimits(rows, 10_000, "none"), CPU, options())
 
@@ -159,7 +159,7 @@ def by_row(completions: Iterable[Completion]) -> dict[int, Completion]:
 
 
 def generated(model: PreTrainedModel, prompt: Sequence[int], **config: Any) -> Any:
-    """What `model.generate` gives back for this prompt by itself, greedy unless asked."""
+    """The output of `model.generate` for this prompt alone, greedy by default."""
     defaults: dict[str, Any] = {"do_sample": False, "pad_token_id": 0, "max_new_tokens": 10}
     untyped: Any = model
     return untyped.generate(
@@ -168,13 +168,13 @@ def generated(model: PreTrainedModel, prompt: Sequence[int], **config: Any) -> A
 
 
 def alone(model: PreTrainedModel, prompt: Sequence[int], **config: Any) -> list[list[int]]:
-    """New tokens of `model.generate` for this prompt by itself, one list for each returned sequence."""
+    """New tokens of `model.generate` for this prompt alone, one list for each returned sequence."""
     start = 1 if model.config.is_encoder_decoder else len(prompt)
     return [row[start:] for row in generated(model, prompt, **config).tolist()]
 
 
 def break_token(model: PreTrainedModel, token: int) -> None:
-    """Make a token's embedding NaN where it goes in, not where it comes out."""
+    """Make a token's input embedding NaN, but not its output embedding."""
     given: Any = model.get_input_embeddings()
     given.weight = torch.nn.Parameter(given.weight.detach().clone())
     with torch.no_grad():
@@ -188,7 +188,7 @@ def teacher_forced(model: PreTrainedModel, prompt: Sequence[int], answer: Sequen
 
 
 def forced_table(model: PreTrainedModel, prompt: Sequence[int], answer: Sequence[int]) -> Tensor:
-    """Log-probabilities float64 [answer, vocab] in the place of each token of an answer, by one forward over both."""
+    """Log-probabilities float64 [answer, vocab] at each token of an answer, from one forward over prompt and answer."""
     inputs = {"input_ids": torch.tensor([[*prompt, *answer[:-1]]])}
     if model.config.is_encoder_decoder:
         inputs = {

@@ -181,8 +181,8 @@ def test_a_disk_that_refuses_can_be_gone_on_with(scored: Scored, point: str, err
     scored.start()
     with scored.reading():
         ended = scored.score(fail_at=f"{point}={error}")
-        assert ended.code == 5, ended.said
-        assert "repeat the command to resume" in ended.said
+        assert ended.code == 5, ended.output
+        assert "repeat the command to resume" in ended.output
         assert scored.score().code == 0
     assert files(scored.out.path) == scored.after
 
@@ -194,7 +194,7 @@ def test_answers_that_were_edited_are_not_scored(scored: Scored) -> None:
     before = files(scored.out.path)
     ended = scored.score()
     assert ended.code == 6
-    assert f"{path} was changed or damaged after it was published" in ended.said
+    assert f"{path} was changed or damaged after it was published" in ended.output
     assert files(scored.out.path) == before
 
 
@@ -204,7 +204,7 @@ def test_scores_that_were_damaged_are_made_again(scored: Scored, name: str) -> N
     (scored.out.path / name).write_bytes(b"nothing")
     refused = scored.run()
     assert refused.code == 6
-    assert f"batchgen score {scored.out.path}" in refused.said
+    assert f"batchgen score {scored.out.path}" in refused.output
     assert scored.score().code == 0
     assert files(scored.out.path) == scored.after
     assert pq.read_metadata(scored.out.scores).num_rows == 180

@@ -1,4 +1,4 @@
-"""What a row is answered on slots: a matter of its prompt, its settings and its seed, whoever runs beside it."""
+"""Answers of continuous batching depend only on a row's prompt, settings and seed, not on the batch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -73,7 +73,7 @@ SAMPLED = {
 
 @pytest.mark.parametrize("room", ROOMS)
 @pytest.mark.parametrize("name", SAMPLED)
-def test_a_row_draws_the_text_that_the_cohort_draws_beside_any_neighbours(
+def test_a_row_draws_the_text_of_the_static_tier_in_any_batch(
     llama: PreTrainedModel, name: str, room: str
 ) -> None:
     others = [one for other, one in SAMPLED.items() if other != name]
@@ -84,7 +84,7 @@ def test_a_row_draws_the_text_that_the_cohort_draws_beside_any_neighbours(
     assert answers(llama, asked[::-1], ROOMS[room]) == expected
 
 
-def test_the_rooms_are_what_they_are_called(llama: PreTrainedModel) -> None:
+def test_the_memory_limits_have_the_named_effects(llama: PreTrainedModel) -> None:
     facts = {}
     for name, room in ROOMS.items():
         tier = slots(own_forward(llama), room)
@@ -103,7 +103,7 @@ def test_the_rooms_are_what_they_are_called(llama: PreTrainedModel) -> None:
     assert facts["all places, prompts in chunks"]["prefixes"] == 1
 
 
-def test_a_wrapped_family_draws_what_the_cohort_draws() -> None:
+def test_a_wrapped_family_draws_the_text_of_the_static_tier() -> None:
     model = tiny_model("gemma3_text")
     asked = requests(MIXED, *SAMPLED.values())
     expected = by_row(cohort(model, rows=5).generate(asked))
@@ -121,7 +121,7 @@ def test_samples_of_a_prompt_share_its_prefill_and_differ(llama: PreTrainedModel
 
     four, prefilled = ask(4)
     assert len({one.text for one in four.values()}) == 4
-    # The beginning once, and the last token by each sample.
+    # The prefix once, and the last token for each sample.
     assert prefilled == len(prompt) - 1 + 4
     (first,) = ask(1)[0].values()
     assert first == four[0]
@@ -177,7 +177,7 @@ def test_min_new_tokens_is_that_of_generate(llama: PreTrainedModel) -> None:
         assert tokens(answers(llama, requests(MIXED, decoding), room)) == expected
 
 
-def test_settings_of_each_row_hold_in_one_run(llama: PreTrainedModel) -> None:
+def test_each_row_keeps_its_settings_in_one_run(llama: PreTrainedModel) -> None:
     asked = requests(MIXED, *SAMPLED.values())
     together = answers(llama, asked)
     for request in asked:
@@ -233,7 +233,7 @@ def test_a_run_after_a_run_answers_the_same(llama: PreTrainedModel) -> None:
     assert by_row(tier.generate(asked)) == by_row(tier.generate(asked))
 
 
-def test_rows_come_out_as_they_finish(llama: PreTrainedModel) -> None:
+def test_rows_are_returned_as_they_finish(llama: PreTrainedModel) -> None:
     limits = [ResolvedDecoding(max_new_tokens=n) for n in (7, 2, 9, 1)]
     found = slots(own_forward(llama)).generate(requests(SOME[:4], *limits))
     assert [one.index for one in found] == [3, 1, 0, 2]
@@ -249,7 +249,7 @@ def test_requests_are_pulled_window_by_window(llama: PreTrainedModel) -> None:
 
     running = slots(own_forward(llama), Room(BatchShape(1, 512, window=2))).generate(stream())
     seen = [(done.index, len(pulled)) for done in running]
-    # Of a window the longest prompt goes first; the next is read when this one leaves a place free.
+    # The longest prompt of a window starts first; the next request is read when it frees a slot.
     assert seen == [(1, 2), (0, 2), (2, 4), (3, 4), (4, 5)]
 
 
@@ -299,7 +299,7 @@ DIFFERENT = {
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_requests_that_differ_in_a_setting_are_no_duplicates(
+def test_requests_that_differ_in_a_setting_are_not_duplicates(
     llama: PreTrainedModel, name: str
 ) -> None:
     tier = slots(own_forward(llama))
@@ -308,7 +308,7 @@ def test_requests_that_differ_in_a_setting_are_no_duplicates(
     assert tier.facts()["duplicates"] == 0
 
 
-def test_sampled_twins_run_each_for_itself(llama: PreTrainedModel) -> None:
+def test_identical_sampled_requests_run_separately(llama: PreTrainedModel) -> None:
     tier = slots(own_forward(llama))
     found = by_row(tier.generate(requests([SOME[0]] * 3, SAMPLED["temperature"])))
     assert tier.facts()["duplicates"] == 0
@@ -373,19 +373,19 @@ def test_rows_of_a_prefix_with_nan_fail_and_no_others(llama: PreTrainedModel) ->
     assert tier.facts()["prefixes"] == 1
     assert [found[row].finish_reason for row in (0, 2, 4)] == ["error"] * 3
     assert [found[row] for row in (1, 3)] == [expected[row] for row in (1, 3)]
-    # The next prefix lies at the same place.
+    # The next prefix is stored at the same place.
     again = requests([[*SYSTEM, *p] for p in SOME])
     assert by_row(tier.generate(again)) == answers(llama, again)
 
 
-def test_all_twins_of_a_row_with_nan_fail() -> None:
+def test_all_duplicates_of_a_row_with_nan_fail() -> None:
     model = broken(tiny_model("llama"))
     found = answers(model, requests([[BAD, 5], SOME[1], [BAD, 5]]))
     assert [found[row].finish_reason for row in range(3)] == ["error", "length", "error"]
 
 
-def test_a_row_that_lost_its_step_leaves_no_nan_behind() -> None:
-    # The first forward writes NaN and is lost. Then one row runs at a time, and the first grows into the other's page.
+def test_a_row_that_loses_its_step_leaves_no_nan() -> None:
+    # The first forward writes NaN and is discarded. Then one row runs at a time, and the first grows into the other's page.
     model = broken(tiny_model("llama"))
     long, short = requests(
         [SOME[0] + SOME[3], [BAD, 5, 6]], replace(PLAIN, max_new_tokens=20), PLAIN
@@ -398,7 +398,7 @@ def test_a_row_that_lost_its_step_leaves_no_nan_behind() -> None:
 
 
 @pytest.mark.parametrize("places", [1, 3, 8])
-def test_a_row_that_is_too_large_alone_fails_and_the_others_go_on(
+def test_a_row_that_never_fits_fails_and_the_others_continue(
     llama: PreTrainedModel, places: int
 ) -> None:
     room = Room(BatchShape(places, 512), KVStoreSizes(10, 4, 0))
@@ -414,7 +414,7 @@ def test_a_row_that_is_too_large_alone_fails_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3, 5])
-def test_a_stop_request_ends_the_run_at_a_step_without_half_answers(
+def test_a_stop_request_ends_the_run_at_a_step_without_partial_answers(
     llama: PreTrainedModel, steps: int
 ) -> None:
     asked_of = iter([False] * steps + [True] * 99)
@@ -425,10 +425,10 @@ def test_a_stop_request_ends_the_run_at_a_step_without_half_answers(
     assert all(len(one.token_ids) == 3 for one in found.values())
 
 
-# The engine as it is opened.
+# The engine as a run opens it.
 
 
-def test_the_engine_takes_slots_by_itself_and_answers_the_same() -> None:
+def test_the_engine_selects_continuous_batching_and_answers_the_same() -> None:
     model = tiny_model("llama", torch.float32)
     asked = requests(MIXED, *SAMPLED.values())
     opened = engine(model, max_rows=3)

@@ -127,7 +127,7 @@ LIMITS = (7, 4, 9, 5, 8, 1)
 
 @dataclass(frozen=True)
 class Case:
-    """How much runs together, which steps fail for want of memory, and whether answers are expected at all."""
+    """The batch size, the steps that run out of memory, and whether answers are expected."""
 
     name: str
     shape: BatchShape
@@ -169,7 +169,7 @@ def tiny(family: str) -> PreTrainedModel:
 
 @cache
 def alone(family: str) -> list[list[int]]:
-    """What `generate` answers to each prompt by itself."""
+    """The answer of `generate` to each prompt alone."""
     answers = []
     model: Any = tiny(family)
     for prompt, limit in zip(PROMPTS, LIMITS, strict=True):
@@ -236,7 +236,7 @@ def test_tokens_equal_those_of_each_row_alone(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", OWN_FORWARD)
-def test_our_own_forward_answers_the_same(family: str) -> None:
+def test_the_packed_forward_answers_the_same(family: str) -> None:
     for case in CASES:
         forward = LlamaForward.of(tiny(family), packable=10**9)
         assert forward is not None
@@ -245,7 +245,7 @@ def test_our_own_forward_answers_the_same(family: str) -> None:
         assert [answers[n] for n in range(len(PROMPTS))] == alone(family), case.name
 
 
-def test_the_cases_are_what_they_are_called() -> None:
+def test_the_cases_have_the_named_properties() -> None:
     facts = {}
     for case in CASES:
         tier, done = run(TransformersForward(tiny("llama")), case)

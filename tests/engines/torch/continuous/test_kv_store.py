@@ -1,4 +1,4 @@
-"""Memory of keys and values."""
+"""Allocation of keys and values."""
 
 import os
 
@@ -13,13 +13,13 @@ KINDS = pytest.mark.parametrize("zeros", [private_zeros, shared_zeros])
 
 
 @KINDS
-def test_memory_that_the_system_refuses_is_a_matter_of_memory(zeros: ZerosFactory) -> None:
+def test_a_failed_allocation_is_a_resource_error(zeros: ZerosFactory) -> None:
     with pytest.raises(ResourceError, match=r"no [\d,]+ MB for keys, values and logits"):
         zeros((2**48,), LIKE)
 
 
 @KINDS
-def test_zeros_have_the_shape_and_dtype_that_was_asked_for(zeros: ZerosFactory) -> None:
+def test_zeros_have_the_requested_shape_and_dtype(zeros: ZerosFactory) -> None:
     made = zeros((3, 2), LIKE.double())
     assert (made.shape, made.dtype) == ((3, 2), torch.float64)
     assert not made.any()
@@ -27,7 +27,7 @@ def test_zeros_have_the_shape_and_dtype_that_was_asked_for(zeros: ZerosFactory) 
 
 
 @pytest.mark.parametrize(("zeros", "seen"), [(private_zeros, 0.0), (shared_zeros, 7.0)])
-def test_only_shared_zeros_are_seen_across_a_fork(zeros: ZerosFactory, seen: float) -> None:
+def test_only_shared_zeros_are_visible_across_a_fork(zeros: ZerosFactory, seen: float) -> None:
     made = zeros((1,), LIKE)
     address = made.numpy()
     if (child := os.fork()) == 0:

@@ -1,4 +1,4 @@
-"""Where memory ends, less runs together; who does not fit alone goes, and the others have all the room again."""
+"""Out of memory: fewer rows run together; a row that does not fit alone fails, and the others use all the memory again."""
 
 from collections.abc import Sequence
 
@@ -52,7 +52,7 @@ def test_one_token_that_does_not_fit_ends_the_run(
 
 
 def short_of_memory(forward: Forward) -> Forward:
-    """A forward that has no memory for a token behind 34 others, of a row or of a prefix."""
+    """A forward that runs out of memory at the 35th token of a row or of a prefix."""
 
     def limited(batch: StepBatch, store: KVStore) -> Tensor:
         if int(batch.positions.max()) >= 34:
@@ -66,7 +66,7 @@ SOME_ROOMS = ["one place", "all places, prompts in chunks", "a window of two"]
 
 
 @pytest.mark.parametrize("room", SOME_ROOMS)
-def test_rows_that_run_out_of_memory_alone_fail_and_the_others_have_all_the_room_again(
+def test_rows_that_run_out_of_memory_alone_fail_and_free_their_memory(
     llama: PreTrainedModel, room: str
 ) -> None:
     ten, sixty = (ResolvedDecoding(max_new_tokens=n) for n in (10, 60))
@@ -84,7 +84,7 @@ def test_rows_that_run_out_of_memory_alone_fail_and_the_others_have_all_the_room
 
 
 @pytest.mark.parametrize("room", [Room(lost=(2, 6, 10)), Room(unread=(2, 6, 10))])
-def test_a_row_alone_goes_on_once_it_is_past_the_place_where_memory_ended(
+def test_a_row_alone_continues_after_the_token_that_ran_out_of_memory(
     llama: PreTrainedModel, room: Room
 ) -> None:
     tier = slots(own_forward(llama), room)
@@ -96,7 +96,7 @@ def test_a_row_alone_goes_on_once_it_is_past_the_place_where_memory_ended(
 
 
 class Starving(TokenSampler):
-    """A picker that has no memory for one row, whoever is beside it."""
+    """A picker that runs out of memory for one row in any batch."""
 
     def __init__(self, row: int) -> None:
         super().__init__(CPU)
@@ -109,9 +109,7 @@ class Starving(TokenSampler):
 
 
 @pytest.mark.parametrize("room", SOME_ROOMS)
-def test_a_row_that_there_is_no_memory_to_draw_for_fails_alone(
-    llama: PreTrainedModel, room: str
-) -> None:
+def test_a_row_without_memory_for_sampling_fails_alone(llama: PreTrainedModel, room: str) -> None:
     asked = requests(SHARED)
     tier = slots(own_forward(llama), ROOMS[room], sampler=Starving(2))
     found = by_row(tier.generate(asked))
@@ -123,11 +121,11 @@ def test_a_row_that_there_is_no_memory_to_draw_for_fails_alone(
     assert tier.facts()["max_rows"] == ROOMS[room].shape.rows
 
 
-# Shared beginnings.
+# Shared prefixes.
 
 
 class ShortForPrefixes:
-    """A forward that has no memory for a prefix's tokens from one on.
+    """A forward that runs out of memory at a prefix's tokens from a given one on.
 
     Attributes:
         seen: lengths of the prefixes that rows looked at.
@@ -154,7 +152,7 @@ PLACES = {"the first token": (0, set()), "in the middle": (15, {10}), "the last 
     "shape", [BatchShape(8, 64), BatchShape(8, 7), BatchShape(8, 19), BatchShape(1, 1)]
 )
 @pytest.mark.parametrize("place", PLACES)
-def test_rows_go_on_without_a_shared_beginning_that_does_not_fit(
+def test_rows_continue_without_a_prefix_that_does_not_fit(
     llama: PreTrainedModel, place: str, shape: BatchShape
 ) -> None:
     first, still_shared = PLACES[place]
@@ -170,7 +168,7 @@ def test_rows_go_on_without_a_shared_beginning_that_does_not_fit(
     assert (facts["max_rows"], facts["step_tokens"]) == (shape.rows, shape.step_tokens)
 
 
-def test_rows_that_do_not_fit_without_their_shared_beginning_either_fail_and_no_others(
+def test_only_rows_that_do_not_fit_without_their_prefix_fail(
     llama: PreTrainedModel,
 ) -> None:
     asked = requests([[*LONG, *LONG, *p] for p in SOME[:3]] + SHARED[-2:] + [SHORT])

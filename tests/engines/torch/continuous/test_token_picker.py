@@ -1,4 +1,4 @@
-"""A picker draws what one draws that has kept nothing, whatever came before: also a draw that memory has ended."""
+"""A picker draws like one without cached state, even after a draw that ran out of memory."""
 
 from collections.abc import Sequence
 from itertools import count
@@ -24,7 +24,7 @@ ROWS = {"all": (0, 1, 2, 3), "two": (0, 3)}
 
 
 class Ending(TorchFunctionMode):
-    """Memory ends at one call of torch."""
+    """Runs out of memory at one call of torch."""
 
     def __init__(self, calls: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Ending(TorchFunctionMode):
 
 
 class Answers:
-    """Rows whose answers grow by a token a step; logits are a matter of the row and its step."""
+    """Rows whose answers grow by one token per step; logits depend only on the row and its step."""
 
     def __init__(self) -> None:
         self._tokens = [list(request.token_ids) for request in REQUESTS]
@@ -50,7 +50,7 @@ class Answers:
         return sampler.sample(asked, torch.stack([self._logits(row) for row in rows]))
 
     def grow(self, sampler: TokenSampler, rows: Sequence[int]) -> None:
-        """The rows draw a token more, as they would without anything kept."""
+        """Draws one more token per row, as a picker without cached state would."""
         expected = self.draw(TokenSampler(CPU), rows)
         assert self.draw(sampler, rows) == expected
         for row, sampled in zip(rows, expected, strict=True):
@@ -63,9 +63,7 @@ class Answers:
 
 @pytest.mark.parametrize("then", ROWS)
 @pytest.mark.parametrize("lost", ROWS)
-def test_wherever_in_a_draw_memory_ends_the_next_one_is_as_if_it_had_not_been(
-    lost: str, then: str
-) -> None:
+def test_an_out_of_memory_error_in_a_draw_does_not_change_the_next(lost: str, then: str) -> None:
     for calls in count():
         answers, sampler = Answers(), TokenSampler(CPU)
         answers.grow(sampler, ROWS["all"])

@@ -1,4 +1,4 @@
-"""Lanes: processes that compute parts of a step. The same answers as one process, and nothing left behind."""
+"""Worker processes compute parts of a step: the answers are those of one process, and no process is left."""
 
 import fcntl
 import os
@@ -45,7 +45,7 @@ def part(token: int) -> StepBatch:
 
 
 def forward(batch: StepBatch, _store: KVStore) -> Tensor:
-    """Says which process computed which token."""
+    """Records which process computed which token."""
     token = int(batch.token_ids[0])
     if token == BREAK:
         raise ZeroDivisionError
@@ -69,12 +69,12 @@ STORE = KVStore(KVStoreSizes(4, 4, 0), private_zeros)
 
 
 def run(workers: ForkedWorkers, *tokens: int) -> tuple[list[int], list[int]]:
-    """Which processes computed which tokens."""
+    """The tokens that each process computed."""
     made = workers.compute([part(token) for token in tokens], STORE).long()
     return made[:, 0].tolist(), made[:, 1].tolist()
 
 
-def test_parts_are_computed_in_processes_of_their_own_and_come_back_in_order() -> None:
+def test_parts_are_computed_in_separate_processes_and_returned_in_order() -> None:
     with two_workers() as workers:
         pids, tokens = run(workers, 5, 6)
         assert tokens == [5, 6]
@@ -83,13 +83,13 @@ def test_parts_are_computed_in_processes_of_their_own_and_come_back_in_order() -
         assert workers.tokens_elsewhere == 4
 
 
-def test_a_step_that_is_not_split_is_computed_here() -> None:
+def test_a_step_that_is_not_split_is_computed_in_this_process() -> None:
     with two_workers() as workers:
         assert run(workers, 5) == ([os.getpid()], [5])
         assert workers.tokens_elsewhere == 0
 
 
-def test_an_error_in_a_lane_is_named_and_the_lanes_go_on() -> None:
+def test_an_error_in_a_worker_is_reported_and_the_workers_continue() -> None:
     with two_workers() as workers:
         pids, _ = run(workers, 5, 6)
         with pytest.raises(RuntimeError, match="a worker failed: ZeroDivisionError"):
@@ -97,7 +97,7 @@ def test_an_error_in_a_lane_is_named_and_the_lanes_go_on() -> None:
         assert run(workers, 7, 8) == (pids, [7, 8])
 
 
-def test_a_part_that_does_not_fit_is_a_memory_error_and_the_lanes_go_on() -> None:
+def test_a_part_that_does_not_fit_is_a_memory_error_and_the_workers_continue() -> None:
     with two_workers() as workers:
         pids, _ = run(workers, 5, 6)
         with pytest.raises(MemoryError):
@@ -115,7 +115,7 @@ def test_close_ends_and_reaps_all() -> None:
 
 
 @pytest.mark.parametrize("tokens", [(KILL, 6), (6, KILL)], ids=["first", "last"])
-def test_a_lane_that_is_killed_at_work_ends_the_run(tokens: tuple[int, int]) -> None:
+def test_a_worker_killed_during_a_step_ends_the_run(tokens: tuple[int, int]) -> None:
     with two_workers() as workers:
         pids, _ = run(workers, 5, 6)
         victim = pids[tokens.index(KILL)]
@@ -126,17 +126,17 @@ def test_a_lane_that_is_killed_at_work_ends_the_run(tokens: tuple[int, int]) -> 
             os.waitpid(pid, os.WNOHANG)
 
 
-def test_a_lane_that_is_killed_between_steps_ends_the_run() -> None:
+def test_a_worker_killed_between_steps_ends_the_run() -> None:
     with two_workers() as workers:
         (pid, _), _ = run(workers, 5, 6)
         os.kill(pid, signal.SIGKILL)
-        # Ended, but not reaped: that is left to `close`.
+        # Ended but not reaped: `close` does that.
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(ResourceError, match=f"process {pid}.*has died"):
             run(workers, 5, 6)
 
 
-def test_signals_to_the_whole_group_leave_lanes_at_work() -> None:
+def test_workers_ignore_signals_to_the_process_group() -> None:
     with two_workers() as workers:
         pids, _ = run(workers, 5, 6)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -144,10 +144,10 @@ def test_signals_to_the_whole_group_leave_lanes_at_work() -> None:
         assert run(workers, 7, 8) == (pids, [7, 8])
 
 
-def test_what_cannot_be_started_is_said() -> None:
+def test_the_error_names_a_worker_that_cannot_start() -> None:
     workers = ForkedWorkers(forward, 2, rows=8, logits=LogitsSpec(4, torch.float64))
     most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Not one file more: there is no pipe to a lane.
+    # No more open files are allowed, so there is no pipe to a worker.
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, most[1]))
     try:
         with pytest.raises(ResourceError, match="cannot start a worker process"):
@@ -156,8 +156,8 @@ def test_what_cannot_be_started_is_said() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, most)
 
 
-def test_logits_that_have_no_room_are_a_matter_of_memory() -> None:
-    # More than an address space holds.
+def test_logits_that_do_not_fit_are_a_resource_error() -> None:
+    # More than the address space.
     workers = ForkedWorkers(forward, 2, rows=2**20, logits=LogitsSpec(2**38, torch.float64))
     with pytest.raises(ResourceError, match="keys, values and logits"):
         run(workers, 5, 6)
@@ -177,7 +177,7 @@ with two_lanes() as lanes:
 """
 
 
-def test_lanes_hold_nothing_of_their_parent_and_end_when_it_is_killed(tmp_path: Path) -> None:
+def test_workers_inherit_no_files_and_end_when_the_parent_is_killed(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     root = str(Path(__file__).parents[4])
     with subprocess.Popen(
@@ -206,7 +206,7 @@ def wait_for_end(pids: Sequence[int]) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that has died and that nobody has reaped does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -239,7 +239,7 @@ class Watching(TokenSampler):
 
 
 def many(*, shared: bool) -> list[Request]:
-    """24 rows; if `shared`, each dozen begins alike."""
+    """24 rows; if `shared`, each dozen has a common prefix."""
     token_ids = [p for seed in range(3) for p in prompts(8, seed)]
     if shared:
         token_ids = [SYSTEMS[n // 12] + p for n, p in enumerate(token_ids)]
@@ -248,18 +248,18 @@ def many(*, shared: bool) -> list[Request]:
 
 ROOM = Room(BatchShape(32, 160, window=12), KVStoreSizes(200, 8, 40))
 UNCUT = Room(BatchShape(32, 640, window=24), KVStoreSizes(200, 8, 40))
-"""One step takes all prompts: how many lanes there are does not decide where prompts are cut."""
+"""One step takes all prompts: the number of workers does not change where prompts are split."""
 
 
 def prepared(to_run: Forward) -> KVStore:
-    """A store whose layers are there before a process is forked."""
+    """A store whose layers are allocated before a process is forked."""
     small = KVStore(KVStoreSizes(4, 8, 0), private_zeros)
     list(slots(to_run, store=small).generate(requests([[5, 6]], DECODINGS[0])))
     return KVStore.like(small, ROOM.sizes, shared_zeros)
 
 
 class LosingElsewhere:
-    """A forward that twice runs out of memory, in lanes only."""
+    """A forward that runs out of memory twice, only in workers."""
 
     def __init__(self, to_run: Forward) -> None:
         self._to_run = to_run
@@ -291,33 +291,33 @@ def answered(
 
 
 @pytest.mark.skipif(not packing_works(), reason="no packed products on this machine")
-def test_two_lanes_compute_the_bits_of_one() -> None:
+def test_two_workers_are_bit_identical_to_one() -> None:
     to_run = own_forward(tiny_model("llama", torch.float32))
     asked = many(shared=False)
     one, one_watched, _ = answered(to_run, asked, 1, UNCUT)
     two, two_watched, _ = answered(to_run, asked, 2, UNCUT)
     assert two == one
     assert two_watched.logits.keys() == one_watched.logits.keys()
-    # In a prefill a part may draw a single token, and a product with a single row has other last bits.
+    # In a prefill a part may draw a single token, and a product with a single row has different last bits.
     decoded = [place for place in one_watched.logits if place[1] > 0]
     assert len(decoded) > 100
     for place in decoded:
         assert torch.equal(two_watched.logits[place], one_watched.logits[place])
 
 
-def test_lanes_that_share_beginnings_answer_the_same() -> None:
+def test_workers_with_shared_prefixes_answer_the_same() -> None:
     to_run = own_forward(tiny_model("llama"))
     asked = many(shared=True)
     one, _, _ = answered(to_run, asked, 1)
     for count in (2, 3):
         found, _, facts = answered(to_run, asked, count)
         assert found == one
-        # The first is computed before the lanes are forked, the second afterwards.
+        # The first is computed before the workers are forked, the second afterwards.
         assert facts["prefixes"] == 2
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt2"])
-def test_lanes_of_a_wrapped_family_answer_the_same(family: str) -> None:
+def test_workers_of_a_wrapped_family_answer_the_same(family: str) -> None:
     to_run = TransformersForward(tiny_model(family))
     asked = many(shared=True)
     one, _, _ = answered(to_run, asked, 1)
@@ -327,7 +327,7 @@ def test_lanes_of_a_wrapped_family_answer_the_same(family: str) -> None:
         assert facts["prefixes"] == 2
 
 
-def test_a_lane_that_runs_out_of_memory_shrinks_the_run_and_goes_on() -> None:
+def test_a_worker_out_of_memory_reduces_the_rows_and_continues() -> None:
     to_run = own_forward(tiny_model("llama"))
     asked = many(shared=True)
     one, _, _ = answered(to_run, asked, 1)

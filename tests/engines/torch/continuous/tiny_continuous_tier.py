@@ -1,4 +1,4 @@
-"""Slots over a tiny model, with as little room as a test wants."""
+"""Continuous batching of a tiny model, with as little memory as a test needs."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _SIZES = KVStoreSizes(pages=64, page_size=16, arena=64)
 
 @dataclass(frozen=True)
 class Room:
-    """How much runs together, and which steps are lost for want of memory: in the forward, or when their logits are read."""
+    """The batch size, and the steps that run out of memory: in the forward, or when their logits are read."""
 
     shape: BatchShape = _SHAPE
     sizes: KVStoreSizes = _SIZES
@@ -68,7 +68,7 @@ class Losing:
 
 
 class Unreadable(Tensor):
-    """Logits that there is no memory to read."""
+    """Logits that run out of memory when read."""
 
     @classmethod
     def __torch_function__(cls, *_: Any) -> NoReturn:
@@ -76,7 +76,7 @@ class Unreadable(Tensor):
 
 
 class LosingWorkers(InProcess):
-    """A lane in which memory runs out at some steps, in the forward or behind it."""
+    """A worker that runs out of memory at some steps, in the forward or after it."""
 
     def __init__(self, forward: Forward, room: Room) -> None:
         super().__init__(Losing(forward, room.lost))
@@ -104,7 +104,7 @@ def slots(
     workers: StepWorkers | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> ContinuousTier:
-    """The slot engine without a trial before it."""
+    """The continuous tier without a probe before it."""
     backend = StepBackend(
         workers or LosingWorkers(forward, room),
         store or KVStore(room.sizes, private_zeros),
@@ -115,7 +115,7 @@ def slots(
 
 
 def slot_likelihoods(forward: Forward, room: Room = WIDE) -> StepLikelihoods:
-    """The likelihoods of the slot engine without a trial before it."""
+    """The likelihoods of the continuous tier without a probe before it."""
     backend = StepBackend(
         LosingWorkers(forward, room), KVStore(room.sizes, private_zeros), TokenSampler(CPU), CPU
     )

@@ -1,4 +1,4 @@
-"""Sorted `generate`: its answers are as long as those of `generate` on each row by itself."""
+"""Sorted `generate`: its answers are as long as those of `generate` on each row alone."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def test_answers_are_as_long_as_alone(family: str) -> None:
     assert sorted_generate(loaded(model), asked, None) == expected
 
 
-def test_settings_that_differ_are_not_put_together() -> None:
+def test_requests_with_different_settings_are_not_batched_together() -> None:
     model = tiny_model("llama")
     asked = requests(
         prompts(4),
@@ -46,6 +46,6 @@ def test_settings_that_differ_are_not_put_together() -> None:
         pytest.param([5, 6], 2, id="a stop string"),
     ],
 )
-def test_where_an_answer_ends(tokens: Sequence[int], length: int) -> None:
+def test_ends_of_answers(tokens: Sequence[int], length: int) -> None:
     decoding = ResolvedDecoding(max_new_tokens=3, end_token_ids=frozenset({2}))
     assert answer_length(tokens, decoding) == length

@@ -1,4 +1,4 @@
-"""Beam search: what generate finds for each row alone, whoever else is searched for."""
+"""Beam search: the result of `generate` for each row alone, in any batch."""
 
 from dataclasses import replace
 
@@ -69,13 +69,13 @@ def test_samples_are_the_best_beams_of_each_row_alone(family: str, length_penalt
             answer = found[row, sample]
             length = len(answer.token_ids)
             assert list(answer.token_ids) == tokens[:length]
-            # What stands behind the end is transformers' padding.
+            # Tokens after the end are transformers' padding.
             assert set(tokens[length:]) <= {0, 3}
             ended = answer.token_ids[-1] in BEAMS.end_token_ids
             assert answer.finish_reason == ("stop" if ended else "length")
 
 
-def test_penalties_act_in_the_search(llama: PreTrainedModel) -> None:
+def test_penalties_apply_in_beam_search(llama: PreTrainedModel) -> None:
     decoding = replace(BEAMS, repetition_penalty=1.4, no_repeat_ngram_size=2, min_new_tokens=4)
     (answer,) = search(llama, options()).generate(each(1, decoding)[:1])
     (expected,) = alone(
@@ -123,7 +123,7 @@ def test_a_row_with_nan_fails_alone() -> None:
             assert found[row].token_ids == sound[row].token_ids
 
 
-def test_a_stop_request_answers_nothing_half(llama: PreTrainedModel) -> None:
+def test_a_stop_request_gives_no_partial_answers(llama: PreTrainedModel) -> None:
     steps = iter([False] * 3 + [True] * 99)
     free = replace(BEAMS, end_token_ids=frozenset())
     stopped = search(llama, options(lambda: next(steps)))

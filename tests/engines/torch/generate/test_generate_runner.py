@@ -1,4 +1,4 @@
-"""Plain generate: the same text as the cohort, and the models and fields that only it can do."""
+"""Plain `generate`: the same text as the static tier, and the models and fields that only it supports."""
 
 from dataclasses import replace
 from typing import Any
@@ -43,7 +43,7 @@ def llama() -> PreTrainedModel:
         ("recurrent_gemma", "same length"),
     ],
 )
-def test_models_that_the_cohort_cannot_run_answer_as_each_row_alone(
+def test_models_without_static_tier_answer_as_each_row_alone(
     family: str, grouping: Grouping
 ) -> None:
     model = tiny_model(family)
@@ -74,7 +74,7 @@ def test_every_tier_gives_the_same_completions(llama: PreTrainedModel, grouping:
     assert found[1].logprob_mean == pytest.approx(expected[1].logprob_mean, abs=1e-4)
 
 
-def test_stop_strings_and_a_broken_row_end_only_their_own_row() -> None:
+def test_stop_strings_and_nan_end_only_their_row() -> None:
     model = tiny_model("llama", torch.float32)
     asked = [[96, *ids] if row == 2 else ids for row, ids in enumerate(prompts())]
     sound = by_row(plain(model, rows=5).generate(requests(asked)))
@@ -102,7 +102,7 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_fields_of_generate_act_as_there(llama: PreTrainedModel, name: str) -> None:
+def test_fields_of_generate_have_the_same_effect(llama: PreTrainedModel, name: str) -> None:
     own, ours = FIELDS[name]
     decoding = ResolvedDecoding(max_new_tokens=10, generation_kwargs=tuple(own.items()), **ours)
     asked = requests(prompts(3), decoding)
@@ -153,13 +153,13 @@ def test_logprob_mean_is_that_of_teacher_forcing(
         assert answer.logprob_mean == pytest.approx(expected, abs=1e-4)
 
 
-def test_settings_that_generate_does_not_take_are_an_error(llama: PreTrainedModel) -> None:
+def test_settings_that_generate_rejects_are_an_error(llama: PreTrainedModel) -> None:
     decoding = ResolvedDecoding(generation_kwargs=(("sequence_bias", 3),))
     with pytest.raises(ModelError, match="does not support these settings"):
         list(plain(llama, rows=1).generate(requests(prompts(1), decoding)))
 
 
-def test_a_stop_request_keeps_only_rows_that_were_done(llama: PreTrainedModel) -> None:
+def test_a_stop_request_returns_only_finished_rows(llama: PreTrainedModel) -> None:
     steps = iter([False] * 4 + [True] * 99)
     runner = GenerateRunner(loaded(llama), options(lambda: next(steps)), "padded")
     asked = requests(prompts(), *[ResolvedDecoding(max_new_tokens=n) for n in (3, 9)])

@@ -1,4 +1,4 @@
-"""How likely a given continuation is: what the model's own forward over that row alone says, beside any others.
+"""Likelihoods of given continuations: equal to the model's own forward over that row alone, in any batch.
 
 Weights are random and in float64, so that rounding hides nothing, though the models' own norms are in float32; `test_demo_model_answers.py` has real ones in float32.
 """
@@ -41,7 +41,7 @@ ENDINGS = ([5], [40, 41], [5, 9, 60, 61, 62], [5, 9, 60], [90], list(range(20, 4
 
 
 def given() -> list[Continuation]:
-    """Every ending after every context, some of which begin alike; and one that continues what another one's context is."""
+    """Each ending after each context, some with a common prefix; and one context that extends another."""
     contexts = prompts(6)
     contexts += [contexts[1] + [7, 7], contexts[1] + [8], [3]]
     found = [(context, ending) for context in contexts for ending in ENDINGS]
@@ -74,14 +74,14 @@ def llama() -> PreTrainedModel:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_engine_says_what_one_forward_over_each_row_says(family: str) -> None:
+def test_likelihoods_equal_one_forward_over_each_row(family: str) -> None:
     model = tiny_model(family)
     asked = given()
     check(model, asked, by_index(engine(model).likelihoods(asked)))
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_neither_room_nor_order_changes_a_likelihood(llama: PreTrainedModel, room: str) -> None:
+def test_neither_memory_nor_order_changes_a_likelihood(llama: PreTrainedModel, room: str) -> None:
     asked = given()
     alone = slot_likelihoods(own_forward(llama), ROOMS["one place"])
     expected = by_index(chain.from_iterable(alone.likelihoods([one]) for one in asked))
@@ -95,14 +95,14 @@ def test_neither_room_nor_order_changes_a_likelihood(llama: PreTrainedModel, roo
 
 
 @pytest.mark.parametrize("room", ["memory runs out", "memory runs out at the logits"])
-def test_steps_that_ran_out_of_memory_are_read_again(llama: PreTrainedModel, room: str) -> None:
+def test_steps_that_ran_out_of_memory_are_recomputed(llama: PreTrainedModel, room: str) -> None:
     asked = given()
     tier = slot_likelihoods(own_forward(llama), ROOMS[room])
     check(llama, asked, by_index(tier.likelihoods(asked)))
     assert tier.facts()["out_of_memory"] == 2
 
 
-def test_a_wrapped_family_says_the_same_in_chunks() -> None:
+def test_a_wrapped_family_gives_the_same_likelihoods_in_chunks() -> None:
     model = tiny_model("gemma3_text")
     asked = given()
     room = ROOMS["all places, prompts in chunks"]
@@ -136,7 +136,7 @@ def test_a_context_is_computed_once_for_all_its_continuations(llama: PreTrainedM
     assert computed([[5, 6], [5, 6]]) == len(context) + 1
 
 
-def test_beginnings_that_contexts_share_are_computed_once(llama: PreTrainedModel) -> None:
+def test_shared_prefixes_of_contexts_are_computed_once(llama: PreTrainedModel) -> None:
     rubric = list(range(20, 50))
     contexts = [[*rubric, 60 + n, 61 + n] for n in range(8)]
     tier = slot_likelihoods(own_forward(llama))
@@ -164,7 +164,7 @@ BROKEN = 66
 
 
 @pytest.mark.parametrize("family", ["llama", "bloom"])
-def test_a_continuation_with_broken_logits_fails_alone(family: str) -> None:
+def test_a_continuation_with_nonfinite_logits_fails_alone(family: str) -> None:
     model = tiny_model(family)
     tier = engine(model)
     break_token(model, BROKEN)
@@ -174,7 +174,7 @@ def test_a_continuation_with_broken_logits_fails_alone(family: str) -> None:
         Continuation(100, whole[0].context, [5, BROKEN, 9]),
         Continuation(101, [4, BROKEN, 6], [7]),
     ]
-    # Behind the broken token nobody looks, so this one is whole.
+    # Tokens after the NaN do not depend on it here, so this continuation succeeds.
     last = Continuation(102, whole[0].context, [5, 9, BROKEN])
     found = by_index(tier.likelihoods([*bad, *whole, last]))
     for one in bad:
@@ -184,7 +184,7 @@ def test_a_continuation_with_broken_logits_fails_alone(family: str) -> None:
     check(model, [*whole, last], found)
 
 
-def test_one_that_does_not_fit_fails_alone(llama: PreTrainedModel) -> None:
+def test_a_continuation_that_does_not_fit_fails_alone(llama: PreTrainedModel) -> None:
     whole = given()
     long = Continuation(100, [5] * 30, [6] * 40)
     room = Room(sizes=ROOMS["too few pages"].sizes)
@@ -195,7 +195,7 @@ def test_one_that_does_not_fit_fails_alone(llama: PreTrainedModel) -> None:
     check(llama, whole, found)
 
 
-def test_memory_that_ends_in_a_forward_of_many_ends_no_row_but_one_alone() -> None:
+def test_running_out_of_memory_in_a_batch_fails_only_rows_that_fail_alone() -> None:
     model = tiny_model("llama")
     asked = [Continuation(n, [5, 6, 7 + n], [9, 10]) for n in range(5)]
     untyped: Any = model
@@ -218,14 +218,14 @@ def test_memory_that_ends_in_a_forward_of_many_ends_no_row_but_one_alone() -> No
 
 
 @pytest.mark.parametrize("asked", [([5, VOCABULARY], [5]), ([5], [5, VOCABULARY])])
-def test_a_token_that_the_model_does_not_have_is_refused(
+def test_a_token_outside_the_vocabulary_is_rejected(
     llama: PreTrainedModel, asked: tuple[list[int], list[int]]
 ) -> None:
     with pytest.raises(ModelError, match=f"token {VOCABULARY} in a context or continuation"):
         list(engine(llama).likelihoods([Continuation(0, *asked)]))
 
 
-def test_what_the_model_rules_out_has_no_probability() -> None:
+def test_a_token_with_logit_minus_infinity_has_probability_zero() -> None:
     (branch,) = group_by_context([Continuation(0, [1], [2, 0])])[1,]
     reader = ContextReader()
     reader.expect([branch], 0)

@@ -1,4 +1,4 @@
-"""The test of batch invariance finds forwards that break it in one way each."""
+"""The test of batch invariance detects forwards that each break it in one way."""
 
 from collections.abc import Callable
 
@@ -74,7 +74,7 @@ def test_the_engine_reports_the_invariance_of_its_model(family: str) -> None:
     opened.close()
 
 
-def test_tiers_of_padded_batches_claim_nothing() -> None:
+def test_tiers_with_padded_batches_report_no_invariance() -> None:
     opened = engine(tiny_model("lfm2", torch.float32))
     assert opened.facts()["tier"] == "static"
     assert opened.facts()["batch_invariant"] is False

@@ -1,4 +1,4 @@
-"""The probe takes the fastest tier that answers as each row alone does."""
+"""The probe selects the fastest tier whose answers equal those of each row alone."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.engines.torch.tiny_models import loaded, tiny_model
 
 
 class Maskless(LlamaForCausalLM):
-    """Answers rows alone as it should, and does not know padding."""
+    """Answers single rows correctly, but ignores the padding mask."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return super().forward(*args, **kwargs | {"attention_mask": None})
@@ -48,7 +48,7 @@ def of_class(kind: type[LlamaForCausalLM]) -> PreTrainedModel:
         ("llama", torch.bfloat16, "static"),
         ("falcon_h1", torch.float32, "static"),
         ("bloom", torch.float32, "static"),
-        # Its softmax in float32 turns the float64 mask into -inf, and fully masked padding into NaN.
+        # Its float32 softmax turns the float64 mask into -inf, and fully masked padding into NaN.
         ("bloom", torch.float64, "generate, same length"),
         ("recurrent_gemma", torch.float32, "generate, same length"),
         ("t5", torch.float32, "generate, padded"),
@@ -68,13 +68,13 @@ def test_tiers_of_families(family: str, dtype: torch.dtype, tier: str) -> None:
         (Mingling, "generate, single"),
     ],
 )
-def test_a_tier_that_answers_wrong_is_not_taken(kind: type[LlamaForCausalLM], tier: str) -> None:
+def test_a_tier_with_wrong_answers_is_not_selected(kind: type[LlamaForCausalLM], tier: str) -> None:
     verdict = probe_tiers(loaded(of_class(kind)))
     assert verdict.name == tier
     assert ("not static" in verdict.reason) == (tier != "static")
 
 
-def test_generate_is_probed_by_itself() -> None:
+def test_generate_is_probed_alone() -> None:
     assert probe_generate(loaded(tiny_model("llama"))).name == "generate, padded"
 
 

@@ -1,4 +1,4 @@
-"""Records of tier selection are kept between runs, and used only for exactly the key that they were written for."""
+"""Records of tier selection are kept between runs and used only for exactly their key."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -153,7 +153,7 @@ def test_the_listing_changes_with_a_file(tmp_path: Path) -> None:
 def test_a_file_that_disappears_during_the_listing_has_no_listing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between finding and reading it, a moment that another process cannot be made to hit."""
+    """It disappears between finding and reading, a moment that another process cannot hit reliably."""
     monkeypatch.setattr(Path, "rglob", lambda folder, _pattern: [folder / "gone"])
     monkeypatch.setattr(Path, "is_file", lambda _file: True)
     files = ModelFiles.scan(tmp_path, SPEC)

@@ -1,4 +1,4 @@
-"""A tier from the cache answers as the one that was probed; where it no longer matches, the search is repeated."""
+"""A cached tier answers like the one that was probed; if it no longer matches, the search is repeated."""
 
 import json
 from dataclasses import replace

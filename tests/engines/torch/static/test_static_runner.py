@@ -1,4 +1,4 @@
-"""The cohort: answers do not depend on the batch, whatever the family of the model."""
+"""The static tier: answers do not depend on the batch, for any family of models."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -94,9 +94,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_sampled_row_draws_the_same_text_beside_any_neighbours(
-    llama: PreTrainedModel, name: str
-) -> None:
+def test_a_sampled_row_draws_the_same_text_in_any_batch(llama: PreTrainedModel, name: str) -> None:
     asked = requests(prompts(), SETTINGS[name], SAMPLED)
     together = by_row(cohort(llama, rows=5).generate(asked))
     reversed_ = by_row(cohort(llama, rows=2).generate(asked[::-1]))
@@ -114,7 +112,7 @@ def test_greedy_penalties_are_those_of_generate(llama: PreTrainedModel) -> None:
         assert [list(found[request.index].token_ids)] == expected
 
 
-def test_samples_of_a_row_differ_and_do_not_depend_on_how_many_there_are(
+def test_samples_of_a_row_differ_and_do_not_depend_on_their_number(
     llama: PreTrainedModel,
 ) -> None:
     def seeded(sample: int) -> Request:
@@ -152,7 +150,7 @@ def test_a_row_with_nan_fails_alone(family: str) -> None:
             assert found[row] == sound[row]
 
 
-def test_a_stop_request_ends_the_run_at_a_step_without_half_answers(
+def test_a_stop_request_ends_the_run_at_a_step_without_partial_answers(
     llama: PreTrainedModel,
 ) -> None:
     steps: Iterator[bool] = iter([False] * 4 + [True] * 99)
@@ -163,7 +161,7 @@ def test_a_stop_request_ends_the_run_at_a_step_without_half_answers(
     assert all(len(one.token_ids) == 3 for one in found.values())
 
 
-def test_a_cohort_carries_only_so_much_padding(llama: PreTrainedModel) -> None:
+def test_padding_of_a_cohort_is_limited(llama: PreTrainedModel) -> None:
     # Sorted: 23, 17, 11, 5, 3 tokens. 23 and 17 pad 6, 11 with 5 another 6, and 3 would add 8.
     runner = StaticRunner(loaded(llama), replace(options(), padding_tokens=6))
     asked = requests(prompts())
@@ -172,7 +170,7 @@ def test_a_cohort_carries_only_so_much_padding(llama: PreTrainedModel) -> None:
     assert by_row(found) == by_row(cohort(llama, rows=5).generate(asked))
 
 
-def test_rows_come_out_as_they_finish(llama: PreTrainedModel) -> None:
+def test_rows_are_returned_as_they_finish(llama: PreTrainedModel) -> None:
     asked = requests(prompts(4), *[ResolvedDecoding(max_new_tokens=n) for n in (7, 2, 9, 1)])
     assert [c.index for c in cohort(llama, rows=4).generate(asked)] == [3, 1, 0, 2]
 
@@ -187,7 +185,7 @@ def test_rows_come_out_as_they_finish(llama: PreTrainedModel) -> None:
         ([0], [0]),
     ],
 )
-def test_holes_are_filled_by_the_last_rows(running: list[int], order: list[int]) -> None:
+def test_free_slots_are_filled_by_the_last_rows(running: list[int], order: list[int]) -> None:
     assert compact_rows(running) == order
 
 
@@ -202,7 +200,7 @@ def test_holes_are_filled_by_the_last_rows(running: list[int], order: list[int])
         ([9000, 9000], 64, [(0, 1), (1, 2)]),
     ],
 )
-def test_prompts_share_a_prefill_while_padding_is_cheaper_than_another_one(
+def test_prompts_share_a_prefill_while_padding_costs_less_than_another(
     lengths: list[int], padding: int, groups: list[tuple[int, int]]
 ) -> None:
     assert group_by_length(lengths, padding, 4096) == groups

@@ -1,4 +1,4 @@
-"""What a model's tokens cost: against torch's own counter, and by hand for the demo model."""
+"""FLOPs of a model's tokens: compared with torch's own counter, and by hand for the demo model."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ LENGTH = 5
 
 
 def counted(model: Any, tokens: int) -> float:
-    """Floating-point operations of one forward that draws once, counted by torch as they run."""
+    """Floating-point operations of one forward that draws once, counted by torch."""
     ids = torch.arange(3, 3 + tokens)[None]
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model(input_ids=ids, logits_to_keep=1)
@@ -26,26 +26,26 @@ def counted(model: Any, tokens: int) -> float:
 
 
 def with_eager_attention(family: str) -> Any:
-    """A tiny model whose attention is plain products, which the counter sees."""
+    """A tiny model whose attention consists of plain products, which the counter includes."""
     model: Any = tiny_model(family, torch.float32)
     model.set_attn_implementation("eager")
     return model
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "gpt_neox", "mistral", "gemma3_text"])
-def test_costs_are_what_torch_counts(family: str) -> None:
+def test_flops_equal_those_counted_by_torch(family: str) -> None:
     model = with_eager_attention(family)
     costs = model_flops(model)
     assert costs is not None
     pair = sum(layers.pair for layers in costs.attention)
     # Plain products compute the masked half of the square as well.
     expected = LENGTH * costs.token + costs.draw + LENGTH**2 * pair
-    # What is left are the angles of rotary embeddings, which some families compute as products.
+    # The difference is the angles of rotary embeddings, which some families compute as products.
     assert counted(model, LENGTH) == pytest.approx(expected, rel=0.002)
 
 
 @pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])
-def test_only_chosen_experts_count(family: str) -> None:
+def test_only_selected_experts_are_counted(family: str) -> None:
     sizes: dict[str, Any] = {
         "vocab_size": 97,
         "hidden_size": 32,
@@ -83,7 +83,7 @@ def test_only_chosen_experts_count(family: str) -> None:
         pytest.param("mamba", (), id="without keys"),
     ],
 )
-def test_layers_look_as_far_back_as_the_config_says(
+def test_the_attention_window_of_layers_is_that_of_the_config(
     family: str, expected: tuple[AttentionFlops, ...]
 ) -> None:
     costs = model_flops(tiny_model(family))
@@ -91,11 +91,11 @@ def test_layers_look_as_far_back_as_the_config_says(
     assert costs.attention == expected
 
 
-def test_a_model_with_an_encoder_has_no_costs() -> None:
+def test_a_model_with_an_encoder_has_no_flops() -> None:
     assert model_flops(tiny_model("t5")) is None
 
 
-def test_the_demo_model_by_hand(demo_folder: Path) -> None:
+def test_flops_of_the_demo_model_by_hand(demo_folder: Path) -> None:
     config = json.loads((demo_folder / "config.json").read_text())
     hidden, inner, layers = (
         config[k] for k in ("hidden_size", "intermediate_size", "num_hidden_layers")
@@ -111,7 +111,7 @@ def test_the_demo_model_by_hand(demo_folder: Path) -> None:
     )
 
 
-def test_every_token_that_goes_in_is_counted() -> None:
+def test_every_input_token_is_counted() -> None:
     model: Any = tiny_model("llama")
     count = TokenCounter(model)
     model(input_ids=torch.ones(2, 7, dtype=torch.int64))

@@ -1,4 +1,4 @@
-"""What an engine says of its own efficiency: counted anew here from requests and completions."""
+"""The utilization that an engine reports, compared with counts from requests and completions."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ SIX = ResolvedDecoding(max_new_tokens=6)
 
 
 def sum_of(lengths: list[int], new: int) -> int:
-    """Tokens through the layers if nothing is computed in vain: the last new one never goes in."""
+    """Tokens through the layers without waste: the last new one is never an input."""
     return sum(length + new - 1 for length in lengths)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "lfm2"])
 def test_without_waste_all_tokens_are_useful(family: str) -> None:
-    """A row at a time on each tier: own forward, model's forward, cohort."""
+    """One row at a time on each tier: packed forward, model's forward, static."""
     model = tiny_model(family)
     answers = engine(model, max_rows=1)
     asked = requests(prompts(3), SIX)
@@ -31,8 +31,8 @@ def test_without_waste_all_tokens_are_useful(family: str) -> None:
     assert 0 < facts["mfu"] < 1
 
 
-def test_padding_and_repeats_are_of_no_use() -> None:
-    """Beams compute each step for each of them, and one answer comes out."""
+def test_padding_and_repeated_tokens_are_not_useful() -> None:
+    """Each beam is computed at each step, and only one answer is returned."""
     answers = engine(tiny_model("llama"), max_rows=4)
     asked = requests(prompts(1), ResolvedDecoding(max_new_tokens=6, num_beams=3))
     list(answers.generate(asked))
@@ -41,7 +41,7 @@ def test_padding_and_repeats_are_of_no_use() -> None:
     assert facts["useful_token_share"] < 0.7
 
 
-def test_beginnings_and_answers_are_counted_within_windows() -> None:
+def test_prefixes_and_answers_are_counted_per_window() -> None:
     model = tiny_model("llama")
     answers = engine(model, part_rows=2)
     same = [1 + n % 90 for n in range(40)]
@@ -56,8 +56,8 @@ def test_beginnings_and_answers_are_counted_within_windows() -> None:
     assert facts["useful_flop"] == both.flops
 
 
-def test_what_was_not_answered_does_not_count() -> None:
-    """The second row fails, the third is given up."""
+def test_unanswered_requests_are_not_counted() -> None:
+    """The second row fails, the third is abandoned."""
     answers = engine(tiny_model("llama"), max_rows=1, max_tokens=64)
     long = list(range(3, 90))
     asked = requests([[4, 5, 6], long, [7, 8]], SIX)
@@ -70,7 +70,7 @@ def test_what_was_not_answered_does_not_count() -> None:
     assert len(lengths) == 1
 
 
-def test_a_model_with_an_encoder_says_nothing() -> None:
+def test_a_model_with_an_encoder_reports_no_utilization() -> None:
     answers = engine(tiny_model("t5"))
     list(answers.generate(requests(prompts(2), SIX)))
     assert "mfu" not in answers.facts()

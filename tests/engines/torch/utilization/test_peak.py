@@ -1,4 +1,4 @@
-"""What the machine can do: no figure is right for all, but some are wrong for all."""
+"""Peak FLOPs and bandwidth: bounds that hold on any machine."""
 
 import time
 
@@ -15,7 +15,7 @@ def test_no_product_is_faster_than_the_peak(dtype: torch.dtype) -> None:
     begin = time.perf_counter()
     one @ one
     reached = 2.0 * 600**3 / (time.perf_counter() - begin)
-    # Some tolerance: others may have been working on the machine while the peak was measured.
+    # Some tolerance: other processes may have been active while the peak was measured.
     assert measure_peak_flops(CPU, dtype) > 0.5 * reached
 
 
@@ -26,5 +26,5 @@ def test_the_peak_is_measured_once() -> None:
     assert time.perf_counter() - begin < 0.01
 
 
-def test_bandwidth_is_that_of_memory() -> None:
+def test_the_bandwidth_is_that_of_memory() -> None:
     assert 1e8 < measure_bandwidth(CPU) < 1e13

@@ -1,4 +1,4 @@
-"""Kernels that numba compiles: what float64 says, of each row alone."""
+"""Kernels compiled by numba: equal to float64 within rounding, and independent of other rows."""
 
 import os
 import subprocess
@@ -58,7 +58,7 @@ def copied(layer: KVLayer) -> KVLayer:
 
 
 def wanted(new: LayerQkv, layer: KVLayer, held: DecodeLayout, scale: float) -> PartialAttention:
-    """Attention written out in float64, row by row, on the layer as it is after the new tokens were stored."""
+    """Reference attention in float64, row by row, on the layer after the new tokens are stored."""
     values, mass = [], []
     for row, (length, (start, stop)) in enumerate(zip(LENGTHS, SPANS, strict=True)):
         own_keys, own_values = layer.read(held.pages[row], length)
@@ -93,7 +93,7 @@ def test_attention_is_that_of_float64(group: int, width: int, high: int) -> None
 
 
 @pytest.mark.parametrize("tokens", [21, 400], ids=["read by the kernel", "read by torch"])
-def test_a_prefix_of_many_rows_is_seen_once_whoever_reads_it(tokens: int) -> None:
+def test_a_prefix_of_many_rows_is_read_once(tokens: int) -> None:
     prefix = Prefix(1, [0] * tokens, users=20, computed=tokens, arena_range=range(3, 3 + tokens))
     rows = [
         ScheduledSequence(n, [0] * (tokens + n + 1), tokens + n, 9, prefix=prefix)
@@ -130,7 +130,7 @@ def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
     torch.testing.assert_close(found.mass.double(), oracle.mass, rtol=1e-5, atol=0)
 
 
-def test_a_row_is_the_same_to_the_bit_beside_any_others() -> None:
+def test_a_row_is_bit_identical_in_any_batch() -> None:
     new, layer, held = case(3, 64, 64)
     together = kernel_attention(new, layer, held)
     for row in range(len(LENGTHS)):
@@ -146,7 +146,7 @@ def test_a_row_is_the_same_to_the_bit_beside_any_others() -> None:
 
 @pytest.mark.parametrize("odd", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("where", ["q", "k", "v"])
-def test_what_is_not_finite_shows_in_its_row_and_in_no_other(odd: float, where: str) -> None:
+def test_nonfinite_values_affect_only_their_row(odd: float, where: str) -> None:
     new, layer, held = case(1, 8, 8)
     clean = kernel_attention(new, layer, held).values
     tensor = getattr(new, where).clone()
@@ -158,7 +158,7 @@ def test_what_is_not_finite_shows_in_its_row_and_in_no_other(odd: float, where: 
     assert torch.equal(found[others], clean[others])
 
 
-def test_what_lies_behind_a_row_s_tokens_is_not_seen() -> None:
+def test_memory_after_the_tokens_of_a_row_is_not_read() -> None:
     new, layer, held = case(1, 8, 8)
     clean = kernel_attention(new, layer, held).values
     for row, length in enumerate(LENGTHS):
@@ -177,7 +177,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_other_kinds_of_attention_are_left_to_torch() -> None:
+def test_other_kinds_of_attention_use_torch() -> None:
     new, layer, _ = case(1, 8, 8)
     assert kernel_supports_attention(new, layer)
     assert not kernel_supports_attention(replace(new, q=new.q.double()), layer)
@@ -199,7 +199,7 @@ def test_norms_are_those_of_float64(rows: int, width: int) -> None:
     assert torch.equal(CompiledNorm(weight, 1e-5)(x[-1:]), found[-1:])
 
 
-def test_a_norm_of_what_is_not_finite_is_not_finite() -> None:
+def test_a_norm_of_nonfinite_values_is_not_finite() -> None:
     x = drawn(3, 32)
     x[1, 4] = torch.nan
     found = CompiledNorm(drawn(32), 1e-5)(x)
@@ -207,7 +207,7 @@ def test_a_norm_of_what_is_not_finite_is_not_finite() -> None:
 
 
 def printed(program: str, **environment: str) -> str:
-    """The output of a program in a process of its own."""
+    """The output of a program in a separate process."""
     done = subprocess.run(
         [
             sys.executable,
@@ -268,15 +268,15 @@ def test_the_facts_name_the_kernels_in_use() -> None:
     assert printed(f"{WORKS}\n{double}").splitlines() == ["True True", "torch torch"]
 
 
-def test_each_kernel_is_kept_in_files_of_its_own(tmp_path: Path) -> None:
-    # What numba keeps together, two processes that start at once could mix up.
+def test_each_kernel_is_cached_in_separate_files(tmp_path: Path) -> None:
+    # Two processes that start at once could corrupt a cache that numba shares between kernels.
     asked = "print(*(compiled.attention_works(1, 8, high) for high in (8, 12)))"
     assert printed(asked, NUMBA_CACHE_DIR=str(tmp_path)) == "True True"
     for ending in ("nbi", "1.nbc"):
         assert len(list(tmp_path.rglob(f"*.{ending}"))) == 2
 
 
-def test_a_broken_or_missing_cache_costs_time_and_no_kernel(tmp_path: Path) -> None:
+def test_a_broken_or_missing_cache_only_recompiles_kernels(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     asked = "print(compiled.norm_works())"
     assert printed(asked, NUMBA_CACHE_DIR=str(cache)) == "True"

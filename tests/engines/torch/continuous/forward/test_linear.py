@@ -1,4 +1,4 @@
-"""Products with packed weights: right, and of each row alone."""
+"""Products with packed weights: correct, and independent of other rows."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ def test_products_are_those_of_float64(
 @pytest.mark.parametrize(
     "width", [64, 576, 1536], ids=["narrow", "wide", "as wide as the demo model's"]
 )
-def test_a_packed_row_is_the_same_number_by_number_beside_any_others(width: int) -> None:
+def test_a_packed_row_is_bit_identical_in_any_batch(width: int) -> None:
     linear, x, other = PackedLinear(drawn(192, width), None), drawn(300, width), drawn(300, 192)
     together, gated, added = linear(x), linear.silu(x), linear.add(x, other.clone())
     for first, last in ((0, 1), (63, 64), (5, 7), (20, 52), (0, 63), (40, 297)):
