@@ -3,7 +3,8 @@
     Row ──render──> Prompt ──tokenize──> Request ──generate──> Completion ──respond──> Response
                                          Continuation ──score──> Likelihood
 
-Each step may end in a `Failure` instead; the row then stays in the output, with the reason.
+Each step may end in a `Failure` instead; the row then stays in the output, with the reason. `run/work.py` shows the
+files in which these steps are.
 """
 
 import math

@@ -108,7 +108,7 @@ def bench(loaded: LoadedJob, *, reporter: Reporter = SILENT) -> Benchmark:
             parameters=setup.model.info.parameters if setup.model else 0,
             dtype=work.dtype,
             rows=len(rows),
-            refused=sum(isinstance(row.settings, Failure) for row in rows),
+            refused=sum(isinstance(row.decoding, Failure) for row in rows),
             prompt_tokens=sum(len(one.token_ids) for one in work.requests),
             most_new_tokens=sum(one.decoding.max_new_tokens for one in work.requests),
         ),

@@ -155,13 +155,13 @@ def _unreadable(file: Path, error: Exception) -> JobFileError:
 
 
 def _similar_file_hint(path: Path) -> str:
-    """A hint that names a similar job file, if there is one."""
+    """A hint that names a similar job file, if one exists."""
     try:
         found = {p.stem: p for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml")}
     except OSError:
-        return ""
+        found = {}
     near = get_close_matches(path.stem, found, 1)
-    return f"Did you mean {found[near[0]]}?" if near else ""
+    return f"Did you mean {found[near[0]]}?" if near else "Give the path of a job file."
 
 
 def _no_mapping(top: Node | None, name: str) -> Problem:

@@ -104,7 +104,7 @@ def plan(loaded: LoadedJob, *, prompts: int = 2, reporter: Reporter = SILENT) ->
         tokens=_tokens(requests),
         batches=_batches(setup, requests, estimate.limits),
         engine=estimate,
-        failures=Counter(r.settings.code for r in rows if isinstance(r.settings, Failure)),
+        failures=Counter(r.decoding.code for r in rows if isinstance(r.decoding, Failure)),
         prompts=[RenderedPrompt(r.id, len(r.token_ids), show(r.token_ids)) for r in shown],
         output=_output(setup),
     )

@@ -17,12 +17,12 @@ from batchgen.records import Failure, Message, Prompt, Request, ResolvedDecoding
 
 @dataclass(frozen=True, slots=True)
 class PendingRow:
-    """A row that waits for its answers.
+    """An input row on its way: rendered, tokenized, and with the settings and seeds of its answers.
 
     Attributes:
         messages: empty unless the job stores prompts.
         token_ids: the whole prompt; empty if the row failed before it was tokenized.
-        settings: how to decode its answers, or why the row cannot be sent to the engine.
+        decoding: how to decode its answers, or why the row cannot be sent to the engine.
         row_fingerprint: of everything that decides the row's answers.
         seeds: of its answers, by sample.
         prompt: as rendered; None if the row failed before.
@@ -32,7 +32,7 @@ class PendingRow:
     id: str
     messages: tuple[Message, ...]
     token_ids: Sequence[int]
-    settings: ResolvedDecoding | Failure
+    decoding: ResolvedDecoding | Failure
     prompt_hash: str
     row_fingerprint: str
     seeds: tuple[int, ...]
@@ -47,7 +47,7 @@ class RequestBuilder:
         columns: the input columns that prompts and decoding settings read.
         context_length: the largest number of tokens of a prompt and its answer together.
         max_input_tokens: the largest number of tokens of a prompt.
-        row_settings: fingerprint of everything that decides a row's answer except the row itself.
+        row_settings_fingerprint: of everything that decides a row's answer except the row itself.
     """
 
     job: Job
@@ -56,7 +56,7 @@ class RequestBuilder:
     decoding: ResolvedDecoding
     context_length: int
     max_input_tokens: int
-    row_settings: str
+    row_settings_fingerprint: str
 
     def prepare_rows(
         self, rows: Sequence[Row], failures: Mapping[int, Failure]
@@ -72,9 +72,9 @@ class RequestBuilder:
     def build_requests(self, rows: Iterable[PendingRow]) -> list[Request]:
         """One request for each sample of each row, in input order; none for rows that failed."""
         return [
-            Request(row.index, sample, row.token_ids, row.settings, seed, row.prompt)
+            Request(row.index, sample, row.token_ids, row.decoding, seed, row.prompt)
             for row in rows
-            if not isinstance(row.settings, Failure)
+            if not isinstance(row.decoding, Failure)
             for sample, seed in enumerate(row.seeds)
         ]
 
@@ -89,14 +89,14 @@ class RequestBuilder:
             id=row.id,
             messages=messages if self.job.output.store_prompt else (),
             token_ids=prepared.token_ids,
-            settings=prepared.failure or self._settings(row, prepared),
+            decoding=prepared.failure or self._decoding(row, prepared),
             prompt_hash=prompt_hash,
-            row_fingerprint=_hash(self.row_settings, prompt_hash, row.id, own),
+            row_fingerprint=_hash(self.row_settings_fingerprint, prompt_hash, row.id, own),
             seeds=tuple(row_seed(self.job.run.seed, row.id, sample) for sample in samples),
             prompt=prepared.prompt,
         )
 
-    def _settings(self, row: Row, prepared: Prepared) -> ResolvedDecoding | Failure:
+    def _decoding(self, row: Row, prepared: Prepared) -> ResolvedDecoding | Failure:
         settings = override_decoding(self.decoding, self.job.decoding.columns, row.fields)
         if isinstance(settings, Failure):
             return settings

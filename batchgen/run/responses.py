@@ -53,7 +53,7 @@ class ResponseBuilder:
         )
 
     def failed_responses(self, row: PendingRow, failure: Failure) -> list[Response]:
-        """The responses, one for each sample, of a row that was not sent to the engine."""
+        """The responses, one for each sample, of a row that the engine did not answer."""
         first = Completion(row.index, 0, (), "", failure.finish_reason, failure=failure)
         samples = range(len(row.seeds))
         return [self.build_response(row, replace(first, sample=sample)) for sample in samples]

@@ -70,7 +70,7 @@ class EarlierRun:
 
     def responses(self, pending: Sequence[PendingRow]) -> list[Response]:
         """The existing responses to these rows, in any order."""
-        rows = {r.row_fingerprint: r for r in pending if not isinstance(r.settings, Failure)}
+        rows = {r.row_fingerprint: r for r in pending if not isinstance(r.decoding, Failure)}
         fits = pl.col("good") & pl.col("row_fingerprint").is_in(list(rows))
         wanted = self._rows.filter(fits)["row"].to_list()
         table = self._run.responses.take(wanted, self._layout.names)

@@ -139,7 +139,7 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
         decoding=resolution.decoding,
         context_length=context,
         max_input_tokens=max_input,
-        row_settings=row_settings_fingerprint(settings),
+        row_settings_fingerprint=row_settings_fingerprint(settings),
     )
     response_builder = ResponseBuilder(
         reasoning=job.output.reasoning,

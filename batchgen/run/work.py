@@ -1,8 +1,9 @@
 """READ FIRST: the path of a row through the program, on one page.
 
     read        Chunk of rows                 input/sources.py    ┐
-    prepare     Row -> PendingRow             prompts/            │ the engine pulls requests
-    request     PendingRow -> Request         run/requests.py     │ when it has capacity
+    prepare     Row -> PendingRow             run/requests.py,    │ the engine pulls requests
+                                              prompts/            │ when it has capacity
+    request     PendingRow -> Request         run/requests.py     │
     order       longest prompt first          planning/batches.py ┘
     generate    Request -> Completion         engines/
     respond     Completion -> Response        run/responses.py
@@ -32,12 +33,14 @@ from batchgen.state.parts import PartStore, SealedPart
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """The collaborators of a run.
+    """What the loop of a run works with.
 
     Attributes:
+        layout: the columns of the output.
+        part_rows: input rows of a part.
         should_stop: whether to stop early; called after every answer.
         check_still_valid: raises if nothing may be saved any more: the lock is lost, or the input has changed.
-        reuse: returns the answers of an earlier run to these rows.
+        reuse: finds the responses of an earlier run to these rows.
     """
 
     request_builder: RequestBuilder
@@ -69,6 +72,7 @@ def generate_parts(context: RunContext, chunks: Iterator[Chunk]) -> dict[int, Se
             sealed[part.number] = _seal(context, part)
 
     def requests() -> Iterator[Request]:
+        """Open the next part when the engine has pulled all requests of the open ones."""
         for chunk in chunks:
             context.check_still_valid()
             part = open_parts[chunk.number] = open_part(context, chunk)
@@ -102,7 +106,7 @@ def open_part(context: RunContext, chunk: Chunk) -> OpenPart:
 def _fail_unsendable(context: RunContext, part: OpenPart) -> int:
     """Add the responses of rows that cannot be sent to the engine; return their number."""
     build = context.response_builder.failed_responses
-    failed = [(row, row.settings) for row in part.rows if isinstance(row.settings, Failure)]
+    failed = [(row, row.decoding) for row in part.rows if isinstance(row.decoding, Failure)]
     return sum(len(part.add_missing(build(row, failure))) for row, failure in failed)
 
 

@@ -161,7 +161,8 @@ def test_a_changed_key_that_does_not_decide_answers_is_accepted(job: Path, key: 
 def test_a_row_s_fingerprint_ignores_selection_and_output_columns(job: Path, key: str) -> None:
     sets = GENERATION[key]
     before, now = (
-        set_up(load_job(job, overrides=s)).request_builder.row_settings for s in ([], sets)
+        set_up(load_job(job, overrides=s)).request_builder.row_settings_fingerprint
+        for s in ([], sets)
     )
     prompt_moved = "prompt.user=null" in sets
     same = (key.startswith("input.") and not prompt_moved) or key in OF_THE_ROWS

@@ -42,8 +42,8 @@ def test_a_failed_row_keeps_its_reason_and_its_seeds(make_job: MakeJob) -> None:
     _, (row,) = prepared(
         make_job([{"q": ""}], decoding={"num_return_sequences": 2, "temperature": 1.0})
     )
-    assert isinstance(row.settings, Failure)
-    assert row.settings.code == "prompt_empty"
+    assert isinstance(row.decoding, Failure)
+    assert row.decoding.code == "prompt_empty"
     assert row.seeds == tuple(row_seed(0, "0", sample) for sample in (0, 1))
 
 
