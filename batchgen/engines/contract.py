@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 from batchgen.job.spec import Batching, Decoding, ModelSpec
 from batchgen.planning.batches import BatchLimits
-from batchgen.planning.slot_plan import Workers
+from batchgen.planning.kv_cache_plan import Workers
 from batchgen.records import Completion, Continuation, Likelihood, Request
 from batchgen.section import Auto
 

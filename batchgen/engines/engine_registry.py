@@ -8,8 +8,8 @@ from batchgen.engines.echo import ECHO
 from batchgen.engines.torch.entry import TRANSFORMERS
 from batchgen.errors import UsageError
 from batchgen.job.spec import Batching, ModelSpec
-from batchgen.planning.budget import Budget, batch_limits
-from batchgen.planning.slot_plan import Workers
+from batchgen.planning.kv_cache_plan import Workers
+from batchgen.planning.padded_batch_budget import Budget, batch_limits
 from batchgen.section import Auto
 
 ENGINES: dict[str, EngineEntry] = {entry.info.name: entry for entry in (TRANSFORMERS, ECHO)}

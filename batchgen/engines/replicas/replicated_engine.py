@@ -25,7 +25,7 @@ from batchgen.engines.contract import Engine
 from batchgen.engines.replicas.worker import EngineCommand, PipeMessage
 from batchgen.errors import BatchgenError, DeathError, ResourceError
 from batchgen.job.spec import Batching, ModelSpec
-from batchgen.planning.slot_plan import Workers
+from batchgen.planning.kv_cache_plan import Workers
 from batchgen.records import Completion, Continuation, Likelihood, Request
 
 WINDOW = 256

@@ -1,7 +1,7 @@
 """How many rows and tokens run together on a device. `run` and `plan` use the same functions.
 
 workers    processes that compute in parallel
-slots      pages and rows of continuous batching
+continuous pages and rows of continuous batching
 fits       rows and tokens of a padded batch
 """
 
@@ -10,8 +10,14 @@ from collections.abc import Mapping
 import torch
 
 from batchgen.job.spec import Batching
-from batchgen.planning.budget import Budget, Device, ModelMemory, compute_budget, plannable_bytes
-from batchgen.planning.slot_plan import SlotPlan, Workers, choose_workers, plan_slots
+from batchgen.planning.kv_cache_plan import KvCachePlan, Workers, choose_workers, plan_kv_cache
+from batchgen.planning.padded_batch_budget import (
+    Budget,
+    Device,
+    ModelMemory,
+    compute_budget,
+    plannable_bytes,
+)
 from batchgen.section import Auto
 
 PADDED = Workers(1, "padded batches are computed by one process")
@@ -46,11 +52,11 @@ def step_workers(requested: int | Auto, device: torch.device) -> Workers:
 
 def continuous_capacity(
     memory: ModelMemory, device: torch.device, free_bytes: int, *, batching: Batching, workers: int
-) -> SlotPlan:
+) -> KvCachePlan:
     """Capacity besides weights and packed weights. Raises ResourceError if not even a short row fits."""
     kind = _DEVICES[device.type]
     usable = plannable_bytes(free_bytes, batching.memory_fraction, kind)
-    return plan_slots(
+    return plan_kv_cache(
         memory, available_bytes=usable, device=kind, batching=batching, workers=workers
     )
 

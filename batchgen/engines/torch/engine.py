@@ -49,7 +49,7 @@ from batchgen.engines.torch.tier import BatchRunner, Likelihoods, Tier, TierOpti
 from batchgen.engines.torch.utilization.meter import UtilizationMeter
 from batchgen.errors import ModelError
 from batchgen.job.spec import Batching, ModelSpec
-from batchgen.planning.budget import batch_limits
+from batchgen.planning.padded_batch_budget import batch_limits
 from batchgen.records import Completion, Continuation, Likelihood, Request
 from batchgen.section import Auto
 

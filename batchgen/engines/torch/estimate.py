@@ -26,8 +26,8 @@ from batchgen.engines.torch.select.continuous_probe import OWN_FORWARD
 from batchgen.engines.torch.select.tier_cache import ComputeSettings
 from batchgen.engines.torch.select.tier_selection import cached_tier
 from batchgen.job.spec import Batching, ModelSpec
-from batchgen.planning.budget import batch_limits
-from batchgen.planning.slot_plan import SlotPlan
+from batchgen.planning.kv_cache_plan import KvCachePlan
+from batchgen.planning.padded_batch_budget import batch_limits
 from batchgen.section import Auto
 
 
@@ -38,7 +38,7 @@ class TorchEstimate(Estimate):
     Attributes:
         tier: that of an earlier run; None before the first run.
         packed_bytes: size of a packed copy of the weights, for faster products.
-        slots: None for padded batches.
+        kv_cache: None for padded batches.
     """
 
     dtype: str
@@ -47,12 +47,12 @@ class TorchEstimate(Estimate):
     free_bytes: int
     tier: str | None = None
     packed_bytes: int = 0
-    slots: SlotPlan | None = None
+    kv_cache: KvCachePlan | None = None
 
     @property
     def row_tokens(self) -> int:
         """Tokens whose keys and values fit, without shared prefixes; 0 for padded batches."""
-        return self.slots.pages * self.slots.page_size if self.slots else 0
+        return self.kv_cache.pages * self.kv_cache.page_size if self.kv_cache else 0
 
     def model_facts(self, origin: Origin) -> list[str]:
         return [
@@ -62,18 +62,22 @@ class TorchEstimate(Estimate):
         ]
 
     def batch_lines(self, origin: Origin) -> list[str]:
-        if self.slots is None:
+        if self.kv_cache is None:
             return []
         return [
-            f"none: rows enter and leave at every step, up to {self.slots.rows:,} at a time "
+            f"none: rows enter and leave at every step, up to {self.kv_cache.rows:,} at a time "
             f"({origin('batching.max_rows')})",
             f"room for {self.row_tokens:,} tokens ({origin('batching.max_tokens')}) and "
-            f"{self.slots.arena:,} of shared prefixes",
+            f"{self.kv_cache.arena:,} of shared prefixes",
         ]
 
     def memory(self, *, batch_tokens: int, job_tokens: int) -> MemoryEstimate:
         # No more tokens than the job has are ever held.
-        tokens = min(self.row_tokens + self.slots.arena, job_tokens) if self.slots else batch_tokens
+        tokens = (
+            min(self.row_tokens + self.kv_cache.arena, job_tokens)
+            if self.kv_cache
+            else batch_tokens
+        )
         packed = (("packed copy", self.packed_bytes),) if self.packed_bytes else ()
         cache = ("KV cache at most", self.kv_bytes_per_token * tokens)
         return MemoryEstimate(
@@ -108,9 +112,9 @@ def estimate_torch_engine(
     cached = cached_tier(ModelFiles.scan(folder, spec), settings)
     own_forward = cached.tier == OWN_FORWARD if cached else is_supported(config)
     packed_bytes = memory.weight_bytes if packed and own_forward else 0
-    slots = None
+    kv_cache = None
     if cached.tier.startswith("continuous") if cached else not config.is_encoder_decoder:
-        slots = continuous_capacity(
+        kv_cache = continuous_capacity(
             memory.loaded(),
             device,
             free_besides_weights - packed_bytes,
@@ -126,6 +130,6 @@ def estimate_torch_engine(
         limits=batch_limits(batching, padded_budget(memory, device, free - packed_bytes, batching)),
         tier=cached.tier if cached else None,
         packed_bytes=packed_bytes,
-        slots=slots,
-        workers=chosen if slots or len(chosen.gpus) > 1 else PADDED,
+        kv_cache=kv_cache,
+        workers=chosen if kv_cache or len(chosen.gpus) > 1 else PADDED,
     )

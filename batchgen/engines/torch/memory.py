@@ -4,7 +4,7 @@
     2 tokens  b2 bytes of cache          a row takes    b1 - (b2 - b1)   whatever its length
 
 The second line is the size of recurrent and convolution states. On the meta device the same two forwards need
-neither weights nor time, so `plan` gets the same numbers. `planning/budget.py` derives limits from them.
+neither weights nor time, so `plan` gets the same numbers. `planning/padded_batch_budget.py` derives limits from them.
 """
 
 import inspect
@@ -24,8 +24,8 @@ from transformers import (
 )
 
 from batchgen.engines.torch.quiet import quiet
-from batchgen.planning.budget import ModelMemory, activation_bytes
 from batchgen.planning.host_memory import free_host_memory
+from batchgen.planning.padded_batch_budget import ModelMemory, activation_bytes
 
 FreeMemory = Callable[[torch.device], int]
 """Bytes that are free on a device."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from batchgen.cli.render.plan import lines, summary
 from batchgen.jobfile.load import load_job
-from batchgen.planning.slot_plan import Workers
+from batchgen.planning.kv_cache_plan import Workers
 from batchgen.run.plan import plan
 from batchgen.run.run import run
 from batchgen.state.run_folder import read_json

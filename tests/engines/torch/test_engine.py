@@ -96,12 +96,12 @@ def test_limits_come_from_the_job_or_from_free_memory(tmp_path: Path) -> None:
     )
     facts = opened.facts()
     assert facts["kv_bytes_per_token"] == free.kv_bytes_per_token
-    assert free.slots is not None
-    planned = (free.slots.rows, free.workers.count, free.workers.reason)
+    assert free.kv_cache is not None
+    planned = (free.kv_cache.rows, free.workers.count, free.workers.reason)
     assert (facts["max_rows"], facts["workers"], facts["workers_reason"]) == planned
     # Approximate: other processes change the free memory between the two measurements.
     assert facts["max_tokens"] == pytest.approx(free.row_tokens, rel=0.1)
-    assert facts["max_prefix_tokens"] == pytest.approx(free.slots.arena, rel=0.1)
+    assert facts["max_prefix_tokens"] == pytest.approx(free.kv_cache.arena, rel=0.1)
     opened.close()
 
 

@@ -12,13 +12,13 @@ from batchgen.engines.torch.estimate import TorchEstimate, estimate_torch_engine
 from batchgen.engines.torch.memory import weight_bytes
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.batches import BatchLimits
-from batchgen.planning.slot_plan import SlotPlan, Workers
+from batchgen.planning.kv_cache_plan import KvCachePlan, Workers
 from tests.engines.torch.tiny_models import spell, tiny_model
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("family", "dtype", "tier", "packs", "slots"),
+    ("family", "dtype", "tier", "packs", "kv_cache"),
     [
         ("llama", torch.float32, "continuous, own forward", True, True),
         ("gpt2", torch.float32, "continuous", False, True),
@@ -31,7 +31,7 @@ def test_the_tier_is_known_after_the_first_load(
     dtype: torch.dtype,
     tier: str,
     packs: bool,
-    slots: bool,
+    kv_cache: bool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -43,7 +43,7 @@ def test_the_tier_is_known_after_the_first_load(
     before = estimate_torch_engine(tmp_path / "model", spec, batching=Batching())
     assert before.tier is None
     # Before the first load, the plan assumes the likely tier.
-    assert (before.slots is None) == (family == "t5")
+    assert (before.kv_cache is None) == (family == "t5")
     engine = open_torch_engine(
         tmp_path / "model", spec, batching=Batching(), decode=spell, should_stop=lambda: False
     )
@@ -51,7 +51,7 @@ def test_the_tier_is_known_after_the_first_load(
     engine.close()
     after = estimate_torch_engine(tmp_path / "model", spec, batching=Batching())
     assert after.tier == facts["tier"] == tier
-    assert (after.slots is not None) == slots
+    assert (after.kv_cache is not None) == kv_cache
     assert after.packed_bytes == (weight_bytes(model) if packs and packing_works() else 0)
     assert (after.workers.count, after.workers.reason) == (
         facts["workers"],
@@ -60,10 +60,10 @@ def test_the_tier_is_known_after_the_first_load(
 
 
 @pytest.mark.parametrize(
-    ("slots", "lines", "held"),
+    ("kv_cache", "lines", "held"),
     [
         (
-            SlotPlan(rows=64, step_tokens=1024, pages=1_000, page_size=4, arena=500),
+            KvCachePlan(rows=64, step_tokens=1024, pages=1_000, page_size=4, arena=500),
             [
                 "none: rows enter and leave at every step, up to 64 at a time (from batching.max_rows)",
                 "room for 4,000 tokens (from batching.max_tokens) and 500 of shared prefixes",
@@ -73,10 +73,12 @@ def test_the_tier_is_known_after_the_first_load(
         (None, [], 900),
     ],
 )
-def test_a_plan_prints_the_estimate(slots: SlotPlan | None, lines: list[str], held: int) -> None:
+def test_a_plan_prints_the_estimate(
+    kv_cache: KvCachePlan | None, lines: list[str], held: int
+) -> None:
     limits, workers = BatchLimits(8, 1_000, "length"), Workers(1, "asked for")
     found = TorchEstimate(
-        "cpu", limits, workers, "float32", 500, 10, 9_999, packed_bytes=70, slots=slots
+        "cpu", limits, workers, "float32", 500, 10, 9_999, packed_bytes=70, kv_cache=kv_cache
     )
     assert found.batch_lines("from {}".format) == lines
     assert found.model_facts("from {}".format) == [
@@ -88,4 +90,4 @@ def test_a_plan_prints_the_estimate(slots: SlotPlan | None, lines: list[str], he
     assert memory.parts == (("weights", 500), ("packed copy", 70), ("KV cache at most", 10 * held))
     assert (memory.bytes_per_token, memory.free_bytes) == (10, 9_999)
     short = found.memory(batch_tokens=900, job_tokens=20)
-    assert short.parts[-1][1] == (200 if slots else 9_000)
+    assert short.parts[-1][1] == (200 if kv_cache else 9_000)

@@ -11,7 +11,7 @@ from batchgen.engines.torch.memory import (
     out_of_memory,
     planned_memory,
 )
-from batchgen.planning.budget import ModelMemory
+from batchgen.planning.padded_batch_budget import ModelMemory
 from tests.engines.torch.tiny_models import CPU, tiny_model
 
 FLOAT = 4

@@ -16,7 +16,7 @@ from batchgen.engines.torch.capacity import step_workers, usable_gpus
 from batchgen.engines.torch.estimate import estimate_torch_engine
 from batchgen.errors import ModelError
 from batchgen.job.spec import Batching, ModelSpec
-from batchgen.planning.slot_plan import Workers
+from batchgen.planning.kv_cache_plan import Workers
 from batchgen.records import Continuation, Request, ResolvedDecoding
 from tests.engines.torch.tiny_models import CPU, by_row, prompts, requests, spell, tiny_model
 

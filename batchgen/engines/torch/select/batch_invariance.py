@@ -21,7 +21,7 @@ from batchgen.engines.torch.continuous.kv_store import KVStore, KVStoreSizes, pr
 from batchgen.engines.torch.continuous.workers import Forward, InProcess, LogitsSpec
 from batchgen.engines.torch.select.continuous_probe import LogitRecorder, run_requests
 from batchgen.engines.torch.select.parity_probe import LogitRecord
-from batchgen.planning.slot_plan import PAGE_TOKENS
+from batchgen.planning.kv_cache_plan import PAGE_TOKENS
 from batchgen.records import Request, ResolvedDecoding
 
 _SIZES = KVStoreSizes(pages=16, page_size=PAGE_TOKENS, arena=PAGE_TOKENS)

@@ -1,4 +1,4 @@
-"""Rows and pages of continuous batching that fit in free memory.
+"""The KV cache of continuous batching: rows and pages that fit in free memory. Padded batches: `padded_batch_budget.py`.
 
     bytes = step tokens x activations  +  rows x logits  +  (pages x page size  +  arena) x KV
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from batchgen.errors import ResourceError, UsageError
 from batchgen.job.spec import Batching
-from batchgen.planning.budget import Device, ModelMemory
+from batchgen.planning.padded_batch_budget import Device, ModelMemory
 from batchgen.section import Auto
 
 ROWS: dict[Device, int] = {"cpu": 256, "cuda": 512}
@@ -26,7 +26,7 @@ _MIN_PAGES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class SlotPlan:
+class KvCachePlan:
     """Limits of what runs together.
 
     Attributes:
@@ -55,14 +55,14 @@ class Workers:
     gpus: tuple[str, ...] = ()
 
 
-def plan_slots(
+def plan_kv_cache(
     memory: ModelMemory,
     *,
     available_bytes: int,
     device: Device,
     batching: Batching,
     workers: int = 1,
-) -> SlotPlan:
+) -> KvCachePlan:
     """The rows, pages and prefix tokens that fit, for a model with its weights loaded.
 
     Numbers of the job take precedence. `workers` processes share a step; its token limit is multiplied by their number.
@@ -89,7 +89,7 @@ def plan_slots(
     if batching.max_tokens != "auto":
         pages = min(pages, max(1, batching.max_tokens // PAGE_TOKENS))
     arena = pages // _ARENA_SHARE
-    return SlotPlan(rows, step, pages - arena, PAGE_TOKENS, arena * PAGE_TOKENS)
+    return KvCachePlan(rows, step, pages - arena, PAGE_TOKENS, arena * PAGE_TOKENS)
 
 
 def choose_workers(requested: int | Auto, *, threads: int, gpus: Sequence[str] = ()) -> Workers:

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from batchgen.errors import ResourceError, UsageError
 from batchgen.job.spec import Batching
-from batchgen.planning.budget import Device, ModelMemory, activation_bytes
-from batchgen.planning.slot_plan import (
+from batchgen.planning.kv_cache_plan import (
     PAGE_TOKENS,
     PREFILL_TOKENS,
     ROWS,
     choose_workers,
-    plan_slots,
+    plan_kv_cache,
 )
+from batchgen.planning.padded_batch_budget import Device, ModelMemory, activation_bytes
 
 GB = 10**9
 
@@ -36,7 +36,7 @@ SMALL = ModelMemory(
 def test_enough_memory_gives_the_useful_number_of_rows(
     device: Device, rows: int, step: int
 ) -> None:
-    plan = plan_slots(SMALL, available_bytes=80 * GB, device=device, batching=Batching())
+    plan = plan_kv_cache(SMALL, available_bytes=80 * GB, device=device, batching=Batching())
     assert (plan.rows, plan.step_tokens) == (rows, step) == (ROWS[device], PREFILL_TOKENS[device])
     # 80 GB less logits and activations, at 46,080 bytes a token; one page in five is for prefixes.
     tokens = (80 * GB - rows * 16 * 49_152 - step * 36_096) // 46_080
@@ -46,19 +46,19 @@ def test_enough_memory_gives_the_useful_number_of_rows(
 
 def test_numbers_of_the_job_take_precedence() -> None:
     batching = Batching(max_rows=7, max_tokens=64 * 50)
-    plan = plan_slots(SMALL, available_bytes=80 * GB, device="cpu", batching=batching)
+    plan = plan_kv_cache(SMALL, available_bytes=80 * GB, device="cpu", batching=batching)
     assert (plan.rows, plan.pages, plan.arena) == (7, 40, 10 * 64)
 
 
 def test_little_memory_reduces_the_rows() -> None:
-    plan = plan_slots(SMALL, available_bytes=300_000_000, device="cpu", batching=Batching())
+    plan = plan_kv_cache(SMALL, available_bytes=300_000_000, device="cpu", batching=Batching())
     assert plan.rows < 256
     assert plan.pages + plan.arena // 64 >= plan.rows, "a page for each row"
 
 
 def test_too_little_memory_is_an_error() -> None:
     with pytest.raises(ResourceError, match="not enough memory on cpu"):
-        plan_slots(SMALL, available_bytes=10_000_000, device="cpu", batching=Batching())
+        plan_kv_cache(SMALL, available_bytes=10_000_000, device="cpu", batching=Batching())
 
 
 @given(
@@ -74,7 +74,7 @@ def test_the_plan_fits_in_memory(
 ) -> None:
     memory = ModelMemory(0, kv, activations, vocab)
     try:
-        plan = plan_slots(
+        plan = plan_kv_cache(
             memory, available_bytes=room, device=device, batching=Batching(max_rows=rows or "auto")
         )
     except ResourceError:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from batchgen.errors import ResourceError
 from batchgen.job.spec import Batching
 from batchgen.planning.batches import BatchLimits
-from batchgen.planning.budget import (
+from batchgen.planning.host_memory import free_host_memory
+from batchgen.planning.padded_batch_budget import (
     USEFUL_ROWS,
     Budget,
     Device,
@@ -18,7 +19,6 @@ from batchgen.planning.budget import (
     batch_limits,
     compute_budget,
 )
-from batchgen.planning.host_memory import free_host_memory
 
 GB = 10**9
 

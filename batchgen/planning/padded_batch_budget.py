@@ -1,4 +1,4 @@
-"""Computes the rows and tokens of a padded batch that fit in free memory.
+"""Rows and tokens of a padded batch that fit in free memory. Continuous batching: `kv_cache_plan.py`.
 
     bytes(rows, tokens) = tokens x (KV + activations) + rows x (state + logits)
     budget              = the largest tokens, at a useful number of rows, whose bytes fit
