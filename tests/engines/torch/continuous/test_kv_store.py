@@ -14,7 +14,9 @@ KINDS = pytest.mark.parametrize("zeros", [private_zeros, shared_zeros])
 
 @KINDS
 def test_a_failed_allocation_is_a_resource_error(zeros: ZerosFactory) -> None:
-    with pytest.raises(ResourceError, match=r"no [\d,]+ MB for keys, values and logits"):
+    with pytest.raises(
+        ResourceError, match=r"cannot allocate [\d,]+ MB for keys, values and logits"
+    ):
         zeros((2**48,), LIKE)
 
 

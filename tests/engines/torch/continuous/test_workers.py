@@ -167,11 +167,11 @@ PARENT = """
 import fcntl, os, sys, time
 import torch
 sys.path.insert(0, {root!r})
-from tests.engines.torch.continuous.test_workers import STORE, part, two_lanes
+from tests.engines.torch.continuous.test_workers import STORE, part, two_workers
 held = open(sys.argv[1], "w")
 fcntl.flock(held, fcntl.LOCK_EX)
-with two_lanes() as lanes:
-    made = lanes.compute([part(5), part(6)], STORE)
+with two_workers() as workers:
+    made = workers.compute([part(5), part(6)], STORE)
     print(*made[:, 0].long().tolist(), flush=True)
     time.sleep(60)
 """
@@ -202,7 +202,7 @@ def wait_for_end(pids: Sequence[int]) -> None:
         if not any(map(alive, pids)):
             return
         time.sleep(0.05)
-    pytest.fail("lanes outlive their parent")
+    pytest.fail("workers outlive their parent")
 
 
 def alive(pid: int) -> bool:
