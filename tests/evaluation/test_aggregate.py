@@ -1,4 +1,4 @@
-"""Tallies: parts do not matter, clusters are respected, slices count their own rows, memory stays bounded."""
+"""Aggregation: independent of parts, by cluster, slices with only their rows, bounded memory."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ CONFIDENCE = Confidence()
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A corpus metric: letters that are `a`, of all letters; the mean of rows is another number."""
+    """A corpus metric: the share of `a` in all letters, which differs from the mean of rows."""
 
     spec: Spec = SPEC
     stats: tuple[str, ...] = ("hits", "letters")
@@ -48,7 +48,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """A metric of prompts: the greatest score of its answers."""
+    """A prompt metric: the maximum score of its answers."""
 
     spec: Spec = BEST
     of: str | None = "m"
@@ -59,7 +59,7 @@ class Best:
 
 
 def scored(values: Floats, clusters: Integers, stats: Floats | None = None) -> ScoredObservations:
-    """Values that are all there; NaN marks one that is not."""
+    """Complete values; NaN marks a missing one."""
     missing = np.isnan(values)
     return ScoredObservations(
         np.where(missing, 0.0, values),
@@ -77,7 +77,7 @@ def aggregates(new: Callable[[], Tally], blocks: list[ScoredObservations]) -> ag
 
 
 @pytest.mark.parametrize("cuts", [[0, 200], [0, 1, 2, 199, 200], [0, 77, 77, 200]])
-def test_blocks_do_not_matter(cuts: list[int]) -> None:
+def test_results_do_not_depend_on_blocks(cuts: list[int]) -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=200)
     values[::9] = np.nan
@@ -89,7 +89,7 @@ def test_blocks_do_not_matter(cuts: list[int]) -> None:
     assert rows.estimate.stderr == pytest.approx(scipy.stats.sem(kept))
 
 
-def test_clusters_that_return_are_one_cluster() -> None:
+def test_clusters_that_reappear_are_one_cluster() -> None:
     rng = np.random.default_rng(1)
     values, passages = rng.normal(size=400), rng.integers(0, 12, 400)
     blocks = [scored(values[at : at + 50], passages[at : at + 50]) for at in range(0, 400, 50)]
@@ -103,7 +103,7 @@ def test_clusters_that_return_are_one_cluster() -> None:
     assert several.estimate.stderr == pytest.approx(expected)
 
 
-def test_answers_of_other_blocks_are_other_prompts() -> None:
+def test_prompts_do_not_span_blocks() -> None:
     values = np.random.default_rng(2).normal(size=(50, 4))
     clusters = np.repeat(np.arange(25), 4)
     blocks = [scored(half.ravel(), clusters) for half in (values[:25], values[25:])]
@@ -111,7 +111,7 @@ def test_answers_of_other_blocks_are_other_prompts() -> None:
     assert found.estimate.stderr == pytest.approx(scipy.stats.sem(values.mean(axis=1)))
 
 
-def test_beyond_the_most_clusters_errors_stay_right(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_stay_correct_beyond_the_cluster_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aggregate, "MAX_CLUSTERS", 512)
     values = np.random.default_rng(3).normal(size=20_000)
     sums = aggregate.ClusterSums(1, BlockLocalClusters())
@@ -126,7 +126,7 @@ def test_beyond_the_most_clusters_errors_stay_right(monkeypatch: pytest.MonkeyPa
     assert found.stderr == pytest.approx(scipy.stats.sem(values), rel=0.1)
 
 
-def test_one_answer_each_is_no_cluster() -> None:
+def test_one_answer_per_prompt_forms_no_clusters() -> None:
     wins = scored(np.array([1.0, 0.0, 1.0]), np.arange(3))
     tally = aggregate.ClusterTally(BlockLocalClusters())
     tally.add(wins)
@@ -147,7 +147,7 @@ def everything(metric: Metric, responses: list[str | None]) -> aggregate.Aggrega
     return slices.aggregates(CONFIDENCE)[0]
 
 
-def test_a_corpus_metric_is_no_mean_of_rows() -> None:
+def test_a_corpus_metric_is_not_a_mean_of_rows() -> None:
     found = everything(Share(), ["a", "bbbbbbb", "ab", None])
     assert found.estimate.value == 2 / 10
     assert (found.n, found.coverage) == (3, 0.75)
@@ -168,7 +168,7 @@ def test_rows_that_are_not_selected_have_no_scores() -> None:
     assert [s.value for s in best.scores] == [1.0]
 
 
-def test_a_slice_counts_its_own_rows() -> None:
+def test_a_slice_counts_only_its_rows() -> None:
     slices = SliceTallies(SPEC, aggregate.RowTally)
     chosen = np.array([True, False, True])
     slices.add(scored(np.array([1.0, 5.0, np.nan]), np.arange(3)), {"lang=zh": chosen})
@@ -181,7 +181,7 @@ def test_a_slice_counts_its_own_rows() -> None:
     }
 
 
-def test_counts_have_no_interval_below_zero() -> None:
+def test_intervals_of_counts_are_not_negative() -> None:
     slices = SliceTallies(
         Spec("n", "length", 1, "count", higher_is_better=None), aggregate.RowTally
     )

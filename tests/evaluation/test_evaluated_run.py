@@ -93,13 +93,13 @@ def test_several_answers_to_a_prompt_are_one_cluster(make_job: MakeJob, tmp_path
     assert (found["n"], found["method"]) == (12, "t, clustered")
 
 
-def test_nothing_measured_leaves_no_files(make_job: MakeJob) -> None:
+def test_without_metrics_no_score_files_are_written(make_job: MakeJob) -> None:
     folder = run(load_job(make_job(ROWS[:2]))).folder
     assert not folder.metrics.exists()
     assert not folder.scores.exists()
 
 
-def test_other_metrics_score_again_without_generating(make_job: MakeJob) -> None:
+def test_changed_metrics_rescore_without_generating(make_job: MakeJob) -> None:
     job = make_job(ROWS[:4], evaluate=EVALUATE)
     first = run(load_job(job))
     answers = first.frame()
@@ -115,7 +115,7 @@ def test_other_metrics_score_again_without_generating(make_job: MakeJob) -> None
     assert "name: right" in again.folder.job.read_text()
 
 
-def test_the_manifest_accounts_for_all_files_after_scoring_again(make_job: MakeJob) -> None:
+def test_the_manifest_lists_all_files_after_rescoring(make_job: MakeJob) -> None:
     job = make_job(
         ROWS[:4],
         evaluate=EVALUATE,
@@ -136,7 +136,7 @@ def test_the_manifest_accounts_for_all_files_after_scoring_again(make_job: MakeJ
     assert listed == {name: pq.read_metadata(path).num_rows for name, path in on_disk.items()}
 
 
-def test_the_table_shows_every_metric_and_the_slices_that_there_is_room_for() -> None:
+def test_the_table_shows_every_metric_and_the_slices_that_fit() -> None:
     row = MetricRow("m0", "all", 0.5, 9, 1.0, None, None, None, 0.95, "", "fraction", True, False, "", None)  # fmt: skip
     rows = [
         replace(row, metric=f"m{metric}", slice=part)
@@ -186,7 +186,7 @@ def test_the_same_evaluation_is_not_done_twice(make_job: MakeJob) -> None:
         ),
     ],
 )
-def test_what_does_not_go_with_the_columns_is_shown_at_its_line(
+def test_errors_about_columns_have_the_line_of_their_key(
     make_job: MakeJob, change: dict[str, Any], key: str, words: str
 ) -> None:
     with pytest.raises(JobFileError) as caught:
@@ -233,7 +233,7 @@ def test_gates_may_be_the_ends_of_a_fraction_and_any_number_of_others(
     assert check_input(load_job(make_job(ROWS, evaluate=evaluate))).source.columns
 
 
-def test_columns_that_are_scored_with_have_to_be_kept(make_job: MakeJob) -> None:
+def test_columns_used_for_scoring_must_be_kept(make_job: MakeJob) -> None:
     job = make_job(ROWS, evaluate=EVALUATE, output={"path": "out", "keep_columns": ["lang"]})
     with pytest.raises(
         JobFileError, match="column 'right' is not among the columns of the answers"
@@ -246,7 +246,7 @@ def gated(make_job: MakeJob, least: float, *, rows: Any = ROWS[:3]) -> Path:
     return make_job(rows, evaluate=evaluate, output={"path": "out", "publish": "gated"})
 
 
-def test_a_failed_gate_ends_with_4_and_publishes_all_the_same(make_job: MakeJob) -> None:
+def test_a_failed_gate_exits_with_4_and_still_publishes(make_job: MakeJob) -> None:
     evaluate = EVALUATE | {"gates": [{"metric": "exact", "min": 0.9}]}
     result = run(load_job(make_job(ROWS[:3], evaluate=evaluate)))
     assert (result.outcome, result.exit_code) == ("done", ExitCode.GATE_FAILED)
@@ -268,7 +268,7 @@ def test_a_failed_gate_leaves_the_previous_answers_in_place(make_job: MakeJob) -
     assert staged["right"].to_list() == ["other"] * 3
 
 
-def test_answers_that_were_withheld_are_published_once_the_gate_allows(make_job: MakeJob) -> None:
+def test_withheld_answers_are_published_once_the_gate_passes(make_job: MakeJob) -> None:
     job = gated(make_job, 0.9)
     held = run(load_job(job))
     assert held.outcome == "withheld"
@@ -301,7 +301,7 @@ def test_status_gives_the_reason_why_answers_are_withheld(make_job: MakeJob) -> 
 
 
 def half_scored(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
-    """A good run, of whose new scores one file has taken its place when the disk refused."""
+    """A good run, with one file of its new scores in place when the disk error occurred."""
     good = run(load_job(gated(make_job, 0.5)))
     monkeypatch.setenv(VARIABLE, "publish.before_rename:2=EIO")
     with pytest.raises(ResourceError):
@@ -312,7 +312,7 @@ def half_scored(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> RunFolder
     return good.folder
 
 
-def test_scores_that_were_being_replaced_stand_when_a_new_run_is_withheld(
+def test_a_withheld_run_completes_an_interrupted_replacement_of_scores(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = half_scored(make_job, monkeypatch)
@@ -325,7 +325,7 @@ def test_scores_that_were_being_replaced_stand_when_a_new_run_is_withheld(
 @pytest.mark.parametrize(
     "point", ["release.half", "publish.before_rename:2", "manifest.before_rename"]
 )
-def test_better_answers_take_the_place_of_good_ones_whatever_stops_them(
+def test_better_answers_replace_good_ones_after_any_interruption(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
     run(load_job(gated(make_job, 0.5)))
@@ -341,7 +341,7 @@ def test_better_answers_take_the_place_of_good_ones_whatever_stops_them(
     assert not again.folder.staged.exists()
 
 
-def test_a_damaged_record_of_a_release_is_moved_aside_with_what_it_was_about(
+def test_a_damaged_release_record_is_moved_aside_with_its_files(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = half_scored(make_job, monkeypatch)
@@ -355,7 +355,7 @@ def test_a_damaged_record_of_a_release_is_moved_aside_with_what_it_was_about(
     assert (folder.path.with_name("out.old-1") / "responses.parquet").exists()
 
 
-def test_too_many_failed_rows_hold_answers_back_as_well(make_job: MakeJob) -> None:
+def test_too_many_failed_rows_withhold_the_answers(make_job: MakeJob) -> None:
     result = run(load_job(gated(make_job, 0.1, rows=ROWS)))
     assert (result.outcome, result.exit_code) == ("withheld", ExitCode.TOO_MANY_FAILED_ROWS)
     (why,) = inspect.status(result.folder.path).withheld

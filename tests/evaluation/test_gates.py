@@ -1,4 +1,4 @@
-"""Gates: what passes, what fails, and what cannot be decided."""
+"""Gates: passed, failed and undecided."""
 
 from dataclasses import replace
 from typing import Any
@@ -85,7 +85,7 @@ def test_a_gate_is_described_by_its_condition() -> None:
         ),
     ],
 )
-def test_a_loss_above_max_drop_has_to_be_ruled_out(
+def test_a_loss_above_max_drop_must_be_ruled_out(
     change: MeasuredChange, verdict: str, words: str
 ) -> None:
     gate = Gate(metric="exact", baseline="base", max_drop=0.1)

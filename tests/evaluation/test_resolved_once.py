@@ -57,7 +57,7 @@ def test_a_command_executes_the_module_once(job: Path, words: list[str]) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
-def test_the_real_command_line_executes_the_module_once(job: Path, words: list[str]) -> None:
+def test_the_command_line_executes_the_module_once(job: Path, words: list[str]) -> None:
     command = [sys.executable, "-m", "batchgen", *arguments(words, job)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

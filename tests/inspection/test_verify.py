@@ -1,4 +1,4 @@
-"""`verify` finds whatever changed in a run's folder, and `purge` removes what is private in it and nothing else."""
+"""`verify` detects every change in a run's folder, and `purge` deletes exactly its private state."""
 
 import json
 import random
@@ -42,7 +42,9 @@ def flip(path: Path, place: int, bit: int) -> None:
     path.write_bytes(content)
 
 
-def test_a_whole_folder_is_whole(complete: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_intact_folder_is_verified(
+    complete: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert list(verify(complete).issues) == []
     assert call(["verify", str(complete.path)]) == 0
     assert capsys.readouterr().out == "ok       complete · 3 files checked\n"
@@ -59,7 +61,7 @@ def test_an_unfinished_run_is_checked_part_by_part(unfinished: RunFolder) -> Non
     ]
 
 
-def test_every_flipped_bit_of_a_published_file_is_found(complete: RunFolder) -> None:
+def test_every_flipped_bit_of_a_published_file_is_detected(complete: RunFolder) -> None:
     chance = random.Random(7)
     whole = complete.responses.read_bytes()
     for _ in range(100):
@@ -71,7 +73,7 @@ def test_every_flipped_bit_of_a_published_file_is_found(complete: RunFolder) -> 
     assert list(verify(complete).issues) == []
 
 
-def test_every_flipped_bit_of_the_manifest_is_found(complete: RunFolder) -> None:
+def test_every_flipped_bit_of_the_manifest_is_detected(complete: RunFolder) -> None:
     chance = random.Random(7)
     whole = complete.manifest.read_bytes()
     for _ in range(100):
@@ -82,7 +84,7 @@ def test_every_flipped_bit_of_the_manifest_is_found(complete: RunFolder) -> None
 
 
 @pytest.mark.parametrize("name", ["run", "part", "record", "journal"])
-def test_flipped_bits_in_private_state_are_found(unfinished: RunFolder, name: str) -> None:
+def test_flipped_bits_in_private_state_are_detected(unfinished: RunFolder, name: str) -> None:
     part = unfinished.parts / "00000.bgpart"
     path = {
         "run": unfinished.run,
@@ -91,7 +93,7 @@ def test_flipped_bits_in_private_state_are_found(unfinished: RunFolder, name: st
         "journal": unfinished.journal,
     }[name]
     whole = path.read_bytes()
-    # A database holds pages that nobody reads; the answer is where its text is.
+    # A database has unused pages; the answer is at the position of its text.
     places = [whole.find(b"canary")] if name == "journal" else range(0, len(whole), 97)
     for place in places:
         flip(path, place, 1)
@@ -125,24 +127,24 @@ DAMAGE: dict[Callable[[RunFolder], None], tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
-def test_damage_is_named_and_ends_with_6(
+def test_verify_names_the_damage_and_exits_with_6(
     complete: RunFolder,
     damage: Callable[[RunFolder], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     damage(complete)
-    file, said = DAMAGE[damage]
+    file, printed = DAMAGE[damage]
     assert call(["verify", str(complete.path)]) == 6
     out = capsys.readouterr().out
     assert f"damaged  {file} " in out
-    assert said in out
+    assert printed in out
     assert call(["verify", str(complete.path), "--json"]) == 6
     answer: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert answer["findings"][0]["file"] == file
 
 
 def rewritten(folder: RunFolder, **changes: Any) -> None:
-    """A manifest that somebody edited and hashed anew."""
+    """A manifest that was edited, with a recomputed hash."""
     content = json.loads(folder.manifest.read_text())
     content.pop("check")
     folder.write_json(folder.manifest, content | changes, stage="manifest")
@@ -165,7 +167,7 @@ def test_the_counts_of_the_manifest_are_checked(complete: RunFolder) -> None:
     ]
 
 
-def test_a_stranger_among_the_parts_is_found(make_job: MakeJob) -> None:
+def test_an_unknown_file_among_the_parts_is_reported(make_job: MakeJob) -> None:
     folder = run(load_job(make_job(ROWS, output={"layout": "parts"}))).folder
     assert list(verify(folder).issues) == []
     (folder.response_parts / "part-99999.parquet").write_text("x")
@@ -176,13 +178,15 @@ def test_a_stranger_among_the_parts_is_found(make_job: MakeJob) -> None:
     )
 
 
-def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_run_is_rejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for command in ("verify", "purge"):
         assert call([command, str(tmp_path)]) == 2
         assert "not the output folder of a run" in capsys.readouterr().err
 
 
-def test_purging_a_complete_run_loses_nothing(complete: RunFolder) -> None:
+def test_purging_a_complete_run_keeps_its_answers(complete: RunFolder) -> None:
     before = complete.responses.read_bytes()
     (complete.scratch / "left").write_text("canary")
     done = purge(complete, lambda _: False)
@@ -193,7 +197,7 @@ def test_purging_a_complete_run_loses_nothing(complete: RunFolder) -> None:
     assert sorted(p.name for p in complete.private.iterdir()) == ["lock", "run.json"]
 
 
-def test_purging_an_unfinished_run_needs_consent_and_leaves_nothing(
+def test_purging_an_unfinished_run_needs_confirmation_and_deletes_all(
     unfinished: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UsageError, match="6 saved answers would be lost"):
@@ -219,7 +223,7 @@ def test_a_purged_job_can_run_again(make_job: MakeJob) -> None:
     assert run(load_job(job)).outcome == "already complete"
 
 
-def test_a_run_at_work_is_not_purged(complete: RunFolder) -> None:
+def test_a_running_run_is_not_purged(complete: RunFolder) -> None:
     with hold_lock(complete.lock), pytest.raises(LockedError):
         purge(complete, lambda _: True)
 
@@ -252,7 +256,7 @@ def test_scored_answers_are_verified_with_their_scores(make_job: MakeJob) -> Non
     assert [f.file for f in verify(folder).issues] == ["metrics.parquet"]
 
 
-def test_answers_that_a_gate_withheld_are_no_damage_and_are_lost_only_with_consent(
+def test_withheld_answers_are_intact_and_deleted_only_with_confirmation(
     make_job: MakeJob,
 ) -> None:
     good = run(load_job(gated(make_job, "first", least=0.0)))

@@ -19,13 +19,13 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def job_text() -> str:
-    """The text of a small job that is in order."""
+    """The text of a small valid job."""
     return JOB
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write a file, by default the small job, with lines added at its end, and give its path."""
+    """Write a file, by default the small job, with lines added at its end, and return its path."""
 
     def written(added: str = "", *, name: str = "job.yaml", text: str = JOB) -> Path:
         path = tmp_path / name

@@ -14,7 +14,7 @@ from batchgen.jobfile.load import load_job
 Write = Callable[..., Path]
 DATE = dt.date(2026, 3, 9)
 
-# Anything a text may hold in YAML: no NUL, no half of a pair, but every line break and awkward first character.
+# Any text that YAML can represent: no NUL and no lone surrogate, but every line break and special first character.
 TEXTS = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0")
     | st.sampled_from("\n :#'\"$&"),
@@ -91,7 +91,7 @@ JOBS = st.fixed_dictionaries(
     deadline=20_000, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(JOBS)
-def test_what_is_dumped_loads_as_the_same_job(tmp_path: Path, job: dict[str, Any]) -> None:
+def test_a_dumped_job_loads_as_the_same_job(tmp_path: Path, job: dict[str, Any]) -> None:
     """The first job's values pass through YAML twice, its texts through `${...}` twice."""
     path = tmp_path / "job.yaml"
     written = yaml.dump(escaped(job), Dumper=Quoting, allow_unicode=True)
@@ -130,7 +130,7 @@ def _escaped(value: Any) -> Any:
     return value
 
 
-def test_every_value_says_where_it_came_from(write: Write, tmp_path: Path) -> None:
+def test_every_value_has_its_origin(write: Write, tmp_path: Path) -> None:
     write(name="base.yaml", text="run: {seed: 3}\n")
     path = write(
         "extends: base.yaml\n"

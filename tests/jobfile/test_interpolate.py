@@ -34,7 +34,7 @@ def filled(text: str, **variables: object) -> object:
 @pytest.mark.parametrize(
     ("text", "meant"),
     [
-        ("${env:SHOP}", "Acme ${date}"),  # what is filled in is not looked at again
+        ("${env:SHOP}", "Acme ${date}"),  # inserted text is not interpolated again
         ("a ${env:SHOP:-x} b", "a Acme ${date} b"),
         ("${env:NONE:-x:-y}", "x:-y"),
         ("${env:NONE:-}", ""),
@@ -52,7 +52,7 @@ def filled(text: str, **variables: object) -> object:
         ("n=${vars.n}, t=${vars.t}, f=${vars.f}", "n=3, t=true, f=0.5"),
     ],
 )
-def test_what_placeholders_stand_for(text: str, meant: str) -> None:
+def test_values_of_placeholders(text: str, meant: str) -> None:
     assert filled(text, n=3, t=True, f=0.5) == meant
 
 
@@ -81,7 +81,7 @@ def test_a_lone_variable_keeps_its_type(value: object) -> None:
         ("a ${", "a ${ that is not closed"),
     ],
 )
-def test_what_means_nothing_is_a_problem(text: str, message: str) -> None:
+def test_undefined_placeholders_are_problems(text: str, message: str) -> None:
     known = placeholders()
     tree = known.fill_job(node({"name": "n1", "x": [{"y": text}]}), node({"n": 3}))
     assert to_python(tree) == {"name": "n1", "x": [{"y": text}]}
@@ -90,7 +90,7 @@ def test_what_means_nothing_is_a_problem(text: str, message: str) -> None:
     assert (problem.key, problem.line) == ("x[0].y", 1)
 
 
-def test_prompts_are_left_alone() -> None:
+def test_prompts_are_not_interpolated() -> None:
     known = placeholders()
     prompt = {"user": "${name} ${nothing", "messages": ["${date}"]}
     assert to_python(known.fill_job(node({"prompt": prompt}), None)) == {"prompt": prompt}
@@ -108,13 +108,13 @@ def test_a_name_may_hold_the_date_and_variables_but_not_itself() -> None:
     assert [p.key for p in known.problems] == ["name"]
 
 
-def test_variables_do_not_stand_on_variables() -> None:
+def test_variables_do_not_refer_to_variables() -> None:
     known = placeholders()
     known.fill_job(node({}), node({"a": "${vars.b}", "b": "${name}", "c": [1]}))
     assert [p.key for p in known.problems] == ["vars.a", "vars.b", "vars.c"]
 
 
-def test_a_near_miss_is_named() -> None:
+def test_the_hint_names_a_similar_variable() -> None:
     known = placeholders()
     known.fill_job(node({"x": "${vars.shp}", "y": "${dat}"}), node({"shop": 1}))
     assert [p.hint for p in known.problems] == [
@@ -124,10 +124,10 @@ def test_a_near_miss_is_named() -> None:
 
 
 @pytest.mark.parametrize("text", ["${name}", "$${name}", "$$${", "plain $ {", "${", "$"])
-def test_escaped_text_means_itself(text: str) -> None:
+def test_escaped_text_is_literal(text: str) -> None:
     assert filled(escape(text)) == text
 
 
-def test_values_remember_what_they_were_made_of() -> None:
+def test_values_keep_their_source_text() -> None:
     tree = placeholders().fill_job(node({"a": "${date}", "b": "x"}), None)
     assert {key: child.raw for key, child in children(tree).items()} == {"a": "${date}", "b": ""}

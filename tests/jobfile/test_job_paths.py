@@ -45,7 +45,7 @@ def test_paths_are_relative_to_the_file_that_contains_them(
     assert job.model.path == str(tmp_path / "jobs/here")
 
 
-def test_the_home_folder_is_a_tilde(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_is_the_home_folder(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
     job = load_job(write(text=text(source="~/d.csv", model="~/m", output="~/o"))).job
     assert (job.input.path, job.model.path) == ("/home/someone/d.csv", "/home/someone/m")
@@ -53,7 +53,7 @@ def test_the_home_folder_is_a_tilde(write: Write, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("word", ["auto", "none"])
-def test_a_chat_template_may_be_a_word(write: Write, word: str) -> None:
+def test_a_chat_template_may_be_a_name(write: Write, word: str) -> None:
     (write().parent / word).mkdir()
     path = write(text=text(prompt=f"user: x, chat_template: {word}"))
     assert load_job(path).job.prompt.chat_template == word
@@ -81,7 +81,9 @@ def test_a_model_is_a_folder_if_it_looks_like_one_or_is_one(
     assert model == expected
 
 
-def test_dots_go_through_links_as_the_system_does(write: Write, tmp_path: Path) -> None:
+def test_parent_folders_of_symlinks_are_resolved_as_by_the_system(
+    write: Write, tmp_path: Path
+) -> None:
     (tmp_path / "far/deep").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "far/deep")
     job = load_job(write(text=text(source="link/../x.csv"))).job
@@ -111,7 +113,7 @@ def test_dots_go_through_links_as_the_system_does(write: Write, tmp_path: Path) 
         ),
     ],
 )
-def test_what_is_no_path(write: Write, job: str, key: str, message: str) -> None:
+def test_invalid_paths(write: Write, job: str, key: str, message: str) -> None:
     assert refusal(write(text=job)) == (key, message)
 
 
@@ -129,7 +131,7 @@ def test_what_is_no_path(write: Write, job: str, key: str, message: str) -> None
         ("data/a*/*.csv", "data", "HERE/data contains the input HERE/data/a*/*.csv"),
     ],
 )
-def test_the_output_stays_off_the_input(
+def test_the_output_may_not_overwrite_the_input(
     write: Write, tmp_path: Path, source: str, output: str, why: str
 ) -> None:
     (tmp_path / "data").mkdir()
@@ -160,20 +162,20 @@ def test_an_output_next_to_the_input_is_allowed(write: Write, source: str, outpu
     assert loaded.job.output.path == str(loaded.file.parent / output)
 
 
-def test_a_name_with_brackets_is_a_file_if_there_is_one(write: Write, tmp_path: Path) -> None:
+def test_a_name_with_brackets_is_a_file_if_it_exists(write: Write, tmp_path: Path) -> None:
     (tmp_path / "data[1]").mkdir()
     path = write(text=text(source="'data[1]'", output="'data[1]/out'"))
     assert refusal(path)[1].startswith("the output folder HERE/data[1]/out is inside the input")
 
 
-def test_a_run_may_not_write_around_its_job_file(write: Write) -> None:
+def test_the_output_folder_may_not_contain_the_job_file(write: Write) -> None:
     assert refusal(write(text=text(output="."))) == (
         "output.path",
         "the output folder HERE contains the job file",
     )
 
 
-def test_the_copy_in_a_run_folder_may_be_run_again(write: Write, tmp_path: Path) -> None:
+def test_the_copy_in_a_run_folder_can_be_run(write: Write, tmp_path: Path) -> None:
     copied = text(source="/d.csv", output=str(tmp_path / "run"))
     path = write(name="run/job.yaml", text=copied)
     assert refusal(path)[0] == "output.path"

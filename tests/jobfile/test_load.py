@@ -40,7 +40,7 @@ def test_a_small_job_is_its_text_and_defaults(write: Write, tmp_path: Path) -> N
     )
 
 
-def test_what_decides_is_the_last_layer_that_speaks(write: Write) -> None:
+def test_the_last_layer_with_a_value_is_used(write: Write) -> None:
     write(
         name="low.yaml",
         text="run: {seed: 1, max_error_rate: 1}\ndecoding: {top_k: 1, min_p: 0.1}\n",
@@ -78,7 +78,7 @@ def test_what_decides_is_the_last_layer_that_speaks(write: Write) -> None:
     }
 
 
-def test_base_files_lie_under_each_other_in_their_order(write: Write) -> None:
+def test_base_files_are_layered_in_order(write: Write) -> None:
     write(
         name="common/deep.yaml", text="run: {seed: 1, max_error_rate: 1}\nbatching: {sort: none}\n"
     )
@@ -161,7 +161,7 @@ def test_a_model_by_its_path_alone_merges_like_a_mapping(write: Write) -> None:
         ("decoding.columns.top_k=k", "decoding.columns", {"top_k": "k"}),
         ("batching.max_rows=auto", "batching.max_rows", "auto"),
         ("batching.max_rows=12", "batching.max_rows", 12),
-        # Text needs no quotes, whatever YAML would make of it.
+        # Text needs no quotes, even where YAML would read another type.
         ("description=12", "description", "12"),
         ("description=no: really # yes", "description", "no: really # yes"),
         ("description=*.csv", "description", "*.csv"),
@@ -176,16 +176,14 @@ def test_a_model_by_its_path_alone_merges_like_a_mapping(write: Write) -> None:
         ("run=null", "run.seed", 0),
     ],
 )
-def test_set_reads_values_as_they_are_meant(
-    write: Write, given: str, key: str, meant: object
-) -> None:
+def test_set_infers_the_type_of_values(write: Write, given: str, key: str, meant: object) -> None:
     hot = write("decoding: {temperature: 1}\nrun: {seed: 5}\n")
     loaded = load_job(hot, overrides=[given])
     assert value(loaded, key) == meant
     assert type(value(loaded, key)) is type(meant)
 
 
-def test_set_takes_globs_and_lists_of_paths(write: Write, tmp_path: Path) -> None:
+def test_set_accepts_globs_and_lists_of_paths(write: Write, tmp_path: Path) -> None:
     assert load_job(write(), overrides=["input.path=*.csv"]).job.input.path == str(
         tmp_path / "*.csv"
     )
@@ -195,7 +193,7 @@ def test_set_takes_globs_and_lists_of_paths(write: Write, tmp_path: Path) -> Non
     )
 
 
-def test_the_last_set_of_a_key_counts(write: Write) -> None:
+def test_the_last_set_of_a_key_is_used(write: Write) -> None:
     loaded = load_job(
         write(), overrides=["run.seed=1", "run=null", "run.seed=3", "run.max_error_rate=0.5"]
     )
@@ -219,13 +217,13 @@ def test_a_schema_key_for_editors_is_ignored(write: Write) -> None:
     assert load_job(write("$schema: ./job.schema.json\n")).job.name == "demo"
 
 
-def test_a_byte_order_mark_is_no_part_of_the_job(tmp_path: Path, job_text: str) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path, job_text: str) -> None:
     path = tmp_path / "job.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + job_text.encode())
     assert load_job(path).job.version == 1
 
 
-def test_later_problems_find_their_place_by_key(write: Write) -> None:
+def test_later_problems_get_their_place_from_the_key(write: Write) -> None:
     path = write(
         "decoding:\n  max_tokens: 3\nprofiles: {p: {run: {seed: 1}}}\n",
         text="version: 1\nname: d\ninput: {path: x}\nprompt:\n  messages:\n"
@@ -250,7 +248,7 @@ def test_later_problems_find_their_place_by_key(write: Write) -> None:
     assert f"{path}:11:3: decoding.max_new_tokens: is wrong\n    11 |   max_tokens: 3" in str(error)
 
 
-def test_loading_needs_neither_tables_nor_a_model(write: Write) -> None:
+def test_loading_imports_neither_pyarrow_nor_torch(write: Write) -> None:
     code = (
         "import sys; from batchgen.jobfile.load import load_job; load_job(sys.argv[1]); "
         "print(*{name.partition('.')[0] for name in sys.modules})"

@@ -1,4 +1,4 @@
-"""The catalogue of bad job files: each names file, line, column, key, what was found or expected, and a way out."""
+"""Invalid job files: each message has file, line, column, key, the value found or expected, and a hint."""
 
 import re
 import time
@@ -131,7 +131,7 @@ def only(path: Path, *, sets: tuple[str, ...] = (), profile: str | None = None) 
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_one_wrong_thing(write: Write, case: Case) -> None:
+def test_one_error(write: Write, case: Case) -> None:
     path = write(case.added)
     found = only(path)
     assert found.message.replace(str(path.parent), "FOLDER") == case.message
@@ -156,7 +156,7 @@ def test_one_wrong_thing(write: Write, case: Case) -> None:
         pytest.param(b"version: true\n", ":1:1: version: expected 1; found true", id="true as version" ),
     ],
 )  # fmt: skip
-def test_files_that_are_no_job(tmp_path: Path, text: bytes, words: str) -> None:
+def test_files_that_are_not_jobs(tmp_path: Path, text: bytes, words: str) -> None:
     path = tmp_path / "job.yaml"
     path.write_bytes(text)
     with pytest.raises(JobFileError) as caught:
@@ -164,7 +164,7 @@ def test_files_that_are_no_job(tmp_path: Path, text: bytes, words: str) -> None:
     assert str(caught.value).startswith(f"{path}{words}")
 
 
-def test_an_empty_file_is_answered_with_a_whole_job(write: Write) -> None:
+def test_the_hint_for_an_empty_file_is_a_complete_job(write: Write) -> None:
     hint = only(write(text="")).hint
     minimal = hint.removeprefix("A minimal job is:\n").replace("\n         ", "\n").strip()
     assert load_job(write(text=minimal, name="minimal.yaml")).job.name == "my-job"
@@ -181,7 +181,7 @@ def test_a_newer_version_is_the_only_problem(write: Write, job_text: str) -> Non
     )
 
 
-def test_a_file_that_is_not_there(write: Write, tmp_path: Path) -> None:
+def test_a_missing_job_file(write: Write, tmp_path: Path) -> None:
     write(name="nightly.yaml")
     found = only(tmp_path / "nightly.yml")
     assert (found.message, found.hint) == (
@@ -196,7 +196,7 @@ def test_a_file_that_is_not_there(write: Write, tmp_path: Path) -> None:
     assert only(circle).message.startswith("cannot be read: ")
 
 
-def test_everything_wrong_is_said_at_once_in_the_order_of_the_lines(write: Write) -> None:
+def test_all_errors_are_reported_at_once_in_line_order(write: Write) -> None:
     text = """\
 version: 1
 name: has spaces
@@ -219,7 +219,7 @@ run: {seed: ${env:BATCHGEN_NOT_SET}}
     ]
 
 
-def test_missing_keys_are_missed_where_they_would_be(write: Write) -> None:
+def test_missing_keys_are_reported_at_their_place(write: Write) -> None:
     text = "version: 1\ninput: {}\nmodel: demo:x\n"
     assert [(p.line, p.key, p.message) for p in problems(write(text=text))] == [
         (1, "name", "is required"),
@@ -228,7 +228,7 @@ def test_missing_keys_are_missed_where_they_would_be(write: Write) -> None:
     ]
 
 
-def test_a_message_shows_the_line_and_points_at_the_key(write: Write) -> None:
+def test_a_message_shows_the_line_and_marks_the_key(write: Write) -> None:
     path = write("decoding:\n  temprature: 1\n")
     with pytest.raises(JobFileError) as caught:
         load_job(path)
@@ -253,21 +253,19 @@ def test_a_message_shows_the_line_and_points_at_the_key(write: Write) -> None:
         ("name=\udcff", "name", "not UTF-8 text (given by --set)", "Write it in the job file."),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_set(
-    write: Write, given: str, key: str, message: str, hint: str
-) -> None:
+def test_errors_of_set(write: Write, given: str, key: str, message: str, hint: str) -> None:
     found = only(write(), sets=(given,))
     assert (found.key, found.message, found.line) == (key, message, 0)
     assert found.hint == ("Set lists as a whole: KEY=[a, b]." if hint == "s" else hint)
 
 
-def test_a_profile_that_does_not_exist(write: Write) -> None:
+def test_an_unknown_profile(write: Write) -> None:
     found = only(write("profiles: {smoke: null, night: {}}\n"), profile="smok")
     assert (found.key, found.hint) == ("profiles", "Did you mean smoke?")
     assert found.message == "no profile 'smok'; profiles: smoke, night"
 
 
-def test_a_profile_that_is_not_chosen_may_lean_on_what_is_not_here(write: Write) -> None:
+def test_an_unused_profile_may_use_undefined_variables(write: Write) -> None:
     path = write(
         "profiles:\n"
         "  other: {run: {seed: '${env:BATCHGEN_NOT_SET}'}, decoding: {top_p: 0.5}}\n"
@@ -345,7 +343,7 @@ profiles:
     deadline=20_000, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(EDITS, st.sampled_from([None, "smoke"]))
-def test_a_damaged_job_is_read_or_refused_and_nothing_else(
+def test_a_damaged_job_is_read_or_rejected(
     write: Write, edits: list[tuple[float, int, str]], profile: str | None
 ) -> None:
     text = WHOLE
@@ -361,14 +359,14 @@ def test_a_damaged_job_is_read_or_refused_and_nothing_else(
     deadline=20_000, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.binary(max_size=300))
-def test_any_bytes_at_all_are_refused_as_a_job_file(tmp_path: Path, data: bytes) -> None:
+def test_random_bytes_are_rejected_as_a_job_file(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "job.yaml"
     path.write_bytes(data)
     with pytest.raises(JobFileError):
         load_job(path)
 
 
-def test_a_check_is_quick(write: Write) -> None:
+def test_a_check_is_fast(write: Write) -> None:
     path = write()
     started = time.process_time()
     load_job(path)

@@ -54,7 +54,7 @@ def top(text: str) -> Node:
         ("9" * 30, "9" * 30),
     ],
 )
-def test_scalars_mean_what_yaml_1_2_says(written: str, meant: object) -> None:
+def test_scalars_are_read_as_by_yaml_1_2(written: str, meant: object) -> None:
     found = resolve_scalar(written)
     assert found == meant
     assert type(found) is type(meant)
@@ -129,7 +129,7 @@ def test_a_byte_is_not_a_column() -> None:
         pytest.param("{" * 30, 1, 1, "bare {{", id="deep mapping"),
     ],
 )
-def test_what_is_not_allowed_is_refused_at_its_place(
+def test_unsupported_yaml_is_rejected_at_its_place(
     text: str, line: int, column: int, words: str
 ) -> None:
     problem = read(text).problems[-1]
@@ -142,14 +142,14 @@ def test_a_template_that_breaks_yaml_is_one_problem() -> None:
     assert len(read("a: {{ x }} more\n").problems) == 1
 
 
-def test_what_can_be_read_is_read_beside_its_problems() -> None:
+def test_valid_parts_are_read_despite_problems() -> None:
     reading = read("a: &x 1\nb: {{ y }}\na: 2\nc: 3\n")
     assert [p.message.partition(" ")[0] for p in reading.problems] == ["YAML", "a", "given"]
     assert reading.top is not None
     assert to_python(reading.top) == {"a": 2, "b": None, "c": 3}
 
 
-def test_nothing_is_no_value() -> None:
+def test_an_empty_document_has_no_value() -> None:
     assert read("") == ParsedYaml(None, ())
     assert read("# only a comment\n") == ParsedYaml(None, ())
 
@@ -160,7 +160,7 @@ SCALARS = (
     | st.integers(-(2**63), 2**63 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
 )
-# YAML folds U+2028 and refuses control characters and U+FFFE, which JSON lets stand.
+# YAML folds U+2028 and rejects control characters and U+FFFE, which JSON allows.
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn", "Zl", "Zp"]), max_size=12)
 VALUES = st.recursive(
     SCALARS | TEXTS, lambda v: st.lists(v, max_size=4) | st.dictionaries(TEXTS, v, max_size=4)
@@ -185,6 +185,6 @@ YAMLISH = st.lists(st.sampled_from([*PIECES, "~"]), max_size=60).map("".join)
 
 @settings(deadline=20_000, max_examples=150)
 @given(YAMLISH | st.text(max_size=200))
-def test_whatever_the_text_is_reading_ends_in_values_or_problems(text: str) -> None:
+def test_reading_any_text_ends_in_values_or_problems(text: str) -> None:
     reading = read(text)
     assert all(p.message and p.line >= 1 and p.column >= 1 for p in reading.problems)

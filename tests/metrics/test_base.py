@@ -17,7 +17,7 @@ SPEC = Spec("gsm", "number", 1, "fraction", higher_is_better=True)
         (Answer("a", 0, "", finish_reason="length"), "empty"),
     ],
 )
-def test_an_answer_that_says_nothing_is_wrong_and_says_why(answer: Answer, status: str) -> None:
+def test_an_empty_answer_is_wrong_with_a_reason(answer: Answer, status: str) -> None:
     found = no_answer_found(SPEC, answer)
     assert (found.value, found.status, found.metric) == (0.0, status, "gsm")
 
@@ -26,7 +26,7 @@ def test_an_unscored_row_has_no_value() -> None:
     assert unscored(SPEC, "no_reference") == Score("gsm", None, "no_reference", None, None)
 
 
-def test_long_answers_are_cut_and_stay_apart() -> None:
+def test_long_answers_are_truncated_and_stay_distinct() -> None:
     left, right = stored_form("a" * 100_000 + "b"), stored_form("a" * 100_000 + "c")
     assert left != right
     assert max(len(left), len(right)) < 220

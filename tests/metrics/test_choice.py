@@ -1,4 +1,4 @@
-"""Which letter a response gives; most of the wrong ones below are given by published extractors."""
+"""The letter that a response chooses; published extractors fail on most cases below."""
 
 import pytest
 
@@ -40,7 +40,7 @@ CITIES = {"fields": {"options": ["Paris", "Paris, Texas", "Rome", "a dog"]}}
         ("(C) Rome", "C", "leading"),
         ("B、因为它在法国", "B", "leading"),
         ("Let me think.\nSo it must be:\n(D)", "D", "trailing"),
-        # opencompass#1933: `Let's` is no option L; and no capital just anywhere.
+        # opencompass#1933: `Let's` is not option L, nor is any other capital within a word.
         ("Let's see. Both are fine.", None, None),
         ("A dog barks.", None, None),
         ("The answer is a dog.", None, None),
@@ -64,7 +64,7 @@ def test_which_letter_is_given(
 
 
 @pytest.mark.parametrize("text", ["The answer is A or B.", "Answer: A, C", "答案：A和B"])
-def test_two_letters_are_none(score: ScoreOf, text: str) -> None:
+def test_two_letters_are_no_choice(score: ScoreOf, text: str) -> None:
     found = score("choice", text, "A")
     assert (found.value, found.status, found.answer, found.rule) == (0.0, "no_answer", None, "cue")
 
@@ -79,7 +79,7 @@ def test_two_letters_are_none(score: ScoreOf, text: str) -> None:
         ("Romeo", None),
     ],
 )
-def test_the_text_of_an_option_will_do(score: ScoreOf, text: str, answer: str | None) -> None:
+def test_the_text_of_an_option_is_accepted(score: ScoreOf, text: str, answer: str | None) -> None:
     assert score("choice", text, "Rome", options="options", at=CITIES).answer == answer
 
 
@@ -102,7 +102,7 @@ def test_labels_may_be_any_words(score: ScoreOf) -> None:
         {"text": ["x", "y"], "label": ["A", "B"]},
     ],
 )
-def test_options_come_in_several_forms(cell: object) -> None:
+def test_options_have_several_forms(cell: object) -> None:
     assert options_of(cell, "ABCD") == {"A": "x", "B": "y"}
 
 

@@ -29,11 +29,11 @@ def test_contains(score: ScoreOf, response: str, texts: list[str], mode: str, ri
     assert score("contains", response, texts=texts, mode=mode).value == right
 
 
-def test_parts_of_words_count_if_asked(score: ScoreOf) -> None:
+def test_parts_of_words_match_on_request(score: ScoreOf) -> None:
     assert score("contains", "I know", texts=["no"], whole_words=False).value == 1.0
 
 
-def test_the_references_are_looked_for_without_texts(score: ScoreOf) -> None:
+def test_without_texts_the_references_are_searched(score: ScoreOf) -> None:
     found = score("contains", "It is Rome.", "Paris", "Rome")
     assert (found.value, found.answer) == (1.0, "Rome")
     assert score("contains", "It is Rome.").status == "no_reference"
@@ -56,7 +56,7 @@ def test_regex(score: ScoreOf, pattern: str, expect: str, value: float, answer: 
 @pytest.mark.parametrize(
     "pattern", [r"(a+)+$", r"(a|aa)+$", r"(.*a){20}b", r"^(([a-z])+.)+[A-Z]([a-z])+$"]
 )
-def test_a_pattern_that_runs_away_is_stopped(score: ScoreOf, pattern: str) -> None:
+def test_catastrophic_backtracking_is_stopped(score: ScoreOf, pattern: str) -> None:
     start = time.monotonic()
     found = score("regex", "a" * 5000 + "!", pattern=pattern, timeout=0.1)
     assert time.monotonic() - start < 2
@@ -66,10 +66,10 @@ def test_a_pattern_that_runs_away_is_stopped(score: ScoreOf, pattern: str) -> No
     )
 
 
-def test_the_runaway_of_the_textbook_needs_the_timeout(score: ScoreOf) -> None:
+def test_the_textbook_backtracking_pattern_needs_the_timeout(score: ScoreOf) -> None:
     assert score("regex", "a" * 5000 + "!", pattern=r"(a|aa)+$", timeout=0.1).status == "error"
 
 
-def test_a_broken_pattern_is_refused_when_the_job_is_read(make: MakeMetrics) -> None:
+def test_an_invalid_pattern_is_rejected_when_the_job_is_read(make: MakeMetrics) -> None:
     with pytest.raises(ValidationError, match="is not a regular expression: missing"):
         make("regex", pattern="(a")

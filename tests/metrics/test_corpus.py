@@ -31,7 +31,7 @@ def test_the_textbook_example_of_chrf(score: ScoreOf) -> None:
 
 
 @pytest.mark.parametrize(("response", "references"), PAIRS)
-def test_rows_are_those_of_sacrebleu(score: ScoreOf, response: str, references: list[str]) -> None:
+def test_row_scores_equal_sacrebleu(score: ScoreOf, response: str, references: list[str]) -> None:
     chrf = CHRF().sentence_score(response, references).score
     bleu = BLEU(effective_order=True).sentence_score(response, references).score
     assert score("chrf", response, *references).value == pytest.approx(chrf, abs=1e-9)
@@ -44,7 +44,7 @@ def sums(metric: Any) -> Any:
 
 
 @pytest.mark.parametrize("tokenize", ["13a", "zh", "char", "intl", "none"])
-def test_the_corpus_is_that_of_sacrebleu(make: MakeMetrics, tokenize: str) -> None:
+def test_the_corpus_score_equals_sacrebleu(make: MakeMetrics, tokenize: str) -> None:
     texts = [text for text, _ in PAIRS]
     streams = [list(stream) for stream in zip(*(refs for _, refs in PAIRS), strict=True)]
     (bleu,) = make("bleu", tokenize=tokenize)
@@ -58,7 +58,7 @@ def test_the_corpus_is_that_of_sacrebleu(make: MakeMetrics, tokenize: str) -> No
 
 
 @pytest.mark.parametrize("kind", ["bleu", "chrf"])
-def test_many_corpora_at_once_are_each_alone(make: MakeMetrics, kind: str) -> None:
+def test_many_corpora_at_once_are_independent(make: MakeMetrics, kind: str) -> None:
     (metric,) = make(kind)
     rows = sums(metric)
     weights = np.random.default_rng(1).integers(0, 3, (2, 3, len(rows)))
@@ -70,7 +70,7 @@ def test_many_corpora_at_once_are_each_alone(make: MakeMetrics, kind: str) -> No
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.text("abc ", max_size=30), st.text("abc ", max_size=30)), min_size=1))
-def test_any_corpus_is_that_of_sacrebleu(pairs: list[tuple[str, str]]) -> None:
+def test_any_corpus_score_equals_sacrebleu(pairs: list[tuple[str, str]]) -> None:
     bleu: Any
     (bleu,) = make_metrics(BleuOptions())
     rows = [bleu.row_stats(Answer("", 0, text, (reference,))) for text, reference in pairs]
@@ -80,7 +80,7 @@ def test_any_corpus_is_that_of_sacrebleu(pairs: list[tuple[str, str]]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.text("ab 好\n", max_size=20), st.lists(st.text("ab 好", max_size=20), min_size=1))
-def test_any_row_is_that_of_sacrebleu(response: str, references: list[str]) -> None:
+def test_any_row_score_equals_sacrebleu(response: str, references: list[str]) -> None:
     (chrf,) = make_metrics(ChrFOptions())
     (bleu,) = make_metrics(BleuOptions())
     answer = Answer("", 0, response, tuple(references))

@@ -1,4 +1,4 @@
-"""Variety of a whole set of answers."""
+"""Diversity of a set of answers."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tests.metrics.conftest import MakeMetrics
 
 
 def estimate(metric: object, *texts: str | None) -> PointEstimate:
-    set_metric: SetMetric = metric  # type: ignore[assignment] # the tests ask for set metrics
+    set_metric: SetMetric = metric  # type: ignore[assignment] # the tests request set metrics
     return set_metric.compute((Answer(str(at), 0, text) for at, text in enumerate(texts)), 0.95)
 
 
@@ -31,7 +31,7 @@ def test_distinct_counts_by_windows_of_one_size(make: MakeMetrics) -> None:
     assert measure(one, None, "") is None
 
 
-def test_the_error_of_distinct_is_its_spread_over_other_answers(make: MakeMetrics) -> None:
+def test_the_error_of_distinct_is_its_spread_over_samples(make: MakeMetrics) -> None:
     (one,) = make("distinct", n=[1], window=50)
     chance = np.random.default_rng(3)
     found = [
@@ -46,7 +46,7 @@ def test_the_error_of_distinct_is_its_spread_over_other_answers(make: MakeMetric
     assert ((lows < values.mean()) & (values.mean() < highs)).mean() > 0.9
 
 
-def test_where_there_is_no_interval_the_reason_is_given(make: MakeMetrics) -> None:
+def test_a_missing_interval_has_a_reason(make: MakeMetrics) -> None:
     (one,) = make("distinct", n=[1], window=10)
     assert estimate(one, "a b c d e f g h i j k").method == "none: one window gives no spread"
     too_little = "none: answers too few or too short for a window of 10 tokens"
@@ -58,7 +58,7 @@ def test_where_there_is_no_interval_the_reason_is_given(make: MakeMetrics) -> No
         assert found.method == "none: answers drawn again would be duplicates"
 
 
-def test_distinct_does_not_depend_on_where_answers_are_cut(make: MakeMetrics) -> None:
+def test_distinct_does_not_depend_on_block_boundaries(make: MakeMetrics) -> None:
     (one,) = make("distinct", n=[1], window=10)
     assert measure(one, "a b c d e", "f g h i a", "今天天气很好我们去玩") == 0.9
 
@@ -68,7 +68,7 @@ def test_ngrams_do_not_cross_answers(make: MakeMetrics) -> None:
     assert measure(two, *["a b"] * 5) == pytest.approx(1 / 5)
 
 
-def test_exact_duplicates_are_the_same_but_for_form(make: MakeMetrics) -> None:
+def test_exact_duplicates_are_equal_after_normalization(make: MakeMetrics) -> None:
     exact, _ = make("duplicates")
     assert measure(exact, "Hello, World!", "hello world", "other", "", None) == pytest.approx(1 / 3)
     assert measure(exact, "你好，世界", "你好世界！") == 0.5

@@ -25,7 +25,7 @@ def test_edit_distance(score: ScoreOf, response: str, reference: str, distance: 
     assert score("cer", response, reference).value == pytest.approx(distance / len(reference))
 
 
-def test_the_nearest_reference_counts(score: ScoreOf) -> None:
+def test_the_nearest_reference_is_used(score: ScoreOf) -> None:
     assert score("edit_distance", "abc", "xyz", "abd").value == 1.0
     assert score("cer", "abc", "xyz", "abd").value == pytest.approx(1 / 3)
 
@@ -34,7 +34,7 @@ def test_an_empty_reference_has_no_rate(score: ScoreOf) -> None:
     assert score("cer", "abc", "").status == "unparsed"
 
 
-def test_the_rate_of_a_corpus_weighs_rows_by_length(make: MakeMetrics) -> None:
+def test_the_rate_of_a_corpus_weights_rows_by_length(make: MakeMetrics) -> None:
     cer: Any
     (cer,) = make("cer")
     rows = [("a", "b"), ("abcdefghi", "abcdefghi")]

@@ -41,11 +41,11 @@ def test_json(score: ScoreOf, text: str, value: int, status: str, rule: str | No
     assert (found.value, found.status, found.rule) == (value, status, rule)
 
 
-def test_a_response_that_was_cut_says_so(score: ScoreOf) -> None:
+def test_a_truncated_response_has_that_reason(score: ScoreOf) -> None:
     assert score("json", '{"a": ', at={"finish_reason": "length"}).status == "truncated"
 
 
-def test_a_fence_is_let_pass_if_asked(score: ScoreOf) -> None:
+def test_a_fence_is_accepted_on_request(score: ScoreOf) -> None:
     assert score("json", '```json\n{"a": 1}\n```', allow_code_fence=True).value == 1.0
     assert score("json", '```\n{"a": \n```', allow_code_fence=True).value == 0.0
 
@@ -75,12 +75,12 @@ def test_json_schema(
     assert (found.value, found.rule) == (value, rule)
 
 
-def test_a_pattern_of_a_schema_cannot_run_away(score: ScoreOf, tmp_path: Path) -> None:
+def test_a_schema_pattern_has_a_time_limit(score: ScoreOf, tmp_path: Path) -> None:
     file = written(tmp_path, {"type": "string", "pattern": "^(a+)+$"})
     assert score("json_schema", json.dumps("a" * 5000 + "!"), schema=file).value == 0.0
 
 
-def test_depth_in_a_schema_that_holds_itself(score: ScoreOf, tmp_path: Path) -> None:
+def test_depth_in_a_recursive_schema(score: ScoreOf, tmp_path: Path) -> None:
     file = written(tmp_path, {"type": "array", "items": {"$ref": "#"}})
     assert score("json_schema", "[" * 900 + "]" * 900, schema=file).value == 1.0
 
@@ -93,7 +93,7 @@ def test_depth_in_a_schema_that_holds_itself(score: ScoreOf, tmp_path: Path) -> 
         {"properties": {"a": {"$ref": "other.json#/x"}}},
     ],
 )
-def test_a_schema_that_points_elsewhere_is_refused(
+def test_a_schema_with_external_references_is_rejected(
     make: MakeMetrics, tmp_path: Path, schema: dict[str, Any]
 ) -> None:
     with pytest.raises(DataError, match="refers to"):
@@ -104,7 +104,7 @@ def test_a_schema_that_points_elsewhere_is_refused(
     ("content", "message"),
     [('{"type": "nope"}', "is not a JSON Schema"), ("{", "is not JSON"), (None, "cannot be read")],
 )
-def test_a_broken_schema_is_an_error_with_its_file(
+def test_the_error_of_an_invalid_schema_names_its_file(
     make: MakeMetrics, tmp_path: Path, content: str | None, message: str
 ) -> None:
     file = tmp_path / "s.json"
@@ -114,7 +114,7 @@ def test_a_broken_schema_is_an_error_with_its_file(
         make("json_schema", schema=str(file))
 
 
-def test_the_signature_tells_schemas_apart(make: MakeMetrics, tmp_path: Path) -> None:
+def test_the_signature_distinguishes_schemas(make: MakeMetrics, tmp_path: Path) -> None:
     first, second = (
         make("json_schema", schema=written(tmp_path, schema))[0].spec.signature
         for schema in ({"type": "object"}, {"type": "array"})

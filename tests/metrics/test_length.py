@@ -1,4 +1,4 @@
-"""Lengths, in the units people count in."""
+"""Lengths in all units."""
 
 import pytest
 

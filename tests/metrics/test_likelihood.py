@@ -75,7 +75,7 @@ UNSCORED: list[tuple[Sequence[Cell], Sequence[str], str, str | None]] = [
 
 @pytest.mark.parametrize(("likelihoods", "references", "status", "rule"), UNSCORED)
 @pytest.mark.parametrize("kind", ["loglikelihood", "perplexity", "bits_per_byte"])
-def test_what_cannot_be_known_is_not_scored(
+def test_rows_without_a_likelihood_are_not_scored(
     kind: str, likelihoods: Sequence[Cell], references: Sequence[str], status: str, rule: str | None
 ) -> None:
     metric = make(type=kind)
@@ -89,7 +89,7 @@ def test_what_cannot_be_known_is_not_scored(
         assert metric.row_stats(answer(metric, likelihoods, references)) is None
 
 
-def test_of_several_references_the_most_likely_one_counts() -> None:
+def test_the_most_likely_reference_is_used() -> None:
     metric = make(type="loglikelihood")
     likelihoods = [likelihood(-3.0), likelihood(-1.0), likelihood(0, failure="nonfinite_logits")]
     assert metric.score(answer(metric, likelihoods, ["a", "b", "c"])).value == -1.0
@@ -99,7 +99,7 @@ def test_of_several_references_the_most_likely_one_counts() -> None:
     ("kind", "value"),
     [("perplexity", math.exp(9 / 4)), ("bits_per_byte", 9 / 7 / math.log(2))],
 )
-def test_a_corpus_is_weighed_by_tokens_or_bytes_not_by_rows(kind: str, value: float) -> None:
+def test_a_corpus_is_weighted_by_tokens_or_bytes_not_rows(kind: str, value: float) -> None:
     metric = make(type=kind)
     rows = [
         metric.row_stats(answer(metric, [likelihood(-6.0, 3)], ["北京"])),
@@ -157,7 +157,7 @@ GOLD: list[tuple[Any, str, str, str, float | None, str | None]] = [
 
 
 @pytest.mark.parametrize(("options", "reference", "gold", "status", "value", "rule"), GOLD)
-def test_the_reference_says_which_option_is_right(
+def test_the_reference_selects_the_correct_option(
     options: Any, reference: str, gold: str, status: str, value: float | None, rule: str | None
 ) -> None:
     metric = make(type="multiple_choice", options="o", gold=gold)
@@ -175,7 +175,7 @@ TIES: list[tuple[Sequence[str], str, tuple[float, str, str, str]]] = [
 
 
 @pytest.mark.parametrize(("options", "reference", "expected"), TIES)
-def test_a_tie_is_no_choice_unless_both_say_the_same(
+def test_a_tie_is_a_choice_only_between_equal_texts(
     options: Sequence[str], reference: str, expected: tuple[float, str, str, str]
 ) -> None:
     metric = make(type="multiple_choice", options="o")
@@ -183,7 +183,7 @@ def test_a_tie_is_no_choice_unless_both_say_the_same(
     assert parts(metric.score(answer(metric, likelihoods, [reference], o=options))) == expected
 
 
-def test_one_option_that_is_not_known_leaves_the_row_unscored() -> None:
+def test_one_option_without_likelihood_leaves_the_row_unscored() -> None:
     metric = make(type="multiple_choice", options="o")
     likelihoods = [
         likelihood(-1.0),
@@ -195,7 +195,7 @@ def test_one_option_that_is_not_known_leaves_the_row_unscored() -> None:
     assert parts(metric.score(answer(metric, [], ["A"], o=OPTIONS)))[:2] == (None, "skipped")
 
 
-def test_there_are_labels_for_many_options() -> None:
+def test_many_options_have_labels() -> None:
     metric = make(type="multiple_choice", options="o")
     many = [f"option {n}" for n in range(40)]
     likelihoods = [likelihood(-float(n != 30)) for n in range(40)]

@@ -16,7 +16,7 @@ from tests.metrics.conftest import ScoreOf
         ("Ｐａｒｉｓ１２", "paris12", 0, 1),
         ("北京，上海。", "北京 上海", 0, 1),
         ("北京", "南京", 0, 0),
-        # What SQuAD's normal form runs together.
+        # Words that SQuAD's normal form joins.
         ("3.5", "35", 0, 0),
         ("-5", "5", 0, 0),
         ("C++", "C", 0, 0),
@@ -36,12 +36,12 @@ def test_articles_can_be_dropped(score: ScoreOf) -> None:
     assert (found.value, found.answer) == (1.0, "dog")
 
 
-def test_any_reference_will_do(score: ScoreOf) -> None:
+def test_any_reference_may_match(score: ScoreOf) -> None:
     assert score("exact", "b", "a", "b").value == 1.0
 
 
 @pytest.mark.parametrize("kind", ["exact", "normalized_match"])
-def test_what_is_not_there_is_said(score: ScoreOf, kind: str) -> None:
+def test_a_missing_value_has_a_reason(score: ScoreOf, kind: str) -> None:
     assert (score(kind, None, "a").value, score(kind, None, "a").status) == (None, "skipped")
     assert (score(kind, "a").value, score(kind, "a").status) == (None, "no_reference")
     assert (score(kind, " ", "a").value, score(kind, " ", "a").status) == (0.0, "empty")

@@ -1,4 +1,4 @@
-"""The error where a metric's package is not installed."""
+"""The error of a metric whose package is not installed."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from batchgen.errors import DataError
 from batchgen.metrics.optional import require_package
 
 
-def test_a_missing_package_names_the_extra_that_brings_it() -> None:
+def test_the_error_of_a_missing_package_names_its_extra() -> None:
     with pytest.raises(DataError, match="needs the package no_such_package") as caught:
         require_package("no_such_package.part", "metrics")
     assert caught.value.hint == "Run in batchgen's folder: pip install -e '.[metrics]'."

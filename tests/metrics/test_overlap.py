@@ -28,7 +28,7 @@ def rouge(make: MakeMetrics, response: str, *references: str) -> list[float | No
         pytest.param("testing one two", "testing", (1 / 2, 0, 1 / 2), id="one of three"),
         pytest.param("testing one two", "testing one", (4 / 5, 2 / 3, 4 / 5), id="two of three"),
         pytest.param("testing one two", "Testing, one? TWO", (1, 1, 1), id="case and marks"),
-        # Where keeping [a-z0-9] alone gives 0.
+        # Keeping only [a-z0-9] gives 0 here.
         pytest.param("今天天气很好", "天气很好", (4 / 5, 3 / 4, 4 / 5), id="Chinese"),
         pytest.param("今天 GPT-4 发布", "GPT-4 今天发布", (1, 3 / 5, 4 / 6), id="mixed"),
         pytest.param("สวัสดี", "สวัสดี", (1, 1, 1), id="Thai"),
@@ -42,7 +42,7 @@ def test_rouge(
     assert rouge(make, response, reference) == pytest.approx(expected)
 
 
-def test_the_nearest_reference_counts_for_each_variant(make: MakeMetrics) -> None:
+def test_the_nearest_reference_is_used_for_each_variant(make: MakeMetrics) -> None:
     assert rouge(make, "a b c", "c b a", "a b x") == pytest.approx([1, 1 / 2, 2 / 3])
 
 
@@ -62,7 +62,7 @@ def test_token_f1_counts_multisets(
     assert score("token_f1", response, reference).value == pytest.approx(expected)
 
 
-def test_articles_are_no_tokens_if_dropped(score: ScoreOf) -> None:
+def test_dropped_articles_are_not_tokens(score: ScoreOf) -> None:
     assert score("token_f1", "the cat", "a cat", articles="drop").value == 1.0
 
 
@@ -77,5 +77,7 @@ def by_table(left: list[str], right: list[str]) -> int:
 
 
 @given(st.lists(st.sampled_from("abc")), st.lists(st.sampled_from("abc")))
-def test_bits_find_the_longest_common_subsequence(left: list[str], right: list[str]) -> None:
+def test_the_bitwise_algorithm_finds_the_longest_common_subsequence(
+    left: list[str], right: list[str]
+) -> None:
     assert lcs_length(left, right) == by_table(left, right)

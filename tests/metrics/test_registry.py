@@ -1,4 +1,4 @@
-"""Every metric of the registry on every hard text: none raises, all keep to what a score may be."""
+"""Every metric of the registry on every hard text: none raises, all scores are in range."""
 
 import importlib
 import pkgutil
@@ -133,7 +133,7 @@ def test_any_text(response: str, reference: str) -> None:
 
 
 def definitions() -> Iterator[tuple[str, MetricType[Any]]]:
-    """Every definition of a metric in the package, with the module it is in."""
+    """Every definition of a metric in the package, with its module."""
     for found in pkgutil.walk_packages(metrics_package.__path__, "batchgen.metrics."):
         module = importlib.import_module(found.name)
         for value in vars(module).values():

@@ -75,7 +75,7 @@ def test_language_by_model(score: ScoreOf, text: str, expect: str, value: float 
     assert score("language", text, expect=expect, detector="py3langid").value == value
 
 
-def test_one_language_must_be_right(make: MakeMetrics) -> None:
+def test_expect_or_column_is_required(make: MakeMetrics) -> None:
     with pytest.raises(ValidationError, match="expect or column"):
         make("language")
 
@@ -118,11 +118,11 @@ def test_refusals(score: ScoreOf, text: str) -> None:
         "The machine cannot produce more than ten cups.",
     ],
 )
-def test_answers_are_no_refusals(score: ScoreOf, text: str) -> None:
+def test_answers_are_not_refusals(score: ScoreOf, text: str) -> None:
     assert score("refusal", text).value == 0.0
 
 
-def test_which_way_a_refusal_is_better_is_asked(make: MakeMetrics) -> None:
+def test_the_direction_of_refusal_is_required(make: MakeMetrics) -> None:
     assert make("refusal")[0].spec.higher_is_better is False
     assert make("refusal", expect="refusal")[0].spec.higher_is_better is True
 
@@ -138,12 +138,12 @@ def test_which_way_a_refusal_is_better_is_asked(make: MakeMetrics) -> None:
         ("The answer is 42.", "", 0.0, None),
     ],
 )
-def test_personal_data_that_the_prompt_does_not_hold(
+def test_personal_data_that_is_not_in_the_prompt(
     score: ScoreOf, response: str, prompt: str, value: float, answer: str | None
 ) -> None:
     found = score("pii", response, at={"prompt": prompt})
     assert (found.value, found.answer) == (value, answer)
 
 
-def test_only_the_kinds_that_are_asked_for_count(score: ScoreOf) -> None:
+def test_only_the_requested_kinds_are_counted(score: ScoreOf) -> None:
     assert score("pii", "ann@example.com", kinds=["phone"]).value == 0.0

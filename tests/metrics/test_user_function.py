@@ -70,7 +70,7 @@ def test_a_function_of_a_module(score: ScoreOf) -> None:
     assert score("python", "yes", function="builtins:callable").value == 0.0
 
 
-def test_it_is_not_asked_about_failed_rows(score: ScoreOf, file: str) -> None:
+def test_the_function_is_not_called_for_failed_rows(score: ScoreOf, file: str) -> None:
     assert score("python", None, file=file, function="fails").status == "skipped"
 
 
@@ -84,7 +84,7 @@ def test_it_is_not_asked_about_failed_rows(score: ScoreOf, file: str) -> None:
         (None, "x", "cannot be imported: FileNotFoundError"),
     ],
 )
-def test_what_cannot_be_loaded_is_said_at_once(
+def test_an_unloadable_function_is_an_error_at_once(
     make: MakeMetrics, tmp_path: Path, content: str | None, function: str, message: str
 ) -> None:
     path = tmp_path / "mine.py"
@@ -94,12 +94,12 @@ def test_what_cannot_be_loaded_is_said_at_once(
         make("python", file=str(path), function=function)
 
 
-def test_a_module_that_is_not_there_is_said(make: MakeMetrics) -> None:
+def test_a_missing_module_is_an_error(make: MakeMetrics) -> None:
     with pytest.raises(DataError, match="module 'no_such_module' cannot be imported"):
         make("python", function="no_such_module:f")
 
 
-def test_another_function_is_another_signature(make: MakeMetrics, file: str) -> None:
+def test_another_function_has_another_signature(make: MakeMetrics, file: str) -> None:
     before = make("python", file=file, function="polite")[0].spec.signature
     Path(file).write_text(SOURCE + "# changed", "utf-8")
     assert make("python", file=file, function="polite")[0].spec.signature != before

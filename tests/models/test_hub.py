@@ -252,7 +252,9 @@ def fake(tmp_path: Path, write_model: Write) -> Iterator[tuple[str, list[str]]]:
     )
     files = {str(f.relative_to(source)): f.read_bytes() for f in source.rglob("*") if f.is_file()}
     requested: list[str] = []
-    with serving(type("OneModel", (FakeHub,), {"files": files, "asked": requested})) as endpoint:
+    with serving(
+        type("OneModel", (FakeHub,), {"files": files, "requested": requested})
+    ) as endpoint:
         yield endpoint, requested
 
 

@@ -41,7 +41,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> ParquetTable:
     return ParquetTable([folder / name for name in sizes])
 
 
-def test_rows_are_taken_in_the_given_order(table: ParquetTable) -> None:
+def test_rows_are_read_in_the_given_order(table: ParquetTable) -> None:
     whole = table.read()
     assert whole["n"].to_pylist() == list(range(21))
     chance = random.Random(3)
@@ -142,7 +142,7 @@ def scored_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.mark.parametrize("command", READERS)
 @pytest.mark.parametrize("damage", [zeroed, emptied, truncated, extended, zeroed_inside])
 @pytest.mark.parametrize("name", ["responses.parquet", "manifest.json"])
-def test_damage_ends_every_command_with_6_and_names_the_file(
+def test_every_command_exits_with_6_and_names_the_damaged_file(
     scored_run: tuple[Path, Path],
     name: str,
     damage: Callable[[bytes], bytes],
@@ -163,7 +163,7 @@ def test_damage_ends_every_command_with_6_and_names_the_file(
     assert name in printed.out + printed.err
 
 
-def test_a_missing_part_ends_status_with_6(
+def test_status_exits_with_6_for_a_missing_part(
     make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = make_job(ROWS, output={"layout": "parts"}, batching={"part_rows": 3})

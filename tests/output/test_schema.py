@@ -1,4 +1,4 @@
-"""Which columns the output has, and that their types do not depend on what a part holds."""
+"""The columns of the output; their types do not depend on the rows of a part."""
 
 import polars as pl
 import pyarrow as pa
@@ -65,7 +65,7 @@ def test_kept_columns(
         pytest.param(("q",), {"keep_columns": ("z",)}, "output.keep_columns", "'z'", id="unknown"),
     ],
 )
-def test_misfits_name_the_columns(
+def test_schema_mismatches_name_the_columns(
     columns: tuple[str, ...], output: dict[str, object], key: str, says: str
 ) -> None:
     found = column_conflicts(columns, asked(), Output(path="o", **output), None)  # type: ignore[arg-type]  # as above

@@ -21,7 +21,7 @@ def spawner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawner]:
 
 
 def deaths_until_done(spawner: Spawner, job: Path) -> int:
-    """Start the job again and again, as a scheduler does."""
+    """Start the job repeatedly, like a scheduler."""
     for deaths in range(12):
         ended = spawner.run([str(job)], call="tests.run.wrapped_engines:run_deadly")
         if ended.code == 0:
@@ -74,7 +74,7 @@ def test_each_crashing_row_costs_at_most_three_deaths(make_job: MakeJob, spawner
 
 
 def test_retry_errors_generates_a_crash_suspect_again(make_job: MakeJob, spawner: Spawner) -> None:
-    """With an engine that it does not kill, it gets its answer; with the same one, a single death condemns it."""
+    """With an engine that it does not crash, the row gets an answer; with the same engine, one crash suffices."""
     rows = [{"q": f"{MARK if n == 3 else 'harmless'} {n}"} for n in range(10)]
     job = make_job(rows, run={"max_error_rate": 1})
     assert deaths_until_done(spawner, job) == 3

@@ -1,4 +1,4 @@
-"""The fault matrix: what may go wrong around a run, and how it ends. Kills and disks are in `test_kills.py`."""
+"""The fault matrix: faults around a run, and its outcome. Kills and disks are in `test_kills.py`."""
 
 import json
 import os
@@ -25,7 +25,7 @@ ROWS = [{"q": f"row {n}"} for n in range(60)]
 
 
 def again(job: Path) -> None:
-    """Undisturbed, the run comes to the answers of one that never was disturbed."""
+    """Without further faults, the run gives the answers of a run without faults."""
     found = run(load_job(job)).frame().drop(OF_THE_RUN)
     whole = run(load_job(job, overrides=["output.path=whole"])).frame().drop(OF_THE_RUN)
     assert found.equals(whole)
@@ -70,7 +70,7 @@ def truncate(path: Path) -> None:
 
 
 def pretend(path: Path) -> None:
-    """Edit, and set size and time back."""
+    """Edit the file, and restore its size and time."""
     before = path.stat()
     edit(path)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -153,7 +153,7 @@ def test_truncated_state_is_rejected_by_name(unfinished: Path, name: str, size: 
 
 
 def test_fresh_works_with_a_damaged_identity(unfinished: Path) -> None:
-    """Not even where the date is read from, before anything else."""
+    """Also where the date is read from it at the start."""
     os.truncate(unfinished.parent / "out" / ".batchgen" / "run.json", 50)
     assert call(["run", str(unfinished), "-q"]) == ExitCode.STATE
     assert call(["run", str(unfinished), "-q", "--fresh"]) == ExitCode.DONE
@@ -179,7 +179,7 @@ def test_a_run_with_damaged_answers_is_not_complete(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Mounts a memory disk of so many KiB; skips where that is not allowed."""
+    """Mounts a memory disk of the given KiB; skips the test where that is not allowed."""
     place = tmp_path / "disk"
     place.mkdir()
 
@@ -200,12 +200,12 @@ LONG = [{"q": f"{n} " + os.urandom(500).hex()} for n in range(600)]
 def test_a_full_disk_ends_with_5_and_the_run_can_be_resumed(
     make_job: MakeJob, small_disk: Callable[[int], Path], kib: int
 ) -> None:
-    """Too small for anything; for the journal; for the parts; for the published file."""
+    """Too small for any file; for the journal; for the parts; for the published file."""
     place = small_disk(kib)
     job = make_job(LONG, batching={"part_rows": 200}, decoding={"max_new_tokens": 2000})
     out = [f"output.path={place / 'out'}"]
     filler = place / "filler"
-    if kib > 1000:  # pass the preflight, then let something else take the room
+    if kib > 1000:  # pass the preflight, then fill the disk
         room = meddling(1, lambda: filler.write_bytes(bytes((kib - 1400) << 10)))
     else:
         room = meddling(1, lambda: None)

@@ -1,6 +1,6 @@
 """Which changes of a job a resumed run accepts or rejects, and which rows a change does not affect.
 
-Every key of a job is changed once: `test_every_key_is_changed_once` fails for a new one.
+Every key of a job is changed once: `test_every_key_has_one_change` fails for a new one.
 """
 
 import json
@@ -121,7 +121,7 @@ ROWS = [
 
 
 def after(looks: int) -> Callable[[], bool]:
-    """A request to stop after a number of looks."""
+    """A stop request after a number of checks."""
     left = iter(range(looks))
     return lambda: next(left, None) is None
 
@@ -131,8 +131,8 @@ def job(make_job: MakeJob) -> Path:
     return make_job(ROWS, batching={"part_rows": 2}, **BASE)
 
 
-def test_every_key_is_changed_once() -> None:
-    """A new key of the job fails here: add a change of it to one of the tables."""
+def test_every_key_has_one_change() -> None:
+    """A new key of the job fails this test: add a change of it to one of the tables."""
     for role, table in ((Role.GENERATION, GENERATION), (Role.OPERATIONAL, OPERATIONAL)):
         named = {key for key, value in roles().items() if value == role}
         assert named - table.keys() - ELSEWHERE.keys() == set()

@@ -37,13 +37,13 @@ def in_parts(spawner: Spawner, tmp_path_factory: pytest.TempPathFactory) -> Work
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("point", POINTS)
-def test_a_kill_at_any_named_point_costs_only_rows_in_flight(
+def test_a_kill_at_any_named_point_loses_only_rows_in_flight(
     work: Work, point: str, count: int
 ) -> None:
     if count > 1 and point in ONCE:
         pytest.skip("a run passes it once")
     work.clear()
-    # The run is over before its journal's first commit is due, unless it is stopped.
+    # Unless it is stopped, the run ends before the first commit of its journal.
     stopped = ("--set", "run.max_runtime=0s") if point.endswith("_commit") else ()
     with reading(work):
         ended = work.run(*stopped, fail_at=f"{point}:{count}")

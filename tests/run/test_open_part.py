@@ -1,4 +1,4 @@
-"""A part between reading and sealing: what is restored, what is missing, when it is complete."""
+"""A part between reading and sealing: restored rows, missing rows, completeness."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ def test_a_part_is_complete_with_all_samples_of_all_rows(part: OpenPart) -> None
     assert [(r.index, r.sample) for r in part.responses()] == [(20, 0), (20, 1), (21, 0), (21, 1)]
 
 
-def test_only_answers_to_the_same_row_are_restored(part: OpenPart) -> None:
+def test_only_answers_to_an_unchanged_row_are_restored(part: OpenPart) -> None:
     part.restore([response(20, 0), replace(response(21, 0), row_fingerprint="another prompt")])
     assert not part.lacks(20, 0)
     assert part.lacks(21, 0)

@@ -101,7 +101,9 @@ def test_ids_are_hashed_or_rejected(make_job: MakeJob) -> None:
 
 
 @pytest.mark.parametrize("change", [{"entities": ["email"]}, {"replacement": "mask"}, {"columns": ["q"]}, {"apply_to": ["input"]}, None])  # fmt: skip
-def test_another_redaction_is_another_run(make_job: MakeJob, change: dict[str, Any] | None) -> None:
+def test_a_changed_redaction_is_a_different_run(
+    make_job: MakeJob, change: dict[str, Any] | None
+) -> None:
     run_job(make_job)
     other = make_job(ROWS, prompt=PROMPT, output={"compression": "none"}, **({} if change is None else {"redact": change}))  # fmt: skip
     with pytest.raises(StateError, match="redact"):

@@ -39,7 +39,7 @@ def same(one: pl.DataFrame, other: pl.DataFrame) -> bool:
     return one.drop(OF_THE_RUN).equals(other.drop(OF_THE_RUN))
 
 
-def test_replicas_write_what_one_engine_writes(make_job: MakeJob) -> None:
+def test_replicas_give_the_output_of_one_engine(make_job: MakeJob) -> None:
     job = job_of(make_job)
     result = run(load_job(job), opener=opener(ByteTokenizer().decode))
     assert result.engine["workers"] == 2

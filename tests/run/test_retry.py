@@ -26,7 +26,7 @@ EMPTY = sum(not row["q"] for row in ROWS)
 
 
 class Unlucky(Wrapped):
-    """Fails some answers, as a machine short of memory does."""
+    """Fails some answers, like a machine with little memory."""
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         for done in self.inner.generate(requests):
@@ -58,7 +58,7 @@ def unlucky(model: Any, **others: Any) -> Engine:
 
 
 class After:
-    """A request to stop that comes after a number of looks."""
+    """A stop request after a number of checks."""
 
     def __init__(self, looks: int) -> None:
         self.left = looks

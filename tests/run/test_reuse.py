@@ -66,7 +66,7 @@ def test_unchanged_rows_are_reused_at_any_position(make_run_job: Callable[..., L
     )
 
 
-def test_the_manifest_and_the_last_lines_count_all_three(
+def test_manifest_and_summary_count_reused_generated_and_failed_rows(
     make_run_job: Callable[..., LoadedJob], capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = run(make_run_job("mon", rows("a", "b", "c")))
@@ -124,10 +124,10 @@ def test_failed_and_skipped_rows_are_generated_again(
         pytest.param(["batching.part_rows=1"], 3, id="parts"),
     ],
 )
-def test_what_decides_an_answer_decides_what_is_reused(
+def test_only_answers_with_equal_settings_are_reused(
     make_run_job: Callable[..., LoadedJob], sets: list[str], reused: int
 ) -> None:
-    """From a run with these settings to the plain one, and back: each output is that of a full run."""
+    """From a run with these settings to one without them, and back: each output is that of a full run."""
     given = rows("a", "b", "c")
     for name, before, now in (("to", [], sets), ("back", sets, [])):
         first = run(make_run_job(f"{name}-1", given, *before))
@@ -227,7 +227,7 @@ def test_if_the_earlier_run_was_deleted_all_other_rows_are_generated(
     assert answered(resumed).equals(answered(run(make_run_job("full", rows(*"xabcde")))))
 
 
-def test_fresh_in_the_same_folder_reuses_what_was_moved_aside(
+def test_fresh_in_the_same_folder_reuses_the_previous_run(
     make_run_job: Callable[..., LoadedJob],
 ) -> None:
     first = run(make_run_job("out", rows("a", "b")))

@@ -25,12 +25,12 @@ OF_THE_RUN = ("run_id", "created_at")
 
 
 def rows(count: int) -> list[dict[str, Any]]:
-    """Questions of different lengths, so that sorting has something to undo."""
+    """Questions of different lengths, so that the original order must be restored after sorting."""
     return [{"q": "问" * (1 + 7 * i % 23), "n": i} for i in range(count)]
 
 
 class After:
-    """A request to stop that comes after a number of looks."""
+    """A stop request after a number of checks."""
 
     def __init__(self, looks: int) -> None:
         self.left = looks
@@ -50,7 +50,7 @@ def test_answers_are_in_input_order_with_their_rows(make_job: MakeJob) -> None:
     assert all(q in answer for q, answer in zip(frame["q"], frame["response"], strict=True))
 
 
-def test_the_manifest_accounts_for_every_row_and_file(make_job: MakeJob) -> None:
+def test_the_manifest_lists_every_row_and_file(make_job: MakeJob) -> None:
     result = run(load_job(make_job(rows(20))))
     manifest = json.loads(result.folder.manifest.read_text())
     assert manifest["counts"]["rows"] == manifest["rows"] == 20
@@ -81,7 +81,7 @@ def test_the_version_of_a_package_without_metadata_is_null(
     versions = json.loads(result.folder.manifest.read_text())["versions"]
     assert versions["batchgen-llm"] is None
     assert versions["pyarrow"] == importlib.metadata.version("pyarrow")
-    # Whatever else is wrong with the metadata is found before a row is generated.
+    # Other errors of the metadata are reported before a row is generated.
     broken = True
     loaded = load_job(make_job(rows(2), output={"path": "second"}))
     with pytest.raises(OSError, match="unreadable metadata"):
@@ -156,7 +156,7 @@ def test_changed_input_is_rejected_by_name(make_job: MakeJob) -> None:
         run(load_job(path))
 
 
-def test_fresh_starts_over_and_keeps_the_old_run(make_job: MakeJob) -> None:
+def test_fresh_restarts_and_keeps_the_old_run(make_job: MakeJob) -> None:
     path = make_job(rows(3))
     old = run(load_job(path)).frame()
     messages: list[str] = []
@@ -199,7 +199,7 @@ def test_failed_rows_stay_in_the_output_with_the_reason(make_job: MakeJob) -> No
     assert result.counts.failed == 3
 
 
-def test_too_many_failed_rows_end_with_3_and_are_published(make_job: MakeJob) -> None:
+def test_too_many_failed_rows_exit_with_3_and_are_published(make_job: MakeJob) -> None:
     result = run(load_job(make_job(MIXED, run={"max_error_rate": 0.2})))
     assert result.counts.failed == 2
     assert result.exit_code == ExitCode.TOO_MANY_FAILED_ROWS
@@ -236,7 +236,7 @@ def test_a_part_with_only_failures_is_sealed(make_job: MakeJob) -> None:
         (1, 0, 100, 0),
     ],
 )
-def test_both_limits_of_failures_hold(
+def test_both_limits_of_failures_are_enforced(
     make_job: MakeJob, rate: float, count: int | None, rows: int, allowed: int
 ) -> None:
     limits = {"max_error_rate": rate, "max_error_count": count}
@@ -273,7 +273,7 @@ def test_finish_reasons_distinguish_stop_strings_and_limits(make_job: MakeJob) -
     assert short["output_tokens"].to_list() == [3, 3]
 
 
-def test_prompts_need_not_be_stored(make_job: MakeJob) -> None:
+def test_storing_prompts_is_optional(make_job: MakeJob) -> None:
     output = {"store_prompt": False, "keep_columns": "none"}
     result = run(
         load_job(make_job([{"q": "canary"}], output=output, decoding={"max_new_tokens": 2}))
@@ -290,7 +290,7 @@ def test_a_prefix_avoids_name_conflicts(make_job: MakeJob) -> None:
     assert frame["bg_response"].null_count() == 0
 
 
-def test_a_column_that_only_late_lines_have_is_kept(make_job: MakeJob) -> None:
+def test_a_column_that_appears_late_is_kept(make_job: MakeJob) -> None:
     late = [*({"q": "x" * 500} for _ in range(2000)), {"q": "last", "note": "late"}]
     frame = run(load_job(make_job(late))).frame()
     assert frame["note"].to_list()[-2:] == [None, "late"]
@@ -299,7 +299,7 @@ def test_a_column_that_only_late_lines_have_is_kept(make_job: MakeJob) -> None:
         run(load_job(make_job(clash, output={"path": "other"})))
 
 
-def test_only_one_run_at_a_time(make_job: MakeJob) -> None:
+def test_a_second_concurrent_run_is_rejected(make_job: MakeJob) -> None:
     loaded = load_job(make_job(rows(3)))
     folder = RunFolder(Path(loaded.job.output.path))
     folder.create()
@@ -308,7 +308,7 @@ def test_only_one_run_at_a_time(make_job: MakeJob) -> None:
     assert run(loaded).outcome == "done"
 
 
-def test_answers_without_their_state_are_not_touched(make_job: MakeJob) -> None:
+def test_answers_without_state_are_not_modified(make_job: MakeJob) -> None:
     loaded = load_job(make_job(rows(3)))
     folder = RunFolder(Path(loaded.job.output.path))
     folder.create()
@@ -318,7 +318,7 @@ def test_answers_without_their_state_are_not_touched(make_job: MakeJob) -> None:
     assert folder.responses.read_text() == "somebody's"
 
 
-def test_job_yaml_in_the_folder_runs_again(make_job: MakeJob, tmp_path: Path) -> None:
+def test_the_job_yaml_of_a_run_folder_can_be_run(make_job: MakeJob, tmp_path: Path) -> None:
     first = run(load_job(make_job(rows(4), decoding={"max_new_tokens": 5})))
     again = run(load_job(first.folder.job, overrides=[f"output.path={tmp_path / 'again'}"]))
     assert again.frame().drop(OF_THE_RUN).equals(first.frame().drop(OF_THE_RUN))

@@ -1,4 +1,4 @@
-"""What stops a run early: signals and deadlines, and how a run ends by them."""
+"""Stopping a run early: signals and deadlines, and the exit of the process."""
 
 import signal
 import subprocess
@@ -76,7 +76,7 @@ def test_a_run_stops_at_its_deadline_and_resumes(make_job: MakeJob) -> None:
     assert resumed.resumed_rows == stopped.counts.rows
 
 
-def test_what_is_finished_at_the_deadline_is_published(make_job: MakeJob) -> None:
+def test_answers_that_are_complete_at_the_deadline_are_published(make_job: MakeJob) -> None:
     result = run(load_job(make_job(ROWS[:1])), deadlines=[deadline_after(0, "over")])
     assert result.outcome == "done"
 
@@ -126,7 +126,7 @@ def test_the_first_signal_stops_cleanly_and_ends_the_process(number: signal.Sign
     assert process.returncode == -number
 
 
-def test_the_second_signal_ends_at_once() -> None:
+def test_the_second_signal_ends_the_process_at_once() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", WAITING, "hang"],
         stdout=subprocess.PIPE,

@@ -42,7 +42,7 @@ class WatchedStore(PartStore):
         return super().seal(number, table)
 
 
-def test_at_most_two_parts_are_open_and_they_close_in_order(make_job: object) -> None:
+def test_at_most_two_parts_are_open_and_they_are_sealed_in_order(make_job: object) -> None:
     assert callable(make_job)
     job: Path = make_job([{"q": "x" * (i % 7 + 1)} for i in range(100)])
     setup = set_up(load_job(job))

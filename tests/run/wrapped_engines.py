@@ -19,7 +19,7 @@ MARK = "deadly"
 
 
 class Wrapped:
-    """An engine that hands everything to another one."""
+    """An engine that delegates to another one."""
 
     def __init__(self, inner: Engine) -> None:
         self.inner = inner
@@ -42,7 +42,7 @@ class Wrapped:
 
 
 class Meddling(Wrapped):
-    """Does something before it hands out the answer with a certain number."""
+    """Runs a callback before it returns the answer with a given number."""
 
     def __init__(self, inner: Engine, at: int, action: Callable[[], object]) -> None:
         super().__init__(inner)

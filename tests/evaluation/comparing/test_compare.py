@@ -1,4 +1,4 @@
-"""Comparing runs: which rows pair, what is refused, which rows flipped, and gates against a baseline."""
+"""Comparison of runs: paired rows, rejected runs, flipped rows, and gates on a baseline."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ MakeRun = Callable[..., Path]
 
 @pytest.fixture
 def evaluated(make_job: MakeJob, tmp_path: Path) -> MakeRun:
-    """Run a job whose rows are right or not, as told; rows are `r0`, `r1` ..."""
+    """Run a job whose rows are right or wrong as given; rows are `r0`, `r1` ..."""
 
     def made(name: str, right: Sequence[bool], *, ids: Sequence[str] = (), **changes: Any) -> Path:
         names = ids or [f"r{n}" for n in range(len(right))]
@@ -41,7 +41,7 @@ def evaluated(make_job: MakeJob, tmp_path: Path) -> MakeRun:
 
 
 def compare(*arguments: object) -> dict[str, Any]:
-    """What `batchgen compare --json` prints."""
+    """The output of `batchgen compare --json`."""
     done = CliRunner().invoke(
         cli, ["compare", *map(str, arguments), "--json"], standalone_mode=False
     )
@@ -56,7 +56,7 @@ def metric(printed: dict[str, Any], name: str) -> dict[str, Any]:
     return dict(found)
 
 
-def test_flips_are_named_regressions_first(evaluated: MakeRun) -> None:
+def test_flips_are_listed_with_regressions_first(evaluated: MakeRun) -> None:
     base = evaluated("base", [True, True, False, True])
     new = evaluated("new", [False, True, True, False])
     found = metric(compare(base, new), "exact")
@@ -67,7 +67,7 @@ def test_flips_are_named_regressions_first(evaluated: MakeRun) -> None:
     assert found["verdict"] == "inconclusive"
 
 
-def test_enough_rows_decide(evaluated: MakeRun) -> None:
+def test_enough_rows_give_a_decision(evaluated: MakeRun) -> None:
     base, new = evaluated("base", [True] * 30), evaluated("new", [True] * 15 + [False] * 15)
     printed = compare(base, new, "--fail-if-worse", "exact")
     found = metric(printed, "exact")
@@ -83,7 +83,7 @@ def test_a_limit_without_an_amount_keeps_the_margin(evaluated: MakeRun) -> None:
     assert metric(printed, "exact")["verdict"] == "equivalent"
 
 
-def test_rows_pair_by_id_and_changed_prompts_are_left_out(
+def test_rows_are_paired_by_id_without_changed_prompts(
     evaluated: MakeRun, make_job: MakeJob, tmp_path: Path
 ) -> None:
     base = evaluated("base", [True] * 3, ids=["a", "b", "c"])
@@ -112,7 +112,7 @@ def test_a_metric_that_was_measured_differently_is_not_compared(evaluated: MakeR
     assert [m["metric"] for m in printed["metrics"]] == ["exact"]
 
 
-def test_p_is_adjusted_for_primary_metrics_alone(evaluated: MakeRun) -> None:
+def test_p_values_are_adjusted_only_for_primary_metrics(evaluated: MakeRun) -> None:
     metrics = [{"type": "exact", "primary": True}, {"type": "exact", "name": "again"}]
     base = evaluated("base", [True] * 10, metrics=metrics)
     new = evaluated("new", [True] * 4 + [False] * 6, metrics=metrics)
@@ -135,7 +135,7 @@ def test_p_is_adjusted_for_primary_metrics_alone(evaluated: MakeRun) -> None:
         ("exact:0.01", [False] + [True] * 39, ["exact may be worse by more than 0.01"]),
     ],
 )
-def test_a_loss_has_to_be_ruled_out(
+def test_a_gate_passes_only_if_a_loss_is_ruled_out(
     evaluated: MakeRun, limit: str, right: list[bool], failed: list[str]
 ) -> None:
     base, new = evaluated("base", [True] * 40), evaluated("new", right)
@@ -170,7 +170,7 @@ def test_a_folder_without_scores_is_an_error_with_a_hint(make_job: MakeJob, tmp_
 def sliced(
     make_job: MakeJob, name: str, right: Sequence[bool], *, new_tokens: int = 99, **changes: Any
 ) -> Path:
-    """Run a job of 12 rows in two languages and sliced by language; rows are right or not, as told."""
+    """Run a job of 12 rows in two languages, sliced by language; rows are right or wrong as given."""
     rows = [
         {"id": str(n), "q": f"ask {n}", "gold": f"ask {n}" if good else "x", "lang": "数学" if n < 4 else "en"}
         for n, good in enumerate(right)
@@ -181,7 +181,7 @@ def sliced(
     return run(load_job(job)).folder.path
 
 
-def test_slices_are_compared_for_a_first_look(make_job: MakeJob) -> None:
+def test_slices_are_compared_without_adjustment(make_job: MakeJob) -> None:
     base = sliced(make_job, "base", [True] * 12)
     new = sliced(make_job, "new", [False] * 4 + [True] * 8)
     found = metric(compare(base, new), "exact")
@@ -197,7 +197,7 @@ def test_slices_are_compared_for_a_first_look(make_job: MakeJob) -> None:
     )
 
 
-def test_a_row_is_in_the_slice_that_it_had_before(make_job: MakeJob) -> None:
+def test_a_row_is_in_its_slice_of_the_first_run(make_job: MakeJob) -> None:
     cut = [{"column": "output_tokens", "bins": [5]}]
     base = sliced(make_job, "base", [True] * 12, slices=cut)
     new = sliced(make_job, "new", [True] * 12, slices=cut, new_tokens=4)
@@ -207,7 +207,7 @@ def test_a_row_is_in_the_slice_that_it_had_before(make_job: MakeJob) -> None:
     assert (part["slice"], part["change"]["n"]) == ("output_tokens=below 5", 12)
 
 
-def test_noise_is_what_changes_between_two_runs_of_one_job(evaluated: MakeRun) -> None:
+def test_noise_is_the_difference_between_two_runs_of_one_job(evaluated: MakeRun) -> None:
     base, new = evaluated("base", [True] * 8), evaluated("new", [True] * 4 + [False] * 4)
     one, other = evaluated("a", [True] * 8), evaluated("b", [True] * 7 + [False])
     found = metric(compare(base, new, "--repeat-runs", one, other), "exact")
@@ -221,7 +221,7 @@ def test_noise_is_what_changes_between_two_runs_of_one_job(evaluated: MakeRun) -
     assert metric(compare(base, new), "exact")["noise"] is None
 
 
-def test_noise_of_two_jobs_is_none(evaluated: MakeRun, make_job: MakeJob) -> None:
+def test_two_different_jobs_have_no_noise(evaluated: MakeRun, make_job: MakeJob) -> None:
     base = evaluated("base", [True] * 3)
     evaluate = {"reference": "q", "metrics": ["exact"]}
     job = make_job(evaluate=evaluate, decoding={"max_new_tokens": 7}, output={"path": "other"})
@@ -230,7 +230,7 @@ def test_noise_of_two_jobs_is_none(evaluated: MakeRun, make_job: MakeJob) -> Non
         compare(base, base, "--repeat-runs", base, other)
 
 
-def test_python_has_the_same_words(evaluated: MakeRun) -> None:
+def test_the_python_api_gives_the_same_result(evaluated: MakeRun) -> None:
     base, new = evaluated("base", [True] * 30), evaluated("new", [True] * 15 + [False] * 15)
     found = batchgen.compare(str(base), new, metrics=["exact"], max_examples=2)
     (one,) = found.metrics
@@ -242,7 +242,7 @@ def test_python_has_the_same_words(evaluated: MakeRun) -> None:
     }
 
 
-def test_ids_of_any_type_pair(tmp_path: Path) -> None:
+def test_ids_of_any_type_are_paired(tmp_path: Path) -> None:
     for name, said in (("base", ["a", "b"]), ("new", ["a", "x"])):
         moments = pa.array([10**17, 1_500], pa.timestamp("ms"))
         table = pa.table({"id": moments, "response": said, "gold": ["a", "b"]})
@@ -256,7 +256,7 @@ def test_ids_of_any_type_pair(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("columns", [80, 100])
-def test_tables_keep_to_the_window(
+def test_tables_fit_the_window(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -298,7 +298,7 @@ def gate(baseline: Path | str, drop: float) -> dict[str, Any]:
         ([True] * 10 + [False] * 30, "failed", ExitCode.GATE_FAILED),
     ],
 )
-def test_gates_against_a_baseline_rule_a_loss_out(
+def test_gates_on_a_baseline_rule_out_a_loss(
     evaluated: MakeRun, right: list[bool], verdict: str, code: ExitCode
 ) -> None:
     base = evaluated("base", [True] * 40)
@@ -309,7 +309,7 @@ def test_gates_against_a_baseline_rule_a_loss_out(
     assert ("rows to decide" in found.found) == (verdict == "undecided")
 
 
-def test_a_baseline_that_is_not_there_decides_nothing(evaluated: MakeRun, tmp_path: Path) -> None:
+def test_gates_with_a_missing_baseline_are_undecided(evaluated: MakeRun, tmp_path: Path) -> None:
     evaluated("new", [True] * 3, **gate(tmp_path / "gone", 0.1))
     result = run(load_job(tmp_path / "job.yaml"))
     assert result.gates[0].verdict == "undecided"
@@ -346,6 +346,6 @@ def test_scoring_again_prints_the_gates_that_it_records(make_job: MakeJob) -> No
     assert scored_by("gold").outcome == "done"
     again = scored_by("other")
     recorded = read_json(again.folder.manifest)["evaluation"]["gates"]
-    # Against what stood there before, not against what has just taken its place.
+    # Against the previous answers, not against those that have just replaced them.
     assert [asdict(one) for one in again.gates] == recorded
     assert again.exit_code == ExitCode.GATE_FAILED

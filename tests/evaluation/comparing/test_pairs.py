@@ -1,4 +1,4 @@
-"""What counts as a change between two scores of one row."""
+"""Changes between two scores of one row."""
 
 import polars as pl
 import pytest
@@ -32,17 +32,17 @@ def scores(value: float, stats: list[float] | None) -> pl.DataFrame:
         pytest.param((0.0, [1.0]), (0.00005, None), 0.0, id="sums on one side alone"),
     ],
 )
-def test_rounding_is_no_change(
+def test_rounding_differences_are_not_changes(
     base: tuple[float, list[float] | None], new: tuple[float, list[float] | None], change: float
 ) -> None:
     rows = pair_rows(scores(*base), scores(*new), COMMON).rows
     assert rows["value_new"][0] - rows["value"][0] == pytest.approx(change, abs=1e-12)
 
 
-def test_sums_that_differ_are_kept_though_the_value_is_the_same() -> None:
+def test_pairs_with_equal_values_but_different_sums_are_kept() -> None:
     rows = pair_rows(scores(0.0, [0.0, 8.0]), scores(0.0, [0.0, 9.0]), COMMON).rows
     assert rows["stats_new"].to_list() == [[0.0, 9.0]]
 
 
-def test_no_rows_are_no_pairs() -> None:
+def test_no_rows_give_no_pairs() -> None:
     assert pair_rows(scores(0.0, None), scores(0.0, None), COMMON.clear()).rows.is_empty()

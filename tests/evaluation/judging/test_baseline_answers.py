@@ -43,7 +43,7 @@ def test_answers_are_found_by_id_and_sample(folder: Path) -> None:
     assert found == list(map(BaselineAnswer, ["four", "one", None, "two", None, None]))
 
 
-def test_only_answers_to_the_same_prompt_count(folder: Path) -> None:
+def test_only_answers_to_the_same_prompt_are_used(folder: Path) -> None:
     import polars as pl
 
     hashes = dict(pl.read_parquet(folder / "responses.parquet").select("id", "prompt_hash").rows())
@@ -52,7 +52,7 @@ def test_only_answers_to_the_same_prompt_count(folder: Path) -> None:
     assert found == [BaselineAnswer("one"), BaselineAnswer(None, different_prompt=True)]
 
 
-def test_parts_and_prefixes_are_read_as_well(make_job: MakeJob) -> None:
+def test_parts_and_column_prefixes_are_supported(make_job: MakeJob) -> None:
     job = make_job(
         ROWS[:2], output={"layout": "parts", "prefix": "out_"}, batching={"part_rows": 1}
     )
@@ -61,12 +61,12 @@ def test_parts_and_prefixes_are_read_as_well(make_job: MakeJob) -> None:
     assert found == [BaselineAnswer("two"), BaselineAnswer("one")]
 
 
-def test_without_a_complete_run_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
+def test_an_incomplete_run_is_not_a_baseline(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not the output folder of a complete run"):
         open_baseline(tmp_path)
 
 
-def test_a_changed_file_is_no_answer(folder: Path) -> None:
+def test_a_changed_file_is_an_error(folder: Path) -> None:
     with (folder / "responses.parquet").open("ab") as file:
         file.write(b"x")
     with pytest.raises(StateError, match="was changed or damaged"):

@@ -1,4 +1,4 @@
-"""A judge that is a real model: its verdicts are those of a plain forward over each row alone."""
+"""A real model as judge: its verdicts equal those of a plain forward over each row alone."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ DEMO_MODEL = {"path": "demo:smollm2-135m", "dtype": "float32"}
 
 @pytest.mark.slow
 def test_verdicts_are_those_of_a_plain_forward(make_job: MakeJob, demo_folder: Path) -> None:
-    notes = Opinionated()  # notes what judges read, label by label
+    notes = Opinionated()  # records the queries of judges, label by label
     job = make_job(ROWS, evaluate={"judges": [TENTHS, PAIRWISE]})
     run(load_job(job), opener=notes)
     rated = [notes.queries[11 * row] for row in range(3)]
@@ -48,13 +48,13 @@ def test_verdicts_are_those_of_a_plain_forward(make_job: MakeJob, demo_folder: P
         first, second = (chances(text, ["A", "B"]) for text in compared[row])
         preference = (first[0] / sum(first) + second[1] / sum(second)) / 2
         assert frame["score_vs_preference"][row] == pytest.approx(preference, abs=1e-5)
-    # What looks like control tokens, and a NUL, are text like any other.
+    # Text that resembles control tokens, and a NUL, are ordinary text.
     assert frame["score_good_label_mass"][2] > 0.5
     assert frame["score_vs_label_mass"][2] > 0
 
 
 def forward(folder: Path) -> Callable[[str, Sequence[str]], list[float]]:
-    """Probabilities of labels after what a judge reads, by transformers alone."""
+    """Probabilities of labels after a judge's prompt, by transformers alone."""
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 

@@ -35,7 +35,7 @@ WORTH = {"good": 5, "fair": 3, "bad": 1}
 
 @dataclass
 class Opinionated:
-    """Answers as echo does, and judges: it knows the worth of a few words, is silent about others, and favours A a little."""
+    """Answers like echo, and judges by a table of a few words; it gives no verdict on others and slightly favours A."""
 
     queries: list[str] = field(default_factory=list)
     opened: int = 0
@@ -69,7 +69,7 @@ def _chance(text: str, label: str) -> float:
     said = re.findall(r"<answer-\S+>\n(\w+)", text)
     worth = [WORTH.get(word, 0) for word in said]
     if not worth or not all(worth):
-        return 0.01  # something else is on its mind
+        return 0.01  # another token than a label
     if len(worth) == 1:
         return 0.8 if label == str(worth[0]) else 0.02
     first = {True: 0.8, False: 0.2}[worth[0] > worth[1]] if worth[0] != worth[1] else 0.6
@@ -110,7 +110,7 @@ def test_scores_by_a_rubric_are_columns_of_the_answers(make_job: MakeJob) -> Non
     assert detail["answer"].to_list() == ["5", "1", "3", None, None]
 
 
-def test_pairs_are_won_only_in_both_orders(make_job: MakeJob) -> None:
+def test_a_pair_is_won_only_in_both_orders(make_job: MakeJob) -> None:
     result = judged(make_job, Opinionated(), PAIRWISE)
     frame = result.frame()
     assert frame["score_vs"].to_list() == [1.0, 0.0, 0.5, None, None]
@@ -137,7 +137,7 @@ def test_several_answers_to_one_prompt_are_a_cluster(make_job: MakeJob) -> None:
     assert (row["n"], row["method"]) == (6, "t, clustered")
 
 
-def test_against_another_run_answers_pair_by_id_and_prompt(make_job: MakeJob) -> None:
+def test_answers_are_paired_with_another_run_by_id_and_prompt(make_job: MakeJob) -> None:
     rows = [{"id": str(k), "q": q} for k, q in enumerate(["bad", "good", "fair", "good"])]
     base = run(load_job(make_job(rows, output={"path": "base"}, prompt={"user": "{{ q }}"})))
     assert base.outcome == "done"
@@ -146,13 +146,13 @@ def test_against_another_run_answers_pair_by_id_and_prompt(make_job: MakeJob) ->
     job = make_job(rows, evaluate={"judges": [judge]})
     result = run(load_job(job), opener=Opinionated())
     detail = pl.read_parquet(result.folder.scores).filter(pl.col("metric") == "vs")
-    # The second row asks something else than it did, the last one is new.
+    # The prompt of the second row changed, the last row is new.
     assert detail["status"].to_list() == ["ok", "skipped", "ok", "ok", "skipped"]
     assert detail["rule"].to_list()[1::3] == ["other_prompt", "no_other"]
     assert metrics(result)["vs", "all"]["coverage"] == 0.6
 
 
-def test_a_run_whose_answers_changed_since_is_another_to_compare_with(make_job: MakeJob) -> None:
+def test_a_baseline_whose_answers_changed_is_judged_again(make_job: MakeJob) -> None:
     rows = [{"id": "1", "q": "bad"}]
     base = run(load_job(make_job(rows, output={"path": "base"}, prompt={"user": "{{ q }}"})))
     before = baseline_record(open_baseline(base.folder.path))
@@ -164,8 +164,8 @@ def test_a_run_whose_answers_changed_since_is_another_to_compare_with(make_job: 
     assert baseline_record(open_baseline(base.folder.path)) != before
 
 
-def test_a_judge_that_means_nothing_is_unparsed_not_zero(make_job: MakeJob) -> None:
-    """The engine echo has no opinion."""
+def test_a_judge_without_a_verdict_gives_unparsed_not_zero(make_job: MakeJob) -> None:
+    """The engine echo gives no verdict."""
     result = run(load_job(make_job(ROWS[:3], evaluate={"judges": [RUBRIC, PAIRWISE]})))
     detail = pl.read_parquet(result.folder.scores)
     assert set(detail.filter(pl.col("metric").is_in(["good", "vs"]))["status"]) == {"unparsed"}
@@ -194,7 +194,7 @@ def test_answers_are_judged_again_only_by_another_rubric(make_job: MakeJob, tmp_
     assert all("Is it short?" in text for text in other.queries)
 
 
-def test_judged_again_by_the_command_score(make_job: MakeJob) -> None:
+def test_the_command_score_judges_again(make_job: MakeJob) -> None:
     result = judged(make_job, Opinionated(), RUBRIC)
     scored = score_run(result.folder.path)
     values = {row.metric: row.value for row in scored.metrics}
@@ -210,7 +210,7 @@ def test_judged_again_by_the_command_score(make_job: MakeJob) -> None:
         pytest.param({"metric": "good", "min_coverage": 0.9}, ExitCode.GATE_FAILED, id="coverage"),
     ],
 )
-def test_gates_may_be_about_judges(make_job: MakeJob, gate: dict[str, Any], code: ExitCode) -> None:
+def test_gates_may_use_judges(make_job: MakeJob, gate: dict[str, Any], code: ExitCode) -> None:
     result = judged(make_job, Opinionated(), RUBRIC, evaluate={"gates": [gate]})
     assert result.exit_code == code
 
@@ -249,7 +249,7 @@ def test_a_run_that_is_stopped_while_judging_resumes(make_job: MakeJob) -> None:
     result = run(load_job(job), opener=again)
     assert result.outcome == "done"
     assert result.frame()["score_good"].to_list() == pytest.approx([FIVE, ONE] * 300)
-    # A block of 256 answers was whole.
+    # A block of 256 answers was complete.
     assert len(again.queries) == 5 * (600 - 256)
 
 

@@ -53,7 +53,7 @@ def asked(prompts: JudgePrompts, case: JudgeCase) -> EncodedCase:
 
 
 def text_of(judge: Judge, case: JudgeCase, *, rubric: str = "") -> str:
-    """What the judge reads, turn marks left out."""
+    """The text of the judge's prompt without turn marks."""
     return ByteTokenizer().decode(asked(in_bytes(judge, rubric=rubric), case).context)
 
 
@@ -63,7 +63,7 @@ def answers(judge: Judge, *texts: str) -> tuple[str, ...]:
 
 
 def code_in(text: str) -> str:
-    """Of the question's mark, which stands before anything that an answer says."""
+    """The code of the question's mark, which precedes all text of answers."""
     found = re.search(r"^<question-([0-9a-f]{8})>$", text, re.MULTILINE)
     assert found
     return found[1]
@@ -87,7 +87,7 @@ def test_the_prompt_has_rubric_question_reference_and_answer_and_ends_before_the
     )
 
 
-def test_in_chinese_all_words_are_chinese() -> None:
+def test_the_chinese_prompt_is_entirely_chinese() -> None:
     judge = PAIRWISE.model_copy(update={"language": "zh"})
     text = text_of(judge, JudgeCase("海是什么颜色？", ("蓝色。", "绿色。")))
     assert text.startswith("请按照下面的标准比较两个回答：A 和 B。\n\n标准：\n更好的回答内容真实")
@@ -126,7 +126,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", [pytest.param(t, id=name) for name, t in HOSTILE.items()])
 @pytest.mark.parametrize("judge", [RUBRIC, PAIRWISE], ids=["rubric", "pairwise"])
-def test_hostile_answers_stay_inside_their_fence(
+def test_hostile_answers_cannot_leave_their_fence(
     judge: Judge, text: str, chatml: PreTrainedTokenizerBase
 ) -> None:
     shown = answers(judge, text, "another")
@@ -137,7 +137,7 @@ def test_hostile_answers_stay_inside_their_fence(
     assert code not in text
     for mark in re.findall(rf"<(?!/)(.+)-{code}>", whole):
         assert whole.count(f"<{mark}-{code}>") == whole.count(f"</{mark}-{code}>") == 1
-    # One turn of the user, then the verdict's first words: nothing in the answer opened or closed a turn.
+    # One turn of the user, then the first words of the verdict: no text of the answer starts or ends a turn.
     control = [i for i in read.context if i in chatml.all_special_ids]
     harmless = asked(prompts_of(judge, chatml), JudgeCase("q", ("a",) * len(shown))).context
     assert control == [i for i in harmless if i in chatml.all_special_ids]
@@ -154,7 +154,7 @@ def test_the_code_is_in_no_text_and_does_not_depend_on_the_order(one: str, other
 
 
 @pytest.mark.parametrize("judge", [RUBRIC, PAIRWISE], ids=["rubric", "pairwise"])
-def test_long_texts_are_cut_all_to_one_length_and_say_so(judge: Judge) -> None:
+def test_long_texts_are_truncated_to_one_length_with_a_note(judge: Judge) -> None:
     shown = answers(judge, "a" * 5000, "b" * 900)
     prompts = in_bytes(judge, longest=2000)
     read = asked(prompts, JudgeCase("short?", shown))
@@ -164,18 +164,18 @@ def test_long_texts_are_cut_all_to_one_length_and_say_so(judge: Judge) -> None:
     lengths = {letter: max(map(len, re.findall(f"{letter}+", text))) for letter in "ab"}
     assert "short?" in text
     assert f"{'a' * lengths['a']} [cut: too long]" in text
-    # One character more would not have fitted.
+    # One more character would not fit.
     assert len(read.context) + len(shown) > 2000 - prompts.labels.longest
     assert judge.mode == "rubric" or lengths["a"] == lengths["b"]
     assert not asked(in_bytes(judge, longest=20_000), JudgeCase("short?", shown)).was_cut
 
 
-def test_a_rubric_that_leaves_no_room_is_refused_at_once() -> None:
+def test_a_rubric_that_leaves_no_space_is_rejected_at_once() -> None:
     with pytest.raises(ModelError, match="the judge good has"):
         in_bytes(RUBRIC, longest=600, rubric="be good " * 100)
 
 
-def test_labels_are_bytes_where_tokens_are() -> None:
+def test_labels_are_bytes_for_a_byte_tokenizer() -> None:
     labels = in_bytes(TENTHS).labels
     expected = (*((byte,) for byte in b"0123456789"), tuple(b"10"))
     assert labels == VerdictLabels(expected, dropped=0, added=())
@@ -193,10 +193,10 @@ def test_labels_are_bytes_where_tokens_are() -> None:
     ids=["rubric", "tenths", "pairwise", "pairwise zh", "tenths zh"],
 )
 @pytest.mark.parametrize("kind", ["chatml", "llama3", "base_model", "demo_tokenizer"])
-def test_context_and_label_are_the_tokens_of_the_whole_text(
+def test_context_and_label_are_the_tokens_of_the_complete_text(
     judge: Judge, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    """What is asked is what the tokenizer makes of prompt and label written in one."""
+    """Context and label together are the tokens of prompt and label as one text."""
     tokenizer: PreTrainedTokenizerBase = request.getfixturevalue(kind)
     prompts = prompts_of(judge, tokenizer)
 

@@ -35,7 +35,7 @@ ROWS = [{"q": "x", "other": "y"}]
 
 @pytest.fixture
 def ready(make_job: MakeJob) -> Callable[..., PreparedJudge]:
-    """A judge without a model, by its options."""
+    """A judge without a model, from its options."""
 
     def made(**judge: Any) -> PreparedJudge:
         section = {"judges": [{"name": "j", **judge}], "reference": "q"}
@@ -46,7 +46,7 @@ def ready(make_job: MakeJob) -> Callable[..., PreparedJudge]:
 
 
 def by_hash(one: Continuation) -> Likelihood:
-    """Any opinion will do, as long as the same context and label always get the same."""
+    """Any log-probability that depends only on context and label."""
     seen = hashlib.blake2b(repr((list(one.context), list(one.token_ids))).encode(), digest_size=4)
     chance = 0.25 + 0.24 * int.from_bytes(seen.digest()) / 2**32
     return Likelihood(one.index, (math.log(chance),))
@@ -60,7 +60,7 @@ def asked_about(said: Answer, *turns: tuple[str, str]) -> JudgedAnswer:
 def judged(
     one: PreparedJudge, answers: Sequence[Answer], tell: Tell = by_hash
 ) -> list[JudgeResult | None]:
-    """The judgements of answers, by a model whose opinion `tell` is."""
+    """The judgements of answers by a model whose log-probabilities `tell` gives."""
     rows = [{**a.fields, "response": a.response, "messages": QUESTION} for a in answers]
     table = pa.Table.from_pylist(rows)
     source = JudgeQueries(one, ColumnMap("response", messages="messages"), table.schema)
@@ -71,7 +71,7 @@ def judged(
 
 
 def contexts(one: PreparedJudge, about: JudgedAnswer) -> list[str]:
-    """What the judge reads before each of its labels."""
+    """The judge's prompt before each of its labels."""
     (asked,) = queries_of(one, [about])
     return [
         ByteTokenizer().decode(text.context) for text in asked if isinstance(text, LikelihoodQuery)
@@ -83,7 +83,7 @@ def read(one: PreparedJudge, about: JudgedAnswer) -> str:
 
 
 def entry(text: Query, tell: Tell) -> dict[str, Any]:
-    """A text as the panel keeps it."""
+    """A text as the judge stores it."""
     told = (
         tell(Continuation(0, text.context, text.token_ids))
         if isinstance(text, LikelihoodQuery)
@@ -114,10 +114,10 @@ SAID = answer("said")
 
 @given(st.text(max_size=20), st.text(max_size=20))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
-def test_a_pair_is_judged_alike_from_both_sides(
+def test_a_pair_has_the_same_judgement_from_both_sides(
     ready: Callable[..., PreparedJudge], one: str, other: str
 ) -> None:
-    """Swapped answers are asked the same two questions: what is gained on one side is lost on the other."""
+    """Swapped answers give the same two queries: a win of one side is a loss of the other."""
     pairwise = ready(mode="pairwise", column="other")
     found = judged(pairwise, [answer(one, other), answer(other, one)])
     here, there = (values(pairwise.judge, judgement) for judgement in found)
@@ -183,7 +183,7 @@ def test_a_known_result_is_not_queried(
     assert judged(ready(**options), [judged_answer], nobody) == [expected]
 
 
-def test_an_engine_s_failure_is_that_of_the_answer_alone(
+def test_an_engine_failure_affects_only_its_answer(
     ready: Callable[..., PreparedJudge],
 ) -> None:
     failure = Failure("nonfinite_logits", "the model's logits are not finite")
@@ -242,7 +242,7 @@ def test_rows_outside_where_and_without_a_response_are_not_queried(
     assert list(map(len, texts)) == [5, 0, 0]
 
 
-def test_a_label_within_a_longer_one_loses_what_that_one_has(
+def test_a_label_that_begins_a_longer_one_excludes_its_probability(
     ready: Callable[..., PreparedJudge],
 ) -> None:
     """Byte by byte, 10 begins with 1."""

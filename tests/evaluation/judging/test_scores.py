@@ -1,4 +1,4 @@
-"""From the probabilities of a judge's labels to scores: every number here was worked out by hand."""
+"""From the probabilities of a judge's labels to scores: all numbers were computed by hand."""
 
 import math
 from collections.abc import Sequence
@@ -170,7 +170,7 @@ def test_pairs_are_judged_by_both_orders(
         pytest.param(RUBRIC, None, Answer("1", 0, None), (None, "skipped", None), id="no response"),
     ],
 )
-def test_answers_that_no_judge_saw(
+def test_answers_that_were_not_judged(
     judge: Judge,
     judgement: JudgeResult | None,
     answer: Answer,
@@ -178,7 +178,7 @@ def test_answers_that_no_judge_saw(
 ) -> None:
     found = scores(judge, judgement, answer)
     assert (found[""].value, found[""].status, found[""].rule) == expected
-    # Nothing was asked, so nothing is known about the judge.
+    # There were no queries, so there are no figures about the judge.
     assert all(
         found[name].value is None
         for name in ("_label_mass", "_position_flip", "_first_position")
@@ -199,10 +199,10 @@ chance = st.floats(0.001, 1.0)
 
 
 @given(st.tuples(chance, chance, chance, chance))
-def test_swapping_the_answers_turns_every_verdict_round(
+def test_swapping_the_answers_inverts_every_verdict(
     chances: tuple[float, float, float, float],
 ) -> None:
-    """Judged from the other side, the orders change places: what was shown first is still shown first."""
+    """Swapping the answers swaps the two orders: the text that was shown first is still shown first."""
     answer_first, other_first = chances[:2], chances[2:]
     one = values(PAIRWISE, *_whole(answer_first), *_whole(other_first))
     other = values(PAIRWISE, *_whole(other_first), *_whole(answer_first))
@@ -232,14 +232,14 @@ def _number(value: Any) -> float:
         pytest.param((0.4, 0.4), [(1,), (1, 0)], (0.0, 0.4), id="always goes on"),
     ],
 )
-def test_labels_that_go_on_to_longer_ones_exclude_these(
+def test_labels_that_begin_longer_ones_exclude_these(
     chances: tuple[float, ...], tokens: list[tuple[int, ...]], expected: tuple[float, ...]
 ) -> None:
     left = disjoint_logprobs(logs(*chances), tokens)
     assert np.exp(left) == pytest.approx(expected, abs=1e-12)
 
 
-def test_probabilities_are_a_softmax_even_far_from_one() -> None:
+def test_probabilities_are_a_softmax_even_of_tiny_values() -> None:
     verdict = verdict_probabilities([-1000.0, -1001.0], 2)
     assert verdict.probabilities[0].tolist() == pytest.approx([1 / (1 + math.exp(-1)), 0.268941421])
     assert verdict.mass.tolist() == [0.0]

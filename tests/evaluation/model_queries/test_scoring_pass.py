@@ -86,7 +86,7 @@ class Log:
 
 
 def expected(text: str) -> float:
-    """What echo finds of a text after a prompt that begins with a role and this text: the prompt is to come again."""
+    """Log-probability that echo gives to a text after a prompt that begins with a role and this text."""
     hits = sum(a == b for a, b in zip(text[1:], text, strict=False)) if text.isdigit() else 0
     return -math.log(2) * (len(text) + 16 * (len(text) - hits))
 
@@ -107,12 +107,12 @@ def test_a_run_queries_its_open_engine_about_every_row_and_scores_the_results(
     assert frame["score_loglikelihood"].to_list() == pytest.approx(
         [expected(row["right"]) for row in ROWS], abs=1e-9
     )
-    # "no" is two tokens that nobody expects: likelier than three, and a tie with two.
+    # "no" has two unlikely tokens: more likely than three of them, and equal to two.
     assert frame["score_multiple_choice"].to_list() == [
         float(expected(row["right"]) > expected("no") + 1e-9) for row in ROWS
     ]
     assert not [name for name in frame.columns if "model:" in name]
-    # Kept, so that scoring again for another reason asks nobody; what nobody needs any more goes.
+    # Results are kept, so scoring again for another reason sends no queries; unused results are deleted.
     assert len(list((result.folder.private / "likelihoods").iterdir())) == -(
         -len(ROWS) // BLOCK_ROWS
     )
@@ -235,7 +235,7 @@ def test_only_rows_that_a_metric_selects_are_queried(make_job: MakeJob) -> None:
     assert result.frame()["score_loglikelihood"].null_count() == 19
 
 
-def test_a_text_that_fails_takes_no_other_down(make_job: MakeJob) -> None:
+def test_a_failing_text_does_not_affect_others(make_job: MakeJob) -> None:
     log = Log()
     log.broken = list(b"3")
     rows = [*ROWS[:6], {"q": "long", "right": "x" * 60, "choices": ["x" * 60, "y"]}]
@@ -293,28 +293,28 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("evaluate", "message"), WRONG)
-def test_a_wrong_column_is_found_before_anything_runs(
+def test_a_wrong_column_is_an_error_before_the_run(
     make_job: MakeJob, evaluate: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(JobFileError, match=message):
         run(load_job(make_job(ROWS[:2], evaluate={"reference": "right", **evaluate})))
 
 
-def test_columns_of_the_prefill_have_to_be_kept(make_job: MakeJob) -> None:
+def test_columns_of_the_prefill_must_be_kept(make_job: MakeJob) -> None:
     prompt, output = {"prefill": "{{ q }}: "}, {"keep_columns": ["right", "choices"]}
     job = make_job(ROWS[:2], evaluate=EVALUATE, prompt=prompt, output=output)
     with pytest.raises(JobFileError, match=r"prompt\.prefill reads the column 'q'"):
         run(load_job(job))
 
 
-def test_prompts_have_to_be_stored(make_job: MakeJob) -> None:
+def test_prompts_must_be_stored(make_job: MakeJob) -> None:
     job = make_job(ROWS[:2], evaluate=EVALUATE, output={"store_prompt": False})
     with pytest.raises(JobFileError, match=r"output\.store_prompt"):
         run(load_job(job))
 
 
 def score(*arguments: object) -> dict[str, Any]:
-    """What `batchgen score --json` prints."""
+    """The output of `batchgen score --json`."""
     command = ["score", *map(str, arguments), "--json"]
     done = CliRunner().invoke(cli, command, standalone_mode=False)
     if done.exception is not None:
@@ -362,7 +362,7 @@ def test_a_file_leaves_no_engine_open(make_job: MakeJob, demo_folder: Path, tmp_
 
 
 @pytest.mark.slow
-def test_a_file_and_a_run_hear_the_same_of_the_same_model(
+def test_a_file_and_a_run_get_equal_likelihoods_from_the_same_model(
     make_job: MakeJob, demo_folder: Path
 ) -> None:
     model = {"engine": "transformers", "path": str(demo_folder), "dtype": "float32"}
@@ -381,7 +381,7 @@ def test_a_file_and_a_run_hear_the_same_of_the_same_model(
         decoding={"max_new_tokens": 4, "logprobs": True},
     )
     frame = run(load_job(job)).frame()
-    # Token parity: the answer, encoded again, has the likelihood it had when it was drawn.
+    # Token parity: the re-encoded answer has the likelihood of its generation.
     for own, drawn in frame.select("score_own", "logprob_mean").rows():
         assert own == pytest.approx(drawn, abs=1e-5)
     assert frame["score_multiple_choice"].to_list() == [1.0, 1.0]
@@ -395,7 +395,7 @@ def test_a_file_and_a_run_hear_the_same_of_the_same_model(
 
 
 @pytest.mark.slow
-def test_the_model_of_a_run_must_be_the_one_that_answered(
+def test_a_run_is_scored_only_by_the_model_that_answered(
     make_job: MakeJob, demo_folder: Path
 ) -> None:
     model = {"engine": "echo", "path": str(demo_folder)}

@@ -1,4 +1,4 @@
-"""Scoring what exists: runs, and any table with a response column."""
+"""Scoring of existing answers: runs, and any table with a response column."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +39,7 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def score(*arguments: object) -> dict[str, Any]:
-    """What `batchgen score --json` prints."""
+    """The output of `batchgen score --json`."""
     command = ["score", *map(str, arguments), "--json"]
     done = CliRunner().invoke(cli, command, standalone_mode=False)
     if done.exception is not None:
@@ -48,7 +48,7 @@ def score(*arguments: object) -> dict[str, Any]:
     return printed
 
 
-def test_a_file_gets_its_scores_in_a_folder_of_their_own(tmp_path: Path) -> None:
+def test_scores_of_a_file_are_written_to_a_separate_folder(tmp_path: Path) -> None:
     file = write(tmp_path / "foreign.jsonl", FOREIGN)
     out = tmp_path / "scored"
     printed = score(file, "-m", "exact", "--response", "said", "--reference", "gold", "-o", out)
@@ -76,7 +76,7 @@ def test_references_may_come_from_another_file(tmp_path: Path) -> None:
     assert frame["score_exact"].to_list() == [1.0, 0.0, None, None]
 
 
-def test_scoring_twice_replaces(tmp_path: Path) -> None:
+def test_scoring_twice_replaces_the_scores(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [{"response": "x"}])
     for metric in ("length", "{type: length, name: n, units: [words]}"):
         score(file, "-m", metric, "-o", tmp_path / "out")
@@ -86,7 +86,7 @@ def test_scoring_twice_replaces(tmp_path: Path) -> None:
     assert [row["metric"] for row in again["metrics"]] == ["n_words"]
 
 
-def test_answers_to_a_prompt_that_do_not_stand_together_are_refused(tmp_path: Path) -> None:
+def test_nonadjacent_answers_to_a_prompt_are_rejected(tmp_path: Path) -> None:
     ids = ["a", "a", "b", "b", "c", "a"]
     rows = [{"id": i, "sample": n, "response": "x"} for n, i in enumerate(ids)]
     file, out = write(tmp_path / "a.jsonl", rows), tmp_path / "out"
@@ -99,7 +99,7 @@ def test_answers_to_a_prompt_that_do_not_stand_together_are_refused(tmp_path: Pa
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_ids_that_come_back_are_found_across_tables(size: int) -> None:
+def test_repeated_ids_are_detected_across_tables(size: int) -> None:
     def tables(ids: Sequence[str]) -> Iterator[pa.Table]:
         table = pa.table({"id": ids})
         pieces = (table.slice(at, size) for at in range(0, len(ids), size))
@@ -110,7 +110,7 @@ def test_ids_that_come_back_are_found_across_tables(size: int) -> None:
         list(tables(["a", "a", "b", "c", "c", "a"]))
 
 
-def test_python_has_the_same_words(tmp_path: Path, finished: Path) -> None:
+def test_the_python_api_gives_the_same_result(tmp_path: Path, finished: Path) -> None:
     file = write(tmp_path / "a.jsonl", [{"said": "5", "gold": "5"}, {"said": "6", "gold": "7"}])
     made = batchgen.score(
         file, ["exact", {"type": "length", "units": ["words"]}], reference="gold", response="said",
@@ -177,7 +177,7 @@ def test_what_is_refused(tmp_path: Path, arguments: list[str], words: str) -> No
     assert not (tmp_path / "out").exists()
 
 
-def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+def test_a_duplicate_key_is_rejected(tmp_path: Path) -> None:
     file = write(tmp_path / "foreign.jsonl", FOREIGN)
     gold = write(tmp_path / "gold.jsonl", [{"key": 1, "right": "a"}, {"key": 1, "right": "b"}])
     common = ("--response", "said", "-m", "exact", "--reference", "right", "-o", tmp_path / "out")
@@ -202,7 +202,7 @@ def test_a_model_is_queried_only_about_messages(
         score(file, "-m", "perplexity", "-o", tmp_path / "out", "--model", "demo:smollm2-135m")
 
 
-def test_keys_and_clusters_may_be_times_that_python_lacks(tmp_path: Path) -> None:
+def test_keys_and_clusters_may_be_times_outside_pythons_range(tmp_path: Path) -> None:
     far = pa.array([10**17, 10**17 + 1, 0], pa.timestamp("ms"))
     odd = pa.array([1, 2, 1_000_000], pa.timestamp("ns", "Foo/Bar"))
     pq.write_table(
@@ -215,7 +215,7 @@ def test_keys_and_clusters_may_be_times_that_python_lacks(tmp_path: Path) -> Non
     assert frame.to_series().to_list() == [1.0, 0.0, 1.0]
 
 
-def test_clusters_may_be_odd_times(make_job: MakeJob, tmp_path: Path) -> None:
+def test_clusters_may_be_unusual_times(make_job: MakeJob, tmp_path: Path) -> None:
     times = pa.array([1, 1, 2, 2], pa.timestamp("ns", "Foo/Bar"))
     far = pa.array([10**17, 10**17, 10**17 + 1, 0], pa.timestamp("ms"))
     table = pa.table({"q": ["a", "b", "c", "d"], "z": times, "far": far})
@@ -334,14 +334,14 @@ def test_removed_scores_are_reported(finished: Path) -> None:
     assert removed("score", str(finished)) == []
 
 
-def test_a_run_can_be_compared_with_other_references(finished: Path, tmp_path: Path) -> None:
+def test_a_run_can_be_scored_with_other_references(finished: Path, tmp_path: Path) -> None:
     gold = write(tmp_path / "gold.jsonl", [{"q": "b", "other": "b"}])
     printed = score(finished, "--join", gold, "--on", "q", "--reference", "other")
     assert [(row["value"], row["n"]) for row in printed["metrics"]] == [(1.0, 1)]
     assert "other" not in pl.read_parquet(finished / "responses.parquet").columns
 
 
-def test_a_folder_of_a_run_is_not_written_over(finished: Path, tmp_path: Path) -> None:
+def test_the_folder_of_a_run_is_not_overwritten(finished: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [{"response": "x"}])
     with pytest.raises(UsageError, match="is the output folder of a run"):
         score(file, "-m", "length", "-o", finished)
@@ -369,7 +369,7 @@ def test_prompts_are_joined_messages_and_references_any_of_a_list() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
-def test_no_prompt_crosses_two_tables(size: int) -> None:
+def test_no_prompt_spans_two_tables(size: int) -> None:
     ids = ["a", "a", "b", "c", "c", "c", "d"]
     table = pl.DataFrame({"id": ids}).to_arrow()
     pieces = (table.slice(at, size) for at in range(0, len(ids), size))

@@ -1,4 +1,4 @@
-"""Scoring again, killed at each step of taking its place: the old scores or the new ones stand, and either command repairs."""
+"""Rescoring, killed at each step of the replacement: the old or the new scores remain, and either command repairs them."""
 
 import json
 import shutil
@@ -46,7 +46,7 @@ def files(folder: Path) -> Files:
 
 
 class Scored:
-    """A complete run with scores, and what becomes of its files when it is scored again."""
+    """A complete run with scores, and its files after rescoring."""
 
     def __init__(self, folder: Path, spawner: Spawner, layout: str) -> None:
         folder.mkdir()
@@ -68,7 +68,7 @@ class Scored:
         self._job.write_text(yaml.safe_dump(job))
         assert self.run().code == 0
         assert self.score().code == 0
-        assert self.run().code == 0  # from here on the same answers are the same bytes
+        assert self.run().code == 0  # from here on equal answers have equal bytes
         self.before = files(self.out.path)
         self._kept = Path(shutil.copytree(self.out.path, folder / "kept"))
         assert self.score().code == 0
@@ -77,7 +77,7 @@ class Scored:
         assert all(self.before[name] != self.after[name] for name in self.before)
 
     def start(self) -> None:
-        """As it was before it was scored again."""
+        """Restore the state before rescoring."""
         shutil.rmtree(self.out.path)
         shutil.copytree(self._kept, self.out.path)
 
@@ -93,12 +93,12 @@ class Scored:
 
     @property
     def decided(self) -> bool:
-        """Whether the new scores stand, though perhaps not all of their files yet."""
+        """Whether the new scores are committed, though some of their files may be missing."""
         return self.out.release.exists() or files(self.out.path) == self.after
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Read while the block runs; every file is at any moment the old one or the new one, whole."""
+        """Read while the block runs; at any moment each file is complete, either old or new."""
         done, bad = threading.Event(), set[str]()
 
         def poll() -> None:
@@ -137,7 +137,7 @@ def layout(scored: Scored) -> str:
 
 @pytest.mark.parametrize("point", sorted({*POINTS["file"], *POINTS["parts"]}))
 @pytest.mark.parametrize("repair", ["score", "run"])
-def test_a_kill_leaves_the_old_scores_or_the_new(scored: Scored, point: str, repair: str) -> None:
+def test_a_kill_leaves_the_old_or_the_new_scores(scored: Scored, point: str, repair: str) -> None:
     scored.start()
     if point not in POINTS[layout(scored)]:
         pytest.skip("scoring in this layout does not pass it")
@@ -177,7 +177,7 @@ def test_during_a_release_the_files_are_not_read_as_one_set(scored: Scored) -> N
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
 @pytest.mark.parametrize("point", ["publish.before_sync", "release.half", "publish.before_rename"])
-def test_a_disk_that_refuses_can_be_gone_on_with(scored: Scored, point: str, error: str) -> None:
+def test_scoring_resumes_after_a_disk_error(scored: Scored, point: str, error: str) -> None:
     scored.start()
     with scored.reading():
         ended = scored.score(fail_at=f"{point}={error}")
@@ -199,7 +199,7 @@ def test_answers_that_were_edited_are_not_scored(scored: Scored) -> None:
 
 
 @pytest.mark.parametrize("name", ["scores.parquet", "metrics.parquet"])
-def test_scores_that_were_damaged_are_made_again(scored: Scored, name: str) -> None:
+def test_damaged_scores_are_computed_again(scored: Scored, name: str) -> None:
     scored.start()
     (scored.out.path / name).write_bytes(b"nothing")
     refused = scored.run()

@@ -37,7 +37,7 @@ MINIMAL: dict[str, Any] = {
 
 
 def fits(value: Any, schema: Any) -> bool:
-    """Draft-07 for exactly the keywords of `ASSERTIONS`: enough to test this schema without a further package."""
+    """Draft-07 for exactly the keywords of `ASSERTIONS`, to test this schema without another package."""
     if isinstance(schema, bool):
         return schema
     if "$ref" in schema:  # draft-07: other keys next to $ref are ignored
@@ -119,13 +119,13 @@ def test_the_schema_is_draft_07_and_uses_known_keywords_only() -> None:
 
 
 def followed(schema: dict[str, Any]) -> dict[str, Any]:
-    """The section that a schema refers to, if it does."""
+    """The section that a schema refers to, or None."""
     names = [one["$ref"].removeprefix("#/definitions/") for one in schema["anyOf"] if "$ref" in one]
     section: dict[str, Any] = SCHEMA["definitions"][names[0]] if names else {}
     return section
 
 
-def test_every_key_is_there_with_its_explanation() -> None:
+def test_every_key_has_a_description() -> None:
     for path in all_keys():
         section = SCHEMA
         for step in path[:-1]:
@@ -160,11 +160,11 @@ def test_every_key_is_there_with_its_explanation() -> None:
         {"extends": ["a.yaml"], "input": {"limit": 3}, "model": {"dtype": "auto"}, "name": None},
     ],
 )
-def test_jobs_fit(change: dict[str, Any]) -> None:
+def test_valid_jobs_match_the_schema(change: dict[str, Any]) -> None:
     assert fits(MINIMAL | change, SCHEMA)
 
 
-def test_with_a_base_file_nothing_is_required() -> None:
+def test_a_job_with_a_base_file_has_no_required_keys() -> None:
     assert fits({"extends": "base.yaml"}, SCHEMA)
     assert not fits({}, SCHEMA)
     for name in ("version", "name", "input", "model", "output"):
@@ -204,11 +204,11 @@ def test_with_a_base_file_nothing_is_required() -> None:
         {"extends": 3},
     ],
 )
-def test_what_the_loader_refuses_does_not_fit(change: dict[str, Any]) -> None:
+def test_jobs_that_the_loader_rejects_do_not_match(change: dict[str, Any]) -> None:
     assert not fits(MINIMAL | change, SCHEMA)
 
 
-def test_making_the_schema_leaves_the_model_alone() -> None:
+def test_building_the_schema_does_not_change_the_model() -> None:
     before = Job.model_json_schema()
     job_schema(ENGINES)
     assert Job.model_json_schema() == before

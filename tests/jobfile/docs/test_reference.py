@@ -38,7 +38,7 @@ def rows() -> dict[str, list[str]]:
     return found
 
 
-def test_every_key_has_a_row_that_says_what_the_schema_says() -> None:
+def test_every_key_has_a_row_that_matches_the_schema() -> None:
     table = rows()
     for path in all_keys():
         expected = expected_at(path)
@@ -63,7 +63,7 @@ def test_every_key_has_a_row_that_says_what_the_schema_says() -> None:
     assert set(table) == {"extends", "vars", "profiles", "$schema", *items, *shared, *own}
 
 
-def test_every_type_of_metric_says_what_it_measures() -> None:
+def test_every_metric_type_has_a_description() -> None:
     for word, section in METRIC_SECTIONS.items():
         measures = inspect.cleandoc(section.__doc__ or "")
         assert f"##### evaluate.metrics.{word}\n\n{measures}" in PAGE
@@ -87,13 +87,13 @@ def test_defaults_are_shown_as_yaml_writes_them() -> None:
         assert shown[key] == default, key
 
 
-def test_the_first_example_is_a_whole_job(write: Write) -> None:
+def test_the_first_example_is_a_complete_job(write: Write) -> None:
     example = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     assert example is not None
     assert load_job(write(text=example[1])).job.name == "my-job"
 
 
-def test_every_synonym_is_named() -> None:
+def test_every_synonym_is_listed() -> None:
     for synonym, name in SYNONYMS.items():
         assert f"`{synonym}` for `{name}`" in PAGE
 

@@ -28,7 +28,7 @@ from batchgen.jobfile.tree import parse_key
         ("output.keep_columns", "all or none, or a list of texts"),
     ],
 )
-def test_what_is_expected_is_said_in_words(key: str, words: str) -> None:
+def test_expected_types_are_described_in_words(key: str, words: str) -> None:
     assert str(expected_at(parse_key(key))) == words
 
 
@@ -37,7 +37,7 @@ def test_a_key_that_does_not_exist_expects_nothing(key: str) -> None:
     assert expected_at(parse_key(key)) is None
 
 
-def test_every_key_is_explained() -> None:
+def test_every_key_has_an_explanation() -> None:
     for path in all_keys():
         expected = expected_at(path)
         assert expected is not None

@@ -1,4 +1,4 @@
-"""Instructions in the manner of IFEval: each followed and not followed, in English and Chinese."""
+"""Instructions like those of IFEval: each followed and not followed, in English and Chinese."""
 
 import json
 from typing import Any
@@ -49,7 +49,7 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("change_case:english_lowercase", {}, "hello, world", "Hello, world"),
     ("punctuation:no_comma", {}, "one and two", "one, two"),
     ("punctuation:no_comma", {}, "好。", "好，走"),
-    # What the others come to in Chinese.
+    # The other instructions in Chinese.
     ("keywords:letter_frequency", {"letter": "的", "let_frequency": 2, "let_relation": "at least"}, "我的你的", "我的"),
     ("length_constraints:number_sentences", {"num_sentences": 2, "relation": "at least"}, "天晴了。我们走吧！", "天晴了，我们走吧！"),
     ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "第一段\n***\n第二段", "第一段第二段"),
@@ -78,7 +78,7 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("identifier", "args", "good", "bad"), CASES)
-def test_each_instruction(
+def test_each_instruction_is_checked(
     make: MakeMetrics, identifier: str, args: dict[str, Any], good: str, bad: str
 ) -> None:
     (metric,) = make("ifeval", variants=["prompt_strict"], checks=[{"id": identifier, **args}])
@@ -86,7 +86,7 @@ def test_each_instruction(
         assert metric.score(Answer("a", 0, text)).value == value, text  # type: ignore[union-attr] # a row metric
 
 
-def test_no_instruction_is_left_out() -> None:
+def test_every_instruction_is_tested() -> None:
     assert {identifier for identifier, *_ in CASES} == set(INSTRUCTIONS)
 
 
@@ -108,7 +108,7 @@ TWO = published(
 )
 
 
-def test_rows_bring_their_own_instructions(make: MakeMetrics) -> None:
+def test_rows_may_have_their_own_instructions(make: MakeMetrics) -> None:
     strict, each = make("ifeval", **COLUMNS)
     answer = Answer("a", 0, "one, two", **TWO)
     assert strict.score(answer).value == 0.0  # type: ignore[union-attr] # a row metric
@@ -136,7 +136,7 @@ def test_an_argument_of_the_wrong_type_gives_no_score(make: MakeMetrics) -> None
         assert (found.value, found.status) == (None, "unparsed")
 
 
-def test_over_a_corpus_each_instruction_counts_once(make: MakeMetrics) -> None:
+def test_the_corpus_metric_counts_each_instruction_once(make: MakeMetrics) -> None:
     each: Any
     (each,) = make("ifeval", variants=["instruction_strict"], **COLUMNS)
     answers = [
@@ -147,7 +147,7 @@ def test_over_a_corpus_each_instruction_counts_once(make: MakeMetrics) -> None:
     assert each.finalize(sums) == pytest.approx(2 / 3)
 
 
-def test_loose_forgives_a_frame_and_stars(make: MakeMetrics) -> None:
+def test_loose_ignores_a_frame_and_asterisks(make: MakeMetrics) -> None:
     strict, loose = make(
         "ifeval",
         variants=["prompt_strict", "prompt_loose"],
@@ -188,7 +188,7 @@ def test_rows_whose_instructions_cannot_be_read_are_not_scored(
         ({"checks": [{"id": "startend:end_checker"}]}, "needs exactly the keys id, end_phrase"),
     ],
 )
-def test_a_job_that_asks_for_nothing_is_refused(
+def test_a_job_without_instructions_is_rejected(
     make: MakeMetrics, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValidationError, match=message):

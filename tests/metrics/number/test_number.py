@@ -1,4 +1,4 @@
-"""Which number is the answer, and whether it is right: tables, published marks, and any text at all."""
+"""The number that is the answer, and its correctness: tables, published scores, and any text."""
 
 import json
 from pathlib import Path
@@ -55,13 +55,13 @@ from tests.metrics.conftest import ScoreOf
         ("to answer 5 questions takes 10 minutes", "10", "last"),
         ("<<16-3=13>>13 eggs", "13", "last"),
         ("a calculation <<2*3=6>>", None, None),
-        # None at all.
+        # No number.
         ("I do not know.", None, None),
         ("我们一起去吧", None, None),
         ("第一，统一思想", None, None),
     ],
 )
-def test_which_number_answers(text: str, answer: str | None, rule: str | None) -> None:
+def test_the_number_that_is_the_answer(text: str, answer: str | None, rule: str | None) -> None:
     found = find_number(text)
     if found is None:
         assert answer is None
@@ -71,12 +71,12 @@ def test_which_number_answers(text: str, answer: str | None, rule: str | None) -
 
 
 @pytest.mark.parametrize("text", ["The answer is 5-6.", "Answer: 5 or 6", "答案是5到6天"])
-def test_two_answers_are_none(score: ScoreOf, text: str) -> None:
+def test_two_different_answers_are_no_answer(score: ScoreOf, text: str) -> None:
     found = score("number", text, "6")
     assert (found.value, found.status, found.answer) == (0.0, "no_answer", None)
 
 
-def test_the_first_can_be_picked(score: ScoreOf) -> None:
+def test_the_first_number_can_be_selected(score: ScoreOf) -> None:
     text = "#### 7\n\nQuestion: How many?\n#### 9"
     assert score("number", text, "7", pick="first").value == 1.0
     assert score("number", text, "7").value == 0.0
@@ -117,7 +117,7 @@ def test_a_tolerance_is_decimal(score: ScoreOf) -> None:
         ("any", "The answer is 18.", 1.0, "18"),
     ],
 )
-def test_a_number_may_have_to_be_marked(
+def test_a_marked_number_can_be_required(
     score: ScoreOf, mark: str, response: str, value: float, answer: str | None
 ) -> None:
     found = score("number", response, "The answer is 18.", answer_format=mark, pick="first")
@@ -125,15 +125,15 @@ def test_a_number_may_have_to_be_marked(
     assert (found.status == "no_answer") == (answer is None)
 
 
-def test_what_is_not_there_is_said(score: ScoreOf) -> None:
+def test_a_missing_value_has_a_reason(score: ScoreOf) -> None:
     assert score("number", "18", "none").status == "unparsed"
     assert score("number", "none", "18", at={"finish_reason": "length"}).status == "truncated"
     assert score("number", "18").status == "no_reference"
     assert score("number", None, "18").status == "skipped"
 
 
-def test_it_agrees_with_the_published_marks(score: ScoreOf, shared_data: Path) -> None:
-    """800 solutions by four models of GSM8K's authors; they were marked by the same comparison."""
+def test_scores_agree_with_the_published_ones(score: ScoreOf, shared_data: Path) -> None:
+    """800 solutions by four models of GSM8K's authors, scored by the same comparison."""
     lines = (shared_data / "gsm8k_model_solutions_head.jsonl").read_text("utf-8").splitlines()
     agree = []
     for row in map(json.loads, lines):
@@ -144,7 +144,7 @@ def test_it_agrees_with_the_published_marks(score: ScoreOf, shared_data: Path) -
     assert sum(agree) / len(agree) >= 0.995
 
 
-def test_references_are_right_by_themselves(score: ScoreOf, shared_data: Path) -> None:
+def test_references_score_as_correct(score: ScoreOf, shared_data: Path) -> None:
     lines = (shared_data / "gsm8k_test.jsonl").read_text("utf-8").splitlines()
     answers = [json.loads(line)["answer"] for line in lines]
     assert len(answers) == 1319
@@ -154,7 +154,7 @@ def test_references_are_right_by_themselves(score: ScoreOf, shared_data: Path) -
 
 
 @given(st.text(alphabet="0123456789.,-/%$^eE{}\\ 百分之一十万点又负A:#答", max_size=60))
-def test_any_text_can_be_read(text: str) -> None:
+def test_any_text_can_be_parsed(text: str) -> None:
     found = find_number(text)
     if found is not None and isinstance(found.number, Number):
         written = format_number(found.number)

@@ -1,4 +1,4 @@
-"""How numbers are written."""
+"""Notations of numbers."""
 
 from fractions import Fraction
 
@@ -118,7 +118,7 @@ def test_chinese_numerals(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["百万分", "千", "二三百", "零分之一"])
-def test_signs_that_are_no_number(text: str) -> None:
+def test_signs_that_are_not_numbers(text: str) -> None:
     assert [n for n in find_numerals(text) if n.end == len(text)] == []
 
 
@@ -131,5 +131,5 @@ def test_signs_that_are_no_number(text: str) -> None:
         (-12, "-12"),
     ],
 )
-def test_there_is_one_way_to_write_a_number(value: int | Fraction, expected: str) -> None:
+def test_equal_numbers_have_one_normal_form(value: int | Fraction, expected: str) -> None:
     assert format_number(Number(value, False, 0, 0)) == expected

@@ -15,7 +15,7 @@ FREEDOMS = (1, 2, 3.5, 10, 100, 10_000, 1_000_000)
 
 
 @pytest.mark.parametrize("freedom", FREEDOMS)
-def test_student_is_scipys(freedom: float) -> None:
+def test_student_equals_scipy(freedom: float) -> None:
     t = scipy.stats.t(freedom)
     for distance in (0.0, 1e-9, 0.3, 1.0, -2.0, 5.0, 30.0):
         expected = 2 * t.sf(abs(distance))
@@ -26,18 +26,18 @@ def test_student_is_scipys(freedom: float) -> None:
 
 
 @pytest.mark.parametrize("distance", [0.0, 0.5, -1.96, 8.0])
-def test_normal_is_scipys(distance: float) -> None:
+def test_normal_equals_scipy(distance: float) -> None:
     expected = 2 * scipy.stats.norm.sf(abs(distance))
     assert z_test_p(distance) == pytest.approx(expected, rel=1e-12)
     assert normal_quantile(0.975) == pytest.approx(scipy.stats.norm.ppf(0.975), rel=1e-12)
 
 
 @pytest.mark.parametrize("tosses", [1, 2, 5, 10, 1_001, 100_000])
-def test_the_coin_is_scipys_binomial(tosses: int) -> None:
+def test_the_sign_test_equals_scipys_binomial(tosses: int) -> None:
     for heads in {0, tosses // 3, tosses // 2, tosses}:
         exact = scipy.stats.binomtest(heads, tosses).pvalue
         assert sign_test_p(heads, tosses) == pytest.approx(exact, rel=1e-9, abs=1e-300)
 
 
-def test_no_toss_says_nothing() -> None:
+def test_no_trials_give_no_evidence() -> None:
     assert sign_test_p(0, 0) == 1.0

@@ -24,19 +24,19 @@ LEVELS = (0.8, 0.95, 0.99)
 
 
 def ratio(sums: Floats) -> Floats:
-    """The mean, as a corpus metric would say it."""
+    """The mean in the form of a corpus metric."""
     with np.errstate(invalid="ignore"):
         return sums[..., 0] / sums[..., 1]
 
 
 def ones(values: Floats) -> Floats:
-    """Each value a cluster of its own."""
+    """Each value is a separate cluster."""
     return np.stack([values, np.ones_like(values)], axis=1)
 
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(("wins", "count"), [(0, 2), (1, 7), (5, 10), (499, 500), (500, 500)])
-def test_rates_have_wilsons_interval(wins: int, count: int, level: float) -> None:
+def test_rates_have_the_wilson_interval(wins: int, count: int, level: float) -> None:
     values = np.array([1.0] * wins + [0.0] * (count - wins))
     found = row_mean(moments(values), level, fraction=True)
     exact = scipy.stats.binomtest(wins, count).proportion_ci(level, method="wilson")
@@ -46,7 +46,7 @@ def test_rates_have_wilsons_interval(wins: int, count: int, level: float) -> Non
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("count", [2, 3, 30, 1_000])
-def test_other_means_have_students_interval(count: int, level: float) -> None:
+def test_other_means_have_the_student_interval(count: int, level: float) -> None:
     values = np.random.default_rng(count).gamma(2.0, 50.0, count)
     found = row_mean(moments(values), level, fraction=False)
     stderr = scipy.stats.sem(values)
@@ -56,7 +56,7 @@ def test_other_means_have_students_interval(count: int, level: float) -> None:
     assert found.method == "t"
 
 
-def test_clusters_of_one_are_rows() -> None:
+def test_clusters_of_one_row_equal_rows() -> None:
     values = np.random.default_rng(1).normal(size=50)
     rows = row_mean(moments(values), 0.95, fraction=False)
     clusters = cluster_mean(ones(values), 0.95, fraction=False)
@@ -64,7 +64,7 @@ def test_clusters_of_one_are_rows() -> None:
     assert (clusters.low, clusters.high) == pytest.approx((rows.low, rows.high))
 
 
-def test_clusters_of_one_size_are_the_means_of_prompts() -> None:
+def test_clusters_of_equal_size_equal_means_of_prompts() -> None:
     scores = np.random.default_rng(2).normal(size=(40, 4))
     sums = np.stack([scores.sum(axis=1), np.full(40, 4.0)], axis=1)
     found = cluster_mean(sums, 0.95, fraction=False)
@@ -88,7 +88,7 @@ def test_one_observation_has_no_error() -> None:
         assert found.method.startswith("none: one")
 
 
-def test_clusters_that_all_agree_are_not_certain() -> None:
+def test_identical_clusters_do_not_give_certainty() -> None:
     sums = np.full((20, 2), 4.0)
     found = cluster_mean(sums, 0.95, fraction=True)
     assert (found.low, found.high) == pytest.approx(wilson(1.0, 20, 0.95))
@@ -113,13 +113,13 @@ Draw = Callable[[np.random.Generator], Floats]
 
 
 def _clustered(rng: np.random.Generator) -> Floats:
-    """Sums of 30 prompts with 1 to 6 answers each, which hang together."""
+    """Sums of 30 prompts with 1 to 6 dependent answers each."""
     counts = rng.integers(1, 7, 30).astype(np.float64)
     level = rng.normal(size=30)
     return np.stack([counts * level + rng.normal(size=30) * np.sqrt(counts), counts], axis=1)
 
 
-def test_clustered_errors_are_those_of_a_simulation() -> None:
+def test_clustered_errors_match_a_simulation() -> None:
     rng = np.random.default_rng(3)
     found = [cluster_mean(_clustered(rng), 0.95, fraction=False) for _ in range(4_000)]
     values = np.array([f.value for f in found])
@@ -129,7 +129,7 @@ def test_clustered_errors_are_those_of_a_simulation() -> None:
     assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
 
 
-def test_bootstrap_errors_are_those_of_a_simulation() -> None:
+def test_bootstrap_errors_match_a_simulation() -> None:
     rng = np.random.default_rng(4)
     found = [bootstrap(_clustered(rng), ratio, 0.95, replicates=200, seed=n) for n in range(1_000)]
     values = np.array([f.value for f in found])
@@ -137,7 +137,7 @@ def test_bootstrap_errors_are_those_of_a_simulation() -> None:
     assert np.sqrt((errors**2).mean()) == pytest.approx(values.std(), rel=0.08)
 
 
-def test_the_bootstrap_agrees_with_scipys() -> None:
+def test_the_bootstrap_agrees_with_scipy() -> None:
     values = np.random.default_rng(5).gamma(2.0, size=200)
     ours = bootstrap(ones(values), ratio, 0.95, replicates=4_000, seed=0)
     theirs = scipy.stats.bootstrap(
@@ -160,7 +160,7 @@ def test_the_same_seed_resamples_two_runs_alike() -> None:
     assert np.allclose(other, 2 * one)
 
 
-def test_a_bootstrap_that_fails_on_replicates_says_so() -> None:
+def test_a_bootstrap_with_failing_replicates_has_a_reason() -> None:
     sums = np.array([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
     found = bootstrap(sums, ratio, 0.95, replicates=100, seed=0)
     assert (found.value, found.low) == (1.0, None)

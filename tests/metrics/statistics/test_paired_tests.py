@@ -1,4 +1,4 @@
-"""Paired comparisons against scipy, by simulation, and the verdicts that follow."""
+"""Paired comparisons, checked with scipy and by simulation, and the resulting verdicts."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def matched(wins: int, losses: int, ties: int) -> PairedScores:
 @pytest.mark.parametrize(
     ("wins", "losses"), [(0, 0), (1, 0), (5, 1), (9, 30), (60, 61), (500, 400)]
 )
-def test_rates_are_compared_by_mcnemars_exact_test(wins: int, losses: int) -> None:
+def test_rates_are_compared_by_the_exact_mcnemar_test(wins: int, losses: int) -> None:
     found = compare_means(matched(wins, losses, ties=40), CONFIDENCE)
     discordant = wins + losses
     expected = scipy.stats.binomtest(losses, discordant).pvalue if discordant else 1.0
@@ -49,7 +49,7 @@ def test_the_interval_of_rates_is_that_of_agresti_and_min() -> None:
     assert (found.low, found.high) == pytest.approx((low, high), rel=1e-6)
 
 
-def test_intervals_of_rates_cover_as_often_as_they_say() -> None:
+def test_intervals_of_rates_have_their_nominal_coverage() -> None:
     rng = np.random.default_rng(0)
     hits = 0
     for _ in range(2_000):
@@ -70,7 +70,7 @@ def test_rows_without_any_change_leave_the_interval_open() -> None:
 
 
 @pytest.mark.parametrize("count", [2, 5, 12])
-def test_few_rows_have_every_sign_tried(count: int) -> None:
+def test_few_rows_enumerate_all_signs(count: int) -> None:
     rng = np.random.default_rng(count)
     base, new = rng.normal(size=count), rng.normal(size=count) + 0.5
     found = compare_means(pairs(base, new), CONFIDENCE)
@@ -80,7 +80,7 @@ def test_few_rows_have_every_sign_tried(count: int) -> None:
     assert found.p == pytest.approx(oracle.pvalue)
 
 
-def test_more_rows_have_signs_drawn() -> None:
+def test_more_rows_sample_signs() -> None:
     rng = np.random.default_rng(1)
     base, new = rng.normal(size=200), rng.normal(size=200) + 0.2
     found = compare_means(pairs(base, new), CONFIDENCE)
@@ -90,7 +90,7 @@ def test_more_rows_have_signs_drawn() -> None:
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
 
 
-def test_very_many_rows_are_normal() -> None:
+def test_very_many_rows_use_the_normal_approximation() -> None:
     rng = np.random.default_rng(2)
     count = MAX_SIGN_FLIPPED + 1
     base = rng.normal(size=count)
@@ -126,7 +126,7 @@ def ratio(sums: Floats) -> Floats:
     return sums[..., 0] / sums[..., 1]
 
 
-def test_corpora_are_resampled_alike() -> None:
+def test_two_corpora_use_the_same_resamples() -> None:
     rng = np.random.default_rng(5)
     sizes = rng.integers(5, 50, 300).astype(np.float64)
     base = np.stack([sizes * rng.uniform(0.4, 0.6, 300), sizes], axis=1)
@@ -143,7 +143,7 @@ def test_corpora_are_resampled_alike() -> None:
 
 
 @pytest.mark.parametrize(("differing", "least"), [(2, 0.5), (3, 0.25), (5, 0.0625)])
-def test_a_few_rows_are_no_evidence_however_alike_they_change(differing: int, least: float) -> None:
+def test_a_few_equal_changes_are_not_evidence(differing: int, least: float) -> None:
     sizes = np.full(6, 10.0)
     base = np.stack([np.linspace(4, 5, 6), sizes], axis=1)
     new = base.copy()
@@ -154,13 +154,13 @@ def test_a_few_rows_are_no_evidence_however_alike_they_change(differing: int, le
     assert compare_corpora(base[:differing], new[:differing], ratio, CONFIDENCE).p == least
 
 
-def test_nothing_in_common_has_no_difference() -> None:
+def test_runs_without_common_rows_have_no_difference() -> None:
     nothing = np.empty(0)
     assert compare_means(pairs(nothing, nothing), CONFIDENCE) == NO_PAIRS
     assert compare_corpora(np.empty((0, 2)), np.empty((0, 2)), ratio, CONFIDENCE) == NO_PAIRS
 
 
-def test_holm_is_the_textbook_one() -> None:
+def test_the_holm_correction_equals_the_textbook() -> None:
     """Holm (1979) by hand: 4 x 0.01, 3 x 0.02, 2 x 0.03, then the running maximum."""
     assert adjust_holm([0.03, 0.01, None, 0.04, 0.02]) == pytest.approx(
         [0.06, 0.04, None, 0.06, 0.06]
