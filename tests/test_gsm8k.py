@@ -23,7 +23,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def asked(shared_data: Path, tmp_path: Path) -> pl.DataFrame:
+def prompt_rows(shared_data: Path, tmp_path: Path) -> pl.DataFrame:
     """The prompts of the first rows, through an engine without a model."""
     job = tmp_path / "job.yaml"
     job.write_text(json.dumps(gsm8k_job(shared_data, tmp_path / "out", model={"engine": "echo"})))
@@ -31,19 +31,21 @@ def asked(shared_data: Path, tmp_path: Path) -> pl.DataFrame:
 
 
 def test_the_prompt_begins_with_five_solved_questions_of_the_training_set(
-    asked: pl.DataFrame, shared_data: Path
+    prompt_rows: pl.DataFrame, shared_data: Path
 ) -> None:
     trained = {
         row["question"]: row["answer"] for row in rows(shared_data / "gsm8k_train_head.jsonl")
     }
-    for messages, question in zip(asked["messages"].to_list(), asked["question"], strict=True):
+    for messages, question in zip(
+        prompt_rows["messages"].to_list(), prompt_rows["question"], strict=True
+    ):
         assert [m["role"] for m in messages] == ["user", "assistant"] * 5 + ["user"]
         texts = [m["content"] for m in messages]
         for shot, answer in zip(texts[:-1:2], texts[1::2], strict=True):
             known = shot.removeprefix("Question: ").removesuffix("\nAnswer:")
             assert answer == f" {trained[known]}"
         assert texts[-1] == f"Question: {question}\nAnswer:"
-    assert len({json.dumps(m[:-1]) for m in asked["messages"].to_list()}) == 1
+    assert len({json.dumps(m[:-1]) for m in prompt_rows["messages"].to_list()}) == 1
 
 
 def test_the_references_are_right_by_the_strict_rule(shared_data: Path, tmp_path: Path) -> None:
@@ -65,14 +67,14 @@ def test_the_references_are_right_by_the_strict_rule(shared_data: Path, tmp_path
 
 @pytest.mark.slow
 def test_tokens_after_a_shared_beginning_are_those_of_generate(
-    asked: pl.DataFrame, demo_folder: Path
+    prompt_rows: pl.DataFrame, demo_folder: Path
 ) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(demo_folder)
     prompts = [
         tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)[
             "input_ids"
         ]
-        for messages in asked["messages"].to_list()
+        for messages in prompt_rows["messages"].to_list()
     ]
     engine, model = demo_engine(demo_folder, tokenizer)
     end = tokenizer.eos_token_id

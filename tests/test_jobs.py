@@ -29,8 +29,8 @@ TEXT = {
     "education": "question",
     "medical": "note",
 }
-"""The column that holds what people wrote."""
-NIGHT = dt.date(2026, 11, 20)
+"""The column with text that users wrote."""
+DATE = dt.date(2026, 11, 20)
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 ENGLISH = re.compile(r"[A-Za-z]{3,}")
 
@@ -42,7 +42,7 @@ def name_of(path: Path) -> str:
 
 
 def load(path: Path, profile: str | None = None) -> Job:
-    return load_job(path, profile=profile, date=NIGHT).job
+    return load_job(path, profile=profile, date=DATE).job
 
 
 def data_file(job: Job) -> Path:
@@ -199,9 +199,9 @@ def test_creative_writing_overrides_settings_of_some_rows_only() -> None:
 
 def test_the_solved_examples_are_not_among_the_questions() -> None:
     job = load(JOBS / "education" / "job.yaml")
-    asked = {record["question"] for record in records_of(job)}
+    questions = {record["question"] for record in records_of(job)}
     shown = {message.content.split("\n")[0] for message in job.prompt.messages or ()}
-    assert not asked & shown
+    assert not questions & shown
 
 
 def test_the_answers_to_school_questions_are_scored() -> None:
@@ -247,7 +247,7 @@ def test_the_smoke_profile_runs_with_the_demo_model(
     path: Path, demo_folder: Path, tmp_path: Path
 ) -> None:
     assert demo_folder.is_dir()
-    loaded = load_job(path, profile="smoke", overrides=[f"output.path={tmp_path}"], date=NIGHT)
+    loaded = load_job(path, profile="smoke", overrides=[f"output.path={tmp_path}"], date=DATE)
     result = run(loaded)
     frame = result.frame()
     samples = loaded.job.decoding.num_return_sequences

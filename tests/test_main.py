@@ -49,7 +49,7 @@ NO_JOB = "none.yaml: no such file"
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize(
-    ("arguments", "full", "code", "says"),
+    ("arguments", "full", "code", "expected"),
     [
         pytest.param(["--version"], "stdout", 5, f"stdout: {BROKEN}", id="short"),
         pytest.param(["schema"], "stdout", 5, f"stdout: {BROKEN}", id="long"),
@@ -60,7 +60,7 @@ NO_JOB = "none.yaml: no such file"
     ],
 )
 def test_a_full_stream_is_not_a_bug(
-    arguments: list[str], full: str, code: int, says: str, unbuffered: str
+    arguments: list[str], full: str, code: int, expected: str, unbuffered: str
 ) -> None:
     with Path("/dev/full").open("wb") as refused:
         streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -73,7 +73,7 @@ def test_a_full_stream_is_not_a_bug(
         )
     assert done.returncode == code
     printed = done.stderr if full == "stdout" else done.stdout
-    assert says in printed
+    assert expected in printed
     assert "Traceback" not in printed
     assert "bug" not in printed
     assert "ignored" not in printed

@@ -35,7 +35,7 @@ def test_the_result_comes_back_from_another_process() -> None:
     assert process != os.getpid()
 
 
-def test_a_process_that_dies_is_reported_with_its_exit_code() -> None:
+def test_a_crashed_process_is_reported_with_its_exit_code() -> None:
     with pytest.raises(ProcessDied) as died:
         run_in_process(killed)
     assert died.value.exit_code == -signal.SIGKILL

@@ -108,7 +108,7 @@ def test_failures_are_json_too(make_job: MakeJob, capsys: pytest.CaptureFixture[
     assert "gone.csv" in printed["error"]
 
 
-def test_limit_writes_to_a_folder_of_its_own(
+def test_limit_writes_to_a_separate_folder(
     make_job: MakeJob, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = make_job([{"q": "a"}, {"q": "b"}, {"q": "c"}])

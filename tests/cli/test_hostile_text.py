@@ -20,7 +20,7 @@ ID = f"row{CLEAR}{TURNED}"
 COLUMN = f"col{TITLE}{TURNED}"
 
 
-def takes_over(text: str) -> list[str]:
+def control_characters(text: str) -> list[str]:
     """Control characters except newlines and tabs, and characters that reverse the text direction."""
     return [f"U+{ord(c):04X}" for c in text if _is_control(c) or _turns(c)]
 
@@ -72,8 +72,8 @@ def test_no_text_controls_the_terminal(
     call([names.get(a, a) for a in arguments])
     out, err = capsys.readouterr()
     assert out + err
-    assert takes_over(out) == []
-    assert takes_over(err) == []
+    assert control_characters(out) == []
+    assert control_characters(err) == []
     if "--json" in arguments and arguments[0] == "show":
         assert json.loads(out)["answers"][0]["messages"][1]["content"] == HOSTILE
 

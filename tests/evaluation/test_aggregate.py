@@ -162,8 +162,8 @@ def test_prompts_are_scored_by_the_scores_of_their_answers() -> None:
 
 
 def test_rows_that_are_not_selected_have_no_scores() -> None:
-    asked = {"m": np.array([True, True, False, False])}
-    best, share = score_block([Best(), Share()], answers("a", "b", "ab", "bb"), asked)
+    selected = {"m": np.array([True, True, False, False])}
+    best, share = score_block([Best(), Share()], answers("a", "b", "ab", "bb"), selected)
     assert share.rows.tolist() == [0, 1]
     assert [s.value for s in best.scores] == [1.0]
 

@@ -64,7 +64,7 @@ def test_which_letter_is_given(
 
 
 @pytest.mark.parametrize("text", ["The answer is A or B.", "Answer: A, C", "答案：A和B"])
-def test_two_letters_are_no_choice(score: ScoreOf, text: str) -> None:
+def test_two_letters_give_no_choice(score: ScoreOf, text: str) -> None:
     found = score("choice", text, "A")
     assert (found.value, found.status, found.answer, found.rule) == (0.0, "no_answer", None, "cue")
 
@@ -107,5 +107,5 @@ def test_options_have_several_forms(cell: object) -> None:
 
 
 @pytest.mark.parametrize("cell", [None, 3, "no JSON", "[" * 100_000])
-def test_other_cells_hold_no_options(cell: object) -> None:
+def test_other_cells_contain_no_options(cell: object) -> None:
     assert options_of(cell, "ABCD") == {}

@@ -72,9 +72,7 @@ def test_a_changed_file_is_rejected_before_the_run_starts(
     assert call([command, str(job)]) == 0
 
 
-def test_a_tokenizer_of_its_own_is_pinned_too(
-    job: Path, write_model: Write, tmp_path: Path
-) -> None:
+def test_a_separate_tokenizer_is_pinned_too(job: Path, write_model: Write, tmp_path: Path) -> None:
     other = write_model(tmp_path / "tokens", {"config.json": None, "model.safetensors": None})
     loaded = load_job(job, overrides=["model.tokenizer=./tokens"])
     assert [m.name for m in pin_models(loaded).models] == ["./tiny", "./tokens"]

@@ -8,7 +8,7 @@ from batchgen.job.spec import Columns, Input, Output
 from batchgen.output.schema import ANSWER_COLUMNS, OutputLayout, column_conflicts, output_layout
 
 
-def asked(**columns: str) -> Input:
+def input_with(**columns: str) -> Input:
     return Input(path="x", columns=Columns(**columns))
 
 
@@ -53,12 +53,12 @@ def test_kept_columns(
     kept: tuple[str, ...],
 ) -> None:
     spec = Output(path="o", **output)  # type: ignore[arg-type]  # rows of the table above
-    assert column_conflicts(columns, asked(**named), spec, id_column) == []
-    assert output_layout(columns, asked(**named), spec, id_column).kept == kept
+    assert column_conflicts(columns, input_with(**named), spec, id_column) == []
+    assert output_layout(columns, input_with(**named), spec, id_column).kept == kept
 
 
 @pytest.mark.parametrize(
-    ("columns", "output", "key", "says"),
+    ("columns", "output", "key", "message"),
     [
         pytest.param(("q", "response"), {}, "output.prefix", "response", id="clash"),
         pytest.param(("q", "seed", "error"), {}, "output.prefix", "seed, error", id="two clashes"),
@@ -66,11 +66,11 @@ def test_kept_columns(
     ],
 )
 def test_schema_mismatches_name_the_columns(
-    columns: tuple[str, ...], output: dict[str, object], key: str, says: str
+    columns: tuple[str, ...], output: dict[str, object], key: str, message: str
 ) -> None:
-    found = column_conflicts(columns, asked(), Output(path="o", **output), None)  # type: ignore[arg-type]  # as above
+    found = column_conflicts(columns, input_with(), Output(path="o", **output), None)  # type: ignore[arg-type]  # as above
     assert [m.key for m in found] == [key]
-    assert says in found[0].message
+    assert message in found[0].message
     assert found[0].hint
 
 

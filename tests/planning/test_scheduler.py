@@ -98,8 +98,8 @@ class World:
                 assert len(owner.arena_range) == len(owner.token_ids)
                 continue
             held += owner.pages
-            room = len(owner.pages) * self.scheduler.pages.size
-            assert owner.own + segment.count <= room, "every new token has a place"
+            capacity = len(owner.pages) * self.scheduler.pages.size
+            assert owner.own + segment.count <= capacity, "every new token has a place"
             assert segment.drawn == (segment.count == owner.pending)
             if owner.prefix is not None:
                 assert owner.prefix.ready, "a prefix comes before its rows"

@@ -6,13 +6,13 @@ from batchgen.prompts.messages import read_messages
 from batchgen.records import Failure, Message
 
 USER = {"role": "user", "content": "row-text"}
-SAID = {"role": "assistant", "content": "row-text"}
+ANSWER = {"role": "assistant", "content": "row-text"}
 
 READ = [
     pytest.param([USER], [Message("user", "row-text")], id="list"),
     pytest.param(json.dumps([USER]), [Message("user", "row-text")], id="json-text"),
     pytest.param(
-        [{"role": "system", "content": "s"}, SAID, USER],
+        [{"role": "system", "content": "s"}, ANSWER, USER],
         [Message("system", "s"), Message("assistant", "row-text"), Message("user", "row-text")],
         id="several-turns",
     ),
@@ -35,7 +35,7 @@ REFUSED = [
     pytest.param("row-text", "not the JSON of a list", id="plain-text"),
     pytest.param('[{"role": "user"', "not the JSON of a list", id="cut-json"),
     pytest.param("[" * 100_000, "not the JSON of a list", id="deep-json"),
-    pytest.param([USER, SAID], "prompt.prefill", id="ends-with-the-assistant"),
+    pytest.param([USER, ANSWER], "prompt.prefill", id="ends-with-the-assistant"),
 ]  # fmt: skip
 
 

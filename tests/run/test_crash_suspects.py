@@ -1,4 +1,4 @@
-"""A row that crashes the process is marked failed after three deaths, and no other row is."""
+"""A row that crashes the process is marked failed after three crashes, and no other row is."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ def spawner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spawner]:
         yield made
 
 
-def deaths_until_done(spawner: Spawner, job: Path) -> int:
+def crashes_until_done(spawner: Spawner, job: Path) -> int:
     """Start the job repeatedly, like a scheduler."""
     for deaths in range(12):
         ended = spawner.run([str(job)], call="tests.run.wrapped_engines:run_deadly")
@@ -39,7 +39,7 @@ def deaths_until_done(spawner: Spawner, job: Path) -> int:
         pytest.param([3], 2048, 3, id="samples"),
     ],
 )
-def test_a_row_that_crashes_the_process_is_identified_after_three_deaths(
+def test_a_row_that_crashes_the_process_is_identified_after_three_crashes(
     make_job: MakeJob, spawner: Spawner, deadly: list[int], part_rows: int, samples: int
 ) -> None:
     rows = [{"q": f"{MARK if n in deadly else 'harmless'} {n}"} for n in range(1100)]
@@ -49,7 +49,7 @@ def test_a_row_that_crashes_the_process_is_identified_after_three_deaths(
         run={"max_error_rate": 1},
         decoding={"num_return_sequences": samples, "temperature": 1.0},
     )
-    assert deaths_until_done(spawner, job) == 3
+    assert crashes_until_done(spawner, job) == 3
     found = pl.read_parquet(job.parent / "out" / "responses.parquet")
     failed = found.filter(pl.col("error_code").is_not_null())
     assert failed["id"].unique().to_list() == [str(n) for n in deadly]
@@ -62,11 +62,13 @@ def test_a_row_that_crashes_the_process_is_identified_after_three_deaths(
     assert found.filter(others)[columns].equals(whole.filter(innocent)[columns])
 
 
-def test_each_crashing_row_costs_at_most_three_deaths(make_job: MakeJob, spawner: Spawner) -> None:
+def test_each_crashing_row_causes_at_most_three_crashes(
+    make_job: MakeJob, spawner: Spawner
+) -> None:
     deadly = [5, 6, 1000]
     rows = [{"q": f"{MARK if n in deadly else 'harmless'} {n}"} for n in range(1100)]
     job = make_job(rows, run={"max_error_rate": 1})
-    assert deaths_until_done(spawner, job) <= 3 * len(deadly)
+    assert crashes_until_done(spawner, job) <= 3 * len(deadly)
     found = pl.read_parquet(job.parent / "out" / "responses.parquet")
     condemned = found.filter(pl.col("error_code") == "crash_suspect")
     assert condemned["id"].to_list() == ["5", "6", "1000"]
@@ -77,7 +79,7 @@ def test_retry_errors_generates_a_crash_suspect_again(make_job: MakeJob, spawner
     """With an engine that it does not crash, the row gets an answer; with the same engine, one crash suffices."""
     rows = [{"q": f"{MARK if n == 3 else 'harmless'} {n}"} for n in range(10)]
     job = make_job(rows, run={"max_error_rate": 1})
-    assert deaths_until_done(spawner, job) == 3
+    assert crashes_until_done(spawner, job) == 3
     result = run(load_job(job), start="retry-errors")
     assert result.counts.failed == 0
     assert MARK in result.frame()["response"][3]

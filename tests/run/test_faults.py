@@ -206,11 +206,11 @@ def test_a_full_disk_ends_with_5_and_the_run_can_be_resumed(
     out = [f"output.path={place / 'out'}"]
     filler = place / "filler"
     if kib > 1000:  # pass the preflight, then fill the disk
-        room = meddling(1, lambda: filler.write_bytes(bytes((kib - 1400) << 10)))
+        opening = meddling(1, lambda: filler.write_bytes(bytes((kib - 1400) << 10)))
     else:
-        room = meddling(1, lambda: None)
+        opening = meddling(1, lambda: None)
     with pytest.raises(BatchgenError) as caught:
-        run(load_job(job, overrides=out), opener=room)
+        run(load_job(job, overrides=out), opener=opening)
     assert caught.value.exit_code == ExitCode.ENVIRONMENT
     assert str(place) in caught.value.message
     assert not list(place.rglob("*.parquet"))

@@ -1,4 +1,4 @@
-"""Engines for tests, through the public protocol: one calls a function midway, one dies of certain rows."""
+"""Engines for tests, through the public protocol: one calls a function midway, one crashes at certain rows."""
 
 import os
 import signal
@@ -62,7 +62,7 @@ def meddling(at: int, action: Callable[[], object]) -> Callable[..., Engine]:
 
 
 class Deadly(Wrapped):
-    """Pulls many requests at once, as continuous batching does, and dies of one that contains the mark."""
+    """Pulls many requests at once, as continuous batching does, and crashes at one that contains the mark."""
 
     WINDOW = 2048
 
@@ -86,7 +86,7 @@ class Deadly(Wrapped):
 
 
 def run_deadly(arguments: list[str]) -> int:
-    """`batchgen run JOB` with the engine that dies of certain rows; for a separate process."""
+    """`batchgen run JOB` with the engine that crashes at certain rows; for a separate process."""
     job, *sets = arguments
 
     def opener(model: Any, *, decode: Callable[..., str], **others: Any) -> Engine:

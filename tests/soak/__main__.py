@@ -22,19 +22,19 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=10, help="of random sequences")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    chance = random.Random(asked.seed)
+    arguments = parser.parse_args()
+    chance = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder, Spawner(Path(folder) / "log") as spawner:
         for layout in ("file", "parts"):
             work = Work(Path(folder) / layout, spawner, layout=layout)
             began = time.monotonic()
-            kills = random_kills(work, asked.kills // 2, chance, longest=0.6)
+            kills = random_kills(work, arguments.kills // 2, chance, longest=0.6)
             print(f"{layout}: {kills} in {time.monotonic() - began:.0f} s", flush=True)
             began = time.monotonic()
-            for what, count in sorted(flips(work, asked.flips // 2, chance).items()):
+            for what, count in sorted(flips(work, arguments.flips // 2, chance).items()):
                 print(f"{layout}: {count:4} bits in {what}")
             print(f"{layout}: flips took {time.monotonic() - began:.0f} s", flush=True)
-            sequences = run_machine(work, asked.minutes * 30)
+            sequences = run_machine(work, arguments.minutes * 30)
             print(f"{layout}: {sequences} sequences", flush=True)
     print("zero lost, doubled, mixed or torn")
 

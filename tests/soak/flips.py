@@ -11,9 +11,9 @@ from tests.soak.harness import Work, content, flip
 
 
 def flips(work: Work, count: int, chance: random.Random) -> Counter[str]:
-    """Flip `count` bits, each in a run of its own; returns the number of each outcome, by file.
+    """Flip `count` bits, each in a separate run; returns the number of each outcome, by file.
 
-    A run either ends with the answers of an undisturbed one, or with 5 or 6 and a message that names the file.
+    A run either ends with the answers of a run without faults, or with 5 or 6 and a message that names the file.
     """
     seen: Counter[str] = Counter()
     states = [_midway(work), _complete(work)]

@@ -66,14 +66,14 @@ class Spawner:
         kill_after: float | None = None,
     ) -> "Ended":
         """Run `batchgen ARGUMENTS` until it ends, or kill it after `kill_after` seconds."""
-        asked = {
+        request = {
             "call": call,
             "arguments": list(arguments),
             "env": {VARIABLE: "", **(env or {})},
             "log": str(self._log),
         }
         assert self._zygote.stdin is not None
-        self._zygote.stdin.write(json.dumps(asked) + "\n")
+        self._zygote.stdin.write(json.dumps(request) + "\n")
         self._zygote.stdin.flush()
         child = self._answer()["pid"]
         timer = threading.Timer(kill_after or 0, _kill, [child])
@@ -107,7 +107,7 @@ class Ended:
 
 @dataclass
 class Work:
-    """A job in a folder of its own, with rows that succeed and rows that fail; the answers are scored."""
+    """A job in a separate folder, with rows that succeed and rows that fail; the answers are scored."""
 
     folder: Path
     spawner: Spawner

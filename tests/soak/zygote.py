@@ -15,22 +15,22 @@ def main() -> None:
     for name in ("cli.run", "cli.render.run_summary", "cli.options", "run.run", "arrow.row_filter"):
         importlib.import_module(f"batchgen.{name}")
     for line in sys.stdin:
-        asked: dict[str, Any] = json.loads(line)
+        request: dict[str, Any] = json.loads(line)
         child = os.fork()
         if not child:
-            os._exit(_be(asked))
+            os._exit(_be(request))
         print(json.dumps({"pid": child}), flush=True)
         _, status = os.waitpid(child, 0)
         print(json.dumps({"code": os.waitstatus_to_exitcode(status)}), flush=True)
 
 
-def _be(asked: dict[str, Any]) -> int:
-    log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+def _be(request: dict[str, Any]) -> int:
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    os.environ.update(asked["env"])
-    module, _, function = asked["call"].partition(":")
-    code = int(getattr(importlib.import_module(module), function)(asked["arguments"]))
+    os.environ.update(request["env"])
+    module, _, function = request["call"].partition(":")
+    code = int(getattr(importlib.import_module(module), function)(request["arguments"]))
     sys.stdout.flush()
     sys.stderr.flush()
     return code

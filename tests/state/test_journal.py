@@ -28,7 +28,7 @@ from batchgen.state.sqlite_journal import SqliteJournal, saved_answers
 from batchgen.storage import failpoints
 from tests.reporters import RecordingReporter
 
-NIGHT = datetime(2026, 1, 31, 23, 59, 59, 123456, tzinfo=UTC)
+MOMENT = datetime(2026, 1, 31, 23, 59, 59, 123456, tzinfo=UTC)
 
 
 def response(index: int, sample: int = 0, text: str | None = "ja") -> Response:
@@ -47,7 +47,7 @@ def response(index: int, sample: int = 0, text: str | None = "ja") -> Response:
         logprob_mean=-0.1,
         prompt_hash="p",
         row_fingerprint="f",
-        created_at=NIGHT,
+        created_at=MOMENT,
     )
 
 

@@ -63,13 +63,13 @@ def test_the_error_names_the_damaged_state(folder: RunFolder, content: str) -> N
 
 def test_old_runs_are_moved_aside_one_by_one(folder: RunFolder) -> None:
     assert folder.set_aside() is None
-    for night in (1, 2):
-        folder.write_json(folder.run, {"night": night}, stage="manifest")
-        folder.write_json(folder.manifest, {"night": night}, stage="manifest")
+    for number in (1, 2):
+        folder.write_json(folder.run, {"night": number}, stage="manifest")
+        folder.write_json(folder.manifest, {"night": number}, stage="manifest")
         (folder.parts / "00000.bgpart").write_text("rows")
         aside = folder.set_aside()
-        assert aside == folder.path.with_name(f"out.old-{night}")
-        assert read_json(aside / "manifest.json") == {"night": night}
+        assert aside == folder.path.with_name(f"out.old-{number}")
+        assert read_json(aside / "manifest.json") == {"night": number}
         assert (aside / ".batchgen" / "parts" / "00000.bgpart").exists()
         assert not folder.manifest.exists()
         assert folder.parts.is_dir()

@@ -18,8 +18,8 @@ class Tight:
 
     name = "tight"
 
-    def __init__(self, room: int, error: Callable[[], BaseException]) -> None:
-        self._room = room
+    def __init__(self, capacity: int, error: Callable[[], BaseException]) -> None:
+        self._capacity = capacity
         self._error = error
         self.batches: list[list[int]] = []
 
@@ -27,12 +27,12 @@ class Tight:
         self.batches.append([r.index for r in requests])
         tokens = len(requests) * (max(len(r.token_ids) for r in requests) + NEW)
         for place, request in enumerate(requests):
-            if tokens > self._room and place >= len(requests) // 2:
+            if tokens > self._capacity and place >= len(requests) // 2:
                 raise self._error()
             yield Completion(request.index, 0, (1,), "", "length")
 
 
-def ask(lengths: Sequence[int]) -> list[Request]:
+def requests_of(lengths: Sequence[int]) -> list[Request]:
     decoding = ResolvedDecoding(max_new_tokens=NEW)
     return [Request(i, 0, [1] * n, decoding, 0) for i, n in enumerate(lengths)]
 
@@ -53,7 +53,7 @@ def tier(runner: Tight, rows: int = 8) -> BatchedTier:
 def test_every_row_is_answered_once_after_splits(error: Callable[[], BaseException]) -> None:
     runner = Tight(45, error)
     answers = tier(runner)
-    found = list(answers.generate(ask([10] * 12)))
+    found = list(answers.generate(requests_of([10] * 12)))
     assert sorted(c.index for c in found) == list(range(12))
     assert all(c.failure is None for c in found)
     assert answers.facts()["splits"] == 2
@@ -69,13 +69,13 @@ def test_every_row_is_answered_once_after_splits(error: Callable[[], BaseExcepti
 
 def test_later_batches_stay_below_the_size_that_did_not_fit() -> None:
     runner = Tight(100, MemoryError)
-    list(tier(runner).generate(ask([10] * 8 + [10] * 8)))
+    list(tier(runner).generate(requests_of([10] * 8 + [10] * 8)))
     # 160 tokens failed, so 128 are the limit: the second batch is halved before it is tried.
     assert [len(batch) for batch in runner.batches] == [8, 2, 2, 4, 4]
 
 
 def test_a_row_that_never_fits_fails_alone() -> None:
-    found = {c.index: c for c in tier(Tight(45, MemoryError)).generate(ask([10, 90, 10]))}
+    found = {c.index: c for c in tier(Tight(45, MemoryError)).generate(requests_of([10, 90, 10]))}
     assert {row: c.finish_reason for row, c in found.items()} == {
         0: "length",
         1: "error",
@@ -87,14 +87,14 @@ def test_a_row_that_never_fits_fails_alone() -> None:
 
 def test_other_errors_are_not_treated_as_out_of_memory() -> None:
     with pytest.raises(RuntimeError, match="size mismatch"):
-        list(tier(Tight(45, lambda: RuntimeError("size mismatch"))).generate(ask([10] * 8)))
+        list(tier(Tight(45, lambda: RuntimeError("size mismatch"))).generate(requests_of([10] * 8)))
 
 
 def test_requests_are_pulled_only_when_they_fit() -> None:
     pulled: list[int] = []
 
     def stream() -> Iterator[Request]:
-        for request in ask([5] * 10):
+        for request in requests_of([5] * 10):
             pulled.append(request.index)
             yield request
 

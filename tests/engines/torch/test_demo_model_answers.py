@@ -35,7 +35,7 @@ def test_real_continuations_are_as_likely_as_in_a_forward_of_each_row_alone(
         "Water boils at 100 degrees": [" Celsius", " Fahrenheit", " if it is heated."],
         "中国的首都是": ["北京", "上海", "一个很大的城市。"],
     }
-    asked = [
+    submitted = [
         Continuation(number, tokenizer.encode(context), tokenizer.encode(ending))
         for number, (context, ending) in enumerate(
             (context, ending) for context, endings in cases.items() for ending in endings
@@ -43,10 +43,10 @@ def test_real_continuations_are_as_likely_as_in_a_forward_of_each_row_alone(
     ]
     engine, model = demo_engine(demo_folder, tokenizer)
     found: dict[int, Likelihood] = {}
-    for ordered in (asked, asked[::-1]):
+    for ordered in (submitted, submitted[::-1]):
         found = {one.index: one for one in engine.likelihoods(ordered)}
         differences: list[float] = []
-        for one in asked:
+        for one in submitted:
             table = forced_table(model, one.context, one.token_ids)
             expected = [float(row[token]) for row, token in zip(table, one.token_ids, strict=True)]
             # The rounding of one token in float32 is larger than that of the mean, in transformers' own forward too:

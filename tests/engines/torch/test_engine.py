@@ -29,7 +29,7 @@ from tests.engines.torch.tiny_models import (
 def test_each_request_goes_to_the_tier_that_can_answer_it() -> None:
     model = tiny_model("llama")
     answers = engine(model, max_rows=4)
-    asked = requests(
+    submitted = requests(
         prompts(4),
         ResolvedDecoding(max_new_tokens=6),
         ResolvedDecoding(max_new_tokens=6, num_beams=3),
@@ -37,14 +37,14 @@ def test_each_request_goes_to_the_tier_that_can_answer_it() -> None:
             max_new_tokens=6, generation_kwargs=(("suppress_tokens", list(range(3, 40))),)
         ),
     )
-    found = by_row(answers.generate(asked))
+    found = by_row(answers.generate(submitted))
     expected: list[dict[str, Any]] = [
         {},
         {"num_beams": 3},
         {"suppress_tokens": list(range(3, 40))},
         {},
     ]
-    for request, config in zip(asked, expected, strict=True):
+    for request, config in zip(submitted, expected, strict=True):
         assert [list(found[request.index].token_ids)] == alone(
             model, request.token_ids, max_new_tokens=6, **config
         )
@@ -57,9 +57,9 @@ def test_each_request_goes_to_the_tier_that_can_answer_it() -> None:
 def test_rows_with_another_rotary_embedding_do_not_affect_others() -> None:
     model = tiny_model("phi3")
     answers = engine(model, max_rows=6)
-    asked = requests([*prompts(), prompts(1)[0][::-1], [7, 8, 9]])
-    found = by_row(answers.generate(asked))
-    for request in asked:
+    submitted = requests([*prompts(), prompts(1)[0][::-1], [7, 8, 9]])
+    found = by_row(answers.generate(submitted))
+    for request in submitted:
         assert [list(found[request.index].token_ids)] == alone(model, request.token_ids)
     assert answers.facts()["steps_prefill"]
     assert answers.facts()["generate_fallbacks"]
@@ -86,8 +86,8 @@ def test_requests_are_read_in_parts() -> None:
 def test_limits_come_from_the_job_or_from_free_memory(tmp_path: Path) -> None:
     tiny_model("llama", torch.float32).save_pretrained(tmp_path)
     spec = ModelSpec(path="model")
-    asked = estimate_torch_engine(tmp_path, spec, batching=Batching(max_rows=3, max_tokens=99))
-    assert (asked.limits.rows, asked.limits.tokens) == (3, 99)
+    submitted = estimate_torch_engine(tmp_path, spec, batching=Batching(max_rows=3, max_tokens=99))
+    assert (submitted.limits.rows, submitted.limits.tokens) == (3, 99)
     free = estimate_torch_engine(tmp_path, spec, batching=Batching())
     assert free.limits.rows == 64
     assert 64 * 256 < free.limits.tokens <= free.free_bytes // free.kv_bytes_per_token

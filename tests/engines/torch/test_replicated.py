@@ -86,12 +86,12 @@ def test_two_replicas_give_the_answers_of_one_engine(one: Engine, two: Engine) -
 @pytest.mark.slow
 def test_two_replicas_give_the_likelihoods_of_one_engine(one: Engine, two: Engine) -> None:
     contexts = prompts(8, seed=3)
-    asked = [
+    submitted = [
         Continuation(n, contexts[n % 8], text)
         for n, text in enumerate(ids for seed in range(4) for ids in prompts(8, seed))
     ]
-    expected = {each.index: each for each in one.likelihoods(asked)}
-    found = {each.index: each for each in two.likelihoods(asked)}
+    expected = {each.index: each for each in one.likelihoods(submitted)}
+    found = {each.index: each for each in two.likelihoods(submitted)}
     assert found.keys() == expected.keys() == set(range(32))
     for index, likelihood in expected.items():
         assert found[index].logprobs == pytest.approx(likelihood.logprobs, abs=1e-5)
@@ -113,10 +113,12 @@ def test_all_gpus_are_used_by_default(device: str, taken: list[str]) -> None:
     assert usable_gpus(torch.device(device), count=3) == taken
 
 
-@pytest.mark.parametrize(("asked", "reason"), [("auto", "auto: one per GPU"), (3, "run.workers")])
-def test_an_engine_on_a_gpu_is_one_process(asked: Any, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("submitted", "reason"), [("auto", "auto: one per GPU"), (3, "run.workers")]
+)
+def test_an_engine_on_a_gpu_is_one_process(submitted: Any, reason: str) -> None:
     for device in ("cuda", "cuda:1"):
-        chosen = step_workers(asked, torch.device(device))
+        chosen = step_workers(submitted, torch.device(device))
         assert (chosen.count, chosen.reason) == (1, reason)
     assert step_workers(3, CPU).count == 3
 

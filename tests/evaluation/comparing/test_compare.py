@@ -243,9 +243,9 @@ def test_the_python_api_gives_the_same_result(evaluated: MakeRun) -> None:
 
 
 def test_ids_of_any_type_are_paired(tmp_path: Path) -> None:
-    for name, said in (("base", ["a", "b"]), ("new", ["a", "x"])):
+    for name, responses in (("base", ["a", "b"]), ("new", ["a", "x"])):
         moments = pa.array([10**17, 1_500], pa.timestamp("ms"))
-        table = pa.table({"id": moments, "response": said, "gold": ["a", "b"]})
+        table = pa.table({"id": moments, "response": responses, "gold": ["a", "b"]})
         pq.write_table(table, tmp_path / "rows.parquet")
         batchgen.score(
             tmp_path / "rows.parquet", ["exact"], reference="gold", output=tmp_path / name
@@ -278,11 +278,11 @@ def test_tables_fit_the_window(
 
 def test_the_table_shows_texts_only_with_the_option(evaluated: MakeRun) -> None:
     base, new = evaluated("base", [True] * 3), evaluated("new", [True, False, True])
-    for asked in ([], ["--show-responses"]):
-        command = ["compare", str(base), str(new), *asked]
+    for options in ([], ["--show-responses"]):
+        command = ["compare", str(base), str(new), *options]
         shown = CliRunner().invoke(cli, command, standalone_mode=False).stdout
         assert "id r1  1.000 -> 0.000" in shown
-        assert ("ask r1" in shown) == bool(asked)
+        assert ("ask r1" in shown) == bool(options)
         assert max(map(len, shown.splitlines())) <= 100
 
 
@@ -317,7 +317,7 @@ def test_gates_with_a_missing_baseline_are_undecided(evaluated: MakeRun, tmp_pat
 
 
 def test_the_previous_output_is_a_baseline(make_job: MakeJob) -> None:
-    def night(right: int, start: Any) -> Any:
+    def run_job(right: int, start: Any) -> Any:
         rows = [
             {"id": str(n), "q": f"q{n}", "gold": f"q{n}" if n < right else "x"} for n in range(40)
         ]
@@ -325,12 +325,12 @@ def test_the_previous_output_is_a_baseline(make_job: MakeJob) -> None:
         output = {"path": "out", "publish": "gated"}
         return run(load_job(make_job(rows, evaluate=evaluate, output=output)), start=start)
 
-    first = night(40, "resume")
+    first = run_job(40, "resume")
     assert first.outcome == "done"
     assert first.gates[0].found == "no previous output to compare with"
-    worse = night(10, "fresh")
+    worse = run_job(10, "fresh")
     assert (worse.outcome, worse.gates[0].verdict) == ("withheld", "failed")
-    good = night(40, "fresh")
+    good = run_job(40, "fresh")
     assert good.outcome == "done"
     assert good.run_id not in (first.run_id, worse.run_id)
     assert good.frame().height == 40

@@ -58,8 +58,8 @@ def forward(folder: Path) -> Callable[[str, Sequence[str]], list[float]]:
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
-    def encoded(asked: str, answer: str) -> list[int]:
-        turns = [{"role": "user", "content": asked}]
+    def encoded(question: str, answer: str) -> list[int]:
+        turns = [{"role": "user", "content": question}]
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         ids: list[int] = tokenizer(text + answer)["input_ids"]
         return ids
@@ -71,14 +71,14 @@ def forward(folder: Path) -> Callable[[str, Sequence[str]], list[float]]:
         return found
 
     def chances(read: str, labels: Sequence[str]) -> list[float]:
-        asked, _, verdict = read.rpartition("\n")
-        before = encoded(f"{asked}\n", verdict)
+        question, _, verdict = read.rpartition("\n")
+        before = encoded(f"{question}\n", verdict)
         totals = []
         for label in labels:
-            ids = encoded(f"{asked}\n", verdict + label)
+            ids = encoded(f"{question}\n", verdict + label)
             assert ids[: len(before)] == before
-            told, places = logprobs(tuple(ids[:-1])), range(len(before), len(ids))
-            totals.append(sum(float(told[at - 1, ids[at]]) for at in places))
+            table, places = logprobs(tuple(ids[:-1])), range(len(before), len(ids))
+            totals.append(sum(float(table[at - 1, ids[at]]) for at in places))
         return [math.exp(total) for total in totals]
 
     return chances

@@ -66,8 +66,8 @@ class Opinionated:
 
 
 def _chance(text: str, label: str) -> float:
-    said = re.findall(r"<answer-\S+>\n(\w+)", text)
-    worth = [WORTH.get(word, 0) for word in said]
+    words = re.findall(r"<answer-\S+>\n(\w+)", text)
+    worth = [WORTH.get(word, 0) for word in words]
     if not worth or not all(worth):
         return 0.01  # another token than a label
     if len(worth) == 1:

@@ -46,7 +46,7 @@ def in_bytes(judge: Judge, *, longest: int = PLENTY, rubric: str = "") -> JudgeP
     return JudgePrompts(judge, rubric, ByteTokenizer(), longest)
 
 
-def asked(prompts: JudgePrompts, case: JudgeCase) -> EncodedCase:
+def encoded_case(prompts: JudgePrompts, case: JudgeCase) -> EncodedCase:
     (one,) = prompts.encode_cases([case])
     assert isinstance(one, EncodedCase)
     return one
@@ -54,7 +54,7 @@ def asked(prompts: JudgePrompts, case: JudgeCase) -> EncodedCase:
 
 def text_of(judge: Judge, case: JudgeCase, *, rubric: str = "") -> str:
     """The text of the judge's prompt without turn marks."""
-    return ByteTokenizer().decode(asked(in_bytes(judge, rubric=rubric), case).context)
+    return ByteTokenizer().decode(encoded_case(in_bytes(judge, rubric=rubric), case).context)
 
 
 def answers(judge: Judge, *texts: str) -> tuple[str, ...]:
@@ -105,8 +105,8 @@ def test_a_change_of_the_prompt_texts_raises_the_version() -> None:
         for language in JUDGE_TEMPLATES
     ]
     texts = [text_of(judge, JudgeCase("q", answers(judge, "a", "b"), "r")) for judge in judges]
-    told = hashlib.sha256("".join(texts).encode()).hexdigest()[:12]
-    assert (VERSION, told) == (1, "2eb2a99ed44a")
+    digest = hashlib.sha256("".join(texts).encode()).hexdigest()[:12]
+    assert (VERSION, digest) == (1, "2eb2a99ed44a")
 
 
 HOSTILE = {
@@ -139,7 +139,7 @@ def test_hostile_answers_cannot_leave_their_fence(
         assert whole.count(f"<{mark}-{code}>") == whole.count(f"</{mark}-{code}>") == 1
     # One turn of the user, then the first words of the verdict: no text of the answer starts or ends a turn.
     control = [i for i in read.context if i in chatml.all_special_ids]
-    harmless = asked(prompts_of(judge, chatml), JudgeCase("q", ("a",) * len(shown))).context
+    harmless = encoded_case(prompts_of(judge, chatml), JudgeCase("q", ("a",) * len(shown))).context
     assert control == [i for i in harmless if i in chatml.all_special_ids]
     assert whole.endswith(answer_prefill(judge))
 
@@ -157,7 +157,7 @@ def test_the_code_is_in_no_text_and_does_not_depend_on_the_order(one: str, other
 def test_long_texts_are_truncated_to_one_length_with_a_note(judge: Judge) -> None:
     shown = answers(judge, "a" * 5000, "b" * 900)
     prompts = in_bytes(judge, longest=2000)
-    read = asked(prompts, JudgeCase("short?", shown))
+    read = encoded_case(prompts, JudgeCase("short?", shown))
     text = ByteTokenizer().decode(read.context)
     assert read.was_cut
     assert len(read.context) <= 2000 - prompts.labels.longest
@@ -167,7 +167,7 @@ def test_long_texts_are_truncated_to_one_length_with_a_note(judge: Judge) -> Non
     # One more character would not fit.
     assert len(read.context) + len(shown) > 2000 - prompts.labels.longest
     assert judge.mode == "rubric" or lengths["a"] == lengths["b"]
-    assert not asked(in_bytes(judge, longest=20_000), JudgeCase("short?", shown)).was_cut
+    assert not encoded_case(in_bytes(judge, longest=20_000), JudgeCase("short?", shown)).was_cut
 
 
 def test_a_rubric_that_leaves_no_space_is_rejected_at_once() -> None:
@@ -204,7 +204,7 @@ def test_context_and_label_are_the_tokens_of_the_complete_text(
         return str(tokenizer.decode(list(token_ids)))
 
     case = JudgeCase("Wie groß?\n", answers(judge, "3 m", "4 m"))
-    read = asked(prompts, case)
+    read = encoded_case(prompts, case)
     text = spelled(read.context)
     for label, ids in zip(judge.labels, prompts.labels.token_ids, strict=True):
         assert spelled([*read.context, *ids]) == text + label
@@ -213,5 +213,5 @@ def test_context_and_label_are_the_tokens_of_the_complete_text(
 
 
 def test_one_turn_of_the_user_and_the_start_of_the_answer() -> None:
-    context = list(asked(in_bytes(RUBRIC), JudgeCase("q", ("a",))).context)
+    context = list(encoded_case(in_bytes(RUBRIC), JudgeCase("q", ("a",))).context)
     assert [i for i in context if i >= END] == [ROLE_IDS["user"], END, ROLE_IDS["assistant"]]

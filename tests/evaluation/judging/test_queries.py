@@ -26,7 +26,7 @@ from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.records import Continuation, Failure, Likelihood
 
 MakeJob = Callable[..., Path]
-Tell = Callable[[Continuation], Likelihood]
+Model = Callable[[Continuation], Likelihood]
 
 
 QUESTION = [{"role": "user", "content": "q"}]
@@ -52,29 +52,31 @@ def by_hash(one: Continuation) -> Likelihood:
     return Likelihood(one.index, (math.log(chance),))
 
 
-def asked_about(said: Answer, *turns: tuple[str, str]) -> JudgedAnswer:
+def with_messages(answered: Answer, *turns: tuple[str, str]) -> JudgedAnswer:
     messages = [{"role": role, "content": content} for role, content in turns or [("user", "q")]]
-    return JudgedAnswer(said, messages, AnswerKey(said.id, said.sample, None))
+    return JudgedAnswer(answered, messages, AnswerKey(answered.id, answered.sample, None))
 
 
 def judged(
-    one: PreparedJudge, answers: Sequence[Answer], tell: Tell = by_hash
+    one: PreparedJudge, answers: Sequence[Answer], model: Model = by_hash
 ) -> list[JudgeResult | None]:
     """The judgements of answers by a model whose log-probabilities `tell` gives."""
     rows = [{**a.fields, "response": a.response, "messages": QUESTION} for a in answers]
     table = pa.Table.from_pylist(rows)
     source = JudgeQueries(one, ColumnMap("response", messages="messages"), table.schema)
     (texts,) = source.queries(table)
-    cells = [[entry(text, tell) for text in of_row] for of_row in texts]
+    cells = [[entry(text, model) for text in of_row] for of_row in texts]
     fields = [{**a.fields, source.columns[0]: c} for a, c in zip(answers, cells, strict=True)]
     return [verdict_reader(one)(Answer("1", 0, "", fields=of_row)) for of_row in fields]
 
 
 def contexts(one: PreparedJudge, about: JudgedAnswer) -> list[str]:
     """The judge's prompt before each of its labels."""
-    (asked,) = queries_of(one, [about])
+    (queries,) = queries_of(one, [about])
     return [
-        ByteTokenizer().decode(text.context) for text in asked if isinstance(text, LikelihoodQuery)
+        ByteTokenizer().decode(text.context)
+        for text in queries
+        if isinstance(text, LikelihoodQuery)
     ]
 
 
@@ -82,16 +84,16 @@ def read(one: PreparedJudge, about: JudgedAnswer) -> str:
     return contexts(one, about)[0]
 
 
-def entry(text: Query, tell: Tell) -> dict[str, Any]:
+def entry(text: Query, model: Model) -> dict[str, Any]:
     """A text as the judge stores it."""
-    told = (
-        tell(Continuation(0, text.context, text.token_ids))
+    likelihood = (
+        model(Continuation(0, text.context, text.token_ids))
         if isinstance(text, LikelihoodQuery)
         else None
     )
-    failure = text if isinstance(text, Failure) else told.failure if told else None
+    failure = text if isinstance(text, Failure) else likelihood.failure if likelihood else None
     return {
-        "logprob": told.total if told else 0.0,
+        "logprob": likelihood.total if likelihood else 0.0,
         "tokens": 1,
         "greedy": False,
         "failure": failure.code if failure else None,
@@ -101,7 +103,7 @@ def entry(text: Query, tell: Tell) -> dict[str, Any]:
 
 def values(judge: Judge, found: JudgeResult | None) -> dict[str, float]:
     """The numbers of a judgement, by the suffix of their names."""
-    scores = [metric.score(SAID) for metric in judge_metrics(judge, lambda _: found, "")]
+    scores = [metric.score(ANSWER) for metric in judge_metrics(judge, lambda _: found, "")]
     return {s.metric.removeprefix("j"): s.value for s in scores if s.value is not None}
 
 
@@ -109,7 +111,7 @@ def answer(response: str, other: str | None = None, **more: Any) -> Answer:
     return Answer("1", 0, response, fields={"other": other}, **more)
 
 
-SAID = answer("said")
+ANSWER = answer("said")
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
@@ -131,9 +133,9 @@ def test_both_orders_are_queried_with_each_label_after_the_same_context(
     ready: Callable[..., PreparedJudge],
 ) -> None:
     pairwise = ready(mode="pairwise", column="other")
-    about = asked_about(answer("mine", "yours"))
-    (asked,) = queries_of(pairwise, [about])
-    labels = [bytes(one.token_ids) for one in asked if isinstance(one, LikelihoodQuery)]
+    about = with_messages(answer("mine", "yours"))
+    (queries,) = queries_of(pairwise, [about])
+    labels = [bytes(one.token_ids) for one in queries if isinstance(one, LikelihoodQuery)]
     assert labels == [b"A", b"B", b"A", b"B"]
     texts = contexts(pairwise, about)
     assert texts[0] == texts[1]
@@ -213,21 +215,21 @@ def test_an_engine_failure_affects_only_its_answer(
 def test_turns_are_distinguished(
     ready: Callable[..., PreparedJudge], turns: list[tuple[str, str]], shown: str
 ) -> None:
-    assert shown in read(ready(), asked_about(SAID, *turns))
+    assert shown in read(ready(), with_messages(ANSWER, *turns))
 
 
 def test_without_messages_the_prompt_has_no_question(
     ready: Callable[..., PreparedJudge],
 ) -> None:
-    assert "<question" not in read(ready(), JudgedAnswer(SAID, None, AnswerKey("1", 0, None)))
+    assert "<question" not in read(ready(), JudgedAnswer(ANSWER, None, AnswerKey("1", 0, None)))
 
 
 def test_the_reference_is_shown_only_if_the_job_sets_it(
     ready: Callable[..., PreparedJudge],
 ) -> None:
-    said = answer("a", references=("the truth", "another"))
+    answered = answer("a", references=("the truth", "another"))
     for reference, shown in (("hide", False), ("show", True)):
-        text = read(ready(reference=reference), asked_about(said))
+        text = read(ready(reference=reference), with_messages(answered))
         assert ("the truth" in text) == shown
         assert "another" not in text
 
@@ -248,12 +250,16 @@ def test_a_label_that_begins_a_longer_one_excludes_its_probability(
     """Byte by byte, 10 begins with 1."""
     chances = {b"1": 0.5, b"10": 0.3}
 
-    def tell(one: Continuation) -> Likelihood:
+    def model(one: Continuation) -> Likelihood:
         return Likelihood(one.index, (math.log(chances.get(bytes(one.token_ids), 0.01)),))
 
-    (found,) = judged(ready(scale=(0, 10)), [SAID], tell)
+    (found,) = judged(ready(scale=(0, 10)), [ANSWER], model)
     assert found is not None
-    said = dict(
+    answered = dict(
         zip(Judge(name="j", scale=(0, 10)).labels, map(math.exp, found.logprobs), strict=True)
     )
-    assert (round(said["1"], 9), round(said["10"], 9), round(said["2"], 9)) == (0.2, 0.3, 0.01)
+    assert (round(answered["1"], 9), round(answered["10"], 9), round(answered["2"], 9)) == (
+        0.2,
+        0.3,
+        0.01,
+    )

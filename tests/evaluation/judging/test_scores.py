@@ -20,7 +20,7 @@ from batchgen.job.judge import Judge
 from batchgen.metrics.base import Answer
 from batchgen.records import Score
 
-SAID = Answer("1", 0, "an answer")
+ANSWER = Answer("1", 0, "an answer")
 RUBRIC = Judge(name="good", scale=(1, 3))
 PAIRWISE = Judge(name="vs", mode="pairwise", column="other")
 
@@ -29,7 +29,9 @@ def logs(*chances: float) -> list[float]:
     return [math.log(chance) if chance else -math.inf for chance in chances]
 
 
-def scores(judge: Judge, judgement: JudgeResult | None, answer: Answer = SAID) -> dict[str, Score]:
+def scores(
+    judge: Judge, judgement: JudgeResult | None, answer: Answer = ANSWER
+) -> dict[str, Score]:
     """By the suffix of the metric's name."""
     metrics = judge_metrics(judge, lambda _: judgement, "")
     return {m.spec.name.removeprefix(judge.name): m.score(answer) for m in metrics}
@@ -137,36 +139,40 @@ def test_pairs_are_judged_by_both_orders(
 @pytest.mark.parametrize(
     ("judge", "judgement", "answer", "expected"),
     [
-        pytest.param(RUBRIC, JudgeResult("empty"), SAID, (1.0, "empty", "empty"), id="empty"),
-        pytest.param(PAIRWISE, JudgeResult("empty"), SAID, (0.0, "empty", "empty"), id="lost"),
+        pytest.param(RUBRIC, JudgeResult("empty"), ANSWER, (1.0, "empty", "empty"), id="empty"),
+        pytest.param(PAIRWISE, JudgeResult("empty"), ANSWER, (0.0, "empty", "empty"), id="lost"),
         pytest.param(
             PAIRWISE,
             JudgeResult("other_empty"),
-            SAID,
+            ANSWER,
             (1.0, "empty", "other_empty"),
             id="won without a judge",
         ),
         pytest.param(
-            PAIRWISE, JudgeResult("both_empty"), SAID, (0.5, "empty", "both_empty"), id="both empty"
+            PAIRWISE,
+            JudgeResult("both_empty"),
+            ANSWER,
+            (0.5, "empty", "both_empty"),
+            id="both empty",
         ),
         pytest.param(
-            PAIRWISE, JudgeResult("no_other"), SAID, (None, "skipped", "no_other"), id="alone"
+            PAIRWISE, JudgeResult("no_other"), ANSWER, (None, "skipped", "no_other"), id="alone"
         ),
         pytest.param(
             PAIRWISE,
             JudgeResult("other_prompt"),
-            SAID,
+            ANSWER,
             (None, "skipped", "other_prompt"),
-            id="asked something else",
+            id="another prompt",
         ),
         pytest.param(
             RUBRIC,
             JudgeResult("failed", code="control_tokens"),
-            SAID,
+            ANSWER,
             (None, "error", "control_tokens"),
             id="not askable",
         ),
-        pytest.param(RUBRIC, None, SAID, (None, "skipped", None), id="not to be judged"),
+        pytest.param(RUBRIC, None, ANSWER, (None, "skipped", None), id="not to be judged"),
         pytest.param(RUBRIC, None, Answer("1", 0, None), (None, "skipped", None), id="no response"),
     ],
 )

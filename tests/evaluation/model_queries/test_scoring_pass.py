@@ -333,14 +333,14 @@ def refused(*arguments: object) -> str:
 def test_a_file_needs_a_model(make_job: MakeJob, tmp_path: Path) -> None:
     run(load_job(make_job(ROWS[:2], evaluate={"reference": "right", "metrics": ["exact"]})))
     file, out = tmp_path / "out" / "responses.parquet", tmp_path / "scored"
-    asked = (file, "-m", "loglikelihood", "--reference", "right", "-o", out)
-    assert "no model given for loglikelihood" in refused(*asked)
+    command_line = (file, "-m", "loglikelihood", "--reference", "right", "-o", out)
+    assert "no model given for loglikelihood" in refused(*command_line)
     exact = (file, "-m", "exact", "--reference", "right", "-o", out)
     assert "--model has no effect" in refused(*exact, "--model", "x")
     assert "requires --model" in refused(*exact, "--chat-template", "none")
     bare = tmp_path / "bare.jsonl"
     bare.write_text('{"response": "a", "right": "b"}\n')
-    assert "messages" in refused(bare, *asked[1:], "--model", "x")
+    assert "messages" in refused(bare, *command_line[1:], "--model", "x")
 
 
 def test_a_file_leaves_no_engine_open(make_job: MakeJob, demo_folder: Path, tmp_path: Path) -> None:

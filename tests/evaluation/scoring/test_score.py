@@ -229,14 +229,14 @@ def test_clusters_may_be_unusual_times(make_job: MakeJob, tmp_path: Path) -> Non
 
 
 def test_reasoning_is_scored_unless_it_is_dropped(tmp_path: Path) -> None:
-    said = ["<think>5? no</think>\n\n4", "thinking</think>4", "4", None]
-    rows = [{"response": text, "gold": "4"} for text in said]
+    texts = ["<think>5? no</think>\n\n4", "thinking</think>4", "4", None]
+    rows = [{"response": text, "gold": "4"} for text in texts]
     file, out = write(tmp_path / "a.jsonl", rows), tmp_path / "out"
     for reasoning, right in (("keep", [0.0, 0.0, 1.0, None]), ("drop", [1.0, 1.0, 1.0, None])):
         score(file, "-m", "exact", "--reference", "gold", "--reasoning", reasoning, "-o", out)
         frame = pl.read_parquet(out / "responses.parquet")
         assert frame["score_exact"].to_list() == right
-        assert frame["response"].to_list() == said, "what is dropped is not scored, but stays"
+        assert frame["response"].to_list() == texts, "what is dropped is not scored, but stays"
 
 
 def test_a_run_with_inline_reasoning_is_scored_with_and_without_it(make_job: MakeJob) -> None:
@@ -289,13 +289,13 @@ def test_the_reason_why_rows_have_no_score_is_one_line(
 ) -> None:
     (tmp_path / "own.py").write_text(AMISS)
     file = write(tmp_path / "a.jsonl", [{"response": t, "gold": "SECRET"} for t in ("x", "y")])
-    asked = {
+    metrics = {
         "number": "number",
         "distinct": "{type: distinct, n: [1], window: 50}",
         "duplicates": "duplicates",
     }
     own = f"{{type: python, name: {metric}, file: {tmp_path / 'own.py'}, function: {metric}}}"
-    command = ["score", str(file), "-m", asked.get(metric, own), "--reference", "gold"]
+    command = ["score", str(file), "-m", metrics.get(metric, own), "--reference", "gold"]
     done = CliRunner().invoke(cli, [*command, "-o", str(tmp_path / "out")])
     last = f"wrote  {tmp_path / 'out'}"
     assert done.stderr.splitlines() == ([line, last] if line else [last])

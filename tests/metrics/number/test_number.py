@@ -71,7 +71,7 @@ def test_the_number_that_is_the_answer(text: str, answer: str | None, rule: str 
 
 
 @pytest.mark.parametrize("text", ["The answer is 5-6.", "Answer: 5 or 6", "答案是5到6天"])
-def test_two_different_answers_are_no_answer(score: ScoreOf, text: str) -> None:
+def test_two_different_numbers_give_no_answer(score: ScoreOf, text: str) -> None:
     found = score("number", text, "6")
     assert (found.value, found.status, found.answer) == (0.0, "no_answer", None)
 

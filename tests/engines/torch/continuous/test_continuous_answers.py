@@ -13,9 +13,9 @@ from batchgen.engines.torch.continuous.forward.transformers_model import Transfo
 from batchgen.engines.torch.continuous.kv_store import KVStore, KVStoreSizes, private_zeros
 from batchgen.records import Completion, Request, ResolvedDecoding
 from tests.engines.torch.continuous.tiny_continuous_tier import (
-    ROOMS,
+    CAPACITIES,
     WIDE,
-    Room,
+    Capacity,
     own_forward,
     slots,
 )
@@ -45,9 +45,9 @@ def llama() -> PreTrainedModel:
 
 
 def answers(
-    model: PreTrainedModel, asked: Sequence[Request], room: Room = WIDE
+    model: PreTrainedModel, submitted: Sequence[Request], capacity: Capacity = WIDE
 ) -> dict[int, Completion]:
-    return by_row(slots(own_forward(model), room).generate(asked))
+    return by_row(slots(own_forward(model), capacity).generate(submitted))
 
 
 def tokens(found: dict[int, Completion]) -> list[list[int]]:
@@ -71,23 +71,23 @@ SAMPLED = {
 }
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("capacity", CAPACITIES)
 @pytest.mark.parametrize("name", SAMPLED)
 def test_a_row_draws_the_text_of_the_static_tier_in_any_batch(
-    llama: PreTrainedModel, name: str, room: str
+    llama: PreTrainedModel, name: str, capacity: str
 ) -> None:
     others = [one for other, one in SAMPLED.items() if other != name]
-    asked = requests(MIXED, SAMPLED[name], others[0], others[1])
-    expected = by_row(cohort(llama, rows=5).generate(asked))
-    assert len({tuple(one.token_ids) for one in expected.values()}) == len(asked)
-    assert answers(llama, asked, ROOMS[room]) == expected
-    assert answers(llama, asked[::-1], ROOMS[room]) == expected
+    submitted = requests(MIXED, SAMPLED[name], others[0], others[1])
+    expected = by_row(cohort(llama, rows=5).generate(submitted))
+    assert len({tuple(one.token_ids) for one in expected.values()}) == len(submitted)
+    assert answers(llama, submitted, CAPACITIES[capacity]) == expected
+    assert answers(llama, submitted[::-1], CAPACITIES[capacity]) == expected
 
 
 def test_the_memory_limits_have_the_named_effects(llama: PreTrainedModel) -> None:
     facts = {}
-    for name, room in ROOMS.items():
-        tier = slots(own_forward(llama), room)
+    for name, capacity in CAPACITIES.items():
+        tier = slots(own_forward(llama), capacity)
         list(tier.generate(requests(MIXED, PLAIN)))
         facts[name] = tier.facts()
     assert facts["one place"]["max_rows"] == 1
@@ -105,10 +105,10 @@ def test_the_memory_limits_have_the_named_effects(llama: PreTrainedModel) -> Non
 
 def test_a_wrapped_family_draws_the_text_of_the_static_tier() -> None:
     model = tiny_model("gemma3_text")
-    asked = requests(MIXED, *SAMPLED.values())
-    expected = by_row(cohort(model, rows=5).generate(asked))
-    for room in ROOMS.values():
-        assert by_row(slots(TransformersForward(model), room).generate(asked)) == expected
+    submitted = requests(MIXED, *SAMPLED.values())
+    expected = by_row(cohort(model, rows=5).generate(submitted))
+    for capacity in CAPACITIES.values():
+        assert by_row(slots(TransformersForward(model), capacity).generate(submitted)) == expected
 
 
 def test_samples_of_a_prompt_share_its_prefill_and_differ(llama: PreTrainedModel) -> None:
@@ -116,8 +116,8 @@ def test_samples_of_a_prompt_share_its_prefill_and_differ(llama: PreTrainedModel
 
     def ask(count: int) -> tuple[dict[int, Completion], int]:
         tier = slots(own_forward(llama))
-        asked = [Request(0, s, prompt, SAMPLED["top_p"], seed=s) for s in range(count)]
-        return {one.sample: one for one in tier.generate(asked)}, tier.facts()["tokens_prefill"]  # type: ignore[return-value]
+        submitted = [Request(0, s, prompt, SAMPLED["top_p"], seed=s) for s in range(count)]
+        return {one.sample: one for one in tier.generate(submitted)}, tier.facts()["tokens_prefill"]  # type: ignore[return-value]
 
     four, prefilled = ask(4)
     assert len({one.text for one in four.values()}) == 4
@@ -134,8 +134,8 @@ CHI_SQUARE_999 = 24.32
 def test_frequencies_over_rows_match_the_distribution(llama: PreTrainedModel) -> None:
     prompt, rows = SOME[3], 3000
     decoding = ResolvedDecoding(max_new_tokens=1, temperature=3.0, top_k=8)
-    room = Room(BatchShape(512, 4096), KVStoreSizes(1024, 4, 64))
-    found = answers(llama, requests([prompt] * rows, decoding), room)
+    capacity = Capacity(BatchShape(512, 4096), KVStoreSizes(1024, 4, 64))
+    found = answers(llama, requests([prompt] * rows, decoding), capacity)
     drawn = torch.tensor([one.token_ids[0] for one in found.values()])
     with torch.inference_mode():
         logits = llama(torch.tensor([prompt])).logits[0, -1]
@@ -156,15 +156,15 @@ GREEDY: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("capacity", CAPACITIES)
 @pytest.mark.parametrize("name", GREEDY)
-def test_penalties_are_those_of_generate(llama: PreTrainedModel, name: str, room: str) -> None:
-    asked = requests(MIXED, replace(PLAIN, **GREEDY[name]), PLAIN)
+def test_penalties_are_those_of_generate(llama: PreTrainedModel, name: str, capacity: str) -> None:
+    submitted = requests(MIXED, replace(PLAIN, **GREEDY[name]), PLAIN)
     expected = [
-        alone(llama, r.token_ids, **({} if r.index % 2 else GREEDY[name]))[0] for r in asked
+        alone(llama, r.token_ids, **({} if r.index % 2 else GREEDY[name]))[0] for r in submitted
     ]
-    assert expected != [alone(llama, r.token_ids)[0] for r in asked], "the setting must matter"
-    assert tokens(answers(llama, asked, ROOMS[room])) == expected
+    assert expected != [alone(llama, r.token_ids)[0] for r in submitted], "the setting must matter"
+    assert tokens(answers(llama, submitted, CAPACITIES[capacity])) == expected
 
 
 def test_min_new_tokens_is_that_of_generate(llama: PreTrainedModel) -> None:
@@ -173,14 +173,14 @@ def test_min_new_tokens_is_that_of_generate(llama: PreTrainedModel) -> None:
     config = {"min_new_tokens": 4, "eos_token_id": ends}
     expected = [alone(llama, p, **config)[0] for p in MIXED]
     assert any(4 < len(answer) < 10 for answer in expected), "some answer must end by itself"
-    for room in ROOMS.values():
-        assert tokens(answers(llama, requests(MIXED, decoding), room)) == expected
+    for capacity in CAPACITIES.values():
+        assert tokens(answers(llama, requests(MIXED, decoding), capacity)) == expected
 
 
 def test_each_row_keeps_its_settings_in_one_run(llama: PreTrainedModel) -> None:
-    asked = requests(MIXED, *SAMPLED.values())
-    together = answers(llama, asked)
-    for request in asked:
+    submitted = requests(MIXED, *SAMPLED.values())
+    together = answers(llama, submitted)
+    for request in submitted:
         assert answers(llama, [request]) == {request.index: together[request.index]}
 
 
@@ -190,7 +190,7 @@ def test_each_row_keeps_its_settings_in_one_run(llama: PreTrainedModel) -> None:
 def test_end_tokens_stop_strings_and_limits(llama: PreTrainedModel) -> None:
     free = [alone(llama, p)[0] for p in MIXED]
     end, stop = free[0][4], spell(free[1][3:5])
-    asked = requests(
+    submitted = requests(
         MIXED,
         replace(PLAIN, end_token_ids=frozenset({end, 96})),
         replace(PLAIN, stop_strings=(stop,)),
@@ -198,8 +198,8 @@ def test_end_tokens_stop_strings_and_limits(llama: PreTrainedModel) -> None:
         replace(PLAIN, max_new_tokens=3),
         PLAIN,
     )
-    for name, room in ROOMS.items():
-        found = answers(llama, asked, room)
+    for name, capacity in CAPACITIES.items():
+        found = answers(llama, submitted, capacity)
         kept = free[0][: free[0].index(end) + 1]
         assert (list(found[0].token_ids), found[0].finish_reason) == (kept, "stop"), name
         assert found[0].text == spell(kept[:-1]), name
@@ -211,14 +211,14 @@ def test_end_tokens_stop_strings_and_limits(llama: PreTrainedModel) -> None:
 
 
 def test_prompts_of_one_token(llama: PreTrainedModel) -> None:
-    asked = requests([[5], [9], [5, 9]], replace(PLAIN, max_new_tokens=1), PLAIN)
+    submitted = requests([[5], [9], [5, 9]], replace(PLAIN, max_new_tokens=1), PLAIN)
     expected = [
         alone(llama, [5], max_new_tokens=1)[0],
         alone(llama, [9])[0],
         alone(llama, [5, 9], max_new_tokens=1)[0],
     ]
-    for room in ROOMS.values():
-        assert tokens(answers(llama, asked, room)) == expected
+    for capacity in CAPACITIES.values():
+        assert tokens(answers(llama, submitted, capacity)) == expected
 
 
 def test_no_requests_no_answers(llama: PreTrainedModel) -> None:
@@ -229,8 +229,8 @@ def test_no_requests_no_answers(llama: PreTrainedModel) -> None:
 
 def test_a_run_after_a_run_answers_the_same(llama: PreTrainedModel) -> None:
     tier = slots(own_forward(llama))
-    asked = requests(MIXED, *SAMPLED.values())
-    assert by_row(tier.generate(asked)) == by_row(tier.generate(asked))
+    submitted = requests(MIXED, *SAMPLED.values())
+    assert by_row(tier.generate(submitted)) == by_row(tier.generate(submitted))
 
 
 def test_rows_are_returned_as_they_finish(llama: PreTrainedModel) -> None:
@@ -247,7 +247,7 @@ def test_requests_are_pulled_window_by_window(llama: PreTrainedModel) -> None:
             pulled.append(request.index)
             yield request
 
-    running = slots(own_forward(llama), Room(BatchShape(1, 512, window=2))).generate(stream())
+    running = slots(own_forward(llama), Capacity(BatchShape(1, 512, window=2))).generate(stream())
     seen = [(done.index, len(pulled)) for done in running]
     # The longest prompt of a window starts first; the next request is read when it frees a slot.
     assert seen == [(1, 2), (0, 2), (2, 4), (3, 4), (4, 5)]
@@ -256,17 +256,17 @@ def test_requests_are_pulled_window_by_window(llama: PreTrainedModel) -> None:
 # Log-probabilities.
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_logprob_mean_is_that_of_teacher_forcing(room: str) -> None:
+@pytest.mark.parametrize("capacity", CAPACITIES)
+def test_logprob_mean_is_that_of_teacher_forcing(capacity: str) -> None:
     model = tiny_model("llama", torch.float32)
-    asked = requests(
+    submitted = requests(
         MIXED,
         replace(SAMPLED["penalties"], logprobs=True),
         PLAIN,
         replace(PLAIN, logprobs=True),
     )
-    found = answers(model, asked, ROOMS[room])
-    for request in asked:
+    found = answers(model, submitted, CAPACITIES[capacity])
+    for request in submitted:
         answer = found[request.index]
         if not request.decoding.logprobs:
             assert answer.logprob_mean is None
@@ -279,9 +279,9 @@ def test_logprob_mean_is_that_of_teacher_forcing(room: str) -> None:
 
 
 def test_identical_greedy_requests_run_once(llama: PreTrainedModel) -> None:
-    asked = requests([SOME[0], SOME[1], SOME[0], SOME[0]], PLAIN)
+    submitted = requests([SOME[0], SOME[1], SOME[0], SOME[0]], PLAIN)
     tier = slots(own_forward(llama))
-    found = by_row(tier.generate(asked))
+    found = by_row(tier.generate(submitted))
     expected = [alone(llama, p)[0] for p in SOME[:2]]
     assert tokens(found) == [expected[0], expected[1], expected[0], expected[0]]
     facts = tier.facts()
@@ -346,13 +346,13 @@ WITH_NAN = {
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])
 @pytest.mark.parametrize("where", WITH_NAN)
 def test_a_row_with_nan_fails_alone(family: str, where: str) -> None:
-    asked = requests([[*SYSTEM, *p] for p in SOME[:4]], PLAIN)
-    asked.insert(2, Request(9, 0, WITH_NAN[where], PLAIN, seed=0))
-    expected = by_row(slots(TransformersForward(tiny_model(family))).generate(asked))
+    submitted = requests([[*SYSTEM, *p] for p in SOME[:4]], PLAIN)
+    submitted.insert(2, Request(9, 0, WITH_NAN[where], PLAIN, seed=0))
+    expected = by_row(slots(TransformersForward(tiny_model(family))).generate(submitted))
     damaged = TransformersForward(broken(tiny_model(family)))
-    for room in ROOMS.values():
-        store = KVStore(room.sizes, private_zeros)
-        found = by_row(slots(damaged, room, store=store).generate(asked))
+    for capacity in CAPACITIES.values():
+        store = KVStore(capacity.sizes, private_zeros)
+        found = by_row(slots(damaged, capacity, store=store).generate(submitted))
         failure = found.pop(9).failure
         assert failure is not None
         assert failure.code == "nonfinite_logits"
@@ -364,12 +364,12 @@ def test_a_row_with_nan_fails_alone(family: str, where: str) -> None:
 
 def test_rows_of_a_prefix_with_nan_fail_and_no_others(llama: PreTrainedModel) -> None:
     bad = [BAD, *SYSTEM]
-    asked = requests([[*bad, *SOME[0]], SOME[1], [*bad, *SOME[2]], SOME[3], [*bad, *SOME[4]]])
-    expected = answers(llama, asked)
+    submitted = requests([[*bad, *SOME[0]], SOME[1], [*bad, *SOME[2]], SOME[3], [*bad, *SOME[4]]])
+    expected = answers(llama, submitted)
     assert all(BAD not in one.token_ids for one in expected.values())
-    room = Room(sizes=KVStoreSizes(64, 4, 16))
-    tier = slots(own_forward(broken(tiny_model("llama"))), room)
-    found = by_row(tier.generate(asked))
+    capacity = Capacity(sizes=KVStoreSizes(64, 4, 16))
+    tier = slots(own_forward(broken(tiny_model("llama"))), capacity)
+    found = by_row(tier.generate(submitted))
     assert tier.facts()["prefixes"] == 1
     assert [found[row].finish_reason for row in (0, 2, 4)] == ["error"] * 3
     assert [found[row] for row in (1, 3)] == [expected[row] for row in (1, 3)]
@@ -390,8 +390,8 @@ def test_a_row_that_loses_its_step_leaves_no_nan() -> None:
     long, short = requests(
         [SOME[0] + SOME[3], [BAD, 5, 6]], replace(PLAIN, max_new_tokens=20), PLAIN
     )
-    room = Room(BatchShape(2, 512), KVStoreSizes(16, 4, 0), lost=(0,))
-    found = by_row(slots(own_forward(model), room).generate([long, short]))
+    capacity = Capacity(BatchShape(2, 512), KVStoreSizes(16, 4, 0), lost=(0,))
+    found = by_row(slots(own_forward(model), capacity).generate([long, short]))
     assert found[1].finish_reason == "error"
     assert found[0].finish_reason == "length"
     assert [list(found[0].token_ids)] == alone(model, long.token_ids, max_new_tokens=20)
@@ -401,16 +401,16 @@ def test_a_row_that_loses_its_step_leaves_no_nan() -> None:
 def test_a_row_that_never_fits_fails_and_the_others_continue(
     llama: PreTrainedModel, places: int
 ) -> None:
-    room = Room(BatchShape(places, 512), KVStoreSizes(10, 4, 0))
-    asked = requests([SOME[0], SOME[1] * 20, SOME[3], SOME[0], SOME[4]], PLAIN)
-    asked[3] = replace(asked[3], decoding=replace(PLAIN, max_new_tokens=500))
-    found = answers(llama, asked, room)
+    capacity = Capacity(BatchShape(places, 512), KVStoreSizes(10, 4, 0))
+    submitted = requests([SOME[0], SOME[1] * 20, SOME[3], SOME[0], SOME[4]], PLAIN)
+    submitted[3] = replace(submitted[3], decoding=replace(PLAIN, max_new_tokens=500))
+    found = answers(llama, submitted, capacity)
     for row in (1, 3):
         failure = found[row].failure
         assert failure is not None
         assert failure.code == "out_of_memory"
     for row in (0, 2, 4):
-        assert [list(found[row].token_ids)] == alone(llama, asked[row].token_ids)
+        assert [list(found[row].token_ids)] == alone(llama, submitted[row].token_ids)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3, 5])
@@ -430,9 +430,9 @@ def test_a_stop_request_ends_the_run_at_a_step_without_partial_answers(
 
 def test_the_engine_selects_continuous_batching_and_answers_the_same() -> None:
     model = tiny_model("llama", torch.float32)
-    asked = requests(MIXED, *SAMPLED.values())
+    submitted = requests(MIXED, *SAMPLED.values())
     opened = engine(model, max_rows=3)
-    found = by_row(opened.generate(asked))
+    found = by_row(opened.generate(submitted))
     assert opened.facts()["tier"] == "continuous, own forward"
-    assert found == by_row(cohort(model, rows=5).generate(asked))
+    assert found == by_row(cohort(model, rows=5).generate(submitted))
     opened.close()

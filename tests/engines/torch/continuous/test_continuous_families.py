@@ -145,7 +145,7 @@ CASES = (
     Case("three places, prompts in chunks", BatchShape(3, 7), KVStoreSizes(64, 4, 64)),
     Case("all places, a shared beginning", BatchShape(8, 512), KVStoreSizes(16, 64, 64)),
     Case("too few pages", BatchShape(8, 64), KVStoreSizes(24, 2, 64), expected=0),
-    Case("no room for a shared beginning", BatchShape(8, 64), KVStoreSizes(64, 8, 10)),
+    Case("no space for a shared prefix", BatchShape(8, 64), KVStoreSizes(64, 8, 10)),
     Case("memory runs out", BatchShape(8, 64), KVStoreSizes(64, 8, 64), lost=(0, 3)),
 )
 

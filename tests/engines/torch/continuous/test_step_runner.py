@@ -14,7 +14,12 @@ from batchgen.engines.torch.continuous.token_picker import SampledRow, SampledTo
 from batchgen.engines.torch.continuous.workers import Forward
 from batchgen.errors import ResourceError
 from batchgen.records import Completion, Request, ResolvedDecoding
-from tests.engines.torch.continuous.tiny_continuous_tier import ROOMS, Room, own_forward, slots
+from tests.engines.torch.continuous.tiny_continuous_tier import (
+    CAPACITIES,
+    Capacity,
+    own_forward,
+    slots,
+)
 from tests.engines.torch.tiny_models import CPU, alone, by_row, prompts, requests, tiny_model
 
 SOME = prompts()
@@ -39,11 +44,13 @@ def failed_for_memory(answer: Completion) -> bool:
 
 
 @pytest.mark.parametrize("token_ids", [SOME, SHARED])
-@pytest.mark.parametrize("room", [Room(lost=range(1000)), Room(BatchShape(1, 1), lost=range(1000))])
+@pytest.mark.parametrize(
+    "capacity", [Capacity(lost=range(1000)), Capacity(BatchShape(1, 1), lost=range(1000))]
+)
 def test_one_token_that_does_not_fit_ends_the_run(
-    llama: PreTrainedModel, token_ids: list[list[int]], room: Room
+    llama: PreTrainedModel, token_ids: list[list[int]], capacity: Capacity
 ) -> None:
-    tier = slots(own_forward(llama), room)
+    tier = slots(own_forward(llama), capacity)
     with pytest.raises(ResourceError, match="one token of one row does not fit"):
         list(tier.generate(requests(token_ids)))
 
@@ -62,32 +69,32 @@ def short_of_memory(forward: Forward) -> Forward:
     return limited
 
 
-SOME_ROOMS = ["one place", "all places, prompts in chunks", "a window of two"]
+SOME_CAPACITIES = ["one place", "all places, prompts in chunks", "a window of two"]
 
 
-@pytest.mark.parametrize("room", SOME_ROOMS)
+@pytest.mark.parametrize("capacity", SOME_CAPACITIES)
 def test_rows_that_run_out_of_memory_alone_fail_and_free_their_memory(
-    llama: PreTrainedModel, room: str
+    llama: PreTrainedModel, capacity: str
 ) -> None:
     ten, sixty = (ResolvedDecoding(max_new_tokens=n) for n in (10, 60))
-    asked = requests([*SOME, SOME[1] * 40, SOME[2]], *[ten] * len(SOME), ten, sixty)
-    tier = slots(short_of_memory(own_forward(llama)), ROOMS[room])
-    found = by_row(tier.generate(asked))
-    assert len(found) == len(asked)
-    fits = [one for one in asked if len(one.token_ids) + one.decoding.max_new_tokens <= 34]
+    submitted = requests([*SOME, SOME[1] * 40, SOME[2]], *[ten] * len(SOME), ten, sixty)
+    tier = slots(short_of_memory(own_forward(llama)), CAPACITIES[capacity])
+    found = by_row(tier.generate(submitted))
+    assert len(found) == len(submitted)
+    fits = [one for one in submitted if len(one.token_ids) + one.decoding.max_new_tokens <= 34]
     assert len(fits) >= 3
     for request in fits:
         assert list(found[request.index].token_ids) == whole(llama, request)
-    assert all(failed_for_memory(found[one.index]) for one in asked[-2:])
-    assert tier.facts()["max_rows"] == ROOMS[room].shape.rows
-    assert tier.facts()["step_tokens"] == ROOMS[room].shape.step_tokens
+    assert all(failed_for_memory(found[one.index]) for one in submitted[-2:])
+    assert tier.facts()["max_rows"] == CAPACITIES[capacity].shape.rows
+    assert tier.facts()["step_tokens"] == CAPACITIES[capacity].shape.step_tokens
 
 
-@pytest.mark.parametrize("room", [Room(lost=(2, 6, 10)), Room(unread=(2, 6, 10))])
+@pytest.mark.parametrize("capacity", [Capacity(lost=(2, 6, 10)), Capacity(unread=(2, 6, 10))])
 def test_a_row_alone_continues_after_the_token_that_ran_out_of_memory(
-    llama: PreTrainedModel, room: Room
+    llama: PreTrainedModel, capacity: Capacity
 ) -> None:
-    tier = slots(own_forward(llama), room)
+    tier = slots(own_forward(llama), capacity)
     (request,) = requests(SOME[:1])
     (answer,) = tier.generate([request])
     assert list(answer.token_ids) == whole(llama, request)
@@ -102,23 +109,25 @@ class Starving(TokenSampler):
         super().__init__(CPU)
         self._row = row
 
-    def sample(self, asked: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
-        if any(one.request.index == self._row and one.step == 2 for one in asked):
+    def sample(self, submitted: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
+        if any(one.request.index == self._row and one.step == 2 for one in submitted):
             raise torch.OutOfMemoryError
-        return super().sample(asked, logits)
+        return super().sample(submitted, logits)
 
 
-@pytest.mark.parametrize("room", SOME_ROOMS)
-def test_a_row_without_memory_for_sampling_fails_alone(llama: PreTrainedModel, room: str) -> None:
-    asked = requests(SHARED)
-    tier = slots(own_forward(llama), ROOMS[room], sampler=Starving(2))
-    found = by_row(tier.generate(asked))
+@pytest.mark.parametrize("capacity", SOME_CAPACITIES)
+def test_a_row_without_memory_for_sampling_fails_alone(
+    llama: PreTrainedModel, capacity: str
+) -> None:
+    submitted = requests(SHARED)
+    tier = slots(own_forward(llama), CAPACITIES[capacity], sampler=Starving(2))
+    found = by_row(tier.generate(submitted))
     assert failed_for_memory(found.pop(2))
-    assert len(found) == len(asked) - 1
+    assert len(found) == len(submitted) - 1
     for row, answer in found.items():
-        assert list(answer.token_ids) == whole(llama, asked[row])
+        assert list(answer.token_ids) == whole(llama, submitted[row])
     assert tier.facts()["out_of_memory"]
-    assert tier.facts()["max_rows"] == ROOMS[room].shape.rows
+    assert tier.facts()["max_rows"] == CAPACITIES[capacity].shape.rows
 
 
 # Shared prefixes.
@@ -157,10 +166,12 @@ def test_rows_continue_without_a_prefix_that_does_not_fit(
 ) -> None:
     first, still_shared = PLACES[place]
     forward = ShortForPrefixes(own_forward(llama), first)
-    tier = slots(forward, Room(shape, KVStoreSizes(64, 4, 64)))
-    asked = requests(SHARED)
-    found = by_row(tier.generate(asked))
-    assert [list(found[one.index].token_ids) for one in asked] == [whole(llama, o) for o in asked]
+    tier = slots(forward, Capacity(shape, KVStoreSizes(64, 4, 64)))
+    submitted = requests(SHARED)
+    found = by_row(tier.generate(submitted))
+    assert [list(found[one.index].token_ids) for one in submitted] == [
+        whole(llama, o) for o in submitted
+    ]
     facts = tier.facts()
     assert facts["prefixes"] == 2
     assert facts["out_of_memory"]
@@ -171,12 +182,12 @@ def test_rows_continue_without_a_prefix_that_does_not_fit(
 def test_only_rows_that_do_not_fit_without_their_prefix_fail(
     llama: PreTrainedModel,
 ) -> None:
-    asked = requests([[*LONG, *LONG, *p] for p in SOME[:3]] + SHARED[-2:] + [SHORT])
+    submitted = requests([[*LONG, *LONG, *p] for p in SOME[:3]] + SHARED[-2:] + [SHORT])
     tier = slots(
-        short_of_memory(own_forward(llama)), Room(BatchShape(8, 64), KVStoreSizes(64, 4, 64))
+        short_of_memory(own_forward(llama)), Capacity(BatchShape(8, 64), KVStoreSizes(64, 4, 64))
     )
-    found = by_row(tier.generate(asked))
+    found = by_row(tier.generate(submitted))
     assert tier.facts()["prefixes"] == 1
     assert [failed_for_memory(found[row]) for row in range(6)] == [True] * 3 + [False] * 3
-    for request in asked[3:]:
+    for request in submitted[3:]:
         assert list(found[request.index].token_ids) == whole(llama, request)

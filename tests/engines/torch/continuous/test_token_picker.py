@@ -46,8 +46,8 @@ class Answers:
         self._tokens = [list(request.token_ids) for request in REQUESTS]
 
     def draw(self, sampler: TokenSampler, rows: Sequence[int]) -> list[SampledToken]:
-        asked = [SampledRow(row, REQUESTS[row], self._tokens[row]) for row in rows]
-        return sampler.sample(asked, torch.stack([self._logits(row) for row in rows]))
+        submitted = [SampledRow(row, REQUESTS[row], self._tokens[row]) for row in rows]
+        return sampler.sample(submitted, torch.stack([self._logits(row) for row in rows]))
 
     def grow(self, sampler: TokenSampler, rows: Sequence[int]) -> None:
         """Draws one more token per row, as a picker without cached state would."""

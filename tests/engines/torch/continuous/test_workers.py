@@ -31,7 +31,7 @@ from batchgen.engines.torch.continuous.workers import ForkedWorkers, Forward, In
 from batchgen.errors import ResourceError
 from batchgen.planning.sequences import ScheduledSequence, Segment, Step, StepKind
 from batchgen.records import Completion, Request, ResolvedDecoding
-from tests.engines.torch.continuous.tiny_continuous_tier import Room, own_forward, slots
+from tests.engines.torch.continuous.tiny_continuous_tier import Capacity, own_forward, slots
 from tests.engines.torch.tiny_models import CPU, VOCABULARY, by_row, prompts, requests, tiny_model
 
 BREAK, KILL, STARVE = 90, 91, 92
@@ -232,10 +232,10 @@ class Watching(TokenSampler):
         super().__init__(CPU)
         self.logits: dict[tuple[int, int], Tensor] = {}
 
-    def sample(self, asked: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
-        for one, row in zip(asked, logits, strict=True):
+    def sample(self, submitted: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
+        for one, row in zip(submitted, logits, strict=True):
             self.logits[one.request.index, one.step] = row.clone()
-        return super().sample(asked, logits)
+        return super().sample(submitted, logits)
 
 
 def many(*, shared: bool) -> list[Request]:
@@ -246,8 +246,8 @@ def many(*, shared: bool) -> list[Request]:
     return requests(token_ids, *DECODINGS)
 
 
-ROOM = Room(BatchShape(32, 160, window=12), KVStoreSizes(200, 8, 40))
-UNCUT = Room(BatchShape(32, 640, window=24), KVStoreSizes(200, 8, 40))
+CAPACITY = Capacity(BatchShape(32, 160, window=12), KVStoreSizes(200, 8, 40))
+UNCUT = Capacity(BatchShape(32, 640, window=24), KVStoreSizes(200, 8, 40))
 """One step takes all prompts: the number of workers does not change where prompts are split."""
 
 
@@ -255,7 +255,7 @@ def prepared(to_run: Forward) -> KVStore:
     """A store whose layers are allocated before a process is forked."""
     small = KVStore(KVStoreSizes(4, 8, 0), private_zeros)
     list(slots(to_run, store=small).generate(requests([[5, 6]], DECODINGS[0])))
-    return KVStore.like(small, ROOM.sizes, shared_zeros)
+    return KVStore.like(small, CAPACITY.sizes, shared_zeros)
 
 
 class LosingElsewhere:
@@ -275,14 +275,16 @@ class LosingElsewhere:
 
 
 def answered(
-    to_run: Forward, asked: Sequence[Request], count: int, room: Room = ROOM
+    to_run: Forward, submitted: Sequence[Request], count: int, capacity: Capacity = CAPACITY
 ) -> tuple[dict[int, Completion], Watching, dict[str, object]]:
     store, watching = prepared(to_run), Watching()
     dtype = next(iter(store.layers.values())).keys.dtype
     workers = ForkedWorkers(to_run, count, 32, LogitsSpec(VOCABULARY, dtype)) if count > 1 else None
-    tier = slots(to_run, room, store=store, sampler=watching, workers=workers or InProcess(to_run))
+    tier = slots(
+        to_run, capacity, store=store, sampler=watching, workers=workers or InProcess(to_run)
+    )
     try:
-        found = by_row(tier.generate(asked))
+        found = by_row(tier.generate(submitted))
     finally:
         if workers is not None:
             workers.close()
@@ -293,9 +295,9 @@ def answered(
 @pytest.mark.skipif(not packing_works(), reason="no packed products on this machine")
 def test_two_workers_are_bit_identical_to_one() -> None:
     to_run = own_forward(tiny_model("llama", torch.float32))
-    asked = many(shared=False)
-    one, one_watched, _ = answered(to_run, asked, 1, UNCUT)
-    two, two_watched, _ = answered(to_run, asked, 2, UNCUT)
+    submitted = many(shared=False)
+    one, one_watched, _ = answered(to_run, submitted, 1, UNCUT)
+    two, two_watched, _ = answered(to_run, submitted, 2, UNCUT)
     assert two == one
     assert two_watched.logits.keys() == one_watched.logits.keys()
     # In a prefill a part may draw a single token, and a product with a single row has different last bits.
@@ -307,10 +309,10 @@ def test_two_workers_are_bit_identical_to_one() -> None:
 
 def test_workers_with_shared_prefixes_answer_the_same() -> None:
     to_run = own_forward(tiny_model("llama"))
-    asked = many(shared=True)
-    one, _, _ = answered(to_run, asked, 1)
+    submitted = many(shared=True)
+    one, _, _ = answered(to_run, submitted, 1)
     for count in (2, 3):
-        found, _, facts = answered(to_run, asked, count)
+        found, _, facts = answered(to_run, submitted, count)
         assert found == one
         # The first is computed before the workers are forked, the second afterwards.
         assert facts["prefixes"] == 2
@@ -319,19 +321,19 @@ def test_workers_with_shared_prefixes_answer_the_same() -> None:
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt2"])
 def test_workers_of_a_wrapped_family_answer_the_same(family: str) -> None:
     to_run = TransformersForward(tiny_model(family))
-    asked = many(shared=True)
-    one, _, _ = answered(to_run, asked, 1)
+    submitted = many(shared=True)
+    one, _, _ = answered(to_run, submitted, 1)
     for count in (2, 3):
-        found, _, facts = answered(to_run, asked, count)
+        found, _, facts = answered(to_run, submitted, count)
         assert found == one
         assert facts["prefixes"] == 2
 
 
 def test_a_worker_out_of_memory_reduces_the_rows_and_continues() -> None:
     to_run = own_forward(tiny_model("llama"))
-    asked = many(shared=True)
-    one, _, _ = answered(to_run, asked, 1)
-    found, _, facts = answered(LosingElsewhere(to_run), asked, 2)
+    submitted = many(shared=True)
+    one, _, _ = answered(to_run, submitted, 1)
+    found, _, facts = answered(LosingElsewhere(to_run), submitted, 2)
     assert found == one
     assert facts["out_of_memory"] == 2
     assert facts["max_rows"] == 8

@@ -27,7 +27,7 @@ _SIZES = KVStoreSizes(pages=64, page_size=16, arena=64)
 
 
 @dataclass(frozen=True)
-class Room:
+class Capacity:
     """The batch size, and the steps that run out of memory: in the forward, or when their logits are read."""
 
     shape: BatchShape = _SHAPE
@@ -37,17 +37,19 @@ class Room:
     expected: ExpectedLength = lambda limit: limit
 
 
-WIDE = Room()
-ROOMS = {
-    "one place": Room(BatchShape(1, 512)),
-    "three places, nothing shared": Room(BatchShape(3, 512, share_prefixes=False)),
-    "all places, prompts in chunks": Room(BatchShape(8, 7), KVStoreSizes(64, 4, 64)),
-    "too few pages": Room(BatchShape(8, 64), KVStoreSizes(28, 2, 16), expected=lambda _limit: 0),
-    "memory runs out": Room(BatchShape(8, 64), KVStoreSizes(64, 4, 64), lost=(0, 3)),
-    "memory runs out at the logits": Room(
+WIDE = Capacity()
+CAPACITIES = {
+    "one place": Capacity(BatchShape(1, 512)),
+    "three places, nothing shared": Capacity(BatchShape(3, 512, share_prefixes=False)),
+    "all places, prompts in chunks": Capacity(BatchShape(8, 7), KVStoreSizes(64, 4, 64)),
+    "too few pages": Capacity(
+        BatchShape(8, 64), KVStoreSizes(28, 2, 16), expected=lambda _limit: 0
+    ),
+    "memory runs out": Capacity(BatchShape(8, 64), KVStoreSizes(64, 4, 64), lost=(0, 3)),
+    "memory runs out at the logits": Capacity(
         BatchShape(8, 64), KVStoreSizes(64, 4, 64), unread=(1, 5)
     ),
-    "a window of two": Room(BatchShape(4, 64, window=2)),
+    "a window of two": Capacity(BatchShape(4, 64, window=2)),
 }
 
 
@@ -78,9 +80,9 @@ class Unreadable(Tensor):
 class LosingWorkers(InProcess):
     """A worker that runs out of memory at some steps, in the forward or after it."""
 
-    def __init__(self, forward: Forward, room: Room) -> None:
-        super().__init__(Losing(forward, room.lost))
-        self._unread = room.unread
+    def __init__(self, forward: Forward, capacity: Capacity) -> None:
+        super().__init__(Losing(forward, capacity.lost))
+        self._unread = capacity.unread
         self._steps = 0
 
     def compute(self, parts: Sequence[StepBatch], store: KVStore) -> Tensor:
@@ -97,7 +99,7 @@ def own_forward(model: PreTrainedModel) -> Forward:
 
 def slots(
     forward: Forward,
-    room: Room = WIDE,
+    capacity: Capacity = WIDE,
     *,
     store: KVStore | None = None,
     sampler: TokenSampler | None = None,
@@ -106,17 +108,20 @@ def slots(
 ) -> ContinuousTier:
     """The continuous tier without a probe before it."""
     backend = StepBackend(
-        workers or LosingWorkers(forward, room),
-        store or KVStore(room.sizes, private_zeros),
+        workers or LosingWorkers(forward, capacity),
+        store or KVStore(capacity.sizes, private_zeros),
         sampler or TokenSampler(CPU),
         CPU,
     )
-    return ContinuousTier(backend, room.shape, options(should_stop), expected=room.expected)
+    return ContinuousTier(backend, capacity.shape, options(should_stop), expected=capacity.expected)
 
 
-def slot_likelihoods(forward: Forward, room: Room = WIDE) -> StepLikelihoods:
+def slot_likelihoods(forward: Forward, capacity: Capacity = WIDE) -> StepLikelihoods:
     """The likelihoods of the continuous tier without a probe before it."""
     backend = StepBackend(
-        LosingWorkers(forward, room), KVStore(room.sizes, private_zeros), TokenSampler(CPU), CPU
+        LosingWorkers(forward, capacity),
+        KVStore(capacity.sizes, private_zeros),
+        TokenSampler(CPU),
+        CPU,
     )
-    return StepLikelihoods(backend, room.shape, lambda: False)
+    return StepLikelihoods(backend, capacity.shape, lambda: False)

@@ -16,25 +16,25 @@ ENDS = frozenset(range(3, 12))
 def test_answers_are_as_long_as_alone(family: str) -> None:
     model = tiny_model(family)
     decodings = [ResolvedDecoding(max_new_tokens=n, end_token_ids=ENDS) for n in (12, 3, 9)]
-    asked = requests(prompts(8), *decodings)
+    submitted = requests(prompts(8), *decodings)
     expected = []
-    for one in asked:
+    for one in submitted:
         most = one.decoding.max_new_tokens
         (tokens,) = alone(model, one.token_ids, max_new_tokens=most, eos_token_id=sorted(ENDS))
         expected.append(len(tokens))
     assert len(set(expected)) > 2
-    assert sorted_generate(loaded(model), asked, None) == expected
+    assert sorted_generate(loaded(model), submitted, None) == expected
 
 
 def test_requests_with_different_settings_are_not_batched_together() -> None:
     model = tiny_model("llama")
-    asked = requests(
+    submitted = requests(
         prompts(4),
         ResolvedDecoding(max_new_tokens=4),
         ResolvedDecoding(max_new_tokens=6, temperature=0.8, top_k=5, top_p=0.9, min_p=0.1),
         ResolvedDecoding(max_new_tokens=5, num_beams=2),
     )
-    assert sorted_generate(loaded(model), asked, None) == [4, 6, 5, 4]
+    assert sorted_generate(loaded(model), submitted, None) == [4, 6, 5, 4]
 
 
 @pytest.mark.parametrize(

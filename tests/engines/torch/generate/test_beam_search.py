@@ -51,11 +51,11 @@ def each(count: int, decoding: ResolvedDecoding, samples: int = 1) -> list[Reque
 @pytest.mark.parametrize("family", ["llama", "t5"])
 def test_samples_are_the_best_beams_of_each_row_alone(family: str, length_penalty: float) -> None:
     model = tiny_model(family)
-    asked = each(3, replace(BEAMS, length_penalty=length_penalty), samples=2)
-    found = {(c.index, c.sample): c for c in search(model, options()).generate(asked)}
-    assert len(found) == len(asked)
+    submitted = each(3, replace(BEAMS, length_penalty=length_penalty), samples=2)
+    found = {(c.index, c.sample): c for c in search(model, options()).generate(submitted)}
+    assert len(found) == len(submitted)
     for row in range(4):
-        prompt = next(r.token_ids for r in asked if r.index == row)
+        prompt = next(r.token_ids for r in submitted if r.index == row)
         expected = alone(
             model,
             prompt,
@@ -101,9 +101,9 @@ def test_a_stop_string_ends_a_beam(llama: PreTrainedModel) -> None:
 
 
 def test_logprob_mean_is_that_of_teacher_forcing(llama: PreTrainedModel) -> None:
-    asked = each(2, replace(BEAMS, logprobs=True, repetition_penalty=1.3))
-    for answer in search(llama, options()).generate(asked):
-        expected = teacher_forced(llama, asked[answer.index].token_ids, answer.token_ids)
+    submitted = each(2, replace(BEAMS, logprobs=True, repetition_penalty=1.3))
+    for answer in search(llama, options()).generate(submitted):
+        expected = teacher_forced(llama, submitted[answer.index].token_ids, answer.token_ids)
         assert answer.logprob_mean == pytest.approx(expected, abs=1e-4)
 
 
@@ -112,10 +112,10 @@ def test_a_row_with_nan_fails_alone() -> None:
     free = replace(BEAMS, end_token_ids=frozenset())
     first = prompts(1)[0]
     rows = [first, [96, *first[1:]], first[::-1]]
-    asked = [Request(row, 0, ids, free, 0) for row, ids in enumerate(rows)]
-    sound = {c.index: c for c in search(model, options()).generate(asked)}
+    submitted = [Request(row, 0, ids, free, 0) for row, ids in enumerate(rows)]
+    sound = {c.index: c for c in search(model, options()).generate(submitted)}
     break_token(model, 96)
-    found = {c.index: c for c in search(model, options()).generate(asked)}
+    found = {c.index: c for c in search(model, options()).generate(submitted)}
     assert found[1].failure is not None
     assert found[1].failure.code == "nonfinite_logits"
     for row in (0, 2):

@@ -47,9 +47,9 @@ def test_models_without_static_tier_answer_as_each_row_alone(
     family: str, grouping: Grouping
 ) -> None:
     model = tiny_model(family)
-    asked = requests([*prompts(3), prompts(3)[0][::-1]])
-    found = by_row(plain(model, rows=4, grouping=grouping).generate(asked))
-    for request in asked:
+    submitted = requests([*prompts(3), prompts(3)[0][::-1]])
+    found = by_row(plain(model, rows=4, grouping=grouping).generate(submitted))
+    for request in submitted:
         assert [list(found[request.index].token_ids)] == alone(model, request.token_ids)
 
 
@@ -64,9 +64,9 @@ MIXED = [
 @pytest.mark.parametrize("grouping", ["padded", "same length", "single"])
 def test_every_tier_gives_the_same_completions(llama: PreTrainedModel, grouping: Grouping) -> None:
     ended = [replace(one, end_token_ids=frozenset(range(3, 12))) for one in MIXED]
-    asked = requests(prompts(), *ended)
-    found = by_row(plain(llama, rows=5, grouping=grouping).generate(asked))
-    expected = by_row(cohort(llama, rows=5).generate(asked))
+    submitted = requests(prompts(), *ended)
+    found = by_row(plain(llama, rows=5, grouping=grouping).generate(submitted))
+    expected = by_row(cohort(llama, rows=5).generate(submitted))
     assert {r: replace(c, logprob_mean=None) for r, c in found.items()} == {
         r: replace(c, logprob_mean=None) for r, c in expected.items()
     }
@@ -76,15 +76,15 @@ def test_every_tier_gives_the_same_completions(llama: PreTrainedModel, grouping:
 
 def test_stop_strings_and_nan_end_only_their_row() -> None:
     model = tiny_model("llama", torch.float32)
-    asked = [[96, *ids] if row == 2 else ids for row, ids in enumerate(prompts())]
-    sound = by_row(plain(model, rows=5).generate(requests(asked)))
+    submitted = [[96, *ids] if row == 2 else ids for row, ids in enumerate(prompts())]
+    sound = by_row(plain(model, rows=5).generate(requests(submitted)))
     stop = spell(sound[0].token_ids[2:4])
     decodings = [
         ResolvedDecoding(max_new_tokens=10, stop_strings=(stop,) if row == 0 else ())
         for row in range(5)
     ]
     break_token(model, 96)
-    found = by_row(plain(model, rows=5).generate(requests(asked, *decodings)))
+    found = by_row(plain(model, rows=5).generate(requests(submitted, *decodings)))
     assert (found[0].finish_reason, found[2].finish_reason) == ("stop_string", "error")
     assert sound[0].text.startswith(found[0].text + stop)
     assert found[2].failure is not None
@@ -105,9 +105,9 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_fields_of_generate_have_the_same_effect(llama: PreTrainedModel, name: str) -> None:
     own, ours = FIELDS[name]
     decoding = ResolvedDecoding(max_new_tokens=10, generation_kwargs=tuple(own.items()), **ours)
-    asked = requests(prompts(3), decoding)
-    found = by_row(plain(llama, rows=3).generate(asked))
-    for request in asked:
+    submitted = requests(prompts(3), decoding)
+    found = by_row(plain(llama, rows=3).generate(submitted))
+    for request in submitted:
         assert [list(found[request.index].token_ids)] == alone(
             llama, request.token_ids, **own, **ours
         )
@@ -117,12 +117,12 @@ def test_fields_of_generate_have_the_same_effect(llama: PreTrainedModel, name: s
 def test_typical_sampling_draws_only_tokens_that_transformers_keeps(llama: PreTrainedModel) -> None:
     decoding = replace(SAMPLED, max_new_tokens=1, generation_kwargs=(("typical_p", 0.3),))
     prompt = prompts(1)[0]
-    asked = [
+    submitted = [
         replace(request, index=seed, seed=seed)
         for seed in range(60)
         for request in requests([prompt], decoding)
     ]
-    drawn = {c.token_ids[0] for c in plain(llama, rows=60).generate(asked)}
+    drawn = {c.token_ids[0] for c in plain(llama, rows=60).generate(submitted)}
     made = generated(
         llama,
         prompt,
@@ -147,9 +147,9 @@ def test_typical_sampling_draws_only_tokens_that_transformers_keeps(llama: PreTr
 def test_logprob_mean_is_that_of_teacher_forcing(
     llama: PreTrainedModel, own: tuple[tuple[str, object], ...]
 ) -> None:
-    asked = requests(prompts(3), replace(SAMPLED, generation_kwargs=own))
-    for answer in plain(llama, rows=3).generate(asked):
-        expected = teacher_forced(llama, asked[answer.index].token_ids, answer.token_ids)
+    submitted = requests(prompts(3), replace(SAMPLED, generation_kwargs=own))
+    for answer in plain(llama, rows=3).generate(submitted):
+        expected = teacher_forced(llama, submitted[answer.index].token_ids, answer.token_ids)
         assert answer.logprob_mean == pytest.approx(expected, abs=1e-4)
 
 
@@ -162,5 +162,5 @@ def test_settings_that_generate_rejects_are_an_error(llama: PreTrainedModel) -> 
 def test_a_stop_request_returns_only_finished_rows(llama: PreTrainedModel) -> None:
     steps = iter([False] * 4 + [True] * 99)
     runner = GenerateRunner(loaded(llama), options(lambda: next(steps)), "padded")
-    asked = requests(prompts(), *[ResolvedDecoding(max_new_tokens=n) for n in (3, 9)])
-    assert sorted(by_row(runner.run(asked))) == [0, 2, 4]
+    submitted = requests(prompts(), *[ResolvedDecoding(max_new_tokens=n) for n in (3, 9)])
+    assert sorted(by_row(runner.run(submitted))) == [0, 2, 4]

@@ -18,9 +18,9 @@ from batchgen.engines.torch.likelihoods.by_forward import ForwardLikelihoods
 from batchgen.errors import ModelError
 from batchgen.records import Continuation, Likelihood
 from tests.engines.torch.continuous.tiny_continuous_tier import (
-    ROOMS,
+    CAPACITIES,
     WIDE,
-    Room,
+    Capacity,
     own_forward,
     slot_likelihoods,
 )
@@ -57,10 +57,10 @@ def by_index(found: Iterable[Likelihood]) -> dict[int, Likelihood]:
 
 
 def check(
-    model: PreTrainedModel, asked: Sequence[Continuation], found: dict[int, Likelihood]
+    model: PreTrainedModel, submitted: Sequence[Continuation], found: dict[int, Likelihood]
 ) -> None:
-    assert sorted(found) == sorted(one.index for one in asked)
-    for one in asked:
+    assert sorted(found) == sorted(one.index for one in submitted)
+    for one in submitted:
         table = forced_table(model, one.context, one.token_ids)
         expected = [float(row[token]) for row, token in zip(table, one.token_ids, strict=True)]
         assert found[one.index].failure is None
@@ -76,49 +76,57 @@ def llama() -> PreTrainedModel:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_likelihoods_equal_one_forward_over_each_row(family: str) -> None:
     model = tiny_model(family)
-    asked = given()
-    check(model, asked, by_index(engine(model).likelihoods(asked)))
+    submitted = given()
+    check(model, submitted, by_index(engine(model).likelihoods(submitted)))
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_neither_memory_nor_order_changes_a_likelihood(llama: PreTrainedModel, room: str) -> None:
-    asked = given()
-    alone = slot_likelihoods(own_forward(llama), ROOMS["one place"])
-    expected = by_index(chain.from_iterable(alone.likelihoods([one]) for one in asked))
-    check(llama, asked, expected)
-    for ordered in (asked, asked[::-1], sorted(asked, key=lambda one: list(one.token_ids))):
-        found = by_index(slot_likelihoods(own_forward(llama), ROOMS[room]).likelihoods(ordered))
+@pytest.mark.parametrize("capacity", CAPACITIES)
+def test_neither_memory_nor_order_changes_a_likelihood(
+    llama: PreTrainedModel, capacity: str
+) -> None:
+    submitted = given()
+    alone = slot_likelihoods(own_forward(llama), CAPACITIES["one place"])
+    expected = by_index(chain.from_iterable(alone.likelihoods([one]) for one in submitted))
+    check(llama, submitted, expected)
+    for ordered in (
+        submitted,
+        submitted[::-1],
+        sorted(submitted, key=lambda one: list(one.token_ids)),
+    ):
+        found = by_index(
+            slot_likelihoods(own_forward(llama), CAPACITIES[capacity]).likelihoods(ordered)
+        )
         assert sorted(found) == sorted(expected)
         for index, one in expected.items():
             assert found[index].logprobs == pytest.approx(one.logprobs, abs=1e-9, rel=0)
             assert found[index].greedy == one.greedy
 
 
-@pytest.mark.parametrize("room", ["memory runs out", "memory runs out at the logits"])
-def test_steps_that_ran_out_of_memory_are_recomputed(llama: PreTrainedModel, room: str) -> None:
-    asked = given()
-    tier = slot_likelihoods(own_forward(llama), ROOMS[room])
-    check(llama, asked, by_index(tier.likelihoods(asked)))
+@pytest.mark.parametrize("capacity", ["memory runs out", "memory runs out at the logits"])
+def test_steps_that_ran_out_of_memory_are_recomputed(llama: PreTrainedModel, capacity: str) -> None:
+    submitted = given()
+    tier = slot_likelihoods(own_forward(llama), CAPACITIES[capacity])
+    check(llama, submitted, by_index(tier.likelihoods(submitted)))
     assert tier.facts()["out_of_memory"] == 2
 
 
 def test_a_wrapped_family_gives_the_same_likelihoods_in_chunks() -> None:
     model = tiny_model("gemma3_text")
-    asked = given()
-    room = ROOMS["all places, prompts in chunks"]
+    submitted = given()
+    capacity = CAPACITIES["all places, prompts in chunks"]
     check(
         model,
-        asked,
-        by_index(slot_likelihoods(TransformersForward(model), room).likelihoods(asked)),
+        submitted,
+        by_index(slot_likelihoods(TransformersForward(model), capacity).likelihoods(submitted)),
     )
 
 
 def test_the_most_likely_answer_is_greedy(llama: PreTrainedModel) -> None:
     answers = engine(llama).generate(requests(prompts()))
-    asked = [Continuation(a.index, prompts()[a.index], a.token_ids) for a in answers]
-    changed = [Continuation(9, asked[0].context, [*asked[0].token_ids[:-1], 0])]
+    submitted = [Continuation(a.index, prompts()[a.index], a.token_ids) for a in answers]
+    changed = [Continuation(9, submitted[0].context, [*submitted[0].token_ids[:-1], 0])]
     for tier in (engine(llama), ForwardLikelihoods(loaded(llama), lambda: False, window=9)):
-        found = by_index(tier.likelihoods(asked + changed))
+        found = by_index(tier.likelihoods(submitted + changed))
         assert [found[index].greedy for index in sorted(found)] == [True] * 5 + [False]
 
 
@@ -127,8 +135,8 @@ def test_a_context_is_computed_once_for_all_its_continuations(llama: PreTrainedM
 
     def computed(endings: Sequence[Sequence[int]]) -> object:
         tier = slot_likelihoods(own_forward(llama))
-        asked = [Continuation(index, context, ending) for index, ending in enumerate(endings)]
-        check(llama, asked, by_index(tier.likelihoods(asked)))
+        submitted = [Continuation(index, context, ending) for index, ending in enumerate(endings)]
+        check(llama, submitted, by_index(tier.likelihoods(submitted)))
         return tier.facts()["tokens_prefill"]
 
     assert computed([[5], [6], [7], [8]]) == len(context)
@@ -140,9 +148,9 @@ def test_shared_prefixes_of_contexts_are_computed_once(llama: PreTrainedModel) -
     rubric = list(range(20, 50))
     contexts = [[*rubric, 60 + n, 61 + n] for n in range(8)]
     tier = slot_likelihoods(own_forward(llama))
-    asked = [Continuation(n, c, e) for n, c in enumerate(contexts) for e in ([5, 6], [7])]
-    asked = [Continuation(n, one.context, one.token_ids) for n, one in enumerate(asked)]
-    check(llama, asked, by_index(tier.likelihoods(asked)))
+    submitted = [Continuation(n, c, e) for n, c in enumerate(contexts) for e in ([5, 6], [7])]
+    submitted = [Continuation(n, one.context, one.token_ids) for n, one in enumerate(submitted)]
+    check(llama, submitted, by_index(tier.likelihoods(submitted)))
     assert tier.facts()["tokens_prefill"] == len(rubric) + 8 * (2 + 1)
 
 
@@ -155,8 +163,8 @@ def test_logits_of_a_step_are_bounded(llama: PreTrainedModel) -> None:
         widest = max(widest, len(batch.drawn))
         return forward(batch, store)
 
-    asked = given()
-    check(llama, asked, by_index(slot_likelihoods(watched, WIDE).likelihoods(asked)))
+    submitted = given()
+    check(llama, submitted, by_index(slot_likelihoods(watched, WIDE).likelihoods(submitted)))
     assert widest == WIDE.shape.rows
 
 
@@ -187,8 +195,8 @@ def test_a_continuation_with_nonfinite_logits_fails_alone(family: str) -> None:
 def test_a_continuation_that_does_not_fit_fails_alone(llama: PreTrainedModel) -> None:
     whole = given()
     long = Continuation(100, [5] * 30, [6] * 40)
-    room = Room(sizes=ROOMS["too few pages"].sizes)
-    found = by_index(slot_likelihoods(own_forward(llama), room).likelihoods([*whole, long]))
+    capacity = Capacity(sizes=CAPACITIES["too few pages"].sizes)
+    found = by_index(slot_likelihoods(own_forward(llama), capacity).likelihoods([*whole, long]))
     failure = found.pop(100).failure
     assert failure is not None
     assert failure.code == "out_of_memory"
@@ -197,7 +205,7 @@ def test_a_continuation_that_does_not_fit_fails_alone(llama: PreTrainedModel) ->
 
 def test_running_out_of_memory_in_a_batch_fails_only_rows_that_fail_alone() -> None:
     model = tiny_model("llama")
-    asked = [Continuation(n, [5, 6, 7 + n], [9, 10]) for n in range(5)]
+    submitted = [Continuation(n, [5, 6, 7 + n], [9, 10]) for n in range(5)]
     untyped: Any = model
     own = untyped.forward
 
@@ -209,20 +217,20 @@ def test_running_out_of_memory_in_a_batch_fails_only_rows_that_fail_alone() -> N
     forward.__signature__ = inspect.signature(own)  # type: ignore[attr-defined]
     untyped.forward = forward
     tier = ForwardLikelihoods(loaded(model), lambda: False, window=9)
-    found = by_index(tier.likelihoods(asked))
+    found = by_index(tier.likelihoods(submitted))
     untyped.forward = own
     failure = found.pop(1).failure
     assert failure is not None
     assert failure.code == "out_of_memory"
-    check(model, [asked[0], *asked[2:]], found)
+    check(model, [submitted[0], *submitted[2:]], found)
 
 
-@pytest.mark.parametrize("asked", [([5, VOCABULARY], [5]), ([5], [5, VOCABULARY])])
+@pytest.mark.parametrize("submitted", [([5, VOCABULARY], [5]), ([5], [5, VOCABULARY])])
 def test_a_token_outside_the_vocabulary_is_rejected(
-    llama: PreTrainedModel, asked: tuple[list[int], list[int]]
+    llama: PreTrainedModel, submitted: tuple[list[int], list[int]]
 ) -> None:
     with pytest.raises(ModelError, match=f"token {VOCABULARY} in a context or continuation"):
-        list(engine(llama).likelihoods([Continuation(0, *asked)]))
+        list(engine(llama).likelihoods([Continuation(0, *submitted)]))
 
 
 def test_a_token_with_logit_minus_infinity_has_probability_zero() -> None:

@@ -48,14 +48,14 @@ def llama() -> PreTrainedModel:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_answers_are_those_of_each_row_alone(family: str) -> None:
     model = tiny_model(family)
-    asked = requests(prompts(), *[ResolvedDecoding(max_new_tokens=n) for n in LIMITS])
+    submitted = requests(prompts(), *[ResolvedDecoding(max_new_tokens=n) for n in LIMITS])
     expected = [
-        alone(model, r.token_ids, max_new_tokens=r.decoding.max_new_tokens)[0] for r in asked
+        alone(model, r.token_ids, max_new_tokens=r.decoding.max_new_tokens)[0] for r in submitted
     ]
     assert len(set(map(tuple, expected))) == len(expected)
-    for rows, order in ((5, asked), (3, asked[::-1])):
+    for rows, order in ((5, submitted), (3, submitted[::-1])):
         found = by_row(cohort(model, rows=rows).generate(order))
-        assert [list(found[row].token_ids) for row in range(len(asked))] == expected
+        assert [list(found[row].token_ids) for row in range(len(submitted))] == expected
         assert {one.finish_reason for one in found.values()} == {"length"}
 
 
@@ -71,11 +71,11 @@ def test_a_row_ends_with_its_first_end_token(llama: PreTrainedModel) -> None:
 
 
 def test_a_row_ends_before_its_stop_string(llama: PreTrainedModel) -> None:
-    asked = prompts()
-    free = alone(llama, asked[1])[0]
+    submitted = prompts()
+    free = alone(llama, submitted[1])[0]
     plain, stopped = ResolvedDecoding(max_new_tokens=10), spell(free[3:5])
     decodings = [plain, replace(plain, stop_strings=(stopped,)), plain, plain, plain]
-    found = by_row(cohort(llama, rows=5).generate(requests(asked, *decodings)))
+    found = by_row(cohort(llama, rows=5).generate(requests(submitted, *decodings)))
     cut = spell(free).index(stopped)
     assert (found[1].text, found[1].finish_reason) == (spell(free)[:cut], "stop_string")
     assert [len(found[row].token_ids) for row in (0, 2, 3, 4)] == [10] * 4
@@ -95,19 +95,19 @@ SETTINGS = {
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_sampled_row_draws_the_same_text_in_any_batch(llama: PreTrainedModel, name: str) -> None:
-    asked = requests(prompts(), SETTINGS[name], SAMPLED)
-    together = by_row(cohort(llama, rows=5).generate(asked))
-    reversed_ = by_row(cohort(llama, rows=2).generate(asked[::-1]))
-    single = by_row(cohort(llama, rows=1).generate(asked))
+    submitted = requests(prompts(), SETTINGS[name], SAMPLED)
+    together = by_row(cohort(llama, rows=5).generate(submitted))
+    reversed_ = by_row(cohort(llama, rows=2).generate(submitted[::-1]))
+    single = by_row(cohort(llama, rows=1).generate(submitted))
     assert together == reversed_ == single
-    assert len({tuple(one.token_ids) for one in together.values()}) == len(asked)
+    assert len({tuple(one.token_ids) for one in together.values()}) == len(submitted)
 
 
 def test_greedy_penalties_are_those_of_generate(llama: PreTrainedModel) -> None:
     decoding = ResolvedDecoding(max_new_tokens=10, repetition_penalty=1.5, no_repeat_ngram_size=2)
-    asked = requests(prompts(), decoding)
-    found = by_row(cohort(llama, rows=5).generate(asked))
-    for request in asked:
+    submitted = requests(prompts(), decoding)
+    found = by_row(cohort(llama, rows=5).generate(submitted))
+    for request in submitted:
         expected = alone(llama, request.token_ids, repetition_penalty=1.5, no_repeat_ngram_size=2)
         assert [list(found[request.index].token_ids)] == expected
 
@@ -130,19 +130,19 @@ def test_logprob_mean_is_that_of_teacher_forcing(family: str) -> None:
     decoding = ResolvedDecoding(
         max_new_tokens=8, temperature=1.3, repetition_penalty=1.3, logprobs=True
     )
-    asked = requests(prompts(4), decoding)
-    for answer in cohort(model, rows=4).generate(asked):
-        expected = teacher_forced(model, asked[answer.index].token_ids, answer.token_ids)
+    submitted = requests(prompts(4), decoding)
+    for answer in cohort(model, rows=4).generate(submitted):
+        expected = teacher_forced(model, submitted[answer.index].token_ids, answer.token_ids)
         assert answer.logprob_mean == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "lfm2"])
 def test_a_row_with_nan_fails_alone(family: str) -> None:
     model = tiny_model(family, torch.float32)
-    asked = requests([[96, *ids] if row == 2 else ids for row, ids in enumerate(prompts())])
-    sound = by_row(cohort(model, rows=5).generate(asked))
+    submitted = requests([[96, *ids] if row == 2 else ids for row, ids in enumerate(prompts())])
+    sound = by_row(cohort(model, rows=5).generate(submitted))
     break_token(model, 96)
-    found = by_row(cohort(model, rows=5, forward_cost=100).generate(asked))
+    found = by_row(cohort(model, rows=5, forward_cost=100).generate(submitted))
     assert found[2].failure is not None
     assert (found[2].failure.code, found[2].token_ids) == ("nonfinite_logits", ())
     for row in (0, 1, 3, 4):
@@ -155,8 +155,8 @@ def test_a_stop_request_ends_the_run_at_a_step_without_partial_answers(
 ) -> None:
     steps: Iterator[bool] = iter([False] * 4 + [True] * 99)
     runner = StaticRunner(loaded(llama), options(lambda: next(steps)))
-    asked = requests(prompts(), *[ResolvedDecoding(max_new_tokens=n) for n in (3, 9)])
-    found = by_row(runner.run(asked))
+    submitted = requests(prompts(), *[ResolvedDecoding(max_new_tokens=n) for n in (3, 9)])
+    found = by_row(runner.run(submitted))
     assert sorted(found) == [0, 2, 4]
     assert all(len(one.token_ids) == 3 for one in found.values())
 
@@ -164,15 +164,15 @@ def test_a_stop_request_ends_the_run_at_a_step_without_partial_answers(
 def test_padding_of_a_cohort_is_limited(llama: PreTrainedModel) -> None:
     # Sorted: 23, 17, 11, 5, 3 tokens. 23 and 17 pad 6, 11 with 5 another 6, and 3 would add 8.
     runner = StaticRunner(loaded(llama), replace(options(), padding_tokens=6))
-    asked = requests(prompts())
-    found = list(runner.run(asked))
+    submitted = requests(prompts())
+    found = list(runner.run(submitted))
     assert [c.index for c in found] == [1, 4, 2, 0, 3]
-    assert by_row(found) == by_row(cohort(llama, rows=5).generate(asked))
+    assert by_row(found) == by_row(cohort(llama, rows=5).generate(submitted))
 
 
 def test_rows_are_returned_as_they_finish(llama: PreTrainedModel) -> None:
-    asked = requests(prompts(4), *[ResolvedDecoding(max_new_tokens=n) for n in (7, 2, 9, 1)])
-    assert [c.index for c in cohort(llama, rows=4).generate(asked)] == [3, 1, 0, 2]
+    submitted = requests(prompts(4), *[ResolvedDecoding(max_new_tokens=n) for n in (7, 2, 9, 1)])
+    assert [c.index for c in cohort(llama, rows=4).generate(submitted)] == [3, 1, 0, 2]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from batchgen.planning.required_flops import AttentionFlops, ModelFlops
 from tests.engines.torch.tiny_models import tiny_model
 
 LENGTH = 5
-"""Shorter than the windows of the tiny models, so that every token looks at every other."""
+"""Shorter than the windows of the tiny models, so that every token attends to every earlier one."""
 
 
 def counted(model: Any, tokens: int) -> float:

@@ -22,10 +22,10 @@ def test_without_waste_all_tokens_are_useful(family: str) -> None:
     """One row at a time on each tier: packed forward, model's forward, static."""
     model = tiny_model(family)
     answers = engine(model, max_rows=1)
-    asked = requests(prompts(3), SIX)
-    list(answers.generate(asked))
+    submitted = requests(prompts(3), SIX)
+    list(answers.generate(submitted))
     facts: Any = answers.facts()
-    assert facts["useful_tokens"] == sum_of([len(r.token_ids) for r in asked], 6)
+    assert facts["useful_tokens"] == sum_of([len(r.token_ids) for r in submitted], 6)
     assert facts["computed_tokens"] == facts["useful_tokens"]
     assert facts["useful_token_share"] == 1.0
     assert 0 < facts["mfu"] < 1
@@ -34,10 +34,10 @@ def test_without_waste_all_tokens_are_useful(family: str) -> None:
 def test_padding_and_repeated_tokens_are_not_useful() -> None:
     """Each beam is computed at each step, and only one answer is returned."""
     answers = engine(tiny_model("llama"), max_rows=4)
-    asked = requests(prompts(1), ResolvedDecoding(max_new_tokens=6, num_beams=3))
-    list(answers.generate(asked))
+    submitted = requests(prompts(1), ResolvedDecoding(max_new_tokens=6, num_beams=3))
+    list(answers.generate(submitted))
     facts: Any = answers.facts()
-    assert facts["useful_tokens"] == sum_of([len(asked[0].token_ids)], 6)
+    assert facts["useful_tokens"] == sum_of([len(submitted[0].token_ids)], 6)
     assert facts["useful_token_share"] < 0.7
 
 
@@ -45,11 +45,11 @@ def test_prefixes_and_answers_are_counted_per_window() -> None:
     model = tiny_model("llama")
     answers = engine(model, part_rows=2)
     same = [1 + n % 90 for n in range(40)]
-    asked = requests([[*same, 5], [*same, 6, 7], [*same, 8], [*same, 9]], SIX)
-    found = by_row(answers.generate(asked))
+    submitted = requests([[*same, 5], [*same, 6, 7], [*same, 8], [*same, 9]], SIX)
+    found = by_row(answers.generate(submitted))
     costs = model_flops(model)
     assert costs is not None
-    answered = [AnsweredRequest(r, len(found[r.index].token_ids)) for r in asked]
+    answered = [AnsweredRequest(r, len(found[r.index].token_ids)) for r in submitted]
     both = measure_useful_work(answered[:2], costs) + measure_useful_work(answered[2:], costs)
     facts: Any = answers.facts()
     assert facts["useful_tokens"] == both.tokens == 2 * 40 + 5 + 4 * 5
@@ -60,12 +60,12 @@ def test_unanswered_requests_are_not_counted() -> None:
     """The second row fails, the third is abandoned."""
     answers = engine(tiny_model("llama"), max_rows=1, max_tokens=64)
     long = list(range(3, 90))
-    asked = requests([[4, 5, 6], long, [7, 8]], SIX)
-    stream: Any = answers.generate(asked)
+    submitted = requests([[4, 5, 6], long, [7, 8]], SIX)
+    stream: Any = answers.generate(submitted)
     first = [next(stream), next(stream)]
     stream.close()
     facts: Any = answers.facts()
-    lengths = [len(asked[one.index].token_ids) for one in first if one.failure is None]
+    lengths = [len(submitted[one.index].token_ids) for one in first if one.failure is None]
     assert facts["useful_tokens"] == sum_of(lengths, 6)
     assert len(lengths) == 1
 

@@ -270,19 +270,19 @@ def test_the_facts_name_the_kernels_in_use() -> None:
 
 def test_each_kernel_is_cached_in_separate_files(tmp_path: Path) -> None:
     # Two processes that start at once could corrupt a cache that numba shares between kernels.
-    asked = "print(*(compiled.attention_works(1, 8, high) for high in (8, 12)))"
-    assert printed(asked, NUMBA_CACHE_DIR=str(tmp_path)) == "True True"
+    submitted = "print(*(compiled.attention_works(1, 8, high) for high in (8, 12)))"
+    assert printed(submitted, NUMBA_CACHE_DIR=str(tmp_path)) == "True True"
     for ending in ("nbi", "1.nbc"):
         assert len(list(tmp_path.rglob(f"*.{ending}"))) == 2
 
 
 def test_a_broken_or_missing_cache_only_recompiles_kernels(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    asked = "print(compiled.norm_works())"
-    assert printed(asked, NUMBA_CACHE_DIR=str(cache)) == "True"
+    submitted = "print(compiled.norm_works())"
+    assert printed(submitted, NUMBA_CACHE_DIR=str(cache)) == "True"
     kept = list(cache.rglob("*.nb?"))
     assert len(kept) == 2
     for file in kept:
         file.write_bytes(file.read_bytes()[:100])
-    assert printed(asked, NUMBA_CACHE_DIR=str(cache)) == "True"
-    assert printed(asked, NUMBA_CACHE_DIR="/dev/null/nowhere") == "True"
+    assert printed(submitted, NUMBA_CACHE_DIR=str(cache)) == "True"
+    assert printed(submitted, NUMBA_CACHE_DIR="/dev/null/nowhere") == "True"
