@@ -13,7 +13,7 @@ from batchgen.evaluation.judging.verdicts import verdict_reader
 from batchgen.fingerprint import fingerprint
 from batchgen.job.evaluate import Evaluate
 from batchgen.job.judge import Judge
-from batchgen.jobfile.renamed_keys import metric_with_current_names
+from batchgen.jobfile.renamed_keys import metric_with_current_names, metric_with_names_of_0_1
 from batchgen.metrics.base import Metric, MetricOptions
 from batchgen.metrics.registry import METRIC_TYPES, make_metrics
 from batchgen.metrics.statistics.intervals import Confidence
@@ -139,8 +139,9 @@ def _judge_measures(section: Evaluate, prepared: Mapping[str, PreparedJudge]) ->
 def _measure(
     metric: Metric, options: MetricOptions | Judge, section: Evaluate, key: str
 ) -> JobMetric:
+    given = options.model_dump(exclude={"name", "primary", *_SIGNED})
     decides = {
-        "options": options.model_dump(exclude={"name", "primary", *_SIGNED}),
+        "options": metric_with_names_of_0_1(given) if isinstance(options, MetricOptions) else given,
         "version": metric.spec.version,
         "signature": metric.spec.signature,
         "references": _references(section),

@@ -14,14 +14,21 @@ _SINCE = "in version 0.2"
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """The new key, or the several that it was split into. `convert`: to new keys and values, if these differ."""
+    """The new key, or the several that it was split into.
+
+    Attributes:
+        convert: to new keys and values, if the values differ.
+        restore: the old value of a new one.
+    """
 
     names: tuple[str, ...]
     convert: Callable[[Any], Mapping[str, Any]] | None = None
+    restore: Callable[[Any], Any] = lambda value: value
 
 
 def _choice(name: str, values: Mapping[str, bool]) -> Rename:
-    return Rename((name,), lambda value: {name: values.get(str(value), value)})
+    old = {new: text for text, new in values.items()}
+    return Rename((name,), lambda value: {name: values.get(str(value), value)}, old.__getitem__)
 
 
 def _error_limits(value: Any) -> Mapping[str, Any]:  # noqa: ANN401 - a value of a job
@@ -111,6 +118,22 @@ def metric_with_current_names(options: Mapping[str, Any]) -> dict[str, Any]:
     new = RENAMED_TYPES.get(old, old)
     found = {**_renamed(f"evaluate.metrics.{new}", options), "type": new}
     return found if new == old else {**found, "name": options.get("name") or old}
+
+
+def metric_with_names_of_0_1(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a metric under the names of version 0.1, so that scores of 0.1 have the same fingerprint."""
+    prefix = f"evaluate.metrics.{options['type']}."
+    old = {
+        rename.names[0]: (key.removeprefix(prefix), rename)
+        for key, rename in RENAMED_KEYS.items()
+        if key.startswith(prefix)
+    }
+    found = {}
+    for key, value in options.items():
+        name, rename = old.get(key, (key, Rename((key,))))
+        found[name] = rename.restore(value)
+    types = {new: word for word, new in RENAMED_TYPES.items()}
+    return {**found, "type": types.get(options["type"], options["type"])}
 
 
 def _renamed(section: str, values: Mapping[str, Any]) -> dict[str, Any]:

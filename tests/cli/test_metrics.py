@@ -13,7 +13,7 @@ def test_every_metric_is_listed_with_its_description(capsys: pytest.CaptureFixtu
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if line[0] != " "] == [*METRIC_TYPES, "judge"]
     assert lines[0].startswith("exact ")
-    assert "character by character" in " ".join(lines[:2])
+    assert "exactly one of the references" in " ".join(lines[:2])
 
 
 def test_the_list_has_a_sentence_for_each_and_fits_the_window(
@@ -23,10 +23,10 @@ def test_the_list_has_a_sentence_for_each_and_fits_the_window(
     assert call(["metrics"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
-    assert "Takes the last statement" not in out, "the rest belongs to the page of the one metric"
+    assert "Uses the last statement" not in out, "the rest belongs to the page of the one metric"
     assert "(Zhou et al. 2023); in Chinese as well." in " ".join(out.split())
     assert call(["metrics", "choice"]) == 0
-    assert "Takes the last statement" in " ".join(capsys.readouterr().out.split())
+    assert "Uses the last statement" in " ".join(capsys.readouterr().out.split())
 
 
 def test_one_metric_shows_its_options(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,12 @@ from batchgen.errors import JobFileError, Problem, UsageError
 from batchgen.evaluation.scoring.score import score
 from batchgen.jobfile.load import load_job, load_stored_job
 from batchgen.jobfile.messages.expected_types import expected_at
-from batchgen.jobfile.renamed_keys import RENAMED_KEYS, RENAMED_TYPES
+from batchgen.jobfile.renamed_keys import (
+    RENAMED_KEYS,
+    RENAMED_TYPES,
+    metric_with_current_names,
+    metric_with_names_of_0_1,
+)
 
 Write = Callable[..., Path]
 
@@ -107,3 +112,22 @@ evaluate:
     assert job.evaluate.judges[0].baseline == "/runs/other"
     with pytest.raises(JobFileError):
         load_job(write(added))
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        {"type": "all_of_k", "of": "exact", "k": (1,)},
+        {"type": "constraints", "instructions": "i", "keywords": "k"},
+        {"type": "contains", "boundaries": "none"},
+        {"type": "exact"},
+        {"type": "json", "fenced": "allow"},
+        {"type": "number", "mark": "boxed"},
+        {"type": "python", "entry": "a:b", "better": "lower"},
+        {"type": "refusal", "wanted": "refusal"},
+    ],
+    ids=lambda old: str(old["type"]),
+)
+def test_options_under_the_names_of_0_1_are_those_that_0_1_stored(old: dict[str, object]) -> None:
+    current = {k: v for k, v in metric_with_current_names(old).items() if k != "name"}
+    assert metric_with_names_of_0_1(current) == old

@@ -172,10 +172,7 @@ def test_a_published_folder_can_be_compared(old: Path, job: Path) -> None:
         *("exact", "length_characters", "found", "refusal", "all_of_k_2")
     }
     assert all(row.base == row.new for row in comparison.metrics)
-    reasons = {row.metric: row.reason for row in comparison.metrics}
-    assert reasons["exact"] == reasons["length_characters"] == ""
-    score(old)
-    assert {row.reason for row in compare(old, new.folder.path).metrics} == {""}
+    assert {row.reason for row in comparison.metrics} == {""}, "metrics with renamed options too"
 
 
 def test_a_published_folder_is_a_baseline_of_judges_and_gates(old: Path, job: Path) -> None:
@@ -187,10 +184,6 @@ def test_a_published_folder_is_a_baseline_of_judges_and_gates(old: Path, job: Pa
         f"{{metric: {name}, baseline: {old}, max_drop: 0.5}}" for name in ("exact", "found")
     )
     loaded = load_job(job, overrides=[gates + "]"])
-    exact, contains = run(loaded).gates
-    assert exact.passed
-    assert "score both again" in contains.found, "an option of this metric was renamed"
-    score(old)
     assert [one.passed for one in run(loaded).gates] == [True, True]
 
 
