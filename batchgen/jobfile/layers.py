@@ -146,7 +146,8 @@ def _text(file: Path) -> str:
 
 def _unreadable(file: Path, error: Exception) -> JobFileError:
     if isinstance(error, FileNotFoundError):
-        return JobFileError([Problem("", "no such file", _similar_file_hint(file))], file=str(file))
+        hint = _similar_file_hint(file) or "Give the path of a job file."
+        return JobFileError([Problem("", "no such file", hint)], file=str(file))
     if isinstance(error, IsADirectoryError):
         hint = "Give the job file in it."
         return JobFileError([Problem("", "is a folder; expected a file", hint)], file=str(file))
@@ -161,7 +162,7 @@ def _similar_file_hint(path: Path) -> str:
     except OSError:
         found = {}
     near = get_close_matches(path.stem, found, 1)
-    return f"Did you mean {found[near[0]]}?" if near else "Give the path of a job file."
+    return f"Did you mean {found[near[0]]}?" if near else ""
 
 
 def _no_mapping(top: Node | None, name: str) -> Problem:
