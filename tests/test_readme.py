@@ -97,18 +97,20 @@ def test_the_columns_in_the_readme_are_those_of_the_output() -> None:
 
 
 def test_the_exit_codes_in_the_readme_exist() -> None:
-    table = README.split("Exit codes", 1)[1]
-    named = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
+    paragraph = README.split("Exit codes:", 1)[1].split("\n\n", 1)[0]
+    named = {int(code) for code in re.findall(r"`(\d+)`", paragraph)}
     assert named == {int(code) for code in ExitCode}
 
 
 def test_the_map_of_the_code_in_the_readme_is_complete() -> None:
     (tree,) = [block for block in blocks("text") if "batchgen/" in block and "records.py" in block]
-    named = set(re.findall(r"^  (\w+(?:/|\.py))", tree, re.MULTILINE))
+    named = set(re.findall(r"(?:^  |(?<=\.py) )(\w+(?:/|\.py))", tree, re.MULTILINE))
     package = ROOT / "batchgen"
     folders = {f"{p.name}/" for p in package.iterdir() if p.is_dir() and p.name != "__pycache__"}
     files = {p.name for p in package.glob("*.py") if p.name not in ("__init__.py", "__main__.py")}
     assert named == folders | files
+    for file in re.findall(r"`(\w+\.py)`", tree):
+        assert list(package.rglob(file)), file
 
 
 def test_polars_reads_the_example_of_the_readme(tmp_path: Path) -> None:
