@@ -83,8 +83,8 @@ class EngineInfo:
     Attributes:
         name: the value of `model.engine`.
         summary: a phrase for the reference of job files.
-        options: those of `OPTIONS` that it supports. Log-probabilities, structured output and adapters are job keys too,
-            and are declared here.
+        options: those of `OPTIONS` that it supports, log-probabilities among them. A job key that only some engines
+            support, such as a later one for structured output or adapters, is added to `OPTIONS` and declared here.
         seeds: whether the seed of a request decides a sampled answer.
         likelihoods: whether it can score given texts: metrics such as perplexity, and judges.
         batch_invariant: whether an answer is independent of the other rows in flight; None if that depends on the model

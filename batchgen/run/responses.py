@@ -11,7 +11,7 @@ from typing import Literal
 
 from batchgen.decoding.reasoning import split_reasoning
 from batchgen.privacy.redact import Redactor
-from batchgen.records import Completion, Failure, Response
+from batchgen.records import Completion, Failure, ResolvedDecoding, Response
 from batchgen.run.requests import PendingRow
 
 
@@ -23,16 +23,20 @@ class ResponseBuilder:
         reasoning: what becomes of text between think marks; the job's `output.reasoning`.
         reasoning_opened: whether the chat template leaves a think mark open before the answer.
         redactor: removes personal data from answers.
+        seeds: whether the engine uses the seed of a request; else only a greedy answer keeps its seed.
     """
 
     reasoning: Literal["inline", "drop", "column"]
     reasoning_opened: bool
     redactor: Redactor
+    seeds: bool
 
     def build_response(self, row: PendingRow, completion: Completion) -> Response:
         """The response to one request of a row."""
         failed = completion.failure is not None
         text = _StoredText(None, None, {}) if failed else self._stored(completion.text)
+        greedy = isinstance(row.decoding, ResolvedDecoding) and row.decoding.greedy
+        seeded = completion.seed_honored and (self.seeds or greedy)
         return Response(
             index=row.index,
             id=row.id,
@@ -44,7 +48,7 @@ class ResponseBuilder:
             failure=completion.failure,
             input_tokens=len(row.token_ids) if row.token_ids else None,
             output_tokens=None if failed else len(completion.token_ids),
-            seed=row.seeds[completion.sample] if completion.seed_honored else None,
+            seed=row.seeds[completion.sample] if seeded else None,
             logprob_mean=completion.logprob_mean,
             prompt_hash=row.prompt_hash,
             row_fingerprint=row.row_fingerprint,

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from batchgen.decoding.resolve_decoding import Resolution, end_tokens, resolve_decoding
+from batchgen.engines.engine_registry import find_engine
 from batchgen.errors import JobKeyError
 from batchgen.evaluation.answers import ColumnMap
 from batchgen.evaluation.judging.prepare_judges import prepare_judges
@@ -145,6 +146,7 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
         reasoning=job.output.reasoning,
         reasoning_opened=tokenizer.opens_reasoning,
         redactor=redaction.answer_redactor(job.redact),
+        seeds=find_engine(job.model.engine).info.seeds,
     )
     evaluation = checked.evaluation.with_judges(prepare_judges(loaded, model, reporter))
     schema, samples = checked.layout.schema(survey.schema), job.decoding.num_return_sequences

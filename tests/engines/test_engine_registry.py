@@ -28,8 +28,7 @@ class Shout:
         for one in requests:
             assert one.prompt is not None
             text = one.prompt.messages[-1].content.upper() + one.prompt.prefill
-            seeded = one.decoding.greedy
-            yield Completion(one.index, one.sample, (), text, "stop", seed_honored=seeded)
+            yield Completion(one.index, one.sample, (), text, "stop")
 
     def likelihoods(self, _asked: object) -> Iterator[Any]:
         raise NotImplementedError

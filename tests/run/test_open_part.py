@@ -12,7 +12,9 @@ from batchgen.run.open_part import OpenPart
 from batchgen.run.requests import PendingRow
 from batchgen.run.responses import ResponseBuilder
 
-RESPONSES = ResponseBuilder("inline", reasoning_opened=False, redactor=Redactor((), placeholder))
+RESPONSES = ResponseBuilder(
+    "inline", reasoning_opened=False, redactor=Redactor((), placeholder), seeds=True
+)
 FIRST = 20
 
 

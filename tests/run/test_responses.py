@@ -1,5 +1,6 @@
 """From completions to responses: reasoning, redaction, seeds, failures."""
 
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -26,10 +27,9 @@ FAILURE = Failure("prompt_empty", "the prompt is empty", "skipped")
 Reasoning = Literal["inline", "drop", "column"]
 
 
-def builder(reasoning: Reasoning = "column") -> ResponseBuilder:
-    return ResponseBuilder(
-        reasoning, reasoning_opened=False, redactor=Redactor(PII_KINDS, placeholder)
-    )
+def builder(reasoning: Reasoning = "column", *, seeds: bool = True) -> ResponseBuilder:
+    redactor = Redactor(PII_KINDS, placeholder)
+    return ResponseBuilder(reasoning, reasoning_opened=False, redactor=redactor, seeds=seeds)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,18 @@ def test_an_engine_failure_has_no_text() -> None:
 def test_a_seed_that_the_engine_did_not_use_is_not_stored() -> None:
     made = builder().build_response(ROW, Completion(4, 0, [5], "x", "stop", seed_honored=False))
     assert made.seed is None
+
+
+@pytest.mark.parametrize(
+    ("temperature", "seeds", "seed"),
+    [(0.0, True, 10), (0.0, False, 10), (0.7, True, 10), (0.7, False, None)],
+)
+def test_a_sampled_answer_has_a_seed_only_if_its_engine_uses_seeds(
+    temperature: float, seeds: bool, seed: int | None
+) -> None:
+    row = replace(ROW, decoding=ResolvedDecoding(temperature=temperature))
+    completion = Completion(4, 0, [5], "x", "stop")
+    assert builder(seeds=seeds).build_response(row, completion).seed == seed
 
 
 def test_a_failed_row_has_one_response_for_each_sample() -> None:
