@@ -19,12 +19,14 @@ def metrics(kind: str | None, as_json: bool) -> None:
     """List the metrics, or the options of one TYPE."""
     from batchgen.errors import UsageError
     from batchgen.jobfile.docs.metric_docs import describe_judge, describe_metrics
+    from batchgen.jobfile.renamed_keys import explain_renamed_type
 
     documented = [*describe_metrics(), describe_judge()]
     described = [one for one in documented if kind in (None, one.type)]
     if not described:
-        hint = "List the metrics with `batchgen metrics`."
-        raise UsageError(f"unknown metric {kind!r}", hint=hint)
+        unknown = f"unknown metric {kind!r}", "List the metrics with `batchgen metrics`."
+        message, hint = explain_renamed_type(kind) or unknown
+        raise UsageError(message, hint=hint)
     if as_json:
         print_json(metrics=[asdict(one) for one in described])
         return

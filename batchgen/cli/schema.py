@@ -25,6 +25,7 @@ import click
 def schema(kind: str, output: Path | None) -> None:
     """Print the schema of job files."""
     from batchgen.engines.engine_registry import ENGINES
+    from batchgen.errors import UsageError
     from batchgen.jobfile.docs.json_schema import job_schema
     from batchgen.jobfile.docs.reference import job_reference
 
@@ -35,5 +36,9 @@ def schema(kind: str, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
         return
-    output.write_text(text, "utf-8")
+    try:
+        output.write_text(text, "utf-8")
+    except OSError as error:
+        hint = "Give a writable file in a folder that exists."
+        raise UsageError(f"cannot write {output}: {error.strerror or error}", hint=hint) from error
     click.echo(f"wrote {output}", err=True)

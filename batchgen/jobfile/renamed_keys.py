@@ -17,22 +17,28 @@ class Rename:
     """The new key, or the several that it was split into.
 
     Attributes:
-        convert: to new keys and values, if the values differ.
+        convert: to new keys and values, if the values differ; None for a value that was never valid.
         restore: the old value of a new one.
     """
 
     names: tuple[str, ...]
-    convert: Callable[[Any], Mapping[str, Any]] | None = None
+    convert: Callable[[Any], Mapping[str, Any] | None] = lambda _: None
     restore: Callable[[Any], Any] = lambda value: value
 
 
 def _choice(name: str, values: Mapping[str, bool]) -> Rename:
     old = {new: text for text, new in values.items()}
-    return Rename((name,), lambda value: {name: values.get(str(value), value)}, old.__getitem__)
+
+    def convert(value: object) -> Mapping[str, Any] | None:
+        return {name: values[value]} if isinstance(value, str) and value in values else None
+
+    return Rename((name,), convert, old.__getitem__)
 
 
-def _error_limits(value: Any) -> Mapping[str, Any]:  # noqa: ANN401 - a value of a job
-    if isinstance(value, int | float) and value >= 1:
+def _error_limits(value: object) -> Mapping[str, Any] | None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 2**63:
+        return None
+    if value >= 1:
         return {"max_error_rate": 1, "max_error_count": int(value)}
     return {"max_error_rate": value}
 
@@ -75,10 +81,10 @@ def explain_renamed_key(path: KeyPath, typed: KeyPath, value: object) -> tuple[s
     if rename is None:
         return None
     names = " and ".join(f"`{name}`" for name in rename.names)
-    new = rename.convert(value) if rename.convert else dict.fromkeys(rename.names)
+    new = rename.convert(value)
     written = [
-        dotted_key((*path[:-1], name)) + (f": {scalar_text(one)}" if rename.convert else "")
-        for name, one in new.items()
+        dotted_key((*path[:-1], name)) + (f": {scalar_text(new[name])}" if new else "")
+        for name in new or rename.names
     ]
     message = f"unknown key `{path[-1]}`: renamed to {names} {_SINCE}"
     return message, f"Write {' and '.join(written)}."
@@ -143,5 +149,5 @@ def _renamed(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
         if rename is None:
             found[key] = value
         else:
-            found |= rename.convert(value) if rename.convert else {rename.names[0]: value}
+            found |= rename.convert(value) or {rename.names[0]: value}
     return found

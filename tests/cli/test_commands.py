@@ -83,6 +83,12 @@ def test_failed_rows_end_with_3(make_job: MakeJob, capsys: pytest.CaptureFixture
         pytest.param(["run", "JOB", "--set", "prompt.user={{ promt }}"], 2, "promt", id="column"),
         pytest.param(["run", "JOB", "--set", "model={path: ./gone}"], 5, "gone", id="model folder"),
         pytest.param(["run", "JOB", "-o", "/proc/x"], 5, "/proc/x", id="output"),
+        pytest.param(
+            ["schema", "-o", "/nope/x"], 2, "cannot write /nope/x: No such file", id="schema"
+        ),
+        pytest.param(
+            ["schema", "-o", "."], 2, "cannot write .: Is a directory", id="schema folder"
+        ),
         pytest.param(["models", "get", "demo:gone"], 5, "smollm2-135m", id="demo model"),
     ],
 )

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from batchgen.__main__ import call
+from batchgen.jobfile.renamed_keys import RENAMED_TYPES
 from batchgen.metrics.registry import METRIC_TYPES
 
 
@@ -57,3 +58,11 @@ def test_json_contains_every_metric_and_option(capsys: pytest.CaptureFixture[str
 def test_an_unknown_metric_is_an_error_with_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["metrics", "rogue"]) == 2
     assert "unknown metric 'rogue'" in capsys.readouterr().err
+
+
+def test_an_old_name_is_an_error_with_the_new_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for old, new in RENAMED_TYPES.items():
+        assert call(["metrics", old]) == 2
+        error = capsys.readouterr().err
+        assert f"renamed to `{new}`" in error
+        assert f"Write {new}." in error

@@ -54,6 +54,8 @@ def test_the_dump_reads_back_as_the_same_job(write: Write) -> None:
         pytest.param("  metrics: [exat]\n", "8:13", "evaluate.metrics[0]", "expected a type; found the text 'exat'", id="unknown type alone"),
         pytest.param("  metrics:\n  - {type: exat}\n", "9:6", "evaluate.metrics[0].type", "expected a type; found the text 'exat'", id="unknown type"),
         pytest.param("  metrics:\n  - {name: x}\n", "9:5", "evaluate.metrics[0].type", "is required", id="no type"),
+        pytest.param("  metrics: [7]\n", "8:13", "evaluate.metrics[0]", "expected a type, or a mapping with the key `type`; found 7", id="number as type"),
+        pytest.param("  metrics: [null]\n", "8:13", "evaluate.metrics[0]", "expected a type, or a mapping with the key `type`; found null", id="null as type"),
         pytest.param("  metrics:\n  - exact\n  - {type: exact, name: b, tolerance: 0}\n", "10:28", "evaluate.metrics[1].tolerance", "unknown key", id="unknown option"),
         pytest.param("  metrics: [exact]\n  gates: [{metric: exact}]\n", "9:11", "evaluate.gates[0]", "a gate has one condition: min or max or both, or max_drop, or min_coverage", id="gate without condition"),
         pytest.param("  metrics: [exact, exact]\n", "8:3", "evaluate.metrics", "metrics: two are named 'exact'; set `name` of one of them, since each needs its own column of scores", id="one name twice"),
@@ -68,6 +70,13 @@ def test_what_is_refused(write: Write, added: str, place: str, key: str, message
     (problem,) = caught.value.problems
     assert f"{problem.line}:{problem.column}" == place
     assert (problem.key, problem.message) == (key, message)
+
+
+@pytest.mark.parametrize("item", ["7", "null", "[exact]", "''", "{name: x}"])
+def test_the_error_of_an_item_without_a_type_lists_the_types(write: Write, item: str) -> None:
+    with pytest.raises(JobFileError) as caught:
+        load_job(write(f"evaluate: {{metrics: [{item}]}}\n"))
+    assert caught.value.problems[0].hint.startswith("Use one of exact, normalized_match, ")
 
 
 def test_the_error_of_an_unknown_option_lists_those_of_the_type(write: Write) -> None:

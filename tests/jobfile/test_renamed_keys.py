@@ -18,17 +18,28 @@ from batchgen.jobfile.renamed_keys import (
 
 Write = Callable[..., Path]
 
+BOTH_LIMITS = "Write run.max_error_rate and run.max_error_count."
 KEYS = [
     # (lines added to the job, key, new name, hint)
     ("redact: {with: hash}", "redact.with", "`replacement`", "Write redact.replacement."),
     ("prompt.truncate=x", "prompt.truncate", "`truncate_column`", "Write prompt.truncate_column."),
     ("run: {max_errors: 0.05}", "run.max_errors", "`max_error_rate` and `max_error_count`", "Write run.max_error_rate: 0.05."),
     ("run: {max_errors: 20}", "run.max_errors", "`max_error_rate` and `max_error_count`", "Write run.max_error_rate: 1 and run.max_error_count: 20."),
+    ("run: {max_errors: .inf}", "run.max_errors", "`max_error_rate` and `max_error_count`", BOTH_LIMITS),
+    ("run: {max_errors: 1e400}", "run.max_errors", "`max_error_rate` and `max_error_count`", BOTH_LIMITS),
+    ("run: {max_errors: -.inf}", "run.max_errors", "`max_error_rate` and `max_error_count`", BOTH_LIMITS),
+    ("run: {max_errors: .nan}", "run.max_errors", "`max_error_rate` and `max_error_count`", BOTH_LIMITS),
+    ("run: {max_errors: -1}", "run.max_errors", "`max_error_rate` and `max_error_count`", BOTH_LIMITS),
+    ("run: {max_errors: true}", "run.max_errors", "`max_error_rate` and `max_error_count`", BOTH_LIMITS),
+    ("run: {max_errors: abc}", "run.max_errors", "`max_error_rate` and `max_error_count`", BOTH_LIMITS),
+    ("run: {max_errors: [1]}", "run.max_errors", "`max_error_rate` and `max_error_count`", BOTH_LIMITS),
+    ("run: {max_errors: '${env:HOME}'}", "run.max_errors", "`max_error_rate` and `max_error_count`", BOTH_LIMITS),
     ("profiles: {p: {run: {max_errors: 0}}}", "profiles.p.run.max_errors", "`max_error_rate` and `max_error_count`", "Write run.max_error_rate: 0."),
     ("evaluate: {judges: [{name: j, against: x}]}", "evaluate.judges[0].against", "`baseline`", "Write evaluate.judges[0].baseline."),
     ("evaluate: {metrics: [{type: contains, boundaries: none}]}", "evaluate.metrics[0].boundaries", "`whole_words`", "Write evaluate.metrics[0].whole_words: false."),
     ("evaluate: {metrics: [{type: ifeval, instructions: i, keywords: k}]}", "evaluate.metrics[0].keywords", "`kwargs`", "Write evaluate.metrics[0].kwargs."),
     ("evaluate: {metrics: [{type: json, fenced: allow}]}", "evaluate.metrics[0].fenced", "`allow_code_fence`", "Write evaluate.metrics[0].allow_code_fence: true."),
+    ("evaluate: {metrics: [{type: json, fenced: '${env:HOME}'}]}", "evaluate.metrics[0].fenced", "`allow_code_fence`", "Write evaluate.metrics[0].allow_code_fence."),
     ("evaluate: {metrics: [{type: json_schema, schema: x.json, fenced: refuse}]}", "evaluate.metrics[0].fenced", "`allow_code_fence`", "Write evaluate.metrics[0].allow_code_fence: false."),
     ("evaluate: {metrics: [{type: number, mark: boxed}]}", "evaluate.metrics[0].mark", "`answer_format`", "Write evaluate.metrics[0].answer_format."),
     ("evaluate: {metrics: [{type: python, function: 'a:b', better: lower}]}", "evaluate.metrics[0].better", "`direction`", "Write evaluate.metrics[0].direction."),

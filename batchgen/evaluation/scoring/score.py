@@ -128,8 +128,7 @@ def _message(error: ErrorDetails, metrics: Sequence[MetricSpec]) -> str:
         return f"metric {_type(error, metrics)}: {renamed[0]}"
     if not _of_metric(error):
         return f"{path[0]}: {message}" if path else message
-    if error["type"] in _TYPE_ERRORS:
-        message = _TYPE_ERRORS[error["type"]]
+    message = {**_TYPE_ERRORS, **_KEY_ERRORS}.get(error["type"], message)
     key = ".".join(str(step) for step in path[3:])
     return f"metric {_type(error, metrics)}: {key + ': ' if key else ''}{message}"
 
@@ -139,6 +138,7 @@ _TYPE_ERRORS = {
     "union_tag_not_found": "has no type",
     "model_attributes_type": "expected a type, or a mapping with a type",
 }
+_KEY_ERRORS = {"missing": "is required", "extra_forbidden": "unknown key"}
 
 
 def _hint(errors: Sequence[ErrorDetails], metrics: Sequence[MetricSpec]) -> str:

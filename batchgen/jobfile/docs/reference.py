@@ -22,8 +22,8 @@ A job file is YAML. It defines the input rows, the prompt for each row, the mode
 {MINIMAL_JOB}```
 
 `batchgen validate job.yaml` checks a job, `batchgen plan job.yaml` shows what it would do, `batchgen run job.yaml`
-runs it. `batchgen schema` prints a JSON schema for editors. All errors are reported at once, each with its line and a
-suggested fix. Unknown keys are errors.
+runs it. `batchgen schema` prints a JSON schema for editors. All errors are reported at once, each with its line and,
+where there is one, a hint. Unknown keys are errors.
 
 ## Rules
 

@@ -66,6 +66,8 @@ class Expected:
 
     def __str__(self) -> str:
         """Such as "a whole number of at least 1, or auto"."""
+        if self.tagged:
+            return "a type, or a mapping with the key `type`"
         texts = [m.words() for m in self.members if m.kind is not type(None)]
         return texts[0] if len(texts) == 1 else ", or ".join(texts)
 

@@ -65,6 +65,8 @@ def wrong_value_hint(expected: Expected, value: object) -> str:
     """How to write the value that was probably meant."""
     if expected.section is not None:
         return f"Write its keys on lines beneath: {', '.join(section_fields(expected.section))}."
+    if expected.tagged:
+        return f"Use one of {', '.join(expected.tagged)}."
     if value == "":
         return "Leave the key out."
     if isinstance(value, str):

@@ -143,11 +143,15 @@ def test_the_python_api_gives_the_same_result(tmp_path: Path, finished: Path) ->
         (["-o", "out", "-m", "3"], r"^metric 3: expected a type, or a mapping .*\n  Use one of: "),
         (
             ["-o", "out", "-m", "{type: exact, x: 1}"],
-            r"^metric exact: x: Extra inputs are not permitted\n  List options with `batchgen metrics exact`\.$",
+            r"^metric exact: x: unknown key\n  List options with `batchgen metrics exact`\.$",
         ),
         (
             ["-o", "out", "-m", "{type: number, tolerance: x}", "-m", "{type: rouge, x: 1}"],
-            r"\n  List options with `batchgen metrics number`, `batchgen metrics rouge`\.$",
+            r"(?m)^metric rouge: x: unknown key\n  List options with `batchgen metrics number`, `batchgen metrics rouge`\.$",
+        ),
+        (
+            ["-o", "out", "-m", "python"],
+            r"^metric python: function: is required\n  List options with `batchgen metrics python`\.$",
         ),
         (
             ["-o", "out", "-m", "exact", "-m", "exact"],
