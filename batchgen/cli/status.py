@@ -52,12 +52,12 @@ def status(run_folder: Path, as_json: bool) -> None:
     failed = " --failed" if progress.failed else ""
     next_step = {
         "complete": f"batchgen show {progress.folder.path}{failed}",
-        "incomplete": "run the same command again to resume",
-        "withheld": "run again to re-check the gates, or with --fresh to regenerate",
+        "incomplete": progress.how_to_complete,
+        "withheld": progress.how_to_complete,
         "running": "",
     }[progress.state]
     if next_step:
-        click.echo(f"next     {next_step}")
+        click.echo(f"next     {next_step[0].lower()}{next_step[1:].removesuffix('.')}")
 
 
 @click.command()

@@ -14,6 +14,7 @@ from batchgen.errors import UsageError
 from batchgen.inspection.status import read_saved
 from batchgen.output.publish import finish_release
 from batchgen.output.published_run import read_manifest
+from batchgen.output.unfinished_run import how_to_complete
 from batchgen.state.identity import read_identity
 from batchgen.state.lock import hold_lock
 from batchgen.state.run_folder import RunFolder
@@ -41,7 +42,7 @@ def purge(folder: RunFolder, may_lose: Callable[[int], bool]) -> Purged:
         if lost and not may_lose(lost):
             raise UsageError(
                 f"{folder.path} is not complete: {lost:,} saved answers would be lost",
-                hint="Run the job again to complete it, or add --yes to delete them.",
+                hint=f"{how_to_complete(folder)} To delete the answers, add --yes.",
             )
         paths = _state(folder)
         removed = [path for path in paths if path.is_file() or any(path.iterdir())]

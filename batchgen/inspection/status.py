@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from batchgen.errors import StateError, UsageError
 from batchgen.output.published_run import PublishedRun
+from batchgen.output.unfinished_run import how_to_complete, why_unfinished
 from batchgen.records import Message, Response
 from batchgen.state.identity import Identity, read_identity
 from batchgen.state.parts import Counts, count_responses, count_table, read_part
@@ -49,6 +50,11 @@ class RunStatus:
     counts: Counts
     failed: Sequence[FailedRows]
     withheld: Sequence[str] = ()
+
+    @property
+    def how_to_complete(self) -> str:
+        """What completes the run if it is not complete; a sentence."""
+        return how_to_complete(self.folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +132,8 @@ def read_saved(folder: RunFolder, identity: Identity) -> SavedRows:
 def find_answers(folder: RunFolder, where: pl.Expr, most: int) -> list[AnswerView]:
     """The first `most` answers of a complete run that fulfil a condition on the answer columns (without prefix)."""
     if not folder.manifest.exists():
-        raise UsageError(
-            f"{folder.path} is not complete yet",
-            hint="Run the job again; `batchgen status` shows its progress.",
-        )
+        why = why_unfinished(folder)
+        raise UsageError(why.problem, hint=why.hint)
     published = PublishedRun(folder)
     published.check(hashes=False, only_responses=True)
     tables = published.answers(list(AnswerView.__dataclass_fields__))

@@ -32,7 +32,7 @@ _COUNTED = ("rows", "failed", "skipped", "cut_by_length", "input_tokens", "outpu
 class IntegrityReport:
     """The result of `verify`. `checked` are the files that were read, relative to the run folder."""
 
-    state: Literal["complete", "incomplete"]
+    state: Literal["complete", "incomplete", "withheld"]
     checked: Sequence[str]
     issues: Sequence[IntegrityIssue]
 
@@ -50,13 +50,16 @@ def verify(folder: RunFolder) -> IntegrityReport:
             published = [IntegrityIssue(folder.manifest.name, _problem(error, folder.manifest))]
     issues = list(_private_issues(folder, run))
     if folder.release.exists():
-        why = "exists: files are being replaced, or were when a process died; run or score again"
+        why = (
+            "exists: publishing was interrupted; repeat the same `batchgen run` or `batchgen score`"
+        )
         issues.append(IntegrityIssue(_relative(folder, folder.release), why))
     elif folder.manifest.exists():
         issues += published if run is None else _published_issues(run)
         names = [] if run is None else [file.name for file in run.manifest.files]
         checked += [folder.manifest.name, *names]
-    return IntegrityReport("complete" if folder.complete else "incomplete", checked, issues)
+    complete: Literal["complete", "incomplete"] = "complete" if folder.complete else "incomplete"
+    return IntegrityReport("withheld" if folder.withheld.exists() else complete, checked, issues)
 
 
 def _private_issues(folder: RunFolder, run: PublishedRun | None) -> Iterator[IntegrityIssue]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from batchgen.errors import StateError
 from batchgen.output.parquet_table import ParquetTable
+from batchgen.output.unfinished_run import why_unfinished
 from batchgen.state.parts import Counts
 from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.durable import sha256
@@ -74,10 +75,8 @@ class Manifest:
 def read_manifest(folder: RunFolder) -> Manifest:
     """Read the manifest of a complete run."""
     if not folder.manifest.exists():
-        raise StateError(
-            f"{folder.path} is not complete yet",
-            hint="Run the job again; `batchgen status` shows its progress.",
-        )
+        why = why_unfinished(folder)
+        raise StateError(why.problem, hint=why.hint)
     content = read_json(folder.manifest)
     try:
         names = ("run_id", "fingerprint", "settings", "samples", "evaluation")
@@ -192,8 +191,8 @@ def check_no_pending_release(folder: RunFolder) -> None:
     """Raise if some published files were replaced and others not yet."""
     if folder.release.exists():
         raise StateError(
-            f"the files of {folder.path} are being replaced, or were when a process died",
-            hint="Repeat the last command, `batchgen run` or `batchgen score`: it completes the replacement.",
+            f"publishing of {folder.path} was interrupted",
+            hint="Repeat the same `batchgen run` or `batchgen score` to finish it.",
         )
 
 

@@ -12,6 +12,7 @@ from batchgen.errors import ExitCode, StateError
 from batchgen.evaluation.gates import GateResult
 from batchgen.job.spec import RunSection
 from batchgen.output.published_run import PublishedRun
+from batchgen.output.unfinished_run import why_unfinished
 from batchgen.records import MetricRow
 from batchgen.run.reuse import ReuseCounts
 from batchgen.state.parts import Counts
@@ -94,9 +95,6 @@ class RunResult:
         if self.outcome == "stopped":
             raise StateError(f"{self.folder.path} is not complete", hint="Run the job again.")
         if self.outcome == "withheld":
-            raise StateError(
-                f"the answers for {self.folder.path} were withheld: a gate failed, or more "
-                "answers failed than run.max_error_rate or run.max_error_count allows",
-                hint=f"Read them in {self.folder.staged}.",
-            )
+            why = why_unfinished(self.folder)
+            raise StateError(why.problem, hint=why.hint)
         return PublishedRun(self.folder).frame()

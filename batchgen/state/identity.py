@@ -170,7 +170,7 @@ def check_same_run(folder: RunFolder, known: Identity, now: Identity) -> None:
         StateError: it cannot; the message names what differs.
     """
     if known.format != FORMAT:
-        raise _other_format(folder, known.format)
+        raise other_format(folder, known.format)
     ways_out = f"Write elsewhere with --output FOLDER, or {_START_OVER}"
     changed = differences(known.settings, now.settings)
     if changed:
@@ -187,12 +187,17 @@ def check_same_run(folder: RunFolder, known: Identity, now: Identity) -> None:
         )
 
 
-def _other_format(folder: RunFolder, found: int) -> StateError:
+def other_format(folder: RunFolder, found: int) -> StateError:
+    """The error for a run in a format that this version reads, but does not resume."""
     version = "version 0.1" if found == 1 else "the version that started it"
-    finish = f"Finish it with {version} of batchgen, or {_START_OVER}"
+    way_out = (
+        "Write elsewhere with --output FOLDER"
+        if folder.complete
+        else f"Finish it with {version} of batchgen"
+    )
     return StateError(
         f"{folder.path} holds a run in format {found}; this version resumes format {FORMAT}",
-        hint=_START_OVER.capitalize() if folder.complete else finish,
+        hint=f"{way_out}, or {_START_OVER}",
     )
 
 

@@ -216,8 +216,14 @@ def open_folder(path: Path) -> RunFolder:
     """
     folder = RunFolder(path.absolute())
     if not folder.run.exists() and not folder.manifest.exists():
-        raise UsageError(
-            f"{path} is not the output folder of a run: it has no manifest.json",
-            hint="Give the folder of output.path, such as out/my-job.",
-        )
+        raise not_a_run(path)
     return folder
+
+
+def not_a_run(path: Path) -> UsageError:
+    """The error for a folder without a run."""
+    problem = "is not the output folder of a run: it has no manifest.json"
+    return UsageError(
+        f"{path} {problem if path.exists() else 'does not exist'}",
+        hint="Give the folder of output.path, such as out/my-job.",
+    )

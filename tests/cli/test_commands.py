@@ -78,7 +78,7 @@ def test_failed_rows_end_with_3(make_job: MakeJob, capsys: pytest.CaptureFixture
         pytest.param(["run", "JOB", "--limit", "0"], 2, "0 is not in the range", id="limit"),
         pytest.param(["runn", "JOB"], 2, "No such command", id="command"),
         pytest.param(["show", "JOB"], 2, "not the output folder of a run", id="show"),
-        pytest.param(["status", "nowhere"], 2, "not the output folder of a run", id="status"),
+        pytest.param(["status", "nowhere"], 2, "nowhere does not exist", id="status"),
         pytest.param(["run", "JOB", "--set", "input.path=gone.csv"], 5, "gone.csv", id="input"),
         pytest.param(["run", "JOB", "--set", "prompt.user={{ promt }}"], 2, "promt", id="column"),
         pytest.param(["run", "JOB", "--set", "model={path: ./gone}"], 5, "gone", id="model folder"),
@@ -238,7 +238,9 @@ def test_an_incomplete_run_shows_how_to_resume_and_an_empty_result_is_a_message(
     stopped = [sys.executable, "-m", "batchgen", "run", str(job), "--set", "run.max_runtime=0s"]
     assert subprocess.run(stopped, capture_output=True, check=False).returncode == 75
     assert call(["status", out]) == 0
-    assert capsys.readouterr().out.endswith("next     run the same command again to resume\n")
+    assert capsys.readouterr().out.endswith(
+        "next     repeat the same `batchgen run` to complete it\n"
+    )
     assert call(["run", str(job), "-q"]) == 0
     assert call(["run", str(job)]) == 0
     assert f"output {out}\n" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import batchgen
 from batchgen.cli import cli
 from batchgen.cli.render.metric_table import SHOWN_ROWS, metric_lines
-from batchgen.errors import ExitCode, JobFileError, ResourceError, StateError
+from batchgen.errors import ExitCode, JobFileError, ResourceError, StateError, UsageError
 from batchgen.inspection import status as inspect
 from batchgen.inspection.verify import verify
 from batchgen.jobfile.load import load_job
@@ -273,6 +273,11 @@ def test_withheld_answers_are_published_once_the_gate_passes(make_job: MakeJob) 
     held = run(load_job(job))
     assert held.outcome == "withheld"
     assert not held.folder.responses.exists()
+    for command in (["show"], ["compare", str(held.folder.path)], ["score"]):
+        done = CliRunner().invoke(cli, [*command, str(held.folder.path)])
+        assert isinstance(done.exception, UsageError)
+        assert "were withheld: a gate failed" in done.exception.message
+        assert done.exception.hint == f"Read them in {held.folder.staged}."
     again = run(load_job(gated(make_job, 0.6)))
     assert (again.outcome, again.exit_code) == ("done", ExitCode.DONE)
     assert again.run_id == held.run_id

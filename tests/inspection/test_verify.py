@@ -262,6 +262,7 @@ def test_withheld_answers_are_intact_and_deleted_only_with_confirmation(
     good = run(load_job(gated(make_job, "first", least=0.0)))
     withheld = run(load_job(gated(make_job, "second", least=1.0)), start="fresh")
     assert withheld.outcome == "withheld"
+    assert verify(good.folder).state == "withheld"
     assert list(verify(good.folder).issues) == []
     with pytest.raises(UsageError, match="3 saved answers would be lost"):
         purge(good.folder, lambda _: False)

@@ -203,7 +203,7 @@ def test_answers_of_a_published_folder_are_reused(old: Path, job: Path) -> None:
     ("folder", "hint"),
     [
         ("unfinished", "Finish it with version 0.1 of batchgen, or start over with --fresh"),
-        ("published", "Start over with --fresh"),
+        ("published", "Write elsewhere with --output FOLDER, or start over with --fresh"),
     ],
 )
 def test_a_run_in_an_old_folder_is_rejected_by_its_format(
@@ -219,3 +219,26 @@ def test_a_run_in_an_old_folder_is_rejected_by_its_format(
     assert "format 1" in plan(load_job(job)).output.refusal
     assert run(load_job(job), start="fresh").outcome == "done"
     assert (tmp_path / "new.old-1" / ".batchgen" / "run.json").exists()
+
+
+FINISH = "inish it with version 0.1 of batchgen, or start over with --fresh"
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code"),
+    [
+        (["status", "RUN"], ExitCode.DONE),
+        (["show", "RUN"], ExitCode.USAGE),
+        (["purge", "RUN"], ExitCode.USAGE),
+        (["score", "RUN"], ExitCode.USAGE),
+        (["compare", "RUN", "RUN"], ExitCode.USAGE),
+    ],
+)
+def test_the_next_step_for_an_unfinished_folder_is_one_that_works(
+    tmp_path: Path, words: list[str], exit_code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copied("unfinished", tmp_path / "unfinished")
+    assert call([str(path) if word == "RUN" else word for word in words]) == exit_code
+    printed = capsys.readouterr()
+    assert FINISH in printed.out + printed.err
+    assert "Score it first" not in printed.err

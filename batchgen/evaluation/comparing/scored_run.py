@@ -17,6 +17,7 @@ from batchgen.job.evaluate import Bins
 from batchgen.output.parquet_table import ParquetTable
 from batchgen.output.published_run import PublishedRun, check_no_pending_release, responses_in
 from batchgen.output.score_tables import read_facts, read_metrics
+from batchgen.output.unfinished_run import why_unfinished
 from batchgen.records import MetricRow
 from batchgen.state.run_folder import RunFolder
 
@@ -103,6 +104,9 @@ def open_scored_run(path: Path, staged: Path | None = None) -> ScoredRun:
     run_folder = RunFolder((staged or path).absolute())
     check_no_pending_release(run_folder)
     if not run_folder.scores.exists() or not run_folder.metrics.exists():
+        if not run_folder.manifest.exists():
+            why = why_unfinished(run_folder)
+            raise UsageError(why.problem, hint=why.hint)
         raise UsageError(
             f"{path} has no scores", hint=f"Score it first: batchgen score {path} --metric exact."
         )

@@ -15,7 +15,9 @@ from batchgen.evaluation.scoring_models import ScoringModelOptions
 from batchgen.job.evaluate import Evaluate, Reasoning
 from batchgen.jobfile.renamed_keys import explain_renamed_key, explain_renamed_type
 from batchgen.metrics.registry import METRIC_TYPES
+from batchgen.output.unfinished_run import why_unfinished
 from batchgen.progress import SILENT, Reporter
+from batchgen.state.run_folder import RunFolder
 
 MetricSpec = str | Mapping[str, Any]
 """A metric as in a job file: its type, or a mapping with its options."""
@@ -102,6 +104,9 @@ def _no_output(what: Path) -> UsageError:
     if what.is_file():
         problem = f"no output folder given for the scores of {what}"
         return UsageError(problem, hint="Add --output FOLDER.")
+    if (folder := RunFolder(what.absolute())).run.exists():
+        why = why_unfinished(folder)
+        return UsageError(why.problem, hint=why.hint)
     problem = "is not the output folder of a complete run" if what.exists() else "does not exist"
     return UsageError(
         f"{what} {problem}", hint="Give the output folder of a run, or a file and --output FOLDER."

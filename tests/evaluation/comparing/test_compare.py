@@ -313,7 +313,7 @@ def test_gates_with_a_missing_baseline_are_undecided(evaluated: MakeRun, tmp_pat
     evaluated("new", [True] * 3, **gate(tmp_path / "gone", 0.1))
     result = run(load_job(tmp_path / "job.yaml"))
     assert result.gates[0].verdict == "undecided"
-    assert "has no scores" in result.gates[0].found
+    assert "gone does not exist" in result.gates[0].found
 
 
 def test_the_previous_output_is_a_baseline(make_job: MakeJob) -> None:
