@@ -30,6 +30,17 @@ def find_engine(name: str) -> EngineEntry:
     return ENGINES[name]
 
 
+def requires_weights(model: ModelSpec) -> bool:
+    """Whether `model.path` must have weights: False if the engine needs only the tokenizer.
+
+    An engine that needs nothing stands in for another one: a model that its job names must be complete.
+
+    Raises:
+        UsageError: an unknown engine.
+    """
+    return find_engine(model.engine).info.needs != "tokenizer"
+
+
 def open_engine(
     model: ModelSpec,
     *,

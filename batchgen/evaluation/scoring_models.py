@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from batchgen.engines.contract import Engine
-from batchgen.engines.engine_registry import find_engine, open_engine
+from batchgen.engines.engine_registry import find_engine, open_engine, requires_weights
 from batchgen.errors import StateError, UsageError
 from batchgen.evaluation.answers import ColumnMap
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge
@@ -125,7 +125,8 @@ def model_of_run(
     if options.model:
         spec = ModelSpec(path=options.model)
         loaded = replace(loaded, job=loaded.job.model_copy(update={"model": spec}))
-    model = find_model(loaded, options.reporter)
+    weights = requires_weights(loaded.job.model)
+    model = find_model(loaded, options.reporter, weights=weights)
     recorded, now = manifest["settings"]["model"], model.info.identity if model else {}
     differing = sorted(name for name, value in now.items() if recorded.get(name) != value)
     if differing and not options.model:
@@ -155,7 +156,7 @@ def model_of_file(options: ScoringModelOptions, evaluation: Evaluation) -> Scori
             "output": {"path": "-"},
         }
     )
-    model = find_local_model(job.model, None, options.reporter)
+    model = find_local_model(job.model, None, options.reporter, weights=True)
     return load_scoring_model(job, model, datetime.now(UTC).astimezone().date())
 
 

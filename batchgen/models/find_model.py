@@ -51,6 +51,7 @@ def resolve_model(
     *,
     revision: str | None = None,
     cache: Path | None = None,
+    weights: bool = True,
     reporter: Reporter = SILENT,
 ) -> ResolvedModel:
     """Find a model, and download it if needed; then set HF_HUB_OFFLINE.
@@ -59,13 +60,19 @@ def resolve_model(
         path: a folder, a demo model such as demo:smollm2-135m, or the id of a hub model.
         revision: commit, tag or branch of a hub model.
         cache: folder of demo models; default: `cache_folder()`.
+        weights: whether config and weights are required; else only a tokenizer is.
         reporter: receives messages and progress.
 
     Raises:
         ModelError: it is not found, incomplete or not supported.
         ResourceError: the disk is too full.
     """
-    resolver = Resolver(hub=Hub.from_environment(os.environ), cache=cache, reporter=reporter)
+    resolver = Resolver(
+        hub=Hub.from_environment(os.environ),
+        cache=cache,
+        reporter=reporter,
+        wanted="model" if weights else "tokenizer",
+    )
     found = resolver.resolve(path, revision)
     go_offline()
     return found

@@ -67,7 +67,8 @@ class ModelInfo:
         weight_bytes: bytes of the tensors on disk.
         dtype: of config.json, else the most frequent one of the weights, such as bfloat16.
         context_length: tokens of prompt and response together; `UNLIMITED` if neither config nor tokenizer states it.
-        vocab_size: rows of the output; every token id is smaller.
+        vocab_size: rows of the output; every token id is smaller. `UNLIMITED` if the weights are not read and the config
+            does not state it.
         generation_config: generation_config.json; empty if the model has none.
         end_token_sources: ids of end tokens by source: config, generation_config, tokenizer.
         chat_template: the file that contains it; None without one, as in base models.
@@ -89,7 +90,6 @@ class ModelInfo:
     chat_template: str | None
     remote_code: bool
     files: tuple[str, ...]
-    config_sha256: str
     identity: Mapping[str, str]
 
     @property
@@ -98,19 +98,20 @@ class ModelInfo:
         return self.chat_template is not None
 
 
-def read_model_info(resolved: ResolvedModel) -> ModelInfo:
-    """Read the facts from the model's folder.
+def read_model_info(resolved: ResolvedModel, *, weights: bool = True) -> ModelInfo:
+    """Read the facts from the model's folder. Without `weights`, those files are not read, and config.json may be missing.
 
     Raises:
         ModelError: a file is missing or damaged, or the files contradict each other.
     """
     folder = resolved.folder
     check_config(folder)
-    config = read_json(folder / CONFIG_FILE)
+    config = read_json(folder / CONFIG_FILE) if weights else _optional(folder / CONFIG_FILE)
     generation = _optional(folder / GENERATION_CONFIG_FILE)
     tokenizer = _optional(folder / TOKENIZER_CONFIG_FILE)
     text = _text_section(config)
-    headers = [read_safetensors_header(file) for file in weight_files(folder)]
+    files = weight_files(folder) if weights else ()
+    headers = [read_safetensors_header(file) for file in files]
     _require_every_tensor(folder, headers)
     return ModelInfo(
         model_type=str(config.get("model_type", "")),
@@ -119,23 +120,25 @@ def read_model_info(resolved: ResolvedModel) -> ModelInfo:
         weight_bytes=sum(header.size - header.data_start for header in headers),
         dtype=_dtype(config, text, headers),
         context_length=_context_length(config, text, tokenizer),
-        vocab_size=vocabulary_size(folder),
+        vocab_size=vocabulary_size(folder, weights=weights),
         is_encoder_decoder=config.get("is_encoder_decoder") is True,
         generation_config=generation,
         end_token_sources=_end_tokens(folder, (config, text), generation, tokenizer),
         chat_template=_chat_template(folder, tokenizer),
         remote_code="auto_map" in config or "auto_map" in tokenizer,
         files=tuple(header.file.name for header in headers),
-        config_sha256=_sha256(folder / CONFIG_FILE),
         identity=_identity(folder, headers),
     )
 
 
-def vocabulary_size(folder: Path) -> int:
+def vocabulary_size(folder: Path, *, weights: bool = True) -> int:
     """As `ModelInfo.vocab_size`; raises ModelError if neither config nor weights state it."""
-    text = _text_section(read_json(folder / CONFIG_FILE))
+    read = read_json if weights else _optional
+    text = _text_section(read(folder / CONFIG_FILE))
     if size := _whole(text.get("vocab_size")):
         return size
+    if not weights:
+        return UNLIMITED
     for file in weight_files(folder):
         for tensor in read_safetensors_header(file).tensors:
             if tensor.name.endswith(EMBEDDINGS) and len(tensor.shape) == 2:
@@ -277,16 +280,15 @@ def _chat_template(folder: Path, tokenizer: Mapping[str, object]) -> str | None:
 
 
 def _identity(folder: Path, headers: Sequence[SafetensorsHeader]) -> dict[str, str]:
-    weights = hashlib.sha256()
-    for header in headers:
-        weights.update(sampled_digest(header).encode())
-    identity = {
-        "config_sha256": _sha256(folder / CONFIG_FILE),
-        "tokenizer_sha256": tokenizer_identity(folder),
-        "weights_sampled_sha256": weights.hexdigest(),
-    }
-    if (folder / GENERATION_CONFIG_FILE).is_file():
-        identity["generation_config_sha256"] = _sha256(folder / GENERATION_CONFIG_FILE)
+    identity = {"tokenizer_sha256": tokenizer_identity(folder)}
+    for file in (CONFIG_FILE, GENERATION_CONFIG_FILE):
+        if (folder / file).is_file():
+            identity[f"{file.removesuffix('.json')}_sha256"] = _sha256(folder / file)
+    if headers:
+        weights = hashlib.sha256()
+        for header in headers:
+            weights.update(sampled_digest(header).encode())
+        identity["weights_sampled_sha256"] = weights.hexdigest()
     return identity
 
 

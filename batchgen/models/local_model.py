@@ -4,7 +4,7 @@ job ──resolve──> folders ──verify──> info
                     └──pin──> job.lock.json
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,6 +29,8 @@ from batchgen.models.tokenizer import find_tokenizer
 from batchgen.progress import SILENT, Reporter
 from batchgen.storage.cache_folder import cache_folder
 
+WithWeights = Callable[[ModelSpec], bool]
+"""Whether a model must have weights: `engines.engine_registry.requires_weights`."""
 ANNOUNCE_HASHING_BYTES = 200_000_000
 """From this many bytes on, a message announces that files are hashed."""
 
@@ -64,8 +66,10 @@ class PinnedModels:
     models: Sequence[PinnedModel]
 
 
-def find_model(loaded: LoadedJob, reporter: Reporter) -> LocalModel | None:
+def find_model(loaded: LoadedJob, reporter: Reporter, *, weights: bool) -> LocalModel | None:
     """The job's model, compared with the job's lock file; None if the job names none.
+
+    Without `weights`, a folder with only a tokenizer is enough, and weight files are not read.
 
     Raises:
         ModelError: it is not found, differs from the lock file, or has code of another repository.
@@ -73,12 +77,15 @@ def find_model(loaded: LoadedJob, reporter: Reporter) -> LocalModel | None:
     """
     if loaded.job.model.path is None:
         return None
-    return find_local_model(loaded.job.model, read_lock(lock_path(loaded.file)), reporter)
+    lock = read_lock(lock_path(loaded.file))
+    return find_local_model(loaded.job.model, lock, reporter, weights=weights)
 
 
-def find_local_model(spec: ModelSpec, lock: ModelLock | None, reporter: Reporter) -> LocalModel:
+def find_local_model(
+    spec: ModelSpec, lock: ModelLock | None, reporter: Reporter, *, weights: bool
+) -> LocalModel:
     """As `find_model`, for any section `model`."""
-    found = _find(spec, lock, reporter)
+    found = _find(spec, lock, reporter, weights=weights)
     if lock is not None:
         for part in found:
             verify_pin(lock, part, _hashing(part, "known", reporter))
@@ -87,7 +94,8 @@ def find_local_model(spec: ModelSpec, lock: ModelLock | None, reporter: Reporter
             refuse_external_code(part.folder)
             if lock is None:
                 _require_commit(part, spec)
-    return LocalModel(found[0], found[-1], read_model_info(found[0]), lock.path if lock else None)
+    info = read_model_info(found[0], weights=weights)
+    return LocalModel(found[0], found[-1], info, lock.path if lock else None)
 
 
 def model_specs(job: Job) -> list[ModelSpec]:
@@ -105,7 +113,9 @@ def require_pin(loaded: LoadedJob) -> None:
         lock.require(lock.key(path, Path(path) if Path(path).is_dir() else None))
 
 
-def pin_models(loaded: LoadedJob, *, reporter: Reporter = SILENT) -> PinnedModels:
+def pin_models(
+    loaded: LoadedJob, *, weights: WithWeights = lambda _: True, reporter: Reporter = SILENT
+) -> PinnedModels:
     """Write the job's models into its lock file; reads every byte of them.
 
     Models in the lock file that this job does not name, such as those of other profiles, stay.
@@ -119,7 +129,7 @@ def pin_models(loaded: LoadedJob, *, reporter: Reporter = SILENT) -> PinnedModel
     path = lock_path(loaded.file)
     lock = read_lock(path) or ModelLock(path)
     pinned = []
-    for part in _parts(specs, None, reporter):
+    for part in _parts(specs, None, reporter, weights):
         pin = make_pin(part, _hashing(part, "anew", reporter))
         lock = lock.with_pin(part, pin)
         pinned.append(PinnedModel(lock.key_of(part), pin))
@@ -127,7 +137,9 @@ def pin_models(loaded: LoadedJob, *, reporter: Reporter = SILENT) -> PinnedModel
     return PinnedModels(path, pinned)
 
 
-def check_pins(loaded: LoadedJob, *, reporter: Reporter = SILENT) -> PinnedModels:
+def check_pins(
+    loaded: LoadedJob, *, weights: WithWeights = lambda _: True, reporter: Reporter = SILENT
+) -> PinnedModels:
     """Compare the job's models with its lock file; reads every byte of them.
 
     Raises:
@@ -145,7 +157,7 @@ def check_pins(loaded: LoadedJob, *, reporter: Reporter = SILENT) -> PinnedModel
             lock.key_of(part),
             verify_pin(lock, part, _hashing(part, "anew", reporter)),
         )
-        for part in _parts(specs, lock, reporter)
+        for part in _parts(specs, lock, reporter, weights)
     ]
     return PinnedModels(lock.path, checked)
 
@@ -160,19 +172,22 @@ def _with_a_model(loaded: LoadedJob) -> list[ModelSpec]:
 
 
 def _parts(
-    specs: Sequence[ModelSpec], lock: ModelLock | None, reporter: Reporter
+    specs: Sequence[ModelSpec], lock: ModelLock | None, reporter: Reporter, weights: WithWeights
 ) -> list[ResolvedModel]:
-    return list(dict.fromkeys(part for spec in specs for part in _find(spec, lock, reporter)))
+    found = (_find(spec, lock, reporter, weights=weights(spec)) for spec in specs)
+    return list(dict.fromkeys(part for parts in found for part in parts))
 
 
 def _find(
-    spec: ModelSpec, lock: ModelLock | None, reporter: Reporter
+    spec: ModelSpec, lock: ModelLock | None, reporter: Reporter, *, weights: bool
 ) -> tuple[ResolvedModel, ResolvedModel]:
     def revision(name: str, requested: str | None) -> str | None:
         return lock.revision(name, requested) if lock else requested
 
     path = spec.path or ""
-    model = resolve_model(path, revision=revision(path, spec.revision), reporter=reporter)
+    model = resolve_model(
+        path, revision=revision(path, spec.revision), weights=weights, reporter=reporter
+    )
     return model, find_tokenizer(
         model,
         spec,

@@ -30,16 +30,17 @@ def load_tokenizer(resolved: ResolvedModel, spec: ModelSpec, *, reporter: Report
         ModelError: files or packages are missing, its code is not trusted, or it has token ids beyond the model's
             vocabulary.
     """
-    return load_from(find_tokenizer(resolved, spec, reporter=reporter).folder, resolved, spec)
+    folder = find_tokenizer(resolved, spec, reporter=reporter).folder
+    return load_from(folder, resolved, spec, vocabulary_size(resolved.folder))
 
 
-def load_from(folder: Path, resolved: ResolvedModel, spec: ModelSpec) -> Any:  # noqa: ANN401  (as load_tokenizer)
-    """As `load_tokenizer`, from the folder of `find_tokenizer`."""
+def load_from(folder: Path, resolved: ResolvedModel, spec: ModelSpec, vocab_size: int) -> Any:  # noqa: ANN401  (as load_tokenizer)
+    """As `load_tokenizer`, from the folder of `find_tokenizer`; `vocab_size` is that of the model."""
     check_tokenizer_folder(folder)
     tokenizer = _load(folder, trust_remote_code=spec.trust_remote_code)
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token
-    _check_vocabulary_fits(tokenizer, folder, resolved)
+    _check_vocabulary(tokenizer, folder, resolved, vocab_size)
     return tokenizer
 
 
@@ -104,8 +105,7 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:300]}"
 
 
-def _check_vocabulary_fits(tokenizer: Any, folder: Path, resolved: ResolvedModel) -> None:  # noqa: ANN401  (as load_tokenizer)
-    rows = vocabulary_size(resolved.folder)
+def _check_vocabulary(tokenizer: Any, folder: Path, resolved: ResolvedModel, rows: int) -> None:  # noqa: ANN401  (as load_tokenizer)
     beyond = sorted(
         (number, token) for token, number in tokenizer.get_vocab().items() if number >= rows
     )

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from batchgen.decoding.resolve_decoding import Resolution, end_tokens, resolve_decoding
-from batchgen.engines.engine_registry import find_engine
+from batchgen.engines.engine_registry import find_engine, requires_weights
 from batchgen.errors import JobKeyError
 from batchgen.evaluation.answers import ColumnMap
 from batchgen.evaluation.judging.prepare_judges import prepare_judges
@@ -111,7 +111,7 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
     """Check and survey the input, find the model, and resolve everything that does not need its weights."""
     job = loaded.job
     checked = check_input(loaded)
-    model = find_model(loaded, reporter)
+    model = find_model(loaded, reporter, weights=requires_weights(job.model))
     survey = checked.source.survey()
     checked = add_survey_columns(loaded, checked, survey.schema)
     resolution = resolve_decoding(

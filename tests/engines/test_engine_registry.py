@@ -1,6 +1,8 @@
 """A user-defined engine: defined here, registered, and named by a job file."""
 
+import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from batchgen.run.plan import plan
 from batchgen.run.run import run
 from batchgen.state.run_folder import read_json
 from tests.conftest import MakeJob
+from tests.models.conftest import TOKENIZER_CONFIG, tokenizer_json
 
 
 class Shout:
@@ -136,3 +139,32 @@ def test_only_the_name_selects_the_engine() -> None:
     with pytest.raises(UsageError, match="unknown engine 'whisper'") as caught:
         opened("whisper")
     assert caught.value.hint == "The engines are: transformers, echo, shout."
+
+
+def test_an_engine_that_needs_only_a_tokenizer_runs_without_config_and_weights(
+    job: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    info = replace(INFO, needs="tokenizer")
+    monkeypatch.setitem(ENGINES, "shout", EngineEntry(info, lambda _model, **_options: Shout()))
+    folder = job.parent / "tokens"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(tokenizer_json(), "utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps(TOKENIZER_CONFIG), "utf-8")
+    monkeypatch.chdir(job.parent)
+    chosen = ["--set", "model.path=./tokens", "--set", "prompt.chat_template=none"]
+    for command in (["validate"], ["models", "pin"], ["plan"], ["run"]):
+        assert call([*command, str(job), *chosen]) == 0, capsys.readouterr().err
+    assert "engine shout uses only its tokenizer" in capsys.readouterr().out
+    answers = responses(job)
+    assert answers["response"].to_list() == ["HELLOSo", "GOODBYESo"]
+    assert answers["input_tokens"].to_list() == [len("helloSo"), len("goodbyeSo")]
+    settings = read_json(job.parent / "out" / "manifest.json")["settings"]
+    digests = {name for name in settings["model"] if name.endswith("sha256")}
+    assert digests == {"tokenizer_sha256"}
+    assert call(["plan", str(job), *chosen, "--set", "model.engine=echo"]) == 5
+    assert "no config.json" in capsys.readouterr().err
+    (folder / "tokenizer.json").unlink()
+    assert call(["plan", str(job), *chosen]) == 5
+    assert "no tokenizer" in capsys.readouterr().err

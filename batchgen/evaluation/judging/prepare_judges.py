@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from batchgen.engines.engine_registry import requires_weights
 from batchgen.errors import DataError, ModelError
 from batchgen.evaluation.judging.baseline_answers import baseline_record, open_baseline
 from batchgen.evaluation.judging.prompt_texts import VERSION
@@ -55,7 +56,9 @@ def prepare_judges(
     def find(spec: ModelSpec | None) -> LocalModel | None:
         if spec is None:
             return own
-        return None if spec.path is None else find_local_model(spec, lock, reporter)
+        if spec.path is None:
+            return None
+        return find_local_model(spec, lock, reporter, weights=requires_weights(spec))
 
     models = [find(judge.model) for judge in loaded.job.evaluate.judges]
     return tuple(_prepare_judge(loaded.job, n, model, own) for n, model in enumerate(models))
@@ -106,7 +109,8 @@ def _prepare_judge(
         "other": baseline_record(baseline) if baseline else {},
     }
     key = "weights_sampled_sha256"
-    same_weights = model and own and model.info.identity[key] == own.info.identity[key]
+    weights = model.info.identity.get(key) if model else None
+    same_weights = own and (model is own or (weights and weights == own.info.identity.get(key)))
     return PreparedJudge(
         judge=judge,
         key=f"evaluate.judges[{number}]",

@@ -77,7 +77,9 @@ def load_scoring_model(job: Job, model: LocalModel | None, today: date) -> Scori
         ByteTokenizer()
         if model is None
         else ModelTokenizer(
-            load_from(model.tokenizer.folder, model.resolved, job.model), job.prompt, today
+            load_from(model.tokenizer.folder, model.resolved, job.model, model.info.vocab_size),
+            job.prompt,
+            today,
         )
     )
     stated = model.info.context_length if model else UNBOUNDED

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from batchgen.engines.engine_registry import requires_weights
 from batchgen.errors import ExitCode, UsageError
 from batchgen.evaluation.answers import Tables
 from batchgen.evaluation.checks import STORED, resolve_and_check
@@ -84,7 +85,8 @@ def score_run(
         schema = published.schema if join is None else join.schema(published.schema)
         options = options or ScoringModelOptions()
         is_judge = any(judge.model is None for judge in section.judges)
-        own = find_model(loaded, options.reporter) if is_judge else None
+        weights = requires_weights(loaded.job.model)
+        own = find_model(loaded, options.reporter, weights=weights) if is_judge else None
         evaluation = check_evaluation(section.model_copy(update=changed), schema, prefix=prefix)
         evaluation = evaluation.with_judges(prepare_judges(loaded, own, options.reporter))
         manifest = published.manifest
