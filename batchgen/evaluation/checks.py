@@ -25,15 +25,12 @@ def resolve_and_check(
 
     `columns` are those of the output, `messages_hint` is how to get the column with the prompts.
     """
-    try:
-        evaluation = resolve_evaluation(section)
-    except DataError as error:
-        problem = Problem("evaluate.metrics", error.message, error.hint)
-        return resolve_evaluation(Evaluate()), [problem]
+    evaluation, missing = resolve_evaluation(section)
     return evaluation, [
+        *missing,
         *_judge_problems(section.judges, columns, prefix),
-        *_name_problems(evaluation, columns, prefix),
-        *_gate_problems(evaluation),
+        *([] if missing else _name_problems(evaluation, columns, prefix)),
+        *([] if missing else _gate_problems(evaluation)),
         *_column_problems(evaluation, columns),
         *_model_problems(evaluation, columns, prefix, messages_hint),
     ]

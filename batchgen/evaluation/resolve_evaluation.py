@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from batchgen.errors import DataError, Problem
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge
 from batchgen.evaluation.judging.scores import judge_metrics
 from batchgen.evaluation.judging.verdicts import verdict_reader
@@ -17,6 +18,7 @@ from batchgen.jobfile.renamed_keys import metric_with_current_names, metric_with
 from batchgen.metrics.base import Metric, MetricOptions
 from batchgen.metrics.registry import METRIC_TYPES, make_metrics
 from batchgen.metrics.statistics.intervals import Confidence
+from batchgen.metrics.user_function import one_execution_per_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,22 +101,27 @@ class Evaluation:
         return replace(self, measures=measures, judges=tuple(judges))
 
 
-def resolve_evaluation(section: Evaluate) -> Evaluation:
-    """Create the metrics of a section; its judges cannot score yet.
+def resolve_evaluation(section: Evaluate) -> tuple[Evaluation, list[Problem]]:
+    """Create the metrics of a section; its judges cannot score yet. A problem for each entry that cannot be created.
 
-    Loads files that metrics name, such as a schema, and executes a user's module.
+    Loads files that metrics name, such as a schema, and executes each of a user's modules once.
     """
-    measures = [
-        _measure(metric, options, section, f"evaluate.metrics[{number}]")
-        for number, options in enumerate(section.metrics)
-        for metric in make_metrics(options)
-    ]
-    return Evaluation(
+    measures: list[JobMetric] = []
+    problems: list[Problem] = []
+    with one_execution_per_file():
+        for number, options in enumerate(section.metrics):
+            key = f"evaluate.metrics[{number}]"
+            try:
+                measures += [_measure(m, options, section, key) for m in make_metrics(options)]
+            except DataError as error:
+                problems.append(Problem(key, error.message, error.hint))
+    evaluation = Evaluation(
         section=section,
         measures=(*measures, *_judge_measures(section, {})),
         references=_references(section),
         confidence=Confidence(section.ci.level, section.ci.bootstrap, section.ci.seed),
     )
+    return evaluation, problems
 
 
 _SIGNED = ("model", "rubric", "rubric_file", "baseline")

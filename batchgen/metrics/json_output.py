@@ -106,7 +106,8 @@ def _read_schema(content: bytes, file: Path) -> Violation:
     try:
         schema = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: is not JSON") from error
+        hint = "Give the path of a JSON Schema file."
+        raise DataError(f"{file}: is not JSON", hint=hint) from error
     outside = sorted({ref for ref in _references(schema) if not ref.startswith("#")})
     if outside:
         raise DataError(
@@ -149,7 +150,8 @@ def _json_schema(spec: Spec, options: JsonSchemaOptions) -> JsonValid:
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}") from error
+        message = f"{file}: cannot be read: {error.strerror}"
+        raise DataError(message, hint="Give the path of a JSON Schema file.") from error
     signed = replace(spec, signature=f"sha256:{hashlib.sha256(content).hexdigest()}")
     return JsonValid(signed, options.allow_code_fence, _read_schema(content, file))
 

@@ -8,7 +8,9 @@ import importlib
 import importlib.util
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -74,7 +76,38 @@ def _finite(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
+_LOADED: ContextVar[dict[Path, ModuleType | DataError]] = ContextVar("_LOADED")
+
+
+@contextmanager
+def one_execution_per_file() -> Iterator[None]:
+    """In this block a user's file is executed once, even if several metrics name it."""
+    token = _LOADED.set({})
+    try:
+        yield
+    finally:
+        _LOADED.reset(token)
+
+
 def _from_file(file: Path) -> ModuleType:
+    loaded = _LOADED.get({})
+    if file not in loaded:
+        try:
+            loaded[file] = _execute(file)
+        except DataError as error:
+            loaded[file] = error
+    found = loaded[file]
+    if isinstance(found, DataError):
+        raise found
+    return found
+
+
+def _execute(file: Path) -> ModuleType:
+    try:
+        file.read_bytes()
+    except OSError as error:
+        message = f"{file}: cannot be read: {error.strerror}"
+        raise DataError(message, hint="Give the path of a Python file.") from error
     name = f"batchgen_user_{hashlib.sha256(str(file).encode()).hexdigest()[:16]}"
     found = importlib.util.spec_from_file_location(name, file)
     if found is None or found.loader is None:
@@ -85,7 +118,10 @@ def _from_file(file: Path) -> ModuleType:
         found.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise DataError(f"{file}: cannot be imported: {type(error).__name__}: {error}") from error
+        raise DataError(
+            f"{file}: cannot be imported: {type(error).__name__}: {error}",
+            hint=f"Correct it; `python {file}` shows the line.",
+        ) from error
     return module
 
 

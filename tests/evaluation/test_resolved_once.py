@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from batchgen.__main__ import call
+from batchgen.errors import JobFileError
 from batchgen.jobfile.load import load_job
+from batchgen.metrics.base import Answer
+from batchgen.metrics.user_function import UserFunction
 from batchgen.run.setup import set_up
 
 MakeJob = Callable[..., Path]
@@ -21,17 +24,21 @@ with (Path(__file__).parent / "executions.txt").open("a") as file:
 
 def short(answer):
     return len(answer.response) < 7
+
+def empty(answer):
+    return not answer.response
 """
 COMMANDS = [["validate", "JOB"], ["plan", "JOB"], ["run", "JOB"]]
 
 
 @pytest.fixture
 def job(make_job: MakeJob, tmp_path: Path) -> Path:
-    """A job with a module that counts its executions, a schema and a judge."""
+    """A job with two metrics from a module that counts its executions, a schema and a judge."""
     (tmp_path / "metric.py").write_text(MODULE)
     (tmp_path / "schema.json").write_text('{"type": "object"}')
     metrics = [
         {"type": "python", "file": "metric.py", "function": "short", "unit": "fraction"},
+        {"type": "python", "file": "metric.py", "function": "empty", "name": "empty"},
         {"type": "json_schema", "schema": "schema.json"},
     ]
     return make_job(ROWS, evaluate={"metrics": metrics, "judges": [{"name": "good"}]})
@@ -70,8 +77,9 @@ def test_score_executes_the_module_once(job: Path, tmp_path: Path) -> None:
     assert call(["score", str(tmp_path / "out")]) == 0
     assert executions(job) == 1
     metric = f"{{type: python, file: {tmp_path / 'metric.py'}, function: short}}"
+    other = metric.replace("short", "empty, name: other")
     file, scored = tmp_path / "out" / "responses.parquet", tmp_path / "scored"
-    assert call(["score", str(file), "-m", metric, "-o", str(scored)]) == 0
+    assert call(["score", str(file), "-m", metric, "-m", other, "-o", str(scored)]) == 0
     assert executions(job) == 1
 
 
@@ -93,6 +101,46 @@ def test_a_run_scores_with_the_metrics_that_were_checked(job: Path) -> None:
     setup = set_up(load_job(job))
     checked = {m.name: m.metric for m in setup.checked_input.evaluation.measures}
     used = {m.name: m.metric for m in setup.evaluation.measures}
-    for name in ("python", "json_schema"):
+    for name in ("python", "empty", "json_schema"):
         assert used[name] is checked[name]
     assert used["good"] is not checked["good"]
+
+
+def test_a_changed_module_is_executed_again(job: Path) -> None:
+    set_up(load_job(job))
+    (job.parent / "metric.py").write_text(MODULE.replace("< 7", "< 9"))
+    executions(job)
+    evaluation = set_up(load_job(job)).evaluation
+    assert executions(job) == 1
+    (short,) = (m.metric for m in evaluation.measures if m.name == "python")
+    assert isinstance(short, UserFunction)
+    assert short.function(Answer("a", 0, "8 chars.")) is True
+
+
+BROKEN = [
+    ({"type": "python", "file": "fails.py", "function": "f"}, "fails.py: cannot be imported: ValueError: why", "Correct it; "),
+    ({"type": "python", "file": "fails.py", "function": "g"}, "fails.py: cannot be imported: ValueError: why", "Correct it; "),
+    ({"type": "python", "file": "gone.py", "function": "f"}, "gone.py: cannot be read: No such file or directory", "Give the path of a Python file."),
+    ({"type": "python", "file": "metric.py", "function": "f"}, "metric.py: has no function 'f'", "Set `function` to"),
+    ({"type": "json_schema", "schema": "gone.json"}, "gone.json: cannot be read: No such file or directory", "Give the path of a JSON Schema file."),
+    ({"type": "json_schema", "schema": "metric.py"}, "metric.py: is not JSON", "Give the path of a JSON Schema file."),
+]  # fmt: skip
+
+
+def test_every_metric_that_cannot_be_created_is_reported_at_its_entry(
+    job: Path, tmp_path: Path, make_job: MakeJob
+) -> None:
+    (tmp_path / "fails.py").write_text(MODULE + "raise ValueError('why')")
+    executions(job)
+    metrics: list[object] = [{**entry, "name": f"m{n}"} for n, (entry, *_) in enumerate(BROKEN)]
+    evaluate = {"reference": "gone", "metrics": ["exact", *metrics], "gates": [{"metric": "m0", "min": 0}]}  # fmt: skip
+    with pytest.raises(JobFileError) as caught:
+        set_up(load_job(make_job(ROWS, evaluate=evaluate)))
+    found = {problem.key: problem for problem in caught.value.problems}
+    assert set(found) == {"evaluate.reference", *(f"evaluate.metrics[{n}]" for n in range(1, 7))}
+    for number, (_, message, hint) in enumerate(BROKEN, 1):
+        problem = found[f"evaluate.metrics[{number}]"]
+        assert problem.message == f"{tmp_path}/{message}"
+        assert problem.hint.startswith(hint)
+        assert problem.line > 0
+    assert executions(job) == 2, "fails.py and metric.py"

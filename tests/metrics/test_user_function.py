@@ -81,7 +81,7 @@ def test_the_function_is_not_called_for_failed_rows(score: ScoreOf, file: str) -
         ("1 +", "x", "cannot be imported: SyntaxError"),
         ("raise RuntimeError('boom')", "x", "cannot be imported: RuntimeError: boom"),
         ("import sys; sys.exit(3)", "x", "cannot be imported: SystemExit"),
-        (None, "x", "cannot be imported: FileNotFoundError"),
+        (None, "x", "cannot be read: No such file"),
     ],
 )
 def test_an_unloadable_function_is_an_error_at_once(
