@@ -145,7 +145,7 @@ def override_decoding(
 def _from_model(draft: _Draft, config: Mapping[str, object]) -> None:
     samples = config.get("do_sample")
     if not isinstance(samples, bool | None):
-        raise _misfit("do_sample", samples, "true or false")
+        raise _invalid_value("do_sample", samples, "true or false")
     settings = {name: config[name] for name in _SETTINGS if config.get(name) is not None}
     if not samples:
         settings.pop("temperature", None)
@@ -155,7 +155,7 @@ def _from_model(draft: _Draft, config: Mapping[str, object]) -> None:
         value = [value] if name == "stop_strings" and isinstance(value, str) else value
         accepted = range_of(name).accept(value)
         if accepted is None:
-            raise _misfit(name, value, range_of(name).words)
+            raise _invalid_value(name, value, range_of(name).words)
         draft.put(name, accepted, "generation_config")
     for name in sorted(ACCEPTED_KWARGS & set(config)):
         if not is_neutral(name, config[name]):
@@ -187,7 +187,7 @@ _UNFAITHFUL = (
 """Fields that would change the answers but are not supported: ignoring them would be a silent change."""
 
 
-def _misfit(name: str, value: object, expected: str) -> ModelError:
+def _invalid_value(name: str, value: object, expected: str) -> ModelError:
     return ModelError(
         f"{_FILE}: {name}: found {value!r:.60}, expected {expected}",
         hint=f"Correct the file. Or: {_WITHOUT_PRESET}",

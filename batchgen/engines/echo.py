@@ -14,7 +14,7 @@ from batchgen.records import Completion, Continuation, FinishReason, Likelihood,
 
 INFO = EngineInfo(
     name="echo",
-    summary="repeats the prompt without a model: for trying out a job",
+    summary="repeats the prompt without a model, to try out a job",
     needs="nothing",
     # A stand-in for any engine: a job can be tried as it is, whatever it will run on.
     options=OPTIONS,

@@ -195,10 +195,10 @@ class TorchEngine:
         if beams == 1 and not special:
             return self._main
         if beams not in self._fallback_tiers:
-            self._fallback_tiers[beams] = self._through_generate(beams)
+            self._fallback_tiers[beams] = self._generate_fallback(beams)
         return self._fallback_tiers[beams]
 
-    def _through_generate(self, beams: int) -> Tier:
+    def _generate_fallback(self, beams: int) -> Tier:
         limit = replace(
             self._limits,
             rows=max(1, self._limits.rows // beams),

@@ -146,7 +146,7 @@ def read_config(folder: Path, spec: ModelSpec) -> PreTrainedConfig:
         )
     if spec.attn_implementation is not None:
         config._attn_implementation = spec.attn_implementation
-    _refuse_foreign_code(folder, config)
+    _reject_remote_code(folder, config)
     return config
 
 
@@ -239,7 +239,7 @@ def _refuse_incomplete(folder: Path, report: Mapping[str, Any]) -> None:
         )
 
 
-def _refuse_foreign_code(folder: Path, config: PreTrainedConfig) -> None:
+def _reject_remote_code(folder: Path, config: PreTrainedConfig) -> None:
     """Raise if a loaded config makes transformers run code that is not part of it; keys in the file can rename others."""
     for part in _parts(config):
         for name, known in _IMPLEMENTATIONS.items():

@@ -72,7 +72,7 @@ def probe_tiers(loaded: LoadedModel) -> TierChoice:
 
 def probe_generate(loaded: LoadedModel) -> TierChoice:
     """Select among the ways of batching for `generate`."""
-    return _first_match(loaded, _through_generate())
+    return _first_match(loaded, _generate_fallback())
 
 
 def check_choice(loaded: LoadedModel, name: str) -> TierChoice | None:
@@ -131,12 +131,12 @@ def _first_match(
 
 def _candidates(loaded: LoadedModel) -> list[_Candidate]:
     if loaded.encoder_decoder:
-        return _through_generate()
+        return _generate_fallback()
     static = _Candidate("static", StaticRunner, partial(StaticRunner, forward_cost=_JOINED))
-    return [static, *_through_generate()]
+    return [static, *_generate_fallback()]
 
 
-def _through_generate() -> list[_Candidate]:
+def _generate_fallback() -> list[_Candidate]:
     makes = {f"generate, {one}": partial(GenerateRunner, grouping=one) for one in _GROUPINGS}
     return [_Candidate(name, make, make) for name, make in makes.items()]
 
