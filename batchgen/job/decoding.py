@@ -82,7 +82,7 @@ class Decoding(Section):
             if name in cls.model_fields:
                 raise ValueError(f"{name} has its own key: decoding.{name}")
             if name == "do_sample":
-                raise ValueError("do_sample follows from decoding.temperature: leave it out")
+                raise ValueError("do_sample follows from decoding.temperature; leave it out")
         return value
 
     @model_validator(mode="after")

@@ -62,12 +62,12 @@ class Judge(Section):
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
         if self.rubric is not None and not self.rubric.strip():
-            raise ValueError("rubric is blank: leave it out to use the general one")
+            raise ValueError("rubric is blank; leave it out to use the general one")
         if self.rubric is not None and self.rubric_file is not None:
-            raise ValueError("rubric and rubric_file both define the rubric: use one")
+            raise ValueError("rubric and rubric_file both define the rubric; use one")
         others = [key for key in ("baseline", "column") if getattr(self, key) is not None]
         if self.mode == "pairwise" and len(others) != 1:
-            raise ValueError("mode: pairwise needs another answer: give baseline or column")
+            raise ValueError("mode: pairwise needs another answer; give baseline or column")
         if self.mode == "rubric" and others:
             raise ValueError(f"{others[0]} has no effect without mode: pairwise")
         if self.mode == "pairwise" and self.scale is not None:

@@ -200,12 +200,12 @@ class Job(Section):
         }
         named = [key for key, value in given.items() if value is not None]
         if not named:
-            raise ValueError(f"no prompt given: give one of {', '.join(given)}")
+            raise ValueError(f"no prompt given; give one of {', '.join(given)}")
         if len(named) > 1:
-            raise ValueError(f"{' and '.join(named)} both define the prompt: use one")
+            raise ValueError(f"{' and '.join(named)} both define the prompt; use one")
         if prompt.system is not None and named[0].endswith(".messages"):
             advice = "put it there as the first message"
-            raise ValueError(f"prompt.system has no effect with {named[0]}: {advice}")
+            raise ValueError(f"prompt.system has no effect with {named[0]}; {advice}")
         if prompt.truncate_column is not None and not prompt.on_overflow.startswith("truncate"):
             raise ValueError(
                 "prompt.truncate_column has no effect without on_overflow: truncate_left or truncate_right"

@@ -58,7 +58,7 @@ def test_the_dump_reads_back_as_the_same_job(write: Write) -> None:
         pytest.param("  metrics: [null]\n", "8:13", "evaluate.metrics[0]", "expected a type, or a mapping with the key `type`; found null", id="null as type"),
         pytest.param("  metrics:\n  - exact\n  - {type: exact, name: b, tolerance: 0}\n", "10:28", "evaluate.metrics[1].tolerance", "unknown key", id="unknown option"),
         pytest.param("  metrics: [exact]\n  gates: [{metric: exact}]\n", "9:11", "evaluate.gates[0]", "a gate has one condition: min or max or both, or max_drop, or min_coverage", id="gate without condition"),
-        pytest.param("  metrics: [exact, exact]\n", "8:3", "evaluate.metrics", "metrics: two are named 'exact'; set `name` of one of them, since each needs its own column of scores", id="one name twice"),
+        pytest.param("  metrics: [exact, exact]\n", "8:3", "evaluate.metrics", "two are named 'exact'", id="one name twice"),
         pytest.param("  metrics: [exact]\n  slices: [{column: n, bins: [2, 1]}]\n", "9:24", "evaluate.slices[0].bins", "bins must be in ascending order", id="falling bins"),
         pytest.param("  metrics: [exact]\n  ci: {level: 95}\n", "9:8", "evaluate.ci.level", "expected a number above 0 and below 1; found 95", id="level in percent"),
         pytest.param("  slices: [lang]\n", "7:1", "evaluate", "metrics is empty, so that the other keys have no effect", id="no metrics"),
@@ -83,3 +83,23 @@ def test_the_error_of_an_unknown_option_lists_those_of_the_type(write: Write) ->
     with pytest.raises(JobFileError) as caught:
         load_job(write("evaluate: {metrics: [{type: rouge, variant: [L]}]}\n"))
     assert caught.value.problems[0].hint == "Did you mean variants?"
+
+
+ADVICE = [
+    ("evaluate: {metrics: [exact, exact]}\n", "Set `name` of one of them, since each needs its own column of scores."),
+    ("evaluate: {judges: [{name: a}, {name: a}]}\n", "Rename one of them."),
+    ("evaluate: {judges: [{name: a, mode: pairwise}]}\n", "Give baseline or column."),
+    ("evaluate: {judges: [{name: a, rubric: x, rubric_file: y}]}\n", "Use one."),
+    ("decoding: {top_p: 0.9}\n", "Set a temperature above 0."),
+    ("decoding: {num_return_sequences: 2}\n", "Set a temperature above 0."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("added", "hint"), ADVICE)
+def test_the_advice_of_a_validator_is_its_hint(write: Write, added: str, hint: str) -> None:
+    with pytest.raises(JobFileError) as caught:
+        load_job(write(added))
+    (problem,) = caught.value.problems
+    assert problem.hint == hint
+    assert hint[1:] not in problem.message
+    assert not problem.message.startswith(problem.key.rpartition(".")[2] + ":")

@@ -1,5 +1,6 @@
 """From the errors of pydantic to problems with a location in the file, in the terms of the job."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -35,6 +36,7 @@ _REQUIRED: Mapping[str, str] = {
     "output": "Write output: {path: out/my-job}.",
     "output.path": "Write the folder of the run.",
 }
+_ADVICE = re.compile("(.+); ((?:give|leave|put|rename|set|use) .+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +147,22 @@ def _of_value(path: KeyPath, tree: Node, kind: str) -> SchemaError:
 
 
 def _of_validator(path: KeyPath, message: str, tree: Node) -> SchemaError:
-    """A message of our own validators. It starts with the key that it is about."""
+    """A message of our own validators: it starts with the key that it is about, and may end with advice."""
     expected = expected_at(path)
     is_section = expected is not None and expected.section is not None
-    named = parse_key(message.split(" ", 1)[0].rstrip(":"))
+    word = message.split(" ", 1)[0]
+    named = parse_key(word.rstrip(":"))
     if named and find_node(tree, (*path, *named)) is not None:
         path = (*path, *named)
     elif named and expected_at(named) is not None:
         path = named
-    return SchemaError(path, message, "", is_section)
+    else:
+        word = ""
+    message = message.removeprefix(f"{word} ") if word.endswith(":") else message
+    advised = _ADVICE.fullmatch(message)
+    message, advice = advised.groups() if advised else (message, "")
+    hint = f"{advice[0].upper()}{advice[1:]}." if advice else ""
+    return SchemaError(path, message, hint, is_section)
 
 
 def _found(node: Node) -> str:
