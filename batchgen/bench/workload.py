@@ -73,11 +73,13 @@ _MOST_NEW = (64, 16, 128, 32)
 _SYSTEM = "You help the editors of a local newspaper. Answer in the language of the request, without preamble."
 
 
-def built_in_workload(folder: Path, *, model: str, rows: int, sets: tuple[str, ...]) -> LoadedJob:
+def built_in_workload(
+    folder: Path, *, model: str, rows: int, overrides: tuple[str, ...]
+) -> LoadedJob:
     """Write the built-in workload into `folder` as a job with `rows` rows, and load it.
 
     Raises:
-        JobFileError: one of `sets` is invalid.
+        JobFileError: one of `overrides` is invalid.
     """
     lines = [
         json.dumps({"request": text, "most": most}, ensure_ascii=False)
@@ -96,11 +98,11 @@ def built_in_workload(folder: Path, *, model: str, rows: int, sets: tuple[str, .
     }
     file = folder / "job.yaml"
     file.write_text(json.dumps(job, ensure_ascii=False), "utf-8")
-    return load_job(file, overrides=(literal_override("model.path", model), *sets))
+    return load_job(file, overrides=(literal_override("model.path", model), *overrides))
 
 
 def job_workload(
-    file: Path, *, model: str | None, rows: int, sets: tuple[str, ...], profile: str | None
+    file: Path, *, model: str | None, rows: int, overrides: tuple[str, ...], profile: str | None
 ) -> LoadedJob:
     """Load a job limited to its first rows, with another model if one is given.
 
@@ -108,12 +110,12 @@ def job_workload(
         JobFileError: the job has errors.
     """
     if model is not None:
-        sets = (*sets, literal_override("model.path", model))
-    loaded = load_job(file, overrides=sets, profile=profile)
+        overrides = (*overrides, literal_override("model.path", model))
+    loaded = load_job(file, overrides=overrides, profile=profile)
     limit = loaded.job.input.limit
     if limit is not None and limit <= rows:
         return loaded
-    return load_job(file, overrides=(*sets, f"input.limit={rows}"), profile=profile)
+    return load_job(file, overrides=(*overrides, f"input.limit={rows}"), profile=profile)
 
 
 def _rows() -> Iterator[tuple[str, int]]:

@@ -36,7 +36,7 @@ def bench(
     job: Path | None,
     model: str | None,
     rows: int,
-    sets: tuple[str, ...],
+    overrides: tuple[str, ...],
     profile: str | None,
     as_json: bool,
 ) -> None:
@@ -51,10 +51,10 @@ def bench(
 
     with TemporaryDirectory(prefix="batchgen-bench-") as folder:
         if job is not None:
-            loaded = job_workload(job, model=model, rows=rows, sets=sets, profile=profile)
+            loaded = job_workload(job, model=model, rows=rows, overrides=overrides, profile=profile)
         else:
             model = model or DEMO_MODEL
-            loaded = built_in_workload(Path(folder), model=model, rows=rows, sets=sets)
+            loaded = built_in_workload(Path(folder), model=model, rows=rows, overrides=overrides)
         benchmark = measure(loaded, reporter=console_reporter())
     if as_json:
         print_json(**summary(benchmark))

@@ -71,7 +71,7 @@ def check(model: str, revision: str | None, as_json: bool) -> int:
 @click.option("--check", is_flag=True, help="Compare the files with JOB.lock.json; write nothing.")
 @json_option
 def pin(
-    *, job: Path, sets: tuple[str, ...], profile: str | None, check: bool, as_json: bool
+    *, job: Path, overrides: tuple[str, ...], profile: str | None, check: bool, as_json: bool
 ) -> None:
     """Write the hashes of JOB's models to JOB.lock.json.
 
@@ -82,7 +82,7 @@ def pin(
     from batchgen.jobfile.load import load_job
     from batchgen.models.local_model import check_pins, pin_models
 
-    loaded = load_job(job, overrides=sets, profile=profile)
+    loaded = load_job(job, overrides=overrides, profile=profile)
     pinned = (check_pins if check else pin_models)(
         loaded, weights=requires_weights, reporter=console_reporter()
     )

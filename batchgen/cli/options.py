@@ -22,7 +22,7 @@ JOB = click.Path(path_type=Path)
 SET = click.option(
     "-s",
     "--set",
-    "sets",
+    "overrides",
     metavar="KEY=VALUE",
     multiple=True,
     help="Override one key of the job, such as decoding.temperature=0.2. Repeatable; has precedence over all files.",
@@ -87,7 +87,7 @@ def console_reporter(*, quiet: bool = False) -> "Reporter":
 def load_from_options(  # click passes each option by its name
     *,
     job: Path,
-    sets: tuple[str, ...],
+    overrides: tuple[str, ...],
     profile: str | None,
     limit: int | None,
     output: Path | None,
@@ -98,9 +98,9 @@ def load_from_options(  # click passes each option by its name
     from batchgen.run.job_for_run import load_for_run
 
     if limit is not None:
-        sets = (*sets, f"input.limit={limit}")
+        overrides = (*overrides, f"input.limit={limit}")
     if output is not None:
-        sets = (*sets, literal_override("output.path", str(output.absolute())))
+        overrides = (*overrides, literal_override("output.path", str(output.absolute())))
         limit = None  # a named folder gets no suffix
     try:
         # A calendar day has no time zone.
@@ -109,4 +109,4 @@ def load_from_options(  # click passes each option by its name
         raise UsageError(
             f"--date {day}: expected a day such as 2026-11-23", hint="Write YYYY-MM-DD."
         ) from error
-    return load_for_run(job, sets=sets, profile=profile, day=date, limit=limit)
+    return load_for_run(job, overrides=overrides, profile=profile, day=date, limit=limit)

@@ -44,12 +44,12 @@ def _name_problems(evaluation: Evaluation, columns: Sequence[str], prefix: str) 
             message = f"two metrics are called {m.name!r}"
             problems.append(Problem(m.key, message, "Give one of them another name."))
         if is_group(m.metric) and m.metric.of is not None and m.metric.of not in rows:
-            message = f"reads the scores of {m.metric.of!r}, which is not a metric of single answers in this job"
+            message = f"{m.name} reads the scores of {m.metric.of!r}, which is not a metric of single answers in this job"
             problems.append(
                 Problem(m.key, message, f"There are: {', '.join(sorted(rows)) or 'none'}.")
             )
         if (column := f"{prefix}{SCORE_PREFIX}{m.name}") in columns:
-            message = f"its scores would have the name of the input column {column}"
+            message = f"the scores of {m.name!r} would have the name of the input column {column}"
             problems.append(Problem(m.key, message, "Give the metric another name."))
     return problems
 
@@ -91,7 +91,7 @@ def _model_problems(
         if not is_model_metric(measure.metric):
             continue
         if f"{prefix}messages" not in columns:
-            message = f"needs the row's prompt, but the column `{prefix}messages` is missing"
+            message = f"{measure.name} needs the row's prompt, but the column `{prefix}messages` is missing"
             problems.append(Problem(measure.key, message, messages_hint))
         problems += [
             _missing_column(f"{measure.key}.{key}", name, columns)

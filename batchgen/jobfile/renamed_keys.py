@@ -3,7 +3,7 @@
 In a job file an old name is an error that gives the new one. In what a run of version 0.1 has stored, it is translated.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,17 +105,19 @@ def with_current_names(job: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(evaluate := job.get("evaluate"), Mapping):
         metrics = [metric_with_current_names(one) for one in evaluate.get("metrics") or ()]
         judges = [_renamed("evaluate.judges", one) for one in evaluate.get("judges") or ()]
-        current = {
-            judge["name"] + old: judge["name"] + new
-            for judge in judges
-            for old, new in _RENAMED_JUDGE_METRICS.items()
-        }
+        current = renamed_judge_metrics(judge["name"] for judge in judges)
         gates = [
             {**gate, "metric": current.get(gate["metric"], gate["metric"])}
             for gate in evaluate.get("gates") or ()
         ]
         found["evaluate"] = {**evaluate, "metrics": metrics, "judges": judges, "gates": gates}
     return found
+
+
+def renamed_judge_metrics(judges: Iterable[str]) -> dict[str, str]:
+    """The current names of renamed metrics, by the old ones, for judges with these names."""
+    pairs = _RENAMED_JUDGE_METRICS.items()
+    return {judge + old: judge + new for judge in judges for old, new in pairs}
 
 
 def metric_with_current_names(options: Mapping[str, Any]) -> dict[str, Any]:

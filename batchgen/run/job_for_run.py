@@ -12,7 +12,7 @@ from batchgen.state.run_folder import RunFolder, read_json
 def load_for_run(
     file: Path,
     *,
-    sets: Sequence[str],
+    overrides: Sequence[str],
     profile: str | None,
     day: date | None,
     limit: int | None = None,
@@ -25,16 +25,16 @@ def load_for_run(
         JobFileError: the job is invalid.
         StateError: the folder's run.json is damaged.
     """
-    loaded = load_job(file, overrides=sets, profile=profile, date=day)
+    loaded = load_job(file, overrides=overrides, profile=profile, date=day)
     if limit is not None:
         path = f"{loaded.job.output.path}-limit-{limit}"
-        sets = (*sets, literal_override("output.path", path))
-        loaded = load_job(file, overrides=sets, profile=profile, date=day)
+        overrides = (*overrides, literal_override("output.path", path))
+        loaded = load_job(file, overrides=overrides, profile=profile, date=day)
     recorded = RunFolder(Path(loaded.job.output.path)).run
     if day is not None or not recorded.exists():
         return loaded
     began = date.fromisoformat(read_json(recorded)["date"])
     if began == loaded.date:
         return loaded
-    again = load_job(file, overrides=sets, profile=profile, date=began)
+    again = load_job(file, overrides=overrides, profile=profile, date=began)
     return again if again.job.output.path == loaded.job.output.path else loaded

@@ -113,7 +113,7 @@ def test_the_end_token_of_the_tokenizer_is_found_by_its_text(
 
 
 @pytest.mark.parametrize(
-    ("config_says", "generation_says", "expected"),
+    ("in_config", "in_generation_config", "expected"),
     [
         (2, [2, 3], {"config": 2, "generation_config": (2, 3)}),
         ([2, 3], 2, {"config": (2, 3), "generation_config": 2}),
@@ -124,14 +124,14 @@ def test_the_end_token_of_the_tokenizer_is_found_by_its_text(
 def test_end_tokens_may_be_one_several_or_none(
     card_of: Callable[[dict[str, object]], ModelInfo],
     config: dict[str, Any],
-    config_says: object,
-    generation_says: object,
+    in_config: object,
+    in_generation_config: object,
     expected: dict[str, object],
 ) -> None:
     card = card_of(
         {
-            "config.json": {**config, "eos_token_id": config_says},
-            "generation_config.json": {"eos_token_id": generation_says},
+            "config.json": {**config, "eos_token_id": in_config},
+            "generation_config.json": {"eos_token_id": in_generation_config},
             "tokenizer_config.json": {},
         }
     )

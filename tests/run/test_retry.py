@@ -86,9 +86,9 @@ def test_only_failed_rows_are_generated_again(
     )
     first = run(job, opener=unlucky, stop=After(looks))
     good = first.counts.rows - first.counts.failed
-    told_of = inspect.status(first.folder.path)
-    assert told_of.counts == first.counts
-    assert sum(failure.count for failure in told_of.failed) == first.counts.failed
+    progress = inspect.status(first.folder.path)
+    assert progress.counts == first.counts
+    assert sum(failure.count for failure in progress.failed) == first.counts.failed
     seen: list[Request] = []
     messages: list[str] = []
     second = run(

@@ -132,6 +132,7 @@ def test_commands_read_a_folder_with_judges(
     assert call([str(paths.get(word, word)) for word in words]) == exit_code
     printed = capsys.readouterr()
     assert output in printed.out + printed.err
+    assert "scores removed" not in printed.err, "renamed columns are not removed ones"
 
 
 def test_a_folder_with_judges_is_scored_under_the_current_names(judged: Path) -> None:

@@ -100,9 +100,9 @@ def _state(prepared: PreparedJudge, answer: Answer, other: BaselineAnswer) -> Ju
     if prepared.judge.mode == "rubric":
         return "empty" if empty else None
     if other.text is None:
-        return "other_prompt" if other.different_prompt else "no_other"
+        return "different_prompt" if other.different_prompt else "no_baseline"
     if not other.text.strip():
-        return "both_empty" if empty else "other_empty"
+        return "both_empty" if empty else "empty_baseline"
     return "empty" if empty else None
 
 

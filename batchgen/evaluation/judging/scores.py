@@ -22,18 +22,25 @@ MIN_LABEL_MASS = 0.5
 """Least label mass with a score."""
 
 JudgeState = Literal[
-    "judged", "cut", "empty", "other_empty", "both_empty", "no_other", "other_prompt", "failed"
+    "judged",
+    "cut",
+    "empty",
+    "empty_baseline",
+    "both_empty",
+    "no_baseline",
+    "different_prompt",
+    "failed",
 ]
 """The origin of a judgement, or why there is none.
 
-    judged        the judge was queried
-    cut           the same, but the texts did not fit and were cut
-    empty         the answer is empty: the worst verdict, without a query
-    other_empty   the other answer is empty: this one is better
-    both_empty    both are empty
-    no_other      the other answer does not exist
-    other_prompt  the other answer has another prompt
-    failed        the query failed
+    judged            the judge was queried
+    cut               the same, but the texts did not fit and were cut
+    empty             the answer is empty: the worst verdict, without a query
+    empty_baseline    the other answer is empty: this one is better
+    both_empty        both are empty
+    no_baseline       the other answer does not exist
+    different_prompt  the other answer has another prompt
+    failed            the query failed
 """
 
 
@@ -95,7 +102,7 @@ class JudgeMetric:
             return unscored(self.spec, "skipped")
         if result.state == "failed":
             return unscored(self.spec, "error", result.code)
-        if result.state in ("no_other", "other_prompt"):
+        if result.state in ("no_baseline", "different_prompt"):
             return unscored(self.spec, "skipped", result.state)
         if result.logprobs:
             return self._judged(result)
@@ -143,7 +150,7 @@ def _fixed_verdicts(judge: Judge) -> FixedVerdicts:
     both = np.ones(2)
     return {
         "empty": VerdictProbabilities(np.array([[0.0, 1.0], [1.0, 0.0]]), both),
-        "other_empty": VerdictProbabilities(np.array([[1.0, 0.0], [0.0, 1.0]]), both),
+        "empty_baseline": VerdictProbabilities(np.array([[1.0, 0.0], [0.0, 1.0]]), both),
         "both_empty": VerdictProbabilities(np.full((2, 2), 0.5), both),
     }
 

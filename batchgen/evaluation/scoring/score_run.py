@@ -26,6 +26,7 @@ from batchgen.evaluation.scoring_models import ScoringModelOptions, model_of_run
 from batchgen.evaluation.staging import StagedAnswers, run_origin, stage_answers
 from batchgen.job.evaluate import Evaluate, Reasoning
 from batchgen.jobfile.load import load_stored_job
+from batchgen.jobfile.renamed_keys import renamed_judge_metrics
 from batchgen.metrics.base import MetricOptions
 from batchgen.models.local_model import find_model
 from batchgen.output.publish import Stage, finish_release
@@ -158,7 +159,8 @@ def rescore_run(
 
 def report_removed_metrics(manifest: Manifest, evaluation: Evaluation, reporter: Reporter) -> None:
     """Report the scores in the manifest that the new evaluation does not compute."""
-    before = manifest.evaluation.get("metrics", ())
+    current = renamed_judge_metrics(judge.name for judge in evaluation.section.judges)
+    before = [current.get(name, name) for name in manifest.evaluation.get("metrics", ())]
     if gone := [name for name in before if name not in evaluation.names]:
         reporter.info(f"scores removed: {', '.join(gone)}: neither in the job nor in this command")
 

@@ -148,7 +148,7 @@ def test_answers_are_paired_with_another_run_by_id_and_prompt(make_job: MakeJob)
     detail = pl.read_parquet(result.folder.scores).filter(pl.col("metric") == "vs")
     # The prompt of the second row changed, the last row is new.
     assert detail["status"].to_list() == ["ok", "skipped", "ok", "ok", "skipped"]
-    assert detail["rule"].to_list()[1::3] == ["other_prompt", "no_other"]
+    assert detail["rule"].to_list()[1::3] == ["different_prompt", "no_baseline"]
     assert metrics(result)["vs", "all"]["coverage"] == 0.6
 
 

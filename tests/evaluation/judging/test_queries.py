@@ -60,7 +60,7 @@ def with_messages(answered: Answer, *turns: tuple[str, str]) -> JudgedAnswer:
 def judged(
     one: PreparedJudge, answers: Sequence[Answer], model: Model = by_hash
 ) -> list[JudgeResult | None]:
-    """The judgements of answers by a model whose log-probabilities `tell` gives."""
+    """The judgements of answers by a model of log-probabilities."""
     rows = [{**a.fields, "response": a.response, "messages": QUESTION} for a in answers]
     table = pa.Table.from_pylist(rows)
     source = JudgeQueries(one, ColumnMap("response", messages="messages"), table.schema)
@@ -156,7 +156,7 @@ def test_both_orders_are_queried_with_each_label_after_the_same_context(
         pytest.param(
             {"mode": "pairwise", "column": "other"},
             answer("x", ""),
-            JudgeResult("other_empty"),
+            JudgeResult("empty_baseline"),
             id="something against empty",
         ),
         pytest.param(
@@ -168,7 +168,7 @@ def test_both_orders_are_queried_with_each_label_after_the_same_context(
         pytest.param(
             {"mode": "pairwise", "column": "other"},
             answer("x", None),
-            JudgeResult("no_other"),
+            JudgeResult("no_baseline"),
             id="no other",
         ),
     ],

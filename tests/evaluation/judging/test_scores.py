@@ -143,9 +143,9 @@ def test_pairs_are_judged_by_both_orders(
         pytest.param(PAIRWISE, JudgeResult("empty"), ANSWER, (0.0, "empty", "empty"), id="lost"),
         pytest.param(
             PAIRWISE,
-            JudgeResult("other_empty"),
+            JudgeResult("empty_baseline"),
             ANSWER,
-            (1.0, "empty", "other_empty"),
+            (1.0, "empty", "empty_baseline"),
             id="won without a judge",
         ),
         pytest.param(
@@ -156,13 +156,17 @@ def test_pairs_are_judged_by_both_orders(
             id="both empty",
         ),
         pytest.param(
-            PAIRWISE, JudgeResult("no_other"), ANSWER, (None, "skipped", "no_other"), id="alone"
+            PAIRWISE,
+            JudgeResult("no_baseline"),
+            ANSWER,
+            (None, "skipped", "no_baseline"),
+            id="alone",
         ),
         pytest.param(
             PAIRWISE,
-            JudgeResult("other_prompt"),
+            JudgeResult("different_prompt"),
             ANSWER,
-            (None, "skipped", "other_prompt"),
+            (None, "skipped", "different_prompt"),
             id="another prompt",
         ),
         pytest.param(

@@ -165,7 +165,7 @@ def test_the_python_api_gives_the_same_result(tmp_path: Path, finished: Path) ->
         ),
         (
             ["-o", "out", "-m", "perplexity", "--response", "said"],
-            r"the column `messages` is missing\n  Add a column messages with the prompts,",
+            r"^perplexity needs the row's prompt, but the column `messages` is missing\n  Add a column messages with the prompts,",
         ),
         (
             ["-o", "out", "-m", "exact", "--response", "said", "--reference", "golden"],
