@@ -1,9 +1,9 @@
 """Offline batch text generation: a table of prompts in, a table of answers out.
 
     import batchgen
-    job = batchgen.load_job("job.yaml")
-    print(batchgen.plan(job).tokens)
-    frame = batchgen.run(job).frame()
+    print(batchgen.plan("job.yaml").tokens)
+    result = batchgen.run("job.yaml", progress=True)
+    print(result, result.frame())
     print(batchgen.score("out/my-job", ["exact"], reference="answer").metrics)
     print(batchgen.compare("out/old", "out/my-job").metrics)
 
@@ -11,6 +11,14 @@ Each public name is imported when it is first used, so that `import batchgen` co
 """
 
 import importlib
+import os
+
+# Idle threads of OpenMP, which torch uses, sleep after some 50 microseconds. By default they spin at a barrier for several
+# milliseconds: where there are more running threads than cores, they spin while the thread that they wait for has no core,
+# and a run takes ten times the processor time. Read when torch is imported; what the user has set is kept.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # of GCC's OpenMP, in iterations
+    os.environ.setdefault("KMP_BLOCKTIME", "1")  # of LLVM's and Intel's, in milliseconds
 
 _PUBLIC = {
     "jobfile.load": ("load_job", "LoadedJob"),
@@ -37,4 +45,6 @@ del globals()["run"]
 def __getattr__(name: str) -> object:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'batchgen' has no attribute {name!r}")
+    if name != "BatchgenError":  # which a caller may catch
+        importlib.import_module("batchgen.errors").check_platform()
     return getattr(importlib.import_module(_MODULE_OF[name]), name)

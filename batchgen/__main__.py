@@ -3,7 +3,6 @@
 import atexit
 import gc
 import os
-import resource
 import sys
 import threading
 import traceback
@@ -12,10 +11,17 @@ from typing import NoReturn
 
 import click
 
-from batchgen.cli import cli
+from batchgen.cli import SAVES_ITS_RESULTS, cli
 from batchgen.cli.render.terminal import json_line, printable
-from batchgen.cli.stdio import NAMES, name_streams
-from batchgen.errors import BatchgenError, ExitCode, ResourceError
+from batchgen.cli.stdio import OutputStreams
+from batchgen.errors import (
+    BatchgenError,
+    ExitCode,
+    ResourceError,
+    check_platform,
+    is_out_of_memory,
+)
+from batchgen.planning.address_space import DATA_LIBRARIES_BYTES, require_address_space
 
 FULL_TRACEBACK = "BATCHGEN_TRACEBACK"
 """Environment variable; if set, the tracebacks of bugs include the messages of exceptions."""
@@ -27,29 +33,37 @@ the collector would spend a fifth of the time until a model is loaded on them.""
 
 def main() -> None:
     """Run the command line of this process, and end the process."""
+    try:
+        check_platform()
+        if not {"--help", "--version"}.intersection(sys.argv) and len(sys.argv) > 1:
+            require_address_space(DATA_LIBRARIES_BYTES, "batchgen")
+    except ResourceError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    # POSIX has it, other systems do not.
+    import resource
+
     # A core dump is a copy of every row in memory.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     gc.set_threshold(*_COLLECT_AFTER)
-    name_streams()
-    _end(call(sys.argv[1:]))
+    streams = OutputStreams()
+    _end(call(sys.argv[1:]), streams)
 
 
-def _end(status: int) -> NoReturn:
+def _end(status: int, streams: OutputStreams) -> NoReturn:
     """End the process without freeing its memory: with a model loaded, that takes a second.
 
     Waits for threads, calls exit functions and flushes streams first, as Python does.
     """
-    try:
-        for thread in threading.enumerate():
-            if thread is not threading.current_thread() and not thread.daemon:
-                thread.join()
-        atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
-    except OSError:
-        # Such as a full disk behind stdout: Python reports it, and ends with its own exit code.
-        sys.exit(status)
+    # What Python calls first when it ends: it ends the threads of pools, which would wait for work for ever, and joins them.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    if failure := streams.flush():
+        hint = "Check where the output of the command goes; files that it writes are not affected."
+        error = ResourceError(f"stdout: cannot write: {failure}", hint=hint)
+        click.echo(f"Error: {error}", err=True)
+        if status == ExitCode.DONE and not SAVES_ITS_RESULTS.intersection(sys.argv[1:2]):
+            status = error.exit_code
     os._exit(status)
 
 
@@ -60,29 +74,43 @@ def call(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         return 128 + 2
-    except BrokenPipeError:
-        # The reader is gone (`| head`). Python would report it once more while it closes stdout.
-        sys.stdout = None
-        return int(ExitCode.DONE)
     except Exception as error:  # noqa: BLE001  # the outermost level: anything unexpected is shown as a bug
-        failure = _stream_failure(error) if isinstance(error, OSError) else error
-        try:
-            _explain(failure, arguments)
-        except OSError:
-            # Only the exit code is left to report the failure.
-            sys.stdout = sys.stderr = None
-        return _exit_code(failure)
+        shown = _translated(error)
+        _explain(shown, arguments)
+        return _exit_code(shown)
 
 
-def _stream_failure(error: OSError) -> Exception:
-    """The failure of a stream that cannot be written to, which is closed; any other error as it is."""
-    if error.filename not in NAMES:
-        return error
-    name = error.filename.strip("<>")
-    setattr(sys, name, None)
+def _translated(error: Exception) -> Exception:
+    """The error for the user: libraries raise many classes when memory is exhausted, which is not a bug."""
+    if isinstance(error, BatchgenError) or not is_out_of_memory(error):
+        return _of_the_disk(error) or _of_a_package(error) or error
+    if os.environ.get(FULL_TRACEBACK):
+        click.echo(_trace(error), err=True, nl=False)
     return ResourceError(
-        f"{name}: cannot write: {error.strerror}",
-        hint="Check where the output of the command goes; files that it writes are not affected.",
+        f"no memory is left ({type(error).__name__})",
+        hint="Free memory, or raise the limits of this process (`ulimit -a`) or of its control group.",
+    )
+
+
+def _of_the_disk(error: Exception) -> ResourceError | None:
+    """The error for a file that the system refuses, such as one in a folder that vanished; None for any other."""
+    if not isinstance(error, OSError) or error.filename is None or not error.strerror:
+        return None
+    return ResourceError(
+        f"{os.fsdecode(error.filename)}: {error.strerror}",
+        hint="Check the path and its disk, then repeat the command.",
+    )
+
+
+def _of_a_package(error: Exception) -> ResourceError | None:
+    """The error for a dependency that is not installed, such as in a checkout; None for any other."""
+    if not isinstance(error, ModuleNotFoundError) or (error.name or "batchgen").startswith(
+        "batchgen"
+    ):
+        return None
+    return ResourceError(
+        f"batchgen needs the package {error.name}, which is not installed for {sys.executable}",
+        hint="Install batchgen with pip in this environment, or activate the one that contains it.",
     )
 
 

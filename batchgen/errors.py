@@ -6,16 +6,21 @@
     ├── DataError               5   input that is unreadable or inconsistent
     │   └── JobKeyError         5   a key of the job that does not match the input; becomes a JobFileError
     ├── ModelError              5   a model or tokenizer that cannot be found or loaded
+    │   └── AdapterError        5   an adapter that does not fit; becomes a JobFileError
     ├── ResourceError           5   memory, disk, device
     │   └── DeathError          5   a worker process has died: the rows in flight are suspects
     ├── StateError              6   saved state that is damaged or belongs to another job
-    └── LockedError            75   another run has locked the output folder: run again later
+    ├── LockedError            75   another run has locked the output folder: run again later
+    └── UnavailableError       75   a server that stayed unreachable: run again later
 
 A row that fails is not an exception: it is data (`records.Failure`).
 """
 
+import errno
+import importlib
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from types import MappingProxyType
 
@@ -73,6 +78,22 @@ class ModelError(BatchgenError):
     exit_code = ExitCode.ENVIRONMENT
 
 
+class AdapterError(ModelError):
+    """All problems of an adapter. The caller that has the job file adds key and line."""
+
+    def __init__(self, problems: Sequence["Problem"]) -> None:
+        hints = dict.fromkeys(problem.hint for problem in problems if problem.hint)
+        super().__init__("\n".join(p.message for p in problems), hint=" ".join(hints))
+        self.problems = tuple(problems)
+
+    def __reduce__(self) -> tuple[type["AdapterError"], tuple[Sequence["Problem"]]]:
+        return AdapterError, (self.problems,)
+
+    def at(self, key: str) -> list["Problem"]:
+        """The problems, as those of a key of the job."""
+        return [replace(problem, key=key) for problem in self.problems]
+
+
 class ResourceError(BatchgenError):
     """Not enough memory or disk, or no such device."""
 
@@ -83,6 +104,44 @@ class DeathError(ResourceError):
     """A worker process has died; its rows in flight are treated as if this process had died."""
 
 
+_NO_MEMORY = re.compile(
+    "can(no|')t (allocate|map|start new thread)|failed to map segment|out of memory|bad_alloc",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, or one that it follows, means that no memory, address space or thread is left.
+
+    Python, the loader of shared libraries and torch raise different classes for that.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, MemoryError):
+            return True
+        if isinstance(link, OSError) and link.errno == errno.ENOMEM:
+            return True
+        if isinstance(link, ImportError | RuntimeError) and _NO_MEMORY.search(str(link)):
+            return True
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return False
+
+
+def check_platform() -> None:
+    """Check that this system has what run folders need.
+
+    Raises:
+        ResourceError: it has no file locks of POSIX, such as Windows.
+    """
+    try:
+        importlib.import_module("fcntl")
+    except ImportError as error:
+        raise ResourceError(
+            "this Python has no module fcntl: batchgen runs on Linux and macOS",
+            hint="On Windows, run it in WSL, the Windows Subsystem for Linux.",
+        ) from error
+
+
 class StateError(BatchgenError):
     """A run folder that is damaged or belongs to another job."""
 
@@ -91,6 +150,12 @@ class StateError(BatchgenError):
 
 class LockedError(BatchgenError):
     """Another run has locked the output folder."""
+
+    exit_code = ExitCode.RUN_AGAIN
+
+
+class UnavailableError(BatchgenError):
+    """A server has stayed unreachable."""
 
     exit_code = ExitCode.RUN_AGAIN
 
@@ -138,6 +203,10 @@ class JobFileError(BatchgenError):
         super().__init__("\n".join(shown))
 
 
+_PASSWORD = re.compile(r"(?<=://)[^\s/@]+(?=@)")
+"""The user and the password of an address."""
+
+
 def _shown(problem: Problem, file: str, lines: list[str]) -> str:
     position = f"{file}:{problem.line}:{problem.column}" if problem.line else file
     key = f"{problem.key}: " if problem.key else ""
@@ -145,6 +214,7 @@ def _shown(problem: Problem, file: str, lines: list[str]) -> str:
     if 0 < problem.line <= len(lines):
         # The caret is under the character only if tabs and control characters take one column each.
         source = "".join(c if c.isprintable() else " " for c in lines[problem.line - 1])[:160]
+        source = _PASSWORD.sub(lambda found: "*" * len(found[0]), source)
         shown.append(f"{problem.line:>6} | {source}")
         if problem.column <= len(source) + 1:
             shown.append(" " * 6 + " | " + " " * (problem.column - 1) + "^")

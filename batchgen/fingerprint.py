@@ -34,14 +34,26 @@ class KeyDifference:
 
     def __str__(self) -> str:
         """For example "decoding.temperature was 0.0, is 0.7". Long values are shortened, secrets are left out."""
-        if looks_secret(self.key.rpartition(".")[2]):
+        if self._secret:
             return f"{self.key} changed"
+        old, new = self.shown
+        return f"{self.key} was {old}, is {new}"
+
+    @property
+    def _secret(self) -> bool:
+        return looks_secret(self.key.rpartition(".")[2])
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """The old and the new value as text: long ones are shortened, those of a secret are masked."""
+        if self._secret:
+            return "***", "*** (changed)"
         old, new = _shown(self.old), _shown(self.new)
         if max(len(old), len(new)) > _MAX_SHOWN:
             same = takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False))
             start = max(0, len(list(same)) - _BEFORE)
             old, new = _excerpt(old, start), _excerpt(new, start)
-        return f"{self.key} was {old}, is {new}"
+        return old, new
 
 
 def fingerprint(settings: Mapping[str, object]) -> str:

@@ -1,15 +1,34 @@
-"""Messages and progress of a long operation: bars on a terminal, otherwise a line a minute. Never text of a row."""
+"""Messages and progress of a long operation: bars on a terminal, otherwise lines with the time. Never text of a row.
 
+A thread updates them, so that elapsed time, tokens and rows in flight are shown although no row is finished yet.
+"""
+
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
-from typing import Any, Literal, Never, TextIO
+from threading import Event, Lock, RLock, Thread, current_thread
+from typing import Any, Literal, Never, Self, TextIO
 
 from tqdm import tqdm
 
+from batchgen.records import InFlight
+
 Clock = Callable[[], float]
+Count = Callable[[], InFlight]
+Unit = Literal["row", "answer"]
+"""What a run counts: an answer if each input row has several."""
+
 LINE_EVERY_SECONDS = 60.0
+FIRST_LINE_SECONDS = 10.0
+_UPDATE_SECONDS = 1.0
+
+_updating = Lock()
+"""Held while a thread updates what is shown: a process that forks must not inherit a lock of the stream."""
+os.register_at_fork(
+    before=_updating.acquire, after_in_parent=_updating.release, after_in_child=_updating.release
+)
 
 
 class StepProgress:
@@ -32,8 +51,18 @@ class Reporter:
     draws_bars = False
     """Whether progress is drawn on a terminal, so that other programs may draw there too."""
 
+    def __enter__(self) -> Self:
+        """Begin an operation: from now on, long silence is interrupted."""
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """End the operation."""
+
     def info(self, text: str) -> None:
         """One line for the user."""
+
+    def begin(self, text: str) -> None:
+        """Note what begins now; it is shown only if it takes long."""
 
     @contextmanager
     def step(self, title: str, total: int, unit: Literal["B", "step"]) -> Iterator[StepProgress]:
@@ -42,26 +71,74 @@ class Reporter:
         yield StepProgress()
 
     @contextmanager
-    def rows(self, name: str, total: int, done: int) -> Iterator[RowProgress]:
-        """Open the progress of the job `name`: `total` output rows, of which `done` are already finished."""
-        del name, total, done
+    def rows(
+        self, name: str, total: int, done: int, *, unit: Unit = "row", in_flight: Count = InFlight
+    ) -> Iterator[RowProgress]:
+        """Open the progress of the job `name`: `total` output rows, of which `done` are already finished.
+
+        `in_flight` is called about once a second, from another thread.
+        """
+        del name, total, done, unit, in_flight
         yield RowProgress()
 
 
 SILENT = Reporter()
 
 
+class _Bar(tqdm):  # type: ignore[type-arg]  # generic in the stubs only
+    """A bar that releases its lock when the stream fails; tqdm's own keeps it, and every other thread waits."""
+
+    monitor_interval = 0  # `_repeated` draws it
+    _lock = RLock()  # tqdm's default one is shared with forked processes
+
+    def refresh(self, nolock: bool = False, lock_args: tuple[Any, ...] | None = None) -> None:
+        del lock_args
+        with nullcontext() if nolock else self._lock:
+            super().refresh(nolock=True)
+
+
 class ConsoleReporter(Reporter):
     """Prints messages as lines of a stream; draws bars if the stream is a terminal."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self.draws_bars = stream.isatty()
+    def __init__(self, stream: TextIO, *, clock: Clock = time.monotonic) -> None:
+        self._stream, self._clock = stream, clock
+        self.draws_bars, self._open = stream.isatty(), 0
+        self._message, self._message_at, self._printed_at = "", clock(), clock()
+        self._silence: AbstractContextManager[None] | None = None
+
+    def __enter__(self) -> Self:
+        self._silence = _repeated(self.interrupt_silence)
+        self._silence.__enter__()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._silence is not None:
+            self._silence.__exit__(None, None, None)
+            self._silence = None
 
     def info(self, text: str) -> None:
-        # Above the bars that are drawn now, if there are any.
-        tqdm.write(text, file=self._stream)
+        self.begin(text)
+        self.line(text)
+
+    def begin(self, text: str) -> None:
+        self._message, self._message_at = text, self._clock()
+
+    def line(self, text: str) -> None:
+        """Print one line, with the time unless the stream is a terminal."""
+        self._printed_at = self._clock()
+        if self.draws_bars:
+            # Above the bars that are drawn now, if there are any.
+            _Bar.write(text, file=self._stream)
+        else:
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            self._stream.write(f"{now} {text}\n")
         self._stream.flush()
+
+    def interrupt_silence(self) -> None:
+        """Repeat what began last if nothing has been shown for a minute."""
+        now = self._clock()
+        if self._message and not self._open and now - self._printed_at >= LINE_EVERY_SECONDS:
+            self.line(f"{_duration(now - self._message_at)} since: {self._message}")
 
     @contextmanager
     def step(self, title: str, total: int, unit: Literal["B", "step"]) -> Iterator[StepProgress]:
@@ -73,23 +150,79 @@ class ConsoleReporter(Reporter):
             yield StepBar(bar, total)
 
     @contextmanager
-    def rows(self, name: str, total: int, done: int) -> Iterator[RowProgress]:
+    def rows(
+        self, name: str, total: int, done: int, *, unit: Unit = "row", in_flight: Count = InFlight
+    ) -> Iterator[RowProgress]:
+        counts = RowCounts(done, in_flight, self._clock)
         if not self.draws_bars:
-            yield RowLines(name, total, done, stream=self._stream)
+            lines = RowLines(name, total, counts, unit=unit, reporter=self)
+            with self._showing(), _repeated(lines.update):
+                yield lines
             return
-        with self._bar(name, total, unit="row", initial=done) as bar:
-            yield RowBar(bar)
+        with self._bar(name, total, unit=unit, initial=done) as drawn:
+            bar = RowBar(drawn, counts, unit)
+            with _repeated(bar.update):
+                yield bar
+            bar.update()
 
-    def _bar(self, title: str, total: int, **options: Any) -> "tqdm[Never]":  # noqa: ANN401  # of tqdm
-        return tqdm(desc=title, total=total, file=self._stream, dynamic_ncols=True, **options)
+    @contextmanager
+    def _showing(self) -> Iterator[None]:
+        """While the block runs, something else interrupts the silence."""
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+            self._printed_at = self._clock()
+
+    @contextmanager
+    def _bar(self, title: str, total: int, **options: Any) -> "Iterator[tqdm[Never]]":  # noqa: ANN401  # of tqdm
+        options = {"desc": title, "total": total, "dynamic_ncols": True, **options}
+        with self._showing(), _Bar(file=self._stream, **options) as bar:
+            yield bar
+
+
+@contextmanager
+def _repeated(update: Callable[[], None]) -> Iterator[None]:
+    """Call `update` once a second from a thread, until the block ends."""
+    ended = Event()
+
+    def repeat() -> None:
+        while not ended.wait(_UPDATE_SECONDS):
+            # Not a plain `with`: the thread that holds the lock may be waiting for this one to end, in a finalizer.
+            while not _updating.acquire(timeout=_UPDATE_SECONDS):
+                if ended.is_set():
+                    return
+            try:
+                if not ended.is_set():
+                    update()
+            except OSError:  # the next message raises it where it can be handled
+                return
+            finally:
+                _updating.release()
+
+    thread = Thread(target=repeat, name="batchgen progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if thread is not current_thread():  # an abandoned operation is finalized in any thread
+            thread.join()
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(int(seconds) // 60, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
 class StepBar(StepProgress):
     """A tqdm bar for a step."""
 
     def __init__(self, bar: "tqdm[Never]", total: int) -> None:
-        self._bar = bar
-        self._total = total
+        self._bar, self._total = bar, total
 
     def reached(self, amount: int, note: str = "") -> None:
         self._bar.set_postfix_str(note, refresh=False)
@@ -101,9 +234,7 @@ class StepLines(StepProgress):
     """A line a minute for a step."""
 
     def __init__(self, title: str, total: int, reporter: Reporter) -> None:
-        self._title = title
-        self._total = total
-        self._reporter = reporter
+        self._title, self._total, self._reporter = title, total, reporter
         self._line_at = time.monotonic() + LINE_EVERY_SECONDS
 
     def reached(self, amount: int, note: str = "") -> None:
@@ -113,53 +244,77 @@ class StepLines(StepProgress):
             self._reporter.info(f"{self._title}: {amount / self._total:.0%}")
 
 
+class RowCounts:
+    """What a run has done since its start: finished rows, and the tokens of rows in flight."""
+
+    def __init__(self, done: int, in_flight: Count, clock: Clock = time.monotonic) -> None:
+        self._done, self._in_flight, self._clock = done, in_flight, clock
+        self._tokens = self.rows = self.failed = 0
+        self.started = clock()
+
+    def add(self, rows: int, new_tokens: int, failed: int) -> None:
+        self.rows += rows
+        self._tokens += new_tokens
+        self.failed += failed
+
+    @property
+    def seconds(self) -> float:
+        return max(self._clock() - self.started, 1e-9)
+
+    @property
+    def finished(self) -> int:
+        """Including the rows that were finished before the start."""
+        return self._done + self.rows
+
+    def work(self, unit: Unit) -> list[str]:
+        """What is computed: rows in flight, tokens so far and their rate."""
+        now = self._in_flight()
+        tokens = self._tokens + now.new_tokens
+        shown = [f"{now.rows:,} {unit}s in flight"] if now.rows else []
+        return [*shown, f"{tokens:,} tokens", f"{tokens / self.seconds:,.0f} tok/s"]
+
+
 class RowBar(RowProgress):
     """A tqdm bar for a run."""
 
-    def __init__(self, bar: "tqdm[Never]") -> None:
-        self._bar = bar
-        self._tokens = self._failed = 0
-        self._started = time.monotonic()
+    def __init__(self, bar: "tqdm[Never]", counts: RowCounts, unit: Unit) -> None:
+        self._bar, self._counts, self._unit = bar, counts, unit
 
     def add(self, rows: int, *, new_tokens: int = 0, failed: int = 0) -> None:
-        self._tokens += new_tokens
-        self._failed += failed
-        seconds = max(time.monotonic() - self._started, 1e-9)
-        words = {"tok/s": f"{self._tokens / seconds:,.0f}"}
-        if self._failed:
-            words["failed"] = str(self._failed)
-        self._bar.set_postfix(words, refresh=False)
+        self._counts.add(rows, new_tokens, failed)
         self._bar.update(rows)
+
+    def update(self) -> None:
+        """Draw the bar with the elapsed time and what is in flight."""
+        failed = [f"{self._counts.failed:,} failed"] if self._counts.failed else []
+        shown = [*self._counts.work(self._unit), *failed]
+        self._bar.set_postfix_str(", ".join(shown), refresh=False)
+        self._bar.refresh()
 
 
 class RowLines(RowProgress):
-    """A line a minute for a run, with the time and the job's name."""
+    """Lines for a run, with the time and the job's name: one after ten seconds, then one a minute."""
 
     def __init__(
-        self, name: str, total: int, done: int, *, stream: TextIO, clock: Clock = time.monotonic
+        self, name: str, total: int, counts: RowCounts, *, unit: Unit, reporter: ConsoleReporter
     ) -> None:
-        self._name, self._total, self._done = name, total, done
-        self._stream, self._clock = stream, clock
-        self._rows = self._tokens = self._failed = 0
-        self._started = self._printed_at = clock()
+        self._name, self._total, self._counts, self._unit = name, total, counts, unit
+        self._reporter, self._line_after = reporter, FIRST_LINE_SECONDS
 
     def add(self, rows: int, *, new_tokens: int = 0, failed: int = 0) -> None:
-        self._rows += rows
-        self._tokens += new_tokens
-        self._failed += failed
-        now = self._clock()
-        if now - self._printed_at < LINE_EVERY_SECONDS:
+        self._counts.add(rows, new_tokens, failed)
+
+    def update(self) -> None:
+        """Print a line if it is time for one."""
+        counts, seconds = self._counts, self._counts.seconds
+        if seconds < self._line_after:
             return
-        self._printed_at = now
-        seconds = max(now - self._started, 1e-9)
-        rate = self._rows / seconds
-        finished = self._done + self._rows
-        left = (self._total - finished) / rate if rate else 0
-        time_of_day = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self._stream.write(
-            f"{time_of_day} {self._name} {finished:,}/{self._total:,} rows "
-            f"{finished / max(self._total, 1):.0%} · {rate:.1f} rows/s · "
-            f"{self._tokens / seconds:,.0f} tok/s · about {left / 60:.0f} min left · "
-            f"{self._failed} failed\n"
-        )
-        self._stream.flush()
+        self._line_after = (seconds // LINE_EVERY_SECONDS + 1) * LINE_EVERY_SECONDS
+        rate = counts.rows / seconds
+        done = f"{counts.finished:,}/{self._total:,} {self._unit}s"
+        share = counts.finished / max(self._total, 1)
+        parts = [f"{self._name} {done} {share:.0%}", _duration(seconds), *counts.work(self._unit)]
+        if rate:
+            left = (self._total - counts.finished) / rate
+            parts += [f"{rate:.1f} {self._unit}s/s", f"about {_duration(left)} left"]
+        self._reporter.line(" · ".join([*parts, f"{counts.failed:,} failed"]))

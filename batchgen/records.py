@@ -11,7 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Protocol
+
+from batchgen.decoding_settings import AnswerGrammar as AnswerGrammar
+from batchgen.decoding_settings import ResolvedDecoding as ResolvedDecoding
+from batchgen.token_logprobs import TokenLogprobs as TokenLogprobs
 
 FinishReason = Literal["stop", "length", "stop_string", "error", "skipped"]
 """Why an answer ended: an end token, max_new_tokens, a stop string; or why there is none."""
@@ -22,14 +26,21 @@ FailureCode = Literal[
     "prompt_too_long",
     "invalid_unicode",
     "invalid_messages",
+    "unsupported_content",
     "invalid_override",
     "template_error",
     "control_tokens",
+    "context_empty",
     "continuation_empty",
     "continuation_too_long",
+    "unknown_token",
     "nonfinite_logits",
+    "grammar_stuck",
+    "grammar_unsupported",
     "out_of_memory",
     "crash_suspect",
+    "request_refused",
+    "server_error",
 ]
 
 Role = Literal["system", "user", "assistant"]
@@ -44,7 +55,8 @@ Status = Literal[
     truncated     the same, and the response was cut at max_new_tokens
     empty         the response is empty or white space
     no_reference  the row has no reference to compare with
-    unparsed      the metric cannot read its other input, such as a reference that is not a number
+    unparsed      the metric cannot read its other input, such as a reference that is not a number (no value); or the
+                  response gives an answer that the metric cannot read, such as an expression without an exact value (0)
     error         the metric failed; `rule` gives the reason, without text of the row
     skipped       there is no response: the row failed, or the metric does not apply to it
 
@@ -78,10 +90,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn. `authored`: start and end of the parts of `content` by the author of the job; the rest is the row's."""
 
     role: Role
     content: str
+    authored: tuple[tuple[int, int], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,38 +105,7 @@ class Prompt:
     id: str
     messages: tuple[Message, ...]
     prefill: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ResolvedDecoding:
-    """Decoding settings of one request. Neutral values switch a setting off.
-
-    Attributes:
-        temperature: 0 is greedy: the most likely token.
-        top_k: 0 keeps every token.
-        num_beams: 1 switches beam search off.
-        end_token_ids: each of these ends the answer and is not part of its text.
-        generation_kwargs: further `GenerationConfig` fields, sorted by name; only plain `generate` supports them.
-    """
-
-    max_new_tokens: int = 256
-    min_new_tokens: int = 0
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    no_repeat_ngram_size: int = 0
-    num_beams: int = 1
-    length_penalty: float = 1.0
-    stop_strings: tuple[str, ...] = ()
-    logprobs: bool = False
-    end_token_ids: frozenset[int] = frozenset()
-    generation_kwargs: tuple[tuple[str, object], ...] = ()
-
-    @property
-    def greedy(self) -> bool:
-        return self.temperature == 0.0
+    prefill_authored: tuple[tuple[int, int], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +138,11 @@ class Completion:
         text: the new text, cut before a stop string, without special tokens.
         logprob_mean: mean log-probability (natural) of `token_ids` under the model's unmodified distribution;
             None unless `decoding.logprobs`.
+        token_logprobs: of `token_ids`, without texts; None unless `decoding.top_logprobs`.
         failure: set exactly when `finish_reason` is "error".
         seed_honored: False if the answer was sampled without the request's seed, so that it cannot be reproduced.
+        input_tokens: of the prompt as the engine counted them; None if they are those of the request.
+        output_tokens: new tokens where the engine reports no `token_ids`; None if these count.
     """
 
     index: int
@@ -168,6 +153,43 @@ class Completion:
     logprob_mean: float | None = None
     failure: Failure | None = None
     seed_honored: bool = True
+    token_logprobs: TokenLogprobs | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+    @property
+    def new_tokens(self) -> int:
+        return len(self.token_ids) if self.output_tokens is None else self.output_tokens
+
+
+class AnswerDecoder(Protocol):
+    """Token ids of an answer to text. Can be pickled."""
+
+    @property
+    def special_tokens(self) -> Mapping[int, str]:
+        """The ids that have no text in an answer, and their names, such as `<|im_end|>`."""
+
+    def __call__(
+        self, token_ids: Sequence[int], prompt: Sequence[int] = (), *, special: bool = False
+    ) -> str:
+        """The text that tokens add to a prompt; U+FFFD for bytes that are no character.
+
+        `special`: special tokens are written by their names, instead of left out.
+        """
+
+    def decode_complete(self, token_ids: Sequence[int], prompt: Sequence[int] = ()) -> str:
+        """The same without a character at the end whose last bytes are missing."""
+
+    def tokenizer_json(self) -> str | None:
+        """The tokenizer as tokenizer.json has it, with added tokens; None if it cannot be written so."""
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """What an engine computes at this moment: rows, and the new tokens that they have so far."""
+
+    rows: int = 0
+    new_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +235,7 @@ class Response:
 
     Attributes:
         seed: None if the engine sampled without it.
+        token_logprobs: with texts, unless the answer is published without a part of its text.
         redacted: number of redactions in the answer, by kind; only their sums are written.
         run_id: the run that generated it; None is the run that writes it.
     """
@@ -234,6 +257,7 @@ class Response:
     created_at: datetime
     redacted: Mapping[str, int] = field(default_factory=dict)
     run_id: str | None = None
+    token_logprobs: TokenLogprobs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +267,8 @@ class Score:
     Attributes:
         metric: its name in the job.
         value: in the metric's unit; None if the row is not scored, which lowers coverage and never counts as 0.
-        answer: the answer extracted from the response, in canonical form, such as "18".
-        rule: the rule that extracted it, such as "boxed".
+        answer: the answer extracted from the response, in canonical form, such as "18", by the `rule`, such as "boxed".
+        reference: the label of the reference in canonical form, for metrics with labels.
     """
 
     metric: str
@@ -252,6 +276,7 @@ class Score:
     status: Status
     answer: str | None = None
     rule: str | None = None
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +287,9 @@ class MetricRow:
         slice: "all", or a group such as "lang=zh".
         n: answers, or prompts, that have a score.
         coverage: their share of those that should have a score; None if that is none.
-        method: how the interval was computed, or why there is none.
+        method: how the interval was computed, or why there is none; `seed` is that of the bootstrap, None without one.
         fingerprint: of everything that decides the value except the answers; only values with equal ones are comparable.
-        seed: of the bootstrap; None without one.
+        least: the smallest possible value, `most` the largest; None where values have no limits.
     """
 
     metric: str
@@ -282,3 +307,5 @@ class MetricRow:
     primary: bool
     fingerprint: str
     seed: int | None
+    least: float | None = None
+    most: float | None = None

@@ -22,10 +22,12 @@ class Role(Enum):
     """The value decides the answers."""
     CONTENT = "content"
     """What the value refers to decides the answers (a file, a model, the hash of a secret)."""
+    PUBLICATION = "publication"
+    """The value decides how answers are published: after a change, a run is published again."""
     EVALUATION = "evaluation"
     """The value decides scores: after a change, a run is scored again."""
     OPERATIONAL = "operational"
-    """The value decides neither: it may change between two starts of a run."""
+    """The value decides none of these: it may change between two starts of a run."""
 
 
 def to_tuple(value: object) -> object:

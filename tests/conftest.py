@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import settings
 
 # Set before any test imports a library that reads it: the suite sends no request to a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# On a busy machine an example takes any time.
+settings.register_profile("batchgen", deadline=None)
+settings.load_profile("batchgen")
 
 # The caller may ignore these signals (nohup, a background job of a shell), which child processes inherit; tests send them.
 for _stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

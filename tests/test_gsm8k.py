@@ -65,7 +65,7 @@ def test_the_references_are_right_by_the_strict_rule(shared_data: Path, tmp_path
     assert (metric["value"], metric["n"], metric["coverage"]) == (1.0, 1319, 1.0)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_tokens_after_a_shared_beginning_are_those_of_generate(
     prompt_rows: pl.DataFrame, demo_folder: Path
 ) -> None:

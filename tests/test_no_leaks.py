@@ -120,7 +120,6 @@ INPUTS: Mapping[str, tuple[str, Build, dict[str, Any]]] = {
     "no JSON": ("x.jsonl", text(f'{{"q": {CANARY}}}\n'), {}),
     "no object": ("x.jsonl", text(f'["{CANARY}"]\n'), {}),
     "a torn line": ("x.jsonl", text(f'{{"q": "{CANARY}'), {}),
-    "two types": ("x.jsonl", text(f'{{"q": 1}}\n{{"q": "{CANARY}"}}\n'), {}),
     "NaN": ("x.jsonl", text(f'{{"q": "{CANARY}", "n": NaN}}\n'), {}),
     "bytes as prompts": ("x.parquet", parquet(q=[CANARY.encode()]), {"columns": {"prompt": "q"}}),
     "a footer cut off": ("x.parquet", text(b"PAR1" + CANARY.encode() * 9), {}),
@@ -197,6 +196,7 @@ def kill_after_the_first_part(
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_no_leak_from_a_stopped_run_and_its_leftovers(
     number: signal.Signals, make_job: MakeJob, tmp_path: Path
@@ -210,6 +210,7 @@ def test_no_leak_from_a_stopped_run_and_its_leftovers(
     assert leaks(tmp_path / "out", finished, batchgen("run", job)) == []
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_prompts_that_are_not_stored_are_in_no_file(
     number: signal.Signals, make_job: MakeJob, tmp_path: Path
@@ -233,6 +234,7 @@ def test_prompts_that_are_not_stored_are_in_no_file(
     assert holding() == []
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_redacted_text_is_in_no_file(
     number: signal.Signals, make_job: MakeJob, tmp_path: Path

@@ -27,8 +27,9 @@ DATA = {
     PACKAGE / "evaluation" / "judging" / "prompt_texts.py",
     PACKAGE / "metrics" / "refusal.py",
     PACKAGE / "metrics" / "ifeval" / "instructions.py",
+    PACKAGE / "metrics" / "sentences.py",
 }
-"""Files whose strings are prompts or patterns, not messages."""
+"""Files whose strings are prompts, patterns or lists of words, not messages."""
 HINT_START = re.compile(r"[A-Z`'\"$-]")
 HINT_END = re.compile(r"[.?`]$")
 

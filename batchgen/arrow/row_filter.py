@@ -18,20 +18,22 @@ _CLOCK = re.compile(
     r"\b(now|current_date|current_time|current_timestamp|localtime\w*)\b", re.IGNORECASE
 )
 _POLARS_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+_INPUT_FILTER = "input.filter"
 _CAST = "Compare numbers with TRY_CAST(score AS DOUBLE) > 5 if the input is CSV, whose columns are text."
 
 
 class RowFilter:
     """An SQL condition on the columns of a row, such as `lang = 'zh' AND length(question) > 5`."""
 
-    def __init__(self, condition: str, schema: pa.Schema, key: str = "input.filter") -> None:
-        """Compile a condition; `key` is its key in the job, for messages.
+    def __init__(self, condition: str, schema: pa.Schema, key: str = _INPUT_FILTER) -> None:
+        """Compile a condition; `key` is its key in the job, or an option, for messages.
 
         Raises:
             DataError: not a condition on these columns that is evaluated row by row.
         """
         self._condition = condition
         self._key = key
+        self._table = "input" if key == _INPUT_FILTER else "output"
         self._expression = self._parsed(schema.names)
         try:
             kind = self._evaluated(schema.empty_table()).dtype
@@ -41,6 +43,11 @@ class RowFilter:
             raise self._error(
                 f"gives {kind}; expected true or false", "Write a condition, such as lang = 'zh'."
             )
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns that the condition reads."""
+        return self._columns
 
     def mask(self, table: pa.Table) -> npt.NDArray[np.bool_]:
         """Whether the condition is true for each row; null counts as false.
@@ -74,14 +81,15 @@ class RowFilter:
             raise self._error(reason, "Write a condition, such as lang = 'zh'.") from error
         if unknown := [name for name in roots if name not in names]:
             raise self._error(
-                f"column {unknown[0]!r} is not in the input", f"The input has: {', '.join(names)}."
+                f"column {unknown[0]!r} is not in the {self._table}",
+                f"The {self._table} has: {', '.join(names)}.",
             )
         if not by_row:
             raise self._error(
                 "depends on more than one row", "Do not use aggregates or window functions."
             )
         if several or not roots:
-            raise self._error("contains no column", f"The input has: {', '.join(names)}.")
+            raise self._error("contains no column", f"The {self._table} has: {', '.join(names)}.")
         self._columns = roots
         return expression
 

@@ -4,7 +4,7 @@ Every string-like type becomes `string`, every list-like type `list`, a map a li
 `string` of nulls, and a timestamp in an unknown time zone one in UTC.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -15,10 +15,17 @@ from batchgen.records import Failure
 
 @dataclass(frozen=True, slots=True)
 class TableBatch:
-    """Consecutive rows of one file. `failures` are by position in `table`."""
+    """Consecutive rows of one file.
+
+    Attributes:
+        failures: by position in `table`.
+        originals: the cells of some columns as Python objects, where the types of the table, which are those of all rows, would
+            change them: 5 to 5.0, or an object to one with the keys of other rows.
+    """
 
     table: pa.Table
     failures: Mapping[int, Failure] = field(default_factory=dict)
+    originals: Mapping[str, Sequence[object]] = field(default_factory=dict)
 
 
 class UnusableTypeError(TypeError):

@@ -4,6 +4,10 @@ Python's times have microseconds and end with the year 9999; Arrow's have neithe
 exact values of Arrow.
 """
 
+import base64
+import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -28,22 +32,40 @@ def python_values(column: pa.ChunkedArray) -> list[Any]:
         return [_python_value(cell) for cell in values]
 
 
+def json_value(value: object) -> object:
+    """A Python value as JSON has it: a time in ISO format, binary as base64, a number that is not finite as null."""
+    if isinstance(value, Mapping):
+        return {str(name): json_value(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value if value is None or isinstance(value, int | float | str) else str(value)
+
+
 def key_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The cells of a column of a plain type as text; equal values have equal texts, nulls stay null.
 
-    The text of a number or a time does not depend on its type: 1 and 1.0, milliseconds and nanoseconds. In a list or a
-    struct, a time that Python lacks makes the whole cell null.
+    The text of a number or a time does not depend on its type: 1 and 1.0, milliseconds and nanoseconds. A list or a
+    struct is JSON, binary is base64; a time in them that Python lacks makes the whole cell null.
     """
     type_ = column.type
     if pa.types.is_string(type_):
         return column
     if pa.types.is_nested(type_) or pa.types.is_binary(type_):
-        texts = [None if value is None else str(value) for value in python_values(column)]
+        texts = [None if value is None else _json_text(value) for value in python_values(column)]
         return pa.chunked_array([pa.array(texts, pa.string())])
     if not pa.types.is_timestamp(type_):
         return _without_trailing_zeros(column.cast(pa.string()), type_)
     zoned = pa.timestamp(type_.unit, known_zone(type_))
     return _without_trailing_zeros(column.cast(zoned).cast(pa.string()), type_)
+
+
+def _json_text(value: object) -> str:
+    plain = json_value(value)
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
 
 
 def _without_trailing_zeros(texts: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:

@@ -16,7 +16,12 @@ from batchgen.bench.contenders import (
 from batchgen.bench.isolated_process import ProcessDied, run_in_process
 from batchgen.errors import DataError, ModelError, UsageError
 from batchgen.jobfile.load import LoadedJob
-from batchgen.planning.required_flops import AnsweredRequest, ModelFlops, measure_useful_work
+from batchgen.planning.required_flops import (
+    AnsweredRequest,
+    ModelFlops,
+    measure_useful_work,
+    utilization_share,
+)
 from batchgen.progress import SILENT, Reporter
 from batchgen.records import Failure
 from batchgen.run.requests import PendingRow
@@ -30,7 +35,8 @@ class EngineResult:
     Attributes:
         seconds: from the loaded model to the last token.
         useful_token_share: of the computed tokens, those that are neither padding nor recomputed.
-        mfu: useful floating-point operations a second, as a share of the measured peak.
+        mfu: useful floating-point operations a second, as a share of the measured peak; None if that is not
+            known, or was measured too low.
     """
 
     load_seconds: float
@@ -122,8 +128,9 @@ def _work(setup: Setup, rows: Sequence[PendingRow]) -> BenchWork:
         raise UsageError("the job has no model to measure", hint="Name one with --model MODEL.")
     from batchgen.engines.torch.estimate import estimate_torch_engine
 
+    spec = setup.scoring_model.spec
     estimate = estimate_torch_engine(
-        model.resolved.folder, job.model, batching=job.batching, workers=job.run.workers
+        model.resolved.folder, spec, batching=job.batching, workers=job.run.workers
     )
     requests = setup.request_builder.build_requests(rows)
     if not requests:
@@ -132,7 +139,7 @@ def _work(setup: Setup, rows: Sequence[PendingRow]) -> BenchWork:
         )
     return BenchWork(
         model=model.resolved,
-        spec=job.model,
+        spec=spec,
         device=estimate.device,
         dtype=estimate.dtype,
         batching=job.batching,
@@ -150,7 +157,7 @@ def _figures(
     if costs is not None:
         pairs = zip(work.requests, outcome.new_tokens, strict=True)
         needed = measure_useful_work((AnsweredRequest(*pair) for pair in pairs if pair[1]), costs)
-        mfu = needed.flops / (outcome.seconds * (outcome.peak or machine.peak))
+        mfu = utilization_share(needed.flops, outcome.seconds * (outcome.peak or machine.peak))
         share = needed.tokens / outcome.computed_tokens if outcome.computed_tokens else None
     return EngineResult(
         load_seconds=outcome.load_seconds,

@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from batchgen.errors import BatchgenError, UsageError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.models.find_model import ResolvedModel
+from batchgen.planning.host_processor import read_processor
 from batchgen.planning.required_flops import ModelFlops
+from batchgen.prompts.answer_text import AnswerText
 from batchgen.records import Request
 from batchgen.section import Auto
 
@@ -92,7 +93,9 @@ def measure_machine_peak(device: str, dtype: str) -> MachinePeak:
 
     measured = torch.device(device)
     return MachinePeak(
-        device=torch.cuda.get_device_name(measured) if measured.type == "cuda" else _processor(),
+        device=torch.cuda.get_device_name(measured)
+        if measured.type == "cuda"
+        else read_processor().name or "CPU",
         peak=measure_peak_flops(measured, getattr(torch, dtype)),
         bandwidth=measure_bandwidth(measured),
         threads=torch.get_num_threads(),
@@ -143,7 +146,7 @@ def _tier(work: BenchWork, engine_type: "type[TorchEngine]") -> Measured | NotMe
         loaded,
         batching=work.batching,
         workers=work.workers,
-        decode=lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)),
+        decode=AnswerText(tokenizer),
         should_stop=lambda: False,
     )
     load_seconds = time.perf_counter() - begin
@@ -191,6 +194,8 @@ def _generate(work: BenchWork) -> Measured:
 def _vllm(work: BenchWork) -> Measured | NotMeasured:
     if find_spec("vllm") is None:
         return NotMeasured("not installed")
+    if work.spec.adapter is not None:
+        return NotMeasured("is measured without adapters only")
     # Use every core, as the others do; by default vLLM reserves one for its scheduler.
     os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
@@ -250,10 +255,3 @@ def _tokenizer(work: BenchWork) -> Any:  # noqa: ANN401  (a PreTrainedTokenizerB
     from batchgen.models.tokenizer import load_tokenizer
 
     return load_tokenizer(work.model, work.spec)
-
-
-def _processor() -> str:
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text("utf-8").splitlines() if file.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "CPU")

@@ -4,6 +4,7 @@ A command is imported when it is used, so that `--help` stays fast.
 """
 
 import importlib
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -11,11 +12,14 @@ import click
 _SECTIONS = {
     "Run": ("run", "plan", "validate"),
     "Evaluate": ("score", "compare"),
-    "Inspect": ("status", "show"),
+    "Inspect": ("status", "show", "runs", "export"),
     "Maintain": ("verify", "purge"),
     "Models and reference": ("models", "metrics", "bench", "schema"),
 }
-_SHARED_MODULES = {"show": "status", "purge": "verify"}
+SAVES_ITS_RESULTS = frozenset({"run", "score", "purge", "export"})
+"""Commands whose result is on disk: what they print is only a report."""
+
+_SHARED_MODULES = {"purge": "verify"}
 
 
 class Commands(click.Group):
@@ -31,6 +35,19 @@ class Commands(click.Group):
         name = _SHARED_MODULES.get(cmd_name, cmd_name)
         command: click.Command = getattr(importlib.import_module(f"batchgen.cli.{name}"), cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            near = get_close_matches(name.lower(), self.list_commands(ctx), 1, cutoff=0.5)
+            if name.endswith((".yaml", ".yml")):
+                hint = f" Did you mean `batchgen run {name}`?"
+            else:
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {name!r}.{hint}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, names in _SECTIONS.items():

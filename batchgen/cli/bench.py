@@ -49,13 +49,17 @@ def bench(
     from batchgen.bench.bench import bench as measure
     from batchgen.bench.workload import built_in_workload, job_workload
 
+    if model is not None and (model.startswith((".", "~")) or Path(model).is_dir()):
+        # Otherwise it would be relative to the folder of the job file.
+        model = str(Path(model).expanduser().absolute())
     with TemporaryDirectory(prefix="batchgen-bench-") as folder:
         if job is not None:
             loaded = job_workload(job, model=model, rows=rows, overrides=overrides, profile=profile)
         else:
             model = model or DEMO_MODEL
             loaded = built_in_workload(Path(folder), model=model, rows=rows, overrides=overrides)
-        benchmark = measure(loaded, reporter=console_reporter())
+        with console_reporter() as reporter:
+            benchmark = measure(loaded, reporter=reporter)
     if as_json:
         print_json(**summary(benchmark))
         return
@@ -91,13 +95,15 @@ def lines(benchmark: "Benchmark") -> list[str]:
         "",
         "generate: plain `model.generate`, longest prompts first, batches of 48 rows. MFU: useful FLOPs a second as a",
         "share of the machine's matrix products above; shared prefixes count once, padding does not count.",
+        "n/a: not known, or the matrix products were measured too slow.",
     ]
 
 
 def _cells(one: "EngineResult", plain: float | None) -> Sequence[str]:
     speed = one.new_tokens_per_second
     times_faster = f"{speed / plain:.2f}" if plain else ""
-    shares = ["" if s is None else f"{s:.0%}" for s in (one.useful_token_share, one.mfu)]
+    useful = "" if one.useful_token_share is None else f"{one.useful_token_share:.0%}"
+    shares = useful, "n/a" if one.mfu is None else f"{one.mfu:.0%}"
     return f"{speed:,.1f}", times_faster, *shares, f"{one.seconds:,.1f}", f"{one.load_seconds:,.1f}"
 
 

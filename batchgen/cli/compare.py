@@ -72,8 +72,8 @@ def compare(  # noqa: PLR0913  # click passes each option by its name
     """Compare the scores of two runs row by row.
 
     BASE and NEW are run folders, or folders that `batchgen score` wrote. Rows are paired by id and sample; rows whose
-    prompt changed are excluded and counted. p is adjusted for the number of primary metrics (Holm), or of all
-    metrics if none is primary.
+    prompt changed are excluded and counted. A row with a score in one run only counts with the metric's worst value in
+    the other run. p is adjusted for the number of primary metrics (Holm), or of all metrics if none is primary.
     """
     from batchgen.cli.render.comparison import comparison_lines
     from batchgen.evaluation.comparing.compare import compare as compare_runs

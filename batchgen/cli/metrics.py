@@ -3,6 +3,7 @@
 import re
 import textwrap
 from dataclasses import asdict
+from difflib import get_close_matches
 
 import click
 
@@ -24,7 +25,9 @@ def metrics(kind: str | None, as_json: bool) -> None:
     documented = [*describe_metrics(), describe_judge()]
     described = [one for one in documented if kind in (None, one.type)]
     if not described:
-        unknown = f"unknown metric {kind!r}", "List the metrics with `batchgen metrics`."
+        near = get_close_matches(kind or "", [one.type for one in documented], 1)
+        meant = f"Did you mean {near[0]}? " if near else ""
+        unknown = f"unknown metric {kind!r}", f"{meant}List the metrics with `batchgen metrics`."
         message, hint = explain_renamed_type(kind) or unknown
         raise UsageError(message, hint=hint)
     if as_json:

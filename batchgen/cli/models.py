@@ -1,4 +1,4 @@
-"""`batchgen models`: lists, downloads, checks and pins models."""
+"""`batchgen models`: lists, downloads, checks, pins and removes models."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,13 +10,13 @@ from batchgen.cli.options import console_reporter, json_option, print_json, sett
 
 @click.group()
 def models() -> None:
-    """List, download, check and pin models."""
+    """List, download, check, pin and remove models."""
 
 
 @models.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """List the demo models and the models in the hub cache."""
+    """List the models on this machine."""
     from batchgen.cli.render.terminal import format_bytes
     from batchgen.models.catalog import list_models
 
@@ -43,6 +43,24 @@ def get(model: str, revision: str | None, as_json: bool) -> None:
         print_json(**{**asdict(resolved), "folder": str(resolved.folder)})
         return
     click.echo(f"{resolved.name}  {resolved.folder}")
+
+
+@models.command()
+@click.argument("name")
+@json_option
+def remove(name: str, as_json: bool) -> None:
+    """Delete what was made of the GGUF file NAME.
+
+    NAME is the file's name or its sha256, as `models list` shows them. The GGUF file itself stays.
+    """
+    from batchgen.models.catalog import remove_models
+
+    removed = remove_models(name)
+    if as_json:
+        print_json(removed=[str(folder) for folder in removed])
+        return
+    for folder in removed:
+        click.echo(f"removed {folder}")
 
 
 @models.command()

@@ -1,12 +1,14 @@
 """The options that several commands share, and the job that they describe."""
 
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from batchgen.cli.render.terminal import json_line
 from batchgen.errors import UsageError
@@ -61,6 +63,15 @@ json_option = click.option(
 )
 
 
+incremental_option = click.option(
+    "--incremental-from",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Reuse the answers of RUN, the folder of a complete run, for unchanged rows; generate the others. `latest` is the "
+    "newest published run of the same job next to the output folder, or in it with --fresh.",
+)
+
+
 def setting_options(command: Command) -> Command:
     """`JOB`, `--set` and `--profile`."""
     return click.argument("job", type=JOB)(SET(PROFILE(command)))
@@ -69,6 +80,43 @@ def setting_options(command: Command) -> Command:
 def job_options(command: Command) -> Command:
     """`JOB`, and all options that change its settings."""
     return setting_options(LIMIT(OUTPUT(DATE(command))))
+
+
+def next_command(name: str, *, without: Collection[str] = ()) -> str:
+    """`batchgen NAME` with the arguments and options of this command that NAME has too, quoted for a shell.
+
+    `without` are names of parameters to leave out.
+    """
+    context = click.get_current_context()
+    if context.parent is not None and context.parent.command.name == "run":  # run --dry-run
+        context = context.parent
+    root = context.find_root().command
+    target = root.get_command(context, name) if isinstance(root, click.Group) else None
+    given = [one for one in target.params if one.name not in without] if target else []
+    words = [word for one in given for word in _words(one, context)]
+    return shlex.join(["batchgen", name, *words])
+
+
+def _words(parameter: click.Parameter, context: click.Context) -> Iterator[str]:
+    """The parameter as it is written on a command line; nothing if it was not given, or is about output."""
+    given = context.get_parameter_source(parameter.name or "")
+    if given not in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT):
+        return
+    if parameter.name in ("as_json", "quiet", "dry_run"):
+        return
+    value = context.params[parameter.name or ""]
+    if isinstance(parameter, click.Argument):
+        text = str(value)
+        yield f"./{text}" if text.startswith("-") else text
+        return
+    for one in value if parameter.multiple else [value]:
+        text = str(one)
+        if isinstance(parameter, click.Option) and parameter.is_flag:
+            yield parameter.opts[0]
+        elif text.startswith("-"):
+            yield f"{parameter.opts[-1]}={text}"
+        else:
+            yield from (parameter.opts[0], text)
 
 
 def print_json(exit_code: int = 0, /, **content: object) -> None:
@@ -84,7 +132,7 @@ def console_reporter(*, quiet: bool = False) -> "Reporter":
     return SILENT if quiet else ConsoleReporter(sys.stderr)
 
 
-def load_from_options(  # click passes each option by its name
+def load_from_options(  # noqa: PLR0913  # click passes each option by its name
     *,
     job: Path,
     overrides: tuple[str, ...],
@@ -92,8 +140,12 @@ def load_from_options(  # click passes each option by its name
     limit: int | None,
     output: Path | None,
     day: str | None,
+    reporter: "Reporter | None" = None,
 ) -> "LoadedJob":
-    """Load the job that the values of `job_options` describe."""
+    """Load the job that the values of `job_options` describe.
+
+    With a `reporter`, as of the stopped run of an earlier day, if there is one.
+    """
     from batchgen.jobfile.overrides import literal_override
     from batchgen.run.job_for_run import load_for_run
 
@@ -109,4 +161,6 @@ def load_from_options(  # click passes each option by its name
         raise UsageError(
             f"--date {day}: expected a day such as 2026-11-23", hint="Write YYYY-MM-DD."
         ) from error
-    return load_for_run(job, overrides=overrides, profile=profile, day=date, limit=limit)
+    return load_for_run(
+        job, overrides=overrides, profile=profile, day=date, limit=limit, reporter=reporter
+    )

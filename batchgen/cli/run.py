@@ -2,27 +2,35 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchgen.cli.options import console_reporter, job_options, json_option, load_from_options
-from batchgen.cli.render.terminal import json_line
+from batchgen.cli.options import (
+    console_reporter,
+    incremental_option,
+    job_options,
+    json_option,
+    load_from_options,
+    next_command,
+)
+from batchgen.cli.render.terminal import json_line, printable
 from batchgen.errors import UsageError
+
+if TYPE_CHECKING:
+    from batchgen.jobfile.load import LoadedJob
+    from batchgen.progress import Reporter
+    from batchgen.run.run import Start
 
 
 @click.command()
 @job_options
 @click.option("--dry-run", is_flag=True, help="Same as `batchgen plan`.")
 @click.option("--fresh", is_flag=True, help="Start over; the old run is moved aside, not deleted.")
-@click.option(
-    "--incremental-from",
-    type=click.Path(path_type=Path),
-    metavar="RUN",
-    help="Reuse the answers of RUN, the folder of a complete run, for unchanged rows; generate the others.",
-)
+@incremental_option
 @click.option("--retry-errors", is_flag=True, help="Generate failed rows again; keep all others.")
 @click.option("--until", metavar="HH:MM", help="Stop at this time of day with exit code 75.")
 @json_option
@@ -44,46 +52,86 @@ def run(  # noqa: PLR0913  # click passes each option by its name
     """Run a job, or resume it.
 
     Ends with 0 when done, with 3 if more rows failed than run.max_error_rate or run.max_error_count allows, with 4 if a
-    gate of evaluate fails, and with 75 if --until or run.max_runtime stopped the run. Stop with Ctrl-C; run the same
-    command to resume. The first answers are printed only on a terminal, never into a log.
+    gate of evaluate fails, and with 75 if a limit stopped the run or a server stayed unreachable. Stop with Ctrl-C; run the same
+    command to resume. If only keys of output changed that decide no answer, the answers are published again. The first answers are printed only on a terminal, never into a log.
     """
     if dry_run:
         from batchgen.cli.plan import plan
 
-        ctx.invoke(plan, as_json=as_json, prompts=2, **options)
+        ctx.invoke(plan, as_json=as_json, prompts=2, incremental_from=incremental_from, **options)
         return 0
-    from batchgen.cli.render.run_summary import print_answers, print_metrics, print_summary, summary
-    from batchgen.run.run import run as run_job
-    from batchgen.run.stop_signals import handle_stop_signals
-
     if fresh and retry_errors:
         raise UsageError(
             "--fresh and --retry-errors exclude each other",
             hint="Use --fresh to generate every row again, --retry-errors for only those that failed.",
         )
-    if fresh:  # the date that the old run stored may be damaged
+    with console_reporter(quiet=quiet) as reporter:
+        # Printed before anything slow is imported.
+        reporter.info(f"starting {printable(str(options['job']))}")
+        return _run(
+            options,
+            reporter,
+            start="fresh" if fresh else "retry-errors" if retry_errors else "resume",
+            incremental_from=incremental_from,
+            until=until,
+            output=_Output(as_json=as_json, quiet=quiet),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """What is printed."""
+
+    as_json: bool
+    quiet: bool
+
+
+def _run(
+    options: dict[str, Any],
+    reporter: "Reporter",
+    *,
+    start: "Start",
+    incremental_from: Path | None,
+    until: str | None,
+    output: "_Output",
+) -> int:
+    from batchgen.cli.render.run_summary import print_answers, print_metrics, print_summary, summary
+    from batchgen.engines.engine_registry import open_engine
+    from batchgen.run.run import run as run_job
+    from batchgen.run.stop_signals import InterruptibleOpener, handle_stop_signals
+
+    if start == "fresh":  # the date that the old run stored may be damaged
         options["day"] = options["day"] or datetime.now().astimezone().date().isoformat()
     deadlines = _deadlines(until)
     with handle_stop_signals() as stop:
+        loaded = load_from_options(**options, reporter=reporter)
         result = run_job(
-            load_from_options(**options),
-            start="fresh" if fresh else "retry-errors" if retry_errors else "resume",
+            loaded,
+            start=start,
             incremental_from=incremental_from,
-            reporter=console_reporter(quiet=quiet),
+            reporter=reporter,
             stop=stop,
             deadlines=deadlines,
+            opener=InterruptibleOpener(open_engine, stop),
         )
-        if not quiet or result.exit_code != 0:
-            print_summary(result)
-        if as_json:
+        if not output.quiet or result.exit_code != 0:
+            print_summary(result, resume=_resume_command(loaded))
+        if output.as_json:
             click.echo(json_line(summary(result)))
-        elif not quiet and result.outcome != "stopped":
+        elif not output.quiet and result.outcome != "stopped":
             if result.outcome != "withheld" and sys.stdout.isatty():
                 print_answers(result.folder)
             print_metrics(result)
         sys.stdout.flush()
         stop.end_by_signal()
     return int(result.exit_code)
+
+
+def _resume_command(loaded: "LoadedJob") -> str:
+    """The command that resumes the run; with the date of the run, so that it works after midnight as well."""
+    once = {"fresh", "retry_errors", "incremental_from", "until"}
+    command = next_command("run", without={*once, "day"})
+    return f"{command} --date {loaded.date}" if loaded.uses_date else command
 
 
 def _deadlines(until: str | None) -> Sequence[Any]:

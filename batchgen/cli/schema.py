@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from batchgen.cli.render.terminal import json_text
+
 
 @click.command()
 @click.option(
@@ -30,7 +32,9 @@ def schema(kind: str, output: Path | None) -> None:
     from batchgen.jobfile.docs.reference import job_reference
 
     if kind == "json":
-        text = json.dumps(job_schema(ENGINES), indent=2, ensure_ascii=False) + "\n"
+        content = job_schema(ENGINES)
+        to_file = json.dumps(content, indent=2, ensure_ascii=False)
+        text = (to_file if output else json_text(content, indent=2)) + "\n"
     else:
         text = job_reference({name: one.info.summary for name, one in ENGINES.items()})
     if output is None:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from batchgen.cli.options import console_reporter, json_option, print_json
+from batchgen.cli.render.terminal import printable
 
 PATH = click.Path(path_type=Path)
 
@@ -36,7 +37,13 @@ PATH = click.Path(path_type=Path)
 )
 @click.option("--join", type=PATH, metavar="FILE", help="Add the columns of another file.")
 @click.option("--on", metavar="COLUMN", help="Column by which --join matches rows.")
-@click.option("-o", "--output", type=PATH, metavar="FOLDER", help="Folder for a FILE's scores.")
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    metavar="FOLDER",
+    help="Folder for the scores. Required for a FILE; default for a RUN: its own folder.",
+)
 @click.option(
     "--model",
     metavar="MODEL",
@@ -58,20 +65,24 @@ def score(
 ) -> int:
     """Score the answers of a run or a table.
 
-    Generates nothing. The files of a RUN are rewritten. The scores of a FILE are written to --output: responses.parquet (its columns and the scores),
+    Generates nothing. The files of a RUN are rewritten, unless --output is given. The scores of a FILE are written to --output: responses.parquet (its columns and the scores),
     scores.parquet (each score with the extracted answer and the rule) and metrics.parquet (values and intervals).
     Ends with 4 if a gate of the run's job fails.
     """
     from batchgen.cli.render import metric_table
+    from batchgen.cli.render.confusion_table import confusion_lines
+    from batchgen.evaluation.confusion import read_confusion_matrices
     from batchgen.evaluation.scoring.score import score as score_any
 
-    reporter = console_reporter()
-    result = score_any(what, _read(metrics), reference=references, reporter=reporter, **options)
+    with console_reporter() as reporter:
+        reporter.begin(f"scoring {printable(str(what))}")
+        result = score_any(what, _read(metrics), reference=references, reporter=reporter, **options)
     if as_json:
-        scores = metric_table.score_summary(result.metrics, result.gates)
+        scores = metric_table.score_summary(result.metrics, result.gates, result.folder.scores)
         print_json(result.exit_code, output=str(result.folder.path), **scores)
         return int(result.exit_code)
-    for line in metric_table.metric_lines(result.metrics):
+    matrices = confusion_lines(read_confusion_matrices(result.folder.scores))
+    for line in (*metric_table.metric_lines(result.metrics), *matrices):
         click.echo(line)
     unscored = metric_table.unscored_lines(result.metrics, result.folder.scores)
     gates = metric_table.gate_lines(result.gates)

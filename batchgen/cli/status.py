@@ -1,5 +1,6 @@
-"""`batchgen status` and `batchgen show`: the progress of a run, and its answers."""
+"""`batchgen status`: the progress of a run."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,8 +19,9 @@ def status(run_folder: Path, as_json: bool) -> None:
 
     RUN is the output folder of the run.
     """
-    from batchgen.cli.render.terminal import format_count, printable
+    from batchgen.cli.render.terminal import format_answers, printable
     from batchgen.inspection import status as inspect
+    from batchgen.run.stop_signals import FAILURES_BEFORE_STOP
 
     progress = inspect.status(run_folder)
     if as_json:
@@ -29,6 +31,7 @@ def status(run_folder: Path, as_json: bool) -> None:
             run_id=progress.run_id,
             output=str(progress.folder.path),
             expected_rows=progress.expected_rows,
+            samples=progress.samples,
             counts=asdict(progress.counts),
             failed=[asdict(f) for f in progress.failed],
             withheld=list(progress.withheld),
@@ -37,7 +40,7 @@ def status(run_folder: Path, as_json: bool) -> None:
     counts = progress.counts
     share = counts.rows / progress.expected_rows if progress.expected_rows else 1.0
     click.echo(
-        f"{printable(progress.job)}  {progress.state} · {counts.rows:,} of {format_count(progress.expected_rows, 'row')} "
+        f"{printable(progress.job)}  {progress.state} · {counts.rows:,} of {format_answers(progress.expected_rows, progress.samples)} "
         f"({share:.0%}) · {counts.failed:,} failed · {counts.skipped:,} skipped · "
         f"{counts.output_tokens:,} new tokens"
     )
@@ -51,47 +54,12 @@ def status(run_folder: Path, as_json: bool) -> None:
         click.echo(f"staged   {progress.folder.staged}")
     failed = " --failed" if progress.failed else ""
     next_step = {
-        "complete": f"batchgen show {progress.folder.path}{failed}",
+        "complete": f"batchgen show {shlex.quote(str(progress.folder.path))}{failed}",
         "incomplete": progress.how_to_complete,
         "withheld": progress.how_to_complete,
         "running": "",
     }[progress.state]
     if next_step:
         click.echo(f"next     {next_step[0].lower()}{next_step[1:].removesuffix('.')}")
-
-
-@click.command()
-@click.argument("run_folder", metavar="RUN", type=RUN)
-@click.option("--row", "row_id", metavar="ID", help="Show only the row with this id.")
-@click.option("--n", type=click.IntRange(1), default=3, show_default=True, help="Answers to print.")
-@click.option("--failed", is_flag=True, help="Show only rows without an answer.")
-@json_option
-def show(run_folder: Path, *, row_id: str | None, n: int, failed: bool, as_json: bool) -> None:
-    """Print answers of a run.
-
-    RUN is the output folder of the run.
-    """
-    import polars as pl
-
-    from batchgen.cli.render.run_summary import print_answer
-    from batchgen.errors import UsageError
-    from batchgen.inspection import status as inspect
-    from batchgen.state.run_folder import open_folder
-
-    where = pl.lit(value=True) if row_id is None else pl.col("id") == row_id
-    if failed:
-        where &= pl.col("error_code").is_not_null()
-    answers = inspect.find_answers(open_folder(run_folder), where, n)
-    if row_id is not None and not answers and not failed:
-        raise UsageError(
-            f"{run_folder} has no row with the id {row_id!r}",
-            hint="Give a value of the input's id column, or a row number from 0 if it has none.",
-        )
-    if as_json:
-        print_json(answers=[asdict(a) for a in answers])
-        return
-    for answer in answers:
-        print_answer(answer, 10_000)
-        click.echo()
-    if not answers:
-        click.echo("no such rows", err=True)
+    if progress.state == "incomplete" and counts.failed >= FAILURES_BEFORE_STOP:
+        click.echo("         add --retry-errors to generate the failed rows again")

@@ -28,10 +28,18 @@ def verify(run_folder: Path, as_json: bool) -> int:
     code = ExitCode.STATE if report.issues else ExitCode.DONE
     if as_json:
         findings = [asdict(issue) for issue in report.issues]
-        print_json(code, state=report.state, checked=list(report.checked), findings=findings)
+        print_json(
+            code,
+            state=report.state,
+            checked=list(report.checked),
+            unchecked=list(report.unchecked),
+            findings=findings,
+        )
         return int(code)
     for issue in report.issues:
         click.echo(printable(f"damaged  {issue.file} {issue.problem}"))
+    for name in report.unchecked:
+        click.echo(f"skipped  {name}: only the owner of the run may read it")
     if not report.issues:
         click.echo(f"ok       {report.state} · {format_count(len(report.checked), 'file')} checked")
     return int(code)

@@ -11,6 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from batchgen.decoding.upload import upload_together
 from batchgen.records import ResolvedDecoding
 
 
@@ -42,9 +43,10 @@ class History:
         """Rows with their prompts only, each at least one token."""
         longest = max(map(len, prompts))
         rows = [[*prompt, *[prompt[0]] * (longest + 64 - len(prompt))] for prompt in prompts]
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        new, highest = torch.zeros_like(lengths), max(max(prompt) for prompt in prompts)
-        return cls(torch.tensor(rows, device=device), lengths, new, longest, highest)
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        tokens, lengths = upload_together([torch.tensor(rows), lengths], device)
+        highest = max(max(prompt) for prompt in prompts)
+        return cls(tokens, lengths, torch.zeros_like(lengths), longest, highest)
 
     def append(self, tokens: Tensor) -> None:
         """Add one new token to each row: int64 [rows]."""
@@ -98,11 +100,20 @@ class Penalties:
         min_new = [s.min_new_tokens if s.end_token_ids else 0 for s in settings]
         ends = [sorted(s.end_token_ids) or [0] for s in settings]
         most = max(map(len, ends), default=0)
+        penalties, ngrams, least, end_tokens = upload_together(
+            [
+                torch.tensor(repetition, dtype=torch.float64),
+                torch.tensor(ngram, dtype=torch.int64),
+                torch.tensor(min_new, dtype=torch.int64),
+                torch.tensor([[*e, *[e[0]] * (most - len(e))] for e in ends], dtype=torch.int64),
+            ],
+            device,
+        )
         return cls(
-            torch.tensor(repetition, dtype=torch.float64, device=device),
-            torch.tensor(ngram, device=device),
-            torch.tensor(min_new, device=device),
-            torch.tensor([[*e, *[e[0]] * (most - len(e))] for e in ends], device=device),
+            penalties,
+            ngrams,
+            least,
+            end_tokens,
             any_repetition=any(one != 1.0 for one in repetition),
             ngram_sizes=tuple(sorted({size for size in ngram if size})),
             any_min_new=any(min_new),
@@ -145,22 +156,22 @@ class Penalties:
         logits.scatter_(1, tokens, torch.where(score < 0, score * penalty, score / penalty))
 
     def _ngrams(self, logits: Tensor, history: History, size: int) -> None:
-        rows = ((self.ngram == size) & (history.lengths >= size)).nonzero()[:, 0]
-        if len(rows) == 0:
+        if history.longest < size:
             return
-        lengths = history.lengths[rows]
-        tokens = history.tokens[rows, : history.longest]
+        lengths, tokens = history.lengths, history.tokens[:, : history.longest]
         # The last size-1 tokens of each row: the start of the n-gram that the next token completes.
         last = lengths[:, None] + torch.arange(1 - size, 0, device=lengths.device)
-        suffix = tokens.gather(1, last)
+        suffix = tokens.gather(1, last.clamp(min=0))
         windows = tokens.unfold(1, size, 1)
         same = (windows[..., :-1] == suffix[:, None]).all(-1)
         ends = torch.arange(size, tokens.shape[1] + 1, device=lengths.device)
-        same &= ends[None] <= lengths[:, None]
-        row, window = same.nonzero(as_tuple=True)
-        logits[rows[row], windows[row, window, -1]] = -torch.inf
+        same &= (ends[None] <= lengths[:, None]) & (self.ngram == size)[:, None]
+        # A token that is in several windows keeps the lowest.
+        logits.scatter_reduce_(
+            1, windows[..., -1], torch.where(same, -torch.inf, torch.inf).to(logits.dtype), "amin"
+        )
 
     def _early_end(self, logits: Tensor, history: History) -> None:
-        rows = (history.new < self.min_new).nonzero()[:, 0]
-        if len(rows):
-            logits[rows[:, None], self.end_tokens[rows]] = -torch.inf
+        early = (history.new < self.min_new)[:, None]
+        score = logits.gather(1, self.end_tokens)
+        logits.scatter_(1, self.end_tokens, torch.where(early, -torch.inf, score))

@@ -16,6 +16,7 @@ from batchgen.decoding.generation_kwargs import (
     is_neutral,
 )
 from batchgen.decoding.ranges import range_of
+from batchgen.decoding_settings import AnswerGrammar
 from batchgen.errors import ModelError, UsageError
 from batchgen.job.spec import Decoding
 from batchgen.records import Failure, ResolvedDecoding
@@ -27,7 +28,7 @@ _WARPERS = ("top_p", "top_k", "min_p")
 _SETTINGS = tuple(
     f.name
     for f in fields(ResolvedDecoding)
-    if f.name not in ("end_token_ids", "generation_kwargs", "logprobs")
+    if f.name not in ("end_token_ids", "generation_kwargs", "grammar", "logprobs", "top_logprobs")
 )
 _DEFAULTS = ResolvedDecoding()
 
@@ -43,6 +44,10 @@ class Resolution:
 
     decoding: ResolvedDecoding
     origins: Mapping[str, Origin]
+
+    def with_grammar(self, grammar: AnswerGrammar | None) -> "Resolution":
+        """The same settings with the grammar of rows that have none of their own."""
+        return replace(self, decoding=replace(self.decoding, grammar=grammar))
 
 
 @dataclass(slots=True)
@@ -93,7 +98,8 @@ def resolve_decoding(
     _without_effect(draft, spec)
     decoding = ResolvedDecoding(
         **draft.values,
-        logprobs=spec.logprobs,
+        logprobs=spec.logprobs is not False,
+        top_logprobs=None if isinstance(spec.logprobs, bool) else spec.logprobs,
         end_token_ids=end_token_ids,
         generation_kwargs=tuple(sorted(draft.kwargs.items())),
     )

@@ -9,7 +9,7 @@ sampled one depend on the row alone: rows are grouped by their own settings and 
 so a row gets the same token in any batch. Of tokens with equal logits the lower id ranks first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from batchgen.decoding.upload import upload, upload_together
 from batchgen.records import ResolvedDecoding
 
 _WIDTHS = (64, 512, 4096)
@@ -50,6 +51,7 @@ class Sampler:
         top_k: int64 [rows], 0 keeps all.
         top_p: float64 [rows], 1 keeps all.
         min_p: float64 [rows], 0 keeps all.
+        settings: of the rows, on the host: what depends on them alone needs no transfer.
         greedy: whether every row is greedy; then uniforms are ignored.
     """
 
@@ -57,32 +59,40 @@ class Sampler:
     top_k: Tensor
     top_p: Tensor
     min_p: Tensor
+    settings: Sequence[ResolvedDecoding]
     greedy: bool
 
     @classmethod
     def of(cls, settings: Sequence[ResolvedDecoding], device: torch.device | str = "cpu") -> Self:
 
         def column(values: list[float]) -> Tensor:
-            return torch.tensor(values, dtype=torch.float64, device=device)
+            return torch.tensor(values, dtype=torch.float64)
 
-        return cls(
-            column([max(s.temperature, _COLDEST) if s.temperature else 0.0 for s in settings]),
-            torch.tensor(
-                [min(s.top_k, _MAX_TOP_K) for s in settings], dtype=torch.int64, device=device
-            ),
-            column([s.top_p for s in settings]),
-            column([s.min_p for s in settings]),
-            all(s.greedy for s in settings),
+        top_k = [min(s.top_k, _MAX_TOP_K) for s in settings]
+        temperature, ranks, top_p, min_p = upload_together(
+            [
+                column([max(s.temperature, _COLDEST) if s.temperature else 0.0 for s in settings]),
+                torch.tensor(top_k, dtype=torch.int64),
+                column([s.top_p for s in settings]),
+                column([s.min_p for s in settings]),
+            ],
+            device,
         )
+        greedy = all(one.greedy for one in settings)
+        return cls(temperature, ranks, top_p, min_p, settings, greedy)
 
-    def select(self, rows: Tensor) -> Self:
-        """The settings of these rows (int64 indices), in this order."""
+    def select(self, rows: Sequence[int]) -> Self:
+        """The settings of these rows, in this order."""
+        index = upload(torch.tensor(rows, dtype=torch.int64), self.temperature.device)
+        settings = [self.settings[row] for row in rows]
         return replace(
             self,
-            temperature=self.temperature[rows],
-            top_k=self.top_k[rows],
-            top_p=self.top_p[rows],
-            min_p=self.min_p[rows],
+            temperature=self.temperature[index],
+            top_k=self.top_k[index],
+            top_p=self.top_p[index],
+            min_p=self.min_p[index],
+            settings=settings,
+            greedy=all(one.greedy for one in settings),
         )
 
     def draw(self, logits: Tensor, uniforms: Tensor) -> Draw:
@@ -90,35 +100,102 @@ class Sampler:
 
         `uniforms` are float64 [rows] in [0, 1), on the device of `logits`; ignored if all rows are greedy.
         """
+        drawing = self.start(logits, uniforms)
+        drawing.finish(drawing.settled.tolist())
+        return Draw(drawing.tokens, drawing.finite)
+
+    def start(self, logits: Tensor, uniforms: Tensor) -> "Drawing":
+        """The same without waiting for the device: a few rows may be left that `Drawing.finish` draws."""
         tokens = first_argmax(logits)
         # argmax prefers NaN and +inf, and returns -inf only where all logits are -inf.
         finite = logits.gather(1, tokens[:, None])[:, 0].isfinite()
-        if self.greedy:
-            return Draw(tokens, finite)
-        drawn = (self.temperature > 0) & finite
-        ranked = (self.top_k > 0) | (self.top_p < 1)
-        for rows, choose in ((drawn & ranked, _by_rank), (drawn & ~ranked, _by_id)):
-            index = rows.nonzero()[:, 0]
-            if len(index):
-                part = _pick(logits, index)
-                wide = part.to(torch.promote_types(part.dtype, torch.float32))
-                tokens[index] = choose(self.select(index), wide, uniforms[index])
-        return Draw(tokens, finite)
+        drawing = Drawing(self, logits, uniforms, tokens, finite, torch.ones_like(finite))
+        if not self.greedy:
+            drawing.start()
+        return drawing
 
     def _scaled(self, logits: Tensor) -> Tensor:
         # In the dtype of the logits, as in TemperatureLogitsWarper.
         return logits / self.temperature[:, None].to(logits.dtype)
 
 
-def _pick(logits: Tensor, index: Tensor) -> Tensor:
-    """These rows, in ascending order; not copied if all are selected."""
-    return logits if len(index) == len(logits) else logits[index]
+@dataclass(slots=True)
+class Drawing:
+    """Tokens that are being drawn.
+
+        start     by id, and by rank among as many tokens as the settings of a row need at least
+        finish    by rank among more tokens, for rows that are not settled
+
+    Attributes:
+        tokens, finite: see `Draw`.
+        settled: bool [rows], False where `finish` is needed.
+    """
+
+    sampler: Sampler
+    logits: Tensor
+    uniforms: Tensor
+    tokens: Tensor
+    finite: Tensor
+    settled: Tensor
+
+    def start(self) -> None:
+        settings = self.sampler.settings
+        rows = [row for row, one in enumerate(settings) if not one.greedy]
+        ranked = [row for row in rows if settings[row].top_k > 0 or settings[row].top_p < 1]
+        if by_id := sorted({*rows} - {*ranked}):
+            part, index = self._part(by_id)
+            drawn = _by_id(part.sampler, part.logits, part.uniforms)
+            self._put(index, part, drawn, torch.ones_like(part.finite))
+        self._by_rank({row: self._widths(row)[0] for row in ranked})
+
+    def finish(self, settled: Sequence[bool]) -> None:
+        """Draw the rows that are not `settled`; waits for the device after each width."""
+        left = {row: self._widths(row)[1:] for row, done in enumerate(settled) if not done}
+        while left:
+            self._by_rank({row: widths[0] for row, widths in left.items()})
+            done = self.settled.tolist()
+            left = {row: widths[1:] for row, widths in left.items() if not done[row]}
+
+    def _widths(self, row: int) -> list[int]:
+        """Numbers of tokens to try for this row, in turn: the last is all."""
+        vocab, top_k = self.logits.shape[1], self.sampler.settings[row].top_k
+        return [width for width in _WIDTHS if top_k < width < vocab] + [vocab]
+
+    def _by_rank(self, widths: Mapping[int, int]) -> None:
+        for width in sorted(set(widths.values())):
+            part, index = self._part([row for row, one in widths.items() if one == width])
+            ids, weights, complete = _nucleus(part.sampler, part.logits, _total(part), width)
+            mass = weights.cumsum(-1)
+            rank, _ = _inverse(mass, part.uniforms * mass[:, -1])
+            drawn = ids.gather(1, rank[:, None])[:, 0]
+            self._put(index, part, drawn, complete | ~part.finite)
+
+    def _part(self, rows: Sequence[int]) -> tuple["Drawing", Tensor]:
+        """These rows, in ascending order and float32 at least, and their index; not copied if all are selected."""
+        index = upload(torch.tensor(rows, dtype=torch.int64), self.logits.device)
+        wide = torch.promote_types(self.logits.dtype, torch.float32)
+        if len(rows) == len(self.logits):
+            return replace(self, logits=self.logits.to(wide)), index
+        own = (self.uniforms, self.tokens, self.finite, self.settled)
+        part = Drawing(
+            self.sampler.select(rows), self.logits[index].to(wide), *(one[index] for one in own)
+        )
+        return part, index
+
+    def _put(self, index: Tensor, part: "Drawing", drawn: Tensor, settled: Tensor) -> None:
+        # What is drawn from logits that are not finite may be no token.
+        self.tokens[index] = torch.where(part.finite, drawn, part.tokens)
+        self.settled[index] = settled
 
 
-def logprob(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Natural log-probability [rows], float32 at least, of `tokens` [rows] under the raw `logits` [rows, vocab]."""
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return wide.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Natural log-probabilities [rows, vocab], float32 at least, of all tokens under the raw `logits` [rows, vocab]."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+
+
+def most_likely(logits: Tensor, count: int) -> Tensor:
+    """int64 [rows, count]: the most likely tokens, most likely first, ties by id; any of those that tie with the last."""
+    return _first(logits, count)
 
 
 def first_argmax(logits: Tensor) -> Tensor:
@@ -136,7 +213,7 @@ def _by_id(sampler: Sampler, logits: Tensor, uniforms: Tensor) -> Tensor:
     do not lose their mass to rounding.
     """
     weights = sampler._scaled(logits).softmax(-1)
-    if sampler.min_p.any():
+    if any(one.min_p for one in sampler.settings):
         least = sampler.min_p.to(weights.dtype) * weights.amax(-1)
         weights.masked_fill_(weights < least[:, None], 0)
     if short := -weights.shape[1] % _BLOCK:
@@ -153,40 +230,22 @@ def _inverse(cumulated: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The first index with a cumulated weight above the target, and the target minus all weight before it."""
     last = torch.nextafter(cumulated[:, -1], torch.zeros_like(target))
     target = torch.minimum(target, last)
+    # Nothing is passed where the weights are not finite.
     index = torch.searchsorted(cumulated, target[:, None], right=True)
+    index = index.clamp(max=cumulated.shape[1] - 1)
     before = torch.nn.functional.pad(cumulated, (1, 0)).gather(1, index)
     return index[:, 0], target - before[:, 0]
 
 
-def _by_rank(sampler: Sampler, logits: Tensor, uniforms: Tensor) -> Tensor:
-    """Inverse CDF over the most likely tokens: a few first, then more, then all.
-
-    A row is done at the first width at which no token outside can be kept; this depends only on its own settings
-    and logits.
-    """
-    vocab = logits.shape[1]
-    total = _total(sampler, logits)
-    tokens = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-    settled = torch.zeros(len(logits), dtype=torch.bool, device=logits.device)
-    for width in (*(w for w in _WIDTHS if w < vocab), vocab):
-        index = (~settled & ((sampler.top_k < width) | (width == vocab))).nonzero()[:, 0]
-        if len(index) == 0:
-            continue
-        part = sampler.select(index)
-        ids, weights, complete = _nucleus(part, _pick(logits, index), total[index], width)
-        mass = weights.cumsum(-1)
-        rank, _ = _inverse(mass, uniforms[index] * mass[:, -1])
-        tokens[index] = ids.gather(1, rank[:, None])[:, 0]
-        settled[index] = complete
-    return tokens
-
-
-def _total(sampler: Sampler, logits: Tensor) -> Tensor:
+def _total(part: Drawing) -> Tensor:
     """float64 [rows]: sum of exp((logit - highest) / temperature) where top_p needs it, else 0."""
+    logits, vocab = part.logits, part.logits.shape[1]
     total = torch.zeros(len(logits), dtype=torch.float64, device=logits.device)
-    index = ((sampler.top_k == 0) | (sampler.top_k >= logits.shape[1])).nonzero()[:, 0]
-    if len(index):
-        likely = sampler.select(index)._scaled(_pick(logits, index)).softmax(-1)
+    settings = enumerate(part.sampler.settings)
+    rows = [row for row, one in settings if one.top_k == 0 or one.top_k >= vocab]
+    if rows:
+        needed, index = part._part(rows)
+        likely = needed.sampler._scaled(needed.logits).softmax(-1)
         total[index] = likely.amax(-1).double().reciprocal()
     return total
 

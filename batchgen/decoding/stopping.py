@@ -1,12 +1,18 @@
-"""End of an answer and its text: end tokens, maximum length, stop strings."""
+"""End of an answer and its text: end tokens, maximum length, stop strings.
 
-from collections.abc import Callable, Sequence
+The text of an answer is what its tokens add to the text of their prompt, since a tokenizer may drop the first space of a
+text that it decodes alone.
+"""
 
-from batchgen.records import FinishReason, ResolvedDecoding
+from collections.abc import Sequence
+
+from batchgen.records import AnswerDecoder, FinishReason, ResolvedDecoding
 
 _PENDING = "\N{REPLACEMENT CHARACTER}"
 _WINDOW = 24
 _OVERLAP = 6
+_TOKENS_PER_CHARACTER = 4
+"""Most tokens of a character: a UTF-8 character has at most four bytes."""
 
 
 class Stopper:
@@ -17,52 +23,68 @@ class Stopper:
     confirmed in the whole answer, decoded once, so the result of `finish` is always a prefix of `decode(all tokens)`.
     """
 
-    def __init__(self, decoding: ResolvedDecoding, decode: Callable[[Sequence[int]], str]) -> None:
+    def __init__(
+        self, decoding: ResolvedDecoding, decode: AnswerDecoder, prompt: Sequence[int] = ()
+    ) -> None:
+        """`prompt`: the tokens before the answer, empty if its text starts by itself."""
         self._decoding = decoding
         self._decode = decode
+        self._prompt = prompt
         self._tokens: list[int] = []
         self._text: str | None = None
         self._longest = max(map(len, decoding.stop_strings), default=0)
+        self._search = StopSearch(decoding, decode, prompt)
         self._start = 0
         self._before = ""
         self._searched = 0
 
-    def push(self, token_id: int) -> FinishReason | None:
-        """Add the next token; returns the reason if the answer ends with it, else None."""
+    def push(self, token_id: int, *, complete: bool = False) -> FinishReason | None:
+        """Add the next token; returns the reason if the answer ends with it, else None.
+
+        `complete`: nothing may follow it.
+        """
         if token_id in self._decoding.end_token_ids:
             return self._end("stop")
         self._tokens.append(token_id)
-        if len(self._tokens) >= self._decoding.max_new_tokens:
-            return self._end("length")
-        if self._longest and self._matches():
+        count = len(self._tokens)
+        if complete or count >= self._decoding.max_new_tokens:
+            return self._end("stop" if complete else "length")
+        if not self._longest or count < self._decoding.min_new_tokens:
+            return None
+        if count == self._decoding.min_new_tokens:
+            self._searched = len(self._window())
+        elif self._matches():
             return "stop_string"
         return None
 
     def finish(self) -> str:
         """The text of the answer, without end token, cut before the first stop string."""
-        return self._decode(self._tokens) if self._text is None else self._text
+        return self._decode(self._tokens, self._prompt) if self._text is None else self._text
 
     def _end(self, reason: FinishReason) -> FinishReason:
-        text = self._decode(self._tokens)
-        cut = self._cut(text)
-        self._text = text[:cut]
-        return reason if cut == len(text) else "stop_string"
+        """End the answer; an incomplete character is dropped if the limit cut it, and kept if the model ended in it."""
+        whole = self._decode.decode_complete if reason == "length" else self._decode
+        text = whole(self._tokens, self._prompt)
+        cut = self._search.text_before(self._tokens, text)
+        self._text = text if cut is None else cut
+        return reason if cut is None else "stop_string"
 
-    def _cut(self, text: str) -> int:
-        starts = [text.find(stop) for stop in self._decoding.stop_strings]
-        return min((start for start in starts if start >= 0), default=len(text))
+    def _window(self) -> str:
+        if self._start == 0:
+            return self._decode(self._tokens, self._prompt).rstrip(_PENDING)
+        return self._decode(self._tokens[self._start :]).rstrip(_PENDING)
 
     def _matches(self) -> bool:
-        window = self._decode(self._tokens[self._start :]).rstrip(_PENDING)
-        text = self._before + window
+        text = self._before + self._window()
         # Everything up to `searched` has been searched: a new match ends after it.
         fresh = text[max(0, self._searched - self._longest + 1) :]
         self._searched = len(text)
-        if any(stop in fresh for stop in self._decoding.stop_strings):
-            answer = self._decode(self._tokens).rstrip(_PENDING)
-            cut = self._cut(answer)
-            if cut < len(answer):
-                self._text = answer[:cut]
+        if any(stop in fresh for stop in self._decoding.stop_strings) or self._search.may_end(
+            self._tokens
+        ):
+            answer = self._decode(self._tokens, self._prompt).rstrip(_PENDING)
+            self._text = self._search.text_before(self._tokens, answer)
+            if self._text is not None:
                 return True
         if len(self._tokens) - self._start >= _WINDOW:
             self._move(text)
@@ -78,3 +100,74 @@ class Stopper:
                 self._searched = len(self._before) + len(window)
                 self._start = start
                 return
+
+
+class StopSearch:
+    """Searches an answer for its first stop string.
+
+    A stop string that contains the name of a special token also matches that token. One that ends within the first
+    `min_new_tokens` tokens does not count.
+    """
+
+    def __init__(
+        self, decoding: ResolvedDecoding, decode: AnswerDecoder, prompt: Sequence[int]
+    ) -> None:
+        self._decode = decode
+        self._prompt = prompt
+        self._stops = decoding.stop_strings
+        self._least = decoding.min_new_tokens
+        self._special = frozenset[int]()
+        self._special_stops: tuple[str, ...] = ()
+        if self._stops:
+            names = decode.special_tokens
+            self._special_stops = tuple(
+                stop for stop in self._stops if any(name in stop for name in names.values())
+            )
+            self._special = frozenset(names) if self._special_stops else frozenset()
+
+    def may_end(self, token_ids: Sequence[int]) -> bool:
+        """Whether a stop string with a special token may end at the last token."""
+        if not self._special_stops:
+            return False
+        reach = _TOKENS_PER_CHARACTER * max(map(len, self._special_stops))
+        return not self._special.isdisjoint(token_ids[-reach:])
+
+    def text_before(self, token_ids: Sequence[int], text: str) -> str | None:
+        """The text of an answer before its first stop string; None without one.
+
+        `text`: of all tokens, with or without an incomplete character at its end.
+        """
+        found = [_first(text, self._stops, self._least_characters(token_ids, special=False))]
+        if self._special_stops and not self._special.isdisjoint(token_ids):
+            found.append(self._before_special(token_ids))
+        return min((one for one in found if one is not None), key=len, default=None)
+
+    def _before_special(self, token_ids: Sequence[int]) -> str | None:
+        spelled = self._decode(token_ids, self._prompt, special=True)
+        least = self._least_characters(token_ids, special=True)
+        before = _first(spelled, self._special_stops, least)
+        if before is None:
+            return None
+        for count in range(len(token_ids) - 1, 0, -1):
+            part = self._decode(token_ids[:count], self._prompt, special=True)
+            if before.startswith(part):
+                break
+        else:
+            count, part = 0, ""
+        # The match starts in the token after these, or with it.
+        rest = "" if token_ids[count] in self._special else before[len(part) :]
+        return self._decode(token_ids[:count], self._prompt) + rest
+
+    def _least_characters(self, token_ids: Sequence[int], *, special: bool) -> int:
+        """The length of the text in which a stop string does not count."""
+        if not self._least or not self._stops:
+            return 0
+        first = token_ids[: self._least]
+        return len(self._decode(first, self._prompt, special=special).rstrip(_PENDING))
+
+
+def _first(text: str, stops: Sequence[str], least: int) -> str | None:
+    """The text before the first of the stop strings that end after `least` characters."""
+    starts = (text.find(stop, max(0, least - len(stop) + 1)) for stop in stops)
+    cut = min((start for start in starts if start >= 0), default=None)
+    return None if cut is None else text[:cut]

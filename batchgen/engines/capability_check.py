@@ -8,7 +8,7 @@ from batchgen.decoding.resolve_decoding import Resolution
 from batchgen.engines.contract import OPTIONS, EngineInfo
 from batchgen.engines.engine_registry import ENGINES
 from batchgen.errors import ModelError, Problem
-from batchgen.job.spec import Job, ModelSpec
+from batchgen.job.spec import Decoding, Job, ModelSpec
 from batchgen.metrics.likelihood import AfterPrompt
 from batchgen.records import ResolvedDecoding
 from batchgen.section import Section
@@ -19,10 +19,10 @@ _NEUTRAL = ResolvedDecoding()
 
 def engine_problems(job: Job) -> list[Problem]:
     """Every key of the job that its engine, or the engine of a judge, does not support. Never raises."""
-    problems = [*_model_problems(job.model, "model"), *_likelihood_problems(job)]
+    problems = [*_model_problems(job, job.model, "model"), *_likelihood_problems(job)]
     for number, judge in enumerate(job.evaluate.judges):
         if judge.model is not None:
-            problems += _model_problems(judge.model, f"evaluate.judges[{number}].model")
+            problems += _model_problems(job, judge.model, f"evaluate.judges[{number}].model")
     if (entry := ENGINES.get(job.model.engine)) is None:
         return problems
     unsupported = OPTIONS - entry.info.options
@@ -34,6 +34,8 @@ def engine_problems(job: Job) -> list[Problem]:
         for name in job.decoding.columns
         if f"decoding.{name}" in unsupported
     ]
+    if "decoding.logprobs" not in unsupported:
+        problems += _top_logprob_problems(job.decoding, entry.info)
     sampled = job.decoding.may_sample and "seed" in job.run.model_fields_set
     if sampled and not entry.info.seeds and job.input.sample is None:
         message = f"has no effect: engine {entry.info.name} ignores seeds"
@@ -63,7 +65,20 @@ def check_generation_config(info: EngineInfo, resolution: Resolution) -> None:
         )
 
 
-def _model_problems(spec: ModelSpec, key: str) -> list[Problem]:
+def _top_logprob_problems(decoding: Decoding, info: EngineInfo) -> Iterator[Problem]:
+    """The problem of `decoding.logprobs: N` that the engine cannot record."""
+    wanted, most = decoding.logprobs, info.top_logprobs
+    if isinstance(wanted, bool) or (most is not None and wanted <= most):
+        return
+    hint = "Write decoding.logprobs: true, for the column logprob_mean only."
+    message = f"{wanted}: engine {info.name} computes only the mean, not those of each token"
+    if most is not None:
+        message = f"{wanted}: engine {info.name} computes at most {most} tokens for each position"
+        hint = f"Write a number from 0 to {most}."
+    yield Problem("decoding.logprobs", message, hint)
+
+
+def _model_problems(job: Job, spec: ModelSpec, key: str) -> list[Problem]:
     if (entry := ENGINES.get(spec.engine)) is None:
         near = get_close_matches(spec.engine, ENGINES, n=1)
         guess = f"Did you mean {near[0]}? " if near else ""
@@ -75,10 +90,13 @@ def _model_problems(spec: ModelSpec, key: str) -> list[Problem]:
         for name in _set_keys(spec, "model")
         if name in unsupported
     ]
-    if entry.info.needs != "nothing" and spec.path is None:
+    if entry.info.needs in ("weights", "tokenizer") and spec.path is None:
         hint = "Give a folder, demo:smollm2-135m or a model id."
         problems.append(Problem(f"{key}.path", f"is required by engine {spec.engine}", hint))
-    return problems
+    if spec.adapter_revision is not None and spec.adapter is None:
+        hint = "Set model.adapter too, or remove it."
+        problems.append(Problem(f"{key}.adapter_revision", "has no effect without adapter", hint))
+    return [*problems, *(entry.problems(job, spec, key) if entry.problems else ())]
 
 
 def _likelihood_problems(job: Job) -> Iterator[Problem]:
@@ -91,9 +109,14 @@ def _likelihood_problems(job: Job) -> Iterator[Problem]:
         f"evaluate.judges[{number}]": judge.model or job.model
         for number, judge in enumerate(job.evaluate.judges)
     }
+    if job.output.choice_probabilities:
+        users["output.choice_probabilities"] = job.model
     for key, spec in users.items():
         entry = ENGINES.get(spec.engine)
-        if entry is not None and not entry.info.likelihoods:
+        if entry is None or entry.info.likelihoods:
+            continue
+        is_judge = key.startswith("evaluate.judges")
+        if not (is_judge and entry.info.label_likelihoods and spec.path is not None):
             yield Problem(
                 key,
                 f"needs log-probabilities of given texts, which engine {spec.engine} does not compute",
@@ -107,7 +130,8 @@ def _set_keys(section: Section, outer: str) -> list[str]:
     def requests(name: str, value: Any) -> bool:  # noqa: ANN401  (a value of any key)
         default = type(section).model_fields[name].get_default(call_default_factory=True)
         neutral = getattr(_NEUTRAL, name, default) if outer == "decoding" else default
-        return value not in (None, default, neutral)
+        # 0 requests what false does not: log-probabilities of the tokens alone.
+        return all(value != one or type(value) is not type(one) for one in (None, default, neutral))
 
     names = sorted(section.model_fields_set)
     return [f"{outer}.{name}" for name in names if requests(name, getattr(section, name))]

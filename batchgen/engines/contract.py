@@ -6,19 +6,19 @@ Rows of the next part start while the long rows of this one finish. `engine_regi
 smallest one.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from batchgen.job.spec import Batching, Decoding, ModelSpec
+from batchgen.errors import Problem
+from batchgen.job.decoding import MOST_TOP_LOGPROBS
+from batchgen.job.spec import Batching, Decoding, Job, ModelSpec
 from batchgen.planning.batches import BatchLimits
+from batchgen.planning.dtype_choice import ChosenDtype
 from batchgen.planning.kv_cache_plan import Workers
-from batchgen.records import Completion, Continuation, Likelihood, Request
+from batchgen.records import AnswerDecoder, Completion, Continuation, InFlight, Likelihood, Request
 from batchgen.section import Auto
-
-Decode = Callable[[Sequence[int]], str]
-"""Token ids to text, special tokens left out."""
 
 
 class Engine(Protocol):
@@ -43,7 +43,13 @@ class Engine(Protocol):
         that of the model's own forward over the row alone, to within 1e-5 a token where rounding is smaller. If possible,
         the tokens of a context are computed once for all its continuations that arrive close together. The caller ensures
         that a row fits the context window. Pulling and closing are as with `generate`; only one of the two runs at a time.
-        Called only if `EngineInfo.likelihoods`.
+        Called only if `EngineInfo.likelihoods`, or for the labels of judges if `EngineInfo.label_likelihoods`.
+        """
+
+    def in_flight(self) -> InFlight:
+        """The rows that are computed now, and their new tokens so far; zeros if the engine cannot count them.
+
+        Called about once a second, from another thread, while `generate` runs: it reads and changes nothing.
         """
 
     def facts(self) -> Mapping[str, object]:
@@ -53,8 +59,8 @@ class Engine(Protocol):
         """Free memory, processes and connections."""
 
 
-Needs = Literal["weights", "tokenizer", "nothing"]
-"""What an engine needs of `model.path`: its weights, its tokenizer only, or no model at all."""
+Needs = Literal["weights", "tokenizer", "optional tokenizer", "nothing"]
+"""What an engine needs of `model.path`: its weights, its tokenizer only (optional: if the job names one), or no model at all."""
 
 OPTIONS = frozenset(
     {
@@ -63,9 +69,15 @@ OPTIONS = frozenset(
             for name in Decoding.model_fields
             if name not in ("preset", "max_new_tokens", "num_return_sequences", "columns")
         ),
+        "model.adapter",
         "model.dtype",
         "model.device",
         "model.attn_implementation",
+        "model.base_url",
+        "model.served_name",
+        "model.api_key_env",
+        "model.engine_args",
+        "model.price",
         "batching.max_rows",
         "batching.max_tokens",
         "batching.sort",
@@ -84,13 +96,16 @@ class EngineInfo:
         name: the value of `model.engine`.
         summary: a phrase for the reference of job files.
         options: those of `OPTIONS` that it supports, log-probabilities among them. A job key that only some engines
-            support, such as a later one for structured output or adapters, is added to `OPTIONS` and declared here.
+            support, such as a later one for structured output, is added to `OPTIONS` and declared here.
         seeds: whether the seed of a request decides a sampled answer.
         likelihoods: whether it can score given texts: metrics such as perplexity, and judges.
+        label_likelihoods: whether it can score short texts that are likely, such as the labels of a judge.
         batch_invariant: whether an answer is independent of the other rows in flight; None if that depends on the model
             and device, and is in the facts of the open engine.
         token_exact: whether the model gets exactly the token ids of the request, and the completion has exactly those of
             the model.
+        compressed_weights: methods of compressed checkpoints that it loads, as `quant_method` in config.json names them.
+        top_logprobs: the largest N of `decoding.logprobs: N`; None if it computes only the mean.
     """
 
     name: str
@@ -102,6 +117,9 @@ class EngineInfo:
     batch_invariant: bool | None
     batch_invariant_reason: str
     token_exact: bool
+    compressed_weights: frozenset[str] = frozenset()
+    top_logprobs: int | None = MOST_TOP_LOGPROBS
+    label_likelihoods: bool = False
 
     def facts(self) -> dict[str, object]:
         """The part of the manifest's `engine` that is known without opening it."""
@@ -138,9 +156,17 @@ class Estimate:
     limits: BatchLimits
     workers: Workers
 
+    def model_lines(self) -> list[str]:
+        """The description of a model that is not on this machine; empty for one that is, or for none."""
+        return []
+
     def model_facts(self, origin: Origin) -> list[str]:
         """How the model is computed, in a few words each."""
         del origin
+        return []
+
+    def warnings(self) -> list[str]:
+        """What the user may not expect of the way in which the model is computed."""
         return []
 
     def batch_lines(self, origin: Origin) -> list[str]:
@@ -165,13 +191,14 @@ class OpenEngine(Protocol):
         folder: Path | None,
         batching: Batching,
         workers: int | Auto,
-        decode: Decode,
+        decode: AnswerDecoder,
         should_stop: Callable[[], bool],
     ) -> Engine:
         """Open the engine.
 
         Args:
-            model: the job's section, or a judge's.
+            model: the job's section, or a judge's; its dtype is what `ChooseDtype` chose, if the entry has one, and its
+                adapter is a folder.
             folder: the model's folder; None only if the engine needs no model.
             batching: how many rows may be computed together.
             workers: `run.workers`.
@@ -188,10 +215,88 @@ class EstimateEngine(Protocol):
     ) -> Estimate: ...
 
 
+class ChooseDtype(Protocol):
+    """Chooses the dtype in which a model is computed on this machine, without loading a weight."""
+
+    def __call__(
+        self, model: ModelSpec, /, *, checkpoint: str, recorded: str | None
+    ) -> ChosenDtype:
+        """Choose; the arguments are those of `planning.dtype_choice.choose_dtype`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """What a job uses a model for.
+
+    Attributes:
+        settings: the decoding settings that are not neutral, or come from a column, and the job key of each.
+        sampled: whether answers may be sampled.
+        likelihoods: whether given texts are scored.
+        known: what `identify` returned when the run began; empty for a new run.
+    """
+
+    settings: Mapping[str, str]
+    sampled: bool = False
+    likelihoods: bool = False
+    known: Mapping[str, object] = field(default_factory=dict)
+
+
+class IdentifyModel(Protocol):
+    """Finds out which model answers, where that is not a folder on this machine, and how to use it."""
+
+    def __call__(
+        self, model: ModelSpec, use: ModelUse, report: Callable[[str], None], /
+    ) -> Mapping[str, object]:
+        """Plain values that decide the answers, for the run's settings; `open` finds them in `engine_args` under `SERVED`.
+
+        Args:
+            model: the job's section, or a judge's.
+            use: what must be supported.
+            report: receives a message if this takes long.
+
+        Raises:
+            JobKeyError: a setting has no effect.
+        """
+
+
+SERVED = "served"
+"""A key of `engine_args` that is never in a job: what `identify` returned."""
+
+
+class FindProblems(Protocol):
+    """Checks the keys that only this engine reads, and those that it supports only in some jobs."""
+
+    def __call__(self, job: Job, model: ModelSpec, key: str, /) -> Iterable[Problem]:
+        """The problems of a section `model` at the dotted `key`."""
+
+
+class CheckAdapter(Protocol):
+    """Compares an adapter with its model, without loading a weight of the model."""
+
+    def __call__(self, model: ModelSpec, /, *, folder: Path) -> None:
+        """Check; `model.adapter` is a folder.
+
+        Raises:
+            AdapterError: it does not fit.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class EngineEntry:
-    """An engine as the registry lists it. `open` and `estimate` import its libraries; None estimates a plain default."""
+    """An engine as the registry lists it; its functions import its libraries.
+
+    Attributes:
+        estimate: None estimates a plain default.
+        check_adapter: None if the engine has no option `model.adapter`, or cannot check it before it is opened.
+        choose_dtype: None if the engine has no use for `model.dtype`, or leaves `auto` to its library.
+        identify: None if the files of `model.path` are the model.
+        problems: None if declarations alone decide what the engine supports.
+    """
 
     info: EngineInfo
     open: OpenEngine
     estimate: EstimateEngine | None = None
+    choose_dtype: ChooseDtype | None = None
+    identify: IdentifyModel | None = None
+    problems: FindProblems | None = None
+    check_adapter: CheckAdapter | None = None

@@ -5,12 +5,22 @@ mocks. Also the example of an engine: this file and a line in `engine_registry.p
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 
 from batchgen.decoding.stopping import Stopper
-from batchgen.engines.contract import OPTIONS, Decode, EngineEntry, EngineInfo
-from batchgen.records import Completion, Continuation, FinishReason, Likelihood, Request
+from batchgen.engines.contract import OPTIONS, EngineEntry, EngineInfo
+from batchgen.records import (
+    AnswerDecoder,
+    Completion,
+    Continuation,
+    FinishReason,
+    InFlight,
+    Likelihood,
+    Request,
+    TokenLogprobs,
+)
 
 INFO = EngineInfo(
     name="echo",
@@ -33,7 +43,7 @@ class EchoEngine:
 
     name = INFO.name
 
-    def __init__(self, decode: Decode) -> None:
+    def __init__(self, decode: AnswerDecoder) -> None:
         self._decode = decode
         self._rows = 0
 
@@ -55,6 +65,10 @@ class EchoEngine:
             logprobs = tuple(_EXPECTED if hit else _OTHER for hit in hits)
             yield Likelihood(one.index, logprobs, greedy=all(hits))
 
+    def in_flight(self) -> InFlight:
+        """None: each answer is complete at once."""
+        return InFlight()
+
     def facts(self) -> Mapping[str, object]:
         return {"requests": self._rows}
 
@@ -62,13 +76,13 @@ class EchoEngine:
         """Do nothing."""
 
     def _answer(self, request: Request) -> Completion:
-        logprob = 0.0 if request.decoding.logprobs else None
         if not request.decoding.stop_strings:
             # The common case, and what the pipeline benchmark measures: no token-by-token work.
             tokens = request.token_ids[: request.decoding.max_new_tokens]
-            text = self._decode(tokens)
-            reason: FinishReason = "stop" if len(tokens) == len(request.token_ids) else "length"
-            return Completion(request.index, request.sample, tokens, text, reason, logprob)
+            whole = len(tokens) == len(request.token_ids)
+            text = self._decode(tokens) if whole else self._decode.decode_complete(tokens)
+            reason: FinishReason = "stop" if whole else "length"
+            return self._completion(request, tokens, text, reason)
         stopper = Stopper(request.decoding, self._decode)
         for count, token in enumerate(request.token_ids, start=1):
             if (ended := stopper.push(token)) is not None:
@@ -76,10 +90,24 @@ class EchoEngine:
                 break
         else:
             tokens, reason = request.token_ids, "stop"
-        return Completion(request.index, request.sample, tokens, stopper.finish(), reason, logprob)
+        return self._completion(request, tokens, stopper.finish(), reason)
+
+    @staticmethod
+    def _completion(
+        request: Request, tokens: Sequence[int], text: str, reason: FinishReason
+    ) -> Completion:
+        """The completion, each of whose tokens has probability 1."""
+        decoding, recorded = request.decoding, None
+        if decoding.top_logprobs is not None:
+            width = 1 + min(decoding.top_logprobs, 1)
+            ids = array("i", [token for token in tokens for _ in range(width)])
+            recorded = TokenLogprobs(width, array("f", bytes(4 * len(ids))), ids)
+        mean = 0.0 if decoding.logprobs else None
+        key = request.index, request.sample
+        return Completion(*key, tokens, text, reason, mean, token_logprobs=recorded)
 
 
-def _open(_model: object, *, decode: Decode, **_options: object) -> EchoEngine:
+def _open(_model: object, *, decode: AnswerDecoder, **_options: object) -> EchoEngine:
     return EchoEngine(decode)
 
 

@@ -6,8 +6,8 @@
     answers of one prompt        sums over each cluster       Student's t over clusters
     corpus metrics               sums over each cluster       bootstrap
 
-Memory does not grow with the rows. Beyond `MAX_CLUSTERS`, clusters share rows of the table in turn. Clusters are
-independent, so that sums over 131,072 such groups estimate the error as well as 131,072 clusters.
+Memory does not grow with the rows. Beyond `MAX_CLUSTERS`, or fewer for wide statistics, clusters share rows of the table
+in turn. Clusters are independent, so that sums over 131,072 such groups estimate the error as well as 131,072 clusters.
 """
 
 import math
@@ -35,6 +35,9 @@ from batchgen.metrics.statistics.intervals import (
 
 MAX_CLUSTERS = 1 << 17
 """Most rows of a table of cluster sums, per metric and slice."""
+_WIDE = 16
+"""With more columns than these, a table has fewer rows, but at least `_MIN_CLUSTERS`."""
+_MIN_CLUSTERS = 1 << 10
 OVERALL = "all"
 """Name of the slice of all rows."""
 
@@ -115,6 +118,8 @@ class ClusterSums:
     """Sums and numbers of observations of each cluster, in a table of up to `MAX_CLUSTERS` rows."""
 
     def __init__(self, width: int, index: ClusterIndex) -> None:
+        within = MAX_CLUSTERS * _WIDE // max(_WIDE, width)
+        self._most = max(within, min(_MIN_CLUSTERS, MAX_CLUSTERS))
         self._table = np.zeros((16, width + 1))
         self._used = 0
         self._index = index
@@ -123,7 +128,7 @@ class ClusterSums:
         """Add observations: `values` are float64 [n, width]."""
         if not len(values):
             return
-        positions = self._index.positions(clusters) % MAX_CLUSTERS
+        positions = self._index.positions(clusters) % self._most
         self._used = max(self._used, int(positions.max()) + 1)
         while len(self._table) < self._used:
             self._table = np.concatenate([self._table, np.zeros_like(self._table)])
@@ -152,7 +157,7 @@ class RowTally:
         self._moments += moments(scored.values)
 
     def estimate(self, spec: Spec, confidence: Confidence) -> PointEstimate:
-        return row_mean(self._moments, confidence.level, fraction=spec.unit == "fraction")
+        return row_mean(self._moments, confidence.level, spec.value_range)
 
 
 class ClusterTally:
@@ -166,10 +171,10 @@ class ClusterTally:
 
     def estimate(self, spec: Spec, confidence: Confidence) -> PointEstimate:
         """The mean; where no cluster has two rows, that of independent rows."""
-        table, fraction = self._sums.table(), spec.unit == "fraction"
+        table = self._sums.table()
         if (table[:, 1] == 1).all():
-            return row_mean(moments(table[:, 0]), confidence.level, fraction=fraction)
-        return cluster_mean(table, confidence.level, fraction=fraction)
+            return row_mean(moments(table[:, 0]), confidence.level, spec.value_range)
+        return cluster_mean(table, confidence.level, spec.value_range)
 
 
 class CorpusTally:
@@ -183,14 +188,8 @@ class CorpusTally:
         self._sums.add(scored.clusters, scored.stats)
 
     def estimate(self, spec: Spec, confidence: Confidence) -> PointEstimate:
-        estimate = bootstrap(
-            self._sums.table()[:, :-1],
-            self._finalize,
-            confidence.level,
-            replicates=confidence.replicates,
-            seed=confidence.seed,
-        )
-        return estimate.clipped(0.0, 1.0) if spec.unit == "fraction" else estimate
+        sums = self._sums.table()[:, :-1]
+        return bootstrap(sums, self._finalize, confidence, spec.value_range)
 
 
 class SliceTallies:

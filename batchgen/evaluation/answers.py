@@ -11,11 +11,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchgen.arrow.nested_column import column_at
 from batchgen.arrow.values import key_texts, python_values
 from batchgen.decoding.reasoning import without_reasoning
 from batchgen.errors import DataError
 from batchgen.job.evaluate import Reasoning
 from batchgen.metrics.base import Answer
+from batchgen.metrics.references import read_references
 
 Tables = Callable[[], Iterator[pa.Table]]
 """Reads the answers from the start. The answers of one prompt are never in two tables."""
@@ -27,7 +29,7 @@ class ColumnMap:
 
     Attributes:
         id: where it is missing, ids are row numbers from 0.
-        references: each cell is a text, a number or a list of these; any one of them is right.
+        references: each cell is in a form of `metrics/references.py`; any one of its texts is right.
     """
 
     response: str
@@ -54,13 +56,17 @@ def read_answers(table: pa.Table, origin: ColumnMap, first: int) -> list[Answer]
     prompts = _prompts(table, origin.messages)
     tokens = fields.column(origin.output_tokens) if origin.output_tokens else [None] * count
     reasons = fields.column(origin.finish_reason) if origin.finish_reason else [None] * count
-    references = _references([fields.column(name) for name in origin.references], count)
+    cells = [fields.column(name) for name in origin.references]
+    references = [read_references([c[row] for c in cells], responses[row]) for row in range(count)]
     return [
         Answer(
             id=ids[row],
             sample=samples[row],
             response=responses[row],
-            references=references[row],
+            references=references[row].texts,
+            integer_references=references[row].integers,
+            unanswerable=references[row].unanswerable,
+            readable=references[row].readable,
             prompt=prompts[row],
             fields=RowFields(fields, row),
             output_tokens=tokens[row],
@@ -142,7 +148,7 @@ class LazyColumns:
 
     def column(self, name: str) -> list[Any]:
         if name not in self._values:
-            self._values[name] = python_values(self._table.column(name))
+            self._values[name] = python_values(column_at(self._table, name))
         return self._values[name]
 
 
@@ -188,19 +194,3 @@ def _prompts(table: pa.Table, messages: str | None) -> list[str]:
     joined = pc.binary_join(pa.ListArray.from_arrays(offsets, contents), "\n")
     texts: list[str] = pc.fill_null(joined, "").to_pylist()
     return texts
-
-
-def _references(columns: Sequence[Sequence[object]], rows: int) -> list[tuple[str, ...]]:
-    if not columns:
-        return [()] * rows
-    return [_right(list(cells)) for cells in zip(*columns, strict=True)]
-
-
-def _right(cell: object) -> tuple[str, ...]:
-    if isinstance(cell, str):
-        return (cell,)
-    if cell is None:
-        return ()
-    if isinstance(cell, list):
-        return tuple(text for inner in cell for text in _right(inner))
-    return (str(cell),)

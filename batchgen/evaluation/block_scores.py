@@ -1,12 +1,15 @@
 """The scores of a block of answers by every metric. The answers of one prompt are adjacent."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TypeGuard
 
 import numpy as np
 
+from batchgen.arrow.nested_column import value_at
+from batchgen.arrow.values import json_value
 from batchgen.evaluation.aggregate import (
     ClusterIndex,
     ClusterTally,
@@ -76,15 +79,23 @@ class BlockScores:
 
 
 def score_block(
-    metrics: Sequence[Metric], answers: Sequence[Answer], selected: Mapping[str, Mask]
+    metrics: Sequence[Metric],
+    answers: Sequence[Answer],
+    selected: Mapping[str, Mask],
+    fields: Mapping[str, str],
 ) -> list[BlockScores]:
     """Score the answers of whole prompts by every metric except those of whole sets.
 
-    `selected`: the rows that a metric with a condition scores, bool [answers], by the metric's name.
+    By the metric's name, `selected` is the rows that a metric with a condition scores, bool [answers], and `fields` the path of
+    what it scores in place of the response.
     """
+
+    def seen_by(metric: Metric) -> Sequence[Answer]:
+        return list(answers_for(metric.spec.name, answers, fields))
+
     everyone = np.ones(len(answers), np.bool_)
     by_name = {
-        m.spec.name: _score_rows(m, answers, selected.get(m.spec.name, everyone))
+        m.spec.name: _score_rows(m, seen_by(m), selected.get(m.spec.name, everyone))
         for m in metrics
         if is_row(m)
     }
@@ -92,8 +103,27 @@ def score_block(
         if is_group(metric):
             name = metric.spec.name
             below = by_name[metric.of] if metric.of is not None else None
-            by_name[name] = _score_groups(metric, answers, selected.get(name, everyone), below)
+            by_name[name] = _score_groups(
+                metric, seen_by(metric), selected.get(name, everyone), below
+            )
     return [by_name[m.spec.name] for m in metrics if m.spec.name in by_name]
+
+
+def answers_for(
+    metric: str, answers: Iterable[Answer], fields: Mapping[str, str]
+) -> Iterable[Answer]:
+    """The answers as a metric sees them: with the value of its field as the response, empty where that is null."""
+    if (path := fields.get(metric)) is None:
+        return answers
+    return (_with_field(answer, path) for answer in answers)
+
+
+def _with_field(answer: Answer, path: str) -> Answer:
+    if answer.response is None:
+        return answer
+    value = json_value(value_at(answer.fields, path))
+    text = "" if value is None else json.dumps(value, ensure_ascii=False)
+    return replace(answer, response=value if isinstance(value, str) else text)
 
 
 def _score_rows(metric: RowMetric, answers: Sequence[Answer], selected: Mask) -> BlockScores:

@@ -12,8 +12,10 @@ from batchgen.evaluation.slices import slice_column
 from batchgen.job.evaluate import Evaluate
 from batchgen.job.judge import Judge
 from batchgen.metrics.likelihood_columns import is_model_metric
+from batchgen.output.schema import folded_name
 from batchgen.output.score_tables import SCORE_PREFIX
 from batchgen.state.run_folder import RunFolder
+from batchgen.storage.entries import exists
 
 STORED = "Set output.store_prompt: true, so that the run writes it."
 
@@ -23,7 +25,7 @@ def resolve_and_check(
 ) -> tuple[Evaluation, list[Problem]]:
     """Resolve a section and check it. Where there are problems, the evaluation must not be used.
 
-    `columns` are those of the output, `messages_hint` is how to get the column with the prompts.
+    `columns` are those of the output and the paths of their fields, `messages_hint` is how to get the column with the prompts.
     """
     evaluation, missing = resolve_evaluation(section)
     return evaluation, [
@@ -39,16 +41,20 @@ def resolve_and_check(
 def _name_problems(evaluation: Evaluation, columns: Sequence[str], prefix: str) -> list[Problem]:
     names, rows = evaluation.names, {m.name for m in evaluation.measures if not is_group(m.metric)}
     problems = []
+    taken = {folded_name(column): column for column in columns}
     for number, m in enumerate(evaluation.measures):
-        if m.name in names[:number]:
+        twin = next((n for n in names[:number] if folded_name(n) == folded_name(m.name)), None)
+        if twin is not None:
             message = f"two metrics are called {m.name!r}"
+            if twin != m.name:
+                message = f"the metrics {twin!r} and {m.name!r} differ by upper and lower case only"
             problems.append(Problem(m.key, message, "Give one of them another name."))
         if is_group(m.metric) and m.metric.of is not None and m.metric.of not in rows:
             message = f"{m.name} reads the scores of {m.metric.of!r}, which is not a metric of single answers in this job"
             problems.append(
                 Problem(m.key, message, f"There are: {', '.join(sorted(rows)) or 'none'}.")
             )
-        if (column := f"{prefix}{SCORE_PREFIX}{m.name}") in columns:
+        if column := taken.get(folded_name(f"{prefix}{SCORE_PREFIX}{m.name}")):
             message = f"the scores of {m.name!r} would have the name of the input column {column}"
             problems.append(Problem(m.key, message, "Give the metric another name."))
     return problems
@@ -93,6 +99,9 @@ def _model_problems(
         if f"{prefix}messages" not in columns:
             message = f"{measure.name} needs the row's prompt, but the column `{prefix}messages` is missing"
             problems.append(Problem(measure.key, message, messages_hint))
+        if measure.field is not None:
+            message = f"has no effect: {measure.name} does not score the response"
+            problems.append(Problem(f"{measure.key}.field", message, "Remove it."))
         problems += [
             _missing_column(f"{measure.key}.{key}", name, columns)
             for key in ("column", "options")
@@ -117,6 +126,10 @@ def _column_problems(evaluation: Evaluation, columns: Sequence[str]) -> list[Pro
     for number, cut in enumerate(evaluation.section.slices):
         key = f"evaluate.slices[{number}]"
         wanted[key if isinstance(cut, str) else f"{key}.column"] = slice_column(cut)
+    for measure in evaluation.measures:
+        for name in ("field", "probabilities"):
+            if (column := getattr(measure.options, name, None)) is not None:
+                wanted[f"{measure.key}.{name}"] = column
     return [_missing_column(k, name, columns) for k, name in wanted.items() if name not in columns]
 
 
@@ -131,7 +144,7 @@ def _judge_problems(judges: Sequence[Judge], columns: Sequence[str], prefix: str
             read_rubric(judge)
         except DataError as error:
             problems.append(Problem(f"{key}.rubric_file", error.message, error.hint))
-        if judge.baseline is not None and not RunFolder(Path(judge.baseline)).manifest.exists():
+        if judge.baseline is not None and not exists(RunFolder(Path(judge.baseline)).manifest):
             message = f"{judge.baseline} is not the output folder of a complete run"
             hint = "Give the output folder of a run that has ended."
             problems.append(Problem(f"{key}.baseline", message, hint))

@@ -1,7 +1,8 @@
 """Gates: whether the metrics of a run are good enough. Each gate passes, fails, or is undecided.
 
 An undecided gate counts as failed, because output must not be replaced on a guess. Its result gives the number of rows
-that would decide it.
+that would decide it. A gate on a metric that scored fewer than 95 % of its rows fails, because the others may all be bad;
+`min_coverage` sets another share.
 """
 
 import math
@@ -13,12 +14,19 @@ from typing import Literal
 from batchgen.errors import StateError, UsageError
 from batchgen.evaluation.aggregate import OVERALL
 from batchgen.evaluation.comparing.compare import compare_runs
-from batchgen.evaluation.comparing.regressions import MeasuredChange, measured_change
+from batchgen.evaluation.comparing.regressions import (
+    MIN_COVERAGE,
+    MeasuredChange,
+    enough_pairs,
+    measured_change,
+    why_no_interval,
+)
 from batchgen.evaluation.comparing.scored_run import open_scored_run
 from batchgen.job.evaluate import Gate
-from batchgen.metrics.statistics.paired_tests import POWER_80
+from batchgen.metrics.statistics.paired_results import POWER_80
 from batchgen.records import MetricRow
 from batchgen.state.run_folder import RunFolder
+from batchgen.storage.entries import exists
 
 GateStatus = Literal["passed", "failed", "undecided"]
 
@@ -40,27 +48,43 @@ class GateResult:
 def describe_gate(gate: Gate) -> str:
     """The condition of a gate in words."""
     where = f"{gate.metric}{f' ({gate.slice})' if gate.slice else ''}"
-    if gate.min_coverage is not None:
-        return f"{where}: coverage >= {gate.min_coverage:g}"
+    least = "" if gate.min_coverage is None else f"coverage >= {gate.min_coverage:g}"
+    if gate.only_coverage:
+        return f"{where}: {least}"
     if gate.max_drop is not None:
-        return f"{where}: no more than {gate.max_drop:g} worse than {gate.baseline}"
-    what = where if gate.on == "value" else f"{where} {gate.on}"
-    bounds = [f">= {gate.min:g}"] if gate.min is not None else []
-    bounds += [f"<= {gate.max:g}"] if gate.max is not None else []
-    return f"{what} {' and '.join(bounds)}"
+        condition = f"{where}: no more than {gate.max_drop:g} worse than {gate.baseline}"
+    else:
+        what = where if gate.on == "value" else f"{where} {gate.on}"
+        bounds = [f">= {gate.min:g}"] if gate.min is not None else []
+        bounds += [f"<= {gate.max:g}"] if gate.max is not None else []
+        condition = f"{what} {' and '.join(bounds)}"
+    return f"{condition}, {least}" if least else condition
 
 
 def decide_gate(gate: Gate, measured: MetricRow | None) -> GateResult:
     """Decide a gate on value, interval or coverage. `measured` is None where there is no such slice."""
+    uncovered = _check_coverage(gate, measured)
+    if uncovered is not None or measured is None:
+        return uncovered or GateResult(describe_gate(gate), "undecided", "no such metric")
+    if gate.only_coverage:
+        return GateResult(describe_gate(gate), "passed", f"coverage {measured.coverage:.4g}")
+    return _bounds(gate, measured)
+
+
+def _check_coverage(gate: Gate, measured: MetricRow | None) -> GateResult | None:
+    """The result of a gate on a metric that scored too few rows; None if it scored enough."""
     name = describe_gate(gate)
     if measured is None:
         return GateResult(name, "undecided", f"the scores have no slice {gate.slice or OVERALL!r}")
-    if gate.min_coverage is None:
-        return _bounds(gate, measured)
     if measured.coverage is None:
-        return GateResult(name, "undecided", "the slice has no rows to score")
-    verdict: GateStatus = "passed" if measured.coverage >= gate.min_coverage else "failed"
-    return GateResult(name, verdict, f"coverage {measured.coverage:.4g}")
+        return GateResult(name, "undecided", "there are no rows to score")
+    least = MIN_COVERAGE if gate.min_coverage is None else gate.min_coverage
+    if measured.coverage >= least:
+        return None
+    found = f"coverage {measured.coverage:.4g}"
+    if gate.min_coverage is None:
+        found += f", below {least:g}: set the gate's min_coverage if fewer scores are enough"
+    return GateResult(name, "failed", found)
 
 
 def _bounds(gate: Gate, measured: MetricRow) -> GateResult:
@@ -86,8 +110,7 @@ def decide_baseline_gate(gate: Gate, change: MeasuredChange) -> GateResult:
     """Decide a gate against a baseline: it passes only if the interval excludes a loss above max_drop."""
     name, allowed = describe_gate(gate), gate.max_drop or 0.0
     if change.gain is None or change.low is None or change.high is None:
-        reason = f"{change.n:,} rows with a score in both runs: too few for an interval"
-        return GateResult(name, "undecided", reason)
+        return GateResult(name, "undecided", why_no_interval(change))
     interval = f"interval {change.low:+.4g} to {change.high:+.4g}"
     reason = f"change {change.gain:+.4g}, {interval}, n {change.n:,}"
     if change.low >= -allowed:
@@ -95,7 +118,9 @@ def decide_baseline_gate(gate: Gate, change: MeasuredChange) -> GateResult:
     if change.high < -allowed:
         return GateResult(name, "failed", reason)
     reason += ": too few rows to decide"
-    if allowed and change.stderr is not None:
+    if change.reach is not None:
+        reason += f"; {enough_pairs(change, allowed)}"
+    elif allowed and change.stderr is not None:
         needed = math.ceil(change.n * (POWER_80 * change.stderr / allowed) ** 2)
         reason += f"; about {max(needed, change.n + 1):,} would be enough"
     return GateResult(name, "undecided", reason)
@@ -113,17 +138,20 @@ def decide_gates(
     `scored` is the folder with the scores: `folder`, which publishes the previous output, or its staging folder.
     """
     by_name = {(row.metric, row.slice): row for row in rows}
-    return [
-        decide_gate(gate, by_name.get((gate.metric, gate.slice or OVERALL)))
-        if gate.baseline is None
-        else _against(gate, gate.baseline, folder, scored)
-        for gate in gates
-    ]
+    results = []
+    for gate in gates:
+        measured = by_name.get((gate.metric, gate.slice or OVERALL))
+        if gate.baseline is None:
+            results.append(decide_gate(gate, measured))
+        else:
+            uncovered = _check_coverage(gate, measured)
+            results.append(uncovered or _against(gate, gate.baseline, folder, scored))
+    return results
 
 
 def _against(gate: Gate, baseline: str, folder: RunFolder, scored: Path) -> GateResult:
     name = describe_gate(gate)
-    if baseline == PREVIOUS and not folder.manifest.exists():
+    if baseline == PREVIOUS and not exists(folder.manifest):
         return GateResult(name, "passed", "no previous output to compare with")
     path = folder.path if baseline == PREVIOUS else Path(baseline)
     try:

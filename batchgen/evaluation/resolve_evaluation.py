@@ -41,6 +41,11 @@ class JobMetric:
         return self.metric.spec.name
 
     @property
+    def field(self) -> str | None:
+        """The path of what is scored in place of the response, if the metric has one."""
+        return self.options.field if isinstance(self.options, MetricOptions) else None
+
+    @property
     def primary(self) -> bool:
         """Whether `compare` counts it as primary; of a judge's metrics, only the main one can be."""
         main = not isinstance(self.options, Judge) or self.name == self.options.name
@@ -80,6 +85,13 @@ class Evaluation:
             "metrics": [one.model_dump(mode="json", by_alias=True) for one in metrics],
             "cluster": self.section.cluster,
             "slices": self._cuts,
+            "references": list(self.references),
+            "reasoning": self.section.reasoning,
+            "judges": {
+                one.judge.name: one.judge.model_dump(mode="json", exclude={"name", *_SIGNED})
+                for one in self.judges
+            },
+            "signatures": {m.name: _signature(m.metric) for m in self.measures},
         }
 
     @property
@@ -124,8 +136,15 @@ def resolve_evaluation(section: Evaluate) -> tuple[Evaluation, list[Problem]]:
     return evaluation, problems
 
 
+_PATHS = ("file", "schema_")
+"""Paths of a metric's files: its signature covers their content, so that a moved project keeps its scores."""
 _SIGNED = ("model", "rubric", "rubric_file", "baseline")
 """Replaced by a judge's signature, which covers the content of these files instead of their paths."""
+
+
+def _signature(metric: Metric) -> str:
+    signature = metric.spec.signature
+    return f"version {metric.spec.version}{f', {signature}' if signature else ''}"
 
 
 def _references(section: Evaluate) -> tuple[str, ...]:
@@ -147,6 +166,10 @@ def _measure(
     metric: Metric, options: MetricOptions | Judge, section: Evaluate, key: str
 ) -> JobMetric:
     given = options.model_dump(exclude={"name", "primary", *_SIGNED})
+    for added in ("range", "field"):  # in 0.3: without them, scores have the fingerprint of 0.2
+        if given.get(added, 0) is None:
+            del given[added]
+    given |= {name: "" for name in _PATHS if given.get(name) is not None}
     decides = {
         "options": metric_with_names_of_0_1(given) if isinstance(options, MetricOptions) else given,
         "version": metric.spec.version,
@@ -157,15 +180,15 @@ def _measure(
     return JobMetric(metric, options, options.where, key, fingerprint(decides))
 
 
-def read_recorded_metrics(facts: Mapping[str, Any]) -> dict[str, Metric]:
-    """The metrics of a file of scores, by name, from its metadata; without those of a user's module.
+def read_recorded_metrics(facts: Mapping[str, Any], *, of: str | None = None) -> dict[str, Metric]:
+    """The metrics of a file of scores, by name, from its metadata: of one type, or all without those of a user's module.
 
     A comparison needs the formula of corpus metrics only, and must not execute code.
     """
-    recorded = facts.get("evaluate", {}).get("metrics", ())
+    recorded = map(metric_with_current_names, facts.get("evaluate", {}).get("metrics", ()))
     options = [
         METRIC_TYPES[one["type"]].options.model_validate(one)
-        for one in map(metric_with_current_names, recorded)
-        if one["type"] != "python"
+        for one in recorded
+        if one["type"] != "python" and of in (None, one["type"])
     ]
     return {metric.spec.name: metric for one in options for metric in make_metrics(one)}

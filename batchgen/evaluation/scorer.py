@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from batchgen.arrow.nested_column import column_at
 from batchgen.arrow.row_filter import RowFilter
 from batchgen.arrow.values import key_texts
 from batchgen.evaluation.aggregate import (
@@ -29,6 +30,7 @@ from batchgen.evaluation.aggregate import (
 from batchgen.evaluation.answers import ColumnMap, Tables, read_answers, split_between_prompts
 from batchgen.evaluation.block_scores import (
     BlockScores,
+    answers_for,
     is_group,
     is_row,
     is_set,
@@ -69,6 +71,7 @@ class Scorer:
             for m in evaluation.measures
             if m.where is not None
         }
+        self._fields = {m.name: m.field for m in evaluation.measures if m.field is not None}
         self._slicer = Slicer(evaluation.section.slices)
         self._clusters: dict[str | None, int] = {}
         self._of_prompts = {m.name for m in evaluation.measures if is_group(m.metric)}
@@ -86,7 +89,7 @@ class Scorer:
             answers = read_answers(block, self.origin, self._rows)
             self._rows += len(answers)
             selected = {name: one.mask(block) for name, one in self._filters.items()}
-            scores = score_block(self._metrics, answers, selected)
+            scores = score_block(self._metrics, answers, selected, self._fields)
             self._tally(scores, self._slicer.masks(block), self._cluster_numbers(block, answers))
             tables.append(self._with_scores(block, answers, scores))
             detail += [self._detail(answers, one) for one in scores]
@@ -127,7 +130,7 @@ class Scorer:
             keys = [answer.id for answer in answers]
         else:
             numbers = self._clusters
-            keys = key_texts(table.column(self.evaluation.section.cluster)).to_pylist()
+            keys = key_texts(column_at(table, self.evaluation.section.cluster)).to_pylist()
         return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
 
     def _with_scores(
@@ -188,4 +191,5 @@ class Scorer:
                 mask = mask & slicer.masks(table).get(name, np.zeros_like(mask))
             answers = read_answers(table, self.origin, rows)
             rows += len(answers)
-            yield from (answers[row] for row in np.flatnonzero(mask).tolist())
+            chosen = (answers[row] for row in np.flatnonzero(mask).tolist())
+            yield from answers_for(measure.name, chosen, self._fields)

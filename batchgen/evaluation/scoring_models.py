@@ -17,6 +17,7 @@ from batchgen.engines.contract import Engine
 from batchgen.engines.engine_registry import find_engine, open_engine, requires_weights
 from batchgen.errors import StateError, UsageError
 from batchgen.evaluation.answers import ColumnMap
+from batchgen.evaluation.choice_queries import ChoiceQueries
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge
 from batchgen.evaluation.judging.queries import JudgeQueries
 from batchgen.evaluation.metric_queries import MetricQueries
@@ -24,10 +25,12 @@ from batchgen.evaluation.model_queries.scoring_model import (
     EngineOpener,
     LazyEngine,
     ScoringModel,
+    choose_model_dtype,
     load_scoring_model,
 )
 from batchgen.evaluation.model_queries.scoring_pass import ScoringPass, ScoringPasses
 from batchgen.evaluation.resolve_evaluation import Evaluation
+from batchgen.job.model_section import model_title
 from batchgen.job.spec import Job, ModelSpec
 from batchgen.jobfile.load import LoadedJob
 from batchgen.metrics.likelihood_columns import is_model_metric
@@ -35,17 +38,24 @@ from batchgen.models.local_model import find_local_model, find_model
 from batchgen.progress import SILENT, Reporter
 from batchgen.state.likelihood_cache import LikelihoodCache
 from batchgen.state.run_folder import RunFolder
+from batchgen.structured.answer_grammars import AnswerGrammars
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringModelOptions:
-    """How models are found and opened for scoring. `model` is a folder or a name; empty for the run's own model."""
+    """How models are found and opened for scoring.
+
+    Attributes:
+        model: a folder or a name; empty for the run's own model.
+        grammars: of the answers, with the labels of the column `choice_probabilities`; None leaves the column as it is.
+    """
 
     model: str = ""
     chat_template: str = "auto"
     opener: EngineOpener = open_engine
     should_stop: Callable[[], bool] = lambda: False
     reporter: Reporter = SILENT
+    grammars: AnswerGrammars | None = None
 
 
 def scoring_passes(
@@ -57,32 +67,43 @@ def scoring_passes(
     origin: ColumnMap,
     schema: pa.Schema,
 ) -> ScoringPasses:
-    """The passes of an evaluation: its likelihood metrics query `own`, its judges their own models.
+    """The passes of an evaluation: labels and likelihood metrics query `own`, judges their own models.
 
-    Judges with the same model section share an engine. `own` is None where no metric queries a model.
+    Judges with the same model section share an engine. `own` is None where nothing queries the model of the answers.
     """
     cache = LikelihoodCache(folder)
     engine = _lazy_engine(own, options)
-    engines = {} if own is None else {(own.identity, own.job.model): engine}
-    stop, reporter = options.should_stop, options.reporter
+    engines = {} if own is None else {_engine_key(own): engine}
+    stop, reporter, choices = options.should_stop, options.reporter, None
     passes = []
+    if own is not None and options.grammars is not None and own.job.output.choice_probabilities:
+        choices = ChoiceQueries(options.grammars, origin, own)
+        what = "scoring labels with the model"
+        passes.append(ScoringPass(own.identity, engine, [choices], cache, stop, reporter, what))
     if own is not None and _querying(evaluation):
         _check_likelihoods(own)
         queries = MetricQueries(evaluation, origin, schema, own)
         passes.append(ScoringPass(own.identity, engine, [queries], cache, stop, reporter))
     for judge in evaluation.judges:
         model, verdicts = judge.model, JudgeQueries(judge, origin, schema)
-        _check_likelihoods(model)
-        shared = engines.setdefault((model.identity, model.job.model), _lazy_engine(model, options))
+        _check_likelihoods(model, labels=True)
+        shared = engines.setdefault(_engine_key(model), _lazy_engine(model, options))
         what = _announcement(judge)
         passes.append(ScoringPass(model.identity, shared, [verdicts], cache, stop, reporter, what))
     order = list(engines.values())
-    return ScoringPasses(engine, sorted(passes, key=lambda one: order.index(one.engine)), cache)
+    passes.sort(key=lambda one: order.index(one.engine))
+    return ScoringPasses(engine, passes, cache, None if choices is None else choices.fill)
 
 
-def _check_likelihoods(model: ScoringModel) -> None:
+def _engine_key(model: ScoringModel) -> tuple[str, str]:
+    """Equal for models that can share an engine."""
+    return model.identity, model.job.model.model_dump_json()
+
+
+def _check_likelihoods(model: ScoringModel, *, labels: bool = False) -> None:
     engine = model.job.model.engine
-    if not find_engine(engine).info.likelihoods:
+    info = find_engine(engine).info
+    if not (info.likelihoods or (labels and info.label_likelihoods)):
         raise UsageError(
             f"engine {engine} does not compute log-probabilities of given texts",
             hint="Name a local model, such as --model demo:smollm2-135m.",
@@ -92,7 +113,7 @@ def _check_likelihoods(model: ScoringModel) -> None:
 def _announcement(judge: PreparedJudge) -> str:
     itself = ", which generated the answers: models favour their own" if judge.is_self_judge else ""
     spec = judge.model.job.model
-    name = spec.path or f"engine {spec.engine}, without a model"
+    name = model_title(spec) or f"engine {spec.engine}, without a model"
     return f"judge {judge.judge.name}: querying {name}{itself}"
 
 
@@ -102,7 +123,9 @@ def _lazy_engine(model: ScoringModel | None, options: ScoringModelOptions) -> La
             raise ValueError("no metric queries a model")
         spec = model.job.model
         loads = find_engine(spec.engine).info.needs == "weights"
-        what = f"loading {spec.path}" if loads else f"engine {spec.engine}: no model to load"
+        what = (
+            f"loading {model_title(spec)}" if loads else f"engine {spec.engine}: no model to load"
+        )
         options.reporter.info(what)
         return model.open(options.opener, options.should_stop)
 
@@ -127,14 +150,23 @@ def model_of_run(
         loaded = replace(loaded, job=loaded.job.model_copy(update={"model": spec}))
     weights = requires_weights(loaded.job.model)
     model = find_model(loaded, options.reporter, weights=weights)
-    recorded, now = manifest["settings"]["model"], model.info.identity if model else {}
-    differing = sorted(name for name, value in now.items() if recorded.get(name) != value)
+    recorded, now = manifest["settings"]["model"], model.identity if model else {}
+    adapter = {"adapter_sha256"} & recorded.keys()
+    differing = sorted(n for n in now.keys() | adapter if recorded.get(n) != now.get(n))
+    if _SAMPLED in recorded and "weights_sha256" in differing:
+        differing.remove("weights_sha256")
     if differing and not options.model:
         raise StateError(
             f"the run's model has changed since it generated the answers: {', '.join(differing)} differs",
             hint="Restore the model, or choose one with --model.",
         )
-    return load_scoring_model(loaded.job, model, loaded.date)
+    dtype = None if options.model else recorded.get("dtype")
+    chosen = choose_model_dtype(loaded.job.model, model, dtype)
+    return load_scoring_model(loaded.job, model, loaded.date, chosen)
+
+
+_SAMPLED = "weights_sampled_sha256"
+"""The digest of runs of version 0.1, of samples of the weights: whether these have changed is then not known."""
 
 
 def model_of_file(options: ScoringModelOptions, evaluation: Evaluation) -> ScoringModel | None:

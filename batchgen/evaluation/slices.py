@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchgen.arrow.nested_column import column_at
 from batchgen.arrow.values import key_texts
 from batchgen.evaluation.aggregate import Mask
 from batchgen.job.evaluate import Bins
@@ -48,7 +49,7 @@ class Slicer:
         ]
 
     def _values(self, table: pa.Table, column: str) -> pa.ChunkedArray:
-        texts = pc.fill_null(key_texts(table.column(column)), "null")
+        texts = pc.fill_null(key_texts(column_at(table, column)), "null")
         seen = self._seen[column]
         for value in pc.unique(texts).to_pylist():
             if len(seen) < MAX_SLICE_VALUES:
@@ -57,7 +58,7 @@ class Slicer:
         return pc.binary_join_element_wise(f"{column}=", pc.if_else(own, texts, OTHER_VALUES), "")
 
     def _ranges(self, table: pa.Table, cut: Bins) -> pa.ChunkedArray:
-        numbers = _as_numbers(table.column(cut.column))
+        numbers = _as_numbers(column_at(table, cut.column))
         between = [f"{a:g} to {b:g}" for a, b in itertools.pairwise(cut.bins)]
         ranges = (f"below {cut.bins[0]:g}", *between, f"{cut.bins[-1]:g} and up", "null")
         names = np.array([f"{cut.column}={name}" for name in ranges], object)

@@ -93,6 +93,8 @@ def _metric_rows(evaluation: Evaluation, aggregates: Sequence[Aggregate]) -> lis
             primary=measures[spec.name].primary,
             fingerprint=measures[spec.name].fingerprint,
             seed=evaluation.confidence.seed if estimate.method == "bootstrap" else None,
+            least=spec.value_range.least if spec.value_range else None,
+            most=spec.value_range.most if spec.value_range else None,
         )
         rows.append(row)
     return rows

@@ -1,7 +1,7 @@
 """Blocks of numbered input rows: filtering, slicing, concatenating, rechunking."""
 
 import bisect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,16 +9,37 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from batchgen.arrow.values import python_values
 from batchgen.records import Failure
+
+Cells = npt.NDArray[np.object_]
+"""Cells of a column as Python objects."""
+
+
+def object_array(values: Sequence[object]) -> Cells:
+    """The values as an array of objects, also where they are lists."""
+    return np.fromiter(values, dtype=np.object_, count=len(values))
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some rows, with their numbers in the whole input; failures by position in the block."""
+    """Some rows, with their numbers in the whole input.
+
+    Attributes:
+        failures: by position in the block.
+        originals: cells of columns, as in `TableBatch`.
+    """
 
     table: pa.Table
     rows: npt.NDArray[np.int64]
     failures: Mapping[int, Failure]
+    originals: Mapping[str, Cells] = field(default_factory=dict)
+
+    def cells(self, column: str) -> Cells:
+        """The cells of a column: those of each row's own line or file."""
+        if column in self.originals:
+            return self.originals[column]
+        return object_array(python_values(self.table.column(column)))
 
     def where(self, kept: npt.NDArray[np.bool_]) -> "Block":
         if kept.all():
@@ -26,13 +47,19 @@ class Block:
         positions = np.flatnonzero(kept)
         new = {int(old): number for number, old in enumerate(positions)} if self.failures else {}
         failures = {new[old]: failure for old, failure in self.failures.items() if old in new}
-        return Block(self.table.take(pa.array(positions)), self.rows[positions], failures)
+        originals = {name: cells[positions] for name, cells in self.originals.items()}
+        return Block(
+            self.table.take(pa.array(positions)), self.rows[positions], failures, originals
+        )
 
     def slice(self, start: int, stop: int) -> "Block":
         failures = {
             old - start: failure for old, failure in self.failures.items() if start <= old < stop
         }
-        return Block(self.table.slice(start, stop - start), self.rows[start:stop], failures)
+        originals = {name: cells[start:stop] for name, cells in self.originals.items()}
+        return Block(
+            self.table.slice(start, stop - start), self.rows[start:stop], failures, originals
+        )
 
 
 def concat_blocks(blocks: list[Block]) -> Block:
@@ -45,7 +72,9 @@ def concat_blocks(blocks: list[Block]) -> Block:
         failures |= {start + position: failure for position, failure in block.failures.items()}
         start += len(block.rows)
     rows = np.concatenate([block.rows for block in blocks])
-    return Block(pa.concat_tables([block.table for block in blocks]), rows, failures)
+    names = dict.fromkeys(name for block in blocks for name in block.originals)
+    originals = {name: np.concatenate([block.cells(name) for block in blocks]) for name in names}
+    return Block(pa.concat_tables([block.table for block in blocks]), rows, failures, originals)
 
 
 def rechunk(blocks: Iterable[Block], rows: int) -> Iterator[Block]:

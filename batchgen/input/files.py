@@ -1,8 +1,8 @@
 """Input files: resolves paths, folders, globs and lists to regular files of one format.
 
 A folder means all files in it, at any depth, that have a suffix of the format (`.parquet` `.pq`, `.csv` `.tsv`,
-`.jsonl` `.ndjson`; CSV and JSONL also with `.gz` or `.zst`), sorted by path. Names that begin with a dot or an
-underscore are skipped.
+`.jsonl` `.ndjson`, `.json`, `.xlsx`; text also with `.gz` or `.zst`), sorted by path. Names that begin with a dot or an
+underscore are skipped, and so are `.json` and `.xlsx` files in a folder with files of another format, which often describe them.
 """
 
 import stat
@@ -16,7 +16,7 @@ from batchgen.errors import DataError
 from batchgen.input.paths import PathMatch, expand_path, file_identity, missing_path_error
 from batchgen.job.spec import Input
 
-FileFormat = Literal["parquet", "csv", "jsonl"]
+FileFormat = Literal["parquet", "csv", "jsonl", "json", "excel"]
 Compression = Literal["none", "gzip", "zstd"]
 
 FORMATS: dict[str, FileFormat] = {
@@ -26,8 +26,15 @@ FORMATS: dict[str, FileFormat] = {
     ".tsv": "csv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "json",
+    ".xlsx": "excel",
+    ".xlsm": "excel",
 }
 COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSED_FORMATS: dict[FileFormat, str] = {"parquet": "Parquet", "excel": "Excel"}
+"""Formats that compress by themselves."""
+SIDE_FORMATS: frozenset[FileFormat] = frozenset({"json", "excel"})
+"""Formats of files whose files in a folder often only describe the data."""
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _FORMAT_NAMES: dict[str, FileFormat] = {name: name for name in FORMATS.values()}
 _SPECIAL = {
@@ -37,16 +44,16 @@ _SPECIAL = {
     stat.S_IFBLK: "a device",
 }
 
+_UNPACK = "Unpack it first, or compress the file itself with gzip or zstd."
 _HINTS = {
     ".tmp": "Wait if it is still being written. Set input.format if it is complete.",
     ".part": "Wait if it is still being written. Set input.format if it is complete.",
-    ".json": "Rename it to .jsonl or set input.format: jsonl if it has one JSON object per line.",
-    ".xlsx": "Save the sheet as CSV UTF-8.",
-    ".xls": "Save the sheet as CSV UTF-8.",
-    ".zip": "Unpack it first.",
-    ".bz2": "Unpack it first, or compress with gzip or zstd.",
-    ".xz": "Unpack it first, or compress with gzip or zstd.",
-}
+    ".xls": "Save it as CSV UTF-8.",
+    ".ods": "Save it as CSV UTF-8.",
+} | dict.fromkeys(
+    (".zip", ".bz2", ".xz", ".lz4", ".tar", ".tgz", ".7z", ".rar", ".br", ".z", ".lz", ".sz"),
+    _UNPACK,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +61,15 @@ class InputFile:
     """An input file, as it was when it was found.
 
     Attributes:
+        name: path relative to the folder of the input: that of `input.path`, or of the fixed start of a glob. It is the same
+            after the folder was moved.
         size: bytes on disk.
         modified_ns: time of the last change, nanoseconds since 1970.
         partitions: hive columns from the names of its folders, such as (("lang", "zh"),); None is a null.
     """
 
     path: Path
+    name: str
     format: FileFormat
     size: int
     modified_ns: int
@@ -93,11 +103,16 @@ def find_files(spec: Input) -> tuple[InputFile, ...]:
         selected = [file for m in matches if (file := _input_file(m, spec.format)) is not None]
         if not selected:
             raise _no_files(path, spec.format)
-        files += selected
+        files += selected if matches[0].is_explicit else _without_side_files(selected)
     _check_one_format(files)
     _check_no_repeats(files)
     _check_partitions(files)
     return tuple(files)
+
+
+def _without_side_files(files: Sequence[InputFile]) -> Sequence[InputFile]:
+    """The files of a folder without those in SIDE_FORMATS, if there are others."""
+    return [file for file in files if file.format not in SIDE_FORMATS] or files
 
 
 def _format_of(name: str) -> tuple[FileFormat | None, Compression]:
@@ -116,15 +131,16 @@ def _input_file(match: PathMatch, required: str) -> InputFile | None:
     if not match.is_explicit and (by_name is None or by_name != format_):
         return None
     if format_ is None:
-        suffix = path.suffix.lower()
+        suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+        known = [_HINTS[suffix] for suffix in reversed(suffixes) if suffix in _HINTS]
         raise DataError(
             f"{path}: unknown format; expected a name that ends in {_suffixes('auto')}",
-            hint=_HINTS.get(suffix, "Set input.format: parquet, csv or jsonl."),
+            hint=next(iter(known), "Set input.format: parquet, csv, jsonl, json or excel."),
         )
-    if format_ == "parquet" and compression != "none":
+    if format_ in COMPRESSED_FORMATS and compression != "none":
         raise DataError(
-            f"{path}: Parquet inside {compression} cannot be read",
-            hint="Unpack it. Parquet files are compressed internally.",
+            f"{path}: {COMPRESSED_FORMATS[format_]} inside {compression} cannot be read",
+            hint=f"Unpack it. {COMPRESSED_FORMATS[format_]} files are compressed internally.",
         )
     try:
         status = path.stat()
@@ -136,7 +152,13 @@ def _input_file(match: PathMatch, required: str) -> InputFile | None:
             hint="Copy the data into a file: input is read more than once.",
         )
     return InputFile(
-        path, format_, status.st_size, status.st_mtime_ns, compression, _partitions(match)
+        path=path,
+        name=path.relative_to(match.root).as_posix(),
+        format=format_,
+        size=status.st_size,
+        modified_ns=status.st_mtime_ns,
+        compression=compression,
+        partitions=_partitions(match),
     )
 
 
@@ -150,7 +172,7 @@ def _partitions(match: PathMatch) -> tuple[tuple[str, str | None], ...]:
 
 def _suffixes(required: str) -> str:
     wanted = [suffix for suffix, format_ in FORMATS.items() if required in ("auto", format_)]
-    compressed = "" if required == "parquet" else " (CSV and JSONL also with .gz or .zst)"
+    compressed = "" if required in COMPRESSED_FORMATS else " (text also with .gz or .zst)"
     return " ".join(wanted) + compressed
 
 

@@ -1,7 +1,7 @@
 """All input files as one table, with the columns from names of hive folders."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ from batchgen.arrow.types import TableBatch
 from batchgen.errors import DataError
 from batchgen.input.files import InputFile
 from batchgen.input.readers.csv import open_csv
+from batchgen.input.readers.excel import open_excel
 from batchgen.input.readers.jsonl import JsonlFile, infer_schema, open_jsonl
 from batchgen.input.readers.parquet import open_parquet, unify_schemas
 from batchgen.job.spec import Input
@@ -24,8 +25,10 @@ class TableReader(Protocol):
     @property
     def columns(self) -> tuple[str, ...]: ...
 
-    def batches(self, schema: pa.Schema) -> Iterator[TableBatch]:
-        """All rows, as the columns of a schema."""
+    def batches(
+        self, schema: pa.Schema, originals_of: Collection[str] = ()
+    ) -> Iterator[TableBatch]:
+        """All rows, as the columns of a schema, with the original cells of some columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +72,25 @@ class InputTable:
         compressions = sorted({file.compression for file in self.files} - {"none"})
         return ", ".join([self.files[0].format, *count, *compressions, *self.dialects])
 
-    def batches(self, schema: pa.Schema, file: int) -> Iterator[TableBatch]:
-        """The rows of file number `file`; DataError if it cannot be read or has changed."""
+    def batches(
+        self, schema: pa.Schema, file: int, originals_of: Collection[str] = ()
+    ) -> Iterator[TableBatch]:
+        """The rows of file number `file`, with the original cells of some columns.
+
+        Raises:
+            DataError: the file cannot be read or has changed.
+        """
         reader = self.readers[file]
         partitions = dict(reader.file.partitions)
         hive = [name for name in self._partitions() if name in schema.names]
         own = pa.schema([column for column in schema if column.name not in hive])
         reader.file.check_unchanged()
-        for batch in reader.batches(own):
+        for batch in reader.batches(own, originals_of):
             table = batch.table
             for name in hive:
                 texts = pa.repeat(pa.scalar(partitions[name], pa.string()), table.num_rows)
                 table = table.append_column(pa.field(name, pa.string()), texts)
-            yield TableBatch(table, batch.failures)
+            yield replace(batch, table=table)
         reader.file.check_unchanged()
 
     def _partitions(self) -> list[str]:
@@ -100,12 +109,17 @@ class InputTable:
 
 def open_table(files: Sequence[InputFile], spec: Input) -> InputTable:
     """Read the start of each file; DataError if one cannot be read or has other columns than the others."""
-    if files[0].format == "jsonl":
+    if files[0].format in ("jsonl", "json"):
         return InputTable([open_jsonl(file) for file in files], None)
     if files[0].format == "parquet":
         parquet = [open_parquet(file) for file in files]
         _check_same_columns(parquet)
         return InputTable(parquet, unify_schemas(parquet))
+    if files[0].format == "excel":
+        sheets = [open_excel(file, spec.excel) for file in files]
+        _check_same_columns(sheets)
+        texts = pa.schema([(name, pa.string()) for name in sheets[0].columns])
+        return InputTable(sheets, texts, tuple(dict.fromkeys(f"sheet {s.sheet!r}" for s in sheets)))
     csv = [open_csv(file, spec.csv) for file in files]
     _check_same_columns(csv)
     texts = pa.schema([(name, pa.string()) for name in csv[0].columns])
@@ -114,11 +128,13 @@ def open_table(files: Sequence[InputFile], spec: Input) -> InputTable:
 
 def _check_same_columns(readers: Sequence[TableReader]) -> None:
     first = readers[0]
+    expected = dict.fromkeys(first.columns)
     for reader in readers:
-        for name in [*first.columns, *reader.columns]:
-            if name in first.columns and name in reader.columns:
+        own = dict.fromkeys(reader.columns)
+        for name in [*expected, *own]:
+            if name in expected and name in own:
                 continue
-            lacks, has = (reader, first) if name in first.columns else (first, reader)
+            lacks, has = (reader, first) if name in expected else (first, reader)
             raise DataError(
                 f"{lacks.file.path}: has no column {name!r}, but {has.file.path} has; "
                 "expected the same columns in all files",

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchgen.errors import DataError
+from batchgen.input.blocks import Cells, object_array
 from batchgen.input.readers.cell_limits import holds_text
 from batchgen.privacy.redact import Redactor
 
@@ -42,6 +43,14 @@ class CellRedaction:
                 table = table.set_column(number, field, pa.chunked_array(chunks, field.type))
         return RedactedTable(table, counts)
 
+    def apply_to_cells(self, cells: Cells, field: pa.Field) -> Cells:
+        """Redact cells of a column as Python objects. Keys of objects are redacted where the column is one of texts."""
+        if not self.covers(field):
+            return cells
+        counts: Counter[str] = Counter()  # those of the table count
+        keys = pa.types.is_string(field.type)
+        return object_array([self._value(cell, counts, keys=keys) for cell in cells])
+
     def covers(self, field: pa.Field) -> bool:
         wanted = self.columns is None or field.name in self.columns
         return wanted and holds_text(field.type)
@@ -73,6 +82,18 @@ class CellRedaction:
         children = [self._array(child, counts) for child in array.flatten()]
         fields = [type_.field(number) for number in range(type_.num_fields)]
         return pa.StructArray.from_arrays(children, fields=fields, mask=array.is_null())
+
+    def _value(self, value: object, counts: Counter[str], *, keys: bool) -> object:
+        if isinstance(value, str):
+            return self._text(value, counts)
+        if isinstance(value, list):
+            return [self._value(item, counts, keys=keys) for item in value]
+        if isinstance(value, dict):
+            return {
+                self._text(key, counts) if keys else key: self._value(item, counts, keys=keys)
+                for key, item in value.items()
+            }
+        return value
 
     def _text(self, text: str | None, counts: Counter[str]) -> str | None:
         if text is None:

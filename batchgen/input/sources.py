@@ -4,23 +4,31 @@
     survey = source.survey()                                 one pass: counts rows, finds types, checks ids, hashes files
     for chunk in source.chunks(survey, rows=2048): ...       another pass, yields the rows
 
-A row has two numbers: one in the whole input, from 0, which is its id if there is no id column; and `Row.index`, its
+The cells that a row's prompt, id and settings see are those of its own line: other rows decide only the types of the published
+columns. A row has two numbers: one in the whole input, from 0, which is its id if there is no id column; and `Row.index`, its
 number among the rows that `filter`, `sample` and `limit`, in that order, select. Memory does not grow with the input,
 except for eight bytes a row during the survey, for the check of ids.
 """
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from batchgen.arrow.values import python_values
+from batchgen.arrow.nested_column import nested_paths, split_path, type_at
 from batchgen.errors import DataError
-from batchgen.input.blocks import Block, RowLocations, rechunk
+from batchgen.input.blocks import Block, Cells, RowLocations, object_array, rechunk
 from batchgen.input.files import InputFile, find_files
-from batchgen.input.ids import IdCheck, RowIds, check_column, find_id_column, id_texts
+from batchgen.input.ids import (
+    IdCheck,
+    RowIds,
+    check_column,
+    find_id_column,
+    id_texts,
+    original_id_texts,
+)
 from batchgen.input.input_table import InputTable, open_table
 from batchgen.input.redacted_cells import CellRedaction
 from batchgen.input.row_sample import BottomK, Condition, sample_keys
@@ -33,9 +41,10 @@ __all__ = ["Chunk", "InputFile", "InputSource", "Survey", "SurveyedFile", "open_
 
 @dataclass(frozen=True, slots=True)
 class SurveyedFile:
-    """An input file as it was during the survey."""
+    """An input file as it was during the survey; `name` as in `InputFile`."""
 
     path: Path
+    name: str
     size: int
     modified_ns: int
     sha256: str
@@ -48,6 +57,7 @@ class Survey:
     Attributes:
         rows: number of rows after filter, sample and limit.
         schema: the columns of every chunk.
+        inexact: those of the surveyed columns where some row's own cell is not the one of this schema.
         sample_key: rows with a larger key are not selected; None if all are.
     """
 
@@ -55,6 +65,7 @@ class Survey:
     schema: pa.Schema
     files: tuple[SurveyedFile, ...]
     sample_key: int | None = None
+    inexact: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +76,7 @@ class Chunk:
         number: from 0.
         table: all columns, with the schema of the survey.
         failures: rows that cannot be used, by `Row.index`.
+        columns: the cells of the columns that rows have, as Python objects.
         redacted: number of redacted items in the table, by kind.
     """
 
@@ -73,14 +85,15 @@ class Chunk:
     table: pa.Table
     ids: tuple[str, ...]
     failures: Mapping[int, Failure]
+    columns: Mapping[str, Cells] = field(default_factory=dict)
     redacted: Mapping[str, int] = field(default_factory=dict)
 
-    def rows(self, columns: Sequence[str]) -> list[Row]:
-        """The rows with some columns as Python objects."""
-        values = [python_values(self.table.column(name)) for name in columns]
+    def rows(self) -> list[Row]:
+        """The rows, with the columns that were asked for."""
+        values = self.columns.values()
         fields = zip(*values, strict=True) if values else ((),) * len(self.ids)
         return [
-            Row(index, id_, dict(zip(columns, cells, strict=True)))
+            Row(index, id_, dict(zip(self.columns, cells, strict=True)))
             for index, (id_, cells) in enumerate(zip(self.ids, fields, strict=True), self.first)
         ]
 
@@ -121,8 +134,10 @@ class InputSource:
     def describe(self) -> str:
         return self._table.describe()
 
-    def survey(self) -> Survey:
+    def survey(self, columns: Sequence[str] = ()) -> Survey:
         """Read everything once (JSONL twice, for its types), count the selected rows and check the ids.
+
+        `columns` are those of which inexact cells are found.
 
         Ids must be present and unique among all rows that pass `filter`, even if `sample` or `limit` drops them.
 
@@ -135,9 +150,10 @@ class InputSource:
         smallest = None if self._spec.sample is None else BottomK(self._spec.sample)
         locations = RowLocations()
         ids = None if self.id_column is None else IdCheck(self.id_column, locations.row_label)
-        kept = 0
-        for block in self._blocks(schema, locations):
+        kept, inexact = 0, set[str]()
+        for block in self._blocks(schema, locations, columns):
             kept += len(block.rows)
+            inexact |= block.originals.keys() & {*columns}
             if ids is not None:
                 ids.add(self._ids(block))
             if smallest is not None:
@@ -147,14 +163,23 @@ class InputSource:
         if not kept:
             raise self._no_rows(locations.rows)
         rows = min(kept, self._spec.sample or kept, self._spec.limit or kept)
-        return Survey(rows, schema, files, None if smallest is None else smallest.threshold())
+        key = None if smallest is None else smallest.threshold()
+        return Survey(rows, schema, files, key, frozenset(inexact))
 
-    def chunks(self, survey: Survey, *, rows: int, skip: Container[int] = ()) -> Iterator[Chunk]:
+    def chunks(
+        self,
+        survey: Survey,
+        *,
+        rows: int,
+        columns: Sequence[str] = (),
+        skip: Container[int] = (),
+    ) -> Iterator[Chunk]:
         """Yield the selected rows in chunks: chunk k has the rows with index [k * rows, (k + 1) * rows).
 
         Args:
             survey: of the same files, possibly by another process.
             rows: rows of every chunk except the last.
+            columns: those that `Chunk.rows` returns.
             skip: numbers of the chunks to leave out.
 
         Raises:
@@ -170,9 +195,9 @@ class InputSource:
         if last is None:
             return
         number = -1
-        for number, block in enumerate(rechunk(self._selected(survey), rows)):
+        for number, block in enumerate(rechunk(self._selected(survey, columns), rows)):
             if number not in skip:
-                yield self._chunk(number, number * rows, block)
+                yield self._chunk(number, number * rows, block, columns)
             if number == last:
                 return
         raise DataError(
@@ -180,21 +205,26 @@ class InputSource:
             hint="Run again. Do not change the input during a run.",
         )
 
-    def _blocks(self, schema: pa.Schema, locations: RowLocations) -> Iterator[Block]:
-        """All rows that pass the filter."""
+    def _blocks(
+        self, schema: pa.Schema, locations: RowLocations, columns: Sequence[str] = ()
+    ) -> Iterator[Block]:
+        """All rows that pass the filter, with the original cells of the id column and of `columns`."""
         row_filter = self._filter(schema)
+        wanted = {*columns, *([self.id_column] if self.id_column is not None else [])}
         for number, file in enumerate(self.files):
             locations.start_file(file.path)
-            for batch in self._table.batches(schema, number):
+            for batch in self._table.batches(schema, number, wanted):
                 stop = locations.rows + batch.table.num_rows
-                block = Block(batch.table, np.arange(locations.rows, stop), batch.failures)
+                originals = {name: object_array(v) for name, v in batch.originals.items()}
+                numbers = np.arange(locations.rows, stop)
+                block = Block(batch.table, numbers, batch.failures, originals)
                 locations.rows = stop
                 yield block if row_filter is None else block.where(row_filter.mask(batch.table))
 
-    def _selected(self, survey: Survey) -> Iterator[Block]:
+    def _selected(self, survey: Survey, columns: Sequence[str]) -> Iterator[Block]:
         """The rows that pass filter, sample and limit."""
         left = survey.rows
-        for block in self._blocks(survey.schema, RowLocations()):
+        for block in self._blocks(survey.schema, RowLocations(), columns):
             if survey.sample_key is not None:
                 keys = sample_keys(block.rows, self._seed)
                 block = block.where(keys <= np.uint64(survey.sample_key))
@@ -215,17 +245,28 @@ class InputSource:
         if name is None:
             return RowIds(pa.array(block.rows).cast(pa.string()), block.rows)
         column = block.table.select([name])
+        if name in block.originals:
+            texts = original_id_texts(block.originals[name].tolist(), column.schema.field(name))
+            column = pa.table({name: texts})
         if self._redaction is not None:
             column = self._redaction.apply_to_ids(column)
         return RowIds(id_texts(column.column(0), name), block.rows)
 
-    def _chunk(self, number: int, first: int, block: Block) -> Chunk:
+    def _chunk(self, number: int, first: int, block: Block, columns: Sequence[str]) -> Chunk:
         failures = {first + position: failure for position, failure in block.failures.items()}
         ids = tuple(self._ids(block).texts.to_pylist())
         if self._redaction is None:
-            return Chunk(number, first, block.table, ids, failures)
+            cells = {name: block.cells(name) for name in columns}
+            return Chunk(number, first, block.table, ids, failures, cells)
+        fields = block.table.schema
         redacted = self._redaction.apply(block.table)
-        return Chunk(number, first, redacted.table, ids, failures, redacted.counts)
+        originals = {
+            name: self._redaction.apply_to_cells(cells, fields.field(name))
+            for name, cells in block.originals.items()
+        }
+        block = replace(block, table=redacted.table, originals=originals)
+        cells = {name: block.cells(name) for name in columns}
+        return Chunk(number, first, block.table, ids, failures, cells, redacted.counts)
 
     def _no_rows(self, rows: int) -> DataError:
         if rows:
@@ -242,7 +283,7 @@ def _surveyed(file: InputFile) -> SurveyedFile:
         digest = sha256(file.path)
     except OSError as error:
         raise DataError(f"{file.path}: cannot be read: {error.strerror}") from error
-    return SurveyedFile(file.path, file.size, file.modified_ns, digest)
+    return SurveyedFile(file.path, file.name, file.size, file.modified_ns, digest)
 
 
 def _check_types(schema: pa.Schema, columns: Columns) -> None:
@@ -258,10 +299,18 @@ def _check_types(schema: pa.Schema, columns: Columns) -> None:
     for key, (name, expected, fits) in wanted.items():
         if name is None:
             continue
-        check_column(f"input.columns.{key}", name, schema.names)
-        if not fits(schema.field(name).type):
+        column, _ = split_path(name, schema.names)
+        check_column(f"input.columns.{key}", column, schema.names)
+        type_ = type_at(schema, name)
+        if type_ is None:
+            paths = ", ".join(nested_paths(schema.field(column).type, column))
             raise DataError(
-                f"input.columns.{key}: column {name!r} is {schema.field(name).type}; expected {expected}",
+                f"input.columns.{key}: column {column!r} has no field {name!r}",
+                hint=f"Use one of {paths}." if paths else f"Use the whole column: {column}.",
+            )
+        if not fits(type_):
+            raise DataError(
+                f"input.columns.{key}: column {name!r} is {type_}; expected {expected}",
                 hint="Name another column, or convert this one to text.",
             )
 

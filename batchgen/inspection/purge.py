@@ -19,6 +19,7 @@ from batchgen.state.identity import read_identity
 from batchgen.state.lock import hold_lock
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.durable import disk_errors
+from batchgen.storage.entries import exists, is_file, is_folder, list_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +46,24 @@ def purge(folder: RunFolder, may_lose: Callable[[int], bool]) -> Purged:
                 hint=f"{how_to_complete(folder)} To delete the answers, add --yes.",
             )
         paths = _state(folder)
-        removed = [path for path in paths if path.is_file() or any(path.iterdir())]
-        files = chain(*(path.rglob("*") if path.is_dir() else (path,) for path in removed))
-        size = sum(file.stat().st_size for file in files if file.is_file())
+        removed = [path for path in paths if is_file(path) or list_folder(path)]
+        files = chain(*(path.rglob("*") if is_folder(path) else (path,) for path in removed))
+        size = sum(file.stat().st_size for file in files if is_file(file))
         with disk_errors("cannot remove the private state of", folder.path):
             _remove(paths)
     return Purged([path.relative_to(folder.path).as_posix() for path in removed], size, lost)
 
 
 def _state(folder: RunFolder) -> list[Path]:
-    published = folder.manifest.exists()
+    published = exists(folder.manifest)
     kept = {folder.lock, folder.run} if published else {folder.lock}
-    resolved = [folder.job] if folder.job.exists() and not published else []
-    return [path for path in sorted(folder.private.iterdir()) if path not in kept] + resolved
+    resolved = [folder.job] if exists(folder.job) and not published else []
+    return [path for path in list_folder(folder.private) if path not in kept] + resolved
 
 
 def _remove(paths: Sequence[Path]) -> None:
     for path in paths:
-        if path.is_dir() and not path.is_symlink():
+        if is_folder(path) and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
@@ -73,7 +74,7 @@ def _unpublished(folder: RunFolder) -> int:
     identity = read_identity(folder)
     if identity is None:
         return 0
-    manifest = read_manifest(folder) if folder.manifest.exists() else None
+    manifest = read_manifest(folder) if exists(folder.manifest) else None
     saved = read_saved(folder, identity).counts
     if manifest is None or manifest.run_id != identity.run_id:
         return saved.rows

@@ -1,25 +1,37 @@
 """Inspect a run folder: progress, failures, single answers."""
 
-import json
-import os
-import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import polars as pl
 import pyarrow as pa
 
-from batchgen.errors import StateError, UsageError
-from batchgen.output.published_run import PublishedRun
-from batchgen.output.unfinished_run import how_to_complete, why_unfinished
-from batchgen.records import Message, Response
+from batchgen.errors import StateError
+from batchgen.output.parquet_table import ParquetTable
+from batchgen.output.published_run import (
+    PublishedRun,
+    read_manifest,
+    responses_in,
+    written_prefix,
+)
+from batchgen.output.unfinished_run import check_manifest_exists, how_to_complete
+from batchgen.records import Response
 from batchgen.state.identity import Identity, read_identity
-from batchgen.state.parts import Counts, count_responses, count_table, read_part
+from batchgen.state.lock import is_running
+from batchgen.state.parts import (
+    Counts,
+    answer_prefix,
+    check_size,
+    count_part,
+    count_responses,
+    part_files,
+    read_part,
+)
 from batchgen.state.run_folder import RunFolder, open_folder, read_json
 from batchgen.state.sqlite_journal import saved_answers
+from batchgen.storage.entries import exists
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,7 @@ class RunStatus:
     Attributes:
         state: "running": the process that holds the lock is alive on this machine; "withheld": all rows are
             answered, but a gate failed and `output.publish` is `gated`.
+        expected_rows: output rows: input rows times `samples`, the answers of each.
     """
 
     folder: RunFolder
@@ -50,6 +63,7 @@ class RunStatus:
     counts: Counts
     failed: Sequence[FailedRows]
     withheld: Sequence[str] = ()
+    samples: int = 1
 
     @property
     def how_to_complete(self) -> str:
@@ -57,28 +71,13 @@ class RunStatus:
         return how_to_complete(self.folder)
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerView:
-    """An output row, as `show` prints it."""
-
-    id: str
-    sample: int
-    messages: Sequence[Message]
-    response: str | None
-    reasoning: str | None
-    finish_reason: str
-    error_code: str
-    error: str
-    output_tokens: int
-
-
 def status(path: Path) -> RunStatus:
     """Read the progress of a run."""
     folder = open_folder(path)
-    withheld = folder.withheld.exists()
-    if folder.complete and not withheld:
+    withheld = exists(folder.withheld)
+    if folder.complete and not withheld and not _is_replaced(folder):
         published = PublishedRun(folder)
-        if not folder.release.exists():  # an interrupted replacement has a status, too
+        if not exists(folder.release):  # an interrupted replacement has a status, too
             published.check(hashes=False)
         counts, content = published.manifest.counts, published.manifest.content
         return RunStatus(
@@ -89,17 +88,18 @@ def status(path: Path) -> RunStatus:
             started_at=content["started_at"],
             expected_rows=counts.rows,
             counts=counts,
-            failed=_failures(published.answers(_FAILURE)),
+            failed=_failures(_published_failures(published)),
+            samples=content.get("samples", 1),
         )
+    check_manifest_exists(folder)
     identity = read_identity(folder)
     if identity is None:
         raise StateError(f"{folder.run} is missing", hint="Start over with --fresh.")
     saved = read_saved(folder, identity)
-    names = [identity.settings["output"]["prefix"] + name for name in _FAILURE]
-    tables = (read_part(part).select(names).rename_columns(_FAILURE) for part in saved.parts)
+    tables = (_failure_columns(read_part(part)) for part in saved.parts)
     return RunStatus(
         folder=folder,
-        state="withheld" if withheld else "running" if _held(folder) else "incomplete",
+        state="withheld" if withheld else "running" if is_running(folder.lock) else "incomplete",
         job=folder.path.name,
         run_id=identity.run_id,
         started_at=identity.started_at,
@@ -107,7 +107,14 @@ def status(path: Path) -> RunStatus:
         counts=saved.counts,
         failed=_failures(tables, saved.waiting),
         withheld=read_json(folder.withheld)["why"] if withheld else (),
+        samples=identity.settings["decoding"]["num_return_sequences"],
     )
+
+
+def _is_replaced(folder: RunFolder) -> bool:
+    """Whether a new run, begun with `--fresh`, will replace the published one."""
+    identity = read_identity(folder)
+    return identity is not None and identity.run_id != read_manifest(folder).run_id
 
 
 class SavedRows(NamedTuple):
@@ -120,43 +127,41 @@ class SavedRows(NamedTuple):
 
 def read_saved(folder: RunFolder, identity: Identity) -> SavedRows:
     """Find and count the rows that are saved and not published."""
-    parts = sorted(folder.parts.glob("*.bgpart"))
+    parts = part_files(folder)
     sealed = {int(part.stem) for part in parts}
     saved = saved_answers(folder.journal, identity.run_id)
     waiting = [r for r in saved if r.index // identity.part_rows not in sealed]
-    prefix = identity.settings["output"]["prefix"]
-    counts = sum((_counts(part, prefix) for part in parts), count_responses(waiting))
+    counts = count_responses(waiting)
+    for part in parts:
+        counted = _counts(part)
+        check_size(part, counted.rows, identity.output_rows(int(part.stem)))
+        counts += counted
     return SavedRows(parts, waiting, counts)
 
 
-def find_answers(folder: RunFolder, where: pl.Expr, most: int) -> list[AnswerView]:
-    """The first `most` answers of a complete run that fulfil a condition on the answer columns (without prefix)."""
-    if not folder.manifest.exists():
-        why = why_unfinished(folder)
-        raise UsageError(why.problem, hint=why.hint)
-    published = PublishedRun(folder)
-    published.check(hashes=False, only_responses=True)
-    tables = published.answers(list(AnswerView.__dataclass_fields__))
-    frames = (pl.DataFrame(pl.from_arrow(table)).filter(where) for table in tables)
-    rows = (row for frame in frames for row in frame.iter_rows(named=True))
-    return [_answer(row) for row in islice(rows, most)]
-
-
-def _answer(row: Mapping[str, Any]) -> AnswerView:
-    messages = [Message(m["role"], m["content"]) for m in row["messages"] or ()]
-    texts = {name: row[name] or "" for name in ("error_code", "error")}
-    tokens = row["output_tokens"] or 0
-    return AnswerView(**{**row, **texts, "messages": messages, "output_tokens": tokens})
-
-
-def _counts(part: Path, prefix: str) -> Counts:
+def _counts(part: Path) -> Counts:
     record = part.with_suffix(".json")
-    if record.exists():
+    if exists(record):
         return Counts(**read_json(record)["counts"])
-    return count_table(read_part(part), prefix)  # sealed just now, or by a process that died
+    return count_part(read_part(part))  # sealed just now, or by a process that died
 
 
 _FAILURE = ("id", "finish_reason", "error_code")
+
+
+def _published_failures(published: PublishedRun) -> Iterator[pa.Table]:
+    if not exists(published.folder.release):
+        yield from published.answers(_FAILURE)
+        return
+    for path in responses_in(published.folder).paths:  # some are old and some new
+        file = ParquetTable([path])
+        names = [written_prefix(file) + name for name in _FAILURE]
+        yield from (table.rename_columns(_FAILURE) for table in file.row_groups(names))
+
+
+def _failure_columns(part: pa.Table) -> pa.Table:
+    prefix = answer_prefix(part.schema)
+    return part.select([prefix + name for name in _FAILURE]).rename_columns(_FAILURE)
 
 
 def _failures(tables: Iterable[pa.Table], waiting: Sequence[Response] = ()) -> list[FailedRows]:
@@ -172,15 +177,3 @@ def _failures(tables: Iterable[pa.Table], waiting: Sequence[Response] = ()) -> l
         .sort("count", descending=True)
     )
     return [FailedRows(*row) for row in frame.iter_rows()]
-
-
-def _held(folder: RunFolder) -> bool:
-    """Whether the process that last took the lock is alive; a guess that does not touch the lock itself."""
-    try:
-        owner = json.loads(folder.lock.read_text())
-        if owner["host"] != socket.gethostname():
-            return False
-        os.kill(owner["pid"], 0)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return True

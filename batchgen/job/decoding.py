@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from batchgen.job.response_format import ResponseFormat
 from batchgen.section import (
     FreeMapping,
     NonEmptyText,
@@ -13,6 +14,8 @@ from batchgen.section import (
     to_tuple,
 )
 
+MOST_TOP_LOGPROBS = 20
+"""Most tokens whose log-probabilities are recorded at each position of an answer, as in OpenAI's API."""
 OVERRIDABLE = (
     *("max_new_tokens", "min_new_tokens", "temperature", "top_p", "top_k", "min_p"),
     *("repetition_penalty", "no_repeat_ngram_size"),
@@ -28,7 +31,7 @@ class Decoding(Section):
     max_new_tokens: PositiveInt = 256
     """Maximum length of an answer, in tokens. Also `max_tokens`, `max_completion_tokens`."""
     min_new_tokens: Annotated[int, Field(ge=0)] | None = None
-    """The end token is not allowed before this many tokens."""
+    """No end token is generated among this many tokens, and a stop string that ends within them does not count."""
     temperature: Annotated[float, Field(ge=0, le=10)] | None = None
     """Above 0: sample at random, by `run.seed`. 0: greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -46,11 +49,14 @@ class Decoding(Section):
     length_penalty: Annotated[float, Field(ge=-10, le=10)] | None = None
     """For beam search: above 0 favours longer answers."""
     stop_strings: NonEmptyTexts = ()
-    """The answer ends before the first of these in the new text. A single text needs no list. Also `stop`."""
+    """The answer ends before the first of these in the new text. The name of a special token also matches that
+    token. A single text needs no list. Also `stop`."""
     num_return_sequences: Annotated[int, Field(ge=1, le=1024)] = 1
     """Answers per row. Each is a row of the output. Also `n`."""
-    logprobs: bool = False
-    """Write the column `logprob_mean`."""
+    logprobs: bool | Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] = False
+    """true: write the column `logprob_mean`. A number: also the column `logprobs`, a list with the id, text and log-probability of each
+    token and, as `top_logprobs`, of this many most likely tokens at its position; 0: of the token only."""
+    response_format: ResponseFormat | None = None
     columns: dict[str, NonEmptyText] = Field(default_factory=dict)
     """Take a setting from a column of the input where it is not null: `{temperature: temp_col}`. Allowed for
     max_new_tokens, min_new_tokens, temperature, top_p, top_k, min_p, repetition_penalty, no_repeat_ngram_size."""

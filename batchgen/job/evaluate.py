@@ -51,7 +51,7 @@ class ConfidenceOptions(Section):
 
 
 class Gate(Section):
-    """A condition on a metric: min and max, or max_drop against a baseline, or min_coverage."""
+    """A condition on a metric: min and max, or max_drop against a baseline, or min_coverage alone. It fails if the metric has a score for fewer than 95 % of its rows; `min_coverage` sets another share."""
 
     metric: NonEmptyText
     """Name of the metric."""
@@ -67,16 +67,19 @@ class Gate(Section):
     """Folder of another run, relative to the job file; or `previous`: the answers that `output.publish: gated` would replace."""
     max_drop: Annotated[float, Field(ge=0)] | None = None
     """Passes only if a loss of more than this against the baseline can be ruled out (a non-inferiority test)."""
-    min_coverage: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Smallest share of rows that must have a score."""
+    min_coverage: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Smallest share of rows that must have a score, alone or with another condition. Left out: 0.95."""
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:
         bounds = self.min is not None or self.max is not None
-        kinds = [bounds, self.max_drop is not None, self.min_coverage is not None]
-        if sum(kinds) != 1:
+        if bounds and self.max_drop is not None:
+            raise ValueError("max_drop cannot be combined with min and max; write two gates")
+        if not (bounds or self.max_drop is not None or self.min_coverage is not None):
             conditions = "min or max or both, or max_drop, or min_coverage"
-            raise ValueError(f"a gate has one condition: {conditions}")
+            raise ValueError(f"a gate needs a condition: {conditions}")
+        if self.only_coverage and not self.min_coverage:
+            raise ValueError("min_coverage: 0 has no effect without another condition")
         if (self.baseline is None) != (self.max_drop is None):
             raise ValueError("baseline and max_drop must be given together")
         if self.baseline is not None and self.slice is not None:
@@ -87,6 +90,11 @@ class Gate(Section):
             raise ValueError("min is above max: no value can pass")
         return self
 
+    @property
+    def only_coverage(self) -> bool:
+        """Whether the share of rows with a score is the whole condition."""
+        return self.min is None and self.max is None and self.max_drop is None
+
 
 Reasoning = Literal["keep", "drop"]
 
@@ -95,7 +103,7 @@ class Evaluate(Section):
     """How answers are scored. Scores are in the columns `score_<metric>`, their means in metrics.parquet."""
 
     reference: NonEmptyText | Annotated[NonEmptyTexts, Field(min_length=1)] | None = None
-    """Column with the correct answer, or a list of such columns. A cell may contain a list: each of its items is correct."""
+    """Column with the correct answer, or a list of such columns. A cell may contain a list, or SQuAD's `{text, answer_start}`, also as JSON: each text is correct. A row with another form of cell is not scored."""
     cluster: NonEmptyText | None = None
     """Column that groups dependent rows (such as questions about one text), for clustered standard errors. Left out: the answers of one row form a group."""
     slices: Annotated[tuple[NonEmptyText | Bins, ...], AsTuple] = ()

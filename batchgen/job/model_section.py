@@ -4,22 +4,49 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from batchgen.section import NonEmptyText, PositiveInt, Role, Section
+from batchgen.section import (
+    FreeMapping,
+    NonEmptyText,
+    NonEmptyTexts,
+    PositiveInt,
+    Role,
+    Section,
+)
+
+
+class Price(Section):
+    """engine openai: what a million tokens cost, in any currency. `plan` and the summary then give the cost."""
+
+    input: Annotated[float, Field(ge=0)] = 0.0
+    """Of prompts."""
+    output: Annotated[float, Field(ge=0)] = 0.0
+    """Of answers."""
 
 
 class ModelSpec(Section):
     """Which model generates the answers. A text instead of this section is its `path`."""
 
     path: Annotated[NonEmptyText | None, Role.CONTENT] = None
-    """Folder, `demo:smollm2-135m`, or a model id of the hub. Required if the engine needs a model."""
+    """Folder, GGUF file, `demo:smollm2-135m`, or a model id of the hub. Required if the engine needs a model. A GGUF file is
+    converted once, to a folder in the cache with up to 4 bytes per parameter (needs the extra `demo`)."""
     engine: NonEmptyText = "transformers"
     """The engine that generates the answers: see the table at the end."""
     revision: Annotated[NonEmptyText | None, Role.CONTENT] = None
     """Commit, tag or branch of a hub model."""
     tokenizer: Annotated[NonEmptyText | None, Role.CONTENT] = None
     """Folder or model id of another tokenizer."""
+    adapter: Annotated[NonEmptyText | None, Role.CONTENT] = None
+    """Folder or model id of a LoRA adapter as peft writes it, merged into the model when it is loaded. Supported: LoRA, rsLoRA, DoRA, rank and
+    alpha patterns, `modules_to_save`, bias, adapters of embeddings. Its tokenizer is used only if `tokenizer` names the folder."""
+    adapter_revision: Annotated[NonEmptyText | None, Role.CONTENT] = None
+    """Commit, tag or branch of an adapter of the hub."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """auto: on a GPU that of the checkpoint; on a CPU float32, since half precision is slower there."""
+    """auto: on a GPU that of the checkpoint; on a CPU bfloat16 if the checkpoint is in bfloat16, the processor has `amx_bf16` or
+    `avx512_bf16`, and products in it are measured to be faster; otherwise float32. `plan` prints which and why. A run continues in
+    the dtype in which it began, on every machine. Measured with 0.42 billion parameters, a checkpoint in bfloat16, 16 prompts
+    of 48 tokens and 16 new ones each, on one thread of an AMD EPYC with AVX2 only: float32 10.7 new tokens/s with at most 2.64 GB of
+    memory, bfloat16 11.1 with 2.60 GB. Such a processor has no bfloat16 products: the packed weights are float32 there. float16
+    takes about half the memory (1.37 GB) and is several times slower on CPUs."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$"), Role.OPERATIONAL] = "auto"
     """auto: cuda if available, otherwise cpu. Or cpu, cuda (all GPUs, see `run.workers`), cuda:1 (only that GPU)."""
     attn_implementation: Literal["sdpa", "eager"] | None = None
@@ -28,6 +55,26 @@ class ModelSpec(Section):
     """Maximum length of prompt and answer together, in tokens. Left out: the value in the model's config."""
     trust_remote_code: Annotated[bool, Role.OPERATIONAL] = False
     """Run the Python code in the model's folder. Review that code first."""
+    base_url: Annotated[
+        NonEmptyText | Annotated[NonEmptyTexts, Field(min_length=1)] | None, Role.OPERATIONAL
+    ] = None
+    """engine openai: address of the server up to and including `/v1`, or a list of servers of the same model. Prompts are sent there."""
+    served_name: Annotated[NonEmptyText | None, Role.CONTENT] = None
+    """engine openai: name of the model on the server. Left out: the only one that the server lists."""
+    api_key_env: Annotated[
+        Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None, Role.OPERATIONAL
+    ] = None
+    """engine openai: name of the environment variable with the server's key. The key itself is never written anywhere."""
+    price: Annotated[Price | None, Role.OPERATIONAL] = None
+    engine_args: Annotated[FreeMapping, Role.OPERATIONAL] = Field(default_factory=dict)
+    """Options of the engine, which decide no answer. openai: `give_up` (default `10m`: a run without one good answer for so long stops
+    with exit code 75), `timeout` (default `10m`, for one answer), `insecure` (send prompts over http:// to a public address)."""
+
+
+def model_title(spec: ModelSpec) -> str:
+    """The model and its adapter, as the job names them; empty if it names no model."""
+    adapter = f" with adapter {spec.adapter}" if spec.adapter else ""
+    return f"{spec.path or ''}{adapter}"
 
 
 def _path_alone(value: object) -> object:

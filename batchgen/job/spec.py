@@ -7,10 +7,11 @@ To add a key: a field with its text, and its `Role` unless it decides answers (`
 run rejects a changed value). A key of `decoding` is also declared by each engine that supports it (`engines/`).
 """
 
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from batchgen.job.decoding import OVERRIDABLE as OVERRIDABLE
 from batchgen.job.decoding import Decoding as Decoding
@@ -37,6 +38,25 @@ def _exactly_one(value: object) -> object:
     return value
 
 
+def _usable_name(name: str) -> str:
+    """The name in composed form, so that equal names are equal folders."""
+    text = unicodedata.normalize("NFC", name)
+    usable = all(c in "._-" or c.isalnum() or unicodedata.category(c)[0] == "M" for c in text)
+    if not (usable and text[:1].isalnum() and len(text.encode()) <= _NAME_BYTES):
+        raise ValueError(
+            "name: expected letters, digits, dot, dash and underscore, of which the first is a letter or a digit; "
+            f"found the text {text[:40]!r}"
+        )
+    return text
+
+
+_NAME_BYTES = 200
+"""File systems allow 255 bytes in a name of a folder, which may have a date added to it."""
+
+_NAME_IN_SCHEMA = r"^[0-9A-Za-z\u00aa-\uffff][-.0-9A-Z_a-z\u00aa-\uffff]*$"
+"""The same for editors, whose patterns have no classes for letters of all scripts."""
+
+
 class CsvOptions(Section):
     """How CSV text is read. Every column is read as text: `001` stays `001`, `NA` stays `NA`."""
 
@@ -50,15 +70,22 @@ class CsvOptions(Section):
     """Texts that mean "no value". An empty field without quotes is always null."""
 
 
+class ExcelOptions(Section):
+    """How Excel workbooks are read. Every column is read as text, as Excel saves it in CSV."""
+
+    sheet: NonEmptyText | None = None
+    """Name of the sheet. Left out: the first one that is not hidden."""
+
+
 class Columns(Section):
     """Columns of the input with a special meaning."""
 
     id: NonEmptyText | None = None
     """Column with the key of each row: unique, never null. Left out: the column `id` if there is one, else the row number, from 0."""
     prompt: NonEmptyText | None = None
-    """Column with the complete prompt text, instead of `prompt.user`."""
+    """Column with the complete prompt text, instead of `prompt.user`; `body.prompt` is the field `prompt` of the column `body`."""
     messages: NonEmptyText | None = None
-    """Column with chat messages: a list of {role, content}, or JSON text of one."""
+    """Column with chat messages: a list of {role, content} or {from, value}, or JSON text of one. Also a path such as `body.messages`."""
 
 
 class Input(Section):
@@ -66,8 +93,10 @@ class Input(Section):
 
     path: Annotated[NonEmptyText | Annotated[NonEmptyTexts, Field(min_length=1)], Role.CONTENT]
     """File, folder, glob, or a list of them; relative to the job file. Hive folders (`lang=zh/`) become columns."""
-    format: Annotated[Literal["auto", "parquet", "csv", "jsonl"], Role.CONTENT] = "auto"
-    """auto: by the file names. CSV and JSONL files may also end in `.gz` or `.zst`."""
+    format: Annotated[Literal["auto", "parquet", "csv", "jsonl", "json", "excel"], Role.CONTENT] = (
+        "auto"
+    )
+    """auto: by the file names. Text files may also end in `.gz` or `.zst` (with windows up to `zstd --long=31`, 2 GiB). json: an array of objects, or objects one after another. excel: `.xlsx`, with the extra `excel`."""
     columns: Columns = Columns()
     filter: NonEmptyText | None = None
     """SQL condition over the input columns, such as `lang = 'zh' AND length(question) > 5`. Columns of CSV are text."""
@@ -78,6 +107,7 @@ class Input(Section):
     on_empty_prompt: Literal["error", "skip"] = "error"
     """A row whose prompt is empty or only white space fails (error) or is skipped (skip)."""
     csv: CsvOptions = CsvOptions()
+    excel: ExcelOptions = ExcelOptions()
 
 
 class PromptMessage(Section):
@@ -130,25 +160,29 @@ class Batching(Section):
 
 
 class Output(Section):
-    """Where the answers are written, and with which columns."""
+    """Where the answers are written, and with which columns. If layout, keep_columns, store_prompt, parse, choice_probabilities, compression, prefix or file_mode changes, `run` publishes the saved answers again and generates none."""
 
     path: Annotated[NonEmptyText, Role.OPERATIONAL]
     """Folder of the run, relative to the job file."""
-    layout: Annotated[Literal["file", "parts"], Role.OPERATIONAL] = "file"
+    layout: Annotated[Literal["file", "parts"], Role.PUBLICATION] = "file"
     """file: responses.parquet. parts: responses/part-00000.parquet and so on."""
     publish: Annotated[Literal["always", "gated"], Role.OPERATIONAL] = "always"
     """gated: new files replace the previous ones only if every gate of `evaluate` passes and no limit of failed rows is exceeded."""
-    keep_columns: Literal["all", "none"] | NonEmptyTexts = "all"
+    keep_columns: Annotated[Literal["all", "none"] | NonEmptyTexts, Role.PUBLICATION] = "all"
     """Input columns to copy to the output."""
-    store_prompt: bool = True
+    store_prompt: Annotated[bool, Role.PUBLICATION] = True
     """Write the column `messages`: the rendered prompt."""
+    parse: Annotated[bool, Role.PUBLICATION] = False
+    """Write the column `parsed`: answers by `decoding.response_format.json_schema` as a struct with the types of the schema, null for unfinished ones. Metrics (`field`), slices and `where` may name `parsed.FIELD`. A part whose type the schema leaves open, such as a union, is JSON text; so are objects beyond 2,000 fields."""
+    choice_probabilities: Annotated[bool, Role.PUBLICATION] = False
+    """Write the column `choice_probabilities`: for each label of `decoding.response_format.choice` its log-probability (that of its tokens after the prompt, without penalties and temperature, and without the part of a longer label that begins with it) and its share among the labels. Computed after all answers, by another pass of the model over the prompts."""
     reasoning: Literal["column", "drop", "inline"] = "column"
     """Where text between think marks is written: to the column `reasoning`, nowhere (drop), or to the response (inline)."""
-    compression: Annotated[Literal["zstd", "snappy", "gzip", "none"], Role.OPERATIONAL] = "zstd"
+    compression: Annotated[Literal["zstd", "snappy", "gzip", "none"], Role.PUBLICATION] = "zstd"
     """Compression of the Parquet files."""
-    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$"), Role.PUBLICATION] = ""
     """Prefix of every column that batchgen adds, for use when a name clashes: letters, digits, dot, dash, underscore."""
-    file_mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$"), Role.OPERATIONAL] = "0600"
+    file_mode: Annotated[str, Field(pattern=r"^0?[0-7]{3}$"), Role.PUBLICATION] = "0600"
     """Permissions of the published files, in octal."""
 
 
@@ -160,13 +194,15 @@ class RunSection(Section):
     workers: Annotated[PositiveInt | Auto, Role.OPERATIONAL] = "auto"
     """Number of worker processes. auto: on a CPU one per core, at most 8; otherwise one per GPU. Does not change answers."""
     max_error_rate: Annotated[float, Field(ge=0, le=1), Role.OPERATIONAL] = 0.01
-    """Largest share of answers that may fail. If it is exceeded, the run ends with exit code 3."""
+    """Largest share of answers that may fail. If it is exceeded, the run ends with exit code 3. A run stops early once 50 answers have failed and more than this share of all, or the first 50 with the same error; it can be resumed. 1: it never stops."""
     max_error_count: Annotated[Annotated[int, Field(ge=0)] | None, Role.OPERATIONAL] = None
-    """Largest number of answers that may fail, in addition to `max_error_rate`: the run ends with exit code 3 if either is exceeded."""
+    """Largest number of answers that may fail, in addition to `max_error_rate`: the run ends with exit code 3, and stops early, if either is exceeded."""
     max_runtime: Annotated[
         Annotated[str, Field(pattern=DURATION_PATTERN)] | None, Role.OPERATIONAL
     ] = None
     """Time limit for one invocation, such as `5h30m` (d, h, m, s). The run then stops with exit code 75 and can be resumed by the same command."""
+    max_total_tokens: Annotated[PositiveInt | None, Role.OPERATIONAL] = None
+    """Budget of the run over all of its starts: tokens of prompts and answers. No request is sent that could exceed it; the run then stops with exit code 75, and continues with a higher value."""
 
 
 class Job(Section):
@@ -174,8 +210,13 @@ class Job(Section):
 
     version: Annotated[Literal[1], BeforeValidator(_exactly_one), Role.OPERATIONAL]
     """Version of the job format."""
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), Role.OPERATIONAL]
-    """Name of the job: letters, digits, dot, dash, underscore."""
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=64, json_schema_extra={"pattern": _NAME_IN_SCHEMA}),
+        AfterValidator(_usable_name),
+        Role.OPERATIONAL,
+    ]
+    """Name of the job: letters of any script, digits, dot, dash, underscore; at most 64 characters."""
     description: Annotated[str | None, Role.OPERATIONAL] = None
     """Free text; not used."""
     input: Input

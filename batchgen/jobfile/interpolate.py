@@ -1,6 +1,6 @@
 """`${...}` in the text of a job: environment, date, variables, the job's name and folder.
 
-One pass: replaced text is not searched again. `$${` is a literal `${`. Prompts are not changed, since they may
+`${date-1d:%Y%m%d}` is the day before, in another form. One pass: replaced text is not searched again. `$${` is a literal `${`. Prompts are not changed, since they may
 contain shell or JavaScript.
 """
 
@@ -26,7 +26,15 @@ from batchgen.jobfile.tree import (
 _PLACEHOLDER = re.compile(r"\$\$\{|\$\{(?P<inside>[^}]*)(?P<close>\}?)")
 _VARIABLE = re.compile(r"\$\{(vars\.[^}]*)\}")
 _ENVIRONMENT = re.compile(r"env:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)
+_DATE = re.compile(r"date(?P<offset>:?[-+][^:]*)?(?::(?P<form>.*))?", re.DOTALL)
+"""`date`, an offset such as `-1d` or `:-1d`, and a format after a colon."""
+_OFFSET = re.compile(r":?(?P<sign>[-+])(?P<count>[0-9]{1,5})(?P<unit>[dw])")
+_DAYS = {"d": 1, "w": 7}
 _DATE_FIELDS = "aAbBdGjmuVyY%"
+_DATE_HINT = (
+    "Write ${date}, ${date-1d} for the day before (d: days, w: weeks), ${date:%Y%m%d} for another form, or both: "
+    f"${{date-1d:%Y%m%d}}. Fields: {' '.join(f'%{c}' for c in _DATE_FIELDS)}."
+)
 
 
 @dataclass(slots=True)
@@ -100,10 +108,8 @@ class Placeholders:
             raise InvalidValueError("a ${ that is not closed", hint)
         if environment := _ENVIRONMENT.fullmatch(inside):
             return self._environment(environment["name"], environment["default"])
-        if inside == "date":
-            return self.date.isoformat()
-        if inside.startswith("date:"):
-            return self._date(inside.removeprefix("date:"))
+        if dated := _DATE.fullmatch(inside):
+            return self._date(dated["offset"], dated["form"])
         if inside == "here":
             return str(self.folders[file])
         value = self._variable(inside)
@@ -112,7 +118,15 @@ class Placeholders:
     def _variable(self, key: str) -> Scalar:
         if key in self.values:
             return self.values[key]
-        known = ["env:NAME", "env:NAME:-default", "date", "date:%Y%m%d", "here", *self.values]
+        known = [
+            "env:NAME",
+            "env:NAME:-default",
+            "date",
+            "date-1d",
+            "date:%Y%m%d",
+            "here",
+            *self.values,
+        ]
         near = get_close_matches(key, known, 1)
         hint = f"Did you mean ${{{near[0]}}}?" if near else "Write $${ for a literal ${."
         message = f"unknown placeholder ${{{shorten(key, 60)}}}; expected one of {', '.join(known)}"
@@ -130,15 +144,26 @@ class Placeholders:
             raise InvalidValueError(message, "Set it to UTF-8 text.")
         return value
 
-    def _date(self, form: str) -> str:
-        def part(match: re.Match[str]) -> str:
-            if not match[1] or match[1] not in _DATE_FIELDS:
-                fields = " ".join(f"%{c}" for c in _DATE_FIELDS)
-                hint = f"Use, for example, %Y%m%d. Fields: {fields}."
-                raise InvalidValueError(f"unknown date field {match[0]}", hint)
-            return self.date.strftime(match[0])
-
-        return re.sub("%(.?)", part, form, flags=re.DOTALL)
+    def _date(self, offset: str | None, form: str | None) -> str:
+        day = self.date
+        if offset is not None:
+            moved = _OFFSET.fullmatch(offset)
+            if moved is None:
+                message = f"unknown offset {shorten(offset, 20)} of a date"
+                raise InvalidValueError(message, _DATE_HINT)
+            days = int(f"{moved['sign']}{moved['count']}") * _DAYS[moved["unit"]]
+            try:
+                day += dt.timedelta(days=days)
+            except OverflowError as error:
+                raise InvalidValueError("a date before year 1 or after 9999", _DATE_HINT) from error
+        if form is None:
+            return day.isoformat()
+        if re.search(r"(?:^|[^%])[-+][0-9]+[dw]$", form):
+            raise InvalidValueError(f"an offset behind the form {shorten(form, 20)}", _DATE_HINT)
+        for field_ in re.findall("%.?", form, flags=re.DOTALL) or [form]:
+            if len(field_) != 2 or field_[0] != "%" or field_[1] not in _DATE_FIELDS:
+                raise InvalidValueError(f"unknown date field {shorten(field_, 20)}", _DATE_HINT)
+        return day.strftime(form)
 
     def _note(self, node: Node, path: KeyPath, message: str, hint: str = "") -> None:
         self.problems.append(problem_at(node, dotted_key(path), message, hint))

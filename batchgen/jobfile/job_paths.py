@@ -23,9 +23,14 @@ _FILES: tuple[KeyPath, ...] = (
     ("input", "path"),
     ("prompt", "file"),
     ("prompt", "chat_template"),
+    ("decoding", "response_format", "json_schema"),
     ("output", "path"),
 )
-_MODELS: tuple[KeyPath, ...] = (("model", "path"), ("model", "tokenizer"))
+_MODELS: tuple[KeyPath, ...] = (
+    ("model", "path"),
+    ("model", "tokenizer"),
+    ("model", "adapter"),
+)
 _IN_LISTS: tuple[tuple[KeyPath, KeyPath], ...] = (
     (("evaluate", "gates"), ("baseline",)),
     (("evaluate", "metrics"), ("schema",)),
@@ -98,7 +103,7 @@ def _absolute(
     if not isinstance(text, str) or not _is_path(text, keys, folder):
         return node
     try:
-        return replace(node, value=str(_joined(folder, _followed(text, keys))))
+        return replace(node, value=_as_text(_joined(folder, _followed(text, keys))))
     except InvalidValueError as error:
         problems.append(problem_at(node, dotted_key(keys), error.message, error.hint))
         return node
@@ -112,7 +117,10 @@ def _is_path(text: str, keys: KeyPath, folder: Path) -> bool:
         return True
     if text.startswith(("./", "../", "/", "~")) or text in (".", ".."):
         return True
-    return os.path.isdir(folder / text)  # noqa: PTH112 - raises nothing, such as for a name that is too long
+
+    if text.lower().endswith(".gguf"):
+        return os.path.isfile(folder / text)  # noqa: PTH113
+    return os.path.isdir(folder / text)  # noqa: PTH112
 
 
 def _followed(text: str, keys: KeyPath) -> Path:
@@ -126,6 +134,15 @@ def _followed(text: str, keys: KeyPath) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise InvalidValueError("unknown user", "Write the full path.") from error
+
+
+def _as_text(path: Path) -> str:
+    text = str(path)
+    if any("\udc80" <= character <= "\udcff" for character in text):
+        shown = os.fsencode(text).decode("utf-8", "backslashreplace")
+        message = f"the name of a folder is not UTF-8: {shown}"
+        raise InvalidValueError(message, "Rename the folder, or move the job to another one.")
+    return text
 
 
 def _joined(folder: Path, path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from batchgen.jobfile.job_paths import real_path
 from batchgen.jobfile.merge import canonicalize, merge_layers
 from batchgen.jobfile.tree import Node, children, find_node, problem_at
 from batchgen.jobfile.yaml_reader import read_yaml
+from batchgen.storage.obstacles import kind_of_entry
 
 MAX_BYTES = 2**20
 MAX_PROBLEMS = 100
@@ -126,6 +128,10 @@ def _refused(layers: Layers, node: Node, message: str, hint: str = "") -> JobFil
 
 def _text(file: Path) -> str:
     try:
+        if stream_kind := _stream_kind(file):
+            message = f"is {stream_kind}; expected a file, which can be read again and whose folder is known"
+            hint = "Save the job as a file. Change single keys with --set KEY=VALUE."
+            raise JobFileError([Problem("", message, hint)], file=str(file))
         with file.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
@@ -142,6 +148,15 @@ def _text(file: Path) -> str:
         message = f"not UTF-8 text: byte 0x{data[error.start]:02x} at offset {error.start}"
         problem = Problem("", message, "Save the file as UTF-8.", line, 1)
         raise JobFileError([problem], file=name) from error
+
+
+def _stream_kind(file: Path) -> str:
+    """What a file is that cannot be a job, such as "a pipe"; empty for any other. OSError or ValueError if there is none."""
+    mode = file.stat().st_mode
+    if not stat.S_ISREG(mode):
+        return "" if stat.S_ISDIR(mode) else kind_of_entry(mode)
+    # /dev/stdin may be a file, but paths in it are relative to nothing.
+    return "an open stream" if file.absolute().is_relative_to("/dev") else ""
 
 
 def _unreadable(file: Path, error: Exception) -> JobFileError:

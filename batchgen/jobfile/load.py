@@ -22,7 +22,7 @@ from batchgen.jobfile.messages.explain import add_locations, problem_at_path
 from batchgen.jobfile.overrides import parse_overrides
 from batchgen.jobfile.profiles import check_unused_profile, profiles_of, select_profile
 from batchgen.jobfile.renamed_keys import with_current_names
-from batchgen.jobfile.tree import Node, as_node, to_python
+from batchgen.jobfile.tree import Node, as_node, children, to_python
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,19 @@ class LoadedJob:
     tree: Node = field(repr=False)
     texts: Mapping[str, str] = field(repr=False)
 
+    @property
+    def uses_date(self) -> bool:
+        """Whether the job, a base file or an override writes `${date}`."""
+        if any("${date" in text for text in self.texts.values()):
+            return True
+        waiting = [self.tree]
+        while waiting:
+            node = waiting.pop()
+            if "${date" in node.raw:
+                return True
+            waiting += node.value if isinstance(node.value, tuple) else children(node).values()
+        return False
+
     def origin(self, key: str) -> str:
         """Where a value came from, such as "profile smoke" or "default"."""
         return self.origins.get(key, "default")
@@ -52,6 +65,10 @@ class LoadedJob:
     def error(self, problems: Sequence[Problem]) -> JobFileError:
         """The error for these problems, each with the line of its key."""
         return job_file_error(add_locations(self.tree, problems), self.texts)
+
+    def describe(self, warnings: Sequence[Problem]) -> tuple[str, ...]:
+        """The texts of warnings, each with the line of its key."""
+        return tuple(f"warning: {self.error([warning])}" for warning in warnings)
 
     def dump(self) -> str:
         """The resolved job as YAML, each value with its origin. Secrets are masked."""

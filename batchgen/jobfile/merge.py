@@ -18,6 +18,14 @@ SYNONYMS: Mapping[str, str] = {
 }
 """Other tools' names for keys of `decoding`."""
 
+MAIN_KEYS: Mapping[str, str] = {
+    "input": "path",
+    "prompt": "user",
+    "model": "path",
+    "output": "path",
+}
+"""The key of a section that is meant when a text, or a list of files, stands in its place."""
+
 
 def merge_layers(below: Node, above: Node) -> Node:
     """The values of `above`, and those of `below` for other keys.
@@ -34,16 +42,20 @@ def merge_layers(below: Node, above: Node) -> Node:
 
 
 def canonicalize(layer: Node, problems: list[Problem], prefix: str = "") -> Node:
-    """A layer with the names of GenerationConfig and with `model: PATH` as a section. Duplicate settings are problems."""
+    """A layer with the names of GenerationConfig and with `model: PATH` and the like as sections.
+
+    Duplicate settings are problems.
+    """
     entries = dict(children(layer))
     if "decoding" in entries:
         entries["decoding"] = _canonical_decoding(entries["decoding"], problems, prefix)
-    entries = _with_model_section(entries)
+    for section, key in MAIN_KEYS.items():
+        entries = _with_section(entries, section, key)
     evaluate = entries.get("evaluate")
     judges = children(evaluate).get("judges") if evaluate is not None else None
     if evaluate is not None and judges is not None and isinstance(judges.value, tuple):
         items = tuple(
-            replace(j, value=_with_model_section(children(j))) if children(j) else j
+            replace(j, value=_with_section(children(j), "model", "path")) if children(j) else j
             for j in judges.value
         )
         listed = {**children(evaluate), "judges": replace(judges, value=items)}
@@ -60,12 +72,16 @@ def canonicalize(layer: Node, problems: list[Problem], prefix: str = "") -> Node
     return Node(entries, layer.location, layer.origin)
 
 
-def _with_model_section(entries: Mapping[str, Node]) -> dict[str, Node]:
-    """The entries with `model: PATH` as a section."""
-    model = entries.get("model")
-    if model is None or not isinstance(model.value, str):
+def _with_section(entries: Mapping[str, Node], section: str, key: str) -> dict[str, Node]:
+    """The entries with `section: VALUE` as a section with this key."""
+    node = entries.get(section)
+    if node is None or not _is_short(node, section):
         return dict(entries)
-    return {**entries, "model": Node({"path": model}, model.location, model.origin)}
+    return {**entries, section: Node({key: node}, node.location, node.origin)}
+
+
+def _is_short(node: Node, section: str) -> bool:
+    return isinstance(node.value, str) or (section == "input" and isinstance(node.value, tuple))
 
 
 def _canonical_decoding(section: Node, problems: list[Problem], prefix: str) -> Node:

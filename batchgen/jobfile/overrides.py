@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from batchgen.errors import Problem
-from batchgen.jobfile.merge import SYNONYMS, canonicalize, merge_layers
+from batchgen.jobfile.merge import MAIN_KEYS, SYNONYMS, canonicalize, merge_layers
 from batchgen.jobfile.messages.expected_types import expected_at
 from batchgen.jobfile.tree import COMMAND_LINE, Node, SourceLocation, map_nodes, parse_key
 from batchgen.jobfile.yaml_reader import MAX_DEPTH, read_yaml
@@ -38,14 +38,15 @@ def _override_problem(given: str, path: Sequence[str]) -> Problem | None:
     if path[0] in ("extends", "profiles"):
         return Problem(path[0], "not allowed in --set", "Write it in the job file.")
     if any("\ud800" <= c <= "\udfff" or c == "\0" for c in value):
-        return Problem(key, "not UTF-8 text (given by --set)", "Write it in the job file.")
+        return Problem(key, "not UTF-8 text (given by --set)", "Use a text that is UTF-8.")
     return None
 
 
 def _override_node(text: str, path: Sequence[str], file: str, problems: list[Problem]) -> Node:
     expected = expected_at(_canonical(path))
     text_meant = expected is not None and expected.means_text
-    only_text = expected is not None and text_meant and expected.item is None and path != ["model"]
+    is_section = len(path) == 1 and path[0] in MAIN_KEYS
+    only_text = expected is not None and text_meant and expected.item is None and not is_section
     reading = read_yaml(text, file=file, origin=COMMAND_LINE)
     top = reading.top or Node(None, SourceLocation(file), COMMAND_LINE)
     quoted = isinstance(top.value, str) and text.lstrip()[:1] in ("'", '"')
@@ -61,8 +62,8 @@ def _override_node(text: str, path: Sequence[str], file: str, problems: list[Pro
 
 def _canonical(path: Sequence[str]) -> tuple[str, ...]:
     """The path in the schema: `model` means `model.path`, and synonyms are replaced."""
-    if list(path) == ["model"]:
-        return ("model", "path")
+    if len(path) == 1 and path[0] in MAIN_KEYS:
+        return (path[0], MAIN_KEYS[path[0]])
     if len(path) > 1 and path[0] == "decoding":
         return (path[0], SYNONYMS.get(path[1], path[1]), *path[2:])
     return tuple(path)

@@ -43,12 +43,13 @@ def _error_limits(value: object) -> Mapping[str, Any] | None:
     return {"max_error_rate": value}
 
 
+_LIMITS = ("max_error_rate", "max_error_count")
 _FENCE = _choice("allow_code_fence", {"allow": True, "refuse": False})
 
 RENAMED_KEYS: Mapping[str, Rename] = {
     "prompt.truncate": Rename(("truncate_column",)),
     "redact.with": Rename(("replacement",)),
-    "run.max_errors": Rename(("max_error_rate", "max_error_count"), _error_limits),
+    "run.max_errors": Rename(_LIMITS, _error_limits),
     "evaluate.judges.against": Rename(("baseline",)),
     "evaluate.metrics.contains.boundaries": _choice("whole_words", {"words": True, "none": False}),
     "evaluate.metrics.ifeval.keywords": Rename(("kwargs",)),
@@ -87,6 +88,9 @@ def explain_renamed_key(path: KeyPath, typed: KeyPath, value: object) -> tuple[s
         for name in new or rename.names
     ]
     message = f"unknown key `{path[-1]}`: renamed to {names} {_SINCE}"
+    if rename.names == _LIMITS and isinstance(value, float) and value == 1:
+        rate, count = (dotted_key((*path[:-1], name)) for name in _LIMITS)
+        return message, f"Write {count}: 1 for one answer, or {rate}: 1 for all answers."
     return message, f"Write {' and '.join(written)}."
 
 

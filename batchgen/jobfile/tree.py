@@ -138,12 +138,16 @@ def map_nodes(node: Node, change: Callable[[Node], Node]) -> Node:
     return change(replace(node, value=value))
 
 
-def drop_nulls(node: Node) -> Node:
-    """The tree without keys that are null. Items of lists are unchanged."""
-    if not isinstance(node.value, Mapping):
+def drop_nulls(node: Node, path: KeyPath = ()) -> Node:
+    """The tree without keys that are null. Items of lists are unchanged, and so is a JSON Schema: its null is a value."""
+    if not isinstance(node.value, Mapping) or path == _JSON_SCHEMA:
         return node
-    kept = {k: drop_nulls(v) for k, v in node.value.items() if v.value is not None}
+    entries = node.value.items()
+    kept = {k: drop_nulls(v, (*path, k)) for k, v in entries if v.value is not None}
     return Node(kept, node.location, node.origin)
+
+
+_JSON_SCHEMA: KeyPath = ("decoding", "response_format", "json_schema")
 
 
 def problem_at(node: Node, key: str, message: str, hint: str = "") -> Problem:

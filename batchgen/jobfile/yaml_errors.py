@@ -5,11 +5,14 @@ import re
 import yaml
 
 from batchgen.errors import Problem
+from batchgen.jobfile.wide_punctuation import wide_problem
 
 TEMPLATE_MESSAGE = "a bare {{ … }} or {% … %} is read as a YAML mapping"
 TEMPLATE_HINT = 'Put the template in quotes, "{{ question }}", or in a block after |.'
 
 _BARE_TEMPLATE = re.compile(r"^\s*(?:- +)?(?:(?P<key>[\w.-]+): +)?(?:\[ *)?(?P<template>\{[{%])")
+_INNER_QUOTES = re.compile(r'"[^"]*\{[{%][^"}]*\["')
+"""A template in double quotes with the name of a column in double quotes."""
 _WORDS = (
     # (pattern in PyYAML's message, message, hint)
     (r"character '\\t'", "a tab, where YAML allows only spaces", "Indent with spaces."),
@@ -44,6 +47,18 @@ def explain_syntax_error(error: yaml.MarkedYAMLError, text: str, file: str) -> P
         column = template.start("template") + 1
         key = template["key"] or ""
         return Problem(key, TEMPLATE_MESSAGE, TEMPLATE_HINT, mark.line + 1, column, file)
+    if (wide := wide_problem(_lines(text), mark.line, file)) is not None:
+        return wide
+    if _INNER_QUOTES.search(line):
+        hint = "Write single quotes around the template: '{{ row[\"name\"] }}', or a block after |."
+        return Problem(
+            "",
+            "not valid YAML: a double quote inside double quotes",
+            hint,
+            mark.line + 1,
+            mark.column + 1,
+            file,
+        )
     message, hint = error.problem or "", ""
     for pattern, words, way_out in _WORDS:
         if re.search(pattern, found):
@@ -55,5 +70,9 @@ def explain_syntax_error(error: yaml.MarkedYAMLError, text: str, file: str) -> P
 
 
 def _line(text: str, number: int) -> str:
-    lines = re.split(r"\r\n|[\n\r\x85\u2028\u2029]", text)
+    lines = _lines(text)
     return lines[number][:2000] if number < len(lines) else ""
+
+
+def _lines(text: str) -> list[str]:
+    return re.split(r"\r\n|[\n\r\x85\u2028\u2029]", text)

@@ -12,6 +12,7 @@ import yaml
 
 from batchgen.errors import Problem
 from batchgen.jobfile.tree import KeyPath, Node, Scalar, SourceLocation, dotted_key
+from batchgen.jobfile.wide_punctuation import wide_indentation_problem, wide_key_problem
 from batchgen.jobfile.yaml_errors import (
     TEMPLATE_HINT,
     TEMPLATE_MESSAGE,
@@ -146,7 +147,15 @@ class _Composer:
             hint = "Use extends or profiles to share settings."
             self._note(event, path, "YAML merge keys (<<) are not allowed", hint)
             return None
-        if not isinstance(self._scalar(event, path, self._location(event)), str):
+        start = self._location(event)
+        wide = None
+        if event.style is None:
+            wide = wide_indentation_problem(event.value, start)
+            wide = wide or wide_key_problem(event.value, path, start)
+        if wide is not None:
+            self.problems.append(wide)
+            return None
+        if not isinstance(self._scalar(event, (*path, event.value), self._location(event)), str):
             message = f"expected text as a key; found {event.value or 'nothing'}"
             self._note(event, path, message, f"Quote it: '{event.value}'." if event.value else "")
             return None
@@ -163,6 +172,10 @@ class _Composer:
             return None
         if event.style is not None:
             return text
+        wide = wide_key_problem(text, path, self._location(event))
+        if wide is not None:
+            self.problems.append(wide)
+            return None
         if INTEGER.fullmatch(text) and _exceeds_64_bits(text):
             message = "a number that does not fit into 64 bits"
             self._note(location, path, message, "Quote it if it is text.")

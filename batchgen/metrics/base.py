@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from batchgen.metrics.statistics.intervals import PointEstimate
+from batchgen.metrics.statistics.intervals import FRACTION, PointEstimate, ValueRange
 from batchgen.records import FinishReason, Score, Status
 from batchgen.section import NonEmptyText, Section
 
@@ -42,7 +42,9 @@ class MetricOptions(Section):
     primary: bool = False
     """A primary metric in comparisons: the p-values of primary metrics are corrected for their number (Holm)."""
     where: NonEmptyText | None = None
-    """SQL condition over the input columns: only these rows are scored."""
+    """SQL condition over the columns: only these rows are scored."""
+    field: NonEmptyText | None = None
+    """Path of the value to score in place of the response, such as `parsed.label`. Where it is null, the response counts as empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,9 @@ class Answer:
         sample: number of the answer among those of its row, from 0.
         response: None for a row that failed or was skipped.
         references: the accepted texts; empty where the row has none.
+        integer_references: those whose cells are whole numbers rather than text.
+        unanswerable: true where the list of references is there and empty, as in SQuAD 2.0.
+        readable: false where the cell of a reference is in no form that batchgen reads; it has no references then.
         prompt: the contents of all messages, joined by line breaks; may be empty.
         fields: the input's columns.
         output_tokens: length of the response in tokens of the model; None where unknown.
@@ -63,6 +68,9 @@ class Answer:
     sample: int
     response: str | None
     references: tuple[str, ...] = ()
+    integer_references: frozenset[str] = frozenset()
+    unanswerable: bool = False
+    readable: bool = True
     prompt: str = ""
     fields: Mapping[str, object] = field(default_factory=dict)
     output_tokens: int | None = None
@@ -84,6 +92,7 @@ class Spec:
         higher_is_better: None where neither is, as with a length.
         signature: what else decides the values: sacrebleu's signature, the hash of a schema or a user's function.
         needs: a group or set metric gets every answer.
+        declared_range: of values that are not a fraction; None where they have no limits.
     """
 
     name: str
@@ -93,6 +102,12 @@ class Spec:
     higher_is_better: bool | None
     signature: str = ""
     needs: Need = "response"
+    declared_range: ValueRange | None = None
+
+    @property
+    def value_range(self) -> ValueRange | None:
+        """The smallest and the largest possible value; None where there is no such limit."""
+        return FRACTION if self.unit == "fraction" else self.declared_range
 
     def variant(self, name: str) -> "Spec":
         """The spec of one of several metrics that one entry of the job makes."""
@@ -177,6 +192,7 @@ class MetricType(Generic[Options]):
         options: what a job may set; the docstring describes what is measured.
         make: makes one metric or several, such as one per variant of `rouge`. It raises `DataError` if a file cannot
             be read or a package is not installed.
+        value_range: of a unit other than fraction; None where the values have no limits.
     """
 
     options: type[Options]
@@ -185,6 +201,7 @@ class MetricType(Generic[Options]):
     unit: Unit = "fraction"
     higher_is_better: bool | None = True
     version: int = 1
+    value_range: ValueRange | None = None
 
     @property
     def word(self) -> str:
@@ -194,7 +211,15 @@ class MetricType(Generic[Options]):
     def metrics(self, options: Options) -> tuple[Metric, ...]:
         """The metrics of one entry of `evaluate.metrics`."""
         name, word = options.name or self.word, self.word
-        spec = Spec(name, word, self.version, self.unit, self.higher_is_better, needs=self.needs)
+        spec = Spec(
+            name,
+            word,
+            self.version,
+            self.unit,
+            self.higher_is_better,
+            needs=self.needs,
+            declared_range=self.value_range,
+        )
         made = self.make(spec, options)
         return made if isinstance(made, tuple) else (made,)
 
@@ -204,8 +229,15 @@ def score_answer(metric: RowMetric, answer: Answer) -> Score:
     if metric.spec.needs != "nothing" and answer.response is None:
         return unscored(metric.spec, "skipped")
     if metric.spec.needs == "references" and not answer.references:
-        return unscored(metric.spec, "no_reference")
+        return without_reference(metric.spec, readable=answer.readable)
     return metric.score(answer)
+
+
+def without_reference(spec: Spec, *, readable: bool) -> Score:
+    """The score of a row without references: none is there, or its cell cannot be read."""
+    if readable:
+        return unscored(spec, "no_reference")
+    return unscored(spec, "unparsed", "reference")
 
 
 def unscored(spec: Spec, status: Status, rule: str | None = None) -> Score:

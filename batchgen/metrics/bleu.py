@@ -10,6 +10,7 @@ import numpy as np
 
 from batchgen.metrics.base import Answer, Floats, MetricOptions, MetricType, Spec, no_answer_found
 from batchgen.metrics.optional import require_package
+from batchgen.metrics.statistics.intervals import ValueRange
 from batchgen.records import Score
 
 _ORDERS = 4
@@ -71,4 +72,6 @@ def _bleu(spec: Spec, options: BleuOptions) -> Bleu:
     return Bleu(signed, bleu(tokenize=options.tokenize, effective_order=True, force=True))
 
 
-BLEU = MetricType(BleuOptions, _bleu, needs="references", unit="score")
+BLEU = MetricType(
+    BleuOptions, _bleu, needs="references", unit="score", value_range=ValueRange(0.0, 100.0)
+)

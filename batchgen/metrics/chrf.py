@@ -10,6 +10,7 @@ import numpy as np
 
 from batchgen.metrics.base import Answer, Floats, MetricOptions, MetricType, Spec, no_answer_found
 from batchgen.metrics.optional import require_package
+from batchgen.metrics.statistics.intervals import ValueRange
 from batchgen.records import Score
 
 
@@ -53,4 +54,6 @@ def _chrf(spec: Spec, _options: ChrFOptions) -> ChrF:
     return ChrF(replace(spec, signature="case:mixed|eff:yes|nc:6|nw:0|space:no"), chrf)
 
 
-CHRF = MetricType(ChrFOptions, _chrf, needs="references", unit="score")
+CHRF = MetricType(
+    ChrFOptions, _chrf, needs="references", unit="score", value_range=ValueRange(0.0, 100.0)
+)

@@ -13,6 +13,7 @@ from pydantic import Field
 from batchgen.metrics.base import Answer, Metric, MetricOptions, MetricType, Spec, unscored
 from batchgen.metrics.overlap import unigram_f1
 from batchgen.metrics.statistics.intervals import (
+    FRACTION,
     NO_DATA,
     PointEstimate,
     moments,
@@ -83,7 +84,7 @@ class Distinct:
             )
         if len(shares) == 1:
             return point_estimate(shares[0], "one window gives no spread")
-        found = row_mean(moments(np.array(shares)), level, fraction=True)
+        found = row_mean(moments(np.array(shares)), level, FRACTION)
         return replace(found, method="t over windows") if found.method == "t" else found
 
     def _windows(self, answers: Iterable[Answer]) -> Iterator[list[tuple[str, ...]]]:

@@ -5,14 +5,16 @@ not languages that share a script (English and French, Russian and Bulgarian).
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Self
 
+import numpy as np
 import regex
 from pydantic import model_validator
 
 from batchgen.metrics.base import Answer, MetricOptions, MetricType, Spec, unscored
+from batchgen.metrics.language_names import Language, find_language, fold_code
 from batchgen.metrics.optional import require_package
 from batchgen.metrics.text import split_tokens
 from batchgen.records import Score
@@ -24,9 +26,9 @@ class LanguageOptions(MetricOptions):
 
     type: Literal["language"] = "language"
     expect: NonEmptyText | None = None
-    """Code of the language, such as `zh` or `en`."""
+    """The language: a code, such as `zh`, `zho` or `zh-CN`, or a name, such as `Chinese` or `中文`."""
     column: NonEmptyText | None = None
-    """Column with the code of each row, instead of `expect`."""
+    """Column with the code or name of each row's language, instead of `expect`. A row with another text is not scored."""
     detector: Literal["script", "py3langid"] = "script"
     """script distinguishes Chinese from English, not French from English. py3langid does; it needs the extra `metrics`."""
 
@@ -34,41 +36,34 @@ class LanguageOptions(MetricOptions):
     def _one_source(self) -> Self:
         if (self.expect is None) == (self.column is None):
             raise ValueError("give expect or column: which language is right")
+        if self.expect is not None and find_language(self.expect) is None:
+            raise ValueError(
+                f"expect: unknown language {self.expect!r}; give a code such as zh, or a name such as Chinese"
+            )
         return self
 
 
 _SCRIPTS = [
     *("Latin", "Han", "Hiragana", "Katakana", "Hangul", "Cyrillic", "Arabic", "Hebrew", "Greek"),
     *("Devanagari", "Bengali", "Gurmukhi", "Gujarati", "Tamil", "Telugu", "Kannada", "Malayalam"),
-    *("Sinhala", "Thai", "Lao", "Khmer", "Myanmar", "Georgian", "Armenian", "Ethiopic"),
+    *(
+        "Oriya",
+        "Tibetan",
+        "Thaana",
+        "Sinhala",
+        "Thai",
+        "Lao",
+        "Khmer",
+        "Myanmar",
+        "Georgian",
+        "Armenian",
+        "Ethiopic",
+    ),
 ]
 _SCRIPT = regex.compile("|".join(rf"(?P<{name}>\p{{{name}}})" for name in _SCRIPTS))
-_OTHER_SCRIPTS: Mapping[str, str] = {
-    language: script
-    for script, languages in {
-        "Han": "zh", "Japanese": "ja", "Hangul": "ko", "Cyrillic": "ru uk bg sr mk be kk ky mn tg",
-        "Arabic": "ar fa ur ps ckb ug sd", "Hebrew": "he yi", "Greek": "el",
-        "Devanagari": "hi mr ne sa", "Bengali": "bn as", "Gurmukhi": "pa", "Gujarati": "gu",
-        "Tamil": "ta", "Telugu": "te", "Kannada": "kn", "Malayalam": "ml", "Sinhala": "si",
-        "Thai": "th", "Lao": "lo", "Khmer": "km", "Myanmar": "my", "Georgian": "ka",
-        "Armenian": "hy", "Ethiopic": "am ti",
-    }.items()
-    for language in languages.split()
-}  # fmt: skip
 _JAPANESE = ("Han", "Hiragana", "Katakana")
 _KANA_SHARE = 0.1
 """Japanese contains kana; Chinese does only in names."""
-
-
-def primary_code(language: str) -> str:
-    """The language of a code with a region: `en` of `en-GB`. Cantonese and Mandarin are both `zh`."""
-    code = language.lower().replace("_", "-").partition("-")[0]
-    return "zh" if code == "yue" else code
-
-
-def script_of(language: str) -> str:
-    """The script of a language, by its ISO 639 code: `zh`, `zh-CN`, `en`. Unknown codes are Latin."""
-    return _OTHER_SCRIPTS.get(primary_code(language), "Latin")
 
 
 def main_script(text: str) -> str | None:
@@ -90,28 +85,38 @@ LanguageDetector = Callable[[str], str | None]
 
 @dataclass(frozen=True, slots=True)
 class LanguageMatch:
-    """1 if the response is in the expected language, which `form` converts to what `detect` returns for it."""
+    """1 if the response is in the expected language.
+
+    Attributes:
+        expected: None to read it from a column.
+        form: from a language to what `detect` returns for it; None for a language that `detect` cannot find.
+    """
 
     spec: Spec
-    options: LanguageOptions
+    expected: str | None
+    column: str
     detect: LanguageDetector
-    form: Callable[[str], str]
+    form: Callable[[Language], str | None]
 
     def score(self, answer: Answer) -> Score:
         """Score an answer. `answer` of the score is the detected language or script."""
-        expected = self.options.expect or answer.fields.get(self.options.column or "")
-        if not isinstance(expected, str) or not expected:
+        expected = self.expected or answer.fields.get(self.column)
+        if expected is None or expected == "":
             return unscored(self.spec, "no_reference")
+        language = find_language(expected) if isinstance(expected, str) else None
+        wanted = self.form(language) if language else None
+        if wanted is None:
+            return unscored(self.spec, "unparsed", "reference")
         if not answer.text.strip():
             return unscored(self.spec, "empty")
         found = self.detect(answer.text)
         if found is None:
             return unscored(self.spec, "no_answer")
-        return Score(self.spec.name, float(found == self.form(expected)), "ok", found)
+        return Score(self.spec.name, float(found == wanted), "ok", found)
 
 
 def trained_detector() -> LanguageDetector:
-    """Text to ISO 639-1 code by py3langid, whose model is in its package.
+    """Text to the code of its language by py3langid, whose model is in its package.
 
     Raises:
         DataError: if py3langid is not installed.
@@ -119,18 +124,54 @@ def trained_detector() -> LanguageDetector:
     classify = require_package("py3langid", "metrics").classify
 
     def detect(text: str) -> str | None:
-        return primary_code(str(classify(text)[0])) if any(c.isalpha() for c in text) else None
+        return fold_code(str(classify(_in_lower_case(text))[0])) if _has_letters(text) else None
 
     return detect
 
 
+_SURE = 0.99
+"""Least probability of another language. Of 6 words of English, 1 % are another language to py3langid at 0.9."""
+
+
+def english_test() -> Callable[[str], bool]:
+    """A function that returns false for a text without letters, and where py3langid is sure of another language.
+
+    Raises:
+        DataError: if py3langid is not installed.
+    """
+    rank = require_package("py3langid", "metrics").rank
+
+    def is_english(text: str) -> bool:
+        if main_script(text) != "Latin":
+            return False
+        ranked = rank(_in_lower_case(text))
+        scores = np.array([score for _, score in ranked], np.float64)
+        return ranked[0][0] == "en" or float(1 / np.exp(scores - scores.max()).sum()) < _SURE
+
+    return is_english
+
+
+def _in_lower_case(text: str) -> str:
+    return text.lower() if text.isupper() else text
+
+
+def _has_letters(text: str) -> bool:
+    return any(c.isalpha() for c in text)
+
+
 def _language(spec: Spec, options: LanguageOptions) -> LanguageMatch:
-    detect, form = (
-        (main_script, script_of)
-        if options.detector == "script"
-        else (trained_detector(), primary_code)
+    column = options.column or ""
+    if options.detector == "script":
+        return LanguageMatch(spec, options.expect, column, main_script, lambda one: one.script)
+    ranked = require_package("py3langid", "metrics").rank("")
+    known = {fold_code(str(label)) for label, _ in ranked}
+    return LanguageMatch(
+        spec,
+        options.expect,
+        column,
+        trained_detector(),
+        lambda one: one.code if one.code in known else None,
     )
-    return LanguageMatch(spec, options, detect, form)
 
 
-LANGUAGE = MetricType(LanguageOptions, _language)
+LANGUAGE = MetricType(LanguageOptions, _language, version=2)

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from batchgen.metrics.base import Answer, MetricOptions, MetricType, Spec, unscored
-from batchgen.metrics.text import split_sentences, split_words
+from batchgen.metrics.sentences import split_sentences
+from batchgen.metrics.text import split_words
 from batchgen.records import Score
 from batchgen.section import AsTuple
 
@@ -21,7 +22,7 @@ class LengthOptions(MetricOptions):
         AsTuple,
         Field(min_length=1),
     ] = ("characters",)
-    """Each is a metric: `length_words`. A Chinese character is a word; tokens are the model's."""
+    """Each is a metric: `length_words`. A Chinese character is a word; tokens are the model's. A line break does not end a sentence; a blank line, a list item and a heading do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +52,5 @@ LENGTH = MetricType(
     lambda spec, o: tuple(Length(spec.variant(unit), _COUNTS[unit]) for unit in o.units),
     unit="count",
     higher_is_better=None,
+    version=2,
 )

@@ -14,10 +14,19 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from batchgen.metrics.base import Answer, Floats, MetricOptions, MetricType, Spec, unscored
+from batchgen.metrics.base import (
+    Answer,
+    Floats,
+    MetricOptions,
+    MetricType,
+    Spec,
+    unscored,
+    without_reference,
+)
 from batchgen.metrics.likelihood_columns import TextLikelihood, text_likelihoods
+from batchgen.metrics.references import References, text_cell
 from batchgen.records import Score
-from batchgen.section import NonEmptyText, Section
+from batchgen.section import Auto, NonEmptyText, PositiveInt, Section
 
 _LEAST = -700.0
 """Nats a token. Less has no finite perplexity."""
@@ -35,6 +44,10 @@ class TextAfterPrompt(AfterPrompt):
 
     column: NonEmptyText | None = None
     """Column with the text; `response` is the answer itself. Left out: the references, of which the most likely one counts."""
+    stride: PositiveInt | Auto = "auto"
+    """For a text that is longer than the model's context: it is scored in windows as long as the context, each of which ends
+    this many tokens after the one before. Each token is scored once, after all earlier tokens of its window. auto: half the
+    context. A smaller stride gives each token more context and takes longer."""
 
 
 class LoglikelihoodOptions(MetricOptions, TextAfterPrompt):
@@ -77,9 +90,13 @@ class LikelihoodMetric:
     size: Callable[[BestText], float]
     formula: Formula
 
+    @property
+    def stride(self) -> int | Auto:
+        return self.options.stride
+
     def continuations(self, answer: Answer) -> Sequence[str]:
         """The texts with the delimiter before each, without empty ones."""
-        return tuple(self.options.delimiter + text for text in self._texts(answer) if text)
+        return tuple(self.options.delimiter + text for text in self._texts(answer).texts if text)
 
     def score(self, answer: Answer) -> Score:
         """The value of the text; the rule is `greedy` where greedy decoding would generate it."""
@@ -93,9 +110,10 @@ class LikelihoodMetric:
     def best_text(self, answer: Answer) -> BestText | Score:
         """The text to be scored, or the score of an answer that has none."""
         texts = self._texts(answer)
-        wanted = [text for text in texts if text]
+        wanted = [text for text in texts.texts if text]
         if not wanted:
-            return unscored(self.spec, "empty" if texts else "no_reference")
+            missing = without_reference(self.spec, readable=texts.readable)
+            return unscored(self.spec, "empty") if texts.texts else missing
         known = text_likelihoods(answer, self.spec.name)
         if len(known) != len(wanted):
             return unscored(self.spec, "skipped")
@@ -107,11 +125,10 @@ class LikelihoodMetric:
             return unscored(self.spec, "error", "impossible")
         return best
 
-    def _texts(self, answer: Answer) -> tuple[str, ...]:
+    def _texts(self, answer: Answer) -> References:
         if self.options.column is None:
-            return answer.references
-        cell = answer.fields.get(self.options.column)
-        return () if cell is None else (str(cell),)
+            return References(answer.references, readable=answer.readable)
+        return text_cell(answer.fields.get(self.options.column))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeGuard
 
 from batchgen.metrics.base import Answer, Metric, RowMetric
+from batchgen.section import Auto
 
 LIKELIHOOD_PREFIX = "model:"
 """Precedes the name of a metric in the name of its column. Such columns are never written."""
@@ -30,6 +31,11 @@ class TextLikelihood:
 
 class ModelMetric(RowMetric, Protocol):
     """Scores answers by how likely the model finds texts after their prompts."""
+
+    @property
+    def stride(self) -> int | Auto | None:
+        """How a text that is longer than the model's context is scored: see `TextAfterPrompt.stride`; None: not at all."""
+        ...
 
     def continuations(self, answer: Answer) -> Sequence[str]:
         """The texts whose likelihoods `score` reads, in the same order, from the column `likelihood_column`."""

@@ -1,6 +1,6 @@
 """Whether the response is one of the references, contains certain texts, or matches a pattern."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -16,6 +16,7 @@ from batchgen.metrics.base import (
     scored,
     stored_form,
     unscored,
+    without_reference,
 )
 from batchgen.metrics.text import contains_words, fold_case, normalize, normalize_without_articles
 from batchgen.records import Score
@@ -33,7 +34,7 @@ class NormalizedMatchOptions(MetricOptions):
 
     type: Literal["normalized_match"] = "normalized_match"
     articles: Literal["keep", "drop"] = "keep"
-    """drop: `a`, `an` and `the` are ignored as well, as in SQuAD."""
+    """drop: `a`, `an` and `the` are ignored as well. For figures comparable with SQuAD's see `squad_em`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +73,19 @@ class Contains:
 
     def score(self, answer: Answer) -> Score:
         """Score an answer. `answer` of the score is the first text that was found."""
-        wanted = self.options.texts or answer.references
+        wanted = self.options.texts or _without_decimals(answer.references)
         if not wanted:
-            return unscored(self.spec, "no_reference")
+            return without_reference(self.spec, readable=answer.readable)
         text, mode = _spaced_once(answer.text), self.options.mode
         holds = contains_words if self.options.whole_words else str.__contains__
         found = [one for one in wanted if holds(text, _spaced_once(one))]
         right = {"any": bool(found), "all": len(found) == len(wanted), "none": not found}[mode]
         return scored(self.spec, right, answer, stored_form(found[0]) if found else None)
+
+
+def _without_decimals(references: Sequence[str]) -> Sequence[str]:
+    """Without `18.0` where `18` is there, which are two spellings of one reference."""
+    return [one for one in references if one.removesuffix(".0") not in {*references} - {one}]
 
 
 def _spaced_once(text: str) -> str:

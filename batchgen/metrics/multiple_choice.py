@@ -5,25 +5,32 @@
 Options are numbered from 0 and labelled A, B, C unless their column names them.
 """
 
-import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Literal
 
-from batchgen.metrics.base import Answer, MetricOptions, MetricType, Spec, unscored
-from batchgen.metrics.choice import options_of
+from batchgen.metrics.base import (
+    Answer,
+    MetricOptions,
+    MetricType,
+    Spec,
+    unscored,
+    without_reference,
+)
 from batchgen.metrics.likelihood import AfterPrompt
 from batchgen.metrics.likelihood_columns import TextLikelihood, text_likelihoods
-from batchgen.metrics.text import normalize
+from batchgen.metrics.options import (
+    LABELS,
+    AmbiguousReferenceError,
+    Gold,
+    OptionTexts,
+    gold_labels,
+    read_options,
+)
 from batchgen.records import Score
 from batchgen.section import NonEmptyText
 
 Normalize = Literal["none", "characters", "bytes"]
-Gold = Literal["auto", "text", "label", "index"]
-
-LABELS = (*string.ascii_uppercase, *map("".join, product(string.ascii_uppercase, repeat=2)))
-"""Of options without names of their own."""
 
 
 class MultipleChoiceOptions(MetricOptions, AfterPrompt):
@@ -34,11 +41,11 @@ class MultipleChoiceOptions(MetricOptions, AfterPrompt):
 
     type: Literal["multiple_choice"] = "multiple_choice"
     options: NonEmptyText
-    """Column with the texts of the options: a list, a mapping by label, or JSON of either."""
+    """Column with the texts of the options: a list, a mapping by label, {text, label} as in ARC, or JSON of these."""
     normalize: Normalize = "none"
     """Divisor of an option's log-probability, so that long options can win; the delimiter is not counted. characters: acc_norm of lm-eval."""
     gold: Gold = "auto"
-    """How to read the reference. auto: whichever fits; a row where two readings disagree is not scored."""
+    """How to read the reference. auto: whichever fits; a row where two readings disagree is not scored, but a whole number in a column of numbers is an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +55,14 @@ class MultipleChoice:
     spec: Spec
     options: MultipleChoiceOptions
 
+    @property
+    def stride(self) -> None:
+        """None: an option in windows would not have the whole prompt before it."""
+
     def continuations(self, answer: Answer) -> Sequence[str]:
         """The options with the delimiter before each, if the row can be scored."""
         options = self._options(answer)
-        texts = () if isinstance(options, Score) else options.values()
+        texts = () if isinstance(options, Score) else options.texts.values()
         return [self.options.delimiter + text for text in texts]
 
     def score(self, answer: Answer) -> Score:
@@ -67,12 +78,12 @@ class MultipleChoice:
         if isinstance(right, Score):
             return right
         known = text_likelihoods(answer, self.spec.name)
-        if len(known) != len(options):
+        if len(known) != len(options.texts):
             return unscored(self.spec, "skipped")
-        return self._chosen(options, right, known)
+        return self._chosen(options.texts, right, known)
 
     def _chosen(
-        self, options: dict[str, str], right: set[str], known: Sequence[TextLikelihood]
+        self, options: Mapping[str, str], right: set[str], known: Sequence[TextLikelihood]
     ) -> Score:
         if failure := next((one.failure for one in known if one.failure), ""):
             return unscored(self.spec, "error", failure)
@@ -86,37 +97,26 @@ class MultipleChoice:
             return Score(self.spec.name, 0.0, "no_answer", "=".join(best), "tie")
         return Score(self.spec.name, float(bool(right & set(best))), "ok", best[0], "likeliest")
 
-    def _options(self, answer: Answer) -> dict[str, str] | Score:
+    def _options(self, answer: Answer) -> OptionTexts | Score:
         """The options by label, in their order."""
-        options = dict(options_of(answer.fields.get(self.options.options), LABELS))
-        if len(options) < 2:
+        options = read_options(answer.fields.get(self.options.options), LABELS)
+        if len(options.texts) < 2:
             return unscored(self.spec, "unparsed", "options")
-        if not all(options.values()):
+        if not all(options.texts.values()):
             return unscored(self.spec, "unparsed", "empty_option")
         return options
 
-    def _right(self, answer: Answer, options: dict[str, str]) -> set[str] | Score:
+    def _right(self, answer: Answer, options: OptionTexts) -> set[str] | Score:
         if not answer.references:
-            return unscored(self.spec, "no_reference")
+            return without_reference(self.spec, readable=answer.readable)
         right: set[str] = set()
         for reference in answer.references:
-            read = [labels for labels in self._readings(reference, options) if labels]
-            if any(labels != read[0] for labels in read):
+            integer = reference in answer.integer_references
+            try:
+                right |= gold_labels(reference, options, self.options.gold, integer=integer)
+            except AmbiguousReferenceError:
                 return unscored(self.spec, "unparsed", "ambiguous_reference")
-            right |= read[0] if read else set()
         return right or unscored(self.spec, "unparsed", "reference")
-
-    def _readings(self, reference: str, options: dict[str, str]) -> list[set[str]]:
-        """The labels that a reference means, in each reading that the job allows."""
-        labels, form, word = list(options), normalize(reference), reference.strip()
-        readings: dict[Gold, set[str]] = {
-            "text": {label for label, text in options.items() if normalize(text) == form},
-            "label": {label for label in labels if label.casefold() == word.casefold()},
-            "index": {labels[int(word)]}
-            if word.isascii() and word.isdecimal() and len(word) < 9 and int(word) < len(labels)
-            else set(),
-        }
-        return [found for kind, found in readings.items() if self.options.gold in ("auto", kind)]
 
     def _size(self, text: str) -> int:
         if self.options.normalize == "bytes":
@@ -125,4 +125,4 @@ class MultipleChoice:
 
 
 # Reads the likelihoods of the options, not the response: rows without a response are scored as well.
-MULTIPLE_CHOICE = MetricType(MultipleChoiceOptions, MultipleChoice, needs="nothing")
+MULTIPLE_CHOICE = MetricType(MultipleChoiceOptions, MultipleChoice, needs="nothing", version=2)

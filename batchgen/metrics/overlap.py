@@ -20,11 +20,11 @@ Tokens = tuple[str, ...]
 
 
 class TokenF1Options(MetricOptions):
-    """Harmonic mean of precision and recall of tokens, as multisets (SQuAD's F1); a Chinese character is a token."""
+    """Harmonic mean of precision and recall of tokens, as multisets; a Chinese character is a token."""
 
     type: Literal["token_f1"] = "token_f1"
     articles: Literal["keep", "drop"] = "keep"
-    """drop: `a`, `an` and `the` are not tokens, as in SQuAD."""
+    """drop: `a`, `an` and `the` are not tokens. For figures comparable with SQuAD's see `squad_f1`."""
 
 
 class RougeOptions(MetricOptions):
@@ -56,7 +56,7 @@ class Overlap:
 
 
 def unigram_f1(response: Sequence[str], reference: Sequence[str]) -> float:
-    """F1 of two multisets of tokens; SQuAD's F1 and ROUGE-1 (Rajpurkar et al. 2016; Lin 2004, section 2)."""
+    """F1 of two multisets of tokens; ROUGE-1 (Lin 2004, section 2), and SQuAD's F1 of its own tokens (Rajpurkar et al. 2016)."""
     return f1(multiset_overlap(response, reference), len(response), len(reference))
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from batchgen.metrics.base import Metric, MetricOptions, MetricType
 from batchgen.metrics.bleu import BLEU
+from batchgen.metrics.calibration import CALIBRATION
 from batchgen.metrics.choice import CHOICE
 from batchgen.metrics.chrf import CHRF
 from batchgen.metrics.diversity import DISTINCT, DUPLICATES, SAMPLE_DIVERSITY
@@ -19,6 +20,7 @@ from batchgen.metrics.language import LANGUAGE
 from batchgen.metrics.length import LENGTH
 from batchgen.metrics.likelihood import BITS_PER_BYTE, LOGLIKELIHOOD, PERPLEXITY
 from batchgen.metrics.match import CONTAINS, EXACT, NORMALIZED_MATCH, REGEX
+from batchgen.metrics.math_equal import MATH_EQUAL
 from batchgen.metrics.multiple_choice import MULTIPLE_CHOICE
 from batchgen.metrics.number.number import NUMBER
 from batchgen.metrics.overlap import ROUGE, TOKEN_F1
@@ -26,6 +28,7 @@ from batchgen.metrics.pii import PII
 from batchgen.metrics.refusal import REFUSAL
 from batchgen.metrics.repetition import REPETITION
 from batchgen.metrics.samples import MAJORITY_AT_K, PASS_AT_K, PASS_HAT_K
+from batchgen.metrics.squad import SQUAD_EM, SQUAD_F1
 from batchgen.metrics.user_function import PYTHON
 
 _ALL: Final[tuple[MetricType[Any], ...]] = (
@@ -35,7 +38,10 @@ _ALL: Final[tuple[MetricType[Any], ...]] = (
     REGEX,
     CHOICE,
     NUMBER,
+    MATH_EQUAL,
     TOKEN_F1,
+    SQUAD_EM,
+    SQUAD_F1,
     ROUGE,
     CHRF,
     BLEU,
@@ -59,6 +65,7 @@ _ALL: Final[tuple[MetricType[Any], ...]] = (
     PERPLEXITY,
     BITS_PER_BYTE,
     MULTIPLE_CHOICE,
+    CALIBRATION,
     PYTHON,
 )
 

@@ -1,4 +1,4 @@
-"""Text as metrics compare it: normal form, tokens, sentences. Chinese is written without spaces: a character is a token."""
+"""Text as metrics compare it: normal form, tokens, words. Chinese is written without spaces: a character is a token."""
 
 import re
 import unicodedata
@@ -26,12 +26,6 @@ _NEXT_TO_UNSPACED = regex.compile(rf"(?<=[{UNSPACED}]) | (?=[{UNSPACED}])")
 _WORD_CHARACTER = regex.compile(rf"[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]", regex.V1)
 _UNSPACED = regex.compile(rf"[{UNSPACED}]")
 _ARTICLES = frozenset(("a", "an", "the"))
-# A full stop ends a sentence before a space or the end, not in 3.14 or e.g.x; Chinese stops always do.
-_SENTENCE_END = regex.compile(
-    # Nor does the full stop of `Dr. Who`, or of initials.
-    r"[。！？｡…‼⁇⁈⁉]++[\p{Pf}\p{Pe}\"']*+|\n++"
-    r"|[.!?]++(?<!\b(?:Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|vs|e\.g|i\.e|[A-HJ-Z])\.)[\p{Pf}\p{Pe}\"']*+(?=\s|$)"
-)
 
 
 def fold_case(text: str) -> str:
@@ -57,11 +51,6 @@ def tokens_without_articles(text: str) -> tuple[str, ...]:
 def split_words(text: str) -> list[str]:
     """Words as people count them: `don't`, `3.14` and `well-known` are one, a Chinese character is one."""
     return _ASCII_WORD.findall(text) if text.isascii() else _WORD.findall(text)
-
-
-def split_sentences(text: str) -> list[str]:
-    """Parts of the text that end in a full stop or a line break and contain a letter or digit."""
-    return [part for part in _SENTENCE_END.split(text) if any(c.isalnum() for c in part)]
 
 
 @lru_cache(maxsize=8)

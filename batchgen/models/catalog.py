@@ -8,15 +8,19 @@ from typing import Any, Literal
 
 from batchgen.errors import ModelError
 from batchgen.job.spec import ModelSpec
+from batchgen.lora.adapter_folder import Adapter, is_adapter_folder, read_adapter
 from batchgen.models.demo.demo_model import DEMO_MODELS
-from batchgen.models.demo.marker import is_intact
 from batchgen.models.find_model import ResolvedModel, resolve_model
+from batchgen.models.formats.compressed_weights import find_compression
+from batchgen.models.formats.gguf_model import list_gguf_models, remove_gguf_model
+from batchgen.models.formats.marker import is_intact
 from batchgen.models.hub import Hub
 from batchgen.models.info import UNLIMITED, ModelInfo, read_model_info
 from batchgen.models.model_folder import check_model_folder, check_tokenizer_folder
 from batchgen.models.tokenizer import load_tokenizer
 from batchgen.progress import SILENT, Reporter
 from batchgen.storage.cache_folder import cache_folder
+from batchgen.storage.entries import is_file, list_folder
 
 ModelState = Literal["ready", "not downloaded", "incomplete"]
 CheckStatus = Literal["ok", "note", "problem"]
@@ -29,14 +33,15 @@ class KnownModel:
     """A model that a job can name.
 
     Attributes:
-        name: the value for `model.path`.
+        name: the value for `model.path`, or of an adapter for `model.adapter`; of a GGUF file only its name.
         folder: None if it is not downloaded.
         bytes: on disk, or of the download.
-        note: licence of a demo model, commit of a hub model, or what is missing.
+        note: licence of a demo model, hash of a GGUF file, commit of a hub model, the base model of an adapter, or what is
+            missing.
     """
 
     name: str
-    source: Literal["demo", "cache"]
+    source: Literal["demo", "gguf", "cache"]
     state: ModelState
     folder: Path | None
     bytes: int
@@ -57,7 +62,6 @@ class ModelCheck:
     """The result of `check_model`."""
 
     resolved: ResolvedModel
-    info: ModelInfo
     items: tuple[CheckItem, ...]
 
     @property
@@ -67,10 +71,38 @@ class ModelCheck:
 
 
 def list_models(*, cache: Path | None = None, hub: Hub | None = None) -> tuple[KnownModel, ...]:
-    """The demo models, downloaded or not, and all models in the hub's cache; does not connect."""
+    """The demo models, downloaded or not, converted GGUF files, and all models in the hub's cache; does not connect."""
     hub = hub or Hub.from_environment(os.environ)
-    demos = _demo_models(cache or cache_folder())
-    return (*demos, *(_cached(hub, model_id) for model_id in hub.models()))
+    cache = cache or cache_folder()
+    demos, converted = _demo_models(cache), list_gguf_models(cache)
+    ggufs = (
+        KnownModel(one.name, "gguf", "ready", one.folder, one.bytes, f"sha256 {one.sha256[:16]}")
+        for one in reversed(converted)
+    )
+    return (*demos, *ggufs, *(_cached(hub, model_id) for model_id in hub.models()))
+
+
+def remove_models(name: str, *, cache: Path | None = None) -> tuple[Path, ...]:
+    """Delete the conversions of a GGUF file, by the file's name or the start of its sha256.
+
+    Raises:
+        ModelError: there is none, or it cannot be deleted.
+    """
+    converted = list_gguf_models(cache or cache_folder())
+    least = 8
+    found = [
+        one
+        for one in converted
+        if one.name == name or (len(name) >= least and one.sha256.startswith(name))
+    ]
+    if not found:
+        raise ModelError(
+            f"no conversion of a GGUF file {name}; found {', '.join(one.name for one in converted) or 'none'}",
+            hint="`batchgen models list` lists them. Delete other models yourself: their folders are in that list.",
+        )
+    for one in found:
+        remove_gguf_model(one)
+    return tuple(one.folder for one in found)
 
 
 def get_model(
@@ -80,8 +112,8 @@ def get_model(
     cache: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> ResolvedModel:
-    """Download a model if it is not on this machine, so that later runs can work offline; as `resolve_model`."""
-    return resolve_model(name, revision=revision, cache=cache, reporter=reporter)
+    """Download a model or an adapter if it is not on this machine, so that later runs can work offline; as `resolve_model`."""
+    return resolve_model(name, revision=revision, cache=cache, wanted="any", reporter=reporter)
 
 
 def check_model(
@@ -91,14 +123,15 @@ def check_model(
     cache: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> ModelCheck:
-    """Check a model's files and tokenizer.
+    """Check a model's files and tokenizer, or an adapter's files.
 
     Raises:
         ModelError: it is not found, or files are missing or damaged.
     """
-    resolved = resolve_model(name, revision=revision, cache=cache, reporter=reporter)
-    info = read_model_info(resolved)
-    return ModelCheck(resolved, info, tuple(_items(resolved, info)))
+    resolved = resolve_model(name, revision=revision, cache=cache, wanted="any", reporter=reporter)
+    if is_adapter_folder(resolved.folder):
+        return ModelCheck(resolved, tuple(_adapter_items(read_adapter(resolved.folder))))
+    return ModelCheck(resolved, tuple(_items(resolved, read_model_info(resolved))))
 
 
 def _demo_models(cache: Path) -> Iterator[KnownModel]:
@@ -115,20 +148,30 @@ def _demo_models(cache: Path) -> Iterator[KnownModel]:
 def _cached(hub: Hub, model_id: str) -> KnownModel:
     folder = hub.snapshot(model_id, None)
     if folder is None:
-        folder = max((hub.repository(model_id) / "snapshots").iterdir(), default=None)
+        folder = max(list_folder(hub.repository(model_id) / "snapshots"), default=None)
     if folder is None:
         return KnownModel(model_id, "cache", "incomplete", None, 0, "no files")
+    note = folder.name
     try:
-        check_model_folder(folder)
-        check_tokenizer_folder(folder)
+        if is_adapter_folder(folder):
+            note = f"adapter for {read_adapter(folder).base_model or 'an unnamed model'} · {note}"
+        else:
+            check_model_folder(folder)
+            check_tokenizer_folder(folder)
     except ModelError as error:
         missing = error.message.removeprefix(f"{folder}: ")
         return KnownModel(model_id, "cache", "incomplete", folder, _bytes(folder), missing)
-    return KnownModel(model_id, "cache", "ready", folder, _bytes(folder), folder.name)
+    return KnownModel(model_id, "cache", "ready", folder, _bytes(folder), note)
 
 
 def _bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return sum(file.stat().st_size for file in folder.rglob("*") if is_file(file))
+
+
+def _adapter_items(adapter: Adapter) -> Iterator[CheckItem]:
+    yield CheckItem("adapter", "ok", f"{adapter.describe()}; header checked, data not read")
+    base = adapter.base_model
+    yield CheckItem("base model", "ok" if base else "note", base or "not stated")
 
 
 def _items(resolved: ResolvedModel, info: ModelInfo) -> Iterator[CheckItem]:
@@ -139,6 +182,9 @@ def _items(resolved: ResolvedModel, info: ModelInfo) -> Iterator[CheckItem]:
         f"in {', '.join(info.files[:1])}{f' and {more} more' if (more := len(info.files) - 1) else ''}; "
         "headers checked, data not read",
     )
+    if compression := find_compression(resolved.folder):
+        text = f"compressed by {compression.method}, which engine transformers cannot compute with"
+        yield CheckItem("compression", "note", text)
     yield _context(info)
     yield _end_tokens(info)
     yield _template(info)

@@ -5,8 +5,11 @@ The run must stay offline, and huggingface_hub reads HF_HUB_OFFLINE only when it
 """
 
 import json
+import os
 import sys
 from pathlib import Path
+
+from batchgen.storage.processes import end_with_parent
 
 PATTERNS = (
     "*.safetensors", "*.json", "*.jinja", "*.py", "*.model", "*.tiktoken",
@@ -67,4 +70,5 @@ def main(model_id: str, revision: str, cache: str, endpoint: str) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent(os.getppid())
     main(*sys.argv[1:5])

@@ -1,6 +1,6 @@
 """Resolves `model.path` to a folder on this machine, and downloads the model if needed.
 
-    your folder ──> demo: ──> the hub's cache ──> the hub (one probe of at most 3 seconds)
+    your folder or GGUF file ──> demo: ──> the hub's cache ──> the hub (one probe of at most 3 seconds)
 
 The first match is taken. Folders and cached models never connect: HF_HUB_OFFLINE is set before huggingface_hub is
 imported. Imports neither torch nor transformers.
@@ -13,12 +13,22 @@ from pathlib import Path
 from typing import Literal
 
 from batchgen.errors import ModelError
+from batchgen.lora.adapter_folder import check_adapter_files, is_adapter_folder
 from batchgen.models.demo import demo_model as demo
+from batchgen.models.formats.gguf_model import (
+    SUFFIX,
+    converted_folder,
+    is_gguf_file,
+    prepare_gguf_model,
+)
 from batchgen.models.hub import MODEL_ID, PROBE_SECONDS, Hub, UnreachableError, go_offline
 from batchgen.models.model_folder import check_model_folder, check_tokenizer_folder
 from batchgen.progress import SILENT, Reporter
 from batchgen.storage.cache_folder import cache_folder
+from batchgen.storage.entries import is_file, is_folder, list_folder
 
+Wanted = Literal["model", "tokenizer", "adapter", "any"]
+"""What a folder must contain; `any`: a model or an adapter."""
 ModelSource = Literal["folder", "demo", "cache", "hub"]
 DEMO = "demo:"
 MODEL_HINTS = (
@@ -26,6 +36,12 @@ MODEL_HINTS = (
     "    · a folder:             --set model.path=FOLDER\n"
     "    · a mirror of the hub:  HF_ENDPOINT=https://…  before the command\n"
     "    · the demo model:       --set model.path=demo:smollm2-135m   (93 MB, from the Python package index)"
+)
+
+ADAPTER_HINTS = (
+    "Use one of these:\n"
+    "    · a folder:             --set model.adapter=FOLDER\n"
+    "    · a mirror of the hub:  HF_ENDPOINT=https://…  before the command"
 )
 
 
@@ -38,12 +54,19 @@ class ResolvedModel:
         folder: absolute; contains config, weights and usually the tokenizer.
         source: "hub" if it was downloaded now.
         revision: commit of a hub model, short hash of a demo model's source, empty for a folder.
+        gguf: the GGUF file that `folder` was converted from; None for other models.
     """
 
     name: str
     folder: Path
     source: ModelSource
     revision: str
+    gguf: Path | None = None
+
+    @property
+    def own_path(self) -> Path | None:
+        """The user's folder or file; None for a model with a name."""
+        return (self.gguf or self.folder) if self.source == "folder" else None
 
 
 def resolve_model(
@@ -51,16 +74,17 @@ def resolve_model(
     *,
     revision: str | None = None,
     cache: Path | None = None,
-    weights: bool = True,
+    wanted: Wanted = "model",
     reporter: Reporter = SILENT,
 ) -> ResolvedModel:
-    """Find a model, and download it if needed; then set HF_HUB_OFFLINE.
+    """Find a model or an adapter, and download it if needed; then set HF_HUB_OFFLINE.
 
     Args:
-        path: a folder, a demo model such as demo:smollm2-135m, or the id of a hub model.
+        path: a folder, a GGUF file, a demo model such as demo:smollm2-135m, or the id of a hub model. An adapter is a folder
+            or in the hub.
         revision: commit, tag or branch of a hub model.
         cache: folder of demo models; default: `cache_folder()`.
-        weights: whether config and weights are required; else only a tokenizer is.
+        wanted: what it must contain.
         reporter: receives messages and progress.
 
     Raises:
@@ -71,11 +95,40 @@ def resolve_model(
         hub=Hub.from_environment(os.environ),
         cache=cache,
         reporter=reporter,
-        wanted="model" if weights else "tokenizer",
+        wanted=wanted,
     )
     found = resolver.resolve(path, revision)
     go_offline()
     return found
+
+
+def find_adapter_on_disk(path: str, revision: str | None = None) -> Path | None:
+    """The folder of an adapter that is on this machine; None if it must be downloaded first.
+
+    Raises:
+        ModelError: the path cannot be read, or can be neither a folder nor an id.
+    """
+    if (folder := _as_folder(path)) is not None:
+        return folder
+    _require_adapter_id(path)
+    return Hub.from_environment(os.environ).snapshot(path, revision)
+
+
+def find_on_disk(path: str, revision: str | None = None) -> Path | None:
+    """The folder of a model that is on this machine; None if it must be downloaded or prepared first.
+
+    Raises:
+        ModelError: the path cannot be read, or is an unknown demo model.
+    """
+    if (folder := _as_folder(path)) is not None:
+        return folder
+    if is_gguf_file(path):
+        return converted_folder(Path(path).expanduser().absolute(), cache_folder())
+    if path.startswith(DEMO):
+        folder = demo.find_demo_model(path).folder(cache_folder())
+        return _as_folder(str(folder))
+    _require_model_id(path)
+    return Hub.from_environment(os.environ).snapshot(path, revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,37 +137,59 @@ class Resolver:
 
     Attributes:
         cache: folder of demo models; None: `cache_folder()`.
-        wanted: a folder with only a tokenizer needs neither config nor weights.
+        wanted: with "tokenizer", a folder needs neither config nor weights.
         probe_seconds: time limit for the hub's response.
     """
 
     hub: Hub
     cache: Path | None = None
     reporter: Reporter = SILENT
-    wanted: Literal["model", "tokenizer"] = "model"
+    wanted: Wanted = "model"
     probe_seconds: float = PROBE_SECONDS
 
     def resolve(self, path: str, revision: str | None = None) -> ResolvedModel:
         """As `resolve_model`, without setting HF_HUB_OFFLINE."""
         folder = _as_folder(path)
         if folder is not None:
-            _refuse_revision(path, revision)
+            self._refuse_revision(path, revision)
             self._check(folder)
             return ResolvedModel(path, folder, "folder", "")
-        if path.startswith(DEMO):
-            _refuse_revision(path, revision)
+        if is_gguf_file(path) and self.wanted != "adapter":
+            self._refuse_revision(path, revision)
+            return self._gguf_model(path)
+        if path.startswith(DEMO) and self.wanted != "adapter":
+            self._refuse_revision(path, revision)
             return self._demo_model(path)
-        _require_model_id(path)
+        if self.wanted == "adapter":
+            _require_adapter_id(path)
+        else:
+            _require_model_id(path)
         return self._hub_model(path, revision)
 
     def _check(self, folder: Path) -> None:
         try:
-            if self.wanted == "model":
+            if self._is_adapter(folder):
+                check_adapter_files(folder)
+            elif self.wanted != "tokenizer":
                 check_model_folder(folder)
             else:
                 check_tokenizer_folder(folder)
         except OSError as error:
             raise ModelError(f"{folder}: {error.strerror or error}") from error
+
+    def _is_adapter(self, folder: Path) -> bool:
+        return self.wanted == "adapter" or (self.wanted == "any" and is_adapter_folder(folder))
+
+    def _refuse_revision(self, path: str, revision: str | None) -> None:
+        if revision is not None:
+            raise ModelError(
+                f"{self._revision_key}: {revision} has no effect: {path} is not a hub model",
+                hint=f"Remove {self._revision_key} from the job.",
+            )
+
+    @property
+    def _revision_key(self) -> str:
+        return "model.adapter_revision" if self.wanted == "adapter" else "model.revision"
 
     def _demo_model(self, name: str) -> ResolvedModel:
         known = demo.find_demo_model(name)
@@ -123,12 +198,19 @@ class Resolver:
         )
         return ResolvedModel(name, folder, "demo", known.wheel.member_sha256[:8])
 
+    def _gguf_model(self, path: str) -> ResolvedModel:
+        file = Path(path).expanduser().absolute()
+        cache = self.cache or cache_folder()
+        folder = prepare_gguf_model(file, cache, reporter=self.reporter)
+        return ResolvedModel(path, folder, "folder", "", file)
+
     def _hub_model(self, model_id: str, revision: str | None) -> ResolvedModel:
         defect = "does not contain it"
         if (snapshot := self.hub.snapshot(model_id, revision)) is not None:
             try:
                 self._check(snapshot)
-                check_tokenizer_folder(snapshot)  # an interrupted download may not contain it
+                if not self._is_adapter(snapshot):
+                    check_tokenizer_folder(snapshot)  # an interrupted download may not contain it
             except ModelError as error:
                 defect = f"contains an unusable copy: {error.message}"
             else:
@@ -138,8 +220,8 @@ class Resolver:
         self._check(snapshot)
         if revision is None:
             self.reporter.info(
-                f"{model_id}: the newest revision, because model.revision is not set; "
-                f"to fix it, set model.revision: {snapshot.name}"
+                f"{model_id}: the newest revision, because {self._revision_key} is not set; "
+                f"to fix it, set {self._revision_key}: {snapshot.name}"
             )
         return ResolvedModel(model_id, snapshot, "hub", snapshot.name)
 
@@ -157,9 +239,11 @@ class Resolver:
     def _absent(self, model_id: str, revision: str | None, reason: str, defect: str) -> ModelError:
         wanted = model_id if revision is None else f"{model_id} at revision {revision}"
         similar = _similar(model_id, self.hub.models())
+        adapter = self.wanted == "adapter"
+        hints = ADAPTER_HINTS if adapter else MODEL_HINTS
         return ModelError(
-            f"model {wanted} is not on this machine, and {reason}",
-            hint=f"{MODEL_HINTS}\n  Searched: {Path(model_id).absolute()} (no such folder), "
+            f"{'adapter' if adapter else 'model'} {wanted} is not on this machine, and {reason}",
+            hint=f"{hints}\n  Searched: {Path(model_id).absolute()} (no such folder), "
             f"{self.hub.cache} ({defect}){similar}.",
         )
 
@@ -172,19 +256,25 @@ def _as_folder(path: str) -> Path | None:
         raise ModelError(f"{path}: {error}") from error
 
 
-def _refuse_revision(path: str, revision: str | None) -> None:
-    if revision is not None:
+def _require_adapter_id(path: str) -> None:
+    file = Path(path).expanduser()
+    if is_file(file) or not _is_id(path):
+        near = [str(entry) for entry in _siblings(file)]
         raise ModelError(
-            f"model.revision: {revision} has no effect: {path} is not a hub model",
-            hint="Remove model.revision from the job.",
+            f"{file.absolute()} is not a folder, nor is {path} an id of the hub{_similar(str(file.absolute()), near)}",
+            hint="Give the folder of an adapter, with adapter_config.json, or the id of an adapter in the hub.",
         )
+
+
+def _is_id(path: str) -> bool:
+    return MODEL_ID.fullmatch(path) is not None and "--" not in path and ".." not in path
 
 
 def _require_model_id(path: str) -> None:
     file = Path(path).expanduser()
-    if file.is_file():
+    if is_file(file):
         raise ModelError(
-            f"{path} is a file, expected a folder",
+            f"{path} is a file, expected a folder or a file *.gguf",
             hint=f"Give the folder of the model: `{file.absolute().parent}`.",
         )
     if "://" in path:
@@ -192,7 +282,13 @@ def _require_model_id(path: str) -> None:
             f"{path} is a URL, expected a folder or a model id",
             hint="Give the id of a hub model, such as Qwen/Qwen3-0.6B, and set HF_ENDPOINT to the hub.",
         )
-    if MODEL_ID.fullmatch(path) is None or "--" in path or ".." in path:
+    if path.lower().endswith(SUFFIX):
+        near = [entry.name for entry in list_folder(file.absolute().parent)]
+        raise ModelError(
+            f"file {file.absolute()} does not exist{_similar(file.name, near)}",
+            hint="Give the path of a GGUF file on this machine.",
+        )
+    if not _is_id(path):
         near = [str(e) for e in _siblings(file)]
         raise ModelError(
             f"folder {file.absolute()} does not exist{_similar(str(file.absolute()), near)}",
@@ -201,10 +297,7 @@ def _require_model_id(path: str) -> None:
 
 
 def _siblings(file: Path) -> list[Path]:
-    try:
-        return [entry for entry in file.absolute().parent.iterdir() if entry.is_dir()]
-    except OSError:  # the parent is missing or not readable: no suggestion then
-        return []
+    return [entry for entry in list_folder(file.absolute().parent) if is_folder(entry)]
 
 
 def _similar(name: str, known: tuple[str, ...] | list[str]) -> str:

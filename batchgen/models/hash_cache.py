@@ -9,6 +9,7 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from batchgen.errors import ModelError
 
 SMALL_BYTES = 1 << 20
 """Smaller files are always read, which takes no longer than looking up their entry."""
+BLOCK_BYTES = 8 << 20
+"""Read at a time: about 8 ms of hashing, after which progress is shown."""
 SETTLED_SECONDS = 2.0
 """A file changed this shortly before it was read is not cached: file systems have coarse clocks, so it could change
 again with the same times."""
@@ -44,8 +47,8 @@ class HashCache:
             return None
         return sha256 if same else None
 
-    def rehash(self, file: Path) -> str:
-        """Read every byte, and replace the entry.
+    def rehash(self, file: Path, read: Callable[[int], None] = lambda _: None) -> str:
+        """Read every byte, and replace the entry; `read` receives the number of bytes read so far.
 
         Raises:
             ModelError: the file cannot be read, or changes while it is read.
@@ -53,8 +56,7 @@ class HashCache:
         try:
             before = file.stat()
             began = time.time()
-            with file.open("rb") as opened:
-                sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+            sha256 = _digest(file, read)
             after = file.stat()
         except OSError as error:
             raise ModelError(f"{file}: {error.strerror or error}") from error
@@ -81,6 +83,16 @@ class HashCache:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary.write_text(json.dumps(content), "utf-8")
             temporary.replace(entry)
+
+
+def _digest(file: Path, read: Callable[[int], None]) -> str:
+    digest, total, buffer = hashlib.sha256(), 0, memoryview(bytearray(BLOCK_BYTES))
+    with file.open("rb", buffering=0) as opened:
+        while count := opened.readinto(buffer):
+            digest.update(buffer[:count])
+            total += count
+            read(total)
+    return digest.hexdigest()
 
 
 def _appearance(seen: os.stat_result) -> list[int]:

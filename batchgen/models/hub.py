@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from batchgen.errors import ModelError
 from batchgen.models import download
 from batchgen.progress import LINE_EVERY_SECONDS, Reporter
+from batchgen.storage.entries import is_file, is_folder
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 DEFAULT_REVISION = "main"
@@ -79,7 +80,7 @@ class Hub:
             commit = (repository / "refs" / wanted).read_text(encoding="utf-8").strip()
         except (OSError, ValueError):  # not a cached branch or tag: perhaps a commit
             commit = wanted
-        if not commit or not (folder := repository / "snapshots" / commit).is_dir():
+        if not commit or not is_folder(folder := repository / "snapshots" / commit):
             return None
         return folder
 
@@ -142,7 +143,7 @@ class Hub:
                 return process.communicate(timeout=LINE_EVERY_SECONDS)[0]
             except subprocess.TimeoutExpired:
                 blobs = (self.repository(model_id) / "blobs").glob("*")
-                size = sum(blob.stat().st_size for blob in blobs if blob.is_file())
+                size = sum(blob.stat().st_size for blob in blobs if is_file(blob))
                 reporter.info(f"downloading {model_id}: {size / 1e6:,.0f} MB so far")
 
 

@@ -8,22 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen.errors import ModelError
+from batchgen.models.config_check import EMBEDDINGS, check_against_weights, text_section
 from batchgen.models.find_model import ResolvedModel
-from batchgen.models.json_file import read_json
+from batchgen.models.formats.marker import read_marker
+from batchgen.models.hash_cache import HashCache
 from batchgen.models.model_folder import (
     CONFIG_FILE,
     GENERATION_CONFIG_FILE,
     INDEX_FILE,
+    TEMPLATE_FILES,
     TOKENIZER_CONFIG_FILE,
-    VOCABULARY_FILES,
+    TOKENIZER_FILES,
     check_config,
     weight_files,
 )
-from batchgen.models.safetensors_header import (
-    SafetensorsHeader,
-    read_safetensors_header,
-    sampled_digest,
-)
+from batchgen.storage.cache_folder import cache_folder
+from batchgen.storage.entries import exists, is_file
+from batchgen.storage.json_file import read_json
+from batchgen.storage.safetensors_header import SafetensorsHeader, read_safetensors_header
 
 UNLIMITED = sys.maxsize
 """Context length of a model that states none, such as a state-space model."""
@@ -38,21 +40,8 @@ CONTEXT_KEYS = (
     "model_max_length",
 )
 """Keys of the longest sequence in configs, the usual one first."""
-TEXT_SECTIONS = ("text_config", "llm_config", "language_config", "thinker_config")
-"""Sections of the language model in a multi-part config."""
 SANE_LENGTH = 10**9
 """A larger model_max_length of a tokenizer (often 10**30) means that none is stated."""
-EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "embeddings.weight")
-"""Tensors with a row per token, for configs without vocab_size."""
-TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
-TOKENIZER_FILES = (
-    *VOCABULARY_FILES,
-    TOKENIZER_CONFIG_FILE,
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    *TEMPLATE_FILES,
-)
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 
 
@@ -74,7 +63,6 @@ class ModelInfo:
         chat_template: the file that contains it; None without one, as in base models.
         remote_code: whether config or tokenizer name Python code of the model.
         files: names of the weight files.
-        identity: digests by kind of file; part of the generation fingerprint.
     """
 
     model_type: str
@@ -90,7 +78,12 @@ class ModelInfo:
     chat_template: str | None
     remote_code: bool
     files: tuple[str, ...]
-    identity: Mapping[str, str]
+    folder: Path
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Digests by kind of file; part of the generation fingerprint. Reads every byte of files that are not known yet."""
+        return _identity(self.folder, self.files)
 
     @property
     def has_chat_template(self) -> bool:
@@ -109,10 +102,12 @@ def read_model_info(resolved: ResolvedModel, *, weights: bool = True) -> ModelIn
     config = read_json(folder / CONFIG_FILE) if weights else _optional(folder / CONFIG_FILE)
     generation = _optional(folder / GENERATION_CONFIG_FILE)
     tokenizer = _optional(folder / TOKENIZER_CONFIG_FILE)
-    text = _text_section(config)
+    text = text_section(config)
     files = weight_files(folder) if weights else ()
     headers = [read_safetensors_header(file) for file in files]
     _require_every_tensor(folder, headers)
+    if weights:
+        check_against_weights(folder / CONFIG_FILE, config, headers)
     return ModelInfo(
         model_type=str(config.get("model_type", "")),
         architectures=tuple(str(name) for name in _list(config.get("architectures"))),
@@ -127,14 +122,29 @@ def read_model_info(resolved: ResolvedModel, *, weights: bool = True) -> ModelIn
         chat_template=_chat_template(folder, tokenizer),
         remote_code="auto_map" in config or "auto_map" in tokenizer,
         files=tuple(header.file.name for header in headers),
-        identity=_identity(folder, headers),
+        folder=folder,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLimits:
+    """What the JSON files of a model state about lengths; see `ModelInfo`."""
+
+    context_length: int
+    generation_config: Mapping[str, object]
+
+
+def read_limits(folder: Path) -> ModelLimits:
+    """Read the limits from JSON files alone, of which any may be missing. Raises ModelError if one is damaged."""
+    config, tokenizer = _optional(folder / CONFIG_FILE), _optional(folder / TOKENIZER_CONFIG_FILE)
+    length = _context_length(config, text_section(config), tokenizer)
+    return ModelLimits(length, _optional(folder / GENERATION_CONFIG_FILE))
 
 
 def vocabulary_size(folder: Path, *, weights: bool = True) -> int:
     """As `ModelInfo.vocab_size`; raises ModelError if neither config nor weights state it."""
     read = read_json if weights else _optional
-    text = _text_section(read(folder / CONFIG_FILE))
+    text = text_section(read(folder / CONFIG_FILE))
     if size := _whole(text.get("vocab_size")):
         return size
     if not weights:
@@ -150,7 +160,7 @@ def tokenizer_identity(folder: Path) -> str:
     """A SHA-256 of all files that define the tokenizer, chat template included."""
     digest = hashlib.sha256()
     for name in (*TOKENIZER_FILES, *_further_tokenizer_files(folder)):
-        if (folder / name).is_file():
+        if is_file(folder / name):
             digest.update(f"{name} {_sha256(folder / name)}\n".encode())
     return digest.hexdigest()
 
@@ -182,7 +192,7 @@ def token_id(folder: Path, token: str) -> int | None:
 
 
 def _optional(file: Path) -> Mapping[str, object]:
-    return read_json(file) if file.exists() else {}
+    return read_json(file) if exists(file) else {}
 
 
 def _section(mapping: Mapping[str, object], key: str) -> Mapping[str, object]:
@@ -198,15 +208,8 @@ def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _text_section(config: Mapping[str, object]) -> Mapping[str, object]:
-    for name in TEXT_SECTIONS:
-        if section := _section(config, name):
-            return _text_section(section) if name == "thinker_config" else section
-    return config
-
-
 def _require_every_tensor(folder: Path, headers: Sequence[SafetensorsHeader]) -> None:
-    if not (folder / INDEX_FILE).is_file() or len(headers) == 0:
+    if not is_file(folder / INDEX_FILE) or len(headers) == 0:
         return
     named = _section(read_json(folder / INDEX_FILE), "weight_map")
     held = {header.file.name: {t.name for t in header.tensors} for header in headers}
@@ -274,21 +277,24 @@ def _end_tokens(
 
 def _chat_template(folder: Path, tokenizer: Mapping[str, object]) -> str | None:
     for name in TEMPLATE_FILES:
-        if (folder / name).is_file():
+        if is_file(folder / name):
             return name
     return TOKENIZER_CONFIG_FILE if tokenizer.get("chat_template") else None
 
 
-def _identity(folder: Path, headers: Sequence[SafetensorsHeader]) -> dict[str, str]:
+def _identity(folder: Path, weight_names: Sequence[str]) -> dict[str, str]:
     identity = {"tokenizer_sha256": tokenizer_identity(folder)}
+    if source := read_marker(folder).get("gguf_sha256"):
+        identity["gguf_sha256"] = str(source)
     for file in (CONFIG_FILE, GENERATION_CONFIG_FILE):
-        if (folder / file).is_file():
+        if is_file(folder / file):
             identity[f"{file.removesuffix('.json')}_sha256"] = _sha256(folder / file)
-    if headers:
-        weights = hashlib.sha256()
-        for header in headers:
-            weights.update(sampled_digest(header).encode())
-        identity["weights_sampled_sha256"] = weights.hexdigest()
+    if weight_names:
+        # Every byte counts; unchanged files are read once.
+        hashes, weights = HashCache(cache_folder() / "hashes"), hashlib.sha256()
+        for name in weight_names:
+            weights.update(hashes.sha256(folder / name).encode())
+        identity["weights_sha256"] = weights.hexdigest()
     return identity
 
 

@@ -13,8 +13,10 @@ from batchgen.errors import ModelError, UsageError
 from batchgen.job.spec import Job, ModelSpec
 from batchgen.jobfile.load import LoadedJob
 from batchgen.models.find_model import ResolvedModel, resolve_model
+from batchgen.models.formats.gguf_model import is_gguf_file
 from batchgen.models.hash_cache import HashCache
 from batchgen.models.info import ModelInfo, read_model_info
+from batchgen.models.local_adapter import LocalAdapter, adapter_errors, find_adapter
 from batchgen.models.lock_file import (
     FileHasher,
     ModelLock,
@@ -26,11 +28,16 @@ from batchgen.models.lock_file import (
 )
 from batchgen.models.remote_code import COMMIT, refuse_external_code
 from batchgen.models.tokenizer import find_tokenizer
-from batchgen.progress import SILENT, Reporter
+from batchgen.progress import SILENT, Reporter, StepProgress
 from batchgen.storage.cache_folder import cache_folder
+from batchgen.storage.entries import is_file, is_folder, list_folder
 
 WithWeights = Callable[[ModelSpec], bool]
 """Whether a model must have weights: `engines.engine_registry.requires_weights`."""
+SERVER_HINT = (
+    "Name the server's model in model.served_name, and leave out model.path "
+    "or set it to a folder with the tokenizer."
+)
 ANNOUNCE_HASHING_BYTES = 200_000_000
 """From this many bytes on, a message announces that files are hashed."""
 
@@ -48,6 +55,19 @@ class LocalModel:
     tokenizer: ResolvedModel
     info: ModelInfo
     lock: Path | None
+    adapter: LocalAdapter | None = None
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Digests of everything that decides the answers, the adapter included."""
+        return {**self.info.identity, **(self.adapter.identity if self.adapter else {})}
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know about the adapter."""
+        if self.adapter is None:
+            return []
+        return list(self.adapter.notes(self.resolved, self.tokenizer.folder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +98,37 @@ def find_model(loaded: LoadedJob, reporter: Reporter, *, weights: bool) -> Local
     if loaded.job.model.path is None:
         return None
     lock = read_lock(lock_path(loaded.file))
-    return find_local_model(loaded.job.model, lock, reporter, weights=weights)
+    with adapter_errors(loaded, "model"):
+        return find_local_model(loaded.job.model, lock, reporter, weights=weights)
 
 
 def find_local_model(
     spec: ModelSpec, lock: ModelLock | None, reporter: Reporter, *, weights: bool
 ) -> LocalModel:
-    """As `find_model`, for any section `model`."""
-    found = _find(spec, lock, reporter, weights=weights)
+    """As `find_model`, for any section `model`.
+
+    Raises:
+        AdapterError: its adapter is damaged or not supported.
+        ModelError, ResourceError: as `find_model`.
+    """
+    try:
+        found = _find(spec, lock, reporter, weights=weights)
+    except ModelError as error:
+        if spec.base_url is None:
+            raise
+        raise ModelError(error.message, hint=SERVER_HINT) from error
     if lock is not None:
-        for part in found:
+        for part in found.parts:
             verify_pin(lock, part, _hashing(part, "known", reporter))
     if spec.trust_remote_code:
-        for part in found:
+        for part in (found.model, found.tokenizer):
             refuse_external_code(part.folder)
             if lock is None:
                 _require_commit(part, spec)
-    info = read_model_info(found[0], weights=weights)
-    return LocalModel(found[0], found[-1], info, lock.path if lock else None)
+    info = read_model_info(found.model, weights=weights)
+    _hash_weights(info, found.model, reporter)
+    adapter = find_adapter(found.adapter) if found.adapter else None
+    return LocalModel(found.model, found.tokenizer, info, lock.path if lock else None, adapter)
 
 
 def model_specs(job: Job) -> list[ModelSpec]:
@@ -109,8 +142,10 @@ def require_pin(loaded: LoadedJob) -> None:
     lock = read_lock(lock_path(loaded.file))
     if lock is None:
         return
-    for path in (spec.path or "" for spec in model_specs(loaded.job)):
-        lock.require(lock.key(path, Path(path) if Path(path).is_dir() else None))
+    named = ((spec.path, spec.adapter) for spec in model_specs(loaded.job))
+    for path in (path for paths in named for path in paths if path is not None):
+        own = is_folder(Path(path)) or is_gguf_file(path)
+        lock.require(lock.key(path, Path(path) if own else None))
 
 
 def pin_models(
@@ -175,36 +210,77 @@ def _parts(
     specs: Sequence[ModelSpec], lock: ModelLock | None, reporter: Reporter, weights: WithWeights
 ) -> list[ResolvedModel]:
     found = (_find(spec, lock, reporter, weights=weights(spec)) for spec in specs)
-    return list(dict.fromkeys(part for parts in found for part in parts))
+    return list(dict.fromkeys(part for one in found for part in one.parts))
 
 
-def _find(
-    spec: ModelSpec, lock: ModelLock | None, reporter: Reporter, *, weights: bool
-) -> tuple[ResolvedModel, ResolvedModel]:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    model: ResolvedModel
+    tokenizer: ResolvedModel
+    adapter: ResolvedModel | None
+
+    @property
+    def parts(self) -> list[ResolvedModel]:
+        return [self.model, self.tokenizer, *([self.adapter] if self.adapter else [])]
+
+
+def _find(spec: ModelSpec, lock: ModelLock | None, reporter: Reporter, *, weights: bool) -> _Found:
     def revision(name: str, requested: str | None) -> str | None:
         return lock.revision(name, requested) if lock else requested
 
     path = spec.path or ""
     model = resolve_model(
-        path, revision=revision(path, spec.revision), weights=weights, reporter=reporter
+        path,
+        revision=revision(path, spec.revision),
+        wanted="model" if weights else "tokenizer",
+        reporter=reporter,
     )
-    return model, find_tokenizer(
+    tokenizer = find_tokenizer(
         model,
         spec,
         revision=revision(spec.tokenizer, None) if spec.tokenizer else None,
         reporter=reporter,
     )
+    adapter = None
+    if spec.adapter is not None:
+        pinned = revision(spec.adapter, spec.adapter_revision)
+        adapter = resolve_model(spec.adapter, revision=pinned, wanted="adapter", reporter=reporter)
+    return _Found(model, tokenizer, adapter)
 
 
 def _hashing(model: ResolvedModel, how: Literal["known", "anew"], reporter: Reporter) -> FileHasher:
     """The function that hashes the model's files; a message announces it if that takes long."""
     hashes = HashCache(cache_folder() / "hashes")
-    files = [f for f in model.folder.iterdir() if f.is_file()]
+    files = [f for f in list_folder(model.folder) if is_file(f)]
     unread = [f for f in files if how == "anew" or hashes.cached(f) is None]
     total = sum(f.stat().st_size for f in unread)
     if total >= ANNOUNCE_HASHING_BYTES:
         reporter.info(f"hashing {total / 1e9:,.1f} GB of {model.name}")
     return hashes.rehash if how == "anew" else hashes.sha256
+
+
+def _hash_weights(info: ModelInfo, model: ResolvedModel, reporter: Reporter) -> None:
+    """Read large weights that are not hashed yet, with progress: about a second for each GB on processors with SHA instructions.
+
+    `ModelInfo.identity` then finds their hashes in the cache.
+    """
+    hashes = HashCache(cache_folder() / "hashes")
+    sizes = {
+        file: file.stat().st_size
+        for file in (model.folder / name for name in info.files)
+        if hashes.cached(file) is None
+    }
+    total, done = sum(sizes.values()), 0
+    if total < ANNOUNCE_HASHING_BYTES:
+        return
+    with reporter.step(f"hashing {total / 1e9:,.1f} GB of {model.name}", total, "B") as step:
+        for file, size in sizes.items():
+            hashes.rehash(file, _reached_after(step, done))
+            done += size
+
+
+def _reached_after(step: StepProgress, before: int) -> Callable[[int], None]:
+    return lambda read: step.reached(before + read)
 
 
 def _require_commit(model: ResolvedModel, spec: ModelSpec) -> None:

@@ -9,16 +9,17 @@ be committed with the job.
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from batchgen.errors import ModelError
 from batchgen.models.find_model import ModelSource, ResolvedModel
-from batchgen.models.json_file import read_json
 from batchgen.models.remote_code import COMMIT
 from batchgen.storage.durable import disk_errors, write_durably
+from batchgen.storage.entries import exists, is_file
+from batchgen.storage.json_file import read_json
 
 FORMAT = 1
 READ_BY_LOADERS = (".safetensors", ".json", ".jinja", ".py", ".model", ".tiktoken", ".txt")
@@ -64,11 +65,11 @@ class ModelLock:
     path: Path
     models: Mapping[str, Pin] = field(default_factory=dict)
 
-    def key(self, name: str, folder: Path | None) -> str:
-        """The model's name in the lock file; for a folder its relative path."""
-        if folder is None:
+    def key(self, name: str, own_path: Path | None) -> str:
+        """The model's name in the lock file; for a folder or a GGUF file its relative path."""
+        if own_path is None:
             return name
-        relative = Path(os.path.relpath(folder, self.path.parent)).as_posix()
+        relative = Path(os.path.relpath(own_path, self.path.parent)).as_posix()
         return relative if relative.startswith(".") else f"./{relative}"
 
     def require(self, key: str) -> Pin:
@@ -82,7 +83,7 @@ class ModelLock:
 
     def key_of(self, model: ResolvedModel) -> str:
         """As `key`."""
-        return self.key(model.name, model.folder if model.source == "folder" else None)
+        return self.key(model.name, model.own_path)
 
     def revision(self, name: str, requested: str | None) -> str | None:
         """The pinned commit of a hub model; `requested` if it is not pinned.
@@ -95,7 +96,7 @@ class ModelLock:
             return requested
         if requested is not None and COMMIT.fullmatch(requested) and requested != pin.revision:
             raise ModelError(
-                f"model.revision: {requested}, but {self.path} pins {name} at {pin.revision}",
+                f"revision {requested} is set, but {self.path} pins {name} at {pin.revision}",
                 hint=_PIN_AGAIN,
             )
         return pin.revision
@@ -126,7 +127,7 @@ def read_lock(path: Path) -> ModelLock | None:
     Raises:
         ModelError: it is damaged, or has another format number.
     """
-    if not path.exists():
+    if not exists(path):
         return None
     content = read_json(path)
     if content.get("format") != FORMAT:
@@ -154,9 +155,9 @@ def _pin(entry: Mapping[str, Any]) -> Pin:
 
 def make_pin(model: ResolvedModel, sha256: FileHasher) -> Pin:
     """The pin of a model as it is on disk; raises ModelError if a file cannot be read."""
+    folder, names = _pinned_files(model)
     files = {
-        name: PinnedFile((model.folder / name).stat().st_size, sha256(model.folder / name))
-        for name in _files(model.folder)
+        name: PinnedFile((folder / name).stat().st_size, sha256(folder / name)) for name in names
     }
     return Pin("hub" if model.source == "cache" else model.source, model.revision, files)
 
@@ -168,18 +169,26 @@ def verify_pin(lock: ModelLock, model: ResolvedModel, sha256: FileHasher) -> Pin
         ModelError: there is no pin, or files differ, are missing or were added; each is named.
     """
     pin = lock.require(lock.key_of(model))
-    found = list(_differences(model.folder, pin, sha256))
+    folder, names = _pinned_files(model)
+    found = list(_differences(folder, names, pin, sha256))
     if found:
         more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
         raise ModelError(
             f"{model.name} differs from {lock.path}: {'; '.join(found[:_SHOWN] + more)}",
-            hint=f"Download or copy the model to {model.folder} again. {_PIN_AGAIN}",
+            hint=f"Download or copy the model to {folder} again. {_PIN_AGAIN}",
         )
     return pin
 
 
-def _differences(folder: Path, pin: Pin, sha256: FileHasher) -> Iterator[str]:
-    there = set(_files(folder))
+def _pinned_files(model: ResolvedModel) -> tuple[Path, list[str]]:
+    """A folder and its files that are pinned: of a GGUF file the file alone, from which all others are made."""
+    if model.gguf is not None:
+        return model.gguf.parent, [model.gguf.name]
+    return model.folder, _files(model.folder)
+
+
+def _differences(folder: Path, names: Sequence[str], pin: Pin, sha256: FileHasher) -> Iterator[str]:
+    there = set(names)
     for name, expected in pin.files.items():
         if name not in there:
             yield f"{name} is missing"
@@ -196,7 +205,7 @@ def _differences(folder: Path, pin: Pin, sha256: FileHasher) -> Iterator[str]:
 
 def _files(folder: Path) -> list[str]:
     """All files but hidden ones, which version control and downloads leave behind."""
-    found = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
+    found = (file.relative_to(folder) for file in folder.rglob("*") if is_file(file))
     return sorted(
         f.as_posix()
         for f in found

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen.errors import ModelError
-from batchgen.models.json_file import leaves, read_json
+from batchgen.storage.entries import is_file
+from batchgen.storage.json_file import leaves, read_json
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 """A revision that cannot change, unlike a branch or a tag."""
@@ -79,7 +80,7 @@ def refuse_external_code(folder: Path) -> None:
         ModelError: the file, the key and the value.
     """
     for name in _CODE_FILES:
-        if not (folder / name).is_file():
+        if not is_file(folder / name):
             continue
         for key, value in leaves(read_json(folder / name).get("auto_map")):
             if isinstance(value, str) and "--" in value:

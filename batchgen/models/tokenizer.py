@@ -12,13 +12,15 @@ from batchgen.job.spec import ModelSpec
 from batchgen.models.find_model import ResolvedModel, Resolver
 from batchgen.models.hub import Hub, go_offline
 from batchgen.models.info import vocabulary_size
-from batchgen.models.json_file import read_json
 from batchgen.models.model_folder import (
     CONFIG_FILE,
     TOKENIZER_CONFIG_FILE,
     check_tokenizer_folder,
 )
+from batchgen.planning.address_space import require_room_for_torch
 from batchgen.progress import SILENT, Reporter
+from batchgen.storage.entries import exists, is_file
+from batchgen.storage.json_file import read_json
 
 
 def load_tokenizer(resolved: ResolvedModel, spec: ModelSpec, *, reporter: Reporter = SILENT) -> Any:  # noqa: ANN401  (a PreTrainedTokenizerBase: its module is imported only when one is loaded)
@@ -64,6 +66,7 @@ def find_tokenizer(
 
 def _load(folder: Path, *, trust_remote_code: bool) -> Any:  # noqa: ANN401  (as load_tokenizer)
     go_offline()
+    require_room_for_torch()
     from transformers import AutoTokenizer
 
     try:
@@ -89,25 +92,53 @@ def _translated(error: Exception, folder: Path, *, trust_remote_code: bool) -> M
             f"{folder}: the tokenizer needs a package that is not installed: {_first_line(error)}",
             hint="Install it, or give a folder that contains tokenizer.json.",
         )
+    if (reason := _config_error(folder)) is not None:
+        return ModelError(
+            f"{folder / CONFIG_FILE}: transformers cannot read it: {_first_line(reason)}",
+            hint="Copy or download config.json again, or install the version of transformers that it names.",
+        )
     return ModelError(
         f"{folder}: the tokenizer cannot be loaded: {_first_line(error)}",
         hint="Download the tokenizer files again, or set model.tokenizer to another tokenizer.",
     )
 
 
+def _config_error(folder: Path) -> Exception | None:
+    """Why transformers rejects config.json, which it reads to choose the class of the tokenizer; None if it does not."""
+    from transformers import AutoConfig
+
+    if not is_file(folder / CONFIG_FILE) or _own_code(folder):
+        return None
+    try:
+        AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # noqa: BLE001  (as in _load)
+        return error
+    return None
+
+
 def _own_code(folder: Path) -> bool:
     files = [folder / name for name in (TOKENIZER_CONFIG_FILE, CONFIG_FILE)]
-    return any("auto_map" in read_json(file) for file in files if file.exists())
+    return any("auto_map" in read_json(file) for file in files if exists(file))
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or ["no reason given"]
-    return f"{type(error).__name__}: {lines[0][:300]}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
+        "no reason given"
+    ]
+    shown = lines[0] if not lines[0].endswith(":") else " ".join(lines[:2])
+    return f"{type(error).__name__}: {shown[:300]}"
 
 
 def _check_vocabulary(tokenizer: Any, folder: Path, resolved: ResolvedModel, rows: int) -> None:  # noqa: ANN401  (as load_tokenizer)
+    """Reject the tokenizer of another model: one that has ordinary tokens beyond the vocabulary.
+
+    Added ones, such as a `[PAD]` that a training needed, are common; only rows that use them fail.
+    """
+    added = tokenizer.added_tokens_decoder
     beyond = sorted(
-        (number, token) for token, number in tokenizer.get_vocab().items() if number >= rows
+        (number, token)
+        for token, number in tokenizer.get_vocab().items()
+        if number >= rows and number not in added
     )
     if beyond:
         number, token = beyond[0]

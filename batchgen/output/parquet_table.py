@@ -1,5 +1,6 @@
 """Parquet files read as one table: streams of row groups, random access, verified page checksums."""
 
+import stat
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchgen.errors import StateError
+from batchgen.storage.durable import check_path_is_text, not_permitted
 
 CACHED_ROW_GROUPS = 4
 """Row groups that random access keeps in memory, about 16 MiB each: two runs mostly have the same row order."""
@@ -32,7 +34,12 @@ class ParquetTable:
     @cached_property
     def schema(self) -> pa.Schema:
         """With the metadata of the first file."""
-        return self._file(self._first).schema_arrow
+        schema = self._file(self._first).schema_arrow
+        try:
+            list(schema.names)
+        except ValueError as error:  # a name that is not UTF-8
+            raise self._damaged(self._first) from error
+        return schema
 
     @property
     def compression(self) -> str:
@@ -42,6 +49,10 @@ class ParquetTable:
             return "zstd"
         name: str = file.metadata.row_group(0).column(0).compression
         return "none" if name == "UNCOMPRESSED" else name.lower()
+
+    @property
+    def num_rows(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
 
     def row_groups(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """All rows, a row group at a time. A published row group has whole parts, so no prompt spans two of them."""
@@ -106,16 +117,21 @@ class ParquetTable:
         try:
             table = file.read_row_group(number, columns=None if columns is None else list(columns))
             return table.replace_schema_metadata() if columns is None else table.select(columns)
-        except (pa.ArrowException, OSError, KeyError) as error:
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise self._damaged(path) from error
 
     def _file(self, path: Path) -> pq.ParquetFile:
         """The open file; one at a time, since a run may have thousands of parts."""
         if self._open is None or self._open[0] != path:
             try:
+                check_path_is_text(path)
                 status = path.stat()
+                if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for ever
+                    raise self._damaged(path)
                 file = pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
-            except (pa.ArrowException, OSError) as error:
+            except PermissionError as error:
+                raise not_permitted(path) from error
+            except (pa.ArrowException, OSError, ValueError) as error:
                 raise self._damaged(path) from error
             stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
             if self._stamps.setdefault(path, stamp) != stamp:

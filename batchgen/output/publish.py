@@ -13,14 +13,30 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchgen.output.published_run import FileLayout, PublishedFile
+from batchgen.output.published_run import JOB_HASH, FileLayout, PublishedFile, read_manifest
 from batchgen.state.parts import file_metadata, parquet_options
-from batchgen.state.run_folder import RunFolder, read_json
-from batchgen.storage.durable import disk_errors, replace_durably, sha256, sync_file, sync_folder
+from batchgen.state.run_folder import RunFolder, folder_mode, read_json
+from batchgen.storage.durable import (
+    disk_errors,
+    open_private,
+    replace_durably,
+    sha256,
+    sync_file,
+    sync_folder,
+)
+from batchgen.storage.entries import (
+    check_regular,
+    exists,
+    irregular,
+    is_file,
+    is_folder,
+    list_folder,
+)
 from batchgen.storage.failpoints import fail_point
 
 ROW_GROUP_BYTES = 16 << 20
@@ -52,7 +68,8 @@ def _write_file(path: Path, schema: pa.Schema, compression: str) -> Iterator[Wri
         if size >= ROW_GROUP_BYTES:
             flush()
 
-    with pq.ParquetWriter(unfinished, schema, **parquet_options(compression)) as writer:
+    options = parquet_options(compression)
+    with open_private(unfinished) as file, pq.ParquetWriter(file, schema, **options) as writer:
         yield write
         flush()
     fail_point("publish.before_sync")
@@ -91,7 +108,7 @@ class Stage:
     def clear(self) -> None:
         staged = self.folder.staged
         with disk_errors("cannot empty", staged):
-            if staged.exists():
+            if exists(staged):
                 shutil.rmtree(staged)
             staged.mkdir(mode=0o700)
 
@@ -111,7 +128,8 @@ class Stage:
     def text(self, name: str, text: str) -> None:
         path = self.folder.staged / name
         with disk_errors("cannot write", path):
-            path.write_text(text, "utf-8")
+            with open_private(path) as file:
+                file.write(text.encode())
             sync_file(path)
 
     def files(self) -> list[PublishedFile]:
@@ -130,59 +148,107 @@ class Stage:
         """Replace the published files by the staged ones, and remove published files that are not staged.
 
         After release.json is written, the release is final: `finish_release` completes it if the process dies. The
-        manifest is written last; it is None for the scores of a file.
+        manifest is written last; it is None for the scores of a file. The files of another run, which `--fresh` left
+        published, are kept in a sibling of the folder.
         """
         staged = self.folder.staged
-        names = [p.relative_to(staged).as_posix() for p in staged.rglob("*") if p.is_file()]
+        names = [p.relative_to(staged).as_posix() for p in staged.rglob("*") if is_file(p)]
         with disk_errors("cannot write", self.folder.path):
-            for folder in (staged, *filter(Path.is_dir, staged.iterdir())):
+            for folder in (staged, *filter(is_folder, list_folder(staged))):
                 sync_folder(folder)
-        record = {"files": sorted(names), "mode": self.mode, "manifest": manifest}
+        job = staged / self.folder.job.name
+        if manifest is not None and exists(job):
+            manifest = {**manifest, JOB_HASH: sha256(job)}
+        superseded = None if manifest is None else _superseded(self.folder, manifest)
+        record = {
+            "files": sorted(names),
+            "mode": self.mode,
+            "manifest": manifest,
+            "superseded": superseded,
+        }
         self.folder.write_json(self.folder.release, record, stage="release")
         finish_release(self.folder)
 
 
 def finish_release(folder: RunFolder) -> None:
     """Complete a release that a process began, if there is one. The caller holds the lock."""
-    if not folder.release.exists():
+    check_regular(folder.release)
+    if not exists(folder.release):
         return
     record = read_json(folder.release)
     mode, names = record["mode"], set(record["files"])
+    if superseded := record.get("superseded"):
+        _keep_superseded(folder, superseded)
     with disk_errors("cannot write", folder.path):
         for name in sorted({name.split("/")[0] for name in names}):
-            if (folder.staged / name).exists():
-                _take(folder.staged / name, folder.path / name, mode)
+            new = folder.staged / name
+            if exists(new) or irregular(new):  # a link may lead nowhere
+                _take(new, folder.path / name, mode)
         _remove_others(folder, names)
         sync_folder(folder.path)
     if record["manifest"] is not None:
         folder.write_json(folder.manifest, record["manifest"], stage="manifest", mode=mode)
     with disk_errors("cannot remove", folder.release):
-        if folder.staged.exists():
+        if exists(folder.staged):
             shutil.rmtree(folder.staged)
         folder.release.unlink()
 
 
+def _superseded(folder: RunFolder, manifest: Mapping[str, object]) -> dict[str, object] | None:
+    """The published files of another run, and the sibling that keeps them; None if this run published them, or nobody."""
+    if not exists(folder.manifest):
+        return None
+    old = read_manifest(folder)
+    if old.run_id == manifest["run_id"]:
+        return None
+    aside = folder.find_aside(old.run_id) or folder.new_aside()
+    names = [*(file.name for file in old.files), folder.job.name, folder.manifest.name]
+    kept = [name for name in names if exists(folder.path / name)]
+    return {"folder": aside.name, "files": kept}
+
+
+def _keep_superseded(folder: RunFolder, superseded: Mapping[str, Any]) -> None:
+    """Link the files of the old run into its folder, before any of them is replaced. May be repeated."""
+    aside = folder.path.with_name(superseded["folder"])
+    with disk_errors("cannot move the old run to", aside):
+        for name in superseded["files"]:
+            source, target = folder.path / name, aside / name
+            if exists(target):
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                target.hardlink_to(source)
+            except OSError:  # a file system without hard links
+                unfinished = target.with_name(f"{target.name}.tmp")
+                shutil.copy2(source, unfinished)
+                unfinished.replace(target)
+        sync_folder(aside)
+
+
 def _take(new: Path, target: Path, mode: int) -> None:
-    if not new.is_dir():
+    if irregular(new) != "a folder":
+        check_regular(new)
+        if irregular(target) == "a folder":  # anything else is replaced
+            check_regular(target)
         replace_durably(new, target, stage="publish", mode=mode)
         return
-    for path in new.iterdir():
+    for path in list_folder(new):
+        check_regular(path)  # the mode of a link is that of what it names
         path.chmod(mode)
-    # A folder is readable for those who may read its files.
-    new.chmod(mode | (mode & 0o444) >> 2 | 0o700)
-    if not target.exists():
+    new.chmod(folder_mode(mode))
+    if not exists(target):
         fail_point("publish.before_rename")
         new.replace(target)
         fail_point("publish.after_rename")
         return
-    for path in sorted(new.iterdir()):  # file by file, so that the answers exist at every moment
+    for path in list_folder(new):  # file by file, so that the answers exist at every moment
         replace_durably(path, target / path.name, stage="publish", mode=mode)
 
 
 def _remove_others(folder: RunFolder, names: Collection[str]) -> None:
     """Remove published files that are not in `names`."""
-    for path in (*folder.published, *folder.response_parts.glob("*")):
-        if path.is_file() and path.relative_to(folder.path).as_posix() not in names:
+    for path in (*folder.published, *list_folder(folder.response_parts)):
+        if is_file(path) and path.relative_to(folder.path).as_posix() not in names:
             path.unlink()
-    if folder.response_parts.is_dir() and not any(folder.response_parts.iterdir()):
+    if is_folder(folder.response_parts) and not list_folder(folder.response_parts):
         folder.response_parts.rmdir()

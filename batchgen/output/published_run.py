@@ -6,6 +6,7 @@
 A file is checked against the manifest before it is read.
 """
 
+import shlex
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +17,23 @@ import polars as pl
 import pyarrow as pa
 
 from batchgen.errors import StateError
+from batchgen.fingerprint import differences
+from batchgen.job.roles import settings_of
+from batchgen.job.spec import Job
 from batchgen.output.parquet_table import ParquetTable
-from batchgen.output.unfinished_run import why_unfinished
-from batchgen.state.parts import Counts
+from batchgen.output.unfinished_run import check_manifest_exists, why_unfinished
+from batchgen.section import Role
+from batchgen.state.column_settings import column_settings, without_defaults
+from batchgen.state.parts import Counts, file_metadata_of
 from batchgen.state.run_folder import RunFolder, read_json
-from batchgen.storage.durable import sha256
+from batchgen.storage.durable import read_errors, sha256
+from batchgen.storage.entries import check_regular, exists, irregular, is_folder, list_folder
+
+JOB_HASH = "job_sha256"
+"""Key of manifest.json and of run.json: the sha256 of job.yaml."""
+
+PUBLISHED_AS = "published_as"
+"""Key of manifest.json: the settings of the job that decide how answers are published; see `publication_settings`."""
 
 FileLayout = Literal["file", "parts"]
 """The responses are one Parquet file, or a folder with one file per part."""
@@ -74,9 +87,9 @@ class Manifest:
 
 def read_manifest(folder: RunFolder) -> Manifest:
     """Read the manifest of a complete run."""
-    if not folder.manifest.exists():
-        why = why_unfinished(folder)
-        raise StateError(why.problem, hint=why.hint)
+    if not exists(folder.manifest):
+        check_manifest_exists(folder)
+        raise why_unfinished(folder).error(StateError)
     content = read_json(folder.manifest)
     try:
         names = ("run_id", "fingerprint", "settings", "samples", "evaluation")
@@ -119,6 +132,18 @@ class PublishedRun:
     @property
     def file_mode(self) -> int:
         return stat.S_IMODE(self.responses.paths[0].stat().st_mode)
+
+    @property
+    def published_as(self) -> Mapping[str, Any]:
+        """The `publication_settings` of the job that was published; earlier versions recorded only the columns."""
+        if (recorded := self.manifest.content.get(PUBLISHED_AS)) is not None:
+            return dict(recorded)
+        return {
+            **column_settings(self.manifest.settings["output"]),
+            "layout": self.layout,
+            "compression": self.responses.compression,
+            "file_mode": _mode_text(self.file_mode),
+        }
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -166,30 +191,86 @@ class PublishedRun:
             path = self.folder.path / file.name
             if only_responses and not file.has_responses:
                 continue
-            if not path.is_file():
+            if kind := irregular(path):
+                yield IntegrityIssue(file.name, f"is {kind}; expected a file")
+                continue
+            if not exists(path):
                 yield IntegrityIssue(file.name, "is missing")
-            elif (size := path.stat().st_size) != file.bytes:
+                continue
+            with read_errors(path):
+                size = path.stat().st_size
+                found = sha256(path) if hashes and size == file.bytes else file.sha256
+            if size != file.bytes:
                 yield IntegrityIssue(file.name, f"has {size:,} bytes, expected {file.bytes:,}")
-            elif hashes and (found := sha256(path)) != file.sha256:
+            elif found != file.sha256:
                 yield IntegrityIssue(file.name, f"has sha256 {found}, expected {file.sha256}")
+
+    def foreign_files(self) -> list[str]:
+        """Files in the place of published ones that the manifest does not list: other readers take them for responses."""
+        names = {file.name for file in self.manifest.files}
+        folder, parts = self.folder, self.folder.response_parts
+        places = [path for path in folder.published if path != parts or not is_folder(path)]
+        found = [path for path in places if exists(path)] + list_folder(parts)
+        relative = [path.relative_to(folder.path).as_posix() for path in found]
+        return [name for name in relative if name not in names]
+
+    def job_issue(self) -> IntegrityIssue | None:
+        """Whether job.yaml differs from the one that was published; None for a run of a version that recorded no hash."""
+        return job_issue(self.folder, self.manifest.content.get(JOB_HASH))
 
     def check(self, *, hashes: bool = True, only_responses: bool = False) -> None:
         """Raise if a published file differs from the manifest; see `issues`."""
         check_no_pending_release(self.folder)
+        for name in () if only_responses else self.foreign_files():
+            raise StateError(
+                f"{self.folder.path / name} is not in the manifest of the run",
+                hint="Move it to another folder: readers take it for answers of this run.",
+            )
         for issue in self.issues(hashes=hashes, only_responses=only_responses):
             path = self.folder.path / issue.file
             hint = "Start over with --fresh: the old run is moved aside, not deleted."
             if path in (self.folder.scores, self.folder.metrics):
-                hint = f"Make it again: batchgen score {self.folder.path}"
+                hint = f"Make it again: batchgen score {shlex.quote(str(self.folder.path))}"
             raise StateError(
                 f"{path} was changed or damaged after it was published: it {issue.problem}",
                 hint=hint,
             )
 
 
+def publication_settings(job: Job) -> dict[str, Any]:
+    """The keys of `output` that decide how answers are published, as plain values: the keys of `Role.PUBLICATION`."""
+    output: dict[str, Any] = settings_of(job, Role.PUBLICATION)["output"]
+    return {**without_defaults(output), "file_mode": _mode_text(int(job.output.file_mode, 8))}
+
+
+def publication_changes(published: PublishedRun, job: Job) -> list[str]:
+    """What of the job differs from how the run was published, such as `output.prefix was "", is "x"`."""
+    changes = differences(published.published_as, publication_settings(job))
+    return [f"output.{change}" for change in changes]
+
+
+def _mode_text(mode: int) -> str:
+    return f"{mode:04o}"
+
+
+def job_issue(folder: RunFolder, expected: str | None) -> IntegrityIssue | None:
+    """Whether job.yaml has another sha256 than its record; None if there is no record."""
+    name = folder.job.name
+    if expected is None:
+        return None
+    if kind := irregular(folder.job):
+        return IntegrityIssue(name, f"is {kind}; expected a file")
+    if not exists(folder.job):
+        return IntegrityIssue(name, "is missing")
+    with read_errors(folder.job):
+        found = sha256(folder.job)
+    return None if found == expected else IntegrityIssue(name, "was edited or damaged")
+
+
 def check_no_pending_release(folder: RunFolder) -> None:
     """Raise if some published files were replaced and others not yet."""
-    if folder.release.exists():
+    check_regular(folder.release)
+    if exists(folder.release):
         raise StateError(
             f"publishing of {folder.path} was interrupted",
             hint="Repeat the same `batchgen run` or `batchgen score` to finish it.",
@@ -198,6 +279,19 @@ def check_no_pending_release(folder: RunFolder) -> None:
 
 def responses_in(folder: RunFolder) -> ParquetTable:
     """The responses in a folder without a manifest: staged ones, or those that `score` wrote for a file."""
-    single = folder.responses.exists()
-    parts = sorted(folder.response_parts.glob("*.parquet"))
+    single = exists(folder.responses)
+    parts = list_folder(folder.response_parts, ".parquet")
     return ParquetTable([folder.responses] if single else parts)
+
+
+def require_responses(folder: RunFolder) -> ParquetTable:
+    """The same; StateError if there are none."""
+    responses = responses_in(folder)
+    if not responses.paths:
+        raise StateError(f"{folder.responses} is missing", hint="Start over with --fresh.")
+    return responses
+
+
+def written_prefix(responses: ParquetTable) -> str:
+    """The `output.prefix` of the job that wrote the responses, from their metadata."""
+    return str(file_metadata_of(responses.schema)["settings"]["output"]["prefix"])

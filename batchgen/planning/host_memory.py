@@ -1,15 +1,18 @@
-"""Free memory of this machine, limits of control groups included."""
+"""Free memory of this machine, limits of control groups and of the process included."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchgen.planning.address_space import free_address_space
+
 
 def free_host_memory(root: Path = Path("/")) -> int:
     """Bytes that this process can still allocate.
 
-    The minimum of MemAvailable of /proc/meminfo and the free memory of each cgroup (v1 or v2) that this process is in.
+    The minimum of MemAvailable of /proc/meminfo, the free memory of each cgroup (v1 or v2) that this process is in, and
+    the address space that it may still use.
     Reclaimable page cache counts as free. Without /proc, all physical memory counts as free.
 
     Args:
@@ -18,7 +21,8 @@ def free_host_memory(root: Path = Path("/")) -> int:
     available = _keyed(root / "proc/meminfo").get("MemAvailable:")
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     free = physical if available is None else available * 1024
-    return max(0, min([free, *_cgroup_free_bytes(root)]))
+    limited = free_address_space(root)
+    return max(0, min([free, *_cgroup_free_bytes(root), *([] if limited is None else [limited])]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,10 +33,11 @@ class PageAllocator:
 
 
 class Arena:
-    """Hands out contiguous ranges of `total` token positions."""
+    """Hands out contiguous ranges of `total` token positions, each of which begins at a multiple of `unit`."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, unit: int = 1) -> None:
         self.total = total
+        self._unit = unit
         self._held: list[range] = []
 
     def allocate(self, length: int) -> range | None:
@@ -45,7 +46,7 @@ class Arena:
         for held in self._held:
             if held.start - start >= length:
                 break
-            start = held.stop
+            start = -(-held.stop // self._unit) * self._unit
         if start + length > self.total:
             return None
         piece = range(start, start + length)

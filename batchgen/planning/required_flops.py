@@ -75,6 +75,16 @@ class UsefulWork:
         return UsefulWork(self.tokens + other.tokens, self.flops + other.flops)
 
 
+def utilization_share(done: float, possible: float) -> float | None:
+    """MFU: useful FLOPs as a share of those possible at the measured peak.
+
+    None without a peak, and above 1: then the peak was measured too low, such as on a busy machine, and the share has no
+    meaning.
+    """
+    share = done / possible if possible else None
+    return None if share is None or share > 1 else share
+
+
 def measure_useful_work(answers: Iterable[AnsweredRequest], costs: ModelFlops) -> UsefulWork:
     """The work that these answers need together."""
     work = UsefulWork()

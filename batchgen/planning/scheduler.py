@@ -3,6 +3,7 @@
     waiting ──admit──> prefilling ──last prompt token──> running ──end──> gone
        ^                                                    |
        └──────────── preempted: pages freed, tokens kept, computed again ────────┘
+                     (in bfloat16 the answer begins again: `StepLimits.restarts`)
 
 A step is a list of segments, each with the next uncached tokens of a row. Either every segment has one token (decode), or
 prompts are computed, in chunks if they are long (prefill). Prefill has priority, unless too few places are free to be
@@ -271,5 +272,7 @@ class Scheduler:
         """Preempt a row that is in none of the queues."""
         self.pages.release(row.pages)
         row.cached = 0
+        if self.limits.restarts:
+            del row.token_ids[row.prompt :]
         self._waiting.appendleft(row)
         self.preempted += 1

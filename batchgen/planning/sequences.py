@@ -8,7 +8,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import accumulate, pairwise
 
 from batchgen.planning.prefixes import find_shared_prefixes
 
@@ -127,35 +126,3 @@ class Step:
             for s in self.segments
             if s.drawn and isinstance(s.owner, ScheduledSequence)
         ]
-
-
-FEWEST_TOKENS = 8
-"""Fewest tokens of a part: with fewer, reading the weights dominates, and splitting gains nothing."""
-_TOKENS_AS_ONE = 2000
-"""Attention to so many earlier tokens takes about as long as the other computation of a token."""
-_UNEVEN = 1.3
-"""Largest size of a part relative to its share: beyond it, the others would wait."""
-
-
-def split_step(step: Step, parts: int) -> list[Step]:
-    """Split the step into `parts` parts of similar work; a list with the whole step if that is not possible."""
-    if parts == 1 or step.tokens < parts * FEWEST_TOKENS:
-        return [step]
-    if any(isinstance(segment.owner, Prefix) for segment in step.segments):
-        return [step]
-    work = [_work(segment) for segment in step.segments]
-    done = [0.0, *accumulate(work)]
-    share = done[-1] / parts
-    borders = [
-        min(range(len(done)), key=lambda i: abs(done[i] - n * share)) for n in range(parts + 1)
-    ]
-    if any(a == b or done[b] - done[a] > _UNEVEN * share for a, b in pairwise(borders)):
-        return [step]
-    return [Step(step.kind, step.segments[a:b]) for a, b in pairwise(borders)]
-
-
-def _work(segment: Segment) -> float:
-    """In units of a token without attention."""
-    owner = segment.owner
-    cached = owner.cached if isinstance(owner, ScheduledSequence) else owner.computed
-    return segment.count * (1 + (cached + segment.count / 2) / _TOKENS_AS_ONE)

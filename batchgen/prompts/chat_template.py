@@ -6,16 +6,19 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time
+from functools import cached_property
 from hashlib import sha256
 from types import FrameType
 from typing import Any, NoReturn, Protocol
 
 from batchgen.prompts.pretrained_tokenizer import PretrainedTokenizer
+from batchgen.prompts.templates.chat_environment import ChatTemplate
 from batchgen.prompts.templates.sandbox import RENDER_ERRORS
-from batchgen.records import Failure, Prompt
+from batchgen.prompts.templates.size_limits import RefusedError
+from batchgen.records import Failure, Message, Prompt, Role
 
-SECONDS, SECONDS_EACH = 2.0, 0.02
-"""Limit of CPU time of a chat template for a call, and for each conversation in it: the model's code is not trusted."""
+SECONDS = 2.0
+"""Limit of CPU time where transformers itself renders a conversation, which happens after it was rendered within limits."""
 
 
 class ConversationFormat(Protocol):
@@ -25,6 +28,9 @@ class ConversationFormat(Protocol):
     """Whether the tokenizer adds its own tokens, such as BOS, around the text."""
     facts: Mapping[str, object]
     """Part of the generation fingerprint."""
+
+    def drops(self, role: Role) -> bool:
+        """Whether the text of a message of this role does not reach the prompt."""
 
     def render(self, prompts: Sequence[Prompt]) -> list[str | Failure]:
         """The texts in the order of the prompts, prefill included."""
@@ -45,6 +51,10 @@ class PlainFormat:
 
     def __init__(self, tokenizer: PretrainedTokenizer) -> None:
         self._tokenizer = tokenizer
+
+    def drops(self, role: Role) -> bool:
+        del role
+        return False
 
     def render(self, prompts: Sequence[Prompt]) -> list[str | Failure]:
         return [_joined(prompt) for prompt in prompts]
@@ -69,33 +79,73 @@ class ChatFormat:
     ) -> None:
         self._tokenizer = tokenizer
         self._template = hold_date(template, today)
+        self._source, self._today = template, today
         self._variables = variables
+        self._in_parts: frozenset[Role] = frozenset()
+        for role in _TRIALS:
+            self._give_parts(role)
         self.facts: Mapping[str, object] = {
             "chat_template_sha256": sha256(template.encode()).hexdigest(),
             "chat_template_kwargs": dict(variables),
             **({"chat_template_date": today.isoformat()} if _TODAY in template else {}),
+            **({"content_parts": sorted(self._in_parts)} if self._in_parts else {}),
         }
 
+    def _give_parts(self, role: Role) -> None:
+        """Give the messages of a role as a list of parts if the template reads only that: it would drop a text."""
+        before = self._in_parts
+        if not self._holds(role):
+            self._in_parts = before | {role}
+            if not self._holds(role):
+                self._in_parts = before
+
+    def _holds(self, role: Role) -> bool:
+        (text,) = self.render([Prompt(0, "", _TRIALS[role])])
+        return isinstance(text, str) and _TRIAL_WORD in text.casefold()
+
+    def drops(self, role: Role) -> bool:
+        (text,) = self.render([Prompt(0, "", _TRIALS[role])])
+        return isinstance(text, str) and _TRIAL_WORD not in text.casefold()
+
     def render(self, prompts: Sequence[Prompt]) -> list[str | Failure]:
-        plain = [k for k, prompt in enumerate(prompts) if not prompt.prefill]
-        prefilled = [k for k, prompt in enumerate(prompts) if prompt.prefill]
-        texts: dict[int, str | Failure] = {}
+        return [self._rendered(prompt) for prompt in prompts]
+
+    def _rendered(self, prompt: Prompt) -> str | Failure:
+        # Templates trim, split and move texts of the assistant, so they get a placeholder. The prefill replaces it
+        # unchanged at the end of the text.
+        place = _PLACE if prompt.prefill else ""
         try:
-            texts.update(zip(plain, self._render_plain([prompts[k] for k in plain]), strict=True))
-            filled = self._render_prefilled([prompts[k] for k in prefilled])
-            texts.update(zip(prefilled, filled, strict=True))
-        except RENDER_ERRORS as error:
-            if len(prompts) == 1:
-                return [Failure("template_error", self._words(error))]
-            # One rejected conversation fails the whole call: find it.
-            return [self.render([prompt])[0] for prompt in prompts]
-        return [texts[k] for k in range(len(prompts))]
+            text = self._compiled.render(
+                {
+                    **self._special_tokens,
+                    **self._variables,
+                    "messages": self._conversation(prompt, place),
+                    "tools": None,
+                    "documents": None,
+                    "add_generation_prompt": not place,
+                }
+            )
+        except (*RENDER_ERRORS, SyntaxError) as error:
+            return Failure("template_error", self._words(error))
+        if not place:
+            return text
+        before, found, _ = text.rpartition(place)
+        return before + prompt.prefill if found else _NO_PLACE
+
+    @cached_property
+    def _compiled(self) -> ChatTemplate:
+        return ChatTemplate(self._source, self._today)
+
+    @cached_property
+    def _special_tokens(self) -> Mapping[str, object]:
+        tokens: Mapping[str, object] = getattr(self._tokenizer, "special_tokens_map", {})
+        return {k: v if isinstance(v, list) else str(v) for k, v in tokens.items()}
 
     def encode_as_text(self, prompt: Prompt) -> list[int]:
         end = prompt.prefill
         with limit_cpu_time(SECONDS):
             ids: list[int] = self._tokenizer.apply_chat_template(
-                _conversation(prompt, end),
+                self._conversation(prompt, end),
                 chat_template=self._template,
                 add_generation_prompt=not end,
                 continue_final_message=bool(end),
@@ -107,35 +157,19 @@ class ChatFormat:
             )
         return ids
 
-    def _render_plain(self, prompts: Sequence[Prompt]) -> list[str]:
-        return self._apply([_conversation(p, "") for p in prompts], add_generation_prompt=True)
+    def _conversation(self, prompt: Prompt, begun: str) -> list[dict[str, object]]:
+        turns = [(m.role, m.content) for m in prompt.messages]
+        last: list[tuple[Role, str]] = [("assistant", begun)] if begun else []
+        return [{"role": role, "content": self._content(role, text)} for role, text in turns + last]
 
-    def _render_prefilled(self, prompts: Sequence[Prompt]) -> list[str | Failure]:
-        # Templates trim, split and move texts of the assistant, so they get a placeholder. The prefill replaces it
-        # unchanged at the end of the text.
-        conversations = [_conversation(p, _PLACE) for p in prompts]
-        texts = self._apply(conversations, continue_final_message=True)
-        return [
-            text.removesuffix(_PLACE) + prompt.prefill if text.endswith(_PLACE) else _NO_PLACE
-            for text, prompt in zip(texts, prompts, strict=True)
-        ]
-
-    def _apply(self, conversations: list[list[dict[str, str]]], **mode: bool) -> list[str]:
-        if not conversations:
-            return []
-        with limit_cpu_time(SECONDS + SECONDS_EACH * len(conversations)):
-            texts: list[str] = self._tokenizer.apply_chat_template(
-                conversations,
-                chat_template=self._template,
-                tokenize=False,
-                **mode,
-                **self._variables,
-            )
-        return texts
+    def _content(self, role: Role, text: str) -> object:
+        return [{"type": "text", "text": text}] if role in self._in_parts else text
 
     def _words(self, error: Exception) -> str:
         if isinstance(error, OutOfTimeError):
             return f"the chat template takes more than {SECONDS:g} s of processor time"
+        if isinstance(error, RefusedError):
+            return f"the chat template is refused: {error}"
         # A message of the template itself ("roles must alternate") helps, but others may quote the row.
         text = str(error)
         reason = text if text and text in self._template else type(error).__name__
@@ -152,9 +186,13 @@ def _joined(prompt: Prompt) -> str:
     return "".join([*(message.content for message in prompt.messages), prompt.prefill])
 
 
-def _conversation(prompt: Prompt, begun: str) -> list[dict[str, str]]:
-    turns = [{"role": m.role, "content": m.content} for m in prompt.messages]
-    return [*turns, {"role": "assistant", "content": begun}] if begun else turns
+_TRIAL_WORD = "batchgentrial"
+_TRIALS: Mapping[Role, tuple[Message, ...]] = {
+    "user": (Message("user", _TRIAL_WORD),),
+    "system": (Message("system", _TRIAL_WORD), Message("user", "x")),
+    "assistant": (Message("user", "x"), Message("assistant", _TRIAL_WORD), Message("user", "x")),
+}
+"""For each role, a conversation in which a message of it is the only one with this word."""
 
 
 _TODAY = "strftime_now"

@@ -1,13 +1,15 @@
-"""Control tokens, with which a chat template marks turns. The text of a row must never become one.
+"""Control tokens, with which a chat template marks turns. Authors of jobs may write them; the text of a row never becomes one.
 
 Texts that contain them are rare, so the search is fast and the handling may be slow.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from batchgen.prompts.pretrained_tokenizer import AddedToken, PretrainedTokenizer
+from batchgen.prompts.templates.authored_text import Spans
 from batchgen.records import Prompt
 
 
@@ -41,8 +43,40 @@ class ControlTokens:
     def spelled_in(self, text: str) -> bool:
         return any(map(self._pattern.search, (text, self._normal(text))))
 
-    def spelled_in_messages(self, prompt: Prompt) -> bool:
-        return any(self.spelled_in(message.content) for message in prompt.messages)
+    def spelled_by_row(self, text: str, authored: Spans) -> bool:
+        """Whether a text contains control tokens that are not wholly in a part that the author of the job wrote."""
+        if not self.spelled_in(text):
+            return False
+        normal = self._normal(text)
+        if normal != text:
+            return not authored or authored != ((0, len(text)),)
+        return any(
+            not any(start <= m.start() and m.end() <= end for start, end in authored)
+            for m in self._pattern.finditer(text)
+        )
+
+    def spelled_by_author(self, prompt: Prompt) -> bool:
+        """Whether the author's part of a message contains a control token."""
+        return any(
+            self.spelled_in(message.content[start:end])
+            for message in prompt.messages
+            for start, end in message.authored
+        )
+
+    def spelled_by_row_in_messages(self, prompt: Prompt) -> bool:
+        return any(self.spelled_by_row(m.content, m.authored) for m in prompt.messages)
+
+    def marked(self, text: str) -> str:
+        """The text with a backslash before each control token that it spells."""
+        return self._pattern.sub(r"\\\g<0>", text)
+
+    def count_in(self, text: str) -> int:
+        return sum(1 for _ in self._pattern.finditer(text))
+
+    def split(self, token_ids: Sequence[int]) -> Iterator[tuple[bool, list[int]]]:
+        """Runs of ids: whether they are control tokens, and the ids."""
+        for is_control, run in groupby(token_ids, key=self._ids.__contains__):
+            yield is_control, list(run)
 
     def defuse(self, prompt: Prompt) -> Prompt:
         """The conversation with a letter instead of each control token."""

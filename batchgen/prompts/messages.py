@@ -1,4 +1,4 @@
-"""Reads conversations from a column: a list of {role, content}, or its JSON text.
+"""Reads conversations from a column: a list of {role, content}, or of ShareGPT's {from, value}, or the JSON text of one.
 
 Roles are an allow-list, because chat templates write them next to control tokens.
 """
@@ -46,14 +46,62 @@ def _items(value: object, place: str) -> list[object] | Failure:
 
 
 _SHAPE = "{role, content}"
+_KEYS = (("role", "content"), ("from", "value"))
+"""The keys of a message, also as ShareGPT writes them."""
+_OTHER_ROLES: Mapping[str, Role] = {
+    "developer": "system",
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+}
+"""Other names of the roles: of OpenAI's newer models, and of ShareGPT."""
+_TOOL_ROLES = ("tool", "function", "observation", "function_call", "ipython")
+_TEXT_PARTS = ("text", "input_text", "output_text")
+"""Types of a content part that is text, in the chat and the responses API of OpenAI."""
 
 
 def _message(item: object, place: str) -> Message | Failure:
     if not isinstance(item, Mapping):
         return Failure("invalid_messages", f"{place} is not of the form {_SHAPE}")
-    role, content = item.get("role"), item.get("content")
-    if role not in ROLES:
+    role_key, content_key = next((keys for keys in _KEYS if keys[0] in item), _KEYS[0])
+    name, content = item.get(role_key), item.get(content_key)
+    role = _role(name)
+    if role is None:
+        if name in _TOOL_ROLES:
+            return _unsupported(f"{place} is the result or the call of a tool")
         return Failure("invalid_messages", f"{place}: its role is not one of {', '.join(ROLES)}")
-    if not isinstance(content, str):
+    if item.get("tool_calls") or item.get("function_call"):
+        return _unsupported(f"{place} calls a tool")
+    text = _text(content, place)
+    return text if isinstance(text, Failure) else Message(role, text)
+
+
+def _role(name: object) -> Role | None:
+    if not isinstance(name, str):
+        return None
+    return next((role for role in ROLES if role == name), _OTHER_ROLES.get(name))
+
+
+def _text(content: object, place: str) -> str | Failure:
+    """The text of a message. Parts of text are joined as they stand."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
         return Failure("invalid_messages", f"{place}: its content is not text")
-    return Message(role, content)
+    texts: list[str] = []
+    for number, part in enumerate(content, start=1):
+        text = part.get("text") if isinstance(part, Mapping) else part
+        kind = part.get("type", "text") if isinstance(part, Mapping) else "text"
+        if isinstance(kind, str) and kind not in _TEXT_PARTS:
+            return _unsupported(f"{place}: part {number} of its content is not text")
+        if not isinstance(text, str):
+            words = f"{place}: part {number} of its content is not of the form {{type, text}}"
+            return Failure("invalid_messages", words)
+        texts.append(text)
+    return "".join(texts)
+
+
+def _unsupported(words: str) -> Failure:
+    return Failure(
+        "unsupported_content", f"{words}; only text is supported: remove it, or filter these rows"
+    )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from batchgen.arrow.nested_column import value_at
 from batchgen.job.spec import Job
 from batchgen.prompts.overflow import ColumnCut, CuttablePrompt, LengthSearch, MessageCut, shorten
 from batchgen.prompts.render import PromptRenderer
@@ -51,9 +52,17 @@ class Preparer:
         self._truncate = job.prompt.truncate_column
         self._skips_empty = job.input.on_empty_prompt == "skip"
 
-    def prepare(self, rows: Sequence[Row]) -> list[Prepared]:
-        """Render and tokenize rows in one batch; one `Prepared` for each, in their order."""
-        rendered = [self._render(row) for row in rows]
+    def prepare(
+        self, rows: Sequence[Row], check: Callable[[], None] = lambda: None
+    ) -> list[Prepared]:
+        """Render and tokenize rows in one batch; one `Prepared` for each, in their order.
+
+        `check` is called after each row is rendered, and may raise.
+        """
+        rendered = []
+        for row in rows:
+            rendered.append(self._render(row))
+            check()
         encoded = iter(self._tokenizer.encode([p for p in rendered if isinstance(p, Prompt)]))
         prepared = [
             _prepared(row, prompt, next(encoded))
@@ -80,7 +89,7 @@ class Preparer:
 
     def _is_blank(self, row: Row) -> bool:
         """Whether all columns of the user's message are null or blank: an empty field of CSV is null."""
-        values = [row.fields[column] for column in self._renderer.user_columns]
+        values = [value_at(row.fields, column) for column in self._renderer.user_columns]
         return not any(str(value).strip() for value in values if value is not None)
 
     def _fit(self, long: Sequence[tuple[Row, Prepared]]) -> list[Prepared]:
@@ -101,7 +110,9 @@ class Preparer:
         """None if the row has no text that can be cut."""
         cuttable: CuttablePrompt | None = None
         columns = (self._truncate,) if self._truncate else self._renderer.user_columns
-        texts = {c: text for c in columns if isinstance(text := row.fields[c], str) and text}
+        texts = {
+            c: text for c in columns if isinstance(text := value_at(row.fields, c), str) and text
+        }
         if texts:
             column = max(texts, key=lambda name: len(texts[name]))
             cuttable = ColumnCut(row, column, texts[column], self._renderer.render)

@@ -26,6 +26,9 @@ class PretrainedTokenizer(Protocol):
     def all_special_ids(self) -> Sequence[int]: ...
 
     @property
+    def bos_token_id(self) -> int | None: ...
+
+    @property
     def get_chat_template(self) -> Callable[..., str]:
         """Raises ValueError if there is none."""
 
@@ -35,6 +38,10 @@ class PretrainedTokenizer(Protocol):
     @property
     def encode(self) -> Callable[..., list[int]]:
         """One text to token ids."""
+
+    @property
+    def convert_tokens_to_ids(self) -> Callable[[str], object]:
+        """The name of a token to its id."""
 
     @property
     def decode(self) -> Callable[..., Any]: ...

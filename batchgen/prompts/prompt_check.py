@@ -1,16 +1,24 @@
 """Checks the prompts of a job before a run: invalid templates, missing columns and files."""
 
-import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from batchgen.arrow.nested_column import split_path
 from batchgen.errors import Problem
 from batchgen.job.spec import Job
+from batchgen.prompts.placeholder_check import placeholder_errors
 from batchgen.prompts.prompt_sources import (
     PromptSource,
     conversation_turns,
     cuttable_columns,
     prompt_sources,
+)
+from batchgen.prompts.templates.columns import (
+    ROW,
+    column_expression,
+    nearest_column,
+    nearest_written,
+    written_column,
 )
 from batchgen.prompts.templates.sandbox import InvalidTemplateError, Template
 
@@ -23,10 +31,12 @@ def check_prompts(job: Job, columns: Sequence[str]) -> list[Problem]:
     unknown = [
         _unknown(key, column, columns)
         for key, column in read.items()
-        if column is not None and column not in columns
+        if column is not None and split_path(column, columns)[0] not in columns
     ]
     texts = list(_text_problems(job, columns))
-    return [*unknown, *(texts or _truncation_problems(job)), *_chat_problems(job)]
+    if not texts:
+        texts = list(placeholder_errors(job, columns))
+    return [*unknown, *(texts or _truncation_problems(job, columns)), *_chat_problems(job)]
 
 
 def _text_problems(job: Job, columns: Sequence[str]) -> Iterator[Problem]:
@@ -49,18 +59,39 @@ def _template_problems(source: PromptSource, columns: Sequence[str]) -> Iterator
         yield Problem(
             source.key,
             f"line {error.line} of the template: {error.message}",
-            "Write a column as {{ name }}, and the characters {{ as {{ '{{' }}.",
+            _syntax_hint(source.text.split("\n")[error.line - 1], columns),
         )
         return
+    hinted: set[str] = set()
     for column in template.columns:
-        if column not in columns:
-            yield _unknown(source.key, column, columns)
+        if column in columns:
+            continue
+        written = written_column(source.text, columns, column)
+        # `{{ order-no }}` is two unknown columns, but one mistake.
+        if written is None or written not in hinted:
+            yield _unknown(source.key, column, columns, written)
+        hinted.update([written] if written else [])
 
 
-def _truncation_problems(job: Job) -> Iterator[Problem]:
+def _syntax_hint(line: str, columns: Sequence[str]) -> str:
+    meant = written_column(line, columns)
+    curly = next((c for c in "“”‘’" if c in line), "")
+    if curly and meant is None:
+        return f"Write straight quotes instead of {curly}."
+    if meant := meant or nearest_written(line, columns):
+        return _written_hint(meant)
+    return "Write a column as {{ name }}, and the characters {{ as {{ '{{' }}."
+
+
+def _written_hint(column: str) -> str:
+    return f"Write {{{{ {column_expression(column)} }}}}."
+
+
+def _truncation_problems(job: Job, columns: Sequence[str]) -> Iterator[Problem]:
     if not job.prompt.on_overflow.startswith("truncate"):
         return
-    cuttable, truncate = cuttable_columns(list(conversation_turns(job))), job.prompt.truncate_column
+    read, truncate = cuttable_columns(list(conversation_turns(job))), job.prompt.truncate_column
+    cuttable = [column for column in read if column in columns]
     if job.input.columns.messages is not None:
         if truncate is not None:
             yield Problem(
@@ -119,15 +150,22 @@ def _file_words(error: OSError | UnicodeDecodeError) -> str:
     return f"not UTF-8 text (byte {error.start})"
 
 
-def _unknown(key: str, column: str, columns: Sequence[str]) -> Problem:
-    near = difflib.get_close_matches(column, columns, n=1, cutoff=0.5)
+def _unknown(key: str, column: str, columns: Sequence[str], written: str | None = None) -> Problem:
+    if not columns:
+        return Problem(
+            key, "the input has no rows, and so no columns", "Check that it is complete."
+        )
+    meant = written or nearest_column(column, columns)
     shown = ", ".join(columns[:_SHOWN]) + (", …" if len(columns) > _SHOWN else "")
     hint = f"The input has: {shown}."
-    return Problem(
-        key,
-        f"column {column!r} is not in the input",
-        f"Did you mean {near[0]!r}? {hint}" if near else hint,
-    )
+    in_template = key.startswith("prompt.")
+    if meant and in_template and column_expression(meant) != meant:
+        hint = _written_hint(meant)
+    elif meant:
+        hint = f"Did you mean {meant!r}? {hint}"
+    elif in_template and column == ROW:
+        hint = f'Write {{{{ {ROW}["name"] }}}} with the name of a column. {hint}'
+    return Problem(key, f"column {column!r} is not in the input", hint)
 
 
 _SHOWN = 40

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from batchgen.arrow.nested_column import value_at
 from batchgen.job.spec import Job
 from batchgen.prompts.templates.sandbox import Template, printed
 from batchgen.prompts.templates.size_limits import RefusedError
@@ -12,9 +13,15 @@ from batchgen.records import Failure, Role
 
 
 class PromptText(Protocol):
-    """A text of each row: from a template, or a column."""
+    """A text of each row: from a template, or a column.
+
+    Attributes:
+        columns: that it reads.
+        functions: names of functions that it reads as columns if the input has them.
+    """
 
     columns: tuple[str, ...]
+    functions: tuple[str, ...]
 
     def render(self, fields: Mapping[str, object]) -> str | Failure: ...
 
@@ -22,13 +29,15 @@ class PromptText(Protocol):
 class ColumnText:
     """The text of a column."""
 
+    functions: tuple[str, ...] = ()
+
     def __init__(self, column: str) -> None:
         self.columns: tuple[str, ...] = (column,)
 
     def render(self, fields: Mapping[str, object]) -> str | Failure:
         """The text of a template `{{ column }}`."""
         (column,) = self.columns
-        value = fields[column]
+        value = value_at(fields, column)
         if value is None:
             return Failure("prompt_null", f"column {column!r} is null")
         try:
@@ -85,6 +94,10 @@ def conversation_turns(job: Job) -> Iterator[Turn]:
 
 
 def cuttable_columns(turns: Sequence[Turn]) -> tuple[str, ...]:
-    """The columns that may be cut: of the user's messages, or of all messages if those have none."""
-    user = [column for turn in turns if turn.role == "user" for column in turn.text.columns]
-    return tuple(dict.fromkeys(user or (c for turn in turns for c in turn.text.columns)))
+    """The columns that may be cut: of the user's messages, or of all messages if those have none.
+
+    The input need not have all of them: some may be names of functions.
+    """
+    read = [(turn.role, (*turn.text.columns, *turn.text.functions)) for turn in turns]
+    user = [column for role, columns in read if role == "user" for column in columns]
+    return tuple(dict.fromkeys(user or (c for _, columns in read for c in columns)))

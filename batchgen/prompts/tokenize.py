@@ -3,8 +3,7 @@
 `byte_tokenizer.py` is the tokenizer for runs without a model.
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -12,11 +11,14 @@ from typing import Protocol
 
 from batchgen.errors import ModelError
 from batchgen.job.spec import PromptSpec
+from batchgen.prompts.answer_text import AnswerText
 from batchgen.prompts.chat_template import ChatFormat, ConversationFormat, PlainFormat
 from batchgen.prompts.control_tokens import ControlTokens
 from batchgen.prompts.pretrained_tokenizer import PretrainedTokenizer
+from batchgen.prompts.templates.columns import literal_texts
 from batchgen.prompts.templates.sandbox import RENDER_ERRORS, Template
-from batchgen.records import Failure, Message, Prompt
+from batchgen.records import AnswerDecoder, Failure, Message, Prompt, Role
+from batchgen.think_tags import ends_inside_reasoning
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,10 @@ class Tokenizer(Protocol):
     def opens_reasoning(self) -> bool:
         """Whether prompts end inside an open think mark, so that the response starts as reasoning."""
 
+    @property
+    def bos_token_id(self) -> int | None:
+        """The token before the first one of a text; None if the tokenizer has none."""
+
     def encode(self, prompts: Sequence[Prompt]) -> list[list[int] | Failure]:
         """The token ids of each prompt, in their order, up to the start of the response."""
 
@@ -52,35 +58,23 @@ class Tokenizer(Protocol):
         """Each prompt with texts that may follow it, in their order.
 
         Prompt and text are encoded together, and the prompt's own tokens removed. If the result does not start with
-        these (a token crosses the boundary), or the text contains a control token, the text is encoded alone.
+        these (a token crosses the boundary), or the text contains a control token, the text is encoded alone, so that
+        its tokens have exactly its characters.
         """
 
     @property
-    def decode(self) -> Callable[[Sequence[int]], str]:
-        """Token ids to the text of a response, without special tokens. Can be pickled."""
+    def decode(self) -> AnswerDecoder:
+        """Token ids to the text of a response."""
 
     def show(self, token_ids: Sequence[int]) -> str:
-        """The text of a prompt, special tokens included."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerText:
-    """Token ids to the text of a response. Can be pickled, unlike chat templates."""
-
-    tokenizer: PretrainedTokenizer
-
-    def __call__(self, token_ids: Sequence[int]) -> str:
-        text: str = self.tokenizer.decode(
-            token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return text
+        """The text of a prompt, special tokens included. A backslash stands before text that only spells a special token."""
 
 
 class ModelTokenizer:
     """A tokenizer of transformers with the chat template of the job.
 
-    Messages never contain control tokens, only text. A job can write them only in a `prefill` without columns, such as
-    `<think>`.
+    The text of a row never becomes a control token. The author of a job can write them in templates, and in a `prefill`
+    such as `<think>`.
     """
 
     def __init__(self, tokenizer: PretrainedTokenizer, spec: PromptSpec, today: date) -> None:
@@ -95,7 +89,7 @@ class ModelTokenizer:
             ModelError: there is no chat template, or it fails.
         """
         self._tokenizer = tokenizer
-        self.decode: Callable[[Sequence[int]], str] = AnswerText(tokenizer)
+        self.bos_token_id = tokenizer.bos_token_id
         template = _chat_template(tokenizer, spec.chat_template)
         self._format: ConversationFormat = (
             PlainFormat(tokenizer)
@@ -104,13 +98,29 @@ class ModelTokenizer:
         )
         self._control = ControlTokens(tokenizer, template or "")
         prefill = spec.prefill or ""
-        self._prefill_is_ours = not Template(prefill, "prompt.prefill").columns
-        self.opens_reasoning = _leaves_open(_try_out(self._format, prefill) + prefill)
+        self._prefill_is_ours = not Template(prefill, "prompt.prefill").reads_row
+        start = _try_out(self._format, prefill)
+        self.opens_reasoning = ends_inside_reasoning(start + prefill)
+        self.decode: AnswerDecoder = AnswerText(tokenizer, _spaced_start(self._format))
         self.facts: Mapping[str, object] = {
             "class": type(tokenizer).__name__,
             "vocabulary": len(tokenizer),
             **self._format.facts,
+            **({"authored_control_tokens": True} if self._job_writes_tokens(spec) else {}),
         }
+        for role in _roles(spec):
+            if self._format.drops(role):
+                raise ModelError(
+                    f"the chat template drops the text of {role} messages",
+                    hint="Set prompt.chat_template to another one.",
+                )
+
+    def _job_writes_tokens(self, spec: PromptSpec) -> bool:
+        sources = [spec.system, spec.user, *(m.content for m in spec.messages or ())]
+        if spec.file is not None:
+            sources.append(Path(spec.file).read_text("utf-8-sig"))
+        texts = (text for source in sources if source for text in literal_texts(source))
+        return any(self._control.spelled_in(text) for text in texts)
 
     def encode(self, prompts: Sequence[Prompt]) -> list[list[int] | Failure]:
         """As `Tokenizer.encode`.
@@ -127,6 +137,15 @@ class ModelTokenizer:
         ]
 
     def show(self, token_ids: Sequence[int]) -> str:
+        text = self._decoded(token_ids)
+        if self._control.count_in(text) == len(self._control.find_in(token_ids)):
+            return text
+        return "".join(
+            self._decoded(run) if is_control else self._control.marked(self._decoded(run))
+            for is_control, run in self._control.split(token_ids)
+        )
+
+    def _decoded(self, token_ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(token_ids, clean_up_tokenization_spaces=False)
         return text
 
@@ -149,7 +168,7 @@ class ModelTokenizer:
             together = encoded.get((k, text), [])
             if together[: len(context)] == context:
                 return together[len(context) :]
-            return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+            return self._encode_behind(context, text)
 
         return [
             context
@@ -158,10 +177,27 @@ class ModelTokenizer:
             for k, context in enumerate(contexts)
         ]
 
+    def _encode_behind(self, context: Sequence[int], text: str) -> list[int]:
+        """The tokens of a text alone, without the space that some tokenizers write before the first word of a text."""
+        alone = self._encode_letters(text)
+        if self.decode(alone, context) == text:
+            return alone
+        for anchor in _ANCHORS:
+            before, both = self._encode_letters(anchor), self._encode_letters(anchor + text)
+            rest = both[len(before) :]
+            if both[: len(before)] == before and self.decode(rest, before) == text:
+                return rest
+        return alone
+
+    def _encode_letters(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+
     def _spells_control_tokens(self, prompt: Prompt) -> bool:
-        if self._control.spelled_in_messages(prompt):
+        if self._control.spelled_by_row_in_messages(prompt):
             return True
-        return not self._prefill_is_ours and self._control.spelled_in(prompt.prefill)
+        return not self._prefill_is_ours and self._control.spelled_by_row(
+            prompt.prefill, prompt.prefill_authored
+        )
 
     def _encode_plain(self, prompts: Sequence[Prompt]) -> list[list[int] | Failure]:
         texts = self._format.render(prompts)
@@ -184,24 +220,33 @@ class ModelTokenizer:
         return [e.ids for e in backend.encode_batch_fast(texts, add_special_tokens=special)]
 
     def _encode_hostile(self, prompt: Prompt) -> list[int] | Failure:
-        if self._prefill_is_ours and self._control.spelled_in(prompt.prefill):
-            return _FORGED  # Encoded as text, it would differ from the prefill of the job.
-        try:
-            ids = self._format.encode_as_text(prompt)
-        except RENDER_ERRORS:
-            return _FORGED
+        ours = self._prefill_is_ours and self._control.spelled_in(prompt.prefill)
+        if ours or self._control.spelled_by_author(prompt):
+            return _FORGED  # Encoded as text, it would differ from the tokens that the job writes.
         # Independent of the version of transformers: the row has forged no turn if and only if the prompt has the same
         # control tokens as the conversation without those texts.
         (harmless,) = self._encode_plain([self._control.defuse(prompt)])
         if isinstance(harmless, Failure):
             return harmless
+        try:
+            ids = self._format.encode_as_text(prompt)
+        except RENDER_ERRORS:
+            return _FORGED
         return ids if self._control.find_in(ids) == self._control.find_in(harmless) else _FORGED
 
 
+_ANCHORS = ("\n", "x", ".", "=")
+"""Texts behind which another text is encoded without the mark of a first word: one of them merges with no token of it."""
 _FORGED = Failure(
     "control_tokens",
     "the row contains control tokens of the model, which cannot be encoded as plain text",
 )
+
+
+def _roles(spec: PromptSpec) -> list[Role]:
+    """The roles of the messages that the job writes."""
+    system = spec.system is not None or any(m.role == "system" for m in spec.messages or ())
+    return ["user", "system"] if system else ["user"]
 
 
 def _chat_template(tokenizer: PretrainedTokenizer, choice: str) -> str | None:
@@ -225,20 +270,27 @@ def _chat_template(tokenizer: PretrainedTokenizer, choice: str) -> str | None:
         ) from error
 
 
+_WORD = "batchgen"
+
+
+def _trial(chat: ConversationFormat, prefill: str) -> str | Failure:
+    """The text of the format after a user's message, with the prefill."""
+    (text,) = chat.render([Prompt(0, "", (Message("user", _WORD),), prefill)])
+    return text if isinstance(text, Failure) else text.rpartition(_WORD)[2]
+
+
+def _spaced_start(chat: ConversationFormat) -> str:
+    """The last characters of prompts behind which the format writes a space before a message; empty if it writes none."""
+    start, continued = _trial(chat, ""), _trial(chat, "x")
+    return start[-8:] if isinstance(start, str) and continued == start + " x" else ""
+
+
 def _try_out(chat: ConversationFormat, prefill: str) -> str:
     """The text of the format after the user's message, without the prefill."""
-    word = "batchgen"
-    prompt = Prompt(0, "", (Message("user", word),), "x" if prefill else "")
-    (text,) = chat.render([prompt])
+    text = _trial(chat, begun := "x" if prefill else "")
     if isinstance(text, Failure):
         raise ModelError(
             f"the chat template does not work with this job: {text.message}",
             hint="Set prompt.chat_template to another one, or remove prompt.prefill.",
         )
-    return text.rpartition(word)[2].removesuffix(prompt.prefill)
-
-
-def _leaves_open(text: str) -> bool:
-    # The marks of decoding/reasoning.py, which this folder may not import.
-    marks = re.findall(r"<(/?)think(?:ing)?>", text)
-    return bool(marks) and marks[-1] == ""
+    return text.removesuffix(begun)

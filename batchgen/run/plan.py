@@ -11,12 +11,20 @@ from batchgen.engines.contract import Estimate
 from batchgen.engines.engine_registry import estimate_engine
 from batchgen.errors import StateError
 from batchgen.jobfile.load import LoadedJob
+from batchgen.output.published_run import PublishedRun, publication_changes
+from batchgen.output.unfinished_run import find_state
 from batchgen.planning.batches import BatchLimits, cut_batches, padding_share, sort_by_length
 from batchgen.progress import SILENT, Reporter
 from batchgen.records import Failure, Request
+from batchgen.run.job_for_run import loaded_job
+from batchgen.run.publication import is_complete
+from batchgen.run.requests import PendingRow
+from batchgen.run.reuse import LATEST, EarlierRun, find_latest
 from batchgen.run.setup import Setup, new_identity, set_up
 from batchgen.state.identity import check_same_run, read_identity
 from batchgen.state.run_folder import RunFolder
+from batchgen.storage.entries import exists, list_folder
+from batchgen.storage.obstacles import find_obstacle
 
 ROWS_COUNTED = 20_000
 """A plan renders and tokenizes no more rows."""
@@ -46,20 +54,36 @@ class Batches:
 
 @dataclass(frozen=True, slots=True)
 class OutputState:
-    """What the output folder contains; `refusal` is why `run` would reject it, empty if it would not."""
+    """What the output folder contains.
 
-    state: Literal["new", "incomplete", "complete"]
+    Attributes:
+        refusal: why `run` would reject it, empty if it would not.
+        changes: settings of a complete run with which `run` would publish it again, such as `output.prefix was "", is "x"`.
+    """
+
+    state: Literal["new", "running", "incomplete", "complete"]
     sealed_parts: int
     refusal: str
+    changes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedPrompt:
-    """A prompt as the model receives it, including control tokens."""
+    """A prompt as the model receives it, including control tokens; or its messages, if a server renders them (tokens: None)."""
 
     id: str
-    tokens: int
+    tokens: int | None
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedReuse:
+    """What `--incremental-from` would reuse: the answers, among those of the rows counted, that an earlier run has."""
+
+    folder: Path
+    run_id: str
+    reused: int
+    counted: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +93,7 @@ class Plan:
     Attributes:
         rows_counted: the rows that tokens, batches and failures cover: the first 20,000.
         failures: number of rows that will have no answer, by failure code.
+        reuse: None without an earlier run.
     """
 
     setup: Setup
@@ -79,25 +104,33 @@ class Plan:
     failures: Mapping[str, int]
     prompts: Sequence[RenderedPrompt]
     output: OutputState
+    reuse: PlannedReuse | None
 
 
-def plan(loaded: LoadedJob, *, prompts: int = 2, reporter: Reporter = SILENT) -> Plan:
+def plan(
+    job: LoadedJob | Path | str,
+    *,
+    prompts: int = 2,
+    incremental_from: Path | None = None,
+    reporter: Reporter = SILENT,
+) -> Plan:
     """Predict what a run would do. The plan includes the first `prompts` rendered prompts.
 
     Raises:
         BatchgenError: the run could not start.
     """
-    setup = set_up(loaded, reporter)
+    loaded = loaded_job(job)
+    setup = set_up(loaded, reporter, RunFolder(Path(loaded.job.output.path)))
+    setup.try_user_metrics(reporter)
     rows = list(islice(setup.pending_rows(), ROWS_COUNTED))
     requests = setup.request_builder.build_requests(rows)
     estimate = estimate_engine(
-        loaded.job.model,
+        setup.scoring_model.spec,
         folder=setup.model.resolved.folder if setup.model else None,
         batching=loaded.job.batching,
         workers=loaded.job.run.workers,
     )
     shown = [row for row in rows[:prompts] if row.token_ids]
-    show = setup.tokenizer.show
     return Plan(
         setup=setup,
         rows_counted=len(rows),
@@ -105,9 +138,29 @@ def plan(loaded: LoadedJob, *, prompts: int = 2, reporter: Reporter = SILENT) ->
         batches=_batches(setup, requests, estimate.limits),
         engine=estimate,
         failures=Counter(r.decoding.code for r in rows if isinstance(r.decoding, Failure)),
-        prompts=[RenderedPrompt(r.id, len(r.token_ids), show(r.token_ids)) for r in shown],
+        prompts=[_rendered(setup, row) for row in shown],
         output=_output(setup),
+        reuse=None if incremental_from is None else _reuse(setup, rows, incremental_from, reporter),
     )
+
+
+def _rendered(setup: Setup, row: PendingRow) -> RenderedPrompt:
+    if setup.response_builder.counts_tokens or row.prompt is None:
+        return RenderedPrompt(row.id, len(row.token_ids), setup.tokenizer.show(row.token_ids))
+    texts = (f"[{message.role}]\n{message.content}" for message in row.prompt.messages)
+    return RenderedPrompt(row.id, None, "\n".join(texts))
+
+
+def _reuse(
+    setup: Setup, rows: Sequence[PendingRow], named: Path, reporter: Reporter
+) -> PlannedReuse | None:
+    """The earlier run that `named` or `latest` means; None if there is no latest."""
+    path = find_latest(setup, "", reporter) if named == LATEST else named
+    if path is None:
+        return None
+    earlier = EarlierRun(RunFolder(path.absolute()), setup)
+    reused = earlier.count_matching(rows)
+    return PlannedReuse(path, earlier.run_id, reused, len(rows) * setup.samples)
 
 
 def _tokens(requests: Sequence[Request]) -> TokenCounts:
@@ -140,15 +193,24 @@ def _lengths(batch: Sequence[Request]) -> list[int]:
     return [len(r.token_ids) for r in batch]
 
 
+_NOT_THE_OWNER = "it belongs to another user: choose another folder with --output FOLDER"
+
+
 def _output(setup: Setup) -> OutputState:
     folder = RunFolder(Path(setup.job.output.path))
-    recorded = read_identity(folder) if folder.path.exists() else None
+    if not folder.is_private_readable:
+        return OutputState("complete" if folder.complete else "incomplete", 0, _NOT_THE_OWNER)
+    if found := find_obstacle(folder.path):
+        return OutputState("new", 0, f"{found}: choose another folder with --output FOLDER")
+    recorded = read_identity(folder) if exists(folder.path) else None
     if recorded is None:
         return OutputState("new", 0, "")
-    refusal = ""
+    refusal, changes = "", []
     try:
         check_same_run(folder, recorded, new_identity(setup))
+        if is_complete(folder, recorded):
+            changes = publication_changes(PublishedRun(folder), setup.job)
     except StateError as error:
         refusal = str(error)
-    state: Literal["complete", "incomplete"] = "complete" if folder.complete else "incomplete"
-    return OutputState(state, len(list(folder.parts.glob("*.bgpart"))), refusal)
+    parts = list_folder(folder.parts, ".bgpart")
+    return OutputState(find_state(folder), len(parts), refusal, changes)

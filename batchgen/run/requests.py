@@ -5,14 +5,15 @@ Row ──> PendingRow ──> Request, one for each sample
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from batchgen.decoding.resolve_decoding import override_decoding
 from batchgen.decoding.rng import row_seed
 from batchgen.job.spec import Job
 from batchgen.prompts.prepare import Prepared, Preparer
 from batchgen.records import Failure, Message, Prompt, Request, ResolvedDecoding, Row
+from batchgen.structured.answer_grammars import NO_GRAMMARS, AnswerGrammars
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class RequestBuilder:
         context_length: the largest number of tokens of a prompt and its answer together.
         max_input_tokens: the largest number of tokens of a prompt.
         row_settings_fingerprint: of everything that decides a row's answer except the row itself.
+        grammars: the forms of answers.
     """
 
     job: Job
@@ -57,12 +59,19 @@ class RequestBuilder:
     context_length: int
     max_input_tokens: int
     row_settings_fingerprint: str
+    grammars: AnswerGrammars = NO_GRAMMARS
 
     def prepare_rows(
-        self, rows: Sequence[Row], failures: Mapping[int, Failure]
+        self,
+        rows: Sequence[Row],
+        failures: Mapping[int, Failure],
+        check: Callable[[], None] = lambda: None,
     ) -> list[PendingRow]:
-        """Render and tokenize rows of one part, in one batch; those in `failures` could not be read."""
-        readable = self.preparer.prepare([row for row in rows if row.index not in failures])
+        """Render and tokenize rows of one part, in one batch; those in `failures` could not be read.
+
+        `check` is called after each row is rendered, and may raise.
+        """
+        readable = self.preparer.prepare([r for r in rows if r.index not in failures], check)
         prepared = {one.index: one for one in readable}
         for row in rows:
             if row.index in failures:
@@ -83,6 +92,8 @@ class RequestBuilder:
         prefill = prepared.prompt.prefill if prepared.prompt else ""
         prompt_hash = _hash([[m.role, m.content] for m in messages], prefill) if messages else ""
         own = [row.fields.get(column) for column in self.job.decoding.columns.values()]
+        if self.grammars.column:
+            own.append(row.fields.get(self.grammars.column))
         samples = range(self.job.decoding.num_return_sequences)
         return PendingRow(
             index=row.index,
@@ -100,6 +111,11 @@ class RequestBuilder:
         settings = override_decoding(self.decoding, self.job.decoding.columns, row.fields)
         if isinstance(settings, Failure):
             return settings
+        grammar = self.grammars.row_grammar(row.fields)
+        if isinstance(grammar, Failure):
+            return grammar
+        if grammar is not settings.grammar:
+            settings = replace(settings, grammar=grammar)
         length, limit = len(prepared.token_ids), self.context_length - settings.max_new_tokens
         if length > limit:
             return Failure(

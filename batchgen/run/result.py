@@ -1,20 +1,20 @@
 """The result of a run: outcome, counts, exit code, and where its answers are."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Literal
 
 import polars as pl
 
 from batchgen.errors import ExitCode, StateError
 from batchgen.evaluation.gates import GateResult
+from batchgen.job.model_section import Price
 from batchgen.job.spec import RunSection
 from batchgen.output.published_run import PublishedRun
 from batchgen.output.unfinished_run import why_unfinished
 from batchgen.records import MetricRow
 from batchgen.run.reuse import ReuseCounts
+from batchgen.run.stop_signals import FailureLimit
 from batchgen.state.parts import Counts
 from batchgen.state.run_folder import RunFolder
 
@@ -26,13 +26,16 @@ class RunResult:
     Attributes:
         resumed_rows: output rows that earlier starts of this run had saved.
         limits: the job's section `run`.
-        why_stopped: the deadline that passed; empty if there was none, or the user stopped the run.
+        why_stopped: the deadline that passed, or what failed; empty if the user stopped the run.
+        stopped_by_failures: whether too many failed rows stopped the run.
+        samples: answers of each input row.
+        price: of a million tokens, where the job gives one.
         incremental: what was reused of an earlier run; None if there is none, or the run is not complete.
         seconds: from the first row to the last, without loading the model; 0 if no row was left.
         metrics: the rows of metrics.parquet.
     """
 
-    outcome: Literal["done", "already complete", "stopped", "withheld"]
+    outcome: Literal["done", "already complete", "published again", "stopped", "withheld"]
     folder: RunFolder
     run_id: str
     counts: Counts
@@ -46,13 +49,36 @@ class RunResult:
     metrics: Sequence[MetricRow] = ()
     gates: Sequence[GateResult] = ()
     incremental: ReuseCounts | None = None
+    stopped_by_failures: bool = False
+    samples: int = 1
+    price: Price | None = None
+
+    def __str__(self) -> str:
+        """One line: the outcome, the counts and the folder."""
+        counts, noun = self.counts, "rows" if self.samples == 1 else "answers"
+        ok = counts.rows - counts.failed - counts.skipped
+        parts = [f"{counts.rows:,} of {self.expected_rows:,} {noun}", f"{ok:,} ok"]
+        kinds = {"failed": counts.failed, "skipped": counts.skipped}
+        parts += [f"{n:,} {kind}" for kind, n in kinds.items() if n]
+        code = int(self.exit_code)
+        return f"{self.outcome}: {', '.join(parts)} (exit code {code}) in {self.folder.path}"
+
+    @property
+    def cost(self) -> float | None:
+        """Of the tokens of all answers, those of earlier starts included; None without a price."""
+        if self.price is None:
+            return None
+        counts = self.counts
+        return (
+            counts.input_tokens * self.price.input + counts.output_tokens * self.price.output
+        ) / 1e6
 
     @property
     def exit_code(self) -> ExitCode:
         """The command's exit code; a run stopped by a signal ends by that signal instead."""
-        if self.outcome == "stopped":
+        if self.outcome == "stopped" and not self.stopped_by_failures:
             return ExitCode.RUN_AGAIN
-        if self.too_many_failed:
+        if self.stopped_by_failures or self.too_many_failed:
             return ExitCode.TOO_MANY_FAILED_ROWS
         if not all(gate.passed for gate in self.gates):
             return ExitCode.GATE_FAILED
@@ -65,17 +91,12 @@ class RunResult:
     @property
     def max_failed(self) -> int:
         """Largest number of failed answers that both limits allow."""
-        # Decimal, as written in the job: 0.29 * 100 is 28.999... in binary.
-        by_rate = math.floor(Decimal(str(self.limits.max_error_rate)) * self.counts.rows)
-        count = self.limits.max_error_count
-        return by_rate if count is None else min(by_rate, count)
+        return FailureLimit(self.limits, self.counts.rows).allowed
 
     @property
     def error_limit(self) -> str:
         """The stricter of the two limits, such as `run.max_error_rate: 0.01`."""
-        if self.max_failed == self.limits.max_error_count:
-            return f"run.max_error_count: {self.limits.max_error_count}"
-        return f"run.max_error_rate: {self.limits.max_error_rate}"
+        return FailureLimit(self.limits, self.counts.rows).key
 
     @property
     def not_passed(self) -> list[str]:

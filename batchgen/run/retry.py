@@ -8,17 +8,30 @@ Published files stay until new ones replace them. Until then `retry.json` marks 
 `run` resumes an interrupted retry.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
 
+import polars as pl
 import pyarrow as pa
 
+from batchgen.output.column_change import seal_published
 from batchgen.output.published_run import PublishedRun
 from batchgen.output.schema import OutputLayout
-from batchgen.run.crash_suspects import CRASH_SUSPECT, MAX_DEATHS
-from batchgen.state.identity import Identity
+from batchgen.run.crash_suspects import CRASH_SUSPECT, SUSPECT_DEATHS
+from batchgen.run.setup import Setup
+from batchgen.state.identity import Identity, has_other_columns, mark_columns_changing
 from batchgen.state.journal import Journal
-from batchgen.state.parts import PartStore, SealedPart, clear_parts, read_part
+from batchgen.state.parts import (
+    REDACTED_KEY,
+    PartStore,
+    SealedPart,
+    answer_prefix,
+    clear_parts,
+    read_part,
+)
 from batchgen.state.run_folder import RunFolder
 
 
@@ -29,9 +42,8 @@ class RowReopener:
     folder: RunFolder
     store: PartStore
     journal: Journal
-    layout: OutputLayout
+    setup: Setup
     identity: Identity
-    samples: int
 
     def reopen_failed_rows(self, *, published: bool) -> int:
         """Delete the answers that are failures, of the published answers as well; return their number.
@@ -42,12 +54,12 @@ class RowReopener:
         if published:
             self._unpublish()
         failed = self.journal.delete_failed()
-        for part in self.store.sealed().values():
-            if part.counts.failed:
-                self._unseal(part)
-                failed += part.counts.failed
-        deaths = self.journal.deaths().items()
-        self.journal.set_deaths({row: MAX_DEATHS - 1 for row, n in deaths if n >= MAX_DEATHS})
+        reopened = [part for part in self.store.sealed().values() if part.counts.failed]
+        counted = any(part.counts.redacted for part in reopened)
+        cells = self._redacted_cells({part.number for part in reopened} if counted else set())
+        for part in reopened:
+            self._unseal(part, cells.get(part.number, Counter()))
+            failed += part.counts.failed
         if published and failed:  # from here on the run is incomplete
             content = {"run_id": self.identity.run_id}
             self.folder.write_json(self.folder.retry, content, stage="retry")
@@ -59,31 +71,60 @@ class RowReopener:
         published.check()
         if not published.manifest.counts.failed:
             return
+        columns = published.manifest.fingerprint
+        if columns != self.identity.fingerprint or has_other_columns(self.folder, self.identity):
+            mark_columns_changing(self.folder)  # the published columns are sealed as they are
         clear_parts(self.folder)
         self.journal.delete(0, self.identity.rows)
-        rows = self.identity.part_rows * self.samples
-        tables = published.responses.row_groups(published.schema.names)
-        for number, table in enumerate(_regrouped(tables, rows)):
-            self.store.seal(number, table.replace_schema_metadata())
+        rows = self.identity.part_rows * self.setup.samples
+        redacted = self._redacted_by_part(published)
 
-    def _unseal(self, part: SealedPart) -> None:
-        first = part.number * self.identity.part_rows
-        for response in self.layout.responses(read_part(part.path), first, self.samples):
+        def with_counts(number: int, part: pa.Table) -> pa.Table:
+            counts = json.dumps(redacted.get(number, {}))
+            return part.replace_schema_metadata({REDACTED_KEY: counts})
+
+        seal_published(published, self.store, rows, with_counts)
+
+    def _redacted_by_part(self, published: PublishedRun) -> dict[int, Counter[str]]:
+        """How many redacted items each part records, so that the run's number of them stays the same.
+
+        A part that is generated again counts those in its cells anew. In which answers the others were is not recorded:
+        the first part with answers that stay records all of them.
+        """
+        total = Counter(published.manifest.counts.redacted)
+        if not total:
+            return {}
+        reasons = published.index(["finish_reason"]).with_columns(
+            pl.col("row") // (self.identity.part_rows * self.setup.samples)
+        )
+        failed = reasons.filter(pl.col("finish_reason") == "error")["row"].unique()
+        stay = reasons.filter(pl.col("finish_reason") != "error")["row"].min()
+        counts = self._redacted_cells(set(failed.to_list()))
+        others = total - sum(counts.values(), Counter())
+        if isinstance(stay, int):
+            counts[stay] = counts.get(stay, Counter()) + others
+        return counts
+
+    def _redacted_cells(self, parts: Set[int]) -> dict[int, Counter[str]]:
+        """The number of redacted items in the cells of these parts, by kind."""
+        if not parts:
+            return {}
+        count = math.ceil(self.identity.rows / self.identity.part_rows)
+        others = set(range(count)) - parts
+        chunks = self.setup.chunks(rows=self.identity.part_rows, skip=others)
+        return {chunk.number: Counter(chunk.redacted) for chunk in chunks}
+
+    def _unseal(self, part: SealedPart, cells: Counter[str]) -> None:
+        """Move the good answers to the journal. The first one records what was redacted in all of them."""
+        first, samples = part.number * self.identity.part_rows, self.setup.samples
+        in_answers: Mapping[str, int] = Counter(part.counts.redacted) - cells
+        table = read_part(part.path)
+        layout = OutputLayout.written(table.schema, answer_prefix(table.schema))
+        for response in layout.responses(table, first, samples):
             if response.finish_reason != "error":
-                self.journal.save(response)
+                self.journal.save(replace(response, redacted=in_answers))
+                in_answers = {}
             elif response.failure and response.failure.code == CRASH_SUSPECT.code:
-                self.journal.set_deaths({response.index: MAX_DEATHS})
+                self.journal.set_deaths({response.index: SUSPECT_DEATHS})
         self.journal.flush()
         self.store.discard(part)
-
-
-def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The same rows, `rows` a table."""
-    waiting: pa.Table | None = None
-    for table in tables:
-        waiting = table if waiting is None else pa.concat_tables([waiting, table])
-        while waiting.num_rows >= rows:
-            yield waiting.slice(0, rows)
-            waiting = waiting.slice(rows)
-    if waiting is not None and waiting.num_rows:
-        yield waiting

@@ -1,9 +1,9 @@
 """Everything that is resolved before weights are loaded: input, prompts, tokenizer, decoding, identity."""
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -12,36 +12,53 @@ import pyarrow as pa
 
 from batchgen.decoding.resolve_decoding import Resolution, end_tokens, resolve_decoding
 from batchgen.engines.engine_registry import find_engine, requires_weights
-from batchgen.errors import JobKeyError
+from batchgen.errors import JobKeyError, StateError
 from batchgen.evaluation.answers import ColumnMap
 from batchgen.evaluation.judging.prepare_judges import prepare_judges
 from batchgen.evaluation.model_queries.scoring_model import (
     UNBOUNDED,
     ScoringModel,
+    choose_model_dtype,
     load_scoring_model,
 )
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.evaluation.scorer import Scorer
 from batchgen.evaluation.staging import run_origin
-from batchgen.input.sources import Survey
+from batchgen.input.sources import Chunk, Survey
 from batchgen.job.spec import Job
 from batchgen.jobfile.load import LoadedJob
 from batchgen.models.info import tokenizer_identity
 from batchgen.models.local_model import LocalModel, find_model
+from batchgen.output.column_change import AnsweredPrompt, ColumnChange
+from batchgen.output.published_run import JOB_HASH, read_manifest
+from batchgen.planning.dtype_choice import ChosenDtype, continuation_note
 from batchgen.progress import SILENT, Reporter
+from batchgen.prompts.answer_text import TokenTexts
 from batchgen.prompts.prepare import Preparer
 from batchgen.prompts.tokenize import Tokenizer
 from batchgen.run import redaction
+from batchgen.run.preflight.context_check import check_answer_length
+from batchgen.run.preflight.form_check import check_form
 from batchgen.run.preflight.input_check import CheckedInput, add_survey_columns, check_input
+from batchgen.run.preflight.metric_trial import trial_problems, trial_rows, user_functions
+from batchgen.run.preflight.served_models import served_model_settings
 from batchgen.run.requests import PendingRow, RequestBuilder
 from batchgen.run.responses import ResponseBuilder
 from batchgen.state.identity import (
     Identity,
+    check_same_run,
     generation_settings,
     input_record,
     new_run_id,
+    read_identity,
+    recorded_dtype,
     row_settings_fingerprint,
+    settings_as_computed,
 )
+from batchgen.state.run_folder import PUBLISHED_BEFORE, RunFolder
+from batchgen.storage.durable import sha256
+from batchgen.storage.entries import exists
+from batchgen.structured.answer_grammars import AnswerGrammars
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +67,11 @@ class Setup:
 
     Attributes:
         model: None if the job names none, which only an engine without needs permits.
+        dtype: in which the model is computed; None without a model, or if its engine chooses none.
         settings: everything that decides the answers, as plain values: the content of the generation fingerprint.
         evaluation: how the answers are scored, with its judges prepared.
         scorer: a new one, which has not scored an answer yet.
+        served: what is known about a model that is on a server; empty for one on this machine.
         versions: of Python and of the libraries that influence the answers; None for a package without metadata.
     """
 
@@ -60,6 +79,7 @@ class Setup:
     checked_input: CheckedInput
     survey: Survey
     model: LocalModel | None
+    dtype: ChosenDtype | None
     tokenizer: Tokenizer
     resolution: Resolution
     request_builder: RequestBuilder
@@ -68,6 +88,7 @@ class Setup:
     evaluation: Evaluation
     scorer: Scorer
     versions: Mapping[str, str | None]
+    served: Mapping[str, Any]
 
     @property
     def job(self) -> Job:
@@ -94,44 +115,106 @@ class Setup:
     @property
     def scoring_model(self) -> ScoringModel:
         context_length = self.request_builder.context_length
-        return ScoringModel(self.job, self.model, self.tokenizer, context_length)
+        served = self.served
+        return ScoringModel(
+            self.job, self.model, self.tokenizer, context_length, self.dtype, served
+        )
 
     @property
     def origin(self) -> ColumnMap:
         return run_origin(self.evaluation, self.job.output.prefix, self.samples)
 
+    @property
+    def engine_facts(self) -> Mapping[str, object]:
+        """The part of the manifest's `engine` that is known without opening it."""
+        facts = find_engine(self.job.model.engine).info.facts()
+        if self.dtype is not None:
+            facts |= {"dtype": self.dtype.dtype, "dtype_reason": self.dtype.reason}
+        return facts
+
+    @property
+    def settings_as_computed(self) -> Mapping[str, Any]:
+        """The settings, with the dtype also in a run that an earlier version began."""
+        return settings_as_computed(self.settings, self.engine_facts)
+
+    @property
+    def continuation_note(self) -> str:
+        """What to report if a run that begins here would be computed in another dtype; empty if not."""
+        here = choose_model_dtype(self.job.model, self.model)
+        return continuation_note(self.dtype, here) if self.dtype and here else ""
+
+    def report_continuation(self, reporter: Reporter) -> None:
+        if note := self.continuation_note:
+            reporter.info(note)
+
+    @property
+    def column_change(self) -> ColumnChange:
+        """What gives answers that are saved already the columns of the job."""
+        stores = self.job.output.store_prompt
+        return ColumnChange(self.checked_input.layout, self.samples, stores, self._render)
+
+    def _render(self, chunk: Chunk) -> list[AnsweredPrompt]:
+        rows = self.request_builder.prepare_rows(chunk.rows(), chunk.failures)
+        return [AnsweredPrompt(row.prompt_hash, row.messages) for row in rows]
+
     def pending_rows(self) -> Iterator[PendingRow]:
         size = self.job.batching.part_rows
-        for chunk in self.checked_input.source.chunks(self.survey, rows=size):
-            rows = chunk.rows(self.request_builder.columns)
-            yield from self.request_builder.prepare_rows(rows, chunk.failures)
+        for chunk in self.chunks(rows=size):
+            yield from self.request_builder.prepare_rows(chunk.rows(), chunk.failures)
+
+    def try_user_metrics(self, reporter: Reporter) -> None:
+        """Try a user's own metrics on one row. JobFileError for those that cannot score any answer; all at once."""
+        if not user_functions(self.evaluation):
+            return
+        chunk = next(iter(self.chunks(rows=self.job.batching.part_rows)), None)
+        rows = trial_rows(chunk, self.schema, self.job.output.prefix, self.request_builder)
+        if problems := trial_problems(self.evaluation, self.origin, rows, reporter):
+            raise self.loaded.error(problems)
+
+    def chunks(self, *, rows: int, skip: Container[int] = ()) -> Iterator[Chunk]:
+        """The input in chunks of `rows` rows, except those with a number in `skip`."""
+        columns = self.request_builder.columns
+        source = self.checked_input.source
+        return source.chunks(self.survey, rows=rows, columns=columns, skip=skip)
 
 
-def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
-    """Check and survey the input, find the model, and resolve everything that does not need its weights."""
+def set_up(
+    loaded: LoadedJob, reporter: Reporter = SILENT, continued: RunFolder | None = None
+) -> Setup:
+    """Check and survey the input, find the model, and resolve everything that does not need its weights.
+
+    A run that is in the folder `continued` is continued in its dtype.
+    """
     job = loaded.job
     checked = check_input(loaded)
+    for warning in checked.warnings:
+        reporter.info(warning)
     model = find_model(loaded, reporter, weights=requires_weights(job.model))
-    survey = checked.source.survey()
+    survey = checked.source.survey(checked.columns)
     checked = add_survey_columns(loaded, checked, survey.schema)
+    grammars = AnswerGrammars.of(job.decoding.response_format)
     resolution = resolve_decoding(
         job.decoding,
         generation_config=model.info.generation_config if model else {},
         end_token_ids=end_tokens(*model.info.end_token_sources.values()) if model else frozenset(),
-    )
-    scoring = load_scoring_model(job, model, loaded.date)
+    ).with_grammar(grammars.default)
+    served = served_model_settings(loaded, resolution.decoding, reporter, continued)
+    scoring = load_scoring_model(job, model, loaded.date).with_checked_adapter(loaded, "model")
     tokenizer, context = scoring.tokenizer, scoring.context_length
-    max_input = max(1, context - resolution.decoding.max_new_tokens)
-    max_input = min(max_input, job.prompt.max_input_tokens or max_input)
-    facts = dict(tokenizer.facts)
-    if model is not None and job.model.tokenizer is not None:
-        facts["files"] = tokenizer_identity(model.tokenizer.folder)
+    check_form(loaded, resolution.decoding, tokenizer)
+    check_answer_length(loaded, resolution.decoding.max_new_tokens, context)
+    most = context - resolution.decoding.max_new_tokens
+    max_input = min(most, job.prompt.max_input_tokens or most)
+    recorded = recorded_dtype(continued) if continued else None
+    dtype = choose_model_dtype(job.model, model, recorded)
     settings = generation_settings(
         job,
         resolution=resolution,
-        model=model.info.identity if model else {},
-        tokenizer=facts,
+        model={**(model.identity if model else {}), **served},
+        tokenizer=_tokenizer_facts(job, tokenizer, model),
         context_length=None if context == UNBOUNDED else context,
+        # An earlier version recorded auto, for float32: that run keeps its settings.
+        dtype=job.model.dtype if dtype is None or recorded == "auto" else dtype.dtype,
     )
     request_builder = RequestBuilder(
         job=job,
@@ -141,17 +224,21 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
         context_length=context,
         max_input_tokens=max_input,
         row_settings_fingerprint=row_settings_fingerprint(settings),
+        grammars=grammars,
     )
     response_builder = ResponseBuilder(
         reasoning=job.output.reasoning,
         reasoning_opened=tokenizer.opens_reasoning,
         redactor=redaction.answer_redactor(job.redact),
         seeds=find_engine(job.model.engine).info.seeds,
+        token_text=TokenTexts(tokenizer.decode),
+        counts_tokens=model is not None or not served,
     )
-    evaluation = checked.evaluation.with_judges(prepare_judges(loaded, model, reporter))
-    schema, samples = checked.layout.schema(survey.schema), job.decoding.num_return_sequences
+    judges = prepare_judges(loaded, model, reporter, recorded_dtype=recorded, served=served)
+    evaluation = checked.evaluation.with_judges(judges)
+    schema = checked.layout.schema(survey.schema)
     try:
-        origin = run_origin(evaluation, job.output.prefix, samples)
+        origin = run_origin(evaluation, job.output.prefix, job.decoding.num_return_sequences)
         scorer = Scorer(evaluation, origin, schema, job.output.prefix)
     except JobKeyError as error:
         raise loaded.error([error.problem]) from error
@@ -160,6 +247,7 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
         checked_input=checked,
         survey=survey,
         model=model,
+        dtype=dtype,
         tokenizer=tokenizer,
         resolution=resolution,
         request_builder=request_builder,
@@ -168,7 +256,14 @@ def set_up(loaded: LoadedJob, reporter: Reporter = SILENT) -> Setup:
         evaluation=evaluation,
         scorer=scorer,
         versions=_installed_versions(),
+        served=served,
     )
+
+
+def _tokenizer_facts(job: Job, tokenizer: Tokenizer, model: LocalModel | None) -> dict[str, object]:
+    if model is None or job.model.tokenizer is None:
+        return dict(tokenizer.facts)
+    return {**tokenizer.facts, "files": tokenizer_identity(model.tokenizer.folder)}
 
 
 def _installed_versions() -> dict[str, str | None]:
@@ -191,3 +286,30 @@ def new_identity(setup: Setup) -> Identity:
         rows=setup.survey.rows,
         part_rows=setup.job.batching.part_rows,
     )
+
+
+def run_identity(folder: RunFolder, setup: Setup, *, fresh: bool) -> Identity:
+    """The identity of the run in the folder, or a new one.
+
+    That of a run in the folder has the columns that the job has now: run.json may still record others.
+    """
+    now = new_identity(setup)
+    if (recorded := read_identity(folder)) is not None:
+        check_same_run(folder, recorded, now)
+        return replace(recorded, settings=now.settings)
+    gated = setup.job.output.publish == "gated"
+    kept = exists(folder.manifest) and (
+        fresh or gated or folder.find_aside(read_manifest(folder).run_id) is not None
+    )
+    if folder.holds_answers() and not kept:
+        raise StateError(
+            f"{folder.path} contains answers, but not the state of the run that generated them: {folder.run} is missing",
+            hint="Choose another folder with --output FOLDER, or move the answers aside with --fresh.",
+        )
+    if kept:
+        beside = {PUBLISHED_BEFORE: read_manifest(folder).run_id}
+    else:  # otherwise it is published with the answers
+        folder.write_text(folder.job, setup.loaded.dump(), stage="job", mode=setup.file_mode)
+        beside = {JOB_HASH: sha256(folder.job)}
+    folder.write_json(folder.run, now.content() | beside, stage="run")  # from here on it is a run
+    return now

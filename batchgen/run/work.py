@@ -15,20 +15,37 @@ run answered are restored from the journal; with `--incremental-from`, rows of a
 is generated again. `run.py` does what comes before (job, model, lock) and after (publishing, manifest).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Protocol
 
 from batchgen.engines.contract import Engine
 from batchgen.input.sources import Chunk
-from batchgen.output.schema import OutputLayout
+from batchgen.output.schema import OutputLayout, UnchangedRows
 from batchgen.planning.batches import sort_by_length
 from batchgen.progress import RowProgress
 from batchgen.records import Completion, Failure, Request, Response
-from batchgen.run.open_part import OpenPart
+from batchgen.run.open_part import OpenPart, PreparationStoppedError
 from batchgen.run.requests import PendingRow, RequestBuilder
 from batchgen.run.responses import ResponseBuilder
+from batchgen.run.stop_signals import FailureWatch, TokenBudget
 from batchgen.state.journal import Journal
 from batchgen.state.parts import PartStore, SealedPart
+
+MARKED_REQUESTS = 256
+"""Requests whose rows are marked as in flight at once, shortly before the engine pulls them."""
+_SECONDS_BETWEEN_CHECKS = 1.0
+"""While the rows of a part are prepared."""
+
+
+class ReusableRun(Protocol):
+    """An earlier run with responses to unchanged rows; `EarlierRun` is one."""
+
+    def unchanged_rows(self, chunk: Chunk, skip: Collection[int] = ()) -> UnchangedRows | None: ...
+
+    def responses(self, pending: Sequence[PendingRow]) -> Sequence[Response]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +55,31 @@ class RunContext:
     Attributes:
         layout: the columns of the output.
         part_rows: input rows of a part.
+        failures: counts failed responses.
         should_stop: whether to stop early; called after every answer.
         check_still_valid: raises if nothing may be saved any more: the lock is lost, or the input has changed.
-        reuse: finds the responses of an earlier run to these rows.
+        earlier: the run whose responses are reused, if any.
+        budget: ends the stream of requests when its tokens are used.
     """
 
     request_builder: RequestBuilder
     response_builder: ResponseBuilder
-    engine: Engine
     journal: Journal
     store: PartStore
     layout: OutputLayout
     run_id: str
     part_rows: int
     progress: RowProgress
+    failures: FailureWatch
     should_stop: Callable[[], bool]
     check_still_valid: Callable[[], None]
-    reuse: Callable[[Sequence[PendingRow]], Sequence[Response]]
+    earlier: ReusableRun | None = None
+    budget: TokenBudget = field(default_factory=lambda: TokenBudget(None, 0))
 
 
-def generate_parts(context: RunContext, chunks: Iterator[Chunk]) -> dict[int, SealedPart]:
+def generate_parts(
+    context: RunContext, engine: Engine, chunks: Iterator[Chunk]
+) -> dict[int, SealedPart]:
     """Answer the rows of all chunks and seal their parts; return the sealed parts by number.
 
     Returns early when `context.should_stop()` is true. The next start of the run then generates the rows in flight again, and
@@ -73,20 +95,15 @@ def generate_parts(context: RunContext, chunks: Iterator[Chunk]) -> dict[int, Se
 
     def requests() -> Iterator[Request]:
         """Open the next part when the engine has pulled all requests of the open ones."""
-        for chunk in chunks:
-            context.check_still_valid()
-            part = open_parts[chunk.number] = open_part(context, chunk)
-            reused = context.reuse(part.pending_rows())
-            part.restore(reused)
-            failed = _fail_unsendable(context, part)
-            pending = missing_requests(context, part)
-            context.journal.mark(request.index for request in pending)
-            context.progress.add(failed, failed=failed)
-            context.progress.add(len(reused))
+        for part in _opened(context, chunks):
+            open_parts[part.number] = part
+            pending = _start_part(context, part)
             seal_if_complete(part)
-            yield from pending
+            yield from _marked(context, pending)
+            if not pending and context.should_stop():  # no completion follows, after which to stop
+                return
 
-    for completion in context.engine.generate(requests()):
+    for completion in context.budget.limited(engine.generate, requests()):
         part = open_parts[completion.index // context.part_rows]
         save_answer(context, part, completion)
         seal_if_complete(part)
@@ -95,19 +112,83 @@ def generate_parts(context: RunContext, chunks: Iterator[Chunk]) -> dict[int, Se
     return sealed
 
 
+def _opened(context: RunContext, chunks: Iterator[Chunk]) -> Iterator[OpenPart]:
+    """The parts of the chunks, opened one at a time, until the run is to stop."""
+    for chunk in takewhile(lambda _: not context.failures.reason, chunks):
+        context.check_still_valid()
+        try:
+            part = open_part(context, chunk)
+        except PreparationStoppedError:
+            return
+        yield part
+
+
+def _marked(context: RunContext, requests: Sequence[Request]) -> Iterator[Request]:
+    for start in range(0, len(requests), MARKED_REQUESTS):
+        block = requests[start : start + MARKED_REQUESTS]
+        context.journal.mark({request.index for request in block})
+        yield from block
+
+
 def open_part(context: RunContext, chunk: Chunk) -> OpenPart:
-    """Prepare the rows of a chunk, and restore the responses that the journal has."""
-    builder = context.request_builder
-    part = OpenPart(chunk, builder.prepare_rows(chunk.rows(builder.columns), chunk.failures))
-    part.restore(context.journal.answers(part.first, part.stop))
+    """Prepare the rows of a chunk, and restore the responses that the journal has.
+
+    Rows that have none there and are provably unchanged since an earlier run are not prepared. PreparationStoppedError if
+    the run is to stop.
+    """
+    saved = list(context.journal.answers(chunk.first, chunk.first + len(chunk.ids)))
+    unchanged = None
+    if context.earlier is not None:
+        unchanged = context.earlier.unchanged_rows(chunk, {response.index for response in saved})
+    known = set() if unchanged is None else set((unchanged.positions + chunk.first).tolist())
+    changed = len(known) < len(chunk.ids)
+    rows = [row for row in chunk.rows() if row.index not in known] if changed else []
+    check = _stop_check(context.should_stop)
+    pending = context.request_builder.prepare_rows(rows, chunk.failures, check)
+    part = OpenPart(chunk, pending, unchanged)
+    part.restore(saved)
     return part
 
 
-def _fail_unsendable(context: RunContext, part: OpenPart) -> int:
-    """Add the responses of rows that cannot be sent to the engine; return their number."""
+def _stop_check(should_stop: Callable[[], bool]) -> Callable[[], None]:
+    """Raises PreparationStoppedError if the run is to stop; looks once a second, since most prompts take a millisecond."""
+    due = time.monotonic() + _SECONDS_BETWEEN_CHECKS
+
+    def check() -> None:
+        nonlocal due
+        if time.monotonic() < due:
+            return
+        if should_stop():
+            raise PreparationStoppedError
+        due = time.monotonic() + _SECONDS_BETWEEN_CHECKS
+
+    return check
+
+
+def _start_part(context: RunContext, part: OpenPart) -> list[Request]:
+    """Add the responses that need no engine; return the requests that do, none if too many rows have failed."""
+    pending = part.pending_rows() if context.earlier else []
+    reused = context.earlier.responses(pending) if context.earlier and pending else []
+    part.restore(reused)
+    if part.unchanged is not None:
+        context.progress.add(part.unchanged.answers.num_rows)
+    failed = _fail_unsendable(context, part)
+    whole_part = part.unchanged is None and len(failed) == part.expected
+    context.failures.add_unsendable(failed, whole_part=whole_part)
+    context.progress.add(len(failed), failed=len(failed))
+    context.progress.add(len(reused))
+    if context.failures.reason:
+        for response in failed:  # for the status of the run, if the part is not sealed
+            context.journal.save(response)
+        return []
+    return missing_requests(context, part)
+
+
+def _fail_unsendable(context: RunContext, part: OpenPart) -> list[Response]:
+    """Add the responses of rows that cannot be sent to the engine, and return them."""
     build = context.response_builder.failed_responses
     failed = [(row, row.decoding) for row in part.rows if isinstance(row.decoding, Failure)]
-    return sum(len(part.add_missing(build(row, failure))) for row, failure in failed)
+    return [one for row, failure in failed for one in part.add_missing(build(row, failure))]
 
 
 def missing_requests(context: RunContext, part: OpenPart) -> list[Request]:
@@ -122,14 +203,19 @@ def save_answer(context: RunContext, part: OpenPart, completion: Completion) -> 
     response = context.response_builder.build_response(part.row(completion.index), completion)
     part.add(response)
     context.journal.save(response)
+    context.failures.add(response)
     failed = int(completion.failure is not None)
-    context.progress.add(1, new_tokens=len(completion.token_ids), failed=failed)
+    context.progress.add(1, new_tokens=completion.new_tokens, failed=failed)
 
 
 def _seal(context: RunContext, part: OpenPart) -> SealedPart:
-    responses, redacted = part.responses(), part.redacted
     table = context.layout.table(
-        part.table, responses, first=part.first, run_id=context.run_id, redacted=redacted
+        part.table,
+        part.responses(),
+        first=part.first,
+        run_id=context.run_id,
+        redacted=part.redacted,
+        unchanged=part.unchanged,
     )
     context.check_still_valid()
     sealed = context.store.seal(part.number, table)

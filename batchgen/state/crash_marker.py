@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from batchgen.storage.durable import disk_errors
+from batchgen.storage.durable import disk_errors, open_private, read_errors
+from batchgen.storage.entries import check_regular
 
 
 class CrashMarker:
@@ -16,17 +17,22 @@ class CrashMarker:
 
     def died(self) -> bool:
         """Whether the last process was killed since the machine booted. After a reboot no row is suspected."""
-        try:
-            return self._path.read_text("utf-8", "replace") == boot_id()
-        except FileNotFoundError:
-            return False
+        check_regular(self._path)
+        with read_errors(self._path):
+            try:
+                return self._path.read_text("utf-8", "replace") == boot_id()
+            except FileNotFoundError:
+                return False
 
     def begin(self) -> None:
         with disk_errors("cannot write", self._path):
-            self._path.write_text(boot_id(), "utf-8")
+            self._path.unlink(missing_ok=True)
+            with open_private(self._path) as file:
+                file.write(boot_id().encode())
 
     def end(self) -> None:
-        self._path.unlink(missing_ok=True)
+        with disk_errors("cannot delete", self._path):
+            self._path.unlink(missing_ok=True)
 
 
 def boot_id() -> str:

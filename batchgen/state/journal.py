@@ -3,14 +3,17 @@
 The journal is a SQLite file (`sqlite_journal.py`). On filesystems where SQLite is not safe there is no journal.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
 from batchgen.errors import DeathError
 from batchgen.progress import Reporter
 from batchgen.records import Response
+from batchgen.state.identity import Identity
+from batchgen.state.parts import Counts, SealedPart, count_responses
 from batchgen.state.run_folder import RunFolder
 from batchgen.state.sqlite_journal import SqliteJournal
 from batchgen.storage.filesystems import MOUNTS, filesystem_of
@@ -23,7 +26,7 @@ class Journal(Protocol):
         """The saved answers of rows [first, stop), in any order."""
 
     def deaths(self) -> Mapping[int, int]:
-        """How often the process crashed while a row was in flight, for rows without an answer."""
+        """How often in a row the process crashed while a row was in flight, for rows without an answer."""
 
     def set_deaths(self, deaths: Mapping[int, int]) -> None: ...
 
@@ -119,3 +122,28 @@ def open_journal(
         raise
     finally:
         journal.close()
+
+
+def delete_sealed(journal: Journal, identity: Identity, sealed: Container[int]) -> None:
+    """Delete the records of sealed parts: a process that died between sealing and deleting leaves them.
+
+    Args:
+        journal: of the run.
+        identity: of the run.
+        sealed: numbers of parts.
+    """
+    size = identity.part_rows
+    answered = (response.index for response in journal.answers(0, identity.rows))
+    for number in {row // size for row in chain(answered, journal.deaths())}:
+        if number in sealed:
+            journal.delete(number * size, (number + 1) * size)
+
+
+def count_saved(journal: Journal, identity: Identity, sealed: Mapping[int, SealedPart]) -> Counts:
+    """Count the saved answers: those of the sealed parts, and those of the journal that are in no sealed part.
+
+    A record that was deleted can return if the log of the journal is damaged.
+    """
+    saved = journal.answers(0, identity.rows)
+    waiting = count_responses(r for r in saved if r.index // identity.part_rows not in sealed)
+    return sum((part.counts for part in sealed.values()), waiting)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from batchgen.errors import LockedError, ResourceError, StateError
 from batchgen.storage.durable import disk_errors
+from batchgen.storage.entries import check_regular, exists, irregular
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class RunLock:
             current = self.path.lstat()
         except OSError:
             current = None
+        if not exists(self.path.parent):
+            raise StateError(
+                f"{self.path.parent} was deleted or moved while this run wrote to it",
+                hint="Move it back, then run again to resume; answers in a deleted folder are lost.",
+            )
         if current is None or (current.st_dev, current.st_ino) != (mine.st_dev, mine.st_ino):
             raise StateError(
                 f"{self.path} was deleted while this run held it: another run may write to the folder",
@@ -45,29 +51,77 @@ class RunLock:
 
 
 @contextmanager
-def hold_lock(path: Path) -> Iterator[RunLock]:
-    """Hold the lock while the block runs.
+def hold_lock(path: Path, *, writable: bool = True) -> Iterator[RunLock]:
+    """Hold the lock while the block runs. Without `writable`, the file must exist, and does not get the owner's name.
 
     Raises:
         LockedError: another process holds it.
         ResourceError: the filesystem does not support locks, or the file cannot be opened.
+        StateError: there is something else than a file at its path.
     """
+    check_regular(path)
     with disk_errors("cannot open the lock", path):
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(path, flags, 0o600)
+        flags = os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         _take(descriptor, path)
-        owner = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        with disk_errors("cannot write the lock", path):
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, json.dumps(owner).encode())
+        if writable:
+            _write_owner(descriptor, path)
         yield RunLock(path, descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write_owner(descriptor: int, path: Path) -> None:
+    owner = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with disk_errors("cannot write the lock", path):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps(owner).encode())
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds the lock; False if this user may not read it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False  # nobody has ever held it, or this user may not read it
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # the file system has no locks, which `hold_lock` reports
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def is_running(path: Path) -> bool:
+    """Whether another process holds the lock. Unlike `is_locked`, it does not touch the lock of a process that has died."""
+    if irregular(path):
+        return False
+    try:
+        owner = json.loads(path.read_text())
+        here = owner["host"] == socket.gethostname()
+        if here and (owner["pid"] == os.getpid() or not _is_alive(owner["pid"])):
+            return False
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return False
+    return is_locked(path)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # a process of another user
+        return True
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _take(descriptor: int, path: Path) -> None:

@@ -5,10 +5,12 @@
     parts/00012.bgpart
     parts/00012.json   derived: rows, counts, sha256; rebuilt if it is missing
 
-A part holds the output rows of consecutive input rows, in input order.
+A part holds the output rows of consecutive input rows, in input order: kept columns of the input, then the columns of the
+answers. It is never changed, except that other columns may be wanted for the same answers: then it is replaced as a whole.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,17 +25,27 @@ from batchgen.errors import StateError
 from batchgen.records import Response
 from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.durable import (
+    check_path_is_text,
     commit_new,
     disk_errors,
+    open_private,
+    read_errors,
+    replace_durably,
     sha256,
     sync_file,
+    sync_folder,
     temporary_name,
 )
+from batchgen.storage.entries import check_regular, exists, list_folder
 from batchgen.storage.failpoints import fail_point
 
 REDACTED_KEY = b"batchgen.redacted"
 """Parquet metadata key of a part: JSON with the number of redacted items by kind."""
 
+_PART_NAME = re.compile(r"\d{5,}\.(bgpart|json)")
+
+LAST_COLUMN = "created_at"
+"""The last column of every part, without `output.prefix`."""
 METADATA_KEY = "batchgen"
 """Parquet metadata key of JSON with the origin of the answers."""
 
@@ -103,6 +115,16 @@ def count_table(table: pa.Table, prefix: str) -> Counts:
     )
 
 
+def answer_prefix(schema: pa.Schema) -> str:
+    """The prefix of the answer columns of a part: a kill may leave parts of a run with different columns."""
+    return str(schema.names[-1]).removesuffix(LAST_COLUMN)
+
+
+def count_part(table: pa.Table) -> Counts:
+    """Sum up a part."""
+    return count_table(table, answer_prefix(table.schema))
+
+
 def count_responses(responses: Iterable[Response]) -> Counts:
     """Sum up answers that are not in a part yet."""
     total = Counts()
@@ -122,10 +144,9 @@ def count_responses(responses: Iterable[Response]) -> Counts:
 class PartStore:
     """The sealed parts of one run."""
 
-    def __init__(self, folder: RunFolder, *, compression: str, prefix: str) -> None:
+    def __init__(self, folder: RunFolder, *, compression: str) -> None:
         self._folder = folder
         self._options = parquet_options(compression)
-        self._prefix = prefix
 
     def seal(self, number: int, table: pa.Table) -> SealedPart:
         """Write a part, check it and commit it.
@@ -138,16 +159,7 @@ class PartStore:
         temporary = temporary_name(self._folder.scratch)
         with disk_errors("cannot save a part of the answers to", target):
             try:
-                with pq.ParquetWriter(temporary, table.schema, **self._options) as writer:
-                    writer.write_table(table)
-                    fail_point("part.half")
-                fail_point("part.before_sync")
-                sync_file(temporary)
-                written = pq.read_metadata(temporary).num_rows
-                if written != table.num_rows:
-                    raise StateError(
-                        f"{temporary} has {written} rows after writing; expected {table.num_rows}"
-                    )
+                self._write(temporary, table)
                 commit_new(temporary, target)
             except FileExistsError as error:
                 raise StateError(
@@ -156,7 +168,38 @@ class PartStore:
                 ) from error
             finally:
                 temporary.unlink(missing_ok=True)
-        return self._record(number, count_table(table, self._prefix))
+        return self._record(number, count_part(table))
+
+    def replace(self, part: SealedPart, table: pa.Table) -> SealedPart:
+        """Replace a part by the same answers with other columns; at every moment, one of the two is whole.
+
+        The record is deleted first, and made again from the part that is found.
+
+        Raises:
+            ResourceError: the disk is full or failed; the old part is left.
+            StateError: the file does not read back as written.
+        """
+        temporary = temporary_name(self._folder.scratch)
+        with disk_errors("cannot save a part of the answers to", part.path):
+            try:
+                self._write(temporary, table)
+                part.path.with_suffix(".json").unlink(missing_ok=True)
+                sync_folder(part.path.parent)
+                replace_durably(temporary, part.path, stage="columns", mode=0o600)
+            finally:
+                temporary.unlink(missing_ok=True)
+        return self._record(part.number, count_part(table))
+
+    def _write(self, path: Path, table: pa.Table) -> None:
+        """Write a table to a new file, durably, and check the file."""
+        with open_private(path) as file, pq.ParquetWriter(file, table.schema, **self._options) as w:
+            w.write_table(table)
+            fail_point("part.half")
+        fail_point("part.before_sync")
+        sync_file(path)
+        written = pq.read_metadata(path).num_rows
+        if written != table.num_rows:
+            raise StateError(f"{path} has {written} rows after writing; expected {table.num_rows}")
 
     def discard(self, part: SealedPart) -> None:
         """Delete a part."""
@@ -168,17 +211,16 @@ class PartStore:
         """The sealed parts by number.
 
         Raises:
-            StateError: the sha256 of a part is wrong.
+            StateError: the sha256 of a part is wrong, or there is a file of something else.
         """
-        paths = sorted(self._folder.parts.glob("*.bgpart"))
-        return {part.number: part for part in map(self._read, paths)}
+        return {part.number: part for part in map(self._read, part_files(self._folder))}
 
     def _path(self, number: int) -> Path:
         return self._folder.parts / f"{number:05d}.bgpart"
 
     def _record(self, number: int, counts: Counts) -> SealedPart:
         path = self._path(number)
-        part = SealedPart(number, path, sha256(path), counts)
+        part = SealedPart(number, path, part_sha256(path), counts)
         self._folder.write_json(
             path.with_suffix(".json"),
             {"sha256": part.sha256, "counts": asdict(counts)},
@@ -189,28 +231,62 @@ class PartStore:
     def _read(self, path: Path) -> SealedPart:
         number = int(path.stem)
         record = path.with_suffix(".json")
-        if not record.exists():  # killed between the commit and its record
-            return self._record(number, count_table(read_part(path), self._prefix))
+        if not exists(record):  # killed between the commit and its record
+            return self._record(number, count_part(read_part(path)))
         known = read_json(record)
-        if sha256(path) != known["sha256"]:
+        if part_sha256(path) != known["sha256"]:
             raise part_error(path, "its sha256 differs from the one recorded when it was sealed")
         return SealedPart(number, path, known["sha256"], Counts(**known["counts"]))
 
 
+def part_files(folder: RunFolder) -> list[Path]:
+    """The files of sealed parts, in input order. StateError if there is a file of something else among them."""
+    for path in foreign_files(folder):
+        raise StateError(
+            f"{path} is not a file of the run", hint="Move it away: this folder is for parts only."
+        )
+    return list_folder(folder.parts, ".bgpart")
+
+
+def foreign_files(folder: RunFolder) -> list[Path]:
+    """What is in the folder of the parts and is neither a part nor its record."""
+    return [path for path in list_folder(folder.parts) if not _PART_NAME.fullmatch(path.name)]
+
+
+def check_size(path: Path, rows: int, expected: int) -> None:
+    """Raise StateError if a part has another number of rows than the run expects; 0 if the run has no such part."""
+    if rows != expected:
+        problem = (
+            f"has {rows:,} rows, expected {expected:,}" if expected else "is not a part of the run"
+        )
+        hint = "Move it away, then repeat the command to generate the rows that are missing."
+        raise StateError(f"{path} {problem}", hint=hint)
+
+
 def clear_parts(folder: RunFolder) -> None:
     """Delete all sealed parts, after they have been published."""
+    part_files(folder)
     with disk_errors("cannot empty", folder.parts):
         fail_point("clean.before")
-        for path in sorted(folder.parts.iterdir()):
+        for path in list_folder(folder.parts):
             path.unlink()
             fail_point("clean.half")
 
 
+def part_sha256(path: Path) -> str:
+    """The sha256 of a part; StateError if there is something else than a file at its path."""
+    check_regular(path)
+    with read_errors(path):
+        return sha256(path)
+
+
 def read_part(path: Path) -> pa.Table:
     """Read a part; StateError if a page checksum is wrong."""
+    check_regular(path)
+    check_path_is_text(path)
     try:
-        return pq.read_table(path, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
+        return pq.read_table(path, page_checksum_verification=True, partitioning=None)
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise part_error(path, str(error).splitlines()[0]) from error
 
 
@@ -218,7 +294,7 @@ def stream_parts(parts: Mapping[int, SealedPart]) -> Iterator[pa.Table]:
     """The parts' tables in input order; StateError if a part is damaged or has changed since it was sealed."""
     for number in sorted(parts):
         part = parts[number]
-        if sha256(part.path) != part.sha256:
+        if part_sha256(part.path) != part.sha256:
             raise part_error(part.path, "it changed after it was sealed")
         yield read_part(part.path)
 

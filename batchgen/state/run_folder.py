@@ -12,18 +12,24 @@ Each JSON file contains a hash of its content, so that damage is detected.
 """
 
 import json
+import os
 import shutil
+import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchgen.errors import ResourceError, StateError, UsageError
+from batchgen.errors import BatchgenError, ResourceError, StateError, UsageError
 from batchgen.fingerprint import fingerprint
-from batchgen.storage.durable import disk_errors, sync_folder, write_durably
+from batchgen.storage.durable import disk_errors, not_permitted, sync_folder, write_durably
+from batchgen.storage.entries import check_regular, exists, is_folder, list_folder
 
 CHECK = "check"
 """Key of a JSON file's hash of all its other keys."""
+PUBLISHED_BEFORE = "published_before"
+"""Key of run.json: the id of another run that was published in the folder when this run started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +81,19 @@ class RunFolder:
         return self.private / "retry.json"
 
     @property
+    def incremental(self) -> Path:
+        """Present if answers of an earlier run are reused: names that run."""
+        return self.private / "incremental.json"
+
+    @property
     def complete(self) -> bool:
-        return self.manifest.exists() and not self.retry.exists()
+        return exists(self.manifest) and not exists(self.retry)
+
+    @property
+    def is_complete_and_read_only(self) -> bool:
+        """Whether there is nothing to write into the folder, and nothing can be written, as on a read-only disk."""
+        readable = exists(self.lock) and self.is_private_readable
+        return self.complete and readable and not os.access(self.path, os.W_OK)
 
     @property
     def lock(self) -> Path:
@@ -99,7 +116,7 @@ class RunFolder:
     def withheld(self) -> Path:
         """Present if a gate failed and publishing was withheld; lists the reasons. Version 0.1 named it held-back.json."""
         old = self.staged / "held-back.json"
-        return old if old.exists() else self.staged / "withheld.json"
+        return old if exists(old) else self.staged / "withheld.json"
 
     @property
     def release(self) -> Path:
@@ -111,14 +128,38 @@ class RunFolder:
         """Unfinished files; emptied at every start."""
         return self.private / "tmp"
 
+    @property
+    def is_private_readable(self) -> bool:
+        """Whether this user may read the private folder; also true if there is none.
+
+        A run can be published for other users (`output.file_mode`); its private folder is for its owner alone.
+        """
+        return not exists(self.private) or os.access(self.private, os.R_OK | os.X_OK)
+
+    @property
+    def has_state(self) -> bool:
+        """Whether the private folder has anything of a run: which run it is, or answers."""
+        return exists(self.run) or exists(self.journal) or bool(list_folder(self.parts))
+
     def holds_answers(self) -> bool:
         published = (self.manifest, self.responses, self.response_parts, self.journal)
-        return any(path.exists() for path in published) or any(self.parts.iterdir())
+        return any(exists(path) for path in published) or bool(list_folder(self.parts))
 
-    def create(self) -> None:
-        """Create the folders of a run; ResourceError if that is not possible."""
+    def create(self, file_mode: int = 0o600) -> None:
+        """Create the folders of a run; ResourceError if that is not possible.
+
+        The names and sizes of the files are visible to those who may read files of mode `file_mode`. The mode of a folder that
+        batchgen did not create stays.
+        """
+        mode = folder_mode(file_mode)
         with disk_errors("cannot create the output folder", self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            if exists(self.private):
+                found = stat.S_IMODE(self.path.stat().st_mode)
+                if found | mode != found:
+                    self.path.chmod(found | mode)
+            elif not exists(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                self.path.chmod(mode)
             for folder in (self.private, self.parts, self.scratch):
                 folder.mkdir(mode=0o700, exist_ok=True)
                 _make_private(folder)
@@ -126,8 +167,8 @@ class RunFolder:
     def clear_scratch(self) -> None:
         """Delete the unfinished files of an interrupted run. The caller holds the lock."""
         with disk_errors("cannot empty", self.scratch):
-            for entry in self.scratch.iterdir():
-                if entry.is_dir() and not entry.is_symlink():
+            for entry in list_folder(self.scratch):
+                if is_folder(entry) and not entry.is_symlink():
                     shutil.rmtree(entry)
                 else:
                     entry.unlink()
@@ -147,27 +188,46 @@ class RunFolder:
 
     def set_aside(self) -> Path | None:
         """Move the content, except the lock, to a sibling `NAME.old-1`, `.old-2` …; None if there was nothing."""
-        public = [p for p in self.path.iterdir() if p != self.private]
-        if not public and not self.run.exists() and not self.holds_answers():
+        public = [p for p in list_folder(self.path) if p != self.private]
+        if not public and not exists(self.run) and not self.holds_answers():
             return None
         return self._move_aside(public)
 
     def set_state_aside(self) -> Path | None:
-        """Move only the private folder to a sibling, as `set_aside` does; None if it contains no answers."""
-        lost = [self.journal, self.retry, self.staged, *self.parts.iterdir()]
-        if any(path.exists() for path in lost):
-            return self._move_aside(())
-        with disk_errors("cannot remove", self.run):
-            self.run.unlink(missing_ok=True)
+        """Move only the private folder to a sibling, as `set_aside` does; None if it contains no run.
+
+        The published files stay for readers; `Stage.release` takes them to the same sibling.
+        """
+        lost = [self.run, self.journal, self.retry, self.staged, *list_folder(self.parts)]
+        return self._move_aside(()) if any(exists(path) for path in lost) else None
+
+    def find_aside(self, run_id: str) -> Path | None:
+        """The sibling to which the state of a run was moved; None if it was not, or cannot be read."""
+        beginning = f"{self.path.name}.old-"
+        siblings = [p for p in list_folder(self.path.parent) if p.name.startswith(beginning)]
+        return next((path for path in siblings if RunFolder(path)._run_id() == run_id), None)
+
+    def _run_id(self) -> str | None:
+        """The id of the run whose state is in the private folder; None if there is none, or it is damaged."""
+        if exists(self.run):
+            with suppress(StateError):
+                return str(read_json(self.run).get("run_id"))
         return None
 
-    def _move_aside(self, public: Iterable[Path]) -> Path:
-        private = [p for p in self.private.iterdir() if p != self.lock]
+    def new_aside(self) -> Path:
+        """A sibling that does not exist yet: `NAME.old-1`, `NAME.old-2` and so on."""
         number = 1
-        while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
+        while exists(aside := self.path.with_name(f"{self.path.name}.old-{number}")):
             number += 1
+        return aside
+
+    def _move_aside(self, public: Iterable[Path]) -> Path:
+        private = [p for p in list_folder(self.private) if p != self.lock]
+        aside = self.new_aside()
         with disk_errors("cannot move the old run to", aside):
-            (aside / self.private.name).mkdir(parents=True, mode=0o700)
+            aside.mkdir(mode=0o700)
+            aside.chmod(stat.S_IMODE(self.path.stat().st_mode))
+            (aside / self.private.name).mkdir(mode=0o700)
             for entry in private:
                 entry.rename(aside / self.private.name / entry.name)
             for entry in public:
@@ -178,6 +238,11 @@ class RunFolder:
         return aside
 
 
+def folder_mode(file_mode: int) -> int:
+    """The mode of a folder with files of mode `file_mode`: who may read them may list it."""
+    return file_mode | (file_mode & 0o444) >> 2 | 0o700
+
+
 def _make_private(folder: Path) -> None:
     # Another user may have created the link, so that batchgen writes or deletes somewhere else.
     if folder.is_symlink():
@@ -185,18 +250,27 @@ def _make_private(folder: Path) -> None:
             f"{folder} is a link; expected a folder for the state of the run",
             hint="Remove the link, or choose another folder with --output FOLDER.",
         )
-    folder.chmod(0o700)
+    if stat.S_IMODE(folder.stat().st_mode) != 0o700:
+        folder.chmod(0o700)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a file that `RunFolder.write_json` wrote; StateError if it is damaged."""
+    """Read a file that `RunFolder.write_json` wrote; StateError if it is damaged, ResourceError if it is not readable."""
+    check_regular(path)
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError) as error:
-        raise _damaged(path, type(error).__name__) from error
+        hashed = isinstance(content, dict) and content.pop(CHECK, None) == fingerprint(content)
+    except PermissionError as error:
+        raise not_permitted(path) from error
+    except OSError as error:
+        raise _damaged(path, error.strerror or str(error)) from error
+    except RecursionError as error:
+        raise _damaged(path, "its JSON is nested too deeply") from error
+    except ValueError as error:
+        raise _damaged(path, "it is not JSON") from error
     if not isinstance(content, dict):
         raise _damaged(path, f"expected an object, found {type(content).__name__}")
-    if content.pop(CHECK, None) != fingerprint(content):
+    if not hashed:
         raise _damaged(path, "its content does not match the hash in it")
     return content
 
@@ -213,17 +287,28 @@ def open_folder(path: Path) -> RunFolder:
 
     Raises:
         UsageError: it is not a run folder.
+        StateError: it is one, and run.json is missing.
     """
     folder = RunFolder(path.absolute())
-    if not folder.run.exists() and not folder.manifest.exists():
+    if not exists(folder.run) and not exists(folder.manifest):
         raise not_a_run(path)
     return folder
 
 
-def not_a_run(path: Path) -> UsageError:
-    """The error for a folder without a run."""
+def not_a_run(path: Path) -> BatchgenError:
+    """The error for a folder without a run; a StateError if it has saved answers of a run."""
+    folder = RunFolder(path)
+    if folder.has_state:
+        return StateError(
+            f"{folder.run} is missing next to saved answers",
+            hint="Restore it from a copy, or start over with --fresh: the old run is moved aside, not deleted.",
+        )
     problem = "is not the output folder of a run: it has no manifest.json"
+    if not folder.is_private_readable:
+        problem = "has no manifest.json, and you may not read its private folder .batchgen"
+        hint = "Ask its owner to complete the run, or read it as its owner."
+        return UsageError(f"{path} {problem}", hint=hint)
     return UsageError(
-        f"{path} {problem if path.exists() else 'does not exist'}",
+        f"{path} {problem if exists(path) else 'does not exist'}",
         hint="Give the folder of output.path, such as out/my-job.",
     )

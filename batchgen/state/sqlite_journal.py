@@ -12,7 +12,7 @@ import hashlib
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,10 @@ from batchgen.errors import ResourceError, StateError
 from batchgen.records import Response
 from batchgen.state.crash_marker import CrashMarker
 from batchgen.state.response_codec import decode, encode
+from batchgen.storage.durable import disk_errors
+from batchgen.storage.entries import exists
 from batchgen.storage.failpoints import fail_point
-from batchgen.storage.sqlite import connect, set_aside, translate_errors
+from batchgen.storage.sqlite import connect, read_only, set_aside, translate_errors
 
 SECONDS_BETWEEN_COMMITS = 0.2
 ROWS_PER_COMMIT = 512
@@ -142,7 +144,8 @@ class SqliteJournal:
                     f"DELETE FROM {table} WHERE row >= ? AND row < ?",  # three constants
                     (first, stop),
                 )
-        fail_point("journal.after_forget")
+        with disk_errors("cannot clear", self._path):
+            fail_point("journal.after_forget")
 
     def delete_failed(self) -> int:
         self.flush()
@@ -200,6 +203,8 @@ class SqliteJournal:
                 (self._samples,),
             ).fetchall()
             if died:
+                # Deaths are counted in a row: a row that was not in flight at this one starts from zero.
+                database.execute("DELETE FROM deaths")
                 self.set_deaths({row: before.get(row, 0) + 1 for (row,) in suspects})
             database.execute("DELETE FROM in_flight")
         return len(bad)
@@ -268,12 +273,12 @@ def record_hash(run_id: str, row: object, sample: object, content: object) -> by
 
 def saved_answers(path: Path, run_id: str) -> Sequence[Response]:
     """The answers in a journal, even while a run uses it; empty if it cannot be read: the next `run` reports why."""
-    if not path.exists():
+    if not exists(path):
         return ()
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+        with read_only(path) as database:
             records = database.execute("SELECT row, sample, response, hash FROM answers").fetchall()
-    except sqlite3.Error:
+    except (sqlite3.Error, StateError):
         return ()
     return _intact_answers(run_id, records)
 

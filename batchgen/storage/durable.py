@@ -13,27 +13,85 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from batchgen.errors import ResourceError
+from batchgen.errors import ResourceError, StateError
 from batchgen.storage.failpoints import fail_point
+from batchgen.storage.obstacles import find_missing_folder, find_obstacle
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
 
 
+_FORBIDDEN = frozenset((errno.EACCES, errno.EPERM, errno.EROFS))
+"""Errors of a place where nothing may be written, also in files that exist."""
+_NO_PLACE = _FORBIDDEN.union(
+    (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
+)
+"""Errors of a path at which nothing can be written, whatever the state of the disk."""
+
+
 @contextmanager
 def disk_errors(action: str, path: Path) -> Iterator[None]:
-    """Convert an OSError in the block to a ResourceError; `action` begins the message, such as "cannot write"."""
+    """Convert an OSError in the block to a ResourceError; `action` begins the message, such as "cannot write".
+
+    A folder in place of a file is a StateError: the disk is not the cause.
+    """
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno in _DISK_FULL:
             raise disk_full_error(action, path, reason) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = "Choose a writable folder with --output FOLDER, or with output.path in the job."
-            raise ResourceError(f"{action} {path}: {reason}", hint=hint) from error
+        if error.errno == errno.EISDIR and isinstance(error.filename, str | bytes):
+            name, hint = os.fsdecode(error.filename), "Move it away, then repeat the command."
+            raise StateError(f"{name} is a folder; expected a file", hint=hint) from error
+        if error.errno in _NO_PLACE:
+            raise _no_place_error(action, path, error) from error
         raise disk_error(action, path, reason) from error
+
+
+def _no_place_error(action: str, path: Path, error: OSError) -> ResourceError:
+    """The error for a path at which nothing can be written: names what is in its way."""
+    hint = "Choose a writable folder with --output FOLDER, or with output.path in the job."
+    found = find_obstacle(path.parent)
+    if error.errno not in _FORBIDDEN:
+        found = found or find_obstacle(path)
+    if found:
+        hint = "Move it away, or choose another folder with --output FOLDER."
+        return ResourceError(f"{action} {path}: {found}", hint=hint)
+    # The file that the system refused may be a temporary one, in another folder.
+    refused = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
+    if missing := find_missing_folder(path) or find_missing_folder(refused):
+        hint = "Move it back if it was moved; then repeat the command, which makes a new one if there is none."
+        return ResourceError(f"{action} {path}: the folder {missing} is gone", hint=hint)
+    return ResourceError(f"{action} {path}: {error.strerror}", hint=hint)
+
+
+@contextmanager
+def read_errors(path: Path) -> Iterator[None]:
+    """Convert an OSError in the block, which only reads, to a ResourceError."""
+    try:
+        yield
+    except PermissionError as error:
+        raise not_permitted(path) from error
+    except OSError as error:
+        raise disk_error("cannot read", path, error.strerror or str(error)) from error
+
+
+def check_path_is_text(path: Path) -> None:
+    """Raise ResourceError if a name in the path is not UTF-8: Arrow cannot open it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        hint = "Rename the folder, or move the run to another one."
+        raise ResourceError(f"the name of a folder is not UTF-8: {path}", hint=hint) from error
+
+
+def not_permitted(path: Path) -> ResourceError:
+    """The error for a file of another user that this user may not read."""
+    hint = f"Read it as its owner, or ask the owner for access to {path.name}."
+    return ResourceError(f"cannot read {path}: Permission denied", hint=hint)
 
 
 def disk_full_error(action: str, path: Path, reason: str = "no space left") -> ResourceError:
@@ -51,6 +109,14 @@ def disk_error(action: str, path: Path, reason: str) -> ResourceError:
 def temporary_name(folder: Path) -> Path:
     """A unique path in `folder`. It does not end in .parquet, so that readers of the folder ignore it."""
     return folder / f"{uuid.uuid4().hex}.tmp"
+
+
+def open_private(path: Path) -> BinaryIO:
+    """Create a file for writing that only its owner may read, whatever the umask."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "wb")
 
 
 def sync_file(path: Path) -> None:
@@ -80,8 +146,7 @@ def write_durably(
     """
     temporary = temporary_name(scratch)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        with open_private(temporary) as file:
             file.write(content[: len(content) // 2])
             file.flush()
             fail_point(f"{stage}.half")

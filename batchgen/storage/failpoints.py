@@ -31,6 +31,8 @@ POINTS = (
 """In the order of a run."""
 RETRY_POINTS = ("retry.half", "retry.before_rename", "retry.after_rename")
 """Passed only with `--retry-errors`."""
+COLUMN_POINTS = ("columns.before_rename", "columns.after_rename")
+"""Passed only where sealed parts get other columns."""
 LIKELIHOOD_POINTS = ("likelihoods.half", "likelihoods.before_rename", "likelihoods.after_rename")
 """Passed only where a metric queries a model."""
 REUSE_POINTS = ("incremental.half", "incremental.before_rename", "incremental.after_rename")
@@ -72,7 +74,7 @@ def _read(text: str) -> _Armed | None:
     return _Armed(found[1], int(found[2] or 1), number)
 
 
-_KNOWN = POINTS + RETRY_POINTS + LIKELIHOOD_POINTS + REUSE_POINTS
+_KNOWN = POINTS + RETRY_POINTS + COLUMN_POINTS + LIKELIHOOD_POINTS + REUSE_POINTS
 _armed: _Armed | None = None
 
 

@@ -74,8 +74,9 @@ KEYS: dict[str, tuple[pa.Array, list[str | None]]] = {
                                 [f"<value out of range: {FAR}>", f"<value out of range: {FAR + 1}>"]),
     "spans": (pa.array([2**62, 10], pa.duration("s")), [str(2**62), "10"]),
     "times of day": (pa.array([1_001, 10_000_000_000], pa.time64("ns")), ["00:00:00.000001001", "00:00:10"]),
-    "bytes": (pa.array([b"\xff"]), ["b'\\xff'"]),
-    "lists": (pa.array([["a"], None]), ["['a']", None]),
+    "bytes": (pa.array([b"\xff"]), ["/w=="]),
+    "structs": (pa.array([{"a": 1, "b": None}]), ['{"a": 1, "b": null}']),
+    "lists": (pa.array([["a", "字"], None]), ['["a", "字"]', None]),
 }  # fmt: skip
 
 

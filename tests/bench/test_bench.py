@@ -144,7 +144,7 @@ def test_vllm_is_not_measured_with_other_settings(decoding: ResolvedDecoding) ->
         vllm_settings(Request(0, 0, [1], decoding, seed=9))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_job_is_measured_with_every_engine_in_a_separate_process(
     make_job: MakeJob, tiny: Path
 ) -> None:

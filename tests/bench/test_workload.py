@@ -15,8 +15,8 @@ from tests.conftest import MakeJob
 def fields(loaded: LoadedJob) -> Iterator[dict[str, Any]]:
     checked = check_input(loaded)
     survey = checked.source.survey()
-    for chunk in checked.source.chunks(survey, rows=10_000):
-        yield from (dict(row.fields) for row in chunk.rows(("request", "most")))
+    for chunk in checked.source.chunks(survey, rows=10_000, columns=("request", "most")):
+        yield from (dict(row.fields) for row in chunk.rows())
 
 
 @pytest.mark.parametrize("rows", [1, 48, 300])

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from batchgen.metrics.statistics.corpus_tests import compare_corpora
 from batchgen.metrics.statistics.intervals import Confidence, Floats, bootstrap
-from batchgen.metrics.statistics.paired_tests import compare_corpora
 
 ROWS, STATISTICS, REPLICATES, TIMES = 100_000, 10, 1_000, 3
 
@@ -36,7 +36,7 @@ def main() -> None:
     base = chance.poisson(20.0, (ROWS, STATISTICS)).astype(np.float64)
     new = chance.poisson(21.0, (ROWS, STATISTICS)).astype(np.float64)
     confidence = Confidence(replicates=REPLICATES)
-    alone = seconds(lambda: bootstrap(base, finalize, 0.95, replicates=REPLICATES, seed=0))
+    alone = seconds(lambda: bootstrap(base, finalize, Confidence(replicates=REPLICATES)))
     paired = seconds(lambda: compare_corpora(base, new, finalize, confidence))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{REPLICATES:,} replicates over {ROWS:,} rows: {alone:.2f} s")

@@ -25,6 +25,7 @@ def ours(model: str, workload: str) -> dict[str, float]:
     from batchgen.models.find_model import resolve_model
     from batchgen.planning.batches import sort_by_length
     from batchgen.records import Request, ResolvedDecoding
+    from tests.plain_decoder import PlainDecoder
 
     work = json.loads(Path(workload).read_text())
     folder = resolve_model(model).folder
@@ -42,7 +43,7 @@ def ours(model: str, workload: str) -> dict[str, float]:
         ModelSpec(path=model),
         folder=folder,
         batching=Batching(),
-        decode=str,
+        decode=PlainDecoder(str),
         should_stop=lambda: False,
     )
     requests = sort_by_length(request(i, p) for i, p in enumerate(work["prompts"]))

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +76,25 @@ def test_errors_name_their_cause(
     job = str(make_job())
     assert call(["bench", *(job if a == "JOB" else a for a in arguments)]) == code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["./model", "model", "../here/model", "~/model"])
+@pytest.mark.parametrize("with_job", [False, True])
+def test_a_model_folder_is_relative_to_the_working_directory(
+    make_job: MakeJob,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    with_job: bool,
+) -> None:
+    """The folder is found; it has no model."""
+    here = tmp_path / "here"
+    (here / "model").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(here))
+    arguments = [str(make_job())] if with_job else []
+    assert call(["bench", *arguments, "--model", name, "-s", "model.engine=transformers"]) == 5
+    err = capsys.readouterr().err
+    assert str(here / "model") in err or str(here / ".." / "here" / "model") in err
+    assert "no folder" not in err

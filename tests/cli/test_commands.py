@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -77,7 +78,7 @@ def test_failed_rows_end_with_3(make_job: MakeJob, capsys: pytest.CaptureFixture
         pytest.param(["run", "JOB", "--profile", "x"], 2, "no profile 'x'", id="profile"),
         pytest.param(["run", "JOB", "--limit", "0"], 2, "0 is not in the range", id="limit"),
         pytest.param(["runn", "JOB"], 2, "No such command", id="command"),
-        pytest.param(["show", "JOB"], 2, "not the output folder of a run", id="show"),
+        pytest.param(["show", "JOB"], 2, "expected a Parquet file", id="show"),
         pytest.param(["status", "nowhere"], 2, "nowhere does not exist", id="status"),
         pytest.param(["run", "JOB", "--set", "input.path=gone.csv"], 5, "gone.csv", id="input"),
         pytest.param(["run", "JOB", "--set", "prompt.user={{ promt }}"], 2, "promt", id="column"),
@@ -165,8 +166,61 @@ def test_plan_shows_the_settings_and_their_origin(
     assert "stop_strings '\\n\\n' (job)" in out
     assert re.search(r"Batches +1 of up to 1 row · padding 0% \(unsorted: 0%\)", out)
     assert "prompt 1 of 1 · id 0" in out
-    assert out.rstrip().endswith(f"Next: batchgen run {job}")
+    assert out.rstrip().endswith(f"Next: batchgen run {job} -s decoding.temperature=0.5")
     assert not (job.parent / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["-p", "zh"],
+        ["--profile", "zh", "-s", "prompt.user=it's {{ q }}", "--set", "run.seed=1"],
+        ["-n", "1", "-o", "with space"],
+        ["--date", "2026-01-31", "--output=-x"],
+    ],
+)
+@pytest.mark.parametrize("command", ["validate", "plan", "run --dry-run --fresh"])
+def test_the_next_command_has_every_option_that_was_given(
+    make_job: MakeJob,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    options: list[str],
+) -> None:
+    job = make_job(profiles={"zh": {"run": {"seed": 2}}})
+    monkeypatch.chdir(job.parent)
+    name, *extra = command.split()
+    assert call([name, *extra, "job.yaml", *options]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    following = shlex.split(last.split(maxsplit=1)[1])
+    assert following[:3] == ["batchgen", "plan" if name == "validate" else "run", "job.yaml"]
+    assert ("--fresh" in following) == ("--fresh" in extra)
+    found = cli.get_command(click.Context(cli), name)
+    assert found is not None
+    meant = found.make_context(name, ["job.yaml", *options]).params
+    again = found.make_context(name, [w for w in following[2:] if w != "--fresh"]).params
+    assert again == meant
+
+
+def test_a_profile_of_the_environment_is_in_the_next_command(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(profiles={"zh": {"run": {"seed": 2}}})
+    monkeypatch.setenv("BATCHGEN_PROFILE", "zh")
+    assert call(["plan", str(job)]) == 0
+    assert capsys.readouterr().out.endswith(f"Next: batchgen run {job} -p zh\n")
+
+
+def test_a_missing_input_does_not_hide_an_unknown_engine(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job(input={"path": "gone.csv"}, model={"engine": "ecko"})
+    for command in ("validate", "plan", "run"):
+        assert call([command, str(job)]) == 2
+        err = capsys.readouterr().err
+        assert "unknown engine 'ecko'" in err
+        assert "gone.csv: no such file" in err
 
 
 def test_plan_reports_that_run_would_reject_the_folder(
@@ -287,7 +341,7 @@ def test_ctrl_c_saves_the_answers_and_ends_by_the_signal(make_job: MakeJob) -> N
         _, err = process.communicate(timeout=30)
     assert process.returncode == -signal.SIGINT
     assert "once more to stop at once" in err
-    assert re.search(r"stopped  [\d,]+ of 20,000 rows are saved", err)
+    assert re.search(r"STOPPED [\d,]+ of 20,000 rows are saved", err)
     printed: dict[str, Any] = json.loads(
         subprocess.run(
             [*command, "--json", "-q"], capture_output=True, check=True, text=True
@@ -295,3 +349,60 @@ def test_ctrl_c_saves_the_answers_and_ends_by_the_signal(make_job: MakeJob) -> N
     )
     assert printed["rows"]["resumed"] >= 100
     assert printed["rows"]["ok"] == 20_000
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("rnu", "Did you mean 'run'?"),
+        ("stauts", "Did you mean 'status'?"),
+        ("Validte", "Did you mean 'validate'?"),
+        ("modle", "Did you mean 'models'?"),
+        ("nightly.yaml", "Did you mean `batchgen run nightly.yaml`?"),
+        ("nightly.yml", "Did you mean `batchgen run nightly.yml`?"),
+        ("zzzzz", None),
+    ],
+)
+def test_an_unknown_command_has_the_nearest_one_as_its_hint(
+    capsys: pytest.CaptureFixture[str], word: str, hint: str | None
+) -> None:
+    assert call([word]) == 2
+    error = capsys.readouterr().err
+    assert f"No such command {word!r}." in error
+    assert (hint in error) if hint else ("Did you mean" not in error)
+
+
+def test_hints_about_folders_name_what_to_do(
+    make_job: MakeJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    assert call(["run", str(make_job()), "-o", str(tmp_path / "file" / "out")]) == 5
+    error = capsys.readouterr().err
+    assert f"cannot create the output folder {tmp_path / 'file' / 'out'}" in error
+    assert f"{tmp_path / 'file'} is a file; expected a folder" in error
+    assert "Move it away, or choose another folder with --output FOLDER." in error
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "readme.txt").write_text("x")
+    assert call(["models", "check", str(tmp_path / "notes")]) == 5
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'notes'}: not a model folder: no config.json; found readme.txt" in error
+    assert "Give the folder that contains config.json, the weights (*.safetensors)" in error
+
+
+@pytest.mark.parametrize("home", [None, "", "/nonexistent"])
+def test_a_run_without_a_model_needs_no_home(make_job: MakeJob, home: str | None) -> None:
+    job = make_job([{"q": "first"}])
+    environment = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    environment |= {} if home is None else {"HOME": home}
+    done = subprocess.run(
+        [sys.executable, "-m", "batchgen", "run", str(job)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert pl.read_parquet(job.parent / "out" / "responses.parquet")["response"].to_list() == [
+        "first"
+    ]

@@ -24,10 +24,12 @@ def test_the_list_has_a_sentence_for_each_and_fits_the_window(
     assert call(["metrics"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
-    assert "Uses the last statement" not in out, "the rest belongs to the page of the one metric"
+    assert "Takes the last explicit statement" not in out, (
+        "the rest belongs to the page of the one metric"
+    )
     assert "(Zhou et al. 2023); in Chinese as well." in " ".join(out.split())
     assert call(["metrics", "choice"]) == 0
-    assert "Uses the last statement" in " ".join(capsys.readouterr().out.split())
+    assert "Takes the last explicit statement" in " ".join(capsys.readouterr().out.split())
 
 
 def test_one_metric_shows_its_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,7 +59,9 @@ def test_json_contains_every_metric_and_option(capsys: pytest.CaptureFixture[str
 
 def test_an_unknown_metric_is_an_error_with_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["metrics", "rogue"]) == 2
-    assert "unknown metric 'rogue'" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "unknown metric 'rogue'" in printed
+    assert "Did you mean rouge?" in printed
 
 
 def test_an_old_name_is_an_error_with_the_new_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,43 @@ PLAIN = [
     pytest.param("<think>a</think> <think>b", "", "a\n\nb", id="unclosed-after-thoughts-only"),
     pytest.param("<think>", "", None, id="nothing-but-a-mark"),
     pytest.param("<think>思考</think>四。", "四。", "思考", id="chinese"),
+    pytest.param("a</think>b", "b", "a", id="closing-tag-alone"),
+    pytest.param("a</think>b</think>c", "b</think>c", "a", id="second-closing-tag-is-text"),
+    pytest.param("<think>a</think>b</think>c", "b</think>c", "a", id="closing-tag-in-the-response"),
+    pytest.param(
+        "<think>a</think>The literal </think> tag is stray.",
+        "The literal </think> tag is stray.",
+        "a",
+        id="closing-tag-called-a-tag",
+    ),
+    pytest.param(
+        "<think>write `</think>` at the end</think>Four.",
+        "Four.",
+        "write `</think>` at the end",
+        id="closing-tag-in-code-in-the-thought",
+    ),
+    pytest.param(
+        "<think>the </think> tag comes last</think>Four.",
+        "Four.",
+        "the </think> tag comes last",
+        id="called-a-tag-in-the-thought",
+    ),
+    pytest.param(
+        "<think>wrap it in `<think>x</think>`</think>Use `<think>x</think>`.",
+        "Use `<think>x</think>`.",
+        "wrap it in `<think>x</think>`",
+        id="code-in-thought-and-response",
+    ),
+    pytest.param("<think>a ` b</think>`c` d", "`c` d", "a ` b", id="odd-backtick-in-the-thought"),
+    pytest.param('<think>5" or 6</think>"Six".', '"Six".', '5" or 6', id="inches-in-the-thought"),
+    pytest.param("<think>a</think> tags: x, y", "tags: x, y", "a", id="response-begins-with-tags"),
+    pytest.param("<think>write `</think>` and", "", "write `</think>` and", id="mention-and-cut"),
+    pytest.param("<THINK>a</Think>b", "b", "a", id="upper-case"),
+    pytest.param("<thought>a</thought>b", "b", "a", id="thought"),
+    pytest.param("<seed:think>a</seed:think>b", "b", "a", id="seed-think"),
+    pytest.param("[THINK]a[/THINK]b", "b", "a", id="brackets"),
+    pytest.param("◁think▷a◁/think▷b", "b", "a", id="triangles"),
+    pytest.param("<think >a</think >b", "b", "a", id="space-in-the-tag"),
 ]
 
 UNCHANGED = [
@@ -27,8 +64,17 @@ UNCHANGED = [
     pytest.param("  Four.\n\n", id="white-space-is-kept"),
     pytest.param("", id="empty"),
     pytest.param("The tag <think> opens a thought.", id="a-mark-as-a-word"),
-    pytest.param("a</think>b", id="closing-mark-alone"),
-    pytest.param("<THINK>a</THINK>b", id="other-spelling"),
+    pytest.param("Use `<think>draft</think>` as the example tag.", id="code-span"),
+    pytest.param("End with `</think>`, then answer.", id="closing-tag-in-code"),
+    pytest.param("Form: ``<think>a</think>b``", id="two-backticks"),
+    pytest.param("Form:\n```xml\n<think>a</think>\nb\n```\nDone.", id="fenced-block"),
+    pytest.param('Put it between "<think>" and "</think>".', id="quotation-marks"),
+    pytest.param("标记是“<think>”和“</think>”。", id="chinese-quotation-marks"),
+    pytest.param("The <think> tag and the </think> tag mark thoughts.", id="called-a-tag"),
+    pytest.param("</think> 标签表示结束。", id="called-a-tag-in-chinese"),
+    pytest.param("<think/>Visible answer", id="self-closing"),
+    pytest.param("<rethink>a</rethink>b, <thinker>", id="longer-names"),
+    pytest.param("I [think] so.", id="a-word-in-brackets"),
 ]
 
 OPENED = [

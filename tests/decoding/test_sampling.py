@@ -18,7 +18,7 @@ from transformers.generation.logits_process import (
 )
 
 from batchgen.decoding.rng import uniforms
-from batchgen.decoding.sampling import Sampler, logprob
+from batchgen.decoding.sampling import Sampler, log_probabilities, most_likely
 from batchgen.records import ResolvedDecoding
 
 torch.set_num_threads(1)
@@ -255,7 +255,7 @@ def test_select_keeps_each_row_with_its_settings() -> None:
     logits = random_logits(len(NEIGHBOURS), 100, seed=8)
     sampler = Sampler.of(NEIGHBOURS)
     noise = torch.linspace(0, 0.99, len(NEIGHBOURS), dtype=torch.float64)
-    rows = torch.tensor([7, 0, 19, 3])
+    rows = [7, 0, 19, 3]
     kept = sampler.select(rows).draw(logits[rows], noise[rows])
     assert kept.tokens.tolist() == sampler.draw(logits, noise).tokens[rows].tolist()
 
@@ -326,8 +326,15 @@ def test_logits_are_not_modified(decoding: ResolvedDecoding) -> None:
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 1e-5)]
 )
-def test_logprob_is_that_of_the_raw_distribution(dtype: torch.dtype, tolerance: float) -> None:
+def test_log_probabilities_are_those_of_the_raw_distribution(
+    dtype: torch.dtype, tolerance: float
+) -> None:
     logits = random_logits(6, 2000).to(dtype)
-    tokens = torch.tensor([0, 7, 1999, 3, 3, 500])
-    exact = logits.double().softmax(-1)[torch.arange(6), tokens].log()
-    assert torch.allclose(logprob(logits, tokens).double(), exact, atol=tolerance)
+    exact = logits.double().softmax(-1).log()
+    assert torch.allclose(log_probabilities(logits).double(), exact, atol=tolerance)
+
+
+def test_the_most_likely_tokens_are_in_order_and_ties_by_id() -> None:
+    logits = torch.tensor([[0.0, 2.0, 1.0, 2.0], [3.0, 3.0, -torch.inf, 4.0]])
+    assert most_likely(logits, 3).tolist() == [[1, 3, 2], [3, 0, 1]]
+    assert most_likely(logits, 0).tolist() == [[], []]

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from batchgen.decoding.stopping import Stopper
 from batchgen.records import FinishReason, ResolvedDecoding
+from tests.plain_decoder import PlainDecoder
 
 Decode = Callable[[Sequence[int]], str]
-END = 0
+END, MARK = 0, 98
 
 
 class ByteLevel:
@@ -47,7 +48,7 @@ class Ended:
 
 
 def followed(decoding: ResolvedDecoding, decode: Decode, tokens: Sequence[int]) -> Ended:
-    stopper = Stopper(decoding, decode)
+    stopper = Stopper(decoding, PlainDecoder(decode, {MARK: "<mark>"}))
     for count, token in enumerate(tokens, start=1):
         if reason := stopper.push(token):
             return Ended(count, reason, stopper.finish())
@@ -56,6 +57,7 @@ def followed(decoding: ResolvedDecoding, decode: Decode, tokens: Sequence[int]) 
 
 def brute_force(decoding: ResolvedDecoding, decode: Decode, tokens: Sequence[int]) -> Ended:
     taken: list[int] = []
+    early = ""
     for token in tokens:
         reason: FinishReason | None = None
         if token in decoding.end_token_ids:
@@ -67,7 +69,15 @@ def brute_force(decoding: ResolvedDecoding, decode: Decode, tokens: Sequence[int
         text = decode(taken)
         # An incomplete character becomes text only when no token can complete it.
         certain = text if reason else text.rstrip("\N{REPLACEMENT CHARACTER}")
-        places = [certain.find(s) for s in decoding.stop_strings if s in certain]
+        if len(taken) == decoding.min_new_tokens:
+            early = text.rstrip("\N{REPLACEMENT CHARACTER}")
+        places = [
+            place
+            for s in decoding.stop_strings
+            for place in range(len(certain))
+            if certain.startswith(s, place) and place + len(s) > len(early)
+            if len(taken) > decoding.min_new_tokens
+        ]
         count = len(taken) + (reason == "stop")
         if places:
             return Ended(count, "stop_string", certain[: min(places)])
@@ -76,9 +86,12 @@ def brute_force(decoding: ResolvedDecoding, decode: Decode, tokens: Sequence[int
     return Ended(len(taken), None, decode(taken))
 
 
-def settings_with(*stop: str, most: int = 1000) -> ResolvedDecoding:
+def settings_with(*stop: str, most: int = 1000, least: int = 0) -> ResolvedDecoding:
     return ResolvedDecoding(
-        max_new_tokens=most, stop_strings=stop, end_token_ids=frozenset({END, 99})
+        max_new_tokens=most,
+        min_new_tokens=least,
+        stop_strings=stop,
+        end_token_ids=frozenset({END, 99}),
     )
 
 
@@ -108,6 +121,12 @@ HANZI = ByteLevel(
         pytest.param(HANZI, settings_with("停"), [5, 1, 2, 3], Ended(3, "stop_string", "x"), id="character over tokens"),
         pytest.param(HANZI, settings_with("停止"), [5, 1, 2, 3, 4, 5], Ended(5, "stop_string", "x"), id="two of them"),
         pytest.param(HANZI, settings_with("止"), [5, 1, END], Ended(3, "stop", "x\N{REPLACEMENT CHARACTER}"), id="ends inside a character"),
+        pytest.param(WORDS, settings_with("\n", least=3), [1, 5, 7, 2, END], Ended(5, "stop", "Hello\na world"), id="within the minimum"),
+        pytest.param(WORDS, settings_with("\n", least=2), [1, 5, 5, 2], Ended(3, "stop_string", "Hello\n"), id="after the minimum"),
+        pytest.param(WORDS, settings_with("STOP", least=2), [1, 3, 4, 2], Ended(3, "stop_string", "Hello"), id="ends after the minimum"),
+        pytest.param(WORDS, settings_with("STOP", least=3), [1, 3, 4, 2, 3, 4], Ended(6, "stop_string", "HelloSTOP world"), id="the second one, after the minimum"),
+        pytest.param(WORDS, settings_with("a", "STOP", least=2), [1, 7, 3, 2, END], Ended(5, "stop", "HelloaST world"), id="one of two within the minimum"),
+        pytest.param(WORDS, settings_with("a", least=2, most=2), [1, 7, 3], Ended(2, "length", "Helloa"), id="minimum and maximum"),
     ],
 )  # fmt: skip
 def test_answers_end(
@@ -115,6 +134,31 @@ def test_answers_end(
 ) -> None:
     assert followed(decoding, decode, tokens) == expected
     assert brute_force(decoding, decode, tokens) == expected
+
+
+@pytest.mark.parametrize(
+    ("stop", "least", "tokens", "expected"),
+    [
+        pytest.param("<mark>", 0, [1, MARK, 2], Ended(2, "stop_string", "Hello"), id="alone"),
+        pytest.param("<mark>", 0, [MARK, 2], Ended(1, "stop_string", ""), id="first"),
+        pytest.param("lo<mark>", 0, [1, MARK, 2], Ended(2, "stop_string", "Hel"), id="after text"),
+        pytest.param("o<mark> w", 0, [1, MARK, 2], Ended(3, "stop_string", "Hell"), id="in text"),
+        pytest.param("<mark><mark>", 0, [1, MARK, MARK], Ended(3, "stop_string", "Hello"), id="two"),
+        pytest.param("<mark>\n", 0, [1, MARK, 2, MARK, 5], Ended(5, "stop_string", "Hello world"), id="later"),
+        pytest.param("<mark>", 0, [*[1, 2] * 40, MARK, 2], Ended(81, "stop_string", "Hello world" * 40), id="long"),
+        pytest.param("<mark>", 0, [1, 2, END], Ended(3, "stop", "Hello world"), id="absent"),
+        pytest.param("<mark>", 2, [1, MARK, 2, MARK], Ended(4, "stop_string", "Hello world"), id="minimum"),
+        pytest.param(" wo", 0, [1, MARK, 2], Ended(3, "stop_string", "Hello"), id="text behind a mark"),
+    ],
+)  # fmt: skip
+def test_a_special_token_is_matched_by_its_name(
+    stop: str, least: int, tokens: list[int], expected: Ended
+) -> None:
+    decoding = settings_with(stop, least=least, most=200)
+    assert followed(decoding, WORDS, tokens) == expected
+    assert (
+        followed(settings_with("x", stop, least=least, most=len(tokens)), WORDS, tokens) == expected
+    )
 
 
 BYTES = ByteLevel(
@@ -126,13 +170,13 @@ STOPS = st.lists(st.text("aé停😀b", min_size=1, max_size=5), max_size=3).map
 
 
 @settings(max_examples=150, deadline=None)
-@given(TOKENS, STOPS, st.integers(1, 120), st.booleans())
-@example(list(range(1, 11)) * 6, ("😀a停",), 100, False)
+@given(TOKENS, STOPS, st.integers(1, 120), st.booleans(), st.integers(0, 90))
+@example(list(range(1, 11)) * 6, ("😀a停",), 100, False, 0)
 def test_byte_level_answers_equal_brute_force(
-    tokens: list[int], stop: tuple[str, ...], most: int, ends: bool
+    tokens: list[int], stop: tuple[str, ...], most: int, ends: bool, least: int
 ) -> None:
     tokens = [*tokens, END] if ends else tokens
-    decoding = settings_with(*stop, most=most)
+    decoding = settings_with(*stop, most=most, least=min(least, most))
     assert followed(decoding, BYTES, tokens) == brute_force(decoding, BYTES, tokens)
 
 
@@ -148,7 +192,7 @@ def test_word_level_answers_equal_brute_force(tokens: list[int], stop: tuple[str
 
 def test_without_stop_strings_only_the_end_decodes() -> None:
     decode = ByteLevel([b"a"])
-    stopper = Stopper(settings_with(most=500), decode)
+    stopper = Stopper(settings_with(most=500), PlainDecoder(decode))
     for _ in range(499):
         assert stopper.push(1) is None
     assert decode.decoded == 0

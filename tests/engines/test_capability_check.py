@@ -40,6 +40,30 @@ def problems(job: Path, *sets: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
+    ("logprobs", "most", "message"),
+    [
+        (True, None, None),
+        (5, 5, None),
+        (0, 5, None),
+        (6, 5, "6: engine few computes at most 5 tokens for each position"),
+        (0, None, "0: engine few computes only the mean, not those of each token"),
+    ],
+)
+def test_an_engine_limits_the_recorded_tokens(
+    make_job: MakeJob,
+    monkeypatch: pytest.MonkeyPatch,
+    logprobs: int,
+    most: int | None,
+    message: str | None,
+) -> None:
+    few = replace(INFO, name="few", top_logprobs=most)
+    monkeypatch.setitem(ENGINES, "few", EngineEntry(few, ECHO.open))
+    job = make_job(decoding={"logprobs": logprobs}, model={"engine": "few"})
+    assert problems(job) == ({} if message is None else {"decoding.logprobs": message})
+    assert problems(job, "model.engine=bare") == {"decoding.logprobs": UNSUPPORTED}
+
+
+@pytest.mark.parametrize(
     ("section", "values", "keys"),
     [
         ("decoding", {"num_beams": 4, "length_penalty": 2.0}, ["num_beams", "length_penalty"]),
@@ -53,6 +77,7 @@ def problems(job: Path, *sets: str) -> dict[str, str]:
         ("decoding", {"columns": {"min_new_tokens": "k"}}, ["columns.min_new_tokens"]),
         ("model", {"dtype": "bfloat16", "device": "cpu"}, ["dtype", "device"]),
         ("model", {"attn_implementation": "eager"}, ["attn_implementation"]),
+        ("model", {"adapter": "owner/lora"}, ["adapter"]),
         ("batching", {"max_rows": 9, "max_tokens": 999}, ["max_rows", "max_tokens"]),
         ("batching", {"sort": "none", "memory_fraction": 0.5}, ["sort", "memory_fraction"]),
         ("run", {"workers": 2}, ["workers"]),
@@ -131,7 +156,9 @@ def test_all_errors_are_reported_at_once_with_their_lines(
     ):
         assert f"job.yaml:{lines.index(text) + 1}:" in shown
         assert f"{key} {message}" in shown or f"{key}: {message}" in shown
-    assert "Did you mean echo? The engines are: transformers, echo, bare, seedless." in shown
+    assert (
+        "Did you mean echo? The engines are: transformers, echo, openai, bare, seedless." in shown
+    )
     assert "'unknown'" in shown
 
 
@@ -170,5 +197,5 @@ def test_settings_of_generation_config_are_checked_after_loading() -> None:
 
 
 def test_every_option_is_supported_by_an_engine_with_a_model() -> None:
-    with_model = [e.info.options for e in ENGINES.values() if e.info.needs == "weights"]
+    with_model = [e.info.options for e in ENGINES.values() if e.info.needs != "nothing"]
     assert frozenset().union(*with_model) == OPTIONS

@@ -16,12 +16,13 @@ from batchgen.engines.engine_registry import ENGINES, open_engine
 from batchgen.errors import UsageError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.jobfile.load import load_job
-from batchgen.records import Completion, Request
+from batchgen.records import Completion, InFlight, Request
 from batchgen.run.plan import plan
 from batchgen.run.run import run
 from batchgen.state.run_folder import read_json
 from tests.conftest import MakeJob
 from tests.models.conftest import TOKENIZER_CONFIG, tokenizer_json
+from tests.plain_decoder import PlainDecoder
 
 
 class Shout:
@@ -35,6 +36,9 @@ class Shout:
 
     def likelihoods(self, _asked: object) -> Iterator[Any]:
         raise NotImplementedError
+
+    def in_flight(self) -> InFlight:
+        return InFlight()
 
     def facts(self) -> dict[str, object]:
         return {"volume": 11}
@@ -128,7 +132,7 @@ def test_only_the_name_selects_the_engine() -> None:
             ModelSpec(engine=name),
             folder=None,
             batching=Batching(),
-            decode=str,
+            decode=PlainDecoder(str),
             should_stop=lambda: False,
         )
 
@@ -138,7 +142,7 @@ def test_only_the_name_selects_the_engine() -> None:
         opened("transformers")
     with pytest.raises(UsageError, match="unknown engine 'whisper'") as caught:
         opened("whisper")
-    assert caught.value.hint == "The engines are: transformers, echo, shout."
+    assert caught.value.hint == "The engines are: transformers, echo, openai, shout."
 
 
 def test_an_engine_that_needs_only_a_tokenizer_runs_without_config_and_weights(

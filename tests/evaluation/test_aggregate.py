@@ -140,7 +140,7 @@ def answers(*responses: str | None) -> list[Answer]:
 
 
 def everything(metric: Metric, responses: list[str | None]) -> aggregate.Aggregate:
-    block = score_block([metric], answers(*responses), {})[0]
+    block = score_block([metric], answers(*responses), {}, {})[0]
     clusters = np.arange(len(responses)) // 2
     slices = SliceTallies(metric.spec, partial(new_tally, metric, True, BlockLocalClusters))
     slices.add(block.observations(clusters), {})
@@ -155,7 +155,7 @@ def test_a_corpus_metric_is_not_a_mean_of_rows() -> None:
 
 
 def test_prompts_are_scored_by_the_scores_of_their_answers() -> None:
-    blocks = score_block([Best(), Share()], answers("a", "b", "ab", "bb"), {})
+    blocks = score_block([Best(), Share()], answers("a", "b", "ab", "bb"), {}, {})
     assert [b.spec.name for b in blocks] == ["best", "m"]
     assert [s.value for s in blocks[0].scores] == [1.0, 0.5]
     assert blocks[0].rows.tolist() == [0, 2]
@@ -163,7 +163,7 @@ def test_prompts_are_scored_by_the_scores_of_their_answers() -> None:
 
 def test_rows_that_are_not_selected_have_no_scores() -> None:
     selected = {"m": np.array([True, True, False, False])}
-    best, share = score_block([Best(), Share()], answers("a", "b", "ab", "bb"), selected)
+    best, share = score_block([Best(), Share()], answers("a", "b", "ab", "bb"), selected, {})
     assert share.rows.tolist() == [0, 1]
     assert [s.value for s in best.scores] == [1.0]
 

@@ -182,7 +182,7 @@ def test_the_same_evaluation_is_not_done_twice(make_job: MakeJob) -> None:
         (
             {"metrics": [{"type": "exact", "where": "lag = 'zh'"}]},
             "evaluate.metrics[0].where",
-            "column 'lag' is not in the input",
+            "column 'lag' is not in the output",
         ),
     ],
 )
@@ -273,7 +273,10 @@ def test_withheld_answers_are_published_once_the_gate_passes(make_job: MakeJob) 
     held = run(load_job(job))
     assert held.outcome == "withheld"
     assert not held.folder.responses.exists()
-    for command in (["show"], ["compare", str(held.folder.path)], ["score"]):
+    shown = CliRunner().invoke(cli, ["show", str(held.folder.path)])
+    assert "were withheld: a gate failed" in shown.stderr
+    assert shown.stdout.count("answer:") == 3
+    for command in (["compare", str(held.folder.path)], ["score"]):
         done = CliRunner().invoke(cli, [*command, str(held.folder.path)])
         assert isinstance(done.exception, UsageError)
         assert "were withheld: a gate failed" in done.exception.message
@@ -363,8 +366,9 @@ def test_a_damaged_release_record_is_moved_aside_with_its_files(
 def test_too_many_failed_rows_withhold_the_answers(make_job: MakeJob) -> None:
     result = run(load_job(gated(make_job, 0.1, rows=ROWS)))
     assert (result.outcome, result.exit_code) == ("withheld", ExitCode.TOO_MANY_FAILED_ROWS)
-    (why,) = inspect.status(result.folder.path).withheld
-    assert why == "failed rows: 1, allowed: 0 (run.max_error_rate: 0.01)"
+    gate, failed = inspect.status(result.folder.path).withheld
+    assert failed == "failed rows: 1, allowed: 0 (run.max_error_rate: 0.01)"
+    assert gate.startswith("gate exact >= 0.1: coverage 0.6, below 0.95")
     assert not result.folder.responses.exists()
 
 

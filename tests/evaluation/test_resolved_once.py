@@ -118,8 +118,8 @@ def test_a_changed_module_is_executed_again(job: Path) -> None:
 
 
 BROKEN = [
-    ({"type": "python", "file": "fails.py", "function": "f"}, "fails.py: cannot be imported: ValueError: why", "Correct it; "),
-    ({"type": "python", "file": "fails.py", "function": "g"}, "fails.py: cannot be imported: ValueError: why", "Correct it; "),
+    ({"type": "python", "file": "fails.py", "function": "f"}, "fails.py: cannot be imported: fails.py, line 12: ValueError: why", "Correct it; "),
+    ({"type": "python", "file": "fails.py", "function": "g"}, "fails.py: cannot be imported: fails.py, line 12: ValueError: why", "Correct it; "),
     ({"type": "python", "file": "gone.py", "function": "f"}, "gone.py: cannot be read: No such file or directory", "Give the path of a Python file."),
     ({"type": "python", "file": "metric.py", "function": "f"}, "metric.py: has no function 'f'", "Set `function` to"),
     ({"type": "json_schema", "schema": "gone.json"}, "gone.json: cannot be read: No such file or directory", "Give the path of a JSON Schema file."),

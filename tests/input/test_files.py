@@ -51,6 +51,13 @@ def test_choice(paths: list[str], format: str, expected: list[str], tmp_path: Pa
     assert found(tmp_path, *paths, format=format) == expected
 
 
+def test_json_files_among_others_are_skipped(tmp_path: Path) -> None:
+    make(tmp_path, ["both/a.csv", "both/schema.json", "json/a.json", "json/b.json"])
+    assert found(tmp_path, "both") == ["both/a.csv"]
+    assert found(tmp_path, "both", format="json") == ["both/schema.json"]
+    assert found(tmp_path, "json") == ["json/a.json", "json/b.json"]
+
+
 def test_a_file_name_may_contain_brackets(tmp_path: Path) -> None:
     make(tmp_path, ["a[1].csv", "a1.csv"])
     assert found(tmp_path, "a[1].csv") == ["a[1].csv"]

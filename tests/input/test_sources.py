@@ -52,9 +52,11 @@ def ids_of(chunks: Sequence[Chunk]) -> list[str]:
     return [id_ for chunk in chunks for id_ in chunk.ids]
 
 
-def read(source: InputSource, rows: int = 100) -> tuple[Survey, list[Chunk]]:
+def read(
+    source: InputSource, rows: int = 100, columns: Sequence[str] = ()
+) -> tuple[Survey, list[Chunk]]:
     survey = source.survey()
-    return survey, list(source.chunks(survey, rows=rows))
+    return survey, list(source.chunks(survey, rows=rows, columns=columns))
 
 
 MANY = [{"key": f"k{n}", "q": f"question {n}", "kind": "ab"[n % 2]} for n in range(5000)]
@@ -75,10 +77,10 @@ def test_chunks_hold_the_rows_in_order(format: str, tmp_path: Path) -> None:
 
 @formats
 def test_rows_have_the_requested_columns(format: str, tmp_path: Path) -> None:
-    _, chunks = read(open_rows(MANY, tmp_path, format, columns={"id": "key"}), rows=2048)
-    assert chunks[1].rows(["q"])[1] == Row(2049, "k2049", {"q": "question 2049"})
-    assert chunks[1].rows(["kind", "q"])[0].fields == {"kind": "a", "q": "question 2048"}
-    assert [row.fields for row in chunks[2].rows([])] == [{}] * 904
+    source = open_rows(MANY, tmp_path, format, columns={"id": "key"})
+    _, chunks = read(source, rows=2048, columns=["kind", "q"])
+    assert chunks[1].rows()[1] == Row(2049, "k2049", {"kind": "b", "q": "question 2049"})
+    assert [row.fields for row in read(source, rows=2048)[1][2].rows()] == [{}] * 904
 
 
 @formats
@@ -122,10 +124,16 @@ def test_ids_of_other_types_become_text(format: str, tmp_path: Path) -> None:
 
 
 @formats
+def test_ids_are_kept_as_they_are_written(format: str, tmp_path: Path) -> None:
+    ids = ["NaN", "None", "null", " a", "A", "e\u0301"]
+    assert ids_of(read(open_rows([{"id": one} for one in ids], tmp_path, format))[1]) == ids
+
+
+@formats
 def test_row_numbers_are_those_of_the_whole_input(format: str, tmp_path: Path) -> None:
     _, chunks = read(open_rows(MANY, tmp_path, format, filter="kind = 'b'", limit=3))
     assert ids_of(chunks) == ["1", "3", "5"]
-    assert [row.index for row in chunks[0].rows([])] == [0, 1, 2]
+    assert [row.index for row in chunks[0].rows()] == [0, 1, 2]
 
 
 @formats
@@ -223,8 +231,8 @@ def test_messages_are_read_as_lists_of_mappings(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "你好"}]
     for format in ("jsonl", "parquet"):
         source = open_rows([{"m": turns}], tmp_path, format, columns={"messages": "m"})
-        (chunk,) = read(source)[1]
-        assert chunk.rows(["m"])[0].fields == {"m": turns}
+        (chunk,) = read(source, columns=["m"])[1]
+        assert chunk.rows()[0].fields == {"m": turns}
 
 
 @formats
@@ -241,8 +249,8 @@ def test_memory_does_not_grow_with_the_file(format: str, tmp_path: Path) -> None
         tracemalloc.start()
         before = pool.bytes_allocated()
         survey = source.survey()
-        for chunk in source.chunks(survey, rows=2048):
-            chunk.rows(["q"])
+        for chunk in source.chunks(survey, rows=2048, columns=["q"]):
+            chunk.rows()
             arrow = max(arrow, pool.bytes_allocated() - before)
         _, python = tracemalloc.get_traced_memory()
         tracemalloc.stop()

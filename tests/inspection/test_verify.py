@@ -1,8 +1,13 @@
 """`verify` detects every change in a run's folder, and `purge` deletes exactly its private state."""
 
 import json
+import os
 import random
-from collections.abc import Callable
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +17,14 @@ import pytest
 from batchgen.__main__ import call
 from batchgen.errors import LockedError, StateError, UsageError
 from batchgen.inspection.purge import purge
+from batchgen.inspection.status import status
 from batchgen.inspection.verify import verify
 from batchgen.jobfile.load import load_job
 from batchgen.run.run import run
 from batchgen.state.lock import hold_lock
 from batchgen.state.run_folder import RunFolder
+from batchgen.state.sqlite_journal import SqliteJournal, saved_answers
+from batchgen.storage.sqlite import files_of
 
 MakeJob = Callable[..., Path]
 ROWS = [{"q": "canary " * (n % 5), "n": n} for n in range(1, 12)]
@@ -270,3 +278,272 @@ def test_withheld_answers_are_intact_and_deleted_only_with_confirmation(
     assert purge(good.folder, lambda _: True).lost == 3
     assert good.folder.responses.read_bytes() == before
     assert list(verify(good.folder).issues) == []
+
+
+def edited_job(folder: RunFolder) -> str:
+    folder.job.write_text(folder.job.read_text() + "# edited\n")
+    return "job.yaml was edited or damaged"
+
+
+def without_job(folder: RunFolder) -> str:
+    folder.job.unlink()
+    return "job.yaml is missing"
+
+
+def job_is_a_link(folder: RunFolder) -> str:
+    return link(folder.job)
+
+
+def job_is_a_folder(folder: RunFolder) -> str:
+    folder.job.unlink()
+    folder.job.mkdir()
+    return "job.yaml is a folder; expected a file"
+
+
+def release_is_a_link(folder: RunFolder) -> str:
+    folder.release.symlink_to(folder.release.with_name("nothing"))
+    return ".batchgen/release.json is a link; expected a file"
+
+
+def running_is_a_link(folder: RunFolder) -> str:
+    folder.journal.with_suffix(".running").symlink_to("nothing")
+    return ".batchgen/journal.running is a link; expected a file"
+
+
+def run_json_is_a_pipe(folder: RunFolder) -> str:
+    folder.run.unlink()
+    os.mkfifo(folder.run)
+    return ".batchgen/run.json is a pipe; expected a file"
+
+
+def lock_is_a_folder(folder: RunFolder) -> str:
+    folder.lock.unlink()
+    folder.lock.mkdir()
+    return ".batchgen/lock is a folder; expected a file"
+
+
+def foreign_part(folder: RunFolder) -> str:
+    (folder.parts / "notes.bgpart").write_text("x")
+    return ".batchgen/parts/notes.bgpart is not a file of the run"
+
+
+def leftover_part(folder: RunFolder) -> str:
+    """Named like a part of the run: `run` deletes it, as what a killed process leaves after publishing."""
+    (folder.parts / "00000.bgpart").write_text("x")
+    return ".batchgen/parts/00000.bgpart is damaged"
+
+
+def foreign_folder(folder: RunFolder) -> str:
+    (folder.parts / "00009").mkdir()
+    return ".batchgen/parts/00009 is not a file of the run"
+
+
+def without_manifest(folder: RunFolder) -> str:
+    folder.manifest.unlink()
+    return "manifest.json is missing next to published files"
+
+
+def nested_manifest(folder: RunFolder) -> str:
+    folder.manifest.write_text("[" * 200_000)
+    return "manifest.json is damaged: its JSON is nested too deeply"
+
+
+def manifest_of_another_run(folder: RunFolder) -> str:
+    other = run(load_job(folder.path.parent / "job.yaml", overrides=["output.path=other"])).folder
+    for name in ("manifest.json", "responses.parquet", "job.yaml"):
+        shutil.copy2(other.path / name, folder.path / name)
+    return "manifest.json belongs to another run than .batchgen/run.json"
+
+
+def answers_are_a_link(folder: RunFolder) -> str:
+    return link(folder.responses)
+
+
+def foreign_answers(folder: RunFolder) -> str:
+    folder.response_parts.mkdir()
+    (folder.response_parts / "part-00000.parquet").write_text("x")
+    return "responses/part-00000.parquet is not in the manifest"
+
+
+def scores_of_no_run(folder: RunFolder) -> str:
+    folder.scores.write_text("x")
+    return "scores.parquet is not in the manifest"
+
+
+def sealed_is_a_link(folder: RunFolder) -> str:
+    return link(folder.parts / "00000.bgpart")
+
+
+def journal_is_a_link(folder: RunFolder) -> str:
+    return link(folder.journal)
+
+
+def record_is_nested(folder: RunFolder) -> str:
+    (folder.parts / "00000.json").write_text("[" * 200_000)
+    return ".batchgen/parts/00000.json is damaged: its JSON is nested too deeply"
+
+
+def part_beyond_the_end(folder: RunFolder) -> str:
+    shutil.copy2(folder.parts / "00000.bgpart", folder.parts / "00099.bgpart")
+    return ".batchgen/parts/00099.bgpart is not a part of the run"
+
+
+def part_of_another_size(folder: RunFolder) -> str:
+    part = folder.parts / "00000.bgpart"
+    pq.write_table(pq.read_table(part).slice(1), part)
+    part.with_suffix(".json").unlink()
+    return ".batchgen/parts/00000.bgpart has"
+
+
+def link(path: Path) -> str:
+    aside = path.parents[2] / f"moved-{path.name}"
+    path.rename(aside)
+    path.symlink_to(aside)
+    inside = path.relative_to(path.parents[1 if path.parent.name == "out" else 2])
+    name = inside.as_posix().removeprefix("out/")
+    return f"{name} is a link; expected a file" if name != path.name else f"{name} is a link"
+
+
+OF_BOTH = [edited_job, without_job, job_is_a_link, run_json_is_a_pipe, lock_is_a_folder]
+OF_BOTH += [foreign_part, foreign_folder, job_is_a_folder, release_is_a_link, running_is_a_link]
+OF_A_COMPLETE_RUN = [without_manifest, nested_manifest, manifest_of_another_run]
+OF_A_COMPLETE_RUN += [leftover_part, answers_are_a_link, foreign_answers, scores_of_no_run]
+OF_A_STOPPED_RUN = [sealed_is_a_link, journal_is_a_link, record_is_nested]
+OF_A_STOPPED_RUN += [part_beyond_the_end, part_of_another_size]
+
+
+@pytest.mark.parametrize(
+    ("state", "harm"),
+    [
+        *(("complete", harm) for harm in [*OF_BOTH, *OF_A_COMPLETE_RUN]),
+        *(("unfinished", harm) for harm in [*OF_BOTH, *OF_A_STOPPED_RUN]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_what_verify_rejects_is_never_already_complete(
+    state: str,
+    harm: Callable[[RunFolder], str],
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder: RunFolder = request.getfixturevalue(state)
+    problem = harm(folder)
+    assert call(["verify", str(folder.path)]) == 6
+    assert f"damaged  {problem}" in capsys.readouterr().out
+    code = call(["run", str(folder.path.parent / "job.yaml"), "-q"])
+    assert code in (0, 6), capsys.readouterr().err
+    assert call(["verify", str(folder.path)]) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("layout", ["file", "parts"])
+def test_an_edited_job_is_written_again(make_job: MakeJob, layout: str) -> None:
+    job = make_job(ROWS, output={"layout": layout}, run={"max_error_rate": 1})
+    folder = run(load_job(job)).folder
+    before = folder.job.read_text()
+    edited_job(folder)
+    assert call(["score", str(folder.path), "-m", "length"]) == 6
+    assert run(load_job(job)).outcome == "already complete"
+    assert folder.job.read_text() == before
+    assert list(verify(folder).issues) == []
+    assert call(["score", str(folder.path), "-m", "length"]) == 0
+
+
+def test_a_purged_run_can_be_scored(complete: RunFolder) -> None:
+    purge(complete, lambda _: False)
+    assert call(["score", str(complete.path), "-m", "length"]) == 0
+    shutil.rmtree(complete.private)
+    assert call(["score", str(complete.path), "-m", "length"]) == 0
+
+
+@pytest.fixture
+def read_only() -> Iterator[Callable[[Path], None]]:
+    """Mounts a folder read-only at its own path; skips the test where that is not allowed."""
+    mounted: list[Path] = []
+
+    def mount(folder: Path) -> None:
+        for command in (["mount", "--bind"], ["mount", "-o", "remount,bind,ro"]):
+            done = subprocess.run(
+                [*command, str(folder), str(folder)], check=False, capture_output=True
+            )
+            if done.returncode:
+                pytest.skip("mounting needs root")
+            mounted.append(folder)
+
+    yield mount
+    for folder in mounted[:1]:
+        # Lazily: a failed test keeps its open files, and a mount that stays would break later sessions.
+        subprocess.run(["umount", "--lazy", str(folder)], check=False, capture_output=True)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_stopped_run_on_a_read_only_disk_is_sound(
+    unfinished: RunFolder, read_only: Callable[[Path], None], killed: bool
+) -> None:
+    if killed:  # the journal has a log, whose records are not in the database yet
+        answers = saved_answers(unfinished.journal, read_identity_id(unfinished))
+        again = SqliteJournal(unfinished.journal, run_id=read_identity_id(unfinished), samples=1)
+        again.save(replace(answers[0], index=10))
+        again.flush()
+        for file in files_of(unfinished.journal)[:2]:
+            shutil.copy2(file, unfinished.path.parent / file.name)
+        again.close()
+        for file in files_of(unfinished.journal)[:2]:
+            shutil.copy2(unfinished.path.parent / file.name, file)
+    before = status(unfinished.path).counts.rows
+    assert before == 6 + killed
+    for file in files_of(unfinished.journal)[2:]:
+        file.unlink(missing_ok=True)
+    read_only(unfinished.path)
+    assert list(verify(unfinished).issues) == []
+    assert status(unfinished.path).counts.rows == before
+
+
+def read_identity_id(folder: RunFolder) -> str:
+    return str(json.loads(folder.run.read_text())["run_id"])
+
+
+@pytest.mark.parametrize("size", [0, None], ids=["empty", "without tables"])
+def test_a_journal_that_was_being_created_is_sound(unfinished: RunFolder, size: int | None) -> None:
+    unfinished.journal.unlink()
+    if size is None:
+        database = sqlite3.connect(unfinished.journal)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.close()
+    else:
+        unfinished.journal.touch()
+    assert list(verify(unfinished).issues) == []
+
+
+def test_a_complete_run_on_a_read_only_disk_is_already_complete(
+    make_job: MakeJob, read_only: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job(ROWS, run={"max_error_rate": 1})
+    folder = run(load_job(job)).folder
+    read_only(folder.path)
+    assert call(["run", str(job)]) == 0
+    assert "already complete" in capsys.readouterr().err
+    for command in ("verify", "status", "show"):
+        assert call([command, str(folder.path)]) == 0
+    assert call(["score", str(folder.path), "-m", "length"]) == 5
+    assert "cannot write" in capsys.readouterr().err
+    assert call(["run", str(job), "--set", "evaluate.metrics=[length]"]) == 5
+    assert call(["run", str(job), "--fresh"]) == 5
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_column_name_in_the_footer_that_is_not_text_is_damage(
+    complete: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = complete.responses.read_bytes()
+    names = [n for n in range(len(content)) if content.startswith(b"finish_reason", n)]
+    assert names
+    for place in names:
+        changed = bytearray(content)
+        changed[place] = 0xFF
+        complete.responses.write_bytes(changed)
+        for command in ("status", "show", "verify"):
+            code = call([command, str(complete.path)])
+            printed = capsys.readouterr()
+            assert code in (0, 6), printed
+            assert code == 0 or "responses.parquet" in printed.out + printed.err

@@ -57,7 +57,7 @@ def test_the_dump_reads_back_as_the_same_job(write: Write) -> None:
         pytest.param("  metrics: [7]\n", "8:13", "evaluate.metrics[0]", "expected a type, or a mapping with the key `type`; found 7", id="number as type"),
         pytest.param("  metrics: [null]\n", "8:13", "evaluate.metrics[0]", "expected a type, or a mapping with the key `type`; found null", id="null as type"),
         pytest.param("  metrics:\n  - exact\n  - {type: exact, name: b, tolerance: 0}\n", "10:28", "evaluate.metrics[1].tolerance", "unknown key", id="unknown option"),
-        pytest.param("  metrics: [exact]\n  gates: [{metric: exact}]\n", "9:11", "evaluate.gates[0]", "a gate has one condition: min or max or both, or max_drop, or min_coverage", id="gate without condition"),
+        pytest.param("  metrics: [exact]\n  gates: [{metric: exact}]\n", "9:11", "evaluate.gates[0]", "a gate needs a condition: min or max or both, or max_drop, or min_coverage", id="gate without condition"),
         pytest.param("  metrics: [exact, exact]\n", "8:3", "evaluate.metrics", "two are named 'exact'", id="one name twice"),
         pytest.param("  metrics: [exact]\n  slices: [{column: n, bins: [2, 1]}]\n", "9:24", "evaluate.slices[0].bins", "bins must be in ascending order", id="falling bins"),
         pytest.param("  metrics: [exact]\n  ci: {level: 95}\n", "9:8", "evaluate.ci.level", "expected a number above 0 and below 1; found 95", id="level in percent"),

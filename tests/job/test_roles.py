@@ -11,7 +11,8 @@ Write = Callable[..., Path]
 
 NOT_GENERATION = {
     Role.CONTENT: """
-        input.path input.format prompt.file prompt.chat_template model.path model.revision model.tokenizer
+        input.path input.format prompt.file prompt.chat_template model.path model.adapter model.adapter_revision model.revision model.tokenizer
+        model.served_name
         redact.secret
     """,
     Role.EVALUATION: """
@@ -19,10 +20,15 @@ NOT_GENERATION = {
         evaluate.ci.level evaluate.ci.bootstrap evaluate.ci.seed
     """,
     Role.OPERATIONAL: """
-        version name description model.device model.trust_remote_code
+        version name description model.device model.trust_remote_code model.base_url model.api_key_env
+        model.engine_args model.price.input model.price.output
         batching.max_rows batching.max_tokens batching.sort batching.part_rows batching.memory_fraction
-        output.path output.layout output.publish output.compression output.file_mode evaluate.gates
-        run.workers run.max_error_rate run.max_error_count run.max_runtime
+        output.path output.publish evaluate.gates
+        run.workers run.max_error_rate run.max_error_count run.max_runtime run.max_total_tokens
+    """,
+    Role.PUBLICATION: """
+        output.layout output.keep_columns output.store_prompt output.compression output.prefix output.file_mode
+        output.parse output.choice_probabilities
     """,
 }
 
@@ -52,4 +58,5 @@ def test_settings_of_a_role_are_nested_plain_values(write: Write) -> None:
         "max_error_rate": 0.01,
         "max_error_count": None,
         "max_runtime": None,
+        "max_total_tokens": None,
     }

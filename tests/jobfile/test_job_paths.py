@@ -26,6 +26,24 @@ def refusal(path: Path) -> tuple[str, str]:
     return problem.key, problem.message.replace(str(path.parent), "HERE")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes only there")
+def test_a_folder_whose_name_is_not_utf8_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"sub\xff")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 only")
+    job = folder / "job.yaml"
+    job.write_text(text())
+    with pytest.raises(JobFileError) as caught:
+        load_job(job)
+    assert {problem.key: problem.message for problem in caught.value.problems} == {
+        key: f"the name of a folder is not UTF-8: {tmp_path}/sub\\xff/{name}"
+        for key, name in {"input.path": "data.csv", "output.path": "out/x"}.items()
+    }
+    assert all(p.hint.startswith("Rename the folder") for p in caught.value.problems)
+
+
 def test_paths_are_relative_to_the_file_that_contains_them(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

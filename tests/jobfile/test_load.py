@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.errors import Problem
+from batchgen.errors import JobFileError, Problem
 from batchgen.jobfile.load import LoadedJob, load_job
 
 Write = Callable[..., Path]
@@ -259,3 +259,53 @@ def test_loading_imports_neither_pyarrow_nor_torch(write: Write) -> None:
     heavy = {"torch", "transformers", "pyarrow", "polars", "jinja2", "click"}
     assert heavy.isdisjoint(done.stdout.split())
     assert {"pydantic", "yaml"} <= set(done.stdout.split())
+
+
+SHORT = """\
+version: 1
+name: {name}
+input: {input}
+prompt: "{{{{ question }}}}"
+model: demo:smollm2-135m
+output: out/x
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "paths"),
+    [("data.csv", "data.csv"), ("[data.csv, data2.csv]", ("data.csv", "data2.csv"))],
+)
+def test_a_text_in_place_of_a_section_is_its_main_key(
+    write: Write, tmp_path: Path, written: str, paths: str | tuple[str, ...]
+) -> None:
+    job = load_job(write(text=SHORT.format(name="a", input=written))).job
+    names = [paths] if isinstance(paths, str) else paths
+    found = [job.input.path] if isinstance(job.input.path, str) else list(job.input.path)
+    assert found == [str(tmp_path / name) for name in names]
+    assert job.prompt.user == "{{ question }}"
+    assert job.output.path == str(tmp_path / "out/x")
+
+
+def test_a_section_extends_a_short_form(write: Write) -> None:
+    path = write(text=SHORT.format(name="a", input="data.csv") + "profiles: {p: {prompt: Hi}}\n")
+    job = load_job(path, overrides=["input.limit=3", "output=out/y", "prompt.system=S"]).job
+    assert (job.input.limit, Path(job.output.path).name, job.prompt.system) == (3, "y", "S")
+    assert load_job(path, profile="p", overrides=["prompt={{ q }}"]).job.prompt.user == "{{ q }}"
+
+
+@pytest.mark.parametrize("name", ["作业-1", "prüfung", "тест.2", "नमस्ते", "a_b.c-d", "1"])
+def test_a_name_has_letters_of_any_script(write: Write, name: str) -> None:
+    job = load_job(write(text=SHORT.format(name=f"'{name}'", input="data.csv"))).job
+    assert job.name == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a b", "a/b", "..", "-a", ".a", "a\u3000b", "a\u200bb", "你" * 65, "𠀀" * 64, "a\u202eb"],
+)
+def test_a_name_is_usable_as_a_folder(write: Write, name: str) -> None:
+    path = write(text=SHORT.format(name=f"'{name}'", input="data.csv"))
+    with pytest.raises(JobFileError) as caught:
+        load_job(path)
+    (problem,) = caught.value.problems
+    assert problem.key == "name"

@@ -25,6 +25,8 @@ KEYS = [
     ("prompt.truncate=x", "prompt.truncate", "`truncate_column`", "Write prompt.truncate_column."),
     ("run: {max_errors: 0.05}", "run.max_errors", "`max_error_rate` and `max_error_count`", "Write run.max_error_rate: 0.05."),
     ("run: {max_errors: 20}", "run.max_errors", "`max_error_rate` and `max_error_count`", "Write run.max_error_rate: 1 and run.max_error_count: 20."),
+    ("run: {max_errors: 1}", "run.max_errors", "`max_error_rate` and `max_error_count`", "Write run.max_error_rate: 1 and run.max_error_count: 1."),
+    ("run: {max_errors: 1.0}", "run.max_errors", "`max_error_rate` and `max_error_count`", "Write run.max_error_count: 1 for one answer, or run.max_error_rate: 1 for all answers."),
     ("run: {max_errors: .inf}", "run.max_errors", "`max_error_rate` and `max_error_count`", BOTH_LIMITS),
     ("run: {max_errors: 1e400}", "run.max_errors", "`max_error_rate` and `max_error_count`", BOTH_LIMITS),
     ("run: {max_errors: -.inf}", "run.max_errors", "`max_error_rate` and `max_error_count`", BOTH_LIMITS),

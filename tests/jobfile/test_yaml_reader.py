@@ -167,7 +167,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.dictionaries(TEXTS, VALUES, max_size=4))
 def test_json_is_read_as_json(value: dict[str, object]) -> None:
     """JSON is a subset of YAML 1.2, so this reader must agree with any JSON reader."""
@@ -183,7 +183,7 @@ a~b: ~- ~{~}~[~]~,~: ~? ~&a ~*a~!!str ~!~'~"~\\~\\U0011~#~{{ x }}~<<: ~1e9~.nan~
 YAMLISH = st.lists(st.sampled_from([*PIECES, "~"]), max_size=60).map("".join)
 
 
-@settings(deadline=20_000, max_examples=150)
+@settings(max_examples=150)
 @given(YAMLISH | st.text(max_size=200))
 def test_reading_any_text_ends_in_values_or_problems(text: str) -> None:
     reading = read(text)

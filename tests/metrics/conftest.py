@@ -25,12 +25,12 @@ def make() -> MakeMetrics:
 
 @pytest.fixture
 def score(make: MakeMetrics) -> ScoreOf:
-    """The score of one response by a row metric: `score("number", "It is 18.", "18")`."""
+    """The score of one response by a row metric, of several the first: `score("number", "It is 18.", "18")`."""
 
     def scored(
         kind: str, response: str | None, *references: str, at: Any = None, **options: Any
     ) -> Score:
-        (metric,) = make(kind, **options)
+        metric, *_ = make(kind, **options)
         seen: dict[str, Any] = at or {}
         return score_answer(metric, Answer("a", 0, response, references, **seen))  # type: ignore[arg-type] # a row metric
 

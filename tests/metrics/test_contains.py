@@ -37,6 +37,8 @@ def test_without_texts_the_references_are_searched(score: ScoreOf) -> None:
     found = score("contains", "It is Rome.", "Paris", "Rome")
     assert (found.value, found.answer) == (1.0, "Rome")
     assert score("contains", "It is Rome.").status == "no_reference"
+    assert score("contains", "It is 18.", "18", "18.0", mode="all").value == 1.0
+    assert score("contains", "It is 18.", "18", "19", mode="all").value == 0.0
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,18 @@ def test_a_text_has_the_value_of_its_formula(options: dict[str, Any], value: flo
     assert parts(of_column.score(other)) == (pytest.approx(value, abs=1e-12), "ok", None, "greedy")
 
 
+@pytest.mark.parametrize(
+    ("cell", "texts"), [(18, ("18",)), ('["a"]', ('["a"]',)), ({"x": 1}, ()), (None, ())]
+)
+def test_a_column_holds_a_text_as_it_stands(cell: object, texts: tuple[str, ...]) -> None:
+    metric = make(type="loglikelihood", column="text")
+    row = answer(metric, [], [], text=cell)
+    assert metric.continuations(row) == texts
+    assert metric.score(row).status == (
+        "skipped" if texts else "no_reference" if cell is None else "unparsed"
+    )
+
+
 UNSCORED: list[tuple[Sequence[Cell], Sequence[str], str, str | None]] = [
     ([], [], "no_reference", None),
     ([], [""], "empty", None),

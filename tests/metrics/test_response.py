@@ -62,6 +62,52 @@ def test_language_from_a_column(score: ScoreOf) -> None:
     assert score("language", "你好", column="lang", at={"fields": {}}).status == "no_reference"
 
 
+WRITTEN = [
+    *("zh", "ZH-CN", "zh_Hans", " zho", "cmn", "yue-HK", "cn", "Chinese", "chinese (Simplified)", "Mandarin"),
+    *("中文", "简体中文", "繁體中文", "汉语", "普通话", "中文（简体）"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+@pytest.mark.parametrize("detector", ["script", "py3langid"])
+def test_a_language_has_codes_and_names(score: ScoreOf, written: str, detector: str) -> None:
+    at = {"fields": {"lang": written}}
+    for text, value in (
+        ("这是一双轻便的跑鞋，适合每天训练。", 1.0),
+        ("This is a light running shoe.", 0.0),
+    ):
+        found = score("language", text, column="lang", detector=detector, at=at)
+        assert (found.value, found.status) == (value, "ok")
+
+
+@pytest.mark.parametrize(
+    ("cell", "status"),
+    [
+        ("xx", "unparsed"),
+        ("Klingon", "unparsed"),
+        ("not English", "unparsed"),
+        ("zh/en", "unparsed"),
+        (5, "unparsed"),
+        (["zh"], "unparsed"),
+        ("", "no_reference"),
+        (None, "no_reference"),
+    ],
+)
+def test_an_unknown_language_is_a_bad_reference(score: ScoreOf, cell: object, status: str) -> None:
+    found = score("language", "Hello", column="lang", at={"fields": {"lang": cell}})
+    assert (found.value, found.status) == (None, status)
+
+
+def test_a_language_that_the_model_does_not_find_is_a_bad_reference(score: ScoreOf) -> None:
+    assert score("language", "Aloha", expect="Hawaiian", detector="py3langid").status == "unparsed"
+    assert score("language", "Aloha", expect="Hawaiian").value == 1.0
+
+
+def test_an_unknown_language_in_a_job_is_rejected(make: MakeMetrics) -> None:
+    with pytest.raises(ValidationError, match="unknown language 'Klingon'; give a code"):
+        make("language", expect="Klingon")
+
+
 @pytest.mark.parametrize(
     ("text", "expect", "value"),
     [

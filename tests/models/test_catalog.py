@@ -7,7 +7,7 @@ import pytest
 
 from batchgen.models.catalog import KnownModel, check_model, get_model, list_models
 from batchgen.models.demo.demo_model import DEMO_MODELS
-from batchgen.models.demo.marker import CONVERSION, MARKER
+from batchgen.models.formats.marker import CONVERSION, MARKER
 from batchgen.models.hub import Hub
 
 Write = Callable[..., Path]

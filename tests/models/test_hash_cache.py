@@ -105,3 +105,14 @@ def test_an_unwritable_cache_is_not_an_error(tmp_path: Path, file: Path) -> None
 def test_the_error_names_a_missing_file(notes: HashCache, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"gone: No such file"):
         notes.sha256(tmp_path / "gone")
+
+
+def test_progress_ends_with_the_size_of_the_file(notes: HashCache, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    content = os.urandom(1000) * 20_000
+    large.write_bytes(content)
+    seen: list[int] = []
+    assert notes.rehash(large, seen.append) == sha256(content)
+    assert seen == sorted(seen)
+    assert len(seen) == 3
+    assert seen[-1] == 20_000_000

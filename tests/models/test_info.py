@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from batchgen.errors import ModelError
 from batchgen.models.find_model import ResolvedModel
@@ -260,19 +260,23 @@ def test_the_identity_covers_what_affects_answers(
     assert {key for key in before if before[key] != after[key]} == parts
 
 
+@pytest.mark.parametrize("place", [-1, 3_000_000, 5_123_457])
 def test_different_weights_of_the_same_shape_have_different_identities(
-    tmp_path: Path, write_model: Write
+    tmp_path: Path, write_model: Write, place: int
 ) -> None:
+    """One bit of a large file, between any samples of it."""
     folder = write_model(tmp_path / "model")
+    weights = folder / "model.safetensors"
+    save_file({**load_file(weights), "large": np.zeros(2_000_000, np.float32)}, weights)
+    content = bytearray(weights.read_bytes())
     resolved = ResolvedModel("tiny", folder, "folder", "")
     before = read_model_info(resolved).identity
-    weights = folder / "model.safetensors"
-    content = weights.read_bytes()
-    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    content[place] ^= 1
+    weights.write_bytes(content)
 
     after = read_model_info(resolved).identity
 
-    assert {key for key in before if before[key] != after[key]} == {"weights_sampled_sha256"}
+    assert {key for key in before if before[key] != after[key]} == {"weights_sha256"}
 
 
 @pytest.mark.parametrize(

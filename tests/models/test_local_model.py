@@ -1,16 +1,21 @@
 """A job whose models are pinned runs only with the pinned files."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from batchgen.__main__ import call
 from batchgen.errors import ModelError, UsageError
+from batchgen.job.spec import ModelSpec
 from batchgen.jobfile.load import load_job
-from batchgen.models.local_model import check_pins, pin_models
+from batchgen.models.local_model import check_pins, find_local_model, pin_models
 from batchgen.run.run import run
+from tests.reporters import RecordingReporter
 
 MakeJob = Callable[..., Path]
 Write = Callable[..., Path]
@@ -173,3 +178,38 @@ def test_a_lock_file_without_the_judge_is_refused(
         model={"engine": "echo", "path": "./tiny"}, evaluate={"judges": [section]}, **SHORT
     )
     assert call(["validate", str(judged)]) == 5
+
+
+@pytest.mark.slow
+def test_large_weights_are_hashed_once_with_a_message(tmp_path: Path, write_model: Write) -> None:
+    """One byte beyond any sample, in a sparse file, is another model."""
+    folder = write_model(tmp_path / "large")
+    large = {"large": np.zeros(60_000_000, np.float32)}
+    save_file({**load_file(folder / "model.safetensors"), **large}, folder / "model.safetensors")
+    settled = folder / "model.safetensors"
+    time.sleep(2.1)  # younger files are not cached
+    messages: list[str] = []
+    spec = ModelSpec(path=str(folder))
+    first = find_local_model(spec, None, RecordingReporter(messages), weights=True)
+    assert messages == [f"hashing 0.2 GB of {folder}"]
+    identity = first.info.identity
+    again = find_local_model(spec, None, RecordingReporter(messages), weights=True)
+    assert len(messages) == 1
+    assert again.info.identity == identity
+    with settled.open("r+b") as opened:
+        opened.seek(123_456_789)
+        opened.write(b"x")
+    changed = find_local_model(spec, None, RecordingReporter(messages), weights=True)
+    assert changed.info.identity["weights_sha256"] != identity["weights_sha256"]
+    assert len(messages) == 2
+
+
+def test_the_name_of_a_served_model_belongs_into_another_key(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    server = {"engine": "openai", "base_url": "http://127.0.0.1:9", "path": "gpt-x"}
+    assert call(["plan", str(make_job(model=server))]) == 5
+    printed = capsys.readouterr().err
+    assert "gpt-x is not on this machine" in printed
+    assert "Name the server's model in model.served_name" in printed

@@ -1,16 +1,21 @@
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batchgen.errors import ModelError
-from batchgen.models.json_file import read_json
+from batchgen.models.find_model import resolve_model
+from batchgen.models.info import read_model_info
 from batchgen.models.model_folder import (
     check_model_folder,
     check_tokenizer_folder,
     weight_files,
 )
+from batchgen.storage.json_file import read_json
 
 Write = Callable[..., Path]
 
@@ -37,7 +42,7 @@ REFUSED: dict[str, tuple[dict[str, object], str, str]] = {
         "found model.Q4.gguf",
         "safetensors",
     ),
-    "GGUF alone": ({"config.json": None, "m.gguf": b"x"}, "GGUF", "safetensors"),
+    "GGUF alone": ({"config.json": None, "m.gguf": b"x"}, "GGUF", "m.gguf`"),
     "a shard missing": (
         {"model.safetensors": None, "model.safetensors.index.json": INDEX},
         "2 of 2 weight files are missing: model-00001-of-00002.safetensors",
@@ -79,7 +84,7 @@ REFUSED: dict[str, tuple[dict[str, object], str, str]] = {
     "adapter": (
         {"adapter_config.json": {"base_model_name_or_path": "owner/base"}},
         "an adapter .* for owner/base",
-        "Merge",
+        "model.adapter",
     ),
 }
 
@@ -191,3 +196,84 @@ def test_a_tokenizer_needs_only_a_vocabulary_or_its_own_code(
 
 def test_a_models_tokenizer_may_be_elsewhere(tmp_path: Path, write_model: Write) -> None:
     check_model_folder(write_model(tmp_path / "model", {"tokenizer.json": None}))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "notes"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_pipes_and_devices_are_never_read(
+    tmp_path: Path, write_model: Callable[..., Path], name: str, kind: str
+) -> None:
+    folder = write_model(tmp_path / "model")
+    (folder / name).unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to("/dev/zero")
+    for check in (check_model_folder, check_tokenizer_folder):
+        with pytest.raises(ModelError, match=f"{name}: a pipe, socket or device"):
+            check(folder)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_pipes_and_devices_among_named_templates_are_never_read(
+    tmp_path: Path, write_model: Callable[..., Path], kind: str
+) -> None:
+    folder = write_model(tmp_path / "model", {"additional_chat_templates/rag.jinja": "x"})
+    check_tokenizer_folder(folder)
+    file = folder / "additional_chat_templates/tools.jinja"
+    if kind == "pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to("/dev/zero")
+    with pytest.raises(ModelError, match=r"tools\.jinja: a pipe, socket or device"):
+        check_tokenizer_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "vocab.json", "merges.txt", "chat_template.jinja", "spiece.model"]
+)
+def test_a_tokenizer_file_of_terabytes_is_rejected(
+    tmp_path: Path, write_model: Callable[..., Path], name: str
+) -> None:
+    folder = write_model(tmp_path / "model")
+    (folder / name).touch()
+    os.truncate(folder / name, 10**12)
+    with pytest.raises(ModelError, match=r"1,000,000,000,000 bytes, expected at most"):
+        check_tokenizer_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "mode"),
+    [
+        (".", 0o000),
+        (".", 0o444),
+        (".", 0o111),
+        ("..", 0o000),
+        ("config.json", 0o000),
+        ("model.safetensors", 0o000),
+        ("tokenizer_config.json", 0o000),
+    ],
+)
+def test_what_another_user_may_not_read_is_an_error(
+    write_model: Callable[..., Path], hidden: str, mode: int
+) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        folder = write_model(Path(place) / "shared" / "model")
+        (folder / hidden).chmod(mode)
+        with as_another_user(), pytest.raises(ModelError, match=r"Permission denied|not readable"):
+            read_model_info(resolve_model(str(folder)))
+        (folder / hidden).chmod(0o755)
+
+
+@contextmanager
+def as_another_user() -> Iterator[None]:
+    """The rights of a user that owns nothing; root may read everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

@@ -86,9 +86,16 @@ def test_model_code_is_not_run_without_trust(load: Load, tmp_path: Path) -> None
 
 def test_the_error_names_tokens_outside_the_vocabulary(load: Load, config: dict[str, Any]) -> None:
     with pytest.raises(
-        ModelError, match=r"1 tokens beyond the vocabulary of tiny: '<\|im_end\|>' has id 257"
+        ModelError, match=r"6 tokens beyond the vocabulary of tiny: '.*' has id 250, .* 249"
     ):
-        load({"config.json": {**config, "vocab_size": 257}})
+        load({"config.json": {**config, "vocab_size": 250}})
+
+
+@pytest.mark.parametrize("size", [256, 257])
+def test_added_tokens_may_be_outside_the_vocabulary(
+    load: Load, config: dict[str, Any], size: int
+) -> None:
+    assert "<|im_end|>" in load({"config.json": {**config, "vocab_size": size}}).get_vocab()
 
 
 def test_another_tokenizer_is_loaded_from_its_own_folder(

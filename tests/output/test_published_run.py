@@ -15,7 +15,7 @@ from batchgen.__main__ import call
 from batchgen.errors import StateError
 from batchgen.jobfile.load import load_job
 from batchgen.output.parquet_table import CACHED_ROW_GROUPS, ParquetTable
-from batchgen.output.published_run import PublishedRun
+from batchgen.output.published_run import PublishedRun, require_responses
 from batchgen.run.run import run
 from batchgen.state.run_folder import RunFolder
 
@@ -181,3 +181,8 @@ def test_a_manifest_without_a_key_is_damaged(scored_run: tuple[Path, Path], tmp_
     folder.write_json(folder.manifest, content, stage="manifest")
     with pytest.raises(StateError, match=r"manifest.json is damaged: 'files'"):
         PublishedRun(folder)
+
+
+def test_responses_that_are_missing_are_named(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match=r"responses\.parquet is missing"):
+        require_responses(RunFolder(tmp_path))

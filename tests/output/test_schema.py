@@ -33,6 +33,16 @@ def input_with(**columns: str) -> Input:
             ("q",),
             id="messages are consumed",
         ),
+        pytest.param(("ID", "q"), {"id": "ID"}, {}, "ID", ("q",), id="ID is consumed"),
+        pytest.param(
+            ("Messages", "q"),
+            {"messages": "Messages"},
+            {},
+            None,
+            ("q",),
+            id="Messages are consumed",
+        ),
+        pytest.param(("q", "Q"), {}, {"keep_columns": ("Q",)}, None, ("Q",), id="one of two twins"),
         pytest.param(("q", "n"), {}, {"keep_columns": ("n",)}, None, ("n",), id="some"),
         pytest.param(("q", "n"), {}, {"keep_columns": "none"}, None, (), id="none"),
         pytest.param(
@@ -62,6 +72,18 @@ def test_kept_columns(
     [
         pytest.param(("q", "response"), {}, "output.prefix", "response", id="clash"),
         pytest.param(("q", "seed", "error"), {}, "output.prefix", "seed, error", id="two clashes"),
+        pytest.param(("q", "Response"), {}, "output.prefix", "Response", id="clash but for case"),
+        pytest.param(("ID", "q"), {}, "output.prefix", "ID", id="ID is not the id column"),
+        pytest.param(
+            ("q", "bg_Seed"), {"prefix": "BG_"}, "output.prefix", "bg_Seed", id="case in prefixes"
+        ),
+        pytest.param(("Text", "text"), {}, "output.keep_columns", "Text and text", id="twins"),
+        pytest.param(
+            ("Straße", "STRASSE"), {}, "output.keep_columns", "Straße", id="twins beyond ASCII"
+        ),
+        pytest.param(
+            ("Ω\u0301", "ώ"), {}, "output.keep_columns", "ώ", id="twins in another Unicode form"
+        ),
         pytest.param(("q",), {"keep_columns": ("z",)}, "output.keep_columns", "'z'", id="unknown"),
     ],
 )
@@ -72,6 +94,14 @@ def test_schema_mismatches_name_the_columns(
     assert [m.key for m in found] == [key]
     assert message in found[0].message
     assert found[0].hint
+
+
+def test_the_hint_names_the_id_column_only_if_there_is_none() -> None:
+    spec = Output(path="o")
+    (found,) = column_conflicts(("ID", "q"), input_with(), spec, None)
+    assert "input.columns.id: ID" in found.hint
+    (found,) = column_conflicts(("ID", "q"), input_with(id="q"), spec, "q")
+    assert "input.columns.id" not in found.hint
 
 
 def test_an_empty_part_has_the_same_types_as_a_full_one() -> None:

@@ -18,6 +18,16 @@ def test_lowest_positions_are_used_first_and_gaps_are_reused() -> None:
     assert arena.allocate(5) == range(8, 13)
 
 
+def test_ranges_begin_at_multiples_of_a_unit() -> None:
+    arena = Arena(20, 8)
+    first, second = arena.allocate(5), arena.allocate(9)
+    assert (first, second) == (range(5), range(8, 17))
+    assert arena.allocate(1) is None, "the next one would begin at 24"
+    assert first is not None
+    arena.release(first)
+    assert arena.allocate(8) == range(8)
+
+
 def test_a_full_arena() -> None:
     assert Arena(0).allocate(1) is None
     assert Arena(4).allocate(5) is None

@@ -13,6 +13,7 @@ from batchgen.planning.required_flops import (
     ModelFlops,
     UsefulWork,
     measure_useful_work,
+    utilization_share,
 )
 from batchgen.records import Request, ResolvedDecoding
 
@@ -105,3 +106,13 @@ def test_sorting_finds_the_shared_tokens_of_the_prompt_tree(
 def test_the_flops_of_a_row_count_tokens_draws_and_keys() -> None:
     # Three tokens at positions 2, 3, 4: 3 + 4 + 5 keys, at most three of them in the layers with a window.
     assert COSTS.flops(2, 5, draws=2) == 3 * 1000 + 2 * 100 + 12 + 0.5 * 9
+
+
+@pytest.mark.parametrize(
+    ("done", "possible", "share"),
+    [(1, 4, 0.25), (4, 4, 1.0), (0, 4, 0.0), (4.1, 4, None), (400, 4, None), (1, 0, None)],
+)
+def test_a_utilization_above_the_peak_is_not_a_measurement(
+    done: float, possible: float, share: float | None
+) -> None:
+    assert utilization_share(done, possible) == share

@@ -126,7 +126,7 @@ def world(
     return World(scheduler, {n: wish.length for n, wish in enumerate(wanted)})
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     wanted=st.lists(wishes(), min_size=1, max_size=25),
     places=st.integers(1, 8),
@@ -154,7 +154,7 @@ def test_every_row_ends_once_and_all_memory_is_released(
     assert run.scheduler.arena.allocate(arena) == range(arena)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(wanted=st.lists(wishes(), min_size=1, max_size=25), stop_after=st.integers(0, 30))
 def test_abandoned_rows_free_all_pages(wanted: list[Wish], stop_after: int) -> None:
     free = PageAllocator(40, 4)
@@ -168,7 +168,7 @@ def test_abandoned_rows_free_all_pages(wanted: list[Wish], stop_after: int) -> N
     assert run.scheduler.arena.allocate(15) == range(15)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     wanted=st.lists(wishes(), min_size=1, max_size=15),
     lost=st.dictionaries(st.integers(0, 40), st.booleans(), max_size=5),
@@ -259,7 +259,7 @@ class Turns:
         self.scheduler.requeue_prefill(row)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     wanted=st.lists(
         st.tuples(wishes(), st.lists(st.integers(1, 12), min_size=1, max_size=4)), max_size=12

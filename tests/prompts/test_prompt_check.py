@@ -34,6 +34,51 @@ PROBLEMS = [
     pytest.param({"file": "none.txt"}, "prompt.file", "cannot read none.txt: No such file", "relative to the job file", id="no-file"),
 ]  # fmt: skip
 
+ODD = (
+    "user question",
+    "题目 1",
+    "order-no",
+    "2nd",
+    "q.1",
+    "not",
+    "班级（小组）",
+    'say "x"',
+    "range",
+    "q",
+)
+HINTS = [
+    ("{{ user question }}", '{{ row["user question"] }}'),
+    ("{{ user qestion }}", '{{ row["user question"] }}'),
+    ("{{ user_question }}", '{{ row["user question"] }}'),
+    ("{{ userquestion | upper }}", '{{ row["user question"] }}'),
+    ("{{ 题目 1 }}", '{{ row["题目 1"] }}'),
+    ("{{ 题目1 }}", '{{ row["题目 1"] }}'),
+    ("{% if 题目 1 %}x{% endif %}", '{{ row["题目 1"] }}'),
+    ("{{ order-no }}", '{{ row["order-no"] }}'),
+    ("a {{ order-no | upper }} b", '{{ row["order-no"] }}'),
+    ("{{ order_no }}", '{{ row["order-no"] }}'),
+    ("{{ 2nd }}", '{{ row["2nd"] }}'),
+    ("{{ not }}", '{{ row["not"] }}'),
+    ("{{ 班级（小组） }}", '{{ row["班级（小组）"] }}'),
+    ('{{ say "x" }}', '{{ row["say \\"x\\""] }}'),
+    ('{{ row["order no"] }}', '{{ row["order-no"] }}'),
+    ("{{ rnge }}", "Did you mean 'range'?"),
+    ("{{ row }}", '{{ row["name"] }}'),
+    ("{{ row[q] }}", '{{ row["name"] }}'),
+    ("{{ q | default(“x”) }}", "straight quotes"),
+]
+
+
+@pytest.mark.parametrize(("user", "hint"), HINTS)
+def test_the_hint_is_the_text_that_reads_the_column(ask: Ask, user: str, hint: str) -> None:
+    (problem,) = check_prompts(ask(user=user), ODD)
+    assert hint in problem.hint
+
+
+def test_a_dot_in_a_name(ask: Ask) -> None:
+    (problem,) = check_prompts(ask(user="{{ q.1 }}"), ("q.1",))
+    assert problem.hint == 'Write {{ row["q.1"] }}.'
+
 
 @pytest.mark.parametrize(("prompt", "key", "words", "hint"), PROBLEMS)
 def test_errors_that_affect_every_row(

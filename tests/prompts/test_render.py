@@ -8,7 +8,7 @@ import pytest
 from batchgen.errors import DataError
 from batchgen.job.spec import Job
 from batchgen.prompts.render import PromptRenderer
-from batchgen.prompts.templates.sandbox import TEXT_LIMIT
+from batchgen.prompts.templates.environment import TEXT_LIMIT
 from batchgen.records import Failure, Message, Prompt, Row
 
 Ask = Callable[..., Job]

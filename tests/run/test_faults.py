@@ -16,6 +16,7 @@ from batchgen.errors import BatchgenError, DataError, ExitCode, StateError
 from batchgen.jobfile.load import load_job
 from batchgen.run.run import run
 from batchgen.state.run_folder import RunFolder
+from batchgen.storage.failpoints import VARIABLE
 from tests.reporters import RecordingReporter
 from tests.run.wrapped_engines import meddling
 from tests.soak.harness import OF_THE_RUN
@@ -229,8 +230,9 @@ def test_too_little_disk_space_is_an_error_before_the_model_is_loaded(
     def never(*_: object, **__: object) -> NoReturn:
         pytest.fail("the model was loaded")
 
+    many = make_job([{"q": "x"}] * 45_000)
     with pytest.raises(BatchgenError, match=r"free; the answers take at least") as caught:
-        run(load_job(make_job(ROWS), overrides=[f"output.path={place / 'out'}"]), opener=never)
+        run(load_job(many, overrides=[f"output.path={place / 'out'}"]), opener=never)
     assert "--output" in caught.value.hint
 
 
@@ -297,3 +299,58 @@ def test_a_closed_pipe_is_not_an_error(make_job: MakeJob) -> None:
         os.close(writer)
     assert b"Traceback" not in ended.stderr
     assert json.loads((job.parent / "out" / "manifest.json").read_text())["rows"] == 60
+
+
+def test_an_output_folder_that_becomes_a_file_ends_with_5_and_its_name(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job(ROWS, batching={"part_rows": 20})
+    out = job.parent / "out"
+
+    def replace_folder() -> None:
+        shutil.rmtree(out)
+        out.write_text("x")
+
+    with pytest.raises(BatchgenError, match="out") as caught:
+        run(load_job(job), opener=meddling(25, replace_folder))
+    assert caught.value.exit_code in (ExitCode.ENVIRONMENT, ExitCode.STATE)
+    assert call(["run", str(job), "-q"]) in (2, 5)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EROFS"])
+def test_a_disk_that_fails_when_records_are_deleted_ends_with_5(
+    make_job: MakeJob, error: str
+) -> None:
+    job = make_job(ROWS, batching={"part_rows": 20})
+    command = [sys.executable, "-m", "batchgen", "run", str(job)]
+    env = os.environ | {VARIABLE: f"journal.after_forget={error}"}
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert ended.returncode == ExitCode.ENVIRONMENT, ended.stderr
+    assert "cannot clear" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    again(job)
+
+
+NAMES = ["x" * 300, "/".join(["d" * 200] * 18)]
+OF_A_FOLDER = ["status", "show", "verify", "purge", "runs", "score", "bench"]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=["long component", "long path"])
+def test_a_path_that_is_too_long_is_never_a_bug(
+    make_job: MakeJob, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job, path = str(make_job()), str(tmp_path / name)
+    commands = [[command, path] for command in OF_A_FOLDER]
+    commands += [[command, job, "-o", path] for command in ("plan", "run")]
+    commands += [["validate", job, "--set", f"output.path={path}"], ["compare", path, path]]
+    commands += [["export", path, "-o", str(tmp_path / "x.csv")], ["validate", path]]
+    commands += [["run", job, "-o", str(tmp_path / "o"), "--incremental-from", path]]
+    for command in commands:
+        code = call(command)
+        printed = capsys.readouterr().err
+        assert code in (0, 2, 5), (command[0], code, printed)
+        assert "Traceback" not in printed, command[0]
+    if "/" in name:
+        assert call(["run", job, "-q", "-o", path]) == 5
+        assert "SQLite cannot open a path of" in capsys.readouterr().err

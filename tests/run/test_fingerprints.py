@@ -38,6 +38,7 @@ GENERATION: dict[str, list[str]] = {
     "input.csv.encoding": ["input.csv.encoding=latin-1"],
     "input.csv.quote": ['input.csv.quote="\'"'],
     "input.csv.null_values": ["input.csv.null_values=[NA]"],
+    "input.excel.sheet": ["input.excel.sheet=Second"],
     "prompt.system": ["prompt.system=Be short."],
     "prompt.user": ["prompt.user='{{ q }}?'"],
     "prompt.messages": [
@@ -71,29 +72,52 @@ GENERATION: dict[str, list[str]] = {
     "decoding.logprobs": ["decoding.logprobs=true"],
     "decoding.columns": ["decoding.columns={top_k: k}"],
     "decoding.generation_kwargs": ["decoding.generation_kwargs={typical_p: 0.9}"],
-    "output.keep_columns": ["output.keep_columns=none"],
-    "output.store_prompt": ["output.store_prompt=false"],
+    **{
+        f"decoding.response_format.{key}": [
+            f"decoding.response_format={{{form}}}",
+            "decoding.stop_strings=null",
+        ]
+        for key, form in {
+            "json_schema": "json_schema: {type: object}",
+            "json_object": "json_object: true",
+            "regex": "regex: a+",
+            "choice": "choice: [a, b]",
+            "grammar": "grammar: 'start: \"a\"'",
+            "columns": "columns: {regex: q}",
+            "after": "regex: a+, after: '</think>'",
+        }.items()
+    },
     "output.reasoning": ["output.reasoning=inline"],
-    "output.prefix": ["output.prefix=bg_"],
     "redact.entities": ["redact.entities=[email]"],
     "redact.apply_to": ["redact.apply_to=[response]"],
     "redact.replacement": ["redact.replacement=mask"],
     "redact.columns": ["redact.columns=[q]"],
     "run.seed": ["run.seed=1"],
 }
+PUBLICATION: dict[str, list[str]] = {
+    "output.layout": ["output.layout=parts"],
+    "output.keep_columns": ["output.keep_columns=none"],
+    "output.store_prompt": ["output.store_prompt=false"],
+    "output.compression": ["output.compression=snappy"],
+    "output.prefix": ["output.prefix=bg_"],
+    "output.file_mode": ["output.file_mode='0640'"],
+}
+"""What such a change does to saved answers: test_publish_again.py."""
 OPERATIONAL: dict[str, list[str]] = {
     "name": ["name=another"],
     "description": ["description=for people"],
     "model.device": ["model.device=cpu"],
     "model.trust_remote_code": ["model.trust_remote_code=true"],
+    "model.base_url": ["model.base_url=http://localhost:8000/v1"],
+    "model.api_key_env": ["model.api_key_env=SOME_KEY"],
+    "model.price.input": ["model.price.input=2.0"],
+    "model.price.output": ["model.price.output=2.0"],
+    "model.engine_args": ["model.engine_args={give_up: 1h}"],
     "batching.max_rows": ["batching.max_rows=1"],
     "batching.max_tokens": ["batching.max_tokens=9999"],
     "batching.sort": ["batching.sort=none"],
     "batching.part_rows": ["batching.part_rows=7"],
     "batching.memory_fraction": ["batching.memory_fraction=0.5"],
-    "output.layout": ["output.layout=parts"],
-    "output.compression": ["output.compression=snappy"],
-    "output.file_mode": ["output.file_mode='0640'"],
     "output.publish": ["output.publish=gated"],
     "evaluate.gates": [
         "evaluate.metrics=[length]",
@@ -103,17 +127,25 @@ OPERATIONAL: dict[str, list[str]] = {
     "run.max_error_rate": ["run.max_error_rate=0.5"],
     "run.max_error_count": ["run.max_error_count=9"],
     "run.max_runtime": ["run.max_runtime=9h"],
+    "run.max_total_tokens": ["run.max_total_tokens=999999"],
 }
-RESOLVED = {"model.max_model_len": "model.context_length"}
+OTHERS = PUBLICATION | OPERATIONAL
+RESOLVED = {
+    "model.max_model_len": "model.context_length",
+    **dict.fromkeys(
+        [key for key in GENERATION if key.startswith("decoding.response_format")],
+        "decoding.response_format",
+    ),
+}
 """Keys that an error names by their resolved form."""
 ELSEWHERE = {
     "version": "there is only one",
     "model.engine": "echo is the only one without a model",
     "output.path": "names another run",
+    "output.choice_probabilities": "needs labels, which decide answers: test_choice_probabilities.py",
+    "output.parse": "needs a JSON Schema, which decides answers: test_parsed_answers.py",
     "decoding.preset": "without a model there is nothing to take: test_a_preset_counts_by_its_resolved_values",
 }
-OF_THE_ROWS = {"output.keep_columns", "output.store_prompt", "output.prefix"}
-"""Keys that decide columns, and change no answer."""
 ROWS = [
     {"id": f"r{n}", "q": "a" * n, "k": n, "m": [{"role": "user", "content": "x"}]}
     for n in range(1, 6)
@@ -133,7 +165,12 @@ def job(make_job: MakeJob) -> Path:
 
 def test_every_key_has_one_change() -> None:
     """A new key of the job fails this test: add a change of it to one of the tables."""
-    for role, table in ((Role.GENERATION, GENERATION), (Role.OPERATIONAL, OPERATIONAL)):
+    tables = {
+        Role.GENERATION: GENERATION,
+        Role.PUBLICATION: PUBLICATION,
+        Role.OPERATIONAL: OPERATIONAL,
+    }
+    for role, table in tables.items():
         named = {key for key, value in roles().items() if value == role}
         assert named - table.keys() - ELSEWHERE.keys() == set()
         assert table.keys() - named == set()
@@ -148,24 +185,32 @@ def test_a_changed_key_that_decides_answers_is_rejected_and_named(job: Path, key
     assert any(f"{named}{after}" in caught.value.message for after in (" was ", "."))
 
 
-@pytest.mark.parametrize("key", OPERATIONAL)
+@pytest.mark.parametrize("key", OTHERS)
 def test_a_changed_key_that_does_not_decide_answers_is_accepted(job: Path, key: str) -> None:
     stopped = run(load_job(job), stop=after(3))
-    resumed = run(load_job(job, overrides=OPERATIONAL[key]))
+    resumed = run(load_job(job, overrides=OTHERS[key]))
     assert resumed.run_id == stopped.run_id
     assert resumed.counts.rows == len(ROWS)
-    assert plan(load_job(job, overrides=OPERATIONAL[key])).output.refusal == ""
+    assert plan(load_job(job, overrides=OTHERS[key])).output.refusal == ""
 
 
-@pytest.mark.parametrize("key", GENERATION)
+def test_a_refusal_does_not_name_keys_that_only_decide_publishing(job: Path) -> None:
+    run(load_job(job), stop=after(3))
+    sets = [one for sets in PUBLICATION.values() for one in sets]
+    with pytest.raises(StateError) as caught:
+        run(load_job(job, overrides=[*sets, "run.seed=1"]))
+    assert caught.value.message.endswith("was made by another job: run.seed was 0, is 1")
+
+
+@pytest.mark.parametrize("key", GENERATION | PUBLICATION)
 def test_a_row_s_fingerprint_ignores_selection_and_output_columns(job: Path, key: str) -> None:
-    sets = GENERATION[key]
+    sets = (GENERATION | PUBLICATION)[key]
     before, now = (
         set_up(load_job(job, overrides=s)).request_builder.row_settings_fingerprint
         for s in ([], sets)
     )
     prompt_moved = "prompt.user=null" in sets
-    same = (key.startswith("input.") and not prompt_moved) or key in OF_THE_ROWS
+    same = (key.startswith("input.") and not prompt_moved) or key in PUBLICATION
     assert (before == now) is same
 
 

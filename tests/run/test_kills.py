@@ -64,6 +64,7 @@ def test_twenty_random_kills_lose_nothing(work: Work) -> None:
     assert found.kills == 20
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("point", "error"), list(zip(REFUSED, cycle(FULL), strict=False)))
 def test_a_write_error_at_any_point_ends_with_5_and_the_run_can_be_resumed(
     work: Work, point: str, error: str
@@ -78,6 +79,7 @@ def test_a_write_error_at_any_point_ends_with_5_and_the_run_can_be_resumed(
         work.finish()
 
 
+@pytest.mark.soak
 def test_flipped_bits_are_detected_or_harmless(work: Work) -> None:
     assert flips(work, 20, random.Random(4)).total() == 20
 

@@ -13,7 +13,11 @@ from batchgen.run.requests import PendingRow
 from batchgen.run.responses import ResponseBuilder
 
 RESPONSES = ResponseBuilder(
-    "inline", reasoning_opened=False, redactor=Redactor((), placeholder), seeds=True
+    "inline",
+    reasoning_opened=False,
+    redactor=Redactor((), placeholder),
+    seeds=True,
+    token_text=str,
 )
 FIRST = 20
 

@@ -1,15 +1,21 @@
 """`redact` in a complete run: what the model receives, what is stored, and what is rejected."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from batchgen.engines.contract import Engine
+from batchgen.engines.engine_registry import open_engine
 from batchgen.errors import BatchgenError, JobFileError, StateError
 from batchgen.jobfile.load import load_job
+from batchgen.output.published_run import read_manifest
+from batchgen.records import Completion, Failure, Request
 from batchgen.run.run import run
+from tests.run.wrapped_engines import Wrapped
 
 MakeJob = Callable[..., Path]
 MAIL, PHONE, HELPLINE = "ann@example.com", "138 0013 8000", "+44 20 7946 0000"
@@ -131,3 +137,38 @@ def test_a_redaction_without_effect_is_rejected(
 ) -> None:
     with pytest.raises(JobFileError, match=message):
         run_job(make_job, **redact)
+
+
+@dataclass
+class Failing(Wrapped):
+    """Fails the answers of some rows."""
+
+    inner: Engine
+    rows: set[int]
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        for done in self.inner.generate(requests):
+            failure = Failure("out_of_memory", "does not fit")
+            failed = Completion(done.index, done.sample, (), "", "error", failure=failure)
+            yield failed if done.index in self.rows else done
+
+
+@pytest.mark.parametrize("answered", [6, 4])
+@pytest.mark.parametrize("failed", [{1}, {0, 1}, {0, 1, 2, 5}, set(range(6))])
+def test_counts_stay_when_failed_rows_are_generated_again(
+    make_job: MakeJob, failed: set[int], answered: int
+) -> None:
+    job = make_job(
+        ROWS, prompt=PROMPT, redact={}, batching={"part_rows": 2}, run={"max_error_rate": 1}
+    )
+
+    def opener(model: Any, **others: Any) -> Engine:
+        return Failing(open_engine(model, **others), failed)
+
+    looks = iter(range(answered))
+    first = run(load_job(job), opener=opener, stop=lambda: next(looks, None) is None)
+    assert first.outcome == ("done" if answered == 6 else "stopped")
+    result = run(load_job(job), start="retry-errors")
+    assert (result.counts.rows, result.counts.failed) == (6, 0)
+    assert result.counts.redacted == {"email": 12, "phone": 12}
+    assert read_manifest(result.folder).counts.redacted == {"email": 12, "phone": 12}

@@ -17,7 +17,7 @@ from batchgen.records import Completion, Failure, Request
 from batchgen.run.run import run
 from batchgen.storage.failpoints import RETRY_POINTS
 from tests.reporters import RecordingReporter
-from tests.run.wrapped_engines import Wrapped
+from tests.run.wrapped_engines import After, Wrapped
 from tests.soak.harness import Spawner, Work, reading
 
 MakeJob = Callable[..., Path]
@@ -55,17 +55,6 @@ class Counting(Wrapped):
 
 def unlucky(model: Any, **others: Any) -> Engine:
     return Unlucky(open_engine(model, **others))
-
-
-class After:
-    """A stop request after a number of checks."""
-
-    def __init__(self, looks: int) -> None:
-        self.left = looks
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 @pytest.mark.parametrize("layout", ["file", "parts"])

@@ -16,9 +16,13 @@ from batchgen.engines.echo import EchoEngine
 from batchgen.engines.engine_registry import open_engine
 from batchgen.errors import BatchgenError, StateError, UsageError
 from batchgen.jobfile.load import LoadedJob, load_job
+from batchgen.prompts.prepare import Prepared, Preparer
+from batchgen.records import Row
+from batchgen.run.plan import plan
 from batchgen.run.result import RunResult
-from batchgen.run.reuse import ReuseCounts
+from batchgen.run.reuse import LATEST, ReuseCounts
 from batchgen.run.run import run
+from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import REUSE_POINTS, VARIABLE
 from tests.reporters import RecordingReporter
 from tests.soak.harness import Spawner
@@ -212,6 +216,19 @@ def test_a_stopped_incremental_run_resumes_without_the_option(
     assert answered(resumed).equals(answered(run(make_run_job("full", given))))
 
 
+def test_a_link_in_place_of_the_note_on_the_earlier_run_is_named(
+    make_run_job: Callable[..., LoadedJob],
+) -> None:
+    first = run(make_run_job("mon", rows(*"abcd")))
+    stopped = run(
+        make_run_job("tue", rows(*"abce")), incremental_from=first.folder.path, stop=lambda: True
+    )
+    stopped.folder.incremental.unlink()
+    stopped.folder.incremental.symlink_to("nowhere")
+    with pytest.raises(StateError, match=r"incremental\.json is a link; expected a file"):
+        run(make_run_job("tue", rows(*"abce")))
+
+
 def test_if_the_earlier_run_was_deleted_all_other_rows_are_generated(
     make_run_job: Callable[..., LoadedJob],
 ) -> None:
@@ -267,10 +284,116 @@ def test_a_run_reuses_only_one_earlier_run(make_run_job: Callable[..., LoadedJob
         run(make_run_job("wed", rows(*"cdef")), incremental_from=second.folder.path)
 
 
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of the rows that are rendered and tokenized."""
+    ids: list[str] = []
+    prepare = Preparer.prepare
+
+    def counting(self: Preparer, given: Sequence[Row], check: Callable[[], None]) -> list[Prepared]:
+        ids.extend(row.id for row in given)
+        return prepare(self, given, check)
+
+    monkeypatch.setattr(Preparer, "prepare", counting)
+    return ids
+
+
+TYPED = "prompt.user={{ q is string }} {{ q }}"
+LIMIT = "decoding.columns={max_new_tokens: n}"
+IDS_ONLY = "prompt.user=about {{ id }}"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "sets", "reused", "rendered"),
+    [
+        pytest.param(rows(*"abcd"), rows(*"dcba"), [], 4, "", id="all unchanged"),
+        pytest.param(rows(*"abcd"), rows(*"xabcd", changed="c"), [], 3, "xc", id="some changed"),
+        pytest.param(rows(*"ab"), [row | {"note": "z"} for row in rows(*"ab")], [], 2, "", id="another column"),
+        pytest.param(rows(*"ab"), rows(*"ab"), ["output.keep_columns=[note]"], 2, "ab", id="cells not published"),
+        pytest.param(rows(*"ab"), rows(*"ab"), [IDS_ONLY], 2, "", id="the id is in the answer"),
+        pytest.param([{"id": "a", "q": 1}, {"id": "b", "q": "x"}], [{"id": "a", "q": "1"}, {"id": "b", "q": "x"}], [TYPED], 1, "ab", id="a number that was published as text"),
+        pytest.param([{"id": "a", "q": "1"}, {"id": "b", "q": "x"}], [{"id": "a", "q": 1}, {"id": "b", "q": "x"}], [TYPED], 1, "ab", id="a text that is a number now"),
+        pytest.param([{"id": "a", "q": 0.0}], [{"id": "a", "q": -0.0}], [], 0, "a", id="zeros"),
+        pytest.param([{"id": "a", "q": "x", "n": 5}, {"id": "b", "q": "x", "n": 5}], [{"id": "a", "q": "x", "n": 6}, {"id": "b", "q": "x", "n": 5}], [LIMIT], 1, "a", id="settings of the row"),
+        pytest.param([{"id": "a", "q": "x", "p": "y"}], [{"id": "a", "q": "x", "p": "z"}], ["prompt={user: null}", "input.columns.prompt=p"], 0, "a", id="prompt column"),
+        pytest.param(rows(*"ab"), rows(*"ab"), ["redact.entities=[email]"], 2, "", id="redaction"),
+        pytest.param([{"id": "a", "q": "to a@b.org"}], [{"id": "a", "q": "to c@d.org"}], ["redact.entities=[email]"], 1, "", id="equal after redaction"),
+        pytest.param([{"id": "a", "q": {"x": 1}}], [{"id": "a", "q": {"x": 1}}], [], 1, "a", id="nested cells of JSON lines"),
+        pytest.param([{"id": "a", "q": ""}, {"id": "b", "q": "x"}], [{"id": "a", "q": ""}, {"id": "b", "q": "x"}], [], 1, "a", id="failed rows"),
+        pytest.param(rows(*"abcdef"), rows(*"fedcba"), ["decoding={num_return_sequences: 3, temperature: 1.0}"], 18, "", id="samples"),
+    ],
+)  # fmt: skip
+def test_only_rows_that_may_have_changed_are_rendered(  # a table
+    make_run_job: Callable[..., LoadedJob],
+    prepared: list[str],
+    before: Sequence[dict[str, Any]],
+    now: Sequence[dict[str, Any]],
+    sets: list[str],
+    reused: int,
+    rendered: str,
+) -> None:
+    first = run(make_run_job("mon", before, *sets))
+    prepared.clear()
+    second = run(make_run_job("tue", now, *sets), incremental_from=first.folder.path)
+    assert prepared == [*rendered]
+    assert second.incremental is not None
+    assert second.incremental.reused == reused
+    assert answered(second).equals(answered(run(make_run_job("full", now, *sets))))
+
+
+def test_a_part_whose_only_new_row_fails_does_not_stop_the_run(
+    make_run_job: Callable[..., LoadedJob],
+) -> None:
+    first = run(make_run_job("mon", rows(*"ab")))
+    given = [*rows(*"ab"), {"id": "c", "q": "", "note": "c"}, *rows(*"de")]
+    second = run(make_run_job("tue", given), incremental_from=first.folder.path)
+    assert second.outcome == "done"
+    assert second.incremental == ReuseCounts(first.run_id, reused=2, generated=3, dropped=0)
+
+
+def test_a_stop_is_noticed_while_all_rows_are_reused(
+    make_run_job: Callable[..., LoadedJob],
+) -> None:
+    first = run(make_run_job("mon", rows(*"abcdefgh")))
+    stopped = run(
+        make_run_job("tue", rows(*"abcdefgh")),
+        incremental_from=first.folder.path,
+        stop=lambda: True,
+    )
+    assert stopped.outcome == "stopped"
+    assert run(make_run_job("tue", rows(*"abcdefgh"))).incremental == ReuseCounts(
+        first.run_id, reused=8, generated=0, dropped=0
+    )
+
+
+CELLS = st.dictionaries(
+    st.sampled_from("abcdef"),
+    st.sampled_from([1, "1", 1.0, True, None, "x", "", 0.0, -0.0, {"k": 1}, {"k": None}, {}, [1]]),
+    min_size=1,
+)
+
+
+@pytest.mark.soak
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(before=CELLS, now=CELLS)
+def test_an_incremental_run_equals_a_full_run_for_any_cells(
+    make_run_job: Callable[..., LoadedJob], before: dict[str, Any], now: dict[str, Any]
+) -> None:
+    turn = next(TURNS)
+    shows = "prompt.user={{ q is string }} {{ q is mapping }} {{ q }}"
+    given = [[{"id": i, "q": q, "note": i} for i, q in cells.items()] for cells in (before, now)]
+    first = run(make_run_job(f"{turn}-1", given[0], shows))
+    second = run(make_run_job(f"{turn}-2", given[1], shows), incremental_from=first.folder.path)
+    assert answered(second).equals(answered(run(make_run_job(f"{turn}-3", given[1], shows))))
+
+
 TURNS = itertools.count()
 IDS = st.lists(st.sampled_from("abcdefghij"), unique=True, min_size=1, max_size=10)
 
 
+@pytest.mark.soak
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -361,3 +484,67 @@ def test_a_gated_run_in_the_same_folder_reuses_the_published_answers(
     third = run(make_run_job("out", rows("b", "c", "d"), *gated), start="fresh")
     assert third.incremental is None
     assert third.frame()["run_id"].unique().to_list() == [third.run_id]
+
+
+def test_latest_is_the_newest_published_run_of_the_job_next_to_the_output(
+    make_run_job: Callable[..., LoadedJob],
+) -> None:
+    messages: list[str] = []
+    reporter = RecordingReporter(messages)
+    first = run(make_run_job("mon", rows("a", "b")), incremental_from=LATEST, reporter=reporter)
+    assert first.incremental is None
+    assert any("latest: no published run of job test in" in text for text in messages)
+    second = run(make_run_job("tue", rows("a", "b", "c")), incremental_from=LATEST)
+    assert second.incremental == ReuseCounts(first.run_id, reused=2, generated=1, dropped=0)
+    # None of these is the latest: another job, a trial of fewer rows, and a run that is not complete.
+    run(make_run_job("other", rows("x"), "name=other"))
+    run(make_run_job("trial", rows("a"), "input.limit=1"))
+    run(make_run_job("stopped", rows("a", "y")), stop=lambda: True)
+    third = run(make_run_job("wed", rows("a", "c", "d")), incremental_from=LATEST)
+    assert third.incremental == ReuseCounts(second.run_id, reused=2, generated=1, dropped=1)
+
+
+def test_latest_with_fresh_is_the_run_in_the_same_folder(
+    make_run_job: Callable[..., LoadedJob],
+) -> None:
+    first = run(make_run_job("out", rows("a", "b")))
+    second = run(make_run_job("out", rows("a", "c")), incremental_from=LATEST, start="fresh")
+    assert second.incremental == ReuseCounts(first.run_id, reused=1, generated=1, dropped=1)
+
+
+def test_a_resumed_run_keeps_its_latest(make_run_job: Callable[..., LoadedJob]) -> None:
+    first = run(make_run_job("mon", rows("a", "b")))
+    given = rows("a", "b", "c", "d")
+    run(make_run_job("tue", given), incremental_from=LATEST, stop=lambda: True)
+    run(make_run_job("wed", rows("z")))
+    resumed = run(make_run_job("tue", given), incremental_from=LATEST)
+    assert resumed.incremental is not None
+    assert resumed.incremental.run_id == first.run_id
+
+
+def test_a_plan_counts_what_would_be_reused(
+    make_run_job: Callable[..., LoadedJob], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run(make_run_job("mon", rows("a", "b", "c")))
+    loaded = make_run_job("tue", rows("a", "b", "d", changed="b"))
+    for named in (first.folder.path, LATEST):
+        reuse = plan(loaded, incremental_from=named).reuse
+        assert reuse is not None
+        assert (reuse.run_id, reuse.reused, reuse.counted) == (first.run_id, 1, 3)
+    assert plan(loaded).reuse is None
+    assert (
+        call(["plan", str(loaded.file), "-s", "output.path=tue", "--incremental-from", "latest"])
+        == 0
+    )
+    printed = capsys.readouterr().out
+    assert f"1 of 3 answers from {first.folder.path} (run {first.run_id})" in printed
+    assert "run -s output.path=tue --incremental-from latest" in printed.replace(
+        f" {loaded.file}", ""
+    )
+
+
+def test_an_earlier_run_that_does_not_exist_leaves_no_run(make_job: MakeJob) -> None:
+    loaded = load_job(make_job())
+    with pytest.raises(UsageError, match="not the folder of a complete run"):
+        run(loaded, incremental_from=Path("nosuch"))
+    assert not RunFolder(Path(loaded.job.output.path)).run.exists()

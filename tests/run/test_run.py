@@ -12,12 +12,14 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+import batchgen
 from batchgen.errors import BatchgenError, ExitCode, LockedError, StateError
 from batchgen.jobfile.load import load_job
 from batchgen.run.run import run
 from batchgen.state.lock import hold_lock
 from batchgen.state.run_folder import RunFolder
 from tests.reporters import RecordingReporter
+from tests.run.wrapped_engines import After, meddling
 
 MakeJob = Callable[..., Path]
 OF_THE_RUN = ("run_id", "created_at")
@@ -27,17 +29,6 @@ OF_THE_RUN = ("run_id", "created_at")
 def rows(count: int) -> list[dict[str, Any]]:
     """Questions of different lengths, so that the original order must be restored after sorting."""
     return [{"q": "问" * (1 + 7 * i % 23), "n": i} for i in range(count)]
-
-
-class After:
-    """A stop request after a number of checks."""
-
-    def __init__(self, looks: int) -> None:
-        self.left = looks
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 def test_answers_are_in_input_order_with_their_rows(make_job: MakeJob) -> None:
@@ -122,7 +113,6 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(make_job: MakeJob, looks: 
         pytest.param(["prompt.user='{{ q }}!'"], "prompt.user was ", id="prompt"),
         pytest.param(["run.seed=1"], "run.seed was 0, is 1", id="seed"),
         pytest.param(["input.limit=3"], "input.limit was ", id="selection"),
-        pytest.param(["output.keep_columns=none"], "output.keep_columns", id="columns"),
     ],
 )
 @pytest.mark.parametrize("looks", [3, 1000], ids=["stopped", "complete"])
@@ -344,9 +334,33 @@ def test_other_users_cannot_read_anything_whatever_the_umask(mask: int, make_job
     try:
         stopped = run(load_job(make_job(rows(30), batching={"part_rows": 8})), stop=After(20))
         assert stopped.folder.private.stat().st_mode & 0o777 == 0o700
-        done = run(load_job(make_job(rows(30), batching={"part_rows": 8})))
+        job = make_job(rows(30), batching={"part_rows": 8}, output={"path": "watched"})
+        during = RunFolder(job.parent / "watched").private
+        modes: dict[str, int] = {}
+
+        def look() -> None:
+            files = [path for path in during.rglob("*") if path.is_file()]
+            modes.update({path.name: path.stat().st_mode & 0o777 for path in files})
+
+        done = run(load_job(job), opener=meddling(20, look))
     finally:
         os.umask(before)
+    assert modes == dict.fromkeys(modes, 0o600)
+    journal = {"journal.sqlite3", "journal.sqlite3-wal", "journal.sqlite3-shm", "journal.running"}
+    assert {"lock", "run.json", "00000.bgpart", "00000.json", *journal} <= modes.keys()
     for path in (done.folder.responses, done.folder.manifest, done.folder.job):
         assert path.stat().st_mode & 0o777 == 0o600
     assert done.folder.private.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_job_may_be_given_as_the_path_of_its_file(
+    make_job: MakeJob, capfd: pytest.CaptureFixture[str]
+) -> None:
+    job = make_job([{"q": "a"}, {"q": "b"}])
+    result = batchgen.run(str(job))
+    assert str(result) == f"done: 2 of 2 rows, 2 ok (exit code 0) in {job.parent / 'out'}"
+    assert capfd.readouterr() == ("", "")
+    assert str(batchgen.run(job, progress=True)).startswith("already complete: 2 of 2 rows")
+    assert batchgen.run(batchgen.load_job(job), start="fresh", progress=True).outcome == "done"
+    assert "the old run stays published until" in capfd.readouterr().err
+    assert batchgen.plan(str(job)).output.state == "complete"

@@ -90,6 +90,8 @@ def test_a_published_folder_can_be_shown_and_verified(
     assert "Say yes." in capsys.readouterr().out
 
 
+REDEFINED = {"number"}
+"""Metrics of these folders whose definition has changed since 0.1: `number` reads 2 + 2 as a whole."""
 JUDGED = [
     *("exact", "number", "json", "majority"),
     *("constraints_prompt_strict", "constraints_instruction_strict", "python", "perplexity"),
@@ -140,18 +142,20 @@ def test_a_folder_with_judges_is_scored_under_the_current_names(judged: Path) ->
     result = score(judged)
     assert [row.metric for row in result.metrics] == JUDGED
     old = ("_label_mass", "_mass"), ("_position_flip", "_flip"), ("_first_position", "_first")
+    changed = set()
     for row in result.metrics:
         name = row.metric
         for new, short in old:
             name = name.removesuffix(new) + short if name.endswith(new) else name
-        assert (row.value, row.n, row.coverage) == (
-            *(before[name].value, before[name].n, before[name].coverage),
-        )
+        was = before[name]
+        if (row.value, row.n, row.coverage) != (was.value, was.n, was.coverage):
+            changed.add(row.metric)
+    assert changed == REDEFINED
     columns = pl.read_parquet(judged / "responses.parquet").columns
     assert [name for name in columns if name.startswith("score_")] == [f"score_{n}" for n in JUDGED]
     assert [(gate.gate, gate.verdict) for gate in result.gates] == [
         ("good_label_mass >= 0", "passed"),
-        ("better_position_flip <= 1", "undecided"),
+        ("better_position_flip <= 1", "failed"),
     ]
 
 
@@ -173,7 +177,9 @@ def test_a_published_folder_can_be_compared(old: Path, job: Path) -> None:
         *("exact", "length_characters", "found", "refusal", "all_of_k_2")
     }
     assert all(row.base == row.new for row in comparison.metrics)
-    assert {row.reason for row in comparison.metrics} == {""}, "metrics with renamed options too"
+    # Options that were renamed do not make a definition differ; another way to count sentences does.
+    different = {row.metric for row in comparison.metrics if "definitions differ" in row.reason}
+    assert different == {"length_characters"}
 
 
 def test_a_published_folder_is_a_baseline_of_judges_and_gates(old: Path, job: Path) -> None:
@@ -229,7 +235,6 @@ FINISH = "inish it with version 0.1 of batchgen, or start over with --fresh"
     ("words", "exit_code"),
     [
         (["status", "RUN"], ExitCode.DONE),
-        (["show", "RUN"], ExitCode.USAGE),
         (["purge", "RUN"], ExitCode.USAGE),
         (["score", "RUN"], ExitCode.USAGE),
         (["compare", "RUN", "RUN"], ExitCode.USAGE),

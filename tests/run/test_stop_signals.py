@@ -1,5 +1,6 @@
 """Stopping a run early: signals and deadlines, and the exit of the process."""
 
+import pickle
 import signal
 import subprocess
 import sys
@@ -13,10 +14,16 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from batchgen.__main__ import call
+from batchgen.engines.engine_registry import open_engine
 from batchgen.errors import ExitCode, JobFileError
 from batchgen.jobfile.load import load_job
 from batchgen.run.run import run
-from batchgen.run.stop_signals import deadline_after, deadline_at
+from batchgen.run.stop_signals import (
+    InterruptibleOpener,
+    StopRequest,
+    deadline_after,
+    deadline_at,
+)
 from batchgen.section import parse_duration
 from tests.run.wrapped_engines import meddling
 
@@ -87,17 +94,21 @@ def test_the_command_ends_with_75_and_names_how_to_resume(
     job = str(make_job(ROWS))
     assert call(["run", job, "--set", "run.max_runtime=0s"]) == 75
     err = capsys.readouterr().err
-    assert "stopped  run.max_runtime (0s) is over: " in err
-    assert "run the same command to resume" in err
+    assert "STOPPED run.max_runtime (0s) is over: " in err
+    assert f"resume batchgen run {job} -s run.max_runtime=0s" in err
     assert call(["run", job, "--until", "25:00"]) == 2
     assert "HH:MM" in capsys.readouterr().err
     assert call(["run", job, "--until", "06:00"]) == 0
 
 
 WAITING = """
-import sys, time
+import ctypes, sys, time
 from batchgen.run.stop_signals import handle_stop_signals
 with handle_stop_signals() as stop:
+    with stop.ending_at_once():
+        if sys.argv[1] == "load":
+            print("ready", flush=True)
+            ctypes.CDLL(None).sleep(60) if sys.argv[2] == "library" else time.sleep(60)
     print("ready", flush=True)
     while not stop():
         time.sleep(0.01)
@@ -124,6 +135,66 @@ def test_the_first_signal_stops_cleanly_and_ends_the_process(number: signal.Sign
     assert out == "saved\n"
     assert "once more to stop at once" in err
     assert process.returncode == -number
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_run_whose_templates_take_long(
+    make_job: MakeJob, number: signal.Signals
+) -> None:
+    """Each row's template runs to its limit on work, about a second: all rows of the part would take minutes."""
+    slow = "{% for i in range(99999) %}{% set x = range(9999) | sort(reverse=true) %}{% endfor %}"
+    rows = [{"q": f"row {n}"} for n in range(300)]
+    job = make_job(rows, prompt={"user": slow + "{{ q }}"})
+    command = [sys.executable, "-m", "batchgen", "run", str(job)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "no model to load" not in process.stderr.readline():
+            assert process.poll() is None
+        time.sleep(1)
+        process.send_signal(number)
+        sent = time.monotonic()
+        _, err = process.communicate(timeout=60)
+    assert time.monotonic() - sent < 10
+    assert process.returncode == -number
+    assert "STOPPED" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("where", ["python", "library"])
+def test_while_a_model_is_loaded_the_first_signal_ends_the_process_at_once(
+    number: signal.Signals, where: str
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITING, "load", where],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.1)  # until it is in the long call
+        process.send_signal(number)
+        process.communicate(timeout=5)
+    assert process.returncode == -number
+
+
+def test_a_request_made_before_a_model_is_loaded_ends_the_process() -> None:
+    waits_then_loads = WAITING.replace(
+        'print("saved", flush=True)', "stop.ending_at_once().__enter__()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", waits_then_loads, "hang"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=5)
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_an_opener_is_pickled_without_its_signals() -> None:
+    opener = InterruptibleOpener(open_engine, StopRequest(handled=[signal.SIGTERM]))
+    assert pickle.loads(pickle.dumps(opener)) is open_engine
 
 
 def test_the_second_signal_ends_the_process_at_once() -> None:
@@ -166,5 +237,7 @@ def test_signal_handlers_are_restored() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with handle_stop_signals() as stop:
         assert not stop()
-        assert signal.getsignal(signal.SIGTERM) is not before
+        with stop.ending_at_once():
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        assert callable(signal.getsignal(signal.SIGTERM))
     assert signal.getsignal(signal.SIGTERM) is before

@@ -12,7 +12,7 @@ from batchgen.engines.engine_registry import open_engine
 from batchgen.errors import BatchgenError
 from batchgen.jobfile.load import load_job
 from batchgen.progress import ConsoleReporter
-from batchgen.records import Completion, Continuation, Likelihood, Request
+from batchgen.records import AnswerDecoder, Completion, Continuation, InFlight, Likelihood, Request
 from batchgen.run.run import run
 
 MARK = "deadly"
@@ -33,6 +33,9 @@ class Wrapped:
 
     def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
         return self.inner.likelihoods(continuations)
+
+    def in_flight(self) -> InFlight:
+        return self.inner.in_flight()
 
     def facts(self) -> Mapping[str, object]:
         return self.inner.facts()
@@ -85,18 +88,32 @@ class Deadly(Wrapped):
         yield from self.inner.generate(window)
 
 
+def open_deadly(model: Any, *, decode: AnswerDecoder, **others: Any) -> Engine:
+    return Deadly(open_engine(model, decode=decode, **others), decode)
+
+
 def run_deadly(arguments: list[str]) -> int:
     """`batchgen run JOB` with the engine that crashes at certain rows; for a separate process."""
     job, *sets = arguments
 
-    def opener(model: Any, *, decode: Callable[..., str], **others: Any) -> Engine:
-        return Deadly(open_engine(model, decode=decode, **others), decode)
-
     try:
         result = run(
-            load_job(Path(job), overrides=sets), opener=opener, reporter=ConsoleReporter(sys.stdout)
+            load_job(Path(job), overrides=sets),
+            opener=open_deadly,
+            reporter=ConsoleReporter(sys.stdout),
         )
     except BatchgenError as error:
         print(error)  # noqa: T201  # read by the test
         return int(error.exit_code)
     return int(result.exit_code)
+
+
+class After:
+    """A stop request after a number of checks."""
+
+    def __init__(self, looks: int) -> None:
+        self.left = looks
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0

@@ -1,4 +1,4 @@
-"""Fault injection: `python -m tests.soak`, or a shorter run with `--kills 50 --flips 30 --minutes 1`.
+"""Fault injection: `python -m tests.soak`, or a shorter run with `--kills 50 --flips 30 --harms 30 --minutes 1`.
 
 Not part of the suite. Prints what was done; the first wrong answer, torn file or lost row ends it.
 """
@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.soak.corruption import corruptions
 from tests.soak.flips import flips
 from tests.soak.harness import Spawner, Work, random_kills
 from tests.soak.machine import run_machine
@@ -20,6 +21,7 @@ def main() -> None:
     parser.add_argument(
         "--flips", type=int, default=300, help="flipped bits in saved and published files"
     )
+    parser.add_argument("--harms", type=int, default=300, help="harmed files, of eight states")
     parser.add_argument("--minutes", type=float, default=10, help="of random sequences")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -34,6 +36,10 @@ def main() -> None:
             for what, count in sorted(flips(work, arguments.flips // 2, chance).items()):
                 print(f"{layout}: {count:4} bits in {what}")
             print(f"{layout}: flips took {time.monotonic() - began:.0f} s", flush=True)
+            began = time.monotonic()
+            for what, count in sorted(corruptions(work, arguments.harms // 2, chance).items()):
+                print(f"{layout}: {count:4} x {what}")
+            print(f"{layout}: harms took {time.monotonic() - began:.0f} s", flush=True)
             sequences = run_machine(work, arguments.minutes * 30)
             print(f"{layout}: {sequences} sequences", flush=True)
     print("zero lost, doubled, mixed or torn")

@@ -1,11 +1,13 @@
 """The journal: committed answers survive a kill unchanged; damage is detected; crashes are counted by row."""
 
+import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 
 from batchgen.errors import BatchgenError, DeathError, ResourceError
 from batchgen.progress import SILENT
-from batchgen.records import Failure, Message, Response
+from batchgen.records import Failure, Message, Response, TokenLogprobs
 from batchgen.state import sqlite_journal
 from batchgen.state.crash_marker import CrashMarker
 from batchgen.state.journal import Journal, NoJournal, open_journal
@@ -75,6 +77,20 @@ def test_a_saved_response_is_read_back_unchanged(
 ) -> None:
     kept = replace(response(7, text=text), logprob_mean=logprob, messages=tuple(messages))
     assert decode(encode(kept)) == kept
+
+
+@pytest.mark.parametrize("withheld", [False, True])
+def test_saved_log_probabilities_are_read_back_unchanged(withheld: bool) -> None:
+    logprobs = array("f", [-0.1, -2.5, float("-inf"), -1e-30])
+    ids, texts = ((), ()) if withheld else ([7, 2**31 - 1, 0, 7], ("é", "\ufffd", "", "é"))
+    recorded = TokenLogprobs(2, logprobs, array("i", ids), texts)
+    kept = replace(response(7), token_logprobs=recorded)
+    assert decode(encode(kept)) == kept
+
+
+def test_a_response_of_a_version_without_log_probabilities_is_read() -> None:
+    values = json.loads(encode(response(7)))
+    assert decode(json.dumps(values[:-1]).encode()) == response(7)
 
 
 def test_reopening_the_journal_restores_its_answers(path: Path) -> None:
@@ -165,6 +181,20 @@ def test_crashes_accumulate_until_the_row_is_answered(path: Path) -> None:
         journal.save(response(5))
         journal.flush()
         assert journal.deaths() == {4: 3}
+
+
+def test_only_crashes_in_a_row_are_counted(path: Path) -> None:
+    for rows in ([4, 5], [5, 6], [5]):
+        with closing(opened(path)) as journal:
+            journal.mark(rows)
+        dead(path)
+    with closing(opened(path)) as journal:
+        assert journal.deaths() == {5: 3}
+    with closing(opened(path)) as journal:
+        journal.mark([4])
+    dead(path)
+    with closing(opened(path)) as journal:
+        assert journal.deaths() == {4: 1}
 
 
 def test_a_row_is_answered_when_all_its_samples_are(path: Path) -> None:

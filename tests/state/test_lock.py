@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.errors import ExitCode, LockedError, ResourceError
+from batchgen.errors import ExitCode, LockedError, StateError
 from batchgen.state.lock import hold_lock
 
 HOLDER = """
@@ -56,6 +56,6 @@ def test_a_symlink_instead_of_the_lock_is_not_followed(lock: Path, tmp_path: Pat
     precious = tmp_path / "precious"
     precious.write_text("keep me")
     lock.symlink_to(precious)
-    with pytest.raises(ResourceError, match="cannot open the lock"), hold_lock(lock):
+    with pytest.raises(StateError, match="lock is a link; expected a file"), hold_lock(lock):
         pass
     assert precious.read_text() == "keep me"

@@ -82,13 +82,13 @@ def folder(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def store(folder: RunFolder) -> PartStore:
-    return PartStore(folder, compression="zstd", prefix="")
+    return PartStore(folder, compression="zstd")
 
 
 def test_sealed_parts_are_reopened_with_their_counts(store: PartStore, folder: RunFolder) -> None:
     store.seal(1, part_table(3, 2))
     store.seal(0, part_table(0, 3, failed=frozenset({1})))
-    found = PartStore(folder, compression="zstd", prefix="").sealed()
+    found = PartStore(folder, compression="zstd").sealed()
     assert sorted(found) == [0, 1]
     assert found[0].counts == Counts(rows=3, failed=1, input_tokens=9, output_tokens=10)
     assert list(folder.scratch.iterdir()) == []

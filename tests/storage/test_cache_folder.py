@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from batchgen.errors import ModelError
 from batchgen.storage.cache_folder import cache_folder
 
 
@@ -27,3 +28,16 @@ def test_cache_folder(
         monkeypatch.setenv(name, value)
 
     assert cache_folder() == Path(expected)
+
+
+def test_a_user_without_a_home_is_an_error_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("BATCHGEN_CACHE", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(ModelError, match="this user has no home folder") as caught:
+        cache_folder()
+    assert caught.value.hint == "Set BATCHGEN_CACHE to a writable folder."

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from batchgen.cli.render.metric_table import format_value
 from batchgen.cli.render.terminal import fit_width, format_count, printable, shorten, window_width
-from batchgen.evaluation.comparing.compare import Comparison, MetricComparison, Unpaired
+from batchgen.evaluation.comparing.common_rows import Unpaired
+from batchgen.evaluation.comparing.compare import Comparison, MetricComparison
 from batchgen.evaluation.comparing.pairs import Flip, PairedDifference
 
 ResponsePairs = Mapping[tuple[str, int | None], tuple[str | None, str | None]]
@@ -14,8 +15,9 @@ _SHOWN_CHARACTERS = 300
 
 
 def comparison_lines(comparison: Comparison, answers: ResponsePairs) -> Iterator[str]:
-    """The excluded rows, a table of metrics and slices, and the rows that flipped, regressions first."""
-    yield f"{format_count(comparison.common, 'row')} in both, with the same prompt"
+    """The settings that differ, the excluded rows, a table of metrics and slices, and the rows that flipped."""
+    yield from _settings(comparison)
+    yield f"\n{format_count(comparison.common, 'row')} in both, with the same prompt"
     yield from _excluded(comparison)
     yield ""
     yield _line("metric", ("base", "new", "change", "interval", "p"), "verdict")
@@ -29,6 +31,18 @@ def comparison_lines(comparison: Comparison, answers: ResponsePairs) -> Iterator
         yield from _notes(one)
         yield from _flips("worse", one, one.regressions, answers)
         yield from _flips("better", one, one.improvements, answers)
+
+
+def _settings(comparison: Comparison) -> Iterator[str]:
+    changed = comparison.changed_settings
+    if not changed:
+        yield "settings: no difference"
+    else:
+        yield f"settings: {format_count(len(changed), 'difference')}"
+        for one in changed:
+            yield f"  {printable(one.key)}: {printable(one.old)} -> {printable(one.new)}"
+    if not comparison.settings_known:
+        yield "  only settings of the evaluation are compared: a scored table has no others"
 
 
 def _excluded(comparison: Comparison) -> Iterator[str]:
@@ -93,11 +107,37 @@ def _notes(one: MetricComparison) -> Iterator[str]:
     counts = f"{one.wins:,} {kinds[0]}, {one.losses:,} {kinds[1]}, {one.ties:,} the same"
     yield f"\n{one.metric}: {format_count(one.n, 'row')}: {counts}"
     if one.unpaired:
-        yield f"  {format_count(one.unpaired, 'row')} excluded, scored in only one of the runs"
+        yield f"  {_missing(one)}"
+    test, method = one.difference.test, one.difference.method
+    yield f"  {method}" if test == method else f"  p: {test}; interval: {method}"
     if (noise := one.noise) is not None:
         pairs, here = format_count(noise.n, "row"), (one.wins + one.losses) / one.n
         yield f"  noise: {noise.rate:.1%} of {pairs} differ between two runs of the same job; {here:.1%} here"
-    if one.verdict == "inconclusive" and one.detectable:
+    if one.verdict == "inconclusive":
+        yield from _needed(one)
+
+
+def _missing(one: MetricComparison) -> str:
+    rows = f"{format_count(one.unpaired, 'row')} scored in only one of the runs"
+    if one.p is None:
+        return f"{rows} (not in the new one: {one.lost:,}): excluded"
+    return f"{rows} (not in the new one: {one.lost:,}): the worst value in the other run"
+
+
+def _needed(one: MetricComparison) -> Iterator[str]:
+    """How many rows would decide."""
+    reach = one.difference.reach
+    if reach is not None:
+        few = "all differences, or all but a few, are equal"
+        yield f"  {few}: the interval allows for one row that differs by the whole range"
+    if one.margin is not None and one.pairs_needed is not None:
+        yield f"  about {one.pairs_needed:,} such pairs are enough for a margin of {one.margin:g}"
+    elif one.margin is not None and reach is not None:
+        yield f"  no number of such pairs is enough for a margin of {one.margin:g}"
+    elif reach is not None:
+        bound = reach / 300
+        yield f"  300 such pairs have an interval of ±{format_value(bound, one.unit)}"
+    elif one.detectable:
         least = format_value(one.detectable, one.unit)
         yield f"  smallest difference detected with 80% power: {least}"
 

@@ -9,6 +9,7 @@ import polars as pl
 
 from batchgen.cli.render.terminal import fit_width, format_count, printable, shorten, window_width
 from batchgen.evaluation.aggregate import OVERALL
+from batchgen.evaluation.confusion import read_confusion_matrices
 from batchgen.evaluation.gates import GateResult
 from batchgen.records import MetricRow
 
@@ -77,9 +78,13 @@ def _explained(reasons: Sequence[_Reason]) -> str:
 def _reasons(scores: Path, lacking: Mapping[str, MetricRow]) -> Mapping[str, list[_Reason]]:
     """By metric, the most frequent first; of a metric that scored some rows, only unparsed references and errors."""
     unscored = [name for name, row in lacking.items() if not row.n]
-    faulty = pl.col("metric").is_in(list(lacking)) & pl.col("status").is_in(["unparsed", "error"])
+    faulty = (
+        pl.col("metric").is_in(list(lacking))
+        & pl.col("status").is_in(["unparsed", "error"])
+        & pl.col("value").is_null()
+    )
     counted = (
-        pl.scan_parquet(scores)
+        pl.scan_parquet(scores, glob=False)
         .filter(pl.col("metric").is_in(unscored) | faulty)
         .group_by("metric", "status")
         .agg(pl.len(), pl.col("rule").drop_nulls().first())
@@ -121,6 +126,13 @@ def gate_lines(gates: Sequence[GateResult]) -> Iterator[str]:
         yield f"gate   {verdict}  {printable(gate.gate)}: {gate.found}"
 
 
-def score_summary(rows: Sequence[MetricRow], gates: Sequence[GateResult]) -> Mapping[str, Any]:
-    """The metrics and gates in the object that `--json` prints."""
-    return {"metrics": [asdict(row) for row in rows], "gates": [asdict(gate) for gate in gates]}
+def score_summary(
+    rows: Sequence[MetricRow], gates: Sequence[GateResult], scores: Path
+) -> Mapping[str, Any]:
+    """The metrics, the gates, and the confusion matrices of `scores`, in the object that `--json` prints."""
+    matrices = read_confusion_matrices(scores) if rows else ()
+    return {
+        "metrics": [asdict(row) for row in rows],
+        "gates": [asdict(gate) for gate in gates],
+        "confusion": [matrix.plain() for matrix in matrices],
+    }

@@ -1,14 +1,23 @@
 """A plan as lines for a terminal, and as an object for `--json`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from batchgen.cli.render.terminal import format_bytes, format_count
+from batchgen.cli.render.terminal import format_answers, format_bytes, format_count, shorten
 from batchgen.engines.engine_registry import find_engine
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge
+from batchgen.job.model_section import model_title
+from batchgen.models.local_model import LocalModel
 from batchgen.run.plan import Plan
+from batchgen.run.setup import Setup
+
+_MOST_NAMES = 8
+_LONGEST_NAME = 40
+_WHERE = {"folder": "your folder", "demo": "demo model", "cache": "cached", "hub": "downloaded"}
+_BYTES_PER_TOKEN = 4
+"""Of English text; without a tokenizer there is nothing better."""
 
 
 def lines(plan: Plan) -> list[str]:
@@ -21,13 +30,25 @@ def lines(plan: Plan) -> list[str]:
         ("Redact", _redact(plan)),
         ("Decoding", _decoding(plan)),
         ("Tokens", _tokens(plan)),
+        ("Cost", _cost_lines(plan)),
         ("Batches", _batches(plan)),
         ("Memory", _memory(plan)),
         ("Judges", [_judge(one) for one in plan.setup.evaluation.judges]),
+        ("Reuse", _reuse(plan)),
         ("Output", _output(plan)),
     ]
     rows = [(label, *row) for label, texts in labelled for row in enumerate(texts)]
     return [f"{'' if number else label:<10}{text}" for label, number, text in rows]
+
+
+def _reuse(plan: Plan) -> list[str]:
+    reuse = plan.reuse
+    if reuse is None:
+        return []
+    counted = f"{reuse.reused:,} of {format_count(reuse.counted, 'answer')}"
+    if plan.rows_counted < plan.setup.survey.rows:
+        counted += f", in the first {plan.rows_counted:,} rows"
+    return [f"{counted} from {reuse.folder} (run {reuse.run_id})"]
 
 
 def _input(plan: Plan) -> list[str]:
@@ -42,30 +63,57 @@ def _input(plan: Plan) -> list[str]:
         lines.append(" · ".join(chosen))
     used = {*setup.request_builder.columns, source.id_column}
     if unused := [column for column in source.columns if column not in used]:
-        lines.append(f"unused columns: {', '.join(unused)}")
+        lines.append(f"unused columns: {_few(unused)}")
     if plan.failures:
         counted = " · ".join(f"{count:,} {code}" for code, count in sorted(plan.failures.items()))
         lines.append(f"rows that will fail: {counted}")
     return lines
 
 
+def _few(names: Sequence[str]) -> str:
+    """Names on about one line; further ones are only counted."""
+    shown = names if len(names) <= _MOST_NAMES else names[: _MOST_NAMES - 1]
+    text = ", ".join(shorten(name, _LONGEST_NAME) for name in shown)
+    return text if len(shown) == len(names) else f"{text} and {len(names) - len(shown):,} more"
+
+
 def _model(plan: Plan) -> list[str]:
     setup = plan.setup
     info = find_engine(setup.job.model.engine).info
+    if own := plan.engine.model_lines():
+        return own
     if setup.model is None:
         return [f"none · engine {info.name}: {info.summary}"]
     resolved = setup.model.resolved
     name = resolved.name + (f" @ {resolved.revision[:12]}" if resolved.revision else "")
     if setup.model.lock is not None:
         name += f", pinned by {setup.model.lock.name}"
-    where = {"folder": "your folder", "demo": "demo model", "cache": "cached", "hub": "downloaded"}
     if info.needs != "weights":
         return [name, f"engine {info.name} uses only its tokenizer"]
     facts = plan.engine.model_facts(setup.loaded.origin)
     context = f"context {setup.request_builder.context_length:,} tokens"
     parameters = f"{setup.model.info.parameters / 1e6:,.0f}M parameters"
-    head = f"{name} ({where[resolved.source]}, {parameters})"
-    return [head, " · ".join([info.name, *facts, context])]
+    head = f"{name} ({_WHERE[resolved.source]}, {parameters})"
+    described = " · ".join([info.name, *facts, context])
+    adapter = _adapter(setup.model)
+    return [head, *adapter, described, *_dtype(setup), *plan.engine.warnings()]
+
+
+def _adapter(model: LocalModel) -> list[str]:
+    if model.adapter is None:
+        return []
+    resolved = model.adapter.resolved
+    name = resolved.name + (f" @ {resolved.revision[:12]}" if resolved.revision else "")
+    head = f"adapter {name} ({_WHERE[resolved.source]}, {model.adapter.adapter.describe()})"
+    return [head, *model.notes]
+
+
+def _dtype(setup: Setup) -> list[str]:
+    """Why the model is computed in its dtype, unless the job names it."""
+    if setup.dtype is None or setup.job.model.dtype != "auto":
+        return []
+    note = setup.continuation_note
+    return [str(setup.dtype), note] if note else [str(setup.dtype)]
 
 
 def _prompt(plan: Plan) -> list[str]:
@@ -73,7 +121,9 @@ def _prompt(plan: Plan) -> list[str]:
     template = {"auto": "the model's chat template", "none": "no chat template: plain text"}
     text = template.get(prompt.chat_template, f"chat template {prompt.chat_template}")
     if plan.setup.model is None:
+        on_server = bool(plan.engine.model_lines())
         text = "no model: the messages as UTF-8 bytes"
+        text = "the server's chat template" if on_server else text
     variables = ", ".join(f"{k}={v}" for k, v in prompt.chat_template_kwargs.items())
     longest = plan.setup.request_builder.max_input_tokens
     limit = f" · at most {longest:,} tokens, else {prompt.on_overflow}" if longest < 1 << 40 else ""
@@ -81,11 +131,13 @@ def _prompt(plan: Plan) -> list[str]:
 
 
 def _judge(one: PreparedJudge) -> str:
-    judge, model = one.judge, one.model.model
+    judge = one.judge
     mode = f"rubric, {judge.labels[0]} to {judge.labels[-1]}"
     if judge.mode != "rubric":
         mode = f"pairwise against {judge.baseline or f'column {judge.column}'}"
-    name = model.resolved.name if model else f"engine {one.model.job.model.engine}, without a model"
+    name = (
+        model_title(one.model.job.model) or f"engine {one.model.job.model.engine}, without a model"
+    )
     own = ", which judges its own answers" if one.is_self_judge else ""
     return f"{judge.name}: {mode} · {name}{own}"
 
@@ -99,14 +151,16 @@ def _redact(plan: Plan) -> list[str]:
     if "input" in redact.apply_to:
         covered = plan.setup.redacted_columns
         others = [name for name in plan.setup.survey.schema.names if name not in covered]
-        lines.append(f"columns: {', '.join(covered) or 'none'}")
-        lines += [f"unchanged: {', '.join(others)}"] if others else []
+        lines.append(f"columns: {_few(covered) or 'none'}")
+        lines += [f"unchanged: {_few(others)}"] if others else []
     return lines
 
 
 def _decoding(plan: Plan) -> list[str]:
     resolution = plan.setup.resolution
     decoding = asdict(resolution.decoding)
+    if decoding["top_logprobs"] is not None:
+        decoding["logprobs"] = decoding["top_logprobs"]
     further = dict(resolution.decoding.generation_kwargs)
     shown = []
     for name, origin in resolution.origins.items():
@@ -121,13 +175,26 @@ def _decoding(plan: Plan) -> list[str]:
     if resolution.decoding.num_beams > 1:
         head = "beam search"
     lines = [" · ".join([f"{head} (preset {job.preset})", *shown])]
+    lines += _form(plan.setup.settings["decoding"].get("response_format"))
     if job.columns:
         lines.append("by row: " + ", ".join(f"{k} from {v}" for k, v in job.columns.items()))
     if job.num_return_sequences > 1:
-        lines.append(f"{job.num_return_sequences} answers per row")
+        count = job.num_return_sequences
+        answers = format_answers(plan.setup.survey.rows * count, count)
+        lines.append(f"{count} answers per row: {answers}")
     if ends := sorted(resolution.decoding.end_token_ids):
         lines.append(f"ends at token {', '.join(map(str, ends))}")
     return lines
+
+
+def _form(recorded: Mapping[str, Any] | None) -> list[str]:
+    """The form of answers, as the generation fingerprint has it."""
+    if recorded is None:
+        return []
+    shown = f"{recorded['kind']} (sha256 {recorded['sha256'][:12]})" if recorded["kind"] else "free"
+    columns = [f"{kind} from column {name}" for kind, name in recorded["columns"].items()]
+    after = [f"after {recorded['after']!r}"] if recorded["after"] else []
+    return [" · ".join([f"form: {shown}", *columns, *after])]
 
 
 def _tokens(plan: Plan) -> list[str]:
@@ -135,8 +202,46 @@ def _tokens(plan: Plan) -> list[str]:
     partial = plan.rows_counted < plan.setup.survey.rows
     first = f" (first {format_count(plan.rows_counted, 'row')})" if partial else ""
     total = f"{tokens.total:,} in total" + (f" for {samples} answers each" if samples > 1 else "")
+    if not plan.setup.response_builder.counts_tokens:
+        return [f"prompt tokens are counted by the server · out at most {tokens.most_new:,}{first}"]
     lengths = f"in {tokens.least:,} / {tokens.median:,} / {tokens.most:,} (min / median / max)"
     return [f"{lengths}, {total} · out at most {tokens.most_new:,}{first}"]
+
+
+def _cost_lines(plan: Plan) -> list[str]:
+    """What a server is sent at most; nothing if a model on this machine answers."""
+    if not plan.engine.model_lines():
+        return []
+    cost = planned_cost(plan)
+    estimated = "" if plan.setup.response_builder.counts_tokens else "about "
+    parts = [
+        format_count(cost["requests"], "request"),
+        f"{estimated}{cost['input_tokens']:,} prompt tokens",
+        f"at most {cost['output_tokens']:,} new tokens",
+    ]
+    if cost["cost"] is not None:
+        parts.append(f"cost at most {estimated}{cost['cost']:,.4g}")
+    if (limit := plan.setup.job.run.max_total_tokens) is not None:
+        parts.append(f"stops before {limit:,} tokens (run.max_total_tokens)")
+    return [" · ".join(parts)]
+
+
+def planned_cost(plan: Plan) -> dict[str, Any]:
+    """Requests, tokens and cost of all rows, from those that were counted."""
+    setup, counted = plan.setup, max(1, plan.rows_counted)
+    rows, samples = setup.survey.rows, setup.samples
+    read = plan.tokens.total * samples * rows // counted
+    if not setup.response_builder.counts_tokens:
+        read //= _BYTES_PER_TOKEN
+    made = plan.tokens.most_new * rows // counted
+    failing = sum(plan.failures.values()) * rows // counted
+    price = setup.job.model.price
+    return {
+        "requests": (rows - failing) * samples,
+        "input_tokens": read,
+        "output_tokens": made,
+        "cost": (read * price.input + made * price.output) / 1e6 if price else None,
+    }
 
 
 def _batches(plan: Plan) -> list[str]:
@@ -172,7 +277,8 @@ def _output(plan: Plan) -> list[str]:
     if state.refusal:
         return [f"{path}: `run` will reject it", *state.refusal.splitlines()]
     sealed = f", {format_count(state.sealed_parts, 'part')} saved" if state.sealed_parts else ""
-    return [f"{path}, {state.state}{sealed}"]
+    again = ": `run` publishes it again, without generating" if state.changes else ""
+    return [f"{path}, {state.state}{sealed}{again}", *state.changes]
 
 
 def summary(plan: Plan) -> Mapping[str, Any]:
@@ -185,9 +291,12 @@ def summary(plan: Plan) -> Mapping[str, Any]:
         "rows": setup.survey.rows,
         "rows_counted": plan.rows_counted,
         "tokens": asdict(plan.tokens),
+        "cost": planned_cost(plan) if plan.engine.model_lines() else None,
         "batches": asdict(plan.batches),
         "engine": asdict(plan.engine),
+        "dtype_reason": setup.dtype.reason if setup.dtype else None,
         "failures": dict(plan.failures),
         "decoding": setup.settings["decoding"],
+        "reuse": asdict(plan.reuse) | {"folder": str(plan.reuse.folder)} if plan.reuse else None,
         "output": {"path": str(Path(setup.job.output.path)), **asdict(plan.output)},
     }

@@ -1,17 +1,23 @@
 """The summary at the end of a run, and single answers, as text for a terminal."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
-import polars as pl
 
+from batchgen.cli.render.answer_view import print_first_answers
+from batchgen.cli.render.confusion_table import confusion_lines
 from batchgen.cli.render.metric_table import gate_lines, metric_lines, score_summary, unscored_lines
-from batchgen.cli.render.terminal import format_count, printable, shorten
+from batchgen.cli.render.terminal import format_answers, format_count, printable
 from batchgen.errors import ExitCode
-from batchgen.inspection.status import AnswerView, find_answers
+from batchgen.evaluation.confusion import read_confusion_matrices
+from batchgen.inspection.answer_table import open_answer_table
+from batchgen.inspection.status import status as read_status
 from batchgen.run.result import RunResult
+from batchgen.state.identity import read_identity
 from batchgen.state.parts import Counts
 from batchgen.state.run_folder import RunFolder
 
@@ -19,43 +25,103 @@ SHOWN_ANSWERS = 2
 SHOWN_CHARACTERS = 600
 
 
-def print_summary(result: RunResult) -> None:
-    """Print the summary of a run on stderr."""
-    click.echo("\n".join(_lines(result)), err=True)
+def print_summary(result: RunResult, *, resume: str) -> None:
+    """Print the summary of a run on stderr; `resume` is the command that resumes it."""
+    click.echo("\n".join(_lines(result, resume)), err=True)
 
 
-def _lines(result: RunResult) -> list[str]:
+def _lines(result: RunResult, resume: str) -> list[str]:
+    """The summary; its first word stands for the exit code."""
     counts, path = result.counts, result.folder.path
     if result.outcome == "stopped":
-        why = f"{result.why_stopped}: " if result.why_stopped else ""
-        return [
-            f"stopped  {why}{counts.rows:,} of {result.expected_rows:,} rows are saved in {path}",
-            "         run the same command to resume",
-        ]
-    rows = f"{format_count(counts.rows, 'row')}{_pace(result)} · {_outcomes(counts)}"
+        return _stopped_lines(result, resume)
+    made = format_answers(counts.rows, result.samples)
+    rows = f"{made}{_pace(result)} · {_outcomes(counts)}"
+    if result.outcome in ("already complete", "published again"):
+        rows = f"{result.outcome}: {rows}"
+    lines = [f"{'rows' if result.exit_code else 'done':<6} {rows}"]
     if result.outcome == "done":
-        lines = [f"done   {rows}", *_machine_use(result.engine)]
-    else:
-        lines = [f"{result.outcome}  {rows}"]
-    if (made := result.incremental) is not None:
-        new = f"generated {made.generated:,} · dropped {made.dropped:,} of run {made.run_id}"
-        lines.append(f"reused {made.reused:,} · {new}")
-    if result.exit_code == ExitCode.TOO_MANY_FAILED_ROWS:
-        failed = f"{format_count(counts.failed, 'row')} failed, {result.max_failed:,} allowed"
-        lines.append(f"failed {failed} ({result.error_limit}): exit code 3")
-    where = result.folder.staged if result.outcome == "withheld" else result.folder.path
-    lines += unscored_lines(result.metrics, where / result.folder.scores.name)
+        lines += _machine_use(result.engine)
+        lines += _server_use(result)
+    if (reused := result.incremental) is not None:
+        new = f"generated {reused.generated:,} · dropped {reused.dropped:,} of run {reused.run_id}"
+        lines.append(f"reused {reused.reused:,} · {new}")
+    lines += _failures(result)
+    if counts.cut_by_length:
+        lines.append(f"hint   {_cut_answers(result)}")
+    lines += unscored_lines(result.metrics, _scores(result))
     lines += gate_lines(result.gates)
-    if result.exit_code == ExitCode.GATE_FAILED:
-        lines.append("failed a gate did not pass: exit code 4")
     if result.outcome == "withheld":
         lines.append(f"       {path} is unchanged; new answers: {result.folder.staged}")
         lines.append("       run again to re-check the gates, or with --fresh to regenerate")
-        return lines
-    lines.append(f"{'wrote' if result.outcome == 'done' else 'output':<6} {path}")
-    if counts.failed:
-        lines.append(f"next   batchgen status {path}")
-    return lines
+    else:
+        lines.append(f"{'output' if result.outcome == 'already complete' else 'wrote':<6} {path}")
+        lines += [f"next   {_command('status', path)}"] if counts.failed else []
+    return [*_verdict(result), *lines]
+
+
+def _verdict(result: RunResult) -> list[str]:
+    """The first line of a complete run that does not end with 0."""
+    if result.exit_code == ExitCode.TOO_MANY_FAILED_ROWS:
+        failed, noun = result.counts.failed, _noun(result)
+        limit = f"{result.max_failed:,} allowed ({result.error_limit})"
+        return [f"FAILED {format_count(failed, noun)} failed, {limit}: exit code 3"]
+    if result.exit_code == ExitCode.GATE_FAILED:
+        failed = sum(not gate.passed for gate in result.gates)
+        gates = format_count(len(result.gates), "gate")
+        return [f"GATE FAILED {failed:,} of {gates} did not pass: exit code 4"]
+    return []
+
+
+def _stopped_lines(result: RunResult, resume: str) -> list[str]:
+    counts, path = result.counts, result.folder.path
+    expected = format_answers(result.expected_rows, result.samples)
+    saved = f"{counts.rows:,} of {expected} are saved in {path}"
+    if not result.stopped_by_failures:
+        why = f"{result.why_stopped}: " if result.why_stopped else ""
+        return [f"STOPPED {why}{saved}", *_server_use(result), f"resume {printable(resume)}"]
+    why = f"stopped early: {_noun(result)}s: {result.why_stopped}"
+    return [
+        f"FAILED {why}: exit code 3",
+        *_failures(result),
+        f"       {saved}; failed {_noun(result)}s are kept",
+        f"next   {_command('status', path)}",
+        "       then run again with --retry-errors, which generates them again, or with a higher",
+        "       limit, which keeps them; with changed settings, start over with --fresh",
+    ]
+
+
+def _command(name: str, path: Path) -> str:
+    return printable(shlex.join(["batchgen", name, str(path)]))
+
+
+def _noun(result: RunResult) -> str:
+    return "row" if result.samples == 1 else "answer"
+
+
+def _failures(result: RunResult) -> list[str]:
+    """The commonest reasons, each with an id."""
+    if not result.counts.failed:
+        return []
+    found = [one for one in read_status(result.folder.path).failed if one.finish_reason == "error"]
+    shown = [f"{one.count:,} {one.code}, such as id {one.examples[0]}" for one in found[:3]]
+    more = [f"{format_count(len(found) - 3, 'other reason')}"] if len(found) > 3 else []
+    return [f"failed {printable(' · '.join([*shown, *more]))}"] if shown else []
+
+
+def _cut_answers(result: RunResult) -> str:
+    counts, recorded = result.counts, read_identity(result.folder)
+    answers = counts.rows - counts.failed - counts.skipped
+    cut = f"{counts.cut_by_length:,} of {format_count(answers, 'answer')}"
+    if recorded is not None and "response_format" in recorded.settings["decoding"]:
+        return (
+            f"{cut} reached decoding.max_new_tokens before the end of their response_format and are unfinished: "
+            "raise it (with --fresh or another --output), or bound the form, such as with maxLength and maxItems"
+        )
+    return (
+        f"{cut} reached decoding.max_new_tokens and may lack their end: raise it "
+        "(with --fresh or another --output), or ask for shorter answers"
+    )
 
 
 def _outcomes(counts: Counts) -> str:
@@ -83,14 +149,34 @@ def _machine_use(facts: Mapping[str, Any]) -> list[str]:
     if "tier" in facts:
         workers = f"{format_count(facts['workers'], 'worker')} ({facts['workers_reason']})"
         lines.append(f"tier   {facts['tier']} · {workers}")
+    if fallback := facts.get("tier_fallback"):
+        lines.append(f"slower {fallback}")
     for kernel, used in facts.get("kernels", {}).items():
         if used.startswith("torch: "):
             lines.append(f"slower {kernel} without its compiled kernel: {used[len('torch: ') :]}")
     mfu, share = facts.get("mfu"), facts.get("useful_token_share")
-    if mfu is not None and share is not None:
-        useful = f"{share:.0%} of computed tokens useful"
-        lines.append(f"used   {mfu:.0%} of the machine's peak (MFU) · {useful}")
+    if share is not None:
+        peak = "MFU not measurable: the measured peak is too low"
+        used = peak if mfu is None else f"{mfu:.0%} of the machine's peak (MFU)"
+        lines.append(f"used   {used} · {share:.0%} of computed tokens useful")
     return lines
+
+
+def _server_use(result: RunResult) -> list[str]:
+    """What servers were sent in this start, and the cost of all answers; nothing if a model on this machine answered."""
+    facts = result.engine
+    if "requests_at_once" not in facts:
+        return []
+    counts, again = result.counts, facts["retries"]
+    parts = [
+        format_count(facts["requests"], "request")
+        + (f", {again:,} of them again" if again else ""),
+        f"up to {facts['requests_at_once']:,} at once",
+        f"{counts.input_tokens:,} prompt and {counts.output_tokens:,} new tokens",
+    ]
+    if (cost := result.cost) is not None:
+        parts.append(f"cost {cost:,.4g}")
+    return [f"sent   {' · '.join(parts)}"]
 
 
 def summary(result: RunResult) -> Mapping[str, Any]:
@@ -100,6 +186,7 @@ def summary(result: RunResult) -> Mapping[str, Any]:
         "ok": result.exit_code == ExitCode.DONE,
         "exit_code": int(result.exit_code),
         "outcome": result.outcome,
+        "why_stopped": result.why_stopped,
         "run_id": result.run_id,
         "output": str(result.folder.path),
         "rows": {
@@ -109,45 +196,32 @@ def summary(result: RunResult) -> Mapping[str, Any]:
             "skipped": counts.skipped,
             "resumed": result.resumed_rows,
         },
+        "samples": result.samples,
         "tokens": {"input": counts.input_tokens, "output": counts.output_tokens},
+        "cost": result.cost,
         "seconds": round(result.seconds, 3),
         "load_seconds": round(result.load_seconds, 3),
         "engine": dict(result.engine),
-        **score_summary(result.metrics, result.gates),
+        **score_summary(result.metrics, result.gates, _scores(result)),
         "incremental": asdict(result.incremental) if result.incremental else None,
     }
 
 
 def print_metrics(result: RunResult) -> None:
-    """Print the metrics, if there are any, on stdout."""
+    """Print the metrics and the confusion matrices, if there are any, on stdout."""
     if result.metrics:
-        click.echo("\n".join(["", *metric_lines(result.metrics)]))
+        matrices = confusion_lines(read_confusion_matrices(_scores(result)))
+        click.echo("\n".join(["", *metric_lines(result.metrics), *matrices]))
+
+
+def _scores(result: RunResult) -> Path:
+    """The file scores.parquet of the answers that the result is about."""
+    folder = result.folder
+    where = folder.staged if result.outcome == "withheld" else folder.path
+    return where / folder.scores.name
 
 
 def print_answers(folder: RunFolder) -> None:
     """Print the first answers, on stdout."""
-    for answer in find_answers(folder, pl.lit(value=True), SHOWN_ANSWERS):
-        click.echo()
-        print_answer(answer, SHOWN_CHARACTERS)
-    click.echo(f"\nMore: batchgen show {folder.path}")
-
-
-def print_answer(answer: AnswerView, characters: int) -> None:
-    """Print one answer: the messages, the response, and why it ended; at most so many characters of each text."""
-
-    def line(label: str, text: str) -> None:
-        text = shorten(printable(text.strip()), characters).replace("\n", "\n" + " " * 11)
-        click.echo(f"{label:<11}{text}")
-
-    rule = f"── id {answer.id}" + (f" · sample {answer.sample}" if answer.sample else "")
-    click.echo(printable(f"{rule} {'─' * max(4, 60 - len(rule))}"))
-    for message in answer.messages:
-        line(f"{message.role}:", message.content)
-    if answer.reasoning:
-        line("reasoning:", answer.reasoning)
-    if answer.response is None:
-        click.echo(f"{'no answer:':<11}{answer.error_code}: {printable(answer.error)}")
-    else:
-        line("answer:", answer.response)
-        tokens = format_count(answer.output_tokens, "token")
-        click.echo(f"{'':<11}({answer.finish_reason}, {tokens})")
+    print_first_answers(open_answer_table(folder.path), SHOWN_ANSWERS, SHOWN_CHARACTERS)
+    click.echo(f"\nMore: {_command('show', folder.path)}")

@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import sys
 import unicodedata
 
 _KEPT = {"\n", "\t"}
@@ -17,11 +18,21 @@ def printable(text: str) -> str:
 
 
 def json_line(content: object) -> str:
-    """One object as one line of JSON, with the same characters escaped."""
-    text = json.dumps(content, ensure_ascii=False)
+    """One object as one line of JSON, with the same characters escaped, and those that stdout cannot encode."""
+    text = json_text(content)
     if text.isprintable():
         return text
     return "".join(c if _is_safe(c) or ord(c) > 0xFFFF else f"\\u{ord(c):04x}" for c in text)
+
+
+def json_text(content: object, *, indent: int | None = None) -> str:
+    """An object as JSON; in ASCII if it has characters that stdout cannot encode."""
+    text = json.dumps(content, ensure_ascii=False, indent=indent)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(content, indent=indent)
+    return text
 
 
 def _is_safe(character: str) -> bool:
@@ -32,6 +43,8 @@ def _is_safe(character: str) -> bool:
 
 def _escaped(character: str) -> str:
     code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is not UTF-8
+        code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
@@ -45,13 +58,18 @@ def window_width() -> int:
     return shutil.get_terminal_size(fallback=(100, 24)).columns
 
 
+def display_width(text: str) -> int:
+    """Columns of a terminal that the text takes; a Chinese character takes two."""
+    return sum(map(_columns, text))
+
+
 def fit_width(text: str, columns: int) -> str:
     """The text cut or padded to that many columns of a terminal; a Chinese character takes two."""
     taken = [_columns(character) for character in text]
     if sum(taken) > columns:
         ends = itertools.accumulate(taken)
         text = text[: sum(end < columns for end in ends)] + "…"
-    return text + " " * (columns - sum(map(_columns, text)))
+    return text + " " * (columns - display_width(text))
 
 
 def _columns(character: str) -> int:
@@ -63,6 +81,14 @@ def _columns(character: str) -> int:
 def format_count(count: int, noun: str) -> str:
     """`1 row`, `2,048 rows`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def format_answers(answers: int, samples: int) -> str:
+    """`12 rows`, or with several answers to each row `48 answers (16 rows x 3)`."""
+    if samples == 1:
+        return format_count(answers, "row")
+    rows = format_count(answers // samples, "row")
+    return f"{format_count(answers, 'answer')} ({rows} x {samples})"
 
 
 def format_bytes(count: float) -> str:

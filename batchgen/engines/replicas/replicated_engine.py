@@ -22,11 +22,13 @@ from signal import SIG_BLOCK, SIG_SETMASK, SIGHUP, SIGINT, SIGTERM, pthread_sigm
 from typing import Any
 
 from batchgen.engines.contract import Engine
+from batchgen.engines.process_death import describe_death
 from batchgen.engines.replicas.worker import EngineCommand, PipeMessage
 from batchgen.errors import BatchgenError, DeathError, ResourceError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.kv_cache_plan import Workers
-from batchgen.records import Completion, Continuation, Likelihood, Request
+from batchgen.planning.required_flops import utilization_share
+from batchgen.records import Completion, Continuation, InFlight, Likelihood, Request
 
 WINDOW = 256
 """Most requests that a replica pulls at once: enough to keep a GPU busy; more would leave other replicas idle at the end."""
@@ -59,13 +61,18 @@ class _Replica:
             message = self.pipe.recv()
         except (EOFError, OSError) as error:
             raise DeathError(
-                f"the worker process {self.process.pid} on {self.device} has died",
+                f"the worker process {self.process.pid} on {self.device} {self._death()}",
                 hint="Run the same command again. If it happens again, lower batching.memory_fraction or run.workers: "
                 "each worker loads its own copy of the model into host memory first.",
             ) from error
         if isinstance(message, BatchgenError):
             raise type(message)(f"on {self.device}: {message.message}", hint=message.hint)
         return message
+
+    def _death(self) -> str:
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(_END_SECONDS)
+        return describe_death(self.process.returncode)
 
 
 class ReplicatedEngine:
@@ -94,6 +101,7 @@ class ReplicatedEngine:
         self._reason = reason
         self._should_stop = should_stop
         self._seconds = 0.0
+        self._pulled = 0
         self._replicas: list[_Replica] = []
         try:
             for device, opening in openings:
@@ -114,6 +122,10 @@ class ReplicatedEngine:
 
     def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
         return self._run("likelihoods", continuations)
+
+    def in_flight(self) -> InFlight:
+        """The requests that replicas have pulled; their new tokens are counted when they arrive."""
+        return InFlight(self._pulled)
 
     def facts(self) -> Mapping[str, object]:
         """Texts and flags of all replicas merged, the utilization of all together, and the facts of each."""
@@ -141,6 +153,7 @@ class ReplicatedEngine:
         self._replicas = []
 
     def _run(self, command: EngineCommand, items: Iterable[Any]) -> Iterator[Any]:
+        self._pulled = 0
         busy = list(self._replicas)
         for one in busy:
             one.send(command)
@@ -163,10 +176,13 @@ class ReplicatedEngine:
                     busy.remove(one)
                     raise
                 if message is PipeMessage.MORE:
-                    one.send(list(islice(items, self._window)))
+                    window = list(islice(items, self._window))
+                    self._pulled += len(window)
+                    one.send(window)
                 elif message is PipeMessage.DONE:
                     busy.remove(one)
                 else:
+                    self._pulled -= 1
                     yield message
 
 
@@ -244,9 +260,10 @@ def _utilization(each: Sequence[Mapping[str, Any]], seconds: float) -> dict[str,
         return {}
     total: Mapping[str, Any] = {name: sum(one[name] for one in each) for name in _TOTALS}
     possible = seconds * total["peak_flop_per_second"]
+    computed = total["computed_tokens"]
     shares = {
-        "mfu": (total["useful_flop"], possible),
-        "useful_token_share": (total["useful_tokens"], total["computed_tokens"]),
+        "mfu": utilization_share(total["useful_flop"], possible),
+        "useful_token_share": total["useful_tokens"] / computed if computed else None,
     }
-    rounded = {name: round(part / of, 4) if of else None for name, (part, of) in shares.items()}
+    rounded = {name: None if s is None else round(s, 4) for name, s in shares.items()}
     return {**rounded, **total}

@@ -14,7 +14,7 @@ from batchgen.engines.torch.completion_builder import failed_completion
 from batchgen.engines.torch.memory import out_of_memory, release_memory
 from batchgen.engines.torch.tier import BatchRunner, TierOptions
 from batchgen.planning.batches import BatchLimits, cut_batches
-from batchgen.records import Completion, Failure, Request
+from batchgen.records import Completion, Failure, InFlight, Request
 
 _BACK_OFF = 0.8
 """Limit of later batches, as a share of the tokens of a batch that did not fit."""
@@ -33,6 +33,7 @@ class BatchedTier:
         self._splits = 0
         self._batches = 0
         self._learned_tokens: int | None = None
+        self._unfinished: dict[tuple[int, int], Request] = {}
 
     @property
     def name(self) -> str:
@@ -45,6 +46,9 @@ class BatchedTier:
                 yield from self._answer(waiting.pop(), waiting)
                 if self._options.should_stop():
                     return
+
+    def in_flight(self) -> InFlight:
+        return InFlight(len(self._unfinished), self._runner.new_tokens)
 
     def facts(self) -> Mapping[str, object]:
         return {
@@ -60,6 +64,7 @@ class BatchedTier:
             return
         self._batches += 1
         left = {(request.index, request.sample): request for request in batch}
+        self._unfinished = left
         try:
             for completion in self._runner.run(batch):
                 del left[completion.index, completion.sample]

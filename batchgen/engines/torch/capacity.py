@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import torch
 
+from batchgen.engines.torch.continuous.forward.processor import has_bfloat16_products
 from batchgen.job.spec import Batching
 from batchgen.planning.kv_cache_plan import KvCachePlan, Workers, choose_workers, plan_kv_cache
 from batchgen.planning.padded_batch_budget import (
@@ -18,6 +19,7 @@ from batchgen.planning.padded_batch_budget import (
     compute_budget,
     plannable_bytes,
 )
+from batchgen.planning.step_split import StepSplitter, fewest_tokens
 from batchgen.section import Auto
 
 PADDED = Workers(1, "padded batches are computed by one process")
@@ -48,6 +50,16 @@ def step_workers(requested: int | Auto, device: torch.device) -> Workers:
     if device.type == "cpu":
         return choose_torch_workers(requested, device)
     return choose_workers("auto" if requested == "auto" else 1, threads=1, gpus=[str(device)])
+
+
+def step_splitter(workers: int, dtype: torch.dtype, *, learns: bool, kernel: bool) -> StepSplitter:
+    """Splits steps into a part for each worker; `learns` from their times, which must not change answers.
+
+    `kernel`: whether attention is the compiled kernel, which reads a prefix in the same way for any number of rows.
+    """
+    native = dtype == torch.bfloat16 and has_bfloat16_products()
+    fewest = fewest_tokens(workers, torch.get_num_threads(), in_bfloat16=native)
+    return StepSplitter(workers, fewest, learns=learns, with_prefixes=kernel)
 
 
 def continuous_capacity(

@@ -5,21 +5,29 @@ fields that only `generate` has, a rotary switch       ->  generate
 everything else                                        ->  the selected tier
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
-from batchgen.engines.contract import Decode
 from batchgen.engines.torch.batched_tier import BatchedTier
-from batchgen.engines.torch.capacity import PADDED, continuous_capacity, padded_budget, step_workers
+from batchgen.engines.torch.capacity import (
+    PADDED,
+    continuous_capacity,
+    padded_budget,
+    step_splitter,
+    step_workers,
+)
+from batchgen.engines.torch.completion_builder import failed_completion
 from batchgen.engines.torch.continuous.continuous_tier import (
     BatchShape,
     ContinuousTier,
     StepBackend,
+    cuts_of_prompts,
 )
-from batchgen.engines.torch.continuous.forward.kernel_dispatch import kernel_facts
+from batchgen.engines.torch.continuous.forward.kernel_check import kernel_facts
 from batchgen.engines.torch.continuous.kv_store import (
     KVStore,
     KVStoreSizes,
@@ -45,15 +53,25 @@ from batchgen.engines.torch.select.continuous_probe import ProbedForward
 from batchgen.engines.torch.select.parity_probe import TierChoice, probe_generate
 from batchgen.engines.torch.select.tier_selection import FastTier, select_tier
 from batchgen.engines.torch.static.static_runner import StaticRunner
+from batchgen.engines.torch.structured.row_masks import RowMasks
 from batchgen.engines.torch.tier import BatchRunner, Likelihoods, Tier, TierOptions
 from batchgen.engines.torch.utilization.meter import UtilizationMeter
 from batchgen.errors import ModelError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.padded_batch_budget import batch_limits
-from batchgen.records import Completion, Continuation, Likelihood, Request
+from batchgen.records import (
+    AnswerDecoder,
+    Completion,
+    Continuation,
+    Failure,
+    InFlight,
+    Likelihood,
+    Request,
+)
 from batchgen.section import Auto
+from batchgen.structured.row_matchers import RowMatchers
 
-Item = TypeVar("Item", Request, Continuation)
+Result = TypeVar("Result", Completion, Likelihood)
 
 
 class TorchEngine:
@@ -69,7 +87,7 @@ class TorchEngine:
         *,
         batching: Batching,
         workers: int | Auto = "auto",
-        decode: Decode,
+        decode: AnswerDecoder,
         should_stop: Callable[[], bool],
         free: FreeMemory = free_memory,
     ) -> None:
@@ -80,14 +98,21 @@ class TorchEngine:
             ResourceError: not one row fits.
         """
         self._loaded = loaded
+        # Before the weights of its forward may be freed.
+        numbers = cache_numbers(loaded.model, loaded.model.config)
         selected = select_tier(loaded, self.fastest_tier, free(loaded.device))
         result = selected.probe_result
         continuous = isinstance(result, ProbedForward)
         chosen = step_workers(workers, loaded.device) if continuous else PADDED
-        numbers = cache_numbers(loaded.model, loaded.model.config)
         self._memory = loaded_memory(loaded.model, numbers)
         per_token = max(1, self._memory.kv_bytes_per_token)
-        self._options = TierOptions(decode, should_stop, weight_bytes(loaded.model) // per_token)
+        self._masks = RowMasks(RowMatchers(decode))
+        self._options = TierOptions(
+            decode,
+            should_stop,
+            weight_bytes(loaded.model) // per_token,
+            masks=self._masks,
+        )
         self._free_bytes = free(loaded.device)
         fit = padded_budget(self._memory, loaded.device, self._free_bytes, batching)
         self._limits = batch_limits(batching, fit)
@@ -96,7 +121,9 @@ class TorchEngine:
         self._likelihoods: Likelihoods = self._forward_likelihoods
         self._workers: StepWorkers | None = None
         self._main: Tier = (
-            self._continuous(result, batching, chosen.count)
+            self._continuous(
+                result, batching, chosen.count, invariant=selected.record.split_invariant
+            )
             if isinstance(result, ProbedForward)
             else self._batched(result)
         )
@@ -110,31 +137,50 @@ class TorchEngine:
         self._meter = UtilizationMeter(loaded, batching.part_rows)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """See `Engine`. Raises ModelError if a prompt contains a token that the model does not have."""
-        checked = (
-            self._checked(request, max(request.token_ids), "the prompt")
-            for request in self._meter.watch_requests(requests)
-        )
+        rejected: deque[Completion] = deque()
+
+        def known() -> Iterator[Request]:
+            for request in requests:
+                failure = self._unknown_token(request.token_ids) or self._no_masks(request)
+                if failure is not None:
+                    rejected.append(failed_completion(request, failure))
+                else:
+                    yield request
+
         with self._meter.running():
-            for tier, run in groupby(checked, self._tier):
+            for tier, run in groupby(self._meter.watch_requests(known()), self._tier):
                 for completion in tier.generate(run):
                     self._meter.add_completion(completion)
                     yield completion
+                    yield from _drain(rejected)
                 if self._options.should_stop():
                     return
+        yield from _drain(rejected)
 
     def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
-        """See `Engine`. Raises ModelError if a row contains a token that the model does not have."""
-        checked = (
-            self._checked(one, max(*one.context, *one.token_ids), "a context or continuation")
-            for one in continuations
-        )
+        rejected: deque[Likelihood] = deque()
+
+        def known() -> Iterator[Continuation]:
+            for one in continuations:
+                if failure := self._unknown_token([*one.context, *one.token_ids]):
+                    rejected.append(Likelihood(one.index, (), failure=failure))
+                else:
+                    yield one
+
         switch = self._loaded.switches_at
-        for switches, run in groupby(checked, lambda r: switch(len(r.context) + len(r.token_ids))):
+        for switches, run in groupby(known(), lambda r: switch(len(r.context) + len(r.token_ids))):
             tier = self._forward_likelihoods if switches else self._likelihoods
-            yield from tier.likelihoods(run)
+            for likelihood in tier.likelihoods(run):
+                yield likelihood
+                yield from _drain(rejected)
             if self._options.should_stop():
                 return
+        yield from _drain(rejected)
+
+    def in_flight(self) -> InFlight:
+        tiers = [self._main, *list(self._fallback_tiers.values())]
+        each = [tier.in_flight() for tier in tiers]
+        return InFlight(sum(one.rows for one in each), sum(one.new_tokens for one in each))
 
     def facts(self) -> Mapping[str, object]:
         return {
@@ -156,7 +202,9 @@ class TorchEngine:
         model.to("meta")
         release_memory(self._loaded.device)
 
-    def _continuous(self, probed: ProbedForward, batching: Batching, workers: int) -> Tier:
+    def _continuous(
+        self, probed: ProbedForward, batching: Batching, workers: int, *, invariant: bool
+    ) -> Tier:
         device = self._loaded.device
         plan = continuous_capacity(
             self._memory, device, self._free_bytes, batching=batching, workers=workers
@@ -165,11 +213,19 @@ class TorchEngine:
         self._workers = InProcess(probed.forward)
         zeros: ZerosFactory = private_zeros
         if workers > 1:
-            self._workers = ForkedWorkers(probed.forward, workers, plan.rows, probed.logits)
+            kernels = kernel_facts(next(self._loaded.model.parameters()))
+            splitter = step_splitter(
+                workers,
+                self._loaded.dtype,
+                learns=invariant,
+                kernel=kernels["attention"] == "numba",
+            )
+            self._workers = ForkedWorkers(probed.forward, splitter, plan.rows, probed.logits)
             zeros = shared_zeros
         store = KVStore.like(probed.store, sizes, zeros)
-        backend = StepBackend(self._workers, store, TokenSampler(device), device)
-        shape = BatchShape(plan.rows, plan.step_tokens, batching.part_rows)
+        backend = StepBackend(self._workers, store, TokenSampler(device, self._masks), device)
+        cuts = cuts_of_prompts(self._loaded.dtype)
+        shape = BatchShape(plan.rows, plan.step_tokens, batching.part_rows, cuts=cuts)
         self._likelihoods = StepLikelihoods(backend, shape, self._options.should_stop)
         return ContinuousTier(backend, shape, self._options)
 
@@ -180,14 +236,27 @@ class TorchEngine:
         limit = replace(self._limits, sort="none") if joins else self._limits
         return BatchedTier(runner, limit, self._loaded.device, self._options)
 
-    def _checked(self, one: Item, highest: int, where: str) -> Item:
-        if highest >= self._loaded.vocab_size:
+    def _unknown_token(self, token_ids: Sequence[int]) -> Failure | None:
+        size, highest = self._loaded.vocab_size, max(token_ids)
+        if highest < size:
+            return None
+        return Failure(
+            "unknown_token",
+            f"the row contains token {highest}, but the model has {size} tokens: the tokenizer has more",
+        )
+
+    def _no_masks(self, request: Request) -> Failure | None:
+        """Why the grammar of a request cannot be enforced. Raises ModelError if that of no request can."""
+        if request.decoding.grammar is None:
+            return None
+        if self._main.name == "generate":
+            reason = self._tier_facts.get("tier_fallback", "faster tiers do not give its answers")
             raise ModelError(
-                f"row {one.index}: token {highest} in {where}, but the model has tokens below "
-                f"{self._loaded.vocab_size}: tokenizer and model do not match",
-                hint="Check model.tokenizer, and whether the folder mixes files of two models.",
+                f"decoding.response_format: this model runs through its own generate ({reason}), "
+                "in which no form can be enforced",
+                hint="Use another model, or remove decoding.response_format.",
             )
-        return one
+        return _SWITCHES if self._loaded.may_switch(request) else None
 
     def _tier(self, request: Request) -> Tier:
         beams = request.decoding.num_beams
@@ -210,13 +279,25 @@ class TorchEngine:
         return BatchedTier(runner, limit, self._loaded.device, self._options)
 
 
+_SWITCHES = Failure(
+    "grammar_unsupported",
+    "the row may reach the length at which the model changes its positions, where no form can be enforced; "
+    "shorten it or lower decoding.max_new_tokens",
+)
+
+
+def _drain(waiting: "deque[Result]") -> Iterator[Result]:
+    while waiting:
+        yield waiting.popleft()
+
+
 def open_torch_engine(
     folder: Path,
     spec: ModelSpec,
     *,
     batching: Batching,
     workers: int | Auto = "auto",
-    decode: Decode,
+    decode: AnswerDecoder,
     should_stop: Callable[[], bool],
 ) -> TorchEngine:
     """Load a model on one device and select its tier.

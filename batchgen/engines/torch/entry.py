@@ -1,12 +1,17 @@
 """The engine `transformers` as the registry lists it. torch is imported when it is opened or estimated."""
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from batchgen.engines.contract import Decode, Engine, EngineEntry, EngineInfo, Estimate
-from batchgen.errors import UsageError
+from batchgen.engines.contract import Engine, EngineEntry, EngineInfo, Estimate
+from batchgen.engines.torch.precision.torch_machine import TorchMachine
+from batchgen.errors import ResourceError, UsageError
 from batchgen.job.spec import Batching, ModelSpec
+from batchgen.planning.address_space import require_room_for_torch
+from batchgen.planning.dtype_choice import ChosenDtype, choose_dtype
+from batchgen.records import AnswerDecoder
 from batchgen.section import Auto
 
 INFO = EngineInfo(
@@ -27,6 +32,8 @@ INFO = EngineInfo(
             "decoding.stop_strings",
             "decoding.logprobs",
             "decoding.generation_kwargs",
+            "decoding.response_format",
+            "model.adapter",
             "model.dtype",
             "model.device",
             "model.attn_implementation",
@@ -51,10 +58,12 @@ def _open(
     folder: Path | None,
     batching: Batching,
     workers: int | Auto,
-    decode: Decode,
+    decode: AnswerDecoder,
     should_stop: Callable[[], bool],
 ) -> Engine:
     """Load the model: in this process, or in a process for each of several GPUs. The latter was never run on GPUs."""
+    _require_docstrings()
+    require_room_for_torch()
     from batchgen.engines.torch.capacity import choose_torch_workers
     from batchgen.engines.torch.engine import open_torch_engine
     from batchgen.engines.torch.model import pick_device
@@ -74,9 +83,32 @@ def _open(
 def _estimate(
     model: ModelSpec, *, folder: Path | None, batching: Batching, workers: int | Auto
 ) -> Estimate:
+    _require_docstrings()
+    require_room_for_torch()
     from batchgen.engines.torch.estimate import estimate_torch_engine
 
     return estimate_torch_engine(_required(folder), model, batching=batching, workers=workers)
+
+
+def _choose_dtype(model: ModelSpec, *, checkpoint: str, recorded: str | None) -> ChosenDtype:
+    return choose_dtype(model, checkpoint, TorchMachine(), recorded)
+
+
+def _check_adapter(model: ModelSpec, *, folder: Path) -> None:
+    _require_docstrings()
+    require_room_for_torch()
+    from batchgen.engines.torch.estimate import check_torch_adapter
+
+    check_torch_adapter(folder, model)
+
+
+def _require_docstrings() -> None:
+    """Transformers derives the documentation of its classes from docstrings when it is imported, and fails without them."""
+    if sys.flags.optimize > 1:
+        raise ResourceError(
+            "Python runs without docstrings (-OO or PYTHONOPTIMIZE=2), which transformers needs",
+            hint="Unset PYTHONOPTIMIZE, or set it to 1.",
+        )
 
 
 def _required(folder: Path | None) -> Path:
@@ -88,4 +120,4 @@ def _required(folder: Path | None) -> Path:
     return folder
 
 
-TRANSFORMERS = EngineEntry(INFO, _open, _estimate)
+TRANSFORMERS = EngineEntry(INFO, _open, _estimate, _choose_dtype, check_adapter=_check_adapter)

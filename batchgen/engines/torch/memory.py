@@ -53,11 +53,20 @@ def release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
+_NO_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""Texts of errors by allocations outside of torch's own on a GPU, and of its own on a CPU."""
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error means that an allocation failed, on any device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
 
 
 def weight_bytes(model: PreTrainedModel) -> int:
@@ -77,16 +86,22 @@ def loaded_memory(model: PreTrainedModel, numbers: CacheNumbers) -> ModelMemory:
     return _memory(model.config, model.dtype, numbers, weight_bytes=0)
 
 
-def planned_memory(config: PreTrainedConfig, dtype: torch.dtype) -> ModelMemory:
-    """Memory of a model, from its config alone."""
+def build_without_weights(config: PreTrainedConfig) -> PreTrainedModel:
+    """The model of a config on the meta device, where tensors have shapes and no values."""
     loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     config = deepcopy(config)
     config.pad_token_id = None  # if it is set, GPT-2 searches for it in tokens without values
     with quiet(), torch.device("meta"):
         # Some expert layers accept only bfloat16 on this device. The numbers are only counted.
-        model = loader.from_config(config, dtype=torch.bfloat16).eval()
+        model: PreTrainedModel = loader.from_config(config, dtype=torch.bfloat16).eval()
+    return model
+
+
+def planned_memory(model: PreTrainedModel, dtype: torch.dtype) -> ModelMemory:
+    """Memory of a model that was built without weights, if it is loaded with this dtype."""
     weights = sum(weight.numel() for weight in model.parameters()) * dtype.itemsize
-    return _memory(config, dtype, cache_numbers(model, config), weight_bytes=weights)
+    numbers = cache_numbers(model, model.config)
+    return _memory(model.config, dtype, numbers, weight_bytes=weights)
 
 
 def _memory(
@@ -100,7 +115,8 @@ def _memory(
             hidden=text.hidden_size,
             intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
             attention=(_heads(text) + 2 * _key_heads(text)) * _head_width(text),
-            item=dtype.itemsize,
+            # The residual stream of bfloat16 models is in float32, and on some processors the inputs of products.
+            item=max(dtype.itemsize, torch.float32.itemsize),
         ),
         vocab_size=text.vocab_size,
         state_bytes_per_row=numbers.per_row * dtype.itemsize,

@@ -23,12 +23,21 @@ from transformers import (
 )
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from batchgen.engines.torch.adapter.merge_adapter import merge_adapter
 from batchgen.engines.torch.memory import out_of_memory
 from batchgen.engines.torch.model_files import ModelFiles
-from batchgen.engines.torch.quiet import first_line, quiet
-from batchgen.errors import ModelError, ResourceError
+from batchgen.engines.torch.precision.torch_machine import TorchMachine
+from batchgen.engines.torch.quiet import first_line, quiet, unknown_word
+from batchgen.engines.torch.weight_bounds import StoredWeights, bounded_by
+from batchgen.engines.torch.weights.missing_tensors import refuse_incomplete
+from batchgen.engines.torch.weights.tensor_reader import tensors_read_once
+from batchgen.engines.torch.weights.weight_release import WeightRelease
+from batchgen.errors import BatchgenError, ModelError, ResourceError
 from batchgen.job.spec import ModelSpec
+from batchgen.lora.adapter_folder import read_adapter
+from batchgen.planning.dtype_choice import ChosenDtype, choose_dtype
 from batchgen.records import Request
+from batchgen.storage.entries import is_folder, list_folder
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _IMPLEMENTATIONS = {
@@ -36,16 +45,8 @@ _IMPLEMENTATIONS = {
     "_experts_implementation": {"eager", "batched_mm", "grouped_mm"},
 }
 """Parts of torch and transformers. For any other name transformers downloads a kernel from the hub."""
-_SHOWN_TENSORS = 5
-_LOAD_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    KeyError,
-    ImportError,
-    MemoryError,
-    SafetensorError,
-)
+PLAIN_TYPES = ("llama", "mistral", "qwen2", "qwen3")
+"""Models all of whose tensors have the model's dtype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class LoadedModel:
         rope_switch: length above which a row changes the rotary embedding of its whole batch (LongRoPE, dynamic
             NTK), and some models recompute their cache; None if this does not happen.
         files: the files it was read from; None for a model that was made in memory.
+        release: frees its weights; None if it must keep them.
     """
 
     model: PreTrainedModel
@@ -66,6 +68,7 @@ class LoadedModel:
     vocab_size: int
     rope_switch: int | None = None
     files: ModelFiles | None = None
+    release: WeightRelease | None = None
 
     def may_switch(self, request: Request) -> bool:
         """Whether this row may change the rotary embedding of its batch; it may be batched only with rows of its length."""
@@ -98,7 +101,8 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
     """Load the model in `folder`.
 
     Raises:
-        ModelError: no such model, damaged or incomplete weights, or weights that only pickle could read.
+        ModelError: no such model, damaged or incomplete weights, weights that only pickle could read, or an adapter that
+            does not fit.
         ResourceError: no such device, or too little memory.
     """
     device = pick_device(spec.device)
@@ -108,20 +112,24 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
     files = ModelFiles.scan(folder, spec)
     config = read_config(folder, spec)
     loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    dtype = _loader_dtype(pick_dtype(spec, config))
     options: dict[str, Any] = {
         "config": config,
-        "dtype": pick_dtype(spec.dtype, device),
+        "dtype": dtype,
         "use_safetensors": True,
         "local_files_only": True,
         "trust_remote_code": spec.trust_remote_code,
-        # Both so that `_refuse_incomplete` can name the tensors.
+        # Both so that `refuse_incomplete` can name the tensors.
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,
     }
-    with quiet(), _translated(folder):
+    with building(folder), tensors_read_once(dtype, narrowing=config.model_type in PLAIN_TYPES):
         model, report = cast(Any, loader).from_pretrained(folder, **options)
         model = model.to(device).eval()
-    _refuse_incomplete(folder, report)
+    refuse_incomplete(folder, report)
+    if spec.adapter is not None:
+        with _translated(folder):
+            merge_adapter(model, read_adapter(Path(spec.adapter)), folder)
     model.generation_config = _structural(model.generation_config)
     return LoadedModel(
         model=model,
@@ -131,12 +139,28 @@ def load_model(folder: Path, spec: ModelSpec) -> LoadedModel:
         vocab_size=model.get_input_embeddings().weight.shape[0],
         rope_switch=rope_switch(config),
         files=files,
+        release=_release(model, files) if device.type == "cpu" else None,
     )
+
+
+def _release(model: PreTrainedModel, files: ModelFiles) -> WeightRelease:
+    name = str(model.dtype).removeprefix("torch.")
+    spec = files.spec.model_copy(update={"dtype": name if name in _DTYPES else "auto"})
+
+    def reload() -> PreTrainedModel:
+        if not files.unchanged():
+            raise ModelError(
+                f"{files.folder}: its files have changed since the model was loaded, and its weights are needed again",
+                hint="Run again.",
+            )
+        return load_model(files.folder, spec).model
+
+    return WeightRelease(model, reload)
 
 
 def read_config(folder: Path, spec: ModelSpec) -> PreTrainedConfig:
     """The model's config. Raises ModelError if there is none, it cannot be read, or it names code to be fetched."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise ModelError(
             f"no such model folder: {folder}", hint="Give the folder that contains config.json."
         )
@@ -164,34 +188,53 @@ def pick_device(requested: str) -> torch.device:
     return device
 
 
-def pick_dtype(requested: str, device: torch.device) -> torch.dtype | str:
-    """The dtype for `model.dtype`; auto is float32 on a CPU, otherwise that of the checkpoint."""
-    if requested != "auto":
-        return _DTYPES[requested]
-    return torch.float32 if device.type == "cpu" else "auto"
+def pick_dtype(spec: ModelSpec, config: PreTrainedConfig) -> ChosenDtype:
+    """The dtype of a model; where the job's has not been chosen yet, this is done here, as for a new run."""
+    stated = (getattr(one, "dtype", None) for one in (config, config.get_text_config(decoder=True)))
+    checkpoint = next((str(dtype).removeprefix("torch.") for dtype in stated if dtype), "unknown")
+    return choose_dtype(spec, checkpoint, TorchMachine())
 
 
-def planned_dtype(spec: ModelSpec, config: PreTrainedConfig, device: torch.device) -> torch.dtype:
+def planned_dtype(spec: ModelSpec, config: PreTrainedConfig) -> torch.dtype:
     """The dtype of a model, from its config alone."""
-    dtype = pick_dtype(spec.dtype, device)
+    dtype = _loader_dtype(pick_dtype(spec, config))
     named = getattr(config, "dtype", None) or torch.float32
     return named if isinstance(dtype, str) else dtype
+
+
+def _loader_dtype(chosen: ChosenDtype) -> torch.dtype | str:
+    """For transformers: a dtype that a job can name, else that of the checkpoint."""
+    return _DTYPES.get(chosen.dtype, "auto")
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[StoredWeights]:
+    """Build the model of `folder` in this block, with or without its weights, whose headers are read before.
+
+    Raises:
+        ModelError: transformers cannot build it, or it is much larger than its weights.
+        ResourceError: too little memory.
+    """
+    with quiet(), _translated(folder):
+        stored = StoredWeights.read(folder)
+        with bounded_by(stored, folder):
+            yield stored
 
 
 @contextmanager
 def _translated(folder: Path) -> Iterator[None]:
     try:
         yield
-    except _LOAD_ERRORS as error:
+    except BatchgenError:
+        raise
+    except Exception as error:  # configs and weights make transformers raise any class
         if out_of_memory(error):
             raise ResourceError(
                 f"{folder}: the weights do not fit in memory: {first_line(error)}",
                 hint="Use a smaller model, model.dtype: bfloat16, or another device.",
             ) from error
-        raise ModelError(
-            f"{folder}: the model cannot be loaded: {first_line(error)}",
-            hint=_load_hint(folder, error),
-        ) from error
+        cause = unknown_word(folder, error) or f"the model cannot be loaded: {first_line(error)}"
+        raise ModelError(f"{folder}: {cause}", hint=_load_hint(folder, error)) from error
 
 
 def _load_hint(folder: Path, error: BaseException) -> str:
@@ -201,7 +244,7 @@ def _load_hint(folder: Path, error: BaseException) -> str:
         )
     if isinstance(error, ImportError):
         return "Install the named package, or use a model without quantised weights."
-    return _file_hint(sorted(path.name for path in folder.iterdir()), error)
+    return _file_hint([path.name for path in list_folder(folder)], error)
 
 
 def _file_hint(names: Sequence[str], error: BaseException) -> str:
@@ -217,26 +260,6 @@ def _file_hint(names: Sequence[str], error: BaseException) -> str:
     if not tensors:
         return "Give a folder that contains config.json and model.safetensors."
     return "Check that the folder is complete and that this version of transformers supports the model."
-
-
-def _refuse_incomplete(folder: Path, report: Mapping[str, Any]) -> None:
-    """Raise if weights would be random numbers. Tied weights are not in `missing_keys`."""
-    missing = sorted(report["missing_keys"])
-    mismatched = sorted(str(key[0]) for key in report["mismatched_keys"])
-    problems = [
-        f"{len(names)} tensor(s) {what}: {', '.join(names[:_SHOWN_TENSORS])}"
-        + (", …" if len(names) > _SHOWN_TENSORS else "")
-        for names, what in (
-            (missing, "missing"),
-            (mismatched, "with another shape than in config.json"),
-        )
-        if names
-    ]
-    if problems:
-        raise ModelError(
-            f"{folder}: {'; '.join(problems)}",
-            hint="Copy or download the model again: its weights are incomplete or belong to another config.json.",
-        )
 
 
 def _reject_remote_code(folder: Path, config: PreTrainedConfig) -> None:

@@ -1,4 +1,4 @@
-"""A listing of a model's files that changes when one of them does."""
+"""A listing of the files of a model and its adapter that changes when one of them does."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,11 +18,13 @@ class ModelFiles:
     @classmethod
     def scan(cls, folder: Path, spec: ModelSpec) -> "ModelFiles":
         digest = hashlib.sha256()
+        folders = [folder, Path(spec.adapter)] if spec.adapter else [folder]
         try:
-            for file in sorted(f for f in folder.rglob("*") if f.is_file()):
-                seen = file.stat()
-                line = f"{file.relative_to(folder)}\0{seen.st_size} {seen.st_mtime_ns} {seen.st_ctime_ns}\n"
-                digest.update(line.encode("utf-8", "surrogateescape"))
+            for root in folders:
+                for file in sorted(f for f in root.rglob("*") if f.is_file()):
+                    seen = file.stat()
+                    line = f"{file.relative_to(root)}\0{seen.st_size} {seen.st_mtime_ns} {seen.st_ctime_ns}\n"
+                    digest.update(line.encode("utf-8", "surrogateescape"))
         except OSError:
             return cls(folder, spec, "")
         return cls(folder, spec, digest.hexdigest()[:32])

@@ -7,13 +7,33 @@ generate     plain `model.generate`: `generate_runner.py`
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
 
-from batchgen.engines.contract import Decode
+from batchgen.engines.torch.structured.row_masks import RowMasks
 from batchgen.engines.torch.token_chooser import BatchSampler, RequestSampler
-from batchgen.records import Completion, Continuation, Likelihood, Request
+from batchgen.records import AnswerDecoder, Completion, Continuation, InFlight, Likelihood, Request
+
+
+class NoText:
+    """The decoder of a probe, whose answers have tokens only."""
+
+    special_tokens: Mapping[int, str] = MappingProxyType({})
+
+    def __call__(
+        self, token_ids: Sequence[int], prompt: Sequence[int] = (), *, special: bool = False
+    ) -> str:
+        del token_ids, prompt, special
+        return ""
+
+    def decode_complete(self, token_ids: Sequence[int], prompt: Sequence[int] = ()) -> str:
+        return self(token_ids, prompt)
+
+    def tokenizer_json(self) -> None:
+        """None."""
+
 
 SamplerFactory = Callable[[Sequence[Request], torch.device], BatchSampler]
 
@@ -27,12 +47,14 @@ class TierOptions:
         padding_tokens: most padding in one decode batch. Each step reads the padding again; beyond this limit
             that costs more than reading the weights for another batch.
         make_sampler: makes the sampler of a batch; the probe uses another one.
+        masks: of rows with a grammar; None if there can be none.
     """
 
-    decode: Decode
+    decode: AnswerDecoder
     should_stop: Callable[[], bool]
     padding_tokens: int
     make_sampler: SamplerFactory = RequestSampler
+    masks: RowMasks | None = None
 
 
 class Tier(Protocol):
@@ -42,6 +64,9 @@ class Tier(Protocol):
     def name(self) -> str: ...
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]: ...
+
+    def in_flight(self) -> InFlight:
+        """See `Engine`."""
 
     def facts(self) -> Mapping[str, object]: ...
 
@@ -57,6 +82,10 @@ class BatchRunner(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def new_tokens(self) -> int:
+        """New tokens so far of the unfinished rows of the batch that runs now; read from another thread."""
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Answer one batch; may run out of memory before every row is yielded."""

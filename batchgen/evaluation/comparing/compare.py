@@ -1,32 +1,34 @@
 """`compare`: two scored runs, or files, row by row.
 
-    scores.parquet of both ──paired on id and sample──> rows that both scored, without those whose prompt changed
+    scores.parquet of both ──paired on id and sample──> rows that a run scored, without those whose prompt changed
                            ──> difference, interval, p, verdict for each metric and slice; the flipped rows
 
-The statistics of one metric are in `pairs.py`.
+The statistics of one metric are in `pairs.py`. Ids are numbers here (`text_order.py`): memory grows with the rows, by some
+dozens of bytes each, and not with their texts.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from batchgen.errors import UsageError
+from batchgen.evaluation.comparing.common_rows import MAX_EXAMPLE_IDS, Unpaired, pair_answers
+from batchgen.evaluation.comparing.paired_rows import AnswerKeys, pair_rows
 from batchgen.evaluation.comparing.pairs import (
-    KEY,
     Flip,
     MetricPairing,
     Noise,
     SliceDifference,
     find_flips,
-    pair_rows,
 )
-from batchgen.evaluation.comparing.scored_run import ScoredRun, open_scored_run
+from batchgen.evaluation.comparing.scored_run import ScoredRun, open_scored_run, order_ids
+from batchgen.evaluation.comparing.settings import ChangedSetting, changed_settings
+from batchgen.evaluation.comparing.text_order import TextOrder
 from batchgen.evaluation.resolve_evaluation import read_recorded_metrics
 from batchgen.job.evaluate import Bins
-from batchgen.metrics.statistics.paired_tests import (
+from batchgen.metrics.statistics.paired_results import (
     ComparisonVerdict,
     PairedResult,
     adjust_holm,
@@ -34,18 +36,21 @@ from batchgen.metrics.statistics.paired_tests import (
 )
 from batchgen.records import MetricRow
 
-MAX_EXAMPLE_IDS = 10
-"""Most ids to list of rows that do not pair."""
-
 
 @dataclass(frozen=True, slots=True)
 class MetricComparison:
-    """One metric in both runs, over the rows that both scored.
+    """One metric in both runs, over the common rows that at least one of them scored.
 
     Attributes:
         base: its value in the base run, over these rows.
-        unpaired: common rows with a score in only one run.
-        detectable: smallest difference that is detected with a power of 80 % at the 5 % level.
+        unpaired: common rows with a score in only one run. They count with the metric's worst value in the other run; if
+            it has none, they are not among the `n` rows, and the difference has neither interval nor p.
+        lost: those of them that only the base run scored.
+        detectable: smallest difference that is detected with a power of 80 % at the 5 % level; None where hardly a row
+            differs.
+        margin: largest difference that counts as equivalent; None without one.
+        pairs_needed: how many such rows would be enough for the verdict "equivalent"; None where none are needed, or no
+            number would be enough.
         p: of the difference, adjusted for the number of primary metrics (Holm).
         primary: as in the job; if the job has no primary metric, all are.
         wins: rows with a better score in the new run; with a greater one, if the metric has no better
@@ -65,6 +70,9 @@ class MetricComparison:
     verdict: ComparisonVerdict
     n: int = 0
     unpaired: int = 0
+    lost: int = 0
+    margin: float | None = None
+    pairs_needed: int | None = None
     detectable: float | None = None
     p: float | None = None
     wins: int = 0
@@ -78,20 +86,14 @@ class MetricComparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Unpaired:
-    """Excluded rows, and some of their ids."""
-
-    count: int
-    ids: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
 class Comparison:
     """Two runs compared.
 
     Attributes:
         common: rows (id and sample) that both have, with the same prompt.
         prompts_known: both have prompt hashes, so changed prompts are detected.
+        changed_settings: what differs between the settings of the two.
+        settings_known: both have settings; a table that `score` scored has only those of its evaluation.
     """
 
     base: Path
@@ -102,6 +104,8 @@ class Comparison:
     changed_prompts: Unpaired
     prompts_known: bool
     metrics: Sequence[MetricComparison]
+    changed_settings: Sequence[ChangedSetting]
+    settings_known: bool
 
     def plain(self) -> dict[str, Any]:
         """As plain values, for JSON."""
@@ -143,7 +147,12 @@ def compare(
             f"--repeat-runs: {one.path} and {other.path} are runs of different jobs",
             hint="Run one job twice, the second time with another --output.",
         )
-    compared = [replace(m, noise=_noise(one, other, m.metric)) for m in comparison.metrics]
+    ids = order_ids(one, other)
+    rows = one.rows(ids)
+    compared = [
+        replace(m, noise=_noise(one, other, m.metric, rows=rows, ids=ids))
+        for m in comparison.metrics
+    ]
     return replace(comparison, metrics=compared)
 
 
@@ -163,33 +172,39 @@ def compare_runs(
         raise UsageError(
             f"{unknown[0]!r} is not a metric of both runs", hint=f"Use one of: {', '.join(names)}."
         )
-    before, rows = base.rows(cuts), new.rows()
-    joined = before.join(rows, on=list(KEY), how="inner", suffix="_new", maintain_order="left")
-    prompts_known = "prompt" in before.columns and "prompt" in rows.columns
-    different = pl.col("prompt") != pl.col("prompt_new") if prompts_known else pl.lit(False)
-    changed = joined.filter(different)
-    common = joined.join(changed.select(KEY), on=list(KEY), how="anti", maintain_order="left")
-    compared = [_compare(base, new, n, common=common, max_examples=max_examples) for n in names]
+    ids = order_ids(base, new)
+    found = pair_answers(base, new, ids, cuts)
+    compared = [
+        _compare(base, new, n, common=found.common, ids=ids, max_examples=max_examples)
+        for n in names
+    ]
     return Comparison(
         base=base.path,
         new=new.path,
-        common=common.height,
-        only_base=_unpaired(before.join(rows, on=list(KEY), how="anti", maintain_order="left")),
-        only_new=_unpaired(rows.join(before, on=list(KEY), how="anti", maintain_order="left")),
-        changed_prompts=_unpaired(changed),
-        prompts_known=prompts_known,
+        common=len(found.common),
+        only_base=found.only_base,
+        only_new=found.only_new,
+        changed_prompts=found.changed_prompts,
+        prompts_known=found.prompts_known,
         metrics=_decided(compared, margins),
+        changed_settings=changed_settings(base, new),
+        settings_known=base.has_settings and new.has_settings,
     )
 
 
-def _noise(one: ScoredRun, other: ScoredRun, name: str) -> Noise | None:
+def _noise(
+    one: ScoredRun, other: ScoredRun, name: str, *, rows: AnswerKeys, ids: TextOrder
+) -> Noise | None:
     """Differing rows between two runs of one job; None if no row was scored in both."""
     if name not in one.metrics or name not in other.metrics:
         return None
-    pairs = pair_rows(one.metric_scores(name), other.metric_scores(name), one.rows()).rows
-    if pairs.is_empty():
+    scores = one.metric_scores(name, ids), other.metric_scores(name, ids)
+    pairs = pair_rows(*scores, rows)
+    scored = pairs.both
+    if not scored.any():
         return None
-    return Noise(pairs.height, int((pairs["value"] != pairs["value_new"]).sum()))
+    differing = scored & (pairs.base.values != pairs.new.values)
+    return Noise(int(scored.sum()), int(differing.sum()))
 
 
 def _names(base: ScoredRun, new: ScoredRun, chosen: Sequence[str]) -> list[str]:
@@ -208,40 +223,45 @@ def _names(base: ScoredRun, new: ScoredRun, chosen: Sequence[str]) -> list[str]:
     return list(chosen) or both
 
 
-def _unpaired(rows: pl.DataFrame) -> Unpaired:
-    ids = rows["id"].unique(maintain_order=True).head(MAX_EXAMPLE_IDS)
-    return Unpaired(rows.height, ids.to_list())
-
-
 def _compare(
-    base: ScoredRun, new: ScoredRun, name: str, *, common: pl.DataFrame, max_examples: int
+    base: ScoredRun,
+    new: ScoredRun,
+    name: str,
+    *,
+    common: AnswerKeys,
+    ids: TextOrder,
+    max_examples: int,
 ) -> MetricComparison:
     before, now = base.metrics[name], new.metrics[name]
     if before.fingerprint != now.fingerprint:
         reason = "the definitions differ: score both again with the same options and references"
         return _without(now, before.value, now.value, reason)
-    paired = pair_rows(base.metric_scores(name), new.metric_scores(name), common)
-    pairs = paired.rows
-    if pairs.is_empty():
+    pairing = MetricPairing(now, read_recorded_metrics(new.facts).get(name))
+    before_scores, new_scores = (run.metric_scores(name, ids) for run in (base, new))
+    paired = pair_rows(before_scores, new_scores, common, pairing.missing)
+    if not paired.both.any():
         reason = "no common row has a score in both"
         if not new.has_scores(name):
             reason = "a value of the whole set: its rows have no scores to pair"
         return _without(now, before.value, now.value, reason)
-    pairing = MetricPairing(now, read_recorded_metrics(new.facts).get(name))
-    change, gains = pairing.change(pairs), pairing.gains(pairs)
+    change = pairing.change(paired)
+    counted = pairing.counted(paired)
+    gains = pairing.gains(counted)
     same = ("base", "new", "difference", "n", "wins", "ties", "losses")
+    find_ids = partial(base.find_ids, ids=ids)
     return MetricComparison(
         metric=name,
         unit=now.unit,
         primary=now.primary,
         higher_is_better=now.higher_is_better,
         verdict="inconclusive",
-        unpaired=paired.unpaired,
+        unpaired=paired.lost + paired.gained,
+        lost=paired.lost,
         detectable=change.difference.detectable,
         p=change.difference.p,
-        regressions=find_flips(pairs, gains, max_examples),
-        improvements=find_flips(pairs, -gains, max_examples),
-        slices=list(pairing.slices(pairs)),
+        regressions=find_flips(counted, gains, max_examples, find_ids),
+        improvements=find_flips(counted, -gains, max_examples, find_ids),
+        slices=list(pairing.slices(paired)),
         **{key: getattr(change, key) for key in same},
     )
 
@@ -273,9 +293,17 @@ def _decided(
     adjusted = dict(zip((one.metric for one in family), corrected, strict=True))
     decided = []
     for one in compared:
-        p, verdict = adjusted.get(one.metric, one.p), one.verdict
+        p, margin = adjusted.get(one.metric, one.p), margins.get(one.metric)
+        one = replace(one, p=p, primary=one.metric in adjusted, margin=margin)
         if not one.reason:
-            margin = margins.get(one.metric)
             verdict = decide_verdict(one.difference, p, one.higher_is_better, margin)
-        decided.append(replace(one, p=p, primary=one.metric in adjusted, verdict=verdict))
+            needed = None
+            if (
+                verdict == "inconclusive"
+                and margin is not None
+                and one.difference.value is not None
+            ):
+                needed = one.difference.pairs_needed(margin - abs(one.difference.value))
+            one = replace(one, verdict=verdict, pairs_needed=needed)
+        decided.append(one)
     return decided

@@ -1,57 +1,58 @@
-"""One metric in two runs: the rows that both scored, their difference by slice, and the flipped rows."""
+"""One metric in two runs: the rows that a run scored, their difference by slice, and the flipped rows.
 
-from collections.abc import Iterator, Mapping, Sequence
+A row that only one run scored counts with the worst possible value in the other: without it, a run that loses half of its
+answers would be as good as before. A metric without a worst value cannot be decided then.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from batchgen.evaluation.block_scores import is_sum
-from batchgen.metrics.base import Metric, SumMetric
-from batchgen.metrics.statistics.intervals import Confidence, Floats, Integers
-from batchgen.metrics.statistics.paired_tests import (
-    PairedResult,
-    PairedScores,
-    compare_corpora,
-    compare_means,
+from batchgen.evaluation.comparing.paired_rows import Mask, PairedRows, RowScores
+from batchgen.evaluation.comparing.summed_clusters import (
+    SummedClusters,
+    dense_numbers,
+    order_clusters,
 )
+from batchgen.metrics.base import Metric, SumMetric
+from batchgen.metrics.statistics.corpus_tests import compare_corpora
+from batchgen.metrics.statistics.intervals import Confidence, Finalize, Floats, ValueRange
+from batchgen.metrics.statistics.paired_results import NO_PAIRS, PairedResult
+from batchgen.metrics.statistics.paired_tests import PairedScores, compare_means
+from batchgen.metrics.statistics.resampling import RowStatistics, sum_rows
 from batchgen.records import MetricRow
 
-KEY = ("id", "sample")
-"""The columns that pair rows."""
-CLUSTER = "cluster"
-SLICE = "slice_"
-"""Prefix of the columns with the row's slice: one column for each entry of `evaluate.slices`."""
-
-ROUNDING_TOLERANCE = 1e-4
-"""Scores whose absolute or relative difference is at most this count as equal: in two queries a model's log-likelihoods
-of one text differ by rounding, by up to 6e-5."""
+_BLOCK = 1 << 16
+"""Rows among which flips are sought at one time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """A row whose score changed."""
+    """A row whose score changed. A score is None if the run has none for the row."""
 
     id: str
     sample: int | None
-    base: float
-    new: float
+    base: float | None
+    new: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """The difference over the rows that both runs scored.
+    """The difference over the rows that count.
 
     Attributes:
-        base: the metric's value in the base run, over these rows.
+        base: the metric's value in the base run, over these rows; None without a row.
         wins: rows with a better score in the new run; with a greater one, if the metric has no better
             direction.
     """
 
     n: int
-    base: float
-    new: float
+    base: float | None
+    new: float | None
     difference: PairedResult
     wins: int
     ties: int
@@ -83,114 +84,132 @@ class Noise:
 
 
 @dataclass(frozen=True, slots=True)
-class PairedRows:
-    """The rows that both runs scored.
-
-    Attributes:
-        rows: `id`, `sample`, `cluster`, columns of slices, `value`, `stats`, `value_new`, `stats_new`.
-        unpaired: rows in common that only one run has a score for.
-    """
-
-    rows: pl.DataFrame
-    unpaired: int
-
-
-def pair_rows(base: pl.DataFrame, new: pl.DataFrame, common: pl.DataFrame) -> PairedRows:
-    """Pair the scores of two runs: tables of one metric with `id`, `sample`, `value` and `stats`.
-
-    `sample` is null if whole prompts are scored. `common` has `id` and `sample` of the rows to pair, in order, with their
-    cluster and slices.
-    """
-    of_prompts = bool(new["sample"].is_null().all())
-    key = ["id"] if of_prompts else list(KEY)
-    rows = common.unique(key, keep="first", maintain_order=True)
-    cluster = pl.col(CLUSTER if CLUSTER in rows.columns else "id").alias(CLUSTER)
-    rows = rows.select(*key, cluster, pl.col(f"^{SLICE}\\d+$"))
-    one = rows.join(base.drop("sample") if of_prompts else base, on=key, maintain_order="left")
-    other = rows.select(key).join(
-        new.drop("sample") if of_prompts else new, on=key, maintain_order="left"
-    )
-    pairs = _without_rounding(one.join(other, on=key, suffix="_new", maintain_order="left"))
-    if of_prompts:
-        pairs = pairs.with_columns(pl.lit(None, pl.Int32).alias("sample"))
-    return PairedRows(pairs, one.height + other.height - 2 * pairs.height)
-
-
-def _without_rounding(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Replace new scores that differ by rounding only, in value and statistics, by the old ones."""
-    same = _same(pairs["value"].to_numpy(), pairs["value_new"].to_numpy())
-    summed = pairs["stats"].is_not_null() & pairs["stats_new"].is_not_null()
-    if summed.any():
-        both = pairs.filter(summed)
-        one, other = (np.array(both[c].to_list(), np.float64) for c in ("stats", "stats_new"))
-        same[summed.to_numpy()] &= _same(one, other).all(axis=-1)
-    return pairs.with_columns(
-        pl.when(pl.Series(same))
-        .then(pl.col(name))
-        .otherwise(pl.col(f"{name}_new"))
-        .alias(f"{name}_new")
-        for name in ("value", "stats")
-    )
-
-
-def _same(one: Floats, other: Floats) -> npt.NDArray[np.bool_]:
-    return np.abs(other - one) <= ROUNDING_TOLERANCE * np.maximum(1.0, np.abs(one))
-
-
-@dataclass(frozen=True, slots=True)
 class MetricPairing:
     """The comparison of one metric. `metric` is None if the metric that made the scores is unknown."""
 
     row: MetricRow
     metric: Metric | None
 
-    def change(self, pairs: pl.DataFrame) -> PairedDifference:
-        """Compare over at least one row."""
-        clusters = pairs[CLUSTER].rank("dense").to_numpy().astype(np.int64) - 1
-        scores = PairedScores(pairs["value"].to_numpy(), pairs["value_new"].to_numpy(), clusters)
-        confidence = Confidence(self.row.ci_level)
-        if self.metric is not None and is_sum(self.metric):
-            one, other = (_summed(pairs[column], clusters) for column in ("stats", "stats_new"))
-            base, new = _corpus_value(self.metric, one), _corpus_value(self.metric, other)
-            difference = compare_corpora(one, other, self.metric.finalize, confidence)
-        else:
-            base, new = float(scores.base.mean()), float(scores.new.mean())
-            difference = compare_means(scores, confidence)
-            if self.row.unit == "fraction":
-                difference = difference.clipped(-1.0, 1.0)
-        gains = self.gains(pairs)
+    @property
+    def worst(self) -> float | None:
+        """The worst possible value; None where there is none, or no better direction."""
+        if self.row.higher_is_better is None:
+            return None
+        return self.row.least if self.row.higher_is_better else self.row.most
+
+    @property
+    def value_range(self) -> ValueRange | None:
+        """The smallest and the largest possible value of a row and of a run."""
+        least, most = self.row.least, self.row.most
+        return None if least is None or most is None else ValueRange(least, most)
+
+    @property
+    def missing(self) -> float:
+        """The value of a row that one run did not score."""
+        return math.nan if self.worst is None else self.worst
+
+    def change(self, pairs: PairedRows) -> PairedDifference:
+        """Compare over the rows that count; without a worst value, a missing score leaves the result undecided."""
+        counted = self.counted(pairs)
+        if not len(counted):
+            return PairedDifference(0, None, None, NO_PAIRS, 0, 0, 0)
+        base, new, difference = self._compare(counted)
+        if excluded := len(pairs) - len(counted):
+            why = f"none: {excluded:,} of {len(pairs):,} rows have a score in one run only, and {self.row.metric} has no worst value"
+            difference = PairedResult(difference.value, None, None, None, None, why, why)
+        gains = self.gains(counted)
         wins, losses = int((gains > 0).sum()), int((gains < 0).sum())
         return PairedDifference(
             len(gains), base, new, difference, wins, len(gains) - wins - losses, losses
         )
 
-    def gains(self, pairs: pl.DataFrame) -> Floats:
+    def counted(self, pairs: PairedRows) -> PairedRows:
+        """The rows that count; `pairs` has `missing` for a missing score. Without a worst value, such a row does not count."""
+        return pairs.select(pairs.both) if self.worst is None else pairs
+
+    def _compare(self, counted: PairedRows) -> tuple[float | None, float | None, PairedResult]:
+        """The value of the base run, that of the new one, and their difference."""
+        confidence, bounds = Confidence(self.row.ci_level), self.value_range
+        keys, base, new = counted.keys, counted.base, counted.new
+        clusters = dense_numbers(keys.ids if keys.clusters is None else keys.clusters)
+        if self.metric is None or not is_sum(self.metric):
+            scores = PairedScores(base.values, new.values, clusters, bounds)
+            return _mean(base.values), _mean(new.values), compare_means(scores, confidence)
+        finalize = _with_missing(self.metric, self.worst or 0.0)
+        order = order_clusters(clusters)
+        del clusters  # as large as the ids
+        one, other = (SummedClusters(run, order, len(self.metric.stats)) for run in (base, new))
+        values = _corpus_value(finalize, one), _corpus_value(finalize, other)
+        return *values, compare_corpora(one, other, finalize, confidence, value_range=bounds)
+
+    def gains(self, counted: PairedRows) -> Floats:
         """Improvement of each row; its increase, if the metric has no better direction: float64 [rows]."""
-        direction = -1.0 if self.row.higher_is_better is False else 1.0
-        gains: Floats = direction * (pairs["value_new"] - pairs["value"]).to_numpy()
-        return gains
+        gains = counted.new.values - counted.base.values
+        return np.negative(gains, out=gains) if self.row.higher_is_better is False else gains
 
-    def slices(self, pairs: pl.DataFrame) -> Iterator[SliceDifference]:
+    def slices(self, pairs: PairedRows) -> Iterator[SliceDifference]:
         """Compare over each slice, in the order of `evaluate.slices`, then by name."""
-        for column in (name for name in pairs.columns if name.startswith(SLICE)):
-            parts: Mapping[tuple[object, ...], pl.DataFrame]
-            parts = pairs.partition_by(column, as_dict=True, maintain_order=True)
-            for (name,), rows in sorted(parts.items(), key=lambda item: str(item[0])):
-                yield SliceDifference(str(name), self.change(rows))
+        for column in pairs.keys.slices:
+            for name in sorted(column.unique().cast(str).to_list()):
+                chosen: Mask = (column == name).to_numpy()
+                yield SliceDifference(name, self.change(pairs.select(chosen)))
 
 
-def find_flips(pairs: pl.DataFrame, gains: Floats, most: int) -> Sequence[Flip]:
-    """The rows with the most negative gains, the worst first; ties in input order."""
-    order = np.argsort(gains, kind="stable")[:most]
-    worst = pairs[[int(row) for row in order if gains[row] < 0]]
-    columns = ("id", "sample", "value", "value_new")
-    return [Flip(*row) for row in worst.select(columns).iter_rows()]
+def find_flips(
+    counted: PairedRows,
+    gains: Floats,
+    most: int,
+    find_ids: Callable[[Sequence[int]], Mapping[int, str]],
+) -> Sequence[Flip]:
+    """The rows with the most negative gains, the worst first; ties in input order. `find_ids` gives the ids of ranks."""
+    worst = [row for row in smallest(gains, most).tolist() if gains[row] < 0]
+    keys = counted.keys
+    texts = find_ids(sorted({int(keys.ids[row]) for row in worst}))
+    return [
+        Flip(
+            id=texts[int(keys.ids[row])],
+            sample=None if keys.samples is None else int(keys.samples[row]),
+            base=_score(counted.base, row),
+            new=_score(counted.new, row),
+        )
+        for row in worst
+    ]
 
 
-def _corpus_value(metric: SumMetric, sums: Floats) -> float:
-    return float(metric.finalize(sums.sum(axis=0)))
+def smallest(values: Floats, most: int) -> npt.NDArray[np.int64]:
+    """The positions of the smallest values, ascending; of equal ones the first: int64 [up to `most`]."""
+    found = np.empty(0, np.int64)
+    for start in range(0, len(values), _BLOCK):
+        found = np.concatenate([found, np.arange(start, min(start + _BLOCK, len(values)))])
+        found = found[np.argsort(values[found], kind="stable")[:most]]
+    return found
 
 
-def _summed(stats: pl.Series, clusters: Integers) -> Floats:
-    rows = np.array(stats.to_list(), np.float64)
-    return np.column_stack([np.bincount(clusters, column) for column in rows.T])
+def _score(scores: RowScores, row: int) -> float | None:
+    return float(scores.values[row]) if scores.scored[row] else None
+
+
+def _mean(values: Floats) -> float | None:
+    with np.errstate(over="ignore"):
+        mean = float(values.mean())
+    return mean if math.isfinite(mean) else None
+
+
+def _corpus_value(finalize: Finalize, sums: RowStatistics) -> float | None:
+    value = float(finalize(sum_rows(sums)))
+    return value if math.isfinite(value) else None
+
+
+def _with_missing(metric: SumMetric, worst: float) -> Finalize:
+    """The value of a corpus some of whose rows have no score: its value over the others and the worst value, weighted by rows.
+
+    Of the sums, float64 [..., k + 2], the last two are the rows with a score, and all rows.
+    """
+
+    def finalize(sums: Floats) -> Floats:
+        scored = sums[..., -2] / sums[..., -1]
+        value = np.where(scored > 0, metric.finalize(sums[..., :-2]), worst)
+        mixed: Floats = scored * value + (1 - scored) * worst
+        return mixed
+
+    return finalize

@@ -1,9 +1,13 @@
 """Limits on how much worse a run may be: `--fail-if-worse METRIC[:BY]`, and gates against a baseline."""
 
+import math
 from dataclasses import dataclass
 
 from batchgen.errors import UsageError
 from batchgen.evaluation.comparing.compare import Comparison, MetricComparison
+
+MIN_COVERAGE = 0.95
+"""Least share of rows with a score for a decision, unless the user sets another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +16,8 @@ class MeasuredChange:
 
     Attributes:
         gain: None where nothing could be compared.
+        reach: of the rule of three for a single pair, as in `PairedResult`.
+        method: how the interval was computed, or why there is none.
     """
 
     gain: float | None
@@ -19,6 +25,8 @@ class MeasuredChange:
     high: float | None
     stderr: float | None
     n: int
+    reach: float | None = None
+    method: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +66,44 @@ def regression_reason(comparison: Comparison, limit: RegressionLimit) -> str:
     if one.reason:
         return f"{limit.metric} is not comparable: {one.reason}"
     if limit.by is None:
-        return f"{limit.metric} is worse" if one.verdict == "worse" else ""
+        return _significance_reason(one)
     change = measured_change(one)
     if change.low is None or change.high is None:
-        return f"{limit.metric}: {one.n:,} rows are too few for an interval"
+        return f"{limit.metric} is undecided: {why_no_interval(change)}"
     if change.low >= -limit.by:
         return ""
     verb = "is" if change.high < -limit.by else "may be"
-    return f"{limit.metric} {verb} worse by more than {limit.by:g}"
+    reason = f"{limit.metric} {verb} worse by more than {limit.by:g}"
+    return f"{reason}: {enough_pairs(change, limit.by)}" if change.reach is not None else reason
+
+
+def _significance_reason(one: MetricComparison) -> str:
+    """The reason why a metric without an allowed loss fails: significantly worse, or nothing to conclude from."""
+    reason = ""
+    if one.verdict == "worse":
+        reason = "is worse"
+    elif one.p is None:
+        reason = f"is undecided: {one.difference.test.removeprefix('none: ')}"
+    elif one.verdict == "inconclusive" and one.losses == one.n:
+        reason = f"is worse in all rows, but {one.n:,} are too few for a test"
+    elif one.verdict == "inconclusive" and one.lost > (1 - MIN_COVERAGE) * one.n:
+        reason = f"is undecided: {one.lost:,} of {one.n:,} rows have a score in the base run only"
+    return reason and f"{one.metric} {reason}"
+
+
+def why_no_interval(change: MeasuredChange) -> str:
+    """Why a change has no interval."""
+    return change.method.removeprefix("none: ") or f"{change.n:,} rows are too few for an interval"
+
+
+def enough_pairs(change: MeasuredChange, allowed: float) -> str:
+    """How many pairs like those of a change would rule out a loss above `allowed`."""
+    if change.gain is None or change.reach is None:
+        return ""
+    room = allowed + change.gain
+    if room <= 0:
+        return "no number of such pairs rules it out"
+    return f"{math.ceil(change.reach / room):,} such pairs would rule it out"
 
 
 def measured_change(one: MetricComparison) -> MeasuredChange:
@@ -73,8 +111,11 @@ def measured_change(one: MetricComparison) -> MeasuredChange:
     difference = one.difference
     low, high, value = difference.low, difference.high, difference.value
     if one.higher_is_better is None:
-        return MeasuredChange(None, None, None, None, one.n)
+        why = f"{one.metric} has no better direction"
+        return MeasuredChange(None, None, None, None, one.n, method=f"none: {why}")
     if not one.higher_is_better:
         low, high = (None if high is None else -high), (None if low is None else -low)
         value = None if value is None else -value
-    return MeasuredChange(value, low, high, difference.stderr, one.n)
+    return MeasuredChange(
+        value, low, high, difference.stderr, one.n, difference.reach, difference.method
+    )

@@ -8,6 +8,7 @@ from typing import Any
 from batchgen.errors import UsageError
 from batchgen.output.published_run import PublishedRun
 from batchgen.state.run_folder import RunFolder
+from batchgen.storage.entries import exists
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +22,20 @@ class AnswerKey:
 
 @dataclass(frozen=True, slots=True)
 class BaselineAnswer:
-    """The baseline's answer to one key. `different_prompt` if there is one, to another prompt."""
+    """The baseline's answer to one key.
+
+    `different_prompt` if there is one, to another prompt; not `readable` if its cell is not a text or a number.
+    """
 
     text: str | None
     different_prompt: bool = False
+    readable: bool = True
 
 
 def open_baseline(path: Path) -> PublishedRun:
     """Open a run and check its answers."""
     folder = RunFolder(path.absolute())
-    if not folder.manifest.exists():
+    if not exists(folder.manifest):
         problem = f"{path} is not the output folder of a complete run"
         raise UsageError(problem, hint="Give the output folder of a complete run.")
     run = PublishedRun(folder)

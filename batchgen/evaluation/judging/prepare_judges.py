@@ -1,20 +1,29 @@
 """The judges of a job, prepared: model located, rubric read, baseline opened. No weights are loaded."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
-from batchgen.engines.engine_registry import requires_weights
+from batchgen.engines.contract import ModelUse
+from batchgen.engines.engine_registry import identify_model, requires_weights
 from batchgen.errors import DataError, ModelError
 from batchgen.evaluation.judging.baseline_answers import baseline_record, open_baseline
 from batchgen.evaluation.judging.prompt_texts import VERSION
 from batchgen.evaluation.judging.prompts import JudgePrompts, answer_prefill
-from batchgen.evaluation.model_queries.scoring_model import ScoringModel, load_scoring_model
+from batchgen.evaluation.model_queries.scoring_model import (
+    ScoringModel,
+    choose_model_dtype,
+    load_scoring_model,
+)
 from batchgen.fingerprint import fingerprint
 from batchgen.job.judge import Judge
 from batchgen.job.spec import Job, ModelSpec, PromptSpec
 from batchgen.jobfile.load import LoadedJob
 from batchgen.models.info import tokenizer_identity
+from batchgen.models.local_adapter import adapter_errors
 from batchgen.models.local_model import LocalModel, find_local_model
 from batchgen.models.lock_file import lock_path, read_lock
 from batchgen.output.published_run import PublishedRun
@@ -44,24 +53,50 @@ class PreparedJudge:
 
 
 def prepare_judges(
-    loaded: LoadedJob, own: LocalModel | None, reporter: Reporter
+    loaded: LoadedJob,
+    own: LocalModel | None,
+    reporter: Reporter,
+    *,
+    recorded_dtype: str | None = None,
+    served: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[PreparedJudge, ...]:
-    """Prepare a job's judges. `own` is the model that generates the answers.
+    """Prepare a job's judges. `own` is the model that generates the answers; in `recorded_dtype`, if their run began earlier.
+
+    `served` is what is known about it if a server offers it.
 
     Raises:
         BatchgenError: a model, a rubric or a baseline is missing, damaged, or cannot be used.
     """
     lock = read_lock(lock_path(loaded.file))
 
-    def find(spec: ModelSpec | None) -> LocalModel | None:
+    def find(number: int, spec: ModelSpec | None) -> LocalModel | None:
         if spec is None:
             return own
         if spec.path is None:
             return None
-        return find_local_model(spec, lock, reporter, weights=requires_weights(spec))
+        with adapter_errors(loaded, f"evaluate.judges[{number}].model"):
+            return find_local_model(spec, lock, reporter, weights=requires_weights(spec))
 
-    models = [find(judge.model) for judge in loaded.job.evaluate.judges]
-    return tuple(_prepare_judge(loaded.job, n, model, own) for n, model in enumerate(models))
+    dtype = choose_model_dtype(loaded.job.model, own, recorded_dtype)
+    models = [find(n, judge.model) for n, judge in enumerate(loaded.job.evaluate.judges)]
+    known = [_served(judge, served, reporter) for judge in loaded.job.evaluate.judges]
+    prepared = [
+        _prepare_judge(loaded.job, n, (model, known[n]), own) for n, model in enumerate(models)
+    ]
+    for one in prepared:
+        if one.judge.model is not None:
+            one.model.with_checked_adapter(loaded, f"{one.key}.model")
+    return tuple(
+        one if one.judge.model else replace(one, model=replace(one.model, dtype=dtype))
+        for one in prepared
+    )
+
+
+def _served(judge: Judge, own: Mapping[str, Any], reporter: Reporter) -> Mapping[str, Any]:
+    """What is known about a judge that a server offers; empty for one on this machine."""
+    if judge.model is None:
+        return own
+    return identify_model(judge.model, ModelUse({}, likelihoods=True), reporter.info)
 
 
 def read_rubric(judge: Judge) -> str:
@@ -85,8 +120,12 @@ def read_rubric(judge: Judge) -> str:
 
 
 def _prepare_judge(
-    job: Job, number: int, model: LocalModel | None, own: LocalModel | None
+    job: Job,
+    number: int,
+    found: tuple[LocalModel | None, Mapping[str, Any]],
+    own: LocalModel | None,
 ) -> PreparedJudge:
+    model, served = found
     if model is not None and model.info.is_encoder_decoder:
         raise ModelError(
             f"{model.resolved.name} is an encoder-decoder model, which cannot judge",
@@ -96,11 +135,12 @@ def _prepare_judge(
     spec = judge.model or job.model
     sections = {"model": spec, "prompt": _prompt_section(judge, job.prompt, model)}
     scoring = load_scoring_model(job.model_copy(update=sections), model, JUDGE_DATE)
+    scoring = replace(scoring, served=served)
     rubric = read_rubric(judge)
     baseline = open_baseline(Path(judge.baseline)) if judge.baseline is not None else None
     files = {"files": tokenizer_identity(model.tokenizer.folder)} if model else {}
     decides = {
-        "model": model.info.identity if model else {},
+        "model": model.identity if model else {},
         "engine": [spec.engine, spec.dtype, spec.attn_implementation],
         "tokenizer": {**scoring.tokenizer.facts, **files},
         "longest": scoring.context_length,
@@ -108,9 +148,7 @@ def _prepare_judge(
         "rubric": rubric,
         "other": baseline_record(baseline) if baseline else {},
     }
-    key = "weights_sampled_sha256"
-    weights = model.info.identity.get(key) if model else None
-    same_weights = own and (model is own or (weights and weights == own.info.identity.get(key)))
+    same_weights = own and (model is own or (model and _weights(model) == _weights(own)))
     return PreparedJudge(
         judge=judge,
         key=f"evaluate.judges[{number}]",
@@ -120,6 +158,13 @@ def _prepare_judge(
         signature=fingerprint(decides),
         is_self_judge=bool(same_weights),
     )
+
+
+def _weights(model: LocalModel) -> tuple[str | None, ...]:
+    """What two models have in common if they have the same weights; differs for models without any."""
+    identity = model.identity
+    own = identity.get("weights_sha256", str(model.resolved.folder))
+    return own, identity.get("adapter_sha256")
 
 
 def _prompt_section(judge: Judge, prompt: PromptSpec, model: LocalModel | None) -> PromptSpec:

@@ -23,6 +23,7 @@ from batchgen.evaluation.judging.scores import JudgeState
 from batchgen.evaluation.model_queries.query import KnownResult, LikelihoodQuery, Query
 from batchgen.metrics.base import Answer
 from batchgen.metrics.likelihood_columns import likelihood_column
+from batchgen.metrics.references import UnreadableCellError, scalar_texts
 from batchgen.records import Failure
 
 
@@ -91,12 +92,21 @@ def _baseline_answers(
     if column is None:
         return [BaselineAnswer(None)] * len(judged)
     values = (one.answer.fields[column] for one in judged)
-    return [BaselineAnswer(None if value is None else str(value)) for value in values]
+    return [_baseline_answer(value) for value in values]
+
+
+def _baseline_answer(cell: object) -> BaselineAnswer:
+    try:
+        return BaselineAnswer(next(iter(scalar_texts(cell)), None))
+    except UnreadableCellError:
+        return BaselineAnswer(None, readable=False)
 
 
 def _state(prepared: PreparedJudge, answer: Answer, other: BaselineAnswer) -> JudgeState | None:
     """The verdict that needs no model; None where it needs one."""
     empty = not (answer.response or "").strip()
+    if not other.readable or (prepared.judge.reference == "show" and not answer.readable):
+        return "unreadable"
     if prepared.judge.mode == "rubric":
         return "empty" if empty else None
     if other.text is None:

@@ -7,7 +7,6 @@ Probabilities are a softmax over the allowed labels. Their share of the whole vo
 below `MIN_LABEL_MASS` the model would have answered something else, and the answer has no score.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +15,8 @@ import numpy as np
 
 from batchgen.job.judge import TYPE, VERSION, Judge
 from batchgen.metrics.base import Answer, Floats, Spec, Unit, unscored
-from batchgen.records import Score
+from batchgen.metrics.statistics.intervals import ValueRange
+from batchgen.records import Score, Status
 
 MIN_LABEL_MASS = 0.5
 """Least label mass with a score."""
@@ -29,6 +29,7 @@ JudgeState = Literal[
     "both_empty",
     "no_baseline",
     "different_prompt",
+    "unreadable",
     "failed",
 ]
 """The origin of a judgement, or why there is none.
@@ -40,6 +41,7 @@ JudgeState = Literal[
     both_empty        both are empty
     no_baseline       the other answer does not exist
     different_prompt  the other answer has another prompt
+    unreadable        the cell of the reference or of the other answer is in no form that batchgen reads
     failed            the query failed
 """
 
@@ -75,6 +77,7 @@ class JudgeStatistic:
     Attributes:
         suffix: of the metric's name, after the judge's; empty for the main number.
         queried: whether it describes the judge, so that it has no value without a query.
+        value_range: of a unit other than fraction.
     """
 
     suffix: str
@@ -82,7 +85,15 @@ class JudgeStatistic:
     unit: Unit = "fraction"
     higher_is_better: bool | None = None
     min_mass: float = MIN_LABEL_MASS
+    value_range: ValueRange | None = None
     queried: bool = False
+
+
+_UNJUDGED: Mapping[JudgeState, Status] = {
+    "no_baseline": "skipped",
+    "different_prompt": "skipped",
+    "unreadable": "unparsed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +113,8 @@ class JudgeMetric:
             return unscored(self.spec, "skipped")
         if result.state == "failed":
             return unscored(self.spec, "error", result.code)
-        if result.state in ("no_baseline", "different_prompt"):
-            return unscored(self.spec, "skipped", result.state)
+        if status := _UNJUDGED.get(result.state):
+            return unscored(self.spec, status, result.state)
         if result.logprobs:
             return self._judged(result)
         fixed = self.fixed.get(result.state)
@@ -136,7 +147,15 @@ def judge_metrics(judge: Judge, read: VerdictReader, signature: str) -> tuple[Ju
     made = []
     for one in _rubric_statistics(judge) if judge.mode == "rubric" else _PAIRWISE:
         name, fixed = judge.name + one.suffix, {} if one.queried else _fixed_verdicts(judge)
-        spec = Spec(name, TYPE, VERSION, one.unit, one.higher_is_better, signature=signature)
+        spec = Spec(
+            name,
+            TYPE,
+            VERSION,
+            one.unit,
+            one.higher_is_better,
+            signature=signature,
+            declared_range=one.value_range,
+        )
         made.append(JudgeMetric(spec, one, read, judge.labels, fixed))
     return tuple(made)
 
@@ -166,30 +185,6 @@ def verdict_probabilities(logprobs: Sequence[float], labels: int) -> VerdictProb
     return VerdictProbabilities(chances, np.exp(table).sum(axis=-1))
 
 
-def disjoint_logprobs(logprobs: Sequence[float], token_ids: Sequence[Sequence[int]]) -> list[float]:
-    """Log-probabilities of disjoint events: the verdict begins with this label, and not with a longer one; or -inf.
-
-    A tokenizer may split `10` into `1` and `0`. The probability of the tokens of `1` is then that of every text that
-    begins with them, and the part that continues to `10` is subtracted.
-    """
-    chances = [math.exp(one) for one in logprobs]
-    left = [
-        chance - sum(chances[k] for k in _next_longer(here, token_ids))
-        for here, chance in enumerate(chances)
-    ]
-    return [math.log(one) if one > 0 else -math.inf for one in left]
-
-
-def _next_longer(here: int, token_ids: Sequence[Sequence[int]]) -> list[int]:
-    """The labels that continue a label, without those that continue one of these."""
-    longer = [k for k, ids in enumerate(token_ids) if _continues(ids, token_ids[here])]
-    return [k for k in longer if not any(_continues(token_ids[k], token_ids[m]) for m in longer)]
-
-
-def _continues(longer: Sequence[int], label: Sequence[int]) -> bool:
-    return len(longer) > len(label) and tuple(longer[: len(label)]) == tuple(label)
-
-
 def _mass(verdict: VerdictProbabilities) -> float:
     return min(1.0, float(verdict.mass.min()))
 
@@ -200,7 +195,9 @@ def _rubric_statistics(judge: Judge) -> tuple[JudgeStatistic, ...]:
     def mean(verdict: VerdictProbabilities) -> float:
         return float(verdict.probabilities[0] @ scale)
 
-    return (JudgeStatistic("", mean, "score", higher_is_better=True), _MASS)
+    ends = ValueRange(float(scale[0]), float(scale[-1]))
+    main = JudgeStatistic("", mean, "score", higher_is_better=True, value_range=ends)
+    return (main, _MASS)
 
 
 def _votes(verdict: VerdictProbabilities) -> tuple[float, float]:

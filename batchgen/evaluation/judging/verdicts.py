@@ -8,8 +8,8 @@ from batchgen.evaluation.judging.scores import (
     JudgeResult,
     JudgeState,
     VerdictReader,
-    disjoint_logprobs,
 )
+from batchgen.evaluation.model_queries.disjoint_labels import disjoint_logprobs
 from batchgen.metrics.base import Answer
 from batchgen.metrics.likelihood_columns import text_likelihoods
 

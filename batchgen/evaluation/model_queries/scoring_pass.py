@@ -6,11 +6,12 @@ A block's cache key is a hash of the model and of every queried token, so that a
 engine is opened for the first block that is not cached.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,13 @@ import pyarrow as pa
 
 from batchgen.errors import StateError
 from batchgen.evaluation.answers import Tables
-from batchgen.evaluation.model_queries.query import KnownResult, LikelihoodQuery, Query, QuerySource
+from batchgen.evaluation.model_queries.query import (
+    KnownResult,
+    LikelihoodQuery,
+    Query,
+    QuerySource,
+    RollingQuery,
+)
 from batchgen.evaluation.model_queries.scoring_model import LazyEngine
 from batchgen.progress import SILENT, Reporter
 from batchgen.records import Continuation, Failure, Likelihood
@@ -128,11 +135,13 @@ class ScoringPasses:
     Attributes:
         engine: of the model that generated the answers; may already be open.
         passes: those with `engine` first; those with the same engine are adjacent.
+        fill: applied to the tables with the columns of all passes; None leaves them.
     """
 
     engine: LazyEngine
     passes: Sequence[ScoringPass]
     cache: LikelihoodCache
+    fill: Callable[[Tables], Tables] | None = None
 
     def add_likelihood_columns(self, tables: Tables) -> Tables:
         """Query all models about all answers, and close the engines; the same tables, with the columns of all passes."""
@@ -145,7 +154,7 @@ class ScoringPasses:
                 tables = one.add_likelihood_columns(tables)
         finally:
             engine.close()
-        return tables
+        return tables if self.fill is None else self.fill(tables)
 
 
 class _AnswerBlock:
@@ -156,8 +165,9 @@ class _AnswerBlock:
         for source in sources:
             self._columns |= zip(source.columns, source.queries(table), strict=True)
         self._queries = list(chain.from_iterable(chain.from_iterable(self._columns.values())))
-        self._results = [_without_model(query) for query in self._queries]
-        self.left = self._results.count(None)
+        self._windows = [window for query in self._queries for window in _windows(query)]
+        self._results: list[Likelihood | None] = [None] * len(self._windows)
+        self.left = len(self._windows)
 
     @property
     def share_left(self) -> float:
@@ -175,15 +185,17 @@ class _AnswerBlock:
             elif isinstance(one, KnownResult):
                 digest.update(f"={one.note}".encode())
             else:
-                digest.update(f":{len(one.context)} {len(one.token_ids)} {one.note} ".encode())
-                digest.update(np.asarray([*one.context, *one.token_ids], np.int64).tobytes())
+                digest.update(f":{one.note} ".encode())
+                for window in _windows(one):
+                    digest.update(f"{len(window.context)} {len(window.token_ids)} ".encode())
+                    tokens = [*window.context, *window.token_ids]
+                    digest.update(np.asarray(tokens, np.int64).tobytes())
         return digest.hexdigest()
 
     def continuations(self, first: int) -> Iterator[Continuation]:
         """The queries for an engine; `first` is the index of position 0."""
-        for position, one in enumerate(self._queries):
-            if isinstance(one, LikelihoodQuery):
-                yield Continuation(first + position, one.context, one.token_ids)
+        for position, one in enumerate(self._windows):
+            yield Continuation(first + position, one.context, one.token_ids)
 
     def add(self, position: int, likelihood: Likelihood) -> None:
         self._results[position] = likelihood
@@ -191,27 +203,34 @@ class _AnswerBlock:
 
     def cells(self) -> dict[str, list[list[dict[str, Any]]]]:
         """All results, by column and row, as the cache stores them."""
-        every = zip(self._queries, self._results, strict=True)
+        results = iter(self._results)
         return {
-            column: [[_entry(*next(every)) for _ in queries] for queries in rows]
+            column: [[_entry(query, results) for query in queries] for queries in rows]
             for column, rows in self._columns.items()
         }
 
 
-def _without_model(query: Query) -> Likelihood | None:
-    if isinstance(query, LikelihoodQuery):
-        return None
-    return Likelihood(0, (), failure=query if isinstance(query, Failure) else None)
+def _windows(query: Query) -> Sequence[LikelihoodQuery]:
+    """What the model computes for a query; nothing if its result is known."""
+    if isinstance(query, RollingQuery):
+        return query.windows
+    return (query,) if isinstance(query, LikelihoodQuery) else ()
 
 
-def _entry(query: Query, result: Likelihood | None) -> dict[str, Any]:
-    if result is None:
+def _entry(query: Query, results: Iterator[Likelihood | None]) -> dict[str, Any]:
+    """The cell of a query, which takes the results of its windows."""
+    windows = _windows(query)
+    found = [result for result in islice(results, len(windows)) if result is not None]
+    if len(found) < len(windows):
         raise ValueError("a result of the block is missing")
+    failures = [one.failure for one in found if one.failure]
+    if isinstance(query, Failure):
+        failures = [query]
     return {
-        "logprob": result.total,
-        "tokens": len(query.token_ids) if isinstance(query, LikelihoodQuery) else 0,
-        "greedy": result.greedy,
-        "failure": result.failure.code if result.failure else None,
+        "logprob": 0.0 if failures else math.fsum(one.total for one in found),
+        "tokens": sum(len(window.token_ids) for window in windows),
+        "greedy": bool(found) and all(one.greedy for one in found),
+        "failure": failures[0].code if failures else None,
         "note": None if isinstance(query, Failure) else query.note,
     }
 

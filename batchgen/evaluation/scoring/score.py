@@ -1,13 +1,14 @@
 """`score`: the responses of a run, or of any table with a response column; see `score_run` and `score_file`."""
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from batchgen.errors import UsageError
+from batchgen.errors import BatchgenError, UsageError
 from batchgen.evaluation.scoring.join import JoinSpec
 from batchgen.evaluation.scoring.score_file import score_file
 from batchgen.evaluation.scoring.score_run import ScoreResult, score_run
@@ -15,9 +16,10 @@ from batchgen.evaluation.scoring_models import ScoringModelOptions
 from batchgen.job.evaluate import Evaluate, Reasoning
 from batchgen.jobfile.renamed_keys import explain_renamed_key, explain_renamed_type
 from batchgen.metrics.registry import METRIC_TYPES
-from batchgen.output.unfinished_run import why_unfinished
+from batchgen.output.unfinished_run import check_manifest_exists, why_unfinished
 from batchgen.progress import SILENT, Reporter
-from batchgen.state.run_folder import RunFolder
+from batchgen.state.run_folder import RunFolder, not_a_run
+from batchgen.storage.entries import exists, is_file, is_folder
 
 MetricSpec = str | Mapping[str, Any]
 """A metric as in a job file: its type, or a mapping with its options."""
@@ -40,14 +42,14 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
     """Score existing responses; nothing is generated.
 
     Args:
-        what: a run folder, whose files are replaced; or a Parquet, CSV or JSONL file.
+        what: a run folder, whose files are replaced unless `output` is given; or a Parquet, CSV or JSONL file.
         metrics: such as `["exact", {"type": "rouge", "variants": ["L"]}]`. Those of a run's job are added.
         reference: the column with the right answer, or several. Default: that of the run.
         response: the column of a file with the responses. Default: `response`.
         reasoning: with "drop", text between think marks is not scored. Default: that of the run's job, or "keep".
         join: a file with further columns, such as the references.
         on: the key column of `join`.
-        output: the folder for the scores of a file.
+        output: the folder for the scores. Required for a file; those of a run are otherwise written into its folder.
         model: folder or name of the model that likelihood metrics query. Default: the run's model.
         chat_template: renders the messages of a file for that model, as in a job. Default: `auto`.
         reporter: receives messages and progress.
@@ -68,25 +70,26 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
         raise UsageError("--chat-template requires --model")
     named = "" if model is None else str(model)
     options = ScoringModelOptions(
-        model=str(Path(named).absolute()) if named and Path(named).is_dir() else named,
+        model=str(Path(named).absolute()) if named and is_folder(Path(named)) else named,
         chat_template=chat_template or "auto",
         reporter=reporter,
     )
-    if what.is_dir() and (what / "manifest.json").exists():
-        if response or output or chat_template:
+    if is_folder(what) and exists(what / "manifest.json"):
+        if response or chat_template:
             raise UsageError(
-                "--response, --output and --chat-template apply to files only, not to a run",
-                hint="Omit them: the scores of a run are written into its folder.",
+                "--response and --chat-template apply to files only, not to a run",
+                hint="Omit them: a run records both.",
             )
         return score_run(
             what,
             evaluate.metrics,
+            output=None if output is None else Path(output),
             references=references,
             reasoning=reasoning,
             join_spec=join_spec,
             options=options,
         )
-    if output is None:
+    if output is None or RunFolder(what.absolute()).has_state:
         raise _no_output(what)
     if not evaluate.metrics:
         raise UsageError("no metric given", hint="Add --metric exact.")
@@ -100,14 +103,17 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
     )
 
 
-def _no_output(what: Path) -> UsageError:
-    if what.is_file():
+def _no_output(what: Path) -> BatchgenError:
+    if is_file(what):
         problem = f"no output folder given for the scores of {what}"
         return UsageError(problem, hint="Add --output FOLDER.")
-    if (folder := RunFolder(what.absolute())).run.exists():
-        why = why_unfinished(folder)
-        return UsageError(why.problem, hint=why.hint)
-    problem = "is not the output folder of a complete run" if what.exists() else "does not exist"
+    folder = RunFolder(what.absolute())
+    if not folder.is_private_readable:
+        return not_a_run(what)
+    if folder.has_state:
+        check_manifest_exists(folder)
+        return why_unfinished(folder).error(UsageError)
+    problem = "is not the output folder of a complete run" if exists(what) else "does not exist"
     return UsageError(
         f"{what} {problem}", hint="Give the output folder of a run, or a file and --output FOLDER."
     )
@@ -151,6 +157,10 @@ def _hint(errors: Sequence[ErrorDetails], metrics: Sequence[MetricSpec]) -> str:
     if renamed := next(filter(None, (_renamed(error, metrics) for error in errors)), None):
         return renamed[1]
     if any(error["type"] in _TYPE_ERRORS and len(error["loc"]) == 2 for error in errors):
+        wrong = (_type(error, metrics) for error in errors if error["type"] == "union_tag_invalid")
+        near = [one for name in wrong for one in get_close_matches(name, METRIC_TYPES, 1)]
+        if near:
+            return f"Did you mean {', '.join(near)}? List all types with `batchgen metrics`."
         return f"Use one of: {', '.join(METRIC_TYPES)}. List options with `batchgen metrics TYPE`."
     types = dict.fromkeys(_type(error, metrics) for error in errors if _of_metric(error))
     commands = ", ".join(f"`batchgen metrics {name}`" for name in types)

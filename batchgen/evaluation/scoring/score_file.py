@@ -10,7 +10,7 @@ from batchgen.evaluation.answers import ColumnMap, check_grouped_by_prompt, regr
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.evaluation.scorer import Scorer
 from batchgen.evaluation.scoring.join import JoinSpec, open_input_table, open_join, read_tables
-from batchgen.evaluation.scoring.score_run import ScoreResult, check_evaluation
+from batchgen.evaluation.scoring.score_run import ScoreResult, check_evaluation, score_folder
 from batchgen.evaluation.scoring_models import ScoringModelOptions, model_of_file, scoring_passes
 from batchgen.evaluation.staging import StagedAnswers, stage_answers
 from batchgen.job.evaluate import Evaluate
@@ -18,7 +18,6 @@ from batchgen.metrics.likelihood_columns import is_model_metric
 from batchgen.output.publish import Stage, finish_release
 from batchgen.output.score_tables import SCORE_PREFIX
 from batchgen.state.lock import hold_lock
-from batchgen.state.run_folder import RunFolder
 from batchgen.storage.failpoints import arm
 
 
@@ -37,13 +36,7 @@ def score_file(
     `messages`, the prompt.
     """
     arm()
-    folder = RunFolder(output.absolute())
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"{output} is a file", hint="Choose a folder with --output.")
-    if folder.run.exists() or folder.manifest.exists():
-        raise UsageError(
-            f"{output} is the output folder of a run", hint="Choose another folder with --output."
-        )
+    folder = score_folder(output)
     source = open_input_table(path)
     schema = source.schema()
     join = open_join(join_spec, schema) if join_spec else None

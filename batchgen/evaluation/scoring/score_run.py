@@ -5,6 +5,7 @@
 Metrics that query a model read its log-likelihoods from columns, which `scoring_pass.py` adds before this pass.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -13,8 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from batchgen.arrow.nested_column import column_paths
 from batchgen.engines.engine_registry import requires_weights
-from batchgen.errors import ExitCode, UsageError
+from batchgen.errors import ExitCode, ResourceError, StateError, UsageError
 from batchgen.evaluation.answers import Tables
 from batchgen.evaluation.checks import STORED, resolve_and_check
 from batchgen.evaluation.gates import GateResult, decide_gates
@@ -36,6 +38,7 @@ from batchgen.progress import Reporter
 from batchgen.records import MetricRow
 from batchgen.state.lock import hold_lock
 from batchgen.state.run_folder import RunFolder, open_folder
+from batchgen.storage.entries import exists, is_folder
 from batchgen.storage.failpoints import arm
 
 
@@ -53,7 +56,7 @@ class ScoreResult:
         return ExitCode.DONE if passed else ExitCode.GATE_FAILED
 
 
-def score_run(
+def score_run(  # noqa: PLR0913  # the arguments of `score` that apply to a run
     path: Path,
     metrics: Sequence[MetricOptions] = (),
     *,
@@ -61,18 +64,25 @@ def score_run(
     reasoning: Reasoning | None = None,
     join_spec: JoinSpec | None = None,
     options: ScoringModelOptions | None = None,
+    output: Path | None = None,
 ) -> ScoreResult:
     """Score the responses of a run by the metrics of its job, and by further ones; see `score`.
 
-    A further metric with the name of a job's metric replaces it.
+    A further metric with the name of a job's metric replaces it. With `output`, the run's folder is only read.
     """
     arm()
     folder = open_folder(path)
-    with hold_lock(folder.lock):
-        folder.clear_scratch()
-        finish_release(folder)
+    target = _target_folder(folder, output)
+    with hold_lock(target.lock):
+        target.clear_scratch()
+        finish_release(target)
         published = PublishedRun(folder)
         published.check(only_responses=True)
+        if issue := published.job_issue():
+            raise StateError(
+                f"{folder.job} {issue.problem}",
+                hint="Repeat the same `batchgen run` to write it again.",
+            )
         loaded = load_stored_job(folder.job)
         section, prefix = loaded.job.evaluate, loaded.job.output.prefix
         names = {_name(metric) for metric in metrics}
@@ -89,10 +99,13 @@ def score_run(
         weights = requires_weights(loaded.job.model)
         own = find_model(loaded, options.reporter, weights=weights) if is_judge else None
         evaluation = check_evaluation(section.model_copy(update=changed), schema, prefix=prefix)
-        evaluation = evaluation.with_judges(prepare_judges(loaded, own, options.reporter))
         manifest = published.manifest
+        judges = prepare_judges(
+            loaded, own, options.reporter, recorded_dtype=manifest.settings["model"]["dtype"]
+        )
+        evaluation = evaluation.with_judges(judges)
         passes = scoring_passes(
-            folder,
+            target,
             options,
             model_of_run(options, loaded, evaluation, manifest=manifest.content),
             evaluation=evaluation,
@@ -101,10 +114,41 @@ def score_run(
         )
         report_removed_metrics(manifest, evaluation, options.reporter)
         result = rescore_run(
-            published, evaluation, join=join, transform=passes.add_likelihood_columns
+            published,
+            evaluation,
+            target=target,
+            join=join,
+            transform=passes.add_likelihood_columns,
         )
         passes.cache.delete_unused()
         return result
+
+
+def _target_folder(run: RunFolder, output: Path | None) -> RunFolder:
+    """The folder that the scores of a run are written into; ResourceError if that is not permitted."""
+    if output is not None:
+        target = score_folder(output)
+        target.create()
+        return target
+    if not os.access(run.path, os.W_OK) or not run.is_private_readable:
+        raise ResourceError(
+            f"cannot write into {run.path}: Permission denied",
+            hint="Write the scores elsewhere with --output FOLDER.",
+        )
+    run.create()  # `purge` deletes the folder for unfinished files
+    return run
+
+
+def score_folder(output: Path) -> RunFolder:
+    """The folder for scores that are not written into a run; UsageError if it is a file, or holds a run."""
+    folder = RunFolder(output.absolute())
+    if exists(output) and not is_folder(output):
+        raise UsageError(f"{output} is a file", hint="Choose a folder with --output.")
+    if exists(folder.run) or exists(folder.manifest):
+        raise UsageError(
+            f"{output} is the output folder of a run", hint="Choose another folder with --output."
+        )
+    return folder
 
 
 def _name(metric: MetricOptions) -> str:
@@ -115,7 +159,7 @@ def check_evaluation(
     evaluate: Evaluate, schema: pa.Schema, *, prefix: str = "", messages_hint: str = STORED
 ) -> Evaluation:
     """Resolve a section `evaluate` for tables with these columns; their columns of scores are ignored."""
-    columns = [name for name in schema.names if not name.startswith(SCORE_PREFIX)]
+    columns = [name for name in column_paths(schema) if not name.startswith(SCORE_PREFIX)]
     evaluation, problems = resolve_and_check(evaluate, columns, prefix, messages_hint=messages_hint)
     if problems:
         raise UsageError("\n".join(p.message for p in problems), hint=problems[0].hint)
@@ -126,13 +170,14 @@ def rescore_run(
     published: PublishedRun,
     evaluation: Evaluation,
     *,
+    target: RunFolder | None = None,
     join: Join | None = None,
     job: str | None = None,
     transform: Callable[[Tables], Tables] = lambda tables: tables,
 ) -> ScoreResult:
     """Score the published responses of a run, which have been checked, and replace its files; needs the run's lock.
 
-    `job` is the resolved job, if it changed since the responses were published. `transform` adds the columns that metrics
+    With another folder as `target`, the files are written there, without a manifest; needs that folder's lock. `job` is the resolved job, if it changed since the responses were published. `transform` adds the columns that metrics
     with a model read.
     """
     folder, manifest = published.folder, published.manifest
@@ -140,7 +185,8 @@ def rescore_run(
     origin = run_origin(evaluation, manifest.prefix, manifest.samples)
     scorer = Scorer(evaluation, origin, schema, manifest.prefix)
     compression = published.responses.compression
-    stage = Stage(folder, compression, published.file_mode, published.origin)
+    target = target or folder
+    stage = Stage(target, compression, published.file_mode, published.origin)
 
     def tables() -> Iterator[pa.Table]:
         for table in published.responses.row_groups(published.schema.names):
@@ -148,9 +194,12 @@ def rescore_run(
 
     answers = StagedAnswers(transform(tables), published.schema, published.layout)
     rows = stage_answers(stage, answers, scorer)
-    gates = decide_gates(evaluation.section.gates, rows, folder, folder.staged)
+    gates = decide_gates(evaluation.section.gates, rows, folder, target.staged)
     if job is not None:
         stage.text(folder.job.name, job)
+    if target is not folder:
+        stage.release(None)
+        return ScoreResult(target, rows, gates)
     files = [asdict(file) for file in stage.files()]
     record = evaluation_record(scorer, gates)
     stage.release({**manifest.content, "files": files, "evaluation": record})

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchgen.arrow.types import TableBatch
-from batchgen.input.readers.streams import CELL_LIMIT
+from batchgen.input.readers.text.streams import CELL_LIMIT
 from batchgen.records import Failure
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

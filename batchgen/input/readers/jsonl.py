@@ -1,47 +1,61 @@
-"""JSONL files: one JSON object per line, as batches of typed columns.
+"""JSONL files (one JSON object per line) and JSON files (json_document.py), as batches of typed columns.
 
 A missing key is null. Types are inferred from all lines of all files before any row is used: integers and fractions
-in one column become fractions, a column without values is text, and numbers and text in one column are an error.
+in one column become fractions, a column without values is text, and numbers and text in one column are text.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from batchgen.arrow.types import TableBatch
+from batchgen.errors import DataError
 from batchgen.input.files import InputFile
 from batchgen.input.readers.cell_limits import check_cells
+from batchgen.input.readers.json_document import read_document
+from batchgen.input.readers.json_objects import JsonLines
 from batchgen.input.readers.jsonl_lines import read_lines
-from batchgen.input.readers.jsonl_types import (
-    TypeConflictError,
-    column_type,
-    make_column,
-    type_conflict,
-    widen_types,
-)
+from batchgen.input.readers.jsonl_types import ColumnTypes, is_exact, make_column
 
 
 @dataclass(frozen=True, slots=True)
 class JsonlFile:
-    """A JSONL file. `columns` are the keys in its first block, in order of appearance."""
+    """A JSONL or JSON file. `columns` are the keys in its first block, in order of appearance."""
 
     file: InputFile
     columns: tuple[str, ...]
 
-    def batches(self, schema: pa.Schema) -> Iterator[TableBatch]:
+    def lines(self) -> Iterator[JsonLines]:
+        """All objects; DataError for text that is not a JSON object."""
+        return read_document(self.file) if self.file.format == "json" else read_lines(self.file)
+
+    def batches(
+        self, schema: pa.Schema, originals_of: Collection[str] = ()
+    ) -> Iterator[TableBatch]:
         """All rows, as the columns of a schema from `infer_schema`; DataError for a line that is not a JSON object."""
-        for lines in read_lines(self.file):
-            try:
-                columns = [make_column(f.name, lines.column(f.name), f.type) for f in schema]
-            except TypeConflictError as error:
-                raise type_conflict(error.key, read_lines(self.file)) from error
-            yield check_cells(pa.table(columns, schema=schema), lines.failures)
+        for lines in self.lines():
+            table = pa.table([self._column(lines, field) for field in schema], schema=schema)
+            named = [field for field in schema if field.name in originals_of]
+            values = {field.name: lines.column(field.name) for field in named}
+            inexact = {
+                f.name: values[f.name] for f in named if not is_exact(values[f.name], f.type)
+            }
+            yield replace(check_cells(table, lines.failures), originals=inexact)
+
+    def _column(self, lines: JsonLines, field: pa.Field) -> pa.Array:
+        try:
+            return make_column(lines.column(field.name), field.type)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DataError(
+                f"{self.file.path}: column {field.name!r} has values of another kind than when its lines were read first",
+                hint="Run again. Do not change the input during a run.",
+            ) from error
 
 
 def open_jsonl(file: InputFile) -> JsonlFile:
     """Read the keys in the first block of a file; DataError if a line of it is not a JSON object."""
-    lines = next(read_lines(file), None)
+    lines = next(JsonlFile(file, ()).lines(), None)
     keys = [key for object_ in lines.objects for key in object_] if lines else []
     return JsonlFile(file, tuple(dict.fromkeys(keys)))
 
@@ -50,14 +64,10 @@ def infer_schema(files: Sequence[JsonlFile]) -> pa.Schema:
     """Infer the columns and their types in one pass over all files.
 
     Raises:
-        DataError: a line that is not an object, values of different kinds in one column, or too many columns.
+        DataError: a line that is not an object, or too many columns.
     """
-    types: dict[str, pa.DataType] = {}
-    try:
-        for file in files:
-            for lines in read_lines(file.file):
-                widen_types(types, lines)
-    except TypeConflictError as error:
-        everything = (lines for file in files for lines in read_lines(file.file))
-        raise type_conflict(error.key, everything) from error
-    return pa.schema([(key, column_type(type_)) for key, type_ in types.items()])
+    types = ColumnTypes()
+    for file in files:
+        for lines in file.lines():
+            types.widen(lines)
+    return types.schema()

@@ -5,8 +5,10 @@ verified, and a row group is never in memory as a whole.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,10 +21,18 @@ from batchgen.arrow.types import (
     plain_type,
     unified_type,
 )
+from batchgen.arrow.values import python_values
 from batchgen.errors import DataError
 from batchgen.input.files import InputFile
 from batchgen.input.readers.cell_limits import check_cells, cut_texts
-from batchgen.input.readers.streams import CELL_LIMIT
+from batchgen.input.readers.parquet_checks import (
+    damaged_footer,
+    most_cell_bytes,
+    read_footer,
+    too_large,
+)
+from batchgen.input.readers.parquet_footer import BYTE_ARRAY, Footer, RowGroup
+from batchgen.input.readers.text.streams import CELL_LIMIT
 
 BATCH_ROWS = 1024
 BATCH_BYTES = 1 << 25
@@ -30,9 +40,6 @@ BATCH_BYTES = 1 << 25
 
 _CUT_BYTES = 4 * (CELL_LIMIT + 1)
 """More bytes than a text of CELL_LIMIT characters can have."""
-_MAGIC = b"PAR1"
-_ENCRYPTED = b"PARE"
-_AGAIN = "Wait if it is still being written. Otherwise download or write it again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,38 +48,45 @@ class ParquetFile:
 
     file: InputFile
     schema: pa.Schema
+    footer: Footer
 
     @property
     def columns(self) -> tuple[str, ...]:
         return tuple(self.schema.names)
 
-    def batches(self, schema: pa.Schema) -> Iterator[TableBatch]:
+    def batches(
+        self, schema: pa.Schema, originals_of: Collection[str] = ()
+    ) -> Iterator[TableBatch]:
         """All rows, as the columns of a schema from `unify_schemas`.
 
         Raises:
             DataError: a damaged page, or a number that does not fit the common type.
         """
         done = 0
+        own = pa.schema(
+            [f for f in self.schema if f.name in originals_of and f != schema.field(f.name)]
+        )
         for table in self._tables():
             try:
                 plain = conform_table(table, schema)
             except pa.ArrowInvalid as error:
                 raise self._type_error(table, schema, done) from error
-            yield check_cells(plain, {})
+            originals = check_cells(conform_table(table, own), {}).table
+            values = {name: python_values(originals.column(name)) for name in own.names}
+            yield replace(check_cells(plain, {}), originals=values)
             done += table.num_rows
 
     def _tables(self) -> Iterator[pa.Table]:
         done = 0
-        try:
-            with _opened(self.file) as parquet:
-                for table in _bounded_tables(self.file, parquet):
-                    yield table
-                    done += table.num_rows
-        except (OSError, pa.ArrowException) as error:
+        with _page_errors(self.file, lambda: done), _opened(self.file) as parquet:
+            for table in _bounded_tables(self.file, parquet, self.footer.groups):
+                yield table
+                done += table.num_rows
+        if done != self.footer.rows:
             raise DataError(
-                f"{self.file.path}: cannot be read after row {done:,}: a page is damaged",
+                f"{self.file.path}: contains {done:,} rows, but {self.footer.rows:,} by its footer",
                 hint="Download or write the file again.",
-            ) from error
+            )
 
     def _type_error(self, table: pa.Table, schema: pa.Schema, done: int) -> DataError:
         for field in schema:
@@ -87,24 +101,46 @@ class ParquetFile:
         return DataError(f"{self.file.path}: its values do not fit the types of its columns")
 
 
+@contextmanager
+def _page_errors(file: InputFile, done: Callable[[], int]) -> Iterator[None]:
+    """Translate pyarrow's errors; `done` is the number of rows that were read."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{file.path}: cannot be read after row {done():,}: a page is damaged",
+            hint="Download or write the file again.",
+        ) from error
+
+
 def open_parquet(file: InputFile) -> ParquetFile:
     """Read the footer of a file.
 
     Raises:
         DataError: not a complete Parquet file, a repeated column, or a column type that is not supported.
     """
-    _check_ends(file)
+    footer = read_footer(file)
     try:
         with _opened(file) as parquet:
             schema = parquet.schema_arrow
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{file.path}: its Parquet footer cannot be read", hint=_AGAIN) from error
-    for name in schema.names:
-        if schema.names.count(name) > 1:
+            paths = _leaf_paths(parquet)
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise damaged_footer(file, "its schema is damaged") from error
+    for number, group in enumerate(footer.groups):
+        if len(group.columns) != len(paths):
+            raise damaged_footer(
+                file,
+                f"row group {number} has {len(group.columns)} columns, its schema {len(paths)}",
+            )
+    for name, count in Counter(schema.names).items():
+        if count > 1:
             raise DataError(
                 f"{file.path}: has two columns named {name!r}", hint="Rename one of them."
             )
-    return ParquetFile(file, pa.schema([_plain_field(file, field) for field in schema]))
+    plain = pa.schema([_plain_field(file, field) for field in schema])
+    with _page_errors(file, lambda: 0):
+        _check_cell_bytes(file, footer, paths)
+    return ParquetFile(file, plain, footer)
 
 
 def unify_schemas(files: Sequence[ParquetFile]) -> pa.Schema:
@@ -139,32 +175,6 @@ def _opened(file: InputFile, dictionaries: Sequence[str] = ()) -> pq.ParquetFile
     )
 
 
-def _check_ends(file: InputFile) -> None:
-    try:
-        with file.path.open("rb") as stream:
-            start = stream.read(4)
-            stream.seek(max(0, file.size - 4))
-            end = stream.read(4)
-    except OSError as error:
-        raise DataError(f"{file.path}: cannot be read: {error.strerror}") from error
-    if not start:
-        raise DataError(
-            f"{file.path}: is empty (0 bytes), not a complete Parquet file", hint=_AGAIN
-        )
-    if _ENCRYPTED in {start, end}:
-        raise DataError(f"{file.path}: is encrypted Parquet", hint="Write it without encryption.")
-    if start != _MAGIC:
-        raise DataError(
-            f"{file.path}: is not a Parquet file: it begins with {start!r}, not {_MAGIC!r}",
-            hint="Set input.format if it is another format.",
-        )
-    if end != _MAGIC or file.size < 12:
-        raise DataError(
-            f"{file.path}: is not a complete Parquet file ({file.size:,} bytes, the footer is missing)",
-            hint=_AGAIN,
-        )
-
-
 def _plain_field(file: InputFile, field: pa.Field) -> pa.Field:
     if pa.types.is_null(field.type):
         return pa.field(field.name, field.type)
@@ -177,17 +187,19 @@ def _plain_field(file: InputFile, field: pa.Field) -> pa.Field:
         ) from error
 
 
-def _bounded_tables(file: InputFile, parquet: pq.ParquetFile) -> Iterator[pa.Table]:
+def _bounded_tables(
+    file: InputFile, parquet: pq.ParquetFile, groups: Sequence[RowGroup]
+) -> Iterator[pa.Table]:
     """Yield all rows, in tables of about BATCH_BYTES.
 
     A page may store a long text once in a dictionary and repeat it a million times in a few bytes: 6 KB of file become
     gigabytes. So the dictionaries are read first, and too long texts are cut in them.
     """
-    for number in range(parquet.num_row_groups):
-        group = parquet.metadata.row_group(number)
-        encoded = _dictionary_columns(group)
+    paths = _leaf_paths(parquet)
+    for number, group in enumerate(groups):
+        encoded = _dictionary_columns(group, paths)
         longest = _longest_entry(file, number, encoded) if encoded else 0
-        row_bytes = 1 + group.total_byte_size // max(1, group.num_rows)
+        row_bytes = 1 + group.unpacked_bytes // max(1, group.rows)
         if longest > _CUT_BYTES:
             yield from _cut_tables(file, number, encoded, max(1, BATCH_BYTES // row_bytes))
             continue
@@ -196,14 +208,49 @@ def _bounded_tables(file: InputFile, parquet: pq.ParquetFile) -> Iterator[pa.Tab
             yield pa.Table.from_batches([batch])
 
 
-def _dictionary_columns(group: pq.RowGroupMetaData) -> list[str]:
+def _leaf_paths(parquet: pq.ParquetFile) -> list[str]:
+    """The path of each column chunk of a row group, such as `messages.list.element.role`."""
+    schema = parquet.schema
+    return [schema.column(number).path for number in range(len(schema))]
+
+
+def _dictionary_columns(group: RowGroup, paths: Sequence[str]) -> list[str]:
     """The text columns of a row group that have a dictionary."""
-    columns = [group.column(i) for i in range(group.num_columns)]
     return [
-        c.path_in_schema
-        for c in columns
-        if c.has_dictionary_page and c.physical_type == "BYTE_ARRAY"
+        path
+        for path, column in zip(paths, group.columns, strict=True)
+        if column.has_dictionary and column.physical_type == BYTE_ARRAY
     ]
+
+
+def _check_cell_bytes(file: InputFile, footer: Footer, paths: Sequence[str]) -> None:
+    """Raise DataError if repeated dictionary entries make more text than `most_cell_bytes`."""
+    limit = most_cell_bytes(file)
+    at_most = sum(
+        column.unpacked_bytes * column.values
+        for group in footer.groups
+        for column in group.columns
+        if column.has_dictionary
+    )
+    if at_most <= limit:
+        return
+    total = 0
+    for number, group in enumerate(footer.groups):
+        for size in _text_bytes(file, number, _dictionary_columns(group, paths)):
+            total += size
+            if total > limit:
+                raise too_large(file, limit)
+
+
+def _text_bytes(file: InputFile, number: int, encoded: Sequence[str]) -> Iterator[int]:
+    """The bytes of the texts in the columns of a row group, batch by batch, by the length of dictionary entries."""
+    if not encoded:
+        return
+    with _opened(file, encoded) as parquet:
+        for batch in parquet.iter_batches(
+            1 << 16, row_groups=[number], columns=list(encoded), use_threads=False
+        ):
+            yield sum(map(_repeated_bytes, batch.columns))
 
 
 def _cut_tables(
@@ -229,13 +276,30 @@ def _longest_entry(file: InputFile, number: int, columns: Sequence[str]) -> int:
 
 
 def _longest(array: pa.Array) -> int:
+    return sum(pc.max(_entry_bytes(coded)).as_py() or 0 for coded in _coded_arrays(array))
+
+
+def _repeated_bytes(array: pa.Array) -> int:
+    """The bytes of all texts of an array, each at most those that are kept of a text that is too long."""
+    return sum(
+        pc.sum(pc.take(pc.min_element_wise(_entry_bytes(coded), _CUT_BYTES), coded.indices)).as_py() or 0
+        for coded in _coded_arrays(array)
+    )  # fmt: skip
+
+
+def _entry_bytes(coded: pa.DictionaryArray) -> pa.Array:
+    return pc.binary_length(coded.dictionary)
+
+
+def _coded_arrays(array: pa.Array) -> Iterator[pa.DictionaryArray]:
+    """The dictionary arrays that an array consists of."""
     if pa.types.is_dictionary(array.type):
-        return pc.max(pc.binary_length(array.dictionary)).as_py() or 0
-    if pa.types.is_struct(array.type):
-        return sum(map(_longest, array.flatten()))
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        return _longest(array.values)
-    return 0
+        yield array
+    elif pa.types.is_struct(array.type):
+        for child in array.flatten():
+            yield from _coded_arrays(child)
+    elif pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        yield from _coded_arrays(array.values)
 
 
 def _cut(array: pa.Array) -> pa.Array:

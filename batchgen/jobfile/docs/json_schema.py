@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from batchgen.job.evaluate import Bins, Evaluate, Gate
 from batchgen.job.judge import Judge
 from batchgen.job.spec import Decoding, Job, ModelSpec, PromptMessage, PromptSpec
-from batchgen.jobfile.merge import SYNONYMS
+from batchgen.jobfile.merge import MAIN_KEYS, SYNONYMS
 from batchgen.metrics.registry import METRIC_TYPES
 
 _NULL = {"type": "null"}
@@ -39,10 +39,15 @@ def job_schema(engines: Iterable[str]) -> dict[str, Any]:
         decoding[synonym] = {**decoding[name], "description": f"The same as {name}."}
     _metrics(sections, sections[Evaluate.__name__]["properties"]["metrics"])
     properties = _loosen({"properties": generated["properties"]}, [_NULL])["properties"]
-    for holder in (properties, sections[Judge.__name__]["properties"]):
-        holder["model"] = {
-            "description": "Path of the model, or a mapping.",
-            "anyOf": [_TEXT, *holder["model"]["anyOf"]],
+    judge = sections[Judge.__name__]["properties"]
+    for holder, section, key in (
+        *((properties, section, key) for section, key in MAIN_KEYS.items()),
+        (judge, "model", "path"),
+    ):
+        short = [_TEXT, {"type": "array", "items": _TEXT}] if section == "input" else [_TEXT]
+        holder[section] = {
+            "description": f"A mapping, or only its {key}.",
+            "anyOf": [*short, *holder[section]["anyOf"]],
         }
     in_profile = {**properties, "vars": _VARIABLES}
     profile = {"type": "object", "additionalProperties": False, "properties": in_profile}

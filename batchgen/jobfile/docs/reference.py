@@ -38,6 +38,7 @@ to the job file. `~` is the home folder. `model.path` and `model.tokenizer` are 
 | `${{env:NAME}}` | the environment variable; an error if it is not set |
 | `${{env:NAME:-text}}` | the same, or `text` |
 | `${{date}}`, `${{date:%Y%m%d}}` | the date on which the run first started, or `--date` |
+| `${{date-1d}}`, `${{date+2w:%Y%m%d}}` | days or weeks before or after it |
 | `${{name}}` | the job's name |
 | `${{here}}` | the folder of the file that contains it |
 | `${{vars.NAME}}` | an entry of `vars`; if it is the whole value, it keeps its type |
@@ -53,6 +54,13 @@ by key, other values are replaced, and `null` resets a key to its default.
 **YAML** is read by the rules of version 1.2: `1e-5` is a number, only `true` and `false` are booleans, and `no`, `12:30`
 and `001` are text. Where text is expected, a number needs quotes. Anchors, aliases, tags and duplicate keys are errors.
 
+**Short forms.** A text in place of the section `input`, `prompt`, `model` or `output` is its main key: `input: rows.csv` is
+`input: {{path: rows.csv}}`, and `prompt: "{{{{ question }}}}"` is `prompt.user`.
+
+**Columns.** In templates, `{{{{ row["user question"] }}}}` is the column `user question`. A column wins over a function of Jinja of
+the same name. `${{vars.x}}` is an error there. Control tokens in the text of a template are tokens, those in a row are text;
+`plan` writes a backslash before the latter: `\\<|im_end|>`.
+
 **Synonyms** under `decoding`: {", ".join(f"`{synonym}` for `{name}`" for synonym, name in SYNONYMS.items())}.
 
 ## Keys
@@ -67,6 +75,26 @@ and `001` are text. Where text is expected, a number needs quotes. Anchors, alia
 | `$schema` | text | | For editors; ignored. |
 """
 
+_SERVERS = """
+### Servers
+
+With `model.path`, a folder or hub id with the model's tokenizer, prompts are rendered here and sent as token ids to
+`/completions`. Without it, messages are sent to `/chat/completions` and the server's template applies. Before the first row,
+each setting of the job is probed by its effect. Where a server honors a field, neutral values are sent too, because its own
+defaults may not be neutral (llama.cpp: `top_k: 40`, `min_p: 0.05`). The manifest has the result as `engine.dialect`. A run is
+resumed only with the same served model and, on a private network, the same server version. Requests at once start at 16
+and double up to 256 while that brings more answers; `batching.max_rows` fixes them. A judge may have a server of its own
+(`evaluate.judges[].model`, with `path` for its tokenizer) if that lists the most likely tokens by id, as llama.cpp does.
+
+| server | token ids | seed | top_k, min_p | repetition_penalty | min_new_tokens | |
+|---|---|---|---|---|---|---|
+| llama.cpp | yes | yes | yes | yes, as `repeat_penalty` | no effect | tried in the tests |
+| vllm serve 0.32 | yes | yes | yes | yes | yes | by its source |
+| SGLang 0.5 | yes | probably | yes | probably | other name | by its documentation |
+| Ollama 0.40, LM Studio | no: leave out `model.path` | yes | not in this API | no | no | by their documentation |
+| hosted services | seldom | best effort | seldom | seldom | no | not tried |
+"""
+
 
 def job_reference(engines: Mapping[str, str]) -> str:
     """The Markdown page that explains every key. `engines`: the values of `model.engine`, and a phrase about each."""
@@ -74,7 +102,7 @@ def job_reference(engines: Mapping[str, str]) -> str:
     lines = [*_rows(Job), *(line for part in parts for line in part)]
     lines += ["", "## Engines", "", "| `model.engine` | meaning |", "|---|---|"]
     lines += [f"| `{name}` | {summary} |" for name, summary in engines.items()]
-    return _HEAD + "\n".join(lines) + "\n"
+    return _HEAD + "\n".join(lines) + "\n" + _SERVERS
 
 
 def _section(path: KeyPath, expected: Expected) -> Iterator[str]:

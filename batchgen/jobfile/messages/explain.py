@@ -86,9 +86,15 @@ def problem_at_path(tree: Node, path: KeyPath, message: str, hint: str = "") -> 
 def add_locations(tree: Node, problems: Sequence[Problem]) -> list[Problem]:
     """Add locations to problems that have only a key."""
     return [
-        p if p.line else problem_at_path(tree, parse_key(p.key), p.message, p.hint)
+        p if p.line else problem_at_path(tree, _in_lists(p.key), p.message, p.hint)
         for p in problems
     ]
+
+
+def _in_lists(key: str) -> KeyPath:
+    """The path of a key in which numbers are positions in lists, such as `prompt.messages.0.content`."""
+    steps = parse_key(key)
+    return tuple(int(s) if isinstance(s, str) and s.isdigit() else s for s in steps)
 
 
 def _path(loc: Sequence[int | str], tree: Node, kind: str) -> KeyPath:
@@ -130,6 +136,9 @@ def _of_type(path: KeyPath, tree: Node) -> SchemaError:
         return SchemaError((*path, "type"), "is required", f"Use one of {', '.join(known)}.")
     if renamed := explain_renamed_type(word.value):
         return SchemaError(path, *renamed)
+    if comma := next((c for c in "，、" if c in str(word.value)), ""):
+        hint = f"Write the comma as , instead of {comma}."
+        return SchemaError(path, f"expected a type; found {_found(word)}", hint)
     near = get_close_matches(str(word.value), known, 1)
     hint = f"Did you mean {near[0]}?" if near else f"Use one of {', '.join(known)}."
     return SchemaError(path, f"expected a type; found {_found(word)}", hint)

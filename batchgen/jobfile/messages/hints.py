@@ -9,6 +9,7 @@ from batchgen.jobfile.merge import SYNONYMS
 from batchgen.jobfile.messages.expected_types import Expected, all_keys, expected_at, section_fields
 from batchgen.jobfile.tree import KeyPath, dotted_key, scalar_text
 
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%")
 _END_TOKENS = (
     "Leave it out: the model's end tokens are always used. Use decoding.stop_strings for text."
 )
@@ -71,13 +72,25 @@ def wrong_value_hint(expected: Expected, value: object) -> str:
         return "Leave the key out."
     if isinstance(value, str):
         return _wrong_text_hint(expected, value)
-    return _wrong_number_hint(expected, value) if isinstance(value, int | float) else ""
+    return _list_hint(expected, value) or _wrong_number_hint(expected, value)
 
 
-def _wrong_number_hint(expected: Expected, value: float) -> str:
+def _list_hint(expected: Expected, value: object) -> str:
+    """For a mapping, a number or a boolean where only a list was expected."""
+    if [member.kind for member in expected.members] != [tuple] or isinstance(value, Sequence):
+        return ""
+    if isinstance(value, Mapping):
+        return "Write a list: begin each item with a dash."
+    item = expected.item
+    if item is not None and item.tagged:
+        return f"Write a list of types, such as [{next(iter(item.tagged))}]."
+    return "Write a list: one item in square brackets, or several."
+
+
+def _wrong_number_hint(expected: Expected, value: object) -> str:
     """For a number or boolean where text was expected, and for 4.0 where 4 was."""
     kinds = [member.kind for member in expected.members]
-    if not math.isfinite(value):
+    if not isinstance(value, int | float) or not math.isfinite(value):
         return ""
     if int not in kinds and (expected.takes_text or expected.words):
         return f"Quote it: '{scalar_text(value)}'."
@@ -130,6 +143,8 @@ def _wrong_text_hint(expected: Expected, text: str) -> str:
     elif {int, float} & set(kinds) and re.fullmatch(r"[-+0-9_,.]{1,20}", text):
         digits = re.sub("[_,]", "", text).lstrip("0") or "0"
         hint = f"Write {digits}, without quotes, separators or leading zeros."
+    elif float in kinds and (share := _PERCENT.fullmatch(text)):
+        hint = f"Write {float(share[1]) / 100:g}."
     elif tuple in kinds and len(text) <= 40:
         hint = f"Write a list: [{text}]."
     return hint

@@ -10,7 +10,7 @@ Of a row, `prompt` is 1 if all instructions are followed, `instruction` the shar
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -31,7 +31,7 @@ from batchgen.metrics.ifeval.instructions import (
     MissingArgumentError,
     make_instruction_checks,
 )
-from batchgen.metrics.language import trained_detector
+from batchgen.metrics.language import english_test, trained_detector
 from batchgen.records import Score
 from batchgen.section import AsTuple, NonEmptyText
 
@@ -50,7 +50,10 @@ def _complete(instructions: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any],
 
 
 class IfevalOptions(MetricOptions):
-    """The response follows instructions that a program can check, as in IFEval (Zhou et al. 2023); in Chinese as well."""
+    """The response follows instructions that a program can check, as in IFEval (Zhou et al. 2023); in Chinese as well.
+
+    Instructions about a language or about English in capitals or lower case need the extra `metrics`.
+    """
 
     type: Literal["ifeval"] = "ifeval"
     variants: Annotated[
@@ -191,7 +194,7 @@ def _listed(cell: object) -> Sequence[Any]:
     return cell
 
 
-def _undetected(_text: str) -> str | None:
+def _undetected(_text: str) -> NoReturn:
     raise LanguageUnknownError
 
 
@@ -202,10 +205,10 @@ def _ifeval(spec: Spec, options: IfevalOptions) -> tuple[Ifeval, ...]:
     )
     columns = tuple(one for one in (options.instructions, options.kwargs) if one)
     try:
-        detect = trained_detector()
+        detect, is_english = trained_detector(), english_test()
     except DataError:  # py3langid is not installed: rows that need it are not scored
-        detect = _undetected
-    checks = make_instruction_checks(detect)
+        detect = is_english = _undetected
+    checks = make_instruction_checks(detect, is_english)
     return tuple(
         (Ifeval if name.startswith("prompt") else InstructionLevel)(
             spec.variant(name), name.endswith("loose"), fixed, columns, checks
@@ -214,4 +217,4 @@ def _ifeval(spec: Spec, options: IfevalOptions) -> tuple[Ifeval, ...]:
     )
 
 
-IFEVAL = MetricType(IfevalOptions, _ifeval)
+IFEVAL = MetricType(IfevalOptions, _ifeval, version=2)

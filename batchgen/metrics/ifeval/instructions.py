@@ -1,8 +1,9 @@
 r"""Whether a text follows an instruction of IFEval (Zhou et al. 2023): one function for each of the 25 published ids.
 
-They follow the reference implementation and also work for Chinese: a character is a word, `，` is a comma, `“”` are
-quotation marks, and words need no spaces around them. Sentences and words in capitals are found without NLTK, languages
-by script where it decides, else by py3langid.
+They follow the reference implementation and also work for Chinese: a character is a word, `。` ends a sentence, `，` is a
+comma, `“”` are quotation marks, and words need no spaces around them. Sentences and words in capitals are found without
+NLTK, languages by script where it decides, else by py3langid in place of langdetect. A letter that is none, such as `#`,
+is counted; the reference draws a random one instead.
 """
 
 import json
@@ -11,14 +12,14 @@ from collections.abc import Callable, Mapping
 
 import regex
 
-from batchgen.metrics.language import LanguageDetector, main_script, primary_code, script_of
+from batchgen.metrics.language import LanguageDetector, main_script
+from batchgen.metrics.language_names import find_language
+from batchgen.metrics.sentences import split_sentences
 from batchgen.metrics.text import (
     UNSPACED,
     contains_words,
     fold_case,
     is_unspaced,
-    split_sentences,
-    split_words,
 )
 
 Kwargs = Mapping[str, object]
@@ -26,6 +27,13 @@ Kwargs = Mapping[str, object]
 InstructionCheck = Callable[[str, Kwargs], bool]
 
 _WORD = regex.compile(rf"[{UNSPACED}]|[\w--[{UNSPACED}]]+", regex.V1)
+# As NLTK's word_tokenize: `WELL-KNOWN` and `U.S.` are one token, `DON'T` is two.
+_TOKEN = regex.compile(
+    rf"[^\s{UNSPACED}\p{{Ps}}\p{{Pe}}\p{{Pi}}\p{{Pf}},;:@#$%&?!\"<>…]+", regex.V1
+)
+_CONTRACTION = regex.compile(
+    r"(?i)(?=n't$)|(?<=\w)(?='(?:s|m|d|ll|re|ve)$)|(?<=^can)(?=not$)", regex.V1
+)
 _QUOTES = (('"', '"'), ("“", "”"), ("「", "」"), ("『", "』"), ("«", "»"), ("„", "“"))
 _CONSTRAINED = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 
@@ -86,16 +94,18 @@ def _letters(text: str, kwargs: Kwargs) -> bool:
 
 
 def _language(text: str, kwargs: Kwargs, detect: LanguageDetector) -> bool:
-    wanted = _text(kwargs, "language")
-    script = script_of(wanted)
-    if main_script(text) != script:
-        return False
+    language = find_language(_text(kwargs, "language"))
+    if language is None:
+        raise MissingArgumentError("language")
+    script = main_script(text)
+    if script != language.script:
+        return script is None  # without letters it is in no other language
     alone = script not in ("Latin", "Cyrillic", "Arabic", "Devanagari", "Bengali")
-    return alone or detect(text) == primary_code(wanted)
+    return alone or detect(text) == language.code
 
 
 def _sentences(text: str, kwargs: Kwargs) -> bool:
-    return _holds(len(split_sentences(text)), kwargs, "relation", "num_sentences")
+    return _holds(len(split_sentences(text, layout=False)), kwargs, "relation", "num_sentences")
 
 
 def _words(text: str, kwargs: Kwargs) -> bool:
@@ -134,7 +144,7 @@ def _postscript(text: str, kwargs: Kwargs) -> bool:
 
 
 def _bullets(text: str, kwargs: Kwargs) -> bool:
-    found = re.findall(r"^\s*\*[^\*].*$|^\s*[-•].*$", text, re.MULTILINE)
+    found = re.findall(r"^\s*\*[^\*].*$|^\s*-.*$", text, re.MULTILINE)
     return len(found) == _number(kwargs, "num_bullets")
 
 
@@ -164,8 +174,7 @@ def _json(text: str, _kwargs: Kwargs) -> bool:
 
 
 def _title(text: str, _kwargs: Kwargs) -> bool:
-    found = re.findall(r"<<[^\n]+>>|《[^\n]+》", text)
-    return any(one.strip("<>《》").strip() for one in found)
+    return any(one.strip("<>").strip() for one in re.findall(r"<<[^\n]+>>", text))
 
 
 def _two_responses(text: str, _kwargs: Kwargs) -> bool:
@@ -190,16 +199,9 @@ def _quoted(text: str, _kwargs: Kwargs) -> bool:
 
 
 def _capital_words(text: str, kwargs: Kwargs) -> bool:
-    count = sum(word.isupper() for word in split_words(text))
+    words = (word.rstrip(".") for word in _TOKEN.findall(text))
+    count = sum(part.isupper() for word in words for part in _CONTRACTION.split(word))
     return _holds(count, kwargs, "capital_relation", "capital_frequency")
-
-
-def _capital(text: str, _kwargs: Kwargs) -> bool:
-    return text.isupper() and main_script(text) == "Latin"
-
-
-def _lowercase(text: str, _kwargs: Kwargs) -> bool:
-    return text.islower() and main_script(text) == "Latin"
 
 
 def _no_comma(text: str, _kwargs: Kwargs) -> bool:
@@ -232,11 +234,11 @@ _INSTRUCTIONS: Mapping[str, tuple[InstructionCheck | None, str]] = {
     "startend:end_checker": (_ends, "end_phrase"),
     "startend:quotation": (_quoted, ""),
     "change_case:capital_word_frequency": (_capital_words, "capital_frequency capital_relation"),
-    "change_case:english_capital": (_capital, ""),
-    "change_case:english_lowercase": (_lowercase, ""),
+    "change_case:english_capital": (None, ""),
+    "change_case:english_lowercase": (None, ""),
     "punctuation:no_comma": (_no_comma, ""),
 }
-"""The function and the arguments of each; None for the one whose function needs a language detector."""
+"""The function and the arguments of each; None for those whose function needs a language detector."""
 
 INSTRUCTIONS: Mapping[str, frozenset[str]] = {
     name: frozenset(arguments.split()) for name, (_, arguments) in _INSTRUCTIONS.items()
@@ -244,10 +246,13 @@ INSTRUCTIONS: Mapping[str, frozenset[str]] = {
 """Names of the arguments of each instruction, by its id, as in the published data set."""
 
 
-def make_instruction_checks(detect: LanguageDetector) -> Mapping[str, InstructionCheck]:
+def make_instruction_checks(
+    detect: LanguageDetector, is_english: Callable[[str], bool]
+) -> Mapping[str, InstructionCheck]:
     """The functions by id. `detect` is for languages that share a script."""
-
-    def language(text: str, kwargs: Kwargs) -> bool:
-        return _language(text, kwargs, detect)
-
-    return {name: check or language for name, (check, _) in _INSTRUCTIONS.items()}
+    detecting: Mapping[str, InstructionCheck] = {
+        "language:response_language": lambda text, kwargs: _language(text, kwargs, detect),
+        "change_case:english_capital": lambda text, _: text.isupper() and is_english(text),
+        "change_case:english_lowercase": lambda text, _: text.islower() and is_english(text),
+    }
+    return {name: check or detecting[name] for name, (check, _) in _INSTRUCTIONS.items()}

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from batchgen.metrics.base import Answer, MetricOptions, MetricType, Spec, no_answer_found, unscored
+from batchgen.metrics.number.expressions import Unreadable
 from batchgen.metrics.number.reading import Number, format_number
 from batchgen.metrics.number.rules import AnswerFormat, Pick, find_number
 from batchgen.records import Score
@@ -15,8 +16,9 @@ from batchgen.records import Score
 class NumberOptions(MetricOptions):
     r"""The number that the response gives equals the reference's, exactly.
 
-    Reads `$1,234.50`, `50%`, `1/2`, `½`, `１８`, `十八`, `3万5千`, `2.5 million`, `\boxed{18}`, `#### 18`; takes the
-    number that is marked as the answer, else the last one. 50% equals 50 and 0.5.
+    Reads `$1,234.50`, `50%`, `1/2`, `½`, `１８`, `十八`, `3万5千`, `2.5M`, `twenty-five`, `7 / 2`, `10^{-3}`, `\boxed{18}`,
+    `#### 18`; takes the number that is marked as the answer, else the last one. 50% equals 50 and 0.5. An answer that is more
+    than a number and a unit, such as `3\sqrt{2}` or `(3, 4)`, has the status `unparsed` and the value 0: see `math_equal`.
     """
 
     type: Literal["number"] = "number"
@@ -44,6 +46,9 @@ class NumberMatch:
         if not expected:
             return unscored(self.spec, "unparsed", "reference")
         found = find_number(answer.text, self.options.pick, self.options.answer_format)
+        if found is not None and isinstance(found.number, Unreadable):
+            # An answer, but none that equals a number: wrong, not left out.
+            return Score(self.spec.name, 0.0, "unparsed", None, found.rule)
         if found is None or not isinstance(found.number, Number):
             return no_answer_found(self.spec, answer, found.rule if found else None)
         tolerance = Fraction(str(self.options.tolerance))  # the decimal form: 0.1 means a tenth
@@ -68,4 +73,4 @@ def numbers_equal(left: Number, right: Number, tolerance: Fraction) -> bool:
     return abs(Fraction(percent.value) / 100 - bare.value) <= tolerance
 
 
-NUMBER = MetricType(NumberOptions, NumberMatch, needs="references")
+NUMBER = MetricType(NumberOptions, NumberMatch, needs="references", version=3)

@@ -13,6 +13,8 @@ from fractions import Fraction
 from functools import cache
 
 from batchgen.metrics.number.chinese import PATTERN, read_numeral
+from batchgen.metrics.number.english import PATTERN as NUMBER_WORDS
+from batchgen.metrics.number.english import read_words
 from batchgen.privacy.normalize import ascii_forms
 
 Value = int | Fraction
@@ -36,17 +38,19 @@ class Number:
 
 _SPACES = "\u00a0\u2009\u202f"
 """Spaces that group digits: no-break and thin ones."""
-_SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", strict=True))
+_SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-", strict=True))
 _VULGAR = re.compile(r"(?<=[0-9])(?=[¼-¾⅐-⅞↉])")
 _VULGAR_FRACTION = re.compile(r"[¼-¾⅐-⅞↉]")
-_SUPERSCRIPT = re.compile(r"(?<=[0-9)])[⁰¹²³⁴-⁹]+")
+_SUPERSCRIPT = re.compile(r"(?<=[0-9)])⁻?[⁰¹²³⁴-⁹]+")
 
+_TIMES = re.compile(r"(?<=[0-9]) x (?=[0-9])")
 _LATEX = (
     (re.compile(r"\\(?:text|mathrm|mathbf|textbf|mbox)\s*\{([^{}]*)\}"), r" \1 "),
     (re.compile(r"(?<=[0-9])\\[dt]?frac(?=[\s{0-9])"), r" \\frac"),
     (re.compile(r"\\[dt]?frac\s*\{\s*([0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}"), r"\1/\2"),
     (re.compile(r"\\[dt]?frac\s*([0-9])\s*([0-9])"), r"\1/\2"),
-    (re.compile(r"\\[!,]|\{,\}|\\(?:left|right|displaystyle)\b|\\[()\[\]]"), ""),
+    (re.compile(r"([0-9]+)\s*\\over\s*([0-9]+)"), r"\1/\2"),
+    (re.compile(r"\\[!,]|\{,\}|\\(?:left|right|displaystyle)(?![A-Za-z])|\\[()\[\]]"), ""),
     (re.compile(r"\\([$%])"), r"\1"),
     (re.compile(r"\\(?:times|cdot)\b"), "×"),
     (re.compile(r"\\(?:div)\b"), "÷"),
@@ -61,6 +65,7 @@ def to_plain_digits(text: str) -> str:
         text = _VULGAR_FRACTION.sub(lambda m: unicodedata.normalize("NFKC", m[0]), text)
         text = _SUPERSCRIPT.sub(lambda m: "^" + "".join(map(_SUPERSCRIPTS.get, m[0])), text)  # type: ignore[arg-type] # every match is a key
         text = text.translate(_folded())
+    text = _TIMES.sub(" × ", text)
     if "\\" in text or "{," in text:
         for pattern, instead in _LATEX:
             text = pattern.sub(instead, text)
@@ -84,11 +89,12 @@ def _folded() -> Mapping[int, str]:
 _CURRENCY = r"(?:US\$|HK\$|[AC]\$|[$€£¥₹₩]|(?:USD|EUR|GBP|CNY|RMB|JPY|HKD|Rs\.?|人民币)\ ?)"
 _NUMBER = re.compile(
     rf"""
-    (?<![A-Za-z0-9^\\]) (?<![A-Za-z]_) (?<!\^\{{)
-    (?: (?P<skip> [0-9]+(?:\.[0-9]+){{2,}} | [0-9]{{4}}[-/][0-9]{{1,2}}[-/][0-9]{{1,2}}
+    (?<![A-Za-z0-9^\\]) (?<![A-Za-z]_) (?<!\^\{{) (?<!\^-) (?<!\^\{{-)
+    (?: (?P<skip> (?![0-9]{{1,3}}(?:\.[0-9]{{3}}){{2}}(?![.0-9]*\.[0-9]{{1,2}}(?![0-9]))(?:\.[0-9]{{3}})*(?![0-9])) [0-9]+(?:\.[0-9]+){{2,}} | [0-9]{{4}}[-/][0-9]{{1,2}}[-/][0-9]{{1,2}}
           | [0-9]{{1,2}}/[0-9]{{1,2}}/[0-9]{{2,4}} | [0-9]{{1,2}}:[0-9]{{2}}(?::[0-9]{{2}})? ) (?!,?[0-9])
       | (?:{_CURRENCY} (?P<inner>-)? )?
-        (?: (?P<european> [0-9]{{1,3}}(?:\.[0-9]{{3}})+,[0-9]+ ) (?![0-9])
+        (?: (?P<european> [0-9]{{1,3}}(?:\.[0-9]{{3}})+,[0-9]+ | [0-9]{{1,3}}(?:\.[0-9]{{3}}){{2,}} ) (?![0-9])
+          | (?<![0-9],)(?P<comma> [0-9]+,(?:[0-9]{{1,2}}|[0-9]{{4,}}|(?<=\b0,)[0-9]{{3}}) ) (?![0-9]|,[0-9])
           | (?: (?P<and>[0-9]+)\  )? (?P<above>[0-9]+)/(?P<below>[0-9]+) (?![0-9/])
           | (?P<whole> [0-9]{{1,3}}(?:[,'’{_SPACES}][0-9]{{3}})+(?![0-9])
                      | [0-9]{{1,2}}(?:,[0-9]{{2}})+,[0-9]{{3}}(?![0-9])
@@ -97,14 +103,14 @@ _NUMBER = re.compile(
           | (?<![0-9.])(?P<bare>\.[0-9]+) )
         (?: [eE](?P<e>[+-]?[0-9]{{1,3}})(?![0-9A-Za-z])
           | \ ?[×x*]\ ?10\^\{{?(?P<ten>-?[0-9]{{1,3}})\}}?
-          | \^\{{?(?P<power>[0-9]{{1,3}})\}}? )?
-        (?: \ ?(?P<magnitude>thousand|million|billion|trillion)\b )?
+          | \^(?:\{{(?P<braced>-?[0-9]{{1,3}})\}}|(?P<power>-?[0-9]{{1,3}}))(?![0-9^]) )?
+        (?: \ ?(?P<magnitude>thousand|million|billion|trillion)\b | (?P<suffix>(?-i:[kKMB]|bn|mn|\ (?:[kM]|bn|mn)))(?![A-Za-z0-9]) )?
         (?P<percent> \ ?(?:%|percent\b|per\ cent\b|pct\b) )?
     )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-_MAGNITUDES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_MAGNITUDES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "k": 10**3, "m": 10**6, "mn": 10**6, "b": 10**9, "bn": 10**9}  # fmt: skip
 _GROUPING = {ord(c): None for c in f" ,'’{_SPACES}"}
 # 3千米 and 5千克 are kilometres and kilograms, 2百分 is not a number.
 _UNIT = re.compile(r" ?(?P<unit>[百千十]?[万萬亿億]|[百千])(?![米克瓦卡赫帕伏分])(?P<rest>[0-9]+(?:\.[0-9]+)?)?")  # fmt: skip
@@ -125,15 +131,22 @@ def find_numbers(text: str) -> list[Number]:
     return found
 
 
+def find_number_words(text: str) -> list[Number]:
+    """The English number words, in order; `text` is in plain form. `one` of `one of them` is included."""
+    return [
+        Number(lowest(words.value), words.percent, match.start(), match.end())
+        for match in NUMBER_WORDS.finditer(text)
+        if (words := read_words(match)) is not None
+    ]
+
+
 def find_numerals(text: str) -> list[Number]:
     """The Chinese numerals, in order; `text` is in plain form. 一 in 一起 is included: the caller must filter."""
     found = []
     for match in PATTERN.finditer(text):
         numeral = read_numeral(match)
         if numeral is not None:
-            found.append(
-                Number(_lowest(numeral.value), numeral.percent, match.start(), match.end())
-            )
+            found.append(Number(lowest(numeral.value), numeral.percent, match.start(), match.end()))
     return found
 
 
@@ -145,9 +158,18 @@ def _read(match: re.Match[str], text: str) -> Number | None:
     if sign is None or value is None:
         return None
     end = match.end()
-    if not match["percent"] and not match["magnitude"]:
+    if not match["percent"] and not match["magnitude"] and not match["suffix"]:
         value, end = _with_units(value, text, end)
-    return Number(_lowest(sign * value), match["percent"] is not None, match.start(), end)
+    return Number(lowest(sign * value), match["percent"] is not None, match.start(), end)
+
+
+def number_at(text: str, start: int) -> Number | None:
+    """The number that begins right at `start`, without a sign before it; `text` is in plain form."""
+    match = _NUMBER.match(text[start : start + 2 * _LONGEST])
+    number = _read(match, match.string) if match else None
+    if number is None:
+        return None
+    return Number(number.value, number.percent, start, start + number.end)
 
 
 def _sign(text: str, start: int) -> int | None:
@@ -167,20 +189,23 @@ def _value(match: re.Match[str]) -> Value | None:
         below = int(match["below"])
         return None if below == 0 else int(match["and"] or 0) + Fraction(int(match["above"]), below)
     value = _decimal(match)
-    if match["power"]:
-        exponent = int(match["power"])
-        return None if exponent * len(match[0]) > 1000 else value**exponent
+    if match["power"] or match["braced"]:
+        exponent = int(match["power"] or match["braced"])
+        if abs(exponent) * len(match[0]) > 1000 or (value == 0 and exponent <= 0):
+            return None
+        return Fraction(value) ** exponent
     exponent = int(match["e"] or match["ten"] or 0)
     if exponent:
         value = value * Fraction(10) ** exponent
-    if match["magnitude"]:
-        value = value * _MAGNITUDES[match["magnitude"].lower()]
+    if match["magnitude"] or match["suffix"]:
+        value = value * _MAGNITUDES[(match["magnitude"] or match["suffix"]).strip().lower()]
     return value
 
 
 def _decimal(match: re.Match[str]) -> Value:
-    if match["european"]:
-        whole, decimals = match["european"].replace(".", "").split(",")
+    if match["european"] or match["comma"]:
+        written = (match["european"] or match["comma"]).replace(".", "")
+        whole, _, decimals = written.partition(",")
     else:
         whole = (match["whole"] or "0").translate(_GROUPING)
         decimals = (match["decimals"] or match["bare"] or ".")[1:]
@@ -210,7 +235,8 @@ def _with_units(value: Value, text: str, end: int) -> tuple[Value, int]:
     return total + rest, end
 
 
-def _lowest(value: Value) -> Value:
+def lowest(value: Value) -> Value:
+    """A whole fraction as an integer."""
     return value if isinstance(value, int) or value.denominator != 1 else value.numerator
 
 

@@ -4,7 +4,9 @@
     cluster_mean   samples of one prompt   Student's t over clusters
     bootstrap      corpus metrics          percentiles over resampled clusters
 
-With fewer than two independent observations the standard error is None, never 0.
+Observations without any spread show nothing about the spread of further ones. Their interval is that of one observation
+that differs by the whole range of the metric (the rule of three); a metric without a range has none. With fewer than two
+independent observations the standard error is None, never 0.
 """
 
 import math
@@ -15,14 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from batchgen.metrics.statistics.distributions import normal_quantile, t_quantile
+from batchgen.metrics.statistics.resampling import resample
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Finalize = Callable[[Floats], Floats]
 """Sums of row statistics, float64 [..., k], to values of a corpus metric, float64 [...]."""
 
-_BLOCK_BYTES = 1 << 20
-"""Memory for the weights of the replicates that are drawn together: small enough for the processor's cache."""
+_ROUNDING = 1e-9
+"""A standard error of at most this share of the value is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,22 @@ class Confidence:
     level: float = 0.95
     replicates: int = 1000
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ValueRange:
+    """The smallest and the largest value that a metric can have."""
+
+    least: float
+    most: float
+
+    @property
+    def width(self) -> float:
+        """The largest difference of two values."""
+        return self.most - self.least
+
+
+FRACTION = ValueRange(0.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +89,15 @@ def point_estimate(value: float, reason: str) -> PointEstimate:
     return PointEstimate(value, None, None, None, f"none: {reason}")
 
 
+EQUAL_VALUES = "all values are equal, and the metric has no range"
+TOO_LARGE = "the values are too large for a mean and its error"
+
+
 @dataclass(frozen=True, slots=True)
 class Moments:
     """Count, mean and spread of values, which can be added part by part without loss of precision.
+
+    Values too large for float64 arithmetic give a mean or squares that are not finite.
 
     Attributes:
         squares: sum of the squared distances from the mean.
@@ -90,10 +115,11 @@ class Moments:
         if not other.count or not self.count:
             return self if self.count else other
         apart = other.mean - self.mean
+        between = apart * apart * (self.count / count) * other.count if apart else 0.0
         return Moments(
             count,
-            self.mean + apart * other.count / count,
-            self.squares + other.squares + apart * apart * self.count * other.count / count,
+            self.mean + apart * (other.count / count),
+            self.squares + other.squares + between,
             self.binary and other.binary,
         )
 
@@ -102,25 +128,41 @@ def moments(values: Floats) -> Moments:
     """Count, mean and spread of values, float64 [n]."""
     if not len(values):
         return Moments()
-    mean = float(values.mean())
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = float(values.mean())
+        distances = values - mean
+        squares = float(np.square(distances, out=distances).sum())
     binary = bool(((values == 0) | (values == 1)).all())
-    return Moments(len(values), mean, float(((values - mean) ** 2).sum()), binary)
+    return Moments(len(values), mean, squares, binary)
 
 
-def row_mean(found: Moments, level: float, *, fraction: bool) -> PointEstimate:
-    """The mean of independent rows, with an interval of this level. `fraction`: the values are between 0 and 1."""
+def rule_of_three(count: int, level: float) -> float:
+    """The largest share of a kind that `count` observations without one of that kind leave possible.
+
+    3 / count at 95 % (Hanley and Lippman-Hand 1983), and as much at other levels: -ln(1 - level) / count.
+    """
+    return 3 / count * math.log(1 - level) / math.log(0.05)
+
+
+def is_rounding(stderr: float, value: float) -> bool:
+    """Whether a standard error is that of equal observations."""
+    return stderr <= _ROUNDING * abs(value)
+
+
+def row_mean(found: Moments, level: float, bounds: ValueRange | None = None) -> PointEstimate:
+    """The mean of independent rows, with an interval of this level. `bounds`: of the values."""
     if not found.count:
         return NO_DATA
-    if found.count < 2:
-        return point_estimate(found.mean, "one row gives no spread")
+    if found.count < 2 or not math.isfinite(found.mean):
+        return _without_error(found.mean, "one row gives no spread")
     stderr = math.sqrt(found.squares / (found.count - 1) / found.count)
-    if fraction and (found.binary or not stderr):
-        low, high = wilson(found.mean, found.count, level)
-        return PointEstimate(found.mean, stderr, low, high, "wilson")
-    return _student(found.mean, stderr, found.count - 1, level=level, fraction=fraction, method="t")
+    mean = _Mean(found.mean, stderr, found.count, bounds)
+    if bounds == FRACTION and (found.binary or mean.constant):
+        return mean.wilson(level, "wilson")
+    return mean.student(level, "t")
 
 
-def cluster_mean(sums: Floats, level: float, *, fraction: bool) -> PointEstimate:
+def cluster_mean(sums: Floats, level: float, bounds: ValueRange | None = None) -> PointEstimate:
     """The mean of rows in clusters, from the sum and the number of each cluster's values: float64 [clusters, 2].
 
     The variance is that of Miller (2024, arXiv 2411.00640, appendix A) with the factor C / (C - 1) for a finite
@@ -131,26 +173,60 @@ def cluster_mean(sums: Floats, level: float, *, fraction: bool) -> PointEstimate
     rows = float(counts.sum())
     if not rows:
         return NO_DATA
-    mean = float(totals.sum()) / rows
     clusters = int(np.count_nonzero(counts))
-    if clusters < 2:
-        return point_estimate(mean, "one cluster gives no spread")
-    factor = clusters / (clusters - 1)
-    stderr = math.sqrt(factor * float(((totals - counts * mean) ** 2).sum())) / rows
-    if fraction and not stderr:
-        low, high = wilson(mean, clusters, level)
-        return PointEstimate(mean, stderr, low, high, "wilson over clusters")
-    return _student(
-        mean, stderr, clusters - 1, level=level, fraction=fraction, method="t, clustered"
-    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        value = float(totals.sum()) / rows
+        squares = float(((totals - counts * value) ** 2).sum())
+    if clusters < 2 or not math.isfinite(value):
+        return _without_error(value, "one cluster gives no spread")
+    stderr = math.sqrt(clusters / (clusters - 1) * squares) / rows
+    mean = _Mean(value, stderr, clusters, bounds)
+    if bounds == FRACTION and mean.constant:
+        return mean.wilson(level, "wilson over clusters")
+    return mean.student(level, "t, clustered")
 
 
-def _student(
-    mean: float, stderr: float, df: int, *, level: float, fraction: bool, method: str
+def _without_error(mean: float, reason: str) -> PointEstimate:
+    return point_estimate(mean, reason) if math.isfinite(mean) else no_estimate(TOO_LARGE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mean:
+    """The mean of independent observations, `count` of them."""
+
+    value: float
+    stderr: float
+    count: int
+    bounds: ValueRange | None
+
+    @property
+    def constant(self) -> bool:
+        return is_rounding(self.stderr, self.value)
+
+    def wilson(self, level: float, method: str) -> PointEstimate:
+        low, high = wilson(min(1.0, self.value), self.count, level)
+        return PointEstimate(self.value, self.stderr, low, high, method)
+
+    def student(self, level: float, method: str) -> PointEstimate:
+        if self.constant:
+            return without_spread(self.value, self.count, level, self.bounds)
+        reach = t_quantile((1 + level) / 2, self.count - 1) * self.stderr
+        low, high = self.value - reach, self.value + reach
+        if not math.isfinite(high - low):
+            return point_estimate(self.value, TOO_LARGE)
+        estimate = PointEstimate(self.value, self.stderr, low, high, method)
+        return estimate.clipped(self.bounds.least, self.bounds.most) if self.bounds else estimate
+
+
+def without_spread(
+    value: float, count: int, level: float, bounds: ValueRange | None
 ) -> PointEstimate:
-    reach = t_quantile((1 + level) / 2, df) * stderr
-    estimate = PointEstimate(mean, stderr, mean - reach, mean + reach, method)
-    return estimate.clipped(0.0, 1.0) if fraction else estimate
+    """A value over `count` equal independent observations: its interval is that of the rule of three."""
+    if bounds is None:
+        return point_estimate(value, EQUAL_VALUES)
+    reach = bounds.width * rule_of_three(count, level)
+    estimate = PointEstimate(value, 0.0, value - reach, value + reach, "rule of three")
+    return estimate.clipped(bounds.least, bounds.most)
 
 
 def wilson(rate: float, count: int, level: float) -> tuple[float, float]:
@@ -164,7 +240,10 @@ def wilson(rate: float, count: int, level: float) -> tuple[float, float]:
 
 
 def bootstrap(
-    sums: Floats, finalize: Finalize, level: float, *, replicates: int, seed: int
+    sums: Floats,
+    finalize: Finalize,
+    confidence: Confidence,
+    bounds: ValueRange | None = None,
 ) -> PointEstimate:
     """The value of a corpus metric, with an interval from resampled clusters (Efron and Tibshirani 1993, chapter 13).
 
@@ -175,31 +254,19 @@ def bootstrap(
     value = float(finalize(sums.sum(axis=0))) if len(sums) else math.nan
     if not math.isfinite(value):
         return NO_DATA
-    if len(sums) < 2 or not replicates:
-        reason = "one cluster gives no spread" if replicates else "the bootstrap is off"
+    level, replicates = confidence.level, confidence.replicates
+    if len(sums) < 2 or replicates < 2:
+        reason = "the bootstrap is off" if replicates < 2 else "one cluster gives no spread"
         return point_estimate(value, reason)
-    drawn = finalize(resample(sums, replicates=replicates, seed=seed))
+    drawn = finalize(resample(sums, replicates=replicates, seed=confidence.seed))
     finite = drawn[np.isfinite(drawn)]
-    if len(finite) < replicates * 0.99:
+    with np.errstate(over="ignore", invalid="ignore"):
+        stderr = float(finite.std(ddof=1)) if len(finite) > 1 else math.nan
+    if len(finite) < replicates * 0.99 or not math.isfinite(stderr):
         return point_estimate(value, "too few rows to resample")
     low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
-    return PointEstimate(value, float(finite.std(ddof=1)), float(low), float(high), "bootstrap")
-
-
-def resample(sums: Floats, *, replicates: int, seed: int) -> Floats:
-    """The total of each replicate: float64 [replicates, k].
-
-    A replicate draws as many clusters as there are, with replacement: its weights are multinomial. Which ones are
-    drawn depends on the seed and the number of clusters alone, so that two runs can be resampled alike.
-    """
-    clusters = len(sums)
-    generator = np.random.default_rng(seed)
-    together = max(1, _BLOCK_BYTES // (16 * clusters))
-    blocks = []
-    for first in range(0, replicates, together):
-        count = min(together, replicates - first)
-        drawn = generator.integers(0, clusters, size=(count, clusters))
-        drawn += np.arange(count)[:, None] * clusters
-        weights = np.bincount(drawn.ravel(), minlength=count * clusters)
-        blocks.append(weights.reshape(count, clusters).astype(np.float64) @ sums)
-    return np.concatenate(blocks)
+    # Few replicates may differ where nearly all have one value: those without any row of a rare class.
+    if is_rounding(stderr, value) or is_rounding(float(high - low), value):
+        return without_spread(value, len(sums), level, bounds)
+    estimate = PointEstimate(value, stderr, float(low), float(high), "bootstrap")
+    return estimate.clipped(bounds.least, bounds.most) if bounds else estimate

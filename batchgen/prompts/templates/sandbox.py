@@ -1,43 +1,22 @@
 """A Jinja2 template of the job: compiled once in a sandbox, rendered with the columns of each row.
 
-The author of the job is trusted, the rows are not: values are never compiled, and limits stop a row that makes a sound
-template endless or huge. The limits count and never use a clock, so that the same row always fails.
+The author of the job is trusted, the rows are not: values are never compiled, limits stop a row that makes a sound
+template endless or huge, and the text of the author stays distinct from the text of the row.
 """
 
 import json
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import wraps
+from collections.abc import Iterable, Iterator, Mapping
 
-from jinja2 import (
-    StrictUndefined,
-    TemplateError,
-    TemplateSyntaxError,
-    Undefined,
-    UndefinedError,
-    meta,
-    nodes,
-)
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, UndefinedError
 from jinja2.exceptions import SecurityError
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 
-from batchgen.prompts.templates.rewrite import (
-    COUNTED,
-    JOINED,
-    add_counting,
-    refuse_other_files,
-)
-from batchgen.prompts.templates.size_limits import SIZED, RefusedError, call_size, operator_size
+from batchgen.prompts.templates.authored_text import AuthoredText, RowText, join_pieces
+from batchgen.prompts.templates.columns import bind_columns
+from batchgen.prompts.templates.environment import TEXT_LIMIT, LimitedEnvironment
+from batchgen.prompts.templates.size_limits import RefusedError
 from batchgen.records import Failure
-
-TEXT_LIMIT = 1_000_000
-"""Most characters of one prompt."""
-STEP_LIMIT = 100_000
-"""Most loop steps and calls of one template for one row: about a second."""
-WORK_LIMIT = 100 * TEXT_LIMIT
-"""Most characters and items that operators, methods and filters may make for one prompt, a quarter of them at once:
-0.1 s and at most 200 MB."""
 
 RENDER_ERRORS = (
     TemplateError,
@@ -86,7 +65,8 @@ class Template:
 
     Attributes:
         name: for messages, such as "prompt.user".
-        columns: the variables that it reads, in the order of their first use.
+        columns: the columns that it reads, in the order of their first use.
+        functions: names that it reads as columns if the input has them, and otherwise as functions of Jinja.
     """
 
     def __init__(self, source: str, name: str) -> None:
@@ -95,36 +75,49 @@ class Template:
         self._environment = _Environment()
         try:
             tree = self._environment.parse(source)
-            undeclared = meta.find_undeclared_variables(tree) - _GLOBALS
-            self.columns = tuple(
-                dict.fromkeys(n.name for n in tree.find_all(nodes.Name) if n.name in undeclared)
-            )
-            refuse_other_files(tree)
-            add_counting(tree)
-            self._template = self._environment.from_string(tree)
-            # A text without columns is the same for every row, limits included.
-            self._constant = None if self.columns else self._rendered({})
+            self._columns = bind_columns(tree, self._environment.globals)
+            self._template = self._environment.compile_charged(tree)
         except TemplateSyntaxError as error:
             raise InvalidTemplateError(error.message or "invalid syntax", error.lineno) from error
-        except RecursionError as error:
+        except (RecursionError, MemoryError, SyntaxError) as error:  # limits of Python's compiler
             raise InvalidTemplateError("nested too deeply", 1) from error
+        variables, functions = self._columns.variables, self._columns.functions
+        read = (column for variable, column in variables.items() if variable not in functions)
+        self.columns = tuple(dict.fromkeys(read))
+        self.functions = tuple(functions.values())
+        # A text without columns is the same for every row, limits included.
+        self._constant = self._rendered({}) if not variables else None
+        if isinstance(self._constant, str):
+            self._constant = AuthoredText(self._constant, ((0, len(self._constant)),))
 
-    def render(self, fields: Mapping[str, object]) -> str | Failure:
+    @property
+    def reads_row(self) -> bool:
+        """Whether the text may differ between rows."""
+        return bool(self.columns or self.functions)
+
+    def render(self, fields: Mapping[str, object]) -> AuthoredText | Failure:
         """The text for a row; not thread-safe. `fields` has at least `columns`; None is a null column."""
         return self._constant if self._constant is not None else self._rendered(fields)
 
-    def _rendered(self, fields: Mapping[str, object]) -> str | Failure:
-        values = {c: NullColumn(c) if fields[c] is None else fields[c] for c in self.columns}
-        self._environment.steps = self._environment.made = 0
+    def _rendered(self, fields: Mapping[str, object]) -> AuthoredText | Failure:
+        variables = self._columns.variables
+        values = {v: self._value(v, c, fields) for v, c in variables.items()}
+        self._environment.restart()
         try:
-            return "".join(_limited(self._template.generate(values)))
+            return join_pieces(_limited(self._template.generate(values)))
         except _NullError as error:
             words = f"column {error.message!r} is null; give it another value with `default`"
             return Failure("prompt_null", f"{self._place(error)}: {words}")
         except RENDER_ERRORS as error:
-            nulls = [c for c in self.columns if fields[c] is None]
+            nulls = [c for c in variables.values() if c in fields and fields[c] is None]
             note = f" (null in this row: {', '.join(nulls)})" if nulls else ""
-            return Failure("template_error", f"{self._place(error)}: {_words(error)}{note}")
+            return Failure("template_error", f"{self._place(error)}: {words_of(error)}{note}")
+
+    def _value(self, variable: str, column: str, fields: Mapping[str, object]) -> object:
+        if variable in self._columns.functions and column not in fields:
+            return self._environment.globals[column]
+        value = fields[column]
+        return NullColumn(column) if value is None else value
 
     def _place(self, error: Exception) -> str:
         frames = traceback.walk_tb(error.__traceback__)
@@ -132,78 +125,28 @@ class Template:
         return f"{self.name}, line {lines[-1]}" if lines else self.name
 
 
-class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox with limits, and without the functions that differ between runs."""
-
-    intercepted_binops = frozenset({"*", "**", "+", "%"})
+class _Environment(LimitedEnvironment):
+    """Null columns and unknown values are errors; texts of the row are marked."""
 
     def __init__(self) -> None:
-        super().__init__(undefined=StrictUndefined, keep_trailing_newline=True, finalize=printed)
-        self.steps = self.made = 0
-        self.filters["tojson"] = _tojson
-        for name in self.filters.keys() & SIZED:
-            self.filters[name] = self._limited(name, self.filters[name])
-        self.filters[COUNTED] = self._counted
-        self.filters[JOINED] = self._joined
-        self.tests["none"] = lambda value: value is None or isinstance(value, NullColumn)
-        del self.filters["random"], self.globals["lipsum"]
+        super().__init__(
+            {"tojson": _tojson},
+            {"none": lambda value: value is None or isinstance(value, NullColumn)},
+            undefined=StrictUndefined,
+            keep_trailing_newline=True,
+        )
 
-    def call(
-        self, context: Context, function: object, /, *args: object, **kwargs: object
-    ) -> object:
-        self._step()
-        # The sandbox wraps `format` of a text.
-        method = getattr(function, "__wrapped__", function)
-        owner, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
-        if isinstance(owner, str | bytes | int):
-            self._make(call_size(name, owner, (*args, *kwargs.values())))
-        return super().call(context, function, *args, **kwargs)
+    def printed(self, value: object) -> str:
+        return value if isinstance(value, AuthoredText) else RowText(printed(value))
 
-    def call_binop(self, context: Context, operator: str, left: object, right: object) -> object:
-        self._make(operator_size(operator, left, right))
-        return super().call_binop(context, operator, left, right)
-
-    def _step(self) -> None:
-        self.steps += 1
-        if self.steps > STEP_LIMIT:
-            raise RefusedError(f"more than {STEP_LIMIT:,} loop steps and calls")
-
-    def _make(self, size: int) -> None:
-        self.made += max(0, size)
-        if size > WORK_LIMIT // 4 or self.made > WORK_LIMIT:
-            raise RefusedError("too many characters or items are made on the way to the text")
-
-    def _limited(self, name: str, function: Callable[..., object]) -> Callable[..., object]:
-        # Filters that need the context get it as their first argument.
-        skipped = 1 if hasattr(function, "jinja_pass_arg") else 0
-
-        @wraps(function)
-        def limited(*args: object, **kwargs: object) -> object:
-            self._step()
-            value, *rest = args[skipped:]
-            rest += kwargs.values()
-            if name == "format":
-                self._make(operator_size("%", value, tuple(rest)))
-            elif name == "join":
-                self._make(call_size(name, rest[0] if rest else "", [value]))
-            else:
-                self._make(call_size(name, value, rest))
-            return function(*args, **kwargs)
-
-        return limited
-
-    def _joined(self, text: str) -> str:
-        self._make(len(text))
-        return text
-
-    def _counted(self, items: Iterable[object]) -> Iterator[object]:
-        for item in items:
-            self._step()
-            yield item
+    def _concat(self, pieces: Iterable[str]) -> str:
+        listed = list(pieces)
+        self.charge(sum(map(len, listed)))
+        return join_pieces(listed)
 
 
 def printed(value: object) -> str:
-    """The text of a value in templates and prompt columns.
+    """The text of a value in templates and prompt columns; a list or a mapping is JSON.
 
     Raises:
         RefusedError: the value is null, bytes, a function or a generator.
@@ -216,10 +159,10 @@ def printed(value: object) -> str:
         raise RefusedError("a value holds bytes, not text")
     if isinstance(value, Undefined):
         return str(value)
-    if callable(value) or isinstance(value, Iterator):
+    if callable(value) or isinstance(value, Iterator | Namespace):
         # Its text contains a memory address, so the prompt would differ between runs.
-        raise RefusedError("an expression is a function or a generator, not text")
-    return str(value)
+        raise RefusedError("an expression is a function, a generator or a namespace, not text")
+    return _tojson(value) if isinstance(value, Mapping | list | tuple) else str(value)
 
 
 def _limited(pieces: Iterable[str]) -> Iterator[str]:
@@ -245,13 +188,10 @@ _WORDS: Mapping[type[Exception], str] = {
 }
 
 
-def _words(error: Exception) -> str:
+def words_of(error: Exception) -> str:
+    """The cause, without text of the row."""
     # Messages of libraries may quote the row, so only our own are repeated.
     if isinstance(error, RefusedError):
         return str(error)
     failed = f"a filter, function or operator failed ({type(error).__name__})"
     return next((words for kind, words in _WORDS.items() if isinstance(error, kind)), failed)
-
-
-_GLOBALS = frozenset(_Environment().globals)
-"""Functions in templates: range, dict, namespace, cycler, joiner."""

@@ -5,19 +5,26 @@ from pathlib import Path
 
 from batchgen.errors import ResourceError
 from batchgen.progress import Reporter
+from batchgen.records import ResolvedDecoding
 
+BYTES_PER_LOGPROB = 12
+"""Upper bound of a log-probability with the id and text of its token; Parquet stores equal texts once."""
 BYTES_PER_TOKEN = 5
 """Upper bound of a token as text; Parquet compresses it to about a third."""
-BYTES_PER_ROW = 200
-"""Keys, hashes, seed and times of a row, compressed."""
-BYTES_OF_STATE = 8 << 20
+LEAST_BYTES_PER_ROW = 24
+"""Lower bound of a row: most of its columns may be the same in all rows, which Parquet compresses to nothing."""
+MOST_BYTES_PER_ROW = 200
+"""Upper bound of the keys, hashes, seed and times of a row, compressed."""
+LEAST_BYTES_OF_STATE = 64 << 10
+"""Lower bound of the small files of a run and of its journal."""
+MOST_BYTES_OF_STATE = 8 << 20
 """Upper bound of the journal and its log, with short answers."""
 COPIES = 2
 """Sealed parts exist until the published file is complete."""
 
 
 def check_disk_space(
-    folder: Path, rows: int, *, new_tokens: int, input_bytes: int, reporter: Reporter
+    folder: Path, rows: int, decoding: ResolvedDecoding, *, input_bytes: int, reporter: Reporter
 ) -> None:
     """Warn if `rows` output rows whose answers have the maximum length need more than the free space.
 
@@ -26,8 +33,11 @@ def check_disk_space(
     Raises:
         ResourceError: even empty answers need more.
     """
-    min_bytes = COPIES * rows * BYTES_PER_ROW + BYTES_OF_STATE
-    max_bytes = min_bytes + COPIES * (rows * new_tokens * BYTES_PER_TOKEN + 2 * input_bytes)
+    min_bytes = least_bytes(rows)
+    top = decoding.top_logprobs
+    per_token = BYTES_PER_TOKEN + (0 if top is None else (1 + top) * BYTES_PER_LOGPROB)
+    most_per_row = MOST_BYTES_PER_ROW + decoding.max_new_tokens * per_token
+    max_bytes = MOST_BYTES_OF_STATE + COPIES * (rows * most_per_row + 2 * input_bytes)
     free = shutil.disk_usage(folder).free
     if free < min_bytes:
         raise ResourceError(
@@ -41,5 +51,10 @@ def check_disk_space(
         )
 
 
+def least_bytes(rows: int) -> int:
+    """Disk space that `rows` output rows need even with empty answers: a lower bound."""
+    return COPIES * rows * LEAST_BYTES_PER_ROW + LEAST_BYTES_OF_STATE
+
+
 def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"
+    return f"{size / 1e6:,.1f} MB" if size < 10e6 else f"{size / 1e6:,.0f} MB"

@@ -4,7 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from batchgen.cli.render.plan import lines, summary
+from batchgen.engines.torch.estimate import TorchEstimate
 from batchgen.jobfile.load import load_job
 from batchgen.planning.kv_cache_plan import Workers
 from batchgen.run.plan import plan
@@ -24,6 +27,38 @@ def test_each_gpu_is_named(make_job: MakeJob) -> None:
         "2 workers (auto: one per GPU), each with these limits on a GPU of its own: cuda:0, cuda:1"
     )
     assert summary(found)["engine"]["workers"]["gpus"] == ("cuda:0", "cuda:1")
+
+
+def test_warnings_of_the_engine_are_lines_of_their_own(
+    make_job: MakeJob, demo_folder: Path
+) -> None:
+    model = {"engine": "transformers", "path": str(demo_folder)}
+    found = plan(load_job(make_job(model=model)))
+    engine = found.engine
+    assert isinstance(engine, TorchEstimate)
+    slower = replace(engine, fallback="not continuous: no", variant="bits differ with another row")
+    shown = lines(replace(found, engine=slower))
+    assert f"{' ' * 10}slower tier: not continuous: no" in shown
+    assert f"{' ' * 10}not batch-invariant: bits differ with another row" in shown
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (1, "c0"),
+        (8, "c0, c1, c2, c3, c4, c5, c6, c7"),
+        (300, "c0, c1, c2, c3, c4, c5, c6 and 293 more"),
+    ],
+)
+def test_a_few_unused_columns_are_named(make_job: MakeJob, columns: int, shown: str) -> None:
+    row = {"q": "x"} | {f"c{number}": number for number in range(columns)}
+    found = lines(plan(load_job(make_job([row]))))
+    assert f"{' ' * 10}unused columns: {shown}" in found
+
+
+def test_a_long_name_of_a_column_is_cut(make_job: MakeJob) -> None:
+    found = lines(plan(load_job(make_job([{"q": "x", "n" * 5000: 1}]))))
+    assert f"{' ' * 10}unused columns: {'n' * 39}…" in found
 
 
 def test_without_a_model_there_is_no_template_and_no_context_length(make_job: MakeJob) -> None:

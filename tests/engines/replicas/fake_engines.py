@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from batchgen.engines.contract import Decode, Engine
+from batchgen.engines.contract import Engine
 from batchgen.engines.echo import EchoEngine
 from batchgen.engines.replicas.replicated_engine import EngineFactory, ReplicatedEngine
 from batchgen.errors import ModelError
 from batchgen.prompts.byte_tokenizer import ByteTokenizer
-from batchgen.records import Completion, Request
+from batchgen.records import AnswerDecoder, Completion, Request
+from tests.plain_decoder import PlainDecoder
 
 BUG, REFUSAL, DEATH = 7, 8, 9
 """Tokens that break an engine."""
@@ -39,7 +40,7 @@ class Touchy(EchoEngine):
 class Collecting(EchoEngine):
     """Pulls all requests before it answers the first; calls `should_stop` before each."""
 
-    def __init__(self, decode: Decode, should_stop: Callable[[], bool]) -> None:
+    def __init__(self, decode: AnswerDecoder, should_stop: Callable[[], bool]) -> None:
         super().__init__(decode)
         self._should_stop = should_stop
 
@@ -58,11 +59,11 @@ def process(_token_ids: Sequence[int]) -> str:
 
 def touchy(*, should_stop: Callable[[], bool]) -> Engine:
     del should_stop  # It is stopped when it pulls more.
-    return Touchy(process)
+    return Touchy(PlainDecoder(process))
 
 
 def collecting(*, should_stop: Callable[[], bool]) -> Engine:
-    return Collecting(process, should_stop)
+    return Collecting(PlainDecoder(process), should_stop)
 
 
 def refusing(*, should_stop: Callable[[], bool]) -> Engine:
@@ -70,7 +71,7 @@ def refusing(*, should_stop: Callable[[], bool]) -> Engine:
     raise ModelError("no weights", hint="find some")
 
 
-def echo(decode: Decode, *, should_stop: Callable[[], bool]) -> Engine:
+def echo(decode: AnswerDecoder, *, should_stop: Callable[[], bool]) -> Engine:
     del should_stop
     return EchoEngine(decode)
 
@@ -101,9 +102,9 @@ def text_of_the_dying(died: Path, token_ids: Sequence[int]) -> str:
     return text
 
 
-def opener(decode: Decode, count: int = 2) -> Callable[..., Engine]:
+def opener(text: Callable[[Sequence[int]], str], count: int = 2) -> Callable[..., Engine]:
     """For `run`: replicas of echo."""
-    opening = partial(echo, decode)
+    opening = partial(echo, PlainDecoder(text))
 
     def opened(_model: object, *, should_stop: Callable[[], bool], **_others: object) -> Engine:
         return replicas(*[opening] * count, window=16, should_stop=should_stop)

@@ -30,6 +30,7 @@ from tests.engines.replicas.fake_engines import (
     replicas,
     touchy,
 )
+from tests.plain_decoder import PlainDecoder
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -98,7 +99,7 @@ def test_likelihoods_are_those_of_one_engine() -> None:
     given = [Continuation(n, [5, 6, n], [5, n % 3]) for n in range(30)]
     with closing(replicas(touchy, touchy)) as opened:
         found = sorted(opened.likelihoods(given), key=lambda one: one.index)
-    assert found == list(EchoEngine(process).likelihoods(given))
+    assert found == list(EchoEngine(PlainDecoder(process)).likelihoods(given))
 
 
 def test_facts_describe_all_replicas_and_each(two: ReplicatedEngine) -> None:
@@ -225,6 +226,7 @@ PARENT = """
 import fcntl, sys, time
 from functools import partial
 sys.path.insert(0, {root!r})
+from tests.plain_decoder import PlainDecoder
 from tests.engines.replicas.fake_engines import replicas, touchy
 from tests.engines.replicas.test_replicated_engine import make_requests, processes
 held = open(sys.argv[1], "w")

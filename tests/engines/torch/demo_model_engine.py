@@ -10,6 +10,7 @@ from batchgen.engines.torch.engine import TorchEngine
 from batchgen.engines.torch.model import load_model
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.batches import sort_by_length
+from batchgen.prompts.answer_text import AnswerText
 from batchgen.records import ResolvedDecoding
 from tests.engines.torch.tiny_models import by_row, generated, requests
 
@@ -21,7 +22,7 @@ def demo_engine(folder: Path, tokenizer: Any) -> tuple[TorchEngine, Any]:
     """The engine on the demo model, and that model."""
     loaded = load_model(folder, ModelSpec(path="model"))
     engine = TorchEngine(
-        loaded, batching=Batching(), decode=tokenizer.decode, should_stop=lambda: False
+        loaded, batching=Batching(), decode=AnswerText(tokenizer), should_stop=lambda: False
     )
     return engine, loaded.model
 

@@ -23,6 +23,8 @@ class Tight:
         self._error = error
         self.batches: list[list[int]] = []
 
+    new_tokens = 0
+
     def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
         self.batches.append([r.index for r in requests])
         tokens = len(requests) * (max(len(r.token_ids) for r in requests) + NEW)

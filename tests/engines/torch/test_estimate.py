@@ -51,6 +51,9 @@ def test_the_tier_is_known_after_the_first_load(
     engine.close()
     after = estimate_torch_engine(tmp_path / "model", spec, batching=Batching())
     assert after.tier == facts["tier"] == tier
+    assert after.fallback == facts["tier_fallback"]
+    assert after.fallback.startswith("not continuous: ") == (not kv_cache)
+    assert after.variant == ""
     assert (after.kv_cache is not None) == kv_cache
     assert after.packed_bytes == (weight_bytes(model) if packs and packing_works() else 0)
     assert (after.workers.count, after.workers.reason) == (
@@ -87,7 +90,8 @@ def test_a_plan_prints_the_estimate(
         "tier decided at first load",
     ]
     memory = found.memory(batch_tokens=900, job_tokens=10_000)
-    assert memory.parts == (("weights", 500), ("packed copy", 70), ("KV cache at most", 10 * held))
+    parts = ("embedding", 500), ("packed weights", 70), ("KV cache at most", 10 * held)
+    assert memory.parts == parts
     assert (memory.bytes_per_token, memory.free_bytes) == (10, 9_999)
     short = found.memory(batch_tokens=900, job_tokens=20)
     assert short.parts[-1][1] == (200 if kv_cache else 9_000)

@@ -5,6 +5,7 @@ import torch
 from transformers import PreTrainedModel
 
 from batchgen.engines.torch.memory import (
+    build_without_weights,
     cache_numbers,
     free_memory,
     loaded_memory,
@@ -44,7 +45,7 @@ def test_cache_of_a_token_and_of_a_row(family: str, per_token: int, per_row: int
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3_text", "lfm2", "mamba", "bloom", "t5"])
 def test_a_plan_without_weights_equals_one_with_weights(family: str) -> None:
     model = tiny_model(family, torch.float32)
-    planned = planned_memory(model.config, torch.float32)
+    planned = planned_memory(build_without_weights(model.config), torch.float32)
     found = measured(model)
     assert planned.kv_bytes_per_token == found.kv_bytes_per_token
     assert planned.state_bytes_per_row == found.state_bytes_per_row
@@ -55,10 +56,12 @@ def test_a_plan_without_weights_equals_one_with_weights(family: str) -> None:
 
 
 def test_a_half_precision_plan_is_half_as_large() -> None:
-    config = tiny_model("llama").config
-    single, half = (planned_memory(config, dtype) for dtype in (torch.float32, torch.bfloat16))
+    model = build_without_weights(tiny_model("llama").config)
+    single, half = (planned_memory(model, dtype) for dtype in (torch.float32, torch.bfloat16))
     assert single.kv_bytes_per_token == 2 * half.kv_bytes_per_token
     assert single.weight_bytes == 2 * half.weight_bytes
+    # The residual stream is in float32.
+    assert single.activation_bytes_per_token == half.activation_bytes_per_token
 
 
 def test_a_cpu_has_free_memory() -> None:
@@ -69,4 +72,18 @@ def test_a_failed_cpu_allocation_is_recognized() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert out_of_memory(caught.value)
-    assert not out_of_memory(RuntimeError("shape mismatch"))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("shape mismatch"), False),
+        (ValueError("can't allocate memory"), False),
+    ],
+)
+def test_a_failed_allocation_of_a_gpu_is_recognized(error: Exception, expected: bool) -> None:
+    assert out_of_memory(error) is expected

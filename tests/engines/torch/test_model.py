@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from batchgen.engines.torch.model import load_model, pick_device, read_config
+from batchgen.engines.torch.model import load_model, pick_device, planned_dtype, read_config
+from batchgen.engines.torch.precision.torch_machine import TorchMachine
 from batchgen.errors import ModelError, ResourceError
 from batchgen.job.spec import ModelSpec
 from tests.engines.torch.tiny_models import alone, prompts, tiny_model
@@ -32,19 +33,49 @@ def edit_config(folder: Path, **changes: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
-def test_a_cpu_computes_in_float32_by_default(folder: Path) -> None:
-    assert load_model(folder, spec()).dtype == torch.float32
-    assert load_model(folder, spec(dtype="bfloat16")).dtype == torch.bfloat16
+@pytest.mark.parametrize(
+    ("asked", "checkpoint", "speedup", "loaded"),
+    [
+        ("auto", torch.bfloat16, None, torch.float32),
+        ("auto", torch.bfloat16, 3.0, torch.bfloat16),
+        ("auto", torch.float16, 3.0, torch.float32),
+        ("auto", torch.float32, 3.0, torch.float32),
+        ("bfloat16", torch.float16, None, torch.bfloat16),
+        ("float16", torch.float16, None, torch.float16),
+    ],
+)
+def test_the_dtype_on_a_cpu(
+    asked: str,
+    checkpoint: torch.dtype,
+    speedup: float | None,
+    loaded: torch.dtype,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With or without fast bfloat16 products; the plan expects the same, and the weights stay those of the folder."""
+    monkeypatch.setattr(TorchMachine, "bfloat16_flags", lambda _: ("amx_bf16",))
+    monkeypatch.setattr(TorchMachine, "bfloat16_speedup", lambda _: speedup)
+    model = tiny_model("llama", checkpoint)
+    model.save_pretrained(tmp_path)
+    made = load_model(tmp_path, spec(dtype=asked, device="cpu"))
+    config = read_config(tmp_path, spec())
+    assert made.dtype == planned_dtype(spec(dtype=asked, device="cpu"), config) == loaded
+    stored = {name: tensor.to(loaded) for name, tensor in model.state_dict().items()}
+    assert all(torch.equal(stored[name], one) for name, one in made.model.state_dict().items())
 
 
 def test_the_weights_are_those_of_the_folder(folder: Path) -> None:
     prompt = prompts(1)[0]
     expected: Any = tiny_model("llama", torch.bfloat16)
-    assert alone(load_model(folder, spec()).model, prompt) == alone(expected.float(), prompt)
+    assert alone(load_model(folder, spec(dtype="float32")).model, prompt) == alone(
+        expected.float(), prompt
+    )
 
 
 def test_facts_describe_the_computation(folder: Path) -> None:
-    facts = load_model(folder, spec(attn_implementation="eager", device="cpu")).facts()
+    facts = load_model(
+        folder, spec(attn_implementation="eager", device="cpu", dtype="float32")
+    ).facts()
     assert {
         "device": "cpu",
         "dtype": "float32",
@@ -59,6 +90,21 @@ def test_tied_weights_are_not_missing(tmp_path: Path) -> None:
     assert load_model(tmp_path, spec()).vocab_size == 97
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.layers.0.self_attn.rotary_emb.inv_freq",
+        "model.vision_tower.blocks.0.weight",
+        "visual.merger.weight",
+        "mtp.layers.0.weight",
+    ],
+)
+def test_tensors_that_text_does_not_need_may_be_left_out(folder: Path, name: str) -> None:
+    tensors = {**load_file(folder / WEIGHTS), name: torch.ones(3)}
+    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
+    assert load_model(folder, spec()).vocab_size == 97
+
+
 def test_an_encoder_decoder_model_is_recognized(tmp_path: Path) -> None:
     tiny_model("t5", torch.float32).save_pretrained(tmp_path)
     assert load_model(tmp_path, spec()).encoder_decoder
@@ -69,6 +115,19 @@ def test_the_sampling_settings_of_the_model_are_removed(folder: Path) -> None:
     (folder / "generation_config.json").write_text(json.dumps(own))
     config = load_model(folder, spec()).model.generation_config
     assert all(getattr(config, name) is None for name in own)
+
+
+def with_one_layer_fewer(folder: Path) -> None:
+    layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
+    edit_config(folder, num_hidden_layers=layers - 1)
+
+
+def with_a_foreign_tensor(folder: Path) -> None:
+    save_file(
+        {**load_file(folder / WEIGHTS), "model.extra.weight": torch.ones(3)},
+        folder / WEIGHTS,
+        {"format": "pt"},
+    )
 
 
 def without_a_tensor(folder: Path) -> None:
@@ -101,6 +160,10 @@ def without_a_config(folder: Path) -> None:
 
 def with_a_broken_config(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": ')
+
+
+def with_an_unknown_activation(folder: Path) -> None:
+    edit_config(folder, hidden_act="nonsense")
 
 
 def of_an_unknown_kind(folder: Path) -> None:
@@ -146,6 +209,14 @@ def quantised_by_a_package_that_is_not_here(folder: Path) -> None:
 
 
 BAD: dict[Callable[[Path], None], tuple[str, str]] = {
+    with_one_layer_fewer: (
+        "9 tensor(s) that the model of config.json does not use: model.layers.2.input_layernorm.weight",
+        "another config.json",
+    ),
+    with_a_foreign_tensor: (
+        "1 tensor(s) that the model of config.json does not use: model.extra.weight",
+        "another",
+    ),
     without_a_tensor: ("1 tensor(s) missing: model.layers.1.mlp.up_proj.weight", "incomplete"),
     with_another_shape: (
         "with another shape than in config.json: model.layers.0.mlp.down_proj.weight",
@@ -165,6 +236,10 @@ BAD: dict[Callable[[Path], None], tuple[str, str]] = {
     with_attention_of_one_layer: ("stranger/kernel", "attn_implementation: sdpa"),
     with_attention_that_is_not_installed: ("flash_attention_2", "attn_implementation: sdpa"),
     with_experts_from_a_stranger: ("experts_implementation: 'sonicmoe'", "Remove this key"),
+    with_an_unknown_activation: (
+        "config.json: hidden_act: 'nonsense' is unknown to transformers 5.",
+        "this version of transformers supports the model",
+    ),
     quantised_by_a_package_that_is_not_here: ("No module named 'torchao'", "Install"),
 }
 

@@ -22,6 +22,7 @@ from batchgen.engines.torch.tier import TierOptions
 from batchgen.job.spec import Batching
 from batchgen.planning.batches import BatchLimits
 from batchgen.records import Completion, Request, ResolvedDecoding
+from tests.plain_decoder import PlainDecoder
 
 torch.set_num_threads(1)
 
@@ -89,7 +90,7 @@ def tiny_model(family: str, dtype: torch.dtype = torch.float64) -> PreTrainedMod
     """A random model whose answers differ from prompt to prompt. float64 avoids near ties between tokens."""
     config = AutoConfig.for_model(family, **{**_COMMON, **FAMILIES[family]})
     loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model: PreTrainedModel = loader.from_config(config).eval().to(dtype)
         for weight in model.parameters():
@@ -106,9 +107,12 @@ def loaded(model: PreTrainedModel) -> LoadedModel:
     return LoadedModel(model, CPU, model.dtype, encoder_decoder, VOCABULARY, switch)
 
 
-def spell(token_ids: Sequence[int]) -> str:
-    """Text of token ids: one printable character each, so that stop strings can be written down."""
+def _spell(token_ids: Sequence[int]) -> str:
     return "".join(chr(0x100 + token) for token in token_ids)
+
+
+spell = PlainDecoder(_spell)
+"""Text of token ids: one printable character each, so that stop strings can be written down."""
 
 
 def engine(model: PreTrainedModel, **batching: Any) -> TorchEngine:
@@ -185,6 +189,21 @@ def teacher_forced(model: PreTrainedModel, prompt: Sequence[int], answer: Sequen
     """Mean log-probability of an answer, read from one forward over prompt and answer."""
     table = forced_table(model, prompt, answer)
     return sum(float(row[token]) for row, token in zip(table, answer, strict=True)) / len(answer)
+
+
+def assert_recorded(model: PreTrainedModel, prompt: Sequence[int], answer: Completion) -> None:
+    """Check the log-probabilities of each token against one forward over prompt and answer, in float64."""
+    recorded = answer.token_logprobs
+    assert recorded is not None
+    table = forced_table(model, prompt, answer.token_ids)
+    top = recorded.width - 1
+    assert recorded.positions == len(answer.token_ids)
+    ids = torch.tensor(recorded.token_ids).view(-1, recorded.width)
+    logprobs = torch.tensor(recorded.logprobs, dtype=torch.float64).view(-1, recorded.width)
+    assert ids[:, 0].tolist() == list(answer.token_ids)
+    assert torch.allclose(logprobs, table.gather(1, ids), atol=1e-4)
+    assert torch.allclose(logprobs[:, 1:], table.topk(top).values, atol=1e-4)
+    assert all(len(set(row)) == top for row in ids[:, 1:].tolist())
 
 
 def forced_table(model: PreTrainedModel, prompt: Sequence[int], answer: Sequence[int]) -> Tensor:

@@ -26,7 +26,7 @@ PAIRWISE = {"name": "vs", "mode": "pairwise", "column": "other", "language": "zh
 DEMO_MODEL = {"path": "demo:smollm2-135m", "dtype": "float32"}
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_verdicts_are_those_of_a_plain_forward(make_job: MakeJob, demo_folder: Path) -> None:
     notes = Opinionated()  # records the queries of judges, label by label
     job = make_job(ROWS, evaluate={"judges": [TENTHS, PAIRWISE]})

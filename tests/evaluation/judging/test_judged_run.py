@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from batchgen.evaluation.judging.baseline_answers import baseline_record, open_b
 from batchgen.evaluation.scoring.score_run import score_run
 from batchgen.jobfile.load import load_job
 from batchgen.prompts.byte_tokenizer import ByteTokenizer
-from batchgen.records import Completion, Continuation, Likelihood, Request
+from batchgen.records import AnswerDecoder, Completion, Continuation, InFlight, Likelihood, Request
 from batchgen.run.result import RunResult
 from batchgen.run.run import run
 from batchgen.state.run_folder import read_json
@@ -42,7 +42,7 @@ class Opinionated:
 
     name = "opinionated"
 
-    def __call__(self, *_: Any, decode: Callable[[Sequence[int]], str], **__: Any) -> Engine:
+    def __call__(self, *_: Any, decode: AnswerDecoder, **__: Any) -> Engine:
         """Opens it, as `engines.engine_registry.open_engine` does."""
         self.opened += 1
         self.echo = EchoEngine(decode)
@@ -57,6 +57,9 @@ class Opinionated:
             self.queries.append(text)
             label = ByteTokenizer().decode(one.token_ids)
             yield Likelihood(one.index, (math.log(_chance(text, label)),))
+
+    def in_flight(self) -> InFlight:
+        return InFlight()
 
     def facts(self) -> Mapping[str, object]:
         return {}
@@ -204,8 +207,15 @@ def test_the_command_score_judges_again(make_job: MakeJob) -> None:
 @pytest.mark.parametrize(
     ("gate", "code"),
     [
-        pytest.param({"metric": "good", "min": 2.9}, ExitCode.DONE, id="good enough"),
-        pytest.param({"metric": "good", "min": 3.1}, ExitCode.GATE_FAILED, id="not good enough"),
+        pytest.param(
+            {"metric": "good", "min": 2.9, "min_coverage": 0.6}, ExitCode.DONE, id="good enough"
+        ),
+        pytest.param(
+            {"metric": "good", "min": 3.1, "min_coverage": 0.6},
+            ExitCode.GATE_FAILED,
+            id="not good enough",
+        ),
+        pytest.param({"metric": "good", "min": 2.9}, ExitCode.GATE_FAILED, id="too few scores"),
         pytest.param({"metric": "good_label_mass", "min": 0.9}, ExitCode.GATE_FAILED, id="mass"),
         pytest.param({"metric": "good", "min_coverage": 0.9}, ExitCode.GATE_FAILED, id="coverage"),
     ],

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from batchgen.evaluation.judging.prepare_judges import PreparedJudge, prepare_ju
 from batchgen.evaluation.judging.queries import JudgedAnswer, JudgeQueries, queries_of
 from batchgen.evaluation.judging.scores import JudgeResult, judge_metrics
 from batchgen.evaluation.judging.verdicts import verdict_reader
-from batchgen.evaluation.model_queries.query import LikelihoodQuery, Query
+from batchgen.evaluation.model_queries.query import KnownResult, LikelihoodQuery, Query
 from batchgen.job.judge import Judge
 from batchgen.jobfile.load import load_job
 from batchgen.metrics.base import Answer
@@ -171,6 +172,12 @@ def test_both_orders_are_queried_with_each_label_after_the_same_context(
             JudgeResult("no_baseline"),
             id="no other",
         ),
+        pytest.param(
+            {"mode": "pairwise", "column": "other"},
+            replace(answer("x"), fields={"other": {"text": "y"}}),
+            JudgeResult("unreadable"),
+            id="another of an unknown form",
+        ),
     ],
 )
 def test_a_known_result_is_not_queried(
@@ -183,6 +190,16 @@ def test_a_known_result_is_not_queried(
         raise AssertionError(one.index)
 
     assert judged(ready(**options), [judged_answer], nobody) == [expected]
+
+
+@pytest.mark.parametrize(("reference", "state"), [("show", "unreadable"), ("hide", None)])
+def test_a_reference_of_an_unknown_form_is_not_shown(
+    ready: Callable[..., PreparedJudge], reference: str, state: str | None
+) -> None:
+    about = with_messages(replace(ANSWER, readable=False))
+    (queries,) = queries_of(ready(reference=reference), [about])
+    known = [one.note for one in queries if isinstance(one, KnownResult)]
+    assert known == ([state] if state else [])
 
 
 def test_an_engine_failure_affects_only_its_answer(

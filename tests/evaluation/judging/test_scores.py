@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from batchgen.evaluation.judging.scores import (
     JudgeResult,
     JudgeState,
-    disjoint_logprobs,
     judge_metrics,
     verdict_probabilities,
 )
@@ -164,6 +162,13 @@ def test_pairs_are_judged_by_both_orders(
         ),
         pytest.param(
             PAIRWISE,
+            JudgeResult("unreadable"),
+            ANSWER,
+            (None, "unparsed", "unreadable"),
+            id="an unreadable cell",
+        ),
+        pytest.param(
+            PAIRWISE,
             JudgeResult("different_prompt"),
             ANSWER,
             (None, "skipped", "different_prompt"),
@@ -229,24 +234,6 @@ def _whole(chances: Sequence[float]) -> list[float]:
 def _number(value: Any) -> float:
     assert isinstance(value, float)
     return value
-
-
-@pytest.mark.parametrize(
-    ("chances", "tokens", "expected"),
-    [
-        pytest.param((0.3, 0.5), [(1,), (2,)], (0.3, 0.5), id="nothing shared"),
-        pytest.param((0.6, 0.4), [(1,), (1, 0)], (0.2, 0.4), id="1 and 10, digit by digit"),
-        pytest.param((0.6, 0.4), [(1,), (10,)], (0.6, 0.4), id="10 is a token"),
-        pytest.param((0.6, 0.4, 0.1), [(1,), (1, 0), (1, 0, 0)], (0.2, 0.3, 0.1), id="a chain"),
-        pytest.param((0.6, 0.2, 0.3), [(1,), (1, 0), (1, 1)], (0.1, 0.2, 0.3), id="two go on"),
-        pytest.param((0.4, 0.4), [(1,), (1, 0)], (0.0, 0.4), id="always goes on"),
-    ],
-)
-def test_labels_that_begin_longer_ones_exclude_these(
-    chances: tuple[float, ...], tokens: list[tuple[int, ...]], expected: tuple[float, ...]
-) -> None:
-    left = disjoint_logprobs(logs(*chances), tokens)
-    assert np.exp(left) == pytest.approx(expected, abs=1e-12)
 
 
 def test_probabilities_are_a_softmax_even_of_tiny_values() -> None:

@@ -17,7 +17,7 @@ from batchgen.engines.contract import Engine
 from batchgen.engines.echo import EchoEngine
 from batchgen.engines.engine_registry import open_engine
 from batchgen.errors import BatchgenError, JobFileError, StateError, UsageError
-from batchgen.evaluation.model_queries.query import LikelihoodQuery, Query
+from batchgen.evaluation.model_queries.query import LikelihoodQuery, Query, RollingQuery
 from batchgen.evaluation.model_queries.scoring_model import LazyEngine
 from batchgen.evaluation.model_queries.scoring_pass import BLOCK_ROWS, ScoringPass
 from batchgen.evaluation.scoring.score_file import score_file
@@ -31,6 +31,7 @@ from batchgen.run.run import run
 from batchgen.state.likelihood_cache import LikelihoodCache
 from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.failpoints import LIKELIHOOD_POINTS, VARIABLE
+from tests.plain_decoder import PlainDecoder
 from tests.reporters import RecordingReporter
 from tests.run.wrapped_engines import Wrapped
 from tests.soak.harness import Spawner
@@ -130,7 +131,7 @@ def test_progress_is_reported(tmp_path: Path) -> None:
 
     folder, words = RunFolder(tmp_path / "out"), list[str]()
     folder.create()
-    engine, cache = LazyEngine(lambda: EchoEngine(str)), LikelihoodCache(folder)
+    engine, cache = LazyEngine(lambda: EchoEngine(PlainDecoder(str))), LikelihoodCache(folder)
     what = "judge good: querying a model"
     one = ScoringPass(
         "m", engine, [Each()], cache, reporter=RecordingReporter(words), what=what, seconds=0
@@ -151,7 +152,9 @@ def test_a_cache_that_is_deleted_during_scoring_is_an_error(tmp_path: Path) -> N
 
     folder = RunFolder(tmp_path / "out")
     folder.create()
-    one = ScoringPass("m", LazyEngine(lambda: EchoEngine(str)), [One()], LikelihoodCache(folder))
+    one = ScoringPass(
+        "m", LazyEngine(lambda: EchoEngine(PlainDecoder(str))), [One()], LikelihoodCache(folder)
+    )
     tables = one.add_likelihood_columns(lambda: iter([pa.table({"id": [1, 2]})]))
     assert [table.column_names for table in tables()] == [["id", "model:x"]]
     shutil.rmtree(folder.private / "likelihoods")
@@ -247,11 +250,110 @@ def test_a_failing_text_does_not_affect_others(make_job: MakeJob) -> None:
     failed = found.filter(pl.col("status") == "error").select("id", "metric", "rule", "value")
     assert failed.rows() == [
         ("3", "loglikelihood", "nonfinite_logits", None),
-        ("6", "loglikelihood", "continuation_too_long", None),
         ("3", "multiple_choice", "nonfinite_logits", None),
         ("6", "multiple_choice", "continuation_too_long", None),
     ]
-    assert found.height - failed.height == 10
+    assert found.height - failed.height == 11
+
+
+@pytest.mark.parametrize(
+    ("context", "tokens", "length", "stride", "windows"),
+    [
+        (2, 9, 5, 2, [(0, 2, 5), (2, 5, 7), (4, 7, 9), (6, 9, 11)]),
+        (2, 8, 5, 2, [(0, 2, 5), (2, 5, 7), (4, 7, 9), (5, 9, 10)]),
+        (1, 6, 5, 4, [(0, 1, 5), (2, 5, 7)]),
+        (4, 3, 5, 1, [(0, 4, 5), (1, 5, 6), (2, 6, 7)]),
+        (1, 4, 2, 1, [(0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5)]),
+    ],
+)
+def test_windows_score_each_token_once(
+    context: int, tokens: int, length: int, stride: int, windows: list[tuple[int, int, int]]
+) -> None:
+    whole = list(range(100, 100 + context + tokens))
+    made = RollingQuery.of(whole[:context], whole[context:], length=length, stride=stride)
+    found = [(list(one.context), list(one.token_ids)) for one in made.windows]
+    assert found == [(whole[first:begin], whole[begin:end]) for first, begin, end in windows]
+    assert [token for _, scored in found for token in scored] == whole[context:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stride", "width"), [("auto", 32), pytest.param(1, 1, marks=pytest.mark.soak), (1000, 63)]
+)
+def test_a_long_text_is_as_likely_as_by_forwards_over_the_same_windows(
+    make_job: MakeJob, demo_folder: Path, stride: int | str, width: int
+) -> None:
+    text = " The cat sat on the mat, and the dog sat on the cat." * 8
+    metrics = [
+        {"type": "perplexity", "column": "right", "stride": stride},
+        {"type": "loglikelihood", "column": "right", "stride": stride},
+        {"type": "multiple_choice", "options": "choices", "gold": "text"},
+    ]
+    job = make_job(
+        [{"q": "Once", "right": text, "choices": [text, "x"]}],
+        evaluate={"reference": "right", "metrics": metrics},
+        model={"engine": "transformers", "path": str(demo_folder), "max_model_len": 64},
+        prompt={"chat_template": "none"},
+        decoding={"max_new_tokens": 2},
+    )
+    found = scores(run(load_job(job)).folder.path)
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(demo_folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(demo_folder, dtype=torch.float32)
+    whole = tokenizer.encode("Once" + text)
+    begin = len(tokenizer.encode("Once"))
+    total, end, tokens = 0.0, 64, len(whole) - begin
+    while begin < len(whole):
+        window = torch.tensor([whole[max(0, end - 64) : end]])
+        with torch.inference_mode():
+            logprobs = model(window).logits[0].double().log_softmax(-1)
+        for place in range(begin, end):
+            at = place - max(0, end - 64)
+            total += float(logprobs[at - 1, window[0, at]])
+        begin, end = end, min(end + width, len(whole))
+    values = dict(found.select("metric", "value").rows())
+    assert values["loglikelihood"] == pytest.approx(total, abs=1e-5 * tokens)
+    assert values["perplexity"] == pytest.approx(math.exp(-total / tokens), rel=1e-4)
+    assert found.filter(pl.col("metric") == "multiple_choice")["rule"][0] == "continuation_too_long"
+
+
+@pytest.mark.parametrize("bos", ["<|im_start|>", None])
+def test_a_text_after_an_empty_prompt_has_the_bos_token_before_it(
+    write_model: Callable[..., Path], tmp_path: Path, bos: str | None
+) -> None:
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>"}
+    changes = {"tokenizer_config.json": {**settings, **({"bos_token": bos} if bos else {})}}
+    folder = write_model(tmp_path / "model", changes)
+    rows = [
+        {"response": "x", "text": "Par", "messages": [{"role": "user", "content": content}]}
+        for content in ("H", "")
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    log = Log()
+
+    def echo(model: ModelSpec, **others: Any) -> Engine:
+        return log.opener(model.model_copy(update={"engine": "echo"}), **others)
+
+    metrics = [{"type": "perplexity", "column": "text"}]
+    score_file(
+        file,
+        Evaluate.model_validate({"metrics": metrics}),
+        response="response",
+        output=tmp_path / "scored",
+        options=ScoringModelOptions(model=str(folder), opener=echo, chat_template="none"),
+    )
+    statuses = scores(tmp_path / "scored").select("status", "rule").rows()
+    after_text = log.queries[0]
+    if bos is None:
+        assert statuses == [("ok", None), ("error", "context_empty")]
+        assert len(log.queries) == 1
+    else:
+        assert statuses == [("ok", None), ("ok", None)]
+        assert list(log.queries[1].context) == [256]
+        assert log.queries[1].token_ids == after_text.token_ids
 
 
 @pytest.mark.slow
@@ -383,7 +485,8 @@ def test_a_file_and_a_run_get_equal_likelihoods_from_the_same_model(
     frame = run(load_job(job)).frame()
     # Token parity: the re-encoded answer has the likelihood of its generation.
     for own, drawn in frame.select("score_own", "logprob_mean").rows():
-        assert own == pytest.approx(drawn, abs=1e-5)
+        # Products of other sizes round differently: up to 2e-5 was seen on a processor with AVX2.
+        assert own == pytest.approx(drawn, abs=1e-4)
     assert frame["score_multiple_choice"].to_list() == [1.0, 1.0]
     out = job.parent / "scored"
     arguments = [item for m in metrics for item in ("-m", json.dumps(m))]
@@ -402,10 +505,10 @@ def test_a_run_is_scored_only_by_the_model_that_answered(
     result = run(load_job(make_job(ROWS[:2], evaluate=EVALUATE, model=model)))
     assert score_run(result.folder.path).metrics
     manifest = read_json(result.folder.manifest)
-    manifest["settings"]["model"] |= {"weights_sampled_sha256": "0" * 64}
+    manifest["settings"]["model"] |= {"weights_sha256": "0" * 64}
     result.folder.write_json(result.folder.manifest, manifest, stage="manifest")
     with pytest.raises(
         StateError,
-        match="has changed since it generated the answers: weights_sampled_sha256 differs",
+        match="has changed since it generated the answers: weights_sha256 differs",
     ):
         score_run(result.folder.path)

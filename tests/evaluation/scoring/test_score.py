@@ -135,7 +135,8 @@ def test_the_python_api_gives_the_same_result(tmp_path: Path, finished: Path) ->
     [
         (["-m", "exact"], "no output folder given for the scores of"),
         (["-o", "out"], "no metric given"),
-        (["-o", "out", "-m", "exat"], r"^metric exat: no such type\n  Use one of: exact, "),
+        (["-o", "out", "-m", "exat"], r"^metric exat: no such type\n  Did you mean exact?"),
+        (["-o", "out", "-m", "xyz"], r"^metric xyz: no such type\n  Use one of: exact, "),
         (
             ["-o", "out", "-m", "{tpe: exact}"],
             r"^metric {'tpe': 'exact'}: has no type\n  Use one of: ",
@@ -222,7 +223,7 @@ def test_keys_and_clusters_may_be_times_outside_pythons_range(tmp_path: Path) ->
 def test_clusters_may_be_unusual_times(make_job: MakeJob, tmp_path: Path) -> None:
     times = pa.array([1, 1, 2, 2], pa.timestamp("ns", "Foo/Bar"))
     far = pa.array([10**17, 10**17, 10**17 + 1, 0], pa.timestamp("ms"))
-    table = pa.table({"q": ["a", "b", "c", "d"], "z": times, "far": far})
+    table = pa.table({"q": ["a", "bb", "ccc", "d"], "z": times, "far": far})
     pq.write_table(table, tmp_path / "rows.parquet")
     for cluster in ("z", "far"):
         evaluate = {"metrics": ["length"], "cluster": cluster, "slices": ["far"]}
@@ -277,9 +278,9 @@ def fine(answer): return 1.0
 LONG_NAME = "\\x1b[2Jgone wrote /elsewhere" + "x" * 200
 
 CAUSES = {
-    "fails": f"no score of fails: 2 rows error (first: {LONG_NAME[:99]}…)",
-    "halves": "some rows have no score of halves: 1 row error (first: ZeroDivisionError)",
-    "words": "no score of words: 2 rows error (first: returned str)",
+    "fails": f"no score of fails: 2 rows error (first: own.py, line 5: {LONG_NAME[:83]}…)",
+    "halves": "some rows have no score of halves: 1 row error (first: own.py, line 6: ZeroDivisionError: division by zero)",
+    "words": "no score of words: 2 rows error (first: own.py, line 7: words returned a text of 3 characters; expected a number, true, false or None)",
     "fine": None,
     "number": "no score of number: 2 rows unparsed (first: reference)",
     "distinct": "no score of distinct_1: answers too few or too short for a window of 50 tokens",
@@ -324,7 +325,8 @@ def test_a_run_is_scored_by_further_metrics(finished: Path) -> None:
 def test_removed_scores_are_reported(finished: Path) -> None:
     def removed(*arguments: str) -> list[str]:
         done = CliRunner().invoke(cli, list(arguments))
-        return [line for line in done.stderr.splitlines() if line.startswith("scores removed")]
+        lines = (line.partition(" ")[2] for line in done.stderr.splitlines())  # behind the time
+        return [line for line in lines if line.startswith("scores removed")]
 
     why = "neither in the job nor in this command"
     extra = ("-m", "length", "-m", "duplicates")

@@ -46,6 +46,9 @@ ACCEPTED: dict[str, tuple[str, list[list[Cell]]]] = {
     "stray quotes": ('a,b\nhe said "hi",x"\n', [['he said "hi"', 'x"']]),
     "doubled quotes": ('a,b\n"say ""hi""",""""\n', [['say "hi"', '"']]),
     "delimiter in quotes": ('a,b\n"1,2",";"\n', [["1,2", ";"]]),
+    "JSON in quotes": ('a,b\n"{""k"": [1, ""x, y""]}","[]"\n', [['{"k": [1, "x, y"]}', "[]"]]),
+    "JSON without quotes around it": ('a,b,c\nx,{"answer":""},{"src":"x.pdf"}\n"""",{},{"n":1}\n',
+                                      [["x", '{"answer":""}', '{"src":"x.pdf"}'], ['"', "{}", '{"n":1}']]),
     "line breaks in quotes": ('a,b\n"1\n2\r\n3\r4",x\n', [["1\n2\r\n3\r4", "x"]]),
     "CRLF": ("a,b\r\n1,2\r\n3,4\r\n", [["1", "2"], ["3", "4"]]),
     "CR alone": ("a,b\r1,2\r3,4\r", [["1", "2"], ["3", "4"]]),
@@ -57,6 +60,15 @@ ACCEPTED: dict[str, tuple[str, list[list[Cell]]]] = {
     "NUL": ("a,b\n1\x002,\x00\n", [["1\x002", "\x00"]]),
     "separators that are no line ends": ("a,b\n1\x0b\x0c\x1c\x1d\x1e2,\x85\u2028\u2029\n",
                                          [["1\x0b\x0c\x1c\x1d\x1e2", "\x85\u2028\u2029"]]),
+    "delimiter line of Excel": ("sep=;\r\na;b\r\n1,5;2\r\n", [["1,5", "2"]]),
+    "delimiter line, quoted, with a tab": ('"sep=\t"\na\tb\n1\t2\n', [["1", "2"]]),
+    "delimiter line after a byte order mark": ("\ufeffSEP=|\na|b\n1|2\n", [["1", "2"]]),
+    "delimiter line of a file with one column": ("sep=;\na\n1\n", [["1"]]),
+    "empty columns of Excel": ("a,b,,\r\n1,2,,\r\n3,,,\r\n", [["1", "2"], ["3", None]]),
+    "one empty column": ("a,b,\n1,2,\n", [["1", "2"]]),
+    "empty rows of Excel": ("a,b\n1,2\n,\n,\n3,\n,\n", [["1", "2"], ["3", None]]),
+    "an empty text is no empty row": ('a,b\n"",\n', [["", None]]),
+    "a backslash at the end of a field": ('a,b\n"C:\\",x\n\\N,y\n', [["C:\\", "x"], ["\\N", "y"]]),
     "quoted header": ('"a, b",c\n1,2\n', [["1", "2"]]),
     "a header without a name": (",b\n1,2\n", [["1", "2"]]),
     "control tokens and templates": ("a,b\n{{ x }},<|im_end|>\n", [["{{ x }}", "<|im_end|>"]]),
@@ -98,10 +110,60 @@ def test_encoding_by_name(name: str, tmp_path: Path) -> None:
     assert table_of(text.encode(name), tmp_path, encoding=name) == expected
 
 
+EXTRAS = {
+    "euro sign of cp936": ("gbk", b"\x80", "€"),
+    "euro sign of cp936 under its name": ("cp936", b"a\x80b", "a€b"),
+    "euro sign of cp936 in gb18030": ("gb18030", b"\xcc\xec\x80", "天€"),
+    "two-byte euro sign": ("gbk", b"\xa2\xe3", "€"),
+    "gbk in gb2312": ("gb2312", "镕".encode("gbk"), "镕"),
+    "four bytes in gbk": ("gbk", "㐀𠀀".encode("gb18030"), "㐀𠀀"),
+    "euro sign of cp950": ("big5", "€".encode("cp950"), "€"),
+    "ETEN of big5": ("big5", "碁銹".encode("cp950"), "碁銹"),
+    "Hong Kong in big5": ("big5", "啲嘅喺".encode("big5hkscs"), "啲嘅喺"),
+    "Hong Kong in cp950": ("cp950", "啲".encode("big5hkscs"), "啲"),
+    "two characters at once in big5": ("big5", b"\x88\x62", "Ê̄"),
+    "NEC and IBM in shift_jis": ("shift_jis", "①㈱髙纊".encode("cp932"), "①㈱髙纊"),
+    "a wave dash stays": ("shift_jis", b"\x81\x60", "〜"),
+    "NEC in euc-jp": ("euc-jp", b"\xad\xa1", "①"),
+    "cp949 in euc-kr": ("euc-kr", "똠방각하".encode("cp949"), "똠방각하"),
+    "cp1252 in latin-1": ("latin-1", b"\x80 \x93caf\xe9\x94", "€ “café”"),
+    "undefined in cp1252": ("cp1252", b"a\x81b", "a\x81b"),
+    "cp1254 in latin-5": ("latin5", b"\x80\xfd", "€ı"),
+    "cp874 in tis-620": ("tis-620", b"\x80\xa1", "€ก"),
+    "utf-16 without mark": ("utf-16", "天€".encode("utf-16-le"), "天€"),
+    "utf-16, big end first, without mark": ("utf-16", "a€".encode("utf-16-be"), "a€"),
+    "utf-16-le with mark": ("utf-16-le", codecs.BOM_UTF16_LE + "天".encode("utf-16-le"), "天"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("encoding", "cell", "expected"), EXTRAS.values(), ids=EXTRAS.keys())
+def test_characters_of_windows_files(
+    encoding: str, cell: bytes, expected: str, tmp_path: Path
+) -> None:
+    """Oracle: the decoders of https://encoding.spec.whatwg.org, which read what Windows programs write."""
+    if encoding.startswith("utf-16"):
+        mark = codecs.BOM_UTF16_LE if cell.startswith(codecs.BOM_UTF16_LE) else b""
+        header = "a\n".encode("utf-16-be" if cell[0] == 0 else "utf-16-le")
+        content = mark + header + cell.removeprefix(mark)
+    else:
+        content = b"a\n" + cell + b"\n"
+    assert table_of(content, tmp_path, encoding=encoding) == [[expected]]
+
+
+def test_euro_signs_across_blocks(tmp_path: Path) -> None:
+    cell = ("天€" * 200_000).encode("gb18030").replace(b"\xa2\xe3", b"\x80")
+    assert table_of(b"a\n" + cell + b"\n" + cell, tmp_path) == [["天€" * 200_000]] * 2
+
+
 def test_characters_across_blocks(tmp_path: Path) -> None:
     text = "字" * 999_999
     for encoding in ("utf-8", "gb18030", "utf-16"):
         assert table_of(f"a,b\n1,{text}\n".encode(encoding), tmp_path) == [["1", text]]
+
+
+def test_the_page_of_windows_is_proposed_for_its_bytes(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cp1252"):
+        source_of("name\n“café” 5 €\n".encode("cp1252"), tmp_path)
 
 
 @pytest.mark.parametrize("word", ["Müller", "naïve café", "Über, schön"])
@@ -214,8 +276,13 @@ def test_equals_the_plain_parser(body: str, tmp_path_factory: pytest.TempPathFac
     if not expected or any(len(record) != 2 for record in expected):
         with pytest.raises(DataError):
             rows_of(text, folder, encoding="utf-8", delimiter=",")
+        return
+    filled = [record for record in expected if record != [None, None]]
+    if filled:
+        assert table_of(text, folder, encoding="utf-8", delimiter=",") == filled
     else:
-        assert table_of(text, folder, encoding="utf-8", delimiter=",") == expected
+        with pytest.raises(DataError, match="no rows"):
+            rows_of(text, folder, encoding="utf-8", delimiter=",")
 
 
 CELLS = st.text(st.characters(codec="utf-8"), max_size=12)

@@ -44,6 +44,21 @@ TYPES: dict[str, tuple[list[object], pa.DataType, list[object]]] = {
     "empty objects are kept as JSON": ([{}, None], pa.string(), ["{}", None]),
     "lists of empty objects": ([[{}], []], pa.string(), ["[{}]", "[]"]),
     "an empty object among others": ([{}, {"a": 1}], pa.struct([("a", pa.int64())]), [{"a": None}, {"a": 1}]),
+    "numbers and text": ([5, "x", None, 0.5], pa.string(), ["5", "x", None, "0.5"]),
+    "true and numbers": ([True, 1], pa.string(), ["true", "1"]),
+    "fractions and true": ([0.5, True], pa.string(), ["0.5", "true"]),
+    "fractions and true in lists": ([[0.5], [True]], pa.string(), ["[0.5]", "[true]"]),
+    "fractions and true in objects": ([{"a": 0.5}, {"a": True}], pa.string(), ['{"a": 0.5}', '{"a": true}']),
+    "lists and text": ([["a"], "a"], pa.string(), ['["a"]', "a"]),
+    "objects whose values are of different kinds": (
+        [[{"role": "user"}], [{"role": 1}]], pa.string(), ['[{"role": "user"}]', '[{"role": 1}]']),
+    "more than 64 bits": ([2**64, 1], pa.string(), [str(2**64), "1"]),
+    "large whole numbers and fractions": ([2**53 + 1, 0.5], pa.string(), [str(2**53 + 1), "0.5"]),
+    "large whole numbers and fractions in lists": ([[2**53 + 1], [0.5]], pa.string(), [f"[{2**53 + 1}]", "[0.5]"]),
+    "large whole numbers beside fractions": (
+        [{"a": 2**60, "b": 0.5}, {"a": 1, "b": 1}],
+        pa.struct([("a", pa.int64()), ("b", pa.float64())]),
+        [{"a": 2**60, "b": 0.5}, {"a": 1, "b": 1.0}]),
     "dates are text": (["2024-01-01", "12:30"], pa.string(), ["2024-01-01", "12:30"]),
     "escapes": (["\u0000\n\"\\/é字😀"], pa.string(), ["\u0000\n\"\\/é字😀"]),
 }  # fmt: skip
@@ -71,6 +86,10 @@ LAYOUTS = {
     "empty lines": '\n{"a": 1}\n\n  \n{"a": 2}\n\n',
     "no line break at the end": '{"a": 1}\n{"a": 2}',
     "white space": '  {"a": 1} \n\t{ "a" : 2 }\t\n',
+    "CR alone": '{"a": 1}\r{"a": 2}\r',
+    "mixed line ends": '{"a": 1}\r\n\r{"a": 2}\n',
+    "form feed": '{"a": 1}\n\x0c\n{"a": 2}\n',
+    "a byte order mark in each joined file": '\ufeff{"a": 1}\n\ufeff{"a": 2}\n',
     "byte order mark": '\ufeff{"a": 1}\n{"a": 2}\n',
 }
 

@@ -1,5 +1,7 @@
 """Parquet: conversion to plain types, text validation, memory that does not depend on the footer."""
 
+import base64
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow.parquet import encryption
 
+from batchgen.errors import DataError
 from batchgen.input.sources import Chunk, InputSource, open_source
 from batchgen.job.spec import Input
 
@@ -210,3 +214,132 @@ def test_a_decompression_bomb_uses_little_memory(tmp_path: Path) -> None:
         assert all(failure.code == "prompt_too_long" for failure in chunk.failures.values())
         assert chunk.table.nbytes < 30_000_000
     assert pa.default_memory_pool().max_memory() - before < 1_000_000_000
+
+
+class _Kms(encryption.KmsClient):  # type: ignore[misc]  # pyarrow has no types for it
+    """A key service without secrets."""
+
+    def __init__(self, _config: object) -> None:
+        encryption.KmsClient.__init__(self)
+
+    def wrap_key(self, key_bytes: bytes, _name: str) -> bytes:
+        return base64.b64encode(key_bytes)
+
+    def unwrap_key(self, wrapped_key: bytes, _name: str) -> bytes:
+        return base64.b64decode(wrapped_key)
+
+
+def encrypted(**settings: Any) -> bytes:
+    table = pa.table({"id": [1, 2], "q": ["a", "b"], "s": ["c", "d"]})
+    factory = encryption.CryptoFactory(_Kms)
+    keys = factory.file_encryption_properties(
+        encryption.KmsConnectionConfig(),
+        encryption.EncryptionConfiguration(footer_key="f", **settings),
+    )
+    out = pa.BufferOutputStream()
+    with pq.ParquetWriter(out, table.schema, encryption_properties=keys) as writer:
+        writer.write_table(table)
+    return bytes(out.getvalue())
+
+
+def written(table: pa.Table, **settings: Any) -> bytes:
+    out = pa.BufferOutputStream()
+    pq.write_table(table, out, **settings)
+    return bytes(out.getvalue())
+
+
+def replaced(data: bytes, old: bytes, new: bytes) -> bytes:
+    """The file with bytes of its footer replaced, as many times as they occur."""
+    at = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    assert old in data[at:-8]
+    footer = data[at:-8].replace(old, new)
+    return data[:at] + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+
+
+def varint(value: int) -> bytes:
+    """A number in Thrift's compact protocol."""
+    value *= 2
+    parts = []
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*parts, value])
+
+
+NUMBERS = pa.table({"n": list(range(700))})
+TEXTS = pa.table({"t": [f"text {n}" for n in range(700)]})
+PLAIN_NUMBERS = written(NUMBERS, compression="none", use_dictionary=False)
+
+
+def repeated(text: str, rows: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), [text])
+
+
+def in_lists(column: pa.Array) -> pa.Array:
+    return pa.ListArray.from_arrays(pa.array(range(len(column) + 1), pa.int32()), column)
+
+
+BAD_FILES: dict[str, tuple[bytes, str]] = {
+    "encrypted columns": (encrypted(column_keys={"k": ["q"]}, plaintext_footer=True), "has encrypted columns"),
+    "an encrypted footer": (encrypted(column_keys={"k": ["q"]}), "is encrypted Parquet"),
+    "encrypted as a whole": (encrypted(uniform_encryption=True), "is encrypted Parquet"),
+    "more rows in the footer than in its row groups": (
+        replaced(PLAIN_NUMBERS, b"\x16" + varint(700) + b"\x19\x1c", b"\x16" + varint(900) + b"\x19\x1c"),
+        "footer cannot be read: 900 rows, but 700 in its row groups"),
+    "more rows in the footer than in the pages": (
+        replaced(PLAIN_NUMBERS, varint(700), varint(900)), "contains 700 rows, but 900 by its footer"),
+    "an unknown codec": (
+        replaced(written(NUMBERS, compression="snappy", use_dictionary=False), b"n\x15\x02\x16", b"n\x15\x2e\x16"),
+        "codec number 23, which cannot be read"),
+    "LZO": (
+        replaced(written(NUMBERS, compression="snappy", use_dictionary=False), b"n\x15\x02\x16", b"n\x15\x06\x16"),
+        "codec lzo, which cannot be read"),
+    "a name that is not UTF-8": (replaced(written(TEXTS, store_schema=False), b"\x01t", b"\x01\xff"), "its schema is damaged"),
+    "a footer without end": (PLAIN_NUMBERS[:-8] + b"\xff\xff\xff\x7fPAR1", "its length is 2,147,483,647 bytes"),
+    "a footer of nothing": (b"PAR1" + b"\0\0\0\0PAR1", "footer cannot be read"),
+    "a list without end": (b"PAR1" + b"\x49\xfc\xff\xff\xff\xff\x07\0" + b"\x08\0\0\0PAR1", "a list is longer than the footer"),
+    "structs without end": (b"PAR1" + b"\x1c" * 5000 + b"\x88\x13\0\0PAR1", "nested too deep"),
+    "a damaged page header": (PLAIN_NUMBERS[:4] + b"\xff" * 9 + PLAIN_NUMBERS[13:], "page is damaged"),
+    "a text of 900 kB, 7,000 times": (
+        written(pa.table({"p": repeated("z" * 900_000, 7000)}), compression="zstd"), "bytes that unpack to more than 1,024 MiB"),
+    "a text of 900 kB, 7,000 times in lists": (
+        written(pa.table({"p": in_lists(repeated("z" * 900_000, 7000))}), compression="zstd"), "bytes that unpack to more than 1,024 MiB"),
+    "two columns of 90 kB, 7,000 times": (
+        written(pa.table({name: repeated("z" * 90_000, 7000) for name in "pq"}), compression="zstd"), "bytes that unpack to more than 1,024 MiB"),
+    "a footer that declares a page of 2 TiB": (
+        replaced(PLAIN_NUMBERS, b"\x16" + varint(700) + b"\x16", b"\x16" + varint(1 << 41) + b"\x16"), "unpack to more than"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_files_are_refused(name: str, tmp_path: Path) -> None:
+    """The process is neither ended by pyarrow, nor slowed by a bomb."""
+    content, message = BAD_FILES[name]
+    before = pa.default_memory_pool().max_memory()
+    start = time.process_time()
+    with pytest.raises(DataError) as caught:
+        rows_of(source_of(tmp_path, lambda path: path.write_bytes(content)))
+    assert time.process_time() - start < 10
+    assert message in str(caught.value)
+    assert caught.value.hint
+    assert pa.default_memory_pool().max_memory() - before < 1 << 30
+
+
+@pytest.mark.parametrize("rows", [1000, 100_000])
+def test_repeated_texts_of_an_ordinary_size_are_read(rows: int, tmp_path: Path) -> None:
+    """A long instruction that is equal in all rows takes few bytes in a file."""
+    table = pa.table({"id": range(rows), "p": repeated("instruction " * 400, rows)})
+    assert source_of(tmp_path, table).survey().rows == rows
+
+
+def test_columns_cost_the_same_however_many_there_are(tmp_path: Path) -> None:
+    """Opening a file with eight times as many columns takes about eight times as long, not 64 times."""
+    seconds = []
+    for columns in (500, 4000):
+        folder = tmp_path / str(columns)
+        folder.mkdir()
+        table = pa.table({f"c{n}": ["x"] for n in range(columns)})
+        start = time.process_time()
+        rows_of(source_of(folder, table))
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 24 * seconds[0]

@@ -179,7 +179,7 @@ def test_a_job_with_a_base_file_has_no_required_keys() -> None:
         {"inputs": {}},
         {"input": {}},
         {"input": {"path": 3}},
-        {"input": "data.csv"},
+        {"input": ""},
         {"output": {"path": ""}},
         {"model": ""},
         {"model": {"device": "gpu"}},

@@ -1,6 +1,10 @@
 """Instructions like those of IFEval: each followed and not followed, in English and Chinese."""
 
 import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,13 @@ from batchgen.metrics.base import Answer
 from batchgen.metrics.ifeval.instructions import INSTRUCTIONS
 from tests.metrics.conftest import MakeMetrics
 
+COLLECTED = (
+    Path(__file__).parents[4]
+    / "shared"
+    / "cases"
+    / "evaluation"
+    / "ifeval_synthetic_disagreements.jsonl"
+)
 CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("keywords:existence", {"keywords": ["sea", "Sun"]}, "The SUN over the sea", "The sun"),
     ("keywords:existence", {"keywords": ["海洋"]}, "我爱海洋", "我爱大海"),
@@ -47,6 +58,13 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("change_case:capital_word_frequency", {"capital_frequency": 2, "capital_relation": "at least"}, "NASA and ESA", "Nasa and ESA"),
     ("change_case:english_capital", {}, "HELLO, WORLD", "HELLO, World"),
     ("change_case:english_lowercase", {}, "hello, world", "Hello, world"),
+    ("change_case:english_capital", {}, "THE SEA IS CALM TODAY AND THE SUN IS WARM", "LA MER EST CALME ET LE SOLEIL EST CHAUD"),
+    ("change_case:english_lowercase", {}, "the sea is calm today and the sun is warm", "das meer ist heute ruhig und die sonne warm"),
+    ("change_case:capital_word_frequency", {"capital_frequency": 4, "capital_relation": "at least"}, "DON'T use WELL-KNOWN A1.", "DON'T use WELL-KNOWN a1"),
+    ("keywords:letter_frequency", {"letter": "#", "let_frequency": 2, "let_relation": "at least"}, "## a", "# a"),
+    ("language:response_language", {"language": "it"}, "...", "今天"),
+    ("language:response_language", {"language": "Urdu"}, "یہ ایک خوبصورت دن ہے اور ہم باہر جا رہے ہیں", "Hello"),
+    ("length_constraints:number_sentences", {"num_sentences": 2, "relation": "less than"}, "It is 5 p.m. in New York\n\nand warm", "See Fig. 2. Go."),
     ("punctuation:no_comma", {}, "one and two", "one, two"),
     ("punctuation:no_comma", {}, "好。", "好，走"),
     # The other instructions in Chinese.
@@ -58,11 +76,11 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("length_constraints:nth_paragraph_first_word", {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "然后"}, "先走。\n\n“然后”再说。", "先走。\n\n最后再说。"),
     ("detectable_content:number_placeholders", {"num_placeholders": 2}, "尊敬的【姓名】，于[日期]", "尊敬的【姓名】"),
     ("detectable_content:postscript", {"postscript_marker": "附言："}, "再见。\n附言：回电。", "再见。"),
-    ("detectable_format:number_bullet_lists", {"num_bullets": 2}, "- 苹果\n• 梨", "- 苹果、梨"),
+    ("detectable_format:number_bullet_lists", {"num_bullets": 2}, "- 苹果\n* 梨", "- 苹果\n• 梨"),
     ("detectable_format:number_highlighted_sections", {"num_highlights": 1}, "请看**重点**。", "请看重点。"),
     ("detectable_format:multiple_sections", {"section_spliter": "章节", "num_sections": 2}, "章节 1\n甲\n章节 2\n乙", "章节 1\n甲"),
     ("detectable_format:json_format", {}, '{"城市": "北京"}', "城市：北京"),
-    ("detectable_format:title", {}, "《我的一天》\n天晴。", "《》\n天晴。"),
+    ("detectable_format:title", {}, "<<我的一天>>\n天晴。", "《我的一天》\n天晴。"),
     ("combination:two_responses", {}, "甲。\n******\n乙。", "甲。\n乙。"),
     ("combination:repeat_prompt", {"prompt_to_repeat": "写一首诗"}, "写一首诗\n春眠不觉晓", "春眠不觉晓"),
     ("startend:end_checker", {"end_phrase": "还有问题吗？"}, "完成。“还有问题吗？”", "还有问题吗？没有。"),
@@ -193,3 +211,52 @@ def test_a_job_without_instructions_is_rejected(
 ) -> None:
     with pytest.raises(ValidationError, match=message):
         make("ifeval", **options)
+
+
+@pytest.mark.skipif(not COLLECTED.exists(), reason="the collected cases are not here")
+def test_disagreements_with_the_reference_implementation_are_of_these_kinds(
+    make: MakeMetrics,
+) -> None:
+    kinds: Counter[str] = Counter()
+    for line in COLLECTED.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        identifier, args, text = row["instruction"], row["kwargs"], row["response"]
+        (metric,) = make("ifeval", variants=["prompt_strict"], checks=[{"id": identifier, **args}])
+        value = metric.score(Answer("a", 0, text)).value  # type: ignore[union-attr] # a row metric
+        if value == float(row["reference"]):
+            continue
+        if identifier == "keywords:letter_frequency" and not args["letter"].isalpha():
+            kinds["the reference draws a random letter"] += 1
+        elif re.search(r"[\u4e00-\u9fff]", text):
+            kinds["Chinese words, sentences and commas, which the reference does not count"] += 1
+        else:
+            kinds[identifier] += 1
+    # `(a + b) / c. How`: Punkt takes every single letter for an initial.
+    assert kinds.pop("length_constraints:number_sentences") == 1
+    assert sorted(kinds) == [
+        "Chinese words, sentences and commas, which the reference does not count",
+        "the reference draws a random letter",
+    ]
+
+
+def test_an_unknown_language_gives_no_score(make: MakeMetrics) -> None:
+    checks = [{"id": "language:response_language", "language": "Klingon"}]
+    (metric,) = make("ifeval", variants=["prompt_strict"], checks=checks)
+    assert metric.score(Answer("a", 0, "tlhIngan")).status == "unparsed"  # type: ignore[union-attr] # a row metric
+
+
+def test_without_py3langid_only_rows_that_need_it_are_not_scored(
+    make: MakeMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "py3langid", None)
+    rows = [
+        ("punctuation:no_comma", {}, "one", "ok", 1.0),
+        ("change_case:english_capital", {}, "THE SEA", "error", None),
+        ("change_case:english_capital", {}, "The sea", "ok", 0.0),
+        ("language:response_language", {"language": "zh"}, "你好", "ok", 1.0),
+        ("language:response_language", {"language": "fr"}, "Bonjour", "error", None),
+    ]
+    for identifier, args, text, status, value in rows:
+        (metric,) = make("ifeval", variants=["prompt_strict"], checks=[{"id": identifier, **args}])
+        found = metric.score(Answer("a", 0, text))  # type: ignore[union-attr] # a row metric
+        assert (found.status, found.value) == (status, value)

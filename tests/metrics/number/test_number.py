@@ -77,7 +77,7 @@ def test_two_different_numbers_give_no_answer(score: ScoreOf, text: str) -> None
 
 
 def test_the_first_number_can_be_selected(score: ScoreOf) -> None:
-    text = "#### 7\n\nQuestion: How many?\n#### 9"
+    text = "#### 7\n\nThe next one:\n#### 9"
     assert score("number", text, "7", pick="first").value == 1.0
     assert score("number", text, "7").value == 0.0
 

@@ -31,7 +31,7 @@ def read(text: str) -> list[str]:
         ("1\u202f234\u00a0567", ["1234567"]),
         ("1'234", ["1234"]),
         ("1, 2, 3", ["1", "2", "3"]),
-        ("3,4", ["3", "4"]),
+        ("3,4", ["3.4"]),  # a decimal comma; lists have spaces
         # lm-eval's flexible pattern and HELM's: "$18.00", "...", "12 34", ",".
         ("It is $18.00...", ["18"]),
         ("total ...", []),

@@ -4,29 +4,26 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from batchgen.metrics.statistics.intervals import Confidence, Floats
-from batchgen.metrics.statistics.paired_tests import (
-    MAX_SIGN_FLIPPED,
+from batchgen.metrics.statistics.intervals import FRACTION, Confidence, Floats, ValueRange
+from batchgen.metrics.statistics.paired_results import (
     NO_PAIRS,
     PairedResult,
-    PairedScores,
     adjust_holm,
-    compare_corpora,
-    compare_means,
     decide_verdict,
 )
+from batchgen.metrics.statistics.paired_tests import MAX_SIGN_FLIPPED, PairedScores, compare_means
 
 CONFIDENCE = Confidence()
 
 
-def pairs(base: Floats, new: Floats) -> PairedScores:
-    return PairedScores(base, new, np.arange(len(base)))
+def pairs(base: Floats, new: Floats, value_range: ValueRange | None = None) -> PairedScores:
+    return PairedScores(base, new, np.arange(len(base)), value_range)
 
 
 def matched(wins: int, losses: int, ties: int) -> PairedScores:
     base = np.array([0.0] * wins + [1.0] * losses + [1.0] * ties)
     new = np.array([1.0] * wins + [0.0] * losses + [1.0] * ties)
-    return pairs(base, new)
+    return pairs(base, new, FRACTION)
 
 
 @pytest.mark.parametrize(
@@ -122,42 +119,94 @@ def test_chance_alone_is_called_significant_one_time_in_twenty() -> None:
     assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.025)
 
 
-def ratio(sums: Floats) -> Floats:
-    return sums[..., 0] / sums[..., 1]
-
-
-def test_two_corpora_use_the_same_resamples() -> None:
-    rng = np.random.default_rng(5)
-    sizes = rng.integers(5, 50, 300).astype(np.float64)
-    base = np.stack([sizes * rng.uniform(0.4, 0.6, 300), sizes], axis=1)
-    new = base + np.stack([sizes * rng.normal(0.01, 0.02, 300), np.zeros(300)], axis=1)
-    found = compare_corpora(base, new, ratio, CONFIDENCE)
-    assert found.value == pytest.approx(ratio(new.sum(axis=0)) - ratio(base.sum(axis=0)))
-    gains = new[:, 0] - base[:, 0]
-    centred = gains - sizes * gains.sum() / sizes.sum()
-    linear = np.sqrt((centred**2).sum()) / sizes.sum()
-    assert found.stderr == pytest.approx(linear, rel=0.1)
-    assert found.p == pytest.approx(1 / 1001)
-    same = compare_corpora(base, base, ratio, CONFIDENCE)
-    assert (same.value, same.stderr, same.p) == (0.0, 0.0, 1.0)
-
-
-@pytest.mark.parametrize(("differing", "least"), [(2, 0.5), (3, 0.25), (5, 0.0625)])
-def test_a_few_equal_changes_are_not_evidence(differing: int, least: float) -> None:
-    sizes = np.full(6, 10.0)
-    base = np.stack([np.linspace(4, 5, 6), sizes], axis=1)
-    new = base.copy()
-    new[:differing, 0] += 1.0
-    found = compare_corpora(base, new, ratio, CONFIDENCE)
-    assert found.p is not None
-    assert found.p >= least
-    assert compare_corpora(base[:differing], new[:differing], ratio, CONFIDENCE).p == least
-
-
 def test_runs_without_common_rows_have_no_difference() -> None:
     nothing = np.empty(0)
     assert compare_means(pairs(nothing, nothing), CONFIDENCE) == NO_PAIRS
-    assert compare_corpora(np.empty((0, 2)), np.empty((0, 2)), ratio, CONFIDENCE) == NO_PAIRS
+
+
+SCALE = ValueRange(1.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("differences", "value_range", "low", "high"),
+    [
+        pytest.param([0.0] * 2, FRACTION, -1.0, 1.0, id="two equal rows"),
+        pytest.param([0.0] * 30, FRACTION, -0.1, 0.1, id="3 / n"),
+        pytest.param([0.0] * 300, FRACTION, -0.01, 0.01, id="more rows"),
+        pytest.param([-0.1] * 60, FRACTION, -0.15, -0.05, id="the same loss everywhere"),
+        pytest.param([0.1 + 0.2 - 0.3] * 60, FRACTION, -0.05, 0.05, id="rounding alone"),
+        pytest.param([0.0] * 60, SCALE, -0.2, 0.2, id="of the range of a scale"),
+        pytest.param([0.0] * 199 + [-0.01], FRACTION, -0.01505, 0.01495, id="one row differs a little"),
+        pytest.param([0.5] * 40, None, None, None, id="no range"),
+        pytest.param([0.0] * 40, None, None, None, id="equal runs without a range"),
+    ],
+)  # fmt: skip
+def test_equal_differences_leave_the_interval_open(
+    differences: list[float],
+    value_range: ValueRange | None,
+    low: float | None,
+    high: float | None,
+) -> None:
+    base = np.linspace(0.6, 0.8, len(differences))
+    found = compare_means(
+        pairs(base, base + np.array(differences, np.float64), value_range), CONFIDENCE
+    )
+    for end, expected in ((found.low, low), (found.high, high)):
+        assert end is expected is None or end == pytest.approx(expected, rel=1e-6)
+    assert ("rule of three" if value_range else "no range") in found.method
+    margin = decide_verdict(found, found.p, True, 0.001)
+    assert margin != "equivalent"
+
+
+def test_samples_of_equal_prompts_count_as_one_pair_each() -> None:
+    base = np.tile([0.0, 1.0, 1.0], 20)
+    clusters = np.repeat(np.arange(20), 3)
+    found = compare_means(PairedScores(base, base, clusters, FRACTION), CONFIDENCE)
+    assert (found.low, found.high, found.pairs) == pytest.approx((-0.15, 0.15, 20))
+
+
+def test_other_levels_scale_the_rule_of_three() -> None:
+    """0.99: the largest rate p of which 100 rows contain no case with a chance of 1 %: (1 - p)^100 = 0.01, about."""
+    base = np.full(100, 0.5)
+    found = compare_means(pairs(base, base, FRACTION), Confidence(level=0.99))
+    assert found.high == pytest.approx(-np.log(0.01) / 100, rel=2e-3)
+
+
+@pytest.mark.parametrize(("count", "most"), [(20, 0.0), (100, 0.065), (140, 0.1)])
+def test_a_rare_large_loss_is_seldom_ruled_out(count: int, most: float) -> None:
+    """Rows are equal but for a loss of the whole range in 3 % of them: how often is a loss of 3 % ruled out?
+
+    With 100 rows only without any loss: 0.97^100 = 4.8 %. Without the rule of three it was 54 % of 20 rows.
+    """
+    rng = np.random.default_rng(12)
+    passed = 0
+    for _ in range(1_000):
+        lost = rng.random(count) < 0.03
+        base = np.where(lost, 1.0, 0.5)
+        found = compare_means(pairs(base, np.where(lost, 0.0, 0.5), FRACTION), CONFIDENCE)
+        assert found.low is not None
+        passed += found.low >= -0.03
+    assert passed / 1_000 <= most
+
+
+@pytest.mark.parametrize(
+    ("differences", "room", "needed"),
+    [([0.0] * 10, 0.01, 300), ([0.0] * 10, 0.0, None), ([0.0] * 10, -0.1, None)],
+)
+def test_the_number_of_pairs_that_would_decide(
+    differences: list[float], room: float, needed: int | None
+) -> None:
+    base = np.full(len(differences), 0.5)
+    found = compare_means(pairs(base, base + np.array(differences), FRACTION), CONFIDENCE)
+    assert found.pairs_needed(room) == needed
+
+
+def test_values_too_large_for_arithmetic_have_no_result_that_is_not_a_number() -> None:
+    base = np.array([1e308, -1e308, 1e308, 5.0])
+    for new in (-base, base, base[::-1].copy(), np.full(4, 1e308)):
+        found = compare_means(pairs(base, new), CONFIDENCE)
+        numbers = [found.value, found.stderr, found.low, found.high, found.p]
+        assert all(one is None or np.isfinite(one) for one in numbers)
 
 
 def test_the_holm_correction_equals_the_textbook() -> None:

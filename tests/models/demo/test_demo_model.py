@@ -21,9 +21,9 @@ from batchgen.models.demo.demo_model import (
     find_demo_model,
     prepare_demo_model,
 )
-from batchgen.models.demo.marker import MARKER, is_intact
-from batchgen.models.demo.wheel import Wheel, sha256_of
+from batchgen.models.demo.wheel import Wheel
 from batchgen.models.find_model import ResolvedModel
+from batchgen.models.formats.marker import MARKER, is_intact, sha256_of
 from batchgen.models.info import read_model_info
 from batchgen.models.tokenizer import load_tokenizer
 from batchgen.progress import SILENT, Reporter

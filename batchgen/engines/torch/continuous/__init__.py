@@ -6,7 +6,7 @@
     step_runner.py       runs a step; recovers when memory runs out
     step.py              one step as tensors: tokens, positions, groups
     workers.py           processes that compute the parts of a step in parallel
-    kv_store.py          keys and values: pages of rows, an arena of prefixes
+    kv_store.py          keys and values in pages: of rows, and of shared prefixes
     token_picker.py      the next token of each row
     forward/             one forward pass
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from batchgen.engines.torch.completion_builder import (
+    GRAMMAR_STUCK,
     NONFINITE,
     CompletionBuilder,
     failed_completion,
@@ -30,13 +31,17 @@ from batchgen.planning.pages import Arena, PageAllocator
 from batchgen.planning.prefill_batch import StepLimits
 from batchgen.planning.scheduler import ExpectedLength, Scheduler
 from batchgen.planning.sequences import ScheduledSequence, Step, assign_prefixes
-from batchgen.records import Completion, Failure, Request
+from batchgen.records import Completion, Failure, InFlight, Request
 
 TOO_LARGE = Failure(
     "out_of_memory",
     "prompt and max_new_tokens need more memory for keys and values than available; "
     "shorten them or raise batching.max_tokens",
 )
+
+
+_HALF_CUTS = 512
+"""As few cuts as possible, and prompts that fill a step without much space left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +52,19 @@ class BatchShape:
         step_tokens: most tokens of a prefill step.
         window: requests that are pulled together.
         share_prefixes: whether shared prefixes are computed once.
+        cuts: see `StepLimits`.
     """
 
     rows: int = 128
     step_tokens: int = 512
     window: int = 2048
     share_prefixes: bool = True
+    cuts: int = 1
+
+
+def cuts_of_prompts(dtype: torch.dtype) -> int:
+    """The tokens after which prompts are cut: 1 for anywhere where that changes only the last bits of float32."""
+    return _HALF_CUTS if dtype == torch.bfloat16 else 1
 
 
 class StepSampler(Protocol):
@@ -117,9 +129,9 @@ class ContinuousTier:
         self._store = backend.store
         self._lengths = LengthEstimator()
         self._scheduler = Scheduler(
-            StepLimits(shape.rows, shape.step_tokens, backend.workers.count),
+            StepLimits(shape.rows, shape.step_tokens, backend.workers.count, shape.cuts),
             PageAllocator(self._store.sizes.pages, self._store.sizes.page_size),
-            Arena(self._store.sizes.arena),
+            Arena(self._store.sizes.arena, self._store.sizes.page_size),
             expected or self._lengths,
         )
         self._jobs: dict[int, _RowJob] = {}
@@ -147,6 +159,11 @@ class ContinuousTier:
                 continue
             for job, sampled in self._stepper.compute(step, self._sample):
                 yield from self._add_token(job, sampled)
+
+    def in_flight(self) -> InFlight:
+        rows = [job.row for job in list(self._jobs.values())]
+        tokens = sum(len(row.token_ids) - row.prompt for row in rows)
+        return InFlight(self._scheduler.active, tokens)
 
     def facts(self) -> Mapping[str, object]:
         sizes = self._store.sizes
@@ -199,6 +216,10 @@ class ContinuousTier:
         jobs = [self._jobs[row.number] for row in step.rows]
         if not jobs:
             return []
+        for job in jobs:
+            if job.answer.new_tokens and len(job.row.token_ids) == job.row.prompt:
+                # It was preempted and begins again.
+                job.answer = CompletionBuilder(job.requests[0], self._options.decode)
         rows = [SampledRow(j.row.number, j.requests[0], j.row.token_ids) for j in jobs]
         return list(zip(jobs, self._backend.sampler.sample(rows, logits), strict=True))
 
@@ -210,8 +231,17 @@ class ContinuousTier:
             self._scheduler.finish(row)
             yield from self._fail(row, NONFINITE)
             return
+        if sampled.outcome == "stuck":
+            self._scheduler.finish(row)
+            yield from self._fail(row, GRAMMAR_STUCK)
+            return
         row.token_ids.append(sampled.token_id)
-        reason = job.answer.add_token(sampled.token_id, sampled.logprob)
+        reason = job.answer.add_token(
+            sampled.token_id,
+            sampled.logprob,
+            sampled.most_likely,
+            complete=sampled.outcome == "complete",
+        )
         if reason is None:
             return
         self._scheduler.finish(row)

@@ -1,9 +1,9 @@
-"""Keys and values of all layers: rows in pages, shared prefixes in an arena.
+"""Keys and values of all layers, in pages: those of rows, then the arena with those of shared prefixes.
 
     keys            [pages, kv heads, key width, page size]     keys are transposed in a page: decode reads them by width
     values          [pages, kv heads, page size, value width]
-    prefix keys     [kv heads, arena, key width]                a prefix is contiguous
-    prefix values   [kv heads, arena, value width]
+
+A prefix begins a page, so that rows read it like their own pages.
 
 On a CPU memory is not used before it is written.
 """
@@ -18,6 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from batchgen.decoding.upload import upload
 from batchgen.errors import ResourceError
 
 
@@ -41,11 +42,20 @@ class PageRun:
 
 @dataclass(frozen=True, slots=True)
 class KVStoreSizes:
-    """Sizes of a store: `pages` of `page_size` tokens for rows, `arena` tokens for prefixes."""
+    """Sizes of a store: `pages` of `page_size` tokens for rows, then pages with `arena` tokens for prefixes."""
 
     pages: int
     page_size: int
     arena: int
+
+    @property
+    def all_pages(self) -> int:
+        return self.pages + -(-self.arena // self.page_size)
+
+    def arena_pages(self, tokens: range) -> list[int]:
+        """The pages of these tokens of the arena, the first of which begins a page."""
+        size = self.page_size
+        return list(range(self.pages + tokens.start // size, self.pages + -(-tokens.stop // size)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +64,6 @@ class KVLayer:
 
     keys: Tensor
     values: Tensor
-    prefix_keys: Tensor
-    prefix_values: Tensor
 
     @classmethod
     def like(
@@ -64,10 +72,8 @@ class KVLayer:
         """An empty layer for keys and values [tokens, kv heads, width] like these."""
         (heads, wide), high = keys.shape[1:], values.shape[2]
         return cls(
-            zeros((sizes.pages, heads, wide, sizes.page_size), keys),
-            zeros((sizes.pages, heads, sizes.page_size, high), values),
-            zeros((heads, sizes.arena, wide), keys),
-            zeros((heads, sizes.arena, high), values),
+            zeros((sizes.all_pages, heads, wide, sizes.page_size), keys),
+            zeros((sizes.all_pages, heads, sizes.page_size, high), values),
         )
 
     def write(self, keys: Tensor, values: Tensor, slots: SlotMapping) -> None:
@@ -91,17 +97,6 @@ class KVLayer:
         # With a single page the keys are still a transposed view, which fused attention misreads.
         return keys.contiguous()[:, :tokens], values[:, :tokens]
 
-    def write_prefix(self, keys: Tensor, values: Tensor, start: int) -> None:
-        """Store tokens of a prefix, starting at position `start` of the arena: keys and values [tokens, kv heads, width]."""
-        end = start + len(keys)
-        self.prefix_keys[:, start:end] = keys.transpose(0, 1)
-        self.prefix_values[:, start:end] = values.transpose(0, 1)
-
-    def read_prefix(self, start: int, tokens: int) -> tuple[Tensor, Tensor]:
-        """Tokens of a prefix, as views: keys and values [kv heads, tokens, width]."""
-        end = start + tokens
-        return self.prefix_keys[:, start:end], self.prefix_values[:, start:end]
-
 
 @dataclass(slots=True)
 class KVStore:
@@ -116,8 +111,9 @@ class KVStore:
         """An empty store with other sizes for the same model, fully allocated before processes are forked."""
         made = cls(sizes, zeros)
         for number, layer in other.layers.items():
-            keys, values = layer.prefix_keys.transpose(0, 1), layer.prefix_values.transpose(0, 1)
-            made.layers[number] = KVLayer.like(keys, values, sizes, zeros)
+            made.layers[number] = KVLayer.like(
+                layer.keys[..., 0], layer.values[:, :, 0], sizes, zeros
+            )
         return made
 
     def layer(self, number: int, keys: Tensor, values: Tensor) -> KVLayer:
@@ -130,8 +126,9 @@ class KVStore:
     def clear(self, pages: Sequence[int]) -> None:
         """Overwrite pages with zeros after a row with NaN: attention weight 0 times NaN is NaN."""
         for layer in self.layers.values():
-            layer.keys[list(pages)] = 0
-            layer.values[list(pages)] = 0
+            index = upload(torch.tensor(pages, dtype=torch.int64), layer.keys.device)
+            layer.keys[index] = 0
+            layer.values[index] = 0
 
 
 class ZerosFactory(Protocol):

@@ -9,18 +9,20 @@ Built once per step and used by every layer.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from batchgen.engines.torch.continuous.kv_store import PageRun, SlotMapping
+from batchgen.decoding.upload import upload_together
+from batchgen.engines.torch.continuous.kv_store import KVStoreSizes, PageRun, SlotMapping
 from batchgen.planning.sequences import Prefix, ScheduledSequence, Step, StepKind
 
 
 @dataclass(frozen=True, slots=True)
 class RowPiece:
-    """A segment of a row in a prefill: tokens first..last-1 of the forward, after `past` tokens in the row's own pages.
+    """A segment of a row or prefix in a prefill: tokens first..last-1 of the forward, after `past` tokens in its own pages.
 
     Attributes:
         pages: int64, those with the past; empty without one.
@@ -35,20 +37,11 @@ class RowPiece:
 
 
 @dataclass(frozen=True, slots=True)
-class PrefixPiece:
-    """A segment of a prefix: tokens first..last-1 of the forward, after `past` tokens that begin at `start`."""
-
-    first: int
-    last: int
-    past: int
-    start: int
-
-
-@dataclass(frozen=True, slots=True)
 class PrefixReach:
-    """Tokens first..last-1 of the forward attend to a prefix at `slots` of the arena."""
+    """Tokens first..last-1 of the forward attend to a prefix of `length` tokens in `pages`, int64."""
 
-    slots: range
+    pages: Tensor
+    length: int
     first: int
     last: int
 
@@ -79,10 +72,13 @@ class StepBatch:
         positions: int64 [tokens].
         drawn: int64, indices of the tokens whose logits are needed.
         slot_mapping: where the tokens are stored, or
-        runs: the same for consecutive tokens; prefixes have neither.
+        runs: the same for consecutive tokens.
         pieces: of a prefill, and
         groups: of a decode.
         reaches: which tokens attend to which prefix.
+        pages: int64 [rows, most pages], all pages of each row or prefix in order, those of its prefix first; and
+        seen: int64 [tokens, 3], of each token its row, the tokens that it attends to, and those of them in a prefix:
+            for kernels of a CPU, empty on other devices.
     """
 
     kind: StepKind
@@ -91,26 +87,59 @@ class StepBatch:
     drawn: Tensor
     slot_mapping: SlotMapping
     runs: tuple[PageRun, ...]
-    pieces: tuple[RowPiece | PrefixPiece, ...]
+    pieces: tuple[RowPiece, ...]
     groups: tuple[DecodeGroup, ...]
     reaches: tuple[PrefixReach, ...]
+    pages: Tensor
+    seen: Tensor
 
 
-def build_step_batch(step: Step, page_size: int, device: torch.device) -> StepBatch:
-    """The tensors of a step, for which its rows already have pages."""
+def build_step_batch(step: Step, sizes: KVStoreSizes, device: torch.device) -> StepBatch:
+    """The tensors of a step, for which its rows already have pages. Another device gets them by one copy."""
+    on_cpu = device.type == "cpu"
     if step.kind is StepKind.DECODE:
-        return _decode(step.rows, page_size, device)
-    return _prefill(step, page_size, device)
+        batch = _decode(step.rows, sizes, on_cpu=on_cpu)
+    else:
+        batch = _prefill(step, sizes, on_cpu=on_cpu)
+    return batch if on_cpu else _on_device(batch, device)
 
 
-def _prefill(step: Step, page_size: int, device: torch.device) -> StepBatch:
+def _on_device(batch: StepBatch, device: torch.device) -> StepBatch:
+    slots = batch.slot_mapping
+    uploaded = iter(
+        upload_together(
+            [
+                *(batch.token_ids, batch.positions, batch.drawn, slots.pages, slots.offsets),
+                *(piece.pages for piece in batch.pieces),
+                *(one for group in batch.groups for one in (group.pages, group.lengths)),
+                *(reach.pages for reach in batch.reaches),
+            ],
+            device,
+        )
+    )
+    return replace(
+        batch,
+        token_ids=next(uploaded),
+        positions=next(uploaded),
+        drawn=next(uploaded),
+        slot_mapping=SlotMapping(next(uploaded), next(uploaded)),
+        pieces=tuple(replace(piece, pages=next(uploaded)) for piece in batch.pieces),
+        groups=tuple(
+            replace(group, pages=next(uploaded), lengths=next(uploaded)) for group in batch.groups
+        ),
+        reaches=tuple(replace(reach, pages=next(uploaded)) for reach in batch.reaches),
+    )
+
+
+def _prefill(step: Step, sizes: KVStoreSizes, *, on_cpu: bool) -> StepBatch:
     token_ids: list[int] = []
     positions: list[int] = []
     drawn: list[int] = []
     runs: list[PageRun] = []
-    pieces: list[RowPiece | PrefixPiece] = []
-    reaches: list[PrefixReach] = []
-    on_cpu = device.type == "cpu"
+    pieces: list[RowPiece] = []
+    reaches: list[_Reach] = []
+    tables: list[list[int]] = []
+    seen: list[tuple[int, int, int]] = []
     for segment in step.segments:
         owner, first = segment.owner, len(token_ids)
         last = first + segment.count
@@ -118,29 +147,33 @@ def _prefill(step: Step, page_size: int, device: torch.device) -> StepBatch:
         token_ids += owner.token_ids[start : start + segment.count]
         positions += range(start, start + segment.count)
         drawn += range(last - segment.drawn, last)
-        if isinstance(owner, Prefix):
-            pieces.append(PrefixPiece(first, last, start, _held(owner).start))
-            continue
-        past = owner.own
-        runs += _runs(owner.pages, page_size, past, range(first, last))
-        held = owner.pages[: -(-past // page_size)]
-        pieces.append(RowPiece(first, last, past, _ints(held, device), owner.shared))
-        if owner.prefix is not None:
-            _reach(reaches, owner.prefix, first, last)
+        prefix = None if isinstance(owner, Prefix) else owner.prefix
+        pages = _held(owner, sizes) if isinstance(owner, Prefix) else owner.pages
+        shared = 0 if prefix is None else len(prefix.token_ids)
+        past = start - shared
+        seen += [(len(tables), at + 1, shared) for at in range(start, start + segment.count)]
+        tables.append(pages if prefix is None else _held(prefix, sizes) + pages)
+        runs += _runs(pages, sizes.page_size, past, range(first, last))
+        held = pages[: -(-past // sizes.page_size)]
+        pieces.append(RowPiece(first, last, past, _ints(held), shared))
+        if prefix is not None:
+            _reach(reaches, prefix, _held(prefix, sizes), (first, last))
     # On a CPU, runs replace the mapping.
     slots = [(r.page, r.offset + n) for r in runs if not on_cpu for n in range(r.last - r.first)]
     return StepBatch(
         kind=step.kind,
-        token_ids=_ints(token_ids, device),
-        positions=_ints(positions, device),
-        drawn=_ints(drawn, device),
+        token_ids=_ints(token_ids),
+        positions=_ints(positions),
+        drawn=_ints(drawn),
         slot_mapping=SlotMapping(
-            _ints([page for page, _ in slots], device), _ints([at for _, at in slots], device)
+            _ints([page for page, _ in slots]), _ints([at for _, at in slots])
         ),
         runs=tuple(runs) if on_cpu else (),
         pieces=tuple(pieces),
         groups=(),
-        reaches=tuple(reaches),
+        reaches=tuple(PrefixReach(_ints(r.pages), r.length, r.first, r.last) for r in reaches),
+        pages=_padded(tables if on_cpu else []),
+        seen=torch.tensor(seen if on_cpu else []),
     )
 
 
@@ -154,41 +187,48 @@ def _runs(pages: Sequence[int], size: int, past: int, tokens: range) -> Iterator
         first, past = first + count, past + count
 
 
-def _held(prefix: Prefix) -> range:
+def _held(prefix: Prefix, sizes: KVStoreSizes) -> list[int]:
     if prefix.arena_range is None:
         raise ValueError(f"prefix {prefix.number} is in a step but not in the arena")
-    return prefix.arena_range
+    return sizes.arena_pages(prefix.arena_range)
 
 
-def _decode(rows: list[ScheduledSequence], page_size: int, device: torch.device) -> StepBatch:
+def _decode(rows: list[ScheduledSequence], sizes: KVStoreSizes, *, on_cpu: bool) -> StepBatch:
+    page_size = sizes.page_size
     own = [row.own for row in rows]
     used = [row.pages[n // page_size] for row, n in zip(rows, own, strict=True)]
-    reaches: list[PrefixReach] = []
+    reaches: list[_Reach] = []
     for at, row in enumerate(rows):
         if row.prefix is not None:
-            _reach(reaches, row.prefix, at, at + 1)
+            _reach(reaches, row.prefix, _held(row.prefix, sizes), (at, at + 1))
     return StepBatch(
         kind=StepKind.DECODE,
-        token_ids=_ints([row.token_ids[-1] for row in rows], device),
-        positions=_ints([row.cached for row in rows], device),
-        drawn=torch.arange(len(rows), device=device),
+        token_ids=_ints([row.token_ids[-1] for row in rows]),
+        positions=_ints([row.cached for row in rows]),
+        drawn=torch.arange(len(rows)),
         runs=(),
-        slot_mapping=SlotMapping(_ints(used, device), _ints([n % page_size for n in own], device)),
+        slot_mapping=SlotMapping(_ints(used), _ints([n % page_size for n in own])),
         pieces=(),
         groups=tuple(
-            _group(rows[first:last], first, device)
+            _group(rows[first:last], first)
             for first, last in group_rows([-(-(n + 1) // page_size) for n in own])
         ),
-        reaches=tuple(reaches),
+        reaches=tuple(PrefixReach(_ints(r.pages), r.length, r.first, r.last) for r in reaches),
+        pages=_padded(
+            [(_held(row.prefix, sizes) if row.prefix else []) + row.pages for row in rows if on_cpu]
+        ),
+        seen=torch.tensor(
+            [(at, row.cached + 1, row.shared) for at, row in enumerate(rows) if on_cpu]
+        ),
     )
 
 
-def _group(rows: list[ScheduledSequence], first: int, device: torch.device) -> DecodeGroup:
+def _group(rows: list[ScheduledSequence], first: int) -> DecodeGroup:
     held = [len(row.pages) for row in rows]
     used = max(held)
     pages = [row.pages + [row.pages[0]] * (used - n) for row, n in zip(rows, held, strict=True)]
-    lengths = _ints([row.own + 1 for row in rows], device)
-    return DecodeGroup(first, first + len(rows), torch.tensor(pages, device=device), lengths)
+    lengths = _ints([row.own + 1 for row in rows])
+    return DecodeGroup(first, first + len(rows), torch.tensor(pages), lengths)
 
 
 _GROUP_COST = 24
@@ -220,13 +260,29 @@ def group_rows(pages: Sequence[int]) -> list[tuple[int, int]]:
     return runs[::-1]
 
 
-def _reach(reaches: list[PrefixReach], prefix: Prefix, first: int, last: int) -> None:
+class _Reach(NamedTuple):
+    """A `PrefixReach` before it is a tensor."""
+
+    pages: Sequence[int]
+    length: int
+    first: int
+    last: int
+
+
+def _reach(
+    reaches: list[_Reach], prefix: Prefix, pages: Sequence[int], tokens: tuple[int, int]
+) -> None:
     """Add tokens that attend to a prefix; adjacent ones with the same prefix are merged."""
-    slots = _held(prefix)
-    if reaches and reaches[-1].slots == slots and reaches[-1].last == first:
+    (first, last), length = tokens, len(prefix.token_ids)
+    if reaches and reaches[-1].last == first and reaches[-1].pages == pages:
         first = reaches.pop().first
-    reaches.append(PrefixReach(slots, first, last))
+    reaches.append(_Reach(pages, length, first, last))
 
 
-def _ints(values: Sequence[int], device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.int64, device=device)
+def _padded(tables: Sequence[Sequence[int]]) -> Tensor:
+    most = max((len(pages) for pages in tables), default=0)
+    return torch.tensor([[*pages, *[0] * (most - len(pages))] for pages in tables])
+
+
+def _ints(values: Sequence[int]) -> Tensor:
+    return torch.tensor(values, dtype=torch.int64)

@@ -10,6 +10,7 @@ When the limits cannot be halved, the first time counts as the second. Memory ma
 logits are read; both count as the step.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -23,7 +24,7 @@ from batchgen.engines.torch.continuous.workers import StepWorkers
 from batchgen.engines.torch.memory import out_of_memory, release_memory
 from batchgen.errors import ResourceError
 from batchgen.planning.scheduler import Scheduler
-from batchgen.planning.sequences import Prefix, ScheduledSequence, Step, StepKind, split_step
+from batchgen.planning.sequences import Prefix, ScheduledSequence, Step, StepKind
 
 Read = TypeVar("Read")
 
@@ -68,11 +69,14 @@ class StepRunner:
         return []
 
     def _compute(self, step: Step, read: Callable[[Step, Tensor], list[Read]]) -> list[Read]:
+        workers, sizes = self._workers, self._store.sizes
+        began = time.perf_counter()
         parts = [
-            build_step_batch(part, self._store.sizes.page_size, self._device)
-            for part in split_step(step, self._workers.count)
+            build_step_batch(part, sizes, self._device) for part in workers.splitter.split(step)
         ]
-        return read(step, self._workers.compute(parts, self._store))
+        logits = workers.compute(parts, self._store)
+        workers.splitter.add_time(step, len(parts), time.perf_counter() - began)
+        return read(step, logits)
 
     def _shrink(self, step: Step) -> None:
         """Halve the limits, or remove the only row or prefix; all rows restart."""

@@ -1,12 +1,9 @@
 """Worker processes that compute the parts of a step in parallel, on a CPU.
 
-    one process, all threads in every operation     a barrier after each of some 600 operations; Python, copies and small
-                                                    operations leave the other cores idle
-    one worker per core, each with a part           one barrier at the end
-
-Workers are forked at the first step that is split. They share the weights and the memory of keys, values and logits, so
-only the plan of a step is sent through a pipe; the parent schedules and samples. A worker ends when its pipe closes: when
-its parent ends for any reason.
+`planning/step_split.py` decides which steps have parts; the others are computed in this process, with all threads. Workers
+are forked at the first step with parts. They share the weights and the memory of keys, values and logits, so only the plan
+of a step is sent through a pipe; the parent schedules and samples. A worker ends when its pipe closes: when its parent ends
+for any reason.
 
 They are forked from a new thread: libgomp's threads do not survive a fork, and a worker would wait for them.
 """
@@ -26,10 +23,12 @@ from typing import NoReturn, Protocol
 import torch
 from torch import Tensor
 
+from batchgen.engines.process_death import describe_death, exit_code_of
 from batchgen.engines.torch.continuous.kv_store import KVStore, shared_zeros
 from batchgen.engines.torch.continuous.step import StepBatch
 from batchgen.engines.torch.memory import out_of_memory
 from batchgen.errors import DeathError, ResourceError
+from batchgen.planning.step_split import StepSplitter
 
 Forward = Callable[[StepBatch, KVStore], Tensor]
 """Runs a step with the keys and values of the store: logits [drawn, vocab]."""
@@ -40,6 +39,10 @@ class StepWorkers(Protocol):
 
     @property
     def count(self) -> int: ...
+
+    @property
+    def splitter(self) -> StepSplitter:
+        """Decides which steps have parts."""
 
     @property
     def tokens_elsewhere(self) -> int: ...
@@ -58,6 +61,7 @@ class InProcess:
 
     def __init__(self, forward: Forward) -> None:
         self._forward = forward
+        self.splitter = StepSplitter(1, 1, learns=False)
 
     def compute(self, parts: Sequence[StepBatch], store: KVStore) -> Tensor:
         return torch.cat([self._forward(part, store) for part in parts])
@@ -81,11 +85,14 @@ class _Worker:
 
 
 class ForkedWorkers:
-    """One process per part; a step that is not split is computed in this process."""
+    """One process per part; a step that is not split is computed in this process, with all threads."""
 
-    def __init__(self, forward: Forward, count: int, rows: int, logits: LogitsSpec) -> None:
+    def __init__(
+        self, forward: Forward, splitter: StepSplitter, rows: int, logits: LogitsSpec
+    ) -> None:
         """Fork processes later, which share the store of the first `compute`. `rows`: most rows of a part."""
-        self.count = count
+        self.splitter = splitter
+        self.count = count = splitter.parts
         self.tokens_elsewhere = 0
         self._rows = rows
         self._forward = forward
@@ -196,6 +203,6 @@ def _receive(worker: _Worker) -> bytes:
 
 def _worker_death_error(worker: _Worker) -> DeathError:
     return DeathError(
-        f"worker process {worker.pid} has died, most likely killed because memory ran out",
+        f"worker process {worker.pid} {describe_death(exit_code_of(worker.pid))}",
         hint="Run the same command again. If it fails again, set run.workers: 1 or lower batching.memory_fraction.",
     )

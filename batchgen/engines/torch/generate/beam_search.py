@@ -5,14 +5,14 @@ transformers' own, with its processors; stop strings end a beam like an end toke
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor, StoppingCriteria
 
-from batchgen.engines.contract import Decode
-from batchgen.engines.torch.answer_logprob import mean_logprob
+from batchgen.decoding.stopping import StopSearch
+from batchgen.decoding.upload import upload
+from batchgen.engines.torch.answer_logprob import with_logprobs
 from batchgen.engines.torch.completion_builder import (
     NONFINITE,
     CompletionBuilder,
@@ -21,7 +21,7 @@ from batchgen.engines.torch.completion_builder import (
 from batchgen.engines.torch.generate.call import call_generate, group_by
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.tier import TierOptions
-from batchgen.records import Completion, Request, ResolvedDecoding
+from batchgen.records import AnswerDecoder, Completion, Request, ResolvedDecoding
 
 _ENDED_SCORE = -1e9
 """Score of an ended beam, as in transformers."""
@@ -35,6 +35,12 @@ class BeamRunner:
     def __init__(self, model: LoadedModel, options: TierOptions) -> None:
         self._model = model
         self._options = options
+        self._stop: _BeamStop | None = None
+
+    @property
+    def new_tokens(self) -> int:
+        """Those of the best beam of each row."""
+        return self._stop.new_tokens if self._stop else 0
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
         for group in group_by(requests, lambda r: (repr(r.decoding), len(r.token_ids))):
@@ -49,9 +55,10 @@ class BeamRunner:
         count = max(request.sample for request in requests) + 1
         watch = _Watch(decoding.num_beams)
         start = len(self._model.before_answer(prompts[0]))
-        stop = _BeamStop(start, decoding.stop_strings, self._options)
+        self._stop = stop = _BeamStop(start, len(requests), decoding, self._options)
         config = _config(decoding, count)
         tokens = call_generate(self._model, prompts, config, processor=watch, criterion=stop)
+        self._stop = None
         if self._options.should_stop():
             # In an interrupted search an ended beam may not be the best one.
             return
@@ -64,15 +71,12 @@ class BeamRunner:
                     yield done
 
     def _read(self, request: Request, beam: Sequence[int]) -> Completion | None:
-        answer = CompletionBuilder(request, self._options.decode)
+        before = self._model.before_answer(request.token_ids)
+        answer = CompletionBuilder(request, self._options.decode, before)
         for token_id in beam:
             if (reason := answer.add_token(token_id)) is None:
                 continue
-            completion = answer.completion(reason)
-            if request.decoding.logprobs:
-                mean = mean_logprob(self._model, request.token_ids, completion.token_ids)
-                completion = replace(completion, logprob_mean=mean)
-            return completion
+            return with_logprobs(self._model, request, answer.completion(reason))
         return None
 
 
@@ -95,20 +99,33 @@ class _Watch(LogitsProcessor):
 class _BeamStop(StoppingCriteria):
     """Ends beams whose new text contains a stop string. Beams change at every step, so all are decoded again."""
 
-    def __init__(self, start: int, stop_strings: Sequence[str], options: TierOptions) -> None:
+    def __init__(
+        self, start: int, rows: int, decoding: ResolvedDecoding, options: TierOptions
+    ) -> None:
+        self.new_tokens = 0
         self._start = start
-        self._stop_strings = stop_strings
-        self._decode: Decode = options.decode
+        self._rows = rows
+        self._decoding = decoding
+        self._decode: AnswerDecoder = options.decode
         self._should_stop: Callable[[], bool] = options.should_stop
 
     def __call__(self, input_ids: Tensor, *_args: object, **_kwargs: object) -> Tensor:
+        self.new_tokens = self._rows * (input_ids.shape[1] - self._start)
         if self._should_stop():
             return torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
         done = [False] * len(input_ids)
-        if self._stop_strings:
-            texts = [self._decode(ids) for ids in input_ids[:, self._start :].tolist()]
-            done = [any(stop in text for stop in self._stop_strings) for text in texts]
-        return torch.tensor(done, device=input_ids.device)
+        if self._decoding.stop_strings:
+            done = [
+                self._contains_stop(ids[: self._start], ids[self._start :])
+                for ids in input_ids.tolist()
+            ]
+        return upload(torch.tensor(done), input_ids.device)
+
+    def _contains_stop(self, prompt: Sequence[int], answer: Sequence[int]) -> bool:
+        text = self._decode(answer, prompt)
+        return (
+            StopSearch(self._decoding, self._decode, prompt).text_before(answer, text) is not None
+        )
 
 
 def _config(decoding: ResolvedDecoding, count: int) -> dict[str, object]:

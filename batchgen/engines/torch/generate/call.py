@@ -14,6 +14,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from batchgen.decoding.upload import upload
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.quiet import first_line, quiet
 from batchgen.errors import ModelError
@@ -77,8 +78,8 @@ def pad_prompts(loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> dict[s
         ids = [[*f, *p] for p, f in zip(prompts, fill, strict=True)]
         mask = [[0] * gap + [1] * (longest - gap) for gap in gaps]
     return {
-        "input_ids": torch.tensor(ids, device=loaded.device),
-        "attention_mask": torch.tensor(mask, device=loaded.device),
+        "input_ids": upload(torch.tensor(ids), loaded.device),
+        "attention_mask": upload(torch.tensor(mask), loaded.device),
     }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from batchgen.engines.torch.answer_logprob import mean_logprob
+from batchgen.engines.torch.answer_logprob import with_logprobs
 from batchgen.engines.torch.completion_builder import CompletionBuilder
 from batchgen.engines.torch.generate.call import call_generate, group_by
 from batchgen.engines.torch.generate.processors import (
@@ -38,6 +38,11 @@ class GenerateRunner:
         self._model = model
         self._options = options
         self._grouping = grouping
+        self._running: Sequence[CompletionBuilder] = ()
+
+    @property
+    def new_tokens(self) -> int:
+        return sum(answer.new_tokens for answer in self._running)
 
     def run(self, requests: Sequence[Request]) -> Iterator[Completion]:
         for group in group_by(requests, self._key):
@@ -62,7 +67,10 @@ class GenerateRunner:
         sampled = [self._without_late_settings(request) for request in requests]
         sampler = self._options.make_sampler(sampled, device)
         processor = SamplingProcessor(sampler, late_warpers(first, self._model.vocab_size, device))
-        answers = [CompletionBuilder(request, self._options.decode) for request in requests]
+        answers = [
+            CompletionBuilder(request, self._options.decode, before.token_ids)
+            for request, before in zip(requests, sampled, strict=True)
+        ]
         criteria = CompletionCriteria(processor, answers, self._options.should_stop)
         own = {name: value for name, value in first.generation_kwargs if name not in LATE}
         config = {
@@ -72,14 +80,15 @@ class GenerateRunner:
             "eos_token_id": sorted(first.end_token_ids) or None,
         }
         prompts = [request.token_ids for request in requests]
+        self._running = answers
         call_generate(self._model, prompts, config, processor=processor, criterion=criteria)
-        by_key = {(r.index, r.sample): r.token_ids for r in requests}
+        self._running = ()
+        by_key = {(r.index, r.sample): r for r in requests}
         for completion in criteria.completions():
-            if own and completion.logprob_mean is not None:
+            if own:
                 # `own` changed the scores before our processor saw them.
-                prompt = by_key[completion.index, completion.sample]
-                mean = mean_logprob(self._model, prompt, completion.token_ids)
-                completion = replace(completion, logprob_mean=mean)
+                request = by_key[completion.index, completion.sample]
+                completion = with_logprobs(self._model, request, completion)
             yield completion
 
     def _without_late_settings(self, request: Request) -> Request:

@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from batchgen.decoding.generation_kwargs import SAMPLING
+from batchgen.decoding.upload import upload
 from batchgen.engines.torch.completion_builder import CompletionBuilder
 from batchgen.engines.torch.token_chooser import BatchSampler, SampledBatch
 from batchgen.records import Completion, ResolvedDecoding
@@ -78,7 +79,7 @@ class CompletionCriteria(StoppingCriteria):
                     self._done[row] = done
         stop = self._should_stop()
         ended = [stop or row in self._done for row in range(len(self._answers))]
-        return torch.tensor(ended, device=input_ids.device)
+        return upload(torch.tensor(ended), input_ids.device)
 
     def completions(self) -> list[Completion]:
         return list(self._done.values())

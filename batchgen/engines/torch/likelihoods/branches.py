@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from batchgen.decoding.sampling import first_argmax
+from batchgen.decoding.upload import upload_together
 from batchgen.engines.torch.completion_builder import NONFINITE
 from batchgen.records import Continuation, Failure, Likelihood
 
@@ -87,15 +88,14 @@ class ContextReader:
             return
         chunks = [_row_facts(chunk) for chunk in logits.split(_CHUNK_ROWS)]
         mass, best, finite = (torch.cat(parts) for parts in zip(*chunks, strict=True))
-        rows = torch.tensor(self._rows, device=logits.device)
-        tokens = torch.tensor(
-            [branch.token_ids[at] for branch, at in self._expected], device=logits.device
-        )
-        logprobs = (logits[rows, tokens].double() - mass[rows]).tolist()
-        greedy = (best[rows] == tokens).tolist()
-        values = zip(logprobs, greedy, finite[rows].tolist(), strict=True)
-        for (branch, at), value in zip(self._expected, values, strict=True):
-            branch.logprobs[at], branch.greedy[at], is_finite = value
+        tokens = torch.tensor([branch.token_ids[at] for branch, at in self._expected])
+        rows, tokens = upload_together([torch.tensor(self._rows), tokens], logits.device)
+        logprobs = logits[rows, tokens].double() - mass[rows]
+        greedy = best[rows] == tokens
+        # One transfer.
+        values = torch.stack([logprobs, greedy.double(), finite[rows].double()], dim=1).tolist()
+        for (branch, at), (value, is_best, is_finite) in zip(self._expected, values, strict=True):
+            branch.logprobs[at], branch.greedy[at] = value, bool(is_best)
             branch.nonfinite |= not is_finite
 
 

@@ -59,9 +59,9 @@ class StepLikelihoods:
         self._shape = shape
         self._should_stop = should_stop
         self._scheduler = Scheduler(
-            StepLimits(shape.rows, shape.step_tokens, backend.workers.count),
+            StepLimits(shape.rows, shape.step_tokens, backend.workers.count, shape.cuts),
             PageAllocator(sizes.pages, sizes.page_size),
-            Arena(sizes.arena),
+            Arena(sizes.arena, sizes.page_size),
             expected=lambda limit: limit,
         )
         self._stepper = StepRunner(backend.workers, backend.store, backend.device, self._scheduler)

@@ -4,11 +4,12 @@ A few short prompts run alone, and then once for each way in which a batch chang
 
     with another row              matrix products with more rows
     with a much longer row        decode reads as many pages as the longest row of a group has
-    after a row                   the token budget of the step splits the prompt
-    with a shared prefix          attention is merged from two parts
+    after a row                   the token budget of the step splits the prompt: torch merges attention from two parts
+    with a shared prefix          its tokens are computed in an earlier step and stored in other pages; merged as well
     in a large step               products with so many rows that another kernel is used
+    with one thread               a worker process computes a part of a step; the other cases use all threads
 
-Worker processes split steps, which makes products with fewer rows: the first case again.
+Workers also make products with fewer rows: the first case again.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from batchgen.engines.torch.continuous.kv_store import KVStore, KVStoreSizes, pr
 from batchgen.engines.torch.continuous.workers import Forward, InProcess, LogitsSpec
 from batchgen.engines.torch.select.continuous_probe import LogitRecorder, run_requests
 from batchgen.engines.torch.select.parity_probe import LogitRecord
+from batchgen.engines.torch.select.row_count_probe import threads
 from batchgen.planning.kv_cache_plan import PAGE_TOKENS
 from batchgen.records import Request, ResolvedDecoding
 
@@ -33,6 +35,10 @@ _GIANT = 2 * PAGE_TOKENS + 20
 """Length of a row that has more pages than the others."""
 
 
+_ROWS, _LONGER, _LARGE = "with another row", "with a much longer row", "in a large step"
+_ONE_THREAD = "with one thread"
+
+
 @dataclass(frozen=True, slots=True)
 class BatchInvariance:
     """The tested batch compositions: those that changed no bit of the logits, and those that changed one."""
@@ -43,6 +49,11 @@ class BatchInvariance:
     @property
     def holds(self) -> bool:
         return bool(self.unchanged) and not self.changed
+
+    @property
+    def holds_for_splits(self) -> bool:
+        """Whether a step without shared prefixes has the same bits in one process with all threads and in parts."""
+        return set(self.unchanged) >= {_ROWS, _LONGER, _LARGE, _ONE_THREAD}
 
     @property
     def reason(self) -> str:
@@ -61,34 +72,48 @@ class _Composition:
     name: str
     rows: Sequence[Request]
     shape: BatchShape
+    threads: int | None = None
 
 
 def probe_batch_invariance(
-    forward: Forward, store: KVStore, logits: LogitsSpec, device: torch.device
+    forward: Forward, store: KVStore, logits: LogitsSpec, device: torch.device, *, cuts: int = 1
 ) -> BatchInvariance:
-    """Test whether logits are bit-identical alone and in a batch. The layers of `store` have the model's shapes."""
+    """Test whether logits are bit-identical alone and in a batch.
+
+    Args:
+        forward: runs the steps.
+        store: its layers have the model's shapes.
+        logits: of the forward.
+        device: of the model.
+        cuts: see `StepLimits`.
+    """
     empty = KVStore.like(store, _SIZES, private_zeros)
 
-    def run(rows: Sequence[Request], shape: BatchShape, tokens: LogitRecord) -> LogitRecord:
+    all_threads = torch.get_num_threads()
+
+    def run(case: _Composition, tokens: LogitRecord) -> LogitRecord:
         record = LogitRecord(tokens.tokens)
         backend = StepBackend(InProcess(forward), empty, LogitRecorder(record), device)
-        run_requests(backend, shape, rows)
+        with threads(case.threads or all_threads):
+            run_requests(backend, replace(case.shape, cuts=cuts), case.rows)
         return record
 
     long, short, twin, giant, *many = _requests(logits.vocab)
-    alone = run([long, short], replace(_WHOLE, rows=1), LogitRecord())
+    alone = run(_Composition("alone", [long, short], replace(_WHOLE, rows=1)), LogitRecord())
     split = len(long.token_ids) + 4
-    compositions = (
-        _Composition("with another row", [long, short], _WHOLE),
-        _Composition("with a much longer row", [long, short, giant], _WHOLE),
+    compositions = [
+        _Composition(_ROWS, [long, short], _WHOLE),
+        _Composition(_LONGER, [long, short, giant], _WHOLE),
         _Composition("after a row", [long, short], replace(_WHOLE, step_tokens=split)),
         _Composition("with a shared prefix", [long, twin], replace(_WHOLE, share_prefixes=True)),
-        _Composition("in a large step", [long, short, *many], _WHOLE),
-    )
+        _Composition(_LARGE, [long, short, *many], _WHOLE),
+    ]
+    if all_threads > 1:
+        compositions.append(_Composition(_ONE_THREAD, [long, short], _WHOLE, threads=1))
     unchanged: list[str] = []
     changed: list[str] = []
     for one in compositions:
-        together = run(one.rows, one.shape, alone)
+        together = run(one, alone)
         alike = all(
             torch.equal(together.logits[key], bits)
             for key, bits in alone.logits.items()

@@ -8,6 +8,7 @@ The prompts run in chunks and in pages of four tokens, so that attention to earl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from batchgen.engines.torch.continuous.continuous_tier import (
@@ -16,8 +17,10 @@ from batchgen.engines.torch.continuous.continuous_tier import (
     StepBackend,
 )
 from batchgen.engines.torch.continuous.forward.llama import LlamaForward
+from batchgen.engines.torch.continuous.forward.processor import has_bfloat16_products
 from batchgen.engines.torch.continuous.forward.transformers_model import TransformersForward
 from batchgen.engines.torch.continuous.kv_store import KVStore, KVStoreSizes, private_zeros
+from batchgen.engines.torch.continuous.row_counts import ProductRows
 from batchgen.engines.torch.continuous.token_picker import SampledRow, SampledToken
 from batchgen.engines.torch.continuous.workers import Forward, InProcess, LogitsSpec
 from batchgen.engines.torch.memory import out_of_memory
@@ -30,7 +33,9 @@ from batchgen.engines.torch.select.parity_probe import (
     parity_text,
     record_reference,
 )
-from batchgen.engines.torch.tier import TierOptions
+from batchgen.engines.torch.select.row_count_probe import probe_row_counts
+from batchgen.engines.torch.select.tier_cache import TierRecord
+from batchgen.engines.torch.tier import NoText, TierOptions
 from batchgen.records import Request
 
 OWN_FORWARD = "continuous, own forward"
@@ -46,6 +51,7 @@ class ProbedForward:
         store: the store of the probe: its layers have the model's shapes.
         logits: width and dtype of its output.
         reason: its difference from `generate`, and why a faster one was rejected.
+        row_counts: at which its products are computed; empty for any.
     """
 
     forward: Forward
@@ -53,6 +59,7 @@ class ProbedForward:
     logits: LogitsSpec
     name: str
     reason: str
+    row_counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,33 +70,37 @@ class UnsupportedForward:
 
 
 def probe_continuous(
-    loaded: LoadedModel, packable: int, *, only: str | None = None
+    loaded: LoadedModel, packable: int, *, cached: TierRecord | None = None
 ) -> ProbedForward | UnsupportedForward:
     """Find a forward pass for the continuous tier.
 
     Args:
         loaded: the model.
         packable: most bytes of a packed copy of its weights.
-        only: name of the one forward to check, with one prompt; all are probed if it is None.
+        cached: of the one forward to check, with one prompt; all are probed if it is None.
 
     Raises:
         ModelError: the model cannot generate at all.
     """
     if loaded.encoder_decoder:
         return UnsupportedForward(disparity_text("continuous", "encoder and decoder"))
-    requests, alone = record_reference(loaded, len(LENGTHS) if only is None else 1)
+    requests, alone = record_reference(loaded, len(LENGTHS) if cached is None else 1)
     rejected: list[str] = []
     for name, make in _candidates(loaded, packable):
-        forward = make() if only in (None, name) else None
+        forward = make() if cached is None or cached.tier == name else None
         if forward is None:
             continue
+        counts = (
+            _use_row_counts(forward, loaded, cached) if isinstance(forward, LlamaForward) else ()
+        )
         store, record = KVStore(_SIZES, private_zeros), LogitRecord(alone.tokens)
-        backend = StepBackend(InProcess(forward), store, LogitRecorder(record), loaded.device)
+        recorder = LogitRecorder(record)
+        backend = StepBackend(InProcess(forward), store, recorder, loaded.device)
         difference = _difference(backend, requests, record, alone)
         if isinstance(difference, float) and difference <= logit_tolerance(loaded):
             reason = "; ".join([*rejected, parity_text(difference)])
-            logits = LogitsSpec(len(next(iter(record.logits.values()))), loaded.dtype)
-            return ProbedForward(forward, store, logits, name, reason)
+            logits = LogitsSpec(len(next(iter(record.logits.values()))), recorder.dtype)
+            return ProbedForward(forward, store, logits, name, reason, counts)
         rejected.append(disparity_text(name, difference))
     return UnsupportedForward("; ".join(rejected))
 
@@ -97,8 +108,24 @@ def probe_continuous(
 def _candidates(
     loaded: LoadedModel, packable: int
 ) -> Iterator[tuple[str, Callable[[], Forward | None]]]:
-    yield OWN_FORWARD, lambda: LlamaForward.of(loaded.model, packable)
+    yield OWN_FORWARD, lambda: LlamaForward.of(loaded.model, packable, loaded.release)
     yield "continuous", lambda: TransformersForward(loaded.model)
+
+
+def _use_row_counts(
+    forward: LlamaForward, loaded: LoadedModel, cached: TierRecord | None
+) -> tuple[int, ...]:
+    """Make products of bfloat16 independent of the number of rows where the processor computes them; returns the counts."""
+    if loaded.device.type != "cpu" or loaded.dtype != torch.bfloat16 or not has_bfloat16_products():
+        return ()
+    if cached is not None:
+        counts = ProductRows(cached.row_counts) if cached.row_counts else None
+    else:
+        counts = probe_row_counts(forward.products())
+    if counts is None:
+        return ()
+    forward.use_row_counts(counts)
+    return counts.counts
 
 
 def _difference(
@@ -117,7 +144,7 @@ def _difference(
 
 def run_requests(backend: StepBackend, shape: BatchShape, requests: Sequence[Request]) -> None:
     """Run requests in the continuous tier, for the records of its sampler."""
-    options = TierOptions(lambda _: "", lambda: False, padding_tokens=0)
+    options = TierOptions(NoText(), lambda: False, padding_tokens=0)
     for _ in ContinuousTier(backend, shape, options).generate(requests):
         pass
 
@@ -127,8 +154,10 @@ class LogitRecorder:
 
     def __init__(self, record: LogitRecord) -> None:
         self._record = record
+        self.dtype = torch.float32
 
     def sample(self, rows: Sequence[SampledRow], logits: Tensor) -> list[SampledToken]:
+        self.dtype = logits.dtype
         tokens = [
             self._record.note((row.request.index, row.step), one)
             for row, one in zip(rows, logits, strict=True)

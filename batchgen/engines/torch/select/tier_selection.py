@@ -6,12 +6,14 @@ in the cache?  ── yes ──>  checked with one prompt  ── matches ─�
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 from batchgen.engines.torch.capacity import packable_bytes
-from batchgen.engines.torch.continuous.forward.linear import should_pack_weights
+from batchgen.engines.torch.continuous.continuous_tier import cuts_of_prompts
+from batchgen.engines.torch.continuous.forward.kernel_check import kernel_facts
+from batchgen.engines.torch.continuous.forward.linear import choose_packing
 from batchgen.engines.torch.memory import weight_bytes
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.model_files import ModelFiles
@@ -24,11 +26,13 @@ from batchgen.engines.torch.select.continuous_probe import (
 from batchgen.engines.torch.select.parity_probe import TierChoice, check_choice, probe_tiers
 from batchgen.engines.torch.select.tier_cache import (
     ComputeSettings,
-    TierCache,
     TierRecord,
     environment_key,
+    tier_cache,
 )
 from batchgen.storage.cache_folder import cache_folder
+from batchgen.storage.processes import one_process_at_a_time
+from batchgen.storage.record_cache import RecordCache
 
 FastTier = Literal["continuous", "static"]
 
@@ -45,9 +49,11 @@ class SelectedTier:
         return {
             "tier": self.record.tier,
             "tier_reason": self.record.reason,
+            "tier_fallback": self.record.fallback,
             "tier_probed_at": self.record.probed_at,
             "batch_invariant": self.record.batch_invariant,
             "batch_invariant_reason": self.record.batch_invariant_reason,
+            "row_counts": list(self.record.row_counts),
         }
 
 
@@ -65,15 +71,18 @@ def select_tier(loaded: LoadedModel, fastest: FastTier, free_bytes: int) -> Sele
     if files is None or files.spec.trust_remote_code:
         # The code of such a model may come from anywhere: its files do not identify it.
         return _probed(loaded, fastest, packable)
-    packed = should_pack_weights(weight_bytes(loaded.model), loaded.device, loaded.dtype, packable)
-    key = environment_key(files, ComputeSettings(loaded.device, loaded.dtype, packed, fastest))
+    packing = choose_packing(weight_bytes(loaded.model), loaded.device, loaded.dtype, packable)
+    key = environment_key(files, ComputeSettings(loaded.device, loaded.dtype, packing, fastest))
     record = _cache().get(key)
-    if record is not None and (probed := _checked(loaded, record, packable)):
+    if record is None:
+        # Runs that start at the same time wait for the first one's result.
+        with one_process_at_a_time(_cache().lock(key)):
+            record = _cache().get(key)
+            if record is None:
+                return _probed_and_kept(loaded, fastest, packable, key)
+    if probed := _checked(loaded, record, packable):
         return SelectedTier(record, probed, from_cache=True)
-    selected = _probed(loaded, fastest, packable)
-    if files.unchanged():
-        _cache().put(key, selected.record)
-    return selected
+    return _probed_and_kept(loaded, fastest, packable, key)
 
 
 def cached_tier(files: ModelFiles, settings: ComputeSettings) -> TierRecord | None:
@@ -83,8 +92,17 @@ def cached_tier(files: ModelFiles, settings: ComputeSettings) -> TierRecord | No
     return _cache().get(environment_key(files, settings))
 
 
-def _cache() -> TierCache:
-    return TierCache(cache_folder() / "tiers")
+def _cache() -> RecordCache[TierRecord]:
+    return tier_cache(cache_folder() / "tiers")
+
+
+def _probed_and_kept(
+    loaded: LoadedModel, fastest: FastTier, packable: int, key: Mapping[str, str]
+) -> SelectedTier:
+    selected = _probed(loaded, fastest, packable)
+    if loaded.files is not None and loaded.files.unchanged():
+        _cache().put(key, selected.record)
+    return selected
 
 
 def _checked(
@@ -92,8 +110,10 @@ def _checked(
 ) -> ProbedForward | TierChoice | None:
     if not record.tier.startswith("continuous"):
         return check_choice(loaded, record.tier)
-    probed = probe_continuous(loaded, packable, only=record.tier)
-    return probed if isinstance(probed, ProbedForward) else None
+    probed = probe_continuous(loaded, packable, cached=record)
+    # Without a kernel, or with one more, attention rounds differently.
+    same = record.kernels == _kernels(loaded)
+    return probed if isinstance(probed, ProbedForward) and same else None
 
 
 def _probed(loaded: LoadedModel, fastest: FastTier, packable: int) -> SelectedTier:
@@ -102,9 +122,14 @@ def _probed(loaded: LoadedModel, fastest: FastTier, packable: int) -> SelectedTi
         probed = probe_continuous(loaded, packable)
     if isinstance(probed, ProbedForward):
         invariance = probe_batch_invariance(
-            probed.forward, probed.store, probed.logits, loaded.device
+            probed.forward,
+            probed.store,
+            probed.logits,
+            loaded.device,
+            cuts=cuts_of_prompts(loaded.dtype),
         )
-        return SelectedTier(_record(probed, probed.reason, invariance), probed, from_cache=False)
+        record = replace(_record(probed, probed.reason, invariance), kernels=_kernels(loaded))
+        return SelectedTier(record, probed, from_cache=False)
     choice = probe_tiers(loaded)
     record = _record(choice, f"{probed.reason}; {choice.reason}", BatchInvariance([], []))
     return SelectedTier(record, choice, from_cache=False)
@@ -114,4 +139,17 @@ def _record(
     probed: ProbedForward | TierChoice, reason: str, invariance: BatchInvariance
 ) -> TierRecord:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return TierRecord(probed.name, reason, invariance.holds, invariance.reason, now)
+    counts = probed.row_counts if isinstance(probed, ProbedForward) else ()
+    return TierRecord(
+        probed.name,
+        reason,
+        invariance.holds,
+        invariance.reason,
+        now,
+        counts,
+        split_invariant=invariance.holds_for_splits,
+    )
+
+
+def _kernels(loaded: LoadedModel) -> Mapping[str, str]:
+    return dict(kernel_facts(next(loaded.model.parameters())))

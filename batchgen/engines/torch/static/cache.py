@@ -26,6 +26,8 @@ from transformers.cache_utils import (
     LinearAttentionLayer,
 )
 
+from batchgen.decoding.upload import upload
+
 
 class GrowingLayer(DynamicLayer):
     """Attention keys and values in one buffer, of which `keys` and `values` are views. New tokens are written at the end."""
@@ -55,7 +57,7 @@ class GrowingLayer(DynamicLayer):
         used = self.get_seq_length()
         moves = [(target, source) for target, source in enumerate(rows) if target != source]
         if moves:
-            targets, sources = torch.tensor(moves, device=self.device).unbind(1)
+            targets, sources = upload(torch.tensor(moves), self.device).unbind(1)
             for buffer in self._buffers:
                 buffer[targets, :, :used] = buffer[sources, :, :used]
         self._show(len(rows), used)
@@ -128,7 +130,7 @@ def join_caches(caches: Sequence[DynamicCache], empty: DynamicCache) -> DynamicC
 
 def select_rows(cache: Cache, rows: Sequence[int], device: torch.device) -> None:
     """Keep these rows of the cache, in this order."""
-    index = cast(torch.LongTensor, torch.tensor(rows, device=device))
+    index = cast(torch.LongTensor, upload(torch.tensor(rows), device))
     for layer in cache.layers:
         if isinstance(layer, GrowingLayer):
             layer.select_rows(rows)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache
 
+from batchgen.decoding.upload import upload
 from batchgen.engines.torch.memory import cache_argument
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.static.cache import (
@@ -89,7 +90,7 @@ class StaticBatch:
         self._forward = forward
         self._prompts = prompts
         self._new_tokens = new_tokens
-        self._lengths = torch.tensor([len(p) for p in prompts], device=forward.device)
+        self._lengths = upload(torch.tensor([len(p) for p in prompts]), forward.device)
         self._cache = forward.cache(new_tokens)
         self._past = len(prompts[0])
         self._mask = _mask(self._lengths, self._past, new_tokens)
@@ -119,7 +120,7 @@ class StaticBatch:
     @torch.inference_mode()
     def select(self, rows: Sequence[int]) -> None:
         select_rows(self._cache, rows, self._forward.device)
-        index = torch.tensor(rows, device=self._forward.device)
+        index = upload(torch.tensor(rows), self._forward.device)
         self._lengths = self._lengths[index]
         self._mask = self._mask[index]
 
@@ -133,11 +134,12 @@ class StaticBatch:
         longest = len(prompts[0])
         device = self._forward.device
         # Padding is the row's own first token: it adds no embedding with NaN.
-        ids = torch.tensor([[p[0]] * (longest - len(p)) + list(p) for p in prompts], device=device)
+        padded = torch.tensor([[p[0]] * (longest - len(p)) + list(p) for p in prompts])
+        ids = upload(padded, device)
         mask = None
         positions = torch.arange(longest, device=device).expand(len(prompts), -1)
         if len(prompts[-1]) < longest:
-            lengths = torch.tensor([len(p) for p in prompts], device=device)
+            lengths = upload(torch.tensor([len(p) for p in prompts]), device)
             mask = _mask(lengths, longest, 0)
             positions = (positions - (longest - lengths)[:, None]).clamp(min=0)
         return self._forward(ids, mask, positions, cache)

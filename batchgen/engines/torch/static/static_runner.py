@@ -13,12 +13,16 @@ this when the model is loaded.
 from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 
+from batchgen.decoding.upload import upload
 from batchgen.engines.torch.completion_builder import CompletionBuilder
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.static.forward import CausalForward, StaticBatch, group_by_length
 from batchgen.engines.torch.tier import TierOptions
+from batchgen.engines.torch.token_chooser import BatchSampler, SampledBatch
 from batchgen.records import Completion, Request
+from batchgen.structured.row_matchers import GrammarRow
 
 
 class StaticRunner:
@@ -32,6 +36,11 @@ class StaticRunner:
         """`forward_cost`: cost of another prefill, in tokens; None for the default of the device."""
         self._forward = CausalForward(model, forward_cost)
         self._options = options
+        self._running: Sequence[CompletionBuilder] = ()
+
+    @property
+    def new_tokens(self) -> int:
+        return sum(answer.new_tokens for answer in self._running)
 
     @property
     def joins(self) -> bool:
@@ -48,6 +57,7 @@ class StaticRunner:
 
     def _run(self, order: Sequence[Request]) -> Iterator[Completion]:
         answers = [CompletionBuilder(request, self._options.decode) for request in order]
+        self._running = answers
         sampler = self._options.make_sampler(order, self._forward.device)
         batch = StaticBatch(
             self._forward,
@@ -56,7 +66,7 @@ class StaticRunner:
         )
         logits = batch.prefill()
         while True:
-            sampled = sampler.sample(logits)
+            sampled = self._sample(sampler, logits, answers)
             running: list[int] = []
             for row, answer in enumerate(answers):
                 done = answer.add_sampled(sampled, row)
@@ -65,6 +75,7 @@ class StaticRunner:
                 else:
                     yield done
             if not running or self._options.should_stop():
+                self._running = ()
                 return
             tokens = sampled.tokens
             if len(running) < len(answers):
@@ -72,8 +83,22 @@ class StaticRunner:
                 answers = [answers[row] for row in running]
                 sampler.select(running)
                 batch.select(running)
-                tokens = tokens[torch.tensor(running, device=tokens.device)]
+                tokens = tokens[upload(torch.tensor(running), tokens.device)]
+                self._running = answers
             logits = batch.decode(tokens)
+
+    def _sample(
+        self, sampler: BatchSampler, logits: Tensor, answers: Sequence[CompletionBuilder]
+    ) -> SampledBatch:
+        masks = self._options.masks
+        if masks is None or all(a.request.decoding.grammar is None for a in answers):
+            return sampler.sample(logits)
+        rows = [
+            GrammarRow(place, (r.index, r.sample), r.decoding, answer.token_ids)
+            for place, answer in enumerate(answers)
+            if (r := answer.request).decoding.grammar is not None
+        ]
+        return masks.sample(sampler, logits, rows)
 
 
 def compact_rows(running: Sequence[int]) -> list[int]:

@@ -17,7 +17,12 @@ from dataclasses import dataclass, field
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.utilization.flops import TokenCounter, model_flops
 from batchgen.engines.torch.utilization.peak import measure_peak_flops
-from batchgen.planning.required_flops import AnsweredRequest, UsefulWork, measure_useful_work
+from batchgen.planning.required_flops import (
+    AnsweredRequest,
+    UsefulWork,
+    measure_useful_work,
+    utilization_share,
+)
 from batchgen.records import Completion, Request
 
 
@@ -75,15 +80,18 @@ class UtilizationMeter:
             self._closed += measure_useful_work(window.answers, self._costs)
 
     def facts(self, tokens_elsewhere: int) -> Mapping[str, object]:
-        """Both shares and their terms; empty for a model with an encoder."""
+        """Both shares and their terms; empty for a model with an encoder.
+
+        A share is None if it could not be measured; see `utilization_share`.
+        """
         if self._costs is None:
             return {}
         done = sum((measure_useful_work(w.answers, self._costs) for w in self._open), self._closed)
         computed = self._count.tokens + tokens_elsewhere
         most = measure_peak_flops(self._loaded.device, self._loaded.dtype)
         return {
-            "mfu": _share(done.flops, self._seconds * most),
-            "useful_token_share": _share(done.tokens, computed),
+            "mfu": _rounded(utilization_share(done.flops, self._seconds * most)),
+            "useful_token_share": _rounded(done.tokens / computed if computed else None),
             "useful_tokens": done.tokens,
             "computed_tokens": computed,
             "useful_flop": done.flops,
@@ -91,5 +99,5 @@ class UtilizationMeter:
         }
 
 
-def _share(part: float, whole: float) -> float | None:
-    return round(part / whole, 4) if whole else None
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)

@@ -21,6 +21,7 @@ from tests.engines.torch.continuous.tiny_continuous_tier import (
 )
 from tests.engines.torch.tiny_models import (
     alone,
+    assert_recorded,
     break_token,
     by_row,
     cohort,
@@ -257,11 +258,11 @@ def test_requests_are_pulled_window_by_window(llama: PreTrainedModel) -> None:
 
 
 @pytest.mark.parametrize("capacity", CAPACITIES)
-def test_logprob_mean_is_that_of_teacher_forcing(capacity: str) -> None:
+def test_log_probabilities_are_those_of_teacher_forcing(capacity: str) -> None:
     model = tiny_model("llama", torch.float32)
     submitted = requests(
         MIXED,
-        replace(SAMPLED["penalties"], logprobs=True),
+        replace(SAMPLED["penalties"], logprobs=True, top_logprobs=3),
         PLAIN,
         replace(PLAIN, logprobs=True),
     )
@@ -273,6 +274,10 @@ def test_logprob_mean_is_that_of_teacher_forcing(capacity: str) -> None:
             continue
         expected = teacher_forced(model, request.token_ids, answer.token_ids)
         assert answer.logprob_mean == pytest.approx(expected, abs=1e-4)
+        if request.decoding.top_logprobs is None:
+            assert answer.token_logprobs is None
+        else:
+            assert_recorded(model, request.token_ids, answer)
 
 
 # Duplicates.

@@ -26,7 +26,7 @@ from batchgen.engines.torch.continuous.kv_store import KVStore, KVStoreSizes, pr
 from batchgen.engines.torch.continuous.step import StepBatch
 from batchgen.engines.torch.continuous.token_picker import TokenSampler
 from batchgen.engines.torch.continuous.workers import Forward, InProcess
-from batchgen.engines.torch.tier import TierOptions
+from batchgen.engines.torch.tier import NoText, TierOptions
 from batchgen.records import Completion, Request, ResolvedDecoding
 
 VOCAB = 97
@@ -207,7 +207,7 @@ def run(forward: Forward, case: Case) -> tuple[ContinuousTier, Iterable[Completi
         for index, (prompt, limit) in enumerate(zip(PROMPTS, LIMITS, strict=True))
     ]
     random.Random(case.name).shuffle(requests)
-    options = TierOptions(lambda _: "", lambda: False, padding_tokens=0)
+    options = TierOptions(NoText(), lambda: False, padding_tokens=0)
     cpu = torch.device("cpu")
     backend = StepBackend(
         InProcess(Losing(forward, case.lost)),
@@ -226,7 +226,13 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(family, marks=pytest.mark.soak) if family == "deepseek_v3" else family
+        for family in FAMILIES
+    ],
+)
 def test_tokens_equal_those_of_each_row_alone(family: str) -> None:
     assert len({tuple(answer) for answer in alone(family)}) == len(PROMPTS), "answers must differ"
     for case in CASES:

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from batchgen.engines.torch.continuous.continuous_tier import BatchShape
 from batchgen.engines.torch.continuous.kv_store import KVStore, KVStoreSizes
-from batchgen.engines.torch.continuous.step import PrefixPiece, StepBatch
+from batchgen.engines.torch.continuous.step import StepBatch
 from batchgen.engines.torch.continuous.token_picker import SampledRow, SampledToken, TokenSampler
 from batchgen.engines.torch.continuous.workers import Forward
 from batchgen.errors import ResourceError
@@ -146,10 +146,10 @@ class ShortForPrefixes:
         self.seen: set[int] = set()
 
     def __call__(self, batch: StepBatch, store: KVStore) -> Tensor:
-        of_prefixes = any(isinstance(piece, PrefixPiece) for piece in batch.pieces)
+        of_prefixes = int(batch.pages[0, 0]) >= store.sizes.pages and not batch.reaches
         if of_prefixes and int(batch.positions.max()) >= self._first:
             raise torch.OutOfMemoryError
-        self.seen |= {len(reach.slots) for reach in batch.reaches}
+        self.seen |= {reach.length for reach in batch.reaches}
         return self._forward(batch, store)
 
 

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,20 +29,32 @@ from batchgen.engines.torch.continuous.kv_store import (
 from batchgen.engines.torch.continuous.step import StepBatch, build_step_batch
 from batchgen.engines.torch.continuous.token_picker import SampledRow, SampledToken, TokenSampler
 from batchgen.engines.torch.continuous.workers import ForkedWorkers, Forward, InProcess, LogitsSpec
+from batchgen.engines.torch.select.row_count_probe import threads
 from batchgen.errors import ResourceError
 from batchgen.planning.sequences import ScheduledSequence, Segment, Step, StepKind
+from batchgen.planning.step_split import StepSplitter
 from batchgen.records import Completion, Request, ResolvedDecoding
 from tests.engines.torch.continuous.tiny_continuous_tier import Capacity, own_forward, slots
-from tests.engines.torch.tiny_models import CPU, VOCABULARY, by_row, prompts, requests, tiny_model
+from tests.engines.torch.tiny_models import (
+    CPU,
+    VOCABULARY,
+    by_row,
+    prompts,
+    requests,
+    tiny_model,
+)
 
-BREAK, KILL, STARVE = 90, 91, 92
+PARTS = StepSplitter(2, 1, learns=False)
+BREAK, KILL, STARVE, CRASH = 90, 91, 92, 93
 """Tokens that let a part fail."""
 
 
 def part(token: int) -> StepBatch:
     """A part of one token."""
     row = ScheduledSequence(0, [token], prompt=1, limit=1, pages=[0])
-    return build_step_batch(Step(StepKind.PREFILL, (Segment(row, 1, drawn=1),)), 4, CPU)
+    return build_step_batch(
+        Step(StepKind.PREFILL, (Segment(row, 1, drawn=1),)), KVStoreSizes(1, 4, 0), CPU
+    )
 
 
 def forward(batch: StepBatch, _store: KVStore) -> Tensor:
@@ -51,6 +64,8 @@ def forward(batch: StepBatch, _store: KVStore) -> Tensor:
         raise ZeroDivisionError
     if token == KILL:
         os.kill(os.getpid(), signal.SIGKILL)
+    if token == CRASH:
+        os.kill(os.getpid(), signal.SIGSEGV)
     if token == STARVE:
         raise torch.OutOfMemoryError
     return torch.tensor([[os.getpid(), token]], dtype=torch.float64)
@@ -58,7 +73,7 @@ def forward(batch: StepBatch, _store: KVStore) -> Tensor:
 
 @contextmanager
 def two_workers(to_run: Forward = forward) -> Iterator[ForkedWorkers]:
-    workers = ForkedWorkers(to_run, 2, rows=4, logits=LogitsSpec(2, torch.float64))
+    workers = ForkedWorkers(to_run, PARTS, rows=4, logits=LogitsSpec(2, torch.float64))
     try:
         yield workers
     finally:
@@ -126,6 +141,18 @@ def test_a_worker_killed_during_a_step_ends_the_run(tokens: tuple[int, int]) -> 
             os.waitpid(pid, os.WNOHANG)
 
 
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        (KILL, "has died, killed by SIGKILL, most likely because memory ran out"),
+        (CRASH, "has died of the signal SIGSEGV"),
+    ],
+)
+def test_the_error_names_the_signal(token: int, reason: str) -> None:
+    with two_workers() as workers, pytest.raises(ResourceError, match=reason):
+        run(workers, 5, token)
+
+
 def test_a_worker_killed_between_steps_ends_the_run() -> None:
     with two_workers() as workers:
         (pid, _), _ = run(workers, 5, 6)
@@ -134,6 +161,19 @@ def test_a_worker_killed_between_steps_ends_the_run() -> None:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(ResourceError, match=f"process {pid}.*has died"):
             run(workers, 5, 6)
+
+
+def test_a_stopped_worker_delays_a_step_and_changes_nothing() -> None:
+    """Such as by a debugger, or by the freezer of a control group."""
+    with two_workers() as workers:
+        (pid, other), _ = run(workers, 5, 6)
+        os.kill(pid, signal.SIGSTOP)
+        timer = threading.Timer(0.3, os.kill, (pid, signal.SIGCONT))
+        timer.start()
+        began = time.monotonic()
+        assert run(workers, 7, 8) == ([pid, other], [7, 8])
+        assert time.monotonic() - began > 0.2
+        timer.join()
 
 
 def test_workers_ignore_signals_to_the_process_group() -> None:
@@ -145,7 +185,7 @@ def test_workers_ignore_signals_to_the_process_group() -> None:
 
 
 def test_the_error_names_a_worker_that_cannot_start() -> None:
-    workers = ForkedWorkers(forward, 2, rows=8, logits=LogitsSpec(4, torch.float64))
+    workers = ForkedWorkers(forward, PARTS, rows=8, logits=LogitsSpec(4, torch.float64))
     most = resource.getrlimit(resource.RLIMIT_NOFILE)
     # No more open files are allowed, so there is no pipe to a worker.
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, most[1]))
@@ -158,7 +198,7 @@ def test_the_error_names_a_worker_that_cannot_start() -> None:
 
 def test_logits_that_do_not_fit_are_a_resource_error() -> None:
     # More than the address space.
-    workers = ForkedWorkers(forward, 2, rows=2**20, logits=LogitsSpec(2**38, torch.float64))
+    workers = ForkedWorkers(forward, PARTS, rows=2**20, logits=LogitsSpec(2**38, torch.float64))
     with pytest.raises(ResourceError, match="keys, values and logits"):
         run(workers, 5, 6)
 
@@ -247,6 +287,8 @@ def many(*, shared: bool) -> list[Request]:
 
 
 CAPACITY = Capacity(BatchShape(32, 160, window=12), KVStoreSizes(200, 8, 40))
+FEWEST = 8
+"""Tokens of a part: full steps are split, those of the last rows are not."""
 UNCUT = Capacity(BatchShape(32, 640, window=24), KVStoreSizes(200, 8, 40))
 """One step takes all prompts: the number of workers does not change where prompts are split."""
 
@@ -278,8 +320,10 @@ def answered(
     to_run: Forward, submitted: Sequence[Request], count: int, capacity: Capacity = CAPACITY
 ) -> tuple[dict[int, Completion], Watching, dict[str, object]]:
     store, watching = prepared(to_run), Watching()
-    dtype = next(iter(store.layers.values())).keys.dtype
-    workers = ForkedWorkers(to_run, count, 32, LogitsSpec(VOCABULARY, dtype)) if count > 1 else None
+    stored = next(iter(store.layers.values())).keys.dtype
+    spec = LogitsSpec(VOCABULARY, torch.promote_types(stored, torch.float32))
+    splitter = StepSplitter(count, FEWEST, learns=False)
+    workers = ForkedWorkers(to_run, splitter, 32, spec) if count > 1 else None
     tier = slots(
         to_run, capacity, store=store, sampler=watching, workers=workers or InProcess(to_run)
     )
@@ -292,12 +336,32 @@ def answered(
     return found, watching, dict(tier.facts())
 
 
+class WatchingHere:
+    """A forward that keeps the number of tokens of the decode steps in this process."""
+
+    def __init__(self, to_run: Forward) -> None:
+        self._to_run = to_run
+        self.decoded: list[int] = []
+
+    def __call__(self, batch: StepBatch, store: KVStore) -> Tensor:
+        if batch.kind is StepKind.DECODE:
+            self.decoded.append(len(batch.token_ids))
+        return self._to_run(batch, store)
+
+
 @pytest.mark.skipif(not packing_works(), reason="no packed products on this machine")
-def test_two_workers_are_bit_identical_to_one() -> None:
-    to_run = own_forward(tiny_model("llama", torch.float32))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_two_workers_and_the_threads_of_the_tail_are_bit_identical_to_one_thread(
+    dtype: torch.dtype,
+) -> None:
+    to_run = own_forward(tiny_model("llama", dtype))
     submitted = many(shared=False)
     one, one_watched, _ = answered(to_run, submitted, 1, UNCUT)
-    two, two_watched, _ = answered(to_run, submitted, 2, UNCUT)
+    here = WatchingHere(to_run)
+    with threads(2):
+        two, two_watched, _ = answered(here, submitted, 2, UNCUT)
+    assert here.decoded
+    assert max(here.decoded) < 2 * FEWEST, "larger steps are split"
     assert two == one
     assert two_watched.logits.keys() == one_watched.logits.keys()
     # In a prefill a part may draw a single token, and a product with a single row has different last bits.

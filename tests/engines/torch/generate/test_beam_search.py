@@ -14,6 +14,7 @@ from batchgen.records import Request, ResolvedDecoding
 from tests.engines.torch.tiny_models import (
     CPU,
     alone,
+    assert_recorded,
     break_token,
     loaded,
     options,
@@ -100,11 +101,14 @@ def test_a_stop_string_ends_a_beam(llama: PreTrainedModel) -> None:
     assert answer.finish_reason in ("stop_string", "length")
 
 
-def test_logprob_mean_is_that_of_teacher_forcing(llama: PreTrainedModel) -> None:
-    submitted = each(2, replace(BEAMS, logprobs=True, repetition_penalty=1.3))
+def test_log_probabilities_are_those_of_teacher_forcing(llama: PreTrainedModel) -> None:
+    recorded = replace(BEAMS, logprobs=True, top_logprobs=2, repetition_penalty=1.3)
+    submitted = each(2, recorded)
     for answer in search(llama, options()).generate(submitted):
-        expected = teacher_forced(llama, submitted[answer.index].token_ids, answer.token_ids)
+        prompt = submitted[answer.index].token_ids
+        expected = teacher_forced(llama, prompt, answer.token_ids)
         assert answer.logprob_mean == pytest.approx(expected, abs=1e-4)
+        assert_recorded(llama, prompt, answer)
 
 
 def test_a_row_with_nan_fails_alone() -> None:

@@ -12,6 +12,7 @@ from batchgen.errors import ModelError
 from batchgen.records import ResolvedDecoding
 from tests.engines.torch.tiny_models import (
     alone,
+    assert_recorded,
     break_token,
     by_row,
     cohort,
@@ -144,13 +145,15 @@ def test_typical_sampling_draws_only_tokens_that_transformers_keeps(llama: PreTr
 @pytest.mark.parametrize(
     "own", [(), (("suppress_tokens", [5, 6]),)], ids=["own sampler", "fields of generate"]
 )
-def test_logprob_mean_is_that_of_teacher_forcing(
+def test_log_probabilities_are_those_of_teacher_forcing(
     llama: PreTrainedModel, own: tuple[tuple[str, object], ...]
 ) -> None:
-    submitted = requests(prompts(3), replace(SAMPLED, generation_kwargs=own))
+    submitted = requests(prompts(3), replace(SAMPLED, generation_kwargs=own, top_logprobs=4))
     for answer in plain(llama, rows=3).generate(submitted):
-        expected = teacher_forced(llama, submitted[answer.index].token_ids, answer.token_ids)
+        prompt = submitted[answer.index].token_ids
+        expected = teacher_forced(llama, prompt, answer.token_ids)
         assert answer.logprob_mean == pytest.approx(expected, abs=1e-4)
+        assert_recorded(llama, prompt, answer)
 
 
 def test_settings_that_generate_rejects_are_an_error(llama: PreTrainedModel) -> None:

@@ -15,7 +15,6 @@ from transformers import PreTrainedModel
 from batchgen.engines.torch.continuous.forward.transformers_model import TransformersForward
 from batchgen.engines.torch.likelihoods.branches import ContextReader, group_by_context
 from batchgen.engines.torch.likelihoods.by_forward import ForwardLikelihoods
-from batchgen.errors import ModelError
 from batchgen.records import Continuation, Likelihood
 from tests.engines.torch.continuous.tiny_continuous_tier import (
     CAPACITIES,
@@ -226,11 +225,15 @@ def test_running_out_of_memory_in_a_batch_fails_only_rows_that_fail_alone() -> N
 
 
 @pytest.mark.parametrize("submitted", [([5, VOCABULARY], [5]), ([5], [5, VOCABULARY])])
-def test_a_token_outside_the_vocabulary_is_rejected(
+def test_a_token_outside_the_vocabulary_fails_alone(
     llama: PreTrainedModel, submitted: tuple[list[int], list[int]]
 ) -> None:
-    with pytest.raises(ModelError, match=f"token {VOCABULARY} in a context or continuation"):
-        list(engine(llama).likelihoods([Continuation(0, *submitted)]))
+    rows = [Continuation(0, *submitted), Continuation(1, [5], [6])]
+    found = {one.index: one for one in engine(llama).likelihoods(rows)}
+    assert found[1].failure is None
+    failure = found[0].failure
+    assert failure is not None
+    assert (failure.code, str(VOCABULARY) in failure.message) == ("unknown_token", True)
 
 
 def test_a_token_with_logit_minus_infinity_has_probability_zero() -> None:

@@ -1,16 +1,17 @@
 """The test of batch invariance detects forwards that each break it in one way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
 from batchgen.engines.torch.continuous.kv_store import KVStore, KVStoreSizes, private_zeros
-from batchgen.engines.torch.continuous.step import RowPiece, StepBatch
+from batchgen.engines.torch.continuous.step import StepBatch
 from batchgen.engines.torch.continuous.workers import LogitsSpec
 from batchgen.engines.torch.select.batch_invariance import BatchInvariance, probe_batch_invariance
 from batchgen.engines.torch.select.continuous_probe import ProbedForward, probe_continuous
+from batchgen.engines.torch.select.row_count_probe import threads
 from batchgen.planning.sequences import StepKind
 from tests.engines.torch.tiny_models import CPU, VOCABULARY, engine, loaded, tiny_model
 
@@ -19,7 +20,7 @@ LAST_BIT = torch.finfo(torch.float32).eps
 
 
 def merged(batch: StepBatch) -> bool:
-    return any(isinstance(piece, RowPiece) and piece.past > 0 for piece in batch.pieces)
+    return any(piece.past > 0 for piece in batch.pieces)
 
 
 DEPENDS: dict[str, Callable[[StepBatch], bool]] = {
@@ -28,6 +29,7 @@ DEPENDS: dict[str, Callable[[StepBatch], bool]] = {
     "after a row": merged,
     "with a shared prefix": lambda batch: bool(batch.reaches),
     "in a large step": lambda batch: len(batch.token_ids) >= 192,
+    "with one thread": lambda _batch: torch.get_num_threads() == 1,
 }
 
 
@@ -44,8 +46,16 @@ def tried(depends: Callable[[StepBatch], bool]) -> BatchInvariance:
     )
 
 
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    with threads(2):
+        yield
+
+
 def test_a_forward_without_dependence_is_batch_invariant() -> None:
-    assert tried(lambda _batch: False).holds
+    found = tried(lambda _batch: False)
+    assert found.holds
+    assert found.holds_for_splits
 
 
 @pytest.mark.parametrize("way", DEPENDS)
@@ -54,6 +64,7 @@ def test_the_composition_that_changes_a_bit_is_named(way: str) -> None:
     assert not found.holds
     assert found.changed[0] == way
     assert f"logits differ {way}" in found.reason
+    assert found.holds_for_splits is (way in {"after a row", "with a shared prefix"})
     assert {*found.unchanged, *found.changed} == set(DEPENDS)
 
 

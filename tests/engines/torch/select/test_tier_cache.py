@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
+import batchgen.engines.torch as torch_engine
+from batchgen.engines.torch.continuous.forward.linear import Packing
 from batchgen.engines.torch.model_files import ModelFiles
 from batchgen.engines.torch.select.tier_cache import (
-    MOST_FILES,
     ComputeSettings,
-    TierCache,
     TierRecord,
+    engine_sources,
     environment_key,
+    tier_cache,
 )
 from batchgen.job.spec import ModelSpec
+from batchgen.storage.record_cache import MOST_FILES, RecordCache
 from tests.engines.torch.tiny_models import CPU
 
 KEY = {"model": "abc", "versions": "torch 2.13", "text": 'quotes " and 数'}
@@ -28,25 +31,47 @@ RECORD = TierRecord(
     probed_at="2026-11-24T01:02:03+00:00",
 )
 SPEC = ModelSpec(path="model")
-SETTINGS = ComputeSettings(CPU, torch.float32, packed=True, fastest="continuous")
+SETTINGS = ComputeSettings(CPU, torch.float32, Packing(torch.float32, 8), fastest="continuous")
 
 
 @pytest.fixture
-def tiers(tmp_path: Path) -> TierCache:
-    return TierCache(tmp_path / "cache" / "tiers")
+def tiers(tmp_path: Path) -> RecordCache[TierRecord]:
+    return tier_cache(tmp_path / "cache" / "tiers")
 
 
-def only_file(tiers: TierCache) -> Path:
+def only_file(tiers: RecordCache[TierRecord]) -> Path:
     (file,) = tiers.folder.iterdir()
     return file
 
 
-def test_the_cache_is_empty_at_first(tiers: TierCache) -> None:
+def test_the_reasons_against_faster_tiers_are_the_fallback() -> None:
+    reason = "not continuous: its logits differ by 3.0e-01 of their spread; not static: no; logits within 1.0e-06 of one row alone"
+    assert RECORD.fallback == ""
+    assert replace(RECORD, reason=reason).fallback == (
+        "not continuous: its logits differ by 3.0e-01 of their spread; not static: no"
+    )
+
+
+def test_another_engine_has_other_keys(tmp_path: Path) -> None:
+    listed: list[str] = []
+    for name, content in (("a/step.py", "1"), ("a/step.py", "2"), ("b/step.py", "2")):
+        file = tmp_path / f"{len(listed)}" / name
+        file.parent.mkdir(parents=True)
+        file.write_text(content)
+        (file.parent / "notes.txt").write_text(name)
+        listed.append(engine_sources(tmp_path / f"{len(listed)}"))
+    assert len(set(listed)) == 3
+    ours = Path(str(torch_engine.__file__)).parent
+    key = environment_key(ModelFiles(tmp_path, SPEC, ""), SETTINGS)
+    assert key["engine"] == engine_sources(ours)
+
+
+def test_the_cache_is_empty_at_first(tiers: RecordCache[TierRecord]) -> None:
     assert tiers.get(KEY) is None
     assert not tiers.folder.exists()
 
 
-def test_the_last_record_of_a_key_is_found(tiers: TierCache) -> None:
+def test_the_last_record_of_a_key_is_found(tiers: RecordCache[TierRecord]) -> None:
     tiers.put(KEY, RECORD)
     assert tiers.get(KEY) == RECORD
     assert tiers.get(dict(reversed(KEY.items()))) == RECORD
@@ -56,7 +81,7 @@ def test_the_last_record_of_a_key_is_found(tiers: TierCache) -> None:
 
 
 @pytest.mark.parametrize("name", KEY)
-def test_another_key_has_no_record(tiers: TierCache, name: str) -> None:
+def test_another_key_has_no_record(tiers: RecordCache[TierRecord], name: str) -> None:
     tiers.put(KEY, RECORD)
     assert tiers.get(KEY | {name: "other"}) is None
     assert tiers.get({k: v for k, v in KEY.items() if k != name}) is None
@@ -86,7 +111,7 @@ DAMAGE: Mapping[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_is_ignored(tiers: TierCache, damage: str) -> None:
+def test_a_damaged_file_is_ignored(tiers: RecordCache[TierRecord], damage: str) -> None:
     tiers.put(KEY, RECORD)
     DAMAGE[damage](only_file(tiers))
     assert tiers.get(KEY) is None
@@ -94,12 +119,12 @@ def test_a_damaged_file_is_ignored(tiers: TierCache, damage: str) -> None:
 
 def test_a_folder_that_cannot_be_written_is_harmless(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file in place of the folder")
-    tiers = TierCache(tmp_path / "cache" / "tiers")
+    tiers = tier_cache(tmp_path / "cache" / "tiers")
     tiers.put(KEY, RECORD)
     assert tiers.get(KEY) is None
 
 
-def test_the_oldest_files_are_deleted(tiers: TierCache) -> None:
+def test_the_oldest_files_are_deleted(tiers: RecordCache[TierRecord]) -> None:
     for number in range(MOST_FILES + 3):
         tiers.put({"number": str(number)}, RECORD)
         newest = max(tiers.folder.iterdir(), key=lambda f: f.stat().st_mtime_ns)
@@ -114,7 +139,8 @@ def test_the_oldest_files_are_deleted(tiers: TierCache) -> None:
     [
         replace(SETTINGS, device=torch.device("meta")),
         replace(SETTINGS, dtype=torch.float64),
-        replace(SETTINGS, packed=False),
+        replace(SETTINGS, packing=None),
+        replace(SETTINGS, packing=Packing(torch.bfloat16, 4)),
         replace(SETTINGS, fastest="static"),
     ],
 )

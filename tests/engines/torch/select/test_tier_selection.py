@@ -12,7 +12,7 @@ from torch import Tensor
 from batchgen.engines.torch.engine import TorchEngine
 from batchgen.engines.torch.model import LoadedModel, load_model
 from batchgen.engines.torch.select.parity_probe import LENGTHS
-from batchgen.engines.torch.select.tier_cache import TierCache
+from batchgen.engines.torch.select.tier_cache import tier_cache
 from batchgen.engines.torch.select.tier_selection import select_tier
 from batchgen.job.spec import Batching, ModelSpec
 from tests.engines.torch.tiny_models import by_row, prompts, requests, spell, tiny_model
@@ -78,7 +78,7 @@ def test_the_second_start_checks_one_prompt_and_answers_the_same(
     second = engine_of(again)
     assert by_row(second.generate(requests(prompts()))) == wanted
     kept = [name for name in first.facts() if name.startswith(("tier", "batch_", "kv_", "state_"))]
-    assert len(kept) == 7
+    assert len(kept) == 8
     assert [second.facts()[name] for name in kept] == [first.facts()[name] for name in kept]
     assert second.facts()["tier"] == tier
 
@@ -103,7 +103,7 @@ def test_files_that_change_during_loading_are_not_cached(tmp_path: Path, cache: 
     model = load(folder)
     (folder / "config.json").touch()
     assert not cached(model)
-    assert not cache.exists()
+    assert list(cache.glob("*.json")) == []
 
 
 def test_a_model_with_its_own_code_is_not_cached(tmp_path: Path, cache: Path) -> None:
@@ -121,11 +121,27 @@ def test_a_tier_that_does_not_exist_for_the_model_repeats_the_search(
 ) -> None:
     model = load(saved(family, tmp_path / "model"))
     selected = select_tier(model, "continuous", FREE)
-    (file,) = cache.iterdir()
+    (file,) = cache.glob("*.json")
     key = json.loads(file.read_bytes())["key"]
-    TierCache(cache).put(key, replace(selected.record, tier=wrong))
+    tier_cache(cache).put(key, replace(selected.record, tier=wrong))
     again = select_tier(model, "continuous", FREE)
     assert (again.from_cache, again.record.tier) == (False, selected.record.tier)
+
+
+def test_a_tier_that_was_probed_with_other_kernels_is_probed_again(
+    tmp_path: Path, cache: Path
+) -> None:
+    model = load(saved("llama", tmp_path / "model"))
+    selected = select_tier(model, "continuous", FREE)
+    (file,) = cache.glob("*.json")
+    key = json.loads(file.read_bytes())["key"]
+    without = {"attention": "torch: numba is not installed", "norm": "torch"}
+    record = replace(selected.record, kernels=without, batch_invariant=False)
+    tier_cache(cache).put(key, record)
+    again = select_tier(model, "continuous", FREE)
+    assert not again.from_cache
+    assert again.record.kernels == selected.record.kernels != without
+    assert again.record.batch_invariant == selected.record.batch_invariant
 
 
 def test_a_cached_tier_with_other_logits_repeats_the_search(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from batchgen.engines.torch.static.static_runner import StaticRunner, compact_ro
 from batchgen.records import Request, ResolvedDecoding
 from tests.engines.torch.tiny_models import (
     alone,
+    assert_recorded,
     break_token,
     by_row,
     cohort,
@@ -125,15 +126,18 @@ def test_samples_of_a_row_differ_and_do_not_depend_on_their_number(
 
 
 @pytest.mark.parametrize("family", ["llama", "bamba"])
-def test_logprob_mean_is_that_of_teacher_forcing(family: str) -> None:
+def test_log_probabilities_are_those_of_teacher_forcing(family: str) -> None:
     model = tiny_model(family)
     decoding = ResolvedDecoding(
-        max_new_tokens=8, temperature=1.3, repetition_penalty=1.3, logprobs=True
+        max_new_tokens=8, temperature=1.3, repetition_penalty=1.3, logprobs=True, top_logprobs=5
     )
-    submitted = requests(prompts(4), decoding)
+    fewer = replace(decoding, max_new_tokens=3, top_logprobs=0)
+    submitted = requests(prompts(4), decoding, fewer)
     for answer in cohort(model, rows=4).generate(submitted):
-        expected = teacher_forced(model, submitted[answer.index].token_ids, answer.token_ids)
+        prompt = submitted[answer.index].token_ids
+        expected = teacher_forced(model, prompt, answer.token_ids)
         assert answer.logprob_mean == pytest.approx(expected, abs=1e-4)
+        assert_recorded(model, prompt, answer)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "lfm2"])

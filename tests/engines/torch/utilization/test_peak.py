@@ -12,11 +12,15 @@ from tests.engines.torch.tiny_models import CPU
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_no_product_is_faster_than_the_peak(dtype: torch.dtype) -> None:
     one = torch.randn(600, 600, dtype=dtype)
-    begin = time.perf_counter()
-    one @ one
-    reached = 2.0 * 600**3 / (time.perf_counter() - begin)
-    # Some tolerance: other processes may have been active while the peak was measured.
-    assert measure_peak_flops(CPU, dtype) > 0.5 * reached
+    shares: list[float] = []
+    # Other processes may be active while the peak is measured, and not while the product is.
+    while not shares or (max(shares) <= 0.5 and len(shares) < 10):
+        begin = time.perf_counter()
+        one @ one
+        reached = 2.0 * 600**3 / (time.perf_counter() - begin)
+        measure_peak_flops.cache_clear()
+        shares.append(measure_peak_flops(CPU, dtype) / reached)
+    assert max(shares) > 0.5
 
 
 def test_the_peak_is_measured_once() -> None:

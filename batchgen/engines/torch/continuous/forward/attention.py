@@ -6,7 +6,9 @@ over different keys merge into one over both:
     share   = sigmoid(mass b - mass a)
     values  = (1 - share) a + share b          mass = log(exp(mass a) + exp(mass b))
 
-Plain layers on a CPU use torch's fused kernel; soft caps, windows and other devices use separate operations.
+Plain layers on a CPU use torch's fused kernel; soft caps, windows and other devices use separate operations, for some queries
+at a time, so that the scores of a long prompt fit. Queries, keys and values may have 16 bits: separate operations compute them
+in float32, and the fused kernel too where the processor has no products of bfloat16.
 """
 
 from collections.abc import Sequence
@@ -14,6 +16,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from batchgen.engines.torch.continuous.forward.processor import has_bfloat16_products
+
+_SCORES = 2**25
+"""Most scores computed at a time by separate operations, unless a single query has more: 128 MiB in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +104,15 @@ class PartialAttention:
     def cut(self, first: int, last: int) -> "PartialAttention":
         return PartialAttention(self.values[first:last], self.mass[first:last])
 
+    def mergeable(self) -> "PartialAttention":
+        """The same with values in float32 at least."""
+        wide = torch.promote_types(self.values.dtype, torch.float32)
+        return PartialAttention(self.values.to(wide), self.mass)
+
     def merge(self, other: "PartialAttention") -> None:
-        """Merge attention over other keys, in place."""
+        """Merge attention over other keys, in place; this one is `mergeable`."""
         share = torch.sigmoid(other.mass - self.mass)[..., None]
-        self.values.lerp_(other.values, share.to(self.values.dtype))
+        self.values.lerp_(other.values.to(self.values.dtype), share.to(self.values.dtype))
         torch.logaddexp(self.mass, other.mass, out=self.mass)
 
     def sink(self, sinks: Tensor) -> None:
@@ -112,8 +124,7 @@ def causal_attention(q: Tensor, seen: AttendedKeys, rule: AttentionRule) -> Part
     """Causal attention of q [tokens, heads, width] to the same tokens in `seen`."""
     if rule.plain and _fused(q, seen):
         return _flash(q, seen, rule.scale, causal=True)
-    order = seen.positions
-    return _explicit(q, seen, rule, _allowed(order, order, rule) & (order[:, None] >= order))
+    return _explicit(q, seen, rule, seen.positions, causal=True)
 
 
 def past_attention(
@@ -122,7 +133,7 @@ def past_attention(
     """Attention of q [tokens, heads, width] at `positions` to earlier keys within the window."""
     if rule.plain and _fused(q, seen):
         return _flash(q, seen, rule.scale, causal=False)
-    return _explicit(q, seen, rule, _allowed(positions, seen.positions, rule))
+    return _explicit(q, seen, rule, positions, causal=False)
 
 
 def _fused(q: Tensor, seen: AttendedKeys) -> bool:
@@ -131,13 +142,31 @@ def _fused(q: Tensor, seen: AttendedKeys) -> bool:
 
 def _flash(q: Tensor, seen: AttendedKeys, scale: float, *, causal: bool) -> PartialAttention:
     """The CPU's fused attention. It requires a contiguous last dimension without checking it."""
+    inputs = [q.transpose(0, 1)[None], seen.keys[None], seen.values[None]]
+    if q.dtype == torch.bfloat16 and not has_bfloat16_products():
+        # Twice as fast.
+        inputs = [tensor.float() for tensor in inputs]
     out, mass = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        q.transpose(0, 1)[None], seen.keys[None], seen.values[None], 0.0, causal, scale=scale
+        *inputs, 0.0, causal, scale=scale
     )
     return PartialAttention(out[0].transpose(0, 1), mass[0].transpose(0, 1))
 
 
 def _explicit(
+    q: Tensor, seen: AttendedKeys, rule: AttentionRule, positions: Tensor, *, causal: bool
+) -> PartialAttention:
+    wide = torch.promote_types(q.dtype, torch.float32)
+    seen = AttendedKeys(seen.keys.to(wide), seen.values.to(wide), seen.positions)
+    most = max(1, _SCORES // max(1, q.shape[1] * len(seen.positions)))
+    return PartialAttention.concatenate(
+        [
+            _attended(part.to(wide), seen, rule, _allowed(at, seen.positions, rule, causal=causal))
+            for part, at in zip(q.split(most), positions.split(most), strict=True)
+        ]
+    )
+
+
+def _attended(
     q: Tensor, seen: AttendedKeys, rule: AttentionRule, allowed: Tensor
 ) -> PartialAttention:
     tokens, heads, width = q.shape
@@ -154,7 +183,10 @@ def _explicit(
     )
 
 
-def _allowed(positions: Tensor, seen: Tensor, rule: AttentionRule) -> Tensor:
-    if rule.window is None:
-        return torch.ones(len(positions), len(seen), dtype=torch.bool, device=seen.device)
-    return seen[None] > positions[:, None] - rule.window
+def _allowed(positions: Tensor, seen: Tensor, rule: AttentionRule, *, causal: bool) -> Tensor:
+    allowed = torch.ones(len(positions), len(seen), dtype=torch.bool, device=seen.device)
+    if causal:
+        allowed &= positions[:, None] >= seen
+    if rule.window is not None:
+        allowed &= seen[None] > positions[:, None] - rule.window
+    return allowed

@@ -1,21 +1,16 @@
-"""Decides where kernels compiled by numba replace operations of torch.
+"""Decides where attention is one kernel compiled by numba: on a CPU, in float32 or bfloat16, no window, no soft cap.
 
-    decode on a CPU in float32, no window, no soft cap      one kernel for a layer
-    norms on a CPU in float32                               one kernel instead of eight operations
-
-torch computes everything else, and everything where numba cannot be used or a kernel's results are wrong; `kernel_facts` has the reason.
+torch computes everything else: `step_attention.py`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from batchgen.engines.torch.continuous.forward.attention import (
     AttendedKeys,
@@ -24,213 +19,194 @@ from batchgen.engines.torch.continuous.forward.attention import (
     PartialAttention,
     past_attention,
 )
+from batchgen.engines.torch.continuous.forward.kernel_check import (
+    NUMBERS,
+    array_of,
+    drawn,
+    kernel_works,
+)
+from batchgen.engines.torch.continuous.forward.row_threads import Run, compute_runs
 from batchgen.engines.torch.continuous.kv_store import KVLayer, KVStoreSizes, private_zeros
-from batchgen.engines.torch.continuous.step import PrefixReach, StepBatch
-from batchgen.engines.torch.memory import out_of_memory
-from batchgen.engines.torch.quiet import first_line
+from batchgen.engines.torch.continuous.step import StepBatch
+from batchgen.planning.step_split import cut_evenly
 
-_SHORT_PREFIX, _FEW_ROWS = 256, 16
-"""A prefix with more tokens, shared by more rows, does not stay in the processor's cache from row to row."""
+_TILE_QUERIES = 24
+"""Queries of a tile for each kv head: more would need scores that do not stay in the processor's cache."""
 
-_MOST_THREADS = 2
-"""The kernel uses one thread. With more than two, torch, which uses all, may be faster: not measured."""
+_BYTES_OF_A_THREAD = 2_000_000
+"""Fewest bytes of keys and values that another thread reads: fewer are read by the first one before the other is awake."""
 
 _MOST_HEADS = 16
 """Query heads per kv head: the kernel has separate code for each of them."""
 
-_status: dict[str, str] = {}
-"""Of each kernel that was tried in this process: "numba", or "torch" and the reason."""
-
 
 @dataclass(frozen=True, slots=True)
-class DecodeLayout:
-    """Where the keys and values of a decode step's rows are.
+class TokenLayout:
+    """Where the keys and values of a step's tokens are.
 
     Attributes:
-        pages: int64 [rows, most pages], the pages of each row in order, padded with any page.
-        lengths: int64 [rows], tokens of each row in its own pages, including the new one.
-        prefixes: int64 [rows, 2], first and last + 1 slot of each row's prefix; equal without one.
+        pages, seen: those of `StepBatch`.
+        plans: results of `tiles` and `runs`, cached for all layers.
     """
 
     pages: Tensor
-    lengths: Tensor
-    prefixes: Tensor
+    seen: Tensor
+    plans: dict[object, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, batch: StepBatch) -> "DecodeLayout":
-        """From all groups of a decode step; only prefixes that the kernel `kernel_reads_prefix` are included."""
-        most = max(group.pages.shape[1] for group in batch.groups)
-        pages = [functional.pad(g.pages, (0, most - g.pages.shape[1])) for g in batch.groups]
-        prefixes = torch.zeros(len(batch.token_ids), 2, dtype=torch.int64)
-        for reach in filter(kernel_reads_prefix, batch.reaches):
-            bounds = torch.tensor([reach.slots.start, reach.slots.stop])
-            prefixes[reach.first : reach.last] = bounds
-        return cls(torch.cat(pages), torch.cat([group.lengths for group in batch.groups]), prefixes)
+    def of(cls, batch: StepBatch) -> "TokenLayout":
+        return cls(batch.pages, batch.seen)
 
+    def tiles(self, most: int, page_size: int) -> Tensor:
+        """Tiles of at most so many tokens, int64 [tiles, 3]: first and last + 1 token, and the pages that they have in common.
 
-def kernel_reads_prefix(reach: PrefixReach) -> bool:
-    """Whether the kernel reads a prefix, once for each row; otherwise torch reads it once for all rows."""
-    return len(reach.slots) <= _SHORT_PREFIX or reach.last - reach.first <= _FEW_ROWS
+        They have the same row or, with one token of each row, the same prefix.
+        """
+        key = "tiles", most, page_size
+        if key not in self.plans:
+            seen, first_pages = self.seen.tolist(), self.pages[:, 0].tolist()
+            tiles: list[tuple[int, int, int]] = []
+            # The new tokens of a prompt are consecutive tokens of one row; the same row is not decoded twice.
+            keys = [
+                (row if count > 1 else -1, first_pages[row] if shared else ~row)
+                for (row, _, shared), count in zip(seen, self._tokens_of_rows(), strict=True)
+            ]
+            first = 0
+            while first < len(seen):
+                last = first + 1
+                while last < min(first + most, len(seen)) and keys[last] == keys[first]:
+                    last += 1
+                _, count, shared = seen[last - 1]
+                common = -(-shared // page_size)
+                if keys[first][0] >= 0:
+                    common += -(-(count - shared) // page_size)
+                tiles.append((first, last, common))
+                first = last
+            self.plans[key] = torch.tensor(tiles)
+        tensor: Tensor = self.plans[key]
+        return tensor
+
+    def runs(self, tiles: Tensor, threads: int, token_bytes: int) -> Sequence[Run]:
+        """Runs of tiles with similar numbers of tokens, at most one for each thread: fewer if there is little to read."""
+        key = len(tiles), threads, token_bytes
+        if key not in self.plans:
+            done = [0, *accumulate(self.seen[:, 1].tolist())]
+            tokens = [done[last] - done[first] for first, last, _ in tiles.tolist()]
+            parts = min(threads, sum(tokens) * token_bytes // _BYTES_OF_A_THREAD)
+            self.plans[key] = cut_evenly(tokens, max(1, parts))
+        runs: Sequence[Run] = self.plans[key]
+        return runs
+
+    def _tokens_of_rows(self) -> list[int]:
+        """For each token, the number of tokens of its row."""
+        rows = self.seen[:, 0]
+        counts: list[int] = torch.bincount(rows)[rows].tolist()
+        return counts
 
 
 def kernel_supports_attention(new: LayerQkv, layer: KVLayer) -> bool:
-    """Whether the kernel computes attention of one new token of each row in this layer."""
+    """Whether the kernel computes attention in this layer."""
     q, rule = new.q, new.rule
     _, heads, width, size = layer.keys.shape
     return (
         q.device.type == "cpu"
-        and q.dtype == torch.float32
+        and q.dtype in NUMBERS
         and rule.plain
-        and size % 4 == 0
-        and torch.get_num_threads() <= _MOST_THREADS
-        and attention_works(q.shape[1] // heads, width, layer.values.shape[3])
+        and attention_works(q.shape[1] // heads, (width, layer.values.shape[3], size), q.dtype)
     )
 
 
-def kernel_attention(new: LayerQkv, layer: KVLayer, layout: DecodeLayout) -> PartialAttention:
-    """Store the keys and values of one new token of each row, then attend to the row's pages and prefix."""
-    part = PartialAttention(
-        new.q.new_empty(*new.q.shape[:2], new.v.shape[2]), new.q.new_empty(new.q.shape[:2])
-    )
-    kernel = _attention(new.q.shape[1] // new.k.shape[1], new.q.shape[2], new.v.shape[2])
-    stored = (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values)
-    where = (layout.pages, layout.lengths, layout.prefixes)
-    arrays = (tensor.numpy() for tensor in (new.q, new.k, new.v, *stored, *where))
-    kernel(*arrays, new.rule.scale, part.values.numpy(), part.mass.numpy())
+def kernel_attention(
+    new: LayerQkv, layer: KVLayer, layout: TokenLayout, *, stored: bool
+) -> PartialAttention:
+    """Attention of each token to the tokens of its row up to itself, and to its prefix; the result is in float32.
+
+    The new keys and values are `stored` already, or stored here if each row has one token.
+    """
+    tokens, heads, _ = new.q.shape
+    kv_heads, width, size = layer.keys.shape[1:]
+    high, group = layer.values.shape[3], heads // kv_heads
+    part = PartialAttention(torch.empty(tokens, heads, high), torch.empty(tokens, heads))
+    kernel = _attention(group, (width, high, size), NUMBERS[new.q.dtype])
+    tiles = layout.tiles(max(1, _TILE_QUERIES // group), size)
+    fresh = (new.q, new.k[:0], new.v[:0]) if stored else (new.q, new.k, new.v)
+    arrays = [
+        array_of(tensor) for tensor in (*fresh, layer.keys, layer.values, layout.pages, layout.seen)
+    ]
+    of_tiles, values, mass = tiles.numpy(), part.values.numpy(), part.mass.numpy()
+
+    def attend(first: int, last: int) -> None:
+        kernel(*arrays, of_tiles[first:last], new.rule.scale, values, mass)
+
+    token_bytes = new.k[0].nbytes + new.v[0].nbytes
+    compute_runs(attend, layout.runs(tiles, torch.get_num_threads(), token_bytes))
     return part
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledNorm:
-    """RMSNorm: rows divided by their root mean square, multiplied by a weight."""
-
-    weight: Tensor
-    eps: float
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Normalize contiguous float32 [rows, width]."""
-        out = torch.empty_like(x)
-        _norm()(x.numpy(), self.weight.numpy(), self.eps, out.numpy())
-        return out
-
-
-def kernel_supports_norm(weight: Tensor) -> bool:
-    """Whether `CompiledNorm` works for this weight."""
-    return _suits(weight) and norm_works()
-
-
-def kernel_facts(weight: Tensor) -> Mapping[str, str]:
-    """For the manifest: for each kernel "numba", or "torch" and why numba's cannot be used with such weights."""
-    names = ("attention", "norm")
-    return {name: _status.get(name, "torch") if _suits(weight) else "torch" for name in names}
-
-
-def _suits(weight: Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype == torch.float32
-
-
-# The kernels are imported at their first use: they need numba, which may be missing.
+# The kernel is imported at its first use: it needs numba, which may be missing.
 
 
 @cache
-def _attention(group: int, width: int, high: int) -> Callable[..., None]:
-    from batchgen.engines.torch.continuous.forward.kernels import decode
+def _attention(group: int, widths: tuple[int, int, int], number: str) -> Callable[..., None]:
+    from batchgen.engines.torch.continuous.forward.kernels import paged
 
-    return decode.attend(group, width, high)
-
-
-@cache
-def _norm() -> Callable[..., None]:
-    from batchgen.engines.torch.continuous.forward.kernels import norm
-
-    return norm.rms_norm()
+    return paged.attend(group, widths, number)
 
 
 @cache
-def norm_works() -> bool:
-    """Whether the kernel for norms can be compiled here, and its results are right."""
-    x, weight = _drawn(3, 40), _drawn(40)
-    wanted = functional.rms_norm(x, (40,), weight, 1e-5)
-    return _checked("norm", lambda: [CompiledNorm(weight, 1e-5)(x)], [wanted])
+def attention_works(
+    group: int, widths: tuple[int, int, int], dtype: torch.dtype = torch.float32
+) -> bool:
+    """Whether the kernel works here.
 
-
-@cache
-def attention_works(group: int, width: int, high: int) -> bool:
-    """Whether the kernel for `group` query heads per kv head, keys of `width` and values of `high` numbers works here."""
-    if width % 4 or group > _MOST_HEADS:
+    Args:
+        group: query heads per kv head.
+        widths: numbers of a key and of a value, tokens of a page.
+        dtype: of all of them.
+    """
+    if widths[1] % 4 or widths[2] % 4 or group > _MOST_HEADS:
         return False
-    case = _case(group, width, high)
-    wanted = _by_torch(*case)
+    new, layer, layout = _case(group, widths, dtype)
+    wanted = _by_torch(new, layer, layout)
 
     def compute() -> list[Tensor]:
-        part = kernel_attention(*case)
+        part = kernel_attention(new, layer, layout, stored=False)
         return [part.values, part.mass]
 
-    return _checked("attention", compute, [wanted.values, wanted.mass])
+    return kernel_works(("attention", dtype), compute, [wanted.values, wanted.mass])
 
 
-def _case(group: int, width: int, high: int) -> tuple[LayerQkv, KVLayer, DecodeLayout]:
-    """Three rows, two of them with a prefix."""
-    heads, size = 2, 8
-    q, k, v = _drawn(3, group * heads, width), _drawn(3, heads, width), _drawn(3, heads, high)
+def _case(
+    group: int, widths: tuple[int, int, int], dtype: torch.dtype
+) -> tuple[LayerQkv, KVLayer, TokenLayout]:
+    """Four rows, three of them with the same prefix in the first page."""
+    heads, (width, high, size) = 2, widths
+    shapes = ((4, group * heads, width), (4, heads, width), (4, heads, high))
+    q, k, v = (drawn(*shape).to(dtype) for shape in shapes)
     new = LayerQkv(0, q, k, v, AttentionRule(width**-0.5))
-    layer = KVLayer.like(new.k, new.v, KVStoreSizes(5, size, 7), private_zeros)
-    for tensor in (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values):
-        tensor.copy_(_drawn(*tensor.shape))
-    layout = DecodeLayout(
-        torch.tensor([[4, 0, 2], [1, 1, 1], [3, 3, 3]]),
-        torch.tensor([21, 8, 1]),
-        torch.tensor([[1, 6], [0, 0], [1, 6]]),
+    layer = KVLayer.like(new.k, new.v, KVStoreSizes(7, size, 0), private_zeros)
+    for tensor in (layer.keys, layer.values):
+        tensor.copy_(drawn(*tensor.shape))
+    seen = [(0, size + 3, 0), (1, 5, 3), (2, 2 * size + 1, 3), (3, 3 + size, 3)]
+    return (
+        new,
+        layer,
+        TokenLayout(torch.tensor([[5, 6, 0], [0, 1, 0], [0, 2, 3], [0, 4, 0]]), torch.tensor(seen)),
     )
-    return new, layer, layout
 
 
-def _by_torch(new: LayerQkv, layer: KVLayer, layout: DecodeLayout) -> PartialAttention:
+def _by_torch(new: LayerQkv, layer: KVLayer, layout: TokenLayout) -> PartialAttention:
     """The expected result, computed row by row; stores nothing."""
-    parts = []
-    bounds = zip(layout.lengths.tolist(), layout.prefixes.tolist(), strict=True)
-    for row, (length, (start, stop)) in enumerate(bounds):
+    parts, size = [], layer.keys.shape[3]
+    for at, (row, count, shared) in enumerate(layout.seen.tolist()):
+        of_prefix = -(-shared // size)
         seen = [
-            (layer.prefix_keys[:, start:stop], layer.prefix_values[:, start:stop]),
-            layer.read(layout.pages[row], length - 1),
-            (new.k[row, :, None], new.v[row, :, None]),
+            layer.read(layout.pages[row, :of_prefix], shared),
+            layer.read(layout.pages[row, of_prefix:], count - shared - 1),
+            (new.k[at, :, None], new.v[at, :, None]),
         ]
         keys, values = (torch.cat(of, dim=1) for of in zip(*seen, strict=True))
-        positions = torch.arange(stop - start + length)
-        attended = AttendedKeys(keys, values, positions)
-        parts.append(past_attention(new.q[row, None], attended, new.rule, positions[-1:]))
+        positions = torch.arange(count)
+        attended = AttendedKeys(keys.float(), values.float(), positions)
+        parts.append(past_attention(new.q[at, None].float(), attended, new.rule, positions[-1:]))
     return PartialAttention.concatenate(parts)
-
-
-def _checked(
-    kernel: str, compute: Callable[[], Sequence[Tensor]], wanted: Sequence[Tensor]
-) -> bool:
-    """Whether a kernel computes what is wanted; records why not."""
-    reason = _numba_problem()
-    if reason is None:
-        try:
-            pairs = zip(compute(), wanted, strict=True)
-            equal = all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs)
-            reason = None if equal else "its results differ from those of torch"
-        except Exception as error:
-            # numba and the code that it compiles may fail in any way.
-            if out_of_memory(error):
-                raise
-            reason = first_line(error)
-    _status[kernel] = "numba" if reason is None else f"torch: {reason}"
-    return reason is None
-
-
-def _numba_problem() -> str | None:
-    if find_spec("numba") is None:
-        return "numba is not installed"
-    try:
-        numba: Any = import_module("numba")
-    except Exception as error:  # noqa: BLE001  it fails with a numpy that is newer than itself, and in other ways
-        return first_line(error)
-    # Kernels would run as plain Python.
-    return "NUMBA_DISABLE_JIT is set" if numba.config.DISABLE_JIT else None
-
-
-def _drawn(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))

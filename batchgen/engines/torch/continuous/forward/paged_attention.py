@@ -6,8 +6,11 @@ It uses `embedding_bag`, a weighted sum of table rows:
     output               = sum over the tokens of        probability x value
 
 On a CPU this is the fastest operation of torch for one query and many keys: matrix products are made for many queries and
-take twice as long. It reads the pages in place, and a row's result does not depend on the other rows. On a GPU
-`torch.nn.attention.varlen` should replace it; this was never run on one.
+take twice as long. It reads the pages in place, and a row's result does not depend on the other rows.
+
+`embedding_bag` would round sums of 16 bits, scores among them, and on other devices each bag is a pass over its rows: there
+pages are copied to float32, for some rows at a time, and multiplied. This was never run on a GPU, where
+`torch.nn.attention.varlen` may be faster.
 """
 
 from dataclasses import dataclass
@@ -31,6 +34,7 @@ class AttentionPlan:
         value_rows: int32, rows of the table of values: a bag for each (row, head).
         value_bags: int32, start of each bag.
         hidden: bool [rows, 1, slots]: beyond the row's length, or outside its window.
+        pages: int64 [rows, pages of the longest].
     """
 
     key_rows: Tensor
@@ -38,6 +42,7 @@ class AttentionPlan:
     value_rows: Tensor
     value_bags: Tensor
     hidden: Tensor
+    pages: Tensor
 
 
 def attention_plan(
@@ -75,12 +80,13 @@ def _plan(
         (blocks * size + count(size)).flatten(),
         count(rows * heads, used * size),
         hidden[:, None],
+        group.pages,
     )
 
 
 def attend_pages(q: Tensor, pages: KVLayer, plan: AttentionPlan, rule: AttentionRule) -> Tensor:
     """Attention of q [rows, heads, key width]: [rows, heads, value width]."""
-    return _weighted(pages, plan, _scores(q, pages, plan, rule).softmax(-1))
+    return _weighted(pages, plan, _scores(q, pages, plan, rule).softmax(-1)).to(q.dtype)
 
 
 def attend_pages_partial(
@@ -99,6 +105,14 @@ def _scores(q: Tensor, pages: KVLayer, plan: AttentionPlan, rule: AttentionRule)
     """Scores, -inf at hidden slots: [rows, heads, slots]."""
     size = pages.keys.shape[-1]
     used = plan.hidden.shape[-1] // size
+    if _copied(pages.keys):
+        _, kv_heads, width, _ = pages.keys.shape
+        grouped = (q.to(_wide(q)) * rule.scale).view(len(q), 1, kv_heads, -1, width)
+        each = grouped.new_empty(len(q), used, kv_heads, q.shape[1] // kv_heads, size)
+        for rows in _cuts(plan, kv_heads * width * size):
+            torch.matmul(grouped[rows], pages.keys[plan.pages[rows]].to(each.dtype), out=each[rows])
+        scores = each.permute(0, 2, 3, 1, 4).reshape(*q.shape[:2], -1)
+        return rule.capped(scores).masked_fill_(plan.hidden, -torch.inf)
     queries = (q * rule.scale)[:, :, None].expand(-1, -1, used, -1)
     scores = functional.embedding_bag(
         plan.key_rows,
@@ -110,8 +124,37 @@ def _scores(q: Tensor, pages: KVLayer, plan: AttentionPlan, rule: AttentionRule)
     return rule.capped(scores.view(*q.shape[:2], -1)).masked_fill_(plan.hidden, -torch.inf)
 
 
+_COPIED = 2**26
+"""Most numbers of pages copied at a time, unless a single row has more: 256 MiB in float32."""
+
+
+def _copied(pages: Tensor) -> bool:
+    """Whether pages are copied for products, since `embedding_bag` is less exact or slower."""
+    return pages.device.type != "cpu" or _wide(pages) != pages.dtype
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _cuts(plan: AttentionPlan, page_numbers: int) -> list[slice]:
+    """The rows whose pages are copied together."""
+    rows, used = plan.pages.shape
+    most = max(1, _COPIED // (used * page_numbers))
+    return [slice(first, first + most) for first in range(0, rows, most)]
+
+
 def _weighted(pages: KVLayer, plan: AttentionPlan, weights: Tensor) -> Tensor:
     """Values weighted by [rows, heads, slots]."""
+    if _copied(pages.values):
+        _, kv_heads, size, high = pages.values.shape
+        shares = weights.view(len(weights), kv_heads, -1, plan.pages.shape[1], size)
+        shares = shares.permute(0, 3, 1, 2, 4)
+        out = weights.new_empty(*weights.shape[:2], high)
+        for rows in _cuts(plan, kv_heads * high * size):
+            copied = pages.values[plan.pages[rows]].to(weights.dtype)
+            out[rows] = (shares[rows] @ copied).sum(1).flatten(1, 2)
+        return out
     out = functional.embedding_bag(
         plan.value_rows,
         pages.values.view(-1, pages.values.shape[-1]),

@@ -1,10 +1,11 @@
 """Attention of each layer over a step: new tokens, pages and prefixes.
 
-    prefill   causal over the segment's own new tokens  +  its own past, read from pages  +  its prefix
-    decode    its own pages, including the new token                                      +  its prefix
+    a compiled kernel   all pages of a row, those of its prefix first, one token as in any other batch
+    torch, prefill      causal over the segment's own new tokens  +  its own past, read from pages  +  its prefix
+    torch, decode       its own pages, including the new token                                      +  its prefix
 
-All rows of a prefix attend to it in one product, which reads its keys once. With a compiled kernel (`kernel_dispatch.py`),
-a decode step is one call, in which each row reads its prefix separately.
+With a kernel (`kernel_dispatch.py`) the bits of a token do not depend on how the row was cut or whether its prefix is shared.
+torch computes and merges parts; all rows of a prefix attend to it in one product, which reads its keys once.
 """
 
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from batchgen.engines.torch.continuous.forward.attention import (
     past_attention,
 )
 from batchgen.engines.torch.continuous.kv_store import KVLayer, KVStore
-from batchgen.engines.torch.continuous.step import PrefixPiece, PrefixReach, RowPiece, StepBatch
+from batchgen.engines.torch.continuous.step import PrefixReach, RowPiece, StepBatch
 from batchgen.planning.sequences import StepKind
 
 Attended = TypeVar("Attended", Tensor, PartialAttention)
@@ -40,12 +41,13 @@ class StepAttention:
         self._store = store
 
     def __call__(self, fresh: LayerQkv) -> Tensor:
-        """Store a layer's new keys and values and attend: [tokens, heads, value width]."""
+        """Store a layer's new keys and values and attend: [tokens, heads, value width] in the dtype of the queries."""
         batch, decoding = self._batch, self._batch.kind is StepKind.DECODE
         layer = self._store.layer(fresh.layer, fresh.k, fresh.v)
-        if decoding and compiled.kernel_supports_attention(fresh, layer):
-            own = compiled.kernel_attention(fresh, layer, self._decode_layout)
-            reaches = self._reaches_without_kernel
+        if compiled.kernel_supports_attention(fresh, layer):
+            if not decoding:
+                self._write(fresh, layer)
+            own = compiled.kernel_attention(fresh, layer, self._layout, stored=not decoding)
         else:
             self._write(fresh, layer)
             if decoding and not batch.reaches and fresh.rule.sinks is None:
@@ -57,33 +59,24 @@ class StepAttention:
                 if decoding
                 else [self._piece(piece, fresh, layer) for piece in batch.pieces]
             )
-            reaches = batch.reaches
-        for reach in reaches:
-            self._merge_prefix(reach, fresh, layer, own)
+            if batch.reaches:
+                own = own.mergeable()
+            for reach in batch.reaches:
+                self._merge_prefix(reach, fresh, layer, own)
         if fresh.rule.sinks is not None:
             own.sink(fresh.rule.sinks)
-        return own.values
+        return own.values.to(fresh.q.dtype)
 
     @cached_property
-    def _reaches_without_kernel(self) -> tuple[PrefixReach, ...]:
-        return tuple(
-            reach for reach in self._batch.reaches if not compiled.kernel_reads_prefix(reach)
-        )
-
-    @cached_property
-    def _decode_layout(self) -> compiled.DecodeLayout:
-        return compiled.DecodeLayout.of(self._batch)
+    def _layout(self) -> compiled.TokenLayout:
+        return compiled.TokenLayout.of(self._batch)
 
     def _write(self, fresh: LayerQkv, layer: KVLayer) -> None:
         batch = self._batch
         if batch.runs:
             layer.write_runs(fresh.k, fresh.v, batch.runs)
-        elif len(batch.slot_mapping.pages):
+        else:
             layer.write(fresh.k, fresh.v, batch.slot_mapping)
-        for piece in batch.pieces:
-            if isinstance(piece, PrefixPiece):
-                at = slice(piece.first, piece.last)
-                layer.write_prefix(fresh.k[at], fresh.v[at], piece.start + piece.past)
 
     def _groups(self, fresh: LayerQkv, layer: KVLayer, attend: Attend[Attended]) -> list[Attended]:
         heads, rule = fresh.q.shape[1], fresh.rule
@@ -97,32 +90,28 @@ class StepAttention:
             for group in self._batch.groups
         ]
 
-    def _piece(
-        self, piece: RowPiece | PrefixPiece, fresh: LayerQkv, layer: KVLayer
-    ) -> PartialAttention:
+    def _piece(self, piece: RowPiece, fresh: LayerQkv, layer: KVLayer) -> PartialAttention:
         at = slice(piece.first, piece.last)
         q, positions = fresh.q[at], self._batch.positions[at]
         own = AttendedKeys(fresh.k[at].transpose(0, 1), fresh.v[at].transpose(0, 1), positions)
         part = causal_attention(q, own, fresh.rule)
         if piece.past:
+            part = part.mergeable()
             part.merge(past_attention(q, _past(piece, layer), fresh.rule, positions))
         return part
 
     def _merge_prefix(
         self, reach: PrefixReach, fresh: LayerQkv, layer: KVLayer, own: PartialAttention
     ) -> None:
-        length = len(reach.slots)
-        keys, values = layer.read_prefix(reach.slots.start, length)
-        seen = AttendedKeys(keys, values, torch.arange(length, device=keys.device))
+        keys, values = layer.read(reach.pages, reach.length)
+        seen = AttendedKeys(keys, values, torch.arange(reach.length, device=keys.device))
         at = slice(reach.first, reach.last)
         part = past_attention(fresh.q[at], seen, fresh.rule, self._batch.positions[at])
         own.cut(reach.first, reach.last).merge(part)
 
 
-def _past(piece: RowPiece | PrefixPiece, layer: KVLayer) -> AttendedKeys:
+def _past(piece: RowPiece, layer: KVLayer) -> AttendedKeys:
     """The cached tokens before a segment, without its prefix."""
-    if isinstance(piece, PrefixPiece):
-        start, (keys, values) = 0, layer.read_prefix(piece.start, piece.past)
-    else:
-        start, (keys, values) = piece.shared, layer.read(piece.pages, piece.past)
-    return AttendedKeys(keys, values, torch.arange(start, start + piece.past, device=keys.device))
+    keys, values = layer.read(piece.pages, piece.past)
+    positions = torch.arange(piece.shared, piece.shared + piece.past, device=keys.device)
+    return AttendedKeys(keys, values, positions)

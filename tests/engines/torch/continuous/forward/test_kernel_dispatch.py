@@ -1,9 +1,8 @@
-"""Kernels compiled by numba: equal to float64 within rounding, and independent of other rows."""
+"""Attention compiled by numba: equal to float64 within rounding, and bit-identical in any batch and any steps."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,8 +18,7 @@ from batchgen.engines.torch.continuous.forward.attention import (
     PartialAttention,
 )
 from batchgen.engines.torch.continuous.forward.kernel_dispatch import (
-    CompiledNorm,
-    DecodeLayout,
+    TokenLayout,
     kernel_attention,
     kernel_supports_attention,
 )
@@ -32,38 +30,64 @@ from batchgen.planning.sequences import Prefix, ScheduledSequence, Segment, Step
 pytestmark = pytest.mark.skipif(find_spec("numba") is None, reason="no numba for this Python")
 
 LENGTHS = [1, 7, 8, 9, 16, 40, 33, 15]
-SPANS = [(0, 0), (2, 23), (0, 0), (2, 23), (2, 23), (30, 31), (0, 0), (0, 64)]
-HEADS, PAGE, ARENA = 2, 8, 64
+PREFIXES = [0, 21, 0, 21, 21, 1, 0, 64]
+"""Tokens of each row's own, and of its prefix; the three rows with 21 have the same one."""
+HEADS, PAGE = 2, 8
+HALF = torch.bfloat16
+DTYPES = (torch.float32, HALF)
 
 
 def drawn(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def case(group: int, width: int, high: int) -> tuple[LayerQkv, KVLayer, DecodeLayout]:
+def pages_of(tokens: int) -> int:
+    return -(-tokens // PAGE)
+
+
+def filled(layer: KVLayer) -> KVLayer:
+    layer.keys.copy_(drawn(*layer.keys.shape))
+    layer.values.copy_(drawn(*layer.values.shape))
+    return layer
+
+
+def case(
+    group: int, width: int, high: int, dtype: torch.dtype = torch.float32
+) -> tuple[LayerQkv, KVLayer, TokenLayout]:
     rows = len(LENGTHS)
-    q, k, v = drawn(rows, group * HEADS, width), drawn(rows, HEADS, width), drawn(rows, HEADS, high)
+    shapes = ((rows, group * HEADS, width), (rows, HEADS, width), (rows, HEADS, high))
+    q, k, v = (drawn(*shape).to(dtype) for shape in shapes)
     new = LayerQkv(0, q, k, v, AttentionRule(0.3))
-    held = [-(-length // PAGE) for length in LENGTHS]
+    prefixes = {shared: pages_of(shared) for shared in PREFIXES}
+    held = [*prefixes.values(), *map(pages_of, LENGTHS)]
     order = torch.randperm(sum(held), generator=torch.Generator().manual_seed(0)).split(held)
-    pages = torch.nn.utils.rnn.pad_sequence(list(order), batch_first=True)
-    layer = KVLayer.like(new.k, new.v, KVStoreSizes(sum(held), PAGE, ARENA), private_zeros)
-    for tensor in (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values):
-        tensor.copy_(drawn(*tensor.shape))
-    return new, layer, DecodeLayout(pages, torch.tensor(LENGTHS), torch.tensor(SPANS))
+    of_prefixes = dict(zip(prefixes, order[: len(prefixes)], strict=True))
+    own = order[len(prefixes) :]
+    pages = [torch.cat([of_prefixes[n], o]) for n, o in zip(PREFIXES, own, strict=True)]
+    counts = [(n, own + shared, shared) for n, (own, shared) in enumerate(zip(LENGTHS, PREFIXES, strict=True))]  # fmt: skip
+    layer = KVLayer.like(new.k, new.v, KVStoreSizes(sum(held), PAGE, 0), private_zeros)
+    padded = torch.nn.utils.rnn.pad_sequence(pages, batch_first=True)
+    return new, filled(layer), TokenLayout(padded, torch.tensor(counts))
 
 
 def copied(layer: KVLayer) -> KVLayer:
-    return KVLayer(*(t.clone() for t in (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values)))  # fmt: skip
+    return KVLayer(layer.keys.clone(), layer.values.clone())
 
 
-def wanted(new: LayerQkv, layer: KVLayer, held: DecodeLayout, scale: float) -> PartialAttention:
+def read(layer: KVLayer, held: TokenLayout, row: int) -> tuple[Tensor, Tensor]:
+    """Keys and values of a row, those of its prefix first."""
+    of_prefix = pages_of(PREFIXES[row])
+    shared = layer.read(held.pages[row, :of_prefix], PREFIXES[row])
+    own = layer.read(held.pages[row, of_prefix:], LENGTHS[row])
+    keys, values = (torch.cat(parts, dim=1) for parts in zip(shared, own, strict=True))
+    return keys, values
+
+
+def wanted(new: LayerQkv, layer: KVLayer, held: TokenLayout, scale: float) -> PartialAttention:
     """Reference attention in float64, row by row, on the layer after the new tokens are stored."""
     values, mass = [], []
-    for row, (length, (start, stop)) in enumerate(zip(LENGTHS, SPANS, strict=True)):
-        own_keys, own_values = layer.read(held.pages[row], length)
-        keys = torch.cat([layer.prefix_keys[:, start:stop], own_keys], dim=1).double()
-        seen = torch.cat([layer.prefix_values[:, start:stop], own_values], dim=1).double()
+    for row in range(len(LENGTHS)):
+        keys, seen = (tensor.double() for tensor in read(layer, held, row))
         q = new.q[row].double().view(HEADS, -1, new.q.shape[2])
         scores = q @ keys.transpose(1, 2) * scale
         values.append((scores.softmax(-1) @ seen).flatten(0, 1))
@@ -71,74 +95,130 @@ def wanted(new: LayerQkv, layer: KVLayer, held: DecodeLayout, scale: float) -> P
     return PartialAttention(torch.stack(values), torch.stack(mass))
 
 
+def last_place(held: TokenLayout, row: int) -> tuple[int, int]:
+    """Page and offset of a row's new token."""
+    number, offset = divmod(LENGTHS[row] - 1, PAGE)
+    return int(held.pages[row, pages_of(PREFIXES[row]) + number]), offset
+
+
 @pytest.mark.parametrize(
     ("group", "width", "high"),
     [(1, 8, 8), (3, 64, 64), (4, 12, 20)],
     ids=["every head its own keys", "the demo model's", "values of another width"],
 )
-def test_attention_is_that_of_float64(group: int, width: int, high: int) -> None:
-    assert compiled.attention_works(group, width, high)
-    new, layer, held = case(group, width, high)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_attention_is_that_of_float64(
+    group: int, width: int, high: int, dtype: torch.dtype
+) -> None:
+    assert compiled.attention_works(group, (width, high, PAGE), dtype)
+    new, layer, held = case(group, width, high, dtype)
     before = copied(layer)
-    found = kernel_attention(new, layer, held)
-    for row, length in enumerate(LENGTHS):
-        page, place = held.pages[row, (length - 1) // PAGE], (length - 1) % PAGE
+    found = kernel_attention(new, layer, held, stored=False)
+    for row in range(len(LENGTHS)):
+        page, place = last_place(held, row)
         before.keys[page, :, :, place] = new.k[row]
         before.values[page, :, place] = new.v[row]
     assert torch.equal(layer.keys, before.keys)
     assert torch.equal(layer.values, before.values)
     oracle = wanted(new, before, held, 0.3)
+    assert found.values.dtype == torch.float32
     torch.testing.assert_close(found.values.double(), oracle.values, rtol=0, atol=2e-6)
     torch.testing.assert_close(found.mass.double(), oracle.mass, rtol=1e-6, atol=2e-6)
 
 
-@pytest.mark.parametrize("tokens", [21, 400], ids=["read by the kernel", "read by torch"])
-def test_a_prefix_of_many_rows_is_read_once(tokens: int) -> None:
-    prefix = Prefix(1, [0] * tokens, users=20, computed=tokens, arena_range=range(3, 3 + tokens))
-    rows = [
-        ScheduledSequence(n, [0] * (tokens + n + 1), tokens + n, 9, prefix=prefix)
-        for n in range(20)
-    ]
-    for row in rows:
-        row.cached = len(row.token_ids) - 1
-        row.pages = list(range(3 * row.number, 3 * row.number + 3))
-    step = Step(StepKind.DECODE, tuple(Segment(row, 1, 1) for row in rows))
-    batch = build_step_batch(step, PAGE, torch.device("cpu"))
-    assert [compiled.kernel_reads_prefix(reach) for reach in batch.reaches] == [tokens == 21]
-    q, k, v = drawn(20, 6, 8), drawn(20, 2, 8), drawn(20, 2, 8)
-    new = LayerQkv(0, q, k, v, AttentionRule(0.3))
-    store = KVStore(KVStoreSizes(60, PAGE, 3 + tokens), private_zeros)
-    layer = store.layer(0, new.k, new.v)
-    for tensor in (layer.keys, layer.values, layer.prefix_keys, layer.prefix_values):
-        tensor.copy_(drawn(*tensor.shape))
-    found = StepAttention(batch, store)(new)
-    for row in rows:
-        own_keys, own_values = layer.read(torch.tensor(row.pages), row.number + 1)
-        keys = torch.cat([layer.prefix_keys[:, 3:], own_keys], dim=1).double()
-        values = torch.cat([layer.prefix_values[:, 3:], own_values], dim=1).double()
-        q = new.q[row.number].double().view(2, 3, 8)
-        oracle = ((q @ keys.transpose(1, 2) * 0.3).softmax(-1) @ values).flatten(0, 1)
-        torch.testing.assert_close(found[row.number].double(), oracle, rtol=0, atol=2e-6)
+TOKENS = 45
+
+
+def prompt(dtype: torch.dtype) -> LayerQkv:
+    q, k, v = (drawn(TOKENS, heads, 64).to(dtype) for heads in (6, 2, 2))
+    return LayerQkv(0, q, k, v, AttentionRule(0.3))
+
+
+def attended(new: LayerQkv, shared: int, *cuts: int) -> Tensor:
+    """Attention of a prompt's tokens after a shared prefix, in steps that end at `cuts`."""
+    store = KVStore(KVStoreSizes(8, PAGE, 8 * PAGE), private_zeros)
+    row = ScheduledSequence(0, [0] * TOKENS, TOKENS, 9, pages=[5, 1, 4, 0, 7, 2])
+    owners: list[tuple[ScheduledSequence | Prefix, int]] = [(row, end) for end in cuts]
+    if shared:
+        prefix = Prefix(1, [0] * shared, users=2, arena_range=range(PAGE, PAGE + shared))
+        row.prefix, row.cached = prefix, shared
+        owners.insert(0, (prefix, shared))
+    found, begin = [], 0
+    for owner, end in owners:
+        step = Step(StepKind.PREFILL, (Segment(owner, end - begin, 0),))
+        batch = build_step_batch(step, store.sizes, torch.device("cpu"))
+        at = slice(begin, end)
+        found.append(
+            StepAttention(batch, store)(replace(new, q=new.q[at], k=new.k[at], v=new.v[at]))
+        )
+        if isinstance(owner, ScheduledSequence):
+            owner.cached = end
+        begin = end
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize(
+    ("shared", "cuts"),
+    [(0, (1, 2, 8, 9, 30, TOKENS)), (21, (TOKENS,)), (8, (33, TOKENS)), (44, (TOKENS,))],
+    ids=["in many steps", "after a prefix", "both", "one token after a prefix"],
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_prompt_has_the_same_bits_in_any_steps_and_with_any_prefix(
+    shared: int, cuts: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    new = prompt(dtype)
+    assert torch.equal(attended(new, shared, *cuts), attended(new, 0, TOKENS))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_token_has_the_same_bits_in_a_prompt_and_decoded(dtype: torch.dtype) -> None:
+    new = prompt(dtype)
+    whole = attended(new, 0, TOKENS)
+    store = KVStore(KVStoreSizes(6, PAGE, 0), private_zeros)
+    row = ScheduledSequence(0, [0], 1, TOKENS, pages=list(range(6)))
+    for at in range(TOKENS):
+        step = Step(StepKind.DECODE, (Segment(row, 1, 1),))
+        batch = build_step_batch(step, store.sizes, torch.device("cpu"))
+        one = slice(at, at + 1)
+        fresh = replace(new, q=new.q[one], k=new.k[one], v=new.v[one])
+        assert torch.equal(StepAttention(batch, store)(fresh), whole[one])
+        row.cached += 1
+        row.token_ids.append(0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_torch_merges_parts_to_the_same_attention(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = prompt(dtype)
+    whole = attended(new, 0, TOKENS)
+    monkeypatch.setattr(compiled, "kernel_supports_attention", lambda *_: False)
+    rounding = torch.finfo(dtype).eps if dtype == HALF else 0.0
+    for shared, cuts in ((0, (8, 30, TOKENS)), (21, (33, TOKENS))):
+        found = attended(new, shared, *cuts)
+        torch.testing.assert_close(found, whole, rtol=rounding, atol=1e-5)
 
 
 def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
     new, layer, held = case(1, 8, 8)
     new = replace(new, q=new.q * 300, rule=AttentionRule(1.0))
-    found = kernel_attention(new, layer, held)
+    found = kernel_attention(new, layer, held, stored=False)
     oracle = wanted(new, layer, held, 1.0)
     torch.testing.assert_close(found.values.double(), oracle.values, rtol=0, atol=1e-3)
     torch.testing.assert_close(found.mass.double(), oracle.mass, rtol=1e-5, atol=0)
 
 
-def test_a_row_is_bit_identical_in_any_batch() -> None:
-    new, layer, held = case(3, 64, 64)
-    together = kernel_attention(new, layer, held)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_is_bit_identical_in_any_batch(dtype: torch.dtype) -> None:
+    new, layer, held = case(3, 64, 64, dtype)
+    together = kernel_attention(new, layer, held, stored=False)
     for row in range(len(LENGTHS)):
         one = slice(row, row + 1)
         alone = kernel_attention(
             replace(new, q=new.q[one], k=new.k[one], v=new.v[one]),
             layer,
-            DecodeLayout(held.pages[one], held.lengths[one], held.prefixes[one]),
+            TokenLayout(held.pages[one], held.seen[one] * torch.tensor([0, 1, 1])),
+            stored=False,
         )
         assert torch.equal(alone.values, together.values[one])
         assert torch.equal(alone.mass, together.mass[one])
@@ -148,10 +228,10 @@ def test_a_row_is_bit_identical_in_any_batch() -> None:
 @pytest.mark.parametrize("where", ["q", "k", "v"])
 def test_nonfinite_values_affect_only_their_row(odd: float, where: str) -> None:
     new, layer, held = case(1, 8, 8)
-    clean = kernel_attention(new, layer, held).values
+    clean = kernel_attention(new, layer, held, stored=False).values
     tensor = getattr(new, where).clone()
     tensor[3, 0, 1] = odd
-    found = kernel_attention(replace(new, **{where: tensor}), layer, held).values
+    found = kernel_attention(replace(new, **{where: tensor}), layer, held, stored=False).values
     oracle = wanted(replace(new, **{where: tensor}), layer, held, 0.3).values
     assert torch.equal(found.isfinite(), oracle.isfinite())
     others = [row for row in range(len(LENGTHS)) if row != 3]
@@ -160,50 +240,59 @@ def test_nonfinite_values_affect_only_their_row(odd: float, where: str) -> None:
 
 def test_memory_after_the_tokens_of_a_row_is_not_read() -> None:
     new, layer, held = case(1, 8, 8)
-    clean = kernel_attention(new, layer, held).values
-    for row, length in enumerate(LENGTHS):
-        page, used = held.pages[row, (length - 1) // PAGE], (length - 1) % PAGE + 1
-        layer.keys[page, :, :, used:] = torch.nan
-        layer.values[page, :, used:] = 1e30
-    assert torch.equal(kernel_attention(new, layer, held).values, clean)
+    clean = kernel_attention(new, layer, held, stored=False).values
+    for row in range(len(LENGTHS)):
+        page, place = last_place(held, row)
+        layer.keys[page, :, :, place + 1 :] = torch.nan
+        layer.values[page, :, place + 1 :] = torch.nan
+        of_prefix, used = pages_of(PREFIXES[row]), PREFIXES[row] % PAGE
+        if used:
+            layer.keys[held.pages[row, of_prefix - 1], :, :, used:] = torch.nan
+            layer.values[held.pages[row, of_prefix - 1], :, used:] = torch.nan
+    assert torch.equal(kernel_attention(new, layer, held, stored=False).values, clean)
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    usual = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(usual)
+def test_tiles_have_tokens_of_one_row_or_rows_with_one_prefix() -> None:
+    _, _, held = case(1, 8, 8)
+    alone = [(0, 1, 0), (1, 2, 3), (2, 3, 0), (3, 5, 3), (5, 6, 1), (6, 7, 0), (7, 8, 8)]
+    assert held.tiles(8, PAGE).tolist() == [list(tile) for tile in alone]
+    seen = [(0, count, 5) for count in range(11, 21)]
+    prompt = TokenLayout(torch.zeros(1, 3, dtype=torch.int64), torch.tensor(seen))
+    assert prompt.tiles(4, PAGE).tolist() == [[0, 4, 3], [4, 8, 3], [8, 10, 3]]
 
 
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(("threads", "runs"), [(1, 1), (2, 2), (3, 3), (50, 4)])
+def test_threads_compute_runs_of_tiles_with_the_same_bits(threads: int, runs: int) -> None:
+    new, layer, held = case(3, 64, 64)
+    wanted = kernel_attention(new, copied(layer), held, stored=False)
+    tokens = sum(LENGTHS) + sum(PREFIXES)
+    enough = TokenLayout(held.pages, held.seen)
+    tiles = enough.tiles(8, PAGE)
+    many = enough.runs(tiles, threads, token_bytes=8_000_000 // tokens + 1)
+    assert len(many) == runs
+    key = len(tiles), torch.get_num_threads(), new.k[0].nbytes + new.v[0].nbytes
+    enough.plans[key] = many
+    found = kernel_attention(new, copied(layer), enough, stored=False)
+    assert torch.equal(found.values, wanted.values)
+    assert torch.equal(found.mass, wanted.mass)
+
+
 def test_other_kinds_of_attention_use_torch() -> None:
     new, layer, _ = case(1, 8, 8)
     assert kernel_supports_attention(new, layer)
     assert not kernel_supports_attention(replace(new, q=new.q.double()), layer)
     assert not kernel_supports_attention(replace(new, rule=AttentionRule(1.0, window=4)), layer)
     assert not kernel_supports_attention(replace(new, rule=AttentionRule(1.0, softcap=30.0)), layer)
-    assert not compiled.attention_works(1, 6, 8)
-    assert not compiled.attention_works(17, 8, 8)
-    torch.set_num_threads(3)
-    assert not kernel_supports_attention(new, layer)
+    assert not compiled.attention_works(1, (8, 6, 8))
+    assert not compiled.attention_works(1, (8, 8, 6))
+    assert not compiled.attention_works(17, (8, 8, 8))
 
 
-@pytest.mark.parametrize("rows", [1, 2, 33])
-@pytest.mark.parametrize("width", [32, 576, 577])
-def test_norms_are_those_of_float64(rows: int, width: int) -> None:
-    x, weight = drawn(rows, width) * 3, drawn(width)
-    found = CompiledNorm(weight, 1e-5)(x)
-    oracle = torch.nn.functional.rms_norm(x.double(), (width,), weight.double(), 1e-5)
-    torch.testing.assert_close(found.double(), oracle, rtol=1e-5, atol=1e-6)
-    assert torch.equal(CompiledNorm(weight, 1e-5)(x[-1:]), found[-1:])
-
-
-def test_a_norm_of_nonfinite_values_is_not_finite() -> None:
-    x = drawn(3, 32)
-    x[1, 4] = torch.nan
-    found = CompiledNorm(drawn(32), 1e-5)(x)
-    assert found.isfinite().all(dim=1).tolist() == [True, False, True]
+IMPORTS = """
+from batchgen.engines.torch.continuous.forward import kernel_dispatch as compiled
+from batchgen.engines.torch.continuous.forward.kernel_check import kernel_facts
+from batchgen.engines.torch.continuous.forward import row_kernels
+"""
 
 
 def printed(program: str, **environment: str) -> str:
@@ -212,7 +301,7 @@ def printed(program: str, **environment: str) -> str:
         [
             sys.executable,
             "-c",
-            f"from batchgen.engines.torch.continuous.forward import kernel_dispatch as compiled\n{program}",
+            f"{IMPORTS}\n{program}",
         ],
         capture_output=True,
         text=True,
@@ -222,9 +311,9 @@ def printed(program: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
-WORKS = "print(compiled.norm_works(), compiled.attention_works(1, 8, 8))"
+WORKS = "print(row_kernels.norm_works(), compiled.attention_works(1, (8, 8, 8)))"
 JIT = "batchgen.engines.torch.continuous.forward.kernels.jit"
-FACTS = "import torch; print(*compiled.kernel_facts(torch.ones(1)).values(), sep='|')"
+FACTS = "import torch; print(*kernel_facts(torch.ones(1)).values(), sep='|')"
 
 
 @pytest.mark.parametrize(
@@ -237,7 +326,7 @@ FACTS = "import torch; print(*compiled.kernel_facts(torch.ones(1)).values(), sep
             f"ModuleNotFoundError: import of {JIT} halted; None in sys.modules",
         ),
         (
-            "compiled._drawn = lambda *shape: torch.full(shape, torch.nan)",
+            "compiled.drawn = row_kernels.drawn = lambda *shape: torch.full(shape, torch.nan)",
             "its results differ from those of torch",
         ),
     ],
@@ -264,21 +353,23 @@ def test_torch_replaces_kernels_where_numba_is_broken(tmp_path: Path, broken: st
 
 def test_the_facts_name_the_kernels_in_use() -> None:
     assert printed(f"{WORKS}\n{FACTS}").splitlines() == ["True True", "numba|numba"]
-    double = "import torch; print(*compiled.kernel_facts(torch.ones(1).double()).values())"
+    double = "import torch; print(*kernel_facts(torch.ones(1).double()).values())"
     assert printed(f"{WORKS}\n{double}").splitlines() == ["True True", "torch torch"]
 
 
+@pytest.mark.soak
 def test_each_kernel_is_cached_in_separate_files(tmp_path: Path) -> None:
     # Two processes that start at once could corrupt a cache that numba shares between kernels.
-    submitted = "print(*(compiled.attention_works(1, 8, high) for high in (8, 12)))"
+    submitted = "print(*(compiled.attention_works(1, (8, high, 8)) for high in (8, 12)))"
     assert printed(submitted, NUMBA_CACHE_DIR=str(tmp_path)) == "True True"
     for ending in ("nbi", "1.nbc"):
         assert len(list(tmp_path.rglob(f"*.{ending}"))) == 2
 
 
+@pytest.mark.soak
 def test_a_broken_or_missing_cache_only_recompiles_kernels(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    submitted = "print(compiled.norm_works())"
+    submitted = "print(row_kernels.norm_works())"
     assert printed(submitted, NUMBA_CACHE_DIR=str(cache)) == "True"
     kept = list(cache.rglob("*.nb?"))
     assert len(kept) == 2

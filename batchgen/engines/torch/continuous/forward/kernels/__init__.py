@@ -1,10 +1,12 @@
-"""Kernels compiled by numba for decoding on a CPU, where torch has no fast operation.
+"""Kernels compiled by numba for a CPU, where torch has no fast operation, or none with the same bits in any batch.
 
-    decode.py    attention of one new token of each row to the row's prefix and its own pages
+    paged.py     attention of tokens to the pages of their rows, those of a shared prefix first
+    product.py   small products whose bits depend on nothing else
     softmax.py   softmax of scores
     norm.py      RMSNorm
-    jit.py       compilation and the prefetch instruction
+    rotary.py    rotary embedding of queries and keys in bfloat16
+    jit.py       compilation, the prefetch instruction, conversions of bfloat16
 
-Float32 on a CPU. Each row is computed identically in any batch. Non-finite numbers stay non-finite: no flag lets the
+Float32 on a CPU; of bfloat16, kernels read and write the bits. Each row is computed identically in any batch. Non-finite numbers stay non-finite: no flag lets the
 compiler assume otherwise. `kernel_dispatch.py` decides whether a kernel is used.
 """

@@ -17,7 +17,12 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from batchgen.storage.cache_folder import cache_folder
+from batchgen.storage.processes import one_process_at_a_time
+
 Floats = NDArray[np.float32]
+Numbers = NDArray[np.float32] | NDArray[np.int16]
+"""Float32, or the bits of bfloat16."""
 Ints = NDArray[np.int64]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -45,17 +50,30 @@ def of_numbers(function: _Function) -> _Function:
 
 
 def kernel(signature: str, function: Callable[..., None]) -> Callable[..., None]:
-    """Compile a kernel, or load it from numba's cache on disk."""
+    """Compile a kernel, or load it from numba's cache on disk. It releases the GIL while it runs."""
     # numba's cache checks only the file of a kernel, not the files of its parts, and keeps kernels of the same name together,
     # which processes that start at the same time could mix up. So the name identifies everything that is compiled.
-    function.__qualname__ += f"_{_made_of(function)}"
+    function.__qualname__ += f"_{_made_of(function, signature)}"
     made: Any
     try:
-        made = njit(signature, cache=True, error_model="numpy", fastmath=_FLAGS)(function)
+        # Compiling takes many seconds, loading none: processes that start together wait for the first one.
+        with one_process_at_a_time(cache_folder() / "kernels.lock"):
+            made = njit(signature, cache=True, nogil=True, error_model="numpy", fastmath=_FLAGS)(
+                function
+            )
     except Exception:  # noqa: BLE001  pickle may fail in any way
         # The cache has no folder, its disk is full, or one of its files is broken. An error of the kernel itself is raised again here.
-        made = njit(signature, error_model="numpy", fastmath=_FLAGS)(function)
+        made = njit(signature, nogil=True, error_model="numpy", fastmath=_FLAGS)(function)
     return cast(Callable[..., None], made)
+
+
+def prefetch(builder: Any, address: Any) -> None:
+    """Generate the code of `fetch`."""
+    number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+    called = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    read, second_level, data = number(0), number(2), number(1)
+    builder.call(called, [builder.inttoptr(address, pointer), read, second_level, data])
 
 
 @intrinsic
@@ -63,22 +81,56 @@ def fetch(_typing: object, _address: object = None) -> object:
     """Prefetch the cache line at an address into the second level, since the first one is in use."""
 
     def generate(context: Any, builder: Any, _signature: object, arguments: Any) -> object:
-        number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
-        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        read, second_level, data = number(0), number(2), number(1)
-        address = builder.inttoptr(arguments[0], pointer)
-        builder.call(prefetch, [address, read, second_level, data])
+        prefetch(builder, arguments[0])
         return context.get_dummy_value()
 
     return types.void(types.intp), generate
 
 
-def _made_of(function: Callable[..., None]) -> str:
-    """Hash of a kernel's sources, constants and processor."""
+@intrinsic
+def _wide(_typing: object, number: Any = None) -> object:
+    """A stored number as float32: an int16 contains the bits of a bfloat16."""
+    if not isinstance(number, types.Integer):
+        return types.float32(types.float32), lambda _context, _builder, _signature, found: found[0]
+
+    def generate(_context: Any, builder: Any, _signature: object, arguments: Any) -> object:
+        whole = builder.zext(arguments[0], ir.IntType(32))
+        return builder.bitcast(builder.shl(whole, whole.type(16)), ir.FloatType())
+
+    return types.float32(types.int16), generate
+
+
+@intrinsic
+def _fitted(_typing: object, _number: object, array: Any = None) -> object:
+    """A float32 as a number of an array: of bfloat16 the nearest one, the even one of two; NaN stays NaN."""
+    if not isinstance(array.dtype, types.Integer):
+        return types.float32(
+            types.float32, array
+        ), lambda _context, _builder, _signature, found: found[0]
+
+    def generate(_context: Any, builder: Any, _signature: object, arguments: Any) -> object:
+        bits = builder.bitcast(arguments[0], ir.IntType(32))
+        odd = builder.and_(builder.lshr(bits, bits.type(16)), bits.type(1))
+        rounded = builder.add(bits, builder.add(odd, bits.type(0x7FFF)))
+        # The sum could turn a NaN into a number.
+        is_nan = builder.fcmp_unordered("uno", arguments[0], arguments[0])
+        nearest = builder.select(is_nan, builder.or_(bits, bits.type(0x400000)), rounded)
+        return builder.trunc(builder.lshr(nearest, bits.type(16)), ir.IntType(16))
+
+    return types.int16(types.float32, array), generate
+
+
+wide: Callable[[np.float32 | np.int16], np.float32] = _wide
+fitted: Callable[[np.float32, Numbers], np.float32 | np.int16] = _fitted
+
+
+def _made_of(function: Callable[..., None], signature: str) -> str:
+    """Hash of a kernel's sources, types, constants and processor."""
     constants = sorted(getclosurevars(function).nonlocals.items())
     processor = (binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten())
-    return hashlib.sha256(repr((_sources(), constants, processor)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((_sources(), signature, constants, processor)).encode()).hexdigest()[
+        :16
+    ]
 
 
 @cache

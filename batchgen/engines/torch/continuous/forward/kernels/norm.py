@@ -4,29 +4,29 @@ from collections.abc import Callable
 
 import numpy as np
 
-from batchgen.engines.torch.continuous.forward.kernels.jit import Floats, kernel
+from batchgen.engines.torch.continuous.forward.kernels.jit import Floats, Numbers, fitted, kernel
 
 _FLOAT = np.float32
 _ZERO, _ONE = _FLOAT(0), _FLOAT(1)
 
 
-def rms_norm() -> Callable[..., None]:
+def rms_norm(number: str) -> Callable[..., None]:
     """Compile RMSNorm: each row divided by its root mean square.
 
-    The arguments of the kernel, in this order:
+    A number is a float32, or an int16 with the bits of a bfloat16. The arguments of the kernel, in this order:
         x: float32 [rows, width].
         weight: float32 [width], multiplies the result.
         eps: float32, added to the mean square.
-        out: float32 [rows, width], the result.
+        out: numbers [rows, width], the result.
     """
 
-    def norm(x: Floats, weight: Floats, eps: np.float32, out: Floats) -> None:
+    def norm(x: Floats, weight: Floats, eps: np.float32, out: Numbers) -> None:
         for row in range(len(x)):
             total = _ZERO
             for n in range(len(weight)):
                 total += x[row, n] * x[row, n]
             scale = _ONE / np.sqrt(total / _FLOAT(len(weight)) + eps)
             for n in range(len(weight)):
-                out[row, n] = x[row, n] * scale * weight[n]
+                out[row, n] = fitted(x[row, n] * scale * weight[n], out)
 
-    return kernel("void(float32[:,::1], float32[::1], float32, float32[:,::1])", norm)
+    return kernel(f"void(float32[:,::1], float32[::1], float32, {number}[:,::1])", norm)

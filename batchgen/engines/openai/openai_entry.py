@@ -1,0 +1,142 @@
+"""The engine `openai` as the registry lists it. Its libraries are imported when a server is used."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchgen.engines.contract import (
+    SERVED,
+    Engine,
+    EngineEntry,
+    EngineInfo,
+    Estimate,
+    ModelUse,
+    Origin,
+)
+from batchgen.engines.openai.server_settings import (
+    prompt_problems,
+    read_server_settings,
+    section_problems,
+)
+from batchgen.engines.openai.transport.base_url import BaseUrl
+from batchgen.engines.openai.transport.concurrency_limit import LEAST, MOST
+from batchgen.errors import Problem
+from batchgen.job.spec import Batching, Job, ModelSpec
+from batchgen.planning.batches import BatchLimits
+from batchgen.planning.kv_cache_plan import Workers
+from batchgen.records import AnswerDecoder
+from batchgen.section import Auto
+
+INFO = EngineInfo(
+    name="openai",
+    summary="sends prompts to servers with OpenAI's HTTP API, such as vLLM, llama.cpp or Ollama",
+    needs="optional tokenizer",
+    options=frozenset(
+        {
+            "decoding.temperature",
+            "decoding.top_p",
+            "decoding.top_k",
+            "decoding.min_p",
+            "decoding.repetition_penalty",
+            "decoding.min_new_tokens",
+            "decoding.stop_strings",
+            "decoding.logprobs",
+            "model.base_url",
+            "model.served_name",
+            "model.api_key_env",
+            "model.engine_args",
+            "model.price",
+            "batching.max_rows",
+            "batching.sort",
+        }
+    ),
+    seeds=True,
+    likelihoods=False,
+    batch_invariant=False,
+    batch_invariant_reason="the server decides which rows are computed together",
+    token_exact=False,
+    top_logprobs=None,
+    label_likelihoods=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEstimate(Estimate):
+    """What `plan` prints about servers.
+
+    Attributes:
+        tokens: whether prompts are sent as token ids.
+        fixed: requests at once, if the job fixes them.
+    """
+
+    urls: tuple[BaseUrl, ...] = ()
+    served_name: str = ""
+    tokens: bool = False
+    fixed: int | None = None
+
+    def model_lines(self) -> list[str]:
+        hosts = ", ".join(map(str, self.urls))
+        sent = "token ids" if self.tokens else "messages, which the server renders"
+        return [
+            f"{self.served_name or 'the only model'} of {hosts}",
+            f"openai · prompts leave this process and are sent there as {sent}",
+        ]
+
+    def batch_lines(self, origin: Origin) -> list[str]:
+        if self.fixed is not None:
+            return [f"{self.fixed:,} requests at once ({origin('batching.max_rows')})"]
+        many = f" on each of {len(self.urls)} servers" if len(self.urls) > 1 else ""
+        return [f"requests at once: found while running, from {LEAST} to {MOST}{many}"]
+
+
+def _open(
+    model: ModelSpec,
+    *,
+    folder: Path | None,
+    batching: Batching,
+    workers: int | Auto,
+    decode: AnswerDecoder,
+    should_stop: Callable[[], bool],
+) -> Engine:
+    del workers, decode
+    from batchgen.engines.openai.open_engine import open_openai_engine
+
+    return open_openai_engine(model, folder=folder, batching=batching, should_stop=should_stop)
+
+
+def _identify(
+    model: ModelSpec, use: ModelUse, report: Callable[[str], None]
+) -> Mapping[str, object]:
+    from batchgen.engines.openai.open_engine import identify_served_model
+
+    return identify_served_model(model, use, report)
+
+
+def _estimate(
+    model: ModelSpec, *, folder: Path | None, batching: Batching, workers: int | Auto
+) -> ServerEstimate:
+    del workers
+    settings, known = read_server_settings(model), model.engine_args.get(SERVED)
+    fixed = batching.max_rows if batching.max_rows != "auto" else None
+    count = len(settings.urls)
+    return ServerEstimate(
+        device="none",
+        limits=BatchLimits(rows=fixed or MOST * count, tokens=2**62, sort=batching.sort),
+        workers=Workers(1, "the servers compute"),
+        urls=settings.urls,
+        served_name=str(known["served_model"]) if known else "",
+        tokens=folder is not None,
+        fixed=fixed,
+    )
+
+
+def _problems(job: Job, model: ModelSpec, key: str) -> Iterator[Problem]:
+    yield from section_problems(model, key)
+    if key == "model":
+        yield from prompt_problems(job)
+    elif model.path is None:
+        message = "is required for a judge: its labels are scored by their token ids"
+        yield Problem(f"{key}.path", message, "Give the folder or id of the judge's model.")
+
+
+OPENAI = EngineEntry(INFO, _open, _estimate, identify=_identify, problems=_problems)

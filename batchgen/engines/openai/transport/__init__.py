@@ -1,0 +1,1 @@
+"""From here to the servers: addresses, connections, retries, and which server gets the next request."""

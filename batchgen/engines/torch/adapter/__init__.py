@@ -1,0 +1,1 @@
+"""LoRA adapters, merged into the weights of a model when it is loaded."""

@@ -1,0 +1,1 @@
+"""Masks of the rows that have a grammar."""

@@ -1,0 +1,1 @@
+"""Content of text files: decompressed, then decoded."""

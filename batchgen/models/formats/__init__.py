@@ -1,0 +1,1 @@
+"""How a model's weights are stored, read from its files before any weight is."""

@@ -1,0 +1,32 @@
+"""The part of a run's settings that decides the columns of the output, and no answer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_ADDED = ("parse", "choice_probabilities")
+"""Those that earlier versions did not have; recorded only if true."""
+OUTPUT_COLUMNS = ("keep_columns", "store_prompt", *_ADDED, "prefix")
+"""Keys of `output` that decide the columns of the output."""
+
+
+def answer_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of the settings that decides the answers: without the columns of the output."""
+    output = {key: v for key, v in settings["output"].items() if key not in OUTPUT_COLUMNS}
+    return {**settings, "output": output}
+
+
+def with_columns_of(settings: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """These settings with the columns of the output that `other` has."""
+    output = answer_settings(settings)["output"] | column_settings(other["output"])
+    return {**settings, "output": output}
+
+
+def column_settings(output: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of `output` that decide the columns."""
+    recorded = without_defaults(output)
+    return {key: recorded[key] for key in OUTPUT_COLUMNS if key in recorded}
+
+
+def without_defaults(output: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of `output` without those that are not recorded."""
+    return {key: value for key, value in output.items() if key not in _ADDED or value}

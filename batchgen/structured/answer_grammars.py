@@ -1,0 +1,155 @@
+"""The grammar of each row: the job's own, or that of a cell."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from batchgen.decoding_settings import AnswerGrammar, GrammarKind
+from batchgen.errors import JobKeyError
+from batchgen.job.decoding import Decoding
+from batchgen.job.response_format import ResponseFormat
+from batchgen.records import Failure
+from batchgen.structured.compile_grammar import grammar_error
+
+KEY = "decoding.response_format"
+FAST_FORWARD = False
+"""Whether tokens that the grammar forces are appended without sampling, in the library's tokenization instead of the model's."""
+
+
+def job_grammar(spec: ResponseFormat) -> AnswerGrammar | None:
+    """The grammar of rows without one of their own; None if there is none. It is not compiled yet.
+
+    Raises:
+        JobKeyError: the file of a schema cannot be read, or is not a JSON object.
+    """
+    kind, after = spec.form, spec.after or ""
+    if kind is None:
+        return None
+    if kind == "json_schema":
+        schema = spec.json_schema
+        read = _read_schema(Path(schema)) if isinstance(schema, str) else schema
+        return AnswerGrammar(kind, _compact(read), after)
+    if kind == "choice":
+        return AnswerGrammar(kind, _compact(list(spec.choice)), after)
+    text = {"regex": spec.regex, "grammar": spec.grammar}.get(kind) or ""
+    return AnswerGrammar(kind, text, after)
+
+
+def format_settings(spec: Decoding, grammar: AnswerGrammar | None) -> dict[str, object]:
+    """What decides the form of answers, for the generation fingerprint: a schema by its hash. Empty without a form."""
+    if (form := spec.response_format) is None:
+        return {}
+    recorded = {
+        "kind": grammar.kind if grammar else None,
+        "sha256": hashlib.sha256(grammar.text.encode()).hexdigest() if grammar else None,
+        "columns": dict(form.columns),
+        "after": form.after,
+        "fast_forward": FAST_FORWARD,
+    }
+    return {"response_format": recorded}
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerGrammars:
+    """The grammars of a run.
+
+    Attributes:
+        default: of rows without one of their own.
+        kind, column: of the cells that define a row's grammar; empty without such a column.
+    """
+
+    default: AnswerGrammar | None
+    kind: str = ""
+    column: str = ""
+    after: str = ""
+
+    @classmethod
+    def of(cls, spec: ResponseFormat | None) -> "AnswerGrammars":
+        """Raises JobKeyError as `job_grammar`."""
+        if spec is None:
+            return cls(None)
+        kind, column = next(iter(spec.columns.items()), ("", ""))
+        return cls(job_grammar(spec), kind, column, spec.after or "")
+
+    def row_grammar(self, fields: Mapping[str, object]) -> AnswerGrammar | Failure | None:
+        """The grammar of a row. A failure names the column and what was expected, without the row's value."""
+        cell = fields.get(self.column) if self.column else None
+        if cell is None:
+            return self.default
+        kind = cast(GrammarKind, self.kind)
+        text = _cell_text(kind, cell)
+        if text is None:
+            return self._failure(f"expected {_EXPECTED[kind]}")
+        grammar = AnswerGrammar(kind, text, self.after)
+        if error := grammar_error(grammar):
+            # The rest of the library's reason may quote the cell.
+            return self._failure(f"it cannot be compiled{_safe_reason(error)}")
+        return grammar
+
+    def _failure(self, reason: str) -> Failure:
+        return Failure(
+            "invalid_override", f"column {self.column!r}: invalid {KEY}.{self.kind}; {reason}"
+        )
+
+
+NO_GRAMMARS = AnswerGrammars(None)
+
+_EXPECTED: Mapping[GrammarKind, str] = {
+    "json_schema": "a text with a JSON Schema that is an object, or null for the job's own form",
+    "choice": "a list of distinct texts, or null for the job's own form",
+    "regex": "a regular expression, or null for the job's own form",
+    "grammar": "a Lark grammar, or null for the job's own form",
+}
+
+
+def _cell_text(kind: GrammarKind, cell: object) -> str | None:
+    """The text of a grammar; None if the cell is none."""
+    if kind in ("regex", "grammar"):
+        return cell if isinstance(cell, str) and cell else None
+    value = _parsed(cell) if isinstance(cell, str) else cell
+    if kind == "json_schema":
+        return _compact(value) if isinstance(cell, str) and isinstance(value, dict) else None
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return None
+    labels = [one for one in value if isinstance(one, str) and one]
+    whole = labels and len(labels) == len(value) == len(set(labels))
+    return _compact(labels) if whole else None
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _safe_reason(error: str) -> str:
+    """The part of the library's reason that quotes nothing: names of keywords."""
+    return f": {error}" if error.startswith("Unimplemented keys") else ""
+
+
+def _read_schema(file: Path) -> object:
+    key = f"{KEY}.json_schema"
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        hint = "Give the path of a JSON Schema file, or write the schema here."
+        raise JobKeyError(key, f"{file}: cannot be read: {error.strerror}", hint=hint) from error
+    try:
+        schema = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise JobKeyError(
+            key, f"{file}: is not JSON", hint="Give the path of a JSON Schema file."
+        ) from error
+    if not isinstance(schema, dict):
+        raise JobKeyError(
+            key, f"{file}: expected a JSON object", hint="Write the schema as an object."
+        )
+    return schema
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,85 @@
+"""Compiles grammars with llguidance, which is imported when a grammar is first used.
+
+A grammar is compiled twice: without a tokenizer to check it (`validate`, the cells of a column), and with one to follow rows.
+"""
+
+import importlib
+import json
+from functools import lru_cache
+from typing import Any
+
+from batchgen.decoding_settings import AnswerGrammar
+from batchgen.errors import DataError
+
+_COMPACT = {"whitespace_flexible": False, "lenient": False, "coerce_one_of": False}
+"""With optional white space, models write it until max_tokens. What cannot be enforced is an error."""
+_LARGEST = 256 * 1024
+_DEEPEST = 64
+
+
+def require_llguidance() -> Any:  # noqa: ANN401 - a module, imported only when it is needed
+    """The module llguidance.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    try:
+        return importlib.import_module("llguidance")
+    except ModuleNotFoundError as error:
+        raise DataError(
+            "decoding.response_format needs the package llguidance, which is not installed",
+            hint="Run in batchgen's folder: pip install -e '.[structured]'.",
+        ) from error
+
+
+def library_grammar(grammar: AnswerGrammar) -> str:
+    """The grammar as llguidance reads it.
+
+    Raises:
+        ValueError: it is not one; the message may quote the grammar.
+    """
+    matcher = require_llguidance().LLMatcher
+    if grammar.kind == "json_object":
+        return str(matcher.grammar_from_json_schema('{"type": "object"}', overrides=_COMPACT))
+    if grammar.kind == "json_schema":
+        return str(matcher.grammar_from_json_schema(grammar.text, overrides=_COMPACT))
+    if grammar.kind == "choice":
+        return str(matcher.grammar_from_regex(_alternatives(json.loads(grammar.text))))
+    if grammar.kind == "regex":
+        return str(matcher.grammar_from_regex(grammar.text))
+    return str(matcher.grammar_from_lark(grammar.text))
+
+
+@lru_cache(4096)
+def grammar_error(grammar: AnswerGrammar) -> str:
+    """Why the grammar cannot be compiled, in the words of the library; empty if it can."""
+    try:
+        size = len(grammar.text.encode())
+    except UnicodeEncodeError:
+        return "contains a lone surrogate"
+    if size > _LARGEST:
+        return f"has more than {_LARGEST // 1024} kB"
+    if grammar.kind == "json_schema" and _is_deeper(json.loads(grammar.text), _DEEPEST):
+        return f"is nested more than {_DEEPEST} levels deep"
+    try:
+        text = library_grammar(grammar)
+    except ValueError as error:
+        return str(error)
+    failed, messages = require_llguidance().LLMatcher.validate_grammar_with_warnings(text, None)
+    return str(messages[0]).strip() if failed else ""
+
+
+def _alternatives(labels: list[str]) -> str:
+    """A regular expression for the texts; characters with a meaning are written by their numbers."""
+    escaped = ("".join(map(_literal, label)) for label in labels)
+    return f"({'|'.join(escaped)})"
+
+
+def _literal(character: str) -> str:
+    plain = character.isascii() and character.isalnum()
+    return character if plain else f"\\x{{{ord(character):X}}}"
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_is_deeper(one, levels - 1) for one in inner)

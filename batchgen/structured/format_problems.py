@@ -1,0 +1,96 @@
+"""Checks `decoding.response_format` for `validate`: combinations, columns, and that the form can be compiled."""
+
+import json
+from collections.abc import Iterator, Sequence
+
+from batchgen.decoding_settings import AnswerGrammar
+from batchgen.errors import DataError, JobKeyError, Problem
+from batchgen.job.spec import Job
+from batchgen.structured.answer_grammars import KEY, job_grammar
+from batchgen.structured.compile_grammar import grammar_error, require_llguidance
+from batchgen.structured.schema_errors import explain_schema_error, schema_warnings
+
+_OTHER_FORMS = {
+    "regex": "Write it without look-around, back-references, ^ and $: the whole answer must match it.",
+    "grammar": "See the syntax of Lark grammars in llguidance's documentation; the first rule is start.",
+    "choice": "Write fewer or shorter texts.",
+}
+_JSON = ("json_schema", "json_object")
+
+
+def format_problems(job: Job, columns: Sequence[str]) -> list[Problem]:
+    """Everything that is wrong with the form of the answers; `columns` are those of the input. Never raises."""
+    spec = job.decoding.response_format
+    if spec is None:
+        return []
+    problems = [*_combinations(job), *_column_problems(job, columns)]
+    try:
+        grammar = job_grammar(spec)
+        require_llguidance()
+    except JobKeyError as error:
+        return [*problems, error.problem]
+    except DataError as error:
+        return [*problems, Problem(KEY, error.message, error.hint)]
+    if grammar is not None and (reason := grammar_error(grammar)):
+        problems.append(
+            _compile_problem(grammar, reason, in_file=isinstance(spec.json_schema, str))
+        )
+    return problems
+
+
+def format_warnings(job: Job) -> Iterator[Problem]:
+    """What is allowed and rarely meant. Never raises if `format_problems` found none."""
+    spec = job.decoding.response_format
+    if spec is None:
+        return
+    if (job.decoding.repetition_penalty or 1) != 1:
+        message = (
+            "makes tokens less likely that answers of this form repeat, such as quotes in JSON"
+        )
+        yield Problem("decoding.repetition_penalty", message, "Remove it, or look at the answers.")
+    grammar = job_grammar(spec)
+    if grammar is not None and grammar.kind == "json_schema":
+        for message, hint in schema_warnings(json.loads(grammar.text)):
+            yield Problem(f"{KEY}.json_schema", message, hint)
+
+
+def _combinations(job: Job) -> Iterator[Problem]:
+    decoding = job.decoding
+    refused = {
+        "min_new_tokens": "the form defines where an answer may end",
+        "stop_strings": "the form defines where an answer ends",
+        "no_repeat_ngram_size": "both together can leave no token",
+        "num_beams": "beam search cannot enforce a form",
+        "generation_kwargs": "plain generate cannot enforce a form",
+    }
+    for name, reason in refused.items():
+        value = getattr(decoding, name)
+        if value not in (None, 0, (), {}) and not (name == "num_beams" and value == 1):
+            message = f"cannot be combined with response_format: {reason}"
+            yield Problem(f"decoding.{name}", message, f"Remove {name} or response_format.")
+        if name in decoding.columns:
+            message = f"{name} cannot be combined with response_format: {reason}"
+            yield Problem(f"decoding.columns.{name}", message, "Remove one of them.")
+    spec, prefill = decoding.response_format, (job.prompt.prefill or "").lstrip()
+    kinds = {spec.form, *spec.columns} if spec is not None else set()
+    if prefill.startswith(("{", "[", '"')) and not kinds.isdisjoint(_JSON):
+        message = "begins the JSON that response_format would begin again after it"
+        yield Problem("prompt.prefill", message, "Remove the prefill.")
+
+
+def _column_problems(job: Job, columns: Sequence[str]) -> Iterator[Problem]:
+    spec = job.decoding.response_format
+    for kind, column in spec.columns.items() if spec else ():
+        if column not in columns:
+            hint = f"Use one of the input's columns: {', '.join(columns)}."
+            yield Problem(f"{KEY}.columns.{kind}", f"column {column!r} is not in the input", hint)
+
+
+def _compile_problem(grammar: AnswerGrammar, error: str, *, in_file: bool) -> Problem:
+    if grammar.kind in _JSON:
+        path, message, hint = explain_schema_error(json.loads(grammar.text), error)
+        if in_file and path:
+            return Problem(f"{KEY}.json_schema", f"at #/{'/'.join(path)}: {message}", hint)
+        return Problem(".".join([f"{KEY}.{grammar.kind}", *path]), message, hint)
+    message = f"cannot be compiled: {' '.join(error.split())}"
+    return Problem(f"{KEY}.{grammar.kind}", message, _OTHER_FORMS[grammar.kind])

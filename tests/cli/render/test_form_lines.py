@@ -1,0 +1,20 @@
+"""`plan` prints the form of answers, and the summary of a run says that unfinished answers lack their end."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from batchgen.cli import cli
+
+MakeJob = Callable[..., Path]
+
+
+def test_plan_and_summary_name_the_form(make_job: MakeJob) -> None:
+    form = {"choice": ["a", "b"], "columns": {"regex": "q"}, "after": "</think>"}
+    job = str(make_job(decoding={"response_format": form, "max_new_tokens": 3}))
+    shown = CliRunner().invoke(cli, ["plan", job]).output
+    assert "form: choice (sha256 " in shown
+    assert "regex from column q · after '</think>'" in shown
+    done = CliRunner().invoke(cli, ["run", job])
+    assert "1 of 1 answer reached decoding.max_new_tokens before the end of their" in done.output
