@@ -390,6 +390,7 @@ def test_random_bytes_are_rejected_as_a_job_file(tmp_path: Path, data: bytes) ->
         load_job(path)
 
 
+@pytest.mark.timing
 def test_a_check_is_fast(write: Write) -> None:
     path = write()
     started = time.process_time()

@@ -313,6 +313,7 @@ def test_labels_may_be_classes(score: ScoreOf, text: str, label: str | None) -> 
     assert score("choice", text, "positive", labels=labels).answer == label
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     "repeated",
     ["A, ", "answer to ", "A and ", "**", "A. x\n", "<answer>", "answer:", "A项，", "选A"],

@@ -55,6 +55,7 @@ def test_regex(score: ScoreOf, pattern: str, expect: str, value: float, answer: 
     assert (found.value, found.answer) == (value, answer)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     "pattern", [r"(a+)+$", r"(a|aa)+$", r"(.*a){20}b", r"^(([a-z])+.)+[A-Z]([a-z])+$"]
 )

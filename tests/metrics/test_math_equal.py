@@ -63,6 +63,7 @@ def test_a_missing_value_has_a_reason(metric: Metric) -> None:
     assert scored(metric, "$3x$", "no formula").status == "unparsed"
 
 
+@pytest.mark.timing
 def test_an_evil_expression_stops_only_its_own_row(make: MakeMetrics) -> None:
     (short,) = make("math_equal", timeout=1.0)
     started = perf_counter()

@@ -88,6 +88,7 @@ def test_sentences(text: str, count: int) -> None:
     assert all(char in rest for part in found for char in part)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     "unit", ["a. ", ".", "\n", "**", "- ", "(\n", "# ", "```\n", "A.A.", " \n"]
 )

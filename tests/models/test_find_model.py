@@ -84,6 +84,7 @@ def test_the_error_of_an_unreachable_hub_names_model_places_and_remedies(
         assert part in caught.value.hint
 
 
+@pytest.mark.timing
 def test_requests_to_a_hanging_hub_time_out(tmp_path: Path) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -97,6 +98,7 @@ def test_requests_to_a_hanging_hub_time_out(tmp_path: Path) -> None:
         assert time.monotonic() - began < 2
 
 
+@pytest.mark.timing
 def test_offline_mode_makes_no_connection_attempt(tmp_path: Path) -> None:
     """A connection to the address would hang, so no attempt may be made."""
     hub = Hub(tmp_path, "http://192.0.2.1", offline_by="HF_HUB_OFFLINE")
@@ -154,6 +156,7 @@ NO_ID: dict[str, tuple[str, str]] = {
 }
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(("path", "message"), NO_ID.values(), ids=NO_ID.keys())
 def test_what_is_neither_folder_nor_id_is_rejected_without_a_request(
     at: Path, tmp_path: Path, path: str, message: str

@@ -133,6 +133,7 @@ def test_a_hub_that_rejects_the_connection_is_unreachable(tmp_path: Path) -> Non
         Hub(tmp_path, f"http://127.0.0.1:{port}").probe(seconds=5)
 
 
+@pytest.mark.timing
 def test_requests_to_a_silent_hub_time_out(tmp_path: Path) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

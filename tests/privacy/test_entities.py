@@ -233,6 +233,7 @@ def test_positions_refer_to_the_given_text() -> None:
 HOSTILE = ["1", "1 2 ", "4111 ", "4111-", "a", "a@", "a.", "@", ":", "ab:", "+1", "+1 2 3 (4 ", "00 1 ", "GB82 ", "GB82WEST1234", "1.1.", "255.255.255.", "(0", "202-", "123-45-", "ssn ", "1199003071", "11 01 01 1990 0307 ", "你好", "１３８", "1\u200b", "é.", "943-476-", "'+.", "a@b.1.", "020 7946 ", "a@b.c"]  # fmt: skip
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_search_time_is_linear_in_hostile_text(piece: str) -> None:
     """A quadratic pattern would take minutes for 0.2 MB; linear ones take 0.2 s."""

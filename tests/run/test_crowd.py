@@ -75,6 +75,7 @@ def one_after_another(job: Path, cache: Path) -> Iterator["subprocess.Popen[byte
         yield process
 
 
+@pytest.mark.timing
 def test_runs_that_start_together_take_the_processor_time_of_as_many_single_runs(
     make_job: MakeJob, cache: Path
 ) -> None:
@@ -98,6 +99,7 @@ def test_runs_that_start_together_take_the_processor_time_of_as_many_single_runs
     assert len(answers) == 1
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("seconds_in", [0.2, 3.0])
 def test_a_signal_while_a_model_is_loaded_and_probed_ends_all_runs(

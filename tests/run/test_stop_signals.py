@@ -137,6 +137,7 @@ def test_the_first_signal_stops_cleanly_and_ends_the_process(number: signal.Sign
     assert process.returncode == -number
 
 
+@pytest.mark.timing
 @pytest.mark.soak
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_a_run_whose_templates_take_long(

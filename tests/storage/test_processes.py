@@ -31,6 +31,7 @@ def test_of_processes_that_start_together_one_makes_the_result(tmp_path: Path) -
     assert len(list(tmp_path.glob("worked-*"))) == 1
 
 
+@pytest.mark.timing
 def test_a_process_that_holds_the_lock_for_ever_is_not_waited_for(tmp_path: Path) -> None:
     lock = tmp_path / "one.lock"
     began = time.monotonic()

@@ -152,6 +152,7 @@ def test_an_answer_without_text_or_end_is_a_failed_row(name: str) -> None:
         assert codes(answered(engine(server), 4)) == {1: code}
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 405, 301, 307])
 def test_what_concerns_every_row_ends_the_run_at_once(status: int) -> None:
     sent = error(status, location="http://127.0.0.1:1/v1")
@@ -200,6 +201,7 @@ def test_a_server_that_sends_pages_beside_one_that_answers_costs_no_row() -> Non
         assert codes(answered(engine(broken, good), 100)) == {}
 
 
+@pytest.mark.timing
 def test_a_silent_server_ends_the_run_with_the_first_timeout() -> None:
     patience = Patience(give_up=0.2, answer=0.4, first=0.01, longest=0.05)
     with serving(lambda seen: say(slept(seen))) as server:
@@ -275,6 +277,7 @@ def test_rows_go_to_the_least_busy_server_and_one_that_dies_loses_none() -> None
         timer.join()
 
 
+@pytest.mark.timing
 def test_requests_are_pulled_only_as_there_is_room_and_closing_ends_those_in_flight() -> None:
     pulled = 0
 
@@ -303,6 +306,7 @@ def slept(seen: Seen) -> Seen:
     return seen
 
 
+@pytest.mark.timing
 def test_a_stop_ends_the_rows_in_flight() -> None:
     stop, began = threading.Event(), 0.0
     with serving(lambda s: say(s) if s.prompt < "row 3" else say(slept(s))) as server:

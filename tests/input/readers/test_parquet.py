@@ -311,6 +311,7 @@ BAD_FILES: dict[str, tuple[bytes, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_bad_files_are_refused(name: str, tmp_path: Path) -> None:
     """The process is neither ended by pyarrow, nor slowed by a bomb."""
@@ -332,6 +333,7 @@ def test_repeated_texts_of_an_ordinary_size_are_read(rows: int, tmp_path: Path) 
     assert source_of(tmp_path, table).survey().rows == rows
 
 
+@pytest.mark.timing
 def test_columns_cost_the_same_however_many_there_are(tmp_path: Path) -> None:
     """Opening a file with eight times as many columns takes about eight times as long, not 64 times."""
     seconds = []

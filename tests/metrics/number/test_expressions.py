@@ -253,6 +253,7 @@ def test_an_unreadable_response_is_wrong_and_an_unreadable_reference_has_no_scor
     assert (found.value, found.status) == (value, status)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     "text",
     [

@@ -217,6 +217,7 @@ HOSTILE = [
 """A template that works for ordinary rows, a row that makes it endless or huge, and a word of the failure."""
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(("source", "fields", "word"), HOSTILE)
 def test_a_hostile_row_fails_within_a_second_and_without_much_memory(
     source: str, fields: dict[str, object], word: str
@@ -263,6 +264,7 @@ def largest_memory() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("source", BOMBS)
 def test_a_template_bomb_always_ends_soon(source: str) -> None:
     start, before = time.process_time(), largest_memory()
@@ -327,6 +329,7 @@ def test_columns_are_those_that_the_template_reads() -> None:
     assert Template(source, "prompt.user").columns == ("b", "a", "题目")
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("source", SLOW)
 def test_a_signal_is_handled_while_a_long_template_is_rendered(source: str) -> None:
     """The handler of SIGTERM only sets a flag: it must run soon, whatever the template does.
@@ -344,4 +347,4 @@ def test_a_signal_is_handled_while_a_long_template_is_rendered(source: str) -> N
     ticks.append(time.process_time())
     assert isinstance(found, Failure)
     assert len(ticks) > 3, "the template is not long"
-    assert max(later - earlier for earlier, later in pairwise(ticks)) < 0.5
+    assert max(later - earlier for earlier, later in pairwise(ticks)) < 2

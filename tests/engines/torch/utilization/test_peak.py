@@ -23,6 +23,7 @@ def test_no_product_is_faster_than_the_peak(dtype: torch.dtype) -> None:
     assert max(shares) > 0.5
 
 
+@pytest.mark.timing
 def test_the_peak_is_measured_once() -> None:
     measure_peak_flops(CPU, torch.float32)
     begin = time.perf_counter()
