@@ -7,6 +7,7 @@ import time
 _SECONDS = 5.0
 """Longest wait for the end of a process whose pipe is closed."""
 _POLL_SECONDS = 0.01
+_WITHOUT_REAPING = os.WEXITED | os.WNOWAIT | os.WNOHANG
 
 
 def describe_death(exit_code: int | None) -> str:
@@ -23,18 +24,26 @@ def describe_death(exit_code: int | None) -> str:
     return f"has died with exit code {exit_code}"
 
 
-def exit_code_of(pid: int) -> int | None:
+def exit_code_of(pid: int, seconds: float = _SECONDS) -> int | None:
     """The exit code of a child process that is about to end, as in `describe_death`; it can still be waited for."""
-    until = time.monotonic() + _SECONDS
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:
-            ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+            ended = os.waitid(os.P_PID, pid, _WITHOUT_REAPING)
         except ChildProcessError:  # something else has waited for it
             return None
         if ended is not None:
             return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
         time.sleep(_POLL_SECONDS)
     return None
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a child process has ended; it can still be waited for."""
+    try:
+        return os.waitid(os.P_PID, pid, _WITHOUT_REAPING) is not None
+    except ChildProcessError:  # something else has waited for it
+        return True
 
 
 def _signal_name(number: int) -> str:

@@ -1,4 +1,4 @@
-"""An engine made of replicas: processes that each load the same model, one per GPU.
+"""An engine made of replicas: processes that each load the same model, one per GPU; or one process, for an engine of a library.
 
     requests ──window──> a replica with capacity ──> completions, in the order in which they finish
 
@@ -7,24 +7,17 @@ process. An answer does not depend on the replica: random numbers come from the 
 `worker.py`.
 """
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection, wait
-from signal import SIG_BLOCK, SIG_SETMASK, SIGHUP, SIGINT, SIGTERM, pthread_sigmask
+from multiprocessing.connection import wait
 from typing import Any
 
 from batchgen.engines.contract import Engine
-from batchgen.engines.process_death import describe_death
+from batchgen.engines.replicas.replica_process import ReplicaProcess, start_replica
 from batchgen.engines.replicas.worker import EngineCommand, PipeMessage
-from batchgen.errors import BatchgenError, DeathError, ResourceError
+from batchgen.errors import BatchgenError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.kv_cache_plan import Workers
 from batchgen.planning.required_flops import utilization_share
@@ -34,45 +27,10 @@ WINDOW = 256
 """Most requests that a replica pulls at once: enough to keep a GPU busy; more would leave other replicas idle at the end."""
 _POLL_SECONDS = 0.2
 """Longest wait for a message before `should_stop` is called again."""
-_END_SECONDS = 5.0
-"""Time for a replica to exit by itself before it is killed; a step may take longer."""
 _TOTALS = ("useful_tokens", "computed_tokens", "useful_flop", "peak_flop_per_second")
 
 EngineFactory = Callable[..., Engine]
 """Opens an engine; called with `should_stop`. Must be picklable."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Replica:
-    """A process and its pipe; `device` names it in errors."""
-
-    device: str
-    process: "subprocess.Popen[bytes]"
-    pipe: Connection
-
-    def send(self, message: object) -> None:
-        """Send a message. If the process has died, the next `receive` raises the reason."""
-        with suppress(BrokenPipeError, ConnectionResetError):
-            self.pipe.send(message)
-
-    def receive(self) -> Any:  # noqa: ANN401  depends on the command sent before
-        """Wait for the next message. Raises the error of its engine, or DeathError if the process has died."""
-        try:
-            message = self.pipe.recv()
-        except (EOFError, OSError) as error:
-            raise DeathError(
-                f"the worker process {self.process.pid} on {self.device} {self._death()}",
-                hint="Run the same command again. If it happens again, lower batching.memory_fraction or run.workers: "
-                "each worker loads its own copy of the model into host memory first.",
-            ) from error
-        if isinstance(message, BatchgenError):
-            raise type(message)(f"on {self.device}: {message.message}", hint=message.hint)
-        return message
-
-    def _death(self) -> str:
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(_END_SECONDS)
-        return describe_death(self.process.returncode)
 
 
 class ReplicatedEngine:
@@ -86,15 +44,18 @@ class ReplicatedEngine:
         window: int,
         reason: str,
         should_stop: Callable[[], bool],
+        library: str = "",
     ) -> None:
         """Start all processes, and wait until each has loaded its model.
 
         Args:
-            openings: device and engine factory of each replica.
+            openings: device and engine factory of each replica; the device may be empty for the only one.
             name: the value of `model.engine`.
             window: most requests that a replica pulls at once.
             reason: for this number of replicas, for the facts.
             should_stop: called between messages.
+            library: whose engine the replicas run, such as vLLM; empty for an engine of batchgen. Its output is captured,
+                and its processes end with the replica.
         """
         self.name = name
         self._window = window
@@ -102,10 +63,11 @@ class ReplicatedEngine:
         self._should_stop = should_stop
         self._seconds = 0.0
         self._pulled = 0
-        self._replicas: list[_Replica] = []
+        self._replicas: list[ReplicaProcess] = []
+        self._library = library
         try:
             for device, opening in openings:
-                self._replicas.append(_start(device))
+                self._replicas.append(start_replica(device, library))
                 self._replicas[-1].send(opening)
             for one in self._replicas:
                 one.receive()
@@ -132,6 +94,9 @@ class ReplicatedEngine:
         for one in self._replicas:
             one.send("facts")
         each = [one.receive() for one in self._replicas]
+        if self._library and len(each) == 1:
+            facts: Mapping[str, object] = each[0]
+            return facts
         return {
             **_merged(each),
             "workers": len(each),
@@ -145,11 +110,7 @@ class ReplicatedEngine:
         for one in self._replicas:
             one.pipe.close()
         for one in self._replicas:
-            try:
-                one.process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                one.process.kill()
-                one.process.wait()
+            one.end()
         self._replicas = []
 
     def _run(self, command: EngineCommand, items: Iterable[Any]) -> Iterator[Any]:
@@ -165,10 +126,13 @@ class ReplicatedEngine:
             raise
         _stop(busy)
 
-    def _results(self, busy: list[_Replica], items: Iterator[Any]) -> Iterator[Any]:
+    def _results(self, busy: list[ReplicaProcess], items: Iterator[Any]) -> Iterator[Any]:
         """Yield all results; a replica that is done or has failed is removed from `busy`."""
         while busy and not self._should_stop():
             ready = wait([one.pipe for one in busy], _POLL_SECONDS)
+            if not ready:
+                for one in busy:
+                    one.check_alive()
             for one in [one for one in busy if one.pipe in ready]:
                 try:
                     message = one.receive()
@@ -207,33 +171,7 @@ def open_replicas(
     )
 
 
-def _start(device: str) -> _Replica:
-    """Start a process that waits for its engine factory."""
-    here, there = Pipe()
-    serve = f"from batchgen.engines.replicas.worker import serve; serve({there.fileno()})"
-    # A terminal sends signals to the whole process group: the parent handles them and sends STOP.
-    before = pthread_sigmask(SIG_BLOCK, {SIGINT, SIGTERM, SIGHUP})
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", serve],
-            pass_fds=[there.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=2,  # stdout is for results
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-    except OSError as error:
-        here.close()
-        raise ResourceError(
-            f"cannot start a worker process for {device}: {error.strerror}",
-            hint="Set run.workers: 1, which needs no worker process.",
-        ) from error
-    finally:
-        pthread_sigmask(SIG_SETMASK, before)
-        there.close()
-    return _Replica(device, process, here)
-
-
-def _stop(busy: Sequence[_Replica]) -> None:
+def _stop(busy: Sequence[ReplicaProcess]) -> None:
     """Stop replicas at their next step, and discard what they send until then."""
     for one in busy:
         one.send(PipeMessage.STOP)

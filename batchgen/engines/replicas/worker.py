@@ -13,13 +13,18 @@
                           <──   a mapping
 
 Instead of any message a replica may send an error; then it exits. It also exits when the pipe closes, that is with its
-parent, however the parent ends. Messages are pickled: only these two processes can write to the pipe.
+parent, however the parent ends: in time by itself, or else with all processes that its engine started, if it has a group of
+its own. Messages are pickled: only these two processes can write to the pipe.
 """
 
 import os
+import select
+import signal
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from enum import Enum
 from multiprocessing.connection import Connection
 from typing import Any, Literal
@@ -28,6 +33,9 @@ from batchgen.engines.contract import Engine
 from batchgen.errors import BatchgenError
 
 EngineCommand = Literal["generate", "likelihoods", "facts"]
+
+_CLOSE_SECONDS = 10.0
+"""Time for a replica whose parent has exited to end by itself: a step may take a while, and so may the end of an engine."""
 
 
 class PipeMessage(Enum):
@@ -40,6 +48,9 @@ class PipeMessage(Enum):
 
 def serve(handle: int) -> None:
     """Run a replica until its pipe, given by file descriptor, closes."""
+    if _leads_group():
+        _unblock_signals()
+    threading.Thread(target=_end_with_parent, args=(handle,), daemon=True).start()
     # The parent has exited: nothing to send, nothing to save.
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         _serve(Connection(handle))
@@ -47,17 +58,46 @@ def serve(handle: int) -> None:
     os._exit(0)
 
 
+def _end_with_parent(handle: int) -> None:
+    """End this process some time after the pipe is closed at the other end, even if its engine does not return."""
+    watched = select.poll()
+    watched.register(handle, 0)  # without events, it returns when the pipe is closed
+    watched.poll()
+    time.sleep(_CLOSE_SECONDS)
+    if _leads_group():
+        os.killpg(0, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _leads_group() -> bool:
+    """Whether this process runs the engine of a library: `replica_process.py`."""
+    return os.getpgrp() == os.getpid()
+
+
+def _unblock_signals() -> None:
+    """Have no signal end this process, and any signal the processes that it starts: libraries end those with SIGTERM.
+
+    Blocked signals would stay blocked in them.
+    """
+    signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    for one in signals:
+        signal.signal(one, lambda _number, _frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+
 def _serve(pipe: Connection) -> None:
     queue = _WorkQueue(pipe)
-    try:
-        engine: Engine = pipe.recv()(should_stop=queue.stopped)
-        pipe.send(PipeMessage.DONE)
-        while True:
-            _execute(pipe.recv(), engine, queue, pipe)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        raise
-    except Exception as error:  # noqa: BLE001  the parent raises it
-        pipe.send(_sendable_error(error))
+    with ExitStack() as stack:
+        try:
+            engine: Engine = pipe.recv()(should_stop=queue.stopped)
+            stack.callback(engine.close)
+            pipe.send(PipeMessage.DONE)
+            while True:
+                _execute(pipe.recv(), engine, queue, pipe)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            raise
+        except Exception as error:  # noqa: BLE001  the parent raises it
+            pipe.send(_sendable_error(error))
 
 
 def _execute(

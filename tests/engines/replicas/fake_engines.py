@@ -2,20 +2,23 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from batchgen.engines.contract import Engine
 from batchgen.engines.echo import EchoEngine
+from batchgen.engines.replicas.replica_process import captured_output
 from batchgen.engines.replicas.replicated_engine import EngineFactory, ReplicatedEngine
 from batchgen.errors import ModelError
 from batchgen.prompts.byte_tokenizer import ByteTokenizer
 from batchgen.records import AnswerDecoder, Completion, Request
 from tests.plain_decoder import PlainDecoder
 
-BUG, REFUSAL, DEATH = 7, 8, 9
+BUG, REFUSAL, DEATH, HANG = 7, 8, 9, 10
 """Tokens that break an engine."""
 SECRET = "the text of a row"
 MARK = "deadly"
@@ -110,3 +113,41 @@ def opener(text: Callable[[Sequence[int]], str], count: int = 2) -> Callable[...
         return replicas(*[opening] * count, window=16, should_stop=should_stop)
 
     return opened
+
+
+class WithChild(Touchy):
+    """An engine of a library: it prints, starts a process of its own, and hangs at a certain token."""
+
+    def __init__(self, decode: AnswerDecoder) -> None:
+        super().__init__(decode)
+        os.write(1, f"{SECRET} on stdout\n".encode())
+        self.child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        for request in requests:
+            if HANG in request.token_ids:
+                time.sleep(600)
+            yield from super().generate([request])
+
+    def facts(self) -> Mapping[str, object]:
+        return {"child": self.child.pid, "pid": os.getpid(), "printed": captured_output()}
+
+    def close(self) -> None:
+        self.child.terminate()
+        self.child.wait()
+
+
+def with_child(*, should_stop: Callable[[], bool]) -> Engine:
+    del should_stop
+    return WithChild(PlainDecoder(process))
+
+
+def library_engine(should_stop: Callable[[], bool] = lambda: False) -> ReplicatedEngine:
+    return ReplicatedEngine(
+        [("", with_child)],
+        name="echo",
+        window=4,
+        reason="for a test",
+        should_stop=should_stop,
+        library="Fake",
+    )
