@@ -12,6 +12,9 @@ import pyarrow as pa
 from batchgen.arrow.values import known_zone
 from batchgen.records import Failure
 
+Position = tuple[int, int]
+"""A place in a file, as its reader defines it: a row group or a byte, and the rows or lines before it."""
+
 
 @dataclass(frozen=True, slots=True)
 class TableBatch:
@@ -21,11 +24,13 @@ class TableBatch:
         failures: by position in `table`.
         originals: the cells of some columns as Python objects, where the types of the table, which are those of all rows, would
             change them: 5 to 5.0, or an object to one with the keys of other rows.
+        position: where a reader can start again with this batch; None if it would have to read everything before.
     """
 
     table: pa.Table
     failures: Mapping[int, Failure] = field(default_factory=dict)
     originals: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    position: Position | None = None
 
 
 class UnusableTypeError(TypeError):

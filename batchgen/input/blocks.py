@@ -1,7 +1,7 @@
-"""Blocks of numbered input rows: filtering, slicing, concatenating, rechunking."""
+"""Blocks of numbered input rows: filtering, slicing, concatenating, reading in other sizes."""
 
 import bisect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from batchgen.arrow.types import Position
 from batchgen.arrow.values import python_values
 from batchgen.records import Failure
 
@@ -22,18 +23,41 @@ def object_array(values: Sequence[object]) -> Cells:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockStart:
+    """Where a block begins.
+
+    Attributes:
+        file: number of its file.
+        position: in that file, as in `TableBatch`; None for its first row.
+        row: number of its first row in the whole input.
+        selected: selected rows of the input before it.
+    """
+
+    file: int
+    position: Position | None
+    row: int
+    selected: int = 0
+
+
+BEGINNING = BlockStart(0, None, 0)
+"""Of the input."""
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """Some rows, with their numbers in the whole input.
 
     Attributes:
         failures: by position in the block.
         originals: cells of columns, as in `TableBatch`.
+        start: where these rows can be read again without those before them; None for rows in the middle of a batch.
     """
 
     table: pa.Table
     rows: npt.NDArray[np.int64]
     failures: Mapping[int, Failure]
     originals: Mapping[str, Cells] = field(default_factory=dict)
+    start: BlockStart | None = None
 
     def cells(self, column: str) -> Cells:
         """The cells of a column: those of each row's own line or file."""
@@ -77,22 +101,35 @@ def concat_blocks(blocks: list[Block]) -> Block:
     return Block(pa.concat_tables([block.table for block in blocks]), rows, failures, originals)
 
 
-def rechunk(blocks: Iterable[Block], rows: int) -> Iterator[Block]:
-    """Yield the same rows in blocks of exactly `rows` rows; the last may be shorter."""
-    pieces: list[Block] = []
-    missing = rows
-    for block in blocks:
-        start = 0
-        while start < len(block.rows):
-            stop = min(len(block.rows), start + missing)
-            pieces.append(block.slice(start, stop))
-            missing -= stop - start
-            start = stop
-            if missing == 0:
-                yield concat_blocks(pieces)
-                pieces, missing = [], rows
-    if pieces:
-        yield concat_blocks(pieces)
+class BlockCursor:
+    """Reads blocks as one sequence of rows; `at` is the number of the next row."""
+
+    def __init__(self, blocks: Iterator[Block], at: int) -> None:
+        self.at = at
+        self._blocks = blocks
+        self._block: Block | None = None
+        self._used = 0
+
+    def skip(self, rows: int) -> None:
+        for _ in self._pieces(rows):
+            pass
+
+    def take(self, rows: int) -> Block | None:
+        """The next rows; fewer at the end, and None if there are none."""
+        pieces = [block.slice(start, stop) for block, start, stop in self._pieces(rows)]
+        return concat_blocks(pieces) if pieces else None
+
+    def _pieces(self, rows: int) -> Iterator[tuple[Block, int, int]]:
+        while rows:
+            while self._block is None or self._used == len(self._block.rows):
+                self._block, self._used = next(self._blocks, None), 0
+                if self._block is None:
+                    return
+            start = self._used
+            self._used = min(len(self._block.rows), start + rows)
+            self.at += self._used - start
+            rows -= self._used - start
+            yield self._block, start, self._used
 
 
 @dataclass(slots=True)

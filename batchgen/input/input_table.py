@@ -6,7 +6,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from batchgen.arrow.types import TableBatch
+from batchgen.arrow.types import Position, TableBatch
 from batchgen.errors import DataError
 from batchgen.input.files import InputFile
 from batchgen.input.readers.csv import open_csv
@@ -26,9 +26,12 @@ class TableReader(Protocol):
     def columns(self) -> tuple[str, ...]: ...
 
     def batches(
-        self, schema: pa.Schema, originals_of: Collection[str] = ()
+        self,
+        schema: pa.Schema,
+        originals_of: Collection[str] = (),
+        start: Position | None = None,
     ) -> Iterator[TableBatch]:
-        """All rows, as the columns of a schema, with the original cells of some columns."""
+        """The rows from a position of an earlier batch on, as the columns of a schema, with the original cells of some columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +76,13 @@ class InputTable:
         return ", ".join([self.files[0].format, *count, *compressions, *self.dialects])
 
     def batches(
-        self, schema: pa.Schema, file: int, originals_of: Collection[str] = ()
+        self,
+        schema: pa.Schema,
+        file: int,
+        originals_of: Collection[str] = (),
+        start: Position | None = None,
     ) -> Iterator[TableBatch]:
-        """The rows of file number `file`, with the original cells of some columns.
+        """The rows of file number `file` from a position on, with the original cells of some columns.
 
         Raises:
             DataError: the file cannot be read or has changed.
@@ -85,7 +92,7 @@ class InputTable:
         hive = [name for name in self._partitions() if name in schema.names]
         own = pa.schema([column for column in schema if column.name not in hive])
         reader.file.check_unchanged()
-        for batch in reader.batches(own, originals_of):
+        for batch in reader.batches(own, originals_of, start):
             table = batch.table
             for name in hive:
                 texts = pa.repeat(pa.scalar(partitions[name], pa.string()), table.num_rows)

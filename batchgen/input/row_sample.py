@@ -32,19 +32,26 @@ def _mixed(key: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 class BottomK:
-    """The `size` smallest of all added keys, in memory for about `size` keys."""
+    """The `size` smallest of all added keys and the rows that have them, in memory for about `size` of both."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._kept = np.empty(0, dtype=np.uint64)
+        self._rows = np.empty(0, dtype=np.int64)
 
-    def add(self, keys: npt.NDArray[np.uint64]) -> None:
+    def add(self, keys: npt.NDArray[np.uint64], rows: npt.NDArray[np.int64]) -> None:
         if len(self._kept) == self._size:
-            keys = keys[keys < self._kept.max()]
-        kept = np.concatenate([self._kept, keys])
+            smaller = keys < self._kept.max()
+            keys, rows = keys[smaller], rows[smaller]
+        kept, rows = np.concatenate([self._kept, keys]), np.concatenate([self._rows, rows])
         if len(kept) > self._size:
-            kept = np.partition(kept, self._size - 1)[: self._size]
-        self._kept = kept
+            smallest = np.argpartition(kept, self._size - 1)[: self._size]
+            kept, rows = kept[smallest], rows[smallest]
+        self._kept, self._rows = kept, rows
+
+    def rows(self) -> npt.NDArray[np.int64]:
+        """The rows with the smallest keys, in order."""
+        return np.sort(self._rows)
 
     def threshold(self) -> int | None:
         """The largest of the smallest keys; None if there were fewer keys than `size`."""

@@ -10,21 +10,27 @@ number among the rows that `filter`, `sample` and `limit`, in that order, select
 except for eight bytes a row during the survey, for the check of ids.
 """
 
+from bisect import bisect_right
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from batchgen.arrow.nested_column import nested_paths, split_path, type_at
 from batchgen.errors import DataError
-from batchgen.input.blocks import Block, Cells, RowLocations, object_array, rechunk
+from batchgen.input.blocks import (
+    BEGINNING,
+    Block,
+    BlockCursor,
+    BlockStart,
+    Cells,
+    RowLocations,
+    object_array,
+)
 from batchgen.input.files import InputFile, find_files
 from batchgen.input.ids import (
     IdCheck,
     RowIds,
-    check_column,
     find_id_column,
     id_texts,
     original_id_texts,
@@ -32,40 +38,11 @@ from batchgen.input.ids import (
 from batchgen.input.input_table import InputTable, open_table
 from batchgen.input.redacted_cells import CellRedaction
 from batchgen.input.row_sample import BottomK, Condition, sample_keys
-from batchgen.job.spec import Columns, Input
+from batchgen.input.survey import StartIndex, Survey, SurveyedFile, check_types, hash_file
+from batchgen.job.spec import Input
 from batchgen.records import Failure, Row
-from batchgen.storage.durable import sha256
 
 __all__ = ["Chunk", "InputFile", "InputSource", "Survey", "SurveyedFile", "open_source"]
-
-
-@dataclass(frozen=True, slots=True)
-class SurveyedFile:
-    """An input file as it was during the survey; `name` as in `InputFile`."""
-
-    path: Path
-    name: str
-    size: int
-    modified_ns: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """Result of one pass over the input.
-
-    Attributes:
-        rows: number of rows after filter, sample and limit.
-        schema: the columns of every chunk.
-        inexact: those of the surveyed columns where some row's own cell is not the one of this schema.
-        sample_key: rows with a larger key are not selected; None if all are.
-    """
-
-    rows: int
-    schema: pa.Schema
-    files: tuple[SurveyedFile, ...]
-    sample_key: int | None = None
-    inexact: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,26 +122,28 @@ class InputSource:
             DataError: the input has an error, or no row is selected.
         """
         schema = self._table.schema()
-        _check_types(schema, self._spec.columns)
-        files = tuple(_surveyed(file) for file in self.files)
+        check_types(schema, self._spec.columns)
+        files = tuple(map(hash_file, self.files))
         smallest = None if self._spec.sample is None else BottomK(self._spec.sample)
         locations = RowLocations()
         ids = None if self.id_column is None else IdCheck(self.id_column, locations.row_label)
-        kept, inexact = 0, set[str]()
+        kept, inexact, starts = 0, set[str](), StartIndex()
         for block in self._blocks(schema, locations, columns):
+            starts.add(block.start, kept)
             kept += len(block.rows)
             inexact |= block.originals.keys() & {*columns}
             if ids is not None:
                 ids.add(self._ids(block))
             if smallest is not None:
-                smallest.add(sample_keys(block.rows, self._seed))
+                smallest.add(sample_keys(block.rows, self._seed), block.rows)
         if ids is not None:
             ids.finish(lambda: map(self._ids, self._blocks(schema, RowLocations())))
         if not kept:
             raise self._no_rows(locations.rows)
         rows = min(kept, self._spec.sample or kept, self._spec.limit or kept)
         key = None if smallest is None else smallest.threshold()
-        return Survey(rows, schema, files, key, frozenset(inexact))
+        drawn = smallest.rows() if smallest is not None and key is not None else None
+        return Survey(rows, schema, files, key, frozenset(inexact), starts.finish(drawn))
 
     def chunks(
         self,
@@ -185,46 +164,58 @@ class InputSource:
         Raises:
             DataError: the files have changed since the survey.
         """
+        reader = self.reader(survey, rows=rows, columns=columns)
+        for number in range(-(-survey.rows // rows)):
+            if number not in skip:
+                yield reader.read(number)
+
+    def reader(self, survey: Survey, *, rows: int, columns: Sequence[str] = ()) -> "ChunkReader":
+        """What reads single chunks by number; the arguments are those of `chunks`.
+
+        Raises:
+            DataError: the files have changed since the survey.
+        """
         before = [(file.path, file.size, file.modified_ns) for file in survey.files]
         if before != [(file.path, file.size, file.modified_ns) for file in self.files]:
             raise DataError(
                 f"{self.files[0].path.parent}: the input changed after it was surveyed",
                 hint="Run again. Do not change the input during a run.",
             )
-        last = max((n for n in range(-(-survey.rows // rows)) if n not in skip), default=None)
-        if last is None:
-            return
-        number = -1
-        for number, block in enumerate(rechunk(self._selected(survey, columns), rows)):
-            if number not in skip:
-                yield self._chunk(number, number * rows, block, columns)
-            if number == last:
-                return
-        raise DataError(
-            f"{self.files[0].path.parent}: has {number + 1:,} chunks of rows; expected {last + 1:,}, as surveyed",
-            hint="Run again. Do not change the input during a run.",
-        )
+        return ChunkReader(self, survey, rows, columns)
 
     def _blocks(
-        self, schema: pa.Schema, locations: RowLocations, columns: Sequence[str] = ()
+        self,
+        schema: pa.Schema,
+        locations: RowLocations,
+        columns: Sequence[str] = (),
+        start: BlockStart = BEGINNING,
     ) -> Iterator[Block]:
-        """All rows that pass the filter, with the original cells of the id column and of `columns`."""
+        """The rows from a place on that pass the filter, with the original cells of the id column and of `columns`."""
         row_filter = self._filter(schema)
         wanted = {*columns, *([self.id_column] if self.id_column is not None else [])}
-        for number, file in enumerate(self.files):
-            locations.start_file(file.path)
-            for batch in self._table.batches(schema, number, wanted):
+        locations.rows = start.row
+        position, is_first = start.position, start.position is None
+        for number in range(start.file, len(self.files)):
+            locations.start_file(self.files[number].path)
+            for batch in self._table.batches(schema, number, wanted, position):
+                place = BlockStart(number, batch.position, locations.rows)
+                known = is_first or batch.position is not None
                 stop = locations.rows + batch.table.num_rows
                 originals = {name: object_array(v) for name, v in batch.originals.items()}
                 numbers = np.arange(locations.rows, stop)
                 block = Block(batch.table, numbers, batch.failures, originals)
-                locations.rows = stop
-                yield block if row_filter is None else block.where(row_filter.mask(batch.table))
+                locations.rows, is_first = stop, False
+                if row_filter is not None:
+                    block = block.where(row_filter.mask(batch.table))
+                yield replace(block, start=place if known else None)
+            position, is_first = None, True
 
-    def _selected(self, survey: Survey, columns: Sequence[str]) -> Iterator[Block]:
-        """The rows that pass filter, sample and limit."""
-        left = survey.rows
-        for block in self._blocks(survey.schema, RowLocations(), columns):
+    def selected(
+        self, survey: Survey, columns: Sequence[str], start: BlockStart
+    ) -> Iterator[Block]:
+        """The rows from a place of the survey on that pass filter, sample and limit."""
+        left = survey.rows - start.selected
+        for block in self._blocks(survey.schema, RowLocations(), columns, start):
             if survey.sample_key is not None:
                 keys = sample_keys(block.rows, self._seed)
                 block = block.where(keys <= np.uint64(survey.sample_key))
@@ -252,7 +243,8 @@ class InputSource:
             column = self._redaction.apply_to_ids(column)
         return RowIds(id_texts(column.column(0), name), block.rows)
 
-    def _chunk(self, number: int, first: int, block: Block, columns: Sequence[str]) -> Chunk:
+    def chunk(self, number: int, first: int, block: Block, columns: Sequence[str]) -> Chunk:
+        """The chunk of the rows of a block, redacted."""
         failures = {first + position: failure for position, failure in block.failures.items()}
         ids = tuple(self._ids(block).texts.to_pylist())
         if self._redaction is None:
@@ -278,43 +270,43 @@ class InputSource:
         return DataError(f"{names}: no rows", hint="Check that the input is complete.")
 
 
-def _surveyed(file: InputFile) -> SurveyedFile:
-    try:
-        digest = sha256(file.path)
-    except OSError as error:
-        raise DataError(f"{file.path}: cannot be read: {error.strerror}") from error
-    return SurveyedFile(file.path, file.name, file.size, file.modified_ns, digest)
+class ChunkReader:
+    """Reads chunks of the selected rows by number, in any order; made by `InputSource.reader`.
 
+    Ascending numbers are one pass over the input. Rows between them are passed over, and those before a place of the survey
+    are not read at all.
+    """
 
-def _check_types(schema: pa.Schema, columns: Columns) -> None:
-    """Raise DataError if the columns for prompts and messages are missing or have another type."""
-    wanted = {
-        "prompt": (columns.prompt, "text", pa.types.is_string),
-        "messages": (
-            columns.messages,
-            "a list of {role, content}, or JSON text of one",
-            _may_be_messages,
-        ),
-    }
-    for key, (name, expected, fits) in wanted.items():
-        if name is None:
-            continue
-        column, _ = split_path(name, schema.names)
-        check_column(f"input.columns.{key}", column, schema.names)
-        type_ = type_at(schema, name)
-        if type_ is None:
-            paths = ", ".join(nested_paths(schema.field(column).type, column))
+    def __init__(
+        self, source: InputSource, survey: Survey, rows: int, columns: Sequence[str]
+    ) -> None:
+        self._source = source
+        self._survey = survey
+        self._rows = rows
+        self._columns = columns
+        self._cursor: BlockCursor | None = None
+
+    def read(self, number: int) -> Chunk:
+        """Chunk `number`; DataError if the files have changed since the survey."""
+        first = number * self._rows
+        expected = min(self._rows, self._survey.rows - first)
+        cursor = self._cursor_before(first)
+        cursor.skip(first - cursor.at)
+        block = cursor.take(expected)
+        if block is None or len(block.rows) < expected:
             raise DataError(
-                f"input.columns.{key}: column {column!r} has no field {name!r}",
-                hint=f"Use one of {paths}." if paths else f"Use the whole column: {column}.",
+                f"{self._source.files[0].path.parent}: has {cursor.at:,} rows; expected {self._survey.rows:,}, as surveyed",
+                hint="Run again. Do not change the input during a run.",
             )
-        if not fits(type_):
-            raise DataError(
-                f"input.columns.{key}: column {name!r} is {type_}; expected {expected}",
-                hint="Name another column, or convert this one to text.",
-            )
+        return self._source.chunk(number, first, block, self._columns)
 
-
-def _may_be_messages(type_: pa.DataType) -> bool:
-    is_list = pa.types.is_list(type_) and pa.types.is_struct(type_.value_type)
-    return bool(is_list or pa.types.is_string(type_))
+    def _cursor_before(self, first: int) -> BlockCursor:
+        """A cursor at row `first` or before it, with as few rows between as possible."""
+        starts = self._survey.starts
+        at = bisect_right(starts, first, key=lambda start: start.selected) - 1
+        start = starts[at] if at >= 0 else BEGINNING
+        cursor = self._cursor
+        if cursor is None or cursor.at > first or cursor.at < start.selected:
+            blocks = self._source.selected(self._survey, self._columns, start)
+            self._cursor = cursor = BlockCursor(blocks, start.selected)
+        return cursor

@@ -7,13 +7,11 @@
 
 import math
 import sys
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from batchgen.engines.engine_registry import open_engine
 from batchgen.evaluation.model_queries.scoring_model import EngineOpener
@@ -25,8 +23,8 @@ from batchgen.jobfile.load import LoadedJob
 from batchgen.output.column_change import PartConverter
 from batchgen.output.publish import finish_release
 from batchgen.progress import SILENT, ConsoleReporter, Reporter
-from batchgen.records import InFlight
-from batchgen.run.crash_suspects import ANNOUNCEMENT, SUSPECT_DEATHS, answer_suspects
+from batchgen.run.executors.executor import Executor, MadeParts, PartsTask
+from batchgen.run.executors.this_process import LocalExecutor
 from batchgen.run.job_for_run import loaded_job
 from batchgen.run.preflight.disk_space import check_disk_space
 from batchgen.run.publication import Publication, clean, is_complete, set_old_run_aside
@@ -42,7 +40,6 @@ from batchgen.run.stop_signals import (
     TokenBudget,
     deadline_after,
 )
-from batchgen.run.work import RunContext, generate_parts
 from batchgen.section import parse_duration
 from batchgen.state.identity import Identity
 from batchgen.state.journal import Journal, count_saved, delete_sealed, open_journal
@@ -65,6 +62,7 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
     stop: Callable[[], bool] = lambda: False,
     deadlines: Sequence[Deadline] = (),
     opener: EngineOpener = open_engine,
+    executor: Executor | None = None,
 ) -> RunResult:
     """Run a job, or resume it.
 
@@ -77,6 +75,7 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
         stop: called between steps; once true, the run stops and can be resumed later.
         deadlines: when to stop, in addition to `run.max_runtime`.
         opener: opens the engine; for engines that are not in the registry.
+        executor: makes the parts; None for this process.
 
     Raises:
         BatchgenError: the run cannot start or cannot finish; the exit code is the kind of failure.
@@ -126,7 +125,9 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
         earlier = open_reuse(
             folder, incremental_from, setup=setup, run_id=identity.run_id, reporter=reporter
         )
-        runner = _Runner(folder, lock, setup, identity, reporter, stopping, passes, earlier, opener)
+        runner = _Runner(
+            folder, lock, setup, identity, reporter, stopping, passes, earlier, opener, executor
+        )
         return runner.run(start)
 
 
@@ -143,6 +144,7 @@ class _Runner:
     passes: ScoringPasses
     earlier: EarlierRun | None
     opener: EngineOpener
+    executor: Executor | None
 
     def run(self, start: Start) -> RunResult:
         run_id, samples = self.identity.run_id, self.setup.samples
@@ -168,6 +170,9 @@ class _Runner:
     def _publication(self) -> Publication:
         return Publication(self.folder, self.lock, self.setup, self.identity)
 
+    def _executor(self, journal: Journal) -> Executor:
+        return self.executor or LocalExecutor(journal, self.passes.engine, self.opener)
+
     def _reopen(self, journal: Journal) -> None:
         reopener = RowReopener(self.folder, self._store, journal, self.setup, self.identity)
         failed = reopener.reopen_failed_rows(published=is_complete(self.folder, self.identity))
@@ -180,25 +185,29 @@ class _Runner:
         delete_sealed(journal, self.identity, sealed)
         has_columns = self._change_columns(sealed)
         resumed = count_saved(journal, self.identity, sealed)
-        began = time.monotonic()
-        facts: Mapping[str, Any] = self.setup.engine_facts
-        loaded_at = worked_at = began
         limit = FailureLimit(self.setup.job.run, self._output_rows)
         failures = FailureWatch(limit, resumed.failed)
         spent = resumed.input_tokens + resumed.output_tokens
         budget = TokenBudget(self.setup.job.run.max_total_tokens, spent)
-        if has_columns and len(sealed) < self._part_count and not failures.reason:
+        missing = [number for number in range(self._part_count) if number not in sealed]
+        made = MadeParts({}, resumed.rows)
+        if has_columns and missing and not failures.reason:
             self._check_disk_space(self._output_rows - resumed.rows)
-            self._answer_suspects(journal, resumed.rows, failures)
-            resumed = count_saved(journal, self.identity, sealed)
-            engine = self.passes.engine.get()
-            loaded_at = time.monotonic()
-            with self._context(journal, resumed.rows, engine.in_flight, failures) as context:
-                chunks = self._chunks(skip=sealed.keys())
-                sealed |= generate_parts(replace(context, budget=budget), engine, chunks)
-            worked_at = time.monotonic()
-            facts = {**facts, **engine.facts()}
-            journal.flush()
+            task = PartsTask(
+                setup=self.setup,
+                identity=self.identity,
+                numbers=missing,
+                sealed=sealed,
+                store=self._store,
+                reporter=self.reporter,
+                failures=failures,
+                budget=budget,
+                should_stop=self.stop,
+                check_still_valid=self._check_still_valid(),
+                earlier=self.earlier,
+            )
+            made = self._executor(journal).make_parts(task)
+            sealed |= made.sealed
         done = has_columns and len(sealed) == self._part_count
         result = RunResult(
             outcome="done" if done else "stopped",
@@ -206,11 +215,11 @@ class _Runner:
             run_id=self.identity.run_id,
             counts=count_saved(journal, self.identity, sealed),
             expected_rows=self._output_rows,
-            resumed_rows=resumed.rows,
-            seconds=worked_at - loaded_at,
-            load_seconds=loaded_at - began,
+            resumed_rows=made.saved_rows,
+            seconds=made.seconds,
+            load_seconds=made.load_seconds,
             limits=self.setup.job.run,
-            engine=facts,
+            engine={**self.setup.engine_facts, **made.facts},
             why_stopped="" if done else failures.reason or budget.reason or self.stop.reason(),
             stopped_by_failures=not done and bool(failures.reason),
             samples=self.setup.samples,
@@ -253,18 +262,6 @@ class _Runner:
         except StoppedError:
             return replace(result, outcome="stopped", why_stopped=self.stop.reason())
 
-    def _answer_suspects(self, journal: Journal, resumed: int, failures: FailureWatch) -> None:
-        deaths = journal.deaths()
-        suspects = {row for row in deaths if deaths[row] >= SUSPECT_DEATHS}
-        if not suspects:
-            return
-        self.reporter.info(f"{ANNOUNCEMENT}: {len(suspects):,} rows")
-        open_child = partial(self.setup.scoring_model.open_isolated, self.opener, self.stop)
-        with self._context(journal, resumed, InFlight, failures) as context:
-            parts = {row // context.part_rows for row in suspects}
-            chunks = self._chunks(skip=set(range(self._part_count)) - parts)
-            answer_suspects(context, chunks, suspects, open_child)
-
     def _check_disk_space(self, rows: int) -> None:
         share = rows / max(1, self._output_rows)
         size = sum(file.size for file in self.setup.survey.files)
@@ -283,37 +280,6 @@ class _Runner:
     @property
     def _output_rows(self) -> int:
         return self.identity.rows * self.setup.samples
-
-    @contextmanager
-    def _context(
-        self,
-        journal: Journal,
-        resumed: int,
-        in_flight: Callable[[], InFlight],
-        failures: FailureWatch,
-    ) -> Iterator[RunContext]:
-        rows = self.reporter.rows(
-            self.setup.job.name,
-            self._output_rows,
-            resumed,
-            unit="answer" if self.setup.samples > 1 else "row",
-            in_flight=in_flight,
-        )
-        with rows as progress:
-            yield RunContext(
-                request_builder=self.setup.request_builder,
-                response_builder=self.setup.response_builder,
-                journal=journal,
-                store=self._store,
-                layout=self.setup.checked_input.layout,
-                run_id=self.identity.run_id,
-                part_rows=self.identity.part_rows,
-                progress=progress,
-                failures=failures,
-                should_stop=lambda: self.stop() or bool(failures.reason),
-                check_still_valid=self._check_still_valid(),
-                earlier=self.earlier,
-            )
 
     def _chunks(self, skip: Collection[int]) -> Iterator[Chunk]:
         return self.setup.chunks(rows=self.identity.part_rows, skip=skip)

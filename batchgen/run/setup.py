@@ -24,7 +24,7 @@ from batchgen.evaluation.model_queries.scoring_model import (
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.evaluation.scorer import Scorer
 from batchgen.evaluation.staging import run_origin
-from batchgen.input.sources import Chunk, Survey
+from batchgen.input.sources import Chunk, ChunkReader, Survey
 from batchgen.job.spec import Job
 from batchgen.jobfile.load import LoadedJob
 from batchgen.models.info import tokenizer_identity
@@ -170,6 +170,11 @@ class Setup:
         rows = trial_rows(chunk, self.schema, self.job.output.prefix, self.request_builder)
         if problems := trial_problems(self.evaluation, self.origin, rows, reporter):
             raise self.loaded.error(problems)
+
+    def chunk_reader(self, *, rows: int) -> ChunkReader:
+        """What reads the input in chunks of `rows` rows, in any order."""
+        columns = self.request_builder.columns
+        return self.checked_input.source.reader(self.survey, rows=rows, columns=columns)
 
     def chunks(self, *, rows: int, skip: Container[int] = ()) -> Iterator[Chunk]:
         """The input in chunks of `rows` rows, except those with a number in `skip`."""

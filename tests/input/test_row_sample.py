@@ -76,6 +76,10 @@ def test_draws_are_uniform() -> None:
 def test_smallest_keys(keys: list[int], size: int, step: int) -> None:
     least = BottomK(size)
     for start in range(0, len(keys), step):
-        least.add(np.array(keys[start : start + step], dtype=np.uint64))
+        block = keys[start : start + step]
+        rows = np.arange(start, start + len(block))
+        least.add(np.array(block, dtype=np.uint64), rows)
     expected = sorted(keys)[size - 1] if len(keys) >= size else None
     assert least.threshold() == expected
+    drawn = [row for row, key in enumerate(keys) if key in sorted(keys)[:size]]
+    assert least.rows().tolist() == drawn

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from batchgen.arrow.types import TableBatch, conform_table
+from batchgen.arrow.types import Position, TableBatch, conform_table
 from batchgen.errors import DataError
 from batchgen.input.files import InputFile
 from batchgen.input.readers.cell_limits import has_long_text
@@ -47,15 +47,18 @@ class CsvFile:
         self,
         schema: pa.Schema,
         originals_of: Collection[str] = (),  # noqa: ARG002  # texts are always as they were
+        start: Position | None = None,
     ) -> Iterator[TableBatch]:
-        """All records after the header, as string columns in the order of `schema`; DataError for a bad record."""
-        blocks = read_records(self.file, self.dialect)
-        header = read_header(blocks, self.file.path)
-        for records in chain([header.rest], blocks):
+        """The records after the header, or from a byte on, as string columns of `schema`; DataError for a bad record."""
+        blocks = read_records(self.file, self.dialect, start)
+        if start is None:
+            blocks = chain([read_header(blocks, self.file.path).rest], blocks)
+        for records in blocks:
             if "\ufeff" in records.text:
                 check_no_second_mark(records)
             if records.text.strip("\r\n"):
-                yield TableBatch(conform_table(self._table(records), schema))
+                table = conform_table(self._table(records), schema)
+                yield TableBatch(table, position=records.position)
 
     def _table(self, records: Records) -> pa.Table:
         table = _without_empty_rows(self._fields(records))

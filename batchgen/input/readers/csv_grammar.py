@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+from batchgen.arrow.types import Position
 from batchgen.input.readers.text.streams import CELL_LIMIT
 
 _DELIMITER_LINE = re.compile(r'"?sep=([^\r\n"])"?[\r\n]', re.IGNORECASE)
@@ -46,12 +47,16 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Text of complete records, and the number of its first line, from 1."""
+    """Text of complete records, and the number of its first line, from 1.
+
+    `position`: its first byte in the file and the lines before it; None if it cannot be read from there.
+    """
 
     path: Path
     dialect: Dialect
     text: str
     first_line: int
+    position: Position | None = None
 
 
 @dataclass(frozen=True, slots=True)

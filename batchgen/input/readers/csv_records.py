@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchgen.arrow.types import Position
 from batchgen.errors import DataError
 from batchgen.input.files import InputFile
 from batchgen.input.readers.csv_errors import explain_bad_record
@@ -17,7 +18,7 @@ from batchgen.input.readers.csv_grammar import (
     line_breaks,
     split_lines,
 )
-from batchgen.input.readers.text.streams import CELL_LIMIT, LINE_LIMIT, text_blocks
+from batchgen.input.readers.text.streams import CELL_LIMIT, LINE_LIMIT, first_byte, text_blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +33,30 @@ class CsvHeader:
     rest: Records
 
 
-def read_records(file: InputFile, dialect: Dialect) -> Iterator[Records]:
-    """Yield the records of a file, about a block at a time.
+def read_records(
+    file: InputFile, dialect: Dialect, start: Position | None = None
+) -> Iterator[Records]:
+    """Yield the records of a file from a position on, about a block at a time.
 
     Raises:
         DataError: undecodable bytes, unmatched quotes, or a field that is too long.
     """
     grammar = csv_grammar(dialect.delimiter, dialect.quote)
-    rest, line = "", 1
-    for block in text_blocks(file, dialect.encoding):
+    at, before = start or (first_byte(file, dialect.encoding), 0)
+    rest, line = "", before + 1
+    for block in text_blocks(file, dialect.encoding, start=start[0] if start else None):
         text = rest + block
         end = _end_of_records(text, grammar, dialect.quote)
-        records, rest = Records(file.path, dialect, text[:end], line), text[end:]
+        position = None if at is None else (at, line - 1)
+        records, rest = Records(file.path, dialect, text[:end], line, position), text[end:]
         if end:
             yield records
             line += line_breaks(records.text)
+            at = None if at is None else at + len(records.text.encode())
         _check_rest(Records(file.path, dialect, rest, line), grammar)
     if rest:
-        records = Records(file.path, dialect, rest + "\n", line)
+        position = None if at is None else (at, line - 1)
+        records = Records(file.path, dialect, rest + "\n", line, position)
         if not grammar.records.fullmatch(records.text):
             raise explain_bad_record(records)
         yield records

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchgen.arrow.types import TableBatch, conform_table
+from batchgen.arrow.types import Position, TableBatch, conform_table
 from batchgen.errors import DataError
 from batchgen.input.files import InputFile
 from batchgen.input.readers.cell_limits import check_cells
@@ -47,6 +47,7 @@ class ExcelFile:
         self,
         schema: pa.Schema,
         originals_of: Collection[str] = (),  # noqa: ARG002  # texts are always as they were
+        start: Position | None = None,  # noqa: ARG002  # no batch has a position
     ) -> Iterator[TableBatch]:
         """All rows after the header, as string columns; DataError for a cell that cannot be used."""
         rows = _texts(self.file, self.sheet)

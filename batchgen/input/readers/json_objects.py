@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from batchgen.arrow.types import Position
 from batchgen.errors import DataError
 from batchgen.input.readers.cell_limits import invalid_unicode, without_surrogates
 from batchgen.records import Failure
@@ -25,12 +26,16 @@ _CONTROLS = {"\t": r"a tab (write \t)", "\n": r"a line break (write \n)"}
 
 @dataclass(frozen=True, slots=True)
 class JsonLines:
-    """Some objects of a file, with the numbers of their first lines from 1; `failures` are by position."""
+    """Some objects of a file, with the numbers of their first lines from 1; `failures` are by index in `objects`.
+
+    `position`: their first byte in the file and the lines before it; None if they cannot be read from there.
+    """
 
     path: Path
     objects: Sequence[Mapping[str, object]]
     numbers: Sequence[int]
     failures: Mapping[int, Failure]
+    position: Position | None = None
 
     def column(self, key: str) -> list[object]:
         """The values of a key; None where it is missing."""

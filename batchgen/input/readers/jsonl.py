@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from batchgen.arrow.types import TableBatch
+from batchgen.arrow.types import Position, TableBatch
 from batchgen.errors import DataError
 from batchgen.input.files import InputFile
 from batchgen.input.readers.cell_limits import check_cells
@@ -26,22 +26,28 @@ class JsonlFile:
     file: InputFile
     columns: tuple[str, ...]
 
-    def lines(self) -> Iterator[JsonLines]:
-        """All objects; DataError for text that is not a JSON object."""
-        return read_document(self.file) if self.file.format == "json" else read_lines(self.file)
+    def lines(self, start: Position | None = None) -> Iterator[JsonLines]:
+        """The objects from a position on; DataError for text that is not a JSON object."""
+        if self.file.format == "json":  # whose objects have no position
+            return read_document(self.file)
+        return read_lines(self.file, start)
 
     def batches(
-        self, schema: pa.Schema, originals_of: Collection[str] = ()
+        self,
+        schema: pa.Schema,
+        originals_of: Collection[str] = (),
+        start: Position | None = None,
     ) -> Iterator[TableBatch]:
-        """All rows, as the columns of a schema from `infer_schema`; DataError for a line that is not a JSON object."""
-        for lines in self.lines():
+        """The rows from a position on, as the columns of `infer_schema`; DataError for a line that is not a JSON object."""
+        for lines in self.lines(start):
             table = pa.table([self._column(lines, field) for field in schema], schema=schema)
             named = [field for field in schema if field.name in originals_of]
             values = {field.name: lines.column(field.name) for field in named}
             inexact = {
                 f.name: values[f.name] for f in named if not is_exact(values[f.name], f.type)
             }
-            yield replace(check_cells(table, lines.failures), originals=inexact)
+            checked = check_cells(table, lines.failures)
+            yield replace(checked, originals=inexact, position=lines.position)
 
     def _column(self, lines: JsonLines, field: pa.Field) -> pa.Array:
         try:

@@ -1,8 +1,10 @@
 """Lines of a JSONL file as objects. A line ends with LF, CRLF or CR, none of which can be inside JSON text."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from batchgen.arrow.types import Position
 from batchgen.errors import DataError
 from batchgen.input.files import InputFile
 from batchgen.input.readers.json_objects import (
@@ -16,40 +18,50 @@ from batchgen.input.readers.json_objects import (
     make_lines,
     too_deep,
 )
-from batchgen.input.readers.text.streams import LINE_LIMIT, line_feed_blocks
+from batchgen.input.readers.text.streams import LINE_LIMIT, first_byte, text_blocks
 
 _EXPECTED = (
     "Write one JSON object per line. Set input.format: json if objects extend over several lines."
 )
 
 
-def read_lines(file: InputFile) -> Iterator[JsonLines]:
-    """Yield all lines that are not empty, about a block of the file at a time.
+def read_lines(file: InputFile, start: Position | None = None) -> Iterator[JsonLines]:
+    """Yield the lines from a position on that are not empty, about a block of the file at a time.
 
     Raises:
         DataError: bytes that are not UTF-8, or a line that is not a JSON object.
     """
-    rest, number = "", 1
-    for block in line_feed_blocks(file):
+    at, before = start or (first_byte(file, "utf-8"), 0)
+    rest, number = "", before + 1
+    for block in text_blocks(file, "utf-8", start=start[0] if start else None):
         text = rest + block
-        end = text.rfind("\n") + 1
-        complete, rest = text[:end], text[end:]
+        # A CR at the very end may be half of a CRLF.
+        end = max(text.rfind("\n"), text.rfind("\r", 0, len(text) - 1)) + 1
+        rest = text[end:]
+        complete = _with_line_feeds(text[:end])
         if len(rest) > LINE_LIMIT:
             raise DataError(
                 f"{file.path}:{number + complete.count(chr(10))}: a line is longer than {LINE_LIMIT:,} characters",
                 hint=_EXPECTED,
             )
+        position = None if at is None else (at, number - 1)
         if lines := _parse_lines(file.path, complete, number):
-            yield lines
+            yield replace(lines, position=position)
         number += complete.count("\n")
+        at = None if at is None else at + len(text[:end].encode())
     try:
-        if lines := _parse_lines(file.path, rest, number):
+        if lines := _parse_lines(file.path, _with_line_feeds(rest), number):
             yield lines
     except IncompleteJsonError as error:
         raise DataError(
             f"{error.message} (this last line has no line break)",
             hint="Wait if the file is still being written. Otherwise download or write it again.",
         ) from error
+
+
+def _with_line_feeds(text: str) -> str:
+    """The text with LF as its only line end."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def _parse_lines(path: Path, text: str, number: int) -> JsonLines | None:

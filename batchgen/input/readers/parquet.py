@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchgen.arrow.types import (
+    Position,
     TableBatch,
     UnusableTypeError,
     conform_table,
@@ -55,33 +56,41 @@ class ParquetFile:
         return tuple(self.schema.names)
 
     def batches(
-        self, schema: pa.Schema, originals_of: Collection[str] = ()
+        self,
+        schema: pa.Schema,
+        originals_of: Collection[str] = (),
+        start: Position | None = None,
     ) -> Iterator[TableBatch]:
-        """All rows, as the columns of a schema from `unify_schemas`.
+        """The rows from a row group on, as the columns of a schema from `unify_schemas`.
 
         Raises:
             DataError: a damaged page, or a number that does not fit the common type.
         """
-        done = 0
+        group, done = start or (0, 0)
         own = pa.schema(
             [f for f in self.schema if f.name in originals_of and f != schema.field(f.name)]
         )
-        for table in self._tables():
+        for position, table in self._tables(group, done):
             try:
                 plain = conform_table(table, schema)
             except pa.ArrowInvalid as error:
                 raise self._type_error(table, schema, done) from error
             originals = check_cells(conform_table(table, own), {}).table
             values = {name: python_values(originals.column(name)) for name in own.names}
-            yield replace(check_cells(plain, {}), originals=values)
+            yield replace(check_cells(plain, {}), originals=values, position=position)
             done += table.num_rows
 
-    def _tables(self) -> Iterator[pa.Table]:
-        done = 0
+    def _tables(self, first: int, done: int) -> Iterator[tuple[Position | None, pa.Table]]:
+        """The tables from a row group on, before which are `done` rows; with its position, the first of each group."""
         with _page_errors(self.file, lambda: done), _opened(self.file) as parquet:
-            for table in _bounded_tables(self.file, parquet, self.footer.groups):
-                yield table
-                done += table.num_rows
+            for number in range(first, len(self.footer.groups)):
+                position: Position | None = (number, done)
+                for table in _bounded_tables(
+                    self.file, parquet, number, self.footer.groups[number]
+                ):
+                    yield position, table
+                    position = None
+                    done += table.num_rows
         if done != self.footer.rows:
             raise DataError(
                 f"{self.file.path}: contains {done:,} rows, but {self.footer.rows:,} by its footer",
@@ -188,24 +197,22 @@ def _plain_field(file: InputFile, field: pa.Field) -> pa.Field:
 
 
 def _bounded_tables(
-    file: InputFile, parquet: pq.ParquetFile, groups: Sequence[RowGroup]
+    file: InputFile, parquet: pq.ParquetFile, number: int, group: RowGroup
 ) -> Iterator[pa.Table]:
-    """Yield all rows, in tables of about BATCH_BYTES.
+    """Yield the rows of a row group, in tables of about BATCH_BYTES.
 
     A page may store a long text once in a dictionary and repeat it a million times in a few bytes: 6 KB of file become
     gigabytes. So the dictionaries are read first, and too long texts are cut in them.
     """
-    paths = _leaf_paths(parquet)
-    for number, group in enumerate(groups):
-        encoded = _dictionary_columns(group, paths)
-        longest = _longest_entry(file, number, encoded) if encoded else 0
-        row_bytes = 1 + group.unpacked_bytes // max(1, group.rows)
-        if longest > _CUT_BYTES:
-            yield from _cut_tables(file, number, encoded, max(1, BATCH_BYTES // row_bytes))
-            continue
-        rows = max(1, min(BATCH_ROWS, BATCH_BYTES // (row_bytes + longest)))
-        for batch in parquet.iter_batches(rows, row_groups=[number], use_threads=False):
-            yield pa.Table.from_batches([batch])
+    encoded = _dictionary_columns(group, _leaf_paths(parquet))
+    longest = _longest_entry(file, number, encoded) if encoded else 0
+    row_bytes = 1 + group.unpacked_bytes // max(1, group.rows)
+    if longest > _CUT_BYTES:
+        yield from _cut_tables(file, number, encoded, max(1, BATCH_BYTES // row_bytes))
+        return
+    rows = max(1, min(BATCH_ROWS, BATCH_BYTES // (row_bytes + longest)))
+    for batch in parquet.iter_batches(rows, row_groups=[number], use_threads=False):
+        yield pa.Table.from_batches([batch])
 
 
 def _leaf_paths(parquet: pq.ParquetFile) -> list[str]:

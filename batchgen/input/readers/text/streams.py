@@ -3,6 +3,7 @@
 import codecs
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 
 from batchgen.errors import DataError
@@ -55,14 +56,12 @@ def byte_blocks(file: InputFile) -> Iterator[bytes]:
         ResourceError: no memory to decompress it.
     """
     is_empty = True
-    try:
+    with _read_errors(file):
         for block in _blocks(file):
             if is_empty:
                 _check_content(file, block)
             is_empty = False
             yield block
-    except OSError as error:
-        raise DataError(f"{file.path}: cannot be read: {error.strerror}") from error
     if is_empty:
         raise DataError(
             f"{file.path}: is empty (0 bytes when decompressed)",
@@ -82,23 +81,41 @@ def read_head(file: InputFile) -> bytes:
     return b"".join(blocks)[:HEAD_BYTES]
 
 
-def text_blocks(file: InputFile, encoding: str) -> Iterator[str]:
+def first_byte(file: InputFile, encoding: str) -> int | None:
+    """The byte of the file at which its text begins; None if text cannot be read from a byte in its middle.
+
+    That is so for compressed files, and for encodings in which the length of a text does not give its number of bytes.
+    """
+    if file.compression != "none" or encoding != "utf-8":
+        return None
+    mark = len(codecs.BOM_UTF8)
+    with _read_errors(file), file.path.open("rb") as raw:
+        at = 0
+        while raw.read(mark) == codecs.BOM_UTF8:
+            at += mark
+    return at
+
+
+def text_blocks(file: InputFile, encoding: str, start: int | None = None) -> Iterator[str]:
     """Yield the content as text, without byte order mark, with the line ends of the file.
+
+    With `start`, only the content from this byte on, for files where `first_byte` is not None.
 
     Raises:
         DataError: bytes that are invalid in this encoding.
     """
     decoder = new_decoder(encoding)
-    done = 0
-    start = True
-    for block in chain(byte_blocks(file), [b""]):  # the empty block ends the decoding
+    done = start or 0
+    at_start = start is None
+    blocks = byte_blocks(file) if start is None else _blocks_from(file, start)
+    for block in chain(blocks, [b""]):  # the empty block ends the decoding
         try:
             done += len(block)
             text = decoder.decode(block, final=not block)
         except UnicodeError as error:
             raise _undecodable(file, encoding, error, done) from error
-        if start and text:
-            text, start = text.lstrip("\ufeff"), False
+        if at_start and text:
+            text, at_start = text.lstrip("\ufeff"), False
         if text:
             yield text
 
@@ -109,6 +126,20 @@ def line_feed_blocks(file: InputFile) -> Iterator[str]:
     for text in text_blocks(file, "utf-8"):
         yield line_ends.decode(text)
     yield line_ends.decode("", final=True)
+
+
+def _blocks_from(file: InputFile, start: int) -> Iterator[bytes]:
+    with _read_errors(file), file.path.open("rb") as raw:
+        raw.seek(start)
+        yield from iter(lambda: raw.read(BLOCK_BYTES), b"")
+
+
+@contextmanager
+def _read_errors(file: InputFile) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{file.path}: cannot be read: {error.strerror}") from error
 
 
 def _blocks(file: InputFile) -> Iterator[bytes]:
