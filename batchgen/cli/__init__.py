@@ -11,12 +11,12 @@ import click
 
 _SECTIONS = {
     "Run": ("run", "plan", "validate"),
-    "Evaluate": ("score", "compare"),
+    "Evaluate": ("score", "compare", "report"),
     "Inspect": ("status", "show", "runs", "export"),
     "Maintain": ("verify", "purge"),
     "Models and reference": ("models", "metrics", "bench", "schema"),
 }
-SAVES_ITS_RESULTS = frozenset({"run", "score", "purge", "export"})
+SAVES_ITS_RESULTS = frozenset({"run", "score", "purge", "export", "report"})
 """Commands whose result is on disk: what they print is only a report."""
 
 _SHARED_MODULES = {"purge": "verify"}

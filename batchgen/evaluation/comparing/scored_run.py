@@ -154,7 +154,7 @@ class ScoredRun:
 
     @property
     def _columns(self) -> dict[str, str | None]:
-        prefix = self._prefix
+        prefix = self.prefix
         return {
             "id": f"{prefix}id",
             "sample": f"{prefix}sample",
@@ -163,13 +163,14 @@ class ScoredRun:
         }
 
     @property
-    def _prefix(self) -> str:
+    def prefix(self) -> str:
+        """Of the columns that batchgen added to the answers."""
         return str(self.facts.get("settings", {}).get("output", {}).get("prefix", ""))
 
     @property
     def response(self) -> str:
         """The column with the responses."""
-        return str(self.facts.get("response", f"{self._prefix}response"))
+        return str(self.facts.get("response", f"{self.prefix}response"))
 
     def has_scores(self, metric: str) -> bool:
         """Whether single rows have scores of a metric; otherwise only the whole set has a value."""

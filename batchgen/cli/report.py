@@ -1,0 +1,38 @@
+"""`batchgen report`: one HTML file about a run."""
+
+import webbrowser
+from pathlib import Path
+
+import click
+
+from batchgen.cli.options import json_option, print_json
+from batchgen.cli.render.terminal import format_bytes, printable
+
+
+@click.command()
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write to this file. Default: report.html in RUN.",
+)
+@click.option("--open", "opens", is_flag=True, help="Open the file in the browser.")
+@json_option
+def report(run: Path, *, output: Path | None, opens: bool, as_json: bool) -> None:
+    """Write one HTML file about a scored run: verdict, metrics, slices, health, answers, provenance.
+
+    RUN is a run folder, or a folder that `batchgen score` wrote. The file contains all that it shows and loads nothing. The job
+    key output.report writes it at the end of each run.
+    """
+    from batchgen.report.write_report import write_report
+
+    written = write_report(run, output)
+    size = written.stat().st_size
+    if opens:
+        webbrowser.open(written.as_uri())
+    if as_json:
+        print_json(report=str(written), bytes=size)
+        return
+    click.echo(f"wrote  {printable(str(written))} ({format_bytes(size)})", err=True)

@@ -1,0 +1,169 @@
+"""From a scored run to its page."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from batchgen.evaluation.comparing.scored_run import ScoredRun
+from batchgen.records import MetricRow
+from batchgen.report.answer_survey import AnswerSurvey, survey_answers
+from batchgen.report.charts import (
+    Interval,
+    bar_chart,
+    bin_values,
+    histogram_chart,
+    interval_chart,
+)
+from batchgen.report.number_text import format_share, format_value
+from batchgen.report.page import render_page
+from batchgen.report.provenance import provenance_groups
+from batchgen.report.reported_run import ReportedRun
+from batchgen.report.row_choice import MAX_WORST, ShownAnswer, choose_answers
+from batchgen.report.row_records import RowRecords, row_records
+from batchgen.report.score_survey import ScoreSurvey, survey_scores
+from batchgen.report.sections import health_checks, heat_table, interval_text, judge_sections
+
+_MAX_HISTOGRAMS = 12
+
+
+def build_report(run: ReportedRun) -> str:
+    """The page about a run."""
+    answers = survey_answers(run.scored)
+    scores = survey_scores(run.scored, run.ranked, MAX_WORST)
+    shown = choose_answers(run.scored, answers, scores)
+    records = row_records(run.scored, shown)
+    values = {
+        "run": run,
+        "title": run.name,
+        "version": version("batchgen-llm"),
+        "verdict": _verdict(run),
+        "gates": run.gates,
+        "facts": list(_facts(run)),
+        "answers": answers,
+        "ok": answers.rows - answers.failures - answers.skipped - answers.cut,
+        "overall": run.overall,
+        "level": f"{100 * run.overall[0].ci_level:.3g} %" if run.overall else "",
+        "metric_charts": list(_metric_charts(run)),
+        "heat": heat_table(run),
+        "histograms": list(_histograms(run, answers, scores)),
+        "finish_chart": _finish_chart(answers),
+        "health": list(health_checks(run, answers)),
+        "judges": judge_sections(run),
+        "shown": _shown(shown, records, answers),
+        "provenance": provenance_groups(run),
+        "format_value": format_value,
+        "format_share": format_share,
+        "interval_text": interval_text,
+    }
+    return render_page(values, _data(run.scored, run, records))
+
+
+def _verdict(run: ReportedRun) -> Mapping[str, Any]:
+    """The tone and the text of the verdict: a key of the page's texts, and its values."""
+    counts, allowed = run.manifest.get("counts", {}), _allowed_failures(run.manifest)
+    if allowed is not None and counts.get("failed", 0) > allowed:
+        values = {"failed": counts["failed"], "allowed": allowed}
+        return {"tone": "bad", "key": "too_many_failed", "values": values}
+    if not run.gates:
+        return {"tone": "neutral", "key": "no_gates", "values": {}}
+    failed = sum(gate["verdict"] != "passed" for gate in run.gates)
+    if failed:
+        values = {"failed": failed, "all": len(run.gates)}
+        return {"tone": "bad", "key": "failed", "values": values}
+    return {"tone": "good", "key": "passed", "values": {}}
+
+
+def _allowed_failures(manifest: Mapping[str, Any]) -> int | None:
+    if "max_error_rate" not in manifest:
+        return None
+    limits = [int(manifest["max_error_rate"] * manifest["counts"]["rows"])]
+    if manifest.get("max_error_count") is not None:
+        limits.append(manifest["max_error_count"])
+    return min(limits)
+
+
+def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:
+    """What the run is, in a few words: keys of texts, and values."""
+    manifest = run.manifest
+    if not manifest:
+        yield "scored_file", str(run.scored.facts.get("scored", run.path.name))
+        return
+    yield "in_brief", str(manifest["run_id"])
+    if name := manifest.get("model", {}).get("name"):
+        yield "model", str(name)
+    if finished := manifest.get("finished_at"):
+        yield "time", str(finished).replace("T", " ").replace("+00:00", " UTC")
+
+
+def _metric_charts(run: ReportedRun) -> Iterator[str]:
+    """A chart of all fractions on one axis, and one of each other metric, whose values have no common scale."""
+    rows = [row for row in run.overall if row.value is not None]
+    fractions = [row for row in rows if row.unit == "fraction"]
+    if fractions:
+        label = "Metrics between 0 and 1 with their intervals"
+        yield interval_chart([_interval(row) for row in fractions], label, domain=(0, 1))
+    for row in rows:
+        if row.unit != "fraction" and row.ci_low is not None:
+            yield interval_chart([_interval(row)], f"{row.metric} with its interval")
+
+
+def _interval(row: MetricRow) -> Interval:
+    return Interval(row.metric, float(row.value or 0), row.ci_low, row.ci_high)
+
+
+def _histograms(
+    run: ReportedRun, answers: AnswerSurvey, scores: ScoreSurvey
+) -> Iterator[Mapping[str, Any]]:
+    """Of lengths, and of each metric with more than two different values."""
+    named = [("characters", answers.characters), ("tokens", answers.tokens)]
+    found: list[tuple[str | None, str, Any]] = [(key, "", v) for key, v in named if len(v)]
+    for row in run.overall:
+        values = scores.values.get(row.metric)
+        if values is not None and len(set(values[:5000].tolist())) > 2:
+            found.append((None, row.metric, values))
+    for key, metric, values in found[:_MAX_HISTOGRAMS]:
+        bins, median = bin_values(values), sorted(values)[len(values) // 2]
+        yield {
+            "key": key,
+            "metric": metric,
+            "svg": histogram_chart(bins, f"Distribution of {metric or key}"),
+            "above": bins.above,
+            "median": format_value(float(median), ""),
+        }
+
+
+def _finish_chart(answers: AnswerSurvey) -> str:
+    if not answers.finish_reasons:
+        return ""
+    ordered = sorted(answers.finish_reasons.items(), key=lambda pair: -pair[1])
+    return bar_chart(dict(ordered), "Answers by finish reason")
+
+
+def _shown(
+    shown: Sequence[ShownAnswer], records: RowRecords, answers: AnswerSurvey
+) -> Mapping[str, Any]:
+    counts = Counter(one.reasons[0] for one in shown)
+    parts = [(f"why_{why}", counts[why]) for why in ("flip", "worst", "failed", "random")]
+    return {
+        "count": len(shown),
+        "all": answers.rows,
+        "parts": [(key, n) for key, n in parts if n],
+        "characters": records.characters,
+    }
+
+
+def _data(scored: ScoredRun, run: ReportedRun, records: RowRecords) -> dict[str, Any]:
+    """The data of the script."""
+    slices = sorted({name for one in records.records for name in one["slices"]})
+    metrics = [
+        {
+            "name": row.metric,
+            "unit": row.unit,
+            "higher": row.higher_is_better,
+            "ranked": row.metric in {one.metric for one in run.ranked},
+        }
+        for row in run.overall
+        if scored.metrics
+    ]
+    return {"rows": records.records, "slices": slices, "metrics": metrics}
