@@ -71,7 +71,6 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "empty": ("empty answer", "空回答"),
     "repeated": ("same text as an earlier answer", "与先前回答文本相同"),
     "error_code": ("failed: {code}", "失败：{code}"),
-    "skip_code": ("skipped: {code}", "跳过：{code}"),
     "truncated": ("cut at the token limit", "达到长度上限被截断"),
     "repetition": ("repeats itself", "自我重复"),
     "refusal": ("declines to answer", "拒绝回答"),
@@ -125,8 +124,6 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "in_brief": ("Run", "运行"),
     "model": ("Model", "模型"),
     "time": ("Finished", "完成时间"),
-    "duration": ("Generation", "生成用时"),
-    "seconds": ("{n} s", "{n} 秒"),
     "scored_file": ("scored file", "评分文件"),
 }
 

@@ -10,6 +10,7 @@ from batchgen.evaluation.comparing.scored_run import ScoredRun, open_scored_run
 from batchgen.evaluation.gates import GateResult
 from batchgen.output.published_run import read_manifest
 from batchgen.output.score_tables import read_metrics
+from batchgen.output.unfinished_run import check_manifest_exists
 from batchgen.records import MetricRow
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.entries import exists
@@ -60,7 +61,9 @@ def open_reported_run(path: Path) -> ReportedRun:
         UsageError: the run is unfinished or has no scores, or the folder is not that of a run.
         StateError: files are damaged.
     """
-    scored, folder = open_scored_run(path), RunFolder(path.absolute())
+    folder = RunFolder(path.absolute())
+    check_manifest_exists(folder)
+    scored = open_scored_run(path)
     manifest = read_manifest(folder).content if exists(folder.manifest) else {}
     gates = manifest.get("evaluation", {}).get("gates", ())
     return ReportedRun(scored, read_metrics(folder.metrics), manifest, gates)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.errors import BatchgenError, ExitCode, StateError, UsageError
+from batchgen.errors import StateError, UsageError
 from batchgen.jobfile.load import load_job
 from batchgen.report.reported_run import open_reported_run
 from batchgen.run.run import run
@@ -27,11 +27,20 @@ def test_a_folder_that_is_not_a_run(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_run(make_job: MakeJob, tmp_path: Path) -> None:
-    run(load_job(make_job(evaluate={"metrics": ["length"]})))
-    (tmp_path / "out" / "manifest.json").unlink()
-    with pytest.raises(BatchgenError) as raised:
+    rows = [{"q": str(n)} for n in range(9)]
+    job = make_job(rows, evaluate={"metrics": ["length"]}, batching={"part_rows": 2})
+    looks = iter(range(3))
+    assert run(load_job(job), stop=lambda: next(looks, None) is None).outcome == "stopped"
+    with pytest.raises(UsageError, match="is not complete yet") as raised:
         open_reported_run(tmp_path / "out")
-    assert raised.value.exit_code in (ExitCode.USAGE, ExitCode.STATE)
+    assert "batchgen run" in raised.value.hint
+
+
+def test_a_run_without_its_manifest(scored: MakeRun) -> None:
+    folder = scored()
+    (folder / "manifest.json").unlink()
+    with pytest.raises(StateError, match=r"manifest\.json is missing"):
+        open_reported_run(folder)
 
 
 @pytest.mark.parametrize("name", ["scores.parquet", "metrics.parquet", "responses.parquet"])
