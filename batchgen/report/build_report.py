@@ -7,8 +7,7 @@ from typing import Any
 
 from batchgen.evaluation.comparing.scored_run import ScoredRun
 from batchgen.records import MetricRow
-from batchgen.report.answer_survey import AnswerSurvey, survey_answers
-from batchgen.report.charts import (
+from batchgen.report.charts.draw_charts import (
     Interval,
     bar_chart,
     bin_values,
@@ -19,9 +18,10 @@ from batchgen.report.number_text import format_share, format_value
 from batchgen.report.page import render_page
 from batchgen.report.provenance import provenance_groups
 from batchgen.report.reported_run import ReportedRun
-from batchgen.report.row_choice import MAX_WORST, ShownAnswer, choose_answers
-from batchgen.report.row_records import RowRecords, row_records
-from batchgen.report.score_survey import ScoreSurvey, survey_scores
+from batchgen.report.rows.answer_survey import AnswerSurvey, survey_answers
+from batchgen.report.rows.row_choice import MAX_WORST, ShownAnswer, choose_answers
+from batchgen.report.rows.row_records import RowRecords, row_records
+from batchgen.report.rows.score_survey import ScoreSurvey, survey_scores
 from batchgen.report.sections import health_checks, heat_table, interval_text, judge_sections
 
 _MAX_HISTOGRAMS = 12

@@ -8,9 +8,9 @@ from batchgen.evaluation.aggregate import OVERALL
 from batchgen.evaluation.resolve_evaluation import read_recorded_metrics
 from batchgen.evaluation.slices import slice_column
 from batchgen.records import MetricRow
-from batchgen.report.answer_survey import AnswerSurvey
 from batchgen.report.number_text import format_share, format_value
 from batchgen.report.reported_run import ReportedRun
+from batchgen.report.rows.answer_survey import AnswerSurvey
 
 MAX_SLICES = 60
 """Rows of the table of slices."""

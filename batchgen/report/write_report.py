@@ -4,7 +4,7 @@ import stat
 from pathlib import Path
 
 from batchgen.report.build_report import build_report
-from batchgen.report.chart_packages import check_chart_packages
+from batchgen.report.charts.chart_packages import check_chart_packages
 from batchgen.report.reported_run import open_reported_run
 from batchgen.storage.durable import disk_errors, write_durably
 

@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 
-from batchgen.report.chart_colors import ACCENT
-from batchgen.report.charts import Interval, bar_chart, bin_values, histogram_chart, interval_chart
-from batchgen.report.clean_svg import clean_svg
+from batchgen.report.charts.chart_colors import ACCENT
+from batchgen.report.charts.clean_svg import clean_svg
+from batchgen.report.charts.draw_charts import (
+    Interval,
+    bar_chart,
+    bin_values,
+    histogram_chart,
+    interval_chart,
+)
 
 
 def test_only_listed_elements_and_attributes_stay() -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from batchgen.report.answer_survey import survey_answers
 from batchgen.report.reported_run import open_reported_run
-from batchgen.report.row_choice import MAX_RANDOM, MAX_WORST, choose_answers
-from batchgen.report.row_records import MAX_TOTAL_BYTES, cut_records, row_records
-from batchgen.report.score_survey import survey_scores
+from batchgen.report.rows.answer_survey import survey_answers
+from batchgen.report.rows.row_choice import MAX_RANDOM, MAX_WORST, choose_answers
+from batchgen.report.rows.row_records import MAX_TOTAL_BYTES, cut_records, row_records
+from batchgen.report.rows.score_survey import survey_scores
 
 MakeRun = Callable[..., Path]
 

@@ -6,7 +6,7 @@ does not reach the page.
 
 import xml.etree.ElementTree as ET
 
-from batchgen.report.chart_colors import COLOR_CLASSES
+from batchgen.report.charts.chart_colors import COLOR_CLASSES
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _SHAPES = frozenset({"d", "x", "y", "x2", "y2", "width", "height", "transform"})

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from batchgen.metrics.statistics.intervals import Floats
-from batchgen.report.chart_colors import ACCENT, BAD, GOOD, GRID, INK, MUTED
-from batchgen.report.chart_packages import require_chart_package
-from batchgen.report.clean_svg import clean_svg
+from batchgen.report.charts.chart_colors import ACCENT, BAD, GOOD, GRID, INK, MUTED
+from batchgen.report.charts.chart_packages import require_chart_package
+from batchgen.report.charts.clean_svg import clean_svg
 from batchgen.report.visible_text import visible
 
 WIDTH = 340

@@ -11,7 +11,7 @@ from batchgen.arrow.nested_column import column_at, column_paths, split_path
 from batchgen.arrow.values import python_values
 from batchgen.evaluation.comparing.scored_run import ScoredRun
 from batchgen.metrics.references import read_references
-from batchgen.report.row_choice import ShownAnswer
+from batchgen.report.rows.row_choice import ShownAnswer
 
 MAX_CHARACTERS = 4000
 """Of one text on the page."""

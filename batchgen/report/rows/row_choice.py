@@ -11,8 +11,8 @@ from typing import Literal
 import polars as pl
 
 from batchgen.evaluation.comparing.scored_run import KEY, SLICE, ScoredRun
-from batchgen.report.answer_survey import AnswerSurvey
-from batchgen.report.score_survey import AnswerKey, ScoreSurvey
+from batchgen.report.rows.answer_survey import AnswerSurvey
+from batchgen.report.rows.score_survey import AnswerKey, ScoreSurvey
 
 MAX_WORST, MAX_RANDOM = 200, 100
 

@@ -1,0 +1,1 @@
+"""Which answers a page shows, and what of them."""
