@@ -29,7 +29,7 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Bins:
+class Histogram:
     """A histogram: one more edge than counts. `above` values are beyond the last edge."""
 
     edges: Sequence[float]
@@ -80,7 +80,7 @@ def interval_chart(
     return _draw(alt.layer(*layers), label, step=24)
 
 
-def histogram_chart(bins: Bins, label: str) -> str:
+def histogram_chart(bins: Histogram, label: str) -> str:
     """Bars of a histogram."""
     alt = require_chart_package("altair")
     pairs = zip(bins.edges, bins.edges[1:], bins.counts, strict=False)
@@ -112,7 +112,7 @@ def bar_chart(counts: Mapping[str, int], label: str) -> str:
     return _draw(alt.layer(base.mark_bar(color=ACCENT), text), label, step=24)
 
 
-def bin_values(values: Floats) -> Bins:
+def bin_values(values: Floats) -> Histogram:
     """Equal bins from the smallest value to the 99.5th percentile; of whole numbers, bins of whole numbers."""
     least, most = float(values.min()), float(np.quantile(values, 0.995))
     whole = bool((values == np.round(values)).all())
@@ -124,7 +124,7 @@ def bin_values(values: Floats) -> Bins:
     else:
         edges = np.linspace(least, most, _BINS + 1)
     counts, _ = np.histogram(values, edges)
-    return Bins(edges.tolist(), counts.tolist(), int((values > edges[-1]).sum()))
+    return Histogram(edges.tolist(), counts.tolist(), int((values > edges[-1]).sum()))
 
 
 def _domain(least: float, most: float) -> tuple[float, float]:
