@@ -21,10 +21,10 @@ from batchgen.cli.render.terminal import format_bytes, printable
 @click.option("--open", "opens", is_flag=True, help="Open the file in the browser.")
 @json_option
 def report(run: Path, *, output: Path | None, opens: bool, as_json: bool) -> None:
-    """Write one HTML file about a scored run: verdict, metrics, slices, health, answers, provenance.
+    """Write one HTML file about a scored run.
 
-    RUN is a run folder, or a folder that `batchgen score` wrote. The file contains all that it shows and loads nothing. The job
-    key output.report writes it at the end of each run.
+    It shows the verdict of the gates, metrics with their intervals, slices, health, distributions, judges, the worst answers
+    and the provenance. RUN is a run folder, or a folder that `batchgen score` wrote. The file loads nothing.
     """
     from batchgen.report.write_report import write_report
 
