@@ -37,6 +37,7 @@ FailureCode = Literal[
     "nonfinite_logits",
     "grammar_stuck",
     "grammar_unsupported",
+    "grammar_violated",
     "out_of_memory",
     "crash_suspect",
     "request_refused",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from batchgen.decoding_settings import AnswerGrammar
 from batchgen.errors import Problem
 from batchgen.job.decoding import MOST_TOP_LOGPROBS
 from batchgen.job.spec import Batching, Decoding, Job, ModelSpec
@@ -229,13 +230,16 @@ class ModelUse:
     """What a job uses a model for.
 
     Attributes:
-        settings: the decoding settings that are not neutral, or come from a column, and the job key of each.
+        settings: the decoding settings that are not neutral, or come from a column, and the job key of each. A form of
+            answers is named by its kind, such as json_schema.
+        grammar: the form of rows without one of their own.
         sampled: whether answers may be sampled.
         likelihoods: whether given texts are scored.
         known: what `identify` returned when the run began; empty for a new run.
     """
 
     settings: Mapping[str, str]
+    grammar: AnswerGrammar | None = None
     sampled: bool = False
     likelihoods: bool = False
     known: Mapping[str, object] = field(default_factory=dict)

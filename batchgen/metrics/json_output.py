@@ -37,11 +37,11 @@ class JsonSchemaOptions(MetricOptions):
     """true: the response may be inside a Markdown code fence."""
 
 
-class _NotJSONError(ValueError):
+class NotJSONError(ValueError):
     """A text that is not JSON; its only argument is the rule."""
 
 
-Violation = Callable[[object], str | None]
+SchemaViolation = Callable[[object], str | None]
 """From a value to the keyword of a schema that it breaks; None if it conforms."""
 
 
@@ -54,7 +54,7 @@ class JsonValid:
 
     spec: Spec
     allow_code_fence: bool
-    violation: Violation
+    violation: SchemaViolation
 
     def score(self, answer: Answer) -> Score:
         """Score an answer; the rule is what is broken. The status is `truncated` where the response was cut off."""
@@ -63,22 +63,27 @@ class JsonValid:
         if fence is not None and self.allow_code_fence:
             text = fence[1]
         try:
-            value = _parsed(text)
-        except _NotJSONError as error:
+            value = parse_strictly(text)
+        except NotJSONError as error:
             return no_answer_found(self.spec, answer, "fenced" if fence else str(error))
         broken = self.violation(value)
         return Score(self.spec.name, float(broken is None), "ok", None, broken)
 
 
-def _parsed(text: str) -> object:
+def parse_strictly(text: str) -> object:
+    """The value of a text in JSON.
+
+    Raises:
+        NotJSONError: it is none, has a repeated key or a number such as `NaN`, or is too deep.
+    """
     try:
         return json.loads(
             text, parse_constant=_refuse_constant, object_pairs_hook=_unique, parse_int=_integer
         )
     except json.JSONDecodeError:
-        raise _NotJSONError("syntax") from None
+        raise NotJSONError("syntax") from None
     except RecursionError:
-        raise _NotJSONError("depth") from None
+        raise NotJSONError("depth") from None
 
 
 def _integer(digits: str) -> int | float:
@@ -87,38 +92,42 @@ def _integer(digits: str) -> int | float:
 
 
 def _refuse_constant(_name: str) -> NoReturn:
-    raise _NotJSONError("constant")
+    raise NotJSONError("constant")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise _NotJSONError("repeated key")
+        raise NotJSONError("repeated key")
     return found
 
 
-def _read_schema(content: bytes, file: Path) -> Violation:
-    """Read a JSON Schema of any draft; 2020-12 if it names none.
+def _parse_schema(content: bytes, file: Path) -> object:
+    try:
+        schema: object = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        hint = "Give the path of a JSON Schema file."
+        raise DataError(f"{file}: is not JSON", hint=hint) from error
+    return schema
+
+
+def read_schema(schema: object, place: object) -> SchemaViolation:
+    """Read a JSON Schema of any draft; 2020-12 if it names none. `place` is named in errors.
 
     Raises:
         DataError: if it is not a schema, refers to other files, or jsonschema-rs is not installed.
     """
-    try:
-        schema = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        hint = "Give the path of a JSON Schema file."
-        raise DataError(f"{file}: is not JSON", hint=hint) from error
     outside = sorted({ref for ref in _references(schema) if not ref.startswith("#")})
     if outside:
         raise DataError(
-            f"{file}: refers to {outside[0]!r}, which is not in this file",
+            f"{place}: refers to {outside[0]!r}, which is not in this file",
             hint="Copy it under $defs and write #/$defs/NAME: batchgen opens no connection.",
         )
     library = require_package("jsonschema_rs", "structured")
     try:
         validator = library.validator_for(schema, retriever=_refuse_retrieval)
     except ValueError as error:
-        raise DataError(f"{file}: is not a JSON Schema: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{place}: is not a JSON Schema: {str(error).splitlines()[0]}") from error
 
     def violation(value: object) -> str | None:
         try:
@@ -153,7 +162,9 @@ def _json_schema(spec: Spec, options: JsonSchemaOptions) -> JsonValid:
         message = f"{file}: cannot be read: {error.strerror}"
         raise DataError(message, hint="Give the path of a JSON Schema file.") from error
     signed = replace(spec, signature=f"sha256:{hashlib.sha256(content).hexdigest()}")
-    return JsonValid(signed, options.allow_code_fence, _read_schema(content, file))
+    return JsonValid(
+        signed, options.allow_code_fence, read_schema(_parse_schema(content, file), file)
+    )
 
 
 JSON = MetricType(JsonOptions, lambda spec, o: JsonValid(spec, o.allow_code_fence, lambda _: None))

@@ -5,7 +5,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from batchgen.decoding_settings import AnswerGrammar
 from batchgen.records import Completion, Failure, FailureCode, FinishReason, Request
+from batchgen.structured.answer_check import has_form
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +51,12 @@ def read_completion(request: Request, answer: dict[str, Any], *, seeded: bool) -
     choice = choice_of(answer)
     if choice is None:
         return failed(request, "server_error", "the server's answer contains no single choice")
-    ended = choice.get("finish_reason")
-    if ended not in ("stop", "length"):
-        shown = ended if ended in ("content_filter", "tool_calls", "function_call") else "no reason"
-        words = f"the server ended the answer with {shown} instead of stop or length"
-        return failed(request, "server_error", words)
     text, logprob = text_of(choice), None
-    if text is None:
-        return failed(request, "server_error", "the server's answer contains no text")
+    if (fault := _fault(request, choice, text)) is not None or text is None:
+        return failed(request, *(fault or _NO_TEXT))
     if request.decoding.logprobs and (logprob := _mean_logprob(choice)) is None:
         return failed(request, "server_error", "the server's answer contains no log-probabilities")
+    ended = choice["finish_reason"]
     reason: FinishReason = ended
     if ended == "stop" and isinstance(choice.get("stop_reason"), str):
         reason = "stop_string"
@@ -74,6 +72,28 @@ def read_completion(request: Request, answer: dict[str, Any], *, seeded: bool) -
         input_tokens=usage.prompt,
         output_tokens=usage.completion or 0,
     )
+
+
+def _fault(
+    request: Request, choice: dict[str, Any], text: str | None
+) -> tuple[FailureCode, str] | None:
+    """Code and message of an answer that is none; None for one that is complete."""
+    ended, grammar = choice.get("finish_reason"), request.decoding.grammar
+    if ended not in ("stop", "length"):
+        shown = ended if ended in ("content_filter", "tool_calls", "function_call") else "no reason"
+        return "server_error", f"the server ended the answer with {shown} instead of stop or length"
+    if text is None:
+        return _NO_TEXT
+    if ended == "stop" and grammar is not None and not _has_form(grammar, choice):
+        return _OTHER_FORM
+    return None
+
+
+_NO_TEXT: tuple[FailureCode, str] = "server_error", "the server's answer contains no text"
+_OTHER_FORM: tuple[FailureCode, str] = (
+    "grammar_violated",
+    "the answer does not have the form of decoding.response_format, which the server did not enforce",
+)
 
 
 def _mean_logprob(choice: dict[str, Any]) -> float | None:
@@ -105,6 +125,13 @@ def failed(request: Request, code: FailureCode, message: str) -> Completion:
     """The completion of a row without an answer."""
     failure = Failure(code, message)
     return Completion(request.index, request.sample, (), "", "error", failure=failure)
+
+
+def _has_form(grammar: AnswerGrammar, choice: dict[str, Any]) -> bool:
+    """Whether an answer without its reasoning has the form."""
+    message = choice.get("message")
+    text = choice.get("text") if message is None else message.get("content")
+    return has_form(grammar, sound_text(text if isinstance(text, str) else ""))
 
 
 def text_of(choice: dict[str, Any]) -> str | None:

@@ -23,14 +23,18 @@ _ANSWER = 16
 """New tokens of an answer."""
 _HOT = 1.8
 _PROMPT = "Describe the sea, the sea, the sea and the wind in a few words."
+_TEXT = "The sea, the sea, the sea and the wind, the"
+"""The same without a chat template: a text that does not end, since models may answer a finished one with nothing."""
 _SHORT_PROMPT = "Reply with the single word yes."
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
-    """An answer to a probe; `text` is None if the server refused the request."""
+    """An answer to a probe; `text` is None if the server refused the request. `finish`: why it ended, as the server reports it."""
 
+    status: int
     text: str | None
+    finish: str
     tokens: int | None
     prompt_tokens: int | None
     has_logprobs: bool
@@ -73,20 +77,24 @@ class DialectProbe:
     def logprobs_field(self) -> dict[str, Any]:
         return {"logprobs": 1} if self._tokens else {"logprobs": True}
 
-    def ask(self, prompt: str = _PROMPT, **fields: Any) -> ProbeAnswer:  # noqa: ANN401  # of a JSON object
+    def ask(self, prompt: str = "", length: int = _ANSWER, **fields: Any) -> ProbeAnswer:  # noqa: ANN401  # of a JSON object
         """Send one request."""
-        sent: dict[str, Any] = {"model": self._name, self._length: _ANSWER}
+        prompt = prompt or (_TEXT if self._tokens else _PROMPT)
+        sent: dict[str, Any] = {"model": self._name, self._length: length}
         sent |= {"prompt": prompt} if self._tokens else {"messages": _chat(prompt)}
         reply = self._send(json.dumps(sent | fields).encode())
         answer = parse_json(reply.body) if reply.status == 200 else None
         choice = choice_of(answer) if answer is not None else None
         if answer is None or choice is None:
-            return ProbeAnswer(None, None, None, has_logprobs=False)
+            return ProbeAnswer(reply.status, None, "", None, None, has_logprobs=False)
         usage, logprobs = read_usage(answer), choice.get("logprobs")
         listed = isinstance(logprobs, dict) and bool(
             logprobs.get("content") or logprobs.get("token_logprobs")
         )
-        return ProbeAnswer(text_of(choice), usage.completion, usage.prompt, has_logprobs=listed)
+        text, finish = text_of(choice), str(choice.get("finish_reason"))
+        return ProbeAnswer(
+            reply.status, text, finish, usage.completion, usage.prompt, has_logprobs=listed
+        )
 
     def _sampling_fields(self, wanted: frozenset[str]) -> Iterator[tuple[str, str]]:
         first, other = self._hot(1), self._hot(2)

@@ -12,6 +12,8 @@ from pydantic import TypeAdapter
 
 from batchgen.engines.contract import SERVED, ModelUse
 from batchgen.engines.openai.dialect_probe import DialectProbe
+from batchgen.engines.openai.form_fields import WAYS
+from batchgen.engines.openai.form_probe import FormProbe
 from batchgen.engines.openai.openai_engine import OpenaiEngine
 from batchgen.engines.openai.row_exchange import Endpoint
 from batchgen.engines.openai.served_model import START_SECONDS, ServedModel, ServerAccess
@@ -31,7 +33,10 @@ from batchgen.storage.record_cache import KeyedRecord, RecordCache
 
 DIALECT = "dialect"
 PROBED = frozenset(
-    {"top_p", "top_k", "min_p", "repetition_penalty", "min_new_tokens", "stop_strings", "logprobs"}
+    {
+        *("top_p", "top_k", "min_p", "repetition_penalty", "min_new_tokens", "stop_strings"),
+        *("logprobs", *WAYS),
+    }
 )
 """Decoding settings that servers may ignore."""
 _CONTENT = TypeAdapter(KeyedRecord[dict[str, str]])
@@ -132,7 +137,7 @@ def _dialect(
         "day": date.today().isoformat(),  # noqa: DTZ011  # only a day's worth of trust
         "url": str(settings.urls[0]),
         "model": json.dumps([served.name, served.identity()]),
-        "use": json.dumps([tokens, use.sampled, sorted(wanted)]),
+        "use": json.dumps([tokens, use.sampled, sorted(wanted), _form(use)]),
     }
     cache = RecordCache(cache_folder() / "dialects", _CONTENT)
     if (kept := cache.get(key)) is not None:
@@ -153,10 +158,33 @@ def _dialect(
                 + (" Without model.path, messages are sent." if tokens else ""),
             )
         dialect = probe.find(wanted, sampled=use.sampled)
+        dialect |= _find_forms(FormProbe(probe), settings, use)
     finally:
         connection.close()
     cache.put(key, dialect)
     return dialect
+
+
+def _find_forms(probe: FormProbe, settings: ServerSettings, use: ModelUse) -> dict[str, str]:
+    """How the server is told the forms that the job uses; one that it does not enforce is left out.
+
+    Raises:
+        JobKeyError: the server does not enforce the form of the job, though it does others of its kind.
+    """
+    found = probe.find(frozenset(use.settings))
+    grammar = use.grammar
+    way = found.get(grammar.kind) if grammar is not None else None
+    if grammar is not None and way is not None and (why := probe.objection(grammar, way)):
+        raise JobKeyError(
+            use.settings[grammar.kind],
+            f"{why}: {settings.urls[0]}",
+            hint="Write a simpler form, or use another server.",
+        )
+    return found
+
+
+def _form(use: ModelUse) -> list[str]:
+    return [use.grammar.kind, use.grammar.text] if use.grammar else []
 
 
 def _patient_send(connection: HttpConnection, path: str, body: bytes, until: float) -> HttpReply:

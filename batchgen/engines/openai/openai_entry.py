@@ -14,6 +14,7 @@ from batchgen.engines.contract import (
     Origin,
 )
 from batchgen.engines.openai.server_settings import (
+    form_problems,
     prompt_problems,
     read_server_settings,
     section_problems,
@@ -41,6 +42,7 @@ INFO = EngineInfo(
             "decoding.min_new_tokens",
             "decoding.stop_strings",
             "decoding.logprobs",
+            "decoding.response_format",
             "model.base_url",
             "model.served_name",
             "model.api_key_env",
@@ -134,6 +136,7 @@ def _problems(job: Job, model: ModelSpec, key: str) -> Iterator[Problem]:
     yield from section_problems(model, key)
     if key == "model":
         yield from prompt_problems(job)
+        yield from form_problems(job)
     elif model.path is None:
         message = "is required for a judge: its labels are scored by their token ids"
         yield Problem(f"{key}.path", message, "Give the folder or id of the judge's model.")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from batchgen.engines.openai.form_fields import form_fields
 from batchgen.records import Request, ResolvedDecoding
 
 SEED_RANGE = 2**31 - 1
@@ -51,4 +52,6 @@ def decoding_fields(decoding: ResolvedDecoding, dialect: Mapping[str, str]) -> d
         fields["min_tokens"] = decoding.min_new_tokens
     if decoding.stop_strings:
         fields["stop"] = list(decoding.stop_strings)
+    if decoding.grammar is not None:
+        fields |= form_fields(decoding.grammar, dialect[decoding.grammar.kind])
     return fields

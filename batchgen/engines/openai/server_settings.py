@@ -1,5 +1,6 @@
 """The keys of a job's model section that are about servers: read and checked, without a connection."""
 
+import importlib.util
 import os
 import re
 from collections.abc import Iterator
@@ -68,6 +69,21 @@ def section_problems(model: ModelSpec, key: str) -> Iterator[Problem]:
             if getattr(model, name) is not None:
                 message = f"has no effect without {key}.path: the server applies its own tokenizer"
                 yield Problem(f"{key}.{name}", message, f"Remove it, or set {key}.path.")
+
+
+def form_problems(job: Job) -> Iterator[Problem]:
+    """What servers cannot do with the form of answers, or this process cannot check."""
+    spec = job.decoding.response_format
+    if spec is None:
+        return
+    if spec.after is not None:
+        message = "is not supported by engine openai: the server decides where the form begins"
+        yield Problem("decoding.response_format.after", message, "Remove it.")
+    checked = "json_schema" in (spec.form, *spec.columns)
+    if checked and importlib.util.find_spec("jsonschema_rs") is None:
+        message = "needs the package jsonschema_rs, which checks the answers and is not installed"
+        hint = "Run in batchgen's folder: pip install -e '.[structured]'."
+        yield Problem("decoding.response_format", message, hint)
 
 
 def prompt_problems(job: Job) -> Iterator[Problem]:

@@ -14,6 +14,7 @@ from batchgen.progress import Reporter
 from batchgen.state.identity import read_identity
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.entries import exists
+from batchgen.structured.answer_grammars import KEY
 
 _NAMES = ("served_model", "served_weights", "served_by", "dialect")
 _NEUTRAL = asdict(ResolvedDecoding())
@@ -63,7 +64,13 @@ def _use(job: Job, decoding: ResolvedDecoding, known: Mapping[str, Any]) -> Mode
     }
     keys |= {name: f"decoding.columns.{name}" for name in job.decoding.columns}
     keys.pop("max_new_tokens", None)
-    return ModelUse(keys, sampled=job.decoding.may_sample and "temperature" in keys, known=known)
+    keys.pop("grammar", None)
+    sampled = job.decoding.may_sample and "temperature" in keys
+    if (form := job.decoding.response_format) is not None:
+        keys.pop("response_format", None)
+        keys |= {form.form: f"{KEY}.{form.form}"} if form.form else {}
+        keys |= {kind: f"{KEY}.columns.{kind}" for kind in form.columns if kind != form.form}
+    return ModelUse(keys, decoding.grammar, sampled=sampled, known=known)
 
 
 def _check_seed(job: Job, found: Mapping[str, Any]) -> None:

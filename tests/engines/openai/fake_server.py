@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from batchgen.engines.openai.dialect_probe import _PROMPT, _SHORT_PROMPT
+from batchgen.engines.openai.dialect_probe import _PROMPT, _SHORT_PROMPT, _TEXT
+from batchgen.engines.openai.form_probe import _PROMPT as _FORM_PROMPT
 
 Headers = Mapping[str, str]
 Act = Callable[["Seen"], "Sent"]
@@ -85,12 +86,45 @@ def probed(body: Mapping[str, Any], honored: frozenset[str]) -> Sent:
     sent = answer(text, chat="messages" in body)
     content: Any = sent.content
     content["usage"]["completion_tokens"] = tokens
+    if form := FORMS.get(json.dumps({name: heeded[name] for name in FORM_FIELDS & set(heeded)})):
+        content["choices"][0]["message" if "messages" in body else "text"] = (
+            {"content": form} if "messages" in body else form
+        )
     if "logprobs" in heeded:
         content["choices"][0]["logprobs"] = {"content": [{"logprob": -0.5}]}
     return sent
 
 
 _COUNTER = itertools.count()
+FORM_FIELDS = {"response_format", "structured_outputs", "regex", "grammar", "json_schema"}
+TRIAL = {
+    "type": "object",
+    "properties": {"zq": {"enum": [7]}},
+    "required": ["zq"],
+    "additionalProperties": False,
+}
+_NAMED = {"name": "answer", "schema": TRIAL, "strict": True}
+_LARK = '%llguidance {}\nstart: "zebra" | "quartz"'
+_GBNF = "root ::= " + " | ".join(
+    '"' + "".join(f"\\U{ord(c):08X}" for c in label) + '"' for label in ("zebra", "quartz")
+)
+FORMS = {
+    json.dumps(fields): text
+    for fields, text in [
+        ({"response_format": {"type": "json_schema", "json_schema": _NAMED}}, '{ "zq": 7 }'),
+        ({"response_format": {"type": "json_object"}}, '{"a": 1}'),
+        ({"structured_outputs": {"json": TRIAL}}, '{"zq": 7}'),
+        ({"structured_outputs": {"regex": "[0-9]{3}zq"}}, "123zq"),
+        ({"structured_outputs": {"choice": ["zebra", "quartz"]}}, "zebra"),
+        ({"structured_outputs": {"grammar": 'start: "zebra" | "quartz"'}}, "quartz"),
+        ({"regex": "[0-9]{3}zq"}, "123zq"),
+        ({"regex": "(zebra|quartz)"}, "zebra"),
+        ({"grammar": _LARK}, "zebra"),
+        ({"grammar": _GBNF}, "zebra"),
+        ({"json_schema": TRIAL}, '{"zq": 7}'),
+    ]
+}
+"""What a server that enforces forms answers to the requests of a probe."""
 
 
 def error(status: int, **headers: str) -> Sent:
@@ -110,6 +144,7 @@ class FakeServer:
     honors: frozenset[str] = SETTINGS
     probes: int = 0
     probe_seconds: float = 0.0
+    own_form: Sent = field(default_factory=lambda: answer("x", finish="length"))
     seen: Counter[str] = field(default_factory=Counter)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[Headers] = field(default_factory=list)
@@ -147,9 +182,12 @@ class FakeServer:
 
     def handle(self, path: str, headers: Headers, body: dict[str, Any]) -> Sent:
         prompt = prompt_of(body)
-        if prompt in (_PROMPT, _SHORT_PROMPT):
+        if prompt in (_PROMPT, _TEXT, _SHORT_PROMPT, _FORM_PROMPT):
             self.probes += 1
             time.sleep(self.probe_seconds)
+            own = FORM_FIELDS & self.honors & set(body)
+            if own and json.dumps({name: body[name] for name in own}) not in FORMS:
+                return self.own_form
             return probed(body, self.honors)
         with self._lock:
             self.seen[prompt] += 1
