@@ -99,28 +99,39 @@ def _model_problems(job: Job, spec: ModelSpec, key: str) -> list[Problem]:
     return [*problems, *(entry.problems(job, spec, key) if entry.problems else ())]
 
 
-def _likelihood_problems(job: Job) -> Iterator[Problem]:
-    """Metrics and judges whose engine cannot score given texts."""
+def likelihood_users(job: Job) -> dict[str, ModelSpec]:
+    """The keys that score given texts, and the model of each."""
     users = {
         f"evaluate.metrics[{number}]": job.model
         for number, metric in enumerate(job.evaluate.metrics)
         if issubclass(type(metric), AfterPrompt)
-    } | {
-        f"evaluate.judges[{number}]": judge.model or job.model
-        for number, judge in enumerate(job.evaluate.judges)
     }
     if job.output.choice_probabilities:
         users["output.choice_probabilities"] = job.model
-    for key, spec in users.items():
+    return users | {
+        f"evaluate.judges[{number}]": judge.model or job.model
+        for number, judge in enumerate(job.evaluate.judges)
+    }
+
+
+def _likelihood_problems(job: Job) -> Iterator[Problem]:
+    """Metrics and judges whose engine cannot score given texts."""
+    for key, spec in likelihood_users(job).items():
         entry = ENGINES.get(spec.engine)
-        if entry is None or entry.info.likelihoods:
+        if entry is None:
             continue
-        is_judge = key.startswith("evaluate.judges")
-        if not (is_judge and entry.info.label_likelihoods and spec.path is not None):
+        is_judge, info = key.startswith("evaluate.judges"), entry.info
+        if not (info.likelihoods or (is_judge and info.label_likelihoods)):
             yield Problem(
                 key,
                 f"needs log-probabilities of given texts, which engine {spec.engine} does not compute",
                 "Remove it, or use an engine that computes them, such as transformers.",
+            )
+        elif info.needs == "optional tokenizer" and spec.path is None:
+            yield Problem(
+                key,
+                f"needs the tokenizer of the model: engine {spec.engine} scores given texts by their token ids",
+                "Give the folder or id of the model with path, or remove it.",
             )
 
 

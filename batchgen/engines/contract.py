@@ -231,17 +231,15 @@ class ModelUse:
 
     Attributes:
         settings: the decoding settings that are not neutral, or come from a column, and the job key of each. A form of
-            answers is named by its kind, such as json_schema.
+            answers is named by its kind, such as json_schema; `likelihoods` if given texts are scored, `labels` for a judge.
         grammar: the form of rows without one of their own.
         sampled: whether answers may be sampled.
-        likelihoods: whether given texts are scored.
         known: what `identify` returned when the run began; empty for a new run.
     """
 
     settings: Mapping[str, str]
     grammar: AnswerGrammar | None = None
     sampled: bool = False
-    likelihoods: bool = False
     known: Mapping[str, object] = field(default_factory=dict)
 
 

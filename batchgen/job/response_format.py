@@ -16,7 +16,8 @@ class ResponseFormat(Section):
 
     Needs llguidance (extra `structured`). JSON is written without optional white space, with properties in the order of the
     schema. An answer ends as soon as it is complete. One that reaches `max_new_tokens` before that is kept as it is. Not with
-    `min_new_tokens`, `stop_strings`, `no_repeat_ngram_size`, `num_beams` and `generation_kwargs`.
+    `min_new_tokens`, `stop_strings`, `no_repeat_ngram_size`, `num_beams` and `generation_kwargs`. With engine openai, the server
+    enforces the form, and finished answers are checked; see Servers.
     """
 
     json_schema: FreeMapping | NonEmptyText | None = None

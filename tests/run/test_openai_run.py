@@ -477,3 +477,13 @@ def test_a_budget_holds_for_every_engine(make_job: MakeJob) -> None:
     result = run(job)
     assert (result.outcome, result.exit_code) == ("stopped", 75)
     assert 0 < result.counts.input_tokens + result.counts.output_tokens <= 60
+
+
+def test_a_field_that_breaks_the_server_has_no_effect(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(own_form=error(500)) as server:
+        server.honors = SETTINGS | {"grammar"}  # one that cannot read the grammar of the probe
+        form = {"response_format": {"grammar": 'start: "x"'}}
+        assert call(["run", str(make_job(ROWS, model=model(server), decoding=form))]) == 2
+    assert "is refused by the server (HTTP 500)" in capsys.readouterr().err

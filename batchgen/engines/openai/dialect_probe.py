@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchgen.engines.openai.answer_json import choice_of, parse_json, read_usage, text_of
+from batchgen.engines.openai.label_likelihoods import TOP, label_fields, top_tokens
+from batchgen.engines.openai.prompt_likelihoods import WAYS as PROMPT_WAYS
+from batchgen.engines.openai.prompt_likelihoods import prompt_fields, prompt_values
 from batchgen.engines.openai.transport.http_connection import HttpReply
 
 Send = Callable[[bytes], HttpReply]
@@ -21,6 +24,8 @@ Dialect = Mapping[str, str]
 
 _ANSWER = 16
 """New tokens of an answer."""
+_SURE = 5
+"""So many log-probabilities are those of a prompt: the new token alone has one."""
 _HOT = 1.8
 _PROMPT = "Describe the sea, the sea, the sea and the wind in a few words."
 _TEXT = "The sea, the sea, the sea and the wind, the"
@@ -38,6 +43,14 @@ class ProbeAnswer:
     tokens: int | None
     prompt_tokens: int | None
     has_logprobs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """`answer` is None if the server refused the request."""
+
+    status: int
+    answer: dict[str, Any] | None
 
 
 class DialectProbe:
@@ -74,16 +87,24 @@ class DialectProbe:
             found["logprobs"] = "logprobs"
         return found
 
+    def likelihoods(self) -> str:
+        """How the server returns log-probabilities of given texts: `prompt_logprobs`, `echo`, `top` for the most likely tokens; else empty."""
+        for way in PROMPT_WAYS:
+            answer = self._post(_TEXT, prompt_fields(way)).answer
+            values = prompt_values(answer, way) if answer is not None else []
+            if len([value for value in values if value is not None]) >= _SURE:
+                return way
+        top = self._post(_TEXT, label_fields(TOP[-1])).answer
+        return "top" if top is not None and len(top_tokens(top)) > 1 else ""
+
     def logprobs_field(self) -> dict[str, Any]:
         return {"logprobs": 1} if self._tokens else {"logprobs": True}
 
     def ask(self, prompt: str = "", length: int = _ANSWER, **fields: Any) -> ProbeAnswer:  # noqa: ANN401  # of a JSON object
         """Send one request."""
         prompt = prompt or (_TEXT if self._tokens else _PROMPT)
-        sent: dict[str, Any] = {"model": self._name, self._length: length}
-        sent |= {"prompt": prompt} if self._tokens else {"messages": _chat(prompt)}
-        reply = self._send(json.dumps(sent | fields).encode())
-        answer = parse_json(reply.body) if reply.status == 200 else None
+        reply = self._post(prompt, {self._length: length} | fields)
+        answer = reply.answer
         choice = choice_of(answer) if answer is not None else None
         if answer is None or choice is None:
             return ProbeAnswer(reply.status, None, "", None, None, has_logprobs=False)
@@ -95,6 +116,12 @@ class DialectProbe:
         return ProbeAnswer(
             reply.status, text, finish, usage.completion, usage.prompt, has_logprobs=listed
         )
+
+    def _post(self, prompt: str, fields: Mapping[str, Any]) -> "_Reply":
+        sent: dict[str, Any] = {"model": self._name, **fields}
+        sent |= {"prompt": prompt} if self._tokens else {"messages": _chat(prompt)}
+        reply = self._send(json.dumps(sent).encode())
+        return _Reply(reply.status, parse_json(reply.body) if reply.status == 200 else None)
 
     def _sampling_fields(self, wanted: frozenset[str]) -> Iterator[tuple[str, str]]:
         first, other = self._hot(1), self._hot(2)

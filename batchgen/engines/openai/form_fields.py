@@ -1,4 +1,4 @@
-"""How a server is told the form of an answer (`decoding.response_format`): each server has fields of its own."""
+"""How the form of an answer is requested of a server (`decoding.response_format`): each server has fields of its own."""
 
 import json
 import re

@@ -30,7 +30,7 @@ class FormProbe:
         self._probe = probe
 
     def find(self, kinds: frozenset[str]) -> dict[str, FormWay]:
-        """How the server is told the kinds that it enforces."""
+        """The kinds that the server enforces, and how each is requested."""
         wanted = [(kind, trial) for kind, trial in _TRIALS.items() if kind in kinds]
         found = {kind: self._way(trial) for kind, trial in wanted}
         return {kind: way for kind, way in found.items() if way is not None}

@@ -42,16 +42,18 @@ def group_by_context(continuations: Iterator[Continuation]) -> Iterator[Continua
 
 def label_request(served_name: str, token_ids: Sequence[int], top: int) -> bytes:
     """The request for the most likely tokens after a prompt."""
-    sent = {
-        "model": served_name,
-        "prompt": list(token_ids),
+    sent = {"model": served_name, "prompt": list(token_ids), "stream": False, **label_fields(top)}
+    return json.dumps(sent, separators=(",", ":")).encode()
+
+
+def label_fields(top: int) -> dict[str, Any]:
+    """The fields of a request for the most likely tokens after its prompt."""
+    return {
         "max_tokens": 1,
         "temperature": 0,
         "logprobs": top,
         "return_tokens_as_token_ids": True,
-        "stream": False,
     }
-    return json.dumps(sent, separators=(",", ":")).encode()
 
 
 def top_tokens(answer: Mapping[str, Any]) -> dict[int, float]:

@@ -4,6 +4,7 @@ import json
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from batchgen.engines.openai.dialect_probe import DialectProbe
 from batchgen.engines.openai.form_fields import WAYS
 from batchgen.engines.openai.form_probe import FormProbe
 from batchgen.engines.openai.openai_engine import OpenaiEngine
+from batchgen.engines.openai.prompt_likelihoods import WAYS as PROMPT_WAYS
 from batchgen.engines.openai.row_exchange import Endpoint
 from batchgen.engines.openai.served_model import START_SECONDS, ServedModel, ServerAccess
 from batchgen.engines.openai.server_settings import ServerSettings, read_server_settings
@@ -39,6 +41,9 @@ PROBED = frozenset(
     }
 )
 """Decoding settings that servers may ignore."""
+_SCORED = frozenset({"likelihoods", "labels"})
+_LIKELIHOODS = "likelihoods"
+"""In the record of a probe: how the server scores given texts. Does not decide an answer."""
 _CONTENT = TypeAdapter(KeyedRecord[dict[str, str]])
 
 
@@ -97,7 +102,9 @@ def identify_served_model(
     same = all(use.known.get(name) == value for name, value in identity.items())
     if same and isinstance(known, dict):
         return {**identity, DIALECT: known}
-    dialect = _dialect(settings, served, use, report)
+    found = _dialect(settings, served, use, report)
+    _check_likelihoods(settings, use, found.get(_LIKELIHOODS, ""))
+    dialect = {name: field for name, field in found.items() if name != _LIKELIHOODS}
     for name, key in use.settings.items():
         if name in PROBED and name not in dialect:
             raise JobKeyError(
@@ -113,6 +120,18 @@ def identify_served_model(
             hint="Remove it, or use another server.",
         )
     return {**identity, DIALECT: dialect}
+
+
+def _check_likelihoods(settings: ServerSettings, use: ModelUse, way: str) -> None:
+    """Raise JobKeyError if the server cannot score the texts of metrics, or the labels of judges."""
+    enough = {"likelihoods": ("prompt_logprobs", "echo"), "labels": (*PROMPT_WAYS, "top")}
+    for name, ways in enough.items():
+        if name in use.settings and way not in ways:
+            raise JobKeyError(
+                use.settings[name],
+                f"needs log-probabilities of given texts, which {settings.urls[0]} does not return",
+                hint="Remove it, or use a server that returns them, such as vllm serve.",
+            )
 
 
 def _find(settings: ServerSettings, report: Callable[[str], None]) -> ServedModel:
@@ -132,7 +151,7 @@ def _dialect(
     report: Callable[[str], None],
 ) -> dict[str, str]:
     """The fields that the server honors; probed once a day."""
-    tokens, wanted = settings.tokens, frozenset(use.settings) & PROBED
+    tokens, wanted = settings.tokens, frozenset(use.settings) & (PROBED | _SCORED)
     key = {
         "day": date.today().isoformat(),  # noqa: DTZ011  # only a day's worth of trust
         "url": str(settings.urls[0]),
@@ -148,17 +167,17 @@ def _dialect(
     path = "/completions" if tokens else "/chat/completions"
     until = time.monotonic() + settings.give_up
     try:
-        probe = DialectProbe(
-            lambda body: _patient_send(connection, path, body, until), served.name, tokens=tokens
-        )
+        probe = DialectProbe(_ProbeSender(connection, path, until).send, served.name, tokens=tokens)
         if probe.base().text is None:
             raise ModelError(
                 f"{settings.urls[0]}{path} refuses a short request",
-                hint="Set model.served_name to a model that generates text."
+                hint="Set served_name to a model that generates text."
                 + (" Without model.path, messages are sent." if tokens else ""),
             )
         dialect = probe.find(wanted, sampled=use.sampled)
         dialect |= _find_forms(FormProbe(probe), settings, use)
+        if wanted & _SCORED:
+            dialect[_LIKELIHOODS] = probe.likelihoods()
     finally:
         connection.close()
     cache.put(key, dialect)
@@ -166,7 +185,7 @@ def _dialect(
 
 
 def _find_forms(probe: FormProbe, settings: ServerSettings, use: ModelUse) -> dict[str, str]:
-    """How the server is told the forms that the job uses; one that it does not enforce is left out.
+    """How the forms that the job uses are requested of the server; one that it does not enforce is left out.
 
     Raises:
         JobKeyError: the server does not enforce the form of the job, though it does others of its kind.
@@ -187,30 +206,46 @@ def _form(use: ModelUse) -> list[str]:
     return [use.grammar.kind, use.grammar.text] if use.grammar else []
 
 
-def _patient_send(connection: HttpConnection, path: str, body: bytes, until: float) -> HttpReply:
-    """The reply to a request of a probe, once the server is not busy."""
-    while True:
-        wait = 1.0
-        try:
-            reply = connection.send("POST", path, body)
-        except ConnectionLostError as error:
-            why = error.why
-        else:
-            verdict = judge_reply(reply)
-            if verdict == "fatal":
-                raise ModelError(
-                    f"{connection.url}{path}: {fatal_reason(reply)}",
-                    hint="Check model.base_url, model.served_name and model.api_key_env.",
+@dataclass(slots=True)
+class _ProbeSender:
+    """Sends the requests of a probe, each until the server is not busy."""
+
+    connection: HttpConnection
+    path: str
+    until: float
+    _works: bool = False
+
+    def send(self, body: bytes) -> HttpReply:
+        """The reply; HTTP 500 is one if it comes again and again from a server that has answered another request."""
+        broken = 0
+        while True:
+            wait = 1.0
+            try:
+                reply = self.connection.send("POST", self.path, body)
+            except ConnectionLostError as error:
+                why = error.why
+            else:
+                verdict = judge_reply(reply)
+                if verdict == "fatal":
+                    raise ModelError(
+                        f"{self.connection.url}{self.path}: {fatal_reason(reply)}",
+                        hint="Check base_url, served_name and api_key_env.",
+                    )
+                broken += verdict == "broken"
+                if verdict in ("answer", "refused") or (self._works and broken >= _BROKEN):
+                    self._works = self._works or verdict == "answer"
+                    return reply
+                why, wait = f"HTTP {reply.status}", retry_after(reply.headers) or wait
+            if time.monotonic() + wait > self.until:
+                raise UnavailableError(
+                    f"{self.connection.url} gives no answer: {why}",
+                    hint="Start the server, then repeat the same command.",
                 )
-            if verdict in ("answer", "refused"):
-                return reply
-            why, wait = f"HTTP {reply.status}", retry_after(reply.headers) or wait
-        if time.monotonic() + wait > until:
-            raise UnavailableError(
-                f"{connection.url} gives no answer: {why}",
-                hint="Start the server, then repeat the same command.",
-            )
-        time.sleep(wait)
+            time.sleep(wait)
+
+
+_BROKEN = 2
+"""So many answers with HTTP 500 to a field refuse it."""
 
 
 def _shares(fixed: int | None, servers: int) -> list[int | None]:

@@ -21,6 +21,12 @@ from batchgen.engines.openai.label_likelihoods import (
     score_group,
     top_tokens,
 )
+from batchgen.engines.openai.prompt_likelihoods import WAYS as PROMPT_WAYS
+from batchgen.engines.openai.prompt_likelihoods import (
+    PromptWay,
+    prompt_request,
+    read_likelihood,
+)
 from batchgen.engines.openai.row_exchange import (
     Endpoint,
     RequestCounts,
@@ -84,40 +90,64 @@ class OpenaiEngine:
         yield from _check_refusals(answered)
 
     def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
-        """Likelihoods of labels: `EngineInfo.label_likelihoods`.
+        """As `Engine.likelihoods`; only of labels where the server returns no log-probabilities of prompts.
 
         Raises:
-            ModelError: the servers list no tokens by their ids, or will accept no request.
+            ModelError: the servers list no tokens by their ids either, or will accept no request.
             UnavailableError: no server has given a good answer for too long.
         """
-        groups = group_by_context(iter(continuations))
-        first = next(groups, None)
+        source = iter(continuations)
+        first = next(source, None)
         if first is None:
             return
-        name = self._endpoint.served_name
-        top = self._find_top(first)
+        source, name = chain([first], source), self._endpoint.served_name
+        if (way := self._find_way(first)) is not None:
+
+            def read(exchange: RowExchange, one: Continuation) -> Likelihood:
+                tokens = [*one.context, *one.token_ids]
+                return read_likelihood(one, exchange.fetch(prompt_request(name, tokens, way)), way)
+
+            yield from self._performed(source, read)
+            return
+        if (top := self._find_top(first)) is None:
+            return
 
         def score(exchange: RowExchange, group: ContinuationGroup) -> list[Likelihood]:
             return score_group(group, name, top, exchange.fetch)
 
-        for scored in self._performed(chain([first], groups), score):
+        for scored in self._performed(group_by_context(source), score):
             yield from scored
 
-    def _find_top(self, group: ContinuationGroup) -> int:
-        """How many tokens the servers list at each position."""
-        context, name = group.continuations[0].context, self._endpoint.served_name
+    def _find_way(self, one: Continuation) -> PromptWay | None:
+        """How the servers return log-probabilities of a prompt; None if they do not."""
+        name, tokens = self._endpoint.served_name, [*one.context, *one.token_ids]
+        for way in PROMPT_WAYS:
+            answer = self._ask(prompt_request(name, tokens, way))
+            if answer is not None and read_likelihood(one, answer, way).failure is None:
+                return way
+        return None
 
-        def fetch(exchange: RowExchange, body: bytes) -> dict[str, Any] | Failure:
-            return exchange.fetch(body)
-
+    def _find_top(self, one: Continuation) -> int | None:
+        """How many tokens the servers list at each position; None if the run ends first."""
+        name = self._endpoint.served_name
         for top in TOP:
-            (answer,) = self._performed(iter([label_request(name, context, top)]), fetch)
+            answer = self._ask(label_request(name, one.context, top))
+            if answer is None:
+                return None
             if not isinstance(answer, Failure) and len(top_tokens(answer)) > 1:
                 return top
         raise ModelError(
-            f"{name}: the server lists no log-probabilities by token id, which judges need",
-            hint="Use a server that does, such as llama.cpp, or a local model for the judge.",
+            f"{name}: the server lists no log-probabilities by token id, which judges and metrics of given texts need",
+            hint="Use a server that does, such as vllm serve or llama.cpp, or a local model.",
         )
+
+    def _ask(self, body: bytes) -> dict[str, Any] | Failure | None:
+        """The answer to one request; None if the run ends first."""
+
+        def fetch(exchange: RowExchange, one: bytes) -> dict[str, Any] | Failure:
+            return exchange.fetch(one)
+
+        return next(self._performed(iter([body]), fetch), None)
 
     def in_flight(self) -> InFlight:
         return InFlight(self._fleet.busy if self._fleet else 0)

@@ -53,7 +53,7 @@ INFO = EngineInfo(
         }
     ),
     seeds=True,
-    likelihoods=False,
+    likelihoods=True,
     batch_invariant=False,
     batch_invariant_reason="the server decides which rows are computed together",
     token_exact=False,
@@ -137,9 +137,6 @@ def _problems(job: Job, model: ModelSpec, key: str) -> Iterator[Problem]:
     if key == "model":
         yield from prompt_problems(job)
         yield from form_problems(job)
-    elif model.path is None:
-        message = "is required for a judge: its labels are scored by their token ids"
-        yield Problem(f"{key}.path", message, "Give the folder or id of the judge's model.")
 
 
 OPENAI = EngineEntry(INFO, _open, _estimate, identify=_identify, problems=_problems)

@@ -195,7 +195,7 @@ class RowExchange:
         if verdict == "fatal":
             raise ModelError(
                 f"{server.url}: {fatal_reason(reply)}",
-                hint="Check model.base_url, model.served_name and model.api_key_env.",
+                hint="Check base_url, served_name and api_key_env.",
             )
         if verdict == "refused":
             self._fleet.add_answer(server)

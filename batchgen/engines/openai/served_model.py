@@ -82,7 +82,7 @@ class ServerAccess:
             if other.identity() != found[0].identity() or other.name != found[0].name:
                 raise ModelError(
                     f"{url} serves {_described(other)}, and {urls[0]} {_described(found[0])}",
-                    hint="List only servers of the same model and version in model.base_url.",
+                    hint="List only servers of the same model and version in base_url.",
                 )
         return found[0]
 
@@ -125,7 +125,7 @@ class ServerAccess:
             if time.monotonic() - began > limit:
                 raise UnavailableError(
                     f"{url} does not answer: {why}",
-                    hint="Check model.base_url, start the server, then repeat the same command.",
+                    hint="Check base_url, start the server, then repeat the same command.",
                 )
             if not reported:
                 report(f"waiting for {url}: {why}")
@@ -133,7 +133,7 @@ class ServerAccess:
             time.sleep(_PAUSE)
 
 
-_SCHEME_HINT = "Check whether model.base_url must start with http:// or https://, and its host."
+_SCHEME_HINT = "Check whether base_url must start with http:// or https://, and its host."
 
 
 def _listed_models(url: BaseUrl, reply: HttpReply) -> list[dict[str, Any]]:
@@ -142,7 +142,7 @@ def _listed_models(url: BaseUrl, reply: HttpReply) -> list[dict[str, Any]]:
         path = "" if url.path.endswith("/v1") else " The path usually ends in /v1."
         raise ModelError(
             f"{url}/models answers with a page instead of JSON (HTTP {reply.status})",
-            hint=f"Check model.base_url.{path}",
+            hint=f"Check base_url.{path}",
         )
     verdict = judge_reply(reply)
     if verdict == "fatal":
@@ -160,10 +160,10 @@ def _listed_models(url: BaseUrl, reply: HttpReply) -> list[dict[str, Any]]:
 
 def _fatal_hint(url: BaseUrl, reply: HttpReply) -> str:
     if reply.status in (401, 403):
-        return "Set model.api_key_env to the environment variable that has the server's key."
+        return "Set api_key_env to the environment variable that has the server's key."
     if url.path.endswith("/v1"):
         return _SCHEME_HINT
-    return "Check model.base_url. Its path usually ends in /v1."
+    return "Check base_url. Its path usually ends in /v1."
 
 
 def _chosen(url: BaseUrl, models: Sequence[dict[str, Any]], name: str | None) -> dict[str, Any]:
@@ -173,12 +173,12 @@ def _chosen(url: BaseUrl, models: Sequence[dict[str, Any]], name: str | None) ->
         if len(models) > 1:
             raise ModelError(
                 f"{url} serves {len(models)} models: {known}",
-                hint="Choose one with model.served_name.",
+                hint="Choose one with served_name.",
             )
         return models[0]
     if name not in names:
         raise ModelError(
-            f"{url} has no model {name!r}; it serves {known}", hint="Correct model.served_name."
+            f"{url} has no model {name!r}; it serves {known}", hint="Correct served_name."
         )
     return models[names.index(name)]
 

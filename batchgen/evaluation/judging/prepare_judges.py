@@ -9,7 +9,7 @@ from typing import Any
 
 from batchgen.engines.contract import ModelUse
 from batchgen.engines.engine_registry import identify_model, requires_weights
-from batchgen.errors import DataError, ModelError
+from batchgen.errors import DataError, JobKeyError, ModelError, UnavailableError
 from batchgen.evaluation.judging.baseline_answers import baseline_record, open_baseline
 from batchgen.evaluation.judging.prompt_texts import VERSION
 from batchgen.evaluation.judging.prompts import JudgePrompts, answer_prefill
@@ -79,7 +79,7 @@ def prepare_judges(
 
     dtype = choose_model_dtype(loaded.job.model, own, recorded_dtype)
     models = [find(n, judge.model) for n, judge in enumerate(loaded.job.evaluate.judges)]
-    known = [_served(judge, served, reporter) for judge in loaded.job.evaluate.judges]
+    known = [_served(loaded, number, served, reporter) for number in range(len(models))]
     prepared = [
         _prepare_judge(loaded.job, n, (model, known[n]), own) for n, model in enumerate(models)
     ]
@@ -92,11 +92,20 @@ def prepare_judges(
     )
 
 
-def _served(judge: Judge, own: Mapping[str, Any], reporter: Reporter) -> Mapping[str, Any]:
+def _served(
+    loaded: LoadedJob, number: int, own: Mapping[str, Any], reporter: Reporter
+) -> Mapping[str, Any]:
     """What is known about a judge that a server offers; empty for one on this machine."""
+    judge = loaded.job.evaluate.judges[number]
     if judge.model is None:
         return own
-    return identify_model(judge.model, ModelUse({}, likelihoods=True), reporter.info)
+    use = ModelUse({"labels": f"evaluate.judges[{number}]"})
+    try:
+        return identify_model(judge.model, use, reporter.info)
+    except JobKeyError as error:
+        raise loaded.error([error.problem]) from error
+    except (ModelError, UnavailableError) as error:
+        raise type(error)(f"judge {judge.name}: {error.message}", hint=error.hint) from error
 
 
 def read_rubric(judge: Judge) -> str:

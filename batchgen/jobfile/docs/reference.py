@@ -83,16 +83,23 @@ With `model.path`, a folder or hub id with the model's tokenizer, prompts are re
 each setting of the job is probed by its effect. Where a server honors a field, neutral values are sent too, because its own
 defaults may not be neutral (llama.cpp: `top_k: 40`, `min_p: 0.05`). The manifest has the result as `engine.dialect`. A run is
 resumed only with the same served model and, on a private network, the same server version. Requests at once start at 16
-and double up to 256 while that brings more answers; `batching.max_rows` fixes them. A judge may have a server of its own
-(`evaluate.judges[].model`, with `path` for its tokenizer) if that lists the most likely tokens by id, as llama.cpp does.
+and double up to 256 while that brings more answers; `batching.max_rows` fixes them.
 
-| server | token ids | seed | top_k, min_p | repetition_penalty | min_new_tokens | |
-|---|---|---|---|---|---|---|
-| llama.cpp | yes | yes | yes | yes, as `repeat_penalty` | no effect | tried in the tests |
-| vllm serve 0.32 | yes | yes | yes | yes | yes | by its source |
-| SGLang 0.5 | yes | probably | yes | probably | other name | by its documentation |
-| Ollama 0.40, LM Studio | no: leave out `model.path` | yes | not in this API | no | no | by their documentation |
-| hosted services | seldom | best effort | seldom | seldom | no | not tried |
+`decoding.response_format` is enforced by the server, in the field that the probe finds: `response_format`, `structured_outputs`
+(vLLM), `regex` (SGLang), `grammar` or `json_schema` (llama.cpp). White space in JSON is the server's. Each answer that has ended
+is checked here: one of another form is a failed row, `grammar_violated`. Metrics such as `perplexity`, and
+`output.choice_probabilities`, need `model.path` and a server that returns the log-probabilities of a prompt
+(`prompt_logprobs`, or `echo` with `logprobs`). A judge may have a server of its own (`evaluate.judges[].model`, with `path`
+for its tokenizer) that does the same, or lists the most likely tokens by id. What a server does not do is an error before the
+first row.
+
+| server | token ids | seed | top_k, min_p | repetition_penalty | min_new_tokens | response_format | texts scored | |
+|---|---|---|---|---|---|---|---|---|
+| llama.cpp | yes | yes | yes | yes, as `repeat_penalty` | no effect | JSON, choice; all if built with llguidance | labels of judges only | tried in the tests |
+| vllm serve 0.32 | yes | yes | yes | yes | yes | all | yes | by its source |
+| SGLang 0.5 | yes | probably | yes | probably | other name | JSON, regex, choice | no | by its documentation |
+| Ollama 0.40, LM Studio | no: leave out `model.path` | yes | not in this API | no | no | JSON | no | by their documentation |
+| hosted services | seldom | best effort | seldom | seldom | no | JSON, often | no | not tried |
 """
 
 

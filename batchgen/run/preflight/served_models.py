@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from batchgen.decoding_settings import ResolvedDecoding
+from batchgen.engines.capability_check import likelihood_users
 from batchgen.engines.contract import ModelUse
 from batchgen.engines.engine_registry import find_engine, identify_model
 from batchgen.errors import JobKeyError
@@ -70,6 +71,9 @@ def _use(job: Job, decoding: ResolvedDecoding, known: Mapping[str, Any]) -> Mode
         keys.pop("response_format", None)
         keys |= {form.form: f"{KEY}.{form.form}"} if form.form else {}
         keys |= {kind: f"{KEY}.columns.{kind}" for kind in form.columns if kind != form.form}
+    for key, spec in likelihood_users(job).items():
+        if spec is job.model:
+            keys.setdefault("labels" if key.startswith("evaluate.judges") else "likelihoods", key)
     return ModelUse(keys, decoding.grammar, sampled=sampled, known=known)
 
 

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -90,9 +90,25 @@ def probed(body: Mapping[str, Any], honored: frozenset[str]) -> Sent:
         content["choices"][0]["message" if "messages" in body else "text"] = (
             {"content": form} if "messages" in body else form
         )
+    if (heeded.get("echo") and "logprobs" in body) or "prompt_logprobs" in heeded:
+        return scored([11] * 9, body)
     if "logprobs" in heeded:
         content["choices"][0]["logprobs"] = {"content": [{"logprob": -0.5}]}
     return sent
+
+
+def scored(tokens: Sequence[int], body: Mapping[str, Any]) -> Sent:
+    """Log-probabilities of a prompt as vLLM returns them: -token / 4; even tokens are the most likely ones."""
+    if "prompt_logprobs" in body:
+        listed = [{str(t): {"logprob": -t / 4, "rank": 1 + t % 2}} for t in tokens[1:]]
+        found: dict[str, Any] = {"prompt_logprobs": [None, *listed]}
+    else:
+        own = [None, *(-t / 4 for t in tokens[1:]), -0.5]
+        top = [{"x": -t / 4 if t % 2 == 0 else 0.0} for t in tokens[1:]]
+        found = {"logprobs": {"token_logprobs": own, "top_logprobs": [None, *top, {"x": -0.5}]}}
+    choice = {"text": "x", "finish_reason": "length", **found}
+    usage = {"prompt_tokens": len(tokens), "completion_tokens": 1}
+    return Sent(content={"choices": [choice], "usage": usage})
 
 
 _COUNTER = itertools.count()

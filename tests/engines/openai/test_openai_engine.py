@@ -25,6 +25,7 @@ from tests.engines.openai.fake_server import (
     answer,
     error,
     say,
+    scored,
     serving,
     slowly,
 )
@@ -392,7 +393,12 @@ def test_labels_are_scored_by_the_tokens_that_the_server_lists(
     after = {"7,8": {1: -0.5, 2: -1.5}, "7,8,2": {3: -0.25, 4: -2.0}}
 
     def act(seen: Seen) -> Sent:
-        return error(400) if seen.body["logprobs"] > most else form(after[seen.prompt])
+        top = seen.body.get("logprobs", 0)
+        if (
+            top <= 1
+        ):  # log-probabilities of the prompt are requested first, which this server ignores
+            return answer("x", chat=False)
+        return error(400) if top > most else form(after[seen.prompt])
 
     with serving(act) as server:
         asked = [
@@ -406,6 +412,36 @@ def test_labels_are_scored_by_the_tokens_that_the_server_lists(
     assert (found[1].logprobs, found[1].greedy) == ((-1.5, -0.25), False)
     assert found[2].failure is not None
     assert "not among the 2 most likely" in found[2].failure.message
+
+
+@pytest.mark.parametrize("field", ["prompt_logprobs", "echo"])
+def test_texts_are_scored_where_the_server_returns_the_log_probabilities_of_a_prompt(
+    field: str,
+) -> None:
+    def act(seen: Seen) -> Sent:
+        ids = seen.body["prompt"]
+        if field not in seen.body:
+            return answer("x", chat=False)
+        return error(400) if 99 in ids else scored(ids[:-1] if 98 in ids else ids, seen.body)
+
+    with serving(act) as server:
+        asked = [
+            Continuation(0, (7, 8), (4,)),
+            Continuation(1, (7, 8), (2, 3)),
+            Continuation(2, (7,), (99,)),
+            Continuation(3, (98,), (1, 2)),
+        ]
+        found = {one.index: one for one in engine(server, tokens=True).likelihoods(asked)}
+    assert (found[0].logprobs, found[0].greedy) == ((-1.0,), True)
+    assert (found[1].logprobs, found[1].greedy) == ((-0.5, -0.75), False)
+    codes = [found[n].failure.code for n in (2, 3)]  # type: ignore[union-attr]
+    assert codes == ["request_refused", "server_error"]
+
+
+def test_a_stop_before_the_first_likelihood() -> None:
+    with serving() as server:
+        one = engine(server, tokens=True, should_stop=lambda: True)
+        assert list(one.likelihoods([Continuation(0, (7,), (1,))])) == []
 
 
 def test_a_server_that_lists_no_token_ids_cannot_judge() -> None:
