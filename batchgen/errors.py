@@ -203,8 +203,8 @@ class JobFileError(BatchgenError):
         super().__init__("\n".join(shown))
 
 
-_PASSWORD = re.compile(r"(?<=://)[^\s/@]+(?=@)")
-"""The user and the password of an address."""
+_PASSWORD = re.compile(r"(?<=://)[^\s/@]+(?=@)|(?<=[?&])[\w-]+=[^\s\"']+")
+"""The user and the password of an address, and what a signed address has after the question mark."""
 
 
 def _shown(problem: Problem, file: str, lines: list[str]) -> str:

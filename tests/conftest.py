@@ -3,13 +3,15 @@
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from hypothesis import settings
+
+from tests.object_store import FaultyStore, faulty_store, moto_server
 
 # Set before any test imports a library that reads it: the suite sends no request to a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -80,3 +82,23 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs ../shared/data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def _moto_port() -> Iterator[int]:
+    with moto_server() as port:
+        yield port
+
+
+@pytest.fixture
+def object_store(
+    _moto_port: int, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FaultyStore]:
+    """A new bucket of a real S3 server, and the environment for it; copies of objects are in a new cache."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("BATCHGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+    with faulty_store(_moto_port) as store:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        yield store

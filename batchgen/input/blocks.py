@@ -3,7 +3,6 @@
 import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -136,12 +135,12 @@ class BlockCursor:
 class RowLocations:
     """The rows of each file; filled in while the files are read."""
 
-    files: list[Path] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     rows: int = 0
 
-    def start_file(self, file: Path) -> None:
-        """Count the following rows as rows of `file`."""
+    def start_file(self, file: str) -> None:
+        """Count the following rows as rows of `file`, its name in messages."""
         self.files.append(file)
         self.starts.append(self.rows)
 

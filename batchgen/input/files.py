@@ -6,15 +6,19 @@ underscore are skipped, and so are `.json` and `.xlsx` files in a folder with fi
 """
 
 import stat
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
-from batchgen.errors import DataError
+from batchgen.errors import BatchgenError, DataError
 from batchgen.input.paths import PathMatch, expand_path, file_identity, missing_path_error
+from batchgen.input.remote_files import stage_objects
 from batchgen.job.spec import Input
+from batchgen.storage.remote.bucket import RemoteObject
+from batchgen.storage.remote.object_url import is_object_url
 
 FileFormat = Literal["parquet", "csv", "jsonl", "json", "excel"]
 Compression = Literal["none", "gzip", "zstd"]
@@ -66,6 +70,7 @@ class InputFile:
         size: bytes on disk.
         modified_ns: time of the last change, nanoseconds since 1970.
         partitions: hive columns from the names of its folders, such as (("lang", "zh"),); None is a null.
+        remote: the object that `path` is a copy of; None for a file of this machine.
     """
 
     path: Path
@@ -75,6 +80,17 @@ class InputFile:
     modified_ns: int
     compression: Compression = "none"
     partitions: tuple[tuple[str, str | None], ...] = ()
+    remote: RemoteObject | None = None
+
+    @property
+    def label(self) -> str:
+        """The file in messages: its path, or the address of the object."""
+        return str(self.remote.url if self.remote else self.path)
+
+    @property
+    def place(self) -> str:
+        """Its folder or prefix, in messages."""
+        return self.label.rpartition("/")[0]
 
     def check_unchanged(self) -> None:
         """Raise DataError if size or time of the file have changed."""
@@ -91,10 +107,11 @@ class InputFile:
 
 
 def find_files(spec: Input) -> tuple[InputFile, ...]:
-    """The files of `input.path`, all of one format, in reading order.
+    """The files of `input.path`, all of one format, in reading order; objects are copied to this machine.
 
     Raises:
         DataError: no file, a special file, a symlink loop, several formats, or a file given twice.
+        BatchgenError: an object store does not answer, or rejects the credentials.
     """
     paths = (spec.path,) if isinstance(spec.path, str) else spec.path
     files: list[InputFile] = []
@@ -105,9 +122,17 @@ def find_files(spec: Input) -> tuple[InputFile, ...]:
             raise _no_files(path, spec.format)
         files += selected if matches[0].is_explicit else _without_side_files(selected)
     _check_one_format(files)
-    _check_no_repeats(files)
     _check_partitions(files)
+    files = _with_copies(files)
+    _check_no_repeats(files)
     return tuple(files)
+
+
+def _with_copies(files: Sequence[InputFile]) -> list[InputFile]:
+    """The files, each remote one with the path of its copy."""
+    objects = [file.remote for file in files if file.remote is not None]
+    copies = iter(stage_objects(objects) if objects else ())
+    return [replace(file, path=next(copies)) if file.remote else file for file in files]
 
 
 def _without_side_files(files: Sequence[InputFile]) -> Sequence[InputFile]:
@@ -134,14 +159,31 @@ def _input_file(match: PathMatch, required: str) -> InputFile | None:
         suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
         known = [_HINTS[suffix] for suffix in reversed(suffixes) if suffix in _HINTS]
         raise DataError(
-            f"{path}: unknown format; expected a name that ends in {_suffixes('auto')}",
+            f"{match.label}: unknown format; expected a name that ends in {_suffixes('auto')}",
             hint=next(iter(known), "Set input.format: parquet, csv, jsonl, json or excel."),
         )
     if format_ in COMPRESSED_FORMATS and compression != "none":
         raise DataError(
-            f"{path}: {COMPRESSED_FORMATS[format_]} inside {compression} cannot be read",
+            f"{match.label}: {COMPRESSED_FORMATS[format_]} inside {compression} cannot be read",
             hint=f"Unpack it. {COMPRESSED_FORMATS[format_]} files are compressed internally.",
         )
+    size, modified_ns = _size_and_time(match)
+    return InputFile(
+        path=path,
+        name=path.relative_to(match.root).as_posix(),
+        format=format_,
+        size=size,
+        modified_ns=modified_ns,
+        compression=compression,
+        partitions=_partitions(match),
+        remote=match.remote,
+    )
+
+
+def _size_and_time(match: PathMatch) -> tuple[int, int]:
+    if match.remote is not None:
+        return match.remote.size, match.remote.modified_ns
+    path = match.path
     try:
         status = path.stat()
     except OSError as error:
@@ -151,15 +193,7 @@ def _input_file(match: PathMatch, required: str) -> InputFile | None:
             f"{path}: is {_SPECIAL.get(stat.S_IFMT(status.st_mode), 'a special file')}; expected a regular file",
             hint="Copy the data into a file: input is read more than once.",
         )
-    return InputFile(
-        path=path,
-        name=path.relative_to(match.root).as_posix(),
-        format=format_,
-        size=status.st_size,
-        modified_ns=status.st_mtime_ns,
-        compression=compression,
-        partitions=_partitions(match),
-    )
+    return status.st_size, status.st_mtime_ns
 
 
 def _partitions(match: PathMatch) -> tuple[tuple[str, str | None], ...]:
@@ -179,11 +213,14 @@ def _suffixes(required: str) -> str:
 def _no_files(path: str, required: str) -> DataError:
     folder = Path(path)
     names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    hint = "Check input.path. Names that begin with . or _ are skipped."
+    if is_object_url(path):
+        hint = "Check input.path: bucket, key and glob. Names that begin with . or _ are skipped."
     more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
     found = f"; found only {', '.join(names[:3])}{more}" if names else ""
     return DataError(
         f"{path}: no input files{found}; expected names that end in {_suffixes(required)}",
-        hint="Check input.path. Names that begin with . or _ are skipped.",
+        hint=hint,
     )
 
 
@@ -192,18 +229,18 @@ def _check_one_format(files: Sequence[InputFile]) -> None:
     for file in files:
         if file.format != first.format:
             raise DataError(
-                f"{first.path} is {first.format}, {file.path} is {file.format}; expected one format",
+                f"{first.label} is {first.format}, {file.label} is {file.format}; expected one format",
                 hint=f"Set input.format: {first.format}, or give a glob in input.path.",
             )
 
 
 def _check_no_repeats(files: Sequence[InputFile]) -> None:
-    seen: dict[tuple[int, int], Path] = {}
+    seen: dict[tuple[int, int], InputFile] = {}
     for file in files:
-        other = seen.setdefault(file_identity(file.path), file.path)
-        if other is not file.path:
+        other = seen.setdefault(file_identity(file.path), file)
+        if other is not file:
             raise DataError(
-                f"{file.path}: is given twice (the same file as {other})",
+                f"{file.label}: is given twice (the same file as {other.label})",
                 hint="Give each file once in input.path.",
             )
 
@@ -214,12 +251,26 @@ def _check_partitions(files: Sequence[InputFile]) -> None:
         keys, expected = [k for k, _ in file.partitions], [k for k, _ in first.partitions]
         if keys != expected:
             raise DataError(
-                f"{file.path}: is in folders for {_keys(keys)}, but {first.path} in folders for {_keys(expected)}",
+                f"{file.label}: is in folders for {_keys(keys)}, but {first.label} in folders for {_keys(expected)}",
                 hint="Use the same key=value folders for all files.",
             )
         if len(set(keys)) != len(keys):
-            raise DataError(f"{file.path}: two key=value folders have the same key")
+            raise DataError(f"{file.label}: two key=value folders have the same key")
 
 
 def _keys(keys: Sequence[str]) -> str:
     return ", ".join(f"{key}=" for key in keys) or "no key=value"
+
+
+@contextmanager
+def urls_in_errors(files: Sequence[InputFile]) -> Iterator[None]:
+    """Name the object instead of its copy in the errors of the block, which reads the files."""
+    try:
+        yield
+    except BatchgenError as error:
+        for file in files:
+            if file.remote is not None:
+                error.message = error.message.replace(str(file.path), file.label)
+                error.hint = error.hint.replace(str(file.path), file.label)
+        error.args = (error.message,)
+        raise

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from batchgen.arrow.types import Position, TableBatch
 from batchgen.errors import DataError
-from batchgen.input.files import InputFile
+from batchgen.input.files import InputFile, urls_in_errors
 from batchgen.input.readers.csv import open_csv
 from batchgen.input.readers.excel import open_excel
 from batchgen.input.readers.jsonl import JsonlFile, infer_schema, open_jsonl
@@ -64,10 +64,11 @@ class InputTable:
 
     def schema(self) -> pa.Schema:
         """The schema with all columns; DataError if a file cannot be read, or the values of a column fit no type."""
-        if self.known is not None:
-            return self._with_partitions(self.known)
-        jsonl = [reader for reader in self.readers if isinstance(reader, JsonlFile)]
-        return self._with_partitions(infer_schema(jsonl))
+        with urls_in_errors(self.files):
+            if self.known is not None:
+                return self._with_partitions(self.known)
+            jsonl = [reader for reader in self.readers if isinstance(reader, JsonlFile)]
+            return self._with_partitions(infer_schema(jsonl))
 
     def describe(self) -> str:
         """Format, number of files, compression, encoding and delimiter, for display."""
@@ -87,7 +88,16 @@ class InputTable:
         Raises:
             DataError: the file cannot be read or has changed.
         """
-        reader = self.readers[file]
+        with urls_in_errors(self.files):
+            yield from self._batches(schema, self.readers[file], originals_of, start)
+
+    def _batches(
+        self,
+        schema: pa.Schema,
+        reader: TableReader,
+        originals_of: Collection[str],
+        start: Position | None,
+    ) -> Iterator[TableBatch]:
         partitions = dict(reader.file.partitions)
         hive = [name for name in self._partitions() if name in schema.names]
         own = pa.schema([column for column in schema if column.name not in hive])
@@ -108,7 +118,7 @@ class InputTable:
     def _with_partitions(self, own: pa.Schema) -> pa.Schema:
         if both := set(self._partitions()) & set(own.names):
             raise DataError(
-                f"{self.files[0].path}: column {min(both)!r} is in later lines and in the names of folders",
+                f"{self.files[0].label}: column {min(both)!r} is in later lines and in the names of folders",
                 hint="Write it in every line, or only in the names of folders.",
             )
         return pa.schema([*own, *(pa.field(name, pa.string()) for name in self._partitions())])
@@ -116,6 +126,11 @@ class InputTable:
 
 def open_table(files: Sequence[InputFile], spec: Input) -> InputTable:
     """Read the start of each file; DataError if one cannot be read or has other columns than the others."""
+    with urls_in_errors(files):
+        return _open_table(files, spec)
+
+
+def _open_table(files: Sequence[InputFile], spec: Input) -> InputTable:
     if files[0].format in ("jsonl", "json"):
         return InputTable([open_jsonl(file) for file in files], None)
     if files[0].format == "parquet":
@@ -143,7 +158,7 @@ def _check_same_columns(readers: Sequence[TableReader]) -> None:
                 continue
             lacks, has = (reader, first) if name in expected else (first, reader)
             raise DataError(
-                f"{lacks.file.path}: has no column {name!r}, but {has.file.path} has; "
+                f"{lacks.file.label}: has no column {name!r}, but {has.file.label} has; "
                 "expected the same columns in all files",
                 hint="Write the same columns to all files, or list only files with the same columns in input.path.",
             )

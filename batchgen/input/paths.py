@@ -9,19 +9,36 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from batchgen.errors import DataError
+from batchgen.input.remote_files import expand_url
+from batchgen.storage.remote.bucket import RemoteObject
+from batchgen.storage.remote.object_url import is_object_url
 
 
 @dataclass(frozen=True, slots=True)
 class PathMatch:
-    """A file of the input. `key=value` folders count below `root`; `is_explicit` is False for files of a folder."""
+    """A file of the input. `key=value` folders count below `root`; `is_explicit` is False for files of a folder.
+
+    The path of a remote object is its name below `root`, which is empty.
+    """
 
     path: Path
     root: Path
     is_explicit: bool
+    remote: RemoteObject | None = None
+
+    @property
+    def label(self) -> str:
+        """The file in messages."""
+        return str(self.remote.url if self.remote else self.path)
 
 
 def expand_path(text: str) -> list[PathMatch]:
-    """The files of a path, folder or glob; DataError if nothing is there, or for a symlink loop."""
+    """The files of a path, folder or glob, or of an address; DataError if nothing is there, or for a symlink loop."""
+    if is_object_url(text):
+        return [
+            PathMatch(Path(one.name), Path(), one.is_explicit, one.object)
+            for one in expand_url(text)
+        ]
     path = Path(text)
     try:
         mode = path.stat().st_mode

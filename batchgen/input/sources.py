@@ -178,7 +178,7 @@ class InputSource:
         before = [(file.path, file.size, file.modified_ns) for file in survey.files]
         if before != [(file.path, file.size, file.modified_ns) for file in self.files]:
             raise DataError(
-                f"{self.files[0].path.parent}: the input changed after it was surveyed",
+                f"{self.files[0].place}: the input changed after it was surveyed",
                 hint="Run again. Do not change the input during a run.",
             )
         return ChunkReader(self, survey, rows, columns)
@@ -196,7 +196,7 @@ class InputSource:
         locations.rows = start.row
         position, is_first = start.position, start.position is None
         for number in range(start.file, len(self.files)):
-            locations.start_file(self.files[number].path)
+            locations.start_file(self.files[number].label)
             for batch in self._table.batches(schema, number, wanted, position):
                 place = BlockStart(number, batch.position, locations.rows)
                 known = is_first or batch.position is not None
@@ -266,7 +266,7 @@ class InputSource:
                 f"input.filter: none of the {rows:,} rows meets {self._spec.filter!r}",
                 hint="Check the values of these columns. Text must match exactly.",
             )
-        names = ", ".join(str(file.path) for file in self.files[:3])
+        names = ", ".join(file.label for file in self.files[:3])
         return DataError(f"{names}: no rows", hint="Check that the input is complete.")
 
 
@@ -295,7 +295,7 @@ class ChunkReader:
         block = cursor.take(expected)
         if block is None or len(block.rows) < expected:
             raise DataError(
-                f"{self._source.files[0].path.parent}: has {cursor.at:,} rows; expected {self._survey.rows:,}, as surveyed",
+                f"{self._source.files[0].place}: has {cursor.at:,} rows; expected {self._survey.rows:,}, as surveyed",
                 hint="Run again. Do not change the input during a run.",
             )
         return self._source.chunk(number, first, block, self._columns)

@@ -21,13 +21,18 @@ MOST_STARTS = 4096
 
 @dataclass(frozen=True, slots=True)
 class SurveyedFile:
-    """An input file as it was during the survey; `name` as in `InputFile`."""
+    """An input file as it was during the survey; `name` as in `InputFile`.
+
+    `url` and `e_tag` are those of the object that `path` is a copy of; empty for a file of this machine.
+    """
 
     path: Path
     name: str
     size: int
     modified_ns: int
     sha256: str
+    url: str = ""
+    e_tag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +82,11 @@ def hash_file(file: InputFile) -> SurveyedFile:
     try:
         digest = sha256(file.path)
     except OSError as error:
-        raise DataError(f"{file.path}: cannot be read: {error.strerror}") from error
-    return SurveyedFile(file.path, file.name, file.size, file.modified_ns, digest)
+        raise DataError(f"{file.label}: cannot be read: {error.strerror}") from error
+    url, e_tag = (str(file.remote.url), file.remote.e_tag) if file.remote else ("", "")
+    return SurveyedFile(
+        file.path, file.name, file.size, file.modified_ns, digest, url=url, e_tag=e_tag
+    )
 
 
 def check_types(schema: pa.Schema, columns: Columns) -> None:

@@ -92,7 +92,7 @@ class Input(Section):
     """Where the rows come from."""
 
     path: Annotated[NonEmptyText | Annotated[NonEmptyTexts, Field(min_length=1)], Role.CONTENT]
-    """File, folder, glob, or a list of them; relative to the job file. Hive folders (`lang=zh/`) become columns."""
+    """File, folder, glob, or a list of them; relative to the job file. Hive folders (`lang=zh/`) become columns. Also objects: `s3://BUCKET/KEY`, `gs://` or `az://`, with a key, a prefix or a glob (extra `objects`)."""
     format: Annotated[Literal["auto", "parquet", "csv", "jsonl", "json", "excel"], Role.CONTENT] = (
         "auto"
     )

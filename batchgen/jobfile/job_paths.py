@@ -18,6 +18,7 @@ from batchgen.jobfile.tree import (
     problem_at,
     replace_node,
 )
+from batchgen.storage.remote.object_url import ObjectUrlError, is_object_url, parse_object_url
 
 _FILES: tuple[KeyPath, ...] = (
     ("input", "path"),
@@ -40,6 +41,8 @@ _IN_LISTS: tuple[tuple[KeyPath, KeyPath], ...] = (
     *((("evaluate", "judges"), keys) for keys in _MODELS),
 )
 """Paths in the items of lists: where the list is, and the keys in an item."""
+_REMOTE: tuple[KeyPath, ...] = (("input", "path"),)
+"""Keys that may be the address of objects."""
 _WORDS: Mapping[str | int, tuple[str, ...]] = {
     "chat_template": ("auto", "none"),
     "baseline": ("previous",),
@@ -90,6 +93,8 @@ def output_problem(job: Job, file: Path) -> str:
         return f"the output folder {output} contains the job file"
     paths = (job.input.path,) if isinstance(job.input.path, str) else job.input.path
     for text in paths:
+        if is_object_url(text):
+            continue
         if relation := _relation(Path(text), output):
             return f"the output folder {output} {relation} {text}"
     return ""
@@ -103,7 +108,12 @@ def _absolute(
     if not isinstance(text, str) or not _is_path(text, keys, folder):
         return node
     try:
+        if keys in _REMOTE and is_object_url(text):
+            return replace(node, value=str(parse_object_url(text)))
         return replace(node, value=_as_text(_joined(folder, _followed(text, keys))))
+    except ObjectUrlError as error:
+        problems.append(problem_at(node, dotted_key(keys), error.message, error.hint))
+        return node
     except InvalidValueError as error:
         problems.append(problem_at(node, dotted_key(keys), error.message, error.hint))
         return node
@@ -129,6 +139,8 @@ def _followed(text: str, keys: KeyPath) -> Path:
         raise InvalidValueError("${...} is not replaced under prompt", hint)
     if _ADDRESS.match(text):
         hint = "Copy the files to this machine first."
+        if keys in _REMOTE:
+            hint = "Copy the files to this machine first, or give an address: s3://BUCKET/KEY, gs:// or az://."
         raise InvalidValueError("a URL; expected a path on this machine", hint)
     try:
         return Path(text).expanduser()

@@ -161,9 +161,13 @@ def new_run_id() -> str:
 
 
 def input_record(files: Sequence[SurveyedFile]) -> list[dict[str, Any]]:
-    """The input files, as in an identity."""
+    """The input files, as in an identity. The path of a copy is the address of its object, with the object's ETag."""
     facts = ("name", "path", "size", "sha256")
-    return [{k: getattr(f, k) for k in facts} | {"path": str(f.path)} for f in files]
+    return [
+        {k: getattr(f, k) for k in facts}
+        | ({"path": f.url, "e_tag": f.e_tag} if f.url else {"path": str(f.path)})
+        for f in files
+    ]
 
 
 def read_identity(folder: RunFolder) -> Identity | None:

@@ -112,7 +112,7 @@ def test_parent_folders_of_symlinks_are_resolved_as_by_the_system(
     ("job", "key", "message"),
     [
         pytest.param(
-            text(source="s3://bucket/x"),
+            text(source="https://host/x"),
             "input.path",
             "a URL; expected a path on this machine",
             id="address",
@@ -208,3 +208,38 @@ def test_an_output_folder_that_cannot_exist_is_an_error(write: Write, tmp_path: 
         key, message = refusal(write(text=text(output=output)))
         assert key == "output.path"
         assert message.startswith(f"cannot be used: {reason}")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["s3://bucket/a.csv", "gs://bucket/day/*.jsonl", "az://box/数据/", "s3://bucket"],
+)
+def test_the_input_may_be_in_object_storage(write: Write, address: str) -> None:
+    job = load_job(write(text=text(source=f"[a.csv, '{address}']"))).job
+    assert job.input.path[1].rstrip("/") == address.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("s3://KEY:SECRETVALUE@bucket/a.csv", "the address contains credentials"),
+        ("s3://bucket/a.csv?X-Amz-Signature=SECRETVALUE", "the address contains credentials"),
+        ("az://box/a.csv?sv=1&sig=SECRETVALUE", "the address contains credentials"),
+        ("s3://b/a.csv", "'b' is not the name of a bucket"),
+        ("s3://bucket/a//b.csv", "the key has an empty part, or one of only dots"),
+        ("s3://bucket/../b.csv", "the key has an empty part, or one of only dots"),
+        ("https://host/a.csv?sig=SECRETVALUE", "a URL; expected a path on this machine"),
+    ],
+)
+def test_an_unusable_address_is_refused_without_its_secret(
+    write: Write, address: str, message: str
+) -> None:
+    path = write(text=text(source=f"'{address}'"))
+    assert refusal(path) == ("input.path", message)
+    with pytest.raises(JobFileError) as caught:
+        load_job(path)
+    assert "SECRETVALUE" not in str(caught.value)
+    assert (
+        "s3://BUCKET/KEY" in str(caught.value)
+        or message != "a URL; expected a path on this machine"
+    )

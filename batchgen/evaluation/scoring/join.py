@@ -83,7 +83,7 @@ def open_join(join_spec: JoinSpec, taken: pa.Schema) -> Join:
 def _read(source: InputTable, schema: pa.Schema) -> tuple[pa.Table, RowLocations]:
     tables, locations = [schema.empty_table()], RowLocations()
     for number, file in enumerate(source.files):
-        locations.start_file(file.path)
+        locations.start_file(file.label)
         for batch in source.batches(schema, number):
             tables.append(batch.table)
             locations.rows += batch.table.num_rows

@@ -102,12 +102,37 @@ first row.
 | hosted services | seldom | best effort | seldom | seldom | no | JSON, often | no | not tried |
 """
 
+_OBJECTS = """
+## Object storage
+
+`input.path` may name objects: `s3://BUCKET/KEY`, `gs://BUCKET/KEY` or `az://CONTAINER/KEY`, with a key, a prefix (as a folder) or
+a glob; a list may mix them with local files. It needs the extra `objects`: `pip install 'batchgen-llm[objects]'`.
+
+Credentials come from the environment only (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`;
+`GOOGLE_APPLICATION_CREDENTIALS`; `AZURE_STORAGE_ACCOUNT_NAME`, `AZURE_STORAGE_ACCOUNT_KEY`), or from the machine's role;
+profiles of `~/.aws` are not read. An address that contains credentials is an error. `AWS_ENDPOINT_URL` chooses another store
+with the API of S3. `http://` is accepted for this machine, and elsewhere with `AWS_ALLOW_HTTP=true`.
+
+Objects are copied to `$BATCHGEN_CACHE/inputs` (default `~/.cache/batchgen/inputs`, readable by their owner only) before they
+are read: `validate` and `plan` copy them too, and a later start reuses the copies. Copies that no start has used for 30 days are
+deleted. An object that is replaced while it is copied is an error. The run records address, size, ETag and SHA-256; a resumed
+run rejects other content with exit code 6. A store without an answer ends the command with 75 (repeat it), missing or expired
+credentials with 5 (renew them, then repeat it).
+"""
+
 
 def job_reference(engines: Mapping[str, str]) -> str:
     """The Markdown page that explains every key. `engines`: the values of `model.engine`, and a phrase about each."""
     parts = (_section((name,), expected) for name, expected in section_fields(Job).items())
     lines = [*_rows(Job), *(line for part in parts for line in part)]
-    lines += ["", "## Engines", "", "| `model.engine` | meaning |", "|---|---|"]
+    lines += [
+        *_OBJECTS.rstrip().split("\n"),
+        "",
+        "## Engines",
+        "",
+        "| `model.engine` | meaning |",
+        "|---|---|",
+    ]
     lines += [f"| `{name}` | {summary} |" for name, summary in engines.items()]
     return _HEAD + "\n".join(lines) + "\n" + _SERVERS
 

@@ -1,0 +1,1 @@
+"""Object storage: `s3://`, `gs://` and `az://`, through obstore (extra `objects`)."""
