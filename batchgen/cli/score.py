@@ -73,10 +73,18 @@ def score(
     from batchgen.cli.render.confusion_table import confusion_lines
     from batchgen.evaluation.confusion import read_confusion_matrices
     from batchgen.evaluation.scoring.score import score as score_any
+    from batchgen.report.write_report import stage_report
 
     with console_reporter() as reporter:
         reporter.begin(f"scoring {printable(str(what))}")
-        result = score_any(what, _read(metrics), reference=references, reporter=reporter, **options)
+        result = score_any(
+            what,
+            _read(metrics),
+            reference=references,
+            reporter=reporter,
+            add_report=stage_report,
+            **options,
+        )
     if as_json:
         scores = metric_table.score_summary(result.metrics, result.gates, result.folder.scores)
         print_json(result.exit_code, output=str(result.folder.path), **scores)

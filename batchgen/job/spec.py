@@ -168,6 +168,8 @@ class Output(Section):
     """file: responses.parquet. parts: responses/part-00000.parquet and so on."""
     publish: Annotated[Literal["always", "gated"], Role.OPERATIONAL] = "always"
     """gated: new files replace the previous ones only if every gate of `evaluate` passes and no limit of failed rows is exceeded."""
+    report: Annotated[bool, Role.OPERATIONAL] = False
+    """Write report.html at the end of the run, as `batchgen report` does. Needs metrics or judges in `evaluate`, and the extra `report`."""
     keep_columns: Annotated[Literal["all", "none"] | NonEmptyTexts, Role.PUBLICATION] = "all"
     """Input columns to copy to the output."""
     store_prompt: Annotated[bool, Role.PUBLICATION] = True
@@ -253,6 +255,14 @@ class Job(Section):
             )
         if prompt.chat_template == "none":
             self._plain_completion(named[0])
+        return self
+
+    @model_validator(mode="after")
+    def _report_has_scores(self) -> Self:
+        if self.output.report and not (self.evaluate.metrics or self.evaluate.judges):
+            raise ValueError(
+                "output.report has no effect without scores; give evaluate.metrics or evaluate.judges"
+            )
         return self
 
     @model_validator(mode="after")

@@ -202,7 +202,8 @@ def _superseded(folder: RunFolder, manifest: Mapping[str, object]) -> dict[str, 
     if old.run_id == manifest["run_id"]:
         return None
     aside = folder.find_aside(old.run_id) or folder.new_aside()
-    names = [*(file.name for file in old.files), folder.job.name, folder.manifest.name]
+    own = (folder.job, folder.manifest, folder.report)
+    names = [*(file.name for file in old.files), *(path.name for path in own)]
     kept = [name for name in names if exists(folder.path / name)]
     return {"folder": aside.name, "files": kept}
 
@@ -246,8 +247,8 @@ def _take(new: Path, target: Path, mode: int) -> None:
 
 
 def _remove_others(folder: RunFolder, names: Collection[str]) -> None:
-    """Remove published files that are not in `names`."""
-    for path in (*folder.published, *list_folder(folder.response_parts)):
+    """Remove published files that are not in `names`, and a report about them."""
+    for path in (*folder.published, folder.report, *list_folder(folder.response_parts)):
         if is_file(path) and path.relative_to(folder.path).as_posix() not in names:
             path.unlink()
     if is_folder(folder.response_parts) and not list_folder(folder.response_parts):

@@ -7,13 +7,16 @@ LANGUAGES = ("en", "zh")
 TEXTS: Mapping[str, tuple[str, str]] = {
     "report": ("Report", "报告"),
     "passed": ("Passed: every gate passed", "通过：所有门槛均已达到"),
-    "failed": ("Not passed: {failed} of {all} gates", "未通过：{all} 项门槛中有 {failed} 项未达到"),
+    "failed": (
+        "Not good enough: {failed} of {all} gates did not pass",
+        "未通过：{all} 项门槛中有 {failed} 项未达到",
+    ),
     "no_gates": (
         "No gate is set: nothing decides whether these answers are good enough",
         "未设门槛：没有条件判断这些回答是否足够好",
     ),
     "too_many_failed": (
-        "Not passed: {failed} answers failed, {allowed} allowed",
+        "Not good enough: {failed} answers failed, {allowed} allowed",
         "未通过：{failed} 条回答失败，最多允许 {allowed} 条",
     ),
     "gate": ("Gate", "门槛"),
@@ -159,7 +162,7 @@ SCRIPT_TEXTS: Mapping[str, tuple[str, str]] = {
     "failed": ("failed", "失败"),
     "random": ("random", "随机"),
     "end_stop": ("stop", "正常结束"),
-    "end_length": ("length", "达到上限"),
+    "end_length": ("cut at the limit", "达到上限"),
     "end_stop_string": ("stop string", "停止串"),
     "end_error": ("error", "出错"),
     "end_skipped": ("skipped", "跳过"),

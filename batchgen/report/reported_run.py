@@ -1,13 +1,12 @@
 """The run that a report is about: published, staged before its publication, or a table that `batchgen score` scored."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from batchgen.evaluation.aggregate import OVERALL
 from batchgen.evaluation.comparing.scored_run import ScoredRun, open_scored_run
-from batchgen.evaluation.gates import GateResult
 from batchgen.output.published_run import read_manifest
 from batchgen.output.score_tables import read_metrics
 from batchgen.output.unfinished_run import check_manifest_exists
@@ -73,8 +72,7 @@ def staged_run(
     folder: RunFolder,
     rows: Sequence[MetricRow],
     manifest: Mapping[str, Any],
-    gates: Sequence[GateResult],
 ) -> ReportedRun:
     """A run whose files are staged, and whose manifest will be published with them."""
     scored = open_scored_run(folder.path, folder.staged)
-    return ReportedRun(scored, rows, manifest, [asdict(gate) for gate in gates])
+    return ReportedRun(scored, rows, manifest, manifest["evaluation"]["gates"])

@@ -1,14 +1,17 @@
 """Write the report of a run."""
 
 import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from batchgen.output.publish import Stage
+from batchgen.records import MetricRow
 from batchgen.report.build_report import build_report
 from batchgen.report.charts.chart_packages import check_chart_packages
-from batchgen.report.reported_run import open_reported_run
+from batchgen.report.reported_run import open_reported_run, staged_run
+from batchgen.state.run_folder import RunFolder
 from batchgen.storage.durable import disk_errors, write_durably
-
-NAME = "report.html"
 
 
 def write_report(path: Path, output: Path | None = None) -> Path:
@@ -23,8 +26,14 @@ def write_report(path: Path, output: Path | None = None) -> Path:
     check_chart_packages()
     run = open_reported_run(path)
     page = build_report(run)
-    target = (output or path / NAME).absolute()
+    target = (output or RunFolder(path).report).absolute()
     mode = stat.S_IMODE(run.scored.responses.paths[0].stat().st_mode)
     with disk_errors("cannot write", target):
         write_durably(target, page.encode(), scratch=target.parent, mode=mode)
     return target
+
+
+def stage_report(stage: Stage, rows: Sequence[MetricRow], manifest: Mapping[str, Any]) -> None:
+    """Stage the report of a run with its other files; `rows` are those of metrics.parquet."""
+    run = staged_run(stage.folder, rows, manifest)
+    stage.text(stage.folder.report.name, build_report(run))

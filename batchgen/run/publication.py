@@ -40,6 +40,7 @@ from batchgen.output.score_tables import read_metrics
 from batchgen.output.unfinished_run import check_manifest_exists
 from batchgen.progress import Reporter
 from batchgen.records import MetricRow
+from batchgen.report.write_report import stage_report, write_report
 from batchgen.run.result import RunResult
 from batchgen.run.reuse import ReuseCounts
 from batchgen.run.setup import Setup
@@ -153,12 +154,9 @@ class Publication:
         rows = stage_answers(stage, answers, setup.scorer)
         gates = decide_gates(setup.evaluation.section.gates, rows, self.folder, self.folder.staged)
         result = replace(result, metrics=rows, gates=gates)
-        if output.publish == "gated" and result.exit_code != ExitCode.DONE:
-            result = replace(result, outcome="withheld")
-            content = {"run_id": result.run_id, "why": result.not_passed}
-            self.folder.write_json(self.folder.withheld, content, stage="withheld")
-            return result
-        stage.text(self.folder.job.name, setup.loaded.dump())
+        withheld = output.publish == "gated" and result.exit_code != ExitCode.DONE
+        if not withheld:
+            stage.text(self.folder.job.name, setup.loaded.dump())
         manifest = {
             "format": FORMAT,
             "run_id": self.identity.run_id,
@@ -182,7 +180,13 @@ class Publication:
             PUBLISHED_AS: publication_settings(setup.job),
             **kept,
         }
+        if output.report:
+            stage_report(stage, rows, manifest)
         self.lock.check()
+        if withheld:
+            content = {"run_id": result.run_id, "why": result.not_passed}
+            self.folder.write_json(self.folder.withheld, content, stage="withheld")
+            return replace(result, outcome="withheld")
         stage.release(manifest)
         return result
 
@@ -251,11 +255,16 @@ def already_complete(
         else:
             job, transform = setup.loaded.dump(), passes.add_likelihood_columns
             report_removed_metrics(manifest, evaluation, reporter)
-            scored = rescore_run(published, evaluation, job=job, transform=transform)
+            add_report = stage_report if setup.job.output.report else None
+            scored = rescore_run(
+                published, evaluation, job=job, transform=transform, add_report=add_report
+            )
             rows, gates = scored.metrics, scored.gates
             passes.cache.delete_unused()
     except StoppedError:
         return replace(result, outcome="stopped")
+    if setup.job.output.report and not exists(folder.report):
+        write_report(folder.path)
     return replace(result, metrics=rows, gates=gates)
 
 

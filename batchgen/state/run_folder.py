@@ -6,6 +6,7 @@
       metrics.parquet        the value of each metric for each slice
       manifest.json          written last: its presence marks the run complete
       job.yaml               the job as resolved
+      report.html            with `output.report`, or after `batchgen report`
       .batchgen/             private, 0700: lock, run.json, journal.sqlite3, parts/, staged/, release.json, tmp/
 
 Each JSON file contains a hash of its content, so that damage is detected.
@@ -53,6 +54,11 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.parquet"
+
+    @property
+    def report(self) -> Path:
+        """The HTML file about the run, if there is one. It is not in the manifest: `batchgen report` may write it later."""
+        return self.path / "report.html"
 
     @property
     def published(self) -> tuple[Path, ...]:

@@ -60,7 +60,7 @@ def test_texts_of_rows_are_data_and_never_markup(page: Page) -> None:
 
 
 def test_the_verdict_is_that_of_the_gates(page: Page) -> None:
-    assert "Not passed: 1 of 1 gates" in page.text
+    assert "Not good enough: 1 of 1 gates did not pass" in page.text
     assert "未通过：1 项门槛中有 1 项未达到" in page.text
     assert "exact >= 0.9" in page.text
 

@@ -119,6 +119,7 @@ OPERATIONAL: dict[str, list[str]] = {
     "batching.part_rows": ["batching.part_rows=7"],
     "batching.memory_fraction": ["batching.memory_fraction=0.5"],
     "output.publish": ["output.publish=gated"],
+    "output.report": ["evaluate.metrics=[length]", "output.report=true"],
     "evaluate.gates": [
         "evaluate.metrics=[length]",
         "evaluate.gates=[{metric: length_characters, min: 1}]",

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from batchgen.errors import BatchgenError, UsageError
 from batchgen.evaluation.scoring.join import JoinSpec
 from batchgen.evaluation.scoring.score_file import score_file
-from batchgen.evaluation.scoring.score_run import ScoreResult, score_run
+from batchgen.evaluation.scoring.score_run import ReportWriter, ScoreResult, score_run
 from batchgen.evaluation.scoring_models import ScoringModelOptions
 from batchgen.job.evaluate import Evaluate, Reasoning
 from batchgen.jobfile.renamed_keys import explain_renamed_key, explain_renamed_type
@@ -38,6 +38,7 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
     model: Path | str | None = None,
     chat_template: str | None = None,
     reporter: Reporter = SILENT,
+    add_report: ReportWriter | None = None,
 ) -> ScoreResult:
     """Score existing responses; nothing is generated.
 
@@ -53,6 +54,7 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
         model: folder or name of the model that likelihood metrics query. Default: the run's model.
         chat_template: renders the messages of a file for that model, as in a job. Default: `auto`.
         reporter: receives messages and progress.
+        add_report: stages the report of a run whose job has `output.report`; without it, an old report is removed.
 
     Raises:
         UsageError: arguments contradict each other, or columns are missing.
@@ -88,6 +90,7 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
             reasoning=reasoning,
             join_spec=join_spec,
             options=options,
+            add_report=add_report,
         )
     if output is None or RunFolder(what.absolute()).has_state:
         raise _no_output(what)

@@ -6,7 +6,7 @@ Metrics that query a model read its log-likelihoods from columns, which `scoring
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,9 @@ from batchgen.state.run_folder import RunFolder, open_folder
 from batchgen.storage.entries import exists, is_folder
 from batchgen.storage.failpoints import arm
 
+ReportWriter = Callable[[Stage, Sequence[MetricRow], Mapping[str, Any]], None]
+"""Stages a report, given the rows of metrics.parquet and the manifest that will be published."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
@@ -65,10 +68,12 @@ def score_run(  # noqa: PLR0913  # the arguments of `score` that apply to a run
     join_spec: JoinSpec | None = None,
     options: ScoringModelOptions | None = None,
     output: Path | None = None,
+    add_report: ReportWriter | None = None,
 ) -> ScoreResult:
     """Score the responses of a run by the metrics of its job, and by further ones; see `score`.
 
-    A further metric with the name of a job's metric replaces it. With `output`, the run's folder is only read.
+    A further metric with the name of a job's metric replaces it. With `output`, the run's folder is only read. `add_report` is called
+    if the job has `output.report`.
     """
     arm()
     folder = open_folder(path)
@@ -119,6 +124,7 @@ def score_run(  # noqa: PLR0913  # the arguments of `score` that apply to a run
             target=target,
             join=join,
             transform=passes.add_likelihood_columns,
+            add_report=add_report if loaded.job.output.report else None,
         )
         passes.cache.delete_unused()
         return result
@@ -166,7 +172,7 @@ def check_evaluation(
     return evaluation
 
 
-def rescore_run(
+def rescore_run(  # noqa: PLR0913  # what is scored, into what, and what is added on the way
     published: PublishedRun,
     evaluation: Evaluation,
     *,
@@ -174,11 +180,12 @@ def rescore_run(
     join: Join | None = None,
     job: str | None = None,
     transform: Callable[[Tables], Tables] = lambda tables: tables,
+    add_report: ReportWriter | None = None,
 ) -> ScoreResult:
     """Score the published responses of a run, which have been checked, and replace its files; needs the run's lock.
 
     With another folder as `target`, the files are written there, without a manifest; needs that folder's lock. `job` is the resolved job, if it changed since the responses were published. `transform` adds the columns that metrics
-    with a model read.
+    with a model read. `add_report` stages a report of the new scores; without it, an old report is removed.
     """
     folder, manifest = published.folder, published.manifest
     schema = published.schema if join is None else join.schema(published.schema)
@@ -202,7 +209,10 @@ def rescore_run(
         return ScoreResult(target, rows, gates)
     files = [asdict(file) for file in stage.files()]
     record = evaluation_record(scorer, gates)
-    stage.release({**manifest.content, "files": files, "evaluation": record})
+    content = {**manifest.content, "files": files, "evaluation": record}
+    if add_report is not None:
+        add_report(stage, rows, content)
+    stage.release(content)
     return ScoreResult(folder, rows, gates)
 
 

@@ -16,10 +16,10 @@ def require_chart_package(module: str) -> Any:  # noqa: ANN401  # a module
     return importlib.import_module(module)
 
 
-def check_chart_packages() -> None:
-    """Raise DataError if one of them is not installed; imports none."""
+def check_chart_packages(*, needed: bool = True) -> None:
+    """Raise DataError if one of them is needed and not installed; imports none."""
     missing = [name for module, name in _PACKAGES.items() if not importlib.util.find_spec(module)]
-    if missing:
+    if needed and missing:
         raise DataError(
             f"the report needs the packages {', '.join(missing)}, which are not installed",
             hint=_HINT,
