@@ -36,7 +36,6 @@ from batchgen.progress import SILENT, Reporter
 from batchgen.prompts.answer_text import TokenTexts
 from batchgen.prompts.prepare import Preparer
 from batchgen.prompts.tokenize import Tokenizer
-from batchgen.report.charts.chart_packages import check_chart_packages
 from batchgen.run import redaction
 from batchgen.run.preflight.context_check import check_answer_length
 from batchgen.run.preflight.form_check import check_form
@@ -192,7 +191,6 @@ def set_up(
     A run that is in the folder `continued` is continued in its dtype.
     """
     job = loaded.job
-    check_chart_packages(needed=job.output.report)
     checked = check_input(loaded)
     for warning in checked.warnings:
         reporter.info(warning)
