@@ -15,6 +15,7 @@ from batchgen.jobfile.load import LoadedJob, load_job
 from batchgen.jobfile.overrides import literal_override
 from batchgen.output.published_run import read_manifest
 from batchgen.progress import Reporter
+from batchgen.report.charts.chart_packages import check_chart_packages
 from batchgen.run.setup import new_identity, set_up
 from batchgen.state.identity import Identity, check_same_run, read_identity
 from batchgen.state.lock import is_locked
@@ -31,10 +32,14 @@ def loaded_job(job: LoadedJob | Path | str) -> LoadedJob:
     Raises:
         JobFileError: the job is invalid.
         StateError: the folder's run.json is damaged.
+        DataError: it writes a report, and a package for that is not installed.
     """
     if isinstance(job, LoadedJob):
-        return job
-    return load_for_run(Path(job), overrides=(), profile=None, day=None)
+        loaded = job
+    else:
+        loaded = load_for_run(Path(job), overrides=(), profile=None, day=None)
+    check_chart_packages(needed=loaded.job.output.report)
+    return loaded
 
 
 def load_for_run(

@@ -1,6 +1,8 @@
 """`output.report`: report.html is published with the run, and is never about other answers or scores."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,3 +84,23 @@ def test_the_old_report_is_moved_aside_with_its_run(make_job: MakeJob) -> None:
     aside = folder.path.with_name("out.old-1")
     assert (aside / "report.html").read_text() == "about the old run"
     assert json.loads((aside / "manifest.json").read_text())["files"]
+
+
+ABSENT = """
+import sys
+sys.modules["altair"] = None  # as if it were not installed
+import batchgen
+try:
+    batchgen.run(sys.argv[1])
+except batchgen.BatchgenError as error:
+    print(error.exit_code, error.message, error.hint)
+"""
+
+
+@pytest.mark.slow
+def test_a_missing_package_is_reported_before_the_run(make_job: MakeJob, tmp_path: Path) -> None:
+    job = make_job(evaluate=EVALUATE, output={"report": True})
+    done = subprocess.run([sys.executable, "-c", ABSENT, str(job)], capture_output=True, text=True)
+    assert done.stdout.startswith("5 the report needs the packages altair,"), done.stderr
+    assert "pip install -e '.[report]'" in done.stdout
+    assert not (tmp_path / "out").exists()
