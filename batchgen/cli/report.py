@@ -8,9 +8,17 @@ import click
 from batchgen.cli.options import json_option, print_json
 from batchgen.cli.render.terminal import format_bytes, printable
 
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+
 
 @click.command()
-@click.argument("run", metavar="RUN", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("run", metavar="RUN", type=FOLDER)
+@click.option(
+    "--baseline",
+    type=FOLDER,
+    metavar="RUN2",
+    help="Compare with this run: differences, and the answers that changed, side by side.",
+)
 @click.option(
     "-o",
     "--output",
@@ -20,7 +28,9 @@ from batchgen.cli.render.terminal import format_bytes, printable
 )
 @click.option("--open", "opens", is_flag=True, help="Open the file in the browser.")
 @json_option
-def report(run: Path, *, output: Path | None, opens: bool, as_json: bool) -> None:
+def report(
+    run: Path, *, baseline: Path | None, output: Path | None, opens: bool, as_json: bool
+) -> None:
     """Write one HTML file about a scored run.
 
     It shows the verdict of the gates, metrics with their intervals, slices, health, distributions, judges, the worst answers
@@ -28,7 +38,7 @@ def report(run: Path, *, output: Path | None, opens: bool, as_json: bool) -> Non
     """
     from batchgen.report.write_report import write_report
 
-    written = write_report(run, output)
+    written = write_report(run, output, baseline=baseline)
     size = written.stat().st_size
     if opens:
         webbrowser.open(written.as_uri())

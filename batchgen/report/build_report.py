@@ -9,6 +9,7 @@ import numpy as np
 
 from batchgen.evaluation.comparing.scored_run import ScoredRun
 from batchgen.records import MetricRow
+from batchgen.report.baseline import Baseline, comparison_values
 from batchgen.report.charts.draw_charts import (
     Interval,
     bar_chart,
@@ -22,20 +23,23 @@ from batchgen.report.provenance import provenance_groups
 from batchgen.report.reported_run import ReportedRun
 from batchgen.report.rows.answer_survey import AnswerSurvey, survey_answers
 from batchgen.report.rows.row_choice import MAX_WORST, ShownAnswer, choose_answers
-from batchgen.report.rows.row_records import RowRecords, row_records
+from batchgen.report.rows.row_records import RowRecords, cut_records, read_records
 from batchgen.report.rows.score_survey import ScoreSurvey, survey_scores
 from batchgen.report.sections import health_checks, heat_table, interval_text, judge_sections
 
 _MAX_HISTOGRAMS = 12
 
 
-def build_report(run: ReportedRun) -> str:
-    """The page about a run."""
+def build_report(run: ReportedRun, baseline: Baseline | None = None) -> str:
+    """The page about a run, compared with a baseline if there is one."""
     answers = survey_answers(run.scored)
     scores = survey_scores(run.scored, run.ranked, MAX_WORST)
-    shown = choose_answers(run.scored, answers, scores)
-    records = row_records(run.scored, shown)
+    flips = baseline.flips if baseline else ()
+    shown = choose_answers(run.scored, answers, scores, flips)
+    read = read_records(run.scored, shown)
+    records = cut_records(baseline.add_to(read, shown, run.scored) if baseline else read)
     values = {
+        **(comparison_values(baseline.comparison) if baseline else {"comparison": None}),
         "run": run,
         "title": run.name,
         "version": version("batchgen-llm"),

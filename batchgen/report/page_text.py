@@ -30,6 +30,39 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "failed_rows": ("failed", "失败"),
     "skipped": ("skipped", "跳过"),
     "cut": ("cut at the token limit", "达到长度上限"),
+    "comparison": ("Compared with the baseline", "与基准比较"),
+    "comparison_note": (
+        "Baseline: {base}. {common} answers to the same prompts are compared one by one. p is adjusted for the number of "
+        "primary metrics (Holm); an interval that contains 0 does not decide.",
+        "基准：{base}。逐条比较对相同提问的 {common} 条回答。p 值按主要指标数量校正（Holm）；区间包含 0 时不能下结论。",
+    ),
+    "only_base": ("{n} only in the baseline.", "仅基准有 {n} 条。"),
+    "only_new": ("{n} only in this run.", "仅本次有 {n} 条。"),
+    "changed_prompts": (
+        "{n} are excluded because their prompts differ.",
+        "{n} 条因提问不同而排除。",
+    ),
+    "prompts_unknown": (
+        "One of the runs has no prompt hashes: changed prompts are not detected.",
+        "其中一次运行没有提问指纹，无法发现提问的变化。",
+    ),
+    "base": ("Baseline", "基准"),
+    "new": ("This run", "本次"),
+    "difference": ("Difference", "差值"),
+    "win_loss": ("Better / same / worse", "更好 / 相同 / 更差"),
+    "verdict_better": ("better", "更好"),
+    "verdict_worse": ("worse", "更差"),
+    "verdict_higher": ("higher", "更高"),
+    "verdict_lower": ("lower", "更低"),
+    "verdict_equivalent": ("equivalent", "等效"),
+    "verdict_inconclusive": ("inconclusive", "尚无定论"),
+    "verdict_not_comparable": ("not comparable", "不可比较"),
+    "changed_settings": ("Settings that differ", "不同的设置"),
+    "same_settings": ("The settings of both runs are equal.", "两次运行的设置相同。"),
+    "slice_differences": (
+        "Differences by slice: exploratory, p is not adjusted for their number",
+        "各分组的差别：仅供探索，p 值未按数量校正",
+    ),
     "metrics": ("Metrics", "指标"),
     "metrics_note": (
         "The value over all answers, with the interval in which the true value of such answers is expected "

@@ -7,6 +7,7 @@ from typing import Any
 
 from batchgen.output.publish import Stage
 from batchgen.records import MetricRow
+from batchgen.report.baseline import open_baseline
 from batchgen.report.build_report import build_report
 from batchgen.report.charts.chart_packages import check_chart_packages
 from batchgen.report.reported_run import open_reported_run, staged_run
@@ -14,18 +15,20 @@ from batchgen.state.run_folder import RunFolder
 from batchgen.storage.durable import disk_errors, write_durably
 
 
-def write_report(path: Path, output: Path | None = None) -> Path:
+def write_report(path: Path, output: Path | None = None, *, baseline: Path | None = None) -> Path:
     """Write the report of a complete run, into its folder unless `output` names a file. Its permissions are those of the answers.
 
+    With a `baseline`, the folder of another run, the page shows what differs.
+
     Raises:
-        UsageError: the run is unfinished or has no scores.
+        UsageError: a run is unfinished or has no scores, or the baseline has other prompts.
         StateError: files of the run are damaged.
         DataError: a package for charts is not installed.
         ResourceError: the file cannot be written.
     """
     check_chart_packages()
     run = open_reported_run(path)
-    page = build_report(run)
+    page = build_report(run, open_baseline(run, baseline) if baseline else None)
     target = (output or RunFolder(path).report).absolute()
     mode = stat.S_IMODE(run.scored.responses.paths[0].stat().st_mode)
     with disk_errors("cannot write", target):

@@ -8,7 +8,7 @@ import pytest
 from batchgen.report.reported_run import open_reported_run
 from batchgen.report.rows.answer_survey import survey_answers
 from batchgen.report.rows.row_choice import MAX_RANDOM, MAX_WORST, choose_answers
-from batchgen.report.rows.row_records import MAX_TOTAL_BYTES, cut_records, row_records
+from batchgen.report.rows.row_records import MAX_TOTAL_BYTES, cut_records, read_records
 from batchgen.report.rows.score_survey import survey_scores
 
 MakeRun = Callable[..., Path]
@@ -40,7 +40,7 @@ def test_a_record_has_all_that_the_browser_shows(scored: MakeRun) -> None:
     shown = choose_answers(
         run.scored, survey_answers(run.scored), survey_scores(run.scored, run.ranked, 5)
     )
-    (record,) = row_records(run.scored, shown).records
+    (record,) = read_records(run.scored, shown)
     assert record["prompt"] == [{"role": "user", "content": "a"}]
     assert (record["id"], record["answer"], record["reference"]) == ("r0", "a", ["other"])
     assert record["slices"] == ["lang=zh"]

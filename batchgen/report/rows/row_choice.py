@@ -38,7 +38,7 @@ def choose_answers(
     by_key: dict[AnswerKey, list[Reason]] = {}
     for key in flips:
         by_key.setdefault(key, ["flip"])
-    for key in _in_turn(list(scores.worst.values()), MAX_WORST):
+    for key in in_turn(list(scores.worst.values()), MAX_WORST):
         by_key.setdefault(key, []).append("worst")
     by_row: dict[int, list[Reason]] = {row: ["failed"] for row in answers.failed}
     drawn = random.Random(0).sample(range(answers.rows), min(MAX_RANDOM, answers.rows))
@@ -47,7 +47,7 @@ def choose_answers(
     return _find(run, by_key, by_row)
 
 
-def _in_turn(lists: Sequence[Sequence[AnswerKey]], most: int) -> list[AnswerKey]:
+def in_turn(lists: Sequence[Sequence[AnswerKey]], most: int) -> list[AnswerKey]:
     """The first ones of several lists in turn, each once."""
     found: dict[AnswerKey, None] = {}
     for place in range(max(map(len, lists), default=0)):

@@ -28,14 +28,14 @@ class RowRecords:
     characters: int
 
 
-def row_records(run: ScoredRun, shown: Sequence[ShownAnswer]) -> RowRecords:
-    """Read the shown answers with their scores."""
+def read_records(run: ScoredRun, shown: Sequence[ShownAnswer]) -> list[dict[str, Any]]:
+    """The shown answers with their scores, with whole texts."""
     columns = _columns(run)
     table = run.responses.take([one.row for one in shown], sorted({*columns.values()}))
     texts = {name: table.column(column).to_pylist() for name, column in columns.items()}
-    scores = _scores(run, {one.id for one in shown})
+    scores = read_scores(run, {one.id for one in shown})
     references = _references(run, [one.row for one in shown])
-    records = [
+    return [
         {
             "id": one.id,
             "sample": one.sample,
@@ -47,7 +47,6 @@ def row_records(run: ScoredRun, shown: Sequence[ShownAnswer]) -> RowRecords:
         }
         for n, one in enumerate(shown)
     ]
-    return cut_records(records)
 
 
 def cut_records(records: Sequence[Mapping[str, Any]]) -> RowRecords:
@@ -111,7 +110,7 @@ def _references(run: ScoredRun, rows: Sequence[int]) -> list[list[str]]:
 Scores = dict[tuple[str, int | None], dict[str, list[Any]]]
 
 
-def _scores(run: ScoredRun, ids: Iterable[str]) -> Scores:
+def read_scores(run: ScoredRun, ids: Iterable[str]) -> Scores:
     """Value, status, answer and rule of each metric, by id and sample."""
     wanted = pa.array(sorted(ids), pa.string())
     found: Scores = {}

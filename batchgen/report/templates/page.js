@@ -138,7 +138,10 @@
     if (row.finish && row.finish !== "stop") summary.append(node("span", "tag " + row.finish, ending(row)));
     if (metric) {
       const score = row.scores[metric.name];
-      summary.append(node("span", "tag", metric.name + " " + (score ? number(score[0], metric.unit) : "–")));
+      const base = row.base_scores && row.base_scores[metric.name];
+      const value = score ? number(score[0], metric.unit) : "–";
+      const changed = base && score && base[0] !== score[0];
+      summary.append(node("span", "tag", metric.name + " " + (changed ? number(base[0], metric.unit) + " → " : "") + value));
     }
     const start = node("bdi", "start", ...parts(firstLine(row)));
     summary.append(start);

@@ -1,0 +1,196 @@
+"""A run against its baseline: the comparison, the answers that changed most, and the baseline's answers to the same prompts."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from batchgen.errors import UsageError
+from batchgen.evaluation.comparing.compare import Comparison, MetricComparison, compare_runs
+from batchgen.evaluation.comparing.pairs import Flip
+from batchgen.evaluation.comparing.scored_run import (
+    KEY,
+    ScoredRun,
+    open_scored_run,
+    read_response_texts,
+)
+from batchgen.report.charts.draw_charts import Interval, interval_chart
+from batchgen.report.number_text import format_signed, format_value
+from batchgen.report.reported_run import ReportedRun
+from batchgen.report.rows.row_choice import ShownAnswer, in_turn
+from batchgen.report.rows.row_records import read_scores
+from batchgen.report.rows.score_survey import AnswerKey
+
+MAX_FLIPS = 100
+MAX_SLICES = 60
+_GOOD, _BAD = frozenset({"better"}), frozenset({"worse"})
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The base run, and its comparison with the reported one."""
+
+    scored: ScoredRun
+    comparison: Comparison
+
+    @property
+    def flips(self) -> list[AnswerKey]:
+        """The answers that changed most: those that got worse, then those that got better."""
+        directed = [m for m in self.comparison.metrics if m.higher_is_better is not None]
+        metrics = [m for m in directed if m.primary] or directed
+        worse = in_turn([_keys(one.regressions) for one in metrics], MAX_FLIPS)
+        better = in_turn([_keys(one.improvements) for one in metrics], MAX_FLIPS)
+        return list(dict.fromkeys([*worse, *better]))[:MAX_FLIPS]
+
+    def add_to(
+        self, records: Sequence[Mapping[str, Any]], shown: Sequence[ShownAnswer], run: ScoredRun
+    ) -> list[dict[str, Any]]:
+        """The records with the baseline's answer and scores, where it answered the same prompt."""
+        same = _same_prompts(run, self.scored, shown)
+        texts = read_response_texts(self.scored, same)
+        scores = read_scores(self.scored, {one[0] for one in same})
+        found = []
+        for record in records:
+            key = (record["id"], record["sample"])
+            added = {}
+            if key in texts:
+                whole, own = scores.get((key[0], None), {}), scores.get(key, {})
+                added = {"base": texts[key], "base_scores": {**whole, **own}}
+            found.append({**record, **added})
+        return found
+
+
+def open_baseline(run: ReportedRun, path: Path) -> Baseline:
+    """Compare a run with the one at `path`.
+
+    Raises:
+        UsageError: that one is unfinished or has no scores, or they have no answer to the same prompt in common.
+        StateError: files are damaged.
+    """
+    base = open_scored_run(path)
+    comparison = compare_runs(base, run.scored, cuts=run.scored.slices, max_examples=MAX_FLIPS)
+    check_common_rows(comparison)
+    return Baseline(base, comparison)
+
+
+def check_common_rows(comparison: Comparison) -> None:
+    """Raise UsageError if no answer can be compared."""
+    if comparison.common:
+        return
+    problem = f"{comparison.new} and {comparison.base} have no answer to the same prompt in common"
+    if changed := comparison.changed_prompts.count:
+        problem += f": the prompts of {changed:,} rows differ"
+    raise UsageError(problem, hint="Give a baseline with the same ids and prompts.")
+
+
+def _keys(flips: Iterable[Flip]) -> list[AnswerKey]:
+    return [(flip.id, flip.sample) for flip in flips]
+
+
+def _same_prompts(
+    run: ScoredRun, base: ScoredRun, shown: Sequence[ShownAnswer]
+) -> list[tuple[str, int]]:
+    """The keys of shown answers that the base run has, to the same prompt as far as that is known."""
+    wanted = pl.DataFrame(
+        {"id": [one.id for one in shown], "sample": [one.sample for one in shown]},
+        schema={"id": pl.String, "sample": pl.Int32},
+    )
+    now, before = _prompts(run, wanted), _prompts(base, wanted)
+    known = (now[key] is None or prompt in (None, now[key]) for key, prompt in before.items())
+    return [key for key, same in zip(before, known, strict=True) if same]
+
+
+def _prompts(run: ScoredRun, wanted: pl.DataFrame) -> dict[tuple[str, int], str | None]:
+    """The prompt hashes of wanted answers that a run has; None where it is not known."""
+    found: dict[tuple[str, int], str | None] = {}
+    for block in run.blocks((*KEY, "prompt")):
+        for one in block.join(wanted, on=list(KEY), how="semi").to_dicts():
+            found[one["id"], one["sample"]] = one.get("prompt")
+    return found
+
+
+def comparison_values(comparison: Comparison) -> dict[str, Any]:
+    """The section of the page about the differences."""
+    return {
+        "comparison": comparison,
+        "differences": [_difference(one) for one in comparison.metrics],
+        "forest_charts": _forest_charts(comparison.metrics),
+        "slice_differences": _slice_differences(comparison.metrics),
+    }
+
+
+def _difference(one: MetricComparison) -> dict[str, Any]:
+    difference = one.difference
+    interval = "–"
+    if difference.low is not None and difference.high is not None:
+        low, high = (format_signed(end, one.unit) for end in (difference.low, difference.high))
+        interval = f"{low} … {high}"
+    return {
+        "metric": one.metric,
+        "primary": one.primary,
+        "base": format_value(one.base, one.unit),
+        "new": format_value(one.new, one.unit),
+        "change": format_signed(difference.value, one.unit),
+        "interval": interval,
+        "p": format_p(one.p),
+        "wins": one.wins,
+        "ties": one.ties,
+        "losses": one.losses,
+        "verdict": one.verdict,
+        "reason": one.reason,
+    }
+
+
+def format_p(p: float | None) -> str:
+    """A p-value; a dash for None."""
+    return "–" if p is None else f"{p:.3f}" if p >= 0.001 else "<0.001"
+
+
+def tone(verdict: str) -> str:
+    """The color of a verdict: good, bad, or neither."""
+    return "good" if verdict in _GOOD else "bad" if verdict in _BAD else ""
+
+
+def _forest_charts(metrics: Sequence[MetricComparison]) -> list[str]:
+    """The differences with their intervals: fractions on one axis, each other unit on its own."""
+    compared = [one for one in metrics if one.difference.low is not None]
+    fractions = [one for one in compared if one.unit == "fraction"]
+    others = [[one] for one in compared if one.unit != "fraction"]
+    groups = [fractions, *others] if fractions else others
+    return [
+        interval_chart([_forest_interval(one) for one in group], "Differences with their intervals")
+        for group in groups
+    ]
+
+
+def _forest_interval(one: MetricComparison) -> Interval:
+    difference = one.difference
+    value = float(difference.value or 0)
+    return Interval(one.metric, value, difference.low, difference.high, tone(one.verdict))
+
+
+def _slice_differences(metrics: Sequence[MetricComparison]) -> list[dict[str, Any]]:
+    """The slices with the smallest p first."""
+    found = [
+        (one, part)
+        for one in metrics
+        for part in one.slices
+        if part.change.wins or part.change.losses
+    ]
+    found.sort(
+        key=lambda pair: 2.0 if pair[1].change.difference.p is None else pair[1].change.difference.p
+    )
+    return [
+        {
+            "metric": one.metric,
+            "slice": part.slice,
+            "n": part.change.n,
+            "base": format_value(part.change.base, one.unit),
+            "new": format_value(part.change.new, one.unit),
+            "change": format_signed(part.change.difference.value, one.unit),
+            "p": format_p(part.change.difference.p),
+        }
+        for one, part in found[:MAX_SLICES]
+    ]
