@@ -9,7 +9,6 @@ import numpy as np
 
 from batchgen.evaluation.comparing.scored_run import ScoredRun
 from batchgen.records import MetricRow
-from batchgen.report.baseline import Baseline, comparison_values
 from batchgen.report.charts.draw_charts import (
     Interval,
     bar_chart,
@@ -17,9 +16,11 @@ from batchgen.report.charts.draw_charts import (
     histogram_chart,
     interval_chart,
 )
+from batchgen.report.differences import comparison_values
 from batchgen.report.number_text import format_share, format_value
 from batchgen.report.page import render_page
 from batchgen.report.provenance import provenance_groups
+from batchgen.report.report_baseline import Baseline
 from batchgen.report.reported_run import ReportedRun
 from batchgen.report.rows.answer_survey import AnswerSurvey, survey_answers
 from batchgen.report.rows.row_choice import MAX_WORST, ShownAnswer, choose_answers

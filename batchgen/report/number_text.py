@@ -20,3 +20,8 @@ def format_signed(value: float | None, unit: str) -> str:
     """The same as `format_value` with a sign."""
     text = format_value(value, unit)
     return f"+{text}" if value is not None and value > 0 else text
+
+
+def format_p(p: float | None) -> str:
+    """A p-value; a dash for None."""
+    return "–" if p is None else f"{p:.3f}" if p >= 0.001 else "<0.001"

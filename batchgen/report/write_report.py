@@ -7,9 +7,9 @@ from typing import Any
 
 from batchgen.output.publish import Stage
 from batchgen.records import MetricRow
-from batchgen.report.baseline import open_baseline
 from batchgen.report.build_report import build_report
 from batchgen.report.charts.chart_packages import check_chart_packages
+from batchgen.report.report_baseline import open_baseline
 from batchgen.report.reported_run import open_reported_run, staged_run
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.durable import disk_errors, write_durably

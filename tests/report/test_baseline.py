@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import UsageError
-from batchgen.report.baseline import open_baseline
+from batchgen.report.report_baseline import open_baseline
 from batchgen.report.reported_run import open_reported_run
 from batchgen.report.rows.answer_survey import survey_answers
 from batchgen.report.rows.row_choice import choose_answers
