@@ -263,6 +263,13 @@ class IdentifyModel(Protocol):
 
 SERVED = "served"
 """A key of `engine_args` that is never in a job: what `identify` returned."""
+UNRECORDED = "this_start"
+"""A key of what `identify` returned, for `open`: its value decides no answer, and is not recorded."""
+
+
+def recorded_part(served: Mapping[str, object]) -> dict[str, object]:
+    """What decides the answers, of what `identify` returned."""
+    return {name: value for name, value in served.items() if name != UNRECORDED}
 
 
 class FindProblems(Protocol):

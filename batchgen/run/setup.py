@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from batchgen.decoding.resolve_decoding import Resolution, end_tokens, resolve_decoding
+from batchgen.engines.contract import recorded_part
 from batchgen.engines.engine_registry import find_engine, requires_weights
 from batchgen.errors import JobKeyError, StateError
 from batchgen.evaluation.answers import ColumnMap
@@ -215,7 +216,7 @@ def set_up(
     settings = generation_settings(
         job,
         resolution=resolution,
-        model={**(model.identity if model else {}), **served},
+        model={**(model.identity if model else {}), **recorded_part(served)},
         tokenizer=_tokenizer_facts(job, tokenizer, model),
         context_length=None if context == UNBOUNDED else context,
         # An earlier version recorded auto, for float32: that run keeps its settings.

@@ -141,6 +141,15 @@ class FailureWatch:
         return ""
 
 
+@dataclass(frozen=True, slots=True)
+class _RefusedRequest:
+    """A request of `most` tokens that did not fit, and what was used and reserved at that time."""
+
+    most: int
+    spent: int
+    reserved: int
+
+
 @dataclass(slots=True)
 class TokenBudget:
     """The tokens of prompts and answers of a run, over all of its starts.
@@ -156,14 +165,18 @@ class TokenBudget:
     spent: int
     _reserved: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     _in_flight: int = 0
-    _exhausted: bool = False
+    _refused: "_RefusedRequest | None" = None
 
     @property
     def reason(self) -> str:
         """Why the run stops; empty if the budget has not ended it."""
-        if not self._exhausted:
+        if self._refused is None:
             return ""
-        return f"run.max_total_tokens ({self.limit:,}) is reached, {self.spent:,} tokens are used"
+        return (
+            f"run.max_total_tokens ({self.limit:,}) is reached: {self.spent:,} tokens are used; "
+            f"a request of {self._refused.most:,} did not fit beside {self._refused.spent:,} used "
+            f"and {self._refused.reserved:,} reserved"
+        )
 
     def limited(self, generate: Generate, requests: Iterable[Request]) -> Iterator[Completion]:
         """The completions of the requests that the budget pays for."""
@@ -179,7 +192,7 @@ class TokenBudget:
         prompt = len(request.token_ids)
         most = prompt + request.decoding.max_new_tokens
         if self.spent + self._in_flight + most > (self.limit or 0):
-            self._exhausted = True
+            self._refused = _RefusedRequest(most, self.spent, self._in_flight)
             return False
         self._reserved[request.index, request.sample] = prompt, most
         self._in_flight += most

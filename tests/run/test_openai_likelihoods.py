@@ -28,7 +28,7 @@ PERPLEXITY = {"metrics": [{"type": "perplexity", "column": "ref"}]}
 def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setenv("BATCHGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setattr("batchgen.engines.openai.served_model.START_SECONDS", 0.2)
-    monkeypatch.setattr("batchgen.engines.openai.open_engine.START_SECONDS", 0.2)
+    monkeypatch.setattr("batchgen.engines.openai.identify_served.START_SECONDS", 0.2)
 
 
 def act(seen: Seen) -> Sent:
@@ -94,7 +94,7 @@ def test_a_server_that_scores_no_texts_is_refused_before_the_first_row(
     key: str, make_job: MakeJob, tokenizer: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with serving(act) as server:
-        server.honors = SETTINGS | {"structured_outputs"}
+        server.honors = SETTINGS - {"logprobs"} | {"structured_outputs"}
         job = make_job(ROWS, model=own(server, tokenizer), **USES[key])
         assert call(["run", str(job)]) == 2
         assert server.bodies == []

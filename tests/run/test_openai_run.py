@@ -35,7 +35,7 @@ Connect = Callable[..., socket.socket]
 def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setenv("BATCHGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setattr("batchgen.engines.openai.served_model.START_SECONDS", 0.2)
-    monkeypatch.setattr("batchgen.engines.openai.open_engine.START_SECONDS", 0.2)
+    monkeypatch.setattr("batchgen.engines.openai.identify_served.START_SECONDS", 0.2)
     monkeypatch.setattr("batchgen.engines.openai.served_model._PAUSE", 0.05)
     monkeypatch.setattr("batchgen.engines.openai.transport.retry_policy.FIRST_WAIT", 0.01)
 
@@ -213,7 +213,7 @@ BAD_KEYS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "prefill": ({}, {"prompt": {"prefill": "Yes"}}, "prompt.prefill needs the model's tokenizer"),
     "template": ({}, {"prompt": {"chat_template": "none"}}, "prompt.chat_template needs"),
     "cutting": ({}, {"prompt": {"on_overflow": "skip"}}, "prompt.on_overflow needs"),
-    "perplexity": ({}, {"evaluate": {"metrics": ["perplexity"]}}, "needs log-probabilities"),
+    "perplexity": ({}, {"evaluate": {"metrics": ["perplexity"]}}, "needs the tokenizer of the model"),
 }
 
 
@@ -463,7 +463,7 @@ def test_a_budget_is_never_exceeded_and_the_run_continues_with_a_higher_one(
         assert "at most 160 new tokens · cost at most about 0.4" in shown
         assert "stops before 200 tokens" in shown
         assert call(["run", job]) == 75
-        assert "run.max_total_tokens (200) is reached" in capsys.readouterr().err
+        assert "run.max_total_tokens (200) is reached: " in capsys.readouterr().err
         answered = len(server.bodies)
         assert 0 < answered * 8 <= 200
         assert call(["run", job, "--set", "run.max_total_tokens=9999"]) == 0

@@ -181,6 +181,7 @@ class OpenaiEngine:
                 if ended and not in_flight:
                     return
                 self._most_at_once = max(self._most_at_once, in_flight)
+                fleet.check_silence()
                 for result in workers.result():
                     in_flight -= 1
                     yield result

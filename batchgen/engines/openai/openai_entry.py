@@ -109,7 +109,7 @@ def _open(
 def _identify(
     model: ModelSpec, use: ModelUse, report: Callable[[str], None]
 ) -> Mapping[str, object]:
-    from batchgen.engines.openai.open_engine import identify_served_model
+    from batchgen.engines.openai.identify_served import identify_served_model
 
     return identify_served_model(model, use, report)
 

@@ -16,6 +16,8 @@ from batchgen.engines.openai.answer_json import (
     read_usage,
 )
 from batchgen.engines.openai.request_json import request_body
+from batchgen.engines.openai.served_model import NotReadyError
+from batchgen.engines.openai.served_watch import ServedWatch, check_answer
 from batchgen.engines.openai.transport.http_connection import (
     ConnectionLostError,
     HttpConnection,
@@ -42,6 +44,7 @@ class Endpoint:
         tokens: whether prompts are sent as token ids, instead of messages.
         dialect: the server's fields for the settings that it honors.
         key: of the server; empty for none.
+        watch: notices another model; None for none.
     """
 
     served_name: str
@@ -49,6 +52,7 @@ class Endpoint:
     key: str = field(repr=False)
     context: SSLContext | None = None
     dialect: Mapping[str, str] = field(default_factory=dict)
+    watch: ServedWatch | None = None
 
     @property
     def path(self) -> str:
@@ -111,6 +115,8 @@ class _AwayCount:
 
 
 _PROOFS = 3
+_SECONDS_CONFIRMED = 1.0
+"""No server is restarted sooner; some close a connection after each answer."""
 
 
 class RowExchange:
@@ -175,19 +181,40 @@ class RowExchange:
     def _try(self, body: bytes) -> "dict[str, Any] | Failure | _Setback":
         server = self._fleet.acquire()
         try:
+            if (setback := self._confirm(server)) is not None:
+                return setback
             reply = self._send(server, body)
             return reply if isinstance(reply, _Setback) else self._read(server, reply)
         finally:
             self._fleet.release(server)
 
+    def _confirm(self, server: ServerState) -> "_Setback | None":
+        """Have a server that may have changed looked at; None if it offers the model of the run."""
+        if server.confirmed or self._endpoint.watch is None:
+            return None
+        try:
+            self._endpoint.watch.confirm(server)
+        except NotReadyError as error:
+            self._fleet.add_failure(server, error.why, reached=error.answers)
+            return _Setback(error.why, may_be_row=False, pauses=False)
+        return None
+
     def _send(self, server: ServerState, body: bytes) -> "HttpReply | _Setback":
         self._counts.add(requests=1)
-        sent_at = self._fleet.clock()
+        sent_at, connection = self._fleet.clock(), self._connections[id(server)]
+        reopened = connection.reopened
         try:
-            return self._connections[id(server)].send("POST", self._endpoint.path, body)
+            reply = connection.send("POST", self._endpoint.path, body)
         except ConnectionLostError as error:
             self._fleet.add_failure(server, error.why, sent_at=sent_at, reached=error.sent)
             return _Setback(error.why, may_be_row=error.sent, pauses=error.sent)
+        recent = self._fleet.clock() - server.confirmed_at < _SECONDS_CONFIRMED
+        if connection.reopened == reopened or recent:
+            return reply
+        server.confirmed = (
+            False  # it may have been restarted: the reply counts only if it has not changed
+        )
+        return self._confirm(server) or reply
 
     def _read(self, server: ServerState, reply: HttpReply) -> "dict[str, Any] | Failure | _Setback":
         verdict, why = judge_reply(reply), f"HTTP {reply.status}"
@@ -205,6 +232,7 @@ class RowExchange:
             self._fleet.add_broken(why := "an error in place of an answer")
             return _Setback(why, may_be_row=True, pauses=True)
         if answer is not None:
+            check_answer(server, answer)
             self._fleet.add_answer(server)
             usage = read_usage(answer)
             self._counts.add(

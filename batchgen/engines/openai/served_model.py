@@ -70,28 +70,53 @@ class ServerAccess:
 
     def find_model(
         self, urls: Sequence[BaseUrl], name: str | None, report: Callable[[str], None]
-    ) -> ServedModel:
-        """The model that all servers offer.
+    ) -> "FoundModel":
+        """The model that the servers offer. One server that is ready is enough; `report` names those that are not.
 
         Raises:
             ModelError: a server has no such model, rejects the key, or is not such a server; or two differ.
-            UnavailableError: a server cannot be reached.
+            UnavailableError: no server is ready.
         """
-        found = [self._model_of(url, name, report) for url in urls]
-        for url, other in zip(urls, found, strict=True):
-            if other.identity() != found[0].identity() or other.name != found[0].name:
-                raise ModelError(
-                    f"{url} serves {_described(other)}, and {urls[0]} {_described(found[0])}",
-                    hint="List only servers of the same model and version in base_url.",
+        began = time.monotonic()
+        found: list[FoundServer] = []
+        away: dict[BaseUrl, NotReadyError] = {}
+        reported = False
+        while not found:
+            for url in urls:
+                try:
+                    found.append(FoundServer(url, self.look(url, name)))
+                except NotReadyError as error:
+                    away[url] = error
+            waited = time.monotonic() - began
+            if not found and all(waited > self._limit(error) for error in away.values()):
+                names = "; ".join(f"{url} does not answer: {e.why}" for url, e in away.items())
+                raise UnavailableError(
+                    names,
+                    hint="Check base_url, start the server, then repeat the same command.",
                 )
-        return found[0]
+            if not found and not reported:
+                why = "; ".join(f"{url}: {error.why}" for url, error in away.items())
+                report(f"waiting for {why}")
+                reported = True
+            if not found:
+                time.sleep(_PAUSE)
+        ready = [one.url for one in found]
+        left = {url: error for url, error in away.items() if url not in ready}
+        for url, reason in left.items():
+            report(f"{url} does not answer: {reason.why}. Rows are sent there once it does")
+        _check_same(found)
+        return FoundModel(found[0], tuple(left))
 
-    def _model_of(
-        self, url: BaseUrl, name: str | None, report: Callable[[str], None]
-    ) -> ServedModel:
-        connection = HttpConnection(url, self.key, 30.0, self.context)
+    def look(self, url: BaseUrl, name: str | None) -> ServedModel:
+        """The model that a server offers now.
+
+        Raises:
+            ModelError: it has no such model, rejects the key, or is not such a server.
+            NotReadyError: it cannot be reached, or has too much to do.
+        """
+        connection = HttpConnection(url, self.key, min(30.0, self.busy_seconds), self.context)
         try:
-            reply = self._reached(connection, report)
+            reply = _ready_reply(connection)
             listed = _listed_models(url, reply)
             program = _program(connection, reply)
         finally:
@@ -106,31 +131,62 @@ class ServerAccess:
             _context_length(chosen),
         )
 
-    def _reached(self, connection: HttpConnection, report: Callable[[str], None]) -> HttpReply:
-        """The answer of `/models`, once the server is ready."""
-        url, began, reported = connection.url, time.monotonic(), False
-        while True:
-            limit = self.start_seconds
-            try:
-                reply = connection.send("GET", "/models")
-            except ConnectionLostError as error:
-                why = error.why
-                if error.hopeless:
-                    raise ModelError(f"{url}: {why}", hint=_SCHEME_HINT) from error
-            else:
-                verdict = judge_reply(reply)
-                if verdict not in ("busy", "away", "broken") or reply.is_page:
-                    return reply
-                why, limit = f"HTTP {reply.status}", self.busy_seconds
-            if time.monotonic() - began > limit:
-                raise UnavailableError(
-                    f"{url} does not answer: {why}",
-                    hint="Check base_url, start the server, then repeat the same command.",
-                )
-            if not reported:
-                report(f"waiting for {url}: {why}")
-                reported = True
-            time.sleep(_PAUSE)
+    def _limit(self, error: "NotReadyError") -> float:
+        return self.busy_seconds if error.answers else self.start_seconds
+
+
+class NotReadyError(Exception):
+    """A server gives no list of models. `answers`: it can be reached, and has too much to do or loads its model."""
+
+    def __init__(self, why: str, *, answers: bool) -> None:
+        super().__init__(why)
+        self.why = why
+        self.answers = answers
+
+
+@dataclass(frozen=True, slots=True)
+class FoundServer:
+    """A server that is ready, and its model."""
+
+    url: BaseUrl
+    model: ServedModel
+
+
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """The first server that is ready, and those that do not answer."""
+
+    first: FoundServer
+    away: tuple[BaseUrl, ...]
+
+
+def _check_same(found: Sequence[FoundServer]) -> None:
+    first = found[0]
+    for one in found[1:]:
+        model = one.model
+        if model.identity() != first.model.identity() or model.name != first.model.name:
+            raise ModelError(
+                f"{one.url} serves {_described(model)}, and {first.url} {_described(first.model)}",
+                hint="List only servers of the same model and version in base_url.",
+            )
+
+
+def _ready_reply(connection: HttpConnection) -> HttpReply:
+    """The answer of `/models`.
+
+    Raises:
+        ModelError: waiting does not help.
+        NotReadyError: there is none yet.
+    """
+    try:
+        reply = connection.send("GET", "/models")
+    except ConnectionLostError as error:
+        if error.hopeless:
+            raise ModelError(f"{connection.url}: {error.why}", hint=_SCHEME_HINT) from error
+        raise NotReadyError(error.why, answers=False) from error
+    if judge_reply(reply) in ("busy", "away", "broken") and not reply.is_page:
+        raise NotReadyError(f"HTTP {reply.status}", answers=True)
+    return reply
 
 
 _SCHEME_HINT = "Check whether base_url must start with http:// or https://, and its host."

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,11 @@ class ServerSettings:
     def key(self) -> str:
         """The key, from the environment; empty for none."""
         return os.environ.get(self.key_variable, "") if self.key_variable else ""
+
+    def tls(self) -> ssl.SSLContext | None:
+        """How certificates are checked; None without https."""
+        secure = any(url.scheme == "https" for url in self.urls)
+        return ssl.create_default_context() if secure else None
 
 
 def read_server_settings(model: ModelSpec) -> ServerSettings:

@@ -7,7 +7,7 @@ from datetime import date
 from functools import partial
 from typing import Any
 
-from batchgen.engines.contract import SERVED, Engine
+from batchgen.engines.contract import SERVED, Engine, recorded_part
 from batchgen.engines.engine_registry import check_engine_adapter, choose_engine_dtype
 from batchgen.engines.replicas.replicated_engine import WINDOW, ReplicatedEngine
 from batchgen.engines.weight_compression import check_compression
@@ -82,7 +82,7 @@ class ScoringModel:
         own = self.model.identity if self.model else {}
         return fingerprint(
             {
-                "weights": {**own, **self.served},
+                "weights": {**own, **recorded_part(self.served)},
                 "engine": spec.engine,
                 "dtype": spec.dtype,
                 "device": spec.device,

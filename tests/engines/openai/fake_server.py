@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from batchgen.engines.openai.dialect_probe import _PROMPT, _SHORT_PROMPT, _TEXT
-from batchgen.engines.openai.form_probe import _PROMPT as _FORM_PROMPT
+from batchgen.engines.openai.probing.dialect_probe import _PROMPT, _SHORT_PROMPT, _TEXT
+from batchgen.engines.openai.probing.form_probe import _PROMPT as _FORM_PROMPT
 
 Headers = Mapping[str, str]
 Act = Callable[["Seen"], "Sent"]
@@ -93,7 +93,9 @@ def probed(body: Mapping[str, Any], honored: frozenset[str]) -> Sent:
     if (heeded.get("echo") and "logprobs" in body) or "prompt_logprobs" in heeded:
         return scored([11] * 9, body)
     if "logprobs" in heeded:
-        content["choices"][0]["logprobs"] = {"content": [{"logprob": -0.5}]}
+        listed = [{"id": token, "logprob": -1.0 - token} for token in range(3)]
+        entry = {"logprob": -0.5, "top_logprobs": listed}
+        content["choices"][0]["logprobs"] = {"content": [entry]}
     return sent
 
 
@@ -159,6 +161,7 @@ class FakeServer:
     port: int = 0
     honors: frozenset[str] = SETTINGS
     probes: int = 0
+    listed: int = 0
     probe_seconds: float = 0.0
     own_form: Sent = field(default_factory=lambda: answer("x", finish="length"))
     seen: Counter[str] = field(default_factory=Counter)
@@ -247,6 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path.endswith("/models"):
+            self.server_of.listed += 1
             self._send(Sent(self.server_of.models_status, self.server_of.models))
         elif self.path == "/version":
             self._send(Sent(content={"version": self.server_of.version}))

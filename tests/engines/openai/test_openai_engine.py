@@ -51,11 +51,16 @@ def engine(
     fixed: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     key: str = "",
+    away: bool = False,
 ) -> OpenaiEngine:
+    """The engine; `away`: the first server did not answer when the run began."""
     urls = [parse_base_url(server.url) for server in servers]
 
     def fleet() -> ServerFleet:
-        states = [ServerState(url, ConcurrencyLimit(fixed)) for url in urls]
+        states = [
+            ServerState(url, ConcurrencyLimit(fixed), is_away=away and url is urls[0])
+            for url in urls
+        ]
         return ServerFleet(states, patience)
 
     return OpenaiEngine(Endpoint("m", tokens, key), fleet, facts={}, should_stop=should_stop)
@@ -204,11 +209,12 @@ def test_a_server_that_sends_pages_beside_one_that_answers_costs_no_row() -> Non
 
 
 @pytest.mark.timing
-def test_a_silent_server_ends_the_run_with_the_first_timeout() -> None:
-    patience = Patience(give_up=0.2, answer=0.4, first=0.01, longest=0.05)
+@pytest.mark.parametrize("timeout", [0.4, 600.0])
+def test_a_silent_server_ends_the_run_whatever_the_timeout_of_an_answer(timeout: float) -> None:
+    patience = Patience(give_up=0.2, answer=timeout, first=0.01, longest=0.05)
     with serving(lambda seen: say(slept(seen))) as server:
         began = time.monotonic()
-        with pytest.raises(UnavailableError, match="timeout"):
+        with pytest.raises(UnavailableError, match=r"timeout|no reply"):
             list(engine(server, patience=patience).generate(requests(3)))
         assert sum(server.seen.values()) == 3
         assert time.monotonic() - began < 5
@@ -280,6 +286,22 @@ def test_rows_go_to_the_least_busy_server_and_one_that_dies_loses_none() -> None
 
 
 @pytest.mark.timing
+def test_a_server_that_was_away_at_the_start_gets_rows_once_it_is_back() -> None:
+    with serving() as first, serving() as second:
+        first.stop()
+
+        def act(seen: Seen) -> Sent:
+            if seen.prompt == "row 9" and first._http is None:
+                first.start()
+            time.sleep(0.02)
+            return say(seen)
+
+        second.act = act
+        assert codes(answered(engine(first, second, fixed=2, away=True), 100)) == {}
+        assert sum(first.seen.values()) > 20
+        assert sum(first.seen.values()) + sum(second.seen.values()) == 100
+
+
 def test_requests_are_pulled_only_as_there_is_room_and_closing_ends_those_in_flight() -> None:
     pulled = 0
 

@@ -53,12 +53,14 @@ class HttpConnection:
     Attributes:
         key: sent as a bearer token; empty for none.
         seconds: to wait for an answer.
+        reopened: how often the server had closed the connection between two requests: it may have been restarted.
     """
 
     url: BaseUrl
     key: str = field(repr=False)
     seconds: float
     context: ssl.SSLContext | None = None
+    reopened: int = 0
     _open: http.client.HTTPConnection | None = None
     _used: bool = False
     _aborted: bool = False
@@ -75,6 +77,7 @@ class HttpConnection:
             except (http.client.RemoteDisconnected, ConnectionError) as error:
                 if self._aborted:
                     raise self._lost(error, sent=True) from error
+                self.reopened += 1
                 self.close()  # the server had closed the connection while it was idle
             except (OSError, http.client.HTTPException, ValueError) as error:
                 raise self._lost(error, sent=True) from error

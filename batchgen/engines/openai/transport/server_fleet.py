@@ -6,9 +6,10 @@ A server that fails gets one request at a time until it answers again. Rows that
 answer of any server for `give_up` seconds, the run ends; its rows in flight stay open.
 """
 
+import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from time import monotonic
 
 from batchgen.engines.openai.transport.base_url import BaseUrl
@@ -43,14 +44,34 @@ _STRAY_FAILURES = 2
 
 @dataclass(slots=True)
 class ServerState:
-    """One server. `failures`: in a row; `free_at`: no request is sent before."""
+    """One server.
+
+    Attributes:
+        is_away: whether it did not answer when the run began.
+        failures: in a row.
+        free_at: no request is sent before.
+        confirmed: whether it is known to offer the model of the run; False after a connection was lost.
+        confirmed_at: when, since the run began.
+        answered_as: the model that its answers name; empty before the first one.
+        fingerprints: the values of `system_fingerprint` in its answers.
+    """
 
     url: BaseUrl
     limit: ConcurrencyLimit
+    is_away: InitVar[bool] = False
     busy: int = 0
     failures: int = 0
     free_at: float = 0.0
     answers: int = 0
+    confirmed: bool = True
+    confirmed_at: float = -math.inf
+    answered_as: str = ""
+    fingerprints: list[str] = field(default_factory=list)
+    confirming: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self, is_away: bool) -> None:
+        if is_away:
+            self.failures, self.confirmed = _STRAY_FAILURES + 1, False
 
     @property
     def room(self) -> int:
@@ -76,6 +97,7 @@ class ServerFleet:
     _stopped: bool = False
     _failing_since: float | None = None
     _last_good: float = -1.0
+    _waiting_since: float = 0.0
     _reason: str = ""
 
     @property
@@ -107,6 +129,7 @@ class ServerFleet:
                 free = [server for server in self.servers if server.admits(now)]
                 if free:
                     chosen = min(free, key=_order)
+                    self._waiting_since = self._waiting_since if self.busy else now
                     chosen.busy += 1
                     return chosen
                 if not self.busy and self._failing_since is None:
@@ -148,6 +171,7 @@ class ServerFleet:
         """There was no whole answer. `reached`: something had accepted the request; `sent_at`: when, if that was long ago."""
         with self._changed:
             server.failures += 1
+            server.confirmed = False
             if wait is None:
                 stray = _STRAY_FAILURES if reached else 0
                 first, longest = self.patience.first, self.patience.longest
@@ -172,6 +196,13 @@ class ServerFleet:
                 self._changed.wait(min(left, 0.5))
             self._check()
 
+    def check_silence(self) -> None:
+        """Raise UnavailableError if requests are in flight and no answer has come for too long, though none has failed."""
+        with self._changed:
+            since = max(self._waiting_since, self._last_good)
+            if self.busy and (gone := self.clock() - since) > self.patience.give_up:
+                raise self._unavailable(gone)
+
     def stop(self) -> None:
         """Have all waiting threads end."""
         with self._changed:
@@ -188,8 +219,12 @@ class ServerFleet:
             raise FleetStoppedError
         since = self._failing_since
         if since is not None and (gone := self.clock() - since) > self.patience.give_up:
-            names = ", ".join(str(server.url) for server in self.servers)
-            raise UnavailableError(
-                f"{names}: no good answer for {gone:,.0f} s ({self._reason}); finished rows are saved",
-                hint="Start the server again, then repeat the same command: the run continues.",
-            )
+            raise self._unavailable(gone)
+
+    def _unavailable(self, gone: float) -> UnavailableError:
+        names = ", ".join(str(server.url) for server in self.servers)
+        why = self._reason or "no reply to the requests in flight"
+        return UnavailableError(
+            f"{names}: no good answer for {gone:,.0f} s ({why}); finished rows are saved",
+            hint="Start the server again, then repeat the same command: the run continues.",
+        )

@@ -6,8 +6,8 @@ Some servers accept every field and enforce none, and llama.cpp answers freely w
 from collections.abc import Mapping
 
 from batchgen.decoding_settings import AnswerGrammar, GrammarKind
-from batchgen.engines.openai.dialect_probe import DialectProbe
 from batchgen.engines.openai.form_fields import WAYS, FormWay, form_fields
+from batchgen.engines.openai.probing.dialect_probe import DialectProbe
 from batchgen.structured.answer_check import has_form
 
 _LENGTH = 48

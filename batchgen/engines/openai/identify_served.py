@@ -1,0 +1,45 @@
+"""Finds the model that the servers of a job offer, and how its settings are requested of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from batchgen.engines.contract import UNRECORDED, ModelUse
+from batchgen.engines.openai.probing.server_dialect import find_dialect
+from batchgen.engines.openai.served_model import START_SECONDS, ServerAccess
+from batchgen.engines.openai.server_settings import ServerSettings, read_server_settings
+from batchgen.job.spec import ModelSpec
+
+DIALECT = "dialect"
+
+
+def identify_served_model(
+    model: ModelSpec, use: ModelUse, report: Callable[[str], None]
+) -> dict[str, Any]:
+    """The model that the servers of a section offer, and the fields that they honor.
+
+    The fields are those that were found when the run began, as long as model and program are the same.
+
+    Raises:
+        JobKeyError: a setting has no effect, or a key of the section is invalid.
+        ModelError: a server rejects the key or has no such model.
+        UnavailableError: no server can be reached.
+    """
+    settings = read_server_settings(model)
+    found = server_access(settings).find_model(settings.urls, settings.served_name, report)
+    identity = found.first.model.identity()
+    here = {"name": found.first.model.name, "away": [str(url) for url in found.away]}
+    known = use.known.get(DIALECT)
+    same = all(use.known.get(name) == value for name, value in identity.items())
+    if not (same and isinstance(known, dict)):
+        known = find_dialect(settings, found.first, use, report)
+    return {**identity, DIALECT: known, UNRECORDED: here}
+
+
+def server_access(settings: ServerSettings) -> ServerAccess:
+    """How the servers of a section are reached."""
+    return ServerAccess(
+        settings.key(),
+        settings.tls(),
+        start_seconds=min(START_SECONDS, settings.give_up),
+        busy_seconds=settings.give_up,
+    )

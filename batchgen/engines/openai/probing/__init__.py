@@ -1,0 +1,1 @@
+"""Finds out what a server honors, by requests whose answers show it."""
