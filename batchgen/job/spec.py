@@ -204,7 +204,7 @@ class RunSection(Section):
     ] = None
     """Time limit for one invocation, such as `5h30m` (d, h, m, s). The run then stops with exit code 75 and can be resumed by the same command."""
     max_total_tokens: Annotated[PositiveInt | None, Role.OPERATIONAL] = None
-    """Budget of the run over all of its starts, in tokens of prompts and answers. A request reserves its prompt (without a tokenizer: one token per byte) and `max_new_tokens`; its answer replaces that by the tokens that the engine or server counted. A request that does not fit beside what is used and reserved is not sent: the run then stops with exit code 75, and continues with a higher value. Not counted: answers that were lost and generated again, judges, and metrics that query a model."""
+    """Budget of the run over all of its starts, in tokens of prompts and answers. A request reserves its prompt (without a tokenizer: one token per byte) and `max_new_tokens`; its answer replaces that by the tokens that the engine or server counted. A request that does not fit into what is neither used nor reserved is not sent: the run then stops with exit code 75, and continues with a higher value. Not counted: answers that were lost and generated again, judges, and metrics that query a model."""
 
 
 class Job(Section):

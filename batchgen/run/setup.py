@@ -180,8 +180,7 @@ class Setup:
     def chunks(self, *, rows: int, skip: Container[int] = ()) -> Iterator[Chunk]:
         """The input in chunks of `rows` rows, except those with a number in `skip`."""
         columns = self.request_builder.columns
-        source = self.checked_input.source
-        return source.chunks(self.survey, rows=rows, columns=columns, skip=skip)
+        return self.checked_input.source.chunks(self.survey, rows=rows, columns=columns, skip=skip)
 
 
 def set_up(

@@ -174,7 +174,7 @@ class TokenBudget:
             return ""
         return (
             f"run.max_total_tokens ({self.limit:,}) is reached: {self.spent:,} tokens are used; "
-            f"a request of {self._refused.most:,} did not fit beside {self._refused.spent:,} used "
+            f"a request of {self._refused.most:,} did not fit with {self._refused.spent:,} used "
             f"and {self._refused.reserved:,} reserved"
         )
 

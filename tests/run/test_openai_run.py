@@ -213,7 +213,11 @@ BAD_KEYS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "prefill": ({}, {"prompt": {"prefill": "Yes"}}, "prompt.prefill needs the model's tokenizer"),
     "template": ({}, {"prompt": {"chat_template": "none"}}, "prompt.chat_template needs"),
     "cutting": ({}, {"prompt": {"on_overflow": "skip"}}, "prompt.on_overflow needs"),
-    "perplexity": ({}, {"evaluate": {"metrics": ["perplexity"]}}, "needs the tokenizer of the model"),
+    "perplexity": (
+        {},
+        {"evaluate": {"metrics": ["perplexity"]}},
+        "needs the tokenizer of the model",
+    ),
 }
 
 
