@@ -107,7 +107,7 @@ class FaultyStore:
     def delete(self, key: str) -> None:
         self._direct("DELETE", f"/{key}")
 
-    def keys(self) -> list[str]:
+    def listing(self) -> list[str]:
         """The keys of all objects, sorted."""
         text = self._direct("GET", "?list-type=2").decode()
         return sorted(part.split("</Key>")[0] for part in text.split("<Key>")[1:])

@@ -44,7 +44,7 @@ LIMIT = click.option(
     "--limit",
     type=click.IntRange(1),
     metavar="ROWS",
-    help="Use only the first rows. Without --output, write to OUTPUT-limit-ROWS.",
+    help="Use only the first rows. Without --output, write to OUTPUT-limit-ROWS. Uploads nothing.",
 )
 
 OUTPUT = click.option(
@@ -150,7 +150,7 @@ def load_from_options(  # noqa: PLR0913  # click passes each option by its name
     from batchgen.run.job_for_run import load_for_run
 
     if limit is not None:
-        overrides = (*overrides, f"input.limit={limit}")
+        overrides = ("output.upload=null", *overrides, f"input.limit={limit}")
     if output is not None:
         overrides = (*overrides, literal_override("output.path", str(output.absolute())))
         limit = None  # a named folder gets no suffix

@@ -164,6 +164,8 @@ class Output(Section):
 
     path: Annotated[NonEmptyText, Role.OPERATIONAL]
     """Folder of the run, relative to the job file."""
+    upload: Annotated[NonEmptyText | None, Role.OPERATIONAL] = None
+    """Address to which a published run is copied: `s3://BUCKET/PREFIX`, `gs://` or `az://` (extra `objects`). Its `manifest.json` is written last and names the files of the newest run, which are in a folder of their own. `--limit` uploads nothing."""
     layout: Annotated[Literal["file", "parts"], Role.PUBLICATION] = "file"
     """file: responses.parquet. parts: responses/part-00000.parquet and so on."""
     publish: Annotated[Literal["always", "gated"], Role.OPERATIONAL] = "always"

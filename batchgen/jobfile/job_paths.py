@@ -26,6 +26,7 @@ _FILES: tuple[KeyPath, ...] = (
     ("prompt", "chat_template"),
     ("decoding", "response_format", "json_schema"),
     ("output", "path"),
+    ("output", "upload"),
 )
 _MODELS: tuple[KeyPath, ...] = (
     ("model", "path"),
@@ -41,7 +42,8 @@ _IN_LISTS: tuple[tuple[KeyPath, KeyPath], ...] = (
     *((("evaluate", "judges"), keys) for keys in _MODELS),
 )
 """Paths in the items of lists: where the list is, and the keys in an item."""
-_REMOTE: tuple[KeyPath, ...] = (("input", "path"),)
+_UPLOAD = ("output", "upload")
+_REMOTE: tuple[KeyPath, ...] = (("input", "path"), _UPLOAD)
 """Keys that may be the address of objects."""
 _WORDS: Mapping[str | int, tuple[str, ...]] = {
     "chat_template": ("auto", "none"),
@@ -109,7 +111,7 @@ def _absolute(
         return node
     try:
         if keys in _REMOTE and is_object_url(text):
-            return replace(node, value=str(parse_object_url(text)))
+            return replace(node, value=_address(text, keys))
         return replace(node, value=_as_text(_joined(folder, _followed(text, keys))))
     except ObjectUrlError as error:
         problems.append(problem_at(node, dotted_key(keys), error.message, error.hint))
@@ -117,6 +119,12 @@ def _absolute(
     except InvalidValueError as error:
         problems.append(problem_at(node, dotted_key(keys), error.message, error.hint))
         return node
+
+
+def _address(text: str, keys: KeyPath) -> str:
+    if keys == _UPLOAD and _WILD.search(text):
+        raise InvalidValueError("a glob; expected one address", "Write s3://BUCKET/PREFIX.")
+    return str(parse_object_url(text))
 
 
 def _is_path(text: str, keys: KeyPath, folder: Path) -> bool:
@@ -137,8 +145,13 @@ def _followed(text: str, keys: KeyPath) -> Path:
     if keys[0] == "prompt" and "${" in text:
         hint = "Write the full path: ${...} is replaced in all sections except prompt."
         raise InvalidValueError("${...} is not replaced under prompt", hint)
+    if keys == _UPLOAD:
+        hint = "Write s3://BUCKET/PREFIX, gs:// or az://."
+        raise InvalidValueError("expected an address in object storage", hint)
     if _ADDRESS.match(text):
         hint = "Copy the files to this machine first."
+        if keys == ("output", "path"):
+            hint = "Give a folder of this machine. output.upload copies the published run to an address."
         if keys in _REMOTE:
             hint = "Copy the files to this machine first, or give an address: s3://BUCKET/KEY, gs:// or az://."
         raise InvalidValueError("a URL; expected a path on this machine", hint)

@@ -33,6 +33,7 @@ class RunResult:
         incremental: what was reused of an earlier run; None if there is none, or the run is not complete.
         seconds: from the first row to the last, without loading the model; 0 if no row was left.
         metrics: the rows of metrics.parquet.
+        uploaded: address of the run's folder in object storage, with `output.upload`.
     """
 
     outcome: Literal["done", "already complete", "published again", "stopped", "withheld"]
@@ -52,6 +53,7 @@ class RunResult:
     stopped_by_failures: bool = False
     samples: int = 1
     price: Price | None = None
+    uploaded: str = ""
 
     def __str__(self) -> str:
         """One line: the outcome, the counts and the folder."""

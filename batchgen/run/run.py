@@ -20,6 +20,7 @@ from batchgen.evaluation.scoring_models import ScoringModelOptions, scoring_pass
 from batchgen.input.change_guard import ChangeGuard
 from batchgen.input.sources import Chunk
 from batchgen.jobfile.load import LoadedJob
+from batchgen.output.bucket_publication import open_publication
 from batchgen.output.column_change import PartConverter
 from batchgen.output.publish import finish_release
 from batchgen.progress import SILENT, ConsoleReporter, Reporter
@@ -102,6 +103,7 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
         if start == "fresh":  # only now: a job that cannot start leaves the old run as it is
             set_old_run_aside(folder, reporter)
         identity = run_identity(folder, setup, fresh=start == "fresh")
+        upload = _open_upload(folder, setup, identity, reporter)
         stopping = StopCondition(stop, deadlines)
         passes = scoring_passes(
             folder,
@@ -117,18 +119,40 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
             schema=setup.schema,
         )
         if is_complete(folder, identity) and start != "retry-errors":
-            return Publication(folder, lock, setup, identity).of_complete_run(
-                passes, reporter, stopping
+            return upload(
+                Publication(folder, lock, setup, identity).of_complete_run(
+                    passes, reporter, stopping
+                )
             )
         setup.try_user_metrics(reporter)
         setup.report_continuation(reporter)
         earlier = open_reuse(
             folder, incremental_from, setup=setup, run_id=identity.run_id, reporter=reporter
         )
-        runner = _Runner(
-            folder, lock, setup, identity, reporter, stopping, passes, earlier, opener, executor
+        return upload(
+            _Runner(
+                folder, lock, setup, identity, reporter, stopping, passes, earlier, opener, executor
+            ).run(start)
         )
-        return runner.run(start)
+
+
+def _open_upload(
+    folder: RunFolder, setup: Setup, identity: Identity, reporter: Reporter
+) -> Callable[[RunResult], RunResult]:
+    """What uploads a published run, and adds its address to the result; see `output.upload`."""
+    output, name = setup.job.output, setup.job.name
+    if output.upload is None:
+        return lambda result: result
+    publication = open_publication(
+        folder, output.upload, run_id=identity.run_id, job=name, reporter=reporter
+    )
+
+    def upload(result: RunResult) -> RunResult:
+        if result.outcome in ("stopped", "withheld"):
+            return result
+        return replace(result, uploaded=publication.publish(reporter))
+
+    return upload
 
 
 @dataclass(frozen=True, slots=True)

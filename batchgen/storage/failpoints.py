@@ -38,6 +38,12 @@ LIKELIHOOD_POINTS = ("likelihoods.half", "likelihoods.before_rename", "likelihoo
 REUSE_POINTS = ("incremental.half", "incremental.before_rename", "incremental.after_rename")
 """Passed only with `--incremental-from`."""
 
+UPLOAD_POINTS = (
+    "upload.half", "upload.before_rename", "upload.after_rename",
+    "upload.after_file", "upload.before_manifest", "upload.after_manifest",
+)  # fmt: skip
+"""Passed only with `output.upload`."""
+
 
 @dataclass(slots=True)
 class _Armed:
@@ -74,7 +80,7 @@ def _read(text: str) -> _Armed | None:
     return _Armed(found[1], int(found[2] or 1), number)
 
 
-_KNOWN = POINTS + RETRY_POINTS + COLUMN_POINTS + LIKELIHOOD_POINTS + REUSE_POINTS
+_KNOWN = POINTS + RETRY_POINTS + COLUMN_POINTS + LIKELIHOOD_POINTS + REUSE_POINTS + UPLOAD_POINTS
 _armed: _Armed | None = None
 
 

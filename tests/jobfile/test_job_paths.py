@@ -243,3 +243,15 @@ def test_an_unusable_address_is_refused_without_its_secret(
         "s3://BUCKET/KEY" in str(caught.value)
         or message != "a URL; expected a path on this machine"
     )
+
+
+@pytest.mark.parametrize(
+    ("output", "key", "message"),
+    [
+        ("s3://bucket/x", "output.path", "a URL; expected a path on this machine"),
+        ("x, upload: here", "output.upload", "expected an address in object storage"),
+        ("x, upload: 's3://bucket/*'", "output.upload", "a glob; expected one address"),
+    ],
+)
+def test_an_unusable_output_is_refused(write: Write, output: str, key: str, message: str) -> None:
+    assert refusal(write(text=text(output=output))) == (key, message)

@@ -56,6 +56,7 @@ def _lines(result: RunResult, resume: str) -> list[str]:
         lines.append("       run again to re-check the gates, or with --fresh to regenerate")
     else:
         lines.append(f"{'output' if result.outcome == 'already complete' else 'wrote':<6} {path}")
+        lines += [f"upload {printable(result.uploaded)}"] if result.uploaded else []
         lines += [f"next   {_command('status', path)}"] if counts.failed else []
     return [*_verdict(result), *lines]
 
@@ -189,6 +190,7 @@ def summary(result: RunResult) -> Mapping[str, Any]:
         "why_stopped": result.why_stopped,
         "run_id": result.run_id,
         "output": str(result.folder.path),
+        "uploaded": result.uploaded or None,
         "rows": {
             "total": result.expected_rows,
             "ok": counts.rows - counts.failed - counts.skipped,

@@ -118,6 +118,23 @@ are read: `validate` and `plan` copy them too, and a later start reuses the copi
 deleted. An object that is replaced while it is copied is an error. The run records address, size, ETag and SHA-256; a resumed
 run rejects other content with exit code 6. A store without an answer ends the command with 75 (repeat it), missing or expired
 credentials with 5 (renew them, then repeat it).
+
+`output.upload: s3://BUCKET/PREFIX` copies the published run to a bucket; journal and parts stay in `output.path`, a local folder.
+
+```text
+PREFIX/manifest.json            the newest run: its id, its folder, each file with its SHA-256
+PREFIX/RUN_ID-HASH/             responses.parquet, metrics.parquet, scores.parquet, job.yaml, manifest.json
+```
+
+The files come first and the manifest last, by a conditional put, so that it never names a file that is missing. Folders are never
+changed or deleted: readers of the old manifest still find its files. A later run of the same job replaces the manifest; a run of
+another job is not replaced (exit code 6), and of two runs that publish at once, the first wins and the second ends with 6. If the
+upload fails, the answers are complete in `output.path`: repeat the command, which uploads only (5: credentials or bucket; 75: the
+store does not answer). `batchgen score` changes only the local folder; the next `batchgen run` uploads it. A withheld run and one
+with `--limit` are not uploaded. A store that ignores conditions is named by a warning. Uploads that a kill leaves open cost space:
+add a lifecycle rule for incomplete multipart uploads to the bucket.
+
+Tested with a server with the API of S3. Google and Azure are used through the same library, and have not been tried.
 """
 
 

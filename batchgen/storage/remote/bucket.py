@@ -6,14 +6,17 @@ if another process was first. An answer that was lost on the way is no failure: 
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
-from batchgen.errors import DataError
+from batchgen.errors import DataError, ResourceError
 from batchgen.storage.durable import disk_errors, open_private
 from batchgen.storage.remote.bucket_errors import (
     ConditionFailedError,
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 HASH = "sha256"
 """Key in the metadata of an object: the SHA-256 of its content."""
 _CHUNK = 8 << 20
+_MOST_PARTS = 9_000
+"""Of a multipart upload; S3 allows 10,000."""
+_CONFLICT_PAUSES = (0.05, 0.2, 0.8, 2.0)
+"""Seconds before the same put is tried again."""
 _MAX_RETRIES = 6
 _RETRY_SECONDS = 60
 _ENDPOINTS = (
@@ -52,11 +59,6 @@ class RemoteObject:
     e_tag: str
     modified_ns: int
     version: str = ""
-
-    @property
-    def condition(self) -> Any:  # noqa: ANN401  # obstore's UpdateVersion
-        """This version, as the one that a put replaces."""
-        return {"e_tag": self.e_tag or None, "version": self.version or None}
 
 
 def store_endpoint() -> str:
@@ -142,6 +144,106 @@ class Bucket:
         except FileNotFoundError:
             raise ConditionFailedError(str(url)) from None
 
+    def put_new(self, key: str, content: bytes) -> None:
+        """Create an object; the same content again is no error, such as after a lost answer.
+
+        Raises:
+            ConditionFailedError: an object with other content exists.
+        """
+        self._put(key, content, None)
+
+    def replace(self, old: RemoteObject, content: bytes) -> None:
+        """Replace one version of an object; ConditionFailedError if it is another version with other content."""
+        self._put(old.url.key, content, old)
+
+    def _put(self, key: str, content: bytes, old: RemoteObject | None) -> None:
+        """Put on the condition that the object is the `old` one, or that there is none."""
+        mode: Any = "create" if old is None else _version_of(old)
+        pauses = iter(_CONFLICT_PAUSES)
+        while not self._put_once(key, content, mode):
+            found = self.read(key)
+            if found is not None and found[0] == content:
+                return  # the answer to an earlier try was lost
+            # S3 answers 409 while another put is at work: the object may be unchanged after it.
+            unchanged = (found and found[1].e_tag) == (old and old.e_tag)
+            pause = next(pauses, None)
+            if pause is None or not unchanged:
+                raise ConditionFailedError(str(self._at(key)))
+            time.sleep(pause)
+
+    def _put_once(self, key: str, content: bytes, mode: Any) -> bool:  # noqa: ANN401  # obstore's PutMode
+        """Whether the condition held."""
+        attributes = {HASH: hashlib.sha256(content).hexdigest()}
+        try:
+            with self._write_errors(key):
+                self._obstore.put(
+                    self._store, key, content, mode=mode, attributes=attributes, use_multipart=False
+                )
+        except ConditionFailedError:
+            return False
+        return True
+
+    def upload(self, path: Path, key: str, digest: str) -> None:
+        """Write a file to an object, which no other process writes with other content. `digest` is its SHA-256.
+
+        Nothing is sent if the object has this content already.
+
+        Raises:
+            ResourceError: the object has another size afterwards.
+        """
+        size = path.stat().st_size
+        if self._stored(key) == (size, digest):
+            return
+        with self._write_errors(key):
+            self._obstore.put(
+                self._store,
+                key,
+                path,
+                attributes={HASH: digest},
+                chunk_size=max(_CHUNK, size // _MOST_PARTS + 1),
+                max_concurrency=4,
+            )
+        if (found := self.find(key)) is None or found.size != size:
+            raise ResourceError(
+                f"{self._at(key)} does not have the {size:,} bytes that were written to it",
+                hint="Check the store, then repeat the command.",
+            )
+
+    def delete(self, key: str) -> None:
+        """Delete an object, if there is one."""
+        with suppress(FileNotFoundError), bucket_errors("cannot delete", self._at(key)):
+            self._obstore.delete(self._store, key)
+
+    def honors_conditions(self, prefix: str) -> bool:
+        """Whether the store refuses to create an object that exists. Writes and deletes an object below the prefix."""
+        key = f"{prefix}/.probe-{uuid4().hex}".lstrip("/")
+        self.put_new(key, b"1")
+        try:
+            self.put_new(key, b"2")
+        except ConditionFailedError:
+            return True
+        finally:
+            self.delete(key)
+        return False
+
+    @contextmanager
+    def _write_errors(self, key: str) -> Iterator[None]:
+        url = self._at(key)
+        try:
+            with bucket_errors("cannot write", url):
+                yield
+        except FileNotFoundError:
+            raise no_such_bucket("cannot write", url) from None
+
+    def _stored(self, key: str) -> tuple[int, str] | None:
+        """Size and recorded hash of an object."""
+        try:
+            with bucket_errors("cannot read", self._at(key)):
+                got = self._obstore.get(self._store, key, options={"head": True})
+                return got.meta["size"], str(got.attributes.get(HASH, ""))
+        except FileNotFoundError:
+            return None
+
     def _at(self, key: str) -> ObjectUrl:
         return ObjectUrl(self.url.scheme, self.url.bucket, key)
 
@@ -153,6 +255,11 @@ class Bucket:
             modified_ns=int(meta["last_modified"].timestamp()) * 10**9,
             version=meta.get("version") or "",
         )
+
+
+def _version_of(old: RemoteObject) -> Any:  # noqa: ANN401  # obstore's PutMode
+    named = {"e_tag": old.e_tag, "version": old.version}
+    return {name: value for name, value in named.items() if value}
 
 
 def _open_store(url: ObjectUrl) -> "ObjectStore":
