@@ -90,8 +90,8 @@ class BucketPublication:
                 return str(target)
             self._check_replaceable(top)
             hashes = {file.name: file.sha256 for file in run.manifest.files}
-            if exists(self.folder.job):
-                hashes[self.folder.job.name] = sha256(self.folder.job)
+            others = filter(exists, (self.folder.job, self.folder.report))
+            hashes |= {path.name: sha256(path) for path in others}
             reporter.begin(f"uploading {len(hashes) + 1:,} files to {target}")
             for file, digest in hashes.items():
                 self.bucket.upload(self.folder.path / file, target.child(file).key, digest)
@@ -135,7 +135,8 @@ def open_publication(
     """
     url = parse_object_url(address)
     bucket = Bucket(url)
-    recorded = read_json(folder.upload) if exists(folder.upload) else {}
+    record = folder.private / "upload.json"
+    recorded = read_json(record) if exists(record) else {}
     if recorded.get("address") == address and recorded.get("run_id") == run_id:
         return BucketPublication(folder, url, bucket, run_id, recorded["replaces"])
     top = read_top_manifest(bucket, url)
@@ -152,7 +153,7 @@ def open_publication(
     replaces = top.run_id if top is not None else ""
     if not folder.is_complete_and_read_only:
         content = {"address": address, "run_id": run_id, "replaces": replaces}
-        folder.write_json(folder.upload, content, stage="upload")
+        folder.write_json(record, content, stage="upload")
     return BucketPublication(folder, url, bucket, run_id, replaces)
 
 

@@ -92,11 +92,6 @@ class RunFolder:
         return self.private / "incremental.json"
 
     @property
-    def upload(self) -> Path:
-        """Present with `output.upload`: the address, and the run that was published there when this one started."""
-        return self.private / "upload.json"
-
-    @property
     def complete(self) -> bool:
         return exists(self.manifest) and not exists(self.retry)
 
