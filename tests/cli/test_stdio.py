@@ -166,12 +166,15 @@ def check(folder: Path, command: str, harm: str) -> None:
         assert b"stdout: cannot write: No space left on device" in done.err
 
 
+PLAIN = {"unread stdout", "hung-up stderr", "full stdout", "closed <&- >&- 2>&-"}
+EVERY_HARM = [h if h in PLAIN else pytest.param(h, marks=pytest.mark.soak) for h in HARMS]
+
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="needs a file that is always full")
 
 
 @needs_full
 @pytest.mark.slow
-@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("harm", EVERY_HARM)
 @pytest.mark.parametrize("command", OFTEN)
 def test_a_command_ends_with_its_own_exit_code(folder: Path, command: str, harm: str) -> None:
     check(folder, command, harm)

@@ -79,7 +79,13 @@ def remount(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("elsewhere", [move, remount], ids=["moved", "remounted"])
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        pytest.param(move, id="moved"),
+        pytest.param(remount, id="remounted", marks=pytest.mark.soak),
+    ],
+)
 @pytest.mark.parametrize(("changes", "files"), PROJECTS.values(), ids=PROJECTS.keys())
 def test_a_moved_run_is_complete_and_a_half_done_one_resumes(
     changes: dict[str, Any],

@@ -319,18 +319,28 @@ FACTS = "import torch; print(*kernel_facts(torch.ones(1)).values(), sep='|')"
 @pytest.mark.parametrize(
     ("program", "reason"),
     [
-        ("import sys; sys.modules['numba'] = None", "numba is not installed"),
-        ("import numba; numba.config.DISABLE_JIT = 1", "NUMBA_DISABLE_JIT is set"),
-        (
+        pytest.param(
+            "import sys; sys.modules['numba'] = None", "numba is not installed", id="not installed"
+        ),
+        pytest.param(
+            "import numba; numba.config.DISABLE_JIT = 1",
+            "NUMBA_DISABLE_JIT is set",
+            id="switched off",
+            marks=pytest.mark.soak,
+        ),
+        pytest.param(
             f"import sys; sys.modules[{JIT!r}] = None",
             f"ModuleNotFoundError: import of {JIT} halted; None in sys.modules",
+            id="a module of our own is missing",
+            marks=pytest.mark.soak,
         ),
-        (
+        pytest.param(
             "compiled.drawn = row_kernels.drawn = lambda *shape: torch.full(shape, torch.nan)",
             "its results differ from those of torch",
+            id="wrong results",
+            marks=pytest.mark.soak,
         ),
     ],
-    ids=["not installed", "switched off", "a module of our own is missing", "wrong results"],
 )
 def test_torch_replaces_kernels_that_cannot_be_used_and_the_facts_have_the_reason(
     program: str, reason: str
@@ -339,6 +349,7 @@ def test_torch_replaces_kernels_that_cannot_be_used_and_the_facts_have_the_reaso
     assert found == ["False False", f"torch: {reason}|torch: {reason}"]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("broken", ["__init__.py", "extending.py"])
 def test_torch_replaces_kernels_where_numba_is_broken(tmp_path: Path, broken: str) -> None:
     package = tmp_path / "numba"
