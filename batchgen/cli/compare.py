@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchgen.cli.options import json_option, print_json
+from batchgen.cli.options import RunPath, json_option, print_json
 
 if TYPE_CHECKING:
     from batchgen.cli.render.comparison import ResponsePairs
     from batchgen.evaluation.comparing.compare import Comparison
     from batchgen.evaluation.comparing.regressions import RegressionLimit
 
-PATH = click.Path(path_type=Path, exists=True, file_okay=False)
+PATH = RunPath(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command()

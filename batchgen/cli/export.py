@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from batchgen.cli.options import json_option, print_json
+from batchgen.cli.options import RunPath, json_option, print_json
 
 
 @click.command()
-@click.argument("path", metavar="RUN|FILE", type=click.Path(path_type=Path))
+@click.argument("path", metavar="RUN|FILE", type=RunPath(path_type=Path))
 @click.option(
     "-o",
     "--output",

@@ -21,6 +21,20 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 JOB = click.Path(path_type=Path)
 
+
+class RunPath(click.Path):
+    """A path, or the address of a run in object storage, which becomes the path of its copy on this machine."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401  # as click declares it
+        from batchgen.storage.remote.object_url import is_object_url
+
+        if is_object_url(value):
+            from batchgen.state.bucket_run import local_run
+
+            value = local_run(value)
+        return super().convert(value, param, ctx)
+
+
 SET = click.option(
     "-s",
     "--set",

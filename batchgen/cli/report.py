@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from batchgen.cli.options import json_option, print_json
+from batchgen.cli.options import RunPath, json_option, print_json
 from batchgen.cli.render.terminal import format_bytes, printable
 
-FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+FOLDER = RunPath(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command()
@@ -36,7 +36,12 @@ def report(
     It shows the verdict of the gates, metrics with their intervals, slices, health, distributions, judges, the worst answers
     and the provenance. RUN is a run folder, or a folder that `batchgen score` wrote. The file loads nothing.
     """
+    from batchgen.errors import UsageError
     from batchgen.report.write_report import write_report
+    from batchgen.state.bucket_run import is_copy
+
+    if output is None and is_copy(run):
+        raise UsageError("no file given for the report", hint="Add --output FILE.")
 
     written = write_report(run, output, baseline=baseline)
     size = written.stat().st_size

@@ -5,14 +5,14 @@ from typing import Any
 
 import click
 
-from batchgen.cli.options import json_option, print_json
+from batchgen.cli.options import RunPath, json_option, print_json
 
 _CHARACTERS = 10_000
 """Of each text."""
 
 
 @click.command()
-@click.argument("path", metavar="RUN|FILE", type=click.Path(path_type=Path))
+@click.argument("path", metavar="RUN|FILE", type=RunPath(path_type=Path))
 @click.option(
     "-n", "--n", "most", type=click.IntRange(1), metavar="N", help="Rows to print. Default: 3."
 )

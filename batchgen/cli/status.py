@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from batchgen.cli.options import json_option, print_json
+from batchgen.cli.options import RunPath, json_option, print_json
 
-RUN = click.Path(path_type=Path)
+RUN = RunPath(path_type=Path)
 
 
 @click.command()
@@ -17,7 +17,7 @@ RUN = click.Path(path_type=Path)
 def status(run_folder: Path, as_json: bool) -> None:
     """Show the progress of a run and its failed rows.
 
-    RUN is the output folder of the run.
+    RUN is the output folder of the run, or the address of a published one such as s3://BUCKET/PREFIX.
     """
     from batchgen.cli.render.terminal import format_answers, printable
     from batchgen.inspection import status as inspect

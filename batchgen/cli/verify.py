@@ -17,14 +17,17 @@ RUN = click.Path(path_type=Path)
 def verify(run_folder: Path, as_json: bool) -> int:
     """Check the files of a run for damage.
 
-    Checks every hash, page and count in the folder RUN. Ends with 6 if something is damaged.
+    Checks every hash, page and count in RUN, a folder or an address such as s3://BUCKET/PREFIX. Ends with 6 if something is
+    damaged.
     """
     from batchgen.cli.render.terminal import format_count, printable
     from batchgen.errors import ExitCode
     from batchgen.inspection.verify import verify as verify_run
+    from batchgen.state.bucket_run import fresh_copy
     from batchgen.state.run_folder import open_folder
 
-    report = verify_run(open_folder(run_folder))
+    with fresh_copy(run_folder) as folder:
+        report = verify_run(open_folder(folder), has_private=folder == run_folder)
     code = ExitCode.STATE if report.issues else ExitCode.DONE
     if as_json:
         findings = [asdict(issue) for issue in report.issues]

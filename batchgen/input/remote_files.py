@@ -9,9 +9,7 @@ replaced later is another version, whose rows a resumed run rejects. Copies that
 import hashlib
 import os
 import shutil
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from glob import has_magic
@@ -22,9 +20,9 @@ from batchgen.storage.cache_folder import cache_folder
 from batchgen.storage.durable import disk_errors, disk_full_error, temporary_name
 from batchgen.storage.remote.bucket import Bucket, RemoteObject, store_endpoint
 from batchgen.storage.remote.bucket_errors import ConditionFailedError
+from batchgen.storage.remote.copies import use_copies
 from batchgen.storage.remote.object_url import ObjectUrlError, parse_object_url
 
-KEEP_DAYS = 30
 _NAME_BYTES = 200
 
 
@@ -104,24 +102,19 @@ def stage_objects(objects: Sequence[RemoteObject]) -> list[Path]:
     folder = cache_folder() / "inputs"
     copies = [folder / _version_key(one) / _file_name(one) for one in objects]
     missing = [pair for pair in zip(objects, copies, strict=True) if not _is_copy(*pair)]
-    with disk_errors("cannot write", folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _delete_unused(folder, used=copies)
+    use_copies(folder, [copy.parent for copy in copies])
     needed = sum(one.size for one, _ in missing)
     if needed > (free := shutil.disk_usage(folder).free):
         why = f"{free / 1e6:,.0f} MB free, {needed / 1e6:,.0f} MB needed for copies of the input"
         raise disk_full_error("cannot write to", folder, why)
     for one, copy in missing:
         _download(one, copy)
-    for copy in copies:
-        os.utime(copy.parent)  # marks it as used
     return copies
 
 
 def _download(wanted: RemoteObject, copy: Path) -> None:
     """Give the copy its name when it is complete; another process may have been first."""
     with disk_errors("cannot write", copy):
-        copy.parent.mkdir(mode=0o700, exist_ok=True)
         temporary = temporary_name(copy.parent)
         try:
             Bucket(wanted.url).download(wanted, temporary)
@@ -144,14 +137,6 @@ def _is_copy(wanted: RemoteObject, copy: Path) -> bool:
     except OSError:
         return False
     return (found.st_size, found.st_mtime_ns) == (wanted.size, wanted.modified_ns)
-
-
-def _delete_unused(folder: Path, used: Sequence[Path]) -> None:
-    keep, oldest = {copy.parent for copy in used}, time.time() - KEEP_DAYS * 86_400
-    for entry in folder.iterdir():
-        with suppress(OSError):  # another process deletes it
-            if entry not in keep and entry.stat().st_mtime < oldest:
-                shutil.rmtree(entry)
 
 
 def _version_key(one: RemoteObject) -> str:

@@ -60,8 +60,8 @@ class IntegrityReport:
     unchecked: Sequence[str] = ()
 
 
-def verify(folder: RunFolder) -> IntegrityReport:
-    """Check a run folder: see the head of this file."""
+def verify(folder: RunFolder, *, has_private: bool = True) -> IntegrityReport:
+    """Check a run folder: see the head of this file. A copy of a run in object storage has no private part."""
     private = [folder.run, *_parts(folder), folder.journal]
     checked = [_relative(folder, path) for path in private if exists(path)]
     run: PublishedRun | None = None
@@ -72,7 +72,7 @@ def verify(folder: RunFolder) -> IntegrityReport:
         except StateError as error:
             published = [IntegrityIssue(folder.manifest.name, _problem(error, folder.manifest))]
     issues: list[IntegrityIssue] = []
-    if folder.is_private_readable:
+    if has_private and folder.is_private_readable:
         issues += [*_corrupt_notes(folder), *_private_issues(folder, run)]
     if exists(folder.release):
         why = (

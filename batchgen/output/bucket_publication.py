@@ -17,6 +17,7 @@ from typing import Any
 from batchgen.errors import BatchgenError, StateError
 from batchgen.output.published_run import PublishedRun
 from batchgen.progress import Reporter
+from batchgen.state.bucket_run import FOLDER, MANIFEST
 from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.durable import sha256
 from batchgen.storage.entries import exists
@@ -24,10 +25,6 @@ from batchgen.storage.failpoints import fail_point
 from batchgen.storage.remote.bucket import Bucket, RemoteObject
 from batchgen.storage.remote.bucket_errors import ConditionFailedError
 from batchgen.storage.remote.object_url import ObjectUrl, parse_object_url
-
-MANIFEST = "manifest.json"
-FOLDER = "folder"
-"""Key of the top manifest: the folder of the run, relative to the address."""
 
 
 @dataclass(frozen=True, slots=True)

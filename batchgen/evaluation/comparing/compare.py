@@ -35,6 +35,7 @@ from batchgen.metrics.statistics.paired_results import (
     decide_verdict,
 )
 from batchgen.records import MetricRow
+from batchgen.state.bucket_run import local_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +136,13 @@ def compare(
         UsageError: a folder has no scores, a metric is not in both, or `repeat_runs` are runs of different jobs.
         StateError: files are damaged, or two rows have the same id and sample.
     """
-    before, now = open_scored_run(Path(base)), open_scored_run(Path(new))
+    before, now = open_scored_run(local_run(base)), open_scored_run(local_run(new))
     comparison = compare_runs(
         before, now, metrics=metrics, margins=margins, cuts=now.slices, max_examples=max_examples
     )
     if repeat_runs is None:
         return comparison
-    one, other = open_scored_run(Path(repeat_runs[0])), open_scored_run(Path(repeat_runs[1]))
+    one, other = map(open_scored_run, map(local_run, repeat_runs))
     if one.facts.get("fingerprint") != other.facts.get("fingerprint"):
         raise UsageError(
             f"--repeat-runs: {one.path} and {other.path} are runs of different jobs",

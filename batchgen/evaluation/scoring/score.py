@@ -18,8 +18,10 @@ from batchgen.jobfile.renamed_keys import explain_renamed_key, explain_renamed_t
 from batchgen.metrics.registry import METRIC_TYPES
 from batchgen.output.unfinished_run import check_manifest_exists, why_unfinished
 from batchgen.progress import SILENT, Reporter
+from batchgen.state.bucket_run import local_run
 from batchgen.state.run_folder import RunFolder, not_a_run
 from batchgen.storage.entries import exists, is_file, is_folder
+from batchgen.storage.remote.object_url import is_object_url
 
 MetricSpec = str | Mapping[str, Any]
 """A metric as in a job file: its type, or a mapping with its options."""
@@ -63,7 +65,15 @@ def score(  # noqa: PLR0913  # a public face: every argument but the first has a
         LockedError: the run is at work.
         ResourceError: the disk is full or read-only.
     """
-    what, references = Path(what), (reference,) if isinstance(reference, str) else tuple(reference)
+    if is_object_url(what) and output is None:
+        raise UsageError(
+            "no output folder given for the scores of a run in object storage",
+            hint="Add --output FOLDER. To publish scores there, score the run's own folder and run its job again.",
+        )
+    what, references = (
+        local_run(what),
+        (reference,) if isinstance(reference, str) else tuple(reference),
+    )
     evaluate = _evaluate(metrics, references, reasoning)
     if (join is None) != (on is None):
         raise UsageError("--join and --on require each other")

@@ -134,6 +134,10 @@ store does not answer). `batchgen score` changes only the local folder; the next
 with `--limit` are not uploaded. A store that ignores conditions is named by a warning. Uploads that a kill leaves open cost space:
 add a lifecycle rule for incomplete multipart uploads to the bucket.
 
+`status`, `verify`, `show`, `export`, `compare`, `score --output FOLDER` and `report --output FILE` take such an address, of a prefix
+or of one run's folder, in place of a run folder (also `batchgen.score` and `batchgen.compare`). The files are copied to
+`$BATCHGEN_CACHE/runs` and checked by their SHA-256; `verify` reads all of them again.
+
 Tested with a server with the API of S3. Google and Azure are used through the same library, and have not been tried.
 """
 
