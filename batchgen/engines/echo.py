@@ -1,30 +1,35 @@
-"""The engine `echo`: answers without a model, by repeating the tokens of the prompt.
+"""The engine `echo`: answers without a model, by repeating the tokens of the prompt, or by a text of `response_format`.
 
 Deterministic and instant; token limits, stop strings and counts are those of a real engine, so tests and dry runs need no
 mocks. Also the example of an engine: this file and a line in `engine_registry.py`.
 """
 
+import importlib
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
+from typing import cast
 
 from batchgen.decoding.stopping import Stopper
+from batchgen.decoding_settings import AnswerGrammar
 from batchgen.engines.contract import OPTIONS, EngineEntry, EngineInfo
 from batchgen.records import (
     AnswerDecoder,
     Completion,
     Continuation,
+    Failure,
     FinishReason,
     InFlight,
     Likelihood,
     Request,
     TokenLogprobs,
 )
+from batchgen.structured.example_text import example_text
 
 INFO = EngineInfo(
     name="echo",
-    summary="repeats the prompt without a model, to try out a job",
+    summary="repeats the prompt without a model, or answers with a text of response_format, to try out a job",
     needs="nothing",
     # A stand-in for any engine: a job can be tried as it is, whatever it will run on.
     options=OPTIONS,
@@ -46,6 +51,7 @@ class EchoEngine:
     def __init__(self, decode: AnswerDecoder) -> None:
         self._decode = decode
         self._rows = 0
+        self._encode: Callable[[str], Sequence[int]] | None = None
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         for request in requests:
@@ -76,6 +82,8 @@ class EchoEngine:
         """Do nothing."""
 
     def _answer(self, request: Request) -> Completion:
+        if (grammar := request.decoding.grammar) is not None:
+            return self._formed(request, grammar)
         if not request.decoding.stop_strings:
             # The common case, and what the pipeline benchmark measures: no token-by-token work.
             tokens = request.token_ids[: request.decoding.max_new_tokens]
@@ -92,6 +100,23 @@ class EchoEngine:
             tokens, reason = request.token_ids, "stop"
         return self._completion(request, tokens, stopper.finish(), reason)
 
+    def _formed(self, request: Request, grammar: AnswerGrammar) -> Completion:
+        """A text that the grammar admits."""
+        example = example_text(grammar).text
+        if not example:
+            return Completion(request.index, request.sample, (), "", "error", failure=_NO_EXAMPLE)
+        whole = self._tokens(grammar.after + example)
+        tokens = whole[: request.decoding.max_new_tokens]
+        if len(tokens) == len(whole):
+            return self._completion(request, tokens, grammar.after + example, "stop")
+        text = self._decode.decode_complete(tokens, request.token_ids)
+        return self._completion(request, tokens, text, "length")
+
+    def _tokens(self, text: str) -> Sequence[int]:
+        if self._encode is None:
+            self._encode = _text_encoder(self._decode.tokenizer_json())
+        return self._encode(text)
+
     @staticmethod
     def _completion(
         request: Request, tokens: Sequence[int], text: str, reason: FinishReason
@@ -105,6 +130,20 @@ class EchoEngine:
         mean = 0.0 if decoding.logprobs else None
         key = request.index, request.sample
         return Completion(*key, tokens, text, reason, mean, token_logprobs=recorded)
+
+
+_NO_EXAMPLE = Failure(
+    "grammar_unsupported",
+    "engine echo found no short text of decoding.response_format; a model may find one",
+)
+
+
+def _text_encoder(tokenizer_json: str | None) -> Callable[[str], Sequence[int]]:
+    """Text to token ids: UTF-8 bytes without a tokenizer."""
+    if tokenizer_json is None:
+        return lambda text: list(text.encode())
+    tokenizer = importlib.import_module("tokenizers").Tokenizer.from_str(tokenizer_json)
+    return lambda text: cast("Sequence[int]", tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def _open(_model: object, *, decode: AnswerDecoder, **_options: object) -> EchoEngine:

@@ -10,7 +10,7 @@ from batchgen.output.logprob_column import LOGPROBS
 from batchgen.output.parsed_column import AnswerParser, answer_shape
 from batchgen.output.schema import AddedColumns
 from batchgen.structured.answer_grammars import job_grammar
-from batchgen.structured.compile_grammar import grammar_error
+from batchgen.structured.check_grammar import grammar_error
 
 _KEY = "output.parse"
 

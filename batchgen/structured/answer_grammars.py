@@ -12,7 +12,7 @@ from batchgen.errors import JobKeyError
 from batchgen.job.decoding import Decoding
 from batchgen.job.response_format import ResponseFormat
 from batchgen.records import Failure
-from batchgen.structured.compile_grammar import grammar_error
+from batchgen.structured.check_grammar import NO_TEXT, grammar_error
 
 KEY = "decoding.response_format"
 FAST_FORWARD = False
@@ -85,6 +85,8 @@ class AnswerGrammars:
             return self._failure(f"expected {_EXPECTED[kind]}")
         grammar = AnswerGrammar(kind, text, self.after)
         if error := grammar_error(grammar):
+            if error == NO_TEXT:
+                return self._failure(error)
             # The rest of the library's reason may quote the cell.
             return self._failure(f"it cannot be compiled{_safe_reason(error)}")
         return grammar
@@ -98,7 +100,7 @@ class AnswerGrammars:
 NO_GRAMMARS = AnswerGrammars(None)
 
 _EXPECTED: Mapping[GrammarKind, str] = {
-    "json_schema": "a text with a JSON Schema that is an object, or null for the job's own form",
+    "json_schema": "a text with a JSON Schema that is an object and has no key twice, or null for the job's own form",
     "choice": "a list of distinct texts, or null for the job's own form",
     "regex": "a regular expression, or null for the job's own form",
     "grammar": "a Lark grammar, or null for the job's own form",
@@ -119,9 +121,22 @@ def _cell_text(kind: GrammarKind, cell: object) -> str | None:
     return _compact(labels) if whole else None
 
 
+class RepeatedKeyError(ValueError):
+    """An object in a schema has a key twice."""
+
+
+def _without_repetition(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for name, value in pairs:
+        if name in values:
+            raise RepeatedKeyError(json.dumps(name, ensure_ascii=False))
+        values[name] = value
+    return values
+
+
 def _parsed(text: str) -> object:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError):
         return None
 
@@ -139,7 +154,10 @@ def _read_schema(file: Path) -> object:
         hint = "Give the path of a JSON Schema file, or write the schema here."
         raise JobKeyError(key, f"{file}: cannot be read: {error.strerror}", hint=hint) from error
     try:
-        schema = json.loads(content)
+        schema = json.loads(content, object_pairs_hook=_without_repetition)
+    except RepeatedKeyError as error:
+        hint = "Keep one of them."
+        raise JobKeyError(key, f"{file}: an object has the key {error} twice", hint=hint) from error
     except (ValueError, RecursionError) as error:
         raise JobKeyError(
             key, f"{file}: is not JSON", hint="Give the path of a JSON Schema file."

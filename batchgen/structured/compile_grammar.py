@@ -1,11 +1,11 @@
 """Compiles grammars with llguidance, which is imported when a grammar is first used.
 
-A grammar is compiled twice: without a tokenizer to check it (`validate`, the cells of a column), and with one to follow rows.
+A grammar is compiled twice: to check it (`validate`, the cells of a column), see `check_grammar.py`, and with the model's
+tokenizer to follow rows.
 """
 
 import importlib
 import json
-from functools import lru_cache
 from typing import Any
 
 from batchgen.decoding_settings import AnswerGrammar
@@ -13,8 +13,6 @@ from batchgen.errors import DataError
 
 _COMPACT = {"whitespace_flexible": False, "lenient": False, "coerce_one_of": False}
 """With optional white space, models write it until max_tokens. What cannot be enforced is an error."""
-_LARGEST = 256 * 1024
-_DEEPEST = 64
 
 
 def require_llguidance() -> Any:  # noqa: ANN401 - a module, imported only when it is needed
@@ -50,25 +48,6 @@ def library_grammar(grammar: AnswerGrammar) -> str:
     return str(matcher.grammar_from_lark(grammar.text))
 
 
-@lru_cache(4096)
-def grammar_error(grammar: AnswerGrammar) -> str:
-    """Why the grammar cannot be compiled, in the words of the library; empty if it can."""
-    try:
-        size = len(grammar.text.encode())
-    except UnicodeEncodeError:
-        return "contains a lone surrogate"
-    if size > _LARGEST:
-        return f"has more than {_LARGEST // 1024} kB"
-    if grammar.kind == "json_schema" and _is_deeper(json.loads(grammar.text), _DEEPEST):
-        return f"is nested more than {_DEEPEST} levels deep"
-    try:
-        text = library_grammar(grammar)
-    except ValueError as error:
-        return str(error)
-    failed, messages = require_llguidance().LLMatcher.validate_grammar_with_warnings(text, None)
-    return str(messages[0]).strip() if failed else ""
-
-
 def _alternatives(labels: list[str]) -> str:
     """A regular expression for the texts; characters with a meaning are written by their numbers."""
     escaped = ("".join(map(_literal, label)) for label in labels)
@@ -78,8 +57,3 @@ def _alternatives(labels: list[str]) -> str:
 def _literal(character: str) -> str:
     plain = character.isascii() and character.isalnum()
     return character if plain else f"\\x{{{ord(character):X}}}"
-
-
-def _is_deeper(value: object, levels: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels == 0 or any(_is_deeper(one, levels - 1) for one in inner)

@@ -7,14 +7,26 @@ from batchgen.decoding_settings import AnswerGrammar
 from batchgen.errors import DataError, JobKeyError, Problem
 from batchgen.job.spec import Job
 from batchgen.structured.answer_grammars import KEY, job_grammar
-from batchgen.structured.compile_grammar import grammar_error, require_llguidance
-from batchgen.structured.schema_errors import explain_schema_error, schema_warnings
+from batchgen.structured.check_grammar import NO_TEXT, grammar_error
+from batchgen.structured.compile_grammar import require_llguidance
+from batchgen.structured.schema_errors import (
+    explain_schema_error,
+    needs_look_around,
+    schema_warnings,
+)
 
 _OTHER_FORMS = {
-    "regex": "Write it without look-around, back-references, ^ and $: the whole answer must match it.",
+    "regex": "Correct the regular expression; the whole answer must match it.",
     "grammar": "See the syntax of Lark grammars in llguidance's documentation; the first rule is start.",
     "choice": "Write fewer or shorter texts.",
 }
+_WITHOUT_TEXT = {
+    "regex": "Write a regular expression that a text matches.",
+    "grammar": "Give each rule that start needs an alternative that ends.",
+}
+_LOOK_AROUND = (
+    "Write it without look-around, back-references, ^ and $: the whole answer must match it."
+)
 _JSON = ("json_schema", "json_object")
 
 
@@ -93,4 +105,9 @@ def _compile_problem(grammar: AnswerGrammar, error: str, *, in_file: bool) -> Pr
             return Problem(f"{KEY}.json_schema", f"at #/{'/'.join(path)}: {message}", hint)
         return Problem(".".join([f"{KEY}.{grammar.kind}", *path]), message, hint)
     message = f"cannot be compiled: {' '.join(error.split())}"
-    return Problem(f"{KEY}.{grammar.kind}", message, _OTHER_FORMS[grammar.kind])
+    hint = _OTHER_FORMS[grammar.kind]
+    if error == NO_TEXT:
+        message, hint = error, _WITHOUT_TEXT.get(grammar.kind, hint)
+    elif grammar.kind == "regex" and needs_look_around(error):
+        hint = _LOOK_AROUND
+    return Problem(f"{KEY}.{grammar.kind}", message, hint)

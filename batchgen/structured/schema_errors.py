@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator, Mapping
 
+from batchgen.structured.check_grammar import NO_TEXT
+
 Path = tuple[str, ...]
 
 _INSTEAD: Mapping[str, str] = {
@@ -25,7 +27,8 @@ _INSTEAD: Mapping[str, str] = {
     "$ref": "Copy the schema under $defs and write #/$defs/NAME.",
     "type": "Use one of object, array, string, integer, number, boolean, null.",
 }
-_NAMES = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_ALWAYS_NAMES = ("properties", "$defs", "definitions")
+_NAMES = (*_ALWAYS_NAMES, "patternProperties", "dependentSchemas")
 """Keywords whose mapping has names of the user's as keys."""
 _DEEPEST = 64
 """Levels that are searched: a deeper schema is rejected for its depth."""
@@ -33,16 +36,86 @@ _VALUES = ("enum", "const", "default", "examples", "required")
 """Keywords with values instead of schemas."""
 
 
+_SIMPLER = "Write the schema without it, and check the rest with the metric json_schema."
+_SATISFIABLE = "Change the schema so that a value satisfies it."
+_UNSATISFIABLE = "Unsatisfiable schema: "
+
+
 def explain_schema_error(schema: object, error: str) -> tuple[Path, str, str]:
-    """The path of the keyword that the library's reason is about (empty if unknown), a message and a hint."""
-    message = f"cannot be enforced: {' '.join(error.split())}"
+    """The path of the keyword that the reason is about (empty if unknown), a message and a hint."""
+    reason = " ".join(error.split())
+    if error == NO_TEXT:
+        return (), f"cannot be satisfied: {reason}", _SATISFIABLE
+    if error.startswith(_UNSATISFIABLE):
+        return (), f"cannot be satisfied: {reason.removeprefix(_UNSATISFIABLE)}", _SATISFIABLE
+    if wrong := re.search(_WRONG_TYPES, error):
+        keyword = next(name for name in wrong.groups() if name)
+        path = next(
+            (p for p, name, value in _keywords(schema, ()) if _wrong(name, value, keyword)), ()
+        )
+        return path, f"is not a JSON Schema: {reason}", _CORRECT.get(keyword, f"Correct {keyword}.")
+    message = f"cannot be enforced: {reason}"
     for path, keyword, value in _keywords(schema, ()):
         if _is_meant(keyword, value, error):
-            return path, message, _INSTEAD.get(keyword, _SIMPLER)
+            return path, message, _hint(keyword, error)
     return (), message, _SIMPLER
 
 
-_SIMPLER = "Write the schema without it, and check the rest with the metric json_schema."
+_WRONG_TYPES = "|".join(
+    (
+        r"^Expected [a-z0-9 ]+ for '([$\w]+)'",
+        r"^([$\w]+) must be (?:a|an) (?:string|object|array)\b",
+        r"^invalid (multiple) of",
+    )
+)
+_CORRECT: Mapping[str, str] = {
+    "schema": "Write a mapping, true or false where a schema is expected.",
+    "multiple": "Write a number above 0 as multipleOf.",
+    "type": "Use one of object, array, string, integer, number, boolean, null, or a list of them.",
+}
+_TYPES: Mapping[str, type] = {
+    **dict.fromkeys(("enum", "anyOf", "allOf", "oneOf", "prefixItems"), list),
+    **dict.fromkeys((*_NAMES, "dependentRequired"), dict),
+    **dict.fromkeys(("pattern", "format", "$ref", "$id", "$schema"), str),
+}
+"""What the value of a keyword must be. Of the others, the library rejects some values of the right type."""
+_SCHEMAS = (
+    "items",
+    "additionalProperties",
+    "contains",
+    "propertyNames",
+    "not",
+    "if",
+    "then",
+    "else",
+)
+
+
+def _wrong(name: str, value: object, keyword: str) -> bool:
+    """Whether the value of a keyword may be the one that the library rejects, which names `keyword`."""
+    if keyword == "schema":
+        return name in _SCHEMAS and not isinstance(value, dict | bool | list)
+    if keyword == "multiple":
+        return name == "multipleOf"
+    if name != keyword:
+        return False
+    kind = _TYPES.get(keyword)
+    if kind is not None:
+        return not isinstance(value, kind)
+    return not isinstance(value, int | float) or value < 0
+
+
+def _hint(keyword: str, error: str) -> str:
+    if error.startswith("Pointer"):
+        return "Refer to a schema that exists, such as #/$defs/NAME."
+    if keyword == "pattern" and not needs_look_around(error):
+        return "Correct the regular expression."
+    return _INSTEAD.get(keyword, _SIMPLER)
+
+
+def needs_look_around(error: str) -> bool:
+    """Whether the library's reason is about what its regular expressions do not have."""
+    return "look-" in error or "backreference" in error
 
 
 def _is_meant(keyword: str, value: object, error: str) -> bool:
@@ -52,8 +125,11 @@ def _is_meant(keyword: str, value: object, error: str) -> bool:
         return error.startswith("oneOf")
     if keyword not in ("format", "pattern", "$ref", "type") or not isinstance(value, str):
         return False
-    starts = {"format": "Unknown format", "type": "Invalid type"}.get(keyword, "")
-    return error.startswith(starts) and value in error
+    if missing := re.match(r"Pointer '(.*)' does not exist", error):
+        return keyword == "$ref" and value.endswith(f"#{missing[1]}")
+    starts = {"format": "Unknown format", "type": "Invalid type", "$ref": "Resource"}
+    text = value.partition("#")[0] if keyword == "$ref" else value
+    return error.startswith(starts.get(keyword, "")) and text in error
 
 
 def schema_warnings(schema: object) -> Iterator[tuple[str, str]]:

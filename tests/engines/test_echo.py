@@ -2,8 +2,11 @@
 
 import math
 
+import pytest
+
 from batchgen.engines.echo import EchoEngine
-from batchgen.records import Continuation
+from batchgen.prompts.byte_tokenizer import ByteText
+from batchgen.records import AnswerGrammar, Continuation, FinishReason, Request, ResolvedDecoding
 from tests.plain_decoder import PlainDecoder
 
 
@@ -24,3 +27,29 @@ def test_the_repeated_prompt_is_likely_and_everything_else_is_not() -> None:
     ]
     # One half, and equal shares of the rest for each token of the vocabulary, sum to 1.
     assert math.isclose(math.exp(half) + 65_536 * math.exp(other), 1)
+
+
+@pytest.mark.parametrize(
+    ("grammar", "limit", "text", "reason"),
+    [
+        (AnswerGrammar("choice", '["no"]'), 9, "no", "stop"),
+        (AnswerGrammar("json_object", ""), 9, "{}", "stop"),
+        (AnswerGrammar("regex", "é{3}"), 4, "éé", "length"),
+        (AnswerGrammar("regex", "x", "</think>"), 9, "</think>x", "stop"),
+    ],
+)
+def test_an_answer_has_the_form(
+    grammar: AnswerGrammar, limit: int, text: str, reason: FinishReason
+) -> None:
+    decoding = ResolvedDecoding(max_new_tokens=limit, grammar=grammar)
+    (answer,) = EchoEngine(ByteText()).generate([Request(0, 0, [1], decoding, 0)])
+    assert (answer.text, answer.finish_reason) == (text, reason)
+    assert len(answer.token_ids) == min(limit, len(text.encode()))
+
+
+def test_a_form_without_a_short_text_fails_its_row() -> None:
+    long = '{"type":"array","items":{"type":"integer"},"minItems":3000}'
+    decoding = ResolvedDecoding(grammar=AnswerGrammar("json_schema", long))
+    (answer,) = EchoEngine(ByteText()).generate([Request(0, 0, [1], decoding, 0)])
+    assert answer.failure is not None
+    assert answer.failure.code == "grammar_unsupported"

@@ -57,6 +57,9 @@ def test_the_form_of_a_job(keys: dict[str, Any], expected: AnswerGrammar) -> Non
         pytest.param("regex", "(secret", None, id="broken regex"),
         pytest.param("grammar", 'start: "a"', 'start: "a"', id="lark"),
         pytest.param("grammar", 7, None, id="number"),
+        pytest.param("grammar", "start: start", None, id="no text"),
+        pytest.param("regex", "[^\\s\\S]", None, id="no match"),
+        pytest.param("json_schema", '{"type":"null","type":"null"}', None, id="key twice"),
     ],
 )
 def test_a_cell_defines_the_form_of_its_row(kind: str, cell: object, expected: str | None) -> None:

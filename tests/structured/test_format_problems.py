@@ -69,9 +69,65 @@ def problems(job: Path) -> dict[str, tuple[str, str, str]]:
             id="overlapping alternatives",
         ),
         pytest.param(
-            {"json_schema": {"type": [{}]}}, "json_schema", "type", "Write", id="type is a mapping"
+            {"json_schema": {"type": [{}]}}, "json_schema.type", "must be", "Use", id="mapping"
         ),
-        pytest.param({"regex": "a("}, "regex", "unclosed", "look-around", id="regex"),
+        pytest.param(
+            {"json_schema": {"properties": {"a": {"$ref": "#/$defs/x"}}}},
+            "json_schema.properties.a.$ref",
+            "does not exist",
+            "Refer to a schema that exists",
+            id="missing reference",
+        ),
+        pytest.param(
+            {"json_schema": {"type": "integer", "minimum": 5, "maximum": 3}},
+            "json_schema",
+            "cannot be satisfied: minimum (5) is greater",
+            "so that a value satisfies it",
+            id="no value",
+        ),
+        pytest.param(
+            {"json_schema": {"type": "string", "pattern": "^ab$", "maxLength": 1}},
+            "json_schema",
+            "cannot be satisfied",
+            "so that a value satisfies it",
+            id="pattern without a value",
+        ),
+        pytest.param(
+            {"json_schema": {"items": {"required": "a"}}},
+            "json_schema.items.required",
+            "is not a JSON Schema: Expected array",
+            "Correct required",
+            id="keyword with a wrong value",
+        ),
+        pytest.param(
+            {"json_schema": {"items": 3}},
+            "json_schema.items",
+            "is not a JSON Schema",
+            "a mapping, true or false",
+            id="number as schema",
+        ),
+        pytest.param(
+            {"json_schema": {"items": {"pattern": "a("}}},
+            "json_schema.items.pattern",
+            "unclosed",
+            "Correct the regular expression",
+            id="broken pattern",
+        ),
+        pytest.param(
+            {"json_schema": {"$ref": "#"}},
+            "json_schema",
+            "admits no text",
+            "so that a value satisfies it",
+            id="schema without an end",
+        ),
+        pytest.param({"regex": "a("}, "regex", "unclosed", "Correct the regular", id="regex"),
+        pytest.param({"regex": "(?=a)b"}, "regex", "look-ahead", "look-around", id="look-ahead"),
+        pytest.param(
+            {"regex": "[^\\s\\S]"}, "regex", "admits no text", "that a text matches", id="no match"
+        ),
+        pytest.param(
+            {"grammar": "start: start"}, "grammar", "admits no text", "that ends", id="no end"
+        ),
         pytest.param({"grammar": "start: x"}, "grammar", "unknown name", "Lark", id="grammar"),
         pytest.param(
             {"columns": {"choice": "x"}}, "columns.choice", "not in the", "q", id="column"
@@ -103,6 +159,7 @@ def test_the_place_in_a_schema_file_is_named(make_job: MakeJob, tmp_path: Path) 
     ("content", "said"),
     [
         pytest.param(r'{"const": "\ud800"}', "surrogate", id="half of a surrogate pair"),
+        pytest.param('{"a": {"b": 1, "b": 1}}', 'the key "b" twice', id="key twice"),
         pytest.param('{"items":' * 900 + "{}" + "}" * 900, "levels deep", id="deep"),
         pytest.param('{"const": NaN}', "expected value", id="not a number"),
         pytest.param('{"items":' * 90_000, "is not JSON", id="too deep to read"),

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchgen.decoding_settings import AnswerGrammar
-from batchgen.structured.compile_grammar import grammar_error
+from batchgen.structured.check_grammar import grammar_error
 from batchgen.structured.row_matchers import RowMatchers
 from tests.structured.byte_matchers import Acceptor, ByteDecoder, random_answer, schema_grammar
 

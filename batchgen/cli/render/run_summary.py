@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pyarrow.compute as pc
 
 from batchgen.cli.render.answer_view import print_first_answers
 from batchgen.cli.render.confusion_table import confusion_lines
@@ -113,8 +114,10 @@ def _failures(result: RunResult) -> list[str]:
 def _cut_answers(result: RunResult) -> str:
     counts, recorded = result.counts, read_identity(result.folder)
     answers = counts.rows - counts.failed - counts.skipped
-    cut = f"{counts.cut_by_length:,} of {format_count(answers, 'answer')}"
-    if recorded is not None and "response_format" in recorded.settings["decoding"]:
+    form = None if recorded is None else recorded.settings["decoding"].get("response_format")
+    unfinished = 0 if form is None else _unfinished_forms(result, form)
+    cut = f"{unfinished or counts.cut_by_length:,} of {format_count(answers, 'answer')}"
+    if unfinished:
         return (
             f"{cut} reached decoding.max_new_tokens before the end of their response_format and are unfinished: "
             "raise it (with --fresh or another --output), or bound the form, such as with maxLength and maxItems"
@@ -122,6 +125,20 @@ def _cut_answers(result: RunResult) -> str:
     return (
         f"{cut} reached decoding.max_new_tokens and may lack their end: raise it "
         "(with --fresh or another --output), or ask for shorter answers"
+    )
+
+
+def _unfinished_forms(result: RunResult, form: Mapping[str, Any]) -> int:
+    """How many of the cut answers have a form; 0 if only some rows have one and its column is not kept."""
+    if form["kind"] is not None:
+        return result.counts.cut_by_length
+    table = open_answer_table(result.folder.path)
+    (column,), reason = form["columns"].values(), f"{table.prefix}finish_reason"
+    if column not in table.schema.names:
+        return 0
+    return sum(
+        pc.sum(pc.and_(pc.equal(part[reason], "length"), part[column].is_valid())).as_py() or 0
+        for part in table.tables([reason, column])
     )
 
 

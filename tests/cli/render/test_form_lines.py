@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from batchgen.cli import cli
@@ -18,3 +19,22 @@ def test_plan_and_summary_name_the_form(make_job: MakeJob) -> None:
     assert "regex from column q · after '</think>'" in shown
     done = CliRunner().invoke(cli, ["run", job])
     assert "1 of 1 answer reached decoding.max_new_tokens before the end of their" in done.output
+
+
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        ("all", "2 of 4 answers reached decoding.max_new_tokens before the end of their"),
+        ("none", "3 of 4 answers reached decoding.max_new_tokens and may lack their end"),
+    ],
+)
+def test_the_summary_counts_only_rows_that_have_a_form(
+    make_job: MakeJob, keep: str, message: str
+) -> None:
+    forms = ["[a]{9}", None, "b", "[a]{5}"]
+    job = make_job(
+        [{"q": "a question", "form": form} for form in forms],
+        decoding={"response_format": {"columns": {"regex": "form"}}, "max_new_tokens": 3},
+        output={"keep_columns": keep},
+    )
+    assert message in CliRunner().invoke(cli, ["run", str(job)]).output

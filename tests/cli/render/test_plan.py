@@ -65,8 +65,8 @@ def test_without_a_model_there_is_no_template_and_no_context_length(make_job: Ma
     job = make_job()
     shown = lines(plan(load_job(job)))
     assert (
-        "Model     none · engine echo: repeats the prompt without a model, to try out a job"
-        in shown
+        "Model     none · engine echo: repeats the prompt without a model, "
+        "or answers with a text of response_format, to try out a job" in shown
     )
     assert "Prompt    no model: the messages as UTF-8 bytes" in shown
     assert "Memory    no model is loaded" in shown
