@@ -27,8 +27,8 @@ class ModelSpec(Section):
     """Which model generates the answers. A text instead of this section is its `path`."""
 
     path: Annotated[NonEmptyText | None, Role.CONTENT] = None
-    """Folder, GGUF file, `demo:smollm2-135m`, or a model id of the hub. Required if the engine needs a model. A GGUF file is
-    converted once, to a folder in the cache with up to 4 bytes per parameter (needs the extra `demo`)."""
+    """Folder, GGUF file, `demo:smollm2-135m`, a model id of the hub, or a GGUF file of the hub (`OWNER/NAME/file.gguf`). Required
+    if the engine needs a model. A GGUF file is converted once, to a folder in the cache with up to 4 bytes per parameter (needs the extra `demo`)."""
     engine: NonEmptyText = "transformers"
     """The engine that generates the answers: see the table at the end."""
     revision: Annotated[NonEmptyText | None, Role.CONTENT] = None

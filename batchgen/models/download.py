@@ -1,12 +1,13 @@
 """Downloads one model into the hub's cache, in a process of its own, the only one that connects.
 
-`python -m batchgen.models.download ID REVISION CACHE ENDPOINT` prints one JSON object: {"folder"} or {"problem"}.
+`python -m batchgen.models.download ID REVISION CACHE ENDPOINT FILE` prints one JSON object: {"folder"} or {"problem"}.
 The run must stay offline, and huggingface_hub reads HF_HUB_OFFLINE only when it is imported.
 """
 
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from batchgen.storage.processes import end_with_parent
@@ -27,10 +28,11 @@ DUPLICATES = (
 """Copies of the same weights for other programs."""
 
 
-def download(model_id: str, revision: str, *, cache: Path, endpoint: str) -> Path:
-    """Complete the snapshot in the cache, and return its folder.
+def download(model_id: str, revision: str, *, cache: Path, endpoint: str, file: str = "") -> Path:
+    """Complete the snapshot in the cache, or only one file of it, and return its folder.
 
     Raises:
+        FileNotFoundError: the repository does not contain the file.
         OSError, ValueError: as huggingface_hub.
     """
     from huggingface_hub import snapshot_download
@@ -40,9 +42,11 @@ def download(model_id: str, revision: str, *, cache: Path, endpoint: str) -> Pat
         revision=revision,
         cache_dir=cache,
         endpoint=endpoint,
-        allow_patterns=list(PATTERNS),
-        ignore_patterns=list(DUPLICATES),
+        allow_patterns=[file] if file else list(PATTERNS),
+        ignore_patterns=[] if file else list(DUPLICATES),
     )
+    if file and not (Path(folder) / file).exists():
+        raise FileNotFoundError(f"{model_id} has no file {file} at revision {revision}")
     return Path(folder)
 
 
@@ -60,10 +64,12 @@ def problem(error: Exception, model_id: str, revision: str) -> str:
     return f"{type(error).__name__}: {lines[0][:300]}"
 
 
-def main(model_id: str, revision: str, cache: str, endpoint: str) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Download, and print the result as JSON."""
+    model_id, revision, cache, endpoint, file = arguments
     try:
-        result = {"folder": str(download(model_id, revision, cache=Path(cache), endpoint=endpoint))}
+        folder = download(model_id, revision, cache=Path(cache), endpoint=endpoint, file=file)
+        result = {"folder": str(folder)}
     except (OSError, ValueError, RuntimeError) as error:
         result = {"problem": problem(error, model_id, revision)}
     sys.stdout.write(json.dumps(result) + "\n")
@@ -71,4 +77,4 @@ def main(model_id: str, revision: str, cache: str, endpoint: str) -> None:
 
 if __name__ == "__main__":
     end_with_parent(os.getppid())
-    main(*sys.argv[1:5])
+    main(sys.argv[1:])

@@ -22,6 +22,7 @@ from batchgen.models.formats.gguf_model import (
     prepare_gguf_model,
 )
 from batchgen.models.hub import MODEL_ID, PROBE_SECONDS, Hub, UnreachableError, go_offline
+from batchgen.models.hub_file import HubFile
 from batchgen.models.model_folder import check_model_folder, check_tokenizer_folder
 from batchgen.progress import SILENT, Reporter
 from batchgen.storage.cache_folder import cache_folder
@@ -80,7 +81,7 @@ def resolve_model(
     """Find a model or an adapter, and download it if needed; then set HF_HUB_OFFLINE.
 
     Args:
-        path: a folder, a GGUF file, a demo model such as demo:smollm2-135m, or the id of a hub model. An adapter is a folder
+        path: a folder, a GGUF file on this machine or of the hub (OWNER/NAME/file.gguf), a demo model such as demo:smollm2-135m, or the id of a hub model. An adapter is a folder
             or in the hub.
         revision: commit, tag or branch of a hub model.
         cache: folder of demo models; default: `cache_folder()`.
@@ -124,6 +125,9 @@ def find_on_disk(path: str, revision: str | None = None) -> Path | None:
         return folder
     if is_gguf_file(path):
         return converted_folder(Path(path).expanduser().absolute(), cache_folder())
+    if (remote := HubFile.of(path)) is not None:
+        file = remote.cached(Hub.from_environment(os.environ), revision)
+        return None if file is None else converted_folder(file, cache_folder())
     if path.startswith(DEMO):
         folder = demo.find_demo_model(path).folder(cache_folder())
         return _as_folder(str(folder))
@@ -136,7 +140,7 @@ class Resolver:
     """Where to search.
 
     Attributes:
-        cache: folder of demo models; None: `cache_folder()`.
+        cache: folder of demo models and converted files; None: `cache_folder()`.
         wanted: with "tokenizer", a folder needs neither config nor weights.
         probe_seconds: time limit for the hub's response.
     """
@@ -157,6 +161,8 @@ class Resolver:
         if is_gguf_file(path) and self.wanted != "adapter":
             self._refuse_revision(path, revision)
             return self._gguf_model(path)
+        if (remote := HubFile.of(path)) is not None and self.wanted != "adapter":
+            return self._hub_gguf(path, remote, revision)
         if path.startswith(DEMO) and self.wanted != "adapter":
             self._refuse_revision(path, revision)
             return self._demo_model(path)
@@ -192,17 +198,24 @@ class Resolver:
         return "model.adapter_revision" if self.wanted == "adapter" else "model.revision"
 
     def _demo_model(self, name: str) -> ResolvedModel:
-        known = demo.find_demo_model(name)
-        folder = demo.prepare_demo_model(
-            known, self.cache or cache_folder(), reporter=self.reporter
-        )
+        known, cache = demo.find_demo_model(name), self.cache or cache_folder()
+        folder = demo.prepare_demo_model(known, cache, reporter=self.reporter)
         return ResolvedModel(name, folder, "demo", known.wheel.member_sha256[:8])
 
     def _gguf_model(self, path: str) -> ResolvedModel:
         file = Path(path).expanduser().absolute()
-        cache = self.cache or cache_folder()
-        folder = prepare_gguf_model(file, cache, reporter=self.reporter)
-        return ResolvedModel(path, folder, "folder", "", file)
+        return ResolvedModel(path, self._converted(file), "folder", "", file)
+
+    def _hub_gguf(self, path: str, remote: HubFile, revision: str | None) -> ResolvedModel:
+        file = remote.cached(self.hub, revision)
+        source: ModelSource = "hub" if file is None else "cache"
+        if file is None:
+            self._require_hub(remote.model_id, revision, f"does not contain {remote.name}")
+            file = remote.fetched(self.hub, revision, self.reporter)
+        return ResolvedModel(path, self._converted(file), source, remote.commit(file), file)
+
+    def _converted(self, file: Path) -> Path:
+        return prepare_gguf_model(file, self.cache or cache_folder(), reporter=self.reporter)
 
     def _hub_model(self, model_id: str, revision: str | None) -> ResolvedModel:
         defect = "does not contain it"
@@ -286,7 +299,7 @@ def _require_model_id(path: str) -> None:
         near = [entry.name for entry in list_folder(file.absolute().parent)]
         raise ModelError(
             f"file {file.absolute()} does not exist{_similar(file.name, near)}",
-            hint="Give the path of a GGUF file on this machine.",
+            hint="Give the path of a GGUF file on this machine, or OWNER/NAME/file.gguf of the hub.",
         )
     if not _is_id(path):
         near = [str(e) for e in _siblings(file)]

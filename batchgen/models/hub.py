@@ -109,12 +109,14 @@ class Hub:
         if refused is not None:
             raise UnreachableError(refused)
 
-    def fetch(self, model_id: str, revision: str | None, reporter: Reporter) -> Path:
-        """Download a model into the cache, and return the folder of its snapshot; raises ModelError."""
+    def fetch(
+        self, model_id: str, revision: str | None, reporter: Reporter, file: str = ""
+    ) -> Path:
+        """Download a model, or one file, into the cache, and return the folder of its snapshot; raises ModelError."""
         reporter.info(f"downloading {model_id} from {self.shown_endpoint}")
         command = [
             sys.executable, "-m", download.__name__,
-            model_id, revision or DEFAULT_REVISION, str(self.cache), self.endpoint,
+            model_id, revision or DEFAULT_REVISION, str(self.cache), self.endpoint, file,
         ]  # fmt: skip
         quiet = not reporter.draws_bars
         with subprocess.Popen(

@@ -287,6 +287,18 @@ def test_a_download_takes_safetensors_and_text_but_no_pickles(
 
 
 @pytest.mark.slow
+def test_one_file_is_downloaded(
+    tmp_path: Path, fake: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    hub = Hub(tmp_path / "cache", fake[0])
+    folder = hub.fetch("Qwen/Qwen3-0.6B", None, SILENT, "onnx/m.json")
+    assert [f for f in folder.rglob("*") if f.is_file()] == [folder / "onnx" / "m.json"]
+    with pytest.raises(ModelError, match=r"has no file no\.gguf at revision main"):
+        hub.fetch("Qwen/Qwen3-0.6B", None, SILENT, "no.gguf")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model_id", "revision", "messages"),
     [
