@@ -120,6 +120,8 @@ class Request:
         seed: 63-bit; every random number of this answer is drawn from (seed, step) alone.
         prompt: messages and prefill that `token_ids` encodes, for engines that apply a chat template themselves;
             None in requests without a row, such as those of a probe.
+        label_tokens: of the labels of a `choice`, each after `token_ids`; then the answer is the most likely label, or a
+            sampled one (`structured/label_choice.py`). Empty if it is generated token by token.
     """
 
     index: int
@@ -128,6 +130,7 @@ class Request:
     decoding: ResolvedDecoding
     seed: int
     prompt: Prompt | None = None
+    label_tokens: Sequence[Sequence[int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,8 @@ class Completion:
         seed_honored: False if the answer was sampled without the request's seed, so that it cannot be reproduced.
         input_tokens: of the prompt as the engine counted them; None if they are those of the request.
         output_tokens: new tokens where the engine reports no `token_ids`; None if these count.
+        label_logprobs: of the labels of `Request.label_tokens`, without what continues to a longer label; None if the
+            engine did not compute them.
     """
 
     index: int
@@ -157,6 +162,7 @@ class Completion:
     token_logprobs: TokenLogprobs | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
+    label_logprobs: Sequence[float] | None = None
 
     @property
     def new_tokens(self) -> int:
@@ -239,6 +245,7 @@ class Response:
         token_logprobs: with texts, unless the answer is published without a part of its text.
         redacted: number of redactions in the answer, by kind; only their sums are written.
         run_id: the run that generated it; None is the run that writes it.
+        label_logprobs: the labels of a `choice` and their log-probabilities; None if they were not computed.
     """
 
     index: int
@@ -259,6 +266,7 @@ class Response:
     redacted: Mapping[str, int] = field(default_factory=dict)
     run_id: str | None = None
     token_logprobs: TokenLogprobs | None = None
+    label_logprobs: Sequence[tuple[str, float]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

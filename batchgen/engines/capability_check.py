@@ -106,7 +106,7 @@ def likelihood_users(job: Job) -> dict[str, ModelSpec]:
         for number, metric in enumerate(job.evaluate.metrics)
         if issubclass(type(metric), AfterPrompt)
     }
-    if job.output.choice_probabilities:
+    if job.output.choice_probabilities is True:
         users["output.choice_probabilities"] = job.model
     return users | {
         f"evaluate.judges[{number}]": judge.model or job.model

@@ -1,4 +1,7 @@
-"""The engine `echo`: answers without a model, by repeating the tokens of the prompt, or by a text of `response_format`.
+"""The engine `echo`: answers without a model, by repeating the tokens of the prompt.
+
+A prompt that does not have the form of `decoding.response_format` is answered by a text that has it; of the labels of a
+`choice`, the answer is the likeliest one under the artificial distribution of `likelihoods`.
 
 Deterministic and instant; token limits, stop strings and counts are those of a real engine, so tests and dry runs need no
 mocks. Also the example of an engine: this file and a line in `engine_registry.py`.
@@ -14,6 +17,7 @@ from typing import cast
 from batchgen.decoding.stopping import Stopper
 from batchgen.decoding_settings import AnswerGrammar
 from batchgen.engines.contract import OPTIONS, EngineEntry, EngineInfo
+from batchgen.engines.label_answer import label_answer
 from batchgen.records import (
     AnswerDecoder,
     Completion,
@@ -25,11 +29,11 @@ from batchgen.records import (
     Request,
     TokenLogprobs,
 )
-from batchgen.structured.example_text import example_text
+from batchgen.structured.example_text import example_text, is_example
 
 INFO = EngineInfo(
     name="echo",
-    summary="repeats the prompt without a model, or answers with a text of response_format, to try out a job",
+    summary="repeats the prompt without a model, to try out a job; with response_format, a text of that form where the prompt is none",
     needs="nothing",
     # A stand-in for any engine: a job can be tried as it is, whatever it will run on.
     options=OPTIONS,
@@ -66,10 +70,7 @@ class EchoEngine:
         """
         for one in continuations:
             self._rows += 1
-            pairs = zip_longest(one.token_ids, one.context[: len(one.token_ids)])
-            hits = [token == expected for token, expected in pairs]
-            logprobs = tuple(_EXPECTED if hit else _OTHER for hit in hits)
-            yield Likelihood(one.index, logprobs, greedy=all(hits))
+            yield _likelihood(one)
 
     def in_flight(self) -> InFlight:
         """None: each answer is complete at once."""
@@ -82,7 +83,11 @@ class EchoEngine:
         """Do nothing."""
 
     def _answer(self, request: Request) -> Completion:
-        if (grammar := request.decoding.grammar) is not None:
+        grammar = request.decoding.grammar
+        if request.label_tokens:
+            labels = [Continuation(0, request.token_ids, one) for one in request.label_tokens]
+            return label_answer(request, [_likelihood(one) for one in labels])
+        if grammar is not None and not self._has_form(request.token_ids, grammar):
             return self._formed(request, grammar)
         if not request.decoding.stop_strings:
             # The common case, and what the pipeline benchmark measures: no token-by-token work.
@@ -99,6 +104,10 @@ class EchoEngine:
         else:
             tokens, reason = request.token_ids, "stop"
         return self._completion(request, tokens, stopper.finish(), reason)
+
+    def _has_form(self, token_ids: Sequence[int], grammar: AnswerGrammar) -> bool:
+        """Whether a prompt is an answer of this form: what it is tried out with may be answers of a model."""
+        return not grammar.after and is_example(grammar, self._decode(token_ids))
 
     def _formed(self, request: Request, grammar: AnswerGrammar) -> Completion:
         """A text that the grammar admits."""
@@ -130,6 +139,13 @@ class EchoEngine:
         mean = 0.0 if decoding.logprobs else None
         key = request.index, request.sample
         return Completion(*key, tokens, text, reason, mean, token_logprobs=recorded)
+
+
+def _likelihood(one: Continuation) -> Likelihood:
+    pairs = zip_longest(one.token_ids, one.context[: len(one.token_ids)])
+    hits = [token == expected for token, expected in pairs]
+    logprobs = tuple(_EXPECTED if hit else _OTHER for hit in hits)
+    return Likelihood(one.index, logprobs, greedy=all(hits))
 
 
 _NO_EXAMPLE = Failure(

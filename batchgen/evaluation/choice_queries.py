@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from batchgen.evaluation.answers import ColumnMap, LazyColumns, RowFields, Tables
 from batchgen.evaluation.model_queries.after_prompt import AfterPromptQueries, EncodedText
-from batchgen.evaluation.model_queries.disjoint_labels import longer_labels, without_longer
 from batchgen.evaluation.model_queries.query import LikelihoodQuery, Query
 from batchgen.evaluation.model_queries.scoring_model import ScoringModel
 from batchgen.output.choice_column import CHOICE_PROBABILITIES, CHOICES, choice_cell
 from batchgen.records import Failure
 from batchgen.structured.answer_grammars import AnswerGrammars
+from batchgen.structured.disjoint_labels import longer_labels, without_longer
 
 _RESULTS = "choices:likelihoods"
 """The column of the scoring pass, which is never written."""

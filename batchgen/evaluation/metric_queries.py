@@ -19,7 +19,7 @@ from batchgen.metrics.likelihood_columns import ModelMetric, is_model_metric, li
 def prefill_problems(job: Job, evaluation: Evaluation, columns: Collection[str]) -> list[Problem]:
     """Columns of the prefill that are not kept in the output, where the model is queried about the prompts again."""
     queried = any(is_model_metric(measure.metric) for measure in evaluation.measures)
-    if not queried and not job.output.choice_probabilities:
+    if not queried and job.output.choice_probabilities is not True:
         return []
     return [
         Problem(

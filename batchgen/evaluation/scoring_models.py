@@ -76,7 +76,11 @@ def scoring_passes(
     engines = {} if own is None else {_engine_key(own): engine}
     stop, reporter, choices = options.should_stop, options.reporter, None
     passes = []
-    if own is not None and options.grammars is not None and own.job.output.choice_probabilities:
+    if (
+        own is not None
+        and options.grammars is not None
+        and own.job.output.choice_probabilities is True
+    ):
         choices = ChoiceQueries(options.grammars, origin, own)
         what = "scoring labels with the model"
         passes.append(ScoringPass(own.identity, engine, [choices], cache, stop, reporter, what))

@@ -178,8 +178,8 @@ class Output(Section):
     """Write the column `messages`: the rendered prompt."""
     parse: Annotated[bool, Role.PUBLICATION] = False
     """Write the column `parsed`: answers by `decoding.response_format.json_schema` as a struct with the types of the schema, null for unfinished ones. Metrics (`field`), slices and `where` may name `parsed.FIELD`. A part whose type the schema leaves open, such as a union, is JSON text; so are objects beyond 2,000 fields."""
-    choice_probabilities: Annotated[bool, Role.PUBLICATION] = False
-    """Write the column `choice_probabilities`: for each label of `decoding.response_format.choice` its log-probability (that of its tokens after the prompt, without penalties and temperature, and without the part of a longer label that begins with it) and its share among the labels. Computed after all answers, by another pass of the model over the prompts."""
+    choice_probabilities: Annotated[bool | Auto, Role.PUBLICATION] = "auto"
+    """Write the column `choice_probabilities`: for each label of `decoding.response_format.choice` its log-probability (that of its tokens after the prompt, without penalties and temperature, and without the part of a longer label that begins with it) and its share among the labels. auto: if the answers are chosen by these numbers, so that they cost nothing more: a local model, at most 32 labels, no `after`, `repetition_penalty` and `logprobs: N`. true: also otherwise, by another pass of the model over the prompts after all answers."""
     reasoning: Literal["column", "drop", "inline"] = "column"
     """Where text between think marks is written: to the column `reasoning`, nowhere (drop), or to the response (inline)."""
     compression: Annotated[Literal["zstd", "snappy", "gzip", "none"], Role.PUBLICATION] = "zstd"

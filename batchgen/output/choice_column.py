@@ -8,7 +8,8 @@ share of the sum over all labels of the row; null where every label is impossibl
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -32,3 +33,16 @@ def choice_cell(labels: Sequence[str], logprobs: Sequence[float]) -> list[dict[s
         }
         for label, weight, logprob in zip(labels, weights, logprobs, strict=True)
     ]
+
+
+def choice_column(answers: Sequence[Sequence[tuple[str, float]] | None]) -> pa.Array:
+    """The column of answers from labels and log-probabilities; null where these were not computed."""
+    cells = [one and choice_cell(*zip(*one, strict=True)) for one in answers]
+    return pa.array(cells, CHOICES)
+
+
+def read_choices(
+    cell: Sequence[Mapping[str, Any]] | None,
+) -> Sequence[tuple[str, float]] | None:
+    """The labels and log-probabilities in a cell of the column; inverse of `choice_column`."""
+    return None if cell is None else tuple((one["label"], one["logprob"]) for one in cell)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection
 
+from batchgen.engines.engine_registry import ENGINES
 from batchgen.errors import DataError, JobKeyError, Problem
 from batchgen.job.spec import Job
 from batchgen.output.choice_column import CHOICE_PROBABILITIES, CHOICES
@@ -11,6 +12,7 @@ from batchgen.output.parsed_column import AnswerParser, answer_shape
 from batchgen.output.schema import AddedColumns
 from batchgen.structured.answer_grammars import job_grammar
 from batchgen.structured.check_grammar import grammar_error
+from batchgen.structured.label_choice import MOST_LABELS
 
 _KEY = "output.parse"
 
@@ -18,9 +20,25 @@ _KEY = "output.parse"
 def added_columns(job: Job) -> AddedColumns:
     """The answer columns that this job adds; without `parsed` where `parse_problems` finds a problem."""
     recorded = {} if isinstance(job.decoding.logprobs, bool) else {"logprobs": LOGPROBS}
-    if job.output.choice_probabilities:
+    if writes_choices(job):
         recorded[CHOICE_PROBABILITIES] = CHOICES
     return AddedColumns(recorded, _answer_parser(job))
+
+
+def writes_choices(job: Job) -> bool:
+    """Whether the job has the column `choice_probabilities`."""
+    if job.output.choice_probabilities != "auto":
+        return job.output.choice_probabilities
+    form, decoding, engine = (
+        job.decoding.response_format,
+        job.decoding,
+        ENGINES.get(job.model.engine),
+    )
+    if form is None or form.after is not None or engine is None or not engine.info.likelihoods:
+        return False
+    if decoding.repetition_penalty not in (None, 1) or not isinstance(decoding.logprobs, bool):
+        return False
+    return 0 < len(form.choice) <= MOST_LABELS or "choice" in form.columns
 
 
 def parse_problems(job: Job) -> list[Problem]:
@@ -46,7 +64,7 @@ def parse_problems(job: Job) -> list[Problem]:
 def choice_problems(job: Job, columns: Collection[str]) -> list[Problem]:
     """Why `output.choice_probabilities` cannot make a column; `columns` are those of the output."""
     form, key = job.decoding.response_format, "output.choice_probabilities"
-    if not job.output.choice_probabilities:
+    if job.output.choice_probabilities is not True:
         return []
     if form is None or not (form.choice or "choice" in form.columns):
         hint = "Set decoding.response_format.choice, or remove it."

@@ -18,7 +18,7 @@ import pyarrow as pa
 from batchgen.arrow.nested_column import column_paths
 from batchgen.errors import Problem
 from batchgen.job.spec import Input, Output
-from batchgen.output.choice_column import CHOICE_PROBABILITIES, CHOICES
+from batchgen.output.choice_column import CHOICE_PROBABILITIES, choice_column, read_choices
 from batchgen.output.logprob_column import logprob_column, read_logprobs
 from batchgen.output.parsed_column import PARSED, AnswerParser
 from batchgen.records import Failure, Message, Response
@@ -184,9 +184,13 @@ def _response(index: int, values: dict[str, Any]) -> Response:
     messages = tuple(Message(m["role"], m["content"]) for m in values.pop("messages") or ())
     failure = Failure(code, message, values["finish_reason"]) if code is not None else None
     recorded = read_logprobs(values.pop("logprobs", None))
-    values.pop(CHOICE_PROBABILITIES, None)  # computed again, before the answers are published
     return Response(
-        index=index, messages=messages, failure=failure, token_logprobs=recorded, **values
+        index=index,
+        messages=messages,
+        failure=failure,
+        token_logprobs=recorded,
+        label_logprobs=read_choices(values.pop(CHOICE_PROBABILITIES, None)),
+        **values,
     )
 
 
@@ -220,7 +224,7 @@ def answer_columns(
     if "logprobs" in optional:
         made["logprobs"] = logprob_column([r.token_logprobs for r in responses])
     if CHOICE_PROBABILITIES in optional:
-        made[CHOICE_PROBABILITIES] = pa.nulls(len(responses), CHOICES)
+        made[CHOICE_PROBABILITIES] = choice_column([r.label_logprobs for r in responses])
     return {name: made[name] for name in columns}
 
 

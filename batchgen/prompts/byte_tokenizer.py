@@ -57,6 +57,12 @@ class ByteTokenizer:
             for prompt, after in zip(prompts, texts, strict=True)
         ]
 
+    def encode_labels(
+        self, context: Sequence[int], labels: Sequence[str]
+    ) -> Sequence[Sequence[int]]:
+        del context
+        return [list(label.encode()) for label in labels]
+
     def show(self, token_ids: Sequence[int]) -> str:
         shown: list[str] = []
         start = 0

@@ -76,6 +76,12 @@ class Preparer:
             prepared[k] = outcome
         return prepared
 
+    def label_tokens(
+        self, token_ids: Sequence[int], labels: Sequence[str]
+    ) -> Sequence[Sequence[int]]:
+        """The tokens of labels after a prompt."""
+        return self._tokenizer.encode_labels(token_ids, labels)
+
     def _render(self, row: Row) -> Prompt | Failure:
         prompt = self._renderer.render(row)
         if isinstance(prompt, Prompt):

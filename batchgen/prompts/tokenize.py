@@ -17,6 +17,7 @@ from batchgen.prompts.control_tokens import ControlTokens
 from batchgen.prompts.pretrained_tokenizer import PretrainedTokenizer
 from batchgen.prompts.templates.columns import literal_texts
 from batchgen.prompts.templates.sandbox import RENDER_ERRORS, Template
+from batchgen.prompts.text_behind_prompt import TextBehindPrompt
 from batchgen.records import AnswerDecoder, Failure, Message, Prompt, Role
 from batchgen.think_tags import ends_inside_reasoning
 
@@ -62,6 +63,11 @@ class Tokenizer(Protocol):
         its tokens have exactly its characters.
         """
 
+    def encode_labels(
+        self, context: Sequence[int], labels: Sequence[str]
+    ) -> Sequence[Sequence[int]]:
+        """The token ids of short texts that may follow a prompt, from the tokens of the prompt; as `encode_after`."""
+
     @property
     def decode(self) -> AnswerDecoder:
         """Token ids to the text of a response."""
@@ -102,6 +108,7 @@ class ModelTokenizer:
         start = _try_out(self._format, prefill)
         self.opens_reasoning = ends_inside_reasoning(start + prefill)
         self.decode: AnswerDecoder = AnswerText(tokenizer, _spaced_start(self._format))
+        self._behind = TextBehindPrompt(tokenizer, self.decode, self._control)
         self.facts: Mapping[str, object] = {
             "class": type(tokenizer).__name__,
             "vocabulary": len(tokenizer),
@@ -168,7 +175,7 @@ class ModelTokenizer:
             together = encoded.get((k, text), [])
             if together[: len(context)] == context:
                 return together[len(context) :]
-            return self._encode_behind(context, text)
+            return self._behind.encode(context, text)
 
         return [
             context
@@ -177,20 +184,10 @@ class ModelTokenizer:
             for k, context in enumerate(contexts)
         ]
 
-    def _encode_behind(self, context: Sequence[int], text: str) -> list[int]:
-        """The tokens of a text alone, without the space that some tokenizers write before the first word of a text."""
-        alone = self._encode_letters(text)
-        if self.decode(alone, context) == text:
-            return alone
-        for anchor in _ANCHORS:
-            before, both = self._encode_letters(anchor), self._encode_letters(anchor + text)
-            rest = both[len(before) :]
-            if both[: len(before)] == before and self.decode(rest, before) == text:
-                return rest
-        return alone
-
-    def _encode_letters(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+    def encode_labels(
+        self, context: Sequence[int], labels: Sequence[str]
+    ) -> Sequence[Sequence[int]]:
+        return self._behind.encode_labels(context, labels)
 
     def _spells_control_tokens(self, prompt: Prompt) -> bool:
         if self._control.spelled_by_row_in_messages(prompt):
@@ -235,8 +232,6 @@ class ModelTokenizer:
         return ids if self._control.find_in(ids) == self._control.find_in(harmless) else _FORGED
 
 
-_ANCHORS = ("\n", "x", ".", "=")
-"""Texts behind which another text is encoded without the mark of a first word: one of them merges with no token of it."""
 _FORGED = Failure(
     "control_tokens",
     "the row contains control tokens of the model, which cannot be encoded as plain text",

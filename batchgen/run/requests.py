@@ -14,6 +14,7 @@ from batchgen.job.spec import Job
 from batchgen.prompts.prepare import Prepared, Preparer
 from batchgen.records import Failure, Message, Prompt, Request, ResolvedDecoding, Row
 from batchgen.structured.answer_grammars import NO_GRAMMARS, AnswerGrammars
+from batchgen.structured.label_choice import labels_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class RequestBuilder:
         max_input_tokens: the largest number of tokens of a prompt.
         row_settings_fingerprint: of everything that decides a row's answer except the row itself.
         grammars: the forms of answers.
+        scores_labels: whether the engine can compute how likely the labels of a `choice` are.
     """
 
     job: Job
@@ -60,6 +62,7 @@ class RequestBuilder:
     max_input_tokens: int
     row_settings_fingerprint: str
     grammars: AnswerGrammars = NO_GRAMMARS
+    scores_labels: bool = False
 
     def prepare_rows(
         self,
@@ -81,11 +84,22 @@ class RequestBuilder:
     def build_requests(self, rows: Iterable[PendingRow]) -> list[Request]:
         """One request for each sample of each row, in input order; none for rows that failed."""
         return [
-            Request(row.index, sample, row.token_ids, row.decoding, seed, row.prompt)
+            Request(row.index, sample, row.token_ids, row.decoding, seed, row.prompt, labels)
             for row in rows
             if not isinstance(row.decoding, Failure)
+            for labels in [self._label_tokens(row.token_ids, row.decoding)]
             for sample, seed in enumerate(row.seeds)
         ]
+
+    def _label_tokens(
+        self, token_ids: Sequence[int], decoding: ResolvedDecoding
+    ) -> Sequence[Sequence[int]]:
+        """See `Request.label_tokens`; empty if a label does not fit or has no tokens of its own."""
+        if not self.scores_labels or not (labels := labels_of(decoding)):
+            return ()
+        tokens = self.preparer.label_tokens(token_ids, labels)
+        fits = all(0 < len(one) <= decoding.max_new_tokens for one in tokens)
+        return tokens if fits and len(set(map(tuple, tokens))) == len(tokens) else ()
 
     def _pending_row(self, row: Row, prepared: Prepared) -> PendingRow:
         messages = prepared.prompt.messages if prepared.prompt else ()

@@ -5,7 +5,7 @@ Completion, or Failure ──> Response
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -14,6 +14,7 @@ from batchgen.decoding.reasoning import split_reasoning
 from batchgen.privacy.redact import Redactor
 from batchgen.records import Completion, Failure, ResolvedDecoding, Response, TokenLogprobs
 from batchgen.run.requests import PendingRow
+from batchgen.structured.label_choice import labels_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class ResponseBuilder:
             created_at=datetime.now(UTC),
             redacted=text.redacted,
             token_logprobs=self._token_logprobs(completion.token_logprobs, text),
+            label_logprobs=_label_logprobs(row, completion),
         )
 
     def _input_tokens(self, row: PendingRow, completion: Completion) -> int | None:
@@ -98,6 +100,12 @@ class ResponseBuilder:
         if stored.redacted or stored.reasoning_dropped or self.redactor.redact(tokens).counts:
             return replace(recorded, token_ids=array("i"))
         return replace(recorded, texts=texts)
+
+
+def _label_logprobs(row: PendingRow, completion: Completion) -> Sequence[tuple[str, float]] | None:
+    if completion.label_logprobs is None or isinstance(row.decoding, Failure):
+        return None
+    return tuple(zip(labels_of(row.decoding), completion.label_logprobs, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

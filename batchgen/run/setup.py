@@ -230,6 +230,7 @@ def set_up(
         max_input_tokens=max_input,
         row_settings_fingerprint=row_settings_fingerprint(settings),
         grammars=grammars,
+        scores_labels=find_engine(job.model.engine).info.likelihoods,
     )
     response_builder = ResponseBuilder(
         reasoning=job.output.reasoning,

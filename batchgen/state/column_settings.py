@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-_ADDED = ("parse", "choice_probabilities")
-"""Those that earlier versions did not have; recorded only if true."""
+_ADDED: Mapping[str, object] = {"parse": False, "choice_probabilities": "auto"}
+"""Those that earlier versions did not have, and their defaults, which are not recorded."""
 OUTPUT_COLUMNS = ("keep_columns", "store_prompt", *_ADDED, "prefix")
 """Keys of `output` that decide the columns of the output."""
 
@@ -29,4 +29,6 @@ def column_settings(output: Mapping[str, Any]) -> dict[str, Any]:
 
 def without_defaults(output: Mapping[str, Any]) -> dict[str, Any]:
     """Keys of `output` without those that are not recorded."""
-    return {key: value for key, value in output.items() if key not in _ADDED or value}
+    return {
+        key: value for key, value in output.items() if key not in _ADDED or value != _ADDED[key]
+    }

@@ -31,6 +31,8 @@ def decode(content: bytes) -> Response:
             array("i", b64decode(recorded["token_ids"])),
             tuple(recorded["texts"]),
         )
+    if labels := values.get("label_logprobs"):
+        values["label_logprobs"] = tuple((label, logprob) for label, logprob in labels)
     return Response(**values)
 
 

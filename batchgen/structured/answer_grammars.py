@@ -18,6 +18,9 @@ KEY = "decoding.response_format"
 FAST_FORWARD = False
 """Whether tokens that the grammar forces are appended without sampling, in the library's tokenization instead of the model's."""
 
+LABELS = "by probability"
+"""How a label of `choice` is chosen, where there are few: see `label_choice.py`."""
+
 
 def job_grammar(spec: ResponseFormat) -> AnswerGrammar | None:
     """The grammar of rows without one of their own; None if there is none. It is not compiled yet.
@@ -48,6 +51,7 @@ def format_settings(spec: Decoding, grammar: AnswerGrammar | None) -> dict[str, 
         "columns": dict(form.columns),
         "after": form.after,
         "fast_forward": FAST_FORWARD,
+        "labels": LABELS,
     }
     return {"response_format": recorded}
 

@@ -55,10 +55,20 @@ def admits_text(grammar: AnswerGrammar) -> bool:
     return bool(found.text) or not found.complete
 
 
+def is_example(grammar: AnswerGrammar, text: str) -> bool:
+    """Whether the grammar, which must compile, admits the text."""
+    matcher, content = _matcher(grammar), list(text.encode(errors="replace"))
+    consumed: int = matcher.try_consume_tokens(content)
+    return consumed == len(content) and bool(matcher.is_accepting())
+
+
 def _search(grammar: AnswerGrammar, trial: int = 0) -> Example:
+    return _Search(_matcher(grammar), grammar.kind, trial).run()
+
+
+def _matcher(grammar: AnswerGrammar) -> Any:  # noqa: ANN401 - llguidance's matcher
     make = require_llguidance().LLMatcher
-    matcher = make(_byte_tokenizer(), library_grammar(grammar), log_level=0)
-    return _Search(matcher, grammar.kind, trial).run()
+    return make(_byte_tokenizer(), library_grammar(grammar), log_level=0)
 
 
 class _Search:

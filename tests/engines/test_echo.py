@@ -47,6 +47,12 @@ def test_an_answer_has_the_form(
     assert len(answer.token_ids) == min(limit, len(text.encode()))
 
 
+def test_a_prompt_that_has_the_form_is_repeated() -> None:
+    decoding = ResolvedDecoding(grammar=AnswerGrammar("choice", '["no","yes"]'))
+    (answer,) = EchoEngine(ByteText()).generate([Request(0, 0, list(b"yes"), decoding, 0)])
+    assert answer.text == "yes"
+
+
 def test_a_form_without_a_short_text_fails_its_row() -> None:
     long = '{"type":"array","items":{"type":"integer"},"minItems":3000}'
     decoding = ResolvedDecoding(grammar=AnswerGrammar("json_schema", long))

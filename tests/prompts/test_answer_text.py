@@ -141,3 +141,13 @@ def test_the_tokens_of_a_text_to_be_scored_are_its_text(name: str, text: str) ->
     (found,) = tokenizer.encode_after([Prompt(0, "0", (Message("user", "foo is"),))], [[text]])
     assert isinstance(found, ContinuedPrompt)
     assert tokenizer.decode(found.texts[0], found.context) == text
+
+
+@pytest.mark.parametrize("name", [*SENTENCEPIECE, "byte level"])
+@pytest.mark.parametrize("text", ["red", "1", "    return", "red[/INST]", "\n", "é"])
+def test_the_tokens_of_a_label_are_its_text(name: str, text: str) -> None:
+    tokenizer = ModelTokenizer(TOKENIZERS[name], PromptSpec(chat_template="none"), date(2026, 3, 7))
+    (context,) = tokenizer.encode([Prompt(0, "0", (Message("user", "foo is"),))])
+    assert not isinstance(context, Failure)
+    (found,) = tokenizer.encode_labels(context, [text])
+    assert tokenizer.decode(found, context) == text

@@ -58,6 +58,34 @@ def test_each_answer_has_the_probability_of_each_label(make_job: MakeJob) -> Non
     assert not [name for name in frame.columns if name.startswith("choices:")]
 
 
+def test_the_column_is_there_without_the_key_and_without_another_pass(make_job: MakeJob) -> None:
+    rows = [{"q": str(n)} for n in range(6)]
+    path = make_job(rows, decoding=CHOICE, batching={"part_rows": 4})
+    calls = iter(range(100))
+    assert run(path, stop=lambda: next(calls) > 2).outcome == "stopped"
+    result = run(path, opener=no_engine_but_echo)
+    assert result.resumed_rows
+    assert cells(result) == [OF_JOB] * 6
+    assert result.frame()["response"].to_list() == ["c"] * 6  # the most likely label
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        {"response_format": {"choice": ["a"], "after": "x"}},
+        {"response_format": {"choice": [str(n) for n in range(33)]}},
+        {**CHOICE, "repetition_penalty": 1.1},
+        {**CHOICE, "logprobs": 2},
+        {"response_format": {"regex": "a"}},
+        {},
+    ],
+)
+def test_without_the_key_there_is_no_column_that_would_cost_a_pass(
+    make_job: MakeJob, decoding: dict[str, Any]
+) -> None:
+    assert "choice_probabilities" not in run(make_job(ROWS[:1], decoding=decoding)).frame().columns
+
+
 def test_labels_of_a_column(make_job: MakeJob) -> None:
     form = {"response_format": {"choice": ["a", "c"], "columns": {"choice": "labels"}}}
     result = run(make_job(ROWS, decoding=form, output=COLUMN, run=TOLERANT))
@@ -65,8 +93,9 @@ def test_labels_of_a_column(make_job: MakeJob) -> None:
 
 
 def test_the_key_changes_the_columns_of_a_complete_run(make_job: MakeJob) -> None:
-    path = make_job(ROWS, decoding=CHOICE, run=TOLERANT)
+    path = make_job(ROWS, decoding=CHOICE, run=TOLERANT, output={"choice_probabilities": False})
     first = run(path)
+    assert "choice_probabilities" not in first.frame().columns
     with_column = load_job(path, overrides=["output.choice_probabilities=true"])
     again = run(with_column)
     assert again.outcome == "published again"
@@ -103,8 +132,9 @@ def test_calibration_reads_the_column(make_job: MakeJob) -> None:
     assert values["calibration_brier"][0] == pytest.approx(
         shares[0] ** 2 + shares[1] ** 2 + (1 - shares[2]) ** 2
     )
+    without = {"output": {"choice_probabilities": False}}
     with pytest.raises(JobFileError, match="column 'choice_probabilities' is not among"):
-        run(make_job(rows, decoding=CHOICE, run=TOLERANT, evaluate=metrics))
+        run(make_job(rows, decoding=CHOICE, run=TOLERANT, evaluate=metrics, **without))
 
 
 def test_reused_answers_keep_their_probabilities(make_job: MakeJob) -> None:
@@ -114,9 +144,8 @@ def test_reused_answers_keep_their_probabilities(make_job: MakeJob) -> None:
     reused = run(second, incremental_from=first.folder.path, opener=no_engine_but_echo)
     assert reused.incremental is not None
     assert (reused.incremental.reused, cells(reused)) == (1, [OF_JOB])
-    without = run(
-        make_job(ROWS[:1], **settings, output={"path": "last"}), incremental_from=first.folder.path
-    )
+    output = {"path": "last", "choice_probabilities": False}
+    without = run(make_job(ROWS[:1], **settings, output=output), incremental_from=first.folder.path)
     assert "choice_probabilities" not in without.frame().columns
 
 

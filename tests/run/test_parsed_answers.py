@@ -37,10 +37,10 @@ PARSED = [
     {"label": "spam", "score": 1.0, "tags": ["a", "b"]},
     {"label": "ham", "score": 0.25, "tags": []},
     {"label": "spam", "score": None, "tags": None},
-    None,
+    {"label": None, "score": None, "tags": None},
 ]
 FORM = {"response_format": {"json_schema": SCHEMA}}
-"""The engine repeats the prompts, whatever the form."""
+"""The engine repeats the prompts that have the form, and answers the last one with `{}`."""
 
 
 def no_engine(*_: object, **__: object) -> Engine:
@@ -62,7 +62,7 @@ def test_answers_are_structs_beside_the_text(make_job: MakeJob) -> None:
         "tags": pl.List(pl.String),
     }
     assert frame.schema["parsed"] == pl.Struct(fields)
-    assert frame["response"].to_list() == ANSWERS
+    assert frame["response"].to_list() == [*ANSWERS[:3], "{}"]
     assert frame["parsed"].struct.field("score").to_list() == [1.0, 0.25, None, None]
 
 

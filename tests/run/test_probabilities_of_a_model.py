@@ -17,12 +17,16 @@ ROWS = [{"q": text} for text in ("I love it!", "Never again.", "It is a phone.",
 
 
 @pytest.mark.soak
-def test_a_plain_forward_gives_the_same_values(make_job: MakeJob, demo_folder: Path) -> None:
+@pytest.mark.parametrize("top", [3, False])
+def test_a_plain_forward_gives_the_same_values(
+    make_job: MakeJob, demo_folder: Path, top: int
+) -> None:
+    """With log-probabilities of tokens, labels are scored by another pass; without, answers are chosen by them."""
     path = make_job(
         ROWS,
         prompt={"user": "Is this review positive, negative or neutral? {{ q }}"},
         model={"engine": "transformers", "path": str(demo_folder), "dtype": "float32"},
-        decoding={"response_format": {"choice": LABELS}, "logprobs": 3},
+        decoding={"response_format": {"choice": LABELS}, "logprobs": top},
         output={"choice_probabilities": True},
     )
     frame = run(path).frame()
@@ -50,6 +54,9 @@ def test_a_plain_forward_gives_the_same_values(make_job: MakeJob, demo_folder: P
         for cell, chance in zip(cells, chances, strict=True):
             assert cell["logprob"] == pytest.approx(math.log(chance), abs=1e-3)
             assert cell["probability"] == pytest.approx(chance / sum(chances), rel=1e-3)
+        if not top:
+            assert row["response"] == max(cells, key=lambda one: one["probability"])["label"]
+            continue
         ids = [token["token_id"] for token in row["logprobs"]]
         assert "".join(token["token"] for token in row["logprobs"]) == row["response"]
         table = logprobs(prompt, ids)

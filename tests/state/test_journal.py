@@ -88,9 +88,15 @@ def test_saved_log_probabilities_are_read_back_unchanged(withheld: bool) -> None
     assert decode(encode(kept)) == kept
 
 
-def test_a_response_of_a_version_without_log_probabilities_is_read() -> None:
+def test_saved_probabilities_of_labels_are_read_back_unchanged() -> None:
+    kept = replace(response(7), label_logprobs=(("é", -0.25), ("no", float("-inf"))))
+    assert decode(encode(kept)) == kept
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_response_of_a_version_without_log_probabilities_is_read(count: int) -> None:
     values = json.loads(encode(response(7)))
-    assert decode(json.dumps(values[:-1]).encode()) == response(7)
+    assert decode(json.dumps(values[:-count]).encode()) == response(7)
 
 
 def test_reopening_the_journal_restores_its_answers(path: Path) -> None:

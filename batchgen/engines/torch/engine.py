@@ -53,6 +53,7 @@ from batchgen.engines.torch.select.continuous_probe import ProbedForward
 from batchgen.engines.torch.select.parity_probe import TierChoice, probe_generate
 from batchgen.engines.torch.select.tier_selection import FastTier, select_tier
 from batchgen.engines.torch.static.static_runner import StaticRunner
+from batchgen.engines.torch.structured.label_answers import LabelAnswers, LabelSplit
 from batchgen.engines.torch.structured.row_masks import RowMasks
 from batchgen.engines.torch.tier import BatchRunner, Likelihoods, Tier, TierOptions
 from batchgen.engines.torch.utilization.meter import UtilizationMeter
@@ -119,6 +120,7 @@ class TorchEngine:
         self._fallback_tiers: dict[int, Tier] = {}
         self._forward_likelihoods = ForwardLikelihoods(loaded, should_stop, batching.part_rows)
         self._likelihoods: Likelihoods = self._forward_likelihoods
+        self._label_answers = LabelAnswers(self.likelihoods)
         self._workers: StepWorkers | None = None
         self._main: Tier = (
             self._continuous(
@@ -148,14 +150,20 @@ class TorchEngine:
                     yield request
 
         with self._meter.running():
-            for tier, run in groupby(self._meter.watch_requests(known()), self._tier):
-                for completion in tier.generate(run):
+            split = LabelSplit(self._meter.watch_requests(known()))
+            while not split.ended and not self._options.should_stop():
+                for completion in self._generate(split):
                     self._meter.add_completion(completion)
                     yield completion
                     yield from _drain(rejected)
-                if self._options.should_stop():
-                    return
         yield from _drain(rejected)
+
+    def _generate(self, split: LabelSplit) -> Iterator[Completion]:
+        for tier, run in groupby(split.others(), self._tier):
+            yield from tier.generate(run)
+            if self._options.should_stop():
+                return
+        yield from self._label_answers.generate(split.labelled())
 
     def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
         rejected: deque[Likelihood] = deque()
@@ -178,9 +186,9 @@ class TorchEngine:
         yield from _drain(rejected)
 
     def in_flight(self) -> InFlight:
-        tiers = [self._main, *list(self._fallback_tiers.values())]
-        each = [tier.in_flight() for tier in tiers]
-        return InFlight(sum(one.rows for one in each), sum(one.new_tokens for one in each))
+        each = [tier.in_flight() for tier in (self._main, *list(self._fallback_tiers.values()))]
+        rows = sum((one.rows for one in each), self._label_answers.in_flight)
+        return InFlight(rows, sum(one.new_tokens for one in each))
 
     def facts(self) -> Mapping[str, object]:
         return {
@@ -247,7 +255,7 @@ class TorchEngine:
 
     def _no_masks(self, request: Request) -> Failure | None:
         """Why the grammar of a request cannot be enforced. Raises ModelError if that of no request can."""
-        if request.decoding.grammar is None:
+        if request.decoding.grammar is None or request.label_tokens:
             return None
         if self._main.name == "generate":
             reason = self._tier_facts.get("tier_fallback", "faster tiers do not give its answers")

@@ -9,9 +9,9 @@ from batchgen.evaluation.judging.scores import (
     JudgeState,
     VerdictReader,
 )
-from batchgen.evaluation.model_queries.disjoint_labels import disjoint_logprobs
 from batchgen.metrics.base import Answer
 from batchgen.metrics.likelihood_columns import text_likelihoods
+from batchgen.structured.disjoint_labels import disjoint_logprobs
 
 
 def verdict_reader(ready: PreparedJudge) -> VerdictReader:

@@ -66,7 +66,8 @@ def test_without_a_model_there_is_no_template_and_no_context_length(make_job: Ma
     shown = lines(plan(load_job(job)))
     assert (
         "Model     none · engine echo: repeats the prompt without a model, "
-        "or answers with a text of response_format, to try out a job" in shown
+        "to try out a job; with response_format, a text of that form where the prompt is none"
+        in shown
     )
     assert "Prompt    no model: the messages as UTF-8 bytes" in shown
     assert "Memory    no model is loaded" in shown

@@ -70,7 +70,14 @@ class StepLikelihoods:
         self._prefixes = 0
 
     def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
-        source = iter(continuations)
+        try:
+            yield from self._steps(iter(continuations))
+        finally:
+            # After a stop: rows of this call must not remain in the next one.
+            self._scheduler.abandon()
+            self._jobs.clear()
+
+    def _steps(self, source: Iterator[Continuation]) -> Iterator[Likelihood]:
         while not self._should_stop():
             self._pull(source)
             for row in self._scheduler.too_large():

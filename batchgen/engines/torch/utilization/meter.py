@@ -67,14 +67,16 @@ class UtilizationMeter:
             yield request
 
     def add_completion(self, completion: Completion) -> None:
-        """Record a completion; a failed one has no useful work."""
+        """Record a completion; a failed one has no useful work, and one with labels that of the tokens of all labels."""
         if self._costs is None:
             return
         key = completion.index, completion.sample
         window = next(window for window in self._open if key in window.unanswered)
         request = window.unanswered.pop(key)
         if completion.token_ids:
-            window.answers.append(AnsweredRequest(request, len(completion.token_ids)))
+            tokens = sum(len(label) - 1 for label in request.label_tokens) + 1
+            new = tokens if request.label_tokens else len(completion.token_ids)
+            window.answers.append(AnsweredRequest(request, new))
         if not window.free and not window.unanswered:
             self._open.remove(window)
             self._closed += measure_useful_work(window.answers, self._costs)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from batchgen.evaluation.model_queries.disjoint_labels import disjoint_logprobs, longer_labels
+from batchgen.structured.disjoint_labels import disjoint_logprobs, longer_labels
 
 
 @pytest.mark.parametrize(
