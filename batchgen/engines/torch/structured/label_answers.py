@@ -1,7 +1,7 @@
-"""Answers requests with labels by the likelihoods of their labels, beside other requests of the same stream.
+"""Answers requests with labels by the likelihoods of their labels, and passes on the others of the same stream.
 
-    requests ──others──────> tiers ──> completions
-             ──with labels─> continuations ──likelihoods──> completions
+    requests ──others───────> tiers ──> completions
+             ──with labels──> continuations ──likelihoods──> completions
 
 The tiers and the likelihoods use the same memory for keys and values, in turn: requests with labels wait until there are
 many, or no others.
