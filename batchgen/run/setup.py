@@ -159,8 +159,7 @@ class Setup:
         return [AnsweredPrompt(row.prompt_hash, row.messages) for row in rows]
 
     def pending_rows(self) -> Iterator[PendingRow]:
-        size = self.job.batching.part_rows
-        for chunk in self.chunks(rows=size):
+        for chunk in self.chunks(rows=self.job.batching.part_rows):
             yield from self.request_builder.prepare_rows(chunk.rows(), chunk.failures)
 
     def try_user_metrics(self, reporter: Reporter) -> None:
