@@ -86,6 +86,30 @@ incremental_option = click.option(
 )
 
 
+def summary_file_options(command: Command) -> Command:
+    """`--markdown` and `--junit`."""
+    kind = click.Path(path_type=Path, dir_okay=False)
+    markdown = click.option(
+        "--markdown",
+        type=kind,
+        metavar="FILE",
+        help="Write the result as Markdown, for pull requests and mails.",
+    )
+    junit = click.option(
+        "--junit", type=kind, metavar="FILE", help="Write the result as JUnit XML, for CI."
+    )
+    return markdown(junit(command))
+
+
+def write_summary(path: Path | None, text: Callable[[], str]) -> None:
+    """Write one of these files, if its option was given."""
+    from batchgen.storage.durable import disk_errors, write_durably
+
+    if path is not None:
+        with disk_errors("cannot write", path):
+            write_durably(path.absolute(), text().encode(), scratch=path.absolute().parent)
+
+
 def setting_options(command: Command) -> Command:
     """`JOB`, `--set` and `--profile`."""
     return click.argument("job", type=JOB)(SET(PROFILE(command)))

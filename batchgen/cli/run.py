@@ -16,6 +16,8 @@ from batchgen.cli.options import (
     json_option,
     load_from_options,
     next_command,
+    summary_file_options,
+    write_summary,
 )
 from batchgen.cli.render.terminal import json_line, printable
 from batchgen.errors import UsageError
@@ -23,6 +25,7 @@ from batchgen.errors import UsageError
 if TYPE_CHECKING:
     from batchgen.jobfile.load import LoadedJob
     from batchgen.progress import Reporter
+    from batchgen.run.result import RunResult
     from batchgen.run.run import Start
 
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 @incremental_option
 @click.option("--retry-errors", is_flag=True, help="Generate failed rows again; keep all others.")
 @click.option("--until", metavar="HH:MM", help="Stop at this time of day with exit code 75.")
+@summary_file_options
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print only errors; show no answers.")
 @click.pass_context
@@ -47,6 +51,8 @@ def run(  # noqa: PLR0913  # click passes each option by its name
     until: str | None,
     as_json: bool,
     quiet: bool,
+    markdown: Path | None,
+    junit: Path | None,
     **options: Any,  # noqa: ANN401  # the arguments of load_from_options
 ) -> int:
     """Run a job, or resume it.
@@ -74,16 +80,27 @@ def run(  # noqa: PLR0913  # click passes each option by its name
             start="fresh" if fresh else "retry-errors" if retry_errors else "resume",
             incremental_from=incremental_from,
             until=until,
-            output=_Output(as_json=as_json, quiet=quiet),
+            output=_Output(as_json=as_json, quiet=quiet, markdown=markdown, junit=junit),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Output:
-    """What is printed."""
+    """What is printed, and the files that it is written to."""
 
     as_json: bool
     quiet: bool
+    markdown: Path | None
+    junit: Path | None
+
+    def write_files(self, name: str, result: "RunResult") -> None:
+        """Write the gates and metrics of a run that is complete."""
+        from batchgen.report.exchange.junit import gates_junit
+        from batchgen.report.exchange.markdown import gates_markdown
+
+        if result.outcome != "stopped":
+            write_summary(self.markdown, lambda: gates_markdown(name, result.gates, result.metrics))
+            write_summary(self.junit, lambda: gates_junit(name, result.gates))
 
 
 def _run(
@@ -114,6 +131,7 @@ def _run(
             deadlines=deadlines,
             opener=InterruptibleOpener(open_engine, stop),
         )
+        output.write_files(loaded.job.name, result)
         if not output.quiet or result.exit_code != 0:
             print_summary(result, resume=_resume_command(loaded))
         if output.as_json:

@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
-from batchgen.cli.options import console_reporter, json_option, print_json
+from batchgen.cli.options import (
+    console_reporter,
+    json_option,
+    print_json,
+    summary_file_options,
+    write_summary,
+)
 from batchgen.cli.render.terminal import printable
 
 PATH = click.Path(path_type=Path)
@@ -54,6 +60,7 @@ PATH = click.Path(path_type=Path)
     metavar="auto|none|FILE",
     help="Chat template to apply to the messages in FILE. Default: auto, the model's own.",
 )
+@summary_file_options
 @json_option
 def score(
     what: Path,
@@ -61,6 +68,8 @@ def score(
     metrics: Sequence[str],
     references: Sequence[str],
     as_json: bool,
+    markdown: Path | None,
+    junit: Path | None,
     **options: Any,  # noqa: ANN401  # arguments of `batchgen.score`
 ) -> int:
     """Score the answers of a run or a table.
@@ -73,6 +82,8 @@ def score(
     from batchgen.cli.render.confusion_table import confusion_lines
     from batchgen.evaluation.confusion import read_confusion_matrices
     from batchgen.evaluation.scoring.score import score as score_any
+    from batchgen.report.exchange.junit import gates_junit
+    from batchgen.report.exchange.markdown import gates_markdown
     from batchgen.report.write_report import stage_report
 
     with console_reporter() as reporter:
@@ -85,6 +96,8 @@ def score(
             add_report=stage_report,
             **options,
         )
+    write_summary(markdown, lambda: gates_markdown(what.name, result.gates, result.metrics))
+    write_summary(junit, lambda: gates_junit(what.name, result.gates))
     if as_json:
         scores = metric_table.score_summary(result.metrics, result.gates, result.folder.scores)
         print_json(result.exit_code, output=str(result.folder.path), **scores)

@@ -63,7 +63,7 @@ def build_report(run: ReportedRun, baseline: Baseline | None = None) -> str:
         "format_share": format_share,
         "interval_text": interval_text,
     }
-    return render_page(values, _data(run.scored, run, records))
+    return render_page("report.html.jinja", values, _data(run.scored, run, records))
 
 
 def _verdict(run: ReportedRun) -> Mapping[str, Any]:

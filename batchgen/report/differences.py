@@ -15,13 +15,14 @@ def comparison_values(comparison: Comparison) -> dict[str, Any]:
     """The section of the page about the differences."""
     return {
         "comparison": comparison,
-        "differences": [_difference(one) for one in comparison.metrics],
+        "differences": [difference_values(one) for one in comparison.metrics],
         "forest_charts": _forest_charts(comparison.metrics),
         "slice_differences": _slice_differences(comparison.metrics),
     }
 
 
-def _difference(one: MetricComparison) -> dict[str, Any]:
+def difference_values(one: MetricComparison) -> dict[str, Any]:
+    """A metric of two runs, as text."""
     difference = one.difference
     interval = "–"
     if difference.low is not None and difference.high is not None:
@@ -43,7 +44,7 @@ def _difference(one: MetricComparison) -> dict[str, Any]:
     }
 
 
-def _tone(verdict: str) -> str:
+def verdict_tone(verdict: str) -> str:
     """The color of a verdict: good, bad, or neither."""
     return "good" if verdict in _GOOD else "bad" if verdict in _BAD else ""
 
@@ -63,7 +64,7 @@ def _forest_charts(metrics: Sequence[MetricComparison]) -> list[str]:
 def _forest_interval(one: MetricComparison) -> Interval:
     difference = one.difference
     value = float(difference.value or 0)
-    return Interval(one.metric, value, difference.low, difference.high, _tone(one.verdict))
+    return Interval(one.metric, value, difference.low, difference.high, verdict_tone(one.verdict))
 
 
 def _slice_differences(metrics: Sequence[MetricComparison]) -> list[dict[str, Any]]:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_page(values: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """The page with the template's values, and the data of its script."""
+def render_page(template: str, values: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """The page of a template with its values, and the data of its script."""
     import jinja2
     from markupsafe import Markup
 
@@ -43,7 +43,7 @@ def render_page(values: Mapping[str, Any], data: Mapping[str, Any]) -> str:
         "base-uri 'none'; form-action 'none'"
     )
     texts = {name: {k: v[n] for k, v in SCRIPT_TEXTS.items()} for n, name in enumerate(LANGUAGES)}
-    return environment.get_template("page.html.jinja").render(
+    return environment.get_template(template).render(
         values,
         policy=policy,
         style=Markup(style),

@@ -36,6 +36,14 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "primary metrics (Holm); an interval that contains 0 does not decide.",
         "基准：{base}。逐条比较对相同提问的 {common} 条回答。p 值按主要指标数量校正（Holm）；区间包含 0 时不能下结论。",
     ),
+    "several": ("Several runs compared", "多次运行的比较"),
+    "several_note": (
+        "Each run is compared with {base}, answer by answer. p is adjusted for all primary metrics of all runs (Holm): "
+        "among many runs, one is better by chance.",
+        "每次运行都与 {base} 逐条比较。p 值按所有运行的全部主要指标校正（Holm）：运行越多，越容易有一次偶然更好。",
+    ),
+    "forest": ("Differences with their intervals", "差值与区间"),
+    "in_common": ("{n} answers in common.", "共同的回答 {n} 条。"),
     "only_base": ("{n} only in the baseline.", "仅基准有 {n} 条。"),
     "only_new": ("{n} only in this run.", "仅本次有 {n} 条。"),
     "changed_prompts": (

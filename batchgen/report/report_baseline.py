@@ -58,15 +58,28 @@ class Baseline:
         return found
 
 
-def open_baseline(run: ReportedRun, path: Path) -> Baseline:
-    """Compare a run with the one at `path`.
+def open_baseline(
+    run: ReportedRun,
+    path: Path,
+    *,
+    metrics: Sequence[str] = (),
+    margins: Mapping[str, float] | None = None,
+) -> Baseline:
+    """Compare a run with the one at `path`; see `compare`.
 
     Raises:
         UsageError: that one is unfinished or has no scores, or they have no answer to the same prompt in common.
         StateError: files are damaged.
     """
     base = open_scored_run(path)
-    comparison = compare_runs(base, run.scored, cuts=run.scored.slices, max_examples=MAX_FLIPS)
+    comparison = compare_runs(
+        base,
+        run.scored,
+        metrics=metrics,
+        margins=margins,
+        cuts=run.scored.slices,
+        max_examples=MAX_FLIPS,
+    )
     check_common_rows(comparison)
     return Baseline(base, comparison)
 

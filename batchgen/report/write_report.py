@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from batchgen.evaluation.comparing.compare_several import compare_several
 from batchgen.output.publish import Stage
 from batchgen.records import MetricRow
+from batchgen.report.build_comparison import build_comparison
 from batchgen.report.build_report import build_report
 from batchgen.report.charts.chart_packages import check_chart_packages
-from batchgen.report.report_baseline import open_baseline
+from batchgen.report.report_baseline import check_common_rows, open_baseline
 from batchgen.report.reported_run import open_reported_run, staged_run
 from batchgen.state.run_folder import RunFolder
 from batchgen.storage.durable import disk_errors, write_durably
@@ -31,9 +33,39 @@ def write_report(path: Path, output: Path | None = None, *, baseline: Path | Non
     page = build_report(run, open_baseline(run, baseline) if baseline else None)
     target = (output or RunFolder(path).report).absolute()
     mode = stat.S_IMODE(run.scored.responses.paths[0].stat().st_mode)
+    _write(target, page, mode)
+    return target
+
+
+def write_comparison(
+    base: Path,
+    others: Sequence[Path],
+    output: Path,
+    *,
+    metrics: Sequence[str] = (),
+    margins: Mapping[str, float] | None = None,
+) -> None:
+    """Write the page of a comparison: the report of one run with its baseline, or a table of several runs.
+
+    Raises:
+        UsageError: a run is unfinished or has no scores, or has no prompt in common with the first one.
+        DataError: a package for charts is not installed.
+    """
+    check_chart_packages()
+    if len(others) == 1:
+        run = open_reported_run(others[0])
+        page = build_report(run, open_baseline(run, base, metrics=metrics, margins=margins))
+    else:
+        compared = compare_several(base, others, metrics=metrics, margins=margins)
+        for comparison in compared:
+            check_common_rows(comparison)
+        page = build_comparison(compared)
+    _write(output.absolute(), page)
+
+
+def _write(target: Path, page: str, mode: int = 0o600) -> None:
     with disk_errors("cannot write", target):
         write_durably(target, page.encode(), scratch=target.parent, mode=mode)
-    return target
 
 
 def stage_report(stage: Stage, rows: Sequence[MetricRow], manifest: Mapping[str, Any]) -> None:

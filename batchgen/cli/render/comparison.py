@@ -20,10 +20,10 @@ def comparison_lines(comparison: Comparison, answers: ResponsePairs) -> Iterator
     yield f"\n{format_count(comparison.common, 'row')} in both, with the same prompt"
     yield from _excluded(comparison)
     yield ""
-    yield _line("metric", ("base", "new", "change", "interval", "p"), "verdict")
+    yield comparison_line("metric", ("base", "new", "change", "interval", "p"), "verdict")
     for one in comparison.metrics:
-        values = _values(one, one.p, one.unit)
-        yield _line(one.metric, values, one.verdict if one.n else "see below")
+        values = comparison_numbers(one, one.p, one.unit)
+        yield comparison_line(one.metric, values, one.verdict if one.n else "see below")
     yield from _slices(comparison.metrics)
     for reason in dict.fromkeys(one.reason for one in comparison.metrics if one.reason):
         yield f"\n{', '.join(one.metric for one in comparison.metrics if one.reason == reason)}: {reason}"
@@ -59,14 +59,18 @@ def _excluded(comparison: Comparison) -> Iterator[str]:
         yield "one of the runs has no prompts or prompt hashes: changed prompts are not detected"
 
 
-def _line(name: str, values: Sequence[str], rest: str) -> str:
+def comparison_line(name: str, values: Sequence[str], rest: str) -> str:
+    """A line of the table: base, new, change, interval and p of a metric, then the verdict."""
     base, new, change, interval, p = values
     numbers = f" {base:>7} {new:>7} {change:>8}  {interval:<17} {p:>6}  "
     width = max(12, min(40, window_width() - len(numbers) - len("inconclusive")))
     return f"{fit_width(printable(name), width)}{numbers}{rest}"
 
 
-def _values(of: PairedDifference | MetricComparison, p: float | None, unit: str) -> tuple[str, ...]:
+def comparison_numbers(
+    of: PairedDifference | MetricComparison, p: float | None, unit: str
+) -> tuple[str, ...]:
+    """The five numbers of a line, as text."""
     difference = of.difference
     interval = "-"
     if difference.low is not None and difference.high is not None:
@@ -96,8 +100,8 @@ def _metric_slices(one: MetricComparison) -> Iterator[str]:
         yield one.metric
     for part in one.slices:
         change = part.change
-        values = _values(change, change.difference.p, one.unit)
-        yield _line(f"  {part.slice}", values, format_count(change.n, "row"))
+        values = comparison_numbers(change, change.difference.p, one.unit)
+        yield comparison_line(f"  {part.slice}", values, format_count(change.n, "row"))
 
 
 def _notes(one: MetricComparison) -> Iterator[str]:

@@ -295,16 +295,19 @@ def _decided(
     decided = []
     for one in compared:
         p, margin = adjusted.get(one.metric, one.p), margins.get(one.metric)
-        one = replace(one, p=p, primary=one.metric in adjusted, margin=margin)
-        if not one.reason:
-            verdict = decide_verdict(one.difference, p, one.higher_is_better, margin)
-            needed = None
-            if (
-                verdict == "inconclusive"
-                and margin is not None
-                and one.difference.value is not None
-            ):
-                needed = one.difference.pairs_needed(margin - abs(one.difference.value))
-            one = replace(one, verdict=verdict, pairs_needed=needed)
-        decided.append(one)
+        one = replace(one, primary=one.metric in adjusted, margin=margin)
+        decided.append(with_verdict(one, p))
     return decided
+
+
+def with_verdict(one: MetricComparison, p: float | None) -> MetricComparison:
+    """The same with an adjusted p, and the verdict by it."""
+    one = replace(one, p=p)
+    if one.reason:
+        return one
+    difference, margin = one.difference, one.margin
+    verdict = decide_verdict(difference, p, one.higher_is_better, margin)
+    needed = None
+    if verdict == "inconclusive" and margin is not None and difference.value is not None:
+        needed = difference.pairs_needed(margin - abs(difference.value))
+    return replace(one, verdict=verdict, pairs_needed=needed)

@@ -59,7 +59,7 @@ def interval_chart(
         "value:Q",
         title=None,
         scale=alt.Scale(domain=[least, most], nice=False, clamp=True),
-        axis=alt.Axis(tickCount=5),
+        axis=alt.Axis(tickCount=4, labelFlush=False, labelOverlap=True),
     )
     y = alt.Y("label:N", title=None, sort=names)
     color = alt.Color(

@@ -223,12 +223,11 @@
     button.hidden = rows.length <= state.shown;
     button.textContent = say("more", { n: Math.min(PAGE, rows.length - state.shown) });
   };
-  document.getElementById("more").addEventListener("click", () => { state.shown += PAGE; list(); });
+  document.getElementById("more")?.addEventListener("click", () => { state.shown += PAGE; list(); });
   document.getElementById("language").addEventListener("click", () => {
     root.lang = root.lang === "zh" ? "en" : "zh";
-    filters();
-    list();
+    if (document.getElementById("filters")) show();
   });
-  filters();
-  list();
+  const show = () => { filters(); list(); };
+  if (document.getElementById("filters")) show();
 })();

@@ -1,0 +1,1 @@
+"""Gates and comparisons for pull requests, mails and CI: Markdown and JUnit XML."""

@@ -1,0 +1,96 @@
+"""Gates and comparisons as Markdown, for pull requests and mails."""
+
+from collections.abc import Iterator, Sequence
+
+from batchgen.evaluation.aggregate import OVERALL
+from batchgen.evaluation.comparing.compare import Comparison, MetricComparison
+from batchgen.evaluation.comparing.compare_several import run_names
+from batchgen.evaluation.gates import GateResult
+from batchgen.records import MetricRow
+from batchgen.report.number_text import format_p, format_share, format_signed, format_value
+from batchgen.report.visible_text import visible
+
+_SPECIAL = {
+    **{ord(character): f"\\{character}" for character in "\\`*_[]#|~!"},
+    **{ord(character): f"&#{ord(character)};" for character in "<>&@$"},
+}
+_LISTED_FLIPS = 10
+
+
+def gates_markdown(name: str, gates: Sequence[GateResult], rows: Sequence[MetricRow]) -> str:
+    """The verdict, the gates, and the metrics over all answers."""
+    failed = sum(not gate.passed for gate in gates)
+    verdict = "no gates" if not gates else f"{failed} of {len(gates)} gates did not pass"
+    lines = [f"### {_cell(name)}: {verdict if failed or not gates else 'passed'}", ""]
+    if gates:
+        found = ([f"**{g.verdict}**", _cell(g.gate), _cell(g.found)] for g in gates)
+        lines += [*_table(["result", "gate", "found"], found), ""]
+    if rows:
+        overall = ([_cell(row.metric), *_numbers(row)] for row in rows if row.slice == OVERALL)
+        lines += _table(["metric", "value", "interval", "n", "coverage"], overall)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def comparison_markdown(comparisons: Sequence[Comparison], failed: Sequence[str]) -> str:
+    """Runs against the first one: a table of metrics, the settings that differ, and some rows that got worse."""
+    base = comparisons[0].base.name
+    lines = [f"### Compared with {_cell(base)}", ""]
+    lines += [f"- **failed** {_cell(why)}" for why in failed] + ([""] if failed else [])
+    heads = ["run", "metric", "base", "new", "difference", "interval", "p", "verdict"]
+    names = run_names(comparisons)
+    rows = (
+        [_cell(name), *_difference(one)]
+        for name, comparison in zip(names, comparisons, strict=True)
+        for one in comparison.metrics
+    )
+    lines += [*_table(heads, rows), ""]
+    for name, comparison in zip(names, comparisons, strict=True):
+        lines += _details(name, comparison)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _details(name: str, comparison: Comparison) -> Iterator[str]:
+    yield f"**{_cell(name)}**: {comparison.common:,} rows in both"
+    yield ""
+    for one in comparison.changed_settings:
+        yield f"- {_cell(one.key)}: {_cell(one.old)} → {_cell(one.new)}"
+    for metric in comparison.metrics:
+        worse = [_cell(flip.id) for flip in metric.regressions[:_LISTED_FLIPS]]
+        if worse and metric.higher_is_better is not None:
+            yield f"- {_cell(metric.metric)} worse in {metric.losses:,} rows, such as {', '.join(worse)}"
+    yield ""
+
+
+def _numbers(row: MetricRow) -> list[str]:
+    interval = "–"
+    if row.ci_low is not None and row.ci_high is not None:
+        low, high = format_value(row.ci_low, row.unit), format_value(row.ci_high, row.unit)
+        interval = f"{low} – {high}"
+    share = "–" if row.coverage is None else format_share(row.coverage)
+    return [format_value(row.value, row.unit), interval, f"{row.n:,}", share]
+
+
+def _difference(one: MetricComparison) -> list[str]:
+    difference, interval = one.difference, "–"
+    if difference.low is not None and difference.high is not None:
+        low, high = (format_signed(end, one.unit) for end in (difference.low, difference.high))
+        interval = f"{low} … {high}"
+    return [
+        _cell(one.metric),
+        format_value(one.base, one.unit),
+        format_value(one.new, one.unit),
+        format_signed(difference.value, one.unit),
+        interval,
+        _cell(format_p(one.p)),
+        f"**{one.verdict}**" if one.verdict in ("better", "worse") else one.verdict,
+    ]
+
+
+def _table(heads: Sequence[str], rows: Iterator[Sequence[str]]) -> list[str]:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _cell(text: str) -> str:
+    """Text without a meaning in Markdown or HTML, such as a mention or a link."""
+    return visible(text).translate(_SPECIAL)
