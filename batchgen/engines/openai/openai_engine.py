@@ -47,6 +47,7 @@ NAME = "openai"
 _REFUSED_ROWS = 20
 """If so many first rows are all refused, the job is the problem and not the rows."""
 _CHECK_SECONDS = 0.2
+_IDLE_SECONDS = 0.1
 
 _Job = TypeVar("_Job")
 _Result = TypeVar("_Result")
@@ -254,9 +255,17 @@ class _Workers(Generic[_Job, _Result]):
         for thread in self._threads:
             thread.join(5.0)  # one that still connects ends with the process
 
+    def _next_job(self, exchange: RowExchange) -> _Job | None:
+        """The next job; None at the end. While there is none, no connection stays open: a server may have threads for few."""
+        try:
+            return self._jobs.get(timeout=_IDLE_SECONDS)
+        except queue.Empty:
+            exchange.close()
+            return self._jobs.get()
+
     def _work(self, exchange: RowExchange) -> None:
         try:
-            while (job := self._jobs.get()) is not None:
+            while (job := self._next_job(exchange)) is not None:
                 self._results.put(self._perform(exchange, job))
         except FleetStoppedError:
             return

@@ -2,13 +2,15 @@
 
 import http.client
 import socket
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from batchgen.engines.openai.transport.base_url import InvalidUrlError, parse_base_url
 from batchgen.engines.openai.transport.concurrency_limit import LEAST, MOST, ConcurrencyLimit
-from batchgen.engines.openai.transport.http_connection import HttpReply, _whole_body
+from batchgen.engines.openai.transport.http_connection import HttpConnection, HttpReply, _whole_body
 from batchgen.engines.openai.transport.retry_policy import backoff, judge_reply, retry_after
 from batchgen.engines.openai.transport.server_fleet import Patience, ServerFleet, ServerState
 from batchgen.errors import UnavailableError
@@ -146,3 +148,42 @@ def test_a_body_is_read_until_a_time_whenever_its_bytes_arrive() -> None:
         theirs.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab")
         with pytest.raises(TimeoutError):
             _whole_body(reply_of(ours), time.monotonic() - 1.0)
+
+
+class _OneConnection(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        time.sleep(0.3)
+        self.send_response(200)
+        self.send_header("content-length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+
+@pytest.mark.slow
+def test_no_connection_keeps_the_others_from_a_server_with_a_thread_for_each() -> None:
+    with HTTPServer(("127.0.0.1", 0), _OneConnection) as server:  # one connection at a time
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = parse_base_url(f"http://127.0.0.1:{server.server_address[1]}/v1")
+        order: list[int] = []
+
+        def send(number: int, requests: int) -> None:
+            connection = HttpConnection(url, "", 30.0)
+            for _ in range(requests):
+                connection.send("POST", "/x", b"{}")
+                order.append(number)
+            connection.close()
+
+        threads = [threading.Thread(target=send, args=job) for job in ((0, 12), (1, 1))]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.05)
+        for thread in threads:
+            thread.join()
+        server.shutdown()
+    assert order.index(1) < 8, "the second connection waits for the end of the first"

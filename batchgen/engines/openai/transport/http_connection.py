@@ -18,6 +18,12 @@ CONNECT_SECONDS = 10.0
 _MOST_BYTES = 64 * 2**20
 """An answer that is longer is not read."""
 _CHUNK_BYTES = 2**18
+_SECONDS_KEPT = 1.0
+"""A connection without TLS that is older is closed after its answer, and opened anew for the next request.
+
+Some servers, such as llama.cpp's, have a thread for each open connection and only few of them: if connections stayed open,
+the requests of all others would wait until the end of the run, or for their timeout.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class HttpConnection:
     seconds: float
     context: ssl.SSLContext | None = None
     reopened: int = 0
+    _opened_at: float = 0.0
     _open: http.client.HTTPConnection | None = None
     _used: bool = False
     _aborted: bool = False
@@ -117,7 +124,7 @@ class HttpConnection:
             fresh = http.client.HTTPConnection(host, port, timeout=CONNECT_SECONDS)
         fresh.connect()
         fresh.sock.settimeout(self.seconds)
-        self._open, self._used = fresh, False
+        self._open, self._used, self._opened_at = fresh, False, time.monotonic()
         return fresh
 
     def _exchange(
@@ -137,9 +144,12 @@ class HttpConnection:
             raise http.client.IncompleteRead(b"")
         self._used = True
         found = {name.lower(): value for name, value in reply.headers.items()}
-        if reply.will_close:
+        if reply.will_close or self._is_old():
             self.close()
         return HttpReply(reply.status, found, content)
+
+    def _is_old(self) -> bool:
+        return self.url.scheme == "http" and time.monotonic() - self._opened_at > _SECONDS_KEPT
 
     def _lost(self, error: Exception, *, sent: bool) -> ConnectionLostError:
         self.close()
