@@ -279,6 +279,33 @@ class FindProblems(Protocol):
         """The problems of a section `model` at the dotted `key`."""
 
 
+@dataclass(frozen=True, slots=True)
+class TokenizerSample:
+    """What the tokenizer of this machine does with some texts.
+
+    Attributes:
+        token_ids: of all parts of the vocabulary, those of `rendered_ids` among them.
+        text: what `token_ids` mean.
+        messages: role and content.
+        rendered: the prompt of these messages, special tokens included; `rendered_ids` are its tokens.
+    """
+
+    token_ids: tuple[int, ...]
+    text: str
+    messages: tuple[tuple[str, str], ...]
+    rendered: str
+    rendered_ids: tuple[int, ...]
+
+
+class CompareTokenizer(Protocol):
+    """Compares the tokenizer of this machine with that of the model, where that is not on this machine."""
+
+    def __call__(
+        self, model: ModelSpec, sample: TokenizerSample, report: Callable[[str], None], /
+    ) -> str:
+        """How they differ, in a few words; empty if they do not. `model` has what `identify` found."""
+
+
 class CheckAdapter(Protocol):
     """Compares an adapter with its model, without loading a weight of the model."""
 
@@ -300,6 +327,7 @@ class EngineEntry:
         choose_dtype: None if the engine has no use for `model.dtype`, or leaves `auto` to its library.
         identify: None if the files of `model.path` are the model.
         problems: None if declarations alone decide what the engine supports.
+        compare_tokenizer: None if the tokenizer of `model.path` is the model's own.
     """
 
     info: EngineInfo
@@ -309,3 +337,4 @@ class EngineEntry:
     identify: IdentifyModel | None = None
     problems: FindProblems | None = None
     check_adapter: CheckAdapter | None = None
+    compare_tokenizer: CompareTokenizer | None = None

@@ -43,6 +43,7 @@ from batchgen.run.preflight.form_check import check_form
 from batchgen.run.preflight.input_check import CheckedInput, add_survey_columns, check_input
 from batchgen.run.preflight.metric_trial import trial_problems, trial_rows, user_functions
 from batchgen.run.preflight.served_models import served_model_settings
+from batchgen.run.preflight.served_tokenizer_check import check_served_tokenizer
 from batchgen.run.requests import PendingRow, RequestBuilder
 from batchgen.run.responses import ResponseBuilder
 from batchgen.state.identity import (
@@ -115,11 +116,8 @@ class Setup:
 
     @property
     def scoring_model(self) -> ScoringModel:
-        context_length = self.request_builder.context_length
-        served = self.served
-        return ScoringModel(
-            self.job, self.model, self.tokenizer, context_length, self.dtype, served
-        )
+        longest = self.request_builder.context_length
+        return ScoringModel(self.job, self.model, self.tokenizer, longest, self.dtype, self.served)
 
     @property
     def origin(self) -> ColumnMap:
@@ -206,6 +204,7 @@ def set_up(
     scoring = load_scoring_model(job, model, loaded.date).with_checked_adapter(loaded, "model")
     tokenizer, context = scoring.tokenizer, scoring.context_length
     check_form(loaded, resolution.decoding, tokenizer)
+    check_served_tokenizer(loaded, replace(scoring, served=served), reporter)
     check_answer_length(loaded, resolution.decoding.max_new_tokens, context)
     most = context - resolution.decoding.max_new_tokens
     max_input = min(most, job.prompt.max_input_tokens or most)
@@ -241,10 +240,10 @@ def set_up(
     )
     judges = prepare_judges(loaded, model, reporter, recorded_dtype=recorded, served=served)
     evaluation = checked.evaluation.with_judges(judges)
-    schema = checked.layout.schema(survey.schema)
     try:
         origin = run_origin(evaluation, job.output.prefix, job.decoding.num_return_sequences)
-        scorer = Scorer(evaluation, origin, schema, job.output.prefix)
+        answered = checked.layout.schema(survey.schema)
+        scorer = Scorer(evaluation, origin, answered, job.output.prefix)
     except JobKeyError as error:
         raise loaded.error([error.problem]) from error
     return Setup(

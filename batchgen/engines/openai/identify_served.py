@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from batchgen.engines.contract import UNRECORDED, ModelUse
+from batchgen.engines.contract import SERVED, UNRECORDED, ModelUse, TokenizerSample
 from batchgen.engines.openai.probing.server_dialect import find_dialect
 from batchgen.engines.openai.served_model import START_SECONDS, ServerAccess
+from batchgen.engines.openai.served_tokenizer import compare_tokenizer, open_root
 from batchgen.engines.openai.server_settings import ServerSettings, read_server_settings
 from batchgen.job.spec import ModelSpec
 
@@ -33,6 +34,17 @@ def identify_served_model(
     if not (same and isinstance(known, dict)):
         known = find_dialect(settings, found.first, use, report)
     return {**identity, DIALECT: known, UNRECORDED: here}
+
+
+def compare_served_tokenizer(
+    model: ModelSpec, sample: TokenizerSample, report: Callable[[str], None]
+) -> str:
+    """How the server's tokenizer differs from the local one: as `CompareTokenizer`."""
+    settings, here = read_server_settings(model), model.engine_args[SERVED].get(UNRECORDED)
+    if here is None:  # a complete run, which needs no server
+        return ""
+    url = next(url for url in settings.urls if str(url) not in here["away"])
+    return compare_tokenizer(open_root(settings, url), here["name"], sample, report)
 
 
 def server_access(settings: ServerSettings) -> ServerAccess:

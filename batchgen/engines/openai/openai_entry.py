@@ -12,6 +12,7 @@ from batchgen.engines.contract import (
     Estimate,
     ModelUse,
     Origin,
+    TokenizerSample,
 )
 from batchgen.engines.openai.server_settings import (
     form_problems,
@@ -78,7 +79,11 @@ class ServerEstimate(Estimate):
 
     def model_lines(self) -> list[str]:
         hosts = ", ".join(map(str, self.urls))
-        sent = "token ids" if self.tokens else "messages, which the server renders"
+        sent = (
+            "token ids"
+            if self.tokens
+            else "messages, which the server renders: no template to compare with"
+        )
         return [
             f"{self.served_name or 'the only model'} of {hosts}",
             f"openai · prompts leave this process and are sent there as {sent}",
@@ -114,6 +119,12 @@ def _identify(
     return identify_served_model(model, use, report)
 
 
+def _compare(model: ModelSpec, sample: TokenizerSample, report: Callable[[str], None]) -> str:
+    from batchgen.engines.openai.identify_served import compare_served_tokenizer
+
+    return compare_served_tokenizer(model, sample, report)
+
+
 def _estimate(
     model: ModelSpec, *, folder: Path | None, batching: Batching, workers: int | Auto
 ) -> ServerEstimate:
@@ -139,4 +150,6 @@ def _problems(job: Job, model: ModelSpec, key: str) -> Iterator[Problem]:
         yield from form_problems(job)
 
 
-OPENAI = EngineEntry(INFO, _open, _estimate, identify=_identify, problems=_problems)
+OPENAI = EngineEntry(
+    INFO, _open, _estimate, identify=_identify, problems=_problems, compare_tokenizer=_compare
+)

@@ -85,6 +85,12 @@ defaults may not be neutral (llama.cpp: `top_k: 40`, `min_p: 0.05`). The manifes
 resumed only with the same served model and, on a private network, the same server version. Requests at once start at 16
 and double up to 256 while that brings more answers; `batching.max_rows` fixes them.
 
+Where a server shows its tokenizer and its chat template (llama.cpp, vLLM), they are compared with those of `model.path` before
+the first row: another tokenizer is an error, another template a note. With several servers, those that are ready serve; one
+that is not is named, and gets rows once it answers. A server that is restarted with another model or version, or whose
+answers name another model, stops the run, which continues with the former one. Without a good answer for
+`engine_args.give_up`, the run ends with exit code 75, whatever `engine_args.timeout` is.
+
 `decoding.response_format` is enforced by the server, in the field that the probe finds: `response_format`, `structured_outputs`
 (vLLM), `regex` (SGLang), `grammar` or `json_schema` (llama.cpp). White space in JSON is the server's. Each answer that has ended
 is checked here: one of another form is a failed row, `grammar_violated`. Metrics such as `perplexity`, and

@@ -162,6 +162,7 @@ class FakeServer:
     honors: frozenset[str] = SETTINGS
     probes: int = 0
     listed: int = 0
+    shows: Mapping[str, Callable[[dict[str, Any]], object]] = field(default_factory=dict)
     probe_seconds: float = 0.0
     own_form: Sent = field(default_factory=lambda: answer("x", finish="length"))
     seen: Counter[str] = field(default_factory=Counter)
@@ -259,6 +260,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if not self.path.endswith("/completions"):
+            shown = self.server_of.shows.get(self.path)
+            self._send(error(404) if shown is None else Sent(content=shown(body)))
+            return
         self._send(self.server_of.handle(self.path, dict(self.headers), body))
 
     def _send(self, sent: Sent) -> None:
