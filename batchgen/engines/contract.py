@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from batchgen.decoding_settings import AnswerGrammar
+from batchgen.engines.served_tokenizer_sample import CompareTokenizer
 from batchgen.errors import Problem
 from batchgen.job.decoding import MOST_TOP_LOGPROBS
 from batchgen.job.spec import Batching, Decoding, Job, ModelSpec
@@ -263,13 +264,6 @@ class IdentifyModel(Protocol):
 
 SERVED = "served"
 """A key of `engine_args` that is never in a job: what `identify` returned."""
-UNRECORDED = "this_start"
-"""A key of what `identify` returned, for `open`: its value decides no answer, and is not recorded."""
-
-
-def recorded_part(served: Mapping[str, object]) -> dict[str, object]:
-    """What decides the answers, of what `identify` returned."""
-    return {name: value for name, value in served.items() if name != UNRECORDED}
 
 
 class FindProblems(Protocol):
@@ -277,33 +271,6 @@ class FindProblems(Protocol):
 
     def __call__(self, job: Job, model: ModelSpec, key: str, /) -> Iterable[Problem]:
         """The problems of a section `model` at the dotted `key`."""
-
-
-@dataclass(frozen=True, slots=True)
-class TokenizerSample:
-    """What the tokenizer of this machine does with some texts.
-
-    Attributes:
-        token_ids: of all parts of the vocabulary, those of `rendered_ids` among them.
-        text: what `token_ids` mean.
-        messages: role and content.
-        rendered: the prompt of these messages, special tokens included; `rendered_ids` are its tokens.
-    """
-
-    token_ids: tuple[int, ...]
-    text: str
-    messages: tuple[tuple[str, str], ...]
-    rendered: str
-    rendered_ids: tuple[int, ...]
-
-
-class CompareTokenizer(Protocol):
-    """Compares the tokenizer of this machine with that of the model, where that is not on this machine."""
-
-    def __call__(
-        self, model: ModelSpec, sample: TokenizerSample, report: Callable[[str], None], /
-    ) -> str:
-        """How they differ, in a few words; empty if they do not. `model` has what `identify` found."""
 
 
 class CheckAdapter(Protocol):

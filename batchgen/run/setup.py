@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from batchgen.decoding.resolve_decoding import Resolution, end_tokens, resolve_decoding
-from batchgen.engines.contract import recorded_part
 from batchgen.engines.engine_registry import find_engine, requires_weights
+from batchgen.engines.this_start import recorded_part
 from batchgen.errors import JobKeyError, StateError
 from batchgen.evaluation.answers import ColumnMap
 from batchgen.evaluation.judging.prepare_judges import prepare_judges

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from batchgen.engines.contract import SERVED, UNRECORDED, ModelUse, TokenizerSample
+from batchgen.engines.contract import SERVED, ModelUse
 from batchgen.engines.openai.probing.server_dialect import find_dialect
 from batchgen.engines.openai.served_model import START_SECONDS, ServerAccess
 from batchgen.engines.openai.served_tokenizer import compare_tokenizer, open_root
 from batchgen.engines.openai.server_settings import ServerSettings, read_server_settings
+from batchgen.engines.served_tokenizer_sample import TokenizerSample
+from batchgen.engines.this_start import UNRECORDED
 from batchgen.job.spec import ModelSpec
 
 DIALECT = "dialect"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from batchgen.engines.contract import SERVED, UNRECORDED, ModelUse
+from batchgen.engines.contract import SERVED, ModelUse
 from batchgen.engines.openai.identify_served import DIALECT, identify_served_model, server_access
 from batchgen.engines.openai.openai_engine import OpenaiEngine
 from batchgen.engines.openai.row_exchange import Endpoint
@@ -12,6 +12,7 @@ from batchgen.engines.openai.served_watch import ServedWatch
 from batchgen.engines.openai.server_settings import read_server_settings
 from batchgen.engines.openai.transport.concurrency_limit import ConcurrencyLimit
 from batchgen.engines.openai.transport.server_fleet import Patience, ServerFleet, ServerState
+from batchgen.engines.this_start import UNRECORDED
 from batchgen.job.spec import Batching, ModelSpec
 
 

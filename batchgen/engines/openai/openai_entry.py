@@ -12,7 +12,6 @@ from batchgen.engines.contract import (
     Estimate,
     ModelUse,
     Origin,
-    TokenizerSample,
 )
 from batchgen.engines.openai.server_settings import (
     form_problems,
@@ -22,6 +21,7 @@ from batchgen.engines.openai.server_settings import (
 )
 from batchgen.engines.openai.transport.base_url import BaseUrl
 from batchgen.engines.openai.transport.concurrency_limit import LEAST, MOST
+from batchgen.engines.served_tokenizer_sample import TokenizerSample
 from batchgen.errors import Problem
 from batchgen.job.spec import Batching, Job, ModelSpec
 from batchgen.planning.batches import BatchLimits

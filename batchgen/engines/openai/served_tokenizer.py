@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from batchgen.engines.contract import TokenizerSample
 from batchgen.engines.openai.answer_json import parse_json
 from batchgen.engines.openai.server_settings import ServerSettings
 from batchgen.engines.openai.transport.base_url import BaseUrl
 from batchgen.engines.openai.transport.http_connection import ConnectionLostError, HttpConnection
+from batchgen.engines.served_tokenizer_sample import TokenizerSample
 
 _SECONDS = 30.0
 

@@ -7,9 +7,10 @@ from datetime import date
 from functools import partial
 from typing import Any
 
-from batchgen.engines.contract import SERVED, Engine, recorded_part
+from batchgen.engines.contract import SERVED, Engine
 from batchgen.engines.engine_registry import check_engine_adapter, choose_engine_dtype
 from batchgen.engines.replicas.replicated_engine import WINDOW, ReplicatedEngine
+from batchgen.engines.this_start import recorded_part
 from batchgen.engines.weight_compression import check_compression
 from batchgen.errors import DeathError, ResourceError
 from batchgen.fingerprint import fingerprint

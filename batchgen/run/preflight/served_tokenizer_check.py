@@ -1,7 +1,7 @@
 """Compares the tokenizer of this machine with that of the server that gets its token ids, before the first row."""
 
-from batchgen.engines.contract import TokenizerSample
 from batchgen.engines.engine_registry import find_engine
+from batchgen.engines.served_tokenizer_sample import TokenizerSample
 from batchgen.errors import Problem
 from batchgen.evaluation.model_queries.scoring_model import ScoringModel
 from batchgen.jobfile.load import LoadedJob
