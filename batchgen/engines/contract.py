@@ -77,6 +77,7 @@ OPTIONS = frozenset(
         "model.attn_implementation",
         "model.base_url",
         "model.served_name",
+        "model.tensor_parallel",
         "model.api_key_env",
         "model.engine_args",
         "model.price",

@@ -7,6 +7,7 @@ from batchgen.engines.contract import Engine, EngineEntry, Estimate, ModelUse
 from batchgen.engines.echo import ECHO
 from batchgen.engines.openai.openai_entry import OPENAI
 from batchgen.engines.torch.entry import TRANSFORMERS
+from batchgen.engines.vllm.vllm_entry import VLLM
 from batchgen.errors import UsageError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.dtype_choice import ChosenDtype
@@ -15,7 +16,9 @@ from batchgen.planning.padded_batch_budget import Budget, batch_limits
 from batchgen.records import AnswerDecoder
 from batchgen.section import Auto
 
-ENGINES: dict[str, EngineEntry] = {entry.info.name: entry for entry in (TRANSFORMERS, ECHO, OPENAI)}
+ENGINES: dict[str, EngineEntry] = {
+    entry.info.name: entry for entry in (TRANSFORMERS, ECHO, OPENAI, VLLM)
+}
 """By name. An engine of your own: `ENGINES["name"] = EngineEntry(info, open)` before the job runs."""
 
 _DEFAULT_BUDGET = Budget(rows=64, tokens=65_536)

@@ -7,14 +7,8 @@ from batchgen.errors import ModelError
 from batchgen.job.spec import ModelSpec
 
 _PROGRAMS = {
-    "vLLM": frozenset(
-        {
-            "awq", "gptq", "bitsandbytes", "compressed-tensors", "fp8", "fbgemm_fp8", "mxfp4",
-            "modelopt", "torchao", "quark", "auto-round",
-        }
-    ),
     "OpenVINO": frozenset({"awq", "gptq", "openvino"}),
-}  # fmt: skip
+}
 """Programs that run such checkpoints by themselves, for methods that no engine here can load."""
 
 

@@ -66,8 +66,11 @@ class ModelSpec(Section):
     ] = None
     """engine openai: name of the environment variable with the server's key. The key itself is never written anywhere."""
     price: Annotated[Price | None, Role.OPERATIONAL] = None
+    tensor_parallel: Annotated[PositiveInt, Role.OPERATIONAL] = 1
+    """engine vllm: GPUs that compute one copy of the model together."""
     engine_args: Annotated[FreeMapping, Role.OPERATIONAL] = Field(default_factory=dict)
-    """Options of the engine, which decide no answer. openai: `give_up` (default `10m`: a run without one good answer for so long stops
+    """Options of the engine. vllm: arguments of vLLM's `EngineArgs`, such as `{enforce_eager: true, quantization: fp8}`, but for those that
+    keys of the job set; a run is resumed only with those that can change answers unchanged. openai, where they decide no answer: `give_up` (default `10m`: a run without one good answer for so long stops
     with exit code 75), `timeout` (default `10m`, for one answer), `insecure` (send prompts over http:// to a public address)."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from batchgen.decoding_settings import AnswerGrammar
 from batchgen.errors import DataError
 
-_COMPACT = {"whitespace_flexible": False, "lenient": False, "coerce_one_of": False}
+COMPACT = {"whitespace_flexible": False, "lenient": False, "coerce_one_of": False}
 """With optional white space, models write it until max_tokens. What cannot be enforced is an error."""
 
 
@@ -38,17 +38,17 @@ def library_grammar(grammar: AnswerGrammar) -> str:
     """
     matcher = require_llguidance().LLMatcher
     if grammar.kind == "json_object":
-        return str(matcher.grammar_from_json_schema('{"type": "object"}', overrides=_COMPACT))
+        return str(matcher.grammar_from_json_schema('{"type": "object"}', overrides=COMPACT))
     if grammar.kind == "json_schema":
-        return str(matcher.grammar_from_json_schema(grammar.text, overrides=_COMPACT))
+        return str(matcher.grammar_from_json_schema(grammar.text, overrides=COMPACT))
     if grammar.kind == "choice":
-        return str(matcher.grammar_from_regex(_alternatives(json.loads(grammar.text))))
+        return str(matcher.grammar_from_regex(alternatives(json.loads(grammar.text))))
     if grammar.kind == "regex":
         return str(matcher.grammar_from_regex(grammar.text))
     return str(matcher.grammar_from_lark(grammar.text))
 
 
-def _alternatives(labels: list[str]) -> str:
+def alternatives(labels: list[str]) -> str:
     """A regular expression for the texts; characters with a meaning are written by their numbers."""
     escaped = ("".join(map(_literal, label)) for label in labels)
     return f"({'|'.join(escaped)})"

@@ -14,8 +14,8 @@ from batchgen.job.spec import ModelSpec
 
 FILE = Path("model/config.json")
 HINTS = {
-    "gptq": "Give the checkpoint before compression; outside batchgen, these programs run it: vLLM, OpenVINO.",
-    "mxfp4": "Give the checkpoint before compression; outside batchgen, this program runs it: vLLM.",
+    "gptq": "Give the checkpoint before compression; outside batchgen, this program runs it: OpenVINO.",
+    "mxfp4": "Give the checkpoint before compression.",
     "vptq": "Give the checkpoint before compression.",
 }
 

@@ -125,7 +125,11 @@ class _WorkQueue:
         self._stopped = False
 
     def items(self) -> Iterator[object]:
+        """The items of the next command; a STOP of the one before has no effect on it."""
         self._stopped = False
+        return self._pulled()
+
+    def _pulled(self) -> Iterator[object]:
         while window := self._more():
             yield from window
 

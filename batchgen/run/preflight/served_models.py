@@ -17,7 +17,7 @@ from batchgen.state.run_folder import RunFolder
 from batchgen.storage.entries import exists
 from batchgen.structured.answer_grammars import KEY
 
-_NAMES = ("served_model", "served_weights", "served_by", "dialect")
+_NAMES = ("served_model", "served_weights", "served_by", "dialect", "computed_by")
 _NEUTRAL = asdict(ResolvedDecoding())
 _OF_ALL_ENGINES = ("max_new_tokens", "end_token_ids", "top_logprobs")
 
@@ -80,7 +80,10 @@ def _use(job: Job, decoding: ResolvedDecoding, known: Mapping[str, Any]) -> Mode
 def _check_seed(job: Job, found: Mapping[str, Any]) -> None:
     """A seed that the job sets, and that only sampling would read, must have an effect."""
     reads_it = job.decoding.may_sample and job.input.sample is None
-    if reads_it and "seed" in job.run.model_fields_set and "seed" not in found["dialect"]:
+    dialect = found.get("dialect")
+    if dialect is None:
+        return
+    if reads_it and "seed" in job.run.model_fields_set and "seed" not in dialect:
         raise JobKeyError(
             "run.seed",
             "has no effect: the server ignores seeds",
