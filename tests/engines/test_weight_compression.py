@@ -40,12 +40,12 @@ def test_no_engine_loads_it(method: str, hint: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_an_engine_that_loads_it_is_named_and_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    info = replace(INFO, name="kernels", needs="weights", compressed_weights=frozenset({"gptq"}))
+    info = replace(INFO, name="kernels", needs="weights", compressed_weights=frozenset({"vptq"}))
     monkeypatch.setitem(ENGINES, "kernels", EngineEntry(info, ECHO.open))
 
-    check_compression(spec("kernels"), "gptq", FILE)
+    check_compression(spec("kernels"), "vptq", FILE)
     with pytest.raises(ModelError) as caught:
-        check_compression(spec(), "gptq", FILE)
+        check_compression(spec(), "vptq", FILE)
     assert caught.value.hint == (
         "Set model.engine: kernels, or give the checkpoint before compression."
     )
