@@ -180,7 +180,7 @@ def job_reference(engines: Mapping[str, str]) -> str:
         "|---|---|",
     ]
     lines += [f"| `{name}` | {summary} |" for name, summary in engines.items()]
-    return _HEAD + "\n".join(lines) + "\n" + _SERVERS + _VLLM
+    return _HEAD + "\n".join(lines) + "\n" + _VLLM + _SERVERS
 
 
 def _section(path: KeyPath, expected: Expected) -> Iterator[str]:

@@ -202,7 +202,7 @@ def test_rows_that_kill_vllm_are_found_and_no_row_is_lost(
     assert SECRET not in printed.out + printed.err
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_second_signal_ends_a_run_whose_vllm_hangs(install: Install, job: Path) -> None:
     install()
     environment = {
