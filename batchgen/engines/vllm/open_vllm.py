@@ -154,5 +154,5 @@ def _facts(config: Any, version: str, model: ModelSpec) -> dict[str, object]:  #
 
 
 def is_batch_invariant() -> bool:
-    """Whether the environment asks vLLM to compute each row independently of the others."""
+    """Whether the environment requires vLLM to compute each row independently of the others."""
     return os.environ.get(INVARIANT, "0") == "1"

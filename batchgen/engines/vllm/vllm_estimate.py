@@ -42,7 +42,7 @@ class VllmEstimate(Estimate):
         if self.batch_invariant:
             return []
         return [
-            "an answer may depend on the rows beside it, by rounding: VLLM_BATCH_INVARIANT is not set"
+            "an answer may depend on the other rows in flight, by rounding: VLLM_BATCH_INVARIANT is not set"
         ]
 
     def batch_lines(self, origin: Origin) -> list[str]:

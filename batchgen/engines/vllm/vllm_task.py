@@ -17,7 +17,7 @@ class VllmOutput:
     Attributes:
         token_ids: new ones.
         logprobs: by token id at each of them; None unless the task wants them.
-        reason: why vLLM ended the task, in its words; None if it goes on.
+        reason: why vLLM ended the task, in its words; None if it continues.
         prompt_logprobs: of the prompt's tokens, the first of which has none.
     """
 

@@ -119,10 +119,10 @@ vLLM compiles the model: `engine_args: {enforce_eager: true}` loads faster and c
   is vLLM's `max_num_seqs`; `batching.memory_fraction` limits its memory. Other arguments of `EngineArgs` go into `model.engine_args`.
 - Temperatures are 0, or from 0.01 to 2. Not supported: `no_repeat_ngram_size`, beam search, `generation_kwargs`,
   `response_format.after`, `batching.max_tokens`. Forms are enforced by vLLM's backend `guidance`, with the grammars of batchgen.
-- A LoRA adapter is computed beside the weights, not merged; DoRA, biases, `modules_to_save`, patterns of rank or alpha, and
+- A LoRA adapter is computed in addition to the weights, not merged; DoRA, biases, `modules_to_save`, patterns of rank or alpha, and
   adapters of embeddings are errors. Checkpoints compressed by awq, gptq, compressed-tensors, fp8 and others are loaded as vLLM does.
 - With the same seed, sampled text differs from that of other engines. Unless `VLLM_BATCH_INVARIANT=1` is set, which needs certain
-  GPUs, an answer may depend on the rows beside it by rounding. A run is resumed only with the same version and settings of vLLM.
+  GPUs, an answer may depend on the other rows in flight by rounding. A run is resumed only with the same version and settings of vLLM.
 - A text is scored with its whole context: options with a common context share no computation, and one token must be left free.
 - If vLLM dies, the run ends with exit code 5, and the same command resumes it.
 """
