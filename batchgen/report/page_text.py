@@ -191,6 +191,7 @@ SCRIPT_TEXTS: Mapping[str, tuple[str, str]] = {
     "answer": ("Answer", "回答"),
     "answer_base": ("Answer of the baseline", "基准的回答"),
     "answer_new": ("Answer of this run", "本次的回答"),
+    "earlier": ("{n} earlier turns are not shown", "之前的 {n} 轮未显示"),
     "reasoning": ("Reasoning", "推理"),
     "reference": ("Reference", "参考答案"),
     "scores": ("Scores", "分数"),

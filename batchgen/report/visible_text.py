@@ -8,9 +8,18 @@ _DIRECTION = {
 }
 
 
+MAX_LINE = 600
+"""Characters of a name or a value; a cell of the input, which may have a million, can be the name of a slice."""
+
+
 def visible(text: str) -> str:
-    """One line of text, with control and direction characters as `<U+202E>`."""
-    return "".join(map(_shown, text))
+    """One line of text, with control and direction characters as `<U+202E>`. A long text ends in an ellipsis."""
+    return "".join(map(_shown, shorten_line(text, MAX_LINE)))
+
+
+def shorten_line(text: str, most: int) -> str:
+    """At most that many characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _shown(character: str) -> str:

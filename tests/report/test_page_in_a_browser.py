@@ -120,7 +120,7 @@ def test_hostile_rows(scored: MakeRun, show: Callable[..., Opened]) -> None:
     texts = [*HOSTILE, "long"]
     folder = scored(
         rows=[(text, False) for text in texts],
-        columns={"kind": texts, "gold": [*HOSTILE[1:], "x", LONG]},
+        columns={"kind": [*HOSTILE, LONG], "gold": [*HOSTILE[1:], "x", LONG]},
         slices=["kind"],
     )
     path = write_report(folder)

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from batchgen.jobfile.load import load_job
+from batchgen.report.page import json_island
 from batchgen.report.reported_run import open_reported_run
 from batchgen.report.rows.answer_survey import survey_answers
 from batchgen.report.rows.row_choice import MAX_RANDOM, MAX_WORST, choose_answers
-from batchgen.report.rows.row_records import MAX_TOTAL_BYTES, cut_records, read_records
+from batchgen.report.rows.row_records import MAX_TOTAL_BYTES, MAX_TURNS, cut_records, read_records
 from batchgen.report.rows.score_survey import survey_scores
+from batchgen.run.run import run as run_job
 
+MakeJob = Callable[..., Path]
 MakeRun = Callable[..., Path]
 
 
@@ -53,11 +57,10 @@ def test_long_texts_are_cut_and_what_is_left_out_is_counted() -> None:
     assert cut["answer"] == {"cut": "x" * 4000, "more": 996_000}
 
 
-@pytest.mark.parametrize("character", ["x", "中"])
+@pytest.mark.parametrize("character", ["x", "中", "<", "\0", "😀"])
 def test_many_long_texts_are_cut_further(character: str) -> None:
     found = cut_records([{"answer": character * 9000} for _ in range(1000)])
-    size = sum(len(one["answer"]["cut"].encode()) for one in found.records)
-    assert size <= MAX_TOTAL_BYTES
+    assert len(json_island(found.records).encode()) <= MAX_TOTAL_BYTES
     assert found.characters == len(found.records[0]["answer"]["cut"])
 
 
@@ -66,3 +69,21 @@ def test_health_counts(scored: MakeRun) -> None:
     found = survey_answers(run.scored)
     assert (found.rows, found.repeated, found.empty, found.cut) == (3, 1, 0, 0)
     assert found.characters.tolist() == [4, 4, 11]
+
+
+def test_of_a_long_conversation_the_last_turns_are_shown(make_job: MakeJob, tmp_path: Path) -> None:
+    roles = ("user", "assistant")
+    turns = [{"role": roles[n % 2], "content": f"turn {n}"} for n in range(31)]
+    job = make_job(
+        [{"m": turns}],
+        input={"columns": {"messages": "m"}},
+        prompt={"user": None},
+        evaluate={"metrics": ["refusal"]},
+    )
+    run_job(load_job(job))
+    run = open_reported_run(tmp_path / "out")
+    scores = survey_scores(run.scored, run.ranked, 5)
+    shown = choose_answers(run.scored, survey_answers(run.scored), scores)
+    (record,) = read_records(run.scored, shown)
+    assert (len(record["prompt"]), record["earlier"]) == (MAX_TURNS, 31 - MAX_TURNS)
+    assert record["prompt"][-1]["content"] == "turn 30"

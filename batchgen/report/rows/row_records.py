@@ -11,12 +11,18 @@ from batchgen.arrow.nested_column import column_at, column_paths, split_path
 from batchgen.arrow.values import python_values
 from batchgen.evaluation.comparing.scored_run import ScoredRun
 from batchgen.metrics.references import read_references
+from batchgen.report.page import json_island
 from batchgen.report.rows.row_choice import ShownAnswer
+from batchgen.report.visible_text import shorten_line
 
 MAX_CHARACTERS = 4000
 """Of one text on the page."""
-MAX_TOTAL_BYTES = 2_500_000
-"""Of all texts on the page; if they exceed it, each text is cut to fewer characters."""
+MAX_TOTAL_BYTES = 3_500_000
+"""Of all records, as they are written into the page; if they exceed it, each text is cut to fewer characters."""
+MAX_TURNS = 20
+"""Of one prompt: its last ones."""
+MAX_REFERENCES = 5
+_SLICE_CHARACTERS = 200
 _FEWEST_CHARACTERS = 200
 
 
@@ -40,20 +46,27 @@ def read_records(run: ScoredRun, shown: Sequence[ShownAnswer]) -> list[dict[str,
             "id": one.id,
             "sample": one.sample,
             "why": one.reasons,
-            "slices": one.slices,
+            "slices": [shorten_line(name, _SLICE_CHARACTERS) for name in one.slices],
             "reference": references[n],
             "scores": {**scores.get((one.id, None), {}), **scores.get((one.id, one.sample), {})},
             **{name: values[n] for name, values in texts.items()},
+            **_last_turns(texts["prompt"][n] if "prompt" in texts else None),
         }
         for n, one in enumerate(shown)
     ]
+
+
+def _last_turns(turns: list[Any] | None) -> dict[str, Any]:
+    """The prompt's last turns, and how many are before them."""
+    found = turns or []
+    return {"prompt": found[-MAX_TURNS:], "earlier": max(0, len(found) - MAX_TURNS)}
 
 
 def cut_records(records: Sequence[Mapping[str, Any]]) -> RowRecords:
     """Cut long texts, further if there are too many bytes of them."""
     limit = MAX_CHARACTERS
     cut = [_cut(one, limit) for one in records]
-    while limit > _FEWEST_CHARACTERS and sum(_size(one) for one in cut) > MAX_TOTAL_BYTES:
+    while limit > _FEWEST_CHARACTERS and len(json_island(cut).encode()) > MAX_TOTAL_BYTES:
         limit //= 2
         cut = [_cut(one, limit) for one in records]
     return RowRecords(cut, limit)
@@ -68,14 +81,6 @@ def _cut(value: Any, limit: int) -> Any:  # noqa: ANN401  # JSON
     if isinstance(value, list | tuple):
         return [_cut(one, limit) for one in value]
     return value
-
-
-def _size(value: Any) -> int:  # noqa: ANN401  # JSON
-    if isinstance(value, str):
-        return len(value.encode())
-    if isinstance(value, Mapping):
-        return sum(map(_size, value.values()))
-    return sum(map(_size, value)) if isinstance(value, list) else 8
 
 
 def _columns(run: ScoredRun) -> dict[str, str]:
@@ -104,7 +109,8 @@ def _references(run: ScoredRun, rows: Sequence[int]) -> list[list[str]]:
     columns = sorted({split_path(path, names)[0] for path in paths})
     table = run.responses.take(rows, columns)
     cells = [python_values(column_at(table, path)) for path in paths]
-    return [list(read_references([column[n] for column in cells]).texts) for n in range(len(rows))]
+    found = (read_references([column[n] for column in cells]) for n in range(len(rows)))
+    return [list(one.texts[:MAX_REFERENCES]) for one in found]
 
 
 Scores = dict[tuple[str, int | None], dict[str, list[Any]]]

@@ -117,11 +117,12 @@
   const fill = (row, body) => {
     const add = (title, ...content) => body.append(node("h4", "", title), ...content);
     if (row.error != null) add(say("failed"), box((row.code ?? "") + ": " + plain(row.error)));
+    if (row.earlier) body.append(node("p", "small", say("earlier", { n: row.earlier })));
     for (const turn of row.prompt ?? []) add(say("prompt") + " · " + say(turn.role), box(turn.content));
     if (row.reasoning != null) add(say("reasoning"), box(row.reasoning));
     if ("base" in row) body.append(sideBySide(row.base, row.answer));
     else add(say("answer"), box(row.answer));
-    for (const text of row.reference.slice(0, 5)) add(say("reference"), box(text));
+    for (const text of row.reference) add(say("reference"), box(text));
     add(say("scores"), scoresTable(row));
     if (row.slices.length) body.append(node("p", "small", ...parts(row.slices.join(" · "))));
   };
@@ -131,7 +132,7 @@
     return last.slice(0, 200).replace(/\s+/g, " ");
   };
   const card = (row, metric) => {
-    const id = node("span", "id", ...parts(row.id));
+    const id = node("span", "id", ...parts(plain(row.id)));
     const summary = node("summary", "", id);
     if (row.sample) summary.append(node("span", "small", say("sample", { n: row.sample })));
     for (const why of row.why) if (why === "flip" || why === "failed") summary.append(node("span", "tag " + why, say(why)));
@@ -155,7 +156,7 @@
   const ranked = data.metrics.filter((one) => one.ranked);
   state.metric = (ranked[0] ?? data.metrics[0] ?? { name: "" }).name;
   const haystacks = data.rows.map((row) =>
-    [row.id, ...(row.prompt ?? []).map((turn) => plain(turn.content)), plain(row.answer), ...row.reference.map(plain),
+    [plain(row.id), ...(row.prompt ?? []).map((turn) => plain(turn.content)), plain(row.answer), ...row.reference.map(plain),
       plain(row.base)].join("\n").toLowerCase());
   const unique = (values) => [...new Set(values)];
   const choice = (key, options) => {
