@@ -5,6 +5,7 @@
 Rules are consulted in order; the first that fits a request and has a count left decides what happens to it.
 """
 
+import hashlib
 import subprocess
 import sys
 import threading
@@ -98,8 +99,9 @@ class FaultyStore:
     def address(self, key: str) -> str:
         return f"s3://{self.bucket}/{key}"
 
-    def put(self, key: str, content: bytes) -> None:
-        self._direct("PUT", f"/{key}", content)
+    def put(self, key: str, content: bytes, *, sealed: bool = False) -> None:
+        """Write an object; with its hash in the metadata if `sealed`."""
+        self._direct("PUT", f"/{key}", content, sealed=sealed)
 
     def get(self, key: str) -> bytes:
         return self._direct("GET", f"/{key}")
@@ -112,9 +114,13 @@ class FaultyStore:
         text = self._direct("GET", "?list-type=2").decode()
         return sorted(part.split("</Key>")[0] for part in text.split("<Key>")[1:])
 
-    def _direct(self, method: str, path: str, content: bytes | None = None) -> bytes:
+    def _direct(
+        self, method: str, path: str, content: bytes | None = None, *, sealed: bool = False
+    ) -> bytes:
         """A request without the proxy; the server checks no signature, but rejects requests that have none."""
         headers = {"Content-Type": "application/octet-stream", "Authorization": _AUTHORIZATION}
+        if sealed:
+            headers["x-amz-meta-sha256"] = hashlib.sha256(content or b"").hexdigest()
         request = Request(f"{self.direct}/{self.bucket}{path}", content, headers, method=method)
         with urlopen(request) as answer:
             body: bytes = answer.read()

@@ -166,6 +166,8 @@ class Output(Section):
     """Folder of the run, relative to the job file."""
     upload: Annotated[NonEmptyText | None, Role.OPERATIONAL] = None
     """Address to which a published run is copied: `s3://BUCKET/PREFIX`, `gs://` or `az://` (extra `objects`). Its `manifest.json` is written last and names the files of the newest run, which are in a folder of their own. `--limit` uploads nothing."""
+    upload_parts: Annotated[bool, Role.OPERATIONAL] = False
+    """Also save each part at `upload` when it is sealed, so that another machine, with an empty disk, resumes the run. Deleted when the run is published."""
     layout: Annotated[Literal["file", "parts"], Role.PUBLICATION] = "file"
     """file: responses.parquet. parts: responses/part-00000.parquet and so on."""
     publish: Annotated[Literal["always", "gated"], Role.OPERATIONAL] = "always"
@@ -265,6 +267,12 @@ class Job(Section):
             raise ValueError(
                 "output.report has no effect without scores; give evaluate.metrics or evaluate.judges"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_have_an_address(self) -> Self:
+        if self.output.upload_parts and self.output.upload is None:
+            raise ValueError("output.upload_parts has no effect without output.upload")
         return self
 
     @model_validator(mode="after")

@@ -42,6 +42,7 @@ from batchgen.run.stop_signals import (
     deadline_after,
 )
 from batchgen.section import parse_duration
+from batchgen.state.bucket_state import PartsHome, open_parts_home
 from batchgen.state.identity import Identity
 from batchgen.state.journal import Journal, count_saved, delete_sealed, open_journal
 from batchgen.state.lock import RunLock, hold_lock
@@ -85,9 +86,7 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
     if progress and reporter is SILENT:
         reporter = ConsoleReporter(sys.stderr)
     loaded = loaded_job(job)
-    if (limit := loaded.job.run.max_runtime) is not None:
-        reason = f"run.max_runtime ({limit}) is over"
-        deadlines = [*deadlines, deadline_after(parse_duration(limit), reason)]
+    deadlines = _with_max_runtime(loaded.job.run.max_runtime, deadlines)
     folder = RunFolder(Path(loaded.job.output.path))
     writable = start != "resume" or not folder.is_complete_and_read_only
     if writable:
@@ -102,8 +101,9 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
             check_complete(RunFolder(incremental_from.absolute()))  # before a run begins
         if start == "fresh":  # only now: a job that cannot start leaves the old run as it is
             set_old_run_aside(folder, reporter)
-        identity = run_identity(folder, setup, fresh=start == "fresh")
-        upload = _open_upload(folder, setup, identity, reporter)
+        home = open_parts_home(folder, loaded.job.output, fresh=start == "fresh")
+        identity = run_identity(folder, setup, fresh=start == "fresh", join=home.join)
+        upload = _open_upload(home, setup, identity, reporter)
         stopping = StopCondition(stop, deadlines)
         passes = scoring_passes(
             folder,
@@ -131,26 +131,33 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
         )
         return upload(
             _Runner(
-                folder, lock, setup, identity, reporter, stopping, passes, earlier, opener, executor
+                home, lock, setup, identity, reporter, stopping, passes, earlier, opener, executor
             ).run(start)
         )
 
 
+def _with_max_runtime(limit: str | None, deadlines: Sequence[Deadline]) -> Sequence[Deadline]:
+    why = f"run.max_runtime ({limit}) is over"
+    return [*deadlines, *([deadline_after(parse_duration(limit), why)] if limit else [])]
+
+
 def _open_upload(
-    folder: RunFolder, setup: Setup, identity: Identity, reporter: Reporter
+    home: PartsHome, setup: Setup, identity: Identity, reporter: Reporter
 ) -> Callable[[RunResult], RunResult]:
     """What uploads a published run, and adds its address to the result; see `output.upload`."""
     output, name = setup.job.output, setup.job.name
     if output.upload is None:
         return lambda result: result
     publication = open_publication(
-        folder, output.upload, run_id=identity.run_id, job=name, reporter=reporter
+        home.folder, output.upload, run_id=identity.run_id, job=name, reporter=reporter
     )
 
     def upload(result: RunResult) -> RunResult:
         if result.outcome in ("stopped", "withheld"):
             return result
-        return replace(result, uploaded=publication.publish(reporter))
+        address = publication.publish(reporter)
+        home.clear(identity.run_id)
+        return replace(result, uploaded=address)
 
     return upload
 
@@ -159,7 +166,7 @@ def _open_upload(
 class _Runner:
     """One start of a run, under the lock."""
 
-    folder: RunFolder
+    home: PartsHome
     lock: RunLock
     setup: Setup
     identity: Identity
@@ -187,8 +194,12 @@ class _Runner:
         return result
 
     @property
+    def folder(self) -> RunFolder:
+        return self.home.folder
+
+    @property
     def _store(self) -> PartStore:
-        return PartStore(self.folder, compression=self.setup.job.output.compression)
+        return self.home.store(self.identity.run_id)
 
     @property
     def _publication(self) -> Publication:

@@ -1,11 +1,8 @@
 """Everything that is resolved before weights are loaded: input, prompts, tokenizer, decoding, identity."""
 
-import platform
-from collections.abc import Container, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pyarrow as pa
@@ -44,6 +41,7 @@ from batchgen.run.preflight.input_check import CheckedInput, add_survey_columns,
 from batchgen.run.preflight.metric_trial import trial_problems, trial_rows, user_functions
 from batchgen.run.preflight.served_models import served_model_settings
 from batchgen.run.preflight.served_tokenizer_check import check_served_tokenizer
+from batchgen.run.preflight.versions import installed_versions
 from batchgen.run.requests import PendingRow, RequestBuilder
 from batchgen.run.responses import ResponseBuilder
 from batchgen.state.identity import (
@@ -259,7 +257,7 @@ def set_up(
         settings=settings,
         evaluation=evaluation,
         scorer=scorer,
-        versions=_installed_versions(),
+        versions=installed_versions(),
         served=served,
     )
 
@@ -268,15 +266,6 @@ def _tokenizer_facts(job: Job, tokenizer: Tokenizer, model: LocalModel | None) -
     if model is None or job.model.tokenizer is None:
         return dict(tokenizer.facts)
     return {**tokenizer.facts, "files": tokenizer_identity(model.tokenizer.folder)}
-
-
-def _installed_versions() -> dict[str, str | None]:
-    names = ("batchgen-llm", "torch", "transformers", "tokenizers", "pyarrow", "polars")
-    versions: dict[str, str | None] = {"python": platform.python_version(), **dict.fromkeys(names)}
-    for name in names:
-        with suppress(PackageNotFoundError):  # such as a checkout on PYTHONPATH
-            versions[name] = version(name)
-    return versions
 
 
 def new_identity(setup: Setup) -> Identity:
@@ -292,14 +281,21 @@ def new_identity(setup: Setup) -> Identity:
     )
 
 
-def run_identity(folder: RunFolder, setup: Setup, *, fresh: bool) -> Identity:
-    """The identity of the run in the folder, or a new one.
+Join = Callable[[Identity | None, Identity], Identity]
+"""Given the run in the folder, if any, and a new one: the run that is at work in object storage."""
+
+
+def run_identity(
+    folder: RunFolder, setup: Setup, *, fresh: bool, join: Join = lambda local, now: local or now
+) -> Identity:
+    """The identity of the run in the folder, or of the one to `join`, or a new one.
 
     That of a run in the folder has the columns that the job has now: run.json may still record others.
     """
     now = new_identity(setup)
     if (recorded := read_identity(folder)) is not None:
         check_same_run(folder, recorded, now)
+        join(recorded, now)
         return replace(recorded, settings=now.settings)
     gated = setup.job.output.publish == "gated"
     kept = exists(folder.manifest) and (
@@ -315,5 +311,8 @@ def run_identity(folder: RunFolder, setup: Setup, *, fresh: bool) -> Identity:
     else:  # otherwise it is published with the answers
         folder.write_text(folder.job, setup.loaded.dump(), stage="job", mode=setup.file_mode)
         beside = {JOB_HASH: sha256(folder.job)}
-    folder.write_json(folder.run, now.content() | beside, stage="run")  # from here on it is a run
-    return now
+    joined = join(None, now)
+    folder.write_json(
+        folder.run, joined.content() | beside, stage="run"
+    )  # from here on it is a run
+    return replace(joined, settings=now.settings)

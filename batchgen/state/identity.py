@@ -180,12 +180,17 @@ def read_identity(folder: RunFolder) -> Identity | None:
         return None
     content = read_json(folder.run)
     try:
-        known = Identity(**{name: content[name] for name in Identity.__dataclass_fields__})
+        known = identity_of(content)
     except KeyError as error:
         raise _damaged(folder, f"{error.args[0]} is missing") from error
     if known.fingerprint != content.get("fingerprint"):
         raise _damaged(folder, "its settings do not match their fingerprint")
     return known
+
+
+def identity_of(content: Mapping[str, Any]) -> Identity:
+    """The identity that `Identity.content` wrote; KeyError if a key is missing."""
+    return Identity(**{name: content[name] for name in Identity.__dataclass_fields__})
 
 
 def recorded_dtype(folder: RunFolder) -> str | None:

@@ -144,7 +144,7 @@ deleted. An object that is replaced while it is copied is an error. The run reco
 run rejects other content with exit code 6. A store without an answer ends the command with 75 (repeat it), missing or expired
 credentials with 5 (renew them, then repeat it).
 
-`output.upload: s3://BUCKET/PREFIX` copies the published run to a bucket; journal and parts stay in `output.path`, a local folder.
+`output.upload: s3://BUCKET/PREFIX` copies the published run to a bucket; journal, lock and parts are in `output.path`, a local folder.
 
 ```text
 PREFIX/manifest.json            the newest run: its id, its folder, each file with its SHA-256
@@ -158,6 +158,13 @@ upload fails, the answers are complete in `output.path`: repeat the command, whi
 store does not answer). `batchgen score` changes only the local folder; the next `batchgen run` uploads it. A withheld run and one
 with `--limit` are not uploaded. A store that ignores conditions is named by a warning. Uploads that a kill leaves open cost space:
 add a lifecycle rule for incomplete multipart uploads to the bucket.
+
+`output.upload_parts: true` also saves each part there when it is sealed (`PREFIX/.batchgen/`), by a conditional put: a machine with
+an empty disk, such as a new spot instance, resumes the run of a lost one with the same command, and generates again only rows that
+were in flight or in open parts (`batching.part_rows`). Two machines that work at once cost time, and no row appears twice: the first
+to save a part wins. It must be the same job and input; with `${date}`, add `--date`. A store that ignores conditions is an error
+(exit code 5). A part that cannot be saved stops the run (5 or 75); it stays in `output.path` and is saved by the next start. The
+parts are deleted when the run is published.
 
 `status`, `verify`, `show`, `export`, `compare`, `score --output FOLDER` and `report --output FILE` take such an address, of a prefix
 or of one run's folder, in place of a run folder (also `batchgen.score` and `batchgen.compare`). The files are copied to

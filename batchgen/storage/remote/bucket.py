@@ -192,7 +192,7 @@ class Bucket:
             ResourceError: the object has another size afterwards.
         """
         size = path.stat().st_size
-        if self._stored(key) == (size, digest):
+        if self.stored(key) == (size, digest):
             return
         with self._write_errors(key):
             self._obstore.put(
@@ -235,7 +235,7 @@ class Bucket:
         except FileNotFoundError:
             raise no_such_bucket("cannot write", url) from None
 
-    def _stored(self, key: str) -> tuple[int, str] | None:
+    def stored(self, key: str) -> tuple[int, str] | None:
         """Size and recorded hash of an object."""
         try:
             with bucket_errors("cannot read", self._at(key)):
