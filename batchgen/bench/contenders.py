@@ -7,9 +7,8 @@
 All have the same token ids, limits and end tokens; the time is taken from the loaded model to the last token.
 """
 
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
@@ -194,61 +193,53 @@ def _generate(work: BenchWork) -> Measured:
 def _vllm(work: BenchWork) -> Measured | NotMeasured:
     if find_spec("vllm") is None:
         return NotMeasured("not installed")
-    if work.spec.adapter is not None:
-        return NotMeasured("is measured without adapters only")
-    # Use every core, as the others do; by default vLLM reserves one for its scheduler.
-    os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
-    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    # stdout is for results, also in native code and child processes.
-    os.dup2(2, 1)
-    from vllm import LLM, SamplingParams
+    from batchgen.engines.engine_registry import find_engine, open_engine
+    from batchgen.planning.batches import sort_by_length
 
+    check_vllm_settings(work.requests)
+    longest = max(len(one.token_ids) + one.decoding.max_new_tokens for one in work.requests)
+    changes: dict[str, Any] = {"engine": "vllm", "dtype": work.dtype, "max_model_len": longest}
+    if work.spec.engine != "vllm":
+        changes["engine_args"] = {}
+    spec, tokenizer = work.spec.model_copy(update=changes), _tokenizer(work)
+    if spec.adapter is not None and (check := find_engine("vllm").check_adapter) is not None:
+        check(spec, folder=work.model.folder)
     begin = time.perf_counter()
-    llm = LLM(
-        str(work.model.folder),
-        dtype=work.dtype,
-        trust_remote_code=work.spec.trust_remote_code,
-        max_model_len=max(
-            len(one.token_ids) + one.decoding.max_new_tokens for one in work.requests
-        ),
-        disable_log_stats=True,
+    engine = open_engine(
+        spec,
+        folder=work.model.folder,
+        batching=work.batching.model_copy(update={"max_tokens": "auto"}),
+        decode=AnswerText(tokenizer),
+        should_stop=lambda: False,
     )
     ready = time.perf_counter()
-    params = [SamplingParams(**vllm_settings(request)) for request in work.requests]
-    prompts = [{"prompt_token_ids": list(request.token_ids)} for request in work.requests]
-    done = llm.generate(prompts, params, use_tqdm=False)
-    end = time.perf_counter()
-    lengths = tuple(len(one.outputs[0].token_ids) for one in done)
-    return Measured(load_seconds=ready - begin, seconds=end - ready, new_tokens=lengths)
+    try:
+        done = list(engine.generate(sort_by_length(work.requests)))
+        end = time.perf_counter()
+    finally:
+        engine.close()
+    lengths = {(one.index, one.sample): len(one.token_ids) for one in done}
+    return Measured(
+        load_seconds=ready - begin,
+        seconds=end - ready,
+        new_tokens=tuple(lengths[one.index, one.sample] for one in work.requests),
+    )
 
 
-def vllm_settings(request: Request) -> dict[str, Any]:
-    """The decoding settings of a request, as arguments of vLLM's `SamplingParams`.
+def check_vllm_settings(requests: Iterable[Request]) -> None:
+    """Check that engine vllm supports the decoding settings of the requests.
 
     Raises:
-        UsageError: vLLM does not support one of them.
+        UsageError: it does not support one of them.
     """
-    decoding = request.decoding
-    unsupported = {
-        "num_beams": decoding.num_beams > 1,
-        "no_repeat_ngram_size": decoding.no_repeat_ngram_size > 0,
-        "generation_kwargs": bool(decoding.generation_kwargs),
-    }
-    if used := [name for name, is_used in unsupported.items() if is_used]:
-        raise UsageError(f"vLLM does not support {' and '.join(used)}, which the job sets")
-    return {
-        "temperature": decoding.temperature,
-        "top_p": decoding.top_p,
-        "top_k": decoding.top_k,
-        "min_p": decoding.min_p,
-        "repetition_penalty": decoding.repetition_penalty,
-        "max_tokens": decoding.max_new_tokens,
-        "min_tokens": decoding.min_new_tokens,
-        "stop": list(decoding.stop_strings) or None,
-        "stop_token_ids": sorted(decoding.end_token_ids),
-        "seed": None if decoding.greedy else request.seed,
-    }
+    for decoding in (request.decoding for request in requests):
+        unsupported = {
+            "num_beams": decoding.num_beams > 1,
+            "no_repeat_ngram_size": decoding.no_repeat_ngram_size > 0,
+            "generation_kwargs": bool(decoding.generation_kwargs),
+        }
+        if used := [name for name, is_used in unsupported.items() if is_used]:
+            raise UsageError(f"vLLM does not support {' and '.join(used)}, which the job sets")
 
 
 def _tokenizer(work: BenchWork) -> Any:  # noqa: ANN401  (a PreTrainedTokenizerBase)

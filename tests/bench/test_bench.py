@@ -15,8 +15,8 @@ from batchgen.bench.contenders import (
     Contender,
     Measured,
     NotMeasured,
+    check_vllm_settings,
     measure_contender,
-    vllm_settings,
 )
 from batchgen.errors import DataError, UsageError
 from batchgen.job.spec import Batching, ModelSpec
@@ -109,29 +109,6 @@ def test_missing_weights_are_a_reason_and_not_an_exception(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("decoding", "expected"),
-    [
-        pytest.param(ResolvedDecoding(), {"temperature": 0.0, "seed": None}, id="greedy"),
-        pytest.param(
-            ResolvedDecoding(temperature=0.5, top_k=7, min_p=0.1),
-            {"temperature": 0.5, "top_k": 7, "min_p": 0.1, "seed": 9},
-            id="sampled",
-        ),
-        pytest.param(
-            ResolvedDecoding(
-                max_new_tokens=5, end_token_ids=frozenset({3, 2}), stop_strings=("x",)
-            ),
-            {"max_tokens": 5, "stop_token_ids": [2, 3], "stop": ["x"]},
-            id="ends",
-        ),
-    ],
-)
-def test_vllm_gets_the_same_settings(decoding: ResolvedDecoding, expected: dict[str, Any]) -> None:
-    settings = vllm_settings(Request(0, 0, [1], decoding, seed=9))
-    assert {name: settings[name] for name in expected} == expected
-
-
-@pytest.mark.parametrize(
     "decoding",
     [
         ResolvedDecoding(num_beams=2),
@@ -141,7 +118,7 @@ def test_vllm_gets_the_same_settings(decoding: ResolvedDecoding, expected: dict[
 )
 def test_vllm_is_not_measured_with_other_settings(decoding: ResolvedDecoding) -> None:
     with pytest.raises(UsageError, match="vLLM does not support"):
-        vllm_settings(Request(0, 0, [1], decoding, seed=9))
+        check_vllm_settings([Request(0, 0, [1], decoding, seed=9)])
 
 
 @pytest.mark.soak

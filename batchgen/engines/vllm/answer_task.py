@@ -49,6 +49,10 @@ class AnswerTask:
         return len(self._token_ids)
 
     @property
+    def scored_tokens(self) -> int:
+        return 0
+
+    @property
     def every_step(self) -> bool:
         return bool(self._request.decoding.stop_strings)
 
@@ -59,23 +63,23 @@ class AnswerTask:
     def settings(self) -> dict[str, Any]:
         return sampling_settings(self._request)
 
-    def refused(self) -> Completion:
+    def refused(self) -> Sequence[Completion]:
         if not is_computed(self._request.decoding.temperature):
             message = f"decoding.temperature: engine vllm computes 0, and {LEAST_TEMPERATURE} to {MOST_TEMPERATURE:g}"
-            return self._failed(Failure("invalid_override", message))
-        return self._failed(Failure("request_refused", _REFUSED))
+            return [self._failed(Failure("invalid_override", message))]
+        return [self._failed(Failure("request_refused", _REFUSED))]
 
-    def advance(self, output: VllmOutput) -> Completion | None:
+    def advance(self, output: VllmOutput) -> Sequence[Completion] | None:
         reason = self._add(output)
         if reason is None and output.reason is not None:
             reason = _ENDS.get(output.reason)
         if reason is not None:
-            return self._completion(reason)
+            return [self._completion(reason)]
         if output.reason is None:
             return None
         if self._is_second:
             message = f"vLLM ended the row twice with {output.reason[:20]!r}"
-            return self._failed(Failure("server_error", message))
+            return [self._failed(Failure("server_error", message))]
         self._is_second = True
         self._begin()
         return None

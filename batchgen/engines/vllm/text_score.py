@@ -43,20 +43,23 @@ class TextScore:
         return None
 
     @property
-    def tokens(self) -> int:
+    def scored_tokens(self) -> int:
         return len(self.continuation.context) + len(self.continuation.token_ids)
 
     def settings(self) -> dict[str, Any]:
         """As of any task; vLLM always generates a token too."""
         return {"max_tokens": 1, "temperature": 0.0, "detokenize": False, "prompt_logprobs": 0}
 
-    def refused(self) -> Likelihood:
+    def refused(self) -> Sequence[Likelihood]:
         failure = Failure("continuation_too_long", _TOO_LONG)
-        return Likelihood(self.continuation.index, (), failure=failure)
+        return [Likelihood(self.continuation.index, (), failure=failure)]
 
-    def advance(self, output: VllmOutput) -> Likelihood | None:
+    def advance(self, output: VllmOutput) -> Sequence[Likelihood]:
+        return [self._likelihood(output)]
+
+    def _likelihood(self, output: VllmOutput) -> Likelihood:
         one, positions = self.continuation, output.prompt_logprobs
-        if positions is None or len(positions) != self.tokens:
+        if positions is None or len(positions) != self.scored_tokens:
             raise ModelError(
                 "vLLM returned no log-probabilities of the prompt's tokens",
                 hint="Report it to vLLM, and use another version of it.",

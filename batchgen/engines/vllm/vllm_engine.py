@@ -9,6 +9,7 @@ from typing import Any
 
 from batchgen.engines.vllm.answer_task import AnswerTask
 from batchgen.engines.vllm.engine_death import death_error
+from batchgen.engines.vllm.label_task import label_tasks
 from batchgen.engines.vllm.request_settings import form_settings
 from batchgen.engines.vllm.text_score import STEP_TOKENS, TextScore
 from batchgen.engines.vllm.vllm_arguments import is_computed
@@ -45,6 +46,7 @@ class VllmEngine:
         self._facts, self._adapter = facts, adapter
         self._window = 2 * engine.vllm_config.scheduler_config.max_num_seqs
         self._requests = 0
+        self._scored_tokens = 0
         self._running: Mapping[str, VllmTask[object]] = {}
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
@@ -54,17 +56,11 @@ class VllmEngine:
             DeathError: vLLM's engine has died.
             ModelError: vLLM returns something else than it was asked for.
         """
-        tasks = (AnswerTask(request, self._decode) for request in requests)
-        return self._perform(tasks, lambda running: len(running) < self._window)
+        return self._perform(self._answer_tasks(requests))
 
     def likelihoods(self, continuations: Iterable[Continuation]) -> Iterator[Likelihood]:
         """As `Engine.likelihoods`; a context is computed once for each of its continuations. Raises as `generate`."""
-
-        def has_room(running: Mapping[str, TextScore]) -> bool:
-            held = sum(one.tokens for one in running.values())
-            return len(running) < self._window and held < STEP_TOKENS
-
-        return self._perform((TextScore(one) for one in continuations), has_room)
+        return self._perform(TextScore(one) for one in continuations)
 
     def in_flight(self) -> InFlight:
         tasks = list(self._running.values())
@@ -77,17 +73,20 @@ class VllmEngine:
         """End the processes of vLLM."""
         self._engine.engine_core.shutdown()
 
-    def _perform(
-        self,
-        tasks: Iterator[VllmTask[Result]],
-        has_room: Callable[[Mapping[str, Any]], bool],
-    ) -> Iterator[Result]:
+    def _answer_tasks(self, requests: Iterable[Request]) -> Iterator[VllmTask[Completion]]:
+        for request in requests:
+            if request.label_tokens:
+                yield from label_tasks(request)
+            else:
+                yield AnswerTask(request, self._decode)
+
+    def _perform(self, tasks: Iterator[VllmTask[Result]]) -> Iterator[Result]:
         """The results of all tasks, in the order in which they end."""
         running: dict[str, VllmTask[Result]] = {}
-        self._running = running
+        self._running, self._scored_tokens = running, 0
         try:
             while not self._should_stop():
-                yield from self._fill(running, tasks, has_room)
+                yield from self._fill(running, tasks)
                 if not running:
                     return
                 yield from self._step(running)
@@ -97,17 +96,14 @@ class VllmEngine:
                 running.clear()
 
     def _fill(
-        self,
-        running: dict[str, VllmTask[Result]],
-        tasks: Iterator[VllmTask[Result]],
-        has_room: Callable[[Mapping[str, Any]], bool],
+        self, running: dict[str, VllmTask[Result]], tasks: Iterator[VllmTask[Result]]
     ) -> Iterator[Result]:
         """Hand tasks to vLLM; yields the results of those that it refuses."""
-        while has_room(running):
+        while len(running) < self._window and self._scored_tokens < STEP_TOKENS:
             if (task := next(tasks, None)) is None:
                 return
             if not self._add(running, task):
-                yield task.refused()
+                yield from task.refused()
 
     def _add(self, running: dict[str, VllmTask[Result]], task: VllmTask[Result]) -> bool:
         """Whether vLLM takes the task."""
@@ -129,6 +125,7 @@ class VllmEngine:
         except _refusals():
             return False
         running[key] = task
+        self._scored_tokens += task.scored_tokens
         return True
 
     def _step(self, running: dict[str, VllmTask[Result]]) -> Iterator[Result]:
@@ -144,16 +141,17 @@ class VllmEngine:
                 )
             if (task := running.get(key)) is None:
                 continue  # stopped before
-            result = task.advance(_read(output))
-            if result is None and not output.finished:
+            results = task.advance(_read(output))
+            if results is None and not output.finished:
                 continue
             del running[key]
-            if result is None:
+            self._scored_tokens -= task.scored_tokens
+            if results is None:
                 self._add(running, task)  # vLLM took it before
             else:
                 if not output.finished:
                     self._engine.abort_request([key])
-                yield result
+                yield from results
 
     def _outputs(self) -> list[Any]:
         from vllm.v1.engine.exceptions import EngineDeadError

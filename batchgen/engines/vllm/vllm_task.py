@@ -38,6 +38,10 @@ class VllmTask(Protocol[Outcome]):
         """So far."""
 
     @property
+    def scored_tokens(self) -> int:
+        """Prompt tokens whose log-probabilities vLLM computes."""
+
+    @property
     def every_step(self) -> bool:
         """Whether tokens are needed as they come: the task may end before vLLM ends it."""
 
@@ -48,8 +52,8 @@ class VllmTask(Protocol[Outcome]):
     def settings(self) -> dict[str, Any]:
         """Arguments of `SamplingParams`, but for those of the two properties before."""
 
-    def refused(self) -> Outcome:
-        """The result if vLLM does not take the task."""
+    def refused(self) -> Sequence[Outcome]:
+        """The results if vLLM does not take the task."""
 
-    def advance(self, output: VllmOutput) -> Outcome | None:
-        """Add an output; returns the result if the task ends with it. None after the last one: it is sent again."""
+    def advance(self, output: VllmOutput) -> Sequence[Outcome] | None:
+        """Add an output; returns the results if the task ends with it. None after the last output: it is sent again."""

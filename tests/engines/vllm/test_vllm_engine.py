@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from batchgen.decoding_settings import AnswerGrammar
 from batchgen.engines.contract import Engine
 from batchgen.engines.engine_registry import open_engine
 from batchgen.errors import BatchgenError, DeathError, ModelError
@@ -131,6 +132,22 @@ def test_likelihoods_are_of_the_continuation_alone(engine: Engine) -> None:
     (long,) = engine.likelihoods([Continuation(0, range(1, 64), [1])])
     assert long.failure is not None
     assert long.failure.code == "continuation_too_long"
+
+
+def test_a_request_with_labels_is_answered_with_the_most_likely_one(engine: Engine) -> None:
+    labels = AnswerGrammar("choice", json.dumps(["a", "b", "c"]))
+    decoding = ResolvedDecoding(grammar=labels, logprobs=True)
+    rows = [
+        Request(n, 0, [1, 2], decoding, seed=n, label_tokens=([40], [20 + n, 15], [39]))
+        for n in range(7)
+    ]
+    found = answers(engine, [*rows, request(7, [1, 2, 3])])
+    assert found[7].label_logprobs is None
+    for n, row in enumerate(rows):
+        best = 1 if n <= 4 else 2  # the fake's log-probability of a token is its negative id
+        assert found[n].text == "abc"[best]
+        assert list(found[n].token_ids) == list(row.label_tokens[best])
+        assert found[n].label_logprobs == pytest.approx((-40.0, -35.0 - n, -39.0))
 
 
 @pytest.mark.parametrize(
