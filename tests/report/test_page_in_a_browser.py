@@ -191,6 +191,7 @@ def test_chinese_dark_and_narrow(scored: MakeRun, show: Callable[..., Opened], w
     page = opened.page
     assert "通过：所有门槛均已达到" in page.inner_text("#verdict")
     assert "every gate passed" not in page.inner_text("#verdict")
+    opened.open_answers()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.click("#language")
     assert "Passed: every gate passed" in page.inner_text("#verdict")

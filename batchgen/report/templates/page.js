@@ -112,7 +112,7 @@
       body.append(node("tr", "", node("td", "", ...parts(metric.name)), node("td", "num", shown),
         node("td", "small", status === "ok" ? "" : status), detail));
     }
-    return node("table", "", body);
+    return node("div", "scroll", node("table", "", body));
   };
   const fill = (row, body) => {
     const add = (title, ...content) => body.append(node("h4", "", title), ...content);
