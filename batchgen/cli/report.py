@@ -45,8 +45,8 @@ def report(
 
     written = write_report(run, output, baseline=baseline)
     size = written.stat().st_size
-    if opens:
-        webbrowser.open(written.as_uri())
+    if opens and not webbrowser.open(written.as_uri()):
+        click.echo("no browser was found to open the file in", err=True)
     if as_json:
         print_json(report=str(written), bytes=size)
         return

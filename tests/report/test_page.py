@@ -3,7 +3,10 @@
 import base64
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,3 +101,16 @@ def test_the_command_names_the_file(scored: MakeRun, tmp_path: Path) -> None:
     assert (printed["report"], printed["bytes"]) == (str(target), target.stat().st_size)
     assert target.stat().st_mode & 0o777 == 0o600
     assert not (folder / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_open_gives_the_address_of_the_file_to_the_browser(scored: MakeRun, tmp_path: Path) -> None:
+    folder, opened = scored(), tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o700)
+    command = [sys.executable, "-m", "batchgen", "report", str(folder), "--open"]
+    environment = {**os.environ, "BROWSER": str(browser)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert opened.read_text().strip() == (folder / "report.html").as_uri()
+    assert done.stderr.startswith("wrote  ")
