@@ -1,7 +1,7 @@
 """`batchgen run`: runs a job, or resumes it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from batchgen.progress import Reporter
     from batchgen.run.result import RunResult
     from batchgen.run.run import Start
+    from batchgen.run.stop_signals import StopRequest
 
 
 @click.command()
@@ -35,6 +36,17 @@ if TYPE_CHECKING:
 @click.option("--fresh", is_flag=True, help="Start over; the old run is moved aside, not deleted.")
 @incremental_option
 @click.option("--retry-errors", is_flag=True, help="Generate failed rows again; keep all others.")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Make only the parts of shard I of N, from 0 to N-1, and publish nothing; `any` claims parts that no other process "
+    "makes. Start the same command with other numbers on other machines that share the output folder.",
+)
+@click.option(
+    "--merge",
+    is_flag=True,
+    help="Publish a run whose parts shards have made; 75 if some are missing.",
+)
 @click.option("--until", metavar="HH:MM", help="Stop at this time of day with exit code 75.")
 @summary_file_options
 @json_option
@@ -48,6 +60,8 @@ def run(  # noqa: PLR0913  # click passes each option by its name
     fresh: bool,
     incremental_from: Path | None,
     retry_errors: bool,
+    shard: str | None,
+    merge: bool,
     until: str | None,
     as_json: bool,
     quiet: bool,
@@ -71,17 +85,67 @@ def run(  # noqa: PLR0913  # click passes each option by its name
             "--fresh and --retry-errors exclude each other",
             hint="Use --fresh to generate every row again, --retry-errors for only those that failed.",
         )
+    _check_share(shard, merge=merge, given={"--fresh": fresh, "--retry-errors": retry_errors})
     with console_reporter(quiet=quiet) as reporter:
         # Printed before anything slow is imported.
         reporter.info(f"starting {printable(str(options['job']))}")
+        start: Start = "fresh" if fresh else "retry-errors" if retry_errors else "resume"
+        share = _Share(start, incremental_from, until, shard, merge=merge)
         return _run(
             options,
             reporter,
-            start="fresh" if fresh else "retry-errors" if retry_errors else "resume",
-            incremental_from=incremental_from,
-            until=until,
-            output=_Output(as_json=as_json, quiet=quiet, markdown=markdown, junit=junit),
+            share,
+            _Output(as_json=as_json, quiet=quiet, markdown=markdown, junit=junit),
         )
+
+
+def _check_share(shard: str | None, *, merge: bool, given: Mapping[str, bool]) -> None:
+    """Raise UsageError for options that concern the whole run next to those that concern a share of it."""
+    share = "--shard" if shard is not None else "--merge" if merge else None
+    given = {**given, "--merge": merge and shard is not None}
+    for name in (name for name, is_set in given.items() if is_set and share):
+        hints = {
+            "--fresh": "Start over in another folder with --output FOLDER.",
+            "--retry-errors": "Publish the run first, then run with --retry-errors alone.",
+            "--merge": "Run with --merge alone, after all shards.",
+        }
+        raise UsageError(f"{name} and {share} exclude each other", hint=hints[name])
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What of the run this process does: a shard, publishing alone with `merge`, or else all."""
+
+    start: "Start"
+    incremental_from: Path | None
+    until: str | None
+    shard: str | None
+    merge: bool
+
+    def run(self, loaded: "LoadedJob", reporter: "Reporter", stop: "StopRequest") -> "RunResult":
+        from batchgen.engines.engine_registry import open_engine
+        from batchgen.run.run import run as run_job
+        from batchgen.run.shards.merge import NoExecutor, check_begun
+        from batchgen.run.shards.shard_run import run_shard
+        from batchgen.run.stop_signals import InterruptibleOpener
+        from batchgen.state.run_folder import RunFolder
+        from batchgen.state.shards.shard import parse_shard
+
+        common: dict[str, Any] = {
+            "incremental_from": self.incremental_from,
+            "reporter": reporter,
+            "stop": stop,
+            "deadlines": _deadlines(self.until),
+            "opener": InterruptibleOpener(open_engine, stop),
+        }
+        if self.shard is not None:
+            return run_shard(loaded, parse_shard(self.shard), **common)
+        executor = None
+        if self.merge:
+            folder = RunFolder(Path(loaded.job.output.path))
+            check_begun(folder)
+            executor = NoExecutor(folder)
+        return run_job(loaded, start=self.start, executor=executor, **common)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,45 +162,27 @@ class _Output:
         from batchgen.report.exchange.junit import gates_junit
         from batchgen.report.exchange.markdown import gates_markdown
 
-        if result.outcome != "stopped":
+        if result.outcome not in ("stopped", "sealed"):
             write_summary(self.markdown, lambda: gates_markdown(name, result.gates, result.metrics))
             write_summary(self.junit, lambda: gates_junit(name, result.gates))
 
 
-def _run(
-    options: dict[str, Any],
-    reporter: "Reporter",
-    *,
-    start: "Start",
-    incremental_from: Path | None,
-    until: str | None,
-    output: "_Output",
-) -> int:
+def _run(options: dict[str, Any], reporter: "Reporter", share: _Share, output: "_Output") -> int:
     from batchgen.cli.render.run_summary import print_answers, print_metrics, print_summary, summary
-    from batchgen.engines.engine_registry import open_engine
-    from batchgen.run.run import run as run_job
-    from batchgen.run.stop_signals import InterruptibleOpener, handle_stop_signals
+    from batchgen.run.stop_signals import handle_stop_signals
 
-    if start == "fresh":  # the date that the old run stored may be damaged
+    if share.start == "fresh":  # the date that the old run stored may be damaged
         options["day"] = options["day"] or datetime.now().astimezone().date().isoformat()
-    deadlines = _deadlines(until)
+    _deadlines(share.until)  # an invalid one is reported before anything is read
     with handle_stop_signals() as stop:
         loaded = load_from_options(**options, reporter=reporter)
-        result = run_job(
-            loaded,
-            start=start,
-            incremental_from=incremental_from,
-            reporter=reporter,
-            stop=stop,
-            deadlines=deadlines,
-            opener=InterruptibleOpener(open_engine, stop),
-        )
+        result = share.run(loaded, reporter, stop)
         output.write_files(loaded.job.name, result)
         if not output.quiet or result.exit_code != 0:
-            print_summary(result, resume=_resume_command(loaded))
+            print_summary(result, resume=_resume_command(loaded, merge=share.merge))
         if output.as_json:
             click.echo(json_line(summary(result)))
-        elif not output.quiet and result.outcome != "stopped":
+        elif not output.quiet and result.outcome not in ("stopped", "sealed"):
             if result.outcome != "withheld" and sys.stdout.isatty():
                 print_answers(result.folder)
             print_metrics(result)
@@ -145,11 +191,12 @@ def _run(
     return int(result.exit_code)
 
 
-def _resume_command(loaded: "LoadedJob") -> str:
+def _resume_command(loaded: "LoadedJob", *, merge: bool) -> str:
     """The command that resumes the run; with the date of the run, so that it works after midnight as well."""
-    once = {"fresh", "retry_errors", "incremental_from", "until"}
+    once = {"fresh", "retry_errors", "incremental_from", "until", "merge"}
     command = next_command("run", without={*once, "day"})
-    return f"{command} --date {loaded.date}" if loaded.uses_date else command
+    command = f"{command} --date {loaded.date}" if loaded.uses_date else command
+    return f"start these shards again, or make their parts here: {command}" if merge else command
 
 
 def _deadlines(until: str | None) -> Sequence[Any]:

@@ -3,12 +3,32 @@
 import shlex
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from batchgen.cli.options import RunPath, json_option, print_json
 
+if TYPE_CHECKING:
+    from batchgen.inspection.status import RunStatus
+
 RUN = RunPath(path_type=Path)
+
+
+def _print_shards(progress: "RunStatus") -> None:
+    """Which parts are missing, and the processes that make them; nothing of a run without shards."""
+    if not progress.shards:
+        return
+    from batchgen.cli.render.terminal import printable
+    from batchgen.state.shards.shard import short_ranges
+
+    sealed = progress.parts - len(progress.missing_parts)
+    missing = f" · missing {short_ranges(progress.missing_parts)}" if progress.missing_parts else ""
+    click.echo(f"parts    {sealed:,} of {progress.parts:,} sealed{missing}")
+    for shard in progress.shards:
+        state = "running" if shard.is_alive else "ended" if shard.has_ended else "not seen running"
+        made = f"{shard.content.get('parts', 0):,} parts"
+        click.echo(f"shard    {printable(str(shard))} {state} · {made}")
 
 
 @click.command()
@@ -35,6 +55,12 @@ def status(run_folder: Path, as_json: bool) -> None:
             counts=asdict(progress.counts),
             failed=[asdict(f) for f in progress.failed],
             withheld=list(progress.withheld),
+            parts=progress.parts,
+            missing_parts=list(progress.missing_parts),
+            shards=[
+                {**one.content, "name": one.name, "running": one.is_alive}
+                for one in progress.shards
+            ],
         )
         return
     counts = progress.counts
@@ -45,6 +71,7 @@ def status(run_folder: Path, as_json: bool) -> None:
         f"{counts.output_tokens:,} new tokens"
     )
     click.echo(f"run      {progress.run_id} · started {progress.started_at}")
+    _print_shards(progress)
     for failure in progress.failed:
         examples = printable(", ".join(failure.examples))
         click.echo(f"{failure.finish_reason:<8} {failure.count:,} {failure.code} · e.g. {examples}")

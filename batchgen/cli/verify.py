@@ -24,7 +24,7 @@ def verify(run_folder: Path, as_json: bool) -> int:
     from batchgen.errors import ExitCode
     from batchgen.inspection.verify import verify as verify_run
     from batchgen.state.bucket_run import fresh_copy
-    from batchgen.state.run_folder import open_folder
+    from batchgen.state.open_folder import open_folder
 
     with fresh_copy(run_folder) as folder:
         report = verify_run(open_folder(folder), has_private=folder == run_folder)
@@ -60,7 +60,7 @@ def purge(run_folder: Path, yes: bool, as_json: bool) -> None:
     """
     from batchgen.cli.render.terminal import format_bytes, format_count
     from batchgen.inspection.purge import purge as purge_run
-    from batchgen.state.run_folder import open_folder
+    from batchgen.state.open_folder import open_folder
 
     def may_delete(answers: int) -> bool:
         if yes or not sys.stderr.isatty() or as_json:

@@ -33,8 +33,9 @@ from batchgen.output.schema import ANSWER_COLUMNS, answer_columns
 from batchgen.output.score_tables import SCORE_PREFIX, read_facts
 from batchgen.output.unfinished_run import check_manifest_exists, check_not_running, why_unfinished
 from batchgen.state.identity import read_identity
+from batchgen.state.open_folder import not_a_run
 from batchgen.state.parts import answer_prefix
-from batchgen.state.run_folder import RunFolder, not_a_run
+from batchgen.state.run_folder import RunFolder
 from batchgen.storage.entries import exists, is_file, is_folder
 
 _DAMAGED = "Read the file with the program that wrote it, or write it again."

@@ -20,6 +20,7 @@ from batchgen.output.unfinished_run import check_manifest_exists, how_to_complet
 from batchgen.records import Response
 from batchgen.state.identity import Identity, read_identity
 from batchgen.state.lock import is_running
+from batchgen.state.open_folder import open_folder
 from batchgen.state.parts import (
     Counts,
     answer_prefix,
@@ -29,7 +30,9 @@ from batchgen.state.parts import (
     part_files,
     read_part,
 )
-from batchgen.state.run_folder import RunFolder, open_folder, read_json
+from batchgen.state.run_folder import RunFolder, read_json
+from batchgen.state.shards.members import MemberRecord, members
+from batchgen.state.shards.shard_journal import shard_journals
 from batchgen.state.sqlite_journal import saved_answers
 from batchgen.storage.entries import exists
 
@@ -52,6 +55,8 @@ class RunStatus:
         state: "running": the process that holds the lock is alive on this machine; "withheld": all rows are
             answered, but a gate failed and `output.publish` is `gated`.
         expected_rows: output rows: input rows times `samples`, the answers of each.
+        parts: of a run that is not published; those that are not sealed are `missing_parts`.
+        shards: the processes that have made parts of it with `--shard`.
     """
 
     folder: RunFolder
@@ -64,10 +69,15 @@ class RunStatus:
     failed: Sequence[FailedRows]
     withheld: Sequence[str] = ()
     samples: int = 1
+    parts: int = 0
+    missing_parts: Sequence[int] = ()
+    shards: Sequence[MemberRecord] = ()
 
     @property
     def how_to_complete(self) -> str:
         """What completes the run if it is not complete; a sentence."""
+        if self.shards and self.state == "incomplete" and not self.missing_parts:
+            return "Repeat the same `batchgen run` with --merge to publish it."
         return how_to_complete(self.folder)
 
 
@@ -108,6 +118,9 @@ def status(path: Path) -> RunStatus:
         failed=_failures(tables, saved.waiting),
         withheld=read_json(folder.withheld)["why"] if withheld else (),
         samples=identity.settings["decoding"]["num_return_sequences"],
+        parts=identity.parts,
+        missing_parts=sorted(set(range(identity.parts)) - {int(p.stem) for p in saved.parts}),
+        shards=members(folder),
     )
 
 
@@ -129,8 +142,13 @@ def read_saved(folder: RunFolder, identity: Identity) -> SavedRows:
     """Find and count the rows that are saved and not published."""
     parts = part_files(folder)
     sealed = {int(part.stem) for part in parts}
-    saved = saved_answers(folder.journal, identity.run_id)
-    waiting = [r for r in saved if r.index // identity.part_rows not in sealed]
+    journals = [folder.journal, *shard_journals(folder)]
+    saved = {
+        (response.index, response.sample): response
+        for path in journals
+        for response in saved_answers(path, identity.run_id)
+    }
+    waiting = [r for r in saved.values() if r.index // identity.part_rows not in sealed]
     counts = count_responses(waiting)
     for part in parts:
         counted = _counts(part)

@@ -26,17 +26,18 @@ from batchgen.output.published_run import (
 from batchgen.output.schema import ANSWER_COLUMNS
 from batchgen.output.unfinished_run import find_state, has_lost_manifest
 from batchgen.state.column_settings import with_columns_of
+from batchgen.state.file_metadata import file_metadata_of
 from batchgen.state.identity import Identity, read_identity
 from batchgen.state.parts import (
     Counts,
     check_size,
     count_table,
-    file_metadata_of,
     foreign_files,
     part_sha256,
     read_part,
 )
 from batchgen.state.run_folder import PUBLISHED_BEFORE, RunFolder, read_json
+from batchgen.state.shards.shard_journal import shard_journals
 from batchgen.state.sqlite_journal import saved_answers
 from batchgen.storage.entries import check_regular, exists, irregular, list_folder
 from batchgen.storage.sqlite import files_of, read_only
@@ -62,7 +63,7 @@ class IntegrityReport:
 
 def verify(folder: RunFolder, *, has_private: bool = True) -> IntegrityReport:
     """Check a run folder: see the head of this file. A copy of a run in object storage has no private part."""
-    private = [folder.run, *_parts(folder), folder.journal]
+    private = [folder.run, *_parts(folder), folder.journal, *shard_journals(folder)]
     checked = [_relative(folder, path) for path in private if exists(path)]
     run: PublishedRun | None = None
     published: list[IntegrityIssue] = []
@@ -106,8 +107,9 @@ def _private_issues(folder: RunFolder, run: PublishedRun | None) -> Iterator[Int
     elif not exists(folder.manifest) and (edited := job_issue(folder, started.get(JOB_HASH))):
         yield edited
     yield from _corrupt_parts(folder, identity)
-    if exists(folder.journal):
-        yield from _corrupt_journal(folder, identity.run_id)
+    for journal in (folder.journal, *shard_journals(folder)):
+        if exists(journal):
+            yield from _corrupt_journal(folder, journal, identity.run_id)
     if exists(folder.withheld):
         yield from _corrupt_staged(folder)
 
@@ -147,7 +149,8 @@ def _corrupt_notes(folder: RunFolder) -> Iterator[IntegrityIssue]:
     for path in (folder.lock, folder.journal.with_suffix(".running"), *files_of(folder.journal)):
         if kind := irregular(path):
             yield IntegrityIssue(_relative(folder, path), f"is {kind}; expected a file")
-    for path in (folder.retry, folder.withheld, folder.release, folder.incremental):
+    notes = [folder.retry, folder.withheld, folder.release, folder.incremental]
+    for path in [*notes, *list_folder(folder.claims)]:
         try:
             check_regular(path)
             if exists(path):
@@ -184,10 +187,10 @@ def _corrupt_part(folder: RunFolder, part: Path, rows: int) -> Iterator[Integrit
         )
 
 
-def _corrupt_journal(folder: RunFolder, run_id: str) -> Iterator[IntegrityIssue]:
-    name = _relative(folder, folder.journal)
+def _corrupt_journal(folder: RunFolder, journal: Path, run_id: str) -> Iterator[IntegrityIssue]:
+    name = _relative(folder, journal)
     try:
-        with read_only(folder.journal) as database:
+        with read_only(journal) as database:
             result = database.execute("PRAGMA integrity_check(1)").fetchone()
             tables = database.execute("SELECT name FROM sqlite_master").fetchall()
             if ("answers",) not in tables:
@@ -196,13 +199,13 @@ def _corrupt_journal(folder: RunFolder, run_id: str) -> Iterator[IntegrityIssue]
     except StateError:
         return  # see `_corrupt_notes`
     except sqlite3.Error as error:
-        if not folder.journal.stat().st_size:
+        if not journal.stat().st_size:
             return  # SQLite could not open it when it was created, as where the path is too long
         yield IntegrityIssue(name, f"cannot be read: {error}")
         return
     if result != ("ok",):
         yield IntegrityIssue(name, f"is damaged: {result}")
-    elif bad := records - len(saved_answers(folder.journal, run_id)):
+    elif bad := records - len(saved_answers(journal, run_id)):
         yield IntegrityIssue(name, f"has {bad:,} damaged records")
 
 

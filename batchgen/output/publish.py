@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchgen.output.published_run import JOB_HASH, FileLayout, PublishedFile, read_manifest
-from batchgen.state.parts import file_metadata, parquet_options
+from batchgen.state.file_metadata import file_metadata
+from batchgen.state.parts import parquet_options
 from batchgen.state.run_folder import RunFolder, folder_mode, read_json
 from batchgen.storage.durable import (
     disk_errors,

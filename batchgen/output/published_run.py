@@ -24,7 +24,8 @@ from batchgen.output.parquet_table import ParquetTable
 from batchgen.output.unfinished_run import check_manifest_exists, why_unfinished
 from batchgen.section import Role
 from batchgen.state.column_settings import column_settings, without_defaults
-from batchgen.state.parts import Counts, file_metadata_of
+from batchgen.state.file_metadata import file_metadata_of
+from batchgen.state.parts import Counts
 from batchgen.state.run_folder import RunFolder, read_json
 from batchgen.storage.durable import read_errors, sha256
 from batchgen.storage.entries import check_regular, exists, irregular, is_folder, list_folder

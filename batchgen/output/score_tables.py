@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from batchgen.errors import StateError
 from batchgen.records import MetricRow, Score
-from batchgen.state.parts import file_metadata_of
+from batchgen.state.file_metadata import file_metadata_of
 from batchgen.storage.durable import check_path_is_text
 from batchgen.storage.entries import is_file
 

@@ -5,7 +5,8 @@ from typing import Literal, NamedTuple
 from batchgen.errors import BatchgenError, LockedError, StateError
 from batchgen.state.identity import FORMAT, other_format, read_identity
 from batchgen.state.lock import is_running
-from batchgen.state.run_folder import RunFolder, not_a_run
+from batchgen.state.open_folder import not_a_run
+from batchgen.state.run_folder import RunFolder
 from batchgen.storage.entries import check_regular, exists, irregular
 
 _WAIT = "Wait until the run ends, then repeat the command; `batchgen status` shows its progress."

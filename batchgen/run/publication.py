@@ -283,8 +283,9 @@ def clean(folder: RunFolder) -> None:
     with disk_errors("cannot delete", folder.retry):
         if exists(folder.retry):  # on a read-only disk not even an absent file can be deleted
             folder.retry.unlink()
-        if exists(folder.staged):
-            shutil.rmtree(folder.staged)
+        for each in (folder.staged, folder.claims, folder.shards):
+            if exists(each):
+                shutil.rmtree(each)
     clear_parts(folder)
     remove(folder.journal)
     running = folder.journal.with_suffix(".running")

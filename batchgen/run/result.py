@@ -29,6 +29,7 @@ class RunResult:
         why_stopped: the deadline that passed, or what failed; empty if the user stopped the run.
         stopped_by_failures: whether too many failed rows stopped the run.
         samples: answers of each input row.
+        shard: which parts the counts are about, such as "3/16"; empty for all. Its outcome is `sealed`: nothing is published.
         price: of a million tokens, where the job gives one.
         incremental: what was reused of an earlier run; None if there is none, or the run is not complete.
         seconds: from the first row to the last, without loading the model; 0 if no row was left.
@@ -36,7 +37,7 @@ class RunResult:
         uploaded: address of the run's folder in object storage, with `output.upload`.
     """
 
-    outcome: Literal["done", "already complete", "published again", "stopped", "withheld"]
+    outcome: Literal["done", "already complete", "published again", "stopped", "withheld", "sealed"]
     folder: RunFolder
     run_id: str
     counts: Counts
@@ -54,6 +55,7 @@ class RunResult:
     samples: int = 1
     price: Price | None = None
     uploaded: str = ""
+    shard: str = ""
 
     def __str__(self) -> str:
         """One line: the outcome, the counts and the folder."""
@@ -80,6 +82,8 @@ class RunResult:
         """The command's exit code; a run stopped by a signal ends by that signal instead."""
         if self.outcome == "stopped" and not self.stopped_by_failures:
             return ExitCode.RUN_AGAIN
+        if self.outcome == "sealed":  # the whole run decides, when it is published
+            return ExitCode.DONE
         if self.stopped_by_failures or self.too_many_failed:
             return ExitCode.TOO_MANY_FAILED_ROWS
         if not all(gate.passed for gate in self.gates):
@@ -115,7 +119,7 @@ class RunResult:
         Raises:
             StateError: the run is not complete, or its answers are damaged.
         """
-        if self.outcome == "stopped":
+        if self.outcome in ("stopped", "sealed"):
             raise StateError(f"{self.folder.path} is not complete", hint="Run the job again.")
         if self.outcome == "withheld":
             why = why_unfinished(self.folder)

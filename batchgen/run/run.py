@@ -5,7 +5,6 @@
 `work.py` is the path of a row.
 """
 
-import math
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -33,21 +32,22 @@ from batchgen.run.result import RunResult
 from batchgen.run.retry import RowReopener
 from batchgen.run.reuse import LATEST, EarlierRun, check_complete, open_reuse
 from batchgen.run.setup import Setup, run_identity, set_up
+from batchgen.run.shards.merge import engine_facts
 from batchgen.run.stop_signals import (
     Deadline,
     FailureLimit,
     FailureWatch,
     StopCondition,
     TokenBudget,
-    deadline_after,
+    job_deadlines,
 )
-from batchgen.section import parse_duration
 from batchgen.state.bucket_state import PartsHome, open_parts_home
 from batchgen.state.identity import Identity
 from batchgen.state.journal import Journal, count_saved, delete_sealed, open_journal
 from batchgen.state.lock import RunLock, hold_lock
 from batchgen.state.parts import PartStore, SealedPart, check_size
 from batchgen.state.run_folder import RunFolder
+from batchgen.state.shards.shard_journal import take_over_journals
 from batchgen.storage.failpoints import arm
 
 Start = Literal["resume", "retry-errors", "fresh"]
@@ -86,7 +86,7 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
     if progress and reporter is SILENT:
         reporter = ConsoleReporter(sys.stderr)
     loaded = loaded_job(job)
-    deadlines = _with_max_runtime(loaded.job.run.max_runtime, deadlines)
+    deadlines = job_deadlines(loaded.job.run, deadlines)
     folder = RunFolder(Path(loaded.job.output.path))
     writable = start != "resume" or not folder.is_complete_and_read_only
     if writable:
@@ -136,11 +136,6 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
         )
 
 
-def _with_max_runtime(limit: str | None, deadlines: Sequence[Deadline]) -> Sequence[Deadline]:
-    why = f"run.max_runtime ({limit}) is over"
-    return [*deadlines, *([deadline_after(parse_duration(limit), why)] if limit else [])]
-
-
 def _open_upload(
     home: PartsHome, setup: Setup, identity: Identity, reporter: Reporter
 ) -> Callable[[RunResult], RunResult]:
@@ -181,6 +176,7 @@ class _Runner:
         run_id, samples = self.identity.run_id, self.setup.samples
         opened = open_journal(self.folder, run_id=run_id, samples=samples, reporter=self.reporter)
         with opened as journal:
+            take_over_journals(journal, self.folder, self.identity, range(self._part_count))
             if start == "retry-errors":
                 self._reopen(journal)
             complete = is_complete(self.folder, self.identity)
@@ -233,6 +229,7 @@ class _Runner:
                 identity=self.identity,
                 numbers=missing,
                 sealed=sealed,
+                expected_rows=self._output_rows,
                 store=self._store,
                 reporter=self.reporter,
                 failures=failures,
@@ -244,6 +241,7 @@ class _Runner:
             made = self._executor(journal).make_parts(task)
             sealed |= made.sealed
         done = has_columns and len(sealed) == self._part_count
+        why = failures.reason or budget.reason or self.stop.reason() or made.why
         result = RunResult(
             outcome="done" if done else "stopped",
             folder=self.folder,
@@ -254,8 +252,8 @@ class _Runner:
             seconds=made.seconds,
             load_seconds=made.load_seconds,
             limits=self.setup.job.run,
-            engine={**self.setup.engine_facts, **made.facts},
-            why_stopped="" if done else failures.reason or budget.reason or self.stop.reason(),
+            engine={**self.setup.engine_facts, **engine_facts(self.folder, made.facts)},
+            why_stopped="" if done else why,
             stopped_by_failures=not done and bool(failures.reason),
             samples=self.setup.samples,
             price=self.setup.job.model.price,
@@ -310,7 +308,7 @@ class _Runner:
 
     @property
     def _part_count(self) -> int:
-        return math.ceil(self.identity.rows / self.identity.part_rows)
+        return self.identity.parts
 
     @property
     def _output_rows(self) -> int:

@@ -312,7 +312,7 @@ def run_identity(
         folder.write_text(folder.job, setup.loaded.dump(), stage="job", mode=setup.file_mode)
         beside = {JOB_HASH: sha256(folder.job)}
     joined = join(None, now)
-    folder.write_json(
-        folder.run, joined.content() | beside, stage="run"
-    )  # from here on it is a run
+    # From here on it is a run. Another shard may have been faster, if the file system has no locks between machines.
+    if not folder.create_json(folder.run, joined.content() | beside, stage="run"):
+        return run_identity(folder, setup, fresh=False, join=join)
     return replace(joined, settings=now.settings)

@@ -25,6 +25,7 @@ from batchgen.engines.contract import Engine
 from batchgen.evaluation.model_queries.scoring_model import EngineOpener
 from batchgen.job.spec import RunSection
 from batchgen.records import Completion, Request, Response
+from batchgen.section import parse_duration
 
 Generate = Callable[[Iterable[Request]], Iterator[Completion]]
 FAILURES_BEFORE_STOP = 50
@@ -53,6 +54,14 @@ def deadline_at(clock: time_of_day, now: datetime) -> Deadline:
     day = local.date() if clock > local.time() else local.date() + timedelta(days=1)
     moment = datetime.combine(day, clock).astimezone()
     return deadline_after((moment - now).total_seconds(), f"it is {clock:%H:%M}")
+
+
+def job_deadlines(section: RunSection, deadlines: Sequence[Deadline]) -> Sequence[Deadline]:
+    """The deadlines, and that of `run.max_runtime`, counted from now."""
+    if (limit := section.max_runtime) is None:
+        return deadlines
+    reason = f"run.max_runtime ({limit}) is over"
+    return [*deadlines, deadline_after(parse_duration(limit), reason)]
 
 
 @dataclass(frozen=True, slots=True)

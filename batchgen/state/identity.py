@@ -69,6 +69,11 @@ class Identity:
         """Hash of the settings: the generation fingerprint."""
         return fingerprint(self.settings)
 
+    @property
+    def parts(self) -> int:
+        """The number of parts."""
+        return -(-self.rows // self.part_rows)
+
     def output_rows(self, part: int) -> int:
         """The output rows of a part; 0 if the run has no part of this number."""
         rows = min(self.part_rows, self.rows - part * self.part_rows)

@@ -83,6 +83,7 @@ def open_journal(
     samples: int,
     reporter: Reporter,
     mounts: Path = MOUNTS,
+    path: Path | None = None,
 ) -> Iterator[Journal]:
     """Open the journal of a run for the block. A `DeathError` from the block counts as a crash of this process.
 
@@ -92,19 +93,21 @@ def open_journal(
         samples: answers per row.
         reporter: receives warnings.
         mounts: the mount table of the system.
+        path: of the file; None for that in the run's folder.
 
     Raises:
         ResourceError: the disk is full or failed.
     """
-    filesystem = filesystem_of(folder.private, mounts)
+    path = path or folder.journal
+    filesystem = filesystem_of(path.parent, mounts)
     if filesystem.shared:
         reporter.info(
-            f"row-level journaling is unsafe on {filesystem.type} ({folder.path}): a crash loses the open parts. "
+            f"row-level journaling is unsafe on {filesystem.type} ({path.parent}): a crash loses the open parts. "
             "Lower batching.part_rows to lose less."
         )
         yield NoJournal()
         return
-    journal = SqliteJournal(folder.journal, run_id=run_id, samples=samples)
+    journal = SqliteJournal(path, run_id=run_id, samples=samples)
     try:
         recovery = journal.recovery
         if recovery.set_aside is not None:

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ from pathlib import Path
 
 from batchgen.errors import LockedError, ResourceError, StateError
 from batchgen.storage.durable import disk_errors
-from batchgen.storage.entries import check_regular, exists, irregular
+from batchgen.storage.entries import check_regular, exists, irregular, list_folder
+
+_SHOWN_SHARDS = 3
+_SECONDS_BETWEEN_TRIES = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,10 @@ class RunLock:
 
 
 @contextmanager
-def hold_lock(path: Path, *, writable: bool = True) -> Iterator[RunLock]:
+def hold_lock(path: Path, *, writable: bool = True, shared: bool = False) -> Iterator[RunLock]:
     """Hold the lock while the block runs. Without `writable`, the file must exist, and does not get the owner's name.
+
+    With `shared`, others may hold it so too: the shards of a run.
 
     Raises:
         LockedError: another process holds it.
@@ -64,10 +70,35 @@ def hold_lock(path: Path, *, writable: bool = True) -> Iterator[RunLock]:
         flags = os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY
         descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        _take(descriptor, path)
-        if writable:
+        _take(descriptor, path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        if writable and not shared:
             _write_owner(descriptor, path)
         yield RunLock(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def wait_for_lock(path: Path, seconds: float = 600.0) -> Iterator[None]:
+    """Hold the lock of a file that others hold for moments only.
+
+    Raises:
+        LockedError: another process holds it for longer than `seconds`.
+    """
+    check_regular(path)
+    with disk_errors("cannot open the lock", path):
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(path, flags, 0o600)
+    try:
+        until = time.monotonic() + seconds
+        while not try_lock(descriptor, path, fcntl.LOCK_EX):
+            if time.monotonic() > until:
+                raise LockedError(
+                    f"another process has locked {path} for {seconds:.0f} seconds",
+                    hint="End the process that hangs, then run again.",
+                )
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+        yield
     finally:
         os.close(descriptor)
 
@@ -104,6 +135,8 @@ def is_running(path: Path) -> bool:
     """Whether another process holds the lock. Unlike `is_locked`, it does not touch the lock of a process that has died."""
     if irregular(path):
         return False
+    if any(is_held(shard) for shard in list_folder(path.parent / "shards", ".json")):
+        return True
     try:
         owner = json.loads(path.read_text())
         here = owner["host"] == socket.gethostname()
@@ -124,14 +157,39 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _take(descriptor: int, path: Path) -> None:
+def is_held(path: Path) -> bool:
+    """Whether another process holds the exclusive lock of a file; False if it does not exist."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise LockedError(
-            f"another run has locked {path.parent.parent}{_owner(descriptor)}",
-            hint="Wait until it ends, or choose another folder with --output.",
-        ) from error
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return not try_lock(descriptor, path, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, path: Path, kind: int) -> None:
+    if try_lock(descriptor, path, kind):
+        return
+    hint = "Wait until it ends, or choose another folder with --output."
+    if running := [p.stem for p in list_folder(path.parent / "shards", ".json") if is_held(p)]:
+        listed = ", ".join(running[:_SHOWN_SHARDS])
+        more = f" and {len(running) - _SHOWN_SHARDS:,} more" if len(running) > _SHOWN_SHARDS else ""
+        raise LockedError(f"shards are running in {path.parent.parent}: {listed}{more}", hint=hint)
+    raise LockedError(f"another run has locked {path.parent.parent}{_owner(descriptor)}", hint=hint)
+
+
+def try_lock(descriptor: int, path: Path, kind: int) -> bool:
+    """Lock an open file, exclusively or shared; False if another process holds it.
+
+    Raises:
+        ResourceError: the filesystem does not support locks.
+    """
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise
@@ -139,6 +197,7 @@ def _take(descriptor: int, path: Path) -> None:
             f"the filesystem of {path.parent.parent} does not support file locks",
             hint="Choose a folder on a local disk with --output FOLDER.",
         ) from error
+    return True
 
 
 def _owner(descriptor: int) -> str:

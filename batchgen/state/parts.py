@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -46,8 +45,6 @@ _PART_NAME = re.compile(r"\d{5,}\.(bgpart|json)")
 
 LAST_COLUMN = "created_at"
 """The last column of every part, without `output.prefix`."""
-METADATA_KEY = "batchgen"
-"""Parquet metadata key of JSON with the origin of the answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,20 +152,26 @@ class PartStore:
             ResourceError: the disk is full or failed; nothing of the part is left.
             StateError: the file does not read back as written, or another process has sealed this part.
         """
+        if not self._commit(number, table):
+            raise StateError(
+                f"{self._path(number)} was sealed by another process",
+                hint="Make sure that no other run uses this folder, then run again.",
+            )
+        return self._record(number, count_part(table))
+
+    def _commit(self, number: int, table: pa.Table) -> bool:
+        """Write and check a part, and give it its name; False if another process has sealed it."""
         target = self._path(number)
         temporary = temporary_name(self._folder.scratch)
         with disk_errors("cannot save a part of the answers to", target):
             try:
                 self._write(temporary, table)
                 commit_new(temporary, target)
-            except FileExistsError as error:
-                raise StateError(
-                    f"{target} was sealed by another process",
-                    hint="Make sure that no other run uses this folder, then run again.",
-                ) from error
+            except FileExistsError:
+                return False
             finally:
                 temporary.unlink(missing_ok=True)
-        return self._record(number, count_part(table))
+        return True
 
     def replace(self, part: SealedPart, table: pa.Table) -> SealedPart:
         """Replace a part by the same answers with other columns; at every moment, one of the two is whole.
@@ -215,6 +218,13 @@ class PartStore:
         """
         return {part.number: part for part in map(self._read, part_files(self._folder))}
 
+    def _recorded(self, path: Path) -> SealedPart:
+        record = path.with_suffix(".json")
+        if not exists(record):  # killed between the commit and its record
+            return self._record(int(path.stem), count_part(read_part(path)))
+        known = read_json(record)
+        return SealedPart(int(path.stem), path, known["sha256"], Counts(**known["counts"]))
+
     def _path(self, number: int) -> Path:
         return self._folder.parts / f"{number:05d}.bgpart"
 
@@ -229,14 +239,10 @@ class PartStore:
         return part
 
     def _read(self, path: Path) -> SealedPart:
-        number = int(path.stem)
-        record = path.with_suffix(".json")
-        if not exists(record):  # killed between the commit and its record
-            return self._record(number, count_part(read_part(path)))
-        known = read_json(record)
-        if part_sha256(path) != known["sha256"]:
+        part = self._recorded(path)
+        if part_sha256(path) != part.sha256:
             raise part_error(path, "its sha256 differs from the one recorded when it was sealed")
-        return SealedPart(number, path, known["sha256"], Counts(**known["counts"]))
+        return part
 
 
 def part_files(folder: RunFolder) -> list[Path]:
@@ -305,15 +311,3 @@ def part_error(path: Path, problem: str) -> StateError:
         f"the saved part {path} is damaged: {problem}",
         hint="Delete that file to have its rows generated again, or start over with --fresh.",
     )
-
-
-def file_metadata(content: Mapping[str, object]) -> dict[str, str]:
-    """The Parquet key-value metadata of every published file of a run."""
-    return {METADATA_KEY: json.dumps(content, ensure_ascii=False, sort_keys=True)}
-
-
-def file_metadata_of(schema: pa.Schema) -> dict[str, Any]:
-    """The content given to `file_metadata`; empty if batchgen did not write the file. ValueError if it is not JSON."""
-    metadata = schema.metadata or {}
-    content: dict[str, Any] = json.loads(metadata.get(METADATA_KEY.encode(), b"{}"))
-    return content

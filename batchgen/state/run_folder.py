@@ -22,9 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchgen.errors import BatchgenError, ResourceError, StateError, UsageError
+from batchgen.errors import ResourceError, StateError
 from batchgen.fingerprint import fingerprint
-from batchgen.storage.durable import disk_errors, not_permitted, sync_folder, write_durably
+from batchgen.storage.durable import (
+    create_durably,
+    disk_errors,
+    not_permitted,
+    sync_folder,
+    write_durably,
+)
 from batchgen.storage.entries import check_regular, exists, is_folder, list_folder
 
 CHECK = "check"
@@ -114,6 +120,16 @@ class RunFolder:
         return self.private / "parts"
 
     @property
+    def shards(self) -> Path:
+        """One file for each process that makes a share of the parts."""
+        return self.private / "shards"
+
+    @property
+    def claims(self) -> Path:
+        """Which of these processes makes which part, if they share them."""
+        return self.private / "claims"
+
+    @property
     def staged(self) -> Path:
         """Complete files that are not published yet; they stay here if a gate fails."""
         return self.private / "staged"
@@ -183,9 +199,13 @@ class RunFolder:
         self, target: Path, content: Mapping[str, object], *, stage: str, mode: int = 0o600
     ) -> None:
         """Write a JSON file atomically, with a hash of its content; `stage` names the fail points."""
-        hashed = {**content, CHECK: fingerprint(content)}
-        text = json.dumps(hashed, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-        self.write_text(target, text, stage=stage, mode=mode)
+        self.write_text(target, _hashed_json(content), stage=stage, mode=mode)
+
+    def create_json(self, target: Path, content: Mapping[str, object], *, stage: str) -> bool:
+        """Create a JSON file as `write_json` does; whether it was new. One that exists is left as it is."""
+        text = _hashed_json(content)
+        with disk_errors("cannot write", target):
+            return create_durably(target, text.encode(), scratch=self.scratch, stage=stage)
 
     def write_text(self, target: Path, text: str, *, stage: str, mode: int = 0o600) -> None:
         """Write a text file atomically; `stage` names the fail points. ResourceError if the disk fails."""
@@ -244,6 +264,11 @@ class RunFolder:
         return aside
 
 
+def _hashed_json(content: Mapping[str, object]) -> str:
+    hashed = {**content, CHECK: fingerprint(content)}
+    return json.dumps(hashed, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+
+
 def folder_mode(file_mode: int) -> int:
     """The mode of a folder with files of mode `file_mode`: who may read them may list it."""
     return file_mode | (file_mode & 0o444) >> 2 | 0o700
@@ -285,36 +310,4 @@ def _damaged(path: Path, problem: str) -> StateError:
     return StateError(
         f"{path} is damaged: {problem}",
         hint="Start over with --fresh: the old run is moved aside, not deleted.",
-    )
-
-
-def open_folder(path: Path) -> RunFolder:
-    """Open the run folder at `path`.
-
-    Raises:
-        UsageError: it is not a run folder.
-        StateError: it is one, and run.json is missing.
-    """
-    folder = RunFolder(path.absolute())
-    if not exists(folder.run) and not exists(folder.manifest):
-        raise not_a_run(path)
-    return folder
-
-
-def not_a_run(path: Path) -> BatchgenError:
-    """The error for a folder without a run; a StateError if it has saved answers of a run."""
-    folder = RunFolder(path)
-    if folder.has_state:
-        return StateError(
-            f"{folder.run} is missing next to saved answers",
-            hint="Restore it from a copy, or start over with --fresh: the old run is moved aside, not deleted.",
-        )
-    problem = "is not the output folder of a run: it has no manifest.json"
-    if not folder.is_private_readable:
-        problem = "has no manifest.json, and you may not read its private folder .batchgen"
-        hint = "Ask its owner to complete the run, or read it as its owner."
-        return UsageError(f"{path} {problem}", hint=hint)
-    return UsageError(
-        f"{path} {problem if exists(path) else 'does not exist'}",
-        hint="Give the folder of output.path, such as out/my-job.",
     )

@@ -1,6 +1,7 @@
 """Atomic and durable files: temporary name, fsync, rename or link, fsync of the folder.
 
     write_durably    replaces a file atomically
+    create_durably   creates a file atomically, and never overwrites
     commit_new       gives a finished temporary file its final name, and never overwrites
 
 These functions raise OSError; their callers convert it with `disk_errors`.
@@ -167,22 +168,56 @@ def replace_durably(temporary: Path, target: Path, *, stage: str, mode: int) -> 
     sync_folder(target.parent)
 
 
+def create_durably(target: Path, content: bytes, *, scratch: Path, stage: str) -> bool:
+    """Write a new file atomically; whether it was new. A file that exists is left as it is.
+
+    `scratch` is a folder on the same filesystem; `stage` is the prefix of the fail points.
+    """
+    temporary = temporary_name(scratch)
+    try:
+        with open_private(temporary) as file:
+            file.write(content[: len(content) // 2])
+            file.flush()
+            fail_point(f"{stage}.half")
+            file.write(content[len(content) // 2 :])
+            file.flush()
+            os.fsync(file.fileno())
+        fail_point(f"{stage}.before_rename")
+        _link_new(temporary, target)
+        fail_point(f"{stage}.after_rename")
+        sync_folder(target.parent)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
 def commit_new(temporary: Path, target: Path) -> None:
     """Give a synced temporary file its final name; FileExistsError if the target exists."""
     fail_point("part.before_link")
-    try:
-        os.link(temporary, target)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        # A filesystem without hard links. Only the process with the run's lock commits, so this check cannot race.
-        if target.exists():
-            raise FileExistsError(errno.EEXIST, "file exists", str(target)) from error
-        temporary.rename(target)
+    _link_new(temporary, target)
     fail_point("part.after_link")
     sync_folder(target.parent)
     fail_point("part.after_folder_sync")
     temporary.unlink(missing_ok=True)
+
+
+def _link_new(temporary: Path, target: Path) -> None:
+    """Give a file a second name; FileExistsError if another file has it."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        # A server of files may lose its answer to the first request, and answer the repeated one.
+        if not target.samefile(temporary):
+            raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # A filesystem without hard links, on which only one process at a time may commit.
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, "file exists", str(target)) from error
+        temporary.rename(target)
 
 
 def sha256(path: Path) -> str:

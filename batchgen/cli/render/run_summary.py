@@ -36,6 +36,8 @@ def _lines(result: RunResult, resume: str) -> list[str]:
     counts, path = result.counts, result.folder.path
     if result.outcome == "stopped":
         return _stopped_lines(result, resume)
+    if result.outcome == "sealed":
+        return _sealed_lines(result)
     made = format_answers(counts.rows, result.samples)
     rows = f"{made}{_pace(result)} · {_outcomes(counts)}"
     if result.outcome in ("already complete", "published again"):
@@ -73,6 +75,18 @@ def _verdict(result: RunResult) -> list[str]:
         gates = format_count(len(result.gates), "gate")
         return [f"GATE FAILED {failed:,} of {gates} did not pass: exit code 4"]
     return []
+
+
+def _sealed_lines(result: RunResult) -> list[str]:
+    made = format_answers(result.counts.rows, result.samples)
+    return [
+        f"sealed shard {result.shard}: {made}{_pace(result)} · {_outcomes(result.counts)}",
+        *_machine_use(result.engine),
+        *_server_use(result),
+        *_failures(result),
+        f"wrote  parts in {result.folder.path}; nothing is published yet",
+        "next   the same command with --merge in place of --shard, once all shards have ended",
+    ]
 
 
 def _stopped_lines(result: RunResult, resume: str) -> list[str]:
@@ -150,7 +164,7 @@ def _outcomes(counts: Counts) -> str:
 
 
 def _pace(result: RunResult) -> str:
-    if result.outcome != "done" or not result.seconds:
+    if result.outcome not in ("done", "sealed") or not result.seconds:
         return ""
     new = result.counts.rows - result.resumed_rows
     if result.resumed_rows:
@@ -205,6 +219,7 @@ def summary(result: RunResult) -> Mapping[str, Any]:
         "exit_code": int(result.exit_code),
         "outcome": result.outcome,
         "why_stopped": result.why_stopped,
+        **({"shard": result.shard} if result.shard else {}),
         "run_id": result.run_id,
         "output": str(result.folder.path),
         "uploaded": result.uploaded or None,

@@ -19,7 +19,8 @@ from batchgen.metrics.registry import METRIC_TYPES
 from batchgen.output.unfinished_run import check_manifest_exists, why_unfinished
 from batchgen.progress import SILENT, Reporter
 from batchgen.state.bucket_run import local_run
-from batchgen.state.run_folder import RunFolder, not_a_run
+from batchgen.state.open_folder import not_a_run
+from batchgen.state.run_folder import RunFolder
 from batchgen.storage.entries import exists, is_file, is_folder
 from batchgen.storage.remote.object_url import is_object_url
 

@@ -37,7 +37,8 @@ from batchgen.output.score_tables import SCORE_PREFIX
 from batchgen.progress import Reporter
 from batchgen.records import MetricRow
 from batchgen.state.lock import hold_lock
-from batchgen.state.run_folder import RunFolder, open_folder
+from batchgen.state.open_folder import open_folder
+from batchgen.state.run_folder import RunFolder
 from batchgen.storage.entries import exists, is_folder
 from batchgen.storage.failpoints import arm
 

@@ -31,6 +31,7 @@ class PartsTask:
     Attributes:
         numbers: of the parts to make; pulled one at a time, when there is capacity for one more.
         sealed: the parts that are sealed already.
+        expected_rows: output rows of these and of the parts to make, for display.
         failures: counts the failed responses; once it has a reason, no further part is begun.
         budget: the tokens that are left.
         should_stop: whether to stop early; called between steps.
@@ -42,6 +43,7 @@ class PartsTask:
     identity: Identity
     numbers: Iterable[int]
     sealed: Mapping[int, SealedPart]
+    expected_rows: int
     store: PartStore
     reporter: Reporter
     failures: FailureWatch
@@ -62,7 +64,7 @@ class PartsTask:
         """What the loop of this process works with, for the block, in which progress is shown from `saved_rows` on."""
         rows = self.reporter.rows(
             self.setup.job.name,
-            self.identity.rows * self.setup.samples,
+            self.expected_rows,
             saved_rows,
             unit="answer" if self.setup.samples > 1 else "row",
             in_flight=in_flight,
@@ -95,6 +97,7 @@ class MadeParts:
         facts: of the engines, for the manifest.
         load_seconds: until the first row.
         seconds: from the first row to the last.
+        why: parts are missing; empty if the run was stopped.
     """
 
     sealed: Mapping[int, SealedPart]
@@ -102,6 +105,7 @@ class MadeParts:
     facts: Mapping[str, Any] = field(default_factory=dict)
     load_seconds: float = 0.0
     seconds: float = 0.0
+    why: str = ""
 
 
 class Executor(Protocol):
