@@ -125,7 +125,7 @@ class _Share:
     def run(self, loaded: "LoadedJob", reporter: "Reporter", stop: "StopRequest") -> "RunResult":
         from batchgen.engines.engine_registry import open_engine
         from batchgen.run.run import run as run_job
-        from batchgen.run.shards.merge import NoExecutor, check_begun
+        from batchgen.run.shards.merge_shards import NoExecutor, check_begun
         from batchgen.run.shards.shard_run import run_shard
         from batchgen.run.stop_signals import InterruptibleOpener
         from batchgen.state.run_folder import RunFolder

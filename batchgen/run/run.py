@@ -32,7 +32,7 @@ from batchgen.run.result import RunResult
 from batchgen.run.retry import RowReopener
 from batchgen.run.reuse import LATEST, EarlierRun, check_complete, open_reuse
 from batchgen.run.setup import Setup, run_identity, set_up
-from batchgen.run.shards.merge import engine_facts
+from batchgen.run.shards.merge_shards import engine_facts
 from batchgen.run.stop_signals import (
     Deadline,
     FailureLimit,

@@ -37,6 +37,11 @@ LIKELIHOOD_POINTS = ("likelihoods.half", "likelihoods.before_rename", "likelihoo
 """Passed only where a metric queries a model."""
 REUSE_POINTS = ("incremental.half", "incremental.before_rename", "incremental.after_rename")
 """Passed only with `--incremental-from`."""
+SHARD_POINTS = (
+    "versions.half", "versions.before_rename", "versions.after_rename",
+    "claim.half", "claim.before_rename", "claim.after_rename",
+)  # fmt: skip
+"""Passed only with `--shard`."""
 
 UPLOAD_POINTS = (
     "upload.half", "upload.before_rename", "upload.after_rename",
@@ -80,7 +85,10 @@ def _read(text: str) -> _Armed | None:
     return _Armed(found[1], int(found[2] or 1), number)
 
 
-_KNOWN = POINTS + RETRY_POINTS + COLUMN_POINTS + LIKELIHOOD_POINTS + REUSE_POINTS + UPLOAD_POINTS
+_KNOWN = (
+    *(*POINTS, *RETRY_POINTS, *COLUMN_POINTS, *LIKELIHOOD_POINTS),
+    *(*REUSE_POINTS, *UPLOAD_POINTS, *SHARD_POINTS),
+)
 _armed: _Armed | None = None
 
 

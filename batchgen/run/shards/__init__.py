@@ -1,1 +1,1 @@
-"""`--shard` and `--merge`: one run on many machines that share a folder. `shard_run.py` makes parts, `merge.py` publishes."""
+"""`--shard` and `--merge`: one run on many machines that share a folder. `shard_run.py` makes parts, `merge_shards.py` publishes."""

@@ -44,7 +44,7 @@ from batchgen.state.lock import RunLock, hold_lock, wait_for_lock
 from batchgen.state.parts import Counts
 from batchgen.state.run_folder import RunFolder
 from batchgen.state.shards.claims import EXPIRY_SECONDS, FolderClaims, PartClaims
-from batchgen.state.shards.members import Member, join
+from batchgen.state.shards.members import ShardMember, join
 from batchgen.state.shards.shard import Shard
 from batchgen.state.shards.shard_journal import import_answers, shard_journal
 from batchgen.state.shards.shared_parts import SharedPartStore
@@ -94,7 +94,7 @@ def run_shard(  # noqa: PLR0913  # every argument but the job and the shard has 
     ):
         reporter.begin("reading the input")
         setup = set_up(loaded, reporter, folder)
-        with wait_for_lock(folder.shards / "setup.lock"):  # whoever is first creates run.json
+        with wait_for_lock(folder.shards / "setup.lock"):  # the first one creates run.json
             identity = run_identity(folder, setup, fresh=False)
         if is_complete(folder, identity):
             return complete_result(PublishedRun(folder), setup, "already complete")
@@ -145,7 +145,7 @@ class _ShardWork:
     setup: Setup
     identity: Identity
     shard: Shard
-    member: Member
+    member: ShardMember
     journal: Journal
     executor: LocalExecutor
     reporter: Reporter

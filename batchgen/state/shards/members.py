@@ -74,7 +74,7 @@ class MemberRecord:
         return f"{self.shard} (process {owner['pid']} on {owner['host']})"
 
 
-class Member:
+class ShardMember:
     """This process among the members of a run; made by `join`."""
 
     def __init__(self, path: Path, descriptor: int, content: Mapping[str, Any]) -> None:
@@ -109,7 +109,7 @@ def join(
     versions: Mapping[str, str | None],
     *,
     seconds_between_beats: float = SECONDS_BETWEEN_BEATS,
-) -> Iterator[Member]:
+) -> Iterator[ShardMember]:
     """Be a member while the block runs. The caller holds the run's lock together with the other members.
 
     Args:
@@ -126,7 +126,7 @@ def join(
     done = threading.Event()
     try:
         before = _read(path).content
-        member = Member(path, descriptor, _content(shard, before))
+        member = ShardMember(path, descriptor, _content(shard, before))
         member.record()
         _check_others(folder, member, shard)
         _check_versions(folder, versions)
@@ -221,7 +221,7 @@ def _lock(path: Path) -> int | None:
     return None
 
 
-def _check_others(folder: RunFolder, me: Member, shard: Shard) -> None:
+def _check_others(folder: RunFolder, me: ShardMember, shard: Shard) -> None:
     others = [one for one in members(folder) if one.name != me.name and one.is_alive]
     kind = str(shard.count) if shard.count else "any"
     different = [one for one in others if one.shard.rpartition("/")[2] != kind]
@@ -267,7 +267,7 @@ def _listed(found: Sequence[MemberRecord], most: int = 3) -> str:
     return ", ".join(map(str, found[:most])) + more
 
 
-def _beat(member: Member, done: threading.Event, seconds: float) -> None:
+def _beat(member: ShardMember, done: threading.Event, seconds: float) -> None:
     while not done.wait(seconds):
         member.beat()
 

@@ -12,7 +12,7 @@ from batchgen.storage.entries import exists
 
 
 class SharedPartStore(PartStore):
-    """Parts of which each is sealed once, by whoever is first."""
+    """Parts of which each is sealed once, by the process that is first."""
 
     def seal(self, number: int, table: pa.Table) -> SealedPart:
         """Seal a part as `PartStore.seal` does, or return that of the process that was faster: it has the same answers."""

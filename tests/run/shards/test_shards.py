@@ -15,7 +15,7 @@ from batchgen.inspection.verify import verify
 from batchgen.jobfile.load import LoadedJob, load_job
 from batchgen.run.result import RunResult
 from batchgen.run.run import run
-from batchgen.run.shards.merge import NoExecutor, check_begun
+from batchgen.run.shards.merge_shards import NoExecutor, check_begun
 from batchgen.run.shards.shard_run import run_shard
 from batchgen.state.lock import hold_lock
 from batchgen.state.run_folder import RunFolder
@@ -144,7 +144,7 @@ def test_a_merge_names_the_missing_parts_and_their_shards(job: Path) -> None:
 
 
 def test_a_merge_needs_a_run(job: Path) -> None:
-    with pytest.raises(UsageError, match="there is no run"):
+    with pytest.raises(UsageError, match="holds nothing of a run"):
         check_begun(folder_of(job))
     run_shard(job, Shard(0, 4))
     check_begun(folder_of(job))

@@ -42,7 +42,7 @@ def check_begun(folder: RunFolder) -> None:
     """UsageError if there is no run to merge."""
     if not exists(folder.run) and not exists(folder.manifest):
         raise UsageError(
-            f"--merge: there is no run in {folder.path}",
+            f"--merge: {folder.path} holds nothing of a run",
             hint="Make its parts first, with --shard I/N or --shard any.",
         )
 
