@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from batchgen.planning.sequences import Prefix, ScheduledSequence, Segment, Step, StepKind
 from batchgen.planning.step_split import StepSplitter, cut_evenly, fewest_tokens, split_step
 
-FEWEST = fewest_tokens(2, 2, in_bfloat16=False)
+FEWEST = fewest_tokens(2, 2, in_tiles=False)
 
 
 def decode(*cached: int) -> Step:
@@ -47,9 +47,9 @@ def test_parts(step: Step, parts: int, lengths: list[int]) -> None:
     assert [len(part.segments) for part in split_step(step, parts, FEWEST)] == lengths
 
 
-def test_parts_in_bfloat16_have_more_tokens_and_without_threads_fewer() -> None:
-    assert fewest_tokens(2, 2, in_bfloat16=True) > FEWEST
-    assert fewest_tokens(2, 1, in_bfloat16=False) < FEWEST
+def test_parts_with_products_of_tiles_have_more_tokens_and_without_threads_fewer() -> None:
+    assert fewest_tokens(2, 2, in_tiles=True) > FEWEST
+    assert fewest_tokens(2, 1, in_tiles=False) < FEWEST
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import torch
 
-from batchgen.engines.torch.continuous.forward.processor import has_bfloat16_products
+from batchgen.engines.torch.continuous.forward.processor import has_bfloat16_tiles
 from batchgen.job.spec import Batching
 from batchgen.planning.kv_cache_plan import KvCachePlan, Workers, choose_workers, plan_kv_cache
 from batchgen.planning.padded_batch_budget import (
@@ -57,8 +57,8 @@ def step_splitter(workers: int, dtype: torch.dtype, *, learns: bool, kernel: boo
 
     `kernel`: whether attention is the compiled kernel, which reads a prefix in the same way for any number of rows.
     """
-    native = dtype == torch.bfloat16 and has_bfloat16_products()
-    fewest = fewest_tokens(workers, torch.get_num_threads(), in_bfloat16=native)
+    tiles = dtype == torch.bfloat16 and has_bfloat16_tiles()
+    fewest = fewest_tokens(workers, torch.get_num_threads(), in_tiles=tiles)
     return StepSplitter(workers, fewest, learns=learns, with_prefixes=kernel)
 
 

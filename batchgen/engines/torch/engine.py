@@ -25,7 +25,6 @@ from batchgen.engines.torch.continuous.continuous_tier import (
     BatchShape,
     ContinuousTier,
     StepBackend,
-    cuts_of_prompts,
 )
 from batchgen.engines.torch.continuous.forward.kernel_check import kernel_facts
 from batchgen.engines.torch.continuous.kv_store import (
@@ -51,6 +50,7 @@ from batchgen.engines.torch.memory import (
 from batchgen.engines.torch.model import LoadedModel, load_model
 from batchgen.engines.torch.select.continuous_probe import ProbedForward
 from batchgen.engines.torch.select.parity_probe import TierChoice, probe_generate
+from batchgen.engines.torch.select.tier_cache import TierRecord
 from batchgen.engines.torch.select.tier_selection import FastTier, select_tier
 from batchgen.engines.torch.static.static_runner import StaticRunner
 from batchgen.engines.torch.structured.label_answers import LabelAnswers, LabelSplit
@@ -123,9 +123,7 @@ class TorchEngine:
         self._label_answers = LabelAnswers(self.likelihoods)
         self._workers: StepWorkers | None = None
         self._main: Tier = (
-            self._continuous(
-                result, batching, chosen.count, invariant=selected.record.split_invariant
-            )
+            self._continuous(result, batching, chosen.count, selected.record)
             if isinstance(result, ProbedForward)
             else self._batched(result)
         )
@@ -211,7 +209,7 @@ class TorchEngine:
         release_memory(self._loaded.device)
 
     def _continuous(
-        self, probed: ProbedForward, batching: Batching, workers: int, *, invariant: bool
+        self, probed: ProbedForward, batching: Batching, workers: int, record: TierRecord
     ) -> Tier:
         device = self._loaded.device
         plan = continuous_capacity(
@@ -225,15 +223,14 @@ class TorchEngine:
             splitter = step_splitter(
                 workers,
                 self._loaded.dtype,
-                learns=invariant,
+                learns=record.split_invariant,
                 kernel=kernels["attention"] == "numba",
             )
             self._workers = ForkedWorkers(probed.forward, splitter, plan.rows, probed.logits)
             zeros = shared_zeros
         store = KVStore.like(probed.store, sizes, zeros)
         backend = StepBackend(self._workers, store, TokenSampler(device, self._masks), device)
-        cuts = cuts_of_prompts(self._loaded.dtype)
-        shape = BatchShape(plan.rows, plan.step_tokens, batching.part_rows, cuts=cuts)
+        shape = BatchShape(plan.rows, plan.step_tokens, batching.part_rows, cuts=record.cuts)
         self._likelihoods = StepLikelihoods(backend, shape, self._options.should_stop)
         return ContinuousTier(backend, shape, self._options)
 

@@ -40,10 +40,6 @@ TOO_LARGE = Failure(
 )
 
 
-_HALF_CUTS = 512
-"""As few cuts as possible, and prompts that fill a step without much space left."""
-
-
 @dataclass(frozen=True, slots=True)
 class BatchShape:
     """Limits of what runs together.
@@ -60,11 +56,6 @@ class BatchShape:
     window: int = 2048
     share_prefixes: bool = True
     cuts: int = 1
-
-
-def cuts_of_prompts(dtype: torch.dtype) -> int:
-    """The tokens after which prompts are cut: 1 for anywhere where that changes only the last bits of float32."""
-    return _HALF_CUTS if dtype == torch.bfloat16 else 1
 
 
 class StepSampler(Protocol):

@@ -8,6 +8,7 @@ A few short prompts run alone, and then once for each way in which a batch chang
     with a shared prefix          its tokens are computed in an earlier step and stored in other pages; merged as well
     in a large step               products with so many rows that another kernel is used
     with one thread               a worker process computes a part of a step; the other cases use all threads
+    computed again                an answer is part of a prefill after its row was preempted
 
 Workers also make products with fewer rows: the first case again.
 """
@@ -31,12 +32,13 @@ _WHOLE = BatchShape(rows=12, step_tokens=512, share_prefixes=False)
 _PREFIX = 18
 _MANY, _LENGTH = 8, 28
 """Number and length of the prompts that make a step large."""
+_ONE, _TWO = ResolvedDecoding(max_new_tokens=1), ResolvedDecoding(max_new_tokens=2)
 _GIANT = 2 * PAGE_TOKENS + 20
 """Length of a row that has more pages than the others."""
 
 
 _ROWS, _LONGER, _LARGE = "with another row", "with a much longer row", "in a large step"
-_ONE_THREAD = "with one thread"
+_ONE_THREAD, _AGAIN = "with one thread", "computed again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,12 @@ def probe_batch_invariance(
             if key in together.logits
         )
         (unchanged if alike else changed).append(one.name)
+    answered = replace(
+        long, token_ids=[*long.token_ids, alone.tokens[long.index, 0]], decoding=_ONE
+    )
+    again = run(_Composition(_AGAIN, [answered], replace(_WHOLE, rows=1)), LogitRecord())
+    alike = torch.equal(again.logits[long.index, 0], alone.logits[long.index, 1])
+    (unchanged if alike else changed).append(_AGAIN)
     return BatchInvariance(unchanged, changed)
 
 
@@ -130,5 +138,4 @@ def _requests(vocab: int) -> list[Request]:
     giant = torch.randint(vocab, (_GIANT,), generator=source).tolist()
     prefix = drawn[0][:_PREFIX]
     prompts = [drawn[0][:22], drawn[1][:9], [*prefix, *drawn[1][9:11]], giant, *drawn[2:]]
-    two = ResolvedDecoding(max_new_tokens=2)
-    return [Request(index, 0, prompt, two, 0) for index, prompt in enumerate(prompts)]
+    return [Request(index, 0, prompt, _TWO, 0) for index, prompt in enumerate(prompts)]

@@ -70,6 +70,7 @@ class TierRecord:
         probed_at: date and time in UTC.
         split_invariant: whether they were in those that differ as a split step does from one that is not.
         row_counts: at which products are computed so that a row's bits do not depend on the batch; empty for any.
+        cuts: see `StepLimits`.
         kernels: of `kernel_facts`, with which this was probed; None for padded batches.
     """
 
@@ -80,6 +81,7 @@ class TierRecord:
     probed_at: str
     row_counts: tuple[int, ...] = ()
     split_invariant: bool = False
+    cuts: int = 1
     kernels: Mapping[str, str] | None = None
 
     @property

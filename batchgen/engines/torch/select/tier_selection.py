@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
+import torch
+
 from batchgen.engines.torch.capacity import packable_bytes
-from batchgen.engines.torch.continuous.continuous_tier import cuts_of_prompts
 from batchgen.engines.torch.continuous.forward.kernel_check import kernel_facts
 from batchgen.engines.torch.continuous.forward.linear import choose_packing
 from batchgen.engines.torch.memory import weight_bytes
@@ -35,6 +36,9 @@ from batchgen.storage.processes import one_process_at_a_time
 from batchgen.storage.record_cache import RecordCache
 
 FastTier = Literal["continuous", "static"]
+
+_HALF_CUTS = 512
+"""Where the steps of a bfloat16 prompt change bits: as few cuts as possible, and prompts that fill a step without much space left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +125,26 @@ def _probed(loaded: LoadedModel, fastest: FastTier, packable: int) -> SelectedTi
     if fastest == "continuous":
         probed = probe_continuous(loaded, packable)
     if isinstance(probed, ProbedForward):
-        invariance = probe_batch_invariance(
-            probed.forward,
-            probed.store,
-            probed.logits,
-            loaded.device,
-            cuts=cuts_of_prompts(loaded.dtype),
-        )
-        record = replace(_record(probed, probed.reason, invariance), kernels=_kernels(loaded))
+        invariance, cuts = _invariance(probed, loaded)
+        record = _record(probed, probed.reason, invariance)
+        record = replace(record, kernels=_kernels(loaded), cuts=cuts)
         return SelectedTier(record, probed, from_cache=False)
     choice = probe_tiers(loaded)
     record = _record(choice, f"{probed.reason}; {choice.reason}", BatchInvariance([], []))
     return SelectedTier(record, choice, from_cache=False)
+
+
+def _invariance(probed: ProbedForward, loaded: LoadedModel) -> tuple[BatchInvariance, int]:
+    """Batch invariance, and the tokens after which prompts are cut: anywhere, unless that could change more than last bits of float32."""
+
+    def probe(cuts: int) -> BatchInvariance:
+        where = probed.forward, probed.store, probed.logits, loaded.device
+        return probe_batch_invariance(*where, cuts=cuts)
+
+    found = probe(1)
+    if found.holds or loaded.dtype != torch.bfloat16:
+        return found, 1
+    return probe(_HALF_CUTS), _HALF_CUTS
 
 
 def _record(

@@ -30,6 +30,7 @@ DEPENDS: dict[str, Callable[[StepBatch], bool]] = {
     "with a shared prefix": lambda batch: bool(batch.reaches),
     "in a large step": lambda batch: len(batch.token_ids) >= 192,
     "with one thread": lambda _batch: torch.get_num_threads() == 1,
+    "computed again": lambda batch: len(batch.token_ids) == 23,
 }
 
 
@@ -64,7 +65,9 @@ def test_the_composition_that_changes_a_bit_is_named(way: str) -> None:
     assert not found.holds
     assert found.changed[0] == way
     assert f"logits differ {way}" in found.reason
-    assert found.holds_for_splits is (way in {"after a row", "with a shared prefix"})
+    assert found.holds_for_splits is (
+        way in {"after a row", "with a shared prefix", "computed again"}
+    )
     assert {*found.unchanged, *found.changed} == set(DEPENDS)
 
 

@@ -68,6 +68,18 @@ def test_without_two_counts_that_agree_there_is_no_group() -> None:
     assert probe_row_counts([(lambda x: plain(x) * len(x), 16)]) is None
 
 
+def test_products_with_the_same_bits_at_any_count_need_no_group() -> None:
+    plain = WidenedLinear(WEIGHT, None)
+
+    def unusual(x: Tensor) -> Tensor:
+        return plain(x) * (2 if len(x) == 33 else 1)
+
+    assert probe_row_counts([(plain, 16)]) is None
+    found = probe_row_counts([(plain, 16), (unusual, 16)])
+    assert found is not None
+    assert found.counts == COUNTS
+
+
 def test_threads_that_change_bits_leave_no_group() -> None:
     plain, usual = WidenedLinear(WEIGHT, None), torch.get_num_threads()
     torch.set_num_threads(2)
@@ -104,10 +116,10 @@ def test_the_counts_are_probed_once_and_then_those_of_the_record(
 ) -> None:
     model = loaded(tiny_model("llama", HALF))
     assert isinstance(usual := probe_continuous(model, packable=10**9), ProbedForward)
-    # Here every count gives the same bits.
     monkeypatch.setattr(continuous_probe, "has_bfloat16_products", lambda: True)
     assert isinstance(first := probe_continuous(model, packable=10**9), ProbedForward)
-    assert first.row_counts == COUNTS
+    # Here every count gives the same bits, and none is padded.
+    assert first.row_counts == ()
     record = TierRecord(OWN_FORWARD, "", True, "", "", row_counts=(64, 256))
     monkeypatch.setattr(continuous_probe, "probe_row_counts", None)
     again = probe_continuous(model, packable=10**9, cached=record)

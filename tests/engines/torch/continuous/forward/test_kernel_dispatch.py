@@ -22,6 +22,7 @@ from batchgen.engines.torch.continuous.forward.kernel_dispatch import (
     kernel_attention,
     kernel_supports_attention,
 )
+from batchgen.engines.torch.continuous.forward.processor import has_bfloat16_products
 from batchgen.engines.torch.continuous.forward.step_attention import StepAttention
 from batchgen.engines.torch.continuous.kv_store import KVLayer, KVStore, KVStoreSizes, private_zeros
 from batchgen.engines.torch.continuous.step import build_step_batch
@@ -194,9 +195,11 @@ def test_torch_merges_parts_to_the_same_attention(
     whole = attended(new, 0, TOKENS)
     monkeypatch.setattr(compiled, "kernel_supports_attention", lambda *_: False)
     rounding = torch.finfo(dtype).eps if dtype == HALF else 0.0
+    # Where the processor multiplies bfloat16, torch also rounds weights of values.
+    smallest = max(1e-5, 2 * rounding) if has_bfloat16_products() else 1e-5
     for shared, cuts in ((0, (8, 30, TOKENS)), (21, (33, TOKENS))):
         found = attended(new, shared, *cuts)
-        torch.testing.assert_close(found, whole, rtol=rounding, atol=1e-5)
+        torch.testing.assert_close(found, whole, rtol=rounding, atol=smallest)
 
 
 def test_scores_far_apart_neither_overflow_nor_vanish() -> None:
