@@ -45,7 +45,7 @@ class StepAttention:
         batch, decoding = self._batch, self._batch.kind is StepKind.DECODE
         layer = self._store.layer(fresh.layer, fresh.k, fresh.v)
         if compiled.kernel_supports_attention(fresh, layer):
-            if not decoding:
+            if not decoding and not compiled.kernel_store(fresh, layer, self._layout):
                 self._write(fresh, layer)
             own = compiled.kernel_attention(fresh, layer, self._layout, stored=not decoding)
         else:

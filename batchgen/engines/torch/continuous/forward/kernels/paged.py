@@ -126,6 +126,25 @@ def _store(k: Numbers, v: Numbers, keys: Numbers, values: Numbers, place: int) -
             values[head, place, d] = v[head, d]
 
 
+def put(number: str) -> Callable[..., None]:
+    """Compile the storing of new keys and values; the arguments are those of `attend`, in this order: k, v, keys, values, pages, tokens."""
+
+    def store(
+        k: Numbers, v: Numbers, keys: Numbers, values: Numbers, pages: Ints, tokens: Ints
+    ) -> None:
+        size = keys.shape[3]
+        for token in range(len(tokens)):
+            row, count, shared = tokens[token]
+            own = count - shared - 1
+            page = pages[row, -(-shared // size) + own // size]
+            _store(k[token], v[token], keys[page], values[page], own % size)
+
+    return kernel(
+        f"void({number}[:,:,:], {number}[:,:,:], {number}[:,:,:,::1], {number}[:,:,:,::1], int64[:,::1], int64[:,::1])",
+        store,
+    )
+
+
 @inlined
 def _scaled(group: int, q: Numbers, head: int, scale: np.float32, queries: Floats) -> None:
     """Queries [tokens x group, width] of a kv head in q [tokens, heads, width], scaled."""
