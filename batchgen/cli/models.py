@@ -96,13 +96,13 @@ def pin(
     The file has the commit and the SHA-256 of every file of each model. `run` rejects models that differ from it.
     """
     from batchgen.cli.render.terminal import format_bytes, format_count
-    from batchgen.engines.engine_registry import requires_weights
+    from batchgen.engines.engine_registry import required_weights
     from batchgen.jobfile.load import load_job
     from batchgen.models.local_model import check_pins, pin_models
 
     loaded = load_job(job, overrides=overrides, profile=profile)
     pinned = (check_pins if check else pin_models)(
-        loaded, weights=requires_weights, reporter=console_reporter()
+        loaded, weights=required_weights, reporter=console_reporter()
     )
     if as_json:
         models = [{"name": m.name, **asdict(m.pin)} for m in pinned.models]

@@ -21,6 +21,7 @@ from batchgen.planning.dtype_choice import ChosenDtype
 from batchgen.planning.kv_cache_plan import Workers
 from batchgen.records import AnswerDecoder, Completion, Continuation, InFlight, Likelihood, Request
 from batchgen.section import Auto
+from batchgen.storage.openvino_header import WeightFormat
 
 
 class Engine(Protocol):
@@ -102,6 +103,7 @@ class EngineInfo:
             support, such as a later one for structured output, is added to `OPTIONS` and declared here.
         seeds: whether the seed of a request decides a sampled answer.
         likelihoods: whether it can score given texts: metrics such as perplexity, and judges.
+        weight_format: of the weights that it loads.
         label_likelihoods: whether it can score short texts that are likely, such as the labels of a judge.
         batch_invariant: whether an answer is independent of the other rows in flight; None if that depends on the model
             and device, and is in the facts of the open engine.
@@ -123,6 +125,7 @@ class EngineInfo:
     compressed_weights: frozenset[str] = frozenset()
     top_logprobs: int | None = MOST_TOP_LOGPROBS
     label_likelihoods: bool = False
+    weight_format: WeightFormat = "safetensors"
 
     def facts(self) -> dict[str, object]:
         """The part of the manifest's `engine` that is known without opening it."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from batchgen.engines.contract import Engine, EngineEntry, Estimate, ModelUse
 from batchgen.engines.echo import ECHO
 from batchgen.engines.openai.openai_entry import OPENAI
+from batchgen.engines.openvino.openvino_entry import OPENVINO
 from batchgen.engines.torch.entry import TRANSFORMERS
 from batchgen.engines.vllm.vllm_entry import VLLM
 from batchgen.errors import UsageError
@@ -15,9 +16,10 @@ from batchgen.planning.kv_cache_plan import Workers
 from batchgen.planning.padded_batch_budget import Budget, batch_limits
 from batchgen.records import AnswerDecoder
 from batchgen.section import Auto
+from batchgen.storage.openvino_header import WeightFormat
 
 ENGINES: dict[str, EngineEntry] = {
-    entry.info.name: entry for entry in (TRANSFORMERS, ECHO, OPENAI, VLLM)
+    entry.info.name: entry for entry in (TRANSFORMERS, ECHO, OPENAI, OPENVINO, VLLM)
 }
 """By name. An engine of your own: `ENGINES["name"] = EngineEntry(info, open)` before the job runs."""
 
@@ -36,15 +38,16 @@ def find_engine(name: str) -> EngineEntry:
     return ENGINES[name]
 
 
-def requires_weights(model: ModelSpec) -> bool:
-    """Whether `model.path` must have weights: False if the engine needs only the tokenizer.
+def required_weights(model: ModelSpec) -> WeightFormat | None:
+    """The format of the weights that `model.path` must have; None if the engine needs only the tokenizer.
 
     An engine that needs nothing stands in for another one: a model that its job names must be complete.
 
     Raises:
         UsageError: an unknown engine.
     """
-    return find_engine(model.engine).info.needs in ("weights", "nothing")
+    info = find_engine(model.engine).info
+    return info.weight_format if info.needs in ("weights", "nothing") else None
 
 
 def choose_engine_dtype(

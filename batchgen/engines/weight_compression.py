@@ -27,6 +27,8 @@ def check_compression(model: ModelSpec, method: str | None, file: Path) -> None:
     info = find_engine(model.engine).info
     if method is None or info.needs != "weights" or method in info.compressed_weights:
         return
+    if info.weight_format == "openvino":  # the graph decompresses them, whatever made them
+        return
     raise ModelError(
         f"{file}: the weights are compressed by {method}, which engine {info.name} cannot compute with; "
         "expected float32, float16 or bfloat16",

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from batchgen.engines.contract import Engine
-from batchgen.engines.engine_registry import find_engine, open_engine, requires_weights
+from batchgen.engines.engine_registry import find_engine, open_engine, required_weights
 from batchgen.errors import StateError, UsageError
 from batchgen.evaluation.answers import ColumnMap
 from batchgen.evaluation.choice_queries import ChoiceQueries
@@ -152,7 +152,7 @@ def model_of_run(
     if options.model:
         spec = ModelSpec(path=options.model)
         loaded = replace(loaded, job=loaded.job.model_copy(update={"model": spec}))
-    weights = requires_weights(loaded.job.model)
+    weights = required_weights(loaded.job.model)
     model = find_model(loaded, options.reporter, weights=weights)
     recorded, now = manifest["settings"]["model"], model.identity if model else {}
     adapter = {"adapter_sha256"} & recorded.keys()
@@ -192,7 +192,7 @@ def model_of_file(options: ScoringModelOptions, evaluation: Evaluation) -> Scori
             "output": {"path": "-"},
         }
     )
-    model = find_local_model(job.model, None, options.reporter, weights=True)
+    model = find_local_model(job.model, None, options.reporter, weights=required_weights(job.model))
     return load_scoring_model(job, model, datetime.now(UTC).astimezone().date())
 
 

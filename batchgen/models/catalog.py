@@ -16,7 +16,11 @@ from batchgen.models.formats.gguf_model import list_gguf_models, remove_gguf_mod
 from batchgen.models.formats.marker import is_intact
 from batchgen.models.hub import Hub
 from batchgen.models.info import UNLIMITED, ModelInfo, read_model_info
-from batchgen.models.model_folder import check_model_folder, check_tokenizer_folder
+from batchgen.models.model_folder import (
+    check_model_folder,
+    check_tokenizer_folder,
+    format_of,
+)
 from batchgen.models.tokenizer import load_tokenizer
 from batchgen.progress import SILENT, Reporter
 from batchgen.storage.cache_folder import cache_folder
@@ -131,7 +135,8 @@ def check_model(
     resolved = resolve_model(name, revision=revision, cache=cache, wanted="any", reporter=reporter)
     if is_adapter_folder(resolved.folder):
         return ModelCheck(resolved, tuple(_adapter_items(read_adapter(resolved.folder))))
-    return ModelCheck(resolved, tuple(_items(resolved, read_model_info(resolved))))
+    info = read_model_info(resolved, weights=format_of(resolved.folder))
+    return ModelCheck(resolved, tuple(_items(resolved, info)))
 
 
 def _demo_models(cache: Path) -> Iterator[KnownModel]:
@@ -156,7 +161,7 @@ def _cached(hub: Hub, model_id: str) -> KnownModel:
         if is_adapter_folder(folder):
             note = f"adapter for {read_adapter(folder).base_model or 'an unnamed model'} · {note}"
         else:
-            check_model_folder(folder)
+            check_model_folder(folder, "any")
             check_tokenizer_folder(folder)
     except ModelError as error:
         missing = error.message.removeprefix(f"{folder}: ")

@@ -10,13 +10,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from batchgen.storage.openvino_header import OPENVINO_GRAPH, OPENVINO_WEIGHTS
 from batchgen.storage.processes import end_with_parent
 
 PATTERNS = (
     "*.safetensors", "*.json", "*.jinja", "*.py", "*.model", "*.tiktoken",
-    "merges.txt", "vocab.txt", "*/merges.txt", "*/vocab.txt",
+    "merges.txt", "vocab.txt", "*/merges.txt", "*/vocab.txt", OPENVINO_GRAPH, OPENVINO_WEIGHTS,
 )  # fmt: skip
-"""Weights in safetensors, and text files. Python files run only with `model.trust_remote_code`."""
+"""Weights in safetensors or of OpenVINO, and text files. Python files run only with `model.trust_remote_code`."""
 DUPLICATES = (
     "consolidated*",
     "original/*",

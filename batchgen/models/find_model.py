@@ -28,8 +28,8 @@ from batchgen.progress import SILENT, Reporter
 from batchgen.storage.cache_folder import cache_folder
 from batchgen.storage.entries import is_file, is_folder, list_folder
 
-Wanted = Literal["model", "tokenizer", "adapter", "any"]
-"""What a folder must contain; `any`: a model or an adapter."""
+Wanted = Literal["safetensors", "openvino", "tokenizer", "adapter", "any"]
+"""What a folder must contain: a model with weights in a format, or another thing; `any`: any model, or an adapter."""
 ModelSource = Literal["folder", "demo", "cache", "hub"]
 DEMO = "demo:"
 MODEL_HINTS = (
@@ -75,7 +75,7 @@ def resolve_model(
     *,
     revision: str | None = None,
     cache: Path | None = None,
-    wanted: Wanted = "model",
+    wanted: Wanted = "safetensors",
     reporter: Reporter = SILENT,
 ) -> ResolvedModel:
     """Find a model or an adapter, and download it if needed; then set HF_HUB_OFFLINE.
@@ -148,7 +148,7 @@ class Resolver:
     hub: Hub
     cache: Path | None = None
     reporter: Reporter = SILENT
-    wanted: Wanted = "model"
+    wanted: Wanted = "safetensors"
     probe_seconds: float = PROBE_SECONDS
 
     def resolve(self, path: str, revision: str | None = None) -> ResolvedModel:
@@ -174,12 +174,12 @@ class Resolver:
 
     def _check(self, folder: Path) -> None:
         try:
-            if self._is_adapter(folder):
+            if self.wanted == "adapter" or self._is_adapter(folder):
                 check_adapter_files(folder)
-            elif self.wanted != "tokenizer":
-                check_model_folder(folder)
-            else:
+            elif self.wanted == "tokenizer":
                 check_tokenizer_folder(folder)
+            else:
+                check_model_folder(folder, self.wanted)
         except OSError as error:
             raise ModelError(f"{folder}: {error.strerror or error}") from error
 

@@ -25,6 +25,10 @@ from batchgen.models.model_folder import (
 from batchgen.storage.cache_folder import cache_folder
 from batchgen.storage.entries import exists, is_file
 from batchgen.storage.json_file import read_json
+from batchgen.storage.openvino_header import (
+    WeightFormat,
+    read_openvino_header,
+)
 from batchgen.storage.safetensors_header import SafetensorsHeader, read_safetensors_header
 
 UNLIMITED = sys.maxsize
@@ -91,7 +95,9 @@ class ModelInfo:
         return self.chat_template is not None
 
 
-def read_model_info(resolved: ResolvedModel, *, weights: bool = True) -> ModelInfo:
+def read_model_info(
+    resolved: ResolvedModel, *, weights: WeightFormat | None = "safetensors"
+) -> ModelInfo:
     """Read the facts from the model's folder. Without `weights`, those files are not read, and config.json may be missing.
 
     Raises:
@@ -103,25 +109,28 @@ def read_model_info(resolved: ResolvedModel, *, weights: bool = True) -> ModelIn
     generation = _optional(folder / GENERATION_CONFIG_FILE)
     tokenizer = _optional(folder / TOKENIZER_CONFIG_FILE)
     text = text_section(config)
-    files = weight_files(folder) if weights else ()
+    graph = read_openvino_header(folder) if weights == "openvino" else None
+    files = weight_files(folder) if weights == "safetensors" else ()
     headers = [read_safetensors_header(file) for file in files]
     _require_every_tensor(folder, headers)
-    if weights:
+    if headers:
         check_against_weights(folder / CONFIG_FILE, config, headers)
     return ModelInfo(
         model_type=str(config.get("model_type", "")),
         architectures=tuple(str(name) for name in _list(config.get("architectures"))),
-        parameters=sum(tensor.elements for header in headers for tensor in header.tensors),
-        weight_bytes=sum(header.size - header.data_start for header in headers),
+        parameters=sum(tensor.elements for header in headers for tensor in header.tensors)
+        + (graph.parameters if graph else 0),
+        weight_bytes=sum(header.size - header.data_start for header in headers)
+        + (graph.weight_bytes if graph else 0),
         dtype=_dtype(config, text, headers),
         context_length=_context_length(config, text, tokenizer),
-        vocab_size=vocabulary_size(folder, weights=weights),
+        vocab_size=vocabulary_size(folder, weights=weights is not None),
         is_encoder_decoder=config.get("is_encoder_decoder") is True,
         generation_config=generation,
         end_token_sources=_end_tokens(folder, (config, text), generation, tokenizer),
         chat_template=_chat_template(folder, tokenizer),
         remote_code="auto_map" in config or "auto_map" in tokenizer,
-        files=tuple(header.file.name for header in headers),
+        files=tuple(file.name for file in files) or (graph.files if graph else ()),
         folder=folder,
     )
 

@@ -31,9 +31,10 @@ from batchgen.models.tokenizer import find_tokenizer
 from batchgen.progress import SILENT, Reporter, StepProgress
 from batchgen.storage.cache_folder import cache_folder
 from batchgen.storage.entries import is_file, is_folder, list_folder
+from batchgen.storage.openvino_header import WeightFormat
 
-WithWeights = Callable[[ModelSpec], bool]
-"""Whether a model must have weights: `engines.engine_registry.requires_weights`."""
+WeightsOf = Callable[[ModelSpec], WeightFormat | None]
+"""The weights that a model must have: `engines.engine_registry.required_weights`."""
 SERVER_HINT = (
     "Name the server's model in model.served_name, and leave out model.path "
     "or set it to a folder with the tokenizer."
@@ -86,7 +87,9 @@ class PinnedModels:
     models: Sequence[PinnedModel]
 
 
-def find_model(loaded: LoadedJob, reporter: Reporter, *, weights: bool) -> LocalModel | None:
+def find_model(
+    loaded: LoadedJob, reporter: Reporter, *, weights: WeightFormat | None
+) -> LocalModel | None:
     """The job's model, compared with the job's lock file; None if the job names none.
 
     Without `weights`, a folder with only a tokenizer is enough, and weight files are not read.
@@ -103,7 +106,7 @@ def find_model(loaded: LoadedJob, reporter: Reporter, *, weights: bool) -> Local
 
 
 def find_local_model(
-    spec: ModelSpec, lock: ModelLock | None, reporter: Reporter, *, weights: bool
+    spec: ModelSpec, lock: ModelLock | None, reporter: Reporter, *, weights: WeightFormat | None
 ) -> LocalModel:
     """As `find_model`, for any section `model`.
 
@@ -149,7 +152,7 @@ def require_pin(loaded: LoadedJob) -> None:
 
 
 def pin_models(
-    loaded: LoadedJob, *, weights: WithWeights = lambda _: True, reporter: Reporter = SILENT
+    loaded: LoadedJob, *, weights: WeightsOf = lambda _: "safetensors", reporter: Reporter = SILENT
 ) -> PinnedModels:
     """Write the job's models into its lock file; reads every byte of them.
 
@@ -173,7 +176,7 @@ def pin_models(
 
 
 def check_pins(
-    loaded: LoadedJob, *, weights: WithWeights = lambda _: True, reporter: Reporter = SILENT
+    loaded: LoadedJob, *, weights: WeightsOf = lambda _: "safetensors", reporter: Reporter = SILENT
 ) -> PinnedModels:
     """Compare the job's models with its lock file; reads every byte of them.
 
@@ -207,7 +210,7 @@ def _with_a_model(loaded: LoadedJob) -> list[ModelSpec]:
 
 
 def _parts(
-    specs: Sequence[ModelSpec], lock: ModelLock | None, reporter: Reporter, weights: WithWeights
+    specs: Sequence[ModelSpec], lock: ModelLock | None, reporter: Reporter, weights: WeightsOf
 ) -> list[ResolvedModel]:
     found = (_find(spec, lock, reporter, weights=weights(spec)) for spec in specs)
     return list(dict.fromkeys(part for one in found for part in one.parts))
@@ -224,7 +227,9 @@ class _Found:
         return [self.model, self.tokenizer, *([self.adapter] if self.adapter else [])]
 
 
-def _find(spec: ModelSpec, lock: ModelLock | None, reporter: Reporter, *, weights: bool) -> _Found:
+def _find(
+    spec: ModelSpec, lock: ModelLock | None, reporter: Reporter, *, weights: WeightFormat | None
+) -> _Found:
     def revision(name: str, requested: str | None) -> str | None:
         return lock.revision(name, requested) if lock else requested
 
@@ -232,7 +237,7 @@ def _find(spec: ModelSpec, lock: ModelLock | None, reporter: Reporter, *, weight
     model = resolve_model(
         path,
         revision=revision(path, spec.revision),
-        wanted="model" if weights else "tokenizer",
+        wanted=weights or "tokenizer",
         reporter=reporter,
     )
     tokenizer = find_tokenizer(

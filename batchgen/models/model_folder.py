@@ -2,12 +2,19 @@
 
 import re
 from pathlib import Path
+from typing import Literal
 
 from batchgen.errors import ModelError
 from batchgen.models.config_check import check_sizes
 from batchgen.models.remote_code import refuse_external_references
 from batchgen.storage.entries import exists, is_file, is_folder, list_folder
 from batchgen.storage.json_file import read_json
+from batchgen.storage.openvino_header import (
+    OPENVINO_GRAPH,
+    WeightFormat,
+    is_openvino_folder,
+    read_openvino_header,
+)
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -38,7 +45,9 @@ PART_OF_A_TRAINING = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors"
 """A distributed checkpoint: transformers prefers such files to model.safetensors."""
 
 
-def check_model_folder(folder: Path) -> None:
+def check_model_folder(
+    folder: Path, weights: WeightFormat | Literal["any"] = "safetensors"
+) -> None:
     """Check that the folder contains config and weights, and names no code of another repository.
 
     Raises:
@@ -51,7 +60,16 @@ def check_model_folder(folder: Path) -> None:
     if CONFIG_FILE not in names:
         raise _no_config(folder, names)
     check_config(folder)
-    weight_files(folder)
+    if weights == "openvino" or (weights == "any" and format_of(folder) == "openvino"):
+        read_openvino_header(folder)
+    else:
+        weight_files(folder)
+
+
+def format_of(folder: Path) -> WeightFormat:
+    """The format of the weights in a folder; safetensors if it has both, or none."""
+    has_safetensors = is_file(folder / WEIGHTS_FILE) or is_file(folder / INDEX_FILE)
+    return "openvino" if is_openvino_folder(folder) and not has_safetensors else "safetensors"
 
 
 def check_tokenizer_folder(folder: Path) -> None:
@@ -164,6 +182,11 @@ def _no_config(folder: Path, names: list[str]) -> ModelError:
 
 def _no_weights(folder: Path) -> ModelError:
     names = [entry.name for entry in _entries(folder)]
+    if OPENVINO_GRAPH in names:
+        return ModelError(
+            f"{folder}: the weights are in the format of OpenVINO ({OPENVINO_GRAPH}); expected safetensors",
+            hint="Set model.engine: openvino.",
+        )
     if pickled := [name for name in names if name.endswith(PICKLED)]:
         return ModelError(
             f"{folder}: the weights are in {pickled[0]}, a format that can run code when it is read; expected safetensors",

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from batchgen.decoding.resolve_decoding import Resolution, end_tokens, resolve_decoding
-from batchgen.engines.engine_registry import find_engine, requires_weights
+from batchgen.engines.engine_registry import find_engine, required_weights
 from batchgen.engines.this_start import recorded_part
 from batchgen.errors import JobKeyError, StateError
 from batchgen.evaluation.answers import ColumnMap
@@ -189,7 +189,7 @@ def set_up(
     checked = check_input(loaded)
     for warning in checked.warnings:
         reporter.info(warning)
-    model = find_model(loaded, reporter, weights=requires_weights(job.model))
+    model = find_model(loaded, reporter, weights=required_weights(job.model))
     survey = checked.source.survey(checked.columns)
     checked = add_survey_columns(loaded, checked, survey.schema)
     grammars = AnswerGrammars.of(job.decoding.response_format)

@@ -157,7 +157,7 @@ def test_all_errors_are_reported_at_once_with_their_lines(
         assert f"job.yaml:{lines.index(text) + 1}:" in shown
         assert f"{key} {message}" in shown or f"{key}: {message}" in shown
     assert (
-        "Did you mean echo? The engines are: transformers, echo, openai, vllm, bare, seedless."
+        "Did you mean echo? The engines are: transformers, echo, openai, openvino, vllm, bare, seedless."
         in shown
     )
     assert "'unknown'" in shown

@@ -142,7 +142,9 @@ def test_only_the_name_selects_the_engine() -> None:
         opened("transformers")
     with pytest.raises(UsageError, match="unknown engine 'whisper'") as caught:
         opened("whisper")
-    assert caught.value.hint == "The engines are: transformers, echo, openai, vllm, shout."
+    assert (
+        caught.value.hint == "The engines are: transformers, echo, openai, openvino, vllm, shout."
+    )
 
 
 def test_an_engine_that_needs_only_a_tokenizer_runs_without_config_and_weights(

@@ -190,16 +190,16 @@ def test_large_weights_are_hashed_once_with_a_message(tmp_path: Path, write_mode
     time.sleep(2.1)  # younger files are not cached
     messages: list[str] = []
     spec = ModelSpec(path=str(folder))
-    first = find_local_model(spec, None, RecordingReporter(messages), weights=True)
+    first = find_local_model(spec, None, RecordingReporter(messages), weights="safetensors")
     assert messages == [f"hashing 0.2 GB of {folder}"]
     identity = first.info.identity
-    again = find_local_model(spec, None, RecordingReporter(messages), weights=True)
+    again = find_local_model(spec, None, RecordingReporter(messages), weights="safetensors")
     assert len(messages) == 1
     assert again.info.identity == identity
     with settled.open("r+b") as opened:
         opened.seek(123_456_789)
         opened.write(b"x")
-    changed = find_local_model(spec, None, RecordingReporter(messages), weights=True)
+    changed = find_local_model(spec, None, RecordingReporter(messages), weights="safetensors")
     assert changed.info.identity["weights_sha256"] != identity["weights_sha256"]
     assert len(messages) == 2
 

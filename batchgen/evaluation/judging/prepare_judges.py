@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from batchgen.engines.contract import ModelUse
-from batchgen.engines.engine_registry import identify_model, requires_weights
+from batchgen.engines.engine_registry import identify_model, required_weights
 from batchgen.errors import DataError, JobKeyError, ModelError, UnavailableError
 from batchgen.evaluation.judging.baseline_answers import baseline_record, open_baseline
 from batchgen.evaluation.judging.prompt_texts import VERSION
@@ -75,7 +75,7 @@ def prepare_judges(
         if spec.path is None:
             return None
         with adapter_errors(loaded, f"evaluate.judges[{number}].model"):
-            return find_local_model(spec, lock, reporter, weights=requires_weights(spec))
+            return find_local_model(spec, lock, reporter, weights=required_weights(spec))
 
     dtype = choose_model_dtype(loaded.job.model, own, recorded_dtype)
     models = [find(n, judge.model) for n, judge in enumerate(loaded.job.evaluate.judges)]

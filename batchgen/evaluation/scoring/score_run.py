@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from batchgen.arrow.nested_column import column_paths
-from batchgen.engines.engine_registry import requires_weights
+from batchgen.engines.engine_registry import required_weights
 from batchgen.errors import ExitCode, ResourceError, StateError, UsageError
 from batchgen.evaluation.answers import Tables
 from batchgen.evaluation.checks import STORED, resolve_and_check
@@ -102,7 +102,7 @@ def score_run(  # noqa: PLR0913  # the arguments of `score` that apply to a run
         schema = published.schema if join is None else join.schema(published.schema)
         options = options or ScoringModelOptions()
         is_judge = any(judge.model is None for judge in section.judges)
-        weights = requires_weights(loaded.job.model)
+        weights = required_weights(loaded.job.model)
         own = find_model(loaded, options.reporter, weights=weights) if is_judge else None
         evaluation = check_evaluation(section.model_copy(update=changed), schema, prefix=prefix)
         manifest = published.manifest

@@ -75,6 +75,26 @@ the same name. `${{vars.x}}` is an error there. Control tokens in the text of a 
 | `$schema` | text | | For editors; ignored. |
 """
 
+_OPENVINO = """
+### OpenVINO
+
+`engine: openvino` computes a folder that optimum-intel has converted (`openvino_model.xml`, `openvino_model.bin`, config.json and
+the tokenizer; weights as floats, int8 or int4) with OpenVINO GenAI 2026.4 or later: `pip install 'openvino-genai>=2026.4'`, in
+the environment of batchgen. The library runs in a process of its own; what it prints is not shown. If it crashes, the run ends
+with exit code 5, and the same command resumes it.
+
+- `model.dtype` is the format of products, keys and values: float32, or bfloat16 on processors with `amx_bf16` or `avx512_bf16`.
+  auto: bfloat16 there, unless the model was in float32 before its conversion (`dtype` in config.json). Compressed weights stay as
+  they are.
+- `batching.max_rows`, `max_tokens` and `memory_fraction` limit rows at a time and the memory for keys and values.
+- Other rows in flight may change the last bits of a row: `plan` and the manifest state what was measured when the model was first
+  loaded. With the same seed, sampled text differs from that of other engines.
+- `decoding.logprobs` records the mean and those of the tokens (`0`). Together, `min_p` and `top_p` are an error: they are applied
+  in another order. Not supported: scoring of texts (`perplexity`, judges), `response_format`, beam search,
+  `no_repeat_ngram_size`, `generation_kwargs`, adapters, GPUs.
+- A row whose numbers are NaN is not detected, except with `logprobs`, where it ends the run as a crash does.
+"""
+
 _SERVERS = """
 ### Servers
 
@@ -187,7 +207,7 @@ def job_reference(engines: Mapping[str, str]) -> str:
         "|---|---|",
     ]
     lines += [f"| `{name}` | {summary} |" for name, summary in engines.items()]
-    return _HEAD + "\n".join(lines) + "\n" + _VLLM + _SERVERS
+    return _HEAD + "\n".join(lines) + "\n" + _VLLM + _OPENVINO + _SERVERS
 
 
 def _section(path: KeyPath, expected: Expected) -> Iterator[str]:

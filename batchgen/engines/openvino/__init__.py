@@ -1,0 +1,1 @@
+"""OpenVINO GenAI: models that were converted for it, on CPUs."""
