@@ -46,7 +46,8 @@ class ModelSpec(Section):
     the dtype in which it began, on every machine. Measured with 0.42 billion parameters, a checkpoint in bfloat16, 16 prompts
     of 48 tokens and 16 new ones each, on one thread of an AMD EPYC with AVX2 only: float32 10.7 new tokens/s with at most 2.64 GB of
     memory, bfloat16 11.1 with 2.60 GB. Such a processor has no bfloat16 products: the packed weights are float32 there. float16
-    takes about half the memory (1.37 GB) and is several times slower on CPUs."""
+    takes about half the memory (1.37 GB); it is meant for GPUs, and a CPU without float16 products (`avx512_fp16`, `amx_fp16`) is
+    several times slower in it than in float32."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$"), Role.OPERATIONAL] = "auto"
     """auto: cuda if available, otherwise cpu. Or cpu, cuda (all GPUs, see `run.workers`), cuda:1 (only that GPU)."""
     attn_implementation: Literal["sdpa", "eager"] | None = None

@@ -7,7 +7,7 @@ imports, bars and warnings stay out of the run. The caller publishes the folder.
 import os
 import stat
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +73,9 @@ def convert(gguf: Path, folder: Path) -> None:
     _announce(2)
     expected = source.state_dict()
     dtype = _narrowest(expected.values())
-    _write_model(source, folder, header, dtype)
+    tied = _write_model(source, folder, header, dtype)
     _announce(3)
-    _compare(expected, folder / WEIGHTS_FILE, tied=source.all_tied_weights_keys)
+    _compare(expected, folder / WEIGHTS_FILE, tied=tied)
     for file in folder.iterdir():
         # save_pretrained makes the weights readable only by their owner; the cache may be shared.
         file.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)
@@ -101,7 +101,8 @@ def _require_every_tensor(header: GgufHeader, source: Any, report: Mapping[str, 
     gguf: Any = modeling_gguf_pytorch_utils
     process = gguf.TENSOR_PROCESSORS.get(header.architecture, gguf.TensorProcessor)
     names = gguf.get_gguf_hf_weights_map(source, process(config=source.config.to_dict()))
-    used = {*names, ROPE_FACTORS}
+    # The merged experts of a layer are in the map without their ending.
+    used = {*names, *(f"{name}.weight" for name in names if name.endswith("_exps")), ROPE_FACTORS}
     lost = sorted({tensor.name for tensor in header.tensors} - used)
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if lost or missing:
@@ -141,8 +142,13 @@ def _split_digits(backend: Any) -> None:  # noqa: ANN401  (a class of a library 
     )
 
 
-def _write_model(source: Any, folder: Path, header: GgufHeader, dtype: Any) -> None:  # noqa: ANN401  (any model and dtype)
-    """Save through a new model: one loaded from GGUF counts as quantised, and cannot be saved."""
+def _write_model(
+    source: Any,  # noqa: ANN401  (any model of transformers)
+    folder: Path,
+    header: GgufHeader,
+    dtype: Any,  # noqa: ANN401  (a dtype of torch)
+) -> Mapping[str, str]:
+    """Save through a new model: one loaded from GGUF counts as quantised, and cannot be saved. Returns its tied tensors."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
@@ -165,6 +171,8 @@ def _write_model(source: Any, folder: Path, header: GgufHeader, dtype: Any) -> N
         pad_token_id=config.pad_token_id,
     )
     clean.save_pretrained(folder, max_shard_size="100GB")
+    tied: Mapping[str, str] = clean.all_tied_weights_keys
+    return tied
 
 
 def _llama_3_rope(file: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,15 +203,33 @@ def _llama_3_rope(file: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
 def _compare(expected: Mapping[str, Any], file: Path, *, tied: Mapping[str, str]) -> None:
     import torch
     from safetensors import safe_open
+    from transformers import AutoModelForCausalLM
 
+    for name, other in tied.items():
+        # Some files have both, which are then equal.
+        if not torch.equal(expected[name], expected[other]):
+            raise ValueError(f"tensor {name} differs from {other}, with which its model shares it")
     with safe_open(file, framework="pt") as written:
         names = set(written.keys())
-        if names != set(expected) - set(tied):
-            odd = sorted(names ^ (set(expected) - set(tied)))
-            raise ValueError(f"{file.name} lacks or adds tensors: {', '.join(odd[:5])}")
-        for name in names:
-            if not torch.equal(written.get_tensor(name).float(), expected[name]):
-                raise ValueError(f"{file.name}: tensor {name} differs from the GGUF file's")
+        if names == set(expected) - set(tied):
+            _require_equal(file, expected, dict.fromkeys(names, written.get_tensor))
+            return
+    # Experts are written one by one, and merged again when the model is loaded.
+    loader: Any = AutoModelForCausalLM
+    read = loader.from_pretrained(file.parent, dtype="auto", trust_remote_code=False).state_dict()
+    if odd := sorted(set(read) ^ set(expected)):
+        raise ValueError(f"{file.name} lacks or adds tensors: {', '.join(odd[:5])}")
+    _require_equal(file, expected, dict.fromkeys(read, read.__getitem__))
+
+
+def _require_equal(
+    file: Path, expected: Mapping[str, Any], written: Mapping[str, Callable[[str], Any]]
+) -> None:
+    import torch
+
+    for name, read in written.items():
+        if not torch.equal(read(name).float(), expected[name]):
+            raise ValueError(f"{file.name}: tensor {name} differs from the GGUF file's")
 
 
 def _flush(file: Path) -> None:
