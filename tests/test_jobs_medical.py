@@ -57,7 +57,7 @@ def test_answers_contain_no_personal_numbers_or_addresses(tmp_path: Path) -> Non
     """The echo engine answers with the prompt, so its answers show the input of a model."""
     echo = [
         "model={engine: echo, path: null}",
-        "decoding.max_new_tokens=4000",
+        "decoding={max_new_tokens: 4000, response_format: null}",
         f"output.path={tmp_path}",
     ]
     frame = run(load_job(JOB, overrides=echo)).frame()
