@@ -2,11 +2,15 @@
 that can be resumed.
 """
 
+import http.client
+import json
 import random
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -300,6 +304,36 @@ def test_a_server_that_was_away_at_the_start_gets_rows_once_it_is_back() -> None
         assert codes(answered(engine(first, second, fixed=2, away=True), 100)) == {}
         assert sum(first.seen.values()) > 20
         assert sum(first.seen.values()) + sum(second.seen.values()) == 100
+
+
+def serve_connections(listener: socket.socket, reply: bytes) -> None:
+    """Serve one connection after another, each until it is closed or idle for 5 s, as a thread of llama.cpp's server does."""
+    head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(reply)}\r\n\r\n".encode()
+    while True:
+        connection, _ = listener.accept()
+        connection.settimeout(5.0)
+        with suppress(OSError), connection, connection.makefile("rb") as sent:
+            while sent.readline():
+                sent.read(int(http.client.parse_headers(sent)["content-length"]))
+                connection.sendall(head + reply)
+
+
+@pytest.mark.timing
+def test_idle_connections_do_not_keep_others_from_a_server_with_few_threads() -> None:
+    reply = json.dumps(answer("x").content).encode()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for _ in range(2):
+            threading.Thread(target=serve_connections, args=(listener, reply), daemon=True).start()
+        url = parse_base_url(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
+        one = OpenaiEngine(
+            Endpoint("m", False, ""),
+            lambda: ServerFleet([ServerState(url, ConcurrencyLimit(6))], QUICK),
+            facts={},
+            should_stop=lambda: False,
+        )
+        began = time.monotonic()
+        assert len(list(one.generate(requests(6)))) == 6
+        assert time.monotonic() - began < 4
 
 
 def test_requests_are_pulled_only_as_there_is_room_and_closing_ends_those_in_flight() -> None:
