@@ -1,0 +1,34 @@
+"""The section of the reference about runs on many machines."""
+
+MANY_MACHINES = """
+## Many machines
+
+Machines that share a folder run one job together; the job file stays as it is, and so do the rows. Where parts are made is in no
+fingerprint: a run may begin on one machine, continue on many, and end on one.
+
+```bash
+batchgen run job.yaml --shard 0/16    # on each machine with its own number, from 0 to 15
+batchgen run job.yaml --shard any     # or on any number of machines: each claims the parts that nobody makes
+batchgen run job.yaml --merge         # once: evaluates and publishes, or ends with 75 and names the missing parts
+```
+
+- A shard makes parts of `batching.part_rows` rows: `I/N` those whose number modulo N is I, `any` one after another. It publishes
+  nothing and ends with 0 when its parts are sealed, with 75 when it was stopped: start it again to resume. Each part is sealed once,
+  by a hard link that never overwrites.
+- `any` balances the work. When nothing is left to claim, a worker waits for the others. Parts of a worker that was killed on the same
+  machine are free at once, those of another machine after two minutes without a sign of life. If a worker that stood still wakes
+  up, the part that is sealed first counts.
+- Refused before a row is answered, by name: another job, model or input (6), other versions of batchgen, torch, transformers, tokenizers,
+  llguidance, vLLM or OpenVINO than the first shard had (6), a number that is running already, another N or `any` at the same time, a
+  run without `--shard` at the same time (75), `run.max_total_tokens` and `output.upload_parts` (2), which shards cannot hold to.
+- `run.max_error_rate` and `run.max_error_count` stop a shard early by its own rows alone; `--merge` decides about the whole run.
+- Each shard reads the whole input once, to count its rows and check ids, and hashes the model.
+- The journal is on a local disk where the folder is on a network file system: in `$TMPDIR`, or `/tmp`. Another machine generates the
+  unfinished parts of a lost one again. Hard links and `flock` must work between the machines, as on NFS 4; where locks are local to a
+  machine (Lustre with `localflock`), two shards of one number on two machines are not noticed: parts are still sealed once.
+- `batchgen status` lists the missing parts and the shards. `engine.machines` in the manifest lists the shards that made parts, with
+  the processor: processors of different kinds may round differently.
+
+`jobs/schedulers/` has scripts for a Slurm array (`slurm-shards.sh`, `slurm-merge.sh`) and a Kubernetes Indexed Job
+(`kubernetes-shards.yaml`). Several GPUs of one machine share the rows of one process: `run.workers`.
+"""
