@@ -112,6 +112,7 @@ OPERATIONAL: dict[str, list[str]] = {
     "model.api_key_env": ["model.api_key_env=SOME_KEY"],
     "model.price.input": ["model.price.input=2.0"],
     "model.price.output": ["model.price.output=2.0"],
+    "model.tensor_parallel": ["model.tensor_parallel=2"],
     "model.engine_args": ["model.engine_args={give_up: 1h}"],
     "batching.max_rows": ["batching.max_rows=1"],
     "batching.max_tokens": ["batching.max_tokens=9999"],
@@ -144,6 +145,8 @@ ELSEWHERE = {
     "model.engine": "echo is the only one without a model",
     "output.path": "names another run",
     "output.choice_probabilities": "needs labels, which decide answers: test_choice_probabilities.py",
+    "output.upload": "needs a bucket: test_bucket_upload.py",
+    "output.upload_parts": "needs a bucket: test_bucket_parts.py",
     "output.parse": "needs a JSON Schema, which decides answers: test_parsed_answers.py",
     "decoding.preset": "without a model there is nothing to take: test_a_preset_counts_by_its_resolved_values",
 }
