@@ -47,6 +47,7 @@ class VllmEngine:
         self._window = 2 * engine.vllm_config.scheduler_config.max_num_seqs
         self._requests = 0
         self._scored_tokens = 0
+        self._is_dead = False
         self._running: Mapping[str, VllmTask[object]] = {}
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
@@ -91,9 +92,9 @@ class VllmEngine:
                     return
                 yield from self._step(running)
         finally:
-            if running:
+            if running and not self._is_dead:
                 self._engine.abort_request(list(running))
-                running.clear()
+            running.clear()
 
     def _fill(
         self, running: dict[str, VllmTask[Result]], tasks: Iterator[VllmTask[Result]]
@@ -124,6 +125,9 @@ class VllmEngine:
             self._engine.add_request(key, prompt, params, lora_request=self._adapter)
         except _refusals():
             return False
+        except Exception as error:
+            self._is_dead = True
+            raise death_error(error) from error
         running[key] = task
         self._scored_tokens += task.scored_tokens
         return True
@@ -154,11 +158,10 @@ class VllmEngine:
                 yield from results
 
     def _outputs(self) -> list[Any]:
-        from vllm.v1.engine.exceptions import EngineDeadError
-
         try:
             outputs: list[Any] = self._engine.step()
-        except (EngineDeadError, RuntimeError, OSError, AssertionError) as error:
+        except Exception as error:
+            self._is_dead = True
             raise death_error(error) from error
         return outputs
 

@@ -240,6 +240,8 @@ class LLMEngine:
         self, key: str, prompt: Any, params: SamplingParams, lora_request: LoRARequest | None
     ) -> None:
         ids = prompt["prompt_token_ids"]
+        if self.engine_core.process.poll() is not None:
+            raise EngineDeadError
         if len(ids) + 1 > self._context or self._does(ids) == "refuse":
             raise VLLMClientError(SECRET)
         assert (lora_request is not None) == self._adapter
@@ -247,6 +249,7 @@ class LLMEngine:
         self._waiting.append(_Running(key, ids, params))
 
     def abort_request(self, keys: list[str]) -> None:
+        assert self.engine_core.process.poll() is None
         self._waiting = deque(one for one in self._waiting if one.key not in keys)
 
     def has_unfinished_requests(self) -> bool:
