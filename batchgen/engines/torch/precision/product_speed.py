@@ -1,6 +1,6 @@
 """How many times as fast as in float32 this processor multiplies by packed weights in bfloat16.
 
-Measured once for each processor and version of torch, in about a tenth of a second, and kept in the cache folder: so `plan`
+Measured once for each processor and version of torch, in less than a second, and kept in the cache folder: so `plan`
 and every start of a run decide alike. The folder may be deleted at any time.
 """
 
@@ -26,7 +26,7 @@ from batchgen.storage.record_cache import KeyedRecord, RecordCache
 _ROWS = (8, 64, 256)
 """Rows of the products measured: few and many of a decoding step, and of prompts."""
 _WIDTH = 1024
-_REPEATS = 5
+_REPEATS = 25
 
 
 _CONTENT = TypeAdapter(KeyedRecord[float])
@@ -45,19 +45,21 @@ def measure_bfloat16_speedup(make: MakeLinear = PackedLinear) -> float:
     for rows in _ROWS:
         x = torch.randn(rows, _WIDTH, generator=generator)
         wide, narrow = make(weight, None), make(weight.bfloat16(), None)
-        ratios.append(_seconds(wide, x) / _seconds(narrow, x.bfloat16()))
+        ratios.append(_ratio(wide, narrow, x))
     return math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
 
 
-def _seconds(linear: Linear, x: torch.Tensor) -> float:
-    """The shortest time of a product, after one that is not timed."""
-    linear(x)
-    best = math.inf
-    for _ in range(_REPEATS):
-        begin = time.perf_counter()
-        linear(x)
-        best = min(best, time.perf_counter() - begin)
-    return best
+def _ratio(wide: Linear, narrow: Linear, x: torch.Tensor) -> float:
+    """Of the shortest times of two products. They alternate, so that other programs slow down both."""
+    inputs = ((wide, x), (narrow, x.bfloat16()))
+    best = [math.inf, math.inf]
+    for repeat in range(_REPEATS + 1):
+        for place, (linear, rows) in enumerate(inputs):
+            begin = time.perf_counter()
+            linear(rows)
+            if repeat:  # the first one is not timed
+                best[place] = min(best[place], time.perf_counter() - begin)
+    return best[0] / best[1]
 
 
 def kept_speedup(
