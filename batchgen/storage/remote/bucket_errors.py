@@ -78,7 +78,7 @@ def _translated(action: str, url: ObjectUrl, text: str) -> BatchgenError:
     answer = " ".join(filter(None, (status and f"HTTP {status}", code))) or "no answer"
     passes = not status or status.startswith("5") or status in _PASSING
     kind, problem, hint = (
-        (UnavailableError, f"the store is unavailable ({answer})", "Repeat the command later.")
+        (UnavailableError, f"the store is unavailable ({answer})", _later(url))
         if passes
         else (ResourceError, f"the store rejected the request ({answer})", _check_store(url))
     )
@@ -91,6 +91,12 @@ def _translated(action: str, url: ObjectUrl, text: str) -> BatchgenError:
         kind, hint = ResourceError, "Use https://, or set AWS_ALLOW_HTTP=true."
         problem = "the endpoint is http://, which sends data unencrypted"
     return kind(f"{action} {url}: {problem}", hint=hint)
+
+
+def _later(url: ObjectUrl) -> str:
+    return (
+        f"Repeat the command later. If the store is another one: {_ENDPOINT[url.scheme]} choose it."
+    )
 
 
 def _check_store(url: ObjectUrl) -> str:
