@@ -1,5 +1,6 @@
 """`batchgen run`: runs a job, or resumes it."""
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,18 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Publish a run whose parts shards have made; 75 if some are missing.",
 )
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Make the parts on the nodes of a Ray cluster: auto, HOST:PORT of its head node, or local. All nodes share the output "
+    "folder, the input and the model.",
+)
+@click.option(
+    "--ray-workers",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Workers of --ray, each with an engine. Default: one for each GPU, or one for each node.",
+)
 @click.option("--until", metavar="HH:MM", help="Stop at this time of day with exit code 75.")
 @summary_file_options
 @json_option
@@ -62,6 +75,8 @@ def run(  # noqa: PLR0913  # click passes each option by its name
     retry_errors: bool,
     shard: str | None,
     merge: bool,
+    ray: str | None,
+    ray_workers: int | None,
     until: str | None,
     as_json: bool,
     quiet: bool,
@@ -85,12 +100,21 @@ def run(  # noqa: PLR0913  # click passes each option by its name
             "--fresh and --retry-errors exclude each other",
             hint="Use --fresh to generate every row again, --retry-errors for only those that failed.",
         )
-    _check_share(shard, merge=merge, given={"--fresh": fresh, "--retry-errors": retry_errors})
+    _check_share(
+        {"--shard": shard is not None, "--merge": merge, "--ray": ray is not None},
+        {"--fresh": fresh, "--retry-errors": retry_errors},
+    )
+    if ray_workers is not None and ray is None:
+        raise UsageError(
+            "--ray-workers is given without --ray", hint="Add --ray ADDRESS, such as --ray auto."
+        )
     with console_reporter(quiet=quiet) as reporter:
         # Printed before anything slow is imported.
         reporter.info(f"starting {printable(str(options['job']))}")
         start: Start = "fresh" if fresh else "retry-errors" if retry_errors else "resume"
-        share = _Share(start, incremental_from, until, shard, merge=merge)
+        share = _Share(
+            start, incremental_from, until, shard, merge=merge, ray=ray, ray_workers=ray_workers
+        )
         return _run(
             options,
             reporter,
@@ -99,28 +123,38 @@ def run(  # noqa: PLR0913  # click passes each option by its name
         )
 
 
-def _check_share(shard: str | None, *, merge: bool, given: Mapping[str, bool]) -> None:
-    """Raise UsageError for options that concern the whole run next to those that concern a share of it."""
-    share = "--shard" if shard is not None else "--merge" if merge else None
-    given = {**given, "--merge": merge and shard is not None}
-    for name in (name for name, is_set in given.items() if is_set and share):
+def _check_share(shares: Mapping[str, bool], starts: Mapping[str, bool]) -> None:
+    """Raise UsageError for two options that choose who makes parts, or one of them beside a start that it cannot have."""
+    given = [name for name, is_set in shares.items() if is_set]
+    if len(given) > 1:
         hints = {
-            "--fresh": "Start over in another folder with --output FOLDER.",
-            "--retry-errors": "Publish the run first, then run with --retry-errors alone.",
             "--merge": "Run with --merge alone, after all shards.",
+            "--ray": "Run with --ray alone: its workers share the parts.",
         }
-        raise UsageError(f"{name} and {share} exclude each other", hint=hints[name])
+        raise UsageError(f"{given[1]} and {given[0]} exclude each other", hint=hints[given[1]])
+    impossible = {
+        "--fresh": ("Start over in another folder with --output FOLDER.", ("--shard", "--merge")),
+        "--retry-errors": (
+            "Publish the run first, then run with --retry-errors alone.",
+            ("--shard", "--merge", "--ray"),
+        ),
+    }
+    for name, (hint, excluded) in impossible.items():
+        if starts[name] and given and given[0] in excluded:
+            raise UsageError(f"{name} and {given[0]} exclude each other", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """What of the run this process does: a shard, publishing alone with `merge`, or else all."""
+    """What of the run this process does: a shard, publishing alone with `merge`, all but the parts with `ray`, or else all."""
 
     start: "Start"
     incremental_from: Path | None
     until: str | None
     shard: str | None
     merge: bool
+    ray: str | None
+    ray_workers: int | None
 
     def run(self, loaded: "LoadedJob", reporter: "Reporter", stop: "StopRequest") -> "RunResult":
         from batchgen.engines.engine_registry import open_engine
@@ -140,6 +174,11 @@ class _Share:
         }
         if self.shard is not None:
             return run_shard(loaded, parse_shard(self.shard), **common)
+        if self.ray is not None:
+            from batchgen.run.ray_cluster.ray_run import RayCluster, run_on_ray
+
+            cluster = RayCluster(self.ray, self.ray_workers)
+            return run_on_ray(loaded, _worker_words(loaded), cluster, start=self.start, **common)
         executor = None
         if self.merge:
             folder = RunFolder(Path(loaded.job.output.path))
@@ -197,6 +236,13 @@ def _resume_command(loaded: "LoadedJob", *, merge: bool) -> str:
     command = next_command("run", without={*once, "day"})
     command = f"{command} --date {loaded.date}" if loaded.uses_date else command
     return f"start these shards again, or make their parts here: {command}" if merge else command
+
+
+def _worker_words(loaded: "LoadedJob") -> list[str]:
+    """The command line that a worker of --ray continues, after `batchgen`; with the date of the run."""
+    own = {"fresh", "until", "ray", "ray_workers", "day", "markdown", "junit"}
+    words = shlex.split(next_command("run", without=own))[1:]
+    return [*words, "--date", str(loaded.date)] if loaded.uses_date else words
 
 
 def _deadlines(until: str | None) -> Sequence[Any]:

@@ -196,14 +196,17 @@ def _machine_use(facts: Mapping[str, Any]) -> list[str]:
 
 def _server_use(result: RunResult) -> list[str]:
     """What servers were sent in this start, and the cost of all answers; nothing if a model on this machine answered."""
-    facts = result.engine
-    if "requests_at_once" not in facts:
+    common = dict(result.engine)
+    engines = [{**common, **machine} for machine in common.get("machines", ())] or [common]
+    if "requests_at_once" not in engines[0]:
         return []
-    counts, again = result.counts, facts["retries"]
+    requests, again, at_once = (
+        sum(one[key] for one in engines) for key in ("requests", "retries", "requests_at_once")
+    )
+    counts = result.counts
     parts = [
-        format_count(facts["requests"], "request")
-        + (f", {again:,} of them again" if again else ""),
-        f"up to {facts['requests_at_once']:,} at once",
+        format_count(requests, "request") + (f", {again:,} of them again" if again else ""),
+        f"up to {at_once:,} at once",
         f"{counts.input_tokens:,} prompt and {counts.output_tokens:,} new tokens",
     ]
     if (cost := result.cost) is not None:

@@ -159,6 +159,20 @@ def member_files(folder: RunFolder) -> list[Path]:
     return [p for p in list_folder(folder.shards, ".json") if p != _versions_path(folder)]
 
 
+def record_end(folder: RunFolder, host: str, process: int) -> None:
+    """Record that the process of a member is gone, for machines that cannot see its lock. One that lives records itself again."""
+    for path in member_files(folder):
+        found = _read(path)
+        if (found.content.get("host"), found.content.get("pid")) != (host, process):
+            continue
+        descriptor = _lock(path)
+        if descriptor is not None:
+            try:
+                Member(path, descriptor, found.content).record(ended=_now())
+            finally:
+                os.close(descriptor)
+
+
 def check_none_alive(folder: RunFolder) -> None:
     """LockedError if a member lives; where locks of other machines cannot be seen, only those of this one are found."""
     alive = [one for one in members(folder) if one.is_alive]

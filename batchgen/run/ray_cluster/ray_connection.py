@@ -1,0 +1,99 @@
+"""The edge to Ray: import it, connect to a cluster, place workers, and translate its errors."""
+
+import importlib
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from batchgen.errors import DataError, ResourceError
+from batchgen.run.ray_cluster.shard_worker import ShardWorker
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+"""No statistics are sent to anybody; an actor without GPUs does not change what its process sees of them."""
+_OBJECT_STORE_BYTES = 80_000_000
+"""Ray's smallest, about: no row goes through it."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def connect(address: str) -> Iterator[ModuleType]:
+    """Ray, connected to a cluster for the block.
+
+    Args:
+        address: `auto`, `HOST:PORT`, or `local` for a cluster of this machine alone that ends with the block.
+
+    Raises:
+        DataError: Ray is not installed.
+        ResourceError: the cluster cannot be reached.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    ray = _imported()
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == "local":
+        options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ResourceError(
+            f"--ray {address}: no cluster answers there ({first})",
+            hint="Start one with `ray start --head`, give HOST:PORT of its head node, or use --ray local.",
+        ) from error
+    try:
+        for number, handler in handlers.items():  # Ray replaces some of them
+            signal.signal(number, handler)
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _imported() -> ModuleType:
+    try:
+        return importlib.import_module("ray")
+    except ModuleNotFoundError as error:
+        raise DataError(
+            "--ray needs the package ray, which is not installed",
+            hint="Install the extra on all nodes: pip install 'batchgen-llm[ray]'.",
+        ) from error
+
+
+def default_workers(ray: ModuleType, gpus: int) -> int:
+    """One for each `gpus` GPUs of the cluster; where a worker needs none, one for each node."""
+    if gpus:
+        return max(1, int(ray.cluster_resources().get("GPU", 0)) // gpus)
+    return max(1, sum(1 for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")))
+
+
+def hire(ray: ModuleType, *, workers: int, gpus: int) -> Any:  # noqa: ANN401  # Ray's handle of an actor
+    """Start a worker on a node with free resources; it waits for one if there is none.
+
+    A worker of a node with c processors gets c divided by the workers of a node: Ray gives its process that number of threads.
+    """
+    nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+    nodes = [int(count) for count in nodes if count] or [1]
+    per_node = -(-workers // len(nodes))
+    actor = ray.remote(ShardWorker).options(
+        num_cpus=max(1, min(nodes) // per_node),
+        num_gpus=gpus,
+        max_restarts=0,
+        max_task_retries=0,
+        max_concurrency=4,
+        scheduling_strategy="SPREAD",
+    )
+    return actor.remote()
+
+
+def needed_gpus(ray: ModuleType, device: str, tensor_parallel: int) -> int:
+    """GPUs of a worker: those of one engine, if the cluster has any and the job does not choose the CPU."""
+    if device == "cpu" or not ray.cluster_resources().get("GPU"):
+        return 0
+    return max(1, tensor_parallel)

@@ -1,0 +1,128 @@
+"""A worker on a node of a Ray cluster: an actor that starts `batchgen run JOB --shard any` on its node and waits for it.
+
+The parts are made in a child process: its engine may fork, crash or run out of memory, and the actor still reports the cause.
+Nothing of a row is sent through Ray; the child ends with the actor. This module imports no Ray.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchgen.errors import BatchgenError, ExitCode
+from batchgen.state.run_folder import RunFolder, read_json
+from batchgen.storage.entries import exists
+
+_PROGRAM = """
+import sys
+from batchgen.storage.processes import end_with_parent
+end_with_parent(int(sys.argv.pop(1)))
+from batchgen.__main__ import main
+main()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardCommand:
+    """What a worker starts.
+
+    Attributes:
+        words: the command line after `batchgen`.
+        working_folder: of the driver; relative paths of the job refer to it.
+        output: the run's folder, which all nodes share.
+        run_id: of the run in that folder.
+        log: file for the messages of the process; `HOST` in its name is replaced.
+    """
+
+    words: tuple[str, ...]
+    working_folder: Path
+    output: Path
+    run_id: str
+    log: Path
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """How the process of a worker ended.
+
+    Attributes:
+        exit_code: of the process; negative for the signal that killed it.
+        error: its error, or why it stopped.
+    """
+
+    host: str
+    exit_code: int
+    error: str
+    log: Path
+
+    @property
+    def died(self) -> bool:
+        """Whether the process was killed or crashed, so that another one may succeed."""
+        return self.exit_code < 0
+
+
+class ShardWorker:
+    """The actor; `run` and the other methods are called at the same time, by threads."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[str] | None = None
+        self._is_stopped = False
+
+    def place(self) -> tuple[str, int]:
+        """The host, and the process that makes the parts; 0 before it is started."""
+        return socket.gethostname(), self._child.pid if self._child else 0
+
+    def run(self, command: ShardCommand) -> WorkerReport:
+        """Make parts until none is missing, or until `stop` is called."""
+        host = socket.gethostname()
+        log = command.log.with_name(command.log.name.replace("HOST", host))
+        if problem := _problem(command):
+            return WorkerReport(host, int(ExitCode.ENVIRONMENT), problem, log)
+        log.parent.mkdir(mode=0o700, exist_ok=True)
+        with log.open("a", encoding="utf-8") as messages:
+            self._child = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, str(os.getpid()), *command.words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=messages,
+                text=True,
+                cwd=command.working_folder,
+            )
+            if self._is_stopped:
+                self.stop()
+            printed, _ = self._child.communicate()
+        return WorkerReport(host, self._child.returncode, _error(printed), log)
+
+    def stop(self) -> None:
+        """Stop the process at its next step; what it has answered is saved."""
+        self._is_stopped = True
+        if self._child is not None and self._child.poll() is None:
+            self._child.send_signal(signal.SIGTERM)
+
+
+def _problem(command: ShardCommand) -> str:
+    """Why this node cannot make parts of the run; empty if it can: another folder of the same name would be filled for nothing."""
+    if not command.working_folder.is_dir():
+        return f"the working folder {command.working_folder} does not exist there"
+    folder = RunFolder(command.output)
+    found = ""
+    if exists(folder.run):
+        with suppress(BatchgenError):
+            found = str(read_json(folder.run).get("run_id", ""))
+    if found != command.run_id:
+        return f"{command.output} is not the output folder of the run there; expected a folder that all nodes share"
+    return ""
+
+
+def _error(printed: str) -> str:
+    """The error in the object that the command printed with --json."""
+    lines = printed.strip().splitlines()
+    with suppress(ValueError):
+        content = json.loads(lines[-1]) if lines else {}
+        return str(content.get("error") or content.get("why_stopped") or "")
+    return ""

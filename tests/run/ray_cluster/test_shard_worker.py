@@ -1,0 +1,102 @@
+"""The worker on a node, without a cluster: it starts a process, reports how that ended, and stops it."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batchgen.jobfile.load import load_job
+from batchgen.run.ray_cluster.shard_worker import ShardCommand, ShardWorker, WorkerReport
+from batchgen.run.run import run
+from batchgen.run.shards.merge import NoExecutor
+from batchgen.state.run_folder import RunFolder
+from tests.conftest import MakeJob
+from tests.engines.openai.fake_server import say, serving, slowly
+
+ROWS = [{"q": f"row {n}"} for n in range(40)]
+
+
+def begin(job: Path, folder: RunFolder) -> str:
+    """Begin a run of which no part is made."""
+    return run(load_job(job), executor=NoExecutor(folder)).run_id
+
+
+def command(job: Path, **changes: object) -> ShardCommand:
+    folder = RunFolder(job.parent / "out")
+    found: dict[str, object] = {
+        "words": ("run", str(job), "--shard", "any", "--json"),
+        "working_folder": job.parent,
+        "output": folder.path,
+        "run_id": begin(job, folder),
+        "log": job.parent / "logs" / "HOST.log",
+    }
+    return ShardCommand(**(found | changes))  # type: ignore[arg-type]
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until, "it does not happen"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_worker_makes_all_parts(make_job: MakeJob) -> None:
+    job = make_job(ROWS, batching={"part_rows": 10})
+    report = ShardWorker().run(command(job))
+    log = job.parent / "logs" / f"{socket.gethostname()}.log"
+    assert report == WorkerReport(socket.gethostname(), 0, "", log)
+    assert "sealed" in log.read_text()
+    assert run(job, executor=NoExecutor(RunFolder(job.parent / "out"))).counts.rows == 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("harm", "code"), [("stop", -signal.SIGTERM), ("kill", -signal.SIGKILL)])
+def test_a_worker_reports_how_its_process_ended(make_job: MakeJob, harm: str, code: int) -> None:
+    with serving(slowly(say, 0.3)) as server:
+        job = make_job(
+            ROWS,
+            model={"engine": "openai", "base_url": server.url},
+            batching={"part_rows": 10, "max_rows": 1},
+        )
+        worker, found = ShardWorker(), list[WorkerReport]()
+        wanted = command(job)
+        thread = threading.Thread(target=lambda: found.append(worker.run(wanted)))
+        thread.start()
+        wait_for(lambda: any(prompt.startswith("row") for prompt in list(server.seen)))
+        if harm == "stop":
+            worker.stop()
+        else:
+            os.kill(worker.place()[1], signal.SIGKILL)
+        thread.join(60)
+    assert found[0].exit_code == code
+    assert found[0].died
+
+
+def test_a_node_that_does_not_share_the_folders_is_refused(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
+    job = make_job(ROWS[:2])
+    elsewhere = ShardWorker().run(command(job, working_folder=tmp_path / "none"))
+    assert elsewhere.exit_code == 5
+    assert "the working folder" in elsewhere.error
+    for run_folder in (tmp_path / "other", job.parent / "out"):
+        report = ShardWorker().run(command(job, output=run_folder, run_id="another"))
+        assert report.exit_code == 5
+        assert "expected a folder that all nodes share" in report.error
+    assert not (tmp_path / "other").exists(), "nothing is made there"
+
+
+@pytest.mark.slow
+def test_the_error_of_the_process_is_reported(make_job: MakeJob) -> None:
+    job = make_job(ROWS[:2])
+    wanted = command(job)
+    (job.parent / "rows.jsonl").unlink()
+    report = ShardWorker().run(wanted)
+    assert (report.exit_code, report.died) == (5, False)
+    assert "rows.jsonl" in report.error
