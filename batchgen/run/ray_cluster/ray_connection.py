@@ -3,12 +3,13 @@
 import importlib
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from batchgen.errors import DataError, ResourceError
+from batchgen.errors import DataError, ResourceError, UsageError
 from batchgen.run.ray_cluster.shard_worker import ShardWorker
 
 _ENVIRONMENT = {
@@ -19,6 +20,7 @@ _ENVIRONMENT = {
 """No statistics are sent to anybody; an actor without GPUs does not change what its process sees of them."""
 _OBJECT_STORE_BYTES = 80_000_000
 """Ray's smallest, about: no row goes through it."""
+_SECONDS_TO_CONNECT = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -33,6 +35,7 @@ def connect(address: str) -> Iterator[ModuleType]:
         DataError: Ray is not installed.
         ResourceError: the cluster cannot be reached.
     """
+    _check_reachable(address)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     ray = _imported()
@@ -43,17 +46,37 @@ def connect(address: str) -> Iterator[ModuleType]:
     try:
         ray.init(address=address, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ResourceError(
-            f"--ray {address}: no cluster answers there ({first})",
-            hint="Start one with `ray start --head`, give HOST:PORT of its head node, or use --ray local.",
-        ) from error
+        raise _unreachable(address, error) from error
     try:
         for number, handler in handlers.items():  # Ray replaces some of them
             signal.signal(number, handler)
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raise ResourceError if nothing listens there: Ray itself would wait for minutes."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        raise UsageError(
+            f"--ray {address}: expected auto, local or HOST:PORT",
+            hint="Give the port of Ray's head node, 6379 unless `ray start` was given another one.",
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=_SECONDS_TO_CONNECT).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str, error: Exception) -> ResourceError:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return ResourceError(
+        f"--ray {address}: no cluster can be reached there ({first})",
+        hint="Start one with `ray start --head`, give HOST:PORT of its head node, or use --ray local.",
+    )
 
 
 def _imported() -> ModuleType:

@@ -212,20 +212,6 @@ def test_a_worker_that_cannot_make_parts_ends_the_run_by_name(job: Path, cluster
     assert "Traceback" not in messages
 
 
-def test_a_cluster_that_does_not_exist_is_an_error(make_job: MakeJob) -> None:
-    job = make_job(ROWS[:2])
-    driver = subprocess.run(
-        [sys.executable, "-m", "batchgen", "run", str(job), "--ray", "127.0.0.1:1"],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert driver.returncode == 5
-    assert "--ray 127.0.0.1:1" in driver.stderr
-    assert "Traceback" not in driver.stderr
-
-
 def test_a_cluster_of_this_machine_alone(make_job: MakeJob) -> None:
     job = make_job(ROWS, batching={"part_rows": PART_ROWS})
     result = run_on_ray(load_job(job), ("run", str(job)), RayCluster("local", 2))
