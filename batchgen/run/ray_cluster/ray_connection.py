@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from batchgen.engines.engine_registry import requires_weights
 from batchgen.errors import DataError, ResourceError, UsageError
+from batchgen.job.spec import ModelSpec
 from batchgen.run.ray_cluster.shard_worker import ShardWorker
 
 _ENVIRONMENT = {
@@ -115,8 +117,9 @@ def hire(ray: ModuleType, *, workers: int, gpus: int) -> Any:  # noqa: ANN401  #
     return actor.remote()
 
 
-def needed_gpus(ray: ModuleType, device: str, tensor_parallel: int) -> int:
-    """GPUs of a worker: those of one engine, if the cluster has any and the job does not choose the CPU."""
-    if device == "cpu" or not ray.cluster_resources().get("GPU"):
+def needed_gpus(ray: ModuleType, model: ModelSpec) -> int:
+    """GPUs of a worker: those of one engine, if the cluster has any and the model is computed on them."""
+    has_gpus = bool(ray.cluster_resources().get("GPU"))
+    if not has_gpus or model.device == "cpu" or not requires_weights(model):
         return 0
-    return max(1, tensor_parallel)
+    return model.tensor_parallel

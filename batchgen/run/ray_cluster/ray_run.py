@@ -114,7 +114,7 @@ def run_on_ray(  # noqa: PLR0913  # as `run`: every argument but the first three
         return begun
     with connect(cluster.address) as ray:
         driver = _Driver(ray, loaded, folder, (*words, "--shard", "any", "--json"), begun, reporter)
-        gpus = needed_gpus(ray, loaded.job.model.device, 1)
+        gpus = needed_gpus(ray, loaded.job.model)
         workers = cluster.workers or default_workers(ray, gpus)
         reporter.info(
             f"Ray {cluster.address}: {workers:,} workers; their logs are in {driver.logs}"
