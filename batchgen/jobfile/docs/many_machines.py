@@ -29,6 +29,21 @@ batchgen run job.yaml --merge         # once: evaluates and publishes, or ends w
 - `batchgen status` lists the missing parts and the shards. `engine.machines` in the manifest lists the shards that made parts, with
   the processor: processors of different kinds may round differently.
 
+On a Ray cluster (`pip install 'batchgen-llm[ray]'` on all nodes), one command starts and watches the workers:
+
+```bash
+batchgen run job.yaml --ray auto                                   # a worker on each node, or for the GPUs of each engine
+batchgen run job.yaml --ray 10.0.0.5:6379 --ray-workers 8          # HOST:PORT of the head node
+batchgen run job.yaml --ray local --ray-workers 2                  # a cluster of this machine alone, to try it
+```
+
+- A worker is `run --shard any` in a process on its node: all nodes need the output folder, the input, the model and the working folder
+  at the same paths. What is stated above of `any` holds. No row goes through Ray.
+- A worker or node that dies is replaced while the cluster has room; so is one that Ray takes for dead and that lives. Nodes that
+  join during the run get the workers that wait. After three deaths per worker without a sealed part the run ends with 75.
+- The command that is stopped or killed ends its workers; the same command resumes, with or without `--ray`.
+- The logs of the workers are in `.batchgen/logs`. Metrics that query a model, and judges, are computed by the command itself.
+
 `jobs/schedulers/` has scripts for a Slurm array (`slurm-shards.sh`, `slurm-merge.sh`) and a Kubernetes Indexed Job
 (`kubernetes-shards.yaml`). Several GPUs of one machine share the rows of one process: `run.workers`.
 """

@@ -31,7 +31,7 @@ from batchgen.run.ray_cluster.ray_connection import connect, default_workers, hi
 from batchgen.run.ray_cluster.shard_worker import ShardCommand, WorkerReport
 from batchgen.run.result import RunResult
 from batchgen.run.run import Start, run
-from batchgen.run.shards.merge import NoExecutor
+from batchgen.run.shards.merge_shards import NoExecutor
 from batchgen.run.stop_signals import (
     FAILURES_BEFORE_STOP,
     Deadline,

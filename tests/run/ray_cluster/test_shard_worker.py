@@ -13,7 +13,7 @@ import pytest
 from batchgen.jobfile.load import load_job
 from batchgen.run.ray_cluster.shard_worker import ShardCommand, ShardWorker, WorkerReport
 from batchgen.run.run import run
-from batchgen.run.shards.merge import NoExecutor
+from batchgen.run.shards.merge_shards import NoExecutor
 from batchgen.state.run_folder import RunFolder
 from tests.conftest import MakeJob
 from tests.engines.openai.fake_server import say, serving, slowly
