@@ -124,7 +124,7 @@ def run(  # noqa: PLR0913  # click passes each option by its name
 
 
 def _check_share(shares: Mapping[str, bool], starts: Mapping[str, bool]) -> None:
-    """Raise UsageError for two options that choose who makes parts, or one of them beside a start that it cannot have."""
+    """Raise UsageError for two options that choose who makes parts, or one of them with a start that it cannot have."""
     given = [name for name, is_set in shares.items() if is_set]
     if len(given) > 1:
         hints = {

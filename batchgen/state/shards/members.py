@@ -168,7 +168,7 @@ def record_end(folder: RunFolder, host: str, process: int) -> None:
         descriptor = _lock(path)
         if descriptor is not None:
             try:
-                Member(path, descriptor, found.content).record(ended=_now())
+                ShardMember(path, descriptor, found.content).record(ended=_now())
             finally:
                 os.close(descriptor)
 

@@ -1,5 +1,6 @@
 """The worker on a node, without a cluster: it starts a process, reports how that ended, and stops it."""
 
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from batchgen.run.ray_cluster.shard_worker import ShardCommand, ShardWorker, Wor
 from batchgen.run.run import run
 from batchgen.run.shards.merge_shards import NoExecutor
 from batchgen.state.run_folder import RunFolder
+from batchgen.state.shards.members import members, record_end
 from tests.conftest import MakeJob
 from tests.engines.openai.fake_server import say, serving, slowly
 
@@ -90,6 +92,20 @@ def test_a_node_that_does_not_share_the_folders_is_refused(
         assert report.exit_code == 5
         assert "expected a folder that all nodes share" in report.error
     assert not (tmp_path / "other").exists(), "nothing is made there"
+
+
+def test_the_end_of_a_process_on_another_machine_is_recorded(make_job: MakeJob) -> None:
+    """Its lock is not seen there, but its parts are free at once."""
+    job = make_job(ROWS[:2])
+    folder = RunFolder(job.parent / "out")
+    begin(job, folder)
+    folder.shards.mkdir(mode=0o700)
+    for name, pid in (("any-a-0", 7), ("any-a-1", 8)):
+        content = {"shard": "any", "host": "a", "pid": pid, "boot": "of another machine"}
+        (folder.shards / f"{name}.json").write_text(json.dumps(content))
+    record_end(folder, "a", 7)
+    record_end(folder, "", 0)
+    assert [one.has_ended for one in members(folder)] == [True, False]
 
 
 @pytest.mark.slow
