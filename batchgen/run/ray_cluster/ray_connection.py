@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from batchgen.engines.engine_registry import requires_weights
+from batchgen.engines.engine_registry import required_weights
 from batchgen.errors import DataError, ResourceError, UsageError
 from batchgen.job.spec import ModelSpec
 from batchgen.run.ray_cluster.shard_worker import ShardWorker
@@ -120,6 +120,6 @@ def hire(ray: ModuleType, *, workers: int, gpus: int) -> Any:  # noqa: ANN401  #
 def needed_gpus(ray: ModuleType, model: ModelSpec) -> int:
     """GPUs of a worker: those of one engine, if the cluster has any and the model is computed on them."""
     has_gpus = bool(ray.cluster_resources().get("GPU"))
-    if not has_gpus or model.device == "cpu" or not requires_weights(model):
+    if not has_gpus or model.device == "cpu" or required_weights(model) is None:
         return 0
     return model.tensor_parallel
