@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.object_store import FaultyStore, faulty_store, moto_server
 # Set before any test imports a library that reads it: the suite sends no request to a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it would send events
 
 # On a busy machine an example takes any time.
 settings.register_profile("batchgen", deadline=None)
