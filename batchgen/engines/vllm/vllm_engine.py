@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from batchgen.engines.vllm.answer_task import AnswerTask
-from batchgen.engines.vllm.engine_death import death_error
+from batchgen.engines.vllm.engine_death import CoreWatch, death_error
 from batchgen.engines.vllm.label_task import label_tasks
 from batchgen.engines.vllm.request_settings import form_settings
 from batchgen.engines.vllm.text_score import STEP_TOKENS, TextScore
@@ -48,6 +48,7 @@ class VllmEngine:
         self._requests = 0
         self._scored_tokens = 0
         self._is_dead = False
+        self._watch = CoreWatch(lambda: _has_lost_its_core(engine))
         self._running: Mapping[str, VllmTask[object]] = {}
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
@@ -159,11 +160,18 @@ class VllmEngine:
 
     def _outputs(self) -> list[Any]:
         try:
-            outputs: list[Any] = self._engine.step()
+            with self._watch.waiting():
+                outputs: list[Any] = self._engine.step()
         except Exception as error:
             self._is_dead = True
             raise death_error(error) from error
         return outputs
+
+
+def _has_lost_its_core(engine: Any) -> bool:  # noqa: ANN401
+    """What vLLM's own thread has noticed; False where the core is no process."""
+    resources = getattr(engine.engine_core, "resources", None)
+    return bool(getattr(resources, "engine_dead", False))
 
 
 def _read(output: Any) -> VllmOutput:  # noqa: ANN401  vLLM's RequestOutput

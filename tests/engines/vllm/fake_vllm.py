@@ -202,6 +202,10 @@ class _Core:
     def __init__(self) -> None:
         self.process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(900)"])
 
+    @property
+    def resources(self) -> SimpleNamespace:
+        return SimpleNamespace(engine_dead=self.process.poll() is not None)
+
     def shutdown(self) -> None:
         self.process.terminate()
         self.process.wait()
@@ -257,7 +261,7 @@ class LLMEngine:
 
     def step(self) -> list[Any]:
         if self.engine_core.process.poll() is not None:
-            raise EngineDeadError
+            time.sleep(900)  # vLLM 0.32 waits for ever
         outputs, self._extra = self._extra, []
         for one in list(self._waiting)[: self.vllm_config.scheduler_config.max_num_seqs]:
             outputs += self._advance(one)
@@ -299,5 +303,9 @@ class LLMEngine:
             raise RuntimeError(SECRET)
         elif does == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        elif does == "kill core":
+            self.engine_core.process.kill()
+            self.engine_core.process.wait()
+            time.sleep(900)  # vLLM 0.32 waits for ever
         elif does == "hang":
             time.sleep(900)
