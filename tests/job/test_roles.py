@@ -21,7 +21,7 @@ NOT_GENERATION = {
     """,
     Role.OPERATIONAL: """
         version name description model.device model.trust_remote_code model.base_url model.api_key_env
-        model.engine_args model.price.input model.price.output
+        model.engine_args model.price.input model.price.output model.tensor_parallel
         batching.max_rows batching.max_tokens batching.sort batching.part_rows batching.memory_fraction
         output.path output.publish output.report output.upload output.upload_parts evaluate.gates
         run.workers run.max_error_rate run.max_error_count run.max_runtime run.max_total_tokens
