@@ -1,6 +1,5 @@
 """Every architecture that is accepted: greedy answers equal those of transformers' own loading of the same GGUF file."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -148,4 +147,4 @@ def test_greedy_answers_are_those_of_transformers(architecture: str, tmp_path: P
     found = by_row(engine.generate(requests(prompts, decoding)))
     assert [list(found[row].token_ids) for row in range(len(prompts))] == expected
     assert len(set(map(tuple, expected))) > 1
-    assert not any(math.isnan(float(weight.sum())) for weight in loaded.model.parameters())
+    assert not any(bool(weight.isnan().any()) for weight in loaded.model.parameters())
