@@ -310,7 +310,10 @@ def serve_connections(listener: socket.socket, reply: bytes) -> None:
     """Serve one connection after another, each until it is closed or idle for 5 s, as a thread of llama.cpp's server does."""
     head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(reply)}\r\n\r\n".encode()
     while True:
-        connection, _ = listener.accept()
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # the test has shut it down
+            return
         connection.settimeout(5.0)
         with suppress(OSError), connection, connection.makefile("rb") as sent:
             while sent.readline():
@@ -322,8 +325,11 @@ def serve_connections(listener: socket.socket, reply: bytes) -> None:
 def test_idle_connections_do_not_keep_others_from_a_server_with_few_threads() -> None:
     reply = json.dumps(answer("x").content).encode()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        for _ in range(2):
-            threading.Thread(target=serve_connections, args=(listener, reply), daemon=True).start()
+        threads = [
+            threading.Thread(target=serve_connections, args=(listener, reply)) for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
         url = parse_base_url(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
         one = OpenaiEngine(
             Endpoint("m", False, ""),
@@ -332,8 +338,13 @@ def test_idle_connections_do_not_keep_others_from_a_server_with_few_threads() ->
             should_stop=lambda: False,
         )
         began = time.monotonic()
-        assert len(list(one.generate(requests(6)))) == 6
-        assert time.monotonic() - began < 4
+        try:
+            assert len(list(one.generate(requests(6)))) == 6
+            assert time.monotonic() - began < 4
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
 
 
 def test_requests_are_pulled_only_as_there_is_room_and_closing_ends_those_in_flight() -> None:

@@ -128,8 +128,8 @@ def test_workers_at_the_same_time_share_the_parts(job: Path) -> None:
     for thread in threads:
         thread.join()
     assert [one.outcome for one in made] == ["sealed"] * 3
-    parts = [int(one.content["parts"]) for one in members(folder_of(job))]
-    assert (len(parts), sum(parts)) == (3, 13)
+    # A worker that begins when another one has ended takes its place, and adds to its count.
+    assert sum(int(one.content["parts"]) for one in members(folder_of(job))) == 13
     assert rows(merge(job)).equals(expected)
 
 
