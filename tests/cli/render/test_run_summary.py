@@ -54,6 +54,7 @@ def test_a_slower_tier_is_reported_with_its_reason(
     assert "\nslower" not in capsys.readouterr().err
 
 
+@pytest.mark.soak
 def test_a_run_reports_a_kernel_that_cannot_be_used(
     make_job: MakeJob, demo_folder: Path, tmp_path: Path
 ) -> None:

@@ -87,7 +87,13 @@ for _ in engine.generate(make_requests(int(sys.argv[1]), last=int(sys.argv[2])))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rows", "last"), [(100_000, 5), (2, HANG)], ids=["answers", "hangs"])
+@pytest.mark.parametrize(
+    ("rows", "last"),
+    [
+        pytest.param(100_000, 5, id="answers"),
+        pytest.param(2, HANG, id="hangs", marks=pytest.mark.soak),
+    ],
+)
 def test_processes_end_when_the_parent_is_killed(rows: int, last: int) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", PARENT.format(root=str(ROOT)), str(rows), str(last)],

@@ -11,8 +11,8 @@ import pytest
 MakeJob = Callable[..., Path]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("command", ["plan", pytest.param("run", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("command", ["plan", "run"])
 def test_python_without_docstrings_is_an_error(make_job: MakeJob, command: str) -> None:
     """transformers raises `ValueError: No Args section is found in the docstring` otherwise."""
     job = make_job(model="demo:smollm2-135m")

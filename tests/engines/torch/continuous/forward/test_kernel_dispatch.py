@@ -365,6 +365,7 @@ def test_torch_replaces_kernels_where_numba_is_broken(tmp_path: Path, broken: st
     assert facts.startswith("torch: ImportError: ")
 
 
+@pytest.mark.soak
 def test_the_facts_name_the_kernels_in_use() -> None:
     assert printed(f"{WORKS}\n{FACTS}").splitlines() == ["True True", "numba|numba"]
     double = "import torch; print(*kernel_facts(torch.ones(1).double()).values())"
