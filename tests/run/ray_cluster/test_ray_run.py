@@ -5,6 +5,7 @@ The rows come from a server that sleeps, so that a kill meets a run in the middl
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,14 +20,13 @@ import pytest
 
 from batchgen.inspection.verify import verify
 from batchgen.jobfile.load import load_job
-from batchgen.run.ray_cluster.ray_run import RayCluster, run_on_ray
 from batchgen.run.run import run
 from batchgen.state.run_folder import RunFolder
 from batchgen.state.shards.members import members
-from tests.conftest import MakeJob
+from tests.conftest import ROOT, MakeJob
 from tests.engines.openai.fake_server import FakeServer, say, serving, slowly
 
-ray = pytest.importorskip("ray", reason="needs Ray")
+pytest.importorskip("ray", reason="needs Ray")
 pytestmark = pytest.mark.soak
 
 ROWS = [{"q": f"row {n}"} for n in range(160)]
@@ -35,16 +35,43 @@ WORKERS = 4
 OF_THE_RUN = ("run_id", "created_at")
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    from ray.cluster_utils import Cluster
+class TwoNodes:
+    """A cluster; see two_nodes.py."""
 
-    options = {"num_cpus": 2, "object_store_memory": 80_000_000, "include_dashboard": False}
-    os.environ["RAY_DISABLE_MEMORY_MONITOR"] = "1"  # other tests fill the memory of the machine
-    found = Cluster(initialize_head=True, head_node_args=options)
-    found.add_node(num_cpus=2, object_store_memory=80_000_000)
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.run.ray_cluster.two_nodes"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        self.address = self._line()
+
+    def lose_raylet(self) -> None:
+        """Kill the raylet of a node, and add another node."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("lose a raylet\n")
+        self._process.stdin.flush()
+        assert self._line() == "lost"
+
+    def close(self) -> None:
+        self._process.communicate(timeout=60)
+
+    def _line(self) -> str:
+        """The next line that is not one of Ray's messages."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.strip() == "lost" or re.fullmatch(r"[\d.]+:\d+", line.strip()):
+                return line.strip()
+        raise AssertionError("the cluster has ended")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[TwoNodes]:
+    found = TwoNodes()
     yield found
-    found.shutdown()  # type: ignore[no-untyped-call]
+    found.close()
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +86,9 @@ def job(make_job: MakeJob, server: FakeServer) -> Path:
     return make_job(ROWS, model=model, batching={"part_rows": PART_ROWS, "max_rows": 1})
 
 
-def start(job: Path, cluster: Any, *options: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "batchgen", "run", str(job), "--ray", cluster.address]
+def start(job: Path, cluster: TwoNodes | str, *options: str) -> "subprocess.Popen[str]":
+    address = cluster if isinstance(cluster, str) else cluster.address
+    command = [sys.executable, "-m", "batchgen", "run", str(job), "--ray", address]
     return subprocess.Popen(
         [*command, "--ray-workers", str(WORKERS), "--json", *options],
         stdin=subprocess.DEVNULL,
@@ -112,22 +140,19 @@ def actors() -> list[int]:
     return found
 
 
-def kill_process(folder: RunFolder, _: Any) -> None:
+def kill_process(folder: RunFolder, _: TwoNodes) -> None:
     os.kill(next(one.content["pid"] for one in members(folder) if one.is_alive), signal.SIGKILL)
 
 
-def kill_actor(_: RunFolder, __: Any) -> None:
+def kill_actor(_: RunFolder, __: TwoNodes) -> None:
     os.kill(actors()[0], signal.SIGKILL)
 
 
-def kill_raylet(_: RunFolder, cluster: Any) -> None:
-    node = cluster.add_node(num_cpus=2, object_store_memory=80_000_000)
-    old = next(one for one in cluster.worker_nodes if one is not node)
-    os.kill(old.all_processes["raylet"][0].process.pid, signal.SIGKILL)
-    cluster.worker_nodes.discard(old)
+def kill_raylet(_: RunFolder, cluster: TwoNodes) -> None:
+    cluster.lose_raylet()
 
 
-def kill_node(folder: RunFolder, cluster: Any) -> None:
+def kill_node(folder: RunFolder, cluster: TwoNodes) -> None:
     """The raylet and every worker at once; another node is added, whose workers finish the run."""
     kill_raylet(folder, cluster)
     for process in actors():
@@ -135,7 +160,7 @@ def kill_node(folder: RunFolder, cluster: Any) -> None:
             os.kill(process, signal.SIGKILL)
 
 
-KILLS: dict[str, Callable[[RunFolder, Any], None]] = {
+KILLS: dict[str, Callable[[RunFolder, TwoNodes], None]] = {
     "the process of a worker": kill_process,
     "a worker": kill_actor,
     "a raylet": kill_raylet,
@@ -145,7 +170,7 @@ KILLS: dict[str, Callable[[RunFolder, Any], None]] = {
 
 @pytest.mark.parametrize("kill", KILLS.values(), ids=KILLS)
 def test_a_kill_loses_no_row_and_doubles_none(
-    kill: Callable[[RunFolder, Any], None], job: Path, cluster: Any
+    kill: Callable[[RunFolder, TwoNodes], None], job: Path, cluster: TwoNodes
 ) -> None:
     folder = RunFolder(job.parent / "out")
     driver = start(job, cluster)
@@ -157,7 +182,7 @@ def test_a_kill_loses_no_row_and_doubles_none(
     check_rows(job)
 
 
-def test_a_killed_driver_resumes_and_its_workers_end(job: Path, cluster: Any) -> None:
+def test_a_killed_driver_resumes_and_its_workers_end(job: Path, cluster: TwoNodes) -> None:
     folder = RunFolder(job.parent / "out")
     driver = start(job, cluster)
     wait_for_parts(folder, 3)
@@ -170,7 +195,7 @@ def test_a_killed_driver_resumes_and_its_workers_end(job: Path, cluster: Any) ->
 
 
 def test_a_stopped_driver_stops_its_workers_and_one_machine_finishes(
-    job: Path, cluster: Any
+    job: Path, cluster: TwoNodes
 ) -> None:
     folder = RunFolder(job.parent / "out")
     driver = start(job, cluster)
@@ -184,7 +209,7 @@ def test_a_stopped_driver_stops_its_workers_and_one_machine_finishes(
     check_rows(job)
 
 
-def test_a_second_driver_is_refused_while_workers_run(job: Path, cluster: Any) -> None:
+def test_a_second_driver_is_refused_while_workers_run(job: Path, cluster: TwoNodes) -> None:
     folder = RunFolder(job.parent / "out")
     driver = start(job, cluster)
     wait_for_parts(folder, 1)
@@ -195,7 +220,7 @@ def test_a_second_driver_is_refused_while_workers_run(job: Path, cluster: Any) -
     assert finish(driver)["outcome"] == "done"
 
 
-def test_a_worker_that_cannot_make_parts_ends_the_run_by_name(job: Path, cluster: Any) -> None:
+def test_a_worker_that_cannot_make_parts_ends_the_run_by_name(job: Path, cluster: TwoNodes) -> None:
     """Another version than that of the workers before, as on a node that was set up at another time."""
     folder = RunFolder(job.parent / "out")
     first = start(job, cluster)
@@ -214,6 +239,6 @@ def test_a_worker_that_cannot_make_parts_ends_the_run_by_name(job: Path, cluster
 
 def test_a_cluster_of_this_machine_alone(make_job: MakeJob) -> None:
     job = make_job(ROWS, batching={"part_rows": PART_ROWS})
-    result = run_on_ray(load_job(job), ("run", str(job)), RayCluster("local", 2))
-    assert (result.outcome, result.counts.rows) == ("done", len(ROWS))
+    found = finish(start(job, "local"))
+    assert (found["outcome"], found["rows"]["ok"]) == ("done", len(ROWS))
     check_rows(job)

@@ -1,0 +1,38 @@
+"""A Ray cluster of two nodes on this machine, in a process of its own: Ray forks, and a fork of the process of all tests is too large.
+
+Prints the address; `lose a raylet` on stdin kills that of the second node and adds a third one; it ends with stdin.
+"""
+
+import os
+import signal
+import sys
+from typing import Any
+
+STORE_BYTES = 80_000_000
+
+
+def main() -> None:
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_DISABLE_MEMORY_MONITOR"] = "1"  # other tests fill the memory of the machine
+    options = {"num_cpus": 2, "object_store_memory": STORE_BYTES, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=options)
+    cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES)
+    sys.stdout.write(f"{cluster.address}\n")
+    sys.stdout.flush()
+    for _ in sys.stdin:
+        lose_raylet(cluster)
+        sys.stdout.write("lost\n")
+        sys.stdout.flush()
+    cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+def lose_raylet(cluster: Any) -> None:
+    node = cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES)
+    old = next(one for one in cluster.worker_nodes if one is not node)
+    os.kill(old.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+    cluster.worker_nodes.discard(old)
+
+
+if __name__ == "__main__":
+    main()
