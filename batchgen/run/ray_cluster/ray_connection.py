@@ -4,12 +4,13 @@ import importlib
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from batchgen.engines.engine_registry import required_weights
+from batchgen.engines.engine_registry import find_engine
 from batchgen.errors import DataError, ResourceError, UsageError
 from batchgen.job.spec import ModelSpec
 from batchgen.run.ray_cluster.shard_worker import ShardWorker
@@ -50,8 +51,9 @@ def connect(address: str) -> Iterator[ModuleType]:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise _unreachable(address, error) from error
     try:
-        for number, handler in handlers.items():  # Ray replaces some of them
-            signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():  # Ray replaces some of them
+                signal.signal(number, handler)
         yield ray
     finally:
         ray.shutdown()
@@ -120,6 +122,6 @@ def hire(ray: ModuleType, *, workers: int, gpus: int) -> Any:  # noqa: ANN401  #
 def needed_gpus(ray: ModuleType, model: ModelSpec) -> int:
     """GPUs of a worker: those of one engine, if the cluster has any and the model is computed on them."""
     has_gpus = bool(ray.cluster_resources().get("GPU"))
-    if not has_gpus or model.device == "cpu" or required_weights(model) is None:
+    if not has_gpus or model.device == "cpu" or find_engine(model.engine).info.needs != "weights":
         return 0
     return model.tensor_parallel

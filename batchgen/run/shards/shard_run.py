@@ -83,7 +83,7 @@ def run_shard(  # noqa: PLR0913  # every argument but the job and the shard has 
     """
     arm()
     loaded = loaded_job(job)
-    _check_job(loaded.job, shard)
+    check_shareable(loaded.job, f"--shard {shard}")
     stopping = StopCondition(stop, job_deadlines(loaded.job.run, deadlines))
     folder = RunFolder(Path(loaded.job.output.path))
     folder.create(int(loaded.job.output.file_mode, 8))
@@ -122,17 +122,18 @@ def run_shard(  # noqa: PLR0913  # every argument but the job and the shard has 
             return work.run()
 
 
-def _check_job(job: Job, shard: Shard) -> None:
-    """Raise UsageError for keys of the job that shards cannot hold to."""
+def check_shareable(job: Job, option: str) -> None:
+    """Raise UsageError for keys of the job that several processes cannot hold to; `option` started them."""
+    name = option.split()[0]
     if job.run.max_total_tokens is not None:
         raise UsageError(
-            f"--shard {shard}: run.max_total_tokens is of the whole run, and shards do not count together",
-            hint="Add --set run.max_total_tokens=null, or run without --shard.",
+            f"{option}: run.max_total_tokens is of the whole run, and shards do not count together",
+            hint=f"Add --set run.max_total_tokens=null, or run without {name}.",
         )
     if job.output.upload_parts:
         raise UsageError(
-            f"--shard {shard}: output.upload_parts keeps the parts in object storage; shards keep them in the output folder",
-            hint="Add --set output.upload_parts=false, or run without --shard.",
+            f"{option}: output.upload_parts keeps the parts in object storage; shards keep them in the output folder",
+            hint=f"Add --set output.upload_parts=false, or run without {name}.",
         )
 
 

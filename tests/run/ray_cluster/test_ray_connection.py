@@ -1,12 +1,15 @@
 """Addresses of clusters that cannot be used: an error before Ray is imported, and before anything waits."""
 
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from batchgen.errors import BatchgenError, ResourceError, UsageError
+from batchgen.job.spec import ModelSpec
 from batchgen.jobfile.load import load_job
-from batchgen.run.ray_cluster.ray_connection import connect
+from batchgen.run.ray_cluster.ray_connection import connect, default_workers, needed_gpus
 from batchgen.run.ray_cluster.ray_run import RayCluster, run_on_ray
 from tests.conftest import MakeJob
 
@@ -35,7 +38,53 @@ def test_a_run_without_a_cluster_keeps_what_was_there(make_job: MakeJob) -> None
     assert (Path(job.job.output.path) / ".batchgen" / "run.json").exists()
 
 
-def test_a_budget_of_tokens_is_of_one_process(make_job: MakeJob) -> None:
-    job = load_job(make_job(run={"max_total_tokens": 10}))
-    with pytest.raises(UsageError, match="max_total_tokens"):
-        run_on_ray(job, ("run",), RayCluster("local"))
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"run": {"max_total_tokens": 10}}, "--ray: run.max_total_tokens"),
+        (
+            {"output": {"path": "out", "upload": "s3://bucket/p", "upload_parts": True}},
+            "--ray: output.upload_parts",
+        ),
+    ],
+)
+def test_what_several_processes_cannot_hold_to_is_rejected(
+    make_job: MakeJob, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        run_on_ray(load_job(make_job(**changes)), ("run",), RayCluster("local"))
+    assert caught.value.hint.endswith("or run without --ray.")
+
+
+def nodes(*resources: dict[str, float], alive: bool = True) -> ModuleType:
+    """What is used of Ray, of a cluster with these nodes and a dead one."""
+    listed = [{"Alive": alive, "Resources": one} for one in resources]
+    gpus = sum(one.get("GPU", 0) for one in resources)
+    found: Any = SimpleNamespace(
+        nodes=lambda: [*listed, {"Alive": False, "Resources": {"CPU": 64}}],
+        cluster_resources=lambda: {"GPU": gpus} if gpus else {},
+    )
+    return cast(ModuleType, found)
+
+
+CPUS = nodes({"CPU": 4}, {"CPU": 8}, {})
+GPUS = nodes({"CPU": 16, "GPU": 4}, {"CPU": 16, "GPU": 4})
+
+
+@pytest.mark.parametrize(
+    ("cluster", "model", "gpus", "workers"),
+    [
+        (CPUS, {"engine": "transformers"}, 0, 2),
+        (CPUS, {"engine": "vllm", "tensor_parallel": 2}, 0, 2),
+        (GPUS, {"engine": "transformers"}, 1, 8),
+        (GPUS, {"engine": "vllm", "tensor_parallel": 4}, 4, 2),
+        (GPUS, {"engine": "transformers", "device": "cpu"}, 0, 2),
+        (GPUS, {"engine": "echo"}, 0, 2),
+        (GPUS, {"engine": "openai", "base_url": "http://localhost/v1"}, 0, 2),
+    ],
+)
+def test_workers_follow_the_gpus_of_an_engine(
+    cluster: ModuleType, model: dict[str, Any], gpus: int, workers: int
+) -> None:
+    assert needed_gpus(cluster, ModelSpec(**model)) == gpus
+    assert default_workers(cluster, gpus) == workers

@@ -237,6 +237,19 @@ def test_a_worker_that_cannot_make_parts_ends_the_run_by_name(job: Path, cluster
     assert "Traceback" not in messages
 
 
+def test_too_many_failed_rows_end_the_run_as_on_one_machine(make_job: MakeJob) -> None:
+    """And not with 75, with which a scheduler would run it again and again."""
+    job = make_job(
+        [{"q": "a long prompt"}] * 400,
+        prompt={"max_input_tokens": 1, "on_overflow": "error"},
+        batching={"part_rows": 100},
+    )
+    driver = start(job, "local")
+    printed, messages = driver.communicate(timeout=240)
+    assert driver.returncode == 3, messages
+    assert "failed" in json.loads(printed.splitlines()[-1])["why_stopped"]
+
+
 def test_a_cluster_of_this_machine_alone(make_job: MakeJob) -> None:
     job = make_job(ROWS, batching={"part_rows": PART_ROWS})
     found = finish(start(job, "local"))
