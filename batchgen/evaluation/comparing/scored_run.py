@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchgen.arrow.nested_column import column_at, column_paths, split_path
 from batchgen.arrow.values import key_texts
 from batchgen.errors import StateError, UsageError
 from batchgen.evaluation.aggregate import OVERALL
@@ -71,13 +72,13 @@ class ScoredRun:
 
         Each of `cuts` adds a column with the row's slice, if the column that it reads exists.
         """
-        existing = self.responses.schema.names
+        existing = self._existing
         wanted = {name: self._columns[name] for name in names}
         columns = {name: column for name, column in wanted.items() if column and column in existing}
         cuts = [cut for cut in cuts if slice_column(cut) in existing]
         slicer, start = Slicer(cuts), 0
-        for table in self._tables(sorted({*columns.values(), *map(slice_column, cuts)})):
-            texts = {name: key_texts(table.column(column)) for name, column in columns.items()}
+        for table in self._tables({*columns.values(), *map(slice_column, cuts)}):
+            texts = {name: key_texts(column_at(table, path)) for name, path in columns.items()}
             slices = {f"{SLICE}{n}": found for n, found in enumerate(slicer.names(table))}
             stop = start + table.num_rows
             rows = pl.DataFrame({"id": pl.int_range(start, stop, eager=True)}).select(
@@ -98,7 +99,7 @@ class ScoredRun:
 
     def key_blocks(self, ids: TextOrder, cuts: Sequence[str | Bins] = ()) -> Iterator[AnswerKeys]:
         """The answers as in `blocks`, with numbers in place of texts: ids are ranks in `ids`."""
-        existing = self.responses.schema.names
+        existing = self._existing
         numbers: dict[str, Callable[[pl.Series], pl.Series]] = {"id": ids.encode}
         if self._columns["prompt"] in existing:
             numbers["prompt"] = lambda texts: texts.hash().zip_with(texts.is_not_null(), _NO_PROMPT)
@@ -145,12 +146,18 @@ class ScoredRun:
                 break
         return found
 
-    def _tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """The columns of the answers, a row group at a time; at least one table. Without columns, tables with rows."""
-        empty = self.responses.schema.remove_metadata().empty_table()
-        read = list(columns) or self.responses.schema.names[:1]
+    def _tables(self, paths: Collection[str]) -> Iterator[pa.Table]:
+        """The columns of these paths, a row group at a time; at least one table. Without paths, tables with rows."""
+        schema = self.responses.schema.remove_metadata()
+        empty = schema.empty_table()
+        read = sorted({split_path(path, schema.names)[0] for path in paths}) or schema.names[:1]
         yield empty.select(read)
         yield from self.responses.row_groups(read)
+
+    @property
+    def _existing(self) -> Collection[str]:
+        """The columns of the answers and the paths of their fields, by which a job may cut and cluster."""
+        return set(column_paths(self.responses.schema))
 
     @property
     def _columns(self) -> dict[str, str | None]:
