@@ -130,7 +130,7 @@ def failed(request: Request, code: FailureCode, message: str) -> Completion:
 def _has_form(grammar: AnswerGrammar, choice: dict[str, Any]) -> bool:
     """Whether an answer without its reasoning has the form."""
     message = choice.get("message")
-    text = choice.get("text") if message is None else message.get("content")
+    text = message.get("content") if isinstance(message, dict) else choice.get("text")
     return has_form(grammar, sound_text(text if isinstance(text, str) else ""))
 
 

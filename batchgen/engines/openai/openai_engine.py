@@ -174,8 +174,9 @@ class OpenaiEngine:
         in_flight, ended = 0, False
         try:
             while not self._should_stop():
-                jobs = [] if ended else list(islice(source, max(0, fleet.room - in_flight)))
-                ended = ended or (not jobs and in_flight < fleet.room)
+                room = max(0, fleet.room - in_flight)  # read once: it may grow at any moment
+                jobs = [] if ended else list(islice(source, room))
+                ended = ended or len(jobs) < room
                 for job in jobs:
                     in_flight += 1
                     workers.submit(job, in_flight)

@@ -263,9 +263,15 @@ class RowExchange:
         server = self._fleet.acquire()
         try:
             reply = self._send(server, self._endpoint.smallest_request())
-            works = isinstance(reply, HttpReply) and judge_reply(reply) == "answer"
+            works = isinstance(reply, HttpReply) and _has_answer(reply)
             if works:
                 self._fleet.add_answer(server)
             return works
         finally:
             self._fleet.release(server)
+
+
+def _has_answer(reply: HttpReply) -> bool:
+    """Whether a reply is JSON that answers a request, and not an error or something else with the status of an answer."""
+    answer = parse_json(reply.body) if judge_reply(reply) == "answer" else None
+    return answer is not None and not has_error_only(answer)

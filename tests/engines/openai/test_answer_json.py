@@ -2,11 +2,23 @@
 
 import pytest
 
+from batchgen.decoding_settings import AnswerGrammar
 from batchgen.engines.openai.answer_json import parse_json, read_completion
 from batchgen.engines.openai.label_likelihoods import top_tokens
 from batchgen.records import Request, ResolvedDecoding
 
 HUGE = "1" + "0" * 400
+
+
+@pytest.mark.parametrize("message", ['"x"', "5", "[]"])
+def test_a_message_that_is_no_object_is_checked_by_the_text_beside_it(message: str) -> None:
+    answer = parse_json(
+        f'{{"choices": [{{"finish_reason": "stop", "text": "no", "message": {message}}}]}}'.encode()
+    )
+    assert answer is not None
+    decoding = ResolvedDecoding(max_new_tokens=1, grammar=AnswerGrammar("choice", '["yes", "no"]'))
+    completion = read_completion(Request(0, 0, (1,), decoding, seed=0), answer, seeded=True)
+    assert (completion.failure, completion.text) == (None, "no")
 
 
 @pytest.mark.parametrize(

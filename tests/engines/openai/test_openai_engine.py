@@ -229,6 +229,8 @@ DOWN = {
     "500": lambda _: error(500),
     "a page": lambda _: Sent(raw=b"<html>"),
     "reset": lambda _: Sent(cut=0),
+    "an error with 200": lambda _: FAULTS["an error with 200"],
+    "an empty body": lambda _: FAULTS["an empty body"],
 }
 
 
@@ -368,6 +370,29 @@ def test_requests_are_pulled_only_as_there_is_room_and_closing_ends_those_in_fli
         while threading.active_count() > before + 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert pulled == 3
+
+
+class SteppedFleet(ServerFleet):
+    """Its room grows at every second look at it, as that of a fleet whose limit doubles at any moment."""
+
+    looks = 0
+
+    @property
+    def room(self) -> int:
+        self.looks += 1
+        return self.looks // 2 + 1
+
+
+def test_room_that_grows_while_rows_are_pulled_does_not_end_the_input() -> None:
+    with serving(slowly(say, 0.5)) as server:  # no answer while the room is looked at
+        state = ServerState(parse_base_url(server.url), ConcurrencyLimit(64))
+        one = OpenaiEngine(
+            Endpoint("m", False, ""),
+            lambda: SteppedFleet([state], QUICK),
+            facts={},
+            should_stop=lambda: False,
+        )
+        answered(one, 8)
 
 
 def slept(seen: Seen) -> Seen:
