@@ -46,6 +46,8 @@ from batchgen.records import (
 NAME = "openai"
 _REFUSED_ROWS = 20
 """If so many first rows are all refused, the job is the problem and not the rows."""
+_SAMPLE = 16
+"""Tokens before a text and of it that are sent to find out how texts are scored: servers refuse a text that is too long."""
 _CHECK_SECONDS = 0.2
 _IDLE_SECONDS = 0.1
 
@@ -102,7 +104,8 @@ class OpenaiEngine:
         if first is None:
             return
         source, name = chain([first], source), self._endpoint.served_name
-        if (way := self._find_way(first)) is not None:
+        sample = Continuation(first.index, first.context[-_SAMPLE:], first.token_ids[:_SAMPLE])
+        if (way := self._find_way(sample)) is not None:
 
             def read(exchange: RowExchange, one: Continuation) -> Likelihood:
                 tokens = [*one.context, *one.token_ids]
@@ -110,7 +113,7 @@ class OpenaiEngine:
 
             yield from self._performed(source, read)
             return
-        if (top := self._find_top(first)) is None:
+        if (top := self._find_top(sample)) is None:
             return
 
         def score(exchange: RowExchange, group: ContinuationGroup) -> list[Likelihood]:

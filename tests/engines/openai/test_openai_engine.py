@@ -530,6 +530,19 @@ def test_texts_are_scored_where_the_server_returns_the_log_probabilities_of_a_pr
     assert codes == ["request_refused", "server_error"]
 
 
+def test_a_first_text_that_is_too_long_for_the_server_fails_alone() -> None:
+    def act(seen: Seen) -> Sent:
+        ids = seen.body["prompt"]
+        return error(400) if len(ids) > 100 else scored(ids, seen.body)
+
+    with serving(act) as server:
+        asked = [Continuation(0, (7,) * 90, (4,) * 90), Continuation(1, (7, 8), (4,))]
+        found = {one.index: one for one in engine(server, tokens=True).likelihoods(asked)}
+    assert found[0].failure is not None
+    assert found[0].failure.code == "request_refused"
+    assert found[1].logprobs == (-1.0,)
+
+
 def test_a_stop_before_the_first_likelihood() -> None:
     with serving() as server:
         one = engine(server, tokens=True, should_stop=lambda: True)
