@@ -179,7 +179,7 @@ class AnswerDecoder(Protocol):
     def __call__(
         self, token_ids: Sequence[int], prompt: Sequence[int] = (), *, special: bool = False
     ) -> str:
-        """The text that tokens add to a prompt; U+FFFD for bytes that are no character.
+        """The text that tokens add to a prompt; U+FFFD for bytes that are not a character.
 
         `special`: special tokens are written by their names, instead of left out.
         """

@@ -67,7 +67,7 @@ def column_paths(schema: pa.Schema) -> list[str]:
 
 
 def nested_paths(type_: pa.DataType, column: str) -> Sequence[str]:
-    """The paths of the fields of a column; none if it is no struct."""
+    """The paths of the fields of a column; none if it is not a struct."""
     return [f"{column}.{field.name}" for field in type_] if pa.types.is_struct(type_) else []
 
 

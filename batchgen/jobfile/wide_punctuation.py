@@ -1,4 +1,4 @@
-"""Punctuation of East Asian keyboards and of word processors where YAML needs its own: `prompt：` is no key.
+"""Punctuation of East Asian keyboards and of word processors where YAML needs its own: `prompt：` is not a key.
 
 YAML reads such a line as text, and reports an error in a later line. Texts may contain these characters, so only places
 where the structure of a job needs punctuation are searched.

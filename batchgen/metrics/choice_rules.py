@@ -10,7 +10,7 @@ The first rule that finds something decides:
       trailing   ... so:\n(B)                        the last line contains nothing else
     verdict      B is correct · B项正确 · A错，B对      exactly one label is judged right
     concluded    It is B. · Therefore, B. · ∴ B      cues that occur in any text: only before the end of a clause
-    leading      B\n... · **B** - Paris · B, because  the text begins with it, and is no list of options
+    leading      B\n... · **B** - Paris · B, because  the text begins with it, and is not a list of options
     trailing     ...\n\nB. Paris                     the last line begins with it
     elimination  A, C and D are wrong                all labels but one are judged wrong
     option       Paris                               the text of exactly one option, not after `not`
@@ -47,7 +47,7 @@ ChoiceRule = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The labels that a text gives, and the rule that found them. Of a single choice, several are no answer."""
+    """The labels that a text gives, and the rule that found them. Of a single choice, several are not an answer."""
 
     labels: tuple[str, ...]
     rule: ChoiceRule

@@ -16,7 +16,7 @@ class Statement:
 
     Attributes:
         start: where the statement begins.
-        firm: whether it is no guess, as `could be B` or `if ..., the answer would be B` are.
+        firm: whether it is not a guess, as `could be B` or `if ..., the answer would be B` are.
     """
 
     labels: tuple[str, ...]
@@ -212,7 +212,7 @@ class Statements:
 
     @staticmethod
     def _holds(text: str, start: int, end: int) -> bool:
-        """Whether a statement is no condition, no doubt, and no question of its own."""
+        """Whether a statement is not a condition, a doubt, or a question of its own."""
         return not_held_before(text, start) is None and text[end : end + 1] != "?"
 
 

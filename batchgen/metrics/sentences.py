@@ -55,7 +55,7 @@ _BEFORE_NUMBER = _words(
 )
 """Not at the end of a sentence if a number follows, or a single letter as in `Fig. A`."""
 _BEFORE_LOWER = _words("p.m a.m etc oz lb lbs ft yd hr hrs min mins tsp tbsp usw")
-"""At the end of a sentence if a word in capitals follows that is no day, month or time zone."""
+"""At the end of a sentence if a word in capitals follows that is not a day, month or time zone."""
 _NOT_WORDS = _words("inc ltd co corp bros llc plc jr sr st ave blvd univ assn")
 """Of the next, those that are hardly ever words of their own."""
 _BEFORE_STARTER = _NOT_WORDS | _words(

@@ -1,4 +1,4 @@
-"""Text of rows in the static part of a page: characters that change the reading order or are no text become visible."""
+"""Text of rows in the static part of a page: characters that change the reading order or are not text become visible."""
 
 import unicodedata
 

@@ -103,7 +103,7 @@ def bounded_by(stored: StoredWeights, folder: Path) -> Iterator[None]:
     built = {"numbers": 0, "tensors": 0}
 
     def count(module: nn.Module, name: str, parameter: Tensor | None) -> None:
-        # Weights that are read take the place of those on the meta device, and are no new ones.
+        # Weights that are read take the place of those on the meta device, and are not new ones.
         if parameter is None or not parameter.is_meta:
             return
         built["numbers"] += parameter.numel()

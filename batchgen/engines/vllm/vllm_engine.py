@@ -169,7 +169,7 @@ class VllmEngine:
 
 
 def _has_lost_its_core(engine: Any) -> bool:  # noqa: ANN401
-    """What vLLM's own thread has noticed; False where the core is no process."""
+    """What vLLM's own thread has noticed; False where the core is not a process."""
     resources = getattr(engine.engine_core, "resources", None)
     return bool(getattr(resources, "engine_dead", False))
 

@@ -50,7 +50,7 @@ class Unreadable:
 
 
 class _NoValueError(ValueError):
-    """The text is no arithmetic, or its value is not exact or too large."""
+    """The text is not arithmetic, or its value is not exact or too large."""
 
 
 def evaluate(text: str, *, strict: bool) -> Number | Unreadable | None:

@@ -1,6 +1,6 @@
 """Finds the columns that a template of the job reads, and binds them before the functions of Jinja.
 
-`{{ question }}` and `{{ row["question"] }}` read the same column; the second form is for names that are no identifiers.
+`{{ question }}` and `{{ row["question"] }}` read the same column; the second form is for names that are not identifiers.
 A column wins over a function of the same name, except where the function is called: `{{ range }}`, but `range(3)`.
 """
 
@@ -73,7 +73,7 @@ def literal_texts(source: str) -> list[str]:
 
 
 def written_column(source: str, columns: Iterable[str], name: str = "") -> str | None:
-    """The longest column that is no identifier, contains `name`, and is in an expression of the template as it stands."""
+    """The longest column that is not an identifier, contains `name`, and is in an expression of the template as it stands."""
     odd = sorted(_odd(columns), key=len, reverse=True)
     inside = [text.casefold() for text in _expressions(source)]
     named = (column for column in odd if name in column)
@@ -81,7 +81,7 @@ def written_column(source: str, columns: Iterable[str], name: str = "") -> str |
 
 
 def nearest_written(source: str, columns: Iterable[str]) -> str | None:
-    """The column that is no identifier and resembles an expression of the template, without its filters."""
+    """The column that is not an identifier and resembles an expression of the template, without its filters."""
     odd = _odd(columns)
     texts = (text.partition("|")[0].strip(" -+") for text in _expressions(source))
     return next((near for text in texts if text and (near := nearest_column(text, odd))), None)

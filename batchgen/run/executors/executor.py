@@ -3,7 +3,7 @@
     run.py ──PartsTask: the numbers of the missing parts──> Executor.make_parts ──MadeParts──> published by run.py
 
 A part is opened by its number (`PartsTask.chunks`), and sealed by `PartStore.seal`, which never overwrites: parts may be made in
-any order, by any number of processes, and a part that two of them make is sealed once. Where parts are made is no part of a
+any order, by any number of processes, and a part that two of them make is sealed once. Where parts are made is not part of a
 run's identity: every start of a run may have another executor.
 """
 

@@ -1,4 +1,4 @@
-"""The sealed parts of a run that several processes make: what another process has sealed is no error.
+"""The sealed parts of a run that several processes make: what another process has sealed is not an error.
 
 A start of a shard does not read what others have made: their parts are checked when the run is published.
 """

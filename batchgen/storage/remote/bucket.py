@@ -1,7 +1,7 @@
 """One bucket: read, list, download, upload, and put an object on a condition.
 
 A put is atomic: a reader gets a whole object or none. `put_new` and `replace` are the commits of object storage: they fail
-if another process was first. An answer that was lost on the way is no failure: the object that exists has the same content.
+if another process was first. An answer that was lost on the way is not a failure: the object that exists has the same content.
 """
 
 import hashlib
@@ -145,7 +145,7 @@ class Bucket:
             raise ConditionFailedError(str(url)) from None
 
     def put_new(self, key: str, content: bytes) -> None:
-        """Create an object; the same content again is no error, such as after a lost answer.
+        """Create an object; the same content again is not an error, such as after a lost answer.
 
         Raises:
             ConditionFailedError: an object with other content exists.
