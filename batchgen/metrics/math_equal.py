@@ -49,7 +49,7 @@ class MathEqualOptions(MetricOptions):
 
     type: Literal["math_equal"] = "math_equal"
     timeout: Annotated[float, Field(gt=0, le=60)] = 5.0
-    """Seconds for one response. A comparison that takes longer is stopped, and the row is not scored."""
+    """Seconds of processor time for one response. A comparison that takes longer is stopped, and the row is not scored."""
 
 
 class MathProcess:

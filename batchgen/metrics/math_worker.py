@@ -1,8 +1,9 @@
 """Process that compares mathematical expressions with math-verify. It imports nothing of batchgen.
 
 Each line of stdin is a JSON object {references, response, seconds}; each line of stdout is the result: {equal, answer},
-or {problem}. The alarm ends the process where a comparison takes longer than `seconds`: sympy cannot be interrupted by
-anything else in every case, and not at all in a thread.
+or {problem}. The timer ends the process where a comparison takes more than `seconds` of processor time: sympy cannot be
+interrupted by anything else in every case, and not at all in a thread. Time of the wall would make a score depend on what
+else the machine computes.
 """
 
 import json
@@ -40,12 +41,12 @@ def _main() -> None:
 
     for line in sys.stdin:
         request = json.loads(line)
-        signal.setitimer(signal.ITIMER_REAL, request["seconds"])
+        signal.setitimer(signal.ITIMER_PROF, request["seconds"])
         try:
             result = _compared(request)
         except Exception as error:  # noqa: BLE001 - any text may come; sympy raises what it likes
             result = {"problem": type(error).__name__}
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         sys.stdout.write(json.dumps(result) + "\n")
         sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""English number words: twenty-five, two hundred and six, three point five, two thirds, two and a half, three dozen, fifty percent."""
+"""English number words: twenty-five, two hundred and six, three point five, two thirds, two and a half, half a million, three dozen, fifty percent."""
 
 import re
 from dataclasses import dataclass
@@ -11,12 +11,15 @@ _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10}  # fmt: skip
 _PLURALS = {"halve": "half"}
 
+_SIZES = _SCALES | {"hundred": 100, "dozen": 12}
+_SIZE = "|".join(_SIZES)
 _WORD = "|".join((*_UNITS, *_TENS, "hundred", *_SCALES, "dozen"))
 PATTERN = re.compile(
     rf"""(?<![A-Za-z-])(?:(?P<minus>minus|negative)\s+)?
-    (?P<whole>(?:an?[ ](?=hundred|thousand|million|billion|dozen))?(?:{_WORD})(?:(?:[ ]|-|[ ]and[ ]|,[ ](?=\w+[ -](?:hundred|thousand|million)))(?:{_WORD}))*)
+    (?:(?:an?[ ])?(?P<share>half|third|quarter)[ ](?:of[ ])?(?=(?:an?[ ])?(?:{_SIZE})(?![A-Za-z])))?
+    (?P<whole>(?:an?[ ](?={_SIZE}))?(?:{_WORD})(?:(?:[ ]|-|[ ]and[ ]|,[ ](?=\w+[ -](?:hundred|thousand|million)))(?:{_WORD}))*)
     (?:[ ]point(?P<decimals>(?:[ ](?:{"|".join(_ONES[:10])}))+))?
-    (?:[ -](?P<part>{"|".join((*_PARTS, *_PLURALS))})(?P<plural>s)?)?
+    (?:[ -](?P<part>{"|".join((*_PARTS, *_PLURALS))})(?P<plural>s)?(?:[ ](?:of[ ])?(?:an?[ ])?(?P<size>{_SIZE}))?)?
     (?:[ ]and[ ](?:a[ ]|one[ ])(?P<more>half|third|quarter)(?:[ ](?P<scale>{"|".join(_SCALES)}))?)?
     (?P<percent>[ ](?:percent|per[ ]cent))?(?![A-Za-z]|-[A-Za-z])""",
     re.VERBOSE | re.IGNORECASE,
@@ -42,7 +45,11 @@ def read_words(match: re.Match[str]) -> NumberWords | None:
         total += Fraction(int(digits), 10 ** len(digits))
     if match["part"]:
         part = match["part"].casefold()
-        total /= _PARTS[_PLURALS.get(part, part)]
+        total *= Fraction(
+            _SIZES.get((match["size"] or "").casefold(), 1), _PARTS[_PLURALS.get(part, part)]
+        )
+    if match["share"]:
+        total /= _PARTS[match["share"].casefold()]
     if match["more"]:
         total += Fraction(1, _PARTS[match["more"].casefold()])
         total *= _SCALES.get((match["scale"] or "").casefold(), 1)
