@@ -48,6 +48,8 @@ UPLOAD_POINTS = (
     "upload.after_file", "upload.before_manifest", "upload.after_manifest",
 )  # fmt: skip
 """Passed only with `output.upload`."""
+VOTE_POINTS = ("vote.half", "vote.before_sync")
+"""Passed only when a vote is saved."""
 
 
 @dataclass(slots=True)
@@ -87,7 +89,7 @@ def _read(text: str) -> _Armed | None:
 
 _KNOWN = (
     *(*POINTS, *RETRY_POINTS, *COLUMN_POINTS, *LIKELIHOOD_POINTS),
-    *(*REUSE_POINTS, *UPLOAD_POINTS, *SHARD_POINTS),
+    *(*REUSE_POINTS, *UPLOAD_POINTS, *SHARD_POINTS, *VOTE_POINTS),
 )
 _armed: _Armed | None = None
 
