@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 _SECTIONS = {
-    "Run": ("run", "plan", "validate"),
+    "Run": ("run", "plan", "validate", "doctor"),
     "Evaluate": ("score", "compare", "report"),
     "Inspect": ("status", "show", "runs", "export"),
     "Maintain": ("verify", "purge"),

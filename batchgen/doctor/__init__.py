@@ -1,0 +1,1 @@
+"""`batchgen doctor`: examine this machine, and a job on it."""
