@@ -6,10 +6,11 @@ from pathlib import Path
 from batchgen.errors import DataError, Problem
 from batchgen.evaluation.aggregate import OVERALL
 from batchgen.evaluation.block_scores import is_group
+from batchgen.evaluation.drift.drift_gates import PREVIOUS
 from batchgen.evaluation.judging.prepare_judges import read_rubric
 from batchgen.evaluation.resolve_evaluation import Evaluation, resolve_evaluation
 from batchgen.evaluation.slices import slice_column
-from batchgen.job.evaluate import Evaluate
+from batchgen.job.evaluate import Evaluate, Gate
 from batchgen.job.judge import Judge
 from batchgen.metrics.likelihood_columns import is_model_metric
 from batchgen.output.schema import folded_name
@@ -66,6 +67,9 @@ def _gate_problems(evaluation: Evaluation) -> list[Problem]:
     problems: list[Problem] = []
     for number, gate in enumerate(evaluation.section.gates):
         key = f"evaluate.gates[{number}]"
+        if gate.drift is not None:
+            problems += _drift_problems(gate, key)
+            continue
         if gate.metric not in evaluation.names:
             hint = f"There are: {', '.join(evaluation.names)}."
             message = f"the job has no metric called {gate.metric!r}"
@@ -86,6 +90,18 @@ def _gate_problems(evaluation: Evaluation) -> list[Problem]:
                 message = f"{bound:g} is out of range: {gate.metric} is a fraction from 0 to 1"
                 problems.append(Problem(f"{key}.{limit}", message, hint))
     return problems
+
+
+def _drift_problems(gate: Gate, key: str) -> list[Problem]:
+    baseline = str(gate.baseline)
+    if baseline == PREVIOUS or exists(RunFolder(Path(baseline)).manifest):
+        return []
+    return [_no_complete_run(f"{key}.baseline", baseline)]
+
+
+def _no_complete_run(key: str, path: str) -> Problem:
+    message = f"{path} is not the output folder of a complete run"
+    return Problem(key, message, "Give the output folder of a run that has ended.")
 
 
 def _model_problems(
@@ -145,9 +161,7 @@ def _judge_problems(judges: Sequence[Judge], columns: Sequence[str], prefix: str
         except DataError as error:
             problems.append(Problem(f"{key}.rubric_file", error.message, error.hint))
         if judge.baseline is not None and not exists(RunFolder(Path(judge.baseline)).manifest):
-            message = f"{judge.baseline} is not the output folder of a complete run"
-            hint = "Give the output folder of a run that has ended."
-            problems.append(Problem(f"{key}.baseline", message, hint))
+            problems.append(_no_complete_run(f"{key}.baseline", judge.baseline))
         if judge.column is not None and judge.column not in columns:
             problems.append(_missing_column(f"{key}.column", judge.column, columns))
     return problems

@@ -1,4 +1,4 @@
-"""Gates: whether the metrics of a run are good enough. Each gate passes, fails, or is undecided.
+"""Gates: whether the metrics and the answers of a run are good enough. Each gate passes, fails, or is undecided.
 
 An undecided gate counts as failed, because output must not be replaced on a guess. Its result gives the number of rows
 that would decide it. A gate on a metric that scored fewer than 95 % of its rows fails, because the others may all be bad;
@@ -22,6 +22,11 @@ from batchgen.evaluation.comparing.regressions import (
     why_no_interval,
 )
 from batchgen.evaluation.comparing.scored_run import open_scored_run
+from batchgen.evaluation.drift.drift_gates import (
+    PREVIOUS,
+    decide_drift_gates,
+    describe_drift_gate,
+)
 from batchgen.job.evaluate import Gate
 from batchgen.metrics.statistics.paired_results import POWER_80
 from batchgen.records import MetricRow
@@ -47,6 +52,8 @@ class GateResult:
 
 def describe_gate(gate: Gate) -> str:
     """The condition of a gate in words."""
+    if gate.drift is not None:
+        return describe_drift_gate(gate)
     where = f"{gate.metric}{f' ({gate.slice})' if gate.slice else ''}"
     least = "" if gate.min_coverage is None else f"coverage >= {gate.min_coverage:g}"
     if gate.only_coverage:
@@ -126,37 +133,42 @@ def decide_baseline_gate(gate: Gate, change: MeasuredChange) -> GateResult:
     return GateResult(name, "undecided", reason)
 
 
-PREVIOUS = "previous"
-"""Baseline that means: what the folder publishes now."""
-
-
 def decide_gates(
     gates: Sequence[Gate], rows: Sequence[MetricRow], folder: RunFolder, scored: Path
 ) -> list[GateResult]:
-    """Decide each gate of a run by the rows of metrics.parquet.
+    """Decide each gate of a run by the rows of metrics.parquet, and by its answers.
 
     `scored` is the folder with the scores: `folder`, which publishes the previous output, or its staging folder.
     """
     by_name = {(row.metric, row.slice): row for row in rows}
+    drifts = iter(decide_drift_gates([gate for gate in gates if gate.drift], folder, scored))
     results = []
     for gate in gates:
+        if gate.metric is None:
+            drift = next(drifts)
+            results.append(GateResult(describe_gate(gate), drift.verdict, drift.found))
+            continue
         measured = by_name.get((gate.metric, gate.slice or OVERALL))
         if gate.baseline is None:
             results.append(decide_gate(gate, measured))
         else:
-            uncovered = _check_coverage(gate, measured)
-            results.append(uncovered or _against(gate, gate.baseline, folder, scored))
+            results.append(
+                _check_coverage(gate, measured)
+                or _against(gate, gate.metric, gate.baseline, folder=folder, scored=scored)
+            )
     return results
 
 
-def _against(gate: Gate, baseline: str, folder: RunFolder, scored: Path) -> GateResult:
+def _against(
+    gate: Gate, metric: str, baseline: str, *, folder: RunFolder, scored: Path
+) -> GateResult:
     name = describe_gate(gate)
     if baseline == PREVIOUS and not exists(folder.manifest):
         return GateResult(name, "passed", "no previous output to compare with")
     path = folder.path if baseline == PREVIOUS else Path(baseline)
     try:
         new = open_scored_run(folder.path, scored)
-        comparison = compare_runs(open_scored_run(path), new, metrics=[gate.metric], max_examples=0)
+        comparison = compare_runs(open_scored_run(path), new, metrics=[metric], max_examples=0)
     except (UsageError, StateError) as error:
         return GateResult(name, "undecided", error.message)
     (one,) = comparison.metrics

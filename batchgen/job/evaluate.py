@@ -50,11 +50,16 @@ class ConfidenceOptions(Section):
     """Seed of the bootstrap."""
 
 
-class Gate(Section):
-    """A condition on a metric: min and max, or max_drop against a baseline, or min_coverage alone. It fails if the metric has a score for fewer than 95 % of its rows; `min_coverage` sets another share."""
+DriftKind = Literal["length", "finish_reason", "refusal", "language", "duplicates"]
 
-    metric: NonEmptyText
+
+class Gate(Section):
+    """A condition on a metric: min and max, or max_drop against a baseline, or min_coverage alone. It fails if the metric has a score for fewer than 95 % of its rows; `min_coverage` sets another share. Or a condition on the answers themselves: `{drift: length, max_p: 0.01, baseline: previous}` fails if they differ from those of the baseline by more than chance."""
+
+    metric: NonEmptyText | None = None
     """Name of the metric."""
+    drift: DriftKind | None = None
+    """Instead of a metric: what of the answers must be distributed as in the baseline. Each prompt counts once. language is the script, which distinguishes Chinese from English, not French from English."""
     slice: NonEmptyText | None = None
     """Name of a slice, such as `lang=zh`. Left out: all rows."""
     min: float | None = None
@@ -67,11 +72,39 @@ class Gate(Section):
     """Folder of another run, relative to the job file; or `previous`: the answers that `output.publish: gated` would replace."""
     max_drop: Annotated[float, Field(ge=0)] | None = None
     """Passes only if a loss of more than this against the baseline can be ruled out (a non-inferiority test)."""
+    max_p: Annotated[float, Field(ge=0.005, le=0.2)] | None = None
+    """With drift: fails if p is below this. p is adjusted for the number of gates on drift (Holm). With so few prompts that no p could be, the gate is undecided."""
+    min_distance: Annotated[float, Field(ge=0, le=1)] | None = None
+    """With drift: a smaller distance of the two distributions, from 0 to 1, passes. With many prompts the smallest difference has a small p."""
     min_coverage: Annotated[float, Field(ge=0, le=1)] | None = None
     """Smallest share of rows that must have a score, alone or with another condition. Left out: 0.95."""
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:
+        if (self.metric is None) == (self.drift is None):
+            raise ValueError("a gate needs either metric or drift; give one of them")
+        if self.drift is not None:
+            self._check_drift()
+        else:
+            self._check_metric()
+        return self
+
+    def _check_drift(self) -> None:
+        self._refuse(("slice", "min", "max", "max_drop", "min_coverage"), "with drift")
+        if self.on != "value":
+            raise ValueError("on has no effect with drift")
+        if self.max_p is None or self.baseline is None:
+            raise ValueError(
+                "drift needs max_p and baseline; set them, such as max_p: 0.01, baseline: previous"
+            )
+
+    def _refuse(self, names: tuple[str, ...], where: str) -> None:
+        for name in names:
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} has no effect {where}")
+
+    def _check_metric(self) -> None:
+        self._refuse(("max_p", "min_distance"), "without drift")
         bounds = self.min is not None or self.max is not None
         if bounds and self.max_drop is not None:
             raise ValueError("max_drop cannot be combined with min and max; write two gates")
@@ -88,7 +121,6 @@ class Gate(Section):
             raise ValueError("on has no effect without min or max")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError("min is above max: no value can pass")
-        return self
 
     @property
     def only_coverage(self) -> bool:
@@ -116,7 +148,7 @@ class Evaluate(Section):
     judges: Annotated[tuple[Judge, ...], AsTuple] = ()
     """Models that judge the answers after all have been generated."""
     gates: Annotated[tuple[Gate, ...], AsTuple, Role.OPERATIONAL] = ()
-    """Conditions on metrics. If a gate fails or cannot be decided, the run ends with exit code 4."""
+    """Conditions on metrics, and on drift. If a gate fails or cannot be decided, the run ends with exit code 4."""
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -128,7 +160,8 @@ class Evaluate(Section):
             )
         if twice := sorted({name for name in judges if judges.count(name) > 1}):
             raise ValueError(f"judges: two are named {twice[0]!r}; rename one of them")
-        others = self.gates or self.slices or self.cluster or self.reference
+        on_metrics = [gate for gate in self.gates if gate.metric is not None]
+        others = on_metrics or self.slices or self.cluster or self.reference
         if others and not (self.metrics or self.judges):
             raise ValueError("metrics is empty, so that the other keys have no effect")
         return self

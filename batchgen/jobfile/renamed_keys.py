@@ -111,7 +111,9 @@ def with_current_names(job: Mapping[str, Any]) -> dict[str, Any]:
         judges = [_renamed("evaluate.judges", one) for one in evaluate.get("judges") or ()]
         current = renamed_judge_metrics(judge["name"] for judge in judges)
         gates = [
-            {**gate, "metric": current.get(gate["metric"], gate["metric"])}
+            {**gate, "metric": current.get(metric, metric)}
+            if (metric := gate.get("metric")) is not None
+            else gate
             for gate in evaluate.get("gates") or ()
         ]
         found["evaluate"] = {**evaluate, "metrics": metrics, "judges": judges, "gates": gates}

@@ -53,9 +53,14 @@ class Refusal:
         """Score an answer; the rule names the kind of refusal."""
         if not answer.text.strip():
             return unscored(self.spec, "empty")
-        opening = fold_case(answer.text.lstrip()[:_OPENING]).replace("’", "'")
-        rule = next((rule for rule, pattern in _RULES if pattern.search(opening)), None)
+        rule = refusal_rule(answer.text)
         return Score(self.spec.name, float(rule is not None), "ok", None, rule)
+
+
+def refusal_rule(text: str) -> RefusalRule | None:
+    """The kind of refusal by which a text begins; None if it is not one."""
+    opening = fold_case(text.lstrip()[:_OPENING]).replace("’", "'")
+    return next((rule for rule, pattern in _RULES if pattern.search(opening)), None)
 
 
 REFUSAL = MetricType(

@@ -32,8 +32,12 @@ def job_schema(engines: Iterable[str]) -> dict[str, Any]:
         elif name != PromptMessage.__name__:
             required = section.get("required", [])
             _loosen(section, [_NULL, _PLACEHOLDER])
-            if name in (Bins.__name__, Gate.__name__, Judge.__name__):  # items of lists are whole
+            if name in (Bins.__name__, Judge.__name__):  # items of lists are whole
                 section["required"] = required
+    sections[Gate.__name__]["anyOf"] = [
+        {"required": ["metric"]},
+        {"required": ["drift", "max_p", "baseline"]},
+    ]
     decoding = sections[Decoding.__name__]["properties"]
     for synonym, name in SYNONYMS.items():
         decoding[synonym] = {**decoding[name], "description": f"The same as {name}."}

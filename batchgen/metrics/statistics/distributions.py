@@ -1,4 +1,4 @@
-"""The distributions that intervals and tests need: normal, Student's t, and the fair coin.
+"""The distributions that intervals and tests need: normal, Student's t, chi-square, Kolmogorov's, and the fair coin.
 
 Plain numpy and standard library; the tests check them against scipy.
 """
@@ -46,6 +46,29 @@ def t_quantile(probability: float, df: float) -> float:
         else:
             high = middle
     return (low + high) / 2
+
+
+def chi_square_p(value: float, df: int) -> float:
+    """The probability that chi-square with `df` >= 1 degrees of freedom is at least `value`."""
+    # DLMF 8.8.2: from df to df + 2 the tail grows by (x/2)^(df/2) e^(-x/2) / gamma(df/2 + 1).
+    half = value / 2
+    if half <= 0:
+        return 1.0
+    odd = df % 2
+    tail = math.erfc(math.sqrt(half)) if odd else math.exp(-half)
+    for step in range(odd or 2, df, 2):
+        tail += math.exp(step / 2 * math.log(half) - half - math.lgamma(step / 2 + 1))
+    return min(1.0, tail)
+
+
+def kolmogorov_p(distance: float, size: float) -> float:
+    """The probability of a distance at least as large in the test of Kolmogorov and Smirnov; of two samples, size is n m / (n + m)."""
+    root = math.sqrt(size)
+    scaled = distance * (root + 0.12 + 0.11 / root)  # Stephens (1970)
+    if scaled < 0.2:
+        return 1.0
+    terms = [math.exp(-2 * (k * scaled) ** 2) for k in range(1, 101)]
+    return min(1.0, max(0.0, 2 * (sum(terms[::2]) - sum(terms[1::2]))))
 
 
 def sign_test_p(heads: int, tosses: int) -> float:
