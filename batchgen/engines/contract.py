@@ -268,6 +268,8 @@ class IdentifyModel(Protocol):
 
 SERVED = "served"
 """A key of `engine_args` that is never in a job: what `identify` returned."""
+SERVED_CONTEXT = "served_context"
+"""A key of what `identify` returned: the longest prompt and answer that the server computes, where prompts are token ids."""
 
 
 class FindProblems(Protocol):

@@ -166,7 +166,7 @@ def model_of_run(
         )
     dtype = None if options.model else recorded.get("dtype")
     chosen = choose_model_dtype(loaded.job.model, model, dtype)
-    return load_scoring_model(loaded.job, model, loaded.date, chosen)
+    return load_scoring_model(loaded.job, model, loaded.date, dtype=chosen)
 
 
 _SAMPLED = "weights_sampled_sha256"

@@ -48,6 +48,7 @@ class RequestBuilder:
     Attributes:
         columns: the input columns that prompts and decoding settings read.
         context_length: the largest number of tokens of a prompt and its answer together.
+        context_owner: what decides it, for messages.
         max_input_tokens: the largest number of tokens of a prompt.
         row_settings_fingerprint: of everything that decides a row's answer except the row itself.
         grammars: the forms of answers.
@@ -61,6 +62,7 @@ class RequestBuilder:
     context_length: int
     max_input_tokens: int
     row_settings_fingerprint: str
+    context_owner: str = "the model's context"
     grammars: AnswerGrammars = NO_GRAMMARS
     scores_labels: bool = False
 
@@ -134,7 +136,7 @@ class RequestBuilder:
         if length > limit:
             return Failure(
                 "prompt_too_long",
-                f"{length:,} prompt tokens, expected at most {max(limit, 0):,}: the model's context is "
+                f"{length:,} prompt tokens, expected at most {max(limit, 0):,}: {self.context_owner} is "
                 f"{self.context_length:,} tokens and max_new_tokens {settings.max_new_tokens:,}",
             )
         return settings

@@ -199,11 +199,11 @@ def set_up(
         end_token_ids=end_tokens(*model.info.end_token_sources.values()) if model else frozenset(),
     ).with_grammar(grammars.default)
     served = served_model_settings(loaded, resolution.decoding, reporter, continued)
-    scoring = load_scoring_model(job, model, loaded.date).with_checked_adapter(loaded, "model")
+    scoring = load_scoring_model(job, model, loaded.date, served).with_checked_adapter(loaded)
     tokenizer, context = scoring.tokenizer, scoring.context_length
     check_form(loaded, resolution.decoding, tokenizer)
-    check_served_tokenizer(loaded, replace(scoring, served=served), reporter)
-    check_answer_length(loaded, resolution.decoding.max_new_tokens, context)
+    check_served_tokenizer(loaded, scoring, reporter)
+    check_answer_length(loaded, resolution.decoding.max_new_tokens, context, scoring.context_owner)
     most = context - resolution.decoding.max_new_tokens
     max_input = min(most, job.prompt.max_input_tokens or most)
     recorded = recorded_dtype(continued) if continued else None
@@ -223,6 +223,7 @@ def set_up(
         columns=checked.columns,
         decoding=resolution.decoding,
         context_length=context,
+        context_owner=scoring.context_owner,
         max_input_tokens=max_input,
         row_settings_fingerprint=row_settings_fingerprint(settings),
         grammars=grammars,

@@ -1,24 +1,37 @@
 """What every engine guarantees, as a table: each test runs on each engine, through the protocol alone."""
 
+import importlib.util
 import json
+import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from batchgen.engines.contract import Engine, EngineInfo
 from batchgen.engines.echo import INFO as ECHO
 from batchgen.engines.echo import EchoEngine
+from batchgen.engines.engine_registry import open_engine
+from batchgen.engines.openvino.openvino_entry import INFO as OPENVINO
 from batchgen.engines.torch.entry import INFO as TRANSFORMERS
+from batchgen.engines.vllm.vllm_entry import INFO as VLLM
+from batchgen.job.spec import Batching, ModelSpec
 from batchgen.records import Completion, Continuation, Request, ResolvedDecoding
 from tests.engines.replicas.fake_engines import echo, replicas
 from tests.engines.torch.tiny_models import break_token, engine, prompts, spell, tiny_model
+from tests.engines.vllm.fake_vllm import write_package
+from tests.plain_decoder import PlainDecoder
 
 BROKEN = 1
-"""A token that no prompt has and no model here generates; its embedding is NaN."""
+"""A token that no prompt has and no model here generates; its embedding is NaN, or the engine refuses it."""
+UNKNOWN = 1000
+"""A token that no model here has."""
 GREEDY = ResolvedDecoding(max_new_tokens=6)
 SAMPLED = ResolvedDecoding(max_new_tokens=6, temperature=1.0, logprobs=True)
 
@@ -30,24 +43,72 @@ def tiny(family: str) -> Engine:
     return engine(model, max_rows=4, part_rows=4)
 
 
-OPENED: dict[str, tuple[Callable[[], Engine], EngineInfo]] = {
-    "echo": (partial(EchoEngine, spell), ECHO),
-    "replicas": (lambda: replicas(*[partial(echo, spell)] * 2), ECHO),
-    "continuous": (partial(tiny, "llama"), TRANSFORMERS),
-    "static": (partial(tiny, "lfm2"), TRANSFORMERS),
-    "generate": (partial(tiny, "t5"), TRANSFORMERS),
+def unending() -> bool:
+    return False
+
+
+def registered(name: str, folder: Path) -> Engine:
+    """An engine as the registry opens it, in a process of its own."""
+    return open_engine(
+        ModelSpec(path=str(folder), engine=name, dtype="float32"),
+        folder=folder,
+        batching=Batching(max_rows=4, part_rows=4),
+        decode=PlainDecoder(spell),
+        should_stop=unending,
+    )
+
+
+@contextmanager
+def openvino() -> Iterator[Engine]:
+    """The library, with a tiny converted model."""
+    from tests.engines.openvino.tiny_graph import write_tiny_folder
+
+    with TemporaryDirectory() as name, mock.patch.dict(os.environ, BATCHGEN_CACHE=name):
+        folder = Path(name) / "model"
+        write_tiny_folder(folder)
+        with closing(registered("openvino", folder)) as one:
+            yield one
+
+
+@contextmanager
+def fake_vllm() -> Iterator[Engine]:
+    """A stand-in for the package, which repeats prompts."""
+    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        folder = Path(name)
+        write_package(folder)
+        patch.syspath_prepend(folder)
+        patch.setenv("FAKE_VLLM", json.dumps({str(BROKEN): "refuse"}))
+        tiny_model("llama").save_pretrained(folder / "model")
+        with closing(registered("vllm", folder / "model")) as one:
+            yield one
+
+
+OPENED: dict[str, tuple[Callable[[], AbstractContextManager[Engine]], EngineInfo]] = {
+    "echo": (lambda: closing(EchoEngine(spell)), ECHO),
+    "replicas": (lambda: closing(replicas(*[partial(echo, spell)] * 2)), ECHO),
+    "continuous": (lambda: closing(tiny("llama")), TRANSFORMERS),
+    "static": (lambda: closing(tiny("lfm2")), TRANSFORMERS),
+    "generate": (lambda: closing(tiny("t5")), TRANSFORMERS),
+    "openvino": (openvino, OPENVINO),
+    "vllm": (fake_vllm, VLLM),
 }
+FAILURES = {"openvino": (UNKNOWN, "unknown_token"), "vllm": (BROKEN, "request_refused")}
+"""A token that makes a row fail, and why."""
 
 
-PARAMS = [
-    pytest.param(name, marks=[pytest.mark.slow] if name == "replicas" else []) for name in OPENED
-]
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    absent = name == "openvino" and importlib.util.find_spec("openvino_genai") is None
+    slow = [pytest.mark.slow] if name in ("replicas", "openvino", "vllm") else []
+    return [*slow, pytest.mark.skipif(absent, reason="needs openvino-genai")]
+
+
+PARAMS = [pytest.param(name, marks=marks(name)) for name in OPENED]
 
 
 @pytest.fixture(scope="module", params=PARAMS)
 def opened(request: pytest.FixtureRequest) -> Iterator[tuple[Engine, EngineInfo]]:
     open_it, info = OPENED[request.param]
-    with closing(open_it()) as one:
+    with open_it() as one:
         yield one, info
 
 
@@ -114,18 +175,21 @@ def test_requests_are_pulled_and_closing_discards_pending_ones(answers: Engine) 
     assert (found, len(pulled)) == (expected, count)
 
 
-def test_a_row_that_fails_affects_no_other(opened: tuple[Engine, EngineInfo]) -> None:
+def test_a_row_that_fails_affects_no_other(
+    opened: tuple[Engine, EngineInfo], request: pytest.FixtureRequest
+) -> None:
     engine, info = opened
+    token, code = FAILURES.get(request.node.callspec.id, (BROKEN, "nonfinite_logits"))
     if info.needs == "nothing":
         pytest.skip("no request of this engine can fail")
     expected = by_key(engine, make_requests())
     requests = make_requests()
-    requests.insert(3, Request(99, 0, [7, BROKEN, 9], GREEDY, seed=0))
+    requests.insert(3, Request(99, 0, [7, token, 9], GREEDY, seed=0))
     found = by_key(engine, requests)
     failed = found.pop((99, 0))
     assert failed.finish_reason == "error"
     assert failed.failure is not None
-    assert (failed.failure.code, tuple(failed.token_ids)) == ("nonfinite_logits", ())
+    assert (failed.failure.code, tuple(failed.token_ids)) == (code, ())
     assert {k: list(one.token_ids) for k, one in found.items()} == {
         k: list(one.token_ids) for k, one in expected.items()
     }
@@ -137,7 +201,8 @@ def test_every_continuation_has_one_likelihood(
     engine, info = opened
     if request.node.callspec.id == "generate":
         pytest.skip("an encoder-decoder model computes no likelihoods")
-    assert info.likelihoods
+    if not info.likelihoods:
+        pytest.skip("declares that it computes none")
     texts = [
         Continuation(10 * row + length, context, context[:length])
         for row, context in enumerate(prompts(6))

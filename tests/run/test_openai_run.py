@@ -77,6 +77,58 @@ def test_token_ids_are_sent_with_a_local_tokenizer(
     assert table["response"].to_list() == ["re: " + ",".join(map(str, body["prompt"]))]
 
 
+def listed(context: int) -> dict[str, Any]:
+    """The models of llama.cpp's server."""
+    return {"data": [{"id": "m", "meta": {"n_ctx": context, "n_ctx_train": 8192}}]}
+
+
+def test_rows_beyond_the_context_of_the_server_fail_alone_and_are_not_sent(
+    make_job: MakeJob,
+    write_model: WriteModel,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = write_model(tmp_path / "tok", {"model.safetensors": None, "config.json": LONG_CONFIG})
+    rows = [{"q": "short"}, {"q": "long " * 60}, {"q": "brief"}]
+    with serving(models=listed(80)) as server:
+        own = model(server, path=str(folder))
+        job = str(
+            make_job(rows, model=own, decoding={"max_new_tokens": 9}, run={"max_error_rate": 1})
+        )
+        assert call(["plan", job]) == 0
+        assert f"m of {server.url} · context 80 tokens" in capsys.readouterr().out
+        assert call(["run", job]) == 0
+        assert len(server.bodies) == 2
+        failed = pl.read_parquet(tmp_path / "out" / "responses.parquet")["error_code"].to_list()
+        assert failed == [None, "prompt_too_long", None]
+        server.models = listed(60)
+        other = ["--output", str(tmp_path / "other"), "--set", "decoding.max_new_tokens=60"]
+        assert call(["run", job, *other]) == 2
+        assert "the server's context is 60 tokens" in capsys.readouterr().err
+    assert call(["run", job]) == 0  # complete: the server is not needed
+
+
+def test_a_run_keeps_the_context_that_it_began_with_where_there_is_room(
+    make_job: MakeJob,
+    write_model: WriteModel,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = write_model(tmp_path / "tok", {"model.safetensors": None, "config.json": LONG_CONFIG})
+    with serving(lambda _: error(403), models=listed(80)) as server:
+        brief = {"max_new_tokens": 9}
+        job = str(make_job(ROWS, model=model(server, path=str(folder)), decoding=brief))
+        assert call(["run", job]) == 5
+        server.act = say
+        server.models = listed(70)
+        assert call(["run", job]) == 6
+        assert "served_context" in capsys.readouterr().err
+        server.models = listed(90)
+        assert call(["run", job]) == 0
+    settings = json.loads((tmp_path / "out" / "manifest.json").read_text())["settings"]
+    assert settings["model"]["context_length"] == 80
+
+
 def test_a_server_judges_the_answers_of_another_engine(
     make_job: MakeJob, write_model: WriteModel, tmp_path: Path
 ) -> None:

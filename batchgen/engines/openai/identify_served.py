@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from batchgen.engines.contract import SERVED, ModelUse
+from batchgen.engines.contract import SERVED, SERVED_CONTEXT, ModelUse
 from batchgen.engines.openai.probing.server_dialect import find_dialect
-from batchgen.engines.openai.served_model import START_SECONDS, ServerAccess
+from batchgen.engines.openai.served_model import START_SECONDS, FoundModel, ServerAccess
 from batchgen.engines.openai.served_tokenizer import compare_tokenizer, open_root
 from batchgen.engines.openai.server_settings import ServerSettings, read_server_settings
 from batchgen.engines.served_tokenizer_sample import TokenizerSample
@@ -35,7 +35,19 @@ def identify_served_model(
     same = all(use.known.get(name) == value for name, value in identity.items())
     if not (same and isinstance(known, dict)):
         known = find_dialect(settings, found.first, use, report)
-    return {**identity, DIALECT: known, UNRECORDED: here}
+    return {**identity, **_context(settings, found, use), DIALECT: known, UNRECORDED: here}
+
+
+def _context(settings: ServerSettings, found: FoundModel, use: ModelUse) -> dict[str, int]:
+    """The context of the servers; a run keeps the one it began with where there is room for it.
+
+    A run that began without one, which an earlier version did, is continued without.
+    """
+    known = use.known.get(SERVED_CONTEXT)
+    if not settings.tokens or (use.known and known is None):
+        return {}
+    stated = [length for length in (found.context_length, known) if isinstance(length, int)]
+    return {SERVED_CONTEXT: min(stated)} if stated else {}
 
 
 def compare_served_tokenizer(

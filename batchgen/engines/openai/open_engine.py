@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from batchgen.engines.contract import SERVED, ModelUse
+from batchgen.engines.contract import SERVED, SERVED_CONTEXT, ModelUse
 from batchgen.engines.openai.identify_served import DIALECT, identify_served_model, server_access
 from batchgen.engines.openai.openai_engine import OpenaiEngine
 from batchgen.engines.openai.row_exchange import Endpoint
@@ -37,7 +37,7 @@ def open_openai_engine(
         return ServerFleet(states, patience)
 
     name = here["name"]
-    identity = {key: value for key, value in known.items() if key != DIALECT}
+    identity = {k: value for k, value in known.items() if k not in (DIALECT, SERVED_CONTEXT)}
     access = server_access(settings)
     watch = ServedWatch(lambda url: access.look(url, name).identity(), identity)
     endpoint = Endpoint(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from batchgen.engines.contract import (
     SERVED,
+    SERVED_CONTEXT,
     Engine,
     EngineEntry,
     EngineInfo,
@@ -69,12 +70,14 @@ class ServerEstimate(Estimate):
 
     Attributes:
         tokens: whether prompts are sent as token ids.
+        context: the longest prompt and answer, if the servers state it and prompts are token ids.
         fixed: requests at once, if the job fixes them.
     """
 
     urls: tuple[BaseUrl, ...] = ()
     served_name: str = ""
     tokens: bool = False
+    context: int | None = None
     fixed: int | None = None
 
     def model_lines(self) -> list[str]:
@@ -84,8 +87,9 @@ class ServerEstimate(Estimate):
             if self.tokens
             else "messages, which the server renders: no template to compare with"
         )
+        context = "" if self.context is None else f" · context {self.context:,} tokens"
         return [
-            f"{self.served_name or 'the only model'} of {hosts}",
+            f"{self.served_name or 'the only model'} of {hosts}{context}",
             f"openai · prompts leave this process and are sent there as {sent}",
         ]
 
@@ -139,6 +143,7 @@ def _estimate(
         urls=settings.urls,
         served_name=str(known["served_model"]) if known else "",
         tokens=folder is not None,
+        context=known.get(SERVED_CONTEXT) if known else None,
         fixed=fixed,
     )
 

@@ -105,7 +105,9 @@ class ServerAccess:
         for url, reason in left.items():
             report(f"{url} does not answer: {reason.why}. Rows are sent there once it does")
         _check_same(found)
-        return FoundModel(found[0], tuple(left))
+        stated = [one.model.context_length for one in found]
+        least = min((length for length in stated if length is not None), default=None)
+        return FoundModel(found[0], tuple(left), least)
 
     def look(self, url: BaseUrl, name: str | None) -> ServedModel:
         """The model that a server offers now.
@@ -154,10 +156,11 @@ class FoundServer:
 
 @dataclass(frozen=True, slots=True)
 class FoundModel:
-    """The first server that is ready, and those that do not answer."""
+    """The first server that is ready, those that do not answer, and the least context of the ready ones, if one states it."""
 
     first: FoundServer
     away: tuple[BaseUrl, ...]
+    context_length: int | None
 
 
 def _check_same(found: Sequence[FoundServer]) -> None:

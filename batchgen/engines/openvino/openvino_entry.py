@@ -1,10 +1,11 @@
 """The engine `openvino` as the registry lists it. OpenVINO is imported in the process that it starts, nowhere else."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from batchgen.engines.contract import Engine, EngineEntry, EngineInfo
+from batchgen.engines.contract import Engine, EngineEntry, EngineInfo, ModelUse
+from batchgen.engines.model_folder_check import required_folder
 from batchgen.engines.openvino.installed_openvino import (
     INSTALL,
     installation_problem,
@@ -12,7 +13,7 @@ from batchgen.engines.openvino.installed_openvino import (
 )
 from batchgen.engines.openvino.openvino_estimate import OpenvinoEstimate, estimate_openvino
 from batchgen.engines.replicas.replicated_engine import WINDOW, ReplicatedEngine
-from batchgen.errors import Problem, ResourceError, UsageError
+from batchgen.errors import Problem, ResourceError
 from batchgen.job.spec import Batching, Job, ModelSpec
 from batchgen.planning.dtype_choice import ChosenDtype
 from batchgen.planning.host_processor import BFLOAT16_FLAGS, read_processor
@@ -66,7 +67,7 @@ def _open(
 
     require_openvino()
     opening = partial(
-        open_openvino_engine, _required(folder), model, batching=batching, decode=decode
+        open_openvino_engine, required_folder(folder, INFO), model, batching=batching, decode=decode
     )
     return ReplicatedEngine(
         [("", opening)],
@@ -83,7 +84,7 @@ def _estimate(
 ) -> OpenvinoEstimate:
     del workers
     require_openvino()
-    return estimate_openvino(_required(folder), model, batching)
+    return estimate_openvino(required_folder(folder, INFO), model, batching)
 
 
 def _choose_dtype(model: ModelSpec, *, checkpoint: str, recorded: str | None) -> ChosenDtype:
@@ -107,6 +108,13 @@ def _choose_dtype(model: ModelSpec, *, checkpoint: str, recorded: str | None) ->
     return chosen
 
 
+def _identify(
+    _model: ModelSpec, _use: ModelUse, _report: Callable[[str], None]
+) -> Mapping[str, object]:
+    """What can change tokens besides the model's files."""
+    return {"computed_by": {"openvino_genai": require_openvino()}}
+
+
 def _problems(job: Job, model: ModelSpec, key: str) -> Iterator[Problem]:
     if (problem := installation_problem()) is not None:
         yield Problem(f"{key}.engine", problem, INSTALL)
@@ -128,13 +136,6 @@ def _problems(job: Job, model: ModelSpec, key: str) -> Iterator[Problem]:
         yield Problem("decoding.min_p", message, "Set one of the two.")
 
 
-def _required(folder: Path | None) -> Path:
-    if folder is None:
-        raise UsageError(
-            "engine openvino needs a model",
-            hint="Set model.path to the folder of a model that was converted for OpenVINO.",
-        )
-    return folder
-
-
-OPENVINO = EngineEntry(INFO, _open, _estimate, _choose_dtype, problems=_problems)
+OPENVINO = EngineEntry(
+    INFO, _open, _estimate, _choose_dtype, identify=_identify, problems=_problems
+)

@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from batchgen.engines.contract import Engine, EngineEntry, EngineInfo, Estimate
+from batchgen.engines.model_folder_check import required_folder
 from batchgen.engines.torch.precision.torch_machine import TorchMachine
-from batchgen.errors import ResourceError, UsageError
+from batchgen.errors import ResourceError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.planning.address_space import require_room_for_torch
 from batchgen.planning.dtype_choice import ChosenDtype, choose_dtype
@@ -68,7 +69,7 @@ def _open(
     from batchgen.engines.torch.engine import open_torch_engine
     from batchgen.engines.torch.model import pick_device
 
-    folder = _required(folder)
+    folder = required_folder(folder, INFO)
     chosen = choose_torch_workers(workers, pick_device(model.device))
     if len(chosen.gpus) > 1:
         from batchgen.engines.replicas.replicated_engine import open_replicas
@@ -87,7 +88,9 @@ def _estimate(
     require_room_for_torch()
     from batchgen.engines.torch.estimate import estimate_torch_engine
 
-    return estimate_torch_engine(_required(folder), model, batching=batching, workers=workers)
+    return estimate_torch_engine(
+        required_folder(folder, INFO), model, batching=batching, workers=workers
+    )
 
 
 def _choose_dtype(model: ModelSpec, *, checkpoint: str, recorded: str | None) -> ChosenDtype:
@@ -109,15 +112,6 @@ def _require_docstrings() -> None:
             "Python runs without docstrings (-OO or PYTHONOPTIMIZE=2), which transformers needs",
             hint="Unset PYTHONOPTIMIZE, or set it to 1.",
         )
-
-
-def _required(folder: Path | None) -> Path:
-    if folder is None:
-        raise UsageError(
-            "engine transformers needs a model",
-            hint="Set model.path to a folder, demo:smollm2-135m or a model id.",
-        )
-    return folder
 
 
 TRANSFORMERS = EngineEntry(INFO, _open, _estimate, _choose_dtype, check_adapter=_check_adapter)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from batchgen.engines.contract import Engine, EngineEntry, EngineInfo, Estimate, ModelUse
+from batchgen.engines.model_folder_check import required_folder
 from batchgen.engines.vllm.vllm_arguments import deciding_arguments, vllm_problems
-from batchgen.errors import UsageError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.records import AnswerDecoder
 from batchgen.section import Auto
@@ -71,7 +71,7 @@ def _open(
 
     return open_vllm_engine(
         model,
-        folder=_required(folder),
+        folder=required_folder(folder, INFO),
         batching=batching,
         workers=workers,
         decode=decode,
@@ -84,7 +84,9 @@ def _estimate(
 ) -> Estimate:
     from batchgen.engines.vllm.vllm_estimate import estimate_vllm_engine
 
-    return estimate_vllm_engine(model, folder=_required(folder), batching=batching, workers=workers)
+    return estimate_vllm_engine(
+        model, folder=required_folder(folder, INFO), batching=batching, workers=workers
+    )
 
 
 def _identify(
@@ -108,15 +110,6 @@ def _check_adapter(model: ModelSpec, *, folder: Path) -> None:
     from batchgen.engines.vllm.vllm_adapter import check_vllm_adapter
 
     check_vllm_adapter(Path(model.adapter or ""))
-
-
-def _required(folder: Path | None) -> Path:
-    if folder is None:
-        raise UsageError(
-            "engine vllm needs a model",
-            hint="Set model.path to a folder, demo:smollm2-135m or a model id.",
-        )
-    return folder
 
 
 VLLM = EngineEntry(

@@ -143,8 +143,7 @@ def _prepare_judge(
     judge = job.evaluate.judges[number]
     spec = judge.model or job.model
     sections = {"model": spec, "prompt": _prompt_section(judge, job.prompt, model)}
-    scoring = load_scoring_model(job.model_copy(update=sections), model, JUDGE_DATE)
-    scoring = replace(scoring, served=served)
+    scoring = load_scoring_model(job.model_copy(update=sections), model, JUDGE_DATE, served)
     rubric = read_rubric(judge)
     baseline = open_baseline(Path(judge.baseline)) if judge.baseline is not None else None
     files = {"files": tokenizer_identity(model.tokenizer.folder)} if model else {}

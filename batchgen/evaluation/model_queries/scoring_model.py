@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
-from batchgen.engines.contract import SERVED, Engine
+from batchgen.engines.contract import SERVED, SERVED_CONTEXT, Engine
 from batchgen.engines.engine_registry import check_engine_adapter, choose_engine_dtype
 from batchgen.engines.replicas.replicated_engine import WINDOW, ReplicatedEngine
 from batchgen.engines.this_start import recorded_part
@@ -72,7 +73,7 @@ class ScoringModel:
         section = _with_adapter_folder(self.job.model, self.model)
         if self.served:
             arguments = {**section.engine_args, SERVED: dict(self.served)}
-            return section.model_copy(update={"engine_args": arguments})
+            section = section.model_copy(update={"engine_args": arguments})
         chosen = self.dtype or choose_model_dtype(section, self.model)
         return chosen.applied_to(section) if chosen else section
 
@@ -90,13 +91,19 @@ class ScoringModel:
             }
         )
 
-    def with_checked_adapter(self, loaded: LoadedJob, key: str) -> "ScoringModel":
+    def with_checked_adapter(self, loaded: LoadedJob, key: str = "model") -> "ScoringModel":
         """This, if the adapter fits its model; else JobFileError. `key` is that of the model's section."""
         if self.model is not None and self.model.adapter is not None:
             spec = _with_adapter_folder(self.job.model, self.model)
             with adapter_errors(loaded, key):
                 check_engine_adapter(spec, self.model.resolved.folder)
         return self
+
+    @property
+    def context_owner(self) -> str:
+        """What decides the context length, for messages."""
+        is_served = self.served.get(SERVED_CONTEXT) == self.context_length
+        return "the server's context" if is_served else "the model's context"
 
     def open(self, opener: EngineOpener, should_stop: Callable[[], bool]) -> Engine:
         return opener(
@@ -148,9 +155,16 @@ def choose_model_dtype(
 
 
 def load_scoring_model(
-    job: Job, model: LocalModel | None, today: date, dtype: ChosenDtype | None = None
+    job: Job,
+    model: LocalModel | None,
+    today: date,
+    served: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    dtype: ChosenDtype | None = None,
 ) -> ScoringModel:
     """Load the tokenizer of the job's model. Chat templates that show a date show `today`.
+
+    The context of a server may be shorter than the model's.
 
     Raises:
         ModelError: the tokenizer cannot be loaded, or the engine cannot compute with the model's compressed weights.
@@ -167,5 +181,5 @@ def load_scoring_model(
         )
     )
     stated = model.info.context_length if model else UNBOUNDED
-    longest = min(stated, job.model.max_model_len or stated)
-    return ScoringModel(job, model, tokenizer, longest, dtype)
+    longest = min(stated, job.model.max_model_len or stated, served.get(SERVED_CONTEXT, stated))
+    return ScoringModel(job, model, tokenizer, longest, dtype, dict(served))

@@ -8,19 +8,22 @@ from batchgen.models.find_model import find_on_disk
 from batchgen.models.info import read_limits
 
 
-def check_answer_length(loaded: LoadedJob, max_new_tokens: int, context_length: int) -> None:
+def check_answer_length(
+    loaded: LoadedJob, max_new_tokens: int, context_length: int, owner: str = "the model's context"
+) -> None:
     """Raise JobFileError if not even a prompt of one token fits.
 
     Args:
         loaded: the job.
         max_new_tokens: as resolved.
         context_length: the largest number of tokens of a prompt and its answer together.
+        owner: what decides it.
     """
     if max_new_tokens < context_length:
         return
     job = loaded.job
     shorter = job.model.max_model_len == context_length
-    whose = "model.max_model_len" if shorter else "the model's context"
+    whose = "model.max_model_len" if shorter else owner
     message = (
         f"an answer of {max_new_tokens:,} tokens leaves no space for a prompt: "
         f"{whose} is {context_length:,} tokens, for prompt and answer together"

@@ -6,7 +6,7 @@ from typing import Any
 
 from batchgen.decoding_settings import ResolvedDecoding
 from batchgen.engines.capability_check import likelihood_users
-from batchgen.engines.contract import ModelUse
+from batchgen.engines.contract import SERVED_CONTEXT, ModelUse
 from batchgen.engines.engine_registry import find_engine, identify_model
 from batchgen.errors import JobKeyError
 from batchgen.job.spec import Job
@@ -17,7 +17,10 @@ from batchgen.state.run_folder import RunFolder
 from batchgen.storage.entries import exists
 from batchgen.structured.answer_grammars import KEY
 
-_NAMES = ("served_model", "served_weights", "served_by", "dialect", "computed_by")
+_NAMES = (
+    *("served_model", "served_weights", "served_by", SERVED_CONTEXT),
+    *("dialect", "computed_by"),
+)
 _NEUTRAL = asdict(ResolvedDecoding())
 _OF_ALL_ENGINES = ("max_new_tokens", "end_token_ids", "top_logprobs")
 

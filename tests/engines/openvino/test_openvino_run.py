@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import polars as pl
 import pytest
+
+from batchgen.__main__ import call
 
 pytest.importorskip("openvino_genai")
 
@@ -98,6 +101,24 @@ def test_what_the_library_prints_is_not_on_stdout(tmp_path: Path, model: Path) -
     done = run(write_job(tmp_path, model, ["ab"]), "print")
     assert done.returncode == 0, done.stderr
     assert "the library prints" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_is_continued_only_by_the_same_version(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = write_job(tmp_path, model, ["ab", "cd"])
+    assert run(job).returncode == 0
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["settings"]["model"]["computed_by"] == {
+        "openvino_genai": version("openvino-genai")
+    }
+    (tmp_path / "out" / "manifest.json").unlink()
+    monkeypatch.setattr(
+        "batchgen.engines.openvino.installed_openvino.version", lambda _: "2027.1.0"
+    )
+    assert call(["run", str(job)]) == 6
+    assert "computed_by" in capsys.readouterr().err
 
 
 @pytest.mark.soak
