@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchgen.cli.notice_options import NOTICE_OPTIONS, notice_options, open_announcer
 from batchgen.cli.options import (
     console_reporter,
     incremental_option,
@@ -26,6 +27,7 @@ from batchgen.errors import UsageError
 if TYPE_CHECKING:
     from batchgen.jobfile.load import LoadedJob
     from batchgen.progress import Reporter
+    from batchgen.run.notices.announce import Announcer
     from batchgen.run.result import RunResult
     from batchgen.run.run import Start
     from batchgen.run.stop_signals import StopRequest
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
 )
 @click.option("--until", metavar="HH:MM", help="Stop at this time of day with exit code 75.")
 @summary_file_options
+@notice_options
 @json_option
 @click.option("-q", "--quiet", is_flag=True, help="Print only errors; show no answers.")
 @click.pass_context
@@ -90,6 +93,7 @@ def run(  # noqa: PLR0913  # click passes each option by its name
     gate of evaluate fails, and with 75 if a limit stopped the run or a server stayed unreachable. Stop with Ctrl-C; run the same
     command to resume. If only keys of output changed that decide no answer, the answers are published again. The first answers are printed only on a terminal, never into a log.
     """
+    announcer = open_announcer(options)
     if dry_run:
         from batchgen.cli.plan import plan
 
@@ -119,7 +123,7 @@ def run(  # noqa: PLR0913  # click passes each option by its name
             options,
             reporter,
             share,
-            _Output(as_json=as_json, quiet=quiet, markdown=markdown, junit=junit),
+            _Output(announcer, as_json=as_json, quiet=quiet, markdown=markdown, junit=junit),
         )
 
 
@@ -189,8 +193,9 @@ class _Share:
 
 @dataclass(frozen=True, slots=True)
 class _Output:
-    """What is printed, and the files that it is written to."""
+    """What is printed, its files, and those who watch the run."""
 
+    announcer: "Announcer"
     as_json: bool
     quiet: bool
     markdown: Path | None
@@ -208,15 +213,19 @@ class _Output:
 
 def _run(options: dict[str, Any], reporter: "Reporter", share: _Share, output: "_Output") -> int:
     from batchgen.cli.render.run_summary import print_answers, print_metrics, print_summary, summary
+    from batchgen.run.notices.run_notice import RunNotice
     from batchgen.run.stop_signals import handle_stop_signals
 
     if share.start == "fresh":  # the date that the old run stored may be damaged
         options["day"] = options["day"] or datetime.now().astimezone().date().isoformat()
     _deadlines(share.until)  # an invalid one is reported before anything is read
     with handle_stop_signals() as stop:
-        loaded = load_from_options(**options, reporter=reporter)
-        result = share.run(loaded, reporter, stop)
+        with output.announcer.of_errors(options["job"].stem):
+            loaded = load_from_options(**options, reporter=reporter)
+        with output.announcer.of_errors(loaded.job.name):
+            result = share.run(loaded, reporter, stop)
         output.write_files(loaded.job.name, result)
+        output.announcer.announce(RunNotice.of_result(loaded.job.name, result))
         if not output.quiet or result.exit_code != 0:
             print_summary(result, resume=_resume_command(loaded, merge=share.merge))
         if output.as_json:
@@ -232,7 +241,8 @@ def _run(options: dict[str, Any], reporter: "Reporter", share: _Share, output: "
 
 def _resume_command(loaded: "LoadedJob", *, merge: bool) -> str:
     """The command that resumes the run; with the date of the run, so that it works after midnight as well."""
-    once = {"fresh", "retry_errors", "incremental_from", "until", "merge"}
+    # The address of --notify may contain a secret.
+    once = {"fresh", "retry_errors", "incremental_from", "until", "merge", "notify"}
     command = next_command("run", without={*once, "day"})
     command = f"{command} --date {loaded.date}" if loaded.uses_date else command
     return f"start these shards again, or make their parts here: {command}" if merge else command
@@ -240,7 +250,7 @@ def _resume_command(loaded: "LoadedJob", *, merge: bool) -> str:
 
 def _worker_words(loaded: "LoadedJob") -> list[str]:
     """The command line that a worker of --ray continues, after `batchgen`; with the date of the run."""
-    own = {"fresh", "until", "ray", "ray_workers", "day", "markdown", "junit"}
+    own = {"fresh", "until", "ray", "ray_workers", "day", "markdown", "junit", *NOTICE_OPTIONS}
     words = shlex.split(next_command("run", without=own))[1:]
     return [*words, "--date", str(loaded.date)] if loaded.uses_date else words
 

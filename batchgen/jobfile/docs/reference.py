@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 
 from batchgen.job.spec import Job
 from batchgen.jobfile.docs.many_machines import MANY_MACHINES
+from batchgen.jobfile.docs.nightly_runs import NIGHTLY_RUNS
 from batchgen.jobfile.layers import MINIMAL_JOB
 from batchgen.jobfile.merge import SYNONYMS
 from batchgen.jobfile.messages.expected_types import Expected, key_of, section_fields
@@ -200,6 +201,7 @@ def job_reference(engines: Mapping[str, str]) -> str:
     parts = (_section((name,), expected) for name, expected in section_fields(Job).items())
     lines = [*_rows(Job), *(line for part in parts for line in part)]
     lines += [
+        *NIGHTLY_RUNS.rstrip().split("\n"),
         *MANY_MACHINES.rstrip().split("\n"),
         *_OBJECTS.rstrip().split("\n"),
         "",
