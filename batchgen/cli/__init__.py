@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 _SECTIONS = {
-    "Run": ("run", "plan", "validate", "doctor"),
+    "Begin": ("init", "doctor"),
+    "Run": ("run", "plan", "validate"),
     "Evaluate": ("score", "compare", "report"),
     "Inspect": ("status", "show", "runs", "export"),
     "Maintain": ("verify", "purge"),

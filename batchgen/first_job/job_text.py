@@ -1,0 +1,165 @@
+"""The text of a first job, with a comment at each line that a user may want to change, in English or Chinese."""
+
+import json
+import keyword
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import yaml
+
+from batchgen.first_job.propose_job import JobKind, Proposal, yaml_text
+from batchgen.first_job.table_profile import TableProfile
+
+_OF_JINJA = frozenset({"row", "loop", "self", "true", "false", "none", "block", "filter", "set"})
+_SYSTEM: dict[JobKind, tuple[str, str]] = {
+    "content": ("Write clearly and to the point.", "请写得清楚、切题。"),
+    "evaluation": ("Give only the final answer, without explanation.", "只写最终答案，不要解释。"),
+    "labels": ("Answer with one of the labels.", "只回答其中一个标签。"),
+    "conversation": ("", ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JobText:
+    """A job file to be written.
+
+    Attributes:
+        input_path: of the table, relative to the job file.
+        schema_file: the name of the schema for editors, beside the job file.
+        job_file: as the user will name it on the command line.
+    """
+
+    profile: TableProfile
+    proposal: Proposal
+    input_path: str
+    job_file: str
+    schema_file: str
+
+    @property
+    def name(self) -> str:
+        """The name of the job, made from that of the table."""
+        stem = re.sub(r"[^\w.-]+", "-", self.profile.path.stem).strip("-._")
+        return stem[:64] or "job"
+
+    def render(self) -> str:
+        """The file's content."""
+        sections = (self._head(), self._input(), self._prompt(), self._model(), self._evaluate())
+        return "\n\n".join("\n".join(lines) for part in sections if (lines := list(part))) + "\n"
+
+    def _text(self, english: str, chinese: str) -> str:
+        return chinese if self.profile.is_chinese else english
+
+    def _head(self) -> Iterator[str]:
+        yield f"# yaml-language-server: $schema={self.schema_file}"
+        rows = f"{self.profile.rows:,}"
+        yield "# " + self._text(
+            f"Proposed by `batchgen init` from {self.input_path} ({self.profile.dialect}; {rows} rows looked at). Change any line.",
+            f"由 `batchgen init` 根据 {self.input_path} 生成（{self.profile.dialect}；查看了 {rows} 行）。每一行都可以修改。",
+        )
+        yield "#"
+        yield f"#   batchgen run {self.job_file} --limit 3    " + self._text(
+            "three rows", "先试三行"
+        )
+        yield f"#   batchgen run {self.job_file}"
+        yield "version: 1"
+        yield f"name: {yaml_text(self.name)}"
+
+    def _input(self) -> Iterator[str]:
+        yield "input:"
+        yield f"  path: {yaml_text(self.input_path)}" + self._note(
+            "relative to this file; one answer is written for every row",
+            "相对于本文件；每一行写出一个回答",
+        )
+        named = []
+        if self.proposal.id not in ("", "id"):
+            note = self._note("unique in the rows looked at", "在查看过的行中没有重复")
+            named.append(f"    id: {yaml_text(self.proposal.id)}{note}")
+        if self.proposal.conversation:
+            note = self._note(
+                "chat messages: the model answers the last one", "对话消息：模型回答最后一条"
+            )
+            named.append(f"    messages: {yaml_text(self.proposal.conversation)}{note}")
+        if named:
+            yield from ["  columns:", *named]
+        if self.proposal.has_nulls:
+            column = self.proposal.prompts[0].replace('"', '""')
+            condition = yaml.safe_dump(f'"{column}" IS NOT NULL', allow_unicode=True, width=10_000)
+            yield f"  filter: {condition.splitlines()[0]}" + self._note(
+                "SQL; rows without a prompt would fail", "SQL；没有提示的行会失败"
+            )
+
+    def _prompt(self) -> Iterator[str]:
+        if self.proposal.conversation:
+            return
+        yield "prompt:"
+        system = self._text(*_SYSTEM[self.proposal.kind])
+        if self.proposal.labels:
+            listed = self._text(", ", "、").join(self.proposal.labels)
+            system = self._text(f"Answer with one of: {listed}.", f"只回答其中一个：{listed}。")
+        yield f"  system: {_quoted(system)}" + self._note(
+            "what holds for every row", "对每一行都适用的要求"
+        )
+        yield "  user: |-" + self._note(
+            "every column of the table is a variable", "表中每一列都是一个变量"
+        )
+        main, *more = self.proposal.prompts
+        first = f"    {{{{ {_variable(main)} }}}}"
+        for name in more:
+            first += f"{{% if {_variable(name)} %}}\n    {{{{ {_variable(name)} }}}}{{% endif %}}"
+        yield first
+
+    def _model(self) -> Iterator[str]:
+        yield "model: demo:smollm2-135m" + self._note(
+            "small, English only, to try the job; then a folder or the id of a hub model, such as Qwen/Qwen3-0.6B",
+            "很小，只懂英文，仅供试运行；之后换成模型文件夹或模型库名称，例如 Qwen/Qwen3-0.6B",
+        )
+        yield ""
+        yield "decoding:" + self._note(
+            "no temperature: the most likely answer, the same on every run",
+            "没有 temperature：取最可能的回答，每次运行都相同",
+        )
+        yield f"  max_new_tokens: {self.proposal.max_new_tokens}"
+        if self.proposal.labels:
+            listed = ", ".join(map(yaml_text, self.proposal.labels))
+            line = f"response_format: {{choice: [{listed}]}}"
+            if find_spec("llguidance"):
+                yield f"  {line}" + self._note("exactly one of these", "只能是其中之一")
+            else:
+                yield f"  # {line}" + self._note(
+                    "needs: pip install 'batchgen-llm[structured]'",
+                    "需要：pip install 'batchgen-llm[structured]'",
+                )
+        yield ""
+        yield "output:"
+        yield f"  path: {yaml_text(f'out/{self.name}')}"
+
+    def _evaluate(self) -> Iterator[str]:
+        proposal = self.proposal
+        if not proposal.reference:
+            return
+        yield "evaluate:" + self._note(
+            "scores for each answer, with confidence intervals; `batchgen metrics` lists the metrics",
+            "为每个回答打分，并给出置信区间；`batchgen metrics` 列出所有指标",
+        )
+        yield f"  reference: {yaml_text(proposal.reference)}" + self._note(
+            "the column with the right answers", "标准答案所在的列"
+        )
+        if proposal.slices:
+            yield f"  slices: [{', '.join(map(yaml_text, proposal.slices))}]"
+        yield f"  metrics: [{', '.join(proposal.metrics)}]"
+
+    def _note(self, english: str, chinese: str) -> str:
+        return f"  # {self._text(english, chinese)}"
+
+
+def _variable(name: str) -> str:
+    """The column in a Jinja template."""
+    if name.isidentifier() and not keyword.iskeyword(name) and name not in _OF_JINJA:
+        return name
+    return f"row[{json.dumps(name, ensure_ascii=False)}]"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
