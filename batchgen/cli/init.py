@@ -40,7 +40,7 @@ _PATH = click.Path(path_type=Path)
 def init(data: Path | None, kind: "JobKind | None", output: Path, *, as_json: bool) -> None:
     """Look at DATA, and write a job for it.
 
-    Chooses the columns of id, prompt and reference, and the metrics; writes comments, and a schema for editors beside the job.
+    Chooses the columns of id, prompt and reference, and the metrics; writes comments, and a schema for editors next to the job.
     Without DATA, also writes a small table to begin with.
     """
     from batchgen.engines.engine_registry import ENGINES

@@ -27,7 +27,7 @@ class JobText:
 
     Attributes:
         input_path: of the table, relative to the job file.
-        schema_file: the name of the schema for editors, beside the job file.
+        schema_file: the name of the schema for editors, next to the job file.
         job_file: as the user will name it on the command line.
     """
 

@@ -41,7 +41,7 @@ def write_first_job(
     """Write a job for a table.
 
     Args:
-        data: the table; None writes a small one beside the job.
+        data: the table; None writes a small one next to the job.
         file: the job file.
         schema: the content of the schema for editors.
         kind: of the job; None for the kind that fits the table.
