@@ -12,7 +12,10 @@ import pytest
 import yaml
 from hypothesis import settings
 
+from tests.browser import browser, show
 from tests.object_store import FaultyStore, faulty_store, moto_server
+
+__all__ = ["browser", "show"]
 
 # Set before any test imports a library that reads it: the suite sends no request to a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -9,7 +9,8 @@ Texts of rows are JSON in a script element of another type; the script shows the
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,44 +24,95 @@ if TYPE_CHECKING:
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_page(template: str, values: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+@dataclass(frozen=True, slots=True)
+class PageKind:
+    """What the pages of one kind have in common.
+
+    Attributes:
+        folder: of the template and of its own assets; those of reports are found too.
+        styles, scripts: names of assets, in order.
+        texts: of the template, in each of `LANGUAGES`.
+        script_texts: of the script.
+        connects: whether the script sends requests to the server of the page.
+    """
+
+    folder: Path = _TEMPLATES
+    styles: Sequence[str] = ("page.css",)
+    scripts: Sequence[str] = ("common.js", "page.js")
+    texts: Mapping[str, tuple[str, str]] = field(default_factory=lambda: TEXTS)
+    script_texts: Mapping[str, tuple[str, str]] = field(default_factory=lambda: SCRIPT_TEXTS)
+    connects: bool = False
+
+    @property
+    def style(self) -> str:
+        """The style sheet."""
+        return "\n".join(_asset(self._find(name)) for name in self.styles)
+
+    @property
+    def script(self) -> str:
+        return "\n".join(_asset(self._find(name)) for name in self.scripts)
+
+    @property
+    def policy(self) -> str:
+        """The Content-Security-Policy."""
+        connects = "connect-src 'self'; " if self.connects else ""
+        return (
+            f"default-src 'none'; style-src '{_hash(self.style)}'; script-src '{_hash(self.script)}'; {connects}"
+            "base-uri 'none'; form-action 'none'"
+        )
+
+    def _find(self, name: str) -> Path:
+        own = self.folder / name
+        return own if own.exists() else _TEMPLATES / name
+
+
+REPORT_PAGE = PageKind()
+
+
+def render_page(
+    template: str,
+    values: Mapping[str, Any],
+    data: Mapping[str, Any],
+    *,
+    kind: PageKind = REPORT_PAGE,
+) -> str:
     """The page of a template with its values, and the data of its script."""
     import jinja2
     from markupsafe import Markup
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        loader=jinja2.FileSystemLoader([kind.folder, _TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["t"] = bilingual
+    environment.globals["t"] = lambda key, **values: _translated(kind.texts[key], values)
     environment.filters["visible"] = visible
-    style, script = _asset("page.css"), _asset("page.js")
-    policy = (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    texts = {name: {k: v[n] for k, v in SCRIPT_TEXTS.items()} for n, name in enumerate(LANGUAGES)}
+    script_texts = kind.script_texts.items()
+    texts = {name: {k: v[n] for k, v in script_texts} for n, name in enumerate(LANGUAGES)}
     return environment.get_template(template).render(
         values,
-        policy=policy,
-        style=Markup(style),
-        script=Markup(script),
+        policy=kind.policy,
+        style=Markup(kind.style),
+        script=Markup(kind.script),
         data=Markup(json_island({**data, "text": texts})),
     )
 
 
 def bilingual(key: str, **values: object) -> "Markup":
-    """A text of the page in both languages, of which the style sheet shows one. The values are escaped."""
+    """A text of a report in both languages, of which the style sheet shows one. The values are escaped."""
+    return _translated(TEXTS[key], values)
+
+
+def _translated(texts: Sequence[str], values: Mapping[str, object]) -> "Markup":
     from markupsafe import Markup
 
     spans = [
         Markup('<span lang="{}">{}</span>').format(
             language, text.format_map({name: _plain(value) for name, value in values.items()})
         )
-        for language, text in zip(LANGUAGES, TEXTS[key], strict=True)
+        for language, text in zip(LANGUAGES, texts, strict=True)
     ]
     return Markup("").join(spans)
 
@@ -78,8 +130,8 @@ def json_island(data: object) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
-    return (_TEMPLATES / name).read_text("utf-8").strip()
+def _asset(path: Path) -> str:
+    return path.read_text("utf-8").strip()
 
 
 def _hash(text: str) -> str:

@@ -65,21 +65,21 @@ def _last_turns(turns: list[Any] | None) -> dict[str, Any]:
 def cut_records(records: Sequence[Mapping[str, Any]]) -> RowRecords:
     """Cut long texts, further if there are too many bytes of them."""
     limit = MAX_CHARACTERS
-    cut = [_cut(one, limit) for one in records]
+    cut = [cut_texts(one, limit) for one in records]
     while limit > _FEWEST_CHARACTERS and len(json_island(cut).encode()) > MAX_TOTAL_BYTES:
         limit //= 2
-        cut = [_cut(one, limit) for one in records]
+        cut = [cut_texts(one, limit) for one in records]
     return RowRecords(cut, limit)
 
 
-def _cut(value: Any, limit: int) -> Any:  # noqa: ANN401  # JSON
+def cut_texts(value: Any, limit: int) -> Any:  # noqa: ANN401  # JSON
     """The same with shorter texts: `{"cut": beginning, "more": characters}` in place of a longer one."""
     if isinstance(value, str):
         return value if len(value) <= limit else {"cut": value[:limit], "more": len(value) - limit}
     if isinstance(value, Mapping):
-        return {key: _cut(one, limit) for key, one in value.items()}
+        return {key: cut_texts(one, limit) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_cut(one, limit) for one in value]
+        return [cut_texts(one, limit) for one in value]
     return value
 
 
