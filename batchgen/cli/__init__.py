@@ -12,12 +12,12 @@ import click
 _SECTIONS = {
     "Begin": ("init", "doctor"),
     "Run": ("run", "plan", "validate"),
-    "Evaluate": ("score", "compare", "report"),
+    "Evaluate": ("score", "compare", "report", "review"),
     "Inspect": ("status", "show", "runs", "export"),
     "Maintain": ("verify", "purge"),
     "Models and reference": ("models", "metrics", "bench", "schema"),
 }
-SAVES_ITS_RESULTS = frozenset({"run", "score", "purge", "export", "report"})
+SAVES_ITS_RESULTS = frozenset({"run", "score", "purge", "export", "report", "review"})
 """Commands whose result is on disk: what they print is only a report."""
 
 _SHARED_MODULES = {"purge": "verify"}

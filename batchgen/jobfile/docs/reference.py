@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from batchgen.job.spec import Job
 from batchgen.jobfile.docs.many_machines import MANY_MACHINES
 from batchgen.jobfile.docs.nightly_runs import NIGHTLY_RUNS
+from batchgen.jobfile.docs.review_docs import REVIEW
 from batchgen.jobfile.layers import MINIMAL_JOB
 from batchgen.jobfile.merge import SYNONYMS
 from batchgen.jobfile.messages.expected_types import Expected, key_of, section_fields
@@ -204,6 +205,7 @@ def job_reference(engines: Mapping[str, str]) -> str:
         *NIGHTLY_RUNS.rstrip().split("\n"),
         *MANY_MACHINES.rstrip().split("\n"),
         *_OBJECTS.rstrip().split("\n"),
+        *REVIEW.rstrip().split("\n"),
         "",
         "## Engines",
         "",

@@ -1,0 +1,1 @@
+"""What is reviewed: the runs, the answers in order, the rubric."""

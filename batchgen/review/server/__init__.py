@@ -1,0 +1,1 @@
+"""The server of the page: who may send requests, what they get, and votes on disk."""
