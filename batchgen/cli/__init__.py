@@ -12,7 +12,7 @@ import click
 _SECTIONS = {
     "Begin": ("init", "doctor"),
     "Run": ("run", "plan", "validate"),
-    "Evaluate": ("score", "compare", "report", "review"),
+    "Evaluate": ("score", "compare", "report", "review", "feedback"),
     "Inspect": ("status", "show", "runs", "export"),
     "Maintain": ("verify", "purge"),
     "Models and reference": ("models", "metrics", "bench", "schema"),

@@ -74,6 +74,7 @@ def _gate_problems(evaluation: Evaluation) -> list[Problem]:
             hint = f"There are: {', '.join(evaluation.names)}."
             message = f"the job has no metric called {gate.metric!r}"
             problems.append(Problem(f"{key}.metric", message, hint))
+        problems += _agreement_problems(gate, key, evaluation)
         sliced = any(str(gate.slice).startswith(f"{column}=") for column in columns)
         if gate.slice not in (None, OVERALL) and not sliced:
             hint = "Add its column to evaluate.slices."
@@ -90,6 +91,16 @@ def _gate_problems(evaluation: Evaluation) -> list[Problem]:
                 message = f"{bound:g} is out of range: {gate.metric} is a fraction from 0 to 1"
                 problems.append(Problem(f"{key}.{limit}", message, hint))
     return problems
+
+
+def _agreement_problems(gate: Gate, key: str, evaluation: Evaluation) -> list[Problem]:
+    if gate.min_agreement is None or gate.agreement_with in evaluation.names:
+        return []
+    if gate.agreement_run is not None:
+        return []
+    message = f"min_agreement needs the votes of people, and the job has no metric called {gate.agreement_with!r}"
+    hint = "Add human to evaluate.metrics, or name a run with votes as agreement_run."
+    return [Problem(f"{key}.min_agreement", message, hint)]
 
 
 def _drift_problems(gate: Gate, key: str) -> list[Problem]:

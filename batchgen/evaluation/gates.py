@@ -13,6 +13,7 @@ from typing import Literal
 
 from batchgen.errors import StateError, UsageError
 from batchgen.evaluation.aggregate import OVERALL
+from batchgen.evaluation.agreement.gate_agreement import why_no_agreement
 from batchgen.evaluation.comparing.compare import compare_runs
 from batchgen.evaluation.comparing.regressions import (
     MIN_COVERAGE,
@@ -65,7 +66,8 @@ def describe_gate(gate: Gate) -> str:
         bounds = [f">= {gate.min:g}"] if gate.min is not None else []
         bounds += [f"<= {gate.max:g}"] if gate.max is not None else []
         condition = f"{what} {' and '.join(bounds)}"
-    return f"{condition}, {least}" if least else condition
+    agreement = "" if gate.min_agreement is None else f"agreement >= {gate.min_agreement:g}"
+    return ", ".join(filter(None, (condition, least, agreement)))
 
 
 def decide_gate(gate: Gate, measured: MetricRow | None) -> GateResult:
@@ -147,6 +149,9 @@ def decide_gates(
         if gate.metric is None:
             drift = next(drifts)
             results.append(GateResult(describe_gate(gate), drift.verdict, drift.found))
+            continue
+        if distrust := why_no_agreement(gate, gate.metric, by_name, folder=folder, scored=scored):
+            results.append(GateResult(describe_gate(gate), "undecided", distrust))
             continue
         measured = by_name.get((gate.metric, gate.slice or OVERALL))
         if gate.baseline is None:

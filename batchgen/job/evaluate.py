@@ -78,6 +78,12 @@ class Gate(Section):
     """With drift: a smaller distance of the two distributions, from 0 to 1, passes. With many prompts the smallest difference has a small p."""
     min_coverage: Annotated[float, Field(ge=0, le=1)] | None = None
     """Smallest share of rows that must have a score, alone or with another condition. Left out: 0.95."""
+    min_agreement: Annotated[float, Field(gt=-1, le=1)] | None = None
+    """The metric counts only if it agrees with people: Krippendorff's alpha (interval) with the metric `agreement_with` must be at least this; otherwise the gate is undecided."""
+    agreement_with: NonEmptyText = "human"
+    """Name of the metric of the type `human` that `min_agreement` is about."""
+    agreement_run: NonEmptyText | None = None
+    """Folder of a run with votes, relative to the job file, or `previous`, where the agreement is measured. The metric must be the same there. Left out: the run itself, which has votes only after a review."""
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:
@@ -90,7 +96,9 @@ class Gate(Section):
         return self
 
     def _check_drift(self) -> None:
-        self._refuse(("slice", "min", "max", "max_drop", "min_coverage"), "with drift")
+        self._refuse(
+            ("slice", "min", "max", "max_drop", "min_coverage", "min_agreement"), "with drift"
+        )
         if self.on != "value":
             raise ValueError("on has no effect with drift")
         if self.max_p is None or self.baseline is None:
@@ -121,6 +129,12 @@ class Gate(Section):
             raise ValueError("on has no effect without min or max")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError("min is above max: no value can pass")
+
+    @model_validator(mode="after")
+    def _agreement(self) -> Self:
+        if self.min_agreement is None and self.agreement_run is not None:
+            raise ValueError("agreement_run has no effect without min_agreement")
+        return self
 
     @property
     def only_coverage(self) -> bool:

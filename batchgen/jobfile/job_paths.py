@@ -35,6 +35,7 @@ _MODELS: tuple[KeyPath, ...] = (
 )
 _IN_LISTS: tuple[tuple[KeyPath, KeyPath], ...] = (
     (("evaluate", "gates"), ("baseline",)),
+    (("evaluate", "gates"), ("agreement_run",)),
     (("evaluate", "metrics"), ("schema",)),
     (("evaluate", "metrics"), ("file",)),
     (("evaluate", "judges"), ("rubric_file",)),
@@ -48,6 +49,7 @@ _REMOTE: tuple[KeyPath, ...] = (("input", "path"), _UPLOAD)
 _WORDS: Mapping[str | int, tuple[str, ...]] = {
     "chat_template": ("auto", "none"),
     "baseline": ("previous",),
+    "agreement_run": ("previous",),
 }
 """Words that are not paths."""
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")

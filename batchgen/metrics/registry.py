@@ -14,6 +14,7 @@ from batchgen.metrics.choice import CHOICE
 from batchgen.metrics.chrf import CHRF
 from batchgen.metrics.diversity import DISTINCT, DUPLICATES, SAMPLE_DIVERSITY
 from batchgen.metrics.edit_distance import CER, EDIT_DISTANCE
+from batchgen.metrics.human import HUMAN
 from batchgen.metrics.ifeval.ifeval import IFEVAL
 from batchgen.metrics.json_output import JSON, JSON_SCHEMA
 from batchgen.metrics.language import LANGUAGE
@@ -66,6 +67,7 @@ _ALL: Final[tuple[MetricType[Any], ...]] = (
     BITS_PER_BYTE,
     MULTIPLE_CHOICE,
     CALIBRATION,
+    HUMAN,
     PYTHON,
 )
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from batchgen.errors import ExitCode, StateError
 from batchgen.evaluation.gates import GateResult, decide_gates
+from batchgen.evaluation.human_votes import add_vote_columns
 from batchgen.evaluation.model_queries.scoring_pass import ScoringPasses, StoppedError
 from batchgen.evaluation.scoring.score_run import (
     evaluation_record,
@@ -148,7 +149,13 @@ class Publication:
         self.lock.check()
         ChangeGuard(setup.survey.files).rehash()
         stage = Stage(self.folder, output.compression, setup.file_mode, origin)
-        tables = passes.add_likelihood_columns(lambda: stream_parts(sealed))
+        tables = add_vote_columns(
+            passes.add_likelihood_columns(lambda: stream_parts(sealed)),
+            setup.evaluation,
+            self.folder,
+            run_id=self.identity.run_id,
+            prefix=output.prefix,
+        )
         self.lock.check()
         answers = StagedAnswers(tables, setup.schema, output.layout)
         rows = stage_answers(stage, answers, setup.scorer)

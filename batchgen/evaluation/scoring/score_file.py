@@ -14,6 +14,7 @@ from batchgen.evaluation.scoring.score_run import ScoreResult, check_evaluation,
 from batchgen.evaluation.scoring_models import ScoringModelOptions, model_of_file, scoring_passes
 from batchgen.evaluation.staging import StagedAnswers, stage_answers
 from batchgen.job.evaluate import Evaluate
+from batchgen.metrics.human import HumanOptions
 from batchgen.metrics.likelihood_columns import is_model_metric
 from batchgen.output.publish import Stage, finish_release
 from batchgen.output.score_tables import SCORE_PREFIX
@@ -81,6 +82,12 @@ def _evaluation(evaluate: Evaluate, response: str, schema: pa.Schema) -> Evaluat
             hint=f"Choose a text column with --response: {', '.join(texts) or 'there is none'}.",
         )
     evaluation = check_evaluation(evaluate, schema, messages_hint=_MESSAGES)
+    for measure in evaluation.measures:
+        if isinstance(measure.options, HumanOptions):
+            raise UsageError(
+                f"{measure.name}: a file has no votes",
+                hint="Score the run that people have reviewed.",
+            )
     querying = [measure.name for measure in evaluation.measures if is_model_metric(measure.metric)]
     if querying and not _is_messages_type(schema.field("messages").type):
         raise UsageError(

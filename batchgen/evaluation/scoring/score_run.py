@@ -20,6 +20,7 @@ from batchgen.errors import ExitCode, ResourceError, StateError, UsageError
 from batchgen.evaluation.answers import Tables
 from batchgen.evaluation.checks import STORED, resolve_and_check
 from batchgen.evaluation.gates import GateResult, decide_gates
+from batchgen.evaluation.human_votes import add_vote_columns
 from batchgen.evaluation.judging.prepare_judges import prepare_judges
 from batchgen.evaluation.resolve_evaluation import Evaluation
 from batchgen.evaluation.scorer import Scorer
@@ -200,7 +201,10 @@ def rescore_run(  # noqa: PLR0913  # what is scored, into what, and what is adde
         for table in published.responses.row_groups(published.schema.names):
             yield join.add_columns(table) if join else table
 
-    answers = StagedAnswers(transform(tables), published.schema, published.layout)
+    voted = add_vote_columns(
+        transform(tables), evaluation, folder, run_id=manifest.run_id, prefix=manifest.prefix
+    )
+    answers = StagedAnswers(voted, published.schema, published.layout)
     rows = stage_answers(stage, answers, scorer)
     gates = decide_gates(evaluation.section.gates, rows, folder, target.staged)
     if job is not None:

@@ -259,14 +259,21 @@ def bootstrap(
         reason = "the bootstrap is off" if replicates < 2 else "one cluster gives no spread"
         return point_estimate(value, reason)
     drawn = finalize(resample(sums, replicates=replicates, seed=confidence.seed))
+    return from_replicates(value, drawn, len(sums), level=level, bounds=bounds)
+
+
+def from_replicates(
+    value: float, drawn: Floats, count: int, *, level: float, bounds: ValueRange | None
+) -> PointEstimate:
+    """A value with the percentile interval of its bootstrap replicates, float64 [replicates], over `count` clusters."""
     finite = drawn[np.isfinite(drawn)]
     with np.errstate(over="ignore", invalid="ignore"):
         stderr = float(finite.std(ddof=1)) if len(finite) > 1 else math.nan
-    if len(finite) < replicates * 0.99 or not math.isfinite(stderr):
+    if len(finite) < len(drawn) * 0.99 or not math.isfinite(stderr):
         return point_estimate(value, "too few rows to resample")
     low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
     # Few replicates may differ where nearly all have one value: those without any row of a rare class.
     if is_rounding(stderr, value) or is_rounding(float(high - low), value):
-        return without_spread(value, len(sums), level, bounds)
+        return without_spread(value, count, level, bounds)
     estimate = PointEstimate(value, stderr, float(low), float(high), "bootstrap")
     return estimate.clipped(bounds.least, bounds.most) if bounds else estimate

@@ -43,16 +43,21 @@ def resample(table: RowStatistics, *, replicates: int, seed: int) -> _Floats:
     A replicate draws as many rows as there are, with replacement: its weights are multinomial. Which ones are drawn depends
     on the seed and the number of rows alone, so that two runs can be resampled alike.
     """
-    generator = np.random.default_rng(seed)
-    together = max(_TOGETHER, _BLOCK_BYTES // (16 * len(table)))
     totals = []
-    for first in range(0, replicates, together):
-        weights = _draw(generator, min(together, replicates - first), len(table))
+    for weights in draw_weights(len(table), replicates=replicates, seed=seed):
         starts = range(0, len(table), BLOCK_ROWS)
         parts = (weights[:, start : start + BLOCK_ROWS].astype(np.float64) for start in starts)
         pairs = zip(parts, blocks_of(table), strict=True)
         totals.append(sum(part @ block for part, block in pairs))
     return np.concatenate(totals)
+
+
+def draw_weights(rows: int, *, replicates: int, seed: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """How often each replicate draws each row, some replicates at a time: uint8 [together, rows]; see `resample`."""
+    generator = np.random.default_rng(seed)
+    together = max(_TOGETHER, _BLOCK_BYTES // (16 * rows))
+    for first in range(0, replicates, together):
+        yield _draw(generator, min(together, replicates - first), rows)
 
 
 def _draw(generator: np.random.Generator, count: int, rows: int) -> npt.NDArray[np.uint8]:

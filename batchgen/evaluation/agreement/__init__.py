@@ -1,0 +1,1 @@
+"""Whether people agree with each other, and with judges and metrics."""
