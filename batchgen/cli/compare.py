@@ -63,6 +63,11 @@ PATH = RunPath(path_type=Path, exists=True, file_okay=False)
     metavar="N",
     help="Rows to list per metric and direction.",
 )
+@click.option(
+    "--pair-changed-prompts",
+    is_flag=True,
+    help="Pair rows by id alone, also where their prompts differ: to compare prompts.",
+)
 @click.option("--show-responses", is_flag=True, help="Print both responses of the listed rows.")
 @click.option(
     "-o",
@@ -106,7 +111,14 @@ def compare(  # noqa: PLR0913  # click passes each option by its name
     if page is not None:
         from batchgen.report.write_report import write_comparison
 
-        write_comparison(base, others, page, metrics=options["metrics"], margins=given)
+        write_comparison(
+            base,
+            others,
+            page,
+            metrics=options["metrics"],
+            margins=given,
+            pair_changed_prompts=options["pair_changed_prompts"],
+        )
     write_summary(markdown, lambda: comparison_markdown(comparisons, [*failures.values()]))
     write_summary(junit, lambda: comparison_junit(comparisons, failures))
     return prints.result(comparisons, [*failures.values()])

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +16,7 @@ from batchgen.errors import UsageError
 
 if TYPE_CHECKING:  # pydantic is loaded when a command runs, not for `--help`
     from batchgen.jobfile.load import LoadedJob
+    from batchgen.jobfile.matrix.load_matrix import LoadedMatrix
     from batchgen.progress import Reporter
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -51,6 +53,15 @@ PROFILE = click.option(
     envvar="BATCHGEN_PROFILE",
     show_envvar=True,
     help="Apply one of the job's profiles.",
+)
+
+MATRIX = click.option(
+    "--matrix",
+    "matrix",
+    metavar="KEY=[VALUE, ...]",
+    multiple=True,
+    help="A run for each value of a key, such as 'decoding.temperature=[0, 0.7]', in a folder below the output folder. "
+    "Repeatable: a run for each combination.",
 )
 
 LIMIT = click.option(
@@ -117,7 +128,7 @@ def setting_options(command: Command) -> Command:
 
 def job_options(command: Command) -> Command:
     """`JOB`, and all options that change its settings."""
-    return setting_options(LIMIT(OUTPUT(DATE(command))))
+    return setting_options(MATRIX(LIMIT(OUTPUT(DATE(command)))))
 
 
 def next_command(name: str, *, without: Collection[str] = ()) -> str:
@@ -170,35 +181,55 @@ def console_reporter(*, quiet: bool = False) -> "Reporter":
     return SILENT if quiet else ConsoleReporter(sys.stderr)
 
 
-def load_from_options(  # noqa: PLR0913  # click passes each option by its name
-    *,
-    job: Path,
-    overrides: tuple[str, ...],
-    profile: str | None,
-    limit: int | None,
-    output: Path | None,
-    day: str | None,
-    reporter: "Reporter | None" = None,
-) -> "LoadedJob":
-    """Load the job that the values of `job_options` describe.
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """The values of `job_options`."""
 
-    With a `reporter`, as of the stopped run of an earlier day, if there is one.
-    """
-    from batchgen.jobfile.overrides import literal_override
-    from batchgen.run.job_for_run import load_for_run
+    job: Path
+    overrides: tuple[str, ...]
+    profile: str | None
+    limit: int | None
+    output: Path | None
+    day: str | None
+    matrix: tuple[str, ...] = ()
 
-    if limit is not None:
-        overrides = ("output.upload=null", *overrides, f"input.limit={limit}")
-    if output is not None:
-        overrides = (*overrides, literal_override("output.path", str(output.absolute())))
-        limit = None  # a named folder gets no suffix
-    try:
-        # A calendar day has no time zone.
-        date = datetime.strptime(day, "%Y-%m-%d").date() if day else None  # noqa: DTZ007
-    except ValueError as error:
-        raise UsageError(
-            f"--date {day}: expected a day such as 2026-11-23", hint="Write YYYY-MM-DD."
-        ) from error
-    return load_for_run(
-        job, overrides=overrides, profile=profile, day=date, limit=limit, reporter=reporter
-    )
+    def load(self, reporter: "Reporter | None" = None) -> "LoadedJob":
+        """Load the job.
+
+        With a `reporter`, as of the stopped run of an earlier day, if there is one.
+        """
+        from batchgen.run.job_for_run import load_for_run
+
+        return load_for_run(self.job, reporter=reporter, **self._arguments())
+
+    def load_matrix(self, reporter: "Reporter | None" = None) -> "LoadedMatrix | None":
+        """Load the runs of a matrix; None if the job is one run."""
+        from batchgen.run.matrix.matrix_for_run import load_matrix_for_run
+
+        arguments = {"options": self.matrix, **self._arguments()}
+        return load_matrix_for_run(self.job, reporter=reporter, **arguments)
+
+    def _arguments(self) -> dict[str, Any]:
+        """The arguments of `load_for_run`."""
+        from batchgen.jobfile.overrides import literal_override
+
+        overrides, limit = self.overrides, self.limit
+        if limit is not None:
+            overrides = ("output.upload=null", *overrides, f"input.limit={limit}")
+        if self.output is not None:
+            folder = str(self.output.absolute())
+            overrides = (*overrides, literal_override("output.path", folder))
+            limit = None  # a named folder gets no suffix
+        try:
+            # A calendar day has no time zone.
+            date = datetime.strptime(self.day, "%Y-%m-%d").date() if self.day else None  # noqa: DTZ007
+        except ValueError as error:
+            raise UsageError(
+                f"--date {self.day}: expected a day such as 2026-11-23", hint="Write YYYY-MM-DD."
+            ) from error
+        return {"overrides": overrides, "profile": self.profile, "day": date, "limit": limit}
+
+
+def load_from_options(reporter: "Reporter | None" = None, **options: Any) -> "LoadedJob":  # noqa: ANN401  # the values of job_options
+    """Load the job of a command that runs no matrix."""
+    return JobOptions(**options).load(reporter)

@@ -12,11 +12,11 @@ import click
 
 from batchgen.cli.notice_options import NOTICE_OPTIONS, notice_options, open_announcer
 from batchgen.cli.options import (
+    JobOptions,
     console_reporter,
     incremental_option,
     job_options,
     json_option,
-    load_from_options,
     next_command,
     summary_file_options,
     write_summary,
@@ -26,7 +26,10 @@ from batchgen.errors import UsageError
 
 if TYPE_CHECKING:
     from batchgen.jobfile.load import LoadedJob
+    from batchgen.jobfile.matrix.load_matrix import LoadedMatrix
     from batchgen.progress import Reporter
+    from batchgen.run.matrix.matrix_result import MatrixResult
+    from batchgen.run.matrix.matrix_run import Ended
     from batchgen.run.notices.announce import Announcer
     from batchgen.run.result import RunResult
     from batchgen.run.run import Start
@@ -85,7 +88,7 @@ def run(  # noqa: PLR0913  # click passes each option by its name
     quiet: bool,
     markdown: Path | None,
     junit: Path | None,
-    **options: Any,  # noqa: ANN401  # the arguments of load_from_options
+    **options: Any,  # noqa: ANN401  # the values of job_options
 ) -> int:
     """Run a job, or resume it.
 
@@ -161,21 +164,13 @@ class _Share:
     ray_workers: int | None
 
     def run(self, loaded: "LoadedJob", reporter: "Reporter", stop: "StopRequest") -> "RunResult":
-        from batchgen.engines.engine_registry import open_engine
         from batchgen.run.run import run as run_job
         from batchgen.run.shards.merge_shards import NoExecutor, check_begun
         from batchgen.run.shards.shard_run import run_shard
-        from batchgen.run.stop_signals import InterruptibleOpener
         from batchgen.state.run_folder import RunFolder
         from batchgen.state.shards.shard import parse_shard
 
-        common: dict[str, Any] = {
-            "incremental_from": self.incremental_from,
-            "reporter": reporter,
-            "stop": stop,
-            "deadlines": _deadlines(self.until),
-            "opener": InterruptibleOpener(open_engine, stop),
-        }
+        common = self._common(reporter, stop)
         if self.shard is not None:
             return run_shard(loaded, parse_shard(self.shard), **common)
         if self.ray is not None:
@@ -189,6 +184,31 @@ class _Share:
             check_begun(folder)
             executor = NoExecutor(folder)
         return run_job(loaded, start=self.start, executor=executor, **common)
+
+    def run_matrix(
+        self, matrix: "LoadedMatrix", reporter: "Reporter", stop: "StopRequest", ended: "Ended"
+    ) -> "MatrixResult":
+        from batchgen.run.matrix.matrix_run import run_matrix
+
+        shares = {"--shard": self.shard, "--merge": self.merge, "--ray": self.ray}
+        if given := [name for name, value in shares.items() if value]:
+            raise UsageError(
+                f"{given[0]} and a matrix exclude each other: the runs of a matrix follow one another",
+                hint="Share one run: give its values with --set, --set matrix=null and a folder with --output.",
+            )
+        return run_matrix(matrix, start=self.start, ended=ended, **self._common(reporter, stop))
+
+    def _common(self, reporter: "Reporter", stop: "StopRequest") -> dict[str, Any]:
+        from batchgen.engines.engine_registry import open_engine
+        from batchgen.run.stop_signals import InterruptibleOpener
+
+        return {
+            "incremental_from": self.incremental_from,
+            "reporter": reporter,
+            "stop": stop,
+            "deadlines": _deadlines(self.until),
+            "opener": InterruptibleOpener(open_engine, stop),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +240,11 @@ def _run(options: dict[str, Any], reporter: "Reporter", share: _Share, output: "
         options["day"] = options["day"] or datetime.now().astimezone().date().isoformat()
     _deadlines(share.until)  # an invalid one is reported before anything is read
     with handle_stop_signals() as stop:
-        with output.announcer.of_errors(options["job"].stem):
-            loaded = load_from_options(**options, reporter=reporter)
+        job = JobOptions(**options)
+        with output.announcer.of_errors(job.job.stem):
+            if (matrix := job.load_matrix(reporter)) is not None:
+                return _run_matrix(matrix, reporter, share, output, stop=stop)
+            loaded = job.load(reporter)
         with output.announcer.of_errors(loaded.job.name):
             result = share.run(loaded, reporter, stop)
         output.write_files(loaded.job.name, result)
@@ -236,6 +259,31 @@ def _run(options: dict[str, Any], reporter: "Reporter", share: _Share, output: "
             print_metrics(result)
         sys.stdout.flush()
         stop.end_by_signal()
+    return int(result.exit_code)
+
+
+def _run_matrix(
+    matrix: "LoadedMatrix",
+    reporter: "Reporter",
+    share: _Share,
+    output: "_Output",
+    *,
+    stop: "StopRequest",
+) -> int:
+    from batchgen.cli.matrix_output import MatrixOutput
+
+    prints = MatrixOutput(
+        as_json=output.as_json,
+        quiet=output.quiet,
+        markdown=output.markdown,
+        junit=output.junit,
+        resume=_resume_command(matrix.first, merge=False),
+    )
+    result = share.run_matrix(matrix, reporter, stop, prints.print_run)
+    output.announcer.announce(result.notice(matrix.first.job.name))
+    prints.print_matrix(result)
+    sys.stdout.flush()
+    stop.end_by_signal()
     return int(result.exit_code)
 
 

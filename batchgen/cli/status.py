@@ -10,6 +10,7 @@ import click
 from batchgen.cli.options import RunPath, json_option, print_json
 
 if TYPE_CHECKING:
+    from batchgen.inspection.matrix_status import MatrixStatus
     from batchgen.inspection.status import RunStatus
 
 RUN = RunPath(path_type=Path)
@@ -31,18 +32,57 @@ def _print_shards(progress: "RunStatus") -> None:
         click.echo(f"shard    {printable(str(shard))} {state} · {made}")
 
 
+def _print_matrix(matrix: "MatrixStatus", *, as_json: bool) -> None:
+    from batchgen.cli.render.terminal import display_width, fit_width, format_count, printable
+
+    if as_json:
+        runs = [
+            {
+                "name": one.combination.name,
+                "settings": dict(one.combination.settings),
+                "state": one.state,
+                "why": one.why,
+                "run_id": one.progress.run_id if one.progress else None,
+                "expected_rows": one.progress.expected_rows if one.progress else None,
+                "counts": asdict(one.progress.counts) if one.progress else None,
+            }
+            for one in matrix.runs
+        ]
+        print_json(job=matrix.job, output=str(matrix.folder), runs=runs)
+        return
+    complete = sum(one.state == "complete" for one in matrix.runs)
+    of_all = f"{complete:,} of {format_count(len(matrix.runs), 'run')} complete"
+    click.echo(f"{printable(matrix.job)}  {of_all} in {printable(str(matrix.folder))}")
+    width = max(display_width(one.combination.name) for one in matrix.runs)
+    for one in matrix.runs:
+        progress, saved = one.progress, one.why
+        if progress is not None:
+            counts = progress.counts
+            answers = format_count(progress.expected_rows, "answer")
+            saved = f"{counts.rows:,} of {answers} · {counts.failed:,} failed"
+        name = fit_width(one.combination.name, width)
+        click.echo(printable(f"{one.state:<11}{name}  {saved}".rstrip()))
+    if complete < len(matrix.runs):
+        click.echo("next     repeat the same command to continue")
+
+
 @click.command()
 @click.argument("run_folder", metavar="RUN", type=RUN)
 @json_option
 def status(run_folder: Path, as_json: bool) -> None:
     """Show the progress of a run and its failed rows.
 
-    RUN is the output folder of the run, or the address of a published one such as s3://BUCKET/PREFIX.
+    RUN is the output folder of the run, or that of a matrix of runs, or the address of a published run such as
+    s3://BUCKET/PREFIX.
     """
     from batchgen.cli.render.terminal import format_answers, printable
     from batchgen.inspection import status as inspect
+    from batchgen.inspection.matrix_status import matrix_status
     from batchgen.run.stop_signals import FAILURES_BEFORE_STOP
 
+    if (matrix := matrix_status(run_folder)) is not None:
+        _print_matrix(matrix, as_json=as_json)
+        return
     progress = inspect.status(run_folder)
     if as_json:
         print_json(

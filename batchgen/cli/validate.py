@@ -1,40 +1,39 @@
 """`batchgen validate`: checks a job file in under a second, without loading a model."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchgen.cli.options import (
+    JobOptions,
     job_options,
     json_option,
-    load_from_options,
     next_command,
     print_json,
 )
 from batchgen.cli.render.terminal import printable
+
+if TYPE_CHECKING:
+    from batchgen.jobfile.matrix.load_matrix import LoadedMatrix
 
 
 @click.command()
 @job_options
 @click.option("--show", is_flag=True, help="Print the resolved job, with the origin of each value.")
 @json_option
-def validate(show: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the arguments of load_from_options
+def validate(show: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401  # the values of job_options
     """Check a job file and its input without loading a model.
 
     Checks the keys, the columns that the job names, and the templates.
     """
-    from batchgen.models.local_adapter import check_adapters_on_disk
-    from batchgen.models.local_model import require_pin
-    from batchgen.run.preflight.context_check import check_answer_length_on_disk
-    from batchgen.run.preflight.input_check import check_input
-    from batchgen.run.preflight.weights_check import check_weights_on_disk
+    from batchgen.run.matrix.matrix_check import check_job_on_disk
 
-    loaded = load_from_options(**options)
-    require_pin(loaded)
-    checked = check_input(loaded)
-    check_answer_length_on_disk(loaded)
-    check_weights_on_disk(loaded)
-    check_adapters_on_disk(loaded)
+    job = JobOptions(**options)
+    if (matrix := job.load_matrix()) is not None:
+        _validate_matrix(matrix, show=show, as_json=as_json)
+        return
+    loaded = job.load()
+    checked = check_job_on_disk(loaded)
     for warning in checked.warnings:
         click.echo(printable(warning), err=True)
     if show:
@@ -44,4 +43,27 @@ def validate(show: bool, as_json: bool, **options: Any) -> None:  # noqa: ANN401
         return
     file, source = options["job"], checked.source.describe()
     click.echo(f"ok    {file} · job {loaded.job.name} · input {source}")
+    click.echo(f"next  {printable(next_command('plan'))}")
+
+
+def _validate_matrix(matrix: "LoadedMatrix", *, show: bool, as_json: bool) -> None:
+    from batchgen.run.matrix.matrix_check import check_combinations
+
+    checked = check_combinations(matrix)
+    warnings = list(dict.fromkeys(warning for one in checked for warning in one.warnings))
+    for warning in warnings:
+        click.echo(printable(warning), err=True)
+    if show:
+        for one in matrix.combinations:
+            click.echo(one.loaded.dump())
+    job = matrix.first
+    if as_json:
+        runs = [{"name": one.name, "settings": dict(one.settings)} for one in matrix.combinations]
+        print_json(job=job.job.name, file=str(job.file), warnings=warnings, runs=runs)
+        return
+    for one in matrix.combinations:
+        click.echo(f"run   {printable(one.name)} · {printable(one.title)}")
+    source = checked[0].source.describe()
+    runs_in_all = f"{len(matrix.combinations):,} runs"
+    click.echo(f"ok    {job.file} · job {job.job.name} · {runs_in_all} · input {source}")
     click.echo(f"next  {printable(next_command('plan'))}")

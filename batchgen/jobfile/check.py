@@ -15,7 +15,7 @@ from batchgen.jobfile.messages.explain import SchemaError, explain, problem_at_p
 from batchgen.jobfile.tree import KeyPath, Node, children, drop_nulls, leaves, problem_at, to_python
 from batchgen.jobfile.yaml_reader import resolve_scalar
 
-_LOADER_KEYS = ("$schema", "extends", "profiles", "vars")
+_LOADER_KEYS = ("$schema", "extends", "matrix", "profiles", "vars")
 
 
 @dataclass(frozen=True, slots=True)

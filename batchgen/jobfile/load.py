@@ -22,7 +22,7 @@ from batchgen.jobfile.messages.explain import add_locations, problem_at_path
 from batchgen.jobfile.overrides import parse_overrides
 from batchgen.jobfile.profiles import check_unused_profile, profiles_of, select_profile
 from batchgen.jobfile.renamed_keys import with_current_names
-from batchgen.jobfile.tree import Node, as_node, children, to_python
+from batchgen.jobfile.tree import Node, as_node, children, problem_at, to_python
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,15 @@ def load_job(
     Raises:
         JobFileError: the job is invalid; contains all problems.
     """
-    layers, file = _layers(date), Path(path)
-    return _load(read_layers(file, layers), file, layers, overrides=overrides, profile=profile)
+    merged = merge_job(path, overrides=overrides, profile=profile, date=date)
+    matrix = children(merged.tree).get("matrix")
+    if matrix is not None and matrix.value is not None:
+        message = "several runs, one for each combination; expected a job of one run"
+        hint = "Use `batchgen run`, `plan` or `validate`, or choose one run with --set matrix=null and its settings."
+        raise merged.layers.error(
+            [*merged.layers.problems, problem_at(matrix, "matrix", message, hint)]
+        )
+    return _load(merged)
 
 
 def load_stored_job(path: Path) -> LoadedJob:
@@ -103,40 +110,97 @@ def load_stored_job(path: Path) -> LoadedJob:
     written = to_python(stored)
     if isinstance(written, Mapping) and (current := with_current_names(written)) != written:
         stored = as_node(current, stored.location, stored.origin)
-    return _load(stored, path, layers)
+    return _load(_merged(stored, path, layers))
+
+
+@dataclass(frozen=True, slots=True)
+class MergedJob:
+    """The merged layers of a job, not checked yet.
+
+    Attributes:
+        file: as the user gave it, for messages.
+        written: without the profile and the overrides.
+        profile: the chosen one.
+    """
+
+    file: Path
+    layers: Layers
+    written: Node
+    tree: Node
+    profiles: Mapping[str, Node]
+    profile: str | None
+
+    def unused_profile_problems(self) -> list[Problem]:
+        """The problems of the profiles that are not chosen."""
+        return [
+            problem
+            for other in self.profiles.keys() - {self.profile}
+            for problem in check_unused_profile(self.profiles[other], self.written, self.layers)
+        ]
+
+    def check(self, tree: Node) -> "tuple[LoadedJob | None, list[Problem]]":
+        """The job of a tree, which may have one more layer than `tree`; None with problems, the known ones not included."""
+        layers, known = self.layers, self.layers.problems
+        checked = check_job(tree, layers)
+        problems = [*checked.problems]
+        problems += new_problems(checked, [*known, *problems])
+        name = str(self.file)
+        location = layers.folders[name] / self.file.name
+        if (
+            not problems
+            and not known
+            and checked.job is not None
+            and (clash := output_problem(checked.job, location))
+        ):
+            hint = f"Write to another folder, such as out/{checked.job.name}."
+            problems.append(problem_at_path(checked.tree, ("output", "path"), clash, hint))
+        if problems or checked.job is None:
+            return None, problems
+        tree, texts = checked.tree, layers.texts
+        loaded = LoadedJob(
+            checked.job, location, texts[name], layers.date, origins(tree), tree, texts
+        )
+        return loaded, []
+
+
+def merge_job(
+    path: Path | str,
+    *,
+    overrides: Sequence[str] = (),
+    profile: str | None = None,
+    date: dt.date | None = None,
+) -> MergedJob:
+    """Read and merge the layers of a job file; the arguments are those of `load_job`.
+
+    Raises:
+        JobFileError: a file is missing or unreadable.
+    """
+    layers, file = _layers(date), Path(path)
+    return _merged(read_layers(file, layers), file, layers, overrides=overrides, profile=profile)
 
 
 def _layers(date: dt.date | None) -> Layers:
     return Layers(os.environ, date or dt.datetime.now().astimezone().date())
 
 
-def _load(
+def _merged(
     written: Node,
     file: Path,
     layers: Layers,
     *,
     overrides: Sequence[str] = (),
     profile: str | None = None,
-) -> LoadedJob:
-    name = str(file)
-    problems = layers.problems
+) -> MergedJob:
+    name, problems = str(file), layers.problems
     profiles = profiles_of(written, problems)
     merged = merge_layers(written, select_profile(profile, profiles, name, problems))
     merged = merge_layers(merged, parse_overrides(overrides, name, problems))
-    checked = check_job(merged, layers)
-    problems += checked.problems
-    problems += new_problems(checked, problems)
-    for other in profiles.keys() - {profile}:
-        problems += check_unused_profile(profiles[other], written, layers)
-    location = layers.folders[name] / file.name
-    if (
-        not problems
-        and checked.job is not None
-        and (clash := output_problem(checked.job, location))
-    ):
-        hint = f"Write to another folder, such as out/{checked.job.name}."
-        problems.append(problem_at_path(checked.tree, ("output", "path"), clash, hint))
-    if problems or checked.job is None:
-        raise layers.error(problems)
-    tree, texts = checked.tree, layers.texts
-    return LoadedJob(checked.job, location, texts[name], layers.date, origins(tree), tree, texts)
+    return MergedJob(file, layers, written, merged, profiles, profile)
+
+
+def _load(merged: MergedJob) -> LoadedJob:
+    loaded, problems = merged.check(merged.tree)
+    problems = [*merged.layers.problems, *problems, *merged.unused_profile_problems()]
+    if problems or loaded is None:
+        raise merged.layers.error(problems)
+    return loaded

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from batchgen.errors import Problem
-from batchgen.jobfile.tree import COMMAND_LINE, PROFILE, Node, children, problem_at
+from batchgen.jobfile.tree import ADDED_ORIGINS, PROFILE, Node, children, problem_at
 
 SYNONYMS: Mapping[str, str] = {
     "max_tokens": "max_new_tokens",
@@ -30,14 +30,14 @@ MAIN_KEYS: Mapping[str, str] = {
 def merge_layers(below: Node, above: Node) -> Node:
     """The values of `above`, and those of `below` for other keys.
 
-    A section that a profile or `--set` extends keeps its location in the file, where missing keys are reported.
+    A section that a profile, `--set` or a combination of a matrix extends keeps its location in the file, where missing keys are reported.
     """
     if not (isinstance(below.value, Mapping) and isinstance(above.value, Mapping)):
         return above
     entries = dict(below.value)
     for key, node in above.value.items():
         entries[key] = merge_layers(entries[key], node) if key in entries else node
-    added = above.origin == COMMAND_LINE or above.origin.startswith(PROFILE)
+    added = above.origin in ADDED_ORIGINS or above.origin.startswith(PROFILE)
     return replace(below if added else above, value=entries)
 
 

@@ -37,13 +37,16 @@ def _override_problem(given: str, path: Sequence[str]) -> Problem | None:
         return Problem("", message, "Set lists as a whole: KEY=[a, b].")
     if path[0] in ("extends", "profiles"):
         return Problem(path[0], "not allowed in --set", "Write it in the job file.")
+    if path[0] == "matrix" and len(path) > 1:
+        hint = "Write --matrix KEY=[VALUE, ...]; --set matrix=null leaves the matrix of the job file out."
+        return Problem(key, "not allowed in --set", hint)
     if any("\ud800" <= c <= "\udfff" or c == "\0" for c in value):
         return Problem(key, "not UTF-8 text (given by --set)", "Use a text that is UTF-8.")
     return None
 
 
 def _override_node(text: str, path: Sequence[str], file: str, problems: list[Problem]) -> Node:
-    expected = expected_at(_canonical(path))
+    expected = expected_at(canonical_path(path))
     text_meant = expected is not None and expected.means_text
     is_section = len(path) == 1 and path[0] in MAIN_KEYS
     only_text = expected is not None and text_meant and expected.item is None and not is_section
@@ -60,7 +63,7 @@ def _override_node(text: str, path: Sequence[str], file: str, problems: list[Pro
     return map_nodes(top, lambda node: replace(node, location=SourceLocation(file)))
 
 
-def _canonical(path: Sequence[str]) -> tuple[str, ...]:
+def canonical_path(path: Sequence[str]) -> tuple[str, ...]:
     """The path in the schema: `model` means `model.path`, and synonyms are replaced."""
     if len(path) == 1 and path[0] in MAIN_KEYS:
         return (path[0], MAIN_KEYS[path[0]])

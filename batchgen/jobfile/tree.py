@@ -17,6 +17,12 @@ KeyPath = tuple[str | int, ...]
 
 COMMAND_LINE = "--set"
 """Origin of values from the command line."""
+MATRIX = "matrix"
+"""Origin of the values of a combination that the section `matrix` lists."""
+MATRIX_OPTION = "--matrix"
+"""Origin of those that the command line lists."""
+ADDED_ORIGINS = (COMMAND_LINE, MATRIX, MATRIX_OPTION)
+"""Origins of layers that are not files."""
 PROFILE = "profile "
 """Start of the origin of values from a profile; its name follows."""
 

@@ -94,4 +94,4 @@ def _without_profile(path: KeyPath) -> KeyPath:
 @cache
 def _key_names() -> Collection[str]:
     names = {str(path[-1]) for path in all_keys()}
-    return names | {"extends", "vars", "profiles", "type", "role", "content", "metric"}
+    return names | {"extends", "vars", "profiles", "matrix", "type", "role", "content", "metric"}

@@ -50,6 +50,10 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "{n} are excluded because their prompts differ.",
         "{n} 条因提问不同而排除。",
     ),
+    "paired_prompts": (
+        "{n} have another prompt and are paired by id.",
+        "{n} 条的提问不同，按 id 配对。",
+    ),
     "prompts_unknown": (
         "One of the runs has no prompt hashes: changed prompts are not detected.",
         "其中一次运行没有提问指纹，无法发现提问的变化。",

@@ -44,7 +44,9 @@ class Baseline:
         self, records: Sequence[Mapping[str, Any]], shown: Sequence[ShownAnswer], run: ScoredRun
     ) -> list[dict[str, Any]]:
         """The records with the baseline's answer and scores, where it answered the same prompt."""
-        same = _same_prompts(run, self.scored, shown)
+        same = _same_prompts(
+            run, self.scored, shown, any_prompt=self.comparison.pairs_changed_prompts
+        )
         texts = read_response_texts(self.scored, same)
         scores = read_scores(self.scored, {one[0] for one in same})
         found = []
@@ -64,6 +66,7 @@ def open_baseline(
     *,
     metrics: Sequence[str] = (),
     margins: Mapping[str, float] | None = None,
+    pair_changed_prompts: bool = False,
 ) -> Baseline:
     """Compare a run with the one at `path`; see `compare`.
 
@@ -79,6 +82,7 @@ def open_baseline(
         margins=margins,
         cuts=run.scored.slices,
         max_examples=MAX_FLIPS,
+        pair_changed_prompts=pair_changed_prompts,
     )
     check_common_rows(comparison)
     return Baseline(base, comparison)
@@ -99,15 +103,18 @@ def _keys(flips: Iterable[Flip]) -> list[AnswerKey]:
 
 
 def _same_prompts(
-    run: ScoredRun, base: ScoredRun, shown: Sequence[ShownAnswer]
+    run: ScoredRun, base: ScoredRun, shown: Sequence[ShownAnswer], *, any_prompt: bool
 ) -> list[tuple[str, int]]:
-    """The keys of shown answers that the base run has, to the same prompt as far as that is known."""
+    """The keys of shown answers that the base run has, to the same prompt as far as that is known, or to `any_prompt`."""
     wanted = pl.DataFrame(
         {"id": [one.id for one in shown], "sample": [one.sample for one in shown]},
         schema={"id": pl.String, "sample": pl.Int32},
     )
     now, before = _prompts(run, wanted), _prompts(base, wanted)
-    known = (now[key] is None or prompt in (None, now[key]) for key, prompt in before.items())
+    known = (
+        any_prompt or now[key] is None or prompt in (None, now[key])
+        for key, prompt in before.items()
+    )
     return [key for key, same in zip(before, known, strict=True) if same]
 
 

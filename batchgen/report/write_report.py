@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from batchgen.evaluation.comparing.compare import Comparison
 from batchgen.evaluation.comparing.compare_several import compare_several
 from batchgen.output.publish import Stage
 from batchgen.records import MetricRow
@@ -44,6 +45,7 @@ def write_comparison(
     *,
     metrics: Sequence[str] = (),
     margins: Mapping[str, float] | None = None,
+    pair_changed_prompts: bool = False,
 ) -> None:
     """Write the page of a comparison: the report of one run with its baseline, or a table of several runs.
 
@@ -52,15 +54,30 @@ def write_comparison(
         DataError: a package for charts is not installed.
     """
     check_chart_packages()
+    options: dict[str, Any] = {
+        "metrics": metrics,
+        "margins": margins,
+        "pair_changed_prompts": pair_changed_prompts,
+    }
     if len(others) == 1:
         run = open_reported_run(others[0])
-        page = build_report(run, open_baseline(run, base, metrics=metrics, margins=margins))
-    else:
-        compared = compare_several(base, others, metrics=metrics, margins=margins)
-        for comparison in compared:
-            check_common_rows(comparison)
-        page = build_comparison(compared)
-    _write(output.absolute(), page)
+        _write(output.absolute(), build_report(run, open_baseline(run, base, **options)))
+        return
+    compared = compare_several(base, others, **options)
+    for comparison in compared:
+        check_common_rows(comparison)
+    write_comparison_page(compared, output)
+
+
+def write_comparison_page(comparisons: Sequence[Comparison], output: Path) -> None:
+    """Write the page about several runs, each compared with the first one.
+
+    Raises:
+        DataError: a package for charts is not installed.
+        ResourceError: the file cannot be written.
+    """
+    check_chart_packages()
+    _write(output.absolute(), build_comparison(comparisons))
 
 
 def _write(target: Path, page: str, mode: int = 0o600) -> None:

@@ -101,7 +101,7 @@ def _stopped_earlier(
         began = load(date.fromisoformat(identity.date))
         if began.job.output.path != path:
             continue
-        if reason := _why_another(began, identity, reporter):
+        if reason := why_another(began, identity, reporter):
             reporter.info(f"the stopped run of {identity.date} is not resumed: {reason}")
             return None
         reporter.info(
@@ -120,7 +120,7 @@ def _stopped_run(folder: RunFolder) -> Identity | None:
     return None if identity is None or identity.run_id == published else identity
 
 
-def _why_another(loaded: LoadedJob, identity: Identity, reporter: Reporter) -> str:
+def why_another(loaded: LoadedJob, identity: Identity, reporter: Reporter) -> str:
     """Why a run is not one of this job; empty if it is."""
     folder = RunFolder(Path(loaded.job.output.path))
     try:

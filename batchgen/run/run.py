@@ -45,6 +45,7 @@ from batchgen.state.bucket_state import PartsHome, open_parts_home
 from batchgen.state.identity import Identity
 from batchgen.state.journal import Journal, count_saved, delete_sealed, open_journal
 from batchgen.state.lock import RunLock, hold_lock
+from batchgen.state.matrix_record import check_no_matrix
 from batchgen.state.parts import PartStore, SealedPart, check_size
 from batchgen.state.run_folder import RunFolder
 from batchgen.state.shards.shard_journal import take_over_journals
@@ -88,6 +89,7 @@ def run(  # noqa: PLR0913  # public: every argument but the job has a default
     loaded = loaded_job(job)
     deadlines = job_deadlines(loaded.job.run, deadlines)
     folder = RunFolder(Path(loaded.job.output.path))
+    check_no_matrix(folder.path)
     writable = start != "resume" or not folder.is_complete_and_read_only
     if writable:
         folder.create(int(loaded.job.output.file_mode, 8))

@@ -1,5 +1,6 @@
 """Open the folder of a run that a command names."""
 
+import shlex
 from pathlib import Path
 
 from batchgen.errors import BatchgenError, StateError, UsageError
@@ -29,6 +30,11 @@ def not_a_run(path: Path) -> BatchgenError:
             hint="Restore it from a copy, or start over with --fresh: the old run is moved aside, not deleted.",
         )
     problem = "is not the output folder of a run: it has no manifest.json"
+    if exists(folder.matrix):
+        return UsageError(
+            f"{path} contains the runs of a matrix; expected one run",
+            hint=f"Name one of them; `batchgen status {shlex.quote(str(path))}` lists them.",
+        )
     if not folder.is_private_readable:
         problem = "has no manifest.json, and you may not read its private folder .batchgen"
         hint = "Ask its owner to complete the run, or read it as its owner."

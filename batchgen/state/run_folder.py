@@ -98,6 +98,11 @@ class RunFolder:
         return self.private / "incremental.json"
 
     @property
+    def matrix(self) -> Path:
+        """Present if the folder contains the folders of a matrix of runs: lists them."""
+        return self.private / "matrix.json"
+
+    @property
     def complete(self) -> bool:
         return exists(self.manifest) and not exists(self.retry)
 

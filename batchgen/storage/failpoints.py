@@ -42,7 +42,8 @@ SHARD_POINTS = (
     "claim.half", "claim.before_rename", "claim.after_rename",
 )  # fmt: skip
 """Passed only with `--shard`."""
-
+MATRIX_POINTS = ("matrix.half", "matrix.before_rename", "matrix.after_rename")
+"""Passed only by a matrix of runs."""
 UPLOAD_POINTS = (
     "upload.half", "upload.before_rename", "upload.after_rename",
     "upload.after_file", "upload.before_manifest", "upload.after_manifest",
@@ -89,7 +90,7 @@ def _read(text: str) -> _Armed | None:
 
 _KNOWN = (
     *(*POINTS, *RETRY_POINTS, *COLUMN_POINTS, *LIKELIHOOD_POINTS),
-    *(*REUSE_POINTS, *UPLOAD_POINTS, *SHARD_POINTS, *VOTE_POINTS),
+    *(*REUSE_POINTS, *UPLOAD_POINTS, *SHARD_POINTS, *MATRIX_POINTS, *VOTE_POINTS),
 )
 _armed: _Armed | None = None
 

@@ -49,7 +49,9 @@ def _excluded(comparison: Comparison) -> Iterator[str]:
     kinds: Mapping[str, Unpaired] = {
         "only in base": comparison.only_base,
         "only in new": comparison.only_new,
-        "excluded, because their prompt changed": comparison.changed_prompts,
+        "with another prompt, paired by id"
+        if comparison.pairs_changed_prompts
+        else "excluded, because their prompt changed": comparison.changed_prompts,
     }
     for kind, rows in kinds.items():
         if rows.count:

@@ -18,7 +18,11 @@ def several_runs_lines(comparisons: Sequence[Comparison]) -> Iterator[str]:
         for one in changed:
             yield f"  {printable(one.key)}: {printable(one.old)} -> {printable(one.new)}"
         if excluded := comparison.changed_prompts.count:
-            yield f"  {format_count(excluded, 'row')} excluded, because their prompt changed"
+            rows = format_count(excluded, "row")
+            if comparison.pairs_changed_prompts:
+                yield f"  {rows} with another prompt, paired by id"
+            else:
+                yield f"  {rows} excluded, because their prompt changed"
     yield "\np is adjusted for all primary metrics of all runs (Holm)\n"
     yield comparison_line("metric", ("base", "new", "change", "interval", "p"), "verdict")
     names = dict.fromkeys(one.metric for comparison in comparisons for one in comparison.metrics)

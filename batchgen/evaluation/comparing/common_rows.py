@@ -39,12 +39,21 @@ class PairedAnswers:
 
 
 def pair_answers(
-    base: ScoredRun, new: ScoredRun, ids: TextOrder, cuts: Sequence[str | Bins]
+    base: ScoredRun,
+    new: ScoredRun,
+    ids: TextOrder,
+    cuts: Sequence[str | Bins],
+    *,
+    keep_changed: bool = False,
 ) -> PairedAnswers:
-    """Pair the answers of two runs; `ids` is the order of the ids of both, and `cuts` slice the rows of the base run."""
+    """Pair the answers of two runs; `ids` is the order of the ids of both, and `cuts` slice the rows of the base run.
+
+    With `keep_changed`, answers to different prompts are paired too, and counted as changed.
+    """
     before = base.rows(ids, cuts)
     matches = _match(before, new, ids)
-    common = replace(before, prompts=None).select(matches.found & ~matches.changed)
+    paired = matches.found if keep_changed else matches.found & ~matches.changed
+    common = replace(before, prompts=None).select(paired)
     return PairedAnswers(
         common,
         only_base=_unpaired(before.ids[~matches.found], base, ids),

@@ -91,7 +91,7 @@ class Comparison:
     """Two runs compared.
 
     Attributes:
-        common: rows (id and sample) that both have, with the same prompt.
+        common: rows (id and sample) that both have, with the same prompt unless `pairs_changed_prompts`.
         prompts_known: both have prompt hashes, so changed prompts are detected.
         changed_settings: what differs between the settings of the two.
         settings_known: both have settings; a table that `score` scored has only those of its evaluation.
@@ -107,13 +107,14 @@ class Comparison:
     metrics: Sequence[MetricComparison]
     changed_settings: Sequence[ChangedSetting]
     settings_known: bool
+    pairs_changed_prompts: bool = False
 
     def plain(self) -> dict[str, Any]:
         """As plain values, for JSON."""
         return {**asdict(self), "base": str(self.base), "new": str(self.new)}
 
 
-def compare(
+def compare(  # noqa: PLR0913  # public: every argument but the first two has a default
     base: Path | str,
     new: Path | str,
     *,
@@ -121,6 +122,7 @@ def compare(
     margins: Mapping[str, float] | None = None,
     repeat_runs: tuple[Path | str, Path | str] | None = None,
     max_examples: int = MAX_EXAMPLE_IDS,
+    pair_changed_prompts: bool = False,
 ) -> Comparison:
     """Compare two runs, or two folders that `score` wrote.
 
@@ -131,15 +133,15 @@ def compare(
         margins: largest differences that count as equivalent, by metric.
         repeat_runs: two runs of one job: how many rows differ between them is the noise.
         max_examples: most rows to list for each metric and direction.
+        pair_changed_prompts: pair rows by id and sample alone, to compare prompts.
 
     Raises:
         UsageError: a folder has no scores, a metric is not in both, or `repeat_runs` are runs of different jobs.
         StateError: files are damaged, or two rows have the same id and sample.
     """
     before, now = open_scored_run(local_run(base)), open_scored_run(local_run(new))
-    comparison = compare_runs(
-        before, now, metrics=metrics, margins=margins, cuts=now.slices, max_examples=max_examples
-    )
+    both = partial(compare_runs, before, now, metrics=metrics, margins=margins, cuts=now.slices)
+    comparison = both(max_examples=max_examples, pair_changed_prompts=pair_changed_prompts)
     if repeat_runs is None:
         return comparison
     one, other = map(open_scored_run, map(local_run, repeat_runs))
@@ -157,7 +159,7 @@ def compare(
     return replace(comparison, metrics=compared)
 
 
-def compare_runs(
+def compare_runs(  # noqa: PLR0913  # the options of `compare`
     base: ScoredRun,
     new: ScoredRun,
     *,
@@ -165,8 +167,12 @@ def compare_runs(
     margins: Mapping[str, float] | None = None,
     cuts: Sequence[str | Bins] = (),
     max_examples: int = MAX_EXAMPLE_IDS,
+    pair_changed_prompts: bool = False,
 ) -> Comparison:
-    """Compare two runs; see `compare`. `cuts` slice the rows of the base run."""
+    """Compare two runs; see `compare`. `cuts` slice the rows of the base run.
+
+    With `pair_changed_prompts`, rows are paired by id and sample alone, to compare prompts.
+    """
     names = _names(base, new, metrics)
     margins = margins or {}
     if unknown := [name for name in margins if name not in names]:
@@ -174,7 +180,7 @@ def compare_runs(
             f"{unknown[0]!r} is not a metric of both runs", hint=f"Use one of: {', '.join(names)}."
         )
     ids = order_ids(base, new)
-    found = pair_answers(base, new, ids, cuts)
+    found = pair_answers(base, new, ids, cuts, keep_changed=pair_changed_prompts)
     compared = [
         _compare(base, new, n, common=found.common, ids=ids, max_examples=max_examples)
         for n in names
@@ -190,6 +196,7 @@ def compare_runs(
         metrics=_decided(compared, margins),
         changed_settings=changed_settings(base, new),
         settings_known=base.has_settings and new.has_settings,
+        pairs_changed_prompts=pair_changed_prompts,
     )
 
 

@@ -17,8 +17,11 @@ def compare_several(
     metrics: Sequence[str] = (),
     margins: Mapping[str, float] | None = None,
     max_examples: int = MAX_EXAMPLE_IDS,
+    pair_changed_prompts: bool = False,
 ) -> list[Comparison]:
     """Compare each of `others` with `base`; see `compare`.
+
+    With `pair_changed_prompts`, rows are paired by id and sample alone, to compare prompts.
 
     The p-values of primary metrics are adjusted over all runs together (Holm): among many runs, one is better by chance.
     """
@@ -32,6 +35,7 @@ def compare_several(
             margins=margins,
             cuts=run.slices,
             max_examples=max_examples,
+            pair_changed_prompts=pair_changed_prompts,
         )
         for run in runs
     ]

@@ -1,6 +1,6 @@
 """The JSON schema of job files, for completion and checks in editors.
 
-It also allows what only the loader accepts: synonyms, `extends`, `vars`, `profiles`, null for any key, and `${...}`
+It also allows what only the loader accepts: synonyms, `extends`, `vars`, `profiles`, `matrix`, null for any key, and `${...}`
 for any value. It does not check combinations of settings.
 """
 
@@ -53,7 +53,7 @@ def job_schema(engines: Iterable[str]) -> dict[str, Any]:
             "description": f"A mapping, or only its {key}.",
             "anyOf": [*short, *holder[section]["anyOf"]],
         }
-    in_profile = {**properties, "vars": _VARIABLES}
+    in_profile = {**properties, "vars": _VARIABLES, "matrix": _MATRIX}
     profile = {"type": "object", "additionalProperties": False, "properties": in_profile}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -105,12 +105,17 @@ _VARIABLES = {
     "description": "Values for ${vars.NAME}.",
     "anyOf": [_mapping_of({"type": ["string", "number", "boolean", "null"]}), _NULL],
 }
+_MATRIX = {
+    "description": "Lists of values by key, such as decoding.temperature: a run for each combination.",
+    "anyOf": [_mapping_of({"anyOf": [{"type": "array", "minItems": 1}, _NULL]}), _NULL],
+}
 _LOADER_KEYS = {
     "extends": {
         "description": "Base file or files, with lower priority.",
         "anyOf": [_TEXT, {"type": "array", "items": _TEXT}, _NULL],
     },
     "vars": _VARIABLES,
+    "matrix": _MATRIX,
     "profiles": {
         "description": "Named settings that override those of the job: --profile NAME.",
         "anyOf": [_mapping_of({"anyOf": [{"$ref": "#/definitions/Profile"}, _NULL]}), _NULL],

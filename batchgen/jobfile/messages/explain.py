@@ -13,6 +13,7 @@ from batchgen.jobfile.messages.hints import unknown_key_hint, wrong_value_hint
 from batchgen.jobfile.renamed_keys import explain_renamed_key, explain_renamed_type
 from batchgen.jobfile.tree import (
     COMMAND_LINE,
+    MATRIX_OPTION,
     PROFILE,
     KeyPath,
     Node,
@@ -76,8 +77,8 @@ def problem_at_path(tree: Node, path: KeyPath, message: str, hint: str = "") -> 
     """A problem with its location: that of the key, or of the enclosing section if the key is missing."""
     node = nearest_node(tree, path)
     key = dotted_key(path)
-    if node.origin == COMMAND_LINE:
-        message += " (given by --set)"
+    if node.origin in (COMMAND_LINE, MATRIX_OPTION):
+        message += f" (given by {node.origin})"
     if node.origin.startswith(PROFILE):
         key = f"profiles.{node.origin.removeprefix(PROFILE)}.{key}"
     return problem_at(node, key, message, hint)

@@ -104,7 +104,7 @@ def _section_keys(path: KeyPath) -> list[str]:
     outer = expected_at(path[:-1])
     known = list(section_fields(outer.section)) if outer and outer.section else []
     if len(path) == 1:
-        known += ("extends", "vars", "profiles")  # keys of the loader
+        known += ("extends", "vars", "profiles", "matrix")  # keys of the loader
     return [*known, *SYNONYMS] if path[0] == "decoding" else known
 
 

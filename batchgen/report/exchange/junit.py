@@ -1,7 +1,7 @@
 """Gates and comparisons as JUnit XML, which CI systems show as tests. A test fails exactly if the command would."""
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from batchgen.evaluation.comparing.compare import Comparison
@@ -23,13 +23,20 @@ class JUnitCase:
 
 def gates_junit(name: str, gates: Sequence[GateResult]) -> str:
     """Each gate is a test; an undecided gate fails."""
-    cases = [
-        JUnitCase(
-            name, gate.gate, "" if gate.passed else f"{gate.verdict}: {gate.found}", gate.found
-        )
-        for gate in gates
-    ]
-    return junit_xml("gates", cases)
+    return junit_xml("gates", list(_gate_cases(name, gates)))
+
+
+def several_junit(gates: Mapping[str, Sequence[GateResult]], failures: Mapping[str, str]) -> str:
+    """The gates of several runs by name, and each run as a test, which fails for a reason in `failures`."""
+    names = dict.fromkeys([*gates, *failures])
+    runs = [JUnitCase(name, "run", failures.get(name, "")) for name in names]
+    return junit_xml("matrix", [*runs, *(c for n, g in gates.items() for c in _gate_cases(n, g))])
+
+
+def _gate_cases(name: str, gates: Sequence[GateResult]) -> Iterator[JUnitCase]:
+    for gate in gates:
+        failure = "" if gate.passed else f"{gate.verdict}: {gate.found}"
+        yield JUnitCase(name, gate.gate, failure, gate.found)
 
 
 def comparison_junit(

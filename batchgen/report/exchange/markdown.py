@@ -1,6 +1,6 @@
 """Gates and comparisons as Markdown, for pull requests and mails."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from batchgen.evaluation.aggregate import OVERALL
 from batchgen.evaluation.comparing.compare import Comparison, MetricComparison
@@ -47,6 +47,19 @@ def comparison_markdown(comparisons: Sequence[Comparison], failed: Sequence[str]
     for name, comparison in zip(names, comparisons, strict=True):
         lines += _details(name, comparison)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def several_markdown(
+    gates: Mapping[str, Sequence[GateResult]],
+    metrics: Mapping[str, Sequence[MetricRow]],
+    failures: Mapping[str, str],
+    comparisons: Sequence[Comparison],
+) -> str:
+    """The runs of a matrix: those that failed, the comparison, then the gates and metrics of each."""
+    failed = [f"- **failed** {_cell(name)}: {_cell(why)}\n" for name, why in failures.items()]
+    compared = [comparison_markdown(comparisons, [])] if comparisons else []
+    runs = [gates_markdown(name, found, metrics[name]) for name, found in gates.items()]
+    return "\n".join(["".join(failed), *compared, *runs] if failed else [*compared, *runs])
 
 
 def _details(name: str, comparison: Comparison) -> Iterator[str]:

@@ -1,0 +1,37 @@
+"""The section of the reference about matrices of runs."""
+
+MATRIX_RUNS = """
+## Matrix
+
+`matrix` lists values of keys; every combination of them is a run of its own, with one comparison at the end:
+
+```yaml
+matrix:
+  prompt.file: [short.jinja, polite.jinja]
+  decoding.temperature: [0, 0.7]
+```
+
+```bash
+batchgen run job.yaml --matrix 'prompt.file=[short.jinja, polite.jinja]' --matrix 'decoding.temperature=[0, 0.7]'
+```
+
+- Each run has a folder below `output.path`, named after its values, such as `file-short.jinja_temperature-0.7`. Values that do not fit
+  into a name are shortened and get a hash; `job.yaml` in each folder has all settings. A name depends on its own values alone: values can
+  be added to a list later, and only their runs are new.
+- A key is written with dots. Values are YAML; `null` is the default of the key, a mapping sets several keys at once
+  (`decoding: [{temperature: 0}, {temperature: 0.7, top_p: 0.9}]`), and `vars.NAME` varies a variable. A profile may have a `matrix` too.
+  `--matrix` replaces the list of the file for its key, `--set matrix=null` leaves all of them out, and a key that `--set` gives cannot vary.
+- What decides no answer cannot vary (`output`, `batching`, `run` but for `run.seed`, `name`), nor `evaluate`, since scores are compared, nor `input`
+  but for `input.columns.prompt` and `.messages`, since rows are. At most 1,000 combinations.
+- All combinations are checked before the first row. Those with the same section `model` follow one another, and the model stays loaded. A judge
+  or metric with another model takes its place, and it is loaded again. `engine.counted_runs` in the manifest: the utilization counts this
+  many runs with one loaded model, this one included.
+- A run that fails does not stop the others. The same command continues those that are not complete and skips the others. The exit code
+  is the most severe of all runs, in this order: 1, 6, 5, 2, 75, 3, 4, 0; the summary has that of each. `run.max_runtime` is the limit of the
+  whole command, `run.max_total_tokens` and `run.max_error_rate` are those of each run.
+- With metrics, the runs are compared with the first one as by `batchgen compare --pair-changed-prompts` (p adjusted for all of them by Holm): rows
+  are paired by id, also where prompts differ. `output.report: true` also writes the comparison to `report.html` in the common folder.
+- `plan` shows answers and tokens of each run and in total, `validate` checks all, `status` of the common folder shows each. `--fresh`,
+  `--retry-errors` and `--incremental-from` (the folder of an earlier matrix: answers are reused from the run with the same name) concern all
+  runs. `--shard`, `--merge` and `--ray` are rejected. With `output.upload`, each run has a prefix of its own below the address.
+"""
