@@ -38,7 +38,6 @@ class Example:
     complete: bool
 
 
-@lru_cache(4096)
 def example_text(grammar: AnswerGrammar) -> Example:
     """A text that the grammar admits and that is not empty; not always the shortest one. It must compile."""
     found = _search(grammar)
@@ -62,6 +61,7 @@ def is_example(grammar: AnswerGrammar, text: str) -> bool:
     return consumed == len(content) and bool(matcher.is_accepting())
 
 
+@lru_cache(4096)
 def _search(grammar: AnswerGrammar, trial: int = 0) -> Example:
     return _Search(_matcher(grammar), grammar.kind, trial).run()
 

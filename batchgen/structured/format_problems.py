@@ -9,6 +9,7 @@ from batchgen.job.spec import Job
 from batchgen.structured.answer_grammars import KEY, job_grammar
 from batchgen.structured.check_grammar import NO_TEXT, grammar_error
 from batchgen.structured.compile_grammar import require_llguidance
+from batchgen.structured.example_text import LONGEST, example_text
 from batchgen.structured.schema_errors import (
     explain_schema_error,
     needs_look_around,
@@ -27,6 +28,7 @@ _WITHOUT_TEXT = {
 _LOOK_AROUND = (
     "Write it without look-around, back-references, ^ and $: the whole answer must match it."
 )
+_SATISFIABLE = "Change the schema so that a short value satisfies it."
 _JSON = ("json_schema", "json_object")
 
 
@@ -61,7 +63,13 @@ def format_warnings(job: Job) -> Iterator[Problem]:
         )
         yield Problem("decoding.repetition_penalty", message, "Remove it, or look at the answers.")
     grammar = job_grammar(spec)
-    if grammar is not None and grammar.kind == "json_schema":
+    if grammar is None:
+        return
+    if not example_text(grammar).text:
+        message = f"no answer that ends within {LONGEST:,} bytes was found; all may stop at max_new_tokens, unfinished"
+        hint = _WITHOUT_TEXT.get(grammar.kind, _SATISFIABLE)
+        yield Problem(f"{KEY}.{grammar.kind}", message, hint)
+    if grammar.kind == "json_schema":
         for message, hint in schema_warnings(json.loads(grammar.text)):
             yield Problem(f"{KEY}.json_schema", message, hint)
 

@@ -237,6 +237,22 @@ def test_a_form_is_one(make_job: MakeJob, form: dict[str, Any], said: str) -> No
         load_job(make_job(decoding={"response_format": form}))
 
 
+@pytest.mark.parametrize(
+    ("form", "warned"),
+    [
+        ({"grammar": 'start: "a" start | "b" start'}, True),
+        ({"grammar": 'start: w " " start\nw: /[a-z]+/'}, True),
+        ({"grammar": 'start: "a" start | "b"'}, False),
+        ({"regex": "(ab|c)*d{5000}"}, True),
+    ],
+)
+def test_a_form_without_an_answer_that_ends_is_a_warning(
+    make_job: MakeJob, form: dict[str, str], *, warned: bool
+) -> None:
+    found = check_input(load_job(make_job(decoding={"response_format": form}))).warnings
+    assert ["no answer that ends" in one for one in found] == [True] * warned
+
+
 def test_what_is_rarely_meant_is_a_warning(make_job: MakeJob) -> None:
     schema = {
         "properties": {
