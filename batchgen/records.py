@@ -221,7 +221,7 @@ class Likelihood:
 
     Attributes:
         logprobs: of each token given all tokens before it: natural logarithms under the model's unmodified
-            distribution, log-softmax in float64 of the model's logits. -inf for a token of probability 0.
+            distribution, log-softmax of the model's logits with an error below 1e-7. -inf for a token of probability 0.
             Empty exactly if there is a failure.
         greedy: whether each token is the most likely one at its position; ties go to the lowest id.
     """

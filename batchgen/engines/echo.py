@@ -17,7 +17,7 @@ from typing import cast
 from batchgen.decoding.stopping import Stopper
 from batchgen.decoding_settings import AnswerGrammar
 from batchgen.engines.contract import OPTIONS, EngineEntry, EngineInfo
-from batchgen.engines.label_answer import label_answer
+from batchgen.engines.label_answer import label_answer, scored_tokens
 from batchgen.records import (
     AnswerDecoder,
     Completion,
@@ -85,7 +85,7 @@ class EchoEngine:
     def _answer(self, request: Request) -> Completion:
         grammar = request.decoding.grammar
         if request.label_tokens:
-            labels = [Continuation(0, request.token_ids, one) for one in request.label_tokens]
+            labels = [Continuation(0, request.token_ids, one) for one in scored_tokens(request)]
             return label_answer(request, [_likelihood(one) for one in labels])
         if grammar is not None and not self._has_form(request.token_ids, grammar):
             return self._formed(request, grammar)

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from batchgen.decoding.rng import uniforms
 from batchgen.records import Completion, Failure, Likelihood, Request, ResolvedDecoding
-from batchgen.structured.disjoint_labels import disjoint_logprobs
+from batchgen.structured.disjoint_labels import deciding_tokens, disjoint_logprobs
 from batchgen.structured.label_choice import labels_of
 
 NO_LABEL = Failure(
@@ -16,13 +17,28 @@ NO_LABEL = Failure(
 )
 
 
+def scored_tokens(request: Request) -> Sequence[Sequence[int]]:
+    """Of each label, the tokens whose likelihood `label_answer` needs: all of them only for the answer's own log-probability."""
+    return request.label_tokens if request.decoding.logprobs else _deciding(request)
+
+
+def _deciding(request: Request) -> Sequence[tuple[int, ...]]:
+    return _deciding_of(tuple(map(tuple, request.label_tokens)))
+
+
+_deciding_of = lru_cache(1024)(deciding_tokens)
+
+
 def label_answer(request: Request, likelihoods: Sequence[Likelihood]) -> Completion:
-    """The answer to a request from the likelihoods of its labels, in their order."""
+    """The answer to a request from the likelihoods of the `scored_tokens` of its labels, in their order."""
     key = request.index, request.sample
     failure = next((one.failure for one in likelihoods if one.failure), None)
     logprobs: list[float] = []
     if failure is None:
-        logprobs = disjoint_logprobs([one.total for one in likelihoods], request.label_tokens)
+        deciding = _deciding(request)
+        pairs = zip(likelihoods, deciding, strict=True)
+        totals = [math.fsum(one.logprobs[: len(ids)]) for one, ids in pairs]
+        logprobs = disjoint_logprobs(totals, deciding)
         failure = NO_LABEL if max(logprobs) == -math.inf else None
     if failure is not None:
         return Completion(*key, (), "", "error", failure=failure)

@@ -16,7 +16,7 @@ from batchgen.evaluation.model_queries.scoring_model import ScoringModel
 from batchgen.output.choice_column import CHOICE_PROBABILITIES, CHOICES, choice_cell
 from batchgen.records import Failure
 from batchgen.structured.answer_grammars import AnswerGrammars
-from batchgen.structured.disjoint_labels import longer_labels, without_longer
+from batchgen.structured.disjoint_labels import deciding_tokens, longer_labels, without_longer
 
 _RESULTS = "choices:likelihoods"
 """The column of the scoring pass, which is never written."""
@@ -52,10 +52,11 @@ class ChoiceQueries:
         sent = [one for one in queries if isinstance(one, LikelihoodQuery)]
         if len(sent) < len(queries):
             return [next(one for one in queries if not isinstance(one, LikelihoodQuery))]
-        longer = longer_labels([one.token_ids for one in sent])
+        deciding = deciding_tokens([one.token_ids for one in sent])
+        longer = longer_labels(deciding)
         return [
-            LikelihoodQuery(one.context, one.token_ids, json.dumps([label, continuing]))
-            for one, label, continuing in zip(sent, labels, longer, strict=True)
+            LikelihoodQuery(one.context, ids, json.dumps([label, continuing]))
+            for one, ids, label, continuing in zip(sent, deciding, labels, longer, strict=True)
         ]
 
     def _labels(self, fields: Mapping[str, object]) -> tuple[str, ...]:

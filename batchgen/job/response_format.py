@@ -27,9 +27,10 @@ class ResponseFormat(Section):
     regex: NonEmptyText | None = None
     """A regular expression that the whole answer matches, without look-around or back-references."""
     choice: Annotated[NonEmptyTexts, Field(max_length=10_000)] = ()
-    """One of these texts, exactly. Of at most 32, the most likely one as a whole (or one that is sampled, with `temperature`,
-    `top_k`, `top_p` and `min_p` applied to the texts), unless `after`, `repetition_penalty` or `logprobs: N` is set: then, and
-    of more texts, the answer is generated token by token."""
+    """One of these texts, exactly. Of at most 32, the one that the model most likely begins (or one that is sampled, with
+    `temperature`, `top_k`, `top_p` and `min_p` applied to the texts): each counts by its tokens up to the first one with which
+    no other text begins, so an answer costs hardly more than its prompt. With `after`, `repetition_penalty` or `logprobs: N`,
+    and of more texts, the answer is generated token by token."""
     grammar: NonEmptyText | None = None
     """A context-free grammar in Lark's notation, as llguidance reads it; its first rule is `start`."""
     columns: dict[str, NonEmptyText] = Field(default_factory=dict)

@@ -2,9 +2,10 @@
 
     [{label: "spam", probability: 0.9, logprob: -0.2}, {label: "ham", probability: 0.1, logprob: -2.4}]
 
-`logprob` is natural, of the tokens of the label after the prompt: the product of their conditional probabilities under the
-model's unmodified distribution, without the part in which the answer continues to a longer label. `probability` is its
-share of the sum over all labels of the row; null where every label is impossible.
+`logprob` is natural, of the label's tokens after the prompt up to the first one with which no other label begins: the
+product of their conditional probabilities under the model's unmodified distribution, without the part in which the answer
+continues to a longer label. `probability` is its share of the sum over all labels of the row: how likely the answer is
+this label if it begins as one of them. Null where every label is impossible.
 """
 
 import math

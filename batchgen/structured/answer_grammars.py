@@ -18,7 +18,7 @@ KEY = "decoding.response_format"
 FAST_FORWARD = False
 """Whether tokens that the grammar forces are appended without sampling, in the library's tokenization instead of the model's."""
 
-LABELS = "by probability"
+LABELS = "by probability of their deciding tokens"
 """How a label of `choice` is chosen, where there are few: see `label_choice.py`."""
 
 

@@ -1,7 +1,31 @@
-"""Log-probabilities of labels as disjoint events, for labels some of which begin with another one."""
+"""Log-probabilities of labels as disjoint events, for labels some of which begin with another one.
+
+billing    b illing       b          no other label begins with b: the rest is not scored
+low risk   low risk       low risk   both tokens are scored, since another label begins with low
+low        low            low        without the part that continues to risk
+"""
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
+
+
+def deciding_tokens(token_ids: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Of each label, its tokens up to the first one with which no other label begins; all of them if another continues it.
+
+    Once an answer has them, no other label is possible. Equal labels keep all their tokens.
+    """
+    order = sorted(range(len(token_ids)), key=lambda place: tuple(token_ids[place]))
+    shared = [0] * len(order)
+    for before, after in pairwise(order):
+        common = _common_length(token_ids[before], token_ids[after])
+        shared[before], shared[after] = max(shared[before], common), max(shared[after], common)
+    return [tuple(ids[: count + 1]) for ids, count in zip(token_ids, shared, strict=True)]
+
+
+def _common_length(first: Sequence[int], second: Sequence[int]) -> int:
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((at for at, (one, other) in pairs if one != other), min(len(first), len(second)))
 
 
 def disjoint_logprobs(logprobs: Sequence[float], token_ids: Sequence[Sequence[int]]) -> list[float]:

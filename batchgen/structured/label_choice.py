@@ -1,9 +1,11 @@
 """Whether the answer of a `choice` is chosen by the probabilities of its labels.
 
-    prompt ──tokens of each label──> log-probability of each label ──> the most likely label, or a sampled one
+    prompt ──deciding tokens of each label──> log-probability of each label ──> the most likely label, or a sampled one
 
-Token by token, an answer could begin with a likely token and then have to end in an unlikely label; and it could spell a
-label with other tokens than the tokenizer.
+A label counts by its tokens, as the tokenizer writes it, up to the first one with which no other label begins: as when the
+answer is generated, the rest then follows. Most lists of labels differ in their first tokens, so that an answer costs the
+computation of the prompt. Of labels that share tokens, the whole shared part counts, so that no answer has to end in an
+unlikely label because it began with a likely token.
 """
 
 import json
@@ -12,7 +14,7 @@ from collections.abc import Sequence
 from batchgen.decoding_settings import ResolvedDecoding
 
 MOST_LABELS = 32
-"""With more labels, an answer is generated token by token: each label costs the model its tokens after the first one."""
+"""With more labels, an answer is generated token by token: labels that share tokens cost the model these one by one."""
 
 
 def labels_of(decoding: ResolvedDecoding) -> Sequence[str]:

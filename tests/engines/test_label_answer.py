@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from batchgen.engines.label_answer import choose_label, label_answer
+from batchgen.engines.label_answer import choose_label, label_answer, scored_tokens
 from batchgen.records import AnswerGrammar, Failure, Likelihood, Request, ResolvedDecoding
 
 THREE = AnswerGrammar("choice", '["in","inside","out"]')
@@ -33,6 +33,16 @@ def test_the_most_likely_label_is_the_answer() -> None:
     assert found.label_logprobs is not None
     # "in" is what does not go on to "inside".
     assert [math.exp(one) for one in found.label_logprobs] == pytest.approx([0.24, 0.36, 0.4])
+
+
+def test_a_label_counts_up_to_its_deciding_token() -> None:
+    # Only "out" begins with token 3, so what follows that token decides nothing.
+    found = label_answer(request(), likelihoods((0.2,), (0.2, 0.5), (0.4,)))
+    assert found.text == "out"
+    assert found.label_logprobs is not None
+    assert [math.exp(one) for one in found.label_logprobs] == pytest.approx([0.1, 0.1, 0.4])
+    assert list(map(list, scored_tokens(request()))) == [[1], [1, 2], [3]]
+    assert scored_tokens(request(logprobs=True)) == TOKENS
 
 
 def test_of_equal_labels_the_first_is_taken() -> None:

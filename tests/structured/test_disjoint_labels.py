@@ -5,7 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from batchgen.structured.disjoint_labels import disjoint_logprobs, longer_labels
+from batchgen.structured.disjoint_labels import (
+    deciding_tokens,
+    disjoint_logprobs,
+    longer_labels,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +28,29 @@ def test_labels_that_begin_longer_ones_exclude_these(
 ) -> None:
     left = disjoint_logprobs([math.log(one) for one in chances], tokens)
     assert np.exp(left) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        pytest.param([(1, 2), (3, 4, 5), (6,)], [(1,), (3,), (6,)], id="nothing shared"),
+        pytest.param([(1, 2, 3), (1, 2, 4), (1, 5, 6)], [(1, 2, 3), (1, 2, 4), (1, 5)], id="tree"),
+        pytest.param([(1,), (1, 0, 7, 8)], [(1,), (1, 0)], id="one continues another"),
+        pytest.param([(1, 0, 0), (1,), (1, 0)], [(1, 0, 0), (1,), (1, 0)], id="a chain"),
+        pytest.param([(1, 2, 3)], [(1,)], id="one label"),
+    ],
+)
+def test_the_deciding_tokens_begin_no_other_label(
+    tokens: list[tuple[int, ...]], expected: list[tuple[int, ...]]
+) -> None:
+    found = deciding_tokens(tokens)
+    assert found == expected
+    for place, (decided, whole) in enumerate(zip(found, tokens, strict=True)):
+        others = [one for at, one in enumerate(tokens) if at != place]
+        if decided != whole:
+            assert not any(one[: len(decided)] == decided for one in others)
+        if len(decided) > 1:
+            assert any(one[: len(decided) - 1] == decided[:-1] for one in others)
 
 
 def test_unlikely_labels_do_not_vanish() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from batchgen.decoding_settings import AnswerGrammar
-from batchgen.engines.label_answer import label_answer
+from batchgen.engines.label_answer import label_answer, scored_tokens
 from batchgen.engines.vllm.text_score import TextScore
 from batchgen.engines.vllm.vllm_task import VllmOutput
 from batchgen.records import Completion, Continuation, Likelihood, Request
@@ -16,8 +16,8 @@ class LabelTask:
     def __init__(self, request: Request, place: int, found: dict[int, Likelihood]) -> None:
         """`place`: of the label; `found`: of the labels of the request that have ended, for all of them."""
         self._request, self._found = request, found
-        label = request.label_tokens[place]
-        self._text = TextScore(Continuation(place, request.token_ids, label))
+        scored = scored_tokens(request)[place]
+        self._text = TextScore(Continuation(place, request.token_ids, scored))
 
     @property
     def prompt(self) -> Sequence[int]:

@@ -14,7 +14,7 @@ computed: its logits are not needed. Shared prefixes of contexts are computed on
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from torch import Tensor
 
@@ -28,8 +28,10 @@ from batchgen.planning.sequences import ScheduledSequence, Step, assign_prefixes
 from batchgen.records import Continuation, Failure, Likelihood
 
 MAX_PENDING = 512
-"""Continuations that are pulled together. There are no long answers here, so more would save little, and results stay
-closer to the order of the requests."""
+"""Contexts that are pulled together. There are no long answers here, so more would save little, and results stay closer to
+the order of the requests."""
+_MOST_OF_CONTEXT = 32
+"""Continuations of a context that are pulled together, on average."""
 TOO_LARGE = Failure(
     "out_of_memory",
     "context and continuation need more memory for keys and values than available; "
@@ -66,6 +68,7 @@ class StepLikelihoods:
         )
         self._stepper = StepRunner(backend.workers, backend.store, backend.device, self._scheduler)
         self._jobs: dict[int, _LikelihoodJob] = {}
+        self._held: Continuation | None = None
         self._contexts = 0
         self._prefixes = 0
 
@@ -76,6 +79,7 @@ class StepLikelihoods:
             # After a stop: rows of this call must not remain in the next one.
             self._scheduler.abandon()
             self._jobs.clear()
+            self._held = None
 
     def _steps(self, source: Iterator[Continuation]) -> Iterator[Likelihood]:
         while not self._should_stop():
@@ -98,12 +102,26 @@ class StepLikelihoods:
     def _pull(self, source: Iterator[Continuation]) -> None:
         if self._scheduler.waiting + self._scheduler.active >= self._scheduler.limits.rows:
             return
-        of_contexts = group_by_context(islice(source, min(self._shape.window, MAX_PENDING)))
+        of_contexts = group_by_context(self._window(source))
         rows = [self._row(context, group) for context, group in of_contexts.items()]
         if self._shape.share_prefixes:
             # The last token of a context is not in a prefix, since its logits are needed.
             self._prefixes += assign_prefixes(rows, list(of_contexts), self._prefixes + 1)
         self._scheduler.add(rows)
+
+    def _window(self, source: Iterator[Continuation]) -> Iterator[Continuation]:
+        """The next continuations, with all of their last context that follow each other in the stream."""
+        most = min(self._shape.window, MAX_PENDING)
+        contexts, context = 0, None
+        first = [] if self._held is None else [self._held]
+        self._held = None
+        for one in islice(chain(first, source), most * _MOST_OF_CONTEXT):
+            if one.context != context:
+                contexts, context = contexts + 1, one.context
+            if contexts > most:
+                self._held = one
+                return
+            yield one
 
     def _row(self, context: tuple[int, ...], group: list[Branch]) -> ScheduledSequence:
         longest = group[0].token_ids

@@ -10,7 +10,7 @@ many, or no others.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from batchgen.engines.label_answer import label_answer
+from batchgen.engines.label_answer import label_answer, scored_tokens
 from batchgen.records import Completion, Continuation, Likelihood, Request
 
 _MOST_WAITING = 512
@@ -82,5 +82,5 @@ class LabelAnswers:
     def _continuations(self, requests: Iterable[Request]) -> Iterator[Continuation]:
         for number, request in enumerate(requests):
             self._open[number] = request, {}
-            for place, tokens in enumerate(request.label_tokens):
+            for place, tokens in enumerate(scored_tokens(request)):
                 yield Continuation(number * _SPAN + place, request.token_ids, tokens)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from batchgen.engines.label_answer import scored_tokens
 from batchgen.engines.torch.model import LoadedModel
 from batchgen.engines.torch.utilization.flops import TokenCounter, model_flops
 from batchgen.engines.torch.utilization.peak import measure_peak_flops
@@ -67,14 +68,14 @@ class UtilizationMeter:
             yield request
 
     def add_completion(self, completion: Completion) -> None:
-        """Record a completion; a failed one has no useful work, and one with labels that of the tokens of all labels."""
+        """Record a completion; a failed one has no useful work, and one with labels that of the tokens that are scored."""
         if self._costs is None:
             return
         key = completion.index, completion.sample
         window = next(window for window in self._open if key in window.unanswered)
         request = window.unanswered.pop(key)
         if completion.token_ids:
-            tokens = sum(len(label) - 1 for label in request.label_tokens) + 1
+            tokens = sum(len(label) - 1 for label in scored_tokens(request)) + 1
             new = tokens if request.label_tokens else len(completion.token_ids)
             window.answers.append(AnsweredRequest(request, new))
         if not window.free and not window.unanswered:

@@ -5,6 +5,7 @@ Weights are random and in float64, so that rounding hides nothing, though the mo
 
 import inspect
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -141,6 +142,16 @@ def test_a_context_is_computed_once_for_all_its_continuations(llama: PreTrainedM
     assert computed([[5], [6], [7], [8]]) == len(context)
     assert computed([[5, 6, 7], [5, 6, 8], [9, 1], [8]]) == len(context) + 2 + 2 + 1
     assert computed([[5, 6], [5, 6]]) == len(context) + 1
+
+
+def test_the_continuations_of_a_context_are_in_one_window(llama: PreTrainedModel) -> None:
+    contexts = [[30 + n, 60 + n, 61 + n] for n in range(8)]
+    shape = replace(WIDE.shape, window=3)
+    tier = slot_likelihoods(own_forward(llama), replace(WIDE, shape=shape))
+    each = [(one, [ending]) for one in contexts for ending in range(40, 47)]
+    submitted = [Continuation(index, *one) for index, one in enumerate(each)]
+    check(llama, submitted, by_index(tier.likelihoods(submitted)))
+    assert tier.facts()["tokens_prefill"] == 8 * 3
 
 
 def test_shared_prefixes_of_contexts_are_computed_once(llama: PreTrainedModel) -> None:

@@ -22,7 +22,9 @@ from tests.engines.torch.tiny_models import (
     tiny_model,
 )
 
-LABELS = ["in", "inside", "o", "(x)ut", "yes"]
+LABELS = ["in", "inside", "o", "(x)ut", "(y)", "yes"]
+DECIDING = ["in", "ins", "o", "(x", "(y", "y"]
+"""Each token is a letter."""
 GREEDY = formed("choice", json.dumps(LABELS), logprobs=True)
 FREE = ResolvedDecoding(max_new_tokens=6)
 
@@ -47,18 +49,23 @@ def expected_logprobs(model: PreTrainedModel, prompt: Sequence[int]) -> list[flo
             float(row[token])
             for row, token in zip(forced_table(model, prompt, ids), ids, strict=True)
         )
-        for ids in map(tokens, LABELS)
+        for ids in map(tokens, DECIDING)
     ]
-    return disjoint_logprobs(sums, [tokens(label) for label in LABELS])
+    return disjoint_logprobs(sums, [tokens(label) for label in DECIDING])
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mamba", "t5"])
-def test_the_answer_is_the_label_that_a_plain_forward_finds_most_likely(family: str) -> None:
+@pytest.mark.parametrize("logprobs", [False, True])
+def test_the_answer_is_the_label_that_a_plain_forward_finds_most_likely(
+    family: str, *, logprobs: bool
+) -> None:
     model = tiny_model(family)
-    for row, answer in by_row(engine(model).generate(with_labels(6, GREEDY))).items():
-        logprobs = expected_logprobs(model, prompts(6)[row])
-        assert answer.label_logprobs == pytest.approx(logprobs, abs=1e-6)
-        best = logprobs.index(max(logprobs))
+    submitted = with_labels(6, replace(GREEDY, logprobs=logprobs))
+    for row, answer in by_row(engine(model).generate(submitted)).items():
+        assert (answer.logprob_mean is not None) == logprobs
+        expected = expected_logprobs(model, prompts(6)[row])
+        assert answer.label_logprobs == pytest.approx(expected, abs=1e-6)
+        best = expected.index(max(expected))
         assert (answer.text, list(answer.token_ids)) == (LABELS[best], tokens(LABELS[best]))
         assert answer.finish_reason == "stop"
 
