@@ -5,9 +5,12 @@ A command is imported when it is used, so that `--help` stays fast.
 
 import importlib
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import click
+
+from batchgen.cli.render.next_steps import next_steps
 
 _SECTIONS = {
     "Begin": ("init", "doctor"),
@@ -15,12 +18,10 @@ _SECTIONS = {
     "Evaluate": ("score", "compare", "report", "review", "feedback"),
     "Inspect": ("status", "show", "runs", "export"),
     "Maintain": ("verify", "purge"),
-    "Models and reference": ("models", "metrics", "bench", "schema"),
+    "Models and reference": ("models", "metrics", "bench", "schema", "completion"),
 }
 SAVES_ITS_RESULTS = frozenset({"run", "score", "purge", "export", "report", "review"})
 """Commands whose result is on disk: what they print is only a report."""
-
-_SHARED_MODULES = {"purge": "verify"}
 
 
 class Commands(click.Group):
@@ -33,8 +34,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        name = _SHARED_MODULES.get(cmd_name, cmd_name)
-        command: click.Command = getattr(importlib.import_module(f"batchgen.cli.{name}"), cmd_name)
+        module = importlib.import_module(f"batchgen.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
         return command
 
     def resolve_command(
@@ -60,9 +61,10 @@ class Commands(click.Group):
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(cls=Commands, context_settings=CONTEXT)
+@click.group(cls=Commands, context_settings=CONTEXT, invoke_without_command=True)
 @click.version_option(None, "-V", "--version", package_name="batchgen-llm", prog_name="batchgen")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Generate text for every row of a table: offline, in batches, resumable.
 
     \b
@@ -70,3 +72,6 @@ def cli() -> None:
       batchgen run  job.yaml     run the job; run it again to resume
       batchgen show out/my-job   print answers
     """  # noqa: D301  # click's \b keeps these lines as they are
+    if ctx.invoked_subcommand is None:
+        for line in next_steps(Path()):
+            click.echo(line)

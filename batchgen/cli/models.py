@@ -49,9 +49,10 @@ def get(model: str, revision: str | None, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def remove(name: str, as_json: bool) -> None:
-    """Delete what was made of the GGUF file NAME.
+    """Delete the model NAME from the caches of this machine.
 
-    NAME is the file's name or its sha256, as `models list` shows them. The GGUF file itself stays.
+    NAME is as `models list` shows it: a demo model, a model of the hub, which other programs may use too, or a GGUF file, whose
+    conversion is deleted; the file itself stays.
     """
     from batchgen.models.catalog import remove_models
 

@@ -1,6 +1,5 @@
-"""`batchgen verify` and `batchgen purge`: checks a run's files, and deletes its private state."""
+"""`batchgen verify`: checks the files of a run."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -46,36 +45,3 @@ def verify(run_folder: Path, as_json: bool) -> int:
     if not report.issues:
         click.echo(f"ok       {report.state} · {format_count(len(report.checked), 'file')} checked")
     return int(code)
-
-
-@click.command()
-@click.argument("run_folder", metavar="RUN", type=RUN)
-@click.option("--yes", is_flag=True, help="Delete answers of an unfinished run without asking.")
-@json_option
-def purge(run_folder: Path, yes: bool, as_json: bool) -> None:
-    """Delete a run's private state. Published answers stay.
-
-    Deletes the journal, the parts and the settings in the folder RUN. An unfinished run can no longer be resumed:
-    its saved answers are lost.
-    """
-    from batchgen.cli.render.terminal import format_bytes, format_count
-    from batchgen.inspection.purge import purge as purge_run
-    from batchgen.state.open_folder import open_folder
-
-    def may_delete(answers: int) -> bool:
-        if yes or not sys.stderr.isatty() or as_json:
-            return yes
-        lost = format_count(answers, "saved answer")
-        return click.confirm(f"This deletes {lost}. Continue?", err=True)
-
-    done = purge_run(open_folder(run_folder), may_delete)
-    if as_json:
-        print_json(**asdict(done))
-        return
-    for name in done.removed:
-        click.echo(f"removed  {name}")
-    if not done.removed:
-        click.echo("nothing to delete")
-        return
-    lost = f" · {format_count(done.lost, 'answer')} lost" if done.lost else ""
-    click.echo(f"{format_bytes(done.bytes)} in {format_count(len(done.removed), 'item')}{lost}")

@@ -25,14 +25,19 @@ def find_runs(top: Path) -> list[RunStatus | UnreadableRun]:
     Raises:
         UsageError: `top` is not a folder.
     """
-    if not is_folder(top):
-        problem = "is not a folder" if exists(top) else "does not exist"
-        raise UsageError(f"{top} {problem}", hint="Give a folder with run folders, such as out.")
-    found: list[RunStatus | UnreadableRun] = [_read(folder) for folder in _run_folders(top)]
+    found: list[RunStatus | UnreadableRun] = [_read(folder) for folder in run_folders(top)]
     return sorted(found, key=_started, reverse=True)
 
 
-def _run_folders(top: Path) -> Iterator[RunFolder]:
+def run_folders(top: Path) -> Iterator[RunFolder]:
+    """The run folders in a folder and below it; links are not followed.
+
+    Raises:
+        UsageError: `top` is not a folder.
+    """
+    if not is_folder(top):
+        problem = "is not a folder" if exists(top) else "does not exist"
+        raise UsageError(f"{top} {problem}", hint="Give a folder with run folders, such as out.")
     for path, folders, files in os.walk(top.absolute()):
         folder = RunFolder(Path(path))
         private = folder.private.name

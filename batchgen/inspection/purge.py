@@ -5,12 +5,14 @@ stay while failed rows are being retried.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from batchgen.errors import UsageError
+from batchgen.errors import BatchgenError, UsageError
+from batchgen.inspection.find_runs import run_folders
 from batchgen.inspection.status import read_saved
 from batchgen.output.publish import finish_release
 from batchgen.output.published_run import read_manifest
@@ -52,6 +54,36 @@ def purge(folder: RunFolder, may_lose: Callable[[int], bool]) -> Purged:
         with disk_errors("cannot remove the private state of", folder.path):
             _remove(paths)
     return Purged([path.relative_to(folder.path).as_posix() for path in removed], size, lost)
+
+
+def purge_old_runs(
+    top: Path, seconds: float, may_lose: Callable[[int], bool]
+) -> Mapping[Path, Purged | str]:
+    """Purge the runs in a folder and below it to which nothing was written for so long.
+
+    A run that cannot be purged stays as it is; the reason is its value. Runs without private state are left out.
+
+    Raises:
+        UsageError: `top` is not a folder.
+    """
+    done: dict[Path, Purged | str] = {}
+    for folder in run_folders(top):
+        if time.time() - _last_written(folder) < seconds:
+            continue
+        try:
+            purged = purge(folder, may_lose)
+        except BatchgenError as error:
+            done[folder.path] = error.message
+            continue
+        if purged.removed:
+            done[folder.path] = purged
+    return done
+
+
+def _last_written(folder: RunFolder) -> float:
+    """Unix time of the newest file."""
+    files = [folder.manifest, *list_folder(folder.private)]
+    return max((file.stat().st_mtime for file in files if exists(file)), default=0.0)
 
 
 def _state(folder: RunFolder) -> list[Path]:

@@ -1,6 +1,7 @@
 """The commands of `batchgen models`: list models, download one, check one without loading its weights."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,11 @@ from batchgen.models.model_folder import (
 from batchgen.models.tokenizer import load_tokenizer
 from batchgen.progress import SILENT, Reporter
 from batchgen.storage.cache_folder import cache_folder
-from batchgen.storage.entries import is_file, list_folder
+from batchgen.storage.entries import is_file, is_folder, list_folder
 
 ModelState = Literal["ready", "not downloaded", "incomplete"]
 CheckStatus = Literal["ok", "note", "problem"]
+_LEAST_OF_HASH = 8
 ROUND_TRIP = "Hello, wörld! 12  34\n你好，世界。 🙂"
 """Blanks, digits, an umlaut, Chinese and a character outside the Basic Multilingual Plane."""
 
@@ -86,27 +88,42 @@ def list_models(*, cache: Path | None = None, hub: Hub | None = None) -> tuple[K
     return (*demos, *ggufs, *(_cached(hub, model_id) for model_id in hub.models()))
 
 
-def remove_models(name: str, *, cache: Path | None = None) -> tuple[Path, ...]:
-    """Delete the conversions of a GGUF file, by the file's name or the start of its sha256.
+def remove_models(
+    name: str, *, cache: Path | None = None, hub: Hub | None = None
+) -> tuple[Path, ...]:
+    """Delete a demo model, a model of the hub's cache, or the conversions of a GGUF file.
+
+    Args:
+        name: as `list_models` shows it; of a GGUF file also the start of its sha256.
+        cache: folder of demo models and converted files; default: `cache_folder()`.
+        hub: default: that of the environment.
 
     Raises:
-        ModelError: there is none, or it cannot be deleted.
+        ModelError: there is none on this machine, or it cannot be deleted.
     """
-    converted = list_gguf_models(cache or cache_folder())
-    least = 8
-    found = [
+    cache, hub = cache or cache_folder(), hub or Hub.from_environment(os.environ)
+    converted = [
         one
-        for one in converted
-        if one.name == name or (len(name) >= least and one.sha256.startswith(name))
+        for one in list_gguf_models(cache)
+        if one.name == name or (len(name) >= _LEAST_OF_HASH and one.sha256.startswith(name))
     ]
-    if not found:
-        raise ModelError(
-            f"no conversion of a GGUF file {name}; found {', '.join(one.name for one in converted) or 'none'}",
-            hint="`batchgen models list` lists them. Delete other models yourself: their folders are in that list.",
-        )
-    for one in found:
+    for one in converted:
         remove_gguf_model(one)
-    return tuple(one.folder for one in found)
+    folders = [demo.folder(cache) for demo in DEMO_MODELS.values() if demo.name == name]
+    folders += [hub.repository(name)] if name in hub.models() else []
+    found = [folder for folder in folders if is_folder(folder)]
+    for folder in found:
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise ModelError(f"{folder}: {error.strerror or error}") from error
+    if not converted and not found:
+        known = [model.name for model in list_models(cache=cache, hub=hub) if model.folder]
+        raise ModelError(
+            f"no model {name} in the caches of this machine; found {', '.join(known) or 'none'}",
+            hint="`batchgen models list` lists them. A folder of your own is not deleted by this command.",
+        )
+    return (*(one.folder for one in converted), *found)
 
 
 def get_model(

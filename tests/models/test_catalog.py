@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from batchgen.models.catalog import KnownModel, check_model, get_model, list_models
+from batchgen.errors import ModelError
+from batchgen.models.catalog import (
+    KnownModel,
+    check_model,
+    get_model,
+    list_models,
+    remove_models,
+)
 from batchgen.models.demo.demo_model import DEMO_MODELS
 from batchgen.models.formats.marker import CONVERSION, MARKER
 from batchgen.models.hub import Hub
@@ -64,6 +71,28 @@ def test_models_of_the_hub_cache_are_listed_even_if_incomplete(
     assert listed[0].note == "abc"
     assert "no weights" in listed[1].note
     assert all(m.folder is None or m.bytes > 0 for m in listed)
+
+
+def test_a_model_of_the_hub_and_a_demo_model_are_removed(
+    tmp_path: Path, write_model: Write
+) -> None:
+    hub = Hub(tmp_path / "hub")
+    for name in ("a/gone", "a/stays"):
+        write_model(hub.repository(name) / "snapshots" / "abc", {})
+    demo = DEMO.folder(tmp_path)
+    demo.mkdir(parents=True)
+
+    removed = [
+        *remove_models("a/gone", cache=tmp_path, hub=hub),
+        *remove_models(DEMO.name, cache=tmp_path, hub=hub),
+    ]
+
+    assert removed == [hub.repository("a/gone"), demo]
+    assert hub.models() == ("a/stays",)
+    assert not demo.exists()
+    for name in ("a/gone", DEMO.name, "../hub", str(tmp_path)):
+        with pytest.raises(ModelError, match=r"no model .* found a/stays"):
+            remove_models(name, cache=tmp_path, hub=hub)
 
 
 def test_downloading_an_existing_model_does_nothing(tmp_path: Path, write_model: Write) -> None:

@@ -178,7 +178,9 @@ def test_models_list_and_remove(
     assert [m["folder"] for m in listed if m["source"] == "gguf"] == [str(folder)]
 
     assert call(["models", "remove", "other.gguf"]) == ExitCode.ENVIRONMENT
-    assert "no conversion of a GGUF file other.gguf; found m.gguf" in capsys.readouterr().err
+    assert (
+        "no model other.gguf in the caches of this machine; found m.gguf" in capsys.readouterr().err
+    )
     assert call(["models", "remove", sha256_of(file)[:16]]) == ExitCode.DONE
     assert capsys.readouterr().out == f"removed {folder}\n"
     assert list_gguf_models(cache) == []
