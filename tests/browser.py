@@ -36,8 +36,9 @@ def browser() -> Iterator["Browser"]:
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("needs chromium, such as Debian's package of that name")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=30_000)  # other processes may take the machine for that long
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield launched

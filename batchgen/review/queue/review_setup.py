@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from batchgen.errors import UsageError
+from batchgen.feedback.vote import Reviewer
 from batchgen.fingerprint import fingerprint
 from batchgen.review.queue.review_items import ReviewItem, read_items
 from batchgen.review.queue.review_queue import QueueOptions, ReviewQueue, choose_queue
@@ -82,6 +85,7 @@ def prepare_review(path: Path, other: Path | None, options: ReviewOptions) -> Re
         UsageError: a run is unfinished, an option does not fit, or there is nothing to review.
         StateError: files of a run are damaged.
     """
+    _check_reviewer(options.reviewer)
     _check_labels(options.labels, pairs=other is not None)
     run = open_reviewed_run(path)
     compared = open_reviewed_run(other) if other is not None else None
@@ -93,6 +97,14 @@ def prepare_review(path: Path, other: Path | None, options: ReviewOptions) -> Re
     rubric = choose_rubric(run, options.rubric, pairs=compared is not None)
     items = read_items(run, queue.answers, compared)
     return ReviewSetup(run, compared, queue, items, rubric, options)
+
+
+def _check_reviewer(name: str) -> None:
+    try:
+        TypeAdapter(Reviewer | Literal[""]).validate_python(name)
+    except ValidationError as error:
+        message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise UsageError(f"--reviewer: {message}", hint="Give another name.") from None
 
 
 def _check_labels(labels: Sequence[str], *, pairs: bool) -> None:

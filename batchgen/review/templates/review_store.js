@@ -119,7 +119,7 @@ const review = (() => {
       return JSON.stringify(vote) + "\n";
     };
     return {
-      open: async () => ({ queue: data.items.map((item) => item.n), votes: state.votes, progress: [] }),
+      open: async () => ({ queue: data.items.map((item) => item.n), votes: [...state.votes], progress: [] }),
       item: async (n) => {
         const { votes, ...item } = data.items[n];
         return first(n) === "run" ? item : { ...item, answers: [...item.answers].reverse() };
