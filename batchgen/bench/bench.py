@@ -1,21 +1,23 @@
 """Measures every engine on this machine with one workload, one after the other, each in a process of its own."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from batchgen.bench.contenders import (
+from batchgen.bench.bench_work import (
     CONTENDERS,
+    NOWHERE_ELSE,
     BenchWork,
     Contender,
-    MachinePeak,
     Measured,
     NotMeasured,
-    measure_contender,
-    measure_machine_peak,
+    OtherForms,
 )
+from batchgen.bench.contenders import MachinePeak, measure_contender, measure_machine_peak
 from batchgen.bench.isolated_process import ProcessDied, run_in_process
 from batchgen.errors import DataError, ModelError, UsageError
+from batchgen.job.spec import ModelSpec
 from batchgen.jobfile.load import LoadedJob
+from batchgen.models.local_model import LocalModel
 from batchgen.planning.required_flops import (
     AnsweredRequest,
     ModelFlops,
@@ -78,8 +80,15 @@ class Benchmark:
     engines: Mapping[Contender, EngineResult | NotMeasured]
 
 
-def bench(loaded: LoadedJob, *, reporter: Reporter = SILENT) -> Benchmark:
+def bench(
+    loaded: LoadedJob, *, others: OtherForms = NOWHERE_ELSE, reporter: Reporter = SILENT
+) -> Benchmark:
     """Measure every installed engine with all rows of a job.
+
+    Args:
+        loaded: the job.
+        others: the same model elsewhere, besides where the job names it.
+        reporter: shows what is measured.
 
     Raises:
         UsageError: the job has no model to measure.
@@ -89,7 +98,7 @@ def bench(loaded: LoadedJob, *, reporter: Reporter = SILENT) -> Benchmark:
     """
     setup = set_up(loaded, reporter)
     rows = list(setup.pending_rows())
-    work = _work(setup, rows)
+    work = _work(setup, rows, others)
     reporter.info("measuring the machine")
     machine = run_in_process(measure_machine_peak, work.device, work.dtype)
     results: dict[Contender, Measured | NotMeasured] = {}
@@ -122,16 +131,17 @@ def bench(loaded: LoadedJob, *, reporter: Reporter = SILENT) -> Benchmark:
     )
 
 
-def _work(setup: Setup, rows: Sequence[PendingRow]) -> BenchWork:
+def _work(setup: Setup, rows: Sequence[PendingRow], others: OtherForms) -> BenchWork:
     model, job = setup.model, setup.job
     if model is None:
         raise UsageError("the job has no model to measure", hint="Name one with --model MODEL.")
-    from batchgen.engines.torch.estimate import estimate_torch_engine
-
     spec = setup.scoring_model.spec
-    estimate = estimate_torch_engine(
-        model.resolved.folder, spec, batching=job.batching, workers=job.run.workers
-    )
+    device, dtype = _computed(setup, model, spec)
+    if spec.engine == "openvino":
+        others = replace(others, converted=model.resolved.folder)
+    if spec.base_url is not None:
+        urls = (spec.base_url,) if isinstance(spec.base_url, str) else tuple(spec.base_url)
+        others = replace(others, servers=urls)
     requests = setup.request_builder.build_requests(rows)
     if not requests:
         raise DataError(
@@ -140,12 +150,26 @@ def _work(setup: Setup, rows: Sequence[PendingRow]) -> BenchWork:
     return BenchWork(
         model=model.resolved,
         spec=spec,
-        device=estimate.device,
-        dtype=estimate.dtype,
+        device=device,
+        dtype=dtype,
         batching=job.batching,
         workers=job.run.workers,
         requests=tuple(requests),
+        others=others,
     )
+
+
+def _computed(setup: Setup, model: LocalModel, spec: ModelSpec) -> tuple[str, str]:
+    """The device and the dtype in which our engine computes the model, or would."""
+    if spec.engine in ("openvino", "openai"):
+        return "cpu", setup.dtype.dtype if setup.dtype else "float32"
+    from batchgen.engines.torch.estimate import estimate_torch_engine
+
+    job = setup.job
+    estimate = estimate_torch_engine(
+        model.resolved.folder, spec, batching=job.batching, workers=job.run.workers
+    )
+    return estimate.device, estimate.dtype
 
 
 def _figures(

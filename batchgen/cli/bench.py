@@ -28,25 +28,40 @@ DEMO_MODEL = "demo:smollm2-135m"
     metavar="N",
     help="Measure the first N rows.",
 )
+@click.option(
+    "--openvino",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Also measure OpenVINO with this folder, the same model converted.",
+)
+@click.option(
+    "--server",
+    multiple=True,
+    metavar="URL",
+    help="Also measure this server of the same model, up to and including /v1; may be repeated.",
+)
 @SET
 @PROFILE
 @json_option
-def bench(
+def bench(  # noqa: PLR0913  # click passes each option by its name
     *,
     job: Path | None,
     model: str | None,
     rows: int,
+    openvino: Path | None,
+    server: tuple[str, ...],
     overrides: tuple[str, ...],
     profile: str | None,
     as_json: bool,
 ) -> None:
     """Compare the engines on this machine.
 
-    Measures our two tiers (continuous and static batching), plain length-sorted `generate` and, if installed, vLLM,
-    with the first rows of JOB or with built-in rows: one after the other, on the same token ids, on one GPU even if
-    there are several. Writes nothing. Leave the machine idle while it runs.
+    Measures our two tiers (continuous and static batching), plain length-sorted `generate` and, where they are
+    present, vLLM, OpenVINO and servers, with the first rows of JOB or with built-in rows: one after the other, on the
+    same token ids, on one GPU even if there are several. Writes nothing. Leave the machine idle while it runs.
     """
     from batchgen.bench.bench import bench as measure
+    from batchgen.bench.bench_work import OtherForms
     from batchgen.bench.workload import built_in_workload, job_workload
 
     if model is not None and (model.startswith((".", "~")) or Path(model).is_dir()):
@@ -59,7 +74,8 @@ def bench(
             model = model or DEMO_MODEL
             loaded = built_in_workload(Path(folder), model=model, rows=rows, overrides=overrides)
         with console_reporter() as reporter:
-            benchmark = measure(loaded, reporter=reporter)
+            elsewhere = OtherForms(openvino.absolute() if openvino else None, server)
+            benchmark = measure(loaded, others=elsewhere, reporter=reporter)
     if as_json:
         print_json(**summary(benchmark))
         return

@@ -1,6 +1,7 @@
 """Each contender alone on a tiny model, and the comparison of their measurements."""
 
 import shutil
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,17 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from batchgen.bench.bench import EngineResult, bench
-from batchgen.bench.contenders import (
-    BenchWork,
-    Contender,
-    Measured,
-    NotMeasured,
-    check_vllm_settings,
-    measure_contender,
-)
+from batchgen.bench.bench_work import BenchWork, Contender, Measured, NotMeasured, OtherForms
+from batchgen.bench.contenders import measure_contender
+from batchgen.bench.other_engines import check_settings
+from batchgen.decoding_settings import AnswerGrammar
 from batchgen.errors import DataError, UsageError
 from batchgen.job.spec import Batching, ModelSpec
 from batchgen.jobfile.load import load_job
 from batchgen.models.find_model import resolve_model
 from batchgen.records import Request, ResolvedDecoding
 from tests.conftest import MakeJob
+from tests.engines.openai.fake_server import serving
 from tests.reporters import RecordingReporter
 
 SIZES = {
@@ -87,7 +85,12 @@ def test_a_contender_answers_the_workload_and_reports_its_computation(
 
 @pytest.mark.parametrize(
     ("contender", "reason"),
-    [("continuous", "does not support this model: "), ("vllm", "not installed")],
+    [
+        ("continuous", "does not support this model: "),
+        ("vllm", "not installed"),
+        ("openvino", "no converted model"),
+        ("openai", "no server"),
+    ],
 )
 def test_a_contender_that_cannot_run_gives_the_reason(
     demo_folder: Path, tmp_path: Path, contender: Contender, reason: str
@@ -118,7 +121,50 @@ def test_missing_weights_are_a_reason_and_not_an_exception(tiny: Path) -> None:
 )
 def test_vllm_is_not_measured_with_other_settings(decoding: ResolvedDecoding) -> None:
     with pytest.raises(UsageError, match="vLLM does not support"):
-        check_vllm_settings([Request(0, 0, [1], decoding, seed=9)])
+        check_settings("vLLM", [Request(0, 0, [1], decoding, seed=9)], forms=True)
+
+
+@pytest.mark.slow
+def test_a_converted_model_is_measured_with_the_same_token_ids(tmp_path: Path) -> None:
+    pytest.importorskip("openvino_genai")
+    from tests.engines.openvino.tiny_graph import write_tiny_folder
+
+    folder = tmp_path / "model"
+    write_tiny_folder(folder).save_pretrained(folder)
+    rows = [Request(n, 0, [5, 6, n + 7], ResolvedDecoding(max_new_tokens=3), n) for n in range(4)]
+    others = OtherForms(converted=folder)
+    spec = ModelSpec(path=str(folder))
+    given = BenchWork(
+        *(resolve_model(str(folder)), spec, "cpu", "float32", Batching(), "auto", tuple(rows)),
+        others=others,
+    )
+    found, expected = (measure_contender(name, given) for name in ("openvino", "generate"))
+    assert isinstance(found, Measured)
+    assert isinstance(expected, Measured)
+    assert found.new_tokens == expected.new_tokens == (3, 3, 3, 3)
+    formed = ResolvedDecoding(max_new_tokens=3, grammar=AnswerGrammar("regex", "[0-9]"))
+    refused = measure_contender(
+        "openvino", replace(given, requests=(Request(0, 0, [5], formed, 0),))
+    )
+    assert refused == NotMeasured("OpenVINO does not support response_format, which the job sets")
+
+
+def test_a_server_is_measured_with_the_same_token_ids(tiny: Path) -> None:
+    with serving() as server:
+        others = OtherForms(servers=(server.url,))
+        given = replace(work(tiny), others=others)
+        found = measure_contender("openai", given)
+        assert isinstance(found, Measured)
+        assert found.new_tokens == (2, 2, 2)
+        assert sorted(body["prompt"][-1] for body in server.bodies) == [0, 1, 2]
+        assert {body["max_tokens"] for body in server.bodies} == {3, 5, 2}
+        # What the server ignores is not measured as if it did not.
+        server.honors = frozenset({"temperature"})
+        hot = ResolvedDecoding(max_new_tokens=3, temperature=1.0, top_k=5)
+        sampled = replace(given, requests=(Request(0, 0, [5], hot, 0),))
+        refused = measure_contender("openai", sampled)
+        assert isinstance(refused, NotMeasured)
+        assert "has no effect" in refused.reason
 
 
 @pytest.mark.soak

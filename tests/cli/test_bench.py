@@ -8,7 +8,8 @@ import pytest
 
 from batchgen.__main__ import call
 from batchgen.bench.bench import Benchmark, EngineResult, Workload
-from batchgen.bench.contenders import MachinePeak, NotMeasured
+from batchgen.bench.bench_work import NotMeasured
+from batchgen.bench.contenders import MachinePeak
 from batchgen.cli.bench import lines, summary
 from tests.conftest import MakeJob
 
