@@ -1,6 +1,7 @@
 """Offline batch text generation: a table of prompts in, a table of answers out.
 
     import batchgen
+    print(batchgen.generate(["What is tea?", "什么是茶？"], model="demo:smollm2-135m", max_new_tokens=32))
     print(batchgen.plan("job.yaml").tokens)
     result = batchgen.run("job.yaml", progress=True)
     print(result, result.frame())
@@ -23,7 +24,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 _PUBLIC = {
     "jobfile.load": ("load_job", "LoadedJob"),
     "run.plan": ("plan", "Plan"),
-    "run.run": ("run",),
+    "run.in_memory.python_api": ("generate", "run"),
     "evaluation.scoring.score": ("score",),
     "evaluation.comparing.compare": ("compare", "Comparison"),
     "engines.engine_registry": ("open_engine",),
@@ -43,6 +44,8 @@ del globals()["run"]
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("batchgen-llm")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'batchgen' has no attribute {name!r}")
     if name != "BatchgenError":  # which a caller may catch

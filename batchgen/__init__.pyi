@@ -13,7 +13,10 @@ from batchgen.records import Prompt as Prompt
 from batchgen.records import Request as Request
 from batchgen.records import Response as Response
 from batchgen.records import Row as Row
+from batchgen.run.in_memory.python_api import generate as generate
+from batchgen.run.in_memory.python_api import run as run
 from batchgen.run.plan import Plan as Plan
 from batchgen.run.plan import plan as plan
 from batchgen.run.result import RunResult as RunResult
-from batchgen.run.run import run as run
+
+__version__: str

@@ -81,9 +81,7 @@ def test_the_stub_matches_the_public_names() -> None:
 
 
 def test_the_function_run_is_not_shadowed_by_the_package_run() -> None:
-    script = (
-        "import batchgen, batchgen.run.work; assert batchgen.run.__module__ == 'batchgen.run.run'"
-    )
+    script = "import batchgen, batchgen.run.work; assert batchgen.run.__module__ == 'batchgen.run.in_memory.python_api'"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 

@@ -56,18 +56,22 @@ def job_file_error(problems: Sequence[Problem], texts: Mapping[str, str]) -> Job
     return JobFileError(shown, file=file, text=texts.get(file, ""), texts=texts)
 
 
-def read_layers(file: Path, layers: Layers) -> Node:
+def read_layers(file: Path, layers: Layers, text: str | None = None) -> Node:
     """The job merged over its base files. Problems are added to `layers`.
+
+    `text` is that of the job if it is not in `file`, which then only names it and the folder of its paths.
 
     Raises:
         JobFileError: a file is missing, is not a mapping, or has a newer version.
     """
-    return _read(file, "job", (), layers)
+    return _read(file, "job", (), layers, text=text)
 
 
-def _read(file: Path, origin: str, chain: tuple[Path, ...], layers: Layers) -> Node:
+def _read(
+    file: Path, origin: str, chain: tuple[Path, ...], layers: Layers, *, text: str | None = None
+) -> Node:
     name = str(file)
-    text = _text(file)
+    text = _text(file) if text is None else text
     layers.texts[name] = text
     layers.folders[name] = file.parent.resolve()
     reading = read_yaml(text, file=name, origin=origin)

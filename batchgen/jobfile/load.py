@@ -9,7 +9,10 @@ import datetime as dt
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
+from types import MappingProxyType
+
+import yaml
 
 from batchgen.errors import JobFileError, Problem
 from batchgen.job.spec import Job
@@ -24,13 +27,16 @@ from batchgen.jobfile.profiles import check_unused_profile, profiles_of, select_
 from batchgen.jobfile.renamed_keys import with_current_names
 from batchgen.jobfile.tree import Node, as_node, children, problem_at, to_python
 
+_IN_MEMORY = "job"
+"""Name in messages of a job that is given as a mapping."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedJob:
     """A job and its sources.
 
     Attributes:
-        file: absolute.
+        file: absolute; only a name if the job was given as a mapping.
         date: the value of `${date}`.
         origins: where each value came from, by dotted key: "job", "profile smoke", "--set" or a base file's name.
             Other keys have their default.
@@ -77,13 +83,15 @@ class LoadedJob:
 
 
 def load_job(
-    path: Path | str,
+    path: Path | str | Mapping[str, object],
     *,
     overrides: Sequence[str] = (),
     profile: str | None = None,
     date: dt.date | None = None,
 ) -> LoadedJob:
-    """Read a job file. `overrides` are `KEY=VALUE` each, as with `--set`; `${date}` is today if left out.
+    """Read a job file, or a job as a mapping, whose paths are relative to the working folder.
+
+    `overrides` are `KEY=VALUE` each, as with `--set`; `${date}` is today if left out.
 
     Raises:
         JobFileError: the job is invalid; contains all problems.
@@ -164,7 +172,7 @@ class MergedJob:
 
 
 def merge_job(
-    path: Path | str,
+    path: Path | str | Mapping[str, object],
     *,
     overrides: Sequence[str] = (),
     profile: str | None = None,
@@ -175,8 +183,33 @@ def merge_job(
     Raises:
         JobFileError: a file is missing or unreadable.
     """
-    layers, file = _layers(date), Path(path)
-    return _merged(read_layers(file, layers), file, layers, overrides=overrides, profile=profile)
+    layers = _layers(date)
+    text = _as_yaml(path) if isinstance(path, Mapping) else None
+    file = Path(_IN_MEMORY) if isinstance(path, Mapping) else Path(path)
+    written = read_layers(file, layers, text)
+    return _merged(written, file, layers, overrides=overrides, profile=profile)
+
+
+def _as_yaml(job: Mapping[str, object]) -> str:
+    try:
+        return yaml.dump(dict(job), Dumper=_JobDumper, allow_unicode=True, sort_keys=False)
+    except yaml.YAMLError as error:
+        message = f"a value that a job cannot contain: {error.args[-1]!r}"
+        hint = "Use numbers, texts, lists, mappings, True, False and None."
+        raise JobFileError([Problem("", message, hint)], file=_IN_MEMORY) from error
+
+
+class _JobDumper(yaml.SafeDumper):
+    """Also writes paths, tuples and read-only mappings; writes a repeated value again, since jobs have no anchors."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        del data
+        return True
+
+
+_JobDumper.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(str(path)))
+_JobDumper.add_representer(MappingProxyType, lambda dumper, one: dumper.represent_dict(dict(one)))
+_JobDumper.add_multi_representer(tuple, lambda dumper, items: dumper.represent_list(list(items)))
 
 
 def _layers(date: dt.date | None) -> Layers:

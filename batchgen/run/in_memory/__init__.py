@@ -1,0 +1,1 @@
+"""Runs of rows that a Python program has in memory."""
