@@ -1,7 +1,7 @@
 """`batchgen feedback import`: take the ratings files of exported review pages into a run. All of them, or none."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchgen.errors import DataError, StateError
@@ -54,16 +54,34 @@ def import_votes(
     known = {vote.vote_id for vote in there.votes}
     new = [vote for vote in merged.votes if vote.vote_id not in known]
     problems, _ = find_problems(run, new)
+    elsewhere = _of_compared_runs(run, new)
+    problems = replace(
+        problems, other_run=[one for one in problems.other_run if one.run_id not in elsewhere]
+    )
     _check(run, given, problems, skip_changed=skip_changed)
     bad = {vote.vote_id for vote in problems.votes}
-    added = [vote for vote in new if vote.vote_id not in bad]
+    own = [vote for vote in new if vote.run_id == run.manifest.run_id]
+    added = [vote for vote in own if vote.vote_id not in bad]
     append_votes(run.folder, added, mode=run.file_mode)
     by_reviewer: dict[str, int] = {}
     for vote in added:
         by_reviewer[vote.reviewer] = by_reviewer.get(vote.reviewer, 0) + 1
     repeated = sum(len(saved.votes) for _, saved in given) - len(new)
     notes = [note for _, saved in given for note in saved.notes]
+    for run_id, votes in elsewhere.items():
+        notes.append(
+            f"{_count(votes)} about the run {run_id}, with which this one was compared: import the file into that run too"
+        )
     return ImportedVotes(by_reviewer, repeated, len(bad), notes)
+
+
+def _of_compared_runs(run: PublishedRun, votes: Sequence[Vote]) -> dict[str, list[Vote]]:
+    """The votes about runs that pairs compare with this one, by run: a page of pairs has edits and flags of both runs."""
+    own = run.manifest.run_id
+    pairs = [{vote.run_id, vote.other_run_id or ""} for vote in votes if vote.kind == "pair"]
+    compared = {name for pair in pairs if own in pair for name in pair if name not in ("", own)}
+    found = {name: [v for v in votes if v.run_id == name] for name in sorted(compared)}
+    return {name: listed for name, listed in found.items() if listed}
 
 
 def _read_files(files: Sequence[Path]) -> list[tuple[Path, SavedVotes]]:

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from batchgen.feedback.import_votes import import_votes
 from batchgen.feedback.vote import Vote, standing_votes
 from batchgen.feedback.votes_file import read_votes_file
+from batchgen.output.published_run import PublishedRun
 from batchgen.review.review_page import export_review
 from batchgen.review.server.serve_review import ReviewServer
+from batchgen.state.run_folder import RunFolder
 from tests.browser import Opened
 from tests.report.conftest import HOSTILE
 from tests.review.conftest import QUESTIONS, prepared, saved
@@ -99,7 +102,28 @@ def test_a_blind_choice_is_one_for_the_right_run(
     page = enter(opened, "bo")
     choose_long_ones(page, 12)
     check_long_ones(downloaded(page, tmp_path), 12)
+    press_previous_and_flag_both(page)
+    votes = downloaded(page, tmp_path)
+    assert len(votes) == 14
     assert (opened.messages, opened.violations) == ([], [])
+    for folder, counts in ((base, {"bo": 13}), (new, {"bo": 1})):
+        imported = import_votes(
+            PublishedRun(RunFolder(folder)), [tmp_path / "downloads" / "ratings.jsonl"]
+        )
+        assert imported.added == counts
+        (note,) = imported.notes
+        assert "import the file into that run too" in note
+    (flag,) = saved(new)
+    assert (flag.kind, flag.labels, flag.id) == ("flag", ["wrong"], "r11")
+
+
+def press_previous_and_flag_both(page: Page) -> None:
+    """Flag both answers of the last pair."""
+    page.keyboard.press("p")
+    press(page, "r11", "f", "a", "3")
+    expect(page.locator("#item .mine.flag")).to_have_count(1)
+    press(page, "r11", "f", "b", "3")
+    expect(page.locator("#item .mine.flag")).to_have_text(["A: wrong", "B: wrong"])
 
 
 def downloaded(page: Page, folder: Path) -> list[Vote]:
