@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from batchgen.job.spec import Job
+from batchgen.jobfile.docs.changelog import CHANGELOG
 from batchgen.jobfile.docs.many_machines import MANY_MACHINES
 from batchgen.jobfile.docs.matrix_runs import MATRIX_RUNS
 from batchgen.jobfile.docs.nightly_runs import NIGHTLY_RUNS
@@ -215,7 +216,7 @@ def job_reference(engines: Mapping[str, str]) -> str:
         "|---|---|",
     ]
     lines += [f"| `{name}` | {summary} |" for name, summary in engines.items()]
-    return _HEAD + "\n".join(lines) + "\n" + _VLLM + _OPENVINO + _SERVERS
+    return _HEAD + "\n".join(lines) + "\n" + _VLLM + _OPENVINO + _SERVERS + CHANGELOG
 
 
 def _section(path: KeyPath, expected: Expected) -> Iterator[str]:

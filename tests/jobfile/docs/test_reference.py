@@ -100,7 +100,7 @@ def test_every_synonym_is_listed() -> None:
 
 def test_the_page_is_plain_markdown() -> None:
     assert PAGE.startswith("# Job files\n")
-    assert PAGE.endswith("|\n")
+    assert PAGE.endswith(".\n")
     assert "\n\n\n" not in PAGE
     tables = re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE)
     for table in tables:

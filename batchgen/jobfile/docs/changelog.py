@@ -1,0 +1,24 @@
+"""The section of the reference on what changed between versions."""
+
+CHANGELOG = """
+## Changes
+
+### 0.2.0
+
+- **Engines**: `openai` (any server that speaks this protocol), `vllm`, `openvino` and `echo`, in addition to the built-in `transformers`.
+- **Formats**: bfloat16 on processors with units for it, GGUF files, LoRA adapters.
+- **Answers of a given form**: `decoding.response_format`, probabilities of labels, log-probabilities of tokens, `output.parse`.
+- **Many machines**: `run --shard`, `--merge` and `--ray`; input and output in object storage.
+- **Pages**: `batchgen report`, `compare` of several runs, `history`, `review`, with Markdown and JUnit for CI.
+- **Feedback**: `batchgen feedback` imports, measures and exports what people think of answers.
+- **Prompts**: `run --matrix` and `input.cross` try combinations.
+- **First hour**: `init`, `doctor`, `completion`; `batchgen.generate` in Python.
+- **Nights**: `run --notify`, `run --prometheus`, examples for schedulers, `purge --older-than`.
+- A gate on a metric with coverage below 0.95 fails unless it sets `min_coverage`; equal differences no longer count as certain.
+
+Runs of 0.1 are read by all commands that read; a run that 0.1 began is not continued.
+
+### 0.1.0
+
+- `run`, `plan`, `validate`, `status`, `show`, `verify`, `purge`, `score`, `compare`, `models`, `metrics`, `schema` and `bench`.
+"""
