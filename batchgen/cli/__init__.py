@@ -15,7 +15,7 @@ from batchgen.cli.render.next_steps import next_steps
 _SECTIONS = {
     "Begin": ("init", "doctor"),
     "Run": ("run", "plan", "validate"),
-    "Evaluate": ("score", "compare", "report", "review", "feedback"),
+    "Evaluate": ("score", "compare", "report", "history", "review", "feedback"),
     "Inspect": ("status", "show", "runs", "export"),
     "Maintain": ("verify", "purge"),
     "Models and reference": ("models", "metrics", "bench", "schema", "completion"),

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 
+from batchgen.report.history_text import HISTORY_TEXTS
+
 LANGUAGES = ("en", "zh")
 
 TEXTS: Mapping[str, tuple[str, str]] = {
+    **HISTORY_TEXTS,
     "report": ("Report", "报告"),
     "passed": ("Passed: every gate passed", "通过：所有门槛均已达到"),
     "failed": (

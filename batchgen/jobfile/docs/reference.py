@@ -191,8 +191,8 @@ to save a part wins. It must be the same job and input; with `${date}`, add `--d
 (exit code 5). A part that cannot be saved stops the run (5 or 75); it stays in `output.path` and is saved by the next start. The
 parts are deleted when the run is published.
 
-`status`, `verify`, `show`, `export`, `compare`, `score --output FOLDER` and `report --output FILE` take such an address, of a prefix
-or of one run's folder, in place of a run folder (also `batchgen.score` and `batchgen.compare`). The files are copied to
+`status`, `verify`, `show`, `export`, `compare`, `history`, `score --output FOLDER` and `report --output FILE` take such an address,
+of a prefix or of one run's folder, in place of a run folder (also `batchgen.score` and `batchgen.compare`). The files are copied to
 `$BATCHGEN_CACHE/runs` and checked by their SHA-256; `verify` reads all of them again.
 
 Tested with a server with the API of S3. Google and Azure are used through the same library, and have not been tried.

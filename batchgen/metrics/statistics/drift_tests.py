@@ -26,6 +26,8 @@ _EXTREME_IS_ENOUGH = 40
 """A permutation test ends after so many permutations at least as extreme (Besag and Clifford 1991)."""
 _WORK = 200_000_000
 """Prompts that a permutation test of duplicates may move altogether."""
+EQUAL = "none needed: equal"
+"""In place of the name of a test."""
 _ROUNDING = 1e-9
 
 Integers = npt.NDArray[np.int64]
@@ -60,7 +62,7 @@ def compare_numbers(base: Floats, new: Floats) -> DriftTest:
     widest = int(gaps.max())
     distance, least = widest / (n * m), least_p(n, m)
     if widest == 0:
-        return DriftTest(1.0, 0.0, "Kolmogorov-Smirnov", least)
+        return DriftTest(1.0, 0.0, EQUAL, least)
     if n + m > EXACT_PROMPTS:
         p = kolmogorov_p(distance, n * m / (n + m))
         return DriftTest(p, distance, "Kolmogorov-Smirnov", least)
@@ -100,7 +102,7 @@ def compare_shares(base: Floats, new: Floats, *, seed: int = 0) -> DriftTest:
     change = new.mean(axis=0) - base.mean(axis=0)
     distance, least = float(np.abs(change).sum() / 2), least_p(n, m)
     if distance < _ROUNDING:
-        return DriftTest(1.0, 0.0, "permutation", least)
+        return DriftTest(1.0, 0.0, EQUAL, least)
     pooled = np.vstack([base, new])
     kinds, kind = np.unique(pooled, axis=0, return_inverse=True)
     kind = kind.reshape(-1)  # numpy 2.0 keeps a second axis
@@ -176,7 +178,7 @@ def compare_duplicates(base: PromptTexts, new: PromptTexts, *, seed: int = 0) ->
     limit = int(np.clip(_WORK // (n + m), 2_499, PERMUTATIONS))
     least = max(least_p(n, m), 1 / (limit + 1))
     if found < _ROUNDING:
-        return DriftTest(1.0, 0.0, "permutation", least)
+        return DriftTest(1.0, 0.0, EQUAL, least)
     generator = np.random.default_rng(seed)
     dealt = np.arange(n + m) < n
     extreme = tried = 0

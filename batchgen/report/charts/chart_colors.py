@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 INK, MUTED, GRID = "#010101", "#010102", "#010103"
 ACCENT, GOOD, BAD = "#010104", "#010105", "#010106"
+BAND = "#010107"
 
 COLOR_CLASSES: Mapping[str, str] = {
     INK: "ink",
@@ -15,5 +16,6 @@ COLOR_CLASSES: Mapping[str, str] = {
     ACCENT: "accent",
     GOOD: "good",
     BAD: "bad",
+    BAND: "band",
 }
 """The class of each stand-in: `f-` before it for a fill, `s-` for a stroke."""

@@ -77,7 +77,7 @@ def interval_chart(
     if least < 0 < most:
         zero = alt.Chart(alt.Data(values=[{"value": 0}])).mark_rule(color=MUTED, strokeDash=[4, 3])
         layers.insert(0, zero.encode(x=x))
-    return _draw(alt.layer(*layers), label, step=24)
+    return draw_svg(alt.layer(*layers), label, step=24)
 
 
 def histogram_chart(bins: Histogram, label: str) -> str:
@@ -93,7 +93,7 @@ def histogram_chart(bins: Histogram, label: str) -> str:
     )
     y = alt.Y("count:Q", title=None, axis=alt.Axis(tickCount=3))
     bars = alt.Chart(alt.Data(values=rows)).mark_bar(color=ACCENT, binSpacing=0)
-    return _draw(bars.encode(x=x, x2="high:Q", y=y, y2=alt.value(90)), label, height=90)
+    return draw_svg(bars.encode(x=x, x2="high:Q", y=y, y2=alt.value(90)), label, height=90)
 
 
 def bar_chart(counts: Mapping[str, int], label: str) -> str:
@@ -109,7 +109,7 @@ def bar_chart(counts: Mapping[str, int], label: str) -> str:
     )
     base = alt.Chart(alt.Data(values=rows)).encode(y=alt.Y("name:N", title=None, sort=names), x=x)
     text = base.mark_text(align="left", dx=4, color=INK, fontSize=12).encode(text="text:N")
-    return _draw(alt.layer(base.mark_bar(color=ACCENT), text), label, step=24)
+    return draw_svg(alt.layer(base.mark_bar(color=ACCENT), text), label, step=24)
 
 
 def bin_values(values: Floats) -> Histogram:
@@ -143,7 +143,15 @@ def _labels(texts: Sequence[str]) -> list[str]:
     return labels
 
 
-def _draw(chart: Any, label: str, *, step: int = 0, height: int = 0) -> str:  # noqa: ANN401  # an Altair chart
+def draw_svg(
+    chart: Any,  # noqa: ANN401  # one of Altair
+    label: str,
+    *,
+    step: int = 0,
+    width: int = WIDTH,
+    height: int = 0,
+) -> str:
+    """Draw a chart; its height is that of each row, or of all."""
     axis = {
         "labelColor": INK,
         "labelFontSize": 12,
@@ -157,7 +165,7 @@ def _draw(chart: Any, label: str, *, step: int = 0, height: int = 0) -> str:  # 
         "view": {"stroke": None},
         "padding": {"left": 18, "right": 12, "top": 5, "bottom": 5},
     }
-    sized = chart.properties(width=WIDTH, height={"step": step} if step else height)
+    sized = chart.properties(width=width, height={"step": step} if step else height)
     spec = sized.to_dict() | {"config": config, "background": None}
     drawn: str = require_chart_package("vl_convert").vegalite_to_svg(spec)
     return clean_svg(drawn, label)

@@ -1,0 +1,109 @@
+"""From the history of jobs to its page."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from itertools import pairwise
+from typing import Any
+
+from batchgen.evaluation.drift.measure_drift import DRIFT_KINDS
+from batchgen.report.history.job_history import JobHistory, Night, RunHistory
+from batchgen.report.history.run_changes import CHANGE_KINDS, ChangeKind, kinds_of
+from batchgen.report.history.trend_chart import flips_chart, trend_chart
+from batchgen.report.history.trends import Trend, TrendPoint
+from batchgen.report.number_text import format_p, format_share, format_signed, format_value
+from batchgen.report.page import render_page
+from batchgen.report.sections import interval_text
+
+MAX_CHARTS = 24
+"""Metrics of a job that have a chart; the others are in the tables."""
+_SIGNS = "①②③④⑤⑥⑦"
+
+
+def build_history(history: RunHistory) -> str:
+    """The page: for each job its metrics over time, what changed, which answers flipped, and drift."""
+    values = {
+        "title": " · ".join(job.job for job in history.jobs),
+        "version": version("batchgen-llm"),
+        "jobs": [_job_values(job) for job in history.jobs],
+        "left_out": history.left_out,
+        "signs": list(zip(_SIGNS, CHANGE_KINDS, strict=True)),
+        "drift_kinds": DRIFT_KINDS,
+        "format_p": format_p,
+        "format_share": format_share,
+    }
+    return render_page("history.html.jinja", values, {"rows": [], "slices": [], "metrics": []})
+
+
+def _job_values(job: JobHistory) -> Mapping[str, Any]:
+    return {
+        "name": job.job,
+        "nights": job.nights,
+        "marks": {night.run.run_id: _signs(kinds_of(night.changes)) for night in job.nights},
+        "earlier": job.earlier,
+        "trends": [_trend_values(trend, job.nights) for trend in job.trends],
+        "charts": list(_charts(job)),
+        "flips": list(_flips(job.nights)),
+        "drifts": list(reversed(job.drifts)),
+    }
+
+
+def _signs(kinds: Sequence[ChangeKind]) -> str:
+    return "".join(_SIGNS[CHANGE_KINDS.index(kind)] for kind in kinds)
+
+
+def _marks(trend: Trend, nights: Sequence[Night]) -> dict[str, str]:
+    """The signs of what changed, by the id of the run; that of the metric only where this one changed."""
+    pairs = pairwise(trend.points)
+    breaks = {now.run.run_id for before, now in pairs if before.segment != now.segment}
+    found = {}
+    for night in nights:
+        run, kinds = night.run.run_id, kinds_of(night.changes)
+        found[run] = _signs([kind for kind in kinds if kind != "metric" or run in breaks])
+    return found
+
+
+def _charts(job: JobHistory) -> Iterator[tuple[Trend, str]]:
+    places = _places(job.nights)
+    for trend in job.trends[:MAX_CHARTS]:
+        if svg := trend_chart(trend, places, _marks(trend, job.nights)):
+            yield trend, svg
+
+
+def _places(nights: Sequence[Night]) -> Mapping[str, int]:
+    return {night.run.run_id: number for number, night in enumerate(nights, 1)}
+
+
+def _trend_values(trend: Trend, nights: Sequence[Night]) -> Mapping[str, Any]:
+    """The newest run first."""
+    places, marks = _places(nights), _marks(trend, nights)
+    points = list(reversed(trend.points))
+    older = [*points[1:], None]
+    return {
+        "trend": trend,
+        "points": [
+            {
+                "number": places[point.run.run_id],
+                "run": point.run,
+                "value": format_value(point.row.value, point.row.unit),
+                "interval": interval_text(point.row),
+                "n": point.row.n,
+                "coverage": point.row.coverage,
+                "change": _change(point),
+                "marks": marks[point.run.run_id],
+                "breaks": before is not None and before.segment != point.segment,
+            }
+            for point, before in zip(points, older, strict=True)
+        ],
+    }
+
+
+def _change(point: TrendPoint) -> str:
+    return "–" if point.change is None else format_signed(point.change, point.row.unit)
+
+
+def _flips(nights: Sequence[Night]) -> Iterator[tuple[str, str]]:
+    """A chart for each metric whose answers changed between runs."""
+    names = dict.fromkeys(one.metric for night in nights for one in night.flips)
+    for name in list(names)[:MAX_CHARTS]:
+        if svg := flips_chart(name, nights):
+            yield name, svg

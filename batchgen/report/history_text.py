@@ -1,0 +1,68 @@
+"""The texts of the page of `batchgen history` in English and Chinese."""
+
+from collections.abc import Mapping
+
+HISTORY_TEXTS: Mapping[str, tuple[str, str]] = {
+    "history_runs": ("{n} runs", "{n} 次运行"),
+    "history_earlier": ("{n} earlier ones are not shown", "另有 {n} 次更早的未显示"),
+    "history_note": (
+        "Each point is a run, the oldest on the left, with the interval of its value. Where the definition of a metric "
+        "changed, its line is broken: values before and after it are not comparable.",
+        "每个点是一次运行，最早的在左侧，带有置信区间。指标定义改变之处曲线断开：前后的数值不可比较。",
+    ),
+    "history_signs": ("Changed since the run before:", "与前一次运行相比改变的内容："),
+    "changed_model": ("model", "模型"),
+    "changed_data": ("data", "数据"),
+    "changed_prompt": ("prompt", "提示"),
+    "changed_decoding": ("decoding", "解码设置"),
+    "changed_metric": ("metric", "指标"),
+    "changed_version": ("versions", "软件版本"),
+    "changed_other": ("other settings", "其他设置"),
+    "history_changes": ("Runs and what changed", "各次运行及改变的内容"),
+    "history_started": ("Started (UTC)", "开始时间（UTC）"),
+    "history_settings": ("{n} settings", "{n} 项设置"),
+    "history_flips": ("Answers that changed", "有变化的回答"),
+    "history_flips_note": (
+        "Answers to the same prompts in two runs in succession: how many became better (above the line) and worse (below). "
+        "p is that of `batchgen compare`, adjusted within each pair of runs (Holm).",
+        "相邻两次运行对相同提问的回答：变好的数量（线上方）与变差的数量（线下方）。p 值与 batchgen compare 相同，在每对运行内校正（Holm）。",
+    ),
+    "history_no_flips": (
+        "No two runs in succession have scores of answers to the same prompts.",
+        "相邻的运行之间没有对相同提问的有分数的回答。",
+    ),
+    "history_common": ("Answers in both", "共同的回答"),
+    "history_values": ("Values", "数值"),
+    "history_change": ("Change", "变化"),
+    "history_break": (
+        "another definition: not comparable with the runs before",
+        "定义不同：与之前的运行不可比较",
+    ),
+    "history_left_out": ("Runs that are left out", "未列入的运行"),
+    "drift": ("Drift of the answers", "回答的漂移"),
+    "drift_note": (
+        "Whether the answers of a run are distributed as those of the run before. Each prompt counts once, whatever the "
+        "number of its answers. p is adjusted for the tests of a run (Holm); marked: below 0.01. The distance is from 0 "
+        "(equal) to 1 (nothing in common): with many prompts, the smallest difference has a small p.",
+        "一次运行的回答分布是否与前一次相同。每个提问只计一次，与回答数无关。p 值按同一次运行的检验数校正（Holm）；小于 0.01 的已标出。"
+        "距离从 0（相同）到 1（毫无重叠）：提问很多时，极小的差别也会有很小的 p 值。",
+    ),
+    "drift_none": (
+        "The newest run has none before it.",
+        "最新的运行之前没有其他运行。",
+    ),
+    "drift_every_run": (
+        "All runs, each against the one before: p, and the distance in grey.",
+        "所有运行，各与前一次比较：p 值，灰色为距离。",
+    ),
+    "drift_from": ("from {base}", "与 {base} 相比"),
+    "drift_trait": ("Answers", "回答"),
+    "drift_distance": ("Distance", "距离"),
+    "drift_change": ("Before -> after", "之前 -> 之后"),
+    "drift_test": ("Test", "检验"),
+    "drift_length": ("length", "长度"),
+    "drift_finish_reason": ("finish reason", "结束原因"),
+    "drift_refusal": ("refusal", "拒绝"),
+    "drift_language": ("language (script)", "语言（文字）"),
+    "drift_duplicates": ("duplicates", "重复"),
+}
