@@ -2,7 +2,9 @@
 
 import json
 import socket
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -354,6 +356,23 @@ def test_tls_on_a_plain_port_and_a_name_that_does_not_exist(
     nowhere = {"engine": "openai", "base_url": "http://no-such-host.invalid/v1"}
     nowhere["engine_args"] = {"insecure": True}  # type: ignore[assignment]
     assert call(["plan", str(make_job(model=nowhere))]) in (5, 75)
+
+
+def test_a_server_that_closes_connections_may_expect_https(
+    make_job: MakeJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def close_each() -> None:
+            with suppress(OSError):  # the listener is closed at the end
+                while True:
+                    listener.accept()[0].close()
+
+        threading.Thread(target=close_each, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        job = make_job(model={"engine": "openai", "base_url": url})
+        assert call(["plan", str(job)]) == 75
+    assert "whether base_url must start with https://" in capsys.readouterr().err
 
 
 def test_nobody_listens(make_job: MakeJob, capsys: pytest.CaptureFixture[str]) -> None:

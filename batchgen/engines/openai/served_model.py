@@ -13,6 +13,7 @@ from typing import Any
 from batchgen.engines.openai.answer_json import parse_json, sound_text
 from batchgen.engines.openai.transport.base_url import BaseUrl
 from batchgen.engines.openai.transport.http_connection import (
+    CLOSED,
     ConnectionLostError,
     HttpConnection,
     HttpReply,
@@ -90,10 +91,7 @@ class ServerAccess:
             waited = time.monotonic() - began
             if not found and all(waited > self._limit(error) for error in away.values()):
                 names = "; ".join(f"{url} does not answer: {e.why}" for url, e in away.items())
-                raise UnavailableError(
-                    names,
-                    hint="Check base_url, start the server, then repeat the same command.",
-                )
+                raise UnavailableError(names, hint=_away_hint(away))
             if not found and not reported:
                 why = "; ".join(f"{url}: {error.why}" for url, error in away.items())
                 report(f"waiting for {why}")
@@ -161,6 +159,12 @@ class FoundModel:
     first: FoundServer
     away: tuple[BaseUrl, ...]
     context_length: int | None
+
+
+def _away_hint(away: Mapping[BaseUrl, NotReadyError]) -> str:
+    closed = any(url.scheme == "http" and error.why == CLOSED for url, error in away.items())
+    check = "whether base_url must start with https://" if closed else "base_url"
+    return f"Check {check}, start the server, then repeat the same command."
 
 
 def _check_same(found: Sequence[FoundServer]) -> None:

@@ -93,7 +93,8 @@ with exit code 5, and the same command resumes it.
   they are.
 - `batching.max_rows`, `max_tokens` and `memory_fraction` limit rows at a time and the memory for keys and values.
 - Other rows in flight may change the last bits of a row: `plan` and the manifest state what was measured when the model was first
-  loaded. With the same seed, sampled text differs from that of other engines.
+  loaded. With the same seed, sampled text differs from that of other engines. A run is resumed only with the same version of
+  OpenVINO GenAI. A step that takes longer than 30 minutes ends the process of the library, as a crash does.
 - `decoding.logprobs` records the mean and those of the tokens (`0`). Together, `min_p` and `top_p` are an error: they are applied
   in another order. Not supported: scoring of texts (`perplexity`, judges), `response_format`, beam search,
   `no_repeat_ngram_size`, `generation_kwargs`, adapters, GPUs.
@@ -109,6 +110,10 @@ each setting of the job is probed by its effect. Where a server honors a field, 
 defaults may not be neutral (llama.cpp: `top_k: 40`, `min_p: 0.05`). The manifest has the result as `engine.dialect`. A run is
 resumed only with the same served model and, on a private network, the same server version. Requests at once start at 16
 and double up to 256 while that brings more answers; `batching.max_rows` fixes them.
+
+Where a server states its context (llama.cpp: that of a slot, vLLM) and prompts are token ids, a row that does not fit in it
+fails alone, `prompt_too_long`, before it is sent. Of several servers the smallest context counts. A run keeps the context that
+it began with, and is not resumed with a smaller one. Without `model.path`, the server refuses such a row: `request_refused`.
 
 Where a server shows its tokenizer and its chat template (llama.cpp, vLLM), they are compared with those of `model.path` before
 the first row: another tokenizer is an error, another template a note. With several servers, those that are ready serve; one
@@ -126,10 +131,10 @@ first row.
 
 | server | token ids | seed | top_k, min_p | repetition_penalty | min_new_tokens | response_format | texts scored | |
 |---|---|---|---|---|---|---|---|---|
-| llama.cpp | yes | yes | yes | yes, as `repeat_penalty` | no effect | JSON, choice; all if built with llguidance | labels of judges only | tried in the tests |
-| vllm serve 0.32 | yes | yes | yes | yes | yes | all | yes | by its source |
-| SGLang 0.5 | yes | probably | yes | probably | other name | JSON, regex, choice | no | by its documentation |
-| Ollama 0.40, LM Studio | no: leave out `model.path` | yes | not in this API | no | no | JSON | no | by their documentation |
+| llama.cpp | yes | yes | yes | yes, as `repeat_penalty` | no effect | JSON, choice; all if built with llguidance | labels of judges only | tried in the tests (xllamacpp 2026.10) |
+| vllm serve 0.32 | yes | yes | yes | yes | yes | all | yes | by its source, not tried |
+| SGLang 0.5 | yes | probably | yes | probably | other name | JSON, regex, choice | no | by its documentation, not tried |
+| Ollama 0.40, LM Studio | no: leave out `model.path` | yes | not in this API | no | no | JSON | no | by their documentation, not tried |
 | hosted services | seldom | best effort | seldom | seldom | no | JSON, often | no | not tried |
 """
 _VLLM = """

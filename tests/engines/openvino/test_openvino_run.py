@@ -122,7 +122,7 @@ def test_a_run_is_continued_only_by_the_same_version(
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("behavior", ["abort", "raise"])
+@pytest.mark.parametrize("behavior", ["abort", "raise", "hang"])
 def test_a_row_that_breaks_the_library_is_found_and_fails_alone(
     tmp_path: Path, model: Path, behavior: str
 ) -> None:

@@ -176,13 +176,15 @@ def _whole_body(reply: http.client.HTTPResponse, until: float) -> bytes:
     return bytes(content)
 
 
+CLOSED = "the connection was closed"
+"""Why there is no answer; also of a server that expects https."""
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (ssl.SSLCertVerificationError, "the server's certificate is not valid"),
     (ssl.SSLError, "the server does not speak TLS on this port"),
     (TimeoutError, "timeout"),
     (socket.gaierror, "the host name is unknown"),
     (ConnectionRefusedError, "connection refused"),
-    (ConnectionError, "the connection was closed"),
+    (ConnectionError, CLOSED),
     (http.client.IncompleteRead, "the answer is incomplete"),
     (http.client.HTTPException, "the answer is not HTTP"),
 )
