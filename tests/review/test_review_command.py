@@ -50,7 +50,7 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_kill_in_the_middle_loses_no_vote(
     answered: MakeRun, start: Start, show: Callable[..., Opened]
 ) -> None:

@@ -121,9 +121,9 @@ def press_previous_and_flag_both(page: Page) -> None:
     """Flag both answers of the last pair."""
     page.keyboard.press("p")
     press(page, "r11", "f", "a", "3")
-    expect(page.locator("#item .mine.flag")).to_have_count(1)
+    expect(page.locator("#item .mine-flag")).to_have_count(1)
     press(page, "r11", "f", "b", "3")
-    expect(page.locator("#item .mine.flag")).to_have_text(["A: wrong", "B: wrong"])
+    expect(page.locator("#item .mine-flag")).to_have_text(["A: wrong", "B: wrong"])
 
 
 def downloaded(page: Page, folder: Path) -> list[Vote]:
@@ -206,6 +206,7 @@ def test_every_kind_of_vote_and_a_reload(
     assert all(one.startswith(("file:", "blob:")) for one in opened.requests)
 
 
+@pytest.mark.soak
 def test_hostile_rows(answered: MakeRun, serve: Serve, show: Show, tmp_path: Path) -> None:
     long = "long " * 200_000  # a megabyte
     texts = [*HOSTILE, "long"]

@@ -165,6 +165,16 @@ def test_marks_of_a_pair_are_votes_about_the_run_of_that_answer(answered: MakeRu
     assert standing_votes(saved(new)) == []
 
 
+def test_marks_of_an_earlier_review_do_not_show_whose_answer_is_which(answered: MakeRun) -> None:
+    base, new = answered("base"), answered("new", tokens=6)
+    ReviewSession(prepared(base)).record(request(0, "flag", labels=["wrong"]))
+    assert ReviewSession(prepared(base, new)).state("anna")["votes"] == []
+    pair = ReviewSession(prepared(base, new))
+    pair.record(request(0, "comment", comment="both are short"))
+    assert len(ReviewSession(prepared(base, new)).state("anna")["votes"]) == 1
+    assert len(ReviewSession(prepared(base)).state("anna")["votes"]) == 2
+
+
 def test_overlap_shares_some_answers_and_splits_the_others(answered: MakeRun) -> None:
     folder = answered()
     session = ReviewSession(prepared(folder), 0.2)

@@ -100,9 +100,10 @@ class ReviewSession:
             self._reviewers.setdefault(vote.reviewer, ReviewerVotes()).votes.append(placed)
 
     def _belongs(self, vote: Vote) -> bool:
-        if vote.kind in ("edit", "flag", "comment"):
-            return True
+        """Whether a vote is shown: judgements by this rubric; marks by any, unless they would show whose answer this is."""
         other = self.setup.other
+        if other is None and vote.kind in ("edit", "flag", "comment"):
+            return True
         if vote.kind == "pair" and (other is None or vote.other_run_id != other.run_id):
             return False
         return vote.rubric == self.setup.rubric.name

@@ -156,7 +156,7 @@
   const mineOf = (n) => {
     const found = mine(n);
     if (!found.length) return [];
-    const tags = found.map((one) => node("span", "tag mine " + one.kind, ...parts(describe(one))));
+    const tags = found.map((one) => node("span", "tag mine mine-" + one.kind, ...parts(describe(one))));
     const edits = found.filter((one) => one.kind === "edit").map((one) => titled(say("edited_text"), box(one.edited_text)));
     return [titled(say("mine"), node("p", "tags", ...tags)), ...edits];
   };
@@ -364,7 +364,7 @@
     at("place").textContent = place < queue.length ? say("place", { n: place + 1, all }) : "";
     at("who").replaceChildren(...parts(say("as", { name: reviewer })));
     if (!config.reviewer) at("who").append(" ", button(say("change_name"), "", askName, "link"));
-    const names = progress.map((one) => one.name + " " + one.done).join(" · ");
+    const names = progress.filter((one) => one.done).map((one) => one.name + " " + one.done).join(" · ");
     at("everyone").replaceChildren(...(names ? parts(say("everyone", { names })) : []));
   };
   const download = () => {
