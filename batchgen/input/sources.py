@@ -6,13 +6,13 @@
 
 The cells that a row's prompt, id and settings see are those of its own line: other rows decide only the types of the published
 columns. A row has two numbers: one in the whole input, from 0, which is its id if there is no id column; and `Row.index`, its
-number among the rows that `filter`, `sample` and `limit`, in that order, select. Memory does not grow with the input,
-except for eight bytes a row during the survey, for the check of ids.
+number among the rows that `filter`, `sample` and `limit`, in that order, select, each multiplied by `cross` (`crossing.py`).
+Memory does not grow with the input, except for eight bytes a row during the survey, for the check of ids.
 """
 
 from bisect import bisect_right
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -23,10 +23,12 @@ from batchgen.input.blocks import (
     Block,
     BlockCursor,
     BlockStart,
-    Cells,
     RowLocations,
+    concat_blocks,
     object_array,
 )
+from batchgen.input.chunk import Chunk
+from batchgen.input.crossing import Crossing
 from batchgen.input.files import InputFile, find_files
 from batchgen.input.ids import (
     IdCheck,
@@ -40,39 +42,8 @@ from batchgen.input.redacted_cells import CellRedaction
 from batchgen.input.row_sample import BottomK, Condition, sample_keys
 from batchgen.input.survey import StartIndex, Survey, SurveyedFile, check_types, hash_file
 from batchgen.job.spec import Input
-from batchgen.records import Failure, Row
 
 __all__ = ["Chunk", "InputFile", "InputSource", "Survey", "SurveyedFile", "open_source"]
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Selected rows [first, first + len(ids)).
-
-    Attributes:
-        number: from 0.
-        table: all columns, with the schema of the survey.
-        failures: rows that cannot be used, by `Row.index`.
-        columns: the cells of the columns that rows have, as Python objects.
-        redacted: number of redacted items in the table, by kind.
-    """
-
-    number: int
-    first: int
-    table: pa.Table
-    ids: tuple[str, ...]
-    failures: Mapping[int, Failure]
-    columns: Mapping[str, Cells] = field(default_factory=dict)
-    redacted: Mapping[str, int] = field(default_factory=dict)
-
-    def rows(self) -> list[Row]:
-        """The rows, with the columns that were asked for."""
-        values = self.columns.values()
-        fields = zip(*values, strict=True) if values else ((),) * len(self.ids)
-        return [
-            Row(index, id_, dict(zip(self.columns, cells, strict=True)))
-            for index, (id_, cells) in enumerate(zip(self.ids, fields, strict=True), self.first)
-        ]
 
 
 def open_source(spec: Input, *, seed: int, redaction: CellRedaction | None = None) -> "InputSource":
@@ -92,7 +63,8 @@ def open_source(spec: Input, *, seed: int, redaction: CellRedaction | None = Non
 class InputSource:
     """The rows of the input files; made by `open_source`.
 
-    `columns` includes those of hive folders. For JSONL it has those of the first lines; the survey's schema has all.
+    `columns` includes those of hive folders and of `cross`. For JSONL it has those of the first lines; the survey's schema has
+    all.
     """
 
     def __init__(
@@ -103,8 +75,10 @@ class InputSource:
         self._spec = spec
         self._seed = seed
         self.files = table.files
-        self.columns = table.columns
-        self.id_column = find_id_column(spec.columns.id, self.columns)
+        self._crossing = Crossing.of(spec, seed)
+        self._crossing.check_columns(table.columns)
+        self.columns = (*table.columns, *self._crossing.names)
+        self.id_column = find_id_column(spec.columns.id, table.columns)
         if table.known_schema is not None:
             self._filter(table.known_schema)
 
@@ -122,7 +96,8 @@ class InputSource:
             DataError: the input has an error, or no row is selected.
         """
         schema = self._table.schema()
-        check_types(schema, self._spec.columns)
+        crossed = self._crossing.schema(schema)
+        check_types(crossed, self._spec.columns)
         files = tuple(map(hash_file, self.files))
         smallest = None if self._spec.sample is None else BottomK(self._spec.sample)
         locations = RowLocations()
@@ -141,9 +116,10 @@ class InputSource:
         if not kept:
             raise self._no_rows(locations.rows)
         rows = min(kept, self._spec.sample or kept, self._spec.limit or kept)
+        rows *= self._crossing.factor
         key = None if smallest is None else smallest.threshold()
         drawn = smallest.rows() if smallest is not None and key is not None else None
-        return Survey(rows, schema, files, key, frozenset(inexact), starts.finish(drawn))
+        return Survey(rows, crossed, files, key, frozenset(inexact), starts.finish(drawn))
 
     def chunks(
         self,
@@ -193,6 +169,7 @@ class InputSource:
         """The rows from a place on that pass the filter, with the original cells of the id column and of `columns`."""
         row_filter = self._filter(schema)
         wanted = {*columns, *([self.id_column] if self.id_column is not None else [])}
+        wanted -= {*self._crossing.names}
         locations.rows = start.row
         position, is_first = start.position, start.position is None
         for number in range(start.file, len(self.files)):
@@ -213,9 +190,10 @@ class InputSource:
     def selected(
         self, survey: Survey, columns: Sequence[str], start: BlockStart
     ) -> Iterator[Block]:
-        """The rows from a place of the survey on that pass filter, sample and limit."""
-        left = survey.rows - start.selected
-        for block in self._blocks(survey.schema, RowLocations(), columns, start):
+        """The rows from a place of the survey on that pass filter, sample and limit, not multiplied yet."""
+        left = survey.rows // self._crossing.factor - start.selected
+        schema = self._crossing.base_schema(survey.schema)
+        for block in self._blocks(schema, RowLocations(), columns, start):
             if survey.sample_key is not None:
                 keys = sample_keys(block.rows, self._seed)
                 block = block.where(keys <= np.uint64(survey.sample_key))
@@ -244,9 +222,10 @@ class InputSource:
         return RowIds(id_texts(column.column(0), name), block.rows)
 
     def chunk(self, number: int, first: int, block: Block, columns: Sequence[str]) -> Chunk:
-        """The chunk of the rows of a block, redacted."""
+        """The chunk of the rows of a block of the product, from `first` on: with drawn columns, and redacted."""
         failures = {first + position: failure for position, failure in block.failures.items()}
-        ids = tuple(self._ids(block).texts.to_pylist())
+        ids = self._crossing.ids(self._ids(block).texts.to_pylist(), first)
+        block = self._crossing.draw(block, ids)
         if self._redaction is None:
             cells = {name: block.cells(name) for name in columns}
             return Chunk(number, first, block.table, ids, failures, cells)
@@ -259,6 +238,11 @@ class InputSource:
         block = replace(block, table=redacted.table, originals=originals)
         cells = {name: block.cells(name) for name in columns}
         return Chunk(number, first, block.table, ids, failures, cells, redacted.counts)
+
+    @property
+    def crossing(self) -> Crossing:
+        """What multiplies the rows."""
+        return self._crossing
 
     def _no_rows(self, rows: int) -> DataError:
         if rows:
@@ -285,20 +269,37 @@ class ChunkReader:
         self._rows = rows
         self._columns = columns
         self._cursor: BlockCursor | None = None
+        self._last: tuple[int, Block] | None = None
+        """The last selected row that was read, and its number: the next chunk may begin with more of its product."""
 
     def read(self, number: int) -> Chunk:
         """Chunk `number`; DataError if the files have changed since the survey."""
+        crossing = self._source.crossing
         first = number * self._rows
-        expected = min(self._rows, self._survey.rows - first)
-        cursor = self._cursor_before(first)
-        cursor.skip(first - cursor.at)
-        block = cursor.take(expected)
-        if block is None or len(block.rows) < expected:
-            raise DataError(
-                f"{self._source.files[0].place}: has {cursor.at:,} rows; expected {self._survey.rows:,}, as surveyed",
-                hint="Run again. Do not change the input during a run.",
-            )
+        stop = min(first + self._rows, self._survey.rows)
+        block = self._selected(*crossing.base_rows(first, stop))
+        block = crossing.multiply(block, first, stop)
         return self._source.chunk(number, first, block, self._columns)
+
+    def _selected(self, first: int, stop: int) -> Block:
+        """The selected rows [first, stop)."""
+        blocks = [self._last[1]] if self._last is not None and self._last[0] == first else []
+        at = first + len(blocks)
+        if at < stop:
+            cursor = self._cursor_before(at)
+            cursor.skip(at - cursor.at)
+            block = cursor.take(stop - at)
+            if block is None or len(block.rows) < stop - at:
+                expected = self._survey.rows // self._source.crossing.factor
+                raise DataError(
+                    f"{self._source.files[0].place}: has {cursor.at:,} rows; expected {expected:,}, as surveyed",
+                    hint="Run again. Do not change the input during a run.",
+                )
+            blocks.append(block)
+        joined = concat_blocks(blocks)
+        if self._source.crossing.factor > 1:
+            self._last = stop - 1, joined.slice(len(joined.rows) - 1, len(joined.rows))
+        return joined
 
     def _cursor_before(self, first: int) -> BlockCursor:
         """A cursor at row `first` or before it, with as few rows between as possible."""

@@ -9,6 +9,9 @@ from pydantic.fields import FieldInfo
 from batchgen.job.spec import Job
 from batchgen.section import Role
 
+_NEW_KEYS = frozenset({"cross"})
+"""Keys that earlier versions did not have: without a value they are in no record, so that their runs have the same settings."""
+
 
 def roles() -> Mapping[str, Role]:
     """The role of each key that has a value of its own, by dotted name. Items of lists are one value."""
@@ -39,7 +42,7 @@ def _settings(section: BaseModel, wanted: Role, inherited: Role) -> dict[str, An
         if isinstance(value, BaseModel):
             if inner := _settings(value, wanted, role):
                 found[key] = inner
-        elif role == wanted:
+        elif role == wanted and not (value is None and key in _NEW_KEYS):
             found[key] = _plain(value)
     return found
 
@@ -51,6 +54,8 @@ def _role(field: FieldInfo, inherited: Role) -> Role:
 def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of a job
     if isinstance(value, BaseModel):
         return value.model_dump()
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return value

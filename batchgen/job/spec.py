@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from batchgen.job.cross_section import Cross
 from batchgen.job.decoding import OVERRIDABLE as OVERRIDABLE
 from batchgen.job.decoding import Decoding as Decoding
 from batchgen.job.evaluate import Evaluate as Evaluate
@@ -104,6 +105,8 @@ class Input(Section):
     """Use only this many rows, the first ones after `filter` and `sample`."""
     sample: PositiveInt | None = None
     """Use this many rows, drawn at random by `run.seed`, in input order."""
+    cross: Cross | None = None
+    """New columns by name. A list of values multiplies the rows: `{lang: [en, zh]}` makes two of each, with the ids `17/en` and `17/zh`. `{sample: [a, b], weights: [3, 1]}` draws one value for each row, by `run.seed` and the row's id. Applied after `filter`, `sample` and `limit` ([details](#crossed-rows))."""
     on_empty_prompt: Literal["error", "skip"] = "error"
     """A row whose prompt is empty or only white space fails (error) or is skipped (skip)."""
     csv: CsvOptions = CsvOptions()

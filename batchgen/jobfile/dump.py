@@ -50,6 +50,11 @@ def _section(
 
 def _written(value: object, path: KeyPath, node: Node | None) -> object:
     """The value with secrets masked and `${` escaped."""
+    if isinstance(value, Mapping):
+        value = {
+            key: v.model_dump(exclude_none=True) if isinstance(v, BaseModel) else v
+            for key, v in value.items()
+        }
     if isinstance(value, tuple):
         value = [v.model_dump(by_alias=True) if isinstance(v, BaseModel) else v for v in value]
     if path[0] != "prompt":

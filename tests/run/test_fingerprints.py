@@ -33,6 +33,7 @@ GENERATION: dict[str, list[str]] = {
     "input.filter": ["input.filter=\"q != 'no'\""],
     "input.limit": ["input.limit=2"],
     "input.sample": ["input.sample=2"],
+    "input.cross": ["input.cross={lang: [en, zh]}"],
     "input.on_empty_prompt": ["input.on_empty_prompt=skip"],
     "input.csv.delimiter": ["input.csv.delimiter=';'"],
     "input.csv.encoding": ["input.csv.encoding=latin-1"],

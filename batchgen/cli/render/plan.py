@@ -1,6 +1,6 @@
 """A plan as lines for a terminal, and as an object for `--json`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from batchgen.cli.render.terminal import format_answers, format_bytes, format_count, shorten
 from batchgen.engines.engine_registry import find_engine
 from batchgen.evaluation.judging.prepare_judges import PreparedJudge
+from batchgen.job.cross_section import Cross, DrawnValues
 from batchgen.job.model_section import model_title
 from batchgen.models.local_model import LocalModel
 from batchgen.run.plan import Plan
@@ -61,6 +62,7 @@ def _input(plan: Plan) -> list[str]:
     values = {name: getattr(selection, name) for name in ("filter", "sample", "limit")}
     if chosen := [f"{name} {value}" for name, value in values.items() if value is not None]:
         lines.append(" · ".join(chosen))
+    lines += [f"cross {' · '.join(_crossed(selection.cross))}"] if selection.cross else []
     used = {*setup.request_builder.columns, source.id_column}
     if unused := [column for column in source.columns if column not in used]:
         lines.append(f"unused columns: {_few(unused)}")
@@ -68,6 +70,14 @@ def _input(plan: Plan) -> list[str]:
         counted = " · ".join(f"{count:,} {code}" for code, count in sorted(plan.failures.items()))
         lines.append(f"rows that will fail: {counted}")
     return lines
+
+
+def _crossed(cross: Cross) -> Iterator[str]:
+    for name, values in cross.items():
+        if isinstance(values, DrawnValues):
+            yield f"{name} (1 of {len(values.sample):,}, drawn)"
+        else:
+            yield f"{name} ({format_count(len(values), 'value')})"
 
 
 def _few(names: Sequence[str]) -> str:

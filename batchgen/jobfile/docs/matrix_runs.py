@@ -1,4 +1,4 @@
-"""The section of the reference about matrices of runs."""
+"""The sections of the reference about matrices of runs and about crossed rows."""
 
 MATRIX_RUNS = """
 ## Matrix
@@ -34,4 +34,30 @@ batchgen run job.yaml --matrix 'prompt.file=[short.jinja, polite.jinja]' --matri
 - `plan` shows answers and tokens of each run and in total, `validate` checks all, `status` of the common folder shows each. `--fresh`,
   `--retry-errors` and `--incremental-from` (the folder of an earlier matrix: answers are reused from the run with the same name) concern all
   runs. `--shard`, `--merge` and `--ray` are rejected. With `output.upload`, each run has a prefix of its own below the address.
+"""
+
+CROSSED_ROWS = """
+## Crossed rows
+
+`input.cross` adds columns with given values to every row. They are used like columns of the input: in templates, in
+`decoding.columns`, slices and the output.
+
+```yaml
+input:
+  path: questions.csv                                          # 100 rows
+  cross:
+    lang: [en, zh]                                             # 200 rows
+    level: [child, adult]                                      # 400 rows
+    persona: {sample: [nurse, teacher], weights: [3, 1]}       # still 400: one of them for each row
+```
+
+- A list multiplies the rows, in the order of the input; the last list varies fastest. The id gets a suffix for each list, such as
+  `17/en/child`; a value with other characters than letters, digits and `. _ + -` is named by a hash of it. A suffix depends on its value alone:
+  after a value was added, `--incremental-from` reuses all other rows.
+- `sample` draws by a hash of `run.seed`, the name of the column and the row's id (with its suffix), not by position: a row keeps its value when
+  others are added, removed or moved. Without an id column, the id is the row number. After a change of `sample` or `weights`, rows may get
+  other values.
+- `filter`, `sample` and `limit` select rows before they are multiplied, and do not see the new columns: `--limit 8` gives 8 rows in all
+  combinations. A column of the input must not have the same name. Values are texts, numbers or booleans, of one type in each list.
+- The product is not stored: each part is made from the rows that it needs, also with `--shard`. `run.json` records `cross`; another one is another run.
 """

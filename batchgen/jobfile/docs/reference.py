@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 from batchgen.job.spec import Job
 from batchgen.jobfile.docs.changelog import CHANGELOG
 from batchgen.jobfile.docs.many_machines import MANY_MACHINES
-from batchgen.jobfile.docs.matrix_runs import MATRIX_RUNS
+from batchgen.jobfile.docs.matrix_runs import CROSSED_ROWS, MATRIX_RUNS
 from batchgen.jobfile.docs.nightly_runs import NIGHTLY_RUNS
 from batchgen.jobfile.docs.review_docs import REVIEW
 from batchgen.jobfile.layers import MINIMAL_JOB
@@ -209,6 +209,7 @@ def job_reference(engines: Mapping[str, str]) -> str:
     parts = (_section((name,), expected) for name, expected in section_fields(Job).items())
     lines = [*_rows(Job), *(line for part in parts for line in part)]
     lines += [
+        *CROSSED_ROWS.rstrip().split("\n"),
         *MATRIX_RUNS.rstrip().split("\n"),
         *NIGHTLY_RUNS.rstrip().split("\n"),
         *MANY_MACHINES.rstrip().split("\n"),
