@@ -1,11 +1,16 @@
 """`batchgen feedback`: what people say about answers, as statistics, scores and training data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchgen.cli.options import json_option, print_json
+
+if TYPE_CHECKING:
+    from batchgen.feedback.training.export_examples import ExportSummary
 
 RUN = click.Path(path_type=Path, exists=True, file_okay=False)
 
@@ -21,22 +26,44 @@ def feedback() -> None:
     "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
 @click.option(
+    "--other",
+    "others",
+    multiple=True,
+    type=RUN,
+    metavar="RUN2",
+    help="A run of which the files also have votes, such as the other run of an A|B review. Repeatable.",
+)
+@click.option(
+    "--same-answers",
+    is_flag=True,
+    help="Also take votes about other runs, where RUN has the same answer to the row.",
+)
+@click.option(
     "--skip-changed",
     is_flag=True,
     help="Leave out votes about answers that have changed or are gone, and import the others.",
 )
 @json_option
-def import_(run: Path, files: Sequence[Path], *, skip_changed: bool, as_json: bool) -> None:
+def import_(
+    run: Path,
+    files: Sequence[Path],
+    *,
+    others: Sequence[Path],
+    same_answers: bool,
+    skip_changed: bool,
+    as_json: bool,
+) -> None:
     """Add the votes of ratings files to RUN.
 
     Exported review pages save such files. All files are imported, or none. Votes that RUN has already are counted, so that a file may be imported again.
     """
     from batchgen.cli.render.terminal import format_count
-    from batchgen.feedback.import_votes import import_votes
+    from batchgen.feedback.import_votes import ImportOptions, import_votes
     from batchgen.output.published_run import PublishedRun
     from batchgen.state.open_folder import open_folder
 
-    done = import_votes(PublishedRun(open_folder(run)), files, skip_changed=skip_changed)
+    named, *rest = (PublishedRun(open_folder(path)) for path in (run, *others))
+    done = import_votes(named, files, ImportOptions(rest, same_answers, skip_changed))
     if as_json:
         print_json(
             added=sum(done.added.values()),
@@ -127,3 +154,147 @@ def join(run: Path, *, as_json: bool, **options: str | None) -> int:
     for line in (*metric_table.gate_lines(done.gates), f"wrote  {done.folder.path}"):
         click.echo(line, err=True)
     return int(done.exit_code)
+
+
+@feedback.command()
+@click.argument("run", type=RUN)
+@click.argument("other", metavar="[RUN2]", required=False, type=RUN)
+@click.option(
+    "--format",
+    "format_name",
+    required=True,
+    type=click.Choice(
+        [
+            "trl-dpo",
+            "trl-kto",
+            "trl-reward",
+            "trl-sft",
+            "llamafactory-dpo",
+            "llamafactory-kto",
+            "few-shot",
+        ]
+    ),
+    help="What reads the file. few-shot: a base file for `extends`, with edited answers as examples in the prompt.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A .jsonl or .parquet file; .yaml for few-shot.",
+)
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="SOURCE",
+    help="One of pairs, ratings, passes, edits, metric:NAME or judge:NAME. Repeatable. Default: all votes.",
+)
+@click.option(
+    "--margin", default=1.0, show_default=True, help="Least difference of two ratings or scores."
+)
+@click.option(
+    "--good", default=4.0, show_default=True, help="Ratings from which an answer is good."
+)
+@click.option("--bad", default=2.0, show_default=True, help="Ratings up to which an answer is bad.")
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Only examples that this share of their reviewers agree with.",
+)
+@click.option(
+    "--max-per-prompt", type=click.IntRange(1), metavar="N", help="At most N examples of a prompt."
+)
+@click.option(
+    "--max-length-ratio",
+    type=click.FloatRange(1),
+    metavar="R",
+    help="Only pairs of which no text is more than R times as long as the other one.",
+)
+@click.option(
+    "--split",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    metavar="SHARE",
+    help="Write FILE-train and FILE-test; about this share of the prompts is in FILE-test.",
+)
+@click.option(
+    "--examples",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="With few-shot: at most N.",
+)
+@click.option("--keep-truncated", is_flag=True, help="Keep answers that ended at max_new_tokens.")
+@click.option("--keep-flagged", is_flag=True, help="Keep answers that a reviewer flagged.")
+@click.option("--keep-personal-data", is_flag=True, help="Keep examples with personal data.")
+@click.option(
+    "--allow-eval-set",
+    is_flag=True,
+    help="Also export prompts of an evaluation set (input.role: evaluation of the job).",
+)
+@json_option
+def export(
+    run: Path,
+    other: Path | None,
+    *,
+    target: Path,
+    format_name: Any,  # noqa: ANN401  # one of FormatName
+    sources: Sequence[str],
+    as_json: bool,
+    **options: Any,  # noqa: ANN401  # fields of ExportOptions and ExampleFilters
+) -> None:
+    """Write training data for TRL or LLaMA-Factory.
+
+    Preferences (dpo, reward) come from votes about pairs, from two ratings of one prompt, from edited answers, from answers
+    that pass and fail a metric, and from a pairwise judge that prefers one answer in both orders. Single texts (kto, sft)
+    come from the same. RUN2 has the other answers to the same prompts. Every row names its source, row, runs and raters.
+    """
+    from batchgen.feedback.training.choose_examples import VOTE_SOURCES, ExportOptions
+    from batchgen.feedback.training.export_examples import export_examples
+    from batchgen.feedback.training.filters import ExampleFilters
+    from batchgen.output.published_run import PublishedRun
+    from batchgen.state.open_folder import open_folder
+
+    filters = ExampleFilters(
+        **{
+            name: not options.pop(f"keep_{name}")
+            for name in ("truncated", "flagged", "personal_data")
+        },
+        **{
+            name: options.pop(name)
+            for name in ("min_agreement", "max_per_prompt", "max_length_ratio")
+        },
+    )
+    chosen = ExportOptions(format_name, sources or VOTE_SOURCES, filters=filters, **options)
+    runs = [PublishedRun(open_folder(path)) for path in (run, other) if path is not None]
+    done = export_examples(runs, target, chosen)
+    if as_json:
+        print_json(**asdict(done))
+        return
+    for line in _export_lines(done):
+        click.echo(line, err=True)
+
+
+def _export_lines(done: "ExportSummary") -> Iterator[str]:
+    for path, rows in done.files.items():
+        yield f"wrote     {rows:,} rows to {path}"
+    yield f"sources   {_counts(done.sources)}"
+    if done.labels:
+        yield f"labels    {_counts(done.labels)}"
+    if done.lengths:
+        yield (
+            f"length    chosen {done.lengths['chosen']:,.0f} characters, rejected {done.lengths['rejected']:,.0f} (means); "
+            f"the chosen text is longer in {done.lengths['chosen_longer']:.0%}"
+        )
+    if done.left_out:
+        yield f"left out  {_counts(done.left_out)}"
+    yield from (f"note: {note}" for note in done.notes)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())

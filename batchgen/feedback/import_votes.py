@@ -1,6 +1,8 @@
 """`batchgen feedback import`: take the ratings files of exported review pages into a run. All of them, or none."""
 
-from collections.abc import Sequence
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from batchgen.feedback.vote import Vote
 from batchgen.feedback.votes_file import (
     SavedVotes,
     append_votes,
+    feedback_folder,
     merge_votes,
     read_votes,
     read_votes_file,
@@ -36,52 +39,85 @@ class ImportedVotes:
     notes: Sequence[str]
 
 
-def import_votes(
-    run: PublishedRun, files: Sequence[Path], *, skip_changed: bool = False
-) -> ImportedVotes:
-    """Append the votes of ratings files to a run. To import a file again adds nothing.
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """What else is imported.
 
-    With `skip_changed`, votes about answers that have changed or are gone are left out and counted.
+    Attributes:
+        others: runs of which the files also have votes, such as the other run of an A|B review.
+        same_answers: votes about the answers of any run count for this one, where it has the same text for the row.
+        skip_changed: votes about answers that have changed or are gone are left out and counted, instead of an error.
+    """
+
+    others: Sequence[PublishedRun] = ()
+    same_answers: bool = False
+    skip_changed: bool = False
+
+
+_DEFAULTS = ImportOptions()
+
+
+def import_votes(
+    run: PublishedRun, files: Sequence[Path], options: ImportOptions = _DEFAULTS
+) -> ImportedVotes:
+    """Append the votes of ratings files to the runs that they are about. To import a file again adds nothing.
 
     Raises:
-        DataError: a file is missing or damaged, or has votes about another run or about answers that have changed.
+        DataError: a file is missing or damaged, or has votes about other runs or about answers that have changed.
             Nothing was imported; all problems are listed.
-        StateError: the run's own votes are damaged.
+        StateError: the votes of a run are damaged.
     """
-    there = read_votes(run.folder)
+    runs = {one.manifest.run_id: one for one in (run, *options.others)}
+    there = [(feedback_folder(one.folder), read_votes(one.folder)) for one in runs.values()]
     given = _read_files(files)
-    merged = _merge([*given, (run.folder.path / "feedback", there)])
-    known = {vote.vote_id for vote in there.votes}
+    if options.same_answers:
+        given = [(path, _adopted(saved, run, runs)) for path, saved in given]
+    merged = _merge([*given, *there])
+    known = {vote.vote_id for _, saved in there for vote in saved.votes}
     new = [vote for vote in merged.votes if vote.vote_id not in known]
-    problems, _ = find_problems(run, new)
-    elsewhere = _of_compared_runs(run, new)
-    problems = replace(
-        problems, other_run=[one for one in problems.other_run if one.run_id not in elsewhere]
-    )
-    _check(run, given, problems, skip_changed=skip_changed)
+    problems = _find_problems(runs, new)
+    _check(list(runs), given, problems, skip_changed=options.skip_changed)
     bad = {vote.vote_id for vote in problems.votes}
-    own = [vote for vote in new if vote.run_id == run.manifest.run_id]
-    added = [vote for vote in own if vote.vote_id not in bad]
-    append_votes(run.folder, added, mode=run.file_mode)
-    by_reviewer: dict[str, int] = {}
-    for vote in added:
-        by_reviewer[vote.reviewer] = by_reviewer.get(vote.reviewer, 0) + 1
+    added = [vote for vote in new if vote.vote_id not in bad]
+    for run_id, one in runs.items():
+        own = [vote for vote in added if vote.run_id == run_id]
+        append_votes(one.folder, own, mode=one.file_mode)
+    by_reviewer = dict(Counter(vote.reviewer for vote in added))
     repeated = sum(len(saved.votes) for _, saved in given) - len(new)
     notes = [note for _, saved in given for note in saved.notes]
-    for run_id, votes in elsewhere.items():
-        notes.append(
-            f"{_count(votes)} about the run {run_id}, with which this one was compared: import the file into that run too"
-        )
     return ImportedVotes(by_reviewer, repeated, len(bad), notes)
 
 
-def _of_compared_runs(run: PublishedRun, votes: Sequence[Vote]) -> dict[str, list[Vote]]:
-    """The votes about runs that pairs compare with this one, by run: a page of pairs has edits and flags of both runs."""
-    own = run.manifest.run_id
-    pairs = [{vote.run_id, vote.other_run_id or ""} for vote in votes if vote.kind == "pair"]
-    compared = {name for pair in pairs if own in pair for name in pair if name not in ("", own)}
-    found = {name: [v for v in votes if v.run_id == name] for name in sorted(compared)}
-    return {name: listed for name, listed in found.items() if listed}
+def _find_problems(runs: Mapping[str, PublishedRun], votes: Sequence[Vote]) -> VoteProblems:
+    found = [
+        find_problems(run, [vote for vote in votes if vote.run_id == run_id])[0]
+        for run_id, run in runs.items()
+    ]
+    return VoteProblems(
+        [vote for vote in votes if vote.run_id not in runs],
+        [vote for one in found for vote in one.no_row],
+        [vote for one in found for vote in one.changed],
+    )
+
+
+def _adopted(saved: SavedVotes, run: PublishedRun, runs: Mapping[str, PublishedRun]) -> SavedVotes:
+    """The votes, those about a run that is not named as votes about the same row of `run`.
+
+    Their ids follow from the old ones, so that a file may be imported again.
+    """
+
+    def adopt(vote: Vote) -> Vote:
+        if vote.run_id in runs:
+            return vote
+        own = {"run_id": run.manifest.run_id, "vote_id": _new_id(vote.vote_id, run)}
+        undoes = {} if vote.undoes is None else {"undoes": _new_id(vote.undoes, run)}
+        return vote.model_copy(update={**own, **undoes})
+
+    return replace(saved, votes=[adopt(vote) for vote in saved.votes])
+
+
+def _new_id(vote_id: str, run: PublishedRun) -> str:
+    return uuid.uuid5(uuid.UUID(hex=vote_id), run.manifest.run_id).hex
 
 
 def _read_files(files: Sequence[Path]) -> list[tuple[Path, SavedVotes]]:
@@ -111,7 +147,7 @@ def _merge(files: Sequence[tuple[Path, SavedVotes]]) -> SavedVotes:
 
 
 def _check(
-    run: PublishedRun,
+    own: Sequence[str],
     given: Sequence[tuple[Path, SavedVotes]],
     problems: VoteProblems,
     *,
@@ -123,7 +159,7 @@ def _check(
         runs = sorted({vote.run_id for vote in problems.other_run})
         lines.append(
             f"{_files(problems.other_run, place)}: {_count(problems.other_run)} about another run ({_listed(runs)}); "
-            f"this one is {run.manifest.run_id}"
+            f"expected {_listed(own)}"
         )
     if problems.changed and not skip_changed:
         lines.append(
@@ -138,7 +174,7 @@ def _check(
     if not lines:
         return
     hint = (
-        "Name the folder of the run that the page was exported from."
+        "Name the run that the page was exported from, and its RUN2 with --other; or add --same-answers."
         if problems.other_run
         else "Import the others with --skip-changed."
     )

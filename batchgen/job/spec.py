@@ -111,6 +111,8 @@ class Input(Section):
     """A row whose prompt is empty or only white space fails (error) or is skipped (skip)."""
     csv: CsvOptions = CsvOptions()
     excel: ExcelOptions = ExcelOptions()
+    role: Annotated[Literal["data", "evaluation"], Role.OPERATIONAL] = "data"
+    """evaluation: the prompts measure models, so that `batchgen feedback export` makes no training data of them."""
 
 
 class PromptMessage(Section):

@@ -1,6 +1,7 @@
 """Runs, and votes about their answers."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,16 +24,30 @@ ROWS = [
 ]
 
 
+@pytest.fixture(scope="session")
+def made_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The runs that were made, by their settings: a test gets a copy."""
+    return {"": tmp_path_factory.mktemp("runs")}
+
+
 @pytest.fixture
-def make_run(make_job: MakeJob, tmp_path: Path) -> MakeRun:
+def make_run(make_job: MakeJob, made_runs: dict[str, Path], tmp_path: Path) -> MakeRun:
     """Run rows with the echo engine: each answer repeats its prompt."""
 
     def made(
         name: str = "out", rows: Sequence[Mapping[str, Any]] = ROWS, **sections: Any
     ) -> PublishedRun:
-        output = {"path": name} | sections.pop("output", {})
-        run(load_job(make_job(rows, output=output, **sections)))
-        return PublishedRun(RunFolder(tmp_path / name))
+        folder, key = tmp_path / name, json.dumps([list(rows), sections])
+        if key not in made_runs:
+            run(load_job(make_job(rows, output={"path": name}, **sections)))
+            if "evaluate" in sections:  # may name folders of this test
+                return PublishedRun(RunFolder(folder))
+            made_runs[key] = made_runs[""] / str(len(made_runs))
+            shutil.copytree(folder, made_runs[key])
+        else:
+            make_job(rows, output={"path": name}, **sections)
+            shutil.copytree(made_runs[key], folder)
+        return PublishedRun(RunFolder(folder))
 
     return made
 

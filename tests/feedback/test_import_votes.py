@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from batchgen.errors import DataError
-from batchgen.feedback.import_votes import import_votes
+from batchgen.feedback.import_votes import ImportOptions, import_votes
+from batchgen.feedback.run_votes import load_run_votes
 from batchgen.feedback.vote import Vote
 from batchgen.feedback.votes_file import append_vote, read_votes
 from batchgen.output.published_run import PublishedRun
@@ -88,7 +89,7 @@ def test_votes_about_changed_answers_are_an_error_or_are_counted(
     assert "1 vote is about rows that the run does not have: r99" in caught.value.message
     assert "--skip-changed" in caught.value.hint
     assert saved(run) == 0
-    done = import_votes(run, [file], skip_changed=True)
+    done = import_votes(run, [file], ImportOptions(skip_changed=True))
     assert (done.added, done.left_out, saved(run)) == ({"ann": 1}, 2, 1)
 
 
@@ -112,3 +113,42 @@ def test_a_download_that_was_cut_short_is_noted(make_run: MakeRun, tmp_path: Pat
     assert done.added == {"ann": 1}
     assert len(done.notes) == 1
     assert "a.jsonl:2: the last line is not complete" in done.notes[0]
+
+
+def test_the_files_of_a_pairwise_review_have_votes_about_both_runs(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    run, other = make_run(), make_run("other", run={"seed": 7})
+    first, second = Voter(run), Voter(other)
+    file = write(
+        tmp_path / "a.jsonl",
+        [first.pair("r0", "b", other), second("r0", "edit", edited_text="Better.")],
+    )
+    with pytest.raises(DataError, match="about another run") as caught:
+        import_votes(run, [file])
+    assert "--other" in caught.value.hint
+    done = import_votes(run, [file], ImportOptions([other]))
+    assert (done.added, saved(run), saved(other)) == ({"ann": 2}, 1, 1)
+    assert import_votes(run, [file], ImportOptions([other])).repeated == 2
+
+
+def test_votes_about_the_same_answers_of_another_run_can_be_taken(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    run, other = make_run(), make_run("other", run={"seed": 7})
+    vote = Voter(other)
+    wrong = vote("r1", "rating", value=2)
+    votes = [
+        vote("r0", "rating", value=4),
+        wrong,
+        vote("r1", "undo", undoes=wrong.vote_id),
+        vote("r2", "rating", value=1, response_sha="0" * 64),
+    ]
+    file = write(tmp_path / "a.jsonl", votes)
+    same = ImportOptions(same_answers=True, skip_changed=True)
+    done = import_votes(run, [file], same)
+    assert (done.added, done.left_out) == ({"ann": 3}, 1)
+    assert import_votes(run, [file], same).added == {}
+    counted = load_run_votes(run)
+    assert [(one.id, one.value) for one in counted.votes] == [("r0", 4)]
+    assert {one.run_id for one in read_votes(run.folder).votes} == {run.manifest.run_id}

@@ -20,7 +20,7 @@ NOT_GENERATION = {
         evaluate.ci.level evaluate.ci.bootstrap evaluate.ci.seed
     """,
     Role.OPERATIONAL: """
-        version name description model.device model.trust_remote_code model.base_url model.api_key_env
+        version name description input.role model.device model.trust_remote_code model.base_url model.api_key_env
         model.engine_args model.price.input model.price.output model.tensor_parallel
         batching.max_rows batching.max_tokens batching.sort batching.part_rows batching.memory_fraction
         output.path output.publish output.report output.upload output.upload_parts evaluate.gates

@@ -107,6 +107,7 @@ PUBLICATION: dict[str, list[str]] = {
 OPERATIONAL: dict[str, list[str]] = {
     "name": ["name=another"],
     "description": ["description=for people"],
+    "input.role": ["input.role=evaluation"],
     "model.device": ["model.device=cpu"],
     "model.trust_remote_code": ["model.trust_remote_code=true"],
     "model.base_url": ["model.base_url=http://localhost:8000/v1"],

@@ -58,9 +58,10 @@ def questions_of(votes: RunVotes) -> list[Question]:
 def _by_rubric(
     votes: Sequence[Vote], kind: str, scale: Scale, bounds: ValueRange
 ) -> Iterable[Question]:
-    for rubric in sorted({vote.rubric or "" for vote in votes}):
+    rubrics = sorted({vote.rubric or "" for vote in votes})
+    for rubric in rubrics:
         own = [vote for vote in votes if (vote.rubric or "") == rubric]
-        name = f"{kind}: {rubric}" if rubric else kind
+        name = f"{kind}: {rubric or 'no rubric'}" if len(rubrics) > 1 else kind
         values = _values(own, lambda vote: None if vote.value is None else float(vote.value))
         yield Question(name, scale, bounds, values)
 
